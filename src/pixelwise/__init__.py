@@ -1,0 +1,38 @@
+"""Pixelwise: semantic segmentation with convolutional networks, from a folder to a measured model."""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "DataError": "pixelwise.errors",
+    "ModelFileError": "pixelwise.errors",
+    "PixelwiseError": "pixelwise.errors",
+    "Prediction": "pixelwise.inference.predictor",
+    "Predictor": "pixelwise.inference.predictor",
+    "Recipe": "pixelwise.recipe",
+    "RequestError": "pixelwise.errors",
+    "check": "pixelwise.data.doctor",
+    "demo": "pixelwise.commands",
+    "evaluate": "pixelwise.evaluation.evaluate",
+    "info": "pixelwise.commands",
+    "load": "pixelwise.inference.predictor",
+    "networks": "pixelwise",
+    "plan": "pixelwise.commands",
+    "predict": "pixelwise.inference.predict",
+    "train": "pixelwise.commands",
+}
+"""Public name → module; resolved on first use, so that importing the package is quick."""
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pixelwise' has no attribute {name!r}")
+    if name == "networks":
+        return importlib.import_module("pixelwise.networks")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,203 @@
+"""The command line: one short function per command, a thin shell over the Python function of its name."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from pixelwise.errors import PixelwiseError
+
+STARTED = time.monotonic()
+"""The command's start: a budget counts from here, imports included."""
+
+app = typer.Typer(
+    name="pixelwise",
+    help="Semantic segmentation: from a folder of images and masks to a trained, measured model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[Path, typer.Argument(help="Folder with images/ and masks/ (or labels/, annotations/).")]
+Model = Annotated[Path, typer.Argument(help="A run folder, or a model.safetensors.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+PrecisionName = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the result to this file as JSON.")]
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for everything it makes.")] = Path(
+        "runs/demo"
+    ),
+) -> None:
+    """The whole job on a built-in data set, in under three minutes."""
+    from pixelwise.cli_output import ConsoleProgress
+    from pixelwise.commands import demo as run
+
+    with ConsoleProgress() as progress:
+        result = run(output, progress=progress, started=STARTED)
+        progress.say(f"report: {result.report}")
+
+
+@app.command()
+def check(data: Data, json: Json = None) -> None:
+    """Find what is wrong with a data set before training does."""
+    from pixelwise.cli_output import print_check
+    from pixelwise.data.doctor import check as run
+
+    report = run(data, json_path=json)
+    print_check(report)
+    if report.errors:
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    data: Data,
+    budget: Annotated[str, typer.Option(help="Time for the whole run: 90s, 20m, 1h30m.")] = "20m",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the recipe here.")] = None,
+    device: Device = "auto",
+    precision: PrecisionName = "auto",
+    seed: Annotated[int, typer.Option(help="Decides splits, weights and augmentation.")] = 0,
+) -> None:
+    """Choose network, samples and schedule for a data set, this machine and a budget."""
+    from pixelwise.cli_output import ConsoleProgress
+    from pixelwise.commands import plan as run
+    from pixelwise.recipe import to_yaml
+
+    with ConsoleProgress() as progress:
+        made = run(
+            data, budget=budget, output=output, device=device, precision=precision, seed=seed, progress=progress
+        )
+    if output is None:
+        typer.echo(to_yaml(made.recipe, made.reasons), nl=False)
+    else:
+        typer.echo(f"recipe: {output}")
+
+
+@app.command()
+def train(
+    data: Data,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Run folder; default runs/DATA-NETWORK-N.")
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A recipe.yaml instead of a plan.")] = None,
+    network: Annotated[str | None, typer.Option(help="Name of the network.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for the whole command; default 20m.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps instead of a budget.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in -o.")] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value of the recipe; repeatable.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides splits, weights and augmentation.")] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Repeat bit for bit on CPU.")
+    ] = False,
+    device: Device = "auto",
+    precision: PrecisionName = "auto",
+) -> None:
+    """Plan, train, score and report."""
+    from pixelwise.cli_output import ConsoleProgress, print_scores
+    from pixelwise.commands import train as run
+
+    with ConsoleProgress() as progress:
+        result = run(
+            data,
+            output,
+            recipe=recipe,
+            network=network,
+            budget=budget,
+            steps=steps,
+            resume=resume,
+            settings=settings or (),
+            seed=seed,
+            deterministic=deterministic,
+            device=device,
+            precision=precision,
+            progress=progress,
+            started=STARTED,
+        )
+    print_scores(result.scores)
+    typer.echo(f"model:  {result.model}\nreport: {result.report}")
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Data,
+    split: Annotated[str | None, typer.Option(help="train, val or test; default test, else val.")] = None,
+    json: Json = None,
+    device: Device = "auto",
+    precision: PrecisionName = "auto",
+) -> None:
+    """Score a model on a data set."""
+    from pixelwise.cli_output import ConsoleProgress, print_scores
+    from pixelwise.evaluation.evaluate import evaluate as run
+
+    with ConsoleProgress() as progress:
+        scores = run(
+            model, data, split=split, json_path=json, device=device, precision=precision, progress=progress
+        )
+    print_scores(scores)
+
+
+@app.command()
+def predict(
+    model: Model,
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Image files, folders (recursively) or globs.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")],
+    save: Annotated[str, typer.Option(help="labels, overlay, probabilities; separate with commas.")] = "labels",
+    coding: Annotated[
+        Literal["index", "data"], typer.Option(help="Class indices, or the masks' own values.")
+    ] = "index",
+    device: Device = "auto",
+    precision: PrecisionName = "auto",
+) -> None:
+    """Label images."""
+    from pixelwise.cli_output import ConsoleProgress, print_failures
+    from pixelwise.inference.predict import predict as run
+
+    with ConsoleProgress() as progress:
+        report = run(
+            model,
+            inputs,
+            output,
+            save=[name.strip() for name in save.split(",") if name.strip()],
+            coding=coding,
+            device=device,
+            precision=precision,
+            progress=progress,
+        )
+    typer.echo(f"{len(report.written)} files written to {output}")
+    if report.failures:
+        print_failures(report.failures)
+        raise typer.Exit(1)
+
+
+@app.command()
+def info() -> None:
+    """Versions, devices and threads: what a bug report needs."""
+    from pixelwise.commands import info as run
+
+    for key, value in run().items():
+        typer.echo(f"{key:<24}{value}")
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Runs a command; 0 done, 1 done with listed failures, 2 cannot be done, 130 interrupted."""
+    try:
+        code = app(arguments, standalone_mode=False)
+    except PixelwiseError as error:
+        print(f"pixelwise: {error}", file=sys.stderr)
+        code = 2
+    except typer.TyperException as error:
+        if message := error.format_message():
+            print(f"pixelwise: {message}", file=sys.stderr)
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print("pixelwise: interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)

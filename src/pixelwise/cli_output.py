@@ -1,0 +1,111 @@
+"""What the command line shows: progress bars on a terminal, plain lines elsewhere, and tables."""
+
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from pixelwise.data.doctor import CheckReport
+
+PLAIN_SECONDS = 15.0
+"""Time between two lines of progress where the output is no terminal."""
+
+
+class ConsoleProgress:
+    """Draws `pixelwise.progress.Progress` on standard error, so that results can be piped."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            transient=True,
+        )
+        self.tasks: dict[str, TaskID] = {}
+        self.last_line = 0.0
+
+    def __enter__(self) -> "ConsoleProgress":
+        if self.console.is_terminal:
+            self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.console.is_terminal:
+            self.bars.stop()
+
+    def say(self, message: str) -> None:
+        self.console.print(message, markup=False, soft_wrap=True)
+
+    def track(self, label: str, done: float, total: float, note: str = "") -> None:
+        if not self.console.is_terminal:
+            self._plain(label, done, total, note)
+            return
+        if label not in self.tasks:
+            self.tasks[label] = self.bars.add_task(label, total=total, note=note)
+        self.bars.update(self.tasks[label], completed=done, total=total, note=note)
+        if done >= total:
+            self.bars.remove_task(self.tasks.pop(label))
+
+    def _plain(self, label: str, done: float, total: float, note: str) -> None:
+        now = time.monotonic()
+        if now - self.last_line >= PLAIN_SECONDS:
+            self.last_line = now
+            self.say(f"{label} {done / max(total, 1e-9):4.0%}  {note}".rstrip())
+
+
+def print_scores(scores: Mapping[str, Any]) -> None:
+    """The scores as a table: the set's, then each class's where they are given."""
+    console = Console(highlight=False)
+    table = Table("score", "value", title=f"split {scores['split']}" if "split" in scores else "validation")
+    for name in ("mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1"):
+        if name in scores:
+            table.add_row(name.replace("_", " "), _number(scores[name]))
+    console.print(table)
+    if "per_class" in scores:
+        classes = Table("class", "IoU", "accuracy", "Dice", "pixels")
+        for name, row in scores["per_class"].items():
+            classes.add_row(
+                name, _number(row["iou"]), _number(row["accuracy"]), _number(row["dice"]), f"{row['pixels']:,}"
+            )
+        console.print(classes)
+
+
+def print_check(report: CheckReport) -> None:
+    """The findings of `pixelwise check`, errors first."""
+    console = Console(highlight=False, soft_wrap=False)
+    splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
+    console.print(f"layout {report.layout}: {report.num_images} images ({splits})", markup=False)
+    console.print(f"{len(report.classes)} classes: {', '.join(report.classes)}", markup=False)
+    if not report.findings:
+        console.print("nothing found: the data set is ready.")
+        return
+    table = Table("severity", "code", "finding", show_lines=True)
+    styles = {"error": "bold red", "warning": "yellow", "note": "dim"}
+    for finding in report.findings:
+        text = f"{finding.message} {finding.fix}".strip().replace("[", "\\[")
+        table.add_row(finding.severity, finding.code, text, style=styles[finding.severity])
+    console.print(table)
+
+
+def print_failures(failures: Iterable[tuple[Path, str]]) -> None:
+    """The inputs that could not be done, on standard error."""
+    for path, reason in failures:
+        print(f"failed: {reason if str(path) in reason else f'{path}: {reason}'}", file=sys.stderr)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

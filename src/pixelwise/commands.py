@@ -1,0 +1,286 @@
+"""Every command as a Python function of the same words.
+
+`check`, `evaluate` and `predict` live with what they do. Here is what joins several parts: the
+planner stands above the training loop, so what plans and then trains must stand above both.
+"""
+
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from pixelwise.data.doctor import check
+from pixelwise.data.images import write_atomically
+from pixelwise.data.splits import write_splits
+from pixelwise.data.synthetic import write_dataset
+from pixelwise.devices import choose_device, has_fast_bf16, training_precision
+from pixelwise.errors import CheckpointError, RequestError
+from pixelwise.evaluation.evaluate import evaluate
+from pixelwise.evaluation.report import Report, write_report
+from pixelwise.inference.predict import predict
+from pixelwise.model_file import load_model
+from pixelwise.planning.planner import Plan, make_plan
+from pixelwise.planning.prepare import Prepared, prepare
+from pixelwise.progress import Progress, Silent
+from pixelwise.recipe import Recipe, parse_duration, parse_settings, read_recipe, to_yaml
+from pixelwise.training.checkpoint import load_checkpoint
+from pixelwise.training.loop import train_model
+from pixelwise.training.run_folder import RunFolder, default_run_folder
+
+DEFAULT_BUDGET = "20m"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What a run left behind."""
+
+    run: Path
+    model: Path
+    report: Path
+    scores: Mapping[str, Any]
+    """On the validation images."""
+
+
+def plan(
+    data: str | Path,
+    *,
+    budget: str = DEFAULT_BUDGET,
+    output: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Plan:
+    """A recipe for a data set, this machine and a budget such as "20m", each choice with its reason."""
+    started = time.monotonic()
+    prepared = prepare(data, seed=seed, val_fraction=Recipe().data.val_fraction)
+    place = choose_device(device)
+    changes = {"training.budget_seconds": parse_duration(budget), "training.seed": seed}
+    made = make_plan(prepared, place, training_precision(precision, place), changes, started, progress or Silent())
+    if output:
+        write_atomically(Path(output), to_yaml(made.recipe, made.reasons).encode())
+    return made
+
+
+def train(
+    data: str | Path,
+    output: str | Path | None = None,
+    *,
+    recipe: str | Path | None = None,
+    network: str | None = None,
+    budget: str | None = None,
+    steps: int | None = None,
+    resume: bool = False,
+    settings: Sequence[str] = (),
+    seed: int | None = None,
+    deterministic: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    progress: Progress | None = None,
+    started: float | None = None,
+) -> TrainResult:
+    """Plans, trains, scores and reports: from a folder of images and masks to a model file.
+
+    The whole takes the `budget` (default 20m), counted from `started` (time.monotonic) where the
+    caller's own start is to be paid for; or it takes `steps` optimizer steps. `recipe` replaces the
+    plan; `settings` are "section.key=value" and win over both. The run folder is `output`, else
+    `runs/DATA-NETWORK-N`; one that holds a run is refused without `resume`.
+    """
+    started = time.monotonic() if started is None else started
+    progress = progress or Silent()
+    if budget is not None and steps is not None:
+        raise RequestError("--budget and --steps both say how long to train; give one of them.")
+    if resume and output is None:
+        raise RequestError("--resume needs the folder of the run: give it with -o.")
+    changes = _changes(network, budget, steps, seed, deterministic, settings)
+    run = RunFolder(Path(output)) if output else None
+    if run and resume and run.recipe.exists():
+        return _resume(run, Path(data), changes, device, progress, started)
+    if run:
+        run.require_free()
+    place = choose_device(device)
+    given = read_recipe(recipe) if recipe else None
+    start = (given or Recipe()).replace(changes)
+    prepared = prepare(data, seed=start.training.seed, val_fraction=start.data.val_fraction)
+    for note in prepared.notes:
+        progress.say(note)
+    made = _plan_or_take(prepared, given, changes, place, precision, started, progress)
+    run = run or RunFolder(default_run_folder(Path(data), made.recipe.network.name))
+    _write_description(run, prepared, made)
+    return _train_in(run, prepared, made.recipe, place, False, progress, started)
+
+
+DEMO_BUDGET = "100s"
+_DEMO_MARK = ".pixelwise-demo"
+
+
+def demo(
+    output: str | Path = "runs/demo", *, progress: Progress | None = None, started: float | None = None
+) -> TrainResult:
+    """The whole job on generated street scenes: data, check, train, evaluate, predict, report.
+
+    Writes a run folder that also holds `data/`, `evaluation.json` and `predictions/`. An earlier
+    demo in the same folder is replaced; anything else there is refused.
+    """
+    progress = progress or Silent()
+    folder = Path(output)
+    _clear_demo(folder)
+    data = folder / "data"
+    progress.say(f"drawing street scenes into {data}")
+    (data).mkdir(parents=True)
+    (data / _DEMO_MARK).touch()
+    write_dataset(data, "streets", num_train=160, num_val=32, num_test=32, size=(192, 256))
+    report = check(data)
+    progress.say(f"check: {len(report.errors)} errors, {len(report.findings)} findings")
+    result = train(data, folder, budget=DEMO_BUDGET, progress=progress, started=started)
+    scores = evaluate(result.model, data, json_path=folder / "evaluation.json", progress=progress)
+    progress.say(f"test mean IoU {scores['mean_iou']:.3f}, boundary F1 {scores['boundary_f1']:.3f}")
+    predict(result.model, [data / "images" / "test"], folder / "predictions", save=("labels", "overlay"))
+    progress.say(f"labels and overlays of the test images: {folder / 'predictions'}")
+    return result
+
+
+def _clear_demo(folder: Path) -> None:
+    """Removes an earlier demo, known by its drawn data beside the recipe; refuses any other content."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not (folder / "data" / _DEMO_MARK).exists():
+        raise RequestError(f"{folder} holds something that is no demo; choose another folder with -o.")
+    shutil.rmtree(folder)
+
+
+def info() -> dict[str, str]:
+    """Versions, devices and threads: what a bug report needs."""
+    place = choose_device("auto")
+    names = ("pixelwise", "torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless")
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        **{name: version(name) for name in names},
+        "device": str(place),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "bf16": "native" if has_fast_bf16(place) else "not native",
+        "threads": str(torch.get_num_threads()),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def _changes(
+    network: str | None,
+    budget: str | None,
+    steps: int | None,
+    seed: int | None,
+    deterministic: bool,
+    settings: Sequence[str],
+) -> dict[str, Any]:
+    """What the caller decided, as recipe keys."""
+    changes: dict[str, Any] = parse_settings(settings)
+    named = {
+        "network.name": network,
+        "training.steps": steps,
+        "training.budget_seconds": parse_duration(budget) if budget else None,
+        "training.seed": seed,
+        "training.deterministic": True if deterministic else None,
+    }
+    return {**changes, **{key: value for key, value in named.items() if value is not None}}
+
+
+def _plan_or_take(
+    prepared: Prepared,
+    given: Recipe | None,
+    changes: dict[str, Any],
+    place: torch.device,
+    precision: str,
+    started: float,
+    progress: Progress,
+) -> Plan:
+    """The planned recipe, or the given one, with the caller's changes on top."""
+    if given is None:
+        if not {"training.steps", "training.budget_seconds"} & changes.keys():
+            changes = {"training.budget_seconds": parse_duration(DEFAULT_BUDGET), **changes}
+        return make_plan(prepared, place, training_precision(precision, place), changes, started, progress)
+    if precision != "auto":
+        changes = {**changes, "training.precision": precision}
+    if "training.budget_seconds" in changes:
+        changes = {"training.steps": None, **changes}
+    taken = given.replace(changes)
+    if taken.training.steps is None and taken.training.budget_seconds is None:
+        taken = taken.replace({"training.budget_seconds": parse_duration(DEFAULT_BUDGET)})
+    return Plan(recipe=taken, reasons={})
+
+
+def _resume(
+    run: RunFolder, data: Path, changes: Mapping[str, Any], device: str, progress: Progress, started: float
+) -> TrainResult:
+    """Goes on with the recipe and the splits that the folder holds."""
+    recipe = read_recipe(run.recipe)
+    changed = recipe.replace(changes)
+    if changed != recipe:
+        keys = ", ".join(key for key in changes if recipe.replace({key: changes[key]}) != recipe)
+        raise CheckpointError(
+            f"{run.path} was started with another {keys} (see {run.recipe}); resume without changing "
+            f"it, or start a new run."
+        )
+    checkpoint = load_checkpoint(run)
+    if checkpoint and checkpoint.finished and run.report.exists():
+        progress.say(f"{run.path} is finished; nothing to do.")
+        return _result(run)
+    prepared = prepare(
+        data,
+        seed=recipe.training.seed,
+        val_fraction=recipe.data.val_fraction,
+        made_splits=run.splits if run.splits.exists() else None,
+    )
+    return _train_in(run, prepared, recipe, choose_device(device), True, progress, started)
+
+
+def _train_in(
+    run: RunFolder,
+    prepared: Prepared,
+    recipe: Recipe,
+    place: torch.device,
+    resume: bool,
+    progress: Progress,
+    started: float,
+) -> TrainResult:
+    if recipe.training.deterministic:
+        torch.use_deterministic_algorithms(True)
+    budget = recipe.training.budget_seconds
+    deadline = started + budget if budget and recipe.training.steps is None else None
+    job = prepared.job(recipe, place)
+    scored = train_model(job, run, deadline=deadline, resume=resume, progress=progress)
+    report = Report(
+        title=run.path.name,
+        dataset=prepared.dataset,
+        splits=prepared.splits,
+        class_shares=prepared.seen.class_shares,
+        predictor=scored.predictor,
+        tally=scored.tally,
+        metrics=list(run.read_metrics()),
+        recipe=run.recipe.read_text(encoding="utf-8"),
+        notes=prepared.notes,
+    )
+    write_report(run.report, report)
+    return _result(run)
+
+
+def _write_description(run: RunFolder, prepared: Prepared, made: Plan) -> None:
+    """What a run starts from, readable by people; recipe.yaml last, because it marks a run."""
+    run.path.mkdir(parents=True, exist_ok=True)
+    classes = yaml.safe_dump(prepared.classes.to_dict(), sort_keys=False)
+    write_atomically(run.classes, classes.encode())
+    write_splits(run.splits, prepared.splits)
+    write_atomically(run.recipe, to_yaml(made.recipe, made.reasons).encode())
+
+
+def _result(run: RunFolder) -> TrainResult:
+    _, spec = load_model(run.model)
+    return TrainResult(run=run.path, model=run.model, report=run.report, scores=spec.scores)

@@ -1,0 +1,178 @@
+"""A data set as opened: its pairs, its classes, and the two ways to read a pair."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pixelwise.data.classes import Classes, Coding, describe_classes
+from pixelwise.data.images import ENDINGS, Array, read_image, read_mask
+from pixelwise.data.layouts import LAYOUTS
+from pixelwise.data.sample import Sample
+from pixelwise.errors import DataError
+
+_KEYS = ("names", "colors", "ignore", "label_mapping", "coding", "channels")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSet:
+    """Pairs found under `root`; nothing is read before it is asked for."""
+
+    root: Path
+    layout: str
+    samples: tuple[Sample, ...]
+    images_without_mask: tuple[Path, ...]
+    masks_without_image: tuple[Path, ...]
+    outside_splits: tuple[Path, ...]
+    foreign_files: tuple[Path, ...]
+    classes: Classes | None
+    """None until a survey has seen which mask values occur, where dataset.yaml names no classes."""
+    channels: int | None
+    """Channels of every image as the network gets it; None until known."""
+
+    def read_image(self, sample: Sample) -> Array:
+        """(H, W, C) uint8 or uint16 with C = `channels`."""
+        image = read_image(sample.image_path, self.channels)
+        return to_channels(image, self.channels, sample.image_path)
+
+    def read_labels(self, sample: Sample) -> Array:
+        """(H, W) class indices or `classes.ignore_label`. An unlisted mask value is an error."""
+        if self.classes is None:
+            raise DataError(f"the classes of {self.root} are not known; survey the data set first.")
+        mask = read_mask(sample.label_path)
+        try:
+            labels, unlisted = self.classes.to_labels(mask)
+        except DataError as error:
+            raise DataError(f"{sample.label_path}: {error}") from error
+        if unlisted:
+            raise DataError(f"{sample.label_path}: {unlisted_message(unlisted, self.classes)}")
+        return labels
+
+    def read_pair(self, sample: Sample) -> tuple[Array, Array]:
+        """Image and labels of one size; a mismatch is an error that names both."""
+        image, labels = self.read_image(sample), self.read_labels(sample)
+        if image.shape[:2] != labels.shape:
+            raise DataError(
+                f"{sample.label_path} is {labels.shape[0]}x{labels.shape[1]}, but its image "
+                f"{sample.image_path} is {image.shape[0]}x{image.shape[1]} (height x width); "
+                f"save both at one size."
+            )
+        return image, labels
+
+    def with_classes(self, classes: Classes, channels: int) -> "DataSet":
+        return replace(self, classes=classes, channels=channels)
+
+
+def open_dataset(root: str | Path) -> DataSet:
+    """Finds the pairs and reads `dataset.yaml`. DataError where there is nothing to work on."""
+    root = Path(root)
+    description = _read_description(root)
+    pairing = LAYOUTS["folder"](root)
+    if not pairing.samples and not pairing.images_without_mask:
+        raise DataError(
+            f"{root} holds no images ({', '.join(ENDINGS)}); put them into images/ and the masks "
+            f"of the same stem into masks/."
+        )
+    classes = _described_classes(root, description, pairing.samples)
+    return DataSet(
+        root=root,
+        layout="folder",
+        samples=pairing.samples,
+        images_without_mask=pairing.images_without_mask,
+        masks_without_image=pairing.masks_without_image,
+        outside_splits=pairing.outside_splits,
+        foreign_files=pairing.foreign_files,
+        classes=classes,
+        channels=_described_channels(root, description),
+    )
+
+
+def to_channels(image: Array, channels: int | None, where: object) -> Array:
+    """Gray is repeated for a model of 3 channels; any other mismatch is an error."""
+    found = image.shape[2]
+    if channels is None or found == channels:
+        return image
+    if found == 1 and channels == 3:
+        return np.repeat(image, 3, axis=2)
+    raise DataError(
+        f"{where} has {found} channel(s), but {channels} are expected; convert it, or train on images of one kind."
+    )
+
+
+def unlisted_message(values: list[int], classes: Classes) -> str:
+    """What to say of mask values that no class and no ignore value covers."""
+    if classes.coding == "rgb":
+        shown = [str((v >> 16 & 255, v >> 8 & 255, v & 255)) for v in values[:6]]
+        listed = "the 'colors' or 'ignore'"
+    else:
+        shown = [str(v) for v in values[:6]]
+        listed = "'names', 'label_mapping' or 'ignore'"
+    more = f" and {len(values) - 6} more" if len(values) > 6 else ""
+    return (
+        f"holds {', '.join(shown)}{more}, which dataset.yaml does not list; add to {listed} there, "
+        f"or repair the mask (JPEG and smooth resizing make such values)."
+    )
+
+
+def _read_description(root: Path) -> Mapping[str, Any]:
+    path = root / "dataset.yaml"
+    if not path.exists():
+        return {}
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: 2001-99-99 as a date
+        raise DataError(f"{path} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{path} must hold keys such as 'names:', not {type(values).__name__}.")
+    unknown = sorted(str(k) for k in values if k not in _KEYS)
+    if unknown:
+        raise DataError(f"{path} has the unknown key {unknown[0]!r}; known are {', '.join(_KEYS)}.")
+    return values
+
+
+def _described_classes(root: Path, description: Mapping[str, Any], samples: tuple[Sample, ...]) -> Classes | None:
+    path = root / "dataset.yaml"
+    if "names" not in description:
+        needing = sorted({"colors", "label_mapping", "ignore", "coding"} & set(description))
+        if needing:
+            raise DataError(f"{path} gives {needing[0]!r} without 'names'; add the names.")
+        return None
+    values = dict(description)
+    if "coding" not in values and {"colors", "label_mapping"} & set(values):
+        values["coding"] = _coding(samples, values.get("colors"))
+    try:
+        return describe_classes(values)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _coding(samples: tuple[Sample, ...], colors: object) -> Coding:
+    """Whether masks are colored pictures. An empty mask says nothing, so look on; not at test."""
+    for sample in [s for s in samples if s.split != "test"][:50]:
+        try:
+            mask = read_mask(sample.label_path)
+        except DataError:
+            continue  # the survey reports it
+        if mask.ndim == 3 and _is_colored(mask, colors if isinstance(colors, list) else []):
+            return "rgb"
+        if mask.any():
+            return "index"
+    return "index"
+
+
+def _is_colored(mask: Array, colors: list[object]) -> bool:
+    """A gray picture too, where its values are listed as colors and cannot all be indices."""
+    if (mask != mask[..., :1]).any():
+        return True
+    values = np.unique(mask).tolist()
+    return values[-1] >= len(colors) and all([v, v, v] in colors for v in values)
+
+
+def _described_channels(root: Path, description: Mapping[str, Any]) -> int | None:
+    channels = description.get("channels")
+    if channels is None or (type(channels) is int and channels >= 1):
+        return channels
+    raise DataError(f"{root / 'dataset.yaml'}: 'channels' is {channels!r}; write a number such as 4.")

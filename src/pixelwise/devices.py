@@ -1,0 +1,72 @@
+"""Where the arithmetic runs: device, precision, threads and memory, decided in one place."""
+
+import ctypes
+import sys
+from typing import Literal
+
+import torch
+
+from pixelwise.errors import RequestError
+
+Precision = Literal["fp32", "bf16"]
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` takes CUDA, then MPS, then the CPU. A device that is not there is an error."""
+    there = {
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+        "cpu": 1,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, count in there.items() if count))
+    kind, colon, index = name.partition(":")
+    if kind not in there or (colon and not index.isdecimal()):
+        raise RequestError(f"unknown device {name!r}; choose auto, cpu, cuda, cuda:1 or mps.")
+    if int(index or 0) >= there[kind]:
+        raise RequestError(f"device {name!r} is not available here; use --device auto or cpu.")
+    return torch.device(name)
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 convolutions run on the device's own instructions, and not emulated."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def training_precision(name: str, device: torch.device) -> Precision:
+    """`auto` is bf16 where the device computes in it, else fp32."""
+    if name == "auto":
+        return "bf16" if has_fast_bf16(device) else "fp32"
+    if name not in ("fp32", "bf16"):
+        raise RequestError(f"unknown precision {name!r}; choose auto, fp32 or bf16.")
+    return "bf16" if name == "bf16" else "fp32"
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """The context for a forward pass; float32 is left alone."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def keep_freed_memory() -> None:
+    """Let the C allocator keep what is freed (Linux, glibc); call once, before training on CPU.
+
+    Activations of tens of megabytes are otherwise returned to the system at every free and
+    faulted in page by page at the next allocation, which costs more than filling them.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        mmap_max, trim_threshold, never = -4, -1, 2**31 - 1
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, never)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for queued work, so that a clock read next to it means something."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

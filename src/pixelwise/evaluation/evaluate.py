@@ -1,0 +1,141 @@
+"""Scores of a model on a data set, over one confusion matrix."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pixelwise.data.dataset import DataSet, open_dataset
+from pixelwise.data.images import Array, write_atomically
+from pixelwise.data.sample import Sample
+from pixelwise.data.splits import read_splits
+from pixelwise.errors import RequestError
+from pixelwise.inference.predictor import Predictor, load
+from pixelwise.metrics import BoundaryScore, ConfusionMatrix, scores
+from pixelwise.progress import Progress, Silent
+
+
+@dataclass(slots=True)
+class Tally:
+    """What is counted while images are scored; every figure of a report comes from here."""
+
+    confusion: ConfusionMatrix
+    boundary: BoundaryScore | None
+    """None where boundaries are not scored (they take longer than the network on small images)."""
+    per_image: dict[Sample, ConfusionMatrix] = field(default_factory=dict)
+
+    def scores(self, names: Sequence[str]) -> dict[str, Any]:
+        return scores(self.confusion, self.boundary, names, num_images=len(self.per_image))
+
+
+def evaluate(
+    model: str | Path,
+    data: str | Path,
+    *,
+    split: str | None = None,
+    json_path: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Scores on split `test`, else `val`, else (no splits anywhere) on all images.
+
+    Returns the dictionary that `json_path` receives: fractions in [0, 1], None where undefined.
+    Raises DataError where the data set's classes are not the model's.
+    """
+    progress = progress or Silent()
+    predictor = load(model, device=device, precision=precision)
+    dataset = for_model(open_dataset(data), predictor)
+    chosen, samples = choose_split(dataset, Path(model), split)
+    progress.say(f"scoring split {chosen!r}: {len(samples)} images, {predictor.precision}")
+    tally = score_samples(predictor, dataset, samples, progress=progress)
+    result = tally.scores(predictor.classes.names)
+    result |= {"split": chosen, "model": str(model), "data": str(data)}
+    if json_path:
+        write_atomically(Path(json_path), (json.dumps(result, indent=2) + "\n").encode())
+    return result
+
+
+def score_samples(
+    predictor: Predictor,
+    dataset: DataSet,
+    samples: Sequence[Sample],
+    *,
+    boundaries: bool = True,
+    progress: Progress | None = None,
+    on_image: Callable[[Sample, Array, Array], None] = lambda sample, labels, prediction: None,
+) -> Tally:
+    """Predicts and counts. Files are read ahead and boundaries matched in a thread beside the network."""
+    names = predictor.classes.names
+    ignore = predictor.classes.ignore_label
+    tally = Tally(ConfusionMatrix(len(names)), BoundaryScore(len(names)) if boundaries else None)
+    with ThreadPoolExecutor(1, thread_name_prefix="boundaries") as pool:
+        matched = []
+        for done, (sample, image, labels) in enumerate(_read_ahead(dataset, samples), start=1):
+            prediction = predictor.predict(image).labels
+            one = ConfusionMatrix(len(names))
+            one.update(prediction, labels, ignore_label=ignore)
+            tally.confusion = tally.confusion + one
+            tally.per_image[sample] = one
+            if tally.boundary is not None:
+                matched.append(
+                    pool.submit(tally.boundary.update, prediction, labels, ignore_label=ignore)
+                )
+            on_image(sample, labels, prediction)
+            if progress:
+                progress.track("evaluate", done, len(samples))
+        for match in matched:
+            match.result()
+    return tally
+
+
+def choose_split(dataset: DataSet, model: Path, split: str | None) -> tuple[str, list[Sample]]:
+    """The split to score and its samples; a split made by the run is found in its splits.yaml."""
+    by_split: dict[str, list[Sample]] = {}
+    for sample in dataset.samples:
+        if sample.split:
+            by_split.setdefault(sample.split, []).append(sample)
+    made = model / "splits.yaml"
+    if not {"val", "test"} & by_split.keys() and made.is_file():
+        by_split |= {name: found for name, found in read_splits(made, dataset.samples).items() if found}
+    if not by_split:
+        by_split = {"all": list(dataset.samples)}
+    wanted = split or next((s for s in ("test", "val", "all") if s in by_split), None)
+    if wanted is None or wanted not in by_split:
+        raise RequestError(
+            f"{dataset.root} has no split {split or 'test or val'!r}; it has {', '.join(sorted(by_split))}."
+        )
+    return wanted, by_split[wanted]
+
+
+def for_model(dataset: DataSet, predictor: Predictor) -> DataSet:
+    """The data set read in the model's classes; classes it names itself must be the same."""
+    classes = dataset.classes or predictor.classes
+    if classes.names != predictor.classes.names:
+        raise RequestError(
+            f"{dataset.root} has the classes {', '.join(classes.names)}, but the model knows "
+            f"{', '.join(predictor.classes.names)}; score it on data with the same classes."
+        )
+    return dataset.with_classes(classes, predictor.spec.channels)
+
+
+def mean_iou_of(confusion: ConfusionMatrix) -> float:
+    """Mean IoU of one image or set; 0 where nothing is defined, so that it can be sorted by."""
+    from pixelwise.metrics import mean_iou
+
+    value = mean_iou(confusion.counts)
+    return 0.0 if np.isnan(value) else float(value)
+
+
+def _read_ahead(dataset: DataSet, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Array, Array]]:
+    with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
+        ahead = [pool.submit(dataset.read_pair, sample) for sample in samples[:4]]
+        for index, sample in enumerate(samples):
+            if index + 4 < len(samples):
+                ahead.append(pool.submit(dataset.read_pair, samples[index + 4]))
+            image, labels = ahead.pop(0).result()
+            yield sample, image, labels

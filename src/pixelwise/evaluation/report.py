@@ -1,0 +1,215 @@
+"""`report.html`: one offline file that shows what was learned from what, how well, and where not."""
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from pixelwise.data.classes import Classes
+from pixelwise.data.dataset import DataSet
+from pixelwise.data.images import Array, write_atomically
+from pixelwise.data.sample import Sample
+from pixelwise.evaluation.evaluate import Tally, mean_iou_of
+from pixelwise.inference.outputs import colorize, display, overlay
+from pixelwise.inference.predictor import Predictor
+
+SHOWN_PER_GROUP = 3
+MAX_PICTURE_SIDE = 640
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All that the page is made from; every figure on it comes from `tally` or `metrics`."""
+
+    title: str
+    dataset: DataSet
+    splits: Mapping[str, Sequence[Sample]]
+    class_shares: Sequence[float]
+    """Share of each class among the training pixels."""
+    predictor: Predictor
+    tally: Tally
+    """Of the validation images."""
+    metrics: Sequence[Mapping[str, Any]]
+    """Lines of metrics.jsonl."""
+    recipe: str
+    """As YAML, with reasons."""
+    notes: Sequence[str]
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Writes the page whole or not at all."""
+    classes = report.predictor.classes
+    scores = report.tally.scores(classes.names)
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
+        files("pixelwise.evaluation").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    )
+    page = template.render(
+        report=report,
+        scores=scores,
+        cards=_cards(scores),
+        split_sizes={name: len(samples) for name, samples in report.splits.items() if samples},
+        class_rows=_class_rows(report, classes, scores),
+        curves=_curves(report.metrics),
+        confusion=_confusion(classes, report.tally.confusion.counts),
+        groups=_groups(report, classes),
+        parameters=sum(p.numel() for p in report.predictor.module.parameters()),
+        network=report.predictor.spec.network,
+    )
+    write_atomically(path, page.encode())
+
+
+def _cards(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    explained = {
+        "mean_iou": ("mean IoU", "overlap of prediction and truth, averaged over the classes"),
+        "global_accuracy": ("global accuracy", "share of pixels with the right class"),
+        "mean_class_accuracy": ("mean class accuracy", "share found of each class, averaged"),
+        "mean_dice": ("mean Dice", "twice the overlap over both areas, averaged"),
+        "boundary_f1": ("boundary F1", "borders met within 0.75 % of the diagonal"),
+    }
+    return [(title, _percent(scores[key]), text) for key, (title, text) in explained.items()]
+
+
+def _class_rows(report: Report, classes: Classes, scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "color": "rgb({}, {}, {})".format(*color),
+            "share": _percent(share),
+            "bar": 100 * (scores["per_class"][name]["iou"] or 0),
+            **{key: _percent(scores["per_class"][name][key]) for key in ("iou", "accuracy", "dice")},
+            "pixels": f"{scores['per_class'][name]['pixels']:,}",
+        }
+        for name, color, share in zip(classes.names, classes.colors, report.class_shares, strict=True)
+    ]
+
+
+def _confusion(classes: Classes, counts: Array) -> dict[str, Any]:
+    """Rows of truth, as shares of the row; the darker, the more."""
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    rows = [
+        {
+            "name": name,
+            "cells": [
+                {"text": f"{100 * s:.0f}" if s >= 0.005 else "", "strength": round(float(s) ** 0.6, 3), "own": i == j}
+                for j, s in enumerate(row)
+            ],
+        }
+        for i, (name, row) in enumerate(zip(classes.names, shares, strict=True))
+    ]
+    return {"names": classes.names, "rows": rows}
+
+
+def _groups(report: Report, classes: Classes) -> list[dict[str, Any]]:
+    """The worst, median and best images, each as image, truth, prediction and errors."""
+    ranked = sorted(report.tally.per_image, key=lambda s: mean_iou_of(report.tally.per_image[s]))
+    count = min(SHOWN_PER_GROUP, -(-len(ranked) // 3))
+    middle = (len(ranked) - count) // 2
+    chosen = {
+        "Worst": ranked[:count],
+        "Median": [s for s in ranked[middle : middle + count] if s not in ranked[:count]],
+        "Best": [s for s in ranked[-count:] if s not in ranked[: middle + count]],
+    }
+    show = partial(_show, report, classes)
+    return [{"title": title, "images": [show(s) for s in samples]} for title, samples in chosen.items() if samples]
+
+
+def _show(report: Report, classes: Classes, sample: Sample) -> dict[str, Any]:
+    image, labels = report.dataset.read_pair(sample)
+    prediction = report.predictor.predict(image).labels
+    picture = display(image)
+    panels = {
+        "image": picture,
+        "truth": overlay(picture, labels, classes, 0.75),
+        "prediction": overlay(picture, prediction, classes, 0.75),
+        "errors": _errors(picture, labels, prediction, classes.ignore_label),
+    }
+    return {
+        "name": sample.name,
+        "score": _percent(mean_iou_of(report.tally.per_image[sample])),
+        "size": f"{labels.shape[1]} × {labels.shape[0]}",
+        "panels": {name: _embed(pixels) for name, pixels in panels.items()},
+    }
+
+
+def _errors(picture: Array, labels: Array, prediction: Array, ignore_label: int) -> Array:
+    """Wrong pixels in red on a pale gray image; ignored ones hatched out in blue-gray."""
+    gray = picture.mean(2, keepdims=True) * 0.45 + 130
+    shown = np.repeat(gray, 3, 2)
+    wrong = (prediction != labels) & (labels != ignore_label)
+    shown[wrong] = 0.25 * shown[wrong] + 0.75 * np.array([220, 20, 40])
+    ignored = labels == ignore_label
+    shown[ignored] = 0.5 * shown[ignored] + 0.5 * np.array([120, 140, 170])
+    return shown.astype(np.uint8)
+
+
+def _embed(pixels: Array) -> str:
+    """A picture as a data URI, so that the page needs no other file."""
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((MAX_PICTURE_SIDE, MAX_PICTURE_SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=88)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _curves(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Loss, and validation scores, over the minutes of training, as inline SVG."""
+    steps = [m for m in metrics if "loss" in m]
+    scored = [m for m in metrics if "val" in m]
+    charts = []
+    if len(steps) > 1:
+        minutes = [m["seconds"] / 60 for m in steps]
+        losses = [m["loss"] for m in steps]
+        smooth = _smooth(losses)
+        charts.append(_chart("Training loss", [(minutes, losses, "#c9d6e8", ""), (minutes, smooth, "#2f6db5", "")]))
+    if scored:
+        minutes = [m["seconds"] / 60 for m in scored]
+        lines = [
+            (minutes, [m["val"]["mean_iou"] or 0 for m in scored], "#d9602b", "mean IoU"),
+            (minutes, [m["val"]["global_accuracy"] or 0 for m in scored], "#3a8a5f", "global accuracy"),
+        ]
+        charts.append(_chart("Validation", lines))
+    return charts
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+    """A running mean over a twentieth of the run."""
+    width = max(1, len(values) // 20)
+    padded = np.pad(values, width, mode="edge")
+    kernel = np.ones(2 * width + 1) / (2 * width + 1)
+    return np.convolve(padded, kernel, "valid").tolist()  # type: ignore[no-any-return]
+
+
+def _chart(title: str, lines: Iterable[tuple[Sequence[float], Sequence[float], str, str]]) -> str:
+    style = {"svg.fonttype": "none", "svg.hashsalt": "pixelwise", "font.family": "sans-serif", "font.size": 10}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(5.6, 2.9), layout="constrained")
+        axes = figure.add_subplot()
+        labeled = False
+        for x, y, color, label in lines:
+            axes.plot(x, y, color=color, label=label or None, marker="o" if label else None, markersize=4)
+            labeled = labeled or bool(label)
+        axes.set_title(title, loc="left", fontsize=11)
+        axes.set_xlabel("minutes")
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        if labeled:
+            axes.set_ylim(0, 1)
+            axes.legend(frameon=False, loc="lower right")
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None or np.isnan(value) else f"{100 * value:.1f} %"

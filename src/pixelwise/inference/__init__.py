@@ -1,0 +1,1 @@
+"""From a model file and an image to labels: the one predict path."""

@@ -1,0 +1,104 @@
+"""What predictions look like on disk: label PNG, overlay with legend, probabilities."""
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from pixelwise.data.classes import Classes
+from pixelwise.data.images import Array, write_atomically, write_png
+from pixelwise.inference.predictor import Prediction
+
+Coding = Literal["index", "data"]
+
+
+def write_labels(path: Path, prediction: Prediction, classes: Classes, coding: Coding) -> None:
+    """`index`: palette PNG of class indices in the class colors; `data`: the data set's own values."""
+    if coding == "data":
+        write_png(path, classes.to_mask(prediction.labels))
+    elif len(classes.names) > 256:
+        write_png(path, prediction.labels)
+    else:
+        write_png(path, prediction.labels, classes.colors)
+
+
+def write_probabilities(path: Path, prediction: Prediction, classes: Classes) -> None:
+    """Compressed NPZ: `probabilities` (K, H, W) float16, `names` (K,)."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        probabilities=prediction.probabilities.astype(np.float16),
+        names=np.array(classes.names),
+    )
+    write_atomically(path, buffer.getvalue())
+
+
+def write_overlay(path: Path, image: Array, prediction: Prediction, classes: Classes) -> None:
+    """The image under its classes in their colors, with a legend of those that occur."""
+    picture = overlay(display(image), prediction.labels, classes)
+    present = np.flatnonzero(np.bincount(prediction.labels.ravel()))
+    shares = [float((prediction.labels == i).mean()) for i in present]
+    entries = [
+        (f"{classes.names[i]}  {share:.1%}", classes.colors[i])
+        for share, i in sorted(zip(shares, present.tolist(), strict=True), reverse=True)
+    ]
+    write_png(path, with_legend(picture, entries))
+
+
+def display(image: Array) -> Array:
+    """(H, W, C) of any type → (H, W, 3) uint8 to look at; 16 bit is stretched to its own range."""
+    if image.dtype != np.uint8:
+        low, high = np.percentile(image, (0.5, 99.5))
+        image = (np.clip((image - low) / max(high - low, 1), 0, 1) * 255).astype(np.uint8)
+    return image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
+
+
+def colorize(labels: Array, classes: Classes) -> Array:
+    """Labels (H, W) → (H, W, 3) uint8 in the class colors; ignored pixels are black."""
+    table = np.zeros((max(len(classes.names), classes.ignore_label) + 1, 3), np.uint8)
+    table[: len(classes.names)] = classes.colors
+    return table[labels]
+
+
+def overlay(picture: Array, labels: Array, classes: Classes, opacity: float = 0.5) -> Array:
+    """(H, W, 3) uint8 blended with the class colors, the borders between classes at full strength."""
+    colors = colorize(labels, classes).astype(np.float32)
+    border = np.zeros(labels.shape, bool)
+    border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    border[1:] |= labels[1:] != labels[:-1]
+    weight = np.where(border, 0.9, opacity)[..., None]
+    return np.rint(picture * (1 - weight) + colors * weight).astype(np.uint8)
+
+
+def with_legend(picture: Array, entries: Sequence[tuple[str, tuple[int, int, int]]]) -> Array:
+    """The picture with a strip below it: a swatch and a text for each entry, wrapped to its width."""
+    font = ImageFont.load_default(12)
+    boxes = [int(font.getlength(text)) + 30 for text, _ in entries]
+    width = max(picture.shape[1], *boxes, 1)
+    columns = max(1, width // max(*boxes, 1))
+    rows = -(-len(entries) // columns)
+    strip = Image.new("RGB", (width, picture.shape[0] + 18 * rows + 6), "white")
+    strip.paste(Image.fromarray(picture), (0, 0))
+    draw = ImageDraw.Draw(strip)
+    for index, (text, color) in enumerate(entries):
+        x = 4 + index % columns * (width // columns)
+        y = picture.shape[0] + 4 + index // columns * 18
+        draw.rectangle((x, y + 1, x + 12, y + 13), fill=color, outline=(90, 90, 90))
+        draw.text((x + 18, y), text, fill="black", font=font)
+    return np.asarray(strip)
+
+
+Writer = Callable[[Path, Array, Prediction, Classes, Coding], None]
+
+WRITERS: dict[str, tuple[str, Writer]] = {
+    "labels": (".png", lambda path, _, p, classes, coding: write_labels(path, p, classes, coding)),
+    "overlay": ("_overlay.png", lambda path, image, p, classes, _: write_overlay(path, image, p, classes)),
+    "probabilities": (
+        "_probabilities.npz",
+        lambda path, _, p, classes, __: write_probabilities(path, p, classes),
+    ),
+}
+"""What `predict --save` can write: name → (what follows the stem, function)."""

@@ -1,0 +1,134 @@
+"""`pixelwise predict`: files, folders and globs in, one set of outputs per image out."""
+
+import glob
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from pixelwise.data.images import ENDINGS, Array, read_image
+from pixelwise.errors import PixelwiseError, RequestError, unknown_name
+from pixelwise.inference.outputs import WRITERS, Coding
+from pixelwise.inference.predictor import Predictor, load
+from pixelwise.progress import Progress, Silent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictReport:
+    """What a prediction job did."""
+
+    written: tuple[Path, ...]
+    failures: tuple[tuple[Path, str], ...]
+    """Inputs that could not be done, each with its reason."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Input:
+    """One image and where its outputs go: the folder structure and the stem are kept."""
+
+    path: Path
+    stem: Path
+
+
+def predict(
+    model: str | Path,
+    inputs: Sequence[str | Path],
+    output: str | Path,
+    *,
+    save: Sequence[str] = ("labels",),
+    coding: Coding = "index",
+    device: str = "auto",
+    precision: str = "auto",
+    progress: Progress | None = None,
+) -> PredictReport:
+    """Writes `labels`, `overlay` and/or `probabilities` of every input image below `output`.
+
+    One bad file never stops the rest: it is listed among the failures. A request that cannot be
+    done at all (nothing to predict, two inputs with one name, an unknown output) is a RequestError
+    before anything is written.
+    """
+    progress = progress or Silent()
+    kinds = list(dict.fromkeys(save))
+    for kind in kinds:
+        if kind not in WRITERS:
+            raise unknown_name("output", kind, WRITERS)
+    if coding not in ("index", "data"):
+        raise unknown_name("coding", coding, ("index", "data"))
+    images = find_inputs(inputs)
+    _require_distinct(images, kinds)
+    predictor = load(model, device=device, precision=precision)
+    written: list[Path] = []
+    failures: list[tuple[Path, str]] = []
+    for done, (item, decoded) in enumerate(_decoded(images, predictor), start=1):
+        try:
+            written += _predict_one(predictor, item, decoded.result(), Path(output), kinds, coding)
+        except (PixelwiseError, OSError) as error:
+            failures.append((item.path, str(error)))
+        progress.track("predict", done, len(images))
+    return PredictReport(written=tuple(written), failures=tuple(failures))
+
+
+def find_inputs(inputs: Sequence[str | Path]) -> list[Input]:
+    """Files, folders (recursively) and globs → images in a fixed order. Nothing found is an error."""
+    found: dict[Path, Input] = {}
+    for given in inputs:
+        matches = list(_expand(str(given)))
+        if not matches:
+            raise RequestError(
+                f"{given} is no image, no folder with images and no pattern that matches one; "
+                f"images end in {', '.join(ENDINGS)}."
+            )
+        found |= {item.path: item for item in matches}
+    return sorted(found.values())
+
+
+def _expand(given: str) -> Iterator[Input]:
+    path = Path(given)
+    if path.is_dir():
+        files = (p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
+        yield from (Input(p, p.relative_to(path).with_suffix("")) for p in files)
+    elif path.exists():
+        yield Input(path, Path(path.stem))
+    else:
+        for match in glob.iglob(given, recursive=True):
+            yield from _expand(match)
+
+
+def _require_distinct(images: Iterable[Input], kinds: Sequence[str]) -> None:
+    """No two outputs may have one name; said before anything is written."""
+    owners: dict[str, Path] = {}
+    for item in images:
+        for kind in kinds:
+            name = f"{item.stem}{WRITERS[kind][0]}"
+            if name in owners:
+                raise RequestError(
+                    f"{owners[name]} and {item.path} would both be written to {name}; "
+                    f"rename one, or predict them into different folders."
+                )
+            owners[name] = item.path
+
+
+def _decoded(images: Sequence[Input], predictor: Predictor) -> Iterator[tuple[Input, Future[Array]]]:
+    """Each input with its pixels, decoded a few images ahead of their use."""
+    with ThreadPoolExecutor(2, thread_name_prefix="decode") as pool:
+        ahead = [pool.submit(read_image, item.path, predictor.spec.channels) for item in images[:4]]
+        for index, item in enumerate(images):
+            if index + 4 < len(images):
+                ahead.append(pool.submit(read_image, images[index + 4].path, predictor.spec.channels))
+            yield item, ahead.pop(0)
+
+
+def _predict_one(
+    predictor: Predictor, item: Input, image: Array, output: Path, kinds: Sequence[str], coding: Coding
+) -> list[Path]:
+    try:
+        prediction = predictor.predict(image, keep_logits="probabilities" in kinds)
+    except PixelwiseError as error:
+        raise RequestError(f"{item.path}: {error}") from error
+    paths = []
+    for kind in kinds:
+        suffix, write = WRITERS[kind]
+        path = output / item.stem.with_name(item.stem.name + suffix)
+        write(path, image, prediction, predictor.classes, coding)
+        paths.append(path)
+    return paths

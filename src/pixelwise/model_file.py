@@ -1,0 +1,168 @@
+"""One safe file: weights, network, classes, preprocessing and scores. Nothing is ever unpickled.
+
+A safetensors file with a single metadata key, `pixelwise`, holding JSON with sorted keys; no time,
+host or path in it, so equal runs give equal files.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from pixelwise.data.classes import Classes, classes_from_dict
+from pixelwise.data.images import write_atomically
+from pixelwise.errors import ModelFileError, PixelwiseError
+from pixelwise.networks import Segmenter, build_network
+from pixelwise.recipe import NetworkRecipe, from_dict
+
+FORMAT = 1
+FILE_NAME = "model.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """All that is needed to build a model and to use it, except its weights."""
+
+    network: NetworkRecipe
+    classes: Classes
+    channels: int
+    """C of the images."""
+    dtype: str
+    """Type of the images' pixels: uint8 or uint16."""
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    scores: Mapping[str, Any]
+    """Scores on the validation images, and how far bf16 agrees with fp32 there."""
+
+    def with_scores(self, scores: Mapping[str, Any]) -> "ModelSpec":
+        return replace(self, scores=scores)
+
+    def build(self) -> Segmenter:
+        """The model with fresh weights."""
+        network = build_network(
+            self.network, in_channels=self.channels, num_classes=len(self.classes.names)
+        )
+        return Segmenter(network, mean=self.mean, deviation=self.deviation)
+
+
+def save_model(path: Path, spec: ModelSpec, weights: Mapping[str, Tensor]) -> None:
+    """Writes the file whole or not at all."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    values = _to_dict(spec)
+    values["checksum"] = _checksum(values, tensors)
+    metadata = {"pixelwise": json.dumps(values, sort_keys=True, ensure_ascii=False)}
+    write_atomically(path, save(tensors, metadata=metadata))
+
+
+def load_model(model: str | Path) -> tuple[Segmenter, ModelSpec]:
+    """A model file, or the run folder that holds it → the module in evaluation mode, and its spec.
+
+    Raises ModelFileError where the file is missing, truncated, altered, foreign or too new.
+    """
+    path = _find(Path(model))
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(
+            f"{path} is not a whole safetensors file ({error}); copy or train it again."
+        ) from error
+    values = _read_metadata(path, metadata)
+    if values.pop("checksum", None) != _checksum(values, weights):
+        raise ModelFileError(f"{path} was altered after it was written (checksum); copy or train it again.")
+    spec = _read_spec(path, values)
+    module = spec.build()
+    _require_fitting(path, module.state_dict(), weights)
+    module.load_state_dict(weights)
+    return module.eval(), spec
+
+
+def _find(path: Path) -> Path:
+    found = path / FILE_NAME if path.is_dir() else path
+    if not found.is_file():
+        hint = "the run has not been scored yet" if path.is_dir() else "give a run folder or a model file"
+        raise ModelFileError(f"{found} does not exist; {hint}.")
+    return found
+
+
+def _to_dict(spec: ModelSpec) -> dict[str, Any]:
+    network = {name: getattr(spec.network, name) for name in spec.network.__dataclass_fields__}
+    classes = spec.classes.to_dict()
+    return {
+        "format": FORMAT,
+        "network": network,
+        "encoder": None,
+        "colors": classes.pop("colors"),
+        "classes": classes,
+        "preprocessing": {
+            "channels": spec.channels,
+            "dtype": spec.dtype,
+            "mean": list(spec.mean),
+            "deviation": list(spec.deviation),
+        },
+        "versions": {"pixelwise": version("pixelwise"), "torch": torch.__version__},
+        "scores": dict(spec.scores),
+    }
+
+
+def _checksum(values: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the description and every tensor's name and bytes."""
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read_metadata(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    if "pixelwise" not in metadata:
+        raise ModelFileError(f"{path} was not written by Pixelwise: it has no 'pixelwise' metadata.")
+    try:
+        values = json.loads(metadata["pixelwise"])
+        written, by = values["format"], values["versions"]["pixelwise"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path}: its description is damaged ({error!r}); train it again.") from error
+    if written != FORMAT:
+        raise ModelFileError(
+            f"{path} has format {written}, this version reads {FORMAT}; it was written by Pixelwise {by}: "
+            f"use that version or a newer one."
+        )
+    return dict(values)
+
+
+def _read_spec(path: Path, values: Mapping[str, Any]) -> ModelSpec:
+    try:
+        preprocessing = values["preprocessing"]
+        return ModelSpec(
+            network=from_dict({"network": values["network"]}).network,
+            classes=classes_from_dict({**values["classes"], "colors": values["colors"]}),
+            channels=preprocessing["channels"],
+            dtype=preprocessing["dtype"],
+            mean=tuple(preprocessing["mean"]),
+            deviation=tuple(preprocessing["deviation"]),
+            scores=values["scores"],
+        )
+    except (KeyError, TypeError, ValueError, PixelwiseError) as error:
+        raise ModelFileError(f"{path}: its description is damaged ({error!r}); train it again.") from error
+
+
+def _require_fitting(path: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Names, shapes and types must be those of the network that the description names."""
+    names = sorted(wanted.keys() ^ found.keys())
+    wrong = names or [
+        n for n in wanted if wanted[n].shape != found[n].shape or wanted[n].dtype != found[n].dtype
+    ]
+    if wrong:
+        raise ModelFileError(
+            f"{path}: {len(wrong)} tensors do not fit the network it describes (first: {wrong[0]}); "
+            f"the file was altered."
+        )

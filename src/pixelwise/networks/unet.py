@@ -1,0 +1,159 @@
+"""U-Net: Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image
+Segmentation", MICCAI 2015. Read from the bottom up: a block, a step down, a step up, the network.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pixelwise.errors import RequestError
+from pixelwise.shapes import center_crop
+
+Padding = Literal["valid", "same"]
+Normalization = Literal["none", "batch"]
+
+
+class DoubleConv(nn.Sequential):
+    """Two 3x3 convolutions, each with normalization and ReLU."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, padding: Padding, normalization: Normalization
+    ) -> None:
+        layers: list[nn.Module] = []
+        for channels in (in_channels, out_channels):
+            # A bias before batch normalization would be subtracted again with the mean.
+            bias = normalization == "none"
+            layers.append(nn.Conv2d(channels, out_channels, 3, padding=int(padding == "same"), bias=bias))
+            if normalization == "batch":
+                layers.append(nn.BatchNorm2d(out_channels))
+            layers.append(nn.ReLU(inplace=True))
+        super().__init__(*layers)
+
+
+class Down(nn.Module):
+    """2x2 max pooling with stride 2, then a double convolution."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, padding: Padding, normalization: Normalization
+    ) -> None:
+        super().__init__()
+        self.block = DoubleConv(in_channels, out_channels, padding, normalization)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(functional.max_pool2d(x, 2))  # type: ignore[no-any-return]
+
+
+class Up(nn.Module):
+    """Transposed 2x2 convolution, concatenation with the cropped skip, then a double convolution."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        skip_channels: int,
+        padding: Padding,
+        normalization: Normalization,
+    ) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(in_channels, skip_channels, 2, stride=2)
+        self.block = DoubleConv(2 * skip_channels, skip_channels, padding, normalization)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        x = self.up(x)
+        rows, columns = center_crop((skip.shape[2], skip.shape[3]), (x.shape[2], x.shape[3]))
+        return self.block(torch.cat([skip[:, :, rows, columns], x], dim=1))  # type: ignore[no-any-return]
+
+
+class UNet(nn.Module):
+    """The contracting path, the expanding path, and the skips between them.
+
+    The defaults are the paper's network: 23 convolutions, none padded, so that 572 x 572 pixels
+    give 388 x 388 logits; `UNet(1, 2)` has 31,030,658 parameters.
+
+    Args:
+        in_channels: C of the images.
+        num_classes: K of the logits.
+        width: channels of the finest level, doubled at each level down to at most `max_width`.
+        depth: number of poolings.
+        padding: "valid" loses a border at each convolution, as in the paper; "same" keeps the size.
+        normalization: "none" as in the paper, or "batch" after each convolution.
+        stem_stride: with 2 or 4, blocks of that many pixels squared become the channels of one, and
+            the last layer unfolds them again; the network between is as fast as on an image that
+            much smaller, without losing pixels. Needs padding "same". (Pixel shuffle: Shi et al.,
+            CVPR 2016.)
+
+    Input (B, C, H, W) floating point, output (B, K, H', W'). With "same", H and W must be multiples
+    of `size_multiple`, and H' = H. With "valid", each pooled size must be even.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        width: int = 64,
+        depth: int = 4,
+        max_width: int = 1024,
+        padding: Padding = "valid",
+        normalization: Normalization = "none",
+        stem_stride: int = 1,
+    ) -> None:
+        super().__init__()
+        if stem_stride > 1 and padding == "valid":
+            raise RequestError("stem_stride above 1 needs padding='same'.")
+        channels = [min(width * 2**level, max_width) for level in range(depth + 1)]
+        self.padding = padding
+        self.stem_stride = stem_stride
+        self.size_multiple = stem_stride * 2**depth
+        self.first = DoubleConv(in_channels * stem_stride**2, channels[0], padding, normalization)
+        pairs = list(zip(channels[:-1], channels[1:], strict=True))
+        self.down = nn.ModuleList(Down(fine, coarse, padding, normalization) for fine, coarse in pairs)
+        self.up = nn.ModuleList(Up(coarse, fine, padding, normalization) for fine, coarse in pairs[::-1])
+        self.classify = nn.Conv2d(channels[0], num_classes * stem_stride**2, 1)
+        initialize(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self._check_size(images.shape[2], images.shape[3])
+        x = self.first(functional.pixel_unshuffle(images, self.stem_stride))
+        skips = []
+        for down in self.down:
+            skips.append(x)
+            x = down(x)
+        for up, skip in zip(self.up, reversed(skips), strict=True):
+            x = up(x, skip)
+        return functional.pixel_shuffle(self.classify(x), self.stem_stride)
+
+    @property
+    def output_margin(self) -> int:
+        """Rows, and columns, by which the output is smaller than the input: 184 in the paper."""
+        levels = 2 ** len(self.down)
+        return 0 if self.padding == "same" else 4 * levels + 8 * (levels - 1)
+
+    def _check_size(self, height: int, width: int) -> None:
+        if self.padding == "same":
+            if height % self.size_multiple or width % self.size_multiple:
+                raise RequestError(
+                    f"this U-Net takes sides that are multiples of {self.size_multiple}, not "
+                    f"{height}x{width}; wrap it in Segmenter, which pads and crops."
+                )
+            return
+        levels = 2 ** len(self.down)
+        # From the bottom up: m pixels pooled from 2 m, which two convolutions left of 2 m + 4, ...
+        offset = 4 * (levels - 1)
+        if any((side - offset) % levels or (side - offset) // levels < 8 for side in (height, width)):
+            raise RequestError(
+                f"this unpadded U-Net takes sides of {levels}m+{offset} with m of at least 8 "
+                f"({8 * levels + offset}, {9 * levels + offset}, ...), not {height}x{width}."
+            )
+
+
+def initialize(network: nn.Module) -> None:
+    """He initialization, N(0, sqrt(2 / N)) with N = k k C_in, as the paper asks; biases zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            # Each output pixel of a transposed 2x2 stride-2 convolution sees one input pixel.
+            fan_in = module.weight[0].numel() if isinstance(module, nn.Conv2d) else module.in_channels
+            nn.init.normal_(module.weight, std=(2 / fan_in) ** 0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

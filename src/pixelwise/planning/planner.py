@@ -1,0 +1,163 @@
+"""From a fingerprint and a measured machine to a recipe, each choice with its reason."""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pixelwise.devices import Precision, synchronize
+from pixelwise.planning.fingerprint import Fingerprint
+from pixelwise.planning.prepare import Prepared
+from pixelwise.progress import Progress
+from pixelwise.recipe import Recipe
+from pixelwise.shapes import Size, round_up
+from pixelwise.training.trainer import Job, Trainer
+
+MAX_CROP_PIXELS = 512 * 512
+"""Pixels of a training sample at most; larger images are seen through random crops."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A size of network that the planner may choose; fields are keys of the network section."""
+
+    width: int
+    depth: int
+    stem_stride: int
+
+
+CANDIDATES = (
+    Candidate(width=16, depth=4, stem_stride=2),
+    Candidate(width=32, depth=4, stem_stride=2),
+    Candidate(width=48, depth=4, stem_stride=2),
+)
+"""Small to large."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    recipe: Recipe
+    reasons: Mapping[str, str]
+    """`section.key` → why."""
+
+
+def make_plan(
+    prepared: Prepared,
+    device: torch.device,
+    precision: Precision,
+    changes: Mapping[str, Any],
+    started: float,
+    progress: Progress,
+) -> Plan:
+    """The recipe for this data, this machine and this budget; `changes` are the user's own and stay.
+
+    With `training.steps` nothing depends on a measured time. With `training.budget_seconds`, the
+    network is chosen by the time its training step takes here; a deterministic run then fixes its
+    steps and does not look at the clock again.
+    """
+    plan = _Plan(dict(changes))
+    seen = prepared.seen
+    plan.put("training.precision", precision, "what this device computes fastest")
+    _choose_samples(plan, seen)
+    _choose_augmentation(plan, seen)
+    if plan.recipe.training.steps is not None:
+        _choose_network_by_steps(plan, seen)
+    else:
+        _choose_network_by_clock(plan, prepared, device, started, progress)
+    return Plan(recipe=plan.recipe, reasons=plan.reasons)
+
+
+class _Plan:
+    """A recipe in the making: what the user decided stays, everything else gets a reason."""
+
+    def __init__(self, decided: Mapping[str, Any]) -> None:
+        self.decided = set(decided)
+        self.recipe = Recipe().replace(decided)
+        self.reasons = dict.fromkeys(decided, "as asked for")
+
+    def put(self, key: str, value: Any, reason: str) -> None:
+        if key not in self.decided:
+            self.recipe = self.recipe.replace({key: value})
+            self.reasons[key] = reason
+
+    def with_network(self, candidate: Candidate) -> Recipe:
+        """The recipe with this network, where the user left the choice."""
+        wanted = {f"network.{k}": v for k, v in dataclasses.asdict(candidate).items()}
+        return self.recipe.replace({k: v for k, v in wanted.items() if k not in self.decided})
+
+    def put_network(self, candidate: Candidate, reason: str) -> None:
+        for key, value in dataclasses.asdict(candidate).items():
+            self.put(f"network.{key}", value, reason)
+
+
+def _choose_samples(plan: _Plan, seen: Fingerprint) -> None:
+    crop = crop_for(seen.median_size)
+    whole = crop[0] >= seen.median_size[0] and crop[1] >= seen.median_size[1]
+    shown = f"{seen.median_size[0]}x{seen.median_size[1]}"
+    reason = f"whole images of {shown}" if whole else f"the largest crop of {shown} that trains well"
+    plan.put("data.crop", crop, reason)
+    plan.put("training.batch_size", min(8, max(1, seen.num_train)), f"{seen.num_train} training images")
+
+
+def _choose_augmentation(plan: _Plan, seen: Fingerprint) -> None:
+    if seen.upright:
+        plan.put("augmentation.rotate", 5.0, "top and bottom differ: the images are upright")
+    else:
+        plan.put("augmentation.flip_vertical", 0.5, "top and bottom are alike: any way up")
+        plan.put("augmentation.rotate", 180.0, "top and bottom are alike: any way up")
+
+
+def _choose_network_by_steps(plan: _Plan, seen: Fingerprint) -> None:
+    candidate = CANDIDATES[-1]
+    plan.put_network(candidate, "the default size where only steps are given")
+
+
+def _choose_network_by_clock(
+    plan: _Plan, prepared: Prepared, device: torch.device, started: float, progress: Progress
+) -> None:
+    """The largest candidate that still sees enough images in the time there is."""
+    budget = plan.recipe.training.budget_seconds
+    assert budget is not None
+    wanted = images_wanted(prepared.seen)
+    chosen, seconds_per_image = CANDIDATES[0], 0.0
+    for candidate in CANDIDATES:
+        recipe = plan.with_network(candidate)
+        seconds = measure_step(prepared.job(recipe, device)) / recipe.training.batch_size
+        left = 0.9 * (budget - (time.monotonic() - started))
+        progress.say(f"{candidate}: {1 / seconds:.1f} images/s, {left / seconds:.0f} in the time left")
+        if seconds_per_image and left / seconds < wanted:
+            break
+        chosen, seconds_per_image = candidate, seconds
+    reason = f"the largest that sees {wanted} images in the budget: {1 / seconds_per_image:.1f} a second here"
+    plan.put_network(chosen, reason)
+    if plan.recipe.training.deterministic:
+        left = 0.85 * (budget - (time.monotonic() - started))
+        steps = max(1, int(left / (seconds_per_image * plan.recipe.training.batch_size)))
+        plan.put("training.steps", steps, "measured once; the clock is not looked at again")
+
+
+def images_wanted(seen: Fingerprint) -> int:
+    """How many augmented samples a network should see before more capacity pays."""
+    return max(2000, min(12000, 30 * seen.num_train))
+
+
+def crop_for(size: Size, multiple: int = 32) -> Size:
+    """The whole image where it is small, else its largest window of the same shape, in multiples."""
+    height, width = size
+    shrink = min(1.0, (MAX_CROP_PIXELS / (height * width)) ** 0.5)
+    return round_up(int(height * shrink), multiple), round_up(int(width * shrink), multiple)
+
+
+def measure_step(job: Job, repeats: int = 3) -> float:
+    """Seconds of one training step at full resolution: the loop's own step on a real batch."""
+    trainer, batch = Trainer(job), job.batches().make(0)
+    times = []
+    for _ in range(repeats + 1):
+        start = time.monotonic()
+        trainer.step(batch, 0.0)
+        synchronize(job.device)
+        times.append(time.monotonic() - start)
+    return sorted(times[1:])[len(times[1:]) // 2]

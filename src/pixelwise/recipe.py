@@ -1,0 +1,317 @@
+"""Everything a run is told, on one page: frozen dataclasses, read from and written to YAML.
+
+A recipe holds no path and no time of day: the same recipe on the same data is the same run.
+"""
+
+import contextlib
+import dataclasses
+import math
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from pixelwise.errors import RequestError, unknown_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataRecipe:
+    crop: tuple[int, int] = (256, 256)
+    """Height and width of a training sample, in pixels of the (scaled) image."""
+    val_fraction: float = 0.2
+    """Share of the training images that validate where the data set names no val split."""
+    max_val_images: int | None = None
+    """Validation images used while training, drawn once by seed; None: all of them."""
+    cache_gib: float = 2.0
+    """Memory for decoded images, in GiB; what does not fit is decoded again each time."""
+
+    def __post_init__(self) -> None:
+        _require(min(self.crop) >= 1, "data.crop", self.crop, "a height and a width of at least 1")
+        _require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "0 < x < 1")
+        _require(
+            self.max_val_images is None or self.max_val_images >= 1,
+            "data.max_val_images",
+            self.max_val_images,
+            ">= 1",
+        )
+        _require(self.cache_gib >= 0, "data.cache_gib", self.cache_gib, ">= 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkRecipe:
+    name: str = "unet"
+    """A name of `pixelwise.networks.NETWORKS`."""
+    width: int = 32
+    """Channels of the finest level; doubled at each level down."""
+    depth: int = 4
+    """How many times the encoder halves the resolution."""
+    max_width: int = 512
+    """Ceiling for the doubling of channels."""
+    stem_stride: int = 1
+    """Pixels of the image per pixel of the finest level: 1, 2 or 4."""
+
+    def __post_init__(self) -> None:
+        _require(self.width >= 1, "network.width", self.width, ">= 1")
+        _require(self.max_width >= self.width, "network.max_width", self.max_width, ">= width")
+        _require(1 <= self.depth <= 8, "network.depth", self.depth, "1 to 8")
+        _require(self.stem_stride in (1, 2, 4), "network.stem_stride", self.stem_stride, "1, 2, 4")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerRecipe:
+    name: Literal["adamw", "sgd", "muon"] = "adamw"
+    lr: float = 2e-3
+    """Peak learning rate."""
+    weight_decay: float = 0.01
+    """Decoupled (AdamW, Muon) or L2 (SGD); not applied to biases and normalization."""
+    momentum: float = 0.9
+    """SGD's momentum, Muon's momentum and AdamW's beta1."""
+    clip_norm: float = 5.0
+    """Largest global gradient norm; 0 turns clipping off."""
+    ema: float = 0.02
+    """Memory of the averaged weights, as a share of the run; 0 turns averaging off."""
+
+    def __post_init__(self) -> None:
+        _require(self.lr > 0, "optimizer.lr", self.lr, "> 0")
+        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, ">= 0")
+        _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "0 <= x < 1")
+        _require(self.clip_norm >= 0, "optimizer.clip_norm", self.clip_norm, ">= 0")
+        _require(0 <= self.ema < 1, "optimizer.ema", self.ema, "0 <= x < 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleRecipe:
+    name: Literal["cosine", "poly", "linear", "constant"] = "cosine"
+    warmup: float = 0.05
+    """Share of the run in which the learning rate rises linearly from 0."""
+    final: float = 0.01
+    """Learning rate at the end, as a share of the peak."""
+    start_scale: float = 1.0
+    """Image scale at the start of the run; it grows to 1 (progressive resizing)."""
+    full_scale_from: float = 0.6
+    """Progress in [0, 1] from which samples have their full size."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.warmup < 1, "schedule.warmup", self.warmup, "0 <= x < 1")
+        _require(0 <= self.final <= 1, "schedule.final", self.final, "0 <= x <= 1")
+        _require(0 < self.start_scale <= 1, "schedule.start_scale", self.start_scale, "0 < x <= 1")
+        _require(
+            0 <= self.full_scale_from <= 1,
+            "schedule.full_scale_from",
+            self.full_scale_from,
+            "0 <= x <= 1",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossRecipe:
+    class_weights: Literal["none", "median_frequency"] = "none"
+    power: float = 0.5
+    """Exponent on the class weights; 1 is plain median-frequency balancing, 0 none."""
+    dice: float = 0.0
+    """Weight of the soft Dice term beside the cross-entropy."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.power <= 1, "loss.power", self.power, "0 <= x <= 1")
+        _require(self.dice >= 0, "loss.dice", self.dice, ">= 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentationRecipe:
+    flip_horizontal: float = 0.5
+    """Probability of a left-right flip."""
+    flip_vertical: float = 0.0
+    """Probability of a top-bottom flip."""
+    scale: tuple[float, float] = (0.7, 1.5)
+    """Range of the random zoom, drawn log-uniformly."""
+    rotate: float = 5.0
+    """Largest rotation either way, in degrees."""
+    color: float = 0.3
+    """Strength of brightness, contrast and saturation changes; 0 turns them off."""
+
+    def __post_init__(self) -> None:
+        for name in ("flip_horizontal", "flip_vertical"):
+            value = getattr(self, name)
+            _require(0 <= value <= 1, f"augmentation.{name}", value, "0 to 1")
+        low, high = self.scale
+        _require(0 < low <= high, "augmentation.scale", self.scale, "0 < low <= high")
+        _require(0 <= self.rotate <= 180, "augmentation.rotate", self.rotate, "0 to 180")
+        _require(0 <= self.color <= 1, "augmentation.color", self.color, "0 to 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRecipe:
+    batch_size: int = 8
+    steps: int | None = None
+    """Length of the run in optimizer steps; None: as many as fit `budget_seconds`."""
+    budget_seconds: float | None = None
+    """Wall-clock time of the whole command; None: `steps` decides."""
+    seed: int = 0
+    deterministic: bool = False
+    """Repeat bit for bit on CPU; the clock is not looked at while training."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the forward and backward pass; weights are always float32."""
+    evaluations: int = 5
+    """How often the validation images are scored, the end included."""
+    checkpoint_seconds: float = 60.0
+    """Time between checkpoints."""
+
+    def __post_init__(self) -> None:
+        _require(self.batch_size >= 1, "training.batch_size", self.batch_size, ">= 1")
+        _require(self.steps is None or self.steps >= 1, "training.steps", self.steps, ">= 1")
+        _require(
+            self.budget_seconds is None or self.budget_seconds > 0,
+            "training.budget_seconds",
+            self.budget_seconds,
+            "> 0",
+        )
+        _require(self.evaluations >= 1, "training.evaluations", self.evaluations, ">= 1")
+        seconds = self.checkpoint_seconds
+        _require(seconds > 0, "training.checkpoint_seconds", seconds, "> 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One run. Every field has a default that works; the planner puts in what the data asks for."""
+
+    data: DataRecipe = field(default_factory=DataRecipe)
+    network: NetworkRecipe = field(default_factory=NetworkRecipe)
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
+    loss: LossRecipe = field(default_factory=LossRecipe)
+    augmentation: AugmentationRecipe = field(default_factory=AugmentationRecipe)
+    training: TrainingRecipe = field(default_factory=TrainingRecipe)
+
+    def replace(self, changes: Mapping[str, Any]) -> "Recipe":
+        """A copy with `{"section.key": value}` put in; RequestError for a wrong key or value."""
+        sections: dict[str, dict[str, Any]] = {}
+        for key, value in changes.items():
+            section, _, name = key.partition(".")
+            sections.setdefault(section, {})[name] = value
+        return _build(self, sections)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Plain values, sections and keys in the order of this page."""
+        plain = dataclasses.asdict(self)
+        return {
+            section: {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+            for section, values in plain.items()
+        }
+
+
+def from_dict(values: Mapping[str, Any]) -> Recipe:
+    """The inverse of `Recipe.to_dict`; keys left out keep their defaults."""
+    for section, content in values.items():
+        if not isinstance(content, Mapping):
+            raise RequestError(
+                f"recipe section {section!r} holds {content!r}; write it as 'key: value' lines "
+                f"indented below '{section}:'."
+            )
+    return _build(Recipe(), values)
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """A recipe from a YAML file; errors name the file."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: 2001-99-99 as a date
+        raise RequestError(f"{path} is not a readable recipe: {error}") from error
+    if not isinstance(values, dict):
+        raise RequestError(f"{path} is not a recipe: it must hold sections such as 'network:'.")
+    try:
+        return from_dict(values)
+    except RequestError as error:
+        raise RequestError(f"{path}: {error}") from error
+
+
+def to_yaml(recipe: Recipe, reasons: Mapping[str, str] | None = None) -> str:
+    """The recipe as YAML, each key of `reasons` ("section.key") with its reason as a comment."""
+    lines: list[str] = []
+    for section, values in recipe.to_dict().items():
+        lines.append(f"{section}:")
+        for key, value in values.items():
+            text = yaml.safe_dump(value, default_flow_style=True, width=1000)
+            line = f"  {key}: {text.splitlines()[0]}"
+            reason = (reasons or {}).get(f"{section}.{key}")
+            lines.append(f"{line:<32}  # {reason}" if reason else line)
+    return "\n".join(lines) + "\n"
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """`["optimizer.lr=0.001"]` as given to --set → `{"optimizer.lr": 0.001}`."""
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or "." not in key:
+            raise RequestError(f"--set {setting!r}: write section.key=value, as optimizer.lr=0.001.")
+        try:
+            changes[key.strip()] = yaml.safe_load(text)
+        except (ValueError, yaml.YAMLError) as error:
+            raise RequestError(f"--set {setting!r}: the value cannot be read: {error}") from error
+    return changes
+
+
+_DURATION = re.compile(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?")
+
+
+def parse_duration(text: str) -> float:
+    """`90s`, `20m`, `1h30m` → seconds."""
+    match = _DURATION.fullmatch(text.strip())
+    if not match or not any(match.groups()):
+        raise RequestError(f"{text!r} is not a duration; write it as 90s, 20m or 1h30m.")
+    hours, minutes, seconds = (int(group or 0) for group in match.groups())
+    if hours == minutes == seconds == 0:
+        raise RequestError(f"{text!r} is no time at all; give a budget such as 20m.")
+    return float(3600 * hours + 60 * minutes + seconds)
+
+
+def _require(condition: bool, key: str, value: object, legal: str) -> None:
+    if not condition:
+        raise RequestError(f"{key} is {value!r}, but must be {legal}.")
+
+
+def _build(start: Recipe, sections: Mapping[str, Mapping[str, Any]]) -> Recipe:
+    known = {f.name: getattr(start, f.name) for f in dataclasses.fields(start)}
+    for section, values in sections.items():
+        if section not in known:
+            raise unknown_name("recipe section", str(section), known)
+        hints = typing.get_type_hints(type(known[section]))
+        for key in values:
+            if key not in hints:
+                raise unknown_name(f"key of recipe section {section!r}:", str(key), hints)
+        converted = {k: _convert(v, hints[k], f"{section}.{k}") for k, v in values.items()}
+        known[section] = dataclasses.replace(known[section], **converted)
+    return Recipe(**known)
+
+
+def _convert(value: Any, hint: Any, key: str) -> Any:
+    """`value` as the type of its field; YAML's `1e-3` (a string) counts as a number."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:
+        return None if value is None else _convert(value, arguments[0], key)
+    if origin is Literal:
+        if value not in arguments:
+            raise unknown_name(f"value for {key}:", str(value), arguments)
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple) or len(value) != len(arguments):
+            count = len(arguments)
+            raise RequestError(f"{key} is {value!r}, but must be a list of {count} numbers.")
+        return tuple(_convert(v, a, key) for v, a in zip(value, arguments, strict=True))
+    return _convert_plain(value, hint, key)
+
+
+def _convert_plain(value: Any, kind: type, key: str) -> Any:
+    if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError, OverflowError):
+            if math.isfinite(number := float(value)):
+                return number
+    elif type(value) is kind:
+        return value
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    raise RequestError(f"{key} is {value!r}, but must be {names[kind]}.")

@@ -1,0 +1,1 @@
+"""A run, from fresh weights to a scored model file."""

@@ -1,0 +1,67 @@
+"""What a run writes down as it goes: metrics.jsonl, TensorBoard events, the progress line."""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from pixelwise.data.loading import Batch
+from pixelwise.errors import PixelwiseError
+from pixelwise.progress import Progress
+from pixelwise.recipe import Recipe
+from pixelwise.training.optimization import learning_rate_factor
+from pixelwise.training.pace import Pace
+from pixelwise.training.run_folder import RunFolder
+
+
+class Log:
+    """metrics.jsonl, TensorBoard events and the progress line, about once a second."""
+
+    def __init__(self, run: RunFolder, progress: Progress, pace: Pace, recipe: Recipe) -> None:
+        self.run, self.progress, self.pace, self.recipe = run, progress, pace, recipe
+        self.events = SummaryWriter(str(run.events))
+        self.losses: list[Tensor] = []
+        self.images = 0
+        self.since = time.monotonic()
+
+    def step(self, step: int, progress: float, loss: Tensor, batch: Batch) -> None:
+        self.losses.append(loss)
+        self.images += len(batch.images)
+        seconds = time.monotonic() - self.since
+        if seconds < 1 and progress < 1:
+            return
+        # The one place that waits for the device: the losses of the last second, read together.
+        mean = float(torch.stack(self.losses).mean())
+        if not math.isfinite(mean):
+            raise PixelwiseError(
+                f"the loss is {mean} at step {step}; lower the learning rate "
+                f"(--set optimizer.lr={self.recipe.optimizer.lr / 4:g}) or use --precision fp32."
+            )
+        rate = self.images / seconds
+        lr = self.recipe.optimizer.lr * learning_rate_factor(progress, self.recipe.schedule)
+        values = {"step": step, "progress": round(progress, 6), "loss": mean, "lr": lr,
+                  "images_per_second": round(rate, 3), "seconds": round(self.pace.spent, 2)}
+        self.run.append_metrics(values)
+        for name in ("loss", "lr", "images_per_second"):
+            self.events.add_scalar(f"train/{name}", values[name], step)
+        self.progress.track("train", progress, 1, f"loss {mean:.3f}  {rate:.1f} images/s")
+        self.losses, self.images, self.since = [], 0, time.monotonic()
+
+    def evaluation(self, step: int, progress: float, scores: Mapping[str, Any]) -> None:
+        short = {k: scores[k] for k in ("mean_iou", "global_accuracy", "mean_class_accuracy")}
+        self.run.append_metrics({"step": step, "progress": round(progress, 6), "val": short,
+                                 "seconds": round(self.pace.spent, 2)})
+        for name, value in short.items():
+            if value is not None:
+                self.events.add_scalar(f"val/{name}", value, step)
+        self.progress.say(
+            f"{progress:4.0%} of the run, step {step}: validation mean IoU {short['mean_iou'] or 0:.4f}"
+        )
+        self.since = time.monotonic()
+
+    def close(self) -> None:
+        self.events.close()

@@ -1,0 +1,144 @@
+"""A training run, top to bottom."""
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from pixelwise.data.loading import Batch, prefetch
+from pixelwise.errors import RequestError
+from pixelwise.progress import Progress, Silent
+from pixelwise.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pixelwise.training.log import Log
+from pixelwise.training.optimization import resolution_at
+from pixelwise.training.pace import Pace
+from pixelwise.training.run_folder import RunFolder
+from pixelwise.training.scoring import Scored, evaluate_and_keep_best, score_best, time_to_finish
+from pixelwise.training.trainer import Job, Trainer
+
+
+@dataclass(slots=True, kw_only=True)
+class State:
+    """Where a run is, beside the weights."""
+
+    step: int = 0
+    """Steps taken."""
+    best_score: float = -1.0
+    evaluations: int = 0
+    """Evaluations done."""
+    last_saved: float = field(default_factory=time.monotonic)
+
+
+def train_model(
+    job: Job,
+    run: RunFolder,
+    *,
+    deadline: float | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Scored:
+    """Trains until the steps are done or the time is up, and leaves the best model, scored.
+
+    `deadline` (time.monotonic) is when the whole command must have ended; the last evaluation and
+    the report are paid out of it. Ctrl-C leaves a checkpoint.
+    """
+    progress = progress or Silent()
+    trainer = Trainer(job)
+    checkpoint = load_checkpoint(run) if resume else None
+    state = restore(trainer, checkpoint) if checkpoint else State()
+    run.forget_metrics_after(state.step)
+    pace = make_pace(trainer, deadline, checkpoint)
+    log = Log(run, progress, pace, job.recipe)
+    try:
+        for step, batch in upcoming_batches(job, pace, state.step):
+            before = pace.at(step)
+            loss = trainer.step(batch, before)
+            state.step = step + 1
+            now = pace.at(state.step)
+            trainer.update_average(step, now - before)
+            log.step(state.step, now, loss, batch)
+            if now >= 1:
+                break
+            if int(now * job.recipe.training.evaluations) > state.evaluations:
+                evaluate(trainer, run, state, pace, log)
+            elif time.monotonic() - state.last_saved > job.recipe.training.checkpoint_seconds:
+                save(trainer, run, state, pace)
+        if state.evaluations < job.recipe.training.evaluations:
+            evaluate(trainer, run, state, pace, log)
+    except KeyboardInterrupt:
+        save(trainer, run, state, pace)
+        raise
+    finally:
+        log.close()
+    scored = score_best(job, run, progress)
+    save(trainer, run, state, pace, finished=True)
+    return scored
+
+
+def upcoming_batches(job: Job, pace: Pace, first_step: int) -> Iterator[tuple[int, Batch]]:
+    """Batches from `first_step` until the run is over, each at the resolution its progress asks for."""
+    batches = job.batches()
+
+    def make(step: int) -> Batch:
+        return batches.make(step, resolution_at(pace.at(step), job.recipe.schedule))
+
+    steps = itertools.takewhile(lambda step: pace.at(step) < 1, itertools.count(first_step))
+    return prefetch(make, steps)
+
+
+def make_pace(trainer: Trainer, deadline: float | None, checkpoint: Checkpoint | None) -> Pace:
+    """Steps where the recipe fixes them; else the time until `deadline`, less what the end will take."""
+    recipe = trainer.job.recipe.training
+    spent = checkpoint.seconds if checkpoint else 0.0
+    if recipe.steps is not None:
+        return Pace(steps=recipe.steps, seconds=None, spent_before=spent)
+    if deadline is None:
+        raise RequestError("a run needs training.steps or training.budget_seconds; give --steps or --budget.")
+    left = deadline - time.monotonic() - time_to_finish(trainer) - spent
+    if left <= 0 and not checkpoint:
+        raise RequestError(
+            f"the budget of {recipe.budget_seconds:.0f} s ends before training could start; give more."
+        )
+    return Pace(steps=None, seconds=spent + max(left, 0.0), spent_before=spent)
+
+
+def evaluate(trainer: Trainer, run: RunFolder, state: State, pace: Pace, log: Log) -> None:
+    """Scores the averaged weights; the best so far become the model file."""
+    scores = evaluate_and_keep_best(trainer, run, state.best_score)
+    state.best_score = max(state.best_score, scores["mean_iou"] or 0.0)
+    progress = pace.at(state.step)
+    state.evaluations = int(progress * trainer.job.recipe.training.evaluations)
+    log.evaluation(state.step, progress, scores)
+    save(trainer, run, state, pace)
+
+
+def save(trainer: Trainer, run: RunFolder, state: State, pace: Pace, *, finished: bool = False) -> None:
+    """Writes the checkpoint."""
+    checkpoint = Checkpoint(
+        step=state.step,
+        seconds=pace.spent,
+        model=trainer.model.state_dict(),
+        average=trainer.average.state,
+        optimizer=trainer.optimizer.state_dict(),
+        random=torch.get_rng_state(),
+        best_score=state.best_score,
+        evaluations=state.evaluations,
+        finished=finished,
+    )
+    save_checkpoint(run, checkpoint)
+    state.last_saved = time.monotonic()
+
+
+def restore(trainer: Trainer, checkpoint: Checkpoint) -> State:
+    """Puts a checkpoint's state into the trainer; the run goes on as if never stopped."""
+    trainer.model.load_state_dict(checkpoint.model)
+    trainer.average.state = {
+        name: tensor.to(trainer.average.state[name].device) for name, tensor in checkpoint.average.items()
+    }
+    trainer.optimizer.load_state_dict(checkpoint.optimizer)
+    torch.set_rng_state(checkpoint.random)
+    return State(
+        step=checkpoint.step, best_score=checkpoint.best_score, evaluations=checkpoint.evaluations
+    )

@@ -1,0 +1,127 @@
+"""Optimizer, learning rate and averaged weights."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from pixelwise.recipe import OptimizerRecipe, ScheduleRecipe
+
+
+def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
+    """AdamW, SGD or Muon; biases and normalization are not decayed."""
+    kernels = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
+    others = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
+    decay, plain = {"weight_decay": recipe.weight_decay}, {"weight_decay": 0.0}
+    if recipe.name == "muon":
+        return Muon(kernels, others, recipe)
+    groups = [{"params": kernels, **decay}, {"params": others, **plain}]
+    if recipe.name == "sgd":
+        return torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=True, fused=True)
+    return torch.optim.AdamW(groups, recipe.lr, betas=(recipe.momentum, 0.99), fused=True)
+
+
+def learning_rate_factor(progress: float, recipe: ScheduleRecipe) -> float:
+    """Share of the peak learning rate at `progress` in [0, 1] through the run."""
+    if progress < recipe.warmup:
+        # Not from 0: the first step would be lost.
+        return 0.01 + 0.99 * progress / recipe.warmup
+    left = 1 - min(1.0, (progress - recipe.warmup) / (1 - recipe.warmup))
+    shape = {
+        "cosine": 0.5 - 0.5 * math.cos(math.pi * left),
+        "poly": left**0.9,
+        "linear": left,
+        "constant": 1.0,
+    }[recipe.name]
+    return recipe.final + (1 - recipe.final) * shape
+
+
+def resolution_at(progress: float, recipe: ScheduleRecipe) -> float:
+    """Size of the samples, as a share of the full crop, in steps of an eighth so that sizes repeat."""
+    if recipe.full_scale_from == 0 or progress >= recipe.full_scale_from:
+        return 1.0
+    grown = recipe.start_scale + (1 - recipe.start_scale) * progress / recipe.full_scale_from
+    return min(1.0, math.floor(grown * 8) / 8) if recipe.start_scale < 1 else 1.0
+
+
+class AveragedWeights:
+    """Exponential moving average of weights and batch statistics, kept beside the model.
+
+    The memory is a share of the run, not a number of steps: short and long runs average alike.
+    """
+
+    def __init__(self, model: nn.Module, memory: float) -> None:
+        self.memory = memory
+        self.state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int, progress_of_step: float) -> None:
+        """After each optimizer step; `progress_of_step` is the share of the run it took."""
+        keep = math.exp(-max(progress_of_step, 0.0) / self.memory) if self.memory else 0.0
+        # Early on, a plain mean of what was seen so far: the fresh weights must be forgotten fast.
+        keep = min(keep, (step + 1) / (step + 10))
+        current = model.state_dict()
+        averaged = [t for t in self.state.values() if t.is_floating_point()]
+        newest = [current[n] for n, t in self.state.items() if t.is_floating_point()]
+        torch._foreach_lerp_(averaged, newest, 1 - keep)
+        for name, tensor in self.state.items():
+            if not tensor.is_floating_point():
+                tensor.copy_(current[name])
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is orthogonalized, for convolution kernels; AdamW for the rest.
+
+    Keller Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024: the
+    update of a kernel, as a (C_out, C_in k k) matrix, is replaced by the nearest matrix with equal
+    singular values, found by five Newton-Schulz steps.
+    """
+
+    def __init__(self, kernels: list[nn.Parameter], others: list[nn.Parameter], recipe: OptimizerRecipe) -> None:
+        groups = [
+            {"params": kernels, "weight_decay": recipe.weight_decay, "orthogonal": True},
+            {"params": others, "weight_decay": 0.0, "orthogonal": False},
+        ]
+        super().__init__(groups, {"lr": recipe.lr, "momentum": recipe.momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, group)
+
+    def _update(self, parameter: Tensor, group: dict[str, float]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        gradient, momentum = parameter.grad, state["momentum"]
+        assert gradient is not None
+        momentum.lerp_(gradient, 1 - group["momentum"])
+        update = gradient.lerp(momentum, group["momentum"])  # Nesterov
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        if group["orthogonal"]:
+            flat = update.reshape(len(update), -1)
+            scale = max(1.0, flat.shape[0] / flat.shape[1]) ** 0.5
+            update = orthogonalize(flat).view_as(update) * scale
+        else:
+            if "square" not in state:
+                state["square"] = torch.zeros_like(parameter)
+                state["steps"] = torch.zeros(())
+            state["steps"] += 1
+            state["square"].lerp_(gradient.square(), 0.01)
+            corrected = state["square"] / (1 - 0.99 ** state["steps"].item())
+            update = 0.1 * update / (corrected.sqrt() + 1e-8)
+        parameter.sub_(update, alpha=group["lr"])
+
+
+def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
+    """(M, N) → nearly the same singular vectors with singular values near 1."""
+    x = matrix.bfloat16()
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    x = x / (x.norm() + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return (x.T if tall else x).to(matrix.dtype)

@@ -1,0 +1,97 @@
+"""The folder of a run: what lies in it, and the rules on using one again."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pixelwise.data.images import write_atomically
+from pixelwise.errors import RequestError
+from pixelwise.model_file import FILE_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths of one run."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.yaml"
+
+    @property
+    def classes(self) -> Path:
+        return self.path / "classes.yaml"
+
+    @property
+    def splits(self) -> Path:
+        return self.path / "splits.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.path / "last.checkpoint"
+
+    @property
+    def previous_checkpoint(self) -> Path:
+        return self.path / "previous.checkpoint"
+
+    @property
+    def model(self) -> Path:
+        return self.path / FILE_NAME
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    def require_free(self) -> None:
+        """A folder that holds a run is refused: nothing is ever overwritten."""
+        for path in (self.recipe, self.last_checkpoint, self.model):
+            if path.exists():
+                raise RequestError(
+                    f"{self.path} already holds a run ({path.name}); continue it with --resume, or "
+                    f"choose another folder with -o."
+                )
+        if self.path.exists() and not self.path.is_dir():
+            raise RequestError(f"{self.path} is a file; choose a folder with -o.")
+
+    def append_metrics(self, values: Mapping[str, Any]) -> None:
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def read_metrics(self) -> Iterator[dict[str, Any]]:
+        if self.metrics.exists():
+            for line in self.metrics.read_text(encoding="utf-8").splitlines():
+                yield json.loads(line)
+
+    def forget_metrics_after(self, step: int) -> None:
+        """Drops the lines of steps that a resumed run will take again."""
+        lines = [json.dumps(line) for line in self._whole_lines() if line["step"] <= step]
+        write_atomically(self.metrics, "".join(line + "\n" for line in lines).encode())
+
+    def _whole_lines(self) -> Iterator[dict[str, Any]]:
+        """Every line but a last one that was cut off by a kill."""
+        text = self.metrics.read_text(encoding="utf-8") if self.metrics.exists() else ""
+        for line in text.splitlines():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                return
+
+
+def default_run_folder(data: Path, network: str, parent: Path = Path("runs")) -> Path:
+    """`runs/DATA-NETWORK-N` with the first N that is free."""
+    stem = f"{data.resolve().name}-{network}"
+    number = 1
+    while (parent / f"{stem}-{number}").exists():
+        number += 1
+    return parent / f"{stem}-{number}"

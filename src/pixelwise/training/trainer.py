@@ -1,0 +1,105 @@
+"""What is trained on what, and the one step that does it. The planner times this very step."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pixelwise.data.dataset import DataSet
+from pixelwise.data.loading import Batch, Batches, PairCache
+from pixelwise.data.sample import Sample
+from pixelwise.data.splits import Splits
+from pixelwise.devices import Precision, autocast, keep_freed_memory
+from pixelwise.inference.predictor import Predictor, make_predictor
+from pixelwise.losses import cross_entropy_and_dice
+from pixelwise.model_file import ModelSpec
+from pixelwise.networks import Segmenter
+from pixelwise.recipe import Recipe
+from pixelwise.training.optimization import AveragedWeights, build_optimizer, learning_rate_factor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What is trained on what: the recipe resolved, the data read, the model described."""
+
+    recipe: Recipe
+    dataset: DataSet
+    splits: Splits
+    spec: ModelSpec
+    class_weights: tuple[float, ...] | None
+    device: torch.device
+
+    def batches(self) -> Batches:
+        recipe = self.recipe
+        return Batches(
+            cache=PairCache(self.dataset, recipe.data.cache_gib * 2**30),
+            samples=self.splits["train"],
+            augmentation=recipe.augmentation,
+            crop=recipe.data.crop,
+            batch_size=recipe.training.batch_size,
+            seed=recipe.training.seed,
+        )
+
+    def val_samples(self) -> list[Sample]:
+        """The validation images to score, a seeded draw where there are too many for the budget."""
+        samples, most = self.splits["val"], self.recipe.data.max_val_images
+        if most is None or len(samples) <= most:
+            return list(samples)
+        rng = np.random.default_rng([self.recipe.training.seed, 2])
+        return [samples[i] for i in sorted(rng.choice(len(samples), most, replace=False))]
+
+
+class Trainer:
+    """Model, optimizer and averaged weights, and the one step that moves them.
+
+    The planner times this very step.
+    """
+
+    def __init__(self, job: Job) -> None:
+        recipe = job.recipe
+        torch.manual_seed(recipe.training.seed)
+        if job.device.type == "cpu":
+            keep_freed_memory()
+        self.job = job
+        model = job.spec.build().to(job.device)
+        self.model: Segmenter = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = build_optimizer(self.model, recipe.optimizer)
+        self.average = AveragedWeights(self.model, recipe.optimizer.ema)
+        self.class_weights = (
+            torch.tensor(job.class_weights, device=job.device) if job.class_weights else None
+        )
+
+    def step(self, batch: Batch, progress: float) -> Tensor:
+        """One update; returns the loss without waiting for it."""
+        recipe = self.job.recipe
+        self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.optimizer.lr * learning_rate_factor(progress, recipe.schedule)
+        batch = batch.to(self.job.device)
+        with autocast(self.job.device, recipe.training.precision):
+            logits = self.model(batch.images)
+        loss = cross_entropy_and_dice(
+            logits,
+            batch.labels,
+            ignore_label=self.job.spec.classes.ignore_label,
+            class_weights=self.class_weights,
+            dice_weight=recipe.loss.dice,
+        )
+        self.optimizer.zero_grad()
+        loss.backward()
+        if recipe.optimizer.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip_norm)
+        self.optimizer.step()
+        return loss.detach()
+
+    def update_average(self, step: int, progress_of_step: float) -> None:
+        """After each step: moves the averaged weights towards the newest."""
+        self.average.update(self.model, step, progress_of_step)
+
+    def predictor(self, precision: str | None = None) -> Predictor:
+        """The averaged weights, ready to predict; a copy, so training goes on undisturbed."""
+        module = self.job.spec.build()
+        module.load_state_dict(self.average.state)
+        wanted = precision or self.job.recipe.training.precision
+        return make_predictor(module, self.job.spec, self.job.device, "bf16" if wanted == "bf16" else "fp32")

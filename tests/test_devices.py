@@ -1,0 +1,113 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from pixelwise import devices
+from pixelwise.devices import autocast, choose_device, has_fast_bf16, synchronize
+from pixelwise.errors import RequestError
+
+CPU = torch.device("cpu")
+
+
+def have(monkeypatch: pytest.MonkeyPatch, *, cuda: int = 0, mps: bool = False) -> None:
+    """Pretend that the machine has these devices."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(0, False, "cpu"), (0, True, "mps"), (2, False, "cuda"), (1, True, "cuda")],
+)
+def test_auto_takes_the_fastest(monkeypatch: pytest.MonkeyPatch, cuda: int, mps: bool, expected: str) -> None:
+    have(monkeypatch, cuda=cuda, mps=mps)
+    assert choose_device() == torch.device(expected)
+
+
+def test_a_device_is_taken_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    have(monkeypatch, cuda=2)
+    assert choose_device("cpu") == CPU
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "cuda:", ":0", "meta"])
+def test_an_unknown_device_is_an_error(name: str) -> None:
+    with pytest.raises(RequestError, match="unknown device .* choose auto, cpu"):
+        choose_device(name)
+
+
+@pytest.mark.parametrize("name", ["mps", "cuda:2", "cpu:1"])
+def test_a_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    have(monkeypatch, cuda=2)
+    with pytest.raises(RequestError, match=f"'{name}' is not available here; use --device auto"):
+        choose_device(name)
+
+
+@pytest.mark.parametrize(("fast", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch, fast: bool, expected: str) -> None:
+    monkeypatch.setattr(devices, "has_fast_bf16", lambda device: fast)
+    assert devices.training_precision("auto", CPU) == expected
+    assert devices.training_precision("fp32", CPU) == "fp32"
+    assert devices.training_precision("bf16", CPU) == "bf16"
+
+
+def test_an_unknown_precision_is_an_error() -> None:
+    with pytest.raises(RequestError, match="unknown precision 'fp16'; choose auto, fp32 or bf16"):
+        devices.training_precision("fp16", CPU)
+
+
+def test_fast_bf16_asks_the_device_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    assert has_fast_bf16(CPU) is True
+    assert has_fast_bf16(torch.device("cuda")) is False
+    assert has_fast_bf16(torch.device("mps")) is False
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_autocast_computes_in_the_precision(precision: devices.Precision, dtype: torch.dtype) -> None:
+    values = torch.ones(2, 2)
+    with autocast(CPU, precision):
+        assert (values @ values).dtype == dtype
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_synchronize_waits_for_the_device(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    waited: list[str] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: waited.append("cuda"))
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append("mps"))
+    synchronize(CPU)
+    assert waited == []
+    synchronize(torch.device(kind))
+    assert waited == [kind]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the allocator of Linux")
+def test_freed_memory_is_kept() -> None:
+    """In a process of its own: the setting is for good."""
+    script = """
+from pathlib import Path
+import torch
+from pixelwise.devices import keep_freed_memory
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+keep_freed_memory()
+keep_freed_memory()
+block = torch.ones(64 * 2**20, dtype=torch.uint8)
+full = resident()
+del block
+print(full - resident())
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 2**20
+
+
+def test_other_systems_keep_their_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr("ctypes.CDLL", lambda name: pytest.fail("no C library is asked"))
+    devices.keep_freed_memory()

@@ -1,0 +1,28 @@
+import pytest
+
+from pixelwise import errors
+from pixelwise.errors import PixelwiseError, RequestError, unknown_name
+
+
+@pytest.mark.parametrize("name", ["RequestError", "DataError", "ModelFileError", "CheckpointError"])
+def test_every_error_is_a_pixelwise_error_and_drawn_in_the_tree(name: str) -> None:
+    assert issubclass(getattr(errors, name), PixelwiseError)
+    assert errors.__doc__ is not None
+    assert f"── {name} " in errors.__doc__
+
+
+def test_the_tree_draws_every_error() -> None:
+    assert errors.__doc__ is not None
+    kinds = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, Exception)]
+    assert len(kinds) == 5
+    assert errors.__doc__.count("── ") == len(kinds) - 1
+
+
+def test_an_unknown_name_lists_the_choices_and_the_nearest() -> None:
+    error = unknown_name("network", "unett", ["unet", "fcn"])
+    assert isinstance(error, RequestError)
+    assert str(error) == "unknown network 'unett'. Did you mean 'unet'? Choose one of: fcn, unet."
+
+
+def test_a_name_far_from_all_gets_no_suggestion() -> None:
+    assert str(unknown_name("loss", "xyz", ["dice"])) == "unknown loss 'xyz'. Choose one of: dice."

@@ -1,0 +1,363 @@
+"""Losses against loops over pixels in NumPy, against PyTorch, and against what they promise about weights and void."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pixelwise.errors import RequestError
+from pixelwise.losses import LOSSES, Loss, cross_entropy, cross_entropy_and_dice, dice, median_frequency_weights
+
+VOID = 255
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
+
+
+def batch(
+    seed: int = 0, shape: tuple[int, int, int] = (2, 5, 7), num_classes: int = 3, void: float = 0.3
+) -> tuple[Tensor, Tensor]:
+    """Random float64 logits (B, K, H, W) and uint8 labels (B, H, W), a share of them void."""
+    generator = torch.Generator().manual_seed(seed)
+    size, (height, width) = shape[0], shape[1:]
+    logits = 3 * torch.randn(size, num_classes, height, width, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, num_classes, shape, generator=generator, dtype=torch.uint8)
+    labels[torch.rand(shape, generator=generator) < void] = VOID
+    return logits, labels
+
+
+def gradient(loss: Loss, logits: Tensor, labels: Tensor, ignore_label: int = VOID) -> Tensor:
+    logits = logits.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    loss(logits, labels, ignore_label=ignore_label).backward()
+    assert logits.grad is not None
+    return logits.grad
+
+
+def pixel_by_pixel(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, pixel_weights: Tensor | None = None
+) -> tuple[float, float]:
+    """Cross entropy and Dice as their docstrings say them, one pixel at a time."""
+    num_classes = logits.shape[1]
+    of_class = np.ones(num_classes) if class_weights is None else class_weights.numpy()
+    of_pixel = np.ones(labels.shape) if pixel_weights is None else pixel_weights.numpy()
+    surprise, num_pixels = 0.0, 0
+    both, either = np.zeros(num_classes), np.zeros(num_classes)
+    true = np.zeros(num_classes)
+    for b, y, x in np.ndindex(*labels.shape):
+        label = int(labels[b, y, x])
+        if label == VOID:
+            continue
+        scores = np.exp(logits[b, :, y, x].numpy())
+        p, w = scores / scores.sum(), of_pixel[b, y, x]
+        surprise -= of_class[label] * w * math.log(p[label])
+        num_pixels += 1
+        both[label] += w * p[label]
+        either += w * p
+        either[label] += w
+        true[label] += w
+    shares = [of_class[c] * (1 - 2 * both[c] / either[c]) for c in range(num_classes) if true[c]]
+    return surprise / max(num_pixels, 1), float(np.mean(shares)) if shares else 0.0
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    height=st.integers(1, 6),
+    width=st.integers(1, 6),
+    num_classes=st.integers(1, 5),
+    void=st.sampled_from([0.0, 0.3, 0.9, 1.0]),
+    weighted=st.booleans(),
+)
+def test_equals_the_sums_pixel_by_pixel(
+    seed: int, height: int, width: int, num_classes: int, void: float, weighted: bool
+) -> None:
+    logits, labels = batch(seed, (2, height, width), num_classes, void)
+    generator = torch.Generator().manual_seed(seed)
+    of_class = torch.rand(num_classes, generator=generator, dtype=torch.float64) if weighted else None
+    of_pixel = torch.rand(labels.shape, generator=generator, dtype=torch.float64) if weighted else None
+    weights = {"class_weights": of_class, "pixel_weights": of_pixel}
+    expected_cross_entropy, expected_dice = pixel_by_pixel(logits, labels, of_class, of_pixel)
+
+    first = cross_entropy(logits, labels, ignore_label=VOID, **weights).item()
+    second = dice(logits, labels, ignore_label=VOID, **weights).item()
+    both = cross_entropy_and_dice(logits, labels, ignore_label=VOID, dice_weight=0.5, **weights).item()
+
+    assert first == pytest.approx(expected_cross_entropy)
+    assert second == pytest.approx(expected_dice)
+    assert both == pytest.approx(expected_cross_entropy + 0.5 * expected_dice)
+
+
+def test_a_case_worked_by_hand() -> None:
+    # Two pixels, both of class 0, predicted with probability 1/2 and 3/4; a third is void.
+    logits = torch.log(torch.tensor([[[[0.5, 0.75, 0.1]], [[0.5, 0.25, 0.9]]]]))
+    labels = torch.tensor([[[0, 0, VOID]]], dtype=torch.uint8)
+
+    assert cross_entropy(logits, labels, ignore_label=VOID).item() == pytest.approx(
+        (math.log(2) + math.log(4 / 3)) / 2, rel=1e-6
+    )
+    # 2 * (1/2 + 3/4) / (1/2 + 3/4 + 2) of class 0; class 1 does not occur.
+    assert dice(logits, labels, ignore_label=VOID).item() == pytest.approx(1 - 2.5 / 3.25, rel=1e-6)
+
+
+def test_cross_entropy_is_that_of_pytorch() -> None:
+    logits, labels = batch(num_classes=11)
+    # Every class has weight 1 here, so that PyTorch divides by the number of pixels too.
+    assert cross_entropy(logits, labels, ignore_label=VOID).item() == pytest.approx(
+        F.cross_entropy(logits, labels.long(), ignore_index=VOID).item()
+    )
+    logits.requires_grad_()
+    F.cross_entropy(logits, labels.long(), ignore_index=VOID).backward()
+    torch.testing.assert_close(gradient(cross_entropy, logits, labels), logits.grad)
+
+
+@every_loss
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_gradient_is_that_of_the_loss(loss: Loss, weighted: bool) -> None:
+    logits, labels = batch(shape=(2, 3, 4))
+    of_class = torch.tensor([0.5, 2.0, 1.5], dtype=torch.float64) if weighted else None
+    of_pixel = torch.rand(labels.shape, dtype=torch.float64) if weighted else None
+
+    def of_logits(logits: Tensor) -> Tensor:
+        return loss(logits, labels, ignore_label=VOID, class_weights=of_class, pixel_weights=of_pixel)
+
+    assert torch.autograd.gradcheck(of_logits, logits.requires_grad_())
+
+
+@every_loss
+def test_images_that_are_cut_into_blocks_have_the_same_loss_and_gradient(
+    loss: Loss, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits, labels = batch(shape=(2, 7, 5))
+    whole = loss(logits, labels, ignore_label=VOID), gradient(loss, logits, labels)
+    monkeypatch.setattr("pixelwise.losses._CACHED_PIXELS", 10)
+    torch.testing.assert_close(loss(logits, labels, ignore_label=VOID), whole[0])
+    torch.testing.assert_close(gradient(loss, logits, labels), whole[1])
+
+
+@every_loss
+def test_twice_the_weights_are_twice_the_loss(loss: Loss) -> None:
+    logits, labels = batch()
+    plain = loss(logits, labels, ignore_label=VOID)
+    ones = loss(logits, labels, ignore_label=VOID, class_weights=torch.ones(3))
+    twos = loss(logits, labels, ignore_label=VOID, class_weights=torch.full((3,), 2.0))
+    torch.testing.assert_close(ones, plain)
+    torch.testing.assert_close(twos, 2 * plain)
+
+
+def test_pixel_weights_scale_cross_entropy_and_share_out_dice() -> None:
+    logits, labels = batch()
+    twos = torch.full(labels.shape, 2.0)
+    torch.testing.assert_close(
+        cross_entropy(logits, labels, ignore_label=VOID, pixel_weights=twos),
+        2 * cross_entropy(logits, labels, ignore_label=VOID),
+    )
+    torch.testing.assert_close(
+        dice(logits, labels, ignore_label=VOID, pixel_weights=twos), dice(logits, labels, ignore_label=VOID)
+    )
+
+
+def test_cross_entropy_is_divided_by_the_pixels_not_by_their_weights() -> None:
+    logits, labels = batch()
+    weights = torch.tensor([0.1, 0.2, 3.0], dtype=torch.float64)
+    valid = labels != VOID
+    total = F.cross_entropy(logits, labels.long(), weight=weights, ignore_index=VOID, reduction="sum")
+    torch.testing.assert_close(
+        cross_entropy(logits, labels, ignore_label=VOID, class_weights=weights), total / valid.sum()
+    )
+
+
+@every_loss
+def test_predictions_on_void_change_nothing_and_get_no_gradient(loss: Loss) -> None:
+    logits, labels = batch()
+    void = (labels == VOID).unsqueeze(1)
+    other = torch.where(void, 50 * torch.randn_like(logits), logits)
+    assert loss(other, labels, ignore_label=VOID) == loss(logits, labels, ignore_label=VOID)
+    assert torch.all(gradient(loss, logits, labels).masked_select(void) == 0)
+    assert torch.all(gradient(loss, logits, labels).masked_select(~void) != 0)
+
+
+@every_loss
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_without_a_valid_pixel_loss_and_gradient_are_zero(loss: Loss, memory_format: torch.memory_format) -> None:
+    logits = batch()[0].float().contiguous(memory_format=memory_format)
+    labels = torch.full((2, 5, 7), VOID, dtype=torch.uint8)
+    assert loss(logits, labels, ignore_label=VOID).item() == 0
+    assert torch.equal(gradient(loss, logits, labels), torch.zeros_like(logits))
+
+
+@every_loss
+@pytest.mark.parametrize(
+    ("dtype", "ignore_label"),
+    [
+        (torch.uint8, 255),
+        (torch.uint8, 65535),
+        (torch.uint16, 65535),
+        (torch.int16, -1),
+        (torch.int32, 255),
+        (torch.int64, -100),
+    ],
+)
+def test_labels_of_any_integer_dtype(loss: Loss, dtype: torch.dtype, ignore_label: int) -> None:
+    logits, labels = batch(void=0.0)
+    expected = loss(logits, labels, ignore_label=VOID)
+    assert loss(logits, labels.to(dtype), ignore_label=ignore_label) == expected
+
+    marked = labels.long()
+    marked[0, :3] = VOID
+    expected = loss(logits, marked, ignore_label=VOID)
+    if torch.iinfo(dtype).min <= ignore_label <= torch.iinfo(dtype).max:
+        marked[0, :3] = ignore_label
+        assert loss(logits, marked.to(dtype), ignore_label=ignore_label) == expected
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_logits_are_computed_in_float32(loss: Loss, dtype: torch.dtype, autocast: bool) -> None:
+    logits, labels = batch(num_classes=11)
+    logits = logits.to(dtype)
+    expected = loss(logits.float(), labels, ignore_label=VOID)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found = loss(logits, labels, ignore_label=VOID)
+        slope = gradient(loss, logits, labels)
+    assert found.dtype == torch.float32
+    assert found == expected
+    assert slope.dtype == dtype
+    assert torch.equal(slope, gradient(loss, logits.float(), labels).to(dtype))
+
+
+@every_loss
+def test_float64_stays_float64(loss: Loss) -> None:
+    logits, labels = batch()
+    assert loss(logits, labels, ignore_label=VOID).dtype == torch.float64
+
+
+@every_loss
+def test_the_memory_format_of_the_logits_changes_nothing_and_is_kept(loss: Loss) -> None:
+    logits, labels = batch()
+    last = logits.contiguous(memory_format=torch.channels_last)
+    assert loss(last, labels, ignore_label=VOID) == loss(logits, labels, ignore_label=VOID)
+    slope = gradient(loss, last, labels)
+    assert slope.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(slope, gradient(loss, logits, labels))
+
+
+@every_loss
+def test_logits_of_any_size_stay_finite(loss: Loss) -> None:
+    logits, labels = batch()
+    huge = (1e4 * logits).float()
+    assert torch.isfinite(loss(huge, labels, ignore_label=VOID))
+    assert torch.isfinite(gradient(loss, huge, labels)).all()
+
+
+@every_loss
+def test_a_few_steps_down_the_gradient_find_the_labels(loss: Loss) -> None:
+    labels = batch()[1]
+    logits = torch.zeros(2, 3, 5, 7, requires_grad=True)
+    optimizer = torch.optim.Adam([logits], lr=0.5)
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss(logits, labels, ignore_label=VOID).backward()
+        optimizer.step()
+    assert torch.equal(logits.argmax(1)[labels != VOID], labels[labels != VOID].long())
+
+
+def test_dice_is_0_when_right_and_1_when_wrong_everywhere() -> None:
+    labels = batch(void=0.0)[1].long()
+    right = 100 * F.one_hot(labels, 3).permute(0, 3, 1, 2).float()
+    assert dice(right, labels, ignore_label=VOID).item() == pytest.approx(0, abs=1e-6)
+    assert dice(right.roll(1, dims=1), labels, ignore_label=VOID).item() == pytest.approx(1)
+
+
+def test_dice_counts_over_the_batch_not_per_image() -> None:
+    logits, labels = batch(shape=(2, 4, 4))
+    together = dice(logits, labels, ignore_label=VOID)
+    stacked = dice(
+        torch.cat([logits[:1], logits[1:]], dim=2), torch.cat([labels[:1], labels[1:]], dim=1), ignore_label=VOID
+    )
+    torch.testing.assert_close(together, stacked)
+
+
+def test_false_positives_cost_dice_although_their_class_does_not_occur() -> None:
+    """An empty image: all background. Predicting some foreground costs, the more the more, and training undoes it."""
+    labels = torch.zeros(1, 4, 4, dtype=torch.long)
+    logits = torch.zeros(1, 2, 4, 4)
+    logits[:, 0] = 10.0
+    clean = dice(logits, labels, ignore_label=VOID).item()
+    logits[0, 1, 0, :2] = 20.0
+    some = dice(logits, labels, ignore_label=VOID).item()
+    logits[0, 1, :2] = 20.0
+    half = dice(logits, labels, ignore_label=VOID).item()
+    assert clean == pytest.approx(0, abs=1e-3)
+    # 14 of 16 found: 1 - 2 * 14 / (14 + 16); 8 of 16: 1 - 2 * 8 / (8 + 16).
+    assert some == pytest.approx(1 / 15, abs=1e-3)
+    assert half == pytest.approx(1 / 3, abs=1e-3)
+    assert torch.all(gradient(dice, torch.zeros(1, 2, 4, 4), labels)[:, 1] > 0)
+
+
+@pytest.mark.parametrize("given", [(2, 3, 5), (2, 3, 5, 7, 1)])
+def test_refuses_logits_that_are_not_a_batch_of_maps(given: tuple[int, ...]) -> None:
+    with pytest.raises(RequestError, match=r"logits must be \(B, K, H, W\)"):
+        cross_entropy(torch.zeros(given), torch.zeros(2, 5, 7, dtype=torch.long), ignore_label=VOID)
+
+
+def test_refuses_integer_logits() -> None:
+    with pytest.raises(RequestError, match=r"floating, not \(2, 3, 5, 7\) torch.int64"):
+        dice(torch.zeros(2, 3, 5, 7, dtype=torch.long), torch.zeros(2, 5, 7, dtype=torch.long), ignore_label=VOID)
+
+
+@every_loss
+def test_refuses_arguments_that_do_not_fit_the_logits(loss: Loss) -> None:
+    logits, labels = batch()
+    with pytest.raises(RequestError, match=r"labels must be \(B, H, W\) = \(2, 5, 7\).*not \(2, 1, 5, 7\)"):
+        loss(logits, labels.unsqueeze(1), ignore_label=VOID)
+    with pytest.raises(RequestError, match=r"class_weights must be \(K,\) = \(3,\), not \(4,\)"):
+        loss(logits, labels, ignore_label=VOID, class_weights=torch.ones(4))
+    with pytest.raises(RequestError, match=r"pixel_weights must be \(B, H, W\) = \(2, 5, 7\), not \(5, 7\)"):
+        loss(logits, labels, ignore_label=VOID, pixel_weights=torch.ones(5, 7))
+
+
+def test_median_frequency_weights_by_hand() -> None:
+    # Frequencies 1/2, 1/4, 1/10; the median is 1/4.
+    assert median_frequency_weights([50, 10, 10], [100, 40, 100]) == pytest.approx([0.5, 1, 2.5])
+    assert median_frequency_weights([50, 10, 10], [100, 40, 100], power=0.5) == pytest.approx(np.sqrt([0.5, 1, 2.5]))
+    assert median_frequency_weights([50, 10, 10], [100, 40, 100], power=0) == pytest.approx([1, 1, 1])
+
+
+def test_classes_that_never_occur_get_weight_1_and_do_not_move_the_median() -> None:
+    weights = median_frequency_weights([50, 0, 10, 10, 0], [100, 0, 40, 100, 0])
+    assert weights == pytest.approx([0.5, 1, 1, 2.5, 1])
+    assert median_frequency_weights([0, 0], [0, 0]) == pytest.approx([1, 1])
+
+
+def test_median_frequency_weights_refuse_counts_that_cannot_be() -> None:
+    with pytest.raises(RequestError, match=r"\(2,\) and image_pixels \(3,\) must both be \(K,\)"):
+        median_frequency_weights([1, 2], [1, 2, 3])
+    with pytest.raises(RequestError, match="class 1 has more pixels than the images it occurs in"):
+        median_frequency_weights([1, 3], [2, 2])
+
+
+# Pixels of each class in CamVid's training images (367 of 360×480), and the images that show it.
+CAMVID_TRAIN_PIXELS = [
+    10682767, 14750079, 623349, 20076880, 2845085, 6166762, 743859, 714595, 3719877, 405385, 184967,
+]  # fmt: skip
+CAMVID_TRAIN_IMAGES = [366, 365, 366, 367, 349, 319, 351, 173, 360, 317, 201]
+
+
+def test_median_frequency_weights_of_camvid() -> None:
+    weights = median_frequency_weights(CAMVID_TRAIN_PIXELS, np.array(CAMVID_TRAIN_IMAGES) * 360 * 480)
+    expected = [0.2793, 0.2017, 4.7865, 0.1490, 1.0000, 0.4217, 3.8467, 1.9736, 0.7889, 6.3747, 8.8587]
+    assert weights == pytest.approx(expected, abs=5e-5)
+
+
+def test_the_weights_of_segnet_average_0_5091_over_camvid() -> None:
+    """The factor by which PyTorch's normalization would raise SegNet's learning rate: 1 / 0.5091 = 1.96."""
+    published = torch.tensor([0.2595, 0.1826, 4.5640, 0.1417, 0.9051, 0.3826, 9.6446, 1.8418, 0.6823, 6.2478, 7.3614])
+    thousands = [round(n / 1000) for n in CAMVID_TRAIN_PIXELS]
+    labels = torch.repeat_interleave(torch.arange(11), torch.tensor(thousands)).view(1, 1, -1)
+    logits = torch.zeros(1, 11, *labels.shape[1:])
+    ours = cross_entropy(logits, labels, ignore_label=VOID, class_weights=published)
+    pytorch = F.cross_entropy(logits, labels, weight=published)
+    assert (ours / pytorch).item() == pytest.approx(0.5091, abs=5e-5)
