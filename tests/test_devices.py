@@ -35,7 +35,7 @@ def test_a_device_is_taken_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "cuda:", ":0", "meta"])
 def test_an_unknown_device_is_an_error(name: str) -> None:
-    with pytest.raises(RequestError, match="unknown device .* choose auto, cpu"):
+    with pytest.raises(RequestError, match=r"unknown device .* choose auto, cpu"):
         choose_device(name)
 
 

@@ -135,8 +135,8 @@ def demo(
     _clear_demo(folder)
     data = folder / "data"
     progress.say(f"drawing street scenes into {data}")
-    (data).mkdir(parents=True)
-    (data / _DEMO_MARK).touch()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _DEMO_MARK).touch()
     write_dataset(data, "streets", num_train=160, num_val=32, num_test=32, size=(192, 256))
     report = check(data)
     progress.say(f"check: {len(report.errors)} errors, {len(report.findings)} findings")
@@ -149,10 +149,10 @@ def demo(
 
 
 def _clear_demo(folder: Path) -> None:
-    """Removes an earlier demo, known by its drawn data beside the recipe; refuses any other content."""
+    """Removes an earlier demo, known by its mark; refuses any other content."""
     if not folder.exists() or not any(folder.iterdir()):
         return
-    if not (folder / "data" / _DEMO_MARK).exists():
+    if not (folder / _DEMO_MARK).exists():
         raise RequestError(f"{folder} holds something that is no demo; choose another folder with -o.")
     shutil.rmtree(folder)
 

@@ -173,8 +173,8 @@ def _soft_counts(logits: Tensor, labels: Tensor, ignore_label: int, pixel_weight
     weights = valid.to(torch.promote_types(logits.dtype, torch.float32))
     if pixel_weights is not None:
         weights = weights * pixel_weights.to(weights)
-    sums = _SoftCounts.apply(logits, classes.unsqueeze(1), weights.unsqueeze(1))
-    return SoftCounts(*sums, valid.sum())
+    surprise, hit, predicted, true = _SoftCounts.apply(logits, classes.unsqueeze(1), weights.unsqueeze(1))
+    return SoftCounts(surprise, hit, predicted, true, pixels=valid.sum())
 
 
 class _SoftCounts(torch.autograd.Function):

@@ -29,6 +29,9 @@ Labels = npt.NDArray[np.integer[Any]]
 Counts = npt.NDArray[np.int64]
 PerClass = npt.NDArray[np.float64]
 
+# Candidates looked at together: bounds the memory on large images.
+_BLOCK = 2**20
+
 
 class ConfusionMatrix:
     """Pixel counts by true class (row) and predicted class (column), added up over images.
@@ -331,8 +334,8 @@ def _candidates(
 
 
 def _blocks(rows: int, columns: int) -> Iterator[slice]:
-    """Slices of rows that hold about a million elements each: bounds the memory on large images."""
-    step = max(1, 2**20 // columns)
+    """Slices of as many rows as hold ``_BLOCK`` elements."""
+    step = max(1, _BLOCK // columns)
     return (slice(start, start + step) for start in range(0, rows, step))
 
 

@@ -25,7 +25,7 @@ from pixelwise.data.synthetic import (
     street_scene,
     write_dataset,
 )
-from pixelwise.data.synthetic_canvas import CYCLIST, Camera, Canvas, Light, box
+from pixelwise.data.synthetic.canvas import CYCLIST, Camera, Canvas, Light, box
 from pixelwise.errors import RequestError
 
 Draw = Callable[[int, tuple[int, int]], Picture]

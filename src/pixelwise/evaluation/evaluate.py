@@ -15,7 +15,7 @@ from pixelwise.data.sample import Sample
 from pixelwise.data.splits import read_splits
 from pixelwise.errors import RequestError
 from pixelwise.inference.predictor import Predictor, load
-from pixelwise.metrics import BoundaryScore, ConfusionMatrix, scores
+from pixelwise.metrics import BoundaryScore, ConfusionMatrix, mean_iou, scores
 from pixelwise.progress import Progress, Silent
 
 
@@ -125,8 +125,6 @@ def for_model(dataset: DataSet, predictor: Predictor) -> DataSet:
 
 def mean_iou_of(confusion: ConfusionMatrix) -> float:
     """Mean IoU of one image or set; 0 where nothing is defined, so that it can be sorted by."""
-    from pixelwise.metrics import mean_iou
-
     value = mean_iou(confusion.counts)
     return 0.0 if np.isnan(value) else float(value)
 

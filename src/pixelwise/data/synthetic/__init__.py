@@ -1,7 +1,7 @@
 """Data sets drawn from a seed: for the demo, the tests and the examples.
 
 Two kinds. ``streets``: eight classes at the imbalance of a real driving data set, drawn by
-``synthetic_streets.py``. ``cells``: touching cells with thin borders, ``synthetic_cells.py``.
+``streets.py``. ``cells``: touching cells with thin borders, ``cells.py``.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from pixelwise.data.synthetic_canvas import STREET_COLORS, STREET_NAMES, check_picture
-from pixelwise.data.synthetic_cells import CELL_COLORS, CELL_NAMES, cell_image
-from pixelwise.data.synthetic_streets import street_scene
+from pixelwise.data.synthetic.canvas import STREET_COLORS, STREET_NAMES, check_picture
+from pixelwise.data.synthetic.cells import CELL_COLORS, CELL_NAMES, cell_image
+from pixelwise.data.synthetic.streets import street_scene
 from pixelwise.errors import RequestError, unknown_name
 
 __all__ = [

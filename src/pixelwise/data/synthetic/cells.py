@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pixelwise.data.synthetic_canvas import Color, check_picture, smooth_noise
+from pixelwise.data.synthetic.canvas import Color, check_picture, smooth_noise
 
 Plane = npt.NDArray[np.float32]
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pixelwise.data.synthetic_canvas import (
+from pixelwise.data.synthetic.canvas import (
     FAR,
     GROUND_NEAR,
     NEAR,
@@ -31,7 +31,7 @@ from pixelwise.data.synthetic_canvas import (
     pick_color,
     smooth_noise,
 )
-from pixelwise.data.synthetic_objects import (
+from pixelwise.data.synthetic.objects import (
     draw_car,
     draw_cyclist,
     draw_garden,

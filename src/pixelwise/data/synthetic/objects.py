@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from pixelwise.data.synthetic_canvas import (
+from pixelwise.data.synthetic.canvas import (
     BUILDING,
     CAR,
     CYCLIST,

@@ -1,0 +1,274 @@
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pixelwise.data.classes import (
+    Classes,
+    classes_from_dict,
+    classes_from_values,
+    default_colors,
+    describe_classes,
+    ignore_label_for,
+    mask_values,
+    pack_color,
+)
+from pixelwise.errors import DataError
+
+NAMES = ["sky", "road", "car"]
+COLORS = [[128, 128, 128], [128, 64, 128], [64, 0, 128]]
+
+
+def describe(**values: object) -> Classes:
+    return describe_classes({"names": NAMES, **values})
+
+
+def labels_of(classes: Classes, mask: object, dtype: type = np.uint8) -> list[Any]:
+    """Labels of a mask without unlisted values."""
+    labels, unlisted = classes.to_labels(np.array(mask, dtype))
+    assert unlisted == []
+    assert labels.dtype == classes.dtype
+    listed: list[Any] = labels.tolist()
+    return listed
+
+
+@pytest.mark.parametrize(
+    ("count", "ignore_label", "dtype"),
+    [(2, 255, np.uint8), (255, 255, np.uint8), (256, 65535, np.uint16), (1000, 65535, np.uint16)],
+)
+def test_the_ignore_label_is_the_largest_value_of_the_type(count: int, ignore_label: int, dtype: type) -> None:
+    values = range(1000, 1000 + count)
+    classes = classes_from_values(values)
+    assert classes.ignore_label == ignore_label_for(count) == ignore_label == np.iinfo(dtype).max
+    assert classes.dtype == dtype
+    mask = [[values[0], 255, values[-1]]]
+    assert labels_of(classes, mask, np.uint16) == [[0, ignore_label, count - 1]]
+
+
+# What a data set that names nothing holds.
+
+
+def test_zero_and_255_are_background_and_foreground() -> None:
+    classes = classes_from_values([255, 0])
+    assert classes.names == ("background", "foreground")
+    assert labels_of(classes, [[0, 255]]) == [[0, 1]]
+
+
+def test_other_ids_are_compacted_in_ascending_order() -> None:
+    classes = classes_from_values([7, 255, 3, 0, 7])
+    assert classes.names == ("0", "3", "7")
+    assert labels_of(classes, [[0, 3, 7, 255]]) == [[0, 1, 2, 255]]
+
+
+@pytest.mark.parametrize("values", [[], [255]])
+def test_nothing_but_255_is_no_class(values: list[int]) -> None:
+    assert classes_from_values(values).names == ()
+    assert classes_from_values(values).ignore == (255,)
+
+
+# What dataset.yaml describes.
+
+
+def test_names_alone_mean_their_indices_and_255_ignored() -> None:
+    assert labels_of(describe(), [[0, 1, 2, 255]]) == [[0, 1, 2, 255]]
+
+
+def test_names_may_be_a_mapping() -> None:
+    assert describe_classes({"names": {1: "b", 0: "a"}}).names == ("a", "b")
+
+
+def test_the_mapping_takes_names_and_indices_and_merges_values() -> None:
+    classes = describe(label_mapping={7: "car", 24: 2, 0: "sky", 5: "road"})
+    assert labels_of(classes, [[7, 24, 0, 5, 255]]) == [[2, 2, 0, 1, 255]]
+
+
+def test_a_mapping_that_names_255_makes_it_a_class() -> None:
+    classes = describe(label_mapping={0: 0, 128: 1, 255: 2})
+    assert classes.ignore == ()
+    assert labels_of(classes, [[0, 128, 255]]) == [[0, 1, 2]]
+
+
+def test_a_mapping_comes_before_ignore() -> None:
+    classes = describe(label_mapping={0: 0, 1: 1, 2: 2}, ignore=[2, 3])
+    assert labels_of(classes, [[2, 3, 255]]) == [[2, 255, 255]]
+
+
+def test_without_a_mapping_ignore_is_heeded() -> None:
+    classes = describe(ignore=0)
+    assert classes.names == tuple(NAMES)
+    assert labels_of(classes, [[0, 1, 2]]) == [[255, 1, 2]]
+
+
+@pytest.mark.parametrize("ignore", [11, [11], [11, 255]])
+def test_ignore_is_one_value_or_a_list(ignore: object) -> None:
+    assert describe(ignore=ignore).ignore == (11, 255)
+
+
+@pytest.mark.parametrize("key", ["ignore", "colors", "label_mapping"])
+def test_a_key_without_a_value_is_as_if_left_out(key: str) -> None:
+    assert describe_classes({"names": NAMES, key: None}) == describe()
+
+
+def test_colors_code_rgb_masks() -> None:
+    classes = describe(colors=COLORS, coding="rgb")
+    assert labels_of(classes, [COLORS]) == [[0, 1, 2]]
+    assert labels_of(classes, [[128, 128]]) == [[0, 0]]  # gray, in one channel
+
+
+@pytest.mark.parametrize("ignore", [[0, 0, 0], [[0, 0, 0]]])
+def test_a_color_may_be_ignored(ignore: object) -> None:
+    classes = describe(colors=COLORS, coding="rgb", ignore=ignore)
+    assert labels_of(classes, [[[0, 0, 0], COLORS[1]]]) == [[255, 1]]
+
+
+def test_an_ignored_color_of_a_class_is_ignored() -> None:
+    classes = describe(colors=COLORS, coding="rgb", ignore=[COLORS[0]])
+    assert labels_of(classes, [COLORS]) == [[255, 1, 2]]
+
+
+def test_colors_are_merged_by_a_mapping() -> None:
+    mapping = {"128,128,128": "sky", "0, 0, 0": 0, "128, 64, 128": "road", "1,2,3": "car"}
+    classes = describe(coding="rgb", label_mapping=mapping)
+    mask = [[[0, 0, 0], [128, 128, 128], [128, 64, 128], [1, 2, 3]]]
+    assert labels_of(classes, mask) == [[0, 0, 1, 2]]
+
+
+def test_no_color_need_be_ignored() -> None:
+    assert describe(colors=COLORS, coding="rgb", ignore=[]).ignore == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"names": None}, "'names' must list the class names"),
+        ({"names": []}, "'names' must list the class names"),
+        ({"names": "sky"}, "'names' must list the class names"),
+        ({"names": {1: "a", 2: "b"}}, "must have the keys 0, 1, 2, ... without a gap"),
+        ({"names": {0: "a", "x": "b"}}, "must have the keys 0, 1, 2, ... without a gap"),
+        ({"names": ["a", "b", "a"]}, "'names' lists 'a' twice"),
+        ({"names": list(range(65536))}, "'names' lists 65536 classes; a mask holds 65535"),
+        ({"coding": "bgr"}, "'coding' is 'bgr'; write index or rgb"),
+        ({"colors": COLORS[:2]}, "one .red, green, blue. for each of the 3 names"),
+        ({"colors": "red"}, "one .red, green, blue. for each of the 3 names"),
+        ({"colors": [*COLORS[:2], [0, 0, 256]]}, "'colors' holds .0, 0, 256., which is no color"),
+        ({"colors": [*COLORS[:2], [0, 0]]}, "'colors' holds .0, 0., which is no color"),
+        ({"colors": [*COLORS[:2], "red"]}, "'colors' holds 'red', which is no color"),
+        ({"colors": [*COLORS[:2], COLORS[0]], "coding": "rgb"}, "lists .128, 128, 128. twice"),
+        ({"coding": "rgb"}, "'coding' is rgb, but 'colors' is missing"),
+        ({"ignore": -1}, "'ignore' holds -1; write mask values from 0 to 65535"),
+        ({"ignore": 65536}, "'ignore' holds 65536; write mask values"),
+        ({"ignore": [[0, 0, 0]]}, "'ignore' holds .0, 0, 0.; write mask values"),
+        ({"ignore": True}, "'ignore' holds True; write mask values"),
+        ({"ignore": 255, "colors": COLORS, "coding": "rgb"}, "'ignore' holds .255., which is no color"),
+        ({"label_mapping": [0, 1]}, "'label_mapping' must map mask values to classes"),
+        ({"label_mapping": {0: "boat"}}, "sends 0 to 'boat', which is neither a name nor an index"),
+        ({"label_mapping": {0: 3}}, "sends 0 to 3, which is neither a name nor an index of the 3"),
+        ({"label_mapping": {0: -1}}, "sends 0 to -1"),
+        ({"label_mapping": {"x": 0}}, "'label_mapping' holds 'x'; write mask values"),
+        ({"label_mapping": {5: 0}, "coding": "rgb"}, "'label_mapping' holds 5, which is no color"),
+        ({"label_mapping": {"red, 0, 0": 0}, "coding": "rgb"}, "which is no color"),
+    ],
+)
+def test_a_faulty_description_is_an_error(values: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        describe_classes({"names": NAMES, **values})
+
+
+# Masks to labels and back.
+
+
+def test_unlisted_values_are_told_and_come_out_ignored() -> None:
+    labels, unlisted = describe().to_labels(np.array([[0, 9, 255, 7]], np.uint8))
+    assert labels.tolist() == [[0, 255, 255, 255]]
+    assert unlisted == [7, 9]
+
+
+def test_unlisted_colors_are_told_and_come_out_ignored() -> None:
+    classes = describe(colors=COLORS, coding="rgb")
+    labels, unlisted = classes.to_labels(np.array([[COLORS[2], [1, 2, 3]]], np.uint8))
+    assert labels.tolist() == [[2, 255]]
+    assert unlisted == [0x010203]
+
+
+@st.composite
+def codings(draw: st.DrawFn) -> Classes:
+    """Index masks, masks of any other values, or RGB masks; the values of a class may be many."""
+    rgb = draw(st.booleans())
+    keys = st.integers(0, 2**24 - 1 if rgb else 65535)
+    mapping = draw(st.dictionaries(keys, st.integers(0, 4), min_size=1, max_size=12))
+    found = sorted(set(mapping.values()))
+    return Classes(
+        names=tuple(f"class {i}" for i in found),
+        colors=default_colors(len(found)),
+        label_mapping={value: found.index(index) for value, index in mapping.items()},
+        ignore=tuple(draw(st.sets(keys, max_size=3)) - mapping.keys()),
+        coding="rgb" if rgb else "index",
+    )
+
+
+@given(codings(), st.data())
+def test_label_to_mask_to_label(classes: Classes, data: st.DataObject) -> None:
+    indices = st.integers(0, len(classes.names) - 1)
+    drawn = data.draw(st.lists(indices, min_size=6, max_size=6))
+    labels = np.array(drawn, np.uint8).reshape(2, 3)
+    mask = classes.to_mask(labels)
+    assert mask.shape == ((2, 3, 3) if classes.coding == "rgb" else (2, 3))
+    back, unlisted = classes.to_labels(mask)
+    assert unlisted == []
+    np.testing.assert_array_equal(back, labels)
+
+
+@given(codings(), st.data())
+def test_to_labels_agrees_with_a_dictionary(classes: Classes, data: st.DataObject) -> None:
+    listed = [*classes.label_mapping, *classes.ignore]
+    others = st.integers(0, 2**24 - 1 if classes.coding == "rgb" else 65535)
+    drawn = data.draw(st.lists(st.sampled_from(listed) | others, min_size=4, max_size=4))
+    values = np.array(drawn).reshape(2, 2)
+    mask: Any = values.astype(np.uint16)
+    if classes.coding == "rgb":
+        mask = np.stack([values >> 16, values >> 8 & 255, values & 255], -1).astype(np.uint8)
+    labels, unlisted = classes.to_labels(mask)
+    expected = [classes.label_mapping.get(v, classes.ignore_label) for v in drawn]
+    assert labels.ravel().tolist() == expected
+    assert unlisted == sorted(set(drawn) - set(listed))
+
+
+@given(codings())
+def test_classes_to_json_and_back(classes: Classes) -> None:
+    assert classes_from_dict(json.loads(json.dumps(classes.to_dict()))) == classes
+
+
+def test_the_lowest_of_several_values_is_written() -> None:
+    classes = describe(label_mapping={9: 0, 4: 0, 300: 1, 5: 2})
+    mask = classes.to_mask(np.array([[0, 1, 2]]))
+    assert mask.tolist() == [[4, 300, 5]]
+    assert mask.dtype == np.uint16
+
+
+def test_a_class_without_a_value_is_written_as_ignored() -> None:
+    assert describe(ignore=[11, 0]).to_mask(np.array([[0, 1, 2]])).tolist() == [[11, 1, 2]]
+    assert describe(ignore=[11, 0]).to_mask(np.array([[0]])).dtype == np.uint8
+
+
+def test_a_gray_rgb_mask_holds_indices() -> None:
+    mask = np.repeat(np.array([[[0], [2]]], np.uint8), 3, axis=2)
+    assert mask_values(mask, "index").tolist() == [[0, 2]]
+
+
+def test_a_colored_mask_without_colors_is_an_error() -> None:
+    with pytest.raises(DataError, match="the mask is an RGB picture, but its classes are not given"):
+        mask_values(np.array([[[1, 2, 3]]], np.uint8), "index")
+
+
+def test_colors_are_packed() -> None:
+    assert pack_color((1, 2, 3)) == 0x010203
+    assert mask_values(np.array([[[1, 2, 3]]], np.uint8), "rgb").tolist() == [[0x010203]]
+    assert mask_values(np.array([[255]], np.uint8), "rgb").tolist() == [[0xFFFFFF]]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 19, 256])
+def test_default_colors_are_distinct(count: int) -> None:
+    assert len(set(default_colors(count))) == count
