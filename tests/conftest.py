@@ -8,9 +8,7 @@ from hypothesis import HealthCheck, settings
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 # The clock of a busy machine must not fail a test, and every run tries the same examples.
-settings.register_profile(
-    "pixelwise", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("pixelwise", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pixelwise")
 
 

@@ -29,9 +29,7 @@ Json = Annotated[Path | None, typer.Option("--json", help="Write the result to t
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for everything it makes.")] = Path(
-        "runs/demo"
-    ),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for everything it makes.")] = Path("runs/demo"),
 ) -> None:
     """The whole job on a built-in data set, in under three minutes."""
     from pixelwise.cli_output import ConsoleProgress
@@ -69,9 +67,7 @@ def plan(
     from pixelwise.recipe import to_yaml
 
     with ConsoleProgress() as progress:
-        made = run(
-            data, budget=budget, output=output, device=device, precision=precision, seed=seed, progress=progress
-        )
+        made = run(data, budget=budget, output=output, device=device, precision=precision, seed=seed, progress=progress)
     if output is None:
         typer.echo(to_yaml(made.recipe, made.reasons), nl=False)
     else:
@@ -93,9 +89,7 @@ def train(
         list[str] | None, typer.Option("--set", help="section.key=value of the recipe; repeatable.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Decides splits, weights and augmentation.")] = None,
-    deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="Repeat bit for bit on CPU.")
-    ] = False,
+    deterministic: Annotated[bool, typer.Option("--deterministic", help="Repeat bit for bit on CPU.")] = False,
     device: Device = "auto",
     precision: PrecisionName = "auto",
 ) -> None:
@@ -138,16 +132,16 @@ def evaluate(
     from pixelwise.evaluation.evaluate import evaluate as run
 
     with ConsoleProgress() as progress:
-        scores = run(
-            model, data, split=split, json_path=json, device=device, precision=precision, progress=progress
-        )
+        scores = run(model, data, split=split, json_path=json, device=device, precision=precision, progress=progress)
     print_scores(scores)
 
 
 @app.command()
 def predict(
     model: Model,
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Image files, folders (recursively) or globs.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Image files, folders (recursively) or globs.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")],
     save: Annotated[str, typer.Option(help="labels, overlay, probabilities; separate with commas.")] = "labels",
     coding: Annotated[
@@ -191,6 +185,9 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         code = app(arguments, standalone_mode=False)
     except PixelwiseError as error:
+        print(f"pixelwise: {error}", file=sys.stderr)
+        code = 2
+    except OSError as error:  # a folder that may not be written, a full disk
         print(f"pixelwise: {error}", file=sys.stderr)
         code = 2
     except typer.TyperException as error:

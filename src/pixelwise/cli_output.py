@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -79,7 +80,7 @@ def print_scores(scores: Mapping[str, Any]) -> None:
         classes = Table("class", "IoU", "accuracy", "Dice", "pixels")
         for name, row in scores["per_class"].items():
             classes.add_row(
-                name, _number(row["iou"]), _number(row["accuracy"]), _number(row["dice"]), f"{row['pixels']:,}"
+                escape(name), _number(row["iou"]), _number(row["accuracy"]), _number(row["dice"]), f"{row['pixels']:,}"
             )
         console.print(classes)
 
@@ -96,7 +97,7 @@ def print_check(report: CheckReport) -> None:
     table = Table("severity", "code", "finding", show_lines=True)
     styles = {"error": "bold red", "warning": "yellow", "note": "dim"}
     for finding in report.findings:
-        text = f"{finding.message} {finding.fix}".strip().replace("[", "\\[")
+        text = escape(f"{finding.message} {finding.fix}".strip())
         table.add_row(finding.severity, finding.code, text, style=styles[finding.severity])
     console.print(table)
 

@@ -8,7 +8,8 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -103,7 +104,7 @@ def train(
     changes = _changes(network, budget, steps, seed, deterministic, settings)
     run = RunFolder(Path(output)) if output else None
     if run and resume and run.recipe.exists():
-        return _resume(run, Path(data), changes, device, progress, started)
+        return _resume(run, Path(data), recipe, changes, device, precision, progress, started)
     if run:
         run.require_free()
     place = choose_device(device)
@@ -113,9 +114,15 @@ def train(
     for note in prepared.notes:
         progress.say(note)
     made = _plan_or_take(prepared, given, changes, place, precision, started, progress)
+    _require_network(made.recipe, prepared)
     run = run or RunFolder(default_run_folder(Path(data), made.recipe.network.name))
     _write_description(run, prepared, made)
-    return _train_in(run, prepared, made.recipe, place, False, progress, started)
+    try:
+        return _train_in(run, prepared, made.recipe, place, False, progress, started)
+    except RequestError:
+        if not run.last_checkpoint.exists():
+            run.take_back()
+        raise
 
 
 DEMO_BUDGET = "100s"
@@ -207,6 +214,11 @@ def _plan_or_take(
         if not {"training.steps", "training.budget_seconds"} & changes.keys():
             changes = {"training.budget_seconds": parse_duration(DEFAULT_BUDGET), **changes}
         return make_plan(prepared, place, training_precision(precision, place), changes, started, progress)
+    return Plan(recipe=_taken(given, changes, precision), reasons={})
+
+
+def _taken(given: Recipe, changes: Mapping[str, Any], precision: str) -> Recipe:
+    """A given recipe with the caller's changes, and a length where neither names one."""
     if precision != "auto":
         changes = {**changes, "training.precision": precision}
     if "training.budget_seconds" in changes:
@@ -214,21 +226,40 @@ def _plan_or_take(
     taken = given.replace(changes)
     if taken.training.steps is None and taken.training.budget_seconds is None:
         taken = taken.replace({"training.budget_seconds": parse_duration(DEFAULT_BUDGET)})
-    return Plan(recipe=taken, reasons={})
+    return taken
+
+
+def _require_network(recipe: Recipe, prepared: Prepared) -> None:
+    """A network that cannot be built is an error before anything is written."""
+    with torch.device("meta"):
+        prepared.job(recipe, torch.device("meta")).spec.build()
+
+
+def _require_unchanged(run: RunFolder, started_with: Recipe, asked: Recipe) -> None:
+    before, now = started_with.to_dict(), asked.to_dict()
+    keys = [f"{s}.{k}" for s, values in before.items() for k, v in values.items() if now[s][k] != v]
+    if keys:
+        raise CheckpointError(
+            f"{run.path} was started with another {', '.join(keys)} (see {run.recipe}); resume "
+            f"without changing it, or start a new run."
+        )
 
 
 def _resume(
-    run: RunFolder, data: Path, changes: Mapping[str, Any], device: str, progress: Progress, started: float
+    run: RunFolder,
+    data: Path,
+    given: str | Path | None,
+    changes: Mapping[str, Any],
+    device: str,
+    precision: str,
+    progress: Progress,
+    started: float,
 ) -> TrainResult:
     """Goes on with the recipe and the splits that the folder holds."""
     recipe = read_recipe(run.recipe)
-    changed = recipe.replace(changes)
-    if changed != recipe:
-        keys = ", ".join(key for key in changes if recipe.replace({key: changes[key]}) != recipe)
-        raise CheckpointError(
-            f"{run.path} was started with another {keys} (see {run.recipe}); resume without changing "
-            f"it, or start a new run."
-        )
+    fixed = {} if precision == "auto" else {"training.precision": precision}
+    asked = _taken(read_recipe(given), changes, precision) if given else recipe.replace({**changes, **fixed})
+    _require_unchanged(run, recipe, asked)
     checkpoint = load_checkpoint(run)
     if checkpoint and checkpoint.finished and run.report.exists():
         progress.say(f"{run.path} is finished; nothing to do.")
@@ -239,6 +270,11 @@ def _resume(
         val_fraction=recipe.data.val_fraction,
         made_splits=run.splits if run.splits.exists() else None,
     )
+    if run.classes.exists() and yaml.safe_load(run.classes.read_text()) != prepared.classes.to_dict():
+        raise CheckpointError(
+            f"the classes of {data} are not those that the run started with (see {run.classes}); "
+            f"put them back, or start a new run."
+        )
     return _train_in(run, prepared, recipe, choose_device(device), True, progress, started)
 
 
@@ -251,12 +287,11 @@ def _train_in(
     progress: Progress,
     started: float,
 ) -> TrainResult:
-    if recipe.training.deterministic:
-        torch.use_deterministic_algorithms(True)
     budget = recipe.training.budget_seconds
     deadline = started + budget if budget and recipe.training.steps is None else None
     job = prepared.job(recipe, place)
-    scored = train_model(job, run, deadline=deadline, resume=resume, progress=progress)
+    with _deterministic(recipe.training.deterministic):
+        scored = train_model(job, run, deadline=deadline, resume=resume, progress=progress)
     report = Report(
         title=run.path.name,
         dataset=prepared.dataset,
@@ -270,6 +305,17 @@ def _train_in(
     )
     write_report(run.report, report)
     return _result(run)
+
+
+@contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    """Torch's deterministic algorithms, for this run only."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def _write_description(run: RunFolder, prepared: Prepared, made: Plan) -> None:

@@ -47,9 +47,7 @@ class ModelSpec:
 
     def build(self) -> Segmenter:
         """The model with fresh weights."""
-        network = build_network(
-            self.network, in_channels=self.channels, num_classes=len(self.classes.names)
-        )
+        network = build_network(self.network, in_channels=self.channels, num_classes=len(self.classes.names))
         return Segmenter(network, mean=self.mean, deviation=self.deviation)
 
 
@@ -73,14 +71,12 @@ def load_model(model: str | Path) -> tuple[Segmenter, ModelSpec]:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
-        raise ModelFileError(
-            f"{path} is not a whole safetensors file ({error}); copy or train it again."
-        ) from error
+        raise ModelFileError(f"{path} is not a whole safetensors file ({error}); copy or train it again.") from error
     values = _read_metadata(path, metadata)
     if values.pop("checksum", None) != _checksum(values, weights):
         raise ModelFileError(f"{path} was altered after it was written (checksum); copy or train it again.")
     spec = _read_spec(path, values)
-    module = spec.build()
+    module = _build(path, spec)
     _require_fitting(path, module.state_dict(), weights)
     module.load_state_dict(weights)
     return module.eval(), spec
@@ -155,12 +151,20 @@ def _read_spec(path: Path, values: Mapping[str, Any]) -> ModelSpec:
         raise ModelFileError(f"{path}: its description is damaged ({error!r}); train it again.") from error
 
 
+def _build(path: Path, spec: ModelSpec) -> Segmenter:
+    """The module; a description that makes none may come from a version with more networks."""
+    try:
+        return spec.build()
+    except (PixelwiseError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelFileError(
+            f"{path}: its network cannot be built ({error}); update Pixelwise, or train it again."
+        ) from error
+
+
 def _require_fitting(path: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     """Names, shapes and types must be those of the network that the description names."""
     names = sorted(wanted.keys() ^ found.keys())
-    wrong = names or [
-        n for n in wanted if wanted[n].shape != found[n].shape or wanted[n].dtype != found[n].dtype
-    ]
+    wrong = names or [n for n in wanted if wanted[n].shape != found[n].shape or wanted[n].dtype != found[n].dtype]
     if wrong:
         raise ModelFileError(
             f"{path}: {len(wrong)} tensors do not fit the network it describes (first: {wrong[0]}); "

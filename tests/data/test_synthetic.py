@@ -104,9 +104,7 @@ def test_the_same_seed_gives_the_same_pixels_and_leaves_global_state_alone(
 
 
 @DRAWS
-def test_a_returned_array_is_the_callers_to_change(
-    draw: Draw, channels: int, num_classes: int
-) -> None:
+def test_a_returned_array_is_the_callers_to_change(draw: Draw, channels: int, num_classes: int) -> None:
     image, labels = draw(5, (48, 48))
     kept = image.copy(), labels.copy()
     image[:], labels[:] = 0, 0
@@ -114,18 +112,14 @@ def test_a_returned_array_is_the_callers_to_change(
 
 
 @DRAWS
-def test_different_seeds_give_different_pictures(
-    draw: Draw, channels: int, num_classes: int
-) -> None:
+def test_different_seeds_give_different_pictures(draw: Draw, channels: int, num_classes: int) -> None:
     sample = pictures(draw, 50)
     assert len({image.tobytes() for image, _ in sample}) == len(sample)
     assert len({labels.tobytes() for _, labels in sample}) == len(sample)
 
 
 @DRAWS
-def test_seed_and_size_out_of_range_are_refused(
-    draw: Draw, channels: int, num_classes: int
-) -> None:
+def test_seed_and_size_out_of_range_are_refused(draw: Draw, channels: int, num_classes: int) -> None:
     with pytest.raises(RequestError, match="seed -1 is negative"):
         draw(-1, (64, 64))
     with pytest.raises(RequestError, match=r"size \(64, 31\) is too small"):
@@ -197,9 +191,7 @@ def test_names_and_colors_belong_together() -> None:
 
 @DRAWS
 def test_every_class_occurs_within_fifty_seeds(draw: Draw, channels: int, num_classes: int) -> None:
-    seen = [
-        np.bincount(labels.ravel(), minlength=num_classes) > 0 for _, labels in pictures(draw, 50)
-    ]
+    seen = [np.bincount(labels.ravel(), minlength=num_classes) > 0 for _, labels in pictures(draw, 50)]
     assert np.min(np.sum(seen, axis=0)) >= 20
 
 
@@ -211,9 +203,7 @@ BANDS = {
 
 def test_street_classes_are_as_imbalanced_as_in_a_real_driving_data_set() -> None:
     shares = dict(zip(STREET_NAMES, class_shares(street_scene, 200, 8), strict=True))
-    outside = {
-        name: share for name, share in shares.items() if not BANDS[name][0] < share < BANDS[name][1]
-    }
+    outside = {name: share for name, share in shares.items() if not BANDS[name][0] < share < BANDS[name][1]}
     assert not outside
 
 

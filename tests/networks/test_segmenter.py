@@ -43,7 +43,8 @@ def test_does_not_pad_legal_sizes():
 
 def test_statistics_are_saved_with_the_weights():
     state = Segmenter(Probe(1), mean=[1.0], deviation=[2.0]).state_dict()
-    assert state["mean"].item() == 1 and state["deviation"].item() == 2
+    assert state["mean"].item() == 1
+    assert state["deviation"].item() == 2
 
 
 @pytest.mark.parametrize(("mean", "deviation"), [([0.0], [0.0]), ([0.0, 1.0], [1.0])])

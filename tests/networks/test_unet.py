@@ -1,8 +1,8 @@
-import contracts
 import pytest
 import torch
 from torch import nn
 
+import contracts
 from pixelwise.errors import RequestError
 from pixelwise.networks import Segmenter, UNet, build_network
 from pixelwise.recipe import NetworkRecipe

@@ -183,6 +183,8 @@ def _names(given: object) -> tuple[str, ...]:
         given = [given[i] for i in range(len(given))]
     if not isinstance(given, list) or not given:
         raise DataError("'names' must list the class names in the order of their indices.")
+    if unnamed := [n for n in given if n is None or isinstance(n, bool | list | dict)]:
+        raise DataError(f"'names' holds {unnamed[0]!r}; put names such as no, off and null in quotes.")
     names = tuple(str(n) for n in given)
     if len(names) > 65535:
         raise DataError(f"'names' lists {len(names)} classes; a mask holds 65535 at most.")

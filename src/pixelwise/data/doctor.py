@@ -279,7 +279,7 @@ def _coverage(surveyed: Survey, splits: Splits) -> Iterator[Finding]:
         if not there:
             message = f"class {name!r} is named, but occurs in no mask."
             yield _finding("class_unused", "warning", (), message, "Remove it, or check the mask values.")
-        elif "train" not in there:
+        elif "train" in used and "train" not in there:
             message = f"class {name!r} occurs in {' and '.join(there)}, but not in train."
             yield _finding("class_not_in_train", "warning", (), message, "It cannot be learned: move images.")
         elif missing := [s for s in used if s not in there]:

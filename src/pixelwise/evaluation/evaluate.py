@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from pixelwise.data.dataset import DataSet, open_dataset
 from pixelwise.data.images import Array, write_atomically
 from pixelwise.data.sample import Sample
 from pixelwise.data.splits import read_splits
-from pixelwise.errors import RequestError
+from pixelwise.errors import PixelwiseError, RequestError
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.metrics import BoundaryScore, ConfusionMatrix, mean_iou, scores
 from pixelwise.progress import Progress, Silent
@@ -52,6 +53,8 @@ def evaluate(
     dataset = for_model(open_dataset(data), predictor)
     chosen, samples = choose_split(dataset, Path(model), split)
     progress.say(f"scoring split {chosen!r}: {len(samples)} images, {predictor.precision}")
+    if unlabeled := len(dataset.images_without_mask):
+        progress.say(f"{unlabeled} image(s) of {dataset.root} have no mask and are not scored")
     tally = score_samples(predictor, dataset, samples, progress=progress)
     result = tally.scores(predictor.classes.names)
     result |= {"split": chosen, "model": str(model), "data": str(data)}
@@ -76,15 +79,13 @@ def score_samples(
     with ThreadPoolExecutor(1, thread_name_prefix="boundaries") as pool:
         matched = []
         for done, (sample, image, labels) in enumerate(_read_ahead(dataset, samples), start=1):
-            prediction = predictor.predict(image).labels
+            prediction = _labels_of(predictor, sample, image)
             one = ConfusionMatrix(len(names))
             one.update(prediction, labels, ignore_label=ignore)
             tally.confusion = tally.confusion + one
             tally.per_image[sample] = one
             if tally.boundary is not None:
-                matched.append(
-                    pool.submit(tally.boundary.update, prediction, labels, ignore_label=ignore)
-                )
+                matched.append(pool.submit(tally.boundary.update, prediction, labels, ignore_label=ignore))
             on_image(sample, labels, prediction)
             if progress:
                 progress.track("evaluate", done, len(samples))
@@ -93,15 +94,22 @@ def score_samples(
     return tally
 
 
+def _labels_of(predictor: Predictor, sample: Sample, image: Array) -> Array:
+    try:
+        return predictor.predict(image).labels
+    except PixelwiseError as error:
+        raise RequestError(f"{sample.image_path}: {error}") from error
+
+
 def choose_split(dataset: DataSet, model: Path, split: str | None) -> tuple[str, list[Sample]]:
     """The split to score and its samples; a split made by the run is found in its splits.yaml."""
     by_split: dict[str, list[Sample]] = {}
     for sample in dataset.samples:
         if sample.split:
             by_split.setdefault(sample.split, []).append(sample)
-    made = model / "splits.yaml"
-    if not {"val", "test"} & by_split.keys() and made.is_file():
-        by_split |= {name: found for name, found in read_splits(made, dataset.samples).items() if found}
+    # The run took its val split out of train, so both are asked of it.
+    if "val" not in by_split and (split == "train" or (split or "test") not in by_split):
+        by_split |= _made_splits(model, dataset)
     if not by_split:
         by_split = {"all": list(dataset.samples)}
     wanted = split or next((s for s in ("test", "val", "all") if s in by_split), None)
@@ -110,6 +118,18 @@ def choose_split(dataset: DataSet, model: Path, split: str | None) -> tuple[str,
             f"{dataset.root} has no split {split or 'test or val'!r}; it has {', '.join(sorted(by_split))}."
         )
     return wanted, by_split[wanted]
+
+
+def _made_splits(model: Path, dataset: DataSet) -> dict[str, list[Sample]]:
+    """The splits that the model's run made of this data set; none where it was trained on another."""
+    path = (model if model.is_dir() else model.parent) / "splits.yaml"
+    if not path.is_file():
+        return {}
+    listed = yaml.safe_load(path.read_text(encoding="utf-8"))
+    names = {sample.name for sample in dataset.samples}
+    if isinstance(listed, dict) and not any(names.intersection(found or ()) for found in listed.values()):
+        return {}
+    return {str(name): found for name, found in read_splits(path, dataset.samples).items() if found}
 
 
 def for_model(dataset: DataSet, predictor: Predictor) -> DataSet:

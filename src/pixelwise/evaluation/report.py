@@ -18,9 +18,9 @@ from PIL import Image
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import DataSet
 from pixelwise.data.images import Array, write_atomically
-from pixelwise.data.sample import Sample
+from pixelwise.data.sample import Sample, Split
 from pixelwise.evaluation.evaluate import Tally, mean_iou_of
-from pixelwise.inference.outputs import colorize, display, overlay
+from pixelwise.inference.outputs import display, overlay
 from pixelwise.inference.predictor import Predictor
 
 SHOWN_PER_GROUP = 3
@@ -33,7 +33,7 @@ class Report:
 
     title: str
     dataset: DataSet
-    splits: Mapping[str, Sequence[Sample]]
+    splits: Mapping[Split, Sequence[Sample]]
     class_shares: Sequence[float]
     """Share of each class among the training pixels."""
     predictor: Predictor
@@ -111,7 +111,9 @@ def _confusion(classes: Classes, counts: Array) -> dict[str, Any]:
 
 def _groups(report: Report, classes: Classes) -> list[dict[str, Any]]:
     """The worst, median and best images, each as image, truth, prediction and errors."""
-    ranked = sorted(report.tally.per_image, key=lambda s: mean_iou_of(report.tally.per_image[s]))
+    tallies = report.tally.per_image
+    scored = [sample for sample in tallies if tallies[sample].counts.any()]  # else all is ignored
+    ranked = sorted(scored, key=lambda s: mean_iou_of(tallies[s]))
     count = min(SHOWN_PER_GROUP, -(-len(ranked) // 3))
     middle = (len(ranked) - count) // 2
     chosen = {
@@ -125,19 +127,23 @@ def _groups(report: Report, classes: Classes) -> list[dict[str, Any]]:
 
 def _show(report: Report, classes: Classes, sample: Sample) -> dict[str, Any]:
     image, labels = report.dataset.read_pair(sample)
-    prediction = report.predictor.predict(image).labels
-    picture = display(image)
-    panels = {
-        "image": picture,
-        "truth": overlay(picture, labels, classes, 0.75),
-        "prediction": overlay(picture, prediction, classes, 0.75),
-        "errors": _errors(picture, labels, prediction, classes.ignore_label),
-    }
+    shown = panels(image, labels, report.predictor.predict(image).labels, classes)
     return {
         "name": sample.name,
         "score": _percent(mean_iou_of(report.tally.per_image[sample])),
         "size": f"{labels.shape[1]} × {labels.shape[0]}",
-        "panels": {name: _embed(pixels) for name, pixels in panels.items()},
+        "panels": {name: _embed(pixels) for name, pixels in shown.items()},
+    }
+
+
+def panels(image: Array, labels: Array, prediction: Array, classes: Classes) -> dict[str, Array]:
+    """One image four times, each (H, W, 3) uint8: as it is, with the truth, the prediction, the errors."""
+    picture = display(image)
+    return {
+        "image": picture,
+        "truth": overlay(picture, labels, classes, 0.75),
+        "prediction": overlay(picture, prediction, classes, 0.75),
+        "errors": _errors(picture, labels, prediction, classes.ignore_label),
     }
 
 
@@ -189,8 +195,17 @@ def _smooth(values: Sequence[float]) -> list[float]:
     return np.convolve(padded, kernel, "valid").tolist()  # type: ignore[no-any-return]
 
 
+# Without it the picture is the same whenever it is drawn, and refers to no address.
+_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+
+
 def _chart(title: str, lines: Iterable[tuple[Sequence[float], Sequence[float], str, str]]) -> str:
-    style = {"svg.fonttype": "none", "svg.hashsalt": "pixelwise", "font.family": "sans-serif", "font.size": 10}
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "pixelwise",
+        "font.family": "sans-serif",
+        "font.size": 10,
+    }
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(5.6, 2.9), layout="constrained")
         axes = figure.add_subplot()
@@ -204,9 +219,9 @@ def _chart(title: str, lines: Iterable[tuple[Sequence[float], Sequence[float], s
         axes.spines[["top", "right"]].set_visible(False)
         if labeled:
             axes.set_ylim(0, 1)
-            axes.legend(frameon=False, loc="lower right")
+            axes.legend(frameon=False, loc="best")
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 

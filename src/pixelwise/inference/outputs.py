@@ -42,7 +42,8 @@ def write_overlay(path: Path, image: Array, prediction: Prediction, classes: Cla
     present = np.flatnonzero(np.bincount(prediction.labels.ravel()))
     shares = [float((prediction.labels == i).mean()) for i in present]
     entries = [
-        (f"{classes.names[i]}  {share:.1%}", classes.colors[i])
+        # Joined: the font measures single lines only.
+        (f"{' '.join(classes.names[i].split())}  {share:.1%}", classes.colors[i])
         for share, i in sorted(zip(shares, present.tolist(), strict=True), reverse=True)
     ]
     write_png(path, with_legend(picture, entries))
@@ -70,7 +71,8 @@ def overlay(picture: Array, labels: Array, classes: Classes, opacity: float = 0.
     border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     border[1:] |= labels[1:] != labels[:-1]
     weight = np.where(border, 0.9, opacity)[..., None]
-    return np.rint(picture * (1 - weight) + colors * weight).astype(np.uint8)
+    blended: Array = np.rint(picture * (1 - weight) + colors * weight).astype(np.uint8)
+    return blended
 
 
 def with_legend(picture: Array, entries: Sequence[tuple[str, tuple[int, int, int]]]) -> Array:

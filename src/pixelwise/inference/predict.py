@@ -49,6 +49,8 @@ def predict(
     """
     progress = progress or Silent()
     kinds = list(dict.fromkeys(save))
+    if not kinds:
+        raise RequestError(f"nothing to save; name at least one of: {', '.join(sorted(WRITERS))}.")
     for kind in kinds:
         if kind not in WRITERS:
             raise unknown_name("output", kind, WRITERS)
@@ -56,6 +58,7 @@ def predict(
         raise unknown_name("coding", coding, ("index", "data"))
     images = find_inputs(inputs)
     _require_distinct(images, kinds)
+    _require_no_input(images, Path(output), kinds)
     predictor = load(model, device=device, precision=precision)
     written: list[Path] = []
     failures: list[tuple[Path, str]] = []
@@ -78,28 +81,56 @@ def find_inputs(inputs: Sequence[str | Path]) -> list[Input]:
                 f"{given} is no image, no folder with images and no pattern that matches one; "
                 f"images end in {', '.join(ENDINGS)}."
             )
-        found |= {item.path: item for item in matches}
+        for item in matches:  # a pattern such as photos/** names the folder before what is in it
+            found.setdefault(item.path, item)
     return sorted(found.values())
 
 
 def _expand(given: str) -> Iterator[Input]:
     path = Path(given)
     if path.is_dir():
-        files = (p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
-        yield from (Input(p, p.relative_to(path).with_suffix("")) for p in files)
+        yield from _inside(path)
     elif path.exists():
         yield Input(path, Path(path.stem))
     else:
-        for match in glob.iglob(given, recursive=True):
-            yield from _expand(match)
+        for match in map(Path, glob.iglob(given, recursive=True)):
+            if match.is_dir():
+                yield from _inside(match)
+            elif match.suffix.lower() in ENDINGS:
+                yield Input(match, Path(match.stem))
+
+
+def _inside(folder: Path) -> Iterator[Input]:
+    """Every image below a folder; hidden files and folders are the system's, not the user's."""
+    for path in folder.rglob("*"):
+        inner = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in inner.parts)
+        if path.suffix.lower() in ENDINGS and not hidden and not path.is_dir():
+            yield Input(path, inner.with_suffix(""))
+
+
+def _require_no_input(images: Sequence[Input], output: Path, kinds: Sequence[str]) -> None:
+    """No output may replace an image that it is made from."""
+    given = {item.path.resolve() for item in images}
+    for item in images:
+        for kind in kinds:
+            path = output / _output_name(item, kind)
+            if path.resolve() in given:
+                raise RequestError(
+                    f"the {kind} of {item.path} would replace the image {path}; choose another folder with -o."
+                )
+
+
+def _output_name(item: Input, kind: str) -> Path:
+    return item.stem.with_name(item.stem.name + WRITERS[kind][0])
 
 
 def _require_distinct(images: Iterable[Input], kinds: Sequence[str]) -> None:
     """No two outputs may have one name; said before anything is written."""
-    owners: dict[str, Path] = {}
+    owners: dict[Path, Path] = {}
     for item in images:
         for kind in kinds:
-            name = f"{item.stem}{WRITERS[kind][0]}"
+            name = _output_name(item, kind)
             if name in owners:
                 raise RequestError(
                     f"{owners[name]} and {item.path} would both be written to {name}; "
@@ -127,8 +158,8 @@ def _predict_one(
         raise RequestError(f"{item.path}: {error}") from error
     paths = []
     for kind in kinds:
-        suffix, write = WRITERS[kind]
-        path = output / item.stem.with_name(item.stem.name + suffix)
+        _, write = WRITERS[kind]
+        path = output / _output_name(item, kind)
         write(path, image, prediction, predictor.classes, coding)
         paths.append(path)
     return paths

@@ -100,12 +100,10 @@ class Predictor:
                 f"give pixels in the units of the training images."
             )
         # torch.from_numpy refuses to share memory that must not be written, such as Pillow's.
-        return np.require(to_channels(pixels, self.spec.channels, "the image"), requirements="CW")
+        return np.require(to_channels(pixels, self.spec.channels, "the image"), requirements=["C", "W"])
 
 
-def load(
-    model: str | Path, *, device: str = "auto", precision: str = "auto", engine: str = "auto"
-) -> Predictor:
+def load(model: str | Path, *, device: str = "auto", precision: str = "auto", engine: str = "auto") -> Predictor:
     """A run folder or a model file → a predictor.
 
     `precision="auto"` takes bf16 where the device computes in it and this model was measured to
@@ -118,9 +116,7 @@ def load(
     return make_predictor(module, spec, place, _precision(precision, place, spec))
 
 
-def make_predictor(
-    module: Segmenter, spec: ModelSpec, device: torch.device, precision: Precision
-) -> Predictor:
+def make_predictor(module: Segmenter, spec: ModelSpec, device: torch.device, precision: Precision) -> Predictor:
     """A predictor around a module that is already there; the module is moved, not copied."""
     module = module.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     return Predictor(module=module, spec=spec, device=device, precision=precision)

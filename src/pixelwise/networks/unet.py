@@ -2,6 +2,7 @@
 Segmentation", MICCAI 2015. Read from the bottom up: a block, a step down, a step up, the network.
 """
 
+import itertools
 from typing import Literal
 
 import torch
@@ -18,9 +19,7 @@ Normalization = Literal["none", "batch"]
 class DoubleConv(nn.Sequential):
     """Two 3x3 convolutions, each with normalization and ReLU."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, padding: Padding, normalization: Normalization
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, padding: Padding, normalization: Normalization) -> None:
         layers: list[nn.Module] = []
         for channels in (in_channels, out_channels):
             # A bias before batch normalization would be subtracted again with the mean.
@@ -35,9 +34,7 @@ class DoubleConv(nn.Sequential):
 class Down(nn.Module):
     """2x2 max pooling with stride 2, then a double convolution."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, padding: Padding, normalization: Normalization
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, padding: Padding, normalization: Normalization) -> None:
         super().__init__()
         self.block = DoubleConv(in_channels, out_channels, padding, normalization)
 
@@ -107,7 +104,7 @@ class UNet(nn.Module):
         self.stem_stride = stem_stride
         self.size_multiple = stem_stride * 2**depth
         self.first = DoubleConv(in_channels * stem_stride**2, channels[0], padding, normalization)
-        pairs = list(zip(channels[:-1], channels[1:], strict=True))
+        pairs = list(itertools.pairwise(channels))
         self.down = nn.ModuleList(Down(fine, coarse, padding, normalization) for fine, coarse in pairs)
         self.up = nn.ModuleList(Up(coarse, fine, padding, normalization) for fine, coarse in pairs[::-1])
         self.classify = nn.Conv2d(channels[0], num_classes * stem_stride**2, 1)

@@ -1,6 +1,7 @@
 """From a fingerprint and a measured machine to a recipe, each choice with its reason."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pixelwise.planning.prepare import Prepared
 from pixelwise.progress import Progress
 from pixelwise.recipe import Recipe
 from pixelwise.shapes import Size, round_up
+from pixelwise.training.scoring import time_to_finish
 from pixelwise.training.trainer import Job, Trainer
 
 MAX_CROP_PIXELS = 512 * 512
@@ -26,15 +28,23 @@ class Candidate:
 
     width: int
     depth: int
+    max_width: int
     stem_stride: int
 
 
 CANDIDATES = (
-    Candidate(width=16, depth=4, stem_stride=2),
-    Candidate(width=32, depth=4, stem_stride=2),
-    Candidate(width=48, depth=4, stem_stride=2),
+    Candidate(width=16, depth=4, max_width=256, stem_stride=2),
+    Candidate(width=32, depth=4, max_width=256, stem_stride=2),
+    Candidate(width=48, depth=4, max_width=512, stem_stride=2),
+    Candidate(width=64, depth=4, max_width=512, stem_stride=2),
+    Candidate(width=64, depth=4, max_width=512, stem_stride=1),
 )
-"""Small to large."""
+"""Small to large: 4, 15, 34, 60 and 240 GFLOP forward for an image of 352x480."""
+
+LEARNING_RATES = {"muon": 0.02, "adamw": 2e-3, "sgd": 0.05}
+
+EVALUATION_SHARE = 0.08
+"""Of the budget, for the last evaluation at most; a larger validation set is sampled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +68,17 @@ def make_plan(
     network is chosen by the time its training step takes here; a deterministic run then fixes its
     steps and does not look at the clock again.
     """
-    plan = _Plan(dict(changes))
+    plan = _Plan(changes)
     seen = prepared.seen
     plan.put("training.precision", precision, "what this device computes fastest")
     _choose_samples(plan, seen)
     _choose_augmentation(plan, seen)
+    _choose_optimizer(plan)
     if plan.recipe.training.steps is not None:
-        _choose_network_by_steps(plan, seen)
+        plan.put_network(CANDIDATES[1], "the middle size; only steps are given, so nothing is timed")
     else:
         _choose_network_by_clock(plan, prepared, device, started, progress)
+        _choose_validation(plan, prepared, device)
     return Plan(recipe=plan.recipe, reasons=plan.reasons)
 
 
@@ -110,9 +122,10 @@ def _choose_augmentation(plan: _Plan, seen: Fingerprint) -> None:
         plan.put("augmentation.rotate", 180.0, "top and bottom are alike: any way up")
 
 
-def _choose_network_by_steps(plan: _Plan, seen: Fingerprint) -> None:
-    candidate = CANDIDATES[-1]
-    plan.put_network(candidate, "the default size where only steps are given")
+def _choose_optimizer(plan: _Plan) -> None:
+    plan.put("optimizer.name", "muon", "halves the loss of AdamW in the same time")
+    name = plan.recipe.optimizer.name
+    plan.put("optimizer.lr", LEARNING_RATES[name], f"the peak that suits {name}")
 
 
 def _choose_network_by_clock(
@@ -122,26 +135,41 @@ def _choose_network_by_clock(
     budget = plan.recipe.training.budget_seconds
     assert budget is not None
     wanted = images_wanted(prepared.seen)
-    chosen, seconds_per_image = CANDIDATES[0], 0.0
+    chosen, seconds_per_image = CANDIDATES[0], math.inf
     for candidate in CANDIDATES:
         recipe = plan.with_network(candidate)
         seconds = measure_step(prepared.job(recipe, device)) / recipe.training.batch_size
         left = 0.9 * (budget - (time.monotonic() - started))
-        progress.say(f"{candidate}: {1 / seconds:.1f} images/s, {left / seconds:.0f} in the time left")
-        if seconds_per_image and left / seconds < wanted:
+        enough = left / seconds >= wanted
+        if enough or seconds_per_image == math.inf:
+            chosen, seconds_per_image = candidate, seconds
+        if not enough:
             break
-        chosen, seconds_per_image = candidate, seconds
-    reason = f"the largest that sees {wanted} images in the budget: {1 / seconds_per_image:.1f} a second here"
-    plan.put_network(chosen, reason)
+    rate = f"{1 / seconds_per_image:.1f} images a second here"
+    progress.say(f"network: width {chosen.width}, depth {chosen.depth}, stem {chosen.stem_stride}: {rate}")
+    plan.put_network(chosen, f"the largest that sees {wanted} images in the budget: {rate}")
     if plan.recipe.training.deterministic:
-        left = 0.85 * (budget - (time.monotonic() - started))
+        left = 0.8 * (budget - (time.monotonic() - started))
         steps = max(1, int(left / (seconds_per_image * plan.recipe.training.batch_size)))
         plan.put("training.steps", steps, "measured once; the clock is not looked at again")
 
 
+def _choose_validation(plan: _Plan, prepared: Prepared, device: torch.device) -> None:
+    """All validation images, unless scoring them would take too much of the budget."""
+    budget = plan.recipe.training.budget_seconds
+    assert budget is not None
+    job = prepared.job(plan.recipe, device)
+    seconds = time_to_finish(Trainer(job))
+    count = len(job.splits["val"])
+    fitting = max(4, int(count * EVALUATION_SHARE * budget / seconds))
+    if fitting < count:
+        reason = f"of {count}: scoring them all would take {seconds:.0f} s"
+        plan.put("data.max_val_images", fitting, reason)
+
+
 def images_wanted(seen: Fingerprint) -> int:
     """How many augmented samples a network should see before more capacity pays."""
-    return max(2000, min(12000, 30 * seen.num_train))
+    return max(2000, min(8000, 20 * seen.num_train))
 
 
 def crop_for(size: Size, multiple: int = 32) -> Size:

@@ -54,8 +54,9 @@ def load_checkpoint(run: RunFolder) -> Checkpoint | None:
         except CheckpointError:
             raise
         except Exception as error:  # torch.load raises whatever damaged bytes lead it to
+            other = path == run.last_checkpoint and run.previous_checkpoint.exists()
+            cure = f"remove it to go on from {run.previous_checkpoint.name}, or " if other else ""
             raise CheckpointError(
-                f"{path} cannot be read ({type(error).__name__}: {error}); remove it to go on from "
-                f"{run.previous_checkpoint.name}, or start a new run."
+                f"{path} cannot be read ({type(error).__name__}: {error}); {cure}start a new run."
             ) from error
     return None

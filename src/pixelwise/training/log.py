@@ -21,9 +21,10 @@ from pixelwise.training.run_folder import RunFolder
 class Log:
     """metrics.jsonl, TensorBoard events and the progress line, about once a second."""
 
-    def __init__(self, run: RunFolder, progress: Progress, pace: Pace, recipe: Recipe) -> None:
+    def __init__(self, run: RunFolder, progress: Progress, pace: Pace, recipe: Recipe, first_step: int = 0) -> None:
         self.run, self.progress, self.pace, self.recipe = run, progress, pace, recipe
-        self.events = SummaryWriter(str(run.events))
+        # Hides the events of steps that a resumed run takes again.
+        self.events = SummaryWriter(str(run.events), purge_step=first_step or None)
         self.losses: list[Tensor] = []
         self.images = 0
         self.since = time.monotonic()
@@ -31,20 +32,32 @@ class Log:
     def step(self, step: int, progress: float, loss: Tensor, batch: Batch) -> None:
         self.losses.append(loss)
         self.images += len(batch.images)
-        seconds = time.monotonic() - self.since
-        if seconds < 1 and progress < 1:
+        if progress >= 1 or time.monotonic() - self.since >= 1:
+            self.write(step, progress)
+
+    def write(self, step: int, progress: float) -> None:
+        """The losses since the last line become one."""
+        if not self.losses:
             return
+        seconds = max(time.monotonic() - self.since, 1e-6)
         # The one place that waits for the device: the losses of the last second, read together.
         mean = float(torch.stack(self.losses).mean())
         if not math.isfinite(mean):
             raise PixelwiseError(
                 f"the loss is {mean} at step {step}; lower the learning rate "
-                f"(--set optimizer.lr={self.recipe.optimizer.lr / 4:g}) or use --precision fp32."
+                f"(--set optimizer.lr={self.recipe.optimizer.lr / 4:g}) or use --precision fp32, in a "
+                f"new run."
             )
         rate = self.images / seconds
         lr = self.recipe.optimizer.lr * learning_rate_factor(progress, self.recipe.schedule)
-        values = {"step": step, "progress": round(progress, 6), "loss": mean, "lr": lr,
-                  "images_per_second": round(rate, 3), "seconds": round(self.pace.spent, 2)}
+        values = {
+            "step": step,
+            "progress": round(progress, 6),
+            "loss": mean,
+            "lr": lr,
+            "images_per_second": round(rate, 3),
+            "seconds": round(self.pace.spent, 2),
+        }
         self.run.append_metrics(values)
         for name in ("loss", "lr", "images_per_second"):
             self.events.add_scalar(f"train/{name}", values[name], step)
@@ -53,14 +66,13 @@ class Log:
 
     def evaluation(self, step: int, progress: float, scores: Mapping[str, Any]) -> None:
         short = {k: scores[k] for k in ("mean_iou", "global_accuracy", "mean_class_accuracy")}
-        self.run.append_metrics({"step": step, "progress": round(progress, 6), "val": short,
-                                 "seconds": round(self.pace.spent, 2)})
+        self.run.append_metrics(
+            {"step": step, "progress": round(progress, 6), "val": short, "seconds": round(self.pace.spent, 2)}
+        )
         for name, value in short.items():
             if value is not None:
                 self.events.add_scalar(f"val/{name}", value, step)
-        self.progress.say(
-            f"{progress:4.0%} of the run, step {step}: validation mean IoU {short['mean_iou'] or 0:.4f}"
-        )
+        self.progress.say(f"{progress:4.0%} of the run, step {step}: validation mean IoU {short['mean_iou'] or 0:.4f}")
         self.since = time.monotonic()
 
     def close(self) -> None:

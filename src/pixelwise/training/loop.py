@@ -1,14 +1,17 @@
 """A training run, top to bottom."""
 
 import itertools
+import signal
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 
 from pixelwise.data.loading import Batch, prefetch
-from pixelwise.errors import RequestError
+from pixelwise.errors import CheckpointError, RequestError
 from pixelwise.progress import Progress, Silent
 from pixelwise.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pixelwise.training.log import Log
@@ -50,18 +53,21 @@ def train_model(
     state = restore(trainer, checkpoint) if checkpoint else State()
     run.forget_metrics_after(state.step)
     pace = make_pace(trainer, deadline, checkpoint)
-    log = Log(run, progress, pace, job.recipe)
+    log = Log(run, progress, pace, job.recipe, state.step)
     try:
+        if evaluation_due(job, state, now := pace.at(state.step)) and now < 1:
+            evaluate(trainer, run, state, pace, log)  # the last sitting was interrupted in it
         for step, batch in upcoming_batches(job, pace, state.step):
-            before = pace.at(step)
-            loss = trainer.step(batch, before)
-            state.step = step + 1
-            now = pace.at(state.step)
-            trainer.update_average(step, now - before)
+            with uninterrupted():
+                before = pace.at(step)
+                loss = trainer.step(batch, before)
+                state.step = step + 1
+                now = pace.at(state.step)
+                trainer.update_average(step, now - before)
             log.step(state.step, now, loss, batch)
             if now >= 1:
                 break
-            if int(now * job.recipe.training.evaluations) > state.evaluations:
+            if evaluation_due(job, state, now):
                 evaluate(trainer, run, state, pace, log)
             elif time.monotonic() - state.last_saved > job.recipe.training.checkpoint_seconds:
                 save(trainer, run, state, pace)
@@ -98,14 +104,18 @@ def make_pace(trainer: Trainer, deadline: float | None, checkpoint: Checkpoint |
         raise RequestError("a run needs training.steps or training.budget_seconds; give --steps or --budget.")
     left = deadline - time.monotonic() - time_to_finish(trainer) - spent
     if left <= 0 and not checkpoint:
-        raise RequestError(
-            f"the budget of {recipe.budget_seconds:.0f} s ends before training could start; give more."
-        )
+        raise RequestError(f"the budget of {recipe.budget_seconds:.0f} s ends before training could start; give more.")
     return Pace(steps=None, seconds=spent + max(left, 0.0), spent_before=spent)
+
+
+def evaluation_due(job: Job, state: State, progress: float) -> bool:
+    """Evaluations lie evenly over the run."""
+    return int(progress * job.recipe.training.evaluations) > state.evaluations
 
 
 def evaluate(trainer: Trainer, run: RunFolder, state: State, pace: Pace, log: Log) -> None:
     """Scores the averaged weights; the best so far become the model file."""
+    log.write(state.step, pace.at(state.step))
     scores = evaluate_and_keep_best(trainer, run, state.best_score)
     state.best_score = max(state.best_score, scores["mean_iou"] or 0.0)
     progress = pace.at(state.step)
@@ -132,13 +142,50 @@ def save(trainer: Trainer, run: RunFolder, state: State, pace: Pace, *, finished
 
 
 def restore(trainer: Trainer, checkpoint: Checkpoint) -> State:
-    """Puts a checkpoint's state into the trainer; the run goes on as if never stopped."""
-    trainer.model.load_state_dict(checkpoint.model)
-    trainer.average.state = {
-        name: tensor.to(trainer.average.state[name].device) for name, tensor in checkpoint.average.items()
-    }
-    trainer.optimizer.load_state_dict(checkpoint.optimizer)
+    """Puts a checkpoint's state into the trainer; the run goes on as if never stopped.
+
+    Raises CheckpointError where the data or the code have become others.
+    """
+    for name, tensor in trainer.model.named_buffers(recurse=False):
+        if name in checkpoint.model and not alike(tensor.cpu(), checkpoint.model[name]):
+            raise CheckpointError(
+                f"the training images are not those that the run started with (their {name} differs); "
+                f"put them back, or start a new run."
+            )
+    try:
+        trainer.model.load_state_dict(checkpoint.model)
+        trainer.average.state = {
+            name: tensor.to(trainer.average.state[name].device) for name, tensor in checkpoint.average.items()
+        }
+        trainer.optimizer.load_state_dict(checkpoint.optimizer)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"the checkpoint does not fit the network of this data and recipe ({error}); start a new run."
+        ) from error
     torch.set_rng_state(checkpoint.random)
-    return State(
-        step=checkpoint.step, best_score=checkpoint.best_score, evaluations=checkpoint.evaluations
-    )
+    return State(step=checkpoint.step, best_score=checkpoint.best_score, evaluations=checkpoint.evaluations)
+
+
+def alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Equal but for what another version of a decoder may round differently."""
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-3)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block: a checkpoint of half a step could not be gone on with.
+
+    Only Python's own handler is put off; another one, or none in a thread, is left alone.
+    """
+    own = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not own or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if pressed:
+        raise KeyboardInterrupt

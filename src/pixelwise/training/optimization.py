@@ -5,19 +5,23 @@ import math
 import torch
 from torch import Tensor, nn
 
+from pixelwise.devices import Precision
 from pixelwise.recipe import OptimizerRecipe, ScheduleRecipe
 
 
-def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
-    """AdamW, SGD or Muon; biases and normalization are not decayed."""
+def build_optimizer(model: nn.Module, recipe: OptimizerRecipe, precision: Precision = "fp32") -> torch.optim.Optimizer:
+    """AdamW, SGD or Muon; biases and normalization are not decayed.
+
+    `precision` is that of the matrix products inside Muon; weights and momentum stay float32.
+    """
     kernels = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
     others = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
     decay, plain = {"weight_decay": recipe.weight_decay}, {"weight_decay": 0.0}
     if recipe.name == "muon":
-        return Muon(kernels, others, recipe)
+        return Muon(kernels, others, recipe, torch.bfloat16 if precision == "bf16" else torch.float32)
     groups = [{"params": kernels, **decay}, {"params": others, **plain}]
     if recipe.name == "sgd":
-        return torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=True, fused=True)
+        return torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
     return torch.optim.AdamW(groups, recipe.lr, betas=(recipe.momentum, 0.99), fused=True)
 
 
@@ -29,7 +33,7 @@ def learning_rate_factor(progress: float, recipe: ScheduleRecipe) -> float:
     left = 1 - min(1.0, (progress - recipe.warmup) / (1 - recipe.warmup))
     shape = {
         "cosine": 0.5 - 0.5 * math.cos(math.pi * left),
-        "poly": left**0.9,
+        "poly": math.pow(left, 0.9),
         "linear": left,
         "constant": 1.0,
     }[recipe.name]
@@ -77,7 +81,14 @@ class Muon(torch.optim.Optimizer):
     singular values, found by five Newton-Schulz steps.
     """
 
-    def __init__(self, kernels: list[nn.Parameter], others: list[nn.Parameter], recipe: OptimizerRecipe) -> None:
+    def __init__(
+        self,
+        kernels: list[nn.Parameter],
+        others: list[nn.Parameter],
+        recipe: OptimizerRecipe,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.dtype = dtype
         groups = [
             {"params": kernels, "weight_decay": recipe.weight_decay, "orthogonal": True},
             {"params": others, "weight_decay": 0.0, "orthogonal": False},
@@ -103,7 +114,7 @@ class Muon(torch.optim.Optimizer):
         if group["orthogonal"]:
             flat = update.reshape(len(update), -1)
             scale = max(1.0, flat.shape[0] / flat.shape[1]) ** 0.5
-            update = orthogonalize(flat).view_as(update) * scale
+            update = orthogonalize(flat.to(self.dtype)).to(flat.dtype).view_as(update) * scale
         else:
             if "square" not in state:
                 state["square"] = torch.zeros_like(parameter)
@@ -117,11 +128,10 @@ class Muon(torch.optim.Optimizer):
 
 def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
     """(M, N) → nearly the same singular vectors with singular values near 1."""
-    x = matrix.bfloat16()
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
+    tall = matrix.shape[0] > matrix.shape[1]
+    x: Tensor = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
     for _ in range(steps):
         gram = x @ x.T
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+    return x.T if tall else x

@@ -55,7 +55,8 @@ class RunFolder:
 
     def require_free(self) -> None:
         """A folder that holds a run is refused: nothing is ever overwritten."""
-        for path in (self.recipe, self.last_checkpoint, self.model):
+        files = (self.recipe, self.last_checkpoint, self.previous_checkpoint, self.model)
+        for path in (*files, self.metrics, self.report):
             if path.exists():
                 raise RequestError(
                     f"{self.path} already holds a run ({path.name}); continue it with --resume, or "
@@ -63,6 +64,13 @@ class RunFolder:
                 )
         if self.path.exists() and not self.path.is_dir():
             raise RequestError(f"{self.path} is a file; choose a folder with -o.")
+
+    def take_back(self) -> None:
+        """Removes what a run writes before its first step, so that the folder is free again."""
+        for path in (self.recipe, self.classes, self.splits, self.metrics):
+            path.unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def append_metrics(self, values: Mapping[str, Any]) -> None:
         with self.metrics.open("a", encoding="utf-8") as file:

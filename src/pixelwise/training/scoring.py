@@ -66,8 +66,10 @@ def score_best(job: Job, run: RunFolder, progress: Progress) -> Scored:
         on_image=lambda sample, _, prediction: labels.__setitem__(sample, prediction),
     )
     scores = tally.scores(spec.classes.names)
-    kept = {k: scores[k] for k in ("mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice",
-                                   "boundary_f1", "num_images")}
+    kept = {
+        k: scores[k]
+        for k in ("mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1", "num_images")
+    }
     if job.recipe.training.precision == "bf16":
         kept["bf16"] = compare_precision(replace(reference, precision="bf16"), job, labels, tally)
     spec = spec.with_scores(kept)

@@ -10,7 +10,7 @@ from pixelwise.data.dataset import DataSet
 from pixelwise.data.loading import Batch, Batches, PairCache
 from pixelwise.data.sample import Sample
 from pixelwise.data.splits import Splits
-from pixelwise.devices import Precision, autocast, keep_freed_memory
+from pixelwise.devices import autocast, keep_freed_memory
 from pixelwise.inference.predictor import Predictor, make_predictor
 from pixelwise.losses import cross_entropy_and_dice
 from pixelwise.model_file import ModelSpec
@@ -63,12 +63,10 @@ class Trainer:
             keep_freed_memory()
         self.job = job
         model = job.spec.build().to(job.device)
-        self.model: Segmenter = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = build_optimizer(self.model, recipe.optimizer)
+        self.model: Segmenter = model.to(memory_format=torch.channels_last)
+        self.optimizer = build_optimizer(self.model, recipe.optimizer, recipe.training.precision)
         self.average = AveragedWeights(self.model, recipe.optimizer.ema)
-        self.class_weights = (
-            torch.tensor(job.class_weights, device=job.device) if job.class_weights else None
-        )
+        self.class_weights = torch.tensor(job.class_weights, device=job.device) if job.class_weights else None
 
     def step(self, batch: Batch, progress: float) -> Tensor:
         """One update; returns the loss without waiting for it."""
@@ -87,7 +85,7 @@ class Trainer:
             dice_weight=recipe.loss.dice,
         )
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         if recipe.optimizer.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip_norm)
         self.optimizer.step()

@@ -1,0 +1,33 @@
+"""Draws the picture of the README from a finished demo: `python docs/make_pictures.py runs/demo`."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import pixelwise
+from pixelwise.data.dataset import open_dataset
+from pixelwise.data.images import write_png
+from pixelwise.evaluation.evaluate import choose_split, for_model
+from pixelwise.evaluation.report import panels
+from pixelwise.inference.outputs import with_legend
+
+
+def main(run: Path, shown: int = 3) -> None:
+    """Every tenth test image of the demo, as image, truth, prediction and errors, over a legend."""
+    predictor = pixelwise.load(run)
+    dataset = for_model(open_dataset(run / "data"), predictor)
+    _, samples = choose_split(dataset, run, "test")
+    rows = []
+    for sample in samples[:: max(1, len(samples) // shown)][:shown]:
+        image, labels = dataset.read_pair(sample)
+        parts = panels(image, labels, predictor.predict(image).labels, predictor.classes)
+        gap = np.full((len(image), 6, 3), 255, np.uint8)
+        rows.append(np.concatenate([p for part in parts.values() for p in (part, gap)][:-1], axis=1))
+        rows.append(np.full((6, rows[0].shape[1], 3), 255, np.uint8))
+    legend = list(zip(predictor.classes.names, predictor.classes.colors, strict=True))
+    write_png(Path(__file__).parent / "demo.png", with_legend(np.concatenate(rows[:-1]), legend))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,261 @@
+import math
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pixelwise.data.augment import Augmentation, apply, draw_augmentation
+from pixelwise.data.images import Array
+from pixelwise.recipe import AugmentationRecipe
+
+IDENTITY = Augmentation(
+    scale=1.0,
+    angle=0.0,
+    flip_horizontal=False,
+    flip_vertical=False,
+    shift=(0.5, 0.5),
+    brightness=1.0,
+    contrast=1.0,
+    saturation=1.0,
+)
+KINDS = [(channels, dtype) for channels in (1, 3, 4, 6) for dtype in (np.uint8, np.uint16)]
+NOTHING = AugmentationRecipe(flip_horizontal=0, flip_vertical=0, scale=(1, 1), rotate=0, color=0)
+
+
+def noise(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> Array:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, np.iinfo(dtype).max, (height, width, channels), dtype, endpoint=True)
+
+
+def blocks(rows: int, columns: int, side: int, classes: int = 5) -> Array:
+    """Labels in squares, neighbors different."""
+    small = (np.arange(rows)[:, None] * 2 + np.arange(columns)) % classes
+    return np.kron(small, np.ones((side, side), int)).astype(np.uint8)
+
+
+UNIT = st.floats(0, 1)
+GEOMETRY = st.builds(
+    Augmentation,
+    scale=st.floats(0.2, 4),
+    angle=st.floats(-math.pi, math.pi),
+    flip_horizontal=st.booleans(),
+    flip_vertical=st.booleans(),
+    shift=st.tuples(UNIT, UNIT),
+    brightness=st.just(1.0),
+    contrast=st.just(1.0),
+    saturation=st.just(1.0),
+)
+FACTOR = st.floats(0, 2)
+SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
+
+
+# Plans that can be worked by hand.
+
+
+@pytest.mark.parametrize(("channels", "dtype"), KINDS)
+@pytest.mark.parametrize("size", [(8, 8), (7, 12), (1, 5), (1, 1)])
+def test_the_identity_plan_changes_nothing(size: tuple[int, int], channels: int, dtype: type) -> None:
+    image, labels = noise(*size, channels, dtype), noise(*size, 1)[..., 0]
+    warped, warped_labels = apply(IDENTITY, image, labels, size)
+    assert warped.dtype == dtype
+    np.testing.assert_array_equal(warped, image)
+    np.testing.assert_array_equal(warped_labels, labels)
+
+
+@pytest.mark.parametrize(("channels", "dtype"), KINDS)
+@pytest.mark.parametrize("size", [(6, 8), (7, 9)])
+def test_flips_are_exact(size: tuple[int, int], channels: int, dtype: type) -> None:
+    image, labels = noise(*size, channels, dtype), noise(*size, 1, np.uint16)[..., 0]
+    plan = replace(IDENTITY, flip_horizontal=True)
+    for flipped, expected in zip(apply(plan, image, labels, size), (image, labels), strict=True):
+        np.testing.assert_array_equal(flipped, expected[:, ::-1])
+    plan = replace(IDENTITY, flip_vertical=True)
+    for flipped, expected in zip(apply(plan, image, labels, size), (image, labels), strict=True):
+        np.testing.assert_array_equal(flipped, expected[::-1])
+
+
+def test_a_quarter_turn_is_exact() -> None:
+    image, labels = noise(9, 9), noise(9, 9, 1)[..., 0]
+    turned, turned_labels = apply(replace(IDENTITY, angle=math.pi / 2), image, labels, (9, 9))
+    np.testing.assert_array_equal(turned, np.rot90(image))
+    np.testing.assert_array_equal(turned_labels, np.rot90(labels))
+
+
+@pytest.mark.parametrize(("shift", "top", "left"), [((0.0, 0.0), 0, 0), ((1.0, 1.0), 6, 12), ((0.5, 0.25), 3, 3)])
+def test_a_crop_lies_where_the_shift_says(shift: tuple[float, float], top: int, left: int) -> None:
+    image, labels = noise(10, 20), noise(10, 20, 1)[..., 0]
+    crop, crop_labels = apply(replace(IDENTITY, shift=shift), image, labels, (4, 8))
+    np.testing.assert_array_equal(crop, image[top : top + 4, left : left + 8])
+    np.testing.assert_array_equal(crop_labels, labels[top : top + 4, left : left + 8])
+
+
+@pytest.mark.parametrize(("channels", "dtype"), KINDS)
+def test_outside_the_image_is_its_mirror(channels: int, dtype: type) -> None:
+    image, labels = noise(6, 8, channels, dtype), noise(6, 8, 1)[..., 0]
+    wide, wide_labels = apply(IDENTITY, image, labels, (10, 14))
+    np.testing.assert_array_equal(wide, np.pad(image, ((2, 2), (3, 3), (0, 0)), "symmetric"))
+    np.testing.assert_array_equal(wide_labels, np.pad(labels, ((2, 2), (3, 3)), "symmetric"))
+
+
+@pytest.mark.parametrize(("channels", "dtype"), KINDS)
+def test_scale_two_doubles_every_pixel_of_a_block_picture(channels: int, dtype: type) -> None:
+    labels = blocks(3, 4, 6)
+    image = np.stack([labels.astype(dtype) * 50 + c for c in range(channels)], -1)
+    doubled, doubled_labels = apply(replace(IDENTITY, scale=2.0), image, labels, (36, 48))
+    np.testing.assert_array_equal(doubled_labels, np.kron(labels, np.ones((2, 2), np.uint8)))
+    inner = np.zeros((12, 12), bool)
+    inner[1:-1, 1:-1] = True  # bilinear lookup reaches one pixel over a border
+    inside = np.tile(inner, (3, 4))
+    expected = np.kron(image, np.ones((2, 2, 1), dtype))
+    np.testing.assert_array_equal(doubled[inside], expected[inside])
+
+
+@pytest.mark.parametrize(("channels", "dtype"), KINDS)
+@pytest.mark.parametrize("factor", [2, 4])
+def test_shrinking_averages(factor: int, channels: int, dtype: type) -> None:
+    """Of noise, each pixel is the mean of the pixels it stands for, and not one of them."""
+    image, labels = noise(16, 24, channels, dtype), blocks(16 // factor, 24 // factor, factor)
+    size = (16 // factor, 24 // factor)
+    small, small_labels = apply(replace(IDENTITY, scale=1 / factor), image, labels, size)
+    split = image.reshape(size[0], factor, size[1], factor, channels)
+    np.testing.assert_allclose(small, split.mean((1, 3)), atol=1)
+    np.testing.assert_array_equal(small_labels, labels[::factor, ::factor])
+
+
+# Laws.
+
+
+@given(GEOMETRY, SIZES, SIZES, st.sampled_from(KINDS))
+def test_sizes_and_types_are_exact_and_no_label_is_new(
+    plan: Augmentation, source: tuple[int, int], size: tuple[int, int], kind: tuple[int, type]
+) -> None:
+    channels, dtype = kind
+    image, labels = noise(*source, channels, dtype), noise(*source, 1, dtype)[..., 0]
+    warped, warped_labels = apply(plan, image, labels, size)
+    assert (warped.shape, warped.dtype) == ((*size, channels), dtype)
+    assert (warped_labels.shape, warped_labels.dtype) == (size, dtype)
+    assert set(np.unique(warped_labels)) <= set(np.unique(labels))
+
+
+@given(GEOMETRY, st.floats(0.4, 4), st.integers(50, 70), st.integers(50, 70))
+def test_image_and_labels_move_together(plan: Augmentation, scale: float, height: int, width: int) -> None:
+    """The labels, painted into the image: away from their borders both must agree."""
+    labels = blocks(3, 3, 24)[:height, :width]
+    image = np.stack([labels * 50, 255 - labels * 50], -1)
+    warped, warped_labels = apply(replace(plan, scale=scale), image, labels, (48, 48))
+    reach = 2 * math.ceil(max(scale, 1)) + 1  # how far averaging and lookup mix, in output pixels
+    window = np.ones((2 * reach + 1,) * 2, np.uint8)
+    inside = cv2.erode(warped_labels, window) == cv2.dilate(warped_labels, window)
+    inside = inside[reach:-reach, reach:-reach]  # a class border may lie just outside
+    warped = warped[reach:-reach, reach:-reach][inside]
+    painted = warped_labels[reach:-reach, reach:-reach][inside].astype(int) * 50
+    assert inside.any()
+    np.testing.assert_allclose(warped[:, 0], painted, atol=1)
+    np.testing.assert_allclose(warped[:, 1], 255 - painted, atol=1)
+
+
+@pytest.mark.parametrize("scale", [0.23, 0.4, 0.61, 0.8, 1.3, 2.6])
+@pytest.mark.parametrize("angle", [0.0, 0.4, 2.5])
+def test_image_and_labels_are_aligned_within_half_a_pixel(scale: float, angle: float) -> None:
+    """The painted labels, cut at the middle between two classes, are the labels warped."""
+    rows, columns = np.mgrid[:121, :137]
+    disc = ((rows - 55.3) ** 2 + (columns - 71.8) ** 2 < 45**2).astype(np.uint8)
+    plan = replace(IDENTITY, scale=scale, angle=angle, flip_horizontal=True)
+    warped, labels = apply(plan, disc[..., None] * 200, disc, (40, 40))
+    cut = (warped[..., 0] >= 100).astype(np.uint8)
+    differing = np.count_nonzero(cut != labels)
+    border = np.count_nonzero(cv2.dilate(labels, np.ones((3, 3), np.uint8)) != labels)
+    assert 0 < np.count_nonzero(labels) < labels.size or border == 0
+    assert differing <= 0.35 * border
+    if border:
+        offsets = [np.argwhere(mask).mean(0) for mask in (cut, labels)]
+        np.testing.assert_allclose(*offsets, atol=0.2)
+
+
+@given(GEOMETRY, FACTOR, FACTOR, FACTOR, st.sampled_from(KINDS))
+def test_color_never_changes_labels_and_keeps_the_type(
+    plan: Augmentation, brightness: float, contrast: float, saturation: float, kind: tuple[int, type]
+) -> None:
+    channels, dtype = kind
+    image, labels = noise(9, 11, channels, dtype), noise(9, 11, 1)[..., 0]
+    factors = (brightness, contrast, saturation)
+    colored = replace(plan, brightness=brightness, contrast=contrast, saturation=saturation)
+    plain, plain_labels = apply(plan, image, labels, (8, 8))
+    recolored, recolored_labels = apply(colored, image, labels, (8, 8))
+    np.testing.assert_array_equal(recolored_labels, plain_labels)
+    assert (recolored.shape, recolored.dtype) == (plain.shape, dtype)
+    np.testing.assert_allclose(recolored, reference(plain, *factors), atol=2)
+
+
+def reference(image: Array, brightness: float, contrast: float, saturation: float) -> Array:
+    """Saturation about the luma, contrast about the mean, brightness, one after the other."""
+    pixels = image.astype(np.float64)
+    if image.shape[2] == 3:
+        luma = (pixels @ [0.299, 0.587, 0.114])[..., None]
+        pixels = luma + saturation * (pixels - luma)
+    mean = pixels.mean((0, 1))
+    pixels = brightness * (mean + contrast * (pixels - mean))
+    clipped: Array = np.clip(pixels, 0, np.iinfo(image.dtype).max)
+    return clipped
+
+
+def test_color_worked_by_hand() -> None:
+    image = np.array([[[100, 100, 100], [200, 100, 0]]], np.uint8)
+    labels = np.zeros((1, 2), np.uint8)
+
+    def recolored(**factors: float) -> list[list[int]]:
+        pixels, _ = apply(replace(IDENTITY, **factors), image, labels, (1, 2))  # type: ignore[arg-type]
+        listed: list[list[int]] = pixels[0].tolist()
+        return listed
+
+    assert recolored(brightness=1.5) == [[150, 150, 150], [255, 150, 0]]
+    assert recolored(contrast=0.0) == [[150, 100, 50], [150, 100, 50]]
+    assert recolored(saturation=0.0) == [[100, 100, 100], [118, 118, 118]]
+
+
+def test_the_given_arrays_are_left_alone() -> None:
+    """They are the cache's."""
+    image, labels = noise(9, 9), noise(9, 9, 1)[..., 0]
+    image.flags.writeable = labels.flags.writeable = False
+    warped, warped_labels = apply(replace(IDENTITY, brightness=0.5), image, labels, (9, 9))
+    assert not np.shares_memory(warped, image)
+    assert not np.shares_memory(warped_labels, labels)
+
+
+# Drawing a plan.
+
+
+@given(st.integers(0, 2**32))
+def test_a_drawn_plan_keeps_to_the_recipe(seed: int) -> None:
+    recipe = AugmentationRecipe(scale=(0.5, 2.0), rotate=30, color=0.4)
+    plan = draw_augmentation(recipe, np.random.default_rng(seed))
+    assert 0.5 <= plan.scale <= 2.0
+    assert abs(plan.angle) <= math.radians(30)
+    assert all(0 <= share <= 1 for share in plan.shift)
+    assert all(abs(f - 1) <= 0.4 for f in (plan.brightness, plan.contrast, plan.saturation))
+    assert plan == draw_augmentation(recipe, np.random.default_rng(seed))
+    half = draw_augmentation(recipe, np.random.default_rng(seed), resolution=0.5)
+    assert half == replace(plan, scale=plan.scale * 0.5)
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_flips_happen_as_often_as_asked(probability: float) -> None:
+    recipe = replace(NOTHING, flip_horizontal=probability, flip_vertical=1 - probability)
+    for seed in range(20):
+        plan = draw_augmentation(recipe, np.random.default_rng(seed))
+        assert (plan.flip_horizontal, plan.flip_vertical) == (probability == 1, probability == 0)
+
+
+def test_scales_are_drawn_log_uniformly() -> None:
+    rng = np.random.default_rng(0)
+    recipe = replace(NOTHING, scale=(0.25, 4.0))
+    scales = [draw_augmentation(recipe, rng).scale for _ in range(2000)]
+    assert abs(np.mean(np.array(scales) < 1) - 0.5) < 0.04
+
+
+def test_a_recipe_of_nothing_draws_the_identity() -> None:
+    plan = draw_augmentation(NOTHING, np.random.default_rng(0))
+    assert replace(plan, shift=IDENTITY.shift) == IDENTITY

@@ -1,0 +1,228 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pixelwise.data.dataset import DataSet, open_dataset, to_channels, unlisted_message
+from pixelwise.data.images import Array, write_png
+from pixelwise.errors import DataError
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+MASK = np.array([[0, 0, 1, 1, 2, 255]] * 4, np.uint8)
+NAMES = "names: [sky, road, car]\n"
+COLORS = "colors: [[10, 0, 0], [0, 20, 0], [0, 0, 30]]\n"
+COLORED = np.array([[[10, 0, 0], [0, 20, 0], [0, 0, 30]]] * 4, np.uint8)
+
+
+def write(root: Path, description: str = NAMES, **masks: Array) -> Path:
+    """One pair a mask, the image of its size, and dataset.yaml."""
+    for name, mask in (masks or {"a": MASK}).items():
+        shape = (*mask.shape[:2], 3)
+        write_png(root / f"images/{name}.png", np.resize(IMAGE, shape))
+        write_png(root / f"masks/{name}.png", mask)
+    (root / "dataset.yaml").write_text(description, encoding="utf-8")
+    return root
+
+
+def test_a_pair_is_read(tmp_path: Path) -> None:
+    dataset = open_dataset(write(tmp_path))
+    assert (dataset.layout, dataset.root, dataset.channels) == ("folder", tmp_path, None)
+    image, labels = dataset.read_pair(dataset.samples[0])
+    np.testing.assert_array_equal(image, IMAGE)
+    np.testing.assert_array_equal(labels, MASK)
+    assert labels.dtype == np.uint8
+
+
+def test_a_root_may_be_a_text(tmp_path: Path) -> None:
+    assert open_dataset(str(write(tmp_path))).root == tmp_path
+
+
+@pytest.mark.parametrize("description", ["", "channels: 3\n"])
+def test_without_names_classes_are_left_open(tmp_path: Path, description: str) -> None:
+    dataset = open_dataset(write(tmp_path, description))
+    assert dataset.classes is None
+    with pytest.raises(DataError, match=r"the classes of .* are not known; survey the data set first"):
+        dataset.read_labels(dataset.samples[0])
+
+
+def test_without_a_description_classes_are_left_open(tmp_path: Path) -> None:
+    (write(tmp_path) / "dataset.yaml").unlink()
+    assert open_dataset(tmp_path).classes is None
+
+
+def test_the_classes_found_later_are_put_in(tmp_path: Path) -> None:
+    described = open_dataset(write(tmp_path))
+    assert described.classes is not None
+    (tmp_path / "dataset.yaml").unlink()
+    dataset = open_dataset(tmp_path).with_classes(described.classes, 3)
+    assert dataset.channels == 3
+    np.testing.assert_array_equal(dataset.read_labels(dataset.samples[0]), MASK)
+
+
+# Which way masks are coded.
+
+
+def coding(dataset: DataSet) -> str:
+    assert dataset.classes is not None
+    return dataset.classes.coding
+
+
+def test_rgb_masks_are_read_by_their_colors(tmp_path: Path) -> None:
+    dataset = open_dataset(write(tmp_path, NAMES + COLORS, a=COLORED))
+    assert coding(dataset) == "rgb"
+    assert dataset.read_labels(dataset.samples[0]).tolist() == [[0, 1, 2]] * 4
+
+
+def test_rgb_masks_are_read_by_a_mapping_of_colors(tmp_path: Path) -> None:
+    mapping = "label_mapping:\n  10, 0, 0: car\n  0, 20, 0: road\n  0, 0, 30: road\n"
+    dataset = open_dataset(write(tmp_path, NAMES + mapping, a=COLORED))
+    assert dataset.read_labels(dataset.samples[0]).tolist() == [[2, 1, 1]] * 4
+
+
+def test_index_masks_with_colors_stay_index_masks(tmp_path: Path) -> None:
+    assert coding(open_dataset(write(tmp_path, NAMES + COLORS))) == "index"
+
+
+def test_index_masks_saved_with_three_channels_stay_index_masks(tmp_path: Path) -> None:
+    gray = np.stack([MASK] * 3, -1)
+    dataset = open_dataset(write(tmp_path, NAMES + COLORS, a=gray))
+    assert coding(dataset) == "index"
+    np.testing.assert_array_equal(dataset.read_labels(dataset.samples[0]), MASK)
+
+
+def test_black_and_white_may_be_colors(tmp_path: Path) -> None:
+    mask = np.zeros((4, 6, 3), np.uint8)
+    mask[:, 3:] = 255
+    text = "names: [ground, house]\ncolors: [[0, 0, 0], [255, 255, 255]]\n"
+    dataset = open_dataset(write(tmp_path, text, a=mask))
+    np.testing.assert_array_equal(dataset.read_labels(dataset.samples[0]), mask[..., 0] // 255)
+
+
+@pytest.mark.parametrize("empty", [np.zeros((4, 6), np.uint8), np.zeros((4, 6, 3), np.uint8)])
+def test_an_empty_mask_leaves_the_coding_open(tmp_path: Path, empty: Array) -> None:
+    text = NAMES + COLORS + "ignore: [0, 0, 0]\n"
+    dataset = open_dataset(write(tmp_path, text, a=empty, b=COLORED))
+    assert coding(dataset) == "rgb"
+    assert set(dataset.read_labels(dataset.samples[0]).ravel().tolist()) == {255}
+
+
+def test_the_description_decides_the_coding(tmp_path: Path) -> None:
+    assert coding(open_dataset(write(tmp_path, NAMES + COLORS + "coding: rgb\n"))) == "rgb"
+
+
+def test_a_mask_that_cannot_be_read_leaves_the_coding_open(tmp_path: Path) -> None:
+    write(tmp_path, NAMES + COLORS, a=MASK, b=COLORED)
+    (tmp_path / "masks/a.png").write_bytes(b"")
+    assert coding(open_dataset(tmp_path)) == "rgb"
+
+
+def test_the_masks_of_test_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for split in ("test", "train"):
+        write_png(tmp_path / f"images/{split}/a.png", IMAGE)
+        write_png(tmp_path / f"masks/{split}/a.png", MASK)
+    (tmp_path / "dataset.yaml").write_text(NAMES + COLORS, encoding="utf-8")
+    opened: list[Path] = []
+
+    def read_mask(path: Path) -> Array:
+        opened.append(path)
+        return MASK
+
+    monkeypatch.setattr("pixelwise.data.dataset.read_mask", read_mask)
+    open_dataset(tmp_path)
+    assert [path.parent.name for path in opened] == ["train"]
+
+
+# Faults.
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ("names: [a", "cannot be read"),
+        ("ignore: 2001-99-99", "cannot be read"),
+        ("- 1", "must hold keys such as 'names:', not list"),
+        ("nmaes: [a]", "has the unknown key 'nmaes'; known are names, colors, ignore"),
+        ("1: [a]", "has the unknown key '1'"),
+        ("ignore: 3", "gives 'ignore' without 'names'; add the names"),
+        ("names: []", "'names' must list the class names"),
+        (NAMES + "colors: [[]]", "'colors' must list one"),
+        (NAMES + "colors: 3", "'colors' must list one"),
+        ("channels: four", "'channels' is 'four'; write a number such as 4"),
+        ("channels: 0", "'channels' is 0; write a number such as 4"),
+        ("channels: true", "'channels' is True; write a number such as 4"),
+    ],
+)
+def test_a_faulty_description_is_an_error_that_names_it(tmp_path: Path, description: str, message: str) -> None:
+    with pytest.raises(DataError, match=f"dataset.yaml.*{message}"):
+        open_dataset(write(tmp_path, description))
+
+
+def test_a_set_without_images_is_an_error(tmp_path: Path) -> None:
+    for name in ("images/a.gif", "masks/a.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=r"holds no images \(.png, .*.webp\); put them into images/"):
+        open_dataset(tmp_path)
+
+
+def test_sizes_that_differ_are_an_error(tmp_path: Path) -> None:
+    write(tmp_path)
+    write_png(tmp_path / "images/a.png", IMAGE[:3])
+    dataset = open_dataset(tmp_path)
+    with pytest.raises(DataError, match=r"masks/a.png is 4x6, but its image .*images/a.png is 3x6"):
+        dataset.read_pair(dataset.samples[0])
+
+
+def test_a_value_that_is_not_listed_is_an_error(tmp_path: Path) -> None:
+    dataset = open_dataset(write(tmp_path, a=np.array([[0, 9]], np.uint8)))
+    with pytest.raises(DataError, match=r"masks/a.png: holds 9, which dataset.yaml does not list; add"):
+        dataset.read_labels(dataset.samples[0])
+
+
+def test_a_colored_mask_among_index_masks_is_an_error(tmp_path: Path) -> None:
+    dataset = open_dataset(write(tmp_path, a=COLORED))
+    with pytest.raises(DataError, match=r"masks/a.png: the mask is an RGB picture"):
+        dataset.read_labels(dataset.samples[0])
+
+
+def test_unlisted_values_are_shown_as_they_are_written(tmp_path: Path) -> None:
+    index, rgb = (
+        open_dataset(write(tmp_path / name, NAMES + COLORS, a=mask)).classes
+        for name, mask in (("index", MASK), ("rgb", COLORED))
+    )
+    assert index is not None
+    assert rgb is not None
+    text = unlisted_message(list(range(10, 18)), index)
+    assert text.startswith("holds 10, 11, 12, 13, 14, 15 and 2 more, which dataset.yaml")
+    assert "add to 'names', 'label_mapping' or 'ignore' there" in text
+    text = unlisted_message([0x010203], rgb)
+    assert text.startswith("holds (1, 2, 3), which")
+    assert "add to the 'colors' or 'ignore' there" in text
+
+
+# Channels.
+
+
+def test_gray_is_repeated_for_three_channels() -> None:
+    gray = IMAGE[..., :1]
+    np.testing.assert_array_equal(to_channels(gray, 3, "a.png"), np.concatenate([gray] * 3, -1))
+
+
+@pytest.mark.parametrize("channels", [None, 3])
+def test_fitting_images_are_left_alone(channels: int | None) -> None:
+    assert to_channels(IMAGE, channels, "a.png") is IMAGE
+
+
+@pytest.mark.parametrize(("found", "wanted"), [(3, 1), (1, 4), (4, 3), (3, 4)])
+def test_other_channels_are_an_error(found: int, wanted: int) -> None:
+    image = np.zeros((2, 2, found), np.uint8)
+    with pytest.raises(DataError, match=rf"a.png has {found} channel\(s\), but {wanted} are expected"):
+        to_channels(image, wanted, "a.png")
+
+
+def test_described_channels_keep_a_varying_alpha(tmp_path: Path) -> None:
+    write(tmp_path, NAMES + "channels: 4\n")
+    rgba = np.random.default_rng(0).integers(0, 256, (4, 6, 4), np.uint8)
+    write_png(tmp_path / "images/a.png", rgba)
+    dataset = open_dataset(tmp_path)
+    np.testing.assert_array_equal(dataset.read_image(dataset.samples[0]), rgba)
