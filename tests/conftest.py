@@ -1,9 +1,15 @@
 """Fixtures that more than one test file uses."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from pixelwise.training.trainer import Job
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -47,3 +53,75 @@ def _synthetic(factory: pytest.TempPathFactory, name: str, size: tuple[int, int]
     root = factory.mktemp("synthetic") / name
     write_dataset(root, name, num_train=12, num_val=4, num_test=4, size=size, seed=0)
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny() -> dict[str, Any]:
+    """Arguments of `train` for a run of about a second that repeats bit for bit."""
+    settings = ("network.width=4", "network.depth=2", "network.stem_stride=1", "data.crop=[64, 96]")
+    return {
+        "settings": (*settings, "training.batch_size=4", "training.evaluations=2"),
+        "steps": 6,
+        "deterministic": True,
+        "device": "cpu",
+        "precision": "fp32",
+    }
+
+
+@pytest.fixture(scope="session")
+def trained(streets: Path, tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished `tiny` run on `streets`. Read only."""
+    from pixelwise.commands import train
+
+    return train(streets, tmp_path_factory.mktemp("runs") / "trained", **tiny).run
+
+
+@pytest.fixture(scope="session")
+def make_job(streets: Path, tiny: dict[str, Any]) -> Callable[..., "Job"]:
+    """`make_job(changes)`: the job of a `tiny` run on `streets`, with changes to its recipe."""
+    import torch
+
+    from pixelwise.planning.prepare import prepare
+    from pixelwise.recipe import Recipe, parse_settings
+
+    prepared = prepare(streets, seed=0, val_fraction=0.2)
+    recipe = Recipe().replace({**parse_settings(tiny["settings"]), "training.steps": tiny["steps"]})
+
+    def make(changes: Mapping[str, Any] = MappingProxyType({})) -> "Job":
+        return prepared.job(recipe.replace(changes), torch.device("cpu"))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., Path]:
+    """`make_model(path, names=..., ...)`: writes the file of a tiny model that was never trained."""
+    import torch
+
+    from pixelwise.data.classes import describe_classes
+    from pixelwise.model_file import ModelSpec, save_model
+    from pixelwise.recipe import NetworkRecipe
+
+    def make(
+        path: Path,
+        *,
+        classes: Mapping[str, Any] = MappingProxyType({"names": ["road", "sky", "tree"]}),
+        channels: int = 3,
+        dtype: str = "uint8",
+        scores: Mapping[str, Any] = MappingProxyType({}),
+        seed: int = 0,
+    ) -> Path:
+        spec = ModelSpec(
+            network=NetworkRecipe(width=4, depth=2),
+            classes=describe_classes(classes),
+            channels=channels,
+            dtype=dtype,
+            mean=(100.0,) * channels,
+            deviation=(50.0,) * channels,
+            scores=dict(scores),
+        )
+        torch.manual_seed(seed)
+        save_model(path, spec, spec.build().state_dict())
+        return path
+
+    return make

@@ -30,10 +30,9 @@ def batch(
 
 
 def gradient(loss: Loss, logits: Tensor, labels: Tensor, ignore_label: int = VOID) -> Tensor:
+    """As the loss hands it back: ``logits.grad`` would have been brought into the layout of the logits."""
     logits = logits.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-    loss(logits, labels, ignore_label=ignore_label).backward()
-    assert logits.grad is not None
-    return logits.grad
+    return torch.autograd.grad(loss(logits, labels, ignore_label=ignore_label), logits)[0]
 
 
 def pixel_by_pixel(

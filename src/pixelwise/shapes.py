@@ -20,11 +20,6 @@ def padding_to_multiple(size: Size, multiple: int) -> Size:
     return round_up(height, multiple) - height, round_up(width, multiple) - width
 
 
-def conv_output(size: int, kernel: int, stride: int = 1, padding: int = 0) -> int:
-    """Length after a convolution or floor-mode pooling; may be ≤ 0 when `size` is too small."""
-    return (size + 2 * padding - kernel) // stride + 1
-
-
 def center_crop(size: Size, target: Size) -> tuple[slice, slice]:
     """Slices that cut `target` out of the middle: 64 → 56 drops 4 at each side."""
     top, left = (size[0] - target[0]) // 2, (size[1] - target[1]) // 2

@@ -3,6 +3,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,12 +47,16 @@ def clean(tmp_path: Path) -> Path:
 Plant = Callable[[Path], None]
 
 
+def _drop(result: object) -> None:
+    """A plant returns nothing."""
+
+
 def put(name: str, pixels: Array) -> Plant:
     return lambda root: write_png(root / name, pixels)
 
 
 def put_bytes(name: str, content: bytes) -> Plant:
-    return lambda root: (root / name).write_bytes(content) and None
+    return lambda root: _drop((root / name).write_bytes(content))
 
 
 def remove(name: str) -> Plant:
@@ -59,13 +64,13 @@ def remove(name: str) -> Plant:
 
 
 def describe(text: str) -> Plant:
-    return lambda root: (root / "dataset.yaml").write_text(text, encoding="utf-8") and None
+    return lambda root: _drop((root / "dataset.yaml").write_text(text, encoding="utf-8"))
 
 
 def put_tiff(name: str, pixels: Array) -> Plant:
     """Under whatever name; bands beyond three are data."""
-    bands = {"photometric": "rgb", "extrasamples": [0] * (pixels.shape[2] - 3)}
-    return lambda root: tifffile.imwrite(root / name, pixels, planarconfig="contig", **bands) and None
+    bands: dict[str, Any] = {"photometric": "rgb", "extrasamples": [0] * (pixels.shape[2] - 3)}
+    return lambda root: _drop(tifffile.imwrite(root / name, pixels, planarconfig="contig", **bands))
 
 
 def some_masks(split: str, pixels: Array, *, described: bool = True) -> Plant:

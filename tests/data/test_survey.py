@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ def look(root: Path, pairs: dict[str, tuple[Array, Array]], description: str | N
         write_png(root / f"masks/{name}.png", mask)
         (root / "images").mkdir(exist_ok=True)
         kind = "rgb" if image.shape[2:] == (3,) else "minisblack"
-        layout = {"planarconfig": "contig"} if image.ndim == 3 else {}
+        layout: dict[str, Any] = {"planarconfig": "contig"} if image.ndim == 3 else {}
         tifffile.imwrite(root / f"images/{name}.tif", image, photometric=kind, **layout)
     if description is not None:
         (root / "dataset.yaml").write_text(description, encoding="utf-8")

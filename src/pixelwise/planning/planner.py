@@ -46,6 +46,9 @@ LEARNING_RATES = {"muon": 0.02, "adamw": 2e-3, "sgd": 0.05}
 EVALUATION_SHARE = 0.08
 """Of the budget, for the last evaluation at most; a larger validation set is sampled."""
 
+MIN_VAL_IMAGES = 4
+"""Never fewer than that."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -161,7 +164,7 @@ def _choose_validation(plan: _Plan, prepared: Prepared, device: torch.device) ->
     job = prepared.job(plan.recipe, device)
     seconds = time_to_finish(Trainer(job))
     count = len(job.splits["val"])
-    fitting = max(4, int(count * EVALUATION_SHARE * budget / seconds))
+    fitting = max(MIN_VAL_IMAGES, int(count * EVALUATION_SHARE * budget / seconds))
     if fitting < count:
         reason = f"of {count}: scoring them all would take {seconds:.0f} s"
         plan.put("data.max_val_images", fitting, reason)

@@ -1,0 +1,187 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixelwise.data.images import read_image, read_mask, write_png
+from pixelwise.errors import ModelFileError, RequestError
+from pixelwise.inference.predict import find_inputs, predict
+from pixelwise.inference.predictor import load
+
+
+@pytest.fixture(scope="module")
+def model(make_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("predict") / "m")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three images in two folders, a text beside them, and hidden files."""
+    root = tmp_path / "photos"
+    for name in ("one.png", "trip/two.v2.png", "trip/deep/one.png", ".cache/x.png", "trip/.y.png"):
+        rng = np.random.default_rng(len(name))
+        write_png(root / name, rng.integers(0, 255, (9, 13, 3), np.uint8))
+    (root / "notes.txt").write_text("not an image")
+    (root / "odd.png").mkdir()
+    return root
+
+
+def found(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_file_is_labeled(model: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    report = predict(model, [photos / "one.png"], out, device="cpu")
+    assert report.written == (out / "one.png",)
+    assert report.failures == ()
+    expected = load(model, device="cpu").predict(read_image(photos / "one.png")).labels
+    np.testing.assert_array_equal(read_mask(out / "one.png"), expected)
+
+
+def test_a_folder_is_searched_and_its_structure_kept(model: Path, photos: Path, tmp_path: Path) -> None:
+    report = predict(model, [photos], tmp_path / "out", device="cpu")
+    assert found(tmp_path / "out") == ["one.png", "trip/deep/one.png", "trip/two.v2.png"]
+    assert report.failures == ()
+
+
+def test_a_pattern_takes_the_images_that_match(model: Path, photos: Path, tmp_path: Path) -> None:
+    predict(model, [f"{photos}/*.*"], tmp_path / "out", device="cpu")
+    assert found(tmp_path / "out") == ["one.png"]  # and neither notes.txt nor the folder odd.png
+
+
+def test_a_recursive_pattern_keeps_the_structure(photos: Path) -> None:
+    stems = [item.stem.as_posix() for item in find_inputs([f"{photos}/**"])]
+    assert sorted(stems) == ["one", "trip/deep/one", "trip/two.v2"]
+
+
+def test_a_folder_that_a_pattern_matches_is_searched(photos: Path) -> None:
+    stems = [item.stem.as_posix() for item in find_inputs([f"{photos}/tr*"])]
+    assert sorted(stems) == ["deep/one", "two.v2"]
+
+
+def test_a_file_named_like_a_pattern_is_itself(photos: Path) -> None:
+    write_png(photos / "a[1].png", np.zeros((2, 2, 3), np.uint8))
+    assert [item.path.name for item in find_inputs([photos / "a[1].png"])] == ["a[1].png"]
+
+
+def test_an_image_given_twice_is_done_once(photos: Path) -> None:
+    assert len(find_inputs([photos / "one.png", photos / "one.png", f"{photos}/o*.png"])) == 1
+
+
+def test_the_order_of_the_inputs_does_not_matter(photos: Path) -> None:
+    assert find_inputs([photos / "one.png", photos / "trip"]) == find_inputs([photos / "trip", photos / "one.png"])
+
+
+def test_each_output_has_its_own_name(model: Path, photos: Path, tmp_path: Path) -> None:
+    kinds = ["labels", "overlay", "probabilities", "labels"]
+    report = predict(model, [photos / "one.png"], tmp_path / "out", save=kinds, device="cpu")
+    assert found(tmp_path / "out") == ["one.png", "one_overlay.png", "one_probabilities.npz"]
+    assert [path.name for path in report.written] == ["one.png", "one_overlay.png", "one_probabilities.npz"]
+
+
+def test_two_inputs_of_one_name_are_refused_before_anything_is_written(
+    model: Path, photos: Path, tmp_path: Path
+) -> None:
+    inputs = [photos / "one.png", photos / "trip" / "deep" / "one.png"]
+    with pytest.raises(RequestError, match=r"one\.png and .*one\.png would both be written to one\.png"):
+        predict(model, inputs, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_stem_of_two_endings_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(photos / "one.bmp")
+    with pytest.raises(RequestError, match="would both be written to"):
+        predict(model, [photos], tmp_path / "out", device="cpu")
+
+
+def test_outputs_of_two_kinds_that_collide_are_refused(model: Path, photos: Path, tmp_path: Path) -> None:
+    write_png(photos / "one_overlay.png", np.zeros((2, 2, 3), np.uint8))
+    with pytest.raises(RequestError, match=r"would both be written to one_overlay\.png"):
+        predict(model, [photos], tmp_path / "out", save=["labels", "overlay"], device="cpu")
+
+
+def test_an_output_never_replaces_an_input(model: Path, photos: Path) -> None:
+    before = (photos / "one.png").read_bytes()
+    with pytest.raises(RequestError, match=r"the labels of .*one\.png would replace the image"):
+        predict(model, [photos / "one.png"], photos, device="cpu")
+    assert (photos / "one.png").read_bytes() == before
+    assert predict(model, [photos / "one.png"], photos, save=["overlay"], device="cpu").failures == ()
+
+
+def test_a_bad_file_is_listed_and_the_rest_is_done(model: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    write_png(photos / "deep16.png", np.zeros((3, 3), np.uint16))
+    (photos / "gone.png").symlink_to(photos / "nowhere.png")
+    report = predict(model, [photos], tmp_path / "out", device="cpu")
+    failed = {path.name: reason for path, reason in report.failures}
+    assert set(failed) == {"broken.png", "deep16.png", "gone.png"}
+    assert "broken.png" in failed["broken.png"]
+    assert "the image is uint16" in failed["deep16.png"]
+    assert found(tmp_path / "out") == ["one.png", "trip/deep/one.png", "trip/two.v2.png"]
+
+
+def test_a_file_that_is_no_image_is_listed_when_it_is_named(model: Path, photos: Path, tmp_path: Path) -> None:
+    report = predict(model, [photos / "notes.txt", photos / "one.png"], tmp_path / "out", device="cpu")
+    assert [path.name for path, _ in report.failures] == ["notes.txt"]
+    assert len(report.written) == 1
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a folder that may not be written")
+def test_a_result_that_cannot_be_written_is_listed(model: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir(mode=0o500)
+    report = predict(model, [photos / "one.png"], out, device="cpu")
+    assert "Permission" in report.failures[0][1]
+
+
+def test_a_link_to_nothing_is_listed(model: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "gone.png").symlink_to(photos / "nowhere.png")
+    report = predict(model, [photos / "gone.png"], tmp_path / "out", device="cpu")
+    assert len(report.failures) == 1
+
+
+@pytest.mark.parametrize("given", ["nothing.png", "*.tif", "empty"])
+def test_nothing_found_is_an_error_that_names_the_input(model: Path, tmp_path: Path, given: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RequestError, match=r"is no image, no folder with images and no pattern"):
+        predict(model, [tmp_path / given], tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_output_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"unknown output 'label'.* Did you mean 'labels'"):
+        predict(model, [photos], tmp_path / "out", save=["label"], device="cpu")
+
+
+def test_no_output_at_all_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="nothing to save; name at least one of: labels, overlay, prob"):
+        predict(model, [photos], tmp_path / "out", save=[], device="cpu")
+
+
+def test_an_unknown_coding_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="unknown coding 'color'"):
+        predict(model, [photos], tmp_path / "out", coding="color", device="cpu")  # type: ignore[arg-type]
+
+
+def test_a_missing_model_writes_nothing(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="does not exist"):
+        predict(tmp_path / "gone", [photos], tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_progress_counts_every_input(model: Path, photos: Path, tmp_path: Path) -> None:
+    seen: list[tuple[float, float]] = []
+
+    class Counting:
+        def say(self, message: str) -> None: ...
+
+        def track(self, label: str, done: float, total: float, note: str = "") -> None:
+            seen.append((done, total))
+
+    (photos / "broken.png").write_bytes(b"x")
+    predict(model, [photos], tmp_path / "out", device="cpu", progress=Counting())
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]

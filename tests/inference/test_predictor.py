@@ -1,0 +1,178 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from pixelwise.errors import DataError, ModelFileError, RequestError
+from pixelwise.inference import predictor as home
+from pixelwise.inference.predictor import Predictor, load
+
+MakeModel = Callable[..., Path]
+Image = npt.NDArray[Any]
+
+
+def image(height: int, width: int, channels: int = 3, dtype: str = "uint8") -> Image:
+    rng = np.random.default_rng(height * 1000 + width)
+    return rng.integers(0, np.iinfo(dtype).max, (height, width, channels), dtype)
+
+
+@pytest.fixture(scope="module")
+def model(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("predictor") / "rgb")
+
+
+@pytest.fixture(scope="module")
+def rgb(model: Path) -> Predictor:
+    return load(model, device="cpu")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 3), (31, 33), (32, 32)])
+def test_labels_have_the_size_of_the_image(rgb: Predictor, size: tuple[int, int]) -> None:
+    prediction = rgb.predict(image(*size))
+    assert prediction.labels.shape == size
+    assert prediction.labels.dtype == np.uint8
+    assert prediction.labels.max() < 3
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_probabilities_sum_to_one_and_agree_with_the_labels(rgb: Predictor, keep: bool) -> None:
+    prediction = rgb.predict(image(33, 17), keep_logits=keep)
+    assert prediction.probabilities.shape == prediction.logits.shape == (3, 33, 17)
+    assert prediction.probabilities.dtype == prediction.logits.dtype == np.float32
+    np.testing.assert_allclose(prediction.probabilities.sum(0), 1, atol=1e-5)
+    np.testing.assert_array_equal(prediction.probabilities.argmax(0), prediction.labels)
+    np.testing.assert_array_equal(prediction.logits.argmax(0), prediction.labels)
+
+
+def test_kept_logits_need_no_second_run(rgb: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[int] = []
+    run = Predictor._run
+    monkeypatch.setattr(Predictor, "_run", lambda self, pixels: (runs.append(1), run(self, pixels))[1])
+    kept = rgb.predict(image(8, 8), keep_logits=True)
+    np.testing.assert_array_equal(kept.logits.argmax(0), kept.labels)
+    assert kept.probabilities is kept.probabilities
+    assert len(runs) == 1
+    again = rgb.predict(image(8, 8))
+    np.testing.assert_array_equal(again.logits, kept.logits)
+    assert len(runs) == 3
+
+
+def test_prediction_is_the_same_alone_and_repeated(rgb: Predictor) -> None:
+    np.testing.assert_array_equal(rgb.predict(image(40, 24)).logits, rgb.predict(image(40, 24)).logits)
+
+
+def test_gray_is_repeated_for_a_model_of_three_channels(rgb: Predictor) -> None:
+    gray = image(16, 12, 1)
+    expected = rgb.predict(np.repeat(gray, 3, axis=2)).logits
+    np.testing.assert_array_equal(rgb.predict(gray).logits, expected)
+    np.testing.assert_array_equal(rgb.predict(gray[..., 0]).logits, expected)
+
+
+def test_an_image_that_must_not_be_written_is_read(rgb: Predictor) -> None:
+    fixed = image(16, 16)[::-1, ::-1]
+    expected = rgb.predict(fixed.copy()).labels
+    fixed.flags.writeable = False
+    np.testing.assert_array_equal(rgb.predict(fixed).labels, expected)
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(1, "uint8"), (5, "uint8"), (1, "uint16"), (3, "uint16")])
+def test_images_of_other_kinds_are_labeled(make_model: MakeModel, tmp_path: Path, channels: int, dtype: str) -> None:
+    predictor = load(make_model(tmp_path / "m", channels=channels, dtype=dtype), device="cpu")
+    prediction = predictor.predict(image(9, 14, channels, dtype))
+    assert prediction.labels.shape == (9, 14)
+
+
+def test_sixteen_bits_are_not_cut_to_eight(make_model: MakeModel, tmp_path: Path) -> None:
+    predictor = load(make_model(tmp_path / "m", channels=1, dtype="uint16"), device="cpu")
+    low, high = (np.full((8, 8, 1), value, np.uint16) for value in (7, 40007))
+    assert not np.array_equal(predictor.predict(low).logits, predictor.predict(high).logits)
+
+
+@pytest.mark.parametrize(("count", "dtype"), [(256, np.uint8), (257, np.uint16)])
+def test_many_classes_take_wider_labels(make_model: MakeModel, tmp_path: Path, count: int, dtype: type) -> None:
+    classes = {"names": [f"c{i}" for i in range(count)]}
+    predictor = load(make_model(tmp_path / "m", classes=classes), device="cpu")
+    prediction = predictor.predict(image(8, 8))
+    assert prediction.labels.dtype == dtype
+    np.testing.assert_array_equal(prediction.labels, prediction.logits.argmax(0))
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        (image(4, 4, 2), DataError, r"the image has 2 channel\(s\), but 3 are expected"),
+        (image(4, 4, 3, "uint16"), RequestError, "the image is uint16, but the model was trained on uint8"),
+        (image(4, 4).astype(np.float32) / 255, RequestError, "the image is float32"),
+        (np.zeros((2, 3, 4, 5), np.uint8), RequestError, r"not \(2, 3, 4, 5\)"),
+        (np.zeros(3, np.uint8), RequestError, r"an image is \(H, W\) or \(H, W, C\)"),
+        (np.zeros((0, 3, 3), np.uint8), RequestError, "no side of 0"),
+    ],
+)
+def test_an_image_of_another_kind_is_an_error(
+    rgb: Predictor, given: Image, error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        rgb.predict(given)
+
+
+def test_three_channels_given_to_a_gray_model_are_an_error(make_model: MakeModel, tmp_path: Path) -> None:
+    predictor = load(make_model(tmp_path / "m", channels=1), device="cpu")
+    with pytest.raises(DataError, match=r"has 3 channel\(s\), but 1 are expected"):
+        predictor.predict(image(4, 4))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"engine": "tensorrt"}, "unknown engine 'tensorrt'; choose auto or torch"),
+        ({"precision": "fp8"}, "unknown precision 'fp8'; choose auto, fp32 or bf16"),
+        ({"device": "abacus"}, "unknown device 'abacus'"),
+    ],
+)
+def test_an_unknown_choice_is_an_error(model: Path, arguments: dict[str, str], said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        load(model, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_missing_model_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="does not exist"):
+        load(tmp_path / "gone")
+
+
+AGREES = {"agreement": 0.999, "mean_iou_difference": -0.001}
+
+
+@pytest.mark.parametrize(
+    ("fast", "measured", "expected"),
+    [
+        (True, AGREES, "bf16"),
+        (False, AGREES, "fp32"),
+        (True, None, "fp32"),
+        (True, {**AGREES, "agreement": 0.994}, "fp32"),
+        (True, {**AGREES, "mean_iou_difference": 0.004}, "fp32"),
+        (True, {**AGREES, "mean_iou_difference": -0.004}, "fp32"),
+        (True, {"agreement": 0.995, "mean_iou_difference": 0.003}, "bf16"),
+    ],
+)
+def test_auto_takes_bf16_only_where_it_is_fast_and_was_measured_to_agree(
+    make_model: MakeModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fast: bool,
+    measured: dict[str, float] | None,
+    expected: str,
+) -> None:
+    monkeypatch.setattr(home, "has_fast_bf16", lambda device: fast)
+    path = make_model(tmp_path / "m", scores={"bf16": measured} if measured else {})
+    assert load(path, device="cpu").precision == expected
+    assert load(path, device="cpu", precision="fp32").precision == "fp32"
+    assert load(path, device="cpu", precision="bf16").precision == "bf16"
+
+
+def test_bf16_answers_in_float32(model: Path) -> None:
+    prediction = load(model, device="cpu", precision="bf16").predict(image(20, 20), keep_logits=True)
+    assert prediction.logits.dtype == np.float32
+    np.testing.assert_array_equal(prediction.logits.argmax(0), prediction.labels)
