@@ -106,6 +106,13 @@ def test_an_empty_mask_leaves_the_coding_open(tmp_path: Path, empty: Array) -> N
     assert set(dataset.read_labels(dataset.samples[0]).ravel().tolist()) == {255}
 
 
+def test_a_black_rgb_mask_leaves_the_coding_open(tmp_path: Path) -> None:
+    """Though black is a color of the set: here the masks are indices in three channels."""
+    black, gray = np.zeros((4, 6, 3), np.uint8), np.stack([MASK] * 3, -1)
+    text = NAMES + "colors: [[10, 0, 0], [0, 20, 0], [0, 0, 0]]\n"
+    assert coding(open_dataset(write(tmp_path, text, a=black, b=gray))) == "index"
+
+
 def test_the_description_decides_the_coding(tmp_path: Path) -> None:
     assert coding(open_dataset(write(tmp_path, NAMES + COLORS + "coding: rgb\n"))) == "rgb"
 

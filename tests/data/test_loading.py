@@ -92,6 +92,13 @@ def test_a_batch_is_a_function_of_seed_and_step(streets: Path) -> None:
     assert not same(replace(batches, seed=6).make(0), forward[0])
 
 
+def test_each_showing_of_a_sample_is_augmented_anew(streets: Path) -> None:
+    batches = batches_of(open_dataset(streets))
+    batch = replace(batches, samples=batches.samples[:1]).make(0)
+    shown = {image.numpy().tobytes() for image in batch.images}
+    assert len(shown) == 3
+
+
 def test_a_batch_does_not_depend_on_the_cache(streets: Path) -> None:
     dataset = open_dataset(streets)
     kept, unkept = batches_of(dataset, 1e9), batches_of(dataset, 0)
@@ -117,7 +124,7 @@ def test_each_epoch_shows_each_sample_once(dataset: DataSet, batch_size: int) ->
         ((64, 96), 0.6, (48, 64)),
         ((64, 96), 0.01, (16, 16)),
         ((50, 70), 0.99, (50, 70)),
-        ((8, 8), 0.1, (8, 8)),
+        ((8, 8), 0.01, (8, 8)),
     ],
 )
 def test_sizes_of_lower_resolution(

@@ -86,6 +86,14 @@ def test_width_is_doubled_up_to_its_ceiling():
     assert [down.block[0].out_channels for down in network.down] == [16, 16, 16]
 
 
+def test_unfolding_starts_without_a_checkerboard():
+    network = UNet(3, 2, width=4, depth=1, padding="same", normalization="batch", stem_stride=2)
+    logits = network(torch.randn(1, 3, 16, 16))
+    blocks = logits.unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2)
+    assert (blocks == blocks[..., :1]).all()
+    assert logits.std() > 0
+
+
 @pytest.mark.parametrize("stem_stride", [1, 2, 4])
 def test_contract(stem_stride):
     torch.manual_seed(0)

@@ -109,6 +109,11 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(Up(coarse, fine, padding, normalization) for fine, coarse in pairs[::-1])
         self.classify = nn.Conv2d(channels[0], num_classes * stem_stride**2, 1)
         initialize(self)
+        with torch.no_grad():
+            # The pixels of one block start alike, so that unfolding draws no checkerboard (Aitken et
+            # al., "Checkerboard artifact free sub-pixel convolution", 2017).
+            block = stem_stride**2
+            self.classify.weight.copy_(self.classify.weight[::block].repeat_interleave(block, dim=0))
 
     def forward(self, images: Tensor) -> Tensor:
         self._check_size(images.shape[2], images.shape[3])

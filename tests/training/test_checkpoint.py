@@ -1,0 +1,131 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pixelwise.errors import CheckpointError
+from pixelwise.training import checkpoint as home
+from pixelwise.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pixelwise.training.run_folder import RunFolder
+
+
+def at(step: int) -> Checkpoint:
+    return Checkpoint(
+        step=step,
+        seconds=1.5,
+        model={"w": torch.full((2,), float(step))},
+        average={"w": torch.zeros(2)},
+        optimizer={"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99)}]},
+        random=torch.get_rng_state(),
+        best_score=0.25,
+        evaluations=1,
+        finished=False,
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path)
+
+
+def test_without_a_checkpoint_there_is_none(run: RunFolder) -> None:
+    assert load_checkpoint(run) is None
+
+
+def test_what_is_saved_is_loaded(run: RunFolder) -> None:
+    saved = at(7)
+    save_checkpoint(run, saved)
+    loaded = load_checkpoint(run)
+    assert loaded is not None
+    for name in Checkpoint.__dataclass_fields__:
+        if name not in ("model", "average", "random", "optimizer"):
+            assert getattr(loaded, name) == getattr(saved, name)
+    assert torch.equal(loaded.model["w"], saved.model["w"])
+    assert torch.equal(loaded.random, saved.random)
+    assert loaded.optimizer == saved.optimizer
+
+
+def test_the_last_two_are_kept(run: RunFolder) -> None:
+    for step in (1, 2, 3):
+        save_checkpoint(run, at(step))
+    assert step_of(run) == 3
+    run.last_checkpoint.unlink()
+    assert step_of(run) == 2
+    assert sorted(path.name for path in run.path.iterdir()) == ["previous.checkpoint"]
+
+
+def step_of(run: RunFolder) -> int:
+    checkpoint = load_checkpoint(run)
+    assert checkpoint is not None
+    return checkpoint.step
+
+
+def test_a_kill_between_the_two_renames_loses_no_finished_checkpoint(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(run, at(1))
+
+    def killed(path: Path, content: bytes) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(home, "write_atomically", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(run, at(2))
+    assert step_of(run) == 1
+    monkeypatch.undo()
+    save_checkpoint(run, at(3))
+    assert run.previous_checkpoint.exists()
+    assert step_of(run) == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 damaged", b"\x80\x04damaged"])
+def test_a_damaged_file_says_how_to_go_on(run: RunFolder, content: bytes) -> None:
+    save_checkpoint(run, at(1))
+    save_checkpoint(run, at(2))
+    run.last_checkpoint.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"last\.checkpoint cannot be read .* remove it to go on from previous"):
+        load_checkpoint(run)
+    run.last_checkpoint.unlink()
+    assert step_of(run) == 1
+
+
+def test_a_cut_file_is_damaged(run: RunFolder) -> None:
+    save_checkpoint(run, at(1))
+    content = run.last_checkpoint.read_bytes()
+    run.last_checkpoint.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match=r"cannot be read .*; start a new run\.$"):
+        load_checkpoint(run)
+
+
+def stored(run: RunFolder, values: dict[str, Any]) -> None:
+    torch.save(values, run.last_checkpoint)
+
+
+def test_another_format_is_refused(run: RunFolder) -> None:
+    stored(run, {"format": 99})
+    with pytest.raises(CheckpointError, match="was written by another version; start a new run"):
+        load_checkpoint(run)
+
+
+def test_missing_values_are_an_error(run: RunFolder) -> None:
+    stored(run, {"format": 1, "step": 3})
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(run)
+
+
+class Intruder:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_only_weights_are_unpickled(run: RunFolder) -> None:
+    stored(run, {"format": 1, "step": Intruder(run.path / "trace")})
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(run)
+    assert not (run.path / "trace").exists()

@@ -1,0 +1,216 @@
+import math
+from typing import get_type_hints
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from pixelwise.recipe import OptimizerRecipe, ScheduleRecipe
+from pixelwise.training.optimization import (
+    AveragedWeights,
+    build_optimizer,
+    learning_rate_factor,
+    orthogonalize,
+    resolution_at,
+)
+
+NAMES = get_type_hints(ScheduleRecipe)["name"].__args__
+OPTIMIZERS = get_type_hints(OptimizerRecipe)["name"].__args__
+SHARES = st.floats(0, 1)
+
+schedules = st.builds(
+    ScheduleRecipe,
+    name=st.sampled_from(NAMES),
+    warmup=st.floats(0, 0.95),
+    final=SHARES,
+    start_scale=st.floats(0.01, 1),
+    full_scale_from=SHARES,
+)
+
+
+@given(schedules, SHARES)
+def test_the_learning_rate_lies_between_zero_and_the_peak(recipe: ScheduleRecipe, progress: float) -> None:
+    assert 0 <= learning_rate_factor(progress, recipe) <= 1
+
+
+@given(schedules, SHARES)
+def test_the_learning_rate_is_continuous(recipe: ScheduleRecipe, progress: float) -> None:
+    near = min(1.0, progress + 1e-9)
+    # Warming up within 1e-3 of the run climbs by 1e-6 here; poly is steepest at its end.
+    if recipe.warmup > 1e-3 or recipe.warmup == 0:
+        difference = learning_rate_factor(near, recipe) - learning_rate_factor(progress, recipe)
+        assert abs(difference) < 1e-5
+
+
+@given(schedules)
+def test_the_learning_rate_peaks_after_warmup_and_ends_at_its_final_value(recipe: ScheduleRecipe) -> None:
+    assert learning_rate_factor(recipe.warmup, recipe) == pytest.approx(1)
+    expected = 1 if recipe.name == "constant" else recipe.final
+    assert learning_rate_factor(1.0, recipe) == pytest.approx(expected, abs=1e-6)
+
+
+@given(schedules, SHARES, SHARES)
+def test_the_learning_rate_rises_and_then_never_again(recipe: ScheduleRecipe, a: float, b: float) -> None:
+    early, late = sorted((a, b))
+    first, second = (learning_rate_factor(p, recipe) for p in (early, late))
+    if late < recipe.warmup:
+        assert first <= second
+    if early >= recipe.warmup:
+        assert first >= second - 1e-12
+
+
+@pytest.mark.parametrize(
+    ("name", "halfway"), [("cosine", 0.5), ("linear", 0.5), ("poly", 0.5**0.9), ("constant", 1.0)]
+)
+def test_the_learning_rate_halfway(name: str, halfway: float) -> None:
+    recipe = ScheduleRecipe(name=name, warmup=0, final=0)  # type: ignore[arg-type]
+    assert learning_rate_factor(0.5, recipe) == pytest.approx(halfway)
+
+
+def test_the_first_step_is_not_lost() -> None:
+    assert learning_rate_factor(0, ScheduleRecipe()) == pytest.approx(0.01)
+
+
+@given(schedules, SHARES, SHARES)
+def test_samples_grow_to_their_full_size(recipe: ScheduleRecipe, a: float, b: float) -> None:
+    early, late = sorted((a, b))
+    assert 0 <= resolution_at(early, recipe) <= resolution_at(late, recipe) <= 1
+    assert resolution_at(1.0, recipe) == 1
+    assert resolution_at(early, recipe) * 8 % 1 == 0
+
+
+def test_samples_grow_in_eighths() -> None:
+    recipe = ScheduleRecipe(start_scale=0.5, full_scale_from=0.8)
+    assert [resolution_at(p, recipe) for p in (0, 0.1, 0.2, 0.5, 0.79, 0.8)] == [0.5, 0.5, 0.625, 0.75, 0.875, 1]
+
+
+def module() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 3, 1))
+
+
+def set_to(model: nn.Module, value: float) -> None:
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.fill_(value)
+
+
+def test_the_average_of_the_first_steps_forgets_the_fresh_weights() -> None:
+    model = module()
+    average = AveragedWeights(model, memory=0.5)
+    set_to(model, 4.0)
+    average.update(model, 0, 1e-4)  # a tenth stays of what was there
+    fresh = module().state_dict()["0.weight"]
+    torch.testing.assert_close(average.state["0.weight"], 0.1 * fresh + 0.9 * 4)
+
+
+def test_the_memory_of_the_average_is_a_share_of_the_run() -> None:
+    """Half of a run after all weights changed, exp(-0.5 / memory) of the old ones is left."""
+    model = module()
+    set_to(model, 0.0)
+    average = AveragedWeights(model, memory=0.2)
+    set_to(model, 1.0)
+    for step in range(1000, 1500):
+        average.update(model, step, 1e-3)
+    left = 1 - float(average.state["0.weight"].mean())
+    assert left == pytest.approx(math.exp(-0.5 / 0.2), rel=1e-3)
+
+
+def test_without_memory_the_average_is_the_newest() -> None:
+    model = module()
+    average = AveragedWeights(model, memory=0)
+    set_to(model, 3.0)
+    average.update(model, 100, 0.01)
+    assert all(torch.equal(average.state[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_counters_are_copied_and_not_averaged() -> None:
+    model = module()
+    average = AveragedWeights(model, memory=0.5)
+    set_to(model, 7)
+    average.update(model, 500, 0.001)
+    assert int(average.state["1.num_batches_tracked"]) == 7
+
+
+def test_the_average_is_no_view_of_the_model() -> None:
+    model = module()
+    average = AveragedWeights(model, memory=0.5)
+    before = average.state["0.weight"].clone()
+    set_to(model, 9.0)
+    assert torch.equal(average.state["0.weight"], before)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 32), (32, 8), (1, 9), (9, 1)])
+def test_orthogonalize_makes_singular_values_near_one(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(shape) + 0.5
+    made = orthogonalize(matrix)
+    assert made.shape == matrix.shape
+    assert made.dtype == matrix.dtype
+    values = torch.linalg.svdvals(made)
+    assert 0.3 < values.min()
+    assert values.max() < 1.4
+
+
+def test_orthogonalize_keeps_the_singular_vectors() -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(6, 10)
+    u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
+    inner = u.T @ orthogonalize(matrix) @ vh.T
+    off = inner - torch.diag(torch.diagonal(inner))
+    assert off.abs().max() < 1e-3
+
+
+def test_orthogonalize_of_nothing_is_nothing() -> None:
+    assert torch.equal(orthogonalize(torch.zeros(3, 4)), torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_reduces_a_quadratic(name: str, momentum: float) -> None:
+    """Sum of squares over a matrix and a vector, from 1 to less than a hundredth."""
+    model = nn.Linear(6, 4)
+    nn.init.ones_(model.weight)
+    nn.init.ones_(model.bias)
+    recipe = OptimizerRecipe(name=name, lr=0.02, momentum=momentum, weight_decay=0)  # type: ignore[arg-type]
+    optimizer = build_optimizer(model, recipe)
+    for _ in range(800):
+        optimizer.zero_grad()
+        loss = (model.weight**2).mean() + (model.bias**2).mean()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.02
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_biases_and_normalization_are_not_decayed(name: str) -> None:
+    model = module()
+    recipe = OptimizerRecipe(name=name, weight_decay=0.3)  # type: ignore[arg-type]
+    groups = build_optimizer(model, recipe).param_groups
+    decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+    assert decayed == {id(p) for p in model.parameters() if p.ndim >= 2}
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_stored_optimizer_goes_on_alike(name: str) -> None:
+    recipe = OptimizerRecipe(name=name, lr=0.1)  # type: ignore[arg-type]
+
+    def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        sum((p**2).sum() for p in model.parameters()).backward()  # type: ignore[union-attr]
+        optimizer.step()
+
+    model = module()
+    optimizer = build_optimizer(model, recipe)
+    step(model, optimizer)
+    other = module()
+    other.load_state_dict(model.state_dict())
+    restored = build_optimizer(other, recipe)
+    restored.load_state_dict(optimizer.state_dict())
+    step(model, optimizer)
+    step(other, restored)
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
