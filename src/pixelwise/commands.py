@@ -28,13 +28,14 @@ from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.evaluation.report import Report, write_report
 from pixelwise.inference.predict import predict
 from pixelwise.model_file import load_model
-from pixelwise.planning.planner import Plan, make_plan
+from pixelwise.planning.planner import Plan, make_plan, measure_step
 from pixelwise.planning.prepare import Prepared, prepare
 from pixelwise.progress import Progress, Silent
 from pixelwise.recipe import Recipe, parse_duration, parse_settings, read_recipe, to_yaml
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.loop import train_model
 from pixelwise.training.run_folder import RunFolder, default_run_folder
+from pixelwise.training.trainer import Job
 
 DEFAULT_BUDGET = "20m"
 
@@ -214,7 +215,18 @@ def _plan_or_take(
         if not {"training.steps", "training.budget_seconds"} & changes.keys():
             changes = {"training.budget_seconds": parse_duration(DEFAULT_BUDGET), **changes}
         return make_plan(prepared, place, training_precision(precision, place), changes, started, progress)
-    return Plan(recipe=_taken(given, changes, precision), reasons={})
+    taken = _taken(given, changes, precision)
+    if taken.training.deterministic and taken.training.steps is None:
+        taken = taken.replace({"training.steps": _steps_within(prepared.job(taken, place), started)})
+    return Plan(recipe=taken, reasons={})
+
+
+def _steps_within(job: Job, started: float) -> int:
+    """The steps that fit a budget, measured once: a deterministic run does not look at the clock again."""
+    budget = job.recipe.training.budget_seconds
+    assert budget is not None
+    seconds = measure_step(job)
+    return max(1, int(0.8 * (budget - (time.monotonic() - started)) / seconds))
 
 
 def _taken(given: Recipe, changes: Mapping[str, Any], precision: str) -> Recipe:
@@ -259,6 +271,8 @@ def _resume(
     recipe = read_recipe(run.recipe)
     fixed = {} if precision == "auto" else {"training.precision": precision}
     asked = _taken(read_recipe(given), changes, precision) if given else recipe.replace({**changes, **fixed})
+    if asked.training.deterministic and asked.training.steps is None:
+        asked = asked.replace({"training.steps": recipe.training.steps})  # measured when it began
     _require_unchanged(run, recipe, asked)
     checkpoint = load_checkpoint(run)
     if checkpoint and checkpoint.finished and run.report.exists():
@@ -290,8 +304,12 @@ def _train_in(
     budget = recipe.training.budget_seconds
     deadline = started + budget if budget and recipe.training.steps is None else None
     job = prepared.job(recipe, place)
-    with _deterministic(recipe.training.deterministic):
-        scored = train_model(job, run, deadline=deadline, resume=resume, progress=progress)
+    try:
+        with _deterministic(recipe.training.deterministic):
+            scored = train_model(job, run, deadline=deadline, resume=resume, progress=progress)
+    except KeyboardInterrupt:
+        progress.say(f"stopped; go on with: pixelwise train {prepared.dataset.root} -o {run.path} --resume")
+        raise
     report = Report(
         title=run.path.name,
         dataset=prepared.dataset,

@@ -24,7 +24,7 @@ class Log:
     def __init__(self, run: RunFolder, progress: Progress, pace: Pace, recipe: Recipe, first_step: int = 0) -> None:
         self.run, self.progress, self.pace, self.recipe = run, progress, pace, recipe
         # Hides the events of steps that a resumed run takes again.
-        self.events = SummaryWriter(str(run.events), purge_step=first_step or None)
+        self.events = SummaryWriter(str(run.events), purge_step=first_step + 1 if first_step else None)
         self.losses: list[Tensor] = []
         self.images = 0
         self.since = time.monotonic()

@@ -1,0 +1,268 @@
+"""The command line as a user meets it: exit codes, messages, and files on disk."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pixelwise import cli
+from pixelwise.data.images import read_image, read_mask
+from pixelwise.model_file import FILE_NAME
+from pixelwise.recipe import read_recipe
+from pixelwise.training.checkpoint import load_checkpoint
+from pixelwise.training.run_folder import RunFolder
+
+TINY = [
+    *("--set", "network.width=4", "--set", "network.depth=2", "--set", "network.stem_stride=1"),
+    *("--set", "training.batch_size=4", "--set", "training.evaluations=2", "--set", "data.crop=[64, 96]"),
+    *("--steps", "6", "--deterministic", "--device", "cpu", "--precision", "fp32"),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Said]
+
+
+@pytest.fixture
+def pixelwise(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command in an empty folder; a traceback fails the test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object) -> Said:
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        code = end.value.code or 0
+        assert isinstance(code, int)
+        return Said(code=code, out=captured.out, err=captured.err)
+
+    return run
+
+
+def refused(said: Said, *words: str) -> bool:
+    """Exit code 2, and one message on standard error that holds the words."""
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("pixelwise: ")
+    assert [word for word in words if word not in said.err] == []
+    return True
+
+
+def garble(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.write_bytes(b"garbage")
+
+
+def test_from_a_folder_to_labels(pixelwise: Run, streets: Path) -> None:
+    """The README's commands in order, on data without a dataset of its own in the folder."""
+    said = pixelwise("check", streets, "--json", "check.json")
+    assert said.code == 0, said.out
+    assert json.loads(Path("check.json").read_text())["num_images"] == 20
+
+    said = pixelwise("train", streets, "-o", "runs/first", *TINY)
+    assert said.code == 0, said.err
+    assert "model:  runs/first/model.safetensors" in said.out
+    assert "mean iou" in said.out
+    expected = {
+        "recipe.yaml", "classes.yaml", "splits.yaml", "metrics.jsonl", "events", "last.checkpoint",
+        "previous.checkpoint", "model.safetensors", "report.html",
+    }  # fmt: skip
+    assert {path.name for path in Path("runs/first").iterdir()} == expected
+
+    said = pixelwise("evaluate", "runs/first", streets, "--json", "scores.json", "--device", "cpu")
+    assert said.code == 0, said.err
+    assert "split test" in said.out
+    assert "scoring split 'test': 4 images, fp32" in said.err
+    scores = json.loads(Path("scores.json").read_text())
+    assert (scores["split"], scores["model"], scores["num_images"]) == ("test", "runs/first", 4)
+    assert all(name in said.out for name in scores["per_class"])
+
+    images = streets / "images" / "test"
+    said = pixelwise(
+        "predict", "runs/first", images, "-o", "out", "--save", "labels, overlay,probabilities", "--device", "cpu"
+    )
+    assert (said.code, said.out) == (0, "12 files written to out\n")
+    for path in images.iterdir():
+        assert read_mask(Path("out") / path.name).shape == read_image(path).shape[:2]
+
+
+def test_info_is_for_bug_reports(pixelwise: Run) -> None:
+    said = pixelwise("info")
+    assert said.code == 0
+    assert "torch" in said.out
+    assert "threads" in said.out
+
+
+def test_check_that_finds_errors_is_code_1_and_still_writes_json(pixelwise: Run, streets: Path) -> None:
+    data = shutil.copytree(streets, "data")
+    (Path(data) / "labels" / "train" / "0000.png").unlink()
+    said = pixelwise("check", "data", "--json", "check.json")
+    assert said.code == 1
+    assert "missing_mask" in said.out
+    written = json.loads(Path("check.json").read_text())
+    assert set(written) == {"layout", "num_images", "classes", "splits", "findings"}
+    assert "missing_mask" in {finding["code"] for finding in written["findings"]}
+
+
+def test_check_of_nothing_is_refused(pixelwise: Run) -> None:
+    assert refused(pixelwise("check", "nowhere"), "nowhere is not a folder")
+
+
+def test_a_plan_is_written_and_can_be_trained(
+    pixelwise: Run, streets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pixelwise.planning.planner.measure_step", lambda *arguments: 10.0)
+    said = pixelwise("plan", streets, "--budget", "10m", "-o", "recipe.yaml", "--device", "cpu")
+    assert (said.code, said.out) == (0, "recipe: recipe.yaml\n")
+    assert read_recipe("recipe.yaml").training.budget_seconds == 600
+    said = pixelwise("plan", streets, "--budget", "10m", "--device", "cpu")
+    assert said.code == 0
+    assert said.out.startswith("data:\n")
+    said = pixelwise(
+        "train", streets, "-o", "run", "--recipe", "recipe.yaml", *TINY
+    )
+    assert said.code == 0, said.err
+    assert read_recipe("run/recipe.yaml").network.width == 4
+
+
+def test_a_finished_run_is_not_trained_again(pixelwise: Run, streets: Path, trained: Path) -> None:
+    shutil.copytree(trained, "run")
+    said = pixelwise("train", streets, "-o", "run", "--resume")
+    assert said.code == 0
+    assert "run is finished; nothing to do" in said.err
+    assert refused(pixelwise("train", streets, "-o", "run"), "already holds a run", "--resume")
+    assert refused(pixelwise("train", streets, "-o", "run", "--resume", "--steps", 9), "training.steps")
+
+
+def test_test_images_are_not_opened_by_train(
+    pixelwise: Run, streets: Path, trained: Path
+) -> None:
+    data = Path(shutil.copytree(streets, "data"))
+    garble(data / "images" / "test")
+    garble(data / "labels" / "test")
+    said = pixelwise("train", data, "-o", "run", *TINY)
+    assert said.code == 0, said.err
+    assert (Path("run") / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
+    assert refused(pixelwise("evaluate", "run", data), "data/images/test/0000.png", "no image of a known format")
+
+
+def test_predict_lists_what_failed_and_does_the_rest(pixelwise: Run, streets: Path, trained: Path) -> None:
+    Path("photos").mkdir()
+    shutil.copy(streets / "images" / "test" / "0000.png", "photos/good.png")
+    Path("photos/bad.png").write_bytes(b"garbage")
+    said = pixelwise("predict", trained, "photos", "-o", "out", "--device", "cpu")
+    assert said.code == 1
+    assert said.out == "1 files written to out\n"
+    assert said.err.count("failed: photos/bad.png") == 1
+    assert Path("out/good.png").exists()
+
+
+def test_predict_writes_the_data_sets_own_values(pixelwise: Run, streets: Path, trained: Path) -> None:
+    image = streets / "images" / "test" / "0001.png"
+    for coding in ("index", "data"):
+        assert pixelwise("predict", trained, image, "-o", coding, "--coding", coding, "--device", "cpu").code == 0
+    # streets are coded by index, so only the palette differs
+    np.testing.assert_array_equal(read_mask(Path("index/0001.png")), read_mask(Path("data/0001.png")))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["evaluate", "MODEL", "DATA", "--split", "holdout"], ["has no split 'holdout'", "test, train, val"]),
+        (["evaluate", "nowhere", "DATA"], ["nowhere does not exist"]),
+        (["predict", "MODEL", "nothing/*.png", "-o", "out"], ["nothing/*.png is no image"]),
+        (["predict", "MODEL", "DATA", "-o", "out", "--save", "label"], ["unknown output 'label'", "labels"]),
+        (["predict", "MODEL", "DATA", "-o", "out", "--save", ","], ["nothing to save"]),
+        (["predict", "MODEL", "DATA", "-o", "out", "--coding", "hue"], ["--coding", "index"]),
+        (["predict", "MODEL", "DATA"], ["-o"]),
+        (["train", "DATA", "--budget", "soon"], ["'soon' is not a duration"]),
+        (["train", "DATA", "--network", "unett", "--steps", "1"], ["unknown network 'unett'", "unet"]),
+        (["train", "DATA", "--set", "optimizer.learning_rate=1"], ["learning_rate"]),
+        (["train", "nowhere"], ["nowhere"]),
+        (["train", "DATA", "--resume"], ["--resume needs the folder"]),
+        (["plan", "DATA", "--budget", "0s"], ["'0s' is no time at all"]),
+        (["plan", "DATA", "--device", "abacus"], ["unknown device 'abacus'"]),
+        (["fly"], ["fly"]),
+    ],
+)
+def test_what_cannot_be_done_is_code_2_and_a_message(
+    pixelwise: Run, trained: Path, streets: Path, arguments: list[str], words: list[str]
+) -> None:
+    real = {"MODEL": str(trained), "DATA": str(streets)}
+    assert refused(pixelwise(*[real.get(word, word) for word in arguments]), *words)
+    assert list(Path().iterdir()) == []
+
+
+def test_a_file_in_the_way_is_code_2_and_a_message(pixelwise: Run, streets: Path) -> None:
+    Path("file").touch()
+    assert refused(pixelwise("check", streets, "--json", "file/check.json"), "file")
+
+
+def test_ctrl_c_is_code_130(pixelwise: Run, streets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pixelwise.data.doctor.check", interrupted)
+    said = pixelwise("check", streets)
+    assert (said.code, said.err) == (130, "pixelwise: interrupted\n")
+
+
+def test_names_with_brackets_are_shown(pixelwise: Run, streets: Path) -> None:
+    data = Path(shutil.copytree(streets, "data"))
+    text = (data / "dataset.yaml").read_text()
+    (data / "dataset.yaml").write_text(text.replace("sky", "'[sky]'"))
+    (data / "labels" / "train" / "0000.png").unlink()
+    (data / "images" / "train" / "[bold].png").write_bytes(b"garbage")
+    said = pixelwise("check", data)
+    assert said.code == 1
+    assert "[sky]" in said.out
+    assert "[bold].png" in said.out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_a_real_ctrl_c_leaves_a_run_that_can_be_resumed(streets: Path, tmp_path: Path) -> None:
+    """In a process of its own, as soon as it has taken a step."""
+    arguments = ["train", str(streets), "-o", "run", *TINY, "--steps", "100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pixelwise", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    run = RunFolder(tmp_path / "run")
+    while process.poll() is None and not (run.metrics.exists() and run.metrics.stat().st_size):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130, said
+    assert said.endswith("pixelwise: interrupted\n")
+    assert f"go on with: pixelwise train {streets} -o run --resume" in said
+    assert "Traceback" not in said
+    checkpoint = load_checkpoint(run)
+    assert checkpoint is not None
+    assert checkpoint.step >= 1
+    assert not checkpoint.finished
+
+
+@pytest.mark.slow
+def test_a_budget_covers_the_whole_command(streets: Path, tmp_path: Path) -> None:
+    arguments = ["train", str(streets), "-o", "run", "--budget", "45s", "--device", "cpu"]
+    said = subprocess.run(
+        [sys.executable, "-m", "pixelwise", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 0, said.stderr
+    checkpoint = load_checkpoint(RunFolder(tmp_path / "run"))
+    assert checkpoint is not None
+    assert checkpoint.finished
