@@ -135,7 +135,7 @@ def test_a_mask_of_another_size_is_an_error_that_names_it(model: Path, tmp_path:
 def test_scores_agree_with_a_count_by_hand(model: Path, tmp_path: Path) -> None:
     data = pairs(tmp_path / "data", ["test"])
     mask = data / "masks" / "test" / "a.png"
-    ignored = read_mask(mask)
+    ignored = read_mask(mask).copy()
     ignored[:3] = 255
     write_png(mask, ignored)
     predictor = load(model, device="cpu")

@@ -1,4 +1,5 @@
 import math
+from copy import deepcopy
 from typing import get_type_hints
 
 import pytest
@@ -112,7 +113,7 @@ def test_the_memory_of_the_average_is_a_share_of_the_run() -> None:
     set_to(model, 0.0)
     average = AveragedWeights(model, memory=0.2)
     set_to(model, 1.0)
-    for step in range(1000, 1500):
+    for step in range(10**6, 10**6 + 500):
         average.update(model, step, 1e-3)
     left = 1 - float(average.state["0.weight"].mean())
     assert left == pytest.approx(math.exp(-0.5 / 0.2), rel=1e-3)
@@ -170,18 +171,18 @@ def test_orthogonalize_of_nothing_is_nothing() -> None:
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_reduces_a_quadratic(name: str, momentum: float) -> None:
-    """Sum of squares over a matrix and a vector, from 1 to less than a hundredth."""
+    """The sum of squares over a matrix and a vector, from 28 to less than a hundredth of it."""
     model = nn.Linear(6, 4)
     nn.init.ones_(model.weight)
     nn.init.ones_(model.bias)
     recipe = OptimizerRecipe(name=name, lr=0.02, momentum=momentum, weight_decay=0)  # type: ignore[arg-type]
     optimizer = build_optimizer(model, recipe)
-    for _ in range(800):
+    for _ in range(300):
         optimizer.zero_grad()
-        loss = (model.weight**2).mean() + (model.bias**2).mean()
+        loss = (model.weight**2).sum() + (model.bias**2).sum()
         loss.backward()
         optimizer.step()
-    assert loss < 0.02
+    assert loss < 0.28
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -209,7 +210,7 @@ def test_a_stored_optimizer_goes_on_alike(name: str) -> None:
     other = module()
     other.load_state_dict(model.state_dict())
     restored = build_optimizer(other, recipe)
-    restored.load_state_dict(optimizer.state_dict())
+    restored.load_state_dict(deepcopy(optimizer.state_dict()))
     step(model, optimizer)
     step(other, restored)
     for a, b in zip(model.parameters(), other.parameters(), strict=True):
