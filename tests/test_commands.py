@@ -162,9 +162,7 @@ def test_other_classes_are_refused(started: Path, streets: Path, tmp_path: Path)
         ({"budget": "1s", "device": "cpu"}, "the budget of 1 s|[Bb]udget"),
     ],
 )
-def test_what_cannot_be_done_leaves_no_folder(
-    streets: Path, tmp_path: Path, arguments: Arguments, said: str
-) -> None:
+def test_what_cannot_be_done_leaves_no_folder(streets: Path, tmp_path: Path, arguments: Arguments, said: str) -> None:
     with pytest.raises(RequestError, match=said):
         train(streets, tmp_path / "run", **arguments)
     assert not (tmp_path / "run").exists()
@@ -214,9 +212,7 @@ def test_images_of_16_bit_without_splits_or_classes_are_trained_on(tiny: Argumen
     assert set(read_mask(tmp_path / "out" / "0.png").ravel().tolist()) <= {0, 255}
 
 
-def test_a_plan_is_written_with_its_reasons(
-    streets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plan_is_written_with_its_reasons(streets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pixelwise.planning.planner.measure_step", lambda *arguments: 10.0)
     made = plan(streets, budget="10m", output=tmp_path / "recipe.yaml", device="cpu", seed=3)
     assert read_recipe(tmp_path / "recipe.yaml") == made.recipe
@@ -291,7 +287,7 @@ def test_the_demo_refuses_a_folder_of_something_else(small_demo: None, tmp_path:
 def test_info_names_what_a_bug_report_needs() -> None:
     found = info()
     assert {"python", "platform", "pixelwise", "torch", "numpy", "device", "threads"} <= found.keys()
-    assert found["torch"] == torch.__version__
+    assert torch.__version__.startswith(found["torch"])
     assert all(found.values())
 
 

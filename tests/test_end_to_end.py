@@ -56,10 +56,11 @@ def pixelwise(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: p
 
 
 def refused(said: Said, *words: str) -> bool:
-    """Exit code 2, and one message on standard error that holds the words."""
+    """Exit code 2, and at the end of standard error one message that holds the words."""
     assert (said.code, said.out) == (2, "")
-    assert said.err.startswith("pixelwise: ")
-    assert [word for word in words if word not in said.err] == []
+    _, found, message = f"\n{said.err}".rpartition("\npixelwise: ")
+    assert found, said.err
+    assert [word for word in words if word not in message] == []
     return True
 
 
@@ -123,9 +124,7 @@ def test_check_of_nothing_is_refused(pixelwise: Run) -> None:
     assert refused(pixelwise("check", "nowhere"), "nowhere is not a folder")
 
 
-def test_a_plan_is_written_and_can_be_trained(
-    pixelwise: Run, streets: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plan_is_written_and_can_be_trained(pixelwise: Run, streets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pixelwise.planning.planner.measure_step", lambda *arguments: 10.0)
     said = pixelwise("plan", streets, "--budget", "10m", "-o", "recipe.yaml", "--device", "cpu")
     assert (said.code, said.out) == (0, "recipe: recipe.yaml\n")
@@ -133,9 +132,7 @@ def test_a_plan_is_written_and_can_be_trained(
     said = pixelwise("plan", streets, "--budget", "10m", "--device", "cpu")
     assert said.code == 0
     assert said.out.startswith("data:\n")
-    said = pixelwise(
-        "train", streets, "-o", "run", "--recipe", "recipe.yaml", *TINY
-    )
+    said = pixelwise("train", streets, "-o", "run", "--recipe", "recipe.yaml", *TINY)
     assert said.code == 0, said.err
     assert read_recipe("run/recipe.yaml").network.width == 4
 
@@ -149,9 +146,7 @@ def test_a_finished_run_is_not_trained_again(pixelwise: Run, streets: Path, trai
     assert refused(pixelwise("train", streets, "-o", "run", "--resume", "--steps", 9), "training.steps")
 
 
-def test_test_images_are_not_opened_by_train(
-    pixelwise: Run, streets: Path, trained: Path
-) -> None:
+def test_test_images_are_not_opened_by_train(pixelwise: Run, streets: Path, trained: Path) -> None:
     data = Path(shutil.copytree(streets, "data"))
     garble(data / "images" / "test")
     garble(data / "labels" / "test")
@@ -247,6 +242,7 @@ def test_a_real_ctrl_c_leaves_a_run_that_can_be_resumed(streets: Path, tmp_path:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 130, said
+    assert "run --resume" in said
     assert said.endswith("pixelwise: interrupted\n")
     assert f"go on with: pixelwise train {streets} -o run --resume" in said
     assert "Traceback" not in said

@@ -12,6 +12,9 @@ from pixelwise.errors import PixelwiseError
 STARTED = time.monotonic()
 """The command's start: a budget counts from here, imports included."""
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
 app = typer.Typer(
     name="pixelwise",
     help="Semantic segmentation: from a folder of images and masks to a trained, measured model.",
@@ -184,6 +187,8 @@ def main(arguments: list[str] | None = None) -> Any:
     """Runs a command; 0 done, 1 done with listed failures, 2 cannot be done, 130 interrupted."""
     try:
         code = app(arguments, standalone_mode=False)
+        if code == INTERRUPTED:  # Typer has made Ctrl-C an exit without a word
+            print("pixelwise: interrupted", file=sys.stderr)
     except PixelwiseError as error:
         print(f"pixelwise: {error}", file=sys.stderr)
         code = 2
@@ -196,5 +201,5 @@ def main(arguments: list[str] | None = None) -> Any:
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         print("pixelwise: interrupted", file=sys.stderr)
-        code = 130
+        code = INTERRUPTED
     sys.exit(code)

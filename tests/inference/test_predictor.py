@@ -111,9 +111,7 @@ def test_many_classes_take_wider_labels(make_model: MakeModel, tmp_path: Path, c
         (np.zeros((0, 3, 3), np.uint8), RequestError, "no side of 0"),
     ],
 )
-def test_an_image_of_another_kind_is_an_error(
-    rgb: Predictor, given: Image, error: type[Exception], said: str
-) -> None:
+def test_an_image_of_another_kind_is_an_error(rgb: Predictor, given: Image, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         rgb.predict(given)
 

@@ -100,9 +100,7 @@ def test_the_default_folder_is_the_first_that_is_free(tmp_path: Path) -> None:
     assert default_run_folder(data, "fcn", runs) == runs / "streets-fcn-1"
 
 
-def test_the_default_folder_is_named_after_a_relative_path_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_default_folder_is_named_after_a_relative_path_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cells").mkdir()
     monkeypatch.chdir(tmp_path / "cells")
     assert default_run_folder(Path(), "unet") == Path("runs/cells-unet-1")
