@@ -60,9 +60,6 @@ def plan(
     data: Data,
     budget: Annotated[str, typer.Option(help="Time for the whole run: 90s, 20m, 1h30m.")] = "20m",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the recipe here.")] = None,
-    device: Device = "auto",
-    precision: PrecisionName = "auto",
-    seed: Annotated[int, typer.Option(help="Decides splits, weights and augmentation.")] = 0,
 ) -> None:
     """Choose network, samples and schedule for a data set, this machine and a budget."""
     from pixelwise.cli_output import ConsoleProgress
@@ -70,7 +67,7 @@ def plan(
     from pixelwise.recipe import to_yaml
 
     with ConsoleProgress() as progress:
-        made = run(data, budget=budget, output=output, device=device, precision=precision, seed=seed, progress=progress)
+        made = run(data, budget=budget, output=output, progress=progress)
     if output is None:
         typer.echo(to_yaml(made.recipe, made.reasons), nl=False)
     else:

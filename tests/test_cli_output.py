@@ -1,0 +1,90 @@
+import time
+from typing import Any
+
+import pytest
+
+from pixelwise.cli_output import PLAIN_SECONDS, ConsoleProgress, print_check, print_failures, print_scores
+from pixelwise.data.doctor import CheckReport, Finding
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def a_report(*findings: Finding) -> CheckReport:
+    return CheckReport(
+        layout="folder", num_images=3, classes=("a", "[red]b"), splits={"train": 2, "val": 1}, findings=findings
+    )
+
+
+def test_scores_are_a_table_with_names_as_they_are(capsys: Capture) -> None:
+    row = {"iou": 0.25, "accuracy": None, "dice": 0.5, "pixels": 12345}
+    print_scores({"mean_iou": 0.123456, "boundary_f1": None, "split": "test", "per_class": {"[bold]": row}})
+    shown = capsys.readouterr().out
+    assert "split test" in shown
+    assert "0.1235" in shown
+    assert "[bold]" in shown
+    assert "12,345" in shown
+    assert "None" not in shown
+
+
+def test_scores_stored_in_a_model_are_shown_without_classes(capsys: Capture) -> None:
+    print_scores({"mean_iou": 0.5, "num_images": 4, "bf16": {"agreement": 1.0}})
+    shown = capsys.readouterr().out
+    assert "validation" in shown
+    assert "mean iou" in shown
+    assert "IoU" not in shown
+
+
+def test_a_sound_data_set_is_said_to_be_ready(capsys: Capture) -> None:
+    print_check(a_report())
+    shown = capsys.readouterr().out
+    assert "layout folder: 3 images (train 2, val 1)" in shown
+    assert "2 classes: a, [red]b" in shown
+    assert "nothing found: the data set is ready." in shown
+
+
+def test_findings_are_shown_as_they_are(capsys: Capture) -> None:
+    message = r"x[0].png and C:\[new]\y.png have [red]faults[/red]."
+    print_check(a_report(Finding(code="some_code", severity="error", files=(), message=message, fix="Mend them.")))
+    shown = capsys.readouterr().out
+    assert message in shown
+    assert "Mend them." in shown
+    assert "some_code" in shown
+
+
+def test_failures_name_the_file_once(capsys: Capture) -> None:
+    print_failures([("a.png", "a.png: is empty"), ("b.png", "no room")])  # type: ignore[list-item]
+    assert capsys.readouterr().err == "failed: a.png: is empty\nfailed: b.png: no room\n"
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    now: list[float] = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with ConsoleProgress() as progress:
+        for step in range(4):
+            progress.track("train", step, 4, "loss 1.0 [a]")
+            now[0] += PLAIN_SECONDS / 2
+        progress.say("a [line] worth keeping")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        "train   0%  loss 1.0 [a]",
+        "train  50%  loss 1.0 [a]",
+        "a [line] worth keeping",
+    ]
+
+
+def test_on_a_terminal_progress_is_a_bar_that_goes_away(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    progress: Any = ConsoleProgress()
+    with progress:
+        progress.track("train", 1, 2, "loss 1.0")
+        assert list(progress.tasks) == ["train"]
+        progress.track("train", 2, 2, "loss 0.5")
+        assert list(progress.tasks) == []
+    assert "train" in capsys.readouterr().err
