@@ -20,7 +20,7 @@ SOURCE = REPOSITORY / "src" / PACKAGE
 # A module imports from the rows above its own, never from its own row or from one below.
 # docs/architecture.md shows the same table.
 LAYERS = (
-    ("errors",),
+    ("errors", "version"),
     ("shapes", "recipe", "devices", "progress"),
     ("ops", "data", "losses", "metrics"),
     ("networks",),
@@ -41,7 +41,7 @@ DRAWERS = {"utils", "util", "helpers", "helper", "misc", "common", "core", "base
 
 # What `pixelwise --help` and a typing error in a recipe must not wait for.
 HEAVY = {"torch", "torchvision", "timm", "cv2", "scipy", "matplotlib"}
-LIGHT_MODULES = ("__init__", "__main__", "cli", "errors", "recipe", "shapes")
+LIGHT_MODULES = ("__init__", "__main__", "cli", "errors", "recipe", "shapes", "version")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -126,10 +126,10 @@ def test_check_of_nothing_is_refused(pixelwise: Run) -> None:
 
 def test_a_plan_is_written_and_can_be_trained(pixelwise: Run, streets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pixelwise.planning.planner.measure_step", lambda *arguments: 10.0)
-    said = pixelwise("plan", streets, "--budget", "10m", "-o", "recipe.yaml", "--device", "cpu")
+    said = pixelwise("plan", streets, "--budget", "10m", "-o", "recipe.yaml")
     assert (said.code, said.out) == (0, "recipe: recipe.yaml\n")
     assert read_recipe("recipe.yaml").training.budget_seconds == 600
-    said = pixelwise("plan", streets, "--budget", "10m", "--device", "cpu")
+    said = pixelwise("plan", streets, "--budget", "10m")
     assert said.code == 0
     assert said.out.startswith("data:\n")
     said = pixelwise("train", streets, "-o", "run", "--recipe", "recipe.yaml", *TINY)
@@ -191,7 +191,7 @@ def test_predict_writes_the_data_sets_own_values(pixelwise: Run, streets: Path, 
         (["train", "nowhere"], ["nowhere"]),
         (["train", "DATA", "--resume"], ["--resume needs the folder"]),
         (["plan", "DATA", "--budget", "0s"], ["'0s' is no time at all"]),
-        (["plan", "DATA", "--device", "abacus"], ["unknown device 'abacus'"]),
+        (["train", "DATA", "--steps", "1", "--device", "abacus"], ["unknown device 'abacus'"]),
         (["fly"], ["fly"]),
     ],
 )

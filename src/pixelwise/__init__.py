@@ -3,6 +3,8 @@
 import importlib
 from typing import Any
 
+from pixelwise.version import __version__ as __version__
+
 _HOMES = {
     "DataError": "pixelwise.errors",
     "ModelFileError": "pixelwise.errors",

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.loop import train_model
 from pixelwise.training.run_folder import RunFolder, default_run_folder
 from pixelwise.training.trainer import Job
+from pixelwise.version import __version__
 
 DEFAULT_BUDGET = "20m"
 
@@ -168,17 +169,25 @@ def _clear_demo(folder: Path) -> None:
 def info() -> dict[str, str]:
     """Versions, devices and threads: what a bug report needs."""
     place = choose_device("auto")
-    names = ("pixelwise", "torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless")
+    names = ("torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless")
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        **{name: version(name) for name in names},
+        "pixelwise": __version__,
+        **{name: _installed(name) for name in names},
         "device": str(place),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "bf16": "native" if has_fast_bf16(place) else "not native",
         "threads": str(torch.get_num_threads()),
         "instructions": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+def _installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _changes(

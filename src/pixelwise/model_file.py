@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from pixelwise.data.images import write_atomically
 from pixelwise.errors import ModelFileError, PixelwiseError
 from pixelwise.networks import Segmenter, build_network
 from pixelwise.recipe import NetworkRecipe, from_dict
+from pixelwise.version import __version__
 
 FORMAT = 1
 FILE_NAME = "model.safetensors"
@@ -105,7 +105,7 @@ def _to_dict(spec: ModelSpec) -> dict[str, Any]:
             "mean": list(spec.mean),
             "deviation": list(spec.deviation),
         },
-        "versions": {"pixelwise": version("pixelwise"), "torch": torch.__version__},
+        "versions": {"pixelwise": __version__, "torch": torch.__version__},
         "scores": dict(spec.scores),
     }
 
