@@ -316,3 +316,19 @@ def test_an_interrupted_run_can_be_resumed(
     assert RunFolder(tmp_path / "run").last_checkpoint.exists()
     train(streets, tmp_path / "run", resume=True, **tiny)
     assert (tmp_path / "run" / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
+
+
+def test_the_demo_refuses_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(RequestError, match="holds something that is no demo; choose another folder"):
+        pixelwise.demo(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_the_demo_replaces_what_it_wrote_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / commands._DEMO_MARK).touch()
+    (tmp_path / "data").mkdir()
+    for name in ("data/old.png", "recipe.yaml", "report.html", "thesis.txt"):
+        (tmp_path / name).write_text("")
+    commands._clear_demo(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [commands._DEMO_MARK, "thesis.txt"]

@@ -28,14 +28,13 @@ from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.evaluation.report import Report, write_report
 from pixelwise.inference.predict import predict
 from pixelwise.model_file import load_model
-from pixelwise.planning.planner import Plan, make_plan, measure_step
+from pixelwise.planning.planner import Plan, make_plan, measure_step, steps_within
 from pixelwise.planning.prepare import Prepared, prepare
 from pixelwise.progress import Progress, Silent
 from pixelwise.recipe import Recipe, parse_duration, parse_settings, read_recipe, to_yaml
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.loop import train_model
 from pixelwise.training.run_folder import RunFolder, default_run_folder
-from pixelwise.training.trainer import Job
 from pixelwise.version import __version__
 
 DEFAULT_BUDGET = "20m"
@@ -158,12 +157,17 @@ def demo(
 
 
 def _clear_demo(folder: Path) -> None:
-    """Removes an earlier demo, known by its mark; refuses any other content."""
+    """Removes what an earlier demo wrote, known by its mark; a folder without the mark is refused."""
     if not folder.exists() or not any(folder.iterdir()):
         return
     if not (folder / _DEMO_MARK).exists():
         raise RequestError(f"{folder} holds something that is no demo; choose another folder with -o.")
-    shutil.rmtree(folder)
+    made = [folder / name for name in ("data", "predictions", "evaluation.json")]
+    for path in [*made, *RunFolder(folder).contents]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def info() -> dict[str, str]:
@@ -223,19 +227,16 @@ def _plan_or_take(
     if given is None:
         if not {"training.steps", "training.budget_seconds"} & changes.keys():
             changes = {"training.budget_seconds": parse_duration(DEFAULT_BUDGET), **changes}
+        if precision != "auto":
+            changes = {"training.precision": training_precision(precision, place), **changes}
         return make_plan(prepared, place, training_precision(precision, place), changes, started, progress)
     taken = _taken(given, changes, precision)
     if taken.training.deterministic and taken.training.steps is None:
-        taken = taken.replace({"training.steps": _steps_within(prepared.job(taken, place), started)})
+        budget = taken.training.budget_seconds
+        assert budget is not None
+        seconds = measure_step(prepared.job(taken, place))
+        taken = taken.replace({"training.steps": steps_within(budget, seconds, started)})
     return Plan(recipe=taken, reasons={})
-
-
-def _steps_within(job: Job, started: float) -> int:
-    """The steps that fit a budget, measured once: a deterministic run does not look at the clock again."""
-    budget = job.recipe.training.budget_seconds
-    assert budget is not None
-    seconds = measure_step(job)
-    return max(1, int(0.8 * (budget - (time.monotonic() - started)) / seconds))
 
 
 def _taken(given: Recipe, changes: Mapping[str, Any], precision: str) -> Recipe:

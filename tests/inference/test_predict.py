@@ -185,3 +185,13 @@ def test_progress_counts_every_input(model: Path, photos: Path, tmp_path: Path) 
     (photos / "broken.png").write_bytes(b"x")
     predict(model, [photos], tmp_path / "out", device="cpu", progress=Counting())
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_results_inside_the_input_folder_are_no_inputs(tmp_path: Path) -> None:
+    for name in ("a.png", "out/a.png", "output/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_png(tmp_path / name, np.zeros((2, 2), np.uint8))
+    found = [str(item.stem) for item in find_inputs([tmp_path], tmp_path / "out")]
+    assert found == ["a", "output/b"]
+    inside = find_inputs([tmp_path / "out"], tmp_path / "out")
+    assert [str(item.stem) for item in inside] == ["a"]

@@ -56,7 +56,7 @@ def predict(
             raise unknown_name("output", kind, WRITERS)
     if coding not in ("index", "data"):
         raise unknown_name("coding", coding, ("index", "data"))
-    images = find_inputs(inputs)
+    images = find_inputs(inputs, Path(output))
     _require_distinct(images, kinds)
     _require_no_input(images, Path(output), kinds)
     predictor = load(model, device=device, precision=precision)
@@ -71,11 +71,14 @@ def predict(
     return PredictReport(written=tuple(written), failures=tuple(failures))
 
 
-def find_inputs(inputs: Sequence[str | Path]) -> list[Input]:
-    """Files, folders (recursively) and globs → images in a fixed order. Nothing found is an error."""
+def find_inputs(inputs: Sequence[str | Path], output: Path | None = None) -> list[Input]:
+    """Files, folders (recursively) and globs → images in a fixed order. Nothing found is an error.
+
+    An `output` folder inside an input folder is passed over: results are no inputs.
+    """
     found: dict[Path, Input] = {}
     for given in inputs:
-        matches = list(_expand(str(given)))
+        matches = [item for item in _expand(str(given)) if not _is_result(item, Path(given), output)]
         if not matches:
             raise RequestError(
                 f"{given} is no image, no folder with images and no pattern that matches one; "
@@ -84,6 +87,13 @@ def find_inputs(inputs: Sequence[str | Path]) -> list[Input]:
         for item in matches:  # a pattern such as photos/** names the folder before what is in it
             found.setdefault(item.path, item)
     return sorted(found.values())
+
+
+def _is_result(item: Input, given: Path, output: Path | None) -> bool:
+    if output is None or not given.is_dir():
+        return False
+    folder, inside = output.resolve(), item.path.resolve()
+    return folder != given.resolve() and given.resolve() in folder.parents and folder in inside.parents
 
 
 def _expand(given: str) -> Iterator[Input]:

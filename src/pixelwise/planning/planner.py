@@ -152,8 +152,8 @@ def _choose_network_by_clock(
     progress.say(f"network: width {chosen.width}, depth {chosen.depth}, stem {chosen.stem_stride}: {rate}")
     plan.put_network(chosen, f"the largest that sees {wanted} images in the budget: {rate}")
     if plan.recipe.training.deterministic:
-        left = 0.8 * (budget - (time.monotonic() - started))
-        steps = max(1, int(left / (seconds_per_image * plan.recipe.training.batch_size)))
+        seconds_per_step = seconds_per_image * plan.recipe.training.batch_size
+        steps = steps_within(budget, seconds_per_step, started)
         plan.put("training.steps", steps, "measured once; the clock is not looked at again")
 
 
@@ -168,6 +168,12 @@ def _choose_validation(plan: _Plan, prepared: Prepared, device: torch.device) ->
     if fitting < count:
         reason = f"of {count}: scoring them all would take {seconds:.0f} s"
         plan.put("data.max_val_images", fitting, reason)
+
+
+def steps_within(budget: float, seconds_per_step: float, started: float) -> int:
+    """Steps that a run can take in the rest of its budget, a fifth left for evaluation and surprises."""
+    left = 0.8 * (budget - (time.monotonic() - started))
+    return max(1, int(left / seconds_per_step))
 
 
 def images_wanted(seen: Fingerprint) -> int:

@@ -53,6 +53,12 @@ class RunFolder:
     def report(self) -> Path:
         return self.path / "report.html"
 
+    @property
+    def contents(self) -> tuple[Path, ...]:
+        """Everything that a run writes, whether it is there or not."""
+        described = (self.recipe, self.classes, self.splits, self.metrics, self.events)
+        return (*described, self.last_checkpoint, self.previous_checkpoint, self.model, self.report)
+
     def require_free(self) -> None:
         """A folder that holds a run is refused: nothing is ever overwritten."""
         files = (self.recipe, self.last_checkpoint, self.previous_checkpoint, self.model)
