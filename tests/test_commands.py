@@ -321,14 +321,14 @@ def test_an_interrupted_run_can_be_resumed(
 def test_the_demo_refuses_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(RequestError, match="holds something that is no demo; choose another folder"):
-        pixelwise.demo(tmp_path)
+        demo(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_the_demo_replaces_what_it_wrote_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / commands._DEMO_MARK).touch()
+    (tmp_path / home._DEMO_MARK).touch()
     (tmp_path / "data").mkdir()
     for name in ("data/old.png", "recipe.yaml", "report.html", "thesis.txt"):
         (tmp_path / name).write_text("")
-    commands._clear_demo(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [commands._DEMO_MARK, "thesis.txt"]
+    home._clear_demo(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [home._DEMO_MARK, "thesis.txt"]
