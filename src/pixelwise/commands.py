@@ -23,12 +23,13 @@ from pixelwise.data.images import write_atomically
 from pixelwise.data.splits import write_splits
 from pixelwise.data.synthetic import write_dataset
 from pixelwise.devices import choose_device, has_fast_bf16, training_precision
-from pixelwise.errors import CheckpointError, RequestError
+from pixelwise.errors import CheckpointError, RequestError, unknown_name
 from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.evaluation.report import Report, write_report
 from pixelwise.inference.predict import predict
 from pixelwise.model_file import load_model
-from pixelwise.planning.planner import Plan, make_plan, measure_step, steps_within
+from pixelwise.networks import NETWORKS
+from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, Plan, make_plan, measure_step, steps_within
 from pixelwise.planning.prepare import Prepared, prepare
 from pixelwise.progress import Progress, Silent
 from pixelwise.recipe import Recipe, parse_duration, parse_settings, read_recipe, to_yaml
@@ -36,8 +37,6 @@ from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.loop import train_model
 from pixelwise.training.run_folder import RunFolder, default_run_folder
 from pixelwise.version import __version__
-
-DEFAULT_BUDGET = "20m"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +53,7 @@ class TrainResult:
 def plan(
     data: str | Path,
     *,
-    budget: str = DEFAULT_BUDGET,
+    budget: str = "20m",
     output: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -111,6 +110,12 @@ def train(
     place = choose_device(device)
     given = read_recipe(recipe) if recipe else None
     start = (given or Recipe()).replace(changes)
+    # What can be refused at once is refused before the data is read.
+    training_precision(precision, place)
+    if start.network.name not in NETWORKS:
+        raise unknown_name("network", start.network.name, NETWORKS)
+    if resume:
+        progress.say(f"{output} holds no run yet: starting from the beginning")
     prepared = prepare(data, seed=start.training.seed, val_fraction=start.data.val_fraction)
     for note in prepared.notes:
         progress.say(note)
@@ -225,8 +230,6 @@ def _plan_or_take(
 ) -> Plan:
     """The planned recipe, or the given one, with the caller's changes on top."""
     if given is None:
-        if not {"training.steps", "training.budget_seconds"} & changes.keys():
-            changes = {"training.budget_seconds": parse_duration(DEFAULT_BUDGET), **changes}
         if precision != "auto":
             changes = {"training.precision": training_precision(precision, place), **changes}
         return make_plan(prepared, place, training_precision(precision, place), changes, started, progress)
@@ -247,7 +250,7 @@ def _taken(given: Recipe, changes: Mapping[str, Any], precision: str) -> Recipe:
         changes = {"training.steps": None, **changes}
     taken = given.replace(changes)
     if taken.training.steps is None and taken.training.budget_seconds is None:
-        taken = taken.replace({"training.budget_seconds": parse_duration(DEFAULT_BUDGET)})
+        taken = taken.replace({"training.budget_seconds": DEFAULT_BUDGET_SECONDS})
     return taken
 
 
@@ -348,7 +351,10 @@ def _deterministic(wanted: bool) -> Iterator[None]:
 
 def _write_description(run: RunFolder, prepared: Prepared, made: Plan) -> None:
     """What a run starts from, readable by people; recipe.yaml last, because it marks a run."""
-    run.path.mkdir(parents=True, exist_ok=True)
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"{run.path} cannot be made ({error.strerror}); choose another folder with -o.") from error
     classes = yaml.safe_dump(prepared.classes.to_dict(), sort_keys=False)
     write_atomically(run.classes, classes.encode())
     write_splits(run.splits, prepared.splits)

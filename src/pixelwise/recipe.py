@@ -220,7 +220,8 @@ def read_recipe(path: str | Path) -> Recipe:
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: 2001-99-99 as a date
-        raise RequestError(f"{path} is not a readable recipe: {error}") from error
+        reason = " ".join(str(error).split())
+        raise RequestError(f"{path} is not a readable recipe: {reason}") from error
     if not isinstance(values, dict):
         raise RequestError(f"{path} is not a recipe: it must hold sections such as 'network:'.")
     try:

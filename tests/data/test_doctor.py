@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from pixelwise.data import doctor
 from pixelwise.data.dataset import open_dataset
@@ -85,6 +86,21 @@ def some_masks(split: str, pixels: Array, *, described: bool = True) -> Plant:
             (root / "dataset.yaml").unlink()
 
     return plant
+
+
+def described_as(description: str, plant: Plant) -> Plant:
+    """A fault, and another dataset.yaml."""
+
+    def both(root: Path) -> None:
+        plant(root)
+        (root / "dataset.yaml").write_text(description)
+
+    return both
+
+
+def as_jpeg(root: Path) -> None:
+    Image.fromarray(mask(1)).save(root / "masks/train/0.jpg")
+    (root / "masks/train/0.png").unlink()
 
 
 def without_split(root: Path) -> None:
@@ -208,6 +224,21 @@ FAULTS: list[tuple[Plant, str, str, list[str], str, str]] = [
         r"the masks hold 1200 different values, too many to be classes", "Name the classes",
     ),
     (
+        described_as("names: [a]", some_masks("*", mask(0))),
+        "single_class", "error", [],
+        r"there is only one class, 'a'", "Label at least two classes",
+    ),
+    (
+        described_as("names: [a, b]", some_masks("*", mask(0, 255))),
+        "foreground_ignored", "error", [],
+        r"hold 0 and 255, but 255 is ignored, so class 'b' never occurs", r"Write 'label_mapping: {0: 0, 255: 1}'",
+    ),
+    (
+        as_jpeg,
+        "jpeg_mask", "error", ["masks/train/0.jpg"],
+        r"1 mask\(s\) saved as JPEG", "Save masks as PNG",
+    ),
+    (
         without_split,
         "split_made", "note", [],
         r"no val split: 1 of the 5 training images, drawn with seed 0", "Name a val split",
@@ -215,7 +246,7 @@ FAULTS: list[tuple[Plant, str, str, list[str], str, str]] = [
     (
         some_masks("*", mask(0, 255), described=False),
         "binary_masks", "note", [],
-        r"the masks hold 0 and 255: read as background and foreground", "Name the classes",
+        r"the masks hold 0 and 255: read as background and foreground", "To name them",
     ),
     (
         some_masks("*", mask(3, 7, 255), described=False),

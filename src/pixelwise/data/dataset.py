@@ -124,7 +124,8 @@ def _read_description(root: Path) -> Mapping[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: 2001-99-99 as a date
-        raise DataError(f"{path} cannot be read: {error}") from error
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} cannot be read: {reason}") from error
     if not isinstance(values, dict):
         raise DataError(f"{path} must hold keys such as 'names:', not {type(values).__name__}.")
     unknown = sorted(str(k) for k in values if k not in _KEYS)

@@ -12,6 +12,9 @@ Codes are stable. `error`: training would be wrong or fail; `warning`: look at i
     size_mismatch       error    image and mask differ in size
     unlisted_values     error    mask values that dataset.yaml does not list
     no_classes          error    no mask shows a class, or masks are pictures of countless values
+    single_class        error    one class alone: nothing to tell apart
+    foreground_ignored  error    two classes over masks of 0 and 255, of which 255 is ignored
+    jpeg_mask           error    masks saved as JPEG, which changes ids to their neighbors
     mixed_channels      error    images unlike most, or unlike `channels` (gray beside RGB: a note)
     mixed_bit_depth     error    8-bit and 16-bit images in one set
     all_ignored         warning  a mask without a pixel to learn from
@@ -229,6 +232,9 @@ def _class_count(surveyed: Survey, splits: Splits) -> Iterator[Finding]:
         message = "no mask holds a pixel of any class."
         fix = "Label some pixels, or name their values in dataset.yaml."
         yield _finding("no_classes", "error", (), message, fix)
+    elif len(classes.names) == 1:
+        message = f"there is only one class, {classes.names[0]!r}, so there is nothing to tell apart."
+        yield _finding("single_class", "error", (), message, "Label at least two classes.")
 
 
 def _channels(surveyed: Survey, splits: Splits) -> Iterator[Finding]:
@@ -276,6 +282,8 @@ def _coverage(surveyed: Survey, splits: Splits) -> Iterator[Finding]:
     for index, name in enumerate(classes.names):
         there = [s for s in SPLITS if len(pixels[s]) and pixels[s][index]]
         used = [s for s in SPLITS if any(sample in read for sample in splits[s])]
+        if not there and _is_foreground_ignored(surveyed):
+            continue  # `_ignored_foreground` says why
         if not there:
             message = f"class {name!r} is named, but occurs in no mask."
             yield _finding("class_unused", "warning", (), message, "Remove it, or check the mask values.")
@@ -287,6 +295,33 @@ def _coverage(surveyed: Survey, splits: Splits) -> Iterator[Finding]:
             yield _finding("class_not_in_split", "warning", (), message, "It is not measured there.")
 
 
+def _ignored_foreground(surveyed: Survey, splits: Splits) -> Iterator[Finding]:
+    classes = surveyed.dataset.classes
+    assert classes is not None
+    if _is_foreground_ignored(surveyed):
+        message = f"the masks hold 0 and 255, but 255 is ignored, so class {classes.names[1]!r} never occurs."
+        fix = "Write 'label_mapping: {0: 0, 255: 1}' into dataset.yaml."
+        yield _finding("foreground_ignored", "error", (), message, fix)
+
+
+def _is_foreground_ignored(surveyed: Survey) -> bool:
+    """Two named classes over masks of 0 and 255 alone: 255 is surely the second, but counts as ignored."""
+    classes = surveyed.dataset.classes
+    assert classes is not None
+    values = {value for r in surveyed.readings for value in r.values}
+    binary = len(classes.names) == 2 and classes.coding == "index" and values == {0, 255}
+    return binary and 255 in classes.ignore
+
+
+def _jpeg_masks(surveyed: Survey, splits: Splits) -> Iterator[Finding]:
+    """JPEG changes values, so ids come out as their neighbors."""
+    paths = [r.sample.label_path for r in surveyed.readings if r.sample.label_path.suffix.lower() in (".jpg", ".jpeg")]
+    if files := _relative(surveyed, paths):
+        message = f"{len(files)} mask(s) saved as JPEG, which changes the values of pixels: {_some(files)}."
+        fix = "Save masks as PNG, from the source: what JPEG changed cannot be told any more."
+        yield _finding("jpeg_mask", "error", files, message, fix)
+
+
 def _coding(surveyed: Survey, splits: Splits) -> Iterator[Finding]:
     classes = surveyed.dataset.classes
     assert classes is not None
@@ -295,6 +330,7 @@ def _coding(surveyed: Survey, splits: Splits) -> Iterator[Finding]:
     fix = "Name the classes in dataset.yaml to choose them."
     if 255 in classes.label_mapping:
         message = "the masks hold 0 and 255: read as background and foreground."
+        fix = "To name them, write 'names' and 'label_mapping: {0: 0, 255: 1}' into dataset.yaml."
         yield _finding("binary_masks", "note", (), message, fix)
     else:
         pairs = ", ".join(f"{v} → {i}" for v, i in list(classes.label_mapping.items())[:12])
@@ -312,5 +348,7 @@ _LOOKS: tuple[Callable[[Survey, Splits], Iterator[Finding]], ...] = (
     _channels,
     _pixels,
     _coverage,
+    _ignored_foreground,
+    _jpeg_masks,
     _coding,
 )

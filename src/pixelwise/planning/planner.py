@@ -43,6 +43,9 @@ CANDIDATES = (
 
 LEARNING_RATES = {"muon": 0.02, "adamw": 2e-3, "sgd": 0.05}
 
+DEFAULT_BUDGET_SECONDS = 1200.0
+"""Where neither steps nor a budget are given."""
+
 EVALUATION_SHARE = 0.08
 """Of the budget, for the last evaluation at most; a larger validation set is sampled."""
 
@@ -73,6 +76,8 @@ def make_plan(
     """
     plan = _Plan(changes)
     seen = prepared.seen
+    if plan.recipe.training.steps is None:
+        plan.put("training.budget_seconds", DEFAULT_BUDGET_SECONDS, "the default")
     plan.put("training.precision", precision, "what this device computes fastest")
     _choose_samples(plan, seen)
     _choose_augmentation(plan, seen)
