@@ -98,6 +98,10 @@ def described_as(description: str, plant: Plant) -> Plant:
     return both
 
 
+def same_stem(root: Path) -> None:
+    Image.open(root / "images/train/0.png").save(root / "images/train/0.bmp")
+
+
 def as_jpeg(root: Path) -> None:
     Image.fromarray(mask(1)).save(root / "masks/train/0.jpg")
     (root / "masks/train/0.png").unlink()
@@ -232,6 +236,11 @@ FAULTS: list[tuple[Plant, str, str, list[str], str, str]] = [
         described_as("names: [a, b]", some_masks("*", mask(0, 255))),
         "foreground_ignored", "error", [],
         r"hold 0 and 255, but 255 is ignored, so class 'b' never occurs", r"Write 'label_mapping: {0: 0, 255: 1}'",
+    ),
+    (
+        same_stem,
+        "same_stem", "error", ["images/train/0.bmp", "images/train/0.png"],
+        r"2 files share a stem, so their partner is ambiguous", "Rename or remove one",
     ),
     (
         as_jpeg,

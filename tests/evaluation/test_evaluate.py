@@ -209,3 +209,11 @@ def test_a_finished_runs_splits_are_those_of_the_data(trained: Path, streets: Pa
 def test_mean_iou_of_nothing_is_zero() -> None:
     assert mean_iou_of(ConfusionMatrix(2)) == 0
     assert mean_iou_of(ConfusionMatrix.from_counts([[1, 0], [0, 1]])) == 1
+
+
+def test_files_of_one_stem_are_refused_by_name(trained: Path, streets: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(streets, data)
+    shutil.copy(data / "images/test/0000.png", data / "images/test/0000.webp")
+    with pytest.raises(DataError, match=r"same stem \(0000\.png, 0000\.webp\); rename or remove"):
+        evaluate(trained, data, device="cpu")

@@ -26,6 +26,7 @@ class DataSet:
     samples: tuple[Sample, ...]
     images_without_mask: tuple[Path, ...]
     masks_without_image: tuple[Path, ...]
+    same_stem: tuple[Path, ...]
     outside_splits: tuple[Path, ...]
     foreign_files: tuple[Path, ...]
     classes: Classes | None
@@ -71,7 +72,7 @@ def open_dataset(root: str | Path) -> DataSet:
     root = Path(root)
     description = _read_description(root)
     pairing = LAYOUTS["folder"](root)
-    if not pairing.samples and not pairing.images_without_mask:
+    if not (pairing.samples or pairing.images_without_mask or pairing.same_stem):
         raise DataError(
             f"{root} holds no images ({', '.join(ENDINGS)}); put them into images/ and the masks "
             f"of the same stem into masks/."
@@ -83,6 +84,7 @@ def open_dataset(root: str | Path) -> DataSet:
         samples=pairing.samples,
         images_without_mask=pairing.images_without_mask,
         masks_without_image=pairing.masks_without_image,
+        same_stem=pairing.same_stem,
         outside_splits=pairing.outside_splits,
         foreign_files=pairing.foreign_files,
         classes=classes,

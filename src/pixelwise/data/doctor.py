@@ -4,6 +4,7 @@ Codes are stable. `error`: training would be wrong or fail; `warning`: look at i
 
     missing_mask        error    an image has no mask
     orphan_mask         warning  a mask has no image
+    same_stem           error    files such as a.jpg and a.png, whose partner is ambiguous
     outside_splits      error    a file lies beside the split folders, so no split reads it
     foreign_file        warning  a file among images and masks that is neither
     too_few_pairs       error    nothing to train on, or nothing to validate on
@@ -171,6 +172,9 @@ def _pairing(surveyed: Survey, splits: Splits) -> Iterator[Finding]:
         message = f"{len(files)} mask(s) without an image: {_some(files)}."
         fix = "Add the image of the same stem, or remove the mask."
         yield _finding("orphan_mask", "warning", files, message, fix)
+    if files := _relative(surveyed, dataset.same_stem):
+        message = f"{len(files)} files share a stem, so their partner is ambiguous: {_some(files)}."
+        yield _finding("same_stem", "error", files, message, "Rename or remove one of each stem.")
     if files := _relative(surveyed, dataset.outside_splits):
         message = f"{len(files)} file(s) outside {', '.join(SPLITS)}, so unread: {_some(files)}."
         fix = "Move them into a folder of one of these names, or away."

@@ -14,7 +14,7 @@ from pixelwise.data.dataset import DataSet, open_dataset
 from pixelwise.data.images import Array, write_atomically
 from pixelwise.data.sample import Sample
 from pixelwise.data.splits import read_splits
-from pixelwise.errors import PixelwiseError, RequestError
+from pixelwise.errors import DataError, PixelwiseError, RequestError
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.metrics import BoundaryScore, ConfusionMatrix, mean_iou, scores
 from pixelwise.progress import Progress, Silent
@@ -55,6 +55,9 @@ def evaluate(
     progress.say(f"scoring split {chosen!r}: {len(samples)} images, {predictor.precision}")
     if unlabeled := len(dataset.images_without_mask):
         progress.say(f"{unlabeled} image(s) of {dataset.root} have no mask and are not scored")
+    if dataset.same_stem:
+        names = ", ".join(path.name for path in dataset.same_stem[:3])
+        raise DataError(f"{dataset.root} holds files of the same stem ({names}); rename or remove one of each.")
     tally = score_samples(predictor, dataset, samples, progress=progress)
     result = tally.scores(predictor.classes.names)
     result |= {"split": chosen, "model": str(model), "data": str(data)}

@@ -24,6 +24,7 @@ def pairs(root: Path) -> list[tuple[str, str, str, str | None]]:
         samples=found.samples,
         images_without_mask=(),
         masks_without_image=(),
+        same_stem=(),
         outside_splits=(),
         foreign_files=(),
     )
@@ -142,10 +143,13 @@ def test_files_of_other_endings_are_told(tmp_path: Path) -> None:
     assert found.outside_splits == ()
 
 
-def test_two_files_of_one_stem_are_an_error(tmp_path: Path) -> None:
-    plant(tmp_path, "images/a.png", "images/a.jpg", "masks/a.png")
-    with pytest.raises(DataError, match=r"a\.jpg and .*a\.png have the same stem.*; rename or remove"):
-        find_pairs(tmp_path)
+def test_files_of_one_stem_are_in_no_pair_and_named(tmp_path: Path) -> None:
+    plant(tmp_path, "images/a.png", "images/a.jpg", "masks/a.png", "images/b.png", "masks/b.png", "masks/b.tif")
+    plant(tmp_path, "images/c.png", "masks/c.png")
+    found = find_pairs(tmp_path)
+    assert shown(tmp_path, found.same_stem) == ["images/a.jpg", "images/a.png", "masks/b.png", "masks/b.tif"]
+    assert [sample.name for sample in found.samples] == ["c"]
+    assert found.images_without_mask == found.masks_without_image == ()
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ class Pairing:
     samples: tuple[Sample, ...]
     images_without_mask: tuple[Path, ...]
     masks_without_image: tuple[Path, ...]
+    same_stem: tuple[Path, ...]
+    """Files that share their stem with another of their folder, so that their partner is ambiguous; in no pair."""
     outside_splits: tuple[Path, ...]
     """Images and masks that no split reads: stray files, and folders such as 'valid'."""
     foreign_files: tuple[Path, ...]
@@ -45,19 +47,24 @@ def find_pairs(root: Path) -> Pairing:
     samples: list[Sample] = []
     without_mask: list[Path] = []
     without_image: list[Path] = []
+    same_stem: list[Path] = []
     for part in parts:
         images, labels = _by_stem(part.images), _by_stem(part.labels)
-        samples += [_sample(part, s, images[s], labels[s]) for s in images.keys() & labels.keys()]
-        without_mask += [images[stem] for stem in images.keys() - labels.keys()]
-        without_image += [labels[stem] for stem in labels.keys() - images.keys()]
+        for stem in _ambiguous(images) | _ambiguous(labels):
+            for files in (images.pop(stem, []), labels.pop(stem, [])):
+                same_stem += files if len(files) > 1 else []
+        samples += [_sample(part, s, images[s][0], labels[s][0]) for s in images.keys() & labels.keys()]
+        without_mask += [images[stem][0] for stem in images.keys() - labels.keys()]
+        without_image += [labels[stem][0] for stem in labels.keys() - images.keys()]
     used = {folder for part in parts for folder in (part.images, part.labels)}
-    files = [path for folder in _all_folders(root, parts) for path in _files(folder)]
+    lying = [path for folder in _all_folders(root, parts) for path in _files(folder)]
     return Pairing(
         samples=tuple(sorted(samples)),
         images_without_mask=tuple(sorted(without_mask)),
         masks_without_image=tuple(sorted(without_image)),
-        outside_splits=tuple(p for p in files if _is_picture(p) and not used & set(p.parents)),
-        foreign_files=tuple(p for p in files if not _is_picture(p)),
+        same_stem=tuple(sorted(same_stem)),
+        outside_splits=tuple(p for p in lying if _is_picture(p) and not used & set(p.parents)),
+        foreign_files=tuple(p for p in lying if not _is_picture(p)),
     )
 
 
@@ -106,17 +113,16 @@ def _all_folders(root: Path, parts: list[_Part]) -> Iterator[Path]:
         yield from (parent / n for n in ("images", *LABEL_FOLDERS) if (parent / n).is_dir())
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    """Path below the folder without its ending → file."""
-    files: dict[str, Path] = {}
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
+    """Path below the folder without its ending → the files of that stem, one unless they clash."""
+    files: dict[str, list[Path]] = {}
     for path in filter(_is_picture, _files(folder)):
-        stem = path.relative_to(folder).with_suffix("").as_posix()
-        if stem in files:
-            raise DataError(
-                f"{files[stem]} and {path} have the same stem, so their partner is ambiguous; rename or remove one."
-            )
-        files[stem] = path
+        files.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
     return files
+
+
+def _ambiguous(files: dict[str, list[Path]]) -> set[str]:
+    return {stem for stem, paths in files.items() if len(paths) > 1}
 
 
 def _files(folder: Path) -> Iterator[Path]:
