@@ -229,18 +229,30 @@ def test_names_with_brackets_are_shown(pixelwise: Run, streets: Path) -> None:
     assert "[bold].png" in said.out
 
 
+# A shell that starts the tests in the background has them ignore SIGINT, and children inherit that.
+LISTENING = """
+import signal, sys
+from pixelwise.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main(sys.argv[1:])
+"""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_a_real_ctrl_c_leaves_a_run_that_can_be_resumed(streets: Path, tmp_path: Path) -> None:
     """In a process of its own, as soon as it has taken a step."""
     arguments = ["train", str(streets), "-o", "run", *TINY, "--steps", "100000"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "pixelwise", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", LISTENING, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
     run = RunFolder(tmp_path / "run")
     while process.poll() is None and not (run.metrics.exists() and run.metrics.stat().st_size):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate()
+    try:
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 130, said
     assert "run --resume" in said
     assert said.endswith("pixelwise: interrupted\n")
