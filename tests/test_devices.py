@@ -49,14 +49,14 @@ def test_a_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.parametrize(("fast", "expected"), [(True, "bf16"), (False, "fp32")])
 def test_auto_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch, fast: bool, expected: str) -> None:
     monkeypatch.setattr(devices, "has_fast_bf16", lambda device: fast)
-    assert devices.training_precision("auto", CPU) == expected
-    assert devices.training_precision("fp32", CPU) == "fp32"
-    assert devices.training_precision("bf16", CPU) == "bf16"
+    assert devices.choose_precision("auto", CPU) == expected
+    assert devices.choose_precision("fp32", CPU) == "fp32"
+    assert devices.choose_precision("bf16", CPU) == "bf16"
 
 
 def test_an_unknown_precision_is_an_error() -> None:
     with pytest.raises(RequestError, match="unknown precision 'fp16'; choose auto, fp32 or bf16"):
-        devices.training_precision("fp16", CPU)
+        devices.choose_precision("fp16", CPU)
 
 
 def test_fast_bf16_asks_the_device_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,10 +185,7 @@ def main(arguments: list[str] | None = None) -> Any:
         code = app(arguments, standalone_mode=False)
         if code == INTERRUPTED:  # Typer has made Ctrl-C an exit without a word
             print("pixelwise: interrupted", file=sys.stderr)
-    except PixelwiseError as error:
-        print(f"pixelwise: {error}", file=sys.stderr)
-        code = 2
-    except OSError as error:  # a folder that may not be written, a full disk
+    except (PixelwiseError, OSError) as error:  # OSError: a folder that may not be written, a full disk
         print(f"pixelwise: {error}", file=sys.stderr)
         code = 2
     except typer.TyperException as error:

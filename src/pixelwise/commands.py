@@ -22,7 +22,7 @@ from pixelwise.data.doctor import check
 from pixelwise.data.images import write_atomically
 from pixelwise.data.splits import write_splits
 from pixelwise.data.synthetic import write_dataset
-from pixelwise.devices import choose_device, has_fast_bf16, training_precision
+from pixelwise.devices import choose_device, choose_precision, has_fast_bf16
 from pixelwise.errors import CheckpointError, RequestError, unknown_name
 from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.evaluation.report import Report, write_report
@@ -65,7 +65,7 @@ def plan(
     prepared = prepare(data, seed=seed, val_fraction=Recipe().data.val_fraction)
     place = choose_device(device)
     changes = {"training.budget_seconds": parse_duration(budget), "training.seed": seed}
-    made = make_plan(prepared, place, training_precision(precision, place), changes, started, progress or Silent())
+    made = make_plan(prepared, place, choose_precision(precision, place), changes, started, progress or Silent())
     if output:
         write_atomically(Path(output), to_yaml(made.recipe, made.reasons).encode())
     return made
@@ -111,7 +111,7 @@ def train(
     given = read_recipe(recipe) if recipe else None
     start = (given or Recipe()).replace(changes)
     # What can be refused at once is refused before the data is read.
-    training_precision(precision, place)
+    choose_precision(precision, place)
     if start.network.name not in NETWORKS:
         raise unknown_name("network", start.network.name, NETWORKS)
     if resume:
@@ -231,8 +231,8 @@ def _plan_or_take(
     """The planned recipe, or the given one, with the caller's changes on top."""
     if given is None:
         if precision != "auto":
-            changes = {"training.precision": training_precision(precision, place), **changes}
-        return make_plan(prepared, place, training_precision(precision, place), changes, started, progress)
+            changes = {"training.precision": choose_precision(precision, place), **changes}
+        return make_plan(prepared, place, choose_precision(precision, place), changes, started, progress)
     taken = _taken(given, changes, precision)
     if taken.training.deterministic and taken.training.steps is None:
         budget = taken.training.budget_seconds

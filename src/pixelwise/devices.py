@@ -35,7 +35,7 @@ def has_fast_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def training_precision(name: str, device: torch.device) -> Precision:
+def choose_precision(name: str, device: torch.device) -> Precision:
     """`auto` is bf16 where the device computes in it, else fp32."""
     if name == "auto":
         return "bf16" if has_fast_bf16(device) else "fp32"

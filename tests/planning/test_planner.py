@@ -40,7 +40,7 @@ def test_with_steps_nothing_is_timed(prepared, monkeypatch):
         raise AssertionError("a step was timed")
 
     monkeypatch.setattr(planner, "measure_step", refuse)
-    monkeypatch.setattr(planner, "time_to_finish", refuse)
+    monkeypatch.setattr(planner, "time_to_score", refuse)
     first, second = plan(prepared, **{"training.steps": 5}), plan(prepared, **{"training.steps": 5})
     assert first == second
     assert first.recipe.training.steps == 5
@@ -60,8 +60,11 @@ def test_network_grows_with_the_speed_of_the_machine(prepared, monkeypatch, seco
         return seconds_per_batch * sizes[network.width * 10 + network.stem_stride]
 
     monkeypatch.setattr(planner, "measure_step", pretend)
-    monkeypatch.setattr(planner, "time_to_finish", lambda trainer: 1.0)
-    recipe = plan(prepared, **{"training.budget_seconds": 600.0}).recipe
+    monkeypatch.setattr(planner, "time_to_score", lambda trainer: 1.0)
+    made = plan(prepared, **{"training.budget_seconds": 600.0})
+    recipe = made.recipe
+    too_short = "the budget is too short" in made.reasons["network.width"]
+    assert too_short == (seconds_per_batch == 100.0)
     expected = CANDIDATES[index]
     assert (recipe.network.width, recipe.network.stem_stride) == (expected.width, expected.stem_stride)
     assert recipe.training.steps is None
@@ -69,7 +72,7 @@ def test_network_grows_with_the_speed_of_the_machine(prepared, monkeypatch, seco
 
 def test_deterministic_budget_fixes_the_steps(prepared, monkeypatch):
     monkeypatch.setattr(planner, "measure_step", lambda job: 1.0)
-    monkeypatch.setattr(planner, "time_to_finish", lambda trainer: 1.0)
+    monkeypatch.setattr(planner, "time_to_score", lambda trainer: 1.0)
     changes = {"training.budget_seconds": 600.0, "training.deterministic": True}
     steps = plan(prepared, **changes).recipe.training.steps
     assert steps is not None
@@ -78,7 +81,7 @@ def test_deterministic_budget_fixes_the_steps(prepared, monkeypatch):
 
 def test_large_validation_sets_are_sampled(prepared, monkeypatch):
     monkeypatch.setattr(planner, "measure_step", lambda job: 0.01)
-    monkeypatch.setattr(planner, "time_to_finish", lambda trainer: 1000.0)
+    monkeypatch.setattr(planner, "time_to_score", lambda trainer: 1000.0)
     made = plan(prepared, **{"training.budget_seconds": 600.0})
     assert made.recipe.data.max_val_images is None  # four are never too many
 

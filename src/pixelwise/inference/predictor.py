@@ -14,7 +14,7 @@ from torch import Tensor
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import to_channels
 from pixelwise.data.images import Array
-from pixelwise.devices import Precision, autocast, choose_device, has_fast_bf16
+from pixelwise.devices import Precision, autocast, choose_device, choose_precision, has_fast_bf16
 from pixelwise.errors import RequestError
 from pixelwise.model_file import ModelSpec, load_model
 from pixelwise.networks import Segmenter
@@ -123,10 +123,8 @@ def make_predictor(module: Segmenter, spec: ModelSpec, device: torch.device, pre
 
 
 def _precision(name: str, device: torch.device, spec: ModelSpec) -> Precision:
-    if name in ("fp32", "bf16"):
-        return "bf16" if name == "bf16" else "fp32"
     if name != "auto":
-        raise RequestError(f"unknown precision {name!r}; choose auto, fp32 or bf16.")
+        return choose_precision(name, device)
     measured = spec.scores.get("bf16")
     agrees = (
         measured is not None

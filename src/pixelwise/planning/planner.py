@@ -15,7 +15,7 @@ from pixelwise.planning.prepare import Prepared
 from pixelwise.progress import Progress
 from pixelwise.recipe import Recipe
 from pixelwise.shapes import Size, round_up
-from pixelwise.training.scoring import time_to_finish
+from pixelwise.training.scoring import time_to_score
 from pixelwise.training.trainer import Job, Trainer
 
 MAX_CROP_PIXELS = 512 * 512
@@ -144,6 +144,7 @@ def _choose_network_by_clock(
     assert budget is not None
     wanted = images_wanted(prepared.seen)
     chosen, seconds_per_image = CANDIDATES[0], math.inf
+    why = f"the smallest: the budget is too short for {wanted} images"
     for candidate in CANDIDATES:
         recipe = plan.with_network(candidate)
         seconds = measure_step(prepared.job(recipe, device)) / recipe.training.batch_size
@@ -151,11 +152,13 @@ def _choose_network_by_clock(
         enough = left / seconds >= wanted
         if enough or seconds_per_image == math.inf:
             chosen, seconds_per_image = candidate, seconds
+        if enough:
+            why = f"the largest that sees {wanted} images in the budget"
         if not enough:
             break
     rate = f"{1 / seconds_per_image:.1f} images a second here"
     progress.say(f"network: width {chosen.width}, depth {chosen.depth}, stem {chosen.stem_stride}: {rate}")
-    plan.put_network(chosen, f"the largest that sees {wanted} images in the budget: {rate}")
+    plan.put_network(chosen, f"{why}: {rate}")
     if plan.recipe.training.deterministic:
         seconds_per_step = seconds_per_image * plan.recipe.training.batch_size
         steps = steps_within(budget, seconds_per_step, started)
@@ -167,7 +170,7 @@ def _choose_validation(plan: _Plan, prepared: Prepared, device: torch.device) ->
     budget = plan.recipe.training.budget_seconds
     assert budget is not None
     job = prepared.job(plan.recipe, device)
-    seconds = time_to_finish(Trainer(job))
+    seconds = time_to_score(Trainer(job))
     count = len(job.splits["val"])
     fitting = max(MIN_VAL_IMAGES, int(count * EVALUATION_SHARE * budget / seconds))
     if fitting < count:

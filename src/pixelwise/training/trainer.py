@@ -10,7 +10,7 @@ from pixelwise.data.dataset import DataSet
 from pixelwise.data.loading import Batch, Batches, PairCache
 from pixelwise.data.sample import Sample
 from pixelwise.data.splits import Splits
-from pixelwise.devices import autocast, keep_freed_memory
+from pixelwise.devices import Precision, autocast, keep_freed_memory
 from pixelwise.inference.predictor import Predictor, make_predictor
 from pixelwise.losses import cross_entropy_and_dice
 from pixelwise.model_file import ModelSpec
@@ -95,9 +95,8 @@ class Trainer:
         """After each step: moves the averaged weights towards the newest."""
         self.average.update(self.model, step, progress_of_step)
 
-    def predictor(self, precision: str | None = None) -> Predictor:
+    def predictor(self, precision: Precision | None = None) -> Predictor:
         """The averaged weights, ready to predict; a copy, so training goes on undisturbed."""
         module = self.job.spec.build()
         module.load_state_dict(self.average.state)
-        wanted = precision or self.job.recipe.training.precision
-        return make_predictor(module, self.job.spec, self.job.device, "bf16" if wanted == "bf16" else "fp32")
+        return make_predictor(module, self.job.spec, self.job.device, precision or self.job.recipe.training.precision)
