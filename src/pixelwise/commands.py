@@ -29,6 +29,7 @@ from pixelwise.evaluation.report import Report, write_report
 from pixelwise.inference.predict import predict
 from pixelwise.model_file import load_model
 from pixelwise.networks import NETWORKS
+from pixelwise.ops import kernels
 from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, Plan, make_plan, measure_step, steps_within
 from pixelwise.planning.prepare import Prepared, prepare
 from pixelwise.progress import Progress, Silent
@@ -189,6 +190,7 @@ def info() -> dict[str, str]:
         "bf16": "native" if has_fast_bf16(place) else "not native",
         "threads": str(torch.get_num_threads()),
         "instructions": torch.backends.cpu.get_cpu_capability(),
+        "kernels": kernels.describe(place),
     }
 
 

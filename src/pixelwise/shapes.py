@@ -24,3 +24,45 @@ def center_crop(size: Size, target: Size) -> tuple[slice, slice]:
     """Slices that cut `target` out of the middle: 64 → 56 drops 4 at each side."""
     top, left = (size[0] - target[0]) // 2, (size[1] - target[1]) // 2
     return slice(top, top + target[0]), slice(left, left + target[1])
+
+
+def pair(value: int | Size) -> Size:
+    """(height, width) of what may be given once for both: `pair(2) == (2, 2)`."""
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def conv_side(side: int, kernel: int, *, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
+    """Positions of a kernel along `side` pixels: `conv_side(224, 7, stride=2, padding=3) == 112`.
+
+    Zero or less where the kernel does not fit once.
+    """
+    return (side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def transposed_conv_side(
+    side: int, kernel: int, *, stride: int = 1, padding: int = 0, output_padding: int = 0, dilation: int = 1
+) -> int:
+    """s(i - 1) + d(k - 1) + 1 - 2p + a: `transposed_conv_side(16, 64, stride=32) == 544`.
+
+    Inverts `conv_side` where `output_padding` is `output_padding_of` the side that was convolved.
+    """
+    return stride * (side - 1) + dilation * (kernel - 1) + 1 - 2 * padding + output_padding
+
+
+def output_padding_of(side: int, kernel: int, *, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
+    """Rows that a convolution of `side` pixels leaves unused at the end, 0 to stride - 1.
+
+    Strides of 2 take 7 and 8 pixels to 3 with a 3x3 kernel; the way back gives 7, or 8 with one added.
+    """
+    return (side + 2 * padding - dilation * (kernel - 1) - 1) % stride
+
+
+def pooled_size(size: Size, kernel: int, ceil_mode: bool = False) -> Size:
+    """Size after windows that do not overlap: `((45, 60), 2) → (22, 30)`, in ceil mode (23, 30)."""
+    height, width = (round_up(side, kernel) if ceil_mode else side for side in size)
+    return height // kernel, width // kernel
+
+
+def unpooled_sides(pooled: int, kernel: int) -> range:
+    """The sides that pooling takes to `pooled`, by floor or by ceil: `(23, 2) → 45 to 47`."""
+    return range(max((pooled - 1) * kernel + 1, 0), (pooled + 1) * kernel)

@@ -1,10 +1,17 @@
+import weakref
+from typing import get_args
+
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 import contracts
 from pixelwise.errors import RequestError
 from pixelwise.networks import Segmenter, UNet, build_network
+from pixelwise.networks.blocks import Skips, Upsampling
+from pixelwise.networks.unet import crop
+from pixelwise.ops.pooling import max_pool_with_switches, max_unpool
 from pixelwise.recipe import NetworkRecipe
 
 
@@ -17,18 +24,21 @@ def count(network: nn.Module) -> int:
     [(1, 1, 31_030_593), (1, 2, 31_030_658), (3, 1, 31_031_745), (3, 11, 31_032_395), (3, 21, 31_033_045)],
 )
 def test_paper_network_has_the_published_parameters(in_channels, num_classes, parameters):
-    assert count(UNet(in_channels, num_classes)) == parameters
+    with torch.device("meta"):
+        assert count(UNet(in_channels, num_classes)) == parameters
 
 
 def test_paper_network_has_23_convolutions_none_padded_and_no_normalization():
-    convolutions = [m for m in UNet(1, 2).modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    with torch.device("meta"):
+        network = UNet(1, 2)
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
     assert len(convolutions) == 23
     assert all(m.padding == (0, 0) for m in convolutions)
     ups = [m for m in convolutions if isinstance(m, nn.ConvTranspose2d)]
     assert [(m.out_channels, m.kernel_size, m.stride) for m in ups] == [
         (channels, (2, 2), (2, 2)) for channels in (512, 256, 128, 64)
     ]
-    assert not any(isinstance(m, nn.BatchNorm2d) for m in UNet(1, 2).modules())
+    assert not any(isinstance(m, nn.BatchNorm2d | nn.GroupNorm) for m in network.modules())
 
 
 @pytest.mark.parametrize(("side", "output"), [(188, 4), (204, 20), (572, 388)])
@@ -45,9 +55,11 @@ def test_unpadded_refuses_other_sizes(side):
         UNet(1, 2, width=2)(torch.zeros(1, 1, side, side))
 
 
-def test_unpadded_is_equivariant_to_shifts_of_16_pixels():
+@pytest.mark.parametrize("upsampling", sorted(set(get_args(Upsampling)) - {"bilinear"}))
+def test_unpadded_is_equivariant_to_shifts_of_16_pixels(upsampling):
+    """Also with switches, which are cropped with the maps. (Bilinear repeats its border values.)"""
     torch.manual_seed(0)
-    network = UNet(1, 2, width=4).eval()
+    network = UNet(1, 2, width=4, upsampling=upsampling).eval()
     image = torch.randn(1, 1, 204, 204)
     with torch.no_grad():
         whole = network(image)
@@ -92,6 +104,120 @@ def test_unfolding_starts_without_a_checkerboard():
     blocks = logits.unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2)
     assert (blocks == blocks[..., :1]).all()
     assert logits.std() > 0
+
+
+def test_names_of_the_weights_are_those_of_existing_model_files():
+    blocks = ["first", "down.0.block", "up.0.block"]
+    layers = [f"{block}.{layer}" for block in blocks for layer in (0, 2)]
+    names = {f"{layer}.{entry}" for layer in [*layers, "up.0.up", "classify"] for entry in ("weight", "bias")}
+    assert UNet(1, 2, width=2, depth=1).state_dict().keys() == names
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_forward_as_the_paper_draws_it(padding):
+    torch.manual_seed(0)
+    network = UNet(1, 2, width=3, depth=2, padding=padding)
+    side = 44 if padding == "valid" else 24
+    image = torch.randn(1, 1, side, side)
+    first = network.first(image)
+    second = network.down[0].block(functional.max_pool2d(first, 2))
+    x = network.down[1].block(functional.max_pool2d(second, 2))
+    for up, skip in zip(network.up, (second, first), strict=True):
+        x = functional.conv_transpose2d(x, up.up.weight, up.up.bias, stride=2)
+        margin = (skip.shape[2] - x.shape[2]) // 2
+        skip = skip[:, :, margin : margin + x.shape[2], margin : margin + x.shape[3]]
+        x = up.block(torch.cat([skip, x], dim=1))
+    torch.testing.assert_close(network(image), network.classify(x), rtol=1e-4, atol=1e-5)
+
+
+def test_crops_are_those_of_the_paper():
+    rows = torch.arange(568.0).view(1, 1, 568, 1)
+    for size, target, margin in [(64, 56, 4), (136, 104, 16), (280, 200, 40), (568, 392, 88)]:
+        assert crop(rows[:, :, :size], (target, 1)).flatten()[0] == margin
+
+
+def test_switches_of_a_valid_network_are_cropped_like_its_skips():
+    """Unpooling the cropped map puts values where unpooling the whole map would have put them."""
+    torch.manual_seed(0)
+    up = UNet(1, 2, width=2, depth=1, upsampling="switches", skips="none").up[0]
+    up.up, up.block = nn.Identity(), nn.Identity()
+    _, switches = max_pool_with_switches(torch.randn(1, 2, 32, 24), 2)
+    x = torch.randn(1, 2, 16, 12)
+    whole = max_unpool(x, switches, (32, 24))
+    torch.testing.assert_close(up(x[:, :, 2:-2, 2:-2], switches, None), whole[:, :, 4:-4, 4:-4])
+
+
+@pytest.mark.parametrize("skips", get_args(Skips))
+@pytest.mark.parametrize("upsampling", get_args(Upsampling))
+def test_every_upsampling_with_every_use_of_skips(upsampling, skips):
+    torch.manual_seed(0)
+    unpadded = UNet(1, 2, width=2, depth=2, upsampling=upsampling, skips=skips)
+    assert unpadded(torch.randn(1, 1, 44, 60)).shape == (1, 2, 4, 20)
+    network = UNet(
+        3, 2, width=4, depth=2, padding="same", normalization="batch", upsampling=upsampling, skips=skips, stem_stride=2
+    )
+    segmenter = Segmenter(network, mean=[128.0] * 3, deviation=[64.0] * 3)
+    contracts.assert_any_size(segmenter, 3, 2)
+    contracts.assert_every_parameter_learns(segmenter, 3, 2)
+
+
+def test_without_skips_the_contracting_path_speaks_through_its_end_alone():
+    torch.manual_seed(0)
+    network = UNet(1, 2, width=2, depth=1, padding="same", skips="none", upsampling="nearest")
+    for parameter in network.down.parameters():
+        nn.init.zeros_(parameter)
+    assert torch.equal(network(torch.randn(1, 1, 8, 8)), network(torch.randn(1, 1, 8, 8)))
+
+
+def test_without_skips_no_map_outlives_its_pooling():
+    network, maps = UNet(1, 2, width=2, depth=1, padding="same", skips="none"), []
+    network.first.register_forward_hook(lambda module, inputs, outputs: maps.append(weakref.ref(outputs)))
+    network.up[0].register_forward_pre_hook(lambda module, inputs: maps.append(maps[0]() is None))
+    with torch.no_grad():
+        network(torch.zeros(1, 1, 8, 8))
+    assert maps[1]
+
+
+@pytest.mark.parametrize(("normalization", "kind"), [("batch", nn.BatchNorm2d), ("group", nn.GroupNorm)])
+def test_normalizes_after_each_convolution(normalization, kind):
+    block = UNet(1, 2, width=4, depth=1, normalization=normalization).down[0].block
+    assert [type(layer) for layer in block] == [nn.Conv2d, kind, nn.ReLU] * 2
+
+
+@pytest.mark.parametrize(("width", "groups"), [(1, 1), (2, 1), (6, 2), (12, 4), (8, 4), (32, 16), (64, 32), (96, 32)])
+def test_groups_of_two_channels_or_more_and_at_most_32_groups(width, groups):
+    layers = [
+        m for m in UNet(1, 2, width=width, depth=0, normalization="group").modules() if isinstance(m, nn.GroupNorm)
+    ]
+    assert [layer.num_groups for layer in layers] == [groups, groups]
+
+
+def test_group_normalization_takes_one_pixel_of_one_image():
+    network = UNet(1, 2, width=4, depth=2, padding="same", normalization="group").eval()
+    assert network(torch.randn(1, 1, 4, 4)).shape == (1, 2, 4, 4)
+
+
+def test_unknown_normalization_lists_the_choices():
+    with pytest.raises(
+        RequestError, match=r"unknown normalization 'bach'. Did you mean 'batch'\? .*: batch, group, none"
+    ):
+        UNet(1, 2, normalization="bach")
+
+
+@pytest.mark.parametrize(
+    "choices", [{"normalization": "group"}, {"normalization": "batch", "upsampling": "switches", "skips": "add"}]
+)
+def test_contract_of_other_choices(choices):
+    torch.manual_seed(0)
+
+    def segmenter() -> Segmenter:
+        network = UNet(3, 2, width=8, depth=2, padding="same", **choices)
+        return Segmenter(network, mean=[128.0] * 3, deviation=[64.0] * 3)
+
+    contracts.assert_any_size(segmenter(), 3, 2)
+    contracts.assert_every_parameter_learns(segmenter(), 3, 2)
+    contracts.assert_overfits_four_images(segmenter(), 3)
+    contracts.assert_compiles_and_exports(segmenter(), 3)
 
 
 @pytest.mark.parametrize("stem_stride", [1, 2, 4])

@@ -3,17 +3,28 @@ Segmentation", MICCAI 2015. Read from the bottom up: a block, a step down, a ste
 """
 
 import itertools
-from typing import Literal
+import math
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.errors import RequestError
-from pixelwise.shapes import center_crop
+from pixelwise.errors import RequestError, unknown_name
+from pixelwise.networks.blocks import (
+    Skips,
+    Upsampling,
+    initialize_he,
+    join,
+    joined_channels,
+    upsample,
+    upsampling_layer,
+)
+from pixelwise.ops.pooling import max_pool_with_switches
+from pixelwise.shapes import Size, center_crop
 
 Padding = Literal["valid", "same"]
-Normalization = Literal["none", "batch"]
+Normalization = Literal["none", "batch", "group"]
 
 
 class DoubleConv(nn.Sequential):
@@ -23,27 +34,46 @@ class DoubleConv(nn.Sequential):
         layers: list[nn.Module] = []
         for channels in (in_channels, out_channels):
             # A bias before batch normalization would be subtracted again with the mean.
-            bias = normalization == "none"
+            bias = normalization != "batch"
             layers.append(nn.Conv2d(channels, out_channels, 3, padding=int(padding == "same"), bias=bias))
-            if normalization == "batch":
-                layers.append(nn.BatchNorm2d(out_channels))
+            layers += normalization_layer(normalization, out_channels)
             layers.append(nn.ReLU(inplace=True))
         super().__init__(*layers)
 
 
+def normalization_layer(normalization: Normalization, channels: int) -> list[nn.Module]:
+    match normalization:
+        case "none":
+            return []
+        case "batch":
+            return [nn.BatchNorm2d(channels)]
+        case "group":
+            # 32 groups as Wu and He (ECCV 2018) found best, of 2 channels or more: a group of one
+            # channel on a map of one pixel has no deviation.
+            groups = math.gcd(channels, 32)
+            return [nn.GroupNorm(groups if groups < channels else max(groups // 2, 1), channels)]
+        case _:
+            raise unknown_name("normalization", normalization, get_args(Normalization))
+
+
 class Down(nn.Module):
-    """2x2 max pooling with stride 2, then a double convolution."""
+    """2x2 max pooling with stride 2, then a double convolution; and the switches of the pooling."""
 
     def __init__(self, in_channels: int, out_channels: int, padding: Padding, normalization: Normalization) -> None:
         super().__init__()
         self.block = DoubleConv(in_channels, out_channels, padding, normalization)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.block(functional.max_pool2d(x, 2))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        pooled, switches = max_pool_with_switches(x, 2)
+        return self.block(pooled), switches
 
 
 class Up(nn.Module):
-    """Transposed 2x2 convolution, concatenation with the cropped skip, then a double convolution."""
+    """Transposed 2x2 convolution, concatenation with the cropped skip, then a double convolution.
+
+    Or another `upsampling` and another use of the skip. Unpadded convolutions have cut a border off
+    since the pooling, so its switches are cropped like the skip.
+    """
 
     def __init__(
         self,
@@ -51,15 +81,27 @@ class Up(nn.Module):
         skip_channels: int,
         padding: Padding,
         normalization: Normalization,
+        upsampling: Upsampling,
+        skips: Skips,
     ) -> None:
         super().__init__()
-        self.up = nn.ConvTranspose2d(in_channels, skip_channels, 2, stride=2)
-        self.block = DoubleConv(2 * skip_channels, skip_channels, padding, normalization)
+        self.upsampling: Upsampling = upsampling
+        self.skips: Skips = skips
+        self.up = upsampling_layer(upsampling, in_channels, skip_channels)
+        self.block = DoubleConv(joined_channels(skip_channels, skips), skip_channels, padding, normalization)
 
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        x = self.up(x)
-        rows, columns = center_crop((skip.shape[2], skip.shape[3]), (x.shape[2], x.shape[3]))
-        return self.block(torch.cat([skip[:, :, rows, columns], x], dim=1))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, switches: Tensor, skip: Tensor | None) -> Tensor:
+        height, width = x.shape[2:]
+        size = (2 * height, 2 * width)
+        x = upsample(self.up(x), size, self.upsampling, crop(switches, (height, width)))
+        skip = None if skip is None else crop(skip, size)
+        return self.block(join(x, skip, self.skips))  # type: ignore[no-any-return]
+
+
+def crop(x: Tensor, size: Size) -> Tensor:
+    """The middle of (B, C, H, W)."""
+    rows, columns = center_crop((x.shape[2], x.shape[3]), size)
+    return x[:, :, rows, columns]
 
 
 class UNet(nn.Module):
@@ -74,7 +116,9 @@ class UNet(nn.Module):
         width: channels of the finest level, doubled at each level down to at most `max_width`.
         depth: number of poolings.
         padding: "valid" loses a border at each convolution, as in the paper; "same" keeps the size.
-        normalization: "none" as in the paper, or "batch" after each convolution.
+        normalization: "none" as in the paper, or "batch" or "group" after each convolution.
+        upsampling: how the expanding path doubles its maps.
+        skips: what the expanding path does with the maps of the contracting path.
         stem_stride: with 2 or 4, blocks of that many pixels squared become the channels of one, and
             the last layer unfolds them again; the network between is as fast as on an image that
             much smaller, without losing pixels. Needs padding "same". (Pixel shuffle: Shi et al.,
@@ -94,6 +138,8 @@ class UNet(nn.Module):
         max_width: int = 1024,
         padding: Padding = "valid",
         normalization: Normalization = "none",
+        upsampling: Upsampling = "transposed",
+        skips: Skips = "concat",
         stem_stride: int = 1,
     ) -> None:
         super().__init__()
@@ -101,14 +147,17 @@ class UNet(nn.Module):
             raise RequestError("stem_stride above 1 needs padding='same'.")
         channels = [min(width * 2**level, max_width) for level in range(depth + 1)]
         self.padding = padding
+        self.skips: Skips = skips
         self.stem_stride = stem_stride
         self.size_multiple = stem_stride * 2**depth
         self.first = DoubleConv(in_channels * stem_stride**2, channels[0], padding, normalization)
         pairs = list(itertools.pairwise(channels))
         self.down = nn.ModuleList(Down(fine, coarse, padding, normalization) for fine, coarse in pairs)
-        self.up = nn.ModuleList(Up(coarse, fine, padding, normalization) for fine, coarse in pairs[::-1])
+        self.up = nn.ModuleList(
+            Up(coarse, fine, padding, normalization, upsampling, skips) for fine, coarse in pairs[::-1]
+        )
         self.classify = nn.Conv2d(channels[0], num_classes * stem_stride**2, 1)
-        initialize(self)
+        initialize_he(self)
         with torch.no_grad():
             # The pixels of one block start alike, so that unfolding draws no checkerboard (Aitken et
             # al., "Checkerboard artifact free sub-pixel convolution", 2017).
@@ -118,12 +167,13 @@ class UNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         self._check_size(images.shape[2], images.shape[3])
         x = self.first(functional.pixel_unshuffle(images, self.stem_stride))
-        skips = []
+        levels = []
         for down in self.down:
-            skips.append(x)
-            x = down(x)
-        for up, skip in zip(self.up, reversed(skips), strict=True):
-            x = up(x, skip)
+            skip = None if self.skips == "none" else x
+            x, switches = down(x)
+            levels.append((switches, skip))
+        for up, (switches, skip) in zip(self.up, reversed(levels), strict=True):
+            x = up(x, switches, skip)
         return functional.pixel_shuffle(self.classify(x), self.stem_stride)
 
     @property
@@ -148,14 +198,3 @@ class UNet(nn.Module):
                 f"this unpadded U-Net takes sides of {levels}m+{offset} with m of at least 8 "
                 f"({8 * levels + offset}, {9 * levels + offset}, ...), not {height}x{width}."
             )
-
-
-def initialize(network: nn.Module) -> None:
-    """He initialization, N(0, sqrt(2 / N)) with N = k k C_in, as the paper asks; biases zero."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            # Each output pixel of a transposed 2x2 stride-2 convolution sees one input pixel.
-            fan_in = module.weight[0].numel() if isinstance(module, nn.Conv2d) else module.in_channels
-            nn.init.normal_(module.weight, std=(2 / fan_in) ** 0.5)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)

@@ -1,0 +1,2 @@
+// Compiled once per instruction set, with its flags and -DPIXELWISE_ISA=its name.
+#include "loops.h"

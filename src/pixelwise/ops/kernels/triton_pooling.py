@@ -1,0 +1,111 @@
+"""The loops of `gpu.py` in Triton's own language, which only looks like Python.
+
+A program handles a tile of rows x elements, where the rows of all planes are counted through and the
+elements of a row are its columns (contiguous) or its columns and channels (channels_last).
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _tile(rows, inner, num_rows, elements, tile_rows: tl.constexpr, tile_elements: tl.constexpr, wide: tl.constexpr):
+    """Plane, row, column and channel of each element of the tile, its offset, and whether it is there."""
+    row = tl.program_id(0) * tile_rows + tl.arange(0, tile_rows)[:, None]
+    element = tl.program_id(1) * tile_elements + tl.arange(0, tile_elements)[None, :]
+    there = (row < num_rows) & (element < elements)
+    if wide:
+        row = row.to(tl.int64)
+    return row // rows, row % rows, element // inner, element % inner, row * elements + element, there
+
+
+@triton.jit
+def _comparable(values):
+    return values.to(tl.float32) if values.dtype.primitive_bitwidth == 16 else values
+
+
+@triton.jit
+def max_pool(
+    full,
+    pooled,
+    switches,
+    height,
+    width,
+    rows,
+    columns,
+    inner,
+    num_rows,
+    kernel: tl.constexpr,
+    tile_rows: tl.constexpr,
+    tile_elements: tl.constexpr,
+    wide: tl.constexpr,
+):
+    plane, row, column, channel, to, there = _tile(
+        rows, inner, num_rows, columns * inner, tile_rows, tile_elements, wide
+    )
+    top, left = row * kernel, column * kernel
+    start = full + ((plane * height + top) * width + left) * inner + channel
+    best = _comparable(tl.load(start, mask=there, other=0.0))
+    places = tl.zeros(best.shape, tl.int32)
+    for place in tl.static_range(1, kernel * kernel):
+        dy = place // kernel
+        dx = place % kernel
+        inside = there & (top + dy < height) & (left + dx < width)
+        candidate = _comparable(tl.load(start + (dy * width + dx) * inner, mask=inside, other=float("-inf")))
+        wins = (candidate > best) | (candidate != candidate)
+        best = tl.where(wins, candidate, best)
+        places = tl.where(wins, place, places)
+    tl.store(pooled + to, best, mask=there)
+    tl.store(switches + to, places.to(tl.uint8), mask=there)
+
+
+@triton.jit
+def max_unpool(
+    pooled,
+    switches,
+    full,
+    height,
+    width,
+    rows,
+    columns,
+    inner,
+    num_rows,
+    kernel: tl.constexpr,
+    tile_rows: tl.constexpr,
+    tile_elements: tl.constexpr,
+    wide: tl.constexpr,
+):
+    plane, y, x, channel, to, there = _tile(height, inner, num_rows, width * inner, tile_rows, tile_elements, wide)
+    row, column = y // kernel, x // kernel
+    covered = there & (row < rows) & (column < columns)
+    source = ((plane * rows + row) * columns + column) * inner + channel
+    place = (y % kernel) * kernel + x % kernel
+    # The value alone where the switch points here; elsewhere the masked load gives the zero.
+    chosen = covered & (tl.load(switches + source, mask=covered, other=255).to(tl.int32) == place)
+    tl.store(full + to, tl.load(pooled + source, mask=chosen, other=0.0), mask=there)
+
+
+@triton.jit
+def take(
+    full,
+    switches,
+    pooled,
+    height,
+    width,
+    rows,
+    columns,
+    inner,
+    num_rows,
+    kernel: tl.constexpr,
+    tile_rows: tl.constexpr,
+    tile_elements: tl.constexpr,
+    wide: tl.constexpr,
+):
+    plane, row, column, channel, to, there = _tile(
+        rows, inner, num_rows, columns * inner, tile_rows, tile_elements, wide
+    )
+    place = tl.load(switches + to, mask=there, other=255).to(tl.int32)
+    y, x = row * kernel + place // kernel, column * kernel + place % kernel
+    inside = there & (place < kernel * kernel) & (y < height) & (x < width)
+    source = ((plane * height + y) * width + x) * inner + channel
+    tl.store(pooled + to, tl.load(full + source, mask=inside, other=0.0), mask=there)
