@@ -17,7 +17,7 @@ def describe_machine() -> dict[str, Any]:
     return {
         "processor": _processor(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "versions": pixelwise.info(),
+        "versions": {**pixelwise.info(), "platform": f"{platform.system()} {platform.machine()}"},
         "commit": commit.stdout.strip(),
     }
 

@@ -452,6 +452,8 @@ def test_refused_packing() -> None:
 
 @pytest.mark.slow
 def test_more_elements_than_32_bits_count() -> None:
+    if kernels.choose(torch.device("cpu")) is plain:
+        pytest.skip("the same PyTorch operators as ever, on several times the memory")
     x = torch.zeros(1, 1, 46_342, 46_344, dtype=torch.bfloat16)
     assert x.numel() > 2**31
     x[0, 0, -1, -1] = 5

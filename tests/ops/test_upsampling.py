@@ -262,9 +262,9 @@ def test_interpolate_module():
 
 @every_operator
 def test_refuses_what_is_no_map(operator):
-    with pytest.raises(RequestError, match=r"x is \(3, 4, 5\) torch.float32, but must be \(B, C, H, W\)"):
+    with pytest.raises(RequestError, match=r"x is \(3, 4, 5\) torch.float32 on cpu, but must be \(B, C, H, W\)"):
         operator(torch.zeros(3, 4, 5))
-    with pytest.raises(RequestError, match=r"torch.int64, but must be .* bfloat16 or float16"):
+    with pytest.raises(RequestError, match=r"torch.int64 on cpu, but must be .* bfloat16 or float16"):
         operator(torch.zeros(1, 3, 4, 5, dtype=torch.int64))
 
 

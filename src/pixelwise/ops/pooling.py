@@ -9,11 +9,11 @@ no knowledge of the map's width, and two bits are enough for a 2x2 window.
 import torch
 from torch import Tensor, nn
 
+import pixelwise.ops.kernels.library  # noqa: F401 registers torch.ops.pixelwise
 from pixelwise.errors import RequestError
-from pixelwise.ops.kernels import library
-from pixelwise.shapes import Size, pooled_size
+from pixelwise.ops.maps import check_map, describe, memory_format_of
+from pixelwise.shapes import Size, pooled_size, unpooled_sides
 
-_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _KERNELS = range(2, 16)  # the places of a 15x15 window are the last to fit a byte
 
 
@@ -43,7 +43,7 @@ def max_pool_with_switches(
     Raises:
         RequestError: not such a tensor, kernel or `out`, or a side shorter than `kernel` in floor mode.
     """
-    _check_map("x", x)
+    check_map("x", x)
     _check_kernel(kernel)
     size = pooled_size((x.shape[2], x.shape[3]), kernel, ceil_mode)
     if min(size) < 1:
@@ -81,7 +81,7 @@ def max_unpool(pooled: Tensor, switches: Tensor, size: Size, kernel: int = 2, *,
         RequestError: tensors that do not belong together, a size these switches cannot come from,
             or switches that lead astray.
     """
-    _check_map("pooled", pooled)
+    check_map("pooled", pooled)
     _check_kernel(kernel)
     if switches.dtype != torch.uint8:
         raise RequestError(
@@ -90,13 +90,15 @@ def max_unpool(pooled: Tensor, switches: Tensor, size: Size, kernel: int = 2, *,
         )
     if switches.shape != pooled.shape or switches.device != pooled.device:
         raise RequestError(
-            f"switches {_kind(switches)} do not belong to pooled {_kind(pooled)}: they are of another pooling."
+            f"switches {describe(switches)} do not belong to pooled {describe(pooled)}: they are of another pooling."
         )
     for name, side, windows in zip(("height", "width"), size, pooled.shape[2:], strict=True):
+        # Not `side in legal`: in an exported graph sides are symbols, which no range can hold.
         if not (windows - 1) * kernel < side < (windows + 1) * kernel:
+            legal = unpooled_sides(windows, kernel)
             raise RequestError(
                 f"{name} {side} cannot have been pooled to {windows} by windows of {kernel}: legal are "
-                f"{max((windows - 1) * kernel + 1, 0)} to {(windows + 1) * kernel - 1}."
+                f"{legal[0]} to {legal[-1]}."
             )
     if out is None:
         return torch.ops.pixelwise.max_unpool(pooled, switches, size, kernel)  # type: ignore[no-any-return]
@@ -147,7 +149,7 @@ def unpack_switches(packed: Tensor, num_channels: int) -> Tensor:
             f"channels of switches, not {num_channels}."
         )
     shifts = torch.arange(0, 8, 2, dtype=torch.uint8, device=packed.device).view(1, 1, 4, 1, 1)
-    memory_format = library.memory_format_of(packed)
+    memory_format = memory_format_of(packed)
     switches = (packed.unsqueeze(2) >> shifts & 3).flatten(1, 2)[:, :num_channels]
     return switches.contiguous(memory_format=memory_format)
 
@@ -176,11 +178,6 @@ class MaxUnpool(nn.Module):
         return max_unpool(pooled, switches, size, self.kernel)
 
 
-def _check_map(name: str, x: Tensor) -> None:
-    if x.dim() != 4 or x.dtype not in _DTYPES:
-        raise RequestError(f"{name} is {_kind(x)}, but must be (B, C, H, W) in float64, float32, bfloat16 or float16.")
-
-
 def _check_kernel(kernel: int) -> None:
     if kernel not in _KERNELS:
         raise RequestError(f"kernel is {kernel!r}, but must be a whole number from 2 to 15.")
@@ -188,20 +185,16 @@ def _check_kernel(kernel: int) -> None:
 
 def _check_switches(switches: Tensor) -> None:
     if switches.dim() != 4 or switches.dtype != torch.uint8:
-        raise RequestError(f"switches are {_kind(switches)}, but must be (B, C, H, W) in uint8.")
+        raise RequestError(f"switches are {describe(switches)}, but must be (B, C, H, W) in uint8.")
 
 
 def _check_out(out: Tensor, like: Tensor, size: Size, dtype: torch.dtype, inputs: tuple[Tensor, ...]) -> None:
     """That `out` can be written in place of the result."""
     shape = (*like.shape[:2], *size)
-    memory_format = library.memory_format_of(like)
+    memory_format = memory_format_of(like)
     fits = out.shape == shape and out.dtype == dtype and out.device == like.device
     if not fits or not out.is_contiguous(memory_format=memory_format):
         layout = str(memory_format).removeprefix("torch.")
-        raise RequestError(f"out is {_kind(out)}, but must be {shape} {dtype} on {like.device}, dense and {layout}.")
+        raise RequestError(f"out is {describe(out)}, but must be {shape} {dtype} on {like.device}, dense and {layout}.")
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*inputs, out)):
         raise RequestError("out= cannot be differentiated; leave it out, or call under torch.no_grad().")
-
-
-def _kind(x: Tensor) -> str:
-    return f"{tuple(x.shape)} {x.dtype} on {x.device}"

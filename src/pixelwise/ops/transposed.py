@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.errors import RequestError
-from pixelwise.ops.kernels.library import memory_format_of
-from pixelwise.ops.upsampling import check_map, unpool_bed_of_nails
+from pixelwise.ops.maps import check_map, memory_format_of
+from pixelwise.ops.upsampling import unpool_bed_of_nails
 from pixelwise.shapes import Size, conv_side, pair, transposed_conv_side
 
 

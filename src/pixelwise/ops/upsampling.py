@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.errors import RequestError, unknown_name
-from pixelwise.ops.kernels.library import memory_format_of
+from pixelwise.ops.maps import check_map, memory_format_of
 from pixelwise.shapes import Size, pair
 
 InterpolationMode = Literal["nearest", "bilinear", "bicubic"]
 
-_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 # PyTorch's own "nearest" takes the pixel at floor(i · scale), half a pixel off the other two modes.
 _TORCH_MODES: Mapping[str, str] = MappingProxyType(
     {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic"}
@@ -211,14 +210,6 @@ class Interpolate(nn.Module):
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
         return interpolate(x, size, self.mode)
-
-
-def check_map(name: str, x: Tensor) -> None:
-    """That `x` is a map these operators take."""
-    if x.dim() != 4 or x.dtype not in _DTYPES:
-        raise RequestError(
-            f"{name} is {tuple(x.shape)} {x.dtype}, but must be (B, C, H, W) in float64, float32, bfloat16 or float16."
-        )
 
 
 def _check_factor(factor: int | Size) -> Size:

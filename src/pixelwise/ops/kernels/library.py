@@ -13,6 +13,7 @@ from torch import Tensor
 from pixelwise.errors import RequestError
 from pixelwise.ops import kernels
 from pixelwise.ops.kernels import cpu
+from pixelwise.ops.maps import memory_format_of
 from pixelwise.shapes import Size, pooled_size
 
 _LIBRARY = torch.library.Library("pixelwise", "DEF")  # type: ignore[no-untyped-call]
@@ -26,12 +27,6 @@ _SCHEMAS = {
     f"{_POOL}.out": "(Tensor x, int kernel, bool ceil_mode, *, Tensor(a!) pooled, Tensor(b!) switches) -> ()",
     f"{_UNPOOL}.out": "(Tensor pooled, Tensor switches, SymInt[2] size, int kernel, *, Tensor(a!) full) -> ()",
 }
-
-
-def memory_format_of(x: Tensor) -> torch.memory_format:
-    """The format `x` has, or would have if its gaps were closed; its strides tell also at 1x1 pixels."""
-    channels_last = x.shape[1] > 1 and x.stride(1) == 1 and x.stride(3) > 1
-    return torch.channels_last if channels_last else torch.contiguous_format
 
 
 def _new(like: Tensor, size: Size, memory_format: torch.memory_format, dtype: torch.dtype | None = None) -> Tensor:
