@@ -225,7 +225,7 @@ def test_a_given_recipe_without_a_length_takes_the_default_budget(
     streets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(home, "_train_in", lambda run, prepared, recipe, *rest: asked.append(recipe))
+    monkeypatch.setattr(home, "_train_in", lambda run, prepared, job, *rest: asked.append(job.recipe))
     (tmp_path / "r.yaml").write_text("network: {width: 4}\n")
     train(streets, tmp_path / "a", recipe=tmp_path / "r.yaml")
     train(streets, tmp_path / "b", recipe=tmp_path / "r.yaml", steps=9, precision="bf16")
@@ -241,7 +241,7 @@ def test_a_deterministic_budget_is_resolved_to_steps(
 ) -> None:
     """Whether planned or given: the clock is looked at once, and then never again."""
     asked: list[Any] = []
-    monkeypatch.setattr(home, "_train_in", lambda run, prepared, recipe, *rest: asked.append(recipe))
+    monkeypatch.setattr(home, "_train_in", lambda run, prepared, job, *rest: asked.append(job.recipe))
     monkeypatch.setattr("pixelwise.planning.planner.measure_step", lambda *arguments: 10.0)
     monkeypatch.setattr(home, "measure_step", lambda *arguments: 10.0)
     (tmp_path / "r.yaml").write_text("network: {width: 4, depth: 2}\n")

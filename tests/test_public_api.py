@@ -23,11 +23,12 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "demo": ([], OUTPUT),
     "evaluate": (["MODEL", "DATA"], {"--split", "--json"} | WHERE),
     "info": ([], set()),
+    "networks": (["NAME"], {"--size"}),
     "plan": (["DATA"], {"--budget"} | OUTPUT),
     "predict": (["MODEL", "INPUT"], {"--save", "--coding"} | OUTPUT | WHERE),
     "train": (
         ["DATA"],
-        {"--recipe", "--network", "--budget", "--steps", "--resume", "--set", "--seed"}
+        {"--recipe", "--network", "--encoder", "--weights", "--budget", "--steps", "--resume", "--set", "--seed"}
         | {"--deterministic"}
         | OUTPUT
         | WHERE,
@@ -91,7 +92,8 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_each_command_is_also_a_function(name: str) -> None:
     assert name in pixelwise.__all__
-    assert callable(getattr(pixelwise, name))
+    function = getattr(pixelwise, name)
+    assert callable(function.describe if name == "networks" else function)
 
 
 def test_networks_is_the_package_and_load_a_function() -> None:

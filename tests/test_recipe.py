@@ -101,8 +101,8 @@ def test_recipe_to_dict_and_back(recipe: Recipe) -> None:
 
 
 def test_reasons_stand_beside_their_keys_and_change_no_value() -> None:
-    text = to_yaml(Recipe(), {"network.width": "it fits: # really", "data.crop": "whole images"})
-    assert "  width: 32                       # it fits: # really\n" in text
+    text = to_yaml(Recipe(), {"network.depth": "it fits: # really", "data.crop": "whole images"})
+    assert "  depth: 4                        # it fits: # really\n" in text
     assert "  crop: [256, 256]                # whole images\n" in text
     assert from_dict(yaml.safe_load(text)) == Recipe()
 
@@ -158,7 +158,7 @@ def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
         ("data.max_val_images", 0, ">= 1"),
         ("data.cache_gib", -1.0, ">= 0"),
         ("network.width", 0, ">= 1"),
-        ("network.max_width", 31, ">= width"),
+        ("network.max_width", 0, ">= width"),
         ("network.depth", 0, "1 to 8"),
         ("network.depth", 9, "1 to 8"),
         ("network.stem_stride", 3, "1, 2, 4"),
@@ -197,7 +197,7 @@ def test_a_value_out_of_range_is_an_error(key: str, value: object, legal: str) -
     [
         ("network.width", 8.0, "network.width is 8.0, but must be a whole number"),
         ("network.width", True, "network.width is True, but must be a whole number"),
-        ("network.width", None, "network.width is None, but must be a whole number"),
+        ("network.depth", None, "network.depth is None, but must be a whole number"),
         ("network.name", 3, "network.name is 3, but must be a text"),
         ("optimizer.lr", "fast", "optimizer.lr is 'fast', but must be a number"),
         ("optimizer.lr", True, "optimizer.lr is True, but must be a number"),

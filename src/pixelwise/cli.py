@@ -79,7 +79,13 @@ def train(
         Path | None, typer.Option("-o", "--output", help="Run folder; default runs/DATA-NETWORK-N.")
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe.yaml instead of a plan.")] = None,
-    network: Annotated[str | None, typer.Option(help="Name of the network.")] = None,
+    network: Annotated[str | None, typer.Option(help="Name of the network, as `networks` lists it.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Classifier that unet or fcn stands on: resnet34, timm:convnext_tiny.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE|imagenet|none", help="The encoder's first weights; default none.")
+    ] = None,
     budget: Annotated[str | None, typer.Option(help="Time for the whole command; default 20m.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps instead of a budget.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in -o.")] = False,
@@ -102,6 +108,8 @@ def train(
             output,
             recipe=recipe,
             network=network,
+            encoder=encoder,
+            weights=weights,
             budget=budget,
             steps=steps,
             resume=resume,
@@ -168,6 +176,21 @@ def predict(
     if report.failures:
         print_failures(report.failures)
         raise typer.Exit(1)
+
+
+@app.command()
+def networks(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show the layers of this one.")] = None,
+    size: Annotated[tuple[int, int], typer.Option(metavar="H W", help="Height and width of the image.")] = (360, 480),
+) -> None:
+    """List the networks with their size, cost and geometry, or the layers of one."""
+    from pixelwise.cli_output import print_layers, print_networks
+    from pixelwise.networks.describe import describe_layers, describe_networks
+
+    if name is None:
+        print_networks(describe_networks(size), size)
+    else:
+        print_layers(name, describe_layers(name, size, in_channels=3, num_classes=11), size)
 
 
 @app.command()

@@ -1,18 +1,24 @@
 """What the command line shows: progress bars on a terminal, plain lines elsewhere, and tables."""
 
+import itertools
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from pixelwise.data.doctor import CheckReport
+from pixelwise.shapes import Size
+
+if TYPE_CHECKING:  # which imports PyTorch
+    from pixelwise.networks.describe import LayerRow, NetworkRow
 
 PLAIN_SECONDS = 15.0
 """Time between two lines of progress where the output is no terminal."""
@@ -66,6 +72,42 @@ class ConsoleProgress:
         if now - self.last_line >= PLAIN_SECONDS:
             self.last_line = now
             self.say(f"{label} {done / max(total, 1e-9):4.0%}  {note}".rstrip())
+
+
+def print_networks(rows: "Iterable[NetworkRow]", size: Size) -> None:
+    """One line a network, under the paper it is from; figures of one image in float32."""
+    table = Table(
+        Column("network", no_wrap=True),
+        *(Column(name, justify="right") for name in ("params", "GFLOPs", "MB", "stride", "sees")),
+        title=f"an image of {size[0]}x{size[1]}, 3 channels, 11 classes",
+        caption="GFLOPs: forward pass. MB: activations kept for the backward pass of training. stride: a shift of "
+        "the image by as much shifts the output. sees: rows, and columns, that one pixel of the output depends on.",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for paper, group in itertools.groupby(rows, key=lambda row: row.paper):
+        table.add_row(f"[italic]{paper}[/italic]")
+        for row in group:
+            sides = dict.fromkeys(row.receptive_field or ("all",))  # most see squares
+            sees = "x".join(map(str, sides))
+            figures = (f"{row.parameters / 1e6:.2f}M", f"{row.gflops:.1f}", f"{row.activation_mb:.0f}")
+            table.add_row(f" {row.name}", *figures, str(max(row.stride)), sees)
+    Console(highlight=False).print(table)
+
+
+def print_layers(name: str, rows: "Iterable[LayerRow]", size: Size) -> None:
+    """One line a layer, in the order in which they run."""
+    table = Table(
+        "layer",
+        "operator",
+        *(Column(what, justify="right") for what in ("output", "parameters", "GFLOPs")),
+        title=f"{name} on {size[0]}x{size[1]}, 3 channels, 11 classes",
+    )
+    for row in rows:
+        shape = "x".join(map(str, row.shape))
+        table.add_row(row.name, row.operator, shape, f"{row.parameters:,}", f"{row.gflops:.2f}")
+    Console(highlight=False).print(table)
 
 
 def print_scores(scores: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@
 planner stands above the training loop, so what plans and then trains must stand above both.
 """
 
+import dataclasses
 import platform
 import shutil
 import sys
@@ -37,6 +38,7 @@ from pixelwise.recipe import Recipe, parse_duration, parse_settings, read_recipe
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.loop import train_model
 from pixelwise.training.run_folder import RunFolder, default_run_folder
+from pixelwise.training.trainer import Job
 from pixelwise.version import __version__
 
 
@@ -78,6 +80,8 @@ def train(
     *,
     recipe: str | Path | None = None,
     network: str | None = None,
+    encoder: str | None = None,
+    weights: str | Path | None = None,
     budget: str | None = None,
     steps: int | None = None,
     resume: bool = False,
@@ -92,8 +96,9 @@ def train(
     """Plans, trains, scores and reports: from a folder of images and masks to a model file.
 
     The whole takes the `budget` (default 20m), counted from `started` (time.monotonic) where the
-    caller's own start is to be paid for; or it takes `steps` optimizer steps. `recipe` replaces the
-    plan; `settings` are "section.key=value" and win over both. The run folder is `output`, else
+    caller's own start is to be paid for; or it takes `steps` optimizer steps. `weights` are those of
+    the `encoder`: "imagenet", "none" or a file of a classifier's weights. `recipe` replaces the plan;
+    `settings` are "section.key=value" and win over both. The run folder is `output`, else
     `runs/DATA-NETWORK-N`; one that holds a run is refused without `resume`.
     """
     started = time.monotonic() if started is None else started
@@ -102,10 +107,10 @@ def train(
         raise RequestError("--budget and --steps both say how long to train; give one of them.")
     if resume and output is None:
         raise RequestError("--resume needs the folder of the run: give it with -o.")
-    changes = _changes(network, budget, steps, seed, deterministic, settings)
+    changes = _changes(network, encoder, weights, budget, steps, seed, deterministic, settings)
     run = RunFolder(Path(output)) if output else None
     if run and resume and run.recipe.exists():
-        return _resume(run, Path(data), recipe, changes, device, precision, progress, started)
+        return _resume(run, Path(data), recipe, weights, changes, device, precision, progress, started)
     if run:
         run.require_free()
     place = choose_device(device)
@@ -122,10 +127,11 @@ def train(
         progress.say(note)
     made = _plan_or_take(prepared, given, changes, place, precision, started, progress)
     _require_network(made.recipe, prepared)
+    job = _with_first_weights(prepared.job(made.recipe, place), weights, progress)
     run = run or RunFolder(default_run_folder(Path(data), made.recipe.network.name))
     _write_description(run, prepared, made)
     try:
-        return _train_in(run, prepared, made.recipe, place, False, progress, started)
+        return _train_in(run, prepared, job, False, progress, started)
     except RequestError:
         if not run.last_checkpoint.exists():
             run.take_back()
@@ -203,6 +209,8 @@ def _installed(name: str) -> str:
 
 def _changes(
     network: str | None,
+    encoder: str | None,
+    weights: str | Path | None,
     budget: str | None,
     steps: int | None,
     seed: int | None,
@@ -213,6 +221,8 @@ def _changes(
     changes: dict[str, Any] = parse_settings(settings)
     named = {
         "network.name": network,
+        "network.encoder": encoder,
+        "network.weights": weights if weights in (None, "imagenet", "none") else "file",
         "training.steps": steps,
         "training.budget_seconds": parse_duration(budget) if budget else None,
         "training.seed": seed,
@@ -256,6 +266,21 @@ def _taken(given: Recipe, changes: Mapping[str, Any], precision: str) -> Recipe:
     return taken
 
 
+def _with_first_weights(job: Job, weights: str | Path | None, progress: Progress) -> Job:
+    """The job with the classifier's weights that its recipe asks for; says what fitted."""
+    source = job.recipe.network.weights
+    if source == "none":
+        return job
+    if source == "file" and weights in (None, "imagenet", "none"):
+        raise RequestError("network.weights is 'file': say which, with --weights FILE.")
+    from pixelwise.networks.transfer import transfer  # imports torchvision and timm: seconds
+
+    network = job.spec.build().network
+    coverage = transfer(network, job.recipe.network, "imagenet" if source == "imagenet" else Path(str(weights)))
+    progress.say(f"weights: {coverage.summary()}")
+    return dataclasses.replace(job, initial=network.state_dict())
+
+
 def _require_network(recipe: Recipe, prepared: Prepared) -> None:
     """A network that cannot be built is an error before anything is written."""
     with torch.device("meta"):
@@ -276,6 +301,7 @@ def _resume(
     run: RunFolder,
     data: Path,
     given: str | Path | None,
+    weights: str | Path | None,
     changes: Mapping[str, Any],
     device: str,
     precision: str,
@@ -304,23 +330,24 @@ def _resume(
             f"the classes of {data} are not those that the run started with (see {run.classes}); "
             f"put them back, or start a new run."
         )
-    return _train_in(run, prepared, recipe, choose_device(device), True, progress, started)
+    job = prepared.job(recipe, choose_device(device))
+    if not checkpoint:
+        job = _with_first_weights(job, weights, progress)
+    return _train_in(run, prepared, job, True, progress, started)
 
 
 def _train_in(
     run: RunFolder,
     prepared: Prepared,
-    recipe: Recipe,
-    place: torch.device,
+    job: Job,
     resume: bool,
     progress: Progress,
     started: float,
 ) -> TrainResult:
-    budget = recipe.training.budget_seconds
-    deadline = started + budget if budget and recipe.training.steps is None else None
-    job = prepared.job(recipe, place)
+    recipe = job.recipe.training
+    deadline = started + recipe.budget_seconds if recipe.budget_seconds and recipe.steps is None else None
     try:
-        with _deterministic(recipe.training.deterministic):
+        with _deterministic(recipe.deterministic):
             scored = train_model(job, run, deadline=deadline, resume=resume, progress=progress)
     except KeyboardInterrupt:
         progress.say(f"stopped; go on with: pixelwise train {prepared.dataset.root} -o {run.path} --resume")

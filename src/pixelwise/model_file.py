@@ -96,7 +96,7 @@ def _to_dict(spec: ModelSpec) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "network": network,
-        "encoder": None,
+        "encoder": spec.network.encoder,
         "colors": classes.pop("colors"),
         "classes": classes,
         "preprocessing": {

@@ -46,18 +46,29 @@ class DataRecipe:
 class NetworkRecipe:
     name: str = "unet"
     """A name of `pixelwise.networks.NETWORKS`."""
-    width: int = 32
-    """Channels of the finest level; doubled at each level down."""
+    width: int | None = None
+    """Channels of the finest level, where the network has that choice; None: as published, 32 for unet."""
     depth: int = 4
-    """How many times the encoder halves the resolution."""
+    """unet: how many times the contracting path halves the resolution."""
     max_width: int = 512
-    """Ceiling for the doubling of channels."""
+    """unet: ceiling for the doubling of channels."""
     stem_stride: int = 1
-    """Pixels of the image per pixel of the finest level: 1, 2 or 4."""
+    """unet: pixels of the image per pixel of the finest level, 1, 2 or 4."""
+    encoder: str | None = None
+    """unet, fcn: classifier that the images pass first, such as resnet34 or timm:convnext_tiny; None: its own."""
+    weights: Literal["none", "imagenet", "file"] = "none"
+    """Where the encoder's first weights are from."""
+    normalization: Literal["none", "batch", "group"] = "batch"
+    """unet: after each convolution."""
+    upsampling: Literal["switches", "nearest", "bed_of_nails", "bilinear", "transposed"] | None = None
+    """unet, segnet: how the decoder doubles its maps; None: the network's own way."""
+    skips: Literal["none", "add", "concat"] | None = None
+    """unet, segnet: what the decoder does with the encoder's maps; None: the network's own way."""
 
     def __post_init__(self) -> None:
-        _require(self.width >= 1, "network.width", self.width, ">= 1")
-        _require(self.max_width >= self.width, "network.max_width", self.max_width, ">= width")
+        width = self.width
+        _require(width is None or width >= 1, "network.width", width, ">= 1")
+        _require(self.max_width >= (width or 1), "network.max_width", self.max_width, ">= width")
         _require(1 <= self.depth <= 8, "network.depth", self.depth, "1 to 8")
         _require(self.stem_stride in (1, 2, 4), "network.stem_stride", self.stem_stride, "1, 2, 4")
 
@@ -293,7 +304,7 @@ def _build(start: Recipe, sections: Mapping[str, Mapping[str, Any]]) -> Recipe:
 def _convert(value: Any, hint: Any, key: str) -> Any:
     """`value` as the type of its field; YAML's `1e-3` (a string) counts as a number."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):
         return None if value is None else _convert(value, arguments[0], key)
     if origin is Literal:
         if value not in arguments:

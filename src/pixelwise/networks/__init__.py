@@ -1,7 +1,40 @@
 """Networks: images in, logits out."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from pixelwise.networks.segmenter import Segmenter
+from pixelwise.networks.segnet import SegNet
+from pixelwise.networks.segnet_basic import SegNetBasic
 from pixelwise.networks.table import NETWORKS, build_network
 from pixelwise.networks.unet import UNet
 
-__all__ = ["NETWORKS", "Segmenter", "UNet", "build_network"]
+if TYPE_CHECKING:
+    from pixelwise.networks.convolutionalize import convolutionalize
+    from pixelwise.networks.describe import describe
+    from pixelwise.networks.fcn import FCN
+
+_LATER = {
+    "FCN": "pixelwise.networks.fcn",
+    "convolutionalize": "pixelwise.networks.convolutionalize",
+    "describe": "pixelwise.networks.describe",
+}
+"""Resolved on first use: torchvision and timm take seconds to import."""
+
+__all__ = [
+    "FCN",
+    "NETWORKS",
+    "SegNet",
+    "SegNetBasic",
+    "Segmenter",
+    "UNet",
+    "build_network",
+    "convolutionalize",
+    "describe",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'pixelwise.networks' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATER[name]), name)

@@ -37,7 +37,7 @@ def upsampling_layer(upsampling: Upsampling, in_channels: int, out_channels: int
     return nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
 
-def upsample(x: Tensor, size: Size, upsampling: Upsampling, switches: Tensor) -> Tensor:
+def upsample(x: Tensor, size: Size, upsampling: Upsampling, switches: Tensor | None) -> Tensor:
     """(B, C, h, w) from `upsampling_layer` → (B, C, *size), grown by exactly 2.
 
     Where ceil-mode pooling had an odd size, the surplus row or column is cut off at the bottom or
@@ -49,6 +49,7 @@ def upsample(x: Tensor, size: Size, upsampling: Upsampling, switches: Tensor) ->
     """
     match upsampling:
         case "switches":
+            assert switches is not None
             return max_unpool(x, switches, size)
         case "nearest":
             x = unpool_nearest(x, 2)

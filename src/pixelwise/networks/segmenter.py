@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.errors import RequestError
-from pixelwise.shapes import padding_to_multiple
+from pixelwise.shapes import round_up
 
 
 class Segmenter(nn.Module):
@@ -15,7 +15,9 @@ class Segmenter(nn.Module):
     and export share it with no argument.
 
     Args:
-        network: maps (B, C, H, W) to (B, K, H, W) for sides that are multiples of its `size_multiple`.
+        network: maps (B, C, H, W) to (B, K, H - margin, W - margin) for legal sides, which are its
+            `size_offset` (0) and multiples of its `size_multiple`; `output_margin` (0) is what its
+            unpadded convolutions cut off. A network that `takes_raw_images` sees them as they are.
         mean, deviation: per channel, in the images' raw units.
     """
 
@@ -27,19 +29,42 @@ class Segmenter(nn.Module):
         if len(mean) != len(deviation) or not all(d > 0 for d in deviation):
             raise RequestError(f"mean {mean} and deviation {deviation} must be one pair a channel, > 0.")
         self.network = network
+        if getattr(network, "takes_raw_images", False):
+            mean, deviation = [0.0] * len(mean), [1.0] * len(deviation)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("deviation", torch.tensor(deviation).view(1, -1, 1, 1))
+        self.multiple: int = network.size_multiple  # type: ignore[assignment]
+        self.offset: int = getattr(network, "size_offset", 0)
+        self.margin: int = getattr(network, "output_margin", 0)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) of any type in raw units → logits (B, K, H, W) at the same size.
 
         Rows and columns are added at the bottom and right by edge replication, where the network's
-        legal sizes ask for it, and cut off again.
+        legal sizes ask for it, and cut off again. What unpadded convolutions cut off is put around
+        the image before, mirrored at its border (U-Net's overlap-tile strategy).
         """
         height, width = images.shape[2:]
         normalized = (images.float() - self.mean) / self.deviation
-        rows, columns = padding_to_multiple((height, width), self.network.size_multiple)  # type: ignore[arg-type]
-        if rows or columns:
-            normalized = functional.pad(normalized, (0, columns, 0, rows), mode="replicate")
+        if self.margin:
+            normalized = _mirrored(_mirrored(normalized, 2, *self._around(height)), 3, *self._around(width))
+        else:
+            rows, columns = round_up(height, self.multiple) - height, round_up(width, self.multiple) - width
+            if rows or columns:
+                normalized = functional.pad(normalized, (0, columns, 0, rows), mode="replicate")
         logits: Tensor = self.network(normalized)
         return logits[:, :, :height, :width]
+
+    def _around(self, side: int) -> tuple[int, int]:
+        """Pixels to add before and after, so that the output begins where the image does."""
+        whole = round_up(side + self.margin - self.offset, self.multiple) + self.offset
+        return self.margin // 2, whole - side - self.margin // 2
+
+
+def _mirrored(x: Tensor, dim: int, before: int, after: int) -> Tensor:
+    """`x` continued along `dim` by its mirror image, edge pixel once, back and forth as often as needed:
+    torch's own reflection ends after one time, and does nothing for a single pixel.
+    """
+    side = x.shape[dim]
+    place = torch.arange(-before, side + after, device=x.device).abs() % max(2 * side - 2, 1)
+    return x.index_select(dim, torch.where(place < side, place, 2 * side - 2 - place))

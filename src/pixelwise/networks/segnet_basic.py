@@ -53,6 +53,7 @@ class SegNetBasic(nn.Module):
     """
 
     size_multiple = 1
+    takes_raw_images = True
 
     def __init__(
         self,
@@ -98,6 +99,7 @@ class BilinearInterpolation(nn.Module):
     """
 
     size_multiple = 1
+    takes_raw_images = True
 
     def __init__(self, in_channels: int, num_classes: int, *, width: int = 64, depth: int = 4) -> None:
         super().__init__()
@@ -129,6 +131,7 @@ class FCNBasic(nn.Module):
     """
 
     size_multiple = 1
+    takes_raw_images = True
 
     def __init__(
         self,

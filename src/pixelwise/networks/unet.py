@@ -4,7 +4,7 @@ Segmentation", MICCAI 2015. Read from the bottom up: a block, a step down, a ste
 
 import itertools
 import math
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,11 @@ from pixelwise.networks.blocks import (
     upsample,
     upsampling_layer,
 )
-from pixelwise.ops.pooling import max_pool_with_switches
+from pixelwise.ops import max_pool_with_switches
 from pixelwise.shapes import Size, center_crop
+
+if TYPE_CHECKING:  # whose import brings along all of torchvision and timm
+    from pixelwise.networks.encoders import Encoder
 
 Padding = Literal["valid", "same"]
 Normalization = Literal["none", "batch", "group"]
@@ -90,10 +93,11 @@ class Up(nn.Module):
         self.up = upsampling_layer(upsampling, in_channels, skip_channels)
         self.block = DoubleConv(joined_channels(skip_channels, skips), skip_channels, padding, normalization)
 
-    def forward(self, x: Tensor, switches: Tensor, skip: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, switches: Tensor | None, skip: Tensor | None) -> Tensor:
         height, width = x.shape[2:]
         size = (2 * height, 2 * width)
-        x = upsample(self.up(x), size, self.upsampling, crop(switches, (height, width)))
+        switches = None if switches is None else crop(switches, (height, width))
+        x = upsample(self.up(x), size, self.upsampling, switches)
         skip = None if skip is None else crop(skip, size)
         return self.block(join(x, skip, self.skips))  # type: ignore[no-any-return]
 
@@ -158,11 +162,7 @@ class UNet(nn.Module):
         )
         self.classify = nn.Conv2d(channels[0], num_classes * stem_stride**2, 1)
         initialize_he(self)
-        with torch.no_grad():
-            # The pixels of one block start alike, so that unfolding draws no checkerboard (Aitken et
-            # al., "Checkerboard artifact free sub-pixel convolution", 2017).
-            block = stem_stride**2
-            self.classify.weight.copy_(self.classify.weight[::block].repeat_interleave(block, dim=0))
+        start_blocks_alike(self.classify, stem_stride)
 
     def forward(self, images: Tensor) -> Tensor:
         self._check_size(images.shape[2], images.shape[3])
@@ -175,6 +175,12 @@ class UNet(nn.Module):
         for up, (switches, skip) in zip(self.up, reversed(levels), strict=True):
             x = up(x, switches, skip)
         return functional.pixel_shuffle(self.classify(x), self.stem_stride)
+
+    @property
+    def size_offset(self) -> int:
+        """Legal sides are this and multiples of `size_multiple`: 60 in the paper."""
+        # From the bottom up: m pixels pooled from 2 m, which two convolutions left of 2 m + 4, ...
+        return 0 if self.padding == "same" else 4 * (2 ** len(self.down) - 1)
 
     @property
     def output_margin(self) -> int:
@@ -190,11 +196,82 @@ class UNet(nn.Module):
                     f"{height}x{width}; wrap it in Segmenter, which pads and crops."
                 )
             return
-        levels = 2 ** len(self.down)
-        # From the bottom up: m pixels pooled from 2 m, which two convolutions left of 2 m + 4, ...
-        offset = 4 * (levels - 1)
+        levels, offset = self.size_multiple, self.size_offset
         if any((side - offset) % levels or (side - offset) // levels < 8 for side in (height, width)):
             raise RequestError(
                 f"this unpadded U-Net takes sides of {levels}m+{offset} with m of at least 8 "
                 f"({8 * levels + offset}, {9 * levels + offset}, ...), not {height}x{width}."
             )
+
+
+class EncoderUNet(nn.Module):
+    """The expanding path on the maps of any encoder, in place of the contracting path.
+
+    Each step up halves the stride and ends with as many channels as the encoder's map there. What is
+    left of the stride at the finest map (2 for ResNet, 4 for ConvNeXt) is unfolded by the last layer,
+    as after `stem_stride`.
+
+    Args:
+        in_channels: C of the images, as the encoder has it.
+        num_classes: K of the logits.
+        encoder: gives the maps, see `encoders.py`; their strides double.
+        normalization: of the expanding path, "none", "batch" or "group".
+        upsampling: how it doubles its maps; "switches" needs an encoder of 2x2 max poolings (VGG).
+        skips: what it does with the encoder's maps.
+
+    Input (B, C, H, W) floating point, sides multiples of `size_multiple`; output (B, K, H, W).
+
+    Raises:
+        RequestError: parts that do not fit together.
+    """
+
+    size_offset = output_margin = 0
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        encoder: "Encoder",
+        normalization: Normalization = "batch",
+        upsampling: Upsampling = "transposed",
+        skips: Skips = "concat",
+    ) -> None:
+        super().__init__()
+        strides, channels = encoder.strides, encoder.out_channels
+        if encoder.in_channels != in_channels:
+            raise RequestError(f"the encoder takes {encoder.in_channels} channels, the images have {in_channels}.")
+        if any(coarse != 2 * fine for fine, coarse in itertools.pairwise(strides)):
+            raise RequestError(f"this encoder has maps of strides {strides}; U-Net needs strides that double.")
+        pools = [m for m in encoder.modules() if isinstance(m, nn.MaxPool2d) and m.kernel_size == m.stride == 2]
+        if upsampling == "switches" and len(pools) != len(strides) - 1:
+            raise RequestError(
+                "upsampling='switches' needs an encoder whose maps all end in 2x2 max pooling, such as vgg16; "
+                "choose another upsampling for this one."
+            )
+        self.encoder = encoder
+        self.upsampling, self.skips = upsampling, skips
+        self.size_multiple, self.finest = strides[-1], strides[0]
+        self.up = nn.ModuleList(
+            Up(coarse, fine, "same", normalization, upsampling, skips)
+            for fine, coarse in list(itertools.pairwise(channels))[::-1]
+        )
+        self.classify = nn.Conv2d(channels[0], num_classes * self.finest**2, 1)
+        initialize_he(self.up)
+        initialize_he(self.classify)
+        start_blocks_alike(self.classify, self.finest)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps, switches = self.encoder(images, with_switches=self.upsampling == "switches")
+        x, skips = maps[-1], maps[-2::-1]
+        for up, skip, places in itertools.zip_longest(self.up, skips, switches[::-1]):
+            x = up(x, places, None if self.skips == "none" else skip)
+        return functional.pixel_shuffle(self.classify(x), self.finest)
+
+
+def start_blocks_alike(layer: nn.Conv2d, side: int) -> None:
+    """The pixels of one block start alike, so that unfolding draws no checkerboard (Aitken et al.,
+    "Checkerboard artifact free sub-pixel convolution", 2017).
+    """
+    with torch.no_grad():
+        layer.weight.copy_(layer.weight[:: side**2].repeat_interleave(side**2, dim=0))

@@ -82,10 +82,17 @@ def make_plan(
     _choose_samples(plan, seen)
     _choose_augmentation(plan, seen)
     _choose_optimizer(plan)
+    # Only the U-Net comes in sizes; others are taken as they were published.
+    candidates = CANDIDATES if plan.recipe.network.name == "unet" and not plan.recipe.network.encoder else ()
     if plan.recipe.training.steps is not None:
-        plan.put_network(CANDIDATES[1], "the middle size; only steps are given, so nothing is timed")
+        if candidates:
+            plan.put_network(candidates[1], "the middle size; only steps are given, so nothing is timed")
     else:
-        _choose_network_by_clock(plan, prepared, device, started, progress)
+        if candidates:
+            seconds_per_image = _choose_network_by_clock(plan, prepared, device, started, progress)
+        else:
+            seconds_per_image = _seconds_per_image(prepared, plan.recipe, device)
+        _fix_steps(plan, seconds_per_image, started)
         _choose_validation(plan, prepared, device)
     return Plan(recipe=plan.recipe, reasons=plan.reasons)
 
@@ -138,8 +145,8 @@ def _choose_optimizer(plan: _Plan) -> None:
 
 def _choose_network_by_clock(
     plan: _Plan, prepared: Prepared, device: torch.device, started: float, progress: Progress
-) -> None:
-    """The largest candidate that still sees enough images in the time there is."""
+) -> float:
+    """The largest candidate that still sees enough images in the time there is, and its seconds for one."""
     budget = plan.recipe.training.budget_seconds
     assert budget is not None
     wanted = images_wanted(prepared.seen)
@@ -147,7 +154,7 @@ def _choose_network_by_clock(
     why = f"the smallest: the budget is too short for {wanted} images"
     for candidate in CANDIDATES:
         recipe = plan.with_network(candidate)
-        seconds = measure_step(prepared.job(recipe, device)) / recipe.training.batch_size
+        seconds = _seconds_per_image(prepared, recipe, device)
         left = 0.9 * (budget - (time.monotonic() - started))
         enough = left / seconds >= wanted
         if enough or seconds_per_image == math.inf:
@@ -159,9 +166,19 @@ def _choose_network_by_clock(
     rate = f"{1 / seconds_per_image:.1f} images a second here"
     progress.say(f"network: width {chosen.width}, depth {chosen.depth}, stem {chosen.stem_stride}: {rate}")
     plan.put_network(chosen, f"{why}: {rate}")
-    if plan.recipe.training.deterministic:
-        seconds_per_step = seconds_per_image * plan.recipe.training.batch_size
-        steps = steps_within(budget, seconds_per_step, started)
+    return seconds_per_image
+
+
+def _seconds_per_image(prepared: Prepared, recipe: Recipe, device: torch.device) -> float:
+    return measure_step(prepared.job(recipe, device)) / recipe.training.batch_size
+
+
+def _fix_steps(plan: _Plan, seconds_per_image: float, started: float) -> None:
+    """A deterministic run does not look at the clock again."""
+    recipe = plan.recipe.training
+    if recipe.deterministic:
+        assert recipe.budget_seconds is not None
+        steps = steps_within(recipe.budget_seconds, seconds_per_image * recipe.batch_size, started)
         plan.put("training.steps", steps, "measured once; the clock is not looked at again")
 
 

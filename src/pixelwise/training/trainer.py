@@ -1,5 +1,6 @@
 """What is trained on what, and the one step that does it. The planner times this very step."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,8 @@ class Job:
     spec: ModelSpec
     class_weights: tuple[float, ...] | None
     device: torch.device
+    initial: Mapping[str, Tensor] | None = None
+    """The network's first weights, where they are not drawn."""
 
     def batches(self) -> Batches:
         recipe = self.recipe
@@ -62,8 +65,10 @@ class Trainer:
         if job.device.type == "cpu":
             keep_freed_memory()
         self.job = job
-        model = job.spec.build().to(job.device)
-        self.model: Segmenter = model.to(memory_format=torch.channels_last)
+        model = job.spec.build()
+        if job.initial:
+            model.network.load_state_dict(job.initial)
+        self.model: Segmenter = model.to(job.device).to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(self.model, recipe.optimizer, recipe.training.precision)
         self.average = AveragedWeights(self.model, recipe.optimizer.ema)
         self.class_weights = torch.tensor(job.class_weights, device=job.device) if job.class_weights else None

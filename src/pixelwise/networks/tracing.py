@@ -1,0 +1,109 @@
+"""Follows an image through a network and keeps, for each value, what it depends on.
+
+The network runs once on tensors without data (the meta device), and a dispatch mode sees each of
+PyTorch's operators with its arguments. This needs no graph capture: tracing a network takes as long
+as a forward pass without arithmetic, 10 to 100 ms, where `torch.export` takes seconds.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pixelwise.errors import RequestError
+from pixelwise.networks.operations import RULES, SHAPES_ALONE, Call, Followed, Map, dependence
+from pixelwise.shapes import Size
+
+
+class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While it is active, follows `image` (B, C, H, W) through all operators.
+
+    Under `torch.inference_mode`, where operators arrive whole: elsewhere PyTorch takes convolutions,
+    normalizations and linear layers apart before a mode can see them.
+    """
+
+    def __init__(self, image: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.global_operations: list[str] = []
+        self._size: Size = (image.shape[2], image.shape[3])
+        # By identity; each tensor is kept, so that no other can take its id. Meta tensors hold no data.
+        self._followed: dict[int, tuple[Tensor, Followed]] = {id(image): (image, Map())}
+
+    def map_of(self, tensor: Tensor) -> Followed:
+        return self._followed.get(id(tensor), (tensor, None))[1]
+
+    def __torch_dispatch__(
+        self,
+        func: torch._ops.OpOverload,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        arguments = _bind(func, args, kwargs or {})
+        inputs, outputs = list(_tensors(arguments.values())), list(_tensors([result]))
+        followed = [self._followed[id(tensor)] for tensor in inputs if id(tensor) in self._followed]
+        if followed and outputs and func._schema.name not in SHAPES_ALONE:
+            call = Call(
+                name=func._schema.name,
+                arguments=arguments,
+                maps=[(tensor, found) for tensor, found in followed if found],
+                constants=[tensor for tensor in inputs if id(tensor) not in self._followed],
+                output=outputs[0],
+                image=self._size,
+            )
+            found = self._apply(call, torch.Tag.pointwise in func.tags) if call.maps else None
+            self._followed.update({id(output): (output, found) for output in outputs})
+        return result
+
+    def _apply(self, call: Call, pointwise: bool) -> Followed:
+        try:
+            found = dependence(call, pointwise=pointwise)
+        except RequestError as error:
+            shapes = " and ".join(str(tuple(tensor.shape)) for tensor, _ in call.maps)
+            raise RequestError(f"{call.name} on {shapes} {error}") from None
+        if _sees_the_whole_image(call, found):
+            self.global_operations.append(call.name)
+        return found
+
+
+def _sees_the_whole_image(call: Call, found: Followed) -> bool:
+    return found is None or _normalizes_maps(call) or _depends_on_place(call)
+
+
+def _normalizes_maps(call: Call) -> bool:
+    """Normalizations over the whole image. Over the channels of each pixel they are local (ConvNeXt)."""
+    match call.name:
+        case "aten::batch_norm":
+            return bool(call.arguments["training"])
+        case "aten::layer_norm":
+            last = call.maps[0][0].dim()
+            return max(call.map.dims) >= last - len(call.arguments["normalized_shape"])
+    return call.name in ("aten::group_norm", "aten::instance_norm")
+
+
+def _depends_on_place(call: Call) -> bool:
+    """Joined with something that differs from pixel to pixel, such as an embedding of positions."""
+    if call.name in RULES and call.name not in ("aten::cat", "aten::stack"):
+        return False  # its constants are weights
+    tensor, followed = call.maps[0]
+    places = [dim - tensor.dim() for dim in followed.dims]
+    return any(constant.shape[place] > 1 for constant in call.constants for place in places if constant.dim() >= -place)
+
+
+def _bind(func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments by name, with the defaults of the operator's schema."""
+    parameters = func._schema.arguments
+    defaults = {parameter.name: parameter.default_value for parameter in parameters}
+    return {**defaults, **{p.name: value for p, value in zip(parameters, args, strict=False)}, **kwargs}
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Of arguments or results, with lists of tensors opened."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
