@@ -117,9 +117,10 @@ def make_model() -> Callable[..., Path]:
         dtype: str = "uint8",
         scores: Mapping[str, Any] = MappingProxyType({}),
         seed: int = 0,
+        network: NetworkRecipe | None = None,
     ) -> Path:
         spec = ModelSpec(
-            network=NetworkRecipe(width=4, depth=2),
+            network=network or NetworkRecipe(width=4, depth=2),
             classes=describe_classes(classes),
             channels=channels,
             dtype=dtype,

@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from pixelwise.errors import DataError, ModelFileError, RequestError
 from pixelwise.inference import predictor as home
 from pixelwise.inference.predictor import Predictor, load
+from pixelwise.recipe import NetworkRecipe
 
 MakeModel = Callable[..., Path]
 Image = npt.NDArray[Any]
@@ -174,3 +176,22 @@ def test_bf16_answers_in_float32(model: Path) -> None:
     prediction = load(model, device="cpu", precision="bf16").predict(image(20, 20), keep_logits=True)
     assert prediction.logits.dtype == np.float32
     np.testing.assert_array_equal(prediction.logits.argmax(0), prediction.labels)
+
+
+def test_samples_of_a_bayesian_network(make_model: MakeModel, tmp_path: Path) -> None:
+    path = make_model(tmp_path / "m", network=NetworkRecipe(name="bayesian-segnet", width=4))
+    predictor = load(path, device="cpu", precision="fp32")
+    torch.manual_seed(0)
+    prediction = predictor.predict(image(37, 52), samples=5)
+    assert prediction.variance is not None
+    assert prediction.variance.shape == prediction.labels.shape == (37, 52)
+    assert prediction.variance.dtype == np.float32
+    assert prediction.variance.max() > 0
+    np.testing.assert_allclose(prediction.probabilities.sum(0), 1, rtol=1e-5)
+    np.testing.assert_array_equal(prediction.probabilities.argmax(0), prediction.labels)
+    assert predictor.predict(image(37, 52)).variance is None
+
+
+def test_samples_of_a_network_without_dropout_are_refused(model: Path) -> None:
+    with pytest.raises(RequestError, match="'unet' has no dropout, so its samples would all be alike"):
+        load(model, device="cpu").predict(image(8, 8), samples=4)

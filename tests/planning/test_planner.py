@@ -79,6 +79,24 @@ def test_deterministic_budget_fixes_the_steps(prepared, monkeypatch):
     assert 400 < steps < 600
 
 
+@pytest.mark.parametrize(("seconds", "batch"), [(0.1, 8), (0.5, 3), (9.0, 1)])
+def test_a_slow_network_that_is_given_takes_smaller_batches(prepared, monkeypatch, seconds, batch):
+    """480 seconds are left: 300 steps of 8 images would fit at 0.2 seconds an image."""
+    monkeypatch.setattr(planner, "measure_step", lambda job, repeats: seconds)
+    monkeypatch.setattr(planner, "time_to_score", lambda trainer: 1.0)
+    made = plan(prepared, **{"training.budget_seconds": 600.0, "network.name": "segnet"})
+    assert made.recipe.training.batch_size == batch
+    assert made.recipe.network.width is None  # as published
+    assert ("at least 300 steps" in made.reasons["training.batch_size"]) == (batch < 8)
+
+
+def test_only_the_unet_comes_in_sizes(prepared):
+    made = plan(prepared, **{"training.steps": 5, "network.encoder": "resnet18"})
+    assert made.recipe.network.width is None
+    made = plan(prepared, **{"training.steps": 5})
+    assert made.recipe.network.width == CANDIDATES[1].width
+
+
 def test_large_validation_sets_are_sampled(prepared, monkeypatch):
     monkeypatch.setattr(planner, "measure_step", lambda job: 0.01)
     monkeypatch.setattr(planner, "time_to_score", lambda trainer: 1000.0)

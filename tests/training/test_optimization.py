@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pixelwise.recipe import OptimizerRecipe, ScheduleRecipe
+from pixelwise.training import optimization
 from pixelwise.training.optimization import (
     AveragedWeights,
+    Muon,
     build_optimizer,
     learning_rate_factor,
     orthogonalize,
@@ -213,3 +215,11 @@ def test_a_stored_optimizer_goes_on_alike(name: str) -> None:
     step(other, restored)
     for a, b in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_muon_leaves_huge_matrices_to_adamw(monkeypatch):
+    monkeypatch.setattr(optimization, "LARGEST_SIDE", 6)
+    huge, usual, bias = (torch.nn.Parameter(torch.ones(shape)) for shape in ((7, 8), (6, 40), (7,)))
+    muon = Muon([huge, usual], [bias], OptimizerRecipe(name="muon", weight_decay=0.5))
+    kinds = {id(p): (g["orthogonal"], g["weight_decay"]) for g in muon.param_groups for p in g["params"]}
+    assert kinds == {id(huge): (False, 0.5), id(usual): (True, 0.5), id(bias): (False, 0.0)}

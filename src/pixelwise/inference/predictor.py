@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import to_channels
@@ -18,6 +18,7 @@ from pixelwise.devices import Precision, autocast, choose_device, choose_precisi
 from pixelwise.errors import RequestError
 from pixelwise.model_file import ModelSpec, load_model
 from pixelwise.networks import Segmenter
+from pixelwise.networks.bayesian import sample
 
 BF16_MIN_AGREEMENT = 0.995
 """Share of validation labels that bf16 must share with fp32 before `auto` takes it."""
@@ -33,10 +34,12 @@ class Prediction:
     """(H, W) uint8 (uint16 above 256 classes), class indices 0..K-1."""
     _logits: Callable[[], Tensor]
     """Gives (K, H, W) float32 on the CPU; kept, or computed again when asked."""
+    variance: npt.NDArray[np.float32] | None = None
+    """(H, W) of the class probabilities over the samples, averaged over the classes; None for one sample."""
 
     @cached_property
     def logits(self) -> npt.NDArray[np.float32]:
-        """(K, H, W) float32."""
+        """(K, H, W) float32; of several samples, the logarithm of their mean probabilities."""
         logits: npt.NDArray[np.float32] = self._logits().numpy()
         return logits
 
@@ -60,24 +63,41 @@ class Predictor:
     def classes(self) -> Classes:
         return self.spec.classes
 
-    def predict(self, image: npt.ArrayLike, *, keep_logits: bool = False) -> Prediction:
+    def predict(self, image: npt.ArrayLike, *, keep_logits: bool = False, samples: int = 1) -> Prediction:
         """(H, W) or (H, W, C) of the model's type → labels of the same height and width.
 
         Gray is repeated for an RGB model. Any other mismatch of channels or type is a DataError or
         RequestError. `keep_logits` holds K floats a pixel; without it `probabilities` and `logits`
-        run the network once more when they are asked for.
+        run the network once more when they are asked for. With several `samples`, dropout stays on:
+        labels and probabilities are those of the mean over the samples, and `variance` says where
+        they differ (Bayesian SegNet). Such a prediction differs from call to call, by torch's seed.
         """
         pixels = self._checked(np.asarray(image))
+        if samples != 1:
+            return self._sampled(pixels, samples)
         logits = self._run(pixels)
-        labels = logits.argmax(0)
         kept = logits.cpu() if keep_logits else None
         return Prediction(
-            labels=labels.to(torch.uint8 if len(self.classes.names) <= 256 else torch.int32)
-            .cpu()
-            .numpy()
-            .astype(np.uint8 if len(self.classes.names) <= 256 else np.uint16, copy=False),
-            _logits=lambda: kept if kept is not None else self._run(pixels).cpu(),
+            labels=self._labels(logits), _logits=lambda: kept if kept is not None else self._run(pixels).cpu()
         )
+
+    @torch.inference_mode()
+    def _sampled(self, pixels: Array, samples: int) -> Prediction:
+        if not any(isinstance(module, nn.Dropout) and module.p for module in self.module.modules()):
+            raise RequestError(
+                f"{self.spec.network.name!r} has no dropout, so its samples would all be alike; train a "
+                "bayesian-segnet, or leave samples out."
+            )
+        images = self._as_batch(pixels).to(self.device)
+        with autocast(self.device, self.precision):
+            mean, variance = sample(self.module, images.contiguous(memory_format=torch.channels_last), samples)
+        kept = mean[0].log().cpu()
+        return Prediction(labels=self._labels(kept), _logits=lambda: kept, variance=variance[0].cpu().numpy())
+
+    def _labels(self, logits: Tensor) -> npt.NDArray[Any]:
+        few = len(self.classes.names) <= 256
+        labels = logits.argmax(0).to(torch.uint8 if few else torch.int32).cpu().numpy()
+        return labels.astype(np.uint8 if few else np.uint16, copy=False)
 
     @torch.inference_mode()
     def predict_batch(self, images: Tensor) -> Tensor:
@@ -88,7 +108,11 @@ class Predictor:
         return logits.float()
 
     def _run(self, pixels: Array) -> Tensor:
-        return self.predict_batch(torch.from_numpy(pixels).permute(2, 0, 1)[None])[0]
+        return self.predict_batch(self._as_batch(pixels))[0]
+
+    @staticmethod
+    def _as_batch(pixels: Array) -> Tensor:
+        return torch.from_numpy(pixels).permute(2, 0, 1)[None]
 
     def _checked(self, image: Array) -> Array:
         pixels = image[..., None] if image.ndim == 2 else image

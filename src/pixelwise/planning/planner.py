@@ -49,6 +49,9 @@ DEFAULT_BUDGET_SECONDS = 1200.0
 EVALUATION_SHARE = 0.08
 """Of the budget, for the last evaluation at most; a larger validation set is sampled."""
 
+STEPS_WANTED = 300
+"""Of the optimizer, before a batch of more than one image pays."""
+
 MIN_VAL_IMAGES = 4
 """Never fewer than that."""
 
@@ -91,7 +94,7 @@ def make_plan(
         if candidates:
             seconds_per_image = _choose_network_by_clock(plan, prepared, device, started, progress)
         else:
-            seconds_per_image = _seconds_per_image(prepared, plan.recipe, device)
+            seconds_per_image = _choose_batch_by_clock(plan, prepared, device, started)
         _fix_steps(plan, seconds_per_image, started)
         _choose_validation(plan, prepared, device)
     return Plan(recipe=plan.recipe, reasons=plan.reasons)
@@ -167,6 +170,22 @@ def _choose_network_by_clock(
     progress.say(f"network: width {chosen.width}, depth {chosen.depth}, stem {chosen.stem_stride}: {rate}")
     plan.put_network(chosen, f"{why}: {rate}")
     return seconds_per_image
+
+
+def _choose_batch_by_clock(plan: _Plan, prepared: Prepared, device: torch.device, started: float) -> float:
+    """Smaller batches for a network that is given and slow, so that the budget holds enough steps. Returns
+    its seconds for one image.
+    """
+    budget = plan.recipe.training.budget_seconds
+    assert budget is not None
+    one = plan.recipe.replace({"training.batch_size": 1})
+    seconds = measure_step(prepared.job(one, device), repeats=1)
+    images = 0.8 * (budget - (time.monotonic() - started)) / seconds
+    fitting = max(1, int(images / STEPS_WANTED))
+    if fitting < plan.recipe.training.batch_size:
+        reason = f"about {images:.0f} images fit into the budget, which are at least {STEPS_WANTED} steps if possible"
+        plan.put("training.batch_size", fitting, reason)
+    return seconds
 
 
 def _seconds_per_image(prepared: Prepared, recipe: Recipe, device: torch.device) -> float:

@@ -64,14 +64,17 @@ def test_any_number_of_threads(threads: int) -> None:
 @built
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_maps_large_enough_to_pass_the_caches_by(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
-    x = torch.randn(2, 64, 192, 256).to(dtype).contiguous(memory_format=memory_format)
-    pooled, switches = max_pool_with_switches(x)
-    full = max_unpool(pooled, switches, (192, 256))
+@pytest.mark.parametrize("width", [256, 255, 250])
+def test_maps_large_enough_to_pass_the_caches_by(
+    dtype: torch.dtype, memory_format: torch.memory_format, width: int
+) -> None:
+    x = torch.randn(3, 64, 192, width).to(dtype).contiguous(memory_format=memory_format)
+    pooled, switches = max_pool_with_switches(x, ceil_mode=True)
+    full = max_unpool(pooled, switches, (192, width))
     assert full.nbytes >= 8 << 20
-    assert torch.equal(pooled, torch.nn.functional.max_pool2d(x, 2))
+    assert torch.equal(pooled, torch.nn.functional.max_pool2d(x, 2, ceil_mode=True))
     assert torch.equal(full, torch.where(full != 0, x, 0))
-    assert torch.equal(max_pool_with_switches(full.abs())[0], pooled.abs())
+    assert torch.equal(max_pool_with_switches(full.abs(), ceil_mode=True)[0], pooled.abs())
 
 
 @built

@@ -8,7 +8,8 @@ import sys
 import pytest
 import torch
 
-from pixelwise.ops import max_pool_with_switches, max_unpool
+from pixelwise.ops import kernels, max_pool_with_switches, max_unpool
+from pixelwise.ops.kernels import gpu, plain
 
 # In a process of its own: Triton decides on the interpreter when it is imported.
 SCRIPT = """
@@ -66,6 +67,23 @@ def test_the_kernels_under_the_interpreter() -> None:
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, check=False)
     assert done.stdout == "72 cases\n", done.stderr
+
+
+def test_a_triton_that_cannot_run_leaves_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on this machine without a GPU, or on one with a GPU and without a C compiler."""
+    monkeypatch.setattr(gpu, "is_available", gpu.is_available.__wrapped__)
+
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("no C compiler")
+
+    monkeypatch.setattr(gpu, "max_pool", fail)
+    monkeypatch.setattr(torch, "zeros", lambda *shape, device=None: torch.ones(shape))
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: object())
+    assert kernels.choose(torch.device("cuda")) is plain
+    monkeypatch.setattr(gpu, "max_pool", lambda *arguments: None)
+    assert kernels.choose(torch.device("cuda")) is gpu
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: None)
+    assert kernels.choose(torch.device("cuda")) is plain
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -13,8 +13,17 @@ _TILE = 1024
 
 @functools.cache
 def is_available() -> bool:
-    """Whether Triton is there. PyTorch brings it along on Linux, with CUDA or ROCm."""
-    return importlib.util.find_spec("triton") is not None
+    """Whether Triton is there and works. PyTorch brings it along on Linux, with CUDA or ROCm; to start a
+    kernel it needs the machine's C compiler, so one is tried.
+    """
+    if importlib.util.find_spec("triton") is None:
+        return False
+    try:
+        full, pooled = (torch.zeros(1, 1, side, side, device="cuda") for side in (2, 1))
+        max_pool(full, 2, pooled, torch.zeros_like(pooled, dtype=torch.uint8))
+    except Exception:  # whatever a missing compiler, header or driver makes Triton raise
+        return False
+    return True
 
 
 def max_pool(full: Tensor, kernel: int, pooled: Tensor, switches: Tensor) -> None:

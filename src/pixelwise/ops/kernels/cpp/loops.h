@@ -205,7 +205,8 @@ template <typename E, int L> inline Pair<E, L> split(const typename E::Raw* row)
     }
 }
 template <typename E, int L, bool stream>
-inline void join(typename E::Raw* row, const Vector<typename E::Raw, L>& first, const Vector<typename E::Raw, L>& second) {
+inline void join(typename E::Raw* row, const Vector<typename E::Raw, L>& first,
+                 const Vector<typename E::Raw, L>& second) {
     if constexpr (L == 1) row[0] = first, row[1] = second;
     else {
         constexpr auto lanes = std::make_integer_sequence<int, L>{};
@@ -261,6 +262,16 @@ template <typename E> struct Row {
         return astray;
     }
 
+    // Calls step(K, L, window, channel) for each window of a row and all channels, as `pool_step` wants it.
+    template <bool stream, typename Step> void each_window(const Step& step) const {
+        const auto channels = [&](auto k, int64_t window) {
+            in_steps<lanes, stream>(map.inner, [&](int64_t channel, auto width) { step(k, width, window, channel); });
+        };
+        int64_t window = 0;
+        for (; window < whole_pairs(); ++window) channels(std::integral_constant<int, 2>{}, window);
+        for (; window < map.pooled_width; ++window) channels(std::integral_constant<int, 0>{}, window);
+    }
+
     // ---- pooling
 
     template <bool stream> void pool(const Raw* full, Raw* pooled, uint8_t* switches) const {
@@ -287,15 +298,9 @@ template <typename E> struct Row {
     }
 
     template <bool stream> void pool_inner(const Raw* full, Raw* pooled, uint8_t* switches) const {
-        int64_t window = 0;
-        for (; window < whole_pairs(); ++window)
-            in_steps<lanes, stream>(map.inner, [&](int64_t channel, auto width) {
-                pool_step<2, decltype(width)::value, stream>(full, window, channel, pooled, switches);
-            });
-        for (; window < map.pooled_width; ++window)
-            in_steps<lanes, stream>(map.inner, [&](int64_t channel, auto width) {
-                pool_step<0, decltype(width)::value, stream>(full, window, channel, pooled, switches);
-            });
+        each_window<stream>([&](auto k, auto width, int64_t window, int64_t channel) {
+            pool_step<decltype(k)::value, decltype(width)::value, stream>(full, window, channel, pooled, switches);
+        });
     }
 
     template <int K, int L, bool stream>
@@ -346,15 +351,10 @@ template <typename E> struct Row {
 
     template <bool stream> bool unpool_inner(Raw* full, const Raw* pooled, const uint8_t* switches) const {
         bool astray = false;
-        int64_t window = 0;
-        for (; window < whole_pairs(); ++window)
-            in_steps<lanes, stream>(map.inner, [&](int64_t channel, auto width) {
-                astray |= unpool_step<2, decltype(width)::value, stream>(full, window, channel, pooled, switches);
-            });
-        for (; window < map.pooled_width; ++window)
-            in_steps<lanes, stream>(map.inner, [&](int64_t channel, auto width) {
-                astray |= unpool_step<0, decltype(width)::value, stream>(full, window, channel, pooled, switches);
-            });
+        each_window<stream>([&](auto k, auto width, int64_t window, int64_t channel) {
+            astray |=
+                unpool_step<decltype(k)::value, decltype(width)::value, stream>(full, window, channel, pooled, switches);
+        });
         return astray;
     }
 
@@ -403,15 +403,10 @@ template <typename E> struct Row {
 
     template <bool stream> bool take_inner(const Raw* full, Raw* pooled, const uint8_t* switches) const {
         bool astray = false;
-        int64_t window = 0;
-        for (; window < whole_pairs(); ++window)
-            in_steps<lanes, stream>(map.inner, [&](int64_t channel, auto width) {
-                astray |= take_step<2, decltype(width)::value, stream>(full, window, channel, pooled, switches);
-            });
-        for (; window < map.pooled_width; ++window)
-            in_steps<lanes, stream>(map.inner, [&](int64_t channel, auto width) {
-                astray |= take_step<0, decltype(width)::value, stream>(full, window, channel, pooled, switches);
-            });
+        each_window<stream>([&](auto k, auto width, int64_t window, int64_t channel) {
+            astray |=
+                take_step<decltype(k)::value, decltype(width)::value, stream>(full, window, channel, pooled, switches);
+        });
         return astray;
     }
 

@@ -39,7 +39,8 @@ Choice choose() {
     if (may("avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("bmi2"))
         return {"avx512", avx512::run};
-    if (may("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("fma"))
+    if (may("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
+        __builtin_cpu_supports("fma"))
         return {"avx2", avx2::run};
 #endif
     return {"baseline", baseline::run};
@@ -90,13 +91,14 @@ constexpr int64_t stream_bytes = int64_t(8) << 20;
 constexpr int64_t line = 64;
 
 // Such stores must be aligned, and steps must not overlap: vectors of at least half a line divide the
-// channels, or the windows of a row.
+// channels, or the whole windows of a row.
 bool may_stream(Work work, const pixelwise_map& map, const void* full, const void* pooled) {
     const bool to_full = work == Work::unpool;
     const int64_t element = element_bytes[map.dtype];
     const int64_t rows = map.planes * (to_full ? map.height : map.pooled_height);
     const int64_t row = (to_full ? map.width : map.pooled_width) * map.inner * element;
-    const int64_t steps = (map.inner > 1 ? map.inner : map.pooled_width) * element;
+    const int64_t whole = map.width / map.kernel < map.pooled_width ? map.width / map.kernel : map.pooled_width;
+    const int64_t steps = (map.inner > 1 ? map.inner : whole) * element;
     const auto start = reinterpret_cast<uintptr_t>(to_full ? full : pooled);
     return rows * row >= stream_bytes && start % line == 0 && row % line == 0 && steps % (line / 2) == 0;
 }

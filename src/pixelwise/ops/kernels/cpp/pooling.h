@@ -31,7 +31,8 @@ struct pixelwise_map {
 };
 
 // Maxima and their places dy * kernel + dx. The first of equal maxima wins, and the last NaN.
-PIXELWISE_API void pixelwise_max_pool(const struct pixelwise_map* map, const void* full, void* pooled, uint8_t* switches);
+PIXELWISE_API void pixelwise_max_pool(const struct pixelwise_map* map, const void* full, void* pooled,
+                                      uint8_t* switches);
 
 // Zeros, and each value at its switch. Returns 0, or 1 when a switch points out of its window or
 // out of the map: such a value is written nowhere, and the rest of the map is still filled.
