@@ -126,10 +126,16 @@ class LossRecipe:
     """Exponent on the class weights; 1 is plain median-frequency balancing, 0 none."""
     dice: float = 0.0
     """Weight of the soft Dice term beside the cross-entropy."""
+    border_weight: float = 0.0
+    """What a pixel of class 0 counts more in a gap that separates two regions of the others; U-Net's w0 is 10."""
+    border_sigma: float = 5.0
+    """How fast `border_weight` decays with the distance to the two regions, in pixels."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.power <= 1, "loss.power", self.power, "0 <= x <= 1")
         _require(self.dice >= 0, "loss.dice", self.dice, ">= 0")
+        _require(self.border_weight >= 0, "loss.border_weight", self.border_weight, ">= 0")
+        _require(self.border_sigma > 0, "loss.border_sigma", self.border_sigma, "> 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +150,8 @@ class AugmentationRecipe:
     """Largest rotation either way, in degrees."""
     color: float = 0.3
     """Strength of brightness, contrast and saturation changes; 0 turns them off."""
+    elastic: float = 0.0
+    """Standard deviation of the displacements of 3 x 3 points of a sample, in pixels; U-Net's is 10, 0 turns it off."""
 
     def __post_init__(self) -> None:
         for name in ("flip_horizontal", "flip_vertical"):
@@ -153,6 +161,7 @@ class AugmentationRecipe:
         _require(0 < low <= high, "augmentation.scale", self.scale, "0 < low <= high")
         _require(0 <= self.rotate <= 180, "augmentation.rotate", self.rotate, "0 to 180")
         _require(0 <= self.color <= 1, "augmentation.color", self.color, "0 to 1")
+        _require(self.elastic >= 0, "augmentation.elastic", self.elastic, ">= 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from pixelwise.data.augment import Augmentation, apply, draw_augmentation
 from pixelwise.data.images import Array
@@ -36,6 +37,10 @@ def blocks(rows: int, columns: int, side: int, classes: int = 5) -> Array:
     return np.kron(small, np.ones((side, side), int)).astype(np.uint8)
 
 
+def bends(largest: float) -> st.SearchStrategy[tuple[float, ...]]:
+    return st.just(()) | st.tuples(*[st.floats(-largest, largest)] * 18)
+
+
 UNIT = st.floats(0, 1)
 GEOMETRY = st.builds(
     Augmentation,
@@ -47,6 +52,7 @@ GEOMETRY = st.builds(
     brightness=st.just(1.0),
     contrast=st.just(1.0),
     saturation=st.just(1.0),
+    displacements=bends(30),
 )
 FACTOR = st.floats(0, 2)
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -141,12 +147,15 @@ def test_sizes_and_types_are_exact_and_no_label_is_new(
     assert set(np.unique(warped_labels)) <= set(np.unique(labels))
 
 
-@given(GEOMETRY, st.floats(0.4, 4), st.integers(50, 70), st.integers(50, 70))
-def test_image_and_labels_move_together(plan: Augmentation, scale: float, height: int, width: int) -> None:
+@given(GEOMETRY, bends(3), st.floats(0.4, 4), st.integers(50, 70), st.integers(50, 70))
+def test_image_and_labels_move_together(
+    plan: Augmentation, displacements: tuple[float, ...], scale: float, height: int, width: int
+) -> None:
     """The labels, painted into the image: away from their borders both must agree."""
     labels = blocks(3, 3, 24)[:height, :width]
     image = np.stack([labels * 50, 255 - labels * 50], -1)
-    warped, warped_labels = apply(replace(plan, scale=scale), image, labels, (48, 48))
+    plan = replace(plan, scale=scale, displacements=displacements)
+    warped, warped_labels = apply(plan, image, labels, (48, 48))
     reach = 2 * math.ceil(max(scale, 1)) + 1  # how far averaging and lookup mix, in output pixels
     window = np.ones((2 * reach + 1,) * 2, np.uint8)
     inside = cv2.erode(warped_labels, window) == cv2.dilate(warped_labels, window)
@@ -160,11 +169,13 @@ def test_image_and_labels_move_together(plan: Augmentation, scale: float, height
 
 @pytest.mark.parametrize("scale", [0.23, 0.4, 0.61, 0.8, 1.3, 2.6])
 @pytest.mark.parametrize("angle", [0.0, 0.4, 2.5])
-def test_image_and_labels_are_aligned_within_half_a_pixel(scale: float, angle: float) -> None:
+@pytest.mark.parametrize("elastic", [0.0, 2.0])
+def test_image_and_labels_are_aligned_within_half_a_pixel(scale: float, angle: float, elastic: float) -> None:
     """The painted labels, cut at the middle between two classes, are the labels warped."""
     rows, columns = np.mgrid[:121, :137]
     disc = ((rows - 55.3) ** 2 + (columns - 71.8) ** 2 < 45**2).astype(np.uint8)
-    plan = replace(IDENTITY, scale=scale, angle=angle, flip_horizontal=True)
+    displacements = draw_augmentation(replace(NOTHING, elastic=elastic), np.random.default_rng(3)).displacements
+    plan = replace(IDENTITY, scale=scale, angle=angle, flip_horizontal=True, displacements=displacements)
     warped, labels = apply(plan, disc[..., None] * 200, disc, (40, 40))
     cut = (warped[..., 0] >= 100).astype(np.uint8)
     differing = np.count_nonzero(cut != labels)
@@ -224,6 +235,131 @@ def test_the_given_arrays_are_left_alone() -> None:
     warped, warped_labels = apply(replace(IDENTITY, brightness=0.5), image, labels, (9, 9))
     assert not np.shares_memory(warped, image)
     assert not np.shares_memory(warped_labels, labels)
+
+
+# Elastic deformation.
+
+STILL = (0.0,) * 18
+
+
+def displaced_by(rows: float, columns: float) -> tuple[float, ...]:
+    return (rows,) * 9 + (columns,) * 9
+
+
+def test_displacements_are_normal_with_the_deviation_of_the_recipe() -> None:
+    """U-Net's: 10 pixels, on a grid of 3 x 3."""
+    recipe = replace(NOTHING, elastic=10.0)
+    plans = [draw_augmentation(recipe, np.random.default_rng(seed)) for seed in range(4000)]
+    drawn = np.array([plan.displacements for plan in plans])
+    assert drawn.shape == (4000, 2 * 3 * 3)
+    np.testing.assert_allclose(drawn.std(0), 10, rtol=0.05)
+    np.testing.assert_allclose(drawn.mean(0), 0, atol=0.6)
+    assert abs(np.mean(np.abs(drawn) < 10) - 0.6827) < 0.01  # of a normal distribution
+    assert np.abs(np.corrcoef(drawn.T) - np.eye(18)).max() < 0.07
+
+
+@given(st.integers(0, 2**32))
+def test_an_elastic_deformation_changes_nothing_else_of_a_plan(seed: int) -> None:
+    plain = draw_augmentation(AugmentationRecipe(), np.random.default_rng(seed))
+    elastic = draw_augmentation(AugmentationRecipe(elastic=10), np.random.default_rng(seed))
+    assert plain.displacements == ()
+    assert len(set(elastic.displacements)) == 18
+    assert replace(elastic, displacements=()) == plain
+
+
+def test_displacements_shrink_with_the_resolution() -> None:
+    recipe = replace(NOTHING, elastic=10.0)
+    full = draw_augmentation(recipe, np.random.default_rng(0))
+    half = draw_augmentation(recipe, np.random.default_rng(0), resolution=0.5)
+    np.testing.assert_allclose(half.displacements, np.array(full.displacements) / 2)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 12), (14, 20), (1, 5), (1, 1)])
+@pytest.mark.parametrize("turn", [0.0, math.pi / 2])
+@pytest.mark.parametrize(("channels", "dtype"), KINDS)
+def test_displacements_of_zero_change_nothing(size: tuple[int, int], turn: float, channels: int, dtype: type) -> None:
+    image, labels = noise(9, 9, channels, dtype), noise(9, 9, 1)[..., 0]
+    plan = replace(IDENTITY, angle=turn, flip_vertical=True, shift=(0.0, 0.0))
+    for plain, bent in zip(
+        apply(plan, image, labels, size), apply(replace(plan, displacements=STILL), image, labels, size), strict=True
+    ):
+        np.testing.assert_array_equal(bent, plain)
+
+
+def test_displacements_are_rows_then_columns_of_the_place_shown() -> None:
+    image, labels = noise(10, 20), noise(10, 20, 1)[..., 0]
+    plan = replace(IDENTITY, displacements=displaced_by(2, -3))
+    moved, moved_labels = apply(plan, image, labels, (4, 8))
+    np.testing.assert_array_equal(moved, image[5:9, 3:11])
+    np.testing.assert_array_equal(moved_labels, labels[5:9, 3:11])
+
+
+def test_displacements_are_in_pixels_of_the_sample() -> None:
+    labels = blocks(3, 4, 6)
+    plan = replace(IDENTITY, scale=2.0)
+    _, plain = apply(plan, labels[..., None], labels, (36, 48))
+    _, moved = apply(replace(plan, displacements=displaced_by(0, 6)), labels[..., None], labels, (36, 48))
+    np.testing.assert_array_equal(moved[:, :-6], plain[:, 6:])
+
+
+def test_what_is_shown_from_outside_is_the_mirror() -> None:
+    image, labels = noise(6, 8), noise(6, 8, 1)[..., 0]
+    plan = replace(IDENTITY, displacements=displaced_by(-4, 5))
+    moved, moved_labels = apply(plan, image, labels, (6, 8))
+    np.testing.assert_array_equal(moved, np.pad(image, ((4, 0), (0, 5), (0, 0)), "symmetric")[:6, 5:])
+    np.testing.assert_array_equal(moved_labels, np.pad(labels, ((4, 0), (0, 5)), "symmetric")[:6, 5:])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_points_are_interpolated_bicubically(axis: int) -> None:
+    """Rows (or columns) 0, 16 and 32 have the points themselves; row 8 has Keys' -1/16, 9/16, 9/16, -1/16 of them."""
+    ramp = np.arange(0, 64000, 1000, dtype=np.uint16)  # a sample shows the place it looks up, in thousandths
+    image = np.broadcast_to(ramp[:, None, None], (64, 64, 1)).swapaxes(0, axis)
+    points = np.zeros((2, 3, 3))
+    points[axis] = np.array([2.0, -4.0, 8.0])[:, None] if axis == 0 else np.array([2.0, -4.0, 8.0])
+    plan = replace(IDENTITY, displacements=tuple(points.ravel().tolist()))
+    sample, _ = apply(plan, image, np.zeros((64, 64), np.uint8), (33, 33))
+    plain, _ = apply(IDENTITY, image, np.zeros((64, 64), np.uint8), (33, 33))
+    found = (sample[..., 0].astype(float) - plain[..., 0]) / 1000
+    found = found if axis == 0 else found.T
+    first, second = (9 * (2 - 4) - 2 - 8) / 16, (9 * (-4 + 8) - 2 - 8) / 16  # the ends count again beyond them
+    np.testing.assert_allclose(found[[0, 8, 16, 24, 32]].T, [[2, first, -4, second, 8]] * 33, atol=1 / 32)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_field_looks_up_image_and_labels(seed: int) -> None:
+    """Against SciPy's lookup at the field's places, for the paper's 10 pixels."""
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(rng.normal(size=(120, 140)), 5)
+    image = np.rint(np.interp(smooth, (smooth.min(), smooth.max()), (0, 255))).astype(np.uint8)
+    labels = (image // 40).astype(np.uint8)
+    plan = replace(draw_augmentation(replace(NOTHING, elastic=10.0), rng), shift=(0.5, 0.5))
+    warped, warped_labels = apply(plan, image[..., None], labels, (100, 110))
+    at = np.indices((100, 110)) / np.array([99 / 2, 109 / 2])[:, None, None]
+    field = np.stack([by_definition(points, at) for points in np.reshape(plan.displacements, (2, 3, 3))])
+    places = np.indices((100, 110)) + np.array([10, 15])[:, None, None] + field
+    expected = ndimage.map_coordinates(image.astype(float), places, order=1, mode="reflect")
+    np.testing.assert_allclose(warped[..., 0], expected, atol=2)
+    found = ndimage.map_coordinates(labels, places, order=0, mode="reflect")
+    assert np.mean(found != warped_labels) < 0.01  # ties, rounded either way
+    assert np.abs(field).max() > 5
+
+
+def by_definition(points: Array, at: Array) -> Array:
+    """Cubic convolution of the 3 x 3 points with the ends repeated, as a sum of 16 terms at each place."""
+
+    def kernel(d: Array) -> Array:
+        d = np.abs(d)
+        near, far = 1.5 * d**3 - 2.5 * d**2 + 1, -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
+        weights: Array = np.select([d <= 1, d <= 2], [near, far], 0.0)
+        return weights
+
+    total = np.zeros(at.shape[1:])
+    for row in range(-1, 4):
+        for column in range(-1, 4):
+            value = points[np.clip(row, 0, 2), np.clip(column, 0, 2)]
+            total += value * kernel(at[0] - row) * kernel(at[1] - column)
+    return total
 
 
 # Drawing a plan.

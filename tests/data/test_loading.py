@@ -57,7 +57,15 @@ def batches_of(dataset: DataSet, cache_bytes: float = 0) -> Batches:
 
 
 def same(a: Batch, b: Batch) -> bool:
-    return torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
+    if a.pixel_weights is None or b.pixel_weights is None:
+        alike = a.pixel_weights is b.pixel_weights
+    else:
+        alike = torch.equal(a.pixel_weights, b.pixel_weights)
+    return alike and torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
+
+
+def halves(labels: Array) -> Array:
+    return labels.astype(np.float32) / 2
 
 
 # Batches.
@@ -90,6 +98,24 @@ def test_a_batch_is_a_function_of_seed_and_step(streets: Path) -> None:
     assert all(same(a, b) for a, b in zip(forward, backward, strict=True))
     assert not any(same(forward[i], forward[j]) for i in range(6) for j in range(i))
     assert not same(replace(batches, seed=6).make(0), forward[0])
+
+
+def test_weights_are_those_of_the_labels_as_trained(streets: Path) -> None:
+    batches = batches_of(open_dataset(streets))
+    assert batches.make(0).pixel_weights is None
+    for resolution in (1.0, 0.5):
+        batch = replace(batches, weigh=halves).make(0, resolution)
+        assert batch.pixel_weights is not None
+        assert batch.pixel_weights.dtype == torch.float32
+        assert torch.equal(batch.pixel_weights, batch.labels / 2)
+        assert torch.equal(batch.labels, batches.make(0, resolution).labels)
+
+
+def test_a_deformed_batch_is_a_function_of_seed_and_step(streets: Path) -> None:
+    elastic = replace(AugmentationRecipe(), elastic=4.0)
+    batches, again = (replace(batches_of(open_dataset(streets)), augmentation=elastic, weigh=halves) for _ in range(2))
+    assert same(batches.make(3), again.make(3))
+    assert not torch.equal(batches.make(3).labels, replace(batches, augmentation=AugmentationRecipe()).make(3).labels)
 
 
 def test_each_showing_of_a_sample_is_augmented_anew(streets: Path) -> None:
@@ -155,17 +181,21 @@ def test_a_faulty_pair_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_batch_moves_to_a_device(dataset: DataSet) -> None:
-    batch = batches_of(dataset).make(0)
+    batch = replace(batches_of(dataset), weigh=halves).make(0)
     assert same(batch.to(torch.device("cpu")), batch)
     moved = batch.to(torch.device("meta"))
-    assert (moved.images.device.type, moved.labels.device.type) == ("meta", "meta")
+    assert moved.pixel_weights is not None
+    assert {part.device.type for part in (moved.images, moved.labels, moved.pixel_weights)} == {"meta"}
+    assert batches_of(dataset).make(0).to(torch.device("meta")).pixel_weights is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_batch_moves_to_a_gpu(dataset: DataSet) -> None:
-    batch = batches_of(dataset).make(0)
+    batch = replace(batches_of(dataset), weigh=halves).make(0)
     moved = batch.to(torch.device("cuda"))
     assert moved.images.is_cuda
+    assert moved.pixel_weights is not None
+    assert moved.pixel_weights.is_cuda
     assert same(moved.to(torch.device("cpu")), batch)
 
 

@@ -1,7 +1,8 @@
 """Augmentation: a small plan drawn from a generator, then one warp and one color transform.
 
 Labels are looked up, never interpolated, so no label value is invented. Outside the image, both
-image and labels are mirrored at the border.
+image and labels are mirrored at the border. An elastic deformation (U-Net, Ronneberger et al. 2015,
+section 3.1) bends the window that is cut out: it is part of the same one warp.
 """
 
 import math
@@ -18,6 +19,8 @@ from pixelwise.shapes import Size
 _LUMA = np.array([0.299, 0.587, 0.114])
 # About the border itself, so that an image shrunk to half still mirrors in step with its labels.
 _MIRROR = cv2.BORDER_REFLECT
+# Points of an elastic deformation along each side.
+_POINTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +39,15 @@ class Augmentation:
     contrast: float
     saturation: float
     """Factors; 1 leaves the image as it is."""
+    displacements: tuple[float, ...] = ()
+    """(2, 3, 3) flattened: of 3 x 3 points that span the sample, by rows, in its pixels; empty: the window is plain."""
 
 
 def draw_augmentation(recipe: AugmentationRecipe, rng: np.random.Generator, resolution: float = 1.0) -> Augmentation:
-    """The plan for one sample; `resolution` below 1 shrinks it further (progressive resizing)."""
+    """The plan for one sample; `resolution` below 1 shrinks it further (progressive resizing).
+
+    The displacements of an elastic deformation, N(0, `recipe.elastic`) pixels, shrink with it.
+    """
     low, high = np.log(recipe.scale)
     color = 1 + recipe.color * rng.uniform(-1, 1, 3)
     return Augmentation(
@@ -51,20 +59,19 @@ def draw_augmentation(recipe: AugmentationRecipe, rng: np.random.Generator, reso
         brightness=float(color[0]),
         contrast=float(color[1]),
         saturation=float(color[2]),
+        displacements=_draw_displacements(recipe.elastic * resolution, rng),
     )
+
+
+def _draw_displacements(deviation: float, rng: np.random.Generator) -> tuple[float, ...]:
+    return tuple(rng.normal(0, deviation, 2 * _POINTS**2).tolist()) if deviation else ()
 
 
 def apply(plan: Augmentation, image: Array, labels: Array, size: Size) -> tuple[Array, Array]:
     """(H, W, C) image and (H, W) labels of any size → both at `size`, cut out at the planned place."""
-    window = _window(plan, labels.shape, size)
-    warped_labels = cv2.warpAffine(
-        labels,
-        window,
-        size[::-1],
-        flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
-        borderMode=_MIRROR,
-    )
-    return _recolor(plan, _warp(image, window, size)), warped_labels
+    window, bent = _window(plan, labels.shape, size), _bent(plan, size)
+    warped_labels = _look_up(labels, window, bent, size, cv2.INTER_NEAREST)
+    return _recolor(plan, _warp(image, window, bent, size)), warped_labels
 
 
 def _window(plan: Augmentation, source: Size, size: Size) -> Array:
@@ -82,18 +89,45 @@ def _window(plan: Augmentation, source: Size, size: Size) -> Array:
     return np.column_stack([linear, middle_in - linear @ middle_out])
 
 
-def _warp(image: Array, window: Array, size: Size) -> Array:
+def _bent(plan: Augmentation, size: Size) -> Array | None:
+    """(2, H, W): the place (x, y) in the plain window that each pixel shows; None where each shows its own."""
+    if not plan.displacements:
+        return None
+    rows, columns = (_bicubic(side) for side in size)
+    displaced = rows @ np.reshape(plan.displacements, (2, _POINTS, _POINTS)) @ columns.T
+    bent: Array = (displaced + np.indices(size))[::-1]
+    return bent
+
+
+def _bicubic(length: int) -> Array:
+    """(length, 3) weights of points at the first, middle and last of `length` pixels (Keys 1981, a = -1/2).
+
+    Beyond the ends, the points are repeated.
+    """
+    places, points = np.linspace(0, _POINTS - 1, length), np.arange(-1, _POINTS + 1)
+    d = np.abs(places[:, None] - points)
+    weights = np.where(d <= 1, (1.5 * d - 2.5) * d**2 + 1, np.where(d < 2, ((2.5 - 0.5 * d) * d - 4) * d + 2, 0))
+    weights[:, [1, -2]] += weights[:, [0, -1]]
+    inner: Array = weights[:, 1:-1]
+    return inner
+
+
+def _look_up(part: Array, window: Array, bent: Array | None, size: Size, interpolation: int) -> Array:
+    if bent is None:
+        flags = interpolation | cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(part, window, size[::-1], flags=flags, borderMode=_MIRROR)
+    x, y = (np.tensordot(window[:, :2], bent, 1) + window[:, 2, None, None]).astype(np.float32)
+    return cv2.remap(part, x, y, interpolation, borderMode=_MIRROR)
+
+
+def _warp(image: Array, window: Array, bent: Array | None, size: Size) -> Array:
     shrink = math.hypot(window[0, 0], window[1, 0])
     while shrink >= 1.6 and min(image.shape[:2]) >= 2:
         # Averages pairs of pixels first: bilinear lookup alone would skip pixels (aliasing).
         image, window = _halved(image, window)
         shrink /= 2
 
-    def warp(part: Array) -> Array:
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(part, window, size[::-1], flags=flags, borderMode=_MIRROR)
-
-    return _by_channels(image, warp)
+    return _by_channels(image, lambda part: _look_up(part, window, bent, size, cv2.INTER_LINEAR))
 
 
 def _halved(image: Array, window: Array) -> tuple[Array, Array]:

@@ -27,14 +27,20 @@ class Batch:
 
     images: torch.Tensor
     labels: torch.Tensor
+    pixel_weights: torch.Tensor | None = None
+    """(B, H, W) float32 factors for the loss; None: every pixel counts the same."""
 
     def to(self, device: torch.device) -> "Batch":
-        if device.type != "cuda":
-            return Batch(self.images.to(device), self.labels.to(device))
+        weights = self.pixel_weights
         return Batch(
-            self.images.pin_memory().to(device, non_blocking=True),
-            self.labels.pin_memory().to(device, non_blocking=True),
+            _moved(self.images, device),
+            _moved(self.labels, device),
+            None if weights is None else _moved(weights, device),
         )
+
+
+def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 @dataclass(slots=True)
@@ -71,14 +77,17 @@ class Batches:
     seed: int
     multiple: int = 16
     """Sizes below the full crop are rounded up to this, so that the network need not pad."""
+    weigh: Callable[[Array], Array] | None = None
+    """Labels (H, W) as they are trained, augmented and cut → the weights of their pixels, (H, W) float32."""
 
     def make(self, step: int, resolution: float = 1.0) -> Batch:
         """The batch of `step`, its samples `resolution` times the crop."""
         size = self.size_at(resolution)
         pairs = [self._sample(step * self.batch_size + i, size) for i in range(self.batch_size)]
         images = torch.from_numpy(np.stack([image for image, _ in pairs]))
-        labels = torch.from_numpy(np.stack([labels for _, labels in pairs]))
-        return Batch(images.permute(0, 3, 1, 2), labels)
+        labels = np.stack([labels for _, labels in pairs])
+        weights = None if self.weigh is None else torch.from_numpy(np.stack([self.weigh(one) for one in labels]))
+        return Batch(images.permute(0, 3, 1, 2), torch.from_numpy(labels), weights)
 
     def size_at(self, resolution: float) -> Size:
         if resolution == 1:

@@ -1,13 +1,16 @@
 """What is trained on what, and the one step that does it. The planner times this very step."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pixelwise.data.border_weights import border_weights
 from pixelwise.data.dataset import DataSet
+from pixelwise.data.images import Array
 from pixelwise.data.loading import Batch, Batches, PairCache
 from pixelwise.data.sample import Sample
 from pixelwise.data.splits import Splits
@@ -42,6 +45,21 @@ class Job:
             crop=recipe.data.crop,
             batch_size=recipe.training.batch_size,
             seed=recipe.training.seed,
+            weigh=self._border_weights(),
+        )
+
+    def _border_weights(self) -> Callable[[Array], Array] | None:
+        """U-Net's border weights of a label map, where the recipe asks for them."""
+        loss = self.recipe.loss
+        if not loss.border_weight:
+            return None
+        # The loss multiplies by the class weight; the paper adds to it.
+        of_background = self.class_weights[0] if self.class_weights else 1.0
+        return partial(
+            border_weights,
+            ignore_label=self.spec.classes.ignore_label,
+            w0=loss.border_weight / of_background,
+            sigma=loss.border_sigma,
         )
 
     def val_samples(self) -> list[Sample]:
@@ -87,6 +105,7 @@ class Trainer:
             batch.labels,
             ignore_label=self.job.spec.classes.ignore_label,
             class_weights=self.class_weights,
+            pixel_weights=batch.pixel_weights,
             dice_weight=recipe.loss.dice,
         )
         self.optimizer.zero_grad()

@@ -1,0 +1,62 @@
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pixelwise.data.border_weights import border_weights
+from pixelwise.losses import cross_entropy_and_dice
+from pixelwise.training.trainer import Job, Trainer
+
+MakeJob = Callable[..., Job]
+BORDERS = {"loss.border_weight": 10.0, "loss.border_sigma": 3.0}
+
+
+def test_border_weights_are_off_unless_asked_for(make_job: MakeJob) -> None:
+    assert make_job().batches().make(0).pixel_weights is None
+
+
+def test_a_job_weighs_the_labels_as_trained(make_job: MakeJob) -> None:
+    job = replace(make_job(BORDERS), class_weights=None)
+    batch = job.batches().make(0)
+    assert batch.pixel_weights is not None
+    ignore_label = job.spec.classes.ignore_label
+    for labels, weights in zip(batch.labels.numpy(), batch.pixel_weights.numpy(), strict=True):
+        assert (weights == border_weights(labels, ignore_label=ignore_label, w0=10.0, sigma=3.0)).all()
+    assert batch.pixel_weights.max() > 2
+
+
+def test_with_class_weights_the_product_on_background_is_the_sum_of_the_paper(make_job: MakeJob) -> None:
+    plain, job = make_job(BORDERS), make_job(BORDERS)
+    class_weights = (0.25, *[1.0] * (len(job.spec.classes.names) - 1))
+    alone = replace(plain, class_weights=None).batches().make(0).pixel_weights
+    weights = replace(job, class_weights=class_weights).batches().make(0).pixel_weights
+    assert alone is not None
+    assert weights is not None
+    border = weights > 1
+    assert border.any()
+    torch.testing.assert_close(0.25 * weights[border], 0.25 + (alone - 1)[border])
+
+
+@pytest.mark.parametrize("dice", [0.0, 0.5])
+def test_a_step_weighs_the_loss_of_each_pixel(make_job: MakeJob, dice: float) -> None:
+    job = make_job({"loss.dice": dice, "optimizer.lr": 1e-9})
+    trainer, batch = Trainer(job), job.batches().make(0)
+    batch = replace(batch, pixel_weights=torch.linspace(0, 6, batch.labels.numel()).view_as(batch.labels))
+    with torch.no_grad():
+        logits = trainer.model.train()(batch.images)
+
+    def expected(weights: torch.Tensor | None) -> float:
+        loss = cross_entropy_and_dice(
+            logits,
+            batch.labels,
+            ignore_label=job.spec.classes.ignore_label,
+            class_weights=trainer.class_weights,
+            pixel_weights=weights,
+            dice_weight=dice,
+        )
+        return loss.item()
+
+    assert trainer.step(batch, 0.0).item() == pytest.approx(expected(batch.pixel_weights), rel=1e-4)
+    assert trainer.step(replace(batch, pixel_weights=None), 0.0).item() == pytest.approx(expected(None), rel=1e-3)
+    assert expected(batch.pixel_weights) > 1.5 * expected(None)
