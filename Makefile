@@ -54,8 +54,8 @@ demo: $(STAMP)
 # end on purpose, so leaks are not looked for.
 SANITIZERS = $(shell $(CXX) -print-file-name=libasan.so):$(shell $(CXX) -print-file-name=libubsan.so)
 sanitize: $(STAMP)
-	cmake -S . -B build/sanitize -DCMAKE_BUILD_TYPE=Release -DPIXELWISE_SANITIZE=ON
-	cmake --build build/sanitize
+	cmake -S . -B build/sanitize -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS=-O1 -DPIXELWISE_SANITIZE=ON
+	cmake --build build/sanitize --parallel
 	LD_PRELOAD='$(SANITIZERS)' ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 		PIXELWISE_KERNELS='$(CURDIR)/build/sanitize/pixelwise_pooling.so' \
 		$(BIN)/python -m pytest -q tests/ops/test_pooling.py tests/ops/kernels/test_cpu.py -k 'not plain'

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "demo": ([], OUTPUT),
     "evaluate": (["MODEL", "DATA"], {"--split", "--json"} | WHERE),
     "info": ([], set()),
+    "localize": (["IMAGE"], {"--classifier", "--weights", "--class"} | OUTPUT),
     "networks": (["NAME"], {"--size"}),
     "plan": (["DATA"], {"--budget"} | OUTPUT),
     "predict": (["MODEL", "INPUT"], {"--save", "--coding"} | OUTPUT | WHERE),

@@ -18,6 +18,7 @@ _HOMES = {
     "evaluate": "pixelwise.evaluation.evaluate",
     "info": "pixelwise.commands",
     "load": "pixelwise.inference.predictor",
+    "localize": "pixelwise.inference.localize",
     "networks": "pixelwise",
     "plan": "pixelwise.commands",
     "predict": "pixelwise.inference.predict",

@@ -185,12 +185,37 @@ def networks(
 ) -> None:
     """List the networks with their size, cost and geometry, or the layers of one."""
     from pixelwise.cli_output import print_layers, print_networks
-    from pixelwise.networks.describe import describe_layers, describe_networks
+    from pixelwise.networks.catalog import describe_layers, describe_networks
 
     if name is None:
         print_networks(describe_networks(size), size)
     else:
         print_layers(name, describe_layers(name, size, in_channels=3, num_classes=11), size)
+
+
+@app.command()
+def localize(
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE...", help="Image files, folders (recursively) or globs.")
+    ],
+    classifier: Annotated[str, typer.Option(metavar="NAME", help="vgg16, resnet50, timm:convnext_tiny, ...")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the heat maps.")],
+    weights: Annotated[str, typer.Option(metavar="FILE|imagenet", help="The classifier's weights.")] = "imagenet",
+    class_name: Annotated[
+        str | None, typer.Option("--class", metavar="NAME", help="Name or number of a class; default the top 3.")
+    ] = None,
+) -> None:
+    """Show where in each image a classifier sees its classes."""
+    from pixelwise.cli_output import ConsoleProgress, print_failures, print_sights
+    from pixelwise.inference.localize import localize as run
+
+    with ConsoleProgress() as progress:
+        report = run(images, output, classifier=classifier, weights=weights, class_name=class_name, progress=progress)
+    print_sights(report.images)
+    typer.echo(f"{len(report.images)} heat maps written to {output}")
+    if report.failures:
+        print_failures(report.failures)
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -18,7 +18,8 @@ from pixelwise.data.doctor import CheckReport
 from pixelwise.shapes import Size
 
 if TYPE_CHECKING:  # which imports PyTorch
-    from pixelwise.networks.describe import LayerRow, NetworkRow
+    from pixelwise.inference.localize import Localized
+    from pixelwise.networks.catalog import LayerRow, NetworkRow
 
 PLAIN_SECONDS = 15.0
 """Time between two lines of progress where the output is no terminal."""
@@ -142,6 +143,15 @@ def print_check(report: CheckReport) -> None:
         text = escape(f"{finding.message} {finding.fix}".strip())
         table.add_row(finding.severity, finding.code, text, style=styles[finding.severity])
     console.print(table)
+
+
+def print_sights(images: "Iterable[Localized]") -> None:
+    """Per image the classes seen in it, and where they speak loudest."""
+    for found in images:
+        print(found.image)
+        for sight in found.sights:
+            row, column = sight.place
+            print(f"  {sight.name:<30} {sight.probability:6.1%}   strongest at row {row}, column {column}")
 
 
 def print_failures(failures: Iterable[tuple[Path, str]]) -> None:

@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from pixelwise.networks.convolutionalize import convolutionalize
 from pixelwise.networks.segmenter import Segmenter
 from pixelwise.networks.segnet import SegNet
 from pixelwise.networks.segnet_basic import SegNetBasic
@@ -10,16 +11,15 @@ from pixelwise.networks.table import NETWORKS, build_network
 from pixelwise.networks.unet import UNet
 
 if TYPE_CHECKING:
-    from pixelwise.networks.convolutionalize import convolutionalize
-    from pixelwise.networks.describe import describe
+    from pixelwise.networks.catalog import describe
     from pixelwise.networks.fcn import FCN
 
 _LATER = {
     "FCN": "pixelwise.networks.fcn",
-    "convolutionalize": "pixelwise.networks.convolutionalize",
-    "describe": "pixelwise.networks.describe",
+    "describe": "pixelwise.networks.catalog",
 }
-"""Resolved on first use: torchvision and timm take seconds to import."""
+"""Resolved on first use, because their imports are slow: torchvision and timm take seconds. None is named
+like its module, which would take its place here once it is imported."""
 
 __all__ = [
     "FCN",

@@ -4,7 +4,7 @@ from torch import nn
 
 from pixelwise.errors import RequestError
 from pixelwise.networks import NETWORKS, UNet
-from pixelwise.networks.describe import LayerRow, _saved_bytes, describe_layers, describe_network, describe_networks
+from pixelwise.networks.catalog import LayerRow, _saved_bytes, describe_layers, describe_network, describe_networks
 
 
 def test_the_paper_s_unet_layer_by_layer():
