@@ -91,7 +91,7 @@ def make_job(streets: Path, tiny: dict[str, Any]) -> Callable[..., "Job"]:
     from pixelwise.planning.prepare import prepare
     from pixelwise.recipe import Recipe, parse_settings
 
-    prepared = prepare(streets, seed=0, val_fraction=0.2)
+    prepared = prepare(streets, Recipe())
     recipe = Recipe().replace({**parse_settings(tiny["settings"]), "training.steps": tiny["steps"]})
 
     def make(changes: Mapping[str, Any] = MappingProxyType({})) -> "Job":

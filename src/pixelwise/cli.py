@@ -24,6 +24,9 @@ Data = Annotated[Path, typer.Argument(help="Folder with images/ and masks/ (or l
 Model = Annotated[Path, typer.Argument(help="A run folder, or a model.safetensors.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
+Layout = Annotated[
+    str | None, typer.Option(metavar="NAME", help="How the data lies, where it cannot be told: folder, voc, coco, ...")
+]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result to this file as JSON.")]
 
 
@@ -42,12 +45,12 @@ def demo(
 
 
 @app.command()
-def check(data: Data, json: Json = None) -> None:
+def check(data: Data, layout: Layout = None, json: Json = None) -> None:
     """Find what is wrong with a data set before training does."""
     from pixelwise.cli_output import print_check
     from pixelwise.data.doctor import check as run
 
-    report = run(data, json_path=json)
+    report = run(data, layout=layout, json_path=json)
     print_check(report)
     if report.errors:
         raise typer.Exit(1)
@@ -57,6 +60,7 @@ def check(data: Data, json: Json = None) -> None:
 def plan(
     data: Data,
     budget: Annotated[str, typer.Option(help="Time for the whole run: 90s, 20m, 1h30m.")] = "20m",
+    layout: Layout = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the recipe here.")] = None,
 ) -> None:
     """Choose network, samples and schedule for a data set, this machine and a budget."""
@@ -65,7 +69,7 @@ def plan(
     from pixelwise.recipe import to_yaml
 
     with ConsoleProgress() as progress:
-        made = run(data, budget=budget, output=output, progress=progress)
+        made = run(data, budget=budget, layout=layout, output=output, progress=progress)
     if output is None:
         typer.echo(to_yaml(made.recipe, made.reasons), nl=False)
     else:
@@ -78,6 +82,7 @@ def train(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Run folder; default runs/DATA-NETWORK-N.")
     ] = None,
+    layout: Layout = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe.yaml instead of a plan.")] = None,
     network: Annotated[str | None, typer.Option(help="Name of the network, as `networks` lists it.")] = None,
     encoder: Annotated[
@@ -106,6 +111,7 @@ def train(
         result = run(
             data,
             output,
+            layout=layout,
             recipe=recipe,
             network=network,
             encoder=encoder,
@@ -130,6 +136,7 @@ def evaluate(
     model: Model,
     data: Data,
     split: Annotated[str | None, typer.Option(help="train, val or test; default test, else val.")] = None,
+    layout: Layout = None,
     json: Json = None,
     device: Device = "auto",
     precision: PrecisionName = "auto",
@@ -139,7 +146,16 @@ def evaluate(
     from pixelwise.evaluation.evaluate import evaluate as run
 
     with ConsoleProgress() as progress:
-        scores = run(model, data, split=split, json_path=json, device=device, precision=precision, progress=progress)
+        scores = run(
+            model,
+            data,
+            split=split,
+            layout=layout,
+            json_path=json,
+            device=device,
+            precision=precision,
+            progress=progress,
+        )
     print_scores(scores)
 
 

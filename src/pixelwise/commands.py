@@ -57,6 +57,7 @@ def plan(
     data: str | Path,
     *,
     budget: str = "20m",
+    layout: str | None = None,
     output: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -65,9 +66,13 @@ def plan(
 ) -> Plan:
     """A recipe for a data set, this machine and a budget such as "20m", each choice with its reason."""
     started = time.monotonic()
-    prepared = prepare(data, seed=seed, val_fraction=Recipe().data.val_fraction)
+    changes: dict[str, Any] = {
+        "data.layout": layout,
+        "training.budget_seconds": parse_duration(budget),
+        "training.seed": seed,
+    }
+    prepared = prepare(data, Recipe().replace(changes))
     place = choose_device(device)
-    changes = {"training.budget_seconds": parse_duration(budget), "training.seed": seed}
     made = make_plan(prepared, place, choose_precision(precision, place), changes, started, progress or Silent())
     if output:
         write_atomically(Path(output), to_yaml(made.recipe, made.reasons).encode())
@@ -78,6 +83,7 @@ def train(
     data: str | Path,
     output: str | Path | None = None,
     *,
+    layout: str | None = None,
     recipe: str | Path | None = None,
     network: str | None = None,
     encoder: str | None = None,
@@ -107,7 +113,7 @@ def train(
         raise RequestError("--budget and --steps both say how long to train; give one of them.")
     if resume and output is None:
         raise RequestError("--resume needs the folder of the run: give it with -o.")
-    changes = _changes(network, encoder, weights, budget, steps, seed, deterministic, settings)
+    changes = _changes(layout, network, encoder, weights, budget, steps, seed, deterministic, settings)
     run = RunFolder(Path(output)) if output else None
     if run and resume and run.recipe.exists():
         return _resume(run, Path(data), recipe, weights, changes, device, precision, progress, started)
@@ -122,7 +128,7 @@ def train(
         raise unknown_name("network", start.network.name, NETWORKS)
     if resume:
         progress.say(f"{output} holds no run yet: starting from the beginning")
-    prepared = prepare(data, seed=start.training.seed, val_fraction=start.data.val_fraction)
+    prepared = prepare(data, start)
     for note in prepared.notes:
         progress.say(note)
     made = _plan_or_take(prepared, given, changes, place, precision, started, progress)
@@ -208,6 +214,7 @@ def _installed(name: str) -> str:
 
 
 def _changes(
+    layout: str | None,
     network: str | None,
     encoder: str | None,
     weights: str | Path | None,
@@ -220,6 +227,7 @@ def _changes(
     """What the caller decided, as recipe keys."""
     changes: dict[str, Any] = parse_settings(settings)
     named = {
+        "data.layout": layout,
         "network.name": network,
         "network.encoder": encoder,
         "network.weights": weights if weights in (None, "imagenet", "none") else "file",
@@ -319,12 +327,7 @@ def _resume(
     if checkpoint and checkpoint.finished and run.report.exists():
         progress.say(f"{run.path} is finished; nothing to do.")
         return _result(run)
-    prepared = prepare(
-        data,
-        seed=recipe.training.seed,
-        val_fraction=recipe.data.val_fraction,
-        made_splits=run.splits if run.splits.exists() else None,
-    )
+    prepared = prepare(data, recipe, made_splits=run.splits if run.splits.exists() else None)
     if run.classes.exists() and yaml.safe_load(run.classes.read_text()) != prepared.classes.to_dict():
         raise CheckpointError(
             f"the classes of {data} are not those that the run started with (see {run.classes}); "

@@ -21,6 +21,8 @@ from pixelwise.errors import RequestError, unknown_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataRecipe:
+    layout: str | None = None
+    """How the data set lies on disk, a name of `pixelwise.data.layouts.LAYOUTS`; None: the one it looks like."""
     crop: tuple[int, int] = (256, 256)
     """Height and width of a training sample, in pixels of the (scaled) image."""
     val_fraction: float = 0.2

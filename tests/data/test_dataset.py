@@ -134,7 +134,7 @@ def test_the_masks_of_test_are_not_opened(tmp_path: Path, monkeypatch: pytest.Mo
         opened.append(path)
         return MASK
 
-    monkeypatch.setattr("pixelwise.data.dataset.read_mask", read_mask)
+    monkeypatch.setattr("pixelwise.data.layouts.pairing.read_mask", read_mask)
     open_dataset(tmp_path)
     assert [path.parent.name for path in opened] == ["train"]
 

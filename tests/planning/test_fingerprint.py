@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from pixelwise.planning.prepare import prepare
+from pixelwise.recipe import Recipe
 
 
 def test_figures_of_the_training_images_alone(streets):
-    prepared = prepare(streets, seed=0, val_fraction=0.2)
+    prepared = prepare(streets, Recipe())
     seen = prepared.seen
     assert (seen.num_train, seen.num_val) == (12, 4)
     assert seen.median_size == (64, 96)
@@ -21,4 +22,4 @@ def test_figures_of_the_training_images_alone(streets):
 
 
 def test_cells_have_no_up(cells):
-    assert not prepare(cells, seed=0, val_fraction=0.2).seen.upright
+    assert not prepare(cells, Recipe()).seen.upright

@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def prepared(streets):
-    return prepare(streets, seed=0, val_fraction=0.2)
+    return prepare(streets, Recipe())
 
 
 def plan(prepared, **changes):
@@ -138,7 +138,7 @@ def test_every_planned_value_has_a_reason_in_the_yaml(prepared):
 
 def test_cells_may_lie_any_way_up_and_streets_may_not(prepared, cells):
     upright = plan(prepared, **{"training.steps": 3}).recipe.augmentation
-    free = plan(prepare(cells, seed=0, val_fraction=0.2), **{"training.steps": 3}).recipe.augmentation
+    free = plan(prepare(cells, Recipe()), **{"training.steps": 3}).recipe.augmentation
     assert (upright.flip_vertical, upright.rotate) == (0.0, 5.0)
     assert (free.flip_vertical, free.rotate) == (0.5, 180.0)
 

@@ -12,6 +12,10 @@ from pixelwise.recipe import Recipe
 CPU = torch.device("cpu")
 
 
+def recipe(*, seed: int, val_fraction: float) -> Recipe:
+    return Recipe().replace({"training.seed": seed, "data.val_fraction": val_fraction})
+
+
 def without_val(streets, folder):
     shutil.copytree(streets, folder)
     for kind in ("images", "labels"):
@@ -21,18 +25,18 @@ def without_val(streets, folder):
 
 def test_a_val_split_is_made_by_seed_and_said(streets, tmp_path):
     data = without_val(streets, tmp_path / "data")
-    first = prepare(data, seed=0, val_fraction=0.25)
+    first = prepare(data, recipe(seed=0, val_fraction=0.25))
     assert len(first.splits["val"]) == 3
     assert any("3 of the 12 training image" in note for note in first.notes)
-    assert prepare(data, seed=0, val_fraction=0.25).splits == first.splits
-    assert prepare(data, seed=1, val_fraction=0.25).splits != first.splits
+    assert prepare(data, recipe(seed=0, val_fraction=0.25)).splits == first.splits
+    assert prepare(data, recipe(seed=1, val_fraction=0.25)).splits != first.splits
 
 
 def test_stored_splits_are_used_as_they_are(streets, tmp_path):
     data = without_val(streets, tmp_path / "data")
-    first = prepare(data, seed=3, val_fraction=0.25)
+    first = prepare(data, recipe(seed=3, val_fraction=0.25))
     write_splits(tmp_path / "splits.yaml", first.splits)
-    again = prepare(data, seed=0, val_fraction=0.5, made_splits=tmp_path / "splits.yaml")
+    again = prepare(data, recipe(seed=0, val_fraction=0.5), made_splits=tmp_path / "splits.yaml")
     assert again.splits == first.splits
 
 
@@ -41,7 +45,7 @@ def test_test_images_are_not_opened(streets, tmp_path):
     shutil.copytree(streets, data)
     for path in (data / "images" / "test").iterdir():
         path.write_bytes(b"not an image")
-    assert len(prepare(data, seed=0, val_fraction=0.2).splits["test"]) == 4
+    assert len(prepare(data, Recipe()).splits["test"]) == 4
 
 
 def test_errors_in_the_data_stop_here(streets, tmp_path):
@@ -49,11 +53,11 @@ def test_errors_in_the_data_stop_here(streets, tmp_path):
     shutil.copytree(streets, data)
     (data / "images" / "train" / "0000.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"0000\.png: the file is empty[\s\S]*pixelwise check"):
-        prepare(data, seed=0, val_fraction=0.2)
+        prepare(data, Recipe())
 
 
 def test_class_weights_are_those_of_the_recipe(streets):
-    prepared = prepare(streets, seed=0, val_fraction=0.2)
+    prepared = prepare(streets, Recipe())
     assert prepared.job(Recipe(), CPU).class_weights is None
     recipe = Recipe().replace({"loss.class_weights": "median_frequency", "loss.power": 0.5})
     weights = np.array(prepared.job(recipe, CPU).class_weights)

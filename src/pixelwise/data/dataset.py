@@ -9,8 +9,9 @@ import numpy as np
 import yaml
 
 from pixelwise.data.classes import Classes, Coding, describe_classes
-from pixelwise.data.images import ENDINGS, Array, read_image, read_mask
-from pixelwise.data.layouts import LAYOUTS
+from pixelwise.data.images import ENDINGS, Array, Decoded
+from pixelwise.data.layouts import LAYOUTS, recognize_layout
+from pixelwise.data.layouts.pairing import Pairing
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError
 
@@ -23,27 +24,39 @@ class DataSet:
 
     root: Path
     layout: str
-    samples: tuple[Sample, ...]
-    images_without_mask: tuple[Path, ...]
-    masks_without_image: tuple[Path, ...]
-    same_stem: tuple[Path, ...]
-    outside_splits: tuple[Path, ...]
-    foreign_files: tuple[Path, ...]
+    """A name of `layouts.LAYOUTS`."""
+    pairing: Pairing
     classes: Classes | None
     """None until a survey has seen which mask values occur, where dataset.yaml names no classes."""
     channels: int | None
     """Channels of every image as the network gets it; None until known."""
 
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        return self.pairing.samples
+
+    def decode_image(self, sample: Sample) -> Decoded:
+        """The image as stored."""
+        return self.pairing.reader.decode_image(sample)
+
+    def read_mask(self, sample: Sample) -> Array:
+        """(H, W) uint8 or uint16 mask values, or (H, W, 3) uint8 colors."""
+        return self.pairing.reader.read_mask(sample)
+
     def read_image(self, sample: Sample) -> Array:
         """(H, W, C) uint8 or uint16 with C = `channels`."""
-        image = read_image(sample.image_path, self.channels)
+        decoded = self.decode_image(sample)
+        try:
+            image = decoded.without_alpha(self.channels)
+        except DataError as error:
+            raise DataError(f"{sample.image_path}: {error}") from error
         return to_channels(image, self.channels, sample.image_path)
 
     def read_labels(self, sample: Sample) -> Array:
         """(H, W) class indices or `classes.ignore_label`. An unlisted mask value is an error."""
         if self.classes is None:
             raise DataError(f"the classes of {self.root} are not known; survey the data set first.")
-        mask = read_mask(sample.label_path)
+        mask = self.read_mask(sample)
         try:
             labels, unlisted = self.classes.to_labels(mask)
         except DataError as error:
@@ -67,27 +80,25 @@ class DataSet:
         return replace(self, classes=classes, channels=channels)
 
 
-def open_dataset(root: str | Path) -> DataSet:
-    """Finds the pairs and reads `dataset.yaml`. DataError where there is nothing to work on."""
+def open_dataset(root: str | Path, layout: str | None = None) -> DataSet:
+    """Finds the pairs and reads `dataset.yaml`. DataError where there is nothing to work on.
+
+    `layout` is a name of `LAYOUTS`; None: the one that the files look like.
+    """
     root = Path(root)
-    description = _read_description(root)
-    pairing = LAYOUTS["folder"](root)
+    layout = recognize_layout(root, layout)
+    pairing = LAYOUTS[layout].find(root)
+    description = {**pairing.description, **_read_description(root)}
     if not (pairing.samples or pairing.images_without_mask or pairing.same_stem):
         raise DataError(
             f"{root} holds no images ({', '.join(ENDINGS)}); put them into images/ and the masks "
             f"of the same stem into masks/."
         )
-    classes = _described_classes(root, description, pairing.samples)
     return DataSet(
         root=root,
-        layout="folder",
-        samples=pairing.samples,
-        images_without_mask=pairing.images_without_mask,
-        masks_without_image=pairing.masks_without_image,
-        same_stem=pairing.same_stem,
-        outside_splits=pairing.outside_splits,
-        foreign_files=pairing.foreign_files,
-        classes=classes,
+        layout=layout,
+        pairing=pairing,
+        classes=_described_classes(root, description, pairing),
         channels=_described_channels(root, description),
     )
 
@@ -136,7 +147,7 @@ def _read_description(root: Path) -> Mapping[str, Any]:
     return values
 
 
-def _described_classes(root: Path, description: Mapping[str, Any], samples: tuple[Sample, ...]) -> Classes | None:
+def _described_classes(root: Path, description: Mapping[str, Any], pairing: Pairing) -> Classes | None:
     path = root / "dataset.yaml"
     if "names" not in description:
         needing = sorted({"colors", "label_mapping", "ignore", "coding"} & set(description))
@@ -145,18 +156,18 @@ def _described_classes(root: Path, description: Mapping[str, Any], samples: tupl
         return None
     values = dict(description)
     if "coding" not in values and {"colors", "label_mapping"} & set(values):
-        values["coding"] = _coding(samples, values.get("colors"))
+        values["coding"] = _coding(pairing, values.get("colors"))
     try:
         return describe_classes(values)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 
 
-def _coding(samples: tuple[Sample, ...], colors: object) -> Coding:
+def _coding(pairing: Pairing, colors: object) -> Coding:
     """Whether masks are colored pictures. An empty mask says nothing, so look on; not at test."""
-    for sample in [s for s in samples if s.split != "test"][:50]:
+    for sample in [s for s in pairing.samples if s.split != "test"][:50]:
         try:
-            mask = read_mask(sample.label_path)
+            mask = pairing.reader.read_mask(sample)
         except DataError:
             continue  # the survey reports it
         if mask.ndim == 3 and _is_colored(mask, colors if isinstance(colors, list) else []):

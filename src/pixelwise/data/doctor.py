@@ -89,13 +89,13 @@ class CheckReport:
         }
 
 
-def check(data: str | Path, *, json_path: str | Path | None = None) -> CheckReport:
+def check(data: str | Path, *, layout: str | None = None, json_path: str | Path | None = None) -> CheckReport:
     """Reads every file of a data set and says what is wrong with it, by name, with the cure.
 
     `json_path` receives the report as JSON whatever it says. Raises DataError where there is no
     data set at all.
     """
-    dataset = open_dataset(data)
+    dataset = open_dataset(data, layout)
     surveyed = survey(dataset, dataset.samples)
     report = diagnose(surveyed)
     if json_path:
@@ -112,7 +112,7 @@ def diagnose(surveyed: Survey) -> CheckReport:
     order = {"error": 0, "warning": 1, "note": 2}
     return CheckReport(
         layout=dataset.layout,
-        num_images=len(dataset.samples) + len(dataset.images_without_mask),
+        num_images=len(dataset.samples) + len(dataset.pairing.images_without_mask),
         classes=dataset.classes.names if dataset.classes else (),
         splits={name: len(samples) for name, samples in splits.items() if samples},
         findings=tuple(sorted(findings + split_findings, key=lambda f: order[f.severity])),
@@ -164,22 +164,22 @@ def _some(names: Sequence[str]) -> str:
 
 def _pairing(surveyed: Survey, splits: Splits) -> Iterator[Finding]:
     dataset = surveyed.dataset
-    if files := _relative(surveyed, dataset.images_without_mask):
+    if files := _relative(surveyed, dataset.pairing.images_without_mask):
         message = f"{len(files)} image(s) without a mask: {_some(files)}."
         fix = "Add the mask of the same stem, or remove the image."
         yield _finding("missing_mask", "error", files, message, fix)
-    if files := _relative(surveyed, dataset.masks_without_image):
+    if files := _relative(surveyed, dataset.pairing.masks_without_image):
         message = f"{len(files)} mask(s) without an image: {_some(files)}."
         fix = "Add the image of the same stem, or remove the mask."
         yield _finding("orphan_mask", "warning", files, message, fix)
-    if files := _relative(surveyed, dataset.same_stem):
+    if files := _relative(surveyed, dataset.pairing.same_stem):
         message = f"{len(files)} files share a stem, so their partner is ambiguous: {_some(files)}."
         yield _finding("same_stem", "error", files, message, "Rename or remove one of each stem.")
-    if files := _relative(surveyed, dataset.outside_splits):
+    if files := _relative(surveyed, dataset.pairing.outside_splits):
         message = f"{len(files)} file(s) outside {', '.join(SPLITS)}, so unread: {_some(files)}."
         fix = "Move them into a folder of one of these names, or away."
         yield _finding("outside_splits", "error", files, message, fix)
-    if files := _relative(surveyed, dataset.foreign_files):
+    if files := _relative(surveyed, dataset.pairing.foreign_files):
         message = f"{len(files)} file(s) that are no image by their ending: {_some(files)}."
         fix = f"Convert them to one of {', '.join(ENDINGS)}, or ignore this."
         yield _finding("foreign_file", "warning", files, message, fix)

@@ -13,7 +13,7 @@ import numpy as np
 
 from pixelwise.data.classes import Classes, classes_from_values, mask_values
 from pixelwise.data.dataset import DataSet
-from pixelwise.data.images import Array, decode_image, read_mask
+from pixelwise.data.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError
 from pixelwise.shapes import Size
@@ -107,7 +107,7 @@ def _read(dataset: DataSet, sample: Sample) -> Reading:
 
 def _with_image(reading: Reading, dataset: DataSet) -> Reading:
     path = reading.sample.image_path
-    decoded = decode_image(path)
+    decoded = dataset.decode_image(reading.sample)
     try:
         pixels = decoded.without_alpha(dataset.channels)
     except DataError as error:
@@ -127,7 +127,7 @@ def _with_image(reading: Reading, dataset: DataSet) -> Reading:
 
 def _with_mask(reading: Reading, dataset: DataSet) -> Reading:
     path = reading.sample.label_path
-    mask = read_mask(path)
+    mask = dataset.read_mask(reading.sample)
     try:
         values = mask_values(mask, dataset.classes.coding if dataset.classes else "index")
     except DataError as error:

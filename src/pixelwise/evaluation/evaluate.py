@@ -38,6 +38,7 @@ def evaluate(
     data: str | Path,
     *,
     split: str | None = None,
+    layout: str | None = None,
     json_path: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -50,13 +51,13 @@ def evaluate(
     """
     progress = progress or Silent()
     predictor = load(model, device=device, precision=precision)
-    dataset = for_model(open_dataset(data), predictor)
+    dataset = for_model(open_dataset(data, layout), predictor)
     chosen, samples = choose_split(dataset, Path(model), split)
     progress.say(f"scoring split {chosen!r}: {len(samples)} images, {predictor.precision}")
-    if unlabeled := len(dataset.images_without_mask):
+    if unlabeled := len(dataset.pairing.images_without_mask):
         progress.say(f"{unlabeled} image(s) of {dataset.root} have no mask and are not scored")
-    if dataset.same_stem:
-        names = ", ".join(path.name for path in dataset.same_stem[:3])
+    if dataset.pairing.same_stem:
+        names = ", ".join(path.name for path in dataset.pairing.same_stem[:3])
         raise DataError(f"{dataset.root} holds files of the same stem ({names}); rename or remove one of each.")
     tally = score_samples(predictor, dataset, samples, progress=progress)
     result = tally.scores(predictor.classes.names)

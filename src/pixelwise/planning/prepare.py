@@ -56,16 +56,17 @@ class Prepared:
         )
 
 
-def prepare(data: str | Path, *, seed: int, val_fraction: float, made_splits: Path | None = None) -> Prepared:
+def prepare(data: str | Path, recipe: Recipe, *, made_splits: Path | None = None) -> Prepared:
     """Reads every training and validation pair once. Errors in the data stop here, all named.
 
+    `recipe` says how the data set lies and how it is split: its section `data`, and its seed.
     `made_splits` is the splits.yaml of a run to go on with; its lists are used as they are.
     """
-    dataset = open_dataset(data)
+    dataset = open_dataset(data, recipe.data.layout)
     if made_splits:
         splits, note = read_splits(made_splits, dataset.samples), None
     else:
-        splits, note = make_splits(dataset.samples, val_fraction, seed)
+        splits, note = make_splits(dataset.samples, recipe.data.val_fraction, recipe.training.seed)
     surveyed = survey(dataset, splits["train"] + splits["val"])
     report = require_sound(surveyed)
     notes = [f"{f.severity}: {f.message}" for f in report.findings if f.code != "split_made"]

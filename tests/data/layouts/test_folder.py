@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from pixelwise.data.images import ENDINGS
-from pixelwise.data.layouts.folder import LABEL_FOLDERS, Pairing, find_pairs
+from pixelwise.data.layouts.folder import LABEL_FOLDERS, find_pairs
+from pixelwise.data.layouts.pairing import Pairing
 from pixelwise.errors import DataError
 
 
@@ -20,14 +21,7 @@ def plant(root: Path, *files: str) -> Path:
 def pairs(root: Path) -> list[tuple[str, str, str, str | None]]:
     """(name, image, mask, split) of a folder in which nothing else lies."""
     found = find_pairs(root)
-    assert found == Pairing(
-        samples=found.samples,
-        images_without_mask=(),
-        masks_without_image=(),
-        same_stem=(),
-        outside_splits=(),
-        foreign_files=(),
-    )
+    assert found == Pairing(samples=found.samples)
     return [(s.name, relative(root, s.image_path), relative(root, s.label_path), s.split) for s in found.samples]
 
 

@@ -1,10 +1,30 @@
 """How data sets lie on disk: one short file a layout, one line each in `LAYOUTS`."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
-from pixelwise.data.layouts.folder import Pairing, find_pairs
+from pixelwise.data.layouts.folder import FOLDER
+from pixelwise.data.layouts.pairing import Layout
+from pixelwise.errors import DataError, unknown_name
 
-LAYOUTS: dict[str, Callable[[Path], Pairing]] = {
-    "folder": find_pairs,
+LAYOUTS: Mapping[str, Layout] = {
+    "folder": FOLDER,
 }
+"""`folder` is taken where no other one is recognized: its folders occur in many of them."""
+
+
+def recognize_layout(root: Path, name: str | None = None) -> str:
+    """The layout of a data set: the one asked for, or the one its files look like.
+
+    Raises RequestError for an unknown name and DataError where several layouts would fit.
+    """
+    if name is not None:
+        if name not in LAYOUTS:
+            raise unknown_name("layout", name, LAYOUTS)
+        return name
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder; give the folder that holds images/ and masks/.")
+    found = [key for key, layout in LAYOUTS.items() if key != "folder" and layout.recognizes(root)]
+    if len(found) > 1:
+        raise DataError(f"{root} looks like {' and like '.join(found)}; say which it is with --layout.")
+    return found[0] if found else "folder"

@@ -11,25 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixelwise.data.images import ENDINGS
+from pixelwise.data.layouts.pairing import Layout, Pairing
 from pixelwise.data.sample import SPLITS, Sample, Split
 from pixelwise.errors import DataError
 
 LABEL_FOLDERS = ("masks", "labels", "annotations")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pairing:
-    """What lies in a data set: the pairs, and the files that are in none."""
-
-    samples: tuple[Sample, ...]
-    images_without_mask: tuple[Path, ...]
-    masks_without_image: tuple[Path, ...]
-    same_stem: tuple[Path, ...]
-    """Files that share their stem with another of their folder, so that their partner is ambiguous; in no pair."""
-    outside_splits: tuple[Path, ...]
-    """Images and masks that no split reads: stray files, and folders such as 'valid'."""
-    foreign_files: tuple[Path, ...]
-    """Files that are no image by their ending."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,3 +121,10 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in ENDINGS
+
+
+def _recognizes(root: Path) -> bool:
+    return any((root / part / "images").is_dir() for part in ("", *SPLITS))
+
+
+FOLDER = Layout(recognizes=_recognizes, find=find_pairs)
