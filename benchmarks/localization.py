@@ -1,0 +1,206 @@
+"""Where does a classifier see the cyclist that it was only told to be there?
+
+    python benchmarks/localization.py            # some minutes; also draws docs/localize.png
+
+A ResNet-18 of random weights learns one bit for each small picture, cut out of the synthetic street
+scenes: is there a cyclist? Made fully convolutional, it sees whole scenes of other seeds, and the
+maximum of its map is compared with the cyclists' masks, which it never learned from.
+"""
+
+import argparse
+import io
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from machine import write_result
+from PIL import Image
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models import resnet18
+
+from pixelwise.data.images import write_png
+from pixelwise.data.synthetic import STREET_NAMES, street_scene
+from pixelwise.devices import autocast, choose_precision
+from pixelwise.inference.heatmap import draw_heatmaps
+from pixelwise.inference.localize import Localizer
+from pixelwise.networks.pretrained import Classifier
+
+SIZE = (192, 256)
+CYCLIST = STREET_NAMES.index("cyclist")
+STRIDE = 16
+SIDE = 2 * STRIDE + 1
+"""Whole strides and one pixel: the cells of the map then lie symmetrically in the picture. At 48, no
+cell lies over the lower right, and those beside it learn to look that way: peaks 2 to 5 pixels off."""
+
+CLEAR = 40
+"""Pixels of a cyclist in a picture said to hold one; those with fewer are not learned from."""
+
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TEST_SEED = 10_000
+
+HERE = Path(__file__).parent
+SHOWN = 2
+"""Scenes in the picture."""
+
+VISIBLE = (1, CLEAR, 200)
+"""Pixels of cyclists from which a scene counts: all scenes, those learned from, those easy to see."""
+
+Pixels = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenes", type=int, nargs=2, default=(600, 200), help="to learn from and to test on")
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--seeds", type=int, default=3, help="classifiers, each of other first weights")
+    parser.add_argument("--picture", type=Path, default=HERE.parent / "docs" / "localize.png")
+    arguments = parser.parse_args()
+    num_train, num_test = arguments.scenes
+    train, test = draw_scenes(range(num_train)), draw_scenes(range(TEST_SEED, TEST_SEED + num_test))
+    runs = []
+    for seed in range(arguments.seeds):
+        start = time.monotonic()
+        classifier = train_classifier(train, steps=arguments.steps, seed=seed)
+        localizer = Localizer(classifier, device=torch.device("cpu"))
+        found = distances_to_cyclists(localizer, test)
+        runs.append({"seed": seed, "seconds": round(time.monotonic() - start, 1), "scenes": summary(found)})
+        print(runs[-1], flush=True)
+        if seed == 0:
+            write_png(arguments.picture, draw_examples(localizer, test))
+    values = {"steps": arguments.steps, "scenes": list(arguments.scenes), "side": SIDE, "runs": runs}
+    write_result(HERE / "results" / "localization-cpu.json", values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenes:
+    images: Sequence[Pixels]
+    masks: Sequence[Mask]
+    """Where the cyclists are."""
+
+
+def draw_scenes(seeds: range) -> Scenes:
+    pairs = [street_scene(seed, SIZE) for seed in seeds]
+    return Scenes(images=[image for image, _ in pairs], masks=[labels == CYCLIST for _, labels in pairs])
+
+
+def train_classifier(scenes: Scenes, *, steps: int, batch_size: int = 32, seed: int = 0) -> Classifier:
+    """A ResNet-18 with the last stride left out (16 in all), taught "is there a cyclist?"."""
+    torch.manual_seed(seed)
+    network = resnet18(num_classes=2)
+    for module in (network.layer4[0].conv1, network.layer4[0].downsample[0]):
+        module.stride = (1, 1)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1.5e-3, weight_decay=0.01, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=steps, pct_start=0.2)
+    device = torch.device("cpu")
+    precision = choose_precision("auto", device)
+    network = network.to(memory_format=torch.channels_last)
+    for _, (images, labels) in zip(range(steps), _batches(scenes, batch_size, seed), strict=False):
+        with autocast(device, precision):
+            logits = network(images)
+        loss = functional.cross_entropy(logits.float(), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return _classifier(network)
+
+
+def _classifier(network: nn.Module) -> Classifier:
+    return Classifier(
+        network=network.to(memory_format=torch.contiguous_format).eval(),
+        classes=("no cyclist", "cyclist"),
+        input_size=SIDE,
+        mean=MEAN,
+        deviation=DEVIATION,
+        coverage=None,
+    )
+
+
+def _batches(scenes: Scenes, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pictures (B, 3, SIDE, SIDE), mirrored at random, and 1 for every second, which has a cyclist."""
+    rng = np.random.default_rng(seed)
+    labels = torch.arange(batch_size) % 2
+    while True:
+        pictures = [_with_cyclist(scenes, rng)[0] if label else _without(scenes, rng) for label in labels.tolist()]
+        mirrored = [picture[:, :: rng.choice((-1, 1))] for picture in pictures]
+        images = torch.tensor(np.stack(mirrored)).permute(0, 3, 1, 2) / 255
+        normalized = (images - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
+        yield normalized.contiguous(memory_format=torch.channels_last), labels
+
+
+Corner = tuple[int, int]
+
+
+def _with_cyclist(scenes: Scenes, rng: np.random.Generator) -> tuple[Pixels, Corner]:
+    """A cut around one of a cyclist's pixels, which may lie anywhere in it."""
+    while True:
+        index = int(rng.integers(len(scenes.images)))
+        places = np.argwhere(scenes.masks[index])
+        if len(places) < CLEAR:
+            continue
+        corner = places[rng.integers(len(places))] - rng.integers(SIDE, size=2)
+        top, left = np.clip(corner, 0, np.subtract(SIZE, SIDE)).tolist()
+        if _cut(scenes.masks[index], (top, left)).sum() >= CLEAR:
+            return _cut(scenes.images[index], (top, left)), (top, left)
+
+
+def _without(scenes: Scenes, rng: np.random.Generator) -> Pixels:
+    """A cut from where cyclists ride in other scenes, so that the place tells nothing; or from anywhere."""
+    while True:
+        index = int(rng.integers(len(scenes.images)))
+        anywhere = rng.integers(np.subtract(SIZE, SIDE) + 1)
+        top, left = _with_cyclist(scenes, rng)[1] if rng.random() < 0.5 else anywhere.tolist()
+        if not _cut(scenes.masks[index], (top, left)).any():
+            return _cut(scenes.images[index], (top, left))
+
+
+def _cut(values: npt.NDArray[np.generic], corner: Corner) -> npt.NDArray[np.generic]:
+    top, left = corner
+    return values[top : top + SIDE, left : left + SIDE]
+
+
+def distances_to_cyclists(localizer: Localizer, scenes: Scenes) -> list[tuple[float, int]]:
+    """For each scene that has one: pixels from the map's maximum to the nearest cyclist, and the size
+    of all cyclists in pixels."""
+    found = []
+    for image, mask in zip(scenes.images, scenes.masks, strict=True):
+        if mask.any():
+            _, (heat,) = localizer.look(image, 1)
+            found.append((float(distance_transform_edt(~mask)[heat.peak]), int(mask.sum())))
+    return found
+
+
+def share_found(distances: Sequence[tuple[float, int]], *, within: float, visible: int = 1) -> float:
+    """Of the scenes with at least `visible` pixels of cyclists, those with the maximum so near."""
+    near = [distance <= within for distance, pixels in distances if pixels >= visible]
+    return sum(near) / len(near)
+
+
+def summary(distances: Sequence[tuple[float, int]]) -> dict[str, dict[str, float]]:
+    """For each size of `VISIBLE`: scenes, and their share with the maximum on a cyclist, or half a stride off."""
+    return {
+        f">={visible} px": {
+            "count": sum(pixels >= visible for _, pixels in distances),
+            "on_cyclist": round(share_found(distances, within=0, visible=visible), 3),
+            "half_a_stride_off": round(share_found(distances, within=STRIDE / 2, visible=visible), 3),
+        }
+        for visible in VISIBLE
+    }
+
+
+def draw_examples(localizer: Localizer, scenes: Scenes) -> Pixels:
+    """The first scenes whose cyclists are easy to see, whatever was found in them, one below the other."""
+    clear = [i for i, mask in enumerate(scenes.masks) if mask.sum() >= VISIBLE[-1]][:SHOWN]
+    pictures = [draw_heatmaps(*localizer.look(scenes.images[index], 1)) for index in clear]
+    return np.concatenate([np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")) for picture in pictures])
+
+
+if __name__ == "__main__":
+    main()

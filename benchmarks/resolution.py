@@ -1,0 +1,461 @@
+"""What is lost between pooling and the label map, and what brings it back?
+
+    python benchmarks/resolution.py --data streets --name streets
+    python benchmarks/resolution.py --data path/to/camvid --name camvid --steps 3000 --size 256 256
+
+One data set, and for every network the same steps, batches, optimizer and seed: FCN-32s, 16s and 8s;
+SegNet with each upsampling; U-Net with each use of its skips. Each is scored on the test images: mean
+IoU, boundary F1, mean IoU inside bands around the borders of the truth, and the share of objects found,
+by their size. For U-Net also the gradient norm of the first convolution over the first 200 steps, and
+its share in the norm of the whole gradient (which does not grow with the loss), with and without batch
+normalization, mean over seeds. The encoder of the FCNs is a ResNet-18 from scratch: VGG's fc6 and fc7 would
+put 119 million weights behind it that no short run trains.
+
+What is done is kept in the work folder; the same command goes on where it was stopped.
+"""
+
+import argparse
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from machine import write_result
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from scipy import ndimage
+from torch import nn
+
+from pixelwise.data.images import Array, read_mask, write_png
+from pixelwise.data.loading import prefetch
+from pixelwise.data.sample import Sample
+from pixelwise.data.synthetic import KINDS, write_dataset
+from pixelwise.devices import choose_device
+from pixelwise.evaluation.evaluate import score_samples
+from pixelwise.inference.outputs import colorize, display
+from pixelwise.inference.predictor import Predictor
+from pixelwise.metrics import ConfusionMatrix, mean_iou
+from pixelwise.planning.prepare import Prepared, prepare
+from pixelwise.recipe import Recipe
+from pixelwise.training.trainer import Trainer
+
+HERE = Path(__file__).parent
+BANDS = (1, 2, 4, 8, 16)
+AREAS = (64, 256, 1024)
+"""Pixels at which the next size of objects begins."""
+AREA_NAMES = ("<64", "64-255", "256-1023", ">=1024")
+OBJECTS = ("cyclist", "bicyclist", "pedestrian", "pole", "signsymbol", "car", "cell")
+"""Classes, in small letters, whose connected regions are things; the first is looked for in the scene."""
+UPSAMPLINGS = ("switches", "nearest", "bed_of_nails", "bilinear", "transposed")
+SKIPS = ("none", "add", "concat")
+NETWORKS: Mapping[str, Mapping[str, str]] = {
+    **{f"fcn-{s}s": {"network.name": f"fcn-{s}s", "network.encoder": "resnet18"} for s in (32, 16, 8)},
+    **{f"segnet-{way}": {"network.name": "segnet", "network.upsampling": way} for way in UPSAMPLINGS},
+    **{f"unet-{use}": {"network.name": "unet", "network.skips": use} for use in SKIPS},
+}
+GRADIENT_STEPS = 200
+SCENE = ("fcn-32s", "segnet-bilinear", "unet-none", "fcn-8s", "segnet-switches", "unet-concat")
+
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+Gradients = Mapping[str, Mapping[str, Floats]]
+"""normalization → skips → (seeds, steps, 2): norm of the first convolution's gradient, and share in the whole."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="streets", help="streets, cells, or the folder of a data set")
+    parser.add_argument("--name", required=True, help="of the JSON below results/ and the figures in docs/")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--size", type=int, nargs=2, default=(96, 128), help="of samples, and of images that are drawn")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--width", type=int, default=8, help="finest channels of SegNet and U-Net")
+    parser.add_argument("--images", type=int, nargs=2, default=(400, 100), help="drawn to train and to test on")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--gradient-seeds", type=int, default=3, help="runs behind each curve of gradient norms")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--work", type=Path, help="default runs/resolution-NAME")
+    parser.add_argument("--figures", type=Path, default=HERE.parent / "docs")
+    arguments = parser.parse_args()
+    work = arguments.work or Path("runs") / f"resolution-{arguments.name}"
+    settings = {key: getattr(arguments, key) for key in ("steps", "size", "batch", "width", "images", "seed")}
+    settings = {"data": Path(arguments.data).name, **settings}
+    require_same(work / "settings.json", settings)
+    recipe = base_recipe(settings)
+    comparison = Comparison(
+        prepared=prepare(data_folder(arguments.data, work, settings), recipe),
+        recipe=recipe,
+        device=choose_device(arguments.device),
+        work=work,
+    )
+    results = {key: comparison.network(key) for key in NETWORKS}
+    gradients = comparison.gradients(range(arguments.seed, arguments.seed + arguments.gradient_seeds))
+    values = {
+        "settings": settings,
+        "recipe": comparison.recipe.to_dict(),
+        "networks": results,
+        "gradients": {key: {skips: summary(runs) for skips, runs in found.items()} for key, found in gradients.items()},
+    }
+    write_result(HERE / "results" / f"resolution-{arguments.name}.json", values)
+    stem = arguments.figures / f"resolution-{arguments.name}"
+    save(draw_borders(results), stem, "fcn")
+    save(draw_upsamplings(results), stem, "segnet")
+    save(draw_skips(results, gradients), stem, "unet")
+    if arguments.data in KINDS:  # other images are not ours to publish
+        save(draw_scene(results, comparison), stem, "scene")
+
+
+def require_same(path: Path, settings: Mapping[str, Any]) -> None:
+    """A work folder holds results of one set of settings."""
+    text = json.dumps(settings, indent=2)
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise SystemExit(f"{path.parent} was begun with other settings; name another folder with --work.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def data_folder(data: str, work: Path, settings: Mapping[str, Any]) -> Path:
+    """The given folder, or one with images that are drawn."""
+    if data not in KINDS:
+        return Path(data)
+    folder = work / "data"
+    if not folder.exists():
+        num_train, num_test = settings["images"]
+        size = tuple(settings["size"])
+        write_dataset(folder, data, num_train=num_train, num_val=8, num_test=num_test, size=size)  # type: ignore[arg-type]
+    return folder
+
+
+def base_recipe(settings: Mapping[str, Any]) -> Recipe:
+    """What all networks share."""
+    return Recipe().replace(
+        {
+            "data.crop": settings["size"],
+            "loss.class_weights": "median_frequency",
+            "training.batch_size": settings["batch"],
+            "training.steps": settings["steps"],
+            "training.seed": settings["seed"],
+            "network.width": settings["width"],
+        }
+    )
+
+
+# ---------------------------------------------------------------- measures
+
+
+def border_distances(labels: Array, ignore_label: int) -> Floats:
+    """(H, W): from each pixel to the nearest pixel of another class, between centers.
+
+    1 beside a border; infinite where the image holds no other class. Ignored pixels are of no class.
+    """
+    distances = np.full(labels.shape, np.inf)
+    for index in np.unique(labels[labels != ignore_label]):
+        own = labels == index
+        other = ~own & (labels != ignore_label)
+        if other.any():
+            distances[own] = ndimage.distance_transform_edt(~other)[own]
+    return distances
+
+
+def object_counts(labels: Array, prediction: Array, classes: Sequence[int]) -> Counts:
+    """(classes, sizes, 2): the objects of the truth, and those found, by size.
+
+    An object is a region of one class that hangs together, corners included. It is found where at
+    least half of its pixels are predicted as its class; what is predicted elsewhere does not matter.
+    """
+    counts = np.zeros((len(classes), len(AREA_NAMES), 2), np.int64)
+    for row, index in enumerate(classes):
+        regions, number = ndimage.label(labels == index, structure=np.ones((3, 3)))
+        areas = np.bincount(regions.ravel(), minlength=number + 1)[1:]
+        hits = np.bincount(regions[prediction == index], minlength=number + 1)[1:]
+        sizes = np.searchsorted(AREAS, areas, side="right")
+        counts[row, :, 0] = np.bincount(sizes, minlength=len(AREA_NAMES))
+        counts[row, :, 1] = np.bincount(sizes[2 * hits >= areas], minlength=len(AREA_NAMES))
+    return counts
+
+
+@dataclass(slots=True, kw_only=True)
+class Measures:
+    """What is counted over the test images for one network."""
+
+    names: Sequence[str]
+    ignore_label: int
+    distances: dict[Sample, Floats]
+    """Kept from network to network."""
+    bands: dict[int, ConfusionMatrix] = field(init=False)
+    objects: Counts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bands = {band: ConfusionMatrix(len(self.names)) for band in BANDS}
+        self.objects = np.zeros((len(object_classes(self.names)), len(AREA_NAMES), 2), np.int64)
+
+    def add(self, sample: Sample, labels: Array, prediction: Array) -> None:
+        if sample not in self.distances:
+            self.distances[sample] = border_distances(labels, self.ignore_label)
+        for band, confusion in self.bands.items():
+            inside = self.distances[sample] <= band
+            confusion.update(prediction[inside], labels[inside], ignore_label=self.ignore_label)
+        self.objects += object_counts(labels, prediction, object_classes(self.names))
+
+    def values(self) -> dict[str, Any]:
+        named = [self.names[index] for index in object_classes(self.names)]
+        by_name = {"all": self.objects.sum(0), **dict(zip(named, self.objects, strict=True))}
+        return {
+            "mean_iou_in_band": {str(band): mean_iou(matrix.counts) for band, matrix in self.bands.items()},
+            "objects": {
+                name: {
+                    size: {"objects": int(there), "found": int(found), "recall": found / there if there else None}
+                    for size, (there, found) in zip(AREA_NAMES, counts, strict=True)
+                }
+                for name, counts in by_name.items()
+            },
+        }
+
+
+def object_classes(names: Sequence[str]) -> list[int]:
+    """Indices of the classes that are things, in the order of `OBJECTS`."""
+    small = [name.lower() for name in names]
+    return [small.index(name) for name in OBJECTS if name in small]
+
+
+# ---------------------------------------------------------------- training and scoring
+
+
+@dataclass(slots=True, kw_only=True)
+class Comparison:
+    """One data set, one recipe but for the network, one folder that keeps what is done."""
+
+    prepared: Prepared
+    recipe: Recipe
+    device: torch.device
+    work: Path
+    distances: dict[Sample, Floats] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> list[Sample]:
+        """Those to score on; train and val are what `prepare` has read."""
+        return self.prepared.splits["test"] or self.prepared.splits["val"]
+
+    def network(self, key: str) -> dict[str, Any]:
+        """Scores of a network of the table; its label map of the scene is kept beside them."""
+        path = self.work / f"{key}.json"
+        if not path.exists():
+            trainer, _ = train(self.prepared, self.recipe_of(NETWORKS[key]), self.device)
+            predictor = trainer.predictor("fp32")
+            values = {"parameters": sum(p.numel() for p in trainer.model.parameters()), **self.score(predictor)}
+            image = self.prepared.dataset.read_image(self.scene())
+            write_png(path.with_suffix(".png"), predictor.predict(image).labels)
+            path.write_text(json.dumps(values), encoding="utf-8")
+            print(f"{key}: mean IoU {values['mean_iou']:.3f}, boundary F1 {values['boundary_f1']:.3f}", flush=True)
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+
+    def gradients(self, seeds: range) -> Gradients:
+        """Of U-Net's first convolution, without and with batch normalization and for each use of the skips."""
+        found: dict[str, dict[str, list[list[list[float]]]]] = {}
+        for seed, normalization, skips in itertools.product(seeds, ("none", "batch"), SKIPS):
+            path = self.work / f"gradients-{normalization}-{skips}-{seed}.json"
+            if not path.exists():
+                changes = {"network.normalization": normalization, "training.seed": seed}
+                recipe = self.recipe_of({**NETWORKS[f"unet-{skips}"], **changes})
+                run = train(self.prepared, recipe, self.device, GRADIENT_STEPS)[1]
+                path.write_text(json.dumps(run), encoding="utf-8")
+                print(f"{path.stem}: norm, share {geometric_mean(np.array(run))}", flush=True)
+            run = json.loads(path.read_text(encoding="utf-8"))
+            found.setdefault(normalization, {}).setdefault(skips, []).append(run)
+        return {key: {skips: np.array(runs) for skips, runs in rows.items()} for key, rows in found.items()}
+
+    def recipe_of(self, changes: Mapping[str, Any]) -> Recipe:
+        """The shared recipe with a network; FCN's width is its encoder's."""
+        fcn = changes["network.name"].startswith("fcn")
+        return self.recipe.replace({**changes, **({"network.width": None} if fcn else {})})
+
+    def score(self, predictor: Predictor) -> dict[str, Any]:
+        classes = self.prepared.classes
+        measures = Measures(names=classes.names, ignore_label=classes.ignore_label, distances=self.distances)
+        tally = score_samples(predictor, self.prepared.dataset, self.samples, on_image=measures.add)
+        scores = tally.scores(classes.names)
+        kept = {key: scores[key] for key in ("mean_iou", "global_accuracy", "boundary_f1")}
+        iou = {name: values["iou"] for name, values in scores["per_class"].items()}
+        return {**kept, "iou": iou, **measures.values()}
+
+    def scene(self) -> Sample:
+        """The test image that shows most of the first thing of `OBJECTS`."""
+        wanted = (object_classes(self.prepared.classes.names) or [0])[0]
+        return max(self.samples, key=lambda s: int((self.prepared.dataset.read_labels(s) == wanted).sum()))
+
+
+def train(
+    prepared: Prepared, recipe: Recipe, device: torch.device, most_steps: int | None = None
+) -> tuple[Trainer, list[list[float]]]:
+    """The first steps of a run, or all of them.
+
+    And, at each step, the L2 norm of the first convolution's gradient, before clipping, and its
+    share in the norm of the gradient of all weights.
+    """
+    job = prepared.job(recipe, device)
+    trainer = Trainer(job)
+    norms: list[torch.Tensor] = []
+    shares: list[torch.Tensor] = []
+    first = next(module for module in trainer.model.modules() if isinstance(module, nn.Conv2d)).weight
+    first.register_hook(lambda gradient: norms.append(gradient.norm()))  # type: ignore[no-untyped-call]
+    total = recipe.training.steps or GRADIENT_STEPS
+    for step, batch in prefetch(job.batches().make, iter(range(min(total, most_steps or total)))):
+        trainer.step(batch, step / total)
+        trainer.update_average(step, 1 / total)
+        # What the step left behind is clipped: all by one factor, so that the share is the same.
+        gradients = [p.grad for p in trainer.model.parameters() if p.grad is not None]
+        assert first.grad is not None
+        shares.append(first.grad.norm() / nn.utils.get_total_norm(gradients))
+    return trainer, [[float(norm), float(share)] for norm, share in zip(norms, shares, strict=True)]
+
+
+def summary(runs: Floats) -> dict[str, Any]:
+    """(seeds, steps, 2) as geometric means: over all, for each seed, and over each ten steps."""
+    tens = [runs[:, start : start + 10] for start in range(0, runs.shape[1], 10)]
+    return {
+        name: {
+            "mean": float(geometric_mean(runs[..., part].ravel())),
+            "by_seed": [float(geometric_mean(run)) for run in runs[..., part]],
+            "by_ten_steps": [float(geometric_mean(ten[..., part].ravel())) for ten in tens],
+        }
+        for part, name in enumerate(("norm", "share"))
+    }
+
+
+def geometric_mean(values: Floats) -> Floats:
+    """Over the first axis."""
+    mean: Floats = np.exp(np.log(np.maximum(values, 1e-12)).mean(0))
+    return mean
+
+
+# ---------------------------------------------------------------- figures
+
+
+COLORS = ("#c0392b", "#e08e0b", "#1f6fb2", "#5a9e4b", "#7d5ba6")
+
+
+def save(figure: Figure, stem: Path, part: str) -> None:
+    path = stem.with_name(f"{stem.name}-{part}.png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    print(f"written: {path}")
+
+
+def draw_borders(networks: Mapping[str, Any]) -> Figure:
+    """FCN: three strides of the finest scores."""
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for color, key in zip(COLORS, ("fcn-32s", "fcn-16s", "fcn-8s"), strict=False):
+        plot_bands(axes, networks[key], key.upper().replace("S", "s"), color)
+    finish_bands(axes, "FCN: mean IoU near borders")
+    return figure
+
+
+def plot_bands(axes: Axes, scores: Mapping[str, Any], label: str, color: str) -> None:
+    heights = [*scores["mean_iou_in_band"].values(), scores["mean_iou"]]
+    axes.plot(range(len(heights)), heights, "o-", color=color, label=label)
+
+
+def finish_bands(axes: Axes, title: str) -> None:
+    axes.set_xticks(range(len(BANDS) + 1), [*(f"≤ {band}" for band in BANDS), "image"])
+    axes.set_xlabel("pixels from a border of the truth")
+    axes.set_ylabel("mean IoU")
+    axes.set_ylim(bottom=0)
+    finish(axes, title)
+
+
+def finish(axes: Axes, title: str) -> None:
+    axes.set_title(title, fontsize=11)
+    axes.grid(axis="y", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+
+
+def draw_upsamplings(networks: Mapping[str, Any]) -> Figure:
+    """SegNet: boundary F1, and the share of the objects found, small ones first."""
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 2))
+    found = {way: networks[f"segnet-{way}"] for way in UPSAMPLINGS}
+    bars = left.bar(range(len(found)), [scores["boundary_f1"] for scores in found.values()], color=COLORS)
+    left.bar_label(bars, fmt="%.2f", fontsize=8)
+    left.set_xticks(range(len(found)), [way.replace("_", " ") for way in found], rotation=30, ha="right")
+    left.set_ylabel("boundary F1")
+    left.set_title("SegNet: borders", fontsize=11)
+    left.spines[["top", "right"]].set_visible(False)
+    counts = next(iter(found.values()))["objects"]["all"]
+    sizes = [size for size in AREA_NAMES if counts[size]["objects"]]
+    for place, (way, scores) in enumerate(found.items()):
+        recalls = [scores["objects"]["all"][size]["recall"] for size in sizes]
+        offsets = np.arange(len(sizes)) + (place - 2) * 0.16
+        right.bar(offsets, recalls, 0.15, color=COLORS[place], label=way.replace("_", " "))
+    right.set_xticks(range(len(sizes)), [f"{size} px\n({counts[size]['objects']} objects)" for size in sizes])
+    right.set_ylabel("share found")
+    finish(right, "SegNet: objects found, by size")
+    return figure
+
+
+def draw_skips(networks: Mapping[str, Any], gradients: Gradients) -> Figure:
+    """U-Net: what the skips do near borders, and to the gradient of the first convolution."""
+    figure = Figure(figsize=(13, 6), layout="constrained")
+    axes = figure.subplot_mosaic([["bands", "none 0", "batch 0"], ["bands", "none 1", "batch 1"]])
+    for color, skips in zip(COLORS, SKIPS, strict=False):
+        plot_bands(axes["bands"], networks[f"unet-{skips}"], f"skips {skips}", color)
+        for normalization, runs in gradients.items():
+            for part in (0, 1):
+                plot_steps(axes[f"{normalization} {part}"], runs[skips][..., part], f"skips {skips}", color)
+    finish_bands(axes["bands"], "U-Net: mean IoU near borders")
+    for part, what in enumerate(("gradient norm", "share in the whole gradient")):
+        panels = [axes[f"none {part}"], axes[f"batch {part}"]]
+        low, high = (limit(panel.get_ylim()[side] for panel in panels) for side, limit in enumerate((min, max)))
+        for panel, how in zip(panels, ("no", "batch"), strict=True):
+            panel.set(ylim=(low, high), xlabel="step", ylabel=what)
+            finish(panel, f"First convolution, {how} normalization")
+    return figure
+
+
+def plot_steps(axes: Axes, runs: Floats, label: str, color: str) -> None:
+    """(seeds, steps): the mean over the seeds, thin at each step, bold over ten."""
+    mean = geometric_mean(runs)
+    axes.set_yscale("log")
+    axes.plot(mean, color=color, alpha=0.25, linewidth=0.7)
+    width = min(10, len(mean))
+    smooth = np.exp(np.convolve(np.log(mean), np.full(width, 1 / width), mode="valid"))
+    axes.plot(np.arange(len(smooth)) + width // 2, smooth, color=color, linewidth=1.8, label=label)
+
+
+def draw_scene(networks: Mapping[str, Any], comparison: Comparison) -> Figure:
+    """Image, truth, and what the networks say, with the legend of the classes."""
+    classes = comparison.prepared.classes
+    image, labels = comparison.prepared.dataset.read_pair(comparison.scene())
+    pictures = list(scene_pictures(networks, comparison))
+    pictures = [("image", display(image)), *pictures[:3], ("truth", colorize(labels, classes)), *pictures[3:]]
+    height = 12 / 4 * labels.shape[0] / labels.shape[1]
+    figure = Figure(figsize=(12, 2 * height + 1.2), layout="constrained")
+    for axes, (title, picture) in zip(figure.subplots(2, 4).flat, pictures, strict=True):
+        axes.imshow(picture, interpolation="nearest")
+        axes.set_title(title, fontsize=11)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_color("lightgray")
+    colors = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in classes.colors]
+    patches = [Patch(facecolor=c, edgecolor="gray", label=n) for n, c in zip(classes.names, colors, strict=True)]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), frameon=False)
+    return figure
+
+
+def scene_pictures(networks: Mapping[str, Any], comparison: Comparison) -> Iterator[tuple[str, Array]]:
+    titles = {"fcn": "FCN-", "segnet": "SegNet, ", "unet": "U-Net, skips "}
+    for key in SCENE:
+        kind, _, choice = key.partition("-")
+        labels = read_mask(comparison.work / f"{key}.png")
+        picture = colorize(labels, comparison.prepared.classes)
+        yield f"{titles[kind]}{choice} (mean IoU {networks[key]['mean_iou']:.2f})", picture
+
+
+if __name__ == "__main__":
+    main()
