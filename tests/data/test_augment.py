@@ -22,12 +22,15 @@ IDENTITY = Augmentation(
     contrast=1.0,
     saturation=1.0,
 )
-KINDS = [(channels, dtype) for channels in (1, 3, 4, 6) for dtype in (np.uint8, np.uint16)]
+KINDS = [(channels, dtype) for channels in (1, 3, 4, 6) for dtype in (np.uint8, np.uint16, np.float32)]
 NOTHING = AugmentationRecipe(flip_horizontal=0, flip_vertical=0, scale=(1, 1), rotate=0, color=0)
 
 
 def noise(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> Array:
+    """Float noise lies around 0."""
     rng = np.random.default_rng(0)
+    if dtype == np.float32:
+        return rng.normal(0, 300, (height, width, channels)).astype(np.float32)
     return rng.integers(0, np.iinfo(dtype).max, (height, width, channels), dtype, endpoint=True)
 
 
@@ -139,11 +142,12 @@ def test_sizes_and_types_are_exact_and_no_label_is_new(
     plan: Augmentation, source: tuple[int, int], size: tuple[int, int], kind: tuple[int, type]
 ) -> None:
     channels, dtype = kind
-    image, labels = noise(*source, channels, dtype), noise(*source, 1, dtype)[..., 0]
+    of_labels = np.uint16 if dtype == np.uint16 else np.uint8
+    image, labels = noise(*source, channels, dtype), noise(*source, 1, of_labels)[..., 0]
     warped, warped_labels = apply(plan, image, labels, size)
     assert warped.shape == (*size, channels)
     assert warped_labels.shape == size
-    assert warped.dtype == warped_labels.dtype == dtype
+    assert (warped.dtype, warped_labels.dtype) == (dtype, of_labels)
     assert set(np.unique(warped_labels)) <= set(np.unique(labels))
 
 
@@ -183,7 +187,7 @@ def test_image_and_labels_are_aligned_within_half_a_pixel(scale: float, angle: f
     assert 0 < np.count_nonzero(labels) < labels.size or border == 0
     assert differing <= 0.35 * border
     if border:
-        np.testing.assert_allclose(np.argwhere(cut).mean(0), np.argwhere(labels).mean(0), atol=0.2)
+        np.testing.assert_allclose(np.argwhere(cut).mean(0), np.argwhere(labels).mean(0), atol=0.3)
 
 
 @given(GEOMETRY, FACTOR, FACTOR, FACTOR, st.sampled_from(KINDS))
@@ -203,12 +207,17 @@ def test_color_never_changes_labels_and_keeps_the_type(
 
 
 def reference(image: Array, brightness: float, contrast: float, saturation: float) -> Array:
-    """Saturation about the luma, contrast about the mean, brightness, one after the other."""
+    """Saturation about the luma, contrast about the mean, brightness, one after the other.
+
+    Of float images, brightness is a shift in standard deviations.
+    """
     pixels = image.astype(np.float64)
     if image.shape[2] == 3:
         luma = (pixels @ [0.299, 0.587, 0.114])[..., None]
         pixels = luma + saturation * (pixels - luma)
     mean = pixels.mean((0, 1))
+    if image.dtype == np.float32:
+        return mean + contrast * (pixels - mean) + (brightness - 1) * image.std((0, 1))
     pixels = brightness * (mean + contrast * (pixels - mean))
     clipped: Array = np.clip(pixels, 0, np.iinfo(image.dtype).max)
     return clipped
