@@ -131,10 +131,9 @@ def _decode(content: bytes, *, as_stored: bool) -> Decoded:
 
 def _decode_with_pillow(content: bytes, as_stored: bool) -> Decoded:
     with Image.open(io.BytesIO(content), formats=_PILLOW_FORMATS) as stored:
-        picture = ImageOps.exif_transpose(stored)
-    if not as_stored:
-        picture = _unpacked(picture)
-    pixels = np.asarray(picture)
+        ImageOps.exif_transpose(stored, in_place=True)
+        picture: Image.Image = stored if as_stored else _unpacked(stored)
+        pixels = np.asarray(picture)
     if as_stored and _png_header(content) in ((2, 0), (4, 0)):
         pixels = pixels // {2: 85, 4: 17}[content[24]]  # Pillow stretches shallow gray to 0..255
     return Decoded(pixels=with_channels(pixels), alpha=picture.mode in ("RGBA", "LA"))

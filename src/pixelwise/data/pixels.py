@@ -48,10 +48,8 @@ class Decoded:
         """
         pixels = self.without_alpha(channels)
         missing = _missing(pixels, self.nodata)
-        if missing is not None:
-            pixels = _fill(pixels, missing)
-        require_finite(pixels)
-        return pixels, missing
+        require_finite(pixels if missing is None else pixels[~missing])
+        return pixels if missing is None else _fill(pixels, missing), missing
 
 
 def as_supported(pixels: Array) -> Array:
