@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from pixelwise.data.augment import Augmentation, apply, draw_augmentation
+from pixelwise.data.augment import Augmentation, _reach, apply, draw_augmentation
 from pixelwise.data.images import Array
 from pixelwise.recipe import AugmentationRecipe
 
@@ -58,6 +58,7 @@ GEOMETRY = st.builds(
     displacements=bends(30),
 )
 FACTOR = st.floats(0, 2)
+STILL = (0.0,) * 18
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 
@@ -237,6 +238,58 @@ def test_color_worked_by_hand() -> None:
     assert recolored(saturation=0.0) == [[100, 100, 100], [118, 118, 118]]
 
 
+@pytest.mark.parametrize(("channels", "dtype"), [*KINDS, (65, np.uint8), (224, np.float32)])
+def test_a_sample_is_written_where_it_is_wanted(channels: int, dtype: type) -> None:
+    """Into a batch, of any number of bands, as it is without one."""
+    image, labels = noise(30, 40, channels, dtype), blocks(5, 8, 8)[:30, :40]
+    plan = replace(IDENTITY, scale=0.7, angle=0.3, brightness=1.2, contrast=0.8, saturation=0.5)
+    images, all_labels = np.zeros((3, 16, 24, channels), dtype), np.zeros((3, 16, 24), np.uint8)
+    written = apply(plan, image, labels, (16, 24), (images[1], all_labels[1]))
+    assert np.shares_memory(written[0], images)
+    assert np.shares_memory(written[1], all_labels)
+    alone, alone_labels = apply(plan, image, labels, (16, 24))
+    np.testing.assert_array_equal(images[1], alone)
+    np.testing.assert_array_equal(all_labels[1], alone_labels)
+    assert not images[[0, 2]].any()
+    assert not all_labels[[0, 2]].any()
+
+
+@pytest.mark.parametrize("channels", [65, 224])
+def test_each_of_many_bands_is_warped_as_one_alone(channels: int) -> None:
+    image, labels = noise(20, 30, channels, np.float32), blocks(5, 8, 8)[:20, :30]
+    plan = replace(IDENTITY, scale=1.3, angle=0.3, brightness=1.2, contrast=0.8)
+    warped, _ = apply(plan, image, labels, (16, 24))
+    for band in range(0, channels, 8):
+        alone, _ = apply(plan, np.ascontiguousarray(image[..., band : band + 1]), labels, (16, 24))
+        # Of many bands, OpenCV rounds places to 1/32 of a pixel.
+        np.testing.assert_allclose(warped[..., band], alone[..., 0], atol=60)
+
+
+@given(st.integers(1, 60), st.floats(-150, 150), st.floats(0, 90), st.sampled_from([1, 2, 4, 8]))
+def test_what_is_read_and_mirrored_is_what_the_window_needs(side: int, low: float, length: float, step: int) -> None:
+    """Against NumPy's mirror of the whole image, in whole steps."""
+    high = low + length
+    inside, before, after = _reach(low, high, side, step)
+    line = np.arange(side)
+    read = np.pad(line[inside], (before, after), "symmetric")
+    origin = inside.start - before
+    assert origin % step == len(read) % step == 0
+    assert origin <= math.floor(low + 1e-7) * step
+    assert origin + len(read) >= (math.ceil(high - 1e-7) + 1) * step
+    wanted = np.pad(line, 2000, "symmetric")[2000 + origin :][: len(read)]
+    np.testing.assert_array_equal(read, wanted)
+
+
+def test_a_large_image_is_not_read_as_a_whole() -> None:
+    """Only what the window shows; OpenCV itself stops at 32767 pixels along a side."""
+    image = np.zeros((8, 70_000, 3), np.uint8)
+    image[:, 69_000:] = 9
+    for displacements in ((), STILL):
+        plan = replace(IDENTITY, shift=(0.5, 1.0), angle=0.01, displacements=displacements)
+        warped, _ = apply(plan, image, image[..., 0], (8, 64))
+        assert (warped == 9).all()
+
+
 def test_the_given_arrays_are_left_alone() -> None:
     """They are the cache's."""
     image, labels = noise(9, 9), noise(9, 9, 1)[..., 0]
@@ -247,8 +300,6 @@ def test_the_given_arrays_are_left_alone() -> None:
 
 
 # Elastic deformation.
-
-STILL = (0.0,) * 18
 
 
 def displaced_by(rows: float, columns: float) -> tuple[float, ...]:

@@ -111,5 +111,7 @@ def test_a_broken_file_is_an_error(tmp_path: Path) -> None:
 def test_without_the_extra_the_error_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.dcm", STORED.astype(np.uint16))
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    with pytest.raises(DataError, match=r'a\.dcm: DICOM needs one package more; install it: pip install "pixelwise\[dicom\]"'):
+    with pytest.raises(
+        DataError, match=r'a\.dcm: DICOM needs one package more; install it: pip install "pixelwise\[dicom\]"'
+    ):
         read_image(path)

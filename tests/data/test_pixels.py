@@ -34,7 +34,9 @@ def test_other_short_numbers_keep_each_value_as_float32(dtype: type) -> None:
 @pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.int64])
 def test_long_integers_must_fit(dtype: type) -> None:
     assert as_supported(np.array([2**24, 1], dtype)).tolist() == [2**24, 1]
-    with pytest.raises(DataError, match="pixels reach 16777217, but are exact up to 16777216 only; save them as float32"):
+    with pytest.raises(
+        DataError, match="pixels reach 16777217, but are exact up to 16777216 only; save them as float32"
+    ):
         as_supported(np.array([2**24 + 1], dtype))
     if dtype != np.uint32:
         with pytest.raises(DataError, match="pixels reach 16777217"):

@@ -218,7 +218,7 @@ def test_an_image_without_data_has_no_weight(tmp_path: Path) -> None:
     found = look_at_scenes(tmp_path, images, MASK, "nan")
     assert found.normalization(found.dataset.samples)[0] == [5, 5]
     assert found.readings[0].constant
-    with pytest.raises(DataError, match="channel 1 of the images holds no data .* leave the channel out"):
+    with pytest.raises(DataError, match=r"channel 1 of the images holds no data .* leave the channel out"):
         found.normalization(found.dataset.samples[:1])
 
 

@@ -67,12 +67,13 @@ class Predictor:
     def predict(self, image: npt.ArrayLike, *, keep_logits: bool = False, samples: int = 1) -> Prediction:
         """(H, W) or (H, W, C) of the model's type → labels of the same height and width.
 
-        Real numbers of other types than uint8 and uint16 are taken as float32, as they are from files.
-        Float images must be finite: missing values are to be filled before. Gray is repeated for an RGB model. Any other mismatch of channels or type is a DataError or
-        RequestError. `keep_logits` holds K floats a pixel; without it `probabilities` and `logits`
-        run the network once more when they are asked for. With several `samples`, dropout stays on:
-        labels and probabilities are those of the mean over the samples, and `variance` says where
-        they differ (Bayesian SegNet). Such a prediction differs from call to call, by torch's seed.
+        Real numbers of other types than uint8 and uint16 are taken as float32, as they are from files,
+        and must be finite: fill missing values before. Gray is repeated for an RGB model. Any other
+        mismatch of channels or type is a DataError or RequestError. `keep_logits` holds K floats a
+        pixel; without it `probabilities` and `logits` run the network once more when they are asked
+        for. With several `samples`, dropout stays on: labels and probabilities are those of the mean
+        over the samples, and `variance` says where they differ (Bayesian SegNet). Such a prediction
+        differs from call to call, by torch's seed.
         """
         pixels = self._checked(np.asarray(image))
         if samples != 1:
