@@ -86,6 +86,17 @@ def test_synchronize_waits_for_the_device(monkeypatch: pytest.MonkeyPatch, kind:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the allocator of Linux")
+@pytest.mark.parametrize(
+    ("kind", "cores", "expected"),
+    [("cpu", 64, 2), ("cuda", 16, 8), ("cuda", 6, 5), ("mps", 1, 2), ("cuda", None, 2)],
+)
+def test_batches_are_made_on_the_cores_that_are_free(
+    monkeypatch: pytest.MonkeyPatch, kind: str, cores: int | None, expected: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    assert devices.choose_loader_threads(torch.device(kind)) == expected
+
+
 def test_freed_memory_is_kept() -> None:
     """In a process of its own: the setting is for good."""
     script = """

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from pixelwise import cli
-from pixelwise.data.images import read_image, read_mask
+from pixelwise.data.images import read_image, read_mask, write_png
 from pixelwise.model_file import FILE_NAME
 from pixelwise.recipe import read_recipe
 from pixelwise.training.checkpoint import load_checkpoint
@@ -274,3 +275,52 @@ def test_a_budget_covers_the_whole_command(streets: Path, tmp_path: Path) -> Non
     checkpoint = load_checkpoint(RunFolder(tmp_path / "run"))
     assert checkpoint is not None
     assert checkpoint.finished
+
+
+def write_scenes(root: Path) -> int:
+    """6 + 3 GeoTIFFs of 6 float32 bands, 45 x 70, in units of their own, a corner of each without data.
+
+    Returns the pixels of the validation images that hold data.
+    """
+    rng = np.random.default_rng(0)
+    for index in range(9):
+        name = f"{'val' if index > 5 else 'train'}/{index}"
+        mask = np.zeros((45, 70), np.uint8)
+        mask[10 + 2 * index :, 20:60] = 1
+        scene = (mask[..., None] + rng.normal(size=(45, 70, 6))) * [1e-3, 1, 1, 1, 50, 9000] - [0, 0, 9, 0, 0, 4000]
+        scene[:12, :30] = -9999
+        (root / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(
+            root / f"images/{name}.tif",
+            np.moveaxis(scene, -1, 0).astype(np.float32),
+            photometric="minisblack",
+            planarconfig="separate",
+            tile=(16, 16),
+            compression="deflate",
+            extratags=[(42113, "s", 0, "-9999", True)],
+        )
+        write_png(root / f"masks/{name}.png", mask)
+    return 3 * (45 * 70 - 12 * 30)
+
+
+def test_scenes_of_six_float_bands_from_check_to_labels(pixelwise: Run, tmp_path: Path, trained: Path) -> None:
+    pixels_with_data = write_scenes(tmp_path / "scenes")
+    assert pixelwise("check", "scenes").code == 0
+    said = pixelwise("train", "scenes", "-o", "run", *TINY[:-7], "--steps", "2", "--device", "cpu")
+    assert said.code == 0, said.err
+    assert pixelwise("evaluate", "run", "scenes", "--json", "scores.json", "--device", "cpu").code == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert np.sum(scores["confusion"]) == pixels_with_data
+    predict = ("predict", "run", "scenes/images/val", "-o", "out", "--device", "cpu")
+    assert pixelwise(*predict, "--save", "labels,overlay,probabilities").code == 0
+    for name in "678":
+        labels = read_mask(tmp_path / f"out/{name}.png")
+        assert (labels.shape, labels.dtype) == ((45, 70), np.uint8)
+    color = tmp_path / "color.png"
+    write_png(color, np.zeros((45, 70, 3), np.uint8))
+    said = pixelwise("predict", "run", color, "-o", "out", "--device", "cpu")
+    assert said.code == 1
+    assert "the image is uint8, but the model was trained on float32" in said.out + said.err
+    said = pixelwise("predict", trained, "scenes/images/val/6.tif", "-o", "out", "--device", "cpu")
+    assert said.code == 1
+    assert "the image is float32, but the model was trained on uint8" in said.out + said.err

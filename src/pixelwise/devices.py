@@ -1,6 +1,7 @@
 """Where the arithmetic runs: device, precision, threads and memory, decided in one place."""
 
 import ctypes
+import os
 import sys
 from typing import Literal
 
@@ -47,6 +48,13 @@ def choose_precision(name: str, device: torch.device) -> Precision:
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """The context for a forward pass; float32 is left alone."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def choose_loader_threads(device: torch.device) -> int:
+    """Threads that make batches: 2 beside a network on the CPU, else all cores but one, 8 at most."""
+    if device.type == "cpu":
+        return 2
+    return max(2, min(8, (os.cpu_count() or 1) - 1))
 
 
 def keep_freed_memory() -> None:

@@ -36,7 +36,7 @@ class ModelSpec:
     channels: int
     """C of the images."""
     dtype: str
-    """Type of the images' pixels: uint8 or uint16."""
+    """Type of the images' pixels: uint8, uint16 or float32."""
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
     scores: Mapping[str, Any]

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from pixelwise.data.dataset import DataSet, open_dataset, to_channels, unlisted_message
 from pixelwise.data.images import Array, write_png
@@ -168,7 +169,7 @@ def test_a_set_without_images_is_an_error(tmp_path: Path) -> None:
     for name in ("images/a.gif", "masks/a.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
-    with pytest.raises(DataError, match=r"holds no images \(.png, .*.webp\); put them into images/"):
+    with pytest.raises(DataError, match=r"holds no images \(.png, .*.dcm\); put them into images/"):
         open_dataset(tmp_path)
 
 
@@ -233,3 +234,23 @@ def test_described_channels_keep_a_varying_alpha(tmp_path: Path) -> None:
     write_png(tmp_path / "images/a.png", rgba)
     dataset = open_dataset(tmp_path)
     np.testing.assert_array_equal(dataset.read_image(dataset.samples[0]), rgba)
+
+
+def test_pixels_without_data_are_ignored_in_the_labels(tmp_path: Path) -> None:
+    """Where every channel is missing; one channel alone is filled and the label stays."""
+    image = np.arange(48, dtype=np.float32).reshape(4, 6, 2)
+    image[0, :2] = -1
+    image[3, 5, 1] = -1
+    write_png(tmp_path / "masks/a.png", np.ones((4, 6), np.uint8))
+    (tmp_path / "images").mkdir()
+    tags = [(42113, "s", 0, "-1", True)]
+    path = tmp_path / "images/a.tif"
+    tifffile.imwrite(path, image, photometric="minisblack", planarconfig="contig", extratags=tags)
+    (tmp_path / "dataset.yaml").write_text("names: [a, b]")
+    dataset = open_dataset(tmp_path)
+    pixels, labels = dataset.read_pair(dataset.samples[0])
+    assert labels[0].tolist() == [255, 255, 1, 1, 1, 1]
+    assert (labels[1:] == 1).all()
+    np.testing.assert_array_equal(pixels[0, 0], np.float32(np.nanmean(np.where(image == -1, np.nan, image), (0, 1))))
+    assert (pixels >= 0).all()
+    np.testing.assert_array_equal(dataset.read_image(dataset.samples[0]), pixels)

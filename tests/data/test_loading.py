@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from pixelwise.data.dataset import DataSet, open_dataset
@@ -180,6 +181,35 @@ def test_a_faulty_pair_is_an_error(tmp_path: Path) -> None:
         replace(batches_of(dataset), batch_size=PAIRS).make(0)
 
 
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        (np.zeros(SIZE, np.uint16), "has 1 channel.s. of uint16, but .* has 1 of uint8"),
+        (np.zeros(SIZE, np.uint8), "has 1 channel.s. of uint8, but .* has 1 of uint16"),
+    ],
+)
+def test_a_batch_holds_images_of_one_kind(tmp_path: Path, odd: Array, said: str) -> None:
+    dataset = write(tmp_path, np.uint16 if odd.dtype == np.uint8 else np.uint8)
+    write_png(tmp_path / "images/3.png", odd)
+    batches = replace(batches_of(dataset), batch_size=PAIRS)
+    samples = sorted(dataset.samples, key=lambda sample: sample.name == "3")
+    with pytest.raises(DataError, match=rf"\.png {said}; convert them, so that all are of one kind"):
+        replace(batches, samples=samples).make(0)
+
+
+def test_float_images_come_as_they_are(tmp_path: Path) -> None:
+    for name, value in (("a", -3.5), ("b", 1e5)):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / f"images/{name}.tif", np.full(SIZE, value, np.float32))
+        write_png(tmp_path / f"masks/{name}.png", np.full(SIZE, value > 0, np.uint8))
+    dataset = open_dataset(tmp_path)
+    dataset = survey(dataset, dataset.samples).dataset
+    batch = replace(batches_of(dataset), augmentation=NOTHING, batch_size=2).make(0)
+    assert batch.images.dtype == torch.float32
+    for image, labels in zip(batch.images, batch.labels, strict=True):
+        assert image.unique().tolist() == [1e5 if labels[0, 0] else -3.5]
+
+
 def test_a_batch_moves_to_a_device(dataset: DataSet) -> None:
     batch = replace(batches_of(dataset), weigh=halves).make(0)
     assert same(batch.to(torch.device("cpu")), batch)
@@ -191,7 +221,9 @@ def test_a_batch_moves_to_a_device(dataset: DataSet) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_batch_moves_to_a_gpu(dataset: DataSet) -> None:
-    batch = replace(batches_of(dataset), weigh=halves).make(0)
+    batch = replace(batches_of(dataset), weigh=halves, pinned=True).make(0)
+    assert batch.images.is_pinned()
+    assert same(batch, replace(batches_of(dataset), weigh=halves).make(0))
     moved = batch.to(torch.device("cuda"))
     assert moved.images.is_cuda
     assert moved.pixel_weights is not None

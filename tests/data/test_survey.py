@@ -8,7 +8,9 @@ import tifffile
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.images import Array, write_png
 from pixelwise.data.survey import MAX_FOUND_CLASSES, Reading, Survey, survey
+from pixelwise.errors import DataError
 
+GDAL_NODATA = 42113
 RNG = np.random.default_rng(0)
 MASK = np.array([[0, 0, 7], [7, 7, 255]], np.uint8)
 
@@ -174,3 +176,74 @@ def test_gray_counts_in_each_channel(tmp_path: Path) -> None:
 def test_constant_images_have_a_deviation_to_divide_by(tmp_path: Path) -> None:
     found = look(tmp_path, {"a": (np.full((7, 13, 3), 77, np.uint8), MASK)})
     assert found.normalization(found.dataset.samples) == ([77.0] * 3, [0.001] * 3)
+
+
+# Missing data, and float images.
+
+
+def look_at_scenes(root: Path, images: dict[str, Array], mask: Array, nodata: str) -> Survey:
+    """GeoTIFFs (H, W, C) with a nodata value, each with the same mask."""
+    for name, image in images.items():
+        write_png(root / f"masks/{name}.png", mask)
+        (root / "images").mkdir(exist_ok=True)
+        tags = [(GDAL_NODATA, "s", 0, nodata, True)]
+        path = root / f"images/{name}.tif"
+        tifffile.imwrite(path, image, photometric="minisblack", planarconfig="contig", extratags=tags)
+    dataset = open_dataset(root)
+    return survey(dataset, dataset.samples)
+
+
+@pytest.mark.parametrize("channels", [2, 6])
+@pytest.mark.parametrize(("dtype", "nodata"), [(np.float32, -9999), (np.uint16, 0), (np.uint8, 0)])
+def test_missing_values_do_not_count(tmp_path: Path, dtype: type, nodata: int, channels: int) -> None:
+    images = {name: RNG.integers(1, 200, (2, 3, channels)).astype(dtype) for name in "ab"}
+    images["a"][0, :2] = nodata
+    if dtype == np.float32:
+        images["b"][1, 1, 0] = nodata  # one channel alone
+    found = look_at_scenes(tmp_path, images, MASK, str(nodata))
+    values = np.concatenate([image.reshape(-1, channels) for image in images.values()]).astype(float)
+    there = np.where(values == nodata, np.nan, values)
+    mean, deviation = found.normalization(found.dataset.samples)
+    np.testing.assert_allclose(mean, np.nanmean(there, 0), rtol=1e-6)
+    np.testing.assert_allclose(deviation, np.nanstd(there, 0), rtol=1e-6)
+    a, b = found.readings
+    assert a.values == {0: 0, 7: 3, 255: 1}  # 0 lies under missing pixels alone, and is listed all the same
+    assert b.values == {0: 2, 7: 3, 255: 1}
+    assert found.class_pixels(found.dataset.samples).tolist() == [[0, 3], [2, 3]]
+    assert a.num_values.tolist() == [4] * channels
+
+
+def test_an_image_without_data_has_no_weight(tmp_path: Path) -> None:
+    images = {"a": np.full((2, 3, 2), np.nan, np.float32), "b": np.full((2, 3, 2), 5, np.float32)}
+    found = look_at_scenes(tmp_path, images, MASK, "nan")
+    assert found.normalization(found.dataset.samples)[0] == [5, 5]
+    assert found.readings[0].constant
+    with pytest.raises(DataError, match=r"channel 1 of the images holds no data .* leave the channel out"):
+        found.normalization(found.dataset.samples[:1])
+
+
+def test_values_that_are_not_finite_are_recorded(tmp_path: Path) -> None:
+    image = np.ones((2, 3, 6), np.float32)
+    image[0, 0, 0] = np.nan
+    reading = one(tmp_path, image)
+    assert reading.image_error is not None
+    assert reading.image_error.startswith(f"{tmp_path / 'images/a.tif'}: the image holds 1 NaN or infinite values")
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("offset", [0, 3000])
+def test_the_normalization_of_floats_does_not_depend_on_their_unit(tmp_path: Path, unit: float, offset: int) -> None:
+    image = ((RNG.normal(size=(20, 30, 6)) + offset) * unit).astype(np.float32)
+    found = look(tmp_path, {"a": (image, np.resize(MASK, (20, 30)))})
+    mean, deviation = found.normalization(found.dataset.samples)
+    wide = image.astype(np.float64)
+    np.testing.assert_allclose(mean, wide.mean((0, 1)), rtol=1e-6, atol=1e-9 * unit)
+    np.testing.assert_allclose(deviation, wide.std((0, 1)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [0, 1e-5, 77, 1e6])
+def test_a_constant_float_channel_has_a_deviation_to_divide_by(tmp_path: Path, value: float) -> None:
+    found = look(tmp_path, {"a": (np.full((7, 13, 3), value, np.float32), MASK)})
+    mean, deviation = found.normalization(found.dataset.samples)
+    np.testing.assert_allclose(mean, value, rtol=1e-6)
+    assert all(0 < d <= 1e-3 for d in deviation)

@@ -106,6 +106,23 @@ def test_display_stretches_16_bit_to_its_own_range() -> None:
     assert abs(int(shown[50, 0, 0]) - 127) < 3
 
 
+@pytest.mark.parametrize("unit", [1e-4, 1.0, 1e6])
+def test_display_of_floats_does_not_depend_on_their_unit(unit: float) -> None:
+    ramp = np.linspace(-1, 1, 10000).reshape(100, 100, 1)
+    shown = display((ramp * unit).astype(np.float32))
+    assert (shown.dtype, shown.min(), shown.max()) == (np.uint8, 0, 255)
+    assert abs(int(shown[50, 0, 0]) - 127) < 3
+
+
+def test_display_stretches_bands_one_by_one_and_colors_together() -> None:
+    ramp = np.linspace(0, 1, 10000).reshape(100, 100, 1)
+    shown = display((ramp * [1e-3, 1, 50, 9000]).astype(np.float32))
+    assert shown.shape == (100, 100, 3)
+    assert (shown == shown[..., :1]).all()
+    color = display((ramp * [0, 500, 1000]).astype(np.uint16))
+    assert color[50, 0].tolist() == pytest.approx([0, 64, 128], abs=2)
+
+
 def test_display_of_a_constant_16_bit_image_is_dark() -> None:
     assert display(np.full((3, 3, 1), 4095, np.uint16)).max() == 0
 

@@ -93,6 +93,21 @@ def test_sixteen_bits_are_not_cut_to_eight(make_model: MakeModel, tmp_path: Path
     assert not np.array_equal(predictor.predict(low).logits, predictor.predict(high).logits)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+def test_other_numbers_are_taken_as_float32(make_model: MakeModel, tmp_path: Path, dtype: type) -> None:
+    predictor = load(make_model(tmp_path / "m", channels=6, dtype="float32"), device="cpu")
+    values = np.random.default_rng(0).integers(-300, 300, (9, 14, 6))
+    expected = predictor.predict(values.astype(np.float32)).logits
+    np.testing.assert_array_equal(predictor.predict(values.astype(dtype)).logits, expected)
+
+
+def test_values_that_are_not_finite_are_an_error(make_model: MakeModel, tmp_path: Path) -> None:
+    """They would spread over all that the network sees together."""
+    predictor = load(make_model(tmp_path / "m", channels=1, dtype="float32"), device="cpu")
+    with pytest.raises(DataError, match="the image holds 1 NaN or infinite values"):
+        predictor.predict(np.array([[1.0, np.nan]]))
+
+
 @pytest.mark.parametrize(("count", "dtype"), [(256, np.uint8), (257, np.uint16)])
 def test_many_classes_take_wider_labels(make_model: MakeModel, tmp_path: Path, count: int, dtype: type) -> None:
     classes = {"names": [f"c{i}" for i in range(count)]}
@@ -108,6 +123,7 @@ def test_many_classes_take_wider_labels(make_model: MakeModel, tmp_path: Path, c
         (image(4, 4, 2), DataError, r"the image has 2 channel\(s\), but 3 are expected"),
         (image(4, 4, 3, "uint16"), RequestError, "the image is uint16, but the model was trained on uint8"),
         (image(4, 4).astype(np.float32) / 255, RequestError, "the image is float32"),
+        (image(4, 4).astype(np.int64), RequestError, "the image is int64, but the model was trained on uint8"),
         (np.zeros((2, 3, 4, 5), np.uint8), RequestError, r"not \(2, 3, 4, 5\)"),
         (np.zeros(3, np.uint8), RequestError, r"an image is \(H, W\) or \(H, W, C\)"),
         (np.zeros((0, 3, 3), np.uint8), RequestError, "no side of 0"),

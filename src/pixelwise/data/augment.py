@@ -3,10 +3,13 @@
 Labels are looked up, never interpolated, so no label value is invented. Outside the image, both
 image and labels are mirrored at the border. An elastic deformation (U-Net, Ronneberger et al. 2015,
 section 3.1) bends the window that is cut out: it is part of the same one warp.
+
+Only what the window shows is touched, and it is written where it is wanted: into the batch.
 """
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -21,6 +24,8 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 _MIRROR = cv2.BORDER_REFLECT
 # Points of an elastic deformation along each side.
 _POINTS = 3
+# Bands that OpenCV is given at once; its own limit depends on its version.
+_MAX_BANDS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +43,8 @@ class Augmentation:
     brightness: float
     contrast: float
     saturation: float
-    """Factors; 1 leaves the image as it is."""
+    """Factors; 1 leaves the image as it is. Brightness of float images, whose zero may mean anything,
+    is a shift by `brightness` - 1 standard deviations of the sample."""
     displacements: tuple[float, ...] = ()
     """(2, 3, 3) flattened: of 3 x 3 points that span the sample, by rows, in its pixels; empty: the window is plain."""
 
@@ -67,38 +73,59 @@ def _draw_displacements(deviation: float, rng: np.random.Generator) -> tuple[flo
     return tuple(rng.normal(0, deviation, 2 * _POINTS**2).tolist()) if deviation else ()
 
 
-def apply(plan: Augmentation, image: Array, labels: Array, size: Size) -> tuple[Array, Array]:
-    """(H, W, C) image and (H, W) labels of any size → both at `size`, cut out at the planned place."""
-    window, bent = _window(plan, labels.shape, size), _bent(plan, size)
-    warped_labels = _look_up(labels, window, bent, size, cv2.INTER_NEAREST)
-    return _recolor(plan, _warp(image, window, bent, size)), warped_labels
+def apply(
+    plan: Augmentation, image: Array, labels: Array, size: Size, into: tuple[Array, Array] | None = None
+) -> tuple[Array, Array]:
+    """(H, W, C) image and (H, W) labels of any size → both at `size`, cut out at the planned place.
+
+    Image uint8, uint16 or float32, labels uint8 or uint16. `into` are C-contiguous arrays of `size` and
+    of these types, to be written and returned.
+    """
+    if into is None:
+        into = np.empty((*size, image.shape[2]), image.dtype), np.empty(size, labels.dtype)
+    places = _places(plan, labels.shape, size)
+    extent = _extent(places, size)
+    _look_up(labels[..., None], places, extent, into[1][..., None], cv2.INTER_NEAREST)
+    _look_up(image, places, extent, into[0], cv2.INTER_LINEAR, _shrinkage(plan.scale))
+    _recolor(plan, into[0])
+    return into
 
 
-def _window(plan: Augmentation, source: Size, size: Size) -> Array:
-    """(2, 3) matrix from output to image coordinates, (x, y), pixel centers at whole numbers."""
-    extent = np.array(source, float) * plan.scale
-    room = extent - size
-    # The middle of the window in the scaled image; a window larger than the image may lie anywhere
-    # around it, and what it shows outside is mirrored.
-    center = np.array(size) / 2 + room * plan.shift
-    cos, sin = math.cos(plan.angle), math.sin(plan.angle)
-    flip = np.diag([-1.0 if plan.flip_horizontal else 1.0, -1.0 if plan.flip_vertical else 1.0])
-    linear = np.array([[cos, -sin], [sin, cos]]) @ flip / plan.scale
-    middle_in = center[::-1] / plan.scale - 0.5
-    middle_out = (np.array(size[::-1]) - 1) / 2
-    return np.column_stack([linear, middle_in - linear @ middle_out])
+def _places(plan: Augmentation, source: Size, size: Size) -> Array:
+    """Where each pixel of the output lies in the image, (x, y), pixel centers at whole numbers.
+
+    A (2, 3) matrix that takes (x, y, 1) there; of a bent window, (2, H, W), each place by itself.
+    """
+    # The middle of the window in the image; a window larger than the image may lie anywhere around
+    # it, and what it shows outside is mirrored.
+    y, x = (
+        (shown / 2 + (side * plan.scale - shown) * shift) / plan.scale - 0.5
+        for side, shown, shift in zip(source, size, plan.shift, strict=True)
+    )
+    cos, sin = math.cos(plan.angle) / plan.scale, math.sin(plan.angle) / plan.scale
+    right, down = -1 if plan.flip_horizontal else 1, -1 if plan.flip_vertical else 1
+    middle_y, middle_x = (size[0] - 1) / 2, (size[1] - 1) / 2
+    window = np.array([[cos * right, -sin * down, x], [sin * right, cos * down, y]])
+    window[:, 2] -= window[:, 0] * middle_x + window[:, 1] * middle_y
+    return _bent(window, plan.displacements, size) if plan.displacements else window
 
 
-def _bent(plan: Augmentation, size: Size) -> Array | None:
-    """(2, H, W): the place (x, y) in the plain window that each pixel shows; None where each shows its own."""
-    if not plan.displacements:
-        return None
-    rows, columns = (_bicubic(side) for side in size)
-    displaced = rows @ np.reshape(plan.displacements, (2, _POINTS, _POINTS)) @ columns.T
-    bent: Array = (displaced + np.indices(size))[::-1]
-    return bent
+def _bent(window: Array, displacements: tuple[float, ...], size: Size) -> Array:
+    """(2, H, W): the places of a window whose pixels each show another place of it.
+
+    A bicubic surface through the points, plus the plane of the window: one product of matrices.
+    """
+    points = np.reshape(displacements, (2, _POINTS, _POINTS))[::-1]  # x, y
+    surface = np.zeros((2, _POINTS + 2, _POINTS + 2))
+    surface[:, :_POINTS, :_POINTS] = np.tensordot(window[:, :2], points, 1)
+    surface[:, -1, -2], surface[:, -2, -1], surface[:, -1, -1] = window.T
+    rows, columns = (np.column_stack([_bicubic(side), np.arange(side), np.ones(side)]) for side in size)
+    # OpenCV multiplies in this thread; NumPy would start threads that fight with the network's.
+    nothing = np.zeros((0, 0))
+    return np.stack([cv2.gemm(rows @ part, columns, 1, nothing, 0, flags=cv2.GEMM_2_T) for part in surface])
 
 
+@functools.lru_cache(maxsize=16)
 def _bicubic(length: int) -> Array:
     """(length, 3) weights of points at the first, middle and last of `length` pixels (Keys 1981, a = -1/2).
 
@@ -112,54 +139,132 @@ def _bicubic(length: int) -> Array:
     return inner
 
 
-def _look_up(part: Array, window: Array, bent: Array | None, size: Size, interpolation: int) -> Array:
-    if bent is None:
-        flags = interpolation | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(part, window, size[::-1], flags=flags, borderMode=_MIRROR)
-    x, y = (np.tensordot(window[:, :2], bent, 1) + window[:, 2, None, None]).astype(np.float32)
-    return cv2.remap(part, x, y, interpolation, borderMode=_MIRROR)
+def _shrinkage(scale: float) -> int:
+    """Pixels, along each side, to average before the lookup: bilinear alone would skip some (aliasing)."""
+    return 1 << max(0, math.ceil(-math.log2(1.6 * scale)))
 
 
-def _warp(image: Array, window: Array, bent: Array | None, size: Size) -> Array:
-    shrink = math.hypot(window[0, 0], window[1, 0])
-    while shrink >= 1.6 and min(image.shape[:2]) >= 2:
-        # Averages pairs of pixels first: bilinear lookup alone would skip pixels (aliasing).
-        image, window = _halved(image, window)
-        shrink /= 2
-
-    return _by_channels(image, lambda part: _look_up(part, window, bent, size, cv2.INTER_LINEAR))
-
-
-def _halved(image: Array, window: Array) -> tuple[Array, Array]:
-    """The image at half its size, and the window in its coordinates."""
-    height, width = image.shape[:2]
-    half = (width // 2, height // 2)
-    ratio = np.array([[width / half[0]], [height / half[1]]])
-    corner = np.array([[0, 0, 0.5], [0, 0, 0.5]])  # from pixel centers to pixel corners
-    image = _by_channels(image, lambda part: cv2.resize(part, half, interpolation=cv2.INTER_AREA))
-    return image, (window + corner) / ratio - corner
+def _look_up(image: Array, places: Array, extent: Array, output: Array, interpolation: int, step: int = 1) -> None:
+    """(H, W, C) image → `output` (h, w, C), at `places`; of averages of `step` x `step` pixels."""
+    (left, top), (right, bottom) = (extent + 0.5) / step - 0.5
+    rows, above, below = _reach(top, bottom, image.shape[0], step)
+    columns, before, after = _reach(left, right, image.shape[1], step)
+    places = _moved(places, (columns.start - before, rows.start - above), step)
+    for source, target in _bands(image[rows, columns], output):
+        if above or below or before or after:
+            source = cv2.copyMakeBorder(source, above, below, before, after, _MIRROR)
+        if step > 1:
+            small = (source.shape[1] // step, source.shape[0] // step)
+            source = cv2.resize(source, small, interpolation=cv2.INTER_AREA)
+        _warp(source, places, target, interpolation)
 
 
-def _recolor(plan: Augmentation, image: Array) -> Array:
-    """Brightness, contrast about the image's own mean, and saturation, clipped to the type's range."""
+def _extent(places: Array, size: Size) -> Array:
+    """(2, 2): the least and the largest (x, y) of the places."""
+    if places.ndim == 3:
+        return np.stack([places.min((1, 2)), places.max((1, 2))])
+    half = np.array([size[1] - 1, size[0] - 1]) / 2
+    middle, around = places[:, :2] @ half + places[:, 2], np.abs(places[:, :2]) @ half
+    return np.stack([middle - around, middle + around])
+
+
+def _reach(low: float, high: float, side: int, step: int) -> tuple[slice, int, int]:
+    """What to read along a side of the image to look up `low` to `high`, and how much to mirror around it.
+
+    Together a whole number of steps, that begins with a step. What is mirrored must itself be read.
+    """
+    start = math.floor(low + 1e-7) * step  # for sums that are whole numbers but for their rounding
+    stop = (math.ceil(high - 1e-7) + 1) * step
+    before, after = max(0, -start), max(0, stop - side)
+    first = max(0, min(start, 2 * side - stop)) // step * step
+    last = min(side, max(stop, -start))
+    return slice(first, last), before, after + -(before + last - first + after) % step
+
+
+def _moved(places: Array, origin: tuple[int, int], step: int) -> Array:
+    """The places in an image that begins at `origin` (x, y) and is smaller by `step`."""
+    shift = (0.5 - np.array(origin, float)) / step - 0.5
+    if places.ndim == 2:
+        moved = places / step
+        moved[:, 2] += shift
+        return moved
+    # OpenCV wants float32. One pass: the temporary arrays of a formula cost more than its sums.
+    bent = np.empty(places.shape, np.float32)
+    np.add(places if step == 1 else places / step, shift[:, None, None], out=bent, casting="same_kind")
+    return bent
+
+
+def _bands(image: Array, output: Array) -> Iterator[tuple[Array, Array]]:
+    """Image and output as OpenCV takes them: 64 channels at most; without the axis of a single one."""
+    channels = image.shape[2]
+    if channels == 1:
+        yield image[..., 0], output[..., 0]
+    elif channels <= _MAX_BANDS:
+        yield image, output
+    else:
+        for start in range(0, channels, _MAX_BANDS):
+            source = np.ascontiguousarray(image[..., start : start + _MAX_BANDS])
+            target = np.empty((*output.shape[:2], source.shape[2]), output.dtype)
+            yield source, target
+            output[..., start : start + _MAX_BANDS] = target
+
+
+def _warp(source: Array, places: Array, target: Array, interpolation: int) -> None:
+    if target.shape[2:] == (3,):  # OpenCV takes half the time for four channels that it takes for three
+        wide = np.empty((*target.shape[:2], 4), target.dtype)
+        _warp(cv2.cvtColor(source, cv2.COLOR_RGB2RGBA), places, wide, interpolation)
+        written = cv2.cvtColor(wide, cv2.COLOR_RGBA2RGB, target)
+    elif places.ndim == 2:
+        # The border is never seen, as all places are inside; this one takes a third of the time.
+        flags, border = interpolation | cv2.WARP_INVERSE_MAP, cv2.BORDER_CONSTANT
+        written = cv2.warpAffine(source, places, target.shape[1::-1], target, flags, border)
+    else:
+        x, y = places
+        written = cv2.remap(source, x, y, interpolation, target, cv2.BORDER_CONSTANT)
+    assert np.shares_memory(written, target)
+
+
+def _recolor(plan: Augmentation, image: Array) -> None:
+    """Brightness, contrast about the image's own mean, and saturation, in place, within the type's range."""
     if plan.brightness == plan.contrast == plan.saturation == 1:
-        return image
+        return
     channels = image.shape[2]
     matrix = np.eye(channels)
     if channels == 3:
         matrix = plan.saturation * matrix + (1 - plan.saturation) * _LUMA[None, :]
-    mean = image.mean((0, 1), dtype=np.float64)
-    gain = plan.brightness * plan.contrast
-    offset = plan.brightness * (1 - plan.contrast) * (matrix @ mean)
+    mean = _mean(image, cv2.REDUCE_SUM)
+    gain, offset = plan.contrast, (1 - plan.contrast) * (matrix @ mean)
+    if image.dtype == np.float32:
+        deviation = np.sqrt(np.maximum(_mean(image, cv2.REDUCE_SUM2) - mean**2, 0))
+        offset = offset + (plan.brightness - 1) * deviation
+    else:
+        gain, offset = plan.brightness * gain, plan.brightness * offset
+    _mix(image, gain * matrix, offset)
+
+
+def _mean(image: Array, of: int) -> Array:
+    """(C,) mean of the values, `of` a sum of OpenCV's: as they are or squared."""
+    exact = cv2.CV_32S if image.dtype == np.uint8 else cv2.CV_64F  # integers take an eighth of the time
+    by_column = cv2.reduce(_rows(image), 0, of, dtype=exact)
+    mean: Array = by_column.reshape(-1, image.shape[2]).mean(0) / image.shape[0]
+    return mean
+
+
+def _mix(image: Array, matrix: Array, offset: Array) -> None:
+    """Each pixel times the matrix plus the offset, in place; of more than 4 channels, the matrix is diagonal."""
+    channels = image.shape[2]
     if channels <= 4:
-        recolored: Array = cv2.transform(image, np.column_stack([gain * matrix, offset]))
-        return recolored.reshape(image.shape)
-    stretched: Array = np.rint(image * gain + offset)
-    return stretched.clip(0, np.iinfo(image.dtype).max).astype(image.dtype)
+        flat = image[..., 0] if channels == 1 else image
+        cv2.transform(flat, np.column_stack([matrix, offset]), flat)
+        return
+    rows = _rows(image)
+    mixed = rows if image.dtype == np.float32 else rows.astype(np.float32)
+    mixed *= np.tile(np.diag(matrix), image.shape[1]).astype(np.float32)
+    mixed += np.tile(offset, image.shape[1]).astype(np.float32)
+    if mixed is not rows:
+        rows[...] = np.rint(mixed).clip(0, np.iinfo(image.dtype).max)
 
 
-def _by_channels(image: Array, transform: Callable[[Array], Array]) -> Array:
-    """OpenCV warps at most 4 channels at once, and drops the axis of a single one."""
-    groups = [image[..., i : i + 4] for i in range(0, image.shape[2], 4)]
-    parts = [transform(np.ascontiguousarray(group)) for group in groups]
-    return np.concatenate([p[..., None] if p.ndim == 2 else p for p in parts], axis=2)
+def _rows(image: Array) -> Array:
+    """(H, W, C) → (H, W C), for loops that are long enough to be fast."""
+    return image.reshape(image.shape[0], -1)

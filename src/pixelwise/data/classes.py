@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -50,11 +51,13 @@ class Classes:
         Unlisted values come out as `ignore_label`; the caller decides whether they are an error.
         """
         values = mask_values(mask, self.coding)
-        found = np.unique(values)
+        found = _distinct(values)
         listed = dict.fromkeys(self.ignore, self.ignore_label) | dict(self.label_mapping)
-        table = np.zeros(int(found[-1]) + 1, self.dtype)
-        table[found] = [listed.get(v, self.ignore_label) for v in found.tolist()]
-        return table[values], [v for v in found.tolist() if v not in listed]
+        table = np.zeros(max(found[-1] + 1, 256), self.dtype)
+        table[found] = [listed.get(v, self.ignore_label) for v in found]
+        # OpenCV's lookup takes a quarter of the time, of 8 bit alone.
+        labels = cv2.LUT(values, table) if values.dtype == table.dtype == np.uint8 else table[values]
+        return labels, [v for v in found if v not in listed]
 
     def to_mask(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Labels (H, W) in 0..K-1 → the data set's own mask values, as read.
@@ -80,6 +83,14 @@ class Classes:
             "ignore": list(self.ignore),
             "coding": self.coding,
         }
+
+
+def _distinct(values: npt.NDArray[Any]) -> list[int]:
+    """The values that occur, ascending."""
+    if values.dtype != np.uint8:
+        return list(np.unique(values).tolist())
+    counts = cv2.calcHist([values], [0], None, [256], [0, 256])
+    return list(np.flatnonzero(counts).tolist())
 
 
 def mask_values(mask: npt.NDArray[Any], coding: Coding) -> npt.NDArray[Any]:

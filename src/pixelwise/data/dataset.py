@@ -44,13 +44,17 @@ class DataSet:
         return self.pairing.reader.read_mask(sample)
 
     def read_image(self, sample: Sample) -> Array:
-        """(H, W, C) uint8 or uint16 with C = `channels`."""
+        """(H, W, C) uint8, uint16 or float32 with C = `channels`; missing data is filled."""
+        return self._read_filled(sample)[0]
+
+    def _read_filled(self, sample: Sample) -> tuple[Array, Array | None]:
+        """The image, and which values of the file were missing, (H, W, C) bool or None."""
         decoded = self.decode_image(sample)
         try:
-            image = decoded.without_alpha(self.channels)
+            image, missing = decoded.filled(self.channels)
         except DataError as error:
             raise DataError(f"{sample.image_path}: {error}") from error
-        return to_channels(image, self.channels, sample.image_path)
+        return to_channels(image, self.channels, sample.image_path), missing
 
     def read_labels(self, sample: Sample) -> Array:
         """(H, W) class indices or `classes.ignore_label`. An unlisted mask value is an error."""
@@ -66,14 +70,20 @@ class DataSet:
         return labels
 
     def read_pair(self, sample: Sample) -> tuple[Array, Array]:
-        """Image and labels of one size; a mismatch is an error that names both."""
-        image, labels = self.read_image(sample), self.read_labels(sample)
+        """Image and labels of one size; a mismatch is an error that names both.
+
+        Pixels where the image holds no data in any channel are ignored in the labels.
+        """
+        image, missing = self._read_filled(sample)
+        labels = self.read_labels(sample)
         if image.shape[:2] != labels.shape:
             raise DataError(
                 f"{sample.label_path} is {labels.shape[0]}x{labels.shape[1]}, but its image "
                 f"{sample.image_path} is {image.shape[0]}x{image.shape[1]} (height x width); "
                 f"save both at one size."
             )
+        if missing is not None and self.classes is not None:
+            labels[missing.all(2)] = self.classes.ignore_label
         return image, labels
 
     def with_classes(self, classes: Classes, channels: int) -> "DataSet":

@@ -1,64 +1,54 @@
 """Decoding and encoding of image files, with the limits on what an image may be.
 
-Images are (H, W, C) uint8 or uint16. Masks are (H, W) uint8 or uint16 as stored (of a palette mask:
-the palette index), or (H, W, 3) uint8 for masks coded by color. The EXIF rotation is applied to both.
+Images are (H, W, C) uint8, uint16 or float32: other real numbers come as float32, in their units.
+Masks are (H, W) uint8 or uint16 as stored (of a palette mask: the palette index), or (H, W, 3) uint8
+for masks coded by color. The EXIF rotation is applied to both.
 """
 
 import io
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
-import tifffile
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from pixelwise.data import dicom, tiff
+from pixelwise.data.pixels import Array, Decoded, as_supported, oriented, too_large, with_channels
 from pixelwise.errors import DataError
 
-Array = npt.NDArray[Any]
+__all__ = [
+    "ENDINGS",
+    "Array",
+    "Decoded",
+    "decode_image",
+    "read_image",
+    "read_mask",
+    "write_atomically",
+    "write_png",
+]
+
 _T = TypeVar("_T")
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-MAX_PIXELS = 178_956_970
-"""Pillow's own limit, held for every format: a small file can claim any size."""
+ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", dicom.ENDING)
 
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 _EXIF_ORIENTATION = 0x0112
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decoded:
-    """An image as stored, before the rule on alpha is applied."""
-
-    pixels: Array
-    """(H, W, C) uint8 or uint16."""
-    alpha: bool
-    """Whether the file says that the last channel is alpha."""
-
-    def without_alpha(self, channels: int | None) -> Array:
-        """Drops a constant alpha. A varying one is data if `channels` counts it, else an error."""
-        if not self.alpha or channels == self.pixels.shape[2]:
-            return self.pixels
-        if (self.pixels[..., -1] != self.pixels[0, 0, -1]).any():
-            raise DataError(
-                f"the alpha channel varies, so it may carry data; write 'channels: "
-                f"{self.pixels.shape[2]}' into dataset.yaml to use it, or save without alpha."
-            )
-        return np.ascontiguousarray(self.pixels[..., :-1])
-
-
 def read_image(path: Path, channels: int | None = None) -> Array:
-    """An image file → (H, W, C) uint8 or uint16. DataError names the file, the fault and the cure."""
-    return _read(path, lambda content: _decode_image(content).without_alpha(channels))
+    """An image file → (H, W, C) uint8, uint16 or float32. DataError names the file, the fault and the cure.
+
+    Missing data is filled with the mean of its channel in the image (`Decoded.filled`).
+    """
+    return _read(path, lambda content: _decode_image(content).filled(channels)[0])
 
 
 def decode_image(path: Path) -> Decoded:
-    """An image file as stored, alpha included."""
+    """An image file as stored, alpha and missing data included."""
     return _read(path, _decode_image)
 
 
@@ -104,7 +94,7 @@ def _read(path: Path, decode: Callable[[bytes], _T]) -> _T:
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: {_too_large()}") from error
+        raise DataError(f"{path}: {too_large()}") from error
     except UnidentifiedImageError as error:
         known = ", ".join(ENDINGS)
         raise DataError(f"{path}: is no image of a known format ({known}); replace or remove it.") from error
@@ -115,9 +105,7 @@ def _read(path: Path, decode: Callable[[bytes], _T]) -> _T:
 
 def _decode_image(content: bytes) -> Decoded:
     decoded = _decode(content, as_stored=False)
-    if decoded.pixels.dtype not in (np.uint8, np.uint16):
-        raise DataError(f"pixels are {decoded.pixels.dtype}; save the image with 8 or 16 bit.")
-    return decoded
+    return replace(decoded, pixels=as_supported(decoded.pixels))
 
 
 def _decode_mask(content: bytes) -> Array:
@@ -132,8 +120,10 @@ def _decode_mask(content: bytes) -> Array:
 
 def _decode(content: bytes, *, as_stored: bool) -> Decoded:
     """Stored values are those of a mask: palette indices, and gray below 8 bit not stretched."""
-    if content[:4] in _TIFF_MAGIC:
-        return _decode_tiff(content, as_stored)
+    if content[:4] in tiff.MAGIC:
+        return tiff.decode_tiff(content, as_stored=as_stored)
+    if dicom.is_dicom(content):
+        return dicom.decode_dicom(content, as_stored=as_stored)
     if _png_header(content)[0] == 16:
         return _decode_deep_png(content)
     return _decode_with_pillow(content, as_stored)
@@ -141,13 +131,12 @@ def _decode(content: bytes, *, as_stored: bool) -> Decoded:
 
 def _decode_with_pillow(content: bytes, as_stored: bool) -> Decoded:
     with Image.open(io.BytesIO(content), formats=_PILLOW_FORMATS) as stored:
-        picture = ImageOps.exif_transpose(stored)
-    if not as_stored:
-        picture = _unpacked(picture)
-    pixels = np.asarray(picture)
+        ImageOps.exif_transpose(stored, in_place=True)
+        picture: Image.Image = stored if as_stored else _unpacked(stored)
+        pixels = np.asarray(picture)
     if as_stored and _png_header(content) in ((2, 0), (4, 0)):
         pixels = pixels // {2: 85, 4: 17}[content[24]]  # Pillow stretches shallow gray to 0..255
-    return Decoded(pixels=_with_channels(pixels), alpha=picture.mode in ("RGBA", "LA"))
+    return Decoded(pixels=with_channels(pixels), alpha=picture.mode in ("RGBA", "LA"))
 
 
 def _unpacked(picture: Image.Image) -> Image.Image:
@@ -167,36 +156,8 @@ def _decode_deep_png(content: bytes) -> Decoded:
     with Image.open(io.BytesIO(content), formats=("PNG",)) as header:  # refuses absurd sizes
         if b"eXIf" in content:
             orientation = header.getexif().get(_EXIF_ORIENTATION, 1)
-    pixels = _with_channels(imagecodecs.png_decode(content))
-    return Decoded(pixels=_oriented(pixels, orientation), alpha=pixels.shape[2] in (2, 4))
-
-
-def _decode_tiff(content: bytes, as_stored: bool) -> Decoded:
-    with tifffile.TiffFile(io.BytesIO(content)) as file:
-        page = file.pages.first
-        if page.imagelength * page.imagewidth > MAX_PIXELS:
-            raise DataError(_too_large())
-        if page.photometric == tifffile.PHOTOMETRIC.PALETTE and not as_stored:
-            return _decode_with_pillow(content, as_stored)
-        order = _bands_last(file.series[0].axes)
-        pixels = _with_channels(file.series[0].asarray().transpose(order))
-        orientation = page.tags.valueof(_EXIF_ORIENTATION, 1)
-        alpha = any(int(sample) in (1, 2) for sample in page.extrasamples[-1:])
-        if not as_stored:
-            pixels = _stretched(pixels, page.bitspersample, page.photometric)
-    return Decoded(pixels=_oriented(pixels, orientation), alpha=alpha)
-
-
-def _stretched(pixels: Array, bits: int, photometric: int) -> Array:
-    """Gray of a TIFF that is stored in less than 8 bit, or with 0 for white."""
-    if pixels.dtype.kind not in "bu":
-        return pixels
-    top = 2**bits - 1
-    if pixels.dtype.kind == "b":
-        pixels = pixels.astype(np.uint8)
-    if photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        pixels = (top - pixels).astype(pixels.dtype)
-    return pixels * (255 // top) if top < 255 else pixels
+    pixels = with_channels(imagecodecs.png_decode(content))
+    return Decoded(pixels=oriented(pixels, orientation), alpha=pixels.shape[2] in (2, 4))
 
 
 def _as_mask(pixels: Array) -> Array:
@@ -218,30 +179,3 @@ def _as_mask(pixels: Array) -> Array:
 def _png_header(content: bytes) -> tuple[int, int]:
     """Bit depth and color type of a PNG; (0, 0) of anything else."""
     return (content[24], content[25]) if content[:8] == _PNG_MAGIC and len(content) > 25 else (0, 0)
-
-
-def _with_channels(pixels: Array) -> Array:
-    return pixels[..., None] if pixels.ndim == 2 else pixels
-
-
-def _bands_last(axes: str) -> list[int]:
-    """How to transpose a TIFF of some order of rows, columns and bands → (H, W) or (H, W, C)."""
-    extra = [a for a in axes if a not in "YX"]
-    if "Y" not in axes or "X" not in axes or any(a not in "SC" for a in extra) or len(extra) > 1:
-        raise DataError(f"the TIFF is a stack (axes {axes}); save one image per file.")
-    return [axes.index("Y"), axes.index("X"), *(axes.index(a) for a in extra)]
-
-
-def _oriented(pixels: Array, orientation: int) -> Array:
-    """The TIFF/EXIF orientation tag applied: 1 is upright, 2 to 4 flips, 5 to 8 with a transpose."""
-    if orientation >= 5:
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
-
-
-def _too_large() -> str:
-    return f"more than {MAX_PIXELS:,} pixels; cut the image into tiles."

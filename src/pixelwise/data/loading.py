@@ -3,11 +3,13 @@
 So nothing but the step needs to be stored to resume, and the number of threads changes nothing.
 """
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,13 +19,14 @@ from pixelwise.data.augment import apply, draw_augmentation
 from pixelwise.data.dataset import DataSet
 from pixelwise.data.images import Array
 from pixelwise.data.sample import Sample
+from pixelwise.errors import DataError
 from pixelwise.recipe import AugmentationRecipe
 from pixelwise.shapes import Size, round_up
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Raw images (B, C, H, W) uint8 or uint16 (memory channels last), labels (B, H, W) integer."""
+    """Raw images (B, C, H, W) uint8, uint16 or float32 (memory channels last), labels (B, H, W) integer."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -40,7 +43,9 @@ class Batch:
 
 
 def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
 
 
 @dataclass(slots=True)
@@ -79,15 +84,26 @@ class Batches:
     """Sizes below the full crop are rounded up to this, so that the network need not pad."""
     weigh: Callable[[Array], Array] | None = None
     """Labels (H, W) as they are trained, augmented and cut → the weights of their pixels, (H, W) float32."""
+    pinned: bool = False
+    """Written into memory from which a CUDA device copies by itself."""
 
     def make(self, step: int, resolution: float = 1.0) -> Batch:
         """The batch of `step`, its samples `resolution` times the crop."""
         size = self.size_at(resolution)
-        pairs = [self._sample(step * self.batch_size + i, size) for i in range(self.batch_size)]
-        images = torch.from_numpy(np.stack([image for image, _ in pairs]))
-        labels = np.stack([labels for _, labels in pairs])
-        weights = None if self.weigh is None else torch.from_numpy(np.stack([self.weigh(one) for one in labels]))
-        return Batch(images.permute(0, 3, 1, 2), torch.from_numpy(labels), weights)
+        positions = range(step * self.batch_size, (step + 1) * self.batch_size)
+        samples = [self._sample(position) for position in positions]
+        pairs = [self.cache[sample] for sample in samples]
+        image, labels = pairs[0]
+        images = _empty((len(pairs), *size, image.shape[2]), image.dtype, self.pinned)
+        all_labels = _empty((len(pairs), *size), labels.dtype, self.pinned)
+        for i, position in enumerate(positions):
+            _require_alike(samples[i], pairs[i][0], samples[0], image)
+            plan = draw_augmentation(self.augmentation, self._rng(1, position), size[0] / self.crop[0])
+            apply(plan, *pairs[i], size, (images[i].numpy(), all_labels[i].numpy()))
+        weights = None
+        if self.weigh:
+            weights = torch.from_numpy(np.stack([self.weigh(one) for one in all_labels.numpy()]))
+        return Batch(images.permute(0, 3, 1, 2), all_labels, weights)
 
     def size_at(self, resolution: float) -> Size:
         if resolution == 1:
@@ -95,13 +111,32 @@ class Batches:
         height, width = (min(side, round_up(max(1, round(side * resolution)), self.multiple)) for side in self.crop)
         return height, width
 
-    def _sample(self, position: int, size: Size) -> tuple[Array, Array]:
+    def _sample(self, position: int) -> Sample:
         epoch, index = divmod(position, len(self.samples))
-        order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.samples))
-        image, labels = self.cache[self.samples[order[index]]]
-        rng = np.random.default_rng([self.seed, 1, position])
-        resolution = size[0] / self.crop[0]
-        return apply(draw_augmentation(self.augmentation, rng, resolution), image, labels, size)
+        return self.samples[int(_order(self.seed, epoch, len(self.samples))[index])]
+
+    def _rng(self, use: int, position: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, use, position])
+
+
+@functools.lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> Array:
+    """The order of an epoch's samples: kept, as drawing it takes longer the more there are."""
+    return np.random.default_rng([seed, 0, epoch]).permutation(count)
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype[Any], pinned: bool) -> torch.Tensor:
+    """Memory to be written to."""
+    return torch.empty_like(torch.from_numpy(np.empty(shape, dtype)), pin_memory=pinned)
+
+
+def _require_alike(sample: Sample, image: Array, first: Sample, wanted: Array) -> None:
+    """One batch holds images of one kind."""
+    if image.dtype != wanted.dtype or image.shape[2] != wanted.shape[2]:
+        raise DataError(
+            f"{sample.image_path} has {image.shape[2]} channel(s) of {image.dtype}, but {first.image_path} has "
+            f"{wanted.shape[2]} of {wanted.dtype}; convert them, so that all are of one kind."
+        )
 
 
 def prefetch(

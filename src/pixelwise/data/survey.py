@@ -35,12 +35,14 @@ class Reading:
     dtype: str = ""
     alpha_dropped: bool = False
     constant: bool = False
+    num_values: Array = field(default_factory=lambda: np.zeros(0))
+    """(C,) float64, the values that are not missing."""
     mean: Array = field(default_factory=lambda: np.zeros(0))
-    """(C,) float64, raw units."""
+    """(C,) float64, raw units, over the values that are not missing; 0 where all are."""
     square_mean: Array = field(default_factory=lambda: np.zeros(0))
-    """(C,) float64, mean of the squared raw values."""
+    """(C,) float64, mean of the squared raw values, likewise."""
     values: dict[int, int] = field(default_factory=dict)
-    """Mask value → pixels."""
+    """Mask value → pixels, less those where the image holds no data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +69,32 @@ class Survey:
         return counts
 
     def normalization(self, samples: Iterable[Sample]) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation per channel over all pixels of `samples`, in raw units."""
+        """Mean and standard deviation per channel over all pixels of `samples`, in raw units.
+
+        Values that are missing do not count. Raises DataError for a channel that is missing in all.
+        """
         wanted, channels = set(samples), self.dataset.channels or 0
         used = [r for r in self.readings if r.sample in wanted and r.size]
-        weights = [r.size[0] * r.size[1] for r in used if r.size]
         # resize repeats the one channel of gray images among RGB ones
-        means = [np.resize(r.mean, channels) for r in used]
-        squares = [np.resize(r.square_mean, channels) for r in used]
-        mean = np.average(means, axis=0, weights=weights)
-        square = np.average(squares, axis=0, weights=weights)
-        deviation = np.sqrt(np.maximum(square - mean**2, 1e-6))
-        return [round(float(m), 4) for m in mean], [round(float(d), 4) for d in deviation]
+        weights = np.array([np.resize(r.num_values, channels) for r in used])
+        if empty := np.flatnonzero(weights.sum(0) == 0).tolist():
+            raise DataError(
+                f"channel {empty[0] + 1} of the images holds no data (nodata everywhere); leave the channel out, "
+                f"or correct the nodata value."
+            )
+        mean = np.average([np.resize(r.mean, channels) for r in used], axis=0, weights=weights)
+        square = np.average([np.resize(r.square_mean, channels) for r in used], axis=0, weights=weights)
+        deviation = np.sqrt(np.maximum(square - mean**2, _least_variance(square)))
+        return [_rounded(m) for m in mean], [_rounded(d) for d in deviation]
+
+
+def _least_variance(square: Array) -> Array:
+    """Of a constant channel, to be divided by; small beside the values, whatever their unit is."""
+    return np.where(square > 0, np.minimum(1e-6, 1e-8 * square), 1e-6)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.9g}")
 
 
 def survey(dataset: DataSet, samples: Iterable[Sample]) -> Survey:
@@ -94,38 +111,41 @@ def survey(dataset: DataSet, samples: Iterable[Sample]) -> Survey:
 
 
 def _read(dataset: DataSet, sample: Sample) -> Reading:
-    reading = Reading(sample=sample)
+    reading, missing = Reading(sample=sample), None
     try:
-        reading = _with_image(reading, dataset)
+        reading, missing = _with_image(reading, dataset)
     except DataError as error:
         reading = replace(reading, image_error=str(error))
     try:
-        return _with_mask(reading, dataset)
+        return _with_mask(reading, dataset, missing)
     except DataError as error:
         return replace(reading, mask_error=str(error))
 
 
-def _with_image(reading: Reading, dataset: DataSet) -> Reading:
+def _with_image(reading: Reading, dataset: DataSet) -> tuple[Reading, Array | None]:
+    """The reading, and where the image holds no data in any channel, (H, W) bool or None."""
     path = reading.sample.image_path
     decoded = dataset.decode_image(reading.sample)
     try:
-        pixels = decoded.without_alpha(dataset.channels)
+        pixels, missing = decoded.filled(dataset.channels)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    mean, deviation = _moments(pixels)
-    return replace(
+    num_values, mean, square_mean = _moments(pixels, missing)
+    seen = replace(
         reading,
         size=pixels.shape[:2],
         channels=pixels.shape[2],
         dtype=str(pixels.dtype),
         alpha_dropped=pixels.shape[2] < decoded.pixels.shape[2],
         constant=bool((pixels == pixels[0, 0]).all()),
+        num_values=num_values,
         mean=mean,
-        square_mean=deviation**2 + mean**2,
+        square_mean=square_mean,
     )
+    return seen, None if missing is None else np.asarray(missing.all(2))
 
 
-def _with_mask(reading: Reading, dataset: DataSet) -> Reading:
+def _with_mask(reading: Reading, dataset: DataSet, missing: Array | None) -> Reading:
     path = reading.sample.label_path
     mask = dataset.read_mask(reading.sample)
     try:
@@ -134,15 +154,25 @@ def _with_mask(reading: Reading, dataset: DataSet) -> Reading:
         raise DataError(f"{path}: {error}") from error
     found, counts = np.unique(values, return_counts=True)
     counted = dict(zip(found.tolist(), counts.tolist(), strict=True))
+    if missing is not None and missing.shape == values.shape:
+        # Values that occur nowhere else stay, with 0 pixels: they must be listed all the same.
+        for value, pixels in zip(*(a.tolist() for a in np.unique(values[missing], return_counts=True)), strict=True):
+            counted[value] -= pixels
     return replace(reading, mask_size=mask.shape[:2], values=counted)
 
 
-def _moments(pixels: Array) -> tuple[Array, Array]:
-    """(C,) mean and standard deviation; OpenCV is faster, but stops at 4 channels."""
-    if pixels.shape[2] > 4:
-        return pixels.mean((0, 1)), pixels.std((0, 1))
-    mean, deviation = cv2.meanStdDev(pixels)
-    return mean.ravel(), deviation.ravel()
+def _moments(pixels: Array, missing: Array | None) -> tuple[Array, Array, Array]:
+    """(C,) number of values that are there, their mean and the mean of their squares."""
+    height, width, channels = pixels.shape
+    if missing is None and channels <= 4:  # OpenCV is faster, but stops at 4 channels
+        mean, deviation = (part.ravel() for part in cv2.meanStdDev(pixels))
+        return np.full(channels, float(height * width)), mean, deviation**2 + mean**2
+    there = np.ones(pixels.shape, bool) if missing is None else ~missing
+    num_values = there.sum((0, 1), dtype=np.float64)
+    wide = pixels.astype(np.float64)
+    sums = [np.sum(part, (0, 1), where=there) for part in (wide, wide**2)]
+    mean, square_mean = (total / np.maximum(num_values, 1) for total in sums)
+    return num_values, mean, square_mean
 
 
 def _found_classes(readings: Iterable[Reading]) -> Classes:

@@ -213,7 +213,7 @@ class Localizer:
         classifier's own.
 
         Args:
-            image: (H, W, C) uint8 or uint16.
+            image: (H, W, C) uint8, uint16 or float32.
 
         Returns (h, w, 3) uint8, and maps (h, w), most probable first.
         """

@@ -50,11 +50,17 @@ def write_overlay(path: Path, image: Array, prediction: Prediction, classes: Cla
 
 
 def display(image: Array) -> Array:
-    """(H, W, C) of any type → (H, W, 3) uint8 to look at; 16 bit is stretched to its own range."""
-    if image.dtype != np.uint8:
-        low, high = np.percentile(image, (0.5, 99.5))
-        image = (np.clip((image - low) / max(high - low, 1), 0, 1) * 255).astype(np.uint8)
-    return image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
+    """(H, W, C) of any type → (H, W, 3) uint8 to look at, of more channels the first three.
+
+    16 bit and float are stretched to their own range: gray and color as a whole, so that colors stay,
+    and the channels of a multi-band image each for itself, as their units may differ.
+    """
+    shown = image[..., :3] if image.shape[2] >= 3 else image[..., :1]
+    if shown.dtype != np.uint8:
+        low, high = np.percentile(shown, (0.5, 99.5), axis=(0, 1) if image.shape[2] > 3 else None)
+        span = np.where(high > low, high - low, 1)
+        shown = (np.clip((shown - low) / span, 0, 1) * 255).astype(np.uint8)
+    return shown if shown.shape[2] == 3 else np.repeat(shown, 3, axis=2)
 
 
 def colorize(labels: Array, classes: Classes) -> Array:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import to_channels
 from pixelwise.data.images import Array
+from pixelwise.data.pixels import as_supported, require_finite
 from pixelwise.devices import Precision, autocast, choose_device, choose_precision, has_fast_bf16
 from pixelwise.errors import RequestError
 from pixelwise.model_file import ModelSpec, load_model
@@ -66,11 +67,13 @@ class Predictor:
     def predict(self, image: npt.ArrayLike, *, keep_logits: bool = False, samples: int = 1) -> Prediction:
         """(H, W) or (H, W, C) of the model's type → labels of the same height and width.
 
-        Gray is repeated for an RGB model. Any other mismatch of channels or type is a DataError or
-        RequestError. `keep_logits` holds K floats a pixel; without it `probabilities` and `logits`
-        run the network once more when they are asked for. With several `samples`, dropout stays on:
-        labels and probabilities are those of the mean over the samples, and `variance` says where
-        they differ (Bayesian SegNet). Such a prediction differs from call to call, by torch's seed.
+        Real numbers of other types than uint8 and uint16 are taken as float32, as they are from files,
+        and must be finite: fill missing values before. Gray is repeated for an RGB model. Any other
+        mismatch of channels or type is a DataError or RequestError. `keep_logits` holds K floats a
+        pixel; without it `probabilities` and `logits` run the network once more when they are asked
+        for. With several `samples`, dropout stays on: labels and probabilities are those of the mean
+        over the samples, and `variance` says where they differ (Bayesian SegNet). Such a prediction
+        differs from call to call, by torch's seed.
         """
         pixels = self._checked(np.asarray(image))
         if samples != 1:
@@ -118,11 +121,13 @@ class Predictor:
         pixels = image[..., None] if image.ndim == 2 else image
         if pixels.ndim != 3 or 0 in pixels.shape:
             raise RequestError(f"an image is (H, W) or (H, W, C) with no side of 0, not {image.shape}.")
+        pixels = as_supported(pixels)
         if str(pixels.dtype) != self.spec.dtype:
             raise RequestError(
-                f"the image is {pixels.dtype}, but the model was trained on {self.spec.dtype}; "
+                f"the image is {image.dtype}, but the model was trained on {self.spec.dtype}; "
                 f"give pixels in the units of the training images."
             )
+        require_finite(pixels)
         # torch.from_numpy refuses to share memory that must not be written, such as Pillow's.
         return np.require(to_channels(pixels, self.spec.channels, "the image"), requirements=["C", "W"])
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 
 from pixelwise.data.loading import Batch, prefetch
+from pixelwise.devices import choose_loader_threads
 from pixelwise.errors import CheckpointError, RequestError
 from pixelwise.progress import Progress, Silent
 from pixelwise.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -91,7 +92,8 @@ def upcoming_batches(job: Job, pace: Pace, first_step: int) -> Iterator[tuple[in
         return batches.make(step, resolution_at(pace.at(step), job.recipe.schedule))
 
     steps = itertools.takewhile(lambda step: pace.at(step) < 1, itertools.count(first_step))
-    return prefetch(make, steps)
+    threads = choose_loader_threads(job.device)
+    return prefetch(make, steps, ahead=threads + 1, threads=threads)
 
 
 def make_pace(trainer: Trainer, deadline: float | None, checkpoint: Checkpoint | None) -> Pace:

@@ -46,6 +46,7 @@ class Job:
             batch_size=recipe.training.batch_size,
             seed=recipe.training.seed,
             weigh=self._border_weights(),
+            pinned=self.device.type == "cuda",
         )
 
     def _border_weights(self) -> Callable[[Array], Array] | None:
