@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mask_sets import MASK_SETS, MaskSet, camvid, mask, pairs, text
 
+from mask_sets import MASK_SETS, MaskSet, camvid, mask, pairs, text
 from pixelwise import cli
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.layouts import LAYOUTS, recognize_layout

@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+from mask_sets import text
+from pixelwise.data.layouts.listing import Part, by_stem, labeled, match, of_splits, read_lines, read_names
+from pixelwise.errors import DataError
+
+
+def test_files_of_one_name_are_pairs_and_the_others_are_told() -> None:
+    a, b, c, d, e = (Path(f"{letter}.png") for letter in "abcde")
+    part = Part(images={"1": [a], "2": [b], "3": [c, d]}, labels={"1": [c], "3": [a], "4": [e]}, split="val")
+    found = match([part])
+    assert [(s.name, s.image_path, s.label_path, s.split) for s in found.samples] == [("val/1", a, c, "val")]
+    assert (found.images_without_mask, found.masks_without_image, found.same_stem) == ((b,), (e,), (c, d))
+
+
+def test_a_test_split_without_any_mask_is_unlabeled() -> None:
+    parts = [Part(images={"1": [Path("1.png")]}, labels={}, split=split) for split in ("train", "val", "test", None)]
+    assert [part.split for part in labeled(parts)] == ["train", "val", None]
+    some = Part(images={}, labels={"1": [Path("1.png")]}, split="test")
+    assert labeled([some]) == [some]
+
+
+def test_stems_are_paths_below_the_folder(tmp_path: Path) -> None:
+    for name in ("x/a.png", "x/a.b.JPG", "x/a.txt", ".x/a.png"):
+        text(tmp_path / name, "")
+    assert sorted(by_stem(tmp_path)) == ["x/a", "x/a.b"]
+    assert by_stem(tmp_path / "nowhere") == {}
+
+
+def test_splits_are_told_by_name() -> None:
+    paths = [Path(name) for name in ("Training", "valid", "val", "test.txt", "train.old", "Test.old")]
+    assert of_splits(paths) == {"train": Path("Training"), "val": Path("val"), "test": Path("test.txt")}
+    assert of_splits([Path("valid"), Path("eval")]) == {}
+
+
+def test_lines_keep_their_numbers(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa\r\n\r\n b c \n")
+    assert read_lines(tmp_path / "list.txt") == [(1, "a"), (3, "b c")]
+    with pytest.raises(DataError, match=r"none.txt cannot be read"):
+        read_lines(tmp_path / "none.txt")
+    (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"list.txt cannot be read .*save it as UTF-8"):
+        read_lines(tmp_path / "list.txt")
+
+
+def test_names_are_of_one_class_each(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    text(path, "road\n\ntraffic light\n")
+    assert read_names(path) == ["road", "traffic light"]
+    text(path, "road\nsky\nroad\n")
+    with pytest.raises(DataError, match=r"names.txt, line 3: 'road' stands there twice"):
+        read_names(path)
+    text(path, "\n")
+    with pytest.raises(DataError, match=r"names.txt names no class; write one name a line"):
+        read_names(path)
