@@ -72,6 +72,15 @@ def test_a_line_of_something_else_is_an_error(tmp_path: Path) -> None:
         find_pairs(tmp_path)
 
 
+def test_a_list_of_another_form_beside_good_ones_is_an_error(tmp_path: Path) -> None:
+    camvid(tmp_path)
+    text(tmp_path / "val.txt", "val/0001TP_3.png\n")
+    with pytest.raises(DataError, match=r"val.txt, line 1 holds"):
+        find_pairs(tmp_path)
+    text(tmp_path / "val.txt", "")
+    assert {s.split for s in find_pairs(tmp_path).samples} == {"train", "test"}
+
+
 def test_lists_of_images_alone_are_another_thing(tmp_path: Path) -> None:
     text(tmp_path / "train.txt", "images/a.png\nimages/b.png\n")
     text(tmp_path / "val.txt", "")

@@ -1,6 +1,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mask_sets import text
 from pixelwise.data.layouts.listing import Part, by_stem, labeled, match, of_splits, read_lines, read_names
@@ -13,6 +15,25 @@ def test_files_of_one_name_are_pairs_and_the_others_are_told() -> None:
     found = match([part])
     assert [(s.name, s.image_path, s.label_path, s.split) for s in found.samples] == [("val/1", a, c, "val")]
     assert (found.images_without_mask, found.masks_without_image, found.same_stem) == ((b,), (e,), (c, d))
+
+
+FILES = st.dictionaries(st.sampled_from("abcd"), st.integers(1, 3))
+
+
+@given(FILES, FILES)
+def test_every_file_is_told_once(images: dict[str, int], labels: dict[str, int]) -> None:
+    """A file whose partner is ambiguous is told by those it clashes with."""
+    kinds = [
+        {name: [Path(kind, f"{name}{number}.png") for number in range(count)] for name, count in counts.items()}
+        for kind, counts in (("images", images), ("labels", labels))
+    ]
+    found = match([Part(images=kinds[0], labels=kinds[1], split=None)])
+    told = [path for s in found.samples for path in (s.image_path, s.label_path)]
+    told += [*found.images_without_mask, *found.masks_without_image, *found.same_stem]
+    everything = {path for files in kinds for paths in files.values() for path in paths}
+    assert len(told) == len(set(told))
+    clashing = {path.name[0] for path in found.same_stem}
+    assert {path.name[0] for path in everything - set(told)} <= clashing
 
 
 def test_a_test_split_without_any_mask_is_unlabeled() -> None:

@@ -47,7 +47,9 @@ def find_pairs(root: Path) -> Pairing:
 
 
 def _lists(root: Path) -> dict[Split, Path]:
-    return of_splits([path for path in sorted(root.glob("*.txt")) if _is_list(path)])
+    """The lists by split, all of them where one names pairs: another that does not is at fault."""
+    lists = of_splits([path for path in sorted(root.glob("*.txt")) if path.is_file()])
+    return lists if any(_is_list(path) for path in lists.values()) else {}
 
 
 def _is_list(path: Path) -> bool:
