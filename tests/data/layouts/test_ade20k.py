@@ -32,6 +32,8 @@ def test_a_folder_set_may_have_the_same_folders(tmp_path: Path) -> None:
 def test_unlabeled_testing_images_are_no_fault_and_others_are(tmp_path: Path) -> None:
     ade20k(tmp_path)
     write_png(tmp_path / "images/testing/ADE_test_00000001.png", image())
+    write_png(tmp_path / "images/more/ADE_train_00000001.png", image())
     (tmp_path / "annotations/validation/ADE_val_00000001.png").unlink()
     found = find_pairs(tmp_path)
+    assert found.outside_splits == (tmp_path / "images/more/ADE_train_00000001.png",)
     assert found.images_without_mask == (tmp_path / "images/validation/ADE_val_00000001.png",)

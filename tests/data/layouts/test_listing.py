@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mask_sets import text
-from pixelwise.data.layouts.listing import Part, by_stem, labeled, match, of_splits, read_lines, read_names
+from pixelwise.data.layouts.listing import Part, by_stem, labeled, match, of_splits, outside, read_lines, read_names
 from pixelwise.errors import DataError
 
 
@@ -48,6 +48,12 @@ def test_stems_are_paths_below_the_folder(tmp_path: Path) -> None:
         text(tmp_path / name, "")
     assert sorted(by_stem(tmp_path)) == ["x/a", "x/a.b"]
     assert by_stem(tmp_path / "nowhere") == {}
+
+
+def test_pictures_outside_are_told(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/1.png", "2.png", "b/1.txt"):
+        text(tmp_path / name, "")
+    assert outside([tmp_path], [tmp_path / "a"]) == (tmp_path / "2.png", tmp_path / "b/1.png")
 
 
 def test_splits_are_told_by_name() -> None:

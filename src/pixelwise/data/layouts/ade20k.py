@@ -7,12 +7,12 @@
 Told from a folder set, whose folders may be called the same, by objectInfo150.txt or the files' names.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from pixelwise.data.layouts.listing import Part, by_stem, folders_in, labeled, match, of_splits, read_lines
+from pixelwise.data.layouts.listing import Part, by_stem, folders_in, labeled, match, of_splits, outside, read_lines
 from pixelwise.data.layouts.pairing import Layout, Pairing
+from pixelwise.data.sample import Split
 from pixelwise.errors import DataError
 
 NUM_CLASSES = 150
@@ -22,8 +22,10 @@ _INFO = "objectInfo150.txt"
 
 def find_pairs(root: Path) -> Pairing:
     """The pairs of training, validation and, where it has masks, testing."""
+    splits = of_splits(folders_in(root / "images"))
     return replace(
-        match(labeled(_parts(root))),
+        match(labeled(_part(root, split, images) for split, images in splits.items())),
+        outside_splits=outside([root / "images"], splits.values()),
         description={
             "names": _names(root),
             "ignore": [0],
@@ -33,10 +35,8 @@ def find_pairs(root: Path) -> Pairing:
     )
 
 
-def _parts(root: Path) -> Iterator[Part]:
-    for split, images in of_splits(folders_in(root / "images")).items():
-        labels = root / "annotations" / images.name
-        yield Part(images=by_stem(images), labels=by_stem(labels), split=split)
+def _part(root: Path, split: Split, images: Path) -> Part:
+    return Part(images=by_stem(images), labels=by_stem(root / "annotations" / images.name), split=split)
 
 
 def _names(root: Path) -> list[str]:

@@ -1,7 +1,9 @@
 """Cityscapes: images and fine masks by split and city, in the 19 classes that are scored.
 
-leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png
-gtFine/train/aachen/aachen_000000_000019_gtFine_labelTrainIds.png      or _gtFine_labelIds.png
+    leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png
+    gtFine/train/aachen/aachen_000000_000019_gtFine_labelTrainIds.png
+
+Or `_gtFine_labelIds.png`, mapped.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pixelwise.data.layouts.listing import Part, by_stem, files_below, folders_in, is_picture, labeled, match
+from pixelwise.data.layouts.listing import Part, by_stem, labeled, match, outside
 from pixelwise.data.layouts.pairing import Layout, Pairing
 from pixelwise.data.sample import SPLITS, Split
 
@@ -50,7 +52,7 @@ def find_pairs(root: Path) -> Pairing:
     in_ids = len(by_ids.samples) > len(by_train_ids.samples)
     return replace(
         by_ids if in_ids else by_train_ids,
-        outside_splits=tuple(_outside(root)),
+        outside_splits=outside([root / _IMAGES], [root / _IMAGES / name for name in (*SPLITS, _COARSE)]),
         description=_description({id_: index for index, (_, id_, _) in enumerate(CLASSES)} if in_ids else None),
     )
 
@@ -73,11 +75,6 @@ def _part(root: Path, split: Split, ending: str) -> Part:
 
 def _published(files: Mapping[str, list[Path]]) -> dict[str, list[Path]]:
     return {name: paths for name, paths in files.items() if name.partition("/")[0] not in _UNLABELED_CITIES}
-
-
-def _outside(root: Path) -> list[Path]:
-    folders = [f for f in folders_in(root / _IMAGES) if f.name not in (*SPLITS, _COARSE)]
-    return [path for folder in folders for path in files_below(folder) if is_picture(path)]
 
 
 def _description(mapping: Mapping[int, int] | None) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from pixelwise.data.layouts.listing import (
     is_picture,
     match,
     of_splits,
+    outside,
     read_lines,
     read_names,
 )
@@ -52,11 +53,10 @@ def find_pairs(root: Path) -> Pairing:
     """All pairs of a folder layout; nothing is dropped silently."""
     folders = _folders(root)
     used = {folder for f in folders for folder in (f.images, f.labels)}
-    lying = [path for folder in _all_folders(root, folders) for path in files_below(folder)]
     within = [path for folder in sorted(used) for path in files_below(folder)]
     return replace(
         match(part for f in folders for part in _parts(root, f)),
-        outside_splits=tuple(p for p in lying if is_picture(p) and not used & set(p.parents)),
+        outside_splits=outside(_all_folders(root, folders), used),
         foreign_files=tuple(p for p in within if not is_picture(p) and p.parent != root),
         description=_description(root),
     )

@@ -1,6 +1,6 @@
 """Listings of folders and index files, and the one rule by which images and masks are paired."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +69,12 @@ def files_below(folder: Path) -> Iterator[Path]:
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if path.is_file() and not hidden:
             yield path
+
+
+def outside(folders: Iterable[Path], used: Collection[Path]) -> tuple[Path, ...]:
+    """The pictures in some folders that lie in none of those that are used."""
+    below = [path for folder in folders for path in files_below(folder)]
+    return tuple(path for path in below if is_picture(path) and set(used).isdisjoint(path.parents))
 
 
 def folders_in(folder: Path) -> list[Path]:

@@ -1,9 +1,10 @@
 """nnU-Net's raw form, 2D: one file a channel, or one RGB file, and dataset.json.
 
-dataset.json
-imagesTr/CASE_0000.png      imagesTr/CASE_0001.png      (channels 0 and 1 of the case)
-labelsTr/CASE.png
-imagesTs/                   without labelsTs/: unlabeled, so not read
+    dataset.json
+    imagesTr/CASE_0000.png      imagesTr/CASE_0001.png      (channels 0 and 1 of the case)
+    labelsTr/CASE.png
+
+`imagesTs` and `labelsTs` are the test split; without labels it is not read.
 """
 
 import json
