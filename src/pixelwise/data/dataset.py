@@ -98,7 +98,7 @@ def open_dataset(root: str | Path, layout: str | None = None) -> DataSet:
     root = Path(root)
     layout = recognize_layout(root, layout)
     pairing = LAYOUTS[layout].find(root)
-    description = {**pairing.description, **_read_description(root)}
+    description = _joined(pairing.description, _read_description(root))
     if not (pairing.samples or pairing.images_without_mask or pairing.same_stem):
         raise DataError(
             f"{root} holds no images ({', '.join(ENDINGS)}); put them into images/ and the masks "
@@ -157,8 +157,17 @@ def _read_description(root: Path) -> Mapping[str, Any]:
     return values
 
 
+def _joined(told: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """dataset.yaml's keys in place of the layout's. As many names are new names for the same classes;
+    another number of names are other classes, for which the layout's colors and ids do not hold."""
+    names = given.get("names", told.get("names"))
+    if isinstance(names, list | dict) and len(names) != len(told.get("names", names)):
+        told = {key: value for key, value in told.items() if key == "channels"}
+    return {**told, **given}
+
+
 def _described_classes(root: Path, description: Mapping[str, Any], pairing: Pairing) -> Classes | None:
-    path = root / "dataset.yaml"
+    path = root / "dataset.yaml" if (root / "dataset.yaml").exists() else root
     if "names" not in description:
         needing = sorted({"colors", "label_mapping", "ignore", "coding"} & set(description))
         if needing:

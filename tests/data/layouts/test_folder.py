@@ -113,9 +113,9 @@ def test_a_mask_in_another_split_is_no_partner(tmp_path: Path) -> None:
 
 
 def test_files_beside_the_splits_are_told(tmp_path: Path) -> None:
-    """Whole folders too: 'valid' is not 'val'."""
+    """Whole folders too."""
     plant(tmp_path, "images/train/a.png", "masks/train/a.png")
-    stray = ["images/b.png", "images/valid/c.png", "masks/b.png", "masks/valid/c.png"]
+    stray = ["images/b.png", "images/extra/c.png", "masks/b.png", "masks/extra/c.png"]
     found = find_pairs(plant(tmp_path, *stray))
     assert [s.name for s in found.samples] == ["train/a"]
     assert shown(tmp_path, found.outside_splits) == stray
@@ -123,10 +123,144 @@ def test_files_beside_the_splits_are_told(tmp_path: Path) -> None:
 
 def test_files_beside_the_splits_are_told_the_other_way_round(tmp_path: Path) -> None:
     plant(tmp_path, "train/images/a.png", "train/masks/a.png")
-    stray = ["images/b.png", "masks/b.png", "val/masks/d.png", "valid/images/c.png"]
+    stray = ["extra/images/c.png", "images/b.png", "masks/b.png", "val/masks/d.png"]
     found = find_pairs(plant(tmp_path, *stray, "notes/c.png", ".git/images/c.png"))
     assert [s.name for s in found.samples] == ["train/a"]
+    assert sorted(shown(tmp_path, found.outside_splits)) == stray
+
+
+@pytest.mark.parametrize("images", ["images", "image", "img_dir"])
+@pytest.mark.parametrize("labels", ["ann_dir", "mask"])
+def test_other_words_for_the_folders(tmp_path: Path, images: str, labels: str) -> None:
+    plant(tmp_path, f"{images}/val/a.jpg", f"{labels}/val/a.png")
+    assert pairs(tmp_path) == [("val/a", f"{images}/val/a.jpg", f"{labels}/val/a.png", "val")]
+
+
+@pytest.mark.parametrize("form", ["images/{}/a.png masks/{}/a.png", "{}/images/a.png {}/masks/a.png"])
+@pytest.mark.parametrize(
+    ("word", "split"),
+    [
+        *(("training", "train"), ("Train", "train"), ("valid", "val"), ("validation", "val")),
+        *(("eval", "val"), ("testing", "test")),
+    ],
+)
+def test_other_words_for_a_split(tmp_path: Path, form: str, word: str, split: str) -> None:
+    image, label = form.replace("{}", word).split()
+    plant(tmp_path, image, label)
+    assert pairs(tmp_path) == [(f"{split}/a", image, label, split)]
+
+
+def test_images_and_masks_may_use_different_words_for_a_split(tmp_path: Path) -> None:
+    plant(tmp_path, "images/valid/a.jpg", "masks/val/a.png")
+    assert pairs(tmp_path) == [("val/a", "images/valid/a.jpg", "masks/val/a.png", "val")]
+
+
+def test_two_words_for_one_split_are_no_split(tmp_path: Path) -> None:
+    """Beside 'val', 'valid' may be anything; so may each of two words other than 'val'."""
+    plant(tmp_path, *(f"{kind}/{split}/a.png" for kind in ("images", "masks") for split in ("train", "val", "valid")))
+    found = find_pairs(tmp_path)
+    assert [s.name for s in found.samples] == ["train/a", "val/a"]
+    assert shown(tmp_path, found.outside_splits) == ["images/valid/a.png", "masks/valid/a.png"]
+    for kind in ("images", "masks"):
+        (tmp_path / kind / "val").rename(tmp_path / kind / "eval")
+    found = find_pairs(tmp_path)
+    assert [s.name for s in found.samples] == ["train/a"]
+    assert len(found.outside_splits) == 4
+
+
+MARKED = ["a_mask", "a_masks", "a_label", "a-mask", "a_seg", "a_gt", "a_Mask", "a_L", "a_P", "a_segmentation"]
+MARKED += ["mask_a", "label-a", "gt_a", "Masks_a"]
+
+
+@pytest.mark.parametrize("mask", MARKED)
+@pytest.mark.parametrize(
+    ("images", "labels", "split"),
+    [
+        ("images", "masks", None),
+        ("images", "images", None),
+        ("images/val", "images/val", "val"),
+        ("val/images", "val/images", "val"),
+        ("val", "val", "val"),
+        ("val", "val_labels", "val"),
+        ("valid", "validannot", "val"),
+        (".", ".", None),
+        ("sub", "sub", None),
+    ],
+)
+def test_masks_may_be_marked(tmp_path: Path, images: str, labels: str, split: str | None, mask: str) -> None:
+    plant(tmp_path, f"{images}/a.jpg", f"{labels}/{mask}.png")
+    (found,) = pairs(tmp_path)
+    assert found[1:] == (f"{images}/a.jpg".removeprefix("./"), f"{labels}/{mask}.png".removeprefix("./"), split)
+
+
+@pytest.mark.parametrize("mask", ["masks/1_mask.png", "masks/mask_1.png", "masks/1.png", "images/label_1.png"])
+@pytest.mark.parametrize("image", ["image_1", "img-1", "1_image", "1_sat", "1"])
+def test_images_may_be_marked_too(tmp_path: Path, image: str, mask: str) -> None:
+    plant(tmp_path, f"images/{image}.jpg", mask)
+    assert pairs(tmp_path) == [(image, f"images/{image}.jpg", mask, None)]
+
+
+def test_marks_count_only_where_the_plain_name_is_of_no_image(tmp_path: Path) -> None:
+    plant(tmp_path, *(f"{kind}/{name}.png" for kind in ("images", "masks") for name in ("a", "a_L", "a_gt", "mask_")))
+    assert [name for name, *_ in pairs(tmp_path)] == ["a", "a_L", "a_gt", "mask_"]
+
+
+def test_of_a_plain_and_a_marked_mask_the_plain_one_is_taken(tmp_path: Path) -> None:
+    found = find_pairs(plant(tmp_path, "images/a.png", "masks/a.png", "masks/a_mask.png"))
+    assert shown(tmp_path, tuple(s.label_path for s in found.samples)) == ["masks/a.png"]
+    assert shown(tmp_path, found.masks_without_image) == ["masks/a_mask.png"]
+
+
+def test_two_marked_masks_of_an_image_clash(tmp_path: Path) -> None:
+    found = find_pairs(plant(tmp_path, "images/a.png", "masks/a_gt.png", "masks/a_mask.png"))
+    assert found.samples == ()
+    assert shown(tmp_path, found.same_stem) == ["masks/a_gt.png", "masks/a_mask.png"]
+
+
+def test_a_marked_mask_without_an_image_is_a_mask(tmp_path: Path) -> None:
+    """Told by the marks of the others."""
+    found = find_pairs(plant(tmp_path, "a.jpg", "a_mask.png", "b_mask.png", "c.jpg", "readme.txt", "dataset.yaml"))
+    assert shown(tmp_path, found.masks_without_image) == ["b_mask.png"]
+    assert shown(tmp_path, found.images_without_mask) == ["c.jpg"]
+    assert found.foreign_files == ()
+
+
+def test_folders_beside_split_folders_are_told(tmp_path: Path) -> None:
+    plant(tmp_path, "train/a.png", "train_labels/a_L.png", "val/b.png", "val_labels/b_L.png", "readme.png")
+    stray = ["extra/c.png", "valid/d.png", "valid_labels/d_L.png"]
+    found = find_pairs(plant(tmp_path, *stray, "train/notes.txt"))
+    assert [s.name for s in found.samples] == ["train/a", "val/b"]
     assert shown(tmp_path, found.outside_splits) == stray
+    assert shown(tmp_path, found.foreign_files) == ["train/notes.txt"]
+
+
+def test_codes_are_names(tmp_path: Path) -> None:
+    plant(tmp_path, "images/a.png", "labels/a_P.png")
+    (tmp_path / "codes.txt").write_text("Animal\nArchway\n\nVoid\n", encoding="utf-8")
+    assert find_pairs(tmp_path).description == {"names": ["Animal", "Archway", "Void"]}
+
+
+def test_a_dictionary_of_classes_gives_names_and_colors(tmp_path: Path) -> None:
+    plant(tmp_path, "images/a.png", "labels/a_P.png")
+    path = tmp_path / "class_dict.csv"
+    path.write_text("name,r,g,b\nAnimal, 64,128,64\nArchway,192,0,128\n", encoding="utf-8")
+    assert find_pairs(tmp_path).description == {
+        "names": ["Animal", "Archway"],
+        "colors": [[64, 128, 64], [192, 0, 128]],
+    }
+    for content in ("name,r,g,b\nAnimal,64,128,green\n", "name,r,g,b\n,\n"):
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(DataError, match=r"class_dict.csv cannot be read.*write lines of name,r,g,b"):
+            find_pairs(tmp_path)
+
+
+def test_valid_txt_lists_the_images_of_val(tmp_path: Path) -> None:
+    plant(tmp_path, *(f"{kind}{end}" for end in (".png", "_P.png") for kind in ("a", "b", "c")))
+    (tmp_path / "valid.txt").write_text("b.png\n", encoding="utf-8")
+    assert [name for name, *_ in pairs(tmp_path)] == ["train/a", "train/c", "val/b"]
+    (tmp_path / "valid.txt").write_text("b.png\nd.png\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"valid.txt, line 2: no image is called 'd.png'"):
+        find_pairs(tmp_path)
 
 
 def test_files_of_other_endings_are_told(tmp_path: Path) -> None:

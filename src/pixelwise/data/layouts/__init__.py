@@ -3,12 +3,22 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from pixelwise.data.layouts.ade20k import ADE20K
+from pixelwise.data.layouts.camvid import CAMVID
+from pixelwise.data.layouts.cityscapes import CITYSCAPES
 from pixelwise.data.layouts.folder import FOLDER
+from pixelwise.data.layouts.nnunet import NNUNET
 from pixelwise.data.layouts.pairing import Layout
+from pixelwise.data.layouts.voc import VOC
 from pixelwise.errors import DataError, unknown_name
 
 LAYOUTS: Mapping[str, Layout] = {
     "folder": FOLDER,
+    "camvid": CAMVID,
+    "voc": VOC,
+    "cityscapes": CITYSCAPES,
+    "ade20k": ADE20K,
+    "nnunet": NNUNET,
 }
 """`folder` is taken where no other one is recognized: its folders occur in many of them."""
 

@@ -45,7 +45,8 @@ class Pairing:
     reader: Reader = field(default_factory=FileReader, compare=False)
     description: Mapping[str, Any] = field(default_factory=dict)
     """What the layout itself tells of names, colors, ignore, label_mapping, coding and channels, as
-    dataset.yaml would; a dataset.yaml in the folder replaces it key by key."""
+    dataset.yaml would; a dataset.yaml in the folder replaces it key by key, and wholly but for channels
+    where it names another number of classes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
