@@ -106,12 +106,11 @@ def _read(dataset: DataSet, sample: Sample) -> Reading:
 
 
 def _with_image(reading: Reading, dataset: DataSet) -> Reading:
-    path = reading.sample.image_path
     decoded = dataset.decode_image(reading.sample)
     try:
         pixels = decoded.without_alpha(dataset.channels)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(f"{reading.sample.image_place}: {error}") from error
     mean, deviation = _moments(pixels)
     return replace(
         reading,
@@ -126,12 +125,11 @@ def _with_image(reading: Reading, dataset: DataSet) -> Reading:
 
 
 def _with_mask(reading: Reading, dataset: DataSet) -> Reading:
-    path = reading.sample.label_path
     mask = dataset.read_mask(reading.sample)
     try:
         values = mask_values(mask, dataset.classes.coding if dataset.classes else "index")
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(f"{reading.sample.label_place}: {error}") from error
     found, counts = np.unique(values, return_counts=True)
     counted = dict(zip(found.tolist(), counts.tolist(), strict=True))
     return replace(reading, mask_size=mask.shape[:2], values=counted)

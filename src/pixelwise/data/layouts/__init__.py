@@ -4,11 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pixelwise.data.layouts.folder import FOLDER
+from pixelwise.data.layouts.huggingface import HUGGINGFACE
 from pixelwise.data.layouts.pairing import Layout
+from pixelwise.data.layouts.webdataset import WEBDATASET
 from pixelwise.errors import DataError, unknown_name
 
 LAYOUTS: Mapping[str, Layout] = {
     "folder": FOLDER,
+    "huggingface": HUGGINGFACE,
+    "webdataset": WEBDATASET,
 }
 """`folder` is taken where no other one is recognized: its folders occur in many of them."""
 
