@@ -2,7 +2,8 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -25,7 +26,7 @@ class ArrowFile:
     features: Mapping[str, Any]
     """What `datasets` notes about each column; empty where it noted nothing."""
     value: Callable[[str, int], Any]
-    """(column, row) → the plain value; OSError or ValueError where it cannot be read."""
+    """(column, row) → the plain value. DataError where it cannot be read."""
 
 
 class RowGroups:
@@ -48,19 +49,16 @@ class RowGroups:
 
 def open_parquet(path: Path, kept: RowGroups) -> ArrowFile:
     """A parquet file, of which the footer is read. DataError where it is none."""
-    pa = _arrow()
-    try:
-        with pa.parquet.ParquetFile(path) as file:
-            schema, groups = file.schema_arrow, file.metadata.num_row_groups
-            sizes = [file.metadata.row_group(group).num_rows for group in range(groups)]
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: is no whole parquet file ({error}); restore it.") from error
+    with _reading(path, "is no whole parquet file"), _arrow().parquet.ParquetFile(path) as file:
+        schema, groups = file.schema_arrow, file.metadata.num_row_groups
+        sizes = [file.metadata.row_group(group).num_rows for group in range(groups)]
     pictures = _pictures(schema)
     group_of_row = [(group, row) for group, size in enumerate(sizes) for row in range(size)]
 
     def value(column: str, row: int) -> Any:
         group, inner = group_of_row[row]
-        return kept.get(path, group, pictures).column(column)[inner].as_py()
+        with _reading(path, f"row {row}: {column}: cannot be read"):
+            return kept.get(path, group, pictures).column(column)[inner].as_py()
 
     return ArrowFile(path=path, num_rows=sum(sizes), pictures=pictures, features=_features(schema), value=value)
 
@@ -68,13 +66,12 @@ def open_parquet(path: Path, kept: RowGroups) -> ArrowFile:
 def open_arrow(path: Path) -> ArrowFile:
     """A file of `save_to_disk`, mapped into memory, so that only what is used is ever read."""
     pa = _arrow()
-    try:
+    with _reading(path, "is no whole Arrow file"):
         table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: is no whole Arrow file ({error}); restore it.") from error
 
     def value(column: str, row: int) -> Any:
-        return table.column(column)[row].as_py()
+        with _reading(path, f"row {row}: {column}: cannot be read"):
+            return table.column(column)[row].as_py()
 
     return ArrowFile(
         path=path,
@@ -104,6 +101,15 @@ def _features(schema: Any) -> Mapping[str, Any]:
     except (ValueError, KeyError, TypeError):
         return {}
     return features if isinstance(features, dict) else {}
+
+
+@contextmanager
+def _reading(path: Path, fault: str) -> Iterator[None]:
+    """Arrow's errors, which are of many kinds and may have several lines, become ours."""
+    try:
+        yield
+    except (OSError, ValueError, _arrow().ArrowException) as error:
+        raise DataError(f"{path}: {fault} ({' '.join(str(error).split())}); restore the file.") from error
 
 
 def _arrow() -> Any:

@@ -48,10 +48,7 @@ class RowReader:
 
     def _content(self, sample: Sample, column: str, place: str) -> bytes:
         file, row = self.rows[sample.name]
-        try:
-            value = file.value(column, row)
-        except (OSError, ValueError) as error:  # Arrow's own errors are of both kinds
-            raise DataError(f"{place}: cannot be read ({error}); restore the file.") from error
+        value = file.value(column, row)
         content = value.get("bytes") if isinstance(value, Mapping) else value
         if content is None:
             path = value.get("path") if isinstance(value, Mapping) else None
