@@ -119,7 +119,8 @@ class YoloWriter:
         self.root, self.classes = root, content.classes
         self.objects = _objects(content.classes)
         self.splits: Counter[str] = Counter()
-        self.lost: Counter[str] = Counter()
+        self.lost: list[int] = []
+        """Ignored pixels of each image that has some, where they become background."""
 
     def add(self, pair: Pair) -> None:
         split, name = pair.split or "train", nested_name(pair.sample)
@@ -132,7 +133,7 @@ class YoloWriter:
         write_file(self.root / "labels" / split / f"{name}.txt", "".join(lines))
         self.splits[split] += 1
         if self.objects.start and (ignored := int((pair.labels == self.classes.ignore_label).sum())):
-            self.lost[name] = ignored
+            self.lost.append(ignored)
 
     def finish(self) -> list[str]:
         values = {
@@ -144,7 +145,7 @@ class YoloWriter:
         if not self.lost:
             return []
         return [
-            f"YOLO cannot say which pixels to ignore: {self.lost.total():,} pixels of {len(self.lost)} image(s) "
+            f"YOLO cannot say which pixels to ignore: {sum(self.lost):,} pixels of {len(self.lost)} image(s) "
             f"that were ignored are background now"
         ]
 
