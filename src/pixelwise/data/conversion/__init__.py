@@ -62,9 +62,9 @@ def convert(
     content = Content(classes=dataset.classes, channels=dataset.channels, samples=dataset.samples)
     with _appearing(output) as folder:
         writer = WRITERS[to](folder, content)
-        for done, sample in enumerate(dataset.samples):
-            progress.track("convert", done, len(dataset.samples))
+        for done, sample in enumerate(dataset.samples, start=1):
             writer.add(_read(dataset, sample))
+            progress.track("convert", done, len(dataset.samples))
         notes = writer.finish()
     for note in notes:
         progress.say(f"note: {note}")
@@ -86,7 +86,7 @@ def _require_free(output: Path) -> None:
 @contextmanager
 def _appearing(output: Path) -> Iterator[Path]:
     """A folder beside `output` that takes its name at the end; after an error or Ctrl-C nothing is left."""
-    output = output.absolute()
+    output = output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.part")
     temporary.mkdir()
