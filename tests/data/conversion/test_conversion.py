@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from pixelwise.cli import app
 from pixelwise.data.conversion import WRITERS, convert, image_ending
 from pixelwise.data.conversion.mask_files import FolderWriter
 from pixelwise.data.dataset import open_dataset
@@ -120,6 +122,11 @@ def test_a_wrong_ending_is_put_right(make: Make, tmp_path: Path) -> None:
     (source / "images/val/city/0.1.jpg").rename(source / "images/val/city/0.1.png")
     convert(source, tmp_path / "out", to="folder")
     assert (tmp_path / "out/images/val/city/0.1.jpg").exists()
+
+
+def test_the_command_line_names_what_can_be_written() -> None:
+    said = CliRunner().invoke(app, ["convert", "--help"], env={"COLUMNS": "200"}).output
+    assert [name for name in WRITERS if name not in said] == []
 
 
 def test_an_unknown_layout_names_the_choices(make: Make, tmp_path: Path) -> None:

@@ -146,26 +146,31 @@ def test_what_has_no_partner_is_named_with_its_shard(root: Path) -> None:
     assert "without a mask: val-000000.tar/8.png" in findings["missing_mask"]
 
 
-def test_compressed_shards_and_those_of_no_split_are_told(root: Path) -> None:
+def test_shards_of_no_split_are_told(root: Path) -> None:
     write_tar(root / "more.tar", pairs_of(9))
+    assert shown(root, find_pairs(root).outside_splits) == ["more.tar"]
+
+
+def test_compressed_shards_are_refused(root: Path) -> None:
     (root / "train-000002.tar.gz").touch()
-    found = find_pairs(root)
-    assert shown(root, found.outside_splits) == ["more.tar"]
-    assert shown(root, found.foreign_files) == ["train-000002.tar.gz"]
+    with pytest.raises(DataError, match=r"train-000002.tar.gz: is compressed, .*; decompress it"):
+        open_dataset(root)
+    for path in root.glob("*.tar"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"train-000002.tar.gz: is compressed"):
+        open_dataset(root)
 
 
-def test_compressed_shards_alone_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "train-000000.tar.gz").touch()
-    with pytest.raises(DataError, match=r"train-000000.tar.gz is compressed, .*; give plain shards"):
-        open_dataset(tmp_path)
-    (tmp_path / "train-000000.tar.gz").unlink()
-    with pytest.raises(DataError, match=r"there is no .tar file"):
+def test_a_folder_without_shards_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no .tar file; give the folder of shards"):
         open_dataset(tmp_path, "webdataset")
 
 
-def test_archives_beside_folders_of_images_are_no_shards(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["JPEGImages", "train"])
+def test_archives_beside_folders_of_images_are_no_shards(tmp_path: Path, folder: str) -> None:
     write_tar(tmp_path / "VOCtrainval.tar", {})
-    (tmp_path / "JPEGImages").mkdir()
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "0001.png").touch()
     assert recognize_layout(tmp_path) == "folder"
 
 

@@ -49,10 +49,11 @@ def polygon(region: Region) -> list[Point]:
     Two pixels side by side at the image's corner: `[(0, 0), (2, 0), (2, 1), (0, 1)]`.
     """
     outer, *holes = _loops(region.inside)
+    corners = np.array(outer)
     bridged: dict[int, list[list[Point]]] = {}
     for hole in holes:
-        distances = [abs(x - hole[0][0]) + abs(y - hole[0][1]) for x, y in outer]
-        bridged.setdefault(distances.index(min(distances)), []).append(hole)
+        nearest = int(np.abs(corners - hole[0]).sum(1).argmin())
+        bridged.setdefault(nearest, []).append(hole)
     points: list[Point] = []
     for index, (x, y) in enumerate(outer):
         points.append((x, y))

@@ -26,7 +26,7 @@ IGNORED = "ignore"
 
 def _objects(classes: Classes) -> range:
     """Classes that become objects: all but a background."""
-    return range(classes.names[0].lower() == BACKGROUND, len(classes.names))
+    return range(int(classes.names[0].lower() == BACKGROUND), len(classes.names))
 
 
 class CocoWriter:

@@ -19,7 +19,7 @@ from pathlib import Path
 from pixelwise.data.images import ENDINGS, Array, Decoded, decode_image_bytes, read_mask_bytes
 from pixelwise.data.layouts.folder import FOLDER
 from pixelwise.data.layouts.pairing import Layout, Pairing
-from pixelwise.data.layouts.shards import Shard, find_shards, split_named, used_shards
+from pixelwise.data.layouts.shards import Shard, find_shards, used_shards
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError
 
@@ -72,10 +72,11 @@ class TarReader:
 def find_pairs(root: Path) -> Pairing:
     """All pairs of all shards; only headers are read. DataError for a shard that is damaged or compressed."""
     shards, outside = used_shards(find_shards(root, ".tar"))
-    squeezed = tuple(shard.path for ending in _COMPRESSED for shard in find_shards(root, ending))
+    for ending in _COMPRESSED:
+        for shard in find_shards(root, ending):
+            raise DataError(f"{shard.path}: is compressed, so that no sample can be found in it; decompress it.")
     if not shards:
-        what = f"{squeezed[0].name} is compressed, so that" if squeezed else "there is no .tar file:"
-        raise DataError(f"{root}: {what} no sample can be found; give plain shards such as train-000000.tar.")
+        raise DataError(f"{root} holds no .tar file; give the folder of shards such as train-000000.tar.")
     places: dict[tuple[Path, str], Place] = {}
     pairs: list[tuple[Shard, str, str, str]] = []
     odd: dict[str, list[Path]] = defaultdict(list)
@@ -93,7 +94,6 @@ def find_pairs(root: Path) -> Pairing:
         masks_without_image=tuple(odd["no image"]),
         same_stem=tuple(odd["several"]),
         outside_splits=outside,
-        foreign_files=squeezed,
         reader=TarReader(places),
     )
 
@@ -169,11 +169,11 @@ def _samples(pairs: list[tuple[Shard, str, str, str]]) -> Iterator[Sample]:
 
 
 def _recognizes(root: Path) -> bool:
-    """Shards, and no folder but those of splits: a tar file beside folders of images is their download."""
-    folders = [path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    if FOLDER.recognizes(root) or not all(split_named([name]) for name in folders):
-        return False
-    return any(find_shards(root, ending) for ending in (".tar", *_COMPRESSED))
+    """Shards, and no folder without one: a tar file beside folders of images is their download."""
+    shards = [shard.path for ending in (".tar", *_COMPRESSED) for shard in find_shards(root, ending)]
+    holding = {path.relative_to(root).parts[0] for path in shards}
+    folders = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    return bool(shards) and folders <= holding and not FOLDER.recognizes(root)
 
 
 WEBDATASET = Layout(recognizes=_recognizes, find=find_pairs)
