@@ -69,14 +69,14 @@ def test_ignored_regions_of_coco_are_crowds(make: Make, tmp_path: Path) -> None:
     assert all("ignore" not in a for a in values["annotations"] if a not in crowds)
 
 
-def test_without_a_background_uncovered_pixels_are_the_ignored(make: Make, tmp_path: Path) -> None:
+def test_without_a_background_every_class_has_objects(make: Make, tmp_path: Path) -> None:
     source, out = make(names=["sky", "ring", "blob"]), tmp_path / "out"
-    convert(source, out / "coco", to="coco")
-    assert convert(source, out / "yolo", to="yolo").notes == ()
+    assert convert(source, out / "coco", to="coco").notes == ()
+    assert len(convert(source, out / "yolo", to="yolo").notes) == 1
     labels = read_mask(source / "masks/val/city/0.1.png")
     painted, names = painted_coco(out / "coco/annotations/instances_val.json", "city/0.1.jpg")
-    assert names == {1: "sky", 2: "ring", 3: "blob"}
-    assert np.array_equal(painted, np.where(labels == 255, 0, labels + 1))
+    assert names == {1: "sky", 2: "ring", 3: "blob", 4: "ignore"}
+    assert np.array_equal(painted, np.where(labels == 255, 4, labels + 1))
     expected = np.where(labels == 255, -1, labels.astype(int))
     assert np.array_equal(painted_yolo(out / "yolo/labels/val/city/0.1.txt", labels.shape), expected)
 

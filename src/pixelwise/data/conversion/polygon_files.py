@@ -1,7 +1,7 @@
 """Layouts of objects, not of pixels: COCO and YOLO. A region of one class becomes an object.
 
-Pixels that no object covers are the class at index 0 where it is called `background`; without such a
-class they are the ignored ones.
+Pixels that no object covers are background to whoever reads them, so a class called `background` at
+index 0 has no objects, and ignored pixels need some of their own or become background.
 """
 
 import json
@@ -21,7 +21,7 @@ from pixelwise.shapes import Size
 
 BACKGROUND = "background"
 IGNORED = "ignore"
-"""Category of ignored pixels in COCO, where pixels without an object are the background."""
+"""Category of ignored pixels in COCO."""
 
 
 def _objects(classes: Classes) -> range:
@@ -50,9 +50,8 @@ class CocoWriter:
         write_file(self.root / "images" / split / file_name, pair.image)
         for region in regions(pair.labels, self.objects):
             self._annotate(split, number, region, (height, width), ignored=False)
-        if self.objects.start:
-            for region in regions(pair.labels, range(self.classes.ignore_label, self.classes.ignore_label + 1)):
-                self._annotate(split, number, region, (height, width), ignored=True)
+        for region in regions(pair.labels, range(self.classes.ignore_label, self.classes.ignore_label + 1)):
+            self._annotate(split, number, region, (height, width), ignored=True)
 
     def _annotate(self, split: str, image: int, region: Region, size: Size, *, ignored: bool) -> None:
         found = self.annotations[split]
@@ -112,7 +111,7 @@ class YoloWriter:
     """images/SPLIT, labels/SPLIT with a polygon a line, and data.yaml.
 
     Polygons run along the edges of pixels and cut out holes, so that pixels whose centers are inside
-    are those of the region; larger ones come first. There is no word for ignored pixels beside a background.
+    are those of the region; larger ones come first. There is no word for ignored pixels.
     """
 
     def __init__(self, root: Path, content: Content) -> None:
@@ -120,7 +119,7 @@ class YoloWriter:
         self.objects = _objects(content.classes)
         self.splits: Counter[str] = Counter()
         self.lost: list[int] = []
-        """Ignored pixels of each image that has some, where they become background."""
+        """Ignored pixels of each image that has some."""
 
     def add(self, pair: Pair) -> None:
         split, name = pair.split or "train", nested_name(pair.sample)
@@ -132,7 +131,7 @@ class YoloWriter:
         write_file(self.root / "images" / split / f"{name}{pair.ending}", pair.image)
         write_file(self.root / "labels" / split / f"{name}.txt", "".join(lines))
         self.splits[split] += 1
-        if self.objects.start and (ignored := int((pair.labels == self.classes.ignore_label).sum())):
+        if ignored := int((pair.labels == self.classes.ignore_label).sum()):
             self.lost.append(ignored)
 
     def finish(self) -> list[str]:
