@@ -10,7 +10,7 @@ image. Reading needs pyarrow alone, not `datasets`, which would first copy all o
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from pixelwise.data.layouts.arrow_files import ArrowFile, RowGroups, open_arrow,
 from pixelwise.data.layouts.folder import FOLDER
 from pixelwise.data.layouts.pairing import Layout, Pairing
 from pixelwise.data.layouts.shards import Shard, find_shards, split_named, used_shards
-from pixelwise.data.sample import Sample
+from pixelwise.data.sample import Sample, Split
 from pixelwise.errors import DataError
 
 IMAGE_COLUMNS = ("image", "images", "img", "pixel_values", "input")
@@ -31,8 +31,7 @@ LABEL_COLUMNS = ("label", "mask", "annotation", "segmentation", "labels", "masks
 class RowReader:
     """Decodes one row at a time; safe from several threads."""
 
-    rows: dict[str, tuple[ArrowFile, int]]
-    """Name of the sample → its file, and its row there."""
+    rows: Mapping[Sample, tuple[ArrowFile, int]]
     image_column: str
     label_column: str
 
@@ -47,7 +46,7 @@ class RowReader:
         return self._content(sample, self.image_column, sample.image_place)
 
     def _content(self, sample: Sample, column: str, place: str) -> bytes:
-        file, row = self.rows[sample.name]
+        file, row = self.rows[sample]
         value = file.value(column, row)
         content = value.get("bytes") if isinstance(value, Mapping) else value
         if content is None:
@@ -69,33 +68,31 @@ def find_pairs(root: Path) -> Pairing:
     for _, file in files:
         if missing := {image, label} - set(file.pictures):
             raise DataError(f"{file.path} has no column {min(missing)!r} of pictures, but others do; restore it.")
-    rows: dict[str, tuple[ArrowFile, int]] = {}
-    samples: list[Sample] = []
-    counts: Counter[str] = Counter()
-    for shard, file in files:
-        head = f"{shard.split}/" if shard.split else ""
-        for row in range(file.num_rows):
-            name = f"{head}{counts[head]:06}"
-            counts[head] += 1
-            rows[name] = file, row
-            samples.append(_sample(shard, name, f"row {row}: {image}", f"row {row}: {label}"))
+    rows = {sample: (file, row) for sample, file, row in _rows(files, image, label)}
     return Pairing(
-        samples=tuple(sorted(samples)),
+        samples=tuple(sorted(rows)),
         outside_splits=outside,
         reader=RowReader(rows, image, label),
         description=_description(root, files[0][1]),
     )
 
 
-def _sample(shard: Shard, name: str, image: str, label: str) -> Sample:
-    return Sample(
-        name=name,
-        image_path=shard.path,
-        label_path=shard.path,
-        split=shard.split,
-        image_entry=image,
-        label_entry=label,
-    )
+def _rows(files: Sequence[tuple[Shard, ArrowFile]], image: str, label: str) -> Iterator[tuple[Sample, ArrowFile, int]]:
+    """Each row with its sample, called by its number in the split."""
+    numbers: Counter[Split | None] = Counter()
+    for shard, file in files:
+        for row in range(file.num_rows):
+            number = f"{numbers[shard.split]:06}"
+            numbers[shard.split] += 1
+            sample = Sample(
+                name=f"{shard.split}/{number}" if shard.split else number,
+                image_path=shard.path,
+                label_path=shard.path,
+                split=shard.split,
+                image_entry=f"row {row}: {image}",
+                label_entry=f"row {row}: {label}",
+            )
+            yield sample, file, row
 
 
 def _saved_shards(root: Path) -> list[Shard]:
