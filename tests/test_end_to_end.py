@@ -138,6 +138,21 @@ def test_a_plan_is_written_and_can_be_trained(pixelwise: Run, streets: Path, mon
     assert read_recipe("run/recipe.yaml").network.width == 4
 
 
+def test_shards_are_checked_and_trained_on(pixelwise: Run, streets: Path) -> None:
+    said = pixelwise("convert", streets, "-o", "shards", "--to", "webdataset")
+    assert (said.code, said.out) == (0, "20 pairs written to shards as webdataset\n"), said.err
+    said = pixelwise("check", "shards", "--json", "check.json")
+    assert said.code == 0, said.out
+    found = json.loads(Path("check.json").read_text())
+    assert (found["layout"], found["splits"]) == ("webdataset", {"train": 12, "val": 4, "test": 4})
+    assert found["findings"] == []
+
+    length = TINY.index("--steps") + 1
+    said = pixelwise("train", "shards", "-o", "run", *TINY[:length], "2", *TINY[length + 1 :])
+    assert said.code == 0, said.err
+    assert pixelwise("evaluate", "run", "shards", "--device", "cpu").code == 0
+
+
 def test_a_finished_run_is_not_trained_again(pixelwise: Run, streets: Path, trained: Path) -> None:
     shutil.copytree(trained, "run")
     said = pixelwise("train", streets, "-o", "run", "--resume")
@@ -186,6 +201,8 @@ def test_predict_writes_the_data_sets_own_values(pixelwise: Run, streets: Path, 
         (["predict", "MODEL", "DATA", "-o", "out", "--save", ","], ["nothing to save"]),
         (["predict", "MODEL", "DATA", "-o", "out", "--coding", "hue"], ["--coding", "index"]),
         (["predict", "MODEL", "DATA"], ["-o"]),
+        (["convert", "DATA", "-o", "out", "--to", "foldr"], ["unknown layout to write 'foldr'", "folder"]),
+        (["convert", "DATA", "-o", "DATA", "--to", "voc"], ["is in the way"]),
         (["train", "DATA", "--budget", "soon"], ["'soon' is not a duration"]),
         (["train", "DATA", "--network", "unett", "--steps", "1"], ["unknown network 'unett'", "unet"]),
         (["train", "DATA", "--set", "optimizer.learning_rate=1"], ["learning_rate"]),

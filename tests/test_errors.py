@@ -1,7 +1,7 @@
 import pytest
 
 from pixelwise import errors
-from pixelwise.errors import PixelwiseError, RequestError, unknown_name
+from pixelwise.errors import PixelwiseError, RequestError, missing_extra, unknown_name
 
 
 @pytest.mark.parametrize("name", ["RequestError", "DataError", "ModelFileError", "CheckpointError"])
@@ -22,6 +22,12 @@ def test_an_unknown_name_lists_the_choices_and_the_nearest() -> None:
     error = unknown_name("network", "unett", ["unet", "fcn"])
     assert isinstance(error, RequestError)
     assert str(error) == "unknown network 'unett'. Did you mean 'unet'? Choose one of: fcn, unet."
+
+
+def test_a_missing_extra_gives_the_line_that_installs_it() -> None:
+    error = missing_extra("writing COCO", "pycocotools", "coco")
+    assert isinstance(error, RequestError)
+    assert str(error) == 'writing COCO needs pycocotools, which is not installed: pip install "pixelwise[coco]"'
 
 
 def test_a_name_far_from_all_gets_no_suggestion() -> None:

@@ -14,6 +14,7 @@ _HOMES = {
     "Recipe": "pixelwise.recipe",
     "RequestError": "pixelwise.errors",
     "check": "pixelwise.data.doctor",
+    "convert": "pixelwise.data.conversion",
     "demo": "pixelwise.commands",
     "evaluate": "pixelwise.evaluation.evaluate",
     "info": "pixelwise.commands",

@@ -57,6 +57,24 @@ def check(data: Data, layout: Layout = None, json: Json = None) -> None:
 
 
 @app.command()
+def convert(
+    data: Data,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the written data set; new or empty.")],
+    to: Annotated[
+        str, typer.Option(metavar="NAME", help="Layout to write: coco, folder, nnunet, voc, webdataset or yolo.")
+    ],
+    layout: Layout = None,
+) -> None:
+    """Write a data set in another layout, its labels the same pixel for pixel."""
+    from pixelwise.cli_output import ConsoleProgress
+    from pixelwise.data.conversion import convert as run
+
+    with ConsoleProgress() as progress:
+        made = run(data, output, to=to, layout=layout, progress=progress)
+    typer.echo(f"{made.num_images} pairs written to {made.output} as {made.layout}")
+
+
+@app.command()
 def plan(
     data: Data,
     budget: Annotated[str, typer.Option(help="Time for the whole run: 90s, 20m, 1h30m.")] = "20m",

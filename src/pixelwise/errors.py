@@ -34,6 +34,11 @@ class CheckpointError(PixelwiseError):
     """A run cannot be continued from its folder."""
 
 
+def missing_extra(what: str, package: str, extra: str) -> RequestError:
+    """The one wording for an optional package that is not installed."""
+    return RequestError(f'{what} needs {package}, which is not installed: pip install "pixelwise[{extra}]"')
+
+
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> RequestError:
     """The one wording for a name that is not in a table: lists the choices and the nearest."""
     known = sorted(choices)

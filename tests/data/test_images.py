@@ -13,7 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from pixelwise.data.images import Array, decode_image, read_image, read_mask, write_atomically, write_png
+from pixelwise.data.images import (
+    Array,
+    decode_image,
+    decode_image_bytes,
+    encode_png,
+    read_image,
+    read_mask,
+    read_mask_bytes,
+    write_atomically,
+    write_png,
+)
 from pixelwise.data.pixels import MAX_PIXELS
 from pixelwise.errors import DataError
 
@@ -428,6 +438,22 @@ def test_a_written_palette_holds_indices_and_shows_colors(tmp_path: Path) -> Non
     write_png(tmp_path / "a.png", indices, palette)
     assert_mask(tmp_path / "a.png", indices)
     assert_image(tmp_path / "a.png", np.array(palette, np.uint8)[indices])
+
+
+def test_bytes_are_read_as_files_are(tmp_path: Path) -> None:
+    gray = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    write_png(tmp_path / "a.png", gray)
+    content = (tmp_path / "a.png").read_bytes()
+    assert content == encode_png(gray)
+    assert np.array_equal(decode_image_bytes(content, "row 1").pixels, gray[..., None])
+    assert np.array_equal(read_mask_bytes(content, "row 1"), gray)
+
+
+@pytest.mark.parametrize("read", [decode_image_bytes, read_mask_bytes])
+@pytest.mark.parametrize(("content", "message"), [(b"", "the file is empty"), (b"no image", "is no image of a known")])
+def test_errors_in_bytes_carry_their_name(read: Any, content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=f"^a.tar: 1.png: {message}"):
+        read(content, "a.tar: 1.png")
 
 
 def test_an_atomic_write_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> None:

@@ -53,8 +53,8 @@ class DataSet:
         try:
             image, missing = decoded.filled(self.channels)
         except DataError as error:
-            raise DataError(f"{sample.image_path}: {error}") from error
-        return to_channels(image, self.channels, sample.image_path), missing
+            raise DataError(f"{sample.image_place}: {error}") from error
+        return to_channels(image, self.channels, sample.image_place), missing
 
     def read_labels(self, sample: Sample) -> Array:
         """(H, W) class indices or `classes.ignore_label`. An unlisted mask value is an error."""
@@ -64,9 +64,9 @@ class DataSet:
         try:
             labels, unlisted = self.classes.to_labels(mask)
         except DataError as error:
-            raise DataError(f"{sample.label_path}: {error}") from error
+            raise DataError(f"{sample.label_place}: {error}") from error
         if unlisted:
-            raise DataError(f"{sample.label_path}: {unlisted_message(unlisted, self.classes)}")
+            raise DataError(f"{sample.label_place}: {unlisted_message(unlisted, self.classes)}")
         return labels
 
     def read_pair(self, sample: Sample) -> tuple[Array, Array]:
@@ -78,8 +78,8 @@ class DataSet:
         labels = self.read_labels(sample)
         if image.shape[:2] != labels.shape:
             raise DataError(
-                f"{sample.label_path} is {labels.shape[0]}x{labels.shape[1]}, but its image "
-                f"{sample.image_path} is {image.shape[0]}x{image.shape[1]} (height x width); "
+                f"{sample.label_place} is {labels.shape[0]}x{labels.shape[1]}, but its image "
+                f"{sample.image_place} is {image.shape[0]}x{image.shape[1]} (height x width); "
                 f"save both at one size."
             )
         if missing is not None and self.classes is not None:

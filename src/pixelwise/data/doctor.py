@@ -201,7 +201,7 @@ def _sizes(surveyed: Survey, splits: Splits) -> Iterator[Finding]:
         if r.size and r.mask_size and r.size != r.mask_size:
             files = _relative(surveyed, [r.sample.image_path, r.sample.label_path])
             message = (
-                f"{r.sample.label_path} is {r.mask_size[0]}x{r.mask_size[1]}, but its image is "
+                f"{r.sample.label_place} is {r.mask_size[0]}x{r.mask_size[1]}, but its image is "
                 f"{r.size[0]}x{r.size[1]} (height x width)."
             )
             yield _finding("size_mismatch", "error", files, message, "Save both at one size.")
@@ -217,10 +217,10 @@ def _values(surveyed: Survey, splits: Splits) -> Iterator[Finding]:
         unlisted = sorted(set(r.values) - listed)
         files = _relative(surveyed, [r.sample.label_path])
         if unlisted:
-            message = f"{r.sample.label_path} {unlisted_message(unlisted, classes)}"
+            message = f"{r.sample.label_place} {unlisted_message(unlisted, classes)}"
             yield _fault("unlisted_values", files, message)
         elif r.values and not set(r.values) & set(classes.label_mapping):
-            message = f"{r.sample.label_path} holds only ignored pixels."
+            message = f"{r.sample.label_place} holds only ignored pixels."
             yield _finding("all_ignored", "warning", files, message, "Label it, or remove the pair.")
 
 
@@ -319,8 +319,8 @@ def _is_foreground_ignored(surveyed: Survey) -> bool:
 
 def _jpeg_masks(surveyed: Survey, splits: Splits) -> Iterator[Finding]:
     """JPEG changes values, so ids come out as their neighbors."""
-    paths = [r.sample.label_path for r in surveyed.readings if r.sample.label_path.suffix.lower() in (".jpg", ".jpeg")]
-    if files := _relative(surveyed, paths):
+    samples = [r.sample for r in surveyed.readings if r.sample.label_place.lower().endswith((".jpg", ".jpeg"))]
+    if files := _relative(surveyed, (sample.label_path for sample in samples)):
         message = f"{len(files)} mask(s) saved as JPEG, which changes the values of pixels: {_some(files)}."
         fix = "Save masks as PNG, from the source: what JPEG changed cannot be told any more."
         yield _finding("jpeg_mask", "error", files, message, fix)

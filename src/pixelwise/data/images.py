@@ -57,14 +57,29 @@ def read_mask(path: Path) -> Array:
     return _read(path, _decode_mask)
 
 
+def decode_image_bytes(content: bytes, name: str) -> Decoded:
+    """The bytes of an image file as stored, alpha included; errors call them `name`."""
+    return _decoded(content, name, _decode_image)
+
+
+def read_mask_bytes(content: bytes, name: str) -> Array:
+    """The bytes of a mask file → (H, W) uint8 or uint16 as stored, or (H, W, 3) uint8."""
+    return _decoded(content, name, _decode_mask)
+
+
 def write_png(path: Path, pixels: Array, palette: Sequence[tuple[int, int, int]] = ()) -> None:
+    """Writes `encode_png`; the file appears complete or not at all."""
+    write_atomically(path, encode_png(pixels, palette))
+
+
+def encode_png(pixels: Array, palette: Sequence[tuple[int, int, int]] = ()) -> bytes:
     """(H, W) or (H, W, 3) uint8, or (H, W) uint16 → PNG; `palette` makes (H, W) a palette PNG."""
     picture = Image.fromarray(pixels)
     if palette:
         picture.putpalette([channel for color in palette for channel in color])
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=4)
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -82,25 +97,29 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _read(path: Path, decode: Callable[[bytes], _T]) -> _T:
-    """The one place where decoders' errors become ours, with the file's name."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); replace or remove it.") from error
+    return _decoded(content, str(path), decode)
+
+
+def _decoded(content: bytes, name: str, decode: Callable[[bytes], _T]) -> _T:
+    """The one place where decoders' errors become ours, with the file's name."""
     try:
         if not content:
             raise DataError("the file is empty; replace or remove it.")
         return decode(content)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(f"{name}: {error}") from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: {too_large()}") from error
+        raise DataError(f"{name}: {too_large()}") from error
     except UnidentifiedImageError as error:
         known = ", ".join(ENDINGS)
-        raise DataError(f"{path}: is no image of a known format ({known}); replace or remove it.") from error
+        raise DataError(f"{name}: is no image of a known format ({known}); replace or remove it.") from error
     except Exception as error:  # decoders raise whatever the broken bytes lead them to
         reason = str(error) or type(error).__name__
-        raise DataError(f"{path}: cannot be decoded ({reason}); replace or remove it.") from error
+        raise DataError(f"{name}: cannot be decoded ({reason}); replace or remove it.") from error
 
 
 def _decode_image(content: bytes) -> Decoded:

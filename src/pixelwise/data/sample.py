@@ -18,3 +18,20 @@ class Sample:
     label_path: Path
     split: Split | None
     """None where the layout has no splits."""
+    image_entry: str = ""
+    """Which part of `image_path` is the image, where that file holds several: `0001.jpg` of a tar file."""
+    label_entry: str = ""
+
+    @property
+    def image_place(self) -> str:
+        """What messages call the image: its file, and where in it."""
+        return _place(self.image_path, self.image_entry)
+
+    @property
+    def label_place(self) -> str:
+        """What messages call the labels."""
+        return _place(self.label_path, self.label_entry)
+
+
+def _place(path: Path, entry: str) -> str:
+    return f"{path}: {entry}" if entry else str(path)

@@ -124,12 +124,11 @@ def _read(dataset: DataSet, sample: Sample) -> Reading:
 
 def _with_image(reading: Reading, dataset: DataSet) -> tuple[Reading, Array | None]:
     """The reading, and where the image holds no data in any channel, (H, W) bool or None."""
-    path = reading.sample.image_path
     decoded = dataset.decode_image(reading.sample)
     try:
         pixels, missing = decoded.filled(dataset.channels)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(f"{reading.sample.image_place}: {error}") from error
     num_values, mean, square_mean = _moments(pixels, missing)
     seen = replace(
         reading,
@@ -146,12 +145,11 @@ def _with_image(reading: Reading, dataset: DataSet) -> tuple[Reading, Array | No
 
 
 def _with_mask(reading: Reading, dataset: DataSet, missing: Array | None) -> Reading:
-    path = reading.sample.label_path
     mask = dataset.read_mask(reading.sample)
     try:
         values = mask_values(mask, dataset.classes.coding if dataset.classes else "index")
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(f"{reading.sample.label_place}: {error}") from error
     found, counts = np.unique(values, return_counts=True)
     counted = dict(zip(found.tolist(), counts.tolist(), strict=True))
     if missing is not None and missing.shape == values.shape:

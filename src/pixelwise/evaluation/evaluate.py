@@ -102,7 +102,7 @@ def _labels_of(predictor: Predictor, sample: Sample, image: Array) -> Array:
     try:
         return predictor.predict(image).labels
     except PixelwiseError as error:
-        raise RequestError(f"{sample.image_path}: {error}") from error
+        raise RequestError(f"{sample.image_place}: {error}") from error
 
 
 def choose_split(dataset: DataSet, model: Path, split: str | None) -> tuple[str, list[Sample]]:

@@ -7,9 +7,11 @@ from pixelwise.data.layouts.ade20k import ADE20K
 from pixelwise.data.layouts.camvid import CAMVID
 from pixelwise.data.layouts.cityscapes import CITYSCAPES
 from pixelwise.data.layouts.folder import FOLDER
+from pixelwise.data.layouts.huggingface import HUGGINGFACE
 from pixelwise.data.layouts.nnunet import NNUNET
 from pixelwise.data.layouts.pairing import Layout
 from pixelwise.data.layouts.voc import VOC
+from pixelwise.data.layouts.webdataset import WEBDATASET
 from pixelwise.errors import DataError, unknown_name
 
 LAYOUTS: Mapping[str, Layout] = {
@@ -19,6 +21,8 @@ LAYOUTS: Mapping[str, Layout] = {
     "cityscapes": CITYSCAPES,
     "ade20k": ADE20K,
     "nnunet": NNUNET,
+    "huggingface": HUGGINGFACE,
+    "webdataset": WEBDATASET,
 }
 """`folder` is taken where no other one is recognized: its folders occur in many of them."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pixelwise.data.images import Array, Decoded, decode_image, read_mask
 from pixelwise.data.sample import Sample
@@ -17,6 +17,14 @@ class Reader(Protocol):
 
     def read_mask(self, sample: Sample) -> Array:
         """(H, W) uint8 or uint16 mask values, or (H, W, 3) uint8 colors."""
+
+
+@runtime_checkable
+class HoldsImageBytes(Protocol):
+    """A reader of images that lie as encoded files inside others, and not under `Sample.image_path` itself."""
+
+    def image_bytes(self, sample: Sample) -> bytes:
+        """The image's file as it lies there. Raises DataError."""
 
 
 class FileReader:
