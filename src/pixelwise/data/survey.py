@@ -12,9 +12,11 @@ import cv2
 import numpy as np
 
 from pixelwise.data.classes import Classes, classes_from_values, mask_values
+from pixelwise.data.content import Content, inspect
 from pixelwise.data.dataset import DataSet
 from pixelwise.data.images import Array
 from pixelwise.data.sample import Sample
+from pixelwise.data.traits import ImageTraits, MaskTraits, count_values, image_traits, mask_traits
 from pixelwise.errors import DataError
 from pixelwise.shapes import Size
 
@@ -41,6 +43,10 @@ class Reading:
     """(C,) float64, mean of the squared raw values."""
     values: dict[int, int] = field(default_factory=dict)
     """Mask value → pixels."""
+    image_content: Content = field(default_factory=Content)
+    mask_content: Content = field(default_factory=Content)
+    image_traits: ImageTraits = field(default_factory=ImageTraits)
+    mask_traits: MaskTraits = field(default_factory=MaskTraits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,47 +100,64 @@ def survey(dataset: DataSet, samples: Iterable[Sample]) -> Survey:
 
 
 def _read(dataset: DataSet, sample: Sample) -> Reading:
-    reading = Reading(sample=sample)
+    reading = Reading(sample=sample, image_content=inspect(sample.image_path), mask_content=inspect(sample.label_path))
+    image = None
     try:
-        reading = _with_image(reading, dataset)
+        reading, image = _with_image(reading, dataset)
     except DataError as error:
         reading = replace(reading, image_error=str(error))
     try:
-        return _with_mask(reading, dataset)
+        return _with_mask(reading, dataset, image)
     except DataError as error:
         return replace(reading, mask_error=str(error))
 
 
-def _with_image(reading: Reading, dataset: DataSet) -> Reading:
+def _with_image(reading: Reading, dataset: DataSet) -> tuple[Reading, Array]:
     path = reading.sample.image_path
     decoded = dataset.decode_image(reading.sample)
     try:
+        _require_whole(reading.image_content)
         pixels = decoded.without_alpha(dataset.channels)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    mean, deviation = _moments(pixels)
-    return replace(
+    traits = image_traits(pixels)
+    mean, deviation = _moments(pixels if not traits.not_finite else np.nan_to_num(pixels, posinf=0, neginf=0))
+    reading = replace(
         reading,
         size=pixels.shape[:2],
         channels=pixels.shape[2],
         dtype=str(pixels.dtype),
         alpha_dropped=pixels.shape[2] < decoded.pixels.shape[2],
-        constant=bool((pixels == pixels[0, 0]).all()),
+        # the exact comparison takes longer than all else here, and few images need it
+        constant=bool(deviation.max() < 0.5 and (pixels == pixels[0, 0]).all()),
         mean=mean,
         square_mean=deviation**2 + mean**2,
+        image_traits=traits,
     )
+    return reading, pixels
 
 
-def _with_mask(reading: Reading, dataset: DataSet) -> Reading:
+def _with_mask(reading: Reading, dataset: DataSet, image: Array | None) -> Reading:
     path = reading.sample.label_path
     mask = dataset.read_mask(reading.sample)
+    coding = dataset.classes.coding if dataset.classes else "index"
     try:
-        values = mask_values(mask, dataset.classes.coding if dataset.classes else "index")
+        _require_whole(reading.mask_content)
+        values = mask_values(mask, coding)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    found, counts = np.unique(values, return_counts=True)
-    counted = dict(zip(found.tolist(), counts.tolist(), strict=True))
-    return replace(reading, mask_size=mask.shape[:2], values=counted)
+        colors = count_values(mask_values(mask, "rgb")) if mask.ndim == 3 else {}
+        return replace(reading, mask_error=f"{path}: {error}", mask_traits=MaskTraits(colors=colors))
+    counted = count_values(values)
+    if image is not None and image.shape[:2] != values.shape:
+        image = None
+    traits = mask_traits(mask, values, counted, image)
+    return replace(reading, mask_size=mask.shape[:2], values=counted, mask_traits=traits)
+
+
+def _require_whole(content: Content) -> None:
+    """Decoders fill in what is missing at the end of a file, and say nothing."""
+    if content.cut_short:
+        raise DataError("the file is cut short; copy or download it again, or remove it.")
 
 
 def _moments(pixels: Array) -> tuple[Array, Array]:
