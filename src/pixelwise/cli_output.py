@@ -142,8 +142,9 @@ def print_check(report: CheckReport) -> None:
     if not report.findings:
         console.print("nothing found: the data set is ready.")
         return
-    table = Table(Column("severity", no_wrap=True), "finding", box=SIMPLE_HEAD, padding=(0, 1, 1, 0), pad_edge=False)
+    table = Table(Column("severity", no_wrap=True), "finding", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for finding in report.findings:
+        table.add_section()
         table.add_row(Text(finding.severity, STYLES[finding.severity]), _finding(finding))
     console.print(table)
     console.print(_summary(report), markup=False)
@@ -161,7 +162,7 @@ def _finding(finding: Finding) -> Text:
 
 def _summary(report: CheckReport) -> str:
     """How many of each severity, and where the lists go on that the table cuts short."""
-    counts = Counter(finding.severity for finding in report.findings)
+    counts: Counter[str] = Counter(finding.severity for finding in report.findings)
     said = ", ".join(f"{counts[name]} {name}{'s' * (counts[name] != 1)}" for name in STYLES if counts[name])
     cut = any(len(finding.files) > 3 for finding in report.findings)
     return f"{said}{'; all files: --json FILE' if cut else ''}"

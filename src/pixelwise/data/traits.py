@@ -98,21 +98,21 @@ def _shrunk(pixels: Array, side: int) -> Array:
     """(side, side, C) float32 means; of more than three channels, the first three."""
     size = (side, side)
     small = cv2.resize(np.ascontiguousarray(pixels[..., :3]), size, interpolation=cv2.INTER_AREA)
-    return small.reshape(side, side, -1).astype(np.float32)
+    return np.asarray(small, np.float32).reshape(side, side, -1)
 
 
 def _standardized(values: Array) -> Array:
     centered = values - values.mean()
     length = np.linalg.norm(centered)
-    return (centered / length if length > 1e-6 else np.zeros_like(centered)).astype(np.float16)
+    return np.asarray(centered / length if length > 1e-6 else np.zeros_like(centered), np.float16)
 
 
 def _between(mask: Array, values: Array) -> dict[int, int]:
     """Smooth resizing leaves values that lie between those on both sides; in each channel of a color mask."""
     kernel = np.ones((3, 3), np.uint8)
-    inside = (cv2.erode(mask, kernel) < mask) & (mask < cv2.dilate(mask, kernel))
+    inside: Array = (cv2.erode(mask, kernel) < mask) & (mask < cv2.dilate(mask, kernel))
     if inside.ndim == 3:
-        inside = inside.any(2)
+        inside = np.any(inside, axis=2)
     return count_values(values[inside]) if inside.any() else {}
 
 

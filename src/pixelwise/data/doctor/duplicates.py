@@ -7,12 +7,13 @@ import numpy as np
 
 from pixelwise.data.doctor.findings import Case, Finding, Look, count, finding, some
 from pixelwise.data.images import Array
+from pixelwise.data.sample import Sample
 from pixelwise.data.survey import Reading
 
 NEAR = 0.9995
 """Correlation of two thumbnails from which images count as copies. On 40 images of CamVid, copies saved as JPEG of
 quality 50, at half the size, darkened by a fifth or with noise of deviation 8 have 0.9999 and more. Of its 701
-video frames, most have a closest other one between 0.86 and 0.98; only frames of a car that stands still exceed this."""
+video frames, most have a closest other one between 0.86 and 0.98; only 8, of cars that stand still, exceed this."""
 _BLOCK = 1024
 """Rows of the correlations that are held at once."""
 
@@ -21,20 +22,23 @@ Group = list[Reading]
 
 def _exact(case: Case) -> Iterator[Finding]:
     groups = [group for group in _by_fingerprint(case) if len(group) > 1]
-    contradicting = [g for g in groups if len({r.mask_traits.fingerprint for r in g if r.values}) > 1]
-    if contradicting:
+    if contradicting := [g for g in groups if _is_contradiction(g)]:
         files = sorted([*_images(case, contradicting), *case.mask_names(r for g in contradicting for r in g)])
         message = (
             f"{count(len(contradicting), 'image')} more than once, with different masks: {_shown(case, contradicting)}."
         )
         yield finding("contradicting_masks", files, message, "Keep the pair whose mask is right.")
-    if within := [g for g in groups if len(_splits(g)) == 1 and g not in contradicting]:
+    if within := [g for g in groups if len(_splits(g)) == 1 and not _is_contradiction(g)]:
         message = f"{count(len(within), 'image')} more than once in a split: {_shown(case, within)}."
         yield finding("duplicates", _images(case, within), message, "Keep one of each, or it counts twice.")
     if across := [g for g in groups if len(_splits(g)) > 1]:
         message = f"{count(len(across), 'image')} in more than one split: {_shown(case, across)}."
         fix = "Keep each in one split: scores on what was trained on are too good."
         yield finding("duplicates_across_splits", _images(case, across), message, fix)
+
+
+def _is_contradiction(group: Group) -> bool:
+    return len({r.mask_traits.fingerprint for r in group if r.values}) > 1
 
 
 def _near(case: Case) -> Iterator[Finding]:
@@ -75,12 +79,12 @@ def _alike(readings: Sequence[Reading]) -> Iterator[tuple[Reading, Reading]]:
 
 def _joined(pairs: Iterable[Group]) -> list[Group]:
     """Pairs that share a reading in one group."""
-    group_of: dict[str, Group] = {}
+    group_of: dict[Sample, Group] = {}
     for first, second in pairs:
-        group, other = (group_of.setdefault(r.sample.name, [r]) for r in (first, second))
+        group, other = (group_of.setdefault(r.sample, [r]) for r in (first, second))
         if group is not other:
             group += other
-            group_of.update((r.sample.name, group) for r in other)
+            group_of.update((r.sample, group) for r in other)
     return list({id(group): group for group in group_of.values()}.values())
 
 

@@ -62,7 +62,7 @@ def _decoding(case: Case) -> Iterator[Finding]:
         fault, _, cure = error.removeprefix(f"{path}: ").rpartition("; ")
         faults[code, cure].append((path, fault))
     for (code, cure), failed in sorted(faults.items()):
-        reasons = {path: reason for path, reason in failed}
+        reasons = dict(failed)
         shown = [f"{case.names([path])[0]}: {reason}" for path, reason in sorted(reasons.items())]
         message = f"{count(len(reasons), 'file')} that cannot be used: {some(shown)}."
         if len(set(reasons.values())) == 1:

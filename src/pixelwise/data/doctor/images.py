@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from pixelwise.data.doctor.findings import Case, Finding, Look, count, finding, some
-from pixelwise.data.doctor.outliers import MIN_VALUES, reversed_ones, usual
-from pixelwise.data.images import Array
+from pixelwise.data.doctor.outliers import MIN_VALUES, is_consistent, reversed_ones
 from pixelwise.data.survey import Reading
 
 
@@ -56,35 +55,33 @@ def _values(case: Case) -> Iterator[Finding]:
 def _swapped_channels(case: Case) -> Iterator[Finding]:
     """Where red exceeds blue is much the same in all images of a set: sky above, skin, stain or soil.
 
-    Each image's small map of red minus blue is projected on the median map. The usual image gives
-    about 1, one with red and blue exchanged gives its negative.
+    Each image's small map of red minus blue is compared with the median map. The cosine of an image
+    with red and blue exchanged is the negative of what it should be.
     """
     colored = [r for r in case.images if r.image_traits.red_minus_blue.any()]
     if len(colored) < MIN_VALUES:
         return
     maps = np.stack([r.image_traits.red_minus_blue for r in colored])
     typical = np.median(maps, axis=0)
-    scores = maps @ typical / max(float(typical @ typical), 1e-9)
-    odd = [r for r, wrong in zip(colored, reversed_ones(scores, -scores, 0.05), strict=True) if wrong]
+    cosines = maps @ typical / (np.linalg.norm(maps, axis=1) * max(float(np.linalg.norm(typical)), 1e-9))
+    odd = [r for r, wrong in zip(colored, reversed_ones(cosines, 0.02), strict=True) if wrong]
     if files := case.image_names(odd):
-        message = (
-            f"{count(len(files), 'image')} whose colors fit the others only with red and blue exchanged: {some(files)}."
-        )
+        what = f"{count(len(files), 'image')} whose colors fit the others only with red and blue exchanged"
         fix = "Look at them: OpenCV reads and writes BGR. Exchange the channels of these files."
-        yield finding("swapped_channels", files, message, fix)
+        yield finding("swapped_channels", files, f"{what}: {some(files)}.", fix)
 
 
 def _inverted_masks(case: Case) -> Iterator[Finding]:
-    """Where two classes differ in brightness, an inverted mask has the difference the wrong way round."""
+    """Where two classes differ in brightness, an inverted mask has the difference the wrong way round.
+
+    Where they do not, their shares of the area may still be exchanged.
+    """
     low, high = _two_values(case) or (0, 0)
     both = [r for r in case.readings if r.mask_traits.gray.keys() == {low, high}]
-    if len(both) < MIN_VALUES:
-        return
     contrast = np.array([r.mask_traits.gray[high] - r.mask_traits.gray[low] for r in both])
     share = np.array([r.values[high] / (r.values[high] + r.values[low]) for r in both])
-    wrong = _reversed_contrast(contrast)
-    if wrong is None:
-        wrong = reversed_ones(share, 1 - share, 0.02)
+    floor = 0.02 * float(np.abs(contrast).max(initial=0.0))
+    wrong = reversed_ones(contrast, floor) if is_consistent(contrast, floor) else reversed_ones(share - 0.5, 0.02)
     if files := case.mask_names(r for r, is_wrong in zip(both, wrong, strict=True) if is_wrong):
         message = f"{count(len(files), 'mask')} with the two classes exchanged against the others: {some(files)}."
         yield finding("inverted_mask", files, message, "Look at them, and exchange the values if so.")
@@ -93,13 +90,6 @@ def _inverted_masks(case: Case) -> Iterator[Finding]:
 def _two_values(case: Case) -> tuple[int, int] | None:
     values = sorted({value for r in case.readings for value in r.values} & set(case.classes.label_mapping))
     return (values[0], values[1]) if len(values) == 2 else None
-
-
-def _reversed_contrast(contrast: Array) -> Array | None:
-    """None where brightness does not tell the classes apart, so that shares of area must do."""
-    middle, deviation = usual(contrast)
-    floor = 0.02 * abs(middle)
-    return reversed_ones(contrast, -contrast, floor) if abs(middle) > 3.5 * max(deviation, floor) else None
 
 
 LOOKS: tuple[Look, ...] = (_channels, _types, _values, _swapped_channels, _inverted_masks)
