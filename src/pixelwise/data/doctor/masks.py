@@ -62,6 +62,8 @@ def _between_values(case: Case) -> set[int]:
 
 
 def _interpolated(case: Case) -> Iterator[Finding]:
+    if not case.classes.names:
+        return  # pictures, which `_class_count` tells
     if case.surveyed.classes_described:
         wrong = [r for r in case.readings if _is_interpolated(case, r)]
         values = {value for r in wrong for value in _unlisted(case, r)}
