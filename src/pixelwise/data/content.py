@@ -88,9 +88,10 @@ def format_of(content: bytes) -> str:
 
 
 def is_cut_short(content: bytes) -> bool:
-    """Whether the end is missing, or was overwritten with zeros as by a broken download.
+    """Whether the end of a file is missing, or a JPEG or PNG ends in zeros, as broken downloads do.
 
-    Decoders are lenient here: a JPEG without its end comes out with a gray rest, and no word of it.
+    This is not left to decoders: Pillow and libpng take a PNG without its last bytes, and what a
+    decoder fills in changes with its version.
     """
     kind = format_of(content)
     if kind == "PNG":

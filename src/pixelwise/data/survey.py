@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -114,9 +115,9 @@ def _read(dataset: DataSet, sample: Sample) -> Reading:
 
 def _with_image(reading: Reading, dataset: DataSet) -> tuple[Reading, Array]:
     path = reading.sample.image_path
+    _require_whole(reading.image_content, path)
     decoded = dataset.decode_image(reading.sample)
     try:
-        _require_whole(reading.image_content)
         pixels = decoded.without_alpha(dataset.channels)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
@@ -139,13 +140,12 @@ def _with_image(reading: Reading, dataset: DataSet) -> tuple[Reading, Array]:
 
 def _with_mask(reading: Reading, dataset: DataSet, image: Array | None) -> Reading:
     path = reading.sample.label_path
+    _require_whole(reading.mask_content, path)
     mask = dataset.read_mask(reading.sample)
-    coding = dataset.classes.coding if dataset.classes else "index"
     try:
-        _require_whole(reading.mask_content)
-        values = mask_values(mask, coding)
+        values = mask_values(mask, dataset.classes.coding if dataset.classes else "index")
     except DataError as error:
-        colors = count_values(mask_values(mask, "rgb")) if mask.ndim == 3 else {}
+        colors = count_values(mask_values(mask, "rgb"))
         return replace(reading, mask_error=f"{path}: {error}", mask_traits=MaskTraits(colors=colors))
     counted = count_values(values)
     if image is not None and image.shape[:2] != values.shape:
@@ -154,10 +154,10 @@ def _with_mask(reading: Reading, dataset: DataSet, image: Array | None) -> Readi
     return replace(reading, mask_size=mask.shape[:2], values=counted, mask_traits=traits)
 
 
-def _require_whole(content: Content) -> None:
-    """Decoders fill in what is missing at the end of a file, and say nothing."""
+def _require_whole(content: Content, path: Path) -> None:
+    """Decoders may fill in what is missing at the end of a file, and say nothing."""
     if content.cut_short:
-        raise DataError("the file is cut short; copy or download it again, or remove it.")
+        raise DataError(f"{path}: the file is cut short; copy or download it again, or remove it.")
 
 
 def _moments(pixels: Array) -> tuple[Array, Array]:

@@ -1,280 +1,22 @@
 import json
-import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import tifffile
-from PIL import Image
+from faults import PAIRS, all_masks, describe, mask, noise, put, put_as, put_bytes, remove, write_clean
 
-from pixelwise.data import doctor
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.doctor import CheckReport, check, require_sound
-from pixelwise.data.images import Array, write_png
 from pixelwise.data.survey import survey
-from pixelwise.errors import DataError
+from pixelwise.errors import DataError, RequestError
 
-SIZE = (6, 8)
-DESCRIPTION = "names: [a, b, c]\n"
-PAIRS = ("train/0", "train/1", "train/2", "val/0", "val/1")
-
-
-def noise(size: tuple[int, ...], dtype: type = np.uint8) -> Array:
-    return np.random.default_rng(0).integers(0, 256, (*size, 3), dtype)
-
-
-def image(channels: int = 3, dtype: type = np.uint8) -> Array:
-    repeated = np.concatenate([noise(SIZE, dtype)] * 2, -1)
-    return repeated[..., :channels] if channels > 1 else repeated[..., 0]
-
-
-def mask(*values: int) -> Array:
-    return np.resize(np.array(values or (0, 1, 2), np.uint8), SIZE)
+Plant = Callable[[Path], object]
 
 
 @pytest.fixture
 def clean(tmp_path: Path) -> Path:
-    """Three training and two validation pairs without a fault."""
-    for name in PAIRS:
-        write_png(tmp_path / f"images/{name}.png", image())
-        write_png(tmp_path / f"masks/{name}.png", mask())
-    (tmp_path / "dataset.yaml").write_text(DESCRIPTION, encoding="utf-8")
-    return tmp_path
-
-
-Plant = Callable[[Path], None]
-
-
-def _drop(result: object) -> None:
-    """A plant returns nothing."""
-
-
-def put(name: str, pixels: Array) -> Plant:
-    return lambda root: write_png(root / name, pixels)
-
-
-def put_bytes(name: str, content: bytes) -> Plant:
-    return lambda root: _drop((root / name).write_bytes(content))
-
-
-def remove(name: str) -> Plant:
-    return lambda root: (root / name).unlink()
-
-
-def describe(text: str) -> Plant:
-    return lambda root: _drop((root / "dataset.yaml").write_text(text, encoding="utf-8"))
-
-
-def put_tiff(name: str, pixels: Array) -> Plant:
-    """Under whatever name; bands beyond three are data."""
-    bands: dict[str, Any] = {"photometric": "rgb", "extrasamples": [0] * (pixels.shape[2] - 3)}
-    return lambda root: _drop(tifffile.imwrite(root / name, pixels, planarconfig="contig", **bands))
-
-
-def some_masks(split: str, pixels: Array, *, described: bool = True) -> Plant:
-    """Every mask of a split, and its image if need be to keep it of one size."""
-
-    def plant(root: Path) -> None:
-        for path in (root / "masks").glob(f"{split}/*.png"):
-            write_png(path, pixels)
-            if pixels.shape != SIZE:
-                write_png(root / "images" / path.relative_to(root / "masks"), noise(pixels.shape))
-        if not described:
-            (root / "dataset.yaml").unlink()
-
-    return plant
-
-
-def described_as(description: str, plant: Plant) -> Plant:
-    """A fault, and another dataset.yaml."""
-
-    def both(root: Path) -> None:
-        plant(root)
-        (root / "dataset.yaml").write_text(description)
-
-    return both
-
-
-def same_stem(root: Path) -> None:
-    Image.open(root / "images/train/0.png").save(root / "images/train/0.bmp")
-
-
-def as_jpeg(root: Path) -> None:
-    Image.fromarray(mask(1)).save(root / "masks/train/0.jpg")
-    (root / "masks/train/0.png").unlink()
-
-
-def without_split(root: Path) -> None:
-    for path in [*root.rglob("*.png")]:
-        path.rename(path.parents[1] / f"{path.parent.name}{path.name}")
-    for folder in ("images", "masks"):
-        (root / folder / "train").rmdir()
-        (root / folder / "val").rmdir()
-
-
-def without_train(root: Path) -> None:
-    shutil.rmtree(root / "images/train")
-    shutil.rmtree(root / "masks/train")
-
-
-# One fault each: code, severity, files, a piece of the message, a piece of the cure.
-FAULTS: list[tuple[Plant, str, str, list[str], str, str]] = [
-    (
-        remove("masks/train/1.png"),
-        "missing_mask", "error", ["images/train/1.png"],
-        r"1 image\(s\) without a mask: images/train/1.png", "Add the mask",
-    ),
-    (
-        put("masks/train/9.png", mask()),
-        "orphan_mask", "warning", ["masks/train/9.png"],
-        r"1 mask\(s\) without an image: masks/train/9.png", "Add the image",
-    ),
-    (
-        put("images/valid/0.png", image()),
-        "outside_splits", "error", ["images/valid/0.png"],
-        r"1 file\(s\) outside train, val, test, so unread", "Move them",
-    ),
-    (
-        put_bytes("images/train/7.gif", b""),
-        "foreign_file", "warning", ["images/train/7.gif"],
-        r"1 file\(s\) that are no image by their ending", "Convert them to one of .png",
-    ),
-    (
-        without_train,
-        "too_few_pairs", "error", [],
-        r"0 training pair\(s\) and 2 of a val split", "Add some",
-    ),
-    (
-        put_bytes("images/train/1.png", b"\x89PNG\r\n\x1a\n"),
-        "unreadable_image", "error", ["images/train/1.png"],
-        r"images/train/1.png: ", "Replace or remove it",
-    ),
-    (
-        put("images/train/1.png", image(4)),
-        "unreadable_image", "error", ["images/train/1.png"],
-        r"images/train/1.png: the alpha channel varies", "Write 'channels: 4' into dataset.yaml",
-    ),
-    (
-        put_bytes("masks/train/1.png", b""),
-        "unreadable_mask", "error", ["masks/train/1.png"],
-        r"masks/train/1.png: the file is empty", "Replace or remove it",
-    ),
-    (
-        put("masks/train/1.png", image()),
-        "unreadable_mask", "error", ["masks/train/1.png"],
-        r"masks/train/1.png: the mask is an RGB picture", "List 'names' and 'colors'",
-    ),
-    (
-        put("masks/train/1.png", mask()[:-1]),
-        "size_mismatch", "error", ["images/train/1.png", "masks/train/1.png"],
-        r"masks/train/1.png is 5x8, but its image is 6x8 \(height x width\)", "Save both",
-    ),
-    (
-        put("masks/train/1.png", mask(0, 1, 2, 9)),
-        "unlisted_values", "error", ["masks/train/1.png"],
-        r"masks/train/1.png holds 9, which dataset.yaml does not list", "Add to 'names'",
-    ),
-    (
-        put_tiff("images/train/1.png", image(4)),
-        "mixed_channels", "error", ["images/train/1.png"],
-        r"images should have 3 channels, but these have 4: images/train/1.png", "Convert",
-    ),
-    (
-        describe(DESCRIPTION + "channels: 1\n"),
-        "mixed_channels", "error", [f"images/{name}.png" for name in PAIRS],
-        r"images should have 1 channels, but these have 3: images/train/0.png, .* and 2 more", "Convert",
-    ),
-    (
-        put_tiff("images/train/1.png", image(3, np.uint16)),
-        "mixed_bit_depth", "error", ["images/train/1.png"],
-        r"images should have uint8 pixels, but these have uint16", "Convert them",
-    ),
-    (
-        put("masks/train/1.png", mask(255)),
-        "all_ignored", "warning", ["masks/train/1.png"],
-        r"masks/train/1.png holds only ignored pixels", "Label it",
-    ),
-    (
-        put("images/train/1.png", np.full((*SIZE, 3), 7, np.uint8)),
-        "constant_image", "warning", ["images/train/1.png"],
-        r"1 image\(s\) of a single value: images/train/1.png", "Replace or remove",
-    ),
-    (
-        describe("names: [a, b, c, d]\n"),
-        "class_unused", "warning", [],
-        r"class 'd' is named, but occurs in no mask", "Remove it",
-    ),
-    (
-        some_masks("train", mask(0, 1)),
-        "class_not_in_train", "warning", [],
-        r"class 'c' occurs in val, but not in train", "It cannot be learned",
-    ),
-    (
-        some_masks("val", mask(0, 1)),
-        "class_not_in_split", "warning", [],
-        r"class 'c' does not occur in val", "It is not measured there",
-    ),
-    (
-        some_masks("*", mask(255), described=False),
-        "no_classes", "error", [],
-        r"no mask holds a pixel of any class", "Label some pixels",
-    ),
-    (
-        some_masks("*", np.arange(1200, dtype=np.uint16).reshape(30, 40), described=False),
-        "no_classes", "error", [],
-        r"the masks hold 1200 different values, too many to be classes", "Name the classes",
-    ),
-    (
-        described_as("names: [a]", some_masks("*", mask(0))),
-        "single_class", "error", [],
-        r"there is only one class, 'a'", "Label at least two classes",
-    ),
-    (
-        described_as("names: [a, b]", some_masks("*", mask(0, 255))),
-        "foreground_ignored", "error", [],
-        r"hold 0 and 255, but 255 is ignored, so class 'b' never occurs", r"Write 'label_mapping: {0: 0, 255: 1}'",
-    ),
-    (
-        same_stem,
-        "same_stem", "error", ["images/train/0.bmp", "images/train/0.png"],
-        r"2 files share a stem, so their partner is ambiguous", "Rename or remove one",
-    ),
-    (
-        as_jpeg,
-        "jpeg_mask", "error", ["masks/train/0.jpg"],
-        r"1 mask\(s\) saved as JPEG", "Save masks as PNG",
-    ),
-    (
-        without_split,
-        "split_made", "note", [],
-        r"no val split: 1 of the 5 training images, drawn with seed 0", "Name a val split",
-    ),
-    (
-        some_masks("*", mask(0, 255), described=False),
-        "binary_masks", "note", [],
-        r"the masks hold 0 and 255: read as background and foreground", "To name them",
-    ),
-    (
-        some_masks("*", mask(3, 7, 255), described=False),
-        "ids_compacted", "note", [],
-        r"mask values became classes \(3 → 0, 7 → 1\); 255 is ignored", "Name the classes",
-    ),
-    (
-        put("images/train/1.png", np.dstack([image(), np.full(SIZE, 9, np.uint8)])),
-        "alpha_dropped", "note", ["images/train/1.png"],
-        r"1 image\(s\) with a constant alpha channel: images/train/1.png", "It is dropped",
-    ),
-    (
-        put("images/train/1.png", image(1)),
-        "gray_repeated", "note", ["images/train/1.png"],
-        r"1 gray image\(s\) among RGB ones: images/train/1.png", "Gray is repeated",
-    ),
-]  # fmt: skip
-
-CODES = re.findall(r"^    (\w+) +(?:error|warning|note) ", doctor.__doc__ or "", re.MULTILINE)
+    return write_clean(tmp_path)
 
 
 def found(report: CheckReport) -> list[str]:
@@ -284,66 +26,65 @@ def found(report: CheckReport) -> list[str]:
 def test_a_clean_set_has_no_findings(clean: Path) -> None:
     report = check(clean)
     assert report.findings == report.errors == ()
-    assert (report.layout, report.num_images, report.classes) == ("folder", 5, ("a", "b", "c"))
-    assert report.splits == {"train": 3, "val": 2}
-
-
-@pytest.mark.parametrize("name", ["streets", "cells"])
-def test_synthetic_sets_have_no_findings(name: str, request: pytest.FixtureRequest) -> None:
-    report = check(request.getfixturevalue(name))
-    assert report.findings == ()
-    assert report.splits == {"train": 12, "val": 4, "test": 4}
-
-
-@pytest.mark.parametrize(("plant", "code", "severity", "files", "message", "cure"), FAULTS, ids=[f[1] for f in FAULTS])
-def test_a_planted_fault_is_the_one_finding(
-    clean: Path, plant: Plant, code: str, severity: str, files: list[str], message: str, cure: str
-) -> None:
-    plant(clean)
-    (finding,) = check(clean).findings
-    assert (finding.code, finding.severity, list(finding.files)) == (code, severity, files)
-    assert re.search(message, finding.message)
-    assert finding.fix.startswith(cure)
-    assert finding.message.endswith(".")
-    assert finding.fix.endswith(".")
-
-
-def test_every_code_is_planted_and_documented_with_its_severity() -> None:
-    assert doctor.__doc__ is not None
-    assert {fault[1] for fault in FAULTS} == set(CODES)
-    for _, code, severity, *_ in FAULTS:
-        assert re.search(rf"^    {code} +{severity} ", doctor.__doc__, re.MULTILINE)
+    assert (report.layout, report.num_images, report.classes) == ("folder", 9, ("a", "b", "c"))
+    assert report.splits == {"train": 6, "val": 3}
 
 
 def test_all_faults_are_told_at_once_errors_first(clean: Path) -> None:
     for plant in (
-        put("images/train/0.png", image(1)),
+        put("images/train/0.png", noise()[..., 0]),
         put("masks/train/1.png", mask(255)),
         put_bytes("masks/train/2.png", b""),
         put_bytes("masks/val/0.png", b""),
     ):
         plant(clean)
-    codes = ["unreadable_mask", "unreadable_mask", "all_ignored", "gray_repeated"]
-    assert found(check(clean)) == codes
+    assert found(check(clean)) == ["empty_file", "all_ignored", "gray_repeated"]
 
 
-def test_a_set_of_unreadable_masks_is_still_reported(clean: Path) -> None:
-    (clean / "dataset.yaml").unlink()
+def test_many_faults_of_a_kind_are_one_finding(clean: Path) -> None:
+    """The message names three and counts the rest; the list is whole."""
+    for name in PAIRS[:7]:
+        put(f"masks/{name}.png", mask(0, 1, 2, 9)[:-1])(clean)
+    for name in PAIRS[7:]:
+        put_bytes(f"images/{name}.png", b"a text")(clean)
+    unreadable, sizes, values = check(clean).findings
+    assert [f.code for f in (unreadable, sizes, values)] == ["unreadable_image", "size_mismatch", "unlisted_values"]
+    assert unreadable.message.startswith("images/val/1.png, images/val/2.png: is no image of a known format")
+    assert sizes.message.count(" is 23x32, but its image is 24x32") == 3
+    assert sizes.message.endswith("and 4 more (height x width).")
+    assert values.message.endswith("masks/train/0.png, masks/train/1.png, masks/train/2.png and 4 more.")
+    assert [len(f.files) for f in (unreadable, sizes, values)] == [2, 14, 7]
+
+
+def test_faults_of_one_code_with_different_cures_stay_apart(clean: Path) -> None:
+    put_bytes("images/train/0.png", b"a text")(clean)
+    put("images/train/1.png", noise(channels=4))(clean)
+    first, second = check(clean).findings
+    assert (first.code, second.code) == ("unreadable_image", "unreadable_image")
+    assert {first.files, second.files} == {("images/train/0.png",), ("images/train/1.png",)}
+
+
+def test_different_reasons_with_one_cure_are_told_each(clean: Path) -> None:
+    put_bytes("images/train/0.png", b"a text")(clean)
+    put_bytes("images/train/1.png", b"II*\0")(clean)
+    put_bytes("images/train/2.png", b"BM and no more")(clean)
+    messages = [f.message for f in check(clean).findings if f.code == "unreadable_image"]
+    assert any("images/train/0.png: is no image of a known format" in message for message in messages)
+
+
+@pytest.mark.parametrize("folder", ["masks", "images"])
+def test_a_set_of_empty_files_is_still_reported(clean: Path, folder: str) -> None:
+    describe(None)(clean)
     for name in PAIRS:
-        (clean / f"masks/{name}.png").write_bytes(b"")
+        (clean / f"{folder}/{name}.png").write_bytes(b"")
     report = check(clean)
-    assert found(report) == ["unreadable_mask"] * 5
-    assert report.classes == ()
-
-
-def test_a_set_of_unreadable_images_is_still_reported(clean: Path) -> None:
-    for name in PAIRS:
-        (clean / f"images/{name}.png").write_bytes(b"")
-    assert found(check(clean)) == ["unreadable_image"] * 5
+    assert found(report)[0] == "empty_file"
+    assert len(report.findings[0].files) == 9
+    assert report.classes == (() if folder == "masks" else ("0", "1", "2"))
 
 
 def test_only_ignored_pixels_are_an_error_where_classes_are_named(clean: Path) -> None:
-    some_masks("*", mask(255))(clean)
+    all_masks(lambda _: mask(255))(clean)
     assert found(check(clean))[0] == "no_classes"
 
 
@@ -352,22 +93,21 @@ def test_a_description_without_names_leaves_the_note_on_found_classes(clean: Pat
     assert found(check(clean)) == ["ids_compacted"]
 
 
-def test_long_lists_are_cut_in_messages_and_whole_in_files(clean: Path) -> None:
-    for number in range(5):
-        put(f"masks/train/lone{number}.png", mask())(clean)
-    some_masks("*", mask(*range(20)), described=False)(clean)
-    orphans, ids = check(clean).findings
-    assert orphans.message.endswith("lone0.png, masks/train/lone1.png, masks/train/lone2.png and 2 more.")
-    assert len(orphans.files) == 5
+def test_many_found_classes_are_not_all_listed(clean: Path) -> None:
+    all_masks(lambda _: mask(*range(20)), description=None)(clean)
+    (ids,) = check(clean).findings
     assert "10 → 10, 11 → 11, ...);" in ids.message
 
 
 def test_images_without_a_mask_are_counted(clean: Path) -> None:
     remove("masks/train/1.png")(clean)
-    assert check(clean).num_images == 5
+    assert check(clean).num_images == 9
 
 
-@pytest.mark.parametrize("plant", [lambda root: None, put_bytes("masks/val/0.png", b"")])
+@pytest.mark.parametrize(
+    "plant",
+    [lambda root: None, put_bytes("masks/val/0.png", b""), describe(None), put_bytes("masks/val/0.png", b"\xff")],
+)
 def test_the_report_is_written_whatever_it_says(clean: Path, plant: Plant) -> None:
     plant(clean)
     report = check(clean, json_path=clean / "out" / "report.json")
@@ -383,21 +123,43 @@ def test_no_data_set_at_all_is_an_error(tmp_path: Path) -> None:
         check(tmp_path / "absent")
 
 
+def test_a_resolution_without_pixels_is_refused(clean: Path) -> None:
+    with pytest.raises(RequestError, match=r"the resolution \(0, 32\) has no pixels; give height and width"):
+        check(clean, resolution=(0, 32))
+
+
+def test_a_group_that_is_no_expression_is_refused(clean: Path) -> None:
+    with pytest.raises(RequestError, match=r"the group '\(' is no regular expression .*; mend it"):
+        check(clean, group="(")
+
+
+def test_a_group_that_matches_nothing_is_refused(clean: Path) -> None:
+    with pytest.raises(RequestError, match=r"the group 'patient' matches no image, such as 'train/0'; mend it"):
+        check(clean, group="patient")
+
+
 # What training asks.
 
 
 def test_a_sound_set_may_be_trained_on(clean: Path) -> None:
-    put("images/train/0.png", image(1))(clean)
+    put("images/train/0.png", noise()[..., 0])(clean)
     dataset = open_dataset(clean)
     assert found(require_sound(survey(dataset, dataset.samples))) == ["gray_repeated"]
 
 
-def test_training_stops_at_errors_and_names_them_all(clean: Path) -> None:
-    for number in range(7):
-        put(f"images/train/extra{number}.png", image())(clean)
-        put_bytes(f"masks/train/extra{number}.png", b"")(clean)
+def test_training_stops_at_errors_and_names_the_first(clean: Path) -> None:
+    for plant in (
+        remove("masks/train/0.png"),
+        put_bytes("masks/train/1.png", b""),
+        put_bytes("images/train/2.png", b"a text"),
+        put("masks/train/3.png", mask(0, 9)),
+        put("masks/train/4.png", mask(0)[:-1]),
+        put("images/train/5.png", noise(dtype=np.uint16)[..., 0]),
+        put_as("masks/val/0.png", "JPEG", mask(0)),
+    ):
+        plant(clean)
     dataset = open_dataset(clean)
-    with pytest.raises(DataError, match=r"extra0.png: the file is empty. Replace") as caught:
+    with pytest.raises(DataError, match=r"masks/train/1.png: the file is empty. Replace or remove it.") as caught:
         require_sound(survey(dataset, dataset.samples))
     lines = str(caught.value).splitlines()
     assert len(lines) == 7
@@ -406,7 +168,7 @@ def test_training_stops_at_errors_and_names_them_all(clean: Path) -> None:
 
 def test_what_was_not_surveyed_is_not_judged(clean: Path) -> None:
     """Training surveys train and val; a class may then be missing in test unseen."""
-    put("images/test/0.png", image())(clean)
+    put("images/test/0.png", noise())(clean)
     put("masks/test/0.png", mask(0))(clean)
     dataset = open_dataset(clean)
     seen = [s for s in dataset.samples if s.split != "test"]

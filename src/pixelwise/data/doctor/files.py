@@ -40,9 +40,7 @@ def _links(case: Case) -> Iterator[Finding]:
         paths = [Path(folder, name) for name in names + folders if not name.startswith(".")]
         broken += [path for path in paths if path.is_symlink() and not path.exists()]
     if files := case.names(broken):
-        message = (
-            f"{count(len(files), 'symbolic link')} that lead{'s' if len(files) == 1 else ''} nowhere: {some(files)}."
-        )
+        message = f"{count(len(files), 'symbolic link')} to nowhere: {some(files)}."
         yield finding("broken_link", files, message, "Put back what they point to, or remove them.")
 
 
