@@ -67,7 +67,7 @@ def test_faults_are_recorded_with_their_file(tmp_path: Path) -> None:
     dataset = open_dataset(tmp_path)
     (reading,) = survey(dataset, dataset.samples).readings
     assert reading.image_error is not None
-    assert reading.image_error.startswith(f"{tmp_path / 'images/a.tif'}: cannot be decoded")
+    assert reading.image_error.startswith(f"{tmp_path / 'images/a.tif'}: the file is cut short; copy or download")
     assert reading.mask_error == f"{tmp_path / 'masks/a.png'}: the file is empty; replace or remove it."
     assert (reading.size, reading.mask_size, reading.values) == (None, None, {})
 

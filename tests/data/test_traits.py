@@ -30,9 +30,10 @@ def test_a_constant_image_is_like_no_other() -> None:
 def test_copies_have_the_same_thumbnail() -> None:
     """Darker, or at another depth: brightness and contrast are taken out."""
     smooth = cv2.resize(IMAGE[:6, :8], (256, 192), interpolation=cv2.INTER_CUBIC)
+    half = cv2.resize(smooth, (128, 96), interpolation=cv2.INTER_AREA)
     first = image_traits(smooth).thumbnail.astype(np.float64)
-    for other in (smooth // 2, smooth.astype(np.uint16) * 257, smooth / 255, smooth[::2, ::2]):
-        assert first @ image_traits(np.ascontiguousarray(other)).thumbnail.astype(np.float64) > 0.9995
+    for other in (smooth // 2, smooth.astype(np.uint16) * 257, smooth / 255, half):
+        assert first @ image_traits(other).thumbnail.astype(np.float64) > 0.9995
     assert first @ image_traits(smooth[::-1]).thumbnail.astype(np.float64) < 0.9
 
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faults import BLUE, GREEN, RED, all_masks, in_colors, mask, put, write_clean
 
+from faults import BLUE, GREEN, RED, all_masks, in_colors, mask, put, write_clean
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.doctor import check
 

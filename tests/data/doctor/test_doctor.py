@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faults import PAIRS, all_masks, describe, mask, noise, put, put_as, put_bytes, remove, write_clean
 
+from faults import PAIRS, all_masks, describe, mask, noise, put, put_as, put_bytes, remove, write_clean
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.doctor import CheckReport, check, require_sound
 from pixelwise.data.survey import survey

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faults import copy, mask, noise, put, write_clean
 
+from faults import copy, mask, noise, put, write_clean
 from pixelwise.data.doctor import check, duplicates
 
 

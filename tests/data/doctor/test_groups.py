@@ -2,8 +2,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from faults import mask, noise
 
+from faults import mask, noise
 from pixelwise.data.doctor import check
 from pixelwise.data.doctor.findings import Finding
 from pixelwise.data.doctor.groups import group_of
@@ -49,6 +49,7 @@ def neighbors(root: Path, names: Mapping[str, list[str]]) -> list[str]:
         (["a_1", "a_2"], ["b_3", "b_4"], []),  # another clip
         (["1", "2", "3"], ["1", "2"], []),  # each split counts for itself
         (["1", "2", "3"], ["4"], ["3", "4"]),
+        (["a_1", "a_3"], ["a_2", "a_9"], ["a_1", "a_2", "a_3"]),
         (["a1x", "a2x"], ["a3x"], ["a2x", "a3x"]),
         (["a1x", "a2x"], ["a3y"], []),
         (["a_3", "a_40", "a_41", "a_90"], ["a_42", "a_99"], ["a_41", "a_42"]),  # photos: no step
@@ -67,6 +68,7 @@ def test_sequences_by_their_names(train: list[str], val: list[str], expected: li
         (["x0y0", "x512y0"], ["x512y512", "x2048y2048"], ["x512y0", "x512y512"]),
         (["m_row1_col1"], ["m_row2_col2"], []),  # corner to corner
         (["m_r3_c7"], ["n_r3_c8"], []),  # another raster
+        (["m_r3_c7", "m_r3_c8"], ["m_r3_c7", "m_r4_c8"], []),  # each split has a raster of its own
     ],
 )
 def test_tiles_by_their_names(train: list[str], val: list[str], expected: list[str], tmp_path: Path) -> None:

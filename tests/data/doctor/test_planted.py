@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faults import FAULTS, Fault, noise, write_clean
 from PIL import Image
 
+from faults import FAULTS, Fault, noise, write_clean
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.doctor import CODES, check, diagnose
 from pixelwise.data.images import Array, Decoded, write_png

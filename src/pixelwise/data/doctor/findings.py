@@ -46,7 +46,6 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "binary_masks": ("warning", "masks of 0 and 255, read as background and foreground"),
     "ids_compacted": ("note", "no dataset.yaml: mask values became classes in ascending order"),
     "all_ignored": ("warning", "a mask without a pixel to learn from"),
-    "empty_mask": ("warning", "a mask that shows background alone"),
     "inverted_mask": ("warning", "a binary mask whose two classes are exchanged against the rest of the set"),
     # images
     "mixed_channels": ("error", "images unlike most, or unlike `channels`"),
@@ -62,6 +61,7 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "class_not_in_train": ("warning", "a class that occurs in val or test, but not in train"),
     "class_not_in_split": ("warning", "a class that val or test never show, so it is not measured there"),
     "extreme_imbalance": ("warning", "a class that holds less than one labeled pixel in a thousand"),
+    "empty_mask": ("warning", "a mask that shows background alone"),
     "tiny_objects": ("warning", "regions that vanish at the planned resolution"),
     # images among each other
     "contradicting_masks": ("error", "the same image twice, with different masks"),

@@ -2,16 +2,17 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from pixelwise.data.doctor.findings import Case, Finding, Look, count, finding, some
-from pixelwise.data.sample import Sample
+from pixelwise.data.sample import Sample, Split
 from pixelwise.errors import RequestError
 
 _LAST_NUMBER = re.compile(r"^(.*?)(\d+)(\D*)$")
-_TILE = re.compile(r"^(.*?)((?:row|r|y)[_-]?)(\d+)([_-]?(?:col|c|x)[_-]?)(\d+)(\D*)$", re.IGNORECASE)
-_TILE_X_FIRST = re.compile(r"^(.*?)((?:col|c|x)[_-]?)(\d+)([_-]?(?:row|r|y)[_-]?)(\d+)(\D*)$", re.IGNORECASE)
+_ROW, _COLUMN = r"(?:row|r|y)[_-]?(\d+)", r"(?:col|c|x)[_-]?(\d+)"
+_ROW_FIRST = re.compile(rf"^(.*?){_ROW}[_-]?{_COLUMN}(\D*)$", re.IGNORECASE)
+_COLUMN_FIRST = re.compile(rf"^(.*?){_COLUMN}[_-]?{_ROW}(\D*)$", re.IGNORECASE)
 
 
 def require_usable(pattern: str | None) -> None:
@@ -63,16 +64,13 @@ def _sequences(case: Case) -> Iterator[Finding]:
     """Names that count on from one split to another. With a pattern, the user has said what belongs together."""
     if case.group is not None:
         return
-    numbered: dict[tuple[str, ...], list[tuple[int, Sample]]] = defaultdict(list)
-    for sample in case.surveyed.dataset.samples:
-        for prefix, number in _places(_without_split(sample)):
-            numbered[prefix].append((number, sample))
-    pairs = {pair for members in numbered.values() for pair in _neighbors(members)}
+    samples = case.surveyed.dataset.samples
+    tiles = {sample: tile for sample in samples if (tile := _tile_of(_without_split(sample)))}
+    pairs = {*_next_tiles(tiles), *_next_frames([s for s in samples if s not in tiles])}
     if files := case.names(s.image_path for pair in pairs for s in pair):
         shown = [f"{a.name} next to {b.name}" for a, b in sorted(pairs)]
-        message = (
-            f"{count(len(pairs), 'pair')} of images next to each other by their names, in two splits: {some(shown)}."
-        )
+        what = f"{count(len(pairs), 'pair')} of images next to each other by their names"
+        message = f"{what}, in two splits: {some(shown)}."
         fix = (
             "If they are frames of one video or tiles of one raster, keep these together: scores on neighbors of "
             "what was trained on are too good. --group says what belongs together."
@@ -84,18 +82,48 @@ def _without_split(sample: Sample) -> str:
     return sample.name.removeprefix(f"{sample.split}/")
 
 
-def _places(name: str) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Where a name stands in a sequence: what is fixed in it, and the number that counts.
+def _tile_of(name: str) -> tuple[tuple[str, str], int, int] | None:
+    """The raster, the row and the column that a name tells.
 
-    >>> list(_places("clip2_frame0040")), list(_places("map_y3_x7"))
-    ([(('clip2_frame', ''), 40)], [(('map_', 'y', '3', '_x', ''), 7), (('map_', 'y', '_x', '7', ''), 3)])
+    >>> _tile_of("map_y3_x7"), _tile_of("clip2_frame0040")
+    ((('map_', ''), 3, 7), None)
     """
-    if tile := _TILE.match(name) or _TILE_X_FIRST.match(name):
-        head, first, row, second, column, tail = tile.groups()
-        yield (head, first, row, second, tail), int(column)
-        yield (head, first, second, column, tail), int(row)
-    elif match := _LAST_NUMBER.match(name):
-        yield (match[1], match[3]), int(match[2])
+    if match := _ROW_FIRST.match(name):
+        return (match[1], match[4]), int(match[2]), int(match[3])
+    if match := _COLUMN_FIRST.match(name):
+        return (match[1], match[4]), int(match[3]), int(match[2])
+    return None
+
+
+def _next_tiles(tiles: Mapping[Sample, tuple[tuple[str, str], int, int]]) -> Iterator[tuple[Sample, Sample]]:
+    """Tiles of different splits with a side in common: one step apart in their row or in their column."""
+    rasters: dict[tuple[str, str], list[tuple[tuple[int, int], Sample]]] = defaultdict(list)
+    for sample, (raster, row, column) in tiles.items():
+        rasters[raster].append(((row, column), sample))
+    for members in rasters.values():
+        placed = dict(members)
+        if len(placed) < len(members):
+            continue  # a place that occurs twice tells of several rasters
+        rows, columns = (_smallest_step(numbers) for numbers in zip(*placed, strict=True))
+        for (row, column), sample in placed.items():
+            for place in ((row + rows, column), (row, column + columns)):
+                if place in placed and placed[place].split != sample.split:
+                    yield sample, placed[place]
+
+
+def _smallest_step(numbers: Iterable[int]) -> int:
+    """1 in a count of tiles, their size where names tell pixels."""
+    return min((b - a for a, b in pairwise(sorted(set(numbers)))), default=1)
+
+
+def _next_frames(samples: Iterable[Sample]) -> Iterator[tuple[Sample, Sample]]:
+    """Frames of different splits that follow each other: the last number of their names counts them."""
+    clips: dict[tuple[str, str], list[tuple[int, Sample]]] = defaultdict(list)
+    for sample in samples:
+        if match := _LAST_NUMBER.match(_without_split(sample)):
+            clips[match[1], match[3]].append((int(match[2]), sample))
+    for frames in clips.values():
+        yield from _neighbors(frames)
 
 
 def _neighbors(members: list[tuple[int, Sample]]) -> Iterator[tuple[Sample, Sample]]:
@@ -106,20 +134,22 @@ def _neighbors(members: list[tuple[int, Sample]]) -> Iterator[tuple[Sample, Samp
     ordered = sorted(members)
     if len({number for number, _ in ordered}) < len(ordered):
         return
-    longest = _longest_step(ordered) if len(ordered) > 1 else 0
     for (number, sample), (following, other) in pairwise(ordered):
-        if sample.split != other.split and following - number <= longest:
-            yield sample, other
+        if sample.split != other.split:
+            steps = max(_usual_step(ordered, sample.split), _usual_step(ordered, other.split))
+            if following - number <= 1.5 * steps:
+                yield sample, other
 
 
-def _longest_step(ordered: Sequence[tuple[int, Sample]]) -> float:
-    """From one frame to the next: half as much again as the usual step, if there is one; else 1.
+def _usual_step(ordered: Sequence[tuple[int, Sample]], split: Split | None) -> int:
+    """From one frame of a split to its next; 1 where no step is usual.
 
     Numbers of frames grow by the same step, give or take a few; those of unrelated photos do not.
     """
-    steps = Counter(following - number for (number, _), (following, _) in pairwise(ordered))
-    step, times = steps.most_common(1)[0]
-    return 1.5 * step if 2 * times >= steps.total() else 1
+    numbers = [number for number, sample in ordered if sample.split == split]
+    steps = Counter(following - number for number, following in pairwise(numbers))
+    step, times = max(steps.items(), key=lambda item: item[1], default=(1, 1))
+    return step if times > 1 and 2 * times > steps.total() else 1
 
 
 LOOKS: tuple[Look, ...] = (_named_groups, _sequences)

@@ -32,7 +32,8 @@ def reversed_ones(values: Array, floor: float) -> Array:
         return np.zeros(len(values), bool)
     middle, deviation = _usual(values, floor)
     far: Array = np.abs(values - middle) > _FAR * deviation
-    return far & (-values * np.sign(middle) > _MIRRORED * abs(middle))
+    near: Array = -values * np.sign(middle) > _MIRRORED * abs(middle)
+    return np.logical_and(far, near)
 
 
 def _usual(values: Array, floor: float) -> tuple[float, float]:
