@@ -48,9 +48,9 @@ def check(
     report as JSON whatever it says. Raises DataError where there is no data set at all, and
     RequestError for a resolution or an expression that cannot be meant.
     """
-    groups.require_usable(group)
     coverage.require_usable(resolution)
     dataset = open_dataset(data, layout)
+    groups.require_usable(group, dataset.samples)
     surveyed = survey(dataset, dataset.samples)
     report = diagnose(surveyed, resolution=resolution, group=group)
     if json_path:

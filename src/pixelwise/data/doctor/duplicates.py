@@ -14,6 +14,8 @@ NEAR = 0.9995
 """Correlation of two thumbnails from which images count as copies. On 40 images of CamVid, copies saved as JPEG of
 quality 50, at half the size, darkened by a fifth or with noise of deviation 8 have 0.9999 and more. Of its 701
 video frames, most have a closest other one between 0.86 and 0.98; only 8, of cars that stand still, exceed this."""
+_REACH = (2 * (1 - NEAR)) ** 0.5 + 1e-3
+"""Distance of two vectors of length 1 that correlate so, and what rounding adds."""
 _BLOCK = 1024
 """Rows of the correlations that are held at once."""
 
@@ -66,15 +68,33 @@ def _by_fingerprint(case: Case) -> list[Group]:
 
 
 def _alike(readings: Sequence[Reading]) -> Iterator[tuple[Reading, Reading]]:
-    """Pairs whose thumbnails correlate; in blocks, because the whole table may be larger than memory."""
+    """Pairs whose thumbnails correlate.
+
+    Such thumbnails, vectors of length 1, are close to each other, and so are their projections on any
+    direction. Ordered by one along which they differ much, each has to be compared with few.
+    """
     if not readings:
         return
     thumbnails = np.stack([r.image_traits.thumbnail for r in readings]).astype(np.float32)
-    for start in range(0, len(readings), _BLOCK):
+    places = thumbnails @ _main_direction(thumbnails)
+    order = np.argsort(places, kind="stable")
+    thumbnails, places = thumbnails[order], places[order]
+    for start in range(0, len(order), _BLOCK):
         rows = thumbnails[start : start + _BLOCK]
-        correlations: Array = rows @ thumbnails[start:].T
+        end = np.searchsorted(places, places[start + len(rows) - 1] + _REACH, side="right")
+        correlations: Array = rows @ thumbnails[start:end].T
         for first, second in np.argwhere(np.triu(correlations, 1) >= NEAR).tolist():
-            yield readings[start + first], readings[start + second]
+            low, high = sorted((order[start + first], order[start + second]))
+            yield readings[low], readings[high]
+
+
+def _main_direction(vectors: Array) -> Array:
+    """(N, D) → (D,) of length 1: nearly the first principal one, by a few power iterations."""
+    direction: Array = vectors[0]
+    for _ in range(4):
+        direction = vectors.T @ (vectors @ direction)
+        direction = direction / max(float(np.linalg.norm(direction)), 1e-9)
+    return direction
 
 
 def _joined(pairs: Iterable[Group]) -> list[Group]:
@@ -98,7 +118,12 @@ def _images(case: Case, groups: Iterable[Group]) -> list[str]:
 
 
 def _shown(case: Case, groups: Sequence[Group]) -> str:
-    return some([" = ".join(case.image_names(group)[:3]) for group in groups])
+    return some([_equation(case.image_names(group)) for group in groups])
+
+
+def _equation(names: Sequence[str]) -> str:
+    more = [f"{len(names) - 3} more"] if len(names) > 3 else []
+    return " = ".join([*names[:3], *more])
 
 
 LOOKS: tuple[Look, ...] = (_exact, _near)

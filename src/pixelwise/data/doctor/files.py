@@ -92,7 +92,7 @@ def _endings(case: Case) -> Iterator[Finding]:
         wrong += [(r.sample.image_path, r.image_content.format)] if not r.image_error else []
         # JPEG under another name is told by `masks`: the cure is another
         wrong += [(r.sample.label_path, r.mask_content.format)] if _is_sound_mask(r) else []
-    wrong = [(path, kind) for path, kind in wrong if kind and kind != FORMAT_OF_ENDING[path.suffix.lower()]]
+    wrong = [(path, kind) for path, kind in wrong if kind and kind != FORMAT_OF_ENDING.get(path.suffix.lower())]
     if files := case.names(path for path, _ in wrong):
         kinds = " and ".join(sorted({kind for _, kind in wrong}))
         message = f"{count(len(files), 'file')} whose content is {kinds}, whatever the ending says: {some(files)}."

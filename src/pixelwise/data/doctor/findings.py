@@ -149,9 +149,10 @@ class Case:
         return [r for r in self.readings if r.size]
 
     def names(self, paths: Iterable[Path]) -> list[str]:
-        """Sorted, relative to the data set, and printable whatever bytes a name is made of."""
+        """Sorted, relative to the data set if they lie in it, and printable whatever bytes a name is made of."""
         root = self.surveyed.dataset.root
-        return sorted({printable(path.relative_to(root).as_posix()) for path in paths})
+        inside = [path.relative_to(root) if path.is_relative_to(root) else path for path in paths]
+        return sorted({printable(path.as_posix()) for path in inside})
 
     def image_names(self, readings: Iterable[Reading]) -> list[str]:
         return self.names(r.sample.image_path for r in readings)

@@ -15,12 +15,14 @@ _ROW_FIRST = re.compile(rf"^(.*?){_ROW}[_-]?{_COLUMN}(\D*)$", re.IGNORECASE)
 _COLUMN_FIRST = re.compile(rf"^(.*?){_COLUMN}[_-]?{_ROW}(\D*)$", re.IGNORECASE)
 
 
-def require_usable(pattern: str | None) -> None:
-    """RequestError for what is no regular expression."""
+def require_usable(pattern: str | None, samples: Sequence[Sample]) -> None:
+    """RequestError for what is no regular expression, or occurs in no name."""
     try:
-        re.compile(pattern or "")
+        matches = [group_of(sample.name, pattern or "") is not None for sample in samples]
     except re.error as error:
         raise RequestError(f"the group {pattern!r} is no regular expression ({error}); mend it.") from error
+    if matches and not any(matches):
+        raise RequestError(f"the group {pattern!r} matches no image, such as {samples[0].name!r}; mend it.")
 
 
 def group_of(name: str, pattern: str) -> str | None:
@@ -42,18 +44,11 @@ def _named_groups(case: Case) -> Iterator[Finding]:
     for sample in case.surveyed.dataset.samples:
         if (group := group_of(sample.name, case.group)) is not None:
             members[group].append(sample)
-    if not members:
-        raise RequestError(f"the group {case.group!r} matches no image, such as {_example(case)!r}; mend it.")
     apart = {group: samples for group, samples in members.items() if len({s.split for s in samples}) > 1}
     if files := case.names(s.image_path for samples in apart.values() for s in samples):
         shown = [f"{group!r} in {' and '.join(_split_names(samples))}" for group, samples in sorted(apart.items())]
         message = f"{count(len(apart), 'group')} in more than one split: {some(shown)}."
         yield finding("group_in_two_splits", files, message, "Move the images of a group into one split.")
-
-
-def _example(case: Case) -> str:
-    samples = case.surveyed.dataset.samples
-    return samples[0].name if samples else ""
 
 
 def _split_names(samples: Sequence[Sample]) -> list[str]:
