@@ -391,7 +391,7 @@ FAULTS = [
           message="1 region of class 'c' would be smaller than a pixel at 12x16, in 1 mask: masks/val/0.png"),
     # images among each other
     Fault(code="duplicates", plant=copy("train/1", "train/9"), files=("images/train/1.png", "images/train/9.png"),
-          message="1 image more than once in a split: images/train/1.png = images/train/9.png", cure="Keep one"),
+          message="1 image more than once: images/train/1.png = images/train/9.png", cure="Keep one"),
     Fault(code="duplicates_across_splits", plant=copy("train/1", "val/9"), cure="Keep each in one split",
           files=("images/train/1.png", "images/val/9.png"), message="1 image in more than one split"),
     Fault(code="contradicting_masks", cure="Keep the pair whose mask is right",

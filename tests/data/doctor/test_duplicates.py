@@ -28,7 +28,7 @@ def test_several_groups_are_counted(clean: Path) -> None:
     for number in range(4):
         copy(f"train/{number}", f"train/1{number}")(clean)
     (finding,) = check(clean).findings
-    assert finding.message.startswith("4 images more than once in a split: images/train/0.png = images/train/10.png, ")
+    assert finding.message.startswith("4 images more than once: images/train/0.png = images/train/10.png, ")
     assert finding.message.endswith(" and 1 more.")
 
 

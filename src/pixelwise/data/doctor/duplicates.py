@@ -31,8 +31,13 @@ def _exact(case: Case) -> Iterator[Finding]:
         )
         yield finding("contradicting_masks", files, message, "Keep the pair whose mask is right.")
     if within := [g for g in groups if len(_splits(g)) == 1 and not _is_contradiction(g)]:
-        message = f"{count(len(within), 'image')} more than once in a split: {_shown(case, within)}."
-        yield finding("duplicates", _images(case, within), message, "Keep one of each, or it counts twice.")
+        message = f"{count(len(within), 'image')} more than once: {_shown(case, within)}."
+        yield finding(
+            "duplicates",
+            _images(case, within),
+            message,
+            "Keep one of each: it counts twice, and may come into two splits.",
+        )
     if across := [g for g in groups if len(_splits(g)) > 1]:
         message = f"{count(len(across), 'image')} in more than one split: {_shown(case, across)}."
         fix = "Keep each in one split: scores on what was trained on are too good."

@@ -17,12 +17,17 @@ MIN_BETWEEN_VALUES = 3
 
 
 def doubtful_values(case: Case) -> set[int]:
-    """Values that JPEG or interpolation made where no classes are named. They are told once, not as classes."""
+    """Values that JPEG or interpolation made where no classes are named. They are told once, not as classes.
+
+    They are those that no sound mask holds: some lie at corners, and not between others.
+    """
     if case.surveyed.classes_described:
         return set()
-    sound = {value for r in case.readings if not _is_jpeg(r) for value in r.values}
-    jpeg = {value for r in case.readings if _is_jpeg(r) for value in r.values}
-    return (jpeg - sound if sound else set()) | _between_values(case)
+    between = _between_values(case)
+    sound, damaged = set[int](), set[int]()
+    for r in case.readings:
+        (damaged if _is_jpeg(r) or between & set(r.values) else sound).update(r.values)
+    return damaged - sound if sound else between
 
 
 def _is_jpeg(reading: Reading) -> bool:
