@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from pixelwise.cli_output import PLAIN_SECONDS, ConsoleProgress, print_check, print_failures, print_scores
-from pixelwise.data.doctor import CheckReport, Finding
+from pixelwise.data.doctor import CheckReport, Finding, Severity
 
 Capture = pytest.CaptureFixture[str]
 
@@ -54,6 +54,29 @@ def test_findings_are_shown_as_they_are(capsys: Capture) -> None:
     assert message in shown
     assert "Mend them." in shown
     assert "some_code" in shown
+
+
+def a_finding(severity: Severity, code: str, files: int) -> Finding:
+    names = tuple(f"images/{number}.png" for number in range(files))
+    return Finding(code=code, severity=severity, files=names, message=f"{files} things.", fix="Mend them.")
+
+
+def test_findings_are_counted_and_told_in_one_block_each(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    findings = [a_finding("error", "first_code", 1200), a_finding("error", "second_code", 1)]
+    print_check(a_report(*findings, a_finding("warning", "third_code", 0)))
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert max(map(len, lines)) <= 60
+    start = lines.index("error     first_code  1,200 files")
+    assert lines[start + 1 : start + 3] == ["1200 things.", "→ Mend them."]
+    assert "error     second_code  1 file" in lines
+    assert "warning   third_code" in lines
+    assert lines[-1] == "2 errors, 1 warning; all files: --json FILE"
+
+
+def test_where_all_files_are_shown_no_list_is_offered(capsys: Capture) -> None:
+    print_check(a_report(a_finding("note", "a_code", 3)))
+    assert capsys.readouterr().out.splitlines()[-1] == "1 note"
 
 
 def test_failures_name_the_file_once(capsys: Capture) -> None:

@@ -226,6 +226,12 @@ def test_a_file_in_the_way_is_code_2_and_a_message(pixelwise: Run, streets: Path
     assert refused(pixelwise("check", streets, "--json", "file/check.json"), "file")
 
 
+def test_check_is_told_the_resolution_and_the_groups(pixelwise: Run, streets: Path) -> None:
+    assert "tiny_objects" in pixelwise("check", streets, "--resolution", "4", "6").out
+    assert "group_in_two_splits" in pixelwise("check", streets, "--group", r"/000(\d)").out
+    assert refused(pixelwise("check", streets, "--group", "("), "no regular expression")
+
+
 def test_ctrl_c_is_code_130(pixelwise: Run, streets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments: object, **more: object) -> None:
         raise KeyboardInterrupt

@@ -19,7 +19,7 @@ WHERE = {"--device", "--precision"}
 
 # Command → its arguments, in order, and its options. An option is added here first.
 COMMANDS: dict[str, tuple[list[str], set[str]]] = {
-    "check": (["DATA"], {"--layout", "--json"}),
+    "check": (["DATA"], {"--layout", "--resolution", "--group", "--json"}),
     "convert": (["DATA"], {"--to", "--layout"} | OUTPUT),
     "demo": ([], OUTPUT),
     "evaluate": (["MODEL", "DATA"], {"--split", "--layout", "--json"} | WHERE),

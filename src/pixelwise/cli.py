@@ -45,12 +45,24 @@ def demo(
 
 
 @app.command()
-def check(data: Data, layout: Layout = None, json: Json = None) -> None:
+def check(
+    data: Data,
+    layout: Layout = None,
+    resolution: Annotated[
+        tuple[int, int] | None,
+        typer.Option(metavar="H W", help="Height and width to which images are to be scaled: what vanishes there?"),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="REGEX", help="What in an image's name tells the patient, scene or raster."),
+    ] = None,
+    json: Json = None,
+) -> None:
     """Find what is wrong with a data set before training does."""
     from pixelwise.cli_output import print_check
     from pixelwise.data.doctor import check as run
 
-    report = run(data, layout=layout, json_path=json)
+    report = run(data, layout=layout, resolution=resolution, group=group, json_path=json)
     print_check(report)
     if report.errors:
         raise typer.Exit(1)

@@ -3,6 +3,7 @@
 import itertools
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -13,8 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
+from rich.text import Text
 
-from pixelwise.data.doctor import CheckReport
+from pixelwise.data.doctor import CheckReport, Finding
 from pixelwise.shapes import Size
 
 if TYPE_CHECKING:  # which imports PyTorch
@@ -128,8 +130,11 @@ def print_scores(scores: Mapping[str, Any]) -> None:
         console.print(classes)
 
 
+STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+
+
 def print_check(report: CheckReport) -> None:
-    """The findings of `pixelwise check`, errors first."""
+    """The findings of `pixelwise check`, errors first; each with its code, what is wrong, and the cure."""
     console = Console(highlight=False, soft_wrap=False)
     splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
     console.print(f"layout {report.layout}: {report.num_images} images ({splits})", markup=False)
@@ -137,12 +142,30 @@ def print_check(report: CheckReport) -> None:
     if not report.findings:
         console.print("nothing found: the data set is ready.")
         return
-    table = Table("severity", "code", "finding", show_lines=True)
-    styles = {"error": "bold red", "warning": "yellow", "note": "dim"}
+    table = Table(Column("severity", no_wrap=True), "finding", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for finding in report.findings:
-        text = escape(f"{finding.message} {finding.fix}".strip())
-        table.add_row(finding.severity, finding.code, text, style=styles[finding.severity])
+        table.add_section()
+        table.add_row(Text(finding.severity, STYLES[finding.severity]), _finding(finding))
     console.print(table)
+    console.print(_summary(report), markup=False)
+
+
+def _finding(finding: Finding) -> Text:
+    files = f"  {len(finding.files):,} file{'s' * (len(finding.files) != 1)}" if finding.files else ""
+    return Text.assemble(
+        (finding.code, STYLES[finding.severity]),
+        (files, "dim"),
+        f"\n{finding.message}",
+        (f"\n→ {finding.fix}", "italic"),
+    )
+
+
+def _summary(report: CheckReport) -> str:
+    """How many of each severity, and where the lists go on that the table cuts short."""
+    counts: Counter[str] = Counter(finding.severity for finding in report.findings)
+    said = ", ".join(f"{counts[name]} {name}{'s' * (counts[name] != 1)}" for name in STYLES if counts[name])
+    cut = any(len(finding.files) > 3 for finding in report.findings)
+    return f"{said}{'; all files: --json FILE' if cut else ''}"
 
 
 def print_sights(images: "Iterable[Localized]") -> None:

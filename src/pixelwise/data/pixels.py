@@ -39,17 +39,22 @@ class Decoded:
             )
         return np.ascontiguousarray(self.pixels[..., :-1])
 
-    def filled(self, channels: int | None) -> tuple[Array, Array | None]:
-        """The image as a network may see it, and which of its values were missing.
+    def completed(self, channels: int | None) -> tuple[Array, Array | None]:
+        """The image with its missing values filled, and which of them were missing.
 
         (H, W, C) without a constant alpha, missing values replaced by the mean of their channel in
         this image; and (H, W, C) bool, or None where all are there. Where a channel is missing
-        altogether, it is 0. NaN and infinite values that are not nodata are a DataError.
+        altogether, it is 0.
         """
         pixels = self.without_alpha(channels)
         missing = _missing(pixels, self.nodata)
-        require_finite(pixels if missing is None else pixels[~missing])
         return pixels if missing is None else _fill(pixels, missing), missing
+
+    def filled(self, channels: int | None) -> tuple[Array, Array | None]:
+        """`completed`, as a network may see it: NaN and infinite values that are not nodata are a DataError."""
+        pixels, missing = self.completed(channels)
+        require_finite(pixels)
+        return pixels, missing
 
 
 def as_supported(pixels: Array) -> Array:

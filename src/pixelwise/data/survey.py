@@ -12,9 +12,11 @@ import cv2
 import numpy as np
 
 from pixelwise.data.classes import Classes, classes_from_values, mask_values
+from pixelwise.data.content import Content, inspect
 from pixelwise.data.dataset import DataSet
 from pixelwise.data.images import Array
 from pixelwise.data.sample import Sample
+from pixelwise.data.traits import ImageTraits, MaskTraits, count_values, image_traits, mask_traits
 from pixelwise.errors import DataError
 from pixelwise.shapes import Size
 
@@ -43,6 +45,10 @@ class Reading:
     """(C,) float64, mean of the squared raw values, likewise."""
     values: dict[int, int] = field(default_factory=dict)
     """Mask value → pixels, less those where the image holds no data."""
+    image_content: Content = field(default_factory=Content)
+    mask_content: Content = field(default_factory=Content)
+    image_traits: ImageTraits = field(default_factory=ImageTraits)
+    mask_traits: MaskTraits = field(default_factory=MaskTraits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,52 +117,75 @@ def survey(dataset: DataSet, samples: Iterable[Sample]) -> Survey:
 
 
 def _read(dataset: DataSet, sample: Sample) -> Reading:
-    reading, missing = Reading(sample=sample), None
+    reading = Reading(sample=sample, image_content=inspect(sample.image_path), mask_content=inspect(sample.label_path))
+    image = missing = None
     try:
-        reading, missing = _with_image(reading, dataset)
+        reading, image, missing = _with_image(reading, dataset)
     except DataError as error:
         reading = replace(reading, image_error=str(error))
     try:
-        return _with_mask(reading, dataset, missing)
+        return _with_mask(reading, dataset, image, missing)
     except DataError as error:
         return replace(reading, mask_error=str(error))
 
 
-def _with_image(reading: Reading, dataset: DataSet) -> tuple[Reading, Array | None]:
-    """The reading, and where the image holds no data in any channel, (H, W) bool or None."""
+def _with_image(reading: Reading, dataset: DataSet) -> tuple[Reading, Array, Array | None]:
+    """The reading, the image, and where it holds no data in any channel, (H, W) bool or None."""
+    place = reading.sample.image_place
+    _require_whole(reading.image_content, place)
     decoded = dataset.decode_image(reading.sample)
     try:
-        pixels, missing = decoded.filled(dataset.channels)
+        pixels, missing = decoded.completed(dataset.channels)
     except DataError as error:
-        raise DataError(f"{reading.sample.image_place}: {error}") from error
-    num_values, mean, square_mean = _moments(pixels, missing)
+        raise DataError(f"{place}: {error}") from error
+    traits = image_traits(pixels)
+    finite = np.nan_to_num(pixels, posinf=0, neginf=0) if traits.not_finite else pixels
+    num_values, mean, square_mean = _moments(finite, missing)
     seen = replace(
         reading,
         size=pixels.shape[:2],
         channels=pixels.shape[2],
         dtype=str(pixels.dtype),
         alpha_dropped=pixels.shape[2] < decoded.pixels.shape[2],
-        constant=bool((pixels == pixels[0, 0]).all()),
+        constant=_is_constant(pixels, square_mean - mean**2),
         num_values=num_values,
         mean=mean,
         square_mean=square_mean,
+        image_traits=traits,
     )
-    return seen, None if missing is None else np.asarray(missing.all(2))
+    return seen, pixels, None if missing is None else np.asarray(missing.all(2))
 
 
-def _with_mask(reading: Reading, dataset: DataSet, missing: Array | None) -> Reading:
+def _with_mask(reading: Reading, dataset: DataSet, image: Array | None, missing: Array | None) -> Reading:
+    place = reading.sample.label_place
+    _require_whole(reading.mask_content, place)
     mask = dataset.read_mask(reading.sample)
     try:
         values = mask_values(mask, dataset.classes.coding if dataset.classes else "index")
     except DataError as error:
-        raise DataError(f"{reading.sample.label_place}: {error}") from error
-    found, counts = np.unique(values, return_counts=True)
-    counted = dict(zip(found.tolist(), counts.tolist(), strict=True))
-    if missing is not None and missing.shape == values.shape:
+        colors = count_values(mask_values(mask, "rgb"))
+        return replace(reading, mask_error=f"{place}: {error}", mask_traits=MaskTraits(colors=colors))
+    counted = count_values(values)
+    if image is not None and image.shape[:2] != values.shape:
+        image = missing = None
+    traits = mask_traits(mask, values, counted, image)
+    if missing is not None:
         # Values that occur nowhere else stay, with 0 pixels: they must be listed all the same.
-        for value, pixels in zip(*(a.tolist() for a in np.unique(values[missing], return_counts=True)), strict=True):
+        for value, pixels in count_values(values[missing]).items():
             counted[value] -= pixels
-    return replace(reading, mask_size=mask.shape[:2], values=counted)
+    return replace(reading, mask_size=mask.shape[:2], values=counted, mask_traits=traits)
+
+
+def _require_whole(content: Content, place: str) -> None:
+    """Decoders may fill in what is missing at the end of a file, and say nothing."""
+    if content.cut_short:
+        raise DataError(f"{place}: the file is cut short; copy or download it again, or remove it.")
+
+
+def _is_constant(pixels: Array, variance: Array) -> bool:
+    """The exact comparison takes longer than all else here, and few images of whole numbers need it."""
+    may_be = pixels.dtype.kind == "f" or variance.max() < 0.25
+    return may_be and bool((pixels == pixels[0, 0]).all())
 
 
 def _moments(pixels: Array, missing: Array | None) -> tuple[Array, Array, Array]:

@@ -1,0 +1,98 @@
+"""Finds what is wrong with a data set before training does: `pixelwise check`.
+
+`findings.CODES` lists every code with its severity and meaning; docs/check.md adds the cures. Each
+file holds a group of looks; a look turns what was read into findings, at most one for each code
+(and class, or cure, where these differ), so that 500 broken files are one line.
+"""
+
+import json
+from pathlib import Path
+
+from pixelwise.data.dataset import DataSet, open_dataset
+from pixelwise.data.doctor import color_masks, coverage, duplicates, files, groups, images, masks, sizes
+from pixelwise.data.doctor.findings import CODES, Case, CheckReport, Finding, Look, Severity, finding, sentence
+from pixelwise.data.images import write_atomically
+from pixelwise.data.splits import Splits, make_splits, own_splits
+from pixelwise.data.survey import Survey, survey
+from pixelwise.errors import DataError
+from pixelwise.shapes import Size
+
+__all__ = ["CODES", "CheckReport", "Finding", "Severity", "check", "diagnose", "require_sound"]
+
+_LOOKS: tuple[Look, ...] = (
+    *files.LOOKS,
+    *sizes.LOOKS,
+    *masks.LOOKS,
+    *color_masks.LOOKS,
+    *images.LOOKS,
+    *coverage.LOOKS,
+    *duplicates.LOOKS,
+    *groups.LOOKS,
+)
+
+
+def check(
+    data: str | Path,
+    *,
+    layout: str | None = None,
+    resolution: Size | None = None,
+    group: str | None = None,
+    json_path: str | Path | None = None,
+) -> CheckReport:
+    """Reads every file of a data set and says what is wrong with it, by name, with the cure.
+
+    `resolution` is the height and width to which images are to be scaled for training; regions that
+    would vanish there are told. None: images are not scaled, and nothing vanishes. `group` is a
+    regular expression searched for in the images' paths; its first group, or else the whole match,
+    names the patient, scene or raster that must not be in two splits. `json_path` receives the
+    report as JSON whatever it says. Raises DataError where there is no data set at all, and
+    RequestError for a resolution or an expression that cannot be meant.
+    """
+    coverage.require_usable(resolution)
+    dataset = open_dataset(data, layout)
+    groups.require_usable(group, dataset.samples)
+    surveyed = survey(dataset, dataset.samples)
+    report = diagnose(surveyed, resolution=resolution, group=group)
+    if json_path:
+        text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        write_atomically(Path(json_path), text.encode())
+    return report
+
+
+def diagnose(surveyed: Survey, *, resolution: Size | None = None, group: str | None = None) -> CheckReport:
+    """All findings of what a survey has seen, errors first."""
+    dataset = surveyed.dataset
+    splits, split_findings = _splits(dataset)
+    case = Case(surveyed=surveyed, splits=splits, resolution=resolution, group=group)
+    found = [finding for look in _LOOKS for finding in look(case)]
+    order = {"error": 0, "warning": 1, "note": 2}
+    return CheckReport(
+        layout=dataset.layout,
+        num_images=len(dataset.samples) + len(dataset.pairing.images_without_mask),
+        classes=dataset.classes.names if dataset.classes else (),
+        splits={name: len(samples) for name, samples in splits.items() if samples},
+        findings=tuple(sorted(found + split_findings, key=lambda f: order[f.severity])),
+    )
+
+
+def require_sound(surveyed: Survey) -> CheckReport:
+    """The report, if nothing in it forbids training; else DataError with the first errors."""
+    report = diagnose(surveyed)
+    if report.errors:
+        lines = [f"{f.message} {f.fix}" for f in report.errors[:5]]
+        more = len(report.errors) - len(lines)
+        tail = [f"(and {more} more)"] if more else []
+        where = f"All findings: pixelwise check {surveyed.dataset.root}"
+        raise DataError("\n".join([*lines, *tail, where]))
+    return report
+
+
+def _splits(dataset: DataSet) -> tuple[Splits, list[Finding]]:
+    try:
+        splits, note = make_splits(dataset.samples, 0.2, 0)
+    except DataError as error:
+        fault, _, cure = str(error).rpartition("; ")
+        return own_splits(dataset.samples), [finding("too_few_pairs", (), f"{fault}.", sentence(cure))]
+    if note is None:
+        return splits, []
+    return splits, [finding("split_made", (), note, "Name a val split to choose it.")]
