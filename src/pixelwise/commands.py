@@ -389,7 +389,7 @@ def _write_description(run: RunFolder, prepared: Prepared, made: Plan) -> None:
         raise RequestError(f"{run.path} cannot be made ({error.strerror}); choose another folder with -o.") from error
     classes = yaml.safe_dump(prepared.classes.to_dict(), sort_keys=False)
     write_atomically(run.classes, classes.encode())
-    write_splits(run.splits, prepared.splits)
+    write_splits(run.splits, prepared.splits, prepared.groups)
     write_atomically(run.recipe, to_yaml(made.recipe, made.reasons).encode())
 
 

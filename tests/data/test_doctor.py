@@ -38,8 +38,8 @@ def mask(*values: int) -> Array:
 @pytest.fixture
 def clean(tmp_path: Path) -> Path:
     """Three training and two validation pairs without a fault."""
-    for name in PAIRS:
-        write_png(tmp_path / f"images/{name}.png", image())
+    for number, name in enumerate(PAIRS):
+        write_png(tmp_path / f"images/{name}.png", image() ^ np.uint8(number))
         write_png(tmp_path / f"masks/{name}.png", mask())
     (tmp_path / "dataset.yaml").write_text(DESCRIPTION, encoding="utf-8")
     return tmp_path

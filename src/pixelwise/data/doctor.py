@@ -36,12 +36,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pixelwise.data.dataset import DataSet, open_dataset, unlisted_message
+from pixelwise.data.dataset import open_dataset, unlisted_message
+from pixelwise.data.division import divide
 from pixelwise.data.images import ENDINGS, write_atomically
 from pixelwise.data.sample import SPLITS
-from pixelwise.data.splits import Splits, make_splits, own_splits
+from pixelwise.data.splits import Splits, own_splits
 from pixelwise.data.survey import MAX_FOUND_CLASSES, Reading, Survey, survey
 from pixelwise.errors import DataError
+from pixelwise.recipe import DataRecipe
 
 Severity = Literal["error", "warning", "note"]
 
@@ -89,25 +91,34 @@ class CheckReport:
         }
 
 
-def check(data: str | Path, *, layout: str | None = None, json_path: str | Path | None = None) -> CheckReport:
+def check(
+    data: str | Path,
+    *,
+    layout: str | None = None,
+    group: str | None = None,
+    json_path: str | Path | None = None,
+) -> CheckReport:
     """Reads every file of a data set and says what is wrong with it, by name, with the cure.
 
+    `group` is what a split may not tear apart, as `data.group` of a recipe.
     `json_path` receives the report as JSON whatever it says. Raises DataError where there is no
     data set at all.
     """
     dataset = open_dataset(data, layout)
     surveyed = survey(dataset, dataset.samples)
-    report = diagnose(surveyed)
+    report = diagnose(surveyed, group=group)
     if json_path:
         text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
         write_atomically(Path(json_path), text.encode())
     return report
 
 
-def diagnose(surveyed: Survey) -> CheckReport:
-    """All findings of what a survey has seen, errors first."""
+def diagnose(surveyed: Survey, *, group: str | None = None, splits: Splits | None = None) -> CheckReport:
+    """All findings of what a survey has seen, errors first; on these splits, else those that training would make."""
     dataset = surveyed.dataset
-    splits, split_findings = _splits(dataset)
+    split_findings: list[Finding] = []
+    if splits is None:
+        splits, split_findings = _splits(surveyed, group)
     findings = [finding for look in _LOOKS for finding in look(surveyed, splits)]
     order = {"error": 0, "warning": 1, "note": 2}
     return CheckReport(
@@ -119,9 +130,9 @@ def diagnose(surveyed: Survey) -> CheckReport:
     )
 
 
-def require_sound(surveyed: Survey) -> CheckReport:
+def require_sound(surveyed: Survey, splits: Splits | None = None) -> CheckReport:
     """The report, if nothing in it forbids training; else DataError with the first errors."""
-    report = diagnose(surveyed)
+    report = diagnose(surveyed, splits=splits)
     if report.errors:
         lines = [f"{f.message} {f.fix}" for f in report.errors[:5]]
         more = len(report.errors) - len(lines)
@@ -131,15 +142,15 @@ def require_sound(surveyed: Survey) -> CheckReport:
     return report
 
 
-def _splits(dataset: DataSet) -> tuple[Splits, list[Finding]]:
+def _splits(surveyed: Survey, group: str | None) -> tuple[Splits, list[Finding]]:
     try:
-        splits, note = make_splits(dataset.samples, 0.2, 0)
+        division = divide(surveyed, DataRecipe(group=group), 0)
     except DataError as error:
-        return own_splits(dataset.samples), [_fault("too_few_pairs", (), str(error))]
-    if note is None:
-        return splits, []
+        return own_splits(surveyed.dataset.samples), [_fault("too_few_pairs", (), str(error))]
+    if not division.notes:
+        return division.splits, []
     fix = "Name a val split to choose it."
-    return splits, [_finding("split_made", "note", (), note, fix)]
+    return division.splits, [_finding("split_made", "note", (), " ".join(division.notes), fix)]
 
 
 def _finding(code: str, severity: Severity, files: Sequence[str], message: str, fix: str) -> Finding:

@@ -13,6 +13,7 @@ import numpy as np
 
 from pixelwise.data.classes import Classes, classes_from_values, mask_values
 from pixelwise.data.dataset import DataSet
+from pixelwise.data.duplicates import pixel_digest
 from pixelwise.data.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError
@@ -39,6 +40,8 @@ class Reading:
     """(C,) float64, raw units."""
     square_mean: Array = field(default_factory=lambda: np.zeros(0))
     """(C,) float64, mean of the squared raw values."""
+    digest: str = ""
+    """Of the image's pixels: equal where two images are the same picture."""
     values: dict[int, int] = field(default_factory=dict)
     """Mask value → pixels."""
 
@@ -122,6 +125,7 @@ def _with_image(reading: Reading, dataset: DataSet) -> Reading:
         constant=bool((pixels == pixels[0, 0]).all()),
         mean=mean,
         square_mean=deviation**2 + mean**2,
+        digest=pixel_digest(pixels),
     )
 
 
