@@ -19,18 +19,18 @@ WHERE = {"--device", "--precision"}
 
 # Command → its arguments, in order, and its options. An option is added here first.
 COMMANDS: dict[str, tuple[list[str], set[str]]] = {
-    "check": (["DATA"], {"--layout", "--json"}),
+    "check": (["DATA"], {"--layout", "--group", "--json"}),
     "demo": ([], OUTPUT),
     "evaluate": (["MODEL", "DATA"], {"--split", "--layout", "--json"} | WHERE),
     "info": ([], set()),
     "localize": (["IMAGE"], {"--classifier", "--weights", "--class"} | OUTPUT),
     "networks": (["NAME"], {"--size"}),
-    "plan": (["DATA"], {"--budget", "--layout"} | OUTPUT),
+    "plan": (["DATA"], {"--budget", "--layout", "--group"} | OUTPUT),
     "predict": (["MODEL", "INPUT"], {"--save", "--coding"} | OUTPUT | WHERE),
     "train": (
         ["DATA"],
         {"--recipe", "--network", "--encoder", "--weights", "--budget", "--steps", "--resume", "--set", "--seed"}
-        | {"--deterministic", "--layout"}
+        | {"--deterministic", "--layout", "--group", "--folds"}
         | OUTPUT
         | WHERE,
     ),

@@ -34,6 +34,7 @@ RECIPES = st.builds(
         DataRecipe,
         crop=st.tuples(st.integers(1, 4096), st.integers(1, 4096)),
         val_fraction=numbers(0, 1),
+        group=st.none() | st.sampled_from([r"p(\d+)", "a: # b", "groups.csv:patient", "yes"]),
         max_val_images=st.none() | st.integers(1),
         cache_gib=numbers(0, 1e9),
     ),

@@ -77,8 +77,7 @@ def make_folds(
     own = own_splits(samples)
     pool = sorted(own["train"] + own["val"])
     units = single_units(pool) if units is None else units
-    if num_folds < 2:
-        raise RequestError(f"--folds is {num_folds}, but must be at least 2.")
+    require_folds(num_folds)
     _require_units(units, num_folds, f"{num_folds} folds need one each; make fewer folds")
     folds = stratify(units, presence or {}, even_targets(len(pool), num_folds), seed)
     return [
@@ -89,6 +88,11 @@ def make_folds(
         }
         for fold in folds
     ]
+
+
+def require_folds(num_folds: int) -> None:
+    if num_folds < 2:
+        raise RequestError(f"--folds is {num_folds}, but must be at least 2; one fold would train on nothing.")
 
 
 def _require_units(units: Sequence[Unit], count: int, needed: str) -> None:
@@ -136,7 +140,8 @@ def write_splits(path: Path, splits: Splits, groups: Mapping[Sample, str] | None
 
 def _line(sample: Sample, group: str | None) -> str:
     name = yaml.safe_dump([sample.name], allow_unicode=True, width=10**6).rstrip("\n")
-    return f"{name}  # {' '.join(group.split())}" if group else name
+    comment = "".join(c for c in " ".join((group or "").split()) if c.isprintable())
+    return f"{name}  # {comment}" if comment else name
 
 
 def read_splits(path: Path, samples: Sequence[Sample]) -> Splits:

@@ -35,7 +35,7 @@ class Units:
     """A data set in units, and what was decided."""
 
     units: tuple[Unit, ...]
-    """Sorted by name; every sample is in exactly one."""
+    """In the order of their first samples; every sample is in exactly one."""
     notes: tuple[str, ...] = ()
     """For the user: why these, and how to choose others."""
 
