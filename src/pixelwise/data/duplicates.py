@@ -2,6 +2,8 @@
 
 import hashlib
 
+import numpy as np
+
 from pixelwise.data.images import Array
 
 
@@ -12,5 +14,5 @@ def pixel_digest(pixels: Array) -> str:
     with other metadata, is still a copy. The survey has decoded them anyway.
     """
     digest = hashlib.blake2b(f"{pixels.shape}{pixels.dtype}".encode(), digest_size=16)
-    digest.update(pixels.tobytes())
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
