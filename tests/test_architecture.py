@@ -28,7 +28,7 @@ LAYERS = (
     ("inference",),
     ("evaluation", "exporting", "serving", "scale"),
     ("training",),
-    ("planning", "comparison"),
+    ("planning", "comparison", "folds"),
     ("commands", "cli_output"),
     ("cli",),
 )

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from pixelwise.cli_output import PLAIN_SECONDS, ConsoleProgress, print_check, print_failures, print_scores
+from pixelwise.cli_output import PLAIN_SECONDS, ConsoleProgress, print_check, print_failures, print_folds, print_scores
 from pixelwise.data.doctor import CheckReport, Finding, Severity
 
 Capture = pytest.CaptureFixture[str]
@@ -37,6 +37,26 @@ def test_scores_stored_in_a_model_are_shown_without_classes(capsys: Capture) -> 
     assert "validation" in shown
     assert "mean iou" in shown
     assert "IoU" not in shown
+
+
+def test_folds_are_shown_with_their_spread(capsys: Capture) -> None:
+    row = {"mean_iou": 0.5, "global_accuracy": 0.6, "mean_class_accuracy": 0.7, "mean_dice": 0.8}
+    of_class = {"per_class": {"[red]x": {"iou": 0.25, "pixels": 12345}}}
+    deviation = {**dict.fromkeys(row, 0.03), "boundary_f1": None, "per_class": {"[red]x": {"iou": None}}}
+    scores = {
+        "folds": dict.fromkeys(["fold-1", "fold-2"]),
+        "mean": {**row, "boundary_f1": 0.9, **of_class},
+        "deviation": deviation,
+        "pooled": {**row, **of_class},
+    }
+    print_folds(scores)
+    shown = capsys.readouterr().out
+    assert "2 folds" in shown
+    lines = {words[0]: words[1:] for line in shown.splitlines() if (words := line.strip("│ ").split("│"))}
+    assert [word.strip() for word in lines["mean iou            "]] == ["0.5000", "0.0300", "0.5000"]
+    assert [word.strip() for word in lines["boundary f1         "]] == ["0.9000", "-", "-"]
+    assert "[red]x" in shown
+    assert "12,345" in shown
 
 
 def test_a_sound_data_set_is_said_to_be_ready(capsys: Capture) -> None:

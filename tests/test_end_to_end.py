@@ -70,6 +70,24 @@ def garble(folder: Path) -> None:
         path.write_bytes(b"garbage")
 
 
+def test_folds_from_the_command_line(pixelwise: Run, streets: Path) -> None:
+    said = pixelwise("train", streets, "-o", "runs/folds", "--folds", "2", "--group", "[0-9]$", *TINY)
+    assert said.code == 0, said.err
+    assert "2 folds of 16 images in 10 groups (train and val split together: 12 + 4)" in said.err
+    assert "fold 2 of 2" in said.err
+    assert "deviation" in said.out
+    assert "folds:  runs/folds" in said.out
+    assert "report: runs/folds/folds.html" in said.out
+    assert Path("runs/folds/fold-2/model.safetensors").exists()
+    assert pixelwise("train", streets, "-o", "runs/folds", "--resume").out == said.out
+
+
+def test_groups_from_the_command_line(pixelwise: Run, streets: Path) -> None:
+    assert pixelwise("check", streets, "--group", "[0-9]+").code == 0
+    assert refused(pixelwise("plan", streets, "--group", "patient"), "does not match 20 of 20 names", "test/0000")
+    assert refused(pixelwise("train", streets, "--folds", "1"), "--folds is 1, but must be at least 2")
+
+
 def test_from_a_folder_to_labels(pixelwise: Run, streets: Path) -> None:
     """The README's commands in order, on data without a dataset of its own in the folder."""
     said = pixelwise("check", streets, "--json", "check.json")
@@ -229,7 +247,7 @@ def test_a_file_in_the_way_is_code_2_and_a_message(pixelwise: Run, streets: Path
 def test_check_is_told_the_resolution_and_the_groups(pixelwise: Run, streets: Path) -> None:
     assert "tiny_objects" in pixelwise("check", streets, "--resolution", "4", "6").out
     assert "group_in_two_splits" in pixelwise("check", streets, "--group", r"/000(\d)").out
-    assert refused(pixelwise("check", streets, "--group", "("), "no regular expression")
+    assert refused(pixelwise("check", streets, "--group", "("), "not a regular expression")
 
 
 def test_ctrl_c_is_code_130(pixelwise: Run, streets: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,12 +26,12 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "info": ([], set()),
     "localize": (["IMAGE"], {"--classifier", "--weights", "--class"} | OUTPUT),
     "networks": (["NAME"], {"--size"}),
-    "plan": (["DATA"], {"--budget", "--layout"} | OUTPUT),
+    "plan": (["DATA"], {"--budget", "--layout", "--group"} | OUTPUT),
     "predict": (["MODEL", "INPUT"], {"--save", "--coding"} | OUTPUT | WHERE),
     "train": (
         ["DATA"],
         {"--recipe", "--network", "--encoder", "--weights", "--budget", "--steps", "--resume", "--set", "--seed"}
-        | {"--deterministic", "--layout"}
+        | {"--deterministic", "--layout", "--group", "--folds"}
         | OUTPUT
         | WHERE,
     ),

@@ -34,6 +34,7 @@ RECIPES = st.builds(
         DataRecipe,
         crop=st.tuples(st.integers(1, 4096), st.integers(1, 4096)),
         val_fraction=numbers(0, 1),
+        group=st.none() | st.sampled_from([r"p(\d+)", "a: # b", "groups.csv:patient", "yes"]),
         max_val_images=st.none() | st.integers(1),
         cache_gib=numbers(0, 1e9),
     ),
@@ -147,6 +148,12 @@ def test_a_faulty_file_is_an_error_that_names_it(tmp_path: Path, content: bytes,
     assert str(path) in str(caught.value)
 
 
+def test_a_group_and_another_way_to_split_exclude_each_other() -> None:
+    changes = {"data.group": "p", "data.split_by": "image"}
+    with pytest.raises(RequestError, match=r"data\.split_by is 'image', but must be left at 'auto' where data\.group"):
+        Recipe().replace(changes)
+
+
 def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"absent\.yaml is not a readable recipe"):
         read_recipe(tmp_path / "absent.yaml")
@@ -158,6 +165,7 @@ def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
         ("data.crop", (0, 8), "a height and a width of at least 1"),
         ("data.val_fraction", 0.0, "0 < x < 1"),
         ("data.val_fraction", 1.0, "0 < x < 1"),
+        ("data.group", "", "a regular expression or FILE.csv:COLUMN"),
         ("data.max_val_images", 0, ">= 1"),
         ("data.cache_gib", -1.0, ">= 0"),
         ("network.width", 0, ">= 1"),

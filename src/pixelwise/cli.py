@@ -27,6 +27,12 @@ PrecisionName = Annotated[str, typer.Option("--precision", help="auto, fp32 or b
 Layout = Annotated[
     str | None, typer.Option(metavar="NAME", help="How the data lies, where it cannot be told: folder, voc, coco, ...")
 ]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX|FILE.csv:COLUMN", help="What may not be in two splits: patients, scenes, videos; docs/splits.md."
+    ),
+]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result to this file as JSON.")]
 
 
@@ -52,10 +58,7 @@ def check(
         tuple[int, int] | None,
         typer.Option(metavar="H W", help="Height and width to which images are to be scaled: what vanishes there?"),
     ] = None,
-    group: Annotated[
-        str | None,
-        typer.Option(metavar="REGEX", help="What in an image's name tells the patient, scene or raster."),
-    ] = None,
+    group: Group = None,
     json: Json = None,
 ) -> None:
     """Find what is wrong with a data set before training does."""
@@ -91,6 +94,7 @@ def plan(
     data: Data,
     budget: Annotated[str, typer.Option(help="Time for the whole run: 90s, 20m, 1h30m.")] = "20m",
     layout: Layout = None,
+    group: Group = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the recipe here.")] = None,
 ) -> None:
     """Choose network, samples and schedule for a data set, this machine and a budget."""
@@ -99,7 +103,7 @@ def plan(
     from pixelwise.recipe import to_yaml
 
     with ConsoleProgress() as progress:
-        made = run(data, budget=budget, layout=layout, output=output, progress=progress)
+        made = run(data, budget=budget, layout=layout, group=group, output=output, progress=progress)
     if output is None:
         typer.echo(to_yaml(made.recipe, made.reasons), nl=False)
     else:
@@ -113,6 +117,10 @@ def train(
         Path | None, typer.Option("-o", "--output", help="Run folder; default runs/DATA-NETWORK-N.")
     ] = None,
     layout: Layout = None,
+    group: Group = None,
+    folds: Annotated[
+        int | None, typer.Option(metavar="K", help="Train K runs, each validated on another part of the images.")
+    ] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe.yaml instead of a plan.")] = None,
     network: Annotated[str | None, typer.Option(help="Name of the network, as `networks` lists it.")] = None,
     encoder: Annotated[
@@ -134,7 +142,8 @@ def train(
 ) -> None:
     """Plan, train, score and report."""
     started = time.monotonic()  # a budget counts from here, imports included
-    from pixelwise.cli_output import ConsoleProgress, print_scores
+    from pixelwise.cli_output import ConsoleProgress, print_folds, print_scores
+    from pixelwise.commands import TrainResult
     from pixelwise.commands import train as run
 
     with ConsoleProgress() as progress:
@@ -142,6 +151,8 @@ def train(
             data,
             output,
             layout=layout,
+            group=group,
+            folds=folds,
             recipe=recipe,
             network=network,
             encoder=encoder,
@@ -157,8 +168,12 @@ def train(
             progress=progress,
             started=started,
         )
-    print_scores(result.scores)
-    typer.echo(f"model:  {result.model}\nreport: {result.report}")
+    if isinstance(result, TrainResult):
+        print_scores(result.scores)
+        typer.echo(f"model:  {result.model}\nreport: {result.report}")
+    else:
+        print_folds(result.scores)
+        typer.echo(f"folds:  {result.run}\nreport: {result.report}")
 
 
 @app.command()

@@ -133,6 +133,22 @@ def print_scores(scores: Mapping[str, Any]) -> None:
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
+def print_folds(scores: Mapping[str, Any]) -> None:
+    """Mean and standard deviation over the folds, and the scores of all their images counted together."""
+    console = Console(highlight=False)
+    mean, deviation, pooled = scores["mean"], scores["deviation"], scores["pooled"]
+    table = Table("score", "mean", "deviation", "all images", title=f"{len(scores['folds'])} folds")
+    for name in ("mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1"):
+        cells = (_number(mean[name]), _number(deviation[name]), _number(pooled.get(name)))
+        table.add_row(name.replace("_", " "), *cells)
+    console.print(table)
+    classes = Table("class", "IoU", "deviation", "all images", "pixels")
+    for name, row in pooled["per_class"].items():
+        of_class = [_number(of["per_class"][name]["iou"]) for of in (mean, deviation, pooled)]
+        classes.add_row(escape(name), *of_class, f"{row['pixels']:,}")
+    console.print(classes)
+
+
 def print_check(report: CheckReport) -> None:
     """The findings of `pixelwise check`, errors first; each with its code, what is wrong, and the cure."""
     console = Console(highlight=False, soft_wrap=False)

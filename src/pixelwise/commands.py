@@ -21,23 +21,35 @@ import yaml
 
 from pixelwise.data.doctor import check
 from pixelwise.data.images import write_atomically
-from pixelwise.data.splits import write_splits
+from pixelwise.data.splits import require_folds, write_splits
 from pixelwise.data.synthetic import write_dataset
 from pixelwise.devices import choose_device, choose_precision, has_fast_bf16
 from pixelwise.errors import CheckpointError, RequestError, unknown_name
-from pixelwise.evaluation.evaluate import evaluate
+from pixelwise.evaluation.evaluate import evaluate, score_samples
 from pixelwise.evaluation.report import Report, write_report
+from pixelwise.folds import (
+    CLOSING_SECONDS,
+    Folds,
+    FoldsFolder,
+    FoldsResult,
+    read_folds,
+    result_of,
+    train_folds,
+    write_folds,
+)
 from pixelwise.inference.predict import predict
+from pixelwise.inference.predictor import load
 from pixelwise.model_file import load_model
 from pixelwise.networks import NETWORKS
 from pixelwise.ops import kernels
 from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, Plan, make_plan, measure_step, steps_within
-from pixelwise.planning.prepare import Prepared, prepare
+from pixelwise.planning.prepare import Prepared, prepare, prepare_folds
 from pixelwise.progress import Progress, Silent
 from pixelwise.recipe import Recipe, parse_duration, parse_settings, read_recipe, to_yaml
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.loop import train_model
 from pixelwise.training.run_folder import RunFolder, default_run_folder
+from pixelwise.training.scoring import Scored
 from pixelwise.training.trainer import Job
 from pixelwise.version import __version__
 
@@ -58,6 +70,7 @@ def plan(
     *,
     budget: str = "20m",
     layout: str | None = None,
+    group: str | None = None,
     output: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -70,6 +83,7 @@ def plan(
         "data.layout": layout,
         "training.budget_seconds": parse_duration(budget),
         "training.seed": seed,
+        **({"data.group": group} if group is not None else {}),
     }
     prepared = prepare(data, Recipe().replace(changes))
     place = choose_device(device)
@@ -84,6 +98,8 @@ def train(
     output: str | Path | None = None,
     *,
     layout: str | None = None,
+    group: str | None = None,
+    folds: int | None = None,
     recipe: str | Path | None = None,
     network: str | None = None,
     encoder: str | None = None,
@@ -98,7 +114,7 @@ def train(
     precision: str = "auto",
     progress: Progress | None = None,
     started: float | None = None,
-) -> TrainResult:
+) -> TrainResult | FoldsResult:
     """Plans, trains, scores and reports: from a folder of images and masks to a model file.
 
     The whole takes the `budget` (default 20m), counted from `started` (time.monotonic) where the
@@ -106,6 +122,10 @@ def train(
     the `encoder`: "imagenet", "none" or a file of a classifier's weights. `recipe` replaces the plan;
     `settings` are "section.key=value" and win over both. The run folder is `output`, else
     `runs/DATA-NETWORK-N`; one that holds a run is refused without `resume`.
+
+    `group` is what may not be in two splits: a regular expression on the names, or FILE.csv:COLUMN.
+    With `folds`, the training and validation images are dealt into so many folds, one run each in
+    `output`/fold-1, ..., which share the budget; a FoldsResult says how the scores vary.
     """
     started = time.monotonic() if started is None else started
     progress = progress or Silent()
@@ -113,8 +133,15 @@ def train(
         raise RequestError("--budget and --steps both say how long to train; give one of them.")
     if resume and output is None:
         raise RequestError("--resume needs the folder of the run: give it with -o.")
-    changes = _changes(layout, network, encoder, weights, budget, steps, seed, deterministic, settings)
+    if folds is not None:
+        require_folds(folds)
+    changes = _changes(layout, group, network, encoder, weights, budget, steps, seed, deterministic, settings)
     run = RunFolder(Path(output)) if output else None
+    several = FoldsFolder(Path(output)) if output else None
+    if several and resume and several.summary.exists():
+        return _resume_folds(several, folds, Path(data), recipe, weights, changes, device, precision, progress)
+    if several and (folds or several.summary.exists()):
+        several.require_free()
     if run and resume and run.recipe.exists():
         return _resume(run, Path(data), recipe, weights, changes, device, precision, progress, started)
     if run:
@@ -128,6 +155,9 @@ def train(
         raise unknown_name("network", start.network.name, NETWORKS)
     if resume:
         progress.say(f"{output} holds no run yet: starting from the beginning")
+    if folds is not None:
+        several = several or FoldsFolder(default_run_folder(Path(data), start.network.name))
+        return _start_folds(several, folds, data, given, weights, changes, place, precision, progress, started)
     prepared = prepare(data, start)
     for note in prepared.notes:
         progress.say(note)
@@ -167,6 +197,7 @@ def demo(
     report = check(data)
     progress.say(f"check: {len(report.errors)} errors, {len(report.findings)} findings")
     result = train(data, folder, budget=DEMO_BUDGET, progress=progress, started=started)
+    assert isinstance(result, TrainResult)
     scores = evaluate(result.model, data, json_path=folder / "evaluation.json", progress=progress)
     progress.say(f"test mean IoU {scores['mean_iou']:.3f}, boundary F1 {scores['boundary_f1']:.3f}")
     predict(result.model, [data / "images" / "test"], folder / "predictions", save=("labels", "overlay"))
@@ -215,6 +246,7 @@ def _installed(name: str) -> str:
 
 def _changes(
     layout: str | None,
+    group: str | None,
     network: str | None,
     encoder: str | None,
     weights: str | Path | None,
@@ -228,6 +260,7 @@ def _changes(
     changes: dict[str, Any] = parse_settings(settings)
     named = {
         "data.layout": layout,
+        "data.group": group,
         "network.name": network,
         "network.encoder": encoder,
         "network.weights": weights if weights in (None, "imagenet", "none") else "file",
@@ -318,25 +351,161 @@ def _resume(
 ) -> TrainResult:
     """Goes on with the recipe and the splits that the folder holds."""
     recipe = read_recipe(run.recipe)
-    fixed = {} if precision == "auto" else {"training.precision": precision}
-    asked = _taken(read_recipe(given), changes, precision) if given else recipe.replace({**changes, **fixed})
-    if asked.training.deterministic and asked.training.steps is None:
-        asked = asked.replace({"training.steps": recipe.training.steps})  # measured when it began
-    _require_unchanged(run, recipe, asked)
+    _require_unchanged(run, recipe, _asked_again(recipe, given, changes, precision))
     checkpoint = load_checkpoint(run)
     if checkpoint and checkpoint.finished and run.report.exists():
         progress.say(f"{run.path} is finished; nothing to do.")
         return _result(run)
     prepared = prepare(data, recipe, made_splits=run.splits if run.splits.exists() else None)
-    if run.classes.exists() and yaml.safe_load(run.classes.read_text()) != prepared.classes.to_dict():
-        raise CheckpointError(
-            f"the classes of {data} are not those that the run started with (see {run.classes}); "
-            f"put them back, or start a new run."
-        )
+    _require_same_classes(run, prepared)
     job = prepared.job(recipe, choose_device(device))
     if not checkpoint:
         job = _with_first_weights(job, weights, progress)
     return _train_in(run, prepared, job, True, progress, started)
+
+
+def _asked_again(recipe: Recipe, given: str | Path | None, changes: Mapping[str, Any], precision: str) -> Recipe:
+    """What a command that resumes asks for: the recipe of the run, unless it says otherwise."""
+    fixed = {} if precision == "auto" else {"training.precision": precision}
+    asked = _taken(read_recipe(given), changes, precision) if given else recipe.replace({**changes, **fixed})
+    if asked.training.deterministic and asked.training.steps is None:
+        asked = asked.replace({"training.steps": recipe.training.steps})  # measured when it began
+    return asked
+
+
+def _require_same_classes(run: RunFolder, prepared: Prepared) -> None:
+    if run.classes.exists() and yaml.safe_load(run.classes.read_text()) != prepared.classes.to_dict():
+        raise CheckpointError(
+            f"the classes of {prepared.dataset.root} are not those that the run started with (see {run.classes}); "
+            f"put them back, or start a new run."
+        )
+
+
+def _start_folds(
+    folder: FoldsFolder,
+    num_folds: int,
+    data: str | Path,
+    given: Recipe | None,
+    weights: str | Path | None,
+    changes: Mapping[str, Any],
+    place: torch.device,
+    precision: str,
+    progress: Progress,
+    started: float,
+) -> FoldsResult:
+    """Plans once, describes every fold, and trains them."""
+    asked = _taken(given or Recipe(), changes, precision)
+    prepared = prepare_folds(data, asked, num_folds)
+    for note in dict.fromkeys(note for one in prepared for note in one.notes):
+        progress.say(note)
+    made = _plan_fold(prepared, given, asked, changes, place, precision, progress, started)
+    _require_network(made.recipe, prepared[0])
+    for number, one in enumerate(prepared, start=1):
+        _write_description(folder.fold(number), one, made)
+    # Written last, because it marks folds that can be resumed.
+    folds = Folds(num_folds=num_folds, budget_seconds=asked.training.budget_seconds)
+    write_folds(folder, folds)
+    try:
+        return _train_folds(folder, folds, prepared, made.recipe, weights, place, progress)
+    except RequestError:
+        if not folder.fold(1).last_checkpoint.exists():
+            folder.take_back(num_folds)
+        raise
+
+
+def _plan_fold(
+    prepared: Sequence[Prepared],
+    given: Recipe | None,
+    asked: Recipe,
+    changes: Mapping[str, Any],
+    place: torch.device,
+    precision: str,
+    progress: Progress,
+    started: float,
+) -> Plan:
+    """One recipe for all folds, so that they differ in nothing but their images; each has its share of the budget."""
+    total = asked.training.budget_seconds if asked.training.steps is None else None
+    changes = dict(changes)
+    if total is not None:
+        left = started + total - time.monotonic()
+        changes["training.budget_seconds"] = max(left, 1.0) / len(prepared)
+    made = _plan_or_take(prepared[0], given, changes, place, precision, time.monotonic(), progress)
+    if total is None or made.recipe.training.steps is not None:
+        return made
+    share = (started + total - time.monotonic() - CLOSING_SECONDS) / len(prepared)
+    if share <= 0:
+        raise RequestError(f"the budget of {total:.0f} s ends before the first fold could start; give more.")
+    reason = f"of {total:.0f} s for {len(prepared)} folds"
+    recipe = made.recipe.replace({"training.budget_seconds": round(share, 1)})
+    return Plan(recipe=recipe, reasons={**made.reasons, "training.budget_seconds": reason})
+
+
+def _resume_folds(
+    folder: FoldsFolder,
+    num_folds: int | None,
+    data: Path,
+    given: str | Path | None,
+    weights: str | Path | None,
+    changes: Mapping[str, Any],
+    device: str,
+    precision: str,
+    progress: Progress,
+) -> FoldsResult:
+    """Goes on with the folds that are not done; those that are stay as they are."""
+    folds = read_folds(folder)
+    if num_folds not in (None, folds.num_folds):
+        raise CheckpointError(
+            f"{folder.path} was started with {folds.num_folds} folds, not {num_folds}; resume without "
+            f"changing it, or start new folds elsewhere."
+        )
+    runs = [folder.fold(number) for number in range(1, folds.num_folds + 1)]
+    recipe = read_recipe(runs[0].recipe)
+    whole = recipe.replace({"training.budget_seconds": folds.budget_seconds})
+    _require_unchanged(runs[0], whole, _asked_again(whole, given, changes, precision))
+    if folds.finished and folder.page.exists():
+        progress.say(f"{folder.path} is finished; nothing to do.")
+        return result_of(folder, folds)
+    prepared = prepare_folds(data, recipe, folds.num_folds, made_splits=[run.splits for run in runs])
+    _require_same_classes(runs[0], prepared[0])
+    return _train_folds(folder, folds, prepared, recipe, weights, choose_device(device), progress)
+
+
+def _train_folds(
+    folder: FoldsFolder,
+    folds: Folds,
+    prepared: Sequence[Prepared],
+    recipe: Recipe,
+    weights: str | Path | None,
+    place: torch.device,
+    progress: Progress,
+) -> FoldsResult:
+    def train_fold(number: int, started: float) -> Mapping[str, Any]:
+        one = prepared[number - 1]
+        job = one.job(recipe, place)
+        return _train_fold(folder.fold(number), one, job, weights, progress, started)
+
+    seconds = recipe.training.budget_seconds if recipe.training.steps is None else None
+    classes = prepared[0].classes
+    try:
+        return train_folds(folder, folds, train_fold, seconds_each=seconds, classes=classes, progress=progress)
+    except KeyboardInterrupt:
+        root = prepared[0].dataset.root
+        progress.say(f"all folds go on with: pixelwise train {root} -o {folder.path} --resume")
+        raise
+
+
+def _train_fold(
+    run: RunFolder, prepared: Prepared, job: Job, weights: str | Path | None, progress: Progress, started: float
+) -> Mapping[str, Any]:
+    """The scores of one fold on its validation images, trained as far as it is not yet."""
+    names = prepared.classes.names
+    checkpoint = load_checkpoint(run)
+    if checkpoint and checkpoint.finished and run.report.exists():  # stopped before its scores were written down
+        predictor = load(run.path, device=str(job.device), precision="fp32")
+        return score_samples(predictor, job.dataset, job.val_samples(), progress=progress).scores(names)
+    if not checkpoint:
+        job = _with_first_weights(job, weights, progress)
+    return _train_and_report(run, prepared, job, True, progress, started).tally.scores(names)
 
 
 def _train_in(
@@ -347,6 +516,18 @@ def _train_in(
     progress: Progress,
     started: float,
 ) -> TrainResult:
+    _train_and_report(run, prepared, job, resume, progress, started)
+    return _result(run)
+
+
+def _train_and_report(
+    run: RunFolder,
+    prepared: Prepared,
+    job: Job,
+    resume: bool,
+    progress: Progress,
+    started: float,
+) -> Scored:
     recipe = job.recipe.training
     deadline = started + recipe.budget_seconds if recipe.budget_seconds and recipe.steps is None else None
     try:
@@ -367,7 +548,7 @@ def _train_in(
         notes=prepared.notes,
     )
     write_report(run.report, report)
-    return _result(run)
+    return scored
 
 
 @contextmanager
@@ -389,7 +570,7 @@ def _write_description(run: RunFolder, prepared: Prepared, made: Plan) -> None:
         raise RequestError(f"{run.path} cannot be made ({error.strerror}); choose another folder with -o.") from error
     classes = yaml.safe_dump(prepared.classes.to_dict(), sort_keys=False)
     write_atomically(run.classes, classes.encode())
-    write_splits(run.splits, prepared.splits)
+    write_splits(run.splits, prepared.splits, prepared.groups)
     write_atomically(run.recipe, to_yaml(made.recipe, made.reasons).encode())
 
 

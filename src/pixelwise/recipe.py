@@ -1,6 +1,7 @@
 """Everything a run is told, on one page: frozen dataclasses, read from and written to YAML.
 
-A recipe holds no path and no time of day: the same recipe on the same data is the same run.
+A recipe holds no path (but for a table of groups) and no time of day: the same recipe on the same
+data is the same run.
 """
 
 import contextlib
@@ -27,6 +28,12 @@ class DataRecipe:
     """Height and width of a training sample, in pixels of the (scaled) image."""
     val_fraction: float = 0.2
     """Share of the training images that validate where the data set names no val split."""
+    split_by: Literal["auto", "image", "block"] = "auto"
+    """What a made split keeps together: single images, or blocks of neighbors (tiles of a raster, frames of a video)
+    by their names; auto: blocks where the names tell of many tiles or frames."""
+    group: str | None = None
+    """What is never in two splits: a regular expression on the names, whose first group (else match) is the group,
+    or FILE.csv:COLUMN; None: see `split_by`."""
     max_val_images: int | None = None
     """Validation images used while training, drawn once by seed; None: all of them."""
     cache_gib: float = 2.0
@@ -35,6 +42,9 @@ class DataRecipe:
     def __post_init__(self) -> None:
         _require(min(self.crop) >= 1, "data.crop", self.crop, "a height and a width of at least 1")
         _require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "0 < x < 1")
+        _require(self.group != "", "data.group", self.group, "a regular expression or FILE.csv:COLUMN")
+        alone = self.group is None or self.split_by == "auto"
+        _require(alone, "data.split_by", self.split_by, "left at 'auto' where data.group decides")
         _require(
             self.max_val_images is None or self.max_val_images >= 1,
             "data.max_val_images",

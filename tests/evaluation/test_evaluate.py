@@ -102,6 +102,18 @@ def test_a_missing_validation_image_is_an_error(run: Path, tmp_path: Path) -> No
         chosen(pairs(tmp_path / "data", ["."]), run)
 
 
+def test_a_fold_is_scored_on_images_that_it_did_not_train_on(model: Path, tmp_path: Path) -> None:
+    """Folds pool train and val; the data set's own val split is no longer unseen."""
+    data = pairs(tmp_path / "data", ["train", "val"])
+    lists = {"train": ["train/a", "val/a"], "val": ["train/b", "val/b"]}
+    (model.parent / "splits.yaml").write_text(yaml.safe_dump(lists), encoding="utf-8")
+    assert chosen(data, model) == ("val", ["train/b", "val/b"])
+    assert chosen(data, model, "train") == ("train", ["train/a", "val/a"])
+    pairs(data, ["test"])
+    assert chosen(data, model) == ("test", ["test/a", "test/b"])
+    assert chosen(data, model, "val") == ("val", ["train/b", "val/b"])
+
+
 def test_other_classes_are_refused(model: Path, tmp_path: Path) -> None:
     data = pairs(tmp_path / "data", ["test"])
     (data / "dataset.yaml").write_text("names: [road, tree]\n")

@@ -6,7 +6,7 @@ import torch
 
 from pixelwise.data.splits import write_splits
 from pixelwise.errors import DataError
-from pixelwise.planning.prepare import prepare
+from pixelwise.planning.prepare import prepare, prepare_folds
 from pixelwise.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -38,6 +38,28 @@ def test_stored_splits_are_used_as_they_are(streets, tmp_path):
     write_splits(tmp_path / "splits.yaml", first.splits)
     again = prepare(data, recipe(seed=0, val_fraction=0.5), made_splits=tmp_path / "splits.yaml")
     assert again.splits == first.splits
+
+
+def test_folds_are_each_described_by_their_own_training_images(streets, tmp_path):
+    folds = prepare_folds(streets, Recipe(), 4)
+    assert [(one.seen.num_train, one.seen.num_val) for one in folds] == [(12, 4)] * 4
+    assert len({one.seen.mean for one in folds}) == 4
+    assert any("4 folds of 16 images" in note for note in folds[0].notes)
+    paths = [tmp_path / f"{number}.yaml" for number in range(4)]
+    for path, one in zip(paths, folds, strict=True):
+        write_splits(path, one.splits)
+    again = prepare_folds(streets, Recipe().replace({"training.seed": 9}), 4, made_splits=paths)
+    assert [one.splits for one in again] == [one.splits for one in folds]
+
+
+def test_groups_are_kept_and_a_group_in_two_own_splits_is_a_warning(streets, tmp_path):
+    grouped = Recipe().replace({"data.group": r"(\d)$"})
+    prepared = prepare(streets, grouped)
+    assert set(prepared.groups.values()) == set("0123456789")
+    assert any(note.startswith("warning: 4 of 10 groups lie in more than one") for note in prepared.notes)
+    made = prepare(without_val(streets, tmp_path / "data"), grouped)
+    in_train, in_val = ({made.groups[s] for s in made.splits[split]} for split in ("train", "val"))
+    assert in_train.isdisjoint(in_val)
 
 
 def test_test_images_are_not_opened(streets, tmp_path):

@@ -112,7 +112,8 @@ def choose_split(dataset: DataSet, model: Path, split: str | None) -> tuple[str,
         if sample.split:
             by_split.setdefault(sample.split, []).append(sample)
     # The run took its val split out of train, so both are asked of it.
-    if "val" not in by_split and (split == "train" or (split or "test") not in by_split):
+    made = "val" not in by_split and (split == "train" or (split or "test") not in by_split)
+    if made or (split != "test" and _trained_on_val(model, by_split.get("val", ()))):
         by_split |= _made_splits(model, dataset)
     if not by_split:
         by_split = {"all": list(dataset.samples)}
@@ -124,12 +125,29 @@ def choose_split(dataset: DataSet, model: Path, split: str | None) -> tuple[str,
     return wanted, by_split[wanted]
 
 
+def _trained_on_val(model: Path, own_val: Sequence[Sample]) -> bool:
+    """Whether the model's run is one of several folds: those train on images of the data set's own val split."""
+    listed = _listed_splits(model)
+    trained = listed.get("train") if isinstance(listed, dict) else None
+    return not {sample.name for sample in own_val}.isdisjoint(trained or ())
+
+
+def _listed_splits(model: Path) -> Any:
+    """What the splits.yaml beside a model holds; nothing where there is none."""
+    path = _splits_file(model)
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _splits_file(model: Path) -> Path:
+    return (model if model.is_dir() else model.parent) / "splits.yaml"
+
+
 def _made_splits(model: Path, dataset: DataSet) -> dict[str, list[Sample]]:
     """The splits that the model's run made of this data set; none where it was trained on another."""
-    path = (model if model.is_dir() else model.parent) / "splits.yaml"
+    path = _splits_file(model)
     if not path.is_file():
         return {}
-    listed = yaml.safe_load(path.read_text(encoding="utf-8"))
+    listed = _listed_splits(model)
     names = {sample.name for sample in dataset.samples}
     if isinstance(listed, dict) and not any(names.intersection(found or ()) for found in listed.values()):
         return {}

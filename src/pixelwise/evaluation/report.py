@@ -60,7 +60,7 @@ def write_report(path: Path, report: Report) -> None:
         split_sizes={name: len(samples) for name, samples in report.splits.items() if samples},
         class_rows=_class_rows(report, classes, scores),
         curves=_curves(report.metrics),
-        confusion=_confusion(classes, report.tally.confusion.counts),
+        confusion=confusion_table(classes, report.tally.confusion.counts),
         groups=_groups(report, classes),
         parameters=sum(p.numel() for p in report.predictor.module.parameters()),
         network=report.predictor.spec.network,
@@ -76,7 +76,7 @@ def _cards(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         "mean_dice": ("mean Dice", "twice the overlap over both areas, averaged"),
         "boundary_f1": ("boundary F1", "borders met within 0.75 % of the diagonal"),
     }
-    return [(title, _percent(scores[key]), text) for key, (title, text) in explained.items()]
+    return [(title, percent(scores[key]), text) for key, (title, text) in explained.items()]
 
 
 def _class_rows(report: Report, classes: Classes, scores: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -84,16 +84,16 @@ def _class_rows(report: Report, classes: Classes, scores: Mapping[str, Any]) -> 
         {
             "name": name,
             "color": "rgb({}, {}, {})".format(*color),
-            "share": _percent(share),
+            "share": percent(share),
             "bar": 100 * (scores["per_class"][name]["iou"] or 0),
-            **{key: _percent(scores["per_class"][name][key]) for key in ("iou", "accuracy", "dice")},
+            **{key: percent(scores["per_class"][name][key]) for key in ("iou", "accuracy", "dice")},
             "pixels": f"{scores['per_class'][name]['pixels']:,}",
         }
         for name, color, share in zip(classes.names, classes.colors, report.class_shares, strict=True)
     ]
 
 
-def _confusion(classes: Classes, counts: Array) -> dict[str, Any]:
+def confusion_table(classes: Classes, counts: Array) -> dict[str, Any]:
     """Rows of truth, as shares of the row; the darker, the more."""
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     rows = [
@@ -130,7 +130,7 @@ def _show(report: Report, classes: Classes, sample: Sample) -> dict[str, Any]:
     shown = panels(image, labels, report.predictor.predict(image).labels, classes)
     return {
         "name": sample.name,
-        "score": _percent(mean_iou_of(report.tally.per_image[sample])),
+        "score": percent(mean_iou_of(report.tally.per_image[sample])),
         "size": f"{labels.shape[1]} × {labels.shape[0]}",
         "panels": {name: _embed(pixels) for name, pixels in shown.items()},
     }
@@ -226,5 +226,5 @@ def _chart(title: str, lines: Iterable[tuple[Sequence[float], Sequence[float], s
     return text[text.index("<svg") :]
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
     return "–" if value is None or np.isnan(value) else f"{100 * value:.1f} %"

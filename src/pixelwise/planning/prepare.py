@@ -1,5 +1,6 @@
 """From a folder to a job: open, split, survey, describe. Test images are not opened."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import torch
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import DataSet, open_dataset
+from pixelwise.data.division import Division, divide, divide_in_folds
 from pixelwise.data.doctor import require_sound
-from pixelwise.data.splits import Splits, make_splits, read_splits
+from pixelwise.data.sample import Sample
+from pixelwise.data.splits import Splits, read_splits
 from pixelwise.data.survey import Survey, survey
 from pixelwise.losses import median_frequency_weights
 from pixelwise.model_file import ModelSpec
@@ -24,6 +27,8 @@ class Prepared:
 
     dataset: DataSet
     splits: Splits
+    groups: Mapping[Sample, str]
+    """What a sample was kept together with, where a split was made by groups or blocks."""
     seen: Fingerprint
     notes: tuple[str, ...]
 
@@ -62,19 +67,41 @@ def prepare(data: str | Path, recipe: Recipe, *, made_splits: Path | None = None
     `recipe` says how the data set lies and how it is split: its section `data`, and its seed.
     `made_splits` is the splits.yaml of a run to go on with; its lists are used as they are.
     """
-    dataset = open_dataset(data, recipe.data.layout)
+    surveyed = _survey(data, recipe)
     if made_splits:
-        splits, note = read_splits(made_splits, dataset.samples), None
+        division = Division(splits=read_splits(made_splits, surveyed.dataset.samples))
     else:
-        splits, note = make_splits(dataset.samples, recipe.data.val_fraction, recipe.training.seed)
-    surveyed = survey(dataset, splits["train"] + splits["val"])
-    report = require_sound(surveyed)
-    notes = [f"{f.severity}: {f.message}" for f in report.findings if f.code != "split_made"]
+        division = divide(surveyed, recipe.data, recipe.training.seed)
+    return _prepared(surveyed, division)
+
+
+def prepare_folds(
+    data: str | Path, recipe: Recipe, num_folds: int, *, made_splits: Sequence[Path] = ()
+) -> list[Prepared]:
+    """`prepare` for each of the folds: the files are read once, and each fold is described by its training images."""
+    surveyed = _survey(data, recipe)
+    if made_splits:
+        divisions = [Division(splits=read_splits(path, surveyed.dataset.samples)) for path in made_splits]
+    else:
+        divisions = divide_in_folds(surveyed, recipe.data, num_folds, recipe.training.seed)
+    return [_prepared(surveyed, division) for division in divisions]
+
+
+def _survey(data: str | Path, recipe: Recipe) -> Survey:
+    dataset = open_dataset(data, recipe.data.layout)
+    return survey(dataset, [sample for sample in dataset.samples if sample.split != "test"])
+
+
+def _prepared(surveyed: Survey, division: Division) -> Prepared:
+    report = require_sound(surveyed, division.splits)
+    notes = [f"{f.severity}: {f.message}" for f in report.findings]
+    notes += [f"warning: {division.crossing}"] if division.crossing else []
     return Prepared(
         dataset=surveyed.dataset,
-        splits=splits,
-        seen=fingerprint(surveyed, splits, _class_weights(surveyed, splits)),
-        notes=tuple(notes + ([note] if note else [])),
+        splits=division.splits,
+        groups=division.groups,
+        seen=fingerprint(surveyed, division.splits, _class_weights(surveyed, division.splits)),
+        notes=(*notes, *division.notes),
     )
 
 

@@ -6,22 +6,7 @@ import pytest
 from faults import mask, noise
 from pixelwise.data.doctor import check
 from pixelwise.data.doctor.findings import Finding
-from pixelwise.data.doctor.groups import group_of
 from pixelwise.data.images import write_png
-
-
-@pytest.mark.parametrize(
-    ("name", "pattern", "group"),
-    [
-        ("train/patient07_3", r"patient(\d+)", "07"),
-        ("train/patient07_3", r"patient\d+", "patient07"),
-        ("train/p7s2", r"(p\d+)(s\d+)", "p7"),
-        ("train/other", r"patient(\d+)", None),
-        ("train/other", r"patient(\d+)|other", None),
-    ],
-)
-def test_the_first_group_or_else_the_match_names_the_group(name: str, pattern: str, group: str | None) -> None:
-    assert group_of(name, pattern) == group
 
 
 def findings(root: Path, names: Mapping[str, list[str]], group: str | None = None) -> list[Finding]:
@@ -89,4 +74,4 @@ def test_without_splits_nothing_is_in_two(tmp_path: Path) -> None:
             write_png(tmp_path / folder / f"a_{number}.png", make(number))
     (tmp_path / "dataset.yaml").write_text("names: [a, b]\n")
     assert [f.code for f in check(tmp_path).findings] == ["split_made"]
-    assert [f.code for f in check(tmp_path, group="a").findings] == ["split_made"]
+    assert [f.code for f in check(tmp_path, group=r"\d").findings] == ["split_made"]

@@ -8,13 +8,16 @@ file holds a group of looks; a look turns what was read into findings, at most o
 import json
 from pathlib import Path
 
-from pixelwise.data.dataset import DataSet, open_dataset
+from pixelwise.data.dataset import open_dataset
+from pixelwise.data.division import divide
 from pixelwise.data.doctor import color_masks, coverage, duplicates, files, groups, images, masks, sizes
 from pixelwise.data.doctor.findings import CODES, Case, CheckReport, Finding, Look, Severity, finding, sentence
+from pixelwise.data.grouping import find_groups
 from pixelwise.data.images import write_atomically
-from pixelwise.data.splits import Splits, make_splits, own_splits
+from pixelwise.data.splits import Splits, own_splits
 from pixelwise.data.survey import Survey, survey
 from pixelwise.errors import DataError
+from pixelwise.recipe import DataRecipe
 from pixelwise.shapes import Size
 
 __all__ = ["CODES", "CheckReport", "Finding", "Severity", "check", "diagnose", "require_sound"]
@@ -42,15 +45,15 @@ def check(
     """Reads every file of a data set and says what is wrong with it, by name, with the cure.
 
     `resolution` is the height and width to which images are to be scaled for training; regions that
-    would vanish there are told. None: images are not scaled, and nothing vanishes. `group` is a
-    regular expression searched for in the images' paths; its first group, or else the whole match,
-    names the patient, scene or raster that must not be in two splits. `json_path` receives the
-    report as JSON whatever it says. Raises DataError where there is no data set at all, and
-    RequestError for a resolution or an expression that cannot be meant.
+    would vanish there are told. None: images are not scaled, and nothing vanishes. `group` is what a
+    split may not tear apart, as `data.group` of a recipe. `json_path` receives the report as JSON
+    whatever it says. Raises DataError where there is no data set at all, and RequestError for a
+    resolution or a group that cannot be meant.
     """
     coverage.require_usable(resolution)
     dataset = open_dataset(data, layout)
-    groups.require_usable(group, dataset.samples)
+    if group is not None:  # before anything is read
+        find_groups(dataset.samples, group, dataset.root)
     surveyed = survey(dataset, dataset.samples)
     report = diagnose(surveyed, resolution=resolution, group=group)
     if json_path:
@@ -59,10 +62,14 @@ def check(
     return report
 
 
-def diagnose(surveyed: Survey, *, resolution: Size | None = None, group: str | None = None) -> CheckReport:
-    """All findings of what a survey has seen, errors first."""
+def diagnose(
+    surveyed: Survey, *, resolution: Size | None = None, group: str | None = None, splits: Splits | None = None
+) -> CheckReport:
+    """All findings of what a survey has seen, errors first; on these splits, else those that training would make."""
     dataset = surveyed.dataset
-    splits, split_findings = _splits(dataset)
+    split_findings: list[Finding] = []
+    if splits is None:
+        splits, split_findings = _splits(surveyed, group)
     case = Case(surveyed=surveyed, splits=splits, resolution=resolution, group=group)
     found = [finding for look in _LOOKS for finding in look(case)]
     order = {"error": 0, "warning": 1, "note": 2}
@@ -75,9 +82,9 @@ def diagnose(surveyed: Survey, *, resolution: Size | None = None, group: str | N
     )
 
 
-def require_sound(surveyed: Survey) -> CheckReport:
+def require_sound(surveyed: Survey, splits: Splits | None = None) -> CheckReport:
     """The report, if nothing in it forbids training; else DataError with the first errors."""
-    report = diagnose(surveyed)
+    report = diagnose(surveyed, splits=splits)
     if report.errors:
         lines = [f"{f.message} {f.fix}" for f in report.errors[:5]]
         more = len(report.errors) - len(lines)
@@ -87,12 +94,12 @@ def require_sound(surveyed: Survey) -> CheckReport:
     return report
 
 
-def _splits(dataset: DataSet) -> tuple[Splits, list[Finding]]:
+def _splits(surveyed: Survey, group: str | None) -> tuple[Splits, list[Finding]]:
     try:
-        splits, note = make_splits(dataset.samples, 0.2, 0)
+        division = divide(surveyed, DataRecipe(group=group), 0)
     except DataError as error:
         fault, _, cure = str(error).rpartition("; ")
-        return own_splits(dataset.samples), [finding("too_few_pairs", (), f"{fault}.", sentence(cure))]
-    if note is None:
-        return splits, []
-    return splits, [finding("split_made", (), note, "Name a val split to choose it.")]
+        return own_splits(surveyed.dataset.samples), [finding("too_few_pairs", (), f"{fault}.", sentence(cure))]
+    if not division.notes:
+        return division.splits, []
+    return division.splits, [finding("split_made", (), " ".join(division.notes), "Name a val split to choose it.")]

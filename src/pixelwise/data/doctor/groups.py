@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from pixelwise.data.doctor.findings import Case, Finding, Look, count, finding, some
+from pixelwise.data.grouping import find_groups
 from pixelwise.data.sample import Sample, Split
-from pixelwise.errors import RequestError
 
 _LAST_NUMBER = re.compile(r"^(.*?)(\d+)(\D*)$")
 _ROW, _COLUMN = r"(?:row|r|y)[_-]?(\d+)", r"(?:col|c|x)[_-]?(\d+)"
@@ -15,35 +15,13 @@ _ROW_FIRST = re.compile(rf"^(.*?){_ROW}[_-]?{_COLUMN}(\D*)$", re.IGNORECASE)
 _COLUMN_FIRST = re.compile(rf"^(.*?){_COLUMN}[_-]?{_ROW}(\D*)$", re.IGNORECASE)
 
 
-def require_usable(pattern: str | None, samples: Sequence[Sample]) -> None:
-    """RequestError for what is no regular expression, or occurs in no name."""
-    try:
-        matches = [group_of(sample.name, pattern or "") is not None for sample in samples]
-    except re.error as error:
-        raise RequestError(f"the group {pattern!r} is no regular expression ({error}); mend it.") from error
-    if matches and not any(matches):
-        raise RequestError(f"the group {pattern!r} matches no image, such as {samples[0].name!r}; mend it.")
-
-
-def group_of(name: str, pattern: str) -> str | None:
-    """The first group of the first match, or else the whole match; None without a match.
-
-    >>> group_of("train/patient07_slice3", r"patient(\\d+)")
-    '07'
-    """
-    match = re.search(pattern, name)
-    if match is None:
-        return None
-    return match[1] if match.re.groups else match[0]
-
-
 def _named_groups(case: Case) -> Iterator[Finding]:
     if case.group is None:
         return
     members: dict[str, list[Sample]] = defaultdict(list)
-    for sample in case.surveyed.dataset.samples:
-        if (group := group_of(sample.name, case.group)) is not None:
-            members[group].append(sample)
+    dataset = case.surveyed.dataset
+    for sample, group in find_groups(dataset.samples, case.group, dataset.root).items():
+        members[group].append(sample)
     apart = {group: samples for group, samples in members.items() if len({s.split for s in samples}) > 1}
     if files := case.names(s.image_path for samples in apart.values() for s in samples):
         shown = [f"{group!r} in {' and '.join(_split_names(samples))}" for group, samples in sorted(apart.items())]
