@@ -19,7 +19,7 @@ WHERE = {"--device", "--precision"}
 
 # Command → its arguments, in order, and its options. An option is added here first.
 COMMANDS: dict[str, tuple[list[str], set[str]]] = {
-    "check": (["DATA"], {"--layout", "--json"}),
+    "check": (["DATA"], {"--layout", "--json", "--html"}),
     "demo": ([], OUTPUT),
     "evaluate": (["MODEL", "DATA"], {"--split", "--layout", "--json"} | WHERE),
     "info": ([], set()),
@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "train": (
         ["DATA"],
         {"--recipe", "--network", "--encoder", "--weights", "--budget", "--steps", "--resume", "--set", "--seed"}
-        | {"--deterministic", "--layout"}
+        | {"--deterministic", "--layout", "--force"}
         | OUTPUT
         | WHERE,
     ),

@@ -45,13 +45,22 @@ def demo(
 
 
 @app.command()
-def check(data: Data, layout: Layout = None, json: Json = None) -> None:
+def check(
+    data: Data,
+    layout: Layout = None,
+    json: Json = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write a page with pictures of what was found to this file.")
+    ] = None,
+) -> None:
     """Find what is wrong with a data set before training does."""
     from pixelwise.cli_output import print_check
-    from pixelwise.data.doctor import check as run
+    from pixelwise.commands import check as run
 
-    report = run(data, layout=layout, json_path=json)
+    report = run(data, layout=layout, json_path=json, html_path=html)
     print_check(report)
+    if html:
+        typer.echo(f"page: {html}")
     if report.errors:
         raise typer.Exit(1)
 

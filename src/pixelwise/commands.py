@@ -1,7 +1,8 @@
 """Every command as a Python function of the same words.
 
-`check`, `evaluate` and `predict` live with what they do. Here is what joins several parts: the
-planner stands above the training loop, so what plans and then trains must stand above both.
+`evaluate` and `predict` live with what they do. Here is what joins several parts: `check` joins the
+doctor and the page that shows what it found. The planner stands above the training loop, so what plans
+and then trains must stand above both.
 """
 
 import dataclasses
@@ -19,12 +20,14 @@ from typing import Any
 import torch
 import yaml
 
-from pixelwise.data.doctor import check
+from pixelwise.data import doctor
+from pixelwise.data.doctor import CheckReport
 from pixelwise.data.images import write_atomically
 from pixelwise.data.splits import write_splits
 from pixelwise.data.synthetic import write_dataset
 from pixelwise.devices import choose_device, choose_precision, has_fast_bf16
 from pixelwise.errors import CheckpointError, RequestError, unknown_name
+from pixelwise.evaluation.check_page import write_check_page
 from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.evaluation.report import Report, write_report
 from pixelwise.inference.predict import predict
@@ -51,6 +54,26 @@ class TrainResult:
     report: Path
     scores: Mapping[str, Any]
     """On the validation images."""
+
+
+def check(
+    data: str | Path,
+    *,
+    layout: str | None = None,
+    json_path: str | Path | None = None,
+    html_path: str | Path | None = None,
+) -> CheckReport:
+    """Reads every file of a data set and says what is wrong with it, by name, with the cure.
+
+    `json_path` receives the report as JSON, `html_path` a page with pictures of what was found and of
+    a random sample; both are written whatever the report says. Raises DataError where there is no data
+    set at all.
+    """
+    report = doctor.check(data, layout=layout, json_path=json_path)
+    if html_path:
+        assert report.surveyed is not None
+        write_check_page(Path(html_path), report, report.surveyed)
+    return report
 
 
 def plan(

@@ -32,7 +32,7 @@ Codes are stable. `error`: training would be wrong or fail; `warning`: look at i
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,6 +74,8 @@ class CheckReport:
     classes: tuple[str, ...]
     splits: dict[str, int]
     findings: tuple[Finding, ...]
+    surveyed: Survey | None = field(default=None, repr=False, compare=False)
+    """What the findings were read from, for whoever shows it; it is no part of the answer."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -116,6 +118,7 @@ def diagnose(surveyed: Survey) -> CheckReport:
         classes=dataset.classes.names if dataset.classes else (),
         splits={name: len(samples) for name, samples in splits.items() if samples},
         findings=tuple(sorted(findings + split_findings, key=lambda f: order[f.severity])),
+        surveyed=surveyed,
     )
 
 
