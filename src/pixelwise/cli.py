@@ -103,6 +103,12 @@ def train(
     budget: Annotated[str | None, typer.Option(help="Time for the whole command; default 20m.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps instead of a budget.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in -o.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Train in spite of errors in the data: the pairs at fault are left out, listed by name."
+        ),
+    ] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value of the recipe; repeatable.")
     ] = None,
@@ -128,6 +134,7 @@ def train(
             budget=budget,
             steps=steps,
             resume=resume,
+            force=force,
             settings=settings or (),
             seed=seed,
             deterministic=deterministic,

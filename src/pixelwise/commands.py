@@ -34,6 +34,7 @@ from pixelwise.inference.predict import predict
 from pixelwise.model_file import load_model
 from pixelwise.networks import NETWORKS
 from pixelwise.ops import kernels
+from pixelwise.planning.forced import LeftOut, read_left_out, write_left_out
 from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, Plan, make_plan, measure_step, steps_within
 from pixelwise.planning.prepare import Prepared, prepare
 from pixelwise.progress import Progress, Silent
@@ -114,6 +115,7 @@ def train(
     budget: str | None = None,
     steps: int | None = None,
     resume: bool = False,
+    force: bool = False,
     settings: Sequence[str] = (),
     seed: int | None = None,
     deterministic: bool = False,
@@ -129,6 +131,10 @@ def train(
     the `encoder`: "imagenet", "none" or a file of a classifier's weights. `recipe` replaces the plan;
     `settings` are "section.key=value" and win over both. The run folder is `output`, else
     `runs/DATA-NETWORK-N`; one that holds a run is refused without `resume`.
+
+    Errors in the data stop, unless `force`: then each is said, the pairs they name are left out, listed
+    in `left_out.yaml` and in the report, and the rest is trained on if it can be. A run that is resumed
+    goes on with what it began with.
     """
     started = time.monotonic() if started is None else started
     progress = progress or Silent()
@@ -139,7 +145,7 @@ def train(
     changes = _changes(layout, network, encoder, weights, budget, steps, seed, deterministic, settings)
     run = RunFolder(Path(output)) if output else None
     if run and resume and run.recipe.exists():
-        return _resume(run, Path(data), recipe, weights, changes, device, precision, progress, started)
+        return _resume(run, Path(data), recipe, weights, changes, force, device, precision, progress, started)
     if run:
         run.require_free()
     place = choose_device(device)
@@ -151,7 +157,7 @@ def train(
         raise unknown_name("network", start.network.name, NETWORKS)
     if resume:
         progress.say(f"{output} holds no run yet: starting from the beginning")
-    prepared = prepare(data, start)
+    prepared = prepare(data, start, force=force, progress=progress)
     for note in prepared.notes:
         progress.say(note)
     made = _plan_or_take(prepared, given, changes, place, precision, started, progress)
@@ -328,29 +334,41 @@ def _require_unchanged(run: RunFolder, started_with: Recipe, asked: Recipe) -> N
         )
 
 
+def _left_out(run: RunFolder, force: bool) -> tuple[LeftOut, ...] | None:
+    """What the run has left out; None if it was not forced."""
+    if run.left_out.exists():
+        return read_left_out(run.left_out)
+    if force:
+        raise CheckpointError(f"{run.path} was started without --force; resume without it, or start a new run.")
+    return None
+
+
 def _resume(
     run: RunFolder,
     data: Path,
     given: str | Path | None,
     weights: str | Path | None,
     changes: Mapping[str, Any],
+    force: bool,
     device: str,
     precision: str,
     progress: Progress,
     started: float,
 ) -> TrainResult:
-    """Goes on with the recipe and the splits that the folder holds."""
+    """Goes on with the recipe and the splits that the folder holds, and without what it has left out."""
     recipe = read_recipe(run.recipe)
     fixed = {} if precision == "auto" else {"training.precision": precision}
     asked = _taken(read_recipe(given), changes, precision) if given else recipe.replace({**changes, **fixed})
     if asked.training.deterministic and asked.training.steps is None:
         asked = asked.replace({"training.steps": recipe.training.steps})  # measured when it began
     _require_unchanged(run, recipe, asked)
+    left_out = _left_out(run, force)
     checkpoint = load_checkpoint(run)
     if checkpoint and checkpoint.finished and run.report.exists():
         progress.say(f"{run.path} is finished; nothing to do.")
         return _result(run)
-    prepared = prepare(data, recipe, made_splits=run.splits if run.splits.exists() else None)
+    made_splits = run.splits if run.splits.exists() else None
+    prepared = prepare(data, recipe, made_splits=made_splits, left_out=left_out)
     if run.classes.exists() and yaml.safe_load(run.classes.read_text()) != prepared.classes.to_dict():
         raise CheckpointError(
             f"the classes of {data} are not those that the run started with (see {run.classes}); "
@@ -387,7 +405,7 @@ def _train_in(
         tally=scored.tally,
         metrics=list(run.read_metrics()),
         recipe=run.recipe.read_text(encoding="utf-8"),
-        notes=prepared.notes,
+        notes=(*prepared.overruled, *prepared.notes),
     )
     write_report(run.report, report)
     return _result(run)
@@ -413,6 +431,10 @@ def _write_description(run: RunFolder, prepared: Prepared, made: Plan) -> None:
     classes = yaml.safe_dump(prepared.classes.to_dict(), sort_keys=False)
     write_atomically(run.classes, classes.encode())
     write_splits(run.splits, prepared.splits)
+    if prepared.left_out is None:
+        run.left_out.unlink(missing_ok=True)  # of an earlier run that was cleared away in part
+    else:
+        write_left_out(run.left_out, prepared.left_out)
     write_atomically(run.recipe, to_yaml(made.recipe, made.reasons).encode())
 
 

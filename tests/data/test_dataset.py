@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -233,3 +234,16 @@ def test_described_channels_keep_a_varying_alpha(tmp_path: Path) -> None:
     write_png(tmp_path / "images/a.png", rgba)
     dataset = open_dataset(tmp_path)
     np.testing.assert_array_equal(dataset.read_image(dataset.samples[0]), rgba)
+
+
+def test_files_tell_their_sample_unless_it_is_one_of_many(tmp_path: Path) -> None:
+    for name in ("images/0", "images/1", "masks/0", "masks/1"):
+        write_png(tmp_path / f"{name}.png", np.zeros((2, 3), np.uint8))
+    dataset = open_dataset(tmp_path)
+    first, second = dataset.samples
+    own = {"images/0.png": first, "masks/0.png": first, "images/1.png": second, "masks/1.png": second}
+    assert dataset.samples_by_file() == own
+    index = tmp_path / "masks.json"
+    sharing = tuple(replace(sample, label_path=index) for sample in dataset.samples)
+    shared = replace(dataset, pairing=replace(dataset.pairing, samples=sharing))
+    assert shared.samples_by_file() == dict(zip(("images/0.png", "images/1.png"), sharing, strict=True))

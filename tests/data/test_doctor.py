@@ -401,7 +401,27 @@ def test_training_stops_at_errors_and_names_them_all(clean: Path) -> None:
         require_sound(survey(dataset, dataset.samples))
     lines = str(caught.value).splitlines()
     assert len(lines) == 7
-    assert lines[-2:] == ["(and 2 more)", f"All findings: pixelwise check {clean}"]
+    last = f"All findings: pixelwise check {clean}. To train on what is sound: --force."
+    assert lines[-2:] == ["(and 2 more)", last]
+
+
+def test_overruled_errors_do_not_stop_training(clean: Path) -> None:
+    remove("masks/train/1.png")(clean)
+    put_bytes("masks/train/0.png", b"")(clean)
+    dataset = open_dataset(clean)
+    surveyed = survey(dataset, dataset.samples)
+    with pytest.raises(DataError, match=r"1 image\(s\) without a mask: images/train/1\.png") as caught:
+        require_sound(surveyed, overruled=lambda error: error.code == "unreadable_mask")
+    assert "0.png: the file is empty" not in str(caught.value)
+    report = require_sound(surveyed, overruled=lambda error: True)
+    assert len(report.errors) == 2
+
+
+def test_the_report_carries_what_was_read(clean: Path) -> None:
+    report = check(clean)
+    assert report.surveyed is not None
+    assert len(report.surveyed.readings) == len(PAIRS)
+    assert "surveyed" not in report.to_dict()
 
 
 def test_what_was_not_surveyed_is_not_judged(clean: Path) -> None:

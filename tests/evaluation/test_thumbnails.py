@@ -77,7 +77,7 @@ def test_unlisted_pixels_shine_however_few(tmp_path: Path) -> None:
     assert shown.unlisted
     assert shown.labels == {0}
     panel = pixels_of(shown.panels[1])
-    assert np.abs(panel - UNLISTED).max(2).min(0).max() < 90
+    assert np.abs(panel - UNLISTED).max(2).min(0).max() < 130  # the class alone: 200
 
 
 def test_ignored_pixels_are_counted_as_such(tmp_path: Path) -> None:

@@ -122,14 +122,17 @@ def diagnose(surveyed: Survey) -> CheckReport:
     )
 
 
-def require_sound(surveyed: Survey) -> CheckReport:
-    """The report, if nothing in it forbids training; else DataError with the first errors."""
+def require_sound(surveyed: Survey, *, overruled: Callable[[Finding], bool] = lambda error: False) -> CheckReport:
+    """The report, if nothing in it forbids training; else DataError with the first errors.
+
+    `overruled` tells of an error whether to train in spite of it.
+    """
     report = diagnose(surveyed)
-    if report.errors:
-        lines = [f"{f.message} {f.fix}" for f in report.errors[:5]]
-        more = len(report.errors) - len(lines)
+    if errors := [error for error in report.errors if not overruled(error)]:
+        lines = [f"{f.message} {f.fix}" for f in errors[:5]]
+        more = len(errors) - len(lines)
         tail = [f"(and {more} more)"] if more else []
-        where = f"All findings: pixelwise check {surveyed.dataset.root}"
+        where = f"All findings: pixelwise check {surveyed.dataset.root}. To train on what is sound: --force."
         raise DataError("\n".join([*lines, *tail, where]))
     return report
 

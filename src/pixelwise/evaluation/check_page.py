@@ -151,8 +151,8 @@ def _sizes(sizes: Sequence[tuple[int, int]]) -> tuple[str, str, str]:
     middle = f"{np.median(widths):.0f} × {np.median(heights):.0f}"
     if len(set(sizes)) == 1:
         return "size", middle, "every image, width × height"
-    smallest = f"{widths.min()} × {heights.min()}"
-    return "median size", middle, f"sides from {smallest} to {widths.max()} × {heights.max()}"
+    ranges = f"widths {widths.min()} to {widths.max()}, heights {heights.min()} to {heights.max()}"
+    return "median size", middle, ranges
 
 
 def _kinds(values: Iterable[object]) -> str:

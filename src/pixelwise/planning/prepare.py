@@ -1,6 +1,7 @@
 """From a folder to a job: open, split, survey, describe. Test images are not opened."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from pixelwise.data.survey import Survey, survey
 from pixelwise.losses import median_frequency_weights
 from pixelwise.model_file import ModelSpec
 from pixelwise.planning.fingerprint import Fingerprint, fingerprint
+from pixelwise.planning.forced import ACCEPTED, LeftOut, is_overruled, leave_out_faults
+from pixelwise.progress import Progress, Silent
 from pixelwise.recipe import Recipe
 from pixelwise.training.trainer import Job
 
@@ -26,6 +29,10 @@ class Prepared:
     splits: Splits
     seen: Fingerprint
     notes: tuple[str, ...]
+    left_out: tuple[LeftOut, ...] | None = None
+    """What --force has left out; None: not forced."""
+    overruled: tuple[str, ...] = ()
+    """What --force has set aside, in words: for the report, said already when it was done."""
 
     @property
     def classes(self) -> Classes:
@@ -56,25 +63,41 @@ class Prepared:
         )
 
 
-def prepare(data: str | Path, recipe: Recipe, *, made_splits: Path | None = None) -> Prepared:
+def prepare(
+    data: str | Path,
+    recipe: Recipe,
+    *,
+    made_splits: Path | None = None,
+    force: bool = False,
+    left_out: tuple[LeftOut, ...] | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
     """Reads every training and validation pair once. Errors in the data stop here, all named.
 
     `recipe` says how the data set lies and how it is split: its section `data`, and its seed.
-    `made_splits` is the splits.yaml of a run to go on with; its lists are used as they are.
+    `made_splits` is the splits.yaml of a run to go on with; its lists are used as they are, and
+    `left_out` what that run, if forced, has left out. `force` leaves out what errors name, says so to
+    `progress`, and reads the pairs a second time; what errors still forbid stops.
     """
     dataset = open_dataset(data, recipe.data.layout)
+    if force:
+        dataset, left_out = leave_out_faults(dataset, progress or Silent())
     if made_splits:
         splits, note = read_splits(made_splits, dataset.samples), None
     else:
         splits, note = make_splits(dataset.samples, recipe.data.val_fraction, recipe.training.seed)
     surveyed = survey(dataset, splits["train"] + splits["val"])
-    report = require_sound(surveyed)
-    notes = [f"{f.severity}: {f.message}" for f in report.findings if f.code != "split_made"]
+    report = require_sound(surveyed, overruled=partial(is_overruled, left_out=left_out))
+    accepted = [f"error: {f.message}" for f in report.errors if f.code in ACCEPTED]
+    described = [f for f in report.findings if f.severity != "error" and f.code != "split_made"]
+    notes = [f"{f.severity}: {f.message}" for f in described]
     return Prepared(
         dataset=surveyed.dataset,
         splits=splits,
         seen=fingerprint(surveyed, splits, _class_weights(surveyed, splits)),
         notes=tuple(notes + ([note] if note else [])),
+        left_out=left_out,
+        overruled=(*accepted, *map(str, left_out or ())),
     )
 
 
