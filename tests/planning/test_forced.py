@@ -23,6 +23,7 @@ from pixelwise.planning.forced import (
     is_overruled,
     leave_out_faults,
     read_left_out,
+    without,
     write_left_out,
 )
 from pixelwise.planning.prepare import prepare
@@ -236,6 +237,7 @@ def test_pairs_in_a_container_are_left_out_by_name(tmp_path: Path) -> None:
     assert left_out == (LeftOut("all.tar: 2", "2 has no outline; draw one."),)
     assert [sample.name for sample in rest.samples] == ["0", "1", "3"]
     assert diagnose(survey(rest, rest.samples)).errors == ()
+    assert without(dataset, left_out) == rest
 
 
 def an_error(code: str, *files: str) -> Finding:

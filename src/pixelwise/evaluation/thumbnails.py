@@ -68,7 +68,7 @@ def pair_thumbnail(dataset: DataSet, sample: Sample) -> Thumbnail:
     """The image beside its mask over it; beside the mask alone where their sizes differ."""
     image = _read(dataset, sample.image_path, lambda: dataset.decode_image(sample).pixels)
     mask = _read(dataset, sample.label_path, lambda: dataset.read_mask(sample))
-    picture = image if isinstance(image, str) else _shrunk(display(image))
+    picture = image if isinstance(image, str) else _picture(image)
     if isinstance(mask, str):
         return _thumbnail(dataset, sample.image_path, image, [_panel("image", picture), _panel("mask", mask)])
     drawn = _draw(mask, dataset.classes)
@@ -82,7 +82,7 @@ def pair_thumbnail(dataset: DataSet, sample: Sample) -> Thumbnail:
 def image_thumbnail(dataset: DataSet, path: Path) -> Thumbnail:
     """An image that is in no pair."""
     image = _read(dataset, path, lambda: decode_image(path).pixels)
-    picture = image if isinstance(image, str) else _shrunk(display(image))
+    picture = image if isinstance(image, str) else _picture(image)
     return _thumbnail(dataset, path, image, [_panel("image", picture)])
 
 
@@ -139,6 +139,12 @@ def _small_size(pixels: Array) -> tuple[int, int]:
     height, width = pixels.shape[:2]
     scale = min(1.0, SIDE / max(height, width))
     return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _picture(image: Array) -> Array:
+    if image.dtype.kind == "f":
+        image = np.nan_to_num(image, posinf=0, neginf=0)
+    return _shrunk(display(image))
 
 
 def _shrunk(picture: Array) -> Array:

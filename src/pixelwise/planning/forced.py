@@ -49,12 +49,18 @@ def leave_out_faults(dataset: DataSet, progress: Progress) -> tuple[DataSet, tup
     for error in errors:
         progress.say(f"error: {error.message} {error.fix}")
     blocking = [error for error in errors if error.code not in ACCEPTED]
-    faulty = _faulty_pairs(surveyed, blocking)
-    left_out = (*_named(dataset, faulty), *_in_no_pair(dataset, blocking))
+    left_out = (*_in_pairs(surveyed, blocking), *_in_no_pair(dataset, blocking))
     for one in left_out:
         progress.say(str(one))
-    kept = tuple(sample for sample in dataset.samples if sample not in faulty)
-    return replace(dataset, pairing=replace(dataset.pairing, samples=kept)), left_out
+    return without(dataset, left_out), left_out
+
+
+def without(dataset: DataSet, left_out: Iterable[LeftOut]) -> DataSet:
+    """The data set less the pairs that are left out."""
+    files = {one.file for one in left_out}
+    names = _pair_names(dataset)
+    kept = tuple(sample for sample in dataset.samples if names[sample] not in files)
+    return replace(dataset, pairing=replace(dataset.pairing, samples=kept))
 
 
 def is_overruled(error: Finding, left_out: Sequence[LeftOut] | None) -> bool:
@@ -83,26 +89,26 @@ def read_left_out(path: Path) -> tuple[LeftOut, ...]:
         raise CheckpointError(f"{path} must list 'file' and 'reason'; restore it, or start a new run.") from error
 
 
-def _faulty_pairs(surveyed: Survey, errors: Sequence[Finding]) -> dict[Sample, str]:
-    """Each pair that an error names, and the first reason why."""
+def _in_pairs(surveyed: Survey, errors: Sequence[Finding]) -> Iterator[LeftOut]:
+    """Each pair that an error names, with the first reason why."""
     dataset = surveyed.dataset
     by_file = dataset.samples_by_file()
-    named = [(by_file[file], _reason(error, dataset)) for error in errors for file in error.files if file in by_file]
-    unread = [(r.sample, r.image_error or r.mask_error or "") for r in surveyed.readings]
-    # The latter because an error may name a container, which tells no pair.
     reasons: dict[Sample, str] = {}
-    for sample, reason in [*named, *unread]:
-        if reason:
-            reasons.setdefault(sample, _below(reason, dataset))
-    return reasons
+    for error in errors:
+        for sample in filter(None, map(by_file.get, error.files)):
+            reasons.setdefault(sample, _reason(error, dataset))
+    for reading in surveyed.readings:  # an error may name a container, which tells no pair
+        if fault := reading.image_error or reading.mask_error:
+            reasons.setdefault(reading.sample, _below(fault, dataset))
+    names = _pair_names(dataset)
+    return (LeftOut(names[s], reasons[s].removeprefix(f"{names[s]}: ")) for s in sorted(reasons))
 
 
-def _named(dataset: DataSet, faulty: Mapping[Sample, str]) -> Iterator[LeftOut]:
+def _pair_names(dataset: DataSet) -> dict[Sample, str]:
+    """What a pair is called here: its image file, and its name where the file holds other pairs too."""
     by_file = dataset.samples_by_file()
-    for sample, reason in sorted(faulty.items()):
-        file = _below(str(sample.image_path), dataset)
-        name = file if file in by_file else f"{file}: {sample.name}"
-        yield LeftOut(name, reason.removeprefix(f"{file}: "))
+    files = {sample: _below(str(sample.image_path), dataset) for sample in dataset.samples}
+    return {sample: file if file in by_file else f"{file}: {sample.name}" for sample, file in files.items()}
 
 
 def _in_no_pair(dataset: DataSet, errors: Sequence[Finding]) -> Iterator[LeftOut]:

@@ -15,7 +15,7 @@ from pixelwise.data.survey import Survey, survey
 from pixelwise.losses import median_frequency_weights
 from pixelwise.model_file import ModelSpec
 from pixelwise.planning.fingerprint import Fingerprint, fingerprint
-from pixelwise.planning.forced import ACCEPTED, LeftOut, is_overruled, leave_out_faults
+from pixelwise.planning.forced import ACCEPTED, LeftOut, is_overruled, leave_out_faults, without
 from pixelwise.progress import Progress, Silent
 from pixelwise.recipe import Recipe
 from pixelwise.training.trainer import Job
@@ -82,6 +82,8 @@ def prepare(
     dataset = open_dataset(data, recipe.data.layout)
     if force:
         dataset, left_out = leave_out_faults(dataset, progress or Silent())
+    elif left_out:
+        dataset = without(dataset, left_out)
     if made_splits:
         splits, note = read_splits(made_splits, dataset.samples), None
     else:
