@@ -133,13 +133,14 @@ def _facts(report: CheckReport, surveyed: Survey) -> list[tuple[str, str, str]]:
     """The set in numbers: title, number, a word on it."""
     good = [r for r in surveyed.readings if r.size]
     splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
+    origin = "named by the data set" if surveyed.classes_described else "as found in the masks"
     masks = sum(r.mask_error is None for r in surveyed.readings)
     return [
         ("images", f"{report.num_images:,}", splits or "no pairs"),
         ("masks read", f"{masks:,}", "one for each image" if masks == report.num_images else "not one for each image"),
         _sizes([r.size for r in good if r.size]),
         ("channels", _kinds(r.channels for r in good), _kinds(r.dtype for r in good) + " pixels" if good else ""),
-        ("classes", f"{len(report.classes):,}", "" if surveyed.classes_described else "as found in the masks"),
+        ("classes", f"{len(report.classes):,}", origin if report.classes else "no mask shows one"),
     ]
 
 
@@ -181,8 +182,8 @@ def _class_rows(surveyed: Survey) -> list[dict[str, Any]]:
 
 
 def _percent(share: float) -> str:
-    """Three digits, so that a rare class is not 0.0 %."""
-    return "0" if share == 0 else f"{100 * share:.1f} %" if share >= 0.0995 else f"{100 * share:.2g} %"
+    """A rare class is not 0.0 %."""
+    return f"{100 * share:.1f} %" if share >= 0.01 else f"{100 * share:.2g} %"
 
 
 def _groups(findings: Sequence[Finding], album: _Album, wanted: Mapping[int, list[Key]]) -> list[dict[str, Any]]:
