@@ -247,3 +247,15 @@ def test_files_tell_their_sample_unless_it_is_one_of_many(tmp_path: Path) -> Non
     sharing = tuple(replace(sample, label_path=index) for sample in dataset.samples)
     shared = replace(dataset, pairing=replace(dataset.pairing, samples=sharing))
     assert shared.samples_by_file() == dict(zip(("images/0.png", "images/1.png"), sharing, strict=True))
+
+
+def test_a_file_elsewhere_is_named_by_its_whole_path(tmp_path: Path) -> None:
+    for name in ("here/images/0", "here/masks/0", "there/0"):
+        write_png(tmp_path / f"{name}.png", np.zeros((2, 3), np.uint8))
+    dataset = open_dataset(tmp_path / "here")
+    elsewhere = tmp_path / "there" / "0.png"
+    assert dataset.relative(dataset.samples[0].image_path) == "images/0.png"
+    assert dataset.relative(elsewhere) == str(elsewhere)
+    sample = replace(dataset.samples[0], image_path=elsewhere)
+    apart = replace(dataset, pairing=replace(dataset.pairing, samples=(sample,)))
+    assert apart.samples_by_file() == {str(elsewhere): sample, "masks/0.png": sample}

@@ -16,6 +16,7 @@ from pixelwise.data.doctor import Finding, diagnose
 from pixelwise.data.images import Array, Decoded, write_png
 from pixelwise.data.layouts.pairing import Pairing
 from pixelwise.data.sample import Sample
+from pixelwise.data.splits import write_splits
 from pixelwise.data.survey import survey
 from pixelwise.errors import CheckpointError, DataError
 from pixelwise.planning.forced import (
@@ -159,6 +160,17 @@ def test_images_of_odd_channels_are_left_out(clean: Path) -> None:
     assert left_out == (LeftOut("images/train/1.tif", "channels unlike those of the other images"),)
 
 
+def test_a_run_that_goes_on_has_the_same_pairs(clean: Path) -> None:
+    (clean / "masks/train/1.png").write_bytes(b"")
+    (clean / "masks/val/1.png").unlink()
+    fresh = prepare(clean, Recipe(), force=True)
+    splits = clean / "splits.yaml"
+    write_splits(splits, fresh.splits)
+    again = prepare(clean, Recipe(), made_splits=splits, left_out=fresh.left_out)
+    assert (again.dataset, again.splits) == (fresh.dataset, fresh.splits)
+    assert (again.left_out, again.overruled) == (fresh.left_out, fresh.overruled)
+
+
 def test_a_sound_set_loses_nothing(clean: Path) -> None:
     listening = Listening()
     prepared = prepare(clean, Recipe(), force=True, progress=listening)
@@ -255,7 +267,7 @@ def test_only_errors_that_are_out_of_the_way_are_overruled() -> None:
 
 def test_the_list_is_written_and_read(tmp_path: Path) -> None:
     path = tmp_path / "left_out.yaml"
-    for left_out in ((), (LeftOut("ä/<b>: 1.png", "no mask"), LeftOut("b.png", "size: 3 × 4, 'odd'"))):
+    for left_out in ((), (LeftOut("ä/<b>: 1.png", "no mask"), LeftOut("\udcff.png", "size: 3 × 4, 'odd'"))):
         write_left_out(path, left_out)
         assert read_left_out(path) == left_out
     assert path.read_text(encoding="utf-8").startswith("# Trained with --force")

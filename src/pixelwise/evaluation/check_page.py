@@ -72,7 +72,7 @@ class _Album:
         return cls(
             dataset=dataset,
             by_file=by_file,
-            shared=frozenset(path.relative_to(dataset.root).as_posix() for path in paths) - by_file.keys(),
+            shared=frozenset(map(dataset.relative, paths)) - by_file.keys(),
             masks=frozenset(masks - {sample.image_path.parent for sample in dataset.samples}),
             drawn={},
         )
@@ -90,7 +90,7 @@ class _Album:
 
     def files(self, key: Key) -> set[str]:
         paths = [key] if isinstance(key, Path) else [key.image_path, key.label_path]
-        return {path.relative_to(self.dataset.root).as_posix() for path in paths}
+        return set(map(self.dataset.relative, paths))
 
     def draw(self, keys: Iterable[Key]) -> None:
         wanted = list(dict.fromkeys(keys))

@@ -22,7 +22,8 @@ def render(template: str, values: Mapping[str, Any]) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(values).encode()
+    # Names of files need not be UTF-8: what is not comes out as a question mark.
+    return environment.get_template(template).render(values).encode("utf-8", "replace")
 
 
 def embed(pixels: Array, side: int, quality: int = 88) -> str:

@@ -99,7 +99,7 @@ def _thumbnail(
     dataset: DataSet, path: Path, content: Array | str, panels: list[Panel], drawn: _Mask | None = None
 ) -> Thumbnail:
     return Thumbnail(
-        name=path.relative_to(dataset.root).as_posix(),
+        name=dataset.relative(path),
         size="" if isinstance(content, str) else _size(content),
         panels=tuple(panels),
         labels=drawn.found if drawn else frozenset(),

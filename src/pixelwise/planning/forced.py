@@ -101,18 +101,19 @@ def _in_pairs(surveyed: Survey, errors: Sequence[Finding]) -> Iterator[LeftOut]:
         if fault := reading.image_error or reading.mask_error:
             reasons.setdefault(reading.sample, _below(fault, dataset))
     names = _pair_names(dataset)
-    return (LeftOut(names[s], reasons[s].removeprefix(f"{names[s]}: ")) for s in sorted(reasons))
+    for sample, reason in sorted(reasons.items()):
+        yield LeftOut(names[sample], reason.removeprefix(f"{dataset.relative(sample.image_path)}: "))
 
 
 def _pair_names(dataset: DataSet) -> dict[Sample, str]:
     """What a pair is called here: its image file, and its name where the file holds other pairs too."""
     by_file = dataset.samples_by_file()
-    files = {sample: _below(str(sample.image_path), dataset) for sample in dataset.samples}
+    files = {sample: dataset.relative(sample.image_path) for sample in dataset.samples}
     return {sample: file if file in by_file else f"{file}: {sample.name}" for sample, file in files.items()}
 
 
 def _in_no_pair(dataset: DataSet, errors: Sequence[Finding]) -> Iterator[LeftOut]:
-    paired = {_below(str(path), dataset) for s in dataset.samples for path in (s.image_path, s.label_path)}
+    paired = {dataset.relative(path) for s in dataset.samples for path in (s.image_path, s.label_path)}
     reasons = {file: _reason(error, dataset) for error in reversed(errors) for file in error.files}
     return (LeftOut(file, reason) for file, reason in sorted(reasons.items()) if file not in paired)
 
@@ -122,5 +123,5 @@ def _reason(error: Finding, dataset: DataSet) -> str:
 
 
 def _below(text: str, dataset: DataSet) -> str:
-    """A path, or a text with paths, without the folder of the data set."""
+    """A text with paths, without the folder of the data set."""
     return text.replace(f"{dataset.root}/", "")
