@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ from pixelwise.data.splits import read_splits
 from pixelwise.errors import CheckpointError, DataError, RequestError
 from pixelwise.folds import FoldsResult
 from pixelwise.model_file import FILE_NAME, load_model
+from pixelwise.progress import Silent
 from pixelwise.recipe import read_recipe, to_yaml
 from pixelwise.training.run_folder import RunFolder
 from pixelwise.training.trainer import Trainer
@@ -170,6 +171,73 @@ def test_what_cannot_be_done_leaves_no_folder(streets: Path, tmp_path: Path, arg
     with pytest.raises(RequestError, match=said):
         train(streets, tmp_path / "run", **arguments)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def faulty(streets: Path, tmp_path: Path) -> Path:
+    """An image without a mask, and one that cannot be read."""
+    data = shutil.copytree(streets, tmp_path / "faulty")
+    (data / "images" / "train" / "0003.png").write_bytes(b"")
+    (data / "labels" / "train" / "0001.png").unlink()
+    return data
+
+
+LEFT_OUT = [
+    {"file": "images/train/0003.png", "reason": "the file is empty."},
+    {"file": "images/train/0001.png", "reason": "no mask"},
+]
+
+
+def test_a_forced_run_names_what_it_leaves_out(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
+    class Listening(Silent):
+        said: ClassVar[list[str]] = []
+
+        def say(self, message: str) -> None:
+            self.said.append(message)
+
+    with pytest.raises(DataError, match="To train on what is sound: --force"):
+        train(faulty, tmp_path / "run", **tiny)
+    run = train(faulty, tmp_path / "run", **tiny, force=True, progress=Listening()).run
+    assert yaml.safe_load((run / "left_out.yaml").read_text()) == LEFT_OUT
+    splits = yaml.safe_load((run / "splits.yaml").read_text())
+    assert len(splits["train"]) == 10
+    assert not {"train/0001", "train/0003"} & set(splits["train"])
+    report = (run / "report.html").read_text(encoding="utf-8")
+    for line in ("left out: images/train/0003.png: the file is empty.", "left out: images/train/0001.png: no mask"):
+        assert line in report
+        assert Listening.said.count(line) == 1
+    assert sum(line.startswith("error: ") for line in Listening.said) == 2
+
+
+def test_a_forced_run_goes_on_without_what_it_left_out(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
+    run = train(faulty, tmp_path / "run", **tiny, force=True).run
+    model = (run / FILE_NAME).read_bytes()
+    for name in ("last.checkpoint", "previous.checkpoint", FILE_NAME, "report.html", "metrics.jsonl"):
+        (run / name).unlink()
+    train(faulty, run, resume=True, device="cpu")
+    assert (run / FILE_NAME).read_bytes() == model
+    assert yaml.safe_load((run / "left_out.yaml").read_text()) == LEFT_OUT
+    assert "left out: images/train/0001.png: no mask" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_forced_run_stops_at_an_error_that_came_later(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
+    run = train(faulty, tmp_path / "run", **tiny, force=True).run
+    for name in ("last.checkpoint", "previous.checkpoint", FILE_NAME, "report.html"):
+        (run / name).unlink()
+    (faulty / "images" / "train" / "0005.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"0005\.png: the file is empty"):
+        train(faulty, run, resume=True, device="cpu")
+
+
+def test_a_run_is_not_forced_later(started: Path, streets: Path) -> None:
+    with pytest.raises(CheckpointError, match="was started without --force; resume without it"):
+        train(streets, started, resume=True, force=True)
+
+
+def test_a_list_of_an_earlier_run_does_not_stay(streets: Path, tiny: Arguments, tmp_path: Path) -> None:
+    (tmp_path / "left_out.yaml").write_text("[]\n")
+    train(streets, tmp_path, **tiny)
+    assert not (tmp_path / "left_out.yaml").exists()
 
 
 def test_resume_needs_a_folder(streets: Path) -> None:

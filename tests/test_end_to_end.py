@@ -139,6 +139,27 @@ def test_check_that_finds_errors_is_code_1_and_still_writes_json(pixelwise: Run,
     assert "missing_mask" in {finding["code"] for finding in written["findings"]}
 
 
+def test_check_writes_a_page_whatever_it_finds(pixelwise: Run, streets: Path) -> None:
+    shutil.copytree(streets, "data")
+    for fault, code in ((False, 0), (True, 1)):
+        if fault:
+            (Path("data") / "images" / "train" / "0003.png").write_bytes(b"")
+        said = pixelwise("check", "data", "--html", "pages/check.html")
+        assert said.code == code
+        assert "page: pages/check.html" in said.out
+        assert ("unreadable_image" in Path("pages/check.html").read_text(encoding="utf-8")) == fault
+
+
+def test_training_in_spite_of_errors_lists_what_it_leaves_out(pixelwise: Run, streets: Path) -> None:
+    shutil.copytree(streets, "data")
+    (Path("data") / "images" / "train" / "0003.png").write_bytes(b"")
+    assert refused(pixelwise("train", "data", "-o", "run", "--steps", "2"), "To train on what is sound: --force")
+    said = pixelwise("train", "data", "-o", "run", "--steps", "2", "--force", "--set", "network.width=4")
+    assert said.code == 0
+    assert "left out: images/train/0003.png: the file is empty." in said.err
+    assert "0003.png" in Path("run/left_out.yaml").read_text(encoding="utf-8")
+
+
 def test_check_of_nothing_is_refused(pixelwise: Run) -> None:
     assert refused(pixelwise("check", "nowhere"), "nowhere is not a folder")
 

@@ -19,7 +19,7 @@ WHERE = {"--device", "--precision"}
 
 # Command → its arguments, in order, and its options. An option is added here first.
 COMMANDS: dict[str, tuple[list[str], set[str]]] = {
-    "check": (["DATA"], {"--layout", "--resolution", "--group", "--json"}),
+    "check": (["DATA"], {"--layout", "--resolution", "--group", "--json", "--html"}),
     "convert": (["DATA"], {"--to", "--layout"} | OUTPUT),
     "demo": ([], OUTPUT),
     "evaluate": (["MODEL", "DATA"], {"--split", "--layout", "--json"} | WHERE),
@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "train": (
         ["DATA"],
         {"--recipe", "--network", "--encoder", "--weights", "--budget", "--steps", "--resume", "--set", "--seed"}
-        | {"--deterministic", "--layout", "--group", "--folds"}
+        | {"--deterministic", "--layout", "--group", "--folds", "--force"}
         | OUTPUT
         | WHERE,
     ),

@@ -13,7 +13,7 @@ _HOMES = {
     "Predictor": "pixelwise.inference.predictor",
     "Recipe": "pixelwise.recipe",
     "RequestError": "pixelwise.errors",
-    "check": "pixelwise.data.doctor",
+    "check": "pixelwise.commands",
     "convert": "pixelwise.data.conversion",
     "demo": "pixelwise.commands",
     "evaluate": "pixelwise.evaluation.evaluate",

@@ -60,13 +60,18 @@ def check(
     ] = None,
     group: Group = None,
     json: Json = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write a page with pictures of what was found to this file.")
+    ] = None,
 ) -> None:
     """Find what is wrong with a data set before training does."""
     from pixelwise.cli_output import print_check
-    from pixelwise.data.doctor import check as run
+    from pixelwise.commands import check as run
 
-    report = run(data, layout=layout, resolution=resolution, group=group, json_path=json)
+    report = run(data, layout=layout, resolution=resolution, group=group, json_path=json, html_path=html)
     print_check(report)
+    if html:
+        typer.echo(f"page: {html}")
     if report.errors:
         raise typer.Exit(1)
 
@@ -132,6 +137,12 @@ def train(
     budget: Annotated[str | None, typer.Option(help="Time for the whole command; default 20m.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps instead of a budget.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in -o.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Train in spite of errors in the data: the pairs at fault are left out, listed by name."
+        ),
+    ] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value of the recipe; repeatable.")
     ] = None,
@@ -160,6 +171,7 @@ def train(
             budget=budget,
             steps=steps,
             resume=resume,
+            force=force,
             settings=settings or (),
             seed=seed,
             deterministic=deterministic,

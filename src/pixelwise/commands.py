@@ -1,7 +1,8 @@
 """Every command as a Python function of the same words.
 
-`check`, `evaluate` and `predict` live with what they do. Here is what joins several parts: the
-planner stands above the training loop, so what plans and then trains must stand above both.
+`evaluate` and `predict` live with what they do. Here is what joins several parts: `check` joins the
+doctor and the page that shows what it found. The planner stands above the training loop, so what plans
+and then trains must stand above both.
 """
 
 import dataclasses
@@ -19,12 +20,14 @@ from typing import Any
 import torch
 import yaml
 
-from pixelwise.data.doctor import check
+from pixelwise.data import doctor
+from pixelwise.data.doctor import CheckReport
 from pixelwise.data.images import write_atomically
 from pixelwise.data.splits import require_folds, write_splits
 from pixelwise.data.synthetic import write_dataset
 from pixelwise.devices import choose_device, choose_precision, has_fast_bf16
 from pixelwise.errors import CheckpointError, RequestError, unknown_name
+from pixelwise.evaluation.check_page import write_check_page
 from pixelwise.evaluation.evaluate import evaluate, score_samples
 from pixelwise.evaluation.report import Report, write_report
 from pixelwise.folds import (
@@ -42,10 +45,12 @@ from pixelwise.inference.predictor import load
 from pixelwise.model_file import load_model
 from pixelwise.networks import NETWORKS
 from pixelwise.ops import kernels
+from pixelwise.planning.forced import LeftOut, read_left_out, write_left_out
 from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, Plan, make_plan, measure_step, steps_within
 from pixelwise.planning.prepare import Prepared, prepare, prepare_folds
 from pixelwise.progress import Progress, Silent
 from pixelwise.recipe import Recipe, parse_duration, parse_settings, read_recipe, to_yaml
+from pixelwise.shapes import Size
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.loop import train_model
 from pixelwise.training.run_folder import RunFolder, default_run_folder
@@ -63,6 +68,31 @@ class TrainResult:
     report: Path
     scores: Mapping[str, Any]
     """On the validation images."""
+
+
+def check(
+    data: str | Path,
+    *,
+    layout: str | None = None,
+    resolution: Size | None = None,
+    group: str | None = None,
+    json_path: str | Path | None = None,
+    html_path: str | Path | None = None,
+) -> CheckReport:
+    """Reads every file of a data set and says what is wrong with it, by name, with the cure.
+
+    `resolution` is the height and width to which images are to be scaled for training; regions that
+    would vanish there are told. None: images are not scaled, and nothing vanishes. `group` is what a
+    split may not tear apart, as `data.group` of a recipe.
+    `json_path` receives the report as JSON, `html_path` a page with pictures of what was found and of
+    a random sample; both are written whatever the report says. Raises DataError where there is no data
+    set at all.
+    """
+    report = doctor.check(data, layout=layout, resolution=resolution, group=group, json_path=json_path)
+    if html_path:
+        assert report.surveyed is not None
+        write_check_page(Path(html_path), report, report.surveyed)
+    return report
 
 
 def plan(
@@ -107,6 +137,7 @@ def train(
     budget: str | None = None,
     steps: int | None = None,
     resume: bool = False,
+    force: bool = False,
     settings: Sequence[str] = (),
     seed: int | None = None,
     deterministic: bool = False,
@@ -126,6 +157,9 @@ def train(
     `group` is what may not be in two splits: a regular expression on the names, or FILE.csv:COLUMN.
     With `folds`, the training and validation images are dealt into so many folds, one run each in
     `output`/fold-1, ..., which share the budget; a FoldsResult says how the scores vary.
+    Errors in the data stop, unless `force`: then each is said, the pairs they name are left out, listed
+    in `left_out.yaml` and in the report, and the rest is trained on if it can be. A run that is resumed
+    goes on with what it began with.
     """
     started = time.monotonic() if started is None else started
     progress = progress or Silent()
@@ -139,11 +173,11 @@ def train(
     run = RunFolder(Path(output)) if output else None
     several = FoldsFolder(Path(output)) if output else None
     if several and resume and several.summary.exists():
-        return _resume_folds(several, folds, Path(data), recipe, weights, changes, device, precision, progress)
+        return _resume_folds(several, folds, Path(data), recipe, weights, changes, force, device, precision, progress)
     if several and (folds or several.summary.exists()):
         several.require_free()
     if run and resume and run.recipe.exists():
-        return _resume(run, Path(data), recipe, weights, changes, device, precision, progress, started)
+        return _resume(run, Path(data), recipe, weights, changes, force, device, precision, progress, started)
     if run:
         run.require_free()
     place = choose_device(device)
@@ -157,8 +191,8 @@ def train(
         progress.say(f"{output} holds no run yet: starting from the beginning")
     if folds is not None:
         several = several or FoldsFolder(default_run_folder(Path(data), start.network.name))
-        return _start_folds(several, folds, data, given, weights, changes, place, precision, progress, started)
-    prepared = prepare(data, start)
+        return _start_folds(several, folds, data, given, weights, changes, force, place, precision, progress, started)
+    prepared = prepare(data, start, force=force, progress=progress)
     for note in prepared.notes:
         progress.say(note)
     made = _plan_or_take(prepared, given, changes, place, precision, started, progress)
@@ -338,25 +372,37 @@ def _require_unchanged(run: RunFolder, started_with: Recipe, asked: Recipe) -> N
         )
 
 
+def _left_out(run: RunFolder, force: bool) -> tuple[LeftOut, ...] | None:
+    """What the run has left out; None if it was not forced."""
+    if run.left_out.exists():
+        return read_left_out(run.left_out)
+    if force:
+        raise CheckpointError(f"{run.path} was started without --force; resume without it, or start a new run.")
+    return None
+
+
 def _resume(
     run: RunFolder,
     data: Path,
     given: str | Path | None,
     weights: str | Path | None,
     changes: Mapping[str, Any],
+    force: bool,
     device: str,
     precision: str,
     progress: Progress,
     started: float,
 ) -> TrainResult:
-    """Goes on with the recipe and the splits that the folder holds."""
+    """Goes on with the recipe and the splits that the folder holds, and without what it has left out."""
     recipe = read_recipe(run.recipe)
     _require_unchanged(run, recipe, _asked_again(recipe, given, changes, precision))
+    left_out = _left_out(run, force)
     checkpoint = load_checkpoint(run)
     if checkpoint and checkpoint.finished and run.report.exists():
         progress.say(f"{run.path} is finished; nothing to do.")
         return _result(run)
-    prepared = prepare(data, recipe, made_splits=run.splits if run.splits.exists() else None)
+    made_splits = run.splits if run.splits.exists() else None
+    prepared = prepare(data, recipe, made_splits=made_splits, left_out=left_out)
     _require_same_classes(run, prepared)
     job = prepared.job(recipe, choose_device(device))
     if not checkpoint:
@@ -388,6 +434,7 @@ def _start_folds(
     given: Recipe | None,
     weights: str | Path | None,
     changes: Mapping[str, Any],
+    force: bool,
     place: torch.device,
     precision: str,
     progress: Progress,
@@ -395,7 +442,7 @@ def _start_folds(
 ) -> FoldsResult:
     """Plans once, describes every fold, and trains them."""
     asked = _taken(given or Recipe(), changes, precision)
-    prepared = prepare_folds(data, asked, num_folds)
+    prepared = prepare_folds(data, asked, num_folds, force=force, progress=progress)
     for note in dict.fromkeys(note for one in prepared for note in one.notes):
         progress.say(note)
     made = _plan_fold(prepared, given, asked, changes, place, precision, progress, started)
@@ -447,6 +494,7 @@ def _resume_folds(
     given: str | Path | None,
     weights: str | Path | None,
     changes: Mapping[str, Any],
+    force: bool,
     device: str,
     precision: str,
     progress: Progress,
@@ -465,7 +513,8 @@ def _resume_folds(
     if folds.finished and folder.page.exists():
         progress.say(f"{folder.path} is finished; nothing to do.")
         return result_of(folder, folds)
-    prepared = prepare_folds(data, recipe, folds.num_folds, made_splits=[run.splits for run in runs])
+    made_splits = [run.splits for run in runs]
+    prepared = prepare_folds(data, recipe, folds.num_folds, made_splits=made_splits, left_out=_left_out(runs[0], force))
     _require_same_classes(runs[0], prepared[0])
     return _train_folds(folder, folds, prepared, recipe, weights, choose_device(device), progress)
 
@@ -545,7 +594,7 @@ def _train_and_report(
         tally=scored.tally,
         metrics=list(run.read_metrics()),
         recipe=run.recipe.read_text(encoding="utf-8"),
-        notes=prepared.notes,
+        notes=(*prepared.overruled, *prepared.notes),
     )
     write_report(run.report, report)
     return scored
@@ -571,6 +620,10 @@ def _write_description(run: RunFolder, prepared: Prepared, made: Plan) -> None:
     classes = yaml.safe_dump(prepared.classes.to_dict(), sort_keys=False)
     write_atomically(run.classes, classes.encode())
     write_splits(run.splits, prepared.splits, prepared.groups)
+    if prepared.left_out is None:
+        run.left_out.unlink(missing_ok=True)  # of an earlier run that was cleared away in part
+    else:
+        write_left_out(run.left_out, prepared.left_out)
     write_atomically(run.recipe, to_yaml(made.recipe, made.reasons).encode())
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -254,3 +255,28 @@ def test_pixels_without_data_are_ignored_in_the_labels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels[0, 0], np.float32(np.nanmean(np.where(image == -1, np.nan, image), (0, 1))))
     assert (pixels >= 0).all()
     np.testing.assert_array_equal(dataset.read_image(dataset.samples[0]), pixels)
+
+
+def test_files_tell_their_sample_unless_it_is_one_of_many(tmp_path: Path) -> None:
+    for name in ("images/0", "images/1", "masks/0", "masks/1"):
+        write_png(tmp_path / f"{name}.png", np.zeros((2, 3), np.uint8))
+    dataset = open_dataset(tmp_path)
+    first, second = dataset.samples
+    own = {"images/0.png": first, "masks/0.png": first, "images/1.png": second, "masks/1.png": second}
+    assert dataset.samples_by_file() == own
+    index = tmp_path / "masks.json"
+    sharing = tuple(replace(sample, label_path=index) for sample in dataset.samples)
+    shared = replace(dataset, pairing=replace(dataset.pairing, samples=sharing))
+    assert shared.samples_by_file() == dict(zip(("images/0.png", "images/1.png"), sharing, strict=True))
+
+
+def test_a_file_elsewhere_is_named_by_its_whole_path(tmp_path: Path) -> None:
+    for name in ("here/images/0", "here/masks/0", "there/0"):
+        write_png(tmp_path / f"{name}.png", np.zeros((2, 3), np.uint8))
+    dataset = open_dataset(tmp_path / "here")
+    elsewhere = tmp_path / "there" / "0.png"
+    assert dataset.relative(dataset.samples[0].image_path) == "images/0.png"
+    assert dataset.relative(elsewhere) == str(elsewhere)
+    sample = replace(dataset.samples[0], image_path=elsewhere)
+    apart = replace(dataset, pairing=replace(dataset.pairing, samples=(sample,)))
+    assert apart.samples_by_file() == {str(elsewhere): sample, "masks/0.png": sample}

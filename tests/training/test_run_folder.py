@@ -32,6 +32,14 @@ def test_a_finished_run_holds_these_files_and_no_others(trained: Path) -> None:
     assert sorted(path.name for path in trained.iterdir()) == sorted(FILES.values())
 
 
+def test_a_forced_run_holds_one_more(run: RunFolder) -> None:
+    assert run.left_out == run.path / "left_out.yaml"
+    assert run.left_out in run.contents
+    run.left_out.touch()
+    run.take_back()
+    assert not run.path.exists()
+
+
 def test_an_empty_or_new_folder_is_free(run: RunFolder) -> None:
     run.require_free()
     RunFolder(run.path / "new" / "one").require_free()

@@ -35,6 +35,21 @@ class DataSet:
     def samples(self) -> tuple[Sample, ...]:
         return self.pairing.samples
 
+    def relative(self, path: Path) -> str:
+        """A file as findings name it: below `root`; one that lies elsewhere by its whole path."""
+        return (path.relative_to(self.root) if path.is_relative_to(self.root) else path).as_posix()
+
+    def samples_by_file(self) -> dict[str, Sample]:
+        """File, as `relative` names it, → its sample, of the files that belong to one sample alone.
+
+        A container (an index of all masks, a tar of all pairs) belongs to many, so it is not among them.
+        """
+        owners: dict[str, set[Sample]] = {}
+        for sample in self.samples:
+            for path in {sample.image_path, sample.label_path}:
+                owners.setdefault(self.relative(path), set()).add(sample)
+        return {file: next(iter(samples)) for file, samples in owners.items() if len(samples) == 1}
+
     def decode_image(self, sample: Sample) -> Decoded:
         """The image as stored."""
         return self.pairing.reader.decode_image(sample)

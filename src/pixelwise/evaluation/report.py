@@ -1,25 +1,22 @@
 """`report.html`: one offline file that shows what was learned from what, how well, and where not."""
 
-import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import DataSet
 from pixelwise.data.images import Array, write_atomically
 from pixelwise.data.sample import Sample, Split
 from pixelwise.evaluation.evaluate import Tally, mean_iou_of
+from pixelwise.evaluation.pages import css_color, embed, render
 from pixelwise.inference.outputs import display, overlay
 from pixelwise.inference.predictor import Predictor
 
@@ -50,22 +47,19 @@ def write_report(path: Path, report: Report) -> None:
     """Writes the page whole or not at all."""
     classes = report.predictor.classes
     scores = report.tally.scores(classes.names)
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        files("pixelwise.evaluation").joinpath("report.html.jinja").read_text(encoding="utf-8")
-    )
-    page = template.render(
-        report=report,
-        scores=scores,
-        cards=_cards(scores),
-        split_sizes={name: len(samples) for name, samples in report.splits.items() if samples},
-        class_rows=_class_rows(report, classes, scores),
-        curves=_curves(report.metrics),
-        confusion=confusion_table(classes, report.tally.confusion.counts),
-        groups=_groups(report, classes),
-        parameters=sum(p.numel() for p in report.predictor.module.parameters()),
-        network=report.predictor.spec.network,
-    )
-    write_atomically(path, page.encode())
+    values = {
+        "report": report,
+        "scores": scores,
+        "cards": _cards(scores),
+        "split_sizes": {name: len(samples) for name, samples in report.splits.items() if samples},
+        "class_rows": _class_rows(report, classes, scores),
+        "curves": _curves(report.metrics),
+        "confusion": confusion_table(classes, report.tally.confusion.counts),
+        "groups": _groups(report, classes),
+        "parameters": sum(p.numel() for p in report.predictor.module.parameters()),
+        "network": report.predictor.spec.network,
+    }
+    write_atomically(path, render("report.html.jinja", values))
 
 
 def _cards(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -83,7 +77,7 @@ def _class_rows(report: Report, classes: Classes, scores: Mapping[str, Any]) -> 
     return [
         {
             "name": name,
-            "color": "rgb({}, {}, {})".format(*color),
+            "color": css_color(color),
             "share": percent(share),
             "bar": 100 * (scores["per_class"][name]["iou"] or 0),
             **{key: percent(scores["per_class"][name][key]) for key in ("iou", "accuracy", "dice")},
@@ -132,7 +126,7 @@ def _show(report: Report, classes: Classes, sample: Sample) -> dict[str, Any]:
         "name": sample.name,
         "score": percent(mean_iou_of(report.tally.per_image[sample])),
         "size": f"{labels.shape[1]} × {labels.shape[0]}",
-        "panels": {name: _embed(pixels) for name, pixels in shown.items()},
+        "panels": {name: embed(pixels, MAX_PICTURE_SIDE) for name, pixels in shown.items()},
     }
 
 
@@ -156,15 +150,6 @@ def _errors(picture: Array, labels: Array, prediction: Array, ignore_label: int)
     ignored = labels == ignore_label
     shown[ignored] = 0.5 * shown[ignored] + 0.5 * np.array([120, 140, 170])
     return shown.astype(np.uint8)
-
-
-def _embed(pixels: Array) -> str:
-    """A picture as a data URI, so that the page needs no other file."""
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((MAX_PICTURE_SIDE, MAX_PICTURE_SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", quality=88)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _curves(metrics: Sequence[Mapping[str, Any]]) -> list[str]:

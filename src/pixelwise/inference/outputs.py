@@ -72,12 +72,16 @@ def colorize(labels: Array, classes: Classes) -> Array:
 
 def overlay(picture: Array, labels: Array, classes: Classes, opacity: float = 0.5) -> Array:
     """(H, W, 3) uint8 blended with the class colors, the borders between classes at full strength."""
-    colors = colorize(labels, classes).astype(np.float32)
+    return blend(picture, labels, colorize(labels, classes), opacity)
+
+
+def blend(picture: Array, labels: Array, colors: Array, opacity: float) -> Array:
+    """A picture under `colors`, both (H, W, 3) uint8; stronger where neighboring `labels` (H, W) differ."""
     border = np.zeros(labels.shape, bool)
     border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     border[1:] |= labels[1:] != labels[:-1]
     weight = np.where(border, 0.9, opacity)[..., None]
-    blended: Array = np.rint(picture * (1 - weight) + colors * weight).astype(np.uint8)
+    blended: Array = np.rint(picture * (1 - weight) + colors.astype(np.float32) * weight).astype(np.uint8)
     return blended
 
 

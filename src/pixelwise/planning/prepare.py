@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from pixelwise.data.survey import Survey, survey
 from pixelwise.losses import median_frequency_weights
 from pixelwise.model_file import ModelSpec
 from pixelwise.planning.fingerprint import Fingerprint, fingerprint
+from pixelwise.planning.forced import ACCEPTED, LeftOut, is_overruled, leave_out_faults, without
+from pixelwise.progress import Progress, Silent
 from pixelwise.recipe import Recipe
 from pixelwise.training.trainer import Job
 
@@ -31,6 +34,10 @@ class Prepared:
     """What a sample was kept together with, where a split was made by groups or blocks."""
     seen: Fingerprint
     notes: tuple[str, ...]
+    left_out: tuple[LeftOut, ...] | None = None
+    """What --force has left out; None: not forced."""
+    overruled: tuple[str, ...] = ()
+    """What --force has set aside, in words: for the report, said already when it was done."""
 
     @property
     def classes(self) -> Classes:
@@ -61,40 +68,69 @@ class Prepared:
         )
 
 
-def prepare(data: str | Path, recipe: Recipe, *, made_splits: Path | None = None) -> Prepared:
+def prepare(
+    data: str | Path,
+    recipe: Recipe,
+    *,
+    made_splits: Path | None = None,
+    force: bool = False,
+    left_out: tuple[LeftOut, ...] | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
     """Reads every training and validation pair once. Errors in the data stop here, all named.
 
     `recipe` says how the data set lies and how it is split: its section `data`, and its seed.
-    `made_splits` is the splits.yaml of a run to go on with; its lists are used as they are.
+    `made_splits` is the splits.yaml of a run to go on with; its lists are used as they are, and
+    `left_out` what that run, if forced, has left out. `force` leaves out what errors name, says so to
+    `progress`, and reads the pairs a second time; what errors still forbid stops.
     """
-    surveyed = _survey(data, recipe)
+    surveyed, left_out = _survey(data, recipe, force, left_out, progress)
     if made_splits:
         division = Division(splits=read_splits(made_splits, surveyed.dataset.samples))
     else:
         division = divide(surveyed, recipe.data, recipe.training.seed)
-    return _prepared(surveyed, division)
+    return _prepared(surveyed, division, left_out)
 
 
 def prepare_folds(
-    data: str | Path, recipe: Recipe, num_folds: int, *, made_splits: Sequence[Path] = ()
+    data: str | Path,
+    recipe: Recipe,
+    num_folds: int,
+    *,
+    made_splits: Sequence[Path] = (),
+    force: bool = False,
+    left_out: tuple[LeftOut, ...] | None = None,
+    progress: Progress | None = None,
 ) -> list[Prepared]:
     """`prepare` for each of the folds: the files are read once, and each fold is described by its training images."""
-    surveyed = _survey(data, recipe)
+    surveyed, left_out = _survey(data, recipe, force, left_out, progress)
     if made_splits:
         divisions = [Division(splits=read_splits(path, surveyed.dataset.samples)) for path in made_splits]
     else:
         divisions = divide_in_folds(surveyed, recipe.data, num_folds, recipe.training.seed)
-    return [_prepared(surveyed, division) for division in divisions]
+    return [_prepared(surveyed, division, left_out) for division in divisions]
 
 
-def _survey(data: str | Path, recipe: Recipe) -> Survey:
+def _survey(
+    data: str | Path,
+    recipe: Recipe,
+    force: bool,
+    left_out: tuple[LeftOut, ...] | None,
+    progress: Progress | None,
+) -> tuple[Survey, tuple[LeftOut, ...] | None]:
+    """What there is to train and validate on, read, and what was left out of it."""
     dataset = open_dataset(data, recipe.data.layout)
-    return survey(dataset, [sample for sample in dataset.samples if sample.split != "test"])
+    if force:
+        dataset, left_out = leave_out_faults(dataset, progress or Silent())
+    elif left_out:
+        dataset = without(dataset, left_out)
+    return survey(dataset, [sample for sample in dataset.samples if sample.split != "test"]), left_out
 
 
-def _prepared(surveyed: Survey, division: Division) -> Prepared:
-    report = require_sound(surveyed, division.splits)
-    notes = [f"{f.severity}: {f.message}" for f in report.findings]
+def _prepared(surveyed: Survey, division: Division, left_out: tuple[LeftOut, ...] | None) -> Prepared:
+    report = require_sound(surveyed, division.splits, overruled=partial(is_overruled, left_out=left_out))
+    accepted = [f"error: {f.message}" for f in report.errors if f.code in ACCEPTED]
+    notes = [f"{f.severity}: {f.message}" for f in report.findings if f.severity != "error"]
     notes += [f"warning: {division.crossing}"] if division.crossing else []
     return Prepared(
         dataset=surveyed.dataset,
@@ -102,6 +138,8 @@ def _prepared(surveyed: Survey, division: Division) -> Prepared:
         groups=division.groups,
         seen=fingerprint(surveyed, division.splits, _class_weights(surveyed, division.splits)),
         notes=(*notes, *division.notes),
+        left_out=left_out,
+        overruled=(*accepted, *map(str, left_out or ())),
     )
 
 

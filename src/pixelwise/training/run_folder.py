@@ -30,6 +30,10 @@ class RunFolder:
         return self.path / "splits.yaml"
 
     @property
+    def left_out(self) -> Path:
+        return self.path / "left_out.yaml"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
@@ -56,7 +60,7 @@ class RunFolder:
     @property
     def contents(self) -> tuple[Path, ...]:
         """Everything that a run writes, whether it is there or not."""
-        described = (self.recipe, self.classes, self.splits, self.metrics, self.events)
+        described = (self.recipe, self.classes, self.splits, self.left_out, self.metrics, self.events)
         return (*described, self.last_checkpoint, self.previous_checkpoint, self.model, self.report)
 
     def require_free(self) -> None:
@@ -73,7 +77,7 @@ class RunFolder:
 
     def take_back(self) -> None:
         """Removes what a run writes before its first step, so that the folder is free again."""
-        for path in (self.recipe, self.classes, self.splits, self.metrics):
+        for path in (self.recipe, self.classes, self.splits, self.left_out, self.metrics):
             path.unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()

@@ -6,6 +6,7 @@ file holds a group of looks; a look turns what was read into findings, at most o
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from pixelwise.data.dataset import open_dataset
@@ -79,17 +80,23 @@ def diagnose(
         classes=dataset.classes.names if dataset.classes else (),
         splits={name: len(samples) for name, samples in splits.items() if samples},
         findings=tuple(sorted(found + split_findings, key=lambda f: order[f.severity])),
+        surveyed=surveyed,
     )
 
 
-def require_sound(surveyed: Survey, splits: Splits | None = None) -> CheckReport:
-    """The report, if nothing in it forbids training; else DataError with the first errors."""
+def require_sound(
+    surveyed: Survey, splits: Splits | None = None, *, overruled: Callable[[Finding], bool] = lambda error: False
+) -> CheckReport:
+    """The report, if nothing in it forbids training; else DataError with the first errors.
+
+    `overruled` tells of an error whether to train in spite of it.
+    """
     report = diagnose(surveyed, splits=splits)
-    if report.errors:
-        lines = [f"{f.message} {f.fix}" for f in report.errors[:5]]
-        more = len(report.errors) - len(lines)
+    if errors := [error for error in report.errors if not overruled(error)]:
+        lines = [f"{f.message} {f.fix}" for f in errors[:5]]
+        more = len(errors) - len(lines)
         tail = [f"(and {more} more)"] if more else []
-        where = f"All findings: pixelwise check {surveyed.dataset.root}"
+        where = f"All findings: pixelwise check {surveyed.dataset.root}. To train on what is sound: --force."
         raise DataError("\n".join([*lines, *tail, where]))
     return report
 

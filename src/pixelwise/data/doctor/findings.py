@@ -1,7 +1,7 @@
 """What the doctor says, and every code it says it under."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,6 +108,8 @@ class CheckReport:
     classes: tuple[str, ...]
     splits: dict[str, int]
     findings: tuple[Finding, ...]
+    surveyed: Survey | None = field(default=None, repr=False, compare=False)
+    """What the findings were read from, for whoever shows it; it is no part of the answer."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
