@@ -31,10 +31,12 @@ from pixelwise.inference.predict import predict
 from pixelwise.model_file import load_model
 from pixelwise.networks import NETWORKS
 from pixelwise.ops import kernels
-from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, Plan, make_plan, measure_step, steps_within
+from pixelwise.planning.clock import measure_step, steps_within
+from pixelwise.planning.draft import Plan
+from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, make_plan
 from pixelwise.planning.prepare import Prepared, prepare
 from pixelwise.progress import Progress, Silent
-from pixelwise.recipe import Recipe, parse_duration, parse_settings, read_recipe, to_yaml
+from pixelwise.recipe import Recipe, parse_duration, parse_settings, read_recipe
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.loop import train_model
 from pixelwise.training.run_folder import RunFolder, default_run_folder
@@ -75,7 +77,7 @@ def plan(
     place = choose_device(device)
     made = make_plan(prepared, place, choose_precision(precision, place), changes, started, progress or Silent())
     if output:
-        write_atomically(Path(output), to_yaml(made.recipe, made.reasons).encode())
+        write_atomically(Path(output), made.to_yaml().encode())
     return made
 
 
@@ -390,7 +392,7 @@ def _write_description(run: RunFolder, prepared: Prepared, made: Plan) -> None:
     classes = yaml.safe_dump(prepared.classes.to_dict(), sort_keys=False)
     write_atomically(run.classes, classes.encode())
     write_splits(run.splits, prepared.splits)
-    write_atomically(run.recipe, to_yaml(made.recipe, made.reasons).encode())
+    write_atomically(run.recipe, made.to_yaml().encode())
 
 
 def _result(run: RunFolder) -> TrainResult:
