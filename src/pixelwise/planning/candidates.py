@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pixelwise.planning.encoders import Found
 from pixelwise.planning.fingerprint import Fingerprint
@@ -20,15 +20,16 @@ class Candidate:
     max_width: int = 512
     stem_stride: int = 1
     encoder: str | None = None
-    weights: Literal["none", "imagenet"] = "none"
+    """With its ImageNet weights; None: the U-Net's own contracting path."""
     origin: str = ""
-    """Where the weights are, in words."""
+    """Where the encoder's weights are, in words."""
 
     @property
     def keys(self) -> dict[str, Any]:
         """As keys of a recipe."""
-        fields = dataclasses.asdict(self).items()
-        return {f"network.{name}": value for name, value in fields if name not in ("gflops", "origin")}
+        sizes = {name: getattr(self, name) for name in ("width", "depth", "max_width", "stem_stride")}
+        trained = {"encoder": self.encoder, "weights": "imagenet"} if self.encoder else {}
+        return {f"network.{name}": value for name, value in {**sizes, **trained}.items()}
 
     @property
     def title(self) -> str:
@@ -52,18 +53,20 @@ MIN_CELLS = 2
 """Of the coarsest map, along the shorter side of a sample: one cell alone has nothing to be compared with."""
 
 
-def candidates_for(crop: Size, seen: Fingerprint, found: list[Found]) -> tuple[Candidate, ...]:
-    """Small to large. Pretrained encoders take the place of all but the smallest network where the images
-    are of the kind that they were trained on: three channels of 8 bit.
-    """
+def suit_pretrained(seen: Fingerprint) -> bool:
+    """Whether the images are of the kind that encoders were trained on: three channels of 8 bit."""
+    return (seen.channels, seen.dtype) == (3, "uint8")
+
+
+def candidates_for(crop: Size, found: list[Found]) -> tuple[Candidate, ...]:
+    """Small to large. Pretrained encoders take the place of all but the smallest network."""
     own = tuple(dataclasses.replace(one, depth=depth_for(crop, one.stem_stride)) for one in CANDIDATES)
-    if not found or (seen.channels, seen.dtype) != (3, "uint8"):
+    if not found:
         return own
     pretrained = (
         Candidate(
             gflops=ENCODER_GFLOPS[one.encoder.removeprefix("timm:")],
             encoder=one.encoder,
-            weights="imagenet",
             origin=f"{one.where}: {one.place}",
         )
         for one in found

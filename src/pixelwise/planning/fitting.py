@@ -17,7 +17,7 @@ def fit_samples(draft: Draft, candidate: Candidate | None, seen: Fingerprint, de
     """Halves the batch, then the crop, until the run of this network (None: the draft's own) fits.
 
     Raises:
-        RequestError: it does not fit with the smallest samples, or what is too large is no sample.
+        RequestError: it does not fit with the smallest samples.
     """
 
     def forecast() -> MemoryForecast:
@@ -27,8 +27,6 @@ def fit_samples(draft: Draft, candidate: Candidate | None, seen: Fingerprint, de
     while (memory := forecast()).peak > room.allowed:
         batch, crop = draft.recipe.training.batch_size, draft.recipe.data.crop
         why = f"a larger one would not fit into {gib(room.allowed)} of memory"
-        if memory.peak > memory.process + memory.images + memory.model + memory.step:
-            raise _too_little(memory, room, seen)
         if batch > 1 and "training.batch_size" not in draft.decided:
             draft.put("training.batch_size", batch // 2, why)
         elif min(crop) > MIN_CROP_SIDE and "data.crop" not in draft.decided:

@@ -48,9 +48,7 @@ class Forecast:
             said.append("time: not known, because nothing is timed where the steps are given")
         said.append(f"peak memory: {gib(self.memory.peak)} ({self._parts()})")
         if self.tried_peak > self.memory.peak:
-            said.append(
-                f"planning and training in one process: {gib(self.tried_peak)}, for the networks that were tried"
-            )
+            said.append(f"planning and training in one process: {gib(self.tried_peak)}, from what was tried")
         return said
 
     def _parts(self) -> str:

@@ -6,6 +6,7 @@ holes in the heap, is a factor on the maps and a constant, both measured (`bench
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from pixelwise.devices import free_memory, resident_memory
 from pixelwise.networks import Segmenter, build_network
 from pixelwise.networks.catalog import saved_bytes
 from pixelwise.planning.fingerprint import Fingerprint
-from pixelwise.recipe import OptimizerRecipe, Recipe
+from pixelwise.recipe import NetworkRecipe, OptimizerRecipe, Recipe
 from pixelwise.shapes import Size
 from pixelwise.training.optimization import LARGEST_SIDE, shorter_side
 
@@ -91,34 +92,54 @@ def forecast_memory(recipe: Recipe, seen: Fingerprint, device: torch.device, roo
     Raises:
         RequestError: a network that cannot be built, or that does not take the recipe's samples.
     """
-    cuda = device.type == "cuda"
-    network = segmenter_without_data(recipe, seen)
-    weights = 4 * sum(parameter.numel() for parameter in network.parameters())
-    state = _optimizer_bytes(network, recipe.optimizer)
-    maps = saved_bytes(network.train(), torch.empty(1, seen.channels, *recipe.data.crop, device="meta"))
-    in_precision = maps / (2 if recipe.training.precision == "bf16" else 1)
-    process = 0 if cuda else room.resident + STARTED_LATER
-    if recipe.network.encoder and not cuda:
-        process += LIBRARIES_OF_ENCODERS
-    step = (1 + WORKSPACE) * (in_precision + _given_bytes(recipe, seen)) * recipe.training.batch_size
-    image = maps * _pixels(seen.largest_val_size) / _pixels(recipe.data.crop)
+    cuda, precision = device.type == "cuda", recipe.training.precision
+    counted = _count(recipe.network, recipe.optimizer, seen.channels, len(seen.class_pixels), recipe.data.crop)
+    kept = counted.maps / (2 if precision == "bf16" else 1)
+    image = counted.maps * _pixels(seen.largest_val_size) / _pixels(recipe.data.crop)
     label_maps = 0 if cuda else _num_val(recipe, seen) * _pixels(seen.largest_val_size)
     return MemoryForecast(
-        process=process,
+        process=0 if cuda else _process_bytes(recipe, room),
         images=0 if cuda else _image_bytes(recipe, seen),
-        model=3 * weights + state,
-        step=int(step),
-        evaluation=int(weights + INFERENCE_SHARE * image + label_maps),
+        model=3 * counted.weights + counted.state,
+        step=int((1 + WORKSPACE) * (kept + _given_bytes(recipe, seen)) * recipe.training.batch_size),
+        evaluation=int(counted.weights + INFERENCE_SHARE * image + label_maps),
         # The stream grows by copying, so it is there twice for a moment.
-        checkpoint=0 if cuda else 2 * (2 * weights + state),
+        checkpoint=0 if cuda else 2 * (2 * counted.weights + counted.state),
     )
 
 
-def segmenter_without_data(recipe: Recipe, seen: Fingerprint) -> Segmenter:
-    """The recipe's network as it is trained, on the meta device."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counted:
+    """Bytes that follow from the network alone, in float32."""
+
+    weights: int
+    state: int
+    """Of the optimizer."""
+    maps: int
+    """Kept of one sample for the backward pass."""
+
+
+@lru_cache(maxsize=64)  # a plan asks for the same networks several times
+def _count(
+    network: NetworkRecipe, optimizer: OptimizerRecipe, in_channels: int, num_classes: int, size: Size
+) -> _Counted:
+    model = segmenter_without_data(network, in_channels, num_classes).train()
+    return _Counted(
+        weights=4 * sum(parameter.numel() for parameter in model.parameters()),
+        state=_optimizer_bytes(model, optimizer),
+        maps=saved_bytes(model, torch.empty(1, in_channels, *size, device="meta")),
+    )
+
+
+def segmenter_without_data(network: NetworkRecipe, in_channels: int, num_classes: int) -> Segmenter:
+    """A network as it is trained, on the meta device."""
     with torch.device("meta"):
-        network = build_network(recipe.network, in_channels=seen.channels, num_classes=len(seen.class_pixels))
-        return Segmenter(network, mean=seen.mean, deviation=seen.deviation)
+        built = build_network(network, in_channels=in_channels, num_classes=num_classes)
+        return Segmenter(built, mean=[0.0] * in_channels, deviation=[1.0] * in_channels)
+
+
+def _process_bytes(recipe: Recipe, room: Room) -> int:
+    return room.resident + STARTED_LATER + (LIBRARIES_OF_ENCODERS if recipe.network.encoder else 0)
 
 
 def _given_bytes(recipe: Recipe, seen: Fingerprint) -> int:

@@ -9,10 +9,10 @@ import torch
 
 from pixelwise.devices import Precision
 from pixelwise.networks.geometry import field_of
-from pixelwise.planning.candidates import Candidate, candidates_for
+from pixelwise.planning.candidates import Candidate, candidates_for, suit_pretrained
 from pixelwise.planning.clock import measure_step, seconds_left, steps_within
 from pixelwise.planning.draft import Draft, Plan
-from pixelwise.planning.encoders import find_pretrained
+from pixelwise.planning.encoders import Found, find_pretrained
 from pixelwise.planning.fingerprint import Fingerprint
 from pixelwise.planning.fitting import fit_samples
 from pixelwise.planning.forecast import Forecast, TimeForecast, times
@@ -24,7 +24,8 @@ from pixelwise.planning.samples import (
     choose_loss,
     choose_optimizer,
     choose_samples,
-    describe_objects,
+    describe_details,
+    describe_lengths,
 )
 from pixelwise.progress import Progress
 from pixelwise.recipe import Recipe
@@ -103,8 +104,16 @@ def _candidates(draft: Draft, seen: Fingerprint) -> tuple[Candidate, ...]:
     network = draft.recipe.network
     if network.name != "unet" or network.encoder:
         return ()
-    found = [] if draft.decided & NETWORK_KEYS else find_pretrained()
-    return candidates_for(draft.recipe.data.crop, seen, found)
+    found: list[Found] = []
+    if not draft.decided & NETWORK_KEYS:
+        if suit_pretrained(seen):
+            found = find_pretrained()
+            names = ", ".join(one.encoder for one in found)
+            missing = "no ImageNet weights are at hand or can be downloaded"
+            draft.put("network.encoder", None, f"{names} would be too slow or too large" if found else missing)
+        else:
+            draft.put("network.encoder", None, "ImageNet weights are for images of 3 channels of 8 bit")
+    return candidates_for(draft.recipe.data.crop, found)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -138,22 +147,33 @@ class _Planner:
         return forecast_memory(recipe, self.prepared.seen, self.device, self.room).peak
 
     def take(self, candidate: Candidate, why: str) -> None:
-        """Puts the network into the recipe, with the reasons for each of its sizes."""
-        draft, crop = self.draft, self.draft.recipe.data.crop
+        """Puts the network into the recipe, with a reason for each of its sizes."""
+        draft = self.draft
         draft.put_network(candidate, why + self.memory_note)
         if candidate.encoder:
             draft.put("network.weights", "imagenet", f"{candidate.origin}; --weights none for fresh ones")
             share = PRETRAINED_LR_SHARE * draft.recipe.optimizer.lr
             draft.put("optimizer.lr", share, "a quarter of the usual peak, so that the trained weights are not lost")
-            return
-        network = segmenter_without_data(draft.recipe, self.prepared.seen).network
-        seen_by_pixel = max(field_of(network, in_channels=self.prepared.seen.channels).receptive_field)
-        objects = describe_objects(self.prepared.seen.objects)
+        else:
+            self._explain_geometry(candidate)
+
+    def _explain_geometry(self, candidate: Candidate) -> None:
+        """What the network sees, beside what there is to see."""
+        draft, seen = self.draft, self.prepared.seen
+        network = segmenter_without_data(draft.recipe.network, seen.channels, len(seen.class_pixels)).network
+        seen_by_pixel = max(field_of(network, in_channels=seen.channels).receptive_field)
+        height, width = draft.recipe.data.crop
         draft.put(
             "network.depth",
             candidate.depth,
-            f"a pixel sees {seen_by_pixel} pixels around it of {crop[0]}x{crop[1]}; {objects}",
+            f"a pixel sees {seen_by_pixel} pixels around it of {height}x{width}; {describe_lengths(seen.objects)}",
         )
+        if draft.recipe.network.stem_stride > 1:
+            draft.put(
+                "network.stem_stride",
+                candidate.stem_stride,
+                f"pays for the width and loses no pixel; {describe_details(seen)}",
+            )
 
     def choose_network_by_clock(self, candidates: Sequence[Candidate], progress: Progress) -> None:
         """The largest candidate that still sees enough images in the time there is."""
@@ -175,9 +195,9 @@ class _Planner:
         progress.say(f"network: {chosen.title}: {rate}")
         self.take(chosen, f"{why}: {rate}")
 
-    def _time_step(self, recipe: Recipe) -> float:
+    def _time_step(self, recipe: Recipe, repeats: int = 3) -> float:
         self.tried_peak = max(self.tried_peak, self._peak(recipe))
-        return measure_step(self.prepared.job(recipe, self.device))
+        return measure_step(self.prepared.job(recipe, self.device), repeats)
 
     def _images_within(self, seconds_per_image: float) -> float:
         return 0.9 * seconds_left(self._budget, self.started) / seconds_per_image
@@ -192,8 +212,7 @@ class _Planner:
         """Smaller batches for a network that is given and slow, so that the budget holds enough steps."""
         recipe = self.draft.recipe
         one = recipe.replace({"training.batch_size": 1})
-        self.tried_peak = self._peak(one)
-        seconds = measure_step(self.prepared.job(one, self.device), repeats=1)
+        seconds = self._time_step(one, repeats=1)
         images = 0.8 * seconds_left(self._budget, self.started) / seconds
         fitting = max(1, int(images / STEPS_WANTED))
         if fitting < recipe.training.batch_size:
@@ -201,7 +220,9 @@ class _Planner:
                 f"about {images:.0f} images fit into the budget, which are at least {STEPS_WANTED} steps if possible"
             )
             self.draft.put("training.batch_size", fitting, reason)
-        self.step_seconds = seconds * self.draft.recipe.training.batch_size
+        if self.draft.recipe.training.batch_size > 1:
+            seconds = self._time_step(self.draft.recipe, repeats=1)
+        self.step_seconds = seconds
 
     def choose_validation(self) -> None:
         """All validation images, unless scoring them would take too much of the budget."""

@@ -83,7 +83,13 @@ def choose_optimizer(draft: Draft) -> None:
     draft.put("optimizer.lr", LEARNING_RATES[name], f"the peak that suits {name}")
 
 
-def describe_objects(objects: tuple[Objects | None, ...]) -> str:
-    """The classes' regions in a few words, for reasons."""
+def describe_lengths(objects: tuple[Objects | None, ...]) -> str:
+    """How long the classes' regions are, in words."""
     sides = sorted(one.side for one in objects if one)
     return f"the classes' regions are {sides[0]} to {sides[-1]} pixels long" if sides else "no regions were seen"
+
+
+def describe_details(seen: Fingerprint) -> str:
+    """How fine the labels are, in words."""
+    thinnest = min((one.thickness for one in seen.objects if one), default=0.0)
+    return f"the thinnest class is {thinnest:g} pixels thick, {seen.border_share:.0%} of the pixels are on borders"
