@@ -1,7 +1,7 @@
 """Fixtures that more than one test file uses."""
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,16 @@ def _two_threads() -> None:
 def _interruptible() -> None:
     """Python's own handler, also where a shell started the tests in the background, ignoring SIGINT."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_weights_of_others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Plans are the same on every machine: no network, and none of the weights that its user has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIXELWISE_OFFLINE", "1")
+        patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch-home")))
+        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub-home")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -122,3 +123,68 @@ def test_other_systems_keep_their_allocator(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr("ctypes.CDLL", lambda name: pytest.fail("no C library is asked"))
     devices.keep_freed_memory()
+
+
+# What a Linux machine says of its memory, as files below a folder.
+
+MEMINFO = "MemTotal: 8000 kB\nMemFree: 100 kB\nMemAvailable: 4000 kB\n"
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def group(folder: str, limit: str, *, used: int = 1000, cache: int = 200) -> dict[str, str]:
+    """A control group of version 2."""
+    return {
+        f"sys/fs/cgroup/{folder}memory.max": limit,
+        f"sys/fs/cgroup/{folder}memory.current": f"{used}\n",
+        f"sys/fs/cgroup/{folder}memory.stat": f"anon 5\ninactive_file {cache}\n",
+    }
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, None),  # no Linux
+        ({"proc/meminfo": MEMINFO}, 4_096_000),
+        ({"proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/\n"}, 4_096_000),  # no limit to read
+        ({"proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/job\n", **group("job/", "max\n")}, 4_096_000),
+        ({"proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/job\n", **group("job/", "3000\n")}, 2200),
+        # A limit of a group around it; the inner path is one of the machine outside.
+        ({"proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/docker/abc\n", **group("", "5000\n")}, 4200),
+        (
+            {"proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/a/b\n", **group("a/", "900\n"), **group("a/b/", "max")},
+            100,
+        ),
+        ({"proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/a\n", **group("a/", "700", used=2000)}, 0),
+        (
+            {
+                "proc/meminfo": MEMINFO,
+                "proc/self/cgroup": "5:cpu,cpuacct:/x\n4:memory:/job\n0::/\n",
+                "sys/fs/cgroup/memory/job/memory.limit_in_bytes": "3000",
+                "sys/fs/cgroup/memory/job/memory.usage_in_bytes": "1000",
+                "sys/fs/cgroup/memory/job/memory.stat": "inactive_file 7\ntotal_inactive_file 300\n",
+            },
+            2300,
+        ),
+    ],
+)
+def test_free_memory_is_the_least_of_what_is_there_and_what_is_allowed(
+    tmp_path: Path, files: dict[str, str], expected: int | None
+) -> None:
+    assert devices.free_memory(CPU, write(tmp_path, files)) == expected
+
+
+def test_free_memory_of_a_gpu_is_the_driver_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5, 9))
+    assert devices.free_memory(torch.device("cuda")) == 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_this_process_lies_in_memory() -> None:
+    assert 2**24 < devices.resident_memory() < 2**40
+    assert (devices.free_memory(CPU) or 0) > 0

@@ -284,3 +284,9 @@ def test_what_is_no_duration_is_an_error(text: str) -> None:
 def test_no_time_at_all_is_an_error() -> None:
     with pytest.raises(RequestError, match="'0m' is no time at all; give a budget such as 20m"):
         parse_duration("0m")
+
+
+def test_a_header_is_comments_above_the_recipe() -> None:
+    text = to_yaml(Recipe(), header=["time: 20 min", "peak memory: 1 GiB"])
+    assert text.startswith("# time: 20 min\n# peak memory: 1 GiB\ndata:\n")
+    assert from_dict(yaml.safe_load(text)) == Recipe()

@@ -105,14 +105,13 @@ def plan(
     """Choose network, samples and schedule for a data set, this machine and a budget."""
     from pixelwise.cli_output import ConsoleProgress
     from pixelwise.commands import plan as run
-    from pixelwise.recipe import to_yaml
 
     with ConsoleProgress() as progress:
         made = run(data, budget=budget, layout=layout, group=group, output=output, progress=progress)
     if output is None:
-        typer.echo(to_yaml(made.recipe, made.reasons), nl=False)
+        typer.echo(made.to_yaml(), nl=False)
     else:
-        typer.echo(f"recipe: {output}")
+        typer.echo("\n".join([*(made.forecast.lines() if made.forecast else ()), f"recipe: {output}"]))
 
 
 @app.command()

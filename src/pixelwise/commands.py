@@ -45,11 +45,13 @@ from pixelwise.inference.predictor import load
 from pixelwise.model_file import load_model
 from pixelwise.networks import NETWORKS
 from pixelwise.ops import kernels
+from pixelwise.planning.clock import measure_step, steps_within
+from pixelwise.planning.draft import Plan
 from pixelwise.planning.forced import LeftOut, read_left_out, write_left_out
-from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, Plan, make_plan, measure_step, steps_within
+from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, make_plan
 from pixelwise.planning.prepare import Prepared, prepare, prepare_folds
 from pixelwise.progress import Progress, Silent
-from pixelwise.recipe import Recipe, parse_duration, parse_settings, read_recipe, to_yaml
+from pixelwise.recipe import Recipe, parse_duration, parse_settings, read_recipe
 from pixelwise.shapes import Size
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.loop import train_model
@@ -119,7 +121,7 @@ def plan(
     place = choose_device(device)
     made = make_plan(prepared, place, choose_precision(precision, place), changes, started, progress or Silent())
     if output:
-        write_atomically(Path(output), to_yaml(made.recipe, made.reasons).encode())
+        write_atomically(Path(output), made.to_yaml().encode())
     return made
 
 
@@ -624,7 +626,7 @@ def _write_description(run: RunFolder, prepared: Prepared, made: Plan) -> None:
         run.left_out.unlink(missing_ok=True)  # of an earlier run that was cleared away in part
     else:
         write_left_out(run.left_out, prepared.left_out)
-    write_atomically(run.recipe, to_yaml(made.recipe, made.reasons).encode())
+    write_atomically(run.recipe, made.to_yaml().encode())
 
 
 def _result(run: RunFolder) -> TrainResult:

@@ -3,6 +3,8 @@
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -78,3 +80,59 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+def free_memory(device: torch.device, root: Path = Path("/")) -> int | None:
+    """Bytes that this process may still take: of the GPU, or of the machine, where a control group
+    (a container, a batch system) may allow less than there is. None where the system does not tell.
+
+    `root` is where /proc and /sys are looked for.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = [_available(root), *_left_to_control_groups(root)]
+    return min((number for number in free if number is not None), default=None)
+
+
+def resident_memory() -> int:
+    """Bytes of this process that lie in memory now; 0 where the system does not tell."""
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    except OSError:
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _available(root: Path) -> int | None:
+    """What Linux says is available without swapping."""
+    path = root / "proc" / "meminfo"
+    if not path.exists():
+        return None
+    facts = dict(line.split(":", 1) for line in path.read_text(encoding="ascii").splitlines() if ":" in line)
+    return int(facts["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in facts else None
+
+
+def _left_to_control_groups(root: Path) -> Iterator[int]:
+    """Limit less use of each control group that this process is in, and of those around it; versions 2 and 1."""
+    membership = root / "proc" / "self" / "cgroup"
+    if not membership.exists():
+        return
+    for line in membership.read_text(encoding="utf-8").splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number == "0" and not controllers:
+            top, limit, usage, cache = "", "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            top, limit, usage, cache = "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+        else:
+            continue
+        mount = root / "sys" / "fs" / "cgroup" / top
+        own = mount / path.strip("/")
+        for group in (own, *(parent for parent in own.parents if parent.is_relative_to(mount))):
+            try:
+                most, used = (group / limit).read_text().strip(), int((group / usage).read_text())
+                facts = dict(fact.split() for fact in (group / "memory.stat").read_text().splitlines())
+            except OSError:
+                continue  # inside a container the path may be that of the machine outside
+            if most != "max":
+                # Files that were read stay in memory until it is wanted.
+                yield max(int(most) - used + int(facts.get(cache, 0)), 0)

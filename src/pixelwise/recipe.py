@@ -262,9 +262,11 @@ def read_recipe(path: str | Path) -> Recipe:
         raise RequestError(f"{path}: {error}") from error
 
 
-def to_yaml(recipe: Recipe, reasons: Mapping[str, str] | None = None) -> str:
-    """The recipe as YAML, each key of `reasons` ("section.key") with its reason as a comment."""
-    lines: list[str] = []
+def to_yaml(recipe: Recipe, reasons: Mapping[str, str] | None = None, header: Iterable[str] = ()) -> str:
+    """The recipe as YAML, each key of `reasons` ("section.key") with its reason as a comment, below the
+    lines of `header` as comments.
+    """
+    lines = [f"# {line}" for line in header]
     for section, values in recipe.to_dict().items():
         lines.append(f"{section}:")
         for key, value in values.items():

@@ -3,13 +3,19 @@ import time
 import pytest
 import torch
 
+from pixelwise.errors import RequestError
 from pixelwise.planning import planner
-from pixelwise.planning.planner import CANDIDATES, crop_for, images_wanted, make_plan, measure_step
+from pixelwise.planning.candidates import CANDIDATES
+from pixelwise.planning.encoders import Found
+from pixelwise.planning.memory import Room, forecast_memory
+from pixelwise.planning.planner import images_wanted, make_plan
 from pixelwise.planning.prepare import prepare
 from pixelwise.progress import Silent
-from pixelwise.recipe import Recipe, from_dict, to_yaml
+from pixelwise.recipe import Recipe, read_recipe
 
 CPU = torch.device("cpu")
+ENDLESS = Room(resident=0, total=None)
+FOUND = [Found(encoder=name, where="at hand", place=f"{name}.pth") for name in ("resnet18", "resnet34")]
 
 
 @pytest.fixture(scope="module")
@@ -17,22 +23,33 @@ def prepared(streets):
     return prepare(streets, Recipe())
 
 
+@pytest.fixture(autouse=True)
+def _same_everywhere(monkeypatch):
+    """No machine's memory and nobody's downloads."""
+    monkeypatch.setattr(planner, "look_for_room", lambda device: ENDLESS)
+    monkeypatch.setattr(planner, "find_pretrained", list)
+
+
 def plan(prepared, **changes):
     return make_plan(prepared, CPU, "fp32", changes, time.monotonic(), Silent())
 
 
-@pytest.mark.parametrize(
-    ("size", "crop"),
-    [
-        ((360, 480), (384, 480)),  # small: the whole image, rounded up
-        ((64, 96), (64, 96)),
-        ((1, 1), (32, 32)),
-        ((1024, 1024), (512, 512)),  # large: a window of a quarter megapixel
-        ((1000, 4000), (256, 1024)),  # of the same shape
-    ],
-)
-def test_crop_is_the_image_or_its_largest_window(size, crop):
-    assert crop_for(size) == crop
+def pretend(monkeypatch, seconds, *, growth=None, scoring=1.0):
+    """A machine whose step takes `seconds` with the smallest network, and in proportion to cost with others."""
+    costs = {(c.width, c.stem_stride): c.gflops / CANDIDATES[0].gflops for c in CANDIDATES}
+
+    def measure(job, repeats):
+        network = job.recipe.network
+        cost = 7.0 if network.encoder else costs.get((network.width, network.stem_stride), 1.0)
+        return seconds * (cost if growth is None else growth)
+
+    monkeypatch.setattr(planner, "measure_step", measure)
+    monkeypatch.setattr(planner, "time_to_score", lambda trainer: scoring)
+
+
+def size_of(recipe):
+    network = recipe.network
+    return next(i for i, c in enumerate(CANDIDATES) if (c.width, c.stem_stride) == (network.width, network.stem_stride))
 
 
 def test_with_steps_nothing_is_timed(prepared, monkeypatch):
@@ -41,10 +58,13 @@ def test_with_steps_nothing_is_timed(prepared, monkeypatch):
 
     monkeypatch.setattr(planner, "measure_step", refuse)
     monkeypatch.setattr(planner, "time_to_score", refuse)
-    first, second = plan(prepared, **{"training.steps": 5}), plan(prepared, **{"training.steps": 5})
+    first, second = plan(prepared, **{"training.steps": 6}), plan(prepared, **{"training.steps": 6})
     assert first == second
-    assert first.recipe.training.steps == 5
+    assert first.recipe.training.steps == 6
     assert first.recipe.training.budget_seconds is None
+    assert first.forecast.time is None
+    assert first.forecast.epochs == 4
+    assert first.reasons["training.steps"] == "as asked for; 6 steps show each of 12 images 4.0 times"
 
 
 @pytest.mark.parametrize(
@@ -52,42 +72,56 @@ def test_with_steps_nothing_is_timed(prepared, monkeypatch):
     [(0.001, len(CANDIDATES) - 1), (0.4, 1), (100.0, 0)],
 )
 def test_network_grows_with_the_speed_of_the_machine(prepared, monkeypatch, seconds_per_batch, index):
-    # Each candidate takes four times as long as the one before it.
-    sizes = {candidate.width * 10 + candidate.stem_stride: 4**i for i, candidate in enumerate(CANDIDATES)}
-
-    def pretend(job):
-        network = job.recipe.network
-        return seconds_per_batch * sizes[network.width * 10 + network.stem_stride]
-
-    monkeypatch.setattr(planner, "measure_step", pretend)
-    monkeypatch.setattr(planner, "time_to_score", lambda trainer: 1.0)
+    pretend(monkeypatch, seconds_per_batch)
     made = plan(prepared, **{"training.budget_seconds": 600.0})
-    recipe = made.recipe
     too_short = "the budget is too short" in made.reasons["network.width"]
     assert too_short == (seconds_per_batch == 100.0)
-    expected = CANDIDATES[index]
-    assert (recipe.network.width, recipe.network.stem_stride) == (expected.width, expected.stem_stride)
-    assert recipe.training.steps is None
+    assert size_of(made.recipe) == index
+    assert made.recipe.training.steps is None
+
+
+def test_more_budget_never_gives_a_smaller_network(prepared, monkeypatch):
+    pretend(monkeypatch, 0.2)
+    made = [plan(prepared, **{"training.budget_seconds": 30.0 * 3**i}) for i in range(7)]
+    sizes = [size_of(one.recipe) for one in made]
+    assert sizes == sorted(sizes)
+    assert (sizes[0], sizes[-1]) == (0, len(CANDIDATES) - 1)
+    steps = [one.forecast.num_steps for one in made if size_of(one.recipe) == len(CANDIDATES) - 1]
+    assert steps == sorted(steps)
+
+
+def test_hopeless_networks_are_not_timed(prepared, monkeypatch):
+    pretend(monkeypatch, 0.4)
+    timed = []
+    measure = planner.measure_step
+    monkeypatch.setattr(
+        planner, "measure_step", lambda job, n: timed.append(job.recipe.network.width) or measure(job, n)
+    )
+    made = plan(prepared, **{"training.budget_seconds": 300.0})
+    assert (timed, made.recipe.network.width) == ([16, 32], 16)
 
 
 def test_deterministic_budget_fixes_the_steps(prepared, monkeypatch):
-    monkeypatch.setattr(planner, "measure_step", lambda job: 1.0)
-    monkeypatch.setattr(planner, "time_to_score", lambda trainer: 1.0)
-    changes = {"training.budget_seconds": 600.0, "training.deterministic": True}
-    steps = plan(prepared, **changes).recipe.training.steps
+    pretend(monkeypatch, 1.0, growth=1)
+    made = plan(prepared, **{"training.budget_seconds": 600.0, "training.deterministic": True})
+    steps = made.recipe.training.steps
     assert steps is not None
     assert 400 < steps < 600
+    assert made.forecast.num_steps == steps
+    assert made.forecast.time.steps == steps
+    assert "measured once" in made.reasons["training.steps"]
 
 
 @pytest.mark.parametrize(("seconds", "batch"), [(0.1, 8), (0.5, 3), (9.0, 1)])
 def test_a_slow_network_that_is_given_takes_smaller_batches(prepared, monkeypatch, seconds, batch):
     """480 seconds are left: 300 steps of 8 images would fit at 0.2 seconds an image."""
-    monkeypatch.setattr(planner, "measure_step", lambda job, repeats: seconds)
+    monkeypatch.setattr(planner, "measure_step", lambda job, repeats: seconds * job.recipe.training.batch_size)
     monkeypatch.setattr(planner, "time_to_score", lambda trainer: 1.0)
     made = plan(prepared, **{"training.budget_seconds": 600.0, "network.name": "segnet"})
     assert made.recipe.training.batch_size == batch
     assert made.recipe.network.width is None  # as published
     assert ("at least 300 steps" in made.reasons["training.batch_size"]) == (batch < 8)
+    assert made.forecast.num_steps == pytest.approx(590 / (seconds * batch), rel=0.1)
 
 
 def test_only_the_unet_comes_in_sizes(prepared):
@@ -98,8 +132,7 @@ def test_only_the_unet_comes_in_sizes(prepared):
 
 
 def test_large_validation_sets_are_sampled(prepared, monkeypatch):
-    monkeypatch.setattr(planner, "measure_step", lambda job: 0.01)
-    monkeypatch.setattr(planner, "time_to_score", lambda trainer: 1000.0)
+    pretend(monkeypatch, 0.01, scoring=1000.0)
     made = plan(prepared, **{"training.budget_seconds": 600.0})
     assert made.recipe.data.max_val_images is None  # four are never too many
 
@@ -107,6 +140,87 @@ def test_large_validation_sets_are_sampled(prepared, monkeypatch):
     made = plan(prepared, **{"training.budget_seconds": 600.0})
     assert made.recipe.data.max_val_images == 2
     assert "of 4" in made.reasons["data.max_val_images"]
+    assert made.forecast.time.end == pytest.approx(500 + 250 + planner.REPORT_SECONDS)
+
+
+def test_the_time_forecast_fills_the_budget(prepared, monkeypatch):
+    pretend(monkeypatch, 0.5, growth=1, scoring=10.0)
+    made = plan(prepared, **{"training.budget_seconds": 600.0})
+    expected = made.forecast.time
+    assert expected.total == pytest.approx(600, rel=0.02)
+    assert (expected.evaluations, expected.end) == (4 * 5.0, 10 + 5 + planner.REPORT_SECONDS)
+    assert made.forecast.num_steps == int(expected.steps / 0.5)
+    assert made.forecast.epochs == made.forecast.num_steps * 8 / 12
+    said = made.reasons["training.budget_seconds"]
+    assert f"{made.forecast.num_steps:,} steps show each of 12 images" in said
+
+
+def test_a_tiny_budget_still_counts_one_step(prepared, monkeypatch):
+    pretend(monkeypatch, 100.0)
+    made = plan(prepared, **{"training.budget_seconds": 20.0})
+    assert made.forecast.num_steps == 1
+
+
+def test_little_memory_gives_a_smaller_network_and_says_so(prepared, monkeypatch):
+    pretend(monkeypatch, 0.001)
+    changes = {"training.budget_seconds": 600.0}
+    large = plan(prepared, **changes)
+    third = large.recipe.replace(CANDIDATES[2].keys)
+    total = int(forecast_memory(third, prepared.seen, CPU, ENDLESS).peak / 0.75) + 1
+    monkeypatch.setattr(planner, "look_for_room", lambda device: Room(resident=0, total=total))
+    small = plan(prepared, **changes)
+    assert (size_of(large.recipe), size_of(small.recipe)) == (4, 2)
+    assert "of those that fit into" in small.reasons["network.width"]
+    assert small.forecast.tried_peak <= 0.75 * total
+
+
+def test_too_little_memory_is_an_error(prepared, monkeypatch):
+    monkeypatch.setattr(planner, "look_for_room", lambda device: Room(resident=0, total=2**20))
+    with pytest.raises(RequestError, match=r"would take .* of memory at its peak"):
+        plan(prepared, **{"training.steps": 5})
+
+
+def test_what_was_tried_is_part_of_the_forecast(prepared, monkeypatch):
+    pretend(monkeypatch, 0.35, growth=1)
+    made = plan(prepared, **{"training.budget_seconds": 100.0})
+    assert made.forecast.tried_peak >= made.forecast.memory.peak
+
+
+def test_encoders_whose_weights_are_at_hand_are_chosen_by_the_clock(prepared, monkeypatch):
+    monkeypatch.setattr(planner, "find_pretrained", lambda: FOUND)
+    pretend(monkeypatch, 0.01)
+    network = plan(prepared, **{"training.budget_seconds": 600.0}).recipe.network
+    assert (network.encoder, network.weights, network.width) == ("resnet34", "imagenet", None)
+
+    pretend(monkeypatch, 100.0)
+    made = plan(prepared, **{"training.budget_seconds": 600.0})
+    assert (made.recipe.network.encoder, made.recipe.network.weights) == (None, "none")
+    assert "resnet18, resnet34 would be too slow" in made.reasons["network.encoder"]
+
+
+def test_the_plan_says_where_the_weights_are_and_trains_them_gently(prepared, monkeypatch):
+    monkeypatch.setattr(planner, "find_pretrained", lambda: FOUND)
+    made = plan(prepared, **{"training.steps": 5})
+    assert made.recipe.network.encoder == "resnet18"
+    assert made.reasons["network.weights"] == "at hand: resnet18.pth; --weights none for fresh ones"
+    assert made.recipe.optimizer.lr == 0.005
+    assert plan(prepared, **{"training.steps": 5, "optimizer.lr": 0.1}).recipe.optimizer.lr == 0.1
+
+
+@pytest.mark.parametrize("decided", [{"network.width": 8}, {"network.weights": "none"}, {"network.name": "unet"}])
+def test_no_weights_are_looked_for_where_the_user_has_decided(prepared, monkeypatch, decided):
+    def refuse():
+        raise AssertionError("weights were looked for")
+
+    monkeypatch.setattr(planner, "find_pretrained", refuse)
+    assert plan(prepared, **{"training.steps": 5, **decided}).recipe.network.encoder is None
+
+
+def test_gray_images_take_no_weights_of_photographs(cells, monkeypatch):
+    monkeypatch.setattr(planner, "find_pretrained", lambda: FOUND)
+    made = plan(prepare(cells, Recipe()), **{"training.steps": 5})
+    assert made.recipe.network.encoder is None
+    assert "3 channels of 8 bit" in made.reasons["network.encoder"]
 
 
 def test_what_the_user_decided_stays(prepared):
@@ -123,7 +237,7 @@ def test_what_the_user_decided_stays(prepared):
     assert made.reasons["network.width"] == "as asked for"
 
 
-def test_every_planned_value_has_a_reason_in_the_yaml(prepared):
+def test_every_planned_value_has_a_reason_in_the_yaml(prepared, tmp_path):
     made = plan(prepared, **{"training.steps": 3})
     changed = [
         f"{section}.{key}"
@@ -132,20 +246,17 @@ def test_every_planned_value_has_a_reason_in_the_yaml(prepared):
         if value != Recipe().to_dict()[section][key]
     ]
     assert set(changed) <= set(made.reasons)
-    text = to_yaml(made.recipe, made.reasons)
+    text = made.to_yaml()
     assert all(reason in text for reason in made.reasons.values())
+    assert all(f"# {line}\n" in text for line in made.forecast.lines())
+    (tmp_path / "recipe.yaml").write_text(text)
+    assert read_recipe(tmp_path / "recipe.yaml") == made.recipe
 
 
-def test_cells_may_lie_any_way_up_and_streets_may_not(prepared, cells):
-    upright = plan(prepared, **{"training.steps": 3}).recipe.augmentation
-    free = plan(prepare(cells, Recipe()), **{"training.steps": 3}).recipe.augmentation
-    assert (upright.flip_vertical, upright.rotate) == (0.0, 5.0)
-    assert (free.flip_vertical, free.rotate) == (0.5, 180.0)
-
-
-def test_measure_step_times_the_loop_s_own_step(prepared):
-    recipe = from_dict({"network": {"width": 2, "depth": 1}, "data": {"crop": [32, 32]}})
-    assert 0 < measure_step(prepared.job(recipe, CPU), repeats=1) < 60
+def test_depth_and_stem_are_explained_by_what_there_is_to_see(prepared):
+    reasons = plan(prepared, **{"training.steps": 3}).reasons
+    assert "a pixel sees 408 pixels around it of 64x96; the classes' regions are" in reasons["network.depth"]
+    assert "the thinnest class is 1 pixels thick" in reasons["network.stem_stride"]
 
 
 def test_images_wanted_grows_with_the_data_within_bounds(prepared):

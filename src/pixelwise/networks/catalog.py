@@ -102,7 +102,7 @@ def describe_network(name: str, size: Size = (360, 480), *, in_channels: int = 3
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         size=legal,
         gflops=sum(row.gflops for row in describe_layers(network, legal, in_channels=in_channels)),
-        activation_mb=_saved_bytes(network.train(), images) / 1e6,
+        activation_mb=saved_bytes(network.train(), images) / 1e6,
         stride=field.stride,
         receptive_field=field.receptive_field if field.local else None,
         paper=PAPERS.get(name, PAPERS.get(type(network).__name__, "")),
@@ -194,7 +194,7 @@ class _Layers(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return sum(parameter.numel() for parameter in self._network.get_submodule(name).parameters(recurse=False))
 
 
-def _saved_bytes(network: nn.Module, images: Tensor) -> int:
+def saved_bytes(network: nn.Module, images: Tensor) -> int:
     """Bytes that a forward pass in training keeps for the backward pass, each memory block once."""
     weights = {_block(tensor) for tensor in itertools.chain(network.parameters(), network.buffers())}
     saved: dict[int, Tensor] = {}

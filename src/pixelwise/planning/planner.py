@@ -1,47 +1,36 @@
 """From a fingerprint and a measured machine to a recipe, each choice with its reason."""
 
-import dataclasses
-import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from pixelwise.devices import Precision, synchronize
+from pixelwise.devices import Precision
+from pixelwise.networks.geometry import field_of
+from pixelwise.planning.candidates import Candidate, candidates_for, suit_pretrained
+from pixelwise.planning.clock import measure_step, seconds_left, steps_within
+from pixelwise.planning.draft import Draft, Plan
+from pixelwise.planning.encoders import Found, find_pretrained
 from pixelwise.planning.fingerprint import Fingerprint
+from pixelwise.planning.fitting import fit_samples
+from pixelwise.planning.forecast import Forecast, TimeForecast, times
+from pixelwise.planning.memory import Room, forecast_memory, gib, look_for_room, segmenter_without_data
 from pixelwise.planning.prepare import Prepared
+from pixelwise.planning.samples import (
+    choose_augmentation,
+    choose_cache,
+    choose_loss,
+    choose_optimizer,
+    choose_samples,
+    describe_details,
+    describe_lengths,
+)
 from pixelwise.progress import Progress
 from pixelwise.recipe import Recipe
-from pixelwise.shapes import Size, round_up
-from pixelwise.training.scoring import time_to_score
-from pixelwise.training.trainer import Job, Trainer
-
-MAX_CROP_PIXELS = 512 * 512
-"""Pixels of a training sample at most; larger images are seen through random crops."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """A size of network that the planner may choose; fields are keys of the network section."""
-
-    width: int
-    depth: int
-    max_width: int
-    stem_stride: int
-
-
-CANDIDATES = (
-    Candidate(width=16, depth=4, max_width=256, stem_stride=2),
-    Candidate(width=32, depth=4, max_width=256, stem_stride=2),
-    Candidate(width=48, depth=4, max_width=512, stem_stride=2),
-    Candidate(width=64, depth=4, max_width=512, stem_stride=2),
-    Candidate(width=64, depth=4, max_width=512, stem_stride=1),
-)
-"""Small to large: 4, 15, 34, 60 and 240 GFLOP forward for an image of 352x480."""
-
-LEARNING_RATES = {"muon": 0.02, "adamw": 2e-3, "sgd": 0.05}
+from pixelwise.training.scoring import REPORT_SECONDS, SCORING_RESERVE, time_to_score
+from pixelwise.training.trainer import Trainer
 
 DEFAULT_BUDGET_SECONDS = 1200.0
 """Where neither steps nor a budget are given."""
@@ -55,12 +44,17 @@ STEPS_WANTED = 300
 MIN_VAL_IMAGES = 4
 """Never fewer than that."""
 
+HOPELESS = 2.0
+"""A candidate that would be too slow by this factor, by its operations, is not timed. Larger networks
+compute faster by up to 1.6 than their operations tell."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    recipe: Recipe
-    reasons: Mapping[str, str]
-    """`section.key` → why."""
+PRETRAINED_LR_SHARE = 0.25
+"""Of the peak learning rate, for a network that starts from trained weights; by custom, not measured here."""
+
+NETWORK_KEYS = frozenset(
+    f"network.{key}" for key in ("name", "width", "depth", "max_width", "stem_stride", "encoder", "weights")
+)
+"""Where the user decides one of these, no pretrained encoder is looked for."""
 
 
 def make_plan(
@@ -76,169 +70,216 @@ def make_plan(
     With `training.steps` nothing depends on a measured time. With `training.budget_seconds`, the
     network is chosen by the time its training step takes here; a deterministic run then fixes its
     steps and does not look at the clock again.
+
+    Raises:
+        RequestError: less memory than the smallest plan needs.
     """
-    plan = _Plan(changes)
-    seen = prepared.seen
-    if plan.recipe.training.steps is None:
-        plan.put("training.budget_seconds", DEFAULT_BUDGET_SECONDS, "the default")
-    plan.put("training.precision", precision, "what this device computes fastest")
-    _choose_samples(plan, seen)
-    _choose_augmentation(plan, seen)
-    _choose_optimizer(plan)
-    # Only the U-Net comes in sizes; others are taken as they were published.
-    candidates = CANDIDATES if plan.recipe.network.name == "unet" and not plan.recipe.network.encoder else ()
-    if plan.recipe.training.steps is not None:
+    draft, seen = Draft(changes), prepared.seen
+    if draft.recipe.training.steps is None:
+        draft.put("training.budget_seconds", DEFAULT_BUDGET_SECONDS, "the default")
+    draft.put("training.precision", precision, "what this device computes fastest")
+    choose_samples(draft, seen)
+    choose_loss(draft, seen)
+    choose_augmentation(draft, seen)
+    choose_optimizer(draft)
+    planner = _Planner(draft=draft, prepared=prepared, device=device, room=look_for_room(device), started=started)
+    choose_cache(draft, seen, look_for_room(torch.device("cpu")))
+    candidates = planner.fit(_candidates(draft, seen))
+    if draft.recipe.training.steps is not None:
         if candidates:
-            plan.put_network(candidates[1], "the middle size; only steps are given, so nothing is timed")
+            middle = candidates[min(1, len(candidates) - 1)]
+            planner.take(middle, "the middle size; only steps are given, so nothing is timed")
+    elif candidates:
+        planner.choose_network_by_clock(candidates, progress)
     else:
-        if candidates:
-            seconds_per_image = _choose_network_by_clock(plan, prepared, device, started, progress)
+        planner.choose_batch_by_clock()
+    if draft.recipe.training.steps is None:
+        planner.choose_validation()
+        planner.fix_steps()
+    return Plan(recipe=draft.recipe, reasons=draft.reasons, forecast=planner.forecast())
+
+
+def _candidates(draft: Draft, seen: Fingerprint) -> tuple[Candidate, ...]:
+    """What there is to choose from. Only the U-Net comes in sizes; others are taken as they were published."""
+    network = draft.recipe.network
+    if network.name != "unet" or network.encoder:
+        return ()
+    found: list[Found] = []
+    if not draft.decided & NETWORK_KEYS:
+        if suit_pretrained(seen):
+            found = find_pretrained()
+            names = ", ".join(one.encoder for one in found)
+            missing = "no ImageNet weights are at hand or can be downloaded"
+            draft.put("network.encoder", None, f"{names} would be too slow or too large" if found else missing)
         else:
-            seconds_per_image = _choose_batch_by_clock(plan, prepared, device, started)
-        _fix_steps(plan, seconds_per_image, started)
-        _choose_validation(plan, prepared, device)
-    return Plan(recipe=plan.recipe, reasons=plan.reasons)
+            draft.put("network.encoder", None, "ImageNet weights are for images of 3 channels of 8 bit")
+    return candidates_for(draft.recipe.data.crop, found)
 
 
-class _Plan:
-    """A recipe in the making: what the user decided stays, everything else gets a reason."""
+@dataclass(slots=True, kw_only=True)
+class _Planner:
+    """What a plan is made for, and what was measured on the way."""
 
-    def __init__(self, decided: Mapping[str, Any]) -> None:
-        self.decided = set(decided)
-        self.recipe = Recipe().replace(decided)
-        self.reasons = dict.fromkeys(decided, "as asked for")
+    draft: Draft
+    prepared: Prepared
+    device: torch.device
+    room: Room
+    started: float
+    """time.monotonic at the start of the command."""
+    memory_note: str = ""
+    """Which networks memory has ruled out."""
+    tried_peak: int = 0
+    """Bytes at the peak of what was tried."""
+    step_seconds: float = 0.0
+    scoring_seconds: float = 0.0
+    """For one evaluation in both precisions."""
 
-    def put(self, key: str, value: Any, reason: str) -> None:
-        if key not in self.decided:
-            self.recipe = self.recipe.replace({key: value})
-            self.reasons[key] = reason
+    def fit(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """The candidates for which there is memory, with samples small enough for the smallest one."""
+        draft, seen = self.draft, self.prepared.seen
+        fit_samples(draft, candidates[0] if candidates else None, seen, self.device, self.room)
+        fitting = [one for one in candidates if self._peak(draft.with_network(one)) <= self.room.allowed]
+        if len(fitting) < len(candidates):
+            self.memory_note = f", of those that fit into {gib(self.room.allowed)} of memory"
+        return fitting
 
-    def with_network(self, candidate: Candidate) -> Recipe:
-        """The recipe with this network, where the user left the choice."""
-        wanted = {f"network.{k}": v for k, v in dataclasses.asdict(candidate).items()}
-        return self.recipe.replace({k: v for k, v in wanted.items() if k not in self.decided})
+    def _peak(self, recipe: Recipe) -> int:
+        return forecast_memory(recipe, self.prepared.seen, self.device, self.room).peak
 
-    def put_network(self, candidate: Candidate, reason: str) -> None:
-        for key, value in dataclasses.asdict(candidate).items():
-            self.put(f"network.{key}", value, reason)
+    def take(self, candidate: Candidate, why: str) -> None:
+        """Puts the network into the recipe, with a reason for each of its sizes."""
+        draft = self.draft
+        draft.put_network(candidate, why + self.memory_note)
+        if candidate.encoder:
+            draft.put("network.weights", "imagenet", f"{candidate.origin}; --weights none for fresh ones")
+            share = PRETRAINED_LR_SHARE * draft.recipe.optimizer.lr
+            draft.put("optimizer.lr", share, "a quarter of the usual peak, so that the trained weights are not lost")
+        else:
+            self._explain_geometry(candidate)
 
+    def _explain_geometry(self, candidate: Candidate) -> None:
+        """What the network sees, beside what there is to see."""
+        draft, seen = self.draft, self.prepared.seen
+        network = segmenter_without_data(draft.recipe.network, seen.channels, len(seen.class_pixels)).network
+        seen_by_pixel = max(field_of(network, in_channels=seen.channels).receptive_field)
+        height, width = draft.recipe.data.crop
+        draft.put(
+            "network.depth",
+            candidate.depth,
+            f"a pixel sees {seen_by_pixel} pixels around it of {height}x{width}; {describe_lengths(seen.objects)}",
+        )
+        if draft.recipe.network.stem_stride > 1:
+            draft.put(
+                "network.stem_stride",
+                candidate.stem_stride,
+                f"pays for the width and loses no pixel; {describe_details(seen)}",
+            )
 
-def _choose_samples(plan: _Plan, seen: Fingerprint) -> None:
-    crop = crop_for(seen.median_size)
-    whole = crop[0] >= seen.median_size[0] and crop[1] >= seen.median_size[1]
-    shown = f"{seen.median_size[0]}x{seen.median_size[1]}"
-    reason = f"whole images of {shown}" if whole else f"the largest crop of {shown} that trains well"
-    plan.put("data.crop", crop, reason)
-    plan.put("training.batch_size", min(8, max(1, seen.num_train)), f"{seen.num_train} training images")
-
-
-def _choose_augmentation(plan: _Plan, seen: Fingerprint) -> None:
-    if seen.upright:
-        plan.put("augmentation.rotate", 5.0, "top and bottom differ: the images are upright")
-    else:
-        plan.put("augmentation.flip_vertical", 0.5, "top and bottom are alike: any way up")
-        plan.put("augmentation.rotate", 180.0, "top and bottom are alike: any way up")
-
-
-def _choose_optimizer(plan: _Plan) -> None:
-    plan.put("optimizer.name", "muon", "halves the loss of AdamW in the same time")
-    name = plan.recipe.optimizer.name
-    plan.put("optimizer.lr", LEARNING_RATES[name], f"the peak that suits {name}")
-
-
-def _choose_network_by_clock(
-    plan: _Plan, prepared: Prepared, device: torch.device, started: float, progress: Progress
-) -> float:
-    """The largest candidate that still sees enough images in the time there is, and its seconds for one."""
-    budget = plan.recipe.training.budget_seconds
-    assert budget is not None
-    wanted = images_wanted(prepared.seen)
-    chosen, seconds_per_image = CANDIDATES[0], math.inf
-    why = f"the smallest: the budget is too short for {wanted} images"
-    for candidate in CANDIDATES:
-        recipe = plan.with_network(candidate)
-        seconds = _seconds_per_image(prepared, recipe, device)
-        left = 0.9 * (budget - (time.monotonic() - started))
-        enough = left / seconds >= wanted
-        if enough or seconds_per_image == math.inf:
-            chosen, seconds_per_image = candidate, seconds
-        if enough:
+    def choose_network_by_clock(self, candidates: Sequence[Candidate], progress: Progress) -> None:
+        """The largest candidate that still sees enough images in the time there is."""
+        wanted = images_wanted(self.prepared.seen)
+        chosen, why = candidates[0], f"the smallest: the budget is too short for {wanted} images"
+        self.step_seconds = self._time_step(self.draft.with_network(chosen))
+        batch = self.draft.recipe.training.batch_size
+        if self._images_within(self.step_seconds / batch) >= wanted:
             why = f"the largest that sees {wanted} images in the budget"
-        if not enough:
-            break
-    rate = f"{1 / seconds_per_image:.1f} images a second here"
-    progress.say(f"network: width {chosen.width}, depth {chosen.depth}, stem {chosen.stem_stride}: {rate}")
-    plan.put_network(chosen, f"{why}: {rate}")
-    return seconds_per_image
+            for candidate in candidates[1:]:
+                expected = self.step_seconds * candidate.gflops / chosen.gflops
+                if self._images_within(expected / batch / HOPELESS) < wanted:
+                    break
+                seconds = self._time_step(self.draft.with_network(candidate))
+                if self._images_within(seconds / batch) < wanted:
+                    break
+                chosen, self.step_seconds = candidate, seconds
+        rate = f"{batch / self.step_seconds:.1f} images a second here"
+        progress.say(f"network: {chosen.title}: {rate}")
+        self.take(chosen, f"{why}: {rate}")
 
+    def _time_step(self, recipe: Recipe, repeats: int = 3) -> float:
+        self.tried_peak = max(self.tried_peak, self._peak(recipe))
+        return measure_step(self.prepared.job(recipe, self.device), repeats)
 
-def _choose_batch_by_clock(plan: _Plan, prepared: Prepared, device: torch.device, started: float) -> float:
-    """Smaller batches for a network that is given and slow, so that the budget holds enough steps. Returns
-    its seconds for one image.
-    """
-    budget = plan.recipe.training.budget_seconds
-    assert budget is not None
-    one = plan.recipe.replace({"training.batch_size": 1})
-    seconds = measure_step(prepared.job(one, device), repeats=1)
-    images = 0.8 * (budget - (time.monotonic() - started)) / seconds
-    fitting = max(1, int(images / STEPS_WANTED))
-    if fitting < plan.recipe.training.batch_size:
-        reason = f"about {images:.0f} images fit into the budget, which are at least {STEPS_WANTED} steps if possible"
-        plan.put("training.batch_size", fitting, reason)
-    return seconds
+    def _images_within(self, seconds_per_image: float) -> float:
+        return 0.9 * seconds_left(self._budget, self.started) / seconds_per_image
 
+    @property
+    def _budget(self) -> float:
+        budget = self.draft.recipe.training.budget_seconds
+        assert budget is not None
+        return budget
 
-def _seconds_per_image(prepared: Prepared, recipe: Recipe, device: torch.device) -> float:
-    return measure_step(prepared.job(recipe, device)) / recipe.training.batch_size
+    def choose_batch_by_clock(self) -> None:
+        """Smaller batches for a network that is given and slow, so that the budget holds enough steps."""
+        recipe = self.draft.recipe
+        one = recipe.replace({"training.batch_size": 1})
+        seconds = self._time_step(one, repeats=1)
+        images = 0.8 * seconds_left(self._budget, self.started) / seconds
+        fitting = max(1, int(images / STEPS_WANTED))
+        if fitting < recipe.training.batch_size:
+            reason = (
+                f"about {images:.0f} images fit into the budget, which are at least {STEPS_WANTED} steps if possible"
+            )
+            self.draft.put("training.batch_size", fitting, reason)
+        if self.draft.recipe.training.batch_size > 1:
+            seconds = self._time_step(self.draft.recipe, repeats=1)
+        self.step_seconds = seconds
 
+    def choose_validation(self) -> None:
+        """All validation images, unless scoring them would take too much of the budget."""
+        job = self.prepared.job(self.draft.recipe, self.device)
+        count, used = len(job.splits["val"]), len(job.val_samples())
+        self.scoring_seconds = time_to_score(Trainer(job))
+        fitting = max(MIN_VAL_IMAGES, int(used * EVALUATION_SHARE * self._budget / self.scoring_seconds))
+        if fitting < used:
+            reason = f"of {count}: scoring them all would take {self.scoring_seconds:.0f} s"
+            self.draft.put("data.max_val_images", fitting, reason)
+            self.scoring_seconds *= len(self.prepared.job(self.draft.recipe, self.device).val_samples()) / used
 
-def _fix_steps(plan: _Plan, seconds_per_image: float, started: float) -> None:
-    """A deterministic run does not look at the clock again."""
-    recipe = plan.recipe.training
-    if recipe.deterministic:
-        assert recipe.budget_seconds is not None
-        steps = steps_within(recipe.budget_seconds, seconds_per_image * recipe.batch_size, started)
-        plan.put("training.steps", steps, "measured once; the clock is not looked at again")
+    def fix_steps(self) -> None:
+        """A deterministic run does not look at the clock again."""
+        if self.draft.recipe.training.deterministic:
+            steps = steps_within(self._budget, self.step_seconds, self.started)
+            self.draft.put("training.steps", steps, "measured once; the clock is not looked at again")
 
+    def forecast(self) -> Forecast:
+        """Of the recipe as it stands; says in its reasons how long the run is."""
+        recipe, seen = self.draft.recipe, self.prepared.seen
+        timed = self._time() if self.step_seconds else None
+        steps = recipe.training.steps
+        if steps is None:
+            assert timed is not None
+            steps = max(1, int(timed.steps / self.step_seconds))
+        epochs = steps * recipe.training.batch_size / seen.num_train
+        key = "training.budget_seconds" if recipe.training.steps is None else "training.steps"
+        self.draft.explain(key, f"{steps:,} steps show each of {seen.num_train} images {times(epochs)}")
+        memory = forecast_memory(recipe, seen, self.device, self.room)
+        return Forecast(
+            memory=memory,
+            tried_peak=max(self.tried_peak, memory.peak),
+            device=str(self.device),
+            num_steps=steps,
+            epochs=epochs,
+            time=timed,
+        )
 
-def _choose_validation(plan: _Plan, prepared: Prepared, device: torch.device) -> None:
-    """All validation images, unless scoring them would take too much of the budget."""
-    budget = plan.recipe.training.budget_seconds
-    assert budget is not None
-    job = prepared.job(plan.recipe, device)
-    seconds = time_to_score(Trainer(job))
-    count = len(job.splits["val"])
-    fitting = max(MIN_VAL_IMAGES, int(count * EVALUATION_SHARE * budget / seconds))
-    if fitting < count:
-        reason = f"of {count}: scoring them all would take {seconds:.0f} s"
-        plan.put("data.max_val_images", fitting, reason)
-
-
-def steps_within(budget: float, seconds_per_step: float, started: float) -> int:
-    """Steps that a run can take in the rest of its budget, a fifth left for evaluation and surprises."""
-    left = 0.8 * (budget - (time.monotonic() - started))
-    return max(1, int(left / seconds_per_step))
+    def _time(self) -> TimeForecast:
+        """Evaluations while training take half of the last one, which is in two precisions."""
+        training, once = self.draft.recipe.training, self.scoring_seconds / 2
+        start = time.monotonic() - self.started
+        evaluations = (training.evaluations - 1) * once
+        if training.steps is not None:
+            steps = training.steps * self.step_seconds
+        else:
+            reserve = SCORING_RESERVE * self.scoring_seconds + REPORT_SECONDS
+            steps = max(self._budget - start - reserve - evaluations, self.step_seconds)
+        return TimeForecast(
+            start=start,
+            steps=steps,
+            evaluations=evaluations,
+            end=once + self.scoring_seconds + REPORT_SECONDS,
+        )
 
 
 def images_wanted(seen: Fingerprint) -> int:
     """How many augmented samples a network should see before more capacity pays."""
     return max(2000, min(8000, 20 * seen.num_train))
-
-
-def crop_for(size: Size, multiple: int = 32) -> Size:
-    """The whole image where it is small, else its largest window of the same shape, in multiples."""
-    height, width = size
-    shrink = min(1.0, (MAX_CROP_PIXELS / (height * width)) ** 0.5)
-    return round_up(int(height * shrink), multiple), round_up(int(width * shrink), multiple)
-
-
-def measure_step(job: Job, repeats: int = 3) -> float:
-    """Seconds of one training step at full resolution: the loop's own step on a real batch."""
-    trainer, batch = Trainer(job), job.batches().make(0)
-    times = []
-    for _ in range(repeats + 1):
-        start = time.monotonic()
-        trainer.step(batch, 0.0)
-        synchronize(job.device)
-        times.append(time.monotonic() - start)
-    return sorted(times[1:])[len(times[1:]) // 2]

@@ -1,0 +1,191 @@
+"""What a plan predicts against what its run takes: peak memory and time, on six data sets and budgets.
+
+    python benchmarks/planning.py --shared ../shared/data             # 12 minutes; write results/planning-cpu.json
+    python benchmarks/planning.py --shared ../shared/data --memory    # memory alone, by runs of a few steps
+
+Time: `train` with a budget in a fresh process, planning, evaluation and report included, against the
+plan that it made for itself. Memory: the planned recipe, trained for a few steps in another fresh
+process; its peak resident set against the forecast. CamVid and ISBI 2012 are read from the folder
+given with --shared; without it they are left out.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+STARTED = time.monotonic()
+
+RESULTS = Path(__file__).parent / "results" / "planning-cpu.json"
+FEW_STEPS = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    budget: str
+    draw: Callable[[Path], None] | None = None
+    """Writes the data set; None: a folder of --shared."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What is not left to the plan."""
+
+
+def draw(kind: str, size: tuple[int, int], num_train: int) -> Callable[[Path], None]:
+    from pixelwise.data.synthetic import write_dataset
+
+    def write(root: Path) -> None:
+        write_dataset(root, kind, num_train=num_train, num_val=num_train // 5, num_test=0, size=size)  # type: ignore[arg-type]
+
+    return write
+
+
+def draw_many_classes(root: Path) -> None:
+    """40 classes as colored squares, RGB, 128x160."""
+    import numpy as np
+    import yaml
+
+    from pixelwise.data.images import write_png
+
+    rng = np.random.default_rng(0)
+    colors = rng.integers(0, 256, (40, 3))
+    for number in range(60):
+        labels = rng.integers(0, 40, (8, 10)).astype(np.uint8).repeat(16, 0).repeat(16, 1)
+        image = np.clip(colors[labels] + rng.normal(0, 20, (128, 160, 3)), 0, 255).astype(np.uint8)
+        split = "val" if number % 6 == 0 else "train"
+        write_png(root / "images" / split / f"{number:04}.png", image)
+        write_png(root / "labels" / split / f"{number:04}.png", labels)
+    names = {"names": [f"class {number}" for number in range(40)]}
+    (root / "dataset.yaml").write_text(yaml.safe_dump(names), encoding="utf-8")
+
+
+def cases() -> dict[str, Case]:
+    fixed = {"training.deterministic": True}
+    return {
+        "streets-192x256": Case(budget="60s", draw=draw("streets", (192, 256), 60)),
+        "streets-720x960": Case(budget="90s", draw=draw("streets", (720, 960), 24)),
+        "cells-256x256-gray": Case(budget="60s", draw=draw("cells", (256, 256), 40), settings=fixed),
+        "many-classes-128x160": Case(budget="60s", draw=draw_many_classes, settings={"optimizer.name": "adamw"}),
+        "isbi2012": Case(budget="90s", settings={**fixed, "training.precision": "fp32"}),
+        "camvid": Case(budget="120s"),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", type=Path, help="folder that holds camvid/ and isbi2012/")
+    parser.add_argument("--memory", action="store_true", help="memory alone; nothing is written")
+    parser.add_argument("--only", help="the name of one case")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        print(json.dumps(work(arguments.worker[0], json.loads(arguments.worker[1]))))
+        return
+    rows = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, case in cases().items():
+            data = arguments.shared / name if arguments.shared and not case.draw else Path(folder) / name
+            if case.draw:
+                case.draw(data)
+            if data.exists() and arguments.only in (None, name):
+                rows[name] = measure(case, data, Path(folder) / f"{name}-run", memory_alone=arguments.memory)
+                print(name, json.dumps(rows[name]), flush=True)
+    if not arguments.memory:
+        from machine import write_result
+
+        write_result(RESULTS, {"cases": rows})
+
+
+def measure(case: Case, data: Path, run: Path, *, memory_alone: bool) -> dict[str, Any]:
+    """One row: predicted and measured."""
+    row: dict[str, Any] = {"budget": case.budget, "settings": case.settings}
+    task = {"data": str(data), "run": str(run), "budget": case.budget, "settings": case.settings}
+    recipe = run / "recipe.yaml"
+    if memory_alone:
+        planned = call("plan", {**task, "recipe": str(recipe)})
+    else:
+        planned = call("train", task)
+        row["seconds"] = compare(planned["predicted_seconds"], planned["seconds"])
+        row["planning_and_training_bytes"] = compare(planned["predicted_tried_bytes"], planned["peak_bytes"])
+    trained = call("few", {**task, "run": f"{run}-few", "recipe": str(recipe)})
+    row["network"] = planned["network"]
+    row["peak_bytes"] = compare(planned["predicted_bytes"], trained["peak_bytes"])
+    row["parts"] = planned["parts"]
+    return row
+
+
+def compare(predicted: float, measured: float) -> dict[str, float]:
+    return {"predicted": round(predicted, 1), "measured": round(measured, 1), "ratio": round(predicted / measured, 3)}
+
+
+def call(kind: str, task: dict[str, Any]) -> Any:
+    """The result of one task in a fresh process: a peak only ever grows."""
+    command = [sys.executable, __file__, "--worker", kind, json.dumps(task)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def work(kind: str, task: dict[str, Any]) -> dict[str, Any]:
+    """In the process that is measured."""
+    import pixelwise.commands as home
+
+    settings = [f"{key}={value}" for key, value in task["settings"].items()]
+    result: dict[str, Any] = {}
+    if kind == "plan":
+        result = predictions(plan_few_steps(task))
+    elif kind == "few":
+        few = ["training.evaluations=1"]
+        home.train(task["data"], task["run"], recipe=task["recipe"], steps=FEW_STEPS, settings=few, device="cpu")
+    else:
+        made: list[Any] = []
+        make_plan = home.make_plan
+        home.make_plan = lambda *arguments: made.append(make_plan(*arguments)) or made[-1]  # type: ignore[attr-defined, func-returns-value]
+        home.train(task["data"], task["run"], budget=task["budget"], settings=settings, device="cpu", started=STARTED)
+        result = predictions(made[0])
+    return {**result, "seconds": time.monotonic() - STARTED, "peak_bytes": peak()}
+
+
+def plan_few_steps(task: dict[str, Any]) -> Any:
+    """A plan in which nothing is timed."""
+    import torch
+
+    from pixelwise.devices import choose_precision
+    from pixelwise.planning.planner import make_plan
+    from pixelwise.planning.prepare import prepare
+    from pixelwise.progress import Silent
+    from pixelwise.recipe import Recipe
+
+    changes = {**task["settings"], "training.steps": FEW_STEPS}
+    device = torch.device("cpu")
+    prepared = prepare(task["data"], Recipe().replace(changes))
+    made = make_plan(prepared, device, choose_precision("auto", device), changes, STARTED, Silent())
+    recipe = Path(task["recipe"])
+    recipe.parent.mkdir(parents=True, exist_ok=True)
+    recipe.write_text(made.to_yaml(), encoding="utf-8")
+    return made
+
+
+def predictions(made: Any) -> dict[str, Any]:
+    memory, network = made.forecast.memory, made.recipe.network
+    return {
+        "predicted_seconds": made.forecast.time.total if made.forecast.time else None,
+        "predicted_bytes": memory.peak,
+        "predicted_tried_bytes": made.forecast.tried_peak,
+        "parts": {name: getattr(memory, name) for name in memory.__dataclass_fields__},
+        "network": f"{network.encoder or network.width} stem {network.stem_stride} depth {network.depth}, "
+        f"{made.recipe.training.batch_size} x {made.recipe.data.crop}, {made.recipe.training.precision}",
+    }
+
+
+def peak() -> int:
+    """Bytes of this process at the peak of its resident set, on Linux."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+if __name__ == "__main__":
+    main()
