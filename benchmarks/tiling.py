@@ -61,9 +61,8 @@ def measure(predictor: Predictor, side: int, rounds: int) -> dict[str, object]:
     whole, large = (rng.integers(0, 256, (*size, 3), np.uint8) for size in (WHOLE, (side, side)))
     seconds(predictor, whole[:256])
     times = [(seconds(predictor, whole), seconds(predictor, large)) for _ in range(rounds)]
-    per_pixel = [
-        statistics.median(t) / image.size * 3 for t, image in zip(zip(*times, strict=True), (whole, large), strict=True)
-    ]
+    medians = (statistics.median(column) for column in zip(*times, strict=True))
+    per_pixel = [taken / (image.size // 3) for taken, image in zip(medians, (whole, large), strict=True)]
     tile = predictor._tile_for((side, side))
     framed = len(predictor.module.frame(side))
     given = 1.0
