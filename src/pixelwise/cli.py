@@ -223,6 +223,9 @@ def predict(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")],
     save: Annotated[str, typer.Option(help="labels, overlay, probabilities; separate with commas.")] = "labels",
+    tiling: Annotated[
+        Literal["exact", "blend", "none"], typer.Option(help="How images too large for memory are cut.")
+    ] = "exact",
     coding: Annotated[
         Literal["index", "data"], typer.Option(help="Class indices, or the masks' own values.")
     ] = "index",
@@ -239,6 +242,7 @@ def predict(
             inputs,
             output,
             save=[name.strip() for name in save.split(",") if name.strip()],
+            tiling=tiling,
             coding=coding,
             device=device,
             precision=precision,

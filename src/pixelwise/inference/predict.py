@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from pixelwise.data.images import ENDINGS, Array, read_image
 from pixelwise.errors import PixelwiseError, RequestError, unknown_name
 from pixelwise.inference.outputs import WRITERS, Coding
-from pixelwise.inference.predictor import Predictor, load
+from pixelwise.inference.predictor import Prediction, Predictor, Tiling, load
 from pixelwise.progress import Progress, Silent
 
 
@@ -36,6 +37,7 @@ def predict(
     output: str | Path,
     *,
     save: Sequence[str] = ("labels",),
+    tiling: Tiling = "exact",
     coding: Coding = "index",
     device: str = "auto",
     precision: str = "auto",
@@ -54,6 +56,8 @@ def predict(
     for kind in kinds:
         if kind not in WRITERS:
             raise unknown_name("output", kind, WRITERS)
+    if tiling not in get_args(Tiling):
+        raise unknown_name("tiling", tiling, get_args(Tiling))
     if coding not in ("index", "data"):
         raise unknown_name("coding", coding, ("index", "data"))
     images = find_inputs(inputs, Path(output))
@@ -64,7 +68,12 @@ def predict(
     failures: list[tuple[Path, str]] = []
     for done, (item, decoded) in enumerate(_decoded(images, predictor), start=1):
         try:
-            written += _predict_one(predictor, item, decoded.result(), Path(output), kinds, coding)
+            image = decoded.result()
+            prediction = _predict_one(predictor, item, image, tiling, kinds)
+            written += _write(prediction, predictor, item, image, Path(output), kinds, coding)
+            if prediction.seam_score is not None:
+                words = _blended_words(tiling)
+                progress.say(f"{item.path}: {words}; seam score {prediction.seam_score:.2f}")
         except (PixelwiseError, OSError) as error:
             failures.append((item.path, str(error)))
         progress.track("predict", done, len(images))
@@ -159,13 +168,27 @@ def _decoded(images: Sequence[Input], predictor: Predictor) -> Iterator[tuple[In
             yield item, ahead.pop(0)
 
 
-def _predict_one(
-    predictor: Predictor, item: Input, image: Array, output: Path, kinds: Sequence[str], coding: Coding
-) -> list[Path]:
+def _predict_one(predictor: Predictor, item: Input, image: Array, tiling: Tiling, kinds: Sequence[str]) -> Prediction:
     try:
-        prediction = predictor.predict(image, keep_logits="probabilities" in kinds)
+        return predictor.predict(image, tiling=tiling, keep_logits="probabilities" in kinds)
     except PixelwiseError as error:
         raise RequestError(f"{item.path}: {error}") from error
+
+
+def _blended_words(tiling: Tiling) -> str:
+    why = "as asked for" if tiling == "blend" else "as this network sees the whole image and has no exact ones"
+    return f"tiles are blended, {why}"
+
+
+def _write(
+    prediction: Prediction,
+    predictor: Predictor,
+    item: Input,
+    image: Array,
+    output: Path,
+    kinds: Sequence[str],
+    coding: Coding,
+) -> list[Path]:
     paths = []
     for kind in kinds:
         _, write = WRITERS[kind]

@@ -1,10 +1,11 @@
 """Image in the user's frame → Prediction at the original size."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,22 @@ from pixelwise.data.dataset import to_channels
 from pixelwise.data.images import Array
 from pixelwise.data.pixels import as_supported, require_finite
 from pixelwise.devices import Precision, autocast, choose_device, choose_precision, has_fast_bf16
-from pixelwise.errors import RequestError
+from pixelwise.errors import RequestError, unknown_name
+from pixelwise.inference.memory import peak_bytes
+from pixelwise.inference.tiles import blended, exact_tiles, seam_score
+from pixelwise.inference.tiling import Tile, choose_tile
 from pixelwise.model_file import ModelSpec, load_model
 from pixelwise.networks import Segmenter
 from pixelwise.networks.bayesian import sample
+from pixelwise.networks.geometry import Field, field_of, skeleton_of
+from pixelwise.shapes import Size
+
+Tiling = Literal["exact", "blend", "none"]
+
+WHOLE_PIXELS = 1024 * 1024
+"""Images up to this size are always taken whole."""
+MAX_BYTES = 2 << 30
+"""For what the network makes of one image or tile; larger images are cut into tiles."""
 
 BF16_MIN_AGREEMENT = 0.995
 """Share of validation labels that bf16 must share with fp32 before `auto` takes it."""
@@ -37,6 +50,9 @@ class Prediction:
     """Gives (K, H, W) float32 on the CPU; kept, or computed again when asked."""
     variance: npt.NDArray[np.float32] | None = None
     """(H, W) of the class probabilities over the samples, averaged over the classes; None for one sample."""
+    seam_score: float | None = None
+    """Where tiles were blended: how many times as often labels change across the tiles' borders as
+    elsewhere; near 1 where no seam can be seen. None for a whole image and for exact tiles."""
 
     @cached_property
     def logits(self) -> npt.NDArray[np.float32]:
@@ -51,7 +67,7 @@ class Prediction:
         return probabilities
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Predictor:
     """A model made ready on one device, in one precision."""
 
@@ -64,7 +80,15 @@ class Predictor:
     def classes(self) -> Classes:
         return self.spec.classes
 
-    def predict(self, image: npt.ArrayLike, *, keep_logits: bool = False, samples: int = 1) -> Prediction:
+    def predict(
+        self,
+        image: npt.ArrayLike,
+        *,
+        tiling: Tiling = "exact",
+        tile_size: int | None = None,
+        keep_logits: bool = False,
+        samples: int = 1,
+    ) -> Prediction:
         """(H, W) or (H, W, C) of the model's type → labels of the same height and width.
 
         Real numbers of other types than uint8 and uint16 are taken as float32, as they are from files,
@@ -74,15 +98,81 @@ class Predictor:
         for. With several `samples`, dropout stays on: labels and probabilities are those of the mean
         over the samples, and `variance` says where they differ (Bayesian SegNet). Such a prediction
         differs from call to call, by torch's seed.
+
+        Args:
+            tiling: "exact" cuts an image that would take more than 2 GiB into tiles that give what
+                the whole image gives; a network that sees the whole image has none, and its tiles
+                are blended. "blend" averages tiles that overlap by half. "none" takes it whole.
+            tile_size: side in pixels of what one tile answers for, whatever the image's size; None:
+                as large as memory allows.
         """
+        if tiling not in get_args(Tiling):
+            raise unknown_name("tiling", tiling, get_args(Tiling))
+        if tile_size is not None and tile_size < 1:
+            raise RequestError(f"tile_size is {tile_size}, but must be at least 1 pixel.")
         pixels = self._checked(np.asarray(image))
         if samples != 1:
             return self._sampled(pixels, samples)
-        logits = self._run(pixels)
+        size = (pixels.shape[0], pixels.shape[1])
+        tile = (tile_size, tile_size) if tile_size else self._tile_for(size)
+        if tiling == "none" or tile is None:
+            return self._predicted(lambda: self._run(pixels), keep_logits)
+        if tiling == "exact" and self.field is not None:
+            return self._in_tiles(self.field, pixels, tile, keep_logits)
+        prediction = self._predicted(lambda: blended(pixels, tile, self._run), keep_logits)
+        return replace(prediction, seam_score=seam_score(prediction.labels, tile))
+
+    def _predicted(self, run: Callable[[], Tensor], keep_logits: bool) -> Prediction:
+        logits = run()
         kept = logits.cpu() if keep_logits else None
-        return Prediction(
-            labels=self._labels(logits), _logits=lambda: kept if kept is not None else self._run(pixels).cpu()
-        )
+        return Prediction(labels=self._labels(logits), _logits=lambda: run().cpu() if kept is None else kept)
+
+    def _in_tiles(self, field: Field, pixels: Array, tile: Size, keep_logits: bool) -> Prediction:
+        """By exact tiles: only the labels are as large as the image, unless the logits are asked for."""
+
+        def answers() -> Iterator[tuple[Tile, Tensor]]:
+            return exact_tiles(self.module, field, pixels, tile, lambda seen: self._run(seen, self.module.on_frame))
+
+        def all_logits() -> Tensor:
+            logits = torch.empty(len(self.classes.names), *pixels.shape[:2])
+            for part, found in answers():
+                logits[:, *part.write] = found.cpu()
+            return logits
+
+        if keep_logits:
+            return self._predicted(all_logits, keep_logits)
+        labels = np.empty(pixels.shape[:2], self._label_type)
+        for part, found in answers():
+            labels[part.write] = self._labels(found)
+        return Prediction(labels=labels, _logits=all_logits)
+
+    @cached_property
+    def field(self) -> Field | None:
+        """The geometry of the network; None where it sees the whole image, so that no tile is exact."""
+        try:
+            field = field_of(self.module.network, in_channels=self.spec.channels)
+        except RequestError:  # an operator that geometry does not know
+            return None
+        return field if field.local else None
+
+    def _tile_for(self, size: Size) -> Size | None:
+        """The height and width of tiles that memory allows; None: the image can be taken whole."""
+        if size[0] * size[1] <= WHOLE_PIXELS:
+            return None
+        framed = (len(self.module.frame(size[0])), len(self.module.frame(size[1])))
+        max_pixels = int(MAX_BYTES / self._bytes_per_pixel)
+        if framed[0] * framed[1] <= max_pixels:
+            return None
+        if self.field is None:
+            return (math.isqrt(max_pixels) // 2,) * 2
+        return choose_tile(self.field, size, framed, max_pixels)
+
+    @cached_property
+    def _bytes_per_pixel(self) -> float:
+        """Of memory that a pixel of a framed image takes, at most, on its way."""
+        size = (len(self.module.frame(512)),) * 2
+        in_float32 = peak_bytes(skeleton_of(self.module.network), size, channels=self.spec.channels)
+        return in_float32 / (size[0] * size[1]) / (2 if self.precision == "bf16" else 1)
 
     @torch.inference_mode()
     def _sampled(self, pixels: Array, samples: int) -> Prediction:
@@ -98,20 +188,27 @@ class Predictor:
         return Prediction(labels=self._labels(kept), _logits=lambda: kept, variance=variance[0].cpu().numpy())
 
     def _labels(self, logits: Tensor) -> npt.NDArray[Any]:
-        few = len(self.classes.names) <= 256
+        few = self._label_type is np.uint8
         labels = logits.argmax(0).to(torch.uint8 if few else torch.int32).cpu().numpy()
-        return labels.astype(np.uint8 if few else np.uint16, copy=False)
+        return labels.astype(self._label_type, copy=False)
 
-    @torch.inference_mode()
+    @property
+    def _label_type(self) -> type[np.uint8] | type[np.uint16]:
+        return np.uint8 if len(self.classes.names) <= 256 else np.uint16
+
     def predict_batch(self, images: Tensor) -> Tensor:
         """(B, C, H, W) raw units, any device → logits (B, K, H, W) float32 on the predictor's device."""
+        return self._infer(self.module, images)
+
+    @torch.inference_mode()
+    def _infer(self, run: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         images = images.to(self.device).contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.precision):
-            logits: Tensor = self.module(images)
-        return logits.float()
+            return run(images).float()
 
-    def _run(self, pixels: Array) -> Tensor:
-        return self.predict_batch(self._as_batch(pixels))[0]
+    def _run(self, pixels: Array, module: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """(H, W, C) → (K, H, W)."""
+        return self._infer(module or self.module, self._as_batch(pixels))[0]
 
     @staticmethod
     def _as_batch(pixels: Array) -> Tensor:

@@ -83,18 +83,20 @@ class Field:
 
         0 where the output has the size of the input.
         """
-        return _margin(self.rows, self._lost(0)), _margin(self.columns, self._lost(1))
+        return _margin(self.rows, self.lost[0]), _margin(self.columns, self.lost[1])
 
     @property
     def halo(self) -> Halo:
-        top, bottom = _halo(self.rows, self.margin[0], self._lost(0))
-        left, right = _halo(self.columns, self.margin[1], self._lost(1))
+        top, bottom = _halo(self.rows, self.margin[0], self.lost[0])
+        left, right = _halo(self.columns, self.margin[1], self.lost[1])
         return Halo(top=top, bottom=bottom, left=left, right=right)
 
-    def _lost(self, dimension: int) -> int:
-        """By how much the output is smaller than the input, at most."""
+    @property
+    def lost(self) -> Size:
+        """By how many rows and columns the output is smaller than the input, at most."""
         sides = itertools.count(self.size_minimum, self.size_multiple)
-        return max(side - size[dimension] for side, size in zip(sides, self.output_sizes, strict=False))
+        lost = [(side - height, side - width) for side, (height, width) in zip(sides, self.output_sizes, strict=False)]
+        return max(rows for rows, _ in lost), max(columns for _, columns in lost)
 
     def legal_size(self, size: Size) -> Size:
         """The smallest (height, width) that the network takes and that holds `size`."""
@@ -105,7 +107,7 @@ class Field:
 
     def input_size(self, output: Size) -> Size:
         """The smallest (height, width) that the network takes and whose output holds `output`."""
-        return self.legal_size((output[0] + self._lost(0), output[1] + self._lost(1)))
+        return self.legal_size((output[0] + self.lost[0], output[1] + self.lost[1]))
 
     def output_size(self, size: Size) -> Size:
         """(height, width) of the output for an input of `size`.

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pixelwise.errors import RequestError
 from pixelwise.shapes import round_up
@@ -45,26 +44,32 @@ class Segmenter(nn.Module):
         the image before, mirrored at its border (U-Net's overlap-tile strategy).
         """
         height, width = images.shape[2:]
-        normalized = (images.float() - self.mean) / self.deviation
-        if self.margin:
-            normalized = _mirrored(_mirrored(normalized, 2, *self._around(height)), 3, *self._around(width))
-        else:
-            rows, columns = round_up(height, self.multiple) - height, round_up(width, self.multiple) - width
-            if rows or columns:
-                normalized = functional.pad(normalized, (0, columns, 0, rows), mode="replicate")
-        logits: Tensor = self.network(normalized)
-        return logits[:, :, :height, :width]
+        for dim, side in ((2, height), (3, width)):
+            if sum(self.padding(side)):
+                images = images.index_select(dim, self.frame(side).to(images.device))
+        return self.on_frame(images)[:, :, :height, :width]
 
-    def _around(self, side: int) -> tuple[int, int]:
-        """Pixels to add before and after, so that the output begins where the image does."""
+    def on_frame(self, frames: Tensor) -> Tensor:
+        """(B, C, H, W) in raw units, of a legal size → the network's own output, nothing added or cut off."""
+        logits: Tensor = self.network((frames.float() - self.mean) / self.deviation)
+        return logits
+
+    def frame(self, side: int) -> Tensor:
+        """For each row (or column) of the framed image, the row of the image that it shows; int64.
+
+        Mirrored, the edge row comes once, back and forth as often as needed: torch's own reflection
+        ends after one time, and does nothing for a single pixel.
+        """
+        before, after = self.padding(side)
+        places = torch.arange(-before, side + after)
+        if not self.margin:
+            return places.clamp(0, side - 1)
+        turned = places.abs() % max(2 * side - 2, 1)
+        return torch.where(turned < side, turned, 2 * side - 2 - turned)
+
+    def padding(self, side: int) -> tuple[int, int]:
+        """Pixels to add before and after, so that the network takes the sum and its output begins where
+        the image does.
+        """
         whole = round_up(side + self.margin - self.offset, self.multiple) + self.offset
         return self.margin // 2, whole - side - self.margin // 2
-
-
-def _mirrored(x: Tensor, dim: int, before: int, after: int) -> Tensor:
-    """`x` continued along `dim` by its mirror image, edge pixel once, back and forth as often as needed:
-    torch's own reflection ends after one time, and does nothing for a single pixel.
-    """
-    side = x.shape[dim]
-    place = torch.arange(-before, side + after, device=x.device).abs() % max(2 * side - 2, 1)
-    return x.index_select(dim, torch.where(place < side, place, 2 * side - 2 - place))

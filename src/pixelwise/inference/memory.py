@@ -1,0 +1,50 @@
+"""How much memory a prediction takes, found by running the network without data."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pixelwise.shapes import Size
+
+
+def peak_bytes(skeleton: nn.Module, size: Size, *, channels: int) -> int:
+    """Bytes of all tensors that live at once, at most, while float32 images of this size pass.
+
+    Without weights and without what libraries take for themselves inside an operator.
+
+    Args:
+        skeleton: on the meta device, as `geometry.skeleton_of` gives it.
+        size: height and width, which the network must take.
+    """
+    living = _Living()
+    with torch.inference_mode(), living:
+        skeleton(torch.empty(1, channels, *size, device="meta"))
+    return living.peak
+
+
+class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the memory of the tensors that are made while it is active, until they are freed."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak: int = 0
+        self._blocks: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(
+        self,
+        func: torch._ops.OpOverload,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, Tensor):
+                block = tensor.untyped_storage()
+                self._blocks[block._cdata] = StorageWeakRef(block), block.nbytes()  # type: ignore[no-untyped-call]
+        self._blocks = {key: kept for key, kept in self._blocks.items() if not kept[0].expired()}  # type: ignore[no-untyped-call]
+        self.peak = max(self.peak, sum(num_bytes for _, num_bytes in self._blocks.values()))
+        return result
