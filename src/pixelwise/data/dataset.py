@@ -115,10 +115,10 @@ def open_dataset(root: str | Path, layout: str | None = None) -> DataSet:
     pairing = LAYOUTS[layout].find(root)
     description = _joined(pairing.description, _read_description(root))
     if not (pairing.samples or pairing.images_without_mask or pairing.same_stem):
-        raise DataError(
-            f"{root} holds no images ({', '.join(ENDINGS)}); put them into images/ and the masks "
-            f"of the same stem into masks/."
-        )
+        cure = "put them into images/ and the masks of the same stem into masks/"
+        if layout != "folder":
+            cure = f"lay them out as docs/data.md shows for {layout!r}, or name another --layout"
+        raise DataError(f"{root} holds no images ({', '.join(ENDINGS)}); {cure}.")
     return DataSet(
         root=root,
         layout=layout,

@@ -144,3 +144,8 @@ def test_names_at_fault_name_the_folder_where_no_dataset_yaml_is(tmp_path: Path)
     text(tmp_path / "class_dict.csv", "name,r,g,b\nroad,0,0,0\nroad,1,1,1\n")
     with pytest.raises(DataError, match=r"test_names_at_fault\S+: 'names' lists 'road' twice"):
         open_dataset(tmp_path)
+
+
+def test_a_named_layout_without_files_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no images .*; lay them out as docs/data.md shows for 'voc'"):
+        open_dataset(tmp_path, "voc")
