@@ -1,6 +1,7 @@
 """Augmented samples a second on one core: our loader, torchvision v2 and albumentations on CamVid.
 
-    python -m pip install albumentations
+    python -m pip install albumentations==2.0.8
+    export NO_ALBUMENTATIONS_UPDATE=1
     python benchmarks/loading.py [--data ../shared/data/camvid] [--name loading-cpu] [--rounds 15] [--device cpu]
 
 Each side makes batches of 8: random scale 0.7 to 1.5, rotation of 5 degrees either way, a random place,
@@ -12,8 +13,9 @@ warp, crop, flip, color. One thread, all sides in turn, medians.
 A second table has our batches as they arrive on the device, made ahead by several threads: with
 `--device cuda`, in pinned memory and copied while the next ones are made.
 
-Another environment for albumentations? Install it with `pip install --target FOLDER` and put FOLDER
-on PYTHONPATH.
+Only this benchmark needs albumentations; the variable keeps it from asking the network for a newer
+version. With `pip install --no-deps --target FOLDER` and FOLDER on PYTHONPATH it stays out of the environment
+(it needs albucore==0.0.24, stringzilla, simsimd and pydantic).
 """
 
 import argparse
@@ -67,6 +69,7 @@ def main() -> None:
     ]
     arrivals = [arrive(dataset, samples, torch.device(arguments.device), threads) for threads in thread_counts()]
     result = {"unit": "samples a second", "batch": BATCH, "rounds": arguments.rounds, "one_thread": rows}
+    result["albumentations"] = albumentations.__version__
     write_result(RESULTS / f"{arguments.name}.json", {**result, "device": arguments.device, "arriving": arrivals})
 
 
@@ -136,7 +139,7 @@ def with_torchvision(dataset: DataSet, samples: list[Sample], crop: tuple[int, i
     transform = v2.Compose([move, v2.RandomCrop(crop), v2.RandomHorizontalFlip(), color])
 
     def as_tensors(pair: Pair) -> tuple[Tensor, Tensor]:
-        return torch.from_numpy(pair[0]).permute(2, 0, 1).contiguous(), torch.from_numpy(pair[1])
+        return torch.tensor(pair[0]).permute(2, 0, 1).contiguous(), torch.tensor(pair[1])
 
     def decode(sample: Sample) -> tuple[Tensor, Tensor]:
         return io.decode_image(str(sample.image_path)), io.decode_image(str(sample.label_path))[0]

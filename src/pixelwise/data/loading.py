@@ -98,7 +98,8 @@ class Batches:
         all_labels = _empty((len(pairs), *size), labels.dtype, self.pinned)
         for i, position in enumerate(positions):
             _require_alike(samples[i], pairs[i][0], samples[0], image)
-            plan = draw_augmentation(self.augmentation, self._rng(1, position), size[0] / self.crop[0])
+            rng = np.random.default_rng([self.seed, 1, position])
+            plan = draw_augmentation(self.augmentation, rng, size[0] / self.crop[0])
             apply(plan, *pairs[i], size, (images[i].numpy(), all_labels[i].numpy()))
         weights = None
         if self.weigh:
@@ -114,9 +115,6 @@ class Batches:
     def _sample(self, position: int) -> Sample:
         epoch, index = divmod(position, len(self.samples))
         return self.samples[int(_order(self.seed, epoch, len(self.samples))[index])]
-
-    def _rng(self, use: int, position: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, use, position])
 
 
 @functools.lru_cache(maxsize=4)
