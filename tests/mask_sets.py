@@ -1,5 +1,6 @@
 """Tiny data sets whose labels are mask files, one builder for each layout, and what must be read from them."""
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,8 +13,12 @@ from pixelwise.data.images import Array, write_png
 SIZE = (4, 6)
 
 
+_seeds = itertools.count()
+
+
 def image(channels: int = 3) -> Array:
-    pixels = np.random.default_rng(channels).integers(0, 256, (*SIZE, channels), np.uint8)
+    """No two alike: copies would be found."""
+    pixels = np.random.default_rng(next(_seeds)).integers(0, 256, (*SIZE, channels), np.uint8)
     return pixels if channels > 1 else pixels[..., 0]
 
 
@@ -93,10 +98,10 @@ INFO = {
 
 def nnunet(root: Path) -> None:
     """Two channels in a file each; labels of test as well."""
-    for part, cases in {"Tr": ("road_1", "road_2"), "Ts": ("road_3",)}.items():
+    for part, cases in {"Tr": ("road_a", "road_b"), "Ts": ("road_c",)}.items():
         for case in cases:
             for channel in range(2):
-                write_png(root / f"images{part}/{case}_{channel:04d}.png", image(1) // (channel + 1))
+                write_png(root / f"images{part}/{case}_{channel:04d}.png", image(1))
             write_png(root / f"labels{part}/{case}.png", mask(0, 1, 2))
     text(root / "dataset.json", json.dumps(INFO))
 
@@ -185,7 +190,7 @@ MASK_SETS = {
     "nnunet": MaskSet(
         build=nnunet,
         layout="nnunet",
-        samples=_of("test", "road_3") + _of("train", "road_1", "road_2"),
+        samples=_of("test", "road_c") + _of("train", "road_a", "road_b"),
         values=(0, 1, 2),
         labels=(0, 1, 255),
         classes={0: "background", 1: "tree"},

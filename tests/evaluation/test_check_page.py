@@ -68,8 +68,9 @@ def pairs(root: Path, count: int, size: tuple[int, int] = (24, 32)) -> Path:
     rng = np.random.default_rng(0)
     for number in range(count):
         split = "val" if number >= count - 2 else "train"
-        write_png(root / f"images/{split}/{number:02}.png", rng.integers(0, 256, (*size, 3), np.uint8))
-        write_png(root / f"masks/{split}/{number:02}.png", rng.integers(0, 3, size, np.uint8))
+        name = f"{split}/{number:02}" if split == "train" else f"{split}/v{number:02}"  # no sequence over both
+        write_png(root / f"images/{name}.png", rng.integers(0, 256, (*size, 3), np.uint8))
+        write_png(root / f"masks/{name}.png", rng.integers(0, 3, size, np.uint8))
     (root / "dataset.yaml").write_text("names: [road, '<i>sky</i>', tree]\n", encoding="utf-8")
     return root
 

@@ -37,7 +37,6 @@ def asked(monkeypatch):
 def put(path):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"weights")
-    return str(path)
 
 
 def test_the_names_are_those_of_the_libraries():
@@ -47,8 +46,8 @@ def test_the_names_are_those_of_the_libraries():
 
 
 def test_weights_of_torchvision_on_disk_are_found_without_asking(disk, asked):
-    place = put(disk / "torch" / "checkpoints" / "resnet18-f37072fd.pth")
-    assert find_pretrained() == [Found(encoder="resnet18", where="at hand", place=place)]
+    put(disk / "torch" / "checkpoints" / "resnet18-f37072fd.pth")
+    assert find_pretrained() == [Found(encoder="resnet18", where="at hand", place="resnet18-f37072fd.pth")]
     assert asked == []
 
 
@@ -58,8 +57,8 @@ def test_weights_of_timm_on_disk_are_found_where_its_variables_say(disk, asked, 
     monkeypatch.delenv("HF_HOME")
     monkeypatch.setenv(variable, str(disk / "own"))
     folder = disk / "own" / inner / "models--timm--resnet34.a1_in1k"
-    place = put(folder / "snapshots" / "abc" / "model.safetensors")
-    assert find_pretrained() == [Found(encoder="timm:resnet34", where="at hand", place=place)]
+    put(folder / "snapshots" / "abc" / "model.safetensors")
+    assert find_pretrained() == [Found(encoder="timm:resnet34", where="at hand", place="timm/resnet34.a1_in1k")]
     assert asked == []
 
 

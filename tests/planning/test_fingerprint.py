@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from pixelwise.data.images import write_png
 from pixelwise.planning import fingerprint as home
-from pixelwise.planning.fingerprint import border_pixels, differ, half_shares, regions_of
+from pixelwise.planning.fingerprint import border_pixels, differ, half_shares, labels_to_read, regions_of
 from pixelwise.planning.prepare import prepare
 from pixelwise.recipe import Recipe
 
@@ -57,15 +57,19 @@ def test_sizes_that_differ_and_a_larger_validation_image(tmp_path):
 
 def test_only_so_many_label_maps_are_read_again(streets, monkeypatch):
     prepared = prepare(streets, Recipe())
-    monkeypatch.setattr(home, "SAMPLED_LABELS", 5)
     read = []
     original = type(prepared.dataset).read_labels
     monkeypatch.setattr(
         type(prepared.dataset), "read_labels", lambda self, sample: read.append(sample) or original(self, sample)
     )
-    home._look_at_labels(prepared.dataset, prepared.splits["train"])
+    home._look_at_labels(prepared.dataset, prepared.splits["train"], 5)
     assert len(read) == 4  # every third of twelve
     assert set(read) <= set(prepared.splits["train"])
+
+
+@pytest.mark.parametrize(("size", "count"), [((64, 96), 40), ((1024, 2048), 8), ((8000, 8000), 4)])
+def test_of_large_label_maps_fewer_are_read(size, count):
+    assert labels_to_read(size[0] * size[1]) == count
 
 
 def test_regions_by_hand():

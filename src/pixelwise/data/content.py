@@ -55,6 +55,11 @@ class Content:
         return (color[0], color[1], color[2]) if len(color) == 3 else None
 
 
+def inspect_entry(entry: str) -> Content:
+    """Of a member of a larger file, by its ending alone."""
+    return Content(format=FORMAT_OF_ENDING.get(Path(entry).suffix.lower(), ""))
+
+
 def inspect(path: Path) -> Content:
     """Of a file that is an image by its ending; of others, and of files that cannot be read, nothing is known.
 

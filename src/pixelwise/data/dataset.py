@@ -12,7 +12,7 @@ from pixelwise.data.classes import Classes, Coding, describe_classes
 from pixelwise.data.images import ENDINGS, Array, Decoded
 from pixelwise.data.layouts import LAYOUTS, recognize_layout
 from pixelwise.data.layouts.pairing import Pairing
-from pixelwise.data.sample import Sample
+from pixelwise.data.sample import Sample, entry_of
 from pixelwise.errors import DataError
 
 _KEYS = ("names", "colors", "ignore", "label_mapping", "coding", "channels")
@@ -39,15 +39,23 @@ class DataSet:
         """A file as findings name it: below `root`; one that lies elsewhere by its whole path."""
         return (path.relative_to(self.root) if path.is_relative_to(self.root) else path).as_posix()
 
-    def samples_by_file(self) -> dict[str, Sample]:
-        """File, as `relative` names it, → its sample, of the files that belong to one sample alone.
+    def image_file(self, sample: Sample) -> str:
+        """The file of a sample's image as findings name it, and its member where the file holds several."""
+        return entry_of(self.relative(sample.image_path), sample.image_entry)
 
-        A container (an index of all masks, a tar of all pairs) belongs to many, so it is not among them.
+    def label_file(self, sample: Sample) -> str:
+        """The same of its labels."""
+        return entry_of(self.relative(sample.label_path), sample.label_entry)
+
+    def samples_by_file(self) -> dict[str, Sample]:
+        """File, as findings name it, → its sample, of the files that belong to one sample alone.
+
+        An index of all masks belongs to many, so it is not among them.
         """
         owners: dict[str, set[Sample]] = {}
         for sample in self.samples:
-            for path in {sample.image_path, sample.label_path}:
-                owners.setdefault(self.relative(path), set()).add(sample)
+            for file in {self.image_file(sample), self.label_file(sample)}:
+                owners.setdefault(file, set()).add(sample)
         return {file: next(iter(samples)) for file, samples in owners.items() if len(samples) == 1}
 
     def decode_image(self, sample: Sample) -> Decoded:

@@ -46,15 +46,18 @@ class Decoded:
         this image; and (H, W, C) bool, or None where all are there. Where a channel is missing
         altogether, it is 0.
         """
-        pixels = self.without_alpha(channels)
-        missing = _missing(pixels, self.nodata)
+        pixels, missing = self._parted(channels)
         return pixels if missing is None else _fill(pixels, missing), missing
 
     def filled(self, channels: int | None) -> tuple[Array, Array | None]:
         """`completed`, as a network may see it: NaN and infinite values that are not nodata are a DataError."""
-        pixels, missing = self.completed(channels)
-        require_finite(pixels)
-        return pixels, missing
+        pixels, missing = self._parted(channels)
+        require_finite(pixels if missing is None else pixels[~missing])
+        return pixels if missing is None else _fill(pixels, missing), missing
+
+    def _parted(self, channels: int | None) -> tuple[Array, Array | None]:
+        pixels = self.without_alpha(channels)
+        return pixels, _missing(pixels, self.nodata)
 
 
 def as_supported(pixels: Array) -> Array:

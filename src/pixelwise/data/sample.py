@@ -25,13 +25,14 @@ class Sample:
     @property
     def image_place(self) -> str:
         """What messages call the image: its file, and where in it."""
-        return _place(self.image_path, self.image_entry)
+        return entry_of(str(self.image_path), self.image_entry)
 
     @property
     def label_place(self) -> str:
         """What messages call the labels."""
-        return _place(self.label_path, self.label_entry)
+        return entry_of(str(self.label_path), self.label_entry)
 
 
-def _place(path: Path, entry: str) -> str:
-    return f"{path}: {entry}" if entry else str(path)
+def entry_of(file: str, entry: str) -> str:
+    """`shard.tar: 0001.png`; the file itself where it holds nothing else."""
+    return f"{file}: {entry}" if entry else file

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from pixelwise.data.classes import Classes, classes_from_values, mask_values
-from pixelwise.data.content import Content, inspect
+from pixelwise.data.content import Content, inspect, inspect_entry
 from pixelwise.data.dataset import DataSet
 from pixelwise.data.images import Array
 from pixelwise.data.sample import Sample
@@ -117,7 +117,9 @@ def survey(dataset: DataSet, samples: Iterable[Sample]) -> Survey:
 
 
 def _read(dataset: DataSet, sample: Sample) -> Reading:
-    reading = Reading(sample=sample, image_content=inspect(sample.image_path), mask_content=inspect(sample.label_path))
+    image_content = inspect_entry(sample.image_entry) if sample.image_entry else inspect(sample.image_path)
+    mask_content = inspect_entry(sample.label_entry) if sample.label_entry else inspect(sample.label_path)
+    reading = Reading(sample=sample, image_content=image_content, mask_content=mask_content)
     image = missing = None
     try:
         reading, image, missing = _with_image(reading, dataset)

@@ -51,7 +51,7 @@ class Found:
     """As `network.encoder` names it."""
     where: Literal["at hand", "downloadable"]
     place: str
-    """The file, or the address."""
+    """The file's name without its folder, the repository, or the address: recipes hold no paths."""
 
 
 def find_pretrained() -> list[Found]:
@@ -76,10 +76,10 @@ def _at_hand(one: Pretrained) -> Found | None:
     """In PyTorch's own folder, else in that of the Hugging Face Hub, where timm looks."""
     file = Path(torch.hub.get_dir()) / "checkpoints" / one.url.rpartition("/")[2]
     if file.is_file():
-        return Found(encoder=one.encoder, where="at hand", place=str(file))
+        return Found(encoder=one.encoder, where="at hand", place=file.name)
     snapshots = _hub_folder() / f"models--{one.repository.replace('/', '--')}" / "snapshots"
-    for weights in sorted(snapshots.glob("*/model.safetensors")):
-        return Found(encoder=f"timm:{one.encoder}", where="at hand", place=str(weights))
+    if any(snapshots.glob("*/model.safetensors")):
+        return Found(encoder=f"timm:{one.encoder}", where="at hand", place=one.repository)
     return None
 
 

@@ -14,7 +14,13 @@ from pixelwise.data.survey import Reading, Survey
 from pixelwise.shapes import Size
 
 SAMPLED_LABELS = 40
-"""Label maps that are read again for what only their pixels tell: enough for quantiles, and seconds at most."""
+"""Label maps that are read again for what only their pixels tell, at most."""
+
+SAMPLED_PIXELS = 2**24
+"""Of all of them together, or about that: seconds, whatever the size of the images."""
+
+MIN_SAMPLED_LABELS = 4
+"""At least as many, or all."""
 
 MIN_REGION_PIXELS = 4
 """Connected regions of fewer pixels are slips of the pen, not objects."""
@@ -78,7 +84,7 @@ def fingerprint(surveyed: Survey, splits: Splits, weights: tuple[float, ...]) ->
     dataset = surveyed.dataset
     assert dataset.classes is not None
     sizes = [r.size for r in train if r.size]
-    seen = _look_at_labels(dataset, splits["train"])
+    seen = _look_at_labels(dataset, splits["train"], labels_to_read(max(map(_pixels, sizes))))
     return Fingerprint(
         num_train=len(splits["train"]),
         num_val=len(splits["val"]),
@@ -125,14 +131,19 @@ class _Seen:
     upright: bool
 
 
-def _look_at_labels(dataset: DataSet, samples: Sequence[Sample]) -> _Seen:
-    """On at most `SAMPLED_LABELS` label maps, spread evenly over the training images."""
+def labels_to_read(pixels: int) -> int:
+    """How many label maps of so many pixels are looked at."""
+    return min(SAMPLED_LABELS, max(MIN_SAMPLED_LABELS, SAMPLED_PIXELS // pixels))
+
+
+def _look_at_labels(dataset: DataSet, samples: Sequence[Sample], count: int) -> _Seen:
+    """On some label maps, spread evenly over the training images."""
     assert dataset.classes is not None
     num_classes = len(dataset.classes.names)
     regions: list[list[Array]] = [[] for _ in range(num_classes)]
     halves = np.zeros((2, num_classes))
     borders = labeled = 0
-    for sample in samples[:: -(-len(samples) // SAMPLED_LABELS)]:
+    for sample in samples[:: -(-len(samples) // count)]:
         labels = dataset.read_labels(sample)
         halves += half_shares(labels, num_classes)
         on_border = border_pixels(labels, num_classes)

@@ -37,7 +37,8 @@ def fit_samples(draft: Draft, candidate: Candidate | None, seen: Fingerprint, de
 
 def _too_little(memory: MemoryForecast, room: Room, seen: Fingerprint) -> RequestError:
     advice = "free some, or set smaller values of training.batch_size, data.crop and network.width"
-    if memory.evaluation > memory.step:
+    without = memory.process + memory.images + memory.model + max(memory.step, memory.checkpoint)
+    if without <= room.allowed:
         height, width = seen.largest_val_size
         advice = f"cut the images into smaller ones: predicting one of {height}x{width} takes {gib(memory.evaluation)}"
     return RequestError(

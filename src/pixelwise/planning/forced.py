@@ -90,7 +90,7 @@ def _in_pairs(surveyed: Survey, errors: Sequence[Finding]) -> Iterator[LeftOut]:
             reasons[reading.sample] = _below(fault, dataset)
     for error in errors:
         for sample in filter(None, map(by_file.get, error.files)):
-            reasons.setdefault(sample, _reason(error, dataset))
+            reasons.setdefault(sample, CODES[error.code][1])
     names = _pair_names(dataset)
     for sample, reason in sorted(reasons.items()):
         yield LeftOut(names[sample], reason.removeprefix(f"{dataset.relative(sample.image_path)}: "))
@@ -105,13 +105,8 @@ def _pair_names(dataset: DataSet) -> dict[Sample, str]:
 
 def _in_no_pair(dataset: DataSet, errors: Sequence[Finding]) -> Iterator[LeftOut]:
     paired = {dataset.relative(path) for s in dataset.samples for path in (s.image_path, s.label_path)}
-    reasons = {file: _reason(error, dataset) for error in reversed(errors) for file in error.files}
+    reasons = {file: CODES[error.code][1] for error in reversed(errors) for file in error.files}
     return (LeftOut(file, reason) for file, reason in sorted(reasons.items()) if file not in paired)
-
-
-def _reason(error: Finding, dataset: DataSet) -> str:
-    """The message where it speaks of one pair, else what its code means."""
-    return _below(error.message, dataset) if len(error.files) <= 2 else CODES[error.code][1]
 
 
 def _below(text: str, dataset: DataSet) -> str:

@@ -25,16 +25,16 @@ MEMORY_SHARE = 0.75
 CACHE_SHARE = 0.25
 """Of that, for decoded images at most."""
 
-WORKSPACE = 0.45
+WORKSPACE = 0.55
 """Of what the backward pass needs: gradients under way, scratch space of the kernels, holes in the heap."""
 
-STARTED_LATER = 90 * 2**20
+STARTED_LATER = 130 * 2**20
 """Bytes of code and compiled kernels that are loaded when training starts."""
 
 LIBRARIES_OF_ENCODERS = 190 * 2**20
 """Bytes of code of torchvision and timm."""
 
-INFERENCE_SHARE = 0.5
+INFERENCE_SHARE = 0.7
 """Of what training would keep of an image, a prediction holds at its peak."""
 
 GIB = 2**30

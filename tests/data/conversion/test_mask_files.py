@@ -60,8 +60,8 @@ def test_voc(make: Make, tmp_path: Path) -> None:
 
 
 def test_voc_holds_255_classes(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        write_png(tmp_path / "images" / f"{name}.png", np.arange(64, dtype=np.uint8).reshape(8, 8))
+    for number, name in enumerate(("a", "b")):
+        write_png(tmp_path / "images" / f"{name}.png", np.arange(64, dtype=np.uint8).reshape(8, 8) + np.uint8(number))
         write_png(tmp_path / "masks" / f"{name}.png", np.arange(64, dtype=np.uint16).reshape(8, 8))
     (tmp_path / "dataset.yaml").write_text(yaml.safe_dump({"names": [str(i) for i in range(256)]}))
     with pytest.raises(DataError, match=r"masks of VOC hold 255 classes, not 256; convert to folder"):

@@ -129,12 +129,12 @@ def test_a_resolution_without_pixels_is_refused(clean: Path) -> None:
 
 
 def test_a_group_that_is_no_expression_is_refused(clean: Path) -> None:
-    with pytest.raises(RequestError, match=r"the group '\(' is no regular expression .*; mend it"):
+    with pytest.raises(RequestError, match=r"--group '\(' is not a regular expression"):
         check(clean, group="(")
 
 
 def test_a_group_that_matches_nothing_is_refused(clean: Path) -> None:
-    with pytest.raises(RequestError, match=r"the group 'patient' matches no image, such as 'train/0'; mend it"):
+    with pytest.raises(RequestError, match=r"--group 'patient' does not match 9 of 9 names: train/0"):
         check(clean, group="patient")
 
 
@@ -163,7 +163,27 @@ def test_training_stops_at_errors_and_names_the_first(clean: Path) -> None:
         require_sound(survey(dataset, dataset.samples))
     lines = str(caught.value).splitlines()
     assert len(lines) == 7
-    assert lines[-2:] == ["(and 2 more)", f"All findings: pixelwise check {clean}"]
+    last = f"All findings: pixelwise check {clean}. To train on what is sound: --force."
+    assert lines[-2:] == ["(and 2 more)", last]
+
+
+def test_overruled_errors_do_not_stop_training(clean: Path) -> None:
+    remove("masks/train/1.png")(clean)
+    put_bytes("masks/train/0.png", b"")(clean)
+    dataset = open_dataset(clean)
+    surveyed = survey(dataset, dataset.samples)
+    with pytest.raises(DataError, match=r"1 image without a mask: images/train/1\.png") as caught:
+        require_sound(surveyed, overruled=lambda error: error.code == "empty_file")
+    assert "0.png: the file is empty" not in str(caught.value)
+    report = require_sound(surveyed, overruled=lambda error: True)
+    assert len(report.errors) == 2
+
+
+def test_the_report_carries_what_was_read(clean: Path) -> None:
+    report = check(clean)
+    assert report.surveyed is not None
+    assert len(report.surveyed.readings) == 9
+    assert "surveyed" not in report.to_dict()
 
 
 def test_what_was_not_surveyed_is_not_judged(clean: Path) -> None:

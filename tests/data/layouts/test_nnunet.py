@@ -7,7 +7,7 @@ import pytest
 
 from mask_sets import INFO, image, mask, nnunet, nnunet_rgb, text
 from pixelwise.data.dataset import open_dataset
-from pixelwise.data.images import write_png
+from pixelwise.data.images import read_image, write_png
 from pixelwise.data.layouts.nnunet import find_pairs
 from pixelwise.errors import DataError
 
@@ -16,15 +16,17 @@ def test_channels_are_stacked_in_order(tmp_path: Path) -> None:
     nnunet(tmp_path)
     dataset = open_dataset(tmp_path)
     pixels = dataset.read_image(dataset.samples[0])
-    assert np.array_equal(pixels, np.stack([image(1), image(1) // 2], -1))
+    files = [tmp_path / f"imagesTs/road_c_000{channel}.png" for channel in range(2)]
+    assert np.array_equal(pixels, np.concatenate([read_image(file) for file in files], -1))
+    assert not np.array_equal(pixels[..., 0], pixels[..., 1])
 
 
 def test_a_channel_that_is_missing_is_told_when_it_is_read(tmp_path: Path) -> None:
     nnunet(tmp_path)
     for channel in range(2):
-        (tmp_path / f"imagesTr/road_{channel + 1}_{channel:04d}.png").unlink()
+        (tmp_path / f"imagesTr/road_{'ab'[channel]}_{channel:04d}.png").unlink()
     dataset = open_dataset(tmp_path)
-    for sample, name in zip(dataset.samples[1:], ("road_1_0000", "road_2_0001"), strict=True):
+    for sample, name in zip(dataset.samples[1:], ("road_a_0000", "road_b_0001"), strict=True):
         with pytest.raises(DataError, match=rf"imagesTr/{name}.png: cannot be read"):
             dataset.decode_image(sample)
 
@@ -32,14 +34,14 @@ def test_a_channel_that_is_missing_is_told_when_it_is_read(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (image(3), r"road_3_0001.png: has 3 channels, but each file of a case of several holds one"),
-        (image(1)[1:], r"road_3_0001.png: is 3x6 uint8, but channel 0 of the case is 4x6 uint8 \(height x width\)"),
-        (image(1).astype(np.uint16), r"road_3_0001.png: is 4x6 uint16, but channel 0 .* save all channels"),
+        (image(3), r"road_c_0001.png: has 3 channels, but each file of a case of several holds one"),
+        (image(1)[1:], r"road_c_0001.png: is 3x6 uint8, but channel 0 of the case is 4x6 uint8 \(height x width\)"),
+        (image(1).astype(np.uint16), r"road_c_0001.png: is 4x6 uint16, but channel 0 .* save all channels"),
     ],
 )
 def test_a_channel_unlike_the_first_is_an_error(tmp_path: Path, pixels: Any, message: str) -> None:
     nnunet(tmp_path)
-    write_png(tmp_path / "imagesTs/road_3_0001.png", pixels)
+    write_png(tmp_path / "imagesTs/road_c_0001.png", pixels)
     dataset = open_dataset(tmp_path)
     with pytest.raises(DataError, match=message):
         dataset.decode_image(dataset.samples[0])
@@ -47,10 +49,10 @@ def test_a_channel_unlike_the_first_is_an_error(tmp_path: Path, pixels: Any, mes
 
 def test_two_files_of_one_channel_clash(tmp_path: Path) -> None:
     nnunet(tmp_path)
-    write_png(tmp_path / "imagesTr/road_1_0001.bmp", image(1))
+    write_png(tmp_path / "imagesTr/road_a_0001.bmp", image(1))
     found = find_pairs(tmp_path)
     assert len(found.samples) == 2
-    assert found.same_stem == (tmp_path / "imagesTr/road_1_0001.bmp", tmp_path / "imagesTr/road_1_0001.png")
+    assert found.same_stem == (tmp_path / "imagesTr/road_a_0001.bmp", tmp_path / "imagesTr/road_a_0001.png")
 
 
 def test_cases_without_a_partner_are_told(tmp_path: Path) -> None:

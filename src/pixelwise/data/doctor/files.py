@@ -89,6 +89,8 @@ def _code(path: Path, cut_short: bool, kind: str) -> str:
 def _endings(case: Case) -> Iterator[Finding]:
     wrong = []
     for r in case.readings:
+        if r.sample.image_entry or r.sample.label_entry:
+            continue  # of members the content is not looked at
         wrong += [(r.sample.image_path, r.image_content.format)] if not r.image_error else []
         # JPEG under another name is told by `masks`: the cure is another
         wrong += [(r.sample.label_path, r.mask_content.format)] if _is_sound_mask(r) else []

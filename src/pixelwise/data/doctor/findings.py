@@ -152,15 +152,18 @@ class Case:
 
     def names(self, paths: Iterable[Path]) -> list[str]:
         """Sorted, relative to the data set if they lie in it, and printable whatever bytes a name is made of."""
-        root = self.surveyed.dataset.root
-        inside = [path.relative_to(root) if path.is_relative_to(root) else path for path in paths]
-        return sorted({printable(path.as_posix()) for path in inside})
+        return _sorted(map(self.surveyed.dataset.relative, paths))
 
     def image_names(self, readings: Iterable[Reading]) -> list[str]:
-        return self.names(r.sample.image_path for r in readings)
+        """Of the readings' images, with their members in files that hold several: `shard.tar: 0001.png`."""
+        return _sorted(self.surveyed.dataset.image_file(r.sample) for r in readings)
 
     def mask_names(self, readings: Iterable[Reading]) -> list[str]:
-        return self.names(r.sample.label_path for r in readings)
+        return _sorted(self.surveyed.dataset.label_file(r.sample) for r in readings)
+
+
+def _sorted(names: Iterable[str]) -> list[str]:
+    return sorted({printable(name) for name in names})
 
 
 Look = Callable[[Case], Iterator[Finding]]

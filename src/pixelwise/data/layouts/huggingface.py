@@ -165,7 +165,10 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _recognizes(root: Path) -> bool:
-    return _is_saved(root) or (not FOLDER.recognizes(root) and bool(find_shards(root, ".parquet")))
+    if _is_saved(root):
+        return True
+    pictures = (root / "images").is_dir() or FOLDER.recognizes(root)
+    return not pictures and bool(find_shards(root, ".parquet"))
 
 
 def _is_saved(root: Path) -> bool:
