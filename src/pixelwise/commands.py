@@ -232,13 +232,9 @@ def demo(
     write_dataset(data, "streets", num_train=160, num_val=32, num_test=32, size=(192, 256))
     report = check(data)
     progress.say(f"check: {len(report.errors)} errors, {len(report.findings)} findings")
-<<<<<<< HEAD
-    result = train(data, folder, budget=DEMO_BUDGET, progress=progress, started=started)
-    assert isinstance(result, TrainResult)
-=======
     # The same for everybody: nothing is downloaded, whatever the plan would choose.
     result = train(data, folder, weights="none", budget=DEMO_BUDGET, progress=progress, started=started)
->>>>>>> w-planning
+    assert isinstance(result, TrainResult)
     scores = evaluate(result.model, data, json_path=folder / "evaluation.json", progress=progress)
     progress.say(f"test mean IoU {scores['mean_iou']:.3f}, boundary F1 {scores['boundary_f1']:.3f}")
     predict(result.model, [data / "images" / "test"], folder / "predictions", save=("labels", "overlay"))
