@@ -17,6 +17,7 @@ import tifffile
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pixelwise.errors import DataError
+from pixelwise.shapes import Size
 
 Array = npt.NDArray[Any]
 _T = TypeVar("_T")
@@ -62,9 +63,19 @@ def decode_image(path: Path) -> Decoded:
     return _read(path, _decode_image)
 
 
+def decode_bytes(content: bytes, where: str) -> Decoded:
+    """An image that lies inside of another file; errors begin with `where`."""
+    return _decoded(content, where, _decode_image)
+
+
 def read_mask(path: Path) -> Array:
     """A mask file → (H, W) uint8 or uint16 as stored, or (H, W, 3) uint8."""
     return _read(path, _decode_mask)
+
+
+def read_size(path: Path) -> Size:
+    """(height, width) of an image file as `read_image` gives it, without decoding pixels where that is possible."""
+    return _read(path, _size)
 
 
 def write_png(path: Path, pixels: Array, palette: Sequence[tuple[int, int, int]] = ()) -> None:
@@ -97,20 +108,34 @@ def _read(path: Path, decode: Callable[[bytes], _T]) -> _T:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); replace or remove it.") from error
+    return _decoded(content, path, decode)
+
+
+def _decoded(content: bytes, where: object, decode: Callable[[bytes], _T]) -> _T:
     try:
         if not content:
             raise DataError("the file is empty; replace or remove it.")
         return decode(content)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(f"{where}: {error}") from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: {_too_large()}") from error
+        raise DataError(f"{where}: {_too_large()}") from error
     except UnidentifiedImageError as error:
         known = ", ".join(ENDINGS)
-        raise DataError(f"{path}: is no image of a known format ({known}); replace or remove it.") from error
+        raise DataError(f"{where}: is no image of a known format ({known}); replace or remove it.") from error
     except Exception as error:  # decoders raise whatever the broken bytes lead them to
         reason = str(error) or type(error).__name__
-        raise DataError(f"{path}: cannot be decoded ({reason}); replace or remove it.") from error
+        raise DataError(f"{where}: cannot be decoded ({reason}); replace or remove it.") from error
+
+
+def _size(content: bytes) -> Size:
+    if content[:4] in _TIFF_MAGIC:  # Pillow knows few of their kinds
+        height, width = _decode_image(content).pixels.shape[:2]
+        return height, width
+    with Image.open(io.BytesIO(content), formats=_PILLOW_FORMATS) as header:
+        width, height = header.size
+        turned = header.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+    return (width, height) if turned else (height, width)
 
 
 def _decode_image(content: bytes) -> Decoded:

@@ -3,12 +3,22 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from pixelwise.data.layouts.coco import COCO
+from pixelwise.data.layouts.cvat import CVAT
 from pixelwise.data.layouts.folder import FOLDER
+from pixelwise.data.layouts.labelme import LABELME
 from pixelwise.data.layouts.pairing import Layout
+from pixelwise.data.layouts.supervisely import SUPERVISELY
+from pixelwise.data.layouts.yolo import YOLO
 from pixelwise.errors import DataError, unknown_name
 
 LAYOUTS: Mapping[str, Layout] = {
     "folder": FOLDER,
+    "coco": COCO,
+    "cvat": CVAT,
+    "labelme": LABELME,
+    "supervisely": SUPERVISELY,
+    "yolo": YOLO,
 }
 """`folder` is taken where no other one is recognized: its folders occur in many of them."""
 
