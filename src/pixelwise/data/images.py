@@ -29,6 +29,8 @@ MAX_PIXELS = 178_956_970
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
+_READ_BY_HEADER = ("PNG", "JPEG", "BMP", "WEBP")
+"""Formats whose size Pillow tells as it is decoded here; the kinds of TIFF are too many."""
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -63,9 +65,9 @@ def decode_image(path: Path) -> Decoded:
     return _read(path, _decode_image)
 
 
-def decode_bytes(content: bytes, where: str) -> Decoded:
-    """An image that lies inside of another file; errors begin with `where`."""
-    return _decoded(content, where, _decode_image)
+def decode_image_bytes(content: bytes, name: str) -> Decoded:
+    """The bytes of an image file as stored, alpha included; errors call them `name`."""
+    return _decoded(content, name, _decode_image)
 
 
 def read_mask(path: Path) -> Array:
@@ -103,38 +105,39 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _read(path: Path, decode: Callable[[bytes], _T]) -> _T:
-    """The one place where decoders' errors become ours, with the file's name."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); replace or remove it.") from error
-    return _decoded(content, path, decode)
+    return _decoded(content, str(path), decode)
 
 
-def _decoded(content: bytes, where: object, decode: Callable[[bytes], _T]) -> _T:
+def _decoded(content: bytes, name: str, decode: Callable[[bytes], _T]) -> _T:
+    """The one place where decoders' errors become ours, with the file's name."""
     try:
         if not content:
             raise DataError("the file is empty; replace or remove it.")
         return decode(content)
     except DataError as error:
-        raise DataError(f"{where}: {error}") from error
+        raise DataError(f"{name}: {error}") from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"{where}: {_too_large()}") from error
+        raise DataError(f"{name}: {_too_large()}") from error
     except UnidentifiedImageError as error:
         known = ", ".join(ENDINGS)
-        raise DataError(f"{where}: is no image of a known format ({known}); replace or remove it.") from error
+        raise DataError(f"{name}: is no image of a known format ({known}); replace or remove it.") from error
     except Exception as error:  # decoders raise whatever the broken bytes lead them to
         reason = str(error) or type(error).__name__
-        raise DataError(f"{where}: cannot be decoded ({reason}); replace or remove it.") from error
+        raise DataError(f"{name}: cannot be decoded ({reason}); replace or remove it.") from error
 
 
 def _size(content: bytes) -> Size:
-    if content[:4] in _TIFF_MAGIC:  # Pillow knows few of their kinds
+    try:
+        with Image.open(io.BytesIO(content), formats=_READ_BY_HEADER) as header:
+            width, height = header.size
+            turned = header.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+    except UnidentifiedImageError:
         height, width = _decode_image(content).pixels.shape[:2]
-        return height, width
-    with Image.open(io.BytesIO(content), formats=_PILLOW_FORMATS) as header:
-        width, height = header.size
-        turned = header.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+        turned = False
     return (width, height) if turned else (height, width)
 
 

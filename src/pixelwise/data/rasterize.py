@@ -82,7 +82,7 @@ class Ellipse:
     def __post_init__(self) -> None:
         _require_positions(np.array([*self.center, *self.radii, self.degrees], float))
         if min(self.radii) <= 0:
-            raise DataError(f"an ellipse has the radii {self.radii}; both must be above 0.")
+            raise DataError(f"an ellipse has the radii {self.radii}, but both must be above 0; draw it once more.")
 
     def cover(self, size: Size) -> tuple[Window, Array]:
         """As `Polygon.cover`."""
@@ -150,9 +150,7 @@ def unroll(lengths: Iterable[int], size: Size) -> Array:
 def _ring(points: npt.ArrayLike) -> Array:
     ring = np.asarray(points, float)
     if ring.ndim != 2 or ring.shape[1] != 2 or len(ring) < 3:
-        raise DataError(
-            f"a polygon needs three corners or more of two numbers each; this one has the shape {ring.shape}."
-        )
+        raise DataError("a polygon needs three corners or more, of two numbers each; draw it once more.")
     _require_positions(ring)
     return ring
 
@@ -160,7 +158,7 @@ def _ring(points: npt.ArrayLike) -> Array:
 def _require_positions(numbers: Array) -> None:
     wrong = numbers[~(np.abs(numbers) <= MAX_COORDINATE)]  # written so that NaN is wrong too
     if wrong.size:
-        raise DataError(f"a shape holds the number {wrong[0]:g}, which is no position in an image.")
+        raise DataError(f"a shape holds the number {wrong[0]:g}, which is no position in an image; draw it once more.")
 
 
 def _window(low: Array, high: Array, size: Size) -> Window:

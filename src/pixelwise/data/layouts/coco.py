@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from pixelwise.data.classes import Color
 from pixelwise.data.images import Array
 from pixelwise.data.layouts.documents import peek, read_json, size_of, well_formed
 from pixelwise.data.layouts.drawing import Drawing, DrawnClasses, drawn_classes, files_below, split_among
@@ -66,16 +67,25 @@ def _is_coco(path: Path) -> bool:
 def _classes(documents: Mapping[Path, Any]) -> DrawnClasses:
     """The categories of all files, in ascending order of their ids."""
     names: dict[int, str] = {}
+    colors: dict[int, Color | None] = {}
     for path, document in documents.items():
         with well_formed(str(path)):
             for category in document["categories"]:
                 key, name = int(category["id"]), str(category["name"])
+                colors[key] = _color(category.get("color"))
                 if names.setdefault(key, name) != name:
                     raise DataError(f"category {key} is {name!r}, but {names[key]!r} in another file; agree on one.")
     first = next(iter(documents))
     if not names:
         raise DataError(f"{first} lists no categories; add those of the annotations.")
-    return drawn_classes(first, [(key, names[key], None) for key in sorted(names)])
+    return drawn_classes(first, [(key, names[key], colors[key]) for key in sorted(names)])
+
+
+def _color(given: Any) -> Color | None:
+    """Some tools add one to a category; COCO knows none."""
+    if isinstance(given, list) and len(given) == 3 and all(type(part) is int and 0 <= part <= 255 for part in given):
+        return given[0], given[1], given[2]
+    return None
 
 
 def _listed(root: Path, path: Path, document: Any) -> list[Listed[_Content]]:
@@ -148,7 +158,10 @@ def _corners(numbers: Sequence[float]) -> Array:
 def _decode(runs: _Record, size: Size) -> Array:
     """Run lengths down the columns → (H, W) bool."""
     if tuple(runs["size"]) != size:
-        raise DataError(f"the run lengths are of {runs['size']}, but the image of {list(size)} (height, width).")
+        found, wanted = runs["size"], list(size)
+        raise DataError(
+            f"run lengths for {found}, but the image is {wanted} (height, width); export the mask once more."
+        )
     counts = runs["counts"]
     lengths = list(_unpacked(counts)) if isinstance(counts, str) else counts
     return unroll(lengths, (size[1], size[0])).T

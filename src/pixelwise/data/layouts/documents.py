@@ -81,7 +81,7 @@ def parse_color(text: str | None) -> tuple[int, int, int] | None:
         return None
     digits = text.removeprefix("#")
     if len(digits) != 6:
-        raise DataError(f"{text!r} is no color such as #ff8c00.")
+        raise DataError(f"{text!r} is no color; write one such as #ff8c00.")
     red, green, blue = bytes.fromhex(digits)
     return red, green, blue
 

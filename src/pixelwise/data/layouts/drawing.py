@@ -1,6 +1,6 @@
 """What the layouts share whose labels are shapes: painting them, naming their classes, sorting out their files.
 
-A pixel that no shape covers is background, class 0. The ignore label is that of `classes.ignore_label_for`.
+A pixel that no shape covers is background, class 0.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -18,12 +18,14 @@ from pixelwise.data.sample import SPLITS, Sample, Split
 from pixelwise.errors import DataError
 from pixelwise.shapes import Size
 
-BACKGROUND = "background"
+_BACKGROUND_NAMES = ("background", "_background_")
+_IGNORE_NAMES = ("ignore", "__ignore__")
 _SPLIT_WORDS: Mapping[str, Split] = {
     **{split: split for split in SPLITS},
     "training": "train",
     "valid": "val",
     "validation": "val",
+    "eval": "val",
     "testing": "test",
 }
 
@@ -70,21 +72,30 @@ class DrawingReader(FileReader):
         return rasterize(drawing.shapes, drawing.size, self._dtype)
 
 
-def drawn_classes(where: Path, listed: Iterable[tuple[Hashable, str, Color | None]]) -> DrawnClasses:
-    """Classes as a format lists them (key, name, color), background put before them unless one has that name."""
-    rows = list(listed)
-    names = [name for _, name, _ in rows]
+def drawn_classes(where: Path, listed: Sequence[tuple[Hashable, str, Color | None]]) -> DrawnClasses:
+    """Classes as a format lists them (key, name, color), background put before them unless one has that name.
+
+    What is called `ignore` is no class: its pixels are ignored.
+    """
+    names = [name for _, name, _ in listed]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"{where} lists the class {twice[0]!r} twice; give each class its own name.")
-    own = [row for row in rows if row[1].lower() == BACKGROUND][:1]
-    rows = (own or [(None, BACKGROUND, (0, 0, 0))]) + [row for row in rows if row not in own]
-    defaults = default_colors(len(rows))
-    colored = any(color for _, _, color in rows[1:])
-    colors = [(color if colored else None) or spare for (_, _, color), spare in zip(rows, defaults, strict=True)]
-    return DrawnClasses(
-        values={key: value for value, (key, _, _) in enumerate(rows) if key is not None},
-        description=_described([name for _, name, _ in rows], colors),
-    )
+    own = [row for row in listed if row[1].lower() in _BACKGROUND_NAMES][:1] or [(None, "background", (0, 0, 0))]
+    rows = own + [row for row in listed if row not in own and row[1].lower() not in _IGNORE_NAMES]
+    ignore_label = ignore_label_for(len(rows))
+    values = {row[0]: rows.index(row) if row in rows else ignore_label for row in listed}
+    return DrawnClasses(values=values, description=_described(rows))
+
+
+def _described(rows: Sequence[tuple[Hashable, str, Color | None]]) -> dict[str, Any]:
+    description: dict[str, Any] = {"names": [name for _, name, _ in rows], "coding": "index"}
+    ignore_label = ignore_label_for(len(rows))
+    if ignore_label != 255:  # 255 is then a class, which a mapping must say
+        description |= {"label_mapping": {i: i for i in range(len(rows))}, "ignore": ignore_label}
+    if any(color for _, _, color in rows[1:]):
+        spare = default_colors(len(rows))
+        description["colors"] = [list(color or other) for (_, _, color), other in zip(rows, spare, strict=True)]
+    return description
 
 
 def drawn_pairing(
@@ -139,14 +150,6 @@ def split_named(word: str) -> Split | None:
 def split_among(folders: Iterable[str]) -> Split | None:
     """The split that one of the folders is named after."""
     return next(filter(None, map(split_named, folders)), None)
-
-
-def _described(names: Sequence[str], colors: Sequence[Color]) -> dict[str, Any]:
-    description = {"names": list(names), "colors": [list(color) for color in colors], "coding": "index"}
-    ignore = ignore_label_for(len(names))
-    if ignore != 255:  # 255 is then a class, which a mapping must say
-        description |= {"label_mapping": {i: i for i in range(len(names))}, "ignore": ignore}
-    return description
 
 
 def _clash(group: Sequence[Sample]) -> set[Path]:

@@ -9,6 +9,7 @@ ignored, as LabelMe's own tools have it. An image that lies in its JSON file onl
 """
 
 import base64
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelwise.data.images import ENDINGS, Decoded, decode_bytes, read_size
+from pixelwise.data.images import ENDINGS, Decoded, decode_image_bytes, read_size
 from pixelwise.data.layouts.documents import peek, read_json, size_of, well_formed
 from pixelwise.data.layouts.drawing import (
     Drawing,
@@ -35,8 +36,6 @@ from pixelwise.data.rasterize import Bitmap, Ellipse, Polygon, Shape, box
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError
 from pixelwise.shapes import Size
-
-_BACKGROUND, _IGNORE = "_background_", "__ignore__"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +55,11 @@ class _Reader(DrawingReader):
     """Images without a file of their own are decoded from the JSON file."""
 
     def decode_image(self, sample: Sample) -> Decoded:
-        return super().decode_image(sample) if sample.image_path != sample.label_path else _embedded(sample.label_path)
+        return _embedded_image(sample.label_path) if _is_embedded(sample) else super().decode_image(sample)
+
+    def image_bytes(self, sample: Sample) -> bytes:
+        """The image's file, wherever it lies."""
+        return _embedded(sample.label_path) if _is_embedded(sample) else sample.image_path.read_bytes()
 
 
 def find_pairs(root: Path) -> Pairing:
@@ -84,9 +87,8 @@ def _read(root: Path, path: Path, pictures: set[Path]) -> _Document | None:
     try:
         content = read_json(path)
     except DataError as error:
-        return _Document(
-            path=path, image=_find_image(root, path, "", pictures), shapes=(), size=(None, None), fault=error
-        )
+        image = _find_image(root, path, "", pictures)
+        return _Document(path=path, image=image, shapes=(), size=(None, None), fault=error)
     if not isinstance(content, dict) or "shapes" not in content:
         return None
     image = _find_image(root, path, str(content.get("imagePath") or ""), pictures)
@@ -112,7 +114,7 @@ def _labels(documents: Iterable[_Document]) -> set[str]:
     for document in documents:
         shapes = document.shapes if isinstance(document.shapes, list) else []
         found |= {shape["label"] for shape in shapes if isinstance(shape, dict) and isinstance(shape.get("label"), str)}
-    return found - {_BACKGROUND, _IGNORE}
+    return found
 
 
 def _sample(root: Path, image: Path, document: Path) -> Sample:
@@ -131,27 +133,29 @@ def _draw(documents: Mapping[Sample, _Document], classes: DrawnClasses, sample: 
 
 def _image_size(sample: Sample) -> Size:
     """Of old files, which do not tell it."""
-    if sample.image_path != sample.label_path:
+    if not _is_embedded(sample):
         return read_size(sample.image_path)
-    height, width = _embedded(sample.label_path).pixels.shape[:2]
+    height, width = _embedded_image(sample.label_path).pixels.shape[:2]
     return height, width
 
 
-def _embedded(path: Path) -> Decoded:
+def _is_embedded(sample: Sample) -> bool:
+    return sample.image_path == sample.label_path
+
+
+def _embedded(path: Path) -> bytes:
     with well_formed(str(path)):
-        content = base64.b64decode(read_json(path)["imageData"], validate=True)
-    return decode_bytes(content, f"{path}: imageData")
+        return base64.b64decode(read_json(path)["imageData"], validate=True)
+
+
+def _embedded_image(path: Path) -> Decoded:
+    return decode_image_bytes(_embedded(path), f"{path}: imageData")
 
 
 def _shapes(shapes: Iterable[Mapping[str, Any]], classes: DrawnClasses) -> Iterator[Shape]:
     for number, shape in enumerate(shapes, 1):
         with well_formed(f"shape {number}"):
-            yield _shape(shape, _value(shape["label"], classes))
-
-
-def _value(label: str, classes: DrawnClasses) -> int:
-    own = {_BACKGROUND: 0, _IGNORE: classes.ignore_label}
-    return own[label] if label in own else classes.value(label)
+            yield _shape(shape, classes.value(shape["label"]))
 
 
 def _shape(shape: Mapping[str, Any], value: int) -> Shape:
@@ -159,24 +163,28 @@ def _shape(shape: Mapping[str, Any], value: int) -> Shape:
     if kind == "polygon":
         return Polygon(value=value, outline=points)
     if kind == "rectangle":
-        (left, right), (top, bottom) = (sorted(float(point[k]) for point in points)[:: len(points) - 1] for k in (0, 1))
-        return box(value, left, top, right, bottom)
+        x, y = zip(*points, strict=True)  # two corners, or all four
+        return box(value, min(x), min(y), max(x), max(y))
     if kind == "circle":
         (x, y), (rim_x, rim_y) = points
         radius = float(np.hypot(rim_x - x, rim_y - y))
         return Ellipse(value=value, center=(x, y), radii=(radius, radius))
     if kind == "mask":
         (left, top), _ = points
-        pixels = decode_bytes(base64.b64decode(shape["mask"], validate=True), "mask").pixels[..., 0] > 0
+        pixels = decode_image_bytes(base64.b64decode(shape["mask"], validate=True), "mask").pixels[..., 0] > 0
         return Bitmap(value=value, pixels=pixels, top=round(top), left=round(left))
     raise DataError(f"a {kind} of {shape['label']!r} covers no pixels; draw its area as a polygon, or remove it.")
 
 
 def _recognizes(root: Path) -> bool:
-    """By the first JSON file of each folder, three levels deep."""
-    folders = [root, *(p for pattern in ("*", "*/*") for p in root.glob(pattern) if p.is_dir() and p.name[0] != ".")]
-    firsts = (min(folder.glob("*.json"), default=None) for folder in folders)
-    return any(path is not None and _is_labelme(path) for path in firsts)
+    """By the first JSON file of each folder, down to those within the folders of the root."""
+    for folder, subfolders, names in os.walk(root):
+        deep = len(Path(folder).relative_to(root).parts)
+        subfolders[:] = [name for name in subfolders if deep < 2 and not name.startswith(".")]
+        first = min((name for name in names if name.lower().endswith(".json")), default=None)
+        if first and _is_labelme(Path(folder, first)):
+            return True
+    return False
 
 
 def _is_labelme(path: Path) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelwise.data.images import MAX_PIXELS, Array, decode_bytes
+from pixelwise.data.images import MAX_PIXELS, Array, decode_image_bytes
 from pixelwise.data.layouts.documents import parse_color, read_json, size_of, well_formed
 from pixelwise.data.layouts.drawing import (
     Drawing,
@@ -116,7 +116,7 @@ def _bitmap(text: str) -> Array:
         content = inflater.decompress(base64.b64decode(text, validate=True), MAX_PIXELS)
     except zlib.error as error:
         raise DataError(f"the bitmap cannot be inflated ({error}); export it once more.") from error
-    decoded = decode_bytes(content, "bitmap")
+    decoded = decode_image_bytes(content, "bitmap")
     return decoded.pixels[..., -1 if decoded.alpha else 0] > 0
 
 
