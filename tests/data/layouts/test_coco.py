@@ -227,6 +227,15 @@ def test_a_broken_file_is_an_error_with_the_place(tmp_path: Path) -> None:
         open_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["train/_annotations.coco.json", "annotations/instances_val.json"])
+def test_a_file_of_the_usual_name_is_not_passed_over_when_broken(tmp_path: Path, name: str) -> None:
+    root = plant(tmp_path, annotation([SQUARE]))
+    (root / name).parent.mkdir()
+    (root / name).write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match=r"json: cannot be read \(line 1"):
+        open_dataset(root)
+
+
 def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no COCO file; put instances_train\.json"):
         open_dataset(tmp_path, "coco")

@@ -104,6 +104,7 @@ def test_files_that_no_split_reads_are_told(tmp_path: Path) -> None:
     root = plant(tmp_path)
     write_picture(root / "images/extra/b.png")
     write_text(root / "labels/train/c.txt", "")
+    write_text(root / "labels/train/classes.txt", "cat\ndog\n")
     pairing = find_pairs(root)
     assert relative(root, pairing.outside_splits) == ["images/extra/b.png"]
     assert relative(root, pairing.masks_without_image) == ["labels/train/c.txt"]
@@ -129,6 +130,12 @@ def test_a_faulty_line_is_found_by_the_doctor(tmp_path: Path, text: str, message
     with pytest.raises(DataError, match=rf"labels/train/a\.txt: {message}"):
         dataset.read_mask(dataset.samples[0])
     assert finding(check(root, tmp_path), "unreadable_mask")["files"] == ["labels/train/a.txt"]
+
+
+def test_a_text_file_in_another_coding_is_found_by_the_doctor(tmp_path: Path) -> None:
+    root = plant(tmp_path / "data")
+    (root / "labels/train/a.txt").write_bytes(b"\xff\xfe")
+    assert "a.txt: cannot be read ('utf-8' codec" in finding(check(root, tmp_path), "unreadable_mask")["message"]
 
 
 @pytest.mark.parametrize(

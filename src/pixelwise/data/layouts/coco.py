@@ -34,6 +34,7 @@ _Content = tuple[_Record, list[_Record]]
 
 _KEYS = re.compile(r'"(images|annotations|categories)"\s*:\s*\[')
 _PEEK = 65536
+_NAME = re.compile(r"instances_|_annotations\.coco\.json$")
 _FOLDERS = ("", "annotations", "train", "val", "valid", "test")
 _UNLABELED = re.compile(r"(test|unlabeled)\d*", re.IGNORECASE)
 """Folders of images that COCO itself publishes without annotations."""
@@ -54,14 +55,18 @@ def find_pairs(root: Path) -> Pairing:
 
 
 def _annotation_files(root: Path) -> list[Path]:
+    return [path for folder in _FOLDERS for path in _files_in(root / folder)]
+
+
+def _files_in(folder: Path) -> list[Path]:
     """The files of this form; beside `instances_...` COCO puts others, of captions and keypoints."""
-    files = [path for folder in _FOLDERS for path in sorted((root / folder).glob("*.json")) if _is_coco(path)]
+    files = [path for path in sorted(folder.glob("*.json")) if _is_coco(path)]
     return [path for path in files if path.name.startswith("instances")] or files
 
 
 def _is_coco(path: Path) -> bool:
-    """Told by the lists it must hold, of which at least two begin near its ends."""
-    return len(set(_KEYS.findall(peek(path, _PEEK)))) >= 2
+    """Told by its name, even if it is broken, or by the lists it must hold: two of them begin near its ends."""
+    return bool(_NAME.match(path.name)) or len(set(_KEYS.findall(peek(path, _PEEK)))) >= 2
 
 
 def _classes(documents: Mapping[Path, Any]) -> DrawnClasses:

@@ -13,10 +13,26 @@ from pixelwise.errors import DataError
 from pixelwise.shapes import Size
 
 
+def read_bytes(path: Path) -> bytes:
+    """A whole file. DataError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); replace or remove it.") from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file in UTF-8, without spaces around them. DataError where it is none."""
+    try:
+        return [line.strip() for line in read_bytes(path).decode("utf-8-sig").split("\n")]
+    except UnicodeDecodeError as error:
+        raise _broken(path, str(error)) from error
+
+
 def read_json(path: Path) -> Any:
     """What a JSON file holds. DataError gives the file and the place of a fault."""
     try:
-        return json.loads(_content(path))
+        return json.loads(read_bytes(path))
     except json.JSONDecodeError as error:
         raise _broken(path, f"line {error.lineno}, column {error.colno}: {error.msg}") from error
     except (ValueError, RecursionError) as error:  # no text, a number of 5000 digits, 1000 lists in lists
@@ -36,7 +52,7 @@ def read_xml(path: Path) -> Element:
     parser.CharacterDataHandler = builder.data
     parser.StartDoctypeDeclHandler = lambda *_: _refuse_doctype(path)
     try:
-        parser.Parse(_content(path), True)
+        parser.Parse(read_bytes(path), True)
     except expat.ExpatError as error:
         fault = expat.errors.messages[error.code]
         raise _broken(path, f"line {error.lineno}, column {error.offset + 1}: {fault}") from error
@@ -84,13 +100,6 @@ def parse_color(text: str | None) -> tuple[int, int, int] | None:
         raise DataError(f"{text!r} is no color; write one such as #ff8c00.")
     red, green, blue = bytes.fromhex(digits)
     return red, green, blue
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); replace or remove it.") from error
 
 
 def _broken(path: Path, fault: str) -> DataError:

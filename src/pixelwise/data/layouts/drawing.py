@@ -25,7 +25,6 @@ _SPLIT_WORDS: Mapping[str, Split] = {
     "training": "train",
     "valid": "val",
     "validation": "val",
-    "eval": "val",
     "testing": "test",
 }
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.images import ENDINGS, Decoded, decode_image_bytes, read_size
-from pixelwise.data.layouts.documents import peek, read_json, size_of, well_formed
+from pixelwise.data.layouts.documents import peek, read_bytes, read_json, size_of, well_formed
 from pixelwise.data.layouts.drawing import (
     Drawing,
     DrawingReader,
@@ -59,7 +59,7 @@ class _Reader(DrawingReader):
 
     def image_bytes(self, sample: Sample) -> bytes:
         """The image's file, wherever it lies."""
-        return _embedded(sample.label_path) if _is_embedded(sample) else sample.image_path.read_bytes()
+        return _embedded(sample.label_path) if _is_embedded(sample) else read_bytes(sample.image_path)
 
 
 def find_pairs(root: Path) -> Pairing:

@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 
 from pixelwise.data.images import ENDINGS, read_size
-from pixelwise.data.layouts.documents import well_formed
+from pixelwise.data.layouts.documents import read_bytes, read_lines, well_formed
 from pixelwise.data.layouts.drawing import (
     Drawing,
     DrawingReader,
@@ -56,9 +56,14 @@ def find_pairs(root: Path) -> Pairing:
         samples,
         DrawingReader(partial(_draw, classes=classes), classes),
         classes,
-        masks_without_image=[p for p in files_below(root, (".txt",)) if p.parent in folders and p not in labels],
+        masks_without_image=[p for p in _text_files(root) if p.parent in folders and p not in labels],
         outside_splits=[p for p in files_below(root) if p not in images and "images" in p.relative_to(root).parts],
     )
+
+
+def _text_files(root: Path) -> list[Path]:
+    """Less the lists of class names that some tools put beside them."""
+    return [path for path in files_below(root, (".txt",)) if path.name != "classes.txt"]
 
 
 def _description_file(root: Path) -> Path | None:
@@ -76,9 +81,9 @@ def _is_description(path: Path) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+        content = yaml.safe_load(read_bytes(path))
+    except (ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}; write it as YAML.") from error
     return content if isinstance(content, dict) else {}
 
 
@@ -128,12 +133,11 @@ def _below(root: Path, name: Path) -> Path | None:
 
 
 def _images_of_list(root: Path, path: Path) -> Iterator[Path]:
-    for line in path.read_text(encoding="utf-8").split("\n"):
-        if name := line.strip():
-            found = _below(root, Path(name)) or _below(root, path.parent.relative_to(root) / name)
-            if found is None or found.suffix.lower() not in ENDINGS:
-                raise DataError(f"{path.name} lists {name!r}, which is no image below {root}; correct it.")
-            yield found
+    for name in filter(None, read_lines(path)):
+        found = _below(root, Path(name)) or _below(root, path.parent.relative_to(root) / name)
+        if found is None or found.suffix.lower() not in ENDINGS:
+            raise DataError(f"{path.name} lists {name!r}, which is no image below {root}; correct it.")
+        yield found
 
 
 def _sample(root: Path, image: Path, split: Split) -> Sample:
@@ -155,8 +159,8 @@ def _draw(sample: Sample, classes: DrawnClasses) -> Drawing:
     path = sample.label_path
     if not path.exists():
         return Drawing(size=size, shapes=())
+    lines = read_lines(path)
     with well_formed(str(path)):
-        lines = path.read_text(encoding="utf-8").split("\n")
         return Drawing(size=size, shapes=list(_shapes(lines, size, classes)))
 
 
