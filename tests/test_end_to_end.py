@@ -121,6 +121,36 @@ def test_from_a_folder_to_labels(pixelwise: Run, streets: Path) -> None:
         assert read_mask(Path("out") / path.name).shape == read_image(path).shape[:2]
 
 
+def test_drawn_labels_are_trained_on_as_they_lie(pixelwise: Run) -> None:
+    """COCO polygons in, a model out; nothing is written into the folder of the data."""
+    images, annotations = [], []
+    for number in range(6):
+        left, top = 8 * number, 6 * number
+        image = np.full((64, 96, 3), 60, np.uint8)
+        image[top : top + 20, left : left + 30] = 200
+        write_png(Path(f"set/images/{number}.png"), image)
+        images.append({"id": number, "file_name": f"{number}.png", "height": 64, "width": 96})
+        corners = [left, top, left + 30, top, left + 30, top + 20, left, top + 20]
+        annotations.append({"id": number, "image_id": number, "category_id": 1, "segmentation": [corners]})
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "box"}]}
+    Path("set/annotations.json").write_text(json.dumps(content), encoding="utf-8")
+    files = sorted(Path("set").rglob("*"))
+
+    said = pixelwise("check", "set", "--json", "check.json")
+    assert said.code == 0, said.out
+    answer = json.loads(Path("check.json").read_text())
+    assert (answer["layout"], answer["classes"], answer["num_images"]) == ("coco", ["background", "box"], 6)
+    assert [finding["code"] for finding in answer["findings"]] == ["split_made"]
+
+    said = pixelwise("train", "set", "-o", "run", *TINY, "--steps", "2")
+    assert said.code == 0, said.err
+    said = pixelwise("evaluate", "run", "set", "--split", "val", "--json", "scores.json", "--device", "cpu")
+    assert said.code == 0, said.err
+    scores = json.loads(Path("scores.json").read_text())
+    assert scores["per_class"]["box"]["pixels"] == 600 * scores["num_images"]
+    assert sorted(Path("set").rglob("*")) == files
+
+
 def test_info_is_for_bug_reports(pixelwise: Run) -> None:
     said = pixelwise("info")
     assert said.code == 0

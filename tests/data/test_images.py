@@ -21,6 +21,7 @@ from pixelwise.data.images import (
     read_image,
     read_mask,
     read_mask_bytes,
+    read_size,
     write_atomically,
     write_png,
 )
@@ -496,3 +497,32 @@ def test_readers_of_a_file_being_replaced_see_whole_versions(tmp_path: Path) -> 
     done.set()
     reader.join()
     assert seen <= versions
+
+
+# Sizes alone, and images inside of other files.
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".bmp", ".webp", ".tif"])
+def test_the_size_is_that_of_the_decoded_image(tmp_path: Path, ending: str, orientation: int) -> None:
+    options = {} if ending == ".bmp" else {"exif": exif(orientation)}
+    path = save(tmp_path / f"a{ending}", Image.fromarray(noise(3)), **options)
+    assert read_size(path) == read_image(path).shape[:2]
+
+
+def test_the_size_of_an_image_of_many_bands(tmp_path: Path) -> None:
+    path = save_tiff(tmp_path / "a.tif", noise(7), planarconfig="contig", photometric="minisblack")
+    assert read_size(path) == SIZE
+
+
+def test_the_size_of_what_is_no_image_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"text")
+    with pytest.raises(DataError, match=r"a\.png: is no image of a known format"):
+        read_size(tmp_path / "a.png")
+
+
+def test_the_bytes_of_an_image_are_decoded_as_its_file(tmp_path: Path) -> None:
+    path = save_png(tmp_path / "a.png", noise(3))
+    np.testing.assert_array_equal(decode_image_bytes(path.read_bytes(), "x").pixels, read_image(path))
+    with pytest.raises(DataError, match=r"^a part of a file: is no image of a known format"):
+        decode_image_bytes(b"text", "a part of a file")

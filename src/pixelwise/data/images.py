@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pixelwise.data import dicom, tiff
 from pixelwise.data.pixels import Array, Decoded, as_supported, oriented, too_large, with_channels
 from pixelwise.errors import DataError
+from pixelwise.shapes import Size
 
 __all__ = [
     "ENDINGS",
@@ -36,6 +37,8 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", dicom.ENDI
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
+_READ_BY_HEADER = ("PNG", "JPEG", "BMP", "WEBP")
+"""Formats whose size Pillow tells as it is decoded here; the kinds of TIFF are too many."""
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -52,6 +55,11 @@ def decode_image(path: Path) -> Decoded:
     return _read(path, _decode_image)
 
 
+def decode_image_bytes(content: bytes, name: str) -> Decoded:
+    """The bytes of an image file as stored, alpha included; errors call them `name`."""
+    return _decoded(content, name, _decode_image)
+
+
 def read_mask(path: Path) -> Array:
     """A mask file → (H, W) uint8 or uint16 as stored, or (H, W, 3) uint8."""
     return _read(path, _decode_mask)
@@ -65,6 +73,11 @@ def decode_image_bytes(content: bytes, name: str) -> Decoded:
 def read_mask_bytes(content: bytes, name: str) -> Array:
     """The bytes of a mask file → (H, W) uint8 or uint16 as stored, or (H, W, 3) uint8."""
     return _decoded(content, name, _decode_mask)
+
+
+def read_size(path: Path) -> Size:
+    """(height, width) of an image file as `read_image` gives it, without decoding pixels where that is possible."""
+    return _read(path, _size)
 
 
 def write_png(path: Path, pixels: Array, palette: Sequence[tuple[int, int, int]] = ()) -> None:
@@ -120,6 +133,17 @@ def _decoded(content: bytes, name: str, decode: Callable[[bytes], _T]) -> _T:
     except Exception as error:  # decoders raise whatever the broken bytes lead them to
         reason = str(error) or type(error).__name__
         raise DataError(f"{name}: cannot be decoded ({reason}); replace or remove it.") from error
+
+
+def _size(content: bytes) -> Size:
+    try:
+        with Image.open(io.BytesIO(content), formats=_READ_BY_HEADER) as header:
+            width, height = header.size
+            turned = header.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+    except UnidentifiedImageError:
+        height, width = _decode_image(content).pixels.shape[:2]
+        turned = False
+    return (width, height) if turned else (height, width)
 
 
 def _decode_image(content: bytes) -> Decoded:

@@ -6,12 +6,17 @@ from pathlib import Path
 from pixelwise.data.layouts.ade20k import ADE20K
 from pixelwise.data.layouts.camvid import CAMVID
 from pixelwise.data.layouts.cityscapes import CITYSCAPES
+from pixelwise.data.layouts.coco import COCO
+from pixelwise.data.layouts.cvat import CVAT
 from pixelwise.data.layouts.folder import FOLDER
 from pixelwise.data.layouts.huggingface import HUGGINGFACE
+from pixelwise.data.layouts.labelme import LABELME
 from pixelwise.data.layouts.nnunet import NNUNET
 from pixelwise.data.layouts.pairing import Layout
+from pixelwise.data.layouts.supervisely import SUPERVISELY
 from pixelwise.data.layouts.voc import VOC
 from pixelwise.data.layouts.webdataset import WEBDATASET
+from pixelwise.data.layouts.yolo import YOLO
 from pixelwise.errors import DataError, unknown_name
 
 LAYOUTS: Mapping[str, Layout] = {
@@ -23,6 +28,11 @@ LAYOUTS: Mapping[str, Layout] = {
     "nnunet": NNUNET,
     "huggingface": HUGGINGFACE,
     "webdataset": WEBDATASET,
+    "coco": COCO,
+    "cvat": CVAT,
+    "labelme": LABELME,
+    "supervisely": SUPERVISELY,
+    "yolo": YOLO,
 }
 """`folder` is taken where no other one is recognized: its folders occur in many of them."""
 
