@@ -55,11 +55,6 @@ def decode_image(path: Path) -> Decoded:
     return _read(path, _decode_image)
 
 
-def decode_image_bytes(content: bytes, name: str) -> Decoded:
-    """The bytes of an image file as stored, alpha included; errors call them `name`."""
-    return _decoded(content, name, _decode_image)
-
-
 def read_mask(path: Path) -> Array:
     """A mask file → (H, W) uint8 or uint16 as stored, or (H, W, 3) uint8."""
     return _read(path, _decode_mask)

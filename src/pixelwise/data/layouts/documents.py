@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-from pixelwise.data.images import MAX_PIXELS
+from pixelwise.data.pixels import MAX_PIXELS
 from pixelwise.errors import DataError
 from pixelwise.shapes import Size
 

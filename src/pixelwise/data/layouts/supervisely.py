@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelwise.data.images import MAX_PIXELS, Array, decode_image_bytes
+from pixelwise.data.images import Array, decode_image_bytes
 from pixelwise.data.layouts.documents import parse_color, read_json, size_of, well_formed
 from pixelwise.data.layouts.drawing import (
     Drawing,
@@ -31,6 +31,7 @@ from pixelwise.data.layouts.drawing import (
     split_among,
 )
 from pixelwise.data.layouts.pairing import Layout, Pairing
+from pixelwise.data.pixels import MAX_PIXELS
 from pixelwise.data.rasterize import Bitmap, Polygon, Shape, box
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError
