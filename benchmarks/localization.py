@@ -31,14 +31,16 @@ from pixelwise.inference.heatmap import draw_heatmaps
 from pixelwise.inference.localize import Localizer
 from pixelwise.networks.pretrained import Classifier
 
-SIZE = (192, 256)
-CYCLIST = STREET_NAMES.index("cyclist")
-STRIDE = 16
-SIDE = 2 * STRIDE + 1
-"""Whole strides and one pixel: the cells of the map then lie symmetrically in the picture. At 48, no
-cell lies over the lower right, and those beside it learn to look that way: peaks 2 to 5 pixels off."""
+SIZE = (384, 512)
+"""Of the scenes: cyclists are then 10 to 60 pixels wide, which the cells of the map can tell apart."""
 
-CLEAR = 40
+CYCLIST = STREET_NAMES.index("cyclist")
+STRIDE = 8
+SIDE = 8 * STRIDE + 1
+"""Whole strides and one pixel: the cells of the map then lie symmetrically in the picture. At a whole number
+of strides no cell lies over the lower right, and those beside it learn to look that way."""
+
+CLEAR = 100
 """Pixels of a cyclist in a picture said to hold one; those with fewer are not learned from."""
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -48,7 +50,7 @@ HERE = Path(__file__).parent
 SHOWN = 2
 """Scenes in the picture."""
 
-VISIBLE = (1, CLEAR, 200)
+VISIBLE = (1, CLEAR, 400)
 """Pixels of cyclists from which a scene counts: all scenes, those learned from, those easy to see."""
 
 Pixels = npt.NDArray[np.uint8]
@@ -91,11 +93,11 @@ def draw_scenes(seeds: range) -> Scenes:
 
 
 def train_classifier(scenes: Scenes, *, steps: int, batch_size: int = 32, seed: int = 0) -> Classifier:
-    """A ResNet-18 with the last stride left out (16 in all), taught "is there a cyclist?"."""
+    """A ResNet-18 with the last two strides left out (8 in all), taught "is there a cyclist?"."""
     torch.manual_seed(seed)
     network = resnet18(num_classes=2)
-    for module in (network.layer4[0].conv1, network.layer4[0].downsample[0]):
-        module.stride = (1, 1)
+    for block in (network.layer3[0], network.layer4[0]):
+        block.conv1.stride = block.downsample[0].stride = (1, 1)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1.5e-3, weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=steps, pct_start=0.2)
     device = torch.device("cpu")

@@ -183,8 +183,8 @@ def faulty(streets: Path, tmp_path: Path) -> Path:
 
 
 LEFT_OUT = [
-    {"file": "images/train/0003.png", "reason": "the file is empty."},
-    {"file": "images/train/0001.png", "reason": "no mask"},
+    {"file": "images/train/0003.png", "reason": "the file is empty; replace or remove it."},
+    {"file": "images/train/0001.png", "reason": "an image has no mask"},
 ]
 
 
@@ -203,7 +203,10 @@ def test_a_forced_run_names_what_it_leaves_out(faulty: Path, tiny: Arguments, tm
     assert len(splits["train"]) == 10
     assert not {"train/0001", "train/0003"} & set(splits["train"])
     report = (run / "report.html").read_text(encoding="utf-8")
-    for line in ("left out: images/train/0003.png: the file is empty.", "left out: images/train/0001.png: no mask"):
+    for line in (
+        "left out: images/train/0003.png: the file is empty;",
+        "left out: images/train/0001.png: an image has no mask",
+    ):
         assert line in report
         assert Listening.said.count(line) == 1
     assert sum(line.startswith("error: ") for line in Listening.said) == 2
@@ -217,7 +220,7 @@ def test_a_forced_run_goes_on_without_what_it_left_out(faulty: Path, tiny: Argum
     train(faulty, run, resume=True, device="cpu")
     assert (run / FILE_NAME).read_bytes() == model
     assert yaml.safe_load((run / "left_out.yaml").read_text()) == LEFT_OUT
-    assert "left out: images/train/0001.png: no mask" in (run / "report.html").read_text(encoding="utf-8")
+    assert "left out: images/train/0001.png: an image has no mask" in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_forced_run_stops_at_an_error_that_came_later(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_check_writes_a_page_whatever_it_finds(pixelwise: Run, streets: Path) ->
         said = pixelwise("check", "data", "--html", "pages/check.html")
         assert said.code == code
         assert "page: pages/check.html" in said.out
-        assert ("unreadable_image" in Path("pages/check.html").read_text(encoding="utf-8")) == fault
+        assert ("empty_file" in Path("pages/check.html").read_text(encoding="utf-8")) == fault
 
 
 def test_training_in_spite_of_errors_lists_what_it_leaves_out(pixelwise: Run, streets: Path) -> None:
@@ -186,7 +186,7 @@ def test_training_in_spite_of_errors_lists_what_it_leaves_out(pixelwise: Run, st
     assert refused(pixelwise("train", "data", "-o", "run", "--steps", "2"), "To train on what is sound: --force")
     said = pixelwise("train", "data", "-o", "run", "--steps", "2", "--force", "--set", "network.width=4")
     assert said.code == 0
-    assert "left out: images/train/0003.png: the file is empty." in said.err
+    assert "left out: images/train/0003.png: the file is empty;" in said.err
     assert "0003.png" in Path("run/left_out.yaml").read_text(encoding="utf-8")
 
 
@@ -197,7 +197,8 @@ def test_check_of_nothing_is_refused(pixelwise: Run) -> None:
 def test_a_plan_is_written_and_can_be_trained(pixelwise: Run, streets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pixelwise.planning.planner.measure_step", lambda *arguments: 10.0)
     said = pixelwise("plan", streets, "--budget", "10m", "-o", "recipe.yaml")
-    assert (said.code, said.out) == (0, "recipe: recipe.yaml\n")
+    assert (said.code, said.out.splitlines()[-1]) == (0, "recipe: recipe.yaml")
+    assert "peak memory: " in said.out
     assert read_recipe("recipe.yaml").training.budget_seconds == 600
     said = pixelwise("plan", streets, "--budget", "10m")
     assert said.code == 0
@@ -297,7 +298,7 @@ def test_a_file_in_the_way_is_code_2_and_a_message(pixelwise: Run, streets: Path
 
 def test_check_is_told_the_resolution_and_the_groups(pixelwise: Run, streets: Path) -> None:
     assert "tiny_objects" in pixelwise("check", streets, "--resolution", "4", "6").out
-    assert "group_in_two_splits" in pixelwise("check", streets, "--group", r"/000(\d)").out
+    assert "group_in_two_splits" in pixelwise("check", streets, "--group", r"(\d)$").out
     assert refused(pixelwise("check", streets, "--group", "("), "not a regular expression")
 
 

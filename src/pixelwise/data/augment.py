@@ -210,12 +210,12 @@ def _bands(image: Array, output: Array) -> Iterator[tuple[Array, Array]]:
 
 
 def _warp(source: Array, places: Array, target: Array, interpolation: int) -> None:
-    if target.shape[2:] == (3,):  # OpenCV takes half the time for four channels that it takes for three
+    if target.shape[2:] == (3,):  # OpenCV has faster code for four channels
         wide = np.empty((*target.shape[:2], 4), target.dtype)
         _warp(cv2.cvtColor(source, cv2.COLOR_RGB2RGBA), places, wide, interpolation)
         written = cv2.cvtColor(wide, cv2.COLOR_RGBA2RGB, target)
     elif places.ndim == 2:
-        # The border is never seen, as all places are inside; this one takes a third of the time.
+        # The border is never seen, as all places are inside; OpenCV has faster code for this one.
         flags, border = interpolation | cv2.WARP_INVERSE_MAP, cv2.BORDER_CONSTANT
         written = cv2.warpAffine(source, places, target.shape[1::-1], target, flags, border)
     else:
@@ -244,7 +244,7 @@ def _recolor(plan: Augmentation, image: Array) -> None:
 
 def _mean(image: Array, of: int) -> Array:
     """(C,) mean of the values, `of` a sum of OpenCV's: as they are or squared."""
-    exact = cv2.CV_32S if image.dtype == np.uint8 else cv2.CV_64F  # integers take an eighth of the time
+    exact = cv2.CV_32S if image.dtype == np.uint8 else cv2.CV_64F  # integers are added faster
     by_column = cv2.reduce(_rows(image), 0, of, dtype=exact)
     mean: Array = by_column.reshape(-1, image.shape[2]).mean(0) / image.shape[0]
     return mean

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pixelwise.errors import RequestError
 from pixelwise.shapes import round_up
@@ -44,15 +45,25 @@ class Segmenter(nn.Module):
         the image before, mirrored at its border (U-Net's overlap-tile strategy).
         """
         height, width = images.shape[2:]
-        for dim, side in ((2, height), (3, width)):
-            if sum(self.padding(side)):
+        if self.margin:
+            for dim, side in ((2, height), (3, width)):
                 images = images.index_select(dim, self.frame(side).to(images.device))
-        return self.on_frame(images)[:, :, :height, :width]
+            return self.on_frame(images)[:, :, :height, :width]
+        rows, columns = self.padding(height)[1], self.padding(width)[1]
+        normalized = self.normalized(images)
+        if rows or columns:
+            normalized = functional.pad(normalized, (0, columns, 0, rows), mode="replicate")
+        logits: Tensor = self.network(normalized)
+        return logits[:, :, :height, :width]
 
     def on_frame(self, frames: Tensor) -> Tensor:
         """(B, C, H, W) in raw units, of a legal size → the network's own output, nothing added or cut off."""
-        logits: Tensor = self.network((frames.float() - self.mean) / self.deviation)
+        logits: Tensor = self.network(self.normalized(frames))
         return logits
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) of any type in raw units → float32, by mean and deviation."""
+        return (images.float() - self.mean) / self.deviation
 
     def frame(self, side: int) -> Tensor:
         """For each row (or column) of the framed image, the row of the image that it shows; int64.

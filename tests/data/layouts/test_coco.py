@@ -286,7 +286,7 @@ def test_a_size_unlike_the_images_is_an_error_with_both(tmp_path: Path) -> None:
     dataset = open_dataset(root)
     with pytest.raises(DataError, match=r"instances.json is 8x6, but its image .*a.png is 6x8"):
         dataset.read_pair(dataset.samples[0])
-    assert "is 8x6, but its image is 6x8" in finding(check(root, tmp_path), "size_mismatch")["message"]
+    assert "is 8x6, but its image is 6x8" in finding(check(root, tmp_path), "transposed_mask")["message"]
 
 
 def test_a_description_of_ones_own_merges_classes(tmp_path: Path) -> None:

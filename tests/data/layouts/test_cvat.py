@@ -152,7 +152,9 @@ def test_a_faulty_shape_is_found_by_the_doctor(tmp_path: Path, fault: str, messa
 def test_a_size_unlike_the_images_is_an_error_with_both(tmp_path: Path) -> None:
     write_picture(tmp_path / "data/images/a.png")
     root = write(tmp_path / "data", document(image(size=(8, 6))))
-    assert "annotations.xml is 8x6, but its image is 6x8" in finding(check(root, tmp_path), "size_mismatch")["message"]
+    assert (
+        "annotations.xml is 8x6, but its image is 6x8" in finding(check(root, tmp_path), "transposed_mask")["message"]
+    )
 
 
 @pytest.mark.parametrize(

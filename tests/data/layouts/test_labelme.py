@@ -207,7 +207,7 @@ def test_broken_files_are_all_found_by_the_doctor(tmp_path: Path) -> None:
         (root / f"{name}.json").write_text('{"shapes": [', encoding="utf-8")
     answer = check(root, tmp_path)
     found = [f for f in answer["findings"] if f["code"] == "unreadable_mask"]
-    assert [f["files"] for f in found] == [["b.json"], ["c.json"]]
+    assert [f["files"] for f in found] == [["b.json", "c.json"]]
     assert "cannot be read (line 1, column 13: Expecting value)" in found[0]["message"]
 
 
@@ -220,7 +220,7 @@ def test_a_broken_embedded_image_is_an_error(tmp_path: Path) -> None:
 
 def test_a_size_unlike_the_images_is_an_error_with_both(tmp_path: Path) -> None:
     root = plant(tmp_path / "data", shape(), imageHeight=8, imageWidth=6)
-    assert "a.json is 8x6, but its image is 6x8" in finding(check(root, tmp_path), "size_mismatch")["message"]
+    assert "a.json is 8x6, but its image is 6x8" in finding(check(root, tmp_path), "transposed_mask")["message"]
 
 
 def test_a_rotated_photo_is_drawn_on_as_it_is_shown(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_a_broken_file_is_found_by_the_doctor(tmp_path: Path) -> None:
 
 def test_a_size_unlike_the_images_is_an_error_with_both(tmp_path: Path) -> None:
     root = plant(tmp_path / "data", size=(8, 6))
-    assert "a.png.json is 8x6, but its image is 6x8" in finding(check(root, tmp_path), "size_mismatch")["message"]
+    assert "a.png.json is 8x6, but its image is 6x8" in finding(check(root, tmp_path), "transposed_mask")["message"]
 
 
 @pytest.mark.parametrize(
