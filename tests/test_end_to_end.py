@@ -202,7 +202,8 @@ def test_a_plan_is_written_and_can_be_trained(pixelwise: Run, streets: Path, mon
     assert read_recipe("recipe.yaml").training.budget_seconds == 600
     said = pixelwise("plan", streets, "--budget", "10m")
     assert said.code == 0
-    assert said.out.startswith("data:\n")
+    assert said.out.startswith("# forecast, ")
+    assert "\ndata:\n" in said.out
     said = pixelwise("train", streets, "-o", "run", "--recipe", "recipe.yaml", *TINY)
     assert said.code == 0, said.err
     assert read_recipe("run/recipe.yaml").network.width == 4
