@@ -40,7 +40,7 @@ def test_encoders_with_weights_take_the_place_of_all_but_the_smallest():
     assert smallest == CANDIDATES[0]
     assert [one.encoder for one in rest] == ["resnet18"]
     assert rest[0].origin == "at hand: resnet18.pth"
-    assert rest[0].keys["network.weights"] == "imagenet"
+    assert rest[0].keys == {"network.encoder": "resnet18", "network.weights": "imagenet"}
     assert candidates_for((352, 480), []) == CANDIDATES
 
 

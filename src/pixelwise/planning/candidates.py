@@ -26,10 +26,10 @@ class Candidate:
 
     @property
     def keys(self) -> dict[str, Any]:
-        """As keys of a recipe."""
-        sizes = {name: getattr(self, name) for name in ("width", "depth", "max_width", "stem_stride")}
-        trained = {"encoder": self.encoder, "weights": "imagenet"} if self.encoder else {}
-        return {f"network.{name}": value for name, value in {**sizes, **trained}.items()}
+        """As keys of a recipe; an encoder leaves no sizes to choose."""
+        if self.encoder:
+            return {"network.encoder": self.encoder, "network.weights": "imagenet"}
+        return {f"network.{name}": getattr(self, name) for name in ("width", "depth", "max_width", "stem_stride")}
 
     @property
     def title(self) -> str:
