@@ -28,6 +28,7 @@ NETWORKS: Mapping[str, NetworkRecipe] = {
     "segnet": NetworkRecipe(name="segnet", width=2),
     "segnet-basic": NetworkRecipe(name="segnet-basic", width=4),
     "fcn-8s": NetworkRecipe(name="fcn-8s", encoder="resnet18"),
+    "unet on an encoder": NetworkRecipe(name="unet", encoder="resnet18"),
 }
 
 

@@ -10,6 +10,7 @@ import contracts
 from pixelwise.errors import RequestError
 from pixelwise.networks import Segmenter, UNet, build_network
 from pixelwise.networks.blocks import Skips, Upsampling
+from pixelwise.networks.geometry import field_of
 from pixelwise.networks.unet import crop
 from pixelwise.ops.pooling import max_pool_with_switches, max_unpool
 from pixelwise.recipe import NetworkRecipe
@@ -80,6 +81,14 @@ def test_same_padding_refuses_sizes_it_cannot_halve():
     network = UNet(3, 2, width=4, depth=2, padding="same", normalization="batch", stem_stride=2)
     with pytest.raises(RequestError, match=r"multiples of 8, not 60x64; wrap it in Segmenter"):
         network(torch.zeros(1, 3, 60, 64))
+
+
+def test_on_an_encoder_sizes_are_refused_too_so_that_geometry_can_tell_the_legal_ones():
+    network = build_network(NetworkRecipe(encoder="resnet18"), in_channels=3, num_classes=2)
+    with pytest.raises(RequestError, match=r"multiples of 32, not 31x64; wrap it in Segmenter"):
+        network(torch.zeros(1, 3, 31, 64))
+    field = field_of(network, in_channels=3)
+    assert (field.local, field.stride, field.size_minimum, field.size_multiple) == (True, (32, 32), 32, 32)
 
 
 def test_stem_needs_same_padding():

@@ -190,11 +190,7 @@ class UNet(nn.Module):
 
     def _check_size(self, height: int, width: int) -> None:
         if self.padding == "same":
-            if height % self.size_multiple or width % self.size_multiple:
-                raise RequestError(
-                    f"this U-Net takes sides that are multiples of {self.size_multiple}, not "
-                    f"{height}x{width}; wrap it in Segmenter, which pads and crops."
-                )
+            require_multiples((height, width), self.size_multiple)
             return
         levels, offset = self.size_multiple, self.size_offset
         if any((side - offset) % levels or (side - offset) // levels < 8 for side in (height, width)):
@@ -262,11 +258,22 @@ class EncoderUNet(nn.Module):
         start_blocks_alike(self.classify, self.finest)
 
     def forward(self, images: Tensor) -> Tensor:
+        require_multiples((images.shape[2], images.shape[3]), self.size_multiple)
         maps, switches = self.encoder(images, with_switches=self.upsampling == "switches")
         x, skips = maps[-1], maps[-2::-1]
         for up, skip, places in itertools.zip_longest(self.up, skips, switches[::-1]):
             x = up(x, places, None if self.skips == "none" else skip)
         return functional.pixel_shuffle(self.classify(x), self.finest)
+
+
+def require_multiples(size: Size, multiple: int) -> None:
+    """RequestError for sides that a padded U-Net cannot halve as often as it has to."""
+    height, width = size
+    if height % multiple or width % multiple:
+        raise RequestError(
+            f"this U-Net takes sides that are multiples of {multiple}, not {height}x{width}; "
+            "wrap it in Segmenter, which pads and crops."
+        )
 
 
 def start_blocks_alike(layer: nn.Conv2d, side: int) -> None:
