@@ -20,7 +20,7 @@ from pixelwise.devices import choose_device, choose_precision
 from pixelwise.inference.predictor import Predictor, make_predictor
 from pixelwise.inference.tiling import plan_tiles
 from pixelwise.model_file import ModelSpec
-from pixelwise.planning.planner import CANDIDATES
+from pixelwise.planning.candidates import CANDIDATES
 from pixelwise.recipe import NetworkRecipe
 
 WHOLE = (1024, 1024)
