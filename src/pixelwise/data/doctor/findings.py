@@ -134,7 +134,7 @@ class Case:
     resolution: Size | None = None
     """Height and width to which images would be scaled for training; None: they are not scaled."""
     group: str | None = None
-    """Regular expression of what in a name tells the patient, the scene or the raster."""
+    """What a split may not tear apart, as `data.group` of a recipe: a pattern on names, or FILE.csv:COLUMN."""
 
     @property
     def classes(self) -> Classes:
