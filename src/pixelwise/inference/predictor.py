@@ -114,8 +114,10 @@ class Predictor:
         if samples != 1:
             return self._sampled(pixels, samples)
         size = (pixels.shape[0], pixels.shape[1])
-        tile = (tile_size, tile_size) if tile_size else self._tile_for(size)
-        if tiling == "none" or tile is None:
+        tile = None
+        if tiling != "none":
+            tile = (tile_size, tile_size) if tile_size else self._tile_for(size)
+        if tile is None:
             return self._predicted(lambda: self._run(pixels), keep_logits)
         if tiling == "exact" and self.field is not None:
             return self._in_tiles(self.field, pixels, tile, keep_logits)
