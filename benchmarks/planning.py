@@ -131,7 +131,8 @@ def call(kind: str, task: dict[str, Any]) -> Any:
 
 def work(kind: str, task: dict[str, Any]) -> dict[str, Any]:
     """In the process that is measured."""
-    import pixelwise.commands as home
+    from pixelwise.commands import request
+    from pixelwise.commands.train import train
 
     settings = [f"{key}={value}" for key, value in task["settings"].items()]
     result: dict[str, Any] = {}
@@ -139,12 +140,12 @@ def work(kind: str, task: dict[str, Any]) -> dict[str, Any]:
         result = predictions(plan_few_steps(task))
     elif kind == "few":
         few = ["training.evaluations=1"]
-        home.train(task["data"], task["run"], recipe=task["recipe"], steps=FEW_STEPS, settings=few, device="cpu")
+        train(task["data"], task["run"], recipe=task["recipe"], steps=FEW_STEPS, settings=few, device="cpu")
     else:
         made: list[Any] = []
-        make_plan = home.make_plan
-        home.make_plan = lambda *arguments: made.append(make_plan(*arguments)) or made[-1]  # type: ignore[attr-defined, func-returns-value]
-        home.train(task["data"], task["run"], budget=task["budget"], settings=settings, device="cpu", started=STARTED)
+        make_plan = request.make_plan
+        request.make_plan = lambda *arguments: made.append(make_plan(*arguments)) or made[-1]  # type: ignore[attr-defined, func-returns-value]
+        train(task["data"], task["run"], budget=task["budget"], settings=settings, device="cpu", started=STARTED)
         result = predictions(made[0])
     return {**result, "seconds": time.monotonic() - STARTED, "peak_bytes": peak()}
 

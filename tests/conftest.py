@@ -88,7 +88,7 @@ def tiny() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def trained(streets: Path, tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished `tiny` run on `streets`. Read only."""
-    from pixelwise.commands import train
+    from pixelwise.commands.train import train
 
     return train(streets, tmp_path_factory.mktemp("runs") / "trained", **tiny).run
 

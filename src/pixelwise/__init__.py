@@ -13,17 +13,17 @@ _HOMES = {
     "Predictor": "pixelwise.inference.predictor",
     "Recipe": "pixelwise.recipe",
     "RequestError": "pixelwise.errors",
-    "check": "pixelwise.commands",
+    "check": "pixelwise.commands.check",
     "convert": "pixelwise.data.conversion",
-    "demo": "pixelwise.commands",
+    "demo": "pixelwise.commands.demo",
     "evaluate": "pixelwise.evaluation.evaluate",
-    "info": "pixelwise.commands",
+    "info": "pixelwise.commands.info",
     "load": "pixelwise.inference.predictor",
     "localize": "pixelwise.inference.localize",
     "networks": "pixelwise",
-    "plan": "pixelwise.commands",
+    "plan": "pixelwise.commands.plan",
     "predict": "pixelwise.inference.predict",
-    "train": "pixelwise.commands",
+    "train": "pixelwise.commands.train",
 }
 """Public name → module; resolved on first use, so that importing the package is quick."""
 

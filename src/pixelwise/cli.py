@@ -43,7 +43,7 @@ def demo(
     """The whole job on a built-in data set, in under three minutes."""
     started = time.monotonic()  # a budget counts from here, imports included
     from pixelwise.cli_output import ConsoleProgress
-    from pixelwise.commands import demo as run
+    from pixelwise.commands.demo import demo as run
 
     with ConsoleProgress() as progress:
         result = run(output, progress=progress, started=started)
@@ -66,7 +66,7 @@ def check(
 ) -> None:
     """Find what is wrong with a data set before training does."""
     from pixelwise.cli_output import print_check
-    from pixelwise.commands import check as run
+    from pixelwise.commands.check import check as run
 
     report = run(data, layout=layout, resolution=resolution, group=group, json_path=json, html_path=html)
     print_check(report)
@@ -104,7 +104,7 @@ def plan(
 ) -> None:
     """Choose network, samples and schedule for a data set, this machine and a budget."""
     from pixelwise.cli_output import ConsoleProgress
-    from pixelwise.commands import plan as run
+    from pixelwise.commands.plan import plan as run
 
     with ConsoleProgress() as progress:
         made = run(data, budget=budget, layout=layout, group=group, output=output, progress=progress)
@@ -153,8 +153,8 @@ def train(
     """Plan, train, score and report."""
     started = time.monotonic()  # a budget counts from here, imports included
     from pixelwise.cli_output import ConsoleProgress, print_folds, print_scores
-    from pixelwise.commands import TrainResult
-    from pixelwise.commands import train as run
+    from pixelwise.commands.run import TrainResult
+    from pixelwise.commands.train import train as run
 
     with ConsoleProgress() as progress:
         result = run(
@@ -297,7 +297,7 @@ def localize(
 @app.command()
 def info() -> None:
     """Versions, devices and threads: what a bug report needs."""
-    from pixelwise.commands import info as run
+    from pixelwise.commands.info import info as run
 
     for key, value in run().items():
         typer.echo(f"{key:<24}{value}")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelwise.commands import check
+from pixelwise.commands.check import check
 from pixelwise.data.classes import describe_classes
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.doctor import CheckReport, Finding

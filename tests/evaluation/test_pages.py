@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelwise.commands import check
+from pixelwise.commands.check import check
 from pixelwise.data.images import write_png
 from pixelwise.evaluation.pages import css_color, embed, render
 

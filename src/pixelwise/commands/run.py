@@ -1,0 +1,186 @@
+"""One run: begun, gone on with, trained and reported."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from pixelwise.commands.request import Request
+from pixelwise.data.images import write_atomically
+from pixelwise.data.splits import write_splits
+from pixelwise.errors import CheckpointError, RequestError
+from pixelwise.evaluation.report import Report, write_report
+from pixelwise.model_file import load_model
+from pixelwise.planning.draft import Plan
+from pixelwise.planning.forced import LeftOut, read_left_out, write_left_out
+from pixelwise.planning.prepare import Prepared, prepare
+from pixelwise.recipe import Recipe, read_recipe
+from pixelwise.training.checkpoint import load_checkpoint
+from pixelwise.training.loop import train_model
+from pixelwise.training.run_folder import RunFolder, default_run_folder
+from pixelwise.training.scoring import Scored
+from pixelwise.training.trainer import Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What a run left behind."""
+
+    run: Path
+    model: Path
+    report: Path
+    scores: Mapping[str, Any]
+    """On the validation images."""
+
+
+def start_run(run: RunFolder | None, request: Request) -> TrainResult:
+    """Plans, describes the run in its folder and trains; None: the folder is the next free one of its name."""
+    prepared = prepare(
+        request.data,
+        (request.given or Recipe()).replace(request.changes),
+        force=request.force,
+        progress=request.progress,
+    )
+    for note in prepared.notes:
+        request.progress.say(note)
+    made = request.plan(prepared)
+    require_network(made.recipe, prepared)
+    job = with_first_weights(prepared.job(made.recipe, request.place), request)
+    run = run or RunFolder(default_run_folder(request.data, made.recipe.network.name))
+    write_description(run, prepared, made)
+    try:
+        train_and_report(run, prepared, job, request, resume=False)
+    except RequestError:
+        if not run.last_checkpoint.exists():
+            run.take_back()
+        raise
+    return _result(run)
+
+
+def resume_run(run: RunFolder, request: Request) -> TrainResult:
+    """Goes on with the recipe and the splits that the folder holds, and without what it has left out."""
+    recipe = read_recipe(run.recipe)
+    require_unchanged(run, recipe, request.again(recipe))
+    left_out = read_or_refuse_left_out(run, request.force)
+    checkpoint = load_checkpoint(run)
+    if checkpoint and checkpoint.finished and run.report.exists():
+        request.progress.say(f"{run.path} is finished; nothing to do.")
+        return _result(run)
+    made_splits = run.splits if run.splits.exists() else None
+    prepared = prepare(request.data, recipe, made_splits=made_splits, left_out=left_out)
+    require_same_classes(run, prepared)
+    job = prepared.job(recipe, request.place)
+    if not checkpoint:
+        job = with_first_weights(job, request)
+    train_and_report(run, prepared, job, request, resume=True)
+    return _result(run)
+
+
+def require_network(recipe: Recipe, prepared: Prepared) -> None:
+    """A network that cannot be built is an error before anything is written."""
+    with torch.device("meta"):
+        prepared.job(recipe, torch.device("meta")).spec.build()
+
+
+def with_first_weights(job: Job, request: Request) -> Job:
+    """The job with the classifier's weights that its recipe asks for; says what fitted."""
+    source = job.recipe.network.weights
+    if source == "none":
+        return job
+    if source == "file" and request.weights in (None, "imagenet", "none"):
+        raise RequestError("network.weights is 'file': say which, with --weights FILE.")
+    from pixelwise.networks.transfer import transfer  # imports torchvision and timm: seconds
+
+    network = job.spec.build().network
+    coverage = transfer(network, job.recipe.network, "imagenet" if source == "imagenet" else Path(str(request.weights)))
+    request.progress.say(f"weights: {coverage.summary()}")
+    return dataclasses.replace(job, initial=network.state_dict())
+
+
+def require_unchanged(run: RunFolder, started_with: Recipe, asked: Recipe) -> None:
+    before, now = started_with.to_dict(), asked.to_dict()
+    keys = [f"{s}.{k}" for s, values in before.items() for k, v in values.items() if now[s][k] != v]
+    if keys:
+        raise CheckpointError(
+            f"{run.path} was started with another {', '.join(keys)} (see {run.recipe}); resume "
+            f"without changing it, or start a new run."
+        )
+
+
+def read_or_refuse_left_out(run: RunFolder, force: bool) -> tuple[LeftOut, ...] | None:
+    """What the run has left out; None if it was not forced."""
+    if run.left_out.exists():
+        return read_left_out(run.left_out)
+    if force:
+        raise CheckpointError(f"{run.path} was started without --force; resume without it, or start a new run.")
+    return None
+
+
+def require_same_classes(run: RunFolder, prepared: Prepared) -> None:
+    if run.classes.exists() and yaml.safe_load(run.classes.read_text()) != prepared.classes.to_dict():
+        raise CheckpointError(
+            f"the classes of {prepared.dataset.root} are not those that the run started with (see {run.classes}); "
+            f"put them back, or start a new run."
+        )
+
+
+def write_description(run: RunFolder, prepared: Prepared, made: Plan) -> None:
+    """What a run starts from, readable by people; recipe.yaml last, because it marks a run."""
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"{run.path} cannot be made ({error.strerror}); choose another folder with -o.") from error
+    classes = yaml.safe_dump(prepared.classes.to_dict(), sort_keys=False)
+    write_atomically(run.classes, classes.encode())
+    write_splits(run.splits, prepared.splits, prepared.groups)
+    if prepared.left_out is None:
+        run.left_out.unlink(missing_ok=True)  # of an earlier run that was cleared away in part
+    else:
+        write_left_out(run.left_out, prepared.left_out)
+    write_atomically(run.recipe, made.to_yaml().encode())
+
+
+def train_and_report(run: RunFolder, prepared: Prepared, job: Job, request: Request, *, resume: bool) -> Scored:
+    """From the first step, or the last checkpoint, to the report."""
+    recipe = job.recipe.training
+    deadline = request.started + recipe.budget_seconds if recipe.budget_seconds and recipe.steps is None else None
+    try:
+        with _deterministic(recipe.deterministic):
+            scored = train_model(job, run, deadline=deadline, resume=resume, progress=request.progress)
+    except KeyboardInterrupt:
+        request.progress.say(f"stopped; go on with: pixelwise train {prepared.dataset.root} -o {run.path} --resume")
+        raise
+    report = Report(
+        title=run.path.name,
+        dataset=prepared.dataset,
+        splits=prepared.splits,
+        class_shares=prepared.seen.class_shares,
+        predictor=scored.predictor,
+        tally=scored.tally,
+        metrics=list(run.read_metrics()),
+        recipe=run.recipe.read_text(encoding="utf-8"),
+        notes=(*prepared.overruled, *prepared.notes),
+    )
+    write_report(run.report, report)
+    return scored
+
+
+@contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    """Torch's deterministic algorithms, for this run only."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _result(run: RunFolder) -> TrainResult:
+    _, spec = load_model(run.model)
+    return TrainResult(run=run.path, model=run.model, report=run.report, scores=spec.scores)
