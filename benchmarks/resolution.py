@@ -36,7 +36,7 @@ from pixelwise.data.images import Array, read_mask, write_png
 from pixelwise.data.loading import prefetch
 from pixelwise.data.sample import Sample
 from pixelwise.data.synthetic import KINDS, write_dataset
-from pixelwise.devices import choose_device
+from pixelwise.devices import Precision, choose_device, choose_precision
 from pixelwise.evaluation.evaluate import score_samples
 from pixelwise.inference.outputs import colorize, display
 from pixelwise.inference.predictor import Predictor
@@ -87,11 +87,12 @@ def main() -> None:
     settings = {key: getattr(arguments, key) for key in ("steps", "size", "batch", "width", "images", "seed")}
     settings = {"data": Path(arguments.data).name, **settings}
     require_same(work / "settings.json", settings)
-    recipe = base_recipe(settings)
+    device = choose_device(arguments.device)
+    recipe = base_recipe(settings, choose_precision("auto", device))
     comparison = Comparison(
         prepared=prepare(data_folder(arguments.data, work, settings), recipe),
         recipe=recipe,
-        device=choose_device(arguments.device),
+        device=device,
         work=work,
     )
     results = {key: comparison.network(key) for key in NETWORKS}
@@ -132,12 +133,15 @@ def data_folder(data: str, work: Path, settings: Mapping[str, Any]) -> Path:
     return folder
 
 
-def base_recipe(settings: Mapping[str, Any]) -> Recipe:
-    """What all networks share."""
+def base_recipe(settings: Mapping[str, Any], precision: Precision) -> Recipe:
+    """What all networks share: the plan's optimizer, which learns most in few steps."""
     return Recipe().replace(
         {
             "data.crop": settings["size"],
             "loss.class_weights": "median_frequency",
+            "optimizer.name": "muon",
+            "optimizer.lr": 0.02,
+            "training.precision": precision,
             "training.batch_size": settings["batch"],
             "training.steps": settings["steps"],
             "training.seed": settings["seed"],

@@ -14,7 +14,7 @@ from pixelwise.data.survey import Survey, survey
 from pixelwise.errors import CheckpointError
 from pixelwise.progress import Progress
 
-ACCEPTED = ("jpeg_mask", "foreground_ignored")
+ACCEPTED = ("jpeg_mask", "foreground_ignored", "palette_order")
 """Codes of errors that harm what is learned, but keep no pair from being used: with force, all are."""
 
 

@@ -34,3 +34,13 @@ def test_small_differences_mean_nothing() -> None:
     values = np.append(np.full(20, 0.1), -0.1)
     assert reversed_ones(values, 0.0).sum() == 1
     assert not reversed_ones(values, 1.0).any()
+
+
+def test_among_many_the_farthest_sound_one_lies_farther_off() -> None:
+    """Of 100 values one so far off is told; of 10,000 a few are as far by nature."""
+    wide = np.random.default_rng(1).normal(0.55, 0.18, 10_000)
+    borderline, plain = -0.36, -0.9
+    for count, found in ((100, [True, True]), (10_000, [False, True])):
+        values = np.append(wide[:count], [borderline, plain])
+        assert reversed_ones(values, 0.02)[-2:].tolist() == found
+        assert not reversed_ones(values, 0.02)[:-2].any()

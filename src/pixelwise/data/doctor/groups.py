@@ -5,14 +5,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
+from pixelwise.data.blocks import Position, find_position
 from pixelwise.data.doctor.findings import Case, Finding, Look, count, finding, some
 from pixelwise.data.grouping import find_groups
 from pixelwise.data.sample import Sample, Split
 
 _LAST_NUMBER = re.compile(r"^(.*?)(\d+)(\D*)$")
-_ROW, _COLUMN = r"(?:row|r|y)[_-]?(\d+)", r"(?:col|c|x)[_-]?(\d+)"
-_ROW_FIRST = re.compile(rf"^(.*?){_ROW}[_-]?{_COLUMN}(\D*)$", re.IGNORECASE)
-_COLUMN_FIRST = re.compile(rf"^(.*?){_COLUMN}[_-]?{_ROW}(\D*)$", re.IGNORECASE)
 
 
 def _named_groups(case: Case) -> Iterator[Finding]:
@@ -38,7 +36,8 @@ def _sequences(case: Case) -> Iterator[Finding]:
     if case.group is not None:
         return
     samples = case.surveyed.dataset.samples
-    tiles = {sample: tile for sample in samples if (tile := _tile_of(_without_split(sample)))}
+    found = {sample: find_position(_without_split(sample)) for sample in samples}
+    tiles = {sample: tile for sample, tile in found.items() if tile and tile.kind == "tiles"}
     pairs = {*_next_tiles(tiles), *_next_frames([s for s in samples if s not in tiles])}
     if files := case.names(s.image_path for pair in pairs for s in pair):
         shown = [f"{a.name} next to {b.name}" for a, b in sorted(pairs)]
@@ -55,24 +54,11 @@ def _without_split(sample: Sample) -> str:
     return sample.name.removeprefix(f"{sample.split}/")
 
 
-def _tile_of(name: str) -> tuple[tuple[str, str], int, int] | None:
-    """The raster, the row and the column that a name tells.
-
-    >>> _tile_of("map_y3_x7"), _tile_of("clip2_frame0040")
-    ((('map_', ''), 3, 7), None)
-    """
-    if match := _ROW_FIRST.match(name):
-        return (match[1], match[4]), int(match[2]), int(match[3])
-    if match := _COLUMN_FIRST.match(name):
-        return (match[1], match[4]), int(match[3]), int(match[2])
-    return None
-
-
-def _next_tiles(tiles: Mapping[Sample, tuple[tuple[str, str], int, int]]) -> Iterator[tuple[Sample, Sample]]:
+def _next_tiles(tiles: Mapping[Sample, Position]) -> Iterator[tuple[Sample, Sample]]:
     """Tiles of different splits with a side in common: one step apart in their row or in their column."""
-    rasters: dict[tuple[str, str], list[tuple[tuple[int, int], Sample]]] = defaultdict(list)
-    for sample, (raster, row, column) in tiles.items():
-        rasters[raster].append(((row, column), sample))
+    rasters: dict[str, list[tuple[tuple[int, int], Sample]]] = defaultdict(list)
+    for sample, tile in tiles.items():
+        rasters[tile.scene].append(((tile.row, tile.column), sample))
     for members in rasters.values():
         placed = dict(members)
         if len(placed) < len(members):
