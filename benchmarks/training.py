@@ -1,0 +1,331 @@
+"""How fast is a training step, against a plain loop, segmentation_models_pytorch and the convolutions alone?
+
+    pip install segmentation-models-pytorch
+    python benchmarks/training.py                    # some minutes on two cores
+    python benchmarks/training.py --device cuda --size 512 512 --batch 16 --name training-gpu
+
+For each network one training step on the same random batch and from the same first weights: a plain loop with
+PyTorch's defaults (fp32, AdamW); the same at its best (channels_last, bf16, fused AdamW); ours, with AdamW and
+with the plan's Muon. The U-Net on a ResNet-18 stands beside segmentation_models_pytorch's, in the same two loops.
+The ceiling is the time of every convolution of our own step, forward and backward, each shape alone in bf16
+channels_last: nothing else is in it.
+
+Each contender is a process of its own (one that keeps freed memory must not help another), and all take one step
+a round, turn by turn.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from machine import write_result
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pixelwise.data.classes import describe_classes
+from pixelwise.data.loading import Batch
+from pixelwise.devices import autocast, choose_device, choose_precision, synchronize
+from pixelwise.model_file import ModelSpec
+from pixelwise.recipe import Recipe
+from pixelwise.training.trainer import Job, Trainer
+
+HERE = Path(__file__).parent
+NUM_CLASSES = 11
+NETWORKS: Mapping[str, Mapping[str, str]] = {
+    "unet-resnet18": {"network.name": "unet", "network.encoder": "resnet18"},
+    "segnet": {"network.name": "segnet"},
+    "fcn-8s": {"network.name": "fcn-8s"},
+}
+CONTENDERS = ("default", "best", "ours-adamw", "ours-muon", "ceiling")
+PEERS = ("smp-default", "smp-best")
+"""Beside the U-Net only: the peer has no SegNet and no FCN on VGG16."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--size", type=int, nargs=2, default=(352, 480))
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--name", default="training-cpu", help="of the JSON below results/")
+    parser.add_argument("--worker", nargs=2, metavar=("NETWORK", "CONTENDER"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work(*arguments.worker, arguments)
+        return
+    results = {}
+    for network in arguments.networks:
+        names = [*CONTENDERS, *(PEERS if network == "unet-resnet18" else ())]
+        results[network] = summary(compare(network, names, arguments))
+        print_rows(network, results[network], arguments.batch)
+    settings = {"size": list(arguments.size), "batch": arguments.batch, "rounds": arguments.rounds}
+    write_result(HERE / "results" / f"{arguments.name}.json", {"settings": settings, "networks": results})
+
+
+# ---------------------------------------------------------------- side by side
+
+
+def compare(network: str, names: Iterable[str], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Contender → what its process says: facts at its start, and seconds for each round."""
+    shared = ["--size", *map(str, arguments.size), "--batch", str(arguments.batch), "--device", arguments.device]
+    with processes({name: [*shared, "--worker", network, name] for name in names}) as workers:
+        facts = {name: json.loads(ask(worker)) for name, worker in workers.items()}
+        times: dict[str, list[float]] = {name: [] for name in workers}
+        for _ in range(arguments.rounds):
+            for name, worker in workers.items():
+                times[name].append(float(ask(worker, "step")))
+    return {name: {"seconds": times[name], **facts[name]} for name in workers}
+
+
+@contextmanager
+def processes(commands: Mapping[str, list[str]]) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """One after the other, so that no start disturbs another; all are ended."""
+    workers: dict[str, subprocess.Popen[str]] = {}
+    try:
+        for name, command in commands.items():
+            line = [sys.executable, __file__, *command]
+            workers[name] = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        yield workers
+    finally:
+        for worker in workers.values():
+            worker.kill()
+
+
+def ask(worker: "subprocess.Popen[str]", word: str = "") -> str:
+    """The next line that a worker says."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    if word:
+        worker.stdin.write(word + "\n")
+        worker.stdin.flush()
+    if not (line := worker.stdout.readline()):
+        raise SystemExit(f"a contender has ended with exit code {worker.wait()}; its message is above.")
+    return line
+
+
+def summary(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Medians, and each contender's rate and share of the ceiling."""
+    rows = {name: {**values, "seconds": statistics.median(values["seconds"])} for name, values in found.items()}
+    ceiling = rows["ceiling"]["seconds"]
+    for name, row in rows.items():
+        row["ceiling_share"] = ceiling / row["seconds"]
+        row["times_default"] = rows["default"]["seconds"] / row["seconds"]
+        row["quartiles"] = statistics.quantiles(found[name]["seconds"], n=4)[::2]
+    return rows
+
+
+def print_rows(network: str, rows: Mapping[str, Any], batch: int) -> None:
+    flop = rows["ceiling"]["flop"]
+    print(f"{network}: {flop / batch / 1e9:.1f} GFLOP an image and step, in its convolutions")
+    for name, row in sorted(rows.items(), key=lambda item: item[1]["seconds"]):
+        rate, speed = batch / row["seconds"], flop / row["seconds"] / 1e9
+        print(
+            f"  {name:12} {rate:6.2f} images/s  {row['times_default']:5.2f} x default  "
+            f"{row['ceiling_share']:5.0%} of the ceiling  {speed:6.0f} GFLOP/s",
+            flush=True,
+        )
+
+
+# ---------------------------------------------------------------- one contender
+
+
+def work(network: str, contender: str, arguments: argparse.Namespace) -> None:
+    """Says its facts, then takes a step for each line it is given and says the seconds."""
+    device = choose_device(arguments.device)
+    job = make_job(network, contender, tuple(arguments.size), device)
+    batch = random_batch(arguments.batch, tuple(arguments.size))
+    step, facts = CONTENDER_STEPS[contender](job, batch)
+    for _ in range(2):
+        step()
+    say(json.dumps(facts))
+    for _ in sys.stdin:
+        synchronize(device)
+        start = time.perf_counter()
+        spent = step()
+        synchronize(device)
+        say(repr(spent or time.perf_counter() - start))
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def make_job(network: str, contender: str, size: tuple[int, int], device: torch.device) -> Job:
+    optimizer = {"optimizer.name": "muon", "optimizer.lr": 0.02} if contender == "ours-muon" else {}
+    precision = choose_precision("auto", device)
+    changes = {**NETWORKS[network], **optimizer, "training.precision": precision, "data.crop": size}
+    recipe = Recipe().replace({**changes, "training.steps": 1000, "network.width": None})
+    spec = ModelSpec(
+        network=recipe.network,
+        classes=describe_classes({"names": [f"class {index}" for index in range(NUM_CLASSES)]}),
+        channels=3,
+        dtype="uint8",
+        mean=(127.5,) * 3,
+        deviation=(60.0,) * 3,
+        scores={},
+    )
+    return Job(recipe=recipe, dataset=None, splits={}, spec=spec, class_weights=None, device=device)  # type: ignore[arg-type]
+
+
+def random_batch(count: int, size: tuple[int, int]) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (count, 3, *size), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(NUM_CLASSES, (count, *size), dtype=torch.uint8, generator=generator)
+    return Batch(images.contiguous(memory_format=torch.channels_last), labels)
+
+
+Step = Callable[[], float | None]
+Made = tuple[Step, dict[str, Any]]
+
+
+def ours(job: Job, batch: Batch) -> Made:
+    trainer = Trainer(job)
+
+    def step() -> None:
+        trainer.step(batch, 0.5)
+        trainer.update_average(100, 0.001)
+
+    return step, {"parameters": sum(p.numel() for p in trainer.model.parameters())}
+
+
+def plain(job: Job, batch: Batch, *, best: bool, model: nn.Module | None = None) -> Made:
+    """What a tutorial writes; `best`: what a reader who knows PyTorch well makes of it."""
+    torch.manual_seed(job.recipe.training.seed)
+    model = (model or job.spec.build()).to(job.device).train()
+    layout = torch.channels_last if best else torch.contiguous_format
+    model = model.to(memory_format=layout)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=best)
+    images = batch.images.to(job.device).float().contiguous(memory_format=layout)
+    labels = batch.labels.to(job.device).long()
+
+    def step() -> None:
+        with autocast(job.device, job.recipe.training.precision if best else "fp32"):
+            logits = model(images)
+        loss = nn.functional.cross_entropy(logits.float(), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step, {"parameters": sum(p.numel() for p in model.parameters())}
+
+
+def peer(job: Job, batch: Batch, *, best: bool) -> Made:
+    try:
+        import segmentation_models_pytorch as smp
+    except ImportError as error:
+        raise SystemExit(f"{error}: pip install segmentation-models-pytorch") from error
+    torch.manual_seed(0)
+    return plain(job, batch, best=best, model=smp.Unet("resnet18", encoder_weights=None, classes=NUM_CLASSES))
+
+
+# ---------------------------------------------------------------- the ceiling
+
+
+Call = tuple[str, tuple[Any, ...]]
+"""forward or backward, and the arguments with each tensor as its shape."""
+
+
+class Convolutions(TorchDispatchMode):
+    """Counts the convolutions below it, by their arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[Call] = Counter()
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
+        operators = torch.ops.aten
+        kinds = {operators.convolution.default: "forward", operators.convolution_backward.default: "backward"}
+        if function in kinds:
+            self.calls[kinds[function], tuple(freeze(value) for value in arguments)] += 1
+        return function(*arguments, **(keywords or {}))
+
+
+def freeze(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return torch.Size(value.shape)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def ceiling(job: Job, batch: Batch) -> Made:
+    """A step that computes each convolution of our step alone, and says the seconds of all."""
+    trainer = Trainer(job)
+    with Convolutions() as seen:
+        trainer.step(batch, 0.5)
+    del trainer
+    runs = [(prepare(call, job.device), count) for call, count in seen.calls.items()]
+
+    def step() -> float:
+        return sum(count * median_seconds(run, job.device) for run, count in runs)
+
+    return step, {"flop": sum(count * flop(call) for call, count in seen.calls.items())}
+
+
+def prepare(call: Call, device: torch.device) -> Callable[[], object]:
+    kind, arguments = call
+    precision = choose_precision("auto", device)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+
+    def filled(value: Any) -> Any:
+        if not isinstance(value, torch.Size):
+            return list(value) if isinstance(value, tuple) else value
+        tensor = torch.randn(value, device=device, dtype=dtype)
+        return tensor.contiguous(memory_format=torch.channels_last) if len(value) == 4 else tensor
+
+    function = torch.ops.aten.convolution if kind == "forward" else torch.ops.aten.convolution_backward
+    values = [filled(value) for value in arguments]
+    return lambda: function(*values)
+
+
+def median_seconds(run: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
+    times = []
+    for _ in range(repeats + 1):
+        synchronize(device)
+        start = time.perf_counter()
+        result = run()
+        synchronize(device)
+        times.append(time.perf_counter() - start)
+        del result
+    return statistics.median(times[1:])
+
+
+def flop(call: Call) -> int:
+    """Two for each multiplication and addition; backward those of the gradients that are asked for."""
+    kind, arguments = call
+    if kind == "forward":
+        image, weight, _, stride, padding, dilation, transposed = arguments[:7]
+        wanted = 1
+    else:
+        _, image, weight, _, stride, padding, dilation, transposed = arguments[:8]
+        wanted = sum(arguments[-1][:2])
+    if transposed:
+        places = math.prod(image[2:])
+    else:
+        sides = zip(image[2:], weight[2:], stride, padding, dilation, strict=True)
+        places = math.prod((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sides)
+    return int(2 * wanted * image[0] * places * math.prod(weight))
+
+
+CONTENDER_STEPS: Mapping[str, Callable[[Job, Batch], Made]] = {
+    "default": lambda job, batch: plain(job, batch, best=False),
+    "best": lambda job, batch: plain(job, batch, best=True),
+    "ours-adamw": ours,
+    "ours-muon": ours,
+    "ceiling": ceiling,
+    "smp-default": lambda job, batch: peer(job, batch, best=False),
+    "smp-best": lambda job, batch: peer(job, batch, best=True),
+}
+
+
+if __name__ == "__main__":
+    main()
