@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "convert": (["DATA"], {"--to", "--layout"} | OUTPUT),
     "demo": ([], OUTPUT),
     "evaluate": (["MODEL", "DATA"], {"--split", "--layout", "--json"} | WHERE),
+    "export": (["MODEL"], {"--format", "--logits", "--precision"} | OUTPUT),
     "info": ([], set()),
     "localize": (["IMAGE"], {"--classifier", "--weights", "--class"} | OUTPUT),
     "networks": (["NAME"], {"--size"}),

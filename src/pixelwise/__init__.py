@@ -17,6 +17,7 @@ _HOMES = {
     "convert": "pixelwise.data.conversion",
     "demo": "pixelwise.commands.demo",
     "evaluate": "pixelwise.evaluation.evaluate",
+    "export": "pixelwise.exporting",
     "info": "pixelwise.commands.info",
     "load": "pixelwise.inference.predictor",
     "localize": "pixelwise.inference.localize",

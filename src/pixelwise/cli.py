@@ -255,6 +255,28 @@ def predict(
 
 
 @app.command()
+def export(
+    model: Model,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="A file that ends in .onnx, .xml or .pt2, or a folder.")
+    ],
+    format: Annotated[
+        Literal["onnx", "openvino", "torch-export"] | None,
+        typer.Option(help="Default: as the ending of OUT says, else onnx."),
+    ] = None,
+    logits: Annotated[bool, typer.Option("--logits", help="The graph also gives the logits.")] = False,
+    precision: Annotated[Literal["fp32", "fp16"], typer.Option(help="Of the network in the file.")] = "fp32",
+) -> None:
+    """Write a model as ONNX, OpenVINO or torch.export: from pixels of any size to labels, proven equal."""
+    from pixelwise.cli_output import ConsoleProgress, print_export
+    from pixelwise.exporting import export as run
+
+    with ConsoleProgress() as progress:
+        made = run(model, output, format=format, logits=logits, precision=precision, progress=progress)
+    print_export(made)
+
+
+@app.command()
 def networks(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show the layers of this one.")] = None,
     size: Annotated[tuple[int, int], typer.Option(metavar="H W", help="Height and width of the image.")] = (360, 480),

@@ -20,6 +20,7 @@ from pixelwise.data.doctor import CheckReport, Finding
 from pixelwise.shapes import Size
 
 if TYPE_CHECKING:  # which imports PyTorch
+    from pixelwise.exporting import Exported
     from pixelwise.inference.localize import Localized
     from pixelwise.networks.catalog import LayerRow, NetworkRow
 
@@ -191,6 +192,16 @@ def print_sights(images: "Iterable[Localized]") -> None:
         for sight in found.sights:
             row, column = sight.place
             print(f"  {sight.name:<30} {sight.probability:6.1%}   strongest at row {row}, column {column}")
+
+
+def print_export(made: "Exported") -> None:
+    """The file and its size, and how near it is to the model."""
+    proof = made.proof
+    print(f"{made.file}  {made.num_bytes / 1e6:.1f} MB")
+    print(f"  labels agree on {proof.agreement:.4%} of the pixels of {len(proof.sizes)} sizes")
+    print(f"  largest logit gap {proof.largest_logit_gap:.2g}, beside logits up to {proof.largest_logit:.2g}")
+    for file in made.beside:
+        print(file)
 
 
 def print_failures(failures: Iterable[tuple[Path, str]]) -> None:

@@ -11,7 +11,8 @@ Size = tuple[int, int]
 
 def round_up(value: int, multiple: int) -> int:
     """The smallest multiple that is at least `value`: `round_up(45, 16) == 48`."""
-    return -(-value // multiple) * multiple
+    # Not -(-value // multiple): the division of an exported graph drops the sign's half of rounding down.
+    return (value + multiple - 1) // multiple * multiple
 
 
 def padding_to_multiple(size: Size, multiple: int) -> Size:

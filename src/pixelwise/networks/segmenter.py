@@ -75,7 +75,8 @@ class Segmenter(nn.Module):
         places = torch.arange(-before, side + after)
         if not self.margin:
             return places.clamp(0, side - 1)
-        turned = places.abs() % max(2 * side - 2, 1)
+        # In an exported graph `side` is a symbol, which max() would ask for its value.
+        turned = places.abs() % torch.full_like(places, torch.sym_max(2 * side - 2, 1))
         return torch.where(turned < side, turned, 2 * side - 2 - turned)
 
     def padding(self, side: int) -> tuple[int, int]:

@@ -23,5 +23,6 @@ def describe(x: Tensor) -> str:
 
 def memory_format_of(x: Tensor) -> torch.memory_format:
     """The format `x` has, or would have if its gaps were closed; its strides tell also at 1x1 pixels."""
-    channels_last = x.shape[1] > 1 and x.stride(1) == 1 and x.stride(3) > 1
+    # The last stride first: it alone is a number, and no condition on the size, in an exported graph.
+    channels_last = x.stride(3) > 1 and x.shape[1] > 1 and x.stride(1) == 1
     return torch.channels_last if channels_last else torch.contiguous_format

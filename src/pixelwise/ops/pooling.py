@@ -92,14 +92,8 @@ def max_unpool(pooled: Tensor, switches: Tensor, size: Size, kernel: int = 2, *,
         raise RequestError(
             f"switches {describe(switches)} do not belong to pooled {describe(pooled)}: they are of another pooling."
         )
-    for name, side, windows in zip(("height", "width"), size, pooled.shape[2:], strict=True):
-        # Not `side in legal`: in an exported graph sides are symbols, which no range can hold.
-        if not (windows - 1) * kernel < side < (windows + 1) * kernel:
-            legal = unpooled_sides(windows, kernel)
-            raise RequestError(
-                f"{name} {side} cannot have been pooled to {windows} by windows of {kernel}: legal are "
-                f"{legal[0]} to {legal[-1]}."
-            )
+    if not torch.compiler.is_exporting():  # where sides are symbols, and a condition on them is one on the image
+        _check_sides(size, pooled, kernel)
     if out is None:
         return torch.ops.pixelwise.max_unpool(pooled, switches, size, kernel)  # type: ignore[no-any-return]
     _check_out(out, pooled, size, pooled.dtype, (pooled,))
@@ -181,6 +175,17 @@ class MaxUnpool(nn.Module):
 def _check_kernel(kernel: int) -> None:
     if kernel not in _KERNELS:
         raise RequestError(f"kernel is {kernel!r}, but must be a whole number from 2 to 15.")
+
+
+def _check_sides(size: Size, pooled: Tensor, kernel: int) -> None:
+    """That a map of this size can have been pooled to that of `pooled`."""
+    for name, side, windows in zip(("height", "width"), size, pooled.shape[2:], strict=True):
+        legal = unpooled_sides(windows, kernel)
+        if side not in legal:
+            raise RequestError(
+                f"{name} {side} cannot have been pooled to {windows} by windows of {kernel}: legal are "
+                f"{legal[0]} to {legal[-1]}."
+            )
 
 
 def _check_switches(switches: Tensor) -> None:

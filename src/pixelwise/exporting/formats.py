@@ -1,0 +1,146 @@
+"""The forms of file that a graph is written as, and how each is run on the CPU to be checked."""
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pixelwise.data.images import Array
+from pixelwise.errors import RequestError, missing_extra
+from pixelwise.exporting.graph import INPUT, OUTPUTS, capture
+
+FormatName = Literal["onnx", "openvino", "torch-export"]
+
+Run = Callable[[Array], tuple[Array, ...]]
+"""(B, H, W, C) → what the graph gives, in the order of `OUTPUTS`."""
+
+MAX_ONNX_BYTES = 2**31 - 1
+"""What one ONNX file can hold, weights inside."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """One row of FORMATS."""
+
+    ending: str
+    write: Callable[[nn.Module, Tensor, Path], None]
+    """An `AnswerGraph` and an example of its input → the file."""
+    read: Callable[[Path], Run]
+    versions: Callable[[], Mapping[str, str]]
+    beside: tuple[str, ...] = ()
+    """Endings of further files that belong to it."""
+
+
+def to_onnx(module: nn.Module, example: Tensor, *, outputs: tuple[str, ...], dynamic: tuple[int, ...]) -> bytes:
+    """A module of one image tensor as an ONNX file, weights inside; opset 20, standard operators alone.
+
+    Args:
+        module: such as `LogitsGraph` or `AnswerGraph`.
+        example: see `graph.capture`, as for `dynamic`.
+        outputs: their names in the file; its input is `images`.
+
+    Raises:
+        RequestError: without the extra `onnx`, or where the weights exceed 2 GB.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise missing_extra("writing ONNX", "onnx and onnxscript", "onnx") from error
+    program = capture(module, example, dynamic=dynamic)
+    if sum(t.numel() * t.element_size() for t in program.state_dict.values()) > MAX_ONNX_BYTES:
+        raise RequestError("the weights exceed the 2 GB that one ONNX file can hold; choose torch-export.")
+    converted = torch.onnx.export(program, (), dynamo=True, input_names=[INPUT], output_names=outputs, verbose=False)
+    assert converted is not None
+    proto = converted.model_proto
+    _drop_origins(proto)
+    return cast(bytes, proto.SerializeToString(deterministic=True))
+
+
+def _drop_origins(proto: Any) -> None:
+    """Where in our source each node came from: file names of this machine, half of a small file."""
+    for part in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+
+
+def _write_onnx(module: nn.Module, example: Tensor, path: Path) -> None:
+    path.write_bytes(_answer_onnx(module, example))
+
+
+def _answer_onnx(module: nn.Module, example: Tensor) -> bytes:
+    outputs = OUTPUTS if module.with_logits else OUTPUTS[:1]
+    return to_onnx(module, example, outputs=outputs, dynamic=(0, 1, 2))
+
+
+def _read_onnx(path: Path) -> Run:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise missing_extra("checking ONNX", "onnxruntime", "onnx") from error
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: tuple(session.run(None, {INPUT: images}))
+
+
+def _onnx_versions() -> Mapping[str, str]:
+    import onnx
+    import onnxruntime
+
+    return {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
+
+
+def _write_openvino(module: nn.Module, example: Tensor, path: Path) -> None:
+    openvino = _openvino()
+    model = openvino.Core().read_model(io.BytesIO(_answer_onnx(module, example)))
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def _read_openvino(path: Path) -> Run:
+    """In float32 whatever the processor has: what a graph says is checked, not what a machine makes of it."""
+    model = _openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(images: Array) -> tuple[Array, ...]:
+        found = model([images])
+        return tuple(found[output] for output in model.outputs)
+
+    return run
+
+
+def _openvino() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise missing_extra("OpenVINO", "openvino", "openvino") from error
+    return openvino
+
+
+def _write_torch(module: nn.Module, example: Tensor, path: Path) -> None:
+    torch.export.save(capture(module, example, dynamic=(0, 1, 2)), path)
+
+
+def _read_torch(path: Path) -> Run:
+    module = torch.export.load(path).module()
+
+    def run(images: Array) -> tuple[Array, ...]:
+        with torch.inference_mode():
+            return tuple(found.numpy() for found in module(torch.from_numpy(np.ascontiguousarray(images))))
+
+    return run
+
+
+FORMATS: Mapping[FormatName, Format] = {
+    "onnx": Format(ending=".onnx", write=_write_onnx, read=_read_onnx, versions=_onnx_versions),
+    "openvino": Format(
+        ending=".xml",
+        write=_write_openvino,
+        read=_read_openvino,
+        versions=lambda: {"openvino": _openvino().__version__},
+        beside=(".bin",),
+    ),
+    "torch-export": Format(ending=".pt2", write=_write_torch, read=_read_torch, versions=dict),
+}

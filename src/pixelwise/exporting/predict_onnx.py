@@ -1,0 +1,59 @@
+"""Labels images with an exported model: python predict_onnx.py model.onnx IMAGE... -o FOLDER
+
+Needs onnxruntime, numpy and pillow, and the card (model.json) beside the model. Writes a PNG of class
+indices for each image, in the colors of the classes; of more than 256 classes, in 16 bits.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+try:
+    import numpy as np
+    import onnxruntime
+    from PIL import Image, ImageOps
+except ImportError as error:
+    sys.exit(f"{error.name} is not installed: pip install onnxruntime numpy pillow")
+
+
+def read_image(path: Path, channels: int, dtype: str) -> Any:
+    """(H, W, C) as the model takes it: gray or RGB of 8 bits, or gray of 16 bits."""
+    with Image.open(path) as opened:
+        upright = ImageOps.exif_transpose(opened)
+    deep = upright.mode.startswith("I")
+    if (dtype, channels) in {("uint8", 1), ("uint8", 3)} and not deep:
+        return np.atleast_3d(np.asarray(upright.convert("L" if channels == 1 else "RGB")))
+    if (dtype, channels) == ("uint16", 1) and deep:
+        return np.atleast_3d(np.asarray(upright).astype(np.uint16))
+    sys.exit(f"{path} ({upright.mode}) cannot be read here as {channels} channels of {dtype}; read it by other means.")
+
+
+def write_labels(path: Path, labels: Any, colors: list[list[int]]) -> None:
+    picture = Image.fromarray(labels)
+    if labels.dtype == np.uint8:
+        picture.putpalette([value for color in colors for value in color])
+    picture.save(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("images", type=Path, nargs="+")
+    parser.add_argument("-o", "--output", type=Path, default=Path("labels"))
+    asked = parser.parse_args()
+    card = json.loads(asked.model.with_suffix(".json").read_text(encoding="utf-8"))
+    if hashlib.sha256(asked.model.read_bytes()).hexdigest() != card["sha256"]:
+        sys.exit(f"{asked.model} is not the file that its card describes; export it again.")
+    session = onnxruntime.InferenceSession(asked.model)
+    asked.output.mkdir(parents=True, exist_ok=True)
+    for path in asked.images:
+        image = read_image(path, card["input"]["shape"][-1], card["input"]["dtype"])
+        labels = session.run(["labels"], {"images": image[None]})[0][0]
+        write_labels(asked.output / f"{path.stem}.png", labels, card["colors"])
+
+
+if __name__ == "__main__":
+    main()
