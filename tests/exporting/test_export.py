@@ -1,1 +1,157 @@
 """Whole exports: what is written, that it is the model, and what is refused."""
+
+import hashlib
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from pixelwise.cli_output import print_export
+from pixelwise.errors import RequestError
+from pixelwise.exporting import export
+from pixelwise.exporting import export as home
+from pixelwise.exporting.formats import FORMATS
+from pixelwise.exporting.proof import Proof
+from pixelwise.inference.predictor import load
+from pixelwise.recipe import NetworkRecipe
+
+TINY = NetworkRecipe(width=2, depth=1)
+
+
+@pytest.fixture(scope="module")
+def model(make_model, tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("export") / "model.safetensors", network=TINY)
+
+
+@pytest.fixture(scope="module")
+def made(model, tmp_path_factory):
+    pytest.importorskip("onnxruntime")
+    return export(model, tmp_path_factory.mktemp("made") / "tiny.onnx")
+
+
+def images_of(*shape, dtype="uint8"):
+    return np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+
+
+def test_the_file_its_card_and_its_runner_are_written_and_nothing_else(made):
+    assert sorted(path.name for path in made.file.parent.iterdir()) == ["predict_onnx.py", "tiny.json", "tiny.onnx"]
+    assert {path.name for path in made.beside} == {"predict_onnx.py", "tiny.json"}
+    assert made.num_bytes == made.file.stat().st_size
+    assert made.proof.agreement == 1
+    assert made.proof.largest_logit_gap < 1e-4
+
+
+def test_the_file_labels_images_of_any_size_as_the_model_does(made, model):
+    run = FORMATS["onnx"].read(made.file)
+    predictor = load(model, device="cpu", precision="fp32")
+    for size in [(1, 1), (1, 6), (37, 50)]:
+        images = images_of(3, *size, 3)
+        (labels,) = run(images)
+        assert labels.dtype == np.uint8
+        np.testing.assert_array_equal(labels, [predictor.predict(image).labels for image in images])
+
+
+def test_the_file_holds_no_path_of_this_machine_and_no_operator_of_this_package(made):
+    import onnx
+
+    assert b".py" not in made.file.read_bytes()
+    assert {node.domain for node in onnx.load(made.file).graph.node} == {""}
+
+
+def test_the_card_says_what_the_file_takes_and_gives(made):
+    card = json.loads(made.file.with_suffix(".json").read_text(encoding="utf-8"))
+    assert card["sha256"] == hashlib.sha256(made.file.read_bytes()).hexdigest()
+    assert card["input"]["shape"] == ["B", "H", "W", 3]
+    assert card["outputs"] == [{"name": "labels", "shape": ["B", "H", "W"], "dtype": "uint8"}]
+    assert card["classes"] == ["road", "sky", "tree"]
+    assert len(card["colors"]) == 3
+    assert card["tiling"]["stride"] == [2, 2]
+    assert card["proof"]["agreement"] == 1
+    assert {"pixelwise", "torch", "onnx", "onnxruntime"} <= card["versions"].keys()
+
+
+def test_the_command_prints_file_size_agreement_and_gap(made, capsys):
+    print_export(made)
+    shown = capsys.readouterr().out
+    assert str(made.file) in shown
+    assert "MB" in shown
+    assert "agree on 100.0000%" in shown
+    assert "largest logit gap" in shown
+
+
+def test_torch_export_with_logits(make_model, tmp_path):
+    """Of 16 bits and two channels; the file says all that its sizes can be."""
+    model = make_model(tmp_path / "m", network=TINY, channels=2, dtype="uint16")
+    made = export(model, tmp_path / "out" / "tiny.pt2", logits=True)
+    images = images_of(1, 1, 9, 2, dtype="uint16")
+    labels, logits = FORMATS["torch-export"].read(made.file)(images)
+    expected = load(model, device="cpu", precision="fp32").predict(images[0])
+    np.testing.assert_array_equal(labels[0], expected.labels)
+    np.testing.assert_allclose(logits[0], expected.logits, atol=1e-4)
+    card = json.loads((tmp_path / "out" / "tiny.json").read_text(encoding="utf-8"))
+    assert [output["name"] for output in card["outputs"]] == ["labels", "logits"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_in_every_precision(model, tmp_path, name, precision):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("openvino")
+    made = export(model, tmp_path / "out", format=name, precision=precision)
+    assert made.file.name == f"model{FORMATS[name].ending}"
+    assert made.proof.agreement >= {"fp32": 0.9999, "fp16": 0.995}[precision]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [("unet", {}), ("unet-paper", {"width": 4}), ("segnet", {"width": 4}), ("fcn", {"encoder": "resnet18"})],
+)
+def test_onnx_of_every_kind_of_network(make_model, tmp_path, name, choices):
+    pytest.importorskip("onnxruntime")
+    model = make_model(tmp_path / "m", network=NetworkRecipe(name=name, **choices))
+    assert export(model, tmp_path / "model.onnx").proof.agreement >= 0.9999
+
+
+def test_a_file_that_disagrees_is_refused_and_the_old_one_stays(model, tmp_path, monkeypatch):
+    path = tmp_path / "tiny.pt2"
+    path.write_bytes(b"before")
+    bad = Proof(agreement=0.9, largest_logit_gap=2.5, largest_logit=9, sizes=((1, 1),))
+    monkeypatch.setattr(sys.modules[home.__module__], "prove", lambda *_: bad)
+    with pytest.raises(RequestError, match=r"agree with the model's on 90\.0000% .* asks for 99\.99%.*up to 2\.5"):
+        export(model, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["tiny.pt2"]
+    assert path.read_bytes() == b"before"
+
+
+@pytest.mark.parametrize(
+    ("output", "options", "said"),
+    [
+        ("a.onnx", {"format": "openvino"}, r"ends as onnx does, but the format asked for is openvino: name it \*\.xml"),
+        ("a", {"format": "onyx"}, "unknown format 'onyx'. Did you mean 'onnx'"),
+        ("a.onnx", {"precision": "fp61"}, "unknown precision 'fp61'. Did you mean 'fp16'"),
+    ],
+)
+def test_a_request_that_cannot_be_done_is_refused(model, tmp_path, output, options, said):
+    with pytest.raises(RequestError, match=said):
+        export(model, tmp_path / output, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_no_file(model, tmp_path):
+    (tmp_path / "model.onnx").mkdir()
+    with pytest.raises(RequestError, match="is a folder; name another file"):
+        export(model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("absent", "output", "extra"),
+    [("onnxscript", "a.onnx", "onnx"), ("onnxruntime", "a.onnx", "onnx"), ("openvino", "a.xml", "openvino")],
+)
+def test_a_missing_extra_is_named(model, tmp_path, monkeypatch, absent, output, extra):
+    monkeypatch.setitem(sys.modules, absent, None)
+    with pytest.raises(RequestError, match=rf'pip install "pixelwise\[{extra}\]"'):
+        export(model, tmp_path / output)
+    assert list(tmp_path.iterdir()) == []

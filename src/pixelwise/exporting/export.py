@@ -68,15 +68,17 @@ def export(
     if precision not in get_args(Precision):
         raise unknown_name("precision", precision, get_args(Precision))
     name, path = _target(Path(output), format)
+    versions = FORMATS[name].versions()
     progress = progress or Silent()
     predictor = load(model, device="cpu", precision="fp32")
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / path.name
-        graph = _graph(predictor, precision, with_logits=logits)
+        full, labels = (_file(Path(folder) / part, path.name) for part in ("full", "labels"))
         progress.say(f"writing {predictor.spec.network.name} as {name}")
-        FORMATS[name].write(graph, _example(predictor), made)
+        FORMATS[name].write(_graph(predictor, precision), _example(predictor), full, labels)
+        made = full if logits else labels
         progress.say("comparing it with the model")
-        proof = _proof(predictor, FORMATS[name], made, precision, logits)
+        read = FORMATS[name].read
+        proof = prove(predictor, read(made), read(full))
         _require_agreement(proof, precision, path)
         card = describe_export(
             predictor,
@@ -85,7 +87,7 @@ def export(
             precision=precision,
             outputs=OUTPUTS if logits else OUTPUTS[:1],
             proof=proof,
-            versions=FORMATS[name].versions(),
+            versions=versions,
         )
         made.with_suffix(".json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if name == "onnx":
@@ -111,26 +113,19 @@ def _target(output: Path, name: FormatName | None) -> tuple[FormatName, Path]:
     return name, output
 
 
-def _graph(predictor: Predictor, precision: Precision, *, with_logits: bool) -> AnswerGraph:
+def _file(folder: Path, name: str) -> Path:
+    folder.mkdir()
+    return folder / name
+
+
+def _graph(predictor: Predictor, precision: Precision) -> AnswerGraph:
     compute = torch.float16 if precision == "fp16" else torch.float32
-    logits = LogitsGraph(predictor.module, compute=compute)
-    return AnswerGraph(logits, num_classes=len(predictor.classes.names), with_logits=with_logits)
+    return AnswerGraph(LogitsGraph(predictor.module, compute=compute), num_classes=len(predictor.classes.names))
 
 
 def _example(predictor: Predictor) -> torch.Tensor:
     dtype: torch.dtype = getattr(torch, predictor.spec.dtype)
     return torch.zeros(2, *EXAMPLE_SIZE, predictor.spec.channels, dtype=dtype)
-
-
-def _proof(predictor: Predictor, row: Format, made: Path, precision: Precision, has_logits: bool) -> Proof:
-    """Logits are compared on a second file of the same graph where the first does not give them."""
-    run = row.read(made)
-    if has_logits:
-        return prove(predictor, run, run)
-    with tempfile.TemporaryDirectory() as folder:
-        second = Path(folder) / made.name
-        row.write(_graph(predictor, precision, with_logits=True), _example(predictor), second)
-        return prove(predictor, run, row.read(second))
 
 
 def _require_agreement(proof: Proof, precision: Precision, path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pixelwise.data.images import Array
 from pixelwise.errors import RequestError, missing_extra
-from pixelwise.exporting.graph import INPUT, OUTPUTS, capture
+from pixelwise.exporting.graph import INPUT, OUTPUTS, AnswerGraph, capture
 
 FormatName = Literal["onnx", "openvino", "torch-export"]
 
@@ -28,10 +28,11 @@ class Format:
     """One row of FORMATS."""
 
     ending: str
-    write: Callable[[nn.Module, Tensor, Path], None]
-    """An `AnswerGraph` and an example of its input → the file."""
+    write: Callable[[AnswerGraph, Tensor, Path, Path], None]
+    """A graph and an example of its input → a file that gives labels and logits, and one of labels alone."""
     read: Callable[[Path], Run]
     versions: Callable[[], Mapping[str, str]]
+    """Of the packages it needs; RequestError where one is absent."""
     beside: tuple[str, ...] = ()
     """Endings of further files that belong to it."""
 
@@ -69,35 +70,43 @@ def _drop_origins(proto: Any) -> None:
         part.ClearField("doc_string")
 
 
-def _write_onnx(module: nn.Module, example: Tensor, path: Path) -> None:
-    path.write_bytes(_answer_onnx(module, example))
+def _write_onnx(graph: AnswerGraph, example: Tensor, full: Path, labels: Path) -> None:
+    for path, content in zip((full, labels), _both_onnx(graph, example), strict=True):
+        path.write_bytes(content)
 
 
-def _answer_onnx(module: nn.Module, example: Tensor) -> bytes:
-    outputs = OUTPUTS if module.with_logits else OUTPUTS[:1]
-    return to_onnx(module, example, outputs=outputs, dynamic=(0, 1, 2))
+def _both_onnx(graph: AnswerGraph, example: Tensor) -> tuple[bytes, bytes]:
+    """With and without the logits: translating takes seconds, leaving an output out does not."""
+    full = to_onnx(graph, example, outputs=OUTPUTS, dynamic=(0, 1, 2))
+    import onnx
+
+    proto = onnx.load_model_from_string(full)
+    del proto.graph.output[1:]
+    return full, proto.SerializeToString(deterministic=True)
 
 
 def _read_onnx(path: Path) -> Run:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise missing_extra("checking ONNX", "onnxruntime", "onnx") from error
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: tuple(session.run(None, {INPUT: images}))
 
 
 def _onnx_versions() -> Mapping[str, str]:
-    import onnx
-    import onnxruntime
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript
+    except ImportError as error:
+        raise missing_extra("ONNX", "onnx, onnxscript and onnxruntime", "onnx") from error
+    return {module.__name__: module.__version__ for module in (onnx, onnxruntime, onnxscript)}
 
-    return {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
 
-
-def _write_openvino(module: nn.Module, example: Tensor, path: Path) -> None:
+def _write_openvino(graph: AnswerGraph, example: Tensor, full: Path, labels: Path) -> None:
     openvino = _openvino()
-    model = openvino.Core().read_model(io.BytesIO(_answer_onnx(module, example)))
-    openvino.save_model(model, path, compress_to_fp16=False)
+    for path, content in zip((full, labels), _both_onnx(graph, example), strict=True):
+        model = openvino.Core().read_model(io.BytesIO(content))
+        openvino.save_model(model, path, compress_to_fp16=False)
 
 
 def _read_openvino(path: Path) -> Run:
@@ -113,14 +122,17 @@ def _read_openvino(path: Path) -> Run:
 
 def _openvino() -> Any:
     try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
         import openvino
     except ImportError as error:
-        raise missing_extra("OpenVINO", "openvino", "openvino") from error
+        raise missing_extra("OpenVINO", "openvino, onnx and onnxscript", "openvino") from error
     return openvino
 
 
-def _write_torch(module: nn.Module, example: Tensor, path: Path) -> None:
-    torch.export.save(capture(module, example, dynamic=(0, 1, 2)), path)
+def _write_torch(graph: AnswerGraph, example: Tensor, full: Path, labels: Path) -> None:
+    for path, graph.with_logits in ((full, True), (labels, False)):
+        torch.export.save(capture(graph, example, dynamic=(0, 1, 2)), path)
 
 
 def _read_torch(path: Path) -> Run:

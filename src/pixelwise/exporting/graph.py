@@ -55,16 +55,16 @@ class LogitsGraph(nn.Module):
 
 
 class AnswerGraph(nn.Module):
-    """(B, H, W, C) in the model's type → labels (B, H, W), and the logits where they are asked for.
+    """(B, H, W, C) in the model's type → labels (B, H, W), and the logits while `with_logits` is set.
 
     Labels are uint8 class indices, uint16 above 256 classes; the first of equal logits wins.
     """
 
-    def __init__(self, logits: LogitsGraph, *, num_classes: int, with_logits: bool) -> None:
+    def __init__(self, logits: LogitsGraph, *, num_classes: int) -> None:
         super().__init__()
         self.logits = logits
         self.label_type = torch.uint8 if num_classes <= 256 else torch.uint16
-        self.with_logits = with_logits
+        self.with_logits = True
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         logits = self.logits(images.permute(0, 3, 1, 2))

@@ -40,20 +40,21 @@ def prove(predictor: Predictor, run: Run, with_logits: Run) -> Proof:
     """
     equal = pixels = 0
     gap = largest = 0.0
-    batches = list(test_batches(predictor.spec))
+    batches = list(drawn_batches(predictor.spec))
     for images in batches:
         (labels, *_), (_, logits) = run(images), with_logits(images)
         for image, found, scores in zip(images, labels, logits, strict=True):
             expected = predictor.predict(image, tiling="none", keep_logits=True)
             equal += int((expected.labels == found).sum())
             pixels += expected.labels.size
-            gap = max(gap, float(np.abs(expected.logits - scores).max()))
+            # NaN would be larger than nothing.
+            gap = max(gap, float(np.nan_to_num(np.abs(expected.logits - scores), nan=np.inf).max()))
             largest = max(largest, float(np.abs(expected.logits).max()))
     sizes = tuple((images.shape[1], images.shape[2]) for images in batches)
     return Proof(agreement=equal / pixels, largest_logit_gap=gap, largest_logit=largest, sizes=sizes)
 
 
-def test_batches(spec: ModelSpec) -> Iterator[Array]:
+def drawn_batches(spec: ModelSpec) -> Iterator[Array]:
     """(B, H, W, C) in the model's type and about its units: mean and deviation of each channel are the model's."""
     draws: tuple[tuple[tuple[Size, ...], Callable[[int, Size, int], Array]], ...] = (
         (NOISE_SIZES, _noise),
@@ -83,4 +84,5 @@ def _in_units(values: Array, spec: ModelSpec) -> Array:
     dtype = np.dtype(spec.dtype)
     if dtype.kind == "u":
         pixels = np.rint(pixels).clip(0, np.iinfo(dtype).max)
-    return pixels.astype(dtype)
+    typed: Array = pixels.astype(dtype)
+    return typed
