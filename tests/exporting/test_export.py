@@ -16,19 +16,6 @@ from pixelwise.exporting.proof import Proof
 from pixelwise.inference.predictor import load
 from pixelwise.recipe import NetworkRecipe
 
-TINY = NetworkRecipe(width=2, depth=1)
-
-
-@pytest.fixture(scope="module")
-def model(make_model, tmp_path_factory):
-    return make_model(tmp_path_factory.mktemp("export") / "model.safetensors", network=TINY)
-
-
-@pytest.fixture(scope="module")
-def made(model, tmp_path_factory):
-    pytest.importorskip("onnxruntime")
-    return export(model, tmp_path_factory.mktemp("made") / "tiny.onnx")
-
 
 def images_of(*shape, dtype="uint8"):
     return np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
@@ -82,7 +69,7 @@ def test_the_command_prints_file_size_agreement_and_gap(made, capsys):
 
 def test_torch_export_with_logits(make_model, tmp_path):
     """Of 16 bits and two channels; the file says all that its sizes can be."""
-    model = make_model(tmp_path / "m", network=TINY, channels=2, dtype="uint16")
+    model = make_model(tmp_path / "m", network=NetworkRecipe(width=2, depth=1), channels=2, dtype="uint16")
     made = export(model, tmp_path / "out" / "tiny.pt2", logits=True)
     images = images_of(1, 1, 9, 2, dtype="uint16")
     labels, logits = FORMATS["torch-export"].read(made.file)(images)

@@ -10,10 +10,9 @@ from pixelwise.recipe import NetworkRecipe
 SIZES = [(1, 1, 1), (1, 1, 7), (3, 45, 33), (1, 64, 2)]
 
 SMALL = [
-    ("unet", {"width": 4, "depth": 1}),
-    ("unet", {"width": 4, "depth": 2, "upsampling": "switches", "skips": "add", "stem_stride": 2}),
-    ("unet-paper", {"width": 2, "depth": 1}),
-    ("segnet-basic", {"width": 4}),
+    ("unet", {"width": 4, "depth": 1, "upsampling": "switches", "skips": "add", "stem_stride": 2}),
+    ("unet-paper", {"width": 2, "depth": 2}),
+    ("bilinear-interpolation", {"width": 4}),  # which pools in ceil mode
 ]
 
 

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelwise.exporting import export
 from pixelwise.inference.predictor import load
-from pixelwise.recipe import NetworkRecipe
 
 NEEDED = ("numpy", "numpy.libs", "PIL", "pillow.libs", "onnxruntime")
 
@@ -36,17 +34,6 @@ def run(python, *arguments):
 def python(tmp_path_factory):
     pytest.importorskip("onnxruntime")
     return clean_python(tmp_path_factory.mktemp("clean") / "venv", NEEDED)
-
-
-@pytest.fixture(scope="module")
-def model(make_model, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runner")
-    return make_model(folder / "model.safetensors", network=NetworkRecipe(width=2, depth=1))
-
-
-@pytest.fixture(scope="module")
-def made(python, model):
-    return export(model, model.parent / "out" / "tiny.onnx")
 
 
 @pytest.fixture
