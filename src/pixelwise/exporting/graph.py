@@ -36,7 +36,7 @@ class LogitsGraph(nn.Module):
     def __init__(self, segmenter: Segmenter, *, compute: torch.dtype = torch.float32) -> None:
         super().__init__()
         # Contiguous: a predictor keeps its weights channels_last, which files of torch.export hold with a warning.
-        self.segmenter = copy.deepcopy(segmenter).eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        self.segmenter = copy.deepcopy(segmenter).eval().to(memory_format=torch.contiguous_format)
         self.segmenter.network.to(compute)
         self.compute = compute
 
