@@ -1,5 +1,6 @@
 """Image in the user's frame → Prediction at the original size."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,8 +17,9 @@ from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import to_channels
 from pixelwise.data.images import Array
 from pixelwise.data.pixels import as_supported, require_finite
-from pixelwise.devices import Precision, autocast, choose_device, choose_precision, has_fast_bf16
+from pixelwise.devices import Precision, autocast, choose_device, choose_precision, has_fast_bf16, keep_freed_memory
 from pixelwise.errors import RequestError, unknown_name
+from pixelwise.inference.folding import for_prediction
 from pixelwise.inference.memory import peak_bytes
 from pixelwise.inference.tiles import blended, exact_tiles, seam_score
 from pixelwise.inference.tiling import Tile, choose_tile
@@ -72,6 +74,7 @@ class Predictor:
     """A model made ready on one device, in one precision."""
 
     module: Segmenter
+    """The model as it is stored. What predicts is a copy, made at the first prediction."""
     spec: ModelSpec
     device: torch.device
     precision: Precision
@@ -133,7 +136,7 @@ class Predictor:
         """By exact tiles: only the labels are as large as the image, unless the logits are asked for."""
 
         def answers() -> Iterator[tuple[Tile, Tensor]]:
-            return exact_tiles(self.module, field, pixels, tile, lambda seen: self._run(seen, self.module.on_frame))
+            return exact_tiles(self.module, field, pixels, tile, lambda seen: self._run(seen, self._ready.on_frame))
 
         def all_logits() -> Tensor:
             logits = torch.empty(len(self.classes.names), *pixels.shape[:2])
@@ -157,6 +160,17 @@ class Predictor:
             return None
         return field if field.local else None
 
+    @cached_property
+    def _ready(self) -> Segmenter:
+        """The module, with its network made for prediction alone."""
+        network, size = self.module.network, self._traced_size
+        lean = for_prediction(network, size, channels=self.spec.channels, precision=self.precision)
+        return copy.deepcopy(self.module, {id(network): lean})  # what the memo holds counts as copied
+
+    @property
+    def _traced_size(self) -> Size:
+        return (len(self.module.frame(512)),) * 2
+
     def _tile_for(self, size: Size) -> Size | None:
         """The height and width of tiles that memory allows; None: the image can be taken whole."""
         if size[0] * size[1] <= WHOLE_PIXELS:
@@ -172,8 +186,8 @@ class Predictor:
     @cached_property
     def _bytes_per_pixel(self) -> float:
         """Of memory that a pixel of a framed image takes, at most, on its way."""
-        size = (len(self.module.frame(512)),) * 2
-        in_float32 = peak_bytes(skeleton_of(self.module.network), size, channels=self.spec.channels)
+        size = self._traced_size
+        in_float32 = peak_bytes(skeleton_of(self._ready.network), size, channels=self.spec.channels)
         return in_float32 / (size[0] * size[1]) / (2 if self.precision == "bf16" else 1)
 
     @torch.inference_mode()
@@ -200,7 +214,7 @@ class Predictor:
 
     def predict_batch(self, images: Tensor) -> Tensor:
         """(B, C, H, W) raw units, any device → logits (B, K, H, W) float32 on the predictor's device."""
-        return self._infer(self.module, images)
+        return self._infer(self._ready, images)
 
     @torch.inference_mode()
     def _infer(self, run: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
@@ -210,7 +224,7 @@ class Predictor:
 
     def _run(self, pixels: Array, module: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """(H, W, C) → (K, H, W)."""
-        return self._infer(module or self.module, self._as_batch(pixels))[0]
+        return self._infer(module or self._ready, self._as_batch(pixels))[0]
 
     @staticmethod
     def _as_batch(pixels: Array) -> Tensor:
@@ -246,6 +260,8 @@ def load(model: str | Path, *, device: str = "auto", precision: str = "auto", en
 
 def make_predictor(module: Segmenter, spec: ModelSpec, device: torch.device, precision: Precision) -> Predictor:
     """A predictor around a module that is already there; the module is moved, not copied."""
+    if device.type == "cpu":
+        keep_freed_memory()
     module = module.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     return Predictor(module=module, spec=spec, device=device, precision=precision)
 
