@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,10 @@ WHOLE_PIXELS = 1024 * 1024
 """Images up to this size are always taken whole."""
 MAX_BYTES = 2 << 30
 """For what the network makes of one image or tile; larger images are cut into tiles."""
+
+MAX_BATCH = 8
+"""Images of one size that are predicted at once, if together they are no more than `WHOLE_PIXELS`. On
+two cores a batch of 4 of 360x480 takes 6 % less time an image than one alone, larger ones no less."""
 
 BF16_MIN_AGREEMENT = 0.995
 """Share of validation labels that bf16 must share with fp32 before `auto` takes it."""
@@ -113,7 +117,7 @@ class Predictor:
             raise unknown_name("tiling", tiling, get_args(Tiling))
         if tile_size is not None and tile_size < 1:
             raise RequestError(f"tile_size is {tile_size}, but must be at least 1 pixel.")
-        pixels = self._checked(np.asarray(image))
+        pixels = self.checked(np.asarray(image))
         if samples != 1:
             return self._sampled(pixels, samples)
         size = (pixels.shape[0], pixels.shape[1])
@@ -126,6 +130,32 @@ class Predictor:
             return self._in_tiles(self.field, pixels, tile, keep_logits)
         prediction = self._predicted(lambda: blended(pixels, tile, self._run), keep_logits)
         return replace(prediction, seam_score=seam_score(prediction.labels, tile))
+
+    def batch_size(self, size: Size) -> int:
+        """How many images of this height and width are predicted at once; 1: they go alone.
+
+        float32 on the CPU is the reference: there sums of small maps round differently in a batch, in
+        the last bits, and what an image gives must not depend on its neighbors.
+        """
+        if self.device.type == "cpu" and self.precision == "fp32":
+            return 1
+        return max(1, min(MAX_BATCH, WHOLE_PIXELS // max(size[0] * size[1], 1)))
+
+    def predict_alike(self, images: Sequence[npt.ArrayLike], *, keep_logits: bool = False) -> list[Prediction]:
+        """Images of one shape, each taken whole, in one batch; for each what `predict` gives, up to rounding."""
+        pixels = [self.checked(np.asarray(image)) for image in images]
+        logits = self.predict_batch(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
+        labels = self._labels(logits)
+        kept = logits.cpu() if keep_logits else None
+
+        def prediction(index: int) -> Prediction:
+            one = None if kept is None else kept[index].clone()  # so that it does not hold the whole batch
+            return Prediction(
+                labels=labels[index].copy(),
+                _logits=lambda: self._run(pixels[index]).cpu() if one is None else one,
+            )
+
+        return [prediction(index) for index in range(len(pixels))]
 
     def _predicted(self, run: Callable[[], Tensor], keep_logits: bool) -> Prediction:
         logits = run()
@@ -204,8 +234,9 @@ class Predictor:
         return Prediction(labels=self._labels(kept), _logits=lambda: kept, variance=variance[0].cpu().numpy())
 
     def _labels(self, logits: Tensor) -> npt.NDArray[Any]:
+        """(..., K, H, W) → (..., H, W)."""
         few = self._label_type is np.uint8
-        labels = logits.argmax(0).to(torch.uint8 if few else torch.int32).cpu().numpy()
+        labels = logits.argmax(-3).to(torch.uint8 if few else torch.int32).cpu().numpy()
         return labels.astype(self._label_type, copy=False)
 
     @property
@@ -218,7 +249,9 @@ class Predictor:
 
     @torch.inference_mode()
     def _infer(self, run: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-        images = images.to(self.device).contiguous(memory_format=torch.channels_last)
+        if self.device.type == "cuda":
+            images = images.pin_memory() if images.is_cpu else images
+        images = images.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.precision):
             return run(images).float()
 
@@ -230,7 +263,8 @@ class Predictor:
     def _as_batch(pixels: Array) -> Tensor:
         return torch.from_numpy(pixels).permute(2, 0, 1)[None]
 
-    def _checked(self, image: Array) -> Array:
+    def checked(self, image: Array) -> Array:
+        """(H, W) or (H, W, C) → (H, W, C) as the model takes it, or the errors that `predict` lists."""
         pixels = image[..., None] if image.ndim == 2 else image
         if pixels.ndim != 3 or 0 in pixels.shape:
             raise RequestError(f"an image is (H, W) or (H, W, C) with no side of 0, not {image.shape}.")
