@@ -147,5 +147,5 @@ def _without_scaling(module: nn.Module) -> nn.Module | None:
         return nn.Identity()
     # timm's holds the activation that follows; its package takes seconds to import.
     if type(module).__name__ == "BatchNormAct2d":
-        return nn.Sequential(module.drop, module.act)
+        return nn.Sequential(module.get_submodule("drop"), module.get_submodule("act"))
     return None
