@@ -1,6 +1,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 
 from pixelwise.data.images import read_image, read_mask, write_png
 from pixelwise.errors import ModelFileError, RequestError
+from pixelwise.inference import predict as home
 from pixelwise.inference.predict import find_inputs, predict
 from pixelwise.inference.predictor import load
 
@@ -195,3 +197,23 @@ def test_results_inside_the_input_folder_are_no_inputs(tmp_path: Path) -> None:
     assert found == ["a", "output/b"]
     inside = find_inputs([tmp_path / "out"], tmp_path / "out")
     assert [str(item.stem) for item in inside] == ["a"]
+
+
+def test_what_cannot_be_written_is_listed_in_its_place(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writing happens in threads; order and reasons are those of one after the other."""
+    whole = home.WRITERS["labels"][1]
+
+    def fail_deep(path: Path, *arguments: Any) -> None:
+        if "deep" in path.parts:
+            raise OSError("the disk is full")
+        whole(path, *arguments)
+
+    monkeypatch.setitem(home.WRITERS, "labels", (".png", fail_deep))
+    for behind in (0, 8):
+        monkeypatch.setattr(home, "BEHIND", behind)
+        report = predict(model, [photos], tmp_path / f"out{behind}", device="cpu", precision="bf16")
+        names = [path.relative_to(tmp_path / f"out{behind}").as_posix() for path in report.written]
+        assert names == ["one.png", "trip/two.v2.png"]
+        assert [(path.parent.name, reason) for path, reason in report.failures] == [("deep", "the disk is full")]

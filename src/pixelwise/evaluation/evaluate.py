@@ -1,7 +1,7 @@
 """Scores of a model on a data set, over one confusion matrix."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,8 @@ from pixelwise.data.dataset import DataSet, open_dataset
 from pixelwise.data.images import Array, write_atomically
 from pixelwise.data.sample import Sample
 from pixelwise.data.splits import read_splits
-from pixelwise.errors import DataError, PixelwiseError, RequestError
+from pixelwise.errors import DataError, RequestError
+from pixelwise.inference.batches import Failure, predict_all
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.metrics import BoundaryScore, ConfusionMatrix, mean_iou, scores
 from pixelwise.progress import Progress, Silent
@@ -76,14 +77,19 @@ def score_samples(
     progress: Progress | None = None,
     on_image: Callable[[Sample, Array, Array], None] = lambda sample, labels, prediction: None,
 ) -> Tally:
-    """Predicts and counts. Files are read ahead and boundaries matched in a thread beside the network."""
+    """Predicts and counts. Files are read ahead, small images of one size share batches, and boundaries
+    are matched in a thread beside the network.
+    """
     names = predictor.classes.names
     ignore = predictor.classes.ignore_label
     tally = Tally(ConfusionMatrix(len(names)), BoundaryScore(len(names)) if boundaries else None)
     with ThreadPoolExecutor(1, thread_name_prefix="boundaries") as pool:
         matched = []
-        for done, (sample, image, labels) in enumerate(_read_ahead(dataset, samples), start=1):
-            prediction = _labels_of(predictor, sample, image)
+        answers = predict_all(predictor, samples, dataset.read_pair, name=lambda sample: sample.image_place)
+        for done, answer in enumerate(answers, start=1):
+            if isinstance(answer, Failure):
+                raise answer.error
+            sample, labels, prediction = answer.item, answer.extra, answer.prediction.labels
             one = ConfusionMatrix(len(names))
             one.update(prediction, labels, ignore_label=ignore)
             tally.confusion = tally.confusion + one
@@ -96,13 +102,6 @@ def score_samples(
         for match in matched:
             match.result()
     return tally
-
-
-def _labels_of(predictor: Predictor, sample: Sample, image: Array) -> Array:
-    try:
-        return predictor.predict(image).labels
-    except PixelwiseError as error:
-        raise RequestError(f"{sample.image_place}: {error}") from error
 
 
 def choose_split(dataset: DataSet, model: Path, split: str | None) -> tuple[str, list[Sample]]:
@@ -169,13 +168,3 @@ def mean_iou_of(confusion: ConfusionMatrix) -> float:
     """Mean IoU of one image or set; 0 where nothing is defined, so that it can be sorted by."""
     value = mean_iou(confusion.counts)
     return 0.0 if np.isnan(value) else float(value)
-
-
-def _read_ahead(dataset: DataSet, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Array, Array]]:
-    with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
-        ahead = [pool.submit(dataset.read_pair, sample) for sample in samples[:4]]
-        for index, sample in enumerate(samples):
-            if index + 4 < len(samples):
-                ahead.append(pool.submit(dataset.read_pair, samples[index + 4]))
-            image, labels = ahead.pop(0).result()
-            yield sample, image, labels

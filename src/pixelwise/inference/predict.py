@@ -1,7 +1,8 @@
 """`pixelwise predict`: files, folders and globs in, one set of outputs per image out."""
 
 import glob
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,15 @@ from typing import get_args
 
 from pixelwise.data.images import ENDINGS, Array, read_image
 from pixelwise.errors import PixelwiseError, RequestError, unknown_name
+from pixelwise.inference.batches import Answer, Failure, predict_all
 from pixelwise.inference.outputs import WRITERS, Coding
 from pixelwise.inference.predictor import Prediction, Predictor, Tiling, load
 from pixelwise.progress import Progress, Silent
+
+BEHIND = 8
+"""Predictions that may wait to be written; a batch of small ones."""
+BEHIND_PIXELS = 8 << 20
+"""Of images that may wait to be written, beyond the one: each keeps its pixels and its answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,16 +73,16 @@ def predict(
     predictor = load(model, device=device, precision=precision)
     written: list[Path] = []
     failures: list[tuple[Path, str]] = []
-    for done, (item, decoded) in enumerate(_decoded(images, predictor), start=1):
-        try:
-            image = decoded.result()
-            prediction = _predict_one(predictor, item, image, tiling, kinds)
-            written += _write(prediction, predictor, item, image, Path(output), kinds, coding)
-            if prediction.seam_score is not None:
-                words = _blended_words(tiling)
-                progress.say(f"{item.path}: {words}; seam score {prediction.seam_score:.2f}")
-        except (PixelwiseError, OSError) as error:
-            failures.append((item.path, str(error)))
+
+    def write(item: Input, image: Array, prediction: Prediction) -> list[Path]:
+        return _write(prediction, predictor, item, image, Path(output), kinds, coding)
+
+    outcomes = _answers(predictor, images, tiling, kinds)
+    for done, (item, outcome) in enumerate(_written_behind(outcomes, write, progress, tiling), start=1):
+        if isinstance(outcome, Exception):
+            failures.append((item.path, str(outcome)))
+        else:
+            written += outcome
         progress.track("predict", done, len(images))
     return PredictReport(written=tuple(written), failures=tuple(failures))
 
@@ -158,21 +165,49 @@ def _require_distinct(images: Iterable[Input], kinds: Sequence[str]) -> None:
             owners[name] = item.path
 
 
-def _decoded(images: Sequence[Input], predictor: Predictor) -> Iterator[tuple[Input, Future[Array]]]:
-    """Each input with its pixels, decoded a few images ahead of their use."""
-    with ThreadPoolExecutor(2, thread_name_prefix="decode") as pool:
-        ahead = [pool.submit(read_image, item.path, predictor.spec.channels) for item in images[:4]]
-        for index, item in enumerate(images):
-            if index + 4 < len(images):
-                ahead.append(pool.submit(read_image, images[index + 4].path, predictor.spec.channels))
-            yield item, ahead.pop(0)
+_Outcome = Answer[Input, None] | Failure[Input]
 
 
-def _predict_one(predictor: Predictor, item: Input, image: Array, tiling: Tiling, kinds: Sequence[str]) -> Prediction:
+def _answers(predictor: Predictor, images: Sequence[Input], tiling: Tiling, kinds: Sequence[str]) -> Iterator[_Outcome]:
+    def read(item: Input) -> tuple[Array, None]:
+        return read_image(item.path, predictor.spec.channels), None
+
+    keep_logits = "probabilities" in kinds
+    return predict_all(predictor, images, read, tiling=tiling, keep_logits=keep_logits, name=lambda item: item.path)
+
+
+def _written_behind(
+    outcomes: Iterable[_Outcome],
+    write: Callable[[Input, Array, Prediction], list[Path]],
+    progress: Progress,
+    tiling: Tiling,
+) -> Iterator[tuple[Input, list[Path] | Exception]]:
+    """What was written for each input, or why nothing was; encoded and written in threads, in their order."""
+    behind: deque[tuple[Input, Future[list[Path]] | Exception, int]] = deque()
+    with ThreadPoolExecutor(2, thread_name_prefix="encode") as pool:
+        for outcome in outcomes:
+            if isinstance(outcome, Failure):
+                behind.append((outcome.item, outcome.error, 0))
+            else:
+                item, prediction = outcome.item, outcome.prediction
+                if prediction.seam_score is not None:
+                    progress.say(f"{item.path}: {_blended_words(tiling)}; seam score {prediction.seam_score:.2f}")
+                future = pool.submit(write, item, outcome.image, prediction)
+                behind.append((item, future, prediction.labels.size))
+            del outcome
+            while len(behind) > BEHIND or (len(behind) > 1 and sum(size for *_, size in behind) > BEHIND_PIXELS):
+                yield _finished(*behind.popleft()[:2])
+        while behind:
+            yield _finished(*behind.popleft()[:2])
+
+
+def _finished(item: Input, outcome: Future[list[Path]] | Exception) -> tuple[Input, list[Path] | Exception]:
+    if isinstance(outcome, Exception):
+        return item, outcome
     try:
-        return predictor.predict(image, tiling=tiling, keep_logits="probabilities" in kinds)
-    except PixelwiseError as error:
-        raise RequestError(f"{item.path}: {error}") from error
+        return item, outcome.result()
+    except (PixelwiseError, OSError) as error:
+        return item, error
 
 
 def _blended_words(tiling: Tiling) -> str:

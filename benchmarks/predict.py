@@ -1,0 +1,180 @@
+"""Images a second of `pixelwise predict` as a whole, against its own network alone and against SMP.
+
+    python -m pip install segmentation-models-pytorch==0.6.0
+    python benchmarks/predict.py [--data ../shared/data/camvid] [--model RUN] [--images 233] [--rounds 5]
+
+On CamVid's test images of 360x480, all sides in turn in each round, medians:
+
+- network: the forward pass alone, of the folded U-Net on ResNet-18 on a batch that is ready;
+- predict: the whole command but for the start of Python: load the model, decode, predict, encode, write;
+- smp: the same job in a plain loop with the U-Net on ResNet-18 of segmentation_models_pytorch: decode
+  with Pillow, normalize, pad to a multiple of 32, float32, argmax, palette PNG; its model is loaded before.
+
+Without `--model` both have fresh weights, whose label maps are noise and take longer to encode. Only this
+benchmark needs segmentation-models-pytorch; with `pip install --no-deps --target FOLDER` and FOLDER on
+PYTHONPATH it stays out of the environment.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from machine import write_result
+from PIL import Image
+from torch import nn
+from torch.nn import functional
+
+from pixelwise.data.classes import Classes
+from pixelwise.data.dataset import open_dataset
+from pixelwise.devices import autocast, choose_device, choose_precision, synchronize
+from pixelwise.inference.predict import predict
+from pixelwise.inference.predictor import Predictor, load
+from pixelwise.model_file import ModelSpec, save_model
+from pixelwise.recipe import NetworkRecipe
+
+try:
+    import segmentation_models_pytorch as smp
+except ImportError as error:
+    raise SystemExit("benchmarks/predict.py needs: pip install segmentation-models-pytorch==0.6.0") from error
+
+REPOSITORY = Path(__file__).parents[1]
+SIZE = (360, 480)
+MEAN, DEVIATION = (104.0, 106.0, 108.0), (75.0, 77.0, 77.0)
+Job = Callable[[Sequence[Path], Path], object]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data" / "camvid")
+    parser.add_argument("--model", type=Path, help="a run folder or model file; default: U-Net on ResNet-18, untrained")
+    parser.add_argument("--images", type=int, default=233, help="how many of the test images")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    device = choose_device(arguments.device)
+    precision = choose_precision("auto", device)
+    images, classes = open_some(arguments.data, arguments.images)
+    with tempfile.TemporaryDirectory() as folder:
+        model = arguments.model or fresh_model(Path(folder) / "model.safetensors", classes)
+        predictor = load(model, device=str(device), precision=precision)
+
+        def ours(paths: Sequence[Path], out: Path) -> None:
+            report = predict(model, paths, out, device=str(device), precision=precision)
+            assert not report.failures, report.failures
+
+        theirs = smp_loop(smp.Unet("resnet18", encoder_weights=None, classes=len(classes.names)), classes, device)
+        rates = measure({"predict": ours, "smp": theirs}, predictor, images, Path(folder), arguments.rounds)
+    median = {name: statistics.median(values) for name, values in rates.items()}
+    result = {
+        "unit": "images a second",
+        "size": SIZE,
+        "images": len(images),
+        "rounds": rates,
+        "device": str(device),
+        "precision": precision,
+        "batch": predictor.batch_size(SIZE),
+        "segmentation_models_pytorch": smp.__version__,
+        "median": median,
+        "predict_over_network": median["predict"] / median["network"],
+        "predict_over_smp": median["predict"] / median["smp"],
+    }
+    print(", ".join(f"{key} {result[key]:.2f}" for key in ("predict_over_network", "predict_over_smp")))
+    write_result(Path(__file__).parent / "results" / f"predict-{device.type}.json", result)
+
+
+def open_some(root: Path, count: int) -> tuple[list[Path], Classes]:
+    dataset = open_dataset(root)
+    if dataset.classes is None:
+        raise SystemExit(f"{root} names no classes; give CamVid with its dataset.yaml.")
+    return [sample.image_path for sample in dataset.samples if sample.split == "test"][:count], dataset.classes
+
+
+def fresh_model(path: Path, classes: Classes) -> Path:
+    spec = ModelSpec(
+        network=NetworkRecipe(encoder="resnet18"),
+        classes=classes,
+        channels=3,
+        dtype="uint8",
+        mean=MEAN,
+        deviation=DEVIATION,
+        scores={},
+    )
+    torch.manual_seed(0)
+    save_model(path, spec, spec.build().state_dict())
+    return path
+
+
+def smp_loop(network: nn.Module, classes: Classes, device: torch.device) -> Job:
+    """One image after the other, as tutorials do it."""
+    network = network.to(device).eval()
+    mean, deviation = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, DEVIATION))
+    palette = [channel for color in classes.colors for channel in color]
+
+    @torch.inference_mode()
+    def run(paths: Sequence[Path], out: Path) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            pixels = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).to(device)
+            images = (pixels.permute(2, 0, 1)[None].float() - mean) / deviation
+            height, width = images.shape[2:]
+            padded = functional.pad(images, (0, -width % 32, 0, -height % 32), mode="replicate")
+            labels = network(padded).argmax(1)[0, :height, :width].to(torch.uint8).cpu().numpy()
+            picture = Image.fromarray(labels)
+            picture.putpalette(palette)
+            picture.save(out / f"{path.stem}.png")
+
+    return run
+
+
+def measure(
+    jobs: dict[str, Job], predictor: Predictor, images: list[Path], folder: Path, rounds: int
+) -> dict[str, list[float]]:
+    """Images a second of each side in each round; before them a few images to warm up."""
+    network = bare_network(predictor)
+    rates: dict[str, list[float]] = {"network": [], **{name: [] for name in jobs}}
+    for turn in range(rounds + 1):
+        some = images if turn else images[:12]
+        found = {"network": rate(partial(network, len(some)), predictor.device, len(some))}
+        for name, job in jobs.items():
+            found[name] = rate(partial(job, some, folder / f"{name}-{turn}"), predictor.device, len(some))
+        if turn:
+            for name, value in found.items():
+                rates[name].append(value)
+            print("   ".join(f"{name} {value:.2f}/s" for name, value in found.items()), flush=True)
+    return rates
+
+
+def bare_network(predictor: Predictor) -> Callable[[int], None]:
+    """The forward pass on a batch that is normalized, padded and on the device already."""
+    count = predictor.batch_size(SIZE)
+    module = predictor._ready
+    sides = [len(module.frame(side)) for side in SIZE]
+    batch = torch.randn(count, predictor.spec.channels, *sides, device=predictor.device)
+    batch = batch.contiguous(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def run(images: int) -> None:
+        with autocast(predictor.device, predictor.precision):
+            for start in range(0, images, count):
+                module.network(batch[: min(count, images - start)])
+
+    return run
+
+
+def rate(function: Callable[[], Any], device: torch.device, images: int) -> float:
+    synchronize(device)
+    start = time.perf_counter()
+    function()
+    synchronize(device)
+    return images / (time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main()
