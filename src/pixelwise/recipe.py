@@ -133,11 +133,19 @@ class ScheduleRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossRecipe:
-    class_weights: Literal["none", "median_frequency"] = "none"
+    name: Literal["cross_entropy", "focal", "dice", "tversky", "lovasz"] = "cross_entropy"
+    """The main loss, a name of `pixelwise.losses.LOSSES`."""
+    class_weights: Literal["none", "median_frequency", "inverse_log"] = "none"
     power: float = 0.5
-    """Exponent on the class weights; 1 is plain median-frequency balancing, 0 none."""
+    """Exponent on the class weights; 1 are the weights as published, 0 none."""
     dice: float = 0.0
-    """Weight of the soft Dice term beside the cross-entropy."""
+    """Weight of a soft Dice term beside the main loss."""
+    lovasz: float = 0.0
+    """Weight of a Lovász term, which stands for the mean IoU, beside the main loss."""
+    focal_gamma: float = 2.0
+    """focal: how little pixels count that are right already; 0 is the cross-entropy."""
+    tversky_beta: float = 0.7
+    """tversky: what a missed pixel costs; one seen too much costs the rest to 1."""
     border_weight: float = 0.0
     """What a pixel of class 0 counts more in a gap that separates two regions of the others; U-Net's w0 is 10."""
     border_sigma: float = 5.0
@@ -146,6 +154,9 @@ class LossRecipe:
     def __post_init__(self) -> None:
         _require(0 <= self.power <= 1, "loss.power", self.power, "0 <= x <= 1")
         _require(self.dice >= 0, "loss.dice", self.dice, ">= 0")
+        _require(self.lovasz >= 0, "loss.lovasz", self.lovasz, ">= 0")
+        _require(self.focal_gamma >= 0, "loss.focal_gamma", self.focal_gamma, ">= 0")
+        _require(0 <= self.tversky_beta <= 1, "loss.tversky_beta", self.tversky_beta, "0 <= x <= 1")
         _require(self.border_weight >= 0, "loss.border_weight", self.border_weight, ">= 0")
         _require(self.border_sigma > 0, "loss.border_sigma", self.border_sigma, "> 0")
 

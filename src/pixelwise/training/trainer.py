@@ -16,7 +16,7 @@ from pixelwise.data.sample import Sample
 from pixelwise.data.splits import Splits
 from pixelwise.devices import Precision, autocast, keep_freed_memory
 from pixelwise.inference.predictor import Predictor, make_predictor
-from pixelwise.losses import cross_entropy_and_dice
+from pixelwise.losses import build_loss
 from pixelwise.model_file import ModelSpec
 from pixelwise.networks import Segmenter
 from pixelwise.recipe import Recipe
@@ -90,6 +90,7 @@ class Trainer:
         self.model: Segmenter = model.to(job.device).to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(self.model, recipe.optimizer, recipe.training.precision)
         self.average = AveragedWeights(self.model, recipe.optimizer.ema)
+        self.loss = build_loss(recipe.loss)
         self.class_weights = torch.tensor(job.class_weights, device=job.device) if job.class_weights else None
 
     def step(self, batch: Batch, progress: float) -> Tensor:
@@ -101,13 +102,12 @@ class Trainer:
         batch = batch.to(self.job.device)
         with autocast(self.job.device, recipe.training.precision):
             logits = self.model(batch.images)
-        loss = cross_entropy_and_dice(
+        loss = self.loss(
             logits,
             batch.labels,
             ignore_label=self.job.spec.classes.ignore_label,
             class_weights=self.class_weights,
             pixel_weights=batch.pixel_weights,
-            dice_weight=recipe.loss.dice,
         )
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
