@@ -1,7 +1,7 @@
 """Everything a run is told, on one page: frozen dataclasses, read from and written to YAML.
 
-A recipe holds no path (but for a table of groups) and no time of day: the same recipe on the same
-data is the same run.
+A recipe holds no path (but for a table of groups and the model it starts from) and no time of day:
+the same recipe on the same data is the same run.
 """
 
 import contextlib
@@ -98,6 +98,10 @@ class OptimizerRecipe:
     """Largest global gradient norm; 0 turns clipping off."""
     ema: float = 0.02
     """Memory of the averaged weights, as a share of the run; 0 turns averaging off."""
+    frozen_stages: int = 0
+    """So many of the encoder's first stages keep their weights and batch statistics."""
+    layer_decay: float = 1.0
+    """Share of the learning rate that each encoder stage has of the next coarser one, the coarsest of the decoder."""
 
     def __post_init__(self) -> None:
         _require(self.lr > 0, "optimizer.lr", self.lr, "> 0")
@@ -105,13 +109,17 @@ class OptimizerRecipe:
         _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "0 <= x < 1")
         _require(self.clip_norm >= 0, "optimizer.clip_norm", self.clip_norm, ">= 0")
         _require(0 <= self.ema < 1, "optimizer.ema", self.ema, "0 <= x < 1")
+        _require(self.frozen_stages >= 0, "optimizer.frozen_stages", self.frozen_stages, ">= 0")
+        _require(0 < self.layer_decay <= 1, "optimizer.layer_decay", self.layer_decay, "0 < x <= 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleRecipe:
-    name: Literal["cosine", "poly", "linear", "constant"] = "cosine"
+    name: Literal["cosine", "poly", "linear", "one_cycle", "constant"] = "cosine"
     warmup: float = 0.05
     """Share of the run in which the learning rate rises linearly from 0."""
+    peak_at: float = 0.3
+    """one_cycle: share of the run after the warm-up, from a 25th of the peak up to it."""
     final: float = 0.01
     """Learning rate at the end, as a share of the peak."""
     start_scale: float = 1.0
@@ -121,6 +129,7 @@ class ScheduleRecipe:
 
     def __post_init__(self) -> None:
         _require(0 <= self.warmup < 1, "schedule.warmup", self.warmup, "0 <= x < 1")
+        _require(0 < self.peak_at < 1, "schedule.peak_at", self.peak_at, "0 < x < 1")
         _require(0 <= self.final <= 1, "schedule.final", self.final, "0 <= x <= 1")
         _require(0 < self.start_scale <= 1, "schedule.start_scale", self.start_scale, "0 < x <= 1")
         _require(
@@ -194,6 +203,8 @@ class TrainingRecipe:
     """Length of the run in optimizer steps; None: as many as fit `budget_seconds`."""
     budget_seconds: float | None = None
     """Wall-clock time of the whole command; None: `steps` decides."""
+    from_model: str | None = None
+    """Run folder or model file whose weights the run begins with, as it was given to --from; None: fresh weights."""
     seed: int = 0
     deterministic: bool = False
     """Repeat bit for bit on CPU; the clock is not looked at while training."""
@@ -201,6 +212,8 @@ class TrainingRecipe:
     """Arithmetic of the forward and backward pass; weights are always float32."""
     evaluations: int = 5
     """How often the validation images are scored, the end included."""
+    patience: int | None = None
+    """Evaluations without a new best mean IoU after which the run ends early; None or 0: never."""
     checkpoint_seconds: float = 60.0
     """Time between checkpoints."""
 
@@ -214,6 +227,7 @@ class TrainingRecipe:
             "> 0",
         )
         _require(self.evaluations >= 1, "training.evaluations", self.evaluations, ">= 1")
+        _require((self.patience or 0) >= 0, "training.patience", self.patience, ">= 0")
         seconds = self.checkpoint_seconds
         _require(seconds > 0, "training.checkpoint_seconds", seconds, "> 0")
 

@@ -402,7 +402,7 @@ def test_tversky_by_hand() -> None:
 
 def test_refuses_a_gamma_and_a_beta_that_are_none() -> None:
     logits, labels = batch()
-    with pytest.raises(RequestError, match="gamma is -1.0, but must be >= 0"):
+    with pytest.raises(RequestError, match=r"gamma is -1\.0, but must be >= 0"):
         focal(logits, labels, ignore_label=VOID, gamma=-1.0)
-    with pytest.raises(RequestError, match="beta is 1.5, but must be 0 <= x <= 1"):
+    with pytest.raises(RequestError, match=r"beta is 1\.5, but must be 0 <= x <= 1"):
         tversky(logits, labels, ignore_label=VOID, beta=1.5)

@@ -17,7 +17,7 @@ is 0, and so are the gradients. A run over several ranks scales each rank's loss
 of such pixels × ranks / the number over all ranks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
@@ -59,18 +59,17 @@ def build_loss(recipe: LossRecipe) -> Loss:
     """The loss that a recipe names, and the terms beside it."""
     if recipe.name == "cross_entropy" and recipe.dice and not recipe.lovasz:
         return partial(cross_entropy_and_dice, dice_weight=recipe.dice)
-    settings = {"focal": {"gamma": recipe.focal_gamma}, "tversky": {"beta": recipe.tversky_beta}}
-    terms = [(1.0, partial(LOSSES[recipe.name], **settings.get(recipe.name, {})))]
-    terms += [(weight, partial(LOSSES[name])) for name, weight in _beside(recipe).items() if weight]
-    return partial(_sum, terms) if len(terms) > 1 else terms[0][1]
-
-
-def _beside(recipe: LossRecipe) -> dict[str, float]:
-    return {"dice": recipe.dice, "lovasz": recipe.lovasz}
+    main = LOSSES[recipe.name]
+    if recipe.name == "focal":
+        main = partial(focal, gamma=recipe.focal_gamma)
+    elif recipe.name == "tversky":
+        main = partial(tversky, beta=recipe.tversky_beta)
+    beside = [(weight, loss) for weight, loss in ((recipe.dice, dice), (recipe.lovasz, lovasz)) if weight]
+    return partial(_sum, [(1.0, main), *beside]) if beside else main
 
 
 def _sum(
-    terms: list[tuple[float, Loss]],
+    terms: Sequence[tuple[float, Loss]],
     logits: Tensor,
     labels: Tensor,
     *,

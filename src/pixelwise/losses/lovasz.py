@@ -43,7 +43,7 @@ class _Lovasz(torch.autograd.Function):
         scores = logits.movedim(1, 0)[:, valid].to(weights.dtype)  # (K, N)
         p, truth, weight = scores.softmax(0), classes[valid], weights[valid]
         slopes, loss = torch.zeros_like(p), weights.new_zeros(())
-        occurring = truth[weight > 0].unique().tolist()
+        occurring = torch.unique(truth[weight > 0]).tolist()
         count = max(len(occurring), 1)
         for c in occurring:
             loss += shares[c] * _of_class(p[c], truth == c, weight, slopes[c])

@@ -18,6 +18,7 @@ from pixelwise.training.checkpoint import Checkpoint, load_checkpoint, save_chec
 from pixelwise.training.log import Log
 from pixelwise.training.optimization import resolution_at
 from pixelwise.training.pace import Pace
+from pixelwise.training.patience import out_of_patience
 from pixelwise.training.run_folder import RunFolder
 from pixelwise.training.scoring import Scored, evaluate_and_keep_best, score_best, time_to_finish
 from pixelwise.training.trainer import Job, Trainer
@@ -32,6 +33,8 @@ class State:
     best_score: float = -1.0
     evaluations: int = 0
     """Evaluations done."""
+    ended_early: bool = False
+    """Too many evaluations without a new best; see `training.patience`."""
     last_saved: float = field(default_factory=time.monotonic)
 
 
@@ -53,12 +56,13 @@ def train_model(
     checkpoint = load_checkpoint(run) if resume else None
     state = restore(trainer, checkpoint) if checkpoint else State()
     run.forget_metrics_after(state.step)
+    state.ended_early = out_of_patience(run.read_metrics(), job.recipe.training.patience)
     pace = make_pace(trainer, deadline, checkpoint)
     log = Log(run, progress, pace, job.recipe, state.step)
     try:
         if evaluation_due(job, state, now := pace.at(state.step)) and now < 1:
             evaluate(trainer, run, state, pace, log)  # the last sitting was interrupted in it
-        for step, batch in upcoming_batches(job, pace, state.step):
+        for step, batch in () if state.ended_early else upcoming_batches(job, pace, state.step):
             with uninterrupted():
                 before = pace.at(step)
                 loss = trainer.step(batch, before)
@@ -70,9 +74,11 @@ def train_model(
                 break
             if evaluation_due(job, state, now):
                 evaluate(trainer, run, state, pace, log)
+                if state.ended_early:
+                    break
             elif time.monotonic() - state.last_saved > job.recipe.training.checkpoint_seconds:
                 save(trainer, run, state, pace)
-        if state.evaluations < job.recipe.training.evaluations:
+        if state.evaluations < job.recipe.training.evaluations and not state.ended_early:
             evaluate(trainer, run, state, pace, log)
     except KeyboardInterrupt:
         save(trainer, run, state, pace)
@@ -123,6 +129,7 @@ def evaluate(trainer: Trainer, run: RunFolder, state: State, pace: Pace, log: Lo
     progress = pace.at(state.step)
     state.evaluations = int(progress * trainer.job.recipe.training.evaluations)
     log.evaluation(state.step, progress, scores)
+    state.ended_early = out_of_patience(run.read_metrics(), trainer.job.recipe.training.patience)
     save(trainer, run, state, pace)
 
 

@@ -19,8 +19,14 @@ from pixelwise.inference.predictor import Predictor, make_predictor
 from pixelwise.losses import build_loss
 from pixelwise.model_file import ModelSpec
 from pixelwise.networks import Segmenter
+from pixelwise.networks.stages import first_stages, learning_rate_scales
 from pixelwise.recipe import Recipe
-from pixelwise.training.optimization import AveragedWeights, build_optimizer, learning_rate_factor
+from pixelwise.training.optimization import (
+    AveragedWeights,
+    build_optimizer,
+    learning_rate_factor,
+    set_learning_rate,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +94,11 @@ class Trainer:
         if job.initial:
             model.network.load_state_dict(job.initial)
         self.model: Segmenter = model.to(job.device).to(memory_format=torch.channels_last)
-        self.optimizer = build_optimizer(self.model, recipe.optimizer, recipe.training.precision)
+        self.frozen = first_stages(self.model.network, recipe.optimizer.frozen_stages)
+        for module in self.frozen:
+            module.requires_grad_(False)
+        scales = learning_rate_scales(self.model.network, recipe.optimizer.layer_decay)
+        self.optimizer = build_optimizer(self.model, recipe.optimizer, recipe.training.precision, scales)
         self.average = AveragedWeights(self.model, recipe.optimizer.ema)
         self.loss = build_loss(recipe.loss)
         self.class_weights = torch.tensor(job.class_weights, device=job.device) if job.class_weights else None
@@ -97,8 +107,9 @@ class Trainer:
         """One update; returns the loss without waiting for it."""
         recipe = self.job.recipe
         self.model.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = recipe.optimizer.lr * learning_rate_factor(progress, recipe.schedule)
+        for module in self.frozen:
+            module.eval()  # batch statistics stay, too
+        set_learning_rate(self.optimizer, recipe.optimizer.lr * learning_rate_factor(progress, recipe.schedule))
         batch = batch.to(self.job.device)
         with autocast(self.job.device, recipe.training.precision):
             logits = self.model(batch.images)
