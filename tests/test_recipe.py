@@ -92,6 +92,7 @@ RECIPES = st.builds(
         batch_size=st.integers(1),
         steps=st.none() | st.integers(1),
         budget_seconds=st.none() | numbers(0, 1e9),
+        loggers=st.lists(st.sampled_from(["tensorboard", "mlflow", "wandb"])).map(tuple),
         from_model=st.none() | st.sampled_from(["runs/a b", "model.safetensors", "1"]),
         seed=st.integers(),
         deterministic=st.booleans(),
@@ -242,6 +243,8 @@ def test_a_value_out_of_range_is_an_error(key: str, value: object, legal: str) -
         ("data.crop", [64, 0.5], "data.crop is 0.5, but must be a whole number"),
         ("optimizer.name", "adam", "unknown value for optimizer.name: 'adam'. Did you mean 'adamw'"),
         ("optimizer.name", ["adamw"], "unknown value for optimizer.name"),
+        ("training.loggers", "mlflow", "training.loggers is 'mlflow', but must be a list, such as [mlflow]"),
+        ("training.loggers", ["mlfow"], "unknown value for training.loggers: 'mlfow'. Did you mean 'mlflow'"),
         ("optimizer", 1, "unknown key of recipe section 'optimizer': ''"),
     ],
 )

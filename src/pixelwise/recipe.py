@@ -216,6 +216,8 @@ class TrainingRecipe:
     """Evaluations without a new best mean IoU after which the run ends early; None or 0: never."""
     checkpoint_seconds: float = 60.0
     """Time between checkpoints."""
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ("tensorboard",)
+    """Where the curves go beside metrics.jsonl, names of `pixelwise.training.loggers.LOGGERS`."""
 
     def __post_init__(self) -> None:
         _require(self.batch_size >= 1, "training.batch_size", self.batch_size, ">= 1")
@@ -358,6 +360,10 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
         if value not in arguments:
             raise unknown_name(f"value for {key}:", str(value), arguments)
         return value
+    if origin is tuple and arguments[-1] is Ellipsis:
+        if not isinstance(value, list | tuple):
+            raise RequestError(f"{key} is {value!r}, but must be a list, such as [{value}].")
+        return tuple(_convert(v, arguments[0], key) for v in value)
     if origin is tuple:
         if not isinstance(value, list | tuple) or len(value) != len(arguments):
             count = len(arguments)

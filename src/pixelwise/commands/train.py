@@ -15,6 +15,7 @@ from pixelwise.folds import FoldsFolder, FoldsResult
 from pixelwise.networks import NETWORKS
 from pixelwise.progress import Progress, Silent
 from pixelwise.recipe import Recipe, parse_duration, parse_settings, read_recipe
+from pixelwise.training.loggers import require_loggers
 from pixelwise.training.run_folder import RunFolder, default_run_folder
 
 
@@ -92,7 +93,9 @@ def _start(folder: Path | None, folds: int | None, request: Request) -> TrainRes
         RunFolder(folder).require_free()
     choose_precision(request.precision, choose_device(request.device))
     request = request.with_network_of_model()
-    network = (request.given or Recipe()).replace(request.changes).network.name
+    asked = (request.given or Recipe()).replace(request.changes)
+    require_loggers(asked.training.loggers)
+    network = asked.network.name
     if network not in NETWORKS:
         raise unknown_name("network", network, NETWORKS)
     if folds is None:

@@ -15,6 +15,7 @@ from pixelwise.devices import choose_loader_threads
 from pixelwise.errors import CheckpointError, RequestError
 from pixelwise.progress import Progress, Silent
 from pixelwise.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pixelwise.training.live_page import LivePage
 from pixelwise.training.log import Log
 from pixelwise.training.optimization import resolution_at
 from pixelwise.training.pace import Pace
@@ -58,7 +59,8 @@ def train_model(
     run.forget_metrics_after(state.step)
     state.ended_early = out_of_patience(run.read_metrics(), job.recipe.training.patience)
     pace = make_pace(trainer, deadline, checkpoint)
-    log = Log(run, progress, pace, job.recipe, state.step)
+    page = LivePage(run, job.dataset, job.val_samples())
+    log = Log(run, progress, pace, job.recipe, state.step, page)
     try:
         if evaluation_due(job, state, now := pace.at(state.step)) and now < 1:
             evaluate(trainer, run, state, pace, log)  # the last sitting was interrupted in it
@@ -84,7 +86,8 @@ def train_model(
         save(trainer, run, state, pace)
         raise
     finally:
-        log.close()
+        now = pace.at(state.step)
+        log.close(now, ended=now >= 1 or state.ended_early)
     scored = score_best(job, run, progress)
     save(trainer, run, state, pace, finished=True)
     return scored
@@ -124,7 +127,7 @@ def evaluation_due(job: Job, state: State, progress: float) -> bool:
 def evaluate(trainer: Trainer, run: RunFolder, state: State, pace: Pace, log: Log) -> None:
     """Scores the averaged weights; the best so far become the model file."""
     log.write(state.step, pace.at(state.step))
-    scores = evaluate_and_keep_best(trainer, run, state.best_score)
+    scores = evaluate_and_keep_best(trainer, run, state.best_score, log.show)
     state.best_score = max(state.best_score, scores["mean_iou"] or 0.0)
     progress = pace.at(state.step)
     state.evaluations = int(progress * trainer.job.recipe.training.evaluations)
