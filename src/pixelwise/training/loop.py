@@ -121,7 +121,7 @@ def make_pace(trainer: Trainer, deadline: float | None, checkpoint: Checkpoint |
 
 def evaluation_due(job: Job, state: State, progress: float) -> bool:
     """Evaluations lie evenly over the run."""
-    return int(progress * job.recipe.training.evaluations) > state.evaluations
+    return not state.ended_early and int(progress * job.recipe.training.evaluations) > state.evaluations
 
 
 def evaluate(trainer: Trainer, run: RunFolder, state: State, pace: Pace, log: Log) -> None:
