@@ -78,3 +78,10 @@ def test_a_model_that_is_none_is_an_error(streets: Path, short: Arguments, tmp_p
 def test_a_resumed_run_keeps_its_origin(trained: Path, finished: Path, streets: Path) -> None:
     with pytest.raises(CheckpointError, match=r"was started with another training\.from_model"):
         train(streets, finished, resume=True, from_model=trained)
+
+
+def test_freezing_random_weights_is_said(streets: Path, tiny: Arguments, tmp_path: Path) -> None:
+    heard = Heard()
+    settings = (*tiny["settings"], "optimizer.frozen_stages=1")
+    train(streets, tmp_path / "run", progress=heard, **{**tiny, "settings": settings, "steps": 1})
+    assert "warning: optimizer.frozen_stages keeps random weights; give --weights or --from" in heard.lines

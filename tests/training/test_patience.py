@@ -38,4 +38,4 @@ def test_patience_counts_evaluations_without_a_new_best(
 def test_the_note_names_the_best() -> None:
     note = early_stop_note(metrics(0.25, 0.5, 0.4, 0.3), 2)
     assert note is not None
-    assert "2 evaluations in a row were no better than the mean IoU of 0.5000 at step 2" in note
+    assert note.endswith("evaluations without a better mean IoU than 0.5000, of step 2: 2")

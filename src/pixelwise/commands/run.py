@@ -97,6 +97,8 @@ def with_first_weights(job: Job, request: Request) -> Job:
     if job.recipe.training.from_model:
         return with_weights_of_model(job, Path(job.recipe.training.from_model), request)
     if source == "none":
+        if job.recipe.optimizer.frozen_stages:
+            request.progress.say("warning: optimizer.frozen_stages keeps random weights; give --weights or --from")
         return job
     if source == "file" and request.weights in (None, "imagenet", "none"):
         raise RequestError("network.weights is 'file': say which, with --weights FILE.")

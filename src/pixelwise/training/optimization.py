@@ -32,6 +32,7 @@ def build_optimizer(
             {"params": [p for p in members if p.ndim >= 2], "weight_decay": recipe.weight_decay, "lr_scale": scale},
             {"params": [p for p in members if p.ndim < 2], "weight_decay": 0.0, "lr_scale": scale},
         ]
+    groups = [group for group in groups if group["params"]]
     if recipe.name == "muon":
         return Muon(groups, recipe, torch.bfloat16 if precision == "bf16" else torch.float32)
     if recipe.name == "sgd":

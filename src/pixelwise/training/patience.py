@@ -16,10 +16,7 @@ def early_stop_note(metrics: Metrics, patience: int | None) -> str | None:
     since, best, step = _since_best(metrics)
     if not patience or since < patience:
         return None
-    return (
-        f"ended early: {since} evaluations in a row were no better than the mean IoU of {best:.4f} at step {step} "
-        f"(training.patience)"
-    )
+    return f"ended early (training.patience): evaluations without a better mean IoU than {best:.4f}, of step {step}: {since}"
 
 
 def _since_best(metrics: Metrics) -> tuple[int, float, int]:
