@@ -46,9 +46,9 @@ class LivePage:
         if sample in self.shown:
             image, _ = self.dataset.read_pair(sample)
             step = -(-max(labels.shape) // MAX_SIDE)
-            small = (pixels[::step, ::step] for pixels in (image, labels, prediction))
+            small, truth, seen = (pixels[::step, ::step] for pixels in (image, labels, prediction))
             assert self.dataset.classes is not None
-            pictures = panels(*small, self.dataset.classes)
+            pictures = panels(small, truth, seen, self.dataset.classes)
             self.shown[sample] = {name: embed(pictures[name], MAX_SIDE) for name in ("image", "truth", "prediction")}
 
     def tick(self, progress: float) -> None:
@@ -58,7 +58,8 @@ class LivePage:
 
     def evaluated(self, step: int, progress: float) -> None:
         self.step_shown = step
-        self.write(progress)
+        if progress < 1:  # else the last page follows at once
+            self.write(progress)
 
     def write(self, progress: float, state: State = "training") -> None:
         """Writes the page whole or not at all."""

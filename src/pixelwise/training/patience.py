@@ -16,7 +16,8 @@ def early_stop_note(metrics: Metrics, patience: int | None) -> str | None:
     since, best, step = _since_best(metrics)
     if not patience or since < patience:
         return None
-    return f"ended early (training.patience): evaluations without a better mean IoU than {best:.4f}, of step {step}: {since}"
+    best_so_far = f"{best:.4f}, of step {step}"
+    return f"ended early (training.patience): evaluations without a better mean IoU than {best_so_far}: {since}"
 
 
 def _since_best(metrics: Metrics) -> tuple[int, float, int]:
