@@ -41,7 +41,10 @@ def time_to_score(trainer: Trainer) -> float:
 
 
 def evaluate_and_keep_best(
-    trainer: Trainer, run: RunFolder, best_score: float, on_image: Callable[[Sample, Array, Array], None]
+    trainer: Trainer,
+    run: RunFolder,
+    best_score: float,
+    on_image: Callable[[Sample, Array, Array], None] = lambda sample, labels, prediction: None,
 ) -> Mapping[str, Any]:
     """Scores the averaged weights on the validation images; above `best_score` they become the model."""
     job = trainer.job
