@@ -133,6 +133,12 @@ def train(
     weights: Annotated[
         str | None, typer.Option(metavar="FILE|imagenet|none", help="The encoder's first weights; default none.")
     ] = None,
+    from_model: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="MODEL", help="Start from the weights of a run or model; other classes are fine."
+        ),
+    ] = None,
     budget: Annotated[str | None, typer.Option(help="Time for the whole command; default 20m.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps instead of a budget.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in -o.")] = False,
@@ -167,6 +173,7 @@ def train(
             network=network,
             encoder=encoder,
             weights=weights,
+            from_model=from_model,
             budget=budget,
             steps=steps,
             resume=resume,

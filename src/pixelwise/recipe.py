@@ -1,7 +1,7 @@
 """Everything a run is told, on one page: frozen dataclasses, read from and written to YAML.
 
-A recipe holds no path (but for a table of groups) and no time of day: the same recipe on the same
-data is the same run.
+A recipe holds no path (but for a table of groups and the model it starts from) and no time of day:
+the same recipe on the same data is the same run.
 """
 
 import contextlib
@@ -98,6 +98,10 @@ class OptimizerRecipe:
     """Largest global gradient norm; 0 turns clipping off."""
     ema: float = 0.02
     """Memory of the averaged weights, as a share of the run; 0 turns averaging off."""
+    frozen_stages: int = 0
+    """So many of the encoder's first stages keep their weights and batch statistics."""
+    layer_decay: float = 1.0
+    """Share of the learning rate that each encoder stage has of the next coarser one, the coarsest of the decoder."""
 
     def __post_init__(self) -> None:
         _require(self.lr > 0, "optimizer.lr", self.lr, "> 0")
@@ -105,13 +109,17 @@ class OptimizerRecipe:
         _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "0 <= x < 1")
         _require(self.clip_norm >= 0, "optimizer.clip_norm", self.clip_norm, ">= 0")
         _require(0 <= self.ema < 1, "optimizer.ema", self.ema, "0 <= x < 1")
+        _require(self.frozen_stages >= 0, "optimizer.frozen_stages", self.frozen_stages, ">= 0")
+        _require(0 < self.layer_decay <= 1, "optimizer.layer_decay", self.layer_decay, "0 < x <= 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleRecipe:
-    name: Literal["cosine", "poly", "linear", "constant"] = "cosine"
+    name: Literal["cosine", "poly", "linear", "one_cycle", "constant"] = "cosine"
     warmup: float = 0.05
     """Share of the run in which the learning rate rises linearly from 0."""
+    peak_at: float = 0.3
+    """one_cycle: share of the run after the warm-up, from a 25th of the peak up to it."""
     final: float = 0.01
     """Learning rate at the end, as a share of the peak."""
     start_scale: float = 1.0
@@ -121,6 +129,7 @@ class ScheduleRecipe:
 
     def __post_init__(self) -> None:
         _require(0 <= self.warmup < 1, "schedule.warmup", self.warmup, "0 <= x < 1")
+        _require(0 < self.peak_at < 1, "schedule.peak_at", self.peak_at, "0 < x < 1")
         _require(0 <= self.final <= 1, "schedule.final", self.final, "0 <= x <= 1")
         _require(0 < self.start_scale <= 1, "schedule.start_scale", self.start_scale, "0 < x <= 1")
         _require(
@@ -133,11 +142,19 @@ class ScheduleRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossRecipe:
-    class_weights: Literal["none", "median_frequency"] = "none"
+    name: Literal["cross_entropy", "focal", "dice", "tversky", "lovasz"] = "cross_entropy"
+    """The main loss, a name of `pixelwise.losses.LOSSES`."""
+    class_weights: Literal["none", "median_frequency", "inverse_log"] = "none"
     power: float = 0.5
-    """Exponent on the class weights; 1 is plain median-frequency balancing, 0 none."""
+    """Exponent on the class weights; 1 are the weights as published, 0 none."""
     dice: float = 0.0
-    """Weight of the soft Dice term beside the cross-entropy."""
+    """Weight of a soft Dice term beside the main loss."""
+    lovasz: float = 0.0
+    """Weight of a Lovász term, which stands for the mean IoU, beside the main loss."""
+    focal_gamma: float = 2.0
+    """focal: how little pixels count that are right already; 0 is the cross-entropy."""
+    tversky_beta: float = 0.7
+    """tversky: what a missed pixel costs; one seen too much costs the rest to 1."""
     border_weight: float = 0.0
     """What a pixel of class 0 counts more in a gap that separates two regions of the others; U-Net's w0 is 10."""
     border_sigma: float = 5.0
@@ -146,6 +163,9 @@ class LossRecipe:
     def __post_init__(self) -> None:
         _require(0 <= self.power <= 1, "loss.power", self.power, "0 <= x <= 1")
         _require(self.dice >= 0, "loss.dice", self.dice, ">= 0")
+        _require(self.lovasz >= 0, "loss.lovasz", self.lovasz, ">= 0")
+        _require(self.focal_gamma >= 0, "loss.focal_gamma", self.focal_gamma, ">= 0")
+        _require(0 <= self.tversky_beta <= 1, "loss.tversky_beta", self.tversky_beta, "0 <= x <= 1")
         _require(self.border_weight >= 0, "loss.border_weight", self.border_weight, ">= 0")
         _require(self.border_sigma > 0, "loss.border_sigma", self.border_sigma, "> 0")
 
@@ -183,6 +203,8 @@ class TrainingRecipe:
     """Length of the run in optimizer steps; None: as many as fit `budget_seconds`."""
     budget_seconds: float | None = None
     """Wall-clock time of the whole command; None: `steps` decides."""
+    from_model: str | None = None
+    """Run folder or model file whose weights the run begins with, as it was given to --from; None: fresh weights."""
     seed: int = 0
     deterministic: bool = False
     """Repeat bit for bit on CPU; the clock is not looked at while training."""
@@ -190,8 +212,12 @@ class TrainingRecipe:
     """Arithmetic of the forward and backward pass; weights are always float32."""
     evaluations: int = 5
     """How often the validation images are scored, the end included."""
+    patience: int | None = None
+    """Evaluations without a new best mean IoU after which the run ends early; None or 0: never."""
     checkpoint_seconds: float = 60.0
     """Time between checkpoints."""
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ("tensorboard",)
+    """Where the curves go beside metrics.jsonl, names of `pixelwise.training.loggers.LOGGERS`."""
 
     def __post_init__(self) -> None:
         _require(self.batch_size >= 1, "training.batch_size", self.batch_size, ">= 1")
@@ -203,6 +229,7 @@ class TrainingRecipe:
             "> 0",
         )
         _require(self.evaluations >= 1, "training.evaluations", self.evaluations, ">= 1")
+        _require((self.patience or 0) >= 0, "training.patience", self.patience, ">= 0")
         seconds = self.checkpoint_seconds
         _require(seconds > 0, "training.checkpoint_seconds", seconds, "> 0")
 
@@ -333,6 +360,10 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
         if value not in arguments:
             raise unknown_name(f"value for {key}:", str(value), arguments)
         return value
+    if origin is tuple and arguments[-1] is Ellipsis:
+        if not isinstance(value, list | tuple):
+            raise RequestError(f"{key} is {value!r}, but must be a list, such as [{value}].")
+        return tuple(_convert(v, arguments[0], key) for v in value)
     if origin is tuple:
         if not isinstance(value, list | tuple) or len(value) != len(arguments):
             count = len(arguments)

@@ -75,6 +75,7 @@ def test_a_folder_that_holds_a_run_is_refused(finished: Path, streets: Path, tin
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        ({"from_model": "m", "weights": "imagenet"}, "--from and --weights both say where the first weights are"),
         ({"budget": "20m", "steps": 5}, "--budget and --steps both say how long"),
         ({"budget": "soon"}, "'soon' is not a duration"),
         ({"steps": 0}, r"training\.steps is 0"),

@@ -261,3 +261,12 @@ def test_depth_and_stem_are_explained_by_what_there_is_to_see(prepared):
 
 def test_images_wanted_grows_with_the_data_within_bounds(prepared):
     assert images_wanted(prepared.seen) == 2000
+
+
+def test_a_run_from_a_model_keeps_its_network_and_has_a_quarter_of_the_learning_rate(prepared):
+    network = {"network.width": 4, "network.depth": 2}
+    fresh, trained = (
+        plan(prepared, **{"training.steps": 6, **network, **more}).recipe for more in ({}, {"training.from_model": "m"})
+    )
+    assert trained.optimizer.lr == pytest.approx(fresh.optimizer.lr / 4)
+    assert (trained.network.width, trained.network.depth, trained.network.stem_stride) == (4, 2, 1)

@@ -61,7 +61,7 @@ def test_about_once_a_second_a_line_holds_the_mean_loss(run: RunFolder, clock: C
     for step, loss in enumerate([4.0, 2.0, 3.0], start=1):
         clock.now += 0.5
         log.step(step, step / 10, torch.tensor(loss), BATCH)
-    log.close()
+    log.close(1.0, ended=True)
     (line,) = run.read_metrics()
     assert set(line) == {"step", "progress", "loss", "lr", "images_per_second", "seconds"}
     assert (line["step"], line["progress"], line["loss"]) == (2, 0.2, 3.0)
@@ -72,7 +72,7 @@ def test_about_once_a_second_a_line_holds_the_mean_loss(run: RunFolder, clock: C
 def test_the_last_step_is_always_logged(run: RunFolder, clock: Clock) -> None:
     log = a_log(run, Heard())
     log.step(10, 1.0, torch.tensor(1.0), BATCH)  # no time has passed at all
-    log.close()
+    log.close(1.0, ended=True)
     assert [line["step"] for line in run.read_metrics()] == [10]
 
 
@@ -80,7 +80,7 @@ def test_an_evaluation_is_a_line_of_its_own(run: RunFolder, clock: Clock) -> Non
     heard = Heard()
     log = a_log(run, heard)
     log.evaluation(4, 0.4, SCORES)
-    log.close()
+    log.close(1.0, ended=True)
     (line,) = run.read_metrics()
     assert line["val"] == {"mean_iou": 0.5, "global_accuracy": 0.75, "mean_class_accuracy": None}
     assert heard.lines == [" 40% of the run, step 4: validation mean IoU 0.5000"]
@@ -95,14 +95,14 @@ def test_the_time_of_an_evaluation_is_not_training_time(run: RunFolder, clock: C
     log.evaluation(1, 0.1, SCORES)
     clock.now += 1
     log.step(2, 0.2, torch.tensor(1.0), BATCH)
-    log.close()
+    log.close(1.0, ended=True)
     assert [line["images_per_second"] for line in run.read_metrics() if "loss" in line] == [8.0, 4.0]
 
 
 def test_nothing_new_is_no_line(run: RunFolder, clock: Clock) -> None:
     log = a_log(run, Heard())
     log.write(1, 0.1)
-    log.close()
+    log.close(1.0, ended=True)
     assert not run.metrics.exists()
 
 
@@ -113,7 +113,7 @@ def test_a_loss_that_is_no_number_says_what_to_do(run: RunFolder, clock: Clock, 
     message = rf"the loss is {loss} at step 1; lower the learning rate \(--set optimizer\.lr=0\.0005\)"
     with pytest.raises(PixelwiseError, match=message):
         log.step(1, 0.1, torch.tensor(loss), BATCH)
-    log.close()
+    log.close(1.0, ended=True)
 
 
 def scalars(run: RunFolder, tag: str) -> list[tuple[int, float]]:
@@ -126,7 +126,7 @@ def test_tensorboard_sees_the_same_numbers(run: RunFolder, clock: Clock) -> None
     clock.now += 1
     log.step(1, 0.1, torch.tensor(2.5), BATCH)
     log.evaluation(1, 0.1, SCORES)
-    log.close()
+    log.close(1.0, ended=True)
     assert scalars(run, "train/loss") == [(1, 2.5)]
     assert scalars(run, "val/mean_iou") == [(1, 0.5)]
 
@@ -137,5 +137,5 @@ def test_events_of_steps_that_are_taken_again_are_hidden(run: RunFolder, clock: 
         for step, loss in losses.items():
             clock.now += 1
             log.step(step, step / 10, torch.tensor(loss), BATCH)
-        log.close()
+        log.close(1.0, ended=True)
     assert scalars(run, "train/loss") == [(1, 4.0), (2, 30.0)]

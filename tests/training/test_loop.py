@@ -157,6 +157,56 @@ def test_more_evaluations_than_steps_are_one_a_step(make_job: MakeJob, run: RunF
     assert [line["step"] for line in run.read_metrics() if "val" in line] == [1, 2]
 
 
+IMPATIENT = {"training.steps": 12, "training.evaluations": 12, "training.patience": 2, "optimizer.lr": 1e-9}
+"""Nothing is learned, so nothing gets better."""
+
+
+def test_patience_ends_a_run_early_and_it_finishes_as_usual(make_job: MakeJob, run: RunFolder) -> None:
+    scored = train_model(make_job({**IMPATIENT, "optimizer.ema": 0.0}), run)
+    evaluated = [line["val"]["mean_iou"] for line in run.read_metrics() if "val" in line]
+    assert len(evaluated) < 12
+    assert max(evaluated[:-2]) >= max(evaluated[-2:])
+    checkpoint = load_checkpoint(run)
+    assert checkpoint is not None
+    assert checkpoint.finished
+    assert scored.predictor.spec.scores["mean_iou"] == pytest.approx(max(evaluated))
+
+
+def test_a_run_resumed_counts_its_evaluations_as_if_never_stopped(
+    make_job: MakeJob, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = RunFolder(tmp_path / "whole")
+    train_model(make_job(IMPATIENT), whole)
+    steps = steps_taken(whole)
+    for taken in (1, steps - 1):
+        interrupted_after_steps(make_job(IMPATIENT), run, taken, monkeypatch)
+    train_model(make_job(IMPATIENT), run, resume=True)
+    assert steps_taken(run) == steps
+    assert run.model.read_bytes() == whole.model.read_bytes()
+
+
+def test_a_run_stopped_after_it_ended_early_takes_no_further_step(
+    make_job: MakeJob, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(home, "score_best", lambda *arguments: fail())
+        with pytest.raises(RuntimeError, match="pulled the plug"):
+            train_model(make_job(IMPATIENT), run)
+    steps = steps_taken(run)
+    assert steps < 12
+    train_model(make_job(IMPATIENT), run, resume=True)
+    assert steps_taken(run) == steps
+
+
+def interrupted_after_steps(job: Job, run: RunFolder, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goes on with a run until it has taken so many steps."""
+    checkpoint = load_checkpoint(run)
+    with monkeypatch.context() as patch:
+        before_step(steps - (checkpoint.step if checkpoint else 0) - 1, press_ctrl_c, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train_model(job, run, resume=True)
+
+
 def test_a_loss_that_is_no_number_ends_the_run(
     make_job: MakeJob, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from pixelwise.training.optimization import (
     learning_rate_factor,
     orthogonalize,
     resolution_at,
+    set_learning_rate,
 )
 
 NAMES = get_type_hints(ScheduleRecipe)["name"].__args__
@@ -27,6 +28,7 @@ schedules = st.builds(
     ScheduleRecipe,
     name=st.sampled_from(NAMES),
     warmup=st.floats(0, 0.95),
+    peak_at=st.floats(0.01, 0.99),
     final=SHARES,
     start_scale=st.floats(0.01, 1),
     full_scale_from=SHARES,
@@ -47,9 +49,14 @@ def test_the_learning_rate_is_continuous(recipe: ScheduleRecipe, progress: float
         assert abs(difference) < 1e-5
 
 
+def peak_of(recipe: ScheduleRecipe) -> float:
+    """Progress at which the learning rate is highest."""
+    return recipe.warmup + (1 - recipe.warmup) * (recipe.peak_at if recipe.name == "one_cycle" else 0)
+
+
 @given(schedules)
 def test_the_learning_rate_peaks_after_warmup_and_ends_at_its_final_value(recipe: ScheduleRecipe) -> None:
-    assert learning_rate_factor(recipe.warmup, recipe) == pytest.approx(1)
+    assert learning_rate_factor(peak_of(recipe), recipe) == pytest.approx(1)
     expected = 1 if recipe.name == "constant" else recipe.final
     assert learning_rate_factor(1.0, recipe) == pytest.approx(expected, abs=1e-6)
 
@@ -58,9 +65,9 @@ def test_the_learning_rate_peaks_after_warmup_and_ends_at_its_final_value(recipe
 def test_the_learning_rate_rises_and_then_never_again(recipe: ScheduleRecipe, a: float, b: float) -> None:
     early, late = sorted((a, b))
     first, second = (learning_rate_factor(p, recipe) for p in (early, late))
-    if late < recipe.warmup:
-        assert first <= second
-    if early >= recipe.warmup:
+    if late < peak_of(recipe):
+        assert first <= second + 1e-12
+    if early >= peak_of(recipe):
         assert first >= second - 1e-12
 
 
@@ -68,6 +75,16 @@ def test_the_learning_rate_rises_and_then_never_again(recipe: ScheduleRecipe, a:
 def test_the_learning_rate_halfway(name: str, halfway: float) -> None:
     recipe = ScheduleRecipe(name=name, warmup=0, final=0)  # type: ignore[arg-type]
     assert learning_rate_factor(0.5, recipe) == pytest.approx(halfway)
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"),
+    [(0, 0.01 / 25), (0.1, 0.5 / 25 * 1.01), (0.2, 1 / 25), (0.4, 0.52), (0.6, 1), (0.8, 0.505), (1, 0.01)],
+)
+def test_one_cycle_by_table(progress: float, expected: float) -> None:
+    """Warmed up to a 25th of the peak in a fifth of the run, at the peak after half of the rest."""
+    recipe = ScheduleRecipe(name="one_cycle", warmup=0.2, peak_at=0.5, final=0.01)
+    assert learning_rate_factor(progress, recipe) == pytest.approx(expected)
 
 
 def test_the_first_step_is_not_lost() -> None:
@@ -220,6 +237,20 @@ def test_a_stored_optimizer_goes_on_alike(name: str) -> None:
 def test_muon_leaves_huge_matrices_to_adamw(monkeypatch):
     monkeypatch.setattr(optimization, "LARGEST_SIDE", 6)
     huge, usual, bias = (torch.nn.Parameter(torch.ones(shape)) for shape in ((7, 8), (6, 40), (7,)))
-    muon = Muon([huge, usual], [bias], OptimizerRecipe(name="muon", weight_decay=0.5))
+    groups = [{"params": [huge, usual], "weight_decay": 0.5}, {"params": [bias], "weight_decay": 0.0}]
+    muon = Muon(groups, OptimizerRecipe(name="muon"))
     kinds = {id(p): (g["orthogonal"], g["weight_decay"]) for g in muon.param_groups for p in g["params"]}
     assert kinds == {id(huge): (False, 0.5), id(usual): (True, 0.5), id(bias): (False, 0.0)}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_parameters_have_their_share_of_the_learning_rate(name: str) -> None:
+    model = module()
+    recipe = OptimizerRecipe(name=name, weight_decay=0.3)  # type: ignore[arg-type]
+    optimizer = build_optimizer(model, recipe, scales=dict.fromkeys(model[0].parameters(), 0.25))
+    set_learning_rate(optimizer, 0.8)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    slow = {id(p) for p in model[0].parameters()}
+    assert rates == {id(p): pytest.approx(0.2 if id(p) in slow else 0.8) for p in model.parameters()}
+    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    assert decayed == {id(p) for p in model.parameters() if p.ndim >= 2}

@@ -15,6 +15,7 @@ FILES = {
     "previous_checkpoint": "previous.checkpoint",
     "model": "model.safetensors",
     "report": "report.html",
+    "live": "live.html",
 }
 
 

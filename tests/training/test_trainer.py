@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from pixelwise.data.border_weights import border_weights
-from pixelwise.losses import cross_entropy_and_dice
+from pixelwise.errors import RequestError
+from pixelwise.losses import cross_entropy_and_dice, focal, lovasz
 from pixelwise.training.trainer import Job, Trainer
 
 MakeJob = Callable[..., Job]
@@ -60,3 +61,37 @@ def test_a_step_weighs_the_loss_of_each_pixel(make_job: MakeJob, dice: float) ->
     assert trainer.step(batch, 0.0).item() == pytest.approx(expected(batch.pixel_weights), rel=1e-4)
     assert trainer.step(replace(batch, pixel_weights=None), 0.0).item() == pytest.approx(expected(None), rel=1e-3)
     assert expected(batch.pixel_weights) > 1.5 * expected(None)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
+def test_frozen_stages_keep_weights_and_batch_statistics(make_job: MakeJob, name: str) -> None:
+    trainer = Trainer(make_job({"optimizer.frozen_stages": 2, "optimizer.name": name, "optimizer.lr": 0.1}))
+    before = {key: tensor.clone() for key, tensor in trainer.model.state_dict().items()}
+    trainer.step(trainer.job.batches().make(0), 0.5)
+    kept = {key for key, tensor in trainer.model.state_dict().items() if torch.equal(tensor, before[key])}
+    frozen = {key for key in before if key.startswith(("network.first.", "network.down.0."))}
+    assert kept == frozen | {"mean", "deviation"}
+
+
+def test_more_frozen_stages_than_there_are_is_an_error(make_job: MakeJob) -> None:
+    with pytest.raises(RequestError, match=r"optimizer.frozen_stages is 4, but UNet has 3 encoder stages; give at"):
+        Trainer(make_job({"optimizer.frozen_stages": 4}))
+
+
+def test_layer_decay_slows_the_encoder_from_coarse_to_fine(make_job: MakeJob) -> None:
+    trainer = Trainer(make_job({"optimizer.layer_decay": 0.5, "optimizer.lr": 0.8, "schedule.name": "constant"}))
+    trainer.step(trainer.job.batches().make(0), 0.5)
+    rates = {p: group["lr"] for group in trainer.optimizer.param_groups for p in group["params"]}
+    found = {key.split(".block")[0]: rates[p] for key, p in trainer.model.network.named_parameters() if "block" in key}
+    assert found == pytest.approx({"down.0": 0.2, "down.1": 0.4, "up.0": 0.8, "up.1": 0.8})
+    assert rates[next(iter(trainer.model.network.parameters()))] == pytest.approx(0.1)
+
+
+def test_a_step_takes_the_loss_of_the_recipe(make_job: MakeJob) -> None:
+    trainer = Trainer(make_job({"loss.name": "focal", "loss.lovasz": 0.5, "optimizer.lr": 1e-9}))
+    batch = trainer.job.batches().make(0)
+    with torch.no_grad():
+        logits = trainer.model.train()(batch.images)
+        options = {"ignore_label": trainer.job.spec.classes.ignore_label, "class_weights": trainer.class_weights}
+        expected = focal(logits, batch.labels, **options) + 0.5 * lovasz(logits, batch.labels, **options)
+    assert trainer.step(batch, 0.0).item() == pytest.approx(expected.item(), rel=1e-4)

@@ -1,5 +1,6 @@
 """What a `train` command asks for, and the recipe that comes of it."""
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +10,13 @@ from typing import Any
 import torch
 
 from pixelwise.devices import choose_device, choose_precision
+from pixelwise.model_file import load_model
 from pixelwise.planning.clock import measure_step, steps_within
 from pixelwise.planning.draft import Plan
 from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, make_plan
 from pixelwise.planning.prepare import Prepared
 from pixelwise.progress import Progress
-from pixelwise.recipe import Recipe
+from pixelwise.recipe import NetworkRecipe, Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,19 @@ class Request:
     @property
     def place(self) -> torch.device:
         return choose_device(self.device)
+
+    def with_network_of_model(self) -> "Request":
+        """With the network of the model that the run starts from, as far as the caller names no other.
+
+        Raises ModelFileError for a model that cannot be read.
+        """
+        model = self.changes.get("training.from_model")
+        if not model or self.given is not None:
+            return self
+        network = load_model(model)[1].network
+        keys = {f"network.{key}": getattr(network, key) for key in NetworkRecipe.__dataclass_fields__}
+        # The model holds what became of them; the classifier's own weights are not loaded again.
+        return dataclasses.replace(self, changes={**keys, "network.weights": "none", **self.changes})
 
     def plan(self, prepared: Prepared) -> Plan:
         """The planned recipe, or the given one, with the caller's changes on top."""

@@ -16,12 +16,14 @@ from pixelwise.data.splits import write_splits
 from pixelwise.errors import CheckpointError, RequestError
 from pixelwise.evaluation.report import Report, write_report
 from pixelwise.model_file import load_model
+from pixelwise.networks.stages import first_stages, learning_rate_scales
 from pixelwise.planning.draft import Plan
 from pixelwise.planning.forced import LeftOut, read_left_out, write_left_out
 from pixelwise.planning.prepare import Prepared, prepare
 from pixelwise.recipe import Recipe, read_recipe
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.loop import train_model
+from pixelwise.training.patience import early_stop_note
 from pixelwise.training.run_folder import RunFolder, default_run_folder
 from pixelwise.training.scoring import Scored
 from pixelwise.training.trainer import Job
@@ -84,21 +86,50 @@ def resume_run(run: RunFolder, request: Request) -> TrainResult:
 def require_network(recipe: Recipe, prepared: Prepared) -> None:
     """A network that cannot be built is an error before anything is written."""
     with torch.device("meta"):
-        prepared.job(recipe, torch.device("meta")).spec.build()
+        network = prepared.job(recipe, torch.device("meta")).spec.build().network
+    first_stages(network, recipe.optimizer.frozen_stages)
+    learning_rate_scales(network, recipe.optimizer.layer_decay)
 
 
 def with_first_weights(job: Job, request: Request) -> Job:
-    """The job with the classifier's weights that its recipe asks for; says what fitted."""
+    """The job with the trained weights that its recipe asks for; says what fitted."""
     source = job.recipe.network.weights
+    if job.recipe.training.from_model:
+        return with_weights_of_model(job, Path(job.recipe.training.from_model), request)
     if source == "none":
+        if job.recipe.optimizer.frozen_stages:
+            request.progress.say("warning: optimizer.frozen_stages keeps random weights; give --weights or --from")
         return job
     if source == "file" and request.weights in (None, "imagenet", "none"):
         raise RequestError("network.weights is 'file': say which, with --weights FILE.")
     from pixelwise.networks.transfer import transfer  # imports torchvision and timm: seconds
 
+    torch.manual_seed(job.recipe.training.seed)  # for the layers that are new
     network = job.spec.build().network
     coverage = transfer(network, job.recipe.network, "imagenet" if source == "imagenet" else Path(str(request.weights)))
     request.progress.say(f"weights: {coverage.summary()}")
+    return dataclasses.replace(job, initial=network.state_dict())
+
+
+def with_weights_of_model(job: Job, model: Path, request: Request) -> Job:
+    """The job with the weights of another model, as far as its classes and channels are the same."""
+    if job.recipe.network.weights != "none":
+        raise RequestError(
+            "training.from_model and network.weights both say where the first weights are from; set one of them."
+        )
+    from pixelwise.networks.fine_tuning import Kind, carry_over  # imports torchvision and timm: seconds
+
+    module, spec = load_model(model)
+    theirs, ours = (
+        Kind(network=one.network, channels=one.channels, classes=tuple(one.classes.names)) for one in (spec, job.spec)
+    )
+    torch.manual_seed(job.recipe.training.seed)  # for the classes that are new
+    network = job.spec.build().network
+    try:
+        carried = carry_over(network, ours, module.network.state_dict(), theirs)
+    except RequestError as error:
+        raise RequestError(f"{model} is no start for this run: {error}") from error
+    request.progress.say(f"from {model}: {carried.summary()}")
     return dataclasses.replace(job, initial=network.state_dict())
 
 
@@ -155,6 +186,8 @@ def train_and_report(run: RunFolder, prepared: Prepared, job: Job, request: Requ
     except KeyboardInterrupt:
         request.progress.say(f"stopped; go on with: pixelwise train {prepared.dataset.root} -o {run.path} --resume")
         raise
+    metrics = list(run.read_metrics())
+    early = early_stop_note(metrics, recipe.patience)
     report = Report(
         title=run.path.name,
         dataset=prepared.dataset,
@@ -162,11 +195,13 @@ def train_and_report(run: RunFolder, prepared: Prepared, job: Job, request: Requ
         class_shares=prepared.seen.class_shares,
         predictor=scored.predictor,
         tally=scored.tally,
-        metrics=list(run.read_metrics()),
+        metrics=metrics,
         recipe=run.recipe.read_text(encoding="utf-8"),
-        notes=(*prepared.overruled, *prepared.notes),
+        notes=(*([early] if early else ()), *prepared.overruled, *prepared.notes),
     )
     write_report(run.report, report)
+    if early:
+        request.progress.say(early)
     return scored
 
 

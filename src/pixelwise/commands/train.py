@@ -15,6 +15,7 @@ from pixelwise.folds import FoldsFolder, FoldsResult
 from pixelwise.networks import NETWORKS
 from pixelwise.progress import Progress, Silent
 from pixelwise.recipe import Recipe, parse_duration, parse_settings, read_recipe
+from pixelwise.training.loggers import require_loggers
 from pixelwise.training.run_folder import RunFolder, default_run_folder
 
 
@@ -29,6 +30,7 @@ def train(
     network: str | None = None,
     encoder: str | None = None,
     weights: str | Path | None = None,
+    from_model: str | Path | None = None,
     budget: str | None = None,
     steps: int | None = None,
     resume: bool = False,
@@ -46,6 +48,8 @@ def train(
     The whole takes the `budget` (default 20m), counted from `started` (time.monotonic) where the
     caller's own start is to be paid for; or it takes `steps` optimizer steps. `weights` are those of
     the `encoder`: "imagenet", "none" or a file of a classifier's weights. `recipe` replaces the plan;
+    `from_model` is a run folder or model file to go on from, on other data and perhaps with other
+    classes: its network is taken unless another is named, and its weights as far as they fit.
     `settings` are "section.key=value" and win over both. The run folder is `output`, else
     `runs/DATA-NETWORK-N`; one that holds a run is refused without `resume`.
 
@@ -60,12 +64,16 @@ def train(
         raise RequestError("--budget and --steps both say how long to train; give one of them.")
     if resume and output is None:
         raise RequestError("--resume needs the folder of the run: give it with -o.")
+    if from_model is not None and weights not in (None, "none"):
+        raise RequestError("--from and --weights both say where the first weights are from; give one of them.")
     if folds is not None:
         require_folds(folds)
     request = Request(
         data=Path(data),
         given=read_recipe(recipe) if recipe else None,
-        changes=_changes(layout, group, network, encoder, weights, budget, steps, seed, deterministic, settings),
+        changes=_changes(
+            layout, group, network, encoder, weights, from_model, budget, steps, seed, deterministic, settings
+        ),
         weights=weights,
         force=force,
         device=device,
@@ -84,7 +92,10 @@ def _start(folder: Path | None, folds: int | None, request: Request) -> TrainRes
     if folder:
         RunFolder(folder).require_free()
     choose_precision(request.precision, choose_device(request.device))
-    network = (request.given or Recipe()).replace(request.changes).network.name
+    request = request.with_network_of_model()
+    asked = (request.given or Recipe()).replace(request.changes)
+    require_loggers(asked.training.loggers)
+    network = asked.network.name
     if network not in NETWORKS:
         raise unknown_name("network", network, NETWORKS)
     if folds is None:
@@ -107,6 +118,7 @@ def _changes(
     network: str | None,
     encoder: str | None,
     weights: str | Path | None,
+    from_model: str | Path | None,
     budget: str | None,
     steps: int | None,
     seed: int | None,
@@ -121,6 +133,7 @@ def _changes(
         "network.name": network,
         "network.encoder": encoder,
         "network.weights": weights if weights in (None, "imagenet", "none") else "file",
+        "training.from_model": None if from_model is None else str(from_model),
         "training.steps": steps,
         "training.budget_seconds": parse_duration(budget) if budget else None,
         "training.seed": seed,

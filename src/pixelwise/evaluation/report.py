@@ -1,20 +1,18 @@
 """`report.html`: one offline file that shows what was learned from what, how well, and where not."""
 
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import DataSet
 from pixelwise.data.images import Array, write_atomically
 from pixelwise.data.sample import Sample, Split
+from pixelwise.evaluation.charts import chart, smooth
 from pixelwise.evaluation.evaluate import Tally, mean_iou_of
 from pixelwise.evaluation.pages import css_color, embed, render
 from pixelwise.inference.outputs import display, overlay
@@ -160,55 +158,16 @@ def _curves(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
     if len(steps) > 1:
         minutes = [m["seconds"] / 60 for m in steps]
         losses = [m["loss"] for m in steps]
-        smooth = _smooth(losses)
-        charts.append(_chart("Training loss", [(minutes, losses, "#c9d6e8", ""), (minutes, smooth, "#2f6db5", "")]))
+        lines = [(minutes, losses, "#c9d6e8", ""), (minutes, smooth(losses), "#2f6db5", "")]
+        charts.append(chart("Training loss", lines))
     if scored:
         minutes = [m["seconds"] / 60 for m in scored]
         lines = [
             (minutes, [m["val"]["mean_iou"] or 0 for m in scored], "#d9602b", "mean IoU"),
             (minutes, [m["val"]["global_accuracy"] or 0 for m in scored], "#3a8a5f", "global accuracy"),
         ]
-        charts.append(_chart("Validation", lines))
+        charts.append(chart("Validation", lines))
     return charts
-
-
-def _smooth(values: Sequence[float]) -> list[float]:
-    """A running mean over a twentieth of the run."""
-    width = max(1, len(values) // 20)
-    padded = np.pad(values, width, mode="edge")
-    kernel = np.ones(2 * width + 1) / (2 * width + 1)
-    return np.convolve(padded, kernel, "valid").tolist()  # type: ignore[no-any-return]
-
-
-# Without it the picture is the same whenever it is drawn, and refers to no address.
-_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-
-
-def _chart(title: str, lines: Iterable[tuple[Sequence[float], Sequence[float], str, str]]) -> str:
-    style: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "pixelwise",
-        "font.family": "sans-serif",
-        "font.size": 10,
-    }
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(5.6, 2.9), layout="constrained")
-        axes = figure.add_subplot()
-        labeled = False
-        for x, y, color, label in lines:
-            axes.plot(x, y, color=color, label=label or None, marker="o" if label else None, markersize=4)
-            labeled = labeled or bool(label)
-        axes.set_title(title, loc="left", fontsize=11)
-        axes.set_xlabel("minutes")
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        if labeled:
-            axes.set_ylim(0, 1)
-            axes.legend(frameon=False, loc="best")
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
 
 
 def percent(value: float | None) -> str:

@@ -82,6 +82,8 @@ def make_plan(
     choose_loss(draft, seen)
     choose_augmentation(draft, seen)
     choose_optimizer(draft)
+    if draft.recipe.training.from_model:
+        spare_trained_weights(draft)
     planner = _Planner(draft=draft, prepared=prepared, device=device, room=look_for_room(device), started=started)
     choose_cache(draft, seen, look_for_room(torch.device("cpu")))
     candidates = planner.fit(_candidates(draft, seen))
@@ -102,7 +104,7 @@ def make_plan(
 def _candidates(draft: Draft, seen: Fingerprint) -> tuple[Candidate, ...]:
     """What there is to choose from. Only the U-Net comes in sizes; others are taken as they were published."""
     network = draft.recipe.network
-    if network.name != "unet" or network.encoder:
+    if network.name != "unet" or network.encoder or draft.recipe.training.from_model:
         return ()
     found: list[Found] = []
     if not draft.decided & NETWORK_KEYS:
@@ -114,6 +116,12 @@ def _candidates(draft: Draft, seen: Fingerprint) -> tuple[Candidate, ...]:
         else:
             draft.put("network.encoder", None, "ImageNet weights are for images of 3 channels of 8 bit")
     return candidates_for(draft.recipe.data.crop, found)
+
+
+def spare_trained_weights(draft: Draft) -> None:
+    """A lower peak for a network that is not fresh."""
+    share = PRETRAINED_LR_SHARE * draft.recipe.optimizer.lr
+    draft.put("optimizer.lr", share, "a quarter of the usual peak, so that the trained weights are not lost")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -152,8 +160,7 @@ class _Planner:
         draft.put_network(candidate, why + self.memory_note)
         if candidate.encoder:
             draft.put("network.weights", "imagenet", f"{candidate.origin}; --weights none for fresh ones")
-            share = PRETRAINED_LR_SHARE * draft.recipe.optimizer.lr
-            draft.put("optimizer.lr", share, "a quarter of the usual peak, so that the trained weights are not lost")
+            spare_trained_weights(draft)
         else:
             self._explain_geometry(candidate)
 

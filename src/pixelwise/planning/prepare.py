@@ -15,12 +15,12 @@ from pixelwise.data.doctor import require_sound
 from pixelwise.data.sample import Sample
 from pixelwise.data.splits import Splits, read_splits
 from pixelwise.data.survey import Survey, survey
-from pixelwise.losses import median_frequency_weights
+from pixelwise.losses import inverse_log_weights, median_frequency_weights
 from pixelwise.model_file import ModelSpec
 from pixelwise.planning.fingerprint import Fingerprint, fingerprint
 from pixelwise.planning.forced import ACCEPTED, LeftOut, is_overruled, leave_out_faults, without
 from pixelwise.progress import Progress, Silent
-from pixelwise.recipe import Recipe
+from pixelwise.recipe import LossRecipe, Recipe
 from pixelwise.training.trainer import Job
 
 
@@ -46,9 +46,6 @@ class Prepared:
 
     def job(self, recipe: Recipe, device: torch.device) -> Job:
         """What the training loop is given."""
-        weights = None
-        if recipe.loss.class_weights == "median_frequency":
-            weights = tuple(float(w) for w in np.array(self.seen.class_weights) ** recipe.loss.power)
         spec = ModelSpec(
             network=recipe.network,
             classes=self.classes,
@@ -63,9 +60,17 @@ class Prepared:
             dataset=self.dataset,
             splits=self.splits,
             spec=spec,
-            class_weights=weights,
+            class_weights=self._weights(recipe.loss),
             device=device,
         )
+
+    def _weights(self, loss: LossRecipe) -> tuple[float, ...] | None:
+        """What a pixel of each class counts in the loss; None: all the same."""
+        if loss.class_weights == "none":
+            return None
+        if loss.class_weights == "inverse_log":
+            return tuple(inverse_log_weights(self.seen.class_pixels, loss.power).tolist())
+        return tuple(float(w) for w in np.array(self.seen.class_weights) ** loss.power)
 
 
 def prepare(

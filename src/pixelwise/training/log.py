@@ -1,4 +1,4 @@
-"""What a run writes down as it goes: metrics.jsonl, TensorBoard events, the progress line."""
+"""What a run writes down as it goes: metrics.jsonl, loggers, the live page, the progress line."""
 
 import math
 import time
@@ -7,24 +7,34 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
+from pixelwise.data.images import Array
 from pixelwise.data.loading import Batch
+from pixelwise.data.sample import Sample
 from pixelwise.errors import PixelwiseError
 from pixelwise.progress import Progress
 from pixelwise.recipe import Recipe
+from pixelwise.training.live_page import LivePage
+from pixelwise.training.loggers import open_loggers
 from pixelwise.training.optimization import learning_rate_factor
 from pixelwise.training.pace import Pace
 from pixelwise.training.run_folder import RunFolder
 
 
 class Log:
-    """metrics.jsonl, TensorBoard events and the progress line, about once a second."""
+    """metrics.jsonl, the loggers, the live page and the progress line, about once a second."""
 
-    def __init__(self, run: RunFolder, progress: Progress, pace: Pace, recipe: Recipe, first_step: int = 0) -> None:
-        self.run, self.progress, self.pace, self.recipe = run, progress, pace, recipe
-        # Hides the events of steps that a resumed run takes again.
-        self.events = SummaryWriter(str(run.events), purge_step=first_step + 1 if first_step else None)
+    def __init__(
+        self,
+        run: RunFolder,
+        progress: Progress,
+        pace: Pace,
+        recipe: Recipe,
+        first_step: int = 0,
+        page: LivePage | None = None,
+    ) -> None:
+        self.run, self.progress, self.pace, self.recipe, self.page = run, progress, pace, recipe, page
+        self.loggers = open_loggers(run, recipe, first_step)
         self.losses: list[Tensor] = []
         self.images = 0
         self.since = time.monotonic()
@@ -59,8 +69,11 @@ class Log:
             "seconds": round(self.pace.spent, 2),
         }
         self.run.append_metrics(values)
-        for name in ("loss", "lr", "images_per_second"):
-            self.events.add_scalar(f"train/{name}", values[name], step)
+        shown = {f"train/{name}": float(values[name]) for name in ("loss", "lr", "images_per_second")}
+        for logger in self.loggers:
+            logger.scalars(shown, step)
+        if self.page:
+            self.page.tick(progress)
         self.progress.track("train", progress, 1, f"loss {mean:.3f}  {rate:.1f} images/s")
         self.losses, self.images, self.since = [], 0, time.monotonic()
 
@@ -69,11 +82,22 @@ class Log:
         self.run.append_metrics(
             {"step": step, "progress": round(progress, 6), "val": short, "seconds": round(self.pace.spent, 2)}
         )
-        for name, value in short.items():
-            if value is not None:
-                self.events.add_scalar(f"val/{name}", value, step)
+        shown = {f"val/{name}": value for name, value in short.items() if value is not None}
+        for logger in self.loggers:
+            logger.scalars(shown, step)
+        if self.page:
+            self.page.evaluated(step, progress)
         self.progress.say(f"{progress:4.0%} of the run, step {step}: validation mean IoU {short['mean_iou'] or 0:.4f}")
         self.since = time.monotonic()
 
-    def close(self) -> None:
-        self.events.close()
+    def show(self, sample: Sample, labels: Array, prediction: Array) -> None:
+        """One image of an evaluation, for the page."""
+        if self.page:
+            self.page.keep(sample, labels, prediction)
+
+    def close(self, progress: float, *, ended: bool) -> None:
+        """`ended`: no further step will be taken."""
+        if self.page:
+            self.page.write(progress, "ended" if ended else "stopped")
+        for logger in self.loggers:
+            logger.close()

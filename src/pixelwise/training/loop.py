@@ -15,9 +15,11 @@ from pixelwise.devices import choose_loader_threads
 from pixelwise.errors import CheckpointError, RequestError
 from pixelwise.progress import Progress, Silent
 from pixelwise.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pixelwise.training.live_page import LivePage
 from pixelwise.training.log import Log
 from pixelwise.training.optimization import resolution_at
 from pixelwise.training.pace import Pace
+from pixelwise.training.patience import out_of_patience
 from pixelwise.training.run_folder import RunFolder
 from pixelwise.training.scoring import Scored, evaluate_and_keep_best, score_best, time_to_finish
 from pixelwise.training.trainer import Job, Trainer
@@ -32,6 +34,8 @@ class State:
     best_score: float = -1.0
     evaluations: int = 0
     """Evaluations done."""
+    ended_early: bool = False
+    """Too many evaluations without a new best; see `training.patience`."""
     last_saved: float = field(default_factory=time.monotonic)
 
 
@@ -53,12 +57,14 @@ def train_model(
     checkpoint = load_checkpoint(run) if resume else None
     state = restore(trainer, checkpoint) if checkpoint else State()
     run.forget_metrics_after(state.step)
+    state.ended_early = out_of_patience(run.read_metrics(), job.recipe.training.patience)
     pace = make_pace(trainer, deadline, checkpoint)
-    log = Log(run, progress, pace, job.recipe, state.step)
+    page = LivePage(run, job.dataset, job.val_samples())
+    log = Log(run, progress, pace, job.recipe, state.step, page)
     try:
         if evaluation_due(job, state, now := pace.at(state.step)) and now < 1:
             evaluate(trainer, run, state, pace, log)  # the last sitting was interrupted in it
-        for step, batch in upcoming_batches(job, pace, state.step):
+        for step, batch in () if state.ended_early else upcoming_batches(job, pace, state.step):
             with uninterrupted():
                 before = pace.at(step)
                 loss = trainer.step(batch, before)
@@ -70,15 +76,18 @@ def train_model(
                 break
             if evaluation_due(job, state, now):
                 evaluate(trainer, run, state, pace, log)
+                if state.ended_early:
+                    break
             elif time.monotonic() - state.last_saved > job.recipe.training.checkpoint_seconds:
                 save(trainer, run, state, pace)
-        if state.evaluations < job.recipe.training.evaluations:
+        if state.evaluations < job.recipe.training.evaluations and not state.ended_early:
             evaluate(trainer, run, state, pace, log)
     except KeyboardInterrupt:
         save(trainer, run, state, pace)
         raise
     finally:
-        log.close()
+        now = pace.at(state.step)
+        log.close(now, ended=now >= 1 or state.ended_early)
     scored = score_best(job, run, progress)
     save(trainer, run, state, pace, finished=True)
     return scored
@@ -112,17 +121,18 @@ def make_pace(trainer: Trainer, deadline: float | None, checkpoint: Checkpoint |
 
 def evaluation_due(job: Job, state: State, progress: float) -> bool:
     """Evaluations lie evenly over the run."""
-    return int(progress * job.recipe.training.evaluations) > state.evaluations
+    return not state.ended_early and int(progress * job.recipe.training.evaluations) > state.evaluations
 
 
 def evaluate(trainer: Trainer, run: RunFolder, state: State, pace: Pace, log: Log) -> None:
     """Scores the averaged weights; the best so far become the model file."""
     log.write(state.step, pace.at(state.step))
-    scores = evaluate_and_keep_best(trainer, run, state.best_score)
+    scores = evaluate_and_keep_best(trainer, run, state.best_score, log.show)
     state.best_score = max(state.best_score, scores["mean_iou"] or 0.0)
     progress = pace.at(state.step)
     state.evaluations = int(progress * trainer.job.recipe.training.evaluations)
     log.evaluation(state.step, progress, scores)
+    state.ended_early = out_of_patience(run.read_metrics(), trainer.job.recipe.training.patience)
     save(trainer, run, state, pace)
 
 

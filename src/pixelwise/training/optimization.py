@@ -1,6 +1,9 @@
 """Optimizer, learning rate and averaged weights."""
 
 import math
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,32 +12,61 @@ from pixelwise.devices import Precision
 from pixelwise.recipe import OptimizerRecipe, ScheduleRecipe
 
 
-def build_optimizer(model: nn.Module, recipe: OptimizerRecipe, precision: Precision = "fp32") -> torch.optim.Optimizer:
-    """AdamW, SGD or Muon; biases and normalization are not decayed.
+def build_optimizer(
+    model: nn.Module,
+    recipe: OptimizerRecipe,
+    precision: Precision = "fp32",
+    scales: Mapping[Tensor, float] = MappingProxyType({}),
+) -> torch.optim.Optimizer:
+    """AdamW, SGD or Muon; biases and normalization are not decayed, and what needs no gradient is left out.
 
-    `precision` is that of the matrix products inside Muon; weights and momentum stay float32.
+    `precision` is that of the matrix products inside Muon; weights and momentum stay float32. `scales`
+    are shares of the learning rate, of parameters that have not all of it; each group of the
+    optimizer keeps its own as `lr_scale`.
     """
-    kernels = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-    others = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
-    decay, plain = {"weight_decay": recipe.weight_decay}, {"weight_decay": 0.0}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = []
+    for scale in sorted({scales.get(p, 1.0) for p in trained}, reverse=True):
+        members = [p for p in trained if scales.get(p, 1.0) == scale]
+        groups += [
+            {"params": [p for p in members if p.ndim >= 2], "weight_decay": recipe.weight_decay, "lr_scale": scale},
+            {"params": [p for p in members if p.ndim < 2], "weight_decay": 0.0, "lr_scale": scale},
+        ]
+    groups = [group for group in groups if group["params"]]
     if recipe.name == "muon":
-        return Muon(kernels, others, recipe, torch.bfloat16 if precision == "bf16" else torch.float32)
-    groups = [{"params": kernels, **decay}, {"params": others, **plain}]
+        return Muon(groups, recipe, torch.bfloat16 if precision == "bf16" else torch.float32)
     if recipe.name == "sgd":
         return torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
     return torch.optim.AdamW(groups, recipe.lr, betas=(recipe.momentum, 0.99), fused=True)
 
 
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """For every group its share of it."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]
+
+
+ONE_CYCLE_START = 1 / 25
+"""Share of the peak at which the one-cycle schedule begins; 25 is fastai's, and PyTorch's."""
+
+
 def learning_rate_factor(progress: float, recipe: ScheduleRecipe) -> float:
     """Share of the peak learning rate at `progress` in [0, 1] through the run."""
+    peak_at = recipe.peak_at if recipe.name == "one_cycle" else 0.0
+    start = ONE_CYCLE_START if peak_at else 1.0
     if progress < recipe.warmup:
         # Not from 0: the first step would be lost.
-        return 0.01 + 0.99 * progress / recipe.warmup
-    left = 1 - min(1.0, (progress - recipe.warmup) / (1 - recipe.warmup))
+        return start * (0.01 + 0.99 * progress / recipe.warmup)
+    done = min(1.0, (progress - recipe.warmup) / (1 - recipe.warmup))
+    if done < peak_at:  # Smith, "Super-convergence", 2018; by cosines, as fastai has it
+        return start + (1 - start) * (0.5 - 0.5 * math.cos(math.pi * done / peak_at))
+    left = (1 - done) / (1 - peak_at)
+    cosine = 0.5 - 0.5 * math.cos(math.pi * left)
     shape = {
-        "cosine": 0.5 - 0.5 * math.cos(math.pi * left),
+        "cosine": cosine,
         "poly": math.pow(left, 0.9),
         "linear": left,
+        "one_cycle": cosine,
         "constant": 1.0,
     }[recipe.name]
     return recipe.final + (1 - recipe.final) * shape
@@ -93,21 +125,19 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self,
-        kernels: list[nn.Parameter],
-        others: list[nn.Parameter],
-        recipe: OptimizerRecipe,
-        dtype: torch.dtype = torch.float32,
+        self, groups: Iterable[dict[str, Any]], recipe: OptimizerRecipe, dtype: torch.dtype = torch.float32
     ) -> None:
         self.dtype = dtype
-        large = [kernel for kernel in kernels if shorter_side(kernel) > LARGEST_SIDE]
-        groups = [
-            {"params": [k for k in kernels if shorter_side(k) <= LARGEST_SIDE], "orthogonal": True},
-            {"params": large, "orthogonal": False},
-        ]
-        groups = [{**group, "weight_decay": recipe.weight_decay} for group in groups if group["params"]]
-        groups.append({"params": others, "weight_decay": 0.0, "orthogonal": False})
-        super().__init__(groups, {"lr": recipe.lr, "momentum": recipe.momentum})
+        split: list[dict[str, Any]] = []
+        for group in groups:
+            kernels = [p for p in group["params"] if p.ndim >= 2]
+            small = [k for k in kernels if shorter_side(k) <= LARGEST_SIDE]
+            large = [k for k in kernels if shorter_side(k) > LARGEST_SIDE]
+            vectors = [p for p in group["params"] if p.ndim < 2]
+            split += [{**group, "params": small, "orthogonal": True}] if small else []
+            split += [{**group, "params": large, "orthogonal": False}] if large else []
+            split += [{**group, "params": vectors, "orthogonal": False}] if vectors else []
+        super().__init__(split, {"lr": recipe.lr, "momentum": recipe.momentum})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]

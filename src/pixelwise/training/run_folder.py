@@ -58,10 +58,27 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def live(self) -> Path:
+        return self.path / "live.html"
+
+    @property
+    def logged_as(self) -> Path:
+        """What loggers beside TensorBoard call the run; not there without them."""
+        return self.path / "loggers.json"
+
+    @property
     def contents(self) -> tuple[Path, ...]:
         """Everything that a run writes, whether it is there or not."""
         described = (self.recipe, self.classes, self.splits, self.left_out, self.metrics, self.events)
-        return (*described, self.last_checkpoint, self.previous_checkpoint, self.model, self.report)
+        return (
+            *described,
+            self.last_checkpoint,
+            self.previous_checkpoint,
+            self.model,
+            self.report,
+            self.live,
+            self.logged_as,
+        )
 
     def require_free(self) -> None:
         """A folder that holds a run is refused: nothing is ever overwritten."""
@@ -77,7 +94,7 @@ class RunFolder:
 
     def take_back(self) -> None:
         """Removes what a run writes before its first step, so that the folder is free again."""
-        for path in (self.recipe, self.classes, self.splits, self.left_out, self.metrics):
+        for path in (self.recipe, self.classes, self.splits, self.left_out, self.metrics, self.live):
             path.unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()

@@ -1,7 +1,7 @@
 """Validation inside a run: keeping the best model, and the final word on it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,11 +40,16 @@ def time_to_score(trainer: Trainer) -> float:
     return seconds
 
 
-def evaluate_and_keep_best(trainer: Trainer, run: RunFolder, best_score: float) -> Mapping[str, Any]:
+def evaluate_and_keep_best(
+    trainer: Trainer,
+    run: RunFolder,
+    best_score: float,
+    on_image: Callable[[Sample, Array, Array], None] = lambda sample, labels, prediction: None,
+) -> Mapping[str, Any]:
     """Scores the averaged weights on the validation images; above `best_score` they become the model."""
     job = trainer.job
     predictor = trainer.predictor()
-    tally = score_samples(predictor, job.dataset, job.val_samples(), boundaries=False)
+    tally = score_samples(predictor, job.dataset, job.val_samples(), boundaries=False, on_image=on_image)
     scores = tally.scores(job.spec.classes.names)
     if (scores["mean_iou"] or 0.0) > best_score:
         short = {"mean_iou": scores["mean_iou"], "global_accuracy": scores["global_accuracy"]}

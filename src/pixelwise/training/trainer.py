@@ -16,11 +16,17 @@ from pixelwise.data.sample import Sample
 from pixelwise.data.splits import Splits
 from pixelwise.devices import Precision, autocast, keep_freed_memory
 from pixelwise.inference.predictor import Predictor, make_predictor
-from pixelwise.losses import cross_entropy_and_dice
+from pixelwise.losses import build_loss
 from pixelwise.model_file import ModelSpec
 from pixelwise.networks import Segmenter
+from pixelwise.networks.stages import first_stages, learning_rate_scales
 from pixelwise.recipe import Recipe
-from pixelwise.training.optimization import AveragedWeights, build_optimizer, learning_rate_factor
+from pixelwise.training.optimization import (
+    AveragedWeights,
+    build_optimizer,
+    learning_rate_factor,
+    set_learning_rate,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,26 +94,31 @@ class Trainer:
         if job.initial:
             model.network.load_state_dict(job.initial)
         self.model: Segmenter = model.to(job.device).to(memory_format=torch.channels_last)
-        self.optimizer = build_optimizer(self.model, recipe.optimizer, recipe.training.precision)
+        self.frozen = first_stages(self.model.network, recipe.optimizer.frozen_stages)
+        for module in self.frozen:
+            module.requires_grad_(False)
+        scales = learning_rate_scales(self.model.network, recipe.optimizer.layer_decay)
+        self.optimizer = build_optimizer(self.model, recipe.optimizer, recipe.training.precision, scales)
         self.average = AveragedWeights(self.model, recipe.optimizer.ema)
+        self.loss = build_loss(recipe.loss)
         self.class_weights = torch.tensor(job.class_weights, device=job.device) if job.class_weights else None
 
     def step(self, batch: Batch, progress: float) -> Tensor:
         """One update; returns the loss without waiting for it."""
         recipe = self.job.recipe
         self.model.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = recipe.optimizer.lr * learning_rate_factor(progress, recipe.schedule)
+        for module in self.frozen:
+            module.eval()  # batch statistics stay, too
+        set_learning_rate(self.optimizer, recipe.optimizer.lr * learning_rate_factor(progress, recipe.schedule))
         batch = batch.to(self.job.device)
         with autocast(self.job.device, recipe.training.precision):
             logits = self.model(batch.images)
-        loss = cross_entropy_and_dice(
+        loss = self.loss(
             logits,
             batch.labels,
             ignore_label=self.job.spec.classes.ignore_label,
             class_weights=self.class_weights,
             pixel_weights=batch.pixel_weights,
-            dice_weight=recipe.loss.dice,
         )
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

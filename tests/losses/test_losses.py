@@ -1,6 +1,7 @@
 """Losses against loops over pixels in NumPy, against PyTorch, and against what they promise about weights and void."""
 
 import math
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pixelwise.errors import RequestError
-from pixelwise.losses import LOSSES, Loss, cross_entropy, cross_entropy_and_dice, dice, median_frequency_weights
+from pixelwise.losses import LOSSES, Loss, build_loss, cross_entropy, cross_entropy_and_dice, dice, focal, tversky
+from pixelwise.recipe import LossRecipe
 
 VOID = 255
-every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
+EVERY = {**LOSSES, "cross_entropy_and_dice": cross_entropy_and_dice}
+every_loss = pytest.mark.parametrize("loss", EVERY.values(), ids=EVERY.keys())
 
 
 def batch(
@@ -130,7 +133,7 @@ def test_images_that_are_cut_into_blocks_have_the_same_loss_and_gradient(
 ) -> None:
     logits, labels = batch(shape=(2, 7, 5))
     whole = loss(logits, labels, ignore_label=VOID), gradient(loss, logits, labels)
-    monkeypatch.setattr("pixelwise.losses._CACHED_PIXELS", 10)
+    monkeypatch.setattr("pixelwise.losses.soft_counts._CACHED_PIXELS", 10)
     torch.testing.assert_close(loss(logits, labels, ignore_label=VOID), whole[0])
     torch.testing.assert_close(gradient(loss, logits, labels), whole[1])
 
@@ -318,37 +321,10 @@ def test_refuses_arguments_that_do_not_fit_the_logits(loss: Loss) -> None:
         loss(logits, labels, ignore_label=VOID, pixel_weights=torch.ones(5, 7))
 
 
-def test_median_frequency_weights_by_hand() -> None:
-    # Frequencies 1/2, 1/4, 1/10; the median is 1/4.
-    assert median_frequency_weights([50, 10, 10], [100, 40, 100]) == pytest.approx([0.5, 1, 2.5])
-    assert median_frequency_weights([50, 10, 10], [100, 40, 100], power=0.5) == pytest.approx(np.sqrt([0.5, 1, 2.5]))
-    assert median_frequency_weights([50, 10, 10], [100, 40, 100], power=0) == pytest.approx([1, 1, 1])
-
-
-def test_classes_that_never_occur_get_weight_1_and_do_not_move_the_median() -> None:
-    weights = median_frequency_weights([50, 0, 10, 10, 0], [100, 0, 40, 100, 0])
-    assert weights == pytest.approx([0.5, 1, 1, 2.5, 1])
-    assert median_frequency_weights([0, 0], [0, 0]) == pytest.approx([1, 1])
-
-
-def test_median_frequency_weights_refuse_counts_that_cannot_be() -> None:
-    with pytest.raises(RequestError, match=r"\(2,\) and image_pixels \(3,\) must both be \(K,\)"):
-        median_frequency_weights([1, 2], [1, 2, 3])
-    with pytest.raises(RequestError, match="class 1 has more pixels than the images it occurs in"):
-        median_frequency_weights([1, 3], [2, 2])
-
-
-# Pixels of each class in CamVid's training images (367 of 360×480), and the images that show it.
+# Pixels of each class in CamVid's training images (367 of 360×480).
 CAMVID_TRAIN_PIXELS = [
     10682767, 14750079, 623349, 20076880, 2845085, 6166762, 743859, 714595, 3719877, 405385, 184967,
 ]  # fmt: skip
-CAMVID_TRAIN_IMAGES = [366, 365, 366, 367, 349, 319, 351, 173, 360, 317, 201]
-
-
-def test_median_frequency_weights_of_camvid() -> None:
-    weights = median_frequency_weights(CAMVID_TRAIN_PIXELS, np.array(CAMVID_TRAIN_IMAGES) * 360 * 480)
-    expected = [0.2793, 0.2017, 4.7865, 0.1490, 1.0000, 0.4217, 3.8467, 1.9736, 0.7889, 6.3747, 8.8587]
-    assert weights == pytest.approx(expected, abs=5e-5)
 
 
 def test_the_weights_of_segnet_average_0_5091_over_camvid() -> None:
@@ -360,3 +336,73 @@ def test_the_weights_of_segnet_average_0_5091_over_camvid() -> None:
     ours = cross_entropy(logits, labels, ignore_label=VOID, class_weights=published)
     pytorch = F.cross_entropy(logits, labels, weight=published)
     assert (ours / pytorch).item() == pytest.approx(0.5091, abs=5e-5)
+
+
+def test_the_table_has_the_names_of_the_recipe() -> None:
+    assert tuple(LOSSES) == get_type_hints(LossRecipe)["name"].__args__
+
+
+def of_recipe(**settings: Any) -> float:
+    logits, labels = batch()
+    return build_loss(LossRecipe(**settings))(logits, labels, ignore_label=VOID).item()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_recipe_names_its_loss_and_what_stands_beside_it(name: str) -> None:
+    logits, labels = batch()
+    alone = {key: LOSSES[key](logits, labels, ignore_label=VOID).item() for key in LOSSES}
+    assert of_recipe(name=name) == pytest.approx(alone[name])
+    assert of_recipe(name=name, dice=0.5) == pytest.approx(alone[name] + 0.5 * alone["dice"])
+    beside = 0.5 * alone["dice"] + 2 * alone["lovasz"]
+    assert of_recipe(name=name, dice=0.5, lovasz=2.0) == pytest.approx(alone[name] + beside)
+
+
+def test_a_recipe_sets_gamma_and_beta() -> None:
+    logits, labels = batch()
+    sharp, plain = focal(logits, labels, ignore_label=VOID, gamma=5.0), of_recipe(name="focal")
+    assert of_recipe(name="focal", focal_gamma=5.0) == pytest.approx(sharp.item()) != pytest.approx(plain)
+    missed, plain = tversky(logits, labels, ignore_label=VOID, beta=0.9), of_recipe(name="tversky")
+    assert of_recipe(name="tversky", tversky_beta=0.9) == pytest.approx(missed.item()) != pytest.approx(plain)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_focal_is_its_formula_pixel_by_pixel(gamma: float) -> None:
+    logits, labels = batch()
+    p = logits.softmax(1).gather(1, labels.long().masked_fill(labels == VOID, 0).unsqueeze(1))[:, 0]
+    expected = (-((1 - p) ** gamma) * p.log())[labels != VOID].mean()
+    torch.testing.assert_close(focal(logits, labels, ignore_label=VOID, gamma=gamma), expected)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 3.0])
+def test_the_gradient_of_focal_is_that_of_the_loss_and_finite_where_all_is_right(gamma: float) -> None:
+    logits, labels = batch(shape=(1, 3, 3))
+
+    def of_logits(logits: Tensor) -> Tensor:
+        return focal(logits, labels, ignore_label=VOID, gamma=gamma)
+
+    assert torch.autograd.gradcheck(of_logits, logits.requires_grad_())
+    right = (1e3 * F.one_hot(labels.long() % 3, 3).permute(0, 3, 1, 2)).float().requires_grad_()
+    assert torch.equal(torch.autograd.grad(of_logits(right), right)[0], torch.zeros_like(right))
+
+
+def test_focal_without_gamma_is_cross_entropy_and_tversky_in_the_middle_is_dice() -> None:
+    logits, labels = batch()
+    options = {"ignore_label": VOID, "class_weights": torch.tensor([0.5, 2.0, 1.0])}
+    torch.testing.assert_close(focal(logits, labels, gamma=0.0, **options), cross_entropy(logits, labels, **options))
+    torch.testing.assert_close(tversky(logits, labels, beta=0.5, **options), dice(logits, labels, **options))
+
+
+def test_tversky_by_hand() -> None:
+    """Of class 0, four pixels: three found, one missed, and two seen too much."""
+    labels = torch.tensor([[[0, 0, 0, 0, 1, 1, 1]]])
+    logits = 100.0 * F.one_hot(torch.tensor([[[0, 0, 0, 1, 0, 0, 1]]]), 2).permute(0, 3, 1, 2)
+    expected = (1 - 3 / (3 + 0.2 * 2 + 0.8 * 1) + 1 - 1 / (1 + 0.2 * 1 + 0.8 * 2)) / 2
+    assert tversky(logits, labels, ignore_label=VOID, beta=0.8).item() == pytest.approx(expected)
+
+
+def test_refuses_a_gamma_and_a_beta_that_are_none() -> None:
+    logits, labels = batch()
+    with pytest.raises(RequestError, match=r"gamma is -1\.0, but must be >= 0"):
+        focal(logits, labels, ignore_label=VOID, gamma=-1.0)
+    with pytest.raises(RequestError, match=r"beta is 1\.5, but must be 0 <= x <= 1"):
+        tversky(logits, labels, ignore_label=VOID, beta=1.5)

@@ -1,0 +1,85 @@
+"""Losses per pixel by one table, all with one signature, and class weights.
+
+    loss(logits, labels, *, ignore_label, class_weights=None, pixel_weights=None) -> scalar tensor
+
+- ``logits``: (B, K, H, W), any floating dtype. The arithmetic is float32 (float64 stays float64),
+  also under autocast.
+- ``labels``: (B, H, W), any integer dtype: 0..K-1, or ``ignore_label``, where the loss and its
+  gradient are 0.
+- ``class_weights``: (K,), one factor per class. ``pixel_weights``: (B, H, W), one factor per pixel,
+  not negative.
+
+Weights multiply the loss and nothing divides by their sum: twice the weights, twice the loss, as in
+the Caffe of FCN and SegNet. (PyTorch's ``CrossEntropyLoss(weight=...)`` divides by it, so that the
+learning rate would silently depend on the weights: with SegNet's weights on CamVid by a factor of
+1.96.) Losses are divided by the number of pixels that are not ignored; where there is none the loss
+is 0, and so are the gradients. A run over several ranks scales each rank's loss by its own number
+of such pixels × ranks / the number over all ranks.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+
+from torch import Tensor
+
+from pixelwise.losses.class_weights import inverse_log_weights, median_frequency_weights
+from pixelwise.losses.counted import cross_entropy, cross_entropy_and_dice, dice, focal, tversky
+from pixelwise.losses.lovasz import lovasz
+from pixelwise.losses.signature import Loss
+from pixelwise.recipe import LossRecipe
+
+__all__ = [
+    "LOSSES",
+    "Loss",
+    "build_loss",
+    "cross_entropy",
+    "cross_entropy_and_dice",
+    "dice",
+    "focal",
+    "inverse_log_weights",
+    "lovasz",
+    "median_frequency_weights",
+    "tversky",
+]
+
+LOSSES: Mapping[str, Loss] = MappingProxyType(
+    {
+        "cross_entropy": cross_entropy,
+        "focal": focal,
+        "dice": dice,
+        "tversky": tversky,
+        "lovasz": lovasz,
+    }
+)
+"""The names of `loss.name` in a recipe."""
+
+
+def build_loss(recipe: LossRecipe) -> Loss:
+    """The loss that a recipe names, and the terms beside it."""
+    if recipe.name == "cross_entropy" and recipe.dice and not recipe.lovasz:
+        return partial(cross_entropy_and_dice, dice_weight=recipe.dice)
+    main = LOSSES[recipe.name]
+    if recipe.name == "focal":
+        main = partial(focal, gamma=recipe.focal_gamma)
+    elif recipe.name == "tversky":
+        main = partial(tversky, beta=recipe.tversky_beta)
+    beside = [(weight, loss) for weight, loss in ((recipe.dice, dice), (recipe.lovasz, lovasz)) if weight]
+    return partial(_sum, [(1.0, main), *beside]) if beside else main
+
+
+def _sum(
+    terms: Sequence[tuple[float, Loss]],
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    ignore_label: int,
+    class_weights: Tensor | None = None,
+    pixel_weights: Tensor | None = None,
+) -> Tensor:
+    losses = [
+        weight
+        * loss(logits, labels, ignore_label=ignore_label, class_weights=class_weights, pixel_weights=pixel_weights)
+        for weight, loss in terms
+    ]
+    return sum(losses[1:], losses[0])

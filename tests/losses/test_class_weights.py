@@ -1,0 +1,56 @@
+"""Class weights worked by hand, and those of CamVid."""
+
+import numpy as np
+import pytest
+
+from pixelwise.errors import RequestError
+from pixelwise.losses import inverse_log_weights, median_frequency_weights
+
+
+def test_median_frequency_weights_by_hand() -> None:
+    # Frequencies 1/2, 1/4, 1/10; the median is 1/4.
+    assert median_frequency_weights([50, 10, 10], [100, 40, 100]) == pytest.approx([0.5, 1, 2.5])
+    assert median_frequency_weights([50, 10, 10], [100, 40, 100], power=0.5) == pytest.approx(np.sqrt([0.5, 1, 2.5]))
+    assert median_frequency_weights([50, 10, 10], [100, 40, 100], power=0) == pytest.approx([1, 1, 1])
+
+
+def test_classes_that_never_occur_get_weight_1_and_do_not_move_the_median() -> None:
+    weights = median_frequency_weights([50, 0, 10, 10, 0], [100, 0, 40, 100, 0])
+    assert weights == pytest.approx([0.5, 1, 1, 2.5, 1])
+    assert median_frequency_weights([0, 0], [0, 0]) == pytest.approx([1, 1])
+
+
+def test_median_frequency_weights_refuse_counts_that_cannot_be() -> None:
+    with pytest.raises(RequestError, match=r"\(2,\) and image_pixels \(3,\) must both be \(K,\)"):
+        median_frequency_weights([1, 2], [1, 2, 3])
+    with pytest.raises(RequestError, match="class 1 has more pixels than the images it occurs in"):
+        median_frequency_weights([1, 3], [2, 2])
+
+
+# Pixels of each class in CamVid's training images (367 of 360×480), and the images that show it.
+CAMVID_TRAIN_PIXELS = [
+    10682767, 14750079, 623349, 20076880, 2845085, 6166762, 743859, 714595, 3719877, 405385, 184967,
+]  # fmt: skip
+CAMVID_TRAIN_IMAGES = [366, 365, 366, 367, 349, 319, 351, 173, 360, 317, 201]
+
+
+def test_median_frequency_weights_of_camvid() -> None:
+    weights = median_frequency_weights(CAMVID_TRAIN_PIXELS, np.array(CAMVID_TRAIN_IMAGES) * 360 * 480)
+    expected = [0.2793, 0.2017, 4.7865, 0.1490, 1.0000, 0.4217, 3.8467, 1.9736, 0.7889, 6.3747, 8.8587]
+    assert weights == pytest.approx(expected, abs=5e-5)
+
+
+def test_inverse_log_weights_by_hand() -> None:
+    expected = [1 / np.log(1.02 + share) for share in (0.75, 0.24, 0.01)]
+    assert inverse_log_weights([75, 24, 1]) == pytest.approx(expected)
+    assert inverse_log_weights([75, 24, 1], power=0.5) == pytest.approx(np.sqrt(expected))
+
+
+def test_inverse_log_weights_have_a_ceiling_and_classes_that_never_occur_weight_1() -> None:
+    assert inverse_log_weights([10**9, 1, 0]) == pytest.approx([1 / np.log(2.02), 1 / np.log(1.02), 1])
+    assert inverse_log_weights([0, 0]) == pytest.approx([1, 1])
+
+
+def test_inverse_log_weights_refuse_what_is_no_count_a_class() -> None:
+    with pytest.raises(RequestError, match=r"class_pixels must be \(K,\), not \(1, 2\)"):
+        inverse_log_weights([[1, 2]])

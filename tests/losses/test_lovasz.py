@@ -1,0 +1,82 @@
+"""Lovász-Softmax against the definition: a sum over sets of wrong pixels, each with its own IoU."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+from pixelwise.losses import lovasz
+from pixelwise.losses.lovasz import jaccard_steps
+
+VOID = 255
+
+
+def loss_of_wrong(is_class: list[bool], weight: list[float], wrong: list[int]) -> float:
+    """One minus IoU of a class where exactly these pixels are wrong."""
+    inside = sum(w for c, w in zip(is_class, weight, strict=True) if c)
+    missed = sum(weight[i] for i in wrong if is_class[i])
+    added = sum(weight[i] for i in wrong if not is_class[i])
+    return 1 - (inside - missed) / (inside + added)
+
+
+def by_definition(logits: Tensor, labels: Tensor, weights: Tensor) -> float:
+    """Errors from large to small, each times what its pixel adds to the loss of those before it."""
+    p = logits.softmax(1).movedim(1, 0).flatten(1).numpy()
+    truth, weight = labels.flatten().tolist(), weights.flatten().tolist()
+    valid = [i for i, label in enumerate(truth) if label != VOID]
+    losses = []
+    for c in sorted({truth[i] for i in valid}):
+        is_class, of_pixel = [truth[i] == c for i in valid], [weight[i] for i in valid]
+        errors = [1 - p[c, i] if truth[i] == c else p[c, i] for i in valid]
+        wrong: list[int] = []
+        total = 0.0
+        for place in np.argsort(errors)[::-1]:
+            before = loss_of_wrong(is_class, of_pixel, wrong)
+            wrong.append(int(place))
+            total += errors[place] * (loss_of_wrong(is_class, of_pixel, wrong) - before)
+        losses.append(total)
+    return float(np.mean(losses)) if losses else 0.0
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 2**32), num_classes=st.integers(1, 4), void=st.sampled_from([0.0, 0.3, 1.0]))
+def test_equals_its_definition(seed: int, num_classes: int, void: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, num_classes, 2, 3, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, num_classes, (2, 2, 3), generator=generator)
+    labels[torch.rand(labels.shape, generator=generator) < void] = VOID
+    weights = torch.rand(labels.shape, generator=generator, dtype=torch.float64) + 0.1
+    found = lovasz(logits, labels, ignore_label=VOID, pixel_weights=weights)
+    assert found.item() == pytest.approx(by_definition(logits, labels, weights))
+
+
+def test_certain_predictions_cost_one_minus_their_mean_iou() -> None:
+    labels = torch.tensor([[[0, 0, 0, 1, 1, VOID]]])
+    logits = 100.0 * functional.one_hot(torch.tensor([[[0, 0, 1, 1, 1, 0]]]), 2).permute(0, 3, 1, 2)
+    assert lovasz(logits, labels, ignore_label=VOID).item() == pytest.approx(1 - (2 / 3 + 2 / 3) / 2)
+
+
+def test_a_pixel_of_weight_2_counts_as_two() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(1, 3, 1, 5), torch.tensor([[[0, 1, 1, 2, 0]]])
+    weighted = lovasz(logits, labels, ignore_label=VOID, pixel_weights=torch.tensor([[[1.0, 2, 1, 1, 1]]]))
+    twice = [0, 1, 1, 2, 3, 4]
+    torch.testing.assert_close(weighted, lovasz(logits[..., twice], labels[..., twice], ignore_label=VOID))
+
+
+def test_the_steps_by_hand() -> None:
+    """Two of three pixels are of the class; then the other one goes wrong between them."""
+    ones = torch.ones(3)
+    assert jaccard_steps(torch.tensor([True, True, False]), ones).tolist() == [0.5, 0.5, 0]
+    steps = jaccard_steps(torch.tensor([True, False, True]), ones)
+    torch.testing.assert_close(steps, torch.tensor([1 / 2, 1 / 6, 1 / 3]))
+
+
+def test_a_class_without_weight_still_has_its_share_of_the_mean() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(1, 2, 1, 4), torch.tensor([[[0, 1, 1, 0]]])
+    parts = [lovasz(logits, labels, ignore_label=VOID, class_weights=torch.eye(2)[c]) for c in (0, 1)]
+    torch.testing.assert_close(parts[0] + parts[1], lovasz(logits, labels, ignore_label=VOID))

@@ -1,0 +1,51 @@
+import pytest
+import torch
+from torch import nn
+
+from pixelwise.errors import RequestError
+from pixelwise.networks import build_network
+from pixelwise.networks.stages import encoder_stages, first_stages, learning_rate_scales
+from pixelwise.recipe import NetworkRecipe
+
+
+def network(name: str, encoder: str | None = None) -> nn.Module:
+    with torch.device("meta"):
+        return build_network(NetworkRecipe(name=name, encoder=encoder), in_channels=3, num_classes=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "count"),
+    [
+        ("unet", None, 5),
+        ("unet-paper", None, 5),
+        ("segnet", None, 5),
+        ("segnet-basic", None, 4),
+        ("fcn-basic", None, 4),
+        ("fcn-8s", None, 5),
+        ("unet", "resnet18", 5),
+        ("fcn-8s", "resnet18", 5),
+        ("unet", "timm:resnet18", 5),
+    ],
+)
+def test_the_stages_hold_the_encoder_each_part_once(name: str, encoder: str | None, count: int) -> None:
+    made = network(name, encoder)
+    stages = encoder_stages(made)
+    assert len(stages) == count
+    found = [id(p) for stage in stages for module in stage for p in module.parameters()]
+    own = (made.first, made.down) if name.startswith("unet") and not encoder else (made.encoder,)
+    assert sorted(found) == sorted({id(p) for part in own for p in part.parameters()})
+
+
+def test_stages_go_from_fine_to_coarse() -> None:
+    stages = encoder_stages(network("unet", "resnet18"))
+    widths = [[p.shape[0] for module in stage for p in module.parameters()][-1] for stage in stages]
+    assert widths == [64, 64, 128, 256, 512]
+
+
+def test_a_network_without_stages_says_so() -> None:
+    with pytest.raises(RequestError, match="frozen_stages is 1, but Conv2d has no encoder stages that can be told"):
+        first_stages(nn.Conv2d(1, 1, 1), 1)
+    with pytest.raises(RequestError, match=r"layer_decay is 0\.5, but Conv2d has no encoder stages"):
+        learning_rate_scales(nn.Conv2d(1, 1, 1), 0.5)
+    assert first_stages(nn.Conv2d(1, 1, 1), 0) == []
+    assert learning_rate_scales(nn.Conv2d(1, 1, 1), 1.0) == {}
