@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from pixelwise.data.loading import Batch
 from pixelwise.errors import PixelwiseError
@@ -131,7 +132,11 @@ def test_tensorboard_sees_the_same_numbers(run: RunFolder, clock: Clock) -> None
     assert scalars(run, "val/mean_iou") == [(1, 0.5)]
 
 
-def test_events_of_steps_that_are_taken_again_are_hidden(run: RunFolder, clock: Clock) -> None:
+def test_events_of_steps_that_are_taken_again_are_hidden(
+    run: RunFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Files of one second are read in the order of their names, where a 10 stands before a 9.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     for first_step, losses in [(0, {1: 4.0, 2: 3.0, 3: 2.0}), (1, {2: 30.0})]:
         log = a_log(run, Heard(), first_step)
         for step, loss in losses.items():
