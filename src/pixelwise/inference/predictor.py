@@ -37,9 +37,9 @@ MAX_BYTES = 1 << 30
 """For the tensors that live at once while one image or tile passes; larger images are cut into tiles.
 
 The process takes more, as the allocator leaves gaps between blocks of many sizes: measured on a CPU, a
-U-Net of width 32 in bf16 took 2.8 GB for tiles counted as 1.04 GB, and 5.3 GB for 2.1 GB. Such larger
-tiles recompute less (1.13 against 1.20 pixels given to the network for each of the image), and still
-took 14 % longer, probably because less of them stays in the caches.
+U-Net of width 32 in bf16 took 2.8 GB for tiles counted as 1.04 GB, and 4.5 GB for 2.1 GB. Such larger
+tiles recompute less (1.13 against 1.20 pixels given to the network for each of the image), but took as
+long: 0.66 microseconds of one core a pixel, both.
 """
 
 MAX_BATCH = 8
