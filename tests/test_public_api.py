@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "train": (
         ["DATA"],
         {"--recipe", "--network", "--encoder", "--weights", "--budget", "--steps", "--resume", "--set", "--seed"}
-        | {"--deterministic", "--layout", "--group", "--folds", "--force", "--from"}
+        | {"--deterministic", "--layout", "--group", "--folds", "--force", "--from", "--allow-changes"}
         | OUTPUT
         | WHERE,
     ),

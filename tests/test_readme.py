@@ -17,7 +17,7 @@ from pixelwise.data.images import write_png
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 RUN_FILES = {
-    "recipe.yaml", "classes.yaml", "splits.yaml", "metrics.jsonl", "events/", "last.checkpoint",
+    "recipe.yaml", "classes.yaml", "splits.yaml", "files.json", "metrics.jsonl", "events/", "last.checkpoint",
     "previous.checkpoint", "model.safetensors", "report.html",
 }  # fmt: skip
 

@@ -90,6 +90,7 @@ RECIPES = st.builds(
     training=st.builds(
         TrainingRecipe,
         batch_size=st.integers(1),
+        accumulate=st.just(1),
         steps=st.none() | st.integers(1),
         budget_seconds=st.none() | numbers(0, 1e9),
         loggers=st.lists(st.sampled_from(["tensorboard", "mlflow", "wandb"])).map(tuple),
@@ -211,6 +212,7 @@ def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
         ("augmentation.color", 2.0, "0 to 1"),
         ("augmentation.elastic", -1.0, ">= 0"),
         ("training.batch_size", 0, ">= 1"),
+        ("training.accumulate", 9, "from 1 to training.batch_size"),
         ("training.steps", 0, ">= 1"),
         ("training.budget_seconds", 0.0, "> 0"),
         ("training.evaluations", 0, ">= 1"),

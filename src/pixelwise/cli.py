@@ -142,6 +142,9 @@ def train(
     budget: Annotated[str | None, typer.Option(help="Time for the whole command; default 20m.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps instead of a budget.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in -o.")] = False,
+    allow_changes: Annotated[
+        bool, typer.Option("--allow-changes", help="With --resume: take another recipe or data set from there on.")
+    ] = False,
     force: Annotated[
         bool,
         typer.Option(
@@ -177,6 +180,7 @@ def train(
             budget=budget,
             steps=steps,
             resume=resume,
+            allow_changes=allow_changes,
             force=force,
             settings=settings or (),
             seed=seed,

@@ -4,7 +4,8 @@
     ├── RequestError          the request cannot be done: an unknown name, an option out of range
     ├── DataError             the user's images, masks or data-set description are at fault
     ├── ModelFileError        a model file is truncated, altered, foreign or of another version
-    └── CheckpointError       a run cannot be continued from what its folder holds
+    ├── CheckpointError       a run cannot be continued from what its folder holds, or cannot write there
+    └── TrainingError         a run cannot go on: its loss is no number, its device's memory is too small
 
 Every message says what is wrong, where, and what to do. The command line prints it without a
 traceback and exits with 2.
@@ -31,7 +32,11 @@ class ModelFileError(PixelwiseError):
 
 
 class CheckpointError(PixelwiseError):
-    """A run cannot be continued from its folder."""
+    """A run cannot be continued from its folder, or cannot write there."""
+
+
+class TrainingError(PixelwiseError):
+    """A run cannot go on as it was asked for."""
 
 
 def missing_extra(what: str, package: str, extra: str) -> RequestError:

@@ -199,6 +199,9 @@ class AugmentationRecipe:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRecipe:
     batch_size: int = 8
+    accumulate: int = 1
+    """Parts in which a batch passes the network, their gradients added up: less memory, nearly the same run. Batch
+    normalization sees one part at a time."""
     steps: int | None = None
     """Length of the run in optimizer steps; None: as many as fit `budget_seconds`."""
     budget_seconds: float | None = None
@@ -215,12 +218,14 @@ class TrainingRecipe:
     patience: int | None = None
     """Evaluations without a new best mean IoU after which the run ends early; None or 0: never."""
     checkpoint_seconds: float = 60.0
-    """Time between checkpoints."""
+    """Time between checkpoints; longer where saving one takes so long that it would cost more than 2 % of the run."""
     loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ("tensorboard",)
     """Where the curves go beside metrics.jsonl, names of `pixelwise.training.loggers.LOGGERS`."""
 
     def __post_init__(self) -> None:
         _require(self.batch_size >= 1, "training.batch_size", self.batch_size, ">= 1")
+        parts = self.accumulate
+        _require(1 <= parts <= self.batch_size, "training.accumulate", parts, "from 1 to training.batch_size")
         _require(self.steps is None or self.steps >= 1, "training.steps", self.steps, ">= 1")
         _require(
             self.budget_seconds is None or self.budget_seconds > 0,

@@ -1,5 +1,7 @@
 """A run gone on with."""
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +11,17 @@ import pytest
 import yaml
 
 from folders import contents
+from pixelwise.commands.changes import Change, refuse_changes
 from pixelwise.commands.train import train
-from pixelwise.errors import CheckpointError, DataError
+from pixelwise.data.dataset import open_dataset
+from pixelwise.data.images import read_image, write_png
+from pixelwise.data.splits import read_splits
+from pixelwise.errors import CheckpointError, DataError, RequestError
 from pixelwise.model_file import FILE_NAME, load_model
 from pixelwise.progress import Silent
 from pixelwise.recipe import read_recipe, to_yaml
+from pixelwise.training.checkpoint import load_checkpoint
+from pixelwise.training.guards import disk_trouble_explained
 from pixelwise.training.run_folder import RunFolder
 from pixelwise.training.trainer import Trainer
 
@@ -46,20 +54,144 @@ def test_a_run_without_a_checkpoint_starts_from_the_beginning(started: Path, tra
 
 
 @pytest.mark.parametrize(
-    ("changes", "key"),
+    ("changes", "shown"),
     [
-        ({"steps": 7}, r"training\.steps"),
-        ({"seed": 1}, r"training\.seed"),
-        ({"settings": ["optimizer.lr=0.5", "network.width=8"]}, r"network\.width, optimizer\.lr"),
-        ({"budget": "20m"}, r"training\.budget_seconds"),
-        ({"precision": "bf16"}, r"training\.precision"),
+        ({"steps": 7}, r"training\.steps: 6 → 7"),
+        ({"seed": 1}, r"training\.seed: 0 → 1"),
+        (
+            {"settings": ["optimizer.lr=0.5", "network.width=8"]},
+            r"network\.width: 4 → 8\n  optimizer\.lr: 0\.02 → 0\.5",
+        ),
+        ({"budget": "20m"}, r"training\.budget_seconds: null → 1200\.0"),
+        ({"precision": "bf16"}, r"training\.precision: fp32 → bf16"),
     ],
 )
-def test_another_recipe_is_refused(finished: Path, streets: Path, changes: Arguments, key: str) -> None:
+def test_another_recipe_is_refused(finished: Path, streets: Path, changes: Arguments, shown: str) -> None:
     before = contents(finished)
-    with pytest.raises(CheckpointError, match=f"was started with another {key} .* resume without changing it"):
+    with pytest.raises(CheckpointError, match=f"was started with another recipe:\n  {shown}\nresume without changing"):
         train(streets, finished, resume=True, **changes)
     assert contents(finished) == before
+
+
+def test_another_network_or_optimizer_is_refused_whatever_is_allowed(finished: Path, streets: Path) -> None:
+    changes = ["optimizer.name=sgd", "optimizer.lr=0.5"]
+    with pytest.raises(CheckpointError, match=r"optimizer\.name: \w+ → sgd\nthese cannot change within a run"):
+        train(streets, finished, resume=True, allow_changes=True, settings=changes)
+
+
+def test_allowed_changes_hold_from_there_on_and_are_written_down(finished: Path, streets: Path) -> None:
+    settings = ["optimizer.lr=0.003", "optimizer.weight_decay=0.5"]
+    train(streets, finished, resume=True, allow_changes=True, steps=8, settings=settings, device="cpu")
+    recipe = (finished / "recipe.yaml").read_text()
+    assert read_recipe(finished / "recipe.yaml").training.steps == 8
+    assert "# 6 until step 6" in recipe
+    assert "# as asked for" in recipe  # the reasons of the rest
+    changes = yaml.safe_load((finished / "changes.yaml").read_text())
+    assert {"after_step": 6, "what": "optimizer.lr", "before": "0.02", "now": "0.003"} in changes
+    assert "changed after step 6: optimizer.lr: 0.02 → 0.003" in (finished / "report.html").read_text(encoding="utf-8")
+    checkpoint = load_checkpoint(RunFolder(finished))
+    assert checkpoint is not None
+    assert checkpoint.step == 8
+    assert checkpoint.optimizer["param_groups"][0]["weight_decay"] == 0.5
+    train(streets, finished, resume=True, steps=8)  # nothing is another any more
+
+
+def test_changes_are_allowed_only_to_a_run_that_goes_on(streets: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="--allow-changes is for a run that goes on; give it with --resume"):
+        train(streets, tmp_path / "run", allow_changes=True)
+
+
+@pytest.fixture
+def other_data(streets: Path, tmp_path: Path) -> Path:
+    """`streets` with a pair more, a pair less and an image of other contents."""
+    data = shutil.copytree(streets, tmp_path / "other")
+    for folder in ("images", "labels"):
+        shutil.copy(data / folder / "train" / "0000.png", data / folder / "train" / "new.png")
+        (data / folder / "train" / "0001.png").unlink()
+    image = data / "images" / "train" / "0002.png"
+    write_png(image, 255 - read_image(image))
+    return data
+
+
+def test_another_data_set_is_refused_with_what_is_different(started: Path, other_data: Path) -> None:
+    before = contents(started)
+    with pytest.raises(CheckpointError, match="was started with another data set") as error:
+        train(other_data, started, resume=True)
+    lines = str(error.value).splitlines()
+    assert lines[1].startswith("  images/train/0001.png: ")
+    assert lines[1].endswith(" bytes → not there")
+    assert lines[2].startswith("  images/train/0002.png: ")
+    assert lines[3].startswith("  images/train/new.png: not there → ")
+    assert lines[-1].startswith("put it back, go on with it as it is now with --allow-changes, or")
+    assert contents(started) == before
+
+
+def test_another_data_set_is_taken_where_that_is_allowed(started: Path, other_data: Path) -> None:
+    with pytest.raises(DataError, match="0001"):  # were its names alone compared
+        read_splits(started / "splits.yaml", open_dataset(other_data).samples)
+    train(other_data, started, resume=True, allow_changes=True, device="cpu")
+    splits = yaml.safe_load((started / "splits.yaml").read_text())
+    assert "train/new" in splits["train"]
+    assert "train/0001" not in splits["train"]
+    train(other_data, started, resume=True)
+
+
+def test_a_damaged_list_of_files_is_named(started: Path, streets: Path) -> None:
+    (started / "files.json").write_text("[")
+    with pytest.raises(CheckpointError, match=r"files\.json cannot be read .*; restore or remove it"):
+        train(streets, started, resume=True)
+
+
+def test_many_differences_are_counted(tmp_path: Path) -> None:
+    changes = [Change(what=str(number), before="1", now="2") for number in range(13)]
+    with pytest.raises(CheckpointError, match=r"  9: 1 → 2\n  and 3 more\nput them back"):
+        refuse_changes(RunFolder(tmp_path), "data set", changes, "put them back")
+
+
+@pytest.mark.parametrize("name", ["next.checkpoint", FILE_NAME, "report.html"])
+def test_a_full_disk_is_one_error_and_the_run_goes_on_later(
+    started: Path, trained: Path, streets: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    fsync = os.fsync
+
+    def full(file: int) -> None:
+        if f".{name}." in os.readlink(f"/proc/self/fd/{file}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        message = r"cannot be written \(No space left on device\); .* free some room, then go on with: pixelwise train"
+        with pytest.raises(CheckpointError, match=message):
+            train(streets, started, resume=True, device="cpu")
+    assert not list(started.glob("*.part")) + list(started.glob(".*.part"))
+    train(streets, started, resume=True, device="cpu")
+    assert (started / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
+
+
+def test_other_errors_of_the_system_stay_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(BrokenPipeError), disk_trouble_explained(RunFolder(tmp_path), "resume"):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+def test_a_folder_that_may_not_be_written_is_refused_before_anything_is_read(
+    streets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    monkeypatch.setattr("pixelwise.commands.train.start_run", lambda *arguments: pytest.fail("began"))
+    with pytest.raises(RequestError, match=f"{tmp_path} may not be written to; make it writable, or choose another"):
+        train(streets, tmp_path / "a" / "run", steps=1)
+
+
+def test_a_folder_that_turns_out_read_only_is_an_error(
+    streets: Path, tiny: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*arguments: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("pixelwise.commands.run.write_splits", read_only)
+    with pytest.raises(RequestError, match=r"cannot be written to \(Read-only file system\); choose another folder"):
+        train(streets, tmp_path / "run", **tiny)
 
 
 def test_another_recipe_file_is_refused_and_the_same_is_not(finished: Path, streets: Path, tmp_path: Path) -> None:
@@ -68,7 +200,7 @@ def test_another_recipe_file_is_refused_and_the_same_is_not(finished: Path, stre
     same.write_text(to_yaml(recipe))
     other.write_text(to_yaml(recipe.replace({"optimizer.lr": 0.5})))
     train(streets, finished, resume=True, recipe=same)
-    with pytest.raises(CheckpointError, match=r"was started with another optimizer\.lr"):
+    with pytest.raises(CheckpointError, match=r"optimizer\.lr: 0\.02 → 0\.5"):
         train(streets, finished, resume=True, recipe=other)
 
 
@@ -135,8 +267,10 @@ def test_a_forced_run_stops_at_an_error_that_came_later(faulty: Path, tiny: Argu
     for name in ("last.checkpoint", "previous.checkpoint", FILE_NAME, "report.html"):
         (run / name).unlink()
     (faulty / "images" / "train" / "0005.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"0005\.png: the file is empty"):
+    with pytest.raises(CheckpointError, match=r"0005\.png: \d+ bytes → 0 bytes"):
         train(faulty, run, resume=True, device="cpu")
+    with pytest.raises(DataError, match=r"0005\.png: the file is empty"):
+        train(faulty, run, resume=True, allow_changes=True, device="cpu")
 
 
 def test_a_run_is_not_forced_later(started: Path, streets: Path) -> None:
@@ -150,9 +284,10 @@ def test_a_list_of_an_earlier_run_does_not_stay(streets: Path, tiny: Arguments, 
     assert not (tmp_path / "left_out.yaml").exists()
 
 
-def test_an_unreadable_checkpoint_is_named(finished: Path, streets: Path) -> None:
-    (finished / "last.checkpoint").write_bytes(b"damaged")
-    with pytest.raises(CheckpointError, match=r"last\.checkpoint cannot be read"):
+def test_unreadable_checkpoints_are_named(finished: Path, streets: Path) -> None:
+    for name in ("last.checkpoint", "previous.checkpoint"):
+        (finished / name).write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"previous\.checkpoint cannot be read"):
         train(streets, finished, resume=True)
 
 

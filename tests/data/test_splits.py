@@ -94,6 +94,15 @@ def test_a_pair_that_is_gone_is_an_error(tmp_path: Path) -> None:
         read_splits(tmp_path / "splits.yaml", GIVEN[1:])
 
 
+def test_revised_lists_lose_what_is_gone_and_train_on_what_is_new(tmp_path: Path) -> None:
+    write_splits(tmp_path / "splits.yaml", {"train": GIVEN[1:5], "val": GIVEN[5:7], "test": []})
+    there = [*GIVEN[2:], *samples(1), *samples(3, "val")]
+    revised = read_splits(tmp_path / "splits.yaml", there, revise=True)
+    assert [sample.name for sample in revised["train"]] == ["all/000", "train/002", "train/003", "train/004"]
+    assert [sample.name for sample in revised["val"]] == ["val/000", "val/001", "val/002"]
+    assert revised["test"] == GIVEN[7:]
+
+
 @pytest.mark.parametrize("content", ["", "- a", "dev: [a]"])
 def test_another_file_is_an_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "splits.yaml").write_text(content, encoding="utf-8")

@@ -117,3 +117,9 @@ def test_room_is_a_share_of_what_is_held_and_what_is_free(monkeypatch):
 
 def test_bytes_in_words():
     assert gib(1.5 * 2**30) == "1.50 GiB"
+
+
+def test_a_batch_in_parts_takes_the_step_of_one_part(seen):
+    whole, parts = forecast(seen), forecast(seen, **{"training.accumulate": 4})
+    assert parts.step == pytest.approx(whole.step / 4, rel=1e-6)
+    assert parts.images == whole.images

@@ -1,12 +1,14 @@
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from folders import contents
 from pixelwise.errors import CheckpointError
-from pixelwise.training import checkpoint as home
-from pixelwise.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pixelwise.training.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint, seconds_between
 from pixelwise.training.run_folder import RunFolder
 
 
@@ -17,7 +19,8 @@ def at(step: int) -> Checkpoint:
         model={"w": torch.full((2,), float(step))},
         average={"w": torch.zeros(2)},
         optimizer={"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99)}]},
-        random=torch.get_rng_state(),
+        random={"cpu": torch.get_rng_state()},
+        parts=2,
         best_score=0.25,
         evaluations=1,
         finished=False,
@@ -42,7 +45,7 @@ def test_what_is_saved_is_loaded(run: RunFolder) -> None:
         if name not in ("model", "average", "random", "optimizer"):
             assert getattr(loaded, name) == getattr(saved, name)
     assert torch.equal(loaded.model["w"], saved.model["w"])
-    assert torch.equal(loaded.random, saved.random)
+    assert torch.equal(loaded.random["cpu"], saved.random["cpu"])
     assert loaded.optimizer == saved.optimizer
 
 
@@ -66,13 +69,16 @@ def test_a_kill_between_the_two_renames_loses_no_finished_checkpoint(
 ) -> None:
     save_checkpoint(run, at(1))
 
-    def killed(path: Path, content: bytes) -> None:
-        raise KeyboardInterrupt
+    def replace(path: Path, target: Path) -> None:
+        if target == run.last_checkpoint:
+            raise KeyboardInterrupt
+        os.replace(path, target)
 
-    monkeypatch.setattr(home, "write_atomically", killed)
+    monkeypatch.setattr(Path, "replace", replace)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(run, at(2))
     assert step_of(run) == 1
+    assert not run.last_checkpoint.exists()
     monkeypatch.undo()
     save_checkpoint(run, at(3))
     assert run.previous_checkpoint.exists()
@@ -80,14 +86,51 @@ def test_a_kill_between_the_two_renames_loses_no_finished_checkpoint(
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 damaged", b"\x80\x04damaged"])
-def test_a_damaged_file_says_how_to_go_on(run: RunFolder, content: bytes) -> None:
+def test_a_damaged_last_checkpoint_is_said_and_the_previous_one_taken(run: RunFolder, content: bytes) -> None:
     save_checkpoint(run, at(1))
     save_checkpoint(run, at(2))
     run.last_checkpoint.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"last\.checkpoint cannot be read .* remove it to go on from previous"):
-        load_checkpoint(run)
+    assert step_of(run) == 1
+    assert run.last_checkpoint.exists()  # only looked at
+    said: list[str] = []
+    checkpoint = load_checkpoint(run, said.append)
+    assert checkpoint is not None
+    assert checkpoint.step == 1
+    (line,) = said
+    assert "last.checkpoint cannot be read" in line
+    assert line.endswith("going on from previous.checkpoint, step 1.")
+    # The next save must not put the damaged one in the place of the whole one.
+    save_checkpoint(run, at(3))
     run.last_checkpoint.unlink()
     assert step_of(run) == 1
+
+
+def test_two_damaged_checkpoints_are_an_error(run: RunFolder) -> None:
+    for path in (run.last_checkpoint, run.previous_checkpoint):
+        path.write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"(?s)cannot be read .*; start a new run\.$"):
+        load_checkpoint(run)
+
+
+def test_a_full_disk_harms_neither_checkpoint(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint(run, at(1))
+    save_checkpoint(run, at(2))
+    before = contents(run.path)
+
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(run, at(3))
+    assert contents(run.path) == before
+
+
+def test_saving_takes_two_percent_at_most() -> None:
+    assert seconds_between(0.1, at_least=60) == 60
+    for seconds in (2.0, 30.0):
+        between = seconds_between(seconds, at_least=60)
+        assert seconds / (seconds + between) == pytest.approx(0.02)
 
 
 def test_a_cut_file_is_damaged(run: RunFolder) -> None:
@@ -109,7 +152,7 @@ def test_another_format_is_refused(run: RunFolder) -> None:
 
 
 def test_missing_values_are_an_error(run: RunFolder) -> None:
-    stored(run, {"format": 1, "step": 3})
+    stored(run, {"format": FORMAT, "step": 3})
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_checkpoint(run)
 
@@ -125,7 +168,7 @@ class Intruder:
 
 
 def test_only_weights_are_unpickled(run: RunFolder) -> None:
-    stored(run, {"format": 1, "step": Intruder(run.path / "trace")})
+    stored(run, {"format": FORMAT, "step": Intruder(run.path / "trace")})
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_checkpoint(run)
     assert not (run.path / "trace").exists()

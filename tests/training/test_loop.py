@@ -1,6 +1,5 @@
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,11 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixelwise.errors import CheckpointError, PixelwiseError, RequestError
+from pixelwise.errors import CheckpointError, RequestError, TrainingError
 from pixelwise.model_file import load_model
+from pixelwise.progress import Silent
+from pixelwise.recipe import to_yaml
 from pixelwise.training import loop as home
+from pixelwise.training import trainer as trainer_home
 from pixelwise.training.checkpoint import load_checkpoint
-from pixelwise.training.loop import make_pace, train_model, uninterrupted
+from pixelwise.training.divergence import load_bad_step
+from pixelwise.training.loop import make_pace, train_model
 from pixelwise.training.run_folder import RunFolder
 from pixelwise.training.trainer import Job, Trainer
 
@@ -49,6 +52,16 @@ def before_step(number: int, act: Callable[[], Any], monkeypatch: pytest.MonkeyP
 
 def press_ctrl_c() -> None:
     os.kill(os.getpid(), signal.SIGINT)
+
+
+class Heard(Silent):
+    """Keeps what a run says."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.lines.append(message)
 
 
 def fail() -> None:
@@ -88,6 +101,7 @@ def test_a_run_resumed_after_a_kill_ends_in_the_same_model(
     make_job: MakeJob, run: RunFolder, monkeypatch: pytest.MonkeyPatch, uninterrupted_runs: dict[str, bytes]
 ) -> None:
     job = make_job({"training.checkpoint_seconds": 1e-6})
+    monkeypatch.setattr(home, "seconds_between", lambda *arguments: 0.0)
     for taken in (5, 0):  # the second time before it has taken a step
         with monkeypatch.context() as patch:
             before_step(taken, fail, patch)
@@ -207,13 +221,119 @@ def interrupted_after_steps(job: Job, run: RunFolder, steps: int, monkeypatch: p
             train_model(job, run, resume=True)
 
 
-def test_a_loss_that_is_no_number_ends_the_run(
+def spoil(job: Job, step: int, monkeypatch: pytest.MonkeyPatch, *, only_gradient: bool = False) -> None:
+    """The loss of a step is no number, or only its gradient, whenever it is taken."""
+    add_gradients, bad = trainer_home.add_gradients, job.batches().make(step - 1).images
+
+    def spoiled(model: Any, parts: Any, *rest: Any, **more: Any) -> Tensor:
+        loss = add_gradients(model, parts, *rest, **more)
+        if not torch.equal(parts[0].images, bad):
+            return loss
+        next(model.parameters()).grad.fill_(torch.nan)
+        return loss if only_gradient else loss * torch.nan
+
+    monkeypatch.setattr(trainer_home, "add_gradients", spoiled)
+
+
+@pytest.mark.parametrize("only_gradient", [False, True])
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_loss_that_is_no_number_ends_the_run_and_is_kept(
+    make_job: MakeJob, run: RunFolder, monkeypatch: pytest.MonkeyPatch, saved: bool, only_gradient: bool
+) -> None:
+    job = make_job({"training.checkpoint_seconds": 1e-6 if saved else 60, "training.evaluations": 1})
+    monkeypatch.setattr(home, "seconds_between", lambda *arguments: 0.0)
+    with monkeypatch.context() as patch:
+        before_step(3, press_ctrl_c, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train_model(job, RunFolder(run.path.parent / "until"))
+    with monkeypatch.context() as patch:
+        spoil(job, 5, patch, only_gradient=only_gradient)
+        with pytest.raises(TrainingError, match=r"lower the learning rate .* of step 5 and the state before it are"):
+            train_model(job, run)
+    run.recipe.write_text(to_yaml(job.recipe))
+    bad = load_bad_step(run.path)
+    assert (bad.step, bad.progress) == (5, 4 / 6)
+    assert torch.equal(bad.batch.images, job.batches().make(4).images)
+    sound = load_checkpoint(RunFolder(run.path.parent / "until"))
+    assert sound is not None
+    assert sound.step == 4
+    for name, tensor in bad.model.state_dict().items():
+        assert torch.equal(tensor, sound.model[name]), name
+    assert bad.model.training
+    assert not run.model.exists()
+    assert (steps_taken(run) == 4) if saved else not run.last_checkpoint.exists()
+
+
+def test_without_a_bad_step_there_is_none_to_load(run: RunFolder) -> None:
+    with pytest.raises(CheckpointError, match=r"diverged\.checkpoint cannot be read \(FileNotFoundError"):
+        load_bad_step(run.path)
+
+
+def test_a_bad_step_that_does_not_come_again_is_said(
     make_job: MakeJob, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Trainer, "step", lambda self, batch, progress: torch.tensor(torch.nan))
-    with pytest.raises(PixelwiseError, match=r"the loss is nan at step [123]; lower the learning rate"):
+    step, taken = Trainer.step, []
+
+    def once(self: Trainer, *arguments: Any) -> Tensor:
+        taken.append(1)
+        return step(self, *arguments) * (torch.nan if len(taken) == 2 else 1)
+
+    monkeypatch.setattr(Trainer, "step", once)
+    with pytest.raises(TrainingError, match="since the last checkpoint were sound: --resume may get further"):
         train_model(make_job(), run)
-    assert not run.model.exists()
+    assert not run.diverged.exists()
+
+
+def test_too_little_memory_takes_batches_in_parts_and_so_does_a_resumed_run(
+    make_job: MakeJob, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_gradients, parts_seen = trainer_home.add_gradients, []
+
+    def scarce(model: Any, parts: Any, *rest: Any, **more: Any) -> Tensor:
+        if len(parts[0].images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+        parts_seen.append(len(parts))
+        if len(parts_seen) == 3:
+            press_ctrl_c()
+        return add_gradients(model, parts, *rest, **more)
+
+    monkeypatch.setattr(trainer_home, "add_gradients", scarce)
+    heard = Heard()
+    with pytest.raises(KeyboardInterrupt):
+        train_model(make_job(), run, progress=heard)
+    train_model(make_job(), run, resume=True, progress=heard)
+    assert parts_seen == [2] * 6
+    (line,) = [line for line in heard.lines if "out of memory" in line]
+    assert "a batch of 4 images is taken in 2 parts of at most 2" in line
+    assert "(training.accumulate=2)" in line
+    assert "Batch normalization now sees 2 at a time" in line
+
+
+def test_memory_too_small_for_one_image_is_an_error(
+    make_job: MakeJob, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*arguments: Any, **more: Any) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    monkeypatch.setattr(trainer_home, "add_gradients", none_left)
+    with pytest.raises(TrainingError, match=r"too small even for one image at a time .* data\.crop=\[32, 48\]"):
+        train_model(make_job(), run)
+
+
+def test_a_run_may_become_longer(make_job: MakeJob, run: RunFolder) -> None:
+    train_model(make_job(), run)
+    train_model(make_job({"training.steps": 8}), run, resume=True)
+    assert steps_taken(run) == 8
+    assert [line["step"] for line in run.read_metrics() if "val" in line][-1] == 8
+
+
+def test_leftovers_of_a_kill_are_removed(make_job: MakeJob, run: RunFolder) -> None:
+    run.path.mkdir()
+    for path in (run.next_checkpoint, run.path / ".last.checkpoint.123.part"):
+        path.touch()
+    train_model(make_job({"training.steps": 1}), run, resume=True)
+    assert not run.next_checkpoint.exists()
+    assert not list(run.path.glob(".*"))
 
 
 def test_a_run_without_a_length_is_an_error(make_job: MakeJob, run: RunFolder) -> None:
@@ -263,52 +383,3 @@ def interrupted_after_one_step(job: Job, run: RunFolder, monkeypatch: pytest.Mon
         before_step(0, press_ctrl_c, patch)
         with pytest.raises(KeyboardInterrupt):
             train_model(job, run)
-
-
-def test_ctrl_c_waits_for_the_end_of_a_block() -> None:
-    done = []
-
-    def block() -> None:
-        with uninterrupted():
-            press_ctrl_c()
-            done.append("all of it")
-
-    with pytest.raises(KeyboardInterrupt):
-        block()
-    assert done == ["all of it"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_an_error_in_the_block_goes_before_ctrl_c() -> None:
-    def block() -> None:
-        with uninterrupted():
-            press_ctrl_c()
-            fail()
-
-    with pytest.raises(RuntimeError, match="pulled the plug"):
-        block()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_a_handler_of_the_caller_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
-    try:
-        with uninterrupted():
-            press_ctrl_c()
-            assert heard == [signal.SIGINT]
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def test_training_in_a_thread_is_possible() -> None:
-    done = []
-
-    def block() -> None:
-        with uninterrupted():
-            done.append(True)
-
-    thread = threading.Thread(target=block)
-    thread.start()
-    thread.join()
-    assert done == [True]

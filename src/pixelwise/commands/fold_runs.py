@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pixelwise.commands.changes import require_unchanged
 from pixelwise.commands.request import Request
 from pixelwise.commands.run import (
     read_or_refuse_left_out,
     require_network,
     require_same_classes,
-    require_unchanged,
     train_and_report,
     with_first_weights,
     write_description,
@@ -32,6 +32,7 @@ from pixelwise.planning.draft import Plan
 from pixelwise.planning.prepare import Prepared, prepare_folds
 from pixelwise.recipe import Recipe, read_recipe
 from pixelwise.training.checkpoint import load_checkpoint
+from pixelwise.training.interruption import INTERRUPTIONS
 from pixelwise.training.run_folder import RunFolder
 
 
@@ -77,6 +78,10 @@ def _plan_fold(prepared: Sequence[Prepared], asked: Recipe, request: Request) ->
 def resume_folds(folder: FoldsFolder, num_folds: int | None, request: Request) -> FoldsResult:
     """Goes on with the folds that are not done; those that are stay as they are."""
     folds = read_folds(folder)
+    if request.allow_changes:
+        raise RequestError(
+            f"{folder.path} holds folds, which are only alike without --allow-changes; resume without it."
+        )
     if num_folds not in (None, folds.num_folds):
         raise CheckpointError(
             f"{folder.path} was started with {folds.num_folds} folds, not {num_folds}; resume without "
@@ -107,7 +112,7 @@ def _train_folds(
     classes = prepared[0].classes
     try:
         return train_folds(folder, folds, train_fold, seconds_each=seconds, classes=classes, progress=request.progress)
-    except KeyboardInterrupt:
+    except INTERRUPTIONS:
         root = prepared[0].dataset.root
         request.progress.say(f"all folds go on with: pixelwise train {root} -o {folder.path} --resume")
         raise

@@ -33,6 +33,8 @@ class Request:
     device: str
     precision: str
     progress: Progress
+    allow_changes: bool = False
+    """A run that is resumed takes another recipe or data set from there on."""
     started: float
     """time.monotonic() from which a budget counts."""
 

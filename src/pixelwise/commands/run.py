@@ -1,7 +1,7 @@
 """One run: begun, gone on with, trained and reported."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,20 @@ from typing import Any
 import torch
 import yaml
 
+from pixelwise.commands.changes import (
+    Change,
+    data_changes,
+    note_changes,
+    read_change_notes,
+    recipe_changes,
+    require_changeable,
+    require_same_files,
+    require_unchanged,
+    rewrite_recipe,
+    write_inventory,
+)
 from pixelwise.commands.request import Request
+from pixelwise.data.dataset import open_dataset
 from pixelwise.data.images import write_atomically
 from pixelwise.data.splits import write_splits
 from pixelwise.errors import CheckpointError, RequestError
@@ -18,10 +31,12 @@ from pixelwise.evaluation.report import Report, write_report
 from pixelwise.model_file import load_model
 from pixelwise.networks.stages import first_stages, learning_rate_scales
 from pixelwise.planning.draft import Plan
-from pixelwise.planning.forced import LeftOut, read_left_out, write_left_out
+from pixelwise.planning.forced import LeftOut, read_left_out, without, write_left_out
 from pixelwise.planning.prepare import Prepared, prepare
 from pixelwise.recipe import Recipe, read_recipe
-from pixelwise.training.checkpoint import load_checkpoint
+from pixelwise.training.checkpoint import Checkpoint, load_checkpoint
+from pixelwise.training.guards import disk_trouble_explained
+from pixelwise.training.interruption import INTERRUPTIONS
 from pixelwise.training.loop import train_model
 from pixelwise.training.patience import early_stop_note
 from pixelwise.training.run_folder import RunFolder, default_run_folder
@@ -66,21 +81,52 @@ def start_run(run: RunFolder | None, request: Request) -> TrainResult:
 
 def resume_run(run: RunFolder, request: Request) -> TrainResult:
     """Goes on with the recipe and the splits that the folder holds, and without what it has left out."""
-    recipe = read_recipe(run.recipe)
-    require_unchanged(run, recipe, request.again(recipe))
+    started_with = read_recipe(run.recipe)
+    recipe = request.again(started_with)
+    changes = recipe_changes(started_with, recipe)
+    if request.allow_changes:
+        require_changeable(run, changes)
+    else:
+        require_unchanged(run, started_with, recipe)
     left_out = read_or_refuse_left_out(run, request.force)
     checkpoint = load_checkpoint(run)
-    if checkpoint and checkpoint.finished and run.report.exists():
+    if checkpoint and checkpoint.finished and run.report.exists() and not changes:
         request.progress.say(f"{run.path} is finished; nothing to do.")
         return _result(run)
+    dataset = without(open_dataset(request.data, recipe.data.layout), left_out or ())
+    if request.allow_changes:
+        changes += data_changes(run, dataset)
+    else:
+        require_same_files(run, dataset)
     made_splits = run.splits if run.splits.exists() else None
-    prepared = prepare(request.data, recipe, made_splits=made_splits, left_out=left_out)
+    prepared = prepare(
+        request.data, recipe, made_splits=made_splits, left_out=left_out, revise_splits=request.allow_changes
+    )
     require_same_classes(run, prepared)
     job = prepared.job(recipe, request.place)
-    if not checkpoint:
+    if changes:
+        take_changes(run, changes, checkpoint.step if checkpoint else 0, prepared, recipe)
+    if checkpoint:
+        job = normalizing_as(job, checkpoint) if request.allow_changes else job
+    else:
         job = with_first_weights(job, request)
     train_and_report(run, prepared, job, request, resume=True)
     return _result(run)
+
+
+def take_changes(run: RunFolder, changes: Sequence[Change], step: int, prepared: Prepared, recipe: Recipe) -> None:
+    """Writes down that, and what, the run is from here on."""
+    with disk_trouble_explained(run, "resume again."):
+        note_changes(run, step, changes)
+        write_splits(run.splits, prepared.splits, prepared.groups)
+        write_inventory(run, prepared.dataset)
+        rewrite_recipe(run.recipe, recipe, changes, step)
+
+
+def normalizing_as(job: Job, checkpoint: Checkpoint) -> Job:
+    """The job with the mean and deviation that its weights were trained with, whatever the images are now."""
+    mean, deviation = (tuple(checkpoint.model[name].flatten().tolist()) for name in ("mean", "deviation"))
+    return dataclasses.replace(job, spec=dataclasses.replace(job.spec, mean=mean, deviation=deviation))
 
 
 def require_network(recipe: Recipe, prepared: Prepared) -> None:
@@ -133,16 +179,6 @@ def with_weights_of_model(job: Job, model: Path, request: Request) -> Job:
     return dataclasses.replace(job, initial=network.state_dict())
 
 
-def require_unchanged(run: RunFolder, started_with: Recipe, asked: Recipe) -> None:
-    before, now = started_with.to_dict(), asked.to_dict()
-    keys = [f"{s}.{k}" for s, values in before.items() for k, v in values.items() if now[s][k] != v]
-    if keys:
-        raise CheckpointError(
-            f"{run.path} was started with another {', '.join(keys)} (see {run.recipe}); resume "
-            f"without changing it, or start a new run."
-        )
-
-
 def read_or_refuse_left_out(run: RunFolder, force: bool) -> tuple[LeftOut, ...] | None:
     """What the run has left out; None if it was not forced."""
     if run.left_out.exists():
@@ -164,42 +200,48 @@ def write_description(run: RunFolder, prepared: Prepared, made: Plan) -> None:
     """What a run starts from, readable by people; recipe.yaml last, because it marks a run."""
     try:
         run.path.mkdir(parents=True, exist_ok=True)
+        classes = yaml.safe_dump(prepared.classes.to_dict(), sort_keys=False)
+        write_atomically(run.classes, classes.encode())
+        write_splits(run.splits, prepared.splits, prepared.groups)
+        write_inventory(run, prepared.dataset)
+        run.changes.unlink(missing_ok=True)  # of an earlier run that was cleared away in part
+        if prepared.left_out is None:
+            run.left_out.unlink(missing_ok=True)
+        else:
+            write_left_out(run.left_out, prepared.left_out)
+        write_atomically(run.recipe, made.to_yaml().encode())
     except OSError as error:
-        raise RequestError(f"{run.path} cannot be made ({error.strerror}); choose another folder with -o.") from error
-    classes = yaml.safe_dump(prepared.classes.to_dict(), sort_keys=False)
-    write_atomically(run.classes, classes.encode())
-    write_splits(run.splits, prepared.splits, prepared.groups)
-    if prepared.left_out is None:
-        run.left_out.unlink(missing_ok=True)  # of an earlier run that was cleared away in part
-    else:
-        write_left_out(run.left_out, prepared.left_out)
-    write_atomically(run.recipe, made.to_yaml().encode())
+        raise RequestError(
+            f"{run.path} cannot be written to ({error.strerror}); choose another folder with -o."
+        ) from error
 
 
 def train_and_report(run: RunFolder, prepared: Prepared, job: Job, request: Request, *, resume: bool) -> Scored:
     """From the first step, or the last checkpoint, to the report."""
     recipe = job.recipe.training
     deadline = request.started + recipe.budget_seconds if recipe.budget_seconds and recipe.steps is None else None
-    try:
-        with _deterministic(recipe.deterministic):
-            scored = train_model(job, run, deadline=deadline, resume=resume, progress=request.progress)
-    except KeyboardInterrupt:
-        request.progress.say(f"stopped; go on with: pixelwise train {prepared.dataset.root} -o {run.path} --resume")
-        raise
-    metrics = list(run.read_metrics())
-    early = early_stop_note(metrics, recipe.patience)
-    report = Report(
-        title=run.path.name,
-        dataset=prepared.dataset,
-        splits=prepared.splits,
-        class_shares=prepared.seen.class_shares,
-        predictor=scored.predictor,
-        tally=scored.tally,
-        metrics=metrics,
-        recipe=run.recipe.read_text(encoding="utf-8"),
-        notes=(*([early] if early else ()), *prepared.overruled, *prepared.notes),
-    )
-    write_report(run.report, report)
+    how_to_go_on = f"go on with: pixelwise train {prepared.dataset.root} -o {run.path} --resume"
+    with disk_trouble_explained(run, how_to_go_on):
+        try:
+            with _deterministic(recipe.deterministic):
+                scored = train_model(job, run, deadline=deadline, resume=resume, progress=request.progress)
+        except INTERRUPTIONS:
+            request.progress.say(f"stopped; {how_to_go_on}")
+            raise
+        metrics = list(run.read_metrics())
+        early = early_stop_note(metrics, recipe.patience)
+        report = Report(
+            title=run.path.name,
+            dataset=prepared.dataset,
+            splits=prepared.splits,
+            class_shares=prepared.seen.class_shares,
+            predictor=scored.predictor,
+            tally=scored.tally,
+            metrics=metrics,
+            recipe=run.recipe.read_text(encoding="utf-8"),
+            notes=(*([early] if early else ()), *prepared.overruled, *read_change_notes(run), *prepared.notes),
+        )
+        write_report(run.report, report)
     if early:
         request.progress.say(early)
     return scored

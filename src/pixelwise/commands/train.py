@@ -34,6 +34,7 @@ def train(
     budget: str | None = None,
     steps: int | None = None,
     resume: bool = False,
+    allow_changes: bool = False,
     force: bool = False,
     settings: Sequence[str] = (),
     seed: int | None = None,
@@ -58,7 +59,8 @@ def train(
     `output`/fold-1, ..., which share the budget; a FoldsResult says how the scores vary.
     Errors in the data stop, unless `force`: then each is said, the pairs they name are left out, listed
     in `left_out.yaml` and in the report, and the rest is trained on if it can be. A run that is resumed
-    goes on with what it began with.
+    goes on with what it began with; another recipe or data set is refused, unless `allow_changes` takes it
+    from there on and writes the difference into `changes.yaml`. SIGTERM saves the run and exits with 143.
     """
     if budget is not None and steps is not None:
         raise RequestError("--budget and --steps both say how long to train; give one of them.")
@@ -66,6 +68,8 @@ def train(
         raise RequestError("--resume needs the folder of the run: give it with -o.")
     if from_model is not None and weights not in (None, "none"):
         raise RequestError("--from and --weights both say where the first weights are from; give one of them.")
+    if allow_changes and not resume:
+        raise RequestError("--allow-changes is for a run that goes on; give it with --resume.")
     if folds is not None:
         require_folds(folds)
     request = Request(
@@ -76,6 +80,7 @@ def train(
         ),
         weights=weights,
         force=force,
+        allow_changes=allow_changes,
         device=device,
         precision=precision,
         progress=progress or Silent(),
@@ -91,6 +96,7 @@ def _start(folder: Path | None, folds: int | None, request: Request) -> TrainRes
         FoldsFolder(folder).require_free()
     if folder:
         RunFolder(folder).require_free()
+    (RunFolder(folder) if folder else RunFolder(Path("runs"))).require_writable()
     choose_precision(request.precision, choose_device(request.device))
     request = request.with_network_of_model()
     asked = (request.given or Recipe()).replace(request.changes)

@@ -41,6 +41,12 @@ class Batch:
             None if weights is None else _moved(weights, device),
         )
 
+    def parts(self, count: int) -> "list[Batch]":
+        """Its images in order, in `count` parts of about one size (fewer where there are fewer images)."""
+        images, labels = self.images.chunk(count), self.labels.chunk(count)
+        weights = [None] * len(images) if self.pixel_weights is None else self.pixel_weights.chunk(count)
+        return [Batch(*part) for part in zip(images, labels, weights, strict=True)]
+
 
 def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     if device.type != "cuda":
@@ -89,7 +95,10 @@ class Batches:
 
     def make(self, step: int, resolution: float = 1.0) -> Batch:
         """The batch of `step`, its samples `resolution` times the crop."""
-        size = self.size_at(resolution)
+        return self.make_sized(step, self.size_at(resolution))
+
+    def make_sized(self, step: int, size: Size) -> Batch:
+        """The batch of `step`, its samples of this (height, width)."""
         positions = range(step * self.batch_size, (step + 1) * self.batch_size)
         samples = [self._sample(position) for position in positions]
         pairs = [self.cache[sample] for sample in samples]

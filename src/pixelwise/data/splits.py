@@ -144,8 +144,12 @@ def _line(sample: Sample, group: str | None) -> str:
     return f"{name}  # {comment}" if comment else name
 
 
-def read_splits(path: Path, samples: Sequence[Sample]) -> Splits:
-    """The inverse of `write_splits`. A name that the data set no longer has is an error."""
+def read_splits(path: Path, samples: Sequence[Sample], *, revise: bool = False) -> Splits:
+    """The inverse of `write_splits`. A name that the data set no longer has is an error.
+
+    With `revise` it is left out, and samples that are not listed train, where the data set itself does not say
+    otherwise: so none that was trained on comes to validate.
+    """
     by_name = {sample.name: sample for sample in samples}
     splits: Splits = {name: [] for name in SPLITS}
     listed = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -153,10 +157,13 @@ def read_splits(path: Path, samples: Sequence[Sample]) -> Splits:
         raise DataError(f"{path} must list samples under {', '.join(SPLITS)}; restore or remove it.")
     for split, names in listed.items():
         for name in names:
-            if name not in by_name:
+            if name in by_name:
+                splits[split].append(by_name.pop(name))
+            elif not revise:
                 raise DataError(
                     f"{path} lists {name!r}, which the data set does not hold any more; "
                     f"put the pair back, or start a new run."
                 )
-            splits[split].append(by_name[name])
-    return splits
+    for sample in by_name.values() if revise else ():
+        splits[sample.split or "train"].append(sample)
+    return {split: sorted(kept) for split, kept in splits.items()} if revise else splits

@@ -101,7 +101,7 @@ def forecast_memory(recipe: Recipe, seen: Fingerprint, device: torch.device, roo
         process=0 if cuda else _process_bytes(recipe, room),
         images=0 if cuda else _image_bytes(recipe, seen),
         model=3 * counted.weights + counted.state,
-        step=int((1 + WORKSPACE) * (kept + _given_bytes(recipe, seen)) * recipe.training.batch_size),
+        step=int((1 + WORKSPACE) * (kept + _given_bytes(recipe, seen)) * _at_once(recipe)),
         evaluation=int(counted.weights + INFERENCE_SHARE * image + label_maps),
         # The stream grows by copying, so it is there twice for a moment.
         checkpoint=0 if cuda else 2 * (2 * counted.weights + counted.state),
@@ -162,6 +162,11 @@ def _image_bytes(recipe: Recipe, seen: Fingerprint) -> int:
     shown = seen.num_train if training.steps is None else min(seen.num_train, training.steps * training.batch_size)
     batches = 4 * training.batch_size * _pixels(recipe.data.crop) * seen.bytes_per_pixel
     return int(min(recipe.data.cache_gib * GIB, shown * of_pair) + batches)
+
+
+def _at_once(recipe: Recipe) -> int:
+    """Images that pass the network together."""
+    return -(-recipe.training.batch_size // recipe.training.accumulate)
 
 
 def _num_val(recipe: Recipe, seen: Fingerprint) -> int:

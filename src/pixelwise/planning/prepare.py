@@ -80,18 +80,20 @@ def prepare(
     made_splits: Path | None = None,
     force: bool = False,
     left_out: tuple[LeftOut, ...] | None = None,
+    revise_splits: bool = False,
     progress: Progress | None = None,
 ) -> Prepared:
     """Reads every training and validation pair once. Errors in the data stop here, all named.
 
     `recipe` says how the data set lies and how it is split: its section `data`, and its seed.
-    `made_splits` is the splits.yaml of a run to go on with; its lists are used as they are, and
-    `left_out` what that run, if forced, has left out. `force` leaves out what errors name, says so to
-    `progress`, and reads the pairs a second time; what errors still forbid stops.
+    `made_splits` is the splits.yaml of a run to go on with; its lists are used as they are or, with
+    `revise_splits`, less what is gone and with what is new (`data.splits.read_splits`). `left_out` is what that
+    run, if forced, has left out. `force` leaves out what errors name, says so to `progress`, and reads the pairs a
+    second time; what errors still forbid stops.
     """
     surveyed, left_out = _survey(data, recipe, force, left_out, progress)
     if made_splits:
-        division = Division(splits=read_splits(made_splits, surveyed.dataset.samples))
+        division = Division(splits=read_splits(made_splits, surveyed.dataset.samples, revise=revise_splits))
     else:
         division = divide(surveyed, recipe.data, recipe.training.seed)
     return _prepared(surveyed, division, left_out)

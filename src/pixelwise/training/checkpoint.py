@@ -1,7 +1,9 @@
-"""Everything needed to go on, written so that a kill at any instant loses no finished step."""
+"""Everything needed to go on, written so that a kill at any instant loses no finished checkpoint."""
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +12,10 @@ from pixelwise.data.images import write_atomically
 from pixelwise.errors import CheckpointError
 from pixelwise.training.run_folder import RunFolder
 
-FORMAT = 1
+FORMAT = 2
+
+SAVING_SHARE = 0.02
+"""Of the time of a run, that its checkpoints may take at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,39 +29,80 @@ class Checkpoint:
     model: dict[str, torch.Tensor]
     average: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
-    random: torch.Tensor
+    random: dict[str, torch.Tensor]
+    """State of the random numbers, by type of device."""
+    parts: int
+    """In which a batch is taken: more than the recipe says, where memory was too small for that."""
     best_score: float
     evaluations: int
     """Evaluations done."""
     finished: bool
 
+    @property
+    def state(self) -> dict[str, Any]:
+        """The part that is the trainer's (`Trainer.state`)."""
+        return {name: getattr(self, name) for name in ("model", "average", "optimizer", "random", "parts")}
+
+
+def seconds_between(save_seconds: float, at_least: float) -> float:
+    """How long to train from one checkpoint to the next, when the last one took `save_seconds`.
+
+    >>> seconds_between(0.5, at_least=60)
+    60
+    >>> seconds_between(4.0, at_least=60)
+    196.0
+    """
+    return max(at_least, save_seconds * (1 - SAVING_SHARE) / SAVING_SHARE)
+
 
 def save_checkpoint(run: RunFolder, checkpoint: Checkpoint) -> None:
-    """`last.checkpoint` becomes `previous.checkpoint`; one of the two is whole at any instant."""
+    """`last.checkpoint` becomes `previous.checkpoint`; one of the two is whole at any instant.
+
+    The new one is whole on the disk before either is touched, so a full disk harms neither.
+    """
     buffer = io.BytesIO()
     values = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
     torch.save({"format": FORMAT, **values}, buffer)
+    write_atomically(run.next_checkpoint, buffer.getvalue())
     if run.last_checkpoint.exists():
         run.last_checkpoint.replace(run.previous_checkpoint)
-    write_atomically(run.last_checkpoint, buffer.getvalue())
+    run.next_checkpoint.replace(run.last_checkpoint)
 
 
-def load_checkpoint(run: RunFolder) -> Checkpoint | None:
-    """The newest checkpoint; None where the run was stopped before its first."""
-    for path in (run.last_checkpoint, run.previous_checkpoint):
-        if not path.exists():
-            continue
-        try:
-            values = torch.load(path, map_location="cpu", weights_only=True)
-            if values.pop("format") != FORMAT:
-                raise CheckpointError(f"{path} was written by another version; start a new run.")
-            return Checkpoint(**values)
-        except CheckpointError:
+def load_checkpoint(run: RunFolder, say: Callable[[str], None] | None = None) -> Checkpoint | None:
+    """The newest checkpoint that can be read; None where the run was stopped before its first.
+
+    With `say`, the run goes on from it: a damaged last one is said aloud and removed, so that the next
+    save keeps the whole one. Raises CheckpointError where there are some and none can be read.
+    """
+    if not run.last_checkpoint.exists():
+        return _read(run.previous_checkpoint) if run.previous_checkpoint.exists() else None
+    try:
+        return _read(run.last_checkpoint)
+    except DamagedError as damaged:
+        if not run.previous_checkpoint.exists():
             raise
-        except Exception as error:  # torch.load raises whatever damaged bytes lead it to
-            other = path == run.last_checkpoint and run.previous_checkpoint.exists()
-            cure = f"remove it to go on from {run.previous_checkpoint.name}, or " if other else ""
-            raise CheckpointError(
-                f"{path} cannot be read ({type(error).__name__}: {error}); {cure}start a new run."
-            ) from error
-    return None
+        checkpoint = _read(run.previous_checkpoint)
+        if say:
+            say(f"warning: {damaged.reason}; going on from {run.previous_checkpoint.name}, step {checkpoint.step}.")
+            run.last_checkpoint.unlink()
+        return checkpoint
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint that was cut off or altered."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}; start a new run.")
+        self.reason = reason
+
+
+def _read(path: Path) -> Checkpoint:
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+        written = values.pop("format")
+        if written == FORMAT:
+            return Checkpoint(**values)
+    except Exception as error:  # torch.load raises whatever damaged bytes lead it to
+        raise DamagedError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
+    raise CheckpointError(f"{path} was written by another version; start a new run.")

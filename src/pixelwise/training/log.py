@@ -1,6 +1,6 @@
 """What a run writes down as it goes: metrics.jsonl, loggers, the live page, the progress line."""
 
-import math
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -11,9 +11,9 @@ from torch import Tensor
 from pixelwise.data.images import Array
 from pixelwise.data.loading import Batch
 from pixelwise.data.sample import Sample
-from pixelwise.errors import PixelwiseError
 from pixelwise.progress import Progress
 from pixelwise.recipe import Recipe
+from pixelwise.training.divergence import DivergedError
 from pixelwise.training.live_page import LivePage
 from pixelwise.training.loggers import open_loggers
 from pixelwise.training.optimization import learning_rate_factor
@@ -51,13 +51,11 @@ class Log:
             return
         seconds = max(time.monotonic() - self.since, 1e-6)
         # The one place that waits for the device: the losses of the last second, read together.
-        mean = float(torch.stack(self.losses).mean())
-        if not math.isfinite(mean):
-            raise PixelwiseError(
-                f"the loss is {mean} at step {step}; lower the learning rate "
-                f"(--set optimizer.lr={self.recipe.optimizer.lr / 4:g}) or use --precision fp32, in a "
-                f"new run."
-            )
+        losses = torch.stack(self.losses).cpu()
+        if not losses.isfinite().all():
+            bad = int((~losses.isfinite()).nonzero()[0])
+            raise DivergedError(f"the loss is {losses[bad]}", step - len(losses) + bad + 1, progress, self.recipe)
+        mean = float(losses.mean())
         rate = self.images / seconds
         lr = self.recipe.optimizer.lr * learning_rate_factor(progress, self.recipe.schedule)
         values = {
@@ -97,7 +95,8 @@ class Log:
 
     def close(self, progress: float, *, ended: bool) -> None:
         """`ended`: no further step will be taken."""
-        if self.page:
-            self.page.write(progress, "ended" if ended else "stopped")
-        for logger in self.loggers:
-            logger.close()
+        with contextlib.suppress(OSError):  # a full disk has been noticed by what matters more
+            if self.page:
+                self.page.write(progress, "ended" if ended else "stopped")
+            for logger in self.loggers:
+                logger.close()

@@ -1,20 +1,21 @@
 """A training run, top to bottom."""
 
 import itertools
-import signal
-import threading
+import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from pixelwise.data.loading import Batch, prefetch
 from pixelwise.devices import choose_loader_threads
-from pixelwise.errors import CheckpointError, RequestError
+from pixelwise.errors import CheckpointError, RequestError, TrainingError
 from pixelwise.progress import Progress, Silent
-from pixelwise.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pixelwise.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, seconds_between
+from pixelwise.training.divergence import DivergedError, Taken, keep_bad_step, require_finite
+from pixelwise.training.guards import step_within_memory
+from pixelwise.training.interruption import INTERRUPTIONS, Interruption
 from pixelwise.training.live_page import LivePage
 from pixelwise.training.log import Log
 from pixelwise.training.optimization import resolution_at
@@ -36,7 +37,10 @@ class State:
     """Evaluations done."""
     ended_early: bool = False
     """Too many evaluations without a new best; see `training.patience`."""
-    last_saved: float = field(default_factory=time.monotonic)
+    next_save: float = math.inf
+    """time.monotonic() from which a checkpoint is due."""
+    taken: list[Taken] = field(default_factory=list)
+    """The steps since the last checkpoint."""
 
 
 def train_model(
@@ -50,46 +54,54 @@ def train_model(
     """Trains until the steps are done or the time is up, and leaves the best model, scored.
 
     `deadline` (time.monotonic) is when the whole command must have ended; the last evaluation and
-    the report are paid out of it. Ctrl-C leaves a checkpoint.
+    the report are paid out of it. Ctrl-C and SIGTERM leave a checkpoint, a loss that is no number
+    leaves the step it came from.
     """
     progress = progress or Silent()
     trainer = Trainer(job)
-    checkpoint = load_checkpoint(run) if resume else None
+    checkpoint = load_checkpoint(run, progress.say) if resume else None
     state = restore(trainer, checkpoint) if checkpoint else State()
+    pace = make_pace(trainer, deadline, checkpoint)
+    state.evaluations = min(state.evaluations, evaluations_until(job, pace.at(state.step)))  # the run may be longer now
+    state.next_save = time.monotonic() + job.recipe.training.checkpoint_seconds
+    run.remove_leftovers()
     run.forget_metrics_after(state.step)
     state.ended_early = out_of_patience(run.read_metrics(), job.recipe.training.patience)
-    pace = make_pace(trainer, deadline, checkpoint)
     page = LivePage(run, job.dataset, job.val_samples())
     log = Log(run, progress, pace, job.recipe, state.step, page)
-    try:
-        if evaluation_due(job, state, now := pace.at(state.step)) and now < 1:
-            evaluate(trainer, run, state, pace, log)  # the last sitting was interrupted in it
-        for step, batch in () if state.ended_early else upcoming_batches(job, pace, state.step):
-            with uninterrupted():
-                before = pace.at(step)
-                loss = trainer.step(batch, before)
-                state.step = step + 1
-                now = pace.at(state.step)
-                trainer.update_average(step, now - before)
-            log.step(state.step, now, loss, batch)
-            if now >= 1:
-                break
-            if evaluation_due(job, state, now):
-                evaluate(trainer, run, state, pace, log)
-                if state.ended_early:
+    with Interruption() as interruption:
+        try:
+            if evaluation_due(job, state, now := pace.at(state.step)) and now < 1:
+                evaluate(trainer, run, state, pace, log, interruption)  # the last sitting was interrupted in it
+            for step, batch in () if state.ended_early else upcoming_batches(job, pace, state.step):
+                with interruption.put_off():
+                    before = pace.at(step)
+                    loss = step_within_memory(trainer, batch, before, progress.say)
+                    state.step = step + 1
+                    now = pace.at(state.step)
+                    trainer.update_average(step, now - before)
+                    state.taken.append(Taken(before, now, (batch.images.shape[2], batch.images.shape[3])))
+                log.step(state.step, now, loss, batch)
+                if now >= 1:
                     break
-            elif time.monotonic() - state.last_saved > job.recipe.training.checkpoint_seconds:
-                save(trainer, run, state, pace)
-        if state.evaluations < job.recipe.training.evaluations and not state.ended_early:
-            evaluate(trainer, run, state, pace, log)
-    except KeyboardInterrupt:
-        save(trainer, run, state, pace)
-        raise
-    finally:
-        now = pace.at(state.step)
-        log.close(now, ended=now >= 1 or state.ended_early)
-    scored = score_best(job, run, progress)
-    save(trainer, run, state, pace, finished=True)
+                if evaluation_due(job, state, now):
+                    evaluate(trainer, run, state, pace, log, interruption)
+                    if state.ended_early:
+                        break
+                elif time.monotonic() >= state.next_save:
+                    save(trainer, run, state, pace)
+            if state.evaluations < job.recipe.training.evaluations and not state.ended_early:
+                evaluate(trainer, run, state, pace, log, interruption)
+        except INTERRUPTIONS:
+            save(trainer, run, state, pace)
+            raise
+        except DivergedError as error:
+            raise TrainingError(f"{error}{look_again(trainer, run, state, progress)}") from error
+        finally:
+            now = pace.at(state.step)
+            log.close(now, ended=now >= 1 or state.ended_early)
+        scored = score_best(job, run, progress)
+        save(trainer, run, state, pace, finished=True)
     return scored
 
 
@@ -121,36 +133,57 @@ def make_pace(trainer: Trainer, deadline: float | None, checkpoint: Checkpoint |
 
 def evaluation_due(job: Job, state: State, progress: float) -> bool:
     """Evaluations lie evenly over the run."""
-    return not state.ended_early and int(progress * job.recipe.training.evaluations) > state.evaluations
+    return not state.ended_early and evaluations_until(job, progress) > state.evaluations
 
 
-def evaluate(trainer: Trainer, run: RunFolder, state: State, pace: Pace, log: Log) -> None:
+def evaluations_until(job: Job, progress: float) -> int:
+    return int(progress * job.recipe.training.evaluations)
+
+
+def evaluate(trainer: Trainer, run: RunFolder, state: State, pace: Pace, log: Log, interruption: Interruption) -> None:
     """Scores the averaged weights; the best so far become the model file."""
-    log.write(state.step, pace.at(state.step))
-    scores = evaluate_and_keep_best(trainer, run, state.best_score, log.show)
-    state.best_score = max(state.best_score, scores["mean_iou"] or 0.0)
     progress = pace.at(state.step)
-    state.evaluations = int(progress * trainer.job.recipe.training.evaluations)
-    log.evaluation(state.step, progress, scores)
-    state.ended_early = out_of_patience(run.read_metrics(), trainer.job.recipe.training.patience)
-    save(trainer, run, state, pace)
+    log.write(state.step, progress)
+    require_finite(trainer, state.step, progress)
+    scores = evaluate_and_keep_best(trainer, run, state.best_score, log.show)
+    with interruption.put_off():  # what is noted here is noted once
+        state.best_score = max(state.best_score, scores["mean_iou"] or 0.0)
+        progress = pace.at(state.step)
+        state.evaluations = evaluations_until(trainer.job, progress)
+        log.evaluation(state.step, progress, scores)
+        state.ended_early = out_of_patience(run.read_metrics(), trainer.job.recipe.training.patience)
+        save(trainer, run, state, pace)
 
 
 def save(trainer: Trainer, run: RunFolder, state: State, pace: Pace, *, finished: bool = False) -> None:
-    """Writes the checkpoint."""
+    """Writes the checkpoint, and says when the next one is due."""
+    require_finite(trainer, state.step, pace.at(state.step))
+    start = time.monotonic()
     checkpoint = Checkpoint(
         step=state.step,
         seconds=pace.spent,
-        model=trainer.model.state_dict(),
-        average=trainer.average.state,
-        optimizer=trainer.optimizer.state_dict(),
-        random=torch.get_rng_state(),
         best_score=state.best_score,
         evaluations=state.evaluations,
         finished=finished,
+        **trainer.state(),
     )
     save_checkpoint(run, checkpoint)
-    state.last_saved = time.monotonic()
+    end = time.monotonic()
+    state.next_save = end + seconds_between(end - start, trainer.job.recipe.training.checkpoint_seconds)
+    state.taken.clear()
+
+
+def look_again(trainer: Trainer, run: RunFolder, state: State, progress: Progress) -> str:
+    """Keeps the step whose loss is no number; returns a sentence on it."""
+    checkpoint = load_checkpoint(run)
+    if checkpoint:
+        start = checkpoint.step, checkpoint.state
+    else:
+        start = 0, Trainer(replace(trainer.job, device=torch.device("cpu"))).state()
+    if start[0] + len(state.taken) != state.step:
+        return ""
+    progress.say(f"the loss is no number: taking {len(state.taken)} steps again, to keep the one that made it so")
+    return keep_bad_step(trainer, run, start, state.taken)
 
 
 def restore(trainer: Trainer, checkpoint: Checkpoint) -> State:
@@ -165,39 +198,14 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> State:
                 f"put them back, or start a new run."
             )
     try:
-        trainer.model.load_state_dict(checkpoint.model)
-        trainer.average.state = {
-            name: tensor.to(trainer.average.state[name].device) for name, tensor in checkpoint.average.items()
-        }
-        trainer.optimizer.load_state_dict(checkpoint.optimizer)
+        trainer.load_state(checkpoint.state)
     except (KeyError, RuntimeError, ValueError) as error:
         raise CheckpointError(
             f"the checkpoint does not fit the network of this data and recipe ({error}); start a new run."
         ) from error
-    torch.set_rng_state(checkpoint.random)
     return State(step=checkpoint.step, best_score=checkpoint.best_score, evaluations=checkpoint.evaluations)
 
 
 def alike(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Equal but for what another version of a decoder may round differently."""
     return a.shape == b.shape and torch.allclose(a, b, rtol=1e-3)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits for the end of the block: a checkpoint of half a step could not be gone on with.
-
-    Only Python's own handler is put off; another one, or none in a thread, is left alone.
-    """
-    own = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if not own or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    pressed: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if pressed:
-        raise KeyboardInterrupt

@@ -1,6 +1,7 @@
 """The folder of a run: what lies in it, and the rules on using one again."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,26 @@ class RunFolder:
         return self.path / "previous.checkpoint"
 
     @property
+    def next_checkpoint(self) -> Path:
+        """There only for the moment between its last byte and its renaming."""
+        return self.path / "next.checkpoint"
+
+    @property
+    def diverged(self) -> Path:
+        """The step whose loss was no number."""
+        return self.path / "diverged.checkpoint"
+
+    @property
+    def files(self) -> Path:
+        """Names and sizes of the data set's files."""
+        return self.path / "files.json"
+
+    @property
+    def changes(self) -> Path:
+        """What was changed while the run was under way."""
+        return self.path / "changes.yaml"
+
+    @property
     def model(self) -> Path:
         return self.path / FILE_NAME
 
@@ -69,16 +90,22 @@ class RunFolder:
     @property
     def contents(self) -> tuple[Path, ...]:
         """Everything that a run writes, whether it is there or not."""
-        described = (self.recipe, self.classes, self.splits, self.left_out, self.metrics, self.events)
+        checkpoints = (self.last_checkpoint, self.previous_checkpoint, self.next_checkpoint, self.diverged)
         return (
-            *described,
-            self.last_checkpoint,
-            self.previous_checkpoint,
+            *self._described,
+            self.metrics,
+            self.events,
+            *checkpoints,
             self.model,
             self.report,
             self.live,
             self.logged_as,
         )
+
+    @property
+    def _described(self) -> tuple[Path, ...]:
+        """Written before the first step."""
+        return (self.recipe, self.classes, self.splits, self.left_out, self.files, self.changes)
 
     def require_free(self) -> None:
         """A folder that holds a run is refused: nothing is ever overwritten."""
@@ -92,9 +119,20 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise RequestError(f"{self.path} is a file; choose a folder with -o.")
 
+    def require_writable(self) -> None:
+        """Said before anything is read or planned, where the system tells."""
+        nearest = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise RequestError(f"{nearest} may not be written to; make it writable, or choose another folder with -o.")
+
+    def remove_leftovers(self) -> None:
+        """Files that a kill has left half written; nothing reads them."""
+        for path in (self.next_checkpoint, *self.path.glob(".*.part")):
+            path.unlink(missing_ok=True)
+
     def take_back(self) -> None:
         """Removes what a run writes before its first step, so that the folder is free again."""
-        for path in (self.recipe, self.classes, self.splits, self.left_out, self.metrics, self.live):
+        for path in (*self._described, self.metrics, self.live):
             path.unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +15,14 @@ from pixelwise.data.images import Array
 from pixelwise.data.loading import Batch, Batches, PairCache
 from pixelwise.data.sample import Sample
 from pixelwise.data.splits import Splits
-from pixelwise.devices import Precision, autocast, keep_freed_memory
+from pixelwise.devices import Precision, keep_freed_memory, random_state, set_random_state
 from pixelwise.inference.predictor import Predictor, make_predictor
 from pixelwise.losses import build_loss
 from pixelwise.model_file import ModelSpec
 from pixelwise.networks import Segmenter
 from pixelwise.networks.stages import first_stages, learning_rate_scales
 from pixelwise.recipe import Recipe
+from pixelwise.training.accumulation import add_gradients, is_mean_over_pixels
 from pixelwise.training.optimization import (
     AveragedWeights,
     build_optimizer,
@@ -101,6 +103,7 @@ class Trainer:
         self.optimizer = build_optimizer(self.model, recipe.optimizer, recipe.training.precision, scales)
         self.average = AveragedWeights(self.model, recipe.optimizer.ema)
         self.loss = build_loss(recipe.loss)
+        self.parts = recipe.training.accumulate
         self.class_weights = torch.tensor(job.class_weights, device=job.device) if job.class_weights else None
 
     def step(self, batch: Batch, progress: float) -> Tensor:
@@ -110,29 +113,57 @@ class Trainer:
         for module in self.frozen:
             module.eval()  # batch statistics stay, too
         set_learning_rate(self.optimizer, recipe.optimizer.lr * learning_rate_factor(progress, recipe.schedule))
-        batch = batch.to(self.job.device)
-        with autocast(self.job.device, recipe.training.precision):
-            logits = self.model(batch.images)
-        loss = self.loss(
+        self.optimizer.zero_grad()
+        loss = add_gradients(
+            self.model,
+            batch.to(self.job.device).parts(self.parts),
+            self._loss_of,
+            recipe.training.precision,
+            mean_over_pixels_but=self.job.spec.classes.ignore_label if is_mean_over_pixels(recipe.loss) else None,
+        )
+        if recipe.optimizer.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip_norm)
+        self.optimizer.step()
+        return loss
+
+    def _loss_of(self, logits: Tensor, batch: Batch) -> Tensor:
+        return self.loss(
             logits,
             batch.labels,
             ignore_label=self.job.spec.classes.ignore_label,
             class_weights=self.class_weights,
             pixel_weights=batch.pixel_weights,
         )
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if recipe.optimizer.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip_norm)
-        self.optimizer.step()
-        return loss.detach()
 
     def update_average(self, step: int, progress_of_step: float) -> None:
         """After each step: moves the averaged weights towards the newest."""
         self.average.update(self.model, step, progress_of_step)
 
+    def state(self) -> dict[str, Any]:
+        """All that a next step depends on, beside the batch: not copied, it changes with the next step."""
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.state,
+            "optimizer": self.optimizer.state_dict(),
+            "random": random_state(self.job.device),
+            "parts": self.parts,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`; numbers of the recipe, such as the weight decay, stay those of this job."""
+        told = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(dict(state["optimizer"]))
+        for group, numbers in zip(self.optimizer.param_groups, told, strict=True):
+            group.update(numbers)
+        average = self.average.state
+        self.average.state = {name: tensor.to(average[name].device) for name, tensor in state["average"].items()}
+        self.parts = max(self.parts, state["parts"])
+        set_random_state(state["random"], self.job.device)
+
     def predictor(self, precision: Precision | None = None) -> Predictor:
         """The averaged weights, ready to predict; a copy, so training goes on undisturbed."""
-        module = self.job.spec.build()
+        with torch.random.fork_rng([]):  # its first weights are drawn, which a run must not notice
+            module = self.job.spec.build()
         module.load_state_dict(self.average.state)
         return make_predictor(module, self.job.spec, self.job.device, precision or self.job.recipe.training.precision)
