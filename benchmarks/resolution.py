@@ -38,7 +38,7 @@ from pixelwise.data.sample import Sample
 from pixelwise.data.synthetic import KINDS, write_dataset
 from pixelwise.devices import Precision, choose_device, choose_precision
 from pixelwise.evaluation.evaluate import score_samples
-from pixelwise.inference.outputs import colorize, display
+from pixelwise.inference.outputs.pictures import colorize, display
 from pixelwise.inference.predictor import Predictor
 from pixelwise.metrics import ConfusionMatrix, mean_iou
 from pixelwise.planning.prepare import Prepared, prepare

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load, save
 
 from pixelwise.errors import ModelFileError
-from pixelwise.model_file import FILE_NAME, _checksum, load_model, save_model
+from pixelwise.model_file import FILE_NAME, _checksum, load_model, save_model, stored_checksum
 
 MakeModel = Callable[..., Path]
 
@@ -184,3 +184,14 @@ def test_nothing_is_unpickled(tmp_path: Path, dump: Callable[[Any, Path], Any]) 
     with pytest.raises(ModelFileError, match="is not a whole safetensors file"):
         load_model(model)
     assert not trace.exists()
+
+
+def test_the_stored_checksum_tells_models_apart(make_model: MakeModel, tmp_path: Path) -> None:
+    first, same, other = (make_model(tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    assert stored_checksum(first) == stored_checksum(same) != stored_checksum(other)
+
+
+def test_a_file_without_a_checksum_of_ours_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(b"no model")
+    with pytest.raises(ModelFileError, match="is not a whole safetensors file"):
+        stored_checksum(tmp_path / "m")

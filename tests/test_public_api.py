@@ -28,7 +28,10 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "localize": (["IMAGE"], {"--classifier", "--weights", "--class"} | OUTPUT),
     "networks": (["NAME"], {"--size"}),
     "plan": (["DATA"], {"--budget", "--layout", "--group"} | OUTPUT),
-    "predict": (["MODEL", "INPUT"], {"--save", "--tiling", "--coding"} | OUTPUT | WHERE),
+    "predict": (
+        ["MODEL", "INPUT"],
+        {"--save", "--tiling", "--coding", "--min-area", "--fill-holes", "--tta", "--resume"} | OUTPUT | WHERE,
+    ),
     "train": (
         ["DATA"],
         {"--recipe", "--network", "--encoder", "--weights", "--budget", "--steps", "--resume", "--set", "--seed"}

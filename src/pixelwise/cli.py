@@ -230,16 +230,30 @@ def evaluate(
 def predict(
     model: Model,
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Image files, folders (recursively) or globs.")
+        list[str], typer.Argument(metavar="INPUT...", help="Image files, folders (recursively), globs or URLs.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")],
-    save: Annotated[str, typer.Option(help="labels, overlay, probabilities; separate with commas.")] = "labels",
+    save: Annotated[
+        str,
+        typer.Option(
+            help="labels, overlay, probabilities, probabilities-tiff, confidence, entropy, polygons, labelme, coco, "
+            "cvat, table; separate with commas."
+        ),
+    ] = "labels",
     tiling: Annotated[
         Literal["exact", "blend", "none"], typer.Option(help="How images too large for memory are cut.")
     ] = "exact",
     coding: Annotated[
         Literal["index", "data"], typer.Option(help="Class indices, or the masks' own values.")
     ] = "index",
+    min_area: Annotated[
+        int, typer.Option(metavar="PIXELS", help="Give smaller regions the class of a neighbor; docs/outputs.md.")
+    ] = 0,
+    fill_holes: Annotated[bool, typer.Option("--fill-holes", help="Close holes within regions.")] = False,
+    tta: Annotated[
+        str, typer.Option(help="Average over flips, rotations, scales of the image; separate with commas.")
+    ] = "",
+    resume: Annotated[bool, typer.Option("--resume", help="Pass over images whose results are there.")] = False,
     device: Device = "auto",
     precision: PrecisionName = "auto",
 ) -> None:
@@ -252,14 +266,19 @@ def predict(
             model,
             inputs,
             output,
-            save=[name.strip() for name in save.split(",") if name.strip()],
+            save=_listed(save),
             tiling=tiling,
             coding=coding,
+            min_area=min_area,
+            fill_holes=fill_holes,
+            tta=_listed(tta),
+            resume=resume,
             device=device,
             precision=precision,
             progress=progress,
         )
-    typer.echo(f"{len(report.written)} files written to {output}")
+    skipped = f"; {report.skipped} images were done" if resume else ""
+    typer.echo(f"{len(report.written)} files written to {output}{skipped}")
     if report.failures:
         print_failures(report.failures)
         raise typer.Exit(1)
@@ -334,6 +353,10 @@ def info() -> None:
 
     for key, value in run().items():
         typer.echo(f"{key:<24}{value}")
+
+
+def _listed(words: str) -> list[str]:
+    return [word.strip() for word in words.split(",") if word.strip()]
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -82,6 +82,16 @@ def load_model(model: str | Path) -> tuple[Segmenter, ModelSpec]:
     return module.eval(), spec
 
 
+def stored_checksum(model: str | Path) -> str:
+    """The checksum that a model file was written with, as `load_model` checks it; weights are not read."""
+    path = _find(Path(model))
+    try:
+        with safe_open(path, framework="pt") as file:
+            return str(_read_metadata(path, file.metadata() or {}).get("checksum"))
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path} is not a whole safetensors file ({error}); copy or train it again.") from error
+
+
 def _find(path: Path) -> Path:
     found = path / FILE_NAME if path.is_dir() else path
     if not found.is_file():

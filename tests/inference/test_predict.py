@@ -1,17 +1,24 @@
+import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
+from pixelwise.data.dataset import open_dataset
 from pixelwise.data.images import read_image, read_mask, write_png
 from pixelwise.errors import ModelFileError, RequestError
 from pixelwise.inference import predict as home
-from pixelwise.inference.predict import find_inputs, predict
+from pixelwise.inference.inputs import find_inputs
+from pixelwise.inference.outputs import WRITERS
+from pixelwise.inference.predict import predict
 from pixelwise.inference.predictor import load
+from pixelwise.inference.tidying import tidy
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +39,9 @@ def photos(tmp_path: Path) -> Path:
 
 
 def found(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """All results; the description of the job is no result."""
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    return sorted(name for name in files if name != "predict.json")
 
 
 def test_a_file_is_labeled(model: Path, photos: Path, tmp_path: Path) -> None:
@@ -160,7 +169,7 @@ def test_an_unknown_output_is_an_error(model: Path, photos: Path, tmp_path: Path
 
 
 def test_no_output_at_all_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="nothing to save; name at least one of: labels, overlay, prob"):
+    with pytest.raises(RequestError, match=r"nothing to save; name at least one of: coco, confidence, .*, table"):
         predict(model, [photos], tmp_path / "out", save=[], device="cpu")
 
 
@@ -189,31 +198,159 @@ def test_progress_counts_every_input(model: Path, photos: Path, tmp_path: Path) 
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_results_inside_the_input_folder_are_no_inputs(tmp_path: Path) -> None:
-    for name in ("a.png", "out/a.png", "output/b.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        write_png(tmp_path / name, np.zeros((2, 2), np.uint8))
-    found = [str(item.stem) for item in find_inputs([tmp_path], tmp_path / "out")]
-    assert found == ["a", "output/b"]
-    inside = find_inputs([tmp_path / "out"], tmp_path / "out")
-    assert [str(item.stem) for item in inside] == ["a"]
-
-
 def test_what_cannot_be_written_is_listed_in_its_place(
     model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Writing happens in threads; order and reasons are those of one after the other."""
-    whole = home.WRITERS["labels"][1]
+    whole = WRITERS["labels"][1]
 
     def fail_deep(path: Path, *arguments: Any) -> None:
         if "deep" in path.parts:
             raise OSError("the disk is full")
         whole(path, *arguments)
 
-    monkeypatch.setitem(home.WRITERS, "labels", (".png", fail_deep))
+    monkeypatch.setitem(WRITERS, "labels", (".png", fail_deep))
     for behind in (0, 8):
         monkeypatch.setattr(home, "BEHIND", behind)
         report = predict(model, [photos], tmp_path / f"out{behind}", device="cpu", precision="bf16")
         names = [path.relative_to(tmp_path / f"out{behind}").as_posix() for path in report.written]
         assert names == ["one.png", "trip/two.v2.png"]
         assert [(path.parent.name, reason) for path, reason in report.failures] == [("deep", "the disk is full")]
+
+
+# What all outputs are made of, and going on
+
+
+@pytest.fixture(scope="module")
+def noisy(make_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of cells whose labels are full of specks."""
+    classes = {"names": ["background", "cell", "nucleus"]}
+    return make_model(tmp_path_factory.mktemp("predict") / "noisy", classes=classes, seed=10)
+
+
+ALL = ["labels", "overlay", "confidence", "polygons", "labelme", "coco", "cvat", "table"]
+
+
+def test_all_outputs_of_a_folder(noisy: Path, photos: Path, tmp_path: Path) -> None:
+    report = predict(noisy, [photos], tmp_path / "out", save=ALL, device="cpu")
+    names = found(tmp_path / "out")
+    assert len(names) == 5 * 3 + 3
+    assert {"coco.json", "cvat.xml", "table.csv", "trip/two.v2_confidence.png", "trip/deep/one.geojson"} <= set(names)
+    assert sorted(path.relative_to(tmp_path / "out").as_posix() for path in report.written) == names
+    images = json.loads((tmp_path / "out" / "coco.json").read_text())["images"]
+    assert [image["file_name"] for image in images] == ["one.png", "trip/deep/one.png", "trip/two.v2.png"]
+
+
+def test_what_goes_into_a_tool_comes_back_as_the_labels(noisy: Path, photos: Path, tmp_path: Path) -> None:
+    predict(noisy, [photos], tmp_path / "out", save=["labels", "cvat"], min_area=4, device="cpu")
+    (tmp_path / "set").mkdir()
+    shutil.copytree(photos, tmp_path / "set" / "images", ignore=shutil.ignore_patterns(".*"))
+    shutil.copy(tmp_path / "out" / "cvat.xml", tmp_path / "set")
+    dataset = open_dataset(tmp_path / "set")
+    assert dataset.classes is not None
+    assert dataset.classes.names == ("background", "cell", "nucleus")
+    for sample in dataset.samples:
+        inner = sample.image_path.relative_to(tmp_path / "set" / "images")
+        np.testing.assert_array_equal(dataset.read_pair(sample)[1], read_mask(tmp_path / "out" / inner))
+
+
+def test_small_regions_and_holes_go_from_labels_and_not_from_probabilities(
+    noisy: Path, photos: Path, tmp_path: Path
+) -> None:
+    kinds = ["labels", "probabilities", "table"]
+    for name, options in (("plain", {}), ("tidy", {"min_area": 6, "fill_holes": True})):
+        predict(noisy, [photos / "one.png"], tmp_path / name, save=kinds, device="cpu", **options)  # type: ignore[arg-type]
+    plain, tidied = (read_mask(tmp_path / name / "one.png") for name in ("plain", "tidy"))
+    assert (plain != tidied).any()
+    np.testing.assert_array_equal(tidied, tidy(plain, min_area=6, fill_holes=True))
+    one, other = (np.load(tmp_path / name / "one_probabilities.npz")["probabilities"] for name in ("plain", "tidy"))
+    np.testing.assert_array_equal(one, other)
+    rows = (tmp_path / "tidy" / "table.csv").read_text().splitlines()[1:]
+    assert [int(row.split(",")[2]) for row in rows] == np.bincount(tidied.ravel(), minlength=3).tolist()
+
+
+def test_a_geotiff_gives_polygons_on_the_map(model: Path, tmp_path: Path) -> None:
+    tags = [(33550, 12, 3, (2.0, 2.0, 0.0), True), (33922, 12, 6, (0.0, 0.0, 0.0, 500.0, 900.0, 0.0), True)]
+    pixels = np.zeros((3, 4, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extratags=tags)
+    predict(model, [tmp_path / "a.tif"], tmp_path / "out", save=["polygons", "table"], device="cpu")
+    content = json.loads((tmp_path / "out" / "a.geojson").read_text())
+    corners = [tuple(p) for f in content["features"] for ring in f["geometry"]["coordinates"] for p in ring]
+    assert {(500.0, 900.0), (508.0, 894.0)} <= set(corners)
+    rows = [row.split(",") for row in (tmp_path / "out" / "table.csv").read_text().splitlines()[1:]]
+    assert sum(float(row[5]) for row in rows) == 48.0
+
+
+def test_a_name_that_the_job_needs_itself_is_refused(model: Path, tmp_path: Path) -> None:
+    for name, kind in (("predict", "labelme"), ("coco", "labelme")):
+        write_png(tmp_path / f"{name}.png", np.zeros((2, 2, 3), np.uint8))
+        with pytest.raises(RequestError, match=rf"and .*{name}\.png would both be written to {name}\.json"):
+            predict(model, [tmp_path / f"{name}.png"], tmp_path / "out", save=[kind, "coco"], device="cpu")
+
+
+def test_names_that_a_tool_would_misread_are_refused_before_anything_is_written(
+    make_model: Callable[..., Path], photos: Path, tmp_path: Path
+) -> None:
+    model = make_model(tmp_path / "m", classes={"names": ["road", "ignore"]})
+    with pytest.raises(RequestError, match="readers of coco files take 'ignore' for no object"):
+        predict(model, [photos], tmp_path / "out", save=["coco"], device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_resume_does_what_is_missing_and_completes_the_files_on_all_images(
+    noisy: Path, photos: Path, tmp_path: Path
+) -> None:
+    kinds = ["labels", "overlay", "coco", "table", "cvat"]
+    predict(noisy, [photos], tmp_path / "whole", save=kinds, device="cpu")
+    out = tmp_path / "out"
+    predict(noisy, [photos], out, save=kinds, device="cpu")
+    (out / "trip" / "two.v2_overlay.png").unlink()
+    for name in ("coco.json", "table.csv", "cvat.xml"):
+        (out / name).unlink()
+    before = (out / "one.png").stat().st_mtime_ns
+    report = predict(noisy, [photos], out, save=kinds, resume=True, device="cpu")
+    assert report.skipped == 2
+    assert len(report.written) == 2 + 3
+    assert (out / "one.png").stat().st_mtime_ns == before
+    assert found(out) == found(tmp_path / "whole")
+    for name in found(out):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_resume_with_another_request_is_refused(model: Path, noisy: Path, photos: Path, tmp_path: Path) -> None:
+    predict(noisy, [photos], tmp_path / "out", device="cpu")
+    with pytest.raises(RequestError, match=r"another request \(another model\)"):
+        predict(model, [photos], tmp_path / "out", resume=True, device="cpu")
+    with pytest.raises(RequestError, match=r"another request \(min_area was 0 and is 5\)"):
+        predict(noisy, [photos], tmp_path / "out", min_area=5, resume=True, device="cpu")
+    assert predict(model, [photos], tmp_path / "out", device="cpu").skipped == 0
+
+
+def test_resume_of_a_table_without_labels_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="--resume reads what is done for table from label files"):
+        predict(model, [photos], tmp_path / "out", save=["table"], resume=True, device="cpu")
+
+
+def test_an_image_behind_a_url_is_labeled_and_a_bad_one_listed(model: Path, photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    urls = [f"file://{photos}/one.png", f"file://{photos}/gone.png"]
+    report = predict(model, urls, tmp_path / "out", save=["labels", "labelme"], device="cpu")
+    assert found(tmp_path / "out") == ["one.json", "one.png"]
+    assert [reason.partition(": ")[0] for _, reason in report.failures] == [urls[1]]
+    assert json.loads((tmp_path / "out" / "one.json").read_text())["imagePath"] == "one.png"
+
+
+def test_augmented_labels_are_those_of_the_predictor(model: Path, photos: Path, tmp_path: Path) -> None:
+    predict(model, [photos / "one.png"], tmp_path / "out", tta=["flips"], device="cpu")
+    expected = load(model, device="cpu").predict(read_image(photos / "one.png"), tta=["flips"]).labels
+    np.testing.assert_array_equal(read_mask(tmp_path / "out" / "one.png"), expected)
+
+
+def test_an_unknown_augmentation_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="unknown test-time augmentation 'flip'"):
+        predict(model, [photos], tmp_path / "out", tta=["flip"], device="cpu")
+
+
+def test_a_negative_area_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="min_area is -3"):
+        predict(model, [photos], tmp_path / "out", min_area=-3, device="cpu")

@@ -6,10 +6,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from torch import nn
 
 from pixelwise.errors import DataError, ModelFileError, RequestError
 from pixelwise.inference import predictor as home
-from pixelwise.inference.predictor import Predictor, load
+from pixelwise.inference.predictor import Predictor, load, make_predictor
+from pixelwise.model_file import load_model
+from pixelwise.networks import Segmenter
 from pixelwise.recipe import NetworkRecipe
 
 MakeModel = Callable[..., Path]
@@ -211,3 +214,48 @@ def test_samples_of_a_bayesian_network(make_model: MakeModel, tmp_path: Path) ->
 def test_samples_of_a_network_without_dropout_are_refused(model: Path) -> None:
     with pytest.raises(RequestError, match="'unet' has no dropout, so its samples would all be alike"):
         load(model, device="cpu").predict(image(8, 8), samples=4)
+
+
+class _PixelByPixel(nn.Conv2d):
+    """A network that commutes with every flip and turn."""
+
+    size_multiple = 1
+
+
+@pytest.fixture
+def pixel_by_pixel(model: Path) -> Predictor:
+    torch.manual_seed(0)
+    module = Segmenter(_PixelByPixel(3, 3, 1), mean=[100.0] * 3, deviation=[50.0] * 3)
+    return make_predictor(module, load_model(model)[1], torch.device("cpu"), "fp32")
+
+
+@pytest.mark.parametrize("tile_size", [None, 7])
+@pytest.mark.parametrize("tta", [["flips"], ["rotations"]])
+def test_augmentation_changes_nothing_where_the_network_commutes_with_it(
+    pixel_by_pixel: Predictor, tta: list[str], tile_size: int | None
+) -> None:
+    plain = pixel_by_pixel.predict(image(12, 17))
+    mean = pixel_by_pixel.predict(image(12, 17), tta=tta, tile_size=tile_size)
+    np.testing.assert_allclose(mean.probabilities, plain.probabilities, atol=1e-5)
+    np.testing.assert_array_equal(mean.labels, plain.labels)
+
+
+def test_augmented_probabilities_are_the_mean_and_tiles_change_nothing(rgb: Predictor) -> None:
+    pixels = image(21, 17)
+    mean = rgb.predict(pixels, tta=["flips"])
+    turned = [rgb.predict(pixels[::a, ::b]).probabilities[:, ::a, ::b] for a in (1, -1) for b in (1, -1)]
+    np.testing.assert_allclose(mean.probabilities, np.mean(turned, 0), atol=1e-5)
+    np.testing.assert_array_equal(mean.labels, mean.probabilities.argmax(0))
+    tiled = rgb.predict(pixels, tta=["flips"], tile_size=8)
+    np.testing.assert_allclose(tiled.probabilities, mean.probabilities, atol=1e-5)
+
+
+def test_scales_and_rotations_together_keep_the_size(rgb: Predictor) -> None:
+    prediction = rgb.predict(image(9, 14), tta=["rotations", "scales"])
+    assert prediction.labels.shape == (9, 14)
+    np.testing.assert_allclose(prediction.probabilities.sum(0), 1, atol=1e-5)
+
+
+def test_samples_and_augmentation_are_not_mixed(rgb: Predictor) -> None:
+    with pytest.raises(RequestError, match="tta and samples are two ways to average"):
+        rgb.predict(image(4, 4), tta=["flips"], samples=3)

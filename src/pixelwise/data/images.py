@@ -65,6 +65,11 @@ def decode_image_bytes(content: bytes, name: str) -> Decoded:
     return _decoded(content, name, _decode_image)
 
 
+def read_image_bytes(content: bytes, name: str, channels: int | None = None) -> Array:
+    """As `read_image`, of the bytes of an image file; errors call them `name`."""
+    return _decoded(content, name, lambda found: _decode_image(found).filled(channels)[0])
+
+
 def read_mask_bytes(content: bytes, name: str) -> Array:
     """The bytes of a mask file → (H, W) uint8 or uint16 as stored, or (H, W, 3) uint8."""
     return _decoded(content, name, _decode_mask)

@@ -15,7 +15,7 @@ from pixelwise.data.sample import Sample, Split
 from pixelwise.evaluation.charts import chart, smooth
 from pixelwise.evaluation.evaluate import Tally, mean_iou_of
 from pixelwise.evaluation.pages import css_color, embed, render
-from pixelwise.inference.outputs import display, overlay
+from pixelwise.inference.outputs.pictures import display, overlay
 from pixelwise.inference.predictor import Predictor
 
 SHOWN_PER_GROUP = 3

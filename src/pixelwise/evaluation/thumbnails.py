@@ -13,7 +13,7 @@ from pixelwise.data.images import Array, decode_image, read_mask
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError
 from pixelwise.evaluation.pages import embed
-from pixelwise.inference.outputs import blend, colorize, display
+from pixelwise.inference.outputs.pictures import blend, colorize, display
 
 SIDE = 256
 MAX_CHARACTERS = 12_000

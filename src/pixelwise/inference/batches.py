@@ -53,6 +53,7 @@ def predict_all(
     *,
     tiling: Tiling = "exact",
     keep_logits: bool = False,
+    tta: Sequence[str] = (),
     name: Callable[[Item], object] = str,
 ) -> Iterator[Answer[Item, Extra] | Failure[Item]]:
     """One answer or failure for each item, in their order, as from `predictor.predict` one by one.
@@ -62,15 +63,19 @@ def predict_all(
     Args:
         read: gives the image and what else belongs to it; called in threads. It may raise
             PixelwiseError or OSError.
-        tiling, keep_logits: as for `predict`. Images that are small enough to share a batch are
-            taken whole anyway.
+        tiling, keep_logits, tta: as for `predict`. Images that are small enough to share a batch are
+            taken whole anyway; augmented ones go alone.
         name: what an error calls the item.
     """
     waiting: list[_Read[Item, Extra]] = []
 
     def answered() -> Iterator[Answer[Item, Extra] | Failure[Item]]:
         try:
-            predictions = _predicted(predictor, [one.image for one in waiting], tiling, keep_logits)
+            if len(waiting) > 1:
+                predictions = predictor.predict_alike([one.image for one in waiting], keep_logits=keep_logits)
+            else:
+                image = waiting[0].image
+                predictions = [predictor.predict(image, tiling=tiling, keep_logits=keep_logits, tta=tta)]
         except PixelwiseError as error:
             for one in waiting:
                 failure = RequestError(f"{name(one.item)}: {error}")
@@ -88,7 +93,7 @@ def predict_all(
             yield found
             continue
         waiting.append(found)
-        if len(waiting) >= found.batch:
+        if tta or len(waiting) >= found.batch:
             yield from answered()
     if waiting:
         yield from answered()
@@ -96,12 +101,6 @@ def predict_all(
 
 def _joins(found: _Read[Item, Extra] | Failure[Item], waiting: Sequence[_Read[Item, Extra]]) -> bool:
     return isinstance(found, _Read) and found.image.shape == waiting[0].image.shape
-
-
-def _predicted(predictor: Predictor, images: Sequence[Array], tiling: Tiling, keep_logits: bool) -> list[Prediction]:
-    if len(images) == 1:
-        return [predictor.predict(images[0], tiling=tiling, keep_logits=keep_logits)]
-    return predictor.predict_alike(images, keep_logits=keep_logits)
 
 
 def _read_ahead(

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.data.images import Array, read_image, write_atomically
+from pixelwise.data.images import Array, write_atomically
 from pixelwise.devices import choose_device
 from pixelwise.errors import ModelFileError, PixelwiseError, RequestError, unknown_name
 from pixelwise.inference.heatmap import Heat, draw_heatmaps
-from pixelwise.inference.outputs import display
-from pixelwise.inference.predict import Input, find_inputs
+from pixelwise.inference.inputs import Input, find_inputs
+from pixelwise.inference.outputs.pictures import display
 from pixelwise.networks.alignment import Alignment
 from pixelwise.networks.convolutionalize import convolutionalize
 from pixelwise.networks.dependence import Axis
@@ -109,7 +109,7 @@ def localize(
     failures: list[tuple[Path, str]] = []
     for count, (path, item) in enumerate(targets.items(), start=1):
         try:
-            done.append(_localize_one(localizer, item.path, path, wanted))
+            done.append(_localize_one(localizer, item, path, wanted))
         except (PixelwiseError, OSError) as error:
             failures.append((item.path, str(error)))
         progress.track("localize", count, len(targets))
@@ -118,7 +118,7 @@ def localize(
 
 def _plan_outputs(images: Sequence[Input], output: Path) -> dict[Path, Input]:
     """The file to write for each image. None may replace another one, or an image."""
-    given = {item.path.resolve() for item in images}
+    given = {item.path.resolve() for item in images if not item.url}
     targets: dict[Path, Input] = {}
     for item in images:
         path = output / item.stem.with_name(f"{item.stem.name}_heatmap.png")
@@ -134,8 +134,8 @@ def _plan_outputs(images: Sequence[Input], output: Path) -> dict[Path, Input]:
     return targets
 
 
-def _localize_one(localizer: "Localizer", image_path: Path, path: Path, wanted: int | None) -> Localized:
-    image = read_image(image_path)
+def _localize_one(localizer: "Localizer", item: Input, path: Path, wanted: int | None) -> Localized:
+    image = item.read()
     picture, heats = localizer.look(image, wanted)
     write_atomically(path, draw_heatmaps(picture, heats))
     scales = [ours / seen for ours, seen in zip(image.shape[:2], picture.shape[:2], strict=True)]
@@ -143,7 +143,7 @@ def _localize_one(localizer: "Localizer", image_path: Path, path: Path, wanted: 
     for heat in heats:
         row, column = (int((at + 0.5) * scale) for at, scale in zip(heat.peak, scales, strict=True))
         sights.append(Sight(name=heat.name, probability=heat.probability, place=(row, column)))
-    return Localized(image=image_path, picture=path, sights=tuple(sights))
+    return Localized(image=item.path, picture=path, sights=tuple(sights))
 
 
 # The classifier and its classes

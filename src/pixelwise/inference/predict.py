@@ -1,6 +1,5 @@
-"""`pixelwise predict`: files, folders and globs in, one set of outputs per image out."""
+"""`pixelwise predict`: files, folders, globs and URLs in, one set of outputs per image out."""
 
-import glob
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,11 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from pixelwise.data.images import ENDINGS, Array, read_image
-from pixelwise.errors import PixelwiseError, RequestError, unknown_name
+from pixelwise.data.images import Array
+from pixelwise.errors import PixelwiseError, unknown_name
 from pixelwise.inference.batches import Answer, Failure, predict_all
-from pixelwise.inference.outputs import WRITERS, Coding
-from pixelwise.inference.predictor import Prediction, Predictor, Tiling, load
+from pixelwise.inference.inputs import Input, find_inputs
+from pixelwise.inference.job import Job, Outputs, Written
+from pixelwise.inference.outputs import Coding
+from pixelwise.inference.predictor import Prediction, Tiling, load
+from pixelwise.inference.resume import JobRequest, begin, require_resumable
+from pixelwise.inference.transformed import require_transforms
+from pixelwise.model_file import stored_checksum
 from pixelwise.progress import Progress, Silent
 
 BEHIND = 8
@@ -28,14 +32,8 @@ class PredictReport:
     written: tuple[Path, ...]
     failures: tuple[tuple[Path, str], ...]
     """Inputs that could not be done, each with its reason."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Input:
-    """One image and where its outputs go: the folder structure and the stem are kept."""
-
-    path: Path
-    stem: Path
+    skipped: int = 0
+    """Images whose files `resume` found complete."""
 
 
 def predict(
@@ -46,188 +44,124 @@ def predict(
     save: Sequence[str] = ("labels",),
     tiling: Tiling = "exact",
     coding: Coding = "index",
+    min_area: int = 0,
+    fill_holes: bool = False,
+    tta: Sequence[str] = (),
+    resume: bool = False,
     device: str = "auto",
     precision: str = "auto",
     progress: Progress | None = None,
 ) -> PredictReport:
-    """Writes `labels`, `overlay` and/or `probabilities` of every input image below `output`.
+    """Writes what `save` names (`outputs.WRITERS`, `outputs.JOB_FILES`) of every input image below `output`.
 
     One bad file never stops the rest: it is listed among the failures. A request that cannot be
     done at all (nothing to predict, two inputs with one name, an unknown output) is a RequestError
     before anything is written.
+
+    Args:
+        tta: flips, rotations, scales: the mean over transformed images, as in `Predictor.predict`.
+        min_area: pixels; smaller regions take the label of a neighbor, as `tidying.tidy` says.
+        fill_holes: likewise. Both change labels and all that is made from them; probabilities,
+            confidence and entropy stay what the network says.
+        resume: passes over images all of whose files an equal request has written; where the folder
+            holds results of another one, it is a RequestError.
     """
-    progress = progress or Silent()
-    kinds = list(dict.fromkeys(save))
-    if not kinds:
-        raise RequestError(f"nothing to save; name at least one of: {', '.join(sorted(WRITERS))}.")
-    for kind in kinds:
-        if kind not in WRITERS:
-            raise unknown_name("output", kind, WRITERS)
+    progress, folder = progress or Silent(), Path(output)
+    outputs = Outputs(
+        folder=folder, kinds=tuple(dict.fromkeys(save)), coding=coding, min_area=min_area, fill_holes=fill_holes
+    )
     if tiling not in get_args(Tiling):
         raise unknown_name("tiling", tiling, get_args(Tiling))
-    if coding not in ("index", "data"):
-        raise unknown_name("coding", coding, ("index", "data"))
-    images = find_inputs(inputs, Path(output))
-    _require_distinct(images, kinds)
-    _require_no_input(images, Path(output), kinds)
+    require_transforms(tta)
+    if resume:
+        require_resumable(outputs.kinds, coding)
+    images = find_inputs(inputs, folder)
+    outputs.require_free(images)
     predictor = load(model, device=device, precision=precision)
+    job = Job(outputs=outputs, classes=predictor.classes)
+    settings = {
+        "tiling": tiling,
+        "coding": coding,
+        "min_area": min_area,
+        "fill_holes": fill_holes,
+        "tta": sorted(set(tta)),
+        "precision": predictor.precision,
+    }
+    request = JobRequest(model=stored_checksum(model), settings=settings)
+    resumed = begin(folder, request, outputs.all_paths(images), resume=resume)
+    done = {item for item in images if resumed and outputs.are_there(item)}
+
+    def read(item: Input) -> tuple[Array, None]:
+        return item.read(predictor.spec.channels), None
+
+    outcomes = predict_all(
+        predictor,
+        [item for item in images if item not in done],
+        read,
+        tiling=tiling,
+        keep_logits=outputs.need_probabilities,
+        tta=tta,
+        name=lambda item: item.name,
+    )
+    fresh = _written_behind(outcomes, job.write, progress, tiling)
     written: list[Path] = []
     failures: list[tuple[Path, str]] = []
-
-    def write(item: Input, image: Array, prediction: Prediction) -> list[Path]:
-        return _write(prediction, predictor, item, image, Path(output), kinds, coding)
-
-    outcomes = _answers(predictor, images, tiling, kinds)
-    for done, (item, outcome) in enumerate(_written_behind(outcomes, write, progress, tiling), start=1):
+    for count, item in enumerate(images, start=1):
+        outcome = _recalled(job, item) if item in done else next(fresh)
         if isinstance(outcome, Exception):
             failures.append((item.path, str(outcome)))
         else:
-            written += outcome
-        progress.track("predict", done, len(images))
-    return PredictReport(written=tuple(written), failures=tuple(failures))
+            written += outcome.paths
+            job.add(outcome)
+        progress.track("predict", count, len(images))
+    written += job.finish()
+    return PredictReport(written=tuple(written), failures=tuple(failures), skipped=len(done))
 
 
-def find_inputs(inputs: Sequence[str | Path], output: Path | None = None) -> list[Input]:
-    """Files, folders (recursively) and globs → images in a fixed order. Nothing found is an error.
-
-    An `output` folder inside an input folder is passed over: results are no inputs.
-    """
-    found: dict[Path, Input] = {}
-    for given in inputs:
-        matches = [item for item in _expand(str(given)) if not _is_result(item, Path(given), output)]
-        if not matches:
-            raise RequestError(
-                f"{given} is no image, no folder with images and no pattern that matches one; "
-                f"images end in {', '.join(ENDINGS)}."
-            )
-        for item in matches:  # a pattern such as photos/** names the folder before what is in it
-            found.setdefault(item.path, item)
-    return sorted(found.values())
-
-
-def _is_result(item: Input, given: Path, output: Path | None) -> bool:
-    if output is None or not given.is_dir():
-        return False
-    folder, inside = output.resolve(), item.path.resolve()
-    return folder != given.resolve() and given.resolve() in folder.parents and folder in inside.parents
-
-
-def _expand(given: str) -> Iterator[Input]:
-    path = Path(given)
-    if path.is_dir():
-        yield from _inside(path)
-    elif path.exists():
-        yield Input(path, Path(path.stem))
-    else:
-        for match in map(Path, glob.iglob(given, recursive=True)):
-            if match.is_dir():
-                yield from _inside(match)
-            elif match.suffix.lower() in ENDINGS:
-                yield Input(match, Path(match.stem))
-
-
-def _inside(folder: Path) -> Iterator[Input]:
-    """Every image below a folder; hidden files and folders are the system's, not the user's."""
-    for path in folder.rglob("*"):
-        inner = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in inner.parts)
-        if path.suffix.lower() in ENDINGS and not hidden and not path.is_dir():
-            yield Input(path, inner.with_suffix(""))
-
-
-def _require_no_input(images: Sequence[Input], output: Path, kinds: Sequence[str]) -> None:
-    """No output may replace an image that it is made from."""
-    given = {item.path.resolve() for item in images}
-    for item in images:
-        for kind in kinds:
-            path = output / _output_name(item, kind)
-            if path.resolve() in given:
-                raise RequestError(
-                    f"the {kind} of {item.path} would replace the image {path}; choose another folder with -o."
-                )
-
-
-def _output_name(item: Input, kind: str) -> Path:
-    return item.stem.with_name(item.stem.name + WRITERS[kind][0])
-
-
-def _require_distinct(images: Iterable[Input], kinds: Sequence[str]) -> None:
-    """No two outputs may have one name; said before anything is written."""
-    owners: dict[Path, Path] = {}
-    for item in images:
-        for kind in kinds:
-            name = _output_name(item, kind)
-            if name in owners:
-                raise RequestError(
-                    f"{owners[name]} and {item.path} would both be written to {name}; "
-                    f"rename one, or predict them into different folders."
-                )
-            owners[name] = item.path
+def _recalled(job: Job, item: Input) -> Written | Exception:
+    try:
+        return job.recall(item)
+    except (PixelwiseError, OSError) as error:
+        return error
 
 
 _Outcome = Answer[Input, None] | Failure[Input]
 
 
-def _answers(predictor: Predictor, images: Sequence[Input], tiling: Tiling, kinds: Sequence[str]) -> Iterator[_Outcome]:
-    def read(item: Input) -> tuple[Array, None]:
-        return read_image(item.path, predictor.spec.channels), None
-
-    keep_logits = "probabilities" in kinds
-    return predict_all(predictor, images, read, tiling=tiling, keep_logits=keep_logits, name=lambda item: item.path)
-
-
 def _written_behind(
     outcomes: Iterable[_Outcome],
-    write: Callable[[Input, Array, Prediction], list[Path]],
+    write: Callable[[Input, Array, Prediction], Written],
     progress: Progress,
     tiling: Tiling,
-) -> Iterator[tuple[Input, list[Path] | Exception]]:
+) -> Iterator[Written | Exception]:
     """What was written for each input, or why nothing was; encoded and written in threads, in their order."""
-    behind: deque[tuple[Input, Future[list[Path]] | Exception, int]] = deque()
+    behind: deque[tuple[Future[Written] | Exception, int]] = deque()
     with ThreadPoolExecutor(2, thread_name_prefix="encode") as pool:
         for outcome in outcomes:
             if isinstance(outcome, Failure):
-                behind.append((outcome.item, outcome.error, 0))
+                behind.append((outcome.error, 0))
             else:
                 item, prediction = outcome.item, outcome.prediction
                 if prediction.seam_score is not None:
-                    progress.say(f"{item.path}: {_blended_words(tiling)}; seam score {prediction.seam_score:.2f}")
+                    progress.say(f"{item.name}: {_blended_words(tiling)}; seam score {prediction.seam_score:.2f}")
                 future = pool.submit(write, item, outcome.image, prediction)
-                behind.append((item, future, prediction.labels.size))
+                behind.append((future, prediction.labels.size))
             del outcome
-            while len(behind) > BEHIND or (len(behind) > 1 and sum(size for *_, size in behind) > BEHIND_PIXELS):
-                yield _finished(*behind.popleft()[:2])
+            while len(behind) > BEHIND or (len(behind) > 1 and sum(size for _, size in behind) > BEHIND_PIXELS):
+                yield _finished(behind.popleft()[0])
         while behind:
-            yield _finished(*behind.popleft()[:2])
+            yield _finished(behind.popleft()[0])
 
 
-def _finished(item: Input, outcome: Future[list[Path]] | Exception) -> tuple[Input, list[Path] | Exception]:
+def _finished(outcome: Future[Written] | Exception) -> Written | Exception:
     if isinstance(outcome, Exception):
-        return item, outcome
+        return outcome
     try:
-        return item, outcome.result()
+        return outcome.result()
     except (PixelwiseError, OSError) as error:
-        return item, error
+        return error
 
 
 def _blended_words(tiling: Tiling) -> str:
     why = "as asked for" if tiling == "blend" else "as this network sees the whole image and has no exact ones"
     return f"tiles are blended, {why}"
-
-
-def _write(
-    prediction: Prediction,
-    predictor: Predictor,
-    item: Input,
-    image: Array,
-    output: Path,
-    kinds: Sequence[str],
-    coding: Coding,
-) -> list[Path]:
-    paths = []
-    for kind in kinds:
-        _, write = WRITERS[kind]
-        path = output / _output_name(item, kind)
-        write(path, image, prediction, predictor.classes, coding)
-        paths.append(path)
-    return paths

@@ -23,6 +23,7 @@ from pixelwise.inference.folding import for_prediction
 from pixelwise.inference.memory import peak_bytes
 from pixelwise.inference.tiles import blended, exact_tiles, seam_score
 from pixelwise.inference.tiling import Tile, choose_tile
+from pixelwise.inference.transformed import mean_over, views
 from pixelwise.model_file import ModelSpec, load_model
 from pixelwise.networks import Segmenter
 from pixelwise.networks.bayesian import sample
@@ -101,6 +102,7 @@ class Predictor:
         tile_size: int | None = None,
         keep_logits: bool = False,
         samples: int = 1,
+        tta: Sequence[str] = (),
     ) -> Prediction:
         """(H, W) or (H, W, C) of the model's type → labels of the same height and width.
 
@@ -118,12 +120,21 @@ class Predictor:
                 are blended. "blend" averages tiles that overlap by half. "none" takes it whole.
             tile_size: side in pixels of what one tile answers for, whatever the image's size; None:
                 as large as memory allows.
+            tta: "flips", "rotations", "scales": labels and probabilities are those of the mean over
+                the image's views (`transformed.py`), which takes as many times as long and holds
+                2 K floats a pixel, tiles or not.
         """
         if tiling not in get_args(Tiling):
             raise unknown_name("tiling", tiling, get_args(Tiling))
         if tile_size is not None and tile_size < 1:
             raise RequestError(f"tile_size is {tile_size}, but must be at least 1 pixel.")
         pixels = self.checked(np.asarray(image))
+        if tta and samples != 1:
+            raise RequestError("tta and samples are two ways to average; choose one.")
+        if tta:
+            return self._over_views(
+                pixels, tta, lambda seen: self.predict(seen, tiling=tiling, tile_size=tile_size, keep_logits=True)
+            )
         if samples != 1:
             return self._sampled(pixels, samples)
         size = (pixels.shape[0], pixels.shape[1])
@@ -186,6 +197,17 @@ class Predictor:
         for part, found in answers():
             labels[part.write] = self._labels(found)
         return Prediction(labels=labels, _logits=all_logits)
+
+    def _over_views(self, pixels: Array, tta: Sequence[str], predict: Callable[[Array], Prediction]) -> Prediction:
+        scores: list[float | None] = []
+
+        def probabilities(seen: Array) -> Tensor:
+            prediction = predict(seen)
+            scores.append(prediction.seam_score)
+            return torch.from_numpy(prediction.probabilities)
+
+        logits = mean_over(views(tta), pixels, probabilities).log()
+        return Prediction(labels=self._labels(logits), _logits=lambda: logits, seam_score=scores[0])
 
     @cached_property
     def field(self) -> Field | None:

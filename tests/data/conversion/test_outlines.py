@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib.path import Path as Outline
 
-from pixelwise.data.conversion.outlines import Point, Region, polygon, regions
+from pixelwise.data.conversion.outlines import Point, Region, polygon, regions, rings, twice_area
 from pixelwise.data.images import Array
+from pixelwise.data.rasterize import Polygon, rasterize
 
 Labels = arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 2))
 
@@ -81,3 +82,21 @@ def test_corners(rows: list[str], points: list[Point]) -> None:
 
 def test_pixels_that_touch_at_a_corner_are_two_regions() -> None:
     assert len(list(regions(np.eye(2, dtype=np.uint8), range(1, 2)))) == 2
+
+
+@given(Labels)
+def test_rings_make_a_valid_polygon_of_exactly_the_region(labels: Array) -> None:
+    for region in regions(labels, range(3)):
+        outer, *holes = rings(region)
+        assert twice_area(outer) > 0
+        assert all(twice_area(hole) < 0 for hole in holes)
+        assert all(len(set(ring)) == len(ring) for ring in (outer, *holes))
+        assert sum(map(twice_area, (outer, *holes))) == 2 * region.inside.sum()
+        painted = rasterize([Polygon(value=1, outline=outer, holes=holes)], labels.shape).astype(bool)
+        assert np.array_equal(painted, region_map(region, labels.shape))
+
+
+def test_a_region_that_closes_at_a_corner_is_a_ring_with_a_hole() -> None:
+    labels = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 0]], np.uint8)
+    (region,) = regions(labels, range(1, 2))
+    assert [len(ring) for ring in rings(region)] == [6, 4]

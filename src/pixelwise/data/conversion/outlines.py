@@ -4,7 +4,7 @@ A region is a set of pixels of one class that touch along edges. Its polygon has
 pixel's center is inside it exactly if the pixel is in the region: nothing is lost or moved.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -61,6 +61,35 @@ def polygon(region: Region) -> list[Point]:
             corner = (hole[0][0], y)  # along the grid, so that no bridge crosses the center of a pixel
             points += [corner, *hole, hole[0], corner, (x, y)]
     return [(x + region.left, y + region.top) for x, y in points]
+
+
+def rings(region: Region) -> list[list[Point]]:
+    """The outer ring, clockwise as one sees it, then the holes, the other way round.
+
+    No ring touches itself, as `_loops` may at a corner: that part is a ring of its own. So the rings
+    are those of one valid polygon. A pixel at the image's corner: `[[(0, 0), (1, 0), (1, 1), (0, 1)]]`.
+    """
+    parts = [part for loop in _loops(region.inside) for part in _parts(loop)]
+    outer_first = sorted(parts, key=lambda part: twice_area(part) < 0)
+    return [[(x + region.left, y + region.top) for x, y in part] for part in outer_first]
+
+
+def twice_area(ring: Sequence[tuple[float, float]]) -> float:
+    """Twice the area within a ring: positive where it goes from x to y, on a screen clockwise."""
+    return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(ring, [*ring[1:], ring[0]], strict=True))
+
+
+def _parts(loop: list[Point]) -> Iterator[list[Point]]:
+    """A loop cut at corners that it passes twice."""
+    way: dict[Point, None] = {}  # in order, and fast to look into
+    for point in loop:
+        if point in way:
+            part = [way.popitem()[0]]
+            while part[-1] != point:
+                part.append(way.popitem()[0])
+            yield part[::-1]
+        way[point] = None
+    yield list(way)
 
 
 def _loops(inside: Array) -> list[list[Point]]:

@@ -24,7 +24,7 @@ IGNORED = "ignore"
 """Category of ignored pixels in COCO."""
 
 
-def _objects(classes: Classes) -> range:
+def object_labels(classes: Classes) -> range:
     """Classes that become objects: all but a background."""
     return range(int(classes.names[0].lower() == BACKGROUND), len(classes.names))
 
@@ -37,7 +37,7 @@ class CocoWriter:
         if IGNORED in content.classes.names:
             raise DataError(f"a class is named {IGNORED!r}, which stands for pixels to ignore; rename it.")
         self.root, self.classes = root, content.classes
-        self.objects = _objects(content.classes)
+        self.objects = object_labels(content.classes)
         self.images: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.annotations: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.ignores = False
@@ -116,7 +116,7 @@ class YoloWriter:
 
     def __init__(self, root: Path, content: Content) -> None:
         self.root, self.classes = root, content.classes
-        self.objects = _objects(content.classes)
+        self.objects = object_labels(content.classes)
         self.splits: Counter[str] = Counter()
         self.lost: list[int] = []
         """Ignored pixels of each image that has some."""

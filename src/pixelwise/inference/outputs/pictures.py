@@ -1,46 +1,32 @@
-"""What predictions look like on disk: label PNG, overlay with legend, probabilities."""
+"""Predictions to look at: label PNG, and overlay with legend."""
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.images import Array, write_atomically, write_png
-from pixelwise.inference.predictor import Prediction
-
-Coding = Literal["index", "data"]
+from pixelwise.data.images import Array, write_png
+from pixelwise.inference.outputs.labeled import Coding, Predicted
 
 
-def write_labels(path: Path, prediction: Prediction, classes: Classes, coding: Coding) -> None:
+def write_labels(path: Path, made: Predicted, coding: Coding) -> None:
     """`index`: palette PNG of class indices in the class colors; `data`: the data set's own values."""
     if coding == "data":
-        write_png(path, classes.to_mask(prediction.labels))
-    elif len(classes.names) > 256:
-        write_png(path, prediction.labels)
+        write_png(path, made.classes.to_mask(made.labels))
+    elif len(made.classes.names) > 256:
+        write_png(path, made.labels)
     else:
-        write_png(path, prediction.labels, classes.colors)
+        write_png(path, made.labels, made.classes.colors)
 
 
-def write_probabilities(path: Path, prediction: Prediction, classes: Classes) -> None:
-    """Compressed NPZ: `probabilities` (K, H, W) float16, `names` (K,)."""
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        probabilities=prediction.probabilities.astype(np.float16),
-        names=np.array(classes.names),
-    )
-    write_atomically(path, buffer.getvalue())
-
-
-def write_overlay(path: Path, image: Array, prediction: Prediction, classes: Classes) -> None:
+def write_overlay(path: Path, made: Predicted) -> None:
     """The image under its classes in their colors, with a legend of those that occur."""
-    picture = overlay(display(image), prediction.labels, classes)
-    present = np.flatnonzero(np.bincount(prediction.labels.ravel()))
-    shares = [float((prediction.labels == i).mean()) for i in present]
+    labels, classes = made.labels, made.classes
+    picture = overlay(display(made.image), labels, classes)
+    present = np.flatnonzero(np.bincount(labels.ravel()))
+    shares = [float((labels == i).mean()) for i in present]
     entries = [
         # Joined: the font measures single lines only.
         (f"{' '.join(classes.names[i].split())}  {share:.1%}", classes.colors[i])
@@ -101,16 +87,3 @@ def with_legend(picture: Array, entries: Sequence[tuple[str, tuple[int, int, int
         draw.rectangle((x, y + 1, x + 12, y + 13), fill=color, outline=(90, 90, 90))
         draw.text((x + 18, y), text, fill="black", font=font)
     return np.asarray(strip)
-
-
-Writer = Callable[[Path, Array, Prediction, Classes, Coding], None]
-
-WRITERS: dict[str, tuple[str, Writer]] = {
-    "labels": (".png", lambda path, _, p, classes, coding: write_labels(path, p, classes, coding)),
-    "overlay": ("_overlay.png", lambda path, image, p, classes, _: write_overlay(path, image, p, classes)),
-    "probabilities": (
-        "_probabilities.npz",
-        lambda path, _, p, classes, __: write_probabilities(path, p, classes),
-    ),
-}
-"""What `predict --save` can write: name → (what follows the stem, function)."""

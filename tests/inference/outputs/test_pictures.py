@@ -3,37 +3,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from pixelwise.data.classes import Classes, describe_classes
 from pixelwise.data.images import read_mask
-from pixelwise.inference.outputs import (
-    WRITERS,
+from pixelwise.inference.outputs.pictures import (
     colorize,
     display,
     overlay,
     with_legend,
     write_labels,
     write_overlay,
-    write_probabilities,
 )
-from pixelwise.inference.predictor import Prediction
-
-COLORS = [[10, 20, 30], [200, 100, 0], [0, 0, 255]]
-ABC = describe_classes({"names": ["a", "b", "c"], "colors": COLORS})
-
-
-def prediction(labels: Any, num_classes: int = 3) -> Prediction:
-    """A prediction that is sure of `labels`."""
-    array = np.asarray(labels, np.uint8 if num_classes <= 256 else np.uint16)
-    one_hot = torch.nn.functional.one_hot(torch.from_numpy(array.astype(np.int64)), num_classes)
-    return Prediction(labels=array, _logits=lambda: 20.0 * one_hot.permute(2, 0, 1).float())
+from predictions import ABC, COLORS, predicted
 
 
 def test_labels_are_a_palette_png_of_class_indices_in_the_class_colors(tmp_path: Path) -> None:
     labels = np.array([[0, 1, 2], [2, 2, 0]], np.uint8)
-    write_labels(tmp_path / "x.png", prediction(labels), ABC, "index")
+    write_labels(tmp_path / "x.png", predicted(labels, classes=ABC), "index")
     with Image.open(tmp_path / "x.png") as picture:
         assert picture.mode == "P"
         np.testing.assert_array_equal(np.asarray(picture), labels)
@@ -43,7 +30,7 @@ def test_labels_are_a_palette_png_of_class_indices_in_the_class_colors(tmp_path:
 def test_more_than_256_classes_are_written_in_16_bit(tmp_path: Path) -> None:
     classes = describe_classes({"names": [str(i) for i in range(300)]})
     labels = np.array([[0, 299], [256, 1]], np.uint16)
-    write_labels(tmp_path / "x.png", prediction(labels, 300), classes, "index")
+    write_labels(tmp_path / "x.png", predicted(labels, classes=classes), "index")
     np.testing.assert_array_equal(read_mask(tmp_path / "x.png"), labels)
 
 
@@ -58,7 +45,7 @@ def test_more_than_256_classes_are_written_in_16_bit(tmp_path: Path) -> None:
 def test_data_coding_is_read_back_as_the_same_labels(tmp_path: Path, described: dict[str, Any]) -> None:
     classes = describe_classes(described)
     labels = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
-    write_labels(tmp_path / "x.png", prediction(labels), classes, "data")
+    write_labels(tmp_path / "x.png", predicted(labels, classes=classes), "data")
     read, unlisted = classes.to_labels(read_mask(tmp_path / "x.png"))
     np.testing.assert_array_equal(read, labels)
     assert unlisted == []
@@ -66,17 +53,8 @@ def test_data_coding_is_read_back_as_the_same_labels(tmp_path: Path, described: 
 
 def test_data_coding_writes_the_masks_own_values(tmp_path: Path) -> None:
     classes = describe_classes({"names": ["a", "b"], "label_mapping": {0: 0, 255: 1}})
-    write_labels(tmp_path / "x.png", prediction([[0, 1]], 2), classes, "data")
+    write_labels(tmp_path / "x.png", predicted([[0, 1]], classes=classes), "data")
     assert read_mask(tmp_path / "x.png").tolist() == [[0, 255]]
-
-
-def test_probabilities_are_kept_with_the_names(tmp_path: Path) -> None:
-    made = prediction([[0, 2]])
-    write_probabilities(tmp_path / "x.npz", made, ABC)
-    with np.load(tmp_path / "x.npz") as stored:
-        assert stored["names"].tolist() == ["a", "b", "c"]
-        assert stored["probabilities"].dtype == np.float16
-        np.testing.assert_allclose(stored["probabilities"], made.probabilities, atol=1e-3)
 
 
 def test_colorize_paints_ignored_pixels_black() -> None:
@@ -130,13 +108,13 @@ def test_display_of_a_constant_16_bit_image_is_dark() -> None:
 def test_the_overlay_has_a_legend_of_the_classes_that_occur(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Any] = []
     monkeypatch.setattr(
-        "pixelwise.inference.outputs.with_legend",
+        "pixelwise.inference.outputs.pictures.with_legend",
         lambda picture, entries: shown.extend(entries) or with_legend(picture, entries),
     )
     image = np.zeros((10, 200, 3), np.uint8)
     labels = np.zeros((10, 200), np.uint8)
     labels[:, :150] = 2
-    write_overlay(tmp_path / "x.png", image, prediction(labels), ABC)
+    write_overlay(tmp_path / "x.png", predicted(labels, image=image))
     assert shown == [("c  75.0%", (0, 0, 255)), ("a  25.0%", (10, 20, 30))]
     with Image.open(tmp_path / "x.png") as picture:
         assert picture.width == 200
@@ -157,12 +135,5 @@ def test_a_legend_is_wrapped_and_never_narrower_than_its_texts() -> None:
 
 def test_a_class_name_of_several_lines_is_shown_on_one(tmp_path: Path) -> None:
     classes = Classes(names=("two\nlines",), colors=((1, 2, 3),), label_mapping={0: 0})
-    write_overlay(tmp_path / "x.png", np.zeros((2, 2, 3), np.uint8), prediction([[0, 0], [0, 0]], 1), classes)
+    write_overlay(tmp_path / "x.png", predicted([[0, 0], [0, 0]], classes=classes))
     assert (tmp_path / "x.png").exists()
-
-
-@pytest.mark.parametrize("kind", sorted(WRITERS))
-def test_every_writer_writes_its_file(tmp_path: Path, kind: str) -> None:
-    suffix, write = WRITERS[kind]
-    write(tmp_path / f"x{suffix}", np.zeros((1, 1, 3), np.uint8), prediction([[1]]), ABC, "index")
-    assert [path.name for path in tmp_path.iterdir()] == [f"x{suffix}"]

@@ -1,0 +1,97 @@
+"""What is to be predicted: files, folders, globs and URLs → images in a fixed order."""
+
+import glob
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from pixelwise.data.images import ENDINGS, Array, read_image, read_image_bytes
+from pixelwise.errors import RequestError
+from pixelwise.inference.remote import find_remote, is_remote, read_remote
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Input:
+    """One image and where its outputs go: the folder structure and the stem are kept."""
+
+    path: Path
+    """Of a URL only its path: `name` is what users know it by."""
+    stem: Path
+    url: str = ""
+    """Of an image elsewhere; empty of a file."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.url or str(self.path)
+
+    @property
+    def inner_name(self) -> str:
+        """Its name in files that list several images: `trip/0001.jpg`."""
+        return self.stem.with_name(self.stem.name + self.path.suffix).as_posix()
+
+    def read(self, channels: int | None = None) -> Array:
+        """(H, W, C) as `read_image` gives it."""
+        if self.url:
+            return read_image_bytes(read_remote(self.url), self.url, channels)
+        return read_image(self.path, channels)
+
+    def open(self) -> BinaryIO:
+        """The encoded image."""
+        return io.BytesIO(read_remote(self.url)) if self.url else self.path.open("rb")
+
+
+def find_inputs(inputs: Sequence[str | Path], output: Path | None = None) -> list[Input]:
+    """Files, folders (recursively), globs and URLs → images in a fixed order. Nothing found is an error.
+
+    An `output` folder inside an input folder is passed over: results are no inputs.
+    """
+    found: dict[str, Input] = {}
+    for given in inputs:
+        matches = [item for item in _expand(str(given)) if not _is_result(item, Path(given), output)]
+        if not matches:
+            raise RequestError(
+                f"{given} is no image, no folder with images and no pattern that matches one; "
+                f"images end in {', '.join(ENDINGS)}."
+            )
+        for item in matches:  # a pattern such as photos/** names the folder before what is in it
+            found.setdefault(item.name, item)
+    return sorted(found.values())
+
+
+def _is_result(item: Input, given: Path, output: Path | None) -> bool:
+    if output is None or item.url or not given.is_dir():
+        return False
+    folder, inside = output.resolve(), item.path.resolve()
+    return folder != given.resolve() and given.resolve() in folder.parents and folder in inside.parents
+
+
+def _expand(given: str) -> Iterator[Input]:
+    path = Path(given)
+    if is_remote(given):
+        yield from (_elsewhere(url, inner) for url, inner in find_remote(given))
+    elif path.is_dir():
+        yield from _inside(path)
+    elif path.exists():
+        yield Input(path, Path(path.stem))
+    else:
+        for match in map(Path, glob.iglob(given, recursive=True)):
+            if match.is_dir():
+                yield from _inside(match)
+            elif match.suffix.lower() in ENDINGS:
+                yield Input(match, Path(match.stem))
+
+
+def _elsewhere(url: str, inner: PurePosixPath) -> Input:
+    return Input(Path(inner), Path(inner.with_suffix("")), url)
+
+
+def _inside(folder: Path) -> Iterator[Input]:
+    """Every image below a folder; hidden files and folders are the system's, not the user's."""
+    for path in folder.rglob("*"):
+        inner = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in inner.parts)
+        if path.suffix.lower() in ENDINGS and not hidden and not path.is_dir():
+            yield Input(path, inner.with_suffix(""))

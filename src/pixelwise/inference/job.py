@@ -1,0 +1,161 @@
+"""The outputs of one prediction job: which files there will be, writing them, and taking up what is done."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pixelwise.data.classes import Classes
+from pixelwise.data.georeference import Georeference, read_georeference
+from pixelwise.data.images import Array, read_mask, write_atomically
+from pixelwise.errors import RequestError, unknown_name
+from pixelwise.inference.inputs import Input
+from pixelwise.inference.outputs import (
+    GEOREFERENCED,
+    JOB_FILES,
+    OF_PROBABILITIES,
+    WRITERS,
+    Coding,
+    JobFile,
+    Labeled,
+    Predicted,
+    require_kinds,
+)
+from pixelwise.inference.predictor import Prediction
+from pixelwise.inference.resume import FILE_NAME
+from pixelwise.inference.tidying import require_min_area, tidy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs:
+    """What a job writes, and where."""
+
+    folder: Path
+    kinds: tuple[str, ...]
+    coding: Coding = "index"
+    min_area: int = 0
+    fill_holes: bool = False
+
+    def __post_init__(self) -> None:
+        """RequestError for an unknown name or a value out of range."""
+        choices = (*WRITERS, *JOB_FILES)
+        if not self.kinds:
+            raise RequestError(f"nothing to save; name at least one of: {', '.join(sorted(choices))}.")
+        for kind in self.kinds:
+            if kind not in choices:
+                raise unknown_name("output", kind, choices)
+        if self.coding not in ("index", "data"):
+            raise unknown_name("coding", self.coding, ("index", "data"))
+        require_min_area(self.min_area)
+
+    @property
+    def need_probabilities(self) -> bool:
+        return any(kind in OF_PROBABILITIES for kind in self.kinds)
+
+    def paths(self, item: Input) -> dict[str, Path]:
+        """The files of one image: name of the output → file."""
+        return {kind: self.folder / _with_end(item, WRITERS[kind][0]) for kind in self.kinds if kind in WRITERS}
+
+    def job_paths(self) -> dict[str, Path]:
+        """The files on all images."""
+        return {kind: self.folder / JOB_FILES[kind][0] for kind in self.kinds if kind in JOB_FILES}
+
+    def all_paths(self, images: Iterable[Input]) -> list[Path]:
+        """Every file of the job but its description."""
+        of_images = (path for item in images for path in self.paths(item).values())
+        return [*of_images, *self.job_paths().values()]
+
+    def require_free(self, images: Sequence[Input]) -> None:
+        """No two outputs may have one name, and none may replace an image that it is made from."""
+        given = {item.path.resolve() for item in images if not item.url}
+        owners = {path: f"the {kind} file" for kind, path in self.job_paths().items()}
+        owners[self.folder / FILE_NAME] = "the job's description"
+        for item in images:
+            for kind, path in self.paths(item).items():
+                if path in owners:
+                    raise RequestError(
+                        f"{owners[path]} and {item.name} would both be written to {path.relative_to(self.folder)}; "
+                        f"rename one, or predict them into different folders."
+                    )
+                if path.resolve() in given:
+                    raise RequestError(
+                        f"the {kind} of {item.name} would replace the image {path}; choose another folder with -o."
+                    )
+                owners[path] = item.name
+
+    def are_there(self, item: Input) -> bool:
+        """Whether all files of an image are. Each appears whole or not at all."""
+        return all(path.exists() for path in self.paths(item).values())
+
+
+def _with_end(item: Input, end: str) -> Path:
+    return item.stem.with_name(item.stem.name + end)
+
+
+@dataclass(slots=True, kw_only=True)
+class Job:
+    """The files of a job, as they come into being."""
+
+    outputs: Outputs
+    classes: Classes
+    job_files: dict[str, JobFile] = field(init=False)
+
+    def __post_init__(self) -> None:
+        require_kinds(self.outputs.kinds, self.classes)
+        self.job_files = {kind: JOB_FILES[kind][1](self.classes) for kind in self.outputs.job_paths()}
+
+    def write(self, item: Input, image: Array, prediction: Prediction) -> "Written":
+        """The files of one image. Several threads may write at once."""
+        made = self._predicted(item, image, prediction)
+        paths = self.outputs.paths(item)
+        for kind, path in paths.items():
+            WRITERS[kind][1](path, made, self.outputs.coding)
+        return Written(tuple(paths.values()), made.without_image())
+
+    def recall(self, item: Input) -> "Written":
+        """What `write` gave of an image that is done, from its label file."""
+        if not self.job_files:
+            return Written((), None)
+        labels = read_mask(self.outputs.paths(item)["labels"])
+        return Written((), Labeled(labels=labels, **self._whereabouts(item)))
+
+    def add(self, written: "Written") -> None:
+        """Puts an image into the files on all images; one thread, in the order of the images."""
+        for file in self.job_files.values():
+            assert written.labeled is not None
+            file.add(written.labeled)
+
+    def finish(self) -> list[Path]:
+        """The files on all images."""
+        paths = self.outputs.job_paths()
+        for kind, path in paths.items():
+            write_atomically(path, self.job_files[kind].content())
+        return list(paths.values())
+
+    def _predicted(self, item: Input, image: Array, prediction: Prediction) -> Predicted:
+        outputs = self.outputs
+        labels = tidy(prediction.labels, min_area=outputs.min_area, fill_holes=outputs.fill_holes)
+        return Predicted(labels=labels, image=image, prediction=prediction, **self._whereabouts(item))
+
+    def _whereabouts(self, item: Input) -> dict[str, Any]:
+        return {
+            "source": None if item.url else item.path,
+            "name": item.inner_name,
+            "classes": self.classes,
+            "georeference": self._georeference(item),
+        }
+
+    def _georeference(self, item: Input) -> Georeference | None:
+        if not any(kind in GEOREFERENCED for kind in self.outputs.kinds):
+            return None
+        with item.open() as file:
+            return read_georeference(file)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What an image has given."""
+
+    paths: tuple[Path, ...]
+    labeled: Labeled | None
+    """For the files on all images; None where there are none."""

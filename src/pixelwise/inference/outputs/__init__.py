@@ -1,0 +1,66 @@
+"""What predictions look like on disk: one table of all that `predict --save` can write.
+
+A file of one image is written by a function, whichever thread calls it. A file on all images of a job is
+given them one by one, in their order, and written at the end.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from pixelwise.data.classes import Classes
+from pixelwise.inference.outputs.annotations import CocoFile, CvatFile, JobFile, require_nameable, write_labelme
+from pixelwise.inference.outputs.labeled import Coding, Labeled, Predicted
+from pixelwise.inference.outputs.maps import (
+    write_confidence,
+    write_entropy,
+    write_probabilities,
+    write_probabilities_tiff,
+)
+from pixelwise.inference.outputs.pictures import write_labels, write_overlay
+from pixelwise.inference.outputs.polygons import write_polygons
+from pixelwise.inference.outputs.table import TableFile
+
+__all__ = [
+    "GEOREFERENCED",
+    "JOB_FILES",
+    "OF_PROBABILITIES",
+    "WRITERS",
+    "Coding",
+    "JobFile",
+    "Labeled",
+    "Predicted",
+    "require_kinds",
+]
+
+Writer = Callable[[Path, Predicted, Coding], None]
+
+WRITERS: dict[str, tuple[str, Writer]] = {
+    "confidence": ("_confidence.png", lambda path, made, _: write_confidence(path, made)),
+    "entropy": ("_entropy.png", lambda path, made, _: write_entropy(path, made)),
+    "labelme": (".json", lambda path, made, _: write_labelme(path, made)),
+    "labels": (".png", write_labels),
+    "overlay": ("_overlay.png", lambda path, made, _: write_overlay(path, made)),
+    "polygons": (".geojson", lambda path, made, _: write_polygons(path, made)),
+    "probabilities": ("_probabilities.npz", lambda path, made, _: write_probabilities(path, made)),
+    "probabilities-tiff": ("_probabilities.tif", lambda path, made, _: write_probabilities_tiff(path, made)),
+}
+"""Files of one image: name → (what follows the stem, function)."""
+
+JOB_FILES: Mapping[str, tuple[str, Callable[[Classes], JobFile]]] = {
+    "coco": ("coco.json", CocoFile),
+    "cvat": ("cvat.xml", CvatFile),
+    "table": ("table.csv", TableFile),
+}
+"""Files on all images of a job: name → (file in the output folder, how it begins)."""
+
+OF_PROBABILITIES = ("confidence", "entropy", "probabilities", "probabilities-tiff")
+"""Made from probabilities, so the logits had better be kept."""
+GEOREFERENCED = ("polygons", "table")
+"""Say where things are on the map."""
+
+
+def require_kinds(kinds: Iterable[str], classes: Classes) -> None:
+    """RequestError for outputs that cannot name these classes."""
+    for kind in kinds:
+        if kind in ("coco", "cvat", "labelme"):
+            require_nameable(kind, classes)

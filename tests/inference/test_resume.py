@@ -1,0 +1,67 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from pixelwise.errors import RequestError
+from pixelwise.inference.resume import FILE_NAME, JobRequest, begin, require_resumable
+
+FIRST = JobRequest(model="abc", settings={"tiling": "exact", "min_area": 0})
+
+
+def test_a_new_folder_is_begun(tmp_path: Path) -> None:
+    assert begin(tmp_path / "out", FIRST, [], resume=True) is False
+    assert json.loads((tmp_path / "out" / FILE_NAME).read_text()) == FIRST.to_dict()
+
+
+def test_an_equal_request_is_resumed_only_when_asked(tmp_path: Path) -> None:
+    begin(tmp_path, FIRST, [], resume=False)
+    assert begin(tmp_path, FIRST, [], resume=True) is True
+    assert begin(tmp_path, FIRST, [], resume=False) is False
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (JobRequest(model="xyz", settings=FIRST.settings), "another model"),
+        (JobRequest(model="abc", settings={"tiling": "exact", "min_area": 9}), "min_area was 0 and is 9"),
+    ],
+)
+def test_another_request_is_not_resumed(tmp_path: Path, other: JobRequest, said: str) -> None:
+    begin(tmp_path, FIRST, [], resume=False)
+    with pytest.raises(RequestError, match=rf"holds results of another request \({said}\)"):
+        begin(tmp_path, other, [], resume=True)
+    assert json.loads((tmp_path / FILE_NAME).read_text()) == FIRST.to_dict()
+
+
+@pytest.mark.parametrize("text", ["[]", '{"settings": 1}'])
+def test_a_foreign_description_is_not_resumed(tmp_path: Path, text: str) -> None:
+    (tmp_path / FILE_NAME).write_text(text)
+    with pytest.raises(RequestError, match=r"predict\.json is of another kind"):
+        begin(tmp_path, FIRST, [], resume=True)
+
+
+def test_files_of_another_request_do_not_stay_to_be_taken_for_done(tmp_path: Path) -> None:
+    old = tmp_path / "a.png"
+    begin(tmp_path, FIRST, [old], resume=False)
+    old.write_text("old")
+    begin(tmp_path, FIRST, [old], resume=False)
+    assert old.exists()  # until the equal result replaces it
+    begin(tmp_path, JobRequest(model="xyz", settings={}), [old, tmp_path / "none.png"], resume=False)
+    assert not old.exists()
+
+
+def test_files_of_an_unknown_request_are_not_done(tmp_path: Path) -> None:
+    old = tmp_path / "a.png"
+    old.write_text("old")
+    assert begin(tmp_path, FIRST, [old], resume=True) is False
+    assert not old.exists()
+
+
+@pytest.mark.parametrize("kind", ["coco", "cvat", "table"])
+def test_files_on_all_images_need_labels_to_be_resumed(kind: str) -> None:
+    require_resumable(["overlay", "labelme"], "data")
+    require_resumable([kind, "labels"], "index")
+    for kinds, coding in (([kind], "index"), ([kind, "labels"], "data")):
+        with pytest.raises(RequestError, match=rf"--resume reads what is done for {kind} from label files"):
+            require_resumable(kinds, coding)
