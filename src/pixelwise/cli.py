@@ -145,6 +145,9 @@ def train(
     allow_changes: Annotated[
         bool, typer.Option("--allow-changes", help="With --resume: take another recipe or data set from there on.")
     ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="First say where the time of a step goes; profile.json.gz is its trace.")
+    ] = False,
     force: Annotated[
         bool,
         typer.Option(
@@ -181,6 +184,7 @@ def train(
             steps=steps,
             resume=resume,
             allow_changes=allow_changes,
+            profile=profile,
             force=force,
             settings=settings or (),
             seed=seed,

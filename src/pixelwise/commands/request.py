@@ -35,6 +35,8 @@ class Request:
     progress: Progress
     allow_changes: bool = False
     """A run that is resumed takes another recipe or data set from there on."""
+    profile: bool = False
+    """Says where the time of a step goes before it trains."""
     started: float
     """time.monotonic() from which a budget counts."""
 

@@ -39,6 +39,7 @@ from pixelwise.training.guards import disk_trouble_explained
 from pixelwise.training.interruption import INTERRUPTIONS
 from pixelwise.training.loop import train_model
 from pixelwise.training.patience import early_stop_note
+from pixelwise.training.profiling import profile_steps
 from pixelwise.training.run_folder import RunFolder, default_run_folder
 from pixelwise.training.scoring import Scored
 from pixelwise.training.trainer import Job
@@ -224,6 +225,9 @@ def train_and_report(run: RunFolder, prepared: Prepared, job: Job, request: Requ
     with disk_trouble_explained(run, how_to_go_on):
         try:
             with _deterministic(recipe.deterministic):
+                if request.profile:
+                    for line in profile_steps(job, run).lines():
+                        request.progress.say(line)
                 scored = train_model(job, run, deadline=deadline, resume=resume, progress=request.progress)
         except INTERRUPTIONS:
             request.progress.say(f"stopped; {how_to_go_on}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from pixelwise.data.loading import Batch
 from pixelwise.devices import Precision, autocast
@@ -38,13 +39,16 @@ def add_gradients(
     device = parts[0].images.device
 
     def logits_of(part: Batch) -> Tensor:
-        with autocast(device, precision):
+        with record_function("forward"), autocast(device, precision):
             logits: Tensor = model(part.images)
         return logits
 
     if len(parts) == 1:
-        whole = loss(logits_of(parts[0]), parts[0])
-        whole.backward()  # type: ignore[no-untyped-call]
+        logits = logits_of(parts[0])
+        with record_function("loss"):
+            whole = loss(logits, parts[0])
+        with record_function("backward"):
+            whole.backward()  # type: ignore[no-untyped-call]
         return whole.detach()
     if mean_over_pixels_but is None:
         return _from_all_logits(model, parts, loss, logits_of)

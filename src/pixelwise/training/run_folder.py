@@ -75,6 +75,14 @@ class RunFolder:
         return self.path / FILE_NAME
 
     @property
+    def profile(self) -> Path:
+        return self.path / "profile.txt"
+
+    @property
+    def profile_trace(self) -> Path:
+        return self.path / "profile.json.gz"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.html"
 
@@ -99,6 +107,8 @@ class RunFolder:
             self.model,
             self.report,
             self.live,
+            self.profile,
+            self.profile_trace,
             self.logged_as,
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from pixelwise.data.border_weights import border_weights
 from pixelwise.data.dataset import DataSet
@@ -80,6 +81,10 @@ class Job:
         return [samples[i] for i in sorted(rng.choice(len(samples), most, replace=False))]
 
 
+PHASES = ("forward", "loss", "backward", "optimizer", "averaged weights")
+"""Parts of a step, as a profiler names them."""
+
+
 class Trainer:
     """Model, optimizer and averaged weights, and the one step that moves them.
 
@@ -121,9 +126,10 @@ class Trainer:
             recipe.training.precision,
             mean_over_pixels_but=self.job.spec.classes.ignore_label if is_mean_over_pixels(recipe.loss) else None,
         )
-        if recipe.optimizer.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip_norm)
-        self.optimizer.step()
+        with record_function("optimizer"):
+            if recipe.optimizer.clip_norm:
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip_norm)
+            self.optimizer.step()
         return loss
 
     def _loss_of(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -137,7 +143,8 @@ class Trainer:
 
     def update_average(self, step: int, progress_of_step: float) -> None:
         """After each step: moves the averaged weights towards the newest."""
-        self.average.update(self.model, step, progress_of_step)
+        with record_function("averaged weights"):
+            self.average.update(self.model, step, progress_of_step)
 
     def state(self) -> dict[str, Any]:
         """All that a next step depends on, beside the batch: not copied, it changes with the next step."""
