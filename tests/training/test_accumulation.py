@@ -8,7 +8,7 @@ import torch
 from pixelwise.training.trainer import Job, Trainer
 
 MakeJob = Callable[..., Job]
-PLAIN = {"network.normalization": "none", "optimizer.name": "sgd", "optimizer.clip_norm": 0.0}
+PLAIN = {"network.normalization": "none", "optimizer.name": "sgd", "optimizer.clip_norm": 0.0, "optimizer.lr": 0.05}
 
 
 def weights_after_a_step(job: Job, parts: int) -> tuple[float, Mapping[str, Any]]:
@@ -34,7 +34,7 @@ def test_parts_give_what_the_whole_batch_gives(make_job: MakeJob, parts: int, lo
     for name, tensor in whole.items():
         torch.testing.assert_close(of_parts[name], tensor, rtol=0, atol=1e-6)
     start = Trainer(job).model.state_dict()
-    assert max(float((start[name] - whole[name]).abs().max()) for name in start) > 1e-4
+    assert max(float((start[name] - whole[name]).abs().max()) for name in start) > 1e-3
 
 
 def test_the_pass_that_counts_leaves_no_trace(make_job: MakeJob) -> None:

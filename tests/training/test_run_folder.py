@@ -9,6 +9,7 @@ FILES = {
     "recipe": "recipe.yaml",
     "classes": "classes.yaml",
     "splits": "splits.yaml",
+    "files": "files.json",
     "metrics": "metrics.jsonl",
     "events": "events",
     "last_checkpoint": "last.checkpoint",
@@ -31,6 +32,15 @@ def test_names_are_the_contracts(run: RunFolder, name: str, file: str) -> None:
 
 def test_a_finished_run_holds_these_files_and_no_others(trained: Path) -> None:
     assert sorted(path.name for path in trained.iterdir()) == sorted(FILES.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("next_checkpoint", "next.checkpoint"), ("diverged", "diverged.checkpoint"), ("changes", "changes.yaml")],
+)
+def test_a_run_may_hold_more(run: RunFolder, name: str, file: str) -> None:
+    assert getattr(run, name) == run.path / file
+    assert run.path / file in run.contents
 
 
 def test_a_forced_run_holds_one_more(run: RunFolder) -> None:
