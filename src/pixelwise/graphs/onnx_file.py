@@ -31,7 +31,8 @@ def to_onnx(module: nn.Module, example: Tensor, *, outputs: tuple[str, ...], dyn
     program = capture(module, example, dynamic=dynamic)
     if sum(t.numel() * t.element_size() for t in program.state_dict.values()) > MAX_ONNX_BYTES:
         raise RequestError(
-            "the weights exceed the 2 GB that one ONNX file can hold; choose the format torch-export, or the engine torch."
+            "the weights exceed the 2 GB that one ONNX file can hold; choose the format torch-export, or the "
+            "engine torch."
         )
     converted = torch.onnx.export(program, (), dynamo=True, input_names=[INPUT], output_names=outputs, verbose=False)
     assert converted is not None
