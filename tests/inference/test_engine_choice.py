@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pixelwise.cli import main
 from pixelwise.inference import engine_choice as home
 from pixelwise.inference.engine_choice import Measured, for_job, measure, pick, read_measured, write_measured
 from pixelwise.inference.engines import ENGINES, Engine
@@ -139,7 +140,7 @@ def test_a_damaged_measurement_is_made_again(
     assert kept.read_text(encoding="utf-8") == sound
 
 
-@pytest.mark.parametrize("engines", [[{"engine": "torch"}], [1], [{**json.loads("{}")}], 7])
+@pytest.mark.parametrize("engines", [[{"engine": "torch"}], [1], [{}], 7])
 def test_engines_that_are_none_are_not_read(tmp_path: Path, engines: Any) -> None:
     (tmp_path / "x.json").write_text(json.dumps({"key": {}, "engines": engines}), encoding="utf-8")
     assert read_measured(tmp_path / "x.json", {}) is None
@@ -188,11 +189,11 @@ def failing(*_: Any) -> nn.Module:
 
 
 @pytest.fixture
-def ticks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], float]]:
+def ticks(monkeypatch: pytest.MonkeyPatch) -> Callable[[], float]:
     """A clock that goes on by one second whenever it is read, and small images."""
-    monkeypatch.setattr(home, "SIZE", (10, 14))
+    monkeypatch.setattr(home, "SIZE", (32, 40))
     count = itertools.count()
-    yield lambda: float(next(count))
+    return lambda: float(next(count))
 
 
 def test_agreement_is_measured_and_a_failure_left_out(
@@ -231,3 +232,29 @@ def test_a_failure_of_torch_is_an_error(
     monkeypatch.setattr(home, "ENGINES", {"torch": replace(ENGINES["torch"], build=failing)})
     with pytest.raises(ValueError, match="no rule"):
         measure(predictor, ("torch",), Heard(), ticks)
+
+
+@pytest.mark.parametrize(("options", "asked"), [([], [3]), (["--engine", "torch"], [])])
+def test_commands_leave_the_choice_to_the_measurement_only_where_it_is_open(
+    options: list[str],
+    asked: list[int],
+    trained: Path,
+    streets: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts: list[int] = []
+
+    def noting(predictor: Predictor, model: Path, *, num_images: int, progress: Any) -> Predictor:
+        counts.append(num_images)
+        return predictor
+
+    monkeypatch.setattr("pixelwise.inference.predict.for_job", noting)
+    monkeypatch.setattr("pixelwise.evaluation.evaluate.for_job", noting)
+    images = [str(path) for path in sorted((streets / "images").rglob("*.png"))[:3]]
+    with pytest.raises(SystemExit, match="0"):
+        main(["predict", str(trained), *images, "-o", str(tmp_path), "--device", "cpu", *options])
+    assert counts == asked
+    with pytest.raises(SystemExit, match="0"):
+        main(["evaluate", str(trained), str(streets), "--device", "cpu", *options])
+    assert counts == asked + [4] * len(asked)
