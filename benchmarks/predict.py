@@ -1,12 +1,14 @@
-"""Images a second of `pixelwise predict` as a whole, against its own network alone and against SMP.
+"""Images a second of `pixelwise predict` as a whole on each engine, against its network alone and against SMP.
 
     python -m pip install segmentation-models-pytorch==0.6.0
     python benchmarks/predict.py [--data ../shared/data/camvid] [--model RUN] [--images 233] [--rounds 5]
+        [--engines torch openvino onnxruntime]
 
 On CamVid's test images of 360x480, all sides in turn in each round, medians:
 
-- network: the forward pass alone, of the folded U-Net on ResNet-18 on a batch that is ready;
-- predict: the whole command but for the start of Python: load the model, decode, predict, encode, write;
+- network ENGINE PRECISION: the forward pass alone, of the folded U-Net on ResNet-18 on a batch that is ready;
+- predict ENGINE PRECISION: the whole command but for the start of Python: load the model, translate it where
+  the engine needs that, decode, predict, encode, write;
 - smp: the same job in a plain loop with the U-Net on ResNet-18 of segmentation_models_pytorch: decode
   with Pillow, normalize, pad to a multiple of 32, float32, argmax, palette PNG; its model is loaded before.
 
@@ -19,7 +21,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,8 @@ from torch.nn import functional
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import open_dataset
-from pixelwise.devices import autocast, choose_device, choose_precision, synchronize
+from pixelwise.devices import Precision, autocast, choose_device, has_fast_bf16, synchronize
+from pixelwise.inference.engines import ENGINES, EngineName
 from pixelwise.inference.predict import predict
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.model_file import ModelSpec, save_model
@@ -57,20 +60,21 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=233, help="how many of the test images")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--engines", nargs="+", default=[name for name, row in ENGINES.items() if row.installed])
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
-    precision = choose_precision("auto", device)
+    sides = list(combinations(arguments.engines, device))
     images, classes = open_some(arguments.data, arguments.images)
     with tempfile.TemporaryDirectory() as folder:
         model = arguments.model or fresh_model(Path(folder) / "model.safetensors", classes)
-        predictor = load(model, device=str(device), precision=precision)
-
-        def ours(paths: Sequence[Path], out: Path) -> None:
-            report = predict(model, paths, out, device=str(device), precision=precision)
-            assert not report.failures, report.failures
-
-        theirs = smp_loop(smp.Unet("resnet18", encoder_weights=None, classes=len(classes.names)), classes, device)
-        rates = measure({"predict": ours, "smp": theirs}, predictor, images, Path(folder), arguments.rounds)
+        predictors = {
+            f"{engine} {precision}": load(model, device=str(device), precision=precision, engine=engine)
+            for engine, precision in sides
+        }
+        jobs = {f"predict {name}": whole_command(model, predictor) for name, predictor in predictors.items()}
+        smp_unet = smp.Unet("resnet18", encoder_weights=None, classes=len(classes.names))
+        jobs["smp"] = smp_loop(smp_unet, classes, device)
+        rates = measure(jobs, predictors, images, Path(folder), arguments.rounds)
     median = {name: statistics.median(values) for name, values in rates.items()}
     result = {
         "unit": "images a second",
@@ -78,15 +82,34 @@ def main() -> None:
         "images": len(images),
         "rounds": rates,
         "device": str(device),
-        "precision": precision,
-        "batch": predictor.batch_size(SIZE),
+        "batch": {name: predictor.batch_size(SIZE) for name, predictor in predictors.items()},
         "segmentation_models_pytorch": smp.__version__,
         "median": median,
-        "predict_over_network": median["predict"] / median["network"],
-        "predict_over_smp": median["predict"] / median["smp"],
+        "predict_over_network": {n: median[f"predict {n}"] / median[f"network {n}"] for n in predictors},
+        "predict_over_smp": {n: median[f"predict {n}"] / median["smp"] for n in predictors},
     }
-    print(", ".join(f"{key} {result[key]:.2f}" for key in ("predict_over_network", "predict_over_smp")))
+    for name in predictors:
+        print(f"{name:>16}: network {median[f'network {name}']:.2f}/s, predict {median[f'predict {name}']:.2f}/s")
     write_result(Path(__file__).parent / "results" / f"predict-{device.type}.json", result)
+
+
+def combinations(engines: Sequence[str], device: torch.device) -> Iterator[tuple[EngineName, Precision]]:
+    """Each engine that computes on the device, in each precision that is fast there."""
+    for name, row in ENGINES.items():
+        if name in engines and row.runs_on(device):
+            yield from (
+                (name, precision) for precision in row.precisions if precision == "fp32" or has_fast_bf16(device)
+            )
+
+
+def whole_command(model: Path, predictor: Predictor) -> Job:
+    device, precision, engine = str(predictor.device), predictor.precision, predictor.engine
+
+    def run(paths: Sequence[Path], out: Path) -> None:
+        report = predict(model, paths, out, device=device, precision=precision, engine=engine)
+        assert not report.failures, report.failures
+
+    return run
 
 
 def open_some(root: Path, count: int) -> tuple[list[Path], Classes]:
@@ -134,16 +157,17 @@ def smp_loop(network: nn.Module, classes: Classes, device: torch.device) -> Job:
 
 
 def measure(
-    jobs: dict[str, Job], predictor: Predictor, images: list[Path], folder: Path, rounds: int
+    jobs: dict[str, Job], predictors: dict[str, Predictor], images: list[Path], folder: Path, rounds: int
 ) -> dict[str, list[float]]:
     """Images a second of each side in each round; before them a few images to warm up."""
-    network = bare_network(predictor)
-    rates: dict[str, list[float]] = {"network": [], **{name: [] for name in jobs}}
+    device = next(iter(predictors.values())).device
+    networks = {f"network {name}": bare_network(predictor) for name, predictor in predictors.items()}
+    rates: dict[str, list[float]] = {name: [] for name in (*networks, *jobs)}
     for turn in range(rounds + 1):
         some = images if turn else images[:12]
-        found = {"network": rate(partial(network, len(some)), predictor.device, len(some))}
+        found = {name: rate(partial(run, len(some)), device, len(some)) for name, run in networks.items()}
         for name, job in jobs.items():
-            found[name] = rate(partial(job, some, folder / f"{name}-{turn}"), predictor.device, len(some))
+            found[name] = rate(partial(job, some, folder / f"{name}-{turn}"), device, len(some))
         if turn:
             for name, value in found.items():
                 rates[name].append(value)

@@ -24,7 +24,7 @@ LAYERS = (
     ("shapes", "recipe", "devices", "progress"),
     ("ops", "data", "losses", "metrics"),
     ("networks",),
-    ("model_file",),
+    ("model_file", "graphs"),
     ("inference",),
     ("evaluation", "exporting", "serving", "scale"),
     ("training",),

@@ -6,10 +6,14 @@ import pytest
 import torch
 
 from pixelwise import devices
-from pixelwise.devices import autocast, choose_device, has_fast_bf16, synchronize
+from pixelwise.devices import autocast, choose_device, describe_device, has_fast_bf16, synchronize
 from pixelwise.errors import RequestError
 
 CPU = torch.device("cpu")
+
+
+def test_the_cpu_is_described_with_its_threads() -> None:
+    assert describe_device(CPU).endswith(f", {torch.get_num_threads()} threads")
 
 
 def have(monkeypatch: pytest.MonkeyPatch, *, cuda: int = 0, mps: bool = False) -> None:

@@ -16,13 +16,14 @@ import pixelwise.cli
 
 OUTPUT = {"-o", "--output"}
 WHERE = {"--device", "--precision"}
+ENGINE = {"--engine"}
 
 # Command → its arguments, in order, and its options. An option is added here first.
 COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "check": (["DATA"], {"--layout", "--resolution", "--group", "--json", "--html"}),
     "convert": (["DATA"], {"--to", "--layout"} | OUTPUT),
     "demo": ([], OUTPUT),
-    "evaluate": (["MODEL", "DATA"], {"--split", "--layout", "--json"} | WHERE),
+    "evaluate": (["MODEL", "DATA"], {"--split", "--layout", "--json"} | WHERE | ENGINE),
     "export": (["MODEL"], {"--format", "--logits", "--precision"} | OUTPUT),
     "info": ([], set()),
     "localize": (["IMAGE"], {"--classifier", "--weights", "--class"} | OUTPUT),
@@ -30,7 +31,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "plan": (["DATA"], {"--budget", "--layout", "--group"} | OUTPUT),
     "predict": (
         ["MODEL", "INPUT"],
-        {"--save", "--tiling", "--coding", "--min-area", "--fill-holes", "--tta", "--resume"} | OUTPUT | WHERE,
+        {"--save", "--tiling", "--coding", "--min-area", "--fill-holes", "--tta", "--resume"} | OUTPUT | WHERE | ENGINE,
     ),
     "train": (
         ["DATA"],

@@ -24,6 +24,7 @@ Data = Annotated[Path, typer.Argument(help="Folder with images/ and masks/ (or l
 Model = Annotated[Path, typer.Argument(help="A run folder, or a model.safetensors.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
+EngineName = Annotated[str, typer.Option("--engine", help="auto, torch, openvino or onnxruntime.")]
 Layout = Annotated[
     str | None, typer.Option(metavar="NAME", help="How the data lies, where it cannot be told: folder, voc, coco, ...")
 ]
@@ -211,6 +212,7 @@ def evaluate(
     json: Json = None,
     device: Device = "auto",
     precision: PrecisionName = "auto",
+    engine: EngineName = "auto",
 ) -> None:
     """Score a model on a data set."""
     from pixelwise.cli_output import ConsoleProgress, print_scores
@@ -225,6 +227,7 @@ def evaluate(
             json_path=json,
             device=device,
             precision=precision,
+            engine=engine,
             progress=progress,
         )
     print_scores(scores)
@@ -260,6 +263,7 @@ def predict(
     resume: Annotated[bool, typer.Option("--resume", help="Pass over images whose results are there.")] = False,
     device: Device = "auto",
     precision: PrecisionName = "auto",
+    engine: EngineName = "auto",
 ) -> None:
     """Label images."""
     from pixelwise.cli_output import ConsoleProgress, print_failures
@@ -279,6 +283,7 @@ def predict(
             resume=resume,
             device=device,
             precision=precision,
+            engine=engine,
             progress=progress,
         )
     skipped = f"; {report.skipped} images were done" if resume else ""

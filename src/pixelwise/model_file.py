@@ -65,7 +65,7 @@ def load_model(model: str | Path) -> tuple[Segmenter, ModelSpec]:
 
     Raises ModelFileError where the file is missing, truncated, altered, foreign or too new.
     """
-    path = _find(Path(model))
+    path = find_model(Path(model))
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -84,7 +84,7 @@ def load_model(model: str | Path) -> tuple[Segmenter, ModelSpec]:
 
 def stored_checksum(model: str | Path) -> str:
     """The checksum that a model file was written with, as `load_model` checks it; weights are not read."""
-    path = _find(Path(model))
+    path = find_model(Path(model))
     try:
         with safe_open(path, framework="pt") as file:
             return str(_read_metadata(path, file.metadata() or {}).get("checksum"))
@@ -92,7 +92,8 @@ def stored_checksum(model: str | Path) -> str:
         raise ModelFileError(f"{path} is not a whole safetensors file ({error}); copy or train it again.") from error
 
 
-def _find(path: Path) -> Path:
+def find_model(path: Path) -> Path:
+    """The file of a run folder, or the file itself; ModelFileError where there is none."""
     found = path / FILE_NAME if path.is_dir() else path
     if not found.is_file():
         hint = "the run has not been scored yet" if path.is_dir() else "give a run folder or a model file"

@@ -146,7 +146,7 @@ def test_three_channels_given_to_a_gray_model_are_an_error(make_model: MakeModel
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"engine": "tensorrt"}, "unknown engine 'tensorrt'; choose auto or torch"),
+        ({"engine": "onnx-runtime"}, "unknown engine 'onnx-runtime'. Did you mean 'onnxruntime'"),
         ({"precision": "fp8"}, "unknown precision 'fp8'; choose auto, fp32 or bf16"),
         ({"device": "abacus"}, "unknown device 'abacus'"),
     ],

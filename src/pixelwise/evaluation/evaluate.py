@@ -16,6 +16,7 @@ from pixelwise.data.sample import Sample
 from pixelwise.data.splits import read_splits
 from pixelwise.errors import DataError, RequestError
 from pixelwise.inference.batches import Failure, predict_all
+from pixelwise.inference.engine_choice import for_job
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.metrics import BoundaryScore, ConfusionMatrix, mean_iou, scores
 from pixelwise.progress import Progress, Silent
@@ -43,6 +44,7 @@ def evaluate(
     json_path: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
+    engine: str = "auto",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Scores on split `test`, else `val`, else (no splits anywhere) on all images.
@@ -51,7 +53,7 @@ def evaluate(
     Raises DataError where the data set's classes are not the model's.
     """
     progress = progress or Silent()
-    predictor = load(model, device=device, precision=precision)
+    predictor = load(model, device=device, precision=precision, engine=engine)
     dataset = for_model(open_dataset(data, layout), predictor)
     chosen, samples = choose_split(dataset, Path(model), split)
     progress.say(f"scoring split {chosen!r}: {len(samples)} images, {predictor.precision}")
@@ -60,6 +62,8 @@ def evaluate(
     if dataset.pairing.same_stem:
         names = ", ".join(path.name for path in dataset.pairing.same_stem[:3])
         raise DataError(f"{dataset.root} holds files of the same stem ({names}); rename or remove one of each.")
+    if engine == "auto":
+        predictor = for_job(predictor, model, num_images=len(samples), progress=progress)
     tally = score_samples(predictor, dataset, samples, progress=progress)
     result = tally.scores(predictor.classes.names)
     result |= {"split": chosen, "model": str(model), "data": str(data)}

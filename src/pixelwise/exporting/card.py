@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from pixelwise.exporting.graph import INPUT, OUTPUTS
 from pixelwise.exporting.proof import Proof
+from pixelwise.graphs.graph import INPUT, OUTPUTS
 from pixelwise.inference.predictor import Predictor
 from pixelwise.version import __version__
 

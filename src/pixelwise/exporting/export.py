@@ -12,8 +12,8 @@ from pixelwise.data.images import write_atomically
 from pixelwise.errors import RequestError, unknown_name
 from pixelwise.exporting.card import describe_export
 from pixelwise.exporting.formats import FORMATS, Format, FormatName
-from pixelwise.exporting.graph import OUTPUTS, AnswerGraph, LogitsGraph
 from pixelwise.exporting.proof import Proof, prove
+from pixelwise.graphs.graph import OUTPUTS, AnswerGraph, LogitsGraph
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.progress import Progress, Silent
 

@@ -1,14 +1,13 @@
 """Whether an exported file gives what the model gives: labels compared, and how far logits differ."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from pixelwise.data.images import Array
-from pixelwise.data.synthetic import street_scene
 from pixelwise.exporting.formats import Run
+from pixelwise.inference.drawn import draw_noise, draw_scene
 from pixelwise.inference.predictor import Predictor
 from pixelwise.model_file import ModelSpec
 from pixelwise.shapes import Size
@@ -56,33 +55,8 @@ def prove(predictor: Predictor, run: Run, with_logits: Run) -> Proof:
 
 def drawn_batches(spec: ModelSpec) -> Iterator[Array]:
     """(B, H, W, C) in the model's type and about its units: mean and deviation of each channel are the model's."""
-    draws: tuple[tuple[tuple[Size, ...], Callable[[int, Size, int], Array]], ...] = (
-        (NOISE_SIZES, _noise),
-        (SCENE_SIZES, _scene),
-    )
-    for sizes, draw in draws:
+    for sizes, draw in ((NOISE_SIZES, draw_noise), (SCENE_SIZES, draw_scene)):
         for size in sizes:
             # A batch at every second size, so that neither form is left out.
             count = BATCH if size[1] % 2 else 1
-            yield np.stack([_in_units(draw(seed, size, spec.channels), spec) for seed in range(count)])
-
-
-def _noise(seed: int, size: Size, channels: int) -> Array:
-    return np.random.default_rng(seed).normal(size=(*size, channels))
-
-
-def _scene(seed: int, size: Size, channels: int) -> Array:
-    """A drawn street, its three colors in turn for as many channels as there are."""
-    scene: npt.NDArray[np.float64] = street_scene(seed, size)[0].astype(np.float64)
-    scene = (scene - scene.mean()) / scene.std()
-    return scene[..., np.arange(channels) % 3]
-
-
-def _in_units(values: Array, spec: ModelSpec) -> Array:
-    """Values of mean 0 and deviation 1 → pixels as the training images have them."""
-    pixels = values * np.array(spec.deviation) + np.array(spec.mean)
-    dtype = np.dtype(spec.dtype)
-    if dtype.kind == "u":
-        pixels = np.rint(pixels).clip(0, np.iinfo(dtype).max)
-    typed: Array = pixels.astype(dtype)
-    return typed
+            yield np.stack([draw(seed, size, spec) for seed in range(count)])

@@ -10,6 +10,7 @@ from typing import get_args
 from pixelwise.data.images import Array
 from pixelwise.errors import PixelwiseError, unknown_name
 from pixelwise.inference.batches import Answer, Failure, predict_all
+from pixelwise.inference.engine_choice import for_job
 from pixelwise.inference.inputs import Input, find_inputs
 from pixelwise.inference.job import Job, Outputs, Written
 from pixelwise.inference.outputs import Coding
@@ -50,6 +51,7 @@ def predict(
     resume: bool = False,
     device: str = "auto",
     precision: str = "auto",
+    engine: str = "auto",
     progress: Progress | None = None,
 ) -> PredictReport:
     """Writes what `save` names (`outputs.WRITERS`, `outputs.JOB_FILES`) of every input image below `output`.
@@ -77,7 +79,9 @@ def predict(
         require_resumable(outputs.kinds, coding)
     images = find_inputs(inputs, folder)
     outputs.require_free(images)
-    predictor = load(model, device=device, precision=precision)
+    predictor = load(model, device=device, precision=precision, engine=engine)
+    if engine == "auto":
+        predictor = for_job(predictor, model, num_images=len(images), progress=progress)
     job = Job(outputs=outputs, classes=predictor.classes)
     settings = {
         "tiling": tiling,
@@ -86,6 +90,7 @@ def predict(
         "fill_holes": fill_holes,
         "tta": sorted(set(tta)),
         "precision": predictor.precision,
+        "engine": engine,  # as asked for: what "auto" takes gives the same labels
     }
     request = JobRequest(model=stored_checksum(model), settings=settings)
     resumed = begin(folder, request, outputs.all_paths(images), resume=resume)

@@ -1,6 +1,5 @@
 """Image in the user's frame → Prediction at the original size."""
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from pixelwise.data.images import Array
 from pixelwise.data.pixels import as_supported, require_finite
 from pixelwise.devices import Precision, autocast, choose_device, choose_precision, has_fast_bf16, keep_freed_memory
 from pixelwise.errors import RequestError, unknown_name
-from pixelwise.inference.folding import for_prediction
+from pixelwise.inference.engines import ENGINES, EngineName, Source, choose_engine, require_engine, with_network
 from pixelwise.inference.memory import peak_bytes
 from pixelwise.inference.tiles import blended, exact_tiles, seam_score
 from pixelwise.inference.tiling import Tile, choose_tile
@@ -89,6 +88,9 @@ class Predictor:
     spec: ModelSpec
     device: torch.device
     precision: Precision
+    engine: EngineName = "torch"
+    running: nn.Module | None = None
+    """The network as the engine runs it, where it is there already; None: it is made at the first prediction."""
 
     @property
     def classes(self) -> Classes:
@@ -220,10 +222,12 @@ class Predictor:
 
     @cached_property
     def _ready(self) -> Segmenter:
-        """The module, with its network made for prediction alone."""
-        network, size = self.module.network, self._traced_size
-        lean = for_prediction(network, size, channels=self.spec.channels, precision=self.precision)
-        return copy.deepcopy(self.module, {id(network): lean})  # what the memo holds counts as copied
+        """The module, with its network made for prediction alone by the engine."""
+        network = self.running
+        if network is None:
+            source = Source(module=self.module, channels=self.spec.channels)
+            network = ENGINES[self.engine].build(source, self.device, self.precision)
+        return with_network(self.module, network)
 
     @property
     def _traced_size(self) -> Size:
@@ -245,7 +249,9 @@ class Predictor:
     def _bytes_per_pixel(self) -> float:
         """Of memory that a pixel of a framed image takes, at most, on its way."""
         size = self._traced_size
-        in_float32 = peak_bytes(skeleton_of(self._ready.network), size, channels=self.spec.channels)
+        # Another engine tells nothing of its memory: it is taken to need no more than PyTorch, unfolded.
+        network = self._ready.network if self.engine == "torch" else self.module.network
+        in_float32 = peak_bytes(skeleton_of(network), size, channels=self.spec.channels)
         return in_float32 / (size[0] * size[1]) / (2 if self.precision == "bf16" else 1)
 
     @torch.inference_mode()
@@ -312,23 +318,31 @@ def load(model: str | Path, *, device: str = "auto", precision: str = "auto", en
 
     `precision="auto"` takes bf16 where the device computes in it and this model was measured to
     give the same answers (kept in the model file), else fp32, the reference.
+
+    `engine` is "torch", "openvino" (on the CPU) or "onnxruntime" (in fp32). "auto" is torch here: the
+    others take seconds to start, and how many images are to come only `predict` and `evaluate` know.
     """
-    if engine not in ("auto", "torch"):
-        raise RequestError(f"unknown engine {engine!r}; choose auto or torch.")
-    module, spec = load_model(model)
+    name = choose_engine(engine)
     place = choose_device(device)
-    return make_predictor(module, spec, place, _precision(precision, place, spec))
+    if device == "auto" and not ENGINES[name].runs_on(place):
+        place = torch.device("cpu")
+    module, spec = load_model(model)
+    chosen = _precision(precision, place, spec, name)
+    require_engine(name, place, chosen)
+    return make_predictor(module, spec, place, chosen, name)
 
 
-def make_predictor(module: Segmenter, spec: ModelSpec, device: torch.device, precision: Precision) -> Predictor:
+def make_predictor(
+    module: Segmenter, spec: ModelSpec, device: torch.device, precision: Precision, engine: EngineName = "torch"
+) -> Predictor:
     """A predictor around a module that is already there; the module is moved, not copied."""
     if device.type == "cpu":
         keep_freed_memory()
     module = module.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return Predictor(module=module, spec=spec, device=device, precision=precision)
+    return Predictor(module=module, spec=spec, device=device, precision=precision, engine=engine)
 
 
-def _precision(name: str, device: torch.device, spec: ModelSpec) -> Precision:
+def _precision(name: str, device: torch.device, spec: ModelSpec, engine: EngineName) -> Precision:
     if name != "auto":
         return choose_precision(name, device)
     measured = spec.scores.get("bf16")
@@ -337,4 +351,5 @@ def _precision(name: str, device: torch.device, spec: ModelSpec) -> Precision:
         and measured["agreement"] >= BF16_MIN_AGREEMENT
         and abs(measured["mean_iou_difference"]) <= BF16_MAX_DIFFERENCE
     )
-    return "bf16" if agrees and has_fast_bf16(device) else "fp32"
+    capable = has_fast_bf16(device) and "bf16" in ENGINES[engine].precisions
+    return "bf16" if agrees and capable else "fp32"

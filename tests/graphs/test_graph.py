@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pixelwise.exporting.graph import AnswerGraph, LogitsGraph, capture
+from pixelwise.graphs.graph import AnswerGraph, LogitsGraph, capture
 from pixelwise.networks import NETWORKS, Segmenter, build_network
 from pixelwise.networks.table import CHOICES
 from pixelwise.recipe import NetworkRecipe

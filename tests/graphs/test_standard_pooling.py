@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pixelwise.exporting.standard_pooling import StandardPooling
+from pixelwise.graphs.standard_pooling import StandardPooling
 from pixelwise.ops import max_pool_with_switches, max_unpool
 
 

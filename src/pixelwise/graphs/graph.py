@@ -1,7 +1,7 @@
 """A model as a graph of standard operators, for images of any number, height and width.
 
-Two modules say what a graph gives: `AnswerGraph` from pixels to labels, `LogitsGraph` from
-(B, C, H, W) to logits. `capture` records either.
+Three modules say what a graph gives: `AnswerGraph` from pixels to labels, `LogitsGraph` from
+(B, C, H, W) to logits, `NetworkGraph` what the network alone makes of frames. `capture` records each.
 """
 
 import copy
@@ -15,7 +15,7 @@ from torch.fx.experimental import _config as symbols
 from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges
 
-from pixelwise.exporting.standard_pooling import StandardPooling
+from pixelwise.graphs.standard_pooling import StandardPooling
 from pixelwise.networks import Segmenter
 from pixelwise.shapes import Size
 
@@ -53,6 +53,23 @@ class LogitsGraph(nn.Module):
             for dim, side in zip((2, 3), size, strict=True):
                 x = x.index_select(dim, self.segmenter.frame(side))
         return x
+
+
+class NetworkGraph(nn.Module):
+    """(B, C, H, W) float32, normalized and of a legal size → the network's own output.
+
+    Args:
+        network: in evaluation mode; it is not copied.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        with StandardPooling():
+            output: Tensor = self.network(images)
+        return output
 
 
 class AnswerGraph(nn.Module):

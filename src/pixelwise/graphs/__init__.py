@@ -1,0 +1,1 @@
+"""A model, or its network alone, as one graph of standard operators, and that graph as ONNX."""

@@ -1,0 +1,192 @@
+"""What computes a network: PyTorch, OpenVINO or ONNX Runtime, behind one seam.
+
+An engine makes a module of a network: normalized frames (B, C, H, W) float32 of a legal size → the
+network's own output. It stands in the network's place in a `Segmenter`, so normalization, padding,
+tiles and batches are the same for all engines.
+"""
+
+import copy
+import importlib
+import importlib.metadata
+import io
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from pixelwise.devices import Precision
+from pixelwise.errors import RequestError, missing_extra, unknown_name
+from pixelwise.graphs.graph import INPUT, NetworkGraph
+from pixelwise.graphs.onnx_file import to_onnx
+from pixelwise.inference.folding import for_prediction
+from pixelwise.networks import Segmenter
+from pixelwise.shapes import Size
+
+EngineName = Literal["torch", "openvino", "onnxruntime"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A trained network, and what several engines are made from."""
+
+    module: Segmenter
+    channels: int
+
+    def folded(self, precision: Precision) -> nn.Module:
+        return for_prediction(self.module.network, self._frame(512, 512), channels=self.channels, precision=precision)
+
+    @cached_property
+    def onnx(self) -> bytes:
+        """The folded network in float32 for frames of any number and size; seconds of work."""
+        network = self.folded("fp32").to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        # Sides that differ, so that neither is taken for the other, nor for the number of images.
+        example = torch.zeros(2, self.channels, *self._frame(40, 40 + self.module.multiple))
+        return to_onnx(NetworkGraph(network), example, outputs=("logits",), dynamic=(0, 2, 3))
+
+    def _frame(self, height: int, width: int) -> Size:
+        return len(self.module.frame(height)), len(self.module.frame(width))
+
+
+class OpenVinoNetwork(nn.Module):
+    """A network compiled by OpenVINO for this CPU, for as many threads as PyTorch has."""
+
+    def __init__(self, onnx: bytes, precision: Precision) -> None:
+        super().__init__()
+        import openvino
+
+        core = openvino.Core()
+        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise RequestError("OpenVINO does not compute in bf16 on this CPU; choose precision fp32 or auto.")
+        settings = {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+        self._compiled = core.compile_model(core.read_model(io.BytesIO(onnx)), "CPU", settings)
+        # It refuses a call while another is in progress, and probabilities may be asked for in threads.
+        self._turn = threading.Lock()
+
+    def forward(self, frames: Tensor) -> Tensor:
+        with self._turn:
+            return torch.from_numpy(self._compiled([frames.contiguous().numpy()])[0])
+
+
+class OnnxRuntimeNetwork(nn.Module):
+    """A network in a session of ONNX Runtime. On a GPU, frames and logits pass through the CPU's memory."""
+
+    def __init__(self, onnx: bytes, device: torch.device) -> None:
+        super().__init__()
+        import onnxruntime
+
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = torch.get_num_threads()
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if device.type == "cuda":
+            providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
+        self._session = onnxruntime.InferenceSession(onnx, settings, providers=providers)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        (logits,) = self._session.run(None, {INPUT: frames.contiguous().cpu().numpy()})
+        return torch.from_numpy(logits).to(frames.device)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """One row of ENGINES."""
+
+    title: str
+    build: Callable[[Source, torch.device, Precision], nn.Module]
+    precisions: tuple[Precision, ...]
+    runs_on: Callable[[torch.device], bool]
+    """Whether it computes on this device; asked only where its packages are installed."""
+    packages: tuple[str, ...] = ()
+    """Beyond what Pixelwise always needs; the first is the engine itself."""
+    extra: str = ""
+
+    @property
+    def installed(self) -> bool:
+        return all(find_spec(package) for package in self.packages)
+
+
+def _has_cuda_provider(device: torch.device) -> bool:
+    if device.type != "cuda":
+        return device.type == "cpu"
+    import onnxruntime
+
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+ENGINES: Mapping[EngineName, Engine] = {
+    "torch": Engine(
+        title="PyTorch",
+        build=lambda source, device, precision: source.folded(precision),
+        precisions=("fp32", "bf16"),
+        runs_on=lambda device: True,
+    ),
+    "openvino": Engine(
+        title="OpenVINO",
+        build=lambda source, device, precision: OpenVinoNetwork(source.onnx, precision),
+        precisions=("fp32", "bf16"),
+        runs_on=lambda device: device.type == "cpu",
+        packages=("openvino", "onnx", "onnxscript"),
+        extra="openvino",
+    ),
+    "onnxruntime": Engine(
+        title="ONNX Runtime",
+        build=lambda source, device, precision: OnnxRuntimeNetwork(source.onnx, device),
+        precisions=("fp32",),
+        runs_on=_has_cuda_provider,
+        packages=("onnxruntime", "onnx", "onnxscript"),
+        extra="onnx",
+    ),
+}
+
+
+def choose_engine(name: str) -> EngineName:
+    """The engine of this name; `auto` is torch until `engine_choice` has measured the others.
+
+    Raises:
+        RequestError: an unknown name, or packages that are not installed.
+    """
+    for known in get_args(EngineName):
+        if name == known:
+            row = ENGINES[known]
+            if not row.installed:
+                *others, last = row.packages
+                raise missing_extra(f"the engine {name}", f"{', '.join(others)} and {last}", row.extra)
+            return known  # type: ignore[no-any-return]
+    if name != "auto":
+        raise unknown_name("engine", name, ("auto", *ENGINES))
+    return "torch"
+
+
+def require_engine(name: EngineName, device: torch.device, precision: Precision) -> None:
+    """RequestError where the engine does not compute on the device, or in the precision."""
+    row = ENGINES[name]
+    if not row.runs_on(device):
+        raise RequestError(f"{row.title} does not compute on {device} here; use --device cpu or --engine torch.")
+    if precision not in row.precisions:
+        raise RequestError(f"{row.title} computes in fp32 only, not in {precision}; use --engine torch or openvino.")
+
+
+def with_network(module: Segmenter, network: nn.Module) -> Segmenter:
+    """A copy of the module around another network, which is not copied."""
+    return copy.deepcopy(module, {id(module.network): network})  # what the memo holds counts as copied
+
+
+def installed_versions() -> dict[str, str]:
+    """Of all packages that engines need and that are installed, PyTorch among them."""
+    names = dict.fromkeys(("torch", *(package for row in ENGINES.values() for package in row.packages)))
+    return {name: _version(name) for name in names if find_spec(name)}
+
+
+def _version(package: str) -> str:
+    """Of the distribution; ONNX Runtime for GPUs is distributed under another name than it is imported by."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return str(importlib.import_module(package).__version__)

@@ -1,0 +1,183 @@
+"""Each engine against PyTorch, through the predictor that all of them stand in."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from pixelwise.errors import RequestError
+from pixelwise.inference import engines as home
+from pixelwise.inference import predictor as predicting
+from pixelwise.inference.engines import ENGINES, Source, installed_versions, require_engine
+from pixelwise.inference.predict import predict
+from pixelwise.inference.predictor import Predictor, load
+from pixelwise.recipe import NetworkRecipe
+
+MakeModel = Callable[..., Path]
+CPU = torch.device("cpu")
+RIVALS = ["openvino", "onnxruntime"]
+# Pooling with switches, odd sides and a frame: all that a graph can have wrong.
+SMALL = NetworkRecipe(width=2, depth=1, upsampling="switches", skips="add", stem_stride=2)
+
+
+def image(height: int, width: int) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(height * 1000 + width).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("engines") / "m", network=SMALL)
+
+
+@pytest.fixture(scope="module")
+def reference(model: Path) -> Predictor:
+    return load(model, device="cpu", precision="fp32", engine="torch")
+
+
+@pytest.fixture(scope="module")
+def source(reference: Predictor) -> Source:
+    """Translated once for all tests: that takes seconds."""
+    pytest.importorskip("onnxscript")
+    return Source(module=reference.module, channels=3)
+
+
+def on(name: Any, reference: Predictor, source: Source, precision: Any = "fp32") -> Predictor:
+    pytest.importorskip(name)
+    network = ENGINES[name].build(source, CPU, precision)  # type: ignore[index]
+    return replace(reference, engine=name, precision=precision, running=network)
+
+
+@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (37, 50)])
+def test_logits_are_those_of_torch(name: str, size: tuple[int, int], reference: Predictor, source: Source) -> None:
+    pixels = image(*size)
+    expected = reference.predict(pixels, keep_logits=True)
+    found = on(name, reference, source).predict(pixels, keep_logits=True)
+    np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-4, atol=1e-4)
+    assert (found.labels == expected.labels).mean() >= 0.995
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_images_of_a_batch_are_answered_each(name: str, reference: Predictor, source: Source) -> None:
+    images = torch.from_numpy(np.stack([image(9, 14), image(9, 14)[::-1]])).permute(0, 3, 1, 2)
+    expected = reference.predict_batch(images)
+    torch.testing.assert_close(on(name, reference, source).predict_batch(images), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_tiles_give_the_labels_of_the_whole(name: str, reference: Predictor, source: Source) -> None:
+    predictor = on(name, reference, source)
+    whole = predictor.predict(image(70, 51)).labels
+    tiles = predictor.predict(image(70, 51), tile_size=16).labels
+    assert (tiles == whole).mean() >= 0.995
+
+
+def test_openvino_computes_in_bf16(reference: Predictor, source: Source) -> None:
+    openvino = pytest.importorskip("openvino")
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this CPU has no bf16")
+    expected = reference.predict(image(37, 50)).logits
+    gap = np.abs(on("openvino", reference, source, "bf16").predict(image(37, 50)).logits - expected).max()
+    assert 1e-4 * np.abs(expected).max() < gap < 0.05 * np.abs(expected).max()
+
+
+def test_bf16_that_openvino_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
+    openvino = pytest.importorskip("openvino")
+
+    class Old:
+        def get_property(self, device: str, name: str) -> list[str]:
+            return ["FP32"]
+
+    monkeypatch.setattr(openvino, "Core", Old)
+    with pytest.raises(RequestError, match="does not compute in bf16 on this CPU"):
+        ENGINES["openvino"].build(source, CPU, "bf16")
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_threads_may_ask_at_once(name: str, reference: Predictor, source: Source) -> None:
+    predictor = on(name, reference, source)
+    predictions = [predictor.predict(image(33, side)) for side in (20, 30, 40, 50)]
+    with ThreadPoolExecutor(4) as pool:
+        for prediction, logits in zip(predictions, pool.map(lambda one: one.logits, predictions), strict=True):
+            np.testing.assert_array_equal(logits.argmax(0), prediction.labels)
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_a_job_runs_on_the_engine_that_it_names(
+    name: str, model: Path, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(name)
+    monkeypatch.setattr(Source, "onnx", source.onnx)
+    built: list[Any] = []
+    row = ENGINES[name]  # type: ignore[index]
+    spied = replace(row, build=lambda *arguments: (built.append(name), row.build(*arguments))[1])
+    monkeypatch.setattr(predicting, "ENGINES", {**ENGINES, name: spied})
+    from PIL import Image
+
+    Image.fromarray(image(9, 13)).save(tmp_path / "one.png")
+    report = predict(model, [tmp_path / "one.png"], tmp_path / "out", device="cpu", precision="fp32", engine=name)
+    assert report.written == (tmp_path / "out" / "one.png",)
+    assert built == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("openvino", r"pixelwise\[openvino\]"), ("onnxruntime", r"pixelwise\[onnx\]")]
+)
+def test_an_absent_engine_says_how_to_install_it(
+    name: str, line: str, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(home, "find_spec", lambda package: None if package == name else object())
+    with pytest.raises(RequestError, match=f"the engine {name} needs {name}, onnx and onnxscript.*{line}"):
+        load(model, engine=name)
+
+
+def test_what_an_engine_cannot_do_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(home, "find_spec", lambda package: object())
+    with pytest.raises(RequestError, match="ONNX Runtime computes in fp32 only, not in bf16"):
+        load(model, device="cpu", precision="bf16", engine="onnxruntime")
+    with pytest.raises(RequestError, match="OpenVINO does not compute on cuda here; use --device cpu"):
+        require_engine("openvino", torch.device("cuda"), "fp32")
+
+
+def test_an_engine_of_the_cpu_takes_it_where_the_device_is_left_open(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(home, "find_spec", lambda package: object())
+    monkeypatch.setattr(predicting, "choose_device", lambda name: torch.device("cuda"))
+    assert load(model, engine="openvino").device == CPU
+
+
+def test_auto_precision_is_one_that_the_engine_has(
+    make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(home, "find_spec", lambda package: object())
+    monkeypatch.setattr(predicting, "has_fast_bf16", lambda device: True)
+    scores = {"bf16": {"agreement": 0.999, "mean_iou_difference": 0.0}}
+    path = make_model(tmp_path / "m", scores=scores)
+    chosen = {name: load(path, device="cpu", engine=name).precision for name in ENGINES}
+    assert chosen == {"torch": "bf16", "openvino": "bf16", "onnxruntime": "fp32"}
+
+
+def test_versions_are_those_of_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert installed_versions()["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    monkeypatch.setattr(home, "find_spec", lambda package: None)
+    assert installed_versions() == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["unet", "unet-paper", "segnet-basic", "bilinear-interpolation", "fcn-8s"])
+@pytest.mark.parametrize("name", RIVALS)
+def test_engines_reproduce_every_kind_of_network(
+    name: str, network: str, make_model: MakeModel, tmp_path: Path
+) -> None:
+    pytest.importorskip(name)
+    path = make_model(tmp_path / "m", network=NetworkRecipe(name=network))
+    expected = load(path, device="cpu", precision="fp32").predict(image(45, 61), keep_logits=True).logits
+    found = load(path, device="cpu", precision="fp32", engine=name).predict(image(45, 61), keep_logits=True).logits
+    np.testing.assert_allclose(found, expected, atol=1e-4 * max(1, np.abs(expected).max()))
