@@ -48,7 +48,8 @@ def follow(world: World, device: torch.device) -> Any:
     SIGTERM and Ctrl-C are told to the first process, which saves; then they end this one. Raises
     LostError when the first process ends without a result.
     """
-    while isinstance(told := world.share(None), Start):
+    nothing: Any = None
+    while isinstance(told := world.share(nothing), Start):
         job = replace(told.job, world=world, device=device)
         with Interruption() as interruption, interruption.put_off():
             try:

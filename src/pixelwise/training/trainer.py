@@ -204,5 +204,5 @@ def with_common_statistics(model: Segmenter, device: torch.device) -> Segmenter:
             f"training.sync_batch_norm is GPU only in PyTorch, and this run is on {device}; set it to false, or take "
             f"--set network.normalization=group, which is the same over any number of processes."
         )
-    synchronized: Segmenter = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    synchronized: Segmenter = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     return synchronized
