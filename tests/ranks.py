@@ -3,6 +3,8 @@
 Started once, because the imports take seconds; each request (a line of JSON) is `size` forks:
 {"call": NAME, "size": 2, "arguments": {...}, "output": FOLDER}. Each rank writes what it says to
 FOLDER/rank-N.txt. The answer is a list of their exit codes, negative for a signal.
+
+With arguments it is `pixelwise ARGUMENTS` under torchrun, killed once in its second process.
 """
 
 import json
@@ -17,6 +19,8 @@ import torch
 
 
 def main() -> None:
+    if len(sys.argv) > 1:
+        killed_once(sys.argv[1:])
     from torch.nn.parallel import DistributedDataParallel  # noqa: F401 - all that a run imports
 
     import pixelwise.cli_output
@@ -59,12 +63,6 @@ def start(rank: int, port: int, call: str, size: int, arguments: dict[str, Any],
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code if isinstance(code, int) else 1)
-
-
-def several(output: Path, runs: list[list[str]]) -> None:
-    """`pixelwise ARGUMENTS` one after the other; the steps of each rank's images are kept beside it."""
-    for arguments in runs:
-        command(output, arguments)
 
 
 def command(output: Path, arguments: list[str], instant: dict[str, int] | None = None) -> None:
@@ -115,7 +113,13 @@ def signal_itself(step: int, number: int) -> None:
     Trainer.step = watched  # type: ignore[method-assign]
 
 
-SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGTERM}
+def killed_once(arguments: list[str]) -> None:
+    from pixelwise import cli
+
+    if os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        signal_itself(13, signal.SIGKILL)
+    cli.main(arguments)
+
 
 if __name__ == "__main__":
     main()

@@ -1,9 +1,11 @@
 """Several processes train as one does, and end cleanly when one of them is lost."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +14,14 @@ import pytest
 import torch
 
 from pixelwise.data.synthetic import write_dataset
+from pixelwise.errors import RequestError, TrainingError
 from pixelwise.recipe import Recipe, to_yaml
+from pixelwise.training import distribution as home
 from pixelwise.training.checkpoint import Checkpoint, load_checkpoint
+from pixelwise.training.distribution import ALONE, LostError, Order, What, World, device_of_process, losses_explained
+from pixelwise.training.guards import step_within_memory
 from pixelwise.training.run_folder import RunFolder
+from pixelwise.training.trainer import Job, Trainer, alone
 
 KILL, TERMINATE = 9, 15
 
@@ -220,3 +227,108 @@ def test_a_batch_that_cannot_be_shared_is_refused(train: Train) -> None:
     )
     assert wanted in ran.said[0]
     assert not ran.run.path.exists()
+
+
+def launched(*words: object) -> subprocess.CompletedProcess[str]:
+    """A Python that starts processes itself."""
+    command = [sys.executable, *map(str, words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
+
+
+@pytest.mark.slow
+def test_torchrun_goes_on_by_itself_when_a_process_is_killed(
+    two: Ran, data: Path, recipe: Path, tmp_path: Path
+) -> None:
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "--max-restarts", 1)
+    options = ("--recipe", recipe, "--steps", STEPS, "--device", "cpu", "--deterministic", "--resume")
+    script = Path(__file__).parents[1] / "ranks.py"
+    ended = launched(*torchrun, script, "train", data, "-o", tmp_path / "run", *options)
+    assert ended.returncode == 0, ended.stderr
+    assert "Signal 9" in ended.stderr
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == two.run.model.read_bytes()
+
+
+@pytest.mark.slow
+def test_devices_starts_the_processes_and_gives_their_exit_code(
+    two: Ran, data: Path, recipe: Path, tmp_path: Path
+) -> None:
+    options = ("--recipe", recipe, "--steps", STEPS, "--device", "cpu", "--deterministic", "--devices", 2)
+    command = ("-m", "pixelwise", "train", data, "-o", tmp_path / "run", *options)
+    ended = launched(*command)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == two.run.model.read_bytes()
+    again = launched(*command)
+    assert again.returncode == 2
+    assert "already holds a run" in again.stderr
+
+
+# Without other processes.
+
+
+def test_a_world_of_one_gives_what_it_is_given() -> None:
+    tensor = torch.ones(2, 3)
+    assert ALONE.sum(tensor) is tensor
+    assert ALONE.gather_rows(tensor) is tensor
+    assert ALONE.share("one") == "one"
+    assert ALONE.gather("one") == ["one"]
+    ALONE.lead(Order(What.STEP))
+    ALONE.require_shares(7)
+
+
+@pytest.mark.parametrize(("batch_size", "fitting"), [(7, "6 or 9"), (2, "3")])
+def test_batches_are_shared_evenly_or_refused(batch_size: int, fitting: str) -> None:
+    with pytest.raises(RequestError, match=f"take a multiple of 3: --set training.batch_size={fitting}"):
+        World(size=3).require_shares(batch_size)
+
+
+def test_shares_have_every_item_once() -> None:
+    shares = [World(rank=rank, size=3).share_of(range(8)) for rank in range(3)]
+    assert sorted(item for share in shares for item in share) == list(range(8))
+
+
+def test_each_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(home, "choose_device", torch.device)
+    assert device_of_process("cuda") == "cuda"
+    place = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    assert device_of_process("cuda") == "cuda:1"
+    assert device_of_process("cpu") == "cpu"
+    with pytest.raises(RequestError, match="--device cuda:0 is one GPU for several processes; give --device cuda"):
+        device_of_process("cuda:0")
+
+
+def test_an_error_of_a_collective_is_a_lost_process() -> None:
+    with pytest.raises(LostError, match="the run goes on from its last checkpoint with --resume"), losses_explained():
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:2043")
+    with pytest.raises(RuntimeError, match="shapes differ"), losses_explained():
+        raise RuntimeError("shapes differ")
+
+
+def test_common_batch_statistics_are_refused_on_the_cpu(make_job: Callable[..., Job]) -> None:
+    with pytest.raises(RequestError, match=r"training\.sync_batch_norm is GPU only in PyTorch, and this run is on cpu"):
+        Trainer(make_job({"training.sync_batch_norm": True}))
+
+
+def test_a_process_alone_takes_the_batch_of_all_in_parts(make_job: Callable[..., Job]) -> None:
+    job = replace(make_job({"training.batch_size": 4}), world=World(rank=1, size=2))
+    assert len(job.batches().make(0).images) == 2
+    by_itself = alone(job)
+    assert len(by_itself.batches().make(0).images) == 4
+    assert by_itself.recipe.training.accumulate == 2
+
+
+def test_too_little_memory_of_one_process_is_an_error(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(make_job())
+    trainer.job = replace(trainer.job, world=World(size=2))
+
+    def none_left(*arguments: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    monkeypatch.setattr(trainer, "step", none_left)
+    batch = trainer.job.batches().make(0)
+    with pytest.raises(TrainingError, match=r"too small for this process's share .* training\.accumulate=2"):
+        step_within_memory(trainer, batch, 0.0, print)
