@@ -36,7 +36,17 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "train": (
         ["DATA"],
         {"--recipe", "--network", "--encoder", "--weights", "--budget", "--steps", "--resume", "--set", "--seed"}
-        | {"--deterministic", "--layout", "--group", "--folds", "--force", "--from", "--allow-changes", "--profile"}
+        | {
+            "--deterministic",
+            "--layout",
+            "--group",
+            "--folds",
+            "--force",
+            "--from",
+            "--allow-changes",
+            "--devices",
+            "--profile",
+        }
         | OUTPUT
         | WHERE,
     ),

@@ -117,6 +117,7 @@ def plan(
 
 @app.command()
 def train(
+    context: typer.Context,
     data: Data,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Run folder; default runs/DATA-NETWORK-N.")
@@ -160,11 +161,21 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Decides splits, weights and augmentation.")] = None,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Repeat bit for bit on CPU.")] = False,
+    devices: Annotated[
+        int | None, typer.Option(metavar="N", help="Train in N processes of this machine, each on a device of its own.")
+    ] = None,
     device: Device = "auto",
     precision: PrecisionName = "auto",
 ) -> None:
     """Plan, train, score and report."""
     started = time.monotonic()  # a budget counts from here, imports included
+    from pixelwise.commands.launch import is_first_process, is_launched, launch, require_devices, start_of_budget
+
+    if devices is not None:
+        require_devices(devices, device)
+        if devices > 1 and not is_launched():
+            raise typer.Exit(launch(context.obj, devices, started))
+    started = start_of_budget(started)
     from pixelwise.cli_output import ConsoleProgress, print_folds, print_scores
     from pixelwise.commands.run import TrainResult
     from pixelwise.commands.train import train as run
@@ -195,6 +206,8 @@ def train(
             progress=progress,
             started=started,
         )
+    if not is_first_process():
+        return
     if isinstance(result, TrainResult):
         print_scores(result.scores)
         typer.echo(f"model:  {result.model}\nreport: {result.report}")
@@ -371,7 +384,8 @@ def _listed(words: str) -> list[str]:
 def main(arguments: list[str] | None = None) -> Any:
     """Runs a command; 0 done, 1 done with listed failures, 2 cannot be done, 130 interrupted."""
     try:
-        code = app(arguments, standalone_mode=False)
+        words = sys.argv[1:] if arguments is None else arguments
+        code = app(words, standalone_mode=False, obj=words)  # `train --devices` runs them again, in processes
         if code == INTERRUPTED:  # Typer has made Ctrl-C an exit without a word
             print("pixelwise: interrupted", file=sys.stderr)
     except (PixelwiseError, OSError) as error:  # OSError: a folder that may not be written, a full disk

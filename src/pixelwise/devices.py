@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -69,6 +70,17 @@ def choose_loader_threads(device: torch.device) -> int:
     if device.type == "cpu":
         return 2
     return max(2, min(8, (os.cpu_count() or 1) - 1))
+
+
+@contextmanager
+def deterministic_algorithms(wanted: bool) -> Iterator[None]:
+    """Torch's deterministic algorithms, inside the block only."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def keep_freed_memory() -> None:

@@ -202,6 +202,8 @@ class TrainingRecipe:
     accumulate: int = 1
     """Parts in which a batch passes the network, their gradients added up: less memory, nearly the same run. Batch
     normalization sees one part at a time."""
+    sync_batch_norm: bool = False
+    """Batch normalization over the images of all processes, not of each alone; GPUs only."""
     steps: int | None = None
     """Length of the run in optimizer steps; None: as many as fit `budget_seconds`."""
     budget_seconds: float | None = None

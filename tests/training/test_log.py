@@ -7,7 +7,6 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 
-from pixelwise.data.loading import Batch
 from pixelwise.recipe import Recipe
 from pixelwise.training import log as home
 from pixelwise.training.divergence import DivergedError
@@ -15,7 +14,6 @@ from pixelwise.training.log import Log
 from pixelwise.training.pace import Pace
 from pixelwise.training.run_folder import RunFolder
 
-BATCH = Batch(torch.zeros(4, 3, 2, 2, dtype=torch.uint8), torch.zeros(4, 2, 2, dtype=torch.uint8))
 SCORES = {"mean_iou": 0.5, "global_accuracy": 0.75, "mean_class_accuracy": None, "mean_dice": 0.6}
 
 
@@ -61,7 +59,7 @@ def test_about_once_a_second_a_line_holds_the_mean_loss(run: RunFolder, clock: C
     log = a_log(run, heard)
     for step, loss in enumerate([4.0, 2.0, 3.0], start=1):
         clock.now += 0.5
-        log.step(step, step / 10, torch.tensor(loss), BATCH)
+        log.step(step, step / 10, torch.tensor(loss), 4)
     log.close(1.0, ended=True)
     (line,) = run.read_metrics()
     assert set(line) == {"step", "progress", "loss", "lr", "images_per_second", "seconds"}
@@ -72,7 +70,7 @@ def test_about_once_a_second_a_line_holds_the_mean_loss(run: RunFolder, clock: C
 
 def test_the_last_step_is_always_logged(run: RunFolder, clock: Clock) -> None:
     log = a_log(run, Heard())
-    log.step(10, 1.0, torch.tensor(1.0), BATCH)  # no time has passed at all
+    log.step(10, 1.0, torch.tensor(1.0), 4)  # no time has passed at all
     log.close(1.0, ended=True)
     assert [line["step"] for line in run.read_metrics()] == [10]
 
@@ -90,12 +88,12 @@ def test_an_evaluation_is_a_line_of_its_own(run: RunFolder, clock: Clock) -> Non
 def test_the_time_of_an_evaluation_is_not_training_time(run: RunFolder, clock: Clock) -> None:
     log = a_log(run, Heard())
     clock.now += 0.5
-    log.step(1, 0.1, torch.tensor(1.0), BATCH)
+    log.step(1, 0.1, torch.tensor(1.0), 4)
     log.write(1, 0.1)  # as the loop does before it evaluates
     clock.now += 1000
     log.evaluation(1, 0.1, SCORES)
     clock.now += 1
-    log.step(2, 0.2, torch.tensor(1.0), BATCH)
+    log.step(2, 0.2, torch.tensor(1.0), 4)
     log.close(1.0, ended=True)
     assert [line["images_per_second"] for line in run.read_metrics() if "loss" in line] == [8.0, 4.0]
 
@@ -113,7 +111,7 @@ def test_a_loss_that_is_no_number_says_what_to_do(run: RunFolder, clock: Clock, 
     clock.now += 1
     message = rf"the loss is {loss} at step 1 \(learning rate 0\.002\); lower .* \(--set optimizer\.lr=0\.0005\)"
     with pytest.raises(DivergedError, match=message):
-        log.step(1, 0.1, torch.tensor(loss), BATCH)
+        log.step(1, 0.1, torch.tensor(loss), 4)
     log.close(1.0, ended=True)
 
 
@@ -125,7 +123,7 @@ def scalars(run: RunFolder, tag: str) -> list[tuple[int, float]]:
 def test_tensorboard_sees_the_same_numbers(run: RunFolder, clock: Clock) -> None:
     log = a_log(run, Heard())
     clock.now += 1
-    log.step(1, 0.1, torch.tensor(2.5), BATCH)
+    log.step(1, 0.1, torch.tensor(2.5), 4)
     log.evaluation(1, 0.1, SCORES)
     log.close(1.0, ended=True)
     assert scalars(run, "train/loss") == [(1, 2.5)]
@@ -141,6 +139,6 @@ def test_events_of_steps_that_are_taken_again_are_hidden(
         log = a_log(run, Heard(), first_step)
         for step, loss in losses.items():
             clock.now += 1
-            log.step(step, step / 10, torch.tensor(loss), BATCH)
+            log.step(step, step / 10, torch.tensor(loss), 4)
         log.close(1.0, ended=True)
     assert scalars(run, "train/loss") == [(1, 4.0), (2, 30.0)]

@@ -5,6 +5,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
+from torch import distributed
 
 from pixelwise.devices import choose_device, has_fast_bf16
 from pixelwise.ops import kernels
@@ -25,8 +26,15 @@ def info() -> dict[str, str]:
         "bf16": "native" if has_fast_bf16(place) else "not native",
         "threads": str(torch.get_num_threads()),
         "instructions": torch.backends.cpu.get_cpu_capability(),
+        "distributed": ", ".join(_backends()) or "no",
         "kernels": kernels.describe(place),
     }
+
+
+def _backends() -> list[str]:
+    """Through which processes can train together."""
+    there = {"gloo": distributed.is_gloo_available, "nccl": distributed.is_nccl_available}
+    return [name for name, is_there in there.items() if distributed.is_available() and is_there()]
 
 
 def _installed(name: str) -> str:

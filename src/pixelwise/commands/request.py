@@ -17,6 +17,7 @@ from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, make_plan
 from pixelwise.planning.prepare import Prepared
 from pixelwise.progress import Progress
 from pixelwise.recipe import NetworkRecipe, Recipe
+from pixelwise.training.distribution import ALONE, World
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,8 @@ class Request:
     device: str
     precision: str
     progress: Progress
+    world: World = ALONE
+    """The processes that train together; this one is the first."""
     allow_changes: bool = False
     """A run that is resumed takes another recipe or data set from there on."""
     profile: bool = False

@@ -1,8 +1,7 @@
 """One run: begun, gone on with, trained and reported."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from pixelwise.commands.request import Request
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.images import write_atomically
 from pixelwise.data.splits import write_splits
+from pixelwise.devices import deterministic_algorithms
 from pixelwise.errors import CheckpointError, RequestError
 from pixelwise.evaluation.report import Report, write_report
 from pixelwise.model_file import load_model
@@ -42,7 +42,7 @@ from pixelwise.training.patience import early_stop_note
 from pixelwise.training.profiling import profile_steps
 from pixelwise.training.run_folder import RunFolder, default_run_folder
 from pixelwise.training.scoring import Scored
-from pixelwise.training.trainer import Job
+from pixelwise.training.trainer import Job, alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,14 +219,15 @@ def write_description(run: RunFolder, prepared: Prepared, made: Plan) -> None:
 
 def train_and_report(run: RunFolder, prepared: Prepared, job: Job, request: Request, *, resume: bool) -> Scored:
     """From the first step, or the last checkpoint, to the report."""
+    job = dataclasses.replace(job, world=request.world)
     recipe = job.recipe.training
     deadline = request.started + recipe.budget_seconds if recipe.budget_seconds and recipe.steps is None else None
     how_to_go_on = f"go on with: pixelwise train {prepared.dataset.root} -o {run.path} --resume"
     with disk_trouble_explained(run, how_to_go_on):
         try:
-            with _deterministic(recipe.deterministic):
+            with deterministic_algorithms(recipe.deterministic):
                 if request.profile:
-                    for line in profile_steps(job, run).lines():
+                    for line in profile_steps(alone(job), run).lines():
                         request.progress.say(line)
                 scored = train_model(job, run, deadline=deadline, resume=resume, progress=request.progress)
         except INTERRUPTIONS:
@@ -249,17 +250,6 @@ def train_and_report(run: RunFolder, prepared: Prepared, job: Job, request: Requ
     if early:
         request.progress.say(early)
     return scored
-
-
-@contextmanager
-def _deterministic(wanted: bool) -> Iterator[None]:
-    """Torch's deterministic algorithms, for this run only."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(wanted or before)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
 
 
 def _result(run: RunFolder) -> TrainResult:

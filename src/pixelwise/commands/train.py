@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from pixelwise.folds import FoldsFolder, FoldsResult
 from pixelwise.networks import NETWORKS
 from pixelwise.progress import Progress, Silent
 from pixelwise.recipe import Recipe, parse_duration, parse_settings, read_recipe
+from pixelwise.training.distribution import device_of_process, open_world
+from pixelwise.training.following import follow
 from pixelwise.training.loggers import require_loggers
 from pixelwise.training.run_folder import RunFolder, default_run_folder
 
@@ -64,6 +67,8 @@ def train(
     from there on and writes the difference into `changes.yaml`. SIGTERM saves the run and exits with 143.
     With `profile`, a few steps of a copy are timed first: a table by part and by operator, in `profile.txt`,
     and every operator on a time line, in `profile.json.gz`.
+    Of several processes that torchrun has started, each on its part of every batch, the first one plans, writes
+    and says; all return the same.
     """
     if budget is not None and steps is not None:
         raise RequestError("--budget and --steps both say how long to train; give one of them.")
@@ -85,13 +90,18 @@ def train(
         force=force,
         allow_changes=allow_changes,
         profile=profile,
-        device=device,
+        device=device_of_process(device),
         precision=precision,
         progress=progress or Silent(),
         started=time.monotonic() if started is None else started,
     )
     folder = Path(output) if output else None
-    return _resume(folder, folds, request) if resume and folder else _start(folder, folds, request)
+    with open_world(request.device) as world:
+        if not world.is_first:
+            result: TrainResult | FoldsResult = follow(world, request.place)
+            return result
+        request = replace(request, world=world)
+        return world.share(_resume(folder, folds, request) if resume and folder else _start(folder, folds, request))
 
 
 def _start(folder: Path | None, folds: int | None, request: Request) -> TrainResult | FoldsResult:

@@ -86,6 +86,8 @@ class Batches:
     crop: Size
     batch_size: int
     seed: int
+    share: tuple[int, int] = (0, 1)
+    """Which part of each batch is made, of how many equal ones: those of all processes are the batch of one."""
     multiple: int = 16
     """Sizes below the full crop are rounded up to this, so that the network need not pad."""
     weigh: Callable[[Array], Array] | None = None
@@ -99,7 +101,10 @@ class Batches:
 
     def make_sized(self, step: int, size: Size) -> Batch:
         """The batch of `step`, its samples of this (height, width)."""
-        positions = range(step * self.batch_size, (step + 1) * self.batch_size)
+        part, parts = self.share
+        count = self.batch_size // parts
+        first = step * self.batch_size + part * count
+        positions = range(first, first + count)
         samples = [self._sample(position) for position in positions]
         pairs = [self.cache[sample] for sample in samples]
         image, labels = pairs[0]

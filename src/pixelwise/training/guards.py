@@ -25,11 +25,21 @@ def step_within_memory(trainer: Trainer, batch: Batch, progress: float, say: Cal
             return trainer.step(batch, progress)
         except torch.OutOfMemoryError as error:
             reason = str(error).split(". ")[0]
+        if trainer.job.world.size > 1:
+            _refuse_alone(trainer, reason)
         # Here the failed step's frames are gone, and its maps with them.
         trainer.optimizer.zero_grad()
         if trainer.job.device.type == "cuda":
             torch.cuda.empty_cache()
         _take_more_parts(trainer, len(batch.images), reason, say)
+
+
+def _refuse_alone(trainer: Trainer, reason: str) -> None:
+    """The other processes wait for gradients of this very step, so it cannot be begun again here."""
+    raise TrainingError(
+        f"the memory of {trainer.job.device} is too small for this process's share of a batch ({reason}); resume with "
+        f"--allow-changes --set training.accumulate={2 * trainer.parts}, or take more processes."
+    )
 
 
 def _take_more_parts(trainer: Trainer, num_images: int, reason: str, say: Callable[[str], None]) -> None:

@@ -43,6 +43,11 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @property
+    def heard(self) -> bool:
+        """Whether a signal has come, be it put off."""
+        return self._heard is not None
+
     @contextmanager
     def put_off(self) -> Iterator[None]:
         """A signal waits for the end of the block; an error in the block goes before it."""

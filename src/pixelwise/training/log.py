@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from pixelwise.data.images import Array
-from pixelwise.data.loading import Batch
 from pixelwise.data.sample import Sample
 from pixelwise.progress import Progress
 from pixelwise.recipe import Recipe
@@ -39,9 +38,9 @@ class Log:
         self.images = 0
         self.since = time.monotonic()
 
-    def step(self, step: int, progress: float, loss: Tensor, batch: Batch) -> None:
+    def step(self, step: int, progress: float, loss: Tensor, num_images: int) -> None:
         self.losses.append(loss)
-        self.images += len(batch.images)
+        self.images += num_images
         if progress >= 1 or time.monotonic() - self.since >= 1:
             self.write(step, progress)
 

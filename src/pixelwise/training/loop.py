@@ -12,8 +12,11 @@ from pixelwise.data.loading import Batch, prefetch
 from pixelwise.devices import choose_loader_threads
 from pixelwise.errors import CheckpointError, RequestError, TrainingError
 from pixelwise.progress import Progress, Silent
+from pixelwise.shapes import Size
 from pixelwise.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, seconds_between
+from pixelwise.training.distribution import Order, What
 from pixelwise.training.divergence import DivergedError, Taken, keep_bad_step, require_finite
+from pixelwise.training.following import call_others
 from pixelwise.training.guards import step_within_memory
 from pixelwise.training.interruption import INTERRUPTIONS, Interruption
 from pixelwise.training.live_page import LivePage
@@ -23,7 +26,7 @@ from pixelwise.training.pace import Pace
 from pixelwise.training.patience import out_of_patience
 from pixelwise.training.run_folder import RunFolder
 from pixelwise.training.scoring import Scored, evaluate_and_keep_best, score_best, time_to_finish
-from pixelwise.training.trainer import Job, Trainer
+from pixelwise.training.trainer import Job, Trainer, alone
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,8 +61,9 @@ def train_model(
     leaves the step it came from.
     """
     progress = progress or Silent()
-    trainer = Trainer(job)
     checkpoint = load_checkpoint(run, progress.say) if resume else None
+    call_others(job, checkpoint, progress.say)
+    trainer = Trainer(job)
     state = restore(trainer, checkpoint) if checkpoint else State()
     pace = make_pace(trainer, deadline, checkpoint)
     state.evaluations = min(state.evaluations, evaluations_until(job, pace.at(state.step)))  # the run may be longer now
@@ -67,7 +71,7 @@ def train_model(
     run.remove_leftovers()
     run.forget_metrics_after(state.step)
     state.ended_early = out_of_patience(run.read_metrics(), job.recipe.training.patience)
-    page = LivePage(run, job.dataset, job.val_samples())
+    page = LivePage(run, job.dataset, job.world.share_of(job.val_samples()))
     log = Log(run, progress, pace, job.recipe, state.step, page)
     with Interruption() as interruption:
         try:
@@ -76,12 +80,13 @@ def train_model(
             for step, batch in () if state.ended_early else upcoming_batches(job, pace, state.step):
                 with interruption.put_off():
                     before = pace.at(step)
+                    job.world.lead(Order(What.STEP, progress=before))
                     loss = step_within_memory(trainer, batch, before, progress.say)
                     state.step = step + 1
                     now = pace.at(state.step)
                     trainer.update_average(step, now - before)
                     state.taken.append(Taken(before, now, (batch.images.shape[2], batch.images.shape[3])))
-                log.step(state.step, now, loss, batch)
+                log.step(state.step, now, loss, job.recipe.training.batch_size)
                 if now >= 1:
                     break
                 if evaluation_due(job, state, now):
@@ -101,6 +106,7 @@ def train_model(
             now = pace.at(state.step)
             log.close(now, ended=now >= 1 or state.ended_early)
         scored = score_best(job, run, progress)
+        job.world.lead(Order(What.END))
         save(trainer, run, state, pace, finished=True)
     return scored
 
@@ -108,13 +114,16 @@ def train_model(
 def upcoming_batches(job: Job, pace: Pace, first_step: int) -> Iterator[tuple[int, Batch]]:
     """Batches from `first_step` until the run is over, each at the resolution its progress asks for."""
     batches = job.batches()
+    sizes: dict[int, Size] = {}
 
-    def make(step: int) -> Batch:
-        return batches.make(step, resolution_at(pace.at(step), job.recipe.schedule))
+    def steps() -> Iterator[int]:
+        for step in itertools.takewhile(lambda step: pace.at(step) < 1, itertools.count(first_step)):
+            sizes[step] = batches.size_at(resolution_at(pace.at(step), job.recipe.schedule))
+            job.world.lead(Order(What.MAKE, step=step, size=sizes[step]))
+            yield step
 
-    steps = itertools.takewhile(lambda step: pace.at(step) < 1, itertools.count(first_step))
     threads = choose_loader_threads(job.device)
-    return prefetch(make, steps, ahead=threads + 1, threads=threads)
+    return prefetch(lambda step: batches.make_sized(step, sizes.pop(step)), steps(), ahead=threads + 1, threads=threads)
 
 
 def make_pace(trainer: Trainer, deadline: float | None, checkpoint: Checkpoint | None) -> Pace:
@@ -175,15 +184,15 @@ def save(trainer: Trainer, run: RunFolder, state: State, pace: Pace, *, finished
 
 def look_again(trainer: Trainer, run: RunFolder, state: State, progress: Progress) -> str:
     """Keeps the step whose loss is no number; returns a sentence on it."""
-    checkpoint = load_checkpoint(run)
+    checkpoint, job = load_checkpoint(run), alone(trainer.job)
     if checkpoint:
         start = checkpoint.step, checkpoint.state
     else:
-        start = 0, Trainer(replace(trainer.job, device=torch.device("cpu"))).state()
+        start = 0, Trainer(replace(job, device=torch.device("cpu"))).state()
     if start[0] + len(state.taken) != state.step:
         return ""
     progress.say(f"the loss is no number: taking {len(state.taken)} steps again, to keep the one that made it so")
-    return keep_bad_step(trainer, run, start, state.taken)
+    return keep_bad_step(trainer if job is trainer.job else Trainer(job), run, start, state.taken)
 
 
 def restore(trainer: Trainer, checkpoint: Checkpoint) -> State:

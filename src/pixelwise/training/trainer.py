@@ -1,7 +1,7 @@
 """What is trained on what, and the one step that does it. The planner times this very step."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from pixelwise.data.loading import Batch, Batches, PairCache
 from pixelwise.data.sample import Sample
 from pixelwise.data.splits import Splits
 from pixelwise.devices import Precision, keep_freed_memory, random_state, set_random_state
+from pixelwise.errors import RequestError
 from pixelwise.inference.predictor import Predictor, make_predictor
 from pixelwise.losses import build_loss
 from pixelwise.model_file import ModelSpec
@@ -24,6 +25,7 @@ from pixelwise.networks import Segmenter
 from pixelwise.networks.stages import first_stages, learning_rate_scales
 from pixelwise.recipe import Recipe
 from pixelwise.training.accumulation import add_gradients, is_mean_over_pixels
+from pixelwise.training.distribution import ALONE, World, losses_explained
 from pixelwise.training.optimization import (
     AveragedWeights,
     build_optimizer,
@@ -44,6 +46,8 @@ class Job:
     device: torch.device
     initial: Mapping[str, Tensor] | None = None
     """The network's first weights, where they are not drawn."""
+    world: World = ALONE
+    """The processes that train together, each on its share of every batch."""
 
     def batches(self) -> Batches:
         recipe = self.recipe
@@ -54,6 +58,7 @@ class Job:
             crop=recipe.data.crop,
             batch_size=recipe.training.batch_size,
             seed=recipe.training.seed,
+            share=(self.world.rank, self.world.size),
             weigh=self._border_weights(),
             pinned=self.device.type == "cuda",
         )
@@ -100,6 +105,8 @@ class Trainer:
         model = job.spec.build()
         if job.initial:
             model.network.load_state_dict(job.initial)
+        if recipe.training.sync_batch_norm:
+            model = with_common_statistics(model, job.device)
         self.model: Segmenter = model.to(job.device).to(memory_format=torch.channels_last)
         self.frozen = first_stages(self.model.network, recipe.optimizer.frozen_stages)
         for module in self.frozen:
@@ -107,6 +114,7 @@ class Trainer:
         scales = learning_rate_scales(self.model.network, recipe.optimizer.layer_decay)
         self.optimizer = build_optimizer(self.model, recipe.optimizer, recipe.training.precision, scales)
         self.average = AveragedWeights(self.model, recipe.optimizer.ema)
+        self.replica = job.world.replicate(self.model)
         self.loss = build_loss(recipe.loss)
         self.parts = recipe.training.accumulate
         self.class_weights = torch.tensor(job.class_weights, device=job.device) if job.class_weights else None
@@ -119,13 +127,15 @@ class Trainer:
             module.eval()  # batch statistics stay, too
         set_learning_rate(self.optimizer, recipe.optimizer.lr * learning_rate_factor(progress, recipe.schedule))
         self.optimizer.zero_grad()
-        loss = add_gradients(
-            self.model,
-            batch.to(self.job.device).parts(self.parts),
-            self._loss_of,
-            recipe.training.precision,
-            mean_over_pixels_but=self.job.spec.classes.ignore_label if is_mean_over_pixels(recipe.loss) else None,
-        )
+        with losses_explained():
+            loss = add_gradients(
+                self.replica,
+                batch.to(self.job.device).parts(self.parts),
+                self._loss_of,
+                recipe.training.precision,
+                mean_over_pixels_but=self.job.spec.classes.ignore_label if is_mean_over_pixels(recipe.loss) else None,
+                world=self.job.world,
+            )
         with record_function("optimizer"):
             if recipe.optimizer.clip_norm:
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip_norm)
@@ -174,3 +184,25 @@ class Trainer:
             module = self.job.spec.build()
         module.load_state_dict(self.average.state)
         return make_predictor(module, self.job.spec, self.job.device, precision or self.job.recipe.training.precision)
+
+
+def alone(job: Job) -> Job:
+    """The job for this process without the others: whole batches, in as many parts more as there were processes."""
+    if job.world.size == 1:
+        return job
+    parts = min(job.recipe.training.accumulate * job.world.size, job.recipe.training.batch_size)
+    return replace(job, world=ALONE, recipe=job.recipe.replace({"training.accumulate": parts}))
+
+
+def with_common_statistics(model: Segmenter, device: torch.device) -> Segmenter:
+    """The model with batch normalization over the images of all processes.
+
+    Raises RequestError on another device than CUDA, for which PyTorch has none.
+    """
+    if device.type != "cuda":
+        raise RequestError(
+            f"training.sync_batch_norm is GPU only in PyTorch, and this run is on {device}; set it to false, or take "
+            f"--set network.normalization=group, which is the same over any number of processes."
+        )
+    synchronized: Segmenter = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    return synchronized
