@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "convert": (["DATA"], {"--to", "--layout"} | OUTPUT),
     "demo": ([], OUTPUT),
     "evaluate": (["MODEL", "DATA"], {"--split", "--layout", "--json"} | WHERE | ENGINE),
-    "export": (["MODEL"], {"--format", "--logits", "--precision"} | OUTPUT),
+    "export": (["MODEL"], {"--format", "--logits", "--precision", "--min-agreement"} | OUTPUT),
     "info": ([], set()),
     "localize": (["IMAGE"], {"--classifier", "--weights", "--class"} | OUTPUT),
     "networks": (["NAME"], {"--size"}),

@@ -318,13 +318,25 @@ def export(
     ] = None,
     logits: Annotated[bool, typer.Option("--logits", help="The graph also gives the logits.")] = False,
     precision: Annotated[Literal["fp32", "fp16"], typer.Option(help="Of the network in the file.")] = "fp32",
+    min_agreement: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Of the labels that must be the model's; default 0.9999, fp16 0.995."),
+    ] = None,
 ) -> None:
     """Write a model as ONNX, OpenVINO or torch.export: from pixels of any size to labels, proven equal."""
     from pixelwise.cli_output import ConsoleProgress, print_export
     from pixelwise.exporting import export as run
 
     with ConsoleProgress() as progress:
-        made = run(model, output, format=format, logits=logits, precision=precision, progress=progress)
+        made = run(
+            model,
+            output,
+            format=format,
+            logits=logits,
+            precision=precision,
+            min_agreement=min_agreement,
+            progress=progress,
+        )
     print_export(made)
 
 

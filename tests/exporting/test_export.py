@@ -107,8 +107,11 @@ def test_a_file_that_disagrees_is_refused_and_the_old_one_stays(model, tmp_path,
     path.write_bytes(b"before")
     bad = Proof(agreement=0.9, largest_logit_gap=2.5, largest_logit=9, sizes=((1, 1),))
     monkeypatch.setattr(sys.modules[home.__module__], "prove", lambda *_: bad)
-    with pytest.raises(RequestError, match=r"agree with the model's on 90\.0000% .* asks for 99\.99%.*up to 2\.5"):
+    said = r"agree with the model's on 90\.0000% .* 99\.99% are asked for.*up to 2\.5.*--min-agreement"
+    with pytest.raises(RequestError, match=said):
         export(model, path)
+    with pytest.raises(RequestError, match=r"95\.00% are asked for"):
+        export(model, path, min_agreement=0.95)
     assert [file.name for file in tmp_path.iterdir()] == ["tiny.pt2"]
     assert path.read_bytes() == b"before"
 
@@ -118,6 +121,7 @@ def test_a_file_that_disagrees_is_refused_and_the_old_one_stays(model, tmp_path,
     [
         ("a.onnx", {"format": "openvino"}, r"ends as onnx does, but the format asked for is openvino: name it \*\.xml"),
         ("a", {"format": "onyx"}, "unknown format 'onyx'. Did you mean 'onnx'"),
+        ("a.onnx", {"min_agreement": 1.5}, "min_agreement is 1.5, but is a share of the labels, from 0 to 1"),
         ("a.onnx", {"precision": "fp61"}, "unknown precision 'fp61'. Did you mean 'fp16'"),
     ],
 )

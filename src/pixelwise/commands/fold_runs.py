@@ -124,7 +124,7 @@ def _train_fold(run: RunFolder, prepared: Prepared, recipe: Recipe, request: Req
     names = prepared.classes.names
     checkpoint = load_checkpoint(run)
     if checkpoint and checkpoint.finished and run.report.exists():  # stopped before its scores were written down
-        predictor = load(run.path, device=str(job.device), precision="fp32")
+        predictor = load(run.path, device=str(job.device), precision="fp32", engine="torch")
         return score_samples(predictor, job.dataset, job.val_samples(), progress=request.progress).scores(names)
     if not checkpoint:
         job = with_first_weights(job, request)
