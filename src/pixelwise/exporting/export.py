@@ -140,8 +140,8 @@ def _require_agreement(proof: Proof, least: float, path: Path) -> None:
     if not proof.agreement >= least:
         raise RequestError(
             f"{path} is not written: its labels agree with the model's on {proof.agreement:.4%} of the pixels, and "
-            f"{least:.2%} are asked for; logits differ by up to {proof.largest_logit_gap:.3g}. Choose another format or "
-            f"precision, or ask for less with --min-agreement."
+            f"{least:.2%} are asked for; logits differ by up to {proof.largest_logit_gap:.3g}. Choose another format "
+            f"or precision, or ask for less with --min-agreement."
         )
 
 
