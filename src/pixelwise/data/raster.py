@@ -59,7 +59,7 @@ class Raster:
         values = find_missing(self._stored(self.bands, rows, columns), self.nodata)
         if values is None:
             return None
-        missing: Array = values.all(2)
+        missing: Array = np.all(values, axis=2)
         return missing
 
     def survey(self) -> None:

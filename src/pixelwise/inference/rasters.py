@@ -92,8 +92,9 @@ class _Checked:
         return self.raster.size
 
     def read(self, rows: slice, columns: slice) -> Array:
+        pixels = self.raster.read(rows, columns)
         try:
-            return self.predictor.checked(self.raster.read(rows, columns))
+            return self.predictor.checked(pixels)
         except (DataError, RequestError) as error:
             raise type(error)(f"{self.raster.path}: {error}") from error
 
