@@ -133,7 +133,8 @@ def test_the_geotiff_lies_where_the_image_does(padded: Predictor, tmp_path: Path
         assert file.block_shapes == [(BLOCK, BLOCK)]
         assert file.profile["compress"] == "deflate"
         assert [list(file.colormap(1)[i][:3]) for i in range(3)] == COLORS
-    assert Image.open(tmp_path / "labels.tif").mode == "P"
+    with Image.open(tmp_path / "labels.tif") as picture:
+        assert picture.mode == "P"
 
 
 @pytest.mark.parametrize(("dtype", "nodata"), [("uint8", 0), ("float32", float("nan")), ("float32", -9999.0)])
@@ -147,7 +148,7 @@ def test_nodata_is_carried_over(dtype: str, nodata: float, make_model: Callable[
     expected = predictor.predict(read_image(path)).labels
     expected[20:60, 100:] = 255
     np.testing.assert_array_equal(found, expected)
-    with rasterio.open(tmp_path / "labels.tif") as file:
+    with gdal(), rasterio.open(tmp_path / "labels.tif") as file:
         assert file.nodata == 255
 
 
@@ -346,7 +347,7 @@ def peak_of(model: Path, side: int, folder: Path) -> int:
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, model, path, target], capture_output=True, text=True, check=True
     )
-    with rasterio.open(target) as file:
+    with gdal(), rasterio.open(target) as file:
         assert file.shape == (side, side)
     return int(json.loads(done.stdout))
 

@@ -42,8 +42,9 @@ tiles recompute less (1.13 against 1.20 pixels given to the network for each of 
 long: 0.66 microseconds of one core a pixel, both.
 """
 
-WINDOWED_BYTES = MAX_BYTES // 2
-"""The same for images read window by window, whose promise is 2 GB for the whole process."""
+WINDOWED_BYTES = 384 << 20
+"""The same for images read window by window, whose promise is 2 GB for the whole process: 0.6 GB before the
+first tile, and 2.2 times the tensors (1.74 GB in all for tiles counted as 512 MiB, a U-Net of width 2)."""
 WINDOWED_SIDE = 4096
 """Their tiles are chosen as for an image of this size: tiles of one shape, so one peak of memory, for all."""
 
