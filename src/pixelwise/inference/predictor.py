@@ -20,7 +20,7 @@ from pixelwise.devices import Precision, autocast, choose_device, choose_precisi
 from pixelwise.errors import RequestError, unknown_name
 from pixelwise.inference.engines import ENGINES, EngineName, Source, choose_engine, require_engine, with_network
 from pixelwise.inference.memory import peak_bytes
-from pixelwise.inference.tiles import Source, Whole, blended, exact_tiles, plan_for, seam_score
+from pixelwise.inference.tiles import PixelSource, Whole, blended, exact_tiles, plan_for, seam_score
 from pixelwise.inference.tiling import Tile, TilePlan, choose_tile
 from pixelwise.inference.transformed import mean_over, views
 from pixelwise.model_file import ModelSpec, load_model
@@ -221,11 +221,11 @@ class Predictor:
         tile = choose_tile(self.field, sample, framed, int(WINDOWED_BYTES / self._bytes_per_pixel))
         return plan_for(self.module, self.field, size, tile)
 
-    def label_tiles(self, source: Source, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, npt.NDArray[Any]]]:
+    def label_tiles(self, source: PixelSource, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, npt.NDArray[Any]]]:
         """Each tile of a plan with the labels of `tile.write`; of a source whose pixels are as `checked` gives them."""
         return ((part, self._labels(logits)) for part, logits in self._answers(source, tiles))
 
-    def _answers(self, source: Source, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, Tensor]]:
+    def _answers(self, source: PixelSource, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, Tensor]]:
         return exact_tiles(self.module, source, tiles, lambda seen: self._run(seen, self._ready.on_frame))
 
     def _over_views(self, pixels: Array, tta: Sequence[str], predict: Callable[[Array], Prediction]) -> Prediction:

@@ -16,7 +16,7 @@ from pixelwise.networks.segmenter import Segmenter
 from pixelwise.shapes import Size
 
 
-class Source(Protocol):
+class PixelSource(Protocol):
     """Pixels that are read window by window: an array, or a file larger than memory."""
 
     @property
@@ -53,7 +53,7 @@ def plan_for(module: Segmenter, field: Field, size: Size, tile: Size) -> TilePla
 
 
 def exact_tiles(
-    module: Segmenter, source: Source, tiles: Iterable[Tile], infer: Callable[[Array], Tensor]
+    module: Segmenter, source: PixelSource, tiles: Iterable[Tile], infer: Callable[[Array], Tensor]
 ) -> Iterator[tuple[Tile, Tensor]]:
     """Each tile with its part of the logits of the whole image.
 
@@ -69,7 +69,7 @@ def exact_tiles(
         yield part, infer(seen)[:, *part.keep]
 
 
-def _framed(source: Source, rows: Array, columns: Array) -> Array:
+def _framed(source: PixelSource, rows: Array, columns: Array) -> Array:
     """(h, w, C) of what these rows and columns of the framed image show, read as one window."""
     top, left = int(rows.min()), int(columns.min())
     window = source.read(slice(top, int(rows.max()) + 1), slice(left, int(columns.max()) + 1))
