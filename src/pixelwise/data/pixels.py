@@ -57,7 +57,28 @@ class Decoded:
 
     def _parted(self, channels: int | None) -> tuple[Array, Array | None]:
         pixels = self.without_alpha(channels)
-        return pixels, _missing(pixels, self.nodata)
+        return pixels, find_missing(pixels, self.nodata)
+
+
+class Means:
+    """The mean of each channel over the values that are there, of an image that may come in parts."""
+
+    def __init__(self, channels: int) -> None:
+        self.sums = np.zeros(channels)
+        self.counts = np.zeros(channels, np.int64)
+
+    def add(self, pixels: Array, missing: Array | None) -> None:
+        """(h, w, C) each: a part of the image, and which of its values are missing."""
+        there = np.ones(pixels.shape, bool) if missing is None else ~missing
+        self.sums += pixels.sum((0, 1), np.float64, where=there)
+        self.counts += there.sum((0, 1))
+
+    def fill(self, pixels: Array, missing: Array) -> Array:
+        """A part of the image with the means in place of what is missing; 0 where nothing of a channel is there."""
+        means = self.sums / np.maximum(self.counts, 1)
+        if pixels.dtype.kind != "f":
+            means = np.rint(means)
+        return np.where(missing, means.astype(pixels.dtype), pixels)
 
 
 def as_supported(pixels: Array) -> Array:
@@ -96,6 +117,21 @@ def too_large() -> str:
     return f"more than {MAX_PIXELS:,} pixels; cut the image into tiles."
 
 
+def find_missing(pixels: Array, nodata: float | None) -> Array | None:
+    """(H, W, C) bool; None where nothing is missing.
+
+    A float is missing by itself. An integer is only where all channels are nodata: in one of them
+    0 may be a dark color.
+    """
+    if nodata is None:
+        return None
+    if pixels.dtype.kind == "f":
+        missing: Array = np.isnan(pixels) if np.isnan(nodata) else pixels == _as_float32(nodata)
+    else:
+        missing = np.broadcast_to((pixels == nodata).all(2, keepdims=True), pixels.shape)
+    return missing if missing.any() else None
+
+
 def with_channels(pixels: Array) -> Array:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
@@ -111,21 +147,6 @@ def oriented(pixels: Array, orientation: int) -> Array:
     return np.ascontiguousarray(pixels)
 
 
-def _missing(pixels: Array, nodata: float | None) -> Array | None:
-    """(H, W, C) bool; None where nothing is missing.
-
-    A float is missing by itself. An integer is only where all channels are nodata: in one of them
-    0 may be a dark color.
-    """
-    if nodata is None:
-        return None
-    if pixels.dtype.kind == "f":
-        missing: Array = np.isnan(pixels) if np.isnan(nodata) else pixels == _as_float32(nodata)
-    else:
-        missing = np.broadcast_to((pixels == nodata).all(2, keepdims=True), pixels.shape)
-    return missing if missing.any() else None
-
-
 def _as_float32(value: float) -> np.float32:
     """As the pixels were rounded: the lowest double is a common nodata value, and becomes infinite."""
     with np.errstate(over="ignore"):
@@ -133,8 +154,6 @@ def _as_float32(value: float) -> np.float32:
 
 
 def _fill(pixels: Array, missing: Array) -> Array:
-    there = ~missing
-    means = pixels.sum((0, 1), np.float64, where=there) / np.maximum(there.sum((0, 1)), 1)
-    if pixels.dtype.kind != "f":
-        means = np.rint(means)
-    return np.where(missing, means.astype(pixels.dtype), pixels)
+    means = Means(pixels.shape[2])
+    means.add(pixels, missing)
+    return means.fill(pixels, missing)

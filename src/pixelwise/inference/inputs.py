@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from pixelwise.data.images import ENDINGS, Array, read_image, read_image_bytes
+from pixelwise.data import images
+from pixelwise.data.images import Array, read_image, read_image_bytes
+from pixelwise.data.raster import JPEG_2000
 from pixelwise.errors import RequestError
 from pixelwise.inference.remote import find_remote, is_remote, read_remote
+
+ENDINGS = (*images.ENDINGS, *JPEG_2000)
+"""Of files that can be predicted."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -21,6 +26,8 @@ class Input:
     stem: Path
     url: str = ""
     """Of an image elsewhere; empty of a file."""
+    windowed: bool = False
+    """Whether it is read window by window, its labels written as a GeoTIFF."""
 
     @property
     def name(self) -> str:

@@ -52,9 +52,15 @@ class Outputs:
     def need_probabilities(self) -> bool:
         return any(kind in OF_PROBABILITIES for kind in self.kinds)
 
+    @property
+    def only_labels(self) -> bool:
+        """Whether nothing is asked for but the network's own labels: all that windows can give."""
+        changed = self.coding != "index" or self.min_area > 1 or self.fill_holes
+        return self.kinds == ("labels",) and not changed
+
     def paths(self, item: Input) -> dict[str, Path]:
         """The files of one image: name of the output → file."""
-        return {kind: self.folder / _with_end(item, WRITERS[kind][0]) for kind in self.kinds if kind in WRITERS}
+        return {kind: self.folder / _file_of(item, kind) for kind in self.kinds if kind in WRITERS}
 
     def job_paths(self) -> dict[str, Path]:
         """The files on all images."""
@@ -88,7 +94,8 @@ class Outputs:
         return all(path.exists() for path in self.paths(item).values())
 
 
-def _with_end(item: Input, end: str) -> Path:
+def _file_of(item: Input, kind: str) -> Path:
+    end = ".tif" if item.windowed and kind == "labels" else WRITERS[kind][0]
     return item.stem.with_name(item.stem.name + end)
 
 

@@ -1,20 +1,22 @@
 """`pixelwise predict`: files, folders, globs and URLs in, one set of outputs per image out."""
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
 from pixelwise.data.images import Array
-from pixelwise.errors import PixelwiseError, unknown_name
+from pixelwise.errors import PixelwiseError, RequestError, unknown_name
 from pixelwise.inference.batches import Answer, Failure, predict_all
 from pixelwise.inference.engine_choice import for_job
 from pixelwise.inference.inputs import Input, find_inputs
 from pixelwise.inference.job import Job, Outputs, Written
 from pixelwise.inference.outputs import Coding
-from pixelwise.inference.predictor import Prediction, Tiling, load
+from pixelwise.inference.predictor import Prediction, Predictor, Tiling, load
+from pixelwise.inference.rasters import needs_windows, predict_raster
 from pixelwise.inference.resume import JobRequest, begin, require_resumable
 from pixelwise.inference.transformed import require_transforms
 from pixelwise.model_file import stored_checksum
@@ -56,6 +58,7 @@ def predict(
 ) -> PredictReport:
     """Writes what `save` names (`outputs.WRITERS`, `outputs.JOB_FILES`) of every input image below `output`.
 
+    TIFFs too large for memory and JPEG 2000 are read window by window (`rasters.py`), their labels a GeoTIFF.
     One bad file never stops the rest: it is listed among the failures. A request that cannot be
     done at all (nothing to predict, two inputs with one name, an unknown output) is a RequestError
     before anything is written.
@@ -77,7 +80,10 @@ def predict(
     require_transforms(tta)
     if resume:
         require_resumable(outputs.kinds, coding)
-    images = find_inputs(inputs, folder)
+    able = outputs.only_labels and tiling == "exact" and not tta
+    images = [
+        replace(item, windowed=not item.url and needs_windows(item.path, able)) for item in find_inputs(inputs, folder)
+    ]
     outputs.require_free(images)
     predictor = load(model, device=device, precision=precision, engine=engine)
     if engine == "auto":
@@ -101,7 +107,7 @@ def predict(
 
     outcomes = predict_all(
         predictor,
-        [item for item in images if item not in done],
+        [item for item in images if item not in done and not item.windowed],
         read,
         tiling=tiling,
         keep_logits=outputs.need_probabilities,
@@ -109,10 +115,18 @@ def predict(
         name=lambda item: item.name,
     )
     fresh = _written_behind(outcomes, job.write, progress, tiling)
+    windows = _Windows(
+        predictor=predictor, outputs=outputs, able=able, request=request, resume=resumed, progress=progress
+    )
     written: list[Path] = []
     failures: list[tuple[Path, str]] = []
     for count, item in enumerate(images, start=1):
-        outcome = _recalled(job, item) if item in done else next(fresh)
+        if item in done:
+            outcome = _recalled(job, item)
+        elif item.windowed:
+            outcome = windows.write(item)
+        else:
+            outcome = next(fresh)
         if isinstance(outcome, Exception):
             failures.append((item.path, str(outcome)))
         else:
@@ -128,6 +142,33 @@ def _recalled(job: Job, item: Input) -> Written | Exception:
         return job.recall(item)
     except (PixelwiseError, OSError) as error:
         return error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Windows:
+    """The images of a job that are never in memory as a whole."""
+
+    predictor: Predictor
+    outputs: Outputs
+    able: bool
+    """Whether windows can give what is asked for."""
+    request: JobRequest
+    resume: bool
+    progress: Progress
+
+    def write(self, item: Input) -> Written | Exception:
+        if not self.able:
+            return RequestError(
+                f"{item.name}: is read window by window, which gives labels alone; ask for --save labels, without "
+                f"--tiling, --coding, --min-area, --fill-holes and --tta."
+            )
+        target = self.outputs.paths(item)["labels"]
+        request, track = self.request.to_dict(), functools.partial(self.progress.track, item.path.name)
+        try:
+            predict_raster(self.predictor, item.path, target, request=request, resume=self.resume, track=track)
+        except (PixelwiseError, OSError) as error:
+            return error
+        return Written((target,), None)
 
 
 _Outcome = Answer[Input, None] | Failure[Input]

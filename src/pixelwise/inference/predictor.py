@@ -1,7 +1,7 @@
 """Image in the user's frame → Prediction at the original size."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +20,8 @@ from pixelwise.devices import Precision, autocast, choose_device, choose_precisi
 from pixelwise.errors import RequestError, unknown_name
 from pixelwise.inference.engines import ENGINES, EngineName, Source, choose_engine, require_engine, with_network
 from pixelwise.inference.memory import peak_bytes
-from pixelwise.inference.tiles import blended, exact_tiles, seam_score
-from pixelwise.inference.tiling import Tile, choose_tile
+from pixelwise.inference.tiles import PixelSource, Whole, blended, exact_tiles, plan_for, seam_score
+from pixelwise.inference.tiling import Tile, TilePlan, choose_tile
 from pixelwise.inference.transformed import mean_over, views
 from pixelwise.model_file import ModelSpec, load_model
 from pixelwise.networks import Segmenter
@@ -41,6 +41,12 @@ U-Net of width 32 in bf16 took 2.8 GB for tiles counted as 1.04 GB, and 4.5 GB f
 tiles recompute less (1.13 against 1.20 pixels given to the network for each of the image), but took as
 long: 0.66 microseconds of one core a pixel, both.
 """
+
+WINDOWED_BYTES = 384 << 20
+"""The same for images read window by window, whose promise is 2 GB for the whole process: 0.6 GB before the
+first tile, and 2.2 times the tensors (1.74 GB in all for tiles counted as 512 MiB, a U-Net of width 2)."""
+WINDOWED_SIDE = 4096
+"""Their tiles are chosen as for an image of this size: tiles of one shape, so one peak of memory, for all."""
 
 MAX_BATCH = 8
 """Images of one size that are predicted at once, if together they are no more than `WHOLE_PIXELS`. On
@@ -184,21 +190,43 @@ class Predictor:
     def _in_tiles(self, field: Field, pixels: Array, tile: Size, keep_logits: bool) -> Prediction:
         """By exact tiles: only the labels are as large as the image, unless the logits are asked for."""
 
-        def answers() -> Iterator[tuple[Tile, Tensor]]:
-            return exact_tiles(self.module, field, pixels, tile, lambda seen: self._run(seen, self._ready.on_frame))
+        source = Whole(pixels)
+        plan = plan_for(self.module, field, source.size, tile)
 
         def all_logits() -> Tensor:
-            logits = torch.empty(len(self.classes.names), *pixels.shape[:2])
-            for part, found in answers():
+            logits = torch.empty(len(self.classes.names), *source.size)
+            for part, found in self._answers(source, plan):
                 logits[:, *part.write] = found.cpu()
             return logits
 
         if keep_logits:
             return self._predicted(all_logits, keep_logits)
-        labels = np.empty(pixels.shape[:2], self._label_type)
-        for part, found in answers():
-            labels[part.write] = self._labels(found)
+        labels = np.empty(source.size, self._label_type)
+        for part, found in self.label_tiles(source, plan):
+            labels[part.write] = found
         return Prediction(labels=labels, _logits=all_logits)
+
+    def plan_windows(self, size: Size) -> TilePlan:
+        """Exact tiles of an image that is never in memory as a whole: alike whatever its size.
+
+        RequestError for a network that sees the whole image.
+        """
+        if self.field is None:
+            raise RequestError(
+                f"{self.spec.network.name!r} sees the whole image, so it has no exact tiles and cannot take an image "
+                f"window by window; cut the image, or train a network with batch normalization or none."
+            )
+        sample = min(size[0], WINDOWED_SIDE), min(size[1], WINDOWED_SIDE)
+        framed = len(self.module.frame(sample[0])), len(self.module.frame(sample[1]))
+        tile = choose_tile(self.field, sample, framed, int(WINDOWED_BYTES / self._bytes_per_pixel))
+        return plan_for(self.module, self.field, size, tile)
+
+    def label_tiles(self, source: PixelSource, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, npt.NDArray[Any]]]:
+        """Each tile of a plan with the labels of `tile.write`; of a source whose pixels are as `checked` gives them."""
+        return ((part, self._labels(logits)) for part, logits in self._answers(source, tiles))
+
+    def _answers(self, source: PixelSource, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, Tensor]]:
+        return exact_tiles(self.module, source, tiles, lambda seen: self._run(seen, self._ready.on_frame))
 
     def _over_views(self, pixels: Array, tta: Sequence[str], predict: Callable[[Array], Prediction]) -> Prediction:
         scores: list[float | None] = []

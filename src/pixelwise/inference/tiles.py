@@ -1,6 +1,8 @@
 """An image predicted tile by tile: exactly where the network is local, blended where it is not."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -8,29 +10,71 @@ import torch
 from torch import Tensor
 
 from pixelwise.data.images import Array
-from pixelwise.inference.tiling import Tile, plan_tiles
+from pixelwise.inference.tiling import Tile, TilePlan, plan_tiles
 from pixelwise.networks.geometry import Field
 from pixelwise.networks.segmenter import Segmenter
 from pixelwise.shapes import Size
 
 
+class PixelSource(Protocol):
+    """Pixels that are read window by window: an array, or a file larger than memory."""
+
+    @property
+    def size(self) -> Size:
+        """Height and width."""
+
+    def read(self, rows: slice, columns: slice) -> Array:
+        """(h, w, C); the slices lie within the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The source that an array is."""
+
+    pixels: Array
+    """(H, W, C)."""
+
+    @property
+    def size(self) -> Size:
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    def read(self, rows: slice, columns: slice) -> Array:
+        return self.pixels[rows, columns]
+
+
+def plan_for(module: Segmenter, field: Field, size: Size, tile: Size) -> TilePlan:
+    """The exact tiles of an image of this size as the module frames it.
+
+    Args:
+        field: of the module's network, which is local.
+        tile: height and width of what one tile answers for.
+    """
+    return plan_tiles(field, size, (len(module.frame(size[0])), len(module.frame(size[1]))), tile)
+
+
 def exact_tiles(
-    module: Segmenter, field: Field, pixels: Array, tile: Size, infer: Callable[[Array], Tensor]
+    module: Segmenter, source: PixelSource, tiles: Iterable[Tile], infer: Callable[[Array], Tensor]
 ) -> Iterator[tuple[Tile, Tensor]]:
     """Each tile with its part of the logits of the whole image.
 
     Args:
-        field: of the module's network, which is local.
-        pixels: (H, W, C).
-        tile: height and width of what one tile answers for.
+        tiles: of the plan for this module and the source's size; all of it or some.
         infer: (h, w, C) pixels of a size that the network takes → its own output (K, h', w').
 
     Yields (K, h, w) for the image's rows and columns `tile.write`.
     """
-    rows, columns = (module.frame(side).numpy() for side in pixels.shape[:2])
-    for part in plan_tiles(field, (pixels.shape[0], pixels.shape[1]), (len(rows), len(columns)), tile):
-        seen = pixels[np.ix_(rows[part.rows.read], columns[part.columns.read])]
+    rows, columns = (module.frame(side).numpy() for side in source.size)
+    for part in tiles:
+        seen = _framed(source, rows[part.rows.read], columns[part.columns.read])
         yield part, infer(seen)[:, *part.keep]
+
+
+def _framed(source: PixelSource, rows: Array, columns: Array) -> Array:
+    """(h, w, C) of what these rows and columns of the framed image show, read as one window."""
+    top, left = int(rows.min()), int(columns.min())
+    window = source.read(slice(top, int(rows.max()) + 1), slice(left, int(columns.max()) + 1))
+    framed: Array = window[np.ix_(rows - top, columns - left)]
+    return framed
 
 
 def blended(pixels: Array, tile: Size, infer: Callable[[Array], Tensor]) -> Tensor:

@@ -1,0 +1,369 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from pixelwise.data.images import read_image, read_mask
+from pixelwise.data.raster import gdal
+from pixelwise.errors import DataError, RequestError
+from pixelwise.inference import predictor as predictor_home
+from pixelwise.inference import rasters as home
+from pixelwise.inference.predict import predict
+from pixelwise.inference.predictor import Predictor, load
+from pixelwise.inference.rasters import BLOCK, needs_windows, predict_raster
+from pixelwise.recipe import NetworkRecipe
+
+rasterio = pytest.importorskip("rasterio")
+
+Array = npt.NDArray[Any]
+NETWORKS = {
+    "padded": NetworkRecipe(name="unet", width=4, depth=2),
+    "unpadded": NetworkRecipe(name="unet-paper", width=4, depth=2),
+}
+COLORS = [[10, 20, 30], [200, 100, 0], [0, 0, 255]]
+
+
+@pytest.fixture(scope="module")
+def models(make_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("rasters")
+    classes = {"names": ["a", "b", "c"], "colors": COLORS}
+    return {name: make_model(folder / name, network=network, classes=classes) for name, network in NETWORKS.items()}
+
+
+@pytest.fixture(scope="module")
+def predictors(models: dict[str, Path]) -> dict[str, Predictor]:
+    made = {name: load(path, device="cpu", precision="fp32") for name, path in models.items()}
+    torch.manual_seed(0)
+    for one in made.values():
+        for parameter in one.module.parameters():
+            if parameter.dim() == 1:  # biases all begin at zero, and a narrow network may die of it
+                torch.nn.init.normal_(parameter, std=0.1)
+        images = torch.from_numpy(noise(96, 96)).permute(2, 0, 1)[None]
+        with torch.no_grad():
+            one.module.train()(images)  # statistics of batch normalizations
+            scores = one.module.eval()(images)
+            next(p for p in reversed(list(one.module.parameters())) if p.dim() == 1).sub_(scores.mean((0, 2, 3)))
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of some ten pixels, also for small images."""
+    monkeypatch.setattr(predictor_home, "WINDOWED_BYTES", 1 << 20)
+
+
+@pytest.fixture(params=NETWORKS)
+def predictor(request: pytest.FixtureRequest, predictors: dict[str, Predictor]) -> Predictor:
+    return predictors[request.param]
+
+
+@pytest.fixture
+def padded(predictors: dict[str, Predictor]) -> Predictor:
+    return predictors["padded"]
+
+
+def noise(height: int, width: int, channels: int = 3, dtype: str = "uint8") -> Array:
+    """Colored noise with large structures, so that labels differ from place to place."""
+    rng = np.random.default_rng(height * 1000 + width)
+    coarse = rng.integers(0, 200, (height // 9 + 1, width // 9 + 1, channels)).repeat(9, 0).repeat(9, 1)
+    return (coarse[:height, :width] + rng.integers(0, 50, (height, width, channels))).astype(dtype)
+
+
+def write(path: Path, image: Array, **options: Any) -> Path:
+    """An image as GDAL writes it."""
+    with (
+        gdal(),
+        rasterio.open(
+            path,
+            "w",
+            height=image.shape[0],
+            width=image.shape[1],
+            count=image.shape[2],
+            dtype=image.dtype.name,
+            **options,
+        ) as file,
+    ):
+        file.write(image.transpose(2, 0, 1))
+    return path
+
+
+def labels_of(predictor: Predictor, path: Path, target: Path, **options: Any) -> Array:
+    settings: dict[str, Any] = {"request": {}, "resume": False, "track": lambda done, total: None}
+    predict_raster(predictor, path, target, **settings | options)
+    return read_mask(target)
+
+
+@pytest.mark.parametrize("size", [(150, 230), (1, 90), (90, 1), (1, 1), (37, 64)])
+def test_windows_give_what_the_whole_image_gives(predictor: Predictor, size: tuple[int, int], tmp_path: Path) -> None:
+    image = noise(*size)
+    plan = predictor.plan_windows(size)
+    found = labels_of(predictor, write(tmp_path / "x.tif", image), tmp_path / "labels.tif")
+    np.testing.assert_array_equal(found, predictor.predict(image, tiling="none").labels)
+    if size == (150, 230):
+        assert len(plan.rows) > 1
+        assert len(plan.columns) > 1
+        assert len(np.unique(found)) > 1
+
+
+def test_a_strip_of_a_wide_image_is_continued_over_blocks(padded: Predictor, tmp_path: Path) -> None:
+    """Rows of tiles and the GeoTIFF's own tiles do not end together."""
+    image = noise(BLOCK + 70, 40)
+    found = labels_of(padded, write(tmp_path / "x.tif", image), tmp_path / "labels.tif")
+    np.testing.assert_array_equal(found, padded.predict(image).labels)
+
+
+def test_the_geotiff_lies_where_the_image_does(padded: Predictor, tmp_path: Path) -> None:
+    transform = rasterio.Affine(0.5, 0, 4e5, 0, -0.5, 5e6)
+    image = write(tmp_path / "x.tif", noise(60, 70), crs="EPSG:32633", transform=transform)
+    labels_of(padded, image, tmp_path / "labels.tif")
+    with rasterio.open(tmp_path / "labels.tif") as file:
+        assert file.crs.to_epsg() == 32633
+        assert file.transform == transform
+        assert file.nodata is None
+        assert file.profile["tiled"]
+        assert file.block_shapes == [(BLOCK, BLOCK)]
+        assert file.profile["compress"] == "deflate"
+        assert [list(file.colormap(1)[i][:3]) for i in range(3)] == COLORS
+    with Image.open(tmp_path / "labels.tif") as picture:
+        assert picture.mode == "P"
+
+
+@pytest.mark.parametrize(("dtype", "nodata"), [("uint8", 0), ("float32", float("nan")), ("float32", -9999.0)])
+def test_nodata_is_carried_over(dtype: str, nodata: float, make_model: Callable[..., Path], tmp_path: Path) -> None:
+    predictor = load(make_model(tmp_path / "m", dtype=dtype, network=NETWORKS["padded"]), device="cpu")
+    image = noise(90, 140, dtype=dtype) + np.ones((), dtype)
+    image[20:60, 100:] = nodata  # nothing is there
+    image[5, 5, 1] = nodata  # one channel of three
+    path = write(tmp_path / "x.tif", image, nodata=nodata)
+    found = labels_of(predictor, path, tmp_path / "labels.tif")
+    expected = predictor.predict(read_image(path)).labels
+    expected[20:60, 100:] = 255
+    np.testing.assert_array_equal(found, expected)
+    with gdal(), rasterio.open(tmp_path / "labels.tif") as file:
+        assert file.nodata == 255
+
+
+def test_jpeg_2000_is_read(padded: Predictor, tmp_path: Path) -> None:
+    image = noise(80, 64)
+    path = write(tmp_path / "x.jp2", image, driver="JP2OpenJPEG", quality=100, reversible="yes", crs="EPSG:32633")
+    found = labels_of(padded, path, tmp_path / "labels.tif")
+    np.testing.assert_array_equal(found, padded.predict(image).labels)
+
+
+def test_a_bigtiff_is_read(padded: Predictor, tmp_path: Path) -> None:
+    image = noise(40, 50)
+    path = write(tmp_path / "x.tif", image, bigtiff="yes", tiled=True, blockxsize=16, blockysize=16, compress="lzw")
+    np.testing.assert_array_equal(labels_of(padded, path, tmp_path / "l.tif"), padded.predict(image).labels)
+
+
+# Stopped and continued.
+
+
+class StopError(Exception):
+    pass
+
+
+@pytest.fixture
+def stopped(padded: Predictor, tmp_path: Path) -> Path:
+    """An image of several rows of tiles whose prediction was stopped after the second."""
+
+    def stop(done: int, total: int) -> None:
+        if done > total / 2:
+            raise StopError
+
+    path = write(tmp_path / "x.tif", noise(420, 40))
+    with pytest.raises(StopError):
+        labels_of(padded, path, tmp_path / "labels.tif", track=stop)
+    assert not (tmp_path / "labels.tif").exists()
+    return path
+
+
+def rows_predicted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The first rows of the strips that are predicted from here on."""
+    first: list[int] = []
+    real = home._labels_of
+
+    def spy(rows: Any, *rest: Any) -> Array:
+        first.append(rows.write.start)
+        return real(rows, *rest)
+
+    monkeypatch.setattr(home, "_labels_of", spy)
+    return first
+
+
+def test_a_stopped_job_goes_on_at_the_first_row_that_is_missing(
+    padded: Predictor, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = rows_predicted(monkeypatch)
+    labels_of(padded, stopped, tmp_path / "labels.tif", resume=True)
+    assert min(first) > 0
+    labels_of(padded, stopped, tmp_path / "at_once.tif")
+    assert (tmp_path / "labels.tif").read_bytes() == (tmp_path / "at_once.tif").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["at_once.tif", "labels.tif", "x.tif"]
+
+
+@pytest.mark.parametrize("change", ["image", "request", "not asked for"])
+def test_what_belongs_to_something_else_is_not_continued(
+    change: str, padded: Predictor, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if change == "image":
+        write(stopped, noise(420, 40)[::-1], compress="deflate")
+    first = rows_predicted(monkeypatch)
+    request = {"model": "another"} if change == "request" else {}
+    found = labels_of(padded, stopped, tmp_path / "l.tif", request=request)
+    first.clear()
+    kept = labels_of(padded, stopped, tmp_path / "labels.tif", request=request, resume=change != "not asked for")
+    assert min(first) == 0
+    np.testing.assert_array_equal(kept, found)
+
+
+def test_progress_counts_tiles(padded: Predictor, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    path = write(tmp_path / "x.tif", noise(100, 150))
+    labels_of(padded, path, tmp_path / "l.tif", track=lambda *both: told.append(both))
+    plan = padded.plan_windows((100, 150))
+    assert [done for done, _ in told] == [len(plan.columns) * (i + 1) for i in range(len(plan.rows))]
+    assert told[-1][0] == told[-1][1]
+
+
+# What cannot be done.
+
+
+def test_a_network_that_sees_the_whole_image_is_refused(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    network = NetworkRecipe(name="unet", width=8, depth=2, normalization="group")
+    predictor = load(make_model(tmp_path / "m", network=network), device="cpu")
+    with pytest.raises(RequestError, match=r"'unet' sees the whole image, .* cut the image, or train"):
+        labels_of(predictor, write(tmp_path / "x.tif", noise(8, 8)), tmp_path / "l.tif")
+
+
+def test_an_image_that_does_not_suit_the_model_is_named(padded: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"x\.tif: the image is uint16, but the model was trained on uint8"):
+        labels_of(padded, write(tmp_path / "x.tif", noise(8, 8, dtype="uint16")), tmp_path / "l.tif")
+
+
+def test_a_broken_window_is_an_error_with_its_place(padded: Predictor, tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tif", noise(64, 64), tiled=True, blockxsize=16, blockysize=16, compress="deflate")
+    content = bytearray(path.read_bytes())
+    middle = len(content) * 3 // 4
+    content[middle : middle + 2000] = b"\xff" * 2000
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"x\.tif: cannot be decoded in rows \d+ to \d+, columns .*; replace"):
+        labels_of(padded, path, tmp_path / "l.tif")
+    assert not (tmp_path / "l.tif").exists()
+
+
+# Which images are read by windows.
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An image that counts as large."""
+    monkeypatch.setattr(home, "WINDOWED_PIXELS", 50 * 60 - 1)
+    (tmp_path / "photos").mkdir()
+    return write(tmp_path / "photos" / "x.tif", noise(50, 60))
+
+
+def test_large_tiffs_and_jpeg_2000_are_read_by_windows(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small, png = large.with_name("small.tif"), large.with_name("large.png")
+    tifffile.imwrite(small, noise(50, 59), photometric="rgb")
+    Image.fromarray(noise(90, 90)).save(png)
+    broken = large.with_name("broken.tif")
+    broken.write_bytes(b"II*\0")
+    assert needs_windows(large, True)
+    assert needs_windows(Path("nowhere.JP2"), False)
+    assert not any(needs_windows(path, True) for path in (small, png, broken))
+    assert not needs_windows(large, False)  # as long as it can be decoded as a whole
+    monkeypatch.setattr(home, "has_rasterio", lambda: False)
+    assert not needs_windows(large, True)
+    monkeypatch.setattr(home, "MAX_PIXELS", 50 * 60 - 1)
+    assert needs_windows(large, False)
+
+
+def test_predict_chooses_windows_by_itself(large: Path, models: dict[str, Path], tmp_path: Path) -> None:
+    Image.fromarray(noise(20, 30)).save(large.with_name("small.png"))
+    report = predict(models["padded"], [large.parent], tmp_path / "out", device="cpu")
+    assert [path.name for path in report.written] == ["small.png", "x.tif"]
+    assert report.failures == ()
+    expected = load(models["padded"], device="cpu").predict(noise(50, 60)).labels
+    np.testing.assert_array_equal(read_mask(tmp_path / "out" / "x.tif"), expected)
+    again = predict(models["padded"], [large.parent], tmp_path / "out", device="cpu", resume=True)
+    assert again.skipped == 2
+
+
+def test_what_windows_cannot_give_fails_alone(
+    large: Path, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(home, "MAX_PIXELS", 50 * 60 - 1)
+    Image.fromarray(noise(20, 30)).save(large.with_name("small.png"))
+    report = predict(models["padded"], [large.parent], tmp_path / "out", save=["labels", "overlay"], device="cpu")
+    assert [path.name for path in report.written] == ["small.png", "small_overlay.png"]
+    ((path, reason),) = report.failures
+    assert path == large
+    assert "x.tif: is read window by window, which gives labels alone; ask for --save labels, without" in reason
+
+
+@pytest.mark.parametrize("option", [{"min_area": 9}, {"fill_holes": True}, {"coding": "data"}, {"tiling": "none"}])
+def test_options_on_whole_images_take_whole_images(
+    option: dict[str, Any], large: Path, models: dict[str, Path], tmp_path: Path
+) -> None:
+    report = predict(models["padded"], [large], tmp_path / "out", device="cpu", **option)
+    assert [path.name for path in report.written] == ["x.png"]
+
+
+# Memory. Peaks come from /proc: the one that getrusage tells includes the process that started this one.
+
+MEASURE = """
+import json, sys
+from pathlib import Path
+from pixelwise.inference.predictor import load
+from pixelwise.inference.rasters import predict_raster
+
+predictor = load(sys.argv[1], device="cpu", precision="fp32")
+predict_raster(predictor, Path(sys.argv[2]), Path(sys.argv[3]), request={}, resume=False, track=lambda *_: None)
+lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+print(json.dumps(int(lines["VmHWM"].split()[0]) * 1024))
+"""
+
+on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak from /proc")
+
+
+def peak_of(model: Path, side: int, folder: Path) -> int:
+    """Bytes that a process holds at most while it predicts an image of zeros, of side² pixels."""
+    path, target = folder / f"{side}.tif", folder / f"{side}_labels.tif"
+    with gdal(), rasterio.open(
+        path, "w", height=side, width=side, count=3, dtype="uint8", tiled=True, sparse_ok="true", bigtiff="if_safer",
+        compress="deflate",
+    ):  # fmt: skip
+        pass
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, model, path, target], capture_output=True, text=True, check=True
+    )
+    with gdal(), rasterio.open(target) as file:
+        assert file.shape == (side, side)
+    return int(json.loads(done.stdout))
+
+
+@pytest.fixture
+def tiny(make_model: Callable[..., Path], tmp_path: Path) -> Path:
+    return make_model(tmp_path / "tiny", network=NetworkRecipe(name="unet", width=2, depth=1))
+
+
+@on_linux
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_image(tiny: Path, tmp_path: Path) -> None:
+    assert peak_of(tiny, 20000, tmp_path) < 1.1 * peak_of(tiny, 5000, tmp_path)
+
+
+@on_linux
+@pytest.mark.slow
+def test_an_image_of_30000_by_30000_takes_less_than_2_gb(tiny: Path, tmp_path: Path) -> None:
+    assert peak_of(tiny, 30000, tmp_path) < 2e9
