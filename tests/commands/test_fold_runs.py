@@ -117,8 +117,8 @@ def test_folds_without_their_mark_start_from_the_beginning(
     ("changes", "said"),
     [
         ({"folds": 4}, "was started with 3 folds, not 4; resume without"),
-        ({"seed": 1}, r"was started with another training\.seed"),
-        ({"budget": "20m"}, r"was started with another training\.budget_seconds"),
+        ({"seed": 1}, r"another recipe:\n  training\.seed: 0 → 1"),
+        ({"budget": "20m"}, r"another recipe:\n  training\.budget_seconds: null → 1200"),
     ],
 )
 def test_other_folds_are_refused(folded: FoldsResult, streets: Path, changes: Arguments, said: str) -> None:

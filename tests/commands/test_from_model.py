@@ -76,7 +76,7 @@ def test_a_model_that_is_none_is_an_error(streets: Path, short: Arguments, tmp_p
 
 
 def test_a_resumed_run_keeps_its_origin(trained: Path, finished: Path, streets: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"was started with another training\.from_model"):
+    with pytest.raises(CheckpointError, match=r"another recipe:\n  training\.from_model: null → "):
         train(streets, finished, resume=True, from_model=trained)
 
 
