@@ -132,7 +132,10 @@ class World:
 
     def replicate(self, model: nn.Module) -> nn.Module:
         """The model as it is trained: gradients become their mean over all, batch statistics the first one's."""
-        return model if self.size == 1 else DistributedDataParallel(model)
+        if self.size == 1:
+            return model
+        with losses_explained():
+            return DistributedDataParallel(model)
 
     def require_shares(self, batch_size: int) -> None:
         """RequestError where a batch cannot be shared out evenly."""

@@ -13,7 +13,7 @@ import torch
 from pixelwise.data.loading import Batch
 from pixelwise.devices import choose_loader_threads, deterministic_algorithms
 from pixelwise.training.checkpoint import Checkpoint
-from pixelwise.training.distribution import ALONE, LostError, Order, What, World, losses_explained
+from pixelwise.training.distribution import ALONE, LostError, Order, What, World
 from pixelwise.training.guards import step_within_memory
 from pixelwise.training.interruption import Interruption
 from pixelwise.training.scoring import score_own_share
@@ -83,7 +83,6 @@ def take_part(start: Start, is_to_stop: Callable[[], bool]) -> None:
 
 def _obey(order: Order, trainer: Trainer, waiting: deque[Future[Batch]]) -> None:
     if order.what == What.STEP:
-        with losses_explained():
-            step_within_memory(trainer, waiting.popleft().result(), order.progress, lambda message: None)
+        step_within_memory(trainer, waiting.popleft().result(), order.progress, lambda message: None)
     else:
         score_own_share(trainer.job)
