@@ -165,6 +165,17 @@ def test_a_bigtiff_is_read(padded: Predictor, tmp_path: Path) -> None:
     np.testing.assert_array_equal(labels_of(padded, path, tmp_path / "l.tif"), padded.predict(image).labels)
 
 
+def test_tiles_inside_a_large_image_take_no_more_than_those_at_its_border(
+    padded: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    height, width = predictor_home.WINDOWED_SIZE
+    most = 1.005 * height * width  # just the whole of the image that tiles are chosen for
+    monkeypatch.setattr(predictor_home, "WINDOWED_BYTES", most * padded._bytes_per_pixel)
+    plan = padded.plan_windows((9000, 9000))
+    assert 0.3 * most < plan.largest[0] * plan.largest[1] <= most
+    assert max(span.write.stop - span.write.start for span in plan.rows) <= height
+
+
 # Stopped and continued.
 
 

@@ -45,8 +45,9 @@ long: 0.66 microseconds of one core a pixel, both.
 WINDOWED_BYTES = 384 << 20
 """The same for images read window by window, whose promise is 2 GB for the whole process: 0.6 GB before the
 first tile, and 2.2 times the tensors (1.74 GB in all for tiles counted as 512 MiB, a U-Net of width 2)."""
-WINDOWED_SIDE = 4096
-"""Their tiles are chosen as for an image of this size: tiles of one shape, so one peak of memory, for all."""
+WINDOWED_SIZE = (1024, 4096)
+"""Their tiles are chosen as for an image of at most this size: tiles of one shape, so one peak of memory, for
+all. Low ones, as the labels of a whole row of tiles are held, in several copies as they are compressed."""
 
 MAX_BATCH = 8
 """Images of one size that are predicted at once, if together they are no more than `WHOLE_PIXELS`. On
@@ -216,10 +217,15 @@ class Predictor:
                 f"{self.spec.network.name!r} sees the whole image, so it has no exact tiles and cannot take an image "
                 f"window by window; cut the image, or train a network with batch normalization or none."
             )
-        sample = min(size[0], WINDOWED_SIDE), min(size[1], WINDOWED_SIDE)
+        sample = min(size[0], WINDOWED_SIZE[0]), min(size[1], WINDOWED_SIZE[1])
         framed = len(self.module.frame(sample[0])), len(self.module.frame(sample[1]))
-        tile = choose_tile(self.field, sample, framed, int(WINDOWED_BYTES / self._bytes_per_pixel))
-        return plan_for(self.module, self.field, size, tile)
+        most = int(WINDOWED_BYTES / self._bytes_per_pixel)
+        for share in (1.0, 0.9, 0.8, 0.6, 0.4, 0.2):
+            tile = choose_tile(self.field, sample, framed, int(share * most))
+            plan = plan_for(self.module, self.field, size, tile)
+            if math.prod(plan.largest) <= most:  # tiles at the sample's border see less than those inside
+                break
+        return plan
 
     def label_tiles(self, source: PixelSource, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, npt.NDArray[Any]]]:
         """Each tile of a plan with the labels of `tile.write`; of a source whose pixels are as `checked` gives them."""
