@@ -4,7 +4,7 @@ from pixelwise import errors
 from pixelwise.errors import PixelwiseError, RequestError, missing_extra, unknown_name
 
 
-@pytest.mark.parametrize("name", ["RequestError", "DataError", "ModelFileError", "CheckpointError"])
+@pytest.mark.parametrize("name", ["RequestError", "DataError", "ModelFileError", "CheckpointError", "TrainingError"])
 def test_every_error_is_a_pixelwise_error_and_drawn_in_the_tree(name: str) -> None:
     assert issubclass(getattr(errors, name), PixelwiseError)
     assert errors.__doc__ is not None
@@ -14,7 +14,7 @@ def test_every_error_is_a_pixelwise_error_and_drawn_in_the_tree(name: str) -> No
 def test_the_tree_draws_every_error() -> None:
     assert errors.__doc__ is not None
     kinds = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, Exception)]
-    assert len(kinds) == 5
+    assert len(kinds) == 6
     assert errors.__doc__.count("── ") == len(kinds) - 1
 
 
