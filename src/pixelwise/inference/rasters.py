@@ -132,7 +132,7 @@ class _Strips:
         return self._file(index).exists()
 
     def write(self, index: int, strip: Array) -> None:
-        write_atomically(self._file(index), zlib.compress(strip, 1))
+        write_atomically(self._file(index), zlib.compress(strip.data, 1))
 
     def read(self, count: int) -> Iterator[Array]:
         """(h, width) each, in order."""
