@@ -45,7 +45,7 @@ long: 0.66 microseconds of one core a pixel, both.
 WINDOWED_BYTES = 384 << 20
 """The same for images read window by window, whose promise is 2 GB for the whole process: 0.6 GB before the
 first tile, and 2.2 times the tensors (1.74 GB in all for tiles counted as 512 MiB, a U-Net of width 2)."""
-WINDOWED_SIZE = (1024, 4096)
+WINDOWED_SIZE = (1024, 2048)
 """Their tiles are chosen as for an image of at most this size: tiles of one shape, so one peak of memory, for
 all. Low ones, as the labels of a whole row of tiles are held, in several copies as they are compressed."""
 
@@ -229,7 +229,10 @@ class Predictor:
 
     def label_tiles(self, source: PixelSource, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, npt.NDArray[Any]]]:
         """Each tile of a plan with the labels of `tile.write`; of a source whose pixels are as `checked` gives them."""
-        return ((part, self._labels(logits)) for part, logits in self._answers(source, tiles))
+        for part, logits in self._answers(source, tiles):
+            labels = self._labels(logits)
+            del logits  # or two tiles' would be held while the next one passes
+            yield part, labels
 
     def _answers(self, source: PixelSource, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, Tensor]]:
         return exact_tiles(self.module, source, tiles, lambda seen: self._run(seen, self._ready.on_frame))

@@ -65,8 +65,7 @@ def exact_tiles(
     """
     rows, columns = (module.frame(side).numpy() for side in source.size)
     for part in tiles:
-        seen = _framed(source, rows[part.rows.read], columns[part.columns.read])
-        yield part, infer(seen)[:, *part.keep]
+        yield part, infer(_framed(source, rows[part.rows.read], columns[part.columns.read]))[:, *part.keep]
 
 
 def _framed(source: PixelSource, rows: Array, columns: Array) -> Array:
