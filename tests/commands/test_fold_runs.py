@@ -117,13 +117,20 @@ def test_folds_without_their_mark_start_from_the_beginning(
     ("changes", "said"),
     [
         ({"folds": 4}, "was started with 3 folds, not 4; resume without"),
-        ({"seed": 1}, r"another recipe:\n  training\.seed: 0 → 1"),
-        ({"budget": "20m"}, r"another recipe:\n  training\.budget_seconds: null → 1200"),
+        ({"seed": 1}, r"another recipe:\n  training\.seed: 0 → 1\nresume without changing it, or start a new run"),
+        ({"budget": "20m"}, r"another recipe:\n  training\.budget_seconds: .* → 1200\.0\n"),
     ],
 )
 def test_other_folds_are_refused(folded: FoldsResult, streets: Path, changes: Arguments, said: str) -> None:
     with pytest.raises(CheckpointError, match=said):
         train(streets, folded.run, resume=True, **changes)
+
+
+def test_folds_take_no_changes(folded: FoldsResult, streets: Path) -> None:
+    with pytest.raises(
+        RequestError, match="holds folds, which are only alike without --allow-changes; resume without it"
+    ):
+        train(streets, folded.run, resume=True, allow_changes=True)
 
 
 def test_a_folder_of_folds_is_no_place_for_a_run_nor_the_reverse(

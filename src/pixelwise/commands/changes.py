@@ -89,8 +89,10 @@ def refuse_changes(run: RunFolder, what: str, changes: Sequence[Change], cure: s
     raise CheckpointError("\n".join([f"{run.path} was started with another {what}:", *lines, cure]))
 
 
-def require_unchanged(run: RunFolder, started_with: Recipe, asked: Recipe) -> None:
-    cure = "resume without changing it, take the new values from here on with --allow-changes, or start a new run."
+def require_unchanged(run: RunFolder, started_with: Recipe, asked: Recipe, *, changeable: bool = True) -> None:
+    """Raises CheckpointError, which names --allow-changes where the run is `changeable`."""
+    way_on = "take the new values from here on with --allow-changes, " if changeable else ""
+    cure = f"resume without changing it, {way_on}or start a new run."
     refuse_changes(run, "recipe", recipe_changes(started_with, asked), cure)
 
 

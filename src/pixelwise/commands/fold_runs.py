@@ -90,7 +90,7 @@ def resume_folds(folder: FoldsFolder, num_folds: int | None, request: Request) -
     runs = [folder.fold(number) for number in range(1, folds.num_folds + 1)]
     recipe = read_recipe(runs[0].recipe)
     whole = recipe.replace({"training.budget_seconds": folds.budget_seconds})
-    require_unchanged(runs[0], whole, request.again(whole))
+    require_unchanged(runs[0], whole, request.again(whole), changeable=False)
     if folds.finished and folder.page.exists():
         request.progress.say(f"{folder.path} is finished; nothing to do.")
         return result_of(folder, folds)
