@@ -18,7 +18,16 @@ from pixelwise.errors import RequestError, TrainingError
 from pixelwise.recipe import Recipe, to_yaml
 from pixelwise.training import distribution as home
 from pixelwise.training.checkpoint import Checkpoint, load_checkpoint
-from pixelwise.training.distribution import ALONE, LostError, Order, What, World, device_of_process, losses_explained
+from pixelwise.training.distribution import (
+    ALONE,
+    LostError,
+    Order,
+    What,
+    World,
+    attempt,
+    device_of_process,
+    losses_explained,
+)
 from pixelwise.training.guards import step_within_memory
 from pixelwise.training.run_folder import RunFolder
 from pixelwise.training.trainer import Job, Trainer, alone
@@ -297,6 +306,14 @@ def test_each_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None
     assert device_of_process("cpu") == "cpu"
     with pytest.raises(RequestError, match="--device cuda:0 is one GPU for several processes; give --device cuda"):
         device_of_process("cuda:0")
+
+
+def test_each_start_on_one_machine_has_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert attempt() == "attempt-0"
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
+    assert attempt() == "attempt-2"
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")  # counted by machine
+    assert attempt() == "attempt-0"
 
 
 def test_an_error_of_a_collective_is_a_lost_process() -> None:

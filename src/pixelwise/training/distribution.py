@@ -178,6 +178,17 @@ def device_of_process(name: str) -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
 
+def attempt() -> str:
+    """A name for this start of all processes.
+
+    torchrun keeps its store when it starts the processes again, the addresses of the lost ones in it: without a name
+    of their own the new ones would call those. Agents of several machines count restarts differently, so there
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 has to give each start a store of its own (docs/distributed.md).
+    """
+    one_machine = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+    return f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0') if one_machine else '0'}"
+
+
 @contextmanager
 def open_world(device: str) -> Iterator[World]:
     """The world that torchrun (or who sets the same variables) has started; a world of one without.
@@ -193,7 +204,11 @@ def open_world(device: str) -> Iterator[World]:
     mine = not dist.is_initialized()
     with losses_explained():
         if mine:
-            dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=TIMEOUT)
+            store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
+            backend = "nccl" if place.type == "cuda" else "gloo"
+            dist.init_process_group(
+                backend, store=dist.PrefixStore(attempt(), store), rank=rank, world_size=size, timeout=TIMEOUT
+            )
         control = dist.new_group(backend="gloo", timeout=TIMEOUT)
     try:
         yield World(rank=dist.get_rank(), size=dist.get_world_size(), control=control)
