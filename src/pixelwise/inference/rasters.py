@@ -72,9 +72,12 @@ def predict_raster(
         strips = _Strips(target.with_name(f".{target.name}.part"), raster.size[1], predictor.classes.dtype)
         strips.begin(_description(path, plan, request), resume=resume)
         source = _Checked(predictor, raster)
+        # One for all rows, taken before the first tile: later it would lie where a tile's tensors were,
+        # and these be put behind it.
+        room = np.empty((max(rows.write.stop - rows.write.start for rows in plan.rows), raster.size[1]), strips.dtype)
         for index, rows in enumerate(plan.rows):
             if not strips.has(index):
-                strips.write(index, _labels_of(rows, plan, predictor, source))
+                strips.write(index, _labels_of(rows, plan, predictor, source, room))
             track((index + 1) * len(plan.columns), len(plan.rows) * len(plan.columns))
         _write_geotiff(target, strips.read(len(plan.rows)), raster, predictor.classes)
         strips.remove()
@@ -99,10 +102,10 @@ class _Checked:
             raise type(error)(f"{self.raster.path}: {error}") from error
 
 
-def _labels_of(rows: Span, plan: TilePlan, predictor: Predictor, source: _Checked) -> Array:
-    """(h, W) labels of one row of tiles."""
-    classes, top = predictor.classes, rows.write.start
-    strip = np.empty((rows.write.stop - top, source.size[1]), classes.dtype)
+def _labels_of(rows: Span, plan: TilePlan, predictor: Predictor, source: _Checked, room: Array) -> Array:
+    """(h, W) labels of one row of tiles, written into the first rows of `room`."""
+    classes = predictor.classes
+    strip: Array = room[: rows.write.stop - rows.write.start]
     one_row = TilePlan(rows=(rows,), columns=plan.columns)
     for tile, labels in predictor.label_tiles(source, one_row):
         part = strip[:, tile.columns.write]
