@@ -76,6 +76,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_dataset(root, "streets", num_train=8, num_val=3, num_test=1, size=(32, 32), seed=0)
     for path in sorted((root / "labels" / "train").glob("*.png"))[::2]:
         mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert mask is not None
         mask[:16] = 255
         cv2.imwrite(str(path), mask)
     return root

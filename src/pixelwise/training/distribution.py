@@ -17,6 +17,8 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from pixelwise.devices import choose_device
@@ -204,10 +206,10 @@ def open_world(device: str) -> Iterator[World]:
     mine = not dist.is_initialized()
     with losses_explained():
         if mine:
-            store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
+            store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
             backend = "nccl" if place.type == "cuda" else "gloo"
             dist.init_process_group(
-                backend, store=dist.PrefixStore(attempt(), store), rank=rank, world_size=size, timeout=TIMEOUT
+                backend, store=PrefixStore(attempt(), store), rank=rank, world_size=size, timeout=TIMEOUT
             )
         control = dist.new_group(backend="gloo", timeout=TIMEOUT)
     try:
