@@ -100,7 +100,7 @@ def test_from_a_folder_to_labels(pixelwise: Run, streets: Path) -> None:
     assert "mean iou" in said.out
     expected = {
         "recipe.yaml", "classes.yaml", "splits.yaml", "metrics.jsonl", "events", "last.checkpoint",
-        "previous.checkpoint", "model.safetensors", "report.html",
+        "previous.checkpoint", "model.safetensors", "report.html", "live.html", "files.json",
     }  # fmt: skip
     assert {path.name for path in Path("runs/first").iterdir()} == expected
 
