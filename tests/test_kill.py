@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from pixelwise.commands.train import train
 from pixelwise.model_file import FILE_NAME
 from pixelwise.training.run_folder import RunFolder
+from processes import waiting
 
 Instant = dict[str, Any]
 Kill = Callable[..., tuple[int, str]]
@@ -58,13 +58,8 @@ def name_of(instant: Instant) -> str:
 @pytest.fixture(scope="session")
 def victim() -> Iterator[subprocess.Popen[str]]:
     """`victim.py`, waiting for requests."""
-    command = [sys.executable, str(Path(__file__).with_name("victim.py"))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
+    with waiting("victim.py") as process:
         yield process
-        assert process.stdin
-        process.stdin.close()
 
 
 @pytest.fixture
@@ -99,18 +94,10 @@ def validations(run: Path) -> list[Any]:
     return [(line["step"], line["val"]) for line in RunFolder(run).read_metrics() if "val" in line]
 
 
-@pytest.mark.parametrize("instant", INSTANTS, ids=name_of)
+@pytest.mark.parametrize(
+    "instant", [*INSTANTS, *(pytest.param(one, marks=pytest.mark.slow) for one in MORE_INSTANTS)], ids=name_of
+)
 def test_a_run_killed_and_resumed_ends_in_the_same_model(
-    kill: Kill, trained: Path, streets: Path, tiny: dict[str, Any], tmp_path: Path, instant: Instant
-) -> None:
-    code, said = kill(tmp_path / "run", instant)
-    assert code == KILLED, said
-    require_as_never_stopped(tmp_path / "run", trained, streets, tiny)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("instant", MORE_INSTANTS, ids=name_of)
-def test_a_run_killed_at_any_instant_ends_in_the_same_model(
     kill: Kill, trained: Path, streets: Path, tiny: dict[str, Any], tmp_path: Path, instant: Instant
 ) -> None:
     code, said = kill(tmp_path / "run", instant)

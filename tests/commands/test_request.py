@@ -22,10 +22,7 @@ def test_a_given_recipe_without_a_length_takes_the_default_budget(
     streets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(
-        "pixelwise.commands.run.train_and_report", lambda run, prepared, job, *rest, resume: asked.append(job.recipe)
-    )
-    monkeypatch.setattr("pixelwise.commands.run._result", lambda run: None)
+    train_nothing(monkeypatch, asked)
     (tmp_path / "r.yaml").write_text("network: {width: 4}\n")
     train(streets, tmp_path / "a", recipe=tmp_path / "r.yaml")
     train(streets, tmp_path / "b", recipe=tmp_path / "r.yaml", steps=9, precision="bf16")
@@ -41,15 +38,13 @@ def test_a_deterministic_budget_is_resolved_to_steps(
 ) -> None:
     """Whether planned or given: the clock is looked at once, and then never again."""
     asked: list[Any] = []
-    monkeypatch.setattr(
-        "pixelwise.commands.run.train_and_report", lambda run, prepared, job, *rest, resume: asked.append(job.recipe)
-    )
-    monkeypatch.setattr("pixelwise.commands.run._result", lambda run: None)
+    train_nothing(monkeypatch, asked)
     monkeypatch.setattr("pixelwise.planning.planner.measure_step", lambda *arguments: 10.0)
     monkeypatch.setattr("pixelwise.commands.request.measure_step", lambda *arguments: 10.0)
     (tmp_path / "r.yaml").write_text("network: {width: 4, depth: 2}\n")
     train(streets, tmp_path / "a", budget="10m", deterministic=True, device="cpu")
     train(streets, tmp_path / "b", budget="10m", deterministic=True, recipe=tmp_path / "r.yaml", device="cpu")
+    assert len(asked) == 2
     for recipe in asked:
         assert recipe.training.steps is not None
         assert 1 <= recipe.training.steps < 60

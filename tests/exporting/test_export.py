@@ -116,6 +116,15 @@ def test_a_file_that_disagrees_is_refused_and_the_old_one_stays(model, tmp_path,
     assert path.read_bytes() == b"before"
 
 
+def test_the_card_of_another_export_stays(model, tmp_path):
+    for content, owner in (('{"file": "tiny.onnx"}', r"the card of tiny\.onnx"), ("mine", "no card of an export")):
+        (tmp_path / "tiny.json").write_text(content)
+        with pytest.raises(RequestError, match=rf"tiny\.json would be replaced, but is {owner}; give tiny\.pt2"):
+            export(model, tmp_path / "tiny.pt2")
+        assert (tmp_path / "tiny.json").read_text() == content
+    assert [file.name for file in tmp_path.iterdir()] == ["tiny.json"]
+
+
 @pytest.mark.parametrize(
     ("output", "options", "said"),
     [

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from pixelwise.graphs.graph import AnswerGraph, LogitsGraph, capture
+from pixelwise.errors import RequestError
+from pixelwise.graphs.graph import AnswerGraph, LogitsGraph, NetworkGraph, capture
+from pixelwise.inference.folding import for_prediction
 from pixelwise.networks import NETWORKS, Segmenter, build_network
 from pixelwise.networks.table import CHOICES
 from pixelwise.recipe import NetworkRecipe
@@ -57,6 +59,25 @@ def test_the_network_alone_from_maps_to_logits():
     images = torch.rand(1, 2, 9, 14) * 255
     with torch.no_grad():
         torch.testing.assert_close(program.module()(images), segmenter(images), rtol=1e-4, atol=1e-4)
+
+
+def test_frames_of_any_size_pass_a_deep_unet():
+    """Its transposed convolutions must not ask for sides that are symbols."""
+    network = for_prediction(segmenter_of("unet", {"width": 2}).network, (64, 64), channels=2, precision="fp32")
+    network.to(memory_format=torch.contiguous_format)
+    program = capture(NetworkGraph(network), torch.zeros(2, 2, 48, 64), dynamic=(0, 2, 3))
+    images = torch.rand(1, 2, 16, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(images), network(images), rtol=1e-4, atol=1e-4)
+
+
+def test_what_cannot_be_recorded_is_an_error_that_names_the_way_on():
+    class Counting(torch.nn.Module):
+        def forward(self, images):
+            return images * (images > 0).sum().item() if (images > 0).sum().item() > 3 else images
+
+    with pytest.raises(RequestError, match=r"cannot be recorded for images of any size.* predict with --engine torch"):
+        capture(Counting(), torch.zeros(2, 2, 48, 64), dynamic=(0, 2, 3))
 
 
 def test_half_precision_leaves_the_model_as_it_is():

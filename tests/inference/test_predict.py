@@ -326,6 +326,22 @@ def test_resume_with_another_request_is_refused(model: Path, noisy: Path, photos
     assert predict(model, [photos], tmp_path / "out", device="cpu").skipped == 0
 
 
+def test_resume_does_not_take_up_what_another_request_has_left(
+    model: Path, noisy: Path, photos: Path, tmp_path: Path
+) -> None:
+    """The first model's labels of one image, the second one's of another, and then of both."""
+    one, other = photos / "one.png", photos / "trip" / "two.v2.png"
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    predict(model, [one], out, device="cpu")
+    os.utime(out / f"{one.stem}.png", (0, 0))  # long ago
+    predict(noisy, [other], out, device="cpu")
+    report = predict(noisy, [one, other], out, resume=True, device="cpu")
+    predict(noisy, [one, other], fresh, device="cpu")
+    assert report.skipped == 1
+    for image in (one, other):
+        assert (out / f"{image.stem}.png").read_bytes() == (fresh / f"{image.stem}.png").read_bytes()
+
+
 def test_resume_of_a_table_without_labels_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="--resume reads what is done for table from label files"):
         predict(model, [photos], tmp_path / "out", save=["table"], resume=True, device="cpu")

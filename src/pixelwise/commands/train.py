@@ -110,7 +110,7 @@ def _start(folder: Path | None, folds: int | None, request: Request) -> TrainRes
         FoldsFolder(folder).require_free()
     if folder:
         RunFolder(folder).require_free()
-    (RunFolder(folder) if folder else RunFolder(Path("runs"))).require_writable()
+    RunFolder(folder or Path("runs")).require_writable()
     choose_precision(request.precision, choose_device(request.device))
     request = request.with_network_of_model()
     asked = (request.given or Recipe()).replace(request.changes)

@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from pixelwise.data.images import ENDINGS
-from pixelwise.data.pixels import MAX_PIXELS
+from pixelwise.data.pixels import MAX_PIXELS, ORIENTATION
 
 FORMAT_OF_ENDING = {
     ".png": "PNG",
@@ -33,7 +33,6 @@ _MAGIC = {
 }
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _PNG_WITH_ALPHA = (4, 6)
-_EXIF_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +129,7 @@ def orientation_of(path: Path) -> int:
     """The EXIF or TIFF orientation, 1 to 8; 1, upright, where the file tells none."""
     try:
         with Image.open(path) as picture:
-            return int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+            return int(picture.getexif().get(ORIENTATION, 1))
     except Exception:  # as above
         return 1
 

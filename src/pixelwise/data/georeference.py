@@ -6,9 +6,9 @@ from typing import Any, BinaryIO
 
 import tifffile
 
+from pixelwise.data.pixels import ORIENTATION
 from pixelwise.data.tiff import MAGIC
 
-_ORIENTATION = 0x0112
 _PIXEL_SCALE, _TIE_POINT, _TRANSFORMATION, _KEYS = 33550, 33922, 34264, 34735
 _RASTER_TYPE, _GEOGRAPHIC, _PROJECTED = 1025, 2048, 3072
 _PIXEL_IS_POINT = 2
@@ -47,7 +47,7 @@ def read_georeference(file: BinaryIO) -> Georeference | None:
     file.seek(0)
     with tifffile.TiffFile(file) as tiff:
         tags = tiff.pages.first.tags
-        if tags.valueof(_ORIENTATION, 1) != 1:
+        if tags.valueof(ORIENTATION, 1) != 1:
             return None
         rows = _affine(tags)
         keys = _keys(tags.valueof(_KEYS, ()))

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pixelwise.data import dicom, tiff
-from pixelwise.data.pixels import Array, Decoded, as_supported, oriented, too_large, with_channels
+from pixelwise.data.pixels import ORIENTATION, Array, Decoded, as_supported, oriented, too_large, with_channels
 from pixelwise.errors import DataError
 from pixelwise.shapes import Size
 
@@ -39,7 +39,6 @@ _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 _READ_BY_HEADER = ("PNG", "JPEG", "BMP", "WEBP")
 """Formats whose size Pillow tells as it is decoded here; the kinds of TIFF are too many."""
-_EXIF_ORIENTATION = 0x0112
 
 
 def read_image(path: Path, channels: int | None = None) -> Array:
@@ -139,7 +138,7 @@ def _size(content: bytes) -> Size:
     try:
         with Image.open(io.BytesIO(content), formats=_READ_BY_HEADER) as header:
             width, height = header.size
-            turned = header.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+            turned = header.getexif().get(ORIENTATION, 1) >= 5
     except UnidentifiedImageError:
         height, width = _decode_image(content).pixels.shape[:2]
         turned = False
@@ -198,7 +197,7 @@ def _decode_deep_png(content: bytes) -> Decoded:
     orientation = 1
     with Image.open(io.BytesIO(content), formats=("PNG",)) as header:  # refuses absurd sizes
         if b"eXIf" in content:
-            orientation = header.getexif().get(_EXIF_ORIENTATION, 1)
+            orientation = header.getexif().get(ORIENTATION, 1)
     pixels = with_channels(imagecodecs.png_decode(content))
     return Decoded(pixels=oriented(pixels, orientation), alpha=pixels.shape[2] in (2, 4))
 

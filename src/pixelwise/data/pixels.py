@@ -13,6 +13,9 @@ Array = npt.NDArray[Any]
 MAX_PIXELS = 178_956_970
 """Pillow's own limit, held for every format: a small file can claim any size."""
 
+ORIENTATION = 0x0112
+"""Tag, of TIFF and of EXIF alike, that says how an image is turned; see `oriented`."""
+
 _MAX_EXACT = 2**24
 """float32 tells all integers up to here apart."""
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from pixelwise.data.pixels import Array, Means, as_supported, find_missing
+from pixelwise.data.pixels import ORIENTATION, Array, Means, as_supported, find_missing
 from pixelwise.errors import DataError, missing_extra
 from pixelwise.shapes import Size
 
@@ -24,7 +24,6 @@ CACHE_BYTES = 64 << 20
 """Of decoded blocks that GDAL keeps; its own choice, a share of the machine's memory, can be gigabytes."""
 _SURVEYED = 1024
 """Side of the windows in which a whole image is looked through."""
-_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +170,7 @@ def _require_plain(path: Path) -> None:
 
 
 def _oddity(page: tifffile.TiffPage) -> str:
-    if page.tags.valueof(_ORIENTATION, 1) != 1:
+    if page.tags.valueof(ORIENTATION, 1) != 1:
         return "it is stored turned or mirrored"
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
         return "it is stored with a palette"

@@ -5,11 +5,10 @@ import io
 import numpy as np
 import tifffile
 
-from pixelwise.data.pixels import Array, Decoded, oriented, require_size, with_channels
+from pixelwise.data.pixels import ORIENTATION, Array, Decoded, oriented, require_size, with_channels
 from pixelwise.errors import DataError
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_ORIENTATION = 0x0112
 _GDAL_NODATA = 42113
 
 
@@ -23,7 +22,7 @@ def decode_tiff(content: bytes, *, as_stored: bool) -> Decoded:
         if not as_stored:
             pixels = _shown(pixels, page)
         return Decoded(
-            pixels=oriented(pixels, page.tags.valueof(_ORIENTATION, 1)),
+            pixels=oriented(pixels, page.tags.valueof(ORIENTATION, 1)),
             alpha=any(int(sample) in (1, 2) for sample in page.extrasamples[-1:]),
             nodata=None if as_stored else _nodata(page),
         )

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from pixelwise.data.layouts.documents import read_json
+from pixelwise.errors import DataError, RequestError
 from pixelwise.exporting.proof import Proof
 from pixelwise.graphs.graph import INPUT, OUTPUTS
 from pixelwise.inference.predictor import Predictor
@@ -47,6 +49,20 @@ def describe_export(
         "proof": asdict(proof),
         "versions": {"pixelwise": __version__, "torch": torch.__version__, **versions},
     }
+
+
+def require_own_card(path: Path) -> None:
+    """RequestError where the card's name is taken: by that of another export, or by a file that is no card."""
+    place = path.with_suffix(".json")
+    if not place.exists():
+        return
+    try:
+        owner = read_json(place)["file"]
+    except (DataError, KeyError, TypeError):
+        owner = None
+    if owner != path.name:
+        what = f"the card of {owner}" if owner else "no card of an export"
+        raise RequestError(f"{place} would be replaced, but is {what}; give {path.name} another name or folder.")
 
 
 def checksum(path: Path) -> str:

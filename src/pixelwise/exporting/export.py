@@ -10,7 +10,7 @@ import torch
 
 from pixelwise.data.images import write_atomically
 from pixelwise.errors import RequestError, unknown_name
-from pixelwise.exporting.card import describe_export
+from pixelwise.exporting.card import describe_export, require_own_card
 from pixelwise.exporting.formats import FORMATS, Format, FormatName
 from pixelwise.exporting.proof import Proof, prove
 from pixelwise.graphs.graph import OUTPUTS, AnswerGraph, LogitsGraph
@@ -73,6 +73,7 @@ def export(
     if not 0 <= least <= 1:
         raise RequestError(f"min_agreement is {least}, but is a share of the labels, from 0 to 1.")
     name, path = _target(Path(output), format)
+    require_own_card(path)
     versions = FORMATS[name].versions()
     progress = progress or Silent()
     predictor = load(model, device="cpu", precision="fp32", engine="torch")

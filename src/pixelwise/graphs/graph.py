@@ -15,6 +15,7 @@ from torch.fx.experimental import _config as symbols
 from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges
 
+from pixelwise.errors import RequestError
 from pixelwise.graphs.standard_pooling import StandardPooling
 from pixelwise.networks import Segmenter
 from pixelwise.shapes import Size
@@ -98,17 +99,27 @@ def capture(module: nn.Module, example: Tensor, *, dynamic: tuple[int, ...]) -> 
 
     Args:
         example: an image batch whose dynamic dimensions are all different and above 32.
+
+    Raises:
+        RequestError: the module does something with its image that no graph can hold.
     """
     shapes: Mapping[str, Any] = {INPUT: dict.fromkeys(dynamic, Dim.DYNAMIC)}
     # Oblivious: maps of one row are not a case of their own.
-    with torch.no_grad(), symbols.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
-        program = torch.export.export(
-            module.eval(),
-            (example,),
-            dynamic_shapes=shapes,
-            strict=False,
-            prefer_deferred_runtime_asserts_over_guards=True,
-        )
+    try:
+        with torch.no_grad(), symbols.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+            program = torch.export.export(
+                module.eval(),
+                (example,),
+                dynamic_shapes=shapes,
+                strict=False,
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
+    except Exception as error:  # of PyTorch's tracer, which has many
+        reason = str(error).strip().partition("\n")[0]
+        raise RequestError(
+            f"the network cannot be recorded for images of any size ({type(error).__name__}: {reason}); predict with "
+            f"--engine torch, and report this."
+        ) from error
     _drop_checks(program)
     for symbol in program.range_constraints:
         program.range_constraints[symbol] = ValueRanges(1, int_oo)

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch._ops import OpOverload
 
 from pixelwise.devices import Precision
 from pixelwise.networks.geometry import skeleton_of
+from pixelwise.networks.watching import Watching, tensors_in
 from pixelwise.shapes import Size
 
 _CAST_BY_AUTOCAST = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
@@ -61,11 +62,11 @@ def consecutive_pairs(network: nn.Module, size: Size, *, channels: int) -> list[
     return list(uses.pairs(output))
 
 
-class _Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Uses(Watching):  # type: ignore[no-untyped-call]
     """Counts, while it is active, what uses the convolutions and their outputs."""
 
     def __init__(self, skeleton: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         modules = dict(skeleton.named_modules(remove_duplicate=False))
         convolutions = {name: m for name, m in modules.items() if isinstance(m, nn.Conv2d)}
         self._owners = {id(m.weight): name for name, m in convolutions.items()}
@@ -85,16 +86,8 @@ class _Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if normalization and once and tensor is not output:
                 yield Pair(convolution=convolution, normalization=normalization)
 
-    def __torch_dispatch__(
-        self,
-        func: torch._ops.OpOverload,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        leaves = torch.utils._pytree.tree_leaves((args, kwargs))
-        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    def saw(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        tensors = tensors_in((args, kwargs))
         owner = next((self._owners[id(tensor)] for tensor in tensors if id(tensor) in self._owners), None)
         if owner:
             self._calls[owner] = self._calls.get(owner, 0) + 1
@@ -104,7 +97,6 @@ class _Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._used_by.setdefault(id(tensor), []).append(owner if is_normalization else None)
         if owner and func._schema.name.startswith("aten::conv"):
             self._made[id(result)] = result, owner
-        return result
 
 
 def _fold(network: nn.Module, pair: Pair) -> None:

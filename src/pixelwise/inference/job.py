@@ -90,8 +90,11 @@ class Outputs:
                 owners[path] = item.name
 
     def are_there(self, item: Input) -> bool:
-        """Whether all files of an image are. Each appears whole or not at all."""
-        return all(path.exists() for path in self.paths(item).values())
+        """Whether all files of an image are, written since the job was begun: older ones, of an image that this
+        request has not named before, are of another request. Each appears whole or not at all.
+        """
+        begun = (self.folder / FILE_NAME).stat().st_mtime_ns
+        return all(path.exists() and path.stat().st_mtime_ns >= begun for path in self.paths(item).values())
 
 
 def _file_of(item: Input, kind: str) -> Path:

@@ -3,10 +3,11 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch._ops import OpOverload
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from pixelwise.networks.watching import Watching, tensors_in
 from pixelwise.shapes import Size
 
 
@@ -25,26 +26,17 @@ def peak_bytes(skeleton: nn.Module, size: Size, *, channels: int) -> int:
     return living.peak
 
 
-class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Living(Watching):
     """Counts the memory of the tensors that are made while it is active, until they are freed."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.peak: int = 0
         self._blocks: dict[int, tuple[StorageWeakRef, int]] = {}
 
-    def __torch_dispatch__(
-        self,
-        func: torch._ops.OpOverload,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(tensor, Tensor):
-                block = tensor.untyped_storage()
-                self._blocks[block._cdata] = StorageWeakRef(block), block.nbytes()  # type: ignore[no-untyped-call]
+    def saw(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        for tensor in tensors_in(result):
+            block = tensor.untyped_storage()
+            self._blocks[block._cdata] = StorageWeakRef(block), block.nbytes()  # type: ignore[no-untyped-call]
         self._blocks = {key: kept for key, kept in self._blocks.items() if not kept[0].expired()}  # type: ignore[no-untyped-call]
         self.peak = max(self.peak, sum(num_bytes for _, num_bytes in self._blocks.values()))
-        return result

@@ -89,32 +89,11 @@ def predict(
     if engine == "auto":
         predictor = for_job(predictor, model, num_images=len(images), progress=progress)
     job = Job(outputs=outputs, classes=predictor.classes)
-    settings = {
-        "tiling": tiling,
-        "coding": coding,
-        "min_area": min_area,
-        "fill_holes": fill_holes,
-        "tta": sorted(set(tta)),
-        "precision": predictor.precision,
-        "engine": engine,  # as asked for: what "auto" takes gives the same labels
-    }
-    request = JobRequest(model=stored_checksum(model), settings=settings)
+    request = _request(model, outputs, predictor, tiling=tiling, tta=tta, engine=engine)
     resumed = begin(folder, request, outputs.all_paths(images), resume=resume)
     done = {item for item in images if resumed and outputs.are_there(item)}
-
-    def read(item: Input) -> tuple[Array, None]:
-        return item.read(predictor.spec.channels), None
-
-    outcomes = predict_all(
-        predictor,
-        [item for item in images if item not in done and not item.windowed],
-        read,
-        tiling=tiling,
-        keep_logits=outputs.need_probabilities,
-        tta=tta,
-        name=lambda item: item.name,
-    )
-    fresh = _written_behind(outcomes, job.write, progress, tiling)
+    decoded = [item for item in images if item not in done and not item.windowed]
+    fresh = _written_behind(_predicted(predictor, decoded, outputs, tiling, tta), job.write, progress, tiling)
     windows = _Windows(
         predictor=predictor, outputs=outputs, able=able, request=request, resume=resumed, progress=progress
     )
@@ -135,6 +114,41 @@ def predict(
         progress.track("predict", count, len(images))
     written += job.finish()
     return PredictReport(written=tuple(written), failures=tuple(failures), skipped=len(done))
+
+
+def _request(
+    model: str | Path, outputs: Outputs, predictor: Predictor, *, tiling: Tiling, tta: Sequence[str], engine: str
+) -> JobRequest:
+    """All that decides what the files hold."""
+    settings = {
+        "tiling": tiling,
+        "coding": outputs.coding,
+        "min_area": outputs.min_area,
+        "fill_holes": outputs.fill_holes,
+        "tta": sorted(set(tta)),
+        "precision": predictor.precision,
+        "engine": engine,  # as asked for: what "auto" takes gives the same labels
+    }
+    return JobRequest(model=stored_checksum(model), settings=settings)
+
+
+def _predicted(
+    predictor: Predictor, images: Sequence[Input], outputs: Outputs, tiling: Tiling, tta: Sequence[str]
+) -> Iterator["_Outcome"]:
+    """What the model says of each image, or why it says nothing."""
+
+    def read(item: Input) -> tuple[Array, None]:
+        return item.read(predictor.spec.channels), None
+
+    return predict_all(
+        predictor,
+        images,
+        read,
+        tiling=tiling,
+        keep_logits=outputs.need_probabilities,
+        tta=tta,
+        name=lambda item: item.name,
+    )
 
 
 def _recalled(job: Job, item: Input) -> Written | Exception:

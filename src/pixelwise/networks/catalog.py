@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch._ops import OpOverload
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
 from pixelwise.errors import unknown_name
 from pixelwise.networks.geometry import field_of, skeleton_of
 from pixelwise.networks.table import NETWORKS, build_network
+from pixelwise.networks.watching import Watching
 from pixelwise.recipe import NetworkRecipe
 from pixelwise.shapes import Size
 
@@ -124,7 +125,6 @@ def describe_layers(network: nn.Module | str, size: Size, *, in_channels: int, n
     built = _build(network, in_channels, num_classes) if isinstance(network, str) else network
     skeleton = skeleton_of(built)
     images = torch.empty(1, in_channels, *size, device="meta")
-    # In inference mode operators arrive whole; elsewhere PyTorch takes some apart before a mode sees them.
     with torch.inference_mode(), FlopCounterMode(display=False) as flops, _Layers(skeleton, flops) as layers:
         skeleton(images)
     return layers.rows
@@ -137,13 +137,13 @@ def _build(name: str, in_channels: int, num_classes: int) -> nn.Module:
         return build_network(NetworkRecipe(name=name), in_channels=in_channels, num_classes=num_classes)
 
 
-class _Layers(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Layers(Watching):
     """Records the layers of a network that runs while it is active."""
 
     def __init__(self, network: nn.Module, flops: FlopCounterMode) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.rows: list[LayerRow] = []
-        self._network, self._flops = network, flops
+        self._network, self._flops, self._flops_so_far = network, flops, 0
         self._modules = ModuleTracker()
         self._counted: set[str] = set()
 
@@ -155,21 +155,14 @@ class _Layers(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__exit__(*exception)  # type: ignore[no-untyped-call]
         self._modules.__exit__(*exception)  # type: ignore[no-untyped-call]
 
-    def __torch_dispatch__(
-        self,
-        func: torch._ops.OpOverload,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        before = self._flops.get_total_flops()
-        result = func(*args, **(kwargs or {}))
+    def saw(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         output = result[0] if isinstance(result, tuple | list) else result
         name = self._module()
         parameters = self._parameters(name)
         given = next((arg for arg in args if isinstance(arg, Tensor)), None)
         changes = output.dim() == 4 and not func.is_view and (given is None or output.shape != given.shape)
-        flops = self._flops.get_total_flops() - before
+        before, self._flops_so_far = self._flops_so_far, self._flops.get_total_flops()
+        flops = self._flops_so_far - before
         if parameters or flops or changes:
             self.rows.append(
                 LayerRow(
@@ -180,7 +173,6 @@ class _Layers(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     gflops=flops / 1e9,
                 )
             )
-        return result
 
     def _module(self) -> str:
         """Of the modules that are running, one in the other, the innermost."""

@@ -5,27 +5,23 @@ PyTorch's operators with its arguments. This needs no graph capture: tracing a n
 as a forward pass without arithmetic, 10 to 100 ms, where `torch.export` takes seconds.
 """
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch._ops import OpOverload
 
 from pixelwise.errors import RequestError
 from pixelwise.networks.operations import RULES, SHAPES_ALONE, Call, Followed, Map, dependence
+from pixelwise.networks.watching import Watching, tensors_in
 from pixelwise.shapes import Size
 
 
-class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While it is active, follows `image` (B, C, H, W) through all operators.
-
-    Under `torch.inference_mode`, where operators arrive whole: elsewhere PyTorch takes convolutions,
-    normalizations and linear layers apart before a mode can see them.
-    """
+class Tracer(Watching):  # type: ignore[no-untyped-call]
+    """While it is active, follows `image` (B, C, H, W) through all operators."""
 
     def __init__(self, image: Tensor) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.global_operations: list[str] = []
         self._size: Size = (image.shape[2], image.shape[3])
         # By identity; each tensor is kept, so that no other can take its id. Meta tensors hold no data.
@@ -34,16 +30,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def map_of(self, tensor: Tensor) -> Followed:
         return self._followed.get(id(tensor), (tensor, None))[1]
 
-    def __torch_dispatch__(
-        self,
-        func: torch._ops.OpOverload,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        arguments = _bind(func, args, kwargs or {})
-        inputs, outputs = list(_tensors(arguments.values())), list(_tensors([result]))
+    def saw(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        arguments = _bind(func, args, kwargs)
+        inputs, outputs = tensors_in(list(arguments.values())), tensors_in(result)
         followed = [self._followed[id(tensor)] for tensor in inputs if id(tensor) in self._followed]
         if followed and outputs and func._schema.name not in SHAPES_ALONE:
             call = Call(
@@ -56,7 +45,6 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )
             found = self._apply(call, torch.Tag.pointwise in func.tags) if call.maps else None
             self._followed.update({id(output): (output, found) for output in outputs})
-        return result
 
     def _apply(self, call: Call, pointwise: bool) -> Followed:
         try:
@@ -93,17 +81,8 @@ def _depends_on_place(call: Call) -> bool:
     return any(constant.shape[place] > 1 for constant in call.constants for place in places if constant.dim() >= -place)
 
 
-def _bind(func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def _bind(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments by name, with the defaults of the operator's schema."""
     parameters = func._schema.arguments
     defaults = {parameter.name: parameter.default_value for parameter in parameters}
     return {**defaults, **{p.name: value for p, value in zip(parameters, args, strict=False)}, **kwargs}
-
-
-def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
-    """Of arguments or results, with lists of tensors opened."""
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from _tensors(value)

@@ -344,7 +344,8 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry) 
     out_channels = weight.shape[1] * geometry.groups
     if bias is not None and bias.shape != (out_channels,):
         raise RequestError(f"bias is {tuple(bias.shape)}, but must be ({out_channels},), one for each output channel.")
-    if min(_output_size(x, weight, geometry)) < 1:
+    # In an exported graph sides are symbols, and a condition on them is one on the image.
+    if not torch.compiler.is_exporting() and min(_output_size(x, weight, geometry)) < 1:
         raise RequestError(
             f"{x.shape[2]}x{x.shape[3]} gives no output with a {weight.shape[2]}x{weight.shape[3]} kernel and "
             f"{geometry}; use less padding."

@@ -1,5 +1,6 @@
 """`train --profile`: where the time of a training step goes."""
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ def profile_steps(job: Job, run: RunFolder, steps: int = STEPS) -> StepProfile:
     upcoming = prefetch(batches.make, iter(range(WARM_UP + steps)), ahead=threads + 1, threads=threads)
     for _ in range(WARM_UP):
         _take_step(trainer, upcoming)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler's own lines, also of GPUs that are not there
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if job.device.type == "cuda" else [])]
     with profile(activities=activities) as profiler:
         start = time.perf_counter()

@@ -29,6 +29,19 @@ def object_labels(classes: Classes) -> range:
     return range(int(classes.names[0].lower() == BACKGROUND), len(classes.names))
 
 
+def coco_category(classes: Classes, label: int) -> int:
+    """Numbers of COCO's categories begin at 1; 0 is left for the background."""
+    return label + 1 - object_labels(classes).start
+
+
+def coco_categories(classes: Classes) -> list[dict[str, Any]]:
+    """One for each class that becomes objects."""
+    return [
+        {"id": coco_category(classes, label), "name": classes.names[label], "color": list(classes.colors[label])}
+        for label in object_labels(classes)
+    ]
+
+
 class CocoWriter:
     """annotations/instances_SPLIT.json over images/SPLIT, masks as compressed run lengths: pixel for pixel."""
 
@@ -59,7 +72,7 @@ class CocoWriter:
         entry = {
             "id": len(found) + 1,
             "image_id": image,
-            "category_id": self._category(len(self.classes.names) if ignored else region.label),
+            "category_id": coco_category(self.classes, len(self.classes.names) if ignored else region.label),
             "iscrowd": int(ignored),
             "bbox": [region.left, region.top, width, height],
             "area": int(region.inside.sum()),
@@ -68,17 +81,10 @@ class CocoWriter:
         found.append({**entry, "ignore": 1} if ignored else entry)
         self.ignores |= ignored
 
-    def _category(self, index: int) -> int:
-        """Numbers of COCO begin at 1; 0 is left for the background."""
-        return index if self.objects.start else index + 1
-
     def finish(self) -> list[str]:
-        categories: list[dict[str, Any]] = [
-            {"id": self._category(i), "name": self.classes.names[i], "color": list(self.classes.colors[i])}
-            for i in self.objects
-        ]
+        categories = coco_categories(self.classes)
         if self.ignores:
-            categories.append({"id": self._category(len(self.classes.names)), "name": IGNORED})
+            categories.append({"id": coco_category(self.classes, len(self.classes.names)), "name": IGNORED})
         for split, images in self.images.items():
             values = {"images": images, "categories": categories, "annotations": self.annotations[split]}
             text = json.dumps(values, ensure_ascii=False) + "\n"

@@ -57,10 +57,12 @@ OF_PROBABILITIES = ("confidence", "entropy", "probabilities", "probabilities-tif
 """Made from probabilities, so the logits had better be kept."""
 GEOREFERENCED = ("polygons", "table")
 """Say where things are on the map."""
+OF_OBJECTS = ("coco", "cvat", "labelme")
+"""For annotation tools: each region is an object with the name of its class."""
 
 
 def require_kinds(kinds: Iterable[str], classes: Classes) -> None:
     """RequestError for outputs that cannot name these classes."""
     for kind in kinds:
-        if kind in ("coco", "cvat", "labelme"):
+        if kind in OF_OBJECTS:
             require_nameable(kind, classes)

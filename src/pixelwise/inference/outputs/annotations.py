@@ -10,11 +10,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.conversion.outlines import Point, polygon, regions
-from pixelwise.data.conversion.polygon_files import BACKGROUND, IGNORED, object_labels
+from pixelwise.data.conversion.polygon_files import BACKGROUND, IGNORED, coco_categories, coco_category, object_labels
 from pixelwise.data.images import write_atomically
 from pixelwise.errors import RequestError
 from pixelwise.inference.outputs.labeled import Labeled
@@ -87,7 +87,7 @@ class CocoFile:
             values = {
                 "id": len(self.annotations) + 1,
                 "image_id": number,
-                "category_id": self._category(region.label),
+                "category_id": coco_category(self.classes, region.label),
                 "iscrowd": 0,
                 "bbox": [region.left, region.top, wide, tall],
                 "area": int(region.inside.sum()),
@@ -95,17 +95,10 @@ class CocoFile:
             }
             self.annotations.append(json.dumps(values))
 
-    def _category(self, label: int) -> int:
-        return label + 1 - object_labels(self.classes).start
-
     def content(self) -> bytes:
-        categories = [
-            {"id": self._category(i), "name": self.classes.names[i], "color": list(self.classes.colors[i])}
-            for i in object_labels(self.classes)
-        ]
         lists = (
             f'"images": {json.dumps(self.images, ensure_ascii=False)}',
-            f'"categories": {json.dumps(categories, ensure_ascii=False)}',
+            f'"categories": {json.dumps(coco_categories(self.classes), ensure_ascii=False)}',
             f'"annotations": [{", ".join(self.annotations)}]',
         )
         return ("{" + ",\n".join(lists) + "}\n").encode()
@@ -130,7 +123,7 @@ class CvatFile:
 
     def content(self) -> bytes:
         labels = [
-            f"        <label><name>{_escaped(self.classes.names[i])}</name>"
+            f"        <label><name>{escape(self.classes.names[i])}</name>"
             f"<color>#{bytes(self.classes.colors[i]).hex()}</color><attributes></attributes></label>"
             for i in object_labels(self.classes)
         ]
@@ -161,7 +154,3 @@ def _way(path: Path, image: Path) -> str:
         return Path(os.path.relpath(image, path.parent)).as_posix()
     except ValueError:
         return image.resolve().as_posix()
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
