@@ -1,17 +1,23 @@
-"""What exact tiles cost: seconds per pixel against the whole image, at a limit of memory.
+"""What exact parts cost: seconds per pixel against the whole image, at a limit of memory.
 
     python benchmarks/tiling.py                 # minutes; networks at the sizes that are used
 
-For each network: the time per pixel of an image that is taken whole, and of a large one in the tiles
-that the predictor chooses (`predictor.MAX_BYTES`); and the pixels that the network is given against
-those of the image. On a CPU freed memory is kept by the allocator, for both alike. What the process
-holds at the end is in the result; measure one network at a time (`--networks NAME`) to compare it.
+For each network, in turns: the time per pixel of an image that is taken whole; of a large one in strips, as
+the predictor cuts it; and of the same in tiles, as for engines that cannot be taken apart, with the pixels that
+the network is given against those of the image. On a CPU freed memory is kept by the allocator, for all
+alike. Each network has a process of its own. `resident` is what it holds after the strips, before any tile.
 """
 
 import argparse
+import json
 import statistics
+import subprocess
+import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +25,10 @@ from machine import write_result
 
 from pixelwise.data.classes import describe_classes
 from pixelwise.devices import choose_device, choose_precision, resident_memory
-from pixelwise.inference.predictor import MAX_BYTES, Predictor, make_predictor
-from pixelwise.inference.tiling import plan_tiles
+from pixelwise.inference.cutting import MAX_BYTES
+from pixelwise.inference.predictor import Predictor, make_predictor
+from pixelwise.inference.tiles import Whole
+from pixelwise.inference.tiling import Plan, StripPlan, TilePlan
 from pixelwise.model_file import ModelSpec
 from pixelwise.planning.candidates import CANDIDATES
 from pixelwise.recipe import NetworkRecipe
@@ -52,32 +60,47 @@ def predictor_of(network: NetworkRecipe, device: torch.device) -> Predictor:
     return make_predictor(spec.build(), spec, device, choose_precision("auto", device))
 
 
-def seconds(predictor: Predictor, image: np.ndarray) -> float:
+def seconds(run: Callable[[], object]) -> float:
     start = time.perf_counter()
-    predictor.predict(image)
+    run()
     return time.perf_counter() - start
 
 
-def measure(predictor: Predictor, side: int, rounds: int) -> dict[str, object]:
+def measure(predictor: Predictor, side: int, rounds: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     whole, large = (rng.integers(0, 256, (*size, 3), np.uint8) for size in (WHOLE, (side, side)))
-    seconds(predictor, whole[:256])
-    times = [(seconds(predictor, whole), seconds(predictor, large)) for _ in range(rounds)]
-    medians = (statistics.median(column) for column in zip(*times, strict=True))
-    per_pixel = [taken / (image.size // 3) for taken, image in zip(medians, (whole, large), strict=True)]
-    tile = predictor._tile_for((side, side))
-    framed = len(predictor.module.frame(side))
-    given = 1.0
-    if tile and predictor.field:
-        given = plan_tiles(predictor.field, (side, side), (framed, framed), tile).pixels / side**2
+    tiles, strips = tiles_of(predictor, side), predictor.cutting.plan((side, side))
+    labels = np.empty((side, side), np.uint8)
+
+    def by(plan: Plan) -> None:
+        for part, found in predictor.label_parts(Whole(large), plan):
+            labels[plan.writes(part)] = found
+
+    predictor.predict(whole[:256])
+    row: dict[str, Any] = {"precision": predictor.precision}
+    if isinstance(strips, StripPlan):
+        in_turns = [(seconds(lambda: predictor.predict(whole)), seconds(lambda: by(strips))) for _ in range(rounds)]
+        row |= {**compare(in_turns, side, "strips"), "strip": [strips.rows[0].write.stop, strips.columns[0].write.stop]}
+        row["resident_gigabytes"] = round(resident_memory() / 1e9, 2)
+    in_turns = [(seconds(lambda: predictor.predict(whole)), seconds(lambda: by(tiles))) for _ in range(rounds)]
+    row |= {**compare(in_turns, side, "tiles"), "tile": [tiles.rows[0].write.stop, tiles.columns[0].write.stop]}
+    return {**row, "pixels_given_to_tiles": round(tiles.pixels / side**2, 3)}
+
+
+def compare(times: list[tuple[float, float]], side: int, name: str) -> dict[str, float]:
+    whole, parts = (statistics.median(column) for column in zip(*times, strict=True))
+    pixels = WHOLE[0] * WHOLE[1]
     return {
-        "precision": predictor.precision,
-        "tile": tile,
-        "pixels_given": round(given, 3),
-        "whole_megapixels_per_second": round(1e-6 / per_pixel[0], 3),
-        "time_ratio": round(per_pixel[1] / per_pixel[0], 3),
-        "resident_gigabytes": round(resident_memory() / 1e9, 2),
+        f"whole_megapixels_per_second_beside_{name}": round(1e-6 * pixels / whole, 3),
+        f"{name}_time_ratio": round((parts / side**2) / (whole / pixels), 3),
     }
+
+
+def tiles_of(predictor: Predictor, side: int) -> TilePlan:
+    """What the predictor takes where the network cannot be streamed."""
+    plan = replace(predictor.cutting, by_strips=False).plan((side, side))
+    assert isinstance(plan, TilePlan)
+    return plan
 
 
 def main() -> None:
@@ -86,15 +109,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--networks", nargs="*", help="names; default all")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    device = choose_device(arguments.device)
+    if arguments.worker:
+        device = choose_device(arguments.device)
+        predictor = predictor_of(networks()[arguments.worker], device)
+        print(json.dumps(measure(predictor, arguments.side, arguments.rounds)))
+        return
     results = {}
-    for name, network in networks().items():
-        if not arguments.networks or name in arguments.networks:
-            results[name] = measure(predictor_of(network, device), arguments.side, arguments.rounds)
-            print(name, results[name], flush=True)
+    for name in arguments.networks or networks():
+        command = [sys.executable, __file__, *sys.argv[1:], "--worker", name]
+        results[name] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+        print(name, results[name], flush=True)
     values = {"side": arguments.side, "limit_bytes": MAX_BYTES, "networks": results}
-    write_result(Path(__file__).parent / "results" / f"tiling-{device.type}.json", values)
+    write_result(Path(__file__).parent / "results" / f"tiling-{choose_device(arguments.device).type}.json", values)
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def labels_of(predictor: Predictor, path: Path, target: Path, **options: Any) ->
 @pytest.mark.parametrize("size", [(150, 230), (1, 90), (90, 1), (1, 1), (37, 64)])
 def test_windows_give_what_the_whole_image_gives(predictor: Predictor, size: tuple[int, int], tmp_path: Path) -> None:
     image = noise(*size)
-    plan = predictor.plan_windows(size)
+    plan = predictor.cutting.windows(size)
     found = labels_of(predictor, write(tmp_path / "x.tif", image), tmp_path / "labels.tif")
     np.testing.assert_array_equal(found, predictor.predict(image, tiling="none").labels)
     if size == (150, 230):
@@ -170,8 +170,8 @@ def test_tiles_inside_a_large_image_take_no_more_than_those_at_its_border(
 ) -> None:
     height, width = predictor_home.WINDOWED_SIZE
     most = 1.005 * height * width  # just the whole of the image that tiles are chosen for
-    monkeypatch.setattr(predictor_home, "WINDOWED_BYTES", most * padded._bytes_per_pixel)
-    plan = padded.plan_windows((9000, 9000))
+    monkeypatch.setattr(predictor_home, "WINDOWED_BYTES", most * padded.cutting.bytes_per_pixel)
+    plan = padded.cutting.windows((9000, 9000))
     assert 0.3 * most < plan.largest[0] * plan.largest[1] <= most
     assert max(span.write.stop - span.write.start for span in plan.rows) <= height
 
@@ -241,7 +241,7 @@ def test_progress_counts_tiles(padded: Predictor, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     path = write(tmp_path / "x.tif", noise(100, 150))
     labels_of(padded, path, tmp_path / "l.tif", track=lambda *both: told.append(both))
-    plan = padded.plan_windows((100, 150))
+    plan = padded.cutting.windows((100, 150))
     assert [done for done, _ in told] == [len(plan.columns) * (i + 1) for i in range(len(plan.rows))]
     assert told[-1][0] == told[-1][1]
 

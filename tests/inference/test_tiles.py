@@ -98,7 +98,7 @@ def test_large_images_are_cut_by_themselves(
     whole = predictor.predict(image(120, 150), tiling="none")
     monkeypatch.setattr(home, "WHOLE_PIXELS", 1000)
     assert predictor._tile_for((120, 150)) is None  # it still fits
-    monkeypatch.setattr(home, "MAX_BYTES", 64 * 64 * predictor._bytes_per_pixel)
+    monkeypatch.setattr(home, "MAX_BYTES", 64 * 64 * predictor.cutting.bytes_per_pixel)
     tile = predictor._tile_for((120, 150))
     assert tile is not None
     assert max(tile) < 64
@@ -110,7 +110,7 @@ def test_bf16_takes_tiles_twice_as_large(
 ) -> None:
     in_fp32 = predictors("unet")
     in_bf16 = home.make_predictor(in_fp32.module, in_fp32.spec, in_fp32.device, "bf16")
-    assert in_bf16._bytes_per_pixel == in_fp32._bytes_per_pixel / 2
+    assert in_bf16.cutting.bytes_per_pixel == in_fp32.cutting.bytes_per_pixel / 2
 
 
 # Blending
@@ -143,8 +143,8 @@ def test_a_network_that_sees_the_whole_image_is_blended_and_scored(sees_all: Pre
 
 def test_memory_bounds_blended_tiles_too(sees_all: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(home, "WHOLE_PIXELS", 100)
-    monkeypatch.setattr(home, "MAX_BYTES", 20 * 20 * sees_all._bytes_per_pixel)
-    assert sees_all._tile_for((200, 100)) == (10, 10)
+    monkeypatch.setattr(home, "MAX_BYTES", 20 * 20 * sees_all.cutting.bytes_per_pixel)
+    assert sees_all.cutting.blended_tile == (10, 10)
 
 
 def test_blending_what_does_not_depend_on_the_window_changes_nothing() -> None:

@@ -1,12 +1,16 @@
 """How much memory a prediction takes, found by running the network without data."""
 
+from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from pixelwise.inference.row_operations import Rows
+from pixelwise.inference.streaming import Program
 from pixelwise.networks.watching import Watching, tensors_in
 from pixelwise.shapes import Size
 
@@ -23,6 +27,23 @@ def peak_bytes(skeleton: nn.Module, size: Size, *, channels: int) -> int:
     living = _Living()
     with torch.inference_mode(), living:
         skeleton(torch.empty(1, channels, *size, device="meta"))
+    return living.peak
+
+
+def streamed_peak_bytes(program: Program, strips: Iterable[Rows], *, channels: int) -> int:
+    """The same while an image passes strip by strip.
+
+    Args:
+        program: of a skeleton.
+        strips: as many as are to be tried; the first takes most, as all halos are filled for it.
+    """
+    width, living = program.shapes[0].sides[3], _Living()
+
+    def read(rows: Rows) -> Tensor:
+        return torch.empty(1, channels, rows[1] - rows[0], width, device="meta")
+
+    with torch.inference_mode(), living:
+        deque(program.run(read, list(strips)), maxlen=0)
     return living.peak
 
 

@@ -1,7 +1,6 @@
 """Image in the user's frame → Prediction at the original size."""
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,36 +17,20 @@ from pixelwise.data.images import Array
 from pixelwise.data.pixels import as_supported, require_finite
 from pixelwise.devices import Precision, autocast, choose_device, choose_precision, has_fast_bf16, keep_freed_memory
 from pixelwise.errors import RequestError, unknown_name
+from pixelwise.inference.cutting import WHOLE_PIXELS, Cutting
 from pixelwise.inference.engines import ENGINES, EngineName, Source, choose_engine, require_engine, with_network
-from pixelwise.inference.memory import peak_bytes
-from pixelwise.inference.tiles import PixelSource, Whole, blended, exact_tiles, plan_for, seam_score
-from pixelwise.inference.tiling import Tile, TilePlan, choose_tile
+from pixelwise.inference.row_operations import Rows
+from pixelwise.inference.streaming import record
+from pixelwise.inference.tiles import Done, PixelSource, Whole, blended, exact_strips, exact_tiles, seam_score
+from pixelwise.inference.tiling import Part, Plan, StripPlan
 from pixelwise.inference.transformed import mean_over, views
 from pixelwise.model_file import ModelSpec, load_model
 from pixelwise.networks import Segmenter
 from pixelwise.networks.bayesian import sample
-from pixelwise.networks.geometry import Field, field_of, skeleton_of
+from pixelwise.networks.geometry import Field, field_of
 from pixelwise.shapes import Size
 
 Tiling = Literal["exact", "blend", "none"]
-
-WHOLE_PIXELS = 1024 * 1024
-"""Images up to this size are always taken whole."""
-MAX_BYTES = 1 << 30
-"""For the tensors that live at once while one image or tile passes; larger images are cut into tiles.
-
-The process takes more, as the allocator leaves gaps between blocks of many sizes: measured on a CPU, a
-U-Net of width 32 in bf16 took 2.8 GB for tiles counted as 1.04 GB, and 4.5 GB for 2.1 GB. Such larger
-tiles recompute less (1.13 against 1.20 pixels given to the network for each of the image), but took as
-long: 0.66 microseconds of one core a pixel, both.
-"""
-
-WINDOWED_BYTES = 384 << 20
-"""The same for images read window by window, whose promise is 2 GB for the whole process: 0.6 GB before the
-first tile, and 2.2 times the tensors (1.74 GB in all for tiles counted as 512 MiB, a U-Net of width 2)."""
-WINDOWED_SIZE = (1024, 2048)
-"""Their tiles are chosen as for an image of at most this size: tiles of one shape, so one peak of memory, for
-all. Low ones, as the labels of a whole row of tiles are held, in several copies as they are compressed."""
 
 MAX_BATCH = 8
 """Images of one size that are predicted at once, if together they are no more than `WHOLE_PIXELS`. On
@@ -124,11 +107,11 @@ class Predictor:
         differs from call to call, by torch's seed.
 
         Args:
-            tiling: "exact" cuts an image whose tensors would take more than 1 GiB into tiles that give
+            tiling: "exact" cuts an image whose tensors would take more than 1 GiB into parts that give
                 what the whole image gives; a network that sees the whole image has none, and its tiles
                 are blended. "blend" averages tiles that overlap by half. "none" takes it whole.
-            tile_size: side in pixels of what one tile answers for, whatever the image's size; None:
-                as large as memory allows.
+            tile_size: side in pixels of what one tile answers for, whatever the image's size; None: as
+                memory allows.
             tta: "flips", "rotations", "scales": labels and probabilities are those of the mean over
                 the image's views (`transformed.py`), which takes as many times as long and holds
                 2 K floats a pixel, tiles or not.
@@ -147,13 +130,13 @@ class Predictor:
         if samples != 1:
             return self._sampled(pixels, samples)
         size = (pixels.shape[0], pixels.shape[1])
-        tile = None
-        if tiling != "none":
-            tile = (tile_size, tile_size) if tile_size else self._tile_for(size)
-        if tile is None:
+        asked = (tile_size, tile_size) if tile_size else None
+        if tiling == "none" or (not asked and self.cutting.fits(size)):
             return self._predicted(lambda: self._run(pixels), keep_logits)
         if tiling == "exact" and self.field is not None:
-            return self._in_tiles(self.field, pixels, tile, keep_logits)
+            plan = self.cutting.tiles(asked, size) if asked else self.cutting.plan(size)
+            return self._in_parts(plan, pixels, keep_logits)
+        tile = asked or self.cutting.blended_tile
         prediction = self._predicted(lambda: blended(pixels, tile, self._run), keep_logits)
         return replace(prediction, seam_score=seam_score(prediction.labels, tile))
 
@@ -188,54 +171,55 @@ class Predictor:
         kept = logits.cpu() if keep_logits else None
         return Prediction(labels=self._labels(logits), _logits=lambda: run().cpu() if kept is None else kept)
 
-    def _in_tiles(self, field: Field, pixels: Array, tile: Size, keep_logits: bool) -> Prediction:
-        """By exact tiles: only the labels are as large as the image, unless the logits are asked for."""
-
+    def _in_parts(self, plan: Plan, pixels: Array, keep_logits: bool) -> Prediction:
+        """By exact parts: only the labels are as large as the image, unless the logits are asked for."""
         source = Whole(pixels)
-        plan = plan_for(self.module, field, source.size, tile)
 
         def all_logits() -> Tensor:
             logits = torch.empty(len(self.classes.names), *source.size)
             for part, found in self._answers(source, plan):
-                logits[:, *part.write] = found.cpu()
+                logits[:, *plan.writes(part)] = found.cpu()
             return logits
 
         if keep_logits:
             return self._predicted(all_logits, keep_logits)
         labels = np.empty(source.size, self._label_type)
-        for part, found in self.label_tiles(source, plan):
-            labels[part.write] = found
+        for part, found in self.label_parts(source, plan):
+            labels[plan.writes(part)] = found
         return Prediction(labels=labels, _logits=all_logits)
 
-    def plan_windows(self, size: Size) -> TilePlan:
-        """Exact tiles of an image that is never in memory as a whole: alike whatever its size.
+    def label_parts(
+        self, source: PixelSource, plan: Plan, done: Done = lambda part: False
+    ) -> Iterator[tuple[Part, npt.NDArray[Any]]]:
+        """Each part of a plan that is not done with its labels; of a source whose pixels are as `checked` gives them.
 
-        RequestError for a network that sees the whole image.
+        Strips that come after one that is not done are given again.
         """
-        if self.field is None:
-            raise RequestError(
-                f"{self.spec.network.name!r} sees the whole image, so it has no exact tiles and cannot take an image "
-                f"window by window; cut the image, or train a network with batch normalization or none."
-            )
-        sample = min(size[0], WINDOWED_SIZE[0]), min(size[1], WINDOWED_SIZE[1])
-        framed = len(self.module.frame(sample[0])), len(self.module.frame(sample[1]))
-        most = int(WINDOWED_BYTES / self._bytes_per_pixel)
-        for share in (1.0, 0.9, 0.8, 0.6, 0.4, 0.2):
-            tile = choose_tile(self.field, sample, framed, int(share * most))
-            plan = plan_for(self.module, self.field, size, tile)
-            if math.prod(plan.largest) <= most:  # tiles at the sample's border see less than those inside
-                break
-        return plan
-
-    def label_tiles(self, source: PixelSource, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, npt.NDArray[Any]]]:
-        """Each tile of a plan with the labels of `tile.write`; of a source whose pixels are as `checked` gives them."""
-        for part, logits in self._answers(source, tiles):
+        for part, logits in self._answers(source, plan, done):
             labels = self._labels(logits)
-            del logits  # or two tiles' would be held while the next one passes
+            del logits  # or two parts' would be held while the next one passes
             yield part, labels
 
-    def _answers(self, source: PixelSource, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, Tensor]]:
-        return exact_tiles(self.module, source, tiles, lambda seen: self._run(seen, self._ready.on_frame))
+    def _answers(
+        self, source: PixelSource, plan: Plan, done: Done = lambda part: False
+    ) -> Iterator[tuple[Part, Tensor]]:
+        if isinstance(plan, StripPlan):
+            return exact_strips(self.module, source, plan, self._stream, done)
+        return exact_tiles(self.module, source, plan, lambda seen: self._run(seen, self._ready.on_frame), done)
+
+    def _stream(self, size: Size, read: Callable[[Rows], Array], strips: Sequence[Rows]) -> Iterator[Tensor]:
+        """A framed image that is read by rows → (K, h, w) of the network's own output for each strip."""
+        program = record(self._ready.network, size, channels=self.spec.channels)
+
+        def normalized(rows: Rows) -> Tensor:
+            return self._ready.normalized(self._on_device(self._as_batch(read(rows))))
+
+        answers = program.run(normalized, strips)
+        for _ in strips:
+            with torch.inference_mode(), autocast(self.device, self.precision):
+                logits = next(answers)[0].float()
+            yield logits
+            del logits
 
     def _over_views(self, pixels: Array, tta: Sequence[str], predict: Callable[[Array], Prediction]) -> Prediction:
         scores: list[float | None] = []
@@ -266,30 +250,17 @@ class Predictor:
             network = ENGINES[self.engine].build(source, self.device, self.precision)
         return with_network(self.module, network)
 
-    @property
-    def _traced_size(self) -> Size:
-        return (len(self.module.frame(512)),) * 2
-
-    def _tile_for(self, size: Size) -> Size | None:
-        """The height and width of tiles that memory allows; None: the image can be taken whole."""
-        if size[0] * size[1] <= WHOLE_PIXELS:
-            return None
-        framed = (len(self.module.frame(size[0])), len(self.module.frame(size[1])))
-        max_pixels = int(MAX_BYTES / self._bytes_per_pixel)
-        if framed[0] * framed[1] <= max_pixels:
-            return None
-        if self.field is None:
-            return (math.isqrt(max_pixels) // 2,) * 2
-        return choose_tile(self.field, size, framed, max_pixels)
-
     @cached_property
-    def _bytes_per_pixel(self) -> float:
-        """Of memory that a pixel of a framed image takes, at most, on its way."""
-        size = self._traced_size
-        # Another engine tells nothing of its memory: it is taken to need no more than PyTorch, unfolded.
-        network = self._ready.network if self.engine == "torch" else self.module.network
-        in_float32 = peak_bytes(skeleton_of(network), size, channels=self.spec.channels)
-        return in_float32 / (size[0] * size[1]) / (2 if self.precision == "bf16" else 1)
+    def cutting(self) -> Cutting:
+        """How images are cut into parts."""
+        tells = self.engine == "torch"  # another is taken to need no more memory than PyTorch, unfolded
+        return Cutting(
+            module=self._ready if tells else self.module,
+            channels=self.spec.channels,
+            precision=self.precision,
+            field=self.field,
+            by_strips=tells,
+        )
 
     @torch.inference_mode()
     def _sampled(self, pixels: Array, samples: int) -> Prediction:
@@ -320,11 +291,14 @@ class Predictor:
 
     @torch.inference_mode()
     def _infer(self, run: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-        if self.device.type == "cuda":
-            images = images.pin_memory() if images.is_cpu else images
-        images = images.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        images = self._on_device(images)
         with autocast(self.device, self.precision):
             return run(images).float()
+
+    def _on_device(self, images: Tensor) -> Tensor:
+        if self.device.type == "cuda":
+            images = images.pin_memory() if images.is_cpu else images
+        return images.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
 
     def _run(self, pixels: Array, module: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """(H, W, C) → (K, H, W)."""

@@ -1,7 +1,7 @@
-"""Images larger than memory: windows in, a label GeoTIFF out, stopped and continued at any row of tiles.
+"""Images larger than memory: windows in, a label GeoTIFF out, stopped and continued at any part.
 
-Labels of finished rows of tiles lie as small files in a folder beside the result, each complete or not
-there at all. The GeoTIFF is made from them in one pass at the end, so an interruption changes no byte of it.
+Labels of finished parts lie as small files in a folder beside the result, each complete or not there at
+all. The GeoTIFF is made from them in one pass at the end, so an interruption changes no byte of it.
 """
 
 import json
@@ -22,7 +22,7 @@ from pixelwise.data.pixels import MAX_PIXELS
 from pixelwise.data.raster import JPEG_2000, TIFF, Raster, has_rasterio, num_pixels, open_raster
 from pixelwise.errors import DataError, RequestError
 from pixelwise.inference.predictor import Predictor
-from pixelwise.inference.tiling import Span, TilePlan
+from pixelwise.inference.tiling import Part, Plan
 
 WINDOWED_PIXELS = 64 << 20
 """Larger TIFFs are read by windows, where that can give what is asked for."""
@@ -68,19 +68,18 @@ def predict_raster(
         DataError: the image cannot be read, or does not suit the model.
     """
     with open_raster(path, predictor.spec.channels) as raster:
-        plan = predictor.plan_windows(raster.size)
-        strips = _Strips(target.with_name(f".{target.name}.part"), raster.size[1], predictor.classes.dtype)
-        strips.begin(_description(path, plan, request), resume=resume)
+        plan = predictor.cutting.windows(raster.size)
+        parts = _Parts(target.with_name(f".{target.name}.part"), plan, predictor.classes.dtype)
+        parts.begin(_description(path, plan, request), resume=resume)
         source = _Checked(predictor, raster)
-        # One for all rows, taken before the first tile: later it would lie where a tile's tensors were,
-        # and these be put behind it.
-        room = np.empty((max(rows.write.stop - rows.write.start for rows in plan.rows), raster.size[1]), strips.dtype)
-        for index, rows in enumerate(plan.rows):
-            if not strips.has(index):
-                strips.write(index, _labels_of(rows, plan, predictor, source, room))
-            track((index + 1) * len(plan.columns), len(plan.rows) * len(plan.columns))
-        _write_geotiff(target, strips.read(len(plan.rows)), raster, predictor.classes)
-        strips.remove()
+        for part, labels in predictor.label_parts(source, plan, parts.has):
+            missing = raster.missing(*plan.writes(part))
+            if missing is not None:
+                labels[missing] = predictor.classes.ignore_label
+            parts.write(part, labels)
+            track(parts.num_done, len(plan.rows) * len(plan.columns))
+        _write_geotiff(target, parts.read(), raster, predictor.classes)
+        parts.remove()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,27 +101,14 @@ class _Checked:
             raise type(error)(f"{self.raster.path}: {error}") from error
 
 
-def _labels_of(rows: Span, plan: TilePlan, predictor: Predictor, source: _Checked, room: Array) -> Array:
-    """(h, W) labels of one row of tiles, written into the first rows of `room`."""
-    classes = predictor.classes
-    strip: Array = room[: rows.write.stop - rows.write.start]
-    one_row = TilePlan(rows=(rows,), columns=plan.columns)
-    for tile, labels in predictor.label_tiles(source, one_row):
-        part = strip[:, tile.columns.write]
-        part[:] = labels
-        missing = source.raster.missing(*tile.write)
-        if missing is not None:
-            part[missing] = classes.ignore_label
-    return strip
-
-
-@dataclass(frozen=True, slots=True)
-class _Strips:
-    """Labels of rows of tiles, as files."""
+@dataclass(slots=True)
+class _Parts:
+    """Labels of the parts of a plan, as files."""
 
     folder: Path
-    width: int
+    plan: Plan
     dtype: type[np.generic]
+    num_done: int = 0
 
     def begin(self, description: dict[str, Any], *, resume: bool) -> None:
         """Keeps what is there only if it was made for the same."""
@@ -130,25 +116,30 @@ class _Strips:
         if not (resume and _read(file) == description):
             self.remove()
             write_atomically(file, json.dumps(description, sort_keys=True).encode())
+        self.num_done = len(list(self.folder.glob("*.labels")))
 
-    def has(self, index: int) -> bool:
-        return self._file(index).exists()
+    def has(self, part: Part) -> bool:
+        return self._file(part).exists()
 
-    def write(self, index: int, strip: Array) -> None:
-        write_atomically(self._file(index), zlib.compress(strip.tobytes(), 1))
+    def write(self, part: Part, labels: Array) -> None:
+        self.num_done += not self.has(part)
+        write_atomically(self._file(part), zlib.compress(labels.tobytes(), 1))
 
-    def read(self, count: int) -> Iterator[Array]:
-        """(h, width) each, in order."""
-        for index in range(count):
-            content = zlib.decompress(self._file(index).read_bytes())
-            yield np.frombuffer(content, self.dtype).reshape(-1, self.width)
+    def read(self) -> Iterator[Array]:
+        """(h, W) each, from top to bottom."""
+        for row, rows in enumerate(self.plan.rows):
+            height = rows.write.stop - rows.write.start
+            pieces = [self._file((row, column)).read_bytes() for column in range(len(self.plan.columns))]
+            labels = [np.frombuffer(zlib.decompress(piece), self.dtype).reshape(height, -1) for piece in pieces]
+            yield np.hstack(labels)
 
     def remove(self) -> None:
         if self.folder.exists():
             shutil.rmtree(self.folder)
 
-    def _file(self, index: int) -> Path:
-        return self.folder / f"{index:06d}.labels"
+    def _file(self, part: Part) -> Path:
+        row, column = part
+        return self.folder / f"{row:06d}-{column:04d}.labels"
 
 
 def _read(file: Path) -> Any:
@@ -158,20 +149,20 @@ def _read(file: Path) -> Any:
         return None
 
 
-def _description(path: Path, plan: TilePlan, request: Mapping[str, Any]) -> dict[str, Any]:
+def _description(path: Path, plan: Plan, request: Mapping[str, Any]) -> dict[str, Any]:
     """What strips belong to."""
     found = path.stat()
-    rows = [span.write.stop for span in plan.rows]
-    return {"bytes": found.st_size, "changed": found.st_mtime_ns, "rows": rows, "request": dict(request)}
+    ends = {"rows": [span.write.stop for span in plan.rows], "columns": [span.write.stop for span in plan.columns]}
+    return {"bytes": found.st_size, "changed": found.st_mtime_ns, **ends, "request": dict(request)}
 
 
-def _write_geotiff(target: Path, strips: Iterable[Array], raster: Raster, classes: Classes) -> None:
+def _write_geotiff(target: Path, rows: Iterable[Array], raster: Raster, classes: Classes) -> None:
     """The file appears complete or not at all."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with _new_geotiff(temporary, raster, classes) as geotiff:
             top = 0
-            for piece in _in_blocks(strips):
+            for piece in _in_blocks(rows):
                 geotiff.write(piece, 1, window=((top, top + len(piece)), (0, raster.size[1])))
                 top += len(piece)
         with temporary.open("rb") as file:

@@ -1,6 +1,7 @@
 """An image predicted tile by tile: exactly where the network is local, blended where it is not."""
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pixelwise.data.images import Array
-from pixelwise.inference.tiling import Tile, TilePlan, plan_tiles
-from pixelwise.networks.geometry import Field
+from pixelwise.inference.row_operations import Rows
+from pixelwise.inference.tiling import Part, StripPlan, Tile, TilePlan
 from pixelwise.networks.segmenter import Segmenter
 from pixelwise.shapes import Size
 
@@ -42,30 +43,53 @@ class Whole:
         return self.pixels[rows, columns]
 
 
-def plan_for(module: Segmenter, field: Field, size: Size, tile: Size) -> TilePlan:
-    """The exact tiles of an image of this size as the module frames it.
-
-    Args:
-        field: of the module's network, which is local.
-        tile: height and width of what one tile answers for.
-    """
-    return plan_tiles(field, size, (len(module.frame(size[0])), len(module.frame(size[1]))), tile)
+Done = Callable[[Part], bool]
 
 
 def exact_tiles(
-    module: Segmenter, source: PixelSource, tiles: Iterable[Tile], infer: Callable[[Array], Tensor]
-) -> Iterator[tuple[Tile, Tensor]]:
-    """Each tile with its part of the logits of the whole image.
+    module: Segmenter, source: PixelSource, plan: TilePlan, infer: Callable[[Array], Tensor], done: Done
+) -> Iterator[tuple[Part, Tensor]]:
+    """Each part of the plan that is not done with its part (K, h, w) of the logits of the whole image.
 
     Args:
-        tiles: of the plan for this module and the source's size; all of it or some.
+        plan: for this module and the source's size.
         infer: (h, w, C) pixels of a size that the network takes → its own output (K, h', w').
-
-    Yields (K, h, w) for the image's rows and columns `tile.write`.
     """
     rows, columns = (module.frame(side).numpy() for side in source.size)
-    for part in tiles:
-        yield part, infer(_framed(source, rows[part.rows.read], columns[part.columns.read]))[:, *part.keep]
+    for row, column in itertools.product(range(len(plan.rows)), range(len(plan.columns))):
+        if not done((row, column)):
+            tile = Tile(rows=plan.rows[row], columns=plan.columns[column])
+            seen = _framed(source, rows[tile.rows.read], columns[tile.columns.read])
+            yield (row, column), infer(seen)[:, *tile.keep]
+
+
+def exact_strips(
+    module: Segmenter,
+    source: PixelSource,
+    plan: StripPlan,
+    stream: Callable[[Size, Callable[[Rows], Array], Sequence[Rows]], Iterator[Tensor]],
+    done: Done,
+) -> Iterator[tuple[Part, Tensor]]:
+    """The same of strips, band by band; in each from the first that is not done on.
+
+    Args:
+        stream: a size that the network takes, what reads (h, w, C) of its rows in order, and strips of its
+            rows → its own output (K, h, w) for each strip.
+    """
+    rows, columns = (module.frame(side).numpy() for side in source.size)
+    for column, band in enumerate(plan.columns):
+        first = next((row for row in range(len(plan.rows)) if not done((row, column))), None)
+        if first is None:
+            continue
+        seen, places = rows[plan.rows[first].read], columns[band.read]
+        begin = plan.rows[first].read.start
+        strips = [(span.write.start - begin, span.write.stop - begin) for span in plan.rows[first:]]
+
+        def read(part: Rows, seen: Array = seen, places: Array = places) -> Array:
+            return _framed(source, seen[slice(*part)], places)
+
+        for row, logits in enumerate(stream((len(seen), len(places)), read, strips), start=first):
+            yield (row, column), logits[:, :, band.keep]
 
 
 def _framed(source: PixelSource, rows: Array, columns: Array) -> Array:

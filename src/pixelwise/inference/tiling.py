@@ -44,12 +44,25 @@ class Tile:
         return self.rows.keep, self.columns.keep
 
 
+Part = tuple[int, int]
+"""Of a plan: which of its rows, and which of its columns."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TilePlan:
-    """All tiles of an image: every pair of a span of rows and a span of columns."""
+class Parts:
+    """The parts of an image that are computed one by one: every pair of a span of rows and a span of columns."""
 
     rows: tuple[Span, ...]
     columns: tuple[Span, ...]
+
+    def writes(self, part: Part) -> tuple[slice, slice]:
+        """Rows and columns of the image that a part answers for."""
+        return self.rows[part[0]].write, self.columns[part[1]].write
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TilePlan(Parts):
+    """Parts that are computed each for itself."""
 
     def __iter__(self) -> Iterator[Tile]:
         return (Tile(rows=rows, columns=columns) for rows in self.rows for columns in self.columns)
@@ -65,6 +78,33 @@ class TilePlan:
         """What the network is given in all, in pixels."""
         height, width = (sum(_length(span.read) for span in spans) for spans in (self.rows, self.columns))
         return height * width
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StripPlan(Parts):
+    """Strips that a network takes one after the other (`streaming.py`), in bands side by side.
+
+    A strip's `read` is what a stream sees that begins with it: all rows to the last. What two bands see in
+    common is computed twice, as of tiles.
+    """
+
+
+Plan = TilePlan | StripPlan
+
+
+def plan_strips(field: Field, size: Size, framed: Size, strip: Size) -> StripPlan:
+    """Strips of this height in bands of this width, that give what the whole image gives.
+
+    Args:
+        field, size, framed: as for `plan_tiles`.
+        strip: a multiple of the stride high.
+    """
+    to_the_end = [_span(field, 0, start, size[0], framed[0]).read.start for start in range(0, size[0], strip[0])]
+    rows = tuple(
+        Span(write=slice(start, min(start + strip[0], size[0])), read=slice(begin, framed[0]))
+        for start, begin in zip(range(0, size[0], strip[0]), to_the_end, strict=True)
+    )
+    return StripPlan(rows=rows, columns=plan_spans(field, 1, size[1], framed[1], strip[1]))
 
 
 def plan_tiles(field: Field, size: Size, framed: Size, tile: Size) -> TilePlan:

@@ -31,7 +31,7 @@ class Tracer(Watching):  # type: ignore[no-untyped-call]
         return self._followed.get(id(tensor), (tensor, None))[1]
 
     def saw(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        arguments = _bind(func, args, kwargs)
+        arguments = bind(func, args, kwargs)
         inputs, outputs = tensors_in(list(arguments.values())), tensors_in(result)
         followed = [self._followed[id(tensor)] for tensor in inputs if id(tensor) in self._followed]
         if followed and outputs and func._schema.name not in SHAPES_ALONE:
@@ -81,7 +81,7 @@ def _depends_on_place(call: Call) -> bool:
     return any(constant.shape[place] > 1 for constant in call.constants for place in places if constant.dim() >= -place)
 
 
-def _bind(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def bind(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments by name, with the defaults of the operator's schema."""
     parameters = func._schema.arguments
     defaults = {parameter.name: parameter.default_value for parameter in parameters}
