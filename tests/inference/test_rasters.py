@@ -15,11 +15,12 @@ from PIL import Image
 from pixelwise.data.images import read_image, read_mask
 from pixelwise.data.raster import gdal
 from pixelwise.errors import DataError, RequestError
-from pixelwise.inference import predictor as predictor_home
+from pixelwise.inference import cutting
 from pixelwise.inference import rasters as home
 from pixelwise.inference.predict import predict
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.inference.rasters import BLOCK, needs_windows, predict_raster
+from pixelwise.inference.tiling import Part, TilePlan
 from pixelwise.recipe import NetworkRecipe
 
 rasterio = pytest.importorskip("rasterio")
@@ -55,10 +56,16 @@ def predictors(models: dict[str, Path]) -> dict[str, Predictor]:
     return made
 
 
-@pytest.fixture(autouse=True)
-def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiles of some ten pixels, also for small images."""
-    monkeypatch.setattr(predictor_home, "WINDOWED_BYTES", 1 << 20)
+@pytest.fixture(autouse=True, params=["strips"])
+def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Parts of some ten pixels, also for small images."""
+    monkeypatch.setattr(cutting, "WINDOWED_BYTES", 1 << 20)
+    monkeypatch.setattr(cutting, "BAND_WIDTHS", (64, 32) if request.param == "strips" else ())
+    monkeypatch.setattr(cutting, "STRIP_PIXELS", 64 * 32)
+    return str(request.param)
+
+
+by_both = pytest.mark.parametrize("cut", ["strips", "tiles"], indirect=True)
 
 
 @pytest.fixture(params=NETWORKS)
@@ -102,6 +109,7 @@ def labels_of(predictor: Predictor, path: Path, target: Path, **options: Any) ->
     return read_mask(target)
 
 
+@by_both
 @pytest.mark.parametrize("size", [(150, 230), (1, 90), (90, 1), (1, 1), (37, 64)])
 def test_windows_give_what_the_whole_image_gives(predictor: Predictor, size: tuple[int, int], tmp_path: Path) -> None:
     image = noise(*size)
@@ -114,8 +122,8 @@ def test_windows_give_what_the_whole_image_gives(predictor: Predictor, size: tup
         assert len(np.unique(found)) > 1
 
 
-def test_a_strip_of_a_wide_image_is_continued_over_blocks(padded: Predictor, tmp_path: Path) -> None:
-    """Rows of tiles and the GeoTIFF's own tiles do not end together."""
+def test_parts_are_continued_over_blocks(padded: Predictor, tmp_path: Path) -> None:
+    """Parts and the GeoTIFF's own tiles do not end together."""
     image = noise(BLOCK + 70, 40)
     found = labels_of(padded, write(tmp_path / "x.tif", image), tmp_path / "labels.tif")
     np.testing.assert_array_equal(found, padded.predict(image).labels)
@@ -165,13 +173,15 @@ def test_a_bigtiff_is_read(padded: Predictor, tmp_path: Path) -> None:
     np.testing.assert_array_equal(labels_of(padded, path, tmp_path / "l.tif"), padded.predict(image).labels)
 
 
+@pytest.mark.parametrize("cut", ["tiles"], indirect=True)
 def test_tiles_inside_a_large_image_take_no_more_than_those_at_its_border(
     padded: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    height, width = predictor_home.WINDOWED_SIZE
+    height, width = cutting.WINDOWED_SIZE
     most = 1.005 * height * width  # just the whole of the image that tiles are chosen for
-    monkeypatch.setattr(predictor_home, "WINDOWED_BYTES", most * padded.cutting.bytes_per_pixel)
+    monkeypatch.setattr(cutting, "WINDOWED_BYTES", most * padded.cutting.bytes_per_pixel)
     plan = padded.cutting.windows((9000, 9000))
+    assert isinstance(plan, TilePlan)
     assert 0.3 * most < plan.largest[0] * plan.largest[1] <= most
     assert max(span.write.stop - span.write.start for span in plan.rows) <= height
 
@@ -185,38 +195,42 @@ class StopError(Exception):
 
 @pytest.fixture
 def stopped(padded: Predictor, tmp_path: Path) -> Path:
-    """An image of several rows of tiles whose prediction was stopped after the second."""
+    """An image whose prediction was stopped in the middle."""
 
     def stop(done: int, total: int) -> None:
         if done > total / 2:
             raise StopError
 
-    path = write(tmp_path / "x.tif", noise(420, 40))
+    path = write(tmp_path / "x.tif", noise(220, 150))
     with pytest.raises(StopError):
         labels_of(padded, path, tmp_path / "labels.tif", track=stop)
     assert not (tmp_path / "labels.tif").exists()
     return path
 
 
-def rows_predicted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The first rows of the strips that are predicted from here on."""
-    first: list[int] = []
-    real = home._labels_of
+def parts_predicted(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
+    """The parts that are predicted from here on."""
+    parts: list[Part] = []
+    write = home._Parts.write
 
-    def spy(rows: Any, *rest: Any) -> Array:
-        first.append(rows.write.start)
-        return real(rows, *rest)
+    def spy(self: home._Parts, part: Part, labels: Array) -> None:
+        parts.append(part)
+        write(self, part, labels)
 
-    monkeypatch.setattr(home, "_labels_of", spy)
-    return first
+    monkeypatch.setattr(home._Parts, "write", spy)
+    return parts
 
 
-def test_a_stopped_job_goes_on_at_the_first_row_that_is_missing(
+@by_both
+def test_a_stopped_job_goes_on_with_the_parts_that_are_missing(
     padded: Predictor, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = rows_predicted(monkeypatch)
+    there = {path.name for path in (tmp_path / ".labels.tif.part").glob("*.labels")}
+    parts = parts_predicted(monkeypatch)
     labels_of(padded, stopped, tmp_path / "labels.tif", resume=True)
-    assert min(first) > 0
+    plan = padded.cutting.windows((220, 150))
+    assert there
+    assert len(parts) == len(plan.rows) * len(plan.columns) - len(there)
     labels_of(padded, stopped, tmp_path / "at_once.tif")
     assert (tmp_path / "labels.tif").read_bytes() == (tmp_path / "at_once.tif").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["at_once.tif", "labels.tif", "x.tif"]
@@ -227,22 +241,24 @@ def test_what_belongs_to_something_else_is_not_continued(
     change: str, padded: Predictor, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if change == "image":
-        write(stopped, noise(420, 40)[::-1], compress="deflate")
-    first = rows_predicted(monkeypatch)
+        write(stopped, noise(220, 150)[::-1], compress="deflate")
+    parts = parts_predicted(monkeypatch)
     request = {"model": "another"} if change == "request" else {}
     found = labels_of(padded, stopped, tmp_path / "l.tif", request=request)
-    first.clear()
+    parts.clear()
     kept = labels_of(padded, stopped, tmp_path / "labels.tif", request=request, resume=change != "not asked for")
-    assert min(first) == 0
+    plan = padded.cutting.windows((220, 150))
+    assert len(parts) == len(plan.rows) * len(plan.columns)
     np.testing.assert_array_equal(kept, found)
 
 
-def test_progress_counts_tiles(padded: Predictor, tmp_path: Path) -> None:
+@by_both
+def test_progress_counts_parts(padded: Predictor, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     path = write(tmp_path / "x.tif", noise(100, 150))
     labels_of(padded, path, tmp_path / "l.tif", track=lambda *both: told.append(both))
     plan = padded.cutting.windows((100, 150))
-    assert [done for done, _ in told] == [len(plan.columns) * (i + 1) for i in range(len(plan.rows))]
+    assert [done for done, _ in told] == list(range(1, len(plan.rows) * len(plan.columns) + 1))
     assert told[-1][0] == told[-1][1]
 
 
@@ -252,7 +268,7 @@ def test_progress_counts_tiles(padded: Predictor, tmp_path: Path) -> None:
 def test_a_network_that_sees_the_whole_image_is_refused(make_model: Callable[..., Path], tmp_path: Path) -> None:
     network = NetworkRecipe(name="unet", width=8, depth=2, normalization="group")
     predictor = load(make_model(tmp_path / "m", network=network), device="cpu")
-    with pytest.raises(RequestError, match=r"'unet' sees the whole image, .* cut the image, or train"):
+    with pytest.raises(RequestError, match=r"the network sees the whole image, .* cut the image, or train"):
         labels_of(predictor, write(tmp_path / "x.tif", noise(8, 8)), tmp_path / "l.tif")
 
 

@@ -111,7 +111,7 @@ def test_no_row_of_any_map_is_computed_twice_or_never(unet: nn.Module, monkeypat
     image = image_of((96, 32))
     with torch.inference_mode():
         list(program.run(lambda rows: image[:, :, slice(*rows)], cut(96, 16)))
-    assert {program.output} < set(computed) <= {step.outputs[0] for step in program.steps}
+    assert set(computed) == {step.outputs[0] for step in program.steps}
     for index, parts in computed.items():
         assert parts[0][0] == 0
         assert parts[-1][1] == program.shapes[index].rows
@@ -170,7 +170,7 @@ def _in_place(convolution: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def _branches_of_other_heights(convolution: nn.Conv2d, x: Tensor) -> Tensor:
-    halved = functional.max_pool2d(convolution(x), 3, stride=2, padding=1, ceil_mode=True)
+    halved = functional.max_pool2d(convolution(x), 3, stride=2, padding=1)
     averaged = functional.avg_pool2d(x, 3, stride=2, padding=1)
     wide = functional.interpolate(halved + averaged, scale_factor=2, mode="nearest")
     return torch.cat((wide, functional.pad(x, (0, 0, 2, 2))[:, :, 1:-3]), 1)
@@ -220,7 +220,7 @@ def _places(convolution: nn.Conv2d, x: Tensor) -> Tensor:
         (_mean_of_all, "aten::mean is not run on some rows"),
         (_indices, "aten::max_pool2d_with_indices is not run on some rows"),
         (_places, "makes a tensor that is neither a map nor a weight"),
-        (lambda convolution, x: functional.pad(x, (0, 0, 2, 2), mode="reflect"), "aten::pad of mode 'reflect'|reflec"),
+        (lambda convolution, x: functional.pad(x, (0, 0, 2, 2), mode="reflect"), "aten::pad is not run"),
         (lambda convolution, x: convolution.weight, "output is no map"),
     ],
 )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pixelwise.errors import RequestError
+from pixelwise.inference import cutting
 from pixelwise.inference import predictor as home
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.inference.tiles import blended, seam_score, windows
@@ -91,28 +92,6 @@ def test_labels_without_logits_are_those_with_them(predictors: Callable[[str], P
     np.testing.assert_array_equal(without.probabilities.argmax(0), kept.labels)
 
 
-def test_large_images_are_cut_by_themselves(
-    predictors: Callable[[str], Predictor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    predictor = predictors("unet")
-    whole = predictor.predict(image(120, 150), tiling="none")
-    monkeypatch.setattr(home, "WHOLE_PIXELS", 1000)
-    assert predictor._tile_for((120, 150)) is None  # it still fits
-    monkeypatch.setattr(home, "MAX_BYTES", 64 * 64 * predictor.cutting.bytes_per_pixel)
-    tile = predictor._tile_for((120, 150))
-    assert tile is not None
-    assert max(tile) < 64
-    np.testing.assert_array_equal(predictor.predict(image(120, 150)).labels, whole.labels)
-
-
-def test_bf16_takes_tiles_twice_as_large(
-    predictors: Callable[[str], Predictor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    in_fp32 = predictors("unet")
-    in_bf16 = home.make_predictor(in_fp32.module, in_fp32.spec, in_fp32.device, "bf16")
-    assert in_bf16.cutting.bytes_per_pixel == in_fp32.cutting.bytes_per_pixel / 2
-
-
 # Blending
 
 
@@ -142,8 +121,9 @@ def test_a_network_that_sees_the_whole_image_is_blended_and_scored(sees_all: Pre
 
 
 def test_memory_bounds_blended_tiles_too(sees_all: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(home, "WHOLE_PIXELS", 100)
-    monkeypatch.setattr(home, "MAX_BYTES", 20 * 20 * sees_all.cutting.bytes_per_pixel)
+    monkeypatch.setattr(cutting, "WHOLE_PIXELS", 100)
+    monkeypatch.setattr(cutting, "MAX_BYTES", 20 * 20 * sees_all.cutting.bytes_per_pixel)
+    assert not sees_all.cutting.fits((200, 100))
     assert sees_all.cutting.blended_tile == (10, 10)
 
 

@@ -106,9 +106,9 @@ class Cutting:
             return None
 
     def _tried(self, field: Field, size: Size, framed: Size) -> Iterator[StripPlan]:
-        for most in BAND_WIDTHS:
-            width = round_up(-(-size[1] // -(-size[1] // most)), field.stride[1])
-            height = round_up(-(-STRIP_PIXELS // width), field.stride[0])
+        widths = [round_up(-(-size[1] // -(-size[1] // most)), field.stride[1]) for most in BAND_WIDTHS]
+        for width in widths:
+            height = round_up(-(-STRIP_PIXELS // widths[0]), field.stride[0])
             yield plan_strips(field, size, framed, (height, width))
 
     def _bytes(self, plan: StripPlan, framed: Size) -> float:

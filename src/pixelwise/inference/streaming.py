@@ -46,7 +46,8 @@ class Program:
 
         def forget(index: int) -> None:
             needed = [step.needs_from(kept[step.outputs[0]].stop) for step in readers[index]]
-            kept[index].forget(min(needed, default=kept[index].stop))
+            if index != self.output:
+                kept[index].forget(min(needed, default=kept[index].stop))
 
         for strip in strips:
             for due in self._due(kept, strip[1]):
@@ -57,7 +58,7 @@ class Program:
                 for index, result in zip(due.step.outputs, results, strict=True):
                     kept[index].add(result)
                 del results
-                for index in due.step.inputs:
+                for index in (*due.step.inputs, *due.step.outputs):
                     forget(index)
             found = kept[self.output].take(strip)
             kept[self.output].forget(strip[1])
@@ -145,7 +146,18 @@ def record(network: nn.Module, size: Size, *, channels: int) -> Program:
         recorder.number(image, Map())
         with recorder:
             output = skeleton(image)
-    return Program(tuple(recorder.steps), tuple(recorder.shapes), recorder.number_of(output))
+    found = recorder.number_of(output)
+    return Program(tuple(_needed(recorder.steps, found)), tuple(recorder.shapes), found)
+
+
+def _needed(steps: Sequence[Step], output: int) -> list[Step]:
+    """Without those that nothing reads: what they would read could never be freed."""
+    wanted, needed = {output}, []
+    for step in reversed(steps):
+        if wanted.intersection(step.outputs):
+            wanted.update(step.inputs)
+            needed.append(step)
+    return needed[::-1]
 
 
 def _by_name(network: nn.Module) -> dict[str, Tensor]:
@@ -187,7 +199,7 @@ class _Recorder(Watching):  # type: ignore[no-untyped-call]
         filled = tree_map(self._stand_in, arguments)
         if maps:
             self._add_step(func, filled, maps, arguments, outputs)
-        else:  # of weights alone: the result is one as well
+        elif inputs:  # of weights alone: the result is one as well
             self._weights.update(zip(map(id, outputs), tensors_in(func(**filled)), strict=True))
             self._derived += outputs
 
