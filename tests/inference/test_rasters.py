@@ -13,13 +13,14 @@ import torch
 from PIL import Image
 
 from pixelwise.data.images import read_image, read_mask
-from pixelwise.data.raster import gdal
+from pixelwise.data.rasters.blocks import BLOCK
+from pixelwise.data.rasters.gdal import gdal
 from pixelwise.errors import DataError, RequestError
 from pixelwise.inference import predictor as predictor_home
 from pixelwise.inference import rasters as home
 from pixelwise.inference.predict import predict
 from pixelwise.inference.predictor import Predictor, load
-from pixelwise.inference.rasters import BLOCK, needs_windows, predict_raster
+from pixelwise.inference.rasters import needs_windows, predict_raster
 from pixelwise.recipe import NetworkRecipe
 
 rasterio = pytest.importorskip("rasterio")

@@ -1,46 +1,45 @@
-"""Images larger than memory: windows in, a label GeoTIFF out, stopped and continued at any row of tiles.
+"""Images larger than memory: windows in, labels of the same kind out, stopped and continued at any row of tiles.
 
 Labels of finished rows of tiles lie as small files in a folder beside the result, each complete or not
-there at all. The GeoTIFF is made from them in one pass at the end, so an interruption changes no byte of it.
+there at all. The result is made from them in one pass at the end, so an interruption changes no byte of it.
 """
 
 import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pixelwise.data.classes import Classes
 from pixelwise.data.images import Array, write_atomically
 from pixelwise.data.layouts.documents import read_json
 from pixelwise.data.pixels import MAX_PIXELS
-from pixelwise.data.raster import JPEG_2000, TIFF, Raster, has_rasterio, num_pixels, open_raster
+from pixelwise.data.rasters import Raster, kind_of, only_by_windows
+from pixelwise.data.rasters.gdal import has_rasterio
+from pixelwise.data.rasters.image_file import TIFF, num_pixels
 from pixelwise.errors import DataError, RequestError
 from pixelwise.inference.predictor import Predictor
+from pixelwise.inference.resume import remove
 from pixelwise.inference.tiling import Span, TilePlan
 
 WINDOWED_PIXELS = 64 << 20
 """Larger TIFFs are read by windows, where that can give what is asked for."""
-BLOCK = 512
-"""Side of the GeoTIFF's own tiles."""
 
 
 def needs_windows(path: Path, able: bool) -> bool:
-    """Whether an image is predicted by windows: JPEG 2000, which nothing else reads here, and large TIFFs.
+    """Whether an image is predicted by windows: what nothing else reads here, and large TIFFs.
 
     Args:
         able: whether windows can give what is asked for. If not, a TIFF is only taken so where it could
             not be decoded as a whole either.
     """
-    ending = path.suffix.lower()
-    if ending in JPEG_2000:
+    if only_by_windows(path):
         return True
-    pixels = num_pixels(path) if ending in TIFF else 0
+    pixels = num_pixels(path) if path.suffix.lower() in TIFF else 0
     return pixels > MAX_PIXELS or (pixels > WINDOWED_PIXELS and able and has_rasterio())
 
 
@@ -53,9 +52,9 @@ def predict_raster(
     resume: bool,
     track: Callable[[int, int], None],
 ) -> None:
-    """Writes the labels of an image as a tiled, compressed GeoTIFF with its CRS, transform and nodata.
+    """Writes the labels of an image as its kind asks for: a tiled, compressed GeoTIFF, or an OME-Zarr.
 
-    Pixels that hold no data in the image are the ignore label, declared as nodata. Memory grows with the
+    Pixels that hold no data in the image are the ignore label. Memory grows with the
     width of the image by a row of tiles of labels, one byte a pixel, and with nothing else.
 
     Args:
@@ -64,13 +63,13 @@ def predict_raster(
         track: hears how many tiles of how many are done.
 
     Raises:
-        RequestError: rasterio is not installed, or the network sees the whole image.
+        RequestError: what reads the image is not installed, or the network sees the whole image.
         DataError: the image cannot be read, or does not suit the model.
     """
-    with open_raster(path, predictor.spec.channels) as raster:
+    with kind_of(path).open(path, predictor.spec.channels) as raster:
         plan = predictor.plan_windows(raster.size)
         strips = _Strips(target.with_name(f".{target.name}.part"), raster.size[1], predictor.classes.dtype)
-        strips.begin(_description(path, plan, request), resume=resume)
+        strips.begin(_description(raster, plan, request), resume=resume)
         source = _Checked(predictor, raster)
         # One for all rows, taken before the first tile: later it would lie where a tile's tensors were,
         # and these be put behind it.
@@ -79,7 +78,10 @@ def predict_raster(
             if not strips.has(index):
                 strips.write(index, _labels_of(rows, plan, predictor, source, room))
             track((index + 1) * len(plan.columns), len(plan.rows) * len(plan.columns))
-        _write_geotiff(target, strips.read(len(plan.rows)), raster, predictor.classes)
+        made = strips.folder / target.name
+        remove(made)  # of an attempt that was stopped
+        raster.write_labels(made, strips.read(len(plan.rows)), predictor.classes)
+        _put(made, target)
         strips.remove()
 
 
@@ -158,69 +160,17 @@ def _read(file: Path) -> Any:
         return None
 
 
-def _description(path: Path, plan: TilePlan, request: Mapping[str, Any]) -> dict[str, Any]:
+def _description(raster: Raster, plan: TilePlan, request: Mapping[str, Any]) -> dict[str, Any]:
     """What strips belong to."""
-    found = path.stat()
-    rows = [span.write.stop for span in plan.rows]
-    return {"bytes": found.st_size, "changed": found.st_mtime_ns, "rows": rows, "request": dict(request)}
+    return {**raster.stamp, "rows": [span.write.stop for span in plan.rows], "request": dict(request)}
 
 
-def _write_geotiff(target: Path, strips: Iterable[Array], raster: Raster, classes: Classes) -> None:
-    """The file appears complete or not at all."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with _new_geotiff(temporary, raster, classes) as geotiff:
-            top = 0
-            for piece in _in_blocks(strips):
-                geotiff.write(piece, 1, window=((top, top + len(piece)), (0, raster.size[1])))
-                top += len(piece)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _new_geotiff(path: Path, raster: Raster, classes: Classes) -> Any:
-    import rasterio
-
-    dataset = raster.dataset
-    placed = {} if dataset.transform.is_identity else {"transform": dataset.transform}
-    geotiff = rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=dataset.height,
-        width=dataset.width,
-        count=1,
-        dtype=np.dtype(classes.dtype).name,
-        crs=dataset.crs,
-        nodata=None if raster.nodata is None else classes.ignore_label,
-        tiled=True,
-        blockxsize=BLOCK,
-        blockysize=BLOCK,
-        compress="deflate",
-        bigtiff="if_safer",
-        **placed,
-    )
-    if classes.dtype is np.uint8:
-        geotiff.write_colormap(1, _colormap(classes.colors))
-    return geotiff
-
-
-def _colormap(colors: Sequence[tuple[int, int, int]]) -> dict[int, tuple[int, int, int, int]]:
-    return {index: (*color, 255) for index, color in enumerate(colors)}
-
-
-def _in_blocks(strips: Iterable[Array]) -> Iterator[Array]:
-    """Strips of any height → the same rows in whole blocks, so that each is compressed once."""
-    waiting: list[Array] = []
-    for strip in strips:
-        waiting.append(strip)
-        if sum(map(len, waiting)) >= BLOCK:
-            rows = np.concatenate(waiting)
-            whole = len(rows) // BLOCK * BLOCK
-            yield rows[:whole]
-            waiting = [rows[whole:]]
-    if sum(map(len, waiting)):
-        yield np.concatenate(waiting)
+def _put(made: Path, target: Path) -> None:
+    """Moves a file or folder to its place, where it appears complete or not at all."""
+    for path in made.rglob("*") if made.is_dir() else (made,):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    if made.is_dir():  # a folder can take the place of nothing
+        remove(target)
+    made.replace(target)
