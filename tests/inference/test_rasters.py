@@ -489,6 +489,17 @@ def test_a_folder_that_is_no_label_image_is_never_replaced(
     assert (foreign / "s0").exists()
 
 
+@pytest.mark.parametrize("inside", [".", "labels"])
+def test_an_image_that_is_a_folder_is_not_written_into(
+    inside: str, mixed: Path, models: dict[str, Path], tmp_path: Path
+) -> None:
+    image = mixed / "field.ome.zarr"
+    before = sorted(image.rglob("*"))
+    with pytest.raises(RequestError, match=r"lies in the image .*field\.ome\.zarr; choose another folder with -o"):
+        predict(models["padded"], [image], image / inside, device="cpu")
+    assert sorted(image.rglob("*")) == before
+
+
 # Memory. Peaks come from /proc: the one that getrusage tells includes the process that started this one.
 
 MEASURE = """
@@ -514,11 +525,28 @@ def peak_of(model: Path, side: int, folder: Path) -> int:
         compress="deflate",
     ):  # fmt: skip
         pass
+    peak = measured(model, path, target)
+    with gdal(), rasterio.open(target) as file:
+        assert file.shape == (side, side)
+    return peak
+
+
+def peak_of_zarr(model: Path, side: int, folder: Path) -> int:
+    """The same of an OME-Zarr."""
+    zarr = pytest.importorskip("zarr")
+    path, target = write_zarr(folder / f"{side}.zarr", noise(1, 1)), folder / f"{side}_labels.zarr"
+    zarr.open_group(path).create_array(
+        "s0", shape=(3, side, side), chunks=(1, 512, 512), dtype="uint8", fill_value=9, overwrite=True
+    )
+    peak = measured(model, path, target)
+    assert zarr.open_group(target, mode="r")["0"].shape == (side, side)
+    return peak
+
+
+def measured(model: Path, path: Path, target: Path) -> int:
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, model, path, target], capture_output=True, text=True, check=True
     )
-    with gdal(), rasterio.open(target) as file:
-        assert file.shape == (side, side)
     return int(json.loads(done.stdout))
 
 
@@ -531,6 +559,12 @@ def tiny(make_model: Callable[..., Path], tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_image(tiny: Path, tmp_path: Path) -> None:
     assert peak_of(tiny, 20000, tmp_path) < 1.1 * peak_of(tiny, 5000, tmp_path)
+
+
+@on_linux
+@pytest.mark.slow
+def test_memory_does_not_grow_with_a_zarr(tiny: Path, tmp_path: Path) -> None:
+    assert peak_of_zarr(tiny, 9000, tmp_path) < 1.1 * peak_of_zarr(tiny, 3000, tmp_path)
 
 
 @on_linux

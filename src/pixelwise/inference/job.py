@@ -74,8 +74,11 @@ class Outputs:
         return [*of_images, *self.job_paths().values()]
 
     def require_free(self, images: Sequence[Input]) -> None:
-        """No two outputs may have one name, and none may replace an image that it is made from."""
+        """No two outputs may have one name, and none may replace or enter an image that it is made from."""
         given = {item.path.resolve() for item in images if not item.url}
+        place = self.folder.resolve()
+        if around := given & {place, *place.parents}:
+            raise RequestError(f"{self.folder} lies in the image {around.pop()}; choose another folder with -o.")
         owners = {path: f"the {kind} file" for kind, path in self.job_paths().items()}
         owners[self.folder / FILE_NAME] = "the job's description"
         for item in images:
