@@ -250,7 +250,8 @@ def evaluate(
 def predict(
     model: Model,
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Image files, folders (recursively), globs or URLs.")
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Image files, OME-Zarrs, folders (recursively), globs or URLs."),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")],
     save: Annotated[

@@ -32,6 +32,38 @@ def test_results_inside_the_input_folder_are_no_inputs(tmp_path: Path) -> None:
     assert [str(item.stem) for item in inside] == ["a"]
 
 
+@pytest.fixture
+def zarrs(tmp_path: Path) -> Path:
+    """A folder of Zarrs with all kinds of things inside."""
+    for name in ("a.zarr/zarr.json", "a.zarr/0/.zarray", "a.zarr/inner.png", "trip/b.ome.zarr/labels/c.zarr/x.png",
+                 "plain/.zgroup", "plain/0/1.png", ".hidden.zarr/x.png", "trip/.hidden/d.zarr/x.png"):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_a_zarr_is_one_image(zarrs: Path) -> None:
+    found = [item.stem.as_posix() for item in find_inputs([zarrs])]
+    assert found == ["a", "plain", "trip/b.ome"]
+    assert [item.stem.name for item in find_inputs([zarrs / "a.zarr", zarrs / "plain"])] == ["a", "plain"]
+    (inside,) = find_inputs([zarrs / "a.zarr" / "0"])
+    assert inside.path == zarrs / "a.zarr" / "0"
+
+
+@pytest.mark.parametrize("pattern", ["**", "**/*.zarr", "*"])
+def test_a_pattern_does_not_look_into_a_zarr(pattern: str, zarrs: Path) -> None:
+    found = {item.path.name for item in find_inputs([f"{zarrs}/{pattern}"])}
+    assert found == {"a.zarr", "b.ome.zarr"} | ({"plain"} if pattern != "**/*.zarr" else set())
+
+
+@pytest.mark.parametrize("name", ["a.zarr", "x.svs", "x.jp2"])
+def test_what_is_read_by_windows_is_never_read_as_a_whole(name: str, zarrs: Path) -> None:
+    (zarrs / name).touch()
+    (item,) = find_inputs([zarrs / name])
+    with pytest.raises(DataError, match=rf"{name}: is read window by window, by 'pixelwise predict' alone; cut out"):
+        item.read(3)
+
+
 def test_an_image_behind_a_url(memory: str) -> None:
     (item,) = find_inputs([f"{memory}/a.png"])
     assert (item.name, item.stem, item.inner_name) == ("memory://photos/a.png", Path("a"), "a.png")

@@ -13,15 +13,19 @@ import torch
 from PIL import Image
 
 from pixelwise.data.images import read_image, read_mask
-from pixelwise.data.raster import gdal
+from pixelwise.data.rasters import ome_zarr
+from pixelwise.data.rasters.blocks import BLOCK
+from pixelwise.data.rasters.gdal import gdal
+from pixelwise.data.rasters.ome_zarr import ZarrImage
 from pixelwise.errors import DataError, RequestError
 from pixelwise.inference import cutting
 from pixelwise.inference import rasters as home
 from pixelwise.inference.predict import predict
 from pixelwise.inference.predictor import Predictor, load
-from pixelwise.inference.rasters import BLOCK, needs_windows, predict_raster
+from pixelwise.inference.rasters import needs_windows, predict_raster
 from pixelwise.inference.tiling import Part, TilePlan
 from pixelwise.recipe import NetworkRecipe
+from rasters import TILE, write_slide, write_zarr
 
 rasterio = pytest.importorskip("rasterio")
 
@@ -106,7 +110,15 @@ def write(path: Path, image: Array, **options: Any) -> Path:
 def labels_of(predictor: Predictor, path: Path, target: Path, **options: Any) -> Array:
     settings: dict[str, Any] = {"request": {}, "resume": False, "track": lambda done, total: None}
     predict_raster(predictor, path, target, **settings | options)
-    return read_mask(target)
+    return read_labels(target)
+
+
+def read_labels(target: Path) -> Array:
+    if target.suffix != ".zarr":
+        return read_mask(target)
+    zarr = pytest.importorskip("zarr")
+    found: Array = zarr.open_group(target, mode="r")["0"][...]
+    return found
 
 
 @by_both
@@ -346,6 +358,172 @@ def test_options_on_whole_images_take_whole_images(
     assert [path.name for path in report.written] == ["x.png"]
 
 
+# OME-Zarr and whole slides.
+
+
+@pytest.mark.parametrize("axes", ["cyx", "tczyx"])
+def test_an_ome_zarr_gives_what_its_pixels_give(axes: str, predictor: Predictor, tmp_path: Path) -> None:
+    image = noise(150, 230)
+    path = write_zarr(tmp_path / "x.ome.zarr", image, axes, version="0.4" if axes == "cyx" else "0.5")
+    found = labels_of(predictor, path, tmp_path / "labels.zarr")
+    np.testing.assert_array_equal(found, predictor.predict(image, tiling="none").labels)
+    assert len(np.unique(found)) > 1
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_the_label_zarr_lies_where_the_image_does(version: str, padded: Predictor, tmp_path: Path) -> None:
+    scale, translation = (1, 0.5, 0.25), (0, 10, 20)
+    image = write_zarr(tmp_path / "x.zarr", noise(60, 70), version=version, scale=scale, translation=translation)
+    labels_of(padded, image, tmp_path / "labels.zarr")
+    attributes = pytest.importorskip("zarr").open_group(tmp_path / "labels.zarr", mode="r").attrs
+    described = attributes["ome"] if version == "0.5" else attributes
+    steps = described["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+    assert [step[step["type"]] for step in steps] == [[0.5, 0.25], [10, 20]]
+    assert [color["rgba"][:3] for color in described["image-label"]["colors"]] == COLORS
+
+
+def test_a_slide_gives_what_its_pixels_give(predictor: Predictor, tmp_path: Path) -> None:
+    pytest.importorskip("openslide")
+    image = noise(150, 230)
+    path = write_slide(tmp_path / "x.svs", image, missing=[(1, 2), (4, 7)])
+    image[TILE : 2 * TILE, 2 * TILE : 3 * TILE] = 255
+    image[4 * TILE :, 7 * TILE :] = 255
+    expected = predictor.predict(image, tiling="none").labels
+    expected[TILE : 2 * TILE, 2 * TILE : 3 * TILE] = 255
+    expected[4 * TILE :, 7 * TILE :] = 255
+    np.testing.assert_array_equal(labels_of(predictor, path, tmp_path / "labels.tif"), expected)
+
+
+@by_both
+def test_windows_are_no_larger_than_planned(
+    cut: str, padded: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(home, "BLOCK", 16)
+    read: list[tuple[int, int]] = []
+    real = ZarrImage.read
+
+    def spy(image: ZarrImage, rows: slice, columns: slice) -> Array:
+        found = real(image, rows, columns)
+        read.append(found.shape[:2])
+        return found
+
+    monkeypatch.setattr(ZarrImage, "read", spy)
+    labels_of(padded, write_zarr(tmp_path / "x.zarr", noise(150, 230)), tmp_path / "labels.zarr")
+    plan = padded.cutting.windows((150, 230))
+    most = plan.largest if isinstance(plan, TilePlan) else (64, plan.columns[1].read.stop - plan.columns[1].read.start)
+    assert len(read) > 1
+    assert all(height <= most[0] and width <= most[1] for height, width in read)
+    assert most[0] * most[1] < 150 * 230
+    if cut == "strips":  # each row once
+        assert sum(height for height, _ in read) == 150 * len(plan.columns)
+
+
+@pytest.mark.parametrize("when", ["in the rows", "as it was put together"])
+def test_a_stopped_zarr_goes_on(when: str, padded: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, target = write_zarr(tmp_path / "x.zarr", noise(420, 40)), tmp_path / "labels.zarr"
+
+    def stop(done: int, total: int) -> None:
+        if when == "in the rows" and done > total / 2:
+            raise StopError
+
+    def stop_late(folder: Path, *rest: Any) -> None:
+        folder.mkdir()
+        (folder / "half").touch()
+        raise StopError
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(ome_zarr, "write_label_zarr", stop_late)
+        with pytest.raises(StopError):
+            labels_of(padded, path, target, track=stop)
+    assert not target.exists()
+    parts = parts_predicted(monkeypatch)
+    found = labels_of(padded, path, target, resume=True)
+    assert (0, 0) not in parts
+    assert bool(parts) == (when == "in the rows")
+    np.testing.assert_array_equal(found, padded.predict(noise(420, 40)).labels)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.zarr", "x.zarr"]
+    assert not (target / "half").exists()
+
+
+def test_a_zarr_that_has_changed_is_not_continued(
+    padded: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, target = write_zarr(tmp_path / "x.zarr", noise(420, 40)), tmp_path / "labels.zarr"
+
+    def stop(done: int, total: int) -> None:
+        if done > total / 2:
+            raise StopError
+
+    with pytest.raises(StopError):
+        labels_of(padded, path, target, track=stop)
+    pytest.importorskip("zarr").open_group(path)["s0"][0, :9, :9] = 0
+    parts = parts_predicted(monkeypatch)
+    labels_of(padded, path, target, resume=True)
+    assert (0, 0) in parts
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """A folder with an image of each kind."""
+    pytest.importorskip("openslide")
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    Image.fromarray(noise(20, 30)).save(folder / "small.png")
+    write_zarr(folder / "field.ome.zarr", noise(50, 60))
+    write_slide(folder / "slide.svs", noise(50, 60))
+    return folder
+
+
+def test_zarrs_and_slides_are_predicted_beside_images(mixed: Path, models: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    report = predict(models["padded"], [mixed], out, device="cpu")
+    assert report.failures == ()
+    assert [path.name for path in report.written] == ["field.ome.zarr", "slide.tif", "small.png"]
+    expected = load(models["padded"], device="cpu").predict(noise(50, 60)).labels
+    for name in ("field.ome.zarr", "slide.tif"):
+        np.testing.assert_array_equal(read_labels(out / name), expected)
+    assert predict(models["padded"], [mixed], out, device="cpu", resume=True).skipped == 3
+    predict(models["padded"], [mixed], out, device="cpu")  # overwrites them
+    np.testing.assert_array_equal(read_labels(out / "field.ome.zarr"), expected)
+    predict(models["padded"], [mixed], out, device="cpu", precision="bf16")  # another request removes them first
+    assert sorted(path.name for path in out.iterdir()) == ["field.ome.zarr", "predict.json", "slide.tif", "small.png"]
+
+
+def test_zarrs_and_slides_have_no_overlay(mixed: Path, models: dict[str, Path], tmp_path: Path) -> None:
+    report = predict(models["padded"], [mixed], tmp_path / "out", save=["overlay"], device="cpu")
+    assert [path.name for path in report.written] == ["small_overlay.png"]
+    assert [path.name for path, _ in report.failures] == ["field.ome.zarr", "slide.svs"]
+    assert all("is read window by window, which gives labels alone" in reason for _, reason in report.failures)
+
+
+def test_a_broken_zarr_fails_alone(mixed: Path, models: dict[str, Path], tmp_path: Path) -> None:
+    (mixed / "field.ome.zarr" / "zarr.json").write_text("{")
+    (mixed / "file.zarr").touch()
+    report = predict(models["padded"], [mixed], tmp_path / "out", device="cpu")
+    assert [path.name for path in report.written] == ["slide.tif", "small.png"]
+    assert all("cannot be read as Zarr" in reason for _, reason in report.failures)
+
+
+def test_a_folder_that_is_no_label_image_is_never_replaced(
+    mixed: Path, models: dict[str, Path], tmp_path: Path
+) -> None:
+    foreign = write_zarr(tmp_path / "out" / "field.ome.zarr", noise(8, 8))
+    with pytest.raises(RequestError, match=r"would replace the folder .*, which is no label image written here"):
+        predict(models["padded"], [mixed], tmp_path / "out", device="cpu")
+    assert (foreign / "s0").exists()
+
+
+@pytest.mark.parametrize("inside", [".", "labels"])
+def test_an_image_that_is_a_folder_is_not_written_into(
+    inside: str, mixed: Path, models: dict[str, Path], tmp_path: Path
+) -> None:
+    image = mixed / "field.ome.zarr"
+    before = sorted(image.rglob("*"))
+    with pytest.raises(RequestError, match=r"lies in the image .*field\.ome\.zarr; choose another folder with -o"):
+        predict(models["padded"], [image], image / inside, device="cpu")
+    assert sorted(image.rglob("*")) == before
+
+
 # Memory. Peaks come from /proc: the one that getrusage tells includes the process that started this one.
 
 MEASURE = """
@@ -371,11 +549,28 @@ def peak_of(model: Path, side: int, folder: Path) -> int:
         compress="deflate",
     ):  # fmt: skip
         pass
+    peak = measured(model, path, target)
+    with gdal(), rasterio.open(target) as file:
+        assert file.shape == (side, side)
+    return peak
+
+
+def peak_of_zarr(model: Path, side: int, folder: Path) -> int:
+    """The same of an OME-Zarr."""
+    zarr = pytest.importorskip("zarr")
+    path, target = write_zarr(folder / f"{side}.zarr", noise(1, 1)), folder / f"{side}_labels.zarr"
+    zarr.open_group(path).create_array(
+        "s0", shape=(3, side, side), chunks=(1, 512, 512), dtype="uint8", fill_value=9, overwrite=True
+    )
+    peak = measured(model, path, target)
+    assert zarr.open_group(target, mode="r")["0"].shape == (side, side)
+    return peak
+
+
+def measured(model: Path, path: Path, target: Path) -> int:
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, model, path, target], capture_output=True, text=True, check=True
     )
-    with gdal(), rasterio.open(target) as file:
-        assert file.shape == (side, side)
     return int(json.loads(done.stdout))
 
 
@@ -388,6 +583,12 @@ def tiny(make_model: Callable[..., Path], tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_image(tiny: Path, tmp_path: Path) -> None:
     assert peak_of(tiny, 20000, tmp_path) < 1.1 * peak_of(tiny, 5000, tmp_path)
+
+
+@on_linux
+@pytest.mark.slow
+def test_memory_does_not_grow_with_a_zarr(tiny: Path, tmp_path: Path) -> None:
+    assert peak_of_zarr(tiny, 9000, tmp_path) < 1.1 * peak_of_zarr(tiny, 3000, tmp_path)
 
 
 @on_linux

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pixelwise.errors import RequestError
-from pixelwise.inference.resume import FILE_NAME, JobRequest, begin, require_resumable
+from pixelwise.inference.resume import FILE_NAME, JobRequest, begin, remove, require_resumable
 
 FIRST = JobRequest(model="abc", settings={"tiling": "exact", "min_area": 0})
 
@@ -65,3 +65,22 @@ def test_files_on_all_images_need_labels_to_be_resumed(kind: str) -> None:
     for kinds, coding in (([kind], "index"), ([kind, "labels"], "data")):
         with pytest.raises(RequestError, match=rf"--resume reads what is done for {kind} from label files"):
             require_resumable(kinds, coding)
+
+
+def test_a_result_may_be_a_folder(tmp_path: Path) -> None:
+    old, elsewhere, link = tmp_path / "out" / "a.zarr", tmp_path / "elsewhere", tmp_path / "out" / "b.zarr"
+    for folder in (old / "0", elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "0").touch()
+    link.symlink_to(elsewhere)
+    begin(tmp_path / "out", FIRST, [old, link, tmp_path / "out" / "nothing.zarr"], resume=False)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [FILE_NAME]
+    assert (elsewhere / "0").exists()
+
+
+def test_no_half_of_a_folder_stays_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.zarr").mkdir()
+    seen: list[bool] = []
+    monkeypatch.setattr("shutil.rmtree", lambda going: seen.append((tmp_path / "a.zarr").exists()))
+    remove(tmp_path / "a.zarr")
+    assert seen == [False]

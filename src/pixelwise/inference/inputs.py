@@ -2,19 +2,21 @@
 
 import glob
 import io
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from pixelwise.data import images
+from pixelwise.data import images, rasters
 from pixelwise.data.images import Array, read_image, read_image_bytes
-from pixelwise.data.raster import JPEG_2000
-from pixelwise.errors import RequestError
+from pixelwise.data.rasters import only_by_windows
+from pixelwise.data.rasters.ome_zarr import is_zarr
+from pixelwise.errors import DataError, RequestError
 from pixelwise.inference.remote import find_remote, is_remote, read_remote
 
-ENDINGS = (*images.ENDINGS, *JPEG_2000)
-"""Of files that can be predicted."""
+ENDINGS = (*images.ENDINGS, *rasters.ENDINGS)
+"""Of what can be predicted: files, and folders that are one image."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -27,7 +29,7 @@ class Input:
     url: str = ""
     """Of an image elsewhere; empty of a file."""
     windowed: bool = False
-    """Whether it is read window by window, its labels written as a GeoTIFF."""
+    """Whether it is read window by window, its labels written as such an image has them."""
 
     @property
     def name(self) -> str:
@@ -40,9 +42,11 @@ class Input:
         return self.stem.with_name(self.stem.name + self.path.suffix).as_posix()
 
     def read(self, channels: int | None = None) -> Array:
-        """(H, W, C) as `read_image` gives it."""
+        """(H, W, C) as `read_image` gives it. DataError of what is never decoded as a whole."""
         if self.url:
             return read_image_bytes(read_remote(self.url), self.url, channels)
+        if only_by_windows(self.path):
+            raise DataError(f"{self.path}: is read window by window, by 'pixelwise predict' alone; cut out an image.")
         return read_image(self.path, channels)
 
     def open(self) -> BinaryIO:
@@ -79,15 +83,17 @@ def _expand(given: str) -> Iterator[Input]:
     path = Path(given)
     if is_remote(given):
         yield from (_elsewhere(url, inner) for url, inner in find_remote(given))
-    elif path.is_dir():
+    elif path.is_dir() and not is_zarr(path):
         yield from _inside(path)
     elif path.exists():
         yield Input(path, Path(path.stem))
     else:
         for match in map(Path, glob.iglob(given, recursive=True)):
-            if match.is_dir():
+            if any(map(is_zarr, match.parents)):
+                continue  # a pattern such as photos/** names all that a Zarr is made of
+            if match.is_dir() and not is_zarr(match):
                 yield from _inside(match)
-            elif match.suffix.lower() in ENDINGS:
+            elif is_zarr(match) or match.suffix.lower() in ENDINGS:
                 yield Input(match, Path(match.stem))
 
 
@@ -97,8 +103,10 @@ def _elsewhere(url: str, inner: PurePosixPath) -> Input:
 
 def _inside(folder: Path) -> Iterator[Input]:
     """Every image below a folder; hidden files and folders are the system's, not the user's."""
-    for path in folder.rglob("*"):
-        inner = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in inner.parts)
-        if path.suffix.lower() in ENDINGS and not hidden and not path.is_dir():
-            yield Input(path, inner.with_suffix(""))
+    for here, folders, files in os.walk(folder):
+        whole = [name for name in folders if is_zarr(Path(here, name))]
+        folders[:] = [name for name in folders if name not in whole and not name.startswith(".")]
+        for name in (*whole, *(file for file in files if Path(file).suffix.lower() in ENDINGS)):
+            if not name.startswith("."):
+                path = Path(here, name)
+                yield Input(path, path.relative_to(folder).with_suffix(""))

@@ -8,6 +8,8 @@ from typing import Any
 from pixelwise.data.classes import Classes
 from pixelwise.data.georeference import Georeference, read_georeference
 from pixelwise.data.images import Array, read_mask, write_atomically
+from pixelwise.data.rasters import kind_of
+from pixelwise.data.rasters.ngff import is_label_zarr
 from pixelwise.errors import RequestError, unknown_name
 from pixelwise.inference.inputs import Input
 from pixelwise.inference.outputs import (
@@ -72,8 +74,11 @@ class Outputs:
         return [*of_images, *self.job_paths().values()]
 
     def require_free(self, images: Sequence[Input]) -> None:
-        """No two outputs may have one name, and none may replace an image that it is made from."""
+        """No two outputs may have one name, and none may replace or enter an image that it is made from."""
         given = {item.path.resolve() for item in images if not item.url}
+        place = self.folder.resolve()
+        if around := given & {place, *place.parents}:
+            raise RequestError(f"{self.folder} lies in the image {around.pop()}; choose another folder with -o.")
         owners = {path: f"the {kind} file" for kind, path in self.job_paths().items()}
         owners[self.folder / FILE_NAME] = "the job's description"
         for item in images:
@@ -87,6 +92,11 @@ class Outputs:
                     raise RequestError(
                         f"the {kind} of {item.name} would replace the image {path}; choose another folder with -o."
                     )
+                if path.is_dir() and not is_label_zarr(path):
+                    raise RequestError(
+                        f"the {kind} of {item.name} would replace the folder {path}, which is no label image written "
+                        f"here; choose another folder with -o."
+                    )
                 owners[path] = item.name
 
     def are_there(self, item: Input) -> bool:
@@ -98,7 +108,7 @@ class Outputs:
 
 
 def _file_of(item: Input, kind: str) -> Path:
-    end = ".tif" if item.windowed and kind == "labels" else WRITERS[kind][0]
+    end = kind_of(item.path).labels if item.windowed and kind == "labels" else WRITERS[kind][0]
     return item.stem.with_name(item.stem.name + end)
 
 

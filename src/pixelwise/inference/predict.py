@@ -58,7 +58,8 @@ def predict(
 ) -> PredictReport:
     """Writes what `save` names (`outputs.WRITERS`, `outputs.JOB_FILES`) of every input image below `output`.
 
-    TIFFs too large for memory and JPEG 2000 are read window by window (`rasters.py`), their labels a GeoTIFF.
+    TIFFs too large for memory, JPEG 2000, whole slides and OME-Zarr are read window by window (`rasters.py`), their
+    labels a GeoTIFF or an OME-Zarr.
     One bad file never stops the rest: it is listed among the failures. A request that cannot be
     done at all (nothing to predict, two inputs with one name, an unknown output) is a RequestError
     before anything is written.

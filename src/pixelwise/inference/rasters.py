@@ -1,46 +1,47 @@
-"""Images larger than memory: windows in, a label GeoTIFF out, stopped and continued at any part.
+"""Images larger than memory: windows in, labels of the same kind out, stopped and continued at any part.
 
 Labels of finished parts lie as small files in a folder beside the result, each complete or not there at
-all. The GeoTIFF is made from them in one pass at the end, so an interruption changes no byte of it.
+all. The result is made from them in one pass at the end, so an interruption changes no byte of it.
 """
 
 import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pixelwise.data.classes import Classes
 from pixelwise.data.images import Array, write_atomically
 from pixelwise.data.layouts.documents import read_json
 from pixelwise.data.pixels import MAX_PIXELS
-from pixelwise.data.raster import JPEG_2000, TIFF, Raster, has_rasterio, num_pixels, open_raster
+from pixelwise.data.rasters import Raster, kind_of, only_by_windows
+from pixelwise.data.rasters.blocks import BLOCK
+from pixelwise.data.rasters.gdal import has_rasterio
+from pixelwise.data.rasters.image_file import TIFF, num_pixels
 from pixelwise.errors import DataError, RequestError
 from pixelwise.inference.predictor import Predictor
-from pixelwise.inference.tiling import Part, Plan
+from pixelwise.inference.resume import remove
+from pixelwise.inference.tiling import Part, Plan, StripPlan
+from pixelwise.shapes import round_up
 
 WINDOWED_PIXELS = 64 << 20
 """Larger TIFFs are read by windows, where that can give what is asked for."""
-BLOCK = 512
-"""Side of the GeoTIFF's own tiles."""
 
 
 def needs_windows(path: Path, able: bool) -> bool:
-    """Whether an image is predicted by windows: JPEG 2000, which nothing else reads here, and large TIFFs.
+    """Whether an image is predicted by windows: what nothing else reads here, and large TIFFs.
 
     Args:
         able: whether windows can give what is asked for. If not, a TIFF is only taken so where it could
             not be decoded as a whole either.
     """
-    ending = path.suffix.lower()
-    if ending in JPEG_2000:
+    if only_by_windows(path):
         return True
-    pixels = num_pixels(path) if ending in TIFF else 0
+    pixels = num_pixels(path) if path.suffix.lower() in TIFF else 0
     return pixels > MAX_PIXELS or (pixels > WINDOWED_PIXELS and able and has_rasterio())
 
 
@@ -53,32 +54,36 @@ def predict_raster(
     resume: bool,
     track: Callable[[int, int], None],
 ) -> None:
-    """Writes the labels of an image as a tiled, compressed GeoTIFF with its CRS, transform and nodata.
+    """Writes the labels of an image as its kind asks for: a tiled, compressed GeoTIFF, or an OME-Zarr.
 
-    Pixels that hold no data in the image are the ignore label, declared as nodata. Memory grows with the
-    width of the image by a row of tiles of labels, one byte a pixel, and with nothing else.
+    Pixels that hold no data in the image are the ignore label. Memory grows with the
+    width of the image by the labels of a few rows, one byte a pixel, and with nothing else.
 
     Args:
         request: all that decides the labels but the image, as plain values of JSON.
         resume: continues what an equal request has left of an image that has not changed.
-        track: hears how many tiles of how many are done.
+        track: hears how many parts of how many are done.
 
     Raises:
-        RequestError: rasterio is not installed, or the network sees the whole image.
+        RequestError: what reads the image is not installed, or the network sees the whole image.
         DataError: the image cannot be read, or does not suit the model.
     """
-    with open_raster(path, predictor.spec.channels) as raster:
+    with kind_of(path).open(path, predictor.spec.channels) as raster:
         plan = predictor.cutting.windows(raster.size)
         parts = _Parts(target.with_name(f".{target.name}.part"), plan, predictor.classes.dtype)
-        parts.begin(_description(path, plan, request), resume=resume)
-        source = _Checked(predictor, raster)
+        parts.begin(_description(raster, plan, request), resume=resume)
+        checked = _Checked(predictor, raster)
+        source = _Ahead(checked) if isinstance(plan, StripPlan) else checked
         for part, labels in predictor.label_parts(source, plan, parts.has):
             missing = raster.missing(*plan.writes(part))
             if missing is not None:
                 labels[missing] = predictor.classes.ignore_label
             parts.write(part, labels)
             track(parts.num_done, len(plan.rows) * len(plan.columns))
-        _write_geotiff(target, parts.read(), raster, predictor.classes)
+        made = parts.folder / target.name
+        remove(made)  # of an attempt that was stopped
+        raster.write_labels(made, parts.read(), predictor.classes)
+        _put(made, target)
         parts.remove()
 
 
@@ -99,6 +104,37 @@ class _Checked:
             return self.predictor.checked(pixels)
         except (DataError, RequestError) as error:
             raise type(error)(f"{self.raster.path}: {error}") from error
+
+
+@dataclass(slots=True)
+class _Ahead:
+    """Rows of a source that is asked for them in order, read in whole blocks.
+
+    Images are stored in blocks, and of each all is decoded where a few rows are wanted.
+    """
+
+    source: _Checked
+    columns: slice | None = None
+    top: int = 0
+    """Of what is held."""
+    held: Array | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.source.size
+
+    def read(self, rows: slice, columns: slice) -> Array:
+        bottom = self.top + (0 if self.held is None else len(self.held))
+        if self.held is None or columns != self.columns or not self.top <= rows.start <= bottom:
+            self.columns, self.top, self.held = columns, rows.start, None
+            bottom = rows.start
+        if rows.stop > bottom:
+            until = min(round_up(rows.stop, BLOCK), self.size[0])
+            more = self.source.read(slice(bottom, until), columns)
+            before = more[:0] if self.held is None else self.held[rows.start - self.top :]
+            self.top, self.held = rows.start, np.concatenate((before, more))
+        assert self.held is not None
+        return self.held[rows.start - self.top : rows.stop - self.top]
 
 
 @dataclass(slots=True)
@@ -149,69 +185,18 @@ def _read(file: Path) -> Any:
         return None
 
 
-def _description(path: Path, plan: Plan, request: Mapping[str, Any]) -> dict[str, Any]:
-    """What strips belong to."""
-    found = path.stat()
+def _description(raster: Raster, plan: Plan, request: Mapping[str, Any]) -> dict[str, Any]:
+    """What the parts belong to."""
     ends = {"rows": [span.write.stop for span in plan.rows], "columns": [span.write.stop for span in plan.columns]}
-    return {"bytes": found.st_size, "changed": found.st_mtime_ns, **ends, "request": dict(request)}
+    return {**raster.stamp, **ends, "request": dict(request)}
 
 
-def _write_geotiff(target: Path, rows: Iterable[Array], raster: Raster, classes: Classes) -> None:
-    """The file appears complete or not at all."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with _new_geotiff(temporary, raster, classes) as geotiff:
-            top = 0
-            for piece in _in_blocks(rows):
-                geotiff.write(piece, 1, window=((top, top + len(piece)), (0, raster.size[1])))
-                top += len(piece)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _new_geotiff(path: Path, raster: Raster, classes: Classes) -> Any:
-    import rasterio
-
-    dataset = raster.dataset
-    placed = {} if dataset.transform.is_identity else {"transform": dataset.transform}
-    geotiff = rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=dataset.height,
-        width=dataset.width,
-        count=1,
-        dtype=np.dtype(classes.dtype).name,
-        crs=dataset.crs,
-        nodata=None if raster.nodata is None else classes.ignore_label,
-        tiled=True,
-        blockxsize=BLOCK,
-        blockysize=BLOCK,
-        compress="deflate",
-        bigtiff="if_safer",
-        **placed,
-    )
-    if classes.dtype is np.uint8:
-        geotiff.write_colormap(1, _colormap(classes.colors))
-    return geotiff
-
-
-def _colormap(colors: Sequence[tuple[int, int, int]]) -> dict[int, tuple[int, int, int, int]]:
-    return {index: (*color, 255) for index, color in enumerate(colors)}
-
-
-def _in_blocks(strips: Iterable[Array]) -> Iterator[Array]:
-    """Strips of any height → the same rows in whole blocks, so that each is compressed once."""
-    waiting: list[Array] = []
-    for strip in strips:
-        waiting.append(strip)
-        if sum(map(len, waiting)) >= BLOCK:
-            rows = np.concatenate(waiting)
-            whole = len(rows) // BLOCK * BLOCK
-            yield rows[:whole]
-            waiting = [rows[whole:]]
-    if sum(map(len, waiting)):
-        yield np.concatenate(waiting)
+def _put(made: Path, target: Path) -> None:
+    """Moves a file or folder to its place, where it appears complete or not at all."""
+    for path in made.rglob("*") if made.is_dir() else (made,):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    if made.is_dir():  # a folder can take the place of nothing
+        remove(target)
+    made.replace(target)

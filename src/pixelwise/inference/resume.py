@@ -1,6 +1,8 @@
 """`predict --resume`: what an output folder was asked for, and what of it is there."""
 
 import json
+import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,9 +57,19 @@ def begin(output: Path, request: JobRequest, targets: Iterable[Path], *, resume:
             f"ask for the same as then, choose another folder with -o, or leave --resume out."
         )
     for path in targets:
-        path.unlink(missing_ok=True)
+        remove(path)
     write_atomically(output / FILE_NAME, (json.dumps(wanted, indent=2, sort_keys=True) + "\n").encode())
     return False
+
+
+def remove(path: Path) -> None:
+    """A file, or a folder with all that it holds, that is gone at once; nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        going = path.with_name(f".{path.name}.{os.getpid()}.gone")
+        path.rename(going)  # half of a folder would look like a result
+        shutil.rmtree(going)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _before(output: Path) -> Any:

@@ -1,4 +1,3 @@
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +6,10 @@ import numpy.typing as npt
 import pytest
 import tifffile
 
-from pixelwise.data import raster as home
 from pixelwise.data.images import decode_image
-from pixelwise.data.raster import CACHE_BYTES, gdal, num_pixels, open_raster
-from pixelwise.errors import DataError, RequestError
+from pixelwise.data.rasters import image_file as home
+from pixelwise.data.rasters.image_file import num_pixels, open_image_file
+from pixelwise.errors import DataError
 
 rasterio = pytest.importorskip("rasterio")
 
@@ -47,7 +46,7 @@ def test_windows_hold_what_reading_the_whole_gives(
     expected, missing = decode_image(path).filled(3)
     assert missing is not None
     window = (slice(2, 33), slice(1, 22))
-    with open_raster(path, 3) as raster:
+    with open_image_file(path, 3) as raster:
         assert raster.size == (40, 30)
         np.testing.assert_array_equal(raster.read(*ALL), expected)
         np.testing.assert_array_equal(raster.read(*window), expected[window])
@@ -57,7 +56,7 @@ def test_windows_hold_what_reading_the_whole_gives(
 
 
 def test_an_image_without_nodata_misses_nothing(tmp_path: Path) -> None:
-    with open_raster(write(tmp_path / "x.tif", pixels()), 3) as raster:
+    with open_image_file(write(tmp_path / "x.tif", pixels()), 3) as raster:
         assert raster.missing(*ALL) is None
 
 
@@ -65,9 +64,9 @@ def test_a_constant_alpha_is_dropped(tmp_path: Path) -> None:
     image = pixels(4)
     image[..., 3] = 255
     path = write(tmp_path / "x.tif", image, extrasamples=["unassalpha"])
-    with open_raster(path, 3) as raster:
+    with open_image_file(path, 3) as raster:
         np.testing.assert_array_equal(raster.read(*ALL), image[..., :3])
-    with open_raster(path, 4) as raster:
+    with open_image_file(path, 4) as raster:
         np.testing.assert_array_equal(raster.read(*ALL), image)
 
 
@@ -79,10 +78,10 @@ def test_a_varying_alpha_is_an_error_unless_it_is_a_channel(tmp_path: Path, monk
     path = write(tmp_path / "x.tif", image, extrasamples=["unassalpha"])
     with (
         pytest.raises(DataError, match=r"x\.tif: the alpha channel varies, .* train on 4 channels"),
-        open_raster(path, 3),
+        open_image_file(path, 3),
     ):
         pass
-    with open_raster(path, 4) as raster:
+    with open_image_file(path, 4) as raster:
         np.testing.assert_array_equal(raster.read(*ALL), image)
 
 
@@ -96,44 +95,27 @@ def test_a_varying_alpha_is_an_error_unless_it_is_a_channel(tmp_path: Path, monk
 )
 def test_what_windows_do_not_undo_is_refused(options: dict[str, Any], said: str, tmp_path: Path) -> None:
     path = write(tmp_path / "x.tif", pixels(1)[..., 0], **options)
-    with pytest.raises(DataError, match=rf"x\.tif: it is {said}, which is not undone"), open_raster(path, 1):
+    with pytest.raises(DataError, match=rf"x\.tif: it is {said}, which is not undone"), open_image_file(path, 1):
         pass
 
 
 def test_single_bits_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "x.tif", pixels(1)[..., 0] > 99, photometric="minisblack")
-    with pytest.raises(DataError, match=r"x\.tif: it is stored in 1 bit"), open_raster(path, 1):
+    with pytest.raises(DataError, match=r"x\.tif: it is stored in 1 bit"), open_image_file(path, 1):
         pass
 
 
 @pytest.mark.parametrize("name", ["x.tif", "x.jp2"])
 def test_what_is_no_image_is_an_error(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"no image")
-    with pytest.raises(DataError, match=rf"{name}: cannot be read by windows \("), open_raster(tmp_path / name, 3):
+    with pytest.raises(DataError, match=rf"{name}: cannot be read by windows \("), open_image_file(tmp_path / name, 3):
         pass
 
 
 def test_integers_that_float_cannot_tell_apart_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / "x.tif", np.full((40, 30), 2**24 + 1, np.int32), photometric="minisblack")
-    with open_raster(path, 1) as raster, pytest.raises(DataError, match=r"x\.tif: pixels reach 16777217"):
+    with open_image_file(path, 1) as raster, pytest.raises(DataError, match=r"x\.tif: pixels reach 16777217"):
         raster.read(*ALL)
-
-
-def test_the_absence_of_rasterio_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "rasterio", None)
-    assert not home.has_rasterio()
-    with (
-        pytest.raises(RequestError, match=r'rasterio, which is not installed: pip install "pixelwise\[raster\]"'),
-        gdal(),
-    ):
-        pass
-
-
-def test_the_cache_is_small() -> None:
-    from rasterio._env import get_gdal_config
-
-    with gdal():
-        assert get_gdal_config("GDAL_CACHEMAX") == CACHE_BYTES
 
 
 def test_pixels_are_counted_from_the_header(tmp_path: Path) -> None:

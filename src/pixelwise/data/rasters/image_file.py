@@ -1,11 +1,10 @@
-"""Images larger than memory, read window by window: TIFF of every kind and JPEG 2000, by rasterio.
+"""TIFF of every kind and JPEG 2000, by rasterio.
 
 A window holds what `images.read_image` would give there: the same rules on types, alpha and missing data.
 """
 
 import contextlib
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,23 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from pixelwise.data.classes import Classes
 from pixelwise.data.pixels import ORIENTATION, Array, Means, as_supported, find_missing
-from pixelwise.errors import DataError, missing_extra
+from pixelwise.data.rasters.gdal import gdal
+from pixelwise.data.rasters.geotiff import Geotiff
+from pixelwise.data.rasters.window import decoding
+from pixelwise.errors import DataError
 from pixelwise.shapes import Size
 
 JPEG_2000 = (".jp2", ".j2k")
 TIFF = (".tif", ".tiff")
 
-CACHE_BYTES = 64 << 20
-"""Of decoded blocks that GDAL keeps; its own choice, a share of the machine's memory, can be gigabytes."""
 _SURVEYED = 1024
 """Side of the windows in which a whole image is looked through."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Raster:
+class ImageFile:
     """An open image file. Errors name it."""
 
     path: Path
@@ -45,6 +46,12 @@ class Raster:
         """Height and width."""
         return self.dataset.height, self.dataset.width
 
+    @property
+    def stamp(self) -> Mapping[str, str | int]:
+        """What tells the file from another one."""
+        found = self.path.stat()
+        return {"bytes": found.st_size, "changed": found.st_mtime_ns}
+
     def read(self, rows: slice, columns: slice) -> Array:
         """(h, w, C) uint8, uint16 or float32; missing values are the mean of their channel in the image."""
         pixels = self._stored(self.bands, rows, columns)
@@ -60,6 +67,12 @@ class Raster:
             return None
         missing: Array = np.all(values, axis=2)
         return missing
+
+    def write_labels(self, path: Path, strips: Iterable[Array], classes: Classes) -> None:
+        """A GeoTIFF with the image's CRS, transform and, where it declares one, a nodata value."""
+        transform = None if self.dataset.transform.is_identity else self.dataset.transform
+        geotiff = Geotiff(size=self.size, nodata=self.nodata is not None, crs=self.dataset.crs, transform=transform)
+        geotiff.write(path, strips, classes)
 
     def survey(self) -> None:
         """Reads all for what the whole image alone can tell: the means, and whether a left-out alpha is constant."""
@@ -84,19 +97,13 @@ class Raster:
         from rasterio.errors import RasterioError
 
         window = ((rows.start, rows.stop), (columns.start, columns.stop))
-        try:
+        with decoding(self.path, rows, columns, RasterioError):
             pixels = self.dataset.read(list(bands), window=window)
-        except RasterioError as error:
-            place = f"rows {rows.start} to {rows.stop}, columns {columns.start} to {columns.stop}"
-            raise DataError(f"{self.path}: cannot be decoded in {place}; replace or remove it.") from error
-        try:
             return as_supported(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-        except DataError as error:
-            raise DataError(f"{self.path}: {error}") from error
 
 
 @contextlib.contextmanager
-def open_raster(path: Path, channels: int) -> Iterator[Raster]:
+def open_image_file(path: Path, channels: int) -> Iterator[ImageFile]:
     """Opens an image file for reading by windows, after one look through it where its rules ask for that.
 
     Args:
@@ -118,32 +125,10 @@ def open_raster(path: Path, channels: int) -> Iterator[Raster]:
         with dataset:
             alpha = dataset.colorinterp[-1] == rasterio.enums.ColorInterp.alpha and dataset.count != channels
             bands = tuple(range(1, dataset.count + (0 if alpha else 1)))
-            raster = Raster(path=path, dataset=dataset, bands=bands, nodata=dataset.nodata, means=Means(len(bands)))
+            means = Means(len(bands))
+            raster = ImageFile(path=path, dataset=dataset, bands=bands, nodata=dataset.nodata, means=means)
             raster.survey()
             yield raster
-
-
-@contextlib.contextmanager
-def gdal() -> Iterator[None]:
-    """GDAL with a small cache, and silent about images that lie on no map.
-
-    RequestError where rasterio, which brings it, is not installed.
-    """
-    try:
-        import rasterio
-    except ImportError as error:
-        raise missing_extra("reading an image by windows", "rasterio", "raster") from error
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        yield
-
-
-def has_rasterio() -> bool:
-    try:
-        import rasterio  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def num_pixels(path: Path) -> int:

@@ -1,0 +1,86 @@
+"""Images larger than memory, read window by window: one short file a kind, one line each in `KINDS`.
+
+A window holds what reading the whole image would give there.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pixelwise.data.classes import Classes
+from pixelwise.data.pixels import Array
+from pixelwise.data.rasters.image_file import JPEG_2000, TIFF, open_image_file
+from pixelwise.data.rasters.ome_zarr import is_zarr, open_zarr
+from pixelwise.data.rasters.slide import SLIDES, open_slide
+from pixelwise.errors import DataError
+from pixelwise.shapes import Size
+
+ENDINGS = (*JPEG_2000, *SLIDES, ".zarr")
+"""Of what is read by windows alone."""
+
+
+class Raster(Protocol):
+    """An open image. Errors name it."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def size(self) -> Size:
+        """Height and width."""
+
+    @property
+    def stamp(self) -> Mapping[str, str | int]:
+        """What tells the image from another one, or from itself before it was changed."""
+
+    def read(self, rows: slice, columns: slice) -> Array:
+        """(h, w, C) uint8, uint16 or float32, with something in place of what is missing."""
+
+    def missing(self, rows: slice, columns: slice) -> Array | None:
+        """(h, w) bool: the pixels of which no channel is there; None where there are none."""
+
+    def write_labels(self, path: Path, strips: Iterable[Array], classes: Classes) -> None:
+        """Writes the labels of the image where nothing is yet, in the form that suits it, in the same place.
+
+        Args:
+            strips: (h, W) labels, from the top; the ignore label where no pixel is.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of image that can be read by windows."""
+
+    holds: Callable[[Path], bool]
+    """Whether a path is one."""
+    open: Callable[[Path, int], AbstractContextManager[Raster]]
+    """Takes the path and the channels of the model, which decide whether an alpha channel is data."""
+    labels: str
+    """How the file of its labels ends."""
+
+
+def _ends(*endings: str) -> Callable[[Path], bool]:
+    return lambda path: path.suffix.lower() in endings
+
+
+KINDS = (
+    Kind(holds=_ends(*TIFF, *JPEG_2000), open=open_image_file, labels=".tif"),
+    Kind(holds=_ends(*SLIDES), open=open_slide, labels=".tif"),
+    Kind(holds=is_zarr, open=open_zarr, labels=".zarr"),
+)
+
+
+def kind_of(path: Path) -> Kind:
+    """DataError for what cannot be read by windows."""
+    for kind in KINDS:
+        if kind.holds(path):
+            return kind
+    known = ", ".join((*TIFF, *ENDINGS))
+    raise DataError(f"{path}: is nothing that is read by windows; give an image that ends in {known}.")
+
+
+def only_by_windows(path: Path) -> bool:
+    """Whether an image is never decoded as a whole."""
+    return path.suffix.lower() in ENDINGS or is_zarr(path)

@@ -1,0 +1,25 @@
+import sys
+
+import pytest
+
+from pixelwise.data.rasters.gdal import CACHE_BYTES, gdal, has_rasterio
+from pixelwise.errors import RequestError
+
+pytest.importorskip("rasterio")
+
+
+def test_the_absence_of_rasterio_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    assert not has_rasterio()
+    with (
+        pytest.raises(RequestError, match=r'rasterio, which is not installed: pip install "pixelwise\[raster\]"'),
+        gdal(),
+    ):
+        pass
+
+
+def test_the_cache_is_small() -> None:
+    from rasterio._env import get_gdal_config
+
+    with gdal():
+        assert get_gdal_config("GDAL_CACHEMAX") == CACHE_BYTES
