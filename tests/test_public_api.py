@@ -24,7 +24,10 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "convert": (["DATA"], {"--to", "--layout"} | OUTPUT),
     "demo": ([], OUTPUT),
     "evaluate": (["MODEL", "DATA"], {"--split", "--layout", "--json"} | WHERE | ENGINE),
-    "export": (["MODEL"], {"--format", "--logits", "--precision", "--min-agreement"} | OUTPUT),
+    "export": (
+        ["MODEL"],
+        {"--format", "--logits", "--precision", "--data", "--layout", "--max-loss", "--min-agreement"} | OUTPUT,
+    ),
     "info": ([], set()),
     "localize": (["IMAGE"], {"--classifier", "--weights", "--class"} | OUTPUT),
     "networks": (["NAME"], {"--size"}),

@@ -318,10 +318,22 @@ def export(
         typer.Option(help="Default: as the ending of OUT says, else onnx."),
     ] = None,
     logits: Annotated[bool, typer.Option("--logits", help="The graph also gives the logits.")] = False,
-    precision: Annotated[Literal["fp32", "fp16"], typer.Option(help="Of the network in the file.")] = "fp32",
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"], typer.Option(help="Of the network in the file; int8 needs --data.")
+    ] = "fp32",
+    data: Annotated[
+        Path | None, typer.Option(help="int8: a data set; train images set its scales, val images judge it.")
+    ] = None,
+    layout: Layout = None,
+    max_loss: Annotated[
+        float | None, typer.Option(metavar="POINTS", help="int8: of mean IoU that may be lost, in points; default 1.")
+    ] = None,
     min_agreement: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="Of the labels that must be the model's; default 0.9999, fp16 0.995."),
+        typer.Option(
+            metavar="SHARE",
+            help="Of the labels that must be the model's; default 0.9999, fp16 0.995, int8 0 (of val images).",
+        ),
     ] = None,
 ) -> None:
     """Write a model as ONNX, OpenVINO or torch.export: from pixels of any size to labels, proven equal."""
@@ -335,6 +347,9 @@ def export(
             format=format,
             logits=logits,
             precision=precision,
+            data=data,
+            layout=layout,
+            max_loss=max_loss,
             min_agreement=min_agreement,
             progress=progress,
         )

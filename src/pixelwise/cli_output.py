@@ -198,7 +198,13 @@ def print_export(made: "Exported") -> None:
     """The file and its size, and how near it is to the model."""
     proof = made.proof
     print(f"{made.file}  {made.num_bytes / 1e6:.1f} MB")
-    print(f"  labels agree on {proof.agreement:.4%} of the pixels of {len(proof.sizes)} sizes")
+    if measured := made.accuracy:
+        print(
+            f"  mean IoU {measured.mean_iou:.4f}, the model's {measured.model_mean_iou:.4f}: a loss of "
+            f"{measured.loss:.2f} points; labels agree on {measured.agreement:.4%} of the pixels of "
+            f"{measured.validation_images} validation images"
+        )
+    print(f"  labels agree on {proof.agreement:.4%} of the pixels of {len(proof.sizes)} drawn sizes")
     print(f"  largest logit gap {proof.largest_logit_gap:.2g}, beside logits up to {proof.largest_logit:.2g}")
     for file in made.beside:
         print(file)

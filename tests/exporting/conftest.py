@@ -1,4 +1,4 @@
-"""One model and its ONNX file, for all tests that read them: translating takes seconds."""
+"""One model and its ONNX file, and one in int8, for all tests that read them: translating takes seconds."""
 
 import pytest
 
@@ -17,3 +17,12 @@ def made(model):
     from pixelwise.exporting import export
 
     return export(model, model.parent / "out" / "tiny.onnx")
+
+
+@pytest.fixture(scope="session")
+def made_int8(trained, streets, tmp_path_factory):
+    pytest.importorskip("onnxruntime")
+    from pixelwise.exporting import export
+
+    folder = tmp_path_factory.mktemp("int8")
+    return export(trained, folder / "tiny.onnx", precision="int8", data=streets, max_loss=3)

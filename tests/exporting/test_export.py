@@ -9,8 +9,10 @@ import pytest
 
 from pixelwise.cli_output import print_export
 from pixelwise.errors import RequestError
+from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.exporting import export
 from pixelwise.exporting import export as home
+from pixelwise.exporting.accuracy import Accuracy
 from pixelwise.exporting.formats import FORMATS
 from pixelwise.exporting.proof import Proof
 from pixelwise.inference.predictor import load
@@ -80,6 +82,88 @@ def test_torch_export_with_logits(make_model, tmp_path):
     assert [output["name"] for output in card["outputs"]] == ["labels", "logits"]
 
 
+def test_int8_is_measured_on_labeled_images(made_int8, trained, streets, capsys):
+    measured = made_int8.accuracy
+    card = json.loads(made_int8.file.with_suffix(".json").read_text(encoding="utf-8"))
+    assert card["precision"] == "int8"
+    assert card["accuracy"] == {
+        "mean_iou": measured.mean_iou,
+        "model_mean_iou": measured.model_mean_iou,
+        "agreement": measured.agreement,
+        "validation_images": 4,
+        "calibration_images": 12,
+    }
+    scored = evaluate(trained, streets, split="val", device="cpu", precision="fp32")
+    assert measured.model_mean_iou == scored["mean_iou"]
+    assert 0.9 < measured.agreement < 1
+    print_export(made_int8)
+    shown = capsys.readouterr().out
+    assert f"a loss of {measured.loss:.2f} points" in shown
+    assert "4 validation images" in shown
+
+
+def test_int8_takes_images_of_any_size(made_int8):
+    run = FORMATS["onnx"].read(made_int8.file)
+    for shape in [(1, 1, 1, 3), (2, 7, 30, 3)]:
+        (labels,) = run(images_of(*shape))
+        assert (labels.shape, labels.dtype) == (shape[:3], np.uint8)
+
+
+@pytest.fixture
+def with_accuracy(monkeypatch):
+    """Exports nothing but the request: what is quantized and measured is made up."""
+    home_module = sys.modules[home.__module__]
+    fine = Proof(agreement=0.5, largest_logit_gap=2.5, largest_logit=9, sizes=((1, 1),))
+    monkeypatch.setattr(home_module, "prove", lambda *_: fine)
+    monkeypatch.setattr(home_module, "quantize", lambda content, images: content)
+
+    def set_accuracy(**values):
+        found = Accuracy(validation_images=4, calibration_images=12, **values)
+        monkeypatch.setattr(home_module, "measure_accuracy", lambda *_, **__: found)
+
+    return set_accuracy
+
+
+def test_a_loss_above_the_limit_is_refused_and_the_old_file_stays(trained, streets, tmp_path, with_accuracy):
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(b"before")
+    with_accuracy(mean_iou=0.48, model_mean_iou=0.5, agreement=0.97)
+    said = (
+        r"4 validation images its mean IoU is 0\.4800 and the model's 0\.5000, 2\.00 points less, and 1 may be lost.*"
+    )
+    with pytest.raises(RequestError, match=said + "--max-loss"):
+        export(trained, path, precision="int8", data=streets)
+    with pytest.raises(RequestError, match=r"and 1\.5 may be lost"):
+        export(trained, path, precision="int8", data=streets, max_loss=1.5)
+    with_accuracy(mean_iou=float("nan"), model_mean_iou=0.5, agreement=0.97)
+    with pytest.raises(RequestError, match="is nan"):
+        export(trained, path, precision="int8", data=streets)
+    assert [file.name for file in tmp_path.iterdir()] == ["tiny.onnx"]
+    assert path.read_bytes() == b"before"
+
+
+def test_of_int8_the_agreement_is_that_on_validation_images_and_none_is_asked_for(
+    trained, streets, tmp_path, with_accuracy
+):
+    pytest.importorskip("onnxruntime")
+    with_accuracy(mean_iou=0.495, model_mean_iou=0.5, agreement=0.97)
+    with pytest.raises(RequestError, match=r"agree with the model's on 97\.0000% .* 99\.00% are asked for"):
+        export(trained, tmp_path / "a.onnx", precision="int8", data=streets, min_agreement=0.99)
+    assert export(trained, tmp_path / "a.onnx", precision="int8", data=streets).file.exists()
+
+
+@pytest.mark.slow
+def test_int8_for_openvino(trained, streets, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("openvino")
+    made = export(trained, tmp_path / "tiny.xml", precision="int8", data=streets, max_loss=3, logits=True)
+    card = json.loads((tmp_path / "tiny.json").read_text(encoding="utf-8"))
+    assert {"openvino", "onnxruntime"} <= card["versions"].keys()
+    labels, logits = FORMATS["openvino"].read(made.file)(images_of(2, 5, 9, 3))
+    assert (labels.shape, logits.shape) == ((2, 5, 9), (2, 8, 5, 9))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("name", FORMATS)
@@ -132,6 +216,12 @@ def test_the_card_of_another_export_stays(model, tmp_path):
         ("a", {"format": "onyx"}, "unknown format 'onyx'. Did you mean 'onnx'"),
         ("a.onnx", {"min_agreement": 1.5}, "min_agreement is 1.5, but is a share of the labels, from 0 to 1"),
         ("a.onnx", {"precision": "fp61"}, "unknown precision 'fp61'. Did you mean 'fp16'"),
+        ("a.onnx", {"precision": "int8"}, "int8 needs images .* name a data set with --data"),
+        ("a.pt2", {"precision": "int8", "data": "d"}, "torch-export has no int8 form here; .* onnx or openvino"),
+        ("a.onnx", {"precision": "int8", "data": "d", "max_loss": -1}, "max_loss is -1, but is a number of points"),
+        ("a.onnx", {"precision": "int8", "data": "d", "max_loss": 101}, "max_loss is 101, but .* from 0 to 100"),
+        ("a.onnx", {"precision": "fp16", "data": "d"}, "--data and --max-loss go with --precision int8, not fp16"),
+        ("a.onnx", {"max_loss": 1}, "--data and --max-loss go with --precision int8, not fp32"),
     ],
 )
 def test_a_request_that_cannot_be_done_is_refused(model, tmp_path, output, options, said):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pixelwise.exporting.formats import FORMATS
 from pixelwise.inference.predictor import load
 
 NEEDED = ("numpy", "numpy.libs", "PIL", "pillow.libs", "onnxruntime")
@@ -56,6 +57,14 @@ def test_it_writes_the_labels_of_the_model_in_the_colors_of_the_classes(python, 
         assert written.mode == "P"
         np.testing.assert_array_equal(np.asarray(written), predictor.predict(np.asarray(Image.open(image))).labels)
         assert written.getpalette()[:9] == [value for color in predictor.classes.colors for value in color]
+
+
+def test_it_runs_an_int8_file(python, made_int8, image, tmp_path):
+    done = run(python, made_int8.file.with_name("predict_onnx.py"), made_int8.file, image, "-o", tmp_path / "labels")
+    assert done.returncode == 0, done.stderr
+    (expected,) = FORMATS["onnx"].read(made_int8.file)(np.asarray(Image.open(image))[None])
+    with Image.open(tmp_path / "labels" / "street.png") as written:
+        np.testing.assert_array_equal(np.asarray(written), expected[0])
 
 
 def test_it_is_short():

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from pixelwise.errors import RequestError
 from pixelwise.exporting.proof import drawn_batches, prove
 from pixelwise.inference.predictor import load
 
@@ -31,6 +32,16 @@ def test_a_difference_is_measured(predictor):
 def test_logits_that_are_no_numbers_are_an_infinite_gap(predictor):
     proof = prove(predictor, lambda x: answers(predictor, x), lambda x: answers(predictor, x, np.nan))
     assert proof.largest_logit_gap == np.inf
+
+
+@pytest.mark.parametrize("change", [lambda x: x[:, :, :-1], lambda x: x.astype("int64")])
+def test_labels_of_another_size_or_type_are_refused(predictor, change):
+    def changed(images):
+        labels, logits = answers(predictor, images)
+        return change(labels), logits
+
+    with pytest.raises(RequestError, match=r"of images \(1, 1, 1, 3\) it makes labels .* not \(1, 1, 1\) uint8"):
+        prove(predictor, changed, lambda x: answers(predictor, x))
 
 
 @pytest.mark.parametrize(("channels", "dtype"), [(1, "uint8"), (5, "uint16"), (4, "float32")])

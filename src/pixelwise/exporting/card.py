@@ -10,6 +10,7 @@ import torch
 
 from pixelwise.data.layouts.documents import read_json
 from pixelwise.errors import DataError, RequestError
+from pixelwise.exporting.accuracy import Accuracy
 from pixelwise.exporting.proof import Proof
 from pixelwise.graphs.graph import INPUT, OUTPUTS
 from pixelwise.inference.predictor import Predictor
@@ -24,6 +25,7 @@ def describe_export(
     precision: str,
     outputs: tuple[str, ...],
     proof: Proof,
+    accuracy: Accuracy | None,
     versions: Mapping[str, str],
 ) -> dict[str, Any]:
     """Plain values, as JSON holds them; no time, host or path, so that equal exports have equal cards."""
@@ -47,6 +49,7 @@ def describe_export(
         "label_mapping": {str(value): label for value, label in spec.classes.label_mapping.items()},
         "tiling": _tiling(predictor),
         "proof": asdict(proof),
+        **({"accuracy": asdict(accuracy)} if accuracy else {}),
         "versions": {"pixelwise": __version__, "torch": torch.__version__, **versions},
     }
 

@@ -2,7 +2,9 @@
 
 import json
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -10,17 +12,24 @@ import torch
 
 from pixelwise.data.images import write_atomically
 from pixelwise.errors import RequestError, unknown_name
+from pixelwise.exporting.accuracy import Accuracy, calibration_images, measure_accuracy, open_trial
 from pixelwise.exporting.card import describe_export, require_own_card
-from pixelwise.exporting.formats import FORMATS, Format, FormatName
+from pixelwise.exporting.formats import FORMATS, Format, FormatName, unchanged
 from pixelwise.exporting.proof import Proof, prove
+from pixelwise.exporting.quantization import quantize, quantizer_versions
 from pixelwise.graphs.graph import OUTPUTS, AnswerGraph, LogitsGraph
+from pixelwise.inference.engines import Source, with_network
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.progress import Progress, Silent
 
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "int8"]
 
-MIN_AGREEMENT: dict[Precision, float] = {"fp32": 0.9999, "fp16": 0.995}
-"""Share of labels that a file must share with the model in float32, or it is not written."""
+MIN_AGREEMENT: dict[Precision, float] = {"fp32": 0.9999, "fp16": 0.995, "int8": 0}
+"""Share of labels that a file must share with the model in float32, or it is not written: of drawn images, but of
+int8 of the validation images. There noise says nothing, and the mean IoU decides unless more is asked for."""
+
+MAX_LOSS = 1.0
+"""Points of mean IoU that int8 may lose."""
 
 RUNNER = "predict_onnx.py"
 
@@ -38,6 +47,8 @@ class Exported:
     num_bytes: int
     """Of the file with its weights."""
     proof: Proof
+    accuracy: Accuracy | None = None
+    """Of int8, on labeled images."""
 
 
 def export(
@@ -47,6 +58,9 @@ def export(
     format: FormatName | None = None,
     logits: bool = False,
     precision: Precision = "fp32",
+    data: str | Path | None = None,
+    layout: str | None = None,
+    max_loss: float | None = None,
     min_agreement: float | None = None,
     progress: Progress | None = None,
 ) -> Exported:
@@ -61,8 +75,15 @@ def export(
         output: a file that ends in .onnx, .xml or .pt2, or a folder, in which it is named "model".
         format: "onnx", "openvino" or "torch-export"; None: as the ending of `output` says, else ONNX.
         logits: the graph also gives the logits (B, K, H, W) float32.
-        precision: "fp16" halves weights and arithmetic of the network.
-        min_agreement: share of labels, in [0, 1], that must be the model's; None: 0.9999, of fp16 0.995.
+        precision: "fp16" halves weights and arithmetic of the network, "int8" quarters them, for which it
+            needs `data`; not as torch-export.
+        data: of int8, a data set of the model's classes: scales are found on 32 images of its training split,
+            and the mean IoU is measured on its validation split.
+        layout: of `data`; None: recognized.
+        max_loss: of int8, how many points of mean IoU (hundredths of the fraction that `evaluate` gives)
+            the file may have less than the model in float32, from 0 to 100; None: 1.
+        min_agreement: share of labels, in [0, 1], that must be the model's; None: 0.9999, of fp16 0.995. Of
+            int8 it is asked of the validation images, and None asks for none.
 
     Raises:
         RequestError: an unknown choice, a missing extra, or a file that does not agree with the model.
@@ -73,19 +94,25 @@ def export(
     if not 0 <= least <= 1:
         raise RequestError(f"min_agreement is {least}, but is a share of the labels, from 0 to 1.")
     name, path = _target(Path(output), format)
+    most = _allowed_loss(max_loss, precision, name, data)
     require_own_card(path)
-    versions = FORMATS[name].versions()
+    versions = _versions(name, precision)
     progress = progress or Silent()
     predictor = load(model, device="cpu", precision="fp32", engine="torch")
+    trial = None if data is None else open_trial(data, layout, model, predictor)
     with tempfile.TemporaryDirectory() as folder:
         full, labels = (_file(Path(folder) / part, path.name) for part in ("full", "labels"))
         progress.say(f"writing {predictor.spec.network.name} as {name}")
-        FORMATS[name].write(_graph(predictor, precision), _example(predictor), full, labels)
+        change = partial(quantize, images=calibration_images(trial, predictor)) if trial else unchanged
+        FORMATS[name].write(_graph(predictor, precision), _example(predictor), full, labels, change)
         made = full if logits else labels
         progress.say("comparing it with the model")
         read = FORMATS[name].read
         proof = prove(predictor, read(made), read(full))
-        _require_agreement(proof, least, path)
+        accuracy = measure_accuracy(trial, predictor, read(made), progress=progress) if trial else None
+        if accuracy:
+            _require_accuracy(accuracy, most, path)
+        _require_agreement((accuracy or proof).agreement, least, proof, path)
         card = describe_export(
             predictor,
             made,
@@ -93,12 +120,40 @@ def export(
             precision=precision,
             outputs=OUTPUTS if logits else OUTPUTS[:1],
             proof=proof,
+            accuracy=accuracy,
             versions=versions,
         )
         made.with_suffix(".json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if name == "onnx":
             made.with_name(RUNNER).write_bytes(Path(__file__).with_name(RUNNER).read_bytes())
-        return _hand_over(made, path, FORMATS[name], proof)
+        return replace(_hand_over(made, path, FORMATS[name], proof), accuracy=accuracy)
+
+
+def _allowed_loss(max_loss: float | None, precision: Precision, name: FormatName, data: str | Path | None) -> float:
+    """In points. RequestError where int8 lacks something, or another precision is given what only int8 takes."""
+    if precision != "int8":
+        if data is not None or max_loss is not None:
+            raise RequestError(f"--data and --max-loss go with --precision int8, not {precision}; leave them out.")
+        return MAX_LOSS
+    if not FORMATS[name].through_onnx:
+        able = " or ".join(key for key, row in FORMATS.items() if row.through_onnx)
+        raise RequestError(f"{name} has no int8 form here; choose the format {able}, or the precision fp32 or fp16.")
+    if data is None:
+        raise RequestError(
+            "int8 needs images to find its scales on and labels to measure its loss; name a data set with --data."
+        )
+    most = MAX_LOSS if max_loss is None else max_loss
+    if not 0 <= most <= 100:
+        raise RequestError(f"max_loss is {most}, but is a number of points of mean IoU, from 0 to 100.")
+    return most
+
+
+def _versions(name: FormatName, precision: Precision) -> Mapping[str, str]:
+    """Of the packages that make the file; RequestError where one is absent."""
+    versions = FORMATS[name].versions()
+    if precision != "int8":
+        return versions
+    return {**versions, **quantizer_versions()}
 
 
 def _target(output: Path, name: FormatName | None) -> tuple[FormatName, Path]:
@@ -126,7 +181,11 @@ def _file(folder: Path, name: str) -> Path:
 
 def _graph(predictor: Predictor, precision: Precision) -> AnswerGraph:
     compute = torch.float16 if precision == "fp16" else torch.float32
-    return AnswerGraph(LogitsGraph(predictor.module, compute=compute), num_classes=len(predictor.classes.names))
+    module = predictor.module
+    if precision == "int8":  # a normalization on its own would stay in float32
+        source = Source(module=module, channels=predictor.spec.channels)
+        module = with_network(module, source.folded("fp32"))
+    return AnswerGraph(LogitsGraph(module, compute=compute), num_classes=len(predictor.classes.names))
 
 
 def _example(predictor: Predictor) -> torch.Tensor:
@@ -134,13 +193,22 @@ def _example(predictor: Predictor) -> torch.Tensor:
     return torch.zeros(2, *EXAMPLE_SIZE, predictor.spec.channels, dtype=dtype)
 
 
-def _require_agreement(proof: Proof, least: float, path: Path) -> None:
+def _require_accuracy(accuracy: Accuracy, most: float, path: Path) -> None:
+    if not accuracy.loss <= most:
+        raise RequestError(
+            f"{path} is not written: on the {accuracy.validation_images} validation images its mean IoU is "
+            f"{accuracy.mean_iou:.4f} and the model's {accuracy.model_mean_iou:.4f}, {accuracy.loss:.2f} points less, "
+            f"and {most:g} may be lost. Choose fp16 or fp32, or allow more with --max-loss."
+        )
+
+
+def _require_agreement(agreement: float, least: float, proof: Proof, path: Path) -> None:
     """In a network that records max locations, rounding may decide between two values of a window, and the
     logits around it with them; so the one who exports may ask for less.
     """
-    if not proof.agreement >= least:
+    if not agreement >= least:
         raise RequestError(
-            f"{path} is not written: its labels agree with the model's on {proof.agreement:.4%} of the pixels, and "
+            f"{path} is not written: its labels agree with the model's on {agreement:.4%} of the pixels, and "
             f"{least:.2%} are asked for; logits differ by up to {proof.largest_logit_gap:.3g}. Choose another format "
             f"or precision, or ask for less with --min-agreement."
         )

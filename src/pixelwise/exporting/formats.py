@@ -20,29 +20,38 @@ FormatName = Literal["onnx", "openvino", "torch-export"]
 Run = Callable[[Array], tuple[Array, ...]]
 """(B, H, W, C) → what the graph gives, in the order of `OUTPUTS`."""
 
+Change = Callable[[bytes], bytes]
+"""What becomes of a graph as ONNX before it is written, such as int8."""
+
+
+def unchanged(onnx_file: bytes) -> bytes:
+    return onnx_file
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
     """One row of FORMATS."""
 
     ending: str
-    write: Callable[[AnswerGraph, Tensor, Path, Path], None]
+    write: Callable[[AnswerGraph, Tensor, Path, Path, Change], None]
     """A graph and an example of its input → a file that gives labels and logits, and one of labels alone."""
     read: Callable[[Path], Run]
     versions: Callable[[], Mapping[str, str]]
     """Of the packages it needs; RequestError where one is absent."""
     beside: tuple[str, ...] = ()
     """Endings of further files that belong to it."""
+    through_onnx: bool = True
+    """Whether it is made of ONNX, and so can be changed there."""
 
 
-def _write_onnx(graph: AnswerGraph, example: Tensor, full: Path, labels: Path) -> None:
-    for path, content in zip((full, labels), _both_onnx(graph, example), strict=True):
+def _write_onnx(graph: AnswerGraph, example: Tensor, full: Path, labels: Path, change: Change) -> None:
+    for path, content in zip((full, labels), _both_onnx(graph, example, change), strict=True):
         path.write_bytes(content)
 
 
-def _both_onnx(graph: AnswerGraph, example: Tensor) -> tuple[bytes, bytes]:
+def _both_onnx(graph: AnswerGraph, example: Tensor, change: Change) -> tuple[bytes, bytes]:
     """With and without the logits: translating takes seconds, leaving an output out does not."""
-    full = to_onnx(graph, example, outputs=OUTPUTS, dynamic=(0, 1, 2))
+    full = change(to_onnx(graph, example, outputs=OUTPUTS, dynamic=(0, 1, 2)))
     import onnx
 
     proto = onnx.load_model_from_string(full)
@@ -67,9 +76,9 @@ def _onnx_versions() -> Mapping[str, str]:
     return {module.__name__: module.__version__ for module in (onnx, onnxruntime, onnxscript)}
 
 
-def _write_openvino(graph: AnswerGraph, example: Tensor, full: Path, labels: Path) -> None:
+def _write_openvino(graph: AnswerGraph, example: Tensor, full: Path, labels: Path, change: Change) -> None:
     openvino = _openvino()
-    for path, content in zip((full, labels), _both_onnx(graph, example), strict=True):
+    for path, content in zip((full, labels), _both_onnx(graph, example, change), strict=True):
         model = openvino.Core().read_model(io.BytesIO(content))
         openvino.save_model(model, path, compress_to_fp16=False)
 
@@ -95,7 +104,8 @@ def _openvino() -> Any:
     return openvino
 
 
-def _write_torch(graph: AnswerGraph, example: Tensor, full: Path, labels: Path) -> None:
+def _write_torch(graph: AnswerGraph, example: Tensor, full: Path, labels: Path, change: Change) -> None:
+    assert change is unchanged
     for path, graph.with_logits in ((full, True), (labels, False)):
         torch.export.save(capture(graph, example, dynamic=(0, 1, 2)), path)
 
@@ -119,5 +129,5 @@ FORMATS: Mapping[FormatName, Format] = {
         versions=lambda: {"openvino": _openvino().__version__},
         beside=(".bin",),
     ),
-    "torch-export": Format(ending=".pt2", write=_write_torch, read=_read_torch, versions=dict),
+    "torch-export": Format(ending=".pt2", write=_write_torch, read=_read_torch, versions=dict, through_onnx=False),
 }

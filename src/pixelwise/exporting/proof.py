@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pixelwise.data.images import Array
+from pixelwise.errors import RequestError
 from pixelwise.exporting.formats import Run
 from pixelwise.inference.drawn import draw_noise, draw_scene
 from pixelwise.inference.predictor import Predictor
@@ -36,12 +37,16 @@ def prove(predictor: Predictor, run: Run, with_logits: Run) -> Proof:
         predictor: the model, in float32 on the CPU.
         run: the file as it is handed over; its labels are compared.
         with_logits: the same graph with its logits.
+
+    Raises:
+        RequestError: labels of another number, size or type than the model's.
     """
     equal = pixels = 0
     gap = largest = 0.0
     batches = list(drawn_batches(predictor.spec))
     for images in batches:
         (labels, *_), (_, logits) = run(images), with_logits(images)
+        _require_form(labels, images, predictor)
         for image, found, scores in zip(images, labels, logits, strict=True):
             expected = predictor.predict(image, tiling="none", keep_logits=True)
             equal += int((expected.labels == found).sum())
@@ -51,6 +56,15 @@ def prove(predictor: Predictor, run: Run, with_logits: Run) -> Proof:
             largest = max(largest, float(np.abs(expected.logits).max()))
     sizes = tuple((images.shape[1], images.shape[2]) for images in batches)
     return Proof(agreement=equal / pixels, largest_logit_gap=gap, largest_logit=largest, sizes=sizes)
+
+
+def _require_form(labels: Array, images: Array, predictor: Predictor) -> None:
+    dtype = "uint8" if len(predictor.classes.names) <= 256 else "uint16"
+    if labels.shape != images.shape[:3] or labels.dtype != dtype:
+        raise RequestError(
+            f"the file is not written: of images {images.shape} it makes labels {labels.shape} {labels.dtype}, not "
+            f"{images.shape[:3]} {dtype}; choose another format or precision, and report this."
+        )
 
 
 def drawn_batches(spec: ModelSpec) -> Iterator[Array]:
