@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from pixelwise.data import images
+from pixelwise.data import images, video
 from pixelwise.data.images import Array, read_image, read_image_bytes
 from pixelwise.data.raster import JPEG_2000
 from pixelwise.errors import RequestError
-from pixelwise.inference.remote import find_remote, is_remote, read_remote
+from pixelwise.inference.remote import find_remote, is_remote, open_remote, read_remote
 
 ENDINGS = (*images.ENDINGS, *JPEG_2000)
-"""Of files that can be predicted."""
+"""Of images that can be predicted."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Input:
-    """One image and where its outputs go: the folder structure and the stem are kept."""
+    """One image or video and where its outputs go: the folder structure and the stem are kept."""
 
     path: Path
     """Of a URL only its path: `name` is what users know it by."""
@@ -35,6 +35,10 @@ class Input:
         return self.url or str(self.path)
 
     @property
+    def is_video(self) -> bool:
+        return self.path.suffix.lower() in video.ENDINGS
+
+    @property
     def inner_name(self) -> str:
         """Its name in files that list several images: `trip/0001.jpg`."""
         return self.stem.with_name(self.stem.name + self.path.suffix).as_posix()
@@ -46,22 +50,27 @@ class Input:
         return read_image(self.path, channels)
 
     def open(self) -> BinaryIO:
-        """The encoded image."""
+        """The encoded image or video; of a video behind a URL only what is read."""
+        if self.url and self.is_video:
+            return open_remote(self.url)
         return io.BytesIO(read_remote(self.url)) if self.url else self.path.open("rb")
 
 
-def find_inputs(inputs: Sequence[str | Path], output: Path | None = None) -> list[Input]:
+def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, videos: bool = False) -> list[Input]:
     """Files, folders (recursively), globs and URLs → images in a fixed order. Nothing found is an error.
+
+    With `videos` those are found, too.
 
     An `output` folder inside an input folder is passed over: results are no inputs.
     """
+    endings = (*ENDINGS, *video.ENDINGS) if videos else ENDINGS
     found: dict[str, Input] = {}
     for given in inputs:
-        matches = [item for item in _expand(str(given)) if not _is_result(item, Path(given), output)]
+        matches = [item for item in _expand(str(given), endings) if not _is_result(item, Path(given), output)]
         if not matches:
             raise RequestError(
                 f"{given} is no image, no folder with images and no pattern that matches one; "
-                f"images end in {', '.join(ENDINGS)}."
+                f"{'images and videos' if videos else 'images'} end in {', '.join(endings)}."
             )
         for item in matches:  # a pattern such as photos/** names the folder before what is in it
             found.setdefault(item.name, item)
@@ -75,19 +84,20 @@ def _is_result(item: Input, given: Path, output: Path | None) -> bool:
     return folder != given.resolve() and given.resolve() in folder.parents and folder in inside.parents
 
 
-def _expand(given: str) -> Iterator[Input]:
+def _expand(given: str, endings: tuple[str, ...]) -> Iterator[Input]:
     path = Path(given)
     if is_remote(given):
-        yield from (_elsewhere(url, inner) for url, inner in find_remote(given))
+        remote = tuple(ending for ending in endings if ending not in JPEG_2000)  # which is read from files alone
+        yield from (_elsewhere(url, inner) for url, inner in find_remote(given, remote))
     elif path.is_dir():
-        yield from _inside(path)
+        yield from _inside(path, endings)
     elif path.exists():
         yield Input(path, Path(path.stem))
     else:
         for match in map(Path, glob.iglob(given, recursive=True)):
             if match.is_dir():
-                yield from _inside(match)
-            elif match.suffix.lower() in ENDINGS:
+                yield from _inside(match, endings)
+            elif match.suffix.lower() in endings:
                 yield Input(match, Path(match.stem))
 
 
@@ -95,10 +105,10 @@ def _elsewhere(url: str, inner: PurePosixPath) -> Input:
     return Input(Path(inner), Path(inner.with_suffix("")), url)
 
 
-def _inside(folder: Path) -> Iterator[Input]:
-    """Every image below a folder; hidden files and folders are the system's, not the user's."""
+def _inside(folder: Path, endings: tuple[str, ...]) -> Iterator[Input]:
+    """Every such file below a folder; hidden files and folders are the system's, not the user's."""
     for path in folder.rglob("*"):
         inner = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in inner.parts)
-        if path.suffix.lower() in ENDINGS and not hidden and not path.is_dir():
+        if path.suffix.lower() in endings and not hidden and not path.is_dir():
             yield Input(path, inner.with_suffix(""))
