@@ -44,7 +44,7 @@ def _end_of_boxes(file: BinaryIO, there: int) -> int:
 def _end_of_riff(file: BinaryIO, there: int) -> int:
     """AVI: the length stands behind the first four letters."""
     file.seek(4)
-    (size,) = struct.unpack("<I", file.read(4))
+    size = int.from_bytes(file.read(4), "little")
     return 0 if size in _STREAMED else 8 + size
 
 

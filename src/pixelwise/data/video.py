@@ -97,8 +97,9 @@ class Video:
                 raise DataError(f"the file is cut off, {self.missing:,} bytes are missing")
         except Exception as error:  # decoders, and files behind URLs, raise whatever they come upon
             number = 1 if before is None else before.number + 1
-            reason = str(error) or type(error).__name__
-            raise DataError(f"{self.name}: breaks off near frame {number} ({reason}); replace or cut it.") from error
+            raise DataError(
+                f"{self.name}: breaks off near frame {number} ({_reason(error)}); replace or cut it."
+            ) from error
         if before is None:
             raise DataError(f"{self.name}: the video holds no frame; replace or remove it.")
 
@@ -132,8 +133,7 @@ def open_video(file: BinaryIO, name: str) -> Iterator[Video]:
                 raise DataError("it holds sound alone")
             require_size(stream.codec_context.height, stream.codec_context.width)
         except Exception as error:  # as for images
-            reason = str(error) or type(error).__name__
-            raise DataError(f"{name}: cannot be read as a video ({reason}); replace or remove it.") from error
+            raise DataError(f"{name}: cannot be read as a video ({_reason(error)}); replace or remove it.") from error
         stream.codec_context.thread_type = "AUTO"
         stream.codec_context.thread_count = THREADS
         stream.codec_context.options = {"err_detect": "explode"}
@@ -147,6 +147,11 @@ def import_av(what: str) -> Any:
     except ImportError as error:
         raise missing_extra(what, "av (PyAV)", "video") from error
     return av
+
+
+def _reason(error: Exception) -> str:
+    """Of an error of the system or of libav what it means, without its number."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _framed(coded: Any, before: Frame | None) -> Frame:

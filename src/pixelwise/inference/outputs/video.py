@@ -39,7 +39,8 @@ class Encoder:
 
 
 ENCODERS = (
-    Encoder(name="libx264", options={"crf": "18", "preset": "veryfast"}, finest_tick=1 << 30),
+    # No frame refers to a later one: of those that do, MP4 tells a wrong length where times are uneven.
+    Encoder(name="libx264", options={"crf": "18", "preset": "veryfast", "bf": "0"}, finest_tick=1 << 30),
     # In every build of libav; H.264 is not. The bit rate is out of reach, so that the quantizers decide.
     Encoder(name="mpeg4", options={"qmin": "2", "qmax": "3", "b": "200M"}, finest_tick=65535),
 )
@@ -77,7 +78,7 @@ class LabeledVideo:
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
         except self.av.FFmpegError as failure:
-            raise OSError(f"the labeled video cannot be written ({failure})") from failure
+            raise OSError(f"the labeled video cannot be written ({failure.strerror})") from failure
 
     def prepared(self, picture: Array) -> Any:
         """(H, W, 3) uint8 with even sides → a frame in the encoder's colors. Any thread may ask."""
@@ -95,7 +96,7 @@ class LabeledVideo:
             prepared.duration = round(frame.duration * self.video.tick / tick)
             self.container.mux(self.stream.encode(prepared))
         except self.av.FFmpegError as error:
-            raise OSError(f"the labeled video cannot be written ({error})") from error
+            raise OSError(f"the labeled video cannot be written ({error.strerror})") from error
 
     def _begun(self, prepared: Any, frame: Frame) -> Any:
         stream = self.container.add_stream(self.encoder.name, rate=self.video.rate, options=self.encoder.options)
