@@ -250,7 +250,8 @@ def evaluate(
 def predict(
     model: Model,
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Images and videos: files, folders (recursively), globs, URLs.")
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Images and videos: files, folders (recursively), globs or URLs."),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")],
     save: Annotated[
@@ -273,7 +274,7 @@ def predict(
     tta: Annotated[
         str, typer.Option(help="Average over flips, rotations, scales of the image; separate with commas.")
     ] = "",
-    resume: Annotated[bool, typer.Option("--resume", help="Pass over images and videos whose results are there.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Pass over inputs whose results are there.")] = False,
     device: Device = "auto",
     precision: PrecisionName = "auto",
     engine: EngineName = "auto",

@@ -168,6 +168,16 @@ def test_without_pyav_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         frames_of(path)
 
 
+def test_colors_that_cannot_be_converted_are_an_error() -> None:
+    class Odd:
+        def to_ndarray(self, format: str) -> None:
+            raise ValueError(f"no way to {format}")
+
+    frame = Frame(number=7, ticks=0, duration=0, orientation=1, coded=Odd())
+    with pytest.raises(DataError, match=r"frame 7: has no colors of a screen \(no way to rgb24\); convert it"):
+        frame.pixels()
+
+
 class _Coded:
     """What a decoder gives, of a file that says little."""
 

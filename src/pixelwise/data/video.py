@@ -47,9 +47,18 @@ class Frame:
     """PyAV's frame: its colors are not those of a screen yet."""
 
     def pixels(self, channels: int | None = None) -> Array:
-        """(H, W, 3) uint8, upright; for a model of one channel (H, W, 1), the brightness. Any thread may ask."""
+        """(H, W, 3) uint8, upright; for a model of one channel (H, W, 1), the brightness. Any thread may ask.
+
+        DataError for colors that cannot be converted.
+        """
         wanted = "gray" if channels == 1 else "rgb24"
-        return oriented(with_channels(self.coded.to_ndarray(format=wanted)), self.orientation)
+        try:
+            stored = self.coded.to_ndarray(format=wanted)
+        except Exception as error:  # libav knows formats of pixels that it cannot convert
+            raise DataError(
+                f"frame {self.number}: has no colors of a screen ({_reason(error)}); convert it."
+            ) from error
+        return oriented(with_channels(stored), self.orientation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

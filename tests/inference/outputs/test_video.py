@@ -86,6 +86,11 @@ def test_what_cannot_be_encoded_is_an_os_error(tmp_path: Path, monkeypatch: pyte
         written_again(write_film(tmp_path / "a.mp4", 1), tmp_path / "b.mp4")
 
 
+def test_a_folder_that_is_gone_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"the labeled video cannot be written \(No such file"):
+        written_again(write_film(tmp_path / "a.mp4", 1), tmp_path / "gone" / "b.mp4")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
 def test_a_full_disk_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"the labeled video cannot be written .*No space left"):

@@ -1,5 +1,6 @@
 """Outputs of a video: one labeled video, and a list of the frames whose files lie in a folder."""
 
+import contextlib
 import csv
 import os
 import re
@@ -58,7 +59,8 @@ class LabeledVideo:
         self.video = video
         self.av = import_av("a labeled video")
         self.encoder = _choose_encoder(self.av)
-        self.container: Any = self.av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
+        with self._failures():
+            self.container: Any = self.av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
         self.stream: Any = None
         """None before the first frame: it says how large they are."""
 
@@ -69,16 +71,15 @@ class LabeledVideo:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            self.container.close()
+            with contextlib.suppress(self.av.FFmpegError):
+                self.container.close()
             return
-        try:
+        with self._failures():
             if self.stream is not None:
                 self.container.mux(self.stream.encode(None))
             self.container.close()
-            with self.path.open("rb") as file:
-                os.fsync(file.fileno())
-        except self.av.FFmpegError as failure:
-            raise OSError(f"the labeled video cannot be written ({failure.strerror})") from failure
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
 
     def prepared(self, picture: Array) -> Any:
         """(H, W, 3) uint8 with even sides → a frame in the encoder's colors. Any thread may ask."""
@@ -87,7 +88,7 @@ class LabeledVideo:
 
     def add(self, prepared: Any, frame: Frame) -> None:
         """The next frame: what `prepared` gave, and the one that it shows labeled; all of one size."""
-        try:
+        with self._failures():
             if self.stream is None:
                 self.stream = self._begun(prepared, frame)
             tick = Fraction(self.stream.codec_context.time_base)
@@ -95,6 +96,12 @@ class LabeledVideo:
             prepared.pts = round(frame.ticks * self.video.tick / tick)
             prepared.duration = round(frame.duration * self.video.tick / tick)
             self.container.mux(self.stream.encode(prepared))
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Those of libav as errors of the system."""
+        try:
+            yield
         except self.av.FFmpegError as error:
             raise OSError(f"the labeled video cannot be written ({error.strerror})") from error
 
