@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -182,6 +183,7 @@ class _Coded:
     """What a decoder gives, of a file that says little."""
 
     height = width = 4
+    is_corrupt = False
     duration = None
     side_data = ()
 
@@ -205,3 +207,35 @@ def test_times_rise_whatever_the_file_says(
     monkeypatch.setattr(Video, "_decoded", lambda video: iter([_Coded(*times) for times in given]))
     video = Video(name="a.avi", container=None, stream=None, missing=0)
     assert [frame.ticks for frame in video.frames()] == expected
+
+
+class _Packets:
+    """A container of two packets of one frame each, of which the second is as its reader says."""
+
+    def __init__(self, *, packet: bool, frame: bool) -> None:
+        self.packet, self.frame = packet, frame
+
+    def demux(self, stream: object) -> Iterator[SimpleNamespace]:
+        for number, (cut, damaged) in enumerate(((False, False), (self.packet, self.frame))):
+            coded = _Coded(number)
+            coded.is_corrupt = damaged
+            yield SimpleNamespace(is_corrupt=cut, decode=lambda coded=coded: [coded])
+
+
+@pytest.mark.parametrize(
+    ("packet", "frame", "reason"), [(True, False, "the file ends within it"), (False, True, "it cannot be decoded")]
+)
+def test_what_the_reader_marks_as_damaged_is_an_error(packet: bool, frame: bool, reason: str) -> None:
+    video = Video(name="a.avi", container=_Packets(packet=packet, frame=frame), stream=None, missing=0)
+    with pytest.raises(DataError, match=rf"a\.avi: breaks off near frame 2 \({reason}\)"):
+        list(video.frames())
+
+
+def test_a_file_cut_off_within_a_packet_is_an_error_without_its_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(home, "missing_bytes", lambda file: 0)
+    path = write_film(tmp_path / "a.mp4", 5, container={"movflags": "faststart"})
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"near frame \d \(the file ends within it\)"):
+        frames_of(path)

@@ -37,7 +37,7 @@ def test_annotation_files_refuse_names_they_cannot_say(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", JOB_FILES)
 def test_what_was_added_since_a_mark_can_be_taken_out(kind: str) -> None:
-    first, second, third = (predicted([[0, 1], [2, 1]], name=f"{number}.png") for number in (1, 2, 3))
+    first, second, third = (predicted([[0, 1], [2, 1]], name=name) for name in ("1.png", "a longer name.png", "3.png"))
     file, expected = JOB_FILES[kind][1](ABC), JOB_FILES[kind][1](ABC)
     file.add(first)
     mark = file.mark()
