@@ -251,7 +251,9 @@ def predict(
     model: Model,
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Image files, OME-Zarrs, folders (recursively), globs or URLs."),
+        typer.Argument(
+            metavar="INPUT...", help="Images, OME-Zarrs and videos: files, folders (recursively), globs or URLs."
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")],
     save: Annotated[
@@ -274,12 +276,12 @@ def predict(
     tta: Annotated[
         str, typer.Option(help="Average over flips, rotations, scales of the image; separate with commas.")
     ] = "",
-    resume: Annotated[bool, typer.Option("--resume", help="Pass over images whose results are there.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Pass over inputs whose results are there.")] = False,
     device: Device = "auto",
     precision: PrecisionName = "auto",
     engine: EngineName = "auto",
 ) -> None:
-    """Label images."""
+    """Label images and videos."""
     from pixelwise.cli_output import ConsoleProgress, print_failures
     from pixelwise.inference.predict import predict as run
 

@@ -123,6 +123,38 @@ def test_without_fsspec_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         find_inputs(["memory://photos"])
 
 
+def test_videos_are_found_where_they_are_asked_for(tmp_path: Path) -> None:
+    for name in ("a.png", "trip/b.MP4", "trip/c.webm", ".hidden.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    for given in (tmp_path, f"{tmp_path}/**"):
+        found = find_inputs([given], videos=True)
+        assert [(item.stem.as_posix(), item.is_video) for item in found] == [
+            ("a", False),
+            ("trip/b", True),
+            ("trip/c", True),
+        ]
+        assert [item.stem.as_posix() for item in find_inputs([given])] == ["a"]
+    with pytest.raises(RequestError, match=r"images and videos end in \.png, .*\.mp4"):
+        find_inputs([tmp_path / "nothing"], videos=True)
+    with pytest.raises(RequestError, match=r"images end in [^4]*$"):
+        find_inputs([tmp_path / "nothing"])
+
+
+def test_a_video_behind_a_url_is_read_as_it_is_needed(memory: str) -> None:
+    fsspec.filesystem("memory").pipe("/photos/sea.mp4", b"0123456789")
+    (item,) = find_inputs([f"{memory}/*.mp4"], videos=True)
+    assert (item.inner_name, item.is_video) == ("sea.mp4", True)
+    with item.open() as file:
+        file.seek(4)
+        assert file.read(2) == b"45"
+    assert [item.inner_name for item in find_inputs([memory], videos=True)] == ["a.png", "sea.mp4", "trip/b.v2.png"]
+    assert [item.inner_name for item in find_inputs([memory])] == ["a.png", "trip/b.v2.png"]
+    (gone,) = find_inputs([f"{memory}/gone.mp4"], videos=True)
+    with pytest.raises(DataError, match=r"memory://photos/gone\.mp4: cannot be read \(.*\); check the address"):
+        gone.open()
+
+
 def test_a_drive_is_no_scheme() -> None:
     with pytest.raises(RequestError, match="is no image"):
         find_inputs(["C://photos"])

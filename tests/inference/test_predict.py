@@ -13,7 +13,7 @@ from PIL import Image
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.images import read_image, read_mask, write_png
 from pixelwise.errors import ModelFileError, RequestError
-from pixelwise.inference import predict as home
+from pixelwise.inference import behind as home
 from pixelwise.inference.inputs import find_inputs
 from pixelwise.inference.outputs import WRITERS
 from pixelwise.inference.predict import predict

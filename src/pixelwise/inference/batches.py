@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -48,7 +48,7 @@ class _Read(Generic[Item, Extra]):
 
 def predict_all(
     predictor: Predictor,
-    items: Sequence[Item],
+    items: Iterable[Item],
     read: Callable[[Item], tuple[Array, Extra]],
     *,
     tiling: Tiling = "exact",
@@ -61,6 +61,7 @@ def predict_all(
     In float32 on the CPU they are the same bit for bit; in batches they differ by rounding.
 
     Args:
+        items: taken as they are needed, so there may be any number; an error of theirs ends all.
         read: gives the image and what else belongs to it; called in threads. It may raise
             PixelwiseError or OSError.
         tiling, keep_logits, tta: as for `predict`. Images that are small enough to share a batch are
@@ -105,7 +106,7 @@ def _joins(found: _Read[Item, Extra] | Failure[Item], waiting: Sequence[_Read[It
 
 def _read_ahead(
     predictor: Predictor,
-    items: Sequence[Item],
+    items: Iterable[Item],
     read: Callable[[Item], tuple[Array, Extra]],
     name: Callable[[Item], object],
 ) -> Iterator[_Read[Item, Extra] | Failure[Item]]:

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from pixelwise.data import images, rasters
+from pixelwise.data import images, rasters, video
 from pixelwise.data.images import Array, read_image, read_image_bytes
 from pixelwise.data.rasters import only_by_windows
 from pixelwise.data.rasters.ome_zarr import is_zarr
 from pixelwise.errors import DataError, RequestError
-from pixelwise.inference.remote import find_remote, is_remote, read_remote
+from pixelwise.inference.remote import find_remote, is_remote, open_remote, read_remote
 
 ENDINGS = (*images.ENDINGS, *rasters.ENDINGS)
-"""Of what can be predicted: files, and folders that are one image."""
+"""Of images that can be predicted: files, and folders that are one image."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Input:
-    """One image and where its outputs go: the folder structure and the stem are kept."""
+    """One image or video and where its outputs go: the folder structure and the stem are kept."""
 
     path: Path
     """Of a URL only its path: `name` is what users know it by."""
@@ -37,6 +37,10 @@ class Input:
         return self.url or str(self.path)
 
     @property
+    def is_video(self) -> bool:
+        return self.path.suffix.lower() in video.ENDINGS
+
+    @property
     def inner_name(self) -> str:
         """Its name in files that list several images: `trip/0001.jpg`."""
         return self.stem.with_name(self.stem.name + self.path.suffix).as_posix()
@@ -50,22 +54,27 @@ class Input:
         return read_image(self.path, channels)
 
     def open(self) -> BinaryIO:
-        """The encoded image."""
+        """The encoded image or video; of a video behind a URL only what is read."""
+        if self.url and self.is_video:
+            return open_remote(self.url)
         return io.BytesIO(read_remote(self.url)) if self.url else self.path.open("rb")
 
 
-def find_inputs(inputs: Sequence[str | Path], output: Path | None = None) -> list[Input]:
+def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, videos: bool = False) -> list[Input]:
     """Files, folders (recursively), globs and URLs → images in a fixed order. Nothing found is an error.
+
+    With `videos` those are found, too.
 
     An `output` folder inside an input folder is passed over: results are no inputs.
     """
+    endings = (*ENDINGS, *video.ENDINGS) if videos else ENDINGS
     found: dict[str, Input] = {}
     for given in inputs:
-        matches = [item for item in _expand(str(given)) if not _is_result(item, Path(given), output)]
+        matches = [item for item in _expand(str(given), endings) if not _is_result(item, Path(given), output)]
         if not matches:
             raise RequestError(
                 f"{given} is no image, no folder with images and no pattern that matches one; "
-                f"images end in {', '.join(ENDINGS)}."
+                f"{'images and videos' if videos else 'images'} end in {', '.join(endings)}."
             )
         for item in matches:  # a pattern such as photos/** names the folder before what is in it
             found.setdefault(item.name, item)
@@ -79,12 +88,13 @@ def _is_result(item: Input, given: Path, output: Path | None) -> bool:
     return folder != given.resolve() and given.resolve() in folder.parents and folder in inside.parents
 
 
-def _expand(given: str) -> Iterator[Input]:
+def _expand(given: str, endings: tuple[str, ...]) -> Iterator[Input]:
     path = Path(given)
     if is_remote(given):
-        yield from (_elsewhere(url, inner) for url, inner in find_remote(given))
+        remote = tuple(ending for ending in endings if ending not in rasters.ENDINGS)  # those are read from files alone
+        yield from (_elsewhere(url, inner) for url, inner in find_remote(given, remote))
     elif path.is_dir() and not is_zarr(path):
-        yield from _inside(path)
+        yield from _inside(path, endings)
     elif path.exists():
         yield Input(path, Path(path.stem))
     else:
@@ -92,8 +102,8 @@ def _expand(given: str) -> Iterator[Input]:
             if any(map(is_zarr, match.parents)):
                 continue  # a pattern such as photos/** names all that a Zarr is made of
             if match.is_dir() and not is_zarr(match):
-                yield from _inside(match)
-            elif is_zarr(match) or match.suffix.lower() in ENDINGS:
+                yield from _inside(match, endings)
+            elif is_zarr(match) or match.suffix.lower() in endings:
                 yield Input(match, Path(match.stem))
 
 
@@ -101,12 +111,12 @@ def _elsewhere(url: str, inner: PurePosixPath) -> Input:
     return Input(Path(inner), Path(inner.with_suffix("")), url)
 
 
-def _inside(folder: Path) -> Iterator[Input]:
-    """Every image below a folder; hidden files and folders are the system's, not the user's."""
+def _inside(folder: Path, endings: tuple[str, ...]) -> Iterator[Input]:
+    """Every image or video below a folder; hidden files and folders are the system's, not the user's."""
     for here, folders, files in os.walk(folder):
         whole = [name for name in folders if is_zarr(Path(here, name))]
         folders[:] = [name for name in folders if name not in whole and not name.startswith(".")]
-        for name in (*whole, *(file for file in files if Path(file).suffix.lower() in ENDINGS)):
+        for name in (*whole, *(file for file in files if Path(file).suffix.lower() in endings)):
             if not name.startswith("."):
                 path = Path(here, name)
                 yield Input(path, path.relative_to(folder).with_suffix(""))

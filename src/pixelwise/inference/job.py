@@ -1,6 +1,7 @@
 """The outputs of one prediction job: which files there will be, writing them, and taking up what is done."""
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,13 @@ from pixelwise.inference.outputs import (
     Labeled,
     Predicted,
     require_kinds,
+)
+from pixelwise.inference.outputs.video import (
+    FRAME_LIST,
+    LABELED_VIDEO,
+    frame_stem,
+    is_of_frame,
+    read_frame_numbers,
 )
 from pixelwise.inference.predictor import Prediction
 from pixelwise.inference.resume import FILE_NAME
@@ -60,8 +68,21 @@ class Outputs:
         changed = self.coding != "index" or self.min_area > 1 or self.fill_holes
         return self.kinds == ("labels",) and not changed
 
+    @property
+    def frame_kinds(self) -> tuple[str, ...]:
+        """What is written of each frame of a video: all but the overlay, which is one video."""
+        return tuple(kind for kind in self.kinds if kind in WRITERS and kind != "overlay")
+
+    def frames_folder(self, item: Input) -> Path:
+        """Of the files of a video's frames; called as those of images `000001`, `000002`, ... would be."""
+        return self.folder / item.stem
+
     def paths(self, item: Input) -> dict[str, Path]:
-        """The files of one image: name of the output → file."""
+        """The files of one image: name of the output → file. Of a video those that appear last of all."""
+        if item.is_video:
+            labeled = {"overlay": self.folder / item.stem.with_name(item.stem.name + LABELED_VIDEO)}
+            listed = {"frames": self.frames_folder(item) / FRAME_LIST}
+            return {**(labeled if "overlay" in self.kinds else {}), **(listed if self.frame_kinds else {})}
         return {kind: self.folder / _file_of(item, kind) for kind in self.kinds if kind in WRITERS}
 
     def job_paths(self) -> dict[str, Path]:
@@ -98,6 +119,26 @@ class Outputs:
                         f"here; choose another folder with -o."
                     )
                 owners[path] = item.name
+        if self.frame_kinds:
+            for item in images:
+                if item.is_video:
+                    self._require_folder_free(item, owners, given)
+
+    def _require_folder_free(self, item: Input, owners: Mapping[Path, str], given: Iterable[Path]) -> None:
+        """Nothing else in the folder of a video's frames may be called as a frame's file is: how many there
+        will be is not known yet."""
+        folder = self.frames_folder(item)
+        for path, owner in owners.items():
+            if path.parent == folder and is_of_frame(path.name):
+                raise RequestError(
+                    f"a frame of {item.name} and {owner} might both be written to {path.relative_to(self.folder)}; "
+                    f"rename one, or predict them into different folders."
+                )
+        for image in given:
+            if image.parent == folder.resolve() and is_of_frame(image.name):
+                raise RequestError(
+                    f"a frame of {item.name} might replace the image {image}; choose another folder with -o."
+                )
 
     def are_there(self, item: Input) -> bool:
         """Whether all files of an image are, written since the job was begun: older ones, of an image that this
@@ -132,18 +173,43 @@ class Job:
             WRITERS[kind][1](path, made, self.outputs.coding)
         return Written(tuple(paths.values()), made.without_image())
 
+    def write_frame(self, item: Input, number: int, image: Array, prediction: Prediction, folder: Path) -> Predicted:
+        """The files of one frame of a video, into a folder. Several threads may write at once."""
+        outputs = self.outputs
+        labels = tidy(prediction.labels, min_area=outputs.min_area, fill_holes=outputs.fill_holes)
+        made = Predicted(labels=labels, image=image, prediction=prediction, **self._frame_whereabouts(item, number))
+        for kind in outputs.frame_kinds:
+            end, write = WRITERS[kind]
+            write(folder / f"{frame_stem(number)}{end}", made, outputs.coding)
+        return made
+
     def recall(self, item: Input) -> "Written":
-        """What `write` gave of an image that is done, from its label file."""
+        """What `write` gave of an image that is done, from its label file. Frames of a video are added at once."""
         if not self.job_files:
+            return Written((), None)
+        if item.is_video:
+            with self.undone_if_broken():
+                self._recall_frames(item)
             return Written((), None)
         labels = read_mask(self.outputs.paths(item)["labels"])
         return Written((), Labeled(labels=labels, **self._whereabouts(item)))
 
     def add(self, written: "Written") -> None:
         """Puts an image into the files on all images; one thread, in the order of the images."""
-        for file in self.job_files.values():
-            assert written.labeled is not None
-            file.add(written.labeled)
+        if written.labeled is not None:
+            for file in self.job_files.values():
+                file.add(written.labeled)
+
+    @contextlib.contextmanager
+    def undone_if_broken(self) -> Iterator[None]:
+        """Takes out of the files on all images what was added inside, where that ends with an error."""
+        marks = {kind: file.mark() for kind, file in self.job_files.items()}
+        try:
+            yield
+        except BaseException:
+            for kind, mark in marks.items():
+                self.job_files[kind].back_to(mark)
+            raise
 
     def finish(self) -> list[Path]:
         """The files on all images."""
@@ -156,6 +222,15 @@ class Job:
         outputs = self.outputs
         labels = tidy(prediction.labels, min_area=outputs.min_area, fill_holes=outputs.fill_holes)
         return Predicted(labels=labels, image=image, prediction=prediction, **self._whereabouts(item))
+
+    def _recall_frames(self, item: Input) -> None:
+        folder = self.outputs.frames_folder(item)
+        for number in read_frame_numbers(folder / FRAME_LIST):
+            labels = read_mask(folder / f"{frame_stem(number)}{WRITERS['labels'][0]}")
+            self.add(Written((), Labeled(labels=labels, **self._frame_whereabouts(item, number))))
+
+    def _frame_whereabouts(self, item: Input, number: int) -> dict[str, Any]:
+        return {"source": None, "name": (item.stem / f"{frame_stem(number)}.png").as_posix(), "classes": self.classes}
 
     def _whereabouts(self, item: Input) -> dict[str, Any]:
         return {
@@ -178,4 +253,4 @@ class Written:
 
     paths: tuple[Path, ...]
     labeled: Labeled | None
-    """For the files on all images; None where there are none."""
+    """For the files on all images; None where there are none, or where it is in them."""

@@ -1,9 +1,7 @@
-"""`pixelwise predict`: files, folders, globs and URLs in, one set of outputs per image out."""
+"""`pixelwise predict`: files, folders, globs and URLs in, one set of outputs per image or video out."""
 
 import functools
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -11,21 +9,18 @@ from typing import get_args
 from pixelwise.data.images import Array
 from pixelwise.errors import PixelwiseError, RequestError, unknown_name
 from pixelwise.inference.batches import Answer, Failure, predict_all
+from pixelwise.inference.behind import told, written_behind
 from pixelwise.inference.engine_choice import for_job
 from pixelwise.inference.inputs import Input, find_inputs
 from pixelwise.inference.job import Job, Outputs, Written
 from pixelwise.inference.outputs import Coding
-from pixelwise.inference.predictor import Prediction, Predictor, Tiling, load
+from pixelwise.inference.predictor import Predictor, Tiling, load
 from pixelwise.inference.rasters import needs_windows, predict_raster
 from pixelwise.inference.resume import JobRequest, begin, require_resumable
 from pixelwise.inference.transformed import require_transforms
+from pixelwise.inference.videos import Videos, num_images
 from pixelwise.model_file import stored_checksum
 from pixelwise.progress import Progress, Silent
-
-BEHIND = 8
-"""Predictions that may wait to be written; a batch of small ones."""
-BEHIND_PIXELS = 8 << 20
-"""Of images that may wait to be written, beyond the one: each keeps its pixels and its answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +28,7 @@ class PredictReport:
     """What a prediction job did."""
 
     written: tuple[Path, ...]
+    """Files, and of each video the folder of its frames."""
     failures: tuple[tuple[Path, str], ...]
     """Inputs that could not be done, each with its reason."""
     skipped: int = 0
@@ -59,7 +55,7 @@ def predict(
     """Writes what `save` names (`outputs.WRITERS`, `outputs.JOB_FILES`) of every input image below `output`.
 
     TIFFs too large for memory, JPEG 2000, whole slides and OME-Zarr are read window by window (`rasters.py`), their
-    labels a GeoTIFF or an OME-Zarr.
+    labels a GeoTIFF or an OME-Zarr. A video gives a labeled video and a folder of its frames' outputs (`videos.py`).
     One bad file never stops the rest: it is listed among the failures. A request that cannot be
     done at all (nothing to predict, two inputs with one name, an unknown output) is a RequestError
     before anything is written.
@@ -83,21 +79,26 @@ def predict(
         require_resumable(outputs.kinds, coding)
     able = outputs.only_labels and tiling == "exact" and not tta
     images = [
-        replace(item, windowed=not item.url and needs_windows(item.path, able)) for item in find_inputs(inputs, folder)
+        replace(item, windowed=not item.url and needs_windows(item.path, able))
+        for item in find_inputs(inputs, folder, videos=True)
     ]
     outputs.require_free(images)
     predictor = load(model, device=device, precision=precision, engine=engine)
     if engine == "auto":
-        predictor = for_job(predictor, model, num_images=len(images), progress=progress)
+        predictor = for_job(predictor, model, num_images=sum(map(num_images, images)), progress=progress)
     job = Job(outputs=outputs, classes=predictor.classes)
     request = _request(model, outputs, predictor, tiling=tiling, tta=tta, engine=engine)
     resumed = begin(folder, request, outputs.all_paths(images), resume=resume)
     done = {item for item in images if resumed and outputs.are_there(item)}
-    decoded = [item for item in images if item not in done and not item.windowed]
-    fresh = _written_behind(_predicted(predictor, decoded, outputs, tiling, tta), job.write, progress, tiling)
+    decoded = [item for item in images if not (item in done or item.windowed or item.is_video)]
+    fresh = written_behind(
+        _predicted(predictor, decoded, outputs, tiling, tta, progress),
+        lambda answer: job.write(answer.item, answer.image, answer.prediction),
+    )
     windows = _Windows(
         predictor=predictor, outputs=outputs, able=able, request=request, resume=resumed, progress=progress
     )
+    videos = Videos(predictor=predictor, job=job, tiling=tiling, tta=tta, progress=progress)
     written: list[Path] = []
     failures: list[tuple[Path, str]] = []
     for count, item in enumerate(images, start=1):
@@ -105,6 +106,8 @@ def predict(
             outcome = _recalled(job, item)
         elif item.windowed:
             outcome = windows.write(item)
+        elif item.is_video:
+            outcome = videos.write(item)
         else:
             outcome = next(fresh)
         if isinstance(outcome, Exception):
@@ -134,14 +137,19 @@ def _request(
 
 
 def _predicted(
-    predictor: Predictor, images: Sequence[Input], outputs: Outputs, tiling: Tiling, tta: Sequence[str]
-) -> Iterator["_Outcome"]:
+    predictor: Predictor,
+    images: Sequence[Input],
+    outputs: Outputs,
+    tiling: Tiling,
+    tta: Sequence[str],
+    progress: Progress,
+) -> Iterator[Answer[Input, None] | Failure[Input]]:
     """What the model says of each image, or why it says nothing."""
 
     def read(item: Input) -> tuple[Array, None]:
         return item.read(predictor.spec.channels), None
 
-    return predict_all(
+    outcomes = predict_all(
         predictor,
         images,
         read,
@@ -150,6 +158,7 @@ def _predicted(
         tta=tta,
         name=lambda item: item.name,
     )
+    return told(outcomes, tiling, lambda item, words: progress.say(f"{item.name}: {words}"))
 
 
 def _recalled(job: Job, item: Input) -> Written | Exception:
@@ -184,45 +193,3 @@ class _Windows:
         except (PixelwiseError, OSError) as error:
             return error
         return Written((target,), None)
-
-
-_Outcome = Answer[Input, None] | Failure[Input]
-
-
-def _written_behind(
-    outcomes: Iterable[_Outcome],
-    write: Callable[[Input, Array, Prediction], Written],
-    progress: Progress,
-    tiling: Tiling,
-) -> Iterator[Written | Exception]:
-    """What was written for each input, or why nothing was; encoded and written in threads, in their order."""
-    behind: deque[tuple[Future[Written] | Exception, int]] = deque()
-    with ThreadPoolExecutor(2, thread_name_prefix="encode") as pool:
-        for outcome in outcomes:
-            if isinstance(outcome, Failure):
-                behind.append((outcome.error, 0))
-            else:
-                item, prediction = outcome.item, outcome.prediction
-                if prediction.seam_score is not None:
-                    progress.say(f"{item.name}: {_blended_words(tiling)}; seam score {prediction.seam_score:.2f}")
-                future = pool.submit(write, item, outcome.image, prediction)
-                behind.append((future, prediction.labels.size))
-            del outcome
-            while len(behind) > BEHIND or (len(behind) > 1 and sum(size for _, size in behind) > BEHIND_PIXELS):
-                yield _finished(behind.popleft()[0])
-        while behind:
-            yield _finished(behind.popleft()[0])
-
-
-def _finished(outcome: Future[Written] | Exception) -> Written | Exception:
-    if isinstance(outcome, Exception):
-        return outcome
-    try:
-        return outcome.result()
-    except (PixelwiseError, OSError) as error:
-        return error
-
-
-def _blended_words(tiling: Tiling) -> str:
-    why = "as asked for" if tiling == "blend" else "as this network sees the whole image and has no exact ones"
-    return f"tiles are blended, {why}"

@@ -1,9 +1,9 @@
-"""Images behind URLs of any kind that fsspec knows: https://, s3://, ... (extra `remote`)."""
+"""Images and videos behind URLs of any kind that fsspec knows: https://, s3://, ... (extra `remote`)."""
 
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from pixelwise.data.images import ENDINGS
 from pixelwise.errors import DataError, RequestError, missing_extra
@@ -16,14 +16,14 @@ def is_remote(given: str) -> bool:
     return bool(_URL.match(given))
 
 
-def find_remote(url: str) -> Iterator[tuple[str, PurePosixPath]]:
+def find_remote(url: str, endings: tuple[str, ...] = ENDINGS) -> Iterator[tuple[str, PurePosixPath]]:
     """Each image with its URL and the path that its outputs keep; of a folder what is below it.
 
-    A URL that ends as an image does is taken for one, unasked; one with `*` is a pattern. RequestError
+    A URL that ends in one of `endings` is taken for an image, unasked; one with `*` is a pattern. RequestError
     where the place cannot be asked.
     """
     path = _path(url)
-    if path.suffix.lower() in ENDINGS and "*" not in url:
+    if path.suffix.lower() in endings and "*" not in url:
         yield url, PurePosixPath(path.name)
         return
     try:
@@ -39,7 +39,7 @@ def find_remote(url: str) -> Iterator[tuple[str, PurePosixPath]]:
             PurePosixPath(name.removeprefix(root).lstrip("/")) if "*" not in url else PurePosixPath(_path(full).name)
         )
         hidden = any(part.startswith(".") for part in inner.parts)
-        if inner.suffix.lower() in ENDINGS and not hidden:
+        if inner.suffix.lower() in endings and not hidden:
             yield full, inner
 
 
@@ -48,6 +48,17 @@ def read_remote(url: str) -> bytes:
     try:
         with _fsspec().open(url, "rb") as file:
             return bytes(file.read())
+    except RequestError:
+        raise
+    except Exception as error:  # each kind of place has errors of its own
+        raise DataError(f"{url}: cannot be read ({_reason(error)}); check the address.") from error
+
+
+def open_remote(url: str) -> BinaryIO:
+    """What is behind a URL, read as it is needed. DataError where it cannot be had."""
+    try:
+        system, path = _fsspec().url_to_fs(url)
+        return cast(BinaryIO, system.open(path, "rb"))
     except RequestError:
         raise
     except Exception as error:  # each kind of place has errors of its own

@@ -33,3 +33,17 @@ def test_annotation_files_refuse_names_they_cannot_say(kind: str) -> None:
     require_kinds(["labels", "polygons", "table"], classes)
     with pytest.raises(RequestError, match=rf"readers of {kind} files take 'background'"):
         require_kinds([kind], classes)
+
+
+@pytest.mark.parametrize("kind", JOB_FILES)
+def test_what_was_added_since_a_mark_can_be_taken_out(kind: str) -> None:
+    first, second, third = (predicted([[0, 1], [2, 1]], name=name) for name in ("1.png", "a longer name.png", "3.png"))
+    file, expected = JOB_FILES[kind][1](ABC), JOB_FILES[kind][1](ABC)
+    file.add(first)
+    mark = file.mark()
+    file.add(second)
+    file.back_to(mark)
+    file.add(third)
+    for one in (first, third):
+        expected.add(one)
+    assert file.content() == expected.content()

@@ -29,6 +29,12 @@ class JobFile(Protocol):
     def add(self, made: Labeled) -> None:
         """The next image."""
 
+    def mark(self) -> tuple[int, ...]:
+        """Where the file stands, for `back_to`."""
+
+    def back_to(self, mark: tuple[int, ...]) -> None:
+        """Takes out what was added since."""
+
     def content(self) -> bytes:
         """The file, once all images are in it."""
 
@@ -95,6 +101,12 @@ class CocoFile:
             }
             self.annotations.append(json.dumps(values))
 
+    def mark(self) -> tuple[int, ...]:
+        return len(self.images), len(self.annotations)
+
+    def back_to(self, mark: tuple[int, ...]) -> None:
+        del self.images[mark[0] :], self.annotations[mark[1] :]
+
     def content(self) -> bytes:
         lists = (
             f'"images": {json.dumps(self.images, ensure_ascii=False)}',
@@ -120,6 +132,12 @@ class CvatFile:
             for label, points in _polygons(made)
         ]
         self.images.append("\n".join([f"  {head}", *shapes, "  </image>"]))
+
+    def mark(self) -> tuple[int, ...]:
+        return (len(self.images),)
+
+    def back_to(self, mark: tuple[int, ...]) -> None:
+        del self.images[mark[0] :]
 
     def content(self) -> bytes:
         labels = [

@@ -32,5 +32,12 @@ class TableFile:
             area = repr(found * made.georeference.pixel_area) if made.georeference else ""
             self.rows.writerow((made.name, name, found, share, count, area))
 
+    def mark(self) -> tuple[int, ...]:
+        return (self.text.tell(),)
+
+    def back_to(self, mark: tuple[int, ...]) -> None:
+        self.text.seek(mark[0])
+        self.text.truncate()
+
     def content(self) -> bytes:
         return self.text.getvalue().encode()
