@@ -483,7 +483,8 @@ def test_zarrs_and_slides_are_predicted_beside_images(mixed: Path, models: dict[
     for name in ("field.ome.zarr", "slide.tif"):
         np.testing.assert_array_equal(read_labels(out / name), expected)
     assert predict(models["padded"], [mixed], out, device="cpu", resume=True).skipped == 3
-    predict(models["padded"], [mixed], out, device="cpu")  # overwrites them
+    again = predict(models["padded"], [mixed], out, device="cpu")  # overwrites them
+    assert again.failures == ()
     np.testing.assert_array_equal(read_labels(out / "field.ome.zarr"), expected)
     predict(models["padded"], [mixed], out, device="cpu", precision="bf16")  # another request removes them first
     assert sorted(path.name for path in out.iterdir()) == ["field.ome.zarr", "predict.json", "slide.tif", "small.png"]
@@ -588,7 +589,7 @@ def test_memory_does_not_grow_with_the_image(tiny: Path, tmp_path: Path) -> None
 @on_linux
 @pytest.mark.slow
 def test_memory_does_not_grow_with_a_zarr(tiny: Path, tmp_path: Path) -> None:
-    assert peak_of_zarr(tiny, 9000, tmp_path) < 1.1 * peak_of_zarr(tiny, 3000, tmp_path)
+    assert peak_of_zarr(tiny, 9000, tmp_path) < 1.1 * peak_of_zarr(tiny, 5000, tmp_path)
 
 
 @on_linux

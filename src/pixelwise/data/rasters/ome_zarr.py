@@ -82,11 +82,10 @@ def open_zarr(path: Path, channels: int) -> Iterator[ZarrImage]:
     except ImportError as error:
         raise missing_extra("an OME-Zarr", "zarr", "zarr") from error
     try:
-        found = zarr.open(path, mode="r")
-        image = parse_multiscale(found.attrs) if isinstance(found, zarr.Group) else None
+        found: Any = zarr.open(path, mode="r")
+        image = parse_multiscale(found.attrs)
         if image is None:
             raise DataError(_no_image(found))
-        assert isinstance(found, zarr.Group)
         opened = ZarrImage(path=path, array=found[image.levels[0]], image=image)
         _require_plane(opened)
     except DataError as error:
