@@ -1,6 +1,6 @@
 """What a plan predicts against what its run takes: peak memory and time, on six data sets and budgets.
 
-    python benchmarks/planning.py --shared ../shared/data             # 12 minutes; write results/planning-cpu.json
+    python benchmarks/planning.py --shared ../shared/data             # 10 minutes; write results/planning-cpu.json
     python benchmarks/planning.py --shared ../shared/data --memory    # memory alone, by runs of a few steps
 
 Time: `train` with a budget in a fresh process, planning, evaluation and report included, against the
@@ -79,13 +79,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, help="folder that holds camvid/ and isbi2012/")
     parser.add_argument("--memory", action="store_true", help="memory alone; nothing is written")
-    parser.add_argument("--only", help="the name of one case")
+    parser.add_argument("--only", help="the name of one case; the others stay as they were measured")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         print(json.dumps(work(arguments.worker[0], json.loads(arguments.worker[1]))))
         return
-    rows = {}
+    rows = json.loads(RESULTS.read_text(encoding="utf-8"))["cases"] if arguments.only and RESULTS.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         for name, case in cases().items():
             data = arguments.shared / name if arguments.shared and not case.draw else Path(folder) / name
