@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,11 +112,17 @@ def test_int8_takes_images_of_any_size(made_int8):
 
 @pytest.fixture
 def with_accuracy(monkeypatch):
-    """Exports nothing but the request: what is quantized and measured is made up."""
+    """All of an export but the file itself and what is measured of it."""
     home_module = sys.modules[home.__module__]
+
+    def write(graph, example, full, labels, change):
+        for path in (full, labels):
+            path.write_bytes(b"a graph")
+
+    row = replace(FORMATS["onnx"], write=write, read=lambda path: None)
+    monkeypatch.setattr(home_module, "FORMATS", {**FORMATS, "onnx": row})
     fine = Proof(agreement=0.5, largest_logit_gap=2.5, largest_logit=9, sizes=((1, 1),))
     monkeypatch.setattr(home_module, "prove", lambda *_: fine)
-    monkeypatch.setattr(home_module, "quantize", lambda content, images: content)
 
     def set_accuracy(**values):
         found = Accuracy(validation_images=4, calibration_images=12, **values)
