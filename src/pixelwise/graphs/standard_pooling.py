@@ -1,6 +1,6 @@
 """Pooling with switches, and its inverse, in operators that every runtime has.
 
-Slices, comparisons and a reshape; no index into a whole plane, which runtimes gather and scatter by on
+A pooling, slices, comparisons and a reshape; no index into a whole plane, which runtimes gather and scatter by on
 one core. The values are those of `ops/pooling.py`, but for NaN.
 """
 
@@ -22,6 +22,8 @@ def max_pool(x: Tensor, kernel: int, ceil_mode: bool) -> tuple[Tensor, Tensor]:
     rows, columns = pooled_size((height, width), kernel, ceil_mode)
     if ceil_mode:
         x = functional.pad(x, (0, columns * kernel - width, 0, rows * kernel - height), value=-torch.inf)
+    # Beside the search for places, of which nothing is left in the graph of a network that has no use for them.
+    maxima = functional.max_pool2d(x, kernel)
     windows = x[:, :, : rows * kernel, : columns * kernel].reshape(batch, channels, rows, kernel, columns, kernel)
     best = windows[:, :, :, 0, :, 0]
     places = torch.zeros_like(best, dtype=torch.uint8)
@@ -30,7 +32,7 @@ def max_pool(x: Tensor, kernel: int, ceil_mode: bool) -> tuple[Tensor, Tensor]:
         # Strictly greater: the first of equal maxima wins.
         places = torch.where(candidate > best, torch.full_like(places, place), places)
         best = torch.maximum(best, candidate)
-    return best, places
+    return maxima, places
 
 
 def max_unpool(pooled: Tensor, switches: Tensor, size: Size, kernel: int) -> Tensor:
