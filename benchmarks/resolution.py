@@ -401,6 +401,8 @@ def draw_upsamplings(networks: Mapping[str, Any]) -> Figure:
     right.set_xticks(range(len(sizes)), [f"{size} px\n({counts[size]['objects']} objects)" for size in sizes])
     right.set_ylabel("share found")
     finish(right, "SegNet: objects found, by size")
+    right.get_legend().remove()  # bars may be anywhere
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=len(found), frameon=False)
     return figure
 
 
