@@ -1,7 +1,7 @@
 """The outputs of one prediction job: which files there will be, writing them, and taking up what is done."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,10 @@ class Outputs:
         changed = self.coding != "index" or self.min_area > 1 or self.fill_holes
         return self.kinds == ("labels",) and not changed
 
+    def of_images(self) -> "Outputs":
+        """Without the files on all images: what a process writes that sees only some of them."""
+        return replace(self, kinds=tuple(kind for kind in self.kinds if kind in WRITERS))
+
     def paths(self, item: Input) -> dict[str, Path]:
         """The files of one image: name of the output → file."""
         return {kind: self.folder / _file_of(item, kind) for kind in self.kinds if kind in WRITERS}
@@ -96,6 +100,15 @@ class Outputs:
         begun = (self.folder / FILE_NAME).stat().st_mtime_ns
         return all(path.exists() and path.stat().st_mtime_ns >= begun for path in self.paths(item).values())
 
+    def remove_unfinished(self, images: Iterable[Input]) -> None:
+        """Removes what processes that were killed have left of files of these images; only once none is at work."""
+        targets = {path for item in images for path in self.paths(item).values()}
+        for folder in {path.parent for path in targets if path.parent.is_dir()}:
+            for path in folder.glob(".*.part"):
+                name = path.name.removeprefix(".").removesuffix(".part").rpartition(".")[0]
+                if folder / name in targets and path.is_file():
+                    path.unlink(missing_ok=True)
+
 
 def _file_of(item: Input, kind: str) -> Path:
     end = ".tif" if item.windowed and kind == "labels" else WRITERS[kind][0]
@@ -122,12 +135,15 @@ class Job:
             WRITERS[kind][1](path, made, self.outputs.coding)
         return Written(tuple(paths.values()), made.without_image())
 
-    def recall(self, item: Input) -> "Written":
-        """What `write` gave of an image that is done, from its label file."""
+    def recall(self, item: Input, paths: tuple[Path, ...] = ()) -> "Written":
+        """What `write` gave of an image that is done, earlier or by another process, from its label file.
+
+        `paths` are those of its files that this job has written.
+        """
         if not self.job_files:
-            return Written((), None)
+            return Written(paths, None)
         labels = read_mask(self.outputs.paths(item)["labels"])
-        return Written((), Labeled(labels=labels, **self._whereabouts(item)))
+        return Written(paths, Labeled(labels=labels, **self._whereabouts(item)))
 
     def add(self, written: "Written") -> None:
         """Puts an image into the files on all images; one thread, in the order of the images."""

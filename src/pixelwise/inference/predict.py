@@ -6,18 +6,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Protocol, get_args
 
+from pixelwise.data.classes import Classes
 from pixelwise.data.images import Array
+from pixelwise.devices import Precision
 from pixelwise.errors import PixelwiseError, RequestError, unknown_name
 from pixelwise.inference.batches import Answer, Failure, predict_all
 from pixelwise.inference.engine_choice import for_job
 from pixelwise.inference.inputs import Input, find_inputs
 from pixelwise.inference.job import Job, Outputs, Written
-from pixelwise.inference.outputs import Coding
+from pixelwise.inference.outputs import Coding, require_kinds
 from pixelwise.inference.predictor import Prediction, Predictor, Tiling, load
 from pixelwise.inference.rasters import needs_windows, predict_raster
 from pixelwise.inference.resume import JobRequest, begin, require_resumable
+from pixelwise.inference.sharding import parse_shard
 from pixelwise.inference.transformed import require_transforms
 from pixelwise.model_file import stored_checksum
 from pixelwise.progress import Progress, Silent
@@ -39,6 +42,33 @@ class PredictReport:
     """Images whose files `resume` found complete."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What is done with each image, whichever process does it."""
+
+    outputs: Outputs
+    request: JobRequest
+    tiling: Tiling
+    tta: tuple[str, ...]
+    able: bool
+    """Whether windows can give what is asked for."""
+    resume: bool
+    """Whether rows of tiles that an equal request has left are taken up."""
+
+
+class Place(Protocol):
+    """Where images are predicted and their files written: in this process, or elsewhere."""
+
+    @property
+    def classes(self) -> Classes: ...
+
+    @property
+    def precision(self) -> Precision: ...
+
+    def work(self, task: Task, images: Sequence[Input], progress: Progress) -> Iterator[Written | Exception]:
+        """What became of each image, in their order. `labeled` may be None: it is read from the label files."""
+
+
 def predict(
     model: str | Path,
     inputs: Sequence[str | Path],
@@ -51,9 +81,11 @@ def predict(
     fill_holes: bool = False,
     tta: Sequence[str] = (),
     resume: bool = False,
+    shard: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     engine: str = "auto",
+    open_place: Callable[[], Place] | None = None,
     progress: Progress | None = None,
 ) -> PredictReport:
     """Writes what `save` names (`outputs.WRITERS`, `outputs.JOB_FILES`) of every input image below `output`.
@@ -70,42 +102,53 @@ def predict(
             confidence and entropy stay what the network says.
         resume: passes over images all of whose files an equal request has written; where the folder
             holds results of another one, it is a RequestError.
+        shard: "2/8" does the second of eight shares of the images, as eight jobs beside each other do
+            that share the output folder. Files on all images are left to a job with `resume` alone.
+        open_place: gives other processes that do the work; they decide device, precision and engine.
     """
     progress, folder = progress or Silent(), Path(output)
+    part = None if shard is None else parse_shard(shard)
     outputs = Outputs(
         folder=folder, kinds=tuple(dict.fromkeys(save)), coding=coding, min_area=min_area, fill_holes=fill_holes
     )
     if tiling not in get_args(Tiling):
         raise unknown_name("tiling", tiling, get_args(Tiling))
     require_transforms(tta)
-    if resume:
-        require_resumable(outputs.kinds, coding)
+    for option, given in (("--resume", resume), ("--shard", part), ("--cluster", open_place)):
+        if given:
+            require_resumable(outputs.kinds, coding, option)
     able = outputs.only_labels and tiling == "exact" and not tta
     images = [
         replace(item, windowed=not item.url and needs_windows(item.path, able)) for item in find_inputs(inputs, folder)
     ]
     outputs.require_free(images)
-    predictor = load(model, device=device, precision=precision, engine=engine)
-    if engine == "auto":
-        predictor = for_job(predictor, model, num_images=len(images), progress=progress)
-    job = Job(outputs=outputs, classes=predictor.classes)
-    request = _request(model, outputs, predictor, tiling=tiling, tta=tta, engine=engine)
+    if part is not None:
+        found, images = len(images), part.of(images)
+        progress.say(f"shard {part}: {len(images)} of {found} images")
+        if not images:
+            return PredictReport(written=(), failures=())
+    if open_place is None:
+        place: Place = _open_here(model, device, precision, engine, len(images), progress)
+    else:
+        place = open_place()
+    require_kinds(outputs.kinds, place.classes)
+    if part is not None:
+        outputs = outputs.of_images()
+    job = Job(outputs=outputs, classes=place.classes)
+    request = _request(model, outputs, place.precision, tiling=tiling, tta=tta, engine=engine)
     resumed = begin(folder, request, outputs.all_paths(images), resume=resume)
     done = {item for item in images if resumed and outputs.are_there(item)}
-    decoded = [item for item in images if item not in done and not item.windowed]
-    fresh = _written_behind(_predicted(predictor, decoded, outputs, tiling, tta), job.write, progress, tiling)
-    windows = _Windows(
-        predictor=predictor, outputs=outputs, able=able, request=request, resume=resumed, progress=progress
-    )
+    task = Task(outputs=outputs, request=request, tiling=tiling, tta=tuple(tta), able=able, resume=resumed)
+    fresh = place.work(task, [item for item in images if item not in done], progress)
     written: list[Path] = []
     failures: list[tuple[Path, str]] = []
     for count, item in enumerate(images, start=1):
         if item in done:
             outcome = _recalled(job, item)
-        elif item.windowed:
-            outcome = windows.write(item)
         else:
             outcome = next(fresh)
+            if open_place is not None and isinstance(outcome, Written):
+                outcome = _recalled(job, item, outcome.paths)
         if isinstance(outcome, Exception):
             failures.append((item.path, str(outcome)))
         else:
@@ -116,8 +159,47 @@ def predict(
     return PredictReport(written=tuple(written), failures=tuple(failures), skipped=len(done))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Here:
+    """This process."""
+
+    predictor: Predictor
+
+    @property
+    def classes(self) -> Classes:
+        return self.predictor.classes
+
+    @property
+    def precision(self) -> Precision:
+        return self.predictor.precision
+
+    def work(self, task: Task, images: Sequence[Input], progress: Progress) -> Iterator[Written | Exception]:
+        return work_through(self.predictor, task, images, progress)
+
+
+def _open_here(
+    model: str | Path, device: str, precision: str, engine: str, num_images: int, progress: Progress
+) -> _Here:
+    predictor = load(model, device=device, precision=precision, engine=engine)
+    if engine == "auto":
+        predictor = for_job(predictor, model, num_images=num_images, progress=progress)
+    return _Here(predictor=predictor)
+
+
+def work_through(
+    predictor: Predictor, task: Task, images: Sequence[Input], progress: Progress
+) -> Iterator[Written | Exception]:
+    """Predicts and writes images. What was written of each, or why nothing was, in their order."""
+    job = Job(outputs=task.outputs, classes=predictor.classes)
+    decoded = [item for item in images if not item.windowed]
+    fresh = _written_behind(_predicted(predictor, decoded, task), job.write, progress, task.tiling)
+    windows = _Windows(predictor=predictor, task=task, progress=progress)
+    for item in images:
+        yield windows.write(item) if item.windowed else next(fresh)
+
+
 def _request(
-    model: str | Path, outputs: Outputs, predictor: Predictor, *, tiling: Tiling, tta: Sequence[str], engine: str
+    model: str | Path, outputs: Outputs, precision: Precision, *, tiling: Tiling, tta: Sequence[str], engine: str
 ) -> JobRequest:
     """All that decides what the files hold."""
     settings = {
@@ -126,15 +208,13 @@ def _request(
         "min_area": outputs.min_area,
         "fill_holes": outputs.fill_holes,
         "tta": sorted(set(tta)),
-        "precision": predictor.precision,
+        "precision": precision,
         "engine": engine,  # as asked for: what "auto" takes gives the same labels
     }
     return JobRequest(model=stored_checksum(model), settings=settings)
 
 
-def _predicted(
-    predictor: Predictor, images: Sequence[Input], outputs: Outputs, tiling: Tiling, tta: Sequence[str]
-) -> Iterator["_Outcome"]:
+def _predicted(predictor: Predictor, images: Sequence[Input], task: Task) -> Iterator["_Outcome"]:
     """What the model says of each image, or why it says nothing."""
 
     def read(item: Input) -> tuple[Array, None]:
@@ -144,16 +224,16 @@ def _predicted(
         predictor,
         images,
         read,
-        tiling=tiling,
-        keep_logits=outputs.need_probabilities,
-        tta=tta,
+        tiling=task.tiling,
+        keep_logits=task.outputs.need_probabilities,
+        tta=task.tta,
         name=lambda item: item.name,
     )
 
 
-def _recalled(job: Job, item: Input) -> Written | Exception:
+def _recalled(job: Job, item: Input, paths: tuple[Path, ...] = ()) -> Written | Exception:
     try:
-        return job.recall(item)
+        return job.recall(item, paths)
     except (PixelwiseError, OSError) as error:
         return error
 
@@ -163,23 +243,19 @@ class _Windows:
     """The images of a job that are never in memory as a whole."""
 
     predictor: Predictor
-    outputs: Outputs
-    able: bool
-    """Whether windows can give what is asked for."""
-    request: JobRequest
-    resume: bool
+    task: Task
     progress: Progress
 
     def write(self, item: Input) -> Written | Exception:
-        if not self.able:
+        if not self.task.able:
             return RequestError(
                 f"{item.name}: is read window by window, which gives labels alone; ask for --save labels, without "
                 f"--tiling, --coding, --min-area, --fill-holes and --tta."
             )
-        target = self.outputs.paths(item)["labels"]
-        request, track = self.request.to_dict(), functools.partial(self.progress.track, item.path.name)
+        target = self.task.outputs.paths(item)["labels"]
+        request, track = self.task.request.to_dict(), functools.partial(self.progress.track, item.path.name)
         try:
-            predict_raster(self.predictor, item.path, target, request=request, resume=self.resume, track=track)
+            predict_raster(self.predictor, item.path, target, request=request, resume=self.task.resume, track=track)
         except (PixelwiseError, OSError) as error:
             return error
         return Written((target,), None)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.images import Array, write_atomically
+from pixelwise.data.images import Array, unfinished, write_atomically
 from pixelwise.data.layouts.documents import read_json
 from pixelwise.data.pixels import MAX_PIXELS
 from pixelwise.data.raster import JPEG_2000, TIFF, Raster, has_rasterio, num_pixels, open_raster
@@ -69,7 +69,7 @@ def predict_raster(
     """
     with open_raster(path, predictor.spec.channels) as raster:
         plan = predictor.plan_windows(raster.size)
-        strips = _Strips(target.with_name(f".{target.name}.part"), raster.size[1], predictor.classes.dtype)
+        strips = _Strips(_folder_of_rows(target), raster.size[1], predictor.classes.dtype)
         strips.begin(_description(path, plan, request), resume=resume)
         source = _Checked(predictor, raster)
         # One for all rows, taken before the first tile: later it would lie where a tile's tensors were,
@@ -81,6 +81,13 @@ def predict_raster(
             track((index + 1) * len(plan.columns), len(plan.rows) * len(plan.columns))
         _write_geotiff(target, strips.read(len(plan.rows)), raster, predictor.classes)
         strips.remove()
+
+
+def forget_rows(target: Path) -> None:
+    """Removes the rows of tiles that an interrupted `predict_raster` has left."""
+    folder = _folder_of_rows(target)
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +158,10 @@ class _Strips:
         return self.folder / f"{index:06d}.labels"
 
 
+def _folder_of_rows(target: Path) -> Path:
+    return target.with_name(f".{target.name}.part")
+
+
 def _read(file: Path) -> Any:
     try:
         return read_json(file)
@@ -167,7 +178,7 @@ def _description(path: Path, plan: TilePlan, request: Mapping[str, Any]) -> dict
 
 def _write_geotiff(target: Path, strips: Iterable[Array], raster: Raster, classes: Classes) -> None:
     """The file appears complete or not at all."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    temporary = unfinished(target)
     try:
         with _new_geotiff(temporary, raster, classes) as geotiff:
             top = 0
