@@ -18,7 +18,8 @@ from pixelwise.inference import predict as home
 from pixelwise.inference.inputs import Input, find_inputs
 from pixelwise.inference.job import Written
 from pixelwise.inference.outputs import WRITERS
-from pixelwise.inference.predict import Task, predict, work_through
+from pixelwise.inference.place import Task
+from pixelwise.inference.predict import predict, work_through
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.inference.tidying import tidy
 from pixelwise.progress import Progress

@@ -19,7 +19,7 @@ from pixelwise.inference import predictor as predictor_home
 from pixelwise.inference import rasters as home
 from pixelwise.inference.predict import predict
 from pixelwise.inference.predictor import Predictor, load
-from pixelwise.inference.rasters import BLOCK, needs_windows, predict_raster
+from pixelwise.inference.rasters import BLOCK, forget_rows, needs_windows, predict_raster
 from pixelwise.recipe import NetworkRecipe
 
 rasterio = pytest.importorskip("rasterio")
@@ -220,6 +220,16 @@ def test_a_stopped_job_goes_on_at_the_first_row_that_is_missing(
     labels_of(padded, stopped, tmp_path / "at_once.tif")
     assert (tmp_path / "labels.tif").read_bytes() == (tmp_path / "at_once.tif").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["at_once.tif", "labels.tif", "x.tif"]
+
+
+def test_rows_that_are_forgotten_are_predicted_again(
+    padded: Predictor, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = rows_predicted(monkeypatch)
+    forget_rows(tmp_path / "labels.tif")
+    labels_of(padded, stopped, tmp_path / "labels.tif", resume=True)
+    assert min(first) == 0
+    forget_rows(tmp_path / "labels.tif")  # there are none
 
 
 @pytest.mark.parametrize("change", ["image", "request", "not asked for"])

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pixelwise.errors import RequestError, unknown_name
 from pixelwise.inference.outputs import Coding
-from pixelwise.inference.predict import Place, PredictReport
+from pixelwise.inference.place import Place
+from pixelwise.inference.predict import PredictReport
 from pixelwise.inference.predict import predict as run
 from pixelwise.inference.predictor import Tiling
 from pixelwise.progress import Progress, Silent

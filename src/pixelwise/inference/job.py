@@ -135,7 +135,7 @@ class Job:
             WRITERS[kind][1](path, made, self.outputs.coding)
         return Written(tuple(paths.values()), made.without_image())
 
-    def recall(self, item: Input, paths: tuple[Path, ...] = ()) -> "Written":
+    def recall(self, item: Input, paths: tuple[Path, ...]) -> "Written":
         """What `write` gave of an image that is done, earlier or by another process, from its label file.
 
         `paths` are those of its files that this job has written.

@@ -2,11 +2,11 @@
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, get_args
+from typing import get_args
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.images import Array
@@ -17,6 +17,7 @@ from pixelwise.inference.engine_choice import for_job
 from pixelwise.inference.inputs import Input, find_inputs
 from pixelwise.inference.job import Job, Outputs, Written
 from pixelwise.inference.outputs import Coding, require_kinds
+from pixelwise.inference.place import Place, Task
 from pixelwise.inference.predictor import Prediction, Predictor, Tiling, load
 from pixelwise.inference.rasters import needs_windows, predict_raster
 from pixelwise.inference.resume import JobRequest, begin, require_resumable
@@ -40,33 +41,6 @@ class PredictReport:
     """Inputs that could not be done, each with its reason."""
     skipped: int = 0
     """Images whose files `resume` found complete."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What is done with each image, whichever process does it."""
-
-    outputs: Outputs
-    request: JobRequest
-    tiling: Tiling
-    tta: tuple[str, ...]
-    able: bool
-    """Whether windows can give what is asked for."""
-    resume: bool
-    """Whether rows of tiles that an equal request has left are taken up."""
-
-
-class Place(Protocol):
-    """Where images are predicted and their files written: in this process, or elsewhere."""
-
-    @property
-    def classes(self) -> Classes: ...
-
-    @property
-    def precision(self) -> Precision: ...
-
-    def work(self, task: Task, images: Sequence[Input], progress: Progress) -> Iterator[Written | Exception]:
-        """What became of each image, in their order. `labeled` may be None: it is read from the label files."""
 
 
 def predict(
@@ -140,21 +114,26 @@ def predict(
     done = {item for item in images if resumed and outputs.are_there(item)}
     task = Task(outputs=outputs, request=request, tiling=tiling, tta=tuple(tta), able=able, resume=resumed)
     fresh = place.work(task, [item for item in images if item not in done], progress)
+    return _gathered(job, images, done, fresh, progress)
+
+
+def _gathered(
+    job: Job, images: Sequence[Input], done: Collection[Input], fresh: Iterator[Written | Exception], progress: Progress
+) -> PredictReport:
+    """What was done before and what is done now, put together in the order of the images."""
     written: list[Path] = []
     failures: list[tuple[Path, str]] = []
     for count, item in enumerate(images, start=1):
-        if item in done:
-            outcome = _recalled(job, item)
-        else:
-            outcome = next(fresh)
-            if open_place is not None and isinstance(outcome, Written):
-                outcome = _recalled(job, item, outcome.paths)
+        outcome = Written((), None) if item in done else next(fresh)
+        if isinstance(outcome, Written) and outcome.labeled is None:
+            outcome = _recalled(job, item, outcome.paths)
         if isinstance(outcome, Exception):
             failures.append((item.path, str(outcome)))
         else:
             written += outcome.paths
             job.add(outcome)
         progress.track("predict", count, len(images))
+    next(fresh, None)  # past the last one, whoever has worked puts its things in order
     written += job.finish()
     return PredictReport(written=tuple(written), failures=tuple(failures), skipped=len(done))
 
@@ -231,7 +210,7 @@ def _predicted(predictor: Predictor, images: Sequence[Input], task: Task) -> Ite
     )
 
 
-def _recalled(job: Job, item: Input, paths: tuple[Path, ...] = ()) -> Written | Exception:
+def _recalled(job: Job, item: Input, paths: tuple[Path, ...]) -> Written | Exception:
     try:
         return job.recall(item, paths)
     except (PixelwiseError, OSError) as error:

@@ -23,7 +23,8 @@ from pixelwise.devices import Precision
 from pixelwise.errors import PixelwiseError, RequestError, missing_extra
 from pixelwise.inference.inputs import Input
 from pixelwise.inference.job import Written
-from pixelwise.inference.predict import Place, Task, work_through
+from pixelwise.inference.place import Place, Task
+from pixelwise.inference.predict import work_through
 from pixelwise.inference.predictor import load
 from pixelwise.inference.rasters import forget_rows
 from pixelwise.model_file import stored_checksum
@@ -38,8 +39,6 @@ PARTS_EACH = 4
 """Parts for each worker, at least, where there are images enough: so that all are done at about the same time."""
 MOST_BLOCKS = 10_000
 """Of Ray Data, which holds some kilobytes for each."""
-RETRIES = 3
-"""How often a part is given out again. One that always takes its worker along must end some time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,8 +215,6 @@ class RayPlace:
             },
             num_cpus=None if crew.gpus else crew.cpus,
             num_gpus=crew.gpus or None,
-            max_restarts=-1,
-            max_task_retries=RETRIES,
         )
         for line in made.iter_rows():
             if line["said"]:
@@ -243,7 +240,7 @@ def ray_cluster(
             _connect(ray)
         crew = plan_crew((node["Resources"] for node in ray.nodes() if node["Alive"]), device)
         place = Path(model).absolute()
-        wanted = ray.remote(num_cpus=0 if crew.gpus else 1, num_gpus=crew.gpus, max_retries=RETRIES)(look)
+        wanted = ray.remote(num_cpus=0 if crew.gpus else 1, num_gpus=crew.gpus)(look)
         found = ray.get(wanted.remote(place, "cuda" if crew.gpus else "cpu", precision, engine))
         if isinstance(found, PixelwiseError):
             raise found
