@@ -1,8 +1,9 @@
 """Two nodes of Ray on this machine, one CPU each; `kill` takes the second one away as a lost machine would go.
 
-It says `ready` and the address, and ends with its input. `kill` waits until a worker is on the second node.
+It says `ready` and the address, and ends with its input. `kill` waits until the second node is at work.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
-WORKER = "MapBatches(Worker)"
+WORKER = "MapBatches(do_parts)"
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # of a machine that other tests keep busy
 PATIENCE_SECONDS = 120
 
@@ -25,9 +26,23 @@ def command_and_parent(pid: str) -> tuple[str, int]:
     return command, parent
 
 
-def has_worker(raylet: int) -> bool:
-    found = (command_and_parent(pid) for pid in os.listdir("/proc") if pid.isdecimal())
-    return any(WORKER in command and parent == raylet for command, parent in found)
+def children(raylet: int) -> dict[int, str]:
+    """The processes of a node, with their command lines."""
+    found = {int(pid): command_and_parent(pid) for pid in os.listdir("/proc") if pid.isdecimal()}
+    return {pid: command for pid, (command, parent) in found.items() if parent == raylet}
+
+
+def kill(raylet: int) -> bool:
+    """Ends all processes of a node, once a worker is among them; whether one was."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not (at_work := any(WORKER in command for command in children(raylet).values())):
+        if time.monotonic() > until:
+            break
+        time.sleep(0.05)
+    for pid in (raylet, *children(raylet)):
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+            os.kill(pid, signal.SIGKILL)
+    return at_work
 
 
 def main() -> None:
@@ -37,11 +52,7 @@ def main() -> None:
     print(f"ready\n{cluster.address}", flush=True)
     for line in sys.stdin:
         if line == "kill\n":
-            until = time.monotonic() + PATIENCE_SECONDS
-            while not (found := has_worker(raylet)) and time.monotonic() < until:
-                time.sleep(0.05)
-            os.kill(raylet, signal.SIGKILL)
-            print("killed" if found else "killed, but there was no worker", flush=True)
+            print("killed" if kill(raylet) else "killed, but no worker was there", flush=True)
     cluster.shutdown()
 
 

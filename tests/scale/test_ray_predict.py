@@ -19,13 +19,24 @@ from pixelwise.commands.predict import predict
 from pixelwise.data.images import write_png
 from pixelwise.errors import ModelFileError, RequestError
 from pixelwise.inference.inputs import Input
-from pixelwise.inference.job import Outputs
+from pixelwise.inference.job import Outputs, Written
 from pixelwise.inference.place import Task
 from pixelwise.inference.resume import JobRequest
 from pixelwise.model_file import stored_checksum
+from pixelwise.progress import Progress
 from pixelwise.recipe import NetworkRecipe
 from pixelwise.scale import ray_predict as home
-from pixelwise.scale.ray_predict import Crew, Look, Worker, cut_in_parts, in_order, look, plan_crew
+from pixelwise.scale.ray_predict import (
+    Crew,
+    Look,
+    Setting,
+    cut_in_parts,
+    do_parts,
+    in_order,
+    look,
+    plan_crew,
+    predictor_of,
+)
 from processes import waiting
 
 KINDS = ["labels", "overlay", "table"]
@@ -114,23 +125,36 @@ def task_of(model: Path, out: Path) -> Task:
     return Task(outputs=outputs, request=request, tiling="exact", tta=(), able=True, resume=True)
 
 
+def setting_of(model: Path) -> Setting:
+    checksum = stored_checksum(model)
+    return Setting(model=model, checksum=checksum, device="cpu", precision="fp32", engine="auto", threads=2)
+
+
+def test_a_worker_loads_a_model_once(model: Path) -> None:
+    assert predictor_of(setting_of(model)) is predictor_of(setting_of(model))
+
+
 def test_a_worker_writes_its_part_and_says_what_became_of_it(model: Path, photos: Path, tmp_path: Path) -> None:
-    worker = Worker(task=task_of(model, tmp_path / "out"), model=model, device="cpu", engine="auto", threads=2)
     part = [(7, Input(photos / "a.png", Path("a"))), (3, Input(photos / "broken.png", Path("broken")))]
-    lines = worker({"part": np.array([pickle.dumps(part)], object)})
+    batch = {"part": np.array([pickle.dumps(part)], object)}
+    lines = do_parts(batch, task=task_of(model, tmp_path / "out"), setting=setting_of(model))
     assert lines["number"] == [7, 3]
     assert lines["error"][0] == ""
     assert "broken.png" in lines["error"][1]
     assert list(files(tmp_path / "out")) == ["a.png"]
 
 
-def test_a_worker_passes_on_what_there_is_to_say(model: Path, photos: Path, tmp_path: Path) -> None:
-    task = replace(task_of(model, tmp_path / "out"), tiling="blend")
-    worker = Worker(task=task, model=model, device="cpu", engine="auto", threads=2)
-    part = [(number, Input(photos / f"{name}.png", Path(name))) for number, name in enumerate("ab")]
-    said = worker({"part": np.array([pickle.dumps(part)], object)})["said"]
-    assert [len(text.splitlines()) for text in said] == [2, 0]
-    assert "a.png: tiles are blended, as asked for" in said[0]
+def test_a_worker_passes_on_what_there_is_to_say(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def speaking(predictor: Any, task: Task, images: Sequence[Input], progress: Progress) -> Iterator[Written]:
+        for one in images:
+            progress.say(f"{one.name} has tiles")
+            yield Written((), None)
+
+    monkeypatch.setattr(home, "work_through", speaking)
+    parts = [pickle.dumps([(0, item(0)), (1, item(1))]), pickle.dumps([(2, item(2))])]
+    batch = {"part": np.array(parts, object)}
+    lines = do_parts(batch, task=task_of(model, tmp_path / "out"), setting=setting_of(model))
+    assert lines["said"] == ["0.png has tiles\n1.png has tiles", "", "2.png has tiles"]
 
 
 def test_a_worker_that_finds_another_model_does_nothing(
@@ -138,7 +162,7 @@ def test_a_worker_that_finds_another_model_does_nothing(
 ) -> None:
     other = make_model(tmp_path / "other", seed=11)
     with pytest.raises(RequestError, match="other is another model here than where the command was given"):
-        Worker(task=task_of(model, tmp_path / "out"), model=other, device="cpu", engine="auto", threads=2)
+        predictor_of(replace(setting_of(model), model=other))
 
 
 def test_a_look_finds_classes_and_precision_or_why_not(model: Path, tmp_path: Path) -> None:
@@ -160,7 +184,6 @@ class PretendRay:
     def __init__(self) -> None:
         self.data = SimpleNamespace(
             from_items=self.from_items,
-            ActorPoolStrategy=SimpleNamespace,
             DataContext=SimpleNamespace(get_current=lambda: SimpleNamespace()),
         )
         self.running = False
@@ -197,9 +220,8 @@ class PretendRay:
 
     def lines(self, rows: Sequence[dict[str, Any]], worker: Callable[..., Any]) -> Iterator[dict[str, Any]]:
         assert self.running
-        actor = worker(**self.options["fn_constructor_kwargs"])
         for row in reversed(rows):
-            found = actor({"part": np.array([row["part"]], object)})
+            found = worker({"part": np.array([row["part"]], object)}, **self.options["fn_kwargs"])
             for number, error, said in zip(found["number"], found["error"], found["said"], strict=True):
                 yield {"number": np.int64(number), "error": error, "said": said}
             if self.fault:
@@ -222,11 +244,11 @@ def test_a_cluster_gives_what_one_machine_gives(
     assert files(Path("out")) == files(Path("whole"))
     assert [str(path) for path in there.written] == [str(path).replace("whole", "out") for path in here.written]
     assert [path for path, _ in there.failures] == [path for path, _ in here.failures] == [Path("photos/broken.png")]
-    given = ray.options["fn_constructor_kwargs"]
-    assert given["model"].is_absolute()
+    given = ray.options["fn_kwargs"]
+    assert given["setting"].model.is_absolute()
     assert given["task"].outputs.folder == tmp_path / "out"
     assert given["task"].outputs.kinds == ("labels", "overlay")
-    assert (given["threads"], ray.options["num_cpus"], ray.options["num_gpus"]) == (2, 2, None)
+    assert (given["setting"].threads, ray.options["num_cpus"], ray.options["num_gpus"]) == (2, 2, None)
     assert not ray.running
 
 

@@ -1,11 +1,15 @@
 """`predict --cluster ray`: the one predict path in many processes, on any number of machines, by Ray Data.
 
-The command shares the images out in small parts. Workers (Ray calls them actors), each with a predictor that is
-loaded once, write the files and say in a few bytes what became of each image. A worker whose machine is lost
-starts again elsewhere and is given its parts again: every file appears whole or not at all, and what is
-written twice is the same.
+The command shares the images out in small parts. Workers, each with a predictor that is loaded once, write the
+files and say in a few bytes what became of each image. The part of a worker that is lost is given to another one:
+every file appears whole or not at all, and what is written twice is the same.
+
+Workers are processes that run tasks of Ray and keep their predictor, not actors. The parts of an actor whose
+machine is lost wait until it has started again, in a place that the others give up only when all else is done (seen
+in Ray 2.60); a task goes to whoever is free.
 """
 
+import functools
 import logging
 import math
 import pickle
@@ -25,7 +29,7 @@ from pixelwise.inference.inputs import Input
 from pixelwise.inference.job import Written
 from pixelwise.inference.place import Place, Task
 from pixelwise.inference.predict import work_through
-from pixelwise.inference.predictor import load
+from pixelwise.inference.predictor import Predictor, load
 from pixelwise.inference.rasters import forget_rows
 from pixelwise.model_file import stored_checksum
 from pixelwise.progress import Progress
@@ -116,29 +120,39 @@ class _Notes:
         pass
 
 
-class Worker:
-    """What Ray Data keeps in each of its processes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What all workers are told; equal ones share a predictor."""
 
-    def __init__(self, *, task: Task, model: Path, device: str, engine: str, threads: int) -> None:
-        """PixelwiseError where this machine has another model in its place, or none."""
-        torch.set_num_threads(threads)
-        self.task = task
-        if stored_checksum(model) != task.request.model:
-            raise RequestError(f"{model} is another model here than where the command was given; share one folder.")
-        precision = task.request.settings["precision"]
-        self.predictor = load(model, device=device, precision=precision, engine=engine)
+    model: Path
+    checksum: str
+    device: str
+    precision: str
+    engine: str
+    threads: int
 
-    def __call__(self, batch: Mapping[str, npt.NDArray[Any]]) -> dict[str, list[Any]]:
-        """Parts → a line for each image: its number, why it failed or "", and what there is to say of the part."""
-        lines: dict[str, list[Any]] = {"number": [], "error": [], "said": []}
-        for content in batch["part"]:
-            part: list[Numbered] = pickle.loads(content)
-            notes = _Notes([])
-            outcomes = list(work_through(self.predictor, self.task, [item for _, item in part], notes))
-            lines["number"] += [number for number, _ in part]
-            lines["error"] += [_reason(one) if isinstance(one, Exception) else "" for one in outcomes]
-            lines["said"] += ["\n".join(notes.lines), *[""] * (len(part) - 1)]
-        return lines
+
+@functools.lru_cache(maxsize=1)
+def predictor_of(setting: Setting) -> Predictor:
+    """Loaded once in each process. PixelwiseError where this machine has another model in its place, or none."""
+    torch.set_num_threads(setting.threads)
+    if stored_checksum(setting.model) != setting.checksum:
+        raise RequestError(f"{setting.model} is another model here than where the command was given; share one folder.")
+    return load(setting.model, device=setting.device, precision=setting.precision, engine=setting.engine)
+
+
+def do_parts(batch: Mapping[str, npt.NDArray[Any]], *, task: Task, setting: Setting) -> dict[str, list[Any]]:
+    """Runs on a worker. Parts → a line for each image: its number, why it failed or "", what there is to say."""
+    predictor = predictor_of(setting)
+    lines: dict[str, list[Any]] = {"number": [], "error": [], "said": []}
+    for content in batch["part"]:
+        part: list[Numbered] = pickle.loads(content)
+        notes = _Notes([])
+        outcomes = list(work_through(predictor, task, [item for _, item in part], notes))
+        lines["number"] += [number for number, _ in part]
+        lines["error"] += [_reason(one) if isinstance(one, Exception) else "" for one in outcomes]
+        lines["said"] += ["\n".join(notes.lines), *[""] * (len(part) - 1)]
+    return lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,21 +212,20 @@ class RayPlace:
     def _lines(self, task: Task, images: Sequence[Input], progress: Progress) -> Iterator[tuple[int, str]]:
         data, crew = self.ray.data, self.crew
         parts = cut_in_parts(images, crew.size)
+        progress.say(f"{len(images)} images in {len(parts)} parts, for {min(crew.size, len(parts))} workers")
+        setting = Setting(
+            model=self.model,
+            checksum=task.request.model,
+            device="cuda" if crew.gpus else "cpu",
+            precision=self.precision,
+            engine=self.engine,
+            threads=crew.cpus,
+        )
         rows = [{"part": pickle.dumps(part)} for part in parts]
-        workers = min(crew.size, len(parts))
-        progress.say(f"{len(images)} images in {len(parts)} parts, for up to {workers} workers")
         made = data.from_items(rows, override_num_blocks=min(len(rows), MOST_BLOCKS)).map_batches(
-            Worker,
+            do_parts,
             batch_size=1,
-            # From one on: a fixed number would wait for ever for the place of a lost machine.
-            compute=data.ActorPoolStrategy(min_size=1, max_size=workers),
-            fn_constructor_kwargs={
-                "task": task,
-                "model": self.model,
-                "device": "cuda" if crew.gpus else "cpu",
-                "engine": self.engine,
-                "threads": crew.cpus,
-            },
+            fn_kwargs={"task": task, "setting": setting},
             num_cpus=None if crew.gpus else crew.cpus,
             num_gpus=crew.gpus or None,
         )
