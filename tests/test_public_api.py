@@ -34,7 +34,10 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "plan": (["DATA"], {"--budget", "--layout", "--group"} | OUTPUT),
     "predict": (
         ["MODEL", "INPUT"],
-        {"--save", "--tiling", "--coding", "--min-area", "--fill-holes", "--tta", "--resume"} | OUTPUT | WHERE | ENGINE,
+        {"--save", "--tiling", "--coding", "--min-area", "--fill-holes", "--tta", "--resume", "--shard", "--cluster"}
+        | OUTPUT
+        | WHERE
+        | ENGINE,
     ),
     "train": (
         ["DATA"],

@@ -23,7 +23,7 @@ _HOMES = {
     "localize": "pixelwise.inference.localize",
     "networks": "pixelwise",
     "plan": "pixelwise.commands.plan",
-    "predict": "pixelwise.inference.predict",
+    "predict": "pixelwise.commands.predict",
     "train": "pixelwise.commands.train",
 }
 """Public name → module; resolved on first use, so that importing the package is quick."""

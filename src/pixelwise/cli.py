@@ -277,13 +277,20 @@ def predict(
         str, typer.Option(help="Average over flips, rotations, scales of the image; separate with commas.")
     ] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Pass over inputs whose results are there.")] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Do the I-th of N shares of the images; docs/clusters.md."),
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Predict on all machines of a cluster: ray; docs/clusters.md.")
+    ] = None,
     device: Device = "auto",
     precision: PrecisionName = "auto",
     engine: EngineName = "auto",
 ) -> None:
     """Label images and videos."""
     from pixelwise.cli_output import ConsoleProgress, print_failures
-    from pixelwise.inference.predict import predict as run
+    from pixelwise.commands.predict import predict as run
 
     with ConsoleProgress() as progress:
         report = run(
@@ -297,6 +304,8 @@ def predict(
             fill_holes=fill_holes,
             tta=_listed(tta),
             resume=resume,
+            shard=shard,
+            cluster=cluster,
             device=device,
             precision=precision,
             engine=engine,

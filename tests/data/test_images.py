@@ -22,6 +22,7 @@ from pixelwise.data.images import (
     read_mask,
     read_mask_bytes,
     read_size,
+    unfinished,
     write_atomically,
     write_png,
 )
@@ -477,6 +478,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_writers_of_one_file_do_not_meet_before_it_is_complete(tmp_path: Path) -> None:
+    """Machines that share a folder may have processes of one number."""
+    path = tmp_path / "b.txt"
+    several = {unfinished(path) for _ in range(10)}
+    assert len(several) == 10
+    assert {one.parent for one in several} == {tmp_path}
+    assert all(one.name.startswith(".b.txt.") for one in several)
 
 
 def test_readers_of_a_file_being_replaced_see_whole_versions(tmp_path: Path) -> None:

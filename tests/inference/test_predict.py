@@ -1,7 +1,9 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,19 @@ import pytest
 import tifffile
 from PIL import Image
 
+from films import write_film
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.images import read_image, read_mask, write_png
 from pixelwise.errors import ModelFileError, RequestError
 from pixelwise.inference import behind as home
-from pixelwise.inference.inputs import find_inputs
+from pixelwise.inference.inputs import Input, find_inputs
+from pixelwise.inference.job import Job, Written
 from pixelwise.inference.outputs import WRITERS
-from pixelwise.inference.predict import predict
-from pixelwise.inference.predictor import load
+from pixelwise.inference.place import Task
+from pixelwise.inference.predict import predict, work_through
+from pixelwise.inference.predictor import Predictor, load
 from pixelwise.inference.tidying import tidy
+from pixelwise.progress import Progress
 
 
 @pytest.fixture(scope="module")
@@ -370,3 +376,133 @@ def test_an_unknown_augmentation_is_an_error(model: Path, photos: Path, tmp_path
 def test_a_negative_area_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="min_area is -3"):
         predict(model, [photos], tmp_path / "out", min_area=-3, device="cpu")
+
+
+# Shares of a job, and other processes
+
+
+def same_files(one: Path, other: Path) -> bool:
+    assert found(one) == found(other)
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in found(one))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_all_shards_together_are_the_whole_job(model: Path, photos: Path, tmp_path: Path, count: int) -> None:
+    predict(model, [photos], tmp_path / "whole", device="cpu")
+    for number in range(1, count + 1):
+        report = predict(model, [photos], tmp_path / "out", shard=f"{number}/{count}", device="cpu")
+        assert len(report.written) == len(range(number - 1, 3, count))
+    assert same_files(tmp_path / "out", tmp_path / "whole")
+
+
+def test_shards_of_another_request_that_start_at_once_do_not_disturb_each_other(
+    model: Path, noisy: Path, photos: Path, tmp_path: Path
+) -> None:
+    predict(model, [photos], tmp_path / "out", device="cpu")
+    predict(noisy, [photos], tmp_path / "whole", device="cpu")
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda n: predict(noisy, [photos], tmp_path / "out", shard=f"{n}/3", device="cpu"), (1, 2, 3)))
+    assert same_files(tmp_path / "out", tmp_path / "whole")
+    assert predict(noisy, [photos], tmp_path / "out", resume=True, device="cpu").skipped == 3
+
+
+def test_a_shard_removes_what_another_request_has_left_of_its_own_images_alone(
+    model: Path, noisy: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    predict(model, [photos], out, device="cpu")
+    for path in out.rglob("*.png"):
+        os.utime(path, (0, 0))  # long ago
+    (photos / "one.png").write_bytes(b"broken")
+    (photos / "trip" / "deep" / "one.png").write_bytes(b"broken")
+    assert len(predict(noisy, [photos], out, shard="1/3", device="cpu").failures) == 1
+    assert found(out) == ["trip/deep/one.png", "trip/two.v2.png"]
+    report = predict(noisy, [photos], out, shard="2/3", resume=True, device="cpu")  # and those are not taken for done
+    assert (report.skipped, len(report.failures)) == (0, 1)
+
+
+def test_a_shard_without_an_image_is_done_and_says_so(photos: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Listening:
+        def say(self, message: str) -> None:
+            said.append(message)
+
+        def track(self, label: str, done: float, total: float, note: str = "") -> None: ...
+
+    report = predict(tmp_path / "no model", [photos], tmp_path / "out", shard="4/4", progress=Listening())
+    assert (report.written, report.failures, report.skipped) == ((), (), 0)
+    assert said == ["shard 4/4: 0 of 3 images"]
+
+
+def test_a_shard_looks_at_the_names_of_all_images(model: Path, photos: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(photos / "one.bmp")
+    for number in range(1, 5):
+        with pytest.raises(RequestError, match="would both be written to"):
+            predict(model, [photos], tmp_path / "out", shard=f"{number}/4", device="cpu")
+
+
+def test_files_on_all_images_are_left_to_the_last_step(noisy: Path, photos: Path, tmp_path: Path) -> None:
+    kinds = ["labels", "table", "coco"]
+    predict(noisy, [photos], tmp_path / "whole", save=kinds, min_area=4, device="cpu")
+    for number in (1, 2):
+        predict(noisy, [photos], tmp_path / "out", save=kinds, min_area=4, shard=f"{number}/2", device="cpu")
+        assert not {"table.csv", "coco.json"} & set(found(tmp_path / "out"))
+    report = predict(noisy, [photos], tmp_path / "out", save=kinds, min_area=4, resume=True, device="cpu")
+    assert report.skipped == 3
+    assert same_files(tmp_path / "out", tmp_path / "whole")
+
+
+def test_a_shard_with_a_file_on_all_images_but_no_labels_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="--shard reads what is done for table from label files"):
+        predict(model, [photos], tmp_path / "out", save=["table"], shard="1/2", device="cpu")
+
+
+def test_a_shard_refuses_names_that_the_last_step_could_not_write(
+    make_model: Callable[..., Path], photos: Path, tmp_path: Path
+) -> None:
+    model = make_model(tmp_path / "m", classes={"names": ["road", "ignore"]})
+    with pytest.raises(RequestError, match="readers of coco files take 'ignore' for no object"):
+        predict(model, [photos], tmp_path / "out", save=["labels", "coco"], shard="1/2", device="cpu")
+
+
+class Elsewhere:
+    """Stands for other processes: files lie there at the end, and nothing else is known."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor, self.classes, self.precision = predictor, predictor.classes, predictor.precision
+
+    def work(self, task: Task, job: Job, images: Sequence[Input], progress: Progress) -> Iterator[Written | Exception]:
+        theirs = replace(task, outputs=task.outputs.of_images())
+        own = Job(outputs=theirs.outputs, classes=self.classes)
+        for outcome in work_through(self.predictor, theirs, own, images, progress):
+            yield outcome if isinstance(outcome, Exception) else Written(outcome.paths, None)
+
+
+def test_files_on_all_images_are_made_of_what_others_have_written(noisy: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "broken.png").write_bytes(b"broken")
+    write_film(photos / "trip.mp4", 3)
+    kinds = ["labels", "overlay", "table", "cvat"]
+    here = predict(noisy, [photos], tmp_path / "whole", save=kinds, device="cpu")
+    place = Elsewhere(load(noisy, device="cpu"))
+    there = predict(noisy, [photos], tmp_path / "out", save=kinds, open_place=lambda: place)
+    assert same_files(tmp_path / "out", tmp_path / "whole")
+    assert [path.name for path in there.written] == [path.name for path in here.written]
+    assert there.failures == here.failures
+
+
+def test_a_label_file_of_others_that_is_not_there_is_listed(
+    noisy: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(WRITERS, "labels", (".png", lambda *arguments: None))
+    place = Elsewhere(load(noisy, device="cpu"))
+    report = predict(noisy, [photos / "one.png"], tmp_path / "out", save=["labels", "table"], open_place=lambda: place)
+    assert "cannot be read" in report.failures[0][1]
+
+
+def test_a_file_on_all_images_without_labels_cannot_be_made_of_what_others_write(
+    model: Path, photos: Path, tmp_path: Path
+) -> None:
+    place = Elsewhere(load(model, device="cpu"))
+    with pytest.raises(RequestError, match="--cluster reads what is done for table from label files"):
+        predict(model, [photos], tmp_path / "out", save=["table"], open_place=lambda: place)

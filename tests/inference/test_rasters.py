@@ -22,7 +22,7 @@ from pixelwise.inference import cutting
 from pixelwise.inference import rasters as home
 from pixelwise.inference.predict import predict
 from pixelwise.inference.predictor import Predictor, load
-from pixelwise.inference.rasters import needs_windows, predict_raster
+from pixelwise.inference.rasters import forget_parts, needs_windows, predict_raster
 from pixelwise.inference.tiling import Part, TilePlan
 from pixelwise.recipe import NetworkRecipe
 from rasters import TILE, write_slide, write_zarr
@@ -246,6 +246,16 @@ def test_a_stopped_job_goes_on_with_the_parts_that_are_missing(
     labels_of(padded, stopped, tmp_path / "at_once.tif")
     assert (tmp_path / "labels.tif").read_bytes() == (tmp_path / "at_once.tif").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["at_once.tif", "labels.tif", "x.tif"]
+
+
+def test_parts_that_are_forgotten_are_predicted_again(
+    padded: Predictor, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = parts_predicted(monkeypatch)
+    forget_parts(tmp_path / "labels.tif")
+    labels_of(padded, stopped, tmp_path / "labels.tif", resume=True)
+    assert (0, 0) in parts
+    forget_parts(tmp_path / "labels.tif")  # there are none
 
 
 @pytest.mark.parametrize("change", ["image", "request", "not asked for"])

@@ -1,4 +1,6 @@
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,25 @@ def test_files_of_an_unknown_request_are_not_done(tmp_path: Path) -> None:
     old.write_text("old")
     assert begin(tmp_path, FIRST, [old], resume=True) is False
     assert not old.exists()
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_of_shards_that_begin_at_once_the_first_description_stays(tmp_path: Path, resume: bool) -> None:
+    """Files that the first one has written since must not look older than the description."""
+
+    def while_another_shard_is_faster() -> Iterator[Path]:
+        begin(tmp_path, FIRST, [], resume=resume)
+        os.utime(tmp_path / FILE_NAME, (1000, 1000))
+        yield tmp_path / "a.png"
+
+    assert begin(tmp_path, FIRST, while_another_shard_is_faster(), resume=resume) is False
+    assert (tmp_path / FILE_NAME).stat().st_mtime == 1000
+
+
+@pytest.mark.parametrize("option", ["--shard", "--cluster"])
+def test_files_on_all_images_need_labels_where_others_predict(option: str) -> None:
+    with pytest.raises(RequestError, match=rf"{option} reads what is done for table .* or leave {option} out"):
+        require_resumable(["table"], "index", option)
 
 
 @pytest.mark.parametrize("kind", ["coco", "cvat", "table"])

@@ -7,6 +7,7 @@ for masks coded by color. The EXIF rotation is applied to both.
 
 import io
 import os
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ __all__ = [
     "decode_image",
     "read_image",
     "read_mask",
+    "unfinished",
     "write_atomically",
     "write_png",
 ]
@@ -94,10 +96,18 @@ def encode_png(pixels: Array, palette: Sequence[tuple[int, int, int]] = ()) -> b
     return buffer.getvalue()
 
 
+def unfinished(path: Path) -> Path:
+    """Where a file is written until it is complete: hidden, beside it, and another one at each call.
+
+    A process number would not do: machines that share a folder have processes of one number.
+    """
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """The file appears complete or not at all; an older version stays until then."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = unfinished(path)
     try:
         with temporary.open("wb") as file:
             file.write(content)

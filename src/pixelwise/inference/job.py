@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,10 @@ class Outputs:
         """Whether nothing is asked for but the network's own labels: all that windows can give."""
         changed = self.coding != "index" or self.min_area > 1 or self.fill_holes
         return self.kinds == ("labels",) and not changed
+
+    def of_images(self) -> "Outputs":
+        """Without the files on all images: what a process writes that sees only some of them."""
+        return replace(self, kinds=tuple(kind for kind in self.kinds if kind in WRITERS))
 
     @property
     def frame_kinds(self) -> tuple[str, ...]:
@@ -147,6 +151,15 @@ class Outputs:
         begun = (self.folder / FILE_NAME).stat().st_mtime_ns
         return all(path.exists() and path.stat().st_mtime_ns >= begun for path in self.paths(item).values())
 
+    def remove_unfinished(self, images: Iterable[Input]) -> None:
+        """Removes what processes that were killed have left of files of these images; only once none is at work."""
+        targets = {path for item in images for path in self.paths(item).values()}
+        for folder in {path.parent for path in targets if path.parent.is_dir()}:
+            for path in folder.glob(".*.part"):
+                name = path.name.removeprefix(".").removesuffix(".part").rpartition(".")[0]
+                if folder / name in targets and path.is_file():
+                    path.unlink(missing_ok=True)
+
 
 def _file_of(item: Input, kind: str) -> Path:
     end = kind_of(item.path).labels if item.windowed and kind == "labels" else WRITERS[kind][0]
@@ -183,16 +196,19 @@ class Job:
             write(folder / f"{frame_stem(number)}{end}", made, outputs.coding)
         return made
 
-    def recall(self, item: Input) -> "Written":
-        """What `write` gave of an image that is done, from its label file. Frames of a video are added at once."""
+    def recall(self, item: Input, paths: tuple[Path, ...]) -> "Written":
+        """What `write` gave of an image that is done, earlier or by another process, from its label file.
+
+        `paths` are those of its files that this job has written. Frames of a video are added at once.
+        """
         if not self.job_files:
-            return Written((), None)
+            return Written(paths, None)
         if item.is_video:
             with self.undone_if_broken():
                 self._recall_frames(item)
-            return Written((), None)
+            return Written(paths, None)
         labels = read_mask(self.outputs.paths(item)["labels"])
-        return Written((), Labeled(labels=labels, **self._whereabouts(item)))
+        return Written(paths, Labeled(labels=labels, **self._whereabouts(item)))
 
     def add(self, written: "Written") -> None:
         """Puts an image into the files on all images; one thread, in the order of the images."""
@@ -254,3 +270,5 @@ class Written:
     paths: tuple[Path, ...]
     labeled: Labeled | None
     """For the files on all images; None where there are none, or where it is in them."""
+    added: bool = False
+    """Whether it is in them."""

@@ -1,22 +1,26 @@
 """`pixelwise predict`: files, folders, globs and URLs in, one set of outputs per image or video out."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
+from pixelwise.data.classes import Classes
 from pixelwise.data.images import Array
+from pixelwise.devices import Precision
 from pixelwise.errors import PixelwiseError, RequestError, unknown_name
 from pixelwise.inference.batches import Answer, Failure, predict_all
 from pixelwise.inference.behind import told, written_behind
 from pixelwise.inference.engine_choice import for_job
 from pixelwise.inference.inputs import Input, find_inputs
 from pixelwise.inference.job import Job, Outputs, Written
-from pixelwise.inference.outputs import Coding
+from pixelwise.inference.outputs import Coding, require_kinds
+from pixelwise.inference.place import Place, Task
 from pixelwise.inference.predictor import Predictor, Tiling, load
 from pixelwise.inference.rasters import needs_windows, predict_raster
 from pixelwise.inference.resume import JobRequest, begin, require_resumable
+from pixelwise.inference.sharding import parse_shard
 from pixelwise.inference.transformed import require_transforms
 from pixelwise.inference.videos import Videos, num_images
 from pixelwise.model_file import stored_checksum
@@ -47,9 +51,11 @@ def predict(
     fill_holes: bool = False,
     tta: Sequence[str] = (),
     resume: bool = False,
+    shard: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     engine: str = "auto",
+    open_place: Callable[[], Place] | None = None,
     progress: Progress | None = None,
 ) -> PredictReport:
     """Writes what `save` names (`outputs.WRITERS`, `outputs.JOB_FILES`) of every input image below `output`.
@@ -67,61 +73,115 @@ def predict(
             confidence and entropy stay what the network says.
         resume: passes over images all of whose files an equal request has written; where the folder
             holds results of another one, it is a RequestError.
+        shard: "2/8" does the second of eight shares of the images, as eight jobs beside each other do
+            that share the output folder. Files on all images are left to a job with `resume` alone.
+        open_place: gives other processes that do the work; they decide device, precision and engine.
     """
     progress, folder = progress or Silent(), Path(output)
+    part = None if shard is None else parse_shard(shard)
     outputs = Outputs(
         folder=folder, kinds=tuple(dict.fromkeys(save)), coding=coding, min_area=min_area, fill_holes=fill_holes
     )
     if tiling not in get_args(Tiling):
         raise unknown_name("tiling", tiling, get_args(Tiling))
     require_transforms(tta)
-    if resume:
-        require_resumable(outputs.kinds, coding)
+    for option, given in (("--resume", resume), ("--shard", part), ("--cluster", open_place)):
+        if given:
+            require_resumable(outputs.kinds, coding, option)
     able = outputs.only_labels and tiling == "exact" and not tta
     images = [
         replace(item, windowed=not item.url and needs_windows(item.path, able))
         for item in find_inputs(inputs, folder, videos=True)
     ]
     outputs.require_free(images)
-    predictor = load(model, device=device, precision=precision, engine=engine)
-    if engine == "auto":
-        predictor = for_job(predictor, model, num_images=sum(map(num_images, images)), progress=progress)
-    job = Job(outputs=outputs, classes=predictor.classes)
-    request = _request(model, outputs, predictor, tiling=tiling, tta=tta, engine=engine)
+    if part is not None:
+        found, images = len(images), part.of(images)
+        progress.say(f"shard {part}: {len(images)} of {found} inputs")
+        if not images:
+            return PredictReport(written=(), failures=())
+    place = open_place() if open_place else _open_here(model, device, precision, engine, images, progress)
+    require_kinds(outputs.kinds, place.classes)
+    if part is not None:
+        outputs = outputs.of_images()
+    job = Job(outputs=outputs, classes=place.classes)
+    request = _request(model, outputs, place.precision, tiling=tiling, tta=tta, engine=engine)
     resumed = begin(folder, request, outputs.all_paths(images), resume=resume)
     done = {item for item in images if resumed and outputs.are_there(item)}
-    decoded = [item for item in images if not (item in done or item.windowed or item.is_video)]
-    fresh = written_behind(
-        _predicted(predictor, decoded, outputs, tiling, tta, progress),
-        lambda answer: job.write(answer.item, answer.image, answer.prediction),
-    )
-    windows = _Windows(
-        predictor=predictor, outputs=outputs, able=able, request=request, resume=resumed, progress=progress
-    )
-    videos = Videos(predictor=predictor, job=job, tiling=tiling, tta=tta, progress=progress)
+    task = Task(outputs=outputs, request=request, tiling=tiling, tta=tuple(tta), able=able, resume=resumed)
+    fresh = place.work(task, job, [item for item in images if item not in done], progress)
+    return _gathered(job, images, done, fresh, progress)
+
+
+def _gathered(
+    job: Job, images: Sequence[Input], done: Collection[Input], fresh: Iterator[Written | Exception], progress: Progress
+) -> PredictReport:
+    """What was done before and what is done now, put together in the order of the images."""
     written: list[Path] = []
     failures: list[tuple[Path, str]] = []
     for count, item in enumerate(images, start=1):
-        if item in done:
-            outcome = _recalled(job, item)
-        elif item.windowed:
-            outcome = windows.write(item)
-        elif item.is_video:
-            outcome = videos.write(item)
-        else:
-            outcome = next(fresh)
+        outcome = Written((), None) if item in done else next(fresh)
+        if isinstance(outcome, Written) and outcome.labeled is None and not outcome.added:
+            outcome = _recalled(job, item, outcome.paths)
         if isinstance(outcome, Exception):
             failures.append((item.path, str(outcome)))
         else:
             written += outcome.paths
             job.add(outcome)
         progress.track("predict", count, len(images))
+    next(fresh, None)  # past the last one, whoever has worked puts its things in order
     written += job.finish()
     return PredictReport(written=tuple(written), failures=tuple(failures), skipped=len(done))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Here:
+    """This process."""
+
+    predictor: Predictor
+
+    @property
+    def classes(self) -> Classes:
+        return self.predictor.classes
+
+    @property
+    def precision(self) -> Precision:
+        return self.predictor.precision
+
+    def work(self, task: Task, job: Job, images: Sequence[Input], progress: Progress) -> Iterator[Written | Exception]:
+        return work_through(self.predictor, task, job, images, progress)
+
+
+def _open_here(
+    model: str | Path, device: str, precision: str, engine: str, images: Sequence[Input], progress: Progress
+) -> _Here:
+    predictor = load(model, device=device, precision=precision, engine=engine)
+    if engine == "auto":
+        predictor = for_job(predictor, model, num_images=sum(map(num_images, images)), progress=progress)
+    return _Here(predictor=predictor)
+
+
+def work_through(
+    predictor: Predictor, task: Task, job: Job, images: Sequence[Input], progress: Progress
+) -> Iterator[Written | Exception]:
+    """Predicts and writes images. What was written of each, or why nothing was, in their order."""
+    decoded = [item for item in images if not (item.windowed or item.is_video)]
+    fresh = written_behind(
+        _predicted(predictor, decoded, task, progress),
+        lambda answer: job.write(answer.item, answer.image, answer.prediction),
+    )
+    windows = _Windows(predictor=predictor, task=task, progress=progress)
+    videos = Videos(predictor=predictor, job=job, tiling=task.tiling, tta=task.tta, progress=progress)
+    for item in images:
+        if item.windowed:
+            yield windows.write(item)
+        elif item.is_video:
+            yield videos.write(item)
+        else:
+            yield next(fresh)
+
+
 def _request(
-    model: str | Path, outputs: Outputs, predictor: Predictor, *, tiling: Tiling, tta: Sequence[str], engine: str
+    model: str | Path, outputs: Outputs, precision: Precision, *, tiling: Tiling, tta: Sequence[str], engine: str
 ) -> JobRequest:
     """All that decides what the files hold."""
     settings = {
@@ -130,19 +190,14 @@ def _request(
         "min_area": outputs.min_area,
         "fill_holes": outputs.fill_holes,
         "tta": sorted(set(tta)),
-        "precision": predictor.precision,
+        "precision": precision,
         "engine": engine,  # as asked for: what "auto" takes gives the same labels
     }
     return JobRequest(model=stored_checksum(model), settings=settings)
 
 
 def _predicted(
-    predictor: Predictor,
-    images: Sequence[Input],
-    outputs: Outputs,
-    tiling: Tiling,
-    tta: Sequence[str],
-    progress: Progress,
+    predictor: Predictor, images: Sequence[Input], task: Task, progress: Progress
 ) -> Iterator[Answer[Input, None] | Failure[Input]]:
     """What the model says of each image, or why it says nothing."""
 
@@ -153,17 +208,17 @@ def _predicted(
         predictor,
         images,
         read,
-        tiling=tiling,
-        keep_logits=outputs.need_probabilities,
-        tta=tta,
+        tiling=task.tiling,
+        keep_logits=task.outputs.need_probabilities,
+        tta=task.tta,
         name=lambda item: item.name,
     )
-    return told(outcomes, tiling, lambda item, words: progress.say(f"{item.name}: {words}"))
+    return told(outcomes, task.tiling, lambda item, words: progress.say(f"{item.name}: {words}"))
 
 
-def _recalled(job: Job, item: Input) -> Written | Exception:
+def _recalled(job: Job, item: Input, paths: tuple[Path, ...]) -> Written | Exception:
     try:
-        return job.recall(item)
+        return job.recall(item, paths)
     except (PixelwiseError, OSError) as error:
         return error
 
@@ -173,23 +228,19 @@ class _Windows:
     """The images of a job that are never in memory as a whole."""
 
     predictor: Predictor
-    outputs: Outputs
-    able: bool
-    """Whether windows can give what is asked for."""
-    request: JobRequest
-    resume: bool
+    task: Task
     progress: Progress
 
     def write(self, item: Input) -> Written | Exception:
-        if not self.able:
+        if not self.task.able:
             return RequestError(
                 f"{item.name}: is read window by window, which gives labels alone; ask for --save labels, without "
                 f"--tiling, --coding, --min-area, --fill-holes and --tta."
             )
-        target = self.outputs.paths(item)["labels"]
-        request, track = self.request.to_dict(), functools.partial(self.progress.track, item.path.name)
+        target = self.task.outputs.paths(item)["labels"]
+        request, track = self.task.request.to_dict(), functools.partial(self.progress.track, item.path.name)
         try:
-            predict_raster(self.predictor, item.path, target, request=request, resume=self.resume, track=track)
+            predict_raster(self.predictor, item.path, target, request=request, resume=self.task.resume, track=track)
         except (PixelwiseError, OSError) as error:
             return error
         return Written((target,), None)

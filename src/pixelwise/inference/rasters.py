@@ -6,7 +6,6 @@ all. The result is made from them in one pass at the end, so an interruption cha
 
 import json
 import os
-import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -70,7 +69,7 @@ def predict_raster(
     """
     with kind_of(path).open(path, predictor.spec.channels) as raster:
         plan = predictor.cutting.windows(raster.size)
-        parts = _Parts(target.with_name(f".{target.name}.part"), plan, predictor.classes.dtype)
+        parts = _Parts(_folder_of_parts(target), plan, predictor.classes.dtype)
         parts.begin(_description(raster, plan, request), resume=resume)
         checked = _Checked(predictor, raster)
         source = _Ahead(checked) if isinstance(plan, StripPlan) else checked
@@ -85,6 +84,11 @@ def predict_raster(
         raster.write_labels(made, parts.read(), predictor.classes)
         _put(made, target)
         parts.remove()
+
+
+def forget_parts(target: Path) -> None:
+    """Removes what an interrupted `predict_raster` has left."""
+    remove(_folder_of_parts(target))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +174,15 @@ class _Parts:
             yield np.hstack(labels)
 
     def remove(self) -> None:
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
+        remove(self.folder)
 
     def _file(self, part: Part) -> Path:
         row, column = part
         return self.folder / f"{row:06d}-{column:04d}.labels"
+
+
+def _folder_of_parts(target: Path) -> Path:
+    return target.with_name(f".{target.name}.part")
 
 
 def _read(file: Path) -> Any:

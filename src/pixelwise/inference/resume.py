@@ -29,16 +29,17 @@ class JobRequest:
         return {"model": self.model, "settings": dict(self.settings)}
 
 
-def require_resumable(kinds: Sequence[str], coding: str) -> None:
+def require_resumable(kinds: Sequence[str], coding: str, option: str = "--resume") -> None:
     """RequestError where files on all images could not be completed without predicting all again.
 
-    What they say of images that are done is read from the label files.
+    What they say of images that are done, earlier or by another process, is read from the label files.
+    `option` is the one that asks for it.
     """
     of_job = [kind for kind in kinds if kind in JOB_FILES]
     if of_job and ("labels" not in kinds or coding != "index"):
         raise RequestError(
-            f"--resume reads what is done for {of_job[0]} from label files of class indices; save labels too, "
-            f"with --coding index, or leave --resume out."
+            f"{option} reads what is done for {of_job[0]} from label files of class indices; save labels too, "
+            f"with --coding index, or leave {option} out."
         )
 
 
@@ -47,6 +48,10 @@ def begin(output: Path, request: JobRequest, targets: Iterable[Path], *, resume:
 
     Only those of an equal request do. Files of `targets` that another one has left are removed: a later
     `--resume` must not take them for its own. RequestError for `resume` with another request.
+
+    Several shards may begin at once, each with targets of its own. The description that one has written
+    stays as it is for the others: files are done that are not older than it (`Outputs.are_there`). Were
+    two written at the same instant all the same, a later `--resume` would do a little work twice.
     """
     wanted, before = request.to_dict(), _before(output)
     if before == wanted:
@@ -58,7 +63,8 @@ def begin(output: Path, request: JobRequest, targets: Iterable[Path], *, resume:
         )
     for path in targets:
         remove(path)
-    write_atomically(output / FILE_NAME, (json.dumps(wanted, indent=2, sort_keys=True) + "\n").encode())
+    if _before(output) != wanted:
+        write_atomically(output / FILE_NAME, (json.dumps(wanted, indent=2, sort_keys=True) + "\n").encode())
     return False
 
 

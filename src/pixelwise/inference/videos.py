@@ -64,7 +64,7 @@ class Videos:
                 work.mkdir(parents=True)
                 with item.open() as file, open_video(file, item.name) as video:
                     count = self._write_frames(item, video, work)
-                return Written(self._publish(item, work, count), None)
+                return Written(self._publish(item, work, count), None, added=True)
         except (PixelwiseError, OSError) as error:
             return error
         finally:
