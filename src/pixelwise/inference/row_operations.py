@@ -36,7 +36,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class MapNumber:
     """Stands for a map in the arguments of a step: its number among all maps."""
 
     index: int
@@ -61,7 +61,7 @@ class Step:
 
     function: OpOverload
     arguments: Mapping[str, Any]
-    """By their names in the operator's schema; a `Place` for each map."""
+    """By their names in the operator's schema; a `MapNumber` for each map."""
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     axis: Axis
@@ -125,7 +125,7 @@ class Step:
     def _call(self, fill: Callable[[int], Tensor], changed: Mapping[str, Any]) -> list[Tensor]:
         filled = {index: fill(index) for index in self.inputs}
         arguments = tree_map(
-            lambda argument: filled[argument.index] if isinstance(argument, Place) else argument,
+            lambda argument: filled[argument.index] if isinstance(argument, MapNumber) else argument,
             {**self.arguments, **changed},
         )
         return tensors_in(self.function(**arguments))

@@ -18,7 +18,7 @@ from torch._ops import OpOverload
 from torch.utils._pytree import tree_map
 
 from pixelwise.errors import RequestError
-from pixelwise.inference.row_operations import Place, Rows, Shape, Step, unpadded
+from pixelwise.inference.row_operations import MapNumber, Rows, Shape, Step, unpadded
 from pixelwise.networks.geometry import skeleton_of
 from pixelwise.networks.operations import SHAPES_ALONE, Call, Map, dependence
 from pixelwise.networks.tracing import bind
@@ -243,7 +243,7 @@ class _Recorder(Watching):  # type: ignore[no-untyped-call]
         if not isinstance(argument, Tensor):
             return argument
         if id(argument) in self._maps:
-            return Place(self._maps[id(argument)][2])
+            return MapNumber(self._maps[id(argument)][2])
         if id(argument) not in self._weights:
             raise RequestError("the network makes a tensor that is neither a map nor a weight.")
         return self._weights[id(argument)]
