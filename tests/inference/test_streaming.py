@@ -12,7 +12,7 @@ from torch.nn import functional
 from pixelwise.errors import RequestError
 from pixelwise.inference.folding import for_prediction
 from pixelwise.inference.memory import streamed_peak_bytes
-from pixelwise.inference.row_operations import Rows, Step
+from pixelwise.inference.row_operations import Room, Rows, Step, Take
 from pixelwise.inference.streaming import Program, record
 from pixelwise.networks import build_network
 from pixelwise.networks.geometry import field_of, skeleton_of
@@ -80,8 +80,9 @@ def test_strips_give_what_the_whole_image_gives(name: str) -> None:
         assert_streams(made, size, strip)
 
 
-def test_the_published_fcn_whose_border_is_wider_than_the_image() -> None:
-    network = build_network(NetworkRecipe(name="fcn-alexnet"), in_channels=3, num_classes=2).eval()
+@pytest.mark.parametrize("name", ["fcn-alexnet", pytest.param("fcn-paper", marks=pytest.mark.slow)])
+def test_the_published_fcns_whose_border_is_wider_than_the_image(name: str) -> None:
+    network = build_network(NetworkRecipe(name=name), in_channels=3, num_classes=2).eval()
     size = field_of(network, in_channels=3).legal_size((64, 64))
     assert_streams(ready(network, size), size, 32)
 
@@ -102,9 +103,9 @@ def test_no_row_of_any_map_is_computed_twice_or_never(unet: nn.Module, monkeypat
     computed: dict[int, list[Rows]] = {}
     run = Step.run
 
-    def spy(step: Step, rows: Rows, take: Callable[[int, Rows], Tensor]) -> list[Tensor]:
+    def spy(step: Step, rows: Rows, take: Take, room: Room) -> list[Tensor]:
         computed.setdefault(step.outputs[0], []).append(rows)
-        return run(step, rows, take)
+        return run(step, rows, take, room)
 
     monkeypatch.setattr(Step, "run", spy)
     program = record(unet, (96, 32), channels=3)
@@ -190,9 +191,21 @@ def _dilated_and_transposed(convolution: nn.Conv2d, x: Tensor) -> Tensor:
     return functional.conv_transpose2d(convolution(x), convolution.weight, stride=2, padding=1, output_padding=1)
 
 
+def _transposed_far_inside(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    weight = convolution.weight.repeat_interleave(5, 2)
+    return functional.conv_transpose2d(functional.pad(x, (9, 9, 9, 9)), weight, stride=4, padding=(21, 1))
+
+
 @pytest.mark.parametrize(
     "forward_of",
-    [_in_place, _branches_of_other_heights, _turned, _weights_of_weights, _dilated_and_transposed],
+    [
+        _in_place,
+        _transposed_far_inside,
+        _branches_of_other_heights,
+        _turned,
+        _weights_of_weights,
+        _dilated_and_transposed,
+    ],
     ids=lambda function: function.__name__.strip("_"),
 )
 @pytest.mark.parametrize("strip", [1, 2, 7])

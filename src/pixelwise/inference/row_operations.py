@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.utils._pytree import tree_map
 
 from pixelwise.errors import RequestError
 from pixelwise.networks.dependence import Axis
@@ -20,6 +19,10 @@ from pixelwise.networks.watching import tensors_in
 
 Rows = tuple[int, int]
 """The first, and the one after the last."""
+
+
+Take = Callable[[int, Rows], Tensor]
+Room = Callable[[int, Tensor, list[int]], Tensor | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,15 @@ class Unpadded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Uncut:
+    """An operator that cuts rows off its result, above and below, and is told not to: its input may be lower."""
+
+    rows: int
+    arguments: Mapping[str, Any]
+    """Those that differ."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One operator of a network, on maps that lie on the image."""
 
@@ -70,7 +82,7 @@ class Step:
     """Of its inputs, which have the same rows."""
     made: Shape
     """Of its outputs, likewise."""
-    unpadded: Unpadded | None
+    form: Unpadded | Uncut | None
     """None: it runs as it is, on whole turns of its pattern."""
 
     @property
@@ -86,23 +98,46 @@ class Step:
 
     def needs_from(self, done: int) -> int:
         """The first input row that any output row from `done` on needs."""
-        return self._reads((done, done + self.turn))[0]
+        return self.needs((done, done + self.turn))[0]
 
     def _reads(self, rows: Rows) -> Rows:
         first, last = self.axis.reach(*rows)
-        return (first if self.unpadded else first // self.axis.stride * self.axis.stride), last
+        return (first if isinstance(self.form, Unpadded) else first // self.axis.stride * self.axis.stride), last
 
-    def run(self, rows: Rows, take: Callable[[int, Rows], Tensor]) -> list[Tensor]:
-        """Its outputs' `rows`; `take` gives the rows asked for of the map of that number."""
-        if self.unpadded:
-            return self._run_unpadded(self.unpadded, rows, take)
+    def run(self, rows: Rows, take: Take, room: Room) -> list[Tensor]:
+        """Its outputs' `rows`.
+
+        Args:
+            take: gives the rows asked for of the map of that number.
+            room: may give memory for the rows of the map of that number, of the shape and kind of a tensor.
+        """
+        if isinstance(self.form, Unpadded):
+            return self._run_unpadded(self.form, rows, take)
         begin, end = self.needs(rows)
-        before = begin // self.axis.stride * self.turn
+        before = begin // self.axis.stride * self.turn - (self.form.rows if self.form else 0)
         height = min((end - begin) * self.turn // self.axis.stride, self.made.rows - before)
-        results = self._call(lambda index: take(index, (begin, end)), self._sized(height))
+        changed = self.form.arguments if self.form else self._sized(height)
+        arguments = self._arguments(lambda index: take(index, (begin, end)), changed)
+        written = self._written(arguments, height, room)
+        if written is not None:
+            return [written]
+        results = tensors_in(self.function(**arguments))
         return [result.narrow(self.made.dim, rows[0] - before, rows[1] - rows[0]) for result in results]
 
-    def _run_unpadded(self, unpadded: Unpadded, rows: Rows, take: Callable[[int, Rows], Tensor]) -> list[Tensor]:
+    def _written(self, arguments: Mapping[str, Any], height: int, room: Room) -> Tensor | None:
+        """The result where it is to lie, if that can be had; of operators that run row by row alone."""
+        write = WRITTEN.get(self.function._schema.name)
+        inputs = tensors_in(list(arguments.values()))
+        if write is None or len({tensor.dtype for tensor in inputs}) > 1:
+            return None
+        sides = [*self.made.sides]
+        sides[self.made.dim] = height
+        out = room(self.outputs[0], inputs[0], sides)
+        if out is not None:
+            write(arguments, out)
+        return out
+
+    def _run_unpadded(self, unpadded: Unpadded, rows: Rows, take: Take) -> list[Tensor]:
         first, last = self._reads(rows)
         above, below = (min(max(beyond, 0), last - first) for beyond in (-first, last - self.given.rows))
         inside = last - first - above - below
@@ -111,7 +146,7 @@ class Step:
             dim, found = self.given.dim, take(index, self.needs(rows))
             return _filled(found.narrow(dim, 0, inside), dim, above, below, unpadded.value)
 
-        return self._call(filled, unpadded.arguments)
+        return tensors_in(self.function(**self._arguments(filled, unpadded.arguments)))
 
     def _sized(self, height: int) -> Mapping[str, Any]:
         """The argument that tells the height of the result, for one of `height` rows."""
@@ -122,13 +157,16 @@ class Step:
         size[self.made.dim] = height
         return {name: size[-len(self.arguments[name]) :]}
 
-    def _call(self, fill: Callable[[int], Tensor], changed: Mapping[str, Any]) -> list[Tensor]:
+    def _arguments(self, fill: Callable[[int], Tensor], changed: Mapping[str, Any]) -> dict[str, Any]:
         filled = {index: fill(index) for index in self.inputs}
-        arguments = tree_map(
-            lambda argument: filled[argument.index] if isinstance(argument, MapNumber) else argument,
-            {**self.arguments, **changed},
-        )
-        return tensors_in(self.function(**arguments))
+        return {**{name: _with_maps(value, filled) for name, value in self.arguments.items()}, **changed}
+
+
+def _with_maps(argument: Any, maps: Mapping[int, Tensor]) -> Any:
+    """The maps in place of their numbers."""
+    if isinstance(argument, MapNumber):
+        return maps[argument.index]
+    return [_with_maps(part, maps) for part in argument] if isinstance(argument, list) else argument
 
 
 def _filled(inside: Tensor, dim: int, above: int, below: int, value: float) -> Tensor:
@@ -143,8 +181,8 @@ def _filled(inside: Tensor, dim: int, above: int, below: int, value: float) -> T
     return torch.cat([rows["above"], inside, rows["below"]], dim)
 
 
-def unpadded(name: str, arguments: Mapping[str, Any], given: Shape) -> Unpadded | None:
-    """How an operator on a map of this shape is told not to pad or crop; None of one that does neither.
+def form_of(name: str, arguments: Mapping[str, Any], given: Shape) -> Unpadded | Uncut | None:
+    """How an operator on a map of this shape is told to leave its rows alone; None of one that does.
 
     Raises:
         RequestError: it cannot be run on some rows of a map.
@@ -155,6 +193,8 @@ def unpadded(name: str, arguments: Mapping[str, Any], given: Shape) -> Unpadded 
             return Unpadded(value=0.0, arguments={"padding": [0, columns]})
         case "aten::max_pool2d", {"padding": [*_, columns]}:
             return Unpadded(value=-torch.inf, arguments={"padding": [0, columns]})
+        case "aten::conv_transpose2d", {"padding": [rows, *columns]}:
+            return Uncut(rows=rows, arguments={"padding": [0, *(columns or [rows])]})
         case "aten::slice", {"dim": dim} if dim % len(given.sides) == given.dim:
             return Unpadded(value=0.0, arguments={"start": 0, "end": given.rows})
         case (("aten::pad" | "aten::constant_pad_nd"), {"pad": [*pads]}):
@@ -178,6 +218,13 @@ SIZED: Mapping[str, str] = {
     "aten::reshape": "shape",
 }
 """Operators that are told how high their result is, and in which argument."""
+
+WRITTEN: Mapping[str, Callable[[Mapping[str, Any], Tensor], object]] = {
+    "aten::relu": lambda arguments, out: torch.clamp_min(arguments["self"], 0, out=out),
+    "aten::cat": lambda arguments, out: torch.cat(arguments["tensors"], arguments["dim"], out=out),
+}
+"""Operators that can write where they are told. They stand before most convolutions, which read some rows of the
+strip before: written behind these, both are read in one piece."""
 
 _NOT_BY_ROWS = {
     *("aten::conv2d", "aten::max_pool2d", "aten::max_pool2d_with_indices"),

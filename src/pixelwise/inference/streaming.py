@@ -18,7 +18,7 @@ from torch._ops import OpOverload
 from torch.utils._pytree import tree_map
 
 from pixelwise.errors import RequestError
-from pixelwise.inference.row_operations import MapNumber, Rows, Shape, Step, unpadded
+from pixelwise.inference.row_operations import MapNumber, Rows, Shape, Step, form_of
 from pixelwise.networks.geometry import skeleton_of
 from pixelwise.networks.operations import SHAPES_ALONE, Call, Map, dependence
 from pixelwise.networks.tracing import bind
@@ -44,6 +44,12 @@ class Program:
         kept = [_Kept(shape.dim) for shape in self.shapes]
         readers = [[step for step in self.steps if index in step.inputs] for index in range(len(self.shapes))]
 
+        def take(index: int, rows: Rows) -> Tensor:
+            return kept[index].take(rows)
+
+        def room(index: int, like: Tensor, sides: list[int]) -> Tensor | None:
+            return kept[index].room(like, sides)
+
         def forget(index: int) -> None:
             needed = [step.needs_from(kept[step.outputs[0]].stop) for step in readers[index]]
             if index != self.output:
@@ -54,7 +60,7 @@ class Program:
                 if due.step is None:
                     kept[0].add(read(due.rows))
                     continue
-                results = due.step.run(due.rows, lambda index, rows: kept[index].take(rows))
+                results = due.step.run(due.rows, take, room)
                 for index, result in zip(due.step.outputs, results, strict=True):
                     kept[index].add(result)
                 del results
@@ -99,10 +105,30 @@ class _Kept:
     """How many rows there were, from the map's first on."""
     pieces: deque[Tensor] = field(default_factory=deque)
     """Of rows up to `stop`, one after the other."""
+    given: Tensor | None = None
+    """Rows of the last piece, behind `stop`, that are being filled."""
 
     def add(self, piece: Tensor) -> None:
-        self.pieces.append(piece)
+        if piece is not self.given:
+            self.pieces.append(piece)
         self.stop += piece.shape[self.dim]
+        self.given = None
+
+    def room(self, like: Tensor, sides: list[int]) -> Tensor | None:
+        """Memory for rows right behind those that are there, to be filled and then added.
+
+        None where it would move more rows than it saves from being moved, and for maps of another form.
+        """
+        there, count = sum(piece.shape[self.dim] for piece in self.pieces), sides[self.dim]
+        if not 0 < there <= count or not like.is_contiguous(memory_format=torch.channels_last):
+            return None
+        sides = [*sides]
+        sides[self.dim] = there + count
+        whole = torch.empty(sides, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+        whole.narrow(self.dim, 0, there).copy_(self.take((self.stop - there, self.stop)))
+        self.pieces = deque([whole])
+        self.given = whole.narrow(self.dim, there, count)
+        return self.given
 
     def take(self, rows: Rows) -> Tensor:
         """Without a copy where they lie in one piece."""
@@ -121,10 +147,11 @@ class _Kept:
         while self.pieces and begin + self.pieces[0].shape[self.dim] <= before:
             begin += self.pieces.popleft().shape[self.dim]
         if self.pieces and begin < before:
-            # A copy of what is left, so that the whole piece need not be held for a few rows of it.
             first = self.pieces.popleft()
             rest = first.narrow(self.dim, before - begin, begin + first.shape[self.dim] - before)
-            self.pieces.appendleft(rest.clone() if 2 * rest.numel() < first.numel() else rest)
+            # A copy where only a few rows are left of what would be held for them.
+            held = first.untyped_storage().nbytes()
+            self.pieces.appendleft(rest.clone() if 2 * rest.nbytes < held else rest)
 
 
 def record(network: nn.Module, size: Size, *, channels: int) -> Program:
@@ -234,7 +261,7 @@ class _Recorder(Watching):  # type: ignore[no-untyped-call]
                 axis=found.axes[0],
                 given=given,
                 made=self.shapes[made[0]],
-                unpadded=unpadded(call.name, arguments, given),
+                form=form_of(call.name, arguments, given),
             )
         )
 

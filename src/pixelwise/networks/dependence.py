@@ -92,8 +92,11 @@ class Axis:
 
     def reach(self, start: int, stop: int) -> tuple[int, int]:
         """The image pixels [start', stop') that the values [start, stop) depend on, in the whole plane."""
-        # Intervals repeat: the ends of the window are where its extremes are.
         turn = len(self.intervals)
+        if turn == 1:
+            ((first, last),) = self.intervals
+            return first + start * self.stride, last + (stop - 1) * self.stride + 1
+        # Intervals repeat: the ends of the window are where its extremes are.
         ends = {*range(start, min(start + turn, stop)), *range(max(start, stop - turn), stop)}
         first, last = _hull(map(self.at, ends))
         return first, last + 1
