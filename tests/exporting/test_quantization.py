@@ -146,7 +146,7 @@ def test_a_missing_quantizer_is_named(monkeypatch, absent):
     ("name", "choices"),
     [
         ("unet", {"encoder": "resnet18"}),
-        ("unet", {"width": 4, "depth": 2, "upsampling": "switches", "skips": "add"}),
+        ("unet", {"width": 16, "depth": 2, "upsampling": "switches", "skips": "add"}),
         ("unet-paper", {"width": 4}),
         ("segnet", {"width": 4}),
         ("fcn", {"encoder": "resnet18"}),

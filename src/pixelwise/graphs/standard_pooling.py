@@ -20,10 +20,10 @@ def max_pool(x: Tensor, kernel: int, ceil_mode: bool) -> tuple[Tensor, Tensor]:
     """(B, C, H, W) → maxima, and their places dy · kernel + dx in uint8, both (B, C, H', W')."""
     batch, channels, height, width = x.shape
     rows, columns = pooled_size((height, width), kernel, ceil_mode)
+    # Beside the search for places, of which nothing is left in the graph of a network that has no use for them.
+    maxima = functional.max_pool2d(x, kernel, ceil_mode=ceil_mode)
     if ceil_mode:
         x = functional.pad(x, (0, columns * kernel - width, 0, rows * kernel - height), value=-torch.inf)
-    # Beside the search for places, of which nothing is left in the graph of a network that has no use for them.
-    maxima = functional.max_pool2d(x, kernel)
     windows = x[:, :, : rows * kernel, : columns * kernel].reshape(batch, channels, rows, kernel, columns, kernel)
     best = windows[:, :, :, 0, :, 0]
     places = torch.zeros_like(best, dtype=torch.uint8)

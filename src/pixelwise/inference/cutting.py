@@ -33,8 +33,9 @@ all. Low ones, as the labels of a whole row of tiles are held as they are compre
 
 BAND_WIDTHS = (4096, 2048, 1024, 512)
 """Tried in turn until memory suffices."""
-STRIP_PIXELS = 1 << 18
-"""Of one strip, about: few enough for its maps to stay in the caches, enough for each layer's loop."""
+STRIP_PIXELS = 1 << 19
+"""Of one strip, about: few enough for little memory, enough for the operators to take far longer than
+their calls, some milliseconds a strip."""
 STRIPS_TRIED = 3
 """Until memory has been at its peak: the first fills all halos, the next frees what it left."""
 

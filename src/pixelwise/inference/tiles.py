@@ -96,8 +96,16 @@ def _framed(source: PixelSource, rows: Array, columns: Array) -> Array:
     """(h, w, C) of what these rows and columns of the framed image show, read as one window."""
     top, left = int(rows.min()), int(columns.min())
     window = source.read(slice(top, int(rows.max()) + 1), slice(left, int(columns.max()) + 1))
+    if _is_run(rows) and _is_run(columns):
+        return window
     framed: Array = window[np.ix_(rows - top, columns - left)]
     return framed
+
+
+def _is_run(places: Array) -> bool:
+    """Whether each place is the one after the place before: neither mirrored nor repeated, which takes steps
+    of -1 or 0 in between."""
+    return int(places[-1]) - int(places[0]) == len(places) - 1
 
 
 def blended(pixels: Array, tile: Size, infer: Callable[[Array], Tensor]) -> Tensor:
