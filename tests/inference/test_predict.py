@@ -432,7 +432,7 @@ def test_a_shard_without_an_image_is_done_and_says_so(photos: Path, tmp_path: Pa
 
     report = predict(tmp_path / "no model", [photos], tmp_path / "out", shard="4/4", progress=Listening())
     assert (report.written, report.failures, report.skipped) == ((), (), 0)
-    assert said == ["shard 4/4: 0 of 3 images"]
+    assert said == ["shard 4/4: 0 of 3 inputs"]
 
 
 def test_a_shard_looks_at_the_names_of_all_images(model: Path, photos: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from pixelwise.commands.predict import predict
 from pixelwise.data.images import write_png
 from pixelwise.errors import ModelFileError, RequestError
 from pixelwise.inference.inputs import Input
-from pixelwise.inference.job import Outputs, Written
+from pixelwise.inference.job import Job, Outputs, Written
 from pixelwise.inference.place import Task
 from pixelwise.inference.resume import JobRequest
 from pixelwise.model_file import stored_checksum
@@ -145,7 +145,9 @@ def test_a_worker_writes_its_part_and_says_what_became_of_it(model: Path, photos
 
 
 def test_a_worker_passes_on_what_there_is_to_say(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def speaking(predictor: Any, task: Task, images: Sequence[Input], progress: Progress) -> Iterator[Written]:
+    def speaking(
+        predictor: Any, task: Task, job: Job, images: Sequence[Input], progress: Progress
+    ) -> Iterator[Written]:
         for one in images:
             progress.say(f"{one.name} has tiles")
             yield Written((), None)
