@@ -13,7 +13,8 @@ from torch import nn
 
 from pixelwise.devices import free_memory, resident_memory
 from pixelwise.networks import Segmenter, build_network
-from pixelwise.networks.catalog import saved_bytes
+from pixelwise.networks.catalog import recomputed_bytes, saved_bytes
+from pixelwise.networks.stages import encoder_stages
 from pixelwise.planning.fingerprint import Fingerprint
 from pixelwise.recipe import NetworkRecipe, OptimizerRecipe, Recipe
 from pixelwise.shapes import Size
@@ -94,7 +95,7 @@ def forecast_memory(recipe: Recipe, seen: Fingerprint, device: torch.device, roo
     """
     cuda, precision = device.type == "cuda", recipe.training.precision
     counted = _count(recipe.network, recipe.optimizer, seen.channels, len(seen.class_pixels), recipe.data.crop)
-    kept = counted.maps / (2 if precision == "bf16" else 1)
+    kept = (counted.recomputed if recipe.training.recompute else counted.maps) / (2 if precision == "bf16" else 1)
     image = counted.maps * _pixels(seen.largest_val_size) / _pixels(recipe.data.crop)
     label_maps = 0 if cuda else _num_val(recipe, seen) * _pixels(seen.largest_val_size)
     return MemoryForecast(
@@ -117,6 +118,8 @@ class _Counted:
     """Of the optimizer."""
     maps: int
     """Kept of one sample for the backward pass."""
+    recomputed: int
+    """The same with `training.recompute`; as large where the network cannot do that."""
 
 
 @lru_cache(maxsize=64)  # a plan asks for the same networks several times
@@ -124,10 +127,13 @@ def _count(
     network: NetworkRecipe, optimizer: OptimizerRecipe, in_channels: int, num_classes: int, size: Size
 ) -> _Counted:
     model = segmenter_without_data(network, in_channels, num_classes).train()
+    image = torch.empty(1, in_channels, *size, device="meta")
+    maps = saved_bytes(model, image)
     return _Counted(
         weights=4 * sum(parameter.numel() for parameter in model.parameters()),
         state=_optimizer_bytes(model, optimizer),
-        maps=saved_bytes(model, torch.empty(1, in_channels, *size, device="meta")),
+        maps=maps,
+        recomputed=recomputed_bytes(model, image) if encoder_stages(model.network) else maps,
     )
 
 
