@@ -24,10 +24,10 @@ from machine import write_result
 
 from pixelwise.devices import choose_device, resident_memory, synchronize
 from pixelwise.networks.catalog import recomputed_bytes, saved_bytes
-from pixelwise.planning.memory import WORKSPACE, segmenter_without_data
+from pixelwise.planning.memory import segmenter_without_data, step_bytes
 from pixelwise.recipe import Recipe
 from pixelwise.training.trainer import Trainer
-from training import job_of, random_batch
+from training import NUM_CLASSES, job_of, random_batch
 
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "unet": {"network.width": 32, "network.max_width": 256, "network.stem_stride": 2},
@@ -109,11 +109,12 @@ def peak_resident_memory() -> int:
 def forecast(recipe: Recipe, batch: int) -> float:
     """Of the maps and what is needed around them, as the planner counts."""
     height, width = recipe.data.crop
-    model = segmenter_without_data(recipe.network, 3, 11).train()
+    model = segmenter_without_data(recipe.network, 3, NUM_CLASSES).train()
     image = torch.empty(1, 3, height, width, device="meta")
-    kept = (recomputed_bytes if recipe.training.recompute else saved_bytes)(model, image)
-    kept /= 2 if recipe.training.precision == "bf16" else 1
-    return (1 + WORKSPACE) * (kept + 4 * height * width * (3 + 2 * 11)) * batch
+    maps = saved_bytes(model, image)
+    kept = recomputed_bytes(model, image) if recipe.training.recompute else maps
+    given = 4 * height * width * (3 + 2 * NUM_CLASSES)
+    return batch * step_bytes(kept, maps, given, recipe.training.precision)
 
 
 if __name__ == "__main__":

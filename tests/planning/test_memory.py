@@ -128,7 +128,7 @@ def test_a_batch_in_parts_takes_the_step_of_one_part(seen):
 @pytest.mark.parametrize("network", [{}, {"network.name": "segnet", "network.depth": 4}])
 def test_recomputing_takes_less_for_a_step_and_nothing_else(seen, network):
     kept, again = forecast(seen, **network), forecast(seen, **network, **{"training.recompute": True})
-    assert again.step < 0.7 * kept.step
+    assert 0.5 * kept.step < again.step < 0.8 * kept.step
     assert dataclasses.replace(again, step=kept.step) == kept
 
 
