@@ -163,9 +163,12 @@ def say(line: str) -> None:
 
 def make_job(network: str, contender: str, size: tuple[int, int], device: torch.device) -> Job:
     optimizer = {"optimizer.name": "muon", "optimizer.lr": 0.02} if contender == "ours-muon" else {}
+    return job_of({**NETWORKS[network], **optimizer}, size, device)
+
+
+def job_of(changes: Mapping[str, Any], size: tuple[int, int], device: torch.device) -> Job:
     precision = choose_precision("auto", device)
-    changes = {**NETWORKS[network], **optimizer, "training.precision": precision, "data.crop": size}
-    recipe = Recipe().replace({**changes, "training.steps": 1000, "network.width": None})
+    recipe = Recipe().replace({**changes, "training.precision": precision, "data.crop": size, "training.steps": 1000})
     spec = ModelSpec(
         network=recipe.network,
         classes=describe_classes({"names": [f"class {index}" for index in range(NUM_CLASSES)]}),

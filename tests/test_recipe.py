@@ -91,6 +91,7 @@ RECIPES = st.builds(
         TrainingRecipe,
         batch_size=st.integers(1),
         accumulate=st.just(1),
+        recompute=st.booleans(),
         steps=st.none() | st.integers(1),
         budget_seconds=st.none() | numbers(0, 1e9),
         loggers=st.lists(st.sampled_from(["tensorboard", "mlflow", "wandb"])).map(tuple),

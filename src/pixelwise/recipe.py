@@ -202,6 +202,9 @@ class TrainingRecipe:
     accumulate: int = 1
     """Parts in which a batch passes the network, their gradients added up: less memory, nearly the same run. Batch
     normalization sees one part at a time."""
+    recompute: bool = False
+    """Maps inside the network's stages are made again in the backward pass, not kept: less memory, more time, the same
+    numbers."""
     sync_batch_norm: bool = False
     """Batch normalization over the images of all processes, not of each alone; GPUs only."""
     steps: int | None = None

@@ -96,6 +96,20 @@ def test_allowed_changes_hold_from_there_on_and_are_written_down(finished: Path,
     train(streets, finished, resume=True, steps=8)  # nothing is another any more
 
 
+def test_memory_may_be_saved_from_now_on_without_asking(started: Path, trained: Path, streets: Path) -> None:
+    settings = ["training.recompute=true"]
+    train(streets, started, resume=True, settings=settings, device="cpu")
+    assert (started / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
+    assert read_recipe(started / "recipe.yaml").training.recompute
+    assert "training.recompute: false → true" in (started / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_finished_run_saves_no_memory_any_more(finished: Path, streets: Path) -> None:
+    before = contents(finished)
+    train(streets, finished, resume=True, settings=["training.recompute=true"], device="cpu")
+    assert contents(finished) == before
+
+
 def test_changes_are_allowed_only_to_a_run_that_goes_on(streets: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="--allow-changes is for a run that goes on; give it with --resume"):
         train(streets, tmp_path / "run", allow_changes=True)

@@ -80,3 +80,20 @@ def test_a_class_without_weight_still_has_its_share_of_the_mean() -> None:
     logits, labels = torch.randn(1, 2, 1, 4), torch.tensor([[[0, 1, 1, 0]]])
     parts = [lovasz(logits, labels, ignore_label=VOID, class_weights=torch.eye(2)[c]) for c in (0, 1)]
     torch.testing.assert_close(parts[0] + parts[1], lovasz(logits, labels, ignore_label=VOID))
+
+
+def test_the_gradient_jumps_where_two_pixels_change_places() -> None:
+    """Why runs that differ by rounding alone may part: the loss hardly moves, its slopes are exchanged."""
+    labels = torch.tensor([[[0, 1, 1, 0]]])
+
+    def at(nudge: float) -> tuple[float, Tensor]:
+        margin = torch.tensor([1.0, nudge - 1.0, 2.0, -2.0], dtype=torch.float64)  # two pixels are as wrong
+        logits = torch.stack([torch.zeros(4), margin]).view(1, 2, 1, 4).requires_grad_()
+        loss = lovasz(logits, labels, ignore_label=VOID)
+        loss.backward()
+        assert logits.grad is not None
+        return loss.item(), logits.grad
+
+    (before, slopes), (after, others) = at(-1e-7), at(1e-7)
+    assert abs(after - before) < 1e-6
+    assert (others - slopes).abs().max() > 0.01

@@ -74,8 +74,15 @@ def test_less_memory_never_gives_larger_samples(seen):
 
 
 def test_too_little_for_anything_is_an_error_that_says_what_to_do(seen):
-    with pytest.raises(RequestError, match=r"would take .* GiB .* may take 0\.01 GiB, 75% of .* free some, or set"):
+    with pytest.raises(
+        RequestError,
+        match=r"would take .* GiB .* may take 0\.01 GiB, 75% of .* free some, set training\.recompute=true, or",
+    ):
         fit(draft_with(), seen, Room(resident=0, total=10 * 2**20))
+    draft = draft_with()
+    draft.put("training.recompute", True, "asked for")
+    with pytest.raises(RequestError, match="free some, or set smaller values"):
+        fit(draft, seen, Room(resident=0, total=10 * 2**20))
     with pytest.raises(RequestError, match=r"set smaller values of training\.batch_size, data\.crop"):
         fit(draft_with(START), seen, room_for(seen, {**START, "training.batch_size": 4}))
 

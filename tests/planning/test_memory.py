@@ -123,3 +123,15 @@ def test_a_batch_in_parts_takes_the_step_of_one_part(seen):
     whole, parts = forecast(seen), forecast(seen, **{"training.accumulate": 4})
     assert parts.step == pytest.approx(whole.step / 4, rel=1e-6)
     assert parts.images == whole.images
+
+
+@pytest.mark.parametrize("network", [{}, {"network.name": "segnet", "network.depth": 4}])
+def test_recomputing_takes_less_for_a_step_and_nothing_else(seen, network):
+    kept, again = forecast(seen, **network), forecast(seen, **network, **{"training.recompute": True})
+    assert 0.5 * kept.step < again.step < 0.8 * kept.step
+    assert dataclasses.replace(again, step=kept.step) == kept
+
+
+def test_a_network_without_stages_is_forecast_all_the_same(seen):
+    network = {"network.encoder": "timm:hrnet_w18_small", "network.width": None, "network.depth": 4}
+    assert forecast(seen, **network).step > 0

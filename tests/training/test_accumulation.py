@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from pixelwise.training.accumulation import is_mean_over_pixels
 from pixelwise.training.trainer import Job, Trainer
 
 MakeJob = Callable[..., Job]
@@ -12,7 +13,9 @@ PLAIN = {"network.normalization": "none", "optimizer.name": "sgd", "optimizer.cl
 
 
 def weights_after_a_step(job: Job, parts: int) -> tuple[float, Mapping[str, Any]]:
+    """In float64: in float32, sums over 24,576 pixels round by 1e-6 and more, depending on the threads."""
     trainer = Trainer(job)
+    trainer.model.double()
     trainer.parts = parts
     batch = job.batches().make(0)
     labels = batch.labels.clone()
@@ -30,11 +33,13 @@ def test_parts_give_what_the_whole_batch_gives(make_job: MakeJob, parts: int, lo
     job = replace(make_job({**PLAIN, **loss}), class_weights=(2.0, *[0.5] * 7))
     loss_of_whole, whole = weights_after_a_step(job, 1)
     loss_of_parts, of_parts = weights_after_a_step(job, parts)
-    assert loss_of_parts == pytest.approx(loss_of_whole, rel=1e-6)
-    for name, tensor in whole.items():
-        torch.testing.assert_close(of_parts[name], tensor, rtol=0, atol=1e-6)
+    exact = {"rel": 1e-7 if is_mean_over_pixels(job.recipe.loss) else 1e-13}  # shares of pixels are float32
+    assert loss_of_parts == pytest.approx(loss_of_whole, **exact)
     start = Trainer(job).model.state_dict()
-    assert max(float((start[name] - whole[name]).abs().max()) for name in start) > 1e-3
+    moved = max(float((start[name] - whole[name]).abs().max()) for name in start)
+    apart = max(float((of_parts[name] - whole[name]).abs().max()) for name in start)
+    assert moved > 1e-3
+    assert apart <= exact["rel"] * moved
 
 
 def test_the_pass_that_counts_leaves_no_trace(make_job: MakeJob) -> None:

@@ -201,6 +201,12 @@ def test_parts_and_processes_go_together(one: Ran, train: Train) -> None:
     require_same_weights(one, train(2, "--set", "training.accumulate=2"))
 
 
+def test_recomputing_ends_in_the_same_model(train: Train, two: Ran) -> None:
+    ran = train(2, "--set", "training.recompute=true")
+    assert ran.codes == [0, 0], ran.said
+    assert ran.run.model.read_bytes() == two.run.model.read_bytes()
+
+
 @pytest.mark.parametrize("lost", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_killed_process_ends_all_and_resuming_ends_in_the_same_model(train: Train, two: Ran, lost: int) -> None:
     killed = train(2, instant={"rank": lost, "step": 13, "signal": KILL})
@@ -344,5 +350,5 @@ def test_too_little_memory_of_one_process_is_an_error(
 
     monkeypatch.setattr(trainer, "step", none_left)
     batch = trainer.job.batches().make(0)
-    with pytest.raises(TrainingError, match=r"too small for this process's share .* training\.accumulate=2"):
+    with pytest.raises(TrainingError, match=r"share of a batch .* training\.recompute=true, or .*accumulate=2"):
         step_within_memory(trainer, batch, 0.0, print)

@@ -316,8 +316,22 @@ def test_memory_too_small_for_one_image_is_an_error(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
     monkeypatch.setattr(trainer_home, "add_gradients", none_left)
-    with pytest.raises(TrainingError, match=r"too small even for one image at a time .* data\.crop=\[32, 48\]"):
+    with pytest.raises(
+        TrainingError, match=r"too small even for one image at a time .* data\.crop=\[32, 48\]"
+    ) as error:
         train_model(make_job(), run)
+    assert "2 GiB); resume with --set training.recompute=true, or take smaller samples" in str(error.value)
+
+
+def test_a_run_that_recomputes_already_is_not_told_to(
+    make_job: MakeJob, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*arguments: Any, **more: Any) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    monkeypatch.setattr(trainer_home, "add_gradients", none_left)
+    with pytest.raises(TrainingError, match=r"at a time \(CUDA out of memory\); take smaller samples"):
+        train_model(make_job({"training.recompute": True}), run)
 
 
 def test_a_run_may_become_longer(make_job: MakeJob, run: RunFolder) -> None:

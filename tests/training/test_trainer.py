@@ -1,12 +1,15 @@
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from pixelwise.data.border_weights import border_weights
+from pixelwise.devices import deterministic_algorithms
 from pixelwise.errors import RequestError
 from pixelwise.losses import cross_entropy_and_dice, focal, lovasz
+from pixelwise.networks.catalog import saved_bytes
 from pixelwise.training.trainer import Job, Trainer
 
 MakeJob = Callable[..., Job]
@@ -95,3 +98,30 @@ def test_a_step_takes_the_loss_of_the_recipe(make_job: MakeJob) -> None:
         options = {"ignore_label": trainer.job.spec.classes.ignore_label, "class_weights": trainer.class_weights}
         expected = focal(logits, batch.labels, **options) + 0.5 * lovasz(logits, batch.labels, **options)
     assert trainer.step(batch, 0.0).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"training.precision": "bf16"},
+        {"training.accumulate": 2, "loss.dice": 0.5},
+        {"optimizer.frozen_stages": 2},
+    ],
+)
+def test_recomputing_changes_no_number(make_job: MakeJob, changes: dict[str, Any]) -> None:
+    states = []
+    for recompute in (False, True):
+        trainer = Trainer(make_job({**changes, "training.recompute": recompute}))
+        batches = trainer.job.batches()
+        with deterministic_algorithms(True):
+            losses = [trainer.step(batches.make(step), step / 3) for step in range(3)]
+        states.append({**trainer.model.state_dict(), "loss": torch.stack(losses), **trainer.state()["random"]})
+    kept, again = states
+    assert [name for name, tensor in kept.items() if not torch.equal(again[name], tensor)] == []
+
+
+def test_the_recipe_decides_whether_maps_are_made_again(make_job: MakeJob) -> None:
+    kept, again = (Trainer(make_job({"training.recompute": choice})).model.train() for choice in (False, True))
+    images = torch.zeros(2, 3, 64, 96)
+    assert saved_bytes(again, images) < 0.6 * saved_bytes(kept, images)

@@ -20,6 +20,9 @@ _SHOWN = 10
 _FIXED = re.compile(r"network\.|optimizer\.(name|frozen_stages|layer_decay)$")
 """Keys that what is trained so far depends on."""
 
+_FREE = re.compile(r"training\.recompute$")
+"""Keys that no number of the run depends on, only the memory and the time that it takes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
@@ -43,6 +46,11 @@ def recipe_changes(before: Recipe, now: Recipe) -> list[Change]:
         for key, value in values.items()
         if after[section][key] != value
     ]
+
+
+def weighty(changes: Iterable[Change]) -> list[Change]:
+    """Those on which depends what is trained."""
+    return [change for change in changes if not _FREE.match(change.what)]
 
 
 def _shown(value: object) -> str:
@@ -90,10 +98,14 @@ def refuse_changes(run: RunFolder, what: str, changes: Sequence[Change], cure: s
 
 
 def require_unchanged(run: RunFolder, started_with: Recipe, asked: Recipe, *, changeable: bool = True) -> None:
-    """Raises CheckpointError, which names --allow-changes where the run is `changeable`."""
+    """Raises CheckpointError, which names --allow-changes where the run is `changeable`.
+
+    A run that is changeable may take more memory or less, unasked.
+    """
     way_on = "take the new values from here on with --allow-changes, " if changeable else ""
     cure = f"resume without changing it, {way_on}or start a new run."
-    refuse_changes(run, "recipe", recipe_changes(started_with, asked), cure)
+    changes = recipe_changes(started_with, asked)
+    refuse_changes(run, "recipe", weighty(changes) if changeable else changes, cure)
 
 
 def require_changeable(run: RunFolder, changes: Iterable[Change]) -> None:
@@ -111,7 +123,7 @@ def note_changes(run: RunFolder, step: int, changes: Sequence[Change]) -> None:
     """Adds them to `changes.yaml`."""
     known = yaml.safe_load(run.changes.read_text(encoding="utf-8")) if run.changes.exists() else []
     known += [{"after_step": step, **asdict(change)} for change in changes]
-    header = "# Taken with --allow-changes while the run was under way:\n"
+    header = "# Taken while the run was under way:\n"
     text = yaml.safe_dump(known, sort_keys=False, allow_unicode=True, width=1000)
     write_atomically(run.changes, (header + text).encode())
 

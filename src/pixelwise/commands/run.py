@@ -19,6 +19,7 @@ from pixelwise.commands.changes import (
     require_same_files,
     require_unchanged,
     rewrite_recipe,
+    weighty,
     write_inventory,
 )
 from pixelwise.commands.request import Request
@@ -29,6 +30,7 @@ from pixelwise.devices import deterministic_algorithms
 from pixelwise.errors import CheckpointError, RequestError
 from pixelwise.evaluation.report import Report, write_report
 from pixelwise.model_file import load_model
+from pixelwise.networks.recomputation import recompute
 from pixelwise.networks.stages import first_stages, learning_rate_scales
 from pixelwise.planning.draft import Plan
 from pixelwise.planning.forced import LeftOut, read_left_out, without, write_left_out
@@ -91,7 +93,7 @@ def resume_run(run: RunFolder, request: Request) -> TrainResult:
         require_unchanged(run, started_with, recipe)
     left_out = read_or_refuse_left_out(run, request.force)
     checkpoint = load_checkpoint(run)
-    if checkpoint and checkpoint.finished and run.report.exists() and not changes:
+    if checkpoint and checkpoint.finished and run.report.exists() and not weighty(changes):
         request.progress.say(f"{run.path} is finished; nothing to do.")
         return _result(run)
     dataset = without(open_dataset(request.data, recipe.data.layout), left_out or ())
@@ -136,6 +138,8 @@ def require_network(recipe: Recipe, prepared: Prepared) -> None:
         network = prepared.job(recipe, torch.device("meta")).spec.build().network
     first_stages(network, recipe.optimizer.frozen_stages)
     learning_rate_scales(network, recipe.optimizer.layer_decay)
+    if recipe.training.recompute:
+        recompute(network)
 
 
 def with_first_weights(job: Job, request: Request) -> Job:

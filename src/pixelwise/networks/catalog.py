@@ -5,7 +5,10 @@ the whole table takes seconds and no memory.
 """
 
 import itertools
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +19,8 @@ from torch.utils.module_tracker import ModuleTracker
 
 from pixelwise.errors import unknown_name
 from pixelwise.networks.geometry import field_of, skeleton_of
+from pixelwise.networks.recomputation import Pass, recomputed, run_stages
+from pixelwise.networks.segmenter import Segmenter
 from pixelwise.networks.table import NETWORKS, build_network
 from pixelwise.networks.watching import Watching
 from pixelwise.recipe import NetworkRecipe
@@ -188,7 +193,28 @@ class _Layers(Watching):
 
 def saved_bytes(network: nn.Module, images: Tensor) -> int:
     """Bytes that a forward pass in training keeps for the backward pass, each memory block once."""
-    weights = {_block(tensor) for tensor in itertools.chain(network.parameters(), network.buffers())}
+    return _saved(partial(network, images), _weights(network))
+
+
+def recomputed_bytes(segmenter: Segmenter, images: Tensor) -> int:
+    """As `saved_bytes`, at the peak of a step with `training.recompute`: what passes between the stages, and the
+    maps of the largest stage, which is run again. The network is one that recomputes from then on.
+
+    Raises RequestError where it has no stages that can be told apart.
+    """
+    of_stages = [0]
+
+    def counted(call: Pass, inputs: tuple[Any, ...]) -> Any:
+        given = [_block(value) for value in inputs if isinstance(value, Tensor)]
+        of_stages.append(_saved(partial(call, *inputs), _weights(segmenter) | set(given)))
+        return recomputed(call, inputs)
+
+    run_stages(segmenter.network, counted)
+    return saved_bytes(segmenter, images) + max(of_stages)
+
+
+def _saved(call: Callable[[], Any], known: AbstractSet[int]) -> int:
+    """Bytes of the blocks that a call keeps, but for those known already."""
     saved: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -196,9 +222,13 @@ def saved_bytes(network: nn.Module, images: Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = network(images)
+        output = call()
     del output
-    return sum(tensor.untyped_storage().nbytes() for block, tensor in saved.items() if block not in weights)
+    return sum(tensor.untyped_storage().nbytes() for block, tensor in saved.items() if block not in known)
+
+
+def _weights(network: nn.Module) -> set[int]:
+    return {_block(tensor) for tensor in itertools.chain(network.parameters(), network.buffers())}
 
 
 def _block(tensor: Tensor) -> int:

@@ -64,6 +64,8 @@ class Encoder(nn.Module):
         (`alignment.py`); None where they cannot be told.
     first_layer: name of the convolution that sees the image. Weights for another number of channels
         fit when their entry `f"{first_layer}.weight"` is changed.
+    stages: names of the modules that act one after the other from one map to the next, fine to coarse;
+        () where an encoder is no such chain. `pass_stage` takes one of them.
     """
 
     in_channels: int
@@ -71,6 +73,7 @@ class Encoder(nn.Module):
     strides: tuple[int, ...]
     paths: tuple[Path, ...] | None
     first_layer: str
+    stages: tuple[tuple[str, ...], ...]
 
 
 class ChainEncoder(Encoder):
@@ -95,22 +98,32 @@ class ChainEncoder(Encoder):
         self.in_channels = first.in_channels
         paths = list(itertools.accumulate(windows_of(layer) for _, layer in chain_of(layers)))
         self.taps = _taps_of(layers, paths, taps)
+        self.stages = tuple(
+            self.chain[start:end] for start, end in itertools.pairwise((0, *(place + 1 for place in self.taps)))
+        )
         self.paths = tuple(paths[place] for place in self.taps)
         self.strides = tuple(stride_of(path) for path in self.paths)
         self.out_channels = tuple(shape[1] for shape in map_shapes(self, 256, 256))
 
     def forward(self, images: Tensor, *, with_switches: bool = False) -> Features:
         x, features = images, Features([], [])
-        for place, name in enumerate(self.chain):
+        for stage in self.stages:
+            x, switches = self.pass_stage(x, stage, with_switches)
+            features.maps.append(x)
+            features.switches.extend(switches)
+        return features
+
+    def pass_stage(self, x: Tensor, stage: tuple[str, ...], with_switches: bool) -> tuple[Tensor, list[Tensor]]:
+        """The map before a stage → the map after it, and the switches of its 2x2 max poolings."""
+        found = []
+        for name in stage:
             layer = self.get_submodule(name)
             if with_switches and isinstance(layer, nn.MaxPool2d) and layer.kernel_size == layer.stride == 2:
                 x, switches = max_pool_with_switches(x, 2, layer.ceil_mode)
-                features.switches.append(switches)
+                found.append(switches)
             else:
                 x = layer(x)
-            if place in self.taps:
-                features.maps.append(x)
-        return features
+        return x, found
 
 
 class TimmEncoder(Encoder):
@@ -133,6 +146,7 @@ class TimmEncoder(Encoder):
         try:
             self.model = timm.create_model(name, features_only=True, in_chans=in_channels, **options)
             self.in_channels = in_channels
+            self.stages = self._stages()
             info: Any = self.model.feature_info
             shapes = map_shapes(self, 320, 192)
         except _UNFIT as error:
@@ -149,7 +163,26 @@ class TimmEncoder(Encoder):
         self.paths = self._paths()
 
     def forward(self, images: Tensor, *, with_switches: bool = False) -> Features:
-        return Features(list(self.model(images)), [])
+        if not self.stages:
+            return Features(list(self.model(images)), [])
+        x, features = images, Features([], [])
+        for stage in self.stages:
+            x = self.pass_stage(x, stage)
+            features.maps.append(x)
+        return features
+
+    def pass_stage(self, x: Tensor, stage: tuple[str, ...]) -> Tensor:
+        """The map before a stage → the map after it."""
+        for name in stage:
+            x = self.model.get_submodule(name)(x)
+        return x
+
+    def _stages(self) -> tuple[tuple[str, ...], ...]:
+        """Of models that timm runs one child after the other; some of the children give maps."""
+        names: Mapping[str, str] = getattr(self.model, "return_layers", {})
+        children = [name for name, _ in self.model.named_children()]
+        ends = [place + 1 for place, name in enumerate(children) if name in names]
+        return tuple(tuple(children[start:end]) for start, end in itertools.pairwise((0, *ends)))
 
     def _paths(self) -> tuple[Path, ...] | None:
         """Of models that are a chain and do what the attributes of their modules say."""

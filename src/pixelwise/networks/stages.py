@@ -1,12 +1,10 @@
-"""The encoder of any network as stages, fine to coarse: what can be frozen, and learns slower with depth.
+"""The encoder of any network as stages, fine to coarse: what can be frozen, learns slower with depth, and is
+run twice to save memory (`recomputation.py`, with the steps of the decoder).
 
 A stage is what lies between two changes of the resolution. On the encoder contract (`encoders.py`)
 these are the layers from one map to the next; U-Net and SegNet have a block for each. What follows
 the encoder (decoder, scores, fully connected layers of FCN) belongs to no stage.
 """
-
-import itertools
-from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -25,33 +23,21 @@ def encoder_stages(network: nn.Module) -> tuple[Stage, ...]:
         return tuple((stage,) for stage in encoder)
     if encoder is None:
         return ()
-    from pixelwise.networks.encoders import ChainEncoder  # imports torchvision and timm: seconds
-
-    return _of_chain(encoder) if isinstance(encoder, ChainEncoder) else _of_timm(encoder)
-
-
-def _of_chain(encoder: nn.Module) -> tuple[Stage, ...]:
-    chain: Sequence[str] = encoder.chain  # type: ignore[assignment]
-    taps: Sequence[int] = encoder.taps  # type: ignore[assignment]
-    cuts = [0, *(place + 1 for place in taps)]
-    names = [chain[start:end] for start, end in itertools.pairwise(cuts)]
-    return tuple(tuple(encoder.get_submodule(name) for name in stage) for stage in names)
+    home = getattr(encoder, "model", encoder)  # of timm's networks; their names are its own
+    return tuple(tuple(home.get_submodule(name) for name in stage) for stage in encoder.stages)
 
 
-def _of_timm(encoder: nn.Module) -> tuple[Stage, ...]:
-    """Of timm's networks that are a chain of modules, some of which give maps."""
-    model = getattr(encoder, "model", None)
-    given: Mapping[str, str] | None = getattr(model, "return_layers", None)
-    if model is None or given is None:
-        return ()
-    stages: list[Stage] = []
-    since: list[nn.Module] = []
-    for name, module in model.named_children():
-        since.append(module)
-        if name in given:
-            stages.append(tuple(since))
-            since = []
-    return tuple(stages)
+_DECODERS = {"UNet": "up", "EncoderUNet": "up", "SegNet": "decoder", "SegNetBasic": "decoder", "FCN": "head"}
+"""Class of a network → its attribute that follows the encoder and holds large maps."""
+
+
+def decoder_steps(network: nn.Module) -> tuple[nn.Module, ...]:
+    """The modules that act one after the other behind the encoder, coarse to fine; () where none is worth it.
+
+    Of FCN its fully connected layers, as one: the rest are scores of few classes.
+    """
+    found = getattr(network, _DECODERS.get(type(network).__name__, ""), None)
+    return tuple(found) if isinstance(found, nn.ModuleList) else () if found is None else (found,)
 
 
 def first_stages(network: nn.Module, count: int) -> list[nn.Module]:

@@ -7,6 +7,7 @@ from pixelwise.planning.candidates import Candidate
 from pixelwise.planning.draft import Draft
 from pixelwise.planning.fingerprint import Fingerprint
 from pixelwise.planning.memory import MEMORY_SHARE, MemoryForecast, Room, forecast_memory, gib
+from pixelwise.recipe import Recipe
 from pixelwise.shapes import round_up
 
 MIN_CROP_SIDE = 64
@@ -32,11 +33,12 @@ def fit_samples(draft: Draft, candidate: Candidate | None, seen: Fingerprint, de
         elif min(crop) > MIN_CROP_SIDE and "data.crop" not in draft.decided:
             draft.put("data.crop", (round_up(crop[0] // 2, 32), round_up(crop[1] // 2, 32)), why)
         else:
-            raise _too_little(memory, room, seen)
+            raise _too_little(memory, room, seen, draft.recipe)
 
 
-def _too_little(memory: MemoryForecast, room: Room, seen: Fingerprint) -> RequestError:
-    advice = "free some, or set smaller values of training.batch_size, data.crop and network.width"
+def _too_little(memory: MemoryForecast, room: Room, seen: Fingerprint, recipe: Recipe) -> RequestError:
+    recompute = "" if recipe.training.recompute else "set training.recompute=true, "
+    advice = f"free some, {recompute}or set smaller values of training.batch_size, data.crop and network.width"
     without = memory.process + memory.images + memory.model + max(memory.step, memory.checkpoint)
     if without <= room.allowed:
         height, width = seen.largest_val_size

@@ -11,9 +11,10 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from pixelwise.devices import free_memory, resident_memory
+from pixelwise.devices import Precision, free_memory, resident_memory
 from pixelwise.networks import Segmenter, build_network
-from pixelwise.networks.catalog import saved_bytes
+from pixelwise.networks.catalog import recomputed_bytes, saved_bytes
+from pixelwise.networks.stages import encoder_stages
 from pixelwise.planning.fingerprint import Fingerprint
 from pixelwise.recipe import NetworkRecipe, OptimizerRecipe, Recipe
 from pixelwise.shapes import Size
@@ -26,7 +27,8 @@ CACHE_SHARE = 0.25
 """Of that, for decoded images at most."""
 
 WORKSPACE = 0.55
-"""Of what the backward pass needs: gradients under way, scratch space of the kernels, holes in the heap."""
+"""Of what the backward pass needs: gradients under way, scratch space of the kernels, holes in the heap. Recomputing
+saves none of these."""
 
 STARTED_LATER = 130 * 2**20
 """Bytes of code and compiled kernels that are loaded when training starts."""
@@ -94,18 +96,31 @@ def forecast_memory(recipe: Recipe, seen: Fingerprint, device: torch.device, roo
     """
     cuda, precision = device.type == "cuda", recipe.training.precision
     counted = _count(recipe.network, recipe.optimizer, seen.channels, len(seen.class_pixels), recipe.data.crop)
-    kept = counted.maps / (2 if precision == "bf16" else 1)
+    kept = counted.recomputed if recipe.training.recompute else counted.maps
+    given = _given_bytes(recipe, seen)
     image = counted.maps * _pixels(seen.largest_val_size) / _pixels(recipe.data.crop)
     label_maps = 0 if cuda else _num_val(recipe, seen) * _pixels(seen.largest_val_size)
     return MemoryForecast(
         process=0 if cuda else _process_bytes(recipe, room),
         images=0 if cuda else _image_bytes(recipe, seen),
         model=3 * counted.weights + counted.state,
-        step=int((1 + WORKSPACE) * (kept + _given_bytes(recipe, seen)) * _at_once(recipe)),
+        step=int(step_bytes(kept, counted.maps, given, precision) * _at_once(recipe)),
         evaluation=int(counted.weights + INFERENCE_SHARE * image + label_maps),
         # The stream grows by copying, so it is there twice for a moment.
         checkpoint=0 if cuda else 2 * (2 * counted.weights + counted.state),
     )
+
+
+def step_bytes(kept: int, maps: int, given: int, precision: Precision) -> float:
+    """Of a step on one sample, at its peak.
+
+    Args:
+        kept: bytes of the maps kept for the backward pass, in float32.
+        maps: the same without recomputing.
+        given: of the image and the logits.
+    """
+    scale = 0.5 if precision == "bf16" else 1.0
+    return scale * kept + given + WORKSPACE * (scale * maps + given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +132,8 @@ class _Counted:
     """Of the optimizer."""
     maps: int
     """Kept of one sample for the backward pass."""
+    recomputed: int
+    """The same with `training.recompute`; as large where the network cannot do that."""
 
 
 @lru_cache(maxsize=64)  # a plan asks for the same networks several times
@@ -124,10 +141,13 @@ def _count(
     network: NetworkRecipe, optimizer: OptimizerRecipe, in_channels: int, num_classes: int, size: Size
 ) -> _Counted:
     model = segmenter_without_data(network, in_channels, num_classes).train()
+    image = torch.empty(1, in_channels, *size, device="meta")
+    maps = saved_bytes(model, image)
     return _Counted(
         weights=4 * sum(parameter.numel() for parameter in model.parameters()),
         state=_optimizer_bytes(model, optimizer),
-        maps=saved_bytes(model, torch.empty(1, in_channels, *size, device="meta")),
+        maps=maps,
+        recomputed=recomputed_bytes(model, image) if encoder_stages(model.network) else maps,
     )
 
 

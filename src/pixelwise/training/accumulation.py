@@ -13,6 +13,7 @@ from torch.profiler import record_function
 
 from pixelwise.data.loading import Batch
 from pixelwise.devices import Precision, autocast
+from pixelwise.networks.recomputation import statistics_kept
 from pixelwise.recipe import LossRecipe
 from pixelwise.training.distribution import ALONE, World, keeping_gradients
 
@@ -102,12 +103,8 @@ def _without_a_trace(model: nn.Module, parts: Sequence[Batch], logits_of: Callab
     what this one saw.
     """
     device = parts[0].images.device
-    statistics = [buffer.clone() for buffer in model.buffers()]
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        logits = torch.cat([logits_of(part) for part in parts])
-    for buffer, before in zip(model.buffers(), statistics, strict=True):
-        buffer.copy_(before)
-    return logits
+    with statistics_kept(model), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        return torch.cat([logits_of(part) for part in parts])
 
 
 def _joined(parts: Sequence[Batch]) -> Batch:

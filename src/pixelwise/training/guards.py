@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pixelwise.data.loading import Batch
 from pixelwise.errors import CheckpointError, TrainingError
+from pixelwise.networks.stages import encoder_stages
 from pixelwise.training.run_folder import RunFolder
 from pixelwise.training.trainer import Trainer
 
@@ -37,9 +38,16 @@ def step_within_memory(trainer: Trainer, batch: Batch, progress: float, say: Cal
 def _refuse_alone(trainer: Trainer, reason: str) -> None:
     """The other processes wait for gradients of this very step, so it cannot be begun again here."""
     raise TrainingError(
-        f"the memory of {trainer.job.device} is too small for this process's share of a batch ({reason}); resume with "
-        f"--allow-changes --set training.accumulate={2 * trainer.parts}, or take more processes."
+        f"the memory of {trainer.job.device} is too small for this process's share of a batch ({reason}); "
+        f"{_recomputing(trainer)}resume with --allow-changes --set training.accumulate={2 * trainer.parts}, or take "
+        f"more processes."
     )
+
+
+def _recomputing(trainer: Trainer) -> str:
+    """The first advice, where it is still to be had, as it changes no number."""
+    possible = not trainer.job.recipe.training.recompute and encoder_stages(trainer.model.network)
+    return "resume with --set training.recompute=true, or " if possible else ""
 
 
 def _take_more_parts(trainer: Trainer, num_images: int, reason: str, say: Callable[[str], None]) -> None:
@@ -47,7 +55,8 @@ def _take_more_parts(trainer: Trainer, num_images: int, reason: str, say: Callab
     if trainer.parts >= num_images:
         crop = "[{}, {}]".format(*(side // 2 for side in trainer.job.recipe.data.crop))
         raise TrainingError(
-            f"the memory of {place} is too small even for one image at a time ({reason}); take smaller samples "
+            f"the memory of {place} is too small even for one image at a time ({reason}); "
+            f"{_recomputing(trainer)}take smaller samples "
             f"(--set data.crop={crop}), a narrower network (--set network.width=...) or --device cpu, in a new run."
         )
     trainer.parts = min(2 * trainer.parts, num_images)

@@ -22,6 +22,7 @@ from pixelwise.inference.predictor import Predictor, make_predictor
 from pixelwise.losses import build_loss
 from pixelwise.model_file import ModelSpec
 from pixelwise.networks import Segmenter
+from pixelwise.networks.recomputation import recompute
 from pixelwise.networks.stages import first_stages, learning_rate_scales
 from pixelwise.recipe import Recipe
 from pixelwise.training.accumulation import add_gradients, is_mean_over_pixels
@@ -107,6 +108,8 @@ class Trainer:
             model.network.load_state_dict(job.initial)
         if recipe.training.sync_batch_norm:
             model = with_common_statistics(model, job.device)
+        if recipe.training.recompute:
+            recompute(model.network)
         self.model: Segmenter = model.to(job.device).to(memory_format=torch.channels_last)
         self.frozen = first_stages(self.model.network, recipe.optimizer.frozen_stages)
         for module in self.frozen:

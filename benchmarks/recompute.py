@@ -1,0 +1,121 @@
+"""What `training.recompute` saves and costs: peak memory and time of a training step.
+
+    python benchmarks/recompute.py                  # some minutes on one core; write results/recompute-cpu.json
+    python benchmarks/recompute.py --device cuda --size 512 512 --batch 16 --name recompute-gpu
+
+The planner's U-Net of its own, SegNet and FCN-8s, each kept and recomputed, in a process of its own. Memory is what
+a step takes beyond weights, optimizer and libraries: on the CPU the growth of the peak resident set, beside the
+planner's forecast of it; on a GPU that of PyTorch's allocator. Time on the CPU is processor time of all threads,
+which other work on the machine changes little.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from machine import write_result
+
+from pixelwise.devices import choose_device, resident_memory, synchronize
+from pixelwise.networks.catalog import recomputed_bytes, saved_bytes
+from pixelwise.planning.memory import segmenter_without_data, step_bytes
+from pixelwise.recipe import Recipe
+from pixelwise.training.trainer import Trainer
+from training import NUM_CLASSES, job_of, random_batch
+
+NETWORKS: Mapping[str, Mapping[str, Any]] = {
+    "unet": {"network.width": 32, "network.max_width": 256, "network.stem_stride": 2},
+    "segnet": {"network.name": "segnet"},
+    "fcn-8s": {"network.name": "fcn-8s"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--size", type=int, nargs=2, default=(256, 256))
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--name", default="recompute-cpu", help="of the JSON below results/")
+    parser.add_argument("--worker", nargs=2, metavar=("NETWORK", "RECOMPUTE"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        print(json.dumps(work(arguments.worker[0], arguments.worker[1] == "True", arguments)))
+        return
+    rows = {}
+    for network in arguments.networks:
+        rows[network] = {str(recompute).lower(): call(network, recompute) for recompute in (False, True)}
+        print(network, json.dumps(rows[network]), flush=True)
+    settings = {"size": list(arguments.size), "batch": arguments.batch, "steps": arguments.steps}
+    write_result(Path(__file__).parent / "results" / f"{arguments.name}.json", {"settings": settings, "networks": rows})
+
+
+def call(network: str, recompute: bool) -> Any:
+    """One row, from a fresh process: a peak only ever grows."""
+    command = [sys.executable, *sys.argv, "--worker", network, str(recompute)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def work(network: str, recompute: bool, arguments: argparse.Namespace) -> dict[str, float]:
+    device, size = choose_device(arguments.device), tuple(arguments.size)
+    job = job_of({**NETWORKS[network], "training.recompute": recompute}, size, device)
+    batch, trainer = random_batch(arguments.batch, size), Trainer(job)
+    take_optimizer_state(trainer)
+    start, peak = memory_of(device)
+    before = start()
+    seconds = []
+    for _ in range(arguments.steps + 1):
+        synchronize(device)
+        clock = time.process_time if device.type == "cpu" else time.perf_counter
+        began = clock()
+        trainer.step(batch, 0.5)
+        synchronize(device)
+        seconds.append(clock() - began)
+    return {
+        "seconds": round(statistics.median(seconds[1:]), 3),
+        "step_mib": round((peak() - before) / 2**20),
+        "forecast_mib": round(forecast(job.recipe, arguments.batch) / 2**20),
+        "loss": float(trainer.step(batch, 0.5)),
+    }
+
+
+def take_optimizer_state(trainer: Trainer) -> None:
+    """Gradients and the optimizer's state, so that they are no part of the step's memory."""
+    for parameter in trainer.model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    trainer.optimizer.step()
+
+
+def memory_of(device: torch.device) -> tuple[Callable[[], float], Callable[[], float]]:
+    """What is held now, and what was held at most."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated, torch.cuda.max_memory_allocated
+    return resident_memory, peak_resident_memory
+
+
+def peak_resident_memory() -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def forecast(recipe: Recipe, batch: int) -> float:
+    """Of the maps and what is needed around them, as the planner counts."""
+    height, width = recipe.data.crop
+    model = segmenter_without_data(recipe.network, 3, NUM_CLASSES).train()
+    image = torch.empty(1, 3, height, width, device="meta")
+    maps = saved_bytes(model, image)
+    kept = recomputed_bytes(model, image) if recipe.training.recompute else maps
+    given = 4 * height * width * (3 + 2 * NUM_CLASSES)
+    return batch * step_bytes(kept, maps, given, recipe.training.precision)
+
+
+if __name__ == "__main__":
+    main()
