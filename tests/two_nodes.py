@@ -7,13 +7,13 @@ import contextlib
 import os
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
 WORKER = "MapBatches(do_parts)"
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # of a machine that other tests keep busy
 PATIENCE_SECONDS = 120
 
 
@@ -46,6 +46,13 @@ def kill(raylet: int) -> bool:
 
 
 def main() -> None:
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", str(PATIENCE_SECONDS))  # other tests keep the machine busy
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        os.environ["RAY_TMPDIR"] = folder  # nobody else's `ray.init` shall find these nodes
+        serve()
+
+
+def serve() -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     second = cluster.add_node(num_cpus=1)
     raylet = second.all_processes["raylet"][0].process.pid

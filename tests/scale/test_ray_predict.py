@@ -190,6 +190,7 @@ class PretendRay:
         )
         self.running = False
         self.fault: Exception | None = None
+        self.at_once = False
         self.options: dict[str, Any] = {}
 
     def is_initialized(self) -> bool:
@@ -210,6 +211,8 @@ class PretendRay:
         return lambda function: SimpleNamespace(remote=function)
 
     def get(self, value: Any) -> Any:
+        if self.fault and self.at_once:
+            raise self.fault
         return value
 
     def from_items(self, rows: Sequence[dict[str, Any]], *, override_num_blocks: int) -> Any:
@@ -288,6 +291,15 @@ def test_a_cluster_that_gives_up_is_an_error_that_says_how_to_go_on(
     with pytest.raises(RequestError, match=r"has given up \(all machines are gone\); .* --resume"):
         predict(model, [photos], tmp_path / "out", device="cpu", cluster="ray")
     assert not ray.running
+
+
+def test_a_machine_without_this_package_is_an_error(model: Path, photos: Path, tmp_path: Path, ray: PretendRay) -> None:
+    ray.fault, ray.at_once = ray.exceptions.RayError("Traceback\nNo module named 'pixelwise'"), True
+    with pytest.raises(
+        RequestError, match=r"cannot begin \(No module named 'pixelwise'\); install pixelwise .* on each"
+    ):
+        predict(model, [photos], tmp_path / "out", device="cpu", cluster="ray")
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_cluster_at_the_address_is_an_error(model: Path, photos: Path, tmp_path: Path, ray: PretendRay) -> None:

@@ -13,6 +13,7 @@ import functools
 import logging
 import math
 import pickle
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -155,7 +156,7 @@ def do_parts(batch: Mapping[str, npt.NDArray[Any]], *, task: Task, setting: Sett
         notes = _Notes([])
         outcomes = list(work_through(predictor, task, job, [item for _, item in part], notes))
         lines["number"] += [number for number, _ in part]
-        lines["error"] += [_reason(one) if isinstance(one, Exception) else "" for one in outcomes]
+        lines["error"] += [str(one) or type(one).__name__ if isinstance(one, Exception) else "" for one in outcomes]
         lines["said"] += ["\n".join(notes.lines), *[""] * (len(part) - 1)]
     return lines
 
@@ -259,7 +260,12 @@ def ray_cluster(
         crew = plan_crew((node["Resources"] for node in ray.nodes() if node["Alive"]), device)
         place = Path(model).absolute()
         wanted = ray.remote(num_cpus=0 if crew.gpus else 1, num_gpus=crew.gpus)(look)
-        found = ray.get(wanted.remote(place, "cuda" if crew.gpus else "cpu", precision, engine))
+        try:
+            found = ray.get(wanted.remote(place, "cuda" if crew.gpus else "cpu", precision, engine))
+        except ray.exceptions.RayError as error:
+            raise RequestError(
+                f"a machine of the cluster cannot begin ({_reason(error)}); install pixelwise {__version__} on each."
+            ) from error
         if isinstance(found, PixelwiseError):
             raise found
         if found.version != __version__:
@@ -304,7 +310,8 @@ def _absolute(item: Input) -> Input:
     return item if item.url else replace(item, path=item.path.absolute())
 
 
-def _reason(error: BaseException) -> str:
-    """The last line: before it stands the way that the error has taken."""
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else type(error).__name__
+def _reason(error: Exception) -> str:
+    """The last line that names an error: before it stands the way it has taken, after it advice on Ray's settings."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception): ", line)]
+    return (named or lines)[-1].removeprefix("pixelwise.errors.")
