@@ -37,6 +37,8 @@ KILL, TERMINATE = 9, 15
 
 STEPS = 20
 
+SHARDED = ("--set", "training.sharding=fsdp")
+
 
 class Ran(NamedTuple):
     """What a command in several processes left behind."""
@@ -267,6 +269,55 @@ def test_devices_starts_the_processes_and_gives_their_exit_code(
     again = launched(*command)
     assert again.returncode == 2
     assert "already holds a run" in again.stderr
+
+
+# Sharded weights.
+
+
+@pytest.fixture(scope="module")
+def sharded(train: Train) -> Ran:
+    return train(2, *SHARDED)
+
+
+def test_sharded_weights_come_to_those_of_one_process(one: Ran, sharded: Ran) -> None:
+    assert sharded.codes == [0, 0], sharded.said
+    require_same_weights(one, sharded)
+    assert validations(sharded) == validations(one)
+
+
+def test_a_checkpoint_of_sharded_weights_has_the_form_of_one_process(one: Ran, sharded: Ran) -> None:
+    assert form_of(sharded.checkpoint.state) == form_of(one.checkpoint.state)
+
+
+def form_of(value: Any) -> Any:
+    """A state without its numbers."""
+    if isinstance(value, torch.Tensor):
+        return type(value), value.shape, value.dtype
+    if isinstance(value, dict):
+        return {key: form_of(one) for key, one in value.items()}
+    return [form_of(one) for one in value] if isinstance(value, list) else type(value)
+
+
+def test_sharded_processes_go_on_from_the_last_checkpoint(train: Train, sharded: Ran) -> None:
+    killed = train(2, *SHARDED, instant={"rank": 1, "step": 13, "signal": KILL})
+    assert killed.codes == [2, -KILL], killed.said
+    assert "another process of this run has ended or cannot be reached" in killed.said[0]
+    resumed = train(2, *SHARDED, "--resume", run=killed.run.path)
+    assert resumed.codes == [0, 0], resumed.said
+    assert resumed.run.model.read_bytes() == sharded.run.model.read_bytes()
+
+
+def test_a_sharded_run_that_is_asked_to_stop_goes_on_in_one_process(train: Train, one: Ran) -> None:
+    stopped = train(2, *SHARDED, instant={"rank": 1, "step": 7, "signal": TERMINATE})
+    assert stopped.codes[0] == 143, stopped.said
+    assert stopped.checkpoint.step in (7, 8)
+    require_same_weights(one, train(1, *SHARDED, "--resume", run=stopped.run.path))
+
+
+@pytest.mark.slow
+def test_a_run_of_one_process_goes_on_sharded(train: Train, one: Ran) -> None:
+    killed = train(1, *SHARDED, instant={"rank": 0, "step": 13, "signal": KILL})
+    require_same_weights(one, train(2, *SHARDED, "--resume", run=killed.run.path))
 
 
 # Without other processes.
