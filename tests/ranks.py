@@ -79,6 +79,20 @@ def command(output: Path, arguments: list[str], instant: dict[str, int] | None =
             raise
 
 
+def join(output: Path) -> None:
+    """The world of a process group that is there already, without torchrun's variables; it stays."""
+    import torch.distributed as dist
+
+    from pixelwise.training.distribution import open_world
+
+    dist.init_process_group("gloo")
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        del os.environ[name]
+    with open_world("cpu") as world:
+        print(world.rank, "of", world.gather(world.rank), flush=True)
+    dist.barrier()
+
+
 def optimize(output: Path) -> None:
     """Each optimizer moves sharded weights, cut evenly or not, as it moves whole ones; so do clipping and averages."""
     from typing import get_args, get_type_hints

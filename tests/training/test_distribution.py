@@ -278,6 +278,12 @@ def test_devices_starts_the_processes_and_gives_their_exit_code(
     assert "already holds a run" in again.stderr
 
 
+def test_a_process_group_that_is_there_is_used_and_stays(ranks: subprocess.Popen[str], tmp_path: Path) -> None:
+    codes, said = asked(ranks, tmp_path, call="join", size=2, arguments={})
+    assert codes == [0, 0], said
+    assert said == ["0 of [0, 1]", "1 of [0, 1]"]
+
+
 # Sharded weights.
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from pixelwise.devices import Precision, autocast
 from pixelwise.networks import Segmenter
 from pixelwise.networks.segnet import SegNet
 from pixelwise.networks.stages import encoder_stages
@@ -70,9 +71,11 @@ def segmenter(make: Callable[[], nn.Module]) -> Segmenter:
     return Segmenter(make(), mean=[100.0] * 3, deviation=[50.0] * 3)
 
 
-def gradients(model: nn.Module) -> dict[str, Tensor]:
+def gradients(model: nn.Module, precision: Precision = "fp32") -> dict[str, Tensor]:
     images = torch.randint(0, 256, (2, 3, 30, 32), generator=torch.Generator().manual_seed(0))
-    model(images).square().mean().backward()
+    with autocast(CPU, precision):
+        logits = model(images)
+    logits.float().square().mean().backward()
     return {name: whole(p.grad) for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -90,6 +93,14 @@ def test_gradients_are_those_of_whole_weights(make: Callable[[], nn.Module], fro
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_gradients_of_reduced_precision_are_those_of_whole_weights() -> None:
+    plain, parted = segmenter(small_unet), segmenter(small_unet)
+    shard(parted, CPU)
+    expected, found = gradients(plain, "bf16"), gradients(parted, "bf16")
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=0, msg=name)
 
 
 def test_each_stage_is_a_group_of_its_own() -> None:
