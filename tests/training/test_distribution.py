@@ -335,6 +335,12 @@ def test_a_run_of_one_process_goes_on_sharded(train: Train, one: Ran) -> None:
     require_same_weights(one, train(2, *SHARDED, "--resume", run=killed.run.path))
 
 
+@pytest.mark.slow
+def test_sharded_weights_go_with_parts_and_losses_that_are_no_mean_over_pixels(train: Train) -> None:
+    options = ("--set", "loss.dice=0.5", "--set", "training.evaluations=1")
+    require_same_weights(train(1, *options), train(2, *options, *SHARDED, "--set", "training.accumulate=2"))
+
+
 def test_optimizers_move_sharded_weights_as_whole_ones(ranks: subprocess.Popen[str], tmp_path: Path) -> None:
     codes, said = asked(ranks, tmp_path, call="optimize", size=2, arguments={})
     assert codes == [0, 0], said

@@ -32,7 +32,7 @@ def shard(model: Segmenter, device: torch.device) -> None:
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor", category=UserWarning)
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for stage in encoder_stages(model.network):
-        # A group waits for all of its modules to be called, and an encoder may pool by itself.
+        # A group stays whole until each of its modules has been called, and an encoder may pool by itself.
         weighted = [module for module in stage if next(module.parameters(), None) is not None]
         if weighted:
             fully_shard(weighted, mesh=mesh)
