@@ -69,7 +69,7 @@ def command(output: Path, arguments: list[str], instant: dict[str, int] | None =
     """`pixelwise ARGUMENTS`; `instant` is the rank, step and signal of the one that is stopped."""
     from pixelwise import cli
 
-    if instant and int(os.environ["RANK"]) == instant["rank"]:
+    if instant and int(os.environ.get("RANK", "0")) == instant["rank"]:
         signal_itself(instant["step"], instant["signal"])
     note_samples(output)
     try:
@@ -77,6 +77,61 @@ def command(output: Path, arguments: list[str], instant: dict[str, int] | None =
     except SystemExit as error:
         if error.code:
             raise
+
+
+def join(output: Path) -> None:
+    """The world of a process group that is there already, without torchrun's variables; it stays."""
+    import torch.distributed as dist
+
+    from pixelwise.training.distribution import open_world
+
+    dist.init_process_group("gloo")
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        del os.environ[name]
+    with open_world("cpu") as world:
+        print(world.rank, "of", world.gather(world.rank), flush=True)
+    dist.barrier()
+
+
+def optimize(output: Path) -> None:
+    """Each optimizer moves sharded weights, cut evenly or not, as it moves whole ones; so do clipping and averages."""
+    from typing import get_args, get_type_hints
+
+    from pixelwise.networks import Segmenter
+    from pixelwise.networks.unet import UNet
+    from pixelwise.recipe import OptimizerRecipe
+    from pixelwise.training.distribution import open_world
+    from pixelwise.training.optimization import AveragedWeights, build_optimizer
+    from pixelwise.training.sharding import cut_like, cut_optimizer_state, gathered, own_part, shard, whole
+
+    def three_steps(recipe: OptimizerRecipe, sharded: bool) -> tuple[Any, Any]:
+        torch.manual_seed(0)
+        network = UNet(3, 1, width=3, depth=1, padding="same", normalization="group")
+        model = Segmenter(network, mean=[100.0] * 3, deviation=[50.0] * 3)
+        if sharded:
+            shard(model, torch.device("cpu"))
+        optimizer, average = build_optimizer(model, recipe), AveragedWeights(model, 0.5)
+        for step in range(3):
+            optimizer.zero_grad()
+            model(images).square().mean().backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            optimizer.step()
+            average.update(model, step, 0.3)
+        for parameter in model.parameters():
+            assert torch.equal(own_part(cut_like(whole(parameter).detach(), parameter)), own_part(parameter))
+        state = gathered({"model": model.state_dict(), "average": average.state}, keep=True)
+        numbers = gathered(optimizer.state_dict(), keep=True)
+        optimizer.load_state_dict(cut_optimizer_state(numbers, optimizer))
+        torch.testing.assert_close(gathered(optimizer.state_dict(), keep=True), numbers, rtol=0, atol=0)
+        return state, numbers["state"]
+
+    images = torch.randint(0, 256, (2, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+    with open_world("cpu"):
+        for name in get_args(get_type_hints(OptimizerRecipe)["name"]):
+            recipe = OptimizerRecipe(name=name, lr=0.01)
+            for found, expected in zip(three_steps(recipe, True), three_steps(recipe, False), strict=True):
+                torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+            print(name, flush=True)
 
 
 def note_samples(output: Path) -> None:

@@ -207,6 +207,9 @@ class TrainingRecipe:
     numbers."""
     sync_batch_norm: bool = False
     """Batch normalization over the images of all processes, not of each alone; GPUs only."""
+    sharding: Literal["none", "fsdp"] = "none"
+    """What each of several processes holds of weights, gradients, averages and the optimizer's numbers: all of them, or
+    with "fsdp" its part of each (FSDP2)."""
     steps: int | None = None
     """Length of the run in optimizer steps; None: as many as fit `budget_seconds`."""
     budget_seconds: float | None = None

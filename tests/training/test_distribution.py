@@ -37,6 +37,8 @@ KILL, TERMINATE = 9, 15
 
 STEPS = 20
 
+SHARDED = ("--set", "training.sharding=fsdp")
+
 
 class Ran(NamedTuple):
     """What a command in several processes left behind."""
@@ -119,16 +121,23 @@ def train(ranks: subprocess.Popen[str], data: Path, recipe: Path, tmp_path_facto
             "cpu",
         ]
         arguments = {"arguments": [*map(str, words), *options], "instant": instant}
-        request = {"call": "command", "size": size, "arguments": arguments, "output": str(output)}
-        assert ranks.stdin
-        assert ranks.stdout
-        ranks.stdin.write(json.dumps(request) + "\n")
-        ranks.stdin.flush()
-        codes = json.loads(ranks.stdout.readline())
-        said = [" ".join((output / f"rank-{rank}.txt").read_text().split()) for rank in range(size)]
+        codes, said = asked(ranks, output, call="command", size=size, arguments=arguments)
         return Ran(codes, said, samples_of(output, size), RunFolder(folder))
 
     return act
+
+
+def asked(
+    ranks: subprocess.Popen[str], output: Path, *, call: str, size: int, arguments: dict[str, Any]
+) -> tuple[list[int], list[str]]:
+    """Exit codes of the processes, and what each said."""
+    request = {"call": call, "size": size, "arguments": arguments, "output": str(output)}
+    assert ranks.stdin
+    assert ranks.stdout
+    ranks.stdin.write(json.dumps(request) + "\n")
+    ranks.stdin.flush()
+    codes = json.loads(ranks.stdout.readline())
+    return codes, [" ".join((output / f"rank-{rank}.txt").read_text().split()) for rank in range(size)]
 
 
 def samples_of(output: Path, size: int) -> dict[int, list[str]]:
@@ -273,6 +282,75 @@ def test_devices_starts_the_processes_and_gives_their_exit_code(
     again = launched(*command)
     assert again.returncode == 2
     assert "already holds a run" in again.stderr
+
+
+def test_a_process_group_that_is_there_is_used_and_stays(ranks: subprocess.Popen[str], tmp_path: Path) -> None:
+    codes, said = asked(ranks, tmp_path, call="join", size=2, arguments={})
+    assert codes == [0, 0], said
+    assert said == ["0 of [0, 1]", "1 of [0, 1]"]
+
+
+# Sharded weights.
+
+
+@pytest.fixture(scope="module")
+def sharded(train: Train) -> Ran:
+    return train(2, *SHARDED)
+
+
+def test_sharded_weights_come_to_those_of_one_process(one: Ran, sharded: Ran) -> None:
+    assert sharded.codes == [0, 0], sharded.said
+    require_same_weights(one, sharded)
+    assert validations(sharded) == validations(one)
+
+
+def test_a_checkpoint_of_sharded_weights_has_the_form_of_one_process(one: Ran, sharded: Ran) -> None:
+    assert form_of(sharded.checkpoint.state) == form_of(one.checkpoint.state)
+
+
+def form_of(value: Any) -> Any:
+    """A state without its numbers."""
+    if isinstance(value, torch.Tensor):
+        return type(value), value.shape, value.dtype
+    if isinstance(value, dict):
+        return {key: form_of(one) for key, one in value.items()}
+    return [form_of(one) for one in value] if isinstance(value, list) else type(value)
+
+
+def test_a_sharded_run_that_is_asked_to_stop_goes_on_to_the_same_model(train: Train, sharded: Ran) -> None:
+    stopped = train(2, *SHARDED, instant={"rank": 1, "step": 7, "signal": TERMINATE})
+    assert stopped.codes[0] == 143, stopped.said
+    assert stopped.checkpoint.step in (7, 8)
+    resumed = train(2, *SHARDED, "--resume", run=stopped.run.path)
+    assert resumed.codes == [0, 0], resumed.said
+    assert resumed.run.model.read_bytes() == sharded.run.model.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_killed_sharded_process_ends_all_and_one_goes_on_alone(train: Train, one: Ran) -> None:
+    killed = train(2, *SHARDED, instant={"rank": 1, "step": 13, "signal": KILL})
+    assert killed.codes == [2, -KILL], killed.said
+    assert "another process of this run has ended or cannot be reached" in killed.said[0]
+    require_same_weights(one, train(1, *SHARDED, "--resume", run=killed.run.path))
+
+
+@pytest.mark.slow
+def test_a_run_of_one_process_goes_on_sharded(train: Train, one: Ran) -> None:
+    killed = train(1, *SHARDED, instant={"rank": 0, "step": 13, "signal": KILL})
+    assert killed.codes == [-KILL], killed.said
+    require_same_weights(one, train(2, *SHARDED, "--resume", run=killed.run.path))
+
+
+@pytest.mark.slow
+def test_sharded_weights_go_with_parts_and_losses_that_are_no_mean_over_pixels(train: Train) -> None:
+    options = ("--set", "loss.dice=0.5", "--set", "training.evaluations=1")
+    require_same_weights(train(1, *options), train(2, *options, *SHARDED, "--set", "training.accumulate=2"))
+
+
+def test_optimizers_move_sharded_weights_as_whole_ones(ranks: subprocess.Popen[str], tmp_path: Path) -> None:
+    codes, said = asked(ranks, tmp_path, call="optimize", size=2, arguments={})
+    assert codes == [0, 0], said
+    assert said == ["adamw sgd muon"] * 2
 
 
 # Without other processes.

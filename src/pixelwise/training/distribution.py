@@ -56,6 +56,10 @@ class What(IntEnum):
     """Take the next batch, at `progress`."""
     SCORE = 3
     """Score validation images, as the first process shares it next."""
+    GATHER = 4
+    """Hand over the parts of a sharded state."""
+    AVERAGE = 5
+    """Of sharded weights: the average after `step`, which took `progress` of the run."""
 
 
 class Order(NamedTuple):
@@ -167,7 +171,9 @@ def keeping_gradients(model: nn.Module) -> AbstractContextManager[None]:
 
 
 def is_one_of_several() -> bool:
-    """Whether this process was started as one of several."""
+    """Whether this process was started as one of several, or is in a process group already."""
+    if dist.is_initialized():
+        return dist.get_world_size() > 1
     return all(name in os.environ for name in TORCHRUN) and int(os.environ["WORLD_SIZE"]) > 1
 
 
@@ -193,7 +199,8 @@ def attempt() -> str:
 
 @contextmanager
 def open_world(device: str) -> Iterator[World]:
-    """The world that torchrun (or who sets the same variables) has started; a world of one without.
+    """The world that torchrun (or who sets the same variables, or has made a process group) has started; a world
+    of one without.
 
     A process group that is there already is used and left as it is.
     """

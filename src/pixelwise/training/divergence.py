@@ -39,7 +39,8 @@ class DivergedError(TrainingError):
 
 def require_finite(trainer: Trainer, step: int, progress: float) -> None:
     """Before weights are written anywhere. Waits for the device."""
-    if not (all_finite(trainer.model.state_dict().values()) and all_finite(trainer.average.state.values())):
+    state = trainer.state()
+    if not (all_finite(state["model"].values()) and all_finite(state["average"].values())):
         raise DivergedError("the weights are no numbers any more", step, progress, trainer.job.recipe)
 
 

@@ -84,5 +84,9 @@ def take_part(start: Start, is_to_stop: Callable[[], bool]) -> None:
 def _obey(order: Order, trainer: Trainer, waiting: deque[Future[Batch]]) -> None:
     if order.what == What.STEP:
         step_within_memory(trainer, waiting.popleft().result(), order.progress, lambda message: None)
+    elif order.what == What.GATHER:
+        trainer.gather()
+    elif order.what == What.AVERAGE:
+        trainer.update_own_average(order.step, order.progress)
     else:
         score_own_share(trainer.job)

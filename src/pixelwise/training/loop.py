@@ -94,7 +94,8 @@ def train_model(
                     if state.ended_early:
                         break
                 elif time.monotonic() >= state.next_save:
-                    save(trainer, run, state, pace)
+                    with interruption.put_off():  # processes that gather a state do it together, or wait forever
+                        save(trainer, run, state, pace)
             if state.evaluations < job.recipe.training.evaluations and not state.ended_early:
                 evaluate(trainer, run, state, pace, log, interruption)
         except INTERRUPTIONS:
@@ -106,8 +107,8 @@ def train_model(
             now = pace.at(state.step)
             log.close(now, ended=now >= 1 or state.ended_early)
         scored = score_best(job, run, progress)
-        job.world.lead(Order(What.END))
         save(trainer, run, state, pace, finished=True)
+        job.world.lead(Order(What.END))
     return scored
 
 
@@ -153,7 +154,8 @@ def evaluate(trainer: Trainer, run: RunFolder, state: State, pace: Pace, log: Lo
     """Scores the averaged weights; the best so far become the model file."""
     progress = pace.at(state.step)
     log.write(state.step, progress)
-    require_finite(trainer, state.step, progress)
+    with interruption.put_off():
+        require_finite(trainer, state.step, progress)
     scores = evaluate_and_keep_best(trainer, run, state.best_score, log.show)
     with interruption.put_off():  # what is noted here is noted once
         state.best_score = max(state.best_score, scores["mean_iou"] or 0.0)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pixelwise.devices import Precision
 from pixelwise.recipe import OptimizerRecipe, ScheduleRecipe
+from pixelwise.training.sharding import cut_like, is_sharded, own_part, whole
 
 
 def build_optimizer(
@@ -36,7 +37,8 @@ def build_optimizer(
     if recipe.name == "muon":
         return Muon(groups, recipe, torch.bfloat16 if precision == "bf16" else torch.float32)
     if recipe.name == "sgd":
-        return torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
+        fused = not any(is_sharded(p) for p in trained)  # PyTorch 2.14 has no fused SGD of sharded tensors
+        return torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=recipe.momentum > 0, fused=fused)
     return torch.optim.AdamW(groups, recipe.lr, betas=(recipe.momentum, 0.99), fused=True)
 
 
@@ -97,8 +99,8 @@ class AveragedWeights:
         # Early on, a plain mean of what was seen so far: the fresh weights must be forgotten fast.
         keep = min(keep, (step + 1) / (step + 10))
         current = model.state_dict()
-        averaged = [t for t in self.state.values() if t.is_floating_point()]
-        newest = [current[n] for n, t in self.state.items() if t.is_floating_point()]
+        averaged = [own_part(t) for t in self.state.values() if t.is_floating_point()]
+        newest = [own_part(current[n]) for n, t in self.state.items() if t.is_floating_point()]
         torch._foreach_lerp_(averaged, newest, 1 - keep)
         for name, tensor in self.state.items():
             if not tensor.is_floating_point():
@@ -156,9 +158,10 @@ class Muon(torch.optim.Optimizer):
         update = gradient.lerp(momentum, group["momentum"])  # Nesterov
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         if group["orthogonal"]:
-            flat = update.reshape(len(update), -1)
+            flat = whole(update).reshape(len(update), -1)
             scale = max(1.0, flat.shape[0] / flat.shape[1]) ** 0.5
-            update = orthogonalize(flat.to(self.dtype)).to(flat.dtype).view_as(update) * scale
+            orthogonal = orthogonalize(flat.to(self.dtype)).to(flat.dtype).view(update.shape) * scale
+            update = cut_like(orthogonal, update)
         else:
             if "square" not in state:
                 state["square"] = torch.zeros_like(parameter)

@@ -26,13 +26,14 @@ from pixelwise.networks.recomputation import recompute
 from pixelwise.networks.stages import first_stages, learning_rate_scales
 from pixelwise.recipe import Recipe
 from pixelwise.training.accumulation import add_gradients, is_mean_over_pixels
-from pixelwise.training.distribution import ALONE, World, losses_explained
+from pixelwise.training.distribution import ALONE, Order, What, World, losses_explained
 from pixelwise.training.optimization import (
     AveragedWeights,
     build_optimizer,
     learning_rate_factor,
     set_learning_rate,
 )
+from pixelwise.training.sharding import cut_optimizer_state, cut_state_like, gathered, shard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,21 +111,27 @@ class Trainer:
             model = with_common_statistics(model, job.device)
         if recipe.training.recompute:
             recompute(model.network)
-        self.model: Segmenter = model.to(job.device).to(memory_format=torch.channels_last)
+        self.sharded = recipe.training.sharding == "fsdp" and job.world.size > 1
+        if self.sharded:
+            shard(model, job.device)  # of weights in another format than PyTorch's own there are no parts
+        else:
+            model = model.to(job.device).to(memory_format=torch.channels_last)
+        self.model: Segmenter = model
         self.frozen = first_stages(self.model.network, recipe.optimizer.frozen_stages)
         for module in self.frozen:
             module.requires_grad_(False)
         scales = learning_rate_scales(self.model.network, recipe.optimizer.layer_decay)
         self.optimizer = build_optimizer(self.model, recipe.optimizer, recipe.training.precision, scales)
         self.average = AveragedWeights(self.model, recipe.optimizer.ema)
-        self.replica = job.world.replicate(self.model)
+        self.replica = self.model if self.sharded else job.world.replicate(self.model)
         self.loss = build_loss(recipe.loss)
         self.parts = recipe.training.accumulate
         self.class_weights = torch.tensor(job.class_weights, device=job.device) if job.class_weights else None
+        self._gathered: dict[str, Any] | None = None
 
     def step(self, batch: Batch, progress: float) -> Tensor:
         """One update; returns the loss without waiting for it."""
-        recipe = self.job.recipe
+        recipe, self._gathered = self.job.recipe, None
         self.model.train()
         for module in self.frozen:
             module.eval()  # batch statistics stay, too
@@ -139,7 +146,7 @@ class Trainer:
                 mean_over_pixels_but=self.job.spec.classes.ignore_label if is_mean_over_pixels(recipe.loss) else None,
                 world=self.job.world,
             )
-        with record_function("optimizer"):
+        with record_function("optimizer"), losses_explained():
             if recipe.optimizer.clip_norm:
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip_norm)
             self.optimizer.step()
@@ -155,29 +162,52 @@ class Trainer:
         )
 
     def update_average(self, step: int, progress_of_step: float) -> None:
-        """After each step: moves the averaged weights towards the newest."""
+        """After each step: moves the averaged weights towards the newest. The others hold none, unless sharded."""
+        if self.sharded:
+            self.job.world.lead(Order(What.AVERAGE, step=step, progress=progress_of_step))
+        self.update_own_average(step, progress_of_step)
+
+    def update_own_average(self, step: int, progress_of_step: float) -> None:
+        """What of it this process holds."""
+        self._gathered = None
         with record_function("averaged weights"):
             self.average.update(self.model, step, progress_of_step)
 
     def state(self) -> dict[str, Any]:
-        """All that a next step depends on, beside the batch: not copied, it changes with the next step."""
+        """All that a next step depends on, beside the batch: not copied, it changes with the next step.
+
+        What is sharded the first process asks the others for, once a step, and may have again without them.
+        """
+        if self.sharded and self._gathered is None:
+            self.job.world.lead(Order(What.GATHER))
+            self.gather()
+        tensors = self._gathered or self._tensors()
+        return {**tensors, "random": random_state(self.job.device), "parts": self.parts}
+
+    def gather(self) -> None:
+        """Every process's part in the first one's `state`."""
+        with losses_explained():
+            self._gathered = gathered(self._tensors(), keep=self.job.world.is_first)
+
+    def _tensors(self) -> dict[str, Any]:
+        """As this process holds them."""
         return {
             "model": self.model.state_dict(),
             "average": self.average.state,
             "optimizer": self.optimizer.state_dict(),
-            "random": random_state(self.job.device),
-            "parts": self.parts,
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`; numbers of the recipe, such as the weight decay, stay those of this job."""
         told = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(dict(state["optimizer"]))
+        self._gathered = None
+        self.model.load_state_dict(cut_state_like(state["model"], self.model.state_dict()))
+        self.optimizer.load_state_dict(cut_optimizer_state(state["optimizer"], self.optimizer))
         for group, numbers in zip(self.optimizer.param_groups, told, strict=True):
             group.update(numbers)
         average = self.average.state
-        self.average.state = {name: tensor.to(average[name].device) for name, tensor in state["average"].items()}
+        cut = cut_state_like(state["average"], average)
+        self.average.state = {name: tensor.to(average[name].device) for name, tensor in cut.items()}
         self.parts = max(self.parts, state["parts"])
         set_random_state(state["random"], self.job.device)
 
@@ -185,7 +215,7 @@ class Trainer:
         """The averaged weights, ready to predict; a copy, so training goes on undisturbed."""
         with torch.random.fork_rng([]):  # its first weights are drawn, which a run must not notice
             module = self.job.spec.build()
-        module.load_state_dict(self.average.state)
+        module.load_state_dict(self.state()["average"])
         return make_predictor(module, self.job.spec, self.job.device, precision or self.job.recipe.training.precision)
 
 
