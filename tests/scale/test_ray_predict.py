@@ -287,8 +287,8 @@ def test_a_connection_that_is_there_stays(model: Path, photos: Path, tmp_path: P
 def test_a_cluster_that_gives_up_is_an_error_that_says_how_to_go_on(
     model: Path, photos: Path, tmp_path: Path, ray: PretendRay
 ) -> None:
-    ray.fault = ray.exceptions.RayError("Traceback\n  ...\nall machines are gone")
-    with pytest.raises(RequestError, match=r"has given up \(all machines are gone\); .* --resume"):
+    ray.fault = ray.exceptions.RayError("UserError: a\n ...\npixelwise.errors.DataError: all gone\nTo retry, ...")
+    with pytest.raises(RequestError, match=r"has given up \(DataError: all gone\); .* --resume"):
         predict(model, [photos], tmp_path / "out", device="cpu", cluster="ray")
     assert not ray.running
 
