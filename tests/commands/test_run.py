@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from folders import contents
-from pixelwise.commands.changes import Change, refuse_changes
+from pixelwise.commands.changes import Change, refuse_changes, require_unchanged
 from pixelwise.commands.train import train
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.images import read_image, write_png
@@ -19,7 +19,7 @@ from pixelwise.data.splits import read_splits
 from pixelwise.errors import CheckpointError, DataError, RequestError
 from pixelwise.model_file import FILE_NAME, load_model
 from pixelwise.progress import Silent
-from pixelwise.recipe import read_recipe, to_yaml
+from pixelwise.recipe import Recipe, read_recipe, to_yaml
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.guards import disk_trouble_explained
 from pixelwise.training.run_folder import RunFolder
@@ -108,6 +108,13 @@ def test_a_finished_run_saves_no_memory_any_more(finished: Path, streets: Path) 
     before = contents(finished)
     train(streets, finished, resume=True, settings=["training.recompute=true"], device="cpu")
     assert contents(finished) == before
+
+
+def test_a_run_that_takes_no_changes_takes_this_one_neither(tmp_path: Path) -> None:
+    asked = Recipe().replace({"training.recompute": True})
+    require_unchanged(RunFolder(tmp_path), Recipe(), asked)
+    with pytest.raises(CheckpointError, match=r"training\.recompute: false → true\nresume without changing it, or"):
+        require_unchanged(RunFolder(tmp_path), Recipe(), asked, changeable=False)
 
 
 def test_changes_are_allowed_only_to_a_run_that_goes_on(streets: Path, tmp_path: Path) -> None:

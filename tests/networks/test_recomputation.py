@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from pixelwise.devices import deterministic_algorithms
 from pixelwise.errors import RequestError
-from pixelwise.networks import SegNet, SegNetBasic, UNet, build_network
-from pixelwise.networks.catalog import saved_bytes
+from pixelwise.networks import Segmenter, SegNet, SegNetBasic, UNet, build_network
+from pixelwise.networks.catalog import recomputed_bytes, saved_bytes
 from pixelwise.networks.classifiers import fc_layers, vgg_layers
 from pixelwise.networks.encoders import ChainEncoder, build_encoder
 from pixelwise.networks.fcn import FCN
@@ -107,10 +107,22 @@ def test_the_answer_without_gradients_is_the_same(name: str) -> None:
         assert torch.equal(network(images), before)
 
 
+def test_the_peak_counted_by_hand() -> None:
+    """Between the stages: the image, a map of each stage, the switches. In the largest, which is the step up: the
+    joined maps, and one after each of two convolutions.
+    """
+    with torch.device("meta"):
+        network = UNet(3, 2, width=4, depth=1, padding="same")
+        segmenter = Segmenter(network, mean=[0.0] * 3, deviation=[1.0] * 3).train()
+    between = 32 * 32 * 4 * (3 + 4 + 4) + 16 * 16 * (4 * 8 + 4)
+    of_step_up = 32 * 32 * 4 * (8 + 4 + 4)
+    assert recomputed_bytes(segmenter, torch.empty(1, 3, 32, 32, device="meta")) == between + of_step_up
+
+
 def test_a_network_is_freed_without_the_garbage_collector() -> None:
     network = unet()
     recompute(network)
-    gone = weakref.ref(network)
+    gone = weakref.ref(network.get_submodule("first"))
     gc.disable()
     try:
         del network

@@ -206,6 +206,13 @@ def test_losses_that_are_no_mean_over_pixels_are_the_same_too(train: Train, part
 
 
 @pytest.mark.slow
+def test_lovasz_looks_at_the_pixels_of_all_processes(train: Train) -> None:
+    """Rounding alone may set longer runs apart (docs/distributed.md)."""
+    options = ("--set", "loss.name=lovasz", "--set", "training.evaluations=1")
+    require_same_weights(train(1, *options), train(2, *options))
+
+
+@pytest.mark.slow
 def test_parts_and_processes_go_together(one: Ran, train: Train) -> None:
     require_same_weights(one, train(2, "--set", "training.accumulate=2"))
 
