@@ -12,8 +12,9 @@ from torch.nn import functional
 from pixelwise.errors import RequestError
 from pixelwise.inference.folding import for_prediction
 from pixelwise.inference.memory import streamed_peak_bytes
+from pixelwise.inference.recording import record
 from pixelwise.inference.row_operations import Room, Rows, Step, Take
-from pixelwise.inference.streaming import Program, record
+from pixelwise.inference.streaming import Program
 from pixelwise.networks import build_network
 from pixelwise.networks.geometry import field_of, skeleton_of
 from pixelwise.recipe import NetworkRecipe

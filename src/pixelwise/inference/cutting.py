@@ -10,7 +10,7 @@ from torch import nn
 from pixelwise.devices import Precision
 from pixelwise.errors import RequestError
 from pixelwise.inference.memory import peak_bytes, streamed_peak_bytes
-from pixelwise.inference.streaming import record
+from pixelwise.inference.recording import record
 from pixelwise.inference.tiling import Plan, StripPlan, TilePlan, choose_tile, plan_strips, plan_tiles
 from pixelwise.networks import Segmenter
 from pixelwise.networks.geometry import Field, skeleton_of

@@ -19,8 +19,8 @@ from pixelwise.devices import Precision, autocast, choose_device, choose_precisi
 from pixelwise.errors import RequestError, unknown_name
 from pixelwise.inference.cutting import WHOLE_PIXELS, Cutting
 from pixelwise.inference.engines import ENGINES, EngineName, Source, choose_engine, require_engine, with_network
+from pixelwise.inference.recording import record
 from pixelwise.inference.row_operations import Rows
-from pixelwise.inference.streaming import record
 from pixelwise.inference.tiles import Done, PixelSource, Whole, blended, exact_strips, exact_tiles, seam_score
 from pixelwise.inference.tiling import Part, Plan, StripPlan
 from pixelwise.inference.transformed import mean_over, views
