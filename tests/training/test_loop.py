@@ -320,7 +320,7 @@ def test_memory_too_small_for_one_image_is_an_error(
         TrainingError, match=r"too small even for one image at a time .* data\.crop=\[32, 48\]"
     ) as error:
         train_model(make_job(), run)
-    assert "2 GiB); resume with --set training.recompute=true, or take smaller samples" in str(error.value)
+    assert "of memory); resume with --set training.recompute=true, or take smaller samples" in str(error.value)
 
 
 def test_a_run_that_recomputes_already_is_not_told_to(
