@@ -92,5 +92,6 @@ def test_a_file_that_is_not_the_cards_is_refused(python, made, image, tmp_path):
 def test_an_image_of_another_kind_is_refused(python, made, tmp_path):
     path = tmp_path / "deep.png"
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(path)
-    done = run(python, made.file.with_name("predict_onnx.py"), made.file, path)
+    done = run(python, made.file.with_name("predict_onnx.py"), made.file, path, "-o", tmp_path / "labels")
+    assert not (tmp_path / "labels").exists()
     assert "cannot be read here as 3 channels of uint8" in done.stderr

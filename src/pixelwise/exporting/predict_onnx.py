@@ -35,6 +35,7 @@ def write_labels(path: Path, labels: Any, colors: list[list[int]]) -> None:
     picture = Image.fromarray(labels)
     if labels.dtype == np.uint8:
         picture.putpalette([value for color in colors for value in color])
+    path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path)
 
 
@@ -48,7 +49,6 @@ def main() -> None:
     if hashlib.sha256(asked.model.read_bytes()).hexdigest() != card["sha256"]:
         sys.exit(f"{asked.model} is not the file that its card describes; export it again.")
     session = onnxruntime.InferenceSession(asked.model)
-    asked.output.mkdir(parents=True, exist_ok=True)
     for path in asked.images:
         image = read_image(path, card["input"]["shape"][-1], card["input"]["dtype"])
         labels = session.run(["labels"], {"images": image[None]})[0][0]
