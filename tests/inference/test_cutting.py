@@ -40,6 +40,7 @@ def _little_memory(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(home, "MAX_BYTES", 96 * 96 * predictor.cutting.bytes_per_pixel)
     monkeypatch.setattr(home, "BAND_WIDTHS", (256, 128, 64))
     monkeypatch.setattr(home, "STRIP_PIXELS", 256 * 8)
+    predictor.cutting._plans.clear()
 
 
 def widest(plan: StripPlan) -> int:
@@ -73,6 +74,7 @@ def test_bands_are_as_wide_as_memory_allows(predictor: Predictor, monkeypatch: p
     wide = predictor.cutting.plan(SIZE)
     assert isinstance(wide, StripPlan)
     monkeypatch.setattr(home, "MAX_BYTES", 0.9 * predictor.cutting._bytes(wide, predictor.cutting._framed(SIZE)))
+    predictor.cutting._plans.clear()
     narrow = predictor.cutting.plan(SIZE)
     assert isinstance(narrow, StripPlan)
     assert len(narrow.columns) > len(wide.columns)
@@ -88,6 +90,7 @@ def test_in_tiles_where_strips_are_not_to_be_had(predictor: Predictor, monkeypat
     assert isinstance(apart, TilePlan)
     assert apart.largest[0] * apart.largest[1] <= 96 * 96
     monkeypatch.setattr(home, "BAND_WIDTHS", ())  # as where even the narrowest takes too much
+    predictor.cutting._plans.clear()
     assert predictor.cutting.plan(SIZE) == apart
     np.testing.assert_array_equal(predictor.predict(noise(*SIZE)).labels, whole.labels)
 
@@ -107,6 +110,12 @@ def test_a_network_with_an_operator_that_is_not_run_by_rows_is_cut_into_tiles(
     monkeypatch.setattr(home, "MAX_BYTES", 96 * 96 * odd.cutting.bytes_per_pixel)
     assert isinstance(odd.cutting.plan(SIZE), TilePlan)
     np.testing.assert_array_equal(odd.predict(noise(*SIZE)).labels, odd.predict(noise(*SIZE), tiling="none").labels)
+
+
+@pytest.mark.usefixtures("_little_memory")
+def test_an_image_of_a_size_that_was_seen_is_not_planned_again(predictor: Predictor) -> None:
+    assert predictor.cutting.plan(SIZE) is predictor.cutting.plan(SIZE)
+    assert predictor.cutting.plan(SIZE) != predictor.cutting.plan((SIZE[0] + 8, SIZE[1]))
 
 
 def test_bf16_takes_half_the_memory(predictor: Predictor) -> None:

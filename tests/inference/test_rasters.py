@@ -248,6 +248,13 @@ def test_a_stopped_job_goes_on_with_the_parts_that_are_missing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["at_once.tif", "labels.tif", "x.tif"]
 
 
+def test_a_damaged_part_is_named(padded: Predictor, stopped: Path, tmp_path: Path) -> None:
+    folder = tmp_path / ".labels.tif.part"
+    next(folder.glob("*.labels")).write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"\.labels\.tif\.part: a part is damaged .* remove the folder"):
+        labels_of(padded, stopped, tmp_path / "labels.tif", resume=True)
+
+
 def test_parts_that_are_forgotten_are_predicted_again(
     padded: Predictor, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

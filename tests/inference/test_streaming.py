@@ -1,3 +1,4 @@
+import weakref
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
@@ -150,6 +151,25 @@ def test_memory_does_not_grow_with_the_height(unet: nn.Module) -> None:
     assert peak(512) < 20 * 16 * 64 * 4 * 16  # tens of rows of the widest maps, not hundreds
 
 
+def test_a_strip_is_not_held_while_the_next_is_made(unet: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    strips: list[weakref.ref[Tensor]] = []
+    held: list[bool] = []
+    run = Step.run
+
+    def spy(step: Step, rows: Rows, take: Take, room: Room) -> list[Tensor]:
+        held.append(any(strip() is not None for strip in strips))
+        return run(step, rows, take, room)
+
+    monkeypatch.setattr(Step, "run", spy)
+    image = image_of((64, 32))
+    answers = record(unet, (64, 32), channels=3).run(lambda rows: image[:, :, slice(*rows)], cut(64, 16))
+    with torch.inference_mode():
+        for _ in range(4):
+            strips.append(weakref.ref(next(answers)))
+    assert len(held) > 4
+    assert not any(held)
+
+
 # Networks made to be difficult
 
 
@@ -228,9 +248,57 @@ def _places(convolution: nn.Conv2d, x: Tensor) -> Tensor:
     return x * torch.arange(x.shape[3], device=x.device)
 
 
+def _a_view_of_what_is_written(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    x = convolution(x)
+    view = x.permute(0, 2, 3, 1)
+    x.relu_()
+    return x + view.permute(0, 3, 1, 2)
+
+
+def _a_part_of_what_is_read(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    x = convolution(x)
+    x.split([1, 2], 1)[0].sigmoid_()
+    return x
+
+
+def _written_elsewhere(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    x = x * 2
+    before = convolution(x)
+    torch.add(x, 1.0, out=x)
+    return before + x
+
+
+def _turned_before_a_window(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    return convolution(x.transpose(2, 3)).transpose(2, 3)
+
+
+def _gaps_between_rows(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    return functional.conv_transpose2d(x, convolution.weight[:, :, :1, :1], stride=2)
+
+
+def _normalized_over_the_image(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    return functional.group_norm(convolution(x), 3)
+
+
+def _without_sides_of_one(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    return convolution(x).squeeze()[None]
+
+
+def _no_whole_factor(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    return functional.interpolate(x, scale_factor=2.01, mode="bilinear")
+
+
 @pytest.mark.parametrize(
     ("forward_of", "message"),
     [
+        (_a_view_of_what_is_written, "aten::relu_ writes where something else is read"),
+        (_a_part_of_what_is_read, "aten::sigmoid_ writes where something else is read"),
+        (_written_elsewhere, "aten::add writes where something else is read"),
+        (_turned_before_a_window, "windows on a map that was turned"),
+        (_gaps_between_rows, "aten::conv_transpose2d is not run on some rows"),
+        (_normalized_over_the_image, "aten::group_norm is not run on some rows"),
+        (_without_sides_of_one, "aten::squeeze is not run on some rows"),
+        (_no_whole_factor, "which is no whole factor"),
         (_mean_of_all, "aten::mean is not run on some rows"),
         (_indices, "aten::max_pool2d_with_indices is not run on some rows"),
         (_places, "makes a tensor that is neither a map nor a weight"),

@@ -56,12 +56,17 @@ class Cutting:
     def plan(self, size: Size) -> Plan:
         """Exact parts of an image for which memory would not suffice as a whole; there is a field."""
         assert self.field is not None
-        return self._strips(self.field, size, MAX_BYTES) or self.tiles(
-            choose_tile(self.field, size, self._framed(size), int(MAX_BYTES / self.bytes_per_pixel)), size
-        )
+        if size not in self._plans:
+            self._plans[size] = self._strips(self.field, size, MAX_BYTES) or self._largest_tiles(self.field, size)
+        return self._plans[size]
+
+    @cached_property
+    def _plans(self) -> dict[Size, Plan]:
+        """Those made: images of a folder often have one size."""
+        return {}
 
     def windows(self, size: Size) -> Plan:
-        """Exact parts of an image that is never in memory as a whole: alike whatever its size.
+        """Exact parts of an image that is never in memory as a whole.
 
         RequestError for a network that sees the whole image.
         """
@@ -108,7 +113,7 @@ class Cutting:
 
     def _tried(self, field: Field, size: Size, framed: Size) -> Iterator[StripPlan]:
         widths = [round_up(-(-size[1] // -(-size[1] // most)), field.stride[1]) for most in BAND_WIDTHS]
-        for width in widths:
+        for width in dict.fromkeys(widths):  # all of one height: narrower ones shall take less memory
             height = round_up(-(-STRIP_PIXELS // widths[0]), field.stride[0])
             yield plan_strips(field, size, framed, (height, width))
 
@@ -118,6 +123,9 @@ class Cutting:
         program = record(self._skeleton, (framed[0], width), channels=self.channels)
         strips = [(span.write.start, span.write.stop) for span in plan.rows[:STRIPS_TRIED]]
         return streamed_peak_bytes(program, strips, channels=self.channels) * self._share
+
+    def _largest_tiles(self, field: Field, size: Size) -> TilePlan:
+        return self.tiles(choose_tile(field, size, self._framed(size), int(MAX_BYTES / self.bytes_per_pixel)), size)
 
     def _low_tiles(self, field: Field, size: Size) -> TilePlan:
         sample = min(size[0], WINDOWED_SIZE[0]), min(size[1], WINDOWED_SIZE[1])

@@ -179,6 +179,7 @@ class Predictor:
             logits = torch.empty(len(self.classes.names), *source.size)
             for part, found in self._answers(source, plan):
                 logits[:, *plan.writes(part)] = found.cpu()
+                del found
             return logits
 
         if keep_logits:
@@ -216,10 +217,12 @@ class Predictor:
 
         answers = program.run(normalized, strips)
         for _ in strips:
-            with torch.inference_mode(), autocast(self.device, self.precision):
-                logits = next(answers)[0].float()
-            yield logits
-            del logits
+            yield self._next(answers)
+
+    @torch.inference_mode()
+    def _next(self, answers: Iterator[Tensor]) -> Tensor:
+        with autocast(self.device, self.precision):
+            return next(answers)[0].float()
 
     def _over_views(self, pixels: Array, tta: Sequence[str], predict: Callable[[Array], Prediction]) -> Prediction:
         scores: list[float | None] = []

@@ -70,7 +70,7 @@ def predict_raster(
     with kind_of(path).open(path, predictor.spec.channels) as raster:
         plan = predictor.cutting.windows(raster.size)
         parts = _Parts(_folder_of_parts(target), plan, predictor.classes.dtype)
-        parts.begin(_description(raster, plan, request), resume=resume)
+        parts.begin(_description(raster, plan, predictor.device.type, request), resume=resume)
         checked = _Checked(predictor, raster)
         source = _Ahead(checked) if isinstance(plan, StripPlan) else checked
         for part, labels in predictor.label_parts(source, plan, parts.has):
@@ -170,7 +170,12 @@ class _Parts:
         for row, rows in enumerate(self.plan.rows):
             height = rows.write.stop - rows.write.start
             pieces = [self._file((row, column)).read_bytes() for column in range(len(self.plan.columns))]
-            labels = [np.frombuffer(zlib.decompress(piece), self.dtype).reshape(height, -1) for piece in pieces]
+            try:
+                labels = [np.frombuffer(zlib.decompress(piece), self.dtype).reshape(height, -1) for piece in pieces]
+            except (zlib.error, ValueError) as error:
+                raise DataError(
+                    f"{self.folder}: a part is damaged ({error}); remove the folder, and begin anew."
+                ) from error
             yield np.hstack(labels)
 
     def remove(self) -> None:
@@ -192,10 +197,10 @@ def _read(file: Path) -> Any:
         return None
 
 
-def _description(raster: Raster, plan: Plan, request: Mapping[str, Any]) -> dict[str, Any]:
+def _description(raster: Raster, plan: Plan, device: str, request: Mapping[str, Any]) -> dict[str, Any]:
     """What the parts belong to."""
     ends = {"rows": [span.write.stop for span in plan.rows], "columns": [span.write.stop for span in plan.columns]}
-    return {**raster.stamp, **ends, "request": dict(request)}
+    return {**raster.stamp, "plan": type(plan).__name__, **ends, "device": device, "request": dict(request)}
 
 
 def _put(made: Path, target: Path) -> None:

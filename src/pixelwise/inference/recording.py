@@ -17,7 +17,7 @@ from pixelwise.inference.row_operations import MapNumber, Shape, Step, form_of
 from pixelwise.inference.streaming import Program
 from pixelwise.networks.geometry import skeleton_of
 from pixelwise.networks.operations import SHAPES_ALONE, Call, Map, dependence
-from pixelwise.networks.tracing import bind
+from pixelwise.networks.tracing import bind, sees_the_whole_image
 from pixelwise.networks.watching import Watching, tensors_in
 from pixelwise.shapes import Size
 
@@ -92,6 +92,8 @@ class _Recorder(Watching):  # type: ignore[no-untyped-call]
         inputs = tensors_in(list(arguments.values()))
         maps = [self._maps[id(tensor)] for tensor in inputs if id(tensor) in self._maps]
         filled = tree_map(self._stand_in, arguments)
+        if func._schema.is_mutable:
+            self._require_alone(func, arguments["self"] if "self" in arguments else outputs[0])
         if maps:
             self._add_step(func, filled, maps, arguments, outputs)
         elif inputs:  # of weights alone: the result is one as well
@@ -117,7 +119,8 @@ class _Recorder(Watching):  # type: ignore[no-untyped-call]
         )
         found = dependence(call, pointwise=torch.Tag.pointwise in func.tags)
         given = self.shapes[number]
-        if found is None or call.name in SHAPES_ALONE or len({self.shapes[index].rows for _, _, index in maps}) > 1:
+        other_heights = len({self.shapes[index].rows for _, _, index in maps}) > 1
+        if found is None or sees_the_whole_image(call, found) or call.name in SHAPES_ALONE or other_heights:
             raise RequestError(f"{call.name} is not run on some rows of a map.")
         made = tuple(self.number(output, found) for output in outputs)
         self.steps.append(
@@ -132,6 +135,18 @@ class _Recorder(Watching):  # type: ignore[no-untyped-call]
                 form=form_of(call.name, arguments, given),
             )
         )
+
+    def _require_alone(self, func: OpOverload, written: Tensor) -> None:
+        """An operator that writes over its input is run as one that does not; so nothing else may lie there."""
+        name = func._schema.name
+        others = (tensor for tensor, _, _ in self._maps.values() if tensor is not written)
+        block = written.untyped_storage()._cdata
+        if (
+            not name.endswith("_")
+            or id(written) not in self._maps
+            or any(other.untyped_storage()._cdata == block for other in others)
+        ):
+            raise RequestError(f"{name} writes where something else is read.")
 
     def _stand_in(self, argument: Any) -> Any:
         """The place of a map, and a weight itself."""

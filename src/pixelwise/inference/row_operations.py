@@ -193,7 +193,7 @@ def form_of(name: str, arguments: Mapping[str, Any], given: Shape) -> Unpadded |
             return Unpadded(value=0.0, arguments={"padding": [0, columns]})
         case "aten::max_pool2d", {"padding": [*_, columns]}:
             return Unpadded(value=-torch.inf, arguments={"padding": [0, columns]})
-        case "aten::conv_transpose2d", {"padding": [rows, *columns]}:
+        case "aten::conv_transpose2d", {"padding": [rows, *columns]} if _fills_turns(arguments):
             return Uncut(rows=rows, arguments={"padding": [0, *(columns or [rows])]})
         case "aten::slice", {"dim": dim} if dim % len(given.sides) == given.dim:
             return Unpadded(value=0.0, arguments={"start": 0, "end": given.rows})
@@ -203,10 +203,28 @@ def form_of(name: str, arguments: Mapping[str, Any], given: Shape) -> Unpadded |
             if arguments.get("mode", "constant") == "constant":
                 changed = [*pads[:before], 0, 0, *pads[before + 2 :]]
                 return Unpadded(value=arguments["value"] or 0.0, arguments={"pad": changed})
-        case other, _ if other not in _NOT_BY_ROWS:
+        case other, _ if other not in _NOT_BY_ROWS and not _mixes_rows(name, arguments, given):
             return None
     raise RequestError(f"{name} is not run on some rows of a map.")
 
+
+def _fills_turns(arguments: Mapping[str, Any]) -> bool:
+    """Whether a transposed convolution gives a whole stride of rows for its last row, too."""
+    kernel = arguments["dilation"][0] * (arguments["weight"].shape[2] - 1) + 1
+    return bool(kernel + arguments["output_padding"][0] >= arguments["stride"][0])
+
+
+def _mixes_rows(name: str, arguments: Mapping[str, Any], given: Shape) -> bool:
+    """What is only known by its arguments."""
+    if name == "aten::squeeze":
+        return arguments.get("dim") is None  # a single row would be dropped
+    if name == "aten::avg_pool3d":
+        return bool(arguments["kernel_size"][-2] > 1)
+    return given.dim == 1 and name in _OF_CHANNELS
+
+
+_OF_CHANNELS = {"aten::batch_norm", "aten::prelu", "aten::channel_shuffle", "aten::feature_dropout"}
+"""Operators that take dimension 1 for the channels."""
 
 SIZED: Mapping[str, str] = {
     "pixelwise::max_unpool": "size",
@@ -227,7 +245,7 @@ WRITTEN: Mapping[str, Callable[[Mapping[str, Any], Tensor], object]] = {
 strip before: written behind these, both are read in one piece."""
 
 _NOT_BY_ROWS = {
-    *("aten::conv2d", "aten::max_pool2d", "aten::max_pool2d_with_indices"),
+    *("aten::conv2d", "aten::conv_transpose2d", "aten::max_pool2d", "aten::max_pool2d_with_indices"),
     *("aten::narrow", "aten::unflatten", "aten::reflection_pad2d", "aten::replication_pad2d"),
     *("aten::adaptive_avg_pool2d", "aten::adaptive_max_pool2d"),
 }

@@ -52,14 +52,12 @@ class Program:
                     kept[0].add(read(due.rows))
                     continue
                 results = due.step.run(due.rows, take, room)
-                for index, result in zip(due.step.outputs, results, strict=True):
-                    kept[index].add(result)
-                del results
+                while results:  # nothing here may hold what is forgotten below
+                    kept[due.step.outputs[-len(results)]].add(results.pop(0))
                 for index in (*due.step.inputs, *due.step.outputs):
                     forget(index)
-            found = kept[self.output].take(strip)
+            yield kept[self.output].take(strip)
             kept[self.output].forget(strip[1])
-            yield found
 
     def _due(self, kept: Sequence["_Kept"], stop: int) -> list["_Due"]:
         """What is to be computed, in order, so that the output has its rows up to `stop`."""

@@ -88,8 +88,9 @@ def exact_strips(
         def read(part: Rows, seen: Array = seen, places: Array = places) -> Array:
             return _framed(source, seen[slice(*part)], places)
 
-        for row, logits in enumerate(stream((len(seen), len(places)), read, strips), start=first):
-            yield (row, column), logits[:, :, band.keep]
+        answers = stream((len(seen), len(places)), read, strips)
+        for row in range(first, len(plan.rows)):
+            yield (row, column), next(answers)[:, :, band.keep]
 
 
 def _framed(source: PixelSource, rows: Array, columns: Array) -> Array:

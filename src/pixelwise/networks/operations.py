@@ -86,6 +86,13 @@ def _read(call: Call, patterns: Iterable[Reads]) -> Map:
     return replace(followed, axes=(axes[0], axes[1]))
 
 
+def _require_last(call: Call) -> None:
+    """Kernels and factors are of the last two dimensions, so these must be rows and columns."""
+    tensor, followed = call.maps[0]
+    if followed.dims != (tensor.dim() - 2, tensor.dim() - 1):
+        raise RequestError("has windows on a map that was turned, which geometry does not follow; turn it back first.")
+
+
 def _pair(value: Any) -> tuple[int, int]:
     """Of rows and columns, from one number or a list that ends with them."""
     values = [value] if isinstance(value, int) else list(value)
@@ -93,6 +100,7 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def _convolution(call: Call) -> Followed:
+    _require_last(call)
     given = call.arguments
     kernels, dilations = _pair(given["weight"].shape), _pair(given["dilation"])
     if given["padding"] == "same":
@@ -104,6 +112,7 @@ def _convolution(call: Call) -> Followed:
 
 
 def _pooling(call: Call) -> Followed:
+    _require_last(call)
     given = call.arguments
     kernels = _pair(given["kernel_size"])
     strides = _pair(given["stride"] or given["kernel_size"])
@@ -112,6 +121,7 @@ def _pooling(call: Call) -> Followed:
 
 
 def _transposed_convolution(call: Call) -> Followed:
+    _require_last(call)
     given = call.arguments
     names = ("stride", "padding", "dilation")
     settings = zip(_pair(given["weight"].shape), *(_pair(given[name]) for name in names), strict=True)
@@ -119,8 +129,10 @@ def _transposed_convolution(call: Call) -> Followed:
 
 
 def _factors(call: Call) -> tuple[int, int]:
+    _require_last(call)
     (_, height, rows), (_, width, columns) = call.sizes()
-    if rows % height or columns % width:
+    told = call.arguments.get("scale_factors") or (rows / height, columns / width)
+    if rows % height or columns % width or tuple(told) != (rows // height, columns // width):
         raise RequestError(
             f"resizes {height}x{width} to {rows}x{columns}, which is no whole factor and cannot be tiled; "
             "upsample by a whole factor, and crop."
@@ -140,17 +152,20 @@ def _interpolation(call: Call) -> Followed:
 
 
 def _shuffle(call: Call) -> Followed:
+    _require_last(call)
     return _read(call, [repeated(call.arguments["upscale_factor"])] * 2)
 
 
 def _unshuffle(call: Call) -> Followed:
     """Each block becomes the channels of one pixel, so that all of it counts from here on."""
+    _require_last(call)
     factor = call.arguments["downscale_factor"]
     return _read(call, [window(factor, stride=factor)] * 2)
 
 
 def _switch_pooling(call: Call) -> Followed:
     """The switches depend on the same windows as the maxima."""
+    _require_last(call)
     return _read(call, [window(call.arguments["kernel"], stride=call.arguments["kernel"])] * 2)
 
 

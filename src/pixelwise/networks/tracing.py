@@ -52,12 +52,13 @@ class Tracer(Watching):  # type: ignore[no-untyped-call]
         except RequestError as error:
             shapes = " and ".join(str(tuple(tensor.shape)) for tensor, _ in call.maps)
             raise RequestError(f"{call.name} on {shapes} {error}") from None
-        if _sees_the_whole_image(call, found):
+        if sees_the_whole_image(call, found):
             self.global_operations.append(call.name)
         return found
 
 
-def _sees_the_whole_image(call: Call, found: Followed) -> bool:
+def sees_the_whole_image(call: Call, found: Followed) -> bool:
+    """Whether an operator whose dependence was `found` mixes all pixels, or differs from place to place."""
     return found is None or _normalizes_maps(call) or _depends_on_place(call)
 
 
