@@ -284,6 +284,20 @@ def _without_sides_of_one(convolution: nn.Conv2d, x: Tensor) -> Tensor:
     return convolution(x).squeeze()[None]
 
 
+def _channels_that_are_rows(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    return functional.prelu(x.permute(0, 2, 1, 3), convolution.weight[0, 0, 0, :1]).permute(0, 2, 1, 3)
+
+
+def _pooled_in_three_dimensions(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    return functional.avg_pool3d(x[:, None], (1, 3, 3), stride=1, padding=(0, 1, 1))[:, 0]
+
+
+def _written_weights(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        convolution.weight.mul_(2)
+    return convolution(x)
+
+
 def _no_whole_factor(convolution: nn.Conv2d, x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2.01, mode="bilinear")
 
@@ -298,6 +312,9 @@ def _no_whole_factor(convolution: nn.Conv2d, x: Tensor) -> Tensor:
         (_gaps_between_rows, "aten::conv_transpose2d is not run on some rows"),
         (_normalized_over_the_image, "aten::group_norm is not run on some rows"),
         (_without_sides_of_one, "aten::squeeze is not run on some rows"),
+        (_channels_that_are_rows, "aten::prelu is not run on some rows"),
+        (_pooled_in_three_dimensions, "aten::avg_pool3d is not run on some rows"),
+        (_written_weights, "aten::mul_ writes where something else is read"),
         (_no_whole_factor, "which is no whole factor"),
         (_mean_of_all, "aten::mean is not run on some rows"),
         (_indices, "aten::max_pool2d_with_indices is not run on some rows"),

@@ -24,7 +24,7 @@ class Task:
     able: bool
     """Whether windows can give what is asked for."""
     resume: bool
-    """Whether rows of tiles that an equal request has left are taken up."""
+    """Whether parts of images that an equal request has left are taken up."""
 
 
 class Place(Protocol):

@@ -20,9 +20,11 @@ from pixelwise.networks.watching import tensors_in
 Rows = tuple[int, int]
 """The first, and the one after the last."""
 
-
 Take = Callable[[int, Rows], Tensor]
+"""The rows asked for of the map of a number."""
+
 Room = Callable[[int, Tensor, list[int]], Tensor | None]
+"""Memory for the next rows of the map of a number, of the type of a tensor and with these sides; None: take new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,8 @@ class Step:
         """Its outputs' `rows`.
 
         Args:
-            take: gives the rows asked for of the map of that number.
-            room: may give memory for the rows of the map of that number, of the shape and kind of a tensor.
+            take: gives its inputs' rows.
+            room: may give memory for its outputs' rows.
         """
         if isinstance(self.form, Unpadded):
             return self._run_unpadded(self.form, rows, take)
@@ -173,12 +175,11 @@ def _filled(inside: Tensor, dim: int, above: int, below: int, value: float) -> T
     """With rows of one value above and below."""
     if not above and not below:
         return inside
-    counts = {"above": above, "below": below}
-    rows = {
-        side: inside.new_full([*inside.shape[:dim], count, *inside.shape[dim + 1 :]], value)
-        for side, count in counts.items()
-    }
-    return torch.cat([rows["above"], inside, rows["below"]], dim)
+
+    def rows(count: int) -> Tensor:
+        return inside.new_full([*inside.shape[:dim], count, *inside.shape[dim + 1 :]], value)
+
+    return torch.cat([rows(above), inside, rows(below)], dim)
 
 
 def form_of(name: str, arguments: Mapping[str, Any], given: Shape) -> Unpadded | Uncut | None:

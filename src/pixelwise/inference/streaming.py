@@ -52,8 +52,8 @@ class Program:
                     kept[0].add(read(due.rows))
                     continue
                 results = due.step.run(due.rows, take, room)
-                while results:  # nothing here may hold what is forgotten below
-                    kept[due.step.outputs[-len(results)]].add(results.pop(0))
+                for index in due.step.outputs:
+                    kept[index].add(results.pop(0))  # so that nothing here holds what is forgotten below
                 for index in (*due.step.inputs, *due.step.outputs):
                     forget(index)
             yield kept[self.output].take(strip)

@@ -1,4 +1,4 @@
-"""An image predicted tile by tile: exactly where the network is local, blended where it is not."""
+"""An image predicted part by part, in strips or tiles: exactly where the network is local, blended where it is not."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pixelwise.data.images import Array
 from pixelwise.inference.row_operations import Rows
-from pixelwise.inference.tiling import Part, StripPlan, Tile, TilePlan
+from pixelwise.inference.tiling import Part, StripPlan, TilePlan
 from pixelwise.networks.segmenter import Segmenter
 from pixelwise.shapes import Size
 
@@ -44,6 +44,7 @@ class Whole:
 
 
 Done = Callable[[Part], bool]
+"""Whether a part need not be given any more."""
 
 
 def exact_tiles(
@@ -56,11 +57,11 @@ def exact_tiles(
         infer: (h, w, C) pixels of a size that the network takes → its own output (K, h', w').
     """
     rows, columns = (module.frame(side).numpy() for side in source.size)
-    for row, column in itertools.product(range(len(plan.rows)), range(len(plan.columns))):
-        if not done((row, column)):
-            tile = Tile(rows=plan.rows[row], columns=plan.columns[column])
+    parts = itertools.product(range(len(plan.rows)), range(len(plan.columns)))
+    for part, tile in zip(parts, plan, strict=True):
+        if not done(part):
             seen = _framed(source, rows[tile.rows.read], columns[tile.columns.read])
-            yield (row, column), infer(seen)[:, *tile.keep]
+            yield part, infer(seen)[:, *tile.keep]
 
 
 def exact_strips(

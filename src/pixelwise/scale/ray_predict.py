@@ -300,7 +300,7 @@ def _ray() -> Any:
 def _elsewhere(task: Task) -> Task:
     """As other processes need it: they stand in other folders, and see only some of the images.
 
-    Rows of tiles are always taken up: what lies there once the work has begun is of this job.
+    Parts of images are always taken up: what lies there once the work has begun is of this job.
     """
     outputs = replace(task.outputs.of_images(), folder=task.outputs.folder.absolute())
     return replace(task, outputs=outputs, resume=True)
