@@ -91,12 +91,13 @@ RECIPES = st.builds(
         TrainingRecipe,
         batch_size=st.integers(1),
         accumulate=st.just(1),
-        recompute=st.booleans(),
+        recompute=st.just(False),
         steps=st.none() | st.integers(1),
         budget_seconds=st.none() | numbers(0, 1e9),
         loggers=st.lists(st.sampled_from(["tensorboard", "mlflow", "wandb"])).map(tuple),
         from_model=st.none() | st.sampled_from(["runs/a b", "model.safetensors", "1"]),
         seed=st.integers(),
+        compile=st.booleans(),
         deterministic=st.booleans(),
         precision=st.sampled_from(["fp32", "bf16"]),
         evaluations=st.integers(1),
@@ -224,6 +225,14 @@ def test_a_value_out_of_range_is_an_error(key: str, value: object, legal: str) -
     with pytest.raises(RequestError) as caught:
         Recipe().replace({key: value})
     assert str(caught.value) == f"{key} is {value!r}, but must be {legal}."
+
+
+@pytest.mark.parametrize(("key", "value", "legal"), [("recompute", True, "false"), ("sharding", "fsdp", "none")])
+def test_what_cannot_be_compiled_is_an_error(key: str, value: object, legal: str) -> None:
+    with pytest.raises(
+        RequestError, match=rf"training\.{key} is {value!r}, but must be {legal} with training\.compile"
+    ):
+        Recipe().replace({"training.compile": True, f"training.{key}": value})
 
 
 @pytest.mark.parametrize(

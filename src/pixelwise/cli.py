@@ -24,7 +24,7 @@ Data = Annotated[Path, typer.Argument(help="Folder with images/ and masks/ (or l
 Model = Annotated[Path, typer.Argument(help="A run folder, or a model.safetensors.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
-EngineName = Annotated[str, typer.Option("--engine", help="auto, torch, openvino or onnxruntime.")]
+EngineName = Annotated[str, typer.Option("--engine", help="auto, torch, torch-compile, openvino or onnxruntime.")]
 Layout = Annotated[
     str | None, typer.Option(metavar="NAME", help="How the data lies, where it cannot be told: folder, voc, coco, ...")
 ]

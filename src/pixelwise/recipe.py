@@ -205,6 +205,8 @@ class TrainingRecipe:
     recompute: bool = False
     """Maps inside the network's stages are made again in the backward pass, not kept: less memory, more time, the same
     numbers."""
+    compile: bool = False
+    """The network is compiled by torch.compile: steps are faster, the first one takes a minute and more."""
     sync_batch_norm: bool = False
     """Batch normalization over the images of all processes, not of each alone; GPUs only."""
     sharding: Literal["none", "fsdp"] = "none"
@@ -234,6 +236,9 @@ class TrainingRecipe:
         _require(self.batch_size >= 1, "training.batch_size", self.batch_size, ">= 1")
         parts = self.accumulate
         _require(1 <= parts <= self.batch_size, "training.accumulate", parts, "from 1 to training.batch_size")
+        _require(not (self.compile and self.recompute), "training.recompute", True, "false with training.compile")
+        whole = self.sharding == "none"
+        _require(whole or not self.compile, "training.sharding", self.sharding, "none with training.compile")
         _require(self.steps is None or self.steps >= 1, "training.steps", self.steps, ">= 1")
         _require(
             self.budget_seconds is None or self.budget_seconds > 0,

@@ -1,8 +1,10 @@
 """Each engine against PyTorch, through the predictor that all of them stand in."""
 
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ from pixelwise.recipe import NetworkRecipe
 
 MakeModel = Callable[..., Path]
 CPU = torch.device("cpu")
-RIVALS = ["openvino", "onnxruntime"]
+COMPILER = pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="needs a C++ compiler")
+RIVALS = ["openvino", "onnxruntime", pytest.param("torch-compile", marks=[pytest.mark.slow, COMPILER])]
 # Pooling with switches, odd sides and a frame: all that a graph can have wrong.
 SMALL = NetworkRecipe(width=2, depth=1, upsampling="switches", skips="add", stem_stride=2)
 
@@ -47,8 +50,13 @@ def source(reference: Predictor) -> Source:
     return Source(module=reference.module, channels=3)
 
 
+def skip_without(engine: str) -> None:
+    for package in ENGINES[engine].packages:  # type: ignore[index]
+        pytest.importorskip(package)
+
+
 def on(name: Any, reference: Predictor, source: Source, precision: Any = "fp32") -> Predictor:
-    pytest.importorskip(name)
+    skip_without(name)
     network = ENGINES[name].build(source, CPU, precision)  # type: ignore[index]
     return replace(reference, engine=name, precision=precision, running=network)
 
@@ -112,7 +120,7 @@ def test_threads_may_ask_at_once(name: str, reference: Predictor, source: Source
 def test_a_job_runs_on_the_engine_that_it_names(
     name: str, model: Path, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip(name)
+    skip_without(name)
     monkeypatch.setattr(Source, "onnx", source.onnx)
     built: list[Any] = []
     row = ENGINES[name]  # type: ignore[index]
@@ -161,7 +169,20 @@ def test_auto_precision_is_one_that_the_engine_has(
     scores = {"bf16": {"agreement": 0.999, "mean_iou_difference": 0.0}}
     path = make_model(tmp_path / "m", scores=scores)
     chosen = {name: load(path, device="cpu", engine=name).precision for name in ENGINES}
-    assert chosen == {"torch": "bf16", "openvino": "bf16", "onnxruntime": "fp32"}
+    assert chosen == {"torch": "bf16", "torch-compile": "bf16", "openvino": "bf16", "onnxruntime": "fp32"}
+
+
+def failing_backend(graph: Any, inputs: Any, **options: Any) -> Any:
+    raise RuntimeError("no compiler")
+
+
+def test_a_network_that_cannot_be_compiled_is_an_error(
+    reference: Predictor, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=failing_backend))
+    predictor = on("torch-compile", reference, source)
+    with pytest.raises(RequestError, match=r"torch\.compile failed.*no compiler.*--engine torch"):
+        predictor.predict(image(9, 14))
 
 
 def test_versions_are_those_of_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +197,7 @@ def test_versions_are_those_of_what_is_installed(monkeypatch: pytest.MonkeyPatch
 def test_engines_reproduce_every_kind_of_network(
     name: str, network: str, make_model: MakeModel, tmp_path: Path
 ) -> None:
-    pytest.importorskip(name)
+    skip_without(name)
     path = make_model(tmp_path / "m", network=NetworkRecipe(name=network))
     expected = load(path, device="cpu", precision="fp32").predict(image(45, 61), keep_logits=True).logits
     found = load(path, device="cpu", precision="fp32", engine=name).predict(image(45, 61), keep_logits=True).logits

@@ -9,13 +9,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pixelwise.recipe import OptimizerRecipe, ScheduleRecipe
-from pixelwise.training import optimization
 from pixelwise.training.optimization import (
     AveragedWeights,
-    Muon,
     build_optimizer,
     learning_rate_factor,
-    orthogonalize,
     resolution_at,
     set_learning_rate,
 )
@@ -160,31 +157,6 @@ def test_the_average_is_no_view_of_the_model() -> None:
     assert torch.equal(average.state["0.weight"], before)
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (8, 32), (32, 8), (1, 9), (9, 1)])
-def test_orthogonalize_makes_singular_values_near_one(shape: tuple[int, int]) -> None:
-    torch.manual_seed(0)
-    matrix = torch.randn(shape) + 0.5
-    made = orthogonalize(matrix)
-    assert made.shape == matrix.shape
-    assert made.dtype == matrix.dtype
-    values = torch.linalg.svdvals(made)
-    assert values.min() > 0.3
-    assert values.max() < 1.4
-
-
-def test_orthogonalize_keeps_the_singular_vectors() -> None:
-    torch.manual_seed(0)
-    matrix = torch.randn(6, 10)
-    u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
-    inner = u.T @ orthogonalize(matrix) @ vh.T
-    off = inner - torch.diag(torch.diagonal(inner))
-    assert off.abs().max() < 1e-3
-
-
-def test_orthogonalize_of_nothing_is_nothing() -> None:
-    assert torch.equal(orthogonalize(torch.zeros(3, 4)), torch.zeros(3, 4))
-
-
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_reduces_a_quadratic(name: str, momentum: float) -> None:
@@ -232,15 +204,6 @@ def test_a_stored_optimizer_goes_on_alike(name: str) -> None:
     step(other, restored)
     for a, b in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
-
-
-def test_muon_leaves_huge_matrices_to_adamw(monkeypatch):
-    monkeypatch.setattr(optimization, "LARGEST_SIDE", 6)
-    huge, usual, bias = (torch.nn.Parameter(torch.ones(shape)) for shape in ((7, 8), (6, 40), (7,)))
-    groups = [{"params": [huge, usual], "weight_decay": 0.5}, {"params": [bias], "weight_decay": 0.0}]
-    muon = Muon(groups, OptimizerRecipe(name="muon"))
-    kinds = {id(p): (g["orthogonal"], g["weight_decay"]) for g in muon.param_groups for p in g["params"]}
-    assert kinds == {id(huge): (False, 0.5), id(usual): (True, 0.5), id(bias): (False, 0.0)}
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

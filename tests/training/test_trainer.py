@@ -1,9 +1,11 @@
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from pixelwise.data.border_weights import border_weights
 from pixelwise.devices import deterministic_algorithms
@@ -119,6 +121,27 @@ def test_recomputing_changes_no_number(make_job: MakeJob, changes: dict[str, Any
         states.append({**trainer.model.state_dict(), "loss": torch.stack(losses), **trainer.state()["random"]})
     kept, again = states
     assert [name for name, tensor in kept.items() if not torch.equal(again[name], tensor)] == []
+
+
+def test_the_recipe_decides_whether_the_network_is_compiled(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda module, **options: compiled.append(module))
+    kept, other = (Trainer(make_job({"training.compile": choice})) for choice in (False, True))
+    assert compiled == [other.model]
+    assert kept.model is not other.model
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("network", ["unet", "segnet-basic"])
+def test_a_compiled_network_learns_the_same(make_job: MakeJob, network: str) -> None:
+    losses = []
+    for choice in (False, True):
+        trainer = Trainer(make_job({"network.name": network, "training.compile": choice}))
+        batches = trainer.job.batches()
+        losses.append(torch.stack([trainer.step(batches.make(step), step / 3) for step in range(3)]))
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-3, atol=1e-3)
+    assert list(trainer.model.state_dict()) == list(trainer.average.state)
 
 
 def test_the_recipe_decides_whether_maps_are_made_again(make_job: MakeJob) -> None:

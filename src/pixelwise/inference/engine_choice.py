@@ -135,12 +135,13 @@ def measure(
 
 
 def _rivals(predictor: Predictor) -> list[EngineName]:
-    """Engines beside PyTorch that are installed and compute on this device in this precision."""
-    return [
+    """Engines beside PyTorch that are installed, start soon and compute on this device in this precision."""
+    able = [
         name
         for name, row in ENGINES.items()
-        if row.packages and row.installed and predictor.precision in row.precisions and row.runs_on(predictor.device)
+        if row.installed and predictor.precision in row.precisions and row.runs_on(predictor.device)
     ]
+    return [name for name in able if name != "torch" and not ENGINES[name].slow_start]
 
 
 def _drawn(predictor: Predictor) -> list[Tensor]:

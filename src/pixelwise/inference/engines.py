@@ -1,4 +1,4 @@
-"""What computes a network: PyTorch, OpenVINO or ONNX Runtime, behind one seam.
+"""What computes a network: PyTorch, as it is or compiled, OpenVINO or ONNX Runtime, behind one seam.
 
 An engine makes a module of a network: normalized frames (B, C, H, W) float32 of a legal size → the
 network's own output. It stands in the network's place in a `Segmenter`, so normalization, padding,
@@ -21,13 +21,14 @@ from torch import Tensor, nn
 
 from pixelwise.devices import Precision
 from pixelwise.errors import RequestError, missing_extra, unknown_name
+from pixelwise.graphs.compilation import compilation_explained
 from pixelwise.graphs.graph import INPUT, NetworkGraph
 from pixelwise.graphs.onnx_file import to_onnx
 from pixelwise.inference.folding import for_prediction
 from pixelwise.networks import Segmenter
 from pixelwise.shapes import Size
 
-EngineName = Literal["torch", "openvino", "onnxruntime"]
+EngineName = Literal["torch", "torch-compile", "openvino", "onnxruntime"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,25 @@ class Source:
 
     def _frame(self, height: int, width: int) -> Size:
         return len(self.module.frame(height)), len(self.module.frame(width))
+
+
+class CompiledNetwork(nn.Module):
+    """A network compiled by torch.compile for the first size of batch, then once for all sizes; on a GPU its kernels
+    are launched as one CUDA graph.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        super().__init__()
+        on_gpu = device.type == "cuda"
+        self._compiled = torch.compile(network, options={"triton.cudagraphs": on_gpu, "freezing": True})
+        # A graph answers in memory of its own, which the next answer overwrites.
+        self._copied = on_gpu
+        self._turn = threading.Lock()
+
+    def forward(self, frames: Tensor) -> Tensor:
+        with self._turn, compilation_explained():
+            answer: Tensor = self._compiled(frames)
+            return answer.clone() if self._copied else answer
 
 
 class OpenVinoNetwork(nn.Module):
@@ -106,6 +126,8 @@ class Engine:
     packages: tuple[str, ...] = ()
     """Beyond what Pixelwise always needs; the first is the engine itself."""
     extra: str = ""
+    slow_start: bool = False
+    """Whether it starts so slowly that only who names it gets it."""
 
     @property
     def installed(self) -> bool:
@@ -126,6 +148,13 @@ ENGINES: Mapping[EngineName, Engine] = {
         build=lambda source, device, precision: source.folded(precision),
         precisions=("fp32", "bf16"),
         runs_on=lambda device: True,
+    ),
+    "torch-compile": Engine(
+        title="torch.compile",
+        build=lambda source, device, precision: CompiledNetwork(source.folded(precision), device),
+        precisions=("fp32", "bf16"),
+        runs_on=lambda device: device.type in ("cpu", "cuda"),
+        slow_start=True,
     ),
     "openvino": Engine(
         title="OpenVINO",

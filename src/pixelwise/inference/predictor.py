@@ -333,7 +333,7 @@ def load(model: str | Path, *, device: str = "auto", precision: str = "auto", en
     `precision="auto"` takes bf16 where the device computes in it and this model was measured to
     give the same answers (kept in the model file), else fp32, the reference.
 
-    `engine` is "torch", "openvino" (on the CPU) or "onnxruntime" (in fp32). "auto" is torch here: the
+    `engine` is "torch", "torch-compile", "openvino" (on the CPU) or "onnxruntime" (in fp32). "auto" is torch here: the
     others take seconds to start, and how many images are to come only `predict` and `evaluate` know.
     """
     name = choose_engine(engine)

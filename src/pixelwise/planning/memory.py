@@ -18,7 +18,7 @@ from pixelwise.networks.stages import encoder_stages
 from pixelwise.planning.fingerprint import Fingerprint
 from pixelwise.recipe import NetworkRecipe, OptimizerRecipe, Recipe
 from pixelwise.shapes import Size
-from pixelwise.training.optimization import LARGEST_SIDE, shorter_side
+from pixelwise.training.muon import LARGEST_SIDE, shorter_side
 
 MEMORY_SHARE = 0.75
 """Of the memory there is, for a plan: a forecast that is a quarter too low still fits."""

@@ -46,7 +46,8 @@ def _refuse_alone(trainer: Trainer, reason: str) -> None:
 
 def _recomputing(trainer: Trainer) -> str:
     """The first advice, where it is still to be had, as it changes no number."""
-    possible = not trainer.job.recipe.training.recompute and encoder_stages(trainer.model.network)
+    training = trainer.job.recipe.training
+    possible = not (training.recompute or training.compile) and encoder_stages(trainer.model.network)
     return "resume with --set training.recompute=true, or " if possible else ""
 
 

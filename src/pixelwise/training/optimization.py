@@ -1,7 +1,7 @@
 """Optimizer, learning rate and averaged weights."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from pixelwise.devices import Precision
 from pixelwise.recipe import OptimizerRecipe, ScheduleRecipe
-from pixelwise.training.sharding import cut_like, is_sharded, own_part, whole
+from pixelwise.training.muon import Muon
+from pixelwise.training.sharding import is_sharded, own_part
 
 
 def build_optimizer(
@@ -105,80 +106,3 @@ class AveragedWeights:
         for name, tensor in self.state.items():
             if not tensor.is_floating_point():
                 tensor.copy_(current[name])
-
-
-LARGEST_SIDE = 1024
-"""Of a matrix that Muon orthogonalizes, the shorter one. The cost grows with its square: fc6 of FCN, 4096 x
-25088, would take 13 TFLOP a step, 50 times what an image takes."""
-
-
-def shorter_side(kernel: Tensor) -> int:
-    """Of a kernel as a (C_out, C_in k k) matrix."""
-    return min(kernel.shape[0], kernel.numel() // kernel.shape[0])
-
-
-class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalized, for convolution kernels; AdamW for the rest.
-
-    Keller Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024: the
-    update of a kernel, as a (C_out, C_in k k) matrix, is replaced by the nearest matrix with equal
-    singular values, found by five Newton-Schulz steps. Kernels whose matrix is wider and higher than
-    `LARGEST_SIDE` are left to AdamW, too.
-    """
-
-    def __init__(
-        self, groups: Iterable[dict[str, Any]], recipe: OptimizerRecipe, dtype: torch.dtype = torch.float32
-    ) -> None:
-        self.dtype = dtype
-        split: list[dict[str, Any]] = []
-        for group in groups:
-            kernels = [p for p in group["params"] if p.ndim >= 2]
-            small = [k for k in kernels if shorter_side(k) <= LARGEST_SIDE]
-            large = [k for k in kernels if shorter_side(k) > LARGEST_SIDE]
-            vectors = [p for p in group["params"] if p.ndim < 2]
-            split += [{**group, "params": small, "orthogonal": True}] if small else []
-            split += [{**group, "params": large, "orthogonal": False}] if large else []
-            split += [{**group, "params": vectors, "orthogonal": False}] if vectors else []
-        super().__init__(split, {"lr": recipe.lr, "momentum": recipe.momentum})
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, group)
-
-    def _update(self, parameter: Tensor, group: dict[str, float]) -> None:
-        state = self.state[parameter]
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        gradient, momentum = parameter.grad, state["momentum"]
-        assert gradient is not None
-        momentum.lerp_(gradient, 1 - group["momentum"])
-        update = gradient.lerp(momentum, group["momentum"])  # Nesterov
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        if group["orthogonal"]:
-            flat = whole(update).reshape(len(update), -1)
-            scale = max(1.0, flat.shape[0] / flat.shape[1]) ** 0.5
-            orthogonal = orthogonalize(flat.to(self.dtype)).to(flat.dtype).view(update.shape) * scale
-            update = cut_like(orthogonal, update)
-        else:
-            if "square" not in state:
-                state["square"] = torch.zeros_like(parameter)
-                state["steps"] = torch.zeros(())
-            state["steps"] += 1
-            state["square"].lerp_(gradient.square(), 0.01)
-            corrected = state["square"] / (1 - 0.99 ** state["steps"].item())
-            update = 0.1 * update / (corrected.sqrt() + 1e-8)
-        parameter.sub_(update, alpha=group["lr"])
-
-
-def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
-    """(M, N) → nearly the same singular vectors with singular values near 1."""
-    tall = matrix.shape[0] > matrix.shape[1]
-    x: Tensor = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
-    for _ in range(steps):
-        gram = x @ x.T
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return x.T if tall else x

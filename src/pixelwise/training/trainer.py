@@ -18,6 +18,7 @@ from pixelwise.data.sample import Sample
 from pixelwise.data.splits import Splits
 from pixelwise.devices import Precision, keep_freed_memory, random_state, set_random_state
 from pixelwise.errors import RequestError
+from pixelwise.graphs.compilation import compilation_explained
 from pixelwise.inference.predictor import Predictor, make_predictor
 from pixelwise.losses import build_loss
 from pixelwise.model_file import ModelSpec
@@ -123,6 +124,8 @@ class Trainer:
         scales = learning_rate_scales(self.model.network, recipe.optimizer.layer_decay)
         self.optimizer = build_optimizer(self.model, recipe.optimizer, recipe.training.precision, scales)
         self.average = AveragedWeights(self.model, recipe.optimizer.ema)
+        if recipe.training.compile:
+            self.model.compile(dynamic=False)  # sizes are few, and a loop for one size is the faster one
         self.replica = self.model if self.sharded else job.world.replicate(self.model)
         self.loss = build_loss(recipe.loss)
         self.parts = recipe.training.accumulate
@@ -137,7 +140,7 @@ class Trainer:
             module.eval()  # batch statistics stay, too
         set_learning_rate(self.optimizer, recipe.optimizer.lr * learning_rate_factor(progress, recipe.schedule))
         self.optimizer.zero_grad()
-        with losses_explained():
+        with losses_explained(), compilation_explained():
             loss = add_gradients(
                 self.replica,
                 batch.to(self.job.device).parts(self.parts),

@@ -1,0 +1,23 @@
+"""Where torch.compile cannot work: an error that says what it needs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pixelwise.errors import RequestError
+
+
+@contextmanager
+def compilation_explained() -> Iterator[None]:
+    """What torch.compile raises, at the first pass of a size, becomes a RequestError."""
+    try:
+        yield
+    except RuntimeError as error:
+        from torch._dynamo.exc import TorchDynamoException  # whose import takes seconds
+
+        if not isinstance(error, TorchDynamoException):
+            raise
+        reason = " ".join(str(error).strip().splitlines()[:2])  # the second says what its backend has met
+        raise RequestError(
+            f"torch.compile failed ({reason}); it needs a C++ compiler on a CPU, and Triton and a C compiler on a GPU. "
+            "Install them, or leave compiling out: training.compile=false, --engine torch."
+        ) from error
