@@ -5,8 +5,8 @@
     python benchmarks/training.py --device cuda --size 512 512 --batch 16 --name training-gpu
 
 For each network one training step on the same random batch and from the same first weights: a plain loop with
-PyTorch's defaults (fp32, AdamW); the same at its best (channels_last, bf16, fused AdamW); ours, with AdamW and
-with the plan's Muon. The U-Net on a ResNet-18 stands beside segmentation_models_pytorch's, in the same two loops.
+PyTorch's defaults (fp32, AdamW); the same at its best (channels_last, bf16, fused AdamW); ours, with AdamW, with
+the plan's Muon, and with AdamW and torch.compile. The U-Net on a ResNet-18 stands beside segmentation_models_pytorch's, in the same two loops.
 The ceiling is the time of every convolution of our own step, forward and backward, each shape alone in bf16
 channels_last: nothing else is in it.
 
@@ -46,7 +46,12 @@ NETWORKS: Mapping[str, Mapping[str, str]] = {
     "segnet": {"network.name": "segnet"},
     "fcn-8s": {"network.name": "fcn-8s"},
 }
-CONTENDERS = ("default", "best", "ours-adamw", "ours-muon", "ceiling")
+OURS: Mapping[str, Mapping[str, Any]] = {
+    "ours-adamw": {},
+    "ours-muon": {"optimizer.name": "muon", "optimizer.lr": 0.02},
+    "ours-compiled": {"training.compile": True},
+}
+CONTENDERS = ("default", "best", *OURS, "ceiling")
 PEERS = ("smp-default", "smp-best")
 """Beside the U-Net only: the peer has no SegNet and no FCN on VGG16."""
 
@@ -162,8 +167,7 @@ def say(line: str) -> None:
 
 
 def make_job(network: str, contender: str, size: tuple[int, int], device: torch.device) -> Job:
-    optimizer = {"optimizer.name": "muon", "optimizer.lr": 0.02} if contender == "ours-muon" else {}
-    return job_of({**NETWORKS[network], **optimizer}, size, device)
+    return job_of({**NETWORKS[network], **OURS.get(contender, {})}, size, device)
 
 
 def job_of(changes: Mapping[str, Any], size: tuple[int, int], device: torch.device) -> Job:
@@ -322,8 +326,7 @@ def flop(call: Call) -> int:
 CONTENDER_STEPS: Mapping[str, Callable[[Job, Batch], Made]] = {
     "default": lambda job, batch: plain(job, batch, best=False),
     "best": lambda job, batch: plain(job, batch, best=True),
-    "ours-adamw": ours,
-    "ours-muon": ours,
+    **dict.fromkeys(OURS, ours),
     "ceiling": ceiling,
     "smp-default": lambda job, batch: peer(job, batch, best=False),
     "smp-best": lambda job, batch: peer(job, batch, best=True),
