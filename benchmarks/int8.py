@@ -22,10 +22,10 @@ from timing import interleaved
 
 from pixelwise.data.classes import describe_classes
 from pixelwise.data.images import Array
-from pixelwise.exporting.accuracy import calibration_images, measure_accuracy, open_trial
+from pixelwise.evaluation.accuracy import calibration_images, measure_accuracy, open_trial
 from pixelwise.exporting.export import _example, _graph
 from pixelwise.exporting.formats import FORMATS, unchanged
-from pixelwise.exporting.quantization import quantize
+from pixelwise.graphs.quantization import quantize
 from pixelwise.inference.drawn import draw_scene
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.model_file import ModelSpec, save_model
@@ -52,7 +52,8 @@ def main() -> None:
         scenes = [draw_scene(seed, tuple(arguments.size), predictor.spec) for seed in range(CALIBRATION)]
         images = calibration_images(trial, predictor) if trial else scenes
         plain = write(predictor, Path(folder), "fp32", unchanged)
-        small = write(predictor, Path(folder), "int8", lambda content: quantize(content, images))
+        batches = (image[None] for image in images)
+        small = write(predictor, Path(folder), "int8", lambda content: quantize(content, batches))
         files = {"fp32": plain, "bf16": plain, "int8": small}
         sides, eight_bit = runners(files, scenes[0][None])
         result: dict[str, Any] = {
@@ -64,7 +65,8 @@ def main() -> None:
             "times": interleaved(sides, rounds=arguments.rounds, device=torch.device("cpu")),
         }
         if trial:
-            found = measure_accuracy(trial, predictor, FORMATS["onnx"].read(small), progress=Silent())
+            run = FORMATS["onnx"].read(small)
+            found = measure_accuracy(trial, predictor, lambda image: run(image[None])[0][0], progress=Silent())
             result["accuracy"] = {
                 "mean_iou": found.mean_iou,
                 "model_mean_iou": found.model_mean_iou,

@@ -2,7 +2,7 @@
 
     python -m pip install segmentation-models-pytorch==0.6.0
     python benchmarks/predict.py [--data ../shared/data/camvid] [--model RUN] [--images 233] [--rounds 5]
-        [--engines torch openvino onnxruntime]
+        [--engines torch openvino onnxruntime torch-compile]
 
 On CamVid's test images of 360x480, all sides in turn in each round, medians:
 
@@ -12,9 +12,10 @@ On CamVid's test images of 360x480, all sides in turn in each round, medians:
 - smp: the same job in a plain loop with the U-Net on ResNet-18 of segmentation_models_pytorch: decode
   with Pillow, normalize, pad to a multiple of 32, float32, argmax, palette PNG; its model is loaded before.
 
-Without `--model` both have fresh weights, whose label maps are noise and take longer to encode. Only this
-benchmark needs segmentation-models-pytorch; with `pip install --no-deps --target FOLDER` and FOLDER on
-PYTHONPATH it stays out of the environment.
+Without `--model` both have fresh weights, whose label maps are noise and take longer to encode, and scales of int8
+from a few of the images. With it, int8 takes part where `evaluate --precision int8` has made it. Engines that
+start slowly take part by name alone. Only this benchmark needs segmentation-models-pytorch; with
+`pip install --no-deps --target FOLDER` and FOLDER on PYTHONPATH it stays out of the environment.
 """
 
 import argparse
@@ -36,7 +37,9 @@ from torch.nn import functional
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import open_dataset
 from pixelwise.devices import Precision, autocast, choose_device, has_fast_bf16, synchronize
-from pixelwise.inference.engines import ENGINES, EngineName
+from pixelwise.graphs.quantization import quantize
+from pixelwise.inference.engines import ENGINES, EngineName, Source
+from pixelwise.inference.int8 import frames_of, int8_file, write_int8
 from pixelwise.inference.predict import predict
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.model_file import ModelSpec, save_model
@@ -54,19 +57,20 @@ Job = Callable[[Sequence[Path], Path], object]
 
 
 def main() -> None:
+    usual = [name for name, row in ENGINES.items() if row.installed and not row.slow_start]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data" / "camvid")
     parser.add_argument("--model", type=Path, help="a run folder or model file; default: U-Net on ResNet-18, untrained")
     parser.add_argument("--images", type=int, default=233, help="how many of the test images")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--engines", nargs="+", default=[name for name, row in ENGINES.items() if row.installed])
+    parser.add_argument("--engines", nargs="+", default=usual)
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
-    sides = list(combinations(arguments.engines, device))
     images, classes = open_some(arguments.data, arguments.images)
     with tempfile.TemporaryDirectory() as folder:
-        model = arguments.model or fresh_model(Path(folder) / "model.safetensors", classes)
+        model = arguments.model or fresh_model(Path(folder) / "model.safetensors", classes, images[:4])
+        sides = list(combinations(arguments.engines, device, int8=int8_file(model).exists()))
         predictors = {
             f"{engine} {precision}": load(model, device=str(device), precision=precision, engine=engine)
             for engine, precision in sides
@@ -93,13 +97,12 @@ def main() -> None:
     write_result(Path(__file__).parent / "results" / f"predict-{device.type}.json", result)
 
 
-def combinations(engines: Sequence[str], device: torch.device) -> Iterator[tuple[EngineName, Precision]]:
-    """Each engine that computes on the device, in each precision that is fast there."""
+def combinations(engines: Sequence[str], device: torch.device, *, int8: bool) -> Iterator[tuple[EngineName, Precision]]:
+    """Each engine that computes on the device, in each precision that is there and fast."""
+    able = {"fp32": True, "bf16": has_fast_bf16(device), "int8": int8}
     for name, row in ENGINES.items():
         if name in engines and row.runs_on(device):
-            yield from (
-                (name, precision) for precision in row.precisions if precision == "fp32" or has_fast_bf16(device)
-            )
+            yield from ((name, precision) for precision in row.precisions if able[precision])
 
 
 def whole_command(model: Path, predictor: Predictor) -> Job:
@@ -119,7 +122,7 @@ def open_some(root: Path, count: int) -> tuple[list[Path], Classes]:
     return [sample.image_path for sample in dataset.samples if sample.split == "test"][:count], dataset.classes
 
 
-def fresh_model(path: Path, classes: Classes) -> Path:
+def fresh_model(path: Path, classes: Classes, some: Sequence[Path]) -> Path:
     spec = ModelSpec(
         network=NetworkRecipe(encoder="resnet18"),
         classes=classes,
@@ -131,6 +134,10 @@ def fresh_model(path: Path, classes: Classes) -> Path:
     )
     torch.manual_seed(0)
     save_model(path, spec, spec.build().state_dict())
+    if ENGINES["onnxruntime"].installed:
+        module = load(path, device="cpu", precision="fp32").module
+        frames = frames_of(module, (np.asarray(Image.open(image).convert("RGB")) for image in some))
+        write_int8(path, quantize(Source(module=module, channels=3).onnx, frames), {})
     return path
 
 

@@ -24,6 +24,10 @@ Data = Annotated[Path, typer.Argument(help="Folder with images/ and masks/ (or l
 Model = Annotated[Path, typer.Argument(help="A run folder, or a model.safetensors.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
+PredictPrecision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or int8.")]
+MaxLoss = Annotated[
+    float | None, typer.Option(metavar="POINTS", help="int8: of mean IoU that may be lost, in points; default 1.")
+]
 EngineName = Annotated[str, typer.Option("--engine", help="auto, torch, torch-compile, openvino or onnxruntime.")]
 Layout = Annotated[
     str | None, typer.Option(metavar="NAME", help="How the data lies, where it cannot be told: folder, voc, coco, ...")
@@ -224,8 +228,9 @@ def evaluate(
     layout: Layout = None,
     json: Json = None,
     device: Device = "auto",
-    precision: PrecisionName = "auto",
+    precision: PredictPrecision = "auto",
     engine: EngineName = "auto",
+    max_loss: MaxLoss = None,
 ) -> None:
     """Score a model on a data set."""
     from pixelwise.cli_output import ConsoleProgress, print_scores
@@ -241,6 +246,7 @@ def evaluate(
             device=device,
             precision=precision,
             engine=engine,
+            max_loss=max_loss,
             progress=progress,
         )
     print_scores(scores)
@@ -285,7 +291,7 @@ def predict(
         str | None, typer.Option(metavar="NAME", help="Predict on all machines of a cluster: ray; docs/clusters.md.")
     ] = None,
     device: Device = "auto",
-    precision: PrecisionName = "auto",
+    precision: PredictPrecision = "auto",
     engine: EngineName = "auto",
 ) -> None:
     """Label images and videos."""
@@ -336,9 +342,7 @@ def export(
         Path | None, typer.Option(help="int8: a data set; train images set its scales, val images judge it.")
     ] = None,
     layout: Layout = None,
-    max_loss: Annotated[
-        float | None, typer.Option(metavar="POINTS", help="int8: of mean IoU that may be lost, in points; default 1.")
-    ] = None,
+    max_loss: MaxLoss = None,
     min_agreement: Annotated[
         float | None,
         typer.Option(

@@ -13,7 +13,8 @@ import torch
 
 from pixelwise.errors import RequestError
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "int8"]
+"""int8 is for prediction alone, by engines that have it."""
 
 
 def choose_device(name: str = "auto") -> torch.device:

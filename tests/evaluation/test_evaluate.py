@@ -6,15 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
-from pixelwise.data.dataset import open_dataset
 from pixelwise.data.images import read_image, read_mask, write_png
 from pixelwise.errors import DataError, RequestError
-from pixelwise.evaluation.evaluate import choose_split, evaluate, mean_iou_of
+from pixelwise.evaluation.evaluate import evaluate, mean_iou_of
 from pixelwise.inference.predictor import load
 from pixelwise.metrics import ConfusionMatrix
-from pixelwise.model_file import FILE_NAME, load_model
+from pixelwise.model_file import load_model
 
 KEYS = {
     "mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1",
@@ -35,83 +33,6 @@ def pairs(root: Path, folders: list[str], *, size: tuple[int, int] = (8, 12)) ->
             write_png(root / "images" / folder / f"{stem}.png", rng.integers(0, 255, (*size, 3), np.uint8))
             write_png(root / "masks" / folder / f"{stem}.png", rng.integers(0, 2, size, np.uint8))
     return root
-
-
-def chosen(data: Path, model: Path, split: str | None = None) -> tuple[str, list[str]]:
-    name, samples = choose_split(open_dataset(data), model, split)
-    return name, [sample.name for sample in samples]
-
-
-@pytest.mark.parametrize(
-    ("folders", "expected"),
-    [(["train", "val", "test"], "test"), (["train", "val"], "val"), (["test"], "test"), (["."], "all")],
-)
-def test_test_goes_before_val_and_no_split_means_all(
-    model: Path, tmp_path: Path, folders: list[str], expected: str
-) -> None:
-    name, samples = chosen(pairs(tmp_path / "data", folders), model)
-    assert name == expected
-    assert samples == (["a", "b"] if expected == "all" else [f"{expected}/a", f"{expected}/b"])
-
-
-def test_a_split_is_taken_by_name(model: Path, tmp_path: Path) -> None:
-    data = pairs(tmp_path / "data", ["train", "test"])
-    assert chosen(data, model, "train") == ("train", ["train/a", "train/b"])
-    with pytest.raises(RequestError, match=r"data has no split 'val'; it has test, train"):
-        choose_split(open_dataset(data), model, "val")
-
-
-def test_training_images_are_never_taken_unasked(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"has no split 'test or val'; it has train"):
-        chosen(pairs(tmp_path / "data", ["train"]), model)
-
-
-@pytest.fixture
-def run(model: Path, tmp_path: Path) -> Path:
-    """A run folder whose run took b of a data set without splits for validation."""
-    folder = tmp_path / "run"
-    folder.mkdir()
-    shutil.copy(model, folder / FILE_NAME)
-    (folder / "splits.yaml").write_text("train: [a]\nval: [b]\n")
-    return folder
-
-
-@pytest.mark.parametrize("model_file", [False, True])
-def test_a_split_made_by_the_run_is_found(run: Path, tmp_path: Path, model_file: bool) -> None:
-    data, model = pairs(tmp_path / "data", ["."]), run / FILE_NAME if model_file else run
-    assert chosen(data, model) == ("val", ["b"])
-    assert chosen(data, model, "train") == ("train", ["a"])
-
-
-def test_a_split_made_by_the_run_stands_beside_the_data_sets_test_split(run: Path, tmp_path: Path) -> None:
-    data = pairs(tmp_path / "data", ["train", "test"])
-    (run / "splits.yaml").write_text("train: [train/a]\nval: [train/b]\ntest: [test/a, test/b]\n")
-    assert chosen(data, run) == ("test", ["test/a", "test/b"])
-    assert chosen(data, run, "val") == ("val", ["train/b"])
-    assert chosen(data, run, "train") == ("train", ["train/a"])
-
-
-def test_splits_of_another_data_set_are_left_alone(run: Path, tmp_path: Path) -> None:
-    (run / "splits.yaml").write_text("train: [x]\nval: [y]\n")
-    assert chosen(pairs(tmp_path / "data", ["."]), run) == ("all", ["a", "b"])
-
-
-def test_a_missing_validation_image_is_an_error(run: Path, tmp_path: Path) -> None:
-    (run / "splits.yaml").write_text("train: [a]\nval: [b, c]\n")
-    with pytest.raises(DataError, match=r"splits\.yaml lists 'c', which the data set does not hold"):
-        chosen(pairs(tmp_path / "data", ["."]), run)
-
-
-def test_a_fold_is_scored_on_images_that_it_did_not_train_on(model: Path, tmp_path: Path) -> None:
-    """Folds pool train and val; the data set's own val split is no longer unseen."""
-    data = pairs(tmp_path / "data", ["train", "val"])
-    lists = {"train": ["train/a", "val/a"], "val": ["train/b", "val/b"]}
-    (model.parent / "splits.yaml").write_text(yaml.safe_dump(lists), encoding="utf-8")
-    assert chosen(data, model) == ("val", ["train/b", "val/b"])
-    assert chosen(data, model, "train") == ("train", ["train/a", "val/a"])
-    pairs(data, ["test"])
-    assert chosen(data, model) == ("test", ["test/a", "test/b"])
-    assert chosen(data, model, "val") == ("val", ["train/b", "val/b"])
 
 
 def test_other_classes_are_refused(model: Path, tmp_path: Path) -> None:
@@ -213,14 +134,14 @@ def test_val_is_scored_as_training_stored_it(trained: Path, streets: Path) -> No
     assert {key: scores[key] for key in stored} == stored
 
 
-def test_a_finished_runs_splits_are_those_of_the_data(trained: Path, streets: Path) -> None:
-    listed = yaml.safe_load((trained / "splits.yaml").read_text())
-    assert chosen(streets, trained) == ("test", listed["test"])
-
-
 def test_mean_iou_of_nothing_is_zero() -> None:
     assert mean_iou_of(ConfusionMatrix(2)) == 0
     assert mean_iou_of(ConfusionMatrix.from_counts([[1, 0], [0, 1]])) == 1
+
+
+def test_a_limit_is_for_int8(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="max_loss goes with the precision int8, not fp32"):
+        evaluate(model, tmp_path, precision="fp32", max_loss=2)
 
 
 def test_files_of_one_stem_are_refused_by_name(trained: Path, streets: Path, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from pixelwise.cli_output import print_export
 from pixelwise.errors import RequestError
+from pixelwise.evaluation.accuracy import Accuracy
 from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.exporting import export
 from pixelwise.exporting import export as home
-from pixelwise.exporting.accuracy import Accuracy
 from pixelwise.exporting.formats import FORMATS
 from pixelwise.exporting.proof import Proof
 from pixelwise.inference.predictor import load

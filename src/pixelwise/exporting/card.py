@@ -10,7 +10,7 @@ import torch
 
 from pixelwise.data.layouts.documents import read_json
 from pixelwise.errors import DataError, RequestError
-from pixelwise.exporting.accuracy import Accuracy
+from pixelwise.evaluation.accuracy import Accuracy
 from pixelwise.exporting.proof import Proof
 from pixelwise.graphs.graph import INPUT, OUTPUTS
 from pixelwise.inference.predictor import Predictor

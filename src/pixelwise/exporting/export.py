@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,14 +10,23 @@ from typing import Literal, get_args
 
 import torch
 
-from pixelwise.data.images import write_atomically
+from pixelwise.data.images import Array, write_atomically
 from pixelwise.errors import RequestError, unknown_name
-from pixelwise.exporting.accuracy import Accuracy, calibration_images, measure_accuracy, open_trial
+from pixelwise.evaluation.accuracy import (
+    MAX_LOSS,
+    Accuracy,
+    Trial,
+    allowed_loss,
+    calibration_images,
+    measure_accuracy,
+    open_trial,
+    require_accuracy,
+)
 from pixelwise.exporting.card import describe_export, require_own_card
-from pixelwise.exporting.formats import FORMATS, Format, FormatName, unchanged
+from pixelwise.exporting.formats import FORMATS, Format, FormatName, Run, unchanged
 from pixelwise.exporting.proof import Proof, prove
-from pixelwise.exporting.quantization import quantize, quantizer_versions
 from pixelwise.graphs.graph import OUTPUTS, AnswerGraph, LogitsGraph
+from pixelwise.graphs.quantization import quantize, quantizer_versions
 from pixelwise.inference.engines import Source, with_network
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.progress import Progress, Silent
@@ -27,9 +36,6 @@ Precision = Literal["fp32", "fp16", "int8"]
 MIN_AGREEMENT: dict[Precision, float] = {"fp32": 0.9999, "fp16": 0.995, "int8": 0}
 """Share of labels that a file must share with the model in float32, or it is not written: of drawn images, but of
 int8 of the validation images. There noise says nothing, and the mean IoU decides unless more is asked for."""
-
-MAX_LOSS = 1.0
-"""Points of mean IoU that int8 may lose."""
 
 RUNNER = "predict_onnx.py"
 
@@ -103,15 +109,15 @@ def export(
     with tempfile.TemporaryDirectory() as folder:
         full, labels = (_file(Path(folder) / part, path.name) for part in ("full", "labels"))
         progress.say(f"writing {predictor.spec.network.name} as {name}")
-        change = partial(quantize, images=calibration_images(trial, predictor)) if trial else unchanged
+        change = partial(quantize, inputs=_batches(trial, predictor)) if trial else unchanged
         FORMATS[name].write(_graph(predictor, precision), _example(predictor), full, labels, change)
         made = full if logits else labels
         progress.say("comparing it with the model")
         read = FORMATS[name].read
         proof = prove(predictor, read(made), read(full))
-        accuracy = measure_accuracy(trial, predictor, read(made), progress=progress) if trial else None
+        accuracy = _measured(trial, predictor, read(made), progress) if trial else None
         if accuracy:
-            _require_accuracy(accuracy, most, path)
+            require_accuracy(accuracy, most, path)
         _require_agreement((accuracy or proof).agreement, least, proof, path)
         card = describe_export(
             predictor,
@@ -142,10 +148,7 @@ def _allowed_loss(max_loss: float | None, precision: Precision, name: FormatName
         raise RequestError(
             "int8 needs images to find its scales on and labels to measure its loss; name a data set with --data."
         )
-    most = MAX_LOSS if max_loss is None else max_loss
-    if not 0 <= most <= 100:
-        raise RequestError(f"max_loss is {most}, but is a number of points of mean IoU, from 0 to 100.")
-    return most
+    return allowed_loss(max_loss)
 
 
 def _versions(name: FormatName, precision: Precision) -> Mapping[str, str]:
@@ -193,13 +196,12 @@ def _example(predictor: Predictor) -> torch.Tensor:
     return torch.zeros(2, *EXAMPLE_SIZE, predictor.spec.channels, dtype=dtype)
 
 
-def _require_accuracy(accuracy: Accuracy, most: float, path: Path) -> None:
-    if not accuracy.loss <= most:
-        raise RequestError(
-            f"{path} is not written: on the {accuracy.validation_images} validation images its mean IoU is "
-            f"{accuracy.mean_iou:.4f} and the model's {accuracy.model_mean_iou:.4f}, {accuracy.loss:.2f} points less, "
-            f"and {most:g} may be lost. Choose fp16 or fp32, or allow more with --max-loss."
-        )
+def _batches(trial: Trial, predictor: Predictor) -> Iterator[Array]:
+    return (image[None] for image in calibration_images(trial, predictor))
+
+
+def _measured(trial: Trial, predictor: Predictor, run: Run, progress: Progress) -> Accuracy:
+    return measure_accuracy(trial, predictor, lambda image: run(image[None])[0][0], progress=progress)
 
 
 def _require_agreement(agreement: float, least: float, proof: Proof, path: Path) -> None:

@@ -64,6 +64,8 @@ def for_job(predictor: Predictor, model: str | Path, *, num_images: int, progres
         model: the run folder or model file it was loaded from.
     """
     progress = progress or Silent()
+    if predictor.engine != "torch":  # in int8 there is no choice
+        return predictor
     rivals = _rivals(predictor)
     if not rivals:
         return predictor

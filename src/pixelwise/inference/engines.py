@@ -37,6 +37,15 @@ class Source:
 
     module: Segmenter
     channels: int
+    int8: bytes | None = None
+    """The network in int8, as ONNX; see `int8.py`."""
+
+    def graph(self, precision: Precision) -> bytes:
+        """The network as ONNX, of which an engine makes what it computes."""
+        if precision != "int8":
+            return self.onnx
+        assert self.int8 is not None
+        return self.int8
 
     def folded(self, precision: Precision) -> nn.Module:
         return for_prediction(self.module.network, self._frame(512, 512), channels=self.channels, precision=precision)
@@ -80,10 +89,12 @@ class OpenVinoNetwork(nn.Module):
         import openvino
 
         core = openvino.Core()
-        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision == "bf16" and not has_bf16:
             raise RequestError("OpenVINO does not compute in bf16 on this CPU; choose precision fp32 or auto.")
         settings = {
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            # Of int8 this is for the layers that are not: the first and the last, where the maps are largest.
+            "INFERENCE_PRECISION_HINT": "bf16" if has_bf16 and precision != "fp32" else "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
         self._compiled = core.compile_model(core.read_model(io.BytesIO(onnx)), "CPU", settings)
@@ -158,16 +169,16 @@ ENGINES: Mapping[EngineName, Engine] = {
     ),
     "openvino": Engine(
         title="OpenVINO",
-        build=lambda source, device, precision: OpenVinoNetwork(source.onnx, precision),
-        precisions=("fp32", "bf16"),
+        build=lambda source, device, precision: OpenVinoNetwork(source.graph(precision), precision),
+        precisions=("fp32", "bf16", "int8"),
         runs_on=lambda device: device.type == "cpu",
         packages=("openvino", "onnx", "onnxscript"),
         extra="openvino",
     ),
     "onnxruntime": Engine(
         title="ONNX Runtime",
-        build=lambda source, device, precision: OnnxRuntimeNetwork(source.onnx, device),
-        precisions=("fp32",),
+        build=lambda source, device, precision: OnnxRuntimeNetwork(source.graph(precision), device),
+        precisions=("fp32", "int8"),
         runs_on=_has_cuda_provider,
         packages=("onnxruntime", "onnx", "onnxscript"),
         extra="onnx",
@@ -175,8 +186,9 @@ ENGINES: Mapping[EngineName, Engine] = {
 }
 
 
-def choose_engine(name: str) -> EngineName:
-    """The engine of this name; `auto` is torch until `engine_choice` has measured the others.
+def choose_engine(name: str, precision: str = "auto") -> EngineName:
+    """The engine of this name; `auto` is torch until `engine_choice` has measured the others, and in int8, which
+    torch does not have, OpenVINO, else ONNX Runtime.
 
     Raises:
         RequestError: an unknown name, or packages that are not installed.
@@ -190,7 +202,11 @@ def choose_engine(name: str) -> EngineName:
             return known  # type: ignore[no-any-return]
     if name != "auto":
         raise unknown_name("engine", name, ("auto", *ENGINES))
-    return "torch"
+    if precision != "int8":
+        return "torch"
+    able: list[EngineName] = [key for key, row in ENGINES.items() if "int8" in row.precisions]
+    # Where none is installed, the first one is missed by its name.
+    return next((key for key in able if ENGINES[key].installed), None) or choose_engine(able[0])
 
 
 def require_engine(name: EngineName, device: torch.device, precision: Precision) -> None:
@@ -199,7 +215,10 @@ def require_engine(name: EngineName, device: torch.device, precision: Precision)
     if not row.runs_on(device):
         raise RequestError(f"{row.title} does not compute on {device} here; use --device cpu or --engine torch.")
     if precision not in row.precisions:
-        raise RequestError(f"{row.title} computes in fp32 only, not in {precision}; use --engine torch or openvino.")
+        able = " or ".join(key for key, other in ENGINES.items() if precision in other.precisions)
+        raise RequestError(
+            f"{row.title} computes in {' and '.join(row.precisions)}, not in {precision}; use --engine {able}."
+        )
 
 
 def with_network(module: Segmenter, network: nn.Module) -> Segmenter:

@@ -19,6 +19,7 @@ from pixelwise.devices import Precision, autocast, choose_device, choose_precisi
 from pixelwise.errors import RequestError, unknown_name
 from pixelwise.inference.cutting import WHOLE_PIXELS, Cutting
 from pixelwise.inference.engines import ENGINES, EngineName, Source, choose_engine, require_engine, with_network
+from pixelwise.inference.int8 import read_int8
 from pixelwise.inference.recording import record
 from pixelwise.inference.row_operations import Rows
 from pixelwise.inference.tiles import Done, PixelSource, Whole, blended, exact_strips, exact_tiles, seam_score
@@ -333,17 +334,21 @@ def load(model: str | Path, *, device: str = "auto", precision: str = "auto", en
     `precision="auto"` takes bf16 where the device computes in it and this model was measured to
     give the same answers (kept in the model file), else fp32, the reference.
 
-    `engine` is "torch", "torch-compile", "openvino" (on the CPU) or "onnxruntime" (in fp32). "auto" is torch here: the
-    others take seconds to start, and how many images are to come only `predict` and `evaluate` know.
+    `precision="int8"` needs what `evaluate` makes once, in int8, from labeled images.
+
+    `engine` is "torch", "torch-compile", "openvino" (on the CPU) or "onnxruntime" (in fp32 and int8). "auto" is torch
+    here, but in int8: the others take seconds to start, and how many images are to come only `predict` and
+    `evaluate` know.
     """
-    name = choose_engine(engine)
+    name = choose_engine(engine, precision)
     place = choose_device(device)
     if device == "auto" and not ENGINES[name].runs_on(place):
         place = torch.device("cpu")
     module, spec = load_model(model)
     chosen = _precision(precision, place, spec, name)
     require_engine(name, place, chosen)
-    return make_predictor(module, spec, place, chosen, name)
+    predictor = make_predictor(module, spec, place, chosen, name)
+    return in_int8(predictor, name, read_int8(model)[0]) if chosen == "int8" else predictor
 
 
 def make_predictor(
@@ -356,7 +361,16 @@ def make_predictor(
     return Predictor(module=module, spec=spec, device=device, precision=precision, engine=engine)
 
 
+def in_int8(predictor: Predictor, engine: EngineName, graph: bytes) -> Predictor:
+    """The predictor with its network in int8, as ONNX, on an engine that has int8."""
+    source = Source(module=predictor.module, channels=predictor.spec.channels, int8=graph)
+    running = ENGINES[engine].build(source, predictor.device, "int8")
+    return replace(predictor, precision="int8", engine=engine, running=running)
+
+
 def _precision(name: str, device: torch.device, spec: ModelSpec, engine: EngineName) -> Precision:
+    if name == "int8":
+        return "int8"
     if name != "auto":
         return choose_precision(name, device)
     measured = spec.scores.get("bf16")

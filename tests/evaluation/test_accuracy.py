@@ -5,8 +5,8 @@ import pytest
 
 from pixelwise.data.synthetic import STREET_NAMES
 from pixelwise.errors import RequestError
-from pixelwise.exporting import accuracy
-from pixelwise.exporting.accuracy import Accuracy, calibration_images, measure_accuracy, open_trial
+from pixelwise.evaluation import accuracy
+from pixelwise.evaluation.accuracy import Accuracy, calibration_images, measure_accuracy, open_trial
 from pixelwise.inference.predictor import load
 from pixelwise.metrics import ConfusionMatrix, mean_iou
 from pixelwise.progress import Silent
@@ -23,14 +23,9 @@ def predictor(model):
 
 
 def labels_of(predictor, change=0):
-    """A file that gives the model's labels, or the classes after them."""
+    """What gives the model's labels, or the classes after them."""
     count = len(predictor.classes.names)
-
-    def run(images):
-        found = [(predictor.predict(image).labels.astype(int) + change) % count for image in images]
-        return (np.stack(found).astype(np.uint8),)
-
-    return run
+    return lambda image: ((predictor.predict(image).labels.astype(int) + change) % count).astype(np.uint8)
 
 
 def test_scales_come_from_training_images_and_the_judgment_from_validation_images(streets, model, predictor):

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from pixelwise.errors import RequestError
-from pixelwise.exporting.quantization import nodes_to_quantize, quantize, quantizer_versions
 from pixelwise.graphs.graph import OUTPUTS, AnswerGraph, LogitsGraph
 from pixelwise.graphs.onnx_file import to_onnx
+from pixelwise.graphs.quantization import nodes_to_quantize, quantize, quantizer_versions
 from pixelwise.inference.engines import Source, with_network
 from pixelwise.networks import Segmenter, build_network
 from pixelwise.recipe import NetworkRecipe
@@ -37,9 +37,9 @@ def answer_of(name, choices, dtype="uint8", channels=3, num_classes=3):
 
 
 def images_of(dtype, channels=3):
-    """Of several sizes, about the mean that the network takes off."""
+    """(1, H, W, C) of several sizes, about the mean that the network takes off."""
     rng = np.random.default_rng(0)
-    return [rng.integers(0, 200, (height, 37, channels)).astype(dtype) for height in (24, 41, 32)]
+    return [rng.integers(0, 200, (1, height, 37, channels)).astype(dtype) for height in (24, 41, 32)]
 
 
 def run(content, images):
@@ -74,8 +74,8 @@ def test_inner_layers_hold_int8_and_the_first_and_last_stay_float(kind):
 def test_it_gives_what_the_graph_gives_up_to_the_steps_of_8_bits(kind):
     content, made, images = kind
     for image in images:
-        (_, expected), (labels, logits) = run(content, image[None]), run(made, image[None])
-        assert labels.shape == (1, *image.shape[:2])
+        (_, expected), (labels, logits) = run(content, image), run(made, image)
+        assert labels.shape == image.shape[:3]
         assert 0 < np.abs(logits - expected).mean() < 0.1 * np.abs(expected).max()
 
 
@@ -130,7 +130,7 @@ def test_a_transposed_convolution_by_groups_stays_float():
 
 def test_a_network_without_inner_layers_is_refused():
     graph = graph_of(("first", "Conv", ["images", "w"], {}), ("last", "Conv", ["first", "w"], {}))
-    with pytest.raises(RequestError, match=r"no layer between its first and its last.* fp32 or fp16"):
+    with pytest.raises(RequestError, match=r"no layer between its first and its last.* another precision"):
         nodes_to_quantize(graph)
 
 
@@ -163,5 +163,5 @@ def test_every_kind_of_network(name, choices):
     made = quantize(content, images_of("float32", channels=4))
     assert weight_bytes(made) < 0.45 * weight_bytes(content)
     (image, *_) = images_of("float32", channels=4)
-    (_, expected), (_, logits) = run(content, image[None]), run(made, image[None])
+    (_, expected), (_, logits) = run(content, image), run(made, image)
     assert np.abs(logits - expected).mean() <= 0.1 * np.abs(expected).max()

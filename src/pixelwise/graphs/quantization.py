@@ -1,4 +1,4 @@
-"""An ONNX file in int8: the layers of its network in whole numbers, with scales found on images.
+"""A graph in int8: the layers of its network in whole numbers, with scales found on images.
 
 Weights are int8, symmetric, with one scale a channel; what passes between layers is uint8, whose scale
 and zero are fixed by the smallest and largest value that the images gave (static quantization; Jacob et
@@ -31,7 +31,7 @@ def quantizer_versions() -> Mapping[str, str]:
     return {module.__name__: module.__version__ for module in (onnx, onnxruntime)}
 
 
-def quantize(onnx_file: bytes, images: Iterable[Array]) -> bytes:
+def quantize(onnx_file: bytes, inputs: Iterable[Array]) -> bytes:
     """The same graph with its inner layers in int8.
 
     The first layers and the last stay in float32, and so does all before and after them: normalization
@@ -39,7 +39,7 @@ def quantize(onnx_file: bytes, images: Iterable[Array]) -> bytes:
 
     Args:
         onnx_file: a graph of `images`, its batch normalizations folded.
-        images: (H, W, C) of any sizes, as the graph takes them; each is run alone.
+        inputs: arrays of any sizes, as the graph takes them; each is run alone.
 
     Raises:
         RequestError: no layer lies between the first and the last.
@@ -57,7 +57,7 @@ def quantize(onnx_file: bytes, images: Iterable[Array]) -> bytes:
         quantization.quantize_static(
             proto,
             path,
-            _reader(images),
+            _reader(inputs),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=[*LAYERS, *BETWEEN],
             nodes_to_quantize=nodes,
@@ -84,7 +84,7 @@ def nodes_to_quantize(graph: Any) -> list[str]:
     if not any(node.name in layers for node in inner):
         raise RequestError(
             "the network has no layer between its first and its last, which stay in float32, so there is "
-            "nothing to compute in int8; choose the precision fp32 or fp16."
+            "nothing to compute in int8; choose another precision."
         )
     return [node.name for node in inner if node.name in layers or node.op_type in BETWEEN]
 
@@ -111,8 +111,8 @@ def _reached(nodes: Iterable[Any], layers: set[str], *, backwards: bool = False)
     return found
 
 
-def _reader(images: Iterable[Array]) -> Any:
-    """Images as the quantizer asks for them."""
+def _reader(inputs: Iterable[Array]) -> Any:
+    """Inputs as the quantizer asks for them."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # it ships no types
@@ -120,7 +120,7 @@ def _reader(images: Iterable[Array]) -> Any:
             self._upcoming = upcoming
 
         def get_next(self) -> dict[str, Array] | None:
-            image = next(self._upcoming, None)
-            return None if image is None else {INPUT: image[None]}
+            one = next(self._upcoming, None)
+            return None if one is None else {INPUT: one}
 
-    return Reader(iter(images))
+    return Reader(iter(inputs))

@@ -1,0 +1,60 @@
+"""A model's network in int8, made once from labeled images and kept beside the model."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from pixelwise.errors import RequestError
+from pixelwise.evaluation.accuracy import (
+    allowed_loss,
+    calibration_images,
+    measure_accuracy,
+    open_trial,
+    require_accuracy,
+)
+from pixelwise.graphs.quantization import quantize, quantizer_versions
+from pixelwise.inference.engines import Source, choose_engine
+from pixelwise.inference.int8 import frames_of, int8_file, read_int8, write_int8
+from pixelwise.inference.predictor import in_int8, load
+from pixelwise.progress import Progress
+
+
+def calibrate(
+    model: str | Path,
+    data: str | Path,
+    *,
+    layout: str | None,
+    engine: str,
+    max_loss: float | None,
+    progress: Progress,
+) -> None:
+    """Sees to it that the model has a network in int8 that loses no more than is allowed.
+
+    One that is there is used. Else scales are found on images of the training split, and the mean IoU is measured
+    on the validation split, by the engine that is to compute it.
+
+    Args:
+        max_loss: points of mean IoU that may be lost, from 0 to 100; None: 1.
+
+    Raises:
+        RequestError: it loses more, a split or an extra is missing, or the classes are not the model's.
+    """
+    most, path = allowed_loss(max_loss), int8_file(model)
+    if path.exists():
+        lost = read_int8(model)[1]["points_lost"]
+        if lost > most:
+            raise RequestError(f"{path} loses {lost:.2f} points of mean IoU, and {most:g} may be lost.")
+        return
+    versions = quantizer_versions()
+    reference = load(model, device="cpu", precision="fp32", engine="torch")
+    trial = open_trial(data, layout, model, reference)
+    progress.say(f"int8: finding scales on {len(trial.calibration)} training images, once")
+    source = Source(module=reference.module, channels=reference.spec.channels)
+    graph = quantize(source.onnx, frames_of(reference.module, calibration_images(trial, reference)))
+    made = in_int8(reference, choose_engine(engine, "int8"), graph)
+    accuracy = measure_accuracy(trial, reference, lambda image: made.predict(image).labels, progress=progress)
+    require_accuracy(accuracy, most, path)
+    write_int8(model, graph, {"accuracy": asdict(accuracy), "points_lost": accuracy.loss, "versions": dict(versions)})
+    progress.say(
+        f"int8: mean IoU {accuracy.mean_iou:.4f} on {accuracy.validation_images} validation images, the model's "
+        f"{accuracy.model_mean_iou:.4f}; {accuracy.agreement:.2%} of the labels are equal; kept in {path.name}"
+    )

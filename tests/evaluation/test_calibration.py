@@ -1,0 +1,59 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pixelwise.errors import RequestError
+from pixelwise.evaluation import calibration
+from pixelwise.evaluation.accuracy import Accuracy
+from pixelwise.evaluation.evaluate import evaluate
+from pixelwise.inference.int8 import int8_file, read_int8
+from pixelwise.model_file import FILE_NAME
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+@pytest.fixture
+def model(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the trained model, alone."""
+    path = tmp_path / FILE_NAME
+    path.write_bytes((trained / FILE_NAME).read_bytes())
+    return path
+
+
+def test_scales_are_found_once_and_stay_beside_the_model(
+    model: Path, streets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = evaluate(model, streets, precision="int8", max_loss=5)
+    exact = evaluate(model, streets, device="cpu", precision="fp32")
+    assert found["mean_iou"] == pytest.approx(exact["mean_iou"], abs=0.05)
+    assert found["confusion"] != exact["confusion"]
+    facts = read_int8(model)[1]
+    assert facts["accuracy"]["validation_images"] == 4
+    assert facts["accuracy"]["calibration_images"] == 12
+    assert abs(facts["points_lost"]) < 5
+
+    def fail(*_: Any) -> None:
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(calibration, "quantize", fail)
+    assert evaluate(model, streets, precision="int8", max_loss=5) == found
+    lowered = facts["points_lost"] - 0.01
+    if lowered >= 0:
+        with pytest.raises(RequestError, match=r"model\.int8\.onnx loses .* points of mean IoU, and .* may be lost"):
+            evaluate(model, streets, precision="int8", max_loss=lowered)
+
+
+def test_what_loses_too_much_is_not_kept(model: Path, streets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    poor = Accuracy(mean_iou=0.5, model_mean_iou=0.52, agreement=0.9, validation_images=4, calibration_images=12)
+    monkeypatch.setattr(calibration, "measure_accuracy", lambda *_, **__: poor)
+    with pytest.raises(RequestError, match=r"is not written: on the 4 .* 0\.5000 .* 0\.5200, 2\.00 points less, and 1"):
+        evaluate(model, streets, precision="int8")
+    assert not int8_file(model).exists()
+
+
+@pytest.mark.parametrize("points", [-1, 101])
+def test_a_limit_is_a_number_of_points(model: Path, streets: Path, points: float) -> None:
+    with pytest.raises(RequestError, match=f"max_loss is {points}, but is a number of points of mean IoU"):
+        evaluate(model, streets, precision="int8", max_loss=points)
