@@ -7,8 +7,8 @@
 For each network one training step on the same random batch and from the same first weights: a plain loop with
 PyTorch's defaults (fp32, AdamW); the same at its best (channels_last, bf16, fused AdamW); ours, with AdamW, with
 the plan's Muon, and with AdamW and torch.compile. The U-Net on a ResNet-18 stands beside
-segmentation_models_pytorch's, in the same two loops. The ceiling is the time of every convolution of our own step, forward and backward, each shape alone in bf16
-channels_last: nothing else is in it.
+segmentation_models_pytorch's, in the same two loops. The ceiling is the time of every convolution of our own step,
+forward and backward, each shape alone in bf16 channels_last: nothing else is in it.
 
 Each contender is a process of its own (one that keeps freed memory must not help another), and all take one step
 a round, turn by turn.
