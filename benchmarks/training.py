@@ -59,6 +59,9 @@ PEERS = ("smp-default", "smp-best")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument(
+        "--contenders", nargs="+", choices=[*CONTENDERS, *PEERS], help="default all; each holds a network in memory"
+    )
     parser.add_argument("--size", type=int, nargs=2, default=(352, 480))
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=7)
@@ -69,13 +72,17 @@ def main() -> None:
     if arguments.worker:
         work(*arguments.worker, arguments)
         return
-    results = {}
+    path = HERE / "results" / f"{arguments.name}.json"
+    # Networks that are not measured now keep their rows.
+    results = json.loads(path.read_text(encoding="utf-8"))["networks"] if path.exists() else {}
+    settings = {"size": list(arguments.size), "batch": arguments.batch, "rounds": arguments.rounds}
     for network in arguments.networks:
         names = [*CONTENDERS, *(PEERS if network == "unet-resnet18" else ())]
-        results[network] = summary(compare(network, names, arguments))
-        print_rows(network, results[network], arguments.batch)
-    settings = {"size": list(arguments.size), "batch": arguments.batch, "rounds": arguments.rounds}
-    write_result(HERE / "results" / f"{arguments.name}.json", {"settings": settings, "networks": results})
+        asked = {"default", "ceiling", *(arguments.contenders or names)}  # all are compared with these two
+        rows = summary(compare(network, [name for name in names if name in asked], arguments))
+        print_rows(network, rows, arguments.batch)
+        results[network] = {"settings": settings, "contenders": rows}
+    write_result(path, {"networks": results})
 
 
 # ---------------------------------------------------------------- side by side
