@@ -2,13 +2,14 @@
 
     pip install segmentation-models-pytorch
     python benchmarks/training.py                    # some minutes on two cores
-    python benchmarks/training.py --device cuda --size 512 512 --batch 16 --name training-gpu
+    python benchmarks/training.py --device cuda --size 512 512 --batch 16 --name training-gpu --networks unet-64 segnet
 
 For each network one training step on the same random batch and from the same first weights: a plain loop with
 PyTorch's defaults (fp32, AdamW); the same at its best (channels_last, bf16, fused AdamW); ours, with AdamW, with
 the plan's Muon, and with AdamW and torch.compile. The U-Net on a ResNet-18 stands beside
 segmentation_models_pytorch's, in the same two loops. The ceiling is the time of every convolution of our own step,
-forward and backward, each shape alone in bf16 channels_last: nothing else is in it.
+forward and backward, each shape alone in bf16 channels_last: nothing else is in it. A second measure is the rate of
+one large matrix product in the same precision.
 
 Each contender is a process of its own (one that keeps freed memory must not help another), and all take one step
 a round, turn by turn.
@@ -41,8 +42,9 @@ from pixelwise.training.trainer import Job, Trainer
 
 HERE = Path(__file__).parent
 NUM_CLASSES = 11
-NETWORKS: Mapping[str, Mapping[str, str]] = {
+NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "unet-resnet18": {"network.name": "unet", "network.encoder": "resnet18"},
+    "unet-64": {"network.name": "unet", "network.width": 64},
     "segnet": {"network.name": "segnet"},
     "fcn-8s": {"network.name": "fcn-8s"},
 }
@@ -141,10 +143,11 @@ def print_rows(network: str, rows: Mapping[str, Any], batch: int) -> None:
     flop = rows["ceiling"]["flop"]
     print(f"{network}: {flop / batch / 1e9:.1f} GFLOP an image and step, in its convolutions")
     for name, row in sorted(rows.items(), key=lambda item: item[1]["seconds"]):
-        rate, speed = batch / row["seconds"], flop / row["seconds"] / 1e9
+        rate, speed = batch / row["seconds"], flop / row["seconds"]
         print(
-            f"  {name:12} {rate:6.2f} images/s  {row['times_default']:5.2f} x default  "
-            f"{row['ceiling_share']:5.0%} of the ceiling  {speed:6.0f} GFLOP/s",
+            f"  {name:13} {rate:6.2f} images/s  {row['times_default']:5.2f} x default  "
+            f"{row['ceiling_share']:5.0%} of the ceiling  {speed / 1e9:6.0f} GFLOP/s, "
+            f"{speed / rows['ceiling']['matrix_flop_per_second']:4.0%} of a matrix product's",
             flush=True,
         )
 
@@ -282,7 +285,18 @@ def ceiling(job: Job, batch: Batch) -> Made:
     def step() -> float:
         return sum(count * median_seconds(run, job.device) for run, count in runs)
 
-    return step, {"flop": sum(count * flop(call) for call, count in seen.calls.items())}
+    return step, {
+        "flop": sum(count * flop(call) for call, count in seen.calls.items()),
+        "matrix_flop_per_second": matrix_rate(job.device),
+    }
+
+
+def matrix_rate(device: torch.device) -> float:
+    """FLOP a second of one large product of two matrices."""
+    side = 8192 if device.type == "cuda" else 2048
+    dtype = torch.bfloat16 if choose_precision("auto", device) == "bf16" else torch.float32
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    return 2 * side**3 / median_seconds(lambda: a @ b, device, repeats=9)
 
 
 def prepare(call: Call, device: torch.device) -> Callable[[], object]:
