@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from pixelwise.cli_errors import message_of
 from pixelwise.errors import PixelwiseError
 
 INTERRUPTED = 130
@@ -431,7 +432,7 @@ def main(arguments: list[str] | None = None) -> Any:
         print(f"pixelwise: {error}", file=sys.stderr)
         code = 2
     except typer.TyperException as error:
-        if message := error.format_message():
+        if message := message_of(error):
             print(f"pixelwise: {message}", file=sys.stderr)
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
