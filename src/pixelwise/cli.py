@@ -170,11 +170,12 @@ def train(
 ) -> None:
     """Plan, train, score and report."""
     started = time.monotonic()  # a budget counts from here, imports included
-    from pixelwise.commands.launch import is_first_process, is_launched, launch, require_devices, start_of_budget
+    from pixelwise.commands.launch import is_first_process, launch, require_devices, start_of_budget
+    from pixelwise.training.distribution import is_one_of_several
 
     if devices is not None:
         require_devices(devices, device)
-        if devices > 1 and not is_launched():
+        if devices > 1 and not is_one_of_several():
             raise typer.Exit(launch(context.obj, devices, started))
     started = start_of_budget(started)
     from pixelwise.cli_output import ConsoleProgress, print_folds, print_scores
