@@ -128,6 +128,7 @@ def make_model() -> Callable[..., Path]:
         scores: Mapping[str, Any] = MappingProxyType({}),
         seed: int = 0,
         network: NetworkRecipe | None = None,
+        channel_files: bool = False,
     ) -> Path:
         spec = ModelSpec(
             network=network or NetworkRecipe(width=4, depth=2),
@@ -137,6 +138,7 @@ def make_model() -> Callable[..., Path]:
             mean=(100.0,) * channels,
             deviation=(50.0,) * channels,
             scores=dict(scores),
+            channel_files=channel_files,
         )
         torch.manual_seed(seed)
         save_model(path, spec, spec.build().state_dict())

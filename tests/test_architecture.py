@@ -29,7 +29,7 @@ LAYERS = (
     ("evaluation", "serving", "scale"),
     ("exporting", "training"),
     ("planning", "comparison", "folds"),
-    ("commands", "cli_output"),
+    ("commands", "cli_output", "cli_errors"),
     ("cli",),
 )
 LAYER_OF = {name: number for number, row in enumerate(LAYERS) for name in row}

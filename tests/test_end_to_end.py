@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import yaml
 
 from pixelwise import cli
 from pixelwise.data.images import read_image, read_mask, write_png
+from pixelwise.inference.predictor import load
 from pixelwise.model_file import FILE_NAME
 from pixelwise.recipe import read_recipe
 from pixelwise.training.checkpoint import load_checkpoint
@@ -119,6 +121,39 @@ def test_from_a_folder_to_labels(pixelwise: Run, streets: Path) -> None:
     assert (said.code, said.out) == (0, "12 files written to out\n")
     for path in images.iterdir():
         assert read_mask(Path("out") / path.name).shape == read_image(path).shape[:2]
+
+
+def test_images_of_one_file_a_channel_are_trained_on_and_predicted(pixelwise: Run) -> None:
+    """nnU-Net's layout; the labels are those that `evaluate` scores and that an array of all channels gives."""
+    rng, names = np.random.default_rng(0), [f"scene_{number}" for number in range(6)]
+    for number, name in enumerate(names):
+        labels = np.zeros((64, 96), np.uint8)
+        labels[6 * number : 6 * number + 20, 8 * number : 8 * number + 40] = 1
+        for channel, value in enumerate((60, 120)):
+            noise = rng.integers(0, 60, labels.shape, np.uint8)
+            write_png(Path(f"set/imagesTr/{name}_{channel:04d}.png"), noise + value * labels)
+        write_png(Path(f"set/labelsTr/{name}.png"), labels)
+    info = {"channel_names": {"0": "red", "1": "infrared"}, "labels": {"ground": 0, "box": 1}, "file_ending": ".png"}
+    Path("set/dataset.json").write_text(json.dumps(info), encoding="utf-8")
+    said = pixelwise("train", "set", "-o", "run", *TINY, "--steps", "2")
+    assert said.code == 0, said.err
+    assert pixelwise("evaluate", "run", "set", "--json", "scores.json", "--device", "cpu").code == 0
+    scores = json.loads(Path("scores.json").read_text())
+
+    Path("set/imagesTr/scene_9_0001.png").write_bytes(Path("set/imagesTr/scene_0_0001.png").read_bytes())
+    said = pixelwise("predict", "run", "set/imagesTr", "-o", "out", "--device", "cpu")
+    assert (said.code, said.out) == (1, "6 files written to out\n")
+    assert "failed: set/imagesTr/scene_9_0001.png: of its image scene_9.png, channel 0 of 0 to 1 is missing" in said.err
+    predictor = load("run", device="cpu")
+    for name in names:
+        channels = [read_image(Path(f"set/imagesTr/{name}_{channel:04d}.png")) for channel in range(2)]
+        labels = predictor.predict(np.concatenate(channels, -1)).labels
+        np.testing.assert_array_equal(read_mask(Path(f"out/{name}.png")), labels)
+    splits = yaml.safe_load(Path("run/splits.yaml").read_text())
+    counts = np.zeros((2, 2), int)
+    for name in splits[scores["split"]]:
+        np.add.at(counts, (read_mask(Path(f"set/labelsTr/{name}.png")), read_mask(Path(f"out/{name}.png"))), 1)
+    assert counts.tolist() == scores["confusion"]
 
 
 def test_drawn_labels_are_trained_on_as_they_lie(pixelwise: Run) -> None:

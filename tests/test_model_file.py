@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load, save
 
 from pixelwise.errors import ModelFileError
-from pixelwise.model_file import FILE_NAME, _checksum, load_model, save_model, stored_checksum
+from pixelwise.model_file import FILE_NAME, _checksum, load_model, save_model, stored_checksum, stored_spec
 
 MakeModel = Callable[..., Path]
 
@@ -77,6 +77,23 @@ def test_the_description_is_one_sorted_key_without_time_host_or_path(model: Path
     content = model.read_bytes()
     assert str(tmp_path).encode() not in content
     assert socket.gethostname().encode() not in content
+
+
+def test_files_of_one_channel_are_noted_where_they_are(make_model: MakeModel, tmp_path: Path) -> None:
+    plain, several = make_model(tmp_path / "a", channels=2), make_model(tmp_path / "b", channels=2, channel_files=True)
+    old, new = (json.loads(header(path)["__metadata__"]["pixelwise"])["preprocessing"] for path in (plain, several))
+    assert "channel_files" not in old
+    assert new == old | {"channel_files": True}
+    assert [load_model(path)[1].channel_files for path in (plain, several)] == [False, True]
+
+
+def test_the_spec_is_read_without_the_weights(model: Path, tmp_path: Path) -> None:
+    assert stored_spec(model) == load_model(model)[1]
+    with pytest.raises(ModelFileError, match="does not exist; give a run folder or a model file"):
+        stored_spec(tmp_path / "nothing")
+    model.write_bytes(model.read_bytes()[:100])
+    with pytest.raises(ModelFileError, match="is not a whole safetensors file"):
+        stored_spec(model)
 
 
 def test_a_run_folder_is_a_model(trained: Path) -> None:

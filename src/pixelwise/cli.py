@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from pixelwise.cli_errors import message_of
 from pixelwise.errors import PixelwiseError
 
 INTERRUPTED = 130
@@ -173,11 +174,12 @@ def train(
 ) -> None:
     """Plan, train, score and report."""
     started = time.monotonic()  # a budget counts from here, imports included
-    from pixelwise.commands.launch import is_first_process, is_launched, launch, require_devices, start_of_budget
+    from pixelwise.commands.launch import is_first_process, launch, require_devices, start_of_budget
+    from pixelwise.training.distribution import is_one_of_several
 
     if devices is not None:
         require_devices(devices, device)
-        if devices > 1 and not is_launched():
+        if devices > 1 and not is_one_of_several():
             raise typer.Exit(launch(context.obj, devices, started))
     started = start_of_budget(started)
     from pixelwise.cli_output import ConsoleProgress, print_folds, print_scores
@@ -435,7 +437,7 @@ def main(arguments: list[str] | None = None) -> Any:
         print(f"pixelwise: {error}", file=sys.stderr)
         code = 2
     except typer.TyperException as error:
-        if message := error.format_message():
+        if message := message_of(error):
             print(f"pixelwise: {message}", file=sys.stderr)
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):

@@ -41,6 +41,8 @@ class ModelSpec:
     deviation: tuple[float, ...]
     scores: Mapping[str, Any]
     """Scores on the validation images, and how far bf16 agrees with fp32 there."""
+    channel_files: bool = False
+    """Whether each image came as C files, one a channel: `STEM_0000.png`, `STEM_0001.png`, ..."""
 
     def with_scores(self, scores: Mapping[str, Any]) -> "ModelSpec":
         return replace(self, scores=scores)
@@ -84,12 +86,13 @@ def load_model(model: str | Path) -> tuple[Segmenter, ModelSpec]:
 
 def stored_checksum(model: str | Path) -> str:
     """The checksum that a model file was written with, as `load_model` checks it; weights are not read."""
+    return str(_stored(find_model(Path(model))).get("checksum"))
+
+
+def stored_spec(model: str | Path) -> ModelSpec:
+    """The spec that a model file was written with; weights are not read, and nothing is checked against them."""
     path = find_model(Path(model))
-    try:
-        with safe_open(path, framework="pt") as file:
-            return str(_read_metadata(path, file.metadata() or {}).get("checksum"))
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path} is not a whole safetensors file ({error}); copy or train it again.") from error
+    return _read_spec(path, _stored(path))
 
 
 def find_model(path: Path) -> Path:
@@ -115,6 +118,8 @@ def _to_dict(spec: ModelSpec) -> dict[str, Any]:
             "dtype": spec.dtype,
             "mean": list(spec.mean),
             "deviation": list(spec.deviation),
+            # Only where it says something: files of other models stay as older versions wrote them, byte for byte.
+            **({"channel_files": True} if spec.channel_files else {}),
         },
         "versions": {"pixelwise": __version__, "torch": torch.__version__},
         "scores": dict(spec.scores),
@@ -128,6 +133,15 @@ def _checksum(values: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
         digest.update(name.encode())
         digest.update(weights[name].reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    """The description alone."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _read_metadata(path, file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path} is not a whole safetensors file ({error}); copy or train it again.") from error
 
 
 def _read_metadata(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -157,6 +171,7 @@ def _read_spec(path: Path, values: Mapping[str, Any]) -> ModelSpec:
             mean=tuple(preprocessing["mean"]),
             deviation=tuple(preprocessing["deviation"]),
             scores=values["scores"],
+            channel_files=preprocessing.get("channel_files", False),
         )
     except (KeyError, TypeError, ValueError, PixelwiseError) as error:
         raise ModelFileError(f"{path}: its description is damaged ({error!r}); train it again.") from error

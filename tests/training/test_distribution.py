@@ -26,6 +26,7 @@ from pixelwise.training.distribution import (
     World,
     attempt,
     device_of_process,
+    is_one_of_several,
     losses_explained,
 )
 from pixelwise.training.guards import step_within_memory
@@ -382,6 +383,20 @@ def test_batches_are_shared_evenly_or_refused(batch_size: int, fitting: str) -> 
 def test_shares_have_every_item_once() -> None:
     shares = [World(rank=rank, size=3).share_of(range(8)) for rank in range(3)]
     assert sorted(item for share in shares for item in share) == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("changes", "several"), [({}, True), ({"WORLD_SIZE": "1"}, False), ({"MASTER_ADDR": None}, False)]
+)
+def test_a_process_is_one_of_several_where_all_is_said(
+    changes: dict[str, str | None], several: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not is_one_of_several()
+    place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1", **changes}
+    for name, value in place.items():
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert is_one_of_several() == several
 
 
 def test_each_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

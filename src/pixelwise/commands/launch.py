@@ -4,20 +4,19 @@ import os
 import sys
 from collections.abc import Sequence
 
+import torch
+
+from pixelwise.devices import choose_device
 from pixelwise.errors import RequestError
+from pixelwise.training.distribution import is_one_of_several
 
 STARTED = "PIXELWISE_STARTED"
 """Variable of the environment: time.monotonic(), the same for all of a machine, from which a budget counts."""
 
 
-def is_launched() -> bool:
-    """Whether torchrun, or who sets its variables, has started this process."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
-
-
 def is_first_process() -> bool:
-    """The one that says what comes out; the only one where nothing was launched."""
-    return not is_launched() or os.environ["RANK"] == "0"
+    """The one that says what comes out; the only one where there are no others."""
+    return not is_one_of_several() or os.environ["RANK"] == "0"
 
 
 def start_of_budget(now: float) -> float:
@@ -27,13 +26,9 @@ def start_of_budget(now: float) -> float:
 
 def require_devices(devices: int, device: str) -> None:
     """RequestError for a number of processes that this machine cannot run."""
-    import torch
-
-    from pixelwise.devices import choose_device
-
     if devices < 1:
         raise RequestError(f"--devices {devices} is no number of processes; give 1 or more.")
-    if is_launched() and os.environ["WORLD_SIZE"] != str(devices):
+    if is_one_of_several() and os.environ["WORLD_SIZE"] != str(devices):
         started = os.environ["WORLD_SIZE"]
         raise RequestError(f"--devices {devices}, but torchrun has started {started} process(es); leave --devices out.")
     if choose_device(device).type == "cuda" and devices > torch.cuda.device_count():

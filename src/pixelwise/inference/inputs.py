@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from pixelwise.data import images, rasters, video
-from pixelwise.data.images import Array, read_image, read_image_bytes
+from pixelwise.data.channel_files import stack
+from pixelwise.data.images import Array, Decoded, decode_image, decode_image_bytes, read_image, read_image_bytes
 from pixelwise.data.rasters import only_by_windows
 from pixelwise.data.rasters.ome_zarr import is_zarr
 from pixelwise.errors import DataError, RequestError
@@ -24,17 +25,26 @@ class Input:
     """One image or video and where its outputs go: the folder structure and the stem are kept."""
 
     path: Path
-    """Of a URL only its path: `name` is what users know it by."""
+    """Of a URL only its path: `name` is what users know it by. Of an image of several files, the first."""
     stem: Path
     url: str = ""
     """Of an image elsewhere; empty of a file."""
     windowed: bool = False
     """Whether it is read window by window, its labels written as such an image has them."""
+    files: tuple["Input", ...] = ()
+    """Of an image that has a file for each channel, these, in their order."""
+    fault: str = ""
+    """Why these are no image; empty where they are."""
 
     @property
     def name(self) -> str:
         """What messages call it."""
         return self.url or str(self.path)
+
+    @property
+    def folder(self) -> str:
+        """Where it lies."""
+        return self.url.partition("?")[0].rpartition("/")[0] or str(self.path.parent)
 
     @property
     def is_video(self) -> bool:
@@ -46,15 +56,29 @@ class Input:
         return self.stem.with_name(self.stem.name + self.path.suffix).as_posix()
 
     def read(self, channels: int | None = None) -> Array:
-        """(H, W, C) as `read_image` gives it. DataError of what is never decoded as a whole."""
+        """(H, W, C) as `read_image` gives it. DataError of a fault, and of what is never decoded as a whole."""
+        if self.fault:
+            raise DataError(self.fault)
+        if self.files:
+            return self._stacked(channels)
         if self.url:
             return read_image_bytes(read_remote(self.url), self.url, channels)
         if only_by_windows(self.path):
             raise DataError(f"{self.path}: is read window by window, by 'pixelwise predict' alone; cut out an image.")
         return read_image(self.path, channels)
 
+    def _stacked(self, channels: int | None) -> Array:
+        decoded = stack((file.name, file._decoded()) for file in self.files)
+        try:
+            return decoded.filled(channels)[0]
+        except DataError as error:
+            raise DataError(f"{self.name}: {error}") from error
+
+    def _decoded(self) -> Decoded:
+        return decode_image_bytes(read_remote(self.url), self.url) if self.url else decode_image(self.path)
+
     def open(self) -> BinaryIO:
-        """The encoded image or video; of a video behind a URL only what is read."""
+        """The encoded image or video, of several files the first; of a video behind a URL only what is read."""
         if self.url and self.is_video:
             return open_remote(self.url)
         return io.BytesIO(read_remote(self.url)) if self.url else self.path.open("rb")

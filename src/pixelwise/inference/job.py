@@ -100,7 +100,7 @@ class Outputs:
 
     def require_free(self, images: Sequence[Input]) -> None:
         """No two outputs may have one name, and none may replace or enter an image that it is made from."""
-        given = {item.path.resolve() for item in images if not item.url}
+        given = {file.path.resolve() for item in images for file in item.files or (item,) if not file.url}
         place = self.folder.resolve()
         if around := given & {place, *place.parents}:
             raise RequestError(f"{self.folder} lies in the image {around.pop()}; choose another folder with -o.")

@@ -12,6 +12,7 @@ from pixelwise.devices import Precision
 from pixelwise.errors import PixelwiseError, RequestError, unknown_name
 from pixelwise.inference.batches import Answer, Failure, predict_all
 from pixelwise.inference.behind import told, written_behind
+from pixelwise.inference.channel_files import join_channels
 from pixelwise.inference.engine_choice import for_job
 from pixelwise.inference.inputs import Input, find_inputs
 from pixelwise.inference.job import Job, Outputs, Written
@@ -23,7 +24,7 @@ from pixelwise.inference.resume import JobRequest, begin, require_resumable
 from pixelwise.inference.sharding import parse_shard
 from pixelwise.inference.transformed import require_transforms
 from pixelwise.inference.videos import Videos, num_images
-from pixelwise.model_file import stored_checksum
+from pixelwise.model_file import stored_checksum, stored_spec
 from pixelwise.progress import Progress, Silent
 
 
@@ -62,6 +63,7 @@ def predict(
 
     TIFFs too large for memory, JPEG 2000, whole slides and OME-Zarr are read window by window (`rasters.py`), their
     labels a GeoTIFF or an OME-Zarr. A video gives a labeled video and a folder of its frames' outputs (`videos.py`).
+    For a model that was trained on images of one file a channel, STEM_0000.png, STEM_0001.png, ... are the image STEM.
     One bad file never stops the rest: it is listed among the failures. A request that cannot be
     done at all (nothing to predict, two inputs with one name, an unknown output) is a RequestError
     before anything is written.
@@ -89,14 +91,14 @@ def predict(
         if given:
             require_resumable(outputs.kinds, coding, option)
     able = outputs.only_labels and tiling == "exact" and not tta
-    images = [
-        replace(item, windowed=not item.url and needs_windows(item.path, able))
-        for item in find_inputs(inputs, folder, videos=True)
-    ]
+    found, spec = find_inputs(inputs, folder, videos=True), stored_spec(model)
+    if spec.channel_files:
+        found = join_channels(found, spec.channels)
+    images = [replace(item, windowed=not (item.url or item.files) and needs_windows(item.path, able)) for item in found]
     outputs.require_free(images)
     if part is not None:
-        found, images = len(images), part.of(images)
-        progress.say(f"shard {part}: {len(images)} of {found} inputs")
+        images = part.of(images)
+        progress.say(f"shard {part}: {len(images)} of {len(found)} inputs")
         if not images:
             return PredictReport(written=(), failures=())
     place = open_place() if open_place else _open_here(model, device, precision, engine, images, progress)

@@ -324,6 +324,12 @@ class Predictor:
                 f"give pixels in the units of the training images."
             )
         require_finite(pixels)
+        if self.spec.channel_files and pixels.shape[2] != self.spec.channels:  # one of its files: never repeated
+            raise RequestError(
+                f"the image has {pixels.shape[2]} channel(s), but the model was trained on images of "
+                f"{self.spec.channels} files, one a channel; call them STEM_0000 to STEM_{self.spec.channels - 1:04d}, "
+                f"or give all channels in one."
+            )
         # torch.from_numpy refuses to share memory that must not be written, such as Pillow's.
         return np.require(to_channels(pixels, self.spec.channels, "the image"), requirements=["C", "W"])
 

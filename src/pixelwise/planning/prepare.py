@@ -50,6 +50,7 @@ class Prepared:
             network=recipe.network,
             classes=self.classes,
             channels=self.seen.channels,
+            channel_files=self.dataset.pairing.channel_files,
             dtype=self.seen.dtype,
             mean=self.seen.mean,
             deviation=self.seen.deviation,

@@ -307,7 +307,8 @@ def _elsewhere(task: Task) -> Task:
 
 
 def _absolute(item: Input) -> Input:
-    return item if item.url else replace(item, path=item.path.absolute())
+    files = tuple(map(_absolute, item.files))
+    return replace(item, files=files) if item.url else replace(item, path=item.path.absolute(), files=files)
 
 
 def _reason(error: Exception) -> str:

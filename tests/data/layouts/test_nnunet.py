@@ -55,6 +55,13 @@ def test_two_files_of_one_channel_clash(tmp_path: Path) -> None:
     assert found.same_stem == (tmp_path / "imagesTr/road_a_0001.bmp", tmp_path / "imagesTr/road_a_0001.png")
 
 
+def test_the_pairing_says_whether_channels_lie_in_files_of_their_own(tmp_path: Path) -> None:
+    nnunet(tmp_path / "several")
+    nnunet_rgb(tmp_path / "rgb")
+    assert find_pairs(tmp_path / "several").channel_files
+    assert not find_pairs(tmp_path / "rgb").channel_files
+
+
 def test_cases_without_a_partner_are_told(tmp_path: Path) -> None:
     nnunet_rgb(tmp_path)
     (tmp_path / "labelsTr/a.png").rename(tmp_path / "labelsTr/z.png")

@@ -8,21 +8,17 @@
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pixelwise.data.images import ENDINGS, Array, Decoded, decode_image
+from pixelwise.data.channel_files import split_channel, stack
+from pixelwise.data.images import ENDINGS, Decoded, decode_image
 from pixelwise.data.layouts.listing import Part, by_stem, match
 from pixelwise.data.layouts.pairing import FileReader, Layout, Pairing
 from pixelwise.data.sample import Sample, Split
 from pixelwise.errors import DataError
-
-_CASE_CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +30,7 @@ class ChannelReader(FileReader):
 
     def decode_image(self, sample: Sample) -> Decoded:
         """(H, W, C), a file each. DataError names a file of another size, type or channel count."""
-        bands = [_band(path) for path in self.channels[sample.image_path]]
-        for path, band in zip(self.channels[sample.image_path], bands, strict=True):
-            if (band.shape, band.dtype) != (bands[0].shape, bands[0].dtype):
-                raise DataError(
-                    f"{path}: is {_kind(band)}, but channel 0 of the case is {_kind(bands[0])} (height x width); "
-                    f"save all channels of a case in one form."
-                )
-        return Decoded(pixels=np.concatenate(bands, axis=-1), alpha=False)
+        return stack((path, decode_image(path)) for path in self.channels[sample.image_path])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,16 +78,21 @@ def find_pairs(root: Path) -> Pairing:
         for part, split in splits.items()
     ]
     reader = ChannelReader(channels={paths[0]: paths for found in files.values() for paths in found.values()})
-    return replace(match(parts), reader=reader if stacked else FileReader(), description=info.description)
+    return replace(
+        match(parts),
+        reader=reader if stacked else FileReader(),
+        channel_files=stacked,
+        description=info.description,
+    )
 
 
 def _cases(folder: Path, num_channels: int) -> dict[str, Case]:
     cases: dict[str, Case] = {}
     for stem, paths in by_stem(folder).items():
-        found = _CASE_CHANNEL.fullmatch(stem)
-        if not found:
+        found = split_channel(stem)
+        if found is None:
             raise DataError(f"{paths[0]} does not end in its channel; nnU-Net calls it {stem}_0000{paths[0].suffix}.")
-        name, channel = found[1], int(found[2])
+        name, channel = found
         if channel >= num_channels:
             raise DataError(
                 f"{paths[0]} is channel {channel}, counted from 0, but 'channel_names' in dataset.json lists "
@@ -121,16 +115,6 @@ def _files(path: Path, case: Case, info: _Info, stacked: bool) -> list[Path]:
 def _first(case: Case, files: Sequence[Path]) -> Sequence[Path]:
     """The file that stands for a case, or those of one channel that clash."""
     return next((paths for paths in case.values() if len(paths) > 1), files[:1])
-
-
-def _band(path: Path) -> Array:
-    """(H, W, 1) of a file that holds one channel."""
-    band = decode_image(path).without_alpha(None)
-    if band.shape[2] != 1:
-        raise DataError(
-            f"{path}: has {band.shape[2]} channels, but each file of a case of several holds one; save them apart."
-        )
-    return band
 
 
 def _read_info(path: Path) -> _Info:
@@ -178,10 +162,6 @@ def _labels(values: Mapping[str, Any]) -> dict[str, int]:
     if len(set(labels.values())) != len(labels):
         raise DataError("two of the 'labels' have one id; give each an id of its own.")
     return labels
-
-
-def _kind(band: Array) -> str:
-    return f"{band.shape[0]}x{band.shape[1]} {band.dtype}"
 
 
 def _recognizes(root: Path) -> bool:

@@ -51,6 +51,8 @@ class Pairing:
     foreign_files: tuple[Path, ...] = ()
     """Files that are no image by their ending."""
     reader: Reader = field(default_factory=FileReader, compare=False)
+    channel_files: bool = False
+    """Whether each image has a file for each channel."""
     description: Mapping[str, Any] = field(default_factory=dict)
     """What the layout itself tells of names, colors, ignore, label_mapping, coding and channels, as
     dataset.yaml would; a dataset.yaml in the folder replaces it key by key, and wholly but for channels
