@@ -375,6 +375,9 @@ def in_int8(predictor: Predictor, engine: EngineName, graph: bytes) -> Predictor
 
 
 def _precision(name: str, device: torch.device, spec: ModelSpec, engine: EngineName) -> Precision:
+    choices = ("auto", *get_args(Precision))
+    if name not in choices:
+        raise unknown_name("precision", name, choices)
     if name == "int8":
         return "int8"
     if name != "auto":
