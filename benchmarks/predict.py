@@ -2,7 +2,7 @@
 
     python -m pip install segmentation-models-pytorch==0.6.0
     python benchmarks/predict.py [--data ../shared/data/camvid] [--model RUN] [--images 233] [--rounds 5]
-        [--engines torch openvino onnxruntime torch-compile]
+        [--engines torch openvino onnxruntime torch-compile] [--precisions fp32 bf16 int8]
 
 On CamVid's test images of 360x480, all sides in turn in each round, medians:
 
@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -65,12 +65,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--engines", nargs="+", default=usual)
+    parser.add_argument("--precisions", nargs="+", choices=get_args(Precision), default=get_args(Precision))
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
     images, classes = open_some(arguments.data, arguments.images)
     with tempfile.TemporaryDirectory() as folder:
         model = arguments.model or fresh_model(Path(folder) / "model.safetensors", classes, images[:4])
-        sides = list(combinations(arguments.engines, device, int8=int8_file(model).exists()))
+        able = {"fp32": True, "bf16": has_fast_bf16(device), "int8": int8_file(model).exists()}
+        precisions = [name for name in arguments.precisions if able[name]]
+        sides = list(combinations(arguments.engines, precisions, device))
         predictors = {
             f"{engine} {precision}": load(model, device=str(device), precision=precision, engine=engine)
             for engine, precision in sides
@@ -97,12 +100,13 @@ def main() -> None:
     write_result(Path(__file__).parent / "results" / f"predict-{device.type}.json", result)
 
 
-def combinations(engines: Sequence[str], device: torch.device, *, int8: bool) -> Iterator[tuple[EngineName, Precision]]:
-    """Each engine that computes on the device, in each precision that is there and fast."""
-    able = {"fp32": True, "bf16": has_fast_bf16(device), "int8": int8}
+def combinations(
+    engines: Sequence[str], precisions: Sequence[Precision], device: torch.device
+) -> Iterator[tuple[EngineName, Precision]]:
+    """Each engine that computes on the device, in each precision that it has."""
     for name, row in ENGINES.items():
         if name in engines and row.runs_on(device):
-            yield from ((name, precision) for precision in row.precisions if able[precision])
+            yield from ((name, precision) for precision in row.precisions if precision in precisions)
 
 
 def whole_command(model: Path, predictor: Predictor) -> Job:
