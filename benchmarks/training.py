@@ -93,8 +93,7 @@ def main() -> None:
 def compare(network: str, names: Iterable[str], arguments: argparse.Namespace) -> dict[str, Any]:
     """Contender → what its process says: facts at its start, and seconds for each round."""
     shared = ["--size", *map(str, arguments.size), "--batch", str(arguments.batch), "--device", arguments.device]
-    with processes({name: [*shared, "--worker", network, name] for name in names}) as workers:
-        facts = {name: json.loads(ask(worker)) for name, worker in workers.items()}
+    with processes({name: [*shared, "--worker", network, name] for name in names}) as (workers, facts):
         times: dict[str, list[float]] = {name: [] for name in workers}
         for _ in range(arguments.rounds):
             for name, worker in workers.items():
@@ -103,14 +102,18 @@ def compare(network: str, names: Iterable[str], arguments: argparse.Namespace) -
 
 
 @contextmanager
-def processes(commands: Mapping[str, list[str]]) -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """One after the other, so that no start disturbs another; all are ended."""
+def processes(
+    commands: Mapping[str, list[str]],
+) -> Iterator[tuple[dict[str, subprocess.Popen[str]], dict[str, dict[str, Any]]]]:
+    """Workers and the facts that each says when it is ready; started one after the other, and all ended."""
     workers: dict[str, subprocess.Popen[str]] = {}
+    facts: dict[str, dict[str, Any]] = {}
     try:
         for name, command in commands.items():
             line = [sys.executable, __file__, *command]
             workers[name] = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        yield workers
+            facts[name] = json.loads(ask(workers[name]))
+        yield workers, facts
     finally:
         for worker in workers.values():
             worker.kill()
