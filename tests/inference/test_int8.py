@@ -10,7 +10,7 @@ import torch
 
 from pixelwise.errors import RequestError
 from pixelwise.graphs.quantization import quantize
-from pixelwise.inference import engines
+from pixelwise.inference import engines, int8
 from pixelwise.inference.engines import Source, choose_engine
 from pixelwise.inference.int8 import frames_of, int8_file, read_int8, write_int8
 from pixelwise.inference.predict import predict
@@ -34,7 +34,7 @@ def model(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> Pa
     path = make_model(tmp_path_factory.mktemp("int8") / "m.safetensors", network=NetworkRecipe(width=4, depth=2))
     module = load(path, device="cpu", precision="fp32").module
     graph = quantize(Source(module=module, channels=3).onnx, frames_of(module, iter(images())))
-    write_int8(path, graph, {"points_lost": 0.25})
+    write_int8(path, graph, {"why": "a test"})
     return path
 
 
@@ -42,7 +42,7 @@ def test_what_is_written_is_read(model: Path) -> None:
     graph, facts = read_int8(model)
     assert int8_file(model) == model.with_name("m.int8.onnx")
     assert graph == int8_file(model).read_bytes()
-    assert facts["points_lost"] == 0.25
+    assert facts["why"] == "a test"
 
 
 @pytest.mark.parametrize("engine", INT8_ENGINES)
@@ -98,6 +98,17 @@ def test_a_damaged_file_is_named(make_model: MakeModel, tmp_path: Path, content:
     int8_file(path).write_bytes(content)
     with pytest.raises(RequestError, match=r"m\.int8\.onnx cannot be read \(.*\); remove it"):
         read_int8(path)
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    model: Path, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, content: bytes) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(int8, "write_atomically", refuse)
+    with pytest.raises(RequestError, match=r"m\.int8\.onnx cannot be written .*Permission denied.*copy the model"):
+        write_int8(make_model(tmp_path / "m.safetensors"), read_int8(model)[0], {})
 
 
 def test_the_first_engine_that_is_installed_and_has_int8_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pixelwise.errors import RequestError
 from pixelwise.evaluation.accuracy import (
+    Accuracy,
     allowed_loss,
     calibration_images,
     measure_accuracy,
@@ -40,7 +41,7 @@ def calibrate(
     """
     most, path = allowed_loss(max_loss), int8_file(model)
     if path.exists():
-        lost = read_int8(model)[1]["points_lost"]
+        lost = Accuracy(**read_int8(model)[1]["accuracy"]).loss
         if lost > most:
             raise RequestError(f"{path} loses {lost:.2f} points of mean IoU, and {most:g} may be lost.")
         return
@@ -53,7 +54,7 @@ def calibrate(
     made = in_int8(reference, choose_engine(engine, "int8"), graph)
     accuracy = measure_accuracy(trial, reference, lambda image: made.predict(image).labels, progress=progress)
     require_accuracy(accuracy, most, path)
-    write_int8(model, graph, {"accuracy": asdict(accuracy), "points_lost": accuracy.loss, "versions": dict(versions)})
+    write_int8(model, graph, {"accuracy": asdict(accuracy), "versions": dict(versions)})
     progress.say(
         f"int8: mean IoU {accuracy.mean_iou:.4f} on {accuracy.validation_images} validation images, the model's "
         f"{accuracy.model_mean_iou:.4f}; {accuracy.agreement:.2%} of the labels are equal; kept in {path.name}"

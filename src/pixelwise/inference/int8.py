@@ -58,13 +58,22 @@ def write_int8(model: str | Path, graph: bytes, facts: Mapping[str, Any]) -> Non
     Args:
         graph: in int8, from frames to the network's output.
         facts: plain values, for whoever wants to know what it was made with.
+
+    Raises:
+        RequestError: it cannot be written there.
     """
     import onnx
 
     proto = onnx.load_model_from_string(graph)
     entry = proto.metadata_props.add()
     entry.key, entry.value = _KEY, json.dumps({**facts, "model": stored_checksum(model)}, sort_keys=True)
-    write_atomically(int8_file(model), proto.SerializeToString(deterministic=True))
+    path = int8_file(model)
+    try:
+        write_atomically(path, proto.SerializeToString(deterministic=True))
+    except OSError as error:
+        raise RequestError(
+            f"{path} cannot be written ({error}), and int8 is kept there; copy the model to a folder of your own."
+        ) from error
 
 
 def frames_of(module: Segmenter, images: Iterator[Array]) -> Iterator[Array]:
