@@ -23,7 +23,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "check": (["DATA"], {"--layout", "--resolution", "--group", "--json", "--html"}),
     "convert": (["DATA"], {"--to", "--layout"} | OUTPUT),
     "demo": ([], OUTPUT),
-    "evaluate": (["MODEL", "DATA"], {"--split", "--layout", "--json"} | WHERE | ENGINE),
+    "evaluate": (["MODEL", "DATA"], {"--split", "--layout", "--json", "--max-loss"} | WHERE | ENGINE),
     "export": (
         ["MODEL"],
         {"--format", "--logits", "--precision", "--data", "--layout", "--max-loss", "--min-agreement"} | OUTPUT,

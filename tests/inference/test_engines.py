@@ -147,7 +147,7 @@ def test_an_absent_engine_says_how_to_install_it(
 
 def test_what_an_engine_cannot_do_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(home, "find_spec", lambda package: object())
-    with pytest.raises(RequestError, match="ONNX Runtime computes in fp32 only, not in bf16"):
+    with pytest.raises(RequestError, match="ONNX Runtime computes in fp32 and int8, not in bf16"):
         load(model, device="cpu", precision="bf16", engine="onnxruntime")
     with pytest.raises(RequestError, match="OpenVINO does not compute on cuda here; use --device cpu"):
         require_engine("openvino", torch.device("cuda"), "fp32")

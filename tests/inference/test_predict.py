@@ -421,7 +421,7 @@ def test_a_shard_removes_what_another_request_has_left_of_its_own_images_alone(
     assert (report.skipped, len(report.failures)) == (0, 1)
 
 
-def test_a_shard_without_an_image_is_done_and_says_so(photos: Path, tmp_path: Path) -> None:
+def test_a_shard_without_an_image_is_done_and_says_so(model: Path, photos: Path, tmp_path: Path) -> None:
     said: list[str] = []
 
     class Listening:
@@ -430,7 +430,7 @@ def test_a_shard_without_an_image_is_done_and_says_so(photos: Path, tmp_path: Pa
 
         def track(self, label: str, done: float, total: float, note: str = "") -> None: ...
 
-    report = predict(tmp_path / "no model", [photos], tmp_path / "out", shard="4/4", progress=Listening())
+    report = predict(model, [photos], tmp_path / "out", shard="4/4", progress=Listening())
     assert (report.written, report.failures, report.skipped) == ((), (), 0)
     assert said == ["shard 4/4: 0 of 3 inputs"]
 
