@@ -137,7 +137,7 @@ def test_the_recipe_decides_whether_the_network_is_compiled(make_job: MakeJob, m
 def test_a_compiled_network_learns_the_same(make_job: MakeJob, network: str) -> None:
     losses = []
     for choice in (False, True):
-        trainer = Trainer(make_job({"network.name": network, "training.compile": choice}))
+        trainer = Trainer(make_job({"network.name": network, "network.depth": 4, "training.compile": choice}))
         batches = trainer.job.batches()
         losses.append(torch.stack([trainer.step(batches.make(step), step / 3) for step in range(3)]))
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-3, atol=1e-3)

@@ -181,7 +181,7 @@ def _check_sides(size: Size, pooled: Tensor, kernel: int) -> None:
     """That a map of this size can have been pooled to that of `pooled`."""
     for name, side, windows in zip(("height", "width"), size, pooled.shape[2:], strict=True):
         legal = unpooled_sides(windows, kernel)
-        if side not in legal:
+        if not legal.start <= side < legal.stop:  # torch.compile cannot look up a side that is a symbol
             raise RequestError(
                 f"{name} {side} cannot have been pooled to {windows} by windows of {kernel}: legal are "
                 f"{legal[0]} to {legal[-1]}."
