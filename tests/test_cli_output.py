@@ -121,6 +121,17 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(capsys: Capture, mon
     ]
 
 
+def test_without_a_terminal_what_was_begun_is_told_of_to_its_end(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    with ConsoleProgress() as progress:
+        for label in ("predict", "write"):
+            for step in (1, 2):
+                progress.track(label, step, 2)
+    assert capsys.readouterr().err.splitlines() == ["predict  50%", "predict 100%"]
+
+
 def test_on_a_terminal_progress_is_a_bar_that_goes_away(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")

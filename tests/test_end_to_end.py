@@ -143,7 +143,7 @@ def test_images_of_one_file_a_channel_are_trained_on_and_predicted(pixelwise: Ru
     Path("set/imagesTr/scene_9_0001.png").write_bytes(Path("set/imagesTr/scene_0_0001.png").read_bytes())
     said = pixelwise("predict", "run", "set/imagesTr", "-o", "out", "--device", "cpu")
     assert (said.code, said.out) == (1, "6 files written to out\n")
-    assert "failed: set/imagesTr/scene_9_0001.png: of its image scene_9.png, channel 0 of 0 to 1 is missing" in said.err
+    assert "failed: set/imagesTr/scene_9_0001.png: its image scene_9.png has the channels 0 to 1, but of " in said.err
     predictor = load("run", device="cpu")
     for name in names:
         channels = [read_image(Path(f"set/imagesTr/{name}_{channel:04d}.png")) for channel in range(2)]

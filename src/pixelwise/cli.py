@@ -319,7 +319,7 @@ def predict(
             engine=engine,
             progress=progress,
         )
-    skipped = f"; {report.skipped} images were done" if resume else ""
+    skipped = f"; {report.skipped} images were complete before" if resume else ""
     typer.echo(f"{len(report.written)} files written to {output}{skipped}")
     if report.failures:
         print_failures(report.failures)

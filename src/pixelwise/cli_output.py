@@ -46,6 +46,7 @@ class ConsoleProgress:
         )
         self.tasks: dict[str, TaskID] = {}
         self.last_line = 0.0
+        self.begun: frozenset[str] = frozenset()
 
     def __enter__(self) -> "ConsoleProgress":
         if self.console.is_terminal:
@@ -73,8 +74,10 @@ class ConsoleProgress:
 
     def _plain(self, label: str, done: float, total: float, note: str) -> None:
         now = time.monotonic()
-        if now - self.last_line >= PLAIN_SECONDS:
+        ended = done >= total and label in self.begun  # what is told of once is told of to its end
+        if now - self.last_line >= PLAIN_SECONDS or ended:
             self.last_line = now
+            self.begun = self.begun - {label} if done >= total else self.begun | {label}
             self.say(f"{label} {done / max(total, 1e-9):4.0%}  {note}".rstrip())
 
 

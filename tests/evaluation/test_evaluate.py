@@ -140,7 +140,7 @@ def test_mean_iou_of_nothing_is_zero() -> None:
 
 
 def test_a_limit_is_for_int8(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="max_loss goes with the precision int8, not fp32"):
+    with pytest.raises(RequestError, match="--max-loss goes with --precision int8, not fp32"):
         evaluate(model, tmp_path, precision="fp32", max_loss=2)
 
 

@@ -136,9 +136,7 @@ def test_a_loss_above_the_limit_is_refused_and_the_old_file_stays(trained, stree
     path = tmp_path / "tiny.onnx"
     path.write_bytes(b"before")
     with_accuracy(mean_iou=0.48, model_mean_iou=0.5, agreement=0.97)
-    said = (
-        r"4 .* images the mean IoU of int8 is 0\.4800 and the model's 0\.5000, 2\.00 points less, and 1 may be lost.*"
-    )
+    said = r"4 .* images the mean IoU of int8 is 0\.4800 and the model's 0\.5000, 2 points less, and 1 may be lost.*"
     with pytest.raises(RequestError, match=said + "--max-loss"):
         export(trained, path, precision="int8", data=streets)
     with pytest.raises(RequestError, match=r"and 1\.5 may be lost"):

@@ -86,9 +86,9 @@ def test_channels_behind_urls_are_an_image(scenes: Path) -> None:
     [
         (
             {"a_0001.png": None},
-            r"a_0000\.png: of its image a\.png, channel 1 of 0 to 1 is missing; put the file",
+            r"a_0000\.png: its image a\.png has the channels 0 to 1, but of channel 1 no file was given; give",
         ),
-        ({"a_0000.png": None}, r"a_0001\.png: of its image a\.png, channel 0 of 0 to 1 is missing"),
+        ({"a_0000.png": None}, r"a_0001\.png: its image a\.png has the channels 0 to 1, but of channel 0 no file"),
         ({"a_0002.png": "a_0000.png"}, r"a_0000\.png: beside it lies a_0002\.png, but .* channels 0 to 1; remove that"),
         ({"a_0001.bmp": "a_0001.png"}, r"channel 1 of its image a\.png is there twice, as a_0001\.bmp and a_0001\.png"),
         ({"a_0001.png": None, "a_0001.jp2": "a_0001.png"}, r"a_0001\.jp2 is read window by window, which is not done"),
@@ -109,7 +109,7 @@ def test_a_fault_is_told_when_the_image_is_read(scenes: Path, changes: dict[str,
 
 def test_channels_of_unequal_size_are_the_error_of_training(scenes: Path) -> None:
     write_png(scenes / "a_0001.png", drawn(1)[1:])
-    with pytest.raises(DataError, match=r"a_0001\.png: is 8x13 uint8, but channel 0 of the case is 9x13 uint8"):
+    with pytest.raises(DataError, match=r"a_0001\.png: is 8x13 uint8, but channel 0 of the image is 9x13 uint8"):
         joined(scenes)[0].read(2)
 
 
@@ -162,7 +162,7 @@ def test_a_fault_is_a_failure_of_its_image(model: Path, scenes: Path, tmp_path: 
     assert report.written == (tmp_path / "out/trip/b_1.png",)
     (first, missing), (second, gray) = report.failures
     assert (first, second) == (scenes / "a_0000.png", scenes / "gray.png")
-    assert "channel 1 of 0 to 1 is missing" in missing
+    assert "but of channel 1 no file was given" in missing
     assert "gray.png: the image has 1 channel(s), but the model was trained on images of 2 files" in gray
 
 

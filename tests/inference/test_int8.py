@@ -41,7 +41,7 @@ def model(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_what_is_written_is_read(model: Path) -> None:
     graph, facts = read_int8(model)
     assert int8_file(model) == model.with_name("m.int8.onnx")
-    assert graph == int8_file(model).read_bytes()
+    assert 0 < len(graph) < int8_file(model).stat().st_size
     assert facts["why"] == "a test"
 
 
@@ -87,7 +87,9 @@ def test_a_model_without_scales_says_how_to_find_them(make_model: MakeModel, tmp
 def test_scales_of_another_model_are_refused(model: Path, make_model: MakeModel, tmp_path: Path) -> None:
     other = make_model(tmp_path / "other.safetensors", seed=1)
     int8_file(other).write_bytes(int8_file(model).read_bytes())
-    with pytest.raises(RequestError, match=r"other\.int8\.onnx was made of another model; remove it"):
+    with pytest.raises(
+        RequestError, match=r"other\.int8\.onnx was made from another model; 'pixelwise evaluate .* makes"
+    ):
         read_int8(other)
 
 
@@ -96,7 +98,19 @@ def test_a_damaged_file_is_named(make_model: MakeModel, tmp_path: Path, content:
     pytest.importorskip("onnx")
     path = make_model(tmp_path / "m.safetensors")
     int8_file(path).write_bytes(content)
-    with pytest.raises(RequestError, match=r"m\.int8\.onnx cannot be read \(.*\); remove it"):
+    with pytest.raises(RequestError, match=r"m\.int8\.onnx is damaged; 'pixelwise evaluate .* makes it again"):
+        read_int8(path)
+
+
+def test_weights_that_were_altered_are_damage(model: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(model.read_bytes())
+    proto = onnx.load(int8_file(model))
+    weights = next(tensor for tensor in proto.graph.initializer if len(tensor.dims) == 4)
+    weights.raw_data = bytes(len(weights.raw_data))
+    onnx.save(proto, int8_file(path))
+    with pytest.raises(RequestError, match=r"m\.int8\.onnx is damaged"):
         read_int8(path)
 
 

@@ -27,8 +27,8 @@ def stack(files: Iterable[tuple[object, Decoded]]) -> Decoded:
     for name, band in bands:
         if (band.shape, band.dtype) != (first.shape, first.dtype):
             raise DataError(
-                f"{name}: is {_kind(band)}, but channel 0 of the case is {_kind(first)} (height x width); "
-                f"save all channels of a case in one form."
+                f"{name}: is {_kind(band)}, but channel 0 of the image is {_kind(first)} (height x width); "
+                f"save all channels of an image in one size and type."
             )
     return Decoded(pixels=np.concatenate([band for _, band in bands], axis=-1), alpha=False)
 
@@ -41,7 +41,7 @@ def _band(name: object, decoded: Decoded) -> Array:
         raise DataError(f"{name}: {error}") from error
     if band.shape[2] != 1:
         raise DataError(
-            f"{name}: has {band.shape[2]} channels, but each file of a case of several holds one; save them apart."
+            f"{name}: has {band.shape[2]} channels, but each file of an image of several holds one; save them apart."
         )
     return band
 

@@ -90,7 +90,7 @@ def require_accuracy(accuracy: Accuracy, most: float, path: Path) -> None:
     if not accuracy.loss <= most:
         raise RequestError(
             f"{path} is not written: on the {accuracy.validation_images} validation images the mean IoU of int8 is "
-            f"{accuracy.mean_iou:.4f} and the model's {accuracy.model_mean_iou:.4f}, {accuracy.loss:.2f} points less, "
+            f"{accuracy.mean_iou:.4f} and the model's {accuracy.model_mean_iou:.4f}, {accuracy.loss:.2g} points less, "
             f"and {most:g} may be lost. Choose another precision, or allow more with --max-loss."
         )
 

@@ -30,8 +30,8 @@ def calibrate(
 ) -> None:
     """Sees to it that the model has a network in int8 that loses no more than is allowed.
 
-    One that is there is used. Else scales are found on images of the training split, and the mean IoU is measured
-    on the validation split, by the engine that is to compute it.
+    One that is there and whole is used. Else scales are found on images of the training split, and the mean IoU is
+    measured on the validation split, by the engine that is to compute it.
 
     Args:
         max_loss: points of mean IoU that may be lost, from 0 to 100; None: 1.
@@ -40,10 +40,10 @@ def calibrate(
         RequestError: it loses more, a split or an extra is missing, or the classes are not the model's.
     """
     most, path = allowed_loss(max_loss), int8_file(model)
-    if path.exists():
-        lost = Accuracy(**read_int8(model)[1]["accuracy"]).loss
-        if lost > most:
-            raise RequestError(f"{path} loses {lost:.2f} points of mean IoU, and {most:g} may be lost.")
+    known = _known(model, progress)
+    if known:
+        if known.loss > most:
+            raise RequestError(f"{path} loses {known.loss:.2g} points of mean IoU, and {most:g} may be lost.")
         return
     versions = quantizer_versions()
     reference = load(model, device="cpu", precision="fp32", engine="torch")
@@ -59,3 +59,14 @@ def calibrate(
         f"int8: mean IoU {accuracy.mean_iou:.4f} on {accuracy.validation_images} validation images, the model's "
         f"{accuracy.model_mean_iou:.4f}; {accuracy.agreement:.2%} of the labels are equal; kept in {path.name}"
     )
+
+
+def _known(model: str | Path, progress: Progress) -> Accuracy | None:
+    """What the file beside the model was measured to lose; None where there is none that can be used."""
+    if not int8_file(model).exists():
+        return None
+    try:
+        return Accuracy(**read_int8(model)[1]["accuracy"])
+    except RequestError as error:
+        progress.say(str(error))
+        return None

@@ -61,7 +61,7 @@ def evaluate(
     if precision == "int8":
         calibrate(model, data, layout=layout, engine=engine, max_loss=max_loss, progress=progress)
     elif max_loss is not None:
-        raise RequestError(f"max_loss goes with the precision int8, not {precision}; leave it out.")
+        raise RequestError(f"--max-loss goes with --precision int8, not {precision}; leave it out.")
     predictor = load(model, device=device, precision=precision, engine=engine)
     dataset = for_model(open_dataset(data, layout), predictor)
     chosen, samples = choose_split(dataset, Path(model), split)

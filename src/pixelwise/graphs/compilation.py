@@ -1,5 +1,6 @@
 """Where torch.compile cannot work: an error that says what it needs."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,8 @@ from pixelwise.errors import RequestError
 @contextmanager
 def compilation_explained() -> Iterator[None]:
     """What torch.compile raises, at the first pass of a size, becomes a RequestError."""
+    # It says that there is no CUDA, which is nothing to be warned of.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     try:
         yield
     except RuntimeError as error:

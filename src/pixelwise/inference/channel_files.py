@@ -41,8 +41,9 @@ def _fault(image: str, channels: Mapping[int, Sequence[Input]], files: Iterable[
     missing = [str(channel) for channel in range(num_channels) if channel not in channels]
     if missing:
         return (
-            f"of its image {image}, channel {', '.join(missing)} of 0 to {num_channels - 1} is missing; put the file "
-            f"beside it, or give one file of all channels whose name does not end in a number of four digits."
+            f"its image {image} has the channels 0 to {num_channels - 1}, but of channel {', '.join(missing)} no file "
+            f"was given; give it as well, or the whole folder, or one file of all channels whose name does not end "
+            f"in a number of four digits."
         )
     for channel, of_one in sorted(channels.items()):
         if channel >= num_channels:

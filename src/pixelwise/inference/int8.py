@@ -1,9 +1,11 @@
 """A model's network in int8: one ONNX file beside the model file, made once from labeled images.
 
-`evaluation/calibration.py` makes it; engines that compute in int8 take it in place of the network. It knows
-the model that it was made of, so that the scales of one are never used for another.
+`evaluation/calibration.py` makes it; engines that compute in int8 take it in place of the network. Its metadata is
+a JSON with its own checksum, that of the model it was made from, so that the scales of one are never used for
+another, and what int8 was measured to lose.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,9 +19,6 @@ from pixelwise.errors import RequestError
 from pixelwise.model_file import find_model, stored_checksum
 from pixelwise.networks import Segmenter
 
-_KEY = "pixelwise"
-"""Of the file's metadata: a JSON that holds the model's checksum and what int8 was measured to lose."""
-
 
 def int8_file(model: str | Path) -> Path:
     """Where it lies, or would, of a run folder or a model file."""
@@ -30,26 +29,31 @@ def read_int8(model: str | Path) -> tuple[bytes, dict[str, Any]]:
     """The graph from frames to the network's output, and what is known of it.
 
     Raises:
-        RequestError: there is none, or it was made of another model.
+        RequestError: there is none, it is damaged, or it was made from another model.
     """
     import onnx
 
     path = int8_file(model)
+    again = f"'pixelwise evaluate {model} DATA --precision int8' makes it again."
     try:
-        content = path.read_bytes()
-        proto = onnx.load_model_from_string(content)
-        facts = json.loads(next(entry.value for entry in proto.metadata_props if entry.key == _KEY))
-        known = facts["model"] == stored_checksum(model)
+        proto = onnx.load(path)
+        (entry,) = proto.metadata_props
+        facts = json.loads(entry.value)
+        proto.ClearField("metadata_props")
+        graph = proto.SerializeToString(deterministic=True)
+        whole, own = facts["sha256"] == _checksum(graph), facts["model"] == stored_checksum(model)
     except FileNotFoundError:
         raise RequestError(
             f"{model} has no scales for int8 yet, which are found on labeled images, once: run "
             f"'pixelwise evaluate {model} DATA --precision int8' first."
         ) from None
     except Exception as error:  # of a parser that raises what it likes
-        raise RequestError(f"{path} cannot be read ({error}); remove it, and evaluate with int8 again.") from error
-    if not known:
-        raise RequestError(f"{path} was made of another model; remove it, and evaluate with int8 again.")
-    return content, facts
+        raise RequestError(f"{path} is damaged; {again}") from error
+    if not whole:
+        raise RequestError(f"{path} is damaged; {again}")
+    if not own:
+        raise RequestError(f"{path} was made from another model; {again}")
+    return graph, facts
 
 
 def write_int8(model: str | Path, graph: bytes, facts: Mapping[str, Any]) -> None:
@@ -64,16 +68,21 @@ def write_int8(model: str | Path, graph: bytes, facts: Mapping[str, Any]) -> Non
     """
     import onnx
 
-    proto = onnx.load_model_from_string(graph)
+    proto, path = onnx.load_model_from_string(graph), int8_file(model)
+    proto.ClearField("metadata_props")
+    known = {**facts, "model": stored_checksum(model), "sha256": _checksum(proto.SerializeToString(deterministic=True))}
     entry = proto.metadata_props.add()
-    entry.key, entry.value = _KEY, json.dumps({**facts, "model": stored_checksum(model)}, sort_keys=True)
-    path = int8_file(model)
+    entry.key, entry.value = "pixelwise", json.dumps(known, sort_keys=True)
     try:
         write_atomically(path, proto.SerializeToString(deterministic=True))
     except OSError as error:
         raise RequestError(
             f"{path} cannot be written ({error}), and int8 is kept there; copy the model to a folder of your own."
         ) from error
+
+
+def _checksum(graph: bytes) -> str:
+    return hashlib.sha256(graph).hexdigest()
 
 
 def frames_of(module: Segmenter, images: Iterator[Array]) -> Iterator[Array]:

@@ -64,6 +64,8 @@ def train_model(
     checkpoint = load_checkpoint(run, progress.say) if resume else None
     call_others(job, checkpoint, progress.say)
     trainer = Trainer(job)
+    if job.recipe.training.compile:
+        progress.say("the first step compiles the network, which takes a minute or more")
     state = restore(trainer, checkpoint) if checkpoint else State()
     pace = make_pace(trainer, deadline, checkpoint)
     state.evaluations = min(state.evaluations, evaluations_until(job, pace.at(state.step)))  # the run may be longer now

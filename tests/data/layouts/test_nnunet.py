@@ -34,8 +34,8 @@ def test_a_channel_that_is_missing_is_told_when_it_is_read(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (image(3), r"road_c_0001.png: has 3 channels, but each file of a case of several holds one"),
-        (image(1)[1:], r"road_c_0001.png: is 3x6 uint8, but channel 0 of the case is 4x6 uint8 \(height x width\)"),
+        (image(3), r"road_c_0001.png: has 3 channels, but each file of an image of several holds one"),
+        (image(1)[1:], r"road_c_0001.png: is 3x6 uint8, but channel 0 of the image is 4x6 uint8 \(height x width\)"),
         (image(1).astype(np.uint16), r"road_c_0001.png: is 4x6 uint16, but channel 0 .* save all channels"),
     ],
 )
