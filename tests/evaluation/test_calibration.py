@@ -78,6 +78,12 @@ def test_what_loses_too_much_is_not_kept(model: Path, streets: Path, monkeypatch
     assert not int8_file(model).exists()
 
 
+def test_an_engine_without_int8_is_refused_before_anything_is_made(model: Path, streets: Path) -> None:
+    with pytest.raises(RequestError, match="PyTorch computes in fp32 and bf16, not in int8; use --engine openvino or"):
+        evaluate(model, streets, precision="int8", engine="torch")
+    assert not int8_file(model).exists()
+
+
 @pytest.mark.parametrize("points", [-1, 101])
 def test_a_limit_is_a_number_of_points(model: Path, streets: Path, points: float) -> None:
     with pytest.raises(RequestError, match=f"max_loss is {points}, but is a number of points of mean IoU"):

@@ -3,6 +3,8 @@
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 from pixelwise.errors import RequestError
 from pixelwise.evaluation.accuracy import (
     Accuracy,
@@ -13,7 +15,7 @@ from pixelwise.evaluation.accuracy import (
     require_accuracy,
 )
 from pixelwise.graphs.quantization import quantize, quantizer_versions
-from pixelwise.inference.engines import Source, choose_engine
+from pixelwise.inference.engines import Source, choose_engine, require_engine
 from pixelwise.inference.int8 import frames_of, int8_file, read_int8, write_int8
 from pixelwise.inference.predictor import in_int8, load
 from pixelwise.progress import Progress
@@ -37,9 +39,11 @@ def calibrate(
         max_loss: points of mean IoU that may be lost, from 0 to 100; None: 1.
 
     Raises:
-        RequestError: it loses more, a split or an extra is missing, or the classes are not the model's.
+        RequestError: it loses more, a split or an extra is missing, the classes are not the model's, or the engine
+            has no int8.
     """
-    most, path = allowed_loss(max_loss), int8_file(model)
+    most, path, name = allowed_loss(max_loss), int8_file(model), choose_engine(engine, "int8")
+    require_engine(name, torch.device("cpu"), "int8")
     known = _known(model, progress)
     if known:
         if known.loss > most:
@@ -51,7 +55,7 @@ def calibrate(
     progress.say(f"int8: finding scales on {len(trial.calibration)} training images, once")
     source = Source(module=reference.module, channels=reference.spec.channels)
     graph = quantize(source.onnx, frames_of(reference.module, calibration_images(trial, reference)))
-    made = in_int8(reference, choose_engine(engine, "int8"), graph)
+    made = in_int8(reference, name, graph)
     accuracy = measure_accuracy(trial, reference, lambda image: made.predict(image).labels, progress=progress)
     require_accuracy(accuracy, most, path)
     write_int8(model, graph, {"accuracy": asdict(accuracy), "versions": dict(versions)})
