@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pixelwise.data.classes import (
+    GRAY,
     Classes,
     classes_from_dict,
     classes_from_values,
@@ -61,6 +62,11 @@ def test_other_ids_are_compacted_in_ascending_order() -> None:
     classes = classes_from_values([7, 255, 3, 0, 7])
     assert classes.names == ("0", "3", "7")
     assert labels_of(classes, [[0, 3, 7, 255]]) == [[0, 1, 2, 255]]
+
+
+def test_the_class_of_0_is_gray_where_nothing_is_named() -> None:
+    assert classes_from_values([3, 0, 7]).colors == (GRAY, *default_colors(3)[1:])
+    assert classes_from_values([1, 3, 7]).colors == default_colors(3)
 
 
 @pytest.mark.parametrize("values", [[], [255]])

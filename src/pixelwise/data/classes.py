@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pixelwise.errors import DataError
 
 Color = tuple[int, int, int]
+GRAY: Color = (64, 64, 64)
 Coding = Literal["index", "rgb"]
 
 
@@ -126,14 +127,16 @@ def classes_from_values(values: Iterable[int]) -> Classes:
     """Classes of a data set that names none, from the mask values that occur in it.
 
     {0, 255} are background and foreground. Else 255 is ignored, and the other ids are compacted
-    in ascending order and named by their id.
+    in ascending order and named by their id. The class of 0 is gray: where nothing is named it is nearly
+    always the background, which is not to outshine the rest.
     """
     found = sorted(set(values))
     binary = found == [0, 255]
     ids = found if binary else [v for v in found if v != 255]
+    colors = default_colors(len(ids))
     return Classes(
         names=("background", "foreground") if binary else tuple(str(v) for v in ids),
-        colors=default_colors(len(ids)),
+        colors=(GRAY, *colors[1:]) if 0 in ids else colors,
         label_mapping={v: i for i, v in enumerate(ids)},
         ignore=() if binary else (255,),
     )
@@ -172,7 +175,7 @@ def describe_classes(values: Mapping[str, Any]) -> Classes:
 def default_colors(count: int) -> tuple[Color, ...]:
     """Distinct colors: two classes are dark gray and orange, more go round the color circle."""
     if count == 2:
-        return (64, 64, 64), (255, 140, 0)
+        return GRAY, (255, 140, 0)
     colors = []
     for index in range(count):
         hue = index * 0.61803398875 % 1  # golden section: neighbors in the list differ most

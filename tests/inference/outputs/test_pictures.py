@@ -71,6 +71,14 @@ def test_overlay_blends_inside_and_paints_borders() -> None:
     assert shown[0, 3].tolist() == [150, 100, 50]
 
 
+def test_a_region_on_class_0_has_one_rim_all_around() -> None:
+    labels = np.zeros((5, 5), np.uint8)
+    labels[1:4, 1:4] = 1
+    shown = overlay(np.full((5, 5, 3), 100, np.uint8), labels, ABC, 0.5)
+    rim = (shown == [190, 100, 10]).all(-1)
+    assert rim.astype(int).tolist() == [[0] * 5, [0, 1, 1, 1, 0], [0, 1, 0, 1, 0], [0, 1, 1, 1, 0], [0] * 5]
+
+
 @pytest.mark.parametrize(("channels", "kept"), [(1, [0, 0, 0]), (2, [0, 0, 0]), (3, [0, 1, 2]), (6, [0, 1, 2])])
 def test_display_shows_three_channels(channels: int, kept: list[int]) -> None:
     image = np.arange(4 * channels, dtype=np.uint8).reshape(2, 2, channels)

@@ -62,10 +62,14 @@ def overlay(picture: Array, labels: Array, classes: Classes, opacity: float = 0.
 
 
 def blend(picture: Array, labels: Array, colors: Array, opacity: float) -> Array:
-    """A picture under `colors`, both (H, W, 3) uint8; stronger where neighboring `labels` (H, W) differ."""
+    """A picture under `colors`, both (H, W, 3) uint8; stronger where neighboring `labels` (H, W) differ.
+
+    Of two neighbors the one with the higher label is, so that a region on background 0 has one rim, all around.
+    """
     border = np.zeros(labels.shape, bool)
-    border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
-    border[1:] |= labels[1:] != labels[:-1]
+    for one, other in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:], np.s_[:-1])):
+        border[one] |= labels[one] > labels[other]
+        border[other] |= labels[other] > labels[one]
     weight = np.where(border, 0.9, opacity)[..., None]
     blended: Array = np.rint(picture * (1 - weight) + colors.astype(np.float32) * weight).astype(np.uint8)
     return blended
