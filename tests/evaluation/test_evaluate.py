@@ -13,6 +13,7 @@ from pixelwise.evaluation.evaluate import evaluate, mean_iou_of
 from pixelwise.inference.predictor import load
 from pixelwise.metrics import ConfusionMatrix
 from pixelwise.model_file import load_model
+from small_sets import pairs
 
 KEYS = {
     "mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1",
@@ -23,16 +24,6 @@ KEYS = {
 @pytest.fixture
 def model(make_model: Callable[..., Path], tmp_path: Path) -> Path:
     return make_model(tmp_path / "m", classes={"names": ["road", "sky"]})
-
-
-def pairs(root: Path, folders: list[str], *, size: tuple[int, int] = (8, 12)) -> Path:
-    """Two pairs in each folder below images/ and masks/."""
-    rng = np.random.default_rng(0)
-    for folder in folders:
-        for stem in ("a", "b"):
-            write_png(root / "images" / folder / f"{stem}.png", rng.integers(0, 255, (*size, 3), np.uint8))
-            write_png(root / "masks" / folder / f"{stem}.png", rng.integers(0, 2, size, np.uint8))
-    return root
 
 
 def test_other_classes_are_refused(model: Path, tmp_path: Path) -> None:

@@ -2,30 +2,19 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
 from pixelwise.data.dataset import open_dataset
-from pixelwise.data.images import write_png
 from pixelwise.errors import DataError, RequestError
 from pixelwise.evaluation.selection import choose_split
 from pixelwise.model_file import FILE_NAME
+from small_sets import pairs
 
 
 @pytest.fixture
 def model(make_model: Callable[..., Path], tmp_path: Path) -> Path:
     return make_model(tmp_path / "m", classes={"names": ["road", "sky"]})
-
-
-def pairs(root: Path, folders: list[str], *, size: tuple[int, int] = (8, 12)) -> Path:
-    """Two pairs in each folder below images/ and masks/."""
-    rng = np.random.default_rng(0)
-    for folder in folders:
-        for stem in ("a", "b"):
-            write_png(root / "images" / folder / f"{stem}.png", rng.integers(0, 255, (*size, 3), np.uint8))
-            write_png(root / "masks" / folder / f"{stem}.png", rng.integers(0, 2, size, np.uint8))
-    return root
 
 
 def chosen(data: Path, model: Path, split: str | None = None) -> tuple[str, list[str]]:
