@@ -157,6 +157,14 @@ def test_a_folder_that_may_not_be_written_is_no_error(tmp_path: Path) -> None:
     assert read_measured(tmp_path / "file" / "x.json", {}) is None
 
 
+def test_what_runs_on_another_engine_already_stays_there(
+    predictor: Predictor, model: Path, measurements: list[tuple[str, ...]]
+) -> None:
+    small = replace(predictor, engine="onnxruntime", precision="int8")
+    assert for_job(small, model, num_images=MANY) is small
+    assert measurements == []
+
+
 def test_nothing_else_installed_is_torch(predictor: Predictor, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pixelwise.inference.engines.find_spec", lambda package: None)
     assert for_job(predictor, model, num_images=MANY) is predictor
