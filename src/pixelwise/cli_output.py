@@ -46,7 +46,7 @@ class ConsoleProgress:
         )
         self.tasks: dict[str, TaskID] = {}
         self.last_line = 0.0
-        self.begun: frozenset[str] = frozenset()
+        self.begun: set[str] = set()
 
     def __enter__(self) -> "ConsoleProgress":
         if self.console.is_terminal:
@@ -74,11 +74,13 @@ class ConsoleProgress:
 
     def _plain(self, label: str, done: float, total: float, note: str) -> None:
         now = time.monotonic()
-        ended = done >= total and label in self.begun  # what is told of once is told of to its end
-        if now - self.last_line >= PLAIN_SECONDS or ended:
+        ends = done >= total and label in self.begun  # what was told of is told of to its end
+        if now - self.last_line >= PLAIN_SECONDS or ends:
             self.last_line = now
-            self.begun = self.begun - {label} if done >= total else self.begun | {label}
+            self.begun.add(label)
             self.say(f"{label} {done / max(total, 1e-9):4.0%}  {note}".rstrip())
+        if done >= total:
+            self.begun.discard(label)
 
 
 def print_networks(rows: "Iterable[NetworkRow]", size: Size) -> None:

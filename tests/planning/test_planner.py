@@ -101,6 +101,18 @@ def test_hopeless_networks_are_not_timed(prepared, monkeypatch):
     assert (timed, made.recipe.network.width) == ([16, 32], 16)
 
 
+def test_what_is_timed_is_not_compiled(prepared, monkeypatch):
+    pretend(monkeypatch, 1.0)
+    compiled = []
+    measure = planner.measure_step
+    monkeypatch.setattr(
+        planner, "measure_step", lambda job, n: compiled.append(job.recipe.training.compile) or measure(job, n)
+    )
+    made = plan(prepared, **{"training.budget_seconds": 300.0, "training.compile": True})
+    assert set(compiled) == {False}
+    assert made.recipe.training.compile
+
+
 def test_deterministic_budget_fixes_the_steps(prepared, monkeypatch):
     pretend(monkeypatch, 1.0, growth=1)
     made = plan(prepared, **{"training.budget_seconds": 600.0, "training.deterministic": True})

@@ -323,15 +323,16 @@ def test_memory_too_small_for_one_image_is_an_error(
     assert "out of memory); resume with --set training.recompute=true, or take smaller samples" in str(error.value)
 
 
-def test_a_run_that_recomputes_already_is_not_told_to(
-    make_job: MakeJob, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("key", ["training.recompute", "training.compile"])
+def test_a_run_that_recomputes_or_cannot_is_not_told_to(
+    make_job: MakeJob, run: RunFolder, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     def none_left(*arguments: Any, **more: Any) -> Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
     monkeypatch.setattr(trainer_home, "add_gradients", none_left)
     with pytest.raises(TrainingError, match=r"at a time \(CUDA out of memory\); take smaller samples"):
-        train_model(make_job({"training.recompute": True}), run)
+        train_model(make_job({key: True}), run)
 
 
 def test_a_run_may_become_longer(make_job: MakeJob, run: RunFolder) -> None:

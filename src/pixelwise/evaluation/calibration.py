@@ -47,7 +47,10 @@ def calibrate(
     known = _known(model, progress)
     if known:
         if known.loss > most:
-            raise RequestError(f"{path} loses {known.loss:.2g} points of mean IoU, and {most:g} may be lost.")
+            raise RequestError(
+                f"{path} loses {known.loss:.2g} points of mean IoU, and {most:g} may be lost. Choose another "
+                f"precision, or allow more with --max-loss."
+            )
         return
     versions = quantizer_versions()
     reference = load(model, device="cpu", precision="fp32", engine="torch")

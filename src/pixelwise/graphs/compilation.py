@@ -9,8 +9,10 @@ from pixelwise.errors import RequestError
 
 @contextmanager
 def compilation_explained() -> Iterator[None]:
-    """What torch.compile raises, at the first pass of a size, becomes a RequestError."""
-    # It says that there is no CUDA, which is nothing to be warned of.
+    """What torch.compile raises, at the first pass of a size, becomes a RequestError.
+
+    It also warns that no CUDA was found, which is no news on a CPU: that is not passed on.
+    """
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     try:
         yield

@@ -138,12 +138,12 @@ def measure(
 
 def _rivals(predictor: Predictor) -> list[EngineName]:
     """Engines beside PyTorch that are installed, start soon and compute on this device in this precision."""
-    able = [
+    soon = {name: row for name, row in ENGINES.items() if name != "torch" and not row.slow_start}
+    return [
         name
-        for name, row in ENGINES.items()
+        for name, row in soon.items()
         if row.installed and predictor.precision in row.precisions and row.runs_on(predictor.device)
     ]
-    return [name for name in able if name != "torch" and not ENGINES[name].slow_start]
 
 
 def _drawn(predictor: Predictor) -> list[Tensor]:

@@ -33,7 +33,7 @@ def read_int8(model: str | Path) -> tuple[bytes, dict[str, Any]]:
     """
     import onnx
 
-    path = int8_file(model)
+    path, checksum = int8_file(model), stored_checksum(model)
     again = f"'pixelwise evaluate {model} DATA --precision int8' makes it again."
     try:
         proto = onnx.load(path)
@@ -41,7 +41,7 @@ def read_int8(model: str | Path) -> tuple[bytes, dict[str, Any]]:
         facts = json.loads(entry.value)
         proto.ClearField("metadata_props")
         graph = proto.SerializeToString(deterministic=True)
-        whole, own = facts["sha256"] == _checksum(graph), facts["model"] == stored_checksum(model)
+        whole, own = facts["sha256"] == _checksum(graph), facts["model"] == checksum
     except FileNotFoundError:
         raise RequestError(
             f"{model} has no scales for int8 yet, which are found on labeled images, once: run "

@@ -204,8 +204,8 @@ class _Planner:
 
     def _time_step(self, recipe: Recipe, repeats: int = 3) -> float:
         self.tried_peak = max(self.tried_peak, self._peak(recipe))
-        recipe = recipe.replace({"training.compile": False})  # each candidate would take longer than is planned for all
-        return measure_step(self.prepared.job(recipe, self.device), repeats)
+        plain = recipe.replace({"training.compile": False})  # compiling each candidate takes longer than the timing
+        return measure_step(self.prepared.job(plain, self.device), repeats)
 
     def _images_within(self, seconds_per_image: float) -> float:
         return 0.9 * seconds_left(self._budget, self.started) / seconds_per_image
