@@ -20,17 +20,17 @@ import torch
 from machine import write_result
 from timing import interleaved
 
+from pixelwise.config import NetworkRecipe
 from pixelwise.data.classes import describe_classes
-from pixelwise.data.images import Array
-from pixelwise.evaluation.accuracy import calibration_images, measure_accuracy, open_trial
+from pixelwise.data.io.images import Array
 from pixelwise.exporting.export import _example, _graph
 from pixelwise.exporting.formats import FORMATS, unchanged
-from pixelwise.graphs.quantization import quantize
-from pixelwise.inference.drawn import draw_scene
 from pixelwise.inference.predictor import Predictor, load
+from pixelwise.inference.probe_images import draw_scene
+from pixelwise.lowering.quantize import quantize
 from pixelwise.model_file import ModelSpec, save_model
 from pixelwise.progress import Silent
-from pixelwise.recipe import NetworkRecipe
+from pixelwise.quantization.accuracy import calibration_images, measure_accuracy, open_trial
 
 CALIBRATION = 4
 """Drawn scenes, where there is no data set."""

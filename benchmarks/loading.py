@@ -36,11 +36,11 @@ from torch import Tensor
 from torchvision import io, tv_tensors
 from torchvision.transforms import v2
 
+from pixelwise.config import AugmentationRecipe
 from pixelwise.data.dataset import DataSet, open_dataset
-from pixelwise.data.loading import Batches, PairCache, prefetch
+from pixelwise.data.loader import Batches, PairCache, prefetch
 from pixelwise.data.sample import Sample
 from pixelwise.devices import keep_freed_memory
-from pixelwise.recipe import AugmentationRecipe
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

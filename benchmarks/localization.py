@@ -27,14 +27,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import ResNet, resnet18
 
-from pixelwise.data.images import write_png
+from pixelwise.config import OptimizerRecipe, ScheduleRecipe
+from pixelwise.data.io.images import write_png
 from pixelwise.data.synthetic import STREET_NAMES, street_scene
 from pixelwise.devices import autocast, choose_precision
-from pixelwise.inference.heatmap import draw_heatmaps
-from pixelwise.inference.localize import Localizer
-from pixelwise.networks.pretrained import Classifier
-from pixelwise.recipe import OptimizerRecipe, ScheduleRecipe
-from pixelwise.training.optimization import build_optimizer, learning_rate_factor, set_learning_rate
+from pixelwise.networks.weights.io import Classifier
+from pixelwise.prediction.localize import Localizer
+from pixelwise.prediction.outputs.heatmap import draw_heatmaps
+from pixelwise.training.optimizers import build_optimizer, learning_rate_factor, set_learning_rate
 
 SIZE = (768, 1024)
 """Of the scenes: cyclists are then 20 to 120 pixels wide, which the cells of the map can tell apart."""

@@ -49,7 +49,7 @@ def draw_many_classes(root: Path) -> None:
     import numpy as np
     import yaml
 
-    from pixelwise.data.images import write_png
+    from pixelwise.data.io.images import write_png
 
     rng = np.random.default_rng(0)
     colors = rng.integers(0, 256, (40, 3))
@@ -131,8 +131,8 @@ def call(kind: str, task: dict[str, Any]) -> Any:
 
 def work(kind: str, task: dict[str, Any]) -> dict[str, Any]:
     """In the process that is measured."""
-    from pixelwise.commands import request
-    from pixelwise.commands.train import train
+    from pixelwise.api import train_options
+    from pixelwise.api.train import train
 
     settings = [f"{key}={value}" for key, value in task["settings"].items()]
     result: dict[str, Any] = {}
@@ -143,8 +143,8 @@ def work(kind: str, task: dict[str, Any]) -> dict[str, Any]:
         train(task["data"], task["run"], recipe=task["recipe"], steps=FEW_STEPS, settings=few, device="cpu")
     else:
         made: list[Any] = []
-        make_plan = request.make_plan
-        request.make_plan = lambda *arguments: made.append(make_plan(*arguments)) or made[-1]  # type: ignore[attr-defined, func-returns-value]
+        make_plan = train_options.make_plan
+        train_options.make_plan = lambda *arguments: made.append(make_plan(*arguments)) or made[-1]  # type: ignore[attr-defined, func-returns-value]
         train(task["data"], task["run"], budget=task["budget"], settings=settings, device="cpu", started=STARTED)
         result = predictions(made[0])
     return {**result, "seconds": time.monotonic() - STARTED, "peak_bytes": peak()}
@@ -154,11 +154,11 @@ def plan_few_steps(task: dict[str, Any]) -> Any:
     """A plan in which nothing is timed."""
     import torch
 
+    from pixelwise.config import Recipe
     from pixelwise.devices import choose_precision
     from pixelwise.planning.planner import make_plan
-    from pixelwise.planning.prepare import prepare
+    from pixelwise.planning.prepare_data import prepare
     from pixelwise.progress import Silent
-    from pixelwise.recipe import Recipe
 
     changes = {**task["settings"], "training.steps": FEW_STEPS}
     device = torch.device("cpu")

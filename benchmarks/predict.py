@@ -34,16 +34,16 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
+from pixelwise.config import NetworkRecipe
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import open_dataset
 from pixelwise.devices import Precision, autocast, choose_device, has_fast_bf16, synchronize
-from pixelwise.graphs.quantization import quantize
 from pixelwise.inference.engines import ENGINES, EngineName, Source
-from pixelwise.inference.int8 import frames_of, int8_file, write_int8
-from pixelwise.inference.predict import predict
+from pixelwise.inference.int8_file import frames_of, int8_file, write_int8
 from pixelwise.inference.predictor import Predictor, load
+from pixelwise.lowering.quantize import quantize
 from pixelwise.model_file import ModelSpec, save_model
-from pixelwise.recipe import NetworkRecipe
+from pixelwise.prediction.predict import predict
 
 try:
     import segmentation_models_pytorch as smp

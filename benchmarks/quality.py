@@ -25,7 +25,7 @@ import torch
 import yaml
 from machine import write_result
 
-from pixelwise.recipe import parse_duration
+from pixelwise.config import parse_duration
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from machine import write_result
 
+from pixelwise.config import Recipe
 from pixelwise.devices import choose_device, resident_memory, synchronize
-from pixelwise.networks.catalog import recomputed_bytes, saved_bytes
-from pixelwise.planning.memory import segmenter_without_data, step_bytes
-from pixelwise.recipe import Recipe
+from pixelwise.networks.summary import recomputed_bytes, saved_bytes
+from pixelwise.planning.memory_estimate import segmenter_without_data, step_bytes
 from pixelwise.training.trainer import Trainer
 from training import NUM_CLASSES, job_of, random_batch
 

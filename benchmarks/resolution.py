@@ -32,17 +32,17 @@ from matplotlib.patches import Patch
 from scipy import ndimage
 from torch import nn
 
-from pixelwise.data.images import Array, read_mask, write_png
-from pixelwise.data.loading import prefetch
+from pixelwise.config import Recipe
+from pixelwise.data.io.images import Array, read_mask, write_png
+from pixelwise.data.loader import prefetch
 from pixelwise.data.sample import Sample
 from pixelwise.data.synthetic import KINDS, write_dataset
 from pixelwise.devices import Precision, choose_device, choose_precision
 from pixelwise.evaluation.evaluate import score_samples
-from pixelwise.inference.outputs.pictures import colorize, display
 from pixelwise.inference.predictor import Predictor
 from pixelwise.metrics import ConfusionMatrix, mean_iou
-from pixelwise.planning.prepare import Prepared, prepare
-from pixelwise.recipe import Recipe
+from pixelwise.planning.prepare_data import Prepared, prepare
+from pixelwise.prediction.outputs.pictures import colorize, display
 from pixelwise.training.trainer import Trainer
 
 HERE = Path(__file__).parent

@@ -23,15 +23,15 @@ import numpy as np
 import torch
 from machine import write_result
 
+from pixelwise.config import NetworkRecipe
 from pixelwise.data.classes import describe_classes
 from pixelwise.devices import choose_device, choose_precision, resident_memory
-from pixelwise.inference.cutting import MAX_BYTES
 from pixelwise.inference.predictor import Predictor, make_predictor
-from pixelwise.inference.tiles import Whole
-from pixelwise.inference.tiling import Plan, StripPlan, TilePlan
+from pixelwise.inference.tiling.plan import Plan, StripPlan, TilePlan
+from pixelwise.inference.tiling.planner import MAX_BYTES
+from pixelwise.inference.tiling.tiled import Whole
 from pixelwise.model_file import ModelSpec
 from pixelwise.planning.candidates import CANDIDATES
-from pixelwise.recipe import NetworkRecipe
 
 WHOLE = (1024, 1024)
 

@@ -33,11 +33,11 @@ from machine import write_result
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pixelwise.config import Recipe
 from pixelwise.data.classes import describe_classes
-from pixelwise.data.loading import Batch
+from pixelwise.data.loader import Batch
 from pixelwise.devices import autocast, choose_device, choose_precision, synchronize
 from pixelwise.model_file import ModelSpec
-from pixelwise.recipe import Recipe
 from pixelwise.training.trainer import Job, Trainer
 
 HERE = Path(__file__).parent

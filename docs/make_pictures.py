@@ -7,10 +7,10 @@ import numpy as np
 
 import pixelwise
 from pixelwise.data.dataset import open_dataset
-from pixelwise.data.images import write_png
+from pixelwise.data.io.images import write_png
 from pixelwise.evaluation.evaluate import choose_split, for_model
-from pixelwise.evaluation.report import panels
-from pixelwise.inference.outputs.pictures import with_legend
+from pixelwise.prediction.outputs.pictures import with_legend
+from pixelwise.reports.training_report import panels
 
 
 def main(run: Path, shown: int = 3) -> None:

@@ -88,7 +88,7 @@ def tiny() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def trained(streets: Path, tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished `tiny` run on `streets`. Read only."""
-    from pixelwise.commands.train import train
+    from pixelwise.api.train import train
 
     return train(streets, tmp_path_factory.mktemp("runs") / "trained", **tiny).run
 
@@ -98,8 +98,8 @@ def make_job(streets: Path, tiny: dict[str, Any]) -> Callable[..., "Job"]:
     """`make_job(changes)`: the job of a `tiny` run on `streets`, with changes to its recipe."""
     import torch
 
-    from pixelwise.planning.prepare import prepare
-    from pixelwise.recipe import Recipe, parse_settings
+    from pixelwise.config import Recipe, parse_settings
+    from pixelwise.planning.prepare_data import prepare
 
     prepared = prepare(streets, Recipe())
     recipe = Recipe().replace({**parse_settings(tiny["settings"]), "training.steps": tiny["steps"]})
@@ -115,9 +115,9 @@ def make_model() -> Callable[..., Path]:
     """`make_model(path, names=..., ...)`: writes the file of a tiny model that was never trained."""
     import torch
 
+    from pixelwise.config import NetworkRecipe
     from pixelwise.data.classes import describe_classes
     from pixelwise.model_file import ModelSpec, save_model
-    from pixelwise.recipe import NetworkRecipe
 
     def make(
         path: Path,

@@ -21,15 +21,16 @@ SOURCE = REPOSITORY / "src" / PACKAGE
 # docs/architecture.md shows the same table.
 LAYERS = (
     ("errors", "version"),
-    ("shapes", "recipe", "devices", "progress"),
+    ("shapes", "config", "devices", "progress", "files"),
     ("ops", "data", "losses", "metrics"),
-    ("networks",),
-    ("model_file", "graphs"),
+    ("networks", "checks"),
+    ("model_file", "lowering", "conversion"),
     ("inference",),
-    ("evaluation", "serving", "scale"),
-    ("exporting", "training"),
-    ("planning", "comparison", "folds"),
-    ("commands", "cli_output", "cli_errors"),
+    ("prediction", "evaluation"),
+    ("quantization", "reports", "serving"),
+    ("training", "exporting"),
+    ("planning", "comparison", "labeling"),
+    ("api",),
     ("cli",),
 )
 LAYER_OF = {name: number for number, row in enumerate(LAYERS) for name in row}
@@ -41,7 +42,7 @@ DRAWERS = {"utils", "util", "helpers", "helper", "misc", "common", "core", "base
 
 # What `pixelwise --help` and a typing error in a recipe must not wait for.
 HEAVY = {"torch", "torchvision", "timm", "cv2", "scipy", "matplotlib"}
-LIGHT_MODULES = ("__init__", "__main__", "cli", "errors", "recipe", "shapes", "version")
+LIGHT_MODULES = ("__init__", "__main__", "cli.main", "errors", "config", "shapes", "version")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +111,7 @@ def _targets(node: ast.AST, package: tuple[str, ...]) -> list[str]:
 
 
 def _inner_target(target: str) -> str | None:
-    """`pixelwise.data.images` → `data.images`; "" for the package itself; None for other code."""
+    """`pixelwise.data.io.images` → `data.images`; "" for the package itself; None for other code."""
     top, _, rest = target.partition(".")
     return rest if top == PACKAGE else None
 
@@ -292,11 +293,11 @@ def plant(root: Path, files: dict[str, str]) -> Tree:
 SOUND = {
     "__init__.py": "import importlib\ndef load():\n    from pixelwise import cli\n",
     "errors.py": "import sys\n",
-    "data/__init__.py": "from pixelwise.data.images import decode\nfrom . import sample\n",
-    "data/images.py": "import cv2\nfrom pixelwise.data.sample import Sample\n",
+    "data/__init__.py": "from pixelwise.data.io.images import decode\nfrom . import sample\n",
+    "data/io/images.py": "import cv2\nfrom pixelwise.data.sample import Sample\n",
     "data/sample.py": "from ..errors import DataError\n",
     "networks/unet.py": "import torch\nfrom pixelwise.data import decode\n",
-    "cli.py": "from pixelwise.errors import DataError\ndef f():\n    import torch\n",
+    "cli/main.py": "from pixelwise.errors import DataError\ndef f():\n    import torch\n",
 }
 
 
@@ -324,8 +325,8 @@ def test_a_sound_tree_passes(tmp_path: Path) -> None:
     ],
 )
 def test_an_import_from_below_is_found(tmp_path: Path, line: str) -> None:
-    (found,) = misdirected_imports(plant(tmp_path, {**SOUND, "data/splits.py": line}))
-    assert found.startswith("data/splits.py:")
+    (found,) = misdirected_imports(plant(tmp_path, {**SOUND, "data/splits/splits.py": line}))
+    assert found.startswith("data/splits/splits.py:")
     assert found.endswith("networks stands below, on row 3; data is on row 2")
 
 
@@ -362,8 +363,8 @@ def test_a_cycle_is_found(tmp_path: Path) -> None:
 
 def test_a_submodule_that_imports_its_own_package_is_a_cycle(tmp_path: Path) -> None:
     ring = {
-        "data/__init__.py": "from pixelwise.data.images import decode",
-        "data/images.py": "from pixelwise.data import Sample",
+        "data/__init__.py": "from pixelwise.data.io.images import decode",
+        "data/io/images.py": "from pixelwise.data import Sample",
     }
     assert import_cycles(plant(tmp_path, ring)) == ["data ↔ data.images"]
 
@@ -385,7 +386,7 @@ def test_a_heavy_start_is_found(tmp_path: Path, light: str, library: str) -> Non
 
 def test_a_heavy_start_is_found_through_other_modules(tmp_path: Path) -> None:
     way = {
-        "cli.py": "from pixelwise.data.sample import Sample",
+        "cli/main.py": "from pixelwise.data.sample import Sample",
         "data/__init__.py": "from pixelwise.losses import dice",
         "data/sample.py": "",
         "losses.py": "from torch import nn",
@@ -395,8 +396,8 @@ def test_a_heavy_start_is_found_through_other_modules(tmp_path: Path) -> None:
 
 
 def test_paths_are_read_off_the_document() -> None:
-    text = "| File | - |\n| Who? | `data/images.py`, `x.py` |\n| What? | in `data/layouts/` |\n"
-    assert documented_paths(text) == ["data/images.py", "x.py", "data/layouts/"]
+    text = "| File | - |\n| Who? | `data/io/images.py`, `x.py` |\n| What? | in `data/formats/` |\n"
+    assert documented_paths(text) == ["data/io/images.py", "x.py", "data/layouts/"]
 
 
 def test_a_differing_document_is_found() -> None:

@@ -15,13 +15,13 @@ import pytest
 import tifffile
 import yaml
 
-from pixelwise import cli
-from pixelwise.data.images import read_image, read_mask, write_png
+from pixelwise.cli import main
+from pixelwise.config import read_recipe
+from pixelwise.data.io.images import read_image, read_mask, write_png
 from pixelwise.inference.predictor import load
 from pixelwise.model_file import FILE_NAME
-from pixelwise.recipe import read_recipe
 from pixelwise.training.checkpoint import load_checkpoint
-from pixelwise.training.run_folder import RunFolder
+from pixelwise.training.run_dir import RunFolder
 
 TINY = [
     *("--set", "network.width=4", "--set", "network.depth=2", "--set", "network.stem_stride=1"),
@@ -48,7 +48,7 @@ def pixelwise(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: p
 
     def run(*arguments: object) -> Said:
         with pytest.raises(SystemExit) as end:
-            cli.main([str(argument) for argument in arguments])
+            main.main([str(argument) for argument in arguments])
         captured = capsys.readouterr()
         assert "Traceback" not in captured.err
         code = end.value.code or 0
@@ -342,7 +342,7 @@ def test_ctrl_c_is_code_130(pixelwise: Run, streets: Path, monkeypatch: pytest.M
     def interrupted(*arguments: object, **more: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pixelwise.data.doctor.check", interrupted)
+    monkeypatch.setattr("pixelwise.checks.check", interrupted)
     said = pixelwise("check", streets)
     assert (said.code, said.err) == (130, "pixelwise: interrupted\n")
 
@@ -362,7 +362,7 @@ def test_names_with_brackets_are_shown(pixelwise: Run, streets: Path) -> None:
 # A shell that starts the tests in the background has them ignore SIGINT, and children inherit that.
 LISTENING = """
 import signal, sys
-from pixelwise.cli import main
+from pixelwise.cli.main import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
 main(sys.argv[1:])
 """

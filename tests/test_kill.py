@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pixelwise.commands.train import train
+from pixelwise.api.train import train
 from pixelwise.model_file import FILE_NAME
-from pixelwise.training.run_folder import RunFolder
-from processes import waiting
+from pixelwise.training.run_dir import RunFolder
+from support.processes import waiting
 
 Instant = dict[str, Any]
 Kill = Callable[..., tuple[int, str]]

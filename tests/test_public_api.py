@@ -12,7 +12,7 @@ import typer.main
 from typer.testing import CliRunner
 
 import pixelwise
-import pixelwise.cli
+import pixelwise.cli.main
 
 OUTPUT = {"-o", "--output"}
 WHERE = {"--device", "--precision"}
@@ -125,7 +125,7 @@ def test_networks_is_the_package_and_load_a_function() -> None:
 
 
 def test_commands_and_options_are_the_frozen_ones() -> None:
-    assert command_table(pixelwise.cli.app) == COMMANDS
+    assert command_table(pixelwise.cli.main.app) == COMMANDS
 
 
 def test_a_new_option_is_noticed() -> None:
@@ -151,7 +151,7 @@ def test_a_leaked_name_is_noticed() -> None:
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_each_command_has_help(name: str) -> None:
-    result = CliRunner().invoke(pixelwise.cli.app, [name, "--help"], env={"COLUMNS": "200"})
+    result = CliRunner().invoke(pixelwise.cli.main.app, [name, "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
     missing = [word for word in COMMANDS[name][1] if word not in result.output]
     assert missing == []
@@ -179,7 +179,7 @@ def test_a_wrong_command_line_is_one_message_and_exit_code_2(arguments: list[str
 
 
 def test_importing_the_package_starts_nothing_heavy() -> None:
-    result = python("-c", f"import json, sys, pixelwise, pixelwise.cli; {REPORT_HEAVY}")
+    result = python("-c", f"import json, sys, pixelwise, pixelwise.cli.main; {REPORT_HEAVY}")
     assert json.loads(result.stdout) == [], result.stderr
 
 

@@ -10,9 +10,9 @@ import pytest
 import typer.main
 
 import pixelwise
-import pixelwise.cli
+import pixelwise.cli.main
 from pixelwise.data.dataset import open_dataset
-from pixelwise.data.images import write_png
+from pixelwise.data.io.images import write_png
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -36,7 +36,7 @@ def commands(program: str, text: str = README) -> list[list[str]]:
 
 def parse(arguments: list[str]) -> None:
     """Fails where the command line would refuse the words; runs nothing."""
-    group: Any = typer.main.get_command(pixelwise.cli.app)
+    group: Any = typer.main.get_command(pixelwise.cli.main.app)
     name, *rest = arguments
     assert name in group.commands, f"there is no command {name!r}"
     group.commands[name].make_context(name, rest)

@@ -1,3 +1,3 @@
-from pixelwise.cli import main
+from pixelwise.cli.main import main
 
 main()

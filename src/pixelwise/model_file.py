@@ -16,11 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from pixelwise.config import NetworkRecipe, from_dict
 from pixelwise.data.classes import Classes, classes_from_dict
-from pixelwise.data.images import write_atomically
+from pixelwise.data.io.images import write_atomically
 from pixelwise.errors import ModelFileError, PixelwiseError
 from pixelwise.networks import Segmenter, build_network
-from pixelwise.recipe import NetworkRecipe, from_dict
 from pixelwise.version import __version__
 
 FORMAT = 1

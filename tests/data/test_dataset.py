@@ -6,7 +6,7 @@ import pytest
 import tifffile
 
 from pixelwise.data.dataset import DataSet, open_dataset, to_channels, unlisted_message
-from pixelwise.data.images import Array, write_png
+from pixelwise.data.io.images import Array, write_png
 from pixelwise.errors import DataError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
@@ -136,7 +136,7 @@ def test_the_masks_of_test_are_not_opened(tmp_path: Path, monkeypatch: pytest.Mo
         opened.append(path)
         return MASK
 
-    monkeypatch.setattr("pixelwise.data.layouts.pairing.read_mask", read_mask)
+    monkeypatch.setattr("pixelwise.data.formats.pairing.read_mask", read_mask)
     open_dataset(tmp_path)
     assert [path.parent.name for path in opened] == ["train"]
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelwise.data.images import Array
+from pixelwise.data.io.images import Array
 from pixelwise.data.rasterize import Bitmap, Ellipse, Polygon, Shape, box, rasterize, unroll
 from pixelwise.errors import DataError
 

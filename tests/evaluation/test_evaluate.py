@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelwise.data.images import read_image, read_mask, write_png
+from pixelwise.data.io.images import read_image, read_mask, write_png
 from pixelwise.errors import DataError, RequestError
 from pixelwise.evaluation.evaluate import evaluate, mean_iou_of
 from pixelwise.inference.predictor import load
 from pixelwise.metrics import ConfusionMatrix
 from pixelwise.model_file import load_model
-from small_sets import pairs
+from support.small_sets import pairs
 
 KEYS = {
     "mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pixelwise.recipe import NetworkRecipe
+from pixelwise.config import NetworkRecipe
 
 
 @pytest.fixture(scope="session")

@@ -8,16 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pixelwise.cli_output import print_export
+from pixelwise.cli.console import print_export
+from pixelwise.config import NetworkRecipe
 from pixelwise.errors import RequestError
-from pixelwise.evaluation.accuracy import Accuracy
 from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.exporting import export
 from pixelwise.exporting import export as home
 from pixelwise.exporting.formats import FORMATS
-from pixelwise.exporting.proof import Proof
+from pixelwise.exporting.parity import Proof
 from pixelwise.inference.predictor import load
-from pixelwise.recipe import NetworkRecipe
+from pixelwise.quantization.accuracy import Accuracy
 
 
 def images_of(*shape, dtype="uint8"):

@@ -13,13 +13,13 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from pixelwise.config import NetworkRecipe
 from pixelwise.errors import RequestError
 from pixelwise.inference import engines as home
 from pixelwise.inference import predictor as predicting
 from pixelwise.inference.engines import ENGINES, Source, installed_versions, require_engine
-from pixelwise.inference.predict import predict
 from pixelwise.inference.predictor import Predictor, load
-from pixelwise.recipe import NetworkRecipe
+from pixelwise.prediction.predict import predict
 
 MakeModel = Callable[..., Path]
 CPU = torch.device("cpu")

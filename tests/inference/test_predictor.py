@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from pixelwise.config import NetworkRecipe
 from pixelwise.errors import DataError, ModelFileError, RequestError
 from pixelwise.inference import predictor as home
 from pixelwise.inference.predictor import Predictor, load, make_predictor
 from pixelwise.model_file import load_model
 from pixelwise.networks import Segmenter
-from pixelwise.recipe import NetworkRecipe
 
 MakeModel = Callable[..., Path]
 Image = npt.NDArray[Any]

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pixelwise.config import LossRecipe
 from pixelwise.errors import RequestError
 from pixelwise.losses import LOSSES, Loss, build_loss, cross_entropy, cross_entropy_and_dice, dice, focal, tversky
-from pixelwise.recipe import LossRecipe
 
 VOID = 255
 EVERY = {**LOSSES, "cross_entropy_and_dice": cross_entropy_and_dice}
@@ -133,7 +133,7 @@ def test_images_that_are_cut_into_blocks_have_the_same_loss_and_gradient(
 ) -> None:
     logits, labels = batch(shape=(2, 7, 5))
     whole = loss(logits, labels, ignore_label=VOID), gradient(loss, logits, labels)
-    monkeypatch.setattr("pixelwise.losses.soft_counts._CACHED_PIXELS", 10)
+    monkeypatch.setattr("pixelwise.losses.soft_confusion._CACHED_PIXELS", 10)
     torch.testing.assert_close(loss(logits, labels, ignore_label=VOID), whole[0])
     torch.testing.assert_close(gradient(loss, logits, labels), whole[1])
 

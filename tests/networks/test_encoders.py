@@ -8,8 +8,7 @@ import torchvision
 from torch import nn
 
 from pixelwise.errors import RequestError
-from pixelwise.networks.alignment import align, map_size
-from pixelwise.networks.classifiers import vgg_layers
+from pixelwise.networks.backbones import vgg_layers
 from pixelwise.networks.encoders import (
     ChainEncoder,
     Encoder,
@@ -18,7 +17,8 @@ from pixelwise.networks.encoders import (
     encoder_names,
     map_shapes,
 )
-from pixelwise.networks.windows import dilate, windows_of
+from pixelwise.networks.geometry.alignment import align, map_size
+from pixelwise.networks.geometry.layer_windows import dilate, windows_of
 from pixelwise.ops import max_pool_with_switches
 
 # One network of each way that torchvision and timm build them, small ones.

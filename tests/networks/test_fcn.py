@@ -6,14 +6,14 @@ import torch
 import torchvision
 from torch import nn
 
-import contracts
 from pixelwise.errors import RequestError
-from pixelwise.networks.alignment import IMAGE, align
-from pixelwise.networks.classifiers import caffenet_layers, fc_layers, vgg_layers
+from pixelwise.networks.backbones import caffenet_layers, fc_layers, vgg_layers
 from pixelwise.networks.encoders import ChainEncoder, build_encoder
 from pixelwise.networks.fcn import FCN
+from pixelwise.networks.geometry.alignment import IMAGE, align
+from pixelwise.networks.geometry.layer_windows import set_padding, windows_of
 from pixelwise.networks.segmenter import Segmenter
-from pixelwise.networks.windows import set_padding, windows_of
+from support import contracts
 
 
 def count(network: nn.Module) -> int:

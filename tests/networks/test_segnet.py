@@ -8,11 +8,11 @@ from torch.func import functional_call
 from torch.nn import functional
 from torchvision.models import vgg16, vgg16_bn
 
-import contracts
 from pixelwise.errors import RequestError
-from pixelwise.networks.blocks import Skips, Upsampling
+from pixelwise.networks.layers import Skips, Upsampling
 from pixelwise.networks.segmenter import Segmenter
 from pixelwise.networks.segnet import SegNet, dropout_by_level, load_vgg16, vgg16_names
+from support import contracts
 
 SMALL = {"widths": (4, 6, 8, 8, 8), "convolutions": (2, 1, 1, 1, 2)}
 

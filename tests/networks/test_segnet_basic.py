@@ -3,7 +3,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-import contracts
 from pixelwise.networks.segmenter import Segmenter
 from pixelwise.networks.segnet_basic import (
     TABLE_1,
@@ -13,7 +12,8 @@ from pixelwise.networks.segnet_basic import (
     image_normalization,
     initialize_bilinear,
 )
-from pixelwise.ops.transposed import TransposedConv
+from pixelwise.ops.transposed_conv import TransposedConv
+from support import contracts
 
 CONVOLUTION_WEIGHTS = {
     "bilinear-interpolation": 612_224,

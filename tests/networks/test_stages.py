@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
+from pixelwise.config import NetworkRecipe
 from pixelwise.errors import RequestError
 from pixelwise.networks import build_network
 from pixelwise.networks.stages import encoder_stages, first_stages, learning_rate_scales
-from pixelwise.recipe import NetworkRecipe
 
 
 def network(name: str, encoder: str | None = None) -> nn.Module:

@@ -6,14 +6,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-import contracts
+from pixelwise.config import NetworkRecipe
 from pixelwise.errors import RequestError
 from pixelwise.networks import Segmenter, UNet, build_network
-from pixelwise.networks.blocks import Skips, Upsampling
-from pixelwise.networks.geometry import field_of
+from pixelwise.networks.geometry.geometry import field_of
+from pixelwise.networks.layers import Skips, Upsampling
 from pixelwise.networks.unet import crop
 from pixelwise.ops.pooling import max_pool_with_switches, max_unpool
-from pixelwise.recipe import NetworkRecipe
+from support import contracts
 
 
 def count(network: nn.Module) -> int:

@@ -20,7 +20,7 @@ from pixelwise.ops import (
     pack_switches,
     unpack_switches,
 )
-from pixelwise.ops.kernels import cpu, plain
+from pixelwise.ops.kernels import cpu, reference
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 FORMATS = (torch.contiguous_format, torch.channels_last)
@@ -32,7 +32,7 @@ def _each_kernels(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.param == "compiled" and cpu.library() is None:
         pytest.skip("the compiled kernels were not built: no C++ compiler at install time")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "choose", lambda device: cpu if request.param == "compiled" else plain)
+        patch.setattr(kernels, "choose", lambda device: cpu if request.param == "compiled" else reference)
         yield
 
 
@@ -452,7 +452,7 @@ def test_refused_packing() -> None:
 
 @pytest.mark.slow
 def test_more_elements_than_32_bits_count() -> None:
-    if kernels.choose(torch.device("cpu")) is plain:
+    if kernels.choose(torch.device("cpu")) is reference:
         pytest.skip("the same PyTorch operators as ever, on several times the memory")
     x = torch.zeros(1, 1, 46_342, 46_344, dtype=torch.bfloat16)
     assert x.numel() > 2**31

@@ -4,8 +4,9 @@ import itertools
 import pytest
 import torch
 
+from pixelwise.config import Recipe
 from pixelwise.networks import build_network
-from pixelwise.networks.catalog import describe_layers
+from pixelwise.networks.summary import describe_layers
 from pixelwise.planning.candidates import (
     CANDIDATES,
     ENCODER_GFLOPS,
@@ -14,9 +15,8 @@ from pixelwise.planning.candidates import (
     depth_for,
     suit_pretrained,
 )
-from pixelwise.planning.encoders import PRETRAINED, Found
-from pixelwise.planning.prepare import prepare
-from pixelwise.recipe import Recipe
+from pixelwise.planning.prepare_data import prepare
+from pixelwise.planning.pretrained_lookup import PRETRAINED, Found
 
 FOUND = [Found(encoder=one.encoder, where="at hand", place=f"{one.encoder}.pth") for one in PRETRAINED]
 

@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelwise.data.images import write_png
+from pixelwise.config import Recipe
+from pixelwise.data.io.images import write_png
 from pixelwise.planning import fingerprint as home
 from pixelwise.planning.fingerprint import border_pixels, differ, half_shares, labels_to_read, regions_of
-from pixelwise.planning.prepare import prepare
-from pixelwise.recipe import Recipe
+from pixelwise.planning.prepare_data import prepare
 
 
 def test_figures_of_the_training_images_alone(streets):

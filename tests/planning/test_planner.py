@@ -3,15 +3,15 @@ import time
 import pytest
 import torch
 
+from pixelwise.config import Recipe, read_recipe
 from pixelwise.errors import RequestError
 from pixelwise.planning import planner
 from pixelwise.planning.candidates import CANDIDATES
-from pixelwise.planning.encoders import Found
-from pixelwise.planning.memory import Room, forecast_memory
+from pixelwise.planning.memory_estimate import Room, forecast_memory
 from pixelwise.planning.planner import images_wanted, make_plan
-from pixelwise.planning.prepare import prepare
+from pixelwise.planning.prepare_data import prepare
+from pixelwise.planning.pretrained_lookup import Found
 from pixelwise.progress import Silent
-from pixelwise.recipe import Recipe, read_recipe
 
 CPU = torch.device("cpu")
 ENDLESS = Room(resident=0, total=None)

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from folders import contents
 from pixelwise.errors import CheckpointError
 from pixelwise.training.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint, seconds_between
-from pixelwise.training.run_folder import RunFolder
+from pixelwise.training.run_dir import RunFolder
+from support.folders import contents
 
 
 def at(step: int) -> Checkpoint:

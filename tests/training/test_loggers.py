@@ -8,11 +8,11 @@ from typing import Any, ClassVar, get_args, get_type_hints
 
 import pytest
 
-from pixelwise.commands.train import train
+from pixelwise.api.train import train
+from pixelwise.config import Recipe, TrainingRecipe
 from pixelwise.errors import RequestError
-from pixelwise.recipe import Recipe, TrainingRecipe
 from pixelwise.training.loggers import LOGGERS, open_loggers, require_loggers
-from pixelwise.training.run_folder import RunFolder
+from pixelwise.training.run_dir import RunFolder
 
 
 class Client:

@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from pixelwise.config import to_yaml
 from pixelwise.errors import CheckpointError, RequestError, TrainingError
 from pixelwise.model_file import load_model
 from pixelwise.progress import Silent
-from pixelwise.recipe import to_yaml
 from pixelwise.training import loop as home
 from pixelwise.training import trainer as trainer_home
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.divergence import load_bad_step
 from pixelwise.training.loop import make_pace, train_model
-from pixelwise.training.run_folder import RunFolder
+from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import Job, Trainer
 
 MakeJob = Callable[..., Job]

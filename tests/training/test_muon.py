@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixelwise.recipe import OptimizerRecipe
+from pixelwise.config import OptimizerRecipe
 from pixelwise.training import muon
 from pixelwise.training.muon import COEFFICIENTS, STEPS, Muon, orthogonalize
 

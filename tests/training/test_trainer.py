@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from pixelwise.data.border_weights import border_weights
+from pixelwise.data.unet_weight_map import border_weights
 from pixelwise.devices import deterministic_algorithms
 from pixelwise.errors import RequestError
 from pixelwise.losses import cross_entropy_and_dice, focal, lovasz
-from pixelwise.networks.catalog import saved_bytes
+from pixelwise.networks.summary import saved_bytes
 from pixelwise.training.trainer import Job, Trainer
 
 MakeJob = Callable[..., Job]

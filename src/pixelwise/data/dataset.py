@@ -9,9 +9,9 @@ import numpy as np
 import yaml
 
 from pixelwise.data.classes import Classes, Coding, describe_classes
-from pixelwise.data.images import ENDINGS, Array, Decoded
-from pixelwise.data.layouts import LAYOUTS, recognize_layout
-from pixelwise.data.layouts.pairing import Pairing
+from pixelwise.data.formats import LAYOUTS, recognize_layout
+from pixelwise.data.formats.pairing import Pairing
+from pixelwise.data.io.images import ENDINGS, Array, Decoded
 from pixelwise.data.sample import Sample, entry_of
 from pixelwise.errors import DataError
 

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.dataset import DataSet, open_dataset
-from pixelwise.data.images import Array, write_atomically
+from pixelwise.data.io.images import Array, write_atomically
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError, RequestError
-from pixelwise.evaluation.calibration import calibrate
-from pixelwise.evaluation.selection import choose_split, for_model
-from pixelwise.inference.batches import Failure, predict_all
-from pixelwise.inference.engine_choice import for_job
+from pixelwise.evaluation.split_selection import choose_split, for_model
+from pixelwise.inference.batching import Failure, predict_all
+from pixelwise.inference.engine_selection import for_job
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.metrics import BoundaryScore, ConfusionMatrix, mean_iou, scores
 from pixelwise.progress import Progress, Silent
+from pixelwise.quantization.activation_ranges import calibrate
 
 
 @dataclass(slots=True)

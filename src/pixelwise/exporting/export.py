@@ -10,9 +10,17 @@ from typing import Literal, get_args
 
 import torch
 
-from pixelwise.data.images import Array, write_atomically
+from pixelwise.data.io.images import Array, write_atomically
 from pixelwise.errors import RequestError, unknown_name
-from pixelwise.evaluation.accuracy import (
+from pixelwise.exporting.formats import FORMATS, Format, FormatName, Run, unchanged
+from pixelwise.exporting.model_card import describe_export, require_own_card
+from pixelwise.exporting.parity import Proof, prove
+from pixelwise.inference.engines import Source, with_network
+from pixelwise.inference.predictor import Predictor, load
+from pixelwise.lowering.graph import OUTPUTS, AnswerGraph, LogitsGraph
+from pixelwise.lowering.quantize import quantize, quantizer_versions
+from pixelwise.progress import Progress, Silent
+from pixelwise.quantization.accuracy import (
     MAX_LOSS,
     Accuracy,
     Trial,
@@ -22,14 +30,6 @@ from pixelwise.evaluation.accuracy import (
     open_trial,
     require_accuracy,
 )
-from pixelwise.exporting.card import describe_export, require_own_card
-from pixelwise.exporting.formats import FORMATS, Format, FormatName, Run, unchanged
-from pixelwise.exporting.proof import Proof, prove
-from pixelwise.graphs.graph import OUTPUTS, AnswerGraph, LogitsGraph
-from pixelwise.graphs.quantization import quantize, quantizer_versions
-from pixelwise.inference.engines import Source, with_network
-from pixelwise.inference.predictor import Predictor, load
-from pixelwise.progress import Progress, Silent
 
 Precision = Literal["fp32", "fp16", "int8"]
 

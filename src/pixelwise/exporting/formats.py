@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixelwise.data.images import Array
+from pixelwise.data.io.images import Array
 from pixelwise.errors import missing_extra
-from pixelwise.graphs.graph import INPUT, OUTPUTS, AnswerGraph, capture
-from pixelwise.graphs.onnx_file import to_onnx
+from pixelwise.lowering.graph import INPUT, OUTPUTS, AnswerGraph, capture
+from pixelwise.lowering.onnx import to_onnx
 
 FormatName = Literal["onnx", "openvino", "torch-export"]
 

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from pixelwise.devices import Precision
 from pixelwise.errors import RequestError, missing_extra, unknown_name
-from pixelwise.graphs.compilation import compilation_explained
-from pixelwise.graphs.graph import INPUT, NetworkGraph
-from pixelwise.graphs.onnx_file import to_onnx
-from pixelwise.inference.folding import for_prediction
+from pixelwise.inference.fuse_batchnorm import for_prediction
+from pixelwise.lowering.compile_errors import compilation_explained
+from pixelwise.lowering.graph import INPUT, NetworkGraph
+from pixelwise.lowering.onnx import to_onnx
 from pixelwise.networks import Segmenter
 from pixelwise.shapes import Size
 

@@ -13,22 +13,22 @@ from torch import Tensor, nn
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import to_channels
-from pixelwise.data.images import Array
-from pixelwise.data.pixels import as_supported, require_finite
+from pixelwise.data.io.decoded import as_supported, require_finite
+from pixelwise.data.io.images import Array
 from pixelwise.devices import Precision, autocast, choose_device, choose_precision, has_fast_bf16, keep_freed_memory
 from pixelwise.errors import RequestError, unknown_name
-from pixelwise.inference.cutting import WHOLE_PIXELS, Cutting
 from pixelwise.inference.engines import ENGINES, EngineName, Source, choose_engine, require_engine, with_network
-from pixelwise.inference.int8 import read_int8
-from pixelwise.inference.recording import record
-from pixelwise.inference.row_operations import Rows
-from pixelwise.inference.tiles import Done, PixelSource, Whole, blended, exact_strips, exact_tiles, seam_score
-from pixelwise.inference.tiling import Part, Plan, StripPlan
-from pixelwise.inference.transformed import mean_over, views
+from pixelwise.inference.int8_file import read_int8
+from pixelwise.inference.tiling.op_recorder import record
+from pixelwise.inference.tiling.plan import Part, Plan, StripPlan
+from pixelwise.inference.tiling.planner import WHOLE_PIXELS, Cutting
+from pixelwise.inference.tiling.row_ops import Rows
+from pixelwise.inference.tiling.tiled import Done, PixelSource, Whole, blended, exact_strips, exact_tiles, seam_score
+from pixelwise.inference.tta import mean_over, views
 from pixelwise.model_file import ModelSpec, load_model
 from pixelwise.networks import Segmenter
-from pixelwise.networks.bayesian import sample
-from pixelwise.networks.geometry import Field, field_of
+from pixelwise.networks.geometry.geometry import Field, field_of
+from pixelwise.networks.mc_dropout import sample
 from pixelwise.shapes import Size
 
 Tiling = Literal["exact", "blend", "none"]

@@ -23,11 +23,11 @@ from types import MappingProxyType
 
 from torch import Tensor
 
+from pixelwise.config import LossRecipe
 from pixelwise.losses.class_weights import inverse_log_weights, median_frequency_weights
-from pixelwise.losses.counted import cross_entropy, cross_entropy_and_dice, dice, focal, tversky
+from pixelwise.losses.confusion_based import cross_entropy, cross_entropy_and_dice, dice, focal, tversky
 from pixelwise.losses.lovasz import lovasz
 from pixelwise.losses.signature import Loss
-from pixelwise.recipe import LossRecipe
 
 __all__ = [
     "LOSSES",

@@ -4,19 +4,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from pixelwise.networks.convolutionalize import convolutionalize
+from pixelwise.networks.registry import NETWORKS, build_network
 from pixelwise.networks.segmenter import Segmenter
 from pixelwise.networks.segnet import SegNet
 from pixelwise.networks.segnet_basic import SegNetBasic
-from pixelwise.networks.table import NETWORKS, build_network
 from pixelwise.networks.unet import UNet
 
 if TYPE_CHECKING:
-    from pixelwise.networks.catalog import describe
     from pixelwise.networks.fcn import FCN
+    from pixelwise.networks.summary import describe
 
 _LATER = {
     "FCN": "pixelwise.networks.fcn",
-    "describe": "pixelwise.networks.catalog",
+    "describe": "pixelwise.networks.summary",
 }
 """Resolved on first use, because their imports are slow: torchvision and timm take seconds. None is named
 like its module, which would take its place here once it is imported."""

@@ -20,10 +20,18 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pixelwise.errors import RequestError, unknown_name
-from pixelwise.networks.alignment import Path, map_size
-from pixelwise.networks.blocks import initialize_he
-from pixelwise.networks.classifiers import VGG_DEPTHS, caffenet_layers, vgg_layers
-from pixelwise.networks.windows import Layers, chain_of, dilate, first_convolution, set_padding, stride_of, windows_of
+from pixelwise.networks.backbones import VGG_DEPTHS, caffenet_layers, vgg_layers
+from pixelwise.networks.geometry.alignment import Path, map_size
+from pixelwise.networks.geometry.layer_windows import (
+    Layers,
+    chain_of,
+    dilate,
+    first_convolution,
+    set_padding,
+    stride_of,
+    windows_of,
+)
+from pixelwise.networks.layers import initialize_he
 from pixelwise.ops import max_pool_with_switches
 
 Taps = Literal["stages", "pools"]

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from pixelwise.errors import RequestError, unknown_name
-from pixelwise.networks.alignment import Path, Upscaling, plan_upscaling
-from pixelwise.networks.classifiers import fc_kernel, fc_layers_of
+from pixelwise.networks.backbones import fc_kernel, fc_layers_of
 from pixelwise.networks.encoders import ChainEncoder, Encoder, classifier_layers
-from pixelwise.networks.windows import set_padding, windows_of
+from pixelwise.networks.geometry.alignment import Path, Upscaling, plan_upscaling
+from pixelwise.networks.geometry.layer_windows import set_padding, windows_of
 from pixelwise.ops import TransposedConv, bilinear_kernel
 
 UpsamplingWeights = Literal["learned", "frozen"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelwise.errors import RequestError
-from pixelwise.networks.blocks import (
+from pixelwise.networks.layers import (
     Skips,
     Upsampling,
     initialize_he,

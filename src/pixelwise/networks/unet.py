@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.errors import RequestError, unknown_name
-from pixelwise.networks.blocks import (
+from pixelwise.networks.layers import (
     Skips,
     Upsampling,
     initialize_he,

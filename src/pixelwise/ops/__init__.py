@@ -8,7 +8,7 @@ from pixelwise.ops.pooling import (
     pack_switches,
     unpack_switches,
 )
-from pixelwise.ops.transposed import (
+from pixelwise.ops.transposed_conv import (
     TransposedConv,
     as_direct_conv,
     conv_matrix,

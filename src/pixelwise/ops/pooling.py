@@ -9,9 +9,9 @@ no knowledge of the map's width, and two bits are enough for a 2x2 window.
 import torch
 from torch import Tensor, nn
 
-import pixelwise.ops.kernels.library  # noqa: F401 registers torch.ops.pixelwise
+import pixelwise.ops.kernels.registration  # noqa: F401 registers torch.ops.pixelwise
 from pixelwise.errors import RequestError
-from pixelwise.ops.maps import check_map, describe, memory_format_of
+from pixelwise.ops.checks import check_map, describe, memory_format_of
 from pixelwise.shapes import Size, pooled_size, unpooled_sides
 
 _KERNELS = range(2, 16)  # the places of a 15x15 window are the last to fit a byte

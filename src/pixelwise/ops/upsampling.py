@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.errors import RequestError, unknown_name
-from pixelwise.ops.maps import check_map, memory_format_of
+from pixelwise.ops.checks import check_map, memory_format_of
 from pixelwise.shapes import Size, pair
 
 InterpolationMode = Literal["nearest", "bilinear", "bicubic"]

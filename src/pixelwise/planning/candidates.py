@@ -4,8 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from pixelwise.planning.encoders import Found
 from pixelwise.planning.fingerprint import Fingerprint
+from pixelwise.planning.pretrained_lookup import Found
 from pixelwise.shapes import Size
 
 

@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 
 from pixelwise.data.dataset import DataSet
-from pixelwise.data.images import Array
+from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
-from pixelwise.data.splits import Splits
-from pixelwise.data.survey import Reading, Survey
+from pixelwise.data.scan import Reading, Survey
+from pixelwise.data.splits.splits import Splits
 from pixelwise.shapes import Size
 
 SAMPLED_LABELS = 40

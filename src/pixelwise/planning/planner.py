@@ -7,18 +7,14 @@ from typing import Any
 
 import torch
 
+from pixelwise.config import Recipe
 from pixelwise.devices import Precision
-from pixelwise.networks.geometry import field_of
+from pixelwise.networks.geometry.geometry import field_of
 from pixelwise.planning.candidates import Candidate, candidates_for, suit_pretrained
-from pixelwise.planning.clock import measure_step, seconds_left, steps_within
-from pixelwise.planning.draft import Draft, Plan
-from pixelwise.planning.encoders import Found, find_pretrained
+from pixelwise.planning.estimate import Forecast, TimeForecast, times
 from pixelwise.planning.fingerprint import Fingerprint
-from pixelwise.planning.fitting import fit_samples
-from pixelwise.planning.forecast import Forecast, TimeForecast, times
-from pixelwise.planning.memory import Room, forecast_memory, gib, look_for_room, segmenter_without_data
-from pixelwise.planning.prepare import Prepared
-from pixelwise.planning.samples import (
+from pixelwise.planning.fit_memory import fit_samples
+from pixelwise.planning.heuristics import (
     choose_augmentation,
     choose_cache,
     choose_loss,
@@ -27,10 +23,14 @@ from pixelwise.planning.samples import (
     describe_details,
     describe_lengths,
 )
+from pixelwise.planning.memory_estimate import Room, forecast_memory, gib, look_for_room, segmenter_without_data
+from pixelwise.planning.plan import Draft, Plan
+from pixelwise.planning.prepare_data import Prepared
+from pixelwise.planning.pretrained_lookup import Found, find_pretrained
+from pixelwise.planning.timing import measure_step, seconds_left, steps_within
 from pixelwise.progress import Progress
-from pixelwise.recipe import Recipe
-from pixelwise.training.scoring import REPORT_SECONDS, SCORING_RESERVE, time_to_score
 from pixelwise.training.trainer import Trainer
+from pixelwise.training.validation import REPORT_SECONDS, SCORING_RESERVE, time_to_score
 
 DEFAULT_BUDGET_SECONDS = 1200.0
 """Where neither steps nor a budget are given."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from pixelwise.data.images import write_atomically
+from pixelwise.data.io.images import write_atomically
 from pixelwise.errors import CheckpointError
-from pixelwise.training.run_folder import RunFolder
+from pixelwise.training.run_dir import RunFolder
 
 FORMAT = 2
 

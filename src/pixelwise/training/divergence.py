@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pixelwise.data.images import write_atomically
-from pixelwise.data.loading import Batch
+from pixelwise.config import Recipe, read_recipe
+from pixelwise.data.io.images import write_atomically
+from pixelwise.data.loader import Batch
 from pixelwise.errors import CheckpointError, TrainingError
 from pixelwise.networks import Segmenter, build_network
-from pixelwise.recipe import Recipe, read_recipe
 from pixelwise.shapes import Size
-from pixelwise.training.optimization import learning_rate_factor
-from pixelwise.training.run_folder import RunFolder
+from pixelwise.training.optimizers import learning_rate_factor
+from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import Trainer
 
 

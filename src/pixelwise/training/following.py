@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 import torch
 
-from pixelwise.data.loading import Batch
+from pixelwise.data.loader import Batch
 from pixelwise.devices import choose_loader_threads, deterministic_algorithms
 from pixelwise.training.checkpoint import Checkpoint
-from pixelwise.training.distribution import ALONE, LostError, Order, What, World
-from pixelwise.training.guards import step_within_memory
-from pixelwise.training.interruption import Interruption
-from pixelwise.training.scoring import score_own_share
+from pixelwise.training.distributed import ALONE, LostError, Order, What, World
+from pixelwise.training.resource_errors import step_within_memory
+from pixelwise.training.signals import Interruption
 from pixelwise.training.trainer import Job, Trainer
+from pixelwise.training.validation import score_own_share
 
 
 class Start(NamedTuple):

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from pixelwise.data.images import write_atomically
+from pixelwise.config import Recipe
+from pixelwise.data.io.images import write_atomically
 from pixelwise.errors import missing_extra
-from pixelwise.recipe import Recipe
-from pixelwise.training.run_folder import RunFolder
+from pixelwise.training.run_dir import RunFolder
 
 
 class Logger(Protocol):

@@ -8,25 +8,25 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from pixelwise.data.loading import Batch, prefetch
+from pixelwise.data.loader import Batch, prefetch
 from pixelwise.devices import choose_loader_threads
 from pixelwise.errors import CheckpointError, RequestError, TrainingError
 from pixelwise.progress import Progress, Silent
 from pixelwise.shapes import Size
 from pixelwise.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, seconds_between
-from pixelwise.training.distribution import Order, What
+from pixelwise.training.clock import Pace
+from pixelwise.training.distributed import Order, What
 from pixelwise.training.divergence import DivergedError, Taken, keep_bad_step, require_finite
+from pixelwise.training.early_stopping import out_of_patience
 from pixelwise.training.following import call_others
-from pixelwise.training.guards import step_within_memory
-from pixelwise.training.interruption import INTERRUPTIONS, Interruption
-from pixelwise.training.live_page import LivePage
-from pixelwise.training.log import Log
-from pixelwise.training.optimization import resolution_at
-from pixelwise.training.pace import Pace
-from pixelwise.training.patience import out_of_patience
-from pixelwise.training.run_folder import RunFolder
-from pixelwise.training.scoring import Scored, evaluate_and_keep_best, score_best, time_to_finish
+from pixelwise.training.live_report import LivePage
+from pixelwise.training.metrics_log import Log
+from pixelwise.training.optimizers import resolution_at
+from pixelwise.training.resource_errors import step_within_memory
+from pixelwise.training.run_dir import RunFolder
+from pixelwise.training.signals import INTERRUPTIONS, Interruption
 from pixelwise.training.trainer import Job, Trainer, alone
+from pixelwise.training.validation import Scored, evaluate_and_keep_best, score_best, time_to_finish
 
 
 @dataclass(slots=True, kw_only=True)

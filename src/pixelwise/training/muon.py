@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixelwise.recipe import OptimizerRecipe
-from pixelwise.training.sharding import cut_like, whole
+from pixelwise.config import OptimizerRecipe
+from pixelwise.training.fsdp import cut_like, whole
 
 LARGEST_SIDE = 1024
 """Of a matrix that Muon orthogonalizes, the shorter one. The cost grows with its square: fc6 of FCN, 4096 x

@@ -10,31 +10,31 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from pixelwise.data.border_weights import border_weights
+from pixelwise.config import Recipe
 from pixelwise.data.dataset import DataSet
-from pixelwise.data.images import Array
-from pixelwise.data.loading import Batch, Batches, PairCache
+from pixelwise.data.io.images import Array
+from pixelwise.data.loader import Batch, Batches, PairCache
 from pixelwise.data.sample import Sample
-from pixelwise.data.splits import Splits
+from pixelwise.data.splits.splits import Splits
+from pixelwise.data.unet_weight_map import border_weights
 from pixelwise.devices import Precision, keep_freed_memory, random_state, set_random_state
 from pixelwise.errors import RequestError
-from pixelwise.graphs.compilation import compilation_explained
 from pixelwise.inference.predictor import Predictor, make_predictor
 from pixelwise.losses import build_loss
+from pixelwise.lowering.compile_errors import compilation_explained
 from pixelwise.model_file import ModelSpec
 from pixelwise.networks import Segmenter
-from pixelwise.networks.recomputation import recompute
+from pixelwise.networks.activation_checkpointing import recompute
 from pixelwise.networks.stages import first_stages, learning_rate_scales
-from pixelwise.recipe import Recipe
-from pixelwise.training.accumulation import add_gradients, is_mean_over_pixels
-from pixelwise.training.distribution import ALONE, Order, What, World, losses_explained
-from pixelwise.training.optimization import (
+from pixelwise.training.distributed import ALONE, Order, What, World, losses_explained
+from pixelwise.training.fsdp import cut_optimizer_state, cut_state_like, gathered, shard
+from pixelwise.training.gradient_accumulation import add_gradients, is_mean_over_pixels
+from pixelwise.training.optimizers import (
     AveragedWeights,
     build_optimizer,
     learning_rate_factor,
     set_learning_rate,
 )
-from pixelwise.training.sharding import cut_optimizer_state, cut_state_like, gathered, shard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

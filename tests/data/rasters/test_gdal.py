@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from pixelwise.data.rasters.gdal import CACHE_BYTES, gdal, has_rasterio
+from pixelwise.data.rasters._gdal import CACHE_BYTES, gdal, has_rasterio
 from pixelwise.errors import RequestError
 
 pytest.importorskip("rasterio")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pixelwise.ops import kernels, max_pool_with_switches, max_unpool
-from pixelwise.ops.kernels import cpu, plain
+from pixelwise.ops.kernels import cpu, reference
 
 CPU = torch.device("cpu")
 built = pytest.mark.skipif(cpu.library() is None, reason="the compiled kernels were not built")
@@ -24,7 +24,7 @@ def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_forget")
 def test_plain_by_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIXELWISE_KERNELS", "plain")
-    assert kernels.choose(CPU) is plain
+    assert kernels.choose(CPU) is reference
     assert kernels.describe(CPU) == "plain PyTorch"
 
 
@@ -33,7 +33,7 @@ def test_a_library_that_is_missing_or_broken_leaves_plain(monkeypatch: pytest.Mo
     broken = tmp_path / "pixelwise_pooling.so"
     for _ in range(2):
         monkeypatch.setenv("PIXELWISE_KERNELS", str(broken))
-        assert kernels.choose(CPU) is plain
+        assert kernels.choose(CPU) is reference
         broken.write_bytes(b"for another kind of processor")
 
 

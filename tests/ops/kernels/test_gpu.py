@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pixelwise.ops import kernels, max_pool_with_switches, max_unpool
-from pixelwise.ops.kernels import gpu, plain
+from pixelwise.ops.kernels import gpu, reference
 
 # In a process of its own: Triton decides on the interpreter when it is imported.
 SCRIPT = """
@@ -79,11 +79,11 @@ def test_a_triton_that_cannot_run_leaves_plain(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(gpu, "max_pool", fail)
     monkeypatch.setattr(torch, "zeros", lambda *shape, device=None: torch.ones(shape))
     monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: object())
-    assert kernels.choose(torch.device("cuda")) is plain
+    assert kernels.choose(torch.device("cuda")) is reference
     monkeypatch.setattr(gpu, "max_pool", lambda *arguments: None)
     assert kernels.choose(torch.device("cuda")) is gpu
     monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: None)
-    assert kernels.choose(torch.device("cuda")) is plain
+    assert kernels.choose(torch.device("cuda")) is reference
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

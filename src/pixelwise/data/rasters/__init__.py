@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.pixels import Array
-from pixelwise.data.rasters.image_file import JPEG_2000, TIFF, open_image_file
-from pixelwise.data.rasters.ome_zarr import is_zarr, open_zarr
-from pixelwise.data.rasters.slide import SLIDES, open_slide
+from pixelwise.data.io.decoded import Array
+from pixelwise.data.rasters.ome_zarr_reader import is_zarr, open_zarr
+from pixelwise.data.rasters.openslide_reader import SLIDES, open_slide
+from pixelwise.data.rasters.rasterio_reader import JPEG_2000, TIFF, open_image_file
 from pixelwise.errors import DataError
 from pixelwise.shapes import Size
 

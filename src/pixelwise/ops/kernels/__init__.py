@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pixelwise.ops.kernels import cpu, gpu, plain
+from pixelwise.ops.kernels import cpu, gpu, reference
 
 
 class Kernels(Protocol):
@@ -25,7 +25,7 @@ def choose(device: torch.device) -> Kernels:
         return cpu
     if device.type == "cuda" and gpu.is_available():
         return gpu
-    return plain
+    return reference
 
 
 def describe(device: torch.device) -> str:

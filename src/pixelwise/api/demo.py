@@ -1,0 +1,59 @@
+"""`pixelwise demo`: the whole job on drawn street scenes."""
+
+import shutil
+from pathlib import Path
+
+from pixelwise.api.check import check
+from pixelwise.api.train import train
+from pixelwise.api.train_run import TrainResult
+from pixelwise.data.synthetic import write_dataset
+from pixelwise.errors import RequestError
+from pixelwise.evaluation.evaluate import evaluate
+from pixelwise.prediction.predict import predict
+from pixelwise.progress import Progress, Silent
+from pixelwise.training.run_dir import RunFolder
+
+DEMO_BUDGET = "100s"
+_DEMO_MARK = ".pixelwise-demo"
+
+
+def demo(
+    output: str | Path = "runs/demo", *, progress: Progress | None = None, started: float | None = None
+) -> TrainResult:
+    """The whole job on generated street scenes: data, check, train, evaluate, predict, report.
+
+    Writes a run folder that also holds `data/`, `evaluation.json` and `predictions/`. An earlier
+    demo in the same folder is replaced; anything else there is refused.
+    """
+    progress = progress or Silent()
+    folder = Path(output)
+    _clear_demo(folder)
+    data = folder / "data"
+    progress.say(f"drawing street scenes into {data}")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _DEMO_MARK).touch()
+    write_dataset(data, "streets", num_train=160, num_val=32, num_test=32, size=(192, 256))
+    report = check(data)
+    progress.say(f"check: {len(report.errors)} errors, {len(report.findings)} findings")
+    # The same for everybody: nothing is downloaded, whatever the plan would choose.
+    result = train(data, folder, weights="none", budget=DEMO_BUDGET, progress=progress, started=started)
+    assert isinstance(result, TrainResult)
+    scores = evaluate(result.model, data, json_path=folder / "evaluation.json", progress=progress)
+    progress.say(f"test mean IoU {scores['mean_iou']:.3f}, boundary F1 {scores['boundary_f1']:.3f}")
+    predict(result.model, [data / "images" / "test"], folder / "predictions", save=("labels", "overlay"))
+    progress.say(f"labels and overlays of the test images: {folder / 'predictions'}")
+    return result
+
+
+def _clear_demo(folder: Path) -> None:
+    """Removes what an earlier demo wrote, known by its mark; a folder without the mark is refused."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not (folder / _DEMO_MARK).exists():
+        raise RequestError(f"{folder} holds something that is no demo; choose another folder with -o.")
+    made = [folder / name for name in ("data", "predictions", "evaluation.json")]
+    for path in [*made, *RunFolder(folder).contents]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

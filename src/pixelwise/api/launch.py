@@ -1,0 +1,63 @@
+"""`pixelwise train --devices N`: the same command in N processes of this machine, by PyTorch's own launcher."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import torch
+
+from pixelwise.devices import choose_device
+from pixelwise.errors import RequestError
+from pixelwise.training.distributed import is_one_of_several
+
+STARTED = "PIXELWISE_STARTED"
+"""Variable of the environment: time.monotonic(), the same for all of a machine, from which a budget counts."""
+
+
+def is_first_process() -> bool:
+    """The one that says what comes out; the only one where there are no others."""
+    return not is_one_of_several() or os.environ["RANK"] == "0"
+
+
+def start_of_budget(now: float) -> float:
+    """When the command began that this process is a part of."""
+    return min(now, float(os.environ.get(STARTED, now)))
+
+
+def require_devices(devices: int, device: str) -> None:
+    """RequestError for a number of processes that this machine cannot run."""
+    if devices < 1:
+        raise RequestError(f"--devices {devices} is no number of processes; give 1 or more.")
+    if is_one_of_several() and os.environ["WORLD_SIZE"] != str(devices):
+        started = os.environ["WORLD_SIZE"]
+        raise RequestError(f"--devices {devices}, but torchrun has started {started} process(es); leave --devices out.")
+    if choose_device(device).type == "cuda" and devices > torch.cuda.device_count():
+        there = torch.cuda.device_count()
+        raise RequestError(f"--devices {devices}, but there are {there} GPUs; give at most as many, or --device cpu.")
+
+
+def launch(arguments: Sequence[str], devices: int, started: float) -> int:
+    """Runs `pixelwise` with these arguments in so many processes and waits for them; returns their exit code."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    os.environ[STARTED] = str(started)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=devices,
+        run_id=f"pixelwise-{os.getpid()}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "pixelwise", *arguments)
+    except ChildFailedError as error:
+        code: int = error.get_first_failure()[1].exitcode
+        return code if code >= 0 else 128 - code  # as shells have it
+    except SignalException as stopped:
+        return 128 + int(stopped.sigval)
+    return 0

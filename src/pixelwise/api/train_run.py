@@ -1,0 +1,261 @@
+"""One run: begun, gone on with, trained and reported."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from pixelwise.api.config_diff import (
+    Change,
+    data_changes,
+    note_changes,
+    read_change_notes,
+    recipe_changes,
+    require_changeable,
+    require_same_files,
+    require_unchanged,
+    rewrite_recipe,
+    weighty,
+    write_inventory,
+)
+from pixelwise.api.train_options import Request
+from pixelwise.config import Recipe, read_recipe
+from pixelwise.data.dataset import open_dataset
+from pixelwise.data.io.images import write_atomically
+from pixelwise.data.splits.splits import write_splits
+from pixelwise.devices import deterministic_algorithms
+from pixelwise.errors import CheckpointError, RequestError
+from pixelwise.model_file import load_model
+from pixelwise.networks.activation_checkpointing import recompute
+from pixelwise.networks.stages import first_stages, learning_rate_scales
+from pixelwise.planning.exclusions import LeftOut, read_left_out, without, write_left_out
+from pixelwise.planning.plan import Plan
+from pixelwise.planning.prepare_data import Prepared, prepare
+from pixelwise.reports.training_report import Report, write_report
+from pixelwise.training.checkpoint import Checkpoint, load_checkpoint
+from pixelwise.training.early_stopping import early_stop_note
+from pixelwise.training.loop import train_model
+from pixelwise.training.profiler import profile_steps
+from pixelwise.training.resource_errors import disk_trouble_explained
+from pixelwise.training.run_dir import RunFolder, default_run_folder
+from pixelwise.training.signals import INTERRUPTIONS
+from pixelwise.training.trainer import Job, alone
+from pixelwise.training.validation import Scored
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What a run left behind."""
+
+    run: Path
+    model: Path
+    report: Path
+    scores: Mapping[str, Any]
+    """On the validation images."""
+
+
+def start_run(run: RunFolder | None, request: Request) -> TrainResult:
+    """Plans, describes the run in its folder and trains; None: the folder is the next free one of its name."""
+    prepared = prepare(
+        request.data,
+        (request.given or Recipe()).replace(request.changes),
+        force=request.force,
+        progress=request.progress,
+    )
+    for note in prepared.notes:
+        request.progress.say(note)
+    made = request.plan(prepared)
+    require_network(made.recipe, prepared)
+    job = with_first_weights(prepared.job(made.recipe, request.place), request)
+    run = run or RunFolder(default_run_folder(request.data, made.recipe.network.name))
+    write_description(run, prepared, made)
+    try:
+        train_and_report(run, prepared, job, request, resume=False)
+    except RequestError:
+        if not run.last_checkpoint.exists():
+            run.take_back()
+        raise
+    return _result(run)
+
+
+def resume_run(run: RunFolder, request: Request) -> TrainResult:
+    """Goes on with the recipe and the splits that the folder holds, and without what it has left out."""
+    started_with = read_recipe(run.recipe)
+    recipe = request.again(started_with)
+    changes = recipe_changes(started_with, recipe)
+    if request.allow_changes:
+        require_changeable(run, changes)
+    else:
+        require_unchanged(run, started_with, recipe)
+    left_out = read_or_refuse_left_out(run, request.force)
+    checkpoint = load_checkpoint(run)
+    if checkpoint and checkpoint.finished and run.report.exists() and not weighty(changes):
+        request.progress.say(f"{run.path} is finished; nothing to do.")
+        return _result(run)
+    dataset = without(open_dataset(request.data, recipe.data.layout), left_out or ())
+    if request.allow_changes:
+        changes += data_changes(run, dataset)
+    else:
+        require_same_files(run, dataset)
+    made_splits = run.splits if run.splits.exists() else None
+    prepared = prepare(
+        request.data, recipe, made_splits=made_splits, left_out=left_out, revise_splits=request.allow_changes
+    )
+    require_same_classes(run, prepared)
+    job = prepared.job(recipe, request.place)
+    if changes:
+        take_changes(run, changes, checkpoint.step if checkpoint else 0, prepared, recipe)
+    if checkpoint:
+        job = normalizing_as(job, checkpoint) if request.allow_changes else job
+    else:
+        job = with_first_weights(job, request)
+    train_and_report(run, prepared, job, request, resume=True)
+    return _result(run)
+
+
+def take_changes(run: RunFolder, changes: Sequence[Change], step: int, prepared: Prepared, recipe: Recipe) -> None:
+    """Writes down that, and what, the run is from here on."""
+    with disk_trouble_explained(run, "resume again."):
+        note_changes(run, step, changes)
+        write_splits(run.splits, prepared.splits, prepared.groups)
+        write_inventory(run, prepared.dataset)
+        rewrite_recipe(run.recipe, recipe, changes, step)
+
+
+def normalizing_as(job: Job, checkpoint: Checkpoint) -> Job:
+    """The job with the mean and deviation that its weights were trained with, whatever the images are now."""
+    mean, deviation = (tuple(checkpoint.model[name].flatten().tolist()) for name in ("mean", "deviation"))
+    return dataclasses.replace(job, spec=dataclasses.replace(job.spec, mean=mean, deviation=deviation))
+
+
+def require_network(recipe: Recipe, prepared: Prepared) -> None:
+    """A network that cannot be built is an error before anything is written."""
+    with torch.device("meta"):
+        network = prepared.job(recipe, torch.device("meta")).spec.build().network
+    first_stages(network, recipe.optimizer.frozen_stages)
+    learning_rate_scales(network, recipe.optimizer.layer_decay)
+    if recipe.training.recompute:
+        recompute(network)
+
+
+def with_first_weights(job: Job, request: Request) -> Job:
+    """The job with the trained weights that its recipe asks for; says what fitted."""
+    source = job.recipe.network.weights
+    if job.recipe.training.from_model:
+        return with_weights_of_model(job, Path(job.recipe.training.from_model), request)
+    if source == "none":
+        if job.recipe.optimizer.frozen_stages:
+            request.progress.say("warning: optimizer.frozen_stages keeps random weights; give --weights or --from")
+        return job
+    if source == "file" and request.weights in (None, "imagenet", "none"):
+        raise RequestError("network.weights is 'file': say which, with --weights FILE.")
+    from pixelwise.networks.weights.from_classifier import transfer  # imports torchvision and timm: seconds
+
+    torch.manual_seed(job.recipe.training.seed)  # for the layers that are new
+    network = job.spec.build().network
+    coverage = transfer(network, job.recipe.network, "imagenet" if source == "imagenet" else Path(str(request.weights)))
+    request.progress.say(f"weights: {coverage.summary()}")
+    return dataclasses.replace(job, initial=network.state_dict())
+
+
+def with_weights_of_model(job: Job, model: Path, request: Request) -> Job:
+    """The job with the weights of another model, as far as its classes and channels are the same."""
+    if job.recipe.network.weights != "none":
+        raise RequestError(
+            "training.from_model and network.weights both say where the first weights are from; set one of them."
+        )
+    from pixelwise.networks.weights.from_model import Kind, carry_over  # imports torchvision and timm: seconds
+
+    module, spec = load_model(model)
+    theirs, ours = (
+        Kind(network=one.network, channels=one.channels, classes=tuple(one.classes.names)) for one in (spec, job.spec)
+    )
+    torch.manual_seed(job.recipe.training.seed)  # for the classes that are new
+    network = job.spec.build().network
+    try:
+        carried = carry_over(network, ours, module.network.state_dict(), theirs)
+    except RequestError as error:
+        raise RequestError(f"{model} is no start for this run: {error}") from error
+    request.progress.say(f"from {model}: {carried.summary()}")
+    return dataclasses.replace(job, initial=network.state_dict())
+
+
+def read_or_refuse_left_out(run: RunFolder, force: bool) -> tuple[LeftOut, ...] | None:
+    """What the run has left out; None if it was not forced."""
+    if run.left_out.exists():
+        return read_left_out(run.left_out)
+    if force:
+        raise CheckpointError(f"{run.path} was started without --force; resume without it, or start a new run.")
+    return None
+
+
+def require_same_classes(run: RunFolder, prepared: Prepared) -> None:
+    if run.classes.exists() and yaml.safe_load(run.classes.read_text()) != prepared.classes.to_dict():
+        raise CheckpointError(
+            f"the classes of {prepared.dataset.root} are not those that the run started with (see {run.classes}); "
+            f"put them back, or start a new run."
+        )
+
+
+def write_description(run: RunFolder, prepared: Prepared, made: Plan) -> None:
+    """What a run starts from, readable by people; recipe.yaml last, because it marks a run."""
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        classes = yaml.safe_dump(prepared.classes.to_dict(), sort_keys=False)
+        write_atomically(run.classes, classes.encode())
+        write_splits(run.splits, prepared.splits, prepared.groups)
+        write_inventory(run, prepared.dataset)
+        run.changes.unlink(missing_ok=True)  # of an earlier run that was cleared away in part
+        if prepared.left_out is None:
+            run.left_out.unlink(missing_ok=True)
+        else:
+            write_left_out(run.left_out, prepared.left_out)
+        write_atomically(run.recipe, made.to_yaml().encode())
+    except OSError as error:
+        raise RequestError(
+            f"{run.path} cannot be written to ({error.strerror}); choose another folder with -o."
+        ) from error
+
+
+def train_and_report(run: RunFolder, prepared: Prepared, job: Job, request: Request, *, resume: bool) -> Scored:
+    """From the first step, or the last checkpoint, to the report."""
+    job = dataclasses.replace(job, world=request.world)
+    recipe = job.recipe.training
+    deadline = request.started + recipe.budget_seconds if recipe.budget_seconds and recipe.steps is None else None
+    how_to_go_on = f"go on with: pixelwise train {prepared.dataset.root} -o {run.path} --resume"
+    with disk_trouble_explained(run, how_to_go_on):
+        try:
+            with deterministic_algorithms(recipe.deterministic):
+                if request.profile:
+                    for line in profile_steps(alone(job), run).lines():
+                        request.progress.say(line)
+                scored = train_model(job, run, deadline=deadline, resume=resume, progress=request.progress)
+        except INTERRUPTIONS:
+            request.progress.say(f"stopped; {how_to_go_on}")
+            raise
+        metrics = list(run.read_metrics())
+        early = early_stop_note(metrics, recipe.patience)
+        report = Report(
+            title=run.path.name,
+            dataset=prepared.dataset,
+            splits=prepared.splits,
+            class_shares=prepared.seen.class_shares,
+            predictor=scored.predictor,
+            tally=scored.tally,
+            metrics=metrics,
+            recipe=run.recipe.read_text(encoding="utf-8"),
+            notes=(*([early] if early else ()), *prepared.overruled, *read_change_notes(run), *prepared.notes),
+        )
+        write_report(run.report, report)
+    if early:
+        request.progress.say(early)
+    return scored
+
+
+def _result(run: RunFolder) -> TrainResult:
+    _, spec = load_model(run.model)
+    return TrainResult(run=run.path, model=run.model, report=run.report, scores=spec.scores)

@@ -1,0 +1,127 @@
+"""`pixelwise convert`: any layout is read, a common one is written, with the same labels pixel for pixel."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pixelwise.checks import require_sound
+from pixelwise.conversion.masks import FolderWriter, NnUNetWriter, VocWriter, WebDatasetWriter
+from pixelwise.conversion.polygons import CocoWriter, YoloWriter
+from pixelwise.conversion.writer import Content, Pair, Writer, encode_image
+from pixelwise.data.dataset import DataSet, open_dataset
+from pixelwise.data.formats.pairing import HoldsImageBytes
+from pixelwise.data.io.images import Decoded, decode_image_bytes
+from pixelwise.data.sample import Sample
+from pixelwise.data.scan import survey
+from pixelwise.errors import DataError, RequestError, unknown_name
+from pixelwise.progress import Progress, Silent
+
+WRITERS: Mapping[str, Callable[[Path, Content], Writer]] = {
+    "coco": CocoWriter,
+    "folder": FolderWriter,
+    "nnunet": NnUNetWriter,
+    "voc": VocWriter,
+    "webdataset": WebDatasetWriter,
+    "yolo": YoloWriter,
+}
+"""Layouts that can be written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Converted:
+    """What a conversion wrote."""
+
+    output: Path
+    layout: str
+    num_images: int
+    notes: tuple[str, ...]
+    """What the layout cannot say, and what of this data set it therefore lost."""
+
+
+def convert(
+    data: str | Path, output: str | Path, *, to: str, layout: str | None = None, progress: Progress | None = None
+) -> Converted:
+    """Writes a data set of any layout as one of `WRITERS`. The source is only read.
+
+    `output` must be new or empty; it appears complete or not at all. Image files are copied byte for
+    byte where the layout `to` can hold them. DataError for a data set that training would refuse,
+    RequestError for an unknown `to`, an `output` in the way, or an extra that is not installed.
+    """
+    output, progress = Path(output), progress or Silent()
+    if to not in WRITERS:
+        raise unknown_name("layout to write", to, WRITERS)
+    _require_free(output)
+    dataset = _sound(open_dataset(data, layout))
+    assert dataset.classes is not None
+    assert dataset.channels is not None
+    content = Content(classes=dataset.classes, channels=dataset.channels, samples=dataset.samples)
+    with _appearing(output) as folder:
+        writer = WRITERS[to](folder, content)
+        for done, sample in enumerate(dataset.samples, start=1):
+            writer.add(_read(dataset, sample))
+            progress.track("convert", done, len(dataset.samples))
+        notes = writer.finish()
+    for note in notes:
+        progress.say(f"note: {note}")
+    return Converted(output=output, layout=to, num_images=len(dataset.samples), notes=tuple(notes))
+
+
+def _sound(dataset: DataSet) -> DataSet:
+    """With the classes and channels of the whole set, test images included."""
+    surveyed = survey(dataset, dataset.samples)
+    require_sound(surveyed)
+    return surveyed.dataset
+
+
+def _require_free(output: Path) -> None:
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise RequestError(f"{output} is in the way; name a folder that is new or empty.")
+
+
+@contextmanager
+def _appearing(output: Path) -> Iterator[Path]:
+    """A folder beside `output` that takes its name at the end; after an error or Ctrl-C nothing is left."""
+    output = output.resolve()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.part")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if output.exists():
+            output.rmdir()  # empty, as was checked; some systems rename over no folder
+        temporary.rename(output)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _read(dataset: DataSet, sample: Sample) -> Pair:
+    pixels, labels = dataset.read_pair(sample)
+    decoded = dataset.decode_image(sample)
+    content, ending = _as_stored(dataset, sample, decoded) or encode_image(decoded.pixels)
+    return Pair(sample=sample, image=content, ending=ending, pixels=pixels, labels=labels)
+
+
+def _as_stored(dataset: DataSet, sample: Sample, decoded: Decoded) -> tuple[bytes, str] | None:
+    """The image's own file and its ending, where there is one that holds what the layout's reader gives."""
+    reader = dataset.pairing.reader
+    content = reader.image_bytes(sample) if isinstance(reader, HoldsImageBytes) else sample.image_path.read_bytes()
+    ending = image_ending(content)
+    try:
+        alone = decode_image_bytes(content, sample.image_place)
+    except DataError:  # such as the description of an image that lies elsewhere
+        return None
+    same = alone.alpha == decoded.alpha and np.array_equal(alone.pixels, decoded.pixels)
+    return (content, ending) if ending and same else None
+
+
+def image_ending(content: bytes) -> str | None:
+    """The ending of an image file, told by its first bytes."""
+    kinds = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"BM": ".bmp", b"II": ".tif", b"MM": ".tif"}
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return ".webp"
+    return next((ending for start, ending in kinds.items() if content.startswith(start)), None)

@@ -1,0 +1,1 @@
+"""Receptive field, stride and alignment of a network, as integers."""

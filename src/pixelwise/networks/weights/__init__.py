@@ -1,0 +1,1 @@
+"""Load weights from files, classifiers and other models."""

@@ -1,0 +1,114 @@
+"""`train --force`: what of a data set with errors is left out, by name, so that the rest can train."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from pixelwise.checks import CODES, Finding, diagnose
+from pixelwise.data.dataset import DataSet
+from pixelwise.data.io.images import write_atomically
+from pixelwise.data.sample import Sample
+from pixelwise.data.scan import Survey, survey
+from pixelwise.errors import CheckpointError
+from pixelwise.progress import Progress
+
+ACCEPTED = ("jpeg_mask", "foreground_ignored", "palette_order")
+"""Codes of errors that harm what is learned, but keep no pair from being used: with force, all are."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """One line of `left_out.yaml`."""
+
+    file: str
+    """Below the data set's root; of a pair, its image."""
+    reason: str
+
+    def __str__(self) -> str:
+        return f"left out: {self.file}: {self.reason}"
+
+
+def leave_out_faults(dataset: DataSet, progress: Progress) -> tuple[DataSet, tuple[LeftOut, ...]]:
+    """The data set without the pairs that errors name, and what was left out; both are said aloud.
+
+    Reads every pair once. Test pairs are not opened, and stay.
+    """
+    surveyed = survey(dataset, [s for s in dataset.samples if s.split != "test"])
+    errors = diagnose(surveyed).errors
+    for error in errors:
+        progress.say(f"error: {error.message} {error.fix}")
+    blocking = [error for error in errors if error.code not in ACCEPTED]
+    left_out = (*_in_pairs(surveyed, blocking), *_in_no_pair(dataset, blocking))
+    for one in left_out:
+        progress.say(str(one))
+    return without(dataset, left_out), left_out
+
+
+def without(dataset: DataSet, left_out: Iterable[LeftOut]) -> DataSet:
+    """The data set less the pairs that are left out."""
+    files = {one.file for one in left_out}
+    names = _pair_names(dataset)
+    kept = tuple(sample for sample in dataset.samples if names[sample] not in files)
+    return replace(dataset, pairing=replace(dataset.pairing, samples=kept))
+
+
+def is_overruled(error: Finding, left_out: Sequence[LeftOut] | None) -> bool:
+    """Whether an error is no reason to stop: training can bear it, or all that shows it is left out.
+
+    `left_out` is None where nothing was forced.
+    """
+    if left_out is None:
+        return False
+    return error.code in ACCEPTED or (bool(error.files) and {one.file for one in left_out}.issuperset(error.files))
+
+
+def write_left_out(path: Path, left_out: Iterable[LeftOut]) -> None:
+    """A list of file and reason. An empty one tells that the run was forced without need."""
+    header = "# Trained with --force. Files of the data set that were left out:\n"
+    text = yaml.safe_dump([asdict(one) for one in left_out], sort_keys=False, allow_unicode=True, width=1000)
+    write_atomically(path, (header + text).encode())
+
+
+def read_left_out(path: Path) -> tuple[LeftOut, ...]:
+    """The inverse of `write_left_out`. Raises CheckpointError for anything else."""
+    try:
+        listed = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return tuple(LeftOut(file=str(one["file"]), reason=str(one["reason"])) for one in listed)
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        raise CheckpointError(f"{path} must list 'file' and 'reason'; restore it, or start a new run.") from error
+
+
+def _in_pairs(surveyed: Survey, errors: Sequence[Finding]) -> Iterator[LeftOut]:
+    """Each pair that an error names, with the first reason why."""
+    dataset = surveyed.dataset
+    by_file = dataset.samples_by_file()
+    reasons: dict[Sample, str] = {}
+    for reading in surveyed.readings:
+        if fault := reading.image_error or reading.mask_error:
+            reasons[reading.sample] = _below(fault, dataset)
+    for error in errors:
+        for sample in filter(None, map(by_file.get, error.files)):
+            reasons.setdefault(sample, CODES[error.code][1])
+    names = _pair_names(dataset)
+    for sample, reason in sorted(reasons.items()):
+        yield LeftOut(names[sample], reason.removeprefix(f"{dataset.relative(sample.image_path)}: "))
+
+
+def _pair_names(dataset: DataSet) -> dict[Sample, str]:
+    """What a pair is called here: its image file, and its name where the file holds other pairs too."""
+    by_file = dataset.samples_by_file()
+    files = {sample: dataset.relative(sample.image_path) for sample in dataset.samples}
+    return {sample: file if file in by_file else f"{file}: {sample.name}" for sample, file in files.items()}
+
+
+def _in_no_pair(dataset: DataSet, errors: Sequence[Finding]) -> Iterator[LeftOut]:
+    paired = {dataset.relative(path) for s in dataset.samples for path in (s.image_path, s.label_path)}
+    reasons = {file: CODES[error.code][1] for error in reversed(errors) for file in error.files}
+    return (LeftOut(file, reason) for file, reason in sorted(reasons.items()) if file not in paired)
+
+
+def _below(text: str, dataset: DataSet) -> str:
+    """A text with paths, without the folder of the data set."""
+    return text.replace(f"{dataset.root}/", "")

@@ -1,0 +1,159 @@
+"""From a folder to a job: open, split, survey, describe. Test images are not opened."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pixelwise.checks import require_sound
+from pixelwise.config import LossRecipe, Recipe
+from pixelwise.data.classes import Classes
+from pixelwise.data.dataset import DataSet, open_dataset
+from pixelwise.data.sample import Sample
+from pixelwise.data.scan import Survey, survey
+from pixelwise.data.splits.assign import Division, divide, divide_in_folds
+from pixelwise.data.splits.splits import Splits, read_splits
+from pixelwise.losses import inverse_log_weights, median_frequency_weights
+from pixelwise.model_file import ModelSpec
+from pixelwise.planning.exclusions import ACCEPTED, LeftOut, is_overruled, leave_out_faults, without
+from pixelwise.planning.fingerprint import Fingerprint, fingerprint
+from pixelwise.progress import Progress, Silent
+from pixelwise.training.trainer import Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A data set opened, split, read once and found sound."""
+
+    dataset: DataSet
+    splits: Splits
+    groups: Mapping[Sample, str]
+    """What a sample was kept together with, where a split was made by groups or blocks."""
+    seen: Fingerprint
+    notes: tuple[str, ...]
+    left_out: tuple[LeftOut, ...] | None = None
+    """What --force has left out; None: not forced."""
+    overruled: tuple[str, ...] = ()
+    """What --force has set aside, in words: for the report, said already when it was done."""
+
+    @property
+    def classes(self) -> Classes:
+        assert self.dataset.classes is not None
+        return self.dataset.classes
+
+    def job(self, recipe: Recipe, device: torch.device) -> Job:
+        """What the training loop is given."""
+        spec = ModelSpec(
+            network=recipe.network,
+            classes=self.classes,
+            channels=self.seen.channels,
+            channel_files=self.dataset.pairing.channel_files,
+            dtype=self.seen.dtype,
+            mean=self.seen.mean,
+            deviation=self.seen.deviation,
+            scores={},
+        )
+        return Job(
+            recipe=recipe,
+            dataset=self.dataset,
+            splits=self.splits,
+            spec=spec,
+            class_weights=self._weights(recipe.loss),
+            device=device,
+        )
+
+    def _weights(self, loss: LossRecipe) -> tuple[float, ...] | None:
+        """What a pixel of each class counts in the loss; None: all the same."""
+        if loss.class_weights == "none":
+            return None
+        if loss.class_weights == "inverse_log":
+            return tuple(inverse_log_weights(self.seen.class_pixels, loss.power).tolist())
+        return tuple(float(w) for w in np.array(self.seen.class_weights) ** loss.power)
+
+
+def prepare(
+    data: str | Path,
+    recipe: Recipe,
+    *,
+    made_splits: Path | None = None,
+    force: bool = False,
+    left_out: tuple[LeftOut, ...] | None = None,
+    revise_splits: bool = False,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Reads every training and validation pair once. Errors in the data stop here, all named.
+
+    `recipe` says how the data set lies and how it is split: its section `data`, and its seed.
+    `made_splits` is the splits.yaml of a run to go on with; its lists are used as they are or, with
+    `revise_splits`, less what is gone and with what is new (`data.splits.read_splits`). `left_out` is what that
+    run, if forced, has left out. `force` leaves out what errors name, says so to `progress`, and reads the pairs a
+    second time; what errors still forbid stops.
+    """
+    surveyed, left_out = _survey(data, recipe, force, left_out, progress)
+    if made_splits:
+        division = Division(splits=read_splits(made_splits, surveyed.dataset.samples, revise=revise_splits))
+    else:
+        division = divide(surveyed, recipe.data, recipe.training.seed)
+    return _prepared(surveyed, division, left_out)
+
+
+def prepare_folds(
+    data: str | Path,
+    recipe: Recipe,
+    num_folds: int,
+    *,
+    made_splits: Sequence[Path] = (),
+    force: bool = False,
+    left_out: tuple[LeftOut, ...] | None = None,
+    progress: Progress | None = None,
+) -> list[Prepared]:
+    """`prepare` for each of the folds: the files are read once, and each fold is described by its training images."""
+    surveyed, left_out = _survey(data, recipe, force, left_out, progress)
+    if made_splits:
+        divisions = [Division(splits=read_splits(path, surveyed.dataset.samples)) for path in made_splits]
+    else:
+        divisions = divide_in_folds(surveyed, recipe.data, num_folds, recipe.training.seed)
+    return [_prepared(surveyed, division, left_out) for division in divisions]
+
+
+def _survey(
+    data: str | Path,
+    recipe: Recipe,
+    force: bool,
+    left_out: tuple[LeftOut, ...] | None,
+    progress: Progress | None,
+) -> tuple[Survey, tuple[LeftOut, ...] | None]:
+    """What there is to train and validate on, read, and what was left out of it."""
+    dataset = open_dataset(data, recipe.data.layout)
+    if force:
+        dataset, left_out = leave_out_faults(dataset, progress or Silent())
+    elif left_out:
+        dataset = without(dataset, left_out)
+    return survey(dataset, [sample for sample in dataset.samples if sample.split != "test"]), left_out
+
+
+def _prepared(surveyed: Survey, division: Division, left_out: tuple[LeftOut, ...] | None) -> Prepared:
+    report = require_sound(surveyed, division.splits, overruled=partial(is_overruled, left_out=left_out))
+    accepted = [f"error: {f.message}" for f in report.errors if f.code in ACCEPTED]
+    notes = [f"{f.severity}: {f.message}" for f in report.findings if f.severity != "error"]
+    notes += [f"warning: {division.crossing}"] if division.crossing else []
+    return Prepared(
+        dataset=surveyed.dataset,
+        splits=division.splits,
+        groups=division.groups,
+        seen=fingerprint(surveyed, division.splits, _class_weights(surveyed, division.splits)),
+        notes=(*notes, *division.notes),
+        left_out=left_out,
+        overruled=(*accepted, *map(str, left_out or ())),
+    )
+
+
+def _class_weights(surveyed: Survey, splits: Splits) -> tuple[float, ...]:
+    pixels = surveyed.class_pixels(splits["train"])
+    by_sample = {r.sample: sum(r.values.values()) for r in surveyed.readings}
+    sizes = np.array([by_sample[s] for s in splits["train"]])
+    weights = median_frequency_weights(pixels.sum(0), ((pixels > 0) * sizes[:, None]).sum(0))
+    return tuple(float(weight) for weight in weights)

@@ -1,0 +1,1 @@
+"""Predict files: find inputs, run a predictor, write outputs."""

@@ -1,0 +1,214 @@
+"""Images larger than memory: windows in, labels of the same kind out, stopped and continued at any part.
+
+Labels of finished parts lie as small files in a folder beside the result, each complete or not there at
+all. The result is made from them in one pass at the end, so an interruption changes no byte of it.
+"""
+
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pixelwise.data.formats._documents import read_json
+from pixelwise.data.io.decoded import MAX_PIXELS
+from pixelwise.data.io.images import Array, write_atomically
+from pixelwise.data.rasters import Raster, kind_of, only_by_windows
+from pixelwise.data.rasters._gdal import has_rasterio
+from pixelwise.data.rasters.rasterio_reader import TIFF, num_pixels
+from pixelwise.data.rasters.windows import BLOCK
+from pixelwise.errors import DataError, RequestError
+from pixelwise.inference.predictor import Predictor
+from pixelwise.inference.tiling.plan import Part, Plan, StripPlan
+from pixelwise.prediction.manifest import remove
+from pixelwise.shapes import round_up
+
+WINDOWED_PIXELS = 64 << 20
+"""Larger TIFFs are read by windows, where that can give what is asked for."""
+
+
+def needs_windows(path: Path, able: bool) -> bool:
+    """Whether an image is predicted by windows: what nothing else reads here, and large TIFFs.
+
+    Args:
+        able: whether windows can give what is asked for. If not, a TIFF is only taken so where it could
+            not be decoded as a whole either.
+    """
+    if only_by_windows(path):
+        return True
+    pixels = num_pixels(path) if path.suffix.lower() in TIFF else 0
+    return pixels > MAX_PIXELS or (pixels > WINDOWED_PIXELS and able and has_rasterio())
+
+
+def predict_raster(
+    predictor: Predictor,
+    path: Path,
+    target: Path,
+    *,
+    request: Mapping[str, Any],
+    resume: bool,
+    track: Callable[[int, int], None],
+) -> None:
+    """Writes the labels of an image as its kind asks for: a tiled, compressed GeoTIFF, or an OME-Zarr.
+
+    Pixels that hold no data in the image are the ignore label. Memory grows with the
+    width of the image by the labels of a few rows, one byte a pixel, and with nothing else.
+
+    Args:
+        request: all that decides the labels but the image, as plain values of JSON.
+        resume: continues what an equal request has left of an image that has not changed.
+        track: hears how many parts of how many are done.
+
+    Raises:
+        RequestError: what reads the image is not installed, or the network sees the whole image.
+        DataError: the image cannot be read, or does not suit the model.
+    """
+    with kind_of(path).open(path, predictor.spec.channels) as raster:
+        plan = predictor.cutting.windows(raster.size)
+        parts = _Parts(_folder_of_parts(target), plan, predictor.classes.dtype)
+        parts.begin(_description(raster, plan, predictor.device.type, request), resume=resume)
+        checked = _Checked(predictor, raster)
+        source = _Ahead(checked) if isinstance(plan, StripPlan) else checked
+        for part, labels in predictor.label_parts(source, plan, parts.has):
+            missing = raster.missing(*plan.writes(part))
+            if missing is not None:
+                labels[missing] = predictor.classes.ignore_label
+            parts.write(part, labels)
+            track(parts.num_done, len(plan.rows) * len(plan.columns))
+        made = parts.folder / target.name
+        remove(made)  # of an attempt that was stopped
+        raster.write_labels(made, parts.read(), predictor.classes)
+        _put(made, target)
+        parts.remove()
+
+
+def forget_parts(target: Path) -> None:
+    """Removes what an interrupted `predict_raster` has left."""
+    remove(_folder_of_parts(target))
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """The raster as the model takes it."""
+
+    predictor: Predictor
+    raster: Raster
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.raster.size
+
+    def read(self, rows: slice, columns: slice) -> Array:
+        pixels = self.raster.read(rows, columns)
+        try:
+            return self.predictor.checked(pixels)
+        except (DataError, RequestError) as error:
+            raise type(error)(f"{self.raster.path}: {error}") from error
+
+
+@dataclass(slots=True)
+class _Ahead:
+    """Rows of a source that is asked for them in order, read in whole blocks.
+
+    Images are stored in blocks, and of each all is decoded where a few rows are wanted.
+    """
+
+    source: _Checked
+    columns: slice | None = None
+    top: int = 0
+    """Of what is held."""
+    held: Array | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.source.size
+
+    def read(self, rows: slice, columns: slice) -> Array:
+        bottom = self.top + (0 if self.held is None else len(self.held))
+        if self.held is None or columns != self.columns or not self.top <= rows.start <= bottom:
+            self.columns, self.top, self.held = columns, rows.start, None
+            bottom = rows.start
+        if rows.stop > bottom:
+            until = min(round_up(rows.stop, BLOCK), self.size[0])
+            more = self.source.read(slice(bottom, until), columns)
+            before = more[:0] if self.held is None else self.held[rows.start - self.top :]
+            self.top, self.held = rows.start, np.concatenate((before, more))
+        assert self.held is not None
+        return self.held[rows.start - self.top : rows.stop - self.top]
+
+
+@dataclass(slots=True)
+class _Parts:
+    """Labels of the parts of a plan, as files."""
+
+    folder: Path
+    plan: Plan
+    dtype: type[np.generic]
+    num_done: int = 0
+
+    def begin(self, description: dict[str, Any], *, resume: bool) -> None:
+        """Keeps what is there only if it was made for the same."""
+        file = self.folder / "image.json"
+        if not (resume and _read(file) == description):
+            self.remove()
+            write_atomically(file, json.dumps(description, sort_keys=True).encode())
+        self.num_done = len(list(self.folder.glob("*.labels")))
+
+    def has(self, part: Part) -> bool:
+        return self._file(part).exists()
+
+    def write(self, part: Part, labels: Array) -> None:
+        self.num_done += not self.has(part)
+        write_atomically(self._file(part), zlib.compress(labels.tobytes(), 1))
+
+    def read(self) -> Iterator[Array]:
+        """(h, W) each, from top to bottom."""
+        for row, rows in enumerate(self.plan.rows):
+            height = rows.write.stop - rows.write.start
+            pieces = [self._file((row, column)).read_bytes() for column in range(len(self.plan.columns))]
+            try:
+                labels = [np.frombuffer(zlib.decompress(piece), self.dtype).reshape(height, -1) for piece in pieces]
+            except (zlib.error, ValueError) as error:
+                raise DataError(
+                    f"{self.folder}: a part is damaged ({error}); remove the folder, and begin anew."
+                ) from error
+            yield np.hstack(labels)
+
+    def remove(self) -> None:
+        remove(self.folder)
+
+    def _file(self, part: Part) -> Path:
+        row, column = part
+        return self.folder / f"{row:06d}-{column:04d}.labels"
+
+
+def _folder_of_parts(target: Path) -> Path:
+    return target.with_name(f".{target.name}.part")
+
+
+def _read(file: Path) -> Any:
+    try:
+        return read_json(file)
+    except DataError:
+        return None
+
+
+def _description(raster: Raster, plan: Plan, device: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """What the parts belong to."""
+    ends = {"rows": [span.write.stop for span in plan.rows], "columns": [span.write.stop for span in plan.columns]}
+    return {**raster.stamp, "plan": type(plan).__name__, **ends, "device": device, "request": dict(request)}
+
+
+def _put(made: Path, target: Path) -> None:
+    """Moves a file or folder to its place, where it appears complete or not at all."""
+    for path in made.rglob("*") if made.is_dir() else (made,):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    if made.is_dir():  # a folder can take the place of nothing
+        remove(target)
+    made.replace(target)

@@ -1,0 +1,1 @@
+"""Quantize a model to int8 and measure what it costs."""

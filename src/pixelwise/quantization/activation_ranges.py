@@ -1,0 +1,79 @@
+"""A model's network in int8, made once from labeled images and kept beside the model."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from pixelwise.errors import RequestError
+from pixelwise.inference.engines import Source, choose_engine, require_engine
+from pixelwise.inference.int8_file import frames_of, int8_file, read_int8, write_int8
+from pixelwise.inference.predictor import in_int8, load
+from pixelwise.lowering.quantize import quantize, quantizer_versions
+from pixelwise.progress import Progress
+from pixelwise.quantization.accuracy import (
+    Accuracy,
+    allowed_loss,
+    calibration_images,
+    measure_accuracy,
+    open_trial,
+    require_accuracy,
+)
+
+
+def calibrate(
+    model: str | Path,
+    data: str | Path,
+    *,
+    layout: str | None,
+    engine: str,
+    max_loss: float | None,
+    progress: Progress,
+) -> None:
+    """Sees to it that the model has a network in int8 that loses no more than is allowed.
+
+    One that is there and whole is used. Else scales are found on images of the training split, and the mean IoU is
+    measured on the validation split, by the engine that is to compute it.
+
+    Args:
+        max_loss: points of mean IoU that may be lost, from 0 to 100; None: 1.
+
+    Raises:
+        RequestError: it loses more, a split or an extra is missing, the classes are not the model's, or the engine
+            has no int8.
+    """
+    most, path, name = allowed_loss(max_loss), int8_file(model), choose_engine(engine, "int8")
+    require_engine(name, torch.device("cpu"), "int8")
+    known = _known(model, progress)
+    if known:
+        if known.loss > most:
+            raise RequestError(
+                f"{path} loses {known.loss:.2g} points of mean IoU, and {most:g} may be lost. Choose another "
+                f"precision, or allow more with --max-loss."
+            )
+        return
+    versions = quantizer_versions()
+    reference = load(model, device="cpu", precision="fp32", engine="torch")
+    trial = open_trial(data, layout, model, reference)
+    progress.say(f"int8: finding scales on {len(trial.calibration)} training images, once")
+    source = Source(module=reference.module, channels=reference.spec.channels)
+    graph = quantize(source.onnx, frames_of(reference.module, calibration_images(trial, reference)))
+    made = in_int8(reference, name, graph)
+    accuracy = measure_accuracy(trial, reference, lambda image: made.predict(image).labels, progress=progress)
+    require_accuracy(accuracy, most, path)
+    write_int8(model, graph, {"accuracy": asdict(accuracy), "versions": dict(versions)})
+    progress.say(
+        f"int8: mean IoU {accuracy.mean_iou:.4f} on {accuracy.validation_images} validation images, the model's "
+        f"{accuracy.model_mean_iou:.4f}; {accuracy.agreement:.2%} of the labels are equal; kept in {path.name}"
+    )
+
+
+def _known(model: str | Path, progress: Progress) -> Accuracy | None:
+    """What the file beside the model was measured to lose; None where there is none that can be used."""
+    if not int8_file(model).exists():
+        return None
+    try:
+        return Accuracy(**read_int8(model)[1]["accuracy"])
+    except RequestError as error:
+        progress.say(str(error))
+        return None

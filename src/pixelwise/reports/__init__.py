@@ -1,0 +1,1 @@
+"""HTML reports of checks, training runs and cross-validation."""

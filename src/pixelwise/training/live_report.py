@@ -1,0 +1,136 @@
+"""`live.html`: one file in the run folder that a browser can watch while training goes on.
+
+Written at each evaluation, and in between as often as costs less than a hundredth of the time.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pixelwise.data.dataset import DataSet
+from pixelwise.data.io.images import Array, write_atomically
+from pixelwise.data.sample import Sample
+from pixelwise.reports.html import css_color, embed, render
+from pixelwise.reports.plots import chart, smooth, thin
+from pixelwise.reports.training_report import panels, percent
+from pixelwise.training.run_dir import RunFolder
+
+MAX_SAMPLES = 3
+MAX_SIDE = 480
+"""Of a picture; larger images are shown by every second, third, ... pixel."""
+RELOAD_SECONDS = 15
+LEAST_SECONDS = 30.0
+"""Between two pages without an evaluation."""
+COST_SHARE = 0.01
+"""Of the time, that pages without an evaluation may take."""
+
+State = Literal["training", "ended", "stopped"]
+STATES: Mapping[State, str] = {
+    "training": "Training goes on; this page reloads itself.",
+    "ended": "Training has ended. The best model is scored once more, then report.html has the result.",
+    "stopped": "Stopped. It goes on with pixelwise train DATA -o RUN --resume.",
+}
+
+
+class LivePage:
+    """The page of one run, and what it shows of three validation images."""
+
+    def __init__(self, run: RunFolder, dataset: DataSet, samples: Sequence[Sample]) -> None:
+        self.run, self.dataset = run, dataset
+        self.shown: dict[Sample, dict[str, str]] = {sample: {} for sample in samples[:MAX_SAMPLES]}
+        self.step_shown = 0
+        self.next_time = time.monotonic() + LEAST_SECONDS
+
+    def keep(self, sample: Sample, labels: Array, prediction: Array) -> None:
+        """While an evaluation goes over its images: what the page is to show of this one."""
+        if sample in self.shown:
+            image, _ = self.dataset.read_pair(sample)
+            step = -(-max(labels.shape) // MAX_SIDE)
+            small, truth, seen = (pixels[::step, ::step] for pixels in (image, labels, prediction))
+            assert self.dataset.classes is not None
+            pictures = panels(small, truth, seen, self.dataset.classes)
+            self.shown[sample] = {name: embed(pictures[name], MAX_SIDE) for name in ("image", "truth", "prediction")}
+
+    def tick(self, progress: float) -> None:
+        """About once a second."""
+        if time.monotonic() >= self.next_time:
+            self.write(progress)
+
+    def evaluated(self, step: int, progress: float) -> None:
+        self.step_shown = step
+        if progress < 1:  # else the last page follows at once
+            self.write(progress)
+
+    def write(self, progress: float, state: State = "training") -> None:
+        """Writes the page whole or not at all."""
+        start = time.monotonic()
+        write_atomically(self.run.live, render("live_report.html.jinja", self._values(progress, state)))
+        now = time.monotonic()
+        self.next_time = now + max(LEAST_SECONDS, (now - start) / COST_SHARE)
+
+    def _values(self, progress: float, state: State) -> dict[str, Any]:
+        metrics = list(self.run.read_metrics())
+        classes = self.dataset.classes
+        assert classes is not None
+        return {
+            "title": self.run.path.name,
+            "state": STATES[state],
+            "reload_seconds": RELOAD_SECONDS if state == "training" else 0,
+            "progress": progress,
+            "status": status(metrics, progress),
+            "cards": cards(metrics),
+            "curves": curves(metrics),
+            "images": [{"name": s.name, "panels": pictures} for s, pictures in self.shown.items() if pictures],
+            "images_step": self.step_shown,
+            "classes": [(name, css_color(color)) for name, color in zip(classes.names, classes.colors, strict=True)],
+        }
+
+
+def status(metrics: Sequence[Mapping[str, Any]], progress: float) -> str:
+    """`step 120 · 40 % done · 3.5 min so far, about 5.2 min left`."""
+    if not metrics:
+        return "nothing measured yet"
+    spent = metrics[-1]["seconds"]
+    left = f", about {minutes(spent * (1 - progress) / progress)} left" if 0 < progress < 1 else ""
+    return f"step {metrics[-1]['step']:,} · {progress:.0%} done · {minutes(spent)} so far{left}"
+
+
+def minutes(seconds: float) -> str:
+    """`45 s`, `20.5 min`, `3.2 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def cards(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """The newest numbers: name, value, explanation."""
+    shown = []
+    if trained := [line for line in metrics if "loss" in line]:
+        last = trained[-1]
+        shown.append(("loss", f"{last['loss']:.4f}", "of the last second"))
+        shown.append(("learning rate", f"{last['lr']:.2e}", "of the decoder"))
+        shown.append(("images a second", f"{last['images_per_second']:.1f}", "trained on"))
+    if scored := [line for line in metrics if "val" in line]:
+        best = max(scored, key=lambda line: line["val"]["mean_iou"] or 0.0)
+        shown.append(("best mean IoU", percent(best["val"]["mean_iou"]), f"at step {best['step']:,}"))
+    return shown
+
+
+def curves(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Loss, learning rate and validation scores over the steps, as inline SVG."""
+    trained = [line for line in metrics if "loss" in line]
+    scored = [line for line in metrics if "val" in line]
+    charts = []
+    if len(trained) > 1:
+        steps, losses, rates = (thin([line[key] for line in trained]) for key in ("step", "loss", "lr"))
+        lines = [(steps, losses, "#c9d6e8", ""), (steps, smooth(losses), "#2f6db5", "")]
+        charts.append(chart("Training loss", lines, "steps"))
+        charts.append(chart("Learning rate", [(steps, rates, "#7a5aa8", "")], "steps"))
+    if scored:
+        steps = [line["step"] for line in scored]
+        shown = {"mean_iou": ("#d9602b", "mean IoU"), "global_accuracy": ("#3a8a5f", "global accuracy")}
+        lines = [
+            (steps, [line["val"][key] or 0.0 for line in scored], color, label) for key, (color, label) in shown.items()
+        ]
+        charts.append(chart("Validation", lines, "steps"))
+    return charts

@@ -1,0 +1,108 @@
+"""Optimizer, learning rate and averaged weights."""
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pixelwise.config import OptimizerRecipe, ScheduleRecipe
+from pixelwise.devices import Precision
+from pixelwise.training.fsdp import is_sharded, own_part
+from pixelwise.training.muon import Muon
+
+
+def build_optimizer(
+    model: nn.Module,
+    recipe: OptimizerRecipe,
+    precision: Precision = "fp32",
+    scales: Mapping[Tensor, float] = MappingProxyType({}),
+) -> torch.optim.Optimizer:
+    """AdamW, SGD or Muon; biases and normalization are not decayed, and what needs no gradient is left out.
+
+    `precision` is that of the matrix products inside Muon; weights and momentum stay float32. `scales`
+    are shares of the learning rate, of parameters that have not all of it; each group of the
+    optimizer keeps its own as `lr_scale`.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = []
+    for scale in sorted({scales.get(p, 1.0) for p in trained}, reverse=True):
+        members = [p for p in trained if scales.get(p, 1.0) == scale]
+        groups += [
+            {"params": [p for p in members if p.ndim >= 2], "weight_decay": recipe.weight_decay, "lr_scale": scale},
+            {"params": [p for p in members if p.ndim < 2], "weight_decay": 0.0, "lr_scale": scale},
+        ]
+    groups = [group for group in groups if group["params"]]
+    if recipe.name == "muon":
+        return Muon(groups, recipe, torch.bfloat16 if precision == "bf16" else torch.float32)
+    if recipe.name == "sgd":
+        fused = not any(is_sharded(p) for p in trained)  # PyTorch 2.14 has no fused SGD of sharded tensors
+        return torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=recipe.momentum > 0, fused=fused)
+    return torch.optim.AdamW(groups, recipe.lr, betas=(recipe.momentum, 0.99), fused=True)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """For every group its share of it."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]
+
+
+ONE_CYCLE_START = 1 / 25
+"""Share of the peak at which the one-cycle schedule begins; 25 is fastai's, and PyTorch's."""
+
+
+def learning_rate_factor(progress: float, recipe: ScheduleRecipe) -> float:
+    """Share of the peak learning rate at `progress` in [0, 1] through the run."""
+    peak_at = recipe.peak_at if recipe.name == "one_cycle" else 0.0
+    start = ONE_CYCLE_START if peak_at else 1.0
+    if progress < recipe.warmup:
+        # Not from 0: the first step would be lost.
+        return start * (0.01 + 0.99 * progress / recipe.warmup)
+    done = min(1.0, (progress - recipe.warmup) / (1 - recipe.warmup))
+    if done < peak_at:  # Smith, "Super-convergence", 2018; by cosines, as fastai has it
+        return start + (1 - start) * (0.5 - 0.5 * math.cos(math.pi * done / peak_at))
+    left = (1 - done) / (1 - peak_at)
+    cosine = 0.5 - 0.5 * math.cos(math.pi * left)
+    shape = {
+        "cosine": cosine,
+        "poly": math.pow(left, 0.9),
+        "linear": left,
+        "one_cycle": cosine,
+        "constant": 1.0,
+    }[recipe.name]
+    return recipe.final + (1 - recipe.final) * shape
+
+
+def resolution_at(progress: float, recipe: ScheduleRecipe) -> float:
+    """Size of the samples, as a share of the full crop, in steps of an eighth so that sizes repeat."""
+    if recipe.full_scale_from == 0 or progress >= recipe.full_scale_from:
+        return 1.0
+    grown = recipe.start_scale + (1 - recipe.start_scale) * progress / recipe.full_scale_from
+    return min(1.0, math.floor(grown * 8) / 8) if recipe.start_scale < 1 else 1.0
+
+
+class AveragedWeights:
+    """Exponential moving average of weights and batch statistics, kept beside the model.
+
+    The memory is a share of the run, not a number of steps: short and long runs average alike.
+    """
+
+    def __init__(self, model: nn.Module, memory: float) -> None:
+        self.memory = memory
+        self.state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int, progress_of_step: float) -> None:
+        """After each optimizer step; `progress_of_step` is the share of the run it took."""
+        keep = math.exp(-max(progress_of_step, 0.0) / self.memory) if self.memory else 0.0
+        # Early on, a plain mean of what was seen so far: the fresh weights must be forgotten fast.
+        keep = min(keep, (step + 1) / (step + 10))
+        current = model.state_dict()
+        averaged = [own_part(t) for t in self.state.values() if t.is_floating_point()]
+        newest = [own_part(current[n]) for n, t in self.state.items() if t.is_floating_point()]
+        torch._foreach_lerp_(averaged, newest, 1 - keep)
+        for name, tensor in self.state.items():
+            if not tensor.is_floating_point():
+                tensor.copy_(current[name])

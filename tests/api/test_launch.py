@@ -1,0 +1,63 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from pixelwise.api.launch import STARTED, is_first_process, require_devices, start_of_budget
+from pixelwise.errors import RequestError
+
+Launched = Callable[[int, int], None]
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> Launched:
+    """`launched(rank, size)`: as torchrun starts a process."""
+
+    def launched(rank: int, size: int) -> None:
+        place = {"RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}
+        for name, value in place.items():
+            monkeypatch.setenv(name, str(value))
+
+    return launched
+
+
+def test_a_process_that_was_not_launched_is_the_first(launched: Launched) -> None:
+    assert is_first_process()
+    launched(1, 2)
+    assert not is_first_process()
+    launched(0, 2)
+    assert is_first_process()
+
+
+def test_a_process_that_trains_alone_says_what_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some batch systems number the jobs of an array so; without a meeting point they know nothing of each other."""
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert is_first_process()
+
+
+def test_the_budget_counts_from_the_command_that_launched(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert start_of_budget(100.0) == 100.0
+    monkeypatch.setenv(STARTED, "90.5")
+    assert start_of_budget(100.0) == 90.5
+
+
+def test_no_process_is_an_error() -> None:
+    with pytest.raises(RequestError, match="--devices 0 is no number of processes; give 1 or more"):
+        require_devices(0, "cpu")
+
+
+def test_another_number_than_torchrun_has_started_is_an_error(launched: Launched) -> None:
+    launched(0, 2)
+    require_devices(2, "cpu")
+    with pytest.raises(RequestError, match="--devices 4, but torchrun has started 2 process"):
+        require_devices(4, "cpu")
+
+
+def test_more_processes_than_gpus_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    require_devices(2, "cuda")
+    require_devices(8, "cpu")
+    with pytest.raises(RequestError, match="--devices 3, but there are 2 GPUs; give at most as many, or --device cpu"):
+        require_devices(3, "cuda")

@@ -1,0 +1,150 @@
+"""From a folder of images and masks to a model file."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from pixelwise.api.train import train
+from pixelwise.api.train_run import TrainResult
+from pixelwise.config import read_recipe
+from pixelwise.data.io.images import read_mask, write_png
+from pixelwise.errors import DataError, RequestError
+from pixelwise.evaluation.evaluate import evaluate
+from pixelwise.model_file import FILE_NAME, load_model
+from pixelwise.prediction.predict import predict
+from pixelwise.training.cross_validation import FoldsResult
+from support.folders import contents
+
+Arguments = dict[str, Any]
+
+Arguments = dict[str, Any]
+
+
+def test_a_run_leaves_what_it_says(trained: Path, streets: Path, tiny: Arguments, tmp_path: Path) -> None:
+    result = train(streets, tmp_path / "again", **tiny)
+    assert result == TrainResult(
+        run=tmp_path / "again",
+        model=tmp_path / "again" / FILE_NAME,
+        report=tmp_path / "again" / "report.html",
+        scores=load_model(trained)[1].scores,
+    )
+    assert result.model.read_bytes() == (trained / FILE_NAME).read_bytes()
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_the_recipe_of_a_run_repeats_it(trained: Path, streets: Path, tmp_path: Path) -> None:
+    run = train(streets, tmp_path / "again", recipe=trained / "recipe.yaml", device="cpu").run
+    assert (run / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
+    assert read_recipe(run / "recipe.yaml") == read_recipe(trained / "recipe.yaml")
+
+
+def test_the_recipe_of_a_run_is_resolved_and_gives_reasons(trained: Path, tiny: Arguments) -> None:
+    recipe = read_recipe(trained / "recipe.yaml")
+    assert recipe.training.steps == tiny["steps"]
+    assert recipe.training.budget_seconds is None
+    assert recipe.data.crop == (64, 96)
+    assert "# as asked for" in (trained / "recipe.yaml").read_text()
+
+
+def test_a_run_writes_its_classes_and_splits(trained: Path, streets: Path) -> None:
+    classes = yaml.safe_load((trained / "classes.yaml").read_text())
+    assert classes["names"] == yaml.safe_load((streets / "dataset.yaml").read_text())["names"]
+    splits = yaml.safe_load((trained / "splits.yaml").read_text())
+    assert {name: len(names) for name, names in splits.items()} == {"train": 12, "val": 4, "test": 4}
+
+
+def test_a_folder_that_was_stopped_before_its_recipe_starts_from_the_beginning(
+    trained: Path, streets: Path, tiny: Arguments, tmp_path: Path
+) -> None:
+    shutil.copy(trained / "classes.yaml", tmp_path)
+    train(streets, tmp_path, resume=True, **tiny)
+    assert (tmp_path / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
+
+
+def test_a_folder_that_holds_a_run_is_refused(finished: Path, streets: Path, tiny: Arguments) -> None:
+    before = contents(finished)
+    with pytest.raises(RequestError, match=r"already holds a run .* continue it with --resume"):
+        train(streets, finished, **tiny)
+    assert contents(finished) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"from_model": "m", "weights": "imagenet"}, "--from and --weights both say where the first weights are"),
+        ({"budget": "20m", "steps": 5}, "--budget and --steps both say how long"),
+        ({"budget": "soon"}, "'soon' is not a duration"),
+        ({"steps": 0}, r"training\.steps is 0"),
+        ({"settings": ["network.wings=2"]}, "unknown key of recipe section 'network'"),
+        ({"settings": ["width=2"]}, "write section.key=value"),
+        ({"network": "unett", "steps": 5}, r"unknown network 'unett'\. Did you mean 'unet"),
+        ({"recipe": "no.yaml"}, r"no\.yaml is not a readable recipe"),
+        ({"device": "abacus"}, "unknown device 'abacus'"),
+        ({"precision": "fp8", "steps": 5}, "fp8"),
+        ({"budget": "1s", "device": "cpu"}, "the budget of 1 s|[Bb]udget"),
+    ],
+)
+def test_what_cannot_be_done_leaves_no_folder(streets: Path, tmp_path: Path, arguments: Arguments, said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        train(streets, tmp_path / "run", **arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_resume_needs_a_folder(streets: Path) -> None:
+    with pytest.raises(RequestError, match="--resume needs the folder of the run"):
+        train(streets, resume=True)
+
+
+def test_unsound_data_is_refused(streets: Path, tiny: Arguments, tmp_path: Path) -> None:
+    data = shutil.copytree(streets, tmp_path / "data")
+    (data / "labels" / "train" / "0003.png").unlink()
+    with pytest.raises(DataError, match=r"without a mask: images/train/0003\.png"):
+        train(data, tmp_path / "run", **tiny)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_named_after_data_and_network(
+    streets: Path, tiny: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "streets-unet-1").mkdir(parents=True)
+    assert train(streets, **tiny).run == Path("runs/streets-unet-2")
+    assert (tmp_path / "runs" / "streets-unet-2" / FILE_NAME).exists()
+
+
+def test_gray_images_are_trained_on_and_labeled(cells: Path, tiny: Arguments, tmp_path: Path) -> None:
+    result = train(cells, tmp_path / "run", **tiny)
+    spec = load_model(result.model)[1]
+    assert spec.channels == 1
+    assert 0 <= result.scores["mean_iou"] <= 1
+
+
+def test_images_of_16_bit_without_splits_or_classes_are_trained_on(tiny: Arguments, tmp_path: Path) -> None:
+    data, rng = tmp_path / "data", torch.Generator().manual_seed(0)
+    for number in range(5):
+        bright = torch.randint(0, 2, (40, 48), generator=rng).numpy()
+        write_png(data / "images" / f"{number}.png", (bright * 3000 + 500).astype("uint16"))
+        write_png(data / "masks" / f"{number}.png", (bright * 255).astype("uint8"))
+    result = train(data, tmp_path / "run", **tiny)
+    spec = load_model(result.model)[1]
+    assert (spec.dtype, spec.channels, spec.classes.names) == ("uint16", 1, ("background", "foreground"))
+    assert 500 < spec.mean[0] < 3500
+    assert evaluate(result.run, data, device="cpu")["split"] == "val"
+    predict(result.run, [data / "images"], tmp_path / "out", coding="data", device="cpu")
+    assert set(read_mask(tmp_path / "out" / "0.png").ravel().tolist()) <= {0, 255}
+
+
+def test_a_group_is_kept_out_of_two_splits_and_written_down(streets: Path, tiny: Arguments, tmp_path: Path) -> None:
+    result = train(streets, tmp_path / "run", folds=2, group=r"(\d)$", **tiny)
+    assert isinstance(result, FoldsResult)
+    assert r"group: (\d)$" in (result.folds[0] / "recipe.yaml").read_text()
+    for run in result.folds:
+        text = (run / "splits.yaml").read_text()
+        assert "- train/0003  # 3\n" in text
+        splits = yaml.safe_load(text)
+        train_digits, val_digits = ({name[-1] for name in splits[split]} for split in ("train", "val"))
+        assert train_digits.isdisjoint(val_digits)

@@ -1,0 +1,189 @@
+"""Folds begun and gone on with."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pixelwise.api.train import train
+from pixelwise.config import read_recipe
+from pixelwise.data.dataset import open_dataset
+from pixelwise.data.splits.splits import read_splits
+from pixelwise.errors import CheckpointError, DataError, RequestError
+from pixelwise.evaluation.evaluate import evaluate
+from pixelwise.model_file import FILE_NAME, load_model
+from pixelwise.training.cross_validation import FoldsResult
+from pixelwise.training.trainer import Trainer
+from support.folders import contents
+
+Arguments = dict[str, Any]
+
+Arguments = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def folded(streets: Path, tiny: Arguments, tmp_path_factory: pytest.TempPathFactory) -> FoldsResult:
+    """Three finished folds. Read only."""
+    result = train(streets, tmp_path_factory.mktemp("folds") / "run", folds=3, **tiny)
+    assert isinstance(result, FoldsResult)
+    return result
+
+
+def test_folds_are_runs_that_share_out_train_and_val(folded: FoldsResult, streets: Path) -> None:
+    dataset = open_dataset(streets)
+    splits = [read_splits(run / "splits.yaml", dataset.samples) for run in folded.folds]
+    assert sorted(s for one in splits for s in one["val"]) == [s for s in dataset.samples if s.split != "test"]
+    assert [len(one["test"]) for one in splits] == [4, 4, 4]
+    assert sorted(path.name for path in folded.run.iterdir()) == [
+        "fold-1",
+        "fold-2",
+        "fold-3",
+        "folds.html",
+        "folds.json",
+    ]
+    for run in folded.folds:
+        assert (run / "report.html").exists()
+    assert len({(run / "recipe.yaml").read_text() for run in folded.folds}) == 1
+    assert len({load_model(run)[1].mean for run in folded.folds}) == 3
+
+
+def test_the_scores_of_the_folds_are_those_of_their_models(folded: FoldsResult, streets: Path) -> None:
+    stored = json.loads((folded.run / "folds.json").read_text())
+    assert stored == {"num_folds": 3, "budget_seconds": None, **folded.scores}
+    scored = [evaluate(run, streets, split="val", device="cpu", precision="fp32") for run in folded.folds]
+    assert [s["confusion"] for s in scored] == [s["confusion"] for s in folded.scores["folds"].values()]
+    assert folded.scores["pooled"]["num_images"] == 16
+    assert folded.scores["mean"]["mean_iou"] == pytest.approx(sum(s["mean_iou"] for s in scored) / 3)
+
+
+def test_finished_folds_resumed_change_nothing(folded: FoldsResult, streets: Path, tiny: Arguments) -> None:
+    before = contents(folded.run)
+    assert train(streets, folded.run, resume=True) == folded
+    assert train(streets, folded.run, resume=True, folds=3, **tiny) == folded
+    assert contents(folded.run) == before
+
+
+def test_folds_that_were_interrupted_go_on(
+    folded: FoldsResult, streets: Path, tiny: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of the second: the first is not touched, the second goes on, and all is as if never stopped."""
+    step: Callable[..., Any] = Trainer.step
+    taken: list[int] = []
+
+    def interrupted(self: Trainer, *arguments: Any) -> Any:
+        taken.append(1)
+        if len(taken) == 10:
+            raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(streets, tmp_path / "run", folds=3, **tiny)
+    first = contents(tmp_path / "run" / "fold-1")
+    result = train(streets, tmp_path / "run", resume=True, **tiny)
+    assert contents(tmp_path / "run" / "fold-1") == first
+    assert result.scores == folded.scores
+    for run in folded.folds:
+        assert (tmp_path / "run" / run.name / FILE_NAME).read_bytes() == (run / FILE_NAME).read_bytes()
+
+
+def test_a_fold_that_finished_before_its_scores_were_written_is_scored_again(
+    folded: FoldsResult, streets: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(folded.run, tmp_path / "run")
+    stored = json.loads((copy / "folds.json").read_text())
+    del stored["folds"]["fold-2"]
+    (copy / "folds.json").write_text(json.dumps(stored))
+    before = contents(copy / "fold-2")
+    result = train(streets, copy, resume=True, device="cpu")
+    assert result.scores == folded.scores
+    assert contents(copy / "fold-2") == before
+
+
+def test_folds_without_their_mark_start_from_the_beginning(
+    folded: FoldsResult, streets: Path, tiny: Arguments, tmp_path: Path
+) -> None:
+    """Stopped while they were described."""
+    (tmp_path / "fold-1").mkdir()
+    shutil.copy(folded.run / "fold-1" / "recipe.yaml", tmp_path / "fold-1")
+    assert train(streets, tmp_path, resume=True, folds=3, **tiny).scores == folded.scores
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"folds": 4}, "was started with 3 folds, not 4; resume without"),
+        ({"seed": 1}, r"another recipe:\n  training\.seed: 0 → 1\nresume without changing it, or start a new run"),
+        ({"budget": "20m"}, r"another recipe:\n  training\.budget_seconds: .* → 1200\.0\n"),
+    ],
+)
+def test_other_folds_are_refused(folded: FoldsResult, streets: Path, changes: Arguments, said: str) -> None:
+    with pytest.raises(CheckpointError, match=said):
+        train(streets, folded.run, resume=True, **changes)
+
+
+def test_folds_take_no_changes(folded: FoldsResult, streets: Path) -> None:
+    with pytest.raises(
+        RequestError, match="holds folds, which are only alike without --allow-changes; resume without it"
+    ):
+        train(streets, folded.run, resume=True, allow_changes=True)
+
+
+def test_a_folder_of_folds_is_no_place_for_a_run_nor_the_reverse(
+    folded: FoldsResult, trained: Path, streets: Path, tiny: Arguments
+) -> None:
+    for changes in ({}, {"folds": 3}):
+        with pytest.raises(RequestError, match=r"already holds folds \(folds\.json\)"):
+            train(streets, folded.run, **changes, **tiny)
+    with pytest.raises(RequestError, match=r"already holds a run"):
+        train(streets, trained, folds=3, **tiny)
+
+
+def test_folds_share_the_budget(streets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each gets its part of what planning leaves, and resuming compares the whole."""
+    shares: list[Any] = []
+
+    def take(folder: Any, folds: Any, prepared: Any, recipe: Any, *rest: Any) -> None:
+        shares.append((folds.budget_seconds, recipe.training.budget_seconds))
+
+    monkeypatch.setattr("pixelwise.api.train_folds._train_folds", take)
+    monkeypatch.setattr("pixelwise.planning.planner.measure_step", lambda *arguments: 10.0)
+    (tmp_path / "r.yaml").write_text("network: {width: 4, depth: 2}\ntraining: {budget_seconds: 600}\n")
+    given: Arguments = {"recipe": tmp_path / "r.yaml", "device": "cpu"}
+    train(streets, tmp_path / "a", folds=2, budget="10m", device="cpu")
+    train(streets, tmp_path / "b", folds=4, **given)
+    train(streets, tmp_path / "b", folds=4, resume=True, budget="10m", **given)
+    train(streets, tmp_path / "c", folds=2, steps=9, **given)
+    for (total, share), parts in zip(shares[:3], (2, 4, 4), strict=True):
+        assert total == 600
+        assert 0.5 * 600 / parts < share < 600 / parts
+    assert "# of 600 s for 2 folds" in (tmp_path / "a" / "fold-2" / "recipe.yaml").read_text()
+    assert read_recipe(tmp_path / "c" / "fold-2" / "recipe.yaml").training.steps == 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"folds": 1}, "--folds is 1, but must be at least 2"),
+        ({"folds": 2, "budget": "1s", "device": "cpu"}, "[Bb]udget"),
+        ({"folds": 17, "steps": 2}, "17 folds need one each; make fewer folds"),
+        ({"folds": 2, "steps": 2, "group": "zzz"}, r"--group 'zzz' does not match 16 of 16 names"),
+    ],
+)
+def test_folds_that_cannot_be_made_leave_no_folder(
+    streets: Path, tmp_path: Path, arguments: Arguments, said: str
+) -> None:
+    with pytest.raises((RequestError, DataError), match=said):
+        train(streets, tmp_path / "run", **arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_folds_whose_time_is_too_short_are_taken_back(streets: Path, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("network: {width: 4, depth: 2}\n")
+    with pytest.raises(RequestError, match=r"budget of .* ends before training could start"):
+        train(streets, tmp_path / "run", folds=2, recipe=tmp_path / "r.yaml", budget="11s", device="cpu")
+    assert not (tmp_path / "run").exists()

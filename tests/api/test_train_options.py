@@ -1,0 +1,50 @@
+"""The recipe that comes of what was asked for."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pixelwise.api.train import train
+
+
+def train_nothing(monkeypatch: pytest.MonkeyPatch, asked: list[Any]) -> None:
+    """Runs end before their first step; their recipes are kept in `asked`."""
+
+    def train_and_report(run: Any, prepared: Any, job: Any, request: Any, *, resume: bool) -> None:
+        asked.append(job.recipe)
+
+    monkeypatch.setattr("pixelwise.api.train_run.train_and_report", train_and_report)
+    monkeypatch.setattr("pixelwise.api.train_run._result", lambda run: None)
+
+
+def test_a_given_recipe_without_a_length_takes_the_default_budget(
+    streets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    train_nothing(monkeypatch, asked)
+    (tmp_path / "r.yaml").write_text("network: {width: 4}\n")
+    train(streets, tmp_path / "a", recipe=tmp_path / "r.yaml")
+    train(streets, tmp_path / "b", recipe=tmp_path / "r.yaml", steps=9, precision="bf16")
+    train(streets, tmp_path / "c", recipe=tmp_path / "b" / "recipe.yaml", budget="90s", settings=["network.width=8"])
+    lengths = [(recipe.training.steps, recipe.training.budget_seconds) for recipe in asked]
+    assert lengths == [(None, 1200), (9, None), (None, 90)]
+    assert [recipe.network.width for recipe in asked] == [4, 4, 8]
+    assert [recipe.training.precision for recipe in asked] == ["fp32", "bf16", "bf16"]
+
+
+def test_a_deterministic_budget_is_resolved_to_steps(
+    streets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether planned or given: the clock is looked at once, and then never again."""
+    asked: list[Any] = []
+    train_nothing(monkeypatch, asked)
+    monkeypatch.setattr("pixelwise.planning.planner.measure_step", lambda *arguments: 10.0)
+    monkeypatch.setattr("pixelwise.api.train_options.measure_step", lambda *arguments: 10.0)
+    (tmp_path / "r.yaml").write_text("network: {width: 4, depth: 2}\n")
+    train(streets, tmp_path / "a", budget="10m", deterministic=True, device="cpu")
+    train(streets, tmp_path / "b", budget="10m", deterministic=True, recipe=tmp_path / "r.yaml", device="cpu")
+    assert len(asked) == 2
+    for recipe in asked:
+        assert recipe.training.steps is not None
+        assert 1 <= recipe.training.steps < 60

@@ -1,0 +1,333 @@
+"""A run gone on with."""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import yaml
+
+from pixelwise.api.config_diff import Change, refuse_changes, require_unchanged
+from pixelwise.api.train import train
+from pixelwise.config import Recipe, read_recipe, to_yaml
+from pixelwise.data.dataset import open_dataset
+from pixelwise.data.io.images import read_image, write_png
+from pixelwise.data.splits.splits import read_splits
+from pixelwise.errors import CheckpointError, DataError, RequestError
+from pixelwise.model_file import FILE_NAME, load_model
+from pixelwise.progress import Silent
+from pixelwise.training.checkpoint import load_checkpoint
+from pixelwise.training.resource_errors import disk_trouble_explained
+from pixelwise.training.run_dir import RunFolder
+from pixelwise.training.trainer import Trainer
+from support.folders import contents
+
+Arguments = dict[str, Any]
+
+Arguments = dict[str, Any]
+
+
+def test_a_finished_run_resumed_changes_nothing(finished: Path, streets: Path, tiny: Arguments) -> None:
+    before = contents(finished)
+    for arguments in ({"resume": True}, {**tiny, "resume": True}):
+        result = train(streets, finished, **arguments)
+        assert result.scores == load_model(finished)[1].scores
+    assert contents(finished) == before
+
+
+def test_a_run_whose_report_is_missing_gets_it_and_keeps_its_model(
+    finished: Path, trained: Path, streets: Path
+) -> None:
+    (finished / "report.html").unlink()
+    train(streets, finished, resume=True, device="cpu")
+    assert (finished / "report.html").read_bytes() != b""
+    assert (finished / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
+
+
+def test_a_run_without_a_checkpoint_starts_from_the_beginning(started: Path, trained: Path, streets: Path) -> None:
+    train(streets, started, resume=True, device="cpu")
+    assert (started / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
+    assert sorted(p.name for p in started.iterdir()) == sorted(p.name for p in trained.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"steps": 7}, r"training\.steps: 6 → 7"),
+        ({"seed": 1}, r"training\.seed: 0 → 1"),
+        (
+            {"settings": ["optimizer.lr=0.5", "network.width=8"]},
+            r"network\.width: 4 → 8\n  optimizer\.lr: 0\.02 → 0\.5",
+        ),
+        ({"budget": "20m"}, r"training\.budget_seconds: null → 1200\.0"),
+        ({"precision": "bf16"}, r"training\.precision: fp32 → bf16"),
+    ],
+)
+def test_another_recipe_is_refused(finished: Path, streets: Path, changes: Arguments, shown: str) -> None:
+    before = contents(finished)
+    with pytest.raises(CheckpointError, match=f"was started with another recipe:\n  {shown}\nresume without changing"):
+        train(streets, finished, resume=True, **changes)
+    assert contents(finished) == before
+
+
+def test_another_network_or_optimizer_is_refused_whatever_is_allowed(finished: Path, streets: Path) -> None:
+    changes = ["optimizer.name=sgd", "optimizer.lr=0.5"]
+    with pytest.raises(CheckpointError, match=r"optimizer\.name: \w+ → sgd\nthese cannot change within a run"):
+        train(streets, finished, resume=True, allow_changes=True, settings=changes)
+
+
+def test_allowed_changes_hold_from_there_on_and_are_written_down(finished: Path, streets: Path) -> None:
+    settings = ["optimizer.lr=0.003", "optimizer.weight_decay=0.5"]
+    train(streets, finished, resume=True, allow_changes=True, steps=8, settings=settings, device="cpu")
+    recipe = (finished / "recipe.yaml").read_text()
+    assert read_recipe(finished / "recipe.yaml").training.steps == 8
+    assert "# 6 until step 6" in recipe
+    assert "# as asked for" in recipe  # the reasons of the rest
+    changes = yaml.safe_load((finished / "changes.yaml").read_text())
+    assert {"after_step": 6, "what": "optimizer.lr", "before": "0.02", "now": "0.003"} in changes
+    assert "changed after step 6: optimizer.lr: 0.02 → 0.003" in (finished / "report.html").read_text(encoding="utf-8")
+    checkpoint = load_checkpoint(RunFolder(finished))
+    assert checkpoint is not None
+    assert checkpoint.step == 8
+    assert checkpoint.optimizer["param_groups"][0]["weight_decay"] == 0.5
+    train(streets, finished, resume=True, steps=8)  # nothing is another any more
+
+
+def test_memory_may_be_saved_from_now_on_without_asking(started: Path, trained: Path, streets: Path) -> None:
+    settings = ["training.recompute=true"]
+    train(streets, started, resume=True, settings=settings, device="cpu")
+    assert (started / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
+    assert read_recipe(started / "recipe.yaml").training.recompute
+    assert "training.recompute: false → true" in (started / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_finished_run_saves_no_memory_any_more(finished: Path, streets: Path) -> None:
+    before = contents(finished)
+    train(streets, finished, resume=True, settings=["training.recompute=true"], device="cpu")
+    assert contents(finished) == before
+
+
+def test_a_run_that_takes_no_changes_takes_this_one_neither(tmp_path: Path) -> None:
+    asked = Recipe().replace({"training.recompute": True})
+    require_unchanged(RunFolder(tmp_path), Recipe(), asked)
+    with pytest.raises(CheckpointError, match=r"training\.recompute: false → true\nresume without changing it, or"):
+        require_unchanged(RunFolder(tmp_path), Recipe(), asked, changeable=False)
+
+
+def test_changes_are_allowed_only_to_a_run_that_goes_on(streets: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="--allow-changes is for a run that goes on; give it with --resume"):
+        train(streets, tmp_path / "run", allow_changes=True)
+
+
+@pytest.fixture
+def other_data(streets: Path, tmp_path: Path) -> Path:
+    """`streets` with a pair more, a pair less and an image of other contents."""
+    data = shutil.copytree(streets, tmp_path / "other")
+    for folder in ("images", "labels"):
+        shutil.copy(data / folder / "train" / "0000.png", data / folder / "train" / "new.png")
+        (data / folder / "train" / "0001.png").unlink()
+    image = data / "images" / "train" / "0002.png"
+    write_png(image, 255 - read_image(image))
+    return data
+
+
+def test_another_data_set_is_refused_with_what_is_different(started: Path, other_data: Path) -> None:
+    before = contents(started)
+    with pytest.raises(CheckpointError, match="was started with another data set") as error:
+        train(other_data, started, resume=True)
+    lines = str(error.value).splitlines()
+    assert lines[1].startswith("  images/train/0001.png: ")
+    assert lines[1].endswith(" bytes → not there")
+    assert lines[2].startswith("  images/train/0002.png: ")
+    assert lines[3].startswith("  images/train/new.png: not there → ")
+    assert lines[-1].startswith("put it back, go on with it as it is now with --allow-changes, or")
+    assert contents(started) == before
+
+
+def test_another_data_set_is_taken_where_that_is_allowed(started: Path, other_data: Path) -> None:
+    with pytest.raises(DataError, match="0001"):  # were its names alone compared
+        read_splits(started / "splits.yaml", open_dataset(other_data).samples)
+    train(other_data, started, resume=True, allow_changes=True, device="cpu")
+    splits = yaml.safe_load((started / "splits.yaml").read_text())
+    assert "train/new" in splits["train"]
+    assert "train/0001" not in splits["train"]
+    train(other_data, started, resume=True)
+
+
+def test_a_damaged_list_of_files_is_named(started: Path, streets: Path) -> None:
+    (started / "files.json").write_text("[")
+    with pytest.raises(CheckpointError, match=r"files\.json cannot be read .*; restore or remove it"):
+        train(streets, started, resume=True)
+
+
+def test_many_differences_are_counted(tmp_path: Path) -> None:
+    changes = [Change(what=str(number), before="1", now="2") for number in range(13)]
+    with pytest.raises(CheckpointError, match=r"  9: 1 → 2\n  and 3 more\nput them back"):
+        refuse_changes(RunFolder(tmp_path), "data set", changes, "put them back")
+
+
+@pytest.mark.parametrize("name", ["next.checkpoint", FILE_NAME, "report.html"])
+def test_a_full_disk_is_one_error_and_the_run_goes_on_later(
+    started: Path, trained: Path, streets: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    fsync = os.fsync
+
+    def full(file: int) -> None:
+        if f".{name}." in os.readlink(f"/proc/self/fd/{file}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        message = r"cannot be written \(No space left on device\); .* free some room, then go on with: pixelwise train"
+        with pytest.raises(CheckpointError, match=message):
+            train(streets, started, resume=True, device="cpu")
+    assert not list(started.glob("*.part")) + list(started.glob(".*.part"))
+    train(streets, started, resume=True, device="cpu")
+    assert (started / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
+
+
+def test_other_errors_of_the_system_stay_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(BrokenPipeError), disk_trouble_explained(RunFolder(tmp_path), "resume"):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+def test_a_folder_that_may_not_be_written_is_refused_before_anything_is_read(
+    streets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    monkeypatch.setattr("pixelwise.api.train.start_run", lambda *arguments: pytest.fail("began"))
+    with pytest.raises(RequestError, match=f"{tmp_path} may not be written to; make it writable, or choose another"):
+        train(streets, tmp_path / "a" / "run", steps=1)
+
+
+def test_a_folder_that_turns_out_read_only_is_an_error(
+    streets: Path, tiny: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*arguments: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("pixelwise.api.train_run.write_splits", read_only)
+    with pytest.raises(RequestError, match=r"cannot be written to \(Read-only file system\); choose another folder"):
+        train(streets, tmp_path / "run", **tiny)
+
+
+def test_another_recipe_file_is_refused_and_the_same_is_not(finished: Path, streets: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(finished / "recipe.yaml")
+    same, other = tmp_path / "same.yaml", tmp_path / "other.yaml"
+    same.write_text(to_yaml(recipe))
+    other.write_text(to_yaml(recipe.replace({"optimizer.lr": 0.5})))
+    train(streets, finished, resume=True, recipe=same)
+    with pytest.raises(CheckpointError, match=r"optimizer\.lr: 0\.02 → 0\.5"):
+        train(streets, finished, resume=True, recipe=other)
+
+
+def test_other_classes_are_refused(started: Path, streets: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(streets, tmp_path / "data")
+    text = (data / "dataset.yaml").read_text()
+    (data / "dataset.yaml").write_text(text.replace("sky", "heaven"))
+    with pytest.raises(CheckpointError, match=r"the classes of .* are not those that the run started with"):
+        train(data, started, resume=True)
+
+
+@pytest.fixture
+def faulty(streets: Path, tmp_path: Path) -> Path:
+    """An image without a mask, and one that cannot be read."""
+    data = shutil.copytree(streets, tmp_path / "faulty")
+    (data / "images" / "train" / "0003.png").write_bytes(b"")
+    (data / "labels" / "train" / "0001.png").unlink()
+    return data
+
+
+LEFT_OUT = [
+    {"file": "images/train/0003.png", "reason": "the file is empty; replace or remove it."},
+    {"file": "images/train/0001.png", "reason": "an image has no mask"},
+]
+
+
+def test_a_forced_run_names_what_it_leaves_out(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
+    class Listening(Silent):
+        said: ClassVar[list[str]] = []
+
+        def say(self, message: str) -> None:
+            self.said.append(message)
+
+    with pytest.raises(DataError, match="To train on what is sound: --force"):
+        train(faulty, tmp_path / "run", **tiny)
+    run = train(faulty, tmp_path / "run", **tiny, force=True, progress=Listening()).run
+    assert yaml.safe_load((run / "left_out.yaml").read_text()) == LEFT_OUT
+    splits = yaml.safe_load((run / "splits.yaml").read_text())
+    assert len(splits["train"]) == 10
+    assert not {"train/0001", "train/0003"} & set(splits["train"])
+    report = (run / "report.html").read_text(encoding="utf-8")
+    for line in (
+        "left out: images/train/0003.png: the file is empty; replace or remove it.",
+        "left out: images/train/0001.png: an image has no mask",
+    ):
+        assert line in report
+        assert Listening.said.count(line) == 1
+    assert sum(line.startswith("error: ") for line in Listening.said) == 2
+
+
+def test_a_forced_run_goes_on_without_what_it_left_out(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
+    run = train(faulty, tmp_path / "run", **tiny, force=True).run
+    model = (run / FILE_NAME).read_bytes()
+    for name in ("last.checkpoint", "previous.checkpoint", FILE_NAME, "report.html", "metrics.jsonl"):
+        (run / name).unlink()
+    train(faulty, run, resume=True, device="cpu")
+    assert (run / FILE_NAME).read_bytes() == model
+    assert yaml.safe_load((run / "left_out.yaml").read_text()) == LEFT_OUT
+    assert "left out: images/train/0001.png: an image has no mask" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_forced_run_stops_at_an_error_that_came_later(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
+    run = train(faulty, tmp_path / "run", **tiny, force=True).run
+    for name in ("last.checkpoint", "previous.checkpoint", FILE_NAME, "report.html"):
+        (run / name).unlink()
+    (faulty / "images" / "train" / "0005.png").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"0005\.png: \d+ bytes → 0 bytes"):
+        train(faulty, run, resume=True, device="cpu")
+    with pytest.raises(DataError, match=r"0005\.png: the file is empty"):
+        train(faulty, run, resume=True, allow_changes=True, device="cpu")
+
+
+def test_a_run_is_not_forced_later(started: Path, streets: Path) -> None:
+    with pytest.raises(CheckpointError, match="was started without --force; resume without it"):
+        train(streets, started, resume=True, force=True)
+
+
+def test_a_list_of_an_earlier_run_does_not_stay(streets: Path, tiny: Arguments, tmp_path: Path) -> None:
+    (tmp_path / "left_out.yaml").write_text("[]\n")
+    train(streets, tmp_path, **tiny)
+    assert not (tmp_path / "left_out.yaml").exists()
+
+
+def test_unreadable_checkpoints_are_named(finished: Path, streets: Path) -> None:
+    for name in ("last.checkpoint", "previous.checkpoint"):
+        (finished / name).write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"previous\.checkpoint cannot be read"):
+        train(streets, finished, resume=True)
+
+
+def test_an_interrupted_run_can_be_resumed(
+    streets: Path, tiny: Arguments, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step: Callable[..., Any] = Trainer.step
+    taken: list[int] = []
+
+    def interrupted(self: Trainer, *arguments: Any) -> Any:
+        if len(taken) == 4:
+            raise KeyboardInterrupt
+        taken.append(1)
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(streets, tmp_path / "run", **tiny)
+    assert RunFolder(tmp_path / "run").last_checkpoint.exists()
+    train(streets, tmp_path / "run", resume=True, **tiny)
+    assert (tmp_path / "run" / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()

@@ -1,0 +1,196 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pixelwise.checks import CheckReport, check, require_sound
+from pixelwise.data.dataset import open_dataset
+from pixelwise.data.scan import survey
+from pixelwise.errors import DataError, RequestError
+from support.faults import PAIRS, all_masks, describe, mask, noise, put, put_as, put_bytes, remove, write_clean
+
+Plant = Callable[[Path], object]
+
+
+@pytest.fixture
+def clean(tmp_path: Path) -> Path:
+    return write_clean(tmp_path)
+
+
+def found(report: CheckReport) -> list[str]:
+    return [finding.code for finding in report.findings]
+
+
+def test_a_clean_set_has_no_findings(clean: Path) -> None:
+    report = check(clean)
+    assert report.findings == report.errors == ()
+    assert (report.layout, report.num_images, report.classes) == ("folder", 9, ("a", "b", "c"))
+    assert report.splits == {"train": 6, "val": 3}
+
+
+def test_all_faults_are_told_at_once_errors_first(clean: Path) -> None:
+    for plant in (
+        put("images/train/0.png", noise()[..., 0]),
+        put("masks/train/1.png", mask(255)),
+        put_bytes("masks/train/2.png", b""),
+        put_bytes("masks/val/0.png", b""),
+    ):
+        plant(clean)
+    assert found(check(clean)) == ["empty_file", "all_ignored", "gray_repeated"]
+
+
+def test_many_faults_of_a_kind_are_one_finding(clean: Path) -> None:
+    """The message names three and counts the rest; the list is whole."""
+    for name in PAIRS[:7]:
+        put(f"masks/{name}.png", mask(0, 1, 2, 9)[:-1])(clean)
+    for name in PAIRS[7:]:
+        put_bytes(f"images/{name}.png", b"a text")(clean)
+    unreadable, sizes, values = check(clean).findings
+    assert [f.code for f in (unreadable, sizes, values)] == ["unreadable_image", "size_mismatch", "unlisted_values"]
+    assert unreadable.message.startswith("images/val/1.png, images/val/2.png: is no image of a known format")
+    assert sizes.message.count(" is 23x32, but its image is 24x32") == 3
+    assert sizes.message.endswith("and 4 more (height x width).")
+    assert values.message.endswith("masks/train/0.png, masks/train/1.png, masks/train/2.png and 4 more.")
+    assert [len(f.files) for f in (unreadable, sizes, values)] == [2, 14, 7]
+
+
+def test_faults_of_one_code_with_different_cures_stay_apart(clean: Path) -> None:
+    put_bytes("images/train/0.png", b"a text")(clean)
+    put("images/train/1.png", noise(channels=4))(clean)
+    first, second = check(clean).findings
+    assert (first.code, second.code) == ("unreadable_image", "unreadable_image")
+    assert {first.files, second.files} == {("images/train/0.png",), ("images/train/1.png",)}
+
+
+def test_different_reasons_with_one_cure_are_told_each(clean: Path) -> None:
+    put_bytes("images/train/0.png", b"a text")(clean)
+    put_bytes("images/train/1.png", b"II*\0")(clean)
+    put_bytes("images/train/2.png", b"BM and no more")(clean)
+    messages = [f.message for f in check(clean).findings if f.code == "unreadable_image"]
+    assert any("images/train/0.png: is no image of a known format" in message for message in messages)
+
+
+@pytest.mark.parametrize("folder", ["masks", "images"])
+def test_a_set_of_empty_files_is_still_reported(clean: Path, folder: str) -> None:
+    describe(None)(clean)
+    for name in PAIRS:
+        (clean / f"{folder}/{name}.png").write_bytes(b"")
+    report = check(clean)
+    assert found(report)[0] == "empty_file"
+    assert len(report.findings[0].files) == 9
+    assert report.classes == (() if folder == "masks" else ("0", "1", "2"))
+
+
+def test_only_ignored_pixels_are_an_error_where_classes_are_named(clean: Path) -> None:
+    all_masks(lambda _: mask(255))(clean)
+    assert found(check(clean))[0] == "no_classes"
+
+
+def test_a_description_without_names_leaves_the_note_on_found_classes(clean: Path) -> None:
+    describe("channels: 3\n")(clean)
+    assert found(check(clean)) == ["ids_compacted"]
+
+
+def test_many_found_classes_are_not_all_listed(clean: Path) -> None:
+    all_masks(lambda _: mask(*range(20)), description=None)(clean)
+    (ids,) = check(clean).findings
+    assert "10 → 10, 11 → 11, ...);" in ids.message
+
+
+def test_images_without_a_mask_are_counted(clean: Path) -> None:
+    remove("masks/train/1.png")(clean)
+    assert check(clean).num_images == 9
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [lambda root: None, put_bytes("masks/val/0.png", b""), describe(None), put_bytes("masks/val/0.png", b"\xff")],
+)
+def test_the_report_is_written_whatever_it_says(clean: Path, plant: Plant) -> None:
+    plant(clean)
+    report = check(clean, json_path=clean / "out" / "report.json")
+    written = json.loads((clean / "out" / "report.json").read_text(encoding="utf-8"))
+    assert written == report.to_dict()
+    assert list(written) == ["layout", "num_images", "classes", "splits", "findings"]
+    for finding in written["findings"]:
+        assert list(finding) == ["code", "severity", "files", "message", "fix"]
+
+
+def test_no_data_set_at_all_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not a folder"):
+        check(tmp_path / "absent")
+
+
+def test_a_resolution_without_pixels_is_refused(clean: Path) -> None:
+    with pytest.raises(RequestError, match=r"the resolution \(0, 32\) has no pixels; give height and width"):
+        check(clean, resolution=(0, 32))
+
+
+def test_a_group_that_is_no_expression_is_refused(clean: Path) -> None:
+    with pytest.raises(RequestError, match=r"--group '\(' is not a regular expression"):
+        check(clean, group="(")
+
+
+def test_a_group_that_matches_nothing_is_refused(clean: Path) -> None:
+    with pytest.raises(RequestError, match=r"--group 'patient' does not match 9 of 9 names: train/0"):
+        check(clean, group="patient")
+
+
+# What training asks.
+
+
+def test_a_sound_set_may_be_trained_on(clean: Path) -> None:
+    put("images/train/0.png", noise()[..., 0])(clean)
+    dataset = open_dataset(clean)
+    assert found(require_sound(survey(dataset, dataset.samples))) == ["gray_repeated"]
+
+
+def test_training_stops_at_errors_and_names_the_first(clean: Path) -> None:
+    for plant in (
+        remove("masks/train/0.png"),
+        put_bytes("masks/train/1.png", b""),
+        put_bytes("images/train/2.png", b"a text"),
+        put("masks/train/3.png", mask(0, 9)),
+        put("masks/train/4.png", mask(0)[:-1]),
+        put("images/train/5.png", noise(dtype=np.uint16)[..., 0]),
+        put_as("masks/val/0.png", "JPEG", mask(0)),
+    ):
+        plant(clean)
+    dataset = open_dataset(clean)
+    with pytest.raises(DataError, match=r"masks/train/1.png: the file is empty. Replace or remove it.") as caught:
+        require_sound(survey(dataset, dataset.samples))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 7
+    last = f"All findings: pixelwise check {clean}. To train on what is sound: --force."
+    assert lines[-2:] == ["(and 2 more)", last]
+
+
+def test_overruled_errors_do_not_stop_training(clean: Path) -> None:
+    remove("masks/train/1.png")(clean)
+    put_bytes("masks/train/0.png", b"")(clean)
+    dataset = open_dataset(clean)
+    surveyed = survey(dataset, dataset.samples)
+    with pytest.raises(DataError, match=r"1 image without a mask: images/train/1\.png") as caught:
+        require_sound(surveyed, overruled=lambda error: error.code == "empty_file")
+    assert "0.png: the file is empty" not in str(caught.value)
+    report = require_sound(surveyed, overruled=lambda error: True)
+    assert len(report.errors) == 2
+
+
+def test_the_report_carries_what_was_read(clean: Path) -> None:
+    report = check(clean)
+    assert report.surveyed is not None
+    assert len(report.surveyed.readings) == 9
+    assert "surveyed" not in report.to_dict()
+
+
+def test_what_was_not_surveyed_is_not_judged(clean: Path) -> None:
+    """Training surveys train and val; a class may then be missing in test unseen."""
+    put("images/test/0.png", noise())(clean)
+    put("masks/test/0.png", mask(0))(clean)
+    dataset = open_dataset(clean)
+    seen = [s for s in dataset.samples if s.split != "test"]
+    assert require_sound(survey(dataset, seen)).findings == ()
+    assert found(check(clean)) == ["class_not_in_split"] * 2

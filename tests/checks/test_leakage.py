@@ -1,0 +1,77 @@
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pixelwise.checks import check
+from pixelwise.checks.findings import Finding
+from pixelwise.data.io.images import write_png
+from support.faults import mask, noise
+
+
+def findings(root: Path, names: Mapping[str, list[str]], group: str | None = None) -> list[Finding]:
+    """What is said of a clean set of such names."""
+    seed = 0
+    for split, stems in names.items():
+        for stem in stems:
+            write_png(root / f"images/{split}/{stem}.png", noise(seed))
+            write_png(root / f"masks/{split}/{stem}.png", mask(0, 1))
+            seed += 1
+    (root / "dataset.yaml").write_text("names: [a, b]\n")
+    return list(check(root, group=group).findings)
+
+
+def neighbors(root: Path, names: Mapping[str, list[str]]) -> list[str]:
+    return [Path(file).stem for finding in findings(root, names) for file in finding.files]
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "expected"),
+    [
+        (["a_10", "a_40", "a_70"], ["a_100", "a_130"], ["a_70", "a_100"]),  # frames, every thirtieth
+        (["a_10", "a_40", "a_70"], ["a_106", "a_108", "a_110"], ["a_70", "a_106"]),  # nearly one step on
+        (["a_10", "a_40", "a_70"], ["a_300", "a_330"], []),  # another part of the clip
+        (["a_1", "a_2"], ["b_3", "b_4"], []),  # another clip
+        (["1", "2", "3"], ["1", "2"], []),  # each split counts for itself
+        (["1", "2", "3"], ["4"], ["3", "4"]),
+        (["a_1", "a_3"], ["a_2", "a_9"], ["a_1", "a_2", "a_3"]),
+        (["a1x", "a2x"], ["a3x"], ["a2x", "a3x"]),
+        (["a1x", "a2x"], ["a3y"], []),
+        (["a_3", "a_40", "a_41", "a_90"], ["a_42", "a_99"], ["a_41", "a_42"]),  # photos: no step
+        (["north", "south"], ["east"], []),
+    ],
+)
+def test_sequences_by_their_names(train: list[str], val: list[str], expected: list[str], tmp_path: Path) -> None:
+    assert sorted(neighbors(tmp_path, {"train": train, "val": val})) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "expected"),
+    [
+        (["m_r3_c7", "m_r3_c8"], ["m_r4_c7", "m_r9_c9"], ["m_r3_c7", "m_r4_c7"]),
+        (["m_r3_c7"], ["m_r3_c8", "m_r9_c9"], ["m_r3_c7", "m_r3_c8"]),
+        (["x0y0", "x512y0"], ["x512y512", "x2048y2048"], ["x512y0", "x512y512"]),
+        (["m_row1_col1"], ["m_row2_col2"], []),  # corner to corner
+        (["m_r3_c7"], ["n_r3_c8"], []),  # another raster
+        (["m_r3_c7", "m_r3_c8"], ["m_r3_c7", "m_r4_c8"], []),  # each split has a raster of its own
+    ],
+)
+def test_tiles_by_their_names(train: list[str], val: list[str], expected: list[str], tmp_path: Path) -> None:
+    assert sorted(neighbors(tmp_path, {"train": train, "val": val})) == sorted(expected)
+
+
+def test_with_a_pattern_names_are_not_guessed_at(tmp_path: Path) -> None:
+    names = {"train": ["p1_1", "p1_2", "p2_1"], "val": ["p1_3", "p3_1"]}
+    (finding,) = findings(tmp_path, names, r"(p\d)_")
+    assert finding.code == "group_in_two_splits"
+    assert "'p1' in train and val" in finding.message
+    assert [Path(file).stem for file in finding.files] == ["p1_1", "p1_2", "p1_3"]
+
+
+def test_without_splits_nothing_is_in_two(tmp_path: Path) -> None:
+    for folder, make in (("images", noise), ("masks", lambda number: mask(0, 1))):
+        for number in range(6):
+            write_png(tmp_path / folder / f"a_{number}.png", make(number))
+    (tmp_path / "dataset.yaml").write_text("names: [a, b]\n")
+    assert [f.code for f in check(tmp_path).findings] == ["split_made"]
+    assert [f.code for f in check(tmp_path, group=r"\d").findings] == ["split_made"]

@@ -1,0 +1,129 @@
+"""One fault at a time, planted into a clean synthetic set: exactly its finding, and none without it."""
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixelwise.checks import CODES, check, diagnose
+from pixelwise.data.dataset import open_dataset
+from pixelwise.data.formats.pairing import FileReader
+from pixelwise.data.io.images import Array, Decoded, write_png
+from pixelwise.data.sample import Sample
+from pixelwise.data.scan import survey
+from support.faults import FAULTS, Fault, noise, write_clean
+
+
+@pytest.fixture
+def clean(tmp_path: Path) -> Path:
+    return write_clean(tmp_path)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.code} {fault.note}".strip())
+def test_a_planted_fault_is_the_one_finding(clean: Path, fault: Fault) -> None:
+    fault.plant(clean)
+    report = check(clean, **fault.options)
+    assert sorted(f.code for f in report.findings) == sorted([fault.code, *fault.also]), report.findings
+    finding = next(f for f in report.findings if f.code == fault.code)
+    assert finding.severity == CODES[fault.code][0]
+    assert finding.files == fault.files
+    assert re.search(fault.message, finding.message)
+    assert finding.message.endswith(".")
+    assert finding.fix.startswith(fault.cure)
+
+
+def test_the_clean_set_has_no_findings(clean: Path) -> None:
+    report = check(clean, resolution=(12, 16), group="^(train|val)/")
+    assert report.findings == ()
+
+
+# Faults that only show against images that have something in common, or that no file can hold yet.
+
+
+def edit(*paths: Path, change: Callable[[Array], Array]) -> None:
+    for path in paths:
+        pixels = np.asarray(Image.open(path))
+        write_png(path, np.ascontiguousarray(change(pixels)))
+
+
+def test_swapped_channels(streets: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(streets, tmp_path / "streets"))
+    edit(root / "images/val/0001.png", change=lambda pixels: pixels[..., ::-1])
+    (finding,) = check(root).findings
+    assert (finding.code, finding.severity, finding.files) == ("swapped_channels", "warning", ("images/val/0001.png",))
+    assert "fit the others only with red and blue exchanged" in finding.message
+
+
+def test_an_inverted_mask(cells: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(cells, tmp_path / "cells"))
+    edit(root / "labels/val/0001.png", change=lambda pixels: 1 - pixels)
+    (finding,) = check(root).findings
+    assert (finding.code, finding.severity, finding.files) == ("inverted_mask", "warning", ("labels/val/0001.png",))
+    assert "1 mask with the two classes exchanged" in finding.message
+
+
+def test_an_inverted_mask_by_its_area(cells: Path, tmp_path: Path) -> None:
+    """Where brightness tells nothing: here images without any relation to the masks."""
+    root = Path(shutil.copytree(cells, tmp_path / "cells"))
+    for number, path in enumerate(sorted(root.glob("images/*/*.png"))):
+        write_png(path, noise(number, (64, 64), 1)[..., 0])
+    edit(root / "labels/val/0001.png", change=lambda pixels: 1 - pixels)
+    assert [(f.code, f.files) for f in check(root).findings] == [("inverted_mask", ("labels/val/0001.png",))]
+
+
+class FloatImages(FileReader):
+    """The clean set as float images, of which one has values that are none."""
+
+    def decode_image(self, sample: Sample) -> Decoded:
+        pixels = super().decode_image(sample).pixels.astype(np.float32)
+        if sample.name == "train/1":
+            pixels[3, 4], pixels[0, 0, 0] = np.nan, -np.inf
+        return Decoded(pixels=pixels, alpha=False)
+
+
+def test_values_that_are_not_finite(clean: Path) -> None:
+    dataset = open_dataset(clean)
+    dataset = replace(dataset, pairing=replace(dataset.pairing, reader=FloatImages()))
+    surveyed = survey(dataset, dataset.samples)
+    (finding,) = diagnose(surveyed).findings
+    assert (finding.code, finding.severity, finding.files) == ("not_finite", "error", ("images/train/1.png",))
+    assert finding.message.startswith("1 image with NaN or infinite values (4 in all)")
+    assert np.isfinite(surveyed.normalization(dataset.samples)).all()
+
+
+BY_OTHER_SETS = {"swapped_channels", "inverted_mask", "not_finite"}
+
+
+def test_every_code_is_planted() -> None:
+    assert {fault.code for fault in FAULTS} | BY_OTHER_SETS == set(CODES)
+
+
+# What is clean, and what is real.
+
+
+@pytest.mark.parametrize("name", ["streets", "cells"])
+def test_synthetic_sets_have_no_findings(name: str, request: pytest.FixtureRequest) -> None:
+    report = check(request.getfixturevalue(name))
+    assert report.findings == ()
+    assert report.splits == {"train": 12, "val": 4, "test": 4}
+
+
+def test_camvid_is_told_what_is_true_of_it(shared_data: Path) -> None:
+    """Of 701 frames, eight show a car that stands still, and three clips were cut between splits."""
+    near, sequence = check(shared_data / "camvid").findings
+    assert (near.code, len(near.files)) == ("near_duplicates", 8)
+    assert {Path(name).name[:10] for name in near.files} == {"0001TP_009", "Seq05VD_f0"}
+    assert sequence.code == "sequence_in_two_splits"
+    assert "val/0016E5_08159 next to train/0016E5_08190" in sequence.message
+    assert len(sequence.files) == 6
+
+
+def test_isbi_is_told_what_is_true_of_it(shared_data: Path) -> None:
+    """One stack of slices, cut in two."""
+    (finding,) = check(shared_data / "isbi2012").findings
+    assert (finding.code, finding.files) == ("sequence_in_two_splits", ("images/train/19.png", "images/val/20.png"))

@@ -1,0 +1,179 @@
+"""The whole way: sets come back from a layout as they went in, and nothing is left half-written."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from pixelwise.cli.main import app
+from pixelwise.conversion import WRITERS, convert, image_ending
+from pixelwise.conversion.masks import FolderWriter
+from pixelwise.data.dataset import open_dataset
+from pixelwise.data.formats import LAYOUTS
+from pixelwise.data.formats.pairing import FileReader
+from pixelwise.data.io.images import Decoded, read_image, write_png
+from pixelwise.data.sample import Sample
+from pixelwise.data.scan import survey
+from pixelwise.errors import DataError, RequestError
+
+Make = Callable[..., Path]
+
+
+class Spoken:
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.lines.append(message)
+
+    def track(self, label: str, done: float, total: float, note: str = "") -> None:
+        pass
+
+
+def labels_by_image(root: Path, layout: str | None = None) -> dict[bytes, list[list[str]]]:
+    """Pixels of each image → the name of the class of each pixel, `ignored` where there is none."""
+    opened = open_dataset(root, layout)
+    dataset = survey(opened, opened.samples).dataset
+    assert dataset.classes is not None
+    names = dict(enumerate(dataset.classes.names)) | {dataset.classes.ignore_label: "ignored"}
+    found = {}
+    for sample in dataset.samples:
+        image, labels = dataset.read_pair(sample)
+        found[image.tobytes()] = [[names[value] for value in row] for row in labels.tolist()]
+    return found
+
+
+@pytest.mark.parametrize("names", [("background", "ring", "blob"), ("sky", "ring", "blob")])
+@pytest.mark.parametrize("to", sorted(set(WRITERS) & set(LAYOUTS)))
+def test_a_set_comes_back_as_it_went_in(make: Make, tmp_path: Path, to: str, names: tuple[str, ...]) -> None:
+    source = make(names=names, ignored=to != "yolo")
+    convert(source, tmp_path / "there", to=to)
+    convert(tmp_path / "there", tmp_path / "back", to="folder", layout=to)
+    before = labels_by_image(source)
+    assert labels_by_image(tmp_path / "there") == before, f"{to} is not recognized, or not read as written"
+    assert labels_by_image(tmp_path / "back") == before
+
+
+@pytest.mark.parametrize("to", sorted(set(WRITERS) & set(LAYOUTS) - {"nnunet"}))
+def test_splits_come_back(make: Make, tmp_path: Path, to: str) -> None:
+    convert(make(), tmp_path / "there", to=to)
+    splits = [sample.split for sample in open_dataset(tmp_path / "there").samples]
+    assert splits == ["test", "test", "train", "train", "val", "val"]
+
+
+@pytest.mark.parametrize("to", sorted(WRITERS))
+def test_the_same_set_gives_the_same_bytes(make: Make, tmp_path: Path, to: str) -> None:
+    source = make()
+    for name in ("one", "two"):
+        convert(source, tmp_path / name, to=to)
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
+    assert files
+    assert all((tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files)
+
+
+def test_classes_without_names_get_those_of_their_values(tmp_path: Path) -> None:
+    for name, split in (("a", "train"), ("b", "val"), ("c", "test")):
+        write_png(tmp_path / f"s/images/{split}/{name}.png", np.arange(16, dtype=np.uint8).reshape(4, 4))
+        write_png(tmp_path / f"s/masks/{split}/{name}.png", np.uint8([[0, 7]] * 2 + [[9, 255]] * 2).repeat(2, 1))
+    convert(tmp_path / "s", tmp_path / "out", to="folder")
+    classes = open_dataset(tmp_path / "out").classes
+    assert classes is not None
+    assert (classes.names, dict(classes.label_mapping)) == (("0", "7", "9"), {0: 0, 1: 1, 2: 2})
+    assert labels_by_image(tmp_path / "out") == labels_by_image(tmp_path / "s")
+
+
+def test_images_that_are_no_file_of_their_own_are_written_without_loss(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make(splits=["train", "val"])
+
+    def flipped(self: FileReader, sample: Sample) -> Decoded:
+        return Decoded(pixels=read_image(sample.image_path)[::-1], alpha=False)
+
+    monkeypatch.setattr(FileReader, "decode_image", flipped)
+    convert(source, tmp_path / "out", to="folder")
+    written = read_image(tmp_path / "out/images/val/city/0.1.png")
+    assert np.array_equal(written, read_image(source / "images/val/city/0.1.jpg")[::-1])
+
+
+@pytest.mark.parametrize(
+    ("content", "ending"),
+    [
+        (b"\x89PNG\r\n\x1a\n", ".png"),
+        (b"\xff\xd8\xff\xe0", ".jpg"),
+        (b"II*\0", ".tif"),
+        (b"MM\0*", ".tif"),
+        (b"BM6", ".bmp"),
+        (b"RIFF\0\0\0\0WEBP", ".webp"),
+        (b"RIFF\0\0\0\0WAVE", None),
+        (b"{}", None),
+    ],
+)
+def test_the_first_bytes_tell_the_ending(content: bytes, ending: str | None) -> None:
+    assert image_ending(content) == ending
+
+
+def test_a_wrong_ending_is_put_right(make: Make, tmp_path: Path) -> None:
+    source = make(splits=["train", "val"])
+    (source / "images/val/city/0.1.jpg").rename(source / "images/val/city/0.1.png")
+    convert(source, tmp_path / "out", to="folder")
+    assert (tmp_path / "out/images/val/city/0.1.jpg").exists()
+
+
+def test_the_command_line_names_what_can_be_written() -> None:
+    said = CliRunner().invoke(app, ["convert", "--help"], env={"COLUMNS": "200"}).output
+    assert [name for name in WRITERS if name not in said] == []
+
+
+def test_an_unknown_layout_names_the_choices(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"unknown layout to write 'foldr'. Did you mean 'folder'\?"):
+        convert(make(), tmp_path / "out", to="foldr")
+
+
+def test_a_folder_that_holds_something_is_refused(make: Make, tmp_path: Path) -> None:
+    source = make()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").touch()
+    for taken in (tmp_path / "out", source, tmp_path / "out" / "mine.txt"):
+        with pytest.raises(RequestError, match=r"is in the way; name a folder that is new or empty"):
+            convert(source, taken, to="folder")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_an_empty_folder_is_taken(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert convert(make(), tmp_path / "out", to="folder").num_images == 6
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
+
+
+def test_errors_of_the_data_stop_it_before_anything_is_written(make: Make, tmp_path: Path) -> None:
+    source = make()
+    (source / "masks/test/city/0.1.png").write_bytes(b"broken")
+    (source / "masks/train/city/1.1.png").unlink()
+    with pytest.raises(DataError, match=r"(?s)without a mask: images/train/city/1.1.jpg.*masks/test/city/0.1.png"):
+        convert(source, tmp_path / "out", to="folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("disk full")])
+def test_an_interruption_leaves_nothing(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def interrupted(self: FolderWriter) -> list[str]:
+        assert any(path.name.endswith(".part") for path in tmp_path.iterdir())
+        raise error
+
+    monkeypatch.setattr(FolderWriter, "finish", interrupted)
+    with pytest.raises(type(error) if isinstance(error, OSError) else KeyboardInterrupt):
+        convert(make(), tmp_path / "out", to="folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_what_is_lost_is_said(make: Make, tmp_path: Path) -> None:
+    spoken = Spoken()
+    made = convert(make(), tmp_path / "out", to="yolo", progress=spoken)
+    assert spoken.lines == [f"note: {made.notes[0]}"]

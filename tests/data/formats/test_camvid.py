@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import pytest
+
+from pixelwise.data.formats.camvid import CAMVID, find_pairs
+from pixelwise.errors import DataError
+from support.mask_sets import camvid, pairs, text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train/a b.png trainannot/a b.png",
+        "/SegNet/CamVid/train/a b.png\t/SegNet/CamVid/trainannot/a b.png",
+        "C:\\data\\train\\a b.png, C:\\data\\trainannot\\a b.png",
+        "./train/a b.png;./trainannot/a b.png",
+    ],
+)
+def test_a_path_is_told_by_its_longest_end_that_is_there(tmp_path: Path, line: str) -> None:
+    pairs(tmp_path, (0, 1), ("train/a b.png", "trainannot/a b.png"), ("a b.png", "b.png"))
+    text(tmp_path / "train.txt", f"\n{line}\n{line}\n")
+    assert CAMVID.recognizes(tmp_path)
+    (sample,) = find_pairs(tmp_path).samples
+    assert (sample.name, sample.split) == ("train/a b", "train")
+    assert sample.image_path == tmp_path / "train/a b.png"
+    assert sample.label_path == tmp_path / "trainannot/a b.png"
+
+
+def test_a_list_may_hold_its_pairs_in_one_line(tmp_path: Path) -> None:
+    pairs(tmp_path, (0, 1), ("a.png", "a_gt.png"), ("b.png", "b_gt.png"))
+    text(tmp_path / "valid.txt", "/x/a.png /x/a_gt.png /x/b.png /x/b_gt.png ")
+    assert [s.name for s in find_pairs(tmp_path).samples] == ["val/a", "val/b"]
+
+
+def test_a_path_does_not_leave_the_folder(tmp_path: Path) -> None:
+    pairs(tmp_path, (0, 1), ("a.png", "b.png"))
+    text(tmp_path / "data/train.txt", "../a.png ../b.png\n")
+    with pytest.raises(DataError, match=r"neither ../a.png nor ../b.png lies below"):
+        find_pairs(tmp_path / "data")
+
+
+def test_names_are_camvids_where_all_images_are(tmp_path: Path) -> None:
+    camvid(tmp_path)
+    assert find_pairs(tmp_path).description["names"][10] == "Bicyclist"
+    pairs(tmp_path, (0, 1), ("mine.png", "mine_gt.png"))
+    text(tmp_path / "test.txt", "mine.png mine_gt.png\n")
+    assert find_pairs(tmp_path).description == {}
+
+
+def test_listed_files_that_are_missing_are_told(tmp_path: Path) -> None:
+    camvid(tmp_path)
+    (tmp_path / "train/0001TP_1.png").unlink()
+    (tmp_path / "trainannot/0016E5_2.png").unlink()
+    found = find_pairs(tmp_path)
+    assert found.masks_without_image == (tmp_path / "trainannot/0001TP_1.png",)
+    assert found.images_without_mask == (tmp_path / "train/0016E5_2.png",)
+    (tmp_path / "train/0016E5_2.png").unlink()
+    with pytest.raises(DataError, match=r"train.txt, line 2: neither /SegNet/CamVid/train/0016E5_2.png nor"):
+        find_pairs(tmp_path)
+
+
+def test_two_masks_of_an_image_clash(tmp_path: Path) -> None:
+    pairs(tmp_path, (0, 1), ("a.png", "b.png"), ("a.png", "c.png"))
+    text(tmp_path / "train.txt", "a.png b.png\na.png c.png\n")
+    assert find_pairs(tmp_path).same_stem == (tmp_path / "b.png", tmp_path / "c.png")
+
+
+def test_a_line_of_something_else_is_an_error(tmp_path: Path) -> None:
+    pairs(tmp_path, (0, 1), ("a.png", "b.png"))
+    text(tmp_path / "train.txt", "a.png b.png\na.png 1\n")
+    with pytest.raises(DataError, match=r"train.txt, line 2 holds 'a.png 1'; write the path of an image"):
+        find_pairs(tmp_path)
+
+
+def test_a_list_of_another_form_beside_good_ones_is_an_error(tmp_path: Path) -> None:
+    camvid(tmp_path)
+    text(tmp_path / "val.txt", "val/0001TP_3.png\n")
+    with pytest.raises(DataError, match=r"val.txt, line 1 holds"):
+        find_pairs(tmp_path)
+    text(tmp_path / "val.txt", "")
+    assert {s.split for s in find_pairs(tmp_path).samples} == {"train", "test"}
+
+
+def test_lists_of_images_alone_are_another_thing(tmp_path: Path) -> None:
+    text(tmp_path / "train.txt", "images/a.png\nimages/b.png\n")
+    text(tmp_path / "val.txt", "")
+    assert not CAMVID.recognizes(tmp_path)

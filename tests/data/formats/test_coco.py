@@ -1,0 +1,297 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycocotools.mask
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pixelwise.data.dataset import open_dataset
+from pixelwise.data.formats.coco import find_pairs
+from pixelwise.errors import DataError
+from support.drawings import SIZE, check, filled, finding, masks, relative, write_json, write_picture
+
+SQUARE = [1, 1, 4, 1, 4, 3, 1, 3]
+CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
+CAT, DOG = 1, 2
+
+
+def image(name: str, number: int = 1, size: tuple[int, int] = SIZE) -> dict[str, Any]:
+    return {"id": number, "file_name": name, "height": size[0], "width": size[1]}
+
+
+def annotation(segmentation: Any, category: int = 3, **more: Any) -> dict[str, Any]:
+    return {"id": 17, "image_id": 1, "category_id": category, "segmentation": segmentation, "iscrowd": 0, **more}
+
+
+def document(*annotations: dict[str, Any], images: Any = None, categories: Any = None) -> dict[str, Any]:
+    images = [image("a.png")] if images is None else images
+    return {"images": images, "annotations": list(annotations), "categories": categories or CATEGORIES}
+
+
+def plant(root: Path, *annotations: dict[str, Any], **more: Any) -> Path:
+    """One image beside its JSON file."""
+    write_picture(root / "a.png")
+    write_json(root / "instances.json", document(*annotations, **more))
+    return root
+
+
+def mask(root: Path) -> list[list[int]]:
+    values: list[list[int]] = masks(root, "coco")["a"].tolist()
+    return values
+
+
+# What is drawn.
+
+
+def test_a_polygon_counts_from_the_corner_of_the_first_pixel(tmp_path: Path) -> None:
+    assert mask(plant(tmp_path, annotation([SQUARE]))) == filled((CAT, slice(1, 3), slice(1, 4)))
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools beside NumPy 2
+def test_whole_coordinates_give_the_pixels_of_pycocotools(tmp_path: Path) -> None:
+    (run,) = pycocotools.mask.frPyObjects([SQUARE], *SIZE)
+    assert mask(plant(tmp_path, annotation([SQUARE]))) == (pycocotools.mask.decode(run) * CAT).tolist()
+
+
+def test_an_annotation_may_have_several_parts(tmp_path: Path) -> None:
+    parts = [SQUARE, [5, 0, 8, 0, 8, 2, 5, 2], [2, 2, 6, 2, 6, 3, 2, 3]]
+    areas = (slice(1, 3), slice(1, 4)), (slice(0, 2), slice(5, 8)), (slice(2, 3), slice(2, 6))
+    assert mask(plant(tmp_path, annotation(parts))) == filled(*((CAT, *area) for area in areas))
+
+
+def test_categories_become_classes_in_ascending_order_of_their_ids(tmp_path: Path) -> None:
+    dataset = open_dataset(plant(tmp_path, annotation([SQUARE], 7)))
+    assert dataset.classes is not None
+    assert dataset.classes.names == ("background", "cat", "dog")
+    assert dataset.read_labels(dataset.samples[0]).tolist() == filled((DOG, slice(1, 3), slice(1, 4)))
+
+
+def test_a_category_may_be_the_background(tmp_path: Path) -> None:
+    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "Background"}]
+    below, above = annotation([SQUARE], 1), annotation([[2, 1, 4, 1, 4, 3, 2, 3]], 2)
+    root = plant(tmp_path, below, above, categories=categories)
+    assert open_dataset(root).pairing.description["names"] == ["Background", "cat"]
+    assert mask(root) == filled((1, slice(1, 3), slice(1, 2)))
+
+
+def test_more_than_255_classes_take_16_bit(tmp_path: Path) -> None:
+    categories = [{"id": i, "name": f"class {i}"} for i in range(1, 301)]
+    dataset = open_dataset(plant(tmp_path, annotation([SQUARE], 255), annotation([SQUARE], 300), categories=categories))
+    labels = dataset.read_labels(dataset.samples[0])
+    assert labels.dtype == np.uint16
+    assert labels.tolist() == filled((300, slice(1, 3), slice(1, 4)))
+    assert dataset.classes is not None
+    assert dataset.classes.label_mapping[255] == 255
+
+
+def test_later_annotations_lie_over_earlier_ones_and_crowds_below_all(tmp_path: Path) -> None:
+    first, second = annotation([SQUARE], 3), annotation([[2, 1, 4, 1, 4, 3, 2, 3]], 7)
+    crowd = annotation({"size": [*SIZE], "counts": [0, SIZE[0] * SIZE[1]]}, 3, iscrowd=1)
+    expected = filled((CAT, slice(None), slice(None)), (DOG, slice(1, 3), slice(2, 4)))
+    assert mask(plant(tmp_path, first, second, crowd)) == expected
+
+
+def test_an_image_without_annotations_is_background(tmp_path: Path) -> None:
+    assert mask(plant(tmp_path)) == filled()
+
+
+def test_run_lengths_go_down_the_columns(tmp_path: Path) -> None:
+    runs = {"size": [*SIZE], "counts": [6, 3, 39]}
+    assert mask(plant(tmp_path, annotation(runs))) == filled((CAT, slice(0, 3), slice(1, 2)))
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.02, 0.5, 1.0]))
+def test_packed_run_lengths_are_those_of_pycocotools(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, share: float
+) -> None:
+    pixels = (np.random.default_rng(seed).random(SIZE) < share).astype(np.uint8)
+    packed = pycocotools.mask.encode(np.asfortranarray(pixels))
+    runs = {"size": [*SIZE], "counts": packed["counts"].decode()}
+    assert mask(plant(tmp_path_factory.mktemp("coco"), annotation(runs))) == pixels.tolist()
+
+
+def test_long_runs_are_packed_into_several_characters(tmp_path: Path) -> None:
+    pixels = np.zeros((300, 500), np.uint8)
+    pixels[17:212, 100:103] = pixels[250, 499] = 1
+    packed = pycocotools.mask.encode(np.asfortranarray(pixels))
+    write_picture(tmp_path / "a.png", (300, 500))
+    runs = {"size": [300, 500], "counts": packed["counts"].decode()}
+    write_json(tmp_path / "a.json", document(annotation(runs), images=[image("a.png", size=(300, 500))]))
+    np.testing.assert_array_equal(masks(tmp_path, "coco")["a"], pixels)
+
+
+# Where files lie.
+
+
+@pytest.mark.parametrize(
+    ("json_file", "folder", "name", "split"),
+    [
+        ("annotations/instances_train2017.json", "train2017", "a.png", "train"),
+        ("annotations/instances_val2017.json", "images/val2017", "a.png", "val"),
+        ("annotations/instances_default.json", "images", "a.png", None),
+        ("annotations/instances_test.json", "images/test", "a.png", "test"),
+        ("annotations/instances_Train.json", "images/Train", "a.png", "train"),
+        ("train.json", "images", "a.png", "train"),
+        ("my_set_validation.json", ".", "a.png", "val"),
+        ("valid/_annotations.coco.json", "valid", "a.png", "val"),
+        ("train/_annotations.coco.json", "train/images", "a.png", "train"),
+        ("coco.json", "deep/er", "deep/er/a.png", None),
+        ("coco.json", "images", "/home/else/where/a.png", None),
+        ("coco.json", "images", "images\\a.png", None),
+        ("annotations/coco.json", "pictures", "../pictures/a.png", None),
+    ],
+)
+def test_where_images_lie(tmp_path: Path, json_file: str, folder: str, name: str, split: str | None) -> None:
+    write_picture(tmp_path / folder / "a.png")
+    write_json(tmp_path / json_file, document(annotation([SQUARE]), images=[image(name)]))
+    dataset = open_dataset(tmp_path)
+    (sample,) = dataset.samples
+    assert (dataset.layout, sample.split) == ("coco", split)
+    assert sample.image_path == tmp_path / folder / "a.png"
+    assert sample.label_path == tmp_path / json_file
+
+
+def test_files_of_captions_and_keypoints_are_left_aside(tmp_path: Path) -> None:
+    write_picture(tmp_path / "train2017/a.png")
+    for kind in ("instances", "captions", "person_keypoints"):
+        write_json(tmp_path / f"annotations/{kind}_train2017.json", document(annotation([SQUARE])))
+    assert [s.name for s in open_dataset(tmp_path).samples] == ["train2017/a"]
+
+
+def test_splits_of_several_files(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        write_picture(tmp_path / split / "a.png")
+        write_json(tmp_path / f"annotations/instances_{split}.json", document(annotation([SQUARE])))
+    assert [(s.name, s.split) for s in open_dataset(tmp_path).samples] == [("train/a", "train"), ("val/a", "val")]
+
+
+def test_images_that_are_not_listed_and_listed_ones_without_a_file_are_told(tmp_path: Path) -> None:
+    for name in ("train/a.png", "train/b.png", "extra/c.png", "test2017/d.png", "unlabeled2017/e.png"):
+        write_picture(tmp_path / name)
+    images = [image("a.png"), image("gone.png", 2)]
+    write_json(tmp_path / "annotations/instances_train.json", document(images=images))
+    pairing = find_pairs(tmp_path)
+    assert relative(tmp_path, pairing.images_without_mask) == ["train/b.png"]
+    assert relative(tmp_path, pairing.masks_without_image) == ["train/gone.png"]
+    assert relative(tmp_path, pairing.outside_splits) == ["extra/c.png"]
+    answer = check(tmp_path, tmp_path)
+    assert finding(answer, "missing_mask")["files"] == ["train/b.png"]
+    assert finding(answer, "orphan_mask")["files"] == ["train/gone.png"]
+
+
+def test_images_of_one_stem_are_told(tmp_path: Path) -> None:
+    write_picture(tmp_path / "b.png")
+    write_picture(tmp_path / "a.bmp.png").rename(tmp_path / "a.bmp")
+    plant(tmp_path, images=[image("a.png"), image("a.bmp", 2), image("b.png", 3)])
+    pairing = find_pairs(tmp_path)
+    assert relative(tmp_path, pairing.same_stem) == ["a.bmp", "a.png"]
+    assert [sample.name for sample in pairing.samples] == ["b"]
+
+
+# Faults of the file: nothing can be read.
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (document(images=[image("x.png")]), "image 'x.png' and all others are not below .*; put the images there"),
+        (document(images=[]), "no image is not below"),
+        (document(images=[image("a.png"), image("b.png")]), "two images have the id 1; number them apart"),
+        (document(images=[image("a.png"), image("./a.png", 2)]), "a.png is listed twice, in .* and in .*; keep one"),
+        (document(images=[{"id": 1}]), "instances.json: 'file_name' is missing"),
+        (document(annotation([SQUARE], image_id=9)), "annotation 17 is of image 9, which is not listed"),
+        (document(annotation([SQUARE], segments_info=[])), "holds panoptic segments; use the instances file"),
+        (document(categories=[{"id": 1, "name": "a"}] * 1 + [{"id": 2, "name": "a"}]), "lists the class 'a' twice"),
+        (document(categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]), "category 1 is 'b', but 'a'"),
+        (document(categories=[{"id": 1}]), "'name' is missing; export the annotations once more"),
+        (document(categories=[None]), "malformed"),
+        ({"images": [], "categories": []}, "lists no categories"),
+        ({"images": [image("a.png")], "categories": CATEGORIES}, "'annotations' is missing"),
+    ],
+)
+def test_a_faulty_file_is_an_error(tmp_path: Path, content: Any, message: str) -> None:
+    plant(tmp_path)
+    write_json(tmp_path / "instances.json", content)
+    with pytest.raises(DataError, match=message):
+        open_dataset(tmp_path)
+
+
+def test_a_broken_file_is_an_error_with_the_place(tmp_path: Path) -> None:
+    path = plant(tmp_path) / "instances.json"
+    path.write_text(path.read_text()[:-1] + ",", encoding="utf-8")
+    with pytest.raises(
+        DataError, match=r"instances.json: cannot be read \(line 1, column \d+: .*; export it once more"
+    ):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["train/_annotations.coco.json", "annotations/instances_val.json"])
+def test_a_file_of_the_usual_name_is_not_passed_over_when_broken(tmp_path: Path, name: str) -> None:
+    root = plant(tmp_path, annotation([SQUARE]))
+    (root / name).parent.mkdir()
+    (root / name).write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match=r"json: cannot be read \(line 1"):
+        open_dataset(root)
+
+
+def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no COCO file; put instances_train\.json"):
+        open_dataset(tmp_path, "coco")
+
+
+# Faults of an image: the doctor names them all.
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (annotation([SQUARE], 5), r"the class 5 is not among those listed \(3, 7\)"),
+        (annotation([]), "has no segmentation, at most a box; draw its outline"),
+        (annotation([[1, 2, 3, 4]]), "a polygon needs three corners"),
+        (annotation([[1, 2, 3, 4, 5, 6, 7]]), "a polygon has 7 numbers, but x and y come in pairs"),
+        (annotation([[1, 2, 3, 4, 5, "x"]]), "malformed"),
+        (annotation([[1, 2, 3, 4, 5, None]]), "holds the number nan, which is no position"),
+        (annotation([7]), "malformed"),
+        (annotation({"size": [8, 6], "counts": [48]}), r"run lengths for \[8, 6\], but the image is \[6, 8\]"),
+        (annotation({"size": [6, 8], "counts": [47]}), "the run lengths do not add up to 48 pixels"),
+        (annotation({"size": [6, 8]}), "'counts' is missing"),
+        (annotation({"size": [6, 8], "counts": "0"}), "the run lengths do not add up to 48 pixels"),
+        (annotation({"size": [6, 8], "counts": "P"}), "the run lengths end within a number"),
+        (annotation({"size": [6, 8], "counts": "P" * 40}), "are none that COCO packs"),
+        (annotation({"size": [6, 8], "counts": "1 2"}), "the run lengths '1 2' are none that COCO packs"),
+        (annotation({"size": [6, 8], "counts": "é"}), "malformed"),
+    ],
+)
+def test_a_faulty_annotation_is_found_by_the_doctor(tmp_path: Path, fault: Any, message: str) -> None:
+    root = plant(tmp_path / "data", fault)
+    dataset = open_dataset(root)
+    with pytest.raises(DataError, match=f"instances.json: image 'a.png': annotation 17: .*{message}"):
+        dataset.read_mask(dataset.samples[0])
+    found = finding(check(root, tmp_path), "unreadable_mask")
+    assert found["files"] == ["instances.json"]
+    assert "image 'a.png'" in found["message"]
+
+
+@pytest.mark.parametrize("size", [(0, 8), (10**9, 10**9), (-6, -8)])
+def test_a_size_of_no_image_is_an_error(tmp_path: Path, size: tuple[int, int]) -> None:
+    dataset = open_dataset(plant(tmp_path, images=[image("a.png", size=size)]))
+    with pytest.raises(DataError, match=r"the size .* \(height x width\) is none of an image"):
+        dataset.read_mask(dataset.samples[0])
+
+
+def test_a_size_unlike_the_images_is_an_error_with_both(tmp_path: Path) -> None:
+    root = plant(tmp_path / "data", images=[image("a.png", size=(8, 6))])
+    dataset = open_dataset(root)
+    with pytest.raises(DataError, match=r"instances.json is 8x6, but its image .*a.png is 6x8"):
+        dataset.read_pair(dataset.samples[0])
+    assert "is 8x6, but its image is 6x8" in finding(check(root, tmp_path), "transposed_mask")["message"]
+
+
+def test_a_description_of_ones_own_merges_classes(tmp_path: Path) -> None:
+    root = plant(tmp_path, annotation([SQUARE], 7))
+    text = "names: [nothing, animal]\nlabel_mapping: {0: 0, 1: 1, 2: 1}\n"
+    (root / "dataset.yaml").write_text(text, encoding="utf-8")
+    dataset = open_dataset(root)
+    assert dataset.read_labels(dataset.samples[0]).tolist() == filled((1, slice(1, 3), slice(1, 4)))

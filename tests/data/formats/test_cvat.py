@@ -1,0 +1,179 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pixelwise.data.dataset import open_dataset
+from pixelwise.data.formats.cvat import find_pairs
+from pixelwise.errors import DataError
+from support.drawings import SIZE, check, filled, finding, masks, relative, write_picture
+
+LABELS = """<label><name>dog</name><color>#ff8c00</color><type>any</type><attributes></attributes></label>
+<label><name>cat</name><color>#0000ff</color><attributes><attribute><name>age</name></attribute></attributes></label>
+<label><name>paw</name><color>#00ff00</color><parent>cat</parent></label>"""
+DOG, CAT = 1, 2
+SQUARE = "1.00,1.00;4.00,1.00;4.00,3.00;1.00,3.00"
+AREA = (slice(1, 3), slice(1, 4))
+
+
+def shape(tag: str, label: str = "cat", z_order: int = 0, **attributes: object) -> str:
+    more = " ".join(f'{key}="{value}"' for key, value in attributes.items())
+    return f'<{tag} label="{label}" source="manual" occluded="0" z_order="{z_order}" {more}></{tag}>'
+
+
+def polygon(label: str = "cat", points: str = SQUARE, z_order: int = 0) -> str:
+    return shape("polygon", label, z_order, points=points)
+
+
+def image(*shapes: str, name: str = "a.png", size: tuple[int, int] = SIZE, subset: str = "") -> str:
+    where = f'subset="{subset}"' if subset else ""
+    return f'<image id="0" name="{name}" {where} width="{size[1]}" height="{size[0]}">{"".join(shapes)}</image>'
+
+
+def document(*images: str, labels: str = LABELS) -> str:
+    meta = f"<meta><task><name>t</name><labels>{labels}</labels></task><dumped>now</dumped></meta>"
+    head = '<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version>'
+    return f"{head}{meta}{''.join(images)}</annotations>"
+
+
+def write(root: Path, text: str) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "annotations.xml").write_text(text, encoding="utf-8")
+    return root
+
+
+def plant(root: Path, *shapes: str) -> Path:
+    write_picture(root / "images/a.png")
+    return write(root, document(image(*shapes)))
+
+
+def mask(root: Path) -> list[list[int]]:
+    values: list[list[int]] = masks(root, "cvat")["a"].tolist()
+    return values
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        polygon(),
+        shape("box", xtl=1.0, ytl=1.0, xbr=4.0, ybr=3.0),
+        shape("box", xtl=1.5, ytl=0.5, xbr=3.5, ybr=3.5, rotation=90.0),
+        shape("mask", rle="0, 6", left=1, top=1, width=3, height=2),
+        shape("mask", rle="5, 3, 1, 3, 4", left=0, top=0, width=4, height=4),
+    ],
+)
+def test_areas_count_from_the_corner_of_the_first_pixel(tmp_path: Path, drawn: str) -> None:
+    assert mask(plant(tmp_path, drawn)) == filled((CAT, *AREA))
+
+
+def test_a_mask_is_cut_into_runs_along_the_rows(tmp_path: Path) -> None:
+    expected = np.zeros(SIZE, int)
+    expected[2:4, 3:6] = np.array([[0, 1, 1], [1, 0, 0]]) * CAT
+    assert mask(plant(tmp_path, shape("mask", rle="1, 3, 2", left=3, top=2, width=3, height=2))) == expected.tolist()
+
+
+def test_an_ellipse(tmp_path: Path) -> None:
+    drawn = shape("ellipse", cx=3.5, cy=2.5, rx=0.6, ry=2.1, rotation=90.0)
+    assert mask(plant(tmp_path, drawn)) == filled((CAT, slice(2, 3), slice(1, 6)))
+
+
+def test_shapes_of_higher_z_order_lie_above_and_equal_ones_in_their_order(tmp_path: Path) -> None:
+    above, below = polygon("dog", z_order=3), polygon("cat", "0,0;6,0;6,5;0,5", z_order=-1)
+    last = polygon("cat", "3,0;6,0;6,5;3,5", z_order=-1)
+    assert mask(plant(tmp_path, above, below, last)) == filled((CAT, slice(0, 5), slice(0, 6)), (DOG, *AREA))
+
+
+def test_labels_of_the_file_become_classes_with_their_colors(tmp_path: Path) -> None:
+    dataset = open_dataset(plant(tmp_path, polygon()))
+    assert dataset.classes is not None
+    assert dataset.classes.names == ("background", "dog", "cat")
+    assert dataset.classes.colors == ((0, 0, 0), (255, 140, 0), (0, 0, 255))
+    assert dataset.read_labels(dataset.samples[0]).tolist() == filled((CAT, *AREA))
+
+
+def test_tags_are_left_aside_and_an_image_without_shapes_is_background(tmp_path: Path) -> None:
+    assert mask(plant(tmp_path, '<tag label="cat" source="manual"></tag>')) == filled()
+
+
+@pytest.mark.parametrize(
+    ("name", "subset", "picture", "split"),
+    [
+        ("a.png", "Train", "images/a.png", "train"),
+        ("a.png", "Validation", "images/a.png", "val"),
+        ("a.png", "default", "images/a.png", None),
+        ("Test/a.png", "", "images/Test/a.png", "test"),
+        ("deep/a.png", "", "deep/a.png", None),
+        ("somewhere/else/a.png", "", "images/a.png", None),
+    ],
+)
+def test_where_images_lie(tmp_path: Path, name: str, subset: str, picture: str, split: str | None) -> None:
+    write_picture(tmp_path / picture)
+    (sample,) = open_dataset(write(tmp_path, document(image(name=name, subset=subset)))).samples
+    assert (sample.image_path, sample.split) == (tmp_path / picture, split)
+
+
+def test_images_without_an_entry_and_entries_without_an_image_are_told(tmp_path: Path) -> None:
+    root = plant(tmp_path)
+    write_picture(root / "images/b.png")
+    write_picture(root / "else/c.png")
+    pairing = find_pairs(write(root, document(image(), image(name="gone.png"))))
+    assert relative(root, pairing.images_without_mask) == ["images/b.png"]
+    assert relative(root, pairing.masks_without_image) == ["images/gone.png"]
+    assert relative(root, pairing.outside_splits) == ["else/c.png"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (polygon("cow"), r"a polygon of 'cow': the class 'cow' is not among those listed \(dog, cat\)"),
+        (polygon(points="1,1;2,2"), "a polygon of 'cat': a polygon needs three corners"),
+        (polygon(points="1,1;2"), "malformed"),
+        (polygon(points="1,x;2,2"), "malformed"),
+        (shape("box", xtl=1), "'ytl' is missing; export the annotations once more"),
+        (shape("mask", rle="3, 4", left=1, top=1, width=3, height=2), "do not add up to 6 pixels"),
+        (shape("mask", rle="6", left=1, top=1, width=10**6, height=10**6), "is none of an image"),
+        (shape("polyline", points=SQUARE), "a polyline of 'cat': covers no pixels; draw its area as a polygon"),
+        (shape("points", points=SQUARE), "a points of 'cat': covers no pixels"),
+        (shape("cuboid"), "a cuboid of 'cat': covers no pixels"),
+        (shape("skeleton"), "a skeleton of 'cat': covers no pixels"),
+        (shape("blob"), "a blob of 'cat': is no shape of CVAT"),
+        ("<polygon></polygon>", "'label' is missing"),
+        (polygon(z_order="up"), "malformed"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_faulty_shape_is_found_by_the_doctor(tmp_path: Path, fault: str, message: str) -> None:
+    root = plant(tmp_path / "data", fault)
+    dataset = open_dataset(root)
+    with pytest.raises(DataError, match=rf"annotations\.xml: image 'a\.png': .*{message}"):
+        dataset.read_mask(dataset.samples[0])
+    assert finding(check(root, tmp_path), "unreadable_mask")["files"] == ["annotations.xml"]
+
+
+def test_a_size_unlike_the_images_is_an_error_with_both(tmp_path: Path) -> None:
+    write_picture(tmp_path / "data/images/a.png")
+    root = write(tmp_path / "data", document(image(size=(8, 6))))
+    assert (
+        "annotations.xml is 8x6, but its image is 6x8" in finding(check(root, tmp_path), "transposed_mask")["message"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (document(image())[:-5], r"annotations\.xml: cannot be read \(line 4, column \d+: unclosed token\)"),
+        (document(image(name="x.png")), r"image 'x\.png' and all others are not below"),
+        (document(), "no image is not below"),
+        (document(image(), image()), r"a\.png is listed twice, in .* and in .*; keep one"),
+        (document(image(), labels=""), "lists no labels; export 'CVAT for images 1.1' once more"),
+        (document(image(), labels=LABELS.replace("#ff8c00", "orange")), "malformed"),
+        (document("<image></image>"), "'name' is missing"),
+    ],
+)
+def test_a_faulty_file_is_an_error(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        open_dataset(write(plant(tmp_path), text))
+
+
+def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no XML file of CVAT; export 'CVAT for images 1\.1' into it"):
+        open_dataset(tmp_path, "cvat")

@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import pytest
+
+from pixelwise.data.formats._documents import parse_color, peek, read_json, read_xml, size_of, well_formed
+from pixelwise.errors import DataError
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_json_of_any_encoding(tmp_path: Path, encoding: str) -> None:
+    assert read_json(write(tmp_path / "a.json", '{"ä": [1]}'.encode(encoding))) == {"ä": [1]}
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "line 1, column 1"),
+        (b'{"a": 1,\n "b"}', "line 2, column 5: Expecting ':' delimiter"),
+        (b'"\xff\xfe\xfd"', "codec can't decode"),
+        (b"[" * 100_000, "recursion"),
+        (b"1" * 5000, "limit"),
+    ],
+)
+def test_broken_json_is_an_error_with_the_place(tmp_path: Path, content: bytes, fault: str) -> None:
+    with pytest.raises(DataError, match=rf"a\.json: cannot be read \(.*{fault}.*\); export it once more, or remove it"):
+        read_json(write(tmp_path / "a.json", content))
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    for read in (read_json, read_xml):
+        with pytest.raises(DataError, match=r"a\.json: cannot be read \(No such file"):
+            read(tmp_path / "a.json")
+
+
+def test_xml_is_read(tmp_path: Path) -> None:
+    top = read_xml(write(tmp_path / "a.xml", '<?xml version="1.0"?><a><b c="1">ä &amp; ö</b></a>'.encode()))
+    assert (top.tag, top[0].attrib, top[0].text) == ("a", {"c": "1"}, "ä & ö")
+
+
+@pytest.mark.parametrize("content", [b"", b"<a>\n<b></a>", b"<a/><a/>", b"<a>&b;</a>"])
+def test_broken_xml_is_an_error_with_the_place(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(DataError, match=r"a\.xml: cannot be read \(line \d, column \d+: .*\); export it once more"):
+        read_xml(write(tmp_path / "a.xml", content))
+
+
+@pytest.mark.parametrize(
+    "declaration",
+    [
+        '<!DOCTYPE a [<!ENTITY b "bb">]>',
+        '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/hostname">]>',
+        '<!DOCTYPE a SYSTEM "x.dtd">',
+    ],
+)
+def test_entities_are_refused_before_they_are_read(tmp_path: Path, declaration: str) -> None:
+    with pytest.raises(DataError, match=r"a\.xml: has a DOCTYPE, which no annotation needs"):
+        read_xml(write(tmp_path / "a.xml", f"{declaration}<a>&b;</a>".encode()))
+
+
+def test_peek_shows_both_ends(tmp_path: Path) -> None:
+    path = write(tmp_path / "a", b"0123456789")
+    assert [peek(path, length) for length in (3, 7, 20)] == ["012789", "0123456789", "0123456789"]
+    assert peek(tmp_path / "none", 3) == ""
+
+
+def test_places_are_named_from_the_outside_to_the_inside() -> None:
+    fault = r"^file: shape 1: 'points' is missing; export"
+    with pytest.raises(DataError, match=fault), well_formed("file"), well_formed("shape 1"):
+        raise KeyError("points")
+
+
+def test_our_own_faults_keep_their_type() -> None:
+    with pytest.raises(AssertionError), well_formed("file"):
+        raise AssertionError
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 1), (1, -1), (100_000, 100_000)])
+def test_sizes_of_no_image_are_refused(height: int, width: int) -> None:
+    with pytest.raises(
+        DataError, match=rf"the size {height}x{width} \(height x width\) is none of an image; correct it"
+    ):
+        size_of(height, width)
+
+
+def test_sizes_may_be_texts() -> None:
+    assert size_of("6", 8.0) == (6, 8)
+
+
+def test_colors() -> None:
+    assert [parse_color(text) for text in ("#ff8c00", "FF8C00", "", None)] == [(255, 140, 0), (255, 140, 0), None, None]
+    with pytest.raises(DataError, match="'#fff' is no color; write one such as #ff8c00"):
+        parse_color("#fff")

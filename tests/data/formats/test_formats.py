@@ -1,0 +1,153 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pixelwise.cli import main
+from pixelwise.data.dataset import open_dataset
+from pixelwise.data.formats import LAYOUTS, recognize_layout
+from pixelwise.data.formats.pairing import Layout, Pairing
+from pixelwise.data.scan import survey
+from pixelwise.errors import DataError, RequestError
+from support.mask_sets import MASK_SETS, MaskSet, camvid, mask, pairs, text
+
+
+def marked(name: str) -> Layout:
+    """A layout known by a file of its name."""
+    return Layout(recognizes=lambda root: (root / name).exists(), find=lambda root: Pairing(samples=()))
+
+
+@pytest.fixture
+def two_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    more = {"tiles": marked("tiles.json"), "rolls": marked("rolls.json")}
+    monkeypatch.setattr("pixelwise.data.formats.LAYOUTS", {**LAYOUTS, **more})
+
+
+@pytest.fixture
+def holding(tmp_path: Path) -> Callable[..., Path]:
+    def make(*names: str) -> Path:
+        for name in names:
+            (tmp_path / name).touch()
+        return tmp_path
+
+    return make
+
+
+@pytest.mark.usefixtures("two_more")
+def test_the_layout_is_the_one_that_the_files_look_like(holding: Callable[..., Path]) -> None:
+    assert recognize_layout(holding()) == "folder"
+    assert recognize_layout(holding("rolls.json")) == "rolls"
+
+
+@pytest.mark.usefixtures("two_more")
+def test_where_several_fit_the_user_is_asked(holding: Callable[..., Path]) -> None:
+    root = holding("rolls.json", "tiles.json")
+    with pytest.raises(DataError, match="looks like tiles and like rolls; say which it is with --layout"):
+        recognize_layout(root)
+    assert recognize_layout(root, "rolls") == "rolls"
+
+
+def test_an_unknown_layout_names_the_choices(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="folder"):
+        open_dataset(tmp_path, "foldr")
+
+
+def test_a_file_is_no_data_set(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    with pytest.raises(DataError, match="is not a folder"):
+        recognize_layout(tmp_path / "a.png")
+
+
+each_set = pytest.mark.parametrize("made", MASK_SETS.values(), ids=MASK_SETS)
+
+
+@each_set
+def test_a_set_is_recognized_as_one_layout_alone(made: MaskSet, tmp_path: Path) -> None:
+    made.build(tmp_path)
+    special = [name for name, layout in LAYOUTS.items() if name != "folder" and layout.recognizes(tmp_path)]
+    assert special == [made.layout] * (made.layout != "folder")
+    assert recognize_layout(tmp_path) == made.layout
+
+
+def test_a_folder_set_is_recognized_too(tmp_path: Path) -> None:
+    assert not LAYOUTS["folder"].recognizes(tmp_path)
+    MASK_SETS["folder"].build(tmp_path)
+    assert LAYOUTS["folder"].recognizes(tmp_path)
+
+
+@each_set
+def test_pairs_classes_and_pixels_are_read(made: MaskSet, tmp_path: Path) -> None:
+    made.build(tmp_path)
+    surveyed = survey(dataset := open_dataset(tmp_path), dataset.samples)
+    found = surveyed.dataset
+    assert [(s.name, s.split) for s in found.samples] == made.samples
+    plain = Pairing(samples=found.samples, description=found.pairing.description)
+    assert found.pairing == replace(plain, channel_files=made is MASK_SETS["nnunet"])
+    assert [r.image_error or r.mask_error for r in surveyed.readings] == [None] * len(made.samples)
+    assert found.channels == made.channels
+    classes = found.classes
+    assert classes is not None
+    assert {index: classes.names[index] for index in made.classes} == made.classes
+    assert len(classes.names) == max(made.classes) + 1
+    for sample in found.samples:
+        assert np.array_equal(found.read_mask(sample), mask(*made.values))
+        pixels, labels = found.read_pair(sample)
+        assert np.array_equal(labels, np.resize(np.array(made.labels), labels.shape))
+        assert pixels.shape == (*labels.shape, made.channels)
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as end:
+        main.main([str(argument) for argument in arguments])
+    return int(end.value.code or 0)
+
+
+@each_set
+def test_check_says_what_it_saw(made: MaskSet, tmp_path: Path) -> None:
+    made.build(tmp_path / "data")
+    assert run("check", tmp_path / "data", "--json", tmp_path / "check.json") == 0
+    report = json.loads((tmp_path / "check.json").read_text(encoding="utf-8"))
+    assert (report["layout"], report["num_images"]) == (made.layout, len(made.samples))
+    assert [f["code"] for f in report["findings"] if f["code"] != "class_unused"] == made.codes
+
+
+def test_a_set_is_trained_on(tmp_path: Path) -> None:
+    """One file a channel: the layout that differs most from a folder of pairs."""
+    MASK_SETS["nnunet"].build(tmp_path / "data")
+    tiny = [f"--set={setting}" for setting in ("network.width=4", "network.depth=1", "training.batch_size=2")]
+    assert run("train", tmp_path / "data", "-o", tmp_path / "run", "--steps", 2, "--device", "cpu", *tiny) == 0
+    assert run("evaluate", tmp_path / "run", tmp_path / "data", "--json", tmp_path / "scores.json") == 0
+    scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert (scores["split"], list(scores["per_class"])) == ("test", ["background", "tree"])
+
+
+def test_new_names_for_the_same_classes_keep_the_layouts_colors(tmp_path: Path) -> None:
+    camvid(tmp_path)
+    names = [f"klasse{number}" for number in range(11)]
+    text(tmp_path / "dataset.yaml", f"names: {json.dumps(names)}\n")
+    classes = open_dataset(tmp_path).classes
+    assert classes is not None
+    assert (classes.names, classes.colors[1], classes.ignore) == (tuple(names), (128, 0, 0), (11, 255))
+
+
+def test_other_classes_leave_nothing_of_the_layouts(tmp_path: Path) -> None:
+    camvid(tmp_path)
+    text(tmp_path / "dataset.yaml", f"names: {json.dumps([f'c{number}' for number in range(12)])}\n")
+    classes = open_dataset(tmp_path).classes
+    assert classes is not None
+    assert (len(classes.colors), classes.ignore, classes.label_mapping[11]) == (12, (255,), 11)
+
+
+def test_names_at_fault_name_the_folder_where_no_dataset_yaml_is(tmp_path: Path) -> None:
+    pairs(tmp_path, (0, 1), ("images/a.png", "masks/a.png"))
+    text(tmp_path / "class_dict.csv", "name,r,g,b\nroad,0,0,0\nroad,1,1,1\n")
+    with pytest.raises(DataError, match=r"test_names_at_fault\S+: 'names' lists 'road' twice"):
+        open_dataset(tmp_path)
+
+
+def test_a_named_layout_without_files_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no images .*; lay them out as docs/data.md shows for 'voc'"):
+        open_dataset(tmp_path, "voc")

@@ -1,0 +1,239 @@
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixelwise.data.dataset import open_dataset
+from pixelwise.data.formats.labelme import find_pairs
+from pixelwise.data.io.images import Array, read_image
+from pixelwise.errors import DataError
+from support.drawings import SIZE, check, filled, finding, masks, relative, write_json, write_picture
+
+SQUARE = [[1, 1], [4, 1], [4, 3], [1, 3]]
+AREA = (slice(1, 3), slice(1, 4))
+
+
+def shape(label: str = "cat", points: Any = SQUARE, kind: str | None = "polygon", **more: Any) -> dict[str, Any]:
+    return {"label": label, "points": points, "group_id": None, "shape_type": kind, "flags": {}, **more}
+
+
+def document(*shapes: Any, image: str = "a.png", **more: Any) -> dict[str, Any]:
+    size = {"imageHeight": SIZE[0], "imageWidth": SIZE[1]}
+    return {"version": "5.4.1", "flags": {}, "shapes": shapes, "imagePath": image, "imageData": None, **size, **more}
+
+
+def plant(root: Path, *shapes: Any, **more: Any) -> Path:
+    write_picture(root / "a.png")
+    write_json(root / "a.json", document(*shapes, **more))
+    return root
+
+
+def mask(root: Path) -> list[list[int]]:
+    values: list[list[int]] = masks(root, "labelme")["a"].tolist()
+    return values
+
+
+def encoded(pixels: Array) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.mark.parametrize(
+    ("points", "kind"),
+    [
+        (SQUARE, "polygon"),
+        (SQUARE, None),
+        ([[4, 3], [1, 1]], "rectangle"),
+        ([[1, 1], [4, 1], [4, 3], [1, 3]], "rectangle"),
+    ],
+)
+def test_areas_count_from_the_corner_of_the_first_pixel(tmp_path: Path, points: Any, kind: str | None) -> None:
+    assert mask(plant(tmp_path, shape("cat", points, kind))) == filled((1, *AREA))
+
+
+def test_a_circle_is_given_by_its_center_and_a_point_of_its_rim(tmp_path: Path) -> None:
+    expected = np.array(filled((1, slice(0, 5), slice(1, 6))))
+    expected[[0, 0, 4, 4], [1, 5, 1, 5]] = 0
+    assert mask(plant(tmp_path, shape("cat", [[3.5, 2.5], [3.5, 0.2]], "circle"))) == expected.tolist()
+
+
+def test_a_mask_lies_at_its_first_point(tmp_path: Path) -> None:
+    pixels = np.array([[1, 0, 1], [1, 1, 0]], bool)
+    expected = np.zeros(SIZE, int)
+    expected[2:4, 4:7] = pixels
+    drawn = shape("cat", [[4, 2], [6, 3]], "mask", mask=encoded(pixels))
+    assert mask(plant(tmp_path, drawn)) == expected.tolist()
+
+
+def test_labels_become_classes_in_sorted_order_and_later_shapes_lie_above(tmp_path: Path) -> None:
+    dataset = open_dataset(plant(tmp_path, shape("dog"), shape("cat", [[2, 1], [4, 1], [4, 3], [2, 3]])))
+    assert dataset.classes is not None
+    assert dataset.classes.names == ("background", "cat", "dog")
+    expected = filled((2, *AREA), (1, slice(1, 3), slice(2, 4)))
+    assert dataset.read_labels(dataset.samples[0]).tolist() == expected
+
+
+def test_labels_of_background_and_ignore(tmp_path: Path) -> None:
+    shapes = (
+        shape("cat"),
+        shape("_background_", [[2, 1], [4, 1], [4, 3], [2, 3]]),
+        shape("__ignore__", [[0, 0], [2, 0], [0, 2]]),
+    )
+    dataset = open_dataset(plant(tmp_path, *shapes))
+    assert dataset.classes is not None
+    assert dataset.classes.names == ("_background_", "cat")
+    expected = np.array(filled((1, slice(1, 3), slice(1, 2))))
+    expected[[0, 0, 1], [0, 1, 0]] = 255
+    labels = dataset.read_labels(dataset.samples[0])
+    np.testing.assert_array_equal(labels[2:], expected[2:])
+    assert labels[0, 0] == dataset.classes.ignore_label
+
+
+def test_a_file_without_shapes_is_background(tmp_path: Path) -> None:
+    assert mask(plant(tmp_path)) == filled()
+
+
+def test_old_files_do_not_tell_the_size(tmp_path: Path) -> None:
+    root = plant(tmp_path, shape(), imageHeight=None, imageWidth=None)
+    assert mask(root) == filled((1, *AREA))
+
+
+@pytest.mark.parametrize("size", [{}, {"imageHeight": None, "imageWidth": None}])
+def test_an_embedded_image_is_read_where_the_file_is_missing(tmp_path: Path, size: dict[str, Any]) -> None:
+    root = plant(tmp_path / "data", shape())
+    pixels = read_image(root / "a.png")
+    (root / "a.png").unlink()
+    write_json(root / "a.json", document(shape(), imageData=encoded(pixels), **size))
+    dataset = open_dataset(root)
+    image, labels = dataset.read_pair(dataset.samples[0])
+    np.testing.assert_array_equal(image, pixels)
+    assert labels.tolist() == filled((1, *AREA))
+    assert dataset.samples[0].image_path == root / "a.json"
+
+
+def test_the_bytes_of_an_image_are_given_wherever_it_lies(tmp_path: Path) -> None:
+    root = plant(tmp_path, shape())
+    reader, sample = find_pairs(root).reader, find_pairs(root).samples[0]
+    content = (root / "a.png").read_bytes()
+    assert getattr(reader, "image_bytes")(sample) == content  # noqa: B009
+    write_json(root / "a.json", document(shape(), imageData=base64.b64encode(content).decode()))
+    (root / "a.png").unlink()
+    assert getattr(reader, "image_bytes")(find_pairs(root).samples[0]) == content  # noqa: B009
+
+
+def test_the_file_comes_before_the_embedded_image(tmp_path: Path) -> None:
+    root = plant(tmp_path, shape(), imageData=encoded(np.zeros((2, 2), np.uint8)))
+    assert open_dataset(root).samples[0].image_path == root / "a.png"
+
+
+@pytest.mark.parametrize(
+    ("json_file", "picture", "image_path", "split"),
+    [
+        ("train/a.json", "train/a.png", "a.png", "train"),
+        ("Valid/a.json", "Valid/a.png", "a.png", "val"),
+        ("annotations/a.json", "images/a.png", "..\\images\\a.png", None),
+        ("annotations/a.json", "images/a.png", "a.png", None),
+        ("train/labels/a.json", "train/images/a.png", "a.png", "train"),
+        ("a.json", "a.png", "/home/else/where/a.png", None),
+        ("b.json", "b.png", "renamed.png", None),
+        ("b.json", "b.jpg", "", None),
+        ("train_station/a.json", "train_station/a.png", "a.png", None),
+    ],
+)
+def test_where_images_lie(tmp_path: Path, json_file: str, picture: str, image_path: str, split: str | None) -> None:
+    write_picture(tmp_path / picture)
+    write_json(tmp_path / json_file, document(shape(), image=image_path))
+    dataset = open_dataset(tmp_path)
+    (sample,) = dataset.samples
+    assert (dataset.layout, sample.split, sample.image_path) == ("labelme", split, tmp_path / picture)
+
+
+def test_files_without_a_partner_are_told(tmp_path: Path) -> None:
+    root = plant(tmp_path, shape())
+    write_picture(root / "b.png")
+    write_json(root / "c.json", document(shape(), image="c.png"))
+    write_json(root / "settings.json", {"zoom": 2})
+    pairing = find_pairs(root)
+    assert [sample.name for sample in pairing.samples] == ["a"]
+    assert relative(root, pairing.images_without_mask) == ["b.png"]
+    assert relative(root, pairing.masks_without_image) == ["c.json"]
+    assert relative(root, pairing.foreign_files) == ["settings.json"]
+
+
+def test_two_files_of_one_image_are_told(tmp_path: Path) -> None:
+    root = plant(tmp_path, shape())
+    write_json(root / "again.json", document(shape()))
+    assert relative(root, find_pairs(root).same_stem) == ["a.json", "again.json"]
+
+
+@pytest.mark.parametrize("kind", ["line", "linestrip", "point", "points"])
+def test_what_has_no_area_is_an_error(tmp_path: Path, kind: str) -> None:
+    dataset = open_dataset(plant(tmp_path, shape(), shape("pole", [[0, 0], [3, 3]], kind)))
+    with pytest.raises(DataError, match=rf"a\.json: shape 2: a {kind} of 'pole' covers no pixels; draw its area"):
+        dataset.read_mask(dataset.samples[0])
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ({"label": "cat"}, r"shape 1: 'points' is missing; export the annotations once more"),
+        ({"points": SQUARE}, r"shape 1: 'label' is missing"),
+        (shape("cat", SQUARE[:2]), "a polygon needs three corners"),
+        (shape("cat", [[1, 1], [1, 1]], "circle"), r"radii \(0.0, 0.0\), but both must be above 0"),
+        (shape("cat", SQUARE, "circle"), "malformed"),
+        (shape("cat", [[1, 1], [2, 2]], "mask"), "'mask' is missing"),
+        (shape("cat", [[1, 1], [2, 2]], "mask", mask="?"), "malformed"),
+        (shape("cat", [[1, 1], [2, 2]], "mask", mask=base64.b64encode(b"x").decode()), "mask: is no image"),
+        (7, "malformed"),
+    ],
+)
+def test_a_faulty_shape_is_found_by_the_doctor(tmp_path: Path, fault: Any, message: str) -> None:
+    root = plant(tmp_path / "data", fault)
+    dataset = open_dataset(root)
+    with pytest.raises(DataError, match=rf"a\.json: .*{message}"):
+        dataset.read_mask(dataset.samples[0])
+    assert finding(check(root, tmp_path), "unreadable_mask")["files"] == ["a.json"]
+
+
+def test_broken_files_are_all_found_by_the_doctor(tmp_path: Path) -> None:
+    root = plant(tmp_path / "data", shape())
+    for name in ("b", "c"):
+        write_picture(root / f"{name}.png")
+        (root / f"{name}.json").write_text('{"shapes": [', encoding="utf-8")
+    answer = check(root, tmp_path)
+    found = [f for f in answer["findings"] if f["code"] == "unreadable_mask"]
+    assert [f["files"] for f in found] == [["b.json", "c.json"]]
+    assert "cannot be read (line 1, column 13: Expecting value)" in found[0]["message"]
+
+
+def test_a_broken_embedded_image_is_an_error(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", document(shape(), imageData="AAAA"))
+    dataset = open_dataset(tmp_path)
+    with pytest.raises(DataError, match=r"a\.json: imageData: is no image of a known format"):
+        dataset.decode_image(dataset.samples[0])
+
+
+def test_a_size_unlike_the_images_is_an_error_with_both(tmp_path: Path) -> None:
+    root = plant(tmp_path / "data", shape(), imageHeight=8, imageWidth=6)
+    assert "a.json is 8x6, but its image is 6x8" in finding(check(root, tmp_path), "transposed_mask")["message"]
+
+
+def test_a_rotated_photo_is_drawn_on_as_it_is_shown(tmp_path: Path) -> None:
+    """Stored lying, shown upright by EXIF: the shapes are those of the upright view."""
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (SIZE[0], SIZE[1])).save(tmp_path / "a.jpg", exif=turned)
+    for size in ({}, {"imageHeight": None, "imageWidth": None}):
+        write_json(tmp_path / "a.json", document(shape(), image="a.jpg", **size))
+        dataset = open_dataset(tmp_path)
+        assert dataset.read_pair(dataset.samples[0])[1].tolist() == filled((1, *AREA))
+
+
+def test_a_folder_without_such_files_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no JSON file of LabelMe; put each beside its image"):
+        open_dataset(tmp_path, "labelme")

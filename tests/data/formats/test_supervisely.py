@@ -1,0 +1,187 @@
+import base64
+import io
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixelwise.data.dataset import open_dataset
+from pixelwise.data.formats.supervisely import find_pairs
+from pixelwise.data.io.images import Array
+from pixelwise.errors import DataError
+from support.drawings import SIZE, check, filled, finding, masks, relative, write_json, write_picture
+
+META = {
+    "classes": [
+        {"title": "dog", "shape": "any", "color": "#FF8C00"},
+        {"title": "cat", "shape": "polygon", "color": "#0000FF"},
+    ],
+    "tags": [],
+}
+DOG, CAT = 1, 2
+AREA = (slice(1, 3), slice(1, 4))
+
+
+def thing(kind: str, label: str = "cat", **more: Any) -> dict[str, Any]:
+    return {"id": 1, "classTitle": label, "geometryType": kind, "tags": [], **more}
+
+
+def drawn(kind: str, exterior: Any, interior: Any = (), label: str = "cat") -> dict[str, Any]:
+    return thing(kind, label, points={"exterior": exterior, "interior": interior})
+
+
+def bitmap(pixels: Array, left: int, top: int, mode: str = "1", label: str = "cat") -> dict[str, Any]:
+    picture = Image.fromarray(pixels.astype(np.uint8) * 255).convert(mode)
+    if mode == "RGBA":
+        picture.putalpha(Image.fromarray(pixels.astype(np.uint8) * 255))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    data = base64.b64encode(zlib.compress(buffer.getvalue())).decode()
+    return thing("bitmap", label, bitmap={"data": data, "origin": [left, top]})
+
+
+def annotation(*things: Any, size: tuple[int, int] = SIZE) -> dict[str, Any]:
+    return {"description": "", "tags": [], "size": {"height": size[0], "width": size[1]}, "objects": things}
+
+
+def plant(root: Path, *things: Any, dataset: str = "ds0", size: tuple[int, int] = SIZE) -> Path:
+    write_json(root / "meta.json", META)
+    write_picture(root / dataset / "img/a.png")
+    write_json(root / dataset / "ann/a.png.json", annotation(*things, size=size))
+    return root
+
+
+def mask(root: Path) -> list[list[int]]:
+    values: list[list[int]] = masks(root, "supervisely")["ds0/a"].tolist()
+    return values
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        drawn("rectangle", [[1, 1], [3, 2]]),
+        drawn("rectangle", [[3, 2], [1, 1]]),
+        drawn("rectangle", [[0.6, 0.9], [4.2, 3.1]]),
+        drawn("polygon", [[0.6, 0.9], [4.2, 0.9], [4.2, 3.1], [0.6, 3.1]]),
+        drawn("polygon", [[1, 1], [4, 1], [4, 3], [1, 3]]),
+        bitmap(np.ones((2, 3), bool), 1, 1),
+    ],
+)
+def test_whole_coordinates_mean_pixels_and_fractions_places(tmp_path: Path, shape: Any) -> None:
+    assert mask(plant(tmp_path, shape)) == filled((CAT, *AREA))
+
+
+def test_whole_corners_of_a_polygon_are_centers(tmp_path: Path) -> None:
+    """A diamond from center to center: its left and upper corners lie on its edge, and belong to it."""
+    expected = np.zeros(SIZE, int)
+    expected[1, 3], expected[2, 2:5], expected[3, 1:6], expected[4, 2:5] = 0, CAT, CAT, CAT
+    found = np.array(mask(plant(tmp_path, drawn("polygon", [[3, 1], [5, 3], [3, 5], [1, 3]]))))
+    assert found[3].tolist() == [0, CAT, CAT, CAT, CAT, 0, 0, 0]
+    assert found[2].tolist() == [0, 0, CAT, CAT, 0, 0, 0, 0]
+
+
+def test_a_polygon_has_holes(tmp_path: Path) -> None:
+    outline, hole = [[0, 0], [6, 0], [6, 5], [0, 5]], [[1, 1], [4, 1], [4, 3], [1, 3]]
+    expected = filled((CAT, slice(0, 5), slice(0, 6)), (0, *AREA))
+    assert mask(plant(tmp_path, drawn("polygon", outline, [hole]))) == expected
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA"])
+def test_a_bitmap_lies_at_its_origin(tmp_path: Path, mode: str) -> None:
+    pixels = np.array([[1, 0, 1], [1, 1, 0]], bool)
+    expected = np.zeros(SIZE, int)
+    expected[2:4, 4:7] = pixels * CAT
+    assert mask(plant(tmp_path, bitmap(pixels, 4, 2, mode))) == expected.tolist()
+
+
+def test_classes_come_from_the_project_and_later_objects_lie_above(tmp_path: Path) -> None:
+    root = plant(tmp_path, drawn("rectangle", [[1, 1], [3, 2]]), bitmap(np.ones((2, 1), bool), 2, 1, label="dog"))
+    dataset = open_dataset(root)
+    assert dataset.classes is not None
+    assert dataset.classes.names == ("background", "dog", "cat")
+    assert dataset.classes.colors == ((0, 0, 0), (255, 140, 0), (0, 0, 255))
+    expected = filled((CAT, *AREA), (DOG, slice(1, 3), slice(2, 3)))
+    assert dataset.read_labels(dataset.samples[0]).tolist() == expected
+
+
+def test_a_file_without_objects_is_background(tmp_path: Path) -> None:
+    assert mask(plant(tmp_path)) == filled()
+
+
+def test_data_sets_named_after_splits_are_splits(tmp_path: Path) -> None:
+    for name in ("train", "val", "Test", "ds0"):
+        plant(tmp_path, dataset=name)
+    pairing = find_pairs(tmp_path)
+    assert [(s.name, s.split) for s in pairing.samples] == [("Test/a", "test"), ("train/a", "train"), ("val/a", "val")]
+    assert relative(tmp_path, pairing.outside_splits) == ["ds0/img/a.png"]
+
+
+def test_files_without_a_partner_are_told(tmp_path: Path) -> None:
+    root = plant(tmp_path)
+    write_picture(root / "ds0/img/b.png")
+    write_json(root / "ds0/ann/c.png.json", annotation())
+    pairing = find_pairs(root)
+    assert [sample.name for sample in pairing.samples] == ["ds0/a"]
+    assert relative(root, pairing.images_without_mask) == ["ds0/img/b.png"]
+    assert relative(root, pairing.masks_without_image) == ["ds0/ann/c.png.json"]
+
+
+BAD_BITMAP = thing("bitmap", bitmap={"data": base64.b64encode(b"PNG").decode(), "origin": [0, 0]})
+NO_PICTURE = thing("bitmap", bitmap={"data": base64.b64encode(zlib.compress(b"PNG")).decode(), "origin": [0, 0]})
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (drawn("rectangle", [[1, 1], [3, 2]], label="cow"), r"the class 'cow' is not among those listed \(dog, cat\)"),
+        (drawn("polygon", [[1, 1], [3, 2]]), "a polygon needs three corners"),
+        (drawn("polygon", [[1, 1], [3, 2], [1]]), "malformed"),
+        (drawn("rectangle", [[1, 1]]), "malformed"),
+        (thing("polygon"), "'points' is missing"),
+        (thing("line", points={}), "a line of 'cat' covers no pixels; draw its area as a polygon"),
+        (BAD_BITMAP, "the bitmap cannot be inflated"),
+        (NO_PICTURE, "bitmap: is no image of a known format"),
+        (7, "malformed"),
+    ],
+)
+def test_a_faulty_object_is_found_by_the_doctor(tmp_path: Path, fault: Any, message: str) -> None:
+    root = plant(tmp_path / "data", fault)
+    dataset = open_dataset(root)
+    with pytest.raises(DataError, match=rf"a\.png\.json: object 1: .*{message}"):
+        dataset.read_mask(dataset.samples[0])
+    assert finding(check(root, tmp_path), "unreadable_mask")["files"] == ["ds0/ann/a.png.json"]
+
+
+def test_a_broken_file_is_found_by_the_doctor(tmp_path: Path) -> None:
+    root = plant(tmp_path / "data")
+    (root / "ds0/ann/a.png.json").write_text("{", encoding="utf-8")
+    assert "line 1, column 2" in finding(check(root, tmp_path), "unreadable_mask")["message"]
+
+
+def test_a_size_unlike_the_images_is_an_error_with_both(tmp_path: Path) -> None:
+    root = plant(tmp_path / "data", size=(8, 6))
+    assert "a.png.json is 8x6, but its image is 6x8" in finding(check(root, tmp_path), "transposed_mask")["message"]
+
+
+@pytest.mark.parametrize(
+    ("meta", "message"),
+    [
+        ({}, r"meta\.json: 'classes' is missing"),
+        ({"classes": []}, "lists no classes; export the whole project"),
+        ({"classes": [{"title": "a", "color": "red"}]}, "'red' is no color; write one such as #ff8c00"),
+        ({"classes": [{"title": "a"}, {"title": "a"}]}, "lists the class 'a' twice"),
+    ],
+)
+def test_a_faulty_project_is_an_error(tmp_path: Path, meta: Any, message: str) -> None:
+    root = plant(tmp_path)
+    write_json(root / "meta.json", meta)
+    with pytest.raises(DataError, match=message):
+        open_dataset(root)
+
+
+def test_a_folder_without_a_project_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no meta\.json; export the whole project"):
+        open_dataset(tmp_path, "supervisely")

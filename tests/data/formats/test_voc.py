@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import pytest
+
+from pixelwise.data.dataset import open_dataset
+from pixelwise.data.formats.voc import VOC, find_pairs, voc_color
+from pixelwise.data.io.images import write_png
+from pixelwise.errors import DataError
+from support.mask_sets import image, pairs, text, voc
+
+
+@pytest.mark.parametrize(
+    ("index", "color"),
+    [(0, [0, 0, 0]), (1, [128, 0, 0]), (7, [128, 128, 128]), (8, [64, 0, 0]), (20, [0, 64, 128])],
+)
+def test_colors(index: int, color: list[int]) -> None:
+    assert voc_color(index) == color
+
+
+def test_trainval_is_read_where_train_is_missing(tmp_path: Path) -> None:
+    voc(tmp_path)
+    lists = tmp_path / "ImageSets/Segmentation"
+    (lists / "train.txt").unlink()
+    (lists / "val.txt").unlink()
+    assert {s.split for s in find_pairs(tmp_path).samples} == {"train"}
+    (lists / "trainval.txt").unlink()
+    found = find_pairs(tmp_path)
+    assert next((s.name, s.split) for s in found.samples) == ("2007_000032", None)
+    assert found.images_without_mask == (tmp_path / "JPEGImages/2009_000001.png",)
+
+
+def test_listed_files_that_are_missing_are_told(tmp_path: Path) -> None:
+    voc(tmp_path)
+    (tmp_path / "SegmentationClass/2007_000032.png").unlink()
+    (tmp_path / "JPEGImages/2008_000051.png").unlink()
+    found = find_pairs(tmp_path)
+    assert found.images_without_mask == (tmp_path / "JPEGImages/2007_000032.png",)
+    assert found.masks_without_image == (tmp_path / "SegmentationClass/2008_000051.png",)
+    (tmp_path / "SegmentationClass/2008_000051.png").unlink()
+    with pytest.raises(DataError, match=r"train.txt, line 2: '2008_000051' has neither an image nor a mask"):
+        find_pairs(tmp_path)
+
+
+def test_a_test_list_without_masks_is_unlabeled(tmp_path: Path) -> None:
+    voc(tmp_path)
+    text(tmp_path / "ImageSets/Segmentation/test.txt", "2009_000001\n")
+    found = find_pairs(tmp_path)
+    assert (len(found.samples), found.images_without_mask) == (3, ())
+
+
+def test_what_labelme_writes(tmp_path: Path) -> None:
+    pairs(tmp_path, (0, 1, 255), ("JPEGImages/a.jpg", "SegmentationClassPNG/a.png"))
+    text(tmp_path / "SegmentationClass/a.npy", "")
+    text(tmp_path / "class_names.txt", "_background_\ncat")
+    assert VOC.recognizes(tmp_path)
+    classes = open_dataset(tmp_path).classes
+    assert classes is not None
+    assert (classes.names, classes.ignore) == (("_background_", "cat"), (255,))
+    (tmp_path / "class_names.txt").unlink()
+    text(tmp_path / "labels.txt", "__ignore__\n_background_\ncat\n")
+    assert find_pairs(tmp_path).description == {"names": ["_background_", "cat"]}
+
+
+def test_what_cvat_writes(tmp_path: Path) -> None:
+    """Masks in colors, a list called default."""
+    write_png(tmp_path / "JPEGImages/a.png", image())
+    write_png(tmp_path / "SegmentationClass/a.png", image() // 255 * 255)
+    text(tmp_path / "ImageSets/Segmentation/default.txt", "a\n")
+    path = tmp_path / "labelmap.txt"
+    text(path, "# label:color_rgb:parts:actions\nbackground:0,0,0::\nroad:255,0,0::\n")
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes is not None
+    assert (dataset.classes.names, dataset.classes.colors[1]) == (("background", "road"), (255, 0, 0))
+    for line in ("road", "road:1,x,2::"):
+        text(path, line)
+        with pytest.raises(DataError, match=r"labelmap.txt cannot be read .*write lines such as road:128,64,128::"):
+            find_pairs(tmp_path)
+
+
+def test_other_sets_get_no_names(tmp_path: Path) -> None:
+    pairs(tmp_path, (0, 1), ("JPEGImages/2023_000001.png", "SegmentationClass/2023_000001.png"))
+    assert find_pairs(tmp_path).description == {}

@@ -1,0 +1,166 @@
+from pathlib import Path
+
+import pytest
+
+from pixelwise.data.dataset import open_dataset
+from pixelwise.data.formats.yolo import find_pairs
+from pixelwise.errors import DataError
+from support.drawings import SIZE, check, filled, finding, masks, relative, write_picture
+
+YAML = "path: .\ntrain: images/train\nval: images/val\nnames:\n  0: cat\n  1: dog\n"
+CAT, DOG = 1, 2
+AREA = (slice(1, 3), slice(1, 4))
+
+
+def line(key: int, *corners: tuple[float, float]) -> str:
+    """Corners in pixels."""
+    return " ".join([str(key), *(f"{x / SIZE[1]:.6f} {y / SIZE[0]:.6f}" for x, y in corners)])
+
+
+SQUARE = (1, 1), (4, 1), (4, 3), (1, 3)
+RIGHT_HALF = (2, 1), (4, 1), (4, 3), (2, 3)
+
+
+def plant(root: Path, *lines: str, yaml: str = YAML) -> Path:
+    write_picture(root / "images/train/a.png")
+    write_text(root / "labels/train/a.txt", "\n".join(lines))
+    write_text(root / "data.yaml", yaml)
+    (root / "images/val").mkdir(parents=True, exist_ok=True)
+    return root
+
+
+def write_text(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def mask(root: Path) -> list[list[int]]:
+    values: list[list[int]] = masks(root, "yolo")["train/a"].tolist()
+    return values
+
+
+def test_corners_are_fractions_of_width_and_height_and_later_lines_lie_above(tmp_path: Path) -> None:
+    root = plant(tmp_path, line(1, *SQUARE), "", line(0, *RIGHT_HALF), "")
+    assert mask(root) == filled((DOG, *AREA), (CAT, slice(1, 3), slice(2, 4)))
+
+
+def test_0_and_1_are_the_outer_edges(tmp_path: Path) -> None:
+    assert mask(plant(tmp_path, "0 0 0 1 0 1 1 0 1")) == filled((CAT, slice(None), slice(None)))
+
+
+def test_a_corner_may_stick_out_a_little(tmp_path: Path) -> None:
+    assert mask(plant(tmp_path, "0 -0.005 0 1.005 0 1 1 0 1")) == filled((CAT, slice(None), slice(None)))
+
+
+def test_an_empty_text_file_and_a_missing_one_are_background(tmp_path: Path) -> None:
+    root = plant(tmp_path)
+    write_picture(root / "images/train/b.png")
+    found = masks(root, "yolo")
+    assert found["train/a"].tolist() == found["train/b"].tolist() == filled()
+    assert open_dataset(root).pairing.images_without_mask == ()
+
+
+@pytest.mark.parametrize("names", ["names: [cat, dog]\nnc: 2\n", "names: {1: dog, 0: cat}\n"])
+def test_both_forms_of_names(tmp_path: Path, names: str) -> None:
+    dataset = open_dataset(plant(tmp_path, line(1, *SQUARE), yaml=f"train: images/train\n{names}"))
+    assert dataset.classes is not None
+    assert dataset.classes.names == ("background", "cat", "dog")
+    assert dataset.read_labels(dataset.samples[0]).tolist() == filled((DOG, *AREA))
+
+
+@pytest.mark.parametrize(
+    ("yaml", "picture", "label", "split"),
+    [
+        ("train: ../train/images\nval: ../valid/images\n", "train/images/a.png", "train/labels/a.txt", "train"),
+        ("train: train\nvalid: valid/images\n", "valid/images/a.png", "valid/labels/a.txt", "val"),
+        ("train: [images/one, images/two]\n", "images/two/a.png", "labels/two/a.txt", "train"),
+        ("path: /home/else/where\ntrain: images\n", "images/deep/a.png", "labels/deep/a.txt", "train"),
+        ("path: ../elsewhere\ntrain: ''\ntest: images/test\n", "images/test/a.png", "labels/test/a.txt", "test"),
+        ("train: pictures\n", "pictures/a.png", "pictures/a.txt", "train"),
+        ("train: train.txt\n", "images/a.png", "labels/a.txt", "train"),
+    ],
+)
+def test_where_files_lie(tmp_path: Path, yaml: str, picture: str, label: str, split: str) -> None:
+    write_picture(tmp_path / picture)
+    (tmp_path / "train").mkdir(exist_ok=True)
+    (tmp_path / "valid/images").mkdir(exist_ok=True, parents=True)
+    (tmp_path / "images/one").mkdir(exist_ok=True, parents=True)
+    write_text(tmp_path / label, line(0, *SQUARE))
+    write_text(tmp_path / "train.txt", "./images/a.png\n")
+    write_text(tmp_path / "coco8.yaml", f"{yaml}names: [cat]\n")
+    (sample,) = open_dataset(tmp_path).samples
+    assert (sample.image_path, sample.label_path) == (tmp_path / picture, tmp_path / label)
+    assert sample.split == split
+    assert masks(tmp_path, "yolo")[sample.name].tolist() == filled((CAT, *AREA))
+
+
+def test_a_path_may_be_absolute(tmp_path: Path) -> None:
+    root = plant(tmp_path, yaml=f"path: {tmp_path}\ntrain: {tmp_path}/images/train\nnames: [cat]\n")
+    assert [sample.name for sample in open_dataset(root).samples] == ["train/a"]
+
+
+def test_files_that_no_split_reads_are_told(tmp_path: Path) -> None:
+    root = plant(tmp_path)
+    write_picture(root / "images/extra/b.png")
+    write_text(root / "labels/train/c.txt", "")
+    write_text(root / "labels/train/classes.txt", "cat\ndog\n")
+    pairing = find_pairs(root)
+    assert relative(root, pairing.outside_splits) == ["images/extra/b.png"]
+    assert relative(root, pairing.masks_without_image) == ["labels/train/c.txt"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0 0.5 0.5 0.2 0.2", "line 1: a class and 4 numbers are a detection box, not an outline; export the set for"),
+        ("\n0 0.1 0.1 0.2 0.2 0.3", "line 2: 5 numbers after the class, but x and y come in pairs"),
+        ("0 0.1 0.1", "line 1: a polygon needs three corners"),
+        ("0", "line 1: a polygon needs three corners"),
+        ("0 10 10 40 10 40 30", "line 1: 10, 10, ... are no fractions of width and height"),
+        ("0 nan 0 1 0 1 1", "line 1: nan, 0, ... are no fractions"),
+        ("7 0 0 1 0 1 1", r"line 1: the class 7 is not among those listed \(0, 1\)"),
+        ("cat 0 0 1 0 1 1", "line 1: malformed"),
+        ("0 0 0 1 0 1 x", "line 1: malformed"),
+    ],
+)
+def test_a_faulty_line_is_found_by_the_doctor(tmp_path: Path, text: str, message: str) -> None:
+    root = plant(tmp_path / "data", text)
+    dataset = open_dataset(root)
+    with pytest.raises(DataError, match=rf"labels/train/a\.txt: {message}"):
+        dataset.read_mask(dataset.samples[0])
+    assert finding(check(root, tmp_path), "unreadable_mask")["files"] == ["labels/train/a.txt"]
+
+
+def test_a_text_file_in_another_coding_is_found_by_the_doctor(tmp_path: Path) -> None:
+    root = plant(tmp_path / "data")
+    (root / "labels/train/a.txt").write_bytes(b"\xff\xfe")
+    assert "a.txt: cannot be read ('utf-8' codec" in finding(check(root, tmp_path), "unreadable_mask")["message"]
+
+
+@pytest.mark.parametrize(
+    ("yaml", "message"),
+    [
+        ("names: [cat]\ntrain: [a", r"data\.yaml cannot be read"),
+        ("train: images/train\nnames: [cat]\nnc: 2\n", "'names' lists 1 classes, but 'nc' is 2; make them agree"),
+        ("train: images/train\nnames: []\n", "'names' lists 0 classes"),
+        ("train: images/train\nnames: 7\n", "malformed"),
+        ("train: images/train\nnames: [cat, cat]\n", "lists the class 'cat' twice"),
+        ("train: images/train\nnames: [cat]\nkpt_shape: [17, 3]\n", "describes keypoints, not areas"),
+        ("train: images/gone\nnames: [cat]\n", "'train' names 'images/gone', which is not below .*; correct it"),
+        ("train: ../..\nnames: [cat]\n", "'train' names '../..', which is not below"),
+        ("train: images\nval: images/train\nnames: [cat]\n", r"a\.png is in train and in val; name folders"),
+        ("train: list.txt\nnames: [cat]\n", r"list\.txt lists 'images/gone\.png', which is no image below"),
+    ],
+)
+def test_a_faulty_description_is_an_error(tmp_path: Path, yaml: str, message: str) -> None:
+    root = plant(tmp_path / "data", yaml=yaml)
+    write_text(root / "list.txt", "images/gone.png\n")
+    with pytest.raises(DataError, match=message):
+        open_dataset(root)
+
+
+@pytest.mark.parametrize("yaml", ["train: images/train\n", "names: [cat]\n", ""])
+def test_a_folder_without_a_description_is_an_error(tmp_path: Path, yaml: str) -> None:
+    with pytest.raises(DataError, match=r"holds no data\.yaml with 'names' and 'train'; write one"):
+        open_dataset(plant(tmp_path, yaml=yaml), "yolo")

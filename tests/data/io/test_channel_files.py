@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+
+from pixelwise.data.io.channel_files import split_channel, stack
+from pixelwise.data.io.decoded import Decoded
+from pixelwise.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("stem", "parts"),
+    [
+        ("road_1_0002", ("road_1", 2)),
+        ("a_0000_0001", ("a_0000", 1)),
+        ("road_00002", None),
+        ("road_002", None),
+        ("_0002", None),
+        ("road0002", None),
+        ("road_0002_mask", None),
+    ],
+)
+def test_a_channel_is_told_by_four_digits_at_the_end(stem: str, parts: tuple[str, int] | None) -> None:
+    assert split_channel(stem) == parts
+
+
+def test_channels_are_stacked_in_the_order_given() -> None:
+    bands = [np.full((2, 3, 1), value, np.uint16) for value in (500, 7)]
+    stacked = stack((f"{number}.png", Decoded(pixels=band, alpha=False)) for number, band in enumerate(bands))
+    np.testing.assert_array_equal(stacked.pixels, np.broadcast_to(np.array([500, 7], np.uint16), (2, 3, 2)))
+    assert stacked.pixels.dtype == np.uint16
+    assert not stacked.alpha
+
+
+def test_an_alpha_channel_is_dropped_if_it_is_the_same_everywhere() -> None:
+    gray = np.full((2, 3, 2), 9, np.uint8)
+    assert stack([("a.png", Decoded(pixels=gray, alpha=True))]).pixels.shape == (2, 3, 1)
+    gray[0, 0, 1] = 8
+    with pytest.raises(DataError, match=r"^a\.png: the alpha channel varies"):
+        stack([("a.png", Decoded(pixels=gray, alpha=True))])

@@ -1,0 +1,151 @@
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pixelwise.data.io.file_info import claims_too_many_pixels, format_of, inspect, inspect_bytes, orientation_of
+from pixelwise.data.io.images import decode_image
+from pixelwise.errors import DataError
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+
+
+def pillow(kind: str, mode: str = "RGB", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(IMAGE).convert(mode).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def tiff(**options: object) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, IMAGE, photometric="rgb", **options)  # type: ignore[call-overload]
+    return buffer.getvalue()
+
+
+def with_preview() -> bytes:
+    """As cameras write: a small JPEG, its end included, lies in the header of the large one."""
+    preview = pillow("JPEG", quality=5)
+    head = b"\xff\xe1" + (len(preview) + 8).to_bytes(2, "big") + b"Exif\0\0" + preview
+    content = pillow("JPEG")
+    return content[:2] + head + content[2:]
+
+
+FILES = {
+    "JPEG": pillow("JPEG"),
+    "JPEG progressive": pillow("JPEG", progressive=True),
+    "JPEG with preview": with_preview(),
+    "PNG": pillow("PNG"),
+    "PNG 16": imagecodecs.png_encode(IMAGE.astype(np.uint16) * 257),
+    "WebP": pillow("WEBP"),
+    "BMP": pillow("BMP"),
+    "TIFF": tiff(),
+    "TIFF deflated": tiff(compression="zlib"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_whole_file_is_known_by_its_content(name: str) -> None:
+    content = inspect_bytes(FILES[name])
+    assert content.format == name.split()[0]
+    assert not content.cut_short
+
+
+@pytest.mark.parametrize("name", FILES)
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_a_file_cut_anywhere_is_found_or_cannot_be_decoded(
+    name: str, share: float, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    whole = FILES[name]
+    cut = whole[: int(share * len(whole))]
+    if inspect_bytes(cut).cut_short:
+        return
+    path = tmp_path_factory.mktemp("cut") / "image.png"
+    path.write_bytes(cut)
+    with pytest.raises(DataError, match=r"image.png: "):
+        decode_image(path)
+
+
+@pytest.mark.parametrize("missing", [1, 12, 16])
+def test_the_last_bytes_of_a_png_are_missed_though_the_decoder_does_not_ask_for_them(
+    missing: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "image.png"
+    path.write_bytes(FILES["PNG"][:-missing])
+    np.testing.assert_array_equal(decode_image(path).pixels, IMAGE)
+    assert inspect(path).cut_short
+
+
+@pytest.mark.parametrize("name", ["JPEG", "JPEG progressive", "JPEG with preview", "PNG"])
+def test_zeros_for_an_end_are_found(name: str) -> None:
+    whole = FILES[name]
+    assert inspect_bytes(whole[:-30] + bytes(30)).cut_short
+
+
+@pytest.mark.parametrize("content", [b"", b"B", b"a text", b"\x89PNG\r\n\x1a", b"RIFF1234WAVE"])
+def test_what_is_no_image_has_no_format(content: bytes) -> None:
+    assert format_of(content) == ""
+    assert inspect_bytes(content) == inspect_bytes(b"")
+
+
+def test_alpha_and_palette() -> None:
+    assert inspect_bytes(pillow("PNG", "RGBA")).alpha
+    assert not inspect_bytes(pillow("PNG")).alpha
+    assert inspect_bytes(pillow("PNG")).palette == b""
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8))
+    palette.putpalette([1, 2, 3, 4, 5, 6])
+    buffer = io.BytesIO()
+    palette.save(buffer, "PNG")
+    content = inspect_bytes(buffer.getvalue())
+    assert (content.color_of(0), content.color_of(1)) == ((1, 2, 3), (4, 5, 6))
+    assert content.color_of(300) is None
+
+
+def test_only_image_files_are_opened(tmp_path: Path) -> None:
+    """A sample's path may be an index of gigabytes, or a member of an archive."""
+    index = tmp_path / "instances.json"
+    index.write_bytes(FILES["PNG"])
+    assert inspect(index).format == ""
+    assert inspect(tmp_path / "archive.tar" / "0.png").format == ""
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_orientations(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "image.jpg"
+    path.write_bytes(pillow("JPEG", exif=exif))
+    assert orientation_of(path) == orientation
+
+
+def test_what_cannot_be_read_is_upright_and_no_bomb(tmp_path: Path) -> None:
+    path = tmp_path / "text.png"
+    path.write_bytes(b"a text")
+    assert orientation_of(path) == 1
+    assert not claims_too_many_pixels(path)
+
+
+def huge_tiff() -> bytes:
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:  # one strip of zeros, deflated to almost nothing
+        writer.write(np.zeros((16, 16), np.uint8), compression="zlib")
+    content = bytearray(buffer.getvalue())
+    with tifffile.TiffFile(io.BytesIO(bytes(content))) as file:
+        tags = [file.pages.first.tags[name] for name in ("ImageWidth", "ImageLength")]
+    for tag in tags:
+        size = 2 if tag.dtype == 3 else 4
+        content[tag.valueoffset : tag.valueoffset + size] = (60_000).to_bytes(size, "little")
+    return bytes(content)
+
+
+@pytest.mark.parametrize(("make", "is_bomb"), [(huge_tiff, True), (tiff, False), (lambda: pillow("PNG"), False)])
+def test_bombs_are_known_by_their_header(tmp_path: Path, make: Callable[[], bytes], is_bomb: bool) -> None:
+    path = tmp_path / "image.tif"
+    path.write_bytes(make())
+    assert claims_too_many_pixels(path) is is_bomb

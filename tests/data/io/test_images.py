@@ -1,0 +1,538 @@
+import io
+import struct
+import threading
+import zlib
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from pixelwise.data.io.decoded import MAX_PIXELS
+from pixelwise.data.io.images import (
+    Array,
+    decode_image,
+    decode_image_bytes,
+    encode_png,
+    read_image,
+    read_mask,
+    read_mask_bytes,
+    read_size,
+    unfinished,
+    write_atomically,
+    write_png,
+)
+from pixelwise.errors import DataError
+
+SIZE = (7, 11)
+ORIENTATION = 0x0112
+
+
+def noise(channels: int, dtype: type = np.uint8, high: int | None = None) -> Array:
+    """(7, 11, C), or (7, 11) for one channel."""
+    shape = (*SIZE, channels) if channels > 1 else SIZE
+    top = high or np.iinfo(dtype).max
+    return np.random.default_rng(channels).integers(0, top, shape, dtype, endpoint=True)
+
+
+def save(path: Path, picture: Image.Image, **options: Any) -> Path:
+    picture.save(path, **options)
+    return path
+
+
+def save_tiff(path: Path, pixels: Array, **options: Any) -> Path:
+    tifffile.imwrite(path, pixels, **options)
+    return path
+
+
+def save_png(path: Path, pixels: Array) -> Path:
+    """Any depth that imagecodecs writes: 8 or 16 bit with 1 to 4 channels."""
+    path.write_bytes(imagecodecs.png_encode(pixels))
+    return path
+
+
+def save_shallow_png(path: Path, pixels: Array, bits: int) -> Path:
+    """Gray of 1, 2 or 4 bits a pixel, which Pillow does not write."""
+    height, width = pixels.shape
+    spread = (pixels[..., None] >> np.arange(bits)[::-1] & 1).reshape(height, -1)
+    rows = np.packbits(spread.astype(np.uint8), axis=1)
+    scanlines = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(scanlines)), (b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*chunk) for chunk in chunks))
+    return path
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def assert_image(path: Path, expected: Array) -> None:
+    """Exactly these pixels, with an axis for the channels."""
+    decoded = read_image(path)
+    expected = expected[..., None] if expected.ndim == 2 else expected
+    assert decoded.dtype == expected.dtype
+    np.testing.assert_array_equal(decoded, expected)
+
+
+def assert_mask(path: Path, expected: Array) -> None:
+    decoded = read_mask(path)
+    assert decoded.dtype == expected.dtype
+    np.testing.assert_array_equal(decoded, expected)
+
+
+# Formats, depths and channels.
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_png(tmp_path: Path, dtype: type, channels: int) -> None:
+    pixels = noise(channels, dtype)
+    path = save_png(tmp_path / "a.png", pixels)
+    assert_image(path, pixels)
+    if channels == 1:
+        assert_mask(path, pixels)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_alpha(tmp_path: Path, ending: str, dtype: type, channels: int) -> None:
+    pixels, path = noise(channels, dtype), tmp_path / f"a{ending}"
+    color = {"photometric": "minisblack" if channels == 2 else "rgb", "extrasamples": [2]}
+
+    def write() -> None:
+        if ending == ".png":
+            save_png(path, pixels)
+        else:
+            save_tiff(path, pixels, planarconfig="contig", **color)
+
+    write()
+    assert decode_image(path).alpha
+    with pytest.raises(DataError, match=f"the alpha channel varies.* write 'channels: {channels}'"):
+        read_image(path)
+    np.testing.assert_array_equal(read_image(path, channels), pixels)
+    with pytest.raises(DataError, match="the mask's alpha channel varies; save masks without alpha"):
+        read_mask(path)
+    pixels[..., -1] = 77
+    write()
+    assert_image(path, pixels[..., :-1])
+    np.testing.assert_array_equal(read_image(path, channels), pixels)
+    if channels == 2:
+        assert_mask(path, pixels[..., 0])
+
+
+@pytest.mark.parametrize("ending", [".png", ".bmp", ".tif"])
+def test_palette(tmp_path: Path, ending: str) -> None:
+    indices, palette = noise(1, high=5), noise(3).reshape(-1, 3)[:6]
+    picture = Image.fromarray(indices)
+    picture.putpalette(palette.ravel().tolist())
+    path = save(tmp_path / f"a{ending}", picture)
+    assert_image(path, palette[indices])
+    assert_mask(path, indices)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_palette_of_few_bits(tmp_path: Path, bits: int) -> None:
+    indices, palette = noise(1, high=2**bits - 1), noise(3).reshape(-1, 3)[: 2**bits]
+    picture = Image.fromarray(indices)
+    picture.putpalette(palette.ravel().tolist())
+    path = save(tmp_path / "a.png", picture, bits=bits)
+    assert path.read_bytes()[24] == bits
+    assert_image(path, palette[indices])
+    assert_mask(path, indices)
+
+
+def test_palette_with_transparency(tmp_path: Path) -> None:
+    indices, palette = noise(1, high=2), noise(3).reshape(-1, 3)[:3]
+    picture = Image.fromarray(indices)
+    picture.putpalette(palette.ravel().tolist())
+    path = save(tmp_path / "a.png", picture, transparency=bytes([255, 255, 255]))
+    assert_image(path, palette[indices])
+    save(path, picture, transparency=bytes([0, 255, 255]))
+    with pytest.raises(DataError, match="the alpha channel varies"):
+        read_image(path)
+    assert_mask(path, indices)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_gray_png_of_few_bits(tmp_path: Path, bits: int) -> None:
+    """Images use the whole range; masks keep their ids."""
+    pixels = noise(1, high=2**bits - 1)
+    path = save_shallow_png(tmp_path / "a.png", pixels, bits)
+    assert_image(path, pixels * (255 // (2**bits - 1)))
+    assert_mask(path, pixels)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_gray_tiff_of_few_bits(tmp_path: Path, bits: int, photometric: str) -> None:
+    pixels, top = noise(1, high=2**bits - 1), 2**bits - 1
+    stored = imagecodecs.packints_encode(pixels, bits, runlen=SIZE[1])
+    path = tmp_path / "a.tif"
+    options = {"shape": SIZE, "dtype": "uint8", "bitspersample": bits, "rowsperstrip": SIZE[0]}
+    tifffile.imwrite(path, iter([stored]), photometric=photometric, **options)  # type: ignore[arg-type]
+    shown = top - pixels if photometric == "miniswhite" else pixels
+    assert_image(path, shown * (255 // top))
+    assert_mask(path, pixels)
+
+
+def test_one_bit_bmp(tmp_path: Path) -> None:
+    bits = noise(1, high=1)
+    path = save(tmp_path / "a.bmp", Image.fromarray(bits.astype(bool)))
+    assert_image(path, bits * 255)
+    assert_mask(path, bits)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tiff_with_zero_for_white(tmp_path: Path, dtype: type) -> None:
+    pixels = noise(1, dtype)
+    path = save_tiff(tmp_path / "a.tif", pixels, photometric="miniswhite")
+    assert_image(path, np.iinfo(dtype).max - pixels)
+    assert_mask(path, pixels)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize(("ending", "options"), [(".bmp", {}), (".webp", {"lossless": True})])
+def test_exact_formats(tmp_path: Path, ending: str, options: dict[str, bool], mode: str) -> None:
+    pixels = noise(3 if mode == "RGB" else 1)
+    path = save(tmp_path / f"a{ending}", Image.fromarray(pixels), **options)
+    gray_in_color = mode == "L" and ending == ".webp"
+    assert_image(path, np.stack([pixels] * 3, -1) if gray_in_color else pixels)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_jpeg_is_what_pillow_shows(tmp_path: Path, mode: str) -> None:
+    picture = Image.fromarray(noise(3)).convert(mode)
+    path = save(tmp_path / "a.jpg", picture)
+    with Image.open(path) as stored:
+        assert_image(path, np.asarray(stored.convert("RGB") if mode == "CMYK" else stored))
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib"])
+@pytest.mark.parametrize("layout", ["contig", "separate"])
+@pytest.mark.parametrize("channels", [1, 3, 4, 6])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tiff(tmp_path: Path, dtype: type, channels: int, layout: str, compression: str | None) -> None:
+    pixels = noise(channels, dtype)
+    options: dict[str, Any] = {"photometric": "rgb" if channels == 3 else "minisblack"}
+    if channels > 1:
+        options["planarconfig"] = layout
+    stored = np.moveaxis(pixels, -1, 0) if channels > 1 and layout == "separate" else pixels
+    path = save_tiff(tmp_path / "a.tif", stored, compression=compression, **options)
+    assert_image(path, pixels)
+    assert not decode_image(path).alpha
+
+
+@pytest.mark.parametrize("options", [{"tile": (16, 16)}, {"bigtiff": True}, {"byteorder": ">"}])
+def test_tiff_in_other_containers(tmp_path: Path, options: dict[str, Any]) -> None:
+    pixels = noise(3, np.uint16)
+    assert_image(save_tiff(tmp_path / "a.tif", pixels, photometric="rgb", **options), pixels)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (1, 9, 3), (1, 1, 6)])
+def test_tiff_of_one_row_or_column(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    pixels = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    assert_image(
+        save_tiff(
+            tmp_path / "a.tif",
+            pixels,
+            photometric="minisblack",
+            **({"planarconfig": "contig"} if len(shape) == 3 else {}),
+        ),
+        pixels,
+    )
+
+
+def test_only_the_last_band_of_a_tiff_can_be_alpha(tmp_path: Path) -> None:
+    options = {"photometric": "rgb", "planarconfig": "contig", "extrasamples": [2, 0]}
+    path = save_tiff(tmp_path / "a.tif", noise(5), **options)
+    assert_image(path, noise(5))
+
+
+def test_the_ending_does_not_decide(tmp_path: Path) -> None:
+    pixels = noise(3)
+    Image.fromarray(pixels).save(tmp_path / "a.tif", "PNG")
+    assert_image(tmp_path / "a.tif", pixels)
+
+
+# The EXIF rotation.
+
+
+def exif(orientation: int) -> Image.Exif:
+    tags = Image.Exif()
+    tags[ORIENTATION] = orientation
+    return tags
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".webp", ".tif"])
+def test_orientation_is_that_of_pillow(tmp_path: Path, ending: str, orientation: int) -> None:
+    path = save(tmp_path / f"a{ending}", Image.fromarray(noise(3)), exif=exif(orientation))
+    with Image.open(path) as stored:
+        expected = np.asarray(ImageOps.exif_transpose(stored))
+    assert expected.shape[:2] == (SIZE if orientation < 5 else SIZE[::-1])
+    assert_image(path, expected)
+    assert_mask(path, expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_16_bit(tmp_path: Path, orientation: int) -> None:
+    """As of 8 bit; the TIFF as a mask, too."""
+    gray = Image.fromarray(noise(1, np.uint16))
+    gray.getexif()[ORIENTATION] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(gray))
+    path = save_tiff(tmp_path / "a.tif", noise(1, np.uint16), extratags=[(ORIENTATION, 3, 1, orientation, True)])
+    assert_image(path, expected)
+    assert_mask(path, expected)
+    path = save(tmp_path / "a.png", Image.fromarray(noise(1, np.uint16)), exif=exif(orientation))
+    assert_image(path, expected)
+    assert_mask(path, expected)
+
+
+# Masks.
+
+
+@pytest.mark.parametrize("ending", [".png", ".bmp", ".tif"])
+def test_a_color_mask(tmp_path: Path, ending: str) -> None:
+    assert_mask(save(tmp_path / f"a{ending}", Image.fromarray(noise(3))), noise(3))
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.int32, np.int64, np.float32])
+def test_a_tiff_mask_of_another_type_holds_ids(tmp_path: Path, dtype: type) -> None:
+    path = save_tiff(tmp_path / "a.tif", noise(1, np.uint16).astype(dtype))
+    assert_mask(path, noise(1, np.uint16))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.full(SIZE, 0.5, np.float32), "the mask holds fractions; save class ids as 8 or 16 bit"),
+        (np.full(SIZE, np.nan, np.float32), "the mask holds fractions"),
+        (np.full(SIZE, np.inf, np.float32), "the mask holds inf; class ids must lie between 0 and 65535"),
+        (np.full(SIZE, -1, np.int16), "the mask holds -1; class ids must lie between 0 and 65535"),
+        (np.full(SIZE, 65536, np.uint32), "the mask holds 65536; class ids must lie between"),
+        (np.full((*SIZE, 3), 256, np.uint16), "the mask holds 256; colors must lie between 0 and 255"),
+        (np.zeros((*SIZE, 4), np.uint8), "the mask has 4 channels; save class ids in one channel"),
+    ],
+)
+def test_what_is_no_mask_is_an_error(tmp_path: Path, pixels: Array, message: str) -> None:
+    options: dict[str, Any] = {"planarconfig": "contig"} if pixels.ndim == 3 else {}
+    photometric = "rgb" if pixels.shape[2:] == (3,) else "minisblack"
+    path = save_tiff(tmp_path / "a.tif", pixels, photometric=photometric, **options)
+    with pytest.raises(DataError, match=message) as caught:
+        read_mask(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+# Files that are at fault.
+
+
+def test_a_stack_is_an_error(tmp_path: Path) -> None:
+    path = save_tiff(tmp_path / "a.tif", np.zeros((5, *SIZE), np.uint8), photometric="minisblack")
+    for read in (read_image, read_mask):
+        with pytest.raises(DataError, match=r"the TIFF is a stack \(axes .YX\); save one image per"):
+            read(path)
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.png: cannot be read \(No such file"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask, decode_image])
+def test_an_empty_file_is_an_error(tmp_path: Path, read: Any) -> None:
+    (tmp_path / "a.png").touch()
+    with pytest.raises(DataError, match=r"a\.png: the file is empty; replace or remove it"):
+        read(tmp_path / "a.png")
+
+
+GIF = io.BytesIO()
+Image.new("L", (4, 4)).save(GIF, "GIF")
+
+
+@pytest.mark.parametrize("content", [b"no image", b"%!PS-Adobe-3.0 EPSF-3.0\n", GIF.getvalue()])
+def test_a_foreign_file_is_an_error(tmp_path: Path, content: bytes) -> None:
+    """By its content, also where Pillow would know it: EPS would run another program."""
+    (tmp_path / "a.png").write_bytes(content)
+    for read in (read_image, read_mask):
+        with pytest.raises(DataError, match=r"a\.png: is no image of a known format \(\.png, .*; replace"):
+            read(tmp_path / "a.png")
+
+
+def encode(ending: str, pixels: Array) -> bytes:
+    buffer = io.BytesIO()
+    if ending == ".tif":
+        tifffile.imwrite(buffer, pixels, photometric="rgb")
+    elif ending == ".png16":
+        return bytes(imagecodecs.png_encode(pixels.astype(np.uint16) * 257))
+    else:
+        Image.fromarray(pixels).save(buffer, ending[1:].replace("jpg", "jpeg"))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("ending", [".png", ".png16", ".jpg", ".bmp", ".webp", ".tif"])
+def test_a_truncated_file_is_an_error(tmp_path: Path, ending: str) -> None:
+    content = encode(ending, np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
+    path = tmp_path / "a"
+    for share in (0.02, 0.1, 0.5, 0.9, 0.98):
+        path.write_bytes(content[: int(share * len(content))])
+        for read in (read_image, read_mask):
+            with pytest.raises(DataError, match=r"/a: .*; replace or remove it\."):
+                read(path)
+
+
+def refusal(read: Any, path: Path) -> str:
+    try:
+        read(path)
+    except DataError as error:
+        return str(error)
+    return f"{path}: can be read"
+
+
+@given(st.binary(max_size=64), st.sampled_from([".png", ".png16", ".tif", ".bmp", ".webp"]), st.data())
+def test_whatever_the_bytes_the_error_is_ours(
+    tmp_path_factory: pytest.TempPathFactory, noise: bytes, ending: str, data: st.DataObject
+) -> None:
+    content = encode(ending, np.zeros((4, 4, 3), np.uint8))
+    start = data.draw(st.integers(0, len(content)))
+    path = tmp_path_factory.getbasetemp() / "fuzzed"
+    path.write_bytes(content[:start] + noise + content[start + len(noise) :])
+    for read in (read_image, read_mask):
+        assert refusal(read, path).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("ending", [".png", ".png16", ".bmp", ".tif"])
+def test_a_file_of_absurd_size_is_refused_unread(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pixelwise.data.io.decoded.MAX_PIXELS", 100)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)  # Pillow refuses twice of this
+    path = tmp_path / "a"
+    path.write_bytes(encode(ending, np.zeros((10, 11, 3), np.uint8)))
+    for read in (read_image, read_mask):
+        with pytest.raises(DataError, match=r"/a: more than 100 pixels; cut the image into tiles"):
+            read(path)
+
+
+def test_the_limit_is_the_one_of_pillow() -> None:
+    assert Image.MAX_IMAGE_PIXELS is not None
+    assert MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
+
+
+# Writing.
+
+
+@pytest.mark.parametrize("pixels", [noise(1), noise(3), noise(1, np.uint16)])
+def test_written_pngs_are_read_again(tmp_path: Path, pixels: Array) -> None:
+    path = tmp_path / "new" / "a.png"
+    write_png(path, pixels)
+    assert_mask(path, pixels)
+    assert_image(path, pixels)
+
+
+def test_a_written_palette_holds_indices_and_shows_colors(tmp_path: Path) -> None:
+    indices = noise(1, high=2)
+    palette = [(1, 2, 3), (255, 0, 9), (8, 8, 8)]
+    write_png(tmp_path / "a.png", indices, palette)
+    assert_mask(tmp_path / "a.png", indices)
+    assert_image(tmp_path / "a.png", np.array(palette, np.uint8)[indices])
+
+
+def test_bytes_are_read_as_files_are(tmp_path: Path) -> None:
+    gray = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    write_png(tmp_path / "a.png", gray)
+    content = (tmp_path / "a.png").read_bytes()
+    assert content == encode_png(gray)
+    assert np.array_equal(decode_image_bytes(content, "row 1").pixels, gray[..., None])
+    assert np.array_equal(read_mask_bytes(content, "row 1"), gray)
+
+
+@pytest.mark.parametrize("read", [decode_image_bytes, read_mask_bytes])
+@pytest.mark.parametrize(("content", "message"), [(b"", "the file is empty"), (b"no image", "is no image of a known")])
+def test_errors_in_bytes_carry_their_name(read: Any, content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=f"^a.tar: 1.png: {message}"):
+        read(content, "a.tar: 1.png")
+
+
+def test_an_atomic_write_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b.txt"
+    for content in (b"old", b"new"):
+        write_atomically(path, content)
+        assert path.read_bytes() == content
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "b.txt"
+    write_atomically(path, b"old")
+
+    def fail(descriptor: int) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_writers_of_one_file_do_not_meet_before_it_is_complete(tmp_path: Path) -> None:
+    """Machines that share a folder may have processes of one number."""
+    path = tmp_path / "b.txt"
+    several = {unfinished(path) for _ in range(10)}
+    assert len(several) == 10
+    assert {one.parent for one in several} == {tmp_path}
+    assert all(one.name.startswith(".b.txt.") for one in several)
+
+
+def test_readers_of_a_file_being_replaced_see_whole_versions(tmp_path: Path) -> None:
+    path = tmp_path / "b.txt"
+    versions = {bytes([i]) * 50_000 for i in range(20)}
+    write_atomically(path, bytes(50_000))
+    seen: set[bytes] = set()
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.add(path.read_bytes())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for version in sorted(versions):
+        write_atomically(path, version)
+    done.set()
+    reader.join()
+    assert seen <= versions
+
+
+# Sizes alone, and images inside of other files.
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".bmp", ".webp", ".tif"])
+def test_the_size_is_that_of_the_decoded_image(tmp_path: Path, ending: str, orientation: int) -> None:
+    options = {} if ending == ".bmp" else {"exif": exif(orientation)}
+    path = save(tmp_path / f"a{ending}", Image.fromarray(noise(3)), **options)
+    assert read_size(path) == read_image(path).shape[:2]
+
+
+def test_the_size_of_an_image_of_many_bands(tmp_path: Path) -> None:
+    path = save_tiff(tmp_path / "a.tif", noise(7), planarconfig="contig", photometric="minisblack")
+    assert read_size(path) == SIZE
+
+
+def test_the_size_of_what_is_no_image_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"text")
+    with pytest.raises(DataError, match=r"a\.png: is no image of a known format"):
+        read_size(tmp_path / "a.png")
+
+
+def test_the_bytes_of_an_image_are_decoded_as_its_file(tmp_path: Path) -> None:
+    path = save_png(tmp_path / "a.png", noise(3))
+    np.testing.assert_array_equal(decode_image_bytes(path.read_bytes(), "x").pixels, read_image(path))
+    with pytest.raises(DataError, match=r"^a part of a file: is no image of a known format"):
+        decode_image_bytes(b"text", "a part of a file")

@@ -1,0 +1,92 @@
+"""What GeoTIFF adds; plain TIFF is tested beside the other formats in test_images.py."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from pixelwise.data.io.decoded import Array
+from pixelwise.data.io.images import decode_image, read_image, read_mask
+from pixelwise.errors import DataError
+
+TYPES = {np.uint8: np.uint8, np.uint16: np.uint16, np.int16: np.float32, np.float32: np.float32, np.float64: np.float32}
+GDAL_NODATA = 42113
+
+
+def scene(bands: int, dtype: type) -> Array:
+    """(40, 50, C) with values on either side of 0 where the type has them."""
+    values = np.random.default_rng(bands).normal(100, 60, (40, 50, bands))
+    return (values if np.dtype(dtype).kind in "if" else values.clip(0, 255)).astype(dtype)
+
+
+def save(path: Path, pixels: Array, *, planar: bool = False, nodata: str | None = None, **options: Any) -> Path:
+    tags = [] if nodata is None else [(GDAL_NODATA, "s", 0, nodata, True)]
+    stored = np.moveaxis(pixels, -1, 0) if planar else pixels
+    layout = {"planarconfig": "separate" if planar else "contig"} if pixels.shape[2] > 1 else {}
+    stored = stored if pixels.shape[2] > 1 else pixels[..., 0]
+    tifffile.imwrite(path, stored, photometric="minisblack", extratags=tags, **layout, **options)
+    return path
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "deflate", "zstd"])
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("tile", [None, (16, 32)])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_bands_come_last_whatever_the_form(
+    tmp_path: Path, dtype: type, tile: tuple[int, int] | None, planar: bool, compression: str | None
+) -> None:
+    for bands in (1, 6):
+        pixels = scene(bands, dtype)
+        options = {"tile": tile, "compression": compression, "predictor": compression is not None}
+        read = read_image(save(tmp_path / "a.tif", pixels, planar=planar, **options))
+        assert read.dtype == TYPES[dtype]
+        np.testing.assert_array_equal(read, pixels.astype(TYPES[dtype]))
+
+
+def test_many_bands(tmp_path: Path) -> None:
+    pixels = scene(224, np.int16)
+    np.testing.assert_array_equal(read_image(save(tmp_path / "a.tif", pixels)), pixels)
+
+
+@pytest.mark.parametrize(("text", "value"), [("-9999", -9999), ("0", 0), ("  1e3 ", 1000), ("-3.4e+38", -3.4e38)])
+def test_the_nodata_value_of_the_file(tmp_path: Path, text: str, value: float) -> None:
+    decoded = decode_image(save(tmp_path / "a.tif", scene(2, np.float32), nodata=text))
+    assert decoded.nodata == value
+
+
+@pytest.mark.parametrize("text", ["nan", "NaN", "-nan"])
+def test_nan_as_nodata(tmp_path: Path, text: str) -> None:
+    pixels = scene(2, np.float32)
+    pixels[3, 4] = np.nan
+    read = read_image(save(tmp_path / "a.tif", pixels, nodata=text))
+    np.testing.assert_allclose(read[3, 4], np.nanmean(pixels, (0, 1)), rtol=1e-5)
+    with pytest.raises(DataError, match=r"b\.tif: the image holds 2 NaN or infinite values; save it with its nodata"):
+        read_image(save(tmp_path / "b.tif", pixels))
+
+
+def test_most_files_have_no_nodata(tmp_path: Path) -> None:
+    for text in (None, ""):
+        assert decode_image(save(tmp_path / "a.tif", scene(2, np.float32), nodata=text)).nodata is None
+
+
+def test_a_nodata_value_that_is_no_number_is_an_error(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.tif", scene(2, np.float32), nodata="none")
+    with pytest.raises(DataError, match=r"a\.tif: its nodata value 'none' is no number; write the tag GDAL_NODATA"):
+        read_image(path)
+
+
+def test_nodata_of_a_mask_is_a_class_like_any_other(tmp_path: Path) -> None:
+    mask = scene(1, np.uint8)
+    np.testing.assert_array_equal(read_mask(save(tmp_path / "a.tif", mask, nodata="100")), mask[..., 0])
+
+
+def test_a_reduced_copy_in_the_file_is_left_alone(tmp_path: Path) -> None:
+    """Overviews, as in cloud-optimized GeoTIFF."""
+    pixels = scene(6, np.float32)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        form = {"photometric": "minisblack", "planarconfig": "contig", "tile": (16, 16)}
+        file.write(pixels, **form)
+        file.write(pixels[::2, ::2], subfiletype=1, **form)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), pixels)

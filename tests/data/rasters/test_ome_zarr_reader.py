@@ -1,0 +1,155 @@
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from pixelwise.data.rasters.ome_zarr_reader import is_zarr, open_zarr
+from pixelwise.errors import DataError, RequestError
+from support.rasters import TILE, write_zarr
+
+zarr = pytest.importorskip("zarr")
+
+Array = npt.NDArray[Any]
+ALL = (slice(0, 70), slice(0, 50))
+WINDOW = (slice(20, 66), slice(5, 40))
+
+
+def pixels(channels: int = 3, dtype: str = "uint8") -> Array:
+    return np.random.default_rng(0).integers(1, 200, (70, 50, channels)).astype(dtype)
+
+
+def read(path: Path, window: tuple[slice, slice] = ALL) -> Array:
+    with open_zarr(path, 3) as image:
+        assert image.size == (70, 50)
+        assert image.missing(*window) is None
+        return image.read(*window)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("axes", ["cyx", "tczyx", "yx", "yxc", "zcxy"])
+def test_a_window_is_part_of_the_image(axes: str, version: str, tmp_path: Path) -> None:
+    image = pixels(3 if "c" in axes else 1)
+    path = write_zarr(tmp_path / "x.zarr", image, axes, version=version, levels=2)
+    np.testing.assert_array_equal(read(path), image)
+    found = read(path, WINDOW)
+    np.testing.assert_array_equal(found, image[WINDOW])
+    assert found.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("dtype", "given"),
+    [("uint8", "uint8"), ("uint16", "uint16"), (">u2", "uint16"), ("float32", "float32"), ("int32", "float32")],
+)
+def test_types_are_those_of_every_image(dtype: str, given: str, tmp_path: Path) -> None:
+    image = pixels(dtype=dtype) * np.ones((), dtype)
+    found = read(write_zarr(tmp_path / "x.zarr", image, version="0.4", dtype=dtype))
+    assert found.dtype == np.dtype(given)
+    assert found.dtype.isnative
+    np.testing.assert_array_equal(found, image)
+
+
+def test_a_type_that_is_none_of_an_image_is_named(tmp_path: Path) -> None:
+    path = write_zarr(tmp_path / "x.zarr", pixels() > 99)
+    with pytest.raises(DataError, match=r"x\.zarr: pixels are bool; save the image with 8 or 16 bit"):
+        read(path)
+
+
+def test_only_chunks_of_the_window_are_read(tmp_path: Path) -> None:
+    path = write_zarr(tmp_path / "x.zarr", pixels(1), "yx")
+    for chunk in (path / "s0" / "c").rglob("*"):
+        if chunk.is_file() and chunk.relative_to(path / "s0" / "c").parts != ("0", "0"):
+            chunk.write_bytes(b"broken")
+    corner = (slice(0, TILE), slice(0, TILE))
+    np.testing.assert_array_equal(read(path, corner), pixels(1)[corner])
+    with pytest.raises(DataError, match=r"x\.zarr: cannot be decoded in rows 0 to 33, columns 0 to 32; replace"):
+        read(path, (slice(0, TILE + 1), slice(0, TILE)))
+
+
+def test_a_changed_chunk_changes_the_stamp(tmp_path: Path) -> None:
+    path = write_zarr(tmp_path / "x.zarr", pixels())
+    with open_zarr(path, 3) as image:
+        before = image.stamp
+        assert image.stamp == before
+        image_of_another_time = zarr.open_group(path)["s0"]
+        image_of_another_time[0, :8, :8] = 0
+        assert image.stamp != before
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_stack_is_refused_with_its_lengths(version: str, tmp_path: Path) -> None:
+    path = write_zarr(tmp_path / "x.zarr", pixels(), "tczyx", version=version)
+    group = zarr.open_group(path)
+    group.create_array("s0", shape=(5, 3, 2, 70, 50), dtype="uint8", overwrite=True)
+    with pytest.raises(DataError, match=r"x\.zarr: is a stack of planes \(5 along t, 2 along z\); save each plane"):
+        read(path)
+
+
+@pytest.mark.parametrize("axes", [["c", "y", "q"], ["y", "x"], ["x", "y", "x"]])
+def test_axes_that_are_none_of_an_image_are_refused(axes: list[str], tmp_path: Path) -> None:
+    path = write_zarr(tmp_path / "x.zarr", pixels(), "cyx", version="0.4")
+    attributes = json.loads((path / ".zattrs").read_text())
+    attributes["multiscales"][0]["axes"] = [{"name": name} for name in axes]
+    attributes["multiscales"][0]["datasets"][0]["coordinateTransformations"] = []
+    (path / ".zattrs").write_text(json.dumps(attributes))
+    expected = rf"x\.zarr: has axes {', '.join(axes)} and an array of \(3, 70, 50\); an image has y, x and"
+    with pytest.raises(DataError, match=expected):
+        read(path)
+
+
+def test_an_array_without_pixels_is_refused(tmp_path: Path) -> None:
+    path = write_zarr(tmp_path / "x.zarr", pixels())
+    zarr.open_group(path).create_array("s0", shape=(3, 0, 50), dtype="uint8", overwrite=True)
+    with pytest.raises(DataError, match=r"an array of \(3, 0, 50\); .* each of at least 1"):
+        read(path)
+
+
+def test_a_plain_array_is_refused(tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "x.zarr", shape=(70, 50), dtype="uint8")
+    with pytest.raises(DataError, match=r"x\.zarr: is no OME-Zarr image, .* names? no multiscales; write it with OME"):
+        read(tmp_path / "x.zarr")
+
+
+def test_a_group_of_images_names_one(tmp_path: Path) -> None:
+    zarr.open_group(tmp_path / "x.zarr", mode="w")
+    write_zarr(tmp_path / "x.zarr" / "first", pixels())
+    with pytest.raises(DataError, match=r"x\.zarr: is no OME-Zarr image, .*; name an image inside, such as .* 'first'"):
+        read(tmp_path / "x.zarr")
+    np.testing.assert_array_equal(read(tmp_path / "x.zarr" / "first"), pixels())
+
+
+def test_metadata_of_another_version_name_the_image(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"x\.zarr: its metadata are NGFF 0\.3; save it as 0\.4 or 0\.5"):
+        read(write_zarr(tmp_path / "x.zarr", pixels(), version="0.3"))
+
+
+@pytest.mark.parametrize("broken", ["a file", "an empty folder", "no JSON", "no array"])
+def test_what_is_no_zarr_is_an_error(broken: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.zarr"
+    if broken == "a file":
+        path.touch()
+    elif broken == "an empty folder":
+        path.mkdir()
+    else:
+        write_zarr(path, pixels())
+        (path / ("zarr.json" if broken == "no JSON" else "s0/zarr.json")).write_text("{")
+    with pytest.raises(DataError, match=r"x\.zarr: cannot be read as Zarr \(.*\); replace or remove it"):
+        read(path)
+
+
+def test_a_zarr_is_known_by_its_ending_or_what_it_holds(tmp_path: Path) -> None:
+    assert is_zarr(tmp_path / "nothing.ZARR")
+    assert not is_zarr(tmp_path)
+    write_zarr(tmp_path / "inner", pixels(), version="0.4")
+    assert is_zarr(tmp_path / "inner")
+    assert is_zarr(tmp_path / "inner" / "s0")
+
+
+def test_the_absence_of_zarr_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_zarr(tmp_path / "x.zarr", pixels())
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(RequestError, match=r'zarr, which is not installed: pip install "pixelwise\[zarr\]"'):
+        read(path)

@@ -1,0 +1,125 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tifffile
+
+from pixelwise.data.io.images import decode_image
+from pixelwise.data.rasters import rasterio_reader as home
+from pixelwise.data.rasters.rasterio_reader import num_pixels, open_image_file
+from pixelwise.errors import DataError
+
+rasterio = pytest.importorskip("rasterio")
+
+Array = npt.NDArray[Any]
+ALL = (slice(0, 40), slice(0, 30))
+NAN = float("nan")
+
+
+def pixels(channels: int = 3, dtype: str = "uint8") -> Array:
+    return np.random.default_rng(0).integers(1, 200, (40, 30, channels)).astype(dtype)
+
+
+def write(path: Path, image: Array, **options: Any) -> Path:
+    tifffile.imwrite(path, image, **{"photometric": "rgb", **options})
+    return path
+
+
+def nodata(value: float) -> dict[str, Any]:
+    return {"extratags": [(42113, 2, 0, str(value), True)]}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("uint8", 0), ("uint16", 7), ("int16", -5), ("float32", NAN), ("float32", -1.0)]
+)
+def test_windows_hold_what_reading_the_whole_gives(
+    dtype: str, value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what is missing: filled with the mean of the whole image, however many windows it is looked through in."""
+    monkeypatch.setattr(home, "_SURVEYED", 16)
+    image = pixels(dtype=dtype)
+    image[3:20, 5:9] = value
+    image[30, 2, 1] = value
+    path = write(tmp_path / "x.tif", image, **nodata(value))
+    expected, missing = decode_image(path).filled(3)
+    assert missing is not None
+    window = (slice(2, 33), slice(1, 22))
+    with open_image_file(path, 3) as raster:
+        assert raster.size == (40, 30)
+        np.testing.assert_array_equal(raster.read(*ALL), expected)
+        np.testing.assert_array_equal(raster.read(*window), expected[window])
+        assert raster.read(*window).dtype == expected.dtype
+        np.testing.assert_array_equal(raster.missing(*window), missing.all(2)[window])
+        assert raster.missing(slice(34, 40), slice(0, 30)) is None
+
+
+def test_an_image_without_nodata_misses_nothing(tmp_path: Path) -> None:
+    with open_image_file(write(tmp_path / "x.tif", pixels()), 3) as raster:
+        assert raster.missing(*ALL) is None
+
+
+def test_a_constant_alpha_is_dropped(tmp_path: Path) -> None:
+    image = pixels(4)
+    image[..., 3] = 255
+    path = write(tmp_path / "x.tif", image, extrasamples=["unassalpha"])
+    with open_image_file(path, 3) as raster:
+        np.testing.assert_array_equal(raster.read(*ALL), image[..., :3])
+    with open_image_file(path, 4) as raster:
+        np.testing.assert_array_equal(raster.read(*ALL), image)
+
+
+def test_a_varying_alpha_is_an_error_unless_it_is_a_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(home, "_SURVEYED", 16)
+    image = pixels(4)
+    image[..., 3] = 255
+    image[39, 29, 3] = 0
+    path = write(tmp_path / "x.tif", image, extrasamples=["unassalpha"])
+    with (
+        pytest.raises(DataError, match=r"x\.tif: the alpha channel varies, .* train on 4 channels"),
+        open_image_file(path, 3),
+    ):
+        pass
+    with open_image_file(path, 4) as raster:
+        np.testing.assert_array_equal(raster.read(*ALL), image)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"extratags": [(274, 3, 1, 6, True)], "photometric": "minisblack"}, "stored turned or mirrored"),
+        ({"photometric": "palette", "colormap": np.zeros((3, 256), np.uint16)}, "stored with a palette"),
+        ({"photometric": "miniswhite"}, "stored with 0 for white"),
+    ],
+)
+def test_what_windows_do_not_undo_is_refused(options: dict[str, Any], said: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tif", pixels(1)[..., 0], **options)
+    with pytest.raises(DataError, match=rf"x\.tif: it is {said}, which is not undone"), open_image_file(path, 1):
+        pass
+
+
+def test_single_bits_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tif", pixels(1)[..., 0] > 99, photometric="minisblack")
+    with pytest.raises(DataError, match=r"x\.tif: it is stored in 1 bit"), open_image_file(path, 1):
+        pass
+
+
+@pytest.mark.parametrize("name", ["x.tif", "x.jp2"])
+def test_what_is_no_image_is_an_error(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"no image")
+    with pytest.raises(DataError, match=rf"{name}: cannot be read by windows \("), open_image_file(tmp_path / name, 3):
+        pass
+
+
+def test_integers_that_float_cannot_tell_apart_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tif", np.full((40, 30), 2**24 + 1, np.int32), photometric="minisblack")
+    with open_image_file(path, 1) as raster, pytest.raises(DataError, match=r"x\.tif: pixels reach 16777217"):
+        raster.read(*ALL)
+
+
+def test_pixels_are_counted_from_the_header(tmp_path: Path) -> None:
+    assert num_pixels(write(tmp_path / "x.tif", pixels())) == 40 * 30
+    (tmp_path / "broken.tif").write_bytes(b"II*\0")
+    assert num_pixels(tmp_path / "broken.tif") == 0
+    assert num_pixels(tmp_path / "nowhere.tif") == 0

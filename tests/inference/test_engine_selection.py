@@ -1,0 +1,268 @@
+"""Which engine a job runs on: by times that are made up, as no test may measure any."""
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pixelwise.cli.main import main
+from pixelwise.inference import engine_selection as home
+from pixelwise.inference.engine_selection import Measured, for_job, measure, pick, read_measured, write_measured
+from pixelwise.inference.engines import ENGINES, Engine
+from pixelwise.inference.predictor import Predictor, load
+
+MANY = home.MEASURE_FROM
+
+
+def measured(engine: Any, start: float, image: float, agreement: float = 1.0) -> Measured:
+    return Measured(engine=engine, start_seconds=start, image_seconds=image, agreement=agreement)
+
+
+TORCH, OPENVINO, ONNX = measured("torch", 0, 0.1), measured("openvino", 8, 0.05), measured("onnxruntime", 7, 0.08)
+ALL = [TORCH, OPENVINO, ONNX]
+
+
+@pytest.mark.parametrize(
+    ("found", "num_images", "expected"),
+    [
+        (ALL, 1, "torch"),
+        (ALL, 159, "torch"),  # 15.9 s, and 15.95 s with OpenVINO
+        (ALL, 161, "openvino"),
+        ([TORCH, replace(OPENVINO, agreement=0.9949), ONNX], 1000, "onnxruntime"),
+        ([TORCH, replace(OPENVINO, agreement=0.995)], 1000, "openvino"),
+        ([replace(TORCH, agreement=0.9), ONNX], 1, "torch"),  # in bf16; whether it may, the model file says
+        ([OPENVINO], 1, "openvino"),
+        ([], 1000, "torch"),
+    ],
+)
+def test_the_engine_that_is_done_first_and_agrees(found: Sequence[Measured], num_images: int, expected: str) -> None:
+    assert pick(found, num_images) == expected
+
+
+def test_an_engine_that_runs_already_needs_no_start() -> None:
+    assert pick(ALL, 2, ready=("torch", "openvino")) == "openvino"
+
+
+@pytest.fixture
+def predictor(make_model: Callable[..., Path], tmp_path: Path) -> Predictor:
+    return load(make_model(tmp_path / "model.safetensors"), device="cpu", precision="fp32")
+
+
+@pytest.fixture
+def model(predictor: Predictor, tmp_path: Path) -> Path:
+    return tmp_path / "model.safetensors"
+
+
+@pytest.fixture
+def measurements(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The engines of each measurement; they are made up, and OpenVINO is the fastest."""
+    asked: list[tuple[str, ...]] = []
+
+    def made_up(predictor: Predictor, names: tuple[str, ...], progress: Any) -> tuple[list[Measured], dict[Any, Any]]:
+        asked.append(names)
+        return ALL, {"openvino": nn.Identity()}
+
+    monkeypatch.setattr(home, "measure", made_up)
+    monkeypatch.setattr("pixelwise.inference.engines.find_spec", lambda package: object())
+    monkeypatch.setattr(home, "installed_versions", lambda: {"openvino": "1"})
+    monkeypatch.setattr(home, "_rivals", lambda predictor: ["openvino", "onnxruntime"])
+    return asked
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.lines.append(message)
+
+    def track(self, label: str, done: float, total: float, note: str = "") -> None:
+        pass
+
+
+def test_a_small_job_measures_nothing(predictor: Predictor, model: Path, measurements: list[Any]) -> None:
+    assert for_job(predictor, model, num_images=MANY - 1) is predictor
+    assert measurements == []
+    assert [path.name for path in model.parent.iterdir()] == [model.name]
+
+
+def test_a_large_job_measures_once(predictor: Predictor, model: Path, measurements: list[Any]) -> None:
+    heard = Heard()
+    first = for_job(predictor, model, num_images=MANY, progress=heard)
+    assert first.engine == "openvino"
+    assert isinstance(first.running, nn.Identity)  # which was measured, and is not made again
+    assert heard.lines == ["measuring the engines torch, openvino, onnxruntime once", "engine: OpenVINO, fp32"]
+    assert model.with_name("model.engine.json").is_file()
+    second = for_job(predictor, model, num_images=MANY)
+    assert (second.engine, second.running) == ("openvino", None)
+    assert for_job(predictor, model.parent, num_images=1).engine == "torch"
+    assert measurements == [("torch", "openvino", "onnxruntime")]
+
+
+@pytest.mark.parametrize("change", ["model", "precision", "versions", "device"])
+def test_a_measurement_of_anything_else_is_made_again(
+    change: str,
+    predictor: Predictor,
+    model: Path,
+    measurements: list[Any],
+    make_model: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for_job(predictor, model, num_images=MANY)
+    if change == "model":
+        make_model(model, seed=1)
+    elif change == "precision":
+        predictor = replace(predictor, precision="bf16")
+    elif change == "versions":
+        monkeypatch.setattr(home, "installed_versions", lambda: {"openvino": "2"})
+    else:
+        monkeypatch.setattr(home, "describe_device", lambda device: "another processor")
+    for_job(predictor, model, num_images=MANY)
+    assert len(measurements) == 2
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"key": 1}', "\xff"])
+def test_a_damaged_measurement_is_made_again(
+    damage: str, predictor: Predictor, model: Path, measurements: list[Any]
+) -> None:
+    for_job(predictor, model, num_images=MANY)
+    kept = model.with_name("model.engine.json")
+    sound = kept.read_text(encoding="utf-8")
+    kept.write_bytes(damage.encode("latin-1"))
+    for_job(predictor, model, num_images=MANY)
+    assert len(measurements) == 2
+    assert kept.read_text(encoding="utf-8") == sound
+
+
+@pytest.mark.parametrize("engines", [[{"engine": "torch"}], [1], [{}], 7])
+def test_engines_that_are_none_are_not_read(tmp_path: Path, engines: Any) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({"key": {}, "engines": engines}), encoding="utf-8")
+    assert read_measured(tmp_path / "x.json", {}) is None
+
+
+def test_an_engine_of_another_version_is_not_read(tmp_path: Path) -> None:
+    write_measured(tmp_path / "x.json", {}, [TORCH, replace(ONNX, engine="abacus")])  # type: ignore[arg-type]
+    assert read_measured(tmp_path / "x.json", {}) is None
+
+
+def test_a_folder_that_may_not_be_written_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    write_measured(tmp_path / "file" / "x.json", {}, ALL)
+    assert read_measured(tmp_path / "file" / "x.json", {}) is None
+
+
+def test_what_runs_on_another_engine_already_stays_there(
+    predictor: Predictor, model: Path, measurements: list[tuple[str, ...]]
+) -> None:
+    small = replace(predictor, engine="onnxruntime", precision="int8")
+    assert for_job(small, model, num_images=MANY) is small
+    assert measurements == []
+
+
+def test_nothing_else_installed_is_torch(predictor: Predictor, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pixelwise.inference.engines.find_spec", lambda package: None)
+    assert for_job(predictor, model, num_images=MANY) is predictor
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "expected"),
+    [("cpu", "fp32", ["openvino", "onnxruntime"]), ("cpu", "bf16", ["openvino"]), ("mps", "fp32", [])],
+)
+def test_rivals_compute_on_the_device_in_the_precision(
+    device: str, precision: Any, expected: list[str], predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pixelwise.inference.engines.find_spec", lambda package: object())
+    assert home._rivals(replace(predictor, device=torch.device(device), precision=precision)) == expected
+
+
+class Turned(nn.Module):
+    """Another network: its classes are in the opposite order."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.network(frames).flip(1)  # type: ignore[no-any-return]
+
+
+def failing(*_: Any) -> nn.Module:
+    raise ValueError("no rule for this operator")
+
+
+@pytest.fixture
+def ticks(monkeypatch: pytest.MonkeyPatch) -> Callable[[], float]:
+    """A clock that goes on by one second whenever it is read, and small images."""
+    monkeypatch.setattr(home, "SIZE", (32, 40))
+    count = itertools.count()
+    return lambda: float(next(count))
+
+
+def test_agreement_is_measured_and_a_failure_left_out(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, ticks: Callable[[], float]
+) -> None:
+    def row(build: Any) -> Engine:
+        return replace(ENGINES["openvino"], packages=(), build=build)
+
+    fakes = {
+        "torch": ENGINES["torch"],
+        "openvino": row(lambda source, device, precision: Turned(source.folded(precision))),
+        "onnxruntime": row(failing),
+    }
+    monkeypatch.setattr(home, "ENGINES", fakes)
+    heard = Heard()
+    found, running = measure(predictor, tuple(fakes), heard, ticks)  # type: ignore[arg-type]
+    assert found == [measured("torch", 1, 1), measured("openvino", 1, 1, found[1].agreement)]
+    assert found[1].agreement < 0.9
+    assert list(running) == ["torch", "openvino"]
+    assert heard.lines == ["OpenVINO is left out: no rule for this operator"]
+
+
+def test_translating_counts_for_each_engine_that_needs_it(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, ticks: Callable[[], float]
+) -> None:
+    monkeypatch.setattr("pixelwise.inference.engines.Source.onnx", b"")
+    same = replace(ENGINES["openvino"], build=lambda source, device, precision: source.folded(precision))
+    monkeypatch.setattr(home, "ENGINES", {"torch": ENGINES["torch"], "openvino": same, "onnxruntime": same})
+    found, _ = measure(predictor, ("torch", "openvino", "onnxruntime"), Heard(), ticks)
+    assert [one.start_seconds for one in found] == [1, 2, 2]
+
+
+def test_a_failure_of_torch_is_an_error(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, ticks: Callable[[], float]
+) -> None:
+    monkeypatch.setattr(home, "ENGINES", {"torch": replace(ENGINES["torch"], build=failing)})
+    with pytest.raises(ValueError, match="no rule"):
+        measure(predictor, ("torch",), Heard(), ticks)
+
+
+@pytest.mark.parametrize(("options", "asked"), [([], [3]), (["--engine", "torch"], [])])
+def test_commands_leave_the_choice_to_the_measurement_only_where_it_is_open(
+    options: list[str],
+    asked: list[int],
+    trained: Path,
+    streets: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts: list[int] = []
+
+    def noting(predictor: Predictor, model: Path, *, num_images: int, progress: Any) -> Predictor:
+        counts.append(num_images)
+        return predictor
+
+    monkeypatch.setattr("pixelwise.prediction.predict.for_job", noting)
+    monkeypatch.setattr("pixelwise.evaluation.evaluate.for_job", noting)
+    images = [str(path) for path in sorted((streets / "images").rglob("*.png"))[:3]]
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", str(trained), *images, "-o", str(tmp_path), "--device", "cpu", *options])
+    assert (ended.value.code, counts) == (None, asked)
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", str(trained), str(streets), "--device", "cpu", *options])
+    assert (ended.value.code, counts[1:]) == (None, [4] * len(asked))

@@ -1,0 +1,141 @@
+"""The file of a model's network in int8, and the engines that take it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from pixelwise.config import NetworkRecipe
+from pixelwise.errors import RequestError
+from pixelwise.inference import engines
+from pixelwise.inference import int8_file as int8_module
+from pixelwise.inference.engines import Source, choose_engine
+from pixelwise.inference.int8_file import frames_of, int8_file, read_int8, write_int8
+from pixelwise.inference.predictor import load
+from pixelwise.lowering.quantize import quantize
+from pixelwise.prediction.predict import predict
+
+MakeModel = Callable[..., Path]
+INT8_ENGINES = ["openvino", "onnxruntime"]
+
+
+def images() -> list[npt.NDArray[np.uint8]]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 200, (height, 37, 3), np.uint8) for height in (24, 41, 32)]
+
+
+@pytest.fixture(scope="module")
+def model(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with its network in int8 beside it."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    path = make_model(tmp_path_factory.mktemp("int8") / "m.safetensors", network=NetworkRecipe(width=4, depth=2))
+    module = load(path, device="cpu", precision="fp32").module
+    graph = quantize(Source(module=module, channels=3).onnx, frames_of(module, iter(images())))
+    write_int8(path, graph, {"why": "a test"})
+    return path
+
+
+def test_what_is_written_is_read(model: Path) -> None:
+    graph, facts = read_int8(model)
+    assert int8_file(model) == model.with_name("m.int8.onnx")
+    assert 0 < len(graph) < int8_file(model).stat().st_size
+    assert facts["why"] == "a test"
+
+
+@pytest.mark.parametrize("engine", INT8_ENGINES)
+def test_labels_are_nearly_the_models(model: Path, engine: str) -> None:
+    pytest.importorskip(engine)
+    reference, small = load(model, device="cpu", precision="fp32"), load(model, precision="int8", engine=engine)
+    assert (small.engine, small.precision) == (engine, "int8")
+    for image in images():
+        expected, found = reference.predict(image, keep_logits=True), small.predict(image, keep_logits=True)
+        gap = np.abs(found.logits - expected.logits)
+        assert 0 < gap.mean() < 0.1 * np.abs(expected.logits).max()
+
+
+def test_a_job_in_int8_takes_an_engine_that_has_it(model: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(images()[0]).save(tmp_path / "one.png")
+    report = predict(model, [tmp_path / "one.png"], tmp_path / "out", precision="int8")
+    assert report.written == (tmp_path / "out" / "one.png",)
+
+
+def test_frames_are_those_that_the_network_is_given(make_model: MakeModel, tmp_path: Path) -> None:
+    network = NetworkRecipe(name="unet-paper", width=2)  # mirrored around the image
+    module = load(make_model(tmp_path / "m", network=network), device="cpu", precision="fp32").module
+    given: list[torch.Tensor] = []
+    module.network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    with torch.inference_mode():
+        for image in images():
+            module(torch.from_numpy(image).permute(2, 0, 1)[None])
+    for frame, expected in zip(frames_of(module, iter(images())), given, strict=True):
+        assert frame.dtype == np.float32
+        np.testing.assert_allclose(frame, expected.numpy(), rtol=1e-6)
+
+
+def test_a_model_without_scales_says_how_to_find_them(make_model: MakeModel, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    path = make_model(tmp_path / "m")
+    with pytest.raises(RequestError, match=r"no scales for int8 yet.*pixelwise evaluate .*m DATA --precision int8"):
+        load(path, precision="int8")
+
+
+def test_scales_of_another_model_are_refused(model: Path, make_model: MakeModel, tmp_path: Path) -> None:
+    other = make_model(tmp_path / "other.safetensors", seed=1)
+    int8_file(other).write_bytes(int8_file(model).read_bytes())
+    with pytest.raises(
+        RequestError, match=r"other\.int8\.onnx was made from another model; 'pixelwise evaluate .* makes"
+    ):
+        read_int8(other)
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph", b"\x08\x09"])
+def test_a_damaged_file_is_named(make_model: MakeModel, tmp_path: Path, content: bytes) -> None:
+    pytest.importorskip("onnx")
+    path = make_model(tmp_path / "m.safetensors")
+    int8_file(path).write_bytes(content)
+    with pytest.raises(RequestError, match=r"m\.int8\.onnx is damaged; 'pixelwise evaluate .* makes it again"):
+        read_int8(path)
+
+
+def test_weights_that_were_altered_are_damage(model: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(model.read_bytes())
+    proto = onnx.load(int8_file(model))
+    weights = next(tensor for tensor in proto.graph.initializer if len(tensor.dims) == 4)
+    weights.raw_data = bytes(len(weights.raw_data))
+    onnx.save(proto, int8_file(path))
+    with pytest.raises(RequestError, match=r"m\.int8\.onnx is damaged"):
+        read_int8(path)
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    model: Path, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, content: bytes) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(int8_module, "write_atomically", refuse)
+    with pytest.raises(RequestError, match=r"m\.int8\.onnx cannot be written .*Permission denied.*copy the model"):
+        write_int8(make_model(tmp_path / "m.safetensors"), read_int8(model)[0], {})
+
+
+def test_the_first_engine_that_is_installed_and_has_int8_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "find_spec", lambda package: object())
+    assert choose_engine("auto", "int8") == "openvino"
+    monkeypatch.setattr(engines, "find_spec", lambda package: None if package == "openvino" else object())
+    assert choose_engine("auto", "int8") == "onnxruntime"
+    monkeypatch.setattr(engines, "find_spec", lambda package: None)
+    with pytest.raises(RequestError, match=r"the engine openvino needs openvino.*pixelwise\[openvino\]"):
+        choose_engine("auto", "int8")
+
+
+def test_an_engine_without_int8_names_those_that_have_it(model: Path) -> None:
+    with pytest.raises(RequestError, match="PyTorch computes in fp32 and bf16, not in int8; use --engine openvino or"):
+        load(model, device="cpu", precision="int8", engine="torch")

@@ -1,0 +1,22 @@
+from typing import Any
+
+import pytest
+import torch
+
+from pixelwise.errors import RequestError
+from pixelwise.lowering.compile_errors import compilation_explained
+
+
+def test_a_compiler_that_fails_is_explained() -> None:
+    def without_compiler(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        raise RuntimeError("No working C++ compiler found")
+
+    compiled = torch.compile(lambda x: x + 1, backend=without_compiler)
+    message = r"No working C\+\+ compiler found.*training\.compile=false, --engine torch"
+    with pytest.raises(RequestError, match=message), compilation_explained():
+        compiled(torch.ones(2))
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match="shapes of nothing"), compilation_explained():
+        raise RuntimeError("shapes of nothing")

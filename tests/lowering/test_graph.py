@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import torch
+
+from pixelwise.config import NetworkRecipe
+from pixelwise.errors import RequestError
+from pixelwise.inference.fuse_batchnorm import for_prediction
+from pixelwise.lowering.graph import AnswerGraph, LogitsGraph, NetworkGraph, capture
+from pixelwise.networks import NETWORKS, Segmenter, build_network
+from pixelwise.networks.registry import CHOICES
+
+SIZES = [(1, 1, 1), (1, 1, 7), (3, 45, 33), (1, 64, 2)]
+
+SMALL = [
+    ("unet", {"width": 4, "depth": 1, "upsampling": "switches", "skips": "add", "stem_stride": 2}),
+    ("unet-paper", {"width": 2, "depth": 2}),
+    ("bilinear-interpolation", {"width": 4}),  # which pools in ceil mode
+]
+
+
+def segmenter_of(name, choices, channels=2, num_classes=3):
+    torch.manual_seed(0)
+    network = build_network(NetworkRecipe(name=name, **choices), in_channels=channels, num_classes=num_classes)
+    for parameter in network.parameters():
+        if not parameter.any():  # the scores of an FCN, and biases
+            torch.nn.init.normal_(parameter, std=0.05)
+    return Segmenter(network, mean=[100.0] * channels, deviation=[50.0] * channels).eval()
+
+
+def assert_graph_is_the_model(segmenter, channels=2):
+    example = torch.zeros(2, 77, 93, channels, dtype=torch.uint8)
+    program = capture(AnswerGraph(LogitsGraph(segmenter), num_classes=3), example, dynamic=(0, 1, 2))
+    assert not [node for node in program.graph.nodes if "pixelwise" in str(node.target)]
+    module = program.module()
+    for size in SIZES:
+        pixels = np.random.default_rng(0).integers(0, 256, (*size, channels), "uint8")
+        images = torch.from_numpy(pixels)
+        with torch.no_grad():
+            labels, logits = module(images)
+            expected = segmenter(images.permute(0, 3, 1, 2))
+        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+        assert torch.equal(labels, logits.argmax(1).to(torch.uint8))
+
+
+@pytest.mark.parametrize(("name", "choices"), SMALL)
+def test_one_graph_takes_every_size(name, choices):
+    assert_graph_is_the_model(segmenter_of(name, choices))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_graph_of_every_network_takes_every_size(name):
+    assert_graph_is_the_model(segmenter_of(name, {"width": 4} if "width" in CHOICES[name] else {}))
+
+
+def test_the_network_alone_from_maps_to_logits():
+    segmenter = segmenter_of("unet", {"width": 2, "depth": 1})
+    program = capture(LogitsGraph(segmenter), torch.zeros(2, 2, 37, 41), dynamic=(0, 2, 3))
+    images = torch.rand(1, 2, 9, 14) * 255
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(images), segmenter(images), rtol=1e-4, atol=1e-4)
+
+
+def test_frames_of_any_size_pass_a_deep_unet():
+    """Its transposed convolutions must not ask for sides that are symbols."""
+    network = for_prediction(segmenter_of("unet", {"width": 2}).network, (64, 64), channels=2, precision="fp32")
+    network.to(memory_format=torch.contiguous_format)
+    program = capture(NetworkGraph(network), torch.zeros(2, 2, 48, 64), dynamic=(0, 2, 3))
+    images = torch.rand(1, 2, 16, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(images), network(images), rtol=1e-4, atol=1e-4)
+
+
+def test_what_cannot_be_recorded_is_an_error_that_names_the_way_on():
+    class Counting(torch.nn.Module):
+        def forward(self, images):
+            return images * (images > 0).sum().item() if (images > 0).sum().item() > 3 else images
+
+    with pytest.raises(RequestError, match=r"cannot be recorded for images of any size.* predict with --engine torch"):
+        capture(Counting(), torch.zeros(2, 2, 48, 64), dynamic=(0, 2, 3))
+
+
+def test_half_precision_leaves_the_model_as_it_is():
+    segmenter = segmenter_of("unet", {"width": 2, "depth": 1})
+    graph = LogitsGraph(segmenter, compute=torch.float16)
+    assert next(graph.segmenter.network.parameters()).dtype == torch.float16
+    assert next(segmenter.parameters()).dtype == torch.float32
+    images = torch.rand(1, 2, 9, 14) * 255
+    with torch.no_grad():
+        logits = graph(images)
+        torch.testing.assert_close(logits, segmenter(images), rtol=0.02, atol=0.02)
+    assert logits.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("count", "dtype"), [(256, torch.uint8), (257, torch.uint16)])
+def test_many_classes_take_wider_labels(count, dtype):
+    segmenter = segmenter_of("unet", {"width": 2, "depth": 1}, num_classes=count)
+    labels, _ = AnswerGraph(LogitsGraph(segmenter), num_classes=count)(torch.zeros(1, 4, 4, 2, dtype=torch.uint8))
+    assert labels.dtype == dtype

@@ -1,0 +1,501 @@
+"""Geometry against what the networks really do: which pixels change an output, which tiles repeat it."""
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from pixelwise.errors import RequestError
+from pixelwise.networks import Segmenter, UNet
+from pixelwise.networks.backbones import caffenet_layers, fc_layers, vgg_layers
+from pixelwise.networks.encoders import ChainEncoder
+from pixelwise.networks.fcn import FCN
+from pixelwise.networks.geometry.geometry import Field, Halo, field_of, skeleton_of
+from pixelwise.networks.geometry.layer_windows import set_padding
+from pixelwise.networks.geometry.receptive_field import Axis
+from pixelwise.networks.geometry.tracer import Tracer
+from pixelwise.networks.segnet import SegNet
+from pixelwise.networks.segnet_basic import TABLE_1
+from pixelwise.shapes import round_up
+
+
+class Averages(TorchFunctionMode):
+    """Makes a network linear, with nothing that hides an influence: averages for maxima, unpooling to
+    the whole window, no nonlinearity and no normalization.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", str(func))
+        if name in ("relu", "relu_", "batch_norm", "local_response_norm", "dropout"):
+            return args[0]
+        if name == "max_pool2d":
+            kwargs = {key: value for key, value in kwargs.items() if key not in ("dilation", "return_indices")}
+            return functional.avg_pool2d(*args[:4], **kwargs)
+        if "max_pool_with_switches" in name:
+            x, kernel, ceil_mode = args
+            pooled = functional.avg_pool2d(x, kernel, ceil_mode=ceil_mode)
+            return pooled, torch.zeros_like(pooled, dtype=torch.uint8)
+        if "max_unpool" in name:
+            pooled, _, (height, width), kernel = args
+            return functional.interpolate(pooled, scale_factor=kernel)[:, :, :height, :width]
+        return func(*args, **kwargs)
+
+
+def make_positive(network: nn.Module) -> nn.Module:
+    """Positive random weights, so that influences add up and none cancels; in float64."""
+    network = network.double().eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(0.5 + torch.rand(parameter.shape, generator=generator))
+            parameter.div_(parameter[0].numel() if parameter.dim() > 1 else 1)
+    return network
+
+
+def rows_that_influence(network: nn.Module, images: Tensor) -> Callable[[int], list[int]]:
+    images = images.requires_grad_()
+    with Averages():
+        output = network(images)
+
+    def of(row: int) -> list[int]:
+        (gradient,) = torch.autograd.grad(output[:, :, row].sum(), images, retain_graph=True)
+        return gradient.abs().sum((0, 1, 3)).nonzero().flatten().tolist()
+
+    return of
+
+
+def small_fcn(stride: int, *, released: bool) -> FCN:
+    layers = {"features": vgg_layers(3, widths=(2,) * 5)}
+    set_padding(layers, ceil_mode=released, first_padding=100 if released else None)
+    encoder = ChainEncoder(layers, taps="pools")
+    head = fc_layers(2, channels=2, padding=0 if released else 3)
+    return FCN(3, 2, encoder=encoder, head=head, stride=stride, grouped=False)
+
+
+def small_alexnet_fcn() -> FCN:
+    layers = {"features": caffenet_layers(3, widths=(2,) * 5)}
+    set_padding(layers, ceil_mode=True, first_padding=100)
+    encoder = ChainEncoder(layers, taps="pools")
+    return FCN(3, 2, encoder=encoder, head=fc_layers(2, channels=2, kernel=6, padding=0), stride=32, grouped=False)
+
+
+def same_unet(**options: Any) -> UNet:
+    return UNet(3, 2, width=1, padding="same", normalization="batch", **options)
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "unet": same_unet,
+    "unet-stem-2": lambda: same_unet(stem_stride=2, depth=3),
+    "unet-stem-4": lambda: same_unet(stem_stride=4, depth=2),
+    "unet-paper": lambda: UNet(3, 2, width=1),
+    "unet-paper-switches": lambda: UNet(3, 2, width=2, depth=2, upsampling="switches", skips="none"),
+    "unet-paper-bilinear": lambda: UNet(3, 2, width=1, depth=2, upsampling="bilinear", skips="add"),
+    "segnet": lambda: SegNet(3, 2, widths=(1,) * 5),
+    **{
+        f"segnet-{upsampling}-{skips}": lambda upsampling=upsampling, skips=skips: SegNet(
+            3, 2, widths=(1,) * 3, convolutions=(1, 2, 1), upsampling=upsampling, skips=skips
+        )
+        for upsampling, skips in (("nearest", "none"), ("bilinear", "add"), ("transposed", "concat"))
+    },
+    **{name: lambda build=build: build(3, 2, width=1) for name, build in TABLE_1.items()},
+    **{f"fcn-{stride}s": lambda stride=stride: small_fcn(stride, released=False) for stride in (32, 16, 8)},
+    "fcn-alexnet": small_alexnet_fcn,
+    **{f"fcn-{stride}s-released": lambda stride=stride: small_fcn(stride, released=True) for stride in (32, 16, 8)},
+}
+
+
+@functools.cache
+def field_named(name: str) -> Field:
+    return field_of(NETWORKS[name](), in_channels=3)
+
+
+def small_image(height: int, width: int) -> Tensor:
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_field_is_exactly_what_influences_each_phase(name):
+    network = make_positive(NETWORKS[name]())
+    field = field_named(name)
+    assert field.local
+    assert field.rows == field.columns
+    stride, period = field.rows.stride, len(field.rows.intervals)
+    # The first turn whose dependence lies inside the image, and the first phase of the next.
+    turn = -(min(first for first, _ in field.rows.intervals) // stride)
+    places = range(turn * period, (turn + 1) * period + 1)
+    size = field.legal_size((field.rows.reach(places.start, places.stop)[1], 1))
+    influence = rows_that_influence(network, small_image(*size))
+    for place in places:
+        rows = influence(place)
+        assert (rows[0], rows[-1]) == field.rows.at(place)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_tile_with_its_halo_gives_what_the_whole_image_gives(name):
+    """Also at the bottom, where the image ends anywhere; with maxima, switches and nonlinearities."""
+    torch.manual_seed(0)
+    network = NETWORKS[name]().double().eval()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    field = field_named(name)
+    stride, halo, margin = field.stride[0], field.halo, field.margin[0]
+    start = 2 * stride  # of the tile, whose first row without the top border's influence is:
+    window = start + round_up(max(halo.top - margin, 0), stride)
+    height, width = field.legal_size((window + 2 * stride + margin + halo.bottom + stride // 2, 1))
+    image = small_image(height, width)
+    with torch.no_grad():
+        whole = network(image)
+        bottom = network(image[:, :, start:])
+        end, _ = field.legal_size((height - start - stride, 1))
+        inner = network(image[:, :, start : start + end])
+    torch.testing.assert_close(bottom[:, :, window - start :], whole[:, :, window:], rtol=1e-9, atol=1e-12)
+    stop = start + end - margin - halo.bottom
+    assert stop > window
+    torch.testing.assert_close(
+        inner[:, :, window - start : stop - start], whole[:, :, window:stop], rtol=1e-9, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_sizes_are_those_of_the_network(name):
+    network = NETWORKS[name]().eval()
+    field = field_named(name)
+    sides = range(field.size_minimum, field.size_minimum + 34, field.size_multiple)
+    for side in sides[:: 5 if len(sides) > 5 else 1]:
+        with torch.no_grad():
+            output = network(torch.zeros(1, 3, side, field.size_minimum))
+        assert output.shape[2:] == field.output_size((side, field.size_minimum))
+
+
+# Stacks of layers as hypothesis likes them, one channel wide.
+
+
+class Crop(nn.Module):
+    def __init__(self, top: int, left: int) -> None:
+        super().__init__()
+        self.top, self.left = top, left
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, self.top :, self.left :]
+
+
+def convolutions(draw: st.DrawFn) -> nn.Module:
+    dilation, stride = draw(st.integers(1, 2)), draw(st.integers(1, 3))
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    return nn.Conv2d(1, 1, kernel, stride=stride, padding=padding, dilation=dilation)
+
+
+def poolings(draw: st.DrawFn) -> nn.Module:
+    kernel = draw(st.integers(1, 3))
+    padding = draw(st.integers(0, kernel // 2))
+    return nn.AvgPool2d(kernel, draw(st.integers(1, 3)), padding, ceil_mode=draw(st.booleans()))
+
+
+def transposed_convolutions(draw: st.DrawFn) -> nn.Module:
+    stride = draw(st.integers(1, 3))
+    kernel = draw(st.integers(stride, 5))
+    dilation = draw(st.integers(1, 2 if stride == 1 else 1))
+    padding = draw(st.integers(0, 2))
+    return nn.ConvTranspose2d(1, 1, kernel, stride=stride, padding=padding, dilation=dilation)
+
+
+def upsamplings(draw: st.DrawFn) -> nn.Module:
+    return nn.Upsample(scale_factor=draw(st.integers(2, 3)), mode=draw(st.sampled_from(["nearest", "bilinear"])))
+
+
+def shuffles(draw: st.DrawFn) -> nn.Module:
+    if draw(st.booleans()):
+        return nn.Sequential(nn.Conv2d(1, 4, 1), nn.PixelShuffle(2))
+    return nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4, 1, 1))
+
+
+def crops(draw: st.DrawFn) -> nn.Module:
+    return Crop(draw(st.integers(0, 3)), draw(st.integers(0, 3)))
+
+
+KINDS = [convolutions, poolings, transposed_convolutions, upsamplings, shuffles, crops]
+
+
+@st.composite
+def stacks(draw: st.DrawFn) -> nn.Sequential:
+    return nn.Sequential(*(draw(st.sampled_from(KINDS))(draw) for _ in range(draw(st.integers(1, 4)))))
+
+
+SIDE = 30
+
+
+def follow(stack: nn.Module) -> tuple[tuple[Axis, Axis], torch.Size]:
+    """What the outputs depend on, and their size; stacks that cannot be built or followed are left out."""
+    image = torch.empty(1, 1, SIDE, SIDE, device="meta")
+    try:
+        with torch.inference_mode(), Tracer(image) as tracer:
+            output = skeleton_of(stack)(image)
+    except (RequestError, RuntimeError):
+        assume(False)
+    assume(min(output.shape) >= 1 and max(output.shape) <= 90)
+    followed = tracer.map_of(output)
+    assert followed is not None
+    return followed.axes, output.shape[2:]
+
+
+def image_of_one_channel() -> Tensor:
+    return torch.rand(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+@given(stacks())
+@settings(max_examples=60)
+def test_random_stacks_depend_on_exactly_the_field(stack):
+    axes, size = follow(stack)
+    image = image_of_one_channel().requires_grad_()
+    output = make_positive(stack)(image)
+    for dim, axis in zip((2, 3), axes, strict=True):
+        for place in range(0, size[dim - 2], max(size[dim - 2] // 8, 1)):
+            (gradient,) = torch.autograd.grad(output.select(dim, place).sum(), image, retain_graph=True)
+            found = gradient.sum((0, 1, 5 - dim)).nonzero().flatten().tolist()
+            first, last = axis.at(place)
+            if first >= 0 and last < SIDE:
+                assert (found[0], found[-1]) == (first, last)
+            assert all(first <= position <= last for position in found)
+
+
+@given(stacks(), st.integers(0, 3), st.integers(1, 8))
+@settings(max_examples=60)
+def test_tiles_of_random_stacks_repeat_what_depends_on_them_alone(stack, turns, missing):
+    """A tile of any height that starts at a multiple of the stride."""
+    (axis, _), size = follow(stack)
+    start, offset, stop = turns * axis.stride, turns * len(axis.intervals), SIDE - missing
+    assume(stop - start >= 8)
+    stack, image = stack.double(), image_of_one_channel()
+    with torch.no_grad():
+        whole = stack(image)
+        try:
+            tile = stack(image[:, :, start:stop])
+        except RuntimeError:
+            assume(False)  # too small for the stack
+    places = [
+        place
+        for place in range(offset, min(size[0], offset + tile.shape[2]))
+        if axis.at(place)[1] < stop and (axis.at(place)[0] >= start or start == 0)
+    ]
+    torch.testing.assert_close(tile[:, :, [place - offset for place in places]], whole[:, :, places])
+
+
+# Facts and hand-worked cases.
+
+
+def test_the_paper_s_unet():
+    field = field_of(UNet(1, 2, width=1), in_channels=1)
+    assert (field.size_minimum, field.size_multiple) == (188, 16)
+    assert field.stride == field.resolution == (16, 16)
+    assert field.output_size((572, 700)) == (388, 516)
+    assert field.margin == (92, 92)
+    assert field.output_frame((572, 572)) == (slice(92, 480), slice(92, 480))
+    assert field.legal_size((573, 1)) == (588, 188)
+    assert field.input_size((388, 389)) == (572, 588)
+    network = UNet(1, 2, width=1)
+    contracting = [nn.Sequential(nn.MaxPool2d(2), down.block) for down in network.down]
+    assert field_of(nn.Sequential(network.first, *contracting), in_channels=1).receptive_field == (140, 140)
+
+
+def test_the_halo_of_an_unpadded_network_is_at_least_what_it_loses():
+    field = field_of(nn.ConvTranspose2d(1, 1, 1, padding=1), in_channels=1)
+    assert field.output_size((9, 9)) == (7, 7)
+    assert field.margin == (1, 1)
+    assert field.halo == Halo(top=1, bottom=1, left=1, right=1)
+
+
+@pytest.mark.parametrize(("pools", "pixels"), [(3, 44), (4, 100), (5, 212)])
+def test_receptive_fields_of_vgg16_as_in_the_fcn_paper(pools, pixels):
+    layers: list[nn.Module] = []
+    for convolutions in (2, 2, 3, 3, 3)[:pools]:
+        layers += [*(nn.Conv2d(1, 1, 3, padding=1) for _ in range(convolutions)), nn.MaxPool2d(2)]
+    field = field_of(nn.Sequential(*layers), in_channels=1)
+    assert field.receptive_field == (pixels, pixels)
+    assert field.stride == (2**pools, 2**pools)
+    assert field.resolution == (1, 1)
+    assert field.margin == (0, 0)
+    assert field.output_size((360, 480)) == (360 // 2**pools, 480 // 2**pools)
+
+
+def test_four_levels_of_segnet_basic_see_106_pixels():
+    layers = [(nn.Conv2d(1, 1, 7, padding=3), nn.MaxPool2d(2)) for _ in range(4)]
+    field = field_of(nn.Sequential(*(layer for pair in layers for layer in pair)), in_channels=1)
+    assert field.receptive_field == (106, 106)
+
+
+def test_rows_and_columns_may_differ():
+    field = field_of(nn.Conv2d(1, 1, (3, 7), padding=(1, 3)), in_channels=1)
+    assert field.receptive_field == (3, 7)
+    assert field.halo == Halo(top=1, bottom=1, left=3, right=3)
+
+
+def test_a_block_made_channels_depends_on_all_of_it():
+    network = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(16, 16, 1), nn.PixelShuffle(4))
+    field = field_of(network, in_channels=1)
+    assert field.stride == field.receptive_field == (4, 4)
+    assert field.size_multiple == 4
+    # Windows start at a multiple of 4, and may end after the first row of a block.
+    assert field.halo == Halo(top=0, bottom=3, left=0, right=3)
+
+
+def test_sizes_that_lose_differently_are_all_kept():
+    field = field_of(nn.Sequential(nn.MaxPool2d(2), nn.Upsample(scale_factor=2)), in_channels=1)
+    assert (field.size_minimum, field.size_multiple) == (2, 1)
+    assert [field.output_size((side, 2))[0] for side in (2, 3, 4, 5, 45)] == [2, 2, 4, 4, 44]
+    assert field.halo.bottom == 1
+
+
+def test_illegal_sizes_are_refused_and_the_legal_ones_named():
+    field = field_of(UNet(1, 2, width=1), in_channels=1)
+    with pytest.raises(RequestError, match=r"takes sides of 188 \+ 16k pixels \(188, 204, ...\), not 572x571"):
+        field.output_size((572, 571))
+
+
+def test_the_network_is_not_changed():
+    network = nn.Sequential(nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1)).train()
+    before = copy.deepcopy(network.state_dict())
+    field_of(network, in_channels=1)
+    assert network.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_half_precision_and_segmenters_are_followed_too():
+    assert field_of(nn.Conv2d(1, 1, 3).bfloat16(), in_channels=1).receptive_field == (3, 3)
+    network = UNet(1, 2, width=1, depth=1, padding="same")
+    field = field_of(Segmenter(network, mean=[0.0], deviation=[1.0]), in_channels=1)
+    assert field.rows == field_of(network, in_channels=1).rows
+    assert (field.size_minimum, field.size_multiple) == (1, 1)
+
+
+# What other networks are made of.
+
+
+class Function(nn.Module):
+    """A function as a network."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def squeeze_excitation(x: Tensor) -> Tensor:
+    return x * functional.adaptive_avg_pool2d(x, 1).sigmoid()
+
+
+GLOBAL: dict[str, Callable[[Tensor], Tensor]] = {
+    "aten::group_norm": lambda x: functional.group_norm(x, 1),
+    "aten::instance_norm": functional.instance_norm,
+    "aten::batch_norm": lambda x: functional.batch_norm(x, None, None, training=True),
+    "aten::layer_norm": lambda x: functional.layer_norm(x, x.shape[2:]),
+    "aten::adaptive_avg_pool2d": squeeze_excitation,
+    "aten::matmul": lambda x: x + x @ x.transpose(2, 3),
+    "aten::mean": lambda x: x - x.mean((2, 3), keepdim=True),
+    "aten::amax": lambda x: x / x.amax(),
+    "aten::softmax": lambda x: x + functional.softmax(x, 3).sum(3, keepdim=True).sum(2, keepdim=True),
+    "aten::add": lambda x: x + torch.linspace(0, 1, x.shape[3], device=x.device),
+    "aten::cat": lambda x: torch.cat([x, torch.ones_like(x).cumsum(2)], dim=1),
+}
+
+
+@pytest.mark.parametrize("name", GLOBAL)
+def test_what_sees_the_whole_image_is_named(name):
+    network = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), Function(GLOBAL[name]))
+    field = field_of(network, in_channels=4)
+    assert not field.local
+    assert field.global_operations == (name,)
+    assert field.receptive_field == (3, 3)
+
+
+LOCAL: dict[str, Callable[[Tensor], Tensor]] = {
+    "layer normalization of pixels": lambda x: functional.layer_norm(x.permute(0, 2, 3, 1), [4]).permute(0, 3, 1, 2),
+    "linear layer of pixels": lambda x: (
+        functional.linear(x.permute(0, 2, 3, 1), torch.ones(4, 4, device=x.device)).transpose(1, 3).transpose(2, 3)
+    ),
+    "response normalization": lambda x: functional.local_response_norm(x, 5),
+    "channel shuffle": lambda x: functional.channel_shuffle(x, 2),
+    "halves of the channels": lambda x: torch.cat(x.chunk(2, dim=1), dim=1),
+    "mean of the channels": lambda x: x * x.mean(1, keepdim=True) + x.mean(1)[:, None] + x.amax(1).unsqueeze(1),
+    "one channel": lambda x: x[:, 0].unsqueeze(1),
+    "softmax": lambda x: x.softmax(1),
+    "pad and crop": lambda x: functional.pad(x, (2, 1, 1, 2), mode="reflect")[:, :, 1:-2, 2:].narrow(3, 0, x.shape[3]),
+    "nearest": lambda x: functional.avg_pool2d(functional.interpolate(x, scale_factor=2), 2),
+    "stack": lambda x: torch.stack([x, x], dim=1).flatten(1, 2),
+    "regrouped blocks": lambda x: torch.stack([x, x], 4).flatten(3)[:, :, :, ::2],
+    "adaptive pooling to the same size": lambda x: functional.adaptive_avg_pool2d(x, x.shape[2:]),
+}
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_what_acts_on_each_pixel_leaves_the_field(name):
+    network = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), Function(LOCAL[name]))
+    field = field_of(network, in_channels=4)
+    assert field.local
+    assert field.receptive_field == (3, 3)
+    assert field.stride == field.resolution == (1, 1)
+
+
+def test_blocks_unfolded_by_reshaping_are_followed():
+    def unfold(x: Tensor) -> Tensor:
+        blocks = x.view(1, 4, x.shape[2] // 2, 2, x.shape[3] // 2, 2)
+        return blocks.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+
+    network = nn.Sequential(Function(unfold), nn.Conv2d(16, 4, 1))
+    assert field_of(network, in_channels=4).rows == Axis(2, ((0, 1),))
+
+
+def bicubic(x: Tensor) -> Tensor:
+    return functional.interpolate(x, scale_factor=2, mode="bicubic")
+
+
+def test_bicubic_upsampling_reads_four_pixels():
+    assert field_of(Function(bicubic), in_channels=1).receptive_field == (4, 4)
+
+
+REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "unknown": (lambda x: x.cumsum(2), r"aten::cumsum on \(1, 4, 512, 512\) may mix pixels"),
+    "flip": (lambda x: x.flip(2), "aten::flip on .* may mix pixels"),
+    "factor": (lambda x: functional.interpolate(x, size=(640, 640)), "resizes 512x512 to 640x640, .* no whole factor"),
+    "corners": (
+        lambda x: functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True),
+        "align_corners=True",
+    ),
+    "circular": (lambda x: functional.pad(x, (1, 1, 1, 1), mode="circular"), "pads in a way"),
+    "resolution": (
+        lambda x: x[:, :, ::2, ::2] + x[:, :, : x.shape[2] // 2, : x.shape[3] // 2],
+        "aten::add .*joins maps of different resolution",
+    ),
+    "rows joined": (lambda x: torch.cat([x, x], dim=2), "joins maps along rows or columns"),
+    "transposed": (lambda x: x + x.transpose(2, 3), "such whose rows are different dimensions"),
+    "rows split": (lambda x: x.split(8, dim=2)[0], "splits rows or columns"),
+    "one row": (lambda x: x[:, :, 0][:, :, None], "takes one row or column"),
+    "flat": (lambda x: x.flatten(2).view_as(x), "reshapes them to .* rows or columns are lost"),
+    "cropped, then padded": (lambda x: functional.pad(x[:, :, 3:, 3:], (1, 1, 1, 1)), "pads a map that was cropped"),
+    "mean": (lambda x: x.mean((2, 3), keepdim=True), "no map that lies on the image .*aten::mean"),
+    "constant": (lambda x: torch.zeros(1, 1, 4, 4, device=x.device), "no map that lies on the image"),
+    "two outputs": (lambda x: (x, x), "must give one tensor"),  # type: ignore[dict-item, return-value]
+    "nothing legal": (lambda x: x.view(7, -1), "takes no two sizes up to 1024x1024"),
+    "offset by the size": (
+        lambda x: functional.pad(x, (0, 0, x.shape[2] % 2, 0)),
+        "differs between sides of 512 and 513",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_followed_is_named(name):
+    function, message = REFUSED[name]
+    with pytest.raises(RequestError, match=message):
+        field_of(Function(function), in_channels=4)

@@ -1,0 +1,103 @@
+import pytest
+import torch
+from torch import nn
+
+from pixelwise.errors import RequestError
+from pixelwise.networks import NETWORKS, UNet
+from pixelwise.networks.summary import LayerRow, describe_layers, describe_network, describe_networks, saved_bytes
+
+
+def test_the_paper_s_unet_layer_by_layer():
+    with torch.device("meta"):
+        network = UNet(1, 2)
+    rows = describe_layers(network, (572, 572), in_channels=1)
+    assert all(row.shape[1] == row.shape[2] for row in rows)
+    sides = [row.shape[1] for row in rows if row.operator != "cat"]
+    down = [570, 568, 284, 282, 280, 140, 138, 136, 68, 66, 64, 32, 30, 28]
+    up = [56, 54, 52, 104, 102, 100, 200, 198, 196, 392, 390, 388, 388]
+    assert sides == down + up
+    assert [row.shape for row in rows if row.operator == "cat"] == [
+        (1024, 56, 56), (512, 104, 104), (256, 200, 200), (128, 392, 392)
+    ]  # fmt: skip
+    assert sum(row.parameters for row in rows) == 31_030_658
+    assert rows[0].name == "first.0"
+    assert rows[-1].shape == (2, 388, 388)
+
+
+def test_costs_counted_by_hand():
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.ConvTranspose2d(8, 2, 2, stride=2)
+    )
+    first, pool, last = describe_layers(network, (10, 20), in_channels=3)
+    assert first == LayerRow(
+        name="0", operator="conv2d", shape=(8, 10, 20), parameters=8 * 27 + 8, gflops=2 * 27 * 8 * 200 / 1e9
+    )
+    assert pool == LayerRow(name="2", operator="max_pool2d", shape=(8, 5, 10), parameters=0, gflops=0)
+    # Each of 5 x 10 pixels is multiplied by a kernel of 2 x 2 for each pair of channels.
+    assert last == LayerRow(
+        name="3", operator="conv_transpose2d", shape=(2, 10, 20), parameters=66, gflops=2 * 50 * 4 * 16 / 1e9
+    )
+
+
+def test_normalization_has_weights_and_is_listed_though_it_keeps_the_shape():
+    network = nn.Sequential(nn.Conv2d(1, 4, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU())
+    rows = describe_layers(network, (8, 8), in_channels=1)
+    assert [(row.name, row.operator, row.parameters) for row in rows] == [("0", "conv2d", 4), ("1", "batch_norm", 8)]
+
+
+def test_weights_of_a_layer_that_runs_twice_count_once():
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(2, 2, 1)
+
+        def forward(self, x):
+            return self.layer(self.layer(x))
+
+    rows = describe_layers(Twice(), (4, 4), in_channels=2)
+    assert sum(row.parameters for row in rows) == 6
+    assert sum(row.gflops for row in rows) == pytest.approx(2 * (2 * 4 * 16) / 1e9)
+
+
+def test_memory_counts_each_block_once_and_no_weights():
+    # The first convolution keeps the image; ReLU and the second keep the same result of ReLU.
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 2, 1))
+    images = torch.empty(1, 3, 10, 20)
+    assert saved_bytes(network, images) == 4 * 200 * (3 + 8)
+
+
+def test_the_network_is_not_changed():
+    network = UNet(1, 2, width=2).train()
+    describe_layers(network, (188, 188), in_channels=1)
+    assert network.training
+    assert all(parameter.device.type == "cpu" for parameter in network.parameters())
+
+
+def test_the_table_has_a_row_and_a_paper_for_each_network():
+    rows = describe_networks((45, 61), in_channels=1, num_classes=2)
+    assert [row.name for row in rows] == list(NETWORKS)
+    for row in rows:
+        assert row.paper, f"cite the paper of {row.name} in describe.PAPERS"
+        assert row.size[0] >= 45
+        assert row.size[1] >= 61
+        assert min(row.parameters, row.gflops, row.activation_mb, *row.stride) > 0
+
+
+def test_one_network():
+    row = describe_network("unet", (360, 480))
+    assert row.parameters == sum(
+        layer.parameters for layer in describe_layers("unet", (368, 480), in_channels=3, num_classes=11)
+    )
+    assert row.size == (368, 480)
+    assert row.stride == (16, 16)
+    assert row.receptive_field == (204, 204)
+    assert "Ronneberger" in row.paper
+
+
+def test_unknown_names_and_illegal_sizes_are_refused():
+    with pytest.raises(RequestError, match=r"unknown network 'umet'. Did you mean 'unet'\?"):
+        describe_network("umet")
+    with pytest.raises(RequestError, match=r"unknown network 'umet'"):
+        describe_layers("umet", (32, 32), in_channels=3)
+    with pytest.raises(RequestError, match=r"sides of 16m\+60"):
+        describe_layers(UNet(1, 2, width=2), (571, 571), in_channels=1)

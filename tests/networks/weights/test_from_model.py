@@ -1,0 +1,108 @@
+import pytest
+import torch
+from torch import nn
+
+from pixelwise.config import NetworkRecipe
+from pixelwise.errors import RequestError
+from pixelwise.networks import build_network
+from pixelwise.networks.weights.from_model import Kind, carry_over
+from pixelwise.networks.weights.io import adapt_first_layer
+
+SMALL = NetworkRecipe(width=4, depth=2)
+OLD, NEW = ("road", "sky", "tree"), ("car", "tree", "road", "dog")
+
+
+def kind(network: NetworkRecipe = SMALL, channels: int = 3, classes: tuple[str, ...] = OLD) -> Kind:
+    return Kind(network=network, channels=channels, classes=classes)
+
+
+def build(made: Kind, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return build_network(made.network, in_channels=made.channels, num_classes=len(made.classes))
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        SMALL,
+        NetworkRecipe(width=4, depth=2, stem_stride=2),
+        NetworkRecipe(name="segnet", width=2),
+        NetworkRecipe(name="segnet-basic", width=2),
+        NetworkRecipe(name="fcn-8s", encoder="resnet18"),
+        NetworkRecipe(name="unet", encoder="resnet18"),
+    ],
+    ids=lambda network: f"{network.name}-{network.encoder}-{network.stem_stride}",
+)
+def test_logits_of_classes_that_stay_are_those_of_the_trained_network(network: NetworkRecipe) -> None:
+    theirs, ours = kind(network), kind(network, classes=NEW)
+    trained, fresh = build(theirs, 1).eval(), build(ours, 2).eval()
+    carried = carry_over(fresh, ours, trained.state_dict(), theirs)
+    assert (carried.kept, carried.new, carried.dropped) == (("tree", "road"), ("car", "dog"), ("sky",))
+    assert 0 < carried.num_parameters < carried.total_parameters
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        before, after = trained(images), fresh(images)
+    torch.testing.assert_close(after[:, [1, 2]], before[:, [2, 0]])
+
+
+def test_classes_that_share_their_upsampling_keep_what_is_between_them() -> None:
+    theirs, ours = (
+        kind(NetworkRecipe(name="fcn-basic", width=2)),
+        kind(NetworkRecipe(name="fcn-basic", width=2), classes=NEW),
+    )
+    trained, fresh = build(theirs, 1), build(ours, 2)
+    nn.init.normal_(trained.grow[0].weight)
+    carry_over(fresh, ours, trained.state_dict(), theirs)
+    found = fresh.grow[0].weight[[1, 2]][:, [1, 2]]
+    assert torch.equal(found, trained.grow[0].weight[[2, 0]][:, [2, 0]])
+
+
+def test_new_classes_start_fresh() -> None:
+    theirs, ours = kind(), kind(classes=NEW)
+    fresh, untouched = build(ours, 2), build(ours, 2)
+    carry_over(fresh, ours, build(theirs, 1).state_dict(), theirs)
+    assert torch.equal(fresh.classify.weight[[0, 3]], untouched.classify.weight[[0, 3]])
+
+
+@pytest.mark.parametrize("stem_stride", [1, 2])
+def test_other_channels_adapt_the_first_layer(stem_stride: int) -> None:
+    """A gray image repeated over all channels gives the same response as before."""
+    network = NetworkRecipe(width=4, depth=2, stem_stride=stem_stride)
+    theirs, ours = kind(network), kind(network, channels=1)
+    trained, fresh = build(theirs, 1).eval(), build(ours, 2).eval()
+    carried = carry_over(fresh, ours, trained.state_dict(), theirs)
+    assert carried.adapted == (3, 1)
+    assert "first layer adapted from 3 to 1 channels" in carried.summary()
+    gray = torch.rand(1, 1, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(fresh(gray), trained(gray.expand(1, 3, 16, 16)))
+    if stem_stride == 1:
+        assert torch.equal(fresh.first[0].weight, adapt_first_layer(trained.first[0].weight, 1))
+
+
+def test_the_same_classes_are_all_kept() -> None:
+    carried = carry_over(build(kind(), 2), kind(), build(kind(), 1).state_dict(), kind())
+    assert carried.num_parameters == carried.total_parameters
+    assert carried.summary().endswith("numbers kept; classes kept: road, sky, tree")
+
+
+def test_a_summary_names_what_is_new_and_what_is_dropped() -> None:
+    theirs, ours = kind(), kind(classes=("car",))
+    carried = carry_over(build(ours, 2), ours, build(theirs, 1).state_dict(), theirs)
+    assert carried.summary().endswith("classes kept: none; new: car; dropped: road, sky, tree")
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (NetworkRecipe(width=8, depth=2), r"network\.width is 4 there and 8 here .*such as first\.0\.weight"),
+        (NetworkRecipe(name="segnet", width=4, depth=4), r"network\.name is 'unet' there and 'segnet' here"),
+    ],
+)
+def test_another_network_is_refused_and_the_difference_named(other: NetworkRecipe, said: str) -> None:
+    ours = kind(other)
+    fresh = build(ours, 2)
+    before = {name: tensor.clone() for name, tensor in fresh.state_dict().items()}
+    with pytest.raises(RequestError, match=f"its network is another one: .*{said}"):
+        carry_over(fresh, ours, build(kind(), 1).state_dict(), kind())
+    assert all(torch.equal(before[name], tensor) for name, tensor in fresh.state_dict().items())

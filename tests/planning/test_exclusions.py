@@ -1,0 +1,286 @@
+import io
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from pixelwise.checks import Finding, diagnose
+from pixelwise.config import Recipe
+from pixelwise.data.classes import describe_classes
+from pixelwise.data.dataset import open_dataset
+from pixelwise.data.formats.pairing import Pairing
+from pixelwise.data.io.images import Array, Decoded, write_png
+from pixelwise.data.sample import Sample
+from pixelwise.data.scan import survey
+from pixelwise.data.splits.splits import write_splits
+from pixelwise.errors import CheckpointError, DataError
+from pixelwise.planning.exclusions import (
+    LeftOut,
+    is_overruled,
+    leave_out_faults,
+    read_left_out,
+    without,
+    write_left_out,
+)
+from pixelwise.planning.prepare_data import prepare
+from pixelwise.progress import Silent
+
+SIZE = (6, 8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+MASK = np.resize(np.array([0, 1, 2], np.uint8), SIZE)
+NAMES = ("train/0", "train/1", "train/2", "val/0", "val/1")
+
+Plant = Callable[[Path], None]
+
+
+class Listening(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+
+@pytest.fixture
+def clean(tmp_path: Path) -> Path:
+    for number, name in enumerate(NAMES):
+        write_png(tmp_path / f"images/{name}.png", IMAGE ^ np.uint8(number))
+        write_png(tmp_path / f"masks/{name}.png", MASK)
+    (tmp_path / "dataset.yaml").write_text("names: [a, b, c]\n", encoding="utf-8")
+    return tmp_path
+
+
+def put(name: str, pixels: Array) -> Plant:
+    return lambda root: write_png(root / name, pixels)
+
+
+def put_bytes(name: str, content: bytes) -> Plant:
+    def plant(root: Path) -> None:
+        (root / name).write_bytes(content)
+
+    return plant
+
+
+def remove(name: str) -> Plant:
+    return lambda root: (root / name).unlink()
+
+
+def with_bands(alpha: Array) -> bytes:
+    return bytes(imagecodecs.png_encode(np.dstack([IMAGE, alpha])))
+
+
+def bitmap() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(IMAGE).save(buffer, "BMP")
+    return buffer.getvalue()
+
+
+# A fault; the files left out and a piece of the reason; the pairs that stay.
+FAULTS: list[tuple[Plant, list[str], str, tuple[str, ...]]] = [
+    (
+        remove("masks/train/1.png"),
+        ["images/train/1.png"],
+        "^an image has no mask$",
+        ("train/0", "train/2", "val/0", "val/1"),
+    ),
+    (
+        put_bytes("images/train/0.bmp", bitmap()),
+        ["images/train/0.bmp", "images/train/0.png"],
+        "^files such as a.jpg and a.png, whose partner is ambiguous$",
+        ("train/1", "train/2", "val/0", "val/1"),
+    ),
+    (put("images/stray.png", IMAGE), ["images/stray.png"], "^a file lies beside the split folders", NAMES),
+    (
+        put_bytes("images/train/2.png", b""),
+        ["images/train/2.png"],
+        "^the file is empty; replace or remove it",
+        ("train/0", "train/1", "val/0", "val/1"),
+    ),
+    (
+        put_bytes("masks/val/0.png", b"no picture"),
+        ["images/val/0.png"],
+        r"^masks/val/0\.png: is no image",
+        ("train/0", "train/1", "train/2", "val/1"),
+    ),
+    (
+        put_bytes("images/train/2.png", with_bands(MASK)),
+        ["images/train/2.png"],
+        "alpha channel varies",
+        ("train/0", "train/1", "val/0", "val/1"),
+    ),
+    (
+        put("masks/train/1.png", MASK[:4]),
+        ["images/train/1.png"],
+        "^image and mask differ in size$",
+        ("train/0", "train/2", "val/0", "val/1"),
+    ),
+    (
+        put("masks/train/1.png", MASK + 6),
+        ["images/train/1.png"],
+        "^mask values that dataset.yaml does not list$",
+        ("train/0", "train/2", "val/0", "val/1"),
+    ),
+    (
+        put_bytes("images/train/1.png", bytes(imagecodecs.png_encode(IMAGE.astype(np.uint16) * 9))),
+        ["images/train/1.png"],
+        "^images of different types of pixels",
+        ("train/0", "train/2", "val/0", "val/1"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("plant", "files", "reason", "kept"), FAULTS)
+def test_what_an_error_names_is_left_out(
+    clean: Path, plant: Plant, files: list[str], reason: str, kept: tuple[str, ...]
+) -> None:
+    plant(clean)
+    with pytest.raises(DataError, match="--force"):
+        prepare(clean, Recipe())
+    listening = Listening()
+    prepared = prepare(clean, Recipe(), force=True, progress=listening)
+    assert prepared.left_out is not None
+    assert [one.file for one in prepared.left_out] == files
+    for one in prepared.left_out:
+        assert re.search(reason, one.reason)
+        assert str(one) in listening.said
+        assert str(one) in prepared.overruled
+    assert tuple(s.name for s in prepared.splits["train"] + prepared.splits["val"]) == kept
+    assert sum(line.startswith("error: ") for line in listening.said) == 1
+
+
+def test_images_of_odd_channels_are_left_out(clean: Path) -> None:
+    (clean / "dataset.yaml").write_text("names: [a, b, c]\nchannels: 3\n", encoding="utf-8")
+    (clean / "images/train/1.png").unlink()
+    bands = np.concatenate([IMAGE, IMAGE], -1)
+    tifffile.imwrite(
+        clean / "images/train/1.tif", bands, photometric="rgb", extrasamples=[0] * 3, planarconfig="contig"
+    )
+    _, left_out = leave_out_faults(open_dataset(clean), Silent())
+    assert left_out == (LeftOut("images/train/1.tif", "images unlike most, or unlike `channels`"),)
+
+
+def test_a_run_that_goes_on_has_the_same_pairs(clean: Path) -> None:
+    (clean / "masks/train/1.png").write_bytes(b"")
+    (clean / "masks/val/1.png").unlink()
+    fresh = prepare(clean, Recipe(), force=True)
+    splits = clean / "splits.yaml"
+    write_splits(splits, fresh.splits)
+    again = prepare(clean, Recipe(), made_splits=splits, left_out=fresh.left_out)
+    assert (again.dataset, again.splits) == (fresh.dataset, fresh.splits)
+    assert (again.left_out, again.overruled) == (fresh.left_out, fresh.overruled)
+
+
+def test_a_sound_set_loses_nothing(clean: Path) -> None:
+    listening = Listening()
+    prepared = prepare(clean, Recipe(), force=True, progress=listening)
+    assert prepared.left_out == ()
+    assert prepared.overruled == ()
+    assert listening.said == []
+    assert prepare(clean, Recipe()).left_out is None
+
+
+def test_masks_saved_as_jpeg_are_trained_on_and_said(clean: Path) -> None:
+    Image.fromarray(np.full(SIZE, 1, np.uint8)).save(clean / "masks/train/0.jpg")
+    (clean / "masks/train/0.png").unlink()
+    prepared = prepare(clean, Recipe(), force=True)
+    assert prepared.left_out == ()
+    assert len(prepared.splits["train"]) == 3
+    (line,) = prepared.overruled
+    assert line.startswith("error: 1 mask saved as JPEG")
+
+
+def test_without_a_pair_there_is_no_forcing(clean: Path) -> None:
+    for name in NAMES:
+        (clean / f"masks/{name}.png").write_bytes(b"")
+    listening = Listening()
+    with pytest.raises(DataError, match=r"0 training pair\(s\)"):
+        prepare(clean, Recipe(), force=True, progress=listening)
+    assert sum(line.startswith("left out: ") for line in listening.said) == 5
+
+
+def test_without_a_class_there_is_no_forcing(clean: Path) -> None:
+    (clean / "dataset.yaml").unlink()
+    for name in NAMES:
+        write_png(clean / f"masks/{name}.png", np.full(SIZE, 255, np.uint8))
+    with pytest.raises(DataError, match="no mask holds a pixel of any class"):
+        prepare(clean, Recipe(), force=True)
+
+
+def test_a_val_split_without_a_usable_pair_is_made_anew(clean: Path) -> None:
+    for name in ("val/0", "val/1"):
+        (clean / f"masks/{name}.png").write_bytes(b"")
+    prepared = prepare(clean, Recipe(), force=True)
+    assert (len(prepared.splits["train"]), len(prepared.splits["val"])) == (2, 1)
+    assert any("no val split" in note for note in prepared.notes)
+
+
+def test_test_images_are_not_opened(clean: Path) -> None:
+    for kind in ("images", "masks"):
+        (clean / kind / "test").mkdir()
+        (clean / kind / "test/0.png").write_bytes(b"")
+    prepared = prepare(clean, Recipe(), force=True)
+    assert prepared.left_out == ()
+    assert len(prepared.splits["test"]) == 1
+
+
+class _Container:
+    """Four pairs in one file, of which one cannot be read."""
+
+    def decode_image(self, sample: Sample) -> Decoded:
+        return Decoded(pixels=IMAGE ^ np.uint8(int(sample.name)), alpha=False)
+
+    def read_mask(self, sample: Sample) -> Array:
+        if sample.name == "2":
+            raise DataError(f"{sample.label_path}: 2 has no outline; draw one.")
+        return MASK
+
+
+def test_pairs_in_a_container_are_left_out_by_name(tmp_path: Path) -> None:
+    write_png(tmp_path / "images/0.png", IMAGE)
+    write_png(tmp_path / "masks/0.png", MASK)
+    tar = tmp_path / "all.tar"
+    samples = tuple(Sample(name=str(i), image_path=tar, label_path=tar, split=None) for i in range(4))
+    classes = describe_classes({"names": ["a", "b", "c"]})
+    dataset = replace(
+        open_dataset(tmp_path).with_classes(classes, 3), pairing=Pairing(samples=samples, reader=_Container())
+    )
+    rest, left_out = leave_out_faults(dataset, Silent())
+    assert left_out == (LeftOut("all.tar: 2", "2 has no outline; draw one."),)
+    assert [sample.name for sample in rest.samples] == ["0", "1", "3"]
+    assert diagnose(survey(rest, rest.samples)).errors == ()
+    assert without(dataset, left_out) == rest
+
+
+def an_error(code: str, *files: str) -> Finding:
+    return Finding(code=code, severity="error", files=files, message="", fix="")
+
+
+def test_only_errors_that_are_out_of_the_way_are_overruled() -> None:
+    left_out = (LeftOut("a", ""), LeftOut("b", ""))
+    assert is_overruled(an_error("missing_mask", "a", "b"), left_out)
+    assert is_overruled(an_error("jpeg_mask", "c"), left_out)
+    assert not is_overruled(an_error("missing_mask", "a", "c"), left_out)
+    assert not is_overruled(an_error("no_classes"), left_out)
+    assert not is_overruled(an_error("jpeg_mask", "c"), None)
+
+
+def test_the_list_is_written_and_read(tmp_path: Path) -> None:
+    path = tmp_path / "left_out.yaml"
+    for left_out in ((), (LeftOut("ä/<b>: 1.png", "no mask"), LeftOut("\udcff.png", "size: 3 × 4, 'odd'"))):
+        write_left_out(path, left_out)
+        assert read_left_out(path) == left_out
+    assert path.read_text(encoding="utf-8").startswith("# Trained with --force")
+
+
+@pytest.mark.parametrize("text", ["", "- 3\n", "- file: a\n", "{", "- {file: [\n"])
+def test_a_damaged_list_is_an_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "left_out.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"left_out\.yaml must list 'file' and 'reason'"):
+        read_left_out(path)

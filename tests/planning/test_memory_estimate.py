@@ -1,0 +1,137 @@
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pixelwise.config import Recipe
+from pixelwise.planning import memory_estimate as home
+from pixelwise.planning.memory_estimate import Room, forecast_memory, gib, look_for_room, segmenter_without_data
+from pixelwise.planning.prepare_data import prepare
+from pixelwise.training.optimizers import build_optimizer
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+ROOM = Room(resident=500 * 2**20, total=8 * 2**30)
+SMALL = {"network.width": 4, "network.depth": 2, "data.crop": [64, 96]}
+
+
+@pytest.fixture(scope="module")
+def seen(streets):
+    return prepare(streets, Recipe()).seen
+
+
+def forecast(seen, device=CPU, room=ROOM, **changes):
+    return forecast_memory(Recipe().replace({**SMALL, **changes}), seen, device, room)
+
+
+def test_the_model_s_part_counted_by_hand(seen):
+    recipe = Recipe().replace(SMALL)
+    parameters = sum(p.numel() for p in segmenter_without_data(recipe.network, 3, 8).parameters())
+    assert forecast(seen).model == 4 * parameters * 5  # weights, gradients, average, two of AdamW
+    assert forecast(seen, **{"optimizer.name": "sgd"}).model == 4 * parameters * 4
+
+
+@pytest.mark.parametrize("name", ["muon", "adamw", "sgd"])
+def test_the_optimizer_s_state_is_what_it_really_keeps(streets, make_job, seen, name):
+    job = make_job({"optimizer.name": name})
+    model = job.spec.build()
+    optimizer = build_optimizer(model, job.recipe.optimizer)
+    model(torch.zeros(1, 3, 64, 96)).sum().backward()
+    optimizer.step()
+    kept = [t for state in optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor)]
+    expected = sum(4 * tensor.numel() for tensor in kept if tensor.dim())
+    assert home._optimizer_bytes(model.network, job.recipe.optimizer) == expected
+
+
+def test_the_cache_fills_with_what_is_shown(seen):
+    of_pair = 64 * 96 * 4
+    batches = 4 * 2 * of_pair
+    two = {"training.batch_size": 2}
+    assert forecast(seen, **two).images == 12 * of_pair + batches
+    assert forecast(seen, **two, **{"training.steps": 3}).images == 6 * of_pair + batches
+    assert forecast(seen, **two, **{"data.cache_gib": 0}).images == batches
+
+
+def test_bf16_halves_the_maps_and_evaluation_stays_in_float32(seen):
+    half, full = forecast(seen, **{"training.precision": "bf16"}), forecast(seen)
+    assert full.step / 2 < half.step < full.step
+    assert half.evaluation == full.evaluation
+
+
+def test_a_gpu_holds_no_process_and_no_images(seen):
+    there, here = forecast(seen, CUDA, Room(resident=0, total=None)), forecast(seen)
+    assert (there.process, there.images, there.checkpoint) == (0, 0, 0)
+    assert (there.model, there.step) == (here.model, here.step)
+    assert here.process > ROOM.resident
+
+
+def test_an_encoder_brings_its_libraries(seen):
+    own = Recipe().replace({"data.crop": [64, 96]})
+    with_encoder = own.replace({"network.encoder": "resnet18"})
+    before, after = (forecast_memory(recipe, seen, CPU, ROOM).process for recipe in (own, with_encoder))
+    assert after - before == home.LIBRARIES_OF_ENCODERS
+
+
+def test_large_validation_images_count(seen):
+    large = dataclasses.replace(seen, largest_val_size=(6400, 9600))
+    assert forecast(large).evaluation > 1000 * forecast(seen).step / 10
+    few = forecast(large, **{"data.max_val_images": 2})
+    assert forecast(large).evaluation - few.evaluation == 2 * 6400 * 9600
+
+
+@settings(max_examples=15)
+@given(
+    batch=st.integers(1, 16),
+    more=st.integers(1, 16),
+    width=st.sampled_from([4, 8]),
+    precision=st.sampled_from(["fp32", "bf16"]),
+)
+def test_the_forecast_grows_with_batch_width_and_crop(seen, batch, more, width, precision):
+    changes = {"training.batch_size": batch, "network.width": width, "training.precision": precision}
+    start = forecast(seen, **changes)
+    for larger in (
+        {"training.batch_size": batch + more},
+        {"network.width": width + more},
+        {"data.crop": [64 + 16 * more, 96]},
+    ):
+        grown = forecast(seen, **{**changes, **larger})
+        assert grown.step > start.step
+        assert grown.peak >= start.peak
+
+
+def test_the_turns_of_a_run_share_their_memory(seen):
+    made = forecast(seen)
+    assert made.peak == made.process + made.images + made.model + max(made.step, made.evaluation, made.checkpoint)
+
+
+def test_room_is_a_share_of_what_is_held_and_what_is_free(monkeypatch):
+    monkeypatch.setattr(home, "free_memory", lambda device: 3 * 2**30)
+    monkeypatch.setattr(home, "resident_memory", lambda: 2**30)
+    assert look_for_room(CPU) == Room(resident=2**30, total=4 * 2**30)
+    assert look_for_room(CPU).allowed == 3 * 2**30
+    assert look_for_room(CUDA) == Room(resident=0, total=3 * 2**30)
+    monkeypatch.setattr(home, "free_memory", lambda device: None)
+    assert look_for_room(CPU).allowed == float("inf")
+
+
+def test_bytes_in_words():
+    assert gib(1.5 * 2**30) == "1.50 GiB"
+
+
+def test_a_batch_in_parts_takes_the_step_of_one_part(seen):
+    whole, parts = forecast(seen), forecast(seen, **{"training.accumulate": 4})
+    assert parts.step == pytest.approx(whole.step / 4, rel=1e-6)
+    assert parts.images == whole.images
+
+
+@pytest.mark.parametrize("network", [{}, {"network.name": "segnet", "network.depth": 4}])
+def test_recomputing_takes_less_for_a_step_and_nothing_else(seen, network):
+    kept, again = forecast(seen, **network), forecast(seen, **network, **{"training.recompute": True})
+    assert 0.5 * kept.step < again.step < 0.8 * kept.step
+    assert dataclasses.replace(again, step=kept.step) == kept
+
+
+def test_a_network_without_stages_is_forecast_all_the_same(seen):
+    network = {"network.encoder": "timm:hrnet_w18_small", "network.width": None, "network.depth": 4}
+    assert forecast(seen, **network).step > 0

@@ -1,0 +1,107 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pixelwise.data.classes import Classes, describe_classes
+from pixelwise.data.dataset import open_dataset
+from pixelwise.data.io.images import Array, write_png
+from pixelwise.errors import RequestError
+from pixelwise.prediction.outputs.annotations import CocoFile, CvatFile, JobFile, require_nameable, write_labelme
+from support.predictions import ABC, CELLS, predicted
+
+RNG = np.random.default_rng(0)
+MAPS = {
+    "one.png": RNG.integers(0, 3, (14, 11)).astype(np.uint8),
+    "trip/two.png": np.repeat(np.repeat(RNG.integers(0, 3, (5, 7)), 3, 0), 2, 1).astype(np.uint8),
+    "bare.png": np.zeros((3, 4), np.uint8),
+}
+"""Noise, in which regions have holes and touch at corners; blocks; and an image of one class."""
+
+
+def save(folder: Path, kind: str, classes: Classes) -> None:
+    """A data set: images, and what was predicted of them beside."""
+    made = {"coco": CocoFile, "cvat": CvatFile}.get(kind, lambda _: None)(classes)
+    for name, labels in MAPS.items():
+        source = folder / "images" / name
+        write_png(source, np.zeros((*labels.shape, 3), np.uint8))
+        image = predicted(labels, classes=classes, source=source, name=name)
+        if made is None:
+            write_labelme(source.with_suffix(".json"), image)
+        else:
+            made.add(image)
+    if made is not None:
+        (folder / {"coco": "coco.json", "cvat": "cvat.xml"}[kind]).write_bytes(made.content())
+
+
+def read_back(folder: Path, layout: str, classes: Classes) -> dict[str, Array]:
+    """Image → labels in the indices of `classes`, by our own reader."""
+    dataset = open_dataset(folder, layout)
+    assert dataset.classes is not None
+    found = dataset.classes.names
+    ours = np.array([classes.names.index(name) if name in classes.names else 99 for name in found])
+    return {
+        s.image_path.relative_to(folder / "images").as_posix(): ours[dataset.read_pair(s)[1]] for s in dataset.samples
+    }
+
+
+@pytest.mark.parametrize("classes", [CELLS, ABC], ids=["background", "none"])
+@pytest.mark.parametrize("kind", ["coco", "cvat", "labelme"])
+def test_what_is_written_is_read_back_pixel_for_pixel(tmp_path: Path, kind: str, classes: Classes) -> None:
+    save(tmp_path, kind, classes)
+    found = read_back(tmp_path, kind, classes)
+    assert set(found) == set(MAPS)
+    for name, labels in MAPS.items():
+        np.testing.assert_array_equal(found[name], labels)
+
+
+def test_the_layouts_are_told_by_their_files(tmp_path: Path) -> None:
+    for kind in ("coco", "cvat", "labelme"):
+        save(tmp_path / kind, kind, CELLS)
+        assert len(open_dataset(tmp_path / kind).samples) == 3
+
+
+def test_colors_go_along(tmp_path: Path) -> None:
+    for kind in ("coco", "cvat"):
+        save(tmp_path / kind, kind, CELLS)
+        classes = open_dataset(tmp_path / kind, kind).classes
+        assert classes is not None
+        assert classes.colors[1:] == CELLS.colors[1:]
+
+
+def test_pycocotools_sees_the_same_pixels(tmp_path: Path) -> None:
+    mask = pytest.importorskip("pycocotools.mask")
+    save(tmp_path, "coco", CELLS)
+    content = json.loads((tmp_path / "coco.json").read_text())
+    for image, labels in zip(content["images"], MAPS.values(), strict=True):
+        for category in (1, 2):
+            found = [a for a in content["annotations"] if (a["image_id"], a["category_id"]) == (image["id"], category)]
+            assert sum(a["area"] for a in found) == (labels == category).sum()
+            if found:
+                size = image["height"], image["width"]
+                runs = mask.merge([mask.frPyObjects(a["segmentation"], *size)[0] for a in found])
+                assert runs == mask.encode(np.asfortranarray(labels == category).astype(np.uint8))
+
+
+def test_labelme_leads_to_the_image(tmp_path: Path) -> None:
+    write_labelme(tmp_path / "out" / "x.json", predicted([[1]], source=tmp_path / "photos" / "x.png"))
+    content = json.loads((tmp_path / "out" / "x.json").read_text())
+    assert content["imagePath"] == "../photos/x.png"
+    assert (content["imageHeight"], content["imageWidth"]) == (1, 1)
+
+
+@pytest.mark.parametrize("make", [CocoFile, CvatFile])
+def test_a_job_of_no_images_is_a_whole_file(tmp_path: Path, make: Callable[[Classes], JobFile]) -> None:
+    path = tmp_path / ("x.json" if make is CocoFile else "x.xml")
+    path.write_bytes(make(ABC).content())
+    with pytest.raises(Exception, match="images"):  # the reader's, that none are listed
+        open_dataset(tmp_path)
+
+
+def test_a_name_that_means_no_object_is_refused() -> None:
+    classes = describe_classes({"names": ["road", "Ignore"]})
+    with pytest.raises(RequestError, match=r"readers of cvat files take 'Ignore' for no object, but class 1"):
+        require_nameable("cvat", classes)
+    require_nameable("cvat", CELLS)

@@ -1,0 +1,27 @@
+import csv
+import io
+
+import numpy as np
+
+from pixelwise.data.io.georeference import Georeference
+from pixelwise.prediction.outputs.csv_table import TableFile
+from support.predictions import CELLS, predicted
+
+LABELS = np.array([[1, 0, 1], [1, 0, 0]], np.uint8)
+
+
+def test_every_class_of_every_image_has_a_line() -> None:
+    table = TableFile(CELLS)
+    table.add(predicted(LABELS, classes=CELLS, name="a, b.png"))
+    place = Georeference(x=(0.5, 0, 0), y=(0, -0.5, 0), epsg=None)
+    table.add(predicted(LABELS, classes=CELLS, name="trip/c.tif", georeference=place))
+    rows = list(csv.reader(io.StringIO(table.content().decode())))
+    assert rows == [
+        ["image", "class", "pixels", "share", "regions", "area"],
+        ["a, b.png", "background", "3", "0.500000", "1", ""],
+        ["a, b.png", "cell", "3", "0.500000", "2", ""],
+        ["a, b.png", "a <b> & 'c'", "0", "0.000000", "0", ""],
+        ["trip/c.tif", "background", "3", "0.500000", "1", "0.75"],
+        ["trip/c.tif", "cell", "3", "0.500000", "2", "0.75"],
+        ["trip/c.tif", "a <b> & 'c'", "0", "0.000000", "0", "0.0"],
+    ]

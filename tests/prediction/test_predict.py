@@ -1,0 +1,508 @@
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from pixelwise.data.dataset import open_dataset
+from pixelwise.data.io.images import read_image, read_mask, write_png
+from pixelwise.errors import ModelFileError, RequestError
+from pixelwise.inference.predictor import Predictor, load
+from pixelwise.prediction import async_writer as home
+from pixelwise.prediction.executor import Task
+from pixelwise.prediction.inputs import Input, find_inputs
+from pixelwise.prediction.output_writer import Job, Written
+from pixelwise.prediction.outputs import WRITERS
+from pixelwise.prediction.postprocess import tidy
+from pixelwise.prediction.predict import predict, work_through
+from pixelwise.progress import Progress
+from support.films import write_film
+
+
+@pytest.fixture(scope="module")
+def model(make_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("predict") / "m")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three images in two folders, a text beside them, and hidden files."""
+    root = tmp_path / "photos"
+    for name in ("one.png", "trip/two.v2.png", "trip/deep/one.png", ".cache/x.png", "trip/.y.png"):
+        rng = np.random.default_rng(len(name))
+        write_png(root / name, rng.integers(0, 255, (9, 13, 3), np.uint8))
+    (root / "notes.txt").write_text("not an image")
+    (root / "odd.png").mkdir()
+    return root
+
+
+def found(folder: Path) -> list[str]:
+    """All results; the description of the job is no result."""
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    return sorted(name for name in files if name != "predict.json")
+
+
+def test_a_file_is_labeled(model: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    report = predict(model, [photos / "one.png"], out, device="cpu")
+    assert report.written == (out / "one.png",)
+    assert report.failures == ()
+    expected = load(model, device="cpu").predict(read_image(photos / "one.png")).labels
+    np.testing.assert_array_equal(read_mask(out / "one.png"), expected)
+
+
+def test_a_folder_is_searched_and_its_structure_kept(model: Path, photos: Path, tmp_path: Path) -> None:
+    report = predict(model, [photos], tmp_path / "out", device="cpu")
+    assert found(tmp_path / "out") == ["one.png", "trip/deep/one.png", "trip/two.v2.png"]
+    assert report.failures == ()
+
+
+def test_a_pattern_takes_the_images_that_match(model: Path, photos: Path, tmp_path: Path) -> None:
+    predict(model, [f"{photos}/*.*"], tmp_path / "out", device="cpu")
+    assert found(tmp_path / "out") == ["one.png"]  # and neither notes.txt nor the folder odd.png
+
+
+def test_a_recursive_pattern_keeps_the_structure(photos: Path) -> None:
+    stems = [item.stem.as_posix() for item in find_inputs([f"{photos}/**"])]
+    assert sorted(stems) == ["one", "trip/deep/one", "trip/two.v2"]
+
+
+def test_a_folder_that_a_pattern_matches_is_searched(photos: Path) -> None:
+    stems = [item.stem.as_posix() for item in find_inputs([f"{photos}/tr*"])]
+    assert sorted(stems) == ["deep/one", "two.v2"]
+
+
+def test_a_file_named_like_a_pattern_is_itself(photos: Path) -> None:
+    write_png(photos / "a[1].png", np.zeros((2, 2, 3), np.uint8))
+    assert [item.path.name for item in find_inputs([photos / "a[1].png"])] == ["a[1].png"]
+
+
+def test_an_image_given_twice_is_done_once(photos: Path) -> None:
+    assert len(find_inputs([photos / "one.png", photos / "one.png", f"{photos}/o*.png"])) == 1
+
+
+def test_the_order_of_the_inputs_does_not_matter(photos: Path) -> None:
+    assert find_inputs([photos / "one.png", photos / "trip"]) == find_inputs([photos / "trip", photos / "one.png"])
+
+
+def test_each_output_has_its_own_name(model: Path, photos: Path, tmp_path: Path) -> None:
+    kinds = ["labels", "overlay", "probabilities", "labels"]
+    report = predict(model, [photos / "one.png"], tmp_path / "out", save=kinds, device="cpu")
+    assert found(tmp_path / "out") == ["one.png", "one_overlay.png", "one_probabilities.npz"]
+    assert [path.name for path in report.written] == ["one.png", "one_overlay.png", "one_probabilities.npz"]
+
+
+def test_two_inputs_of_one_name_are_refused_before_anything_is_written(
+    model: Path, photos: Path, tmp_path: Path
+) -> None:
+    inputs = [photos / "one.png", photos / "trip" / "deep" / "one.png"]
+    with pytest.raises(RequestError, match=r"one\.png and .*one\.png would both be written to one\.png"):
+        predict(model, inputs, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_stem_of_two_endings_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(photos / "one.bmp")
+    with pytest.raises(RequestError, match="would both be written to"):
+        predict(model, [photos], tmp_path / "out", device="cpu")
+
+
+def test_outputs_of_two_kinds_that_collide_are_refused(model: Path, photos: Path, tmp_path: Path) -> None:
+    write_png(photos / "one_overlay.png", np.zeros((2, 2, 3), np.uint8))
+    with pytest.raises(RequestError, match=r"would both be written to one_overlay\.png"):
+        predict(model, [photos], tmp_path / "out", save=["labels", "overlay"], device="cpu")
+
+
+def test_an_output_never_replaces_an_input(model: Path, photos: Path) -> None:
+    before = (photos / "one.png").read_bytes()
+    with pytest.raises(RequestError, match=r"the labels of .*one\.png would replace the image"):
+        predict(model, [photos / "one.png"], photos, device="cpu")
+    assert (photos / "one.png").read_bytes() == before
+    assert predict(model, [photos / "one.png"], photos, save=["overlay"], device="cpu").failures == ()
+
+
+def test_a_bad_file_is_listed_and_the_rest_is_done(model: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    write_png(photos / "deep16.png", np.zeros((3, 3), np.uint16))
+    (photos / "gone.png").symlink_to(photos / "nowhere.png")
+    report = predict(model, [photos], tmp_path / "out", device="cpu")
+    failed = {path.name: reason for path, reason in report.failures}
+    assert set(failed) == {"broken.png", "deep16.png", "gone.png"}
+    assert "broken.png" in failed["broken.png"]
+    assert "the image is uint16" in failed["deep16.png"]
+    assert found(tmp_path / "out") == ["one.png", "trip/deep/one.png", "trip/two.v2.png"]
+
+
+def test_a_file_that_is_no_image_is_listed_when_it_is_named(model: Path, photos: Path, tmp_path: Path) -> None:
+    report = predict(model, [photos / "notes.txt", photos / "one.png"], tmp_path / "out", device="cpu")
+    assert [path.name for path, _ in report.failures] == ["notes.txt"]
+    assert len(report.written) == 1
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a folder that may not be written")
+def test_a_result_that_cannot_be_written_is_listed(model: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir(mode=0o500)
+    report = predict(model, [photos / "one.png"], out, device="cpu")
+    assert "Permission" in report.failures[0][1]
+
+
+def test_a_link_to_nothing_is_listed(model: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "gone.png").symlink_to(photos / "nowhere.png")
+    report = predict(model, [photos / "gone.png"], tmp_path / "out", device="cpu")
+    assert len(report.failures) == 1
+
+
+@pytest.mark.parametrize("given", ["nothing.png", "*.tif", "empty"])
+def test_nothing_found_is_an_error_that_names_the_input(model: Path, tmp_path: Path, given: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RequestError, match=r"is no image, no folder with images and no pattern"):
+        predict(model, [tmp_path / given], tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_output_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"unknown output 'label'.* Did you mean 'labels'"):
+        predict(model, [photos], tmp_path / "out", save=["label"], device="cpu")
+
+
+def test_no_output_at_all_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"nothing to save; name at least one of: coco, confidence, .*, table"):
+        predict(model, [photos], tmp_path / "out", save=[], device="cpu")
+
+
+def test_an_unknown_coding_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="unknown coding 'color'"):
+        predict(model, [photos], tmp_path / "out", coding="color", device="cpu")  # type: ignore[arg-type]
+
+
+def test_a_missing_model_writes_nothing(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="does not exist"):
+        predict(tmp_path / "gone", [photos], tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_progress_counts_every_input(model: Path, photos: Path, tmp_path: Path) -> None:
+    seen: list[tuple[float, float]] = []
+
+    class Counting:
+        def say(self, message: str) -> None: ...
+
+        def track(self, label: str, done: float, total: float, note: str = "") -> None:
+            seen.append((done, total))
+
+    (photos / "broken.png").write_bytes(b"x")
+    predict(model, [photos], tmp_path / "out", device="cpu", progress=Counting())
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_what_cannot_be_written_is_listed_in_its_place(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writing happens in threads; order and reasons are those of one after the other."""
+    whole = WRITERS["labels"][1]
+
+    def fail_deep(path: Path, *arguments: Any) -> None:
+        if "deep" in path.parts:
+            raise OSError("the disk is full")
+        whole(path, *arguments)
+
+    monkeypatch.setitem(WRITERS, "labels", (".png", fail_deep))
+    for behind in (0, 8):
+        monkeypatch.setattr(home, "BEHIND", behind)
+        report = predict(model, [photos], tmp_path / f"out{behind}", device="cpu", precision="bf16")
+        names = [path.relative_to(tmp_path / f"out{behind}").as_posix() for path in report.written]
+        assert names == ["one.png", "trip/two.v2.png"]
+        assert [(path.parent.name, reason) for path, reason in report.failures] == [("deep", "the disk is full")]
+
+
+# What all outputs are made of, and going on
+
+
+@pytest.fixture(scope="module")
+def noisy(make_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of cells whose labels are full of specks."""
+    classes = {"names": ["background", "cell", "nucleus"]}
+    return make_model(tmp_path_factory.mktemp("predict") / "noisy", classes=classes, seed=10)
+
+
+ALL = ["labels", "overlay", "confidence", "polygons", "labelme", "coco", "cvat", "table"]
+
+
+def test_all_outputs_of_a_folder(noisy: Path, photos: Path, tmp_path: Path) -> None:
+    report = predict(noisy, [photos], tmp_path / "out", save=ALL, device="cpu")
+    names = found(tmp_path / "out")
+    assert len(names) == 5 * 3 + 3
+    assert {"coco.json", "cvat.xml", "table.csv", "trip/two.v2_confidence.png", "trip/deep/one.geojson"} <= set(names)
+    assert sorted(path.relative_to(tmp_path / "out").as_posix() for path in report.written) == names
+    images = json.loads((tmp_path / "out" / "coco.json").read_text())["images"]
+    assert [image["file_name"] for image in images] == ["one.png", "trip/deep/one.png", "trip/two.v2.png"]
+
+
+def test_what_goes_into_a_tool_comes_back_as_the_labels(noisy: Path, photos: Path, tmp_path: Path) -> None:
+    predict(noisy, [photos], tmp_path / "out", save=["labels", "cvat"], min_area=4, device="cpu")
+    (tmp_path / "set").mkdir()
+    shutil.copytree(photos, tmp_path / "set" / "images", ignore=shutil.ignore_patterns(".*"))
+    shutil.copy(tmp_path / "out" / "cvat.xml", tmp_path / "set")
+    dataset = open_dataset(tmp_path / "set")
+    assert dataset.classes is not None
+    assert dataset.classes.names == ("background", "cell", "nucleus")
+    for sample in dataset.samples:
+        inner = sample.image_path.relative_to(tmp_path / "set" / "images")
+        np.testing.assert_array_equal(dataset.read_pair(sample)[1], read_mask(tmp_path / "out" / inner))
+
+
+def test_small_regions_and_holes_go_from_labels_and_not_from_probabilities(
+    noisy: Path, photos: Path, tmp_path: Path
+) -> None:
+    kinds = ["labels", "probabilities", "table"]
+    for name, options in (("plain", {}), ("tidy", {"min_area": 6, "fill_holes": True})):
+        predict(noisy, [photos / "one.png"], tmp_path / name, save=kinds, device="cpu", **options)  # type: ignore[arg-type]
+    plain, tidied = (read_mask(tmp_path / name / "one.png") for name in ("plain", "tidy"))
+    assert (plain != tidied).any()
+    np.testing.assert_array_equal(tidied, tidy(plain, min_area=6, fill_holes=True))
+    one, other = (np.load(tmp_path / name / "one_probabilities.npz")["probabilities"] for name in ("plain", "tidy"))
+    np.testing.assert_array_equal(one, other)
+    rows = (tmp_path / "tidy" / "table.csv").read_text().splitlines()[1:]
+    assert [int(row.split(",")[2]) for row in rows] == np.bincount(tidied.ravel(), minlength=3).tolist()
+
+
+def test_a_geotiff_gives_polygons_on_the_map(model: Path, tmp_path: Path) -> None:
+    tags = [(33550, 12, 3, (2.0, 2.0, 0.0), True), (33922, 12, 6, (0.0, 0.0, 0.0, 500.0, 900.0, 0.0), True)]
+    pixels = np.zeros((3, 4, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extratags=tags)
+    predict(model, [tmp_path / "a.tif"], tmp_path / "out", save=["polygons", "table"], device="cpu")
+    content = json.loads((tmp_path / "out" / "a.geojson").read_text())
+    corners = [tuple(p) for f in content["features"] for ring in f["geometry"]["coordinates"] for p in ring]
+    assert {(500.0, 900.0), (508.0, 894.0)} <= set(corners)
+    rows = [row.split(",") for row in (tmp_path / "out" / "table.csv").read_text().splitlines()[1:]]
+    assert sum(float(row[5]) for row in rows) == 48.0
+
+
+def test_a_name_that_the_job_needs_itself_is_refused(model: Path, tmp_path: Path) -> None:
+    for name, kind in (("predict", "labelme"), ("coco", "labelme")):
+        write_png(tmp_path / f"{name}.png", np.zeros((2, 2, 3), np.uint8))
+        with pytest.raises(RequestError, match=rf"and .*{name}\.png would both be written to {name}\.json"):
+            predict(model, [tmp_path / f"{name}.png"], tmp_path / "out", save=[kind, "coco"], device="cpu")
+
+
+def test_names_that_a_tool_would_misread_are_refused_before_anything_is_written(
+    make_model: Callable[..., Path], photos: Path, tmp_path: Path
+) -> None:
+    model = make_model(tmp_path / "m", classes={"names": ["road", "ignore"]})
+    with pytest.raises(RequestError, match="readers of coco files take 'ignore' for no object"):
+        predict(model, [photos], tmp_path / "out", save=["coco"], device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_resume_does_what_is_missing_and_completes_the_files_on_all_images(
+    noisy: Path, photos: Path, tmp_path: Path
+) -> None:
+    kinds = ["labels", "overlay", "coco", "table", "cvat"]
+    predict(noisy, [photos], tmp_path / "whole", save=kinds, device="cpu")
+    out = tmp_path / "out"
+    predict(noisy, [photos], out, save=kinds, device="cpu")
+    (out / "trip" / "two.v2_overlay.png").unlink()
+    for name in ("coco.json", "table.csv", "cvat.xml"):
+        (out / name).unlink()
+    before = (out / "one.png").stat().st_mtime_ns
+    report = predict(noisy, [photos], out, save=kinds, resume=True, device="cpu")
+    assert report.skipped == 2
+    assert len(report.written) == 2 + 3
+    assert (out / "one.png").stat().st_mtime_ns == before
+    assert found(out) == found(tmp_path / "whole")
+    for name in found(out):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_resume_with_another_request_is_refused(model: Path, noisy: Path, photos: Path, tmp_path: Path) -> None:
+    predict(noisy, [photos], tmp_path / "out", device="cpu")
+    with pytest.raises(RequestError, match=r"another request \(another model\)"):
+        predict(model, [photos], tmp_path / "out", resume=True, device="cpu")
+    with pytest.raises(RequestError, match=r"another request \(min_area was 0 and is 5\)"):
+        predict(noisy, [photos], tmp_path / "out", min_area=5, resume=True, device="cpu")
+    assert predict(model, [photos], tmp_path / "out", device="cpu").skipped == 0
+
+
+def test_resume_does_not_take_up_what_another_request_has_left(
+    model: Path, noisy: Path, photos: Path, tmp_path: Path
+) -> None:
+    """The first model's labels of one image, the second one's of another, and then of both."""
+    one, other = photos / "one.png", photos / "trip" / "two.v2.png"
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    predict(model, [one], out, device="cpu")
+    os.utime(out / f"{one.stem}.png", (0, 0))  # long ago
+    predict(noisy, [other], out, device="cpu")
+    report = predict(noisy, [one, other], out, resume=True, device="cpu")
+    predict(noisy, [one, other], fresh, device="cpu")
+    assert report.skipped == 1
+    for image in (one, other):
+        assert (out / f"{image.stem}.png").read_bytes() == (fresh / f"{image.stem}.png").read_bytes()
+
+
+def test_resume_of_a_table_without_labels_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="--resume reads what is done for table from label files"):
+        predict(model, [photos], tmp_path / "out", save=["table"], resume=True, device="cpu")
+
+
+def test_an_image_behind_a_url_is_labeled_and_a_bad_one_listed(model: Path, photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    urls = [f"file://{photos}/one.png", f"file://{photos}/gone.png"]
+    report = predict(model, urls, tmp_path / "out", save=["labels", "labelme"], device="cpu")
+    assert found(tmp_path / "out") == ["one.json", "one.png"]
+    assert [reason.partition(": ")[0] for _, reason in report.failures] == [urls[1]]
+    assert json.loads((tmp_path / "out" / "one.json").read_text())["imagePath"] == "one.png"
+
+
+def test_augmented_labels_are_those_of_the_predictor(model: Path, photos: Path, tmp_path: Path) -> None:
+    predict(model, [photos / "one.png"], tmp_path / "out", tta=["flips"], device="cpu")
+    expected = load(model, device="cpu").predict(read_image(photos / "one.png"), tta=["flips"]).labels
+    np.testing.assert_array_equal(read_mask(tmp_path / "out" / "one.png"), expected)
+
+
+def test_an_unknown_augmentation_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="unknown test-time augmentation 'flip'"):
+        predict(model, [photos], tmp_path / "out", tta=["flip"], device="cpu")
+
+
+def test_a_negative_area_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="min_area is -3"):
+        predict(model, [photos], tmp_path / "out", min_area=-3, device="cpu")
+
+
+# Shares of a job, and other processes
+
+
+def same_files(one: Path, other: Path) -> bool:
+    assert found(one) == found(other)
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in found(one))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_all_shards_together_are_the_whole_job(model: Path, photos: Path, tmp_path: Path, count: int) -> None:
+    predict(model, [photos], tmp_path / "whole", device="cpu")
+    for number in range(1, count + 1):
+        report = predict(model, [photos], tmp_path / "out", shard=f"{number}/{count}", device="cpu")
+        assert len(report.written) == len(range(number - 1, 3, count))
+    assert same_files(tmp_path / "out", tmp_path / "whole")
+
+
+def test_shards_of_another_request_that_start_at_once_do_not_disturb_each_other(
+    model: Path, noisy: Path, photos: Path, tmp_path: Path
+) -> None:
+    predict(model, [photos], tmp_path / "out", device="cpu")
+    predict(noisy, [photos], tmp_path / "whole", device="cpu")
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda n: predict(noisy, [photos], tmp_path / "out", shard=f"{n}/3", device="cpu"), (1, 2, 3)))
+    assert same_files(tmp_path / "out", tmp_path / "whole")
+    assert predict(noisy, [photos], tmp_path / "out", resume=True, device="cpu").skipped == 3
+
+
+def test_a_shard_removes_what_another_request_has_left_of_its_own_images_alone(
+    model: Path, noisy: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    predict(model, [photos], out, device="cpu")
+    for path in out.rglob("*.png"):
+        os.utime(path, (0, 0))  # long ago
+    (photos / "one.png").write_bytes(b"broken")
+    (photos / "trip" / "deep" / "one.png").write_bytes(b"broken")
+    assert len(predict(noisy, [photos], out, shard="1/3", device="cpu").failures) == 1
+    assert found(out) == ["trip/deep/one.png", "trip/two.v2.png"]
+    report = predict(noisy, [photos], out, shard="2/3", resume=True, device="cpu")  # and those are not taken for done
+    assert (report.skipped, len(report.failures)) == (0, 1)
+
+
+def test_a_shard_without_an_image_is_done_and_says_so(model: Path, photos: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Listening:
+        def say(self, message: str) -> None:
+            said.append(message)
+
+        def track(self, label: str, done: float, total: float, note: str = "") -> None: ...
+
+    report = predict(model, [photos], tmp_path / "out", shard="4/4", progress=Listening())
+    assert (report.written, report.failures, report.skipped) == ((), (), 0)
+    assert said == ["shard 4/4: 0 of 3 inputs"]
+
+
+def test_a_shard_looks_at_the_names_of_all_images(model: Path, photos: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(photos / "one.bmp")
+    for number in range(1, 5):
+        with pytest.raises(RequestError, match="would both be written to"):
+            predict(model, [photos], tmp_path / "out", shard=f"{number}/4", device="cpu")
+
+
+def test_files_on_all_images_are_left_to_the_last_step(noisy: Path, photos: Path, tmp_path: Path) -> None:
+    kinds = ["labels", "table", "coco"]
+    predict(noisy, [photos], tmp_path / "whole", save=kinds, min_area=4, device="cpu")
+    for number in (1, 2):
+        predict(noisy, [photos], tmp_path / "out", save=kinds, min_area=4, shard=f"{number}/2", device="cpu")
+        assert not {"table.csv", "coco.json"} & set(found(tmp_path / "out"))
+    report = predict(noisy, [photos], tmp_path / "out", save=kinds, min_area=4, resume=True, device="cpu")
+    assert report.skipped == 3
+    assert same_files(tmp_path / "out", tmp_path / "whole")
+
+
+def test_a_shard_with_a_file_on_all_images_but_no_labels_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="--shard reads what is done for table from label files"):
+        predict(model, [photos], tmp_path / "out", save=["table"], shard="1/2", device="cpu")
+
+
+def test_a_shard_refuses_names_that_the_last_step_could_not_write(
+    make_model: Callable[..., Path], photos: Path, tmp_path: Path
+) -> None:
+    model = make_model(tmp_path / "m", classes={"names": ["road", "ignore"]})
+    with pytest.raises(RequestError, match="readers of coco files take 'ignore' for no object"):
+        predict(model, [photos], tmp_path / "out", save=["labels", "coco"], shard="1/2", device="cpu")
+
+
+class Elsewhere:
+    """Stands for other processes: files lie there at the end, and nothing else is known."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor, self.classes, self.precision = predictor, predictor.classes, predictor.precision
+
+    def work(self, task: Task, job: Job, images: Sequence[Input], progress: Progress) -> Iterator[Written | Exception]:
+        theirs = replace(task, outputs=task.outputs.of_images())
+        own = Job(outputs=theirs.outputs, classes=self.classes)
+        for outcome in work_through(self.predictor, theirs, own, images, progress):
+            yield outcome if isinstance(outcome, Exception) else Written(outcome.paths, None)
+
+
+def test_files_on_all_images_are_made_of_what_others_have_written(noisy: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "broken.png").write_bytes(b"broken")
+    write_film(photos / "trip.mp4", 3)
+    kinds = ["labels", "overlay", "table", "cvat"]
+    here = predict(noisy, [photos], tmp_path / "whole", save=kinds, device="cpu")
+    place = Elsewhere(load(noisy, device="cpu"))
+    there = predict(noisy, [photos], tmp_path / "out", save=kinds, open_place=lambda: place)
+    assert same_files(tmp_path / "out", tmp_path / "whole")
+    assert [path.name for path in there.written] == [path.name for path in here.written]
+    assert there.failures == here.failures
+
+
+def test_a_label_file_of_others_that_is_not_there_is_listed(
+    noisy: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(WRITERS, "labels", (".png", lambda *arguments: None))
+    place = Elsewhere(load(noisy, device="cpu"))
+    report = predict(noisy, [photos / "one.png"], tmp_path / "out", save=["labels", "table"], open_place=lambda: place)
+    assert "cannot be read" in report.failures[0][1]
+
+
+def test_a_file_on_all_images_without_labels_cannot_be_made_of_what_others_write(
+    model: Path, photos: Path, tmp_path: Path
+) -> None:
+    place = Elsewhere(load(model, device="cpu"))
+    with pytest.raises(RequestError, match="--cluster reads what is done for table from label files"):
+        predict(model, [photos], tmp_path / "out", save=["table"], open_place=lambda: place)

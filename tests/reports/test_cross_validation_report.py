@@ -1,0 +1,69 @@
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pixelwise.data.classes import describe_classes
+from pixelwise.metrics import BoundaryScore, ConfusionMatrix, scores
+from pixelwise.reports.cross_validation_report import spread, summarize, write_fold_report
+
+NAMES = ["a & b", "c", "d"]
+COUNTS = ([[6, 2, 0], [1, 9, 0], [0, 0, 0]], [[3, 3, 0], [0, 2, 0], [0, 0, 0]], [[5, 0, 1], [2, 7, 0], [0, 1, 4]])
+
+
+def of_fold(counts: list[list[int]], num_images: int, boundary: float = 0.5) -> dict[str, Any]:
+    return scores(ConfusionMatrix.from_counts(counts), BoundaryScore(3, (boundary,)), NAMES, num_images=num_images)
+
+
+FOLDS = {f"fold-{i + 1}": of_fold(counts, 2 + i, 0.1 * i) for i, counts in enumerate(COUNTS)}
+
+
+def test_mean_and_spread_are_those_over_the_folds() -> None:
+    summary = summarize(FOLDS)
+    for key in ("mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1"):
+        values = [fold[key] for fold in FOLDS.values()]
+        assert summary["mean"][key] == pytest.approx(statistics.mean(values))
+        assert summary["deviation"][key] == pytest.approx(statistics.stdev(values))
+    ious = [fold["per_class"]["c"]["iou"] for fold in FOLDS.values()]
+    assert summary["mean"]["per_class"]["c"]["iou"] == pytest.approx(statistics.mean(ious))
+    assert summary["deviation"]["per_class"]["c"]["iou"] == pytest.approx(statistics.stdev(ious))
+
+
+def test_a_class_counts_in_the_folds_that_show_it() -> None:
+    summary = summarize(FOLDS)
+    assert summary["mean"]["per_class"]["d"]["iou"] == FOLDS["fold-3"]["per_class"]["d"]["iou"]
+    assert summary["deviation"]["per_class"]["d"]["iou"] is None
+    two = summarize({name: FOLDS[name] for name in ("fold-1", "fold-2")})
+    assert two["mean"]["per_class"]["d"]["iou"] is None
+
+
+def test_the_matrices_are_added_up_and_scored() -> None:
+    pooled = summarize(FOLDS)["pooled"]
+    total = np.sum(COUNTS, 0)
+    assert pooled["confusion"] == total.tolist()
+    assert pooled["num_images"] == 2 + 3 + 4
+    assert pooled["global_accuracy"] == pytest.approx(np.trace(total) / total.sum())
+    assert "boundary_f1" not in pooled
+
+
+def test_a_single_fold_has_no_spread() -> None:
+    summary = summarize({"fold-1": FOLDS["fold-1"]})
+    assert summary["deviation"]["mean_iou"] is None
+    assert "±" not in spread(summary, "mean_iou")
+
+
+def test_the_page_shows_each_fold_and_the_whole(tmp_path: Path) -> None:
+    summary = summarize(FOLDS)
+    write_fold_report(tmp_path / "folds.html", "runs & more", summary, describe_classes({"names": NAMES}))
+    page = (tmp_path / "folds.html").read_text(encoding="utf-8")
+    assert "<h1>runs &amp; more</h1>" in page
+    assert "3 folds · 9 images, each scored once" in page
+    assert '<a href="fold-2/report.html">fold-2</a>' in page
+    assert "all images together" in page
+    assert spread(summary, "mean_iou") in page
+    assert "a &amp; b" in page
+    mean, deviation = (100 * summary[k]["mean_iou"] for k in ("mean", "deviation"))
+    assert spread(summary, "mean_iou") == f"{mean:.1f} ± {deviation:.1f} %"
+    assert "http" not in page

@@ -1,0 +1,43 @@
+import base64
+import io
+import os
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixelwise.api.check import check
+from pixelwise.data.io.images import write_png
+from pixelwise.reports.html import css_color, embed, render
+
+
+def test_a_picture_becomes_part_of_the_page() -> None:
+    uri = embed(np.full((40, 80, 3), (200, 30, 30), np.uint8), 20)
+    kind, _, content = uri.partition(",")
+    assert kind == "data:image/webp;base64"
+    with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
+        assert picture.size == (20, 10)
+        assert np.abs(np.asarray(picture.convert("RGB")).astype(int) - (200, 30, 30)).max() < 12
+
+
+def test_a_color_is_written_for_css() -> None:
+    assert css_color((1, 20, 255)) == "rgb(1, 20, 255)"
+
+
+def test_a_missing_value_is_an_error() -> None:
+    with pytest.raises(jinja2.UndefinedError, match="report"):
+        render("report.html.jinja", {})
+
+
+def test_a_name_that_is_no_utf8_is_no_obstacle(tmp_path: Path) -> None:
+    for kind in ("images", "masks"):
+        write_png(tmp_path / "data" / kind / "0.png", np.zeros((4, 4), np.uint8))
+        path = tmp_path / "data" / kind / os.fsdecode(b"\xff.png")
+        try:
+            write_png(path, np.ones((4, 4), np.uint8))
+        except OSError:
+            pytest.skip("this file system takes UTF-8 alone")
+    check(tmp_path / "data", html_path=tmp_path / "page.html")
+    assert "images/?.png" in (tmp_path / "page.html").read_text(encoding="utf-8")

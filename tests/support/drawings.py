@@ -1,0 +1,60 @@
+"""Data sets of drawn labels, as the tests of their layouts write and read them."""
+
+import contextlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pixelwise.cli import main
+from pixelwise.data.dataset import open_dataset
+from pixelwise.data.io.images import Array, write_png
+
+SIZE = (6, 8)
+"""Height and width of the pictures, unless told otherwise."""
+
+
+def write_picture(path: Path, size: tuple[int, int] = SIZE) -> Path:
+    write_png(path, np.random.default_rng(len(path.name)).integers(0, 256, (*size, 3), np.uint8))
+    return path
+
+
+def write_json(path: Path, content: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def masks(root: Path, layout: str) -> dict[str, Array]:
+    """Name → mask values of every sample of a data set that is recognized by itself."""
+    dataset = open_dataset(root)
+    assert dataset.layout == layout
+    return {sample.name: dataset.read_mask(sample) for sample in dataset.samples}
+
+
+def filled(*areas: tuple[int, slice, slice], size: tuple[int, int] = SIZE) -> list[list[int]]:
+    """A mask of (value, rows, columns), later ones over earlier ones."""
+    mask = np.zeros(size, int)
+    for value, rows, columns in areas:
+        mask[rows, columns] = value
+    return mask.tolist()
+
+
+def relative(root: Path, paths: Sequence[Path]) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in paths]
+
+
+def check(root: Path, tmp_path: Path) -> dict[str, Any]:
+    """What `pixelwise check --json` writes, whatever its exit code."""
+    with contextlib.suppress(SystemExit):
+        main.main(["check", str(root), "--json", str(tmp_path / "check.json")])
+    answer: dict[str, Any] = json.loads((tmp_path / "check.json").read_text(encoding="utf-8"))
+    return answer
+
+
+def finding(answer: dict[str, Any], code: str) -> dict[str, Any]:
+    """The only finding of a code."""
+    (found,) = [f for f in answer["findings"] if f["code"] == code]
+    return dict(found)

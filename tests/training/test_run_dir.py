@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import pytest
+
+from pixelwise.errors import RequestError
+from pixelwise.training.run_dir import RunFolder, default_run_folder
+
+FILES = {
+    "recipe": "recipe.yaml",
+    "classes": "classes.yaml",
+    "splits": "splits.yaml",
+    "files": "files.json",
+    "metrics": "metrics.jsonl",
+    "events": "events",
+    "last_checkpoint": "last.checkpoint",
+    "previous_checkpoint": "previous.checkpoint",
+    "model": "model.safetensors",
+    "report": "report.html",
+    "live": "live.html",
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "file"), FILES.items())
+def test_names_are_the_contracts(run: RunFolder, name: str, file: str) -> None:
+    assert getattr(run, name) == run.path / file
+
+
+def test_a_finished_run_holds_these_files_and_no_others(trained: Path) -> None:
+    assert sorted(path.name for path in trained.iterdir()) == sorted(FILES.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("next_checkpoint", "next.checkpoint"), ("diverged", "diverged.checkpoint"), ("changes", "changes.yaml")],
+)
+def test_a_run_may_hold_more(run: RunFolder, name: str, file: str) -> None:
+    assert getattr(run, name) == run.path / file
+    assert run.path / file in run.contents
+
+
+def test_a_forced_run_holds_one_more(run: RunFolder) -> None:
+    assert run.left_out == run.path / "left_out.yaml"
+    assert run.left_out in run.contents
+    run.left_out.touch()
+    run.take_back()
+    assert not run.path.exists()
+
+
+def test_an_empty_or_new_folder_is_free(run: RunFolder) -> None:
+    run.require_free()
+    RunFolder(run.path / "new" / "one").require_free()
+    (run.path / "photo.png").touch()
+    run.require_free()
+
+
+@pytest.mark.parametrize("name", ["recipe", "last_checkpoint", "previous_checkpoint", "model", "metrics", "report"])
+def test_a_folder_that_holds_a_run_is_refused(run: RunFolder, name: str) -> None:
+    (run.path / FILES[name]).touch()
+    with pytest.raises(RequestError, match=rf"already holds a run \({FILES[name]}\); continue it with --resume"):
+        run.require_free()
+
+
+def test_a_file_in_the_way_is_refused(run: RunFolder) -> None:
+    (run.path / "file").touch()
+    with pytest.raises(RequestError, match="is a file; choose a folder"):
+        RunFolder(run.path / "file").require_free()
+
+
+def test_metrics_are_read_back_in_order(run: RunFolder) -> None:
+    assert list(run.read_metrics()) == []
+    lines = [{"step": step, "loss": 0.1 * step} for step in range(5)]
+    for line in lines:
+        run.append_metrics(line)
+    assert list(run.read_metrics()) == lines
+    run.forget_metrics_after(2)
+    assert list(run.read_metrics()) == lines[:3]
+
+
+def test_a_line_cut_off_by_a_kill_is_forgotten(run: RunFolder) -> None:
+    run.append_metrics({"step": 1})
+    with run.metrics.open("a") as file:
+        file.write('{"step": 2, "lo')
+    run.forget_metrics_after(9)
+    assert list(run.read_metrics()) == [{"step": 1}]
+
+
+def test_forgetting_makes_an_empty_file(run: RunFolder) -> None:
+    run.forget_metrics_after(0)
+    assert run.metrics.read_text() == ""
+
+
+def test_what_was_never_trained_is_taken_back(run: RunFolder) -> None:
+    new = RunFolder(run.path / "new")
+    new.path.mkdir()
+    for name in ("recipe", "classes", "splits"):
+        getattr(new, name).touch()
+    new.take_back()
+    assert not new.path.exists()
+
+
+def test_taking_back_leaves_the_files_of_others(run: RunFolder) -> None:
+    run.recipe.touch()
+    (run.path / "photo.png").touch()
+    run.take_back()
+    assert [path.name for path in run.path.iterdir()] == ["photo.png"]
+
+
+def test_the_default_folder_is_the_first_that_is_free(tmp_path: Path) -> None:
+    data, runs = tmp_path / "streets", tmp_path / "runs"
+    assert default_run_folder(data, "unet", runs) == runs / "streets-unet-1"
+    for number in (1, 2, 4):
+        (runs / f"streets-unet-{number}").mkdir(parents=True)
+    assert default_run_folder(data, "unet", runs) == runs / "streets-unet-3"
+    assert default_run_folder(data, "fcn", runs) == runs / "streets-fcn-1"
+
+
+def test_the_default_folder_is_named_after_a_relative_path_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cells").mkdir()
+    monkeypatch.chdir(tmp_path / "cells")
+    assert default_run_folder(Path(), "unet") == Path("runs/cells-unet-1")
