@@ -15,7 +15,7 @@ unexport PYTHONPATH PYTHONHOME
 
 help:
 	@echo 'make test     lint, types and tests'
-	@echo 'make demo     the whole job on the embedded data set; OUT=FOLDER to choose where'
+	@echo 'make demo     the whole job on the embedded dataset; OUT=FOLDER to choose where'
 	@echo 'make sanitize the tests of the operators, kernels under AddressSanitizer and UBSan'
 	@echo 'make format   format the code and mend what ruff can mend'
 	@echo 'make clean    remove .venv, caches and build products; runs/ stays'

@@ -27,7 +27,7 @@ SPLITS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
 def draw(task: tuple[Path, str, int, int]) -> None:
-    """One pair: the image as JPEG, as most data sets have it, the mask as PNG."""
+    """One pair: the image as JPEG, as most datasets have it, the mask as PNG."""
     root, split, seed, size = task
     image, labels = street_scene(seed, SCENE)
     large = cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC)

@@ -5,7 +5,7 @@
 The whole answer graph, from a uint8 image to its labels, as `pixelwise export` writes it: in ONNX Runtime in fp32
 and int8, in OpenVINO in fp32, bf16 (where the processor has it) and int8. All sides in turn in each round,
 medians and quartiles. Without `--model` the weights are fresh and the scales of int8 are found on drawn scenes:
-that changes labels, not times. With both, the model is exported with the data set, and its accuracy is kept, too.
+that changes labels, not times. With both, the model is exported with the dataset, and its accuracy is kept, too.
 The share of convolutions that OpenVINO computes in 8 bits is read off its compiled graph.
 """
 
@@ -20,7 +20,7 @@ import torch
 from machine import write_result
 from timing import interleaved
 
-from pixelwise.config import NetworkRecipe
+from pixelwise.config import NetworkConfig
 from pixelwise.data.classes import describe_classes
 from pixelwise.data.io.images import Array
 from pixelwise.exporting.export import _example, _graph
@@ -33,7 +33,7 @@ from pixelwise.progress import Silent
 from pixelwise.quantization.accuracy import calibration_images, measure_accuracy, open_trial
 
 CALIBRATION = 4
-"""Drawn scenes, where there is no data set."""
+"""Drawn scenes, where there is no dataset."""
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(352, 480), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--model", type=Path, help="a run folder or model file; default: U-Net on ResNet-18, untrained")
-    parser.add_argument("--data", type=Path, help="a data set of its classes, with a training and a validation split")
+    parser.add_argument("--data", type=Path, help="a dataset of its classes, with a training and a validation split")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -81,12 +81,12 @@ def main() -> None:
 
 def fresh_model(path: Path) -> Path:
     spec = ModelSpec(
-        network=NetworkRecipe(encoder="resnet18"),
+        network=NetworkConfig(encoder="resnet18"),
         classes=describe_classes({"names": [f"class {index}" for index in range(11)]}),
         channels=3,
         dtype="uint8",
         mean=(104.0, 106.0, 108.0),
-        deviation=(75.0, 77.0, 77.0),
+        std=(75.0, 77.0, 77.0),
         scores={},
     )
     torch.manual_seed(0)

@@ -36,8 +36,8 @@ from torch import Tensor
 from torchvision import io, tv_tensors
 from torchvision.transforms import v2
 
-from pixelwise.config import AugmentationRecipe
-from pixelwise.data.dataset import DataSet, open_dataset
+from pixelwise.config import AugmentationConfig
+from pixelwise.data.dataset import Dataset, open_dataset
 from pixelwise.data.loader import Batches, PairCache, prefetch
 from pixelwise.data.sample import Sample
 from pixelwise.devices import keep_freed_memory
@@ -73,7 +73,7 @@ def main() -> None:
     write_result(RESULTS / f"{arguments.name}.json", {**result, "device": arguments.device, "arriving": arrivals})
 
 
-def open_some(root: Path) -> tuple[DataSet, list[Sample]]:
+def open_some(root: Path) -> tuple[Dataset, list[Sample]]:
     dataset = open_dataset(root)
     if dataset.classes is None:
         raise SystemExit(f"{root} names no classes; give CamVid with its dataset.yaml.")
@@ -82,7 +82,7 @@ def open_some(root: Path) -> tuple[DataSet, list[Sample]]:
 
 
 def compare(
-    dataset: DataSet, samples: list[Sample], crop: tuple[int, int], decoded: bool, rounds: int
+    dataset: Dataset, samples: list[Sample], crop: tuple[int, int], decoded: bool, rounds: int
 ) -> dict[str, Any]:
     """Samples a second of each side, in turn."""
     sides = {
@@ -102,7 +102,7 @@ def compare(
     return {"crop": crop, "decoded": decoded, **rates, "ours_over_better": round(ratio, 2), "milliseconds": spreads}
 
 
-def ours(dataset: DataSet, samples: list[Sample], crop: tuple[int, int], decoded: bool) -> Make:
+def ours(dataset: Dataset, samples: list[Sample], crop: tuple[int, int], decoded: bool) -> Make:
     batches = our_batches(dataset, samples, crop, decoded)
     steps = itertools.count()
 
@@ -114,13 +114,13 @@ def ours(dataset: DataSet, samples: list[Sample], crop: tuple[int, int], decoded
 
 
 def our_batches(
-    dataset: DataSet, samples: list[Sample], crop: tuple[int, int], decoded: bool, pinned: bool = False
+    dataset: Dataset, samples: list[Sample], crop: tuple[int, int], decoded: bool, pinned: bool = False
 ) -> Batches:
     cache = PairCache(dataset, 1e10 if decoded else 0)
     if decoded:
         for sample in samples:
             cache[sample]
-    augmentation = AugmentationRecipe(flip_horizontal=0.5, scale=SCALE, rotate=ANGLE, color=COLOR)
+    augmentation = AugmentationConfig(flip_horizontal=0.5, scale=SCALE, rotate=ANGLE, color=COLOR)
     return Batches(
         cache=cache,
         samples=samples,
@@ -132,7 +132,7 @@ def our_batches(
     )
 
 
-def with_torchvision(dataset: DataSet, samples: list[Sample], crop: tuple[int, int], decoded: bool) -> Make:
+def with_torchvision(dataset: Dataset, samples: list[Sample], crop: tuple[int, int], decoded: bool) -> Make:
     torch.manual_seed(0)
     move = v2.RandomAffine(ANGLE, translate=(0.2, 0.2), scale=SCALE, interpolation=v2.InterpolationMode.BILINEAR)
     color = v2.ColorJitter(COLOR, COLOR, COLOR)
@@ -157,7 +157,7 @@ def with_torchvision(dataset: DataSet, samples: list[Sample], crop: tuple[int, i
     return make
 
 
-def with_albumentations(dataset: DataSet, samples: list[Sample], crop: tuple[int, int], decoded: bool) -> Make:
+def with_albumentations(dataset: Dataset, samples: list[Sample], crop: tuple[int, int], decoded: bool) -> Make:
     around = (1 - COLOR, 1 + COLOR)
     transform = albumentations.Compose(
         [
@@ -202,7 +202,7 @@ def thread_counts() -> Iterator[int]:
     yield from itertools.takewhile(lambda count: count <= cores, (2**i for i in itertools.count()))
 
 
-def arrive(dataset: DataSet, samples: list[Sample], device: torch.device, threads: int) -> dict[str, Any]:
+def arrive(dataset: Dataset, samples: list[Sample], device: torch.device, threads: int) -> dict[str, Any]:
     """Samples a second that arrive on the device, 360x480 and already decoded, made ahead by threads."""
     batches = our_batches(dataset, samples, CROPS[0], True, pinned=device.type == "cuda")
     count = 40 * threads

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import ResNet, resnet18
 
-from pixelwise.config import OptimizerRecipe, ScheduleRecipe
+from pixelwise.config import OptimizerConfig, ScheduleConfig
 from pixelwise.data.io.images import write_png
 from pixelwise.data.synthetic import STREET_NAMES, street_scene
 from pixelwise.devices import autocast, choose_precision
@@ -111,10 +111,10 @@ def train_classifier(scenes: Scenes, *, steps: int, batch_size: int = 32, seed: 
     without_stride(network.layer4)
     device = torch.device("cpu")
     precision = choose_precision("auto", device)
-    optimizer = build_optimizer(network, OptimizerRecipe(name="muon", lr=LEARNING_RATE), precision)
+    optimizer = build_optimizer(network, OptimizerConfig(name="muon", lr=LEARNING_RATE), precision)
     network = network.to(memory_format=torch.channels_last)
     for step, (images, labels) in zip(range(steps), _batches(scenes, batch_size, seed), strict=False):
-        set_learning_rate(optimizer, LEARNING_RATE * learning_rate_factor(step / steps, ScheduleRecipe()))
+        set_learning_rate(optimizer, LEARNING_RATE * learning_rate_factor(step / steps, ScheduleConfig()))
         with autocast(device, precision):
             logits = network(images)
         loss = functional.cross_entropy(logits.float(), labels)
@@ -149,7 +149,7 @@ def as_classifier(network: nn.Module) -> Classifier:
         classes=("no cyclist", "cyclist"),
         input_size=SIDE,
         mean=MEAN,
-        deviation=DEVIATION,
+        std=DEVIATION,
         coverage=None,
     )
 

@@ -1,10 +1,10 @@
-"""What a plan predicts against what its run takes: peak memory and time, on six data sets and budgets.
+"""What a plan predicts against what its run takes: peak memory and time, on six datasets and budgets.
 
     python benchmarks/planning.py --shared ../shared/data             # 10 minutes; write results/planning-cpu.json
     python benchmarks/planning.py --shared ../shared/data --memory    # memory alone, by runs of a few steps
 
 Time: `train` with a budget in a fresh process, planning, evaluation and report included, against the
-plan that it made for itself. Memory: the planned recipe, trained for a few steps in another fresh
+plan that it made for itself. Memory: the planned config, trained for a few steps in another fresh
 process; its peak resident set against the forecast. CamVid and ISBI 2012 are read from the folder
 given with --shared; without it they are left out.
 """
@@ -30,7 +30,7 @@ FEW_STEPS = 6
 class Case:
     budget: str
     draw: Callable[[Path], None] | None = None
-    """Writes the data set; None: a folder of --shared."""
+    """Writes the dataset; None: a folder of --shared."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What is not left to the plan."""
 
@@ -104,14 +104,14 @@ def measure(case: Case, data: Path, run: Path, *, memory_alone: bool) -> dict[st
     """One row: predicted and measured."""
     row: dict[str, Any] = {"budget": case.budget, "settings": case.settings}
     task = {"data": str(data), "run": str(run), "budget": case.budget, "settings": case.settings}
-    recipe = run / "recipe.yaml"
+    config = run / "config.yaml"
     if memory_alone:
-        planned = call("plan", {**task, "recipe": str(recipe)})
+        planned = call("plan", {**task, "config": str(config)})
     else:
         planned = call("train", task)
         row["seconds"] = compare(planned["predicted_seconds"], planned["seconds"])
         row["planning_and_training_bytes"] = compare(planned["predicted_tried_bytes"], planned["peak_bytes"])
-    trained = call("few", {**task, "run": f"{run}-few", "recipe": str(recipe)})
+    trained = call("few", {**task, "run": f"{run}-few", "config": str(config)})
     row["network"] = planned["network"]
     row["peak_bytes"] = compare(planned["predicted_bytes"], trained["peak_bytes"])
     row["parts"] = planned["parts"]
@@ -139,8 +139,8 @@ def work(kind: str, task: dict[str, Any]) -> dict[str, Any]:
     if kind == "plan":
         result = predictions(plan_few_steps(task))
     elif kind == "few":
-        few = ["training.evaluations=1"]
-        train(task["data"], task["run"], recipe=task["recipe"], steps=FEW_STEPS, settings=few, device="cpu")
+        few = ["training.num_evaluations=1"]
+        train(task["data"], task["run"], config=task["config"], steps=FEW_STEPS, settings=few, device="cpu")
     else:
         made: list[Any] = []
         make_plan = train_options.make_plan
@@ -154,7 +154,7 @@ def plan_few_steps(task: dict[str, Any]) -> Any:
     """A plan in which nothing is timed."""
     import torch
 
-    from pixelwise.config import Recipe
+    from pixelwise.config import Config
     from pixelwise.devices import choose_precision
     from pixelwise.planning.planner import make_plan
     from pixelwise.planning.prepare_data import prepare
@@ -162,23 +162,23 @@ def plan_few_steps(task: dict[str, Any]) -> Any:
 
     changes = {**task["settings"], "training.steps": FEW_STEPS}
     device = torch.device("cpu")
-    prepared = prepare(task["data"], Recipe().replace(changes))
+    prepared = prepare(task["data"], Config().replace(changes))
     made = make_plan(prepared, device, choose_precision("auto", device), changes, STARTED, Silent())
-    recipe = Path(task["recipe"])
-    recipe.parent.mkdir(parents=True, exist_ok=True)
-    recipe.write_text(made.to_yaml(), encoding="utf-8")
+    config = Path(task["config"])
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(made.to_yaml(), encoding="utf-8")
     return made
 
 
 def predictions(made: Any) -> dict[str, Any]:
-    memory, network = made.forecast.memory, made.recipe.network
+    memory, network = made.forecast.memory, made.config.network
     return {
         "predicted_seconds": made.forecast.time.total if made.forecast.time else None,
         "predicted_bytes": memory.peak,
         "predicted_tried_bytes": made.forecast.tried_peak,
         "parts": {name: getattr(memory, name) for name in memory.__dataclass_fields__},
-        "network": f"{network.encoder or network.width} stem {network.stem_stride} depth {network.depth}, "
-        f"{made.recipe.training.batch_size} x {made.recipe.data.crop}, {made.recipe.training.precision}",
+        "network": f"{network.encoder or network.base_channels} stem {network.stem_stride} depth {network.depth}, "
+        f"{made.config.training.batch_size} x {made.config.data.crop_size}, {made.config.training.precision}",
     }
 
 

@@ -34,7 +34,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from pixelwise.config import NetworkRecipe
+from pixelwise.config import NetworkConfig
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import open_dataset
 from pixelwise.devices import Precision, autocast, choose_device, has_fast_bf16, synchronize
@@ -128,12 +128,12 @@ def open_some(root: Path, count: int) -> tuple[list[Path], Classes]:
 
 def fresh_model(path: Path, classes: Classes, some: Sequence[Path]) -> Path:
     spec = ModelSpec(
-        network=NetworkRecipe(encoder="resnet18"),
+        network=NetworkConfig(encoder="resnet18"),
         classes=classes,
         channels=3,
         dtype="uint8",
         mean=MEAN,
-        deviation=DEVIATION,
+        std=DEVIATION,
         scores={},
     )
     torch.manual_seed(0)
@@ -148,7 +148,7 @@ def fresh_model(path: Path, classes: Classes, some: Sequence[Path]) -> Path:
 def smp_loop(network: nn.Module, classes: Classes, device: torch.device) -> Job:
     """One image after the other, as tutorials do it."""
     network = network.to(device).eval()
-    mean, deviation = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, DEVIATION))
+    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, DEVIATION))
     palette = [channel for color in classes.colors for channel in color]
 
     @torch.inference_mode()
@@ -156,7 +156,7 @@ def smp_loop(network: nn.Module, classes: Classes, device: torch.device) -> Job:
         out.mkdir(parents=True, exist_ok=True)
         for path in paths:
             pixels = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).to(device)
-            images = (pixels.permute(2, 0, 1)[None].float() - mean) / deviation
+            images = (pixels.permute(2, 0, 1)[None].float() - mean) / std
             height, width = images.shape[2:]
             padded = functional.pad(images, (0, -width % 32, 0, -height % 32), mode="replicate")
             labels = network(padded).argmax(1)[0, :height, :width].to(torch.uint8).cpu().numpy()

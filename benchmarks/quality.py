@@ -4,7 +4,7 @@
     python benchmarks/quality.py DATA --budgets 15m --peer "fast=python peer.py {data} {minutes} fast"
     python benchmarks/quality.py DATA --table                          # of what was measured before
 
-Each run is the two commands that a user would type; its recipe, scores and mean IoU over time are kept, one JSON a
+Each run is the two commands that a user would type; its config, scores and mean IoU over time are kept, one JSON a
 run. A peer is a script of its own that ends by printing "mIoU 0.41"; it runs before ours, within the same budget.
 Nothing else should run on the machine: a budget is time.
 """
@@ -63,18 +63,18 @@ def run_ours(data: Path, budget: str, settings: list[str]) -> dict[str, Any]:
         scores_path = run / "evaluation.json"
         evaluate_seconds = call(["evaluate", str(run), str(data), "--json", str(scores_path)])
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-        recipe = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
+        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
         scores = json.loads(scores_path.read_text(encoding="utf-8"))
     rates = [line["images_per_second"] for line in lines if "images_per_second" in line]
     return {
         "command": f"pixelwise {shlex.join(['train', data.name, '--budget', budget, *extra])}",
         "train_seconds": round(seconds, 1),
         "evaluate_seconds": round(evaluate_seconds, 1),
-        "images_seen": lines[-1]["step"] * recipe["training"]["batch_size"],
+        "images_seen": lines[-1]["step"] * config["training"]["batch_size"],
         "median_images_per_second": sorted(rates)[len(rates) // 2],
         "scores": {key: value for key, value in scores.items() if key not in ("model", "data")},
         "curve": [line for line in lines if "val" in line],
-        "recipe": recipe,
+        "config": config,
     }
 
 
@@ -100,7 +100,7 @@ def call(arguments: list[str]) -> float:
 
 
 def rows(name: str, device: str) -> Iterator[str]:
-    """What is stored of this data set and device, the shortest budget first."""
+    """What is stored of this dataset and device, the shortest budget first."""
     pattern = re.compile(rf"{re.escape(name)}-(?:peer-(?P<peer>\w+)-)?{device}-(?P<budget>\w+)\.json")
     found = [(match, path) for path in RESULTS.iterdir() if (match := pattern.fullmatch(path.name))]
     for match, path in sorted(found, key=lambda one: (parse_duration(one[0]["budget"]), one[0]["peer"] or "")):

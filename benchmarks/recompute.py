@@ -1,4 +1,4 @@
-"""What `training.recompute` saves and costs: peak memory and time of a training step.
+"""What `training.activation_checkpointing` saves and costs: peak memory and time of a training step.
 
     python benchmarks/recompute.py                  # some minutes on one core; write results/recompute-cpu.json
     python benchmarks/recompute.py --device cuda --size 512 512 --batch 16 --name recompute-gpu
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from machine import write_result
 
-from pixelwise.config import Recipe
+from pixelwise.config import Config
 from pixelwise.devices import choose_device, resident_memory, synchronize
 from pixelwise.networks.summary import recomputed_bytes, saved_bytes
 from pixelwise.planning.memory_estimate import segmenter_without_data, step_bytes
@@ -30,7 +30,7 @@ from pixelwise.training.trainer import Trainer
 from training import NUM_CLASSES, job_of, random_batch
 
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
-    "unet": {"network.width": 32, "network.max_width": 256, "network.stem_stride": 2},
+    "unet": {"network.base_channels": 32, "network.max_channels": 256, "network.stem_stride": 2},
     "segnet": {"network.name": "segnet"},
     "fcn-8s": {"network.name": "fcn-8s"},
 }
@@ -66,7 +66,7 @@ def call(network: str, recompute: bool) -> Any:
 
 def work(network: str, recompute: bool, arguments: argparse.Namespace) -> dict[str, float]:
     device, size = choose_device(arguments.device), tuple(arguments.size)
-    job = job_of({**NETWORKS[network], "training.recompute": recompute}, size, device)
+    job = job_of({**NETWORKS[network], "training.activation_checkpointing": recompute}, size, device)
     batch, trainer = random_batch(arguments.batch, size), Trainer(job)
     take_optimizer_state(trainer)
     start, peak = memory_of(device)
@@ -82,7 +82,7 @@ def work(network: str, recompute: bool, arguments: argparse.Namespace) -> dict[s
     return {
         "seconds": round(statistics.median(seconds[1:]), 3),
         "step_mib": round((peak() - before) / 2**20),
-        "forecast_mib": round(forecast(job.recipe, arguments.batch) / 2**20),
+        "forecast_mib": round(forecast(job.config, arguments.batch) / 2**20),
         "loss": float(trainer.step(batch, 0.5)),
     }
 
@@ -106,15 +106,15 @@ def peak_resident_memory() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def forecast(recipe: Recipe, batch: int) -> float:
+def forecast(config: Config, batch: int) -> float:
     """Of the maps and what is needed around them, as the planner counts."""
-    height, width = recipe.data.crop
-    model = segmenter_without_data(recipe.network, 3, NUM_CLASSES).train()
+    height, width = config.data.crop_size
+    model = segmenter_without_data(config.network, 3, NUM_CLASSES).train()
     image = torch.empty(1, 3, height, width, device="meta")
     maps = saved_bytes(model, image)
-    kept = recomputed_bytes(model, image) if recipe.training.recompute else maps
+    kept = recomputed_bytes(model, image) if config.training.activation_checkpointing else maps
     given = 4 * height * width * (3 + 2 * NUM_CLASSES)
-    return batch * step_bytes(kept, maps, given, recipe.training.precision)
+    return batch * step_bytes(kept, maps, given, config.training.precision)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/resolution.py --data streets --name streets
     python benchmarks/resolution.py --data path/to/camvid --name camvid --steps 3000 --size 256 256
 
-One data set, and for every network the same steps, batches, optimizer and seed: FCN-32s, 16s and 8s;
+One dataset, and for every network the same steps, batches, optimizer and seed: FCN-32s, 16s and 8s;
 SegNet with each upsampling; U-Net with each use of its skips. Each is scored on the test images: mean
 IoU, boundary F1, mean IoU inside bands around the borders of the truth, and the share of objects found,
 by their size. For U-Net also the gradient norm of the first convolution over the first 200 steps, and
@@ -32,7 +32,7 @@ from matplotlib.patches import Patch
 from scipy import ndimage
 from torch import nn
 
-from pixelwise.config import Recipe
+from pixelwise.config import Config
 from pixelwise.data.io.images import Array, read_mask, write_png
 from pixelwise.data.loader import prefetch
 from pixelwise.data.sample import Sample
@@ -70,7 +70,7 @@ Gradients = Mapping[str, Mapping[str, Floats]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="streets", help="streets, cells, or the folder of a data set")
+    parser.add_argument("--data", default="streets", help="streets, cells, or the folder of a dataset")
     parser.add_argument("--name", required=True, help="of the JSON below results/ and the figures in docs/")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--size", type=int, nargs=2, default=(96, 128), help="of samples, and of images that are drawn")
@@ -88,10 +88,10 @@ def main() -> None:
     settings = {"data": Path(arguments.data).name, **settings}
     require_same(work / "settings.json", settings)
     device = choose_device(arguments.device)
-    recipe = base_recipe(settings, choose_precision("auto", device))
+    config = base_config(settings, choose_precision("auto", device))
     comparison = Comparison(
-        prepared=prepare(data_folder(arguments.data, work, settings), recipe),
-        recipe=recipe,
+        prepared=prepare(data_folder(arguments.data, work, settings), config),
+        config=config,
         device=device,
         work=work,
     )
@@ -99,7 +99,7 @@ def main() -> None:
     gradients = comparison.gradients(range(arguments.seed, arguments.seed + arguments.gradient_seeds))
     values = {
         "settings": settings,
-        "recipe": comparison.recipe.to_dict(),
+        "config": comparison.config.to_dict(),
         "networks": results,
         "gradients": {key: {skips: summary(runs) for skips, runs in found.items()} for key, found in gradients.items()},
     }
@@ -133,11 +133,11 @@ def data_folder(data: str, work: Path, settings: Mapping[str, Any]) -> Path:
     return folder
 
 
-def base_recipe(settings: Mapping[str, Any], precision: Precision) -> Recipe:
+def base_config(settings: Mapping[str, Any], precision: Precision) -> Config:
     """What all networks share: the plan's optimizer, which learns most in few steps."""
-    return Recipe().replace(
+    return Config().replace(
         {
-            "data.crop": settings["size"],
+            "data.crop_size": settings["size"],
             "loss.class_weights": "median_frequency",
             "optimizer.name": "muon",
             "optimizer.lr": 0.02,
@@ -145,7 +145,7 @@ def base_recipe(settings: Mapping[str, Any], precision: Precision) -> Recipe:
             "training.batch_size": settings["batch"],
             "training.steps": settings["steps"],
             "training.seed": settings["seed"],
-            "network.width": settings["width"],
+            "network.base_channels": settings["width"],
         }
     )
 
@@ -153,15 +153,15 @@ def base_recipe(settings: Mapping[str, Any], precision: Precision) -> Recipe:
 # ---------------------------------------------------------------- measures
 
 
-def border_distances(labels: Array, ignore_label: int) -> Floats:
+def border_distances(labels: Array, ignore_index: int) -> Floats:
     """(H, W): from each pixel to the nearest pixel of another class, between centers.
 
     1 beside a border; infinite where the image holds no other class. Ignored pixels are of no class.
     """
     distances = np.full(labels.shape, np.inf)
-    for index in np.unique(labels[labels != ignore_label]):
+    for index in np.unique(labels[labels != ignore_index]):
         own = labels == index
-        other = ~own & (labels != ignore_label)
+        other = ~own & (labels != ignore_index)
         if other.any():
             distances[own] = ndimage.distance_transform_edt(~other)[own]
     return distances
@@ -189,7 +189,7 @@ class Measures:
     """What is counted over the test images for one network."""
 
     names: Sequence[str]
-    ignore_label: int
+    ignore_index: int
     distances: dict[Sample, Floats]
     """Kept from network to network."""
     bands: dict[int, ConfusionMatrix] = field(init=False)
@@ -201,10 +201,10 @@ class Measures:
 
     def add(self, sample: Sample, labels: Array, prediction: Array) -> None:
         if sample not in self.distances:
-            self.distances[sample] = border_distances(labels, self.ignore_label)
+            self.distances[sample] = border_distances(labels, self.ignore_index)
         for band, confusion in self.bands.items():
             inside = self.distances[sample] <= band
-            confusion.update(prediction[inside], labels[inside], ignore_label=self.ignore_label)
+            confusion.update(prediction[inside], labels[inside], ignore_index=self.ignore_index)
         self.objects += object_counts(labels, prediction, object_classes(self.names))
 
     def values(self) -> dict[str, Any]:
@@ -233,10 +233,10 @@ def object_classes(names: Sequence[str]) -> list[int]:
 
 @dataclass(slots=True, kw_only=True)
 class Comparison:
-    """One data set, one recipe but for the network, one folder that keeps what is done."""
+    """One dataset, one config but for the network, one folder that keeps what is done."""
 
     prepared: Prepared
-    recipe: Recipe
+    config: Config
     device: torch.device
     work: Path
     distances: dict[Sample, Floats] = field(default_factory=dict)
@@ -250,7 +250,7 @@ class Comparison:
         """Scores of a network of the table; its label map of the scene is kept beside them."""
         path = self.work / f"{key}.json"
         if not path.exists():
-            trainer, _ = train(self.prepared, self.recipe_of(NETWORKS[key]), self.device)
+            trainer, _ = train(self.prepared, self.config_of(NETWORKS[key]), self.device)
             predictor = trainer.predictor("fp32")
             values = {"parameters": sum(p.numel() for p in trainer.model.parameters()), **self.score(predictor)}
             image = self.prepared.dataset.read_image(self.scene())
@@ -266,22 +266,22 @@ class Comparison:
             path = self.work / f"gradients-{normalization}-{skips}-{seed}.json"
             if not path.exists():
                 changes = {"network.normalization": normalization, "training.seed": seed}
-                recipe = self.recipe_of({**NETWORKS[f"unet-{skips}"], **changes})
-                run = train(self.prepared, recipe, self.device, GRADIENT_STEPS)[1]
+                config = self.config_of({**NETWORKS[f"unet-{skips}"], **changes})
+                run = train(self.prepared, config, self.device, GRADIENT_STEPS)[1]
                 path.write_text(json.dumps(run), encoding="utf-8")
                 print(f"{path.stem}: norm, share {geometric_mean(np.array(run))}", flush=True)
             run = json.loads(path.read_text(encoding="utf-8"))
             found.setdefault(normalization, {}).setdefault(skips, []).append(run)
         return {key: {skips: np.array(runs) for skips, runs in rows.items()} for key, rows in found.items()}
 
-    def recipe_of(self, changes: Mapping[str, Any]) -> Recipe:
-        """The shared recipe with a network; FCN's width is its encoder's."""
+    def config_of(self, changes: Mapping[str, Any]) -> Config:
+        """The shared config with a network; FCN's width is its encoder's."""
         fcn = changes["network.name"].startswith("fcn")
-        return self.recipe.replace({**changes, **({"network.width": None} if fcn else {})})
+        return self.config.replace({**changes, **({"network.base_channels": None} if fcn else {})})
 
     def score(self, predictor: Predictor) -> dict[str, Any]:
         classes = self.prepared.classes
-        measures = Measures(names=classes.names, ignore_label=classes.ignore_label, distances=self.distances)
+        measures = Measures(names=classes.names, ignore_index=classes.ignore_index, distances=self.distances)
         tally = score_samples(predictor, self.prepared.dataset, self.samples, on_image=measures.add)
         scores = tally.scores(classes.names)
         kept = {key: scores[key] for key in ("mean_iou", "global_accuracy", "boundary_f1")}
@@ -295,20 +295,20 @@ class Comparison:
 
 
 def train(
-    prepared: Prepared, recipe: Recipe, device: torch.device, most_steps: int | None = None
+    prepared: Prepared, config: Config, device: torch.device, most_steps: int | None = None
 ) -> tuple[Trainer, list[list[float]]]:
     """The first steps of a run, or all of them.
 
     And, at each step, the L2 norm of the first convolution's gradient, before clipping, and its
     share in the norm of the gradient of all weights.
     """
-    job = prepared.job(recipe, device)
+    job = prepared.job(config, device)
     trainer = Trainer(job)
     norms: list[torch.Tensor] = []
     shares: list[torch.Tensor] = []
     first = next(module for module in trainer.model.modules() if isinstance(module, nn.Conv2d)).weight
     first.register_hook(lambda gradient: norms.append(gradient.norm()))  # type: ignore[no-untyped-call]
-    total = recipe.training.steps or GRADIENT_STEPS
+    total = config.training.steps or GRADIENT_STEPS
     for step, batch in prefetch(job.batches().make, iter(range(min(total, most_steps or total)))):
         trainer.step(batch, step / total)
         trainer.update_average(step, 1 / total)
@@ -353,7 +353,7 @@ def save(figure: Figure, stem: Path, part: str) -> None:
 
 def draw_borders(networks: Mapping[str, Any]) -> Figure:
     """FCN: three strides of the finest scores."""
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    figure = Figure(figsize=(6.4, 3.8), format="constrained")
     axes = figure.subplots()
     for color, key in zip(COLORS, ("fcn-32s", "fcn-16s", "fcn-8s"), strict=False):
         plot_bands(axes, networks[key], key.upper().replace("S", "s"), color)
@@ -383,7 +383,7 @@ def finish(axes: Axes, title: str) -> None:
 
 def draw_upsamplings(networks: Mapping[str, Any]) -> Figure:
     """SegNet: boundary F1, and the share of the objects found, small ones first."""
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    figure = Figure(figsize=(9, 3.8), format="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 2))
     found = {way: networks[f"segnet-{way}"] for way in UPSAMPLINGS}
     bars = left.bar(range(len(found)), [scores["boundary_f1"] for scores in found.values()], color=COLORS)
@@ -408,7 +408,7 @@ def draw_upsamplings(networks: Mapping[str, Any]) -> Figure:
 
 def draw_skips(networks: Mapping[str, Any], gradients: Gradients) -> Figure:
     """U-Net: what the skips do near borders, and to the gradient of the first convolution."""
-    figure = Figure(figsize=(13, 6), layout="constrained")
+    figure = Figure(figsize=(13, 6), format="constrained")
     axes = figure.subplot_mosaic([["bands", "none 0", "batch 0"], ["bands", "none 1", "batch 1"]])
     for color, skips in zip(COLORS, SKIPS, strict=False):
         plot_bands(axes["bands"], networks[f"unet-{skips}"], f"skips {skips}", color)
@@ -442,7 +442,7 @@ def draw_scene(networks: Mapping[str, Any], comparison: Comparison) -> Figure:
     pictures = list(scene_pictures(networks, comparison))
     pictures = [("image", display(image)), *pictures[:3], ("truth", colorize(labels, classes)), *pictures[3:]]
     height = 12 / 4 * labels.shape[0] / labels.shape[1]
-    figure = Figure(figsize=(12, 2 * height + 1.2), layout="constrained")
+    figure = Figure(figsize=(12, 2 * height + 1.2), format="constrained")
     for axes, (title, picture) in zip(figure.subplots(2, 4).flat, pictures, strict=True):
         axes.imshow(picture, interpolation="nearest")
         axes.set_title(title, fontsize=11)

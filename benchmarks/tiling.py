@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from machine import write_result
 
-from pixelwise.config import NetworkRecipe
+from pixelwise.config import NetworkConfig
 from pixelwise.data.classes import describe_classes
 from pixelwise.devices import choose_device, choose_precision, resident_memory
 from pixelwise.inference.predictor import Predictor, make_predictor
@@ -36,25 +36,25 @@ from pixelwise.planning.candidates import CANDIDATES
 WHOLE = (1024, 1024)
 
 
-def networks() -> dict[str, NetworkRecipe]:
+def networks() -> dict[str, NetworkConfig]:
     """The sizes of U-Net that the planner chooses from, and the published networks."""
     planned = {
-        f"unet width {c.width}, stem {c.stem_stride}": NetworkRecipe(
-            width=c.width, depth=c.depth, max_width=c.max_width, stem_stride=c.stem_stride
+        f"unet width {c.width}, stem {c.stem_stride}": NetworkConfig(
+            base_channels=c.width, depth=c.depth, max_channels=c.max_channels, stem_stride=c.stem_stride
         )
         for c in CANDIDATES
     }
-    return {**planned, "segnet": NetworkRecipe(name="segnet"), "unet-paper": NetworkRecipe(name="unet-paper")}
+    return {**planned, "segnet": NetworkConfig(name="segnet"), "unet-paper": NetworkConfig(name="unet-paper")}
 
 
-def predictor_of(network: NetworkRecipe, device: torch.device) -> Predictor:
+def predictor_of(network: NetworkConfig, device: torch.device) -> Predictor:
     spec = ModelSpec(
         network=network,
         classes=describe_classes({"names": [str(index) for index in range(11)]}),
         channels=3,
         dtype="uint8",
         mean=(128.0,) * 3,
-        deviation=(64.0,) * 3,
+        std=(64.0,) * 3,
         scores={},
     )
     return make_predictor(spec.build(), spec, device, choose_precision("auto", device))

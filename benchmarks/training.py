@@ -33,7 +33,7 @@ from machine import write_result
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pixelwise.config import Recipe
+from pixelwise.config import Config
 from pixelwise.data.classes import describe_classes
 from pixelwise.data.loader import Batch
 from pixelwise.devices import autocast, choose_device, choose_precision, synchronize
@@ -44,7 +44,7 @@ HERE = Path(__file__).parent
 NUM_CLASSES = 11
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "unet-resnet18": {"network.name": "unet", "network.encoder": "resnet18"},
-    "unet-64": {"network.name": "unet", "network.width": 64},
+    "unet-64": {"network.name": "unet", "network.base_channels": 64},
     "segnet": {"network.name": "segnet"},
     "fcn-8s": {"network.name": "fcn-8s"},
 }
@@ -185,17 +185,19 @@ def make_job(network: str, contender: str, size: tuple[int, int], device: torch.
 
 def job_of(changes: Mapping[str, Any], size: tuple[int, int], device: torch.device) -> Job:
     precision = choose_precision("auto", device)
-    recipe = Recipe().replace({**changes, "training.precision": precision, "data.crop": size, "training.steps": 1000})
+    config = Config().replace(
+        {**changes, "training.precision": precision, "data.crop_size": size, "training.steps": 1000}
+    )
     spec = ModelSpec(
-        network=recipe.network,
+        network=config.network,
         classes=describe_classes({"names": [f"class {index}" for index in range(NUM_CLASSES)]}),
         channels=3,
         dtype="uint8",
         mean=(127.5,) * 3,
-        deviation=(60.0,) * 3,
+        std=(60.0,) * 3,
         scores={},
     )
-    return Job(recipe=recipe, dataset=None, splits={}, spec=spec, class_weights=None, device=device)  # type: ignore[arg-type]
+    return Job(config=config, dataset=None, splits={}, spec=spec, class_weights=None, device=device)  # type: ignore[arg-type]
 
 
 def random_batch(count: int, size: tuple[int, int]) -> Batch:
@@ -221,7 +223,7 @@ def ours(job: Job, batch: Batch) -> Made:
 
 def plain(job: Job, batch: Batch, *, best: bool, model: nn.Module | None = None) -> Made:
     """What a tutorial writes; `best`: what a reader who knows PyTorch well makes of it."""
-    torch.manual_seed(job.recipe.training.seed)
+    torch.manual_seed(job.config.training.seed)
     model = (model or job.spec.build()).to(job.device).train()
     layout = torch.channels_last if best else torch.contiguous_format
     model = model.to(memory_format=layout)  # type: ignore[call-overload]
@@ -230,7 +232,7 @@ def plain(job: Job, batch: Batch, *, best: bool, model: nn.Module | None = None)
     labels = batch.labels.to(job.device).long()
 
     def step() -> None:
-        with autocast(job.device, job.recipe.training.precision if best else "fp32"):
+        with autocast(job.device, job.config.training.precision if best else "fp32"):
             logits = model(images)
         loss = nn.functional.cross_entropy(logits.float(), labels)
         optimizer.zero_grad()

@@ -25,7 +25,7 @@ from pixelwise.ops import transposed_conv
 
 RESULTS = Path(__file__).parent / "results"
 SHAPES = [((4, 128, 88, 120), 64), ((4, 256, 44, 60), 128), ((4, 512, 22, 30), 256), ((4, 1024, 28, 28), 512)]
-LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 Operator = Callable[[Tensor, Tensor, Tensor], Tensor]
 OPERATORS: dict[str, Operator] = {
     "ours": lambda x, weight, bias: transposed_conv.transposed_conv(x, weight, bias, stride=2),
@@ -43,7 +43,7 @@ def main() -> None:
     print(f"{'milliseconds':62}" + "".join(f"{name:>12}" for name in OPERATORS) + "   PyTorch / ours")
     rows = [
         row
-        for (shape, channels), dtype, layout in itertools.product(SHAPES, (torch.float32, torch.bfloat16), LAYOUTS)
+        for (shape, channels), dtype, layout in itertools.product(SHAPES, (torch.float32, torch.bfloat16), FORMATS)
         for row in measure(shape, channels, dtype, layout, arguments.rounds)
     ]
     write_result(RESULTS / f"{arguments.name}.json", {"unit": "milliseconds", "rounds": arguments.rounds, "rows": rows})
@@ -54,7 +54,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Two rows: forward, and the step."""
     torch.manual_seed(0)
-    memory_format = LAYOUTS[layout]
+    memory_format = FORMATS[layout]
     x = torch.randn(shape, dtype=dtype).contiguous(memory_format=memory_format)
     weight = (torch.randn(shape[1], channels, 2, 2, dtype=dtype) / shape[1] ** 0.5).contiguous(
         memory_format=memory_format

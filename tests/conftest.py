@@ -45,10 +45,10 @@ def _no_weights_of_others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real data sets that lie beside the checkout, not in it."""
+    """Real datasets that lie beside the checkout, not in it."""
     folder = REPOSITORY.parent / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip(f"needs the data sets in {folder}, which are not part of the repository")
+        pytest.skip(f"needs the datasets in {folder}, which are not part of the repository")
     return folder
 
 
@@ -75,9 +75,9 @@ def _synthetic(factory: pytest.TempPathFactory, name: str, size: tuple[int, int]
 @pytest.fixture(scope="session")
 def tiny() -> dict[str, Any]:
     """Arguments of `train` for a run of about a second that repeats bit for bit."""
-    settings = ("network.width=4", "network.depth=2", "network.stem_stride=1", "data.crop=[64, 96]")
+    settings = ("network.base_channels=4", "network.depth=2", "network.stem_stride=1", "data.crop_size=[64, 96]")
     return {
-        "settings": (*settings, "training.batch_size=4", "training.evaluations=2"),
+        "settings": (*settings, "training.batch_size=4", "training.num_evaluations=2"),
         "steps": 6,
         "deterministic": True,
         "device": "cpu",
@@ -95,17 +95,17 @@ def trained(streets: Path, tiny: dict[str, Any], tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="session")
 def make_job(streets: Path, tiny: dict[str, Any]) -> Callable[..., "Job"]:
-    """`make_job(changes)`: the job of a `tiny` run on `streets`, with changes to its recipe."""
+    """`make_job(changes)`: the job of a `tiny` run on `streets`, with changes to its config."""
     import torch
 
-    from pixelwise.config import Recipe, parse_settings
+    from pixelwise.config import Config, parse_settings
     from pixelwise.planning.prepare_data import prepare
 
-    prepared = prepare(streets, Recipe())
-    recipe = Recipe().replace({**parse_settings(tiny["settings"]), "training.steps": tiny["steps"]})
+    prepared = prepare(streets, Config())
+    config = Config().replace({**parse_settings(tiny["settings"]), "training.steps": tiny["steps"]})
 
     def make(changes: Mapping[str, Any] = MappingProxyType({})) -> "Job":
-        return prepared.job(recipe.replace(changes), torch.device("cpu"))
+        return prepared.job(config.replace(changes), torch.device("cpu"))
 
     return make
 
@@ -115,7 +115,7 @@ def make_model() -> Callable[..., Path]:
     """`make_model(path, names=..., ...)`: writes the file of a tiny model that was never trained."""
     import torch
 
-    from pixelwise.config import NetworkRecipe
+    from pixelwise.config import NetworkConfig
     from pixelwise.data.classes import describe_classes
     from pixelwise.model_file import ModelSpec, save_model
 
@@ -127,16 +127,16 @@ def make_model() -> Callable[..., Path]:
         dtype: str = "uint8",
         scores: Mapping[str, Any] = MappingProxyType({}),
         seed: int = 0,
-        network: NetworkRecipe | None = None,
+        network: NetworkConfig | None = None,
         channel_files: bool = False,
     ) -> Path:
         spec = ModelSpec(
-            network=network or NetworkRecipe(width=4, depth=2),
+            network=network or NetworkConfig(base_channels=4, depth=2),
             classes=describe_classes(classes),
             channels=channels,
             dtype=dtype,
             mean=(100.0,) * channels,
-            deviation=(50.0,) * channels,
+            std=(50.0,) * channels,
             scores=dict(scores),
             channel_files=channel_files,
         )

@@ -40,7 +40,7 @@ DOORS = ("__init__", "__main__")
 
 DRAWERS = {"utils", "util", "helpers", "helper", "misc", "common", "core", "base"}
 
-# What `pixelwise --help` and a typing error in a recipe must not wait for.
+# What `pixelwise --help` and a typing error in a config must not wait for.
 HEAVY = {"torch", "torchvision", "timm", "cv2", "scipy", "matplotlib"}
 LIGHT_MODULES = ("__init__", "__main__", "cli.main", "errors", "config", "shapes", "version")
 
@@ -397,11 +397,11 @@ def test_a_heavy_start_is_found_through_other_modules(tmp_path: Path) -> None:
 
 def test_paths_are_read_off_the_document() -> None:
     text = "| File | - |\n| Who? | `data/io/images.py`, `x.py` |\n| What? | in `data/formats/` |\n"
-    assert documented_paths(text) == ["data/io/images.py", "x.py", "data/layouts/"]
+    assert documented_paths(text) == ["data/io/images.py", "x.py", "data/formats/"]
 
 
 def test_a_differing_document_is_found() -> None:
-    assert documented_layers("    0  errors\n    1  shapes · recipe\n") != LAYERS
+    assert documented_layers("    0  errors\n    1  shapes · config\n") != LAYERS
 
 
 def test_heavy_names_no_module_of_python() -> None:

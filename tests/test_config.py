@@ -7,21 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pixelwise.config import (
-    AugmentationRecipe,
-    DataRecipe,
-    LossRecipe,
-    NetworkRecipe,
-    OptimizerRecipe,
-    Recipe,
-    ScheduleRecipe,
-    TrainingRecipe,
+    AugmentationConfig,
+    Config,
+    DataConfig,
+    LossConfig,
+    NetworkConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainingConfig,
     from_dict,
+    load_config,
     parse_duration,
     parse_settings,
-    read_recipe,
     to_yaml,
 )
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 
 
 def numbers(low: float, high: float) -> st.SearchStrategy[float]:
@@ -29,25 +29,25 @@ def numbers(low: float, high: float) -> st.SearchStrategy[float]:
 
 
 RECIPES = st.builds(
-    Recipe,
+    Config,
     data=st.builds(
-        DataRecipe,
+        DataConfig,
         crop=st.tuples(st.integers(1, 4096), st.integers(1, 4096)),
         val_fraction=numbers(0, 1),
-        group=st.none() | st.sampled_from([r"p(\d+)", "a: # b", "groups.csv:patient", "yes"]),
+        group_by=st.none() | st.sampled_from([r"p(\d+)", "a: # b", "groups.csv:patient", "yes"]),
         max_val_images=st.none() | st.integers(1),
         cache_gib=numbers(0, 1e9),
     ),
     network=st.builds(
-        NetworkRecipe,
+        NetworkConfig,
         name=st.sampled_from(["unet", "fcn-8s", "null", "1e3", "yes", "a: b", "# c"]),
         width=st.integers(1, 512),
         depth=st.integers(1, 8),
-        max_width=st.integers(512),
+        max_channels=st.integers(512),
         stem_stride=st.sampled_from([1, 2, 4]),
     ),
     optimizer=st.builds(
-        OptimizerRecipe,
+        OptimizerConfig,
         name=st.sampled_from(["adamw", "sgd", "muon"]),
         lr=numbers(0, 1e6),
         weight_decay=numbers(0, 1e6),
@@ -58,7 +58,7 @@ RECIPES = st.builds(
         layer_decay=numbers(0, 1),
     ),
     schedule=st.builds(
-        ScheduleRecipe,
+        ScheduleConfig,
         name=st.sampled_from(["cosine", "poly", "linear", "one_cycle", "constant"]),
         peak_at=numbers(0, 1),
         warmup=numbers(0, 1),
@@ -67,7 +67,7 @@ RECIPES = st.builds(
         full_scale_from=numbers(0, 1),
     ),
     loss=st.builds(
-        LossRecipe,
+        LossConfig,
         name=st.sampled_from(["cross_entropy", "focal", "dice", "tversky", "lovasz"]),
         class_weights=st.sampled_from(["none", "median_frequency", "inverse_log"]),
         power=numbers(0, 1),
@@ -79,7 +79,7 @@ RECIPES = st.builds(
         border_sigma=numbers(0, 1e6),
     ),
     augmentation=st.builds(
-        AugmentationRecipe,
+        AugmentationConfig,
         flip_horizontal=numbers(0, 1),
         flip_vertical=numbers(0, 1),
         scale=st.tuples(numbers(0, 1), numbers(1, 10)),
@@ -88,14 +88,14 @@ RECIPES = st.builds(
         elastic=numbers(0, 1e6),
     ),
     training=st.builds(
-        TrainingRecipe,
+        TrainingConfig,
         batch_size=st.integers(1),
         accumulate=st.just(1),
         recompute=st.just(False),
         steps=st.none() | st.integers(1),
         budget_seconds=st.none() | numbers(0, 1e9),
         loggers=st.lists(st.sampled_from(["tensorboard", "mlflow", "wandb"])).map(tuple),
-        from_model=st.none() | st.sampled_from(["runs/a b", "model.safetensors", "1"]),
+        init_from=st.none() | st.sampled_from(["runs/a b", "model.safetensors", "1"]),
         seed=st.integers(),
         compile=st.booleans(),
         deterministic=st.booleans(),
@@ -108,81 +108,83 @@ RECIPES = st.builds(
 
 
 @given(RECIPES)
-def test_recipe_to_yaml_and_back(recipe: Recipe) -> None:
-    assert from_dict(yaml.safe_load(to_yaml(recipe))) == recipe
+def test_config_to_yaml_and_back(config: Config) -> None:
+    assert from_dict(yaml.safe_load(to_yaml(config))) == config
 
 
 @given(RECIPES)
-def test_recipe_to_dict_and_back(recipe: Recipe) -> None:
-    assert from_dict(recipe.to_dict()) == recipe
+def test_config_to_dict_and_back(config: Config) -> None:
+    assert from_dict(config.to_dict()) == config
 
 
 def test_reasons_stand_beside_their_keys_and_change_no_value() -> None:
-    text = to_yaml(Recipe(), {"network.depth": "it fits: # really", "data.crop": "whole images"})
+    text = to_yaml(Config(), {"network.depth": "it fits: # really", "data.crop_size": "whole images"})
     assert "  depth: 4                        # it fits: # really\n" in text
     assert "  crop: [256, 256]                # whole images\n" in text
-    assert from_dict(yaml.safe_load(text)) == Recipe()
+    assert from_dict(yaml.safe_load(text)) == Config()
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "recipe.yaml"
+    path = tmp_path / "config.yaml"
     path.write_text("optimizer: {lr: 1e-3}\ndata: {crop: [64, 96]}\n", encoding="utf-8")
-    recipe = read_recipe(path)
-    assert recipe.optimizer.lr == 1e-3  # YAML reads 1e-3 as a text
-    assert recipe.data.crop == (64, 96)
-    assert recipe.training == TrainingRecipe()
+    config = load_config(path)
+    assert config.optimizer.lr == 1e-3  # YAML reads 1e-3 as a text
+    assert config.data.crop_size == (64, 96)
+    assert config.training == TrainingConfig()
 
 
 def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").touch()
-    assert read_recipe(tmp_path / "recipe.yaml") == Recipe()
+    (tmp_path / "config.yaml").touch()
+    assert load_config(tmp_path / "config.yaml") == Config()
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a: [1", "is not a readable recipe"),
-        (b"\xff\xfe\x00", "is not a readable recipe"),
-        (b"training: {seed: 2001-99-99}", "is not a readable recipe"),
+        (b"a: [1", "is not a readable config"),
+        (b"\xff\xfe\x00", "is not a readable config"),
+        (b"training: {seed: 2001-99-99}", "is not a readable config"),
         (b"- 1", "must hold sections such as 'network:'"),
-        (b"network:", "recipe section 'network' holds None; write it as 'key: value'"),
-        (b"netwrok: {width: 8}", "unknown recipe section 'netwrok'. Did you mean 'network'"),
-        (b"1: {width: 8}", "unknown recipe section '1'"),
-        (b"network: {widht: 8}", "key of recipe section 'network': 'widht'. Did you mean 'width'"),
-        (b"network: {1: 8}", "unknown key of recipe section 'network': '1'"),
-        (b"network: {width: -1}", "network.width is -1, but must be >= 1"),
+        (b"network:", "config section 'network' holds None; write it as 'key: value'"),
+        (b"netwrok: {width: 8}", "unknown config section 'netwrok'. Did you mean 'network'"),
+        (b"1: {width: 8}", "unknown config section '1'"),
+        (b"network: {widht: 8}", "key of config section 'network': 'widht'. Did you mean 'width'"),
+        (b"network: {1: 8}", "unknown key of config section 'network': '1'"),
+        (b"network: {width: -1}", "network.base_channels is -1, but must be >= 1"),
     ],
 )
 def test_a_faulty_file_is_an_error_that_names_it(tmp_path: Path, content: bytes, message: str) -> None:
-    path = tmp_path / "recipe.yaml"
+    path = tmp_path / "config.yaml"
     path.write_bytes(content)
-    with pytest.raises(RequestError, match=message) as caught:
-        read_recipe(path)
+    with pytest.raises(InvalidArgumentError, match=message) as caught:
+        load_config(path)
     assert str(path) in str(caught.value)
 
 
 def test_a_group_and_another_way_to_split_exclude_each_other() -> None:
-    changes = {"data.group": "p", "data.split_by": "image"}
-    with pytest.raises(RequestError, match=r"data\.split_by is 'image', but must be left at 'auto' where data\.group"):
-        Recipe().replace(changes)
+    changes = {"data.group_by": "p", "data.split_by": "image"}
+    with pytest.raises(
+        InvalidArgumentError, match=r"data\.split_by is 'image', but must be left at 'auto' where data\.group"
+    ):
+        Config().replace(changes)
 
 
 def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"absent\.yaml is not a readable recipe"):
-        read_recipe(tmp_path / "absent.yaml")
+    with pytest.raises(InvalidArgumentError, match=r"absent\.yaml is not a readable config"):
+        load_config(tmp_path / "absent.yaml")
 
 
 @pytest.mark.parametrize(
     ("key", "value", "legal"),
     [
-        ("data.crop", (0, 8), "a height and a width of at least 1"),
+        ("data.crop_size", (0, 8), "a height and a width of at least 1"),
         ("data.val_fraction", 0.0, "0 < x < 1"),
         ("data.val_fraction", 1.0, "0 < x < 1"),
-        ("data.group", "", "a regular expression or FILE.csv:COLUMN"),
+        ("data.group_by", "", "a regular expression or FILE.csv:COLUMN"),
         ("data.max_val_images", 0, ">= 1"),
         ("data.cache_gib", -1.0, ">= 0"),
-        ("network.width", 0, ">= 1"),
-        ("network.max_width", 0, ">= width"),
+        ("network.base_channels", 0, ">= 1"),
+        ("network.max_channels", 0, ">= width"),
         ("network.depth", 0, "1 to 8"),
         ("network.depth", 9, "1 to 8"),
         ("network.stem_stride", 3, "1, 2, 4"),
@@ -191,19 +193,19 @@ def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
         ("optimizer.momentum", 1.0, "0 <= x < 1"),
         ("optimizer.clip_norm", -1.0, ">= 0"),
         ("optimizer.ema", 1.0, "0 <= x < 1"),
-        ("optimizer.frozen_stages", -1, ">= 0"),
+        ("optimizer.freeze_stages", -1, ">= 0"),
         ("optimizer.layer_decay", 0.0, "0 < x <= 1"),
-        ("schedule.peak_at", 1.0, "0 < x < 1"),
+        ("schedule.pct_start", 1.0, "0 < x < 1"),
         ("schedule.warmup", 1.0, "0 <= x < 1"),
-        ("schedule.final", 1.1, "0 <= x <= 1"),
+        ("schedule.final_lr_ratio", 1.1, "0 <= x <= 1"),
         ("schedule.start_scale", 0.0, "0 < x <= 1"),
         ("schedule.full_scale_from", -0.1, "0 <= x <= 1"),
-        ("loss.power", 1.5, "0 <= x <= 1"),
-        ("loss.dice", -1.0, ">= 0"),
-        ("loss.lovasz", -1.0, ">= 0"),
+        ("loss.class_weight_power", 1.5, "0 <= x <= 1"),
+        ("loss.dice_weight", -1.0, ">= 0"),
+        ("loss.lovasz_weight", -1.0, ">= 0"),
         ("loss.focal_gamma", -1.0, ">= 0"),
         ("loss.tversky_beta", 1.5, "0 <= x <= 1"),
-        ("training.patience", -1, ">= 0"),
+        ("training.early_stopping_patience", -1, ">= 0"),
         ("loss.border_weight", -1.0, ">= 0"),
         ("loss.border_sigma", 0.0, "> 0"),
         ("augmentation.flip_horizontal", 1.5, "0 to 1"),
@@ -214,32 +216,32 @@ def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
         ("augmentation.color", 2.0, "0 to 1"),
         ("augmentation.elastic", -1.0, ">= 0"),
         ("training.batch_size", 0, ">= 1"),
-        ("training.accumulate", 9, "from 1 to training.batch_size"),
+        ("training.gradient_accumulation_steps", 9, "from 1 to training.batch_size"),
         ("training.steps", 0, ">= 1"),
         ("training.budget_seconds", 0.0, "> 0"),
-        ("training.evaluations", 0, ">= 1"),
-        ("training.checkpoint_seconds", 0.0, "> 0"),
+        ("training.num_evaluations", 0, ">= 1"),
+        ("training.checkpoint_interval_seconds", 0.0, "> 0"),
     ],
 )
 def test_a_value_out_of_range_is_an_error(key: str, value: object, legal: str) -> None:
-    with pytest.raises(RequestError) as caught:
-        Recipe().replace({key: value})
+    with pytest.raises(InvalidArgumentError) as caught:
+        Config().replace({key: value})
     assert str(caught.value) == f"{key} is {value!r}, but must be {legal}."
 
 
 @pytest.mark.parametrize(("key", "value", "legal"), [("recompute", True, "false"), ("sharding", "fsdp", "none")])
 def test_what_cannot_be_compiled_is_an_error(key: str, value: object, legal: str) -> None:
     with pytest.raises(
-        RequestError, match=rf"training\.{key} is {value!r}, but must be {legal} with training\.compile"
+        InvalidArgumentError, match=rf"training\.{key} is {value!r}, but must be {legal} with training\.compile"
     ):
-        Recipe().replace({"training.compile": True, f"training.{key}": value})
+        Config().replace({"training.compile": True, f"training.{key}": value})
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("network.width", 8.0, "network.width is 8.0, but must be a whole number"),
-        ("network.width", True, "network.width is True, but must be a whole number"),
+        ("network.base_channels", 8.0, "network.base_channels is 8.0, but must be a whole number"),
+        ("network.base_channels", True, "network.base_channels is True, but must be a whole number"),
         ("network.depth", None, "network.depth is None, but must be a whole number"),
         ("network.name", 3, "network.name is 3, but must be a text"),
         ("optimizer.lr", "fast", "optimizer.lr is 'fast', but must be a number"),
@@ -250,46 +252,46 @@ def test_what_cannot_be_compiled_is_an_error(key: str, value: object, legal: str
         ("optimizer.lr", [1], "but must be a number"),
         ("training.deterministic", 1, "training.deterministic is 1, but must be true or false"),
         ("training.steps", "10", "training.steps is '10', but must be a whole number"),
-        ("data.crop", 64, "data.crop is 64, but must be a list of 2 numbers"),
-        ("data.crop", [64], "must be a list of 2 numbers"),
-        ("data.crop", [64, 0.5], "data.crop is 0.5, but must be a whole number"),
+        ("data.crop_size", 64, "data.crop_size is 64, but must be a list of 2 numbers"),
+        ("data.crop_size", [64], "must be a list of 2 numbers"),
+        ("data.crop_size", [64, 0.5], "data.crop_size is 0.5, but must be a whole number"),
         ("optimizer.name", "adam", "unknown value for optimizer.name: 'adam'. Did you mean 'adamw'"),
         ("optimizer.name", ["adamw"], "unknown value for optimizer.name"),
         ("training.loggers", "mlflow", "training.loggers is 'mlflow', but must be a list, such as [mlflow]"),
         ("training.loggers", ["mlfow"], "unknown value for training.loggers: 'mlfow'. Did you mean 'mlflow'"),
-        ("optimizer", 1, "unknown key of recipe section 'optimizer': ''"),
+        ("optimizer", 1, "unknown key of config section 'optimizer': ''"),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_an_error(key: str, value: object, message: str) -> None:
-    with pytest.raises(RequestError, match=message.replace("[", r"\[")):
-        Recipe().replace({key: value})
+    with pytest.raises(InvalidArgumentError, match=message.replace("[", r"\[")):
+        Config().replace({key: value})
 
 
 def test_replace_changes_what_it_is_told_and_nothing_else() -> None:
-    changed = Recipe().replace({"data.crop": [32, 64], "data.cache_gib": 1, "training.steps": 5})
-    assert changed.data == DataRecipe(crop=(32, 64), cache_gib=1.0)
-    assert changed.training == TrainingRecipe(steps=5)
-    assert changed.replace({"training.steps": None}).training == TrainingRecipe()
-    assert changed.network == Recipe().network
-    assert Recipe().replace({}) == Recipe()
+    changed = Config().replace({"data.crop_size": [32, 64], "data.cache_gib": 1, "training.steps": 5})
+    assert changed.data == DataConfig(crop_size=(32, 64), cache_gib=1.0)
+    assert changed.training == TrainingConfig(steps=5)
+    assert changed.replace({"training.steps": None}).training == TrainingConfig()
+    assert changed.network == Config().network
+    assert Config().replace({}) == Config()
 
 
 def test_settings_are_read_as_yaml() -> None:
-    settings = ["optimizer.lr=0.001", " data.crop = [32, 64]", "training.steps=null", "a.b=c=d"]
-    expected = {"optimizer.lr": 0.001, "data.crop": [32, 64], "training.steps": None, "a.b": "c=d"}
+    settings = ["optimizer.lr=0.001", " data.crop_size = [32, 64]", "training.steps=null", "a.b=c=d"]
+    expected = {"optimizer.lr": 0.001, "data.crop_size": [32, 64], "training.steps": None, "a.b": "c=d"}
     assert parse_settings(settings) == expected
 
 
 @pytest.mark.parametrize("setting", ["lr=1", "optimizer.lr", "", "=1"])
 def test_a_setting_of_another_form_is_an_error(setting: str) -> None:
-    with pytest.raises(RequestError, match=f"--set '{setting}': write section.key=value"):
+    with pytest.raises(InvalidArgumentError, match=f"--set '{setting}': write section.key=value"):
         parse_settings([setting])
 
 
 @pytest.mark.parametrize("text", ["[1", "2001-99-99"])
 def test_a_setting_without_a_readable_value_is_an_error(text: str) -> None:
-    with pytest.raises(RequestError, match=r"--set .*: the value cannot be read"):
-        parse_settings([f"data.crop={text}"])
+    with pytest.raises(InvalidArgumentError, match=r"--set .*: the value cannot be read"):
+        parse_settings([f"data.crop_size={text}"])
 
 
 @pytest.mark.parametrize(
@@ -308,16 +310,16 @@ def test_a_duration_is_the_sum_of_its_parts(hours: int, minutes: int, seconds: i
 
 @pytest.mark.parametrize("text", ["", "20", "m", "1.5h", "-5m", "30m1h", "20 minutes", "9" * 400 + "h"])
 def test_what_is_no_duration_is_an_error(text: str) -> None:
-    with pytest.raises(RequestError, match="is not a duration; write it as 90s, 20m or 1h30m"):
+    with pytest.raises(InvalidArgumentError, match="is not a duration; write it as 90s, 20m or 1h30m"):
         parse_duration(text)
 
 
 def test_no_time_at_all_is_an_error() -> None:
-    with pytest.raises(RequestError, match="'0m' is no time at all; give a budget such as 20m"):
+    with pytest.raises(InvalidArgumentError, match="'0m' is no time at all; give a budget such as 20m"):
         parse_duration("0m")
 
 
-def test_a_header_is_comments_above_the_recipe() -> None:
-    text = to_yaml(Recipe(), header=["time: 20 min", "peak memory: 1 GiB"])
+def test_a_header_is_comments_above_the_config() -> None:
+    text = to_yaml(Config(), header=["time: 20 min", "peak memory: 1 GiB"])
     assert text.startswith("# time: 20 min\n# peak memory: 1 GiB\ndata:\n")
-    assert from_dict(yaml.safe_load(text)) == Recipe()
+    assert from_dict(yaml.safe_load(text)) == Config()

@@ -7,7 +7,7 @@ import torch
 
 from pixelwise import devices
 from pixelwise.devices import autocast, choose_device, describe_device, has_fast_bf16, synchronize
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 
 CPU = torch.device("cpu")
 
@@ -40,14 +40,14 @@ def test_a_device_is_taken_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "cuda:", ":0", "meta"])
 def test_an_unknown_device_is_an_error(name: str) -> None:
-    with pytest.raises(RequestError, match=r"unknown device .* choose auto, cpu"):
+    with pytest.raises(InvalidArgumentError, match=r"unknown device .* choose auto, cpu"):
         choose_device(name)
 
 
 @pytest.mark.parametrize("name", ["mps", "cuda:2", "cpu:1"])
 def test_a_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     have(monkeypatch, cuda=2)
-    with pytest.raises(RequestError, match=f"'{name}' is not available here; use --device auto"):
+    with pytest.raises(InvalidArgumentError, match=f"'{name}' is not available here; use --device auto"):
         choose_device(name)
 
 
@@ -60,7 +60,7 @@ def test_auto_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch, fa
 
 
 def test_an_unknown_precision_is_an_error() -> None:
-    with pytest.raises(RequestError, match="unknown precision 'fp16'; choose auto, fp32 or bf16"):
+    with pytest.raises(InvalidArgumentError, match="unknown precision 'fp16'; choose auto, fp32 or bf16"):
         devices.choose_precision("fp16", CPU)
 
 

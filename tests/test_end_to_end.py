@@ -16,7 +16,7 @@ import tifffile
 import yaml
 
 from pixelwise.cli import main
-from pixelwise.config import read_recipe
+from pixelwise.config import load_config
 from pixelwise.data.io.images import read_image, read_mask, write_png
 from pixelwise.inference.predictor import load
 from pixelwise.model_file import FILE_NAME
@@ -24,8 +24,8 @@ from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.run_dir import RunFolder
 
 TINY = [
-    *("--set", "network.width=4", "--set", "network.depth=2", "--set", "network.stem_stride=1"),
-    *("--set", "training.batch_size=4", "--set", "training.evaluations=2", "--set", "data.crop=[64, 96]"),
+    *("--set", "network.base_channels=4", "--set", "network.depth=2", "--set", "network.stem_stride=1"),
+    *("--set", "training.batch_size=4", "--set", "training.num_evaluations=2", "--set", "data.crop_size=[64, 96]"),
     *("--steps", "6", "--deterministic", "--device", "cpu", "--precision", "fp32"),
 ]
 
@@ -73,11 +73,11 @@ def garble(folder: Path) -> None:
 
 
 def test_folds_from_the_command_line(pixelwise: Run, streets: Path) -> None:
-    said = pixelwise("train", streets, "-o", "runs/folds", "--folds", "2", "--group", "[0-9]$", *TINY)
+    said = pixelwise("train", streets, "-o", "runs/folds", "--folds", "2", "--group-by", "[0-9]$", *TINY)
     assert said.code == 0, said.err
     assert "2 folds of 16 images in 10 groups (train and val split together: 12 + 4)" in said.err
     assert "fold 2 of 2" in said.err
-    assert "deviation" in said.out
+    assert "std" in said.out
     assert "folds:  runs/folds" in said.out
     assert "report: runs/folds/folds.html" in said.out
     assert Path("runs/folds/fold-2/model.safetensors").exists()
@@ -85,8 +85,8 @@ def test_folds_from_the_command_line(pixelwise: Run, streets: Path) -> None:
 
 
 def test_groups_from_the_command_line(pixelwise: Run, streets: Path) -> None:
-    assert pixelwise("check", streets, "--group", "[0-9]+").code == 0
-    assert refused(pixelwise("plan", streets, "--group", "patient"), "does not match 20 of 20 names", "test/0000")
+    assert pixelwise("check", streets, "--group-by", "[0-9]+").code == 0
+    assert refused(pixelwise("plan", streets, "--group-by", "patient"), "does not match 20 of 20 names", "test/0000")
     assert refused(pixelwise("train", streets, "--folds", "1"), "--folds is 1, but must be at least 2")
 
 
@@ -101,7 +101,7 @@ def test_from_a_folder_to_labels(pixelwise: Run, streets: Path) -> None:
     assert "model:  runs/first/model.safetensors" in said.out
     assert "mean iou" in said.out
     expected = {
-        "recipe.yaml", "classes.yaml", "splits.yaml", "metrics.jsonl", "events", "last.checkpoint",
+        "config.yaml", "classes.yaml", "splits.yaml", "metrics.jsonl", "events", "last.checkpoint",
         "previous.checkpoint", "model.safetensors", "report.html", "live.html", "files.json",
     }  # fmt: skip
     assert {path.name for path in Path("runs/first").iterdir()} == expected
@@ -124,7 +124,7 @@ def test_from_a_folder_to_labels(pixelwise: Run, streets: Path) -> None:
 
 
 def test_images_of_one_file_a_channel_are_trained_on_and_predicted(pixelwise: Run) -> None:
-    """nnU-Net's layout; the labels are those that `evaluate` scores and that an array of all channels gives."""
+    """nnU-Net's format; the labels are those that `evaluate` scores and that an array of all channels gives."""
     rng, names = np.random.default_rng(0), [f"scene_{number}" for number in range(6)]
     for number, name in enumerate(names):
         labels = np.zeros((64, 96), np.uint8)
@@ -174,7 +174,7 @@ def test_drawn_labels_are_trained_on_as_they_lie(pixelwise: Run) -> None:
     said = pixelwise("check", "set", "--json", "check.json")
     assert said.code == 0, said.out
     answer = json.loads(Path("check.json").read_text())
-    assert (answer["layout"], answer["classes"], answer["num_images"]) == ("coco", ["background", "box"], 6)
+    assert (answer["format"], answer["classes"], answer["num_images"]) == ("coco", ["background", "box"], 6)
     assert [finding["code"] for finding in answer["findings"]] == ["split_made"]
 
     said = pixelwise("train", "set", "-o", "run", *TINY, "--steps", "2")
@@ -200,7 +200,7 @@ def test_check_that_finds_errors_is_code_1_and_still_writes_json(pixelwise: Run,
     assert said.code == 1
     assert "missing_mask" in said.out
     written = json.loads(Path("check.json").read_text())
-    assert set(written) == {"layout", "num_images", "classes", "splits", "findings"}
+    assert set(written) == {"format", "num_images", "classes", "splits", "findings"}
     assert "missing_mask" in {finding["code"] for finding in written["findings"]}
 
 
@@ -218,8 +218,8 @@ def test_check_writes_a_page_whatever_it_finds(pixelwise: Run, streets: Path) ->
 def test_training_in_spite_of_errors_lists_what_it_leaves_out(pixelwise: Run, streets: Path) -> None:
     shutil.copytree(streets, "data")
     (Path("data") / "images" / "train" / "0003.png").write_bytes(b"")
-    assert refused(pixelwise("train", "data", "-o", "run", "--steps", "2"), "To train on what is sound: --force")
-    said = pixelwise("train", "data", "-o", "run", "--steps", "2", "--force", "--set", "network.width=4")
+    assert refused(pixelwise("train", "data", "-o", "run", "--steps", "2"), "To train on what is sound: --skip-invalid")
+    said = pixelwise("train", "data", "-o", "run", "--steps", "2", "--skip-invalid", "--set", "network.base_channels=4")
     assert said.code == 0
     assert "left out: images/train/0003.png: the file is empty;" in said.err
     assert "0003.png" in Path("run/left_out.yaml").read_text(encoding="utf-8")
@@ -231,17 +231,17 @@ def test_check_of_nothing_is_refused(pixelwise: Run) -> None:
 
 def test_a_plan_is_written_and_can_be_trained(pixelwise: Run, streets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pixelwise.planning.planner.measure_step", lambda *arguments: 10.0)
-    said = pixelwise("plan", streets, "--budget", "10m", "-o", "recipe.yaml")
-    assert (said.code, said.out.splitlines()[-1]) == (0, "recipe: recipe.yaml")
+    said = pixelwise("plan", streets, "--budget", "10m", "-o", "config.yaml")
+    assert (said.code, said.out.splitlines()[-1]) == (0, "config: config.yaml")
     assert "peak memory: " in said.out
-    assert read_recipe("recipe.yaml").training.budget_seconds == 600
+    assert load_config("config.yaml").training.budget_seconds == 600
     said = pixelwise("plan", streets, "--budget", "10m")
     assert said.code == 0
     assert said.out.startswith("# forecast, ")
     assert "\ndata:\n" in said.out
-    said = pixelwise("train", streets, "-o", "run", "--recipe", "recipe.yaml", *TINY)
+    said = pixelwise("train", streets, "-o", "run", "--config", "config.yaml", *TINY)
     assert said.code == 0, said.err
-    assert read_recipe("run/recipe.yaml").network.width == 4
+    assert load_config("run/config.yaml").network.width == 4
 
 
 def test_shards_are_checked_and_trained_on(pixelwise: Run, streets: Path) -> None:
@@ -250,7 +250,7 @@ def test_shards_are_checked_and_trained_on(pixelwise: Run, streets: Path) -> Non
     said = pixelwise("check", "shards", "--json", "check.json")
     assert said.code == 0, said.out
     found = json.loads(Path("check.json").read_text())
-    assert (found["layout"], found["splits"]) == ("webdataset", {"train": 12, "val": 4, "test": 4})
+    assert (found["format"], found["splits"]) == ("webdataset", {"train": 12, "val": 4, "test": 4})
     assert found["findings"] == []
 
     length = TINY.index("--steps") + 1
@@ -289,12 +289,13 @@ def test_predict_lists_what_failed_and_does_the_rest(pixelwise: Run, streets: Pa
     assert Path("out/good.png").exists()
 
 
-def test_predict_writes_the_data_sets_own_values(pixelwise: Run, streets: Path, trained: Path) -> None:
+def test_predict_writes_the_datasets_own_values(pixelwise: Run, streets: Path, trained: Path) -> None:
     image = streets / "images" / "test" / "0001.png"
-    for coding in ("index", "data"):
-        assert pixelwise("predict", trained, image, "-o", coding, "--coding", coding, "--device", "cpu").code == 0
+    for label_values in ("index", "dataset"):
+        arguments = ("predict", trained, image, "-o", label_values, "--label-values", label_values, "--device", "cpu")
+        assert pixelwise(*arguments).code == 0
     # streets are coded by index, so only the palette differs
-    np.testing.assert_array_equal(read_mask(Path("index/0001.png")), read_mask(Path("data/0001.png")))
+    np.testing.assert_array_equal(read_mask(Path("index/0001.png")), read_mask(Path("dataset/0001.png")))
 
 
 @pytest.mark.parametrize(
@@ -305,9 +306,9 @@ def test_predict_writes_the_data_sets_own_values(pixelwise: Run, streets: Path, 
         (["predict", "MODEL", "nothing/*.png", "-o", "out"], ["nothing/*.png is no image"]),
         (["predict", "MODEL", "DATA", "-o", "out", "--save", "label"], ["unknown output 'label'", "labels"]),
         (["predict", "MODEL", "DATA", "-o", "out", "--save", ","], ["nothing to save"]),
-        (["predict", "MODEL", "DATA", "-o", "out", "--coding", "hue"], ["unknown coding 'hue'", "index"]),
+        (["predict", "MODEL", "DATA", "-o", "out", "--label-values", "hue"], ["unknown label_values 'hue'", "index"]),
         (["predict", "MODEL", "DATA"], ["-o"]),
-        (["convert", "DATA", "-o", "out", "--to", "foldr"], ["unknown layout to write 'foldr'", "folder"]),
+        (["convert", "DATA", "-o", "out", "--to", "foldr"], ["unknown format to write 'foldr'", "folder"]),
         (["convert", "DATA", "-o", "DATA", "--to", "voc"], ["is in the way"]),
         (["train", "DATA", "--budget", "soon"], ["'soon' is not a duration"]),
         (["train", "DATA", "--network", "unett", "--steps", "1"], ["unknown network 'unett'", "unet"]),
@@ -334,8 +335,8 @@ def test_a_file_in_the_way_is_code_2_and_a_message(pixelwise: Run, streets: Path
 
 def test_check_is_told_the_resolution_and_the_groups(pixelwise: Run, streets: Path) -> None:
     assert "tiny_objects" in pixelwise("check", streets, "--resolution", "4", "6").out
-    assert "group_in_two_splits" in pixelwise("check", streets, "--group", r"(\d)$").out
-    assert refused(pixelwise("check", streets, "--group", "("), "not a regular expression")
+    assert "group_in_two_splits" in pixelwise("check", streets, "--group-by", r"(\d)$").out
+    assert refused(pixelwise("check", streets, "--group-by", "("), "not a regular expression")
 
 
 def test_ctrl_c_is_code_130(pixelwise: Run, streets: Path, monkeypatch: pytest.MonkeyPatch) -> None:

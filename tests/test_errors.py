@@ -1,10 +1,12 @@
 import pytest
 
 from pixelwise import errors
-from pixelwise.errors import PixelwiseError, RequestError, missing_extra, unknown_name
+from pixelwise.errors import InvalidArgumentError, PixelwiseError, missing_extra, unknown_name
 
 
-@pytest.mark.parametrize("name", ["RequestError", "DataError", "ModelFileError", "CheckpointError", "TrainingError"])
+@pytest.mark.parametrize(
+    "name", ["InvalidArgumentError", "DataError", "ModelFileError", "CheckpointError", "TrainingError"]
+)
 def test_every_error_is_a_pixelwise_error_and_drawn_in_the_tree(name: str) -> None:
     assert issubclass(getattr(errors, name), PixelwiseError)
     assert errors.__doc__ is not None
@@ -20,13 +22,13 @@ def test_the_tree_draws_every_error() -> None:
 
 def test_an_unknown_name_lists_the_choices_and_the_nearest() -> None:
     error = unknown_name("network", "unett", ["unet", "fcn"])
-    assert isinstance(error, RequestError)
+    assert isinstance(error, InvalidArgumentError)
     assert str(error) == "unknown network 'unett'. Did you mean 'unet'? Choose one of: fcn, unet."
 
 
 def test_a_missing_extra_gives_the_line_that_installs_it() -> None:
     error = missing_extra("writing COCO", "pycocotools", "coco")
-    assert isinstance(error, RequestError)
+    assert isinstance(error, InvalidArgumentError)
     assert str(error) == 'writing COCO needs pycocotools, which is not installed: pip install "pixelwise[coco]"'
 
 

@@ -34,8 +34,8 @@ MORE_INSTANTS: list[Instant] = [
     {"call": "evaluate", "number": 2, "when": "after"},
     {"call": "save", "number": 1},
     {"call": "save", "number": 4, "when": "after"},
-    {"call": "write", "name": "recipe.yaml"},
-    {"call": "rename", "name": "recipe.yaml", "when": "after"},
+    {"call": "write", "name": "config.yaml"},
+    {"call": "rename", "name": "config.yaml", "when": "after"},
     {"call": "write", "name": "next.checkpoint", "number": 1, "when": "half"},
     {"call": "write", "name": "next.checkpoint", "number": 3, "when": "half"},
     {"call": "rename", "name": "next.checkpoint", "number": 2},
@@ -67,7 +67,9 @@ def kill(victim: subprocess.Popen[str], streets: Path, tiny: dict[str, Any], tmp
     """`kill(run, instant)`: a `pixelwise train` that ends at an instant; its exit code and what it said."""
 
     def act(run: Path, instant: Instant, *more: str) -> tuple[int, str]:
-        settings = [word for one in (*tiny["settings"], "training.checkpoint_seconds=1e-6") for word in ("--set", one)]
+        settings = [
+            word for one in (*tiny["settings"], "training.checkpoint_interval_seconds=1e-6") for word in ("--set", one)
+        ]
         options = ["--steps", str(tiny["steps"]), "--deterministic", "--device", "cpu", "--precision", "fp32"]
         arguments = ["train", str(streets), "-o", str(run), *options, *settings, *more]
         request = {"arguments": arguments, "instant": instant, "output": str(tmp_path / "said.txt")}
@@ -81,7 +83,7 @@ def kill(victim: subprocess.Popen[str], streets: Path, tiny: dict[str, Any], tmp
 
 
 def require_as_never_stopped(run: Path, trained: Path, streets: Path, tiny: dict[str, Any]) -> None:
-    settings = (*tiny["settings"], "training.checkpoint_seconds=1e-6")
+    settings = (*tiny["settings"], "training.checkpoint_interval_seconds=1e-6")
     train(streets, run, **{**tiny, "settings": settings}, resume=True)
     assert (run / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
     assert validations(run) == validations(trained)

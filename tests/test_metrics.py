@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.metrics import (
     BoundaryScore,
     ConfusionMatrix,
@@ -57,7 +57,7 @@ def random_regions(seed: int, shape: tuple[int, int], num_classes: int, void: fl
 
 def counted(prediction: Map, labels: Map, num_classes: int) -> ConfusionMatrix:
     matrix = ConfusionMatrix(num_classes)
-    matrix.update(prediction, labels, ignore_label=VOID)
+    matrix.update(prediction, labels, ignore_index=VOID)
     return matrix
 
 
@@ -131,7 +131,7 @@ def test_any_split_over_batches_merges_to_the_same_counts(seed: int, cuts: list[
     assert functools.reduce(operator.add, reversed(parts)) == counted(prediction, labels, 5)
 
 
-def test_scores_of_a_data_set_are_not_means_over_images() -> None:
+def test_scores_of_a_dataset_are_not_means_over_images() -> None:
     """Class 1 is in the first image only: found by half there. The second image predicts it wrongly on one pixel."""
     first = counted(np.array([[1, 0, 0, 0]]), np.array([[1, 1, 0, 0]]), 2)
     second = counted(np.array([[1, 0, 0, 0]]), np.array([[0, 0, 0, 0]]), 2)
@@ -151,30 +151,30 @@ def test_predictions_on_void_change_nothing(seed: int) -> None:
     prediction, labels = random_regions(seed, (12, 9), 4, void=0.2)
     other = np.where(labels == VOID, np.random.default_rng(seed).integers(0, 256, labels.shape), prediction)
     assert counted(other, labels, 4) == counted(prediction, labels, 4)
-    first = boundary_f1(prediction, labels, 4, ignore_label=VOID)
-    assert boundary_f1(other, labels, 4, ignore_label=VOID) == pytest.approx(first, nan_ok=True)
+    first = boundary_f1(prediction, labels, 4, ignore_index=VOID)
+    assert boundary_f1(other, labels, 4, ignore_index=VOID) == pytest.approx(first, nan_ok=True)
 
 
 @pytest.mark.parametrize(
-    ("dtype", "ignore_label"), [(np.uint8, 255), (np.uint16, 65535), (np.int32, -1), (np.int64, 255), (np.uint8, 65535)]
+    ("dtype", "ignore_index"), [(np.uint8, 255), (np.uint16, 65535), (np.int32, -1), (np.int64, 255), (np.uint8, 65535)]
 )
-def test_any_integer_dtype(dtype: type[np.integer], ignore_label: int) -> None:
+def test_any_integer_dtype(dtype: type[np.integer], ignore_index: int) -> None:
     prediction, labels = random_pair(0, (6, 6), 4, void=0.0)
     marked = labels.astype(dtype)
-    if ignore_label <= np.iinfo(dtype).max:
-        marked[0] = ignore_label
+    if ignore_index <= np.iinfo(dtype).max:
+        marked[0] = ignore_index
         labels[0] = VOID
     matrix = ConfusionMatrix(4)
-    matrix.update(prediction.astype(np.int64), marked, ignore_label=ignore_label)
+    matrix.update(prediction.astype(np.int64), marked, ignore_index=ignore_index)
     assert matrix == counted(prediction, labels, 4)
-    assert boundary_f1(prediction.astype(np.int64), marked, 4, ignore_label=ignore_label) == boundary_f1(
-        prediction, labels, 4, ignore_label=VOID
+    assert boundary_f1(prediction.astype(np.int64), marked, 4, ignore_index=ignore_index) == boundary_f1(
+        prediction, labels, 4, ignore_index=VOID
     )
 
 
 def test_counts_do_not_overflow_where_pairs_of_classes_need_more_than_16_bits() -> None:
     matrix = ConfusionMatrix(300)
-    matrix.update(np.array([299, 0]), np.array([299, 299]), ignore_label=65535)
+    matrix.update(np.array([299, 0]), np.array([299, 299]), ignore_index=65535)
     assert matrix.counts[299, 299] == matrix.counts[299, 0] == 1
     assert matrix.counts.sum() == 2
 
@@ -192,40 +192,40 @@ def test_adding_changes_neither_matrix_and_counts_cannot_be_written() -> None:
     first, second = counted(*random_pair(0, (5, 5), 3), 3), counted(*random_pair(1, (5, 5), 3), 3)
     before = first.counts.copy()
     total = first + second
-    total.update(np.zeros(3, int), np.zeros(3, int), ignore_label=VOID)
+    total.update(np.zeros(3, int), np.zeros(3, int), ignore_index=VOID)
     assert np.array_equal(first.counts, before)
     with pytest.raises(ValueError, match="read-only"):
         first.counts[0, 0] = 1
 
 
-@pytest.mark.parametrize("count", [counted, functools.partial(boundary_f1, ignore_label=VOID)])
+@pytest.mark.parametrize("count", [counted, functools.partial(boundary_f1, ignore_index=VOID)])
 def test_refuses_what_it_cannot_count(count: object) -> None:
     assert callable(count)
     zeros = np.zeros((2, 3), np.uint8)
-    with pytest.raises(RequestError, match=r"prediction \(2, 3\) and labels \(3, 2\) must have the same shape"):
+    with pytest.raises(InvalidArgumentError, match=r"prediction \(2, 3\) and labels \(3, 2\) must have the same shape"):
         count(zeros, zeros.T, 4)
-    with pytest.raises(RequestError, match="prediction must hold integer class indices, not float64"):
+    with pytest.raises(InvalidArgumentError, match="prediction must hold integer class indices, not float64"):
         count(zeros.astype(float), zeros, 4)
-    with pytest.raises(RequestError, match="labels must hold integer class indices, not bool"):
+    with pytest.raises(InvalidArgumentError, match="labels must hold integer class indices, not bool"):
         count(zeros, zeros.astype(bool), 4)
     with pytest.raises(DataError, match=r"label 4 is neither a class, 0..3, nor ignored \(255\)"):
         count(zeros, zeros + 4, 4)
     with pytest.raises(DataError, match="label -1 is neither"):
         count(zeros, zeros.astype(int) - 1, 4)
-    with pytest.raises(RequestError, match=r"predicted class 255 is outside 0..3"):
+    with pytest.raises(InvalidArgumentError, match=r"predicted class 255 is outside 0..3"):
         count(zeros + VOID, zeros, 4)
-    with pytest.raises(RequestError, match="predicted class -2 is outside"):
+    with pytest.raises(InvalidArgumentError, match="predicted class -2 is outside"):
         count(zeros.astype(int) - 2, zeros, 4)
 
 
 def test_refuses_matrices_that_cannot_be() -> None:
-    with pytest.raises(RequestError, match="at least 1 class, not 0"):
+    with pytest.raises(InvalidArgumentError, match="at least 1 class, not 0"):
         ConfusionMatrix(0)
-    with pytest.raises(RequestError, match=r"cannot add confusion matrices of 2 and 3 classes"):
+    with pytest.raises(InvalidArgumentError, match=r"cannot add confusion matrices of 2 and 3 classes"):
         ConfusionMatrix(2) + ConfusionMatrix(3)
-    with pytest.raises(RequestError, match=r"counts must be \(K, K\) integers, not \(2, 3\)"):
+    with pytest.raises(InvalidArgumentError, match=r"counts must be \(K, K\) integers, not \(2, 3\)"):
         ConfusionMatrix.from_counts(np.zeros((2, 3), int))
-    with pytest.raises(RequestError, match=r"must be \(K, K\) integers, not \(2, 2\) float64"):
+    with pytest.raises(InvalidArgumentError, match=r"must be \(K, K\) integers, not \(2, 2\) float64"):
         ConfusionMatrix.from_counts(np.zeros((2, 2)))
 
 
@@ -297,28 +297,28 @@ def test_boundary_f1_equals_a_loop_over_the_pixels(
 ) -> None:
     prediction, labels = random_regions(seed, shape, num_classes, void)
     expected = boundary_f1_by_loops(prediction, labels, num_classes)
-    assert boundary_f1(prediction, labels, num_classes, ignore_label=VOID) == pytest.approx(expected, nan_ok=True)
+    assert boundary_f1(prediction, labels, num_classes, ignore_index=VOID) == pytest.approx(expected, nan_ok=True)
 
 
 @given(seed=st.integers(0, 2**32))
 def test_the_truth_is_its_own_best_prediction(seed: int) -> None:
     prediction, labels = random_regions(seed, (40, 30), 4)
     itself = np.where(labels == VOID, np.uint8(0), labels)
-    perfect = boundary_f1(itself, labels, 4, ignore_label=VOID)
+    perfect = boundary_f1(itself, labels, 4, ignore_index=VOID)
     assert perfect == 1 or math.isnan(perfect)
-    assert not boundary_f1(prediction, labels, 4, ignore_label=VOID) > 1
+    assert not boundary_f1(prediction, labels, 4, ignore_index=VOID) > 1
 
 
 def test_the_tolerance_is_0_75_percent_of_the_diagonal() -> None:
     """4.5 pixels at 360×480."""
     labels = disk((180, 240))
     for moved in [(180, 244), (176, 240), (183, 243)]:
-        assert boundary_f1(disk(moved), labels, 2, ignore_label=VOID) == 1
+        assert boundary_f1(disk(moved), labels, 2, ignore_index=VOID) == 1
     for moved in [(180, 246), (174, 240), (185, 245)]:
-        assert boundary_f1(disk(moved), labels, 2, ignore_label=VOID) < 1
+        assert boundary_f1(disk(moved), labels, 2, ignore_index=VOID) < 1
     half = np.s_[90:270, 120:360]
-    assert boundary_f1(disk((180, 242))[half], labels[half], 2, ignore_label=VOID) == 1
-    assert boundary_f1(disk((180, 244))[half], labels[half], 2, ignore_label=VOID) < 1
+    assert boundary_f1(disk((180, 242))[half], labels[half], 2, ignore_index=VOID) == 1
+    assert boundary_f1(disk((180, 244))[half], labels[half], 2, ignore_index=VOID) < 1
 
 
 def test_boundary_pixels_are_paired_one_to_one() -> None:
@@ -329,7 +329,7 @@ def test_boundary_pixels_are_paired_one_to_one() -> None:
     prediction[[178, 182]] = 1
     # Class 1: 480 of 3 × 480 paired, 2 × 480 / (3 × 480 + 480). Class 0 (rows 179, 181 against 177, 179, 181, 183):
     # 2 × 960 / (4 × 480 + 960).
-    assert boundary_f1(prediction, labels, 2, ignore_label=VOID) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert boundary_f1(prediction, labels, 2, ignore_index=VOID) == pytest.approx((1 / 2 + 2 / 3) / 2)
 
 
 def test_pairing_coinciding_pixels_first_would_pair_too_few() -> None:
@@ -339,19 +339,19 @@ def test_pairing_coinciding_pixels_first_would_pair_too_few() -> None:
     prediction[100, [104, 108]] = 1
     # Class 1: both pairs are 4 pixels apart; pairing (100, 104) with itself would leave two pixels 8 apart.
     # Class 0: each pixel of class 1 has four neighbors, moved by 4.
-    assert boundary_f1(prediction, labels, 2, ignore_label=VOID) == 1
+    assert boundary_f1(prediction, labels, 2, ignore_index=VOID) == 1
 
 
 def test_classes_absent_from_both_are_skipped_and_absent_from_one_score_0() -> None:
     labels = disk((180, 240))
-    assert boundary_f1(labels, labels, 50, ignore_label=VOID) == 1
+    assert boundary_f1(labels, labels, 50, ignore_index=VOID) == 1
     # Class 2 is only in the prediction, and class 1 only in the truth; class 0 is right.
-    assert boundary_f1(2 * labels, labels, 3, ignore_label=VOID) == pytest.approx(1 / 3)
+    assert boundary_f1(2 * labels, labels, 3, ignore_index=VOID) == pytest.approx(1 / 3)
 
 
 def test_the_frame_of_the_image_is_no_boundary() -> None:
     flat = np.zeros((36, 48), np.uint8)
-    assert math.isnan(boundary_f1(flat, flat, 2, ignore_label=VOID))
+    assert math.isnan(boundary_f1(flat, flat, 2, ignore_index=VOID))
 
 
 def test_void_is_no_boundary() -> None:
@@ -363,21 +363,21 @@ def test_void_is_no_boundary() -> None:
     # All of class 2 and its boundary with class 1 are on void. Class 1 is a ring of pixels next to void but for its
     # four corners; its 48 - 4 neighbors of class 0 are not next to void.
     assert boundary_by_loops(prediction, labels == VOID) >= {(1, 9, 9), (0, 8, 9)}
-    assert boundary_f1(prediction, labels, 3, ignore_label=VOID) == 0
-    assert math.isnan(boundary_f1(np.where(labels == VOID, np.uint8(2), labels), labels, 3, ignore_label=VOID))
+    assert boundary_f1(prediction, labels, 3, ignore_index=VOID) == 0
+    assert math.isnan(boundary_f1(np.where(labels == VOID, np.uint8(2), labels), labels, 3, ignore_index=VOID))
 
 
 def test_boundary_f1_takes_one_image() -> None:
-    with pytest.raises(RequestError, match=r"takes one image, \(H, W\), not \(2, 3, 4\)"):
-        boundary_f1(np.zeros((2, 3, 4), int), np.zeros((2, 3, 4), int), 2, ignore_label=VOID)
+    with pytest.raises(InvalidArgumentError, match=r"takes one image, \(H, W\), not \(2, 3, 4\)"):
+        boundary_f1(np.zeros((2, 3, 4), int), np.zeros((2, 3, 4), int), 2, ignore_index=VOID)
 
 
 def test_large_images_are_searched_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     prediction, labels = random_regions(3, (300, 400), 4)
-    whole = boundary_f1(prediction, labels, 4, ignore_label=VOID)
+    whole = boundary_f1(prediction, labels, 4, ignore_index=VOID)
     assert 0 < whole < 1
     monkeypatch.setattr("pixelwise.metrics._BLOCK", 200)
-    assert boundary_f1(prediction, labels, 4, ignore_label=VOID) == whole
+    assert boundary_f1(prediction, labels, 4, ignore_index=VOID) == whole
 
 
 @given(seed=st.integers(0, 2**32), cut=st.integers(0, 5))
@@ -387,9 +387,9 @@ def test_boundary_scores_average_over_images_in_any_split_and_order(seed: int, c
     pairs.insert(2, (flat, flat))
     together, first, second = BoundaryScore(3), BoundaryScore(3), BoundaryScore(3)
     for i, pair in enumerate(pairs):
-        together.update(*pair, ignore_label=VOID)
-        (first if i < cut else second).update(*pair, ignore_label=VOID)
-    expected = [boundary_f1(*pair, 3, ignore_label=VOID) for pair in pairs]
+        together.update(*pair, ignore_index=VOID)
+        (first if i < cut else second).update(*pair, ignore_index=VOID)
+    expected = [boundary_f1(*pair, 3, ignore_index=VOID) for pair in pairs]
     assert together.image_scores == pytest.approx(expected, nan_ok=True)
     assert math.isnan(expected[2])
     assert together.value == pytest.approx(np.nanmean(expected))
@@ -398,7 +398,7 @@ def test_boundary_scores_average_over_images_in_any_split_and_order(seed: int, c
 
 def test_boundary_scores_of_nothing_are_undefined_and_of_other_classes_do_not_add() -> None:
     assert math.isnan(BoundaryScore(3).value)
-    with pytest.raises(RequestError, match="cannot add boundary scores of 2 and 3 classes"):
+    with pytest.raises(InvalidArgumentError, match="cannot add boundary scores of 2 and 3 classes"):
         BoundaryScore(2) + BoundaryScore(3)
 
 
@@ -441,7 +441,7 @@ def test_undefined_scores_are_none() -> None:
 
 
 def test_scores_need_a_name_for_each_class() -> None:
-    with pytest.raises(RequestError, match="3 class names for 2 classes"):
+    with pytest.raises(InvalidArgumentError, match="3 class names for 2 classes"):
         scores(ConfusionMatrix(2), None, ["a", "b", "c"], num_images=0)
 
 
@@ -467,7 +467,7 @@ def test_pixels_of_camvid(shared_data: Path, split: str, num_images: int) -> Non
     matrix = ConfusionMatrix(12)
     images = camvid_labels(shared_data, split)
     for labels in images:
-        matrix.update(labels, labels, ignore_label=VOID)
+        matrix.update(labels, labels, ignore_index=VOID)
     assert len(images) == num_images
     assert np.diag(matrix.counts).tolist() == [int(n) for n in CAMVID_PIXELS[split].split()]
     assert mean_iou(matrix.counts) == 1
@@ -485,7 +485,7 @@ def test_predicting_road_everywhere_on_camvid() -> None:
 def test_predicting_road_everywhere_on_the_images_of_camvid(shared_data: Path) -> None:
     matrix = ConfusionMatrix(11)
     for labels in camvid_labels(shared_data, "test"):
-        matrix.update(np.full_like(labels, ROAD), labels, ignore_label=CAMVID_VOID)
+        matrix.update(np.full_like(labels, ROAD), labels, ignore_index=CAMVID_VOID)
     assert global_accuracy(matrix.counts) == pytest.approx(0.26836, abs=5e-6)
     assert mean_iou(matrix.counts) == pytest.approx(0.024396, abs=5e-7)
 
@@ -495,7 +495,7 @@ def test_boundaries_of_camvid(shared_data: Path) -> None:
     itself, moved = BoundaryScore(11), BoundaryScore(11)
     for labels in images:
         prediction = np.where(labels == CAMVID_VOID, np.uint8(ROAD), labels)
-        itself.update(prediction, labels, ignore_label=CAMVID_VOID)
-        moved.update(np.roll(prediction, 12, axis=1), labels, ignore_label=CAMVID_VOID)
+        itself.update(prediction, labels, ignore_index=CAMVID_VOID)
+        moved.update(np.roll(prediction, 12, axis=1), labels, ignore_index=CAMVID_VOID)
     assert itself.value == 1
     assert 0.1 < moved.value < 0.6

@@ -160,7 +160,7 @@ def test_another_format_names_the_version_that_wrote_it(tmp_path: Path) -> None:
     path = tmp_path / "m"
     values = json.dumps({"format": 99, "versions": {"pixelwise": "8.1.0"}})
     path.write_bytes(save({"weight": torch.ones(3)}, metadata={"pixelwise": values}))
-    with pytest.raises(ModelFileError, match=r"has format 99, this version reads 1; .* Pixelwise 8\.1\.0"):
+    with pytest.raises(ModelFileError, match=r"has format 99, this version reads 2; .* Pixelwise 8\.1\.0"):
         load_model(path)
 
 
@@ -171,7 +171,7 @@ def test_another_format_names_the_version_that_wrote_it(tmp_path: Path) -> None:
         ("network", "width", 8, "tensors do not fit the network it describes"),
         ("network", "width", 0, "its description is damaged"),
         ("network", "wings", 2, "its description is damaged"),
-        ("preprocessing", "deviation", [0, 0, 0], "its network cannot be built"),
+        ("preprocessing", "std", [0, 0, 0], "its network cannot be built"),
         ("preprocessing", "channels", "three", "its network cannot be built"),
         ("classes", "names", 7, "its description is damaged"),
     ],

@@ -20,35 +20,45 @@ ENGINE = {"--engine"}
 
 # Command → its arguments, in order, and its options. An option is added here first.
 COMMANDS: dict[str, tuple[list[str], set[str]]] = {
-    "check": (["DATA"], {"--layout", "--resolution", "--group", "--json", "--html"}),
-    "convert": (["DATA"], {"--to", "--layout"} | OUTPUT),
+    "check": (["DATA"], {"--format", "--resolution", "--group-by", "--json", "--html"}),
+    "convert": (["DATA"], {"--to", "--format"} | OUTPUT),
     "demo": ([], OUTPUT),
-    "evaluate": (["MODEL", "DATA"], {"--split", "--layout", "--json", "--max-loss"} | WHERE | ENGINE),
+    "evaluate": (["MODEL", "DATA"], {"--split", "--format", "--json", "--max-iou-drop"} | WHERE | ENGINE),
     "export": (
         ["MODEL"],
-        {"--format", "--logits", "--precision", "--data", "--layout", "--max-loss", "--min-agreement"} | OUTPUT,
+        {"--format", "--logits", "--precision", "--data", "--data-format", "--max-iou-drop", "--min-agreement"} | OUTPUT,
     ),
     "info": ([], set()),
     "localize": (["IMAGE"], {"--classifier", "--weights", "--class"} | OUTPUT),
     "networks": (["NAME"], {"--size"}),
-    "plan": (["DATA"], {"--budget", "--layout", "--group"} | OUTPUT),
+    "plan": (["DATA"], {"--budget", "--format", "--group-by"} | OUTPUT),
     "predict": (
         ["MODEL", "INPUT"],
-        {"--save", "--tiling", "--coding", "--min-area", "--fill-holes", "--tta", "--resume", "--shard", "--cluster"}
+        {
+            "--save",
+            "--tiling",
+            "--label-values",
+            "--min-area",
+            "--fill-holes",
+            "--tta",
+            "--resume",
+            "--shard",
+            "--cluster",
+        }
         | OUTPUT
         | WHERE
         | ENGINE,
     ),
     "train": (
         ["DATA"],
-        {"--recipe", "--network", "--encoder", "--weights", "--budget", "--steps", "--resume", "--set", "--seed"}
+        {"--config", "--network", "--encoder", "--weights", "--budget", "--steps", "--resume", "--set", "--seed"}
         | {
             "--deterministic",
-            "--layout",
-            "--group",
+            "--format",
+            "--group-by",
             "--folds",
-            "--force",
-            "--from",
+            "--skip-invalid",
+            "--init-from",
             "--allow-changes",
             "--devices",
             "--profile",

@@ -17,7 +17,7 @@ from pixelwise.data.io.images import write_png
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 RUN_FILES = {
-    "recipe.yaml", "classes.yaml", "splits.yaml", "files.json", "metrics.jsonl", "events/", "last.checkpoint",
+    "config.yaml", "classes.yaml", "splits.yaml", "files.json", "metrics.jsonl", "events/", "last.checkpoint",
     "previous.checkpoint", "model.safetensors", "report.html", "live.html",
 }  # fmt: skip
 

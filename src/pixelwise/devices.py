@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 
 Precision = Literal["fp32", "bf16", "int8"]
 """int8 is for prediction alone, by engines that have it."""
@@ -28,9 +28,9 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.device(next(kind for kind, count in there.items() if count))
     kind, colon, index = name.partition(":")
     if kind not in there or (colon and not index.isdecimal()):
-        raise RequestError(f"unknown device {name!r}; choose auto, cpu, cuda, cuda:1 or mps.")
+        raise InvalidArgumentError(f"unknown device {name!r}; choose auto, cpu, cuda, cuda:1 or mps.")
     if int(index or 0) >= there[kind]:
-        raise RequestError(f"device {name!r} is not available here; use --device auto or cpu.")
+        raise InvalidArgumentError(f"device {name!r} is not available here; use --device auto or cpu.")
     return torch.device(name)
 
 
@@ -46,7 +46,7 @@ def choose_precision(name: str, device: torch.device) -> Precision:
     if name == "auto":
         return "bf16" if has_fast_bf16(device) else "fp32"
     if name not in ("fp32", "bf16"):
-        raise RequestError(f"unknown precision {name!r}; choose auto, fp32 or bf16.")
+        raise InvalidArgumentError(f"unknown precision {name!r}; choose auto, fp32 or bf16.")
     return "bf16" if name == "bf16" else "fp32"
 
 

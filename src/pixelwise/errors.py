@@ -1,8 +1,8 @@
 """What can go wrong, as one small tree.
 
     PixelwiseError            everything this package raises on purpose
-    ├── RequestError          the request cannot be done: an unknown name, an option out of range
-    ├── DataError             the user's images, masks or data-set description are at fault
+    ├── InvalidArgumentError          the request cannot be done: an unknown name, an option out of range
+    ├── DataError             the user's images, masks or dataset description are at fault
     ├── ModelFileError        a model file is truncated, altered, foreign or of another version
     ├── CheckpointError       a run cannot be continued from what its folder holds, or cannot write there
     └── TrainingError         a run cannot go on: its loss is no number, its device's memory is too small
@@ -19,7 +19,7 @@ class PixelwiseError(Exception):
     """Base of all errors raised on purpose."""
 
 
-class RequestError(PixelwiseError):
+class InvalidArgumentError(PixelwiseError):
     """The request cannot be done as it was made."""
 
 
@@ -39,14 +39,14 @@ class TrainingError(PixelwiseError):
     """A run cannot go on as it was asked for."""
 
 
-def missing_extra(what: str, package: str, extra: str) -> RequestError:
+def missing_extra(what: str, package: str, extra: str) -> InvalidArgumentError:
     """The one wording for an optional package that is not installed."""
-    return RequestError(f'{what} needs {package}, which is not installed: pip install "pixelwise[{extra}]"')
+    return InvalidArgumentError(f'{what} needs {package}, which is not installed: pip install "pixelwise[{extra}]"')
 
 
-def unknown_name(kind: str, name: str, choices: Iterable[str]) -> RequestError:
+def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InvalidArgumentError:
     """The one wording for a name that is not in a table: lists the choices and the nearest."""
     known = sorted(choices)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return RequestError(f"unknown {kind} {name!r}.{hint} Choose one of: {', '.join(known)}.")
+    return InvalidArgumentError(f"unknown {kind} {name!r}.{hint} Choose one of: {', '.join(known)}.")

@@ -1,9 +1,9 @@
 """Scores of predicted label maps: count once, then formulas.
 
 Everything but the boundary score is one line on a confusion matrix: a (K, K) array of pixel counts
-over the whole data set, **rows truth, columns prediction**. Nothing is averaged over images or
+over the whole dataset, **rows truth, columns prediction**. Nothing is averaged over images or
 batches: in a set where few images show a class, the mean of per-image scores answers another
-question. Pixels whose label is ``ignore_label`` are dropped before anything is counted, whatever
+question. Pixels whose label is ``ignore_index`` are dropped before anything is counted, whatever
 was predicted there.
 
 Undefined is ``nan`` here and ``null`` in the scores that are written. Decided for absent classes:
@@ -23,7 +23,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 
 Labels = npt.NDArray[np.integer[Any]]
 Counts = npt.NDArray[np.int64]
@@ -44,7 +44,7 @@ class ConfusionMatrix:
 
     def __init__(self, num_classes: int) -> None:
         if num_classes < 1:
-            raise RequestError(f"a confusion matrix needs at least 1 class, not {num_classes}.")
+            raise InvalidArgumentError(f"a confusion matrix needs at least 1 class, not {num_classes}.")
         self._counts: Counts = np.zeros((num_classes, num_classes), np.int64)
 
     @classmethod
@@ -52,7 +52,7 @@ class ConfusionMatrix:
         """A matrix that starts from (K, K) ``counts``, as ``.counts`` of another one (they are copied)."""
         given = np.array(counts)
         if given.ndim != 2 or given.shape[0] != given.shape[1] or given.dtype.kind not in "iu":
-            raise RequestError(f"counts must be (K, K) integers, not {given.shape} {given.dtype}.")
+            raise InvalidArgumentError(f"counts must be (K, K) integers, not {given.shape} {given.dtype}.")
         matrix = cls(len(given))
         matrix._counts += given
         return matrix
@@ -64,19 +64,19 @@ class ConfusionMatrix:
         view.flags.writeable = False
         return view
 
-    def update(self, prediction: Labels, labels: Labels, *, ignore_label: int) -> None:
+    def update(self, prediction: Labels, labels: Labels, *, ignore_index: int) -> None:
         """Add the pixels of ``prediction`` and ``labels``: equal shapes, any integer dtypes, classes 0..K-1.
 
         Raises:
-            RequestError: different shapes, other dtypes than integers, or a predicted class outside
+            InvalidArgumentError: different shapes, other dtypes than integers, or a predicted class outside
             0..K-1.
-            DataError: a label that is neither ``ignore_label`` nor in 0..K-1.
+            DataError: a label that is neither ``ignore_index`` nor in 0..K-1.
         """
         _check_alike(prediction, labels)
         num_classes = len(self._counts)
-        counted = labels != ignore_label
+        counted = labels != ignore_index
         truth, predicted = labels[counted], prediction[counted]
-        _check_classes(predicted, truth, num_classes, ignore_label)
+        _check_classes(predicted, truth, num_classes, ignore_index)
         pair = np.min_scalar_type(num_classes**2 - 1)
         pairs = truth.astype(pair) * pair.type(num_classes) + predicted.astype(pair)
         counts = np.bincount(pairs, minlength=num_classes**2)
@@ -84,7 +84,7 @@ class ConfusionMatrix:
 
     def __add__(self, other: Self) -> Self:
         if len(self._counts) != len(other._counts):
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"cannot add confusion matrices of {len(self._counts)} and {len(other._counts)} classes."
             )
         return type(self).from_counts(self._counts + other._counts)
@@ -133,7 +133,7 @@ def global_accuracy(counts: Counts) -> float:
     return float(_ratio(np.trace(counts), counts.sum()))
 
 
-def boundary_f1(prediction: Labels, labels: Labels, num_classes: int, *, ignore_label: int) -> float:
+def boundary_f1(prediction: Labels, labels: Labels, num_classes: int, *, ignore_index: int) -> float:
     """Boundary F1 of one image (BF of the SegNet paper, after Csurka et al. 2013): the mean over its classes.
 
     Per class, the boundary pixels of the truth are paired one to one with those of the prediction
@@ -149,19 +149,19 @@ def boundary_f1(prediction: Labels, labels: Labels, num_classes: int, *, ignore_
 
     Args:
         prediction: (H, W) integer classes 0..num_classes-1.
-        labels: (H, W) integer classes 0..num_classes-1, or ``ignore_label``.
+        labels: (H, W) integer classes 0..num_classes-1, or ``ignore_index``.
 
     Returns:
         A fraction in [0, 1]; ``nan`` where no class has a boundary.
 
     Raises:
-        RequestError, DataError: as ``ConfusionMatrix.update``, or arrays that are not (H, W).
+        InvalidArgumentError, DataError: as ``ConfusionMatrix.update``, or arrays that are not (H, W).
     """
     _check_alike(prediction, labels)
     if labels.ndim != 2:
-        raise RequestError(f"boundary_f1 takes one image, (H, W), not {labels.shape}.")
-    counted = labels != ignore_label
-    _check_classes(prediction[counted], labels[counted], num_classes, ignore_label)
+        raise InvalidArgumentError(f"boundary_f1 takes one image, (H, W), not {labels.shape}.")
+    counted = labels != ignore_index
+    _check_classes(prediction[counted], labels[counted], num_classes, ignore_index)
     truth = _class_boundaries(labels, counted)
     predicted = _class_boundaries(prediction, counted)
     paired = _paired(truth, predicted)
@@ -175,7 +175,7 @@ def boundary_f1(prediction: Labels, labels: Labels, num_classes: int, *, ignore_
 class BoundaryScore:
     """``boundary_f1`` averaged over images, fed beside a ``ConfusionMatrix``.
 
-    An image without boundaries has no score and is skipped. Scores of parts of a data set add (``a + b``) as confusion
+    An image without boundaries has no score and is skipped. Scores of parts of a dataset add (``a + b``) as confusion
     matrices do, exactly and in any order.
     """
 
@@ -185,9 +185,9 @@ class BoundaryScore:
         self._num_classes = num_classes
         self._scores = list(image_scores)
 
-    def update(self, prediction: Labels, labels: Labels, *, ignore_label: int) -> None:
+    def update(self, prediction: Labels, labels: Labels, *, ignore_index: int) -> None:
         """Add one image: (H, W) ``prediction`` and ``labels``, as ``boundary_f1`` takes them."""
-        score = boundary_f1(prediction, labels, self._num_classes, ignore_label=ignore_label)
+        score = boundary_f1(prediction, labels, self._num_classes, ignore_index=ignore_index)
         self._scores.append(score)
 
     @property
@@ -204,7 +204,9 @@ class BoundaryScore:
 
     def __add__(self, other: Self) -> Self:
         if self._num_classes != other._num_classes:
-            raise RequestError(f"cannot add boundary scores of {self._num_classes} and {other._num_classes} classes.")
+            raise InvalidArgumentError(
+                f"cannot add boundary scores of {self._num_classes} and {other._num_classes} classes."
+            )
         return type(self)(self._num_classes, self._scores + other._scores)
 
 
@@ -222,11 +224,11 @@ def scores(
     prediction. ``num_images``: as given.
 
     Raises:
-        RequestError: the number of names is not the number of classes.
+        InvalidArgumentError: the number of names is not the number of classes.
     """
     counts = confusion.counts
     if len(class_names) != len(counts):
-        raise RequestError(f"{len(class_names)} class names for {len(counts)} classes; give one for each.")
+        raise InvalidArgumentError(f"{len(class_names)} class names for {len(counts)} classes; give one for each.")
     columns = zip(iou(counts), class_accuracy(counts), dice(counts), counts.sum(1), strict=True)
     return {
         "mean_iou": _or_none(mean_iou(counts)),
@@ -245,20 +247,20 @@ def scores(
 
 def _check_alike(prediction: Labels, labels: Labels) -> None:
     if prediction.shape != labels.shape:
-        raise RequestError(f"prediction {prediction.shape} and labels {labels.shape} must have the same shape.")
+        raise InvalidArgumentError(f"prediction {prediction.shape} and labels {labels.shape} must have the same shape.")
     for name, array in (("prediction", prediction), ("labels", labels)):
         if array.dtype.kind not in "iu":
-            raise RequestError(f"{name} must hold integer class indices, not {array.dtype}.")
+            raise InvalidArgumentError(f"{name} must hold integer class indices, not {array.dtype}.")
 
 
-def _check_classes(predicted: Labels, truth: Labels, num_classes: int, ignore_label: int) -> None:
+def _check_classes(predicted: Labels, truth: Labels, num_classes: int, ignore_index: int) -> None:
     if (value := _outside(truth, num_classes)) is not None:
         raise DataError(
-            f"label {value} is neither a class, 0..{num_classes - 1}, nor ignored ({ignore_label}). "
+            f"label {value} is neither a class, 0..{num_classes - 1}, nor ignored ({ignore_index}). "
             "Map it to a class or ignore it."
         )
     if (value := _outside(predicted, num_classes)) is not None:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"predicted class {value} is outside 0..{num_classes - 1}: the prediction is of a model with other classes."
         )
 

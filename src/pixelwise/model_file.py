@@ -16,14 +16,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from pixelwise.config import NetworkRecipe, from_dict
+from pixelwise.config import NetworkConfig, from_dict
 from pixelwise.data.classes import Classes, classes_from_dict
 from pixelwise.data.io.images import write_atomically
 from pixelwise.errors import ModelFileError, PixelwiseError
 from pixelwise.networks import Segmenter, build_network
 from pixelwise.version import __version__
 
-FORMAT = 1
+FORMAT = 2
 FILE_NAME = "model.safetensors"
 
 
@@ -31,14 +31,14 @@ FILE_NAME = "model.safetensors"
 class ModelSpec:
     """All that is needed to build a model and to use it, except its weights."""
 
-    network: NetworkRecipe
+    network: NetworkConfig
     classes: Classes
     channels: int
     """C of the images."""
     dtype: str
     """Type of the images' pixels: uint8, uint16 or float32."""
     mean: tuple[float, ...]
-    deviation: tuple[float, ...]
+    std: tuple[float, ...]
     scores: Mapping[str, Any]
     """Scores on the validation images, and how far bf16 agrees with fp32 there."""
     channel_files: bool = False
@@ -50,7 +50,7 @@ class ModelSpec:
     def build(self) -> Segmenter:
         """The model with fresh weights."""
         network = build_network(self.network, in_channels=self.channels, num_classes=len(self.classes.names))
-        return Segmenter(network, mean=self.mean, deviation=self.deviation)
+        return Segmenter(network, mean=self.mean, std=self.std)
 
 
 def save_model(path: Path, spec: ModelSpec, weights: Mapping[str, Tensor]) -> None:
@@ -117,7 +117,7 @@ def _to_dict(spec: ModelSpec) -> dict[str, Any]:
             "channels": spec.channels,
             "dtype": spec.dtype,
             "mean": list(spec.mean),
-            "deviation": list(spec.deviation),
+            "std": list(spec.std),
             # Only where it says something: files of other models stay as older versions wrote them, byte for byte.
             **({"channel_files": True} if spec.channel_files else {}),
         },
@@ -169,7 +169,7 @@ def _read_spec(path: Path, values: Mapping[str, Any]) -> ModelSpec:
             channels=preprocessing["channels"],
             dtype=preprocessing["dtype"],
             mean=tuple(preprocessing["mean"]),
-            deviation=tuple(preprocessing["deviation"]),
+            std=tuple(preprocessing["std"]),
             scores=values["scores"],
             channel_files=preprocessing.get("channel_files", False),
         )

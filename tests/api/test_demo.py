@@ -9,7 +9,7 @@ from pixelwise.api.demo import _DEMO_MARK, _clear_demo, demo
 from pixelwise.api.train import train
 from pixelwise.api.train_run import TrainResult
 from pixelwise.data.synthetic import write_dataset
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 
 Arguments = dict[str, Any]
 
@@ -43,14 +43,14 @@ def test_the_demo_does_the_whole_job_and_replaces_an_earlier_one(small_demo: Non
 
 def test_the_demo_refuses_a_folder_of_something_else(small_demo: None, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("three years")
-    with pytest.raises(RequestError, match="holds something that is no demo; choose another folder"):
+    with pytest.raises(InvalidArgumentError, match="holds something that is no demo; choose another folder"):
         demo(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_the_demo_refuses_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(RequestError, match="holds something that is no demo; choose another folder"):
+    with pytest.raises(InvalidArgumentError, match="holds something that is no demo; choose another folder"):
         demo(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -58,7 +58,7 @@ def test_the_demo_refuses_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
 def test_the_demo_replaces_what_it_wrote_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / _DEMO_MARK).touch()
     (tmp_path / "data").mkdir()
-    for name in ("data/old.png", "recipe.yaml", "report.html", "thesis.txt"):
+    for name in ("data/old.png", "config.yaml", "report.html", "thesis.txt"):
         (tmp_path / name).write_text("")
     _clear_demo(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [_DEMO_MARK, "thesis.txt"]

@@ -7,10 +7,16 @@ from pixelwise.api.train import train
 
 
 def test_the_report_of_a_run_that_ended_early_says_so(streets: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
-    settings = [*tiny["settings"], "training.evaluations=8", "training.patience=1", "optimizer.lr=1e-9"]
+    settings = [
+        *tiny["settings"],
+        "training.num_evaluations=8",
+        "training.early_stopping_patience=1",
+        "optimizer.lr=1e-9",
+    ]
     result = train(streets, tmp_path / "run", **{**tiny, "settings": settings, "steps": 8})
-    assert "ended early (training.patience): evaluations without a better mean IoU than" in result.report.read_text(
-        encoding="utf-8"
+    assert (
+        "ended early (training.early_stopping_patience): evaluations without a better mean IoU than"
+        in result.report.read_text(encoding="utf-8")
     )
     page = (tmp_path / "run" / "live.html").read_text(encoding="utf-8")
     assert "Training has ended" in page

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from pixelwise.api.train import train
-from pixelwise.config import read_recipe
-from pixelwise.errors import CheckpointError, ModelFileError, RequestError
+from pixelwise.config import load_config
+from pixelwise.errors import CheckpointError, InvalidArgumentError, ModelFileError
 from pixelwise.model_file import FILE_NAME, load_model
 
 Arguments = dict[str, Any]
@@ -27,7 +27,7 @@ class Heard:
 @pytest.fixture
 def short(tiny: Arguments) -> Arguments:
     """Two steps that hardly move, and nothing named that the model knows itself."""
-    settings = ["data.crop=[64,64]", "training.batch_size=2", "training.evaluations=1", "optimizer.lr=1e-9"]
+    settings = ["data.crop_size=[64,64]", "training.batch_size=2", "training.num_evaluations=1", "optimizer.lr=1e-9"]
     return {**tiny, "steps": 2, "settings": settings}
 
 
@@ -35,53 +35,55 @@ def test_a_run_on_other_data_starts_from_the_model(
     trained: Path, cells: Path, short: Arguments, tmp_path: Path
 ) -> None:
     heard = Heard()
-    run = train(cells, tmp_path / "run", from_model=trained, progress=heard, **short).run
+    run = train(cells, tmp_path / "run", init_from=trained, progress=heard, **short).run
     module, spec = load_model(run)
     before, theirs = load_model(trained)
-    assert (spec.network.width, spec.network.depth) == (theirs.network.width, theirs.network.depth) == (4, 2)
+    assert (spec.network.base_channels, spec.network.depth) == (theirs.network.width, theirs.network.depth) == (4, 2)
     assert (spec.channels, len(spec.classes.names)) == (1, 2)
     torch.testing.assert_close(module.network.up[1].block[0].weight, before.network.up[1].block[0].weight)
     assert spec.mean != theirs.mean  # of the new images
     (said,) = [line for line in heard.lines if line.startswith("from ")]
     assert "classes kept: none; new: " in said
     assert "adapted from 3 to 1 channels" in said
-    recipe = read_recipe(run / "recipe.yaml")
-    assert recipe.training.from_model == str(trained)
+    config = load_config(run / "config.yaml")
+    assert config.training.init_from == str(trained)
     assert str(trained.parent) not in (run / FILE_NAME).read_bytes().decode("latin-1")
 
 
 def test_the_same_seed_gives_the_same_model(trained: Path, cells: Path, short: Arguments, tmp_path: Path) -> None:
-    files = [train(cells, tmp_path / name, from_model=trained, **short).model.read_bytes() for name in ("a", "b")]
+    files = [train(cells, tmp_path / name, init_from=trained, **short).model.read_bytes() for name in ("a", "b")]
     assert files[0] == files[1]
 
 
 def test_a_network_that_differs_is_refused_before_anything_is_written(
     trained: Path, streets: Path, short: Arguments, tmp_path: Path
 ) -> None:
-    short["settings"].append("network.width=8")
-    with pytest.raises(RequestError, match=r"trained is no start for this run: .*network\.width is 4 there and 8 here"):
-        train(streets, tmp_path / "run", from_model=trained, **short)
+    short["settings"].append("network.base_channels=8")
+    with pytest.raises(
+        InvalidArgumentError, match=r"trained is no start for this run: .*network\.width is 4 there and 8 here"
+    ):
+        train(streets, tmp_path / "run", init_from=trained, **short)
     assert not (tmp_path / "run").exists()
 
 
 def test_two_origins_are_refused(trained: Path, streets: Path, short: Arguments, tmp_path: Path) -> None:
-    short["settings"].append("network.weights=imagenet")
-    with pytest.raises(RequestError, match=r"training\.from_model and network\.weights both say where"):
-        train(streets, tmp_path / "run", from_model=trained, **short)
+    short["settings"].append("network.encoder_weights=imagenet")
+    with pytest.raises(InvalidArgumentError, match=r"training\.init_from and network\.weights both say where"):
+        train(streets, tmp_path / "run", init_from=trained, **short)
 
 
 def test_a_model_that_is_none_is_an_error(streets: Path, short: Arguments, tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="does not exist; give a run folder or a model file"):
-        train(streets, tmp_path / "run", from_model=tmp_path / "absent", **short)
+        train(streets, tmp_path / "run", init_from=tmp_path / "absent", **short)
 
 
 def test_a_resumed_run_keeps_its_origin(trained: Path, finished: Path, streets: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"another recipe:\n  training\.from_model: null → "):
-        train(streets, finished, resume=True, from_model=trained)
+    with pytest.raises(CheckpointError, match=r"another config:\n  training\.init_from: null → "):
+        train(streets, finished, resume=True, init_from=trained)
 
 
 def test_freezing_random_weights_is_said(streets: Path, tiny: Arguments, tmp_path: Path) -> None:
     heard = Heard()
-    settings = (*tiny["settings"], "optimizer.frozen_stages=1")
+    settings = (*tiny["settings"], "optimizer.freeze_stages=1")
     train(streets, tmp_path / "run", progress=heard, **{**tiny, "settings": settings, "steps": 1})
-    assert "warning: optimizer.frozen_stages keeps random weights; give --weights or --from" in heard.lines
+    assert "warning: optimizer.freeze_stages keeps random weights; give --weights or --init-from" in heard.lines

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pixelwise.api.launch import STARTED, is_first_process, require_devices, start_of_budget
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 
 Launched = Callable[[int, int], None]
 
@@ -43,14 +43,14 @@ def test_the_budget_counts_from_the_command_that_launched(monkeypatch: pytest.Mo
 
 
 def test_no_process_is_an_error() -> None:
-    with pytest.raises(RequestError, match="--devices 0 is no number of processes; give 1 or more"):
+    with pytest.raises(InvalidArgumentError, match="--devices 0 is no number of processes; give 1 or more"):
         require_devices(0, "cpu")
 
 
 def test_another_number_than_torchrun_has_started_is_an_error(launched: Launched) -> None:
     launched(0, 2)
     require_devices(2, "cpu")
-    with pytest.raises(RequestError, match="--devices 4, but torchrun has started 2 process"):
+    with pytest.raises(InvalidArgumentError, match="--devices 4, but torchrun has started 2 process"):
         require_devices(4, "cpu")
 
 
@@ -59,5 +59,7 @@ def test_more_processes_than_gpus_are_an_error(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     require_devices(2, "cuda")
     require_devices(8, "cpu")
-    with pytest.raises(RequestError, match="--devices 3, but there are 2 GPUs; give at most as many, or --device cpu"):
+    with pytest.raises(
+        InvalidArgumentError, match="--devices 3, but there are 2 GPUs; give at most as many, or --device cpu"
+    ):
         require_devices(3, "cuda")

@@ -1,4 +1,4 @@
-"""A recipe, written with its reasons."""
+"""A config, written with its reasons."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pixelwise.api.plan import plan
-from pixelwise.config import read_recipe
+from pixelwise.config import load_config
 
 Arguments = dict[str, Any]
 
@@ -15,8 +15,8 @@ Arguments = dict[str, Any]
 
 def test_a_plan_is_written_with_its_reasons(streets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pixelwise.planning.planner.measure_step", lambda *arguments: 10.0)
-    made = plan(streets, budget="10m", output=tmp_path / "recipe.yaml", device="cpu", seed=3)
-    assert read_recipe(tmp_path / "recipe.yaml") == made.recipe
-    assert made.recipe.training.budget_seconds == 600
-    assert made.recipe.training.seed == 3
-    assert made.reasons["data.crop"] in (tmp_path / "recipe.yaml").read_text()
+    made = plan(streets, budget="10m", output=tmp_path / "config.yaml", device="cpu", seed=3)
+    assert load_config(tmp_path / "config.yaml") == made.config
+    assert made.config.training.budget_seconds == 600
+    assert made.config.training.seed == 3
+    assert made.reasons["data.crop_size"] in (tmp_path / "config.yaml").read_text()

@@ -10,9 +10,9 @@ import yaml
 
 from pixelwise.api.train import train
 from pixelwise.api.train_run import TrainResult
-from pixelwise.config import read_recipe
+from pixelwise.config import load_config
 from pixelwise.data.io.images import read_mask, write_png
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.model_file import FILE_NAME, load_model
 from pixelwise.prediction.predict import predict
@@ -36,18 +36,18 @@ def test_a_run_leaves_what_it_says(trained: Path, streets: Path, tiny: Arguments
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_the_recipe_of_a_run_repeats_it(trained: Path, streets: Path, tmp_path: Path) -> None:
-    run = train(streets, tmp_path / "again", recipe=trained / "recipe.yaml", device="cpu").run
+def test_the_config_of_a_run_repeats_it(trained: Path, streets: Path, tmp_path: Path) -> None:
+    run = train(streets, tmp_path / "again", config=trained / "config.yaml", device="cpu").run
     assert (run / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
-    assert read_recipe(run / "recipe.yaml") == read_recipe(trained / "recipe.yaml")
+    assert load_config(run / "config.yaml") == load_config(trained / "config.yaml")
 
 
-def test_the_recipe_of_a_run_is_resolved_and_gives_reasons(trained: Path, tiny: Arguments) -> None:
-    recipe = read_recipe(trained / "recipe.yaml")
-    assert recipe.training.steps == tiny["steps"]
-    assert recipe.training.budget_seconds is None
-    assert recipe.data.crop == (64, 96)
-    assert "# as asked for" in (trained / "recipe.yaml").read_text()
+def test_the_config_of_a_run_is_resolved_and_gives_reasons(trained: Path, tiny: Arguments) -> None:
+    config = load_config(trained / "config.yaml")
+    assert config.training.steps == tiny["steps"]
+    assert config.training.budget_seconds is None
+    assert config.data.crop_size == (64, 96)
+    assert "# as asked for" in (trained / "config.yaml").read_text()
 
 
 def test_a_run_writes_its_classes_and_splits(trained: Path, streets: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_run_writes_its_classes_and_splits(trained: Path, streets: Path) -> No
     assert {name: len(names) for name, names in splits.items()} == {"train": 12, "val": 4, "test": 4}
 
 
-def test_a_folder_that_was_stopped_before_its_recipe_starts_from_the_beginning(
+def test_a_folder_that_was_stopped_before_its_config_starts_from_the_beginning(
     trained: Path, streets: Path, tiny: Arguments, tmp_path: Path
 ) -> None:
     shutil.copy(trained / "classes.yaml", tmp_path)
@@ -67,7 +67,7 @@ def test_a_folder_that_was_stopped_before_its_recipe_starts_from_the_beginning(
 
 def test_a_folder_that_holds_a_run_is_refused(finished: Path, streets: Path, tiny: Arguments) -> None:
     before = contents(finished)
-    with pytest.raises(RequestError, match=r"already holds a run .* continue it with --resume"):
+    with pytest.raises(InvalidArgumentError, match=r"already holds a run .* continue it with --resume"):
         train(streets, finished, **tiny)
     assert contents(finished) == before
 
@@ -75,27 +75,27 @@ def test_a_folder_that_holds_a_run_is_refused(finished: Path, streets: Path, tin
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"from_model": "m", "weights": "imagenet"}, "--from and --weights both say where the first weights are"),
+        ({"init_from": "m", "weights": "imagenet"}, "--from and --weights both say where the first weights are"),
         ({"budget": "20m", "steps": 5}, "--budget and --steps both say how long"),
         ({"budget": "soon"}, "'soon' is not a duration"),
         ({"steps": 0}, r"training\.steps is 0"),
-        ({"settings": ["network.wings=2"]}, "unknown key of recipe section 'network'"),
+        ({"settings": ["network.wings=2"]}, "unknown key of config section 'network'"),
         ({"settings": ["width=2"]}, "write section.key=value"),
         ({"network": "unett", "steps": 5}, r"unknown network 'unett'\. Did you mean 'unet"),
-        ({"recipe": "no.yaml"}, r"no\.yaml is not a readable recipe"),
+        ({"config": "no.yaml"}, r"no\.yaml is not a readable config"),
         ({"device": "abacus"}, "unknown device 'abacus'"),
         ({"precision": "fp8", "steps": 5}, "fp8"),
         ({"budget": "1s", "device": "cpu"}, "the budget of 1 s|[Bb]udget"),
     ],
 )
 def test_what_cannot_be_done_leaves_no_folder(streets: Path, tmp_path: Path, arguments: Arguments, said: str) -> None:
-    with pytest.raises(RequestError, match=said):
+    with pytest.raises(InvalidArgumentError, match=said):
         train(streets, tmp_path / "run", **arguments)
     assert not (tmp_path / "run").exists()
 
 
 def test_resume_needs_a_folder(streets: Path) -> None:
-    with pytest.raises(RequestError, match="--resume needs the folder of the run"):
+    with pytest.raises(InvalidArgumentError, match="--resume needs the folder of the run"):
         train(streets, resume=True)
 
 
@@ -134,14 +134,14 @@ def test_images_of_16_bit_without_splits_or_classes_are_trained_on(tiny: Argumen
     assert (spec.dtype, spec.channels, spec.classes.names) == ("uint16", 1, ("background", "foreground"))
     assert 500 < spec.mean[0] < 3500
     assert evaluate(result.run, data, device="cpu")["split"] == "val"
-    predict(result.run, [data / "images"], tmp_path / "out", coding="data", device="cpu")
+    predict(result.run, [data / "images"], tmp_path / "out", label_values="dataset", device="cpu")
     assert set(read_mask(tmp_path / "out" / "0.png").ravel().tolist()) <= {0, 255}
 
 
 def test_a_group_is_kept_out_of_two_splits_and_written_down(streets: Path, tiny: Arguments, tmp_path: Path) -> None:
-    result = train(streets, tmp_path / "run", folds=2, group=r"(\d)$", **tiny)
+    result = train(streets, tmp_path / "run", folds=2, group_by=r"(\d)$", **tiny)
     assert isinstance(result, FoldsResult)
-    assert r"group: (\d)$" in (result.folds[0] / "recipe.yaml").read_text()
+    assert r"group: (\d)$" in (result.folds[0] / "config.yaml").read_text()
     for run in result.folds:
         text = (run / "splits.yaml").read_text()
         assert "- train/0003  # 3\n" in text

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from pixelwise.api.train import train
-from pixelwise.config import read_recipe
+from pixelwise.config import load_config
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.splits.splits import read_splits
-from pixelwise.errors import CheckpointError, DataError, RequestError
+from pixelwise.errors import CheckpointError, DataError, InvalidArgumentError
 from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.model_file import FILE_NAME, load_model
 from pixelwise.training.cross_validation import FoldsResult
@@ -46,7 +46,7 @@ def test_folds_are_runs_that_share_out_train_and_val(folded: FoldsResult, street
     ]
     for run in folded.folds:
         assert (run / "report.html").exists()
-    assert len({(run / "recipe.yaml").read_text() for run in folded.folds}) == 1
+    assert len({(run / "config.yaml").read_text() for run in folded.folds}) == 1
     assert len({load_model(run)[1].mean for run in folded.folds}) == 3
 
 
@@ -109,7 +109,7 @@ def test_folds_without_their_mark_start_from_the_beginning(
 ) -> None:
     """Stopped while they were described."""
     (tmp_path / "fold-1").mkdir()
-    shutil.copy(folded.run / "fold-1" / "recipe.yaml", tmp_path / "fold-1")
+    shutil.copy(folded.run / "fold-1" / "config.yaml", tmp_path / "fold-1")
     assert train(streets, tmp_path, resume=True, folds=3, **tiny).scores == folded.scores
 
 
@@ -117,8 +117,8 @@ def test_folds_without_their_mark_start_from_the_beginning(
     ("changes", "said"),
     [
         ({"folds": 4}, "was started with 3 folds, not 4; resume without"),
-        ({"seed": 1}, r"another recipe:\n  training\.seed: 0 → 1\nresume without changing it, or start a new run"),
-        ({"budget": "20m"}, r"another recipe:\n  training\.budget_seconds: .* → 1200\.0\n"),
+        ({"seed": 1}, r"another config:\n  training\.seed: 0 → 1\nresume without changing it, or start a new run"),
+        ({"budget": "20m"}, r"another config:\n  training\.budget_seconds: .* → 1200\.0\n"),
     ],
 )
 def test_other_folds_are_refused(folded: FoldsResult, streets: Path, changes: Arguments, said: str) -> None:
@@ -128,7 +128,7 @@ def test_other_folds_are_refused(folded: FoldsResult, streets: Path, changes: Ar
 
 def test_folds_take_no_changes(folded: FoldsResult, streets: Path) -> None:
     with pytest.raises(
-        RequestError, match="holds folds, which are only alike without --allow-changes; resume without it"
+        InvalidArgumentError, match="holds folds, which are only alike without --allow-changes; resume without it"
     ):
         train(streets, folded.run, resume=True, allow_changes=True)
 
@@ -137,9 +137,9 @@ def test_a_folder_of_folds_is_no_place_for_a_run_nor_the_reverse(
     folded: FoldsResult, trained: Path, streets: Path, tiny: Arguments
 ) -> None:
     for changes in ({}, {"folds": 3}):
-        with pytest.raises(RequestError, match=r"already holds folds \(folds\.json\)"):
+        with pytest.raises(InvalidArgumentError, match=r"already holds folds \(folds\.json\)"):
             train(streets, folded.run, **changes, **tiny)
-    with pytest.raises(RequestError, match=r"already holds a run"):
+    with pytest.raises(InvalidArgumentError, match=r"already holds a run"):
         train(streets, trained, folds=3, **tiny)
 
 
@@ -147,13 +147,13 @@ def test_folds_share_the_budget(streets: Path, tmp_path: Path, monkeypatch: pyte
     """Each gets its part of what planning leaves, and resuming compares the whole."""
     shares: list[Any] = []
 
-    def take(folder: Any, folds: Any, prepared: Any, recipe: Any, *rest: Any) -> None:
-        shares.append((folds.budget_seconds, recipe.training.budget_seconds))
+    def take(folder: Any, folds: Any, prepared: Any, config: Any, *rest: Any) -> None:
+        shares.append((folds.budget_seconds, config.training.budget_seconds))
 
     monkeypatch.setattr("pixelwise.api.train_folds._train_folds", take)
     monkeypatch.setattr("pixelwise.planning.planner.measure_step", lambda *arguments: 10.0)
     (tmp_path / "r.yaml").write_text("network: {width: 4, depth: 2}\ntraining: {budget_seconds: 600}\n")
-    given: Arguments = {"recipe": tmp_path / "r.yaml", "device": "cpu"}
+    given: Arguments = {"config": tmp_path / "r.yaml", "device": "cpu"}
     train(streets, tmp_path / "a", folds=2, budget="10m", device="cpu")
     train(streets, tmp_path / "b", folds=4, **given)
     train(streets, tmp_path / "b", folds=4, resume=True, budget="10m", **given)
@@ -161,8 +161,8 @@ def test_folds_share_the_budget(streets: Path, tmp_path: Path, monkeypatch: pyte
     for (total, share), parts in zip(shares[:3], (2, 4, 4), strict=True):
         assert total == 600
         assert 0.5 * 600 / parts < share < 600 / parts
-    assert "# of 600 s for 2 folds" in (tmp_path / "a" / "fold-2" / "recipe.yaml").read_text()
-    assert read_recipe(tmp_path / "c" / "fold-2" / "recipe.yaml").training.steps == 9
+    assert "# of 600 s for 2 folds" in (tmp_path / "a" / "fold-2" / "config.yaml").read_text()
+    assert load_config(tmp_path / "c" / "fold-2" / "config.yaml").training.steps == 9
 
 
 @pytest.mark.parametrize(
@@ -171,19 +171,19 @@ def test_folds_share_the_budget(streets: Path, tmp_path: Path, monkeypatch: pyte
         ({"folds": 1}, "--folds is 1, but must be at least 2"),
         ({"folds": 2, "budget": "1s", "device": "cpu"}, "[Bb]udget"),
         ({"folds": 17, "steps": 2}, "17 folds need one each; make fewer folds"),
-        ({"folds": 2, "steps": 2, "group": "zzz"}, r"--group 'zzz' does not match 16 of 16 names"),
+        ({"folds": 2, "steps": 2, "group_by": "zzz"}, r"--group-by 'zzz' does not match 16 of 16 names"),
     ],
 )
 def test_folds_that_cannot_be_made_leave_no_folder(
     streets: Path, tmp_path: Path, arguments: Arguments, said: str
 ) -> None:
-    with pytest.raises((RequestError, DataError), match=said):
+    with pytest.raises((InvalidArgumentError, DataError), match=said):
         train(streets, tmp_path / "run", **arguments)
     assert not (tmp_path / "run").exists()
 
 
 def test_folds_whose_time_is_too_short_are_taken_back(streets: Path, tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text("network: {width: 4, depth: 2}\n")
-    with pytest.raises(RequestError, match=r"budget of .* ends before training could start"):
-        train(streets, tmp_path / "run", folds=2, recipe=tmp_path / "r.yaml", budget="11s", device="cpu")
+    with pytest.raises(InvalidArgumentError, match=r"budget of .* ends before training could start"):
+        train(streets, tmp_path / "run", folds=2, config=tmp_path / "r.yaml", budget="11s", device="cpu")
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""The recipe that comes of what was asked for."""
+"""The config that comes of what was asked for."""
 
 from pathlib import Path
 from typing import Any
@@ -9,28 +9,34 @@ from pixelwise.api.train import train
 
 
 def train_nothing(monkeypatch: pytest.MonkeyPatch, asked: list[Any]) -> None:
-    """Runs end before their first step; their recipes are kept in `asked`."""
+    """Runs end before their first step; their configs are kept in `asked`."""
 
     def train_and_report(run: Any, prepared: Any, job: Any, request: Any, *, resume: bool) -> None:
-        asked.append(job.recipe)
+        asked.append(job.config)
 
     monkeypatch.setattr("pixelwise.api.train_run.train_and_report", train_and_report)
     monkeypatch.setattr("pixelwise.api.train_run._result", lambda run: None)
 
 
-def test_a_given_recipe_without_a_length_takes_the_default_budget(
+def test_a_given_config_without_a_length_takes_the_default_budget(
     streets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
     train_nothing(monkeypatch, asked)
     (tmp_path / "r.yaml").write_text("network: {width: 4}\n")
-    train(streets, tmp_path / "a", recipe=tmp_path / "r.yaml")
-    train(streets, tmp_path / "b", recipe=tmp_path / "r.yaml", steps=9, precision="bf16")
-    train(streets, tmp_path / "c", recipe=tmp_path / "b" / "recipe.yaml", budget="90s", settings=["network.width=8"])
-    lengths = [(recipe.training.steps, recipe.training.budget_seconds) for recipe in asked]
+    train(streets, tmp_path / "a", config=tmp_path / "r.yaml")
+    train(streets, tmp_path / "b", config=tmp_path / "r.yaml", steps=9, precision="bf16")
+    train(
+        streets,
+        tmp_path / "c",
+        config=tmp_path / "b" / "config.yaml",
+        budget="90s",
+        settings=["network.base_channels=8"],
+    )
+    lengths = [(config.training.steps, config.training.budget_seconds) for config in asked]
     assert lengths == [(None, 1200), (9, None), (None, 90)]
-    assert [recipe.network.width for recipe in asked] == [4, 4, 8]
-    assert [recipe.training.precision for recipe in asked] == ["fp32", "bf16", "bf16"]
+    assert [config.network.base_channels for config in asked] == [4, 4, 8]
+    assert [config.training.precision for config in asked] == ["fp32", "bf16", "bf16"]
 
 
 def test_a_deterministic_budget_is_resolved_to_steps(
@@ -43,8 +49,8 @@ def test_a_deterministic_budget_is_resolved_to_steps(
     monkeypatch.setattr("pixelwise.api.train_options.measure_step", lambda *arguments: 10.0)
     (tmp_path / "r.yaml").write_text("network: {width: 4, depth: 2}\n")
     train(streets, tmp_path / "a", budget="10m", deterministic=True, device="cpu")
-    train(streets, tmp_path / "b", budget="10m", deterministic=True, recipe=tmp_path / "r.yaml", device="cpu")
+    train(streets, tmp_path / "b", budget="10m", deterministic=True, config=tmp_path / "r.yaml", device="cpu")
     assert len(asked) == 2
-    for recipe in asked:
-        assert recipe.training.steps is not None
-        assert 1 <= recipe.training.steps < 60
+    for config in asked:
+        assert config.training.steps is not None
+        assert 1 <= config.training.steps < 60

@@ -12,11 +12,11 @@ import yaml
 
 from pixelwise.api.config_diff import Change, refuse_changes, require_unchanged
 from pixelwise.api.train import train
-from pixelwise.config import Recipe, read_recipe, to_yaml
+from pixelwise.config import Config, load_config, to_yaml
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.io.images import read_image, write_png
 from pixelwise.data.splits.splits import read_splits
-from pixelwise.errors import CheckpointError, DataError, RequestError
+from pixelwise.errors import CheckpointError, DataError, InvalidArgumentError
 from pixelwise.model_file import FILE_NAME, load_model
 from pixelwise.progress import Silent
 from pixelwise.training.checkpoint import load_checkpoint
@@ -59,16 +59,16 @@ def test_a_run_without_a_checkpoint_starts_from_the_beginning(started: Path, tra
         ({"steps": 7}, r"training\.steps: 6 → 7"),
         ({"seed": 1}, r"training\.seed: 0 → 1"),
         (
-            {"settings": ["optimizer.lr=0.5", "network.width=8"]},
+            {"settings": ["optimizer.lr=0.5", "network.base_channels=8"]},
             r"network\.width: 4 → 8\n  optimizer\.lr: 0\.02 → 0\.5",
         ),
         ({"budget": "20m"}, r"training\.budget_seconds: null → 1200\.0"),
         ({"precision": "bf16"}, r"training\.precision: fp32 → bf16"),
     ],
 )
-def test_another_recipe_is_refused(finished: Path, streets: Path, changes: Arguments, shown: str) -> None:
+def test_another_config_is_refused(finished: Path, streets: Path, changes: Arguments, shown: str) -> None:
     before = contents(finished)
-    with pytest.raises(CheckpointError, match=f"was started with another recipe:\n  {shown}\nresume without changing"):
+    with pytest.raises(CheckpointError, match=f"was started with another config:\n  {shown}\nresume without changing"):
         train(streets, finished, resume=True, **changes)
     assert contents(finished) == before
 
@@ -82,10 +82,10 @@ def test_another_network_or_optimizer_is_refused_whatever_is_allowed(finished: P
 def test_allowed_changes_hold_from_there_on_and_are_written_down(finished: Path, streets: Path) -> None:
     settings = ["optimizer.lr=0.003", "optimizer.weight_decay=0.5"]
     train(streets, finished, resume=True, allow_changes=True, steps=8, settings=settings, device="cpu")
-    recipe = (finished / "recipe.yaml").read_text()
-    assert read_recipe(finished / "recipe.yaml").training.steps == 8
-    assert "# 6 until step 6" in recipe
-    assert "# as asked for" in recipe  # the reasons of the rest
+    config = (finished / "config.yaml").read_text()
+    assert load_config(finished / "config.yaml").training.steps == 8
+    assert "# 6 until step 6" in config
+    assert "# as asked for" in config  # the reasons of the rest
     changes = yaml.safe_load((finished / "changes.yaml").read_text())
     assert {"after_step": 6, "what": "optimizer.lr", "before": "0.02", "now": "0.003"} in changes
     assert "changed after step 6: optimizer.lr: 0.02 → 0.003" in (finished / "report.html").read_text(encoding="utf-8")
@@ -97,28 +97,28 @@ def test_allowed_changes_hold_from_there_on_and_are_written_down(finished: Path,
 
 
 def test_memory_may_be_saved_from_now_on_without_asking(started: Path, trained: Path, streets: Path) -> None:
-    settings = ["training.recompute=true"]
+    settings = ["training.activation_checkpointing=true"]
     train(streets, started, resume=True, settings=settings, device="cpu")
     assert (started / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
-    assert read_recipe(started / "recipe.yaml").training.recompute
-    assert "training.recompute: false → true" in (started / "report.html").read_text(encoding="utf-8")
+    assert load_config(started / "config.yaml").training.recompute
+    assert "training.activation_checkpointing: false → true" in (started / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_finished_run_saves_no_memory_any_more(finished: Path, streets: Path) -> None:
     before = contents(finished)
-    train(streets, finished, resume=True, settings=["training.recompute=true"], device="cpu")
+    train(streets, finished, resume=True, settings=["training.activation_checkpointing=true"], device="cpu")
     assert contents(finished) == before
 
 
 def test_a_run_that_takes_no_changes_takes_this_one_neither(tmp_path: Path) -> None:
-    asked = Recipe().replace({"training.recompute": True})
-    require_unchanged(RunFolder(tmp_path), Recipe(), asked)
+    asked = Config().replace({"training.activation_checkpointing": True})
+    require_unchanged(RunFolder(tmp_path), Config(), asked)
     with pytest.raises(CheckpointError, match=r"training\.recompute: false → true\nresume without changing it, or"):
-        require_unchanged(RunFolder(tmp_path), Recipe(), asked, changeable=False)
+        require_unchanged(RunFolder(tmp_path), Config(), asked, changeable=False)
 
 
 def test_changes_are_allowed_only_to_a_run_that_goes_on(streets: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="--allow-changes is for a run that goes on; give it with --resume"):
+    with pytest.raises(InvalidArgumentError, match="--allow-changes is for a run that goes on; give it with --resume"):
         train(streets, tmp_path / "run", allow_changes=True)
 
 
@@ -134,9 +134,9 @@ def other_data(streets: Path, tmp_path: Path) -> Path:
     return data
 
 
-def test_another_data_set_is_refused_with_what_is_different(started: Path, other_data: Path) -> None:
+def test_another_dataset_is_refused_with_what_is_different(started: Path, other_data: Path) -> None:
     before = contents(started)
-    with pytest.raises(CheckpointError, match="was started with another data set") as error:
+    with pytest.raises(CheckpointError, match="was started with another dataset") as error:
         train(other_data, started, resume=True)
     lines = str(error.value).splitlines()
     assert lines[1].startswith("  images/train/0001.png: ")
@@ -147,7 +147,7 @@ def test_another_data_set_is_refused_with_what_is_different(started: Path, other
     assert contents(started) == before
 
 
-def test_another_data_set_is_taken_where_that_is_allowed(started: Path, other_data: Path) -> None:
+def test_another_dataset_is_taken_where_that_is_allowed(started: Path, other_data: Path) -> None:
     with pytest.raises(DataError, match="0001"):  # were its names alone compared
         read_splits(started / "splits.yaml", open_dataset(other_data).samples)
     train(other_data, started, resume=True, allow_changes=True, device="cpu")
@@ -166,7 +166,7 @@ def test_a_damaged_list_of_files_is_named(started: Path, streets: Path) -> None:
 def test_many_differences_are_counted(tmp_path: Path) -> None:
     changes = [Change(what=str(number), before="1", now="2") for number in range(13)]
     with pytest.raises(CheckpointError, match=r"  9: 1 → 2\n  and 3 more\nput them back"):
-        refuse_changes(RunFolder(tmp_path), "data set", changes, "put them back")
+        refuse_changes(RunFolder(tmp_path), "dataset", changes, "put them back")
 
 
 @pytest.mark.parametrize("name", ["next.checkpoint", FILE_NAME, "report.html"])
@@ -200,7 +200,9 @@ def test_a_folder_that_may_not_be_written_is_refused_before_anything_is_read(
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
     monkeypatch.setattr("pixelwise.api.train.start_run", lambda *arguments: pytest.fail("began"))
-    with pytest.raises(RequestError, match=f"{tmp_path} may not be written to; make it writable, or choose another"):
+    with pytest.raises(
+        InvalidArgumentError, match=f"{tmp_path} may not be written to; make it writable, or choose another"
+    ):
         train(streets, tmp_path / "a" / "run", steps=1)
 
 
@@ -211,18 +213,20 @@ def test_a_folder_that_turns_out_read_only_is_an_error(
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr("pixelwise.api.train_run.write_splits", read_only)
-    with pytest.raises(RequestError, match=r"cannot be written to \(Read-only file system\); choose another folder"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"cannot be written to \(Read-only file system\); choose another folder"
+    ):
         train(streets, tmp_path / "run", **tiny)
 
 
-def test_another_recipe_file_is_refused_and_the_same_is_not(finished: Path, streets: Path, tmp_path: Path) -> None:
-    recipe = read_recipe(finished / "recipe.yaml")
+def test_another_config_file_is_refused_and_the_same_is_not(finished: Path, streets: Path, tmp_path: Path) -> None:
+    config = load_config(finished / "config.yaml")
     same, other = tmp_path / "same.yaml", tmp_path / "other.yaml"
-    same.write_text(to_yaml(recipe))
-    other.write_text(to_yaml(recipe.replace({"optimizer.lr": 0.5})))
-    train(streets, finished, resume=True, recipe=same)
+    same.write_text(to_yaml(config))
+    other.write_text(to_yaml(config.replace({"optimizer.lr": 0.5})))
+    train(streets, finished, resume=True, config=same)
     with pytest.raises(CheckpointError, match=r"optimizer\.lr: 0\.02 → 0\.5"):
-        train(streets, finished, resume=True, recipe=other)
+        train(streets, finished, resume=True, config=other)
 
 
 def test_other_classes_are_refused(started: Path, streets: Path, tmp_path: Path) -> None:
@@ -255,9 +259,9 @@ def test_a_forced_run_names_what_it_leaves_out(faulty: Path, tiny: Arguments, tm
         def say(self, message: str) -> None:
             self.said.append(message)
 
-    with pytest.raises(DataError, match="To train on what is sound: --force"):
+    with pytest.raises(DataError, match="To train on what is sound: --skip-invalid"):
         train(faulty, tmp_path / "run", **tiny)
-    run = train(faulty, tmp_path / "run", **tiny, force=True, progress=Listening()).run
+    run = train(faulty, tmp_path / "run", **tiny, skip_invalid=True, progress=Listening()).run
     assert yaml.safe_load((run / "left_out.yaml").read_text()) == LEFT_OUT
     splits = yaml.safe_load((run / "splits.yaml").read_text())
     assert len(splits["train"]) == 10
@@ -273,7 +277,7 @@ def test_a_forced_run_names_what_it_leaves_out(faulty: Path, tiny: Arguments, tm
 
 
 def test_a_forced_run_goes_on_without_what_it_left_out(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
-    run = train(faulty, tmp_path / "run", **tiny, force=True).run
+    run = train(faulty, tmp_path / "run", **tiny, skip_invalid=True).run
     model = (run / FILE_NAME).read_bytes()
     for name in ("last.checkpoint", "previous.checkpoint", FILE_NAME, "report.html", "metrics.jsonl"):
         (run / name).unlink()
@@ -284,7 +288,7 @@ def test_a_forced_run_goes_on_without_what_it_left_out(faulty: Path, tiny: Argum
 
 
 def test_a_forced_run_stops_at_an_error_that_came_later(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
-    run = train(faulty, tmp_path / "run", **tiny, force=True).run
+    run = train(faulty, tmp_path / "run", **tiny, skip_invalid=True).run
     for name in ("last.checkpoint", "previous.checkpoint", FILE_NAME, "report.html"):
         (run / name).unlink()
     (faulty / "images" / "train" / "0005.png").write_bytes(b"")
@@ -295,8 +299,8 @@ def test_a_forced_run_stops_at_an_error_that_came_later(faulty: Path, tiny: Argu
 
 
 def test_a_run_is_not_forced_later(started: Path, streets: Path) -> None:
-    with pytest.raises(CheckpointError, match="was started without --force; resume without it"):
-        train(streets, started, resume=True, force=True)
+    with pytest.raises(CheckpointError, match="was started without --skip-invalid; resume without it"):
+        train(streets, started, resume=True, skip_invalid=True)
 
 
 def test_a_list_of_an_earlier_run_does_not_stay(streets: Path, tiny: Arguments, tmp_path: Path) -> None:

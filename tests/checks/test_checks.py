@@ -8,7 +8,7 @@ import pytest
 from pixelwise.checks import CheckReport, check, require_sound
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.scan import survey
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 from support.faults import PAIRS, all_masks, describe, mask, noise, put, put_as, put_bytes, remove, write_clean
 
 Plant = Callable[[Path], object]
@@ -26,7 +26,7 @@ def found(report: CheckReport) -> list[str]:
 def test_a_clean_set_has_no_findings(clean: Path) -> None:
     report = check(clean)
     assert report.findings == report.errors == ()
-    assert (report.layout, report.num_images, report.classes) == ("folder", 9, ("a", "b", "c"))
+    assert (report.format, report.num_images, report.classes) == ("folder", 9, ("a", "b", "c"))
     assert report.splits == {"train": 6, "val": 3}
 
 
@@ -113,29 +113,29 @@ def test_the_report_is_written_whatever_it_says(clean: Path, plant: Plant) -> No
     report = check(clean, json_path=clean / "out" / "report.json")
     written = json.loads((clean / "out" / "report.json").read_text(encoding="utf-8"))
     assert written == report.to_dict()
-    assert list(written) == ["layout", "num_images", "classes", "splits", "findings"]
+    assert list(written) == ["format", "num_images", "classes", "splits", "findings"]
     for finding in written["findings"]:
         assert list(finding) == ["code", "severity", "files", "message", "fix"]
 
 
-def test_no_data_set_at_all_is_an_error(tmp_path: Path) -> None:
+def test_no_dataset_at_all_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a folder"):
         check(tmp_path / "absent")
 
 
 def test_a_resolution_without_pixels_is_refused(clean: Path) -> None:
-    with pytest.raises(RequestError, match=r"the resolution \(0, 32\) has no pixels; give height and width"):
+    with pytest.raises(InvalidArgumentError, match=r"the resolution \(0, 32\) has no pixels; give height and width"):
         check(clean, resolution=(0, 32))
 
 
 def test_a_group_that_is_no_expression_is_refused(clean: Path) -> None:
-    with pytest.raises(RequestError, match=r"--group '\(' is not a regular expression"):
-        check(clean, group="(")
+    with pytest.raises(InvalidArgumentError, match=r"--group-by '\(' is not a regular expression"):
+        check(clean, group_by="(")
 
 
 def test_a_group_that_matches_nothing_is_refused(clean: Path) -> None:
-    with pytest.raises(RequestError, match=r"--group 'patient' does not match 9 of 9 names: train/0"):
-        check(clean, group="patient")
+    with pytest.raises(InvalidArgumentError, match=r"--group-by 'patient' does not match 9 of 9 names: train/0"):
+        check(clean, group_by="patient")
 
 
 # What training asks.
@@ -163,7 +163,7 @@ def test_training_stops_at_errors_and_names_the_first(clean: Path) -> None:
         require_sound(survey(dataset, dataset.samples))
     lines = str(caught.value).splitlines()
     assert len(lines) == 7
-    last = f"All findings: pixelwise check {clean}. To train on what is sound: --force."
+    last = f"All findings: pixelwise check {clean}. To train on what is sound: --skip-invalid."
     assert lines[-2:] == ["(and 2 more)", last]
 
 

@@ -9,7 +9,7 @@ from pixelwise.data.io.images import write_png
 from support.faults import mask, noise
 
 
-def findings(root: Path, names: Mapping[str, list[str]], group: str | None = None) -> list[Finding]:
+def findings(root: Path, names: Mapping[str, list[str]], group_by: str | None = None) -> list[Finding]:
     """What is said of a clean set of such names."""
     seed = 0
     for split, stems in names.items():
@@ -18,7 +18,7 @@ def findings(root: Path, names: Mapping[str, list[str]], group: str | None = Non
             write_png(root / f"masks/{split}/{stem}.png", mask(0, 1))
             seed += 1
     (root / "dataset.yaml").write_text("names: [a, b]\n")
-    return list(check(root, group=group).findings)
+    return list(check(root, group_by=group_by).findings)
 
 
 def neighbors(root: Path, names: Mapping[str, list[str]]) -> list[str]:
@@ -74,4 +74,4 @@ def test_without_splits_nothing_is_in_two(tmp_path: Path) -> None:
             write_png(tmp_path / folder / f"a_{number}.png", make(number))
     (tmp_path / "dataset.yaml").write_text("names: [a, b]\n")
     assert [f.code for f in check(tmp_path).findings] == ["split_made"]
-    assert [f.code for f in check(tmp_path, group=r"\d").findings] == ["split_made"]
+    assert [f.code for f in check(tmp_path, group_by=r"\d").findings] == ["split_made"]

@@ -38,7 +38,7 @@ def test_a_planted_fault_is_the_one_finding(clean: Path, fault: Fault) -> None:
 
 
 def test_the_clean_set_has_no_findings(clean: Path) -> None:
-    report = check(clean, resolution=(12, 16), group="^(train|val)/")
+    report = check(clean, resolution=(12, 16), group_by="^(train|val)/")
     assert report.findings == ()
 
 

@@ -16,7 +16,7 @@ def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def a_report(*findings: Finding) -> CheckReport:
     return CheckReport(
-        layout="folder", num_images=3, classes=("a", "[red]b"), splits={"train": 2, "val": 1}, findings=findings
+        format="folder", num_images=3, classes=("a", "[red]b"), splits={"train": 2, "val": 1}, findings=findings
     )
 
 
@@ -42,11 +42,11 @@ def test_scores_stored_in_a_model_are_shown_without_classes(capsys: Capture) -> 
 def test_folds_are_shown_with_their_spread(capsys: Capture) -> None:
     row = {"mean_iou": 0.5, "global_accuracy": 0.6, "mean_class_accuracy": 0.7, "mean_dice": 0.8}
     of_class = {"per_class": {"[red]x": {"iou": 0.25, "pixels": 12345}}}
-    deviation = {**dict.fromkeys(row, 0.03), "boundary_f1": None, "per_class": {"[red]x": {"iou": None}}}
+    std = {**dict.fromkeys(row, 0.03), "boundary_f1": None, "per_class": {"[red]x": {"iou": None}}}
     scores = {
         "folds": dict.fromkeys(["fold-1", "fold-2"]),
         "mean": {**row, "boundary_f1": 0.9, **of_class},
-        "deviation": deviation,
+        "std": std,
         "pooled": {**row, **of_class},
     }
     print_folds(scores)
@@ -59,12 +59,12 @@ def test_folds_are_shown_with_their_spread(capsys: Capture) -> None:
     assert "12,345" in shown
 
 
-def test_a_sound_data_set_is_said_to_be_ready(capsys: Capture) -> None:
+def test_a_sound_dataset_is_said_to_be_ready(capsys: Capture) -> None:
     print_check(a_report())
     shown = capsys.readouterr().out
-    assert "layout folder: 3 images (train 2, val 1)" in shown
+    assert "format folder: 3 images (train 2, val 1)" in shown
     assert "2 classes: a, [red]b" in shown
-    assert "nothing found: the data set is ready." in shown
+    assert "nothing found: the dataset is ready." in shown
 
 
 def test_findings_are_shown_as_they_are(capsys: Capture) -> None:

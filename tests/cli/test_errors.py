@@ -45,7 +45,7 @@ def test_each_option_is_refused_in_our_words(
 
 def test_most_options_are_seen() -> None:
     found = {f"{command} {option}" for command, option, _ in checked_options()}
-    assert {"predict --tiling", "predict --min-area", "networks --size", "export --max-loss", "train --steps",
+    assert {"predict --tiling", "predict --min-area", "networks --size", "export --max-iou-drop", "train --steps",
             "check --resolution", "export --format"} <= found  # fmt: skip
 
 
@@ -56,7 +56,10 @@ def test_most_options_are_seen() -> None:
          "pixelwise: unknown tiling 'exat'. Did you mean 'exact'? Choose one of: blend, exact, none.\n"),
         (("export", "m", "--format", "onx"), "unknown format 'onx'. Did you mean 'onnx'?"),
         (("train", "d", "--steps", "2.5"), "--steps is '2.5', but must be a whole number; write it as in --steps 3."),
-        (("export", "m", "--max-loss", "a"), "--max-loss is 'a', but must be a number; write it as in --max-loss 0.5."),
+        (
+            ("export", "m", "--max-iou-drop", "a"),
+            "--max-iou-drop is 'a', but must be a number; write it as in --max-iou-drop 0.5.",
+        ),
         (("networks", "--size", "3", "x"),
          "--size is 'x', but must be two whole numbers; write it as in --size 360 480."),
     ],

@@ -1,4 +1,4 @@
-"""Small data sets with what conversions stumble over."""
+"""Small datasets with what conversions stumble over."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

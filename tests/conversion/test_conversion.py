@@ -1,4 +1,4 @@
-"""The whole way: sets come back from a layout as they went in, and nothing is left half-written."""
+"""The whole way: sets come back from a format as they went in, and nothing is left half-written."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +11,12 @@ from pixelwise.cli.main import app
 from pixelwise.conversion import WRITERS, convert, image_ending
 from pixelwise.conversion.masks import FolderWriter
 from pixelwise.data.dataset import open_dataset
-from pixelwise.data.formats import LAYOUTS
+from pixelwise.data.formats import FORMATS
 from pixelwise.data.formats.pairing import FileReader
 from pixelwise.data.io.images import Decoded, read_image, write_png
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import survey
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 
 Make = Callable[..., Path]
 
@@ -34,12 +34,12 @@ class Spoken:
         pass
 
 
-def labels_by_image(root: Path, layout: str | None = None) -> dict[bytes, list[list[str]]]:
+def labels_by_image(root: Path, format: str | None = None) -> dict[bytes, list[list[str]]]:
     """Pixels of each image → the name of the class of each pixel, `ignored` where there is none."""
-    opened = open_dataset(root, layout)
+    opened = open_dataset(root, format)
     dataset = survey(opened, opened.samples).dataset
     assert dataset.classes is not None
-    names = dict(enumerate(dataset.classes.names)) | {dataset.classes.ignore_label: "ignored"}
+    names = dict(enumerate(dataset.classes.names)) | {dataset.classes.ignore_index: "ignored"}
     found = {}
     for sample in dataset.samples:
         image, labels = dataset.read_pair(sample)
@@ -48,17 +48,17 @@ def labels_by_image(root: Path, layout: str | None = None) -> dict[bytes, list[l
 
 
 @pytest.mark.parametrize("names", [("background", "ring", "blob"), ("sky", "ring", "blob")])
-@pytest.mark.parametrize("to", sorted(set(WRITERS) & set(LAYOUTS)))
+@pytest.mark.parametrize("to", sorted(set(WRITERS) & set(FORMATS)))
 def test_a_set_comes_back_as_it_went_in(make: Make, tmp_path: Path, to: str, names: tuple[str, ...]) -> None:
     source = make(names=names, ignored=to != "yolo")
     convert(source, tmp_path / "there", to=to)
-    convert(tmp_path / "there", tmp_path / "back", to="folder", layout=to)
+    convert(tmp_path / "there", tmp_path / "back", to="folder", format=to)
     before = labels_by_image(source)
     assert labels_by_image(tmp_path / "there") == before, f"{to} is not recognized, or not read as written"
     assert labels_by_image(tmp_path / "back") == before
 
 
-@pytest.mark.parametrize("to", sorted(set(WRITERS) & set(LAYOUTS) - {"nnunet"}))
+@pytest.mark.parametrize("to", sorted(set(WRITERS) & set(FORMATS) - {"nnunet"}))
 def test_splits_come_back(make: Make, tmp_path: Path, to: str) -> None:
     convert(make(), tmp_path / "there", to=to)
     splits = [sample.split for sample in open_dataset(tmp_path / "there").samples]
@@ -129,8 +129,8 @@ def test_the_command_line_names_what_can_be_written() -> None:
     assert [name for name in WRITERS if name not in said] == []
 
 
-def test_an_unknown_layout_names_the_choices(make: Make, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"unknown layout to write 'foldr'. Did you mean 'folder'\?"):
+def test_an_unknown_format_names_the_choices(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"unknown format to write 'foldr'. Did you mean 'folder'\?"):
         convert(make(), tmp_path / "out", to="foldr")
 
 
@@ -139,7 +139,7 @@ def test_a_folder_that_holds_something_is_refused(make: Make, tmp_path: Path) ->
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").touch()
     for taken in (tmp_path / "out", source, tmp_path / "out" / "mine.txt"):
-        with pytest.raises(RequestError, match=r"is in the way; name a folder that is new or empty"):
+        with pytest.raises(InvalidArgumentError, match=r"is in the way; name a folder that is new or empty"):
             convert(source, taken, to="folder")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 
 from pixelwise.conversion import convert
 from pixelwise.data.io.images import Array, read_mask
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 
 # pycocotools decodes run lengths in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -89,7 +89,9 @@ def test_coco_keeps_the_name_ignore(make: Make, tmp_path: Path) -> None:
 def test_without_pycocotools_the_extra_is_named(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = make()
     monkeypatch.setitem(sys.modules, "pycocotools", None)
-    with pytest.raises(RequestError, match=r'writing COCO needs pycocotools, .*: pip install "pixelwise\[coco\]"'):
+    with pytest.raises(
+        InvalidArgumentError, match=r'writing COCO needs pycocotools, .*: pip install "pixelwise\[coco\]"'
+    ):
         convert(source, tmp_path / "out", to="coco")
     assert not (tmp_path / "out").exists()
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from pixelwise.config import AugmentationRecipe
+from pixelwise.config import AugmentationConfig
 from pixelwise.data.augmentation import Augmentation, _reach, apply, draw_augmentation
 from pixelwise.data.io.images import Array
 
@@ -23,7 +23,7 @@ IDENTITY = Augmentation(
     saturation=1.0,
 )
 KINDS = [(channels, dtype) for channels in (1, 3, 4, 6) for dtype in (np.uint8, np.uint16, np.float32)]
-NOTHING = AugmentationRecipe(flip_horizontal=0, flip_vertical=0, scale=(1, 1), rotate=0, color=0)
+NOTHING = AugmentationConfig(flip_horizontal=0, flip_vertical=0, scale=(1, 1), rotate=0, color=0)
 
 
 def noise(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> Array:
@@ -210,7 +210,7 @@ def test_color_never_changes_labels_and_keeps_the_type(
 def reference(image: Array, brightness: float, contrast: float, saturation: float) -> Array:
     """Saturation about the luma, contrast about the mean, brightness, one after the other.
 
-    Of float images, brightness is a shift in standard deviations.
+    Of float images, brightness is a shift in standard stds.
     """
     pixels = image.astype(np.float64)
     if image.shape[2] == 3:
@@ -306,10 +306,10 @@ def displaced_by(rows: float, columns: float) -> tuple[float, ...]:
     return (rows,) * 9 + (columns,) * 9
 
 
-def test_displacements_are_normal_with_the_deviation_of_the_recipe() -> None:
+def test_displacements_are_normal_with_the_deviation_of_the_config() -> None:
     """U-Net's: 10 pixels, on a grid of 3 x 3."""
-    recipe = replace(NOTHING, elastic=10.0)
-    plans = [draw_augmentation(recipe, np.random.default_rng(seed)) for seed in range(4000)]
+    config = replace(NOTHING, elastic=10.0)
+    plans = [draw_augmentation(config, np.random.default_rng(seed)) for seed in range(4000)]
     drawn = np.array([plan.displacements for plan in plans])
     assert drawn.shape == (4000, 2 * 3 * 3)
     np.testing.assert_allclose(drawn.std(0), 10, rtol=0.05)
@@ -320,17 +320,17 @@ def test_displacements_are_normal_with_the_deviation_of_the_recipe() -> None:
 
 @given(st.integers(0, 2**32))
 def test_an_elastic_deformation_changes_nothing_else_of_a_plan(seed: int) -> None:
-    plain = draw_augmentation(AugmentationRecipe(), np.random.default_rng(seed))
-    elastic = draw_augmentation(AugmentationRecipe(elastic=10), np.random.default_rng(seed))
+    plain = draw_augmentation(AugmentationConfig(), np.random.default_rng(seed))
+    elastic = draw_augmentation(AugmentationConfig(elastic=10), np.random.default_rng(seed))
     assert plain.displacements == ()
     assert len(set(elastic.displacements)) == 18
     assert replace(elastic, displacements=()) == plain
 
 
 def test_displacements_shrink_with_the_resolution() -> None:
-    recipe = replace(NOTHING, elastic=10.0)
-    full = draw_augmentation(recipe, np.random.default_rng(0))
-    half = draw_augmentation(recipe, np.random.default_rng(0), resolution=0.5)
+    config = replace(NOTHING, elastic=10.0)
+    full = draw_augmentation(config, np.random.default_rng(0))
+    half = draw_augmentation(config, np.random.default_rng(0), resolution=0.5)
     np.testing.assert_allclose(half.displacements, np.array(full.displacements) / 2)
 
 
@@ -426,33 +426,33 @@ def by_definition(points: Array, at: Array) -> Array:
 
 
 @given(st.integers(0, 2**32))
-def test_a_drawn_plan_keeps_to_the_recipe(seed: int) -> None:
-    recipe = AugmentationRecipe(scale=(0.5, 2.0), rotate=30, color=0.4)
-    plan = draw_augmentation(recipe, np.random.default_rng(seed))
+def test_a_drawn_plan_keeps_to_the_config(seed: int) -> None:
+    config = AugmentationConfig(scale=(0.5, 2.0), rotate=30, color=0.4)
+    plan = draw_augmentation(config, np.random.default_rng(seed))
     assert 0.5 <= plan.scale <= 2.0
     assert abs(plan.angle) <= math.radians(30)
     assert all(0 <= share <= 1 for share in plan.shift)
     assert all(abs(f - 1) <= 0.4 for f in (plan.brightness, plan.contrast, plan.saturation))
-    assert plan == draw_augmentation(recipe, np.random.default_rng(seed))
-    half = draw_augmentation(recipe, np.random.default_rng(seed), resolution=0.5)
+    assert plan == draw_augmentation(config, np.random.default_rng(seed))
+    half = draw_augmentation(config, np.random.default_rng(seed), resolution=0.5)
     assert half == replace(plan, scale=plan.scale * 0.5)
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])
 def test_flips_happen_as_often_as_asked(probability: float) -> None:
-    recipe = replace(NOTHING, flip_horizontal=probability, flip_vertical=1 - probability)
+    config = replace(NOTHING, flip_horizontal=probability, flip_vertical=1 - probability)
     for seed in range(20):
-        plan = draw_augmentation(recipe, np.random.default_rng(seed))
+        plan = draw_augmentation(config, np.random.default_rng(seed))
         assert (plan.flip_horizontal, plan.flip_vertical) == (probability == 1, probability == 0)
 
 
 def test_scales_are_drawn_log_uniformly() -> None:
     rng = np.random.default_rng(0)
-    recipe = replace(NOTHING, scale=(0.25, 4.0))
-    scales = [draw_augmentation(recipe, rng).scale for _ in range(2000)]
+    config = replace(NOTHING, scale=(0.25, 4.0))
+    scales = [draw_augmentation(config, rng).scale for _ in range(2000)]
     assert abs(np.mean(np.array(scales) < 1) - 0.5) < 0.04
 
 
-def test_a_recipe_of_nothing_draws_the_identity() -> None:
+def test_a_config_of_nothing_draws_the_identity() -> None:
     plan = draw_augmentation(NOTHING, np.random.default_rng(0))
     assert replace(plan, shift=IDENTITY.shift) == IDENTITY

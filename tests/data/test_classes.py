@@ -13,7 +13,7 @@ from pixelwise.data.classes import (
     classes_from_values,
     default_colors,
     describe_classes,
-    ignore_label_for,
+    ignore_index_for,
     mask_values,
     pack_color,
 )
@@ -37,19 +37,19 @@ def labels_of(classes: Classes, mask: object, dtype: type = np.uint8) -> list[An
 
 
 @pytest.mark.parametrize(
-    ("count", "ignore_label", "dtype"),
+    ("count", "ignore_index", "dtype"),
     [(2, 255, np.uint8), (255, 255, np.uint8), (256, 65535, np.uint16), (1000, 65535, np.uint16)],
 )
-def test_the_ignore_label_is_the_largest_value_of_the_type(count: int, ignore_label: int, dtype: type) -> None:
+def test_the_ignore_label_is_the_largest_value_of_the_type(count: int, ignore_index: int, dtype: type) -> None:
     values = range(1000, 1000 + count)
     classes = classes_from_values(values)
-    assert classes.ignore_label == ignore_label_for(count) == ignore_label == np.iinfo(dtype).max
+    assert classes.ignore_index == ignore_index_for(count) == ignore_index == np.iinfo(dtype).max
     assert classes.dtype == dtype
     mask = [[values[0], 255, values[-1]]]
-    assert labels_of(classes, mask, np.uint16) == [[0, ignore_label, count - 1]]
+    assert labels_of(classes, mask, np.uint16) == [[0, ignore_index, count - 1]]
 
 
-# What a data set that names nothing holds.
+# What a dataset that names nothing holds.
 
 
 def test_zero_and_255_are_background_and_foreground() -> None:
@@ -240,7 +240,7 @@ def test_to_labels_agrees_with_a_dictionary(classes: Classes, data: st.DataObjec
     if classes.coding == "rgb":
         mask = np.stack([values >> 16, values >> 8 & 255, values & 255], -1).astype(np.uint8)
     labels, unlisted = classes.to_labels(mask)
-    expected = [classes.label_mapping.get(v, classes.ignore_label) for v in drawn]
+    expected = [classes.label_mapping.get(v, classes.ignore_index) for v in drawn]
     assert labels.ravel().tolist() == expected
     assert unlisted == sorted(set(drawn) - set(listed))
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from pixelwise.data.dataset import DataSet, open_dataset, to_channels, unlisted_message
+from pixelwise.data.dataset import Dataset, open_dataset, to_channels, unlisted_message
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.errors import DataError
 
@@ -28,7 +28,7 @@ def write(root: Path, description: str = NAMES, **masks: Array) -> Path:
 
 def test_a_pair_is_read(tmp_path: Path) -> None:
     dataset = open_dataset(write(tmp_path))
-    assert (dataset.layout, dataset.root, dataset.channels) == ("folder", tmp_path, None)
+    assert (dataset.format, dataset.root, dataset.channels) == ("folder", tmp_path, None)
     image, labels = dataset.read_pair(dataset.samples[0])
     np.testing.assert_array_equal(image, IMAGE)
     np.testing.assert_array_equal(labels, MASK)
@@ -43,7 +43,7 @@ def test_a_root_may_be_a_text(tmp_path: Path) -> None:
 def test_without_names_classes_are_left_open(tmp_path: Path, description: str) -> None:
     dataset = open_dataset(write(tmp_path, description))
     assert dataset.classes is None
-    with pytest.raises(DataError, match=r"the classes of .* are not known; survey the data set first"):
+    with pytest.raises(DataError, match=r"the classes of .* are not known; survey the dataset first"):
         dataset.read_labels(dataset.samples[0])
 
 
@@ -64,7 +64,7 @@ def test_the_classes_found_later_are_put_in(tmp_path: Path) -> None:
 # Which way masks are coded.
 
 
-def coding(dataset: DataSet) -> str:
+def coding(dataset: Dataset) -> str:
     assert dataset.classes is not None
     return dataset.classes.coding
 

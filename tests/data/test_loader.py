@@ -11,20 +11,20 @@ import pytest
 import tifffile
 import torch
 
-from pixelwise.config import AugmentationRecipe
-from pixelwise.data.dataset import DataSet, open_dataset
+from pixelwise.config import AugmentationConfig
+from pixelwise.data.dataset import Dataset, open_dataset
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.data.loader import Batch, Batches, PairCache, prefetch
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import survey
 from pixelwise.errors import DataError
 
-NOTHING = AugmentationRecipe(flip_horizontal=0, flip_vertical=0, scale=(1, 1), rotate=0, color=0)
+NOTHING = AugmentationConfig(flip_horizontal=0, flip_vertical=0, scale=(1, 1), rotate=0, color=0)
 PAIRS = 7
 SIZE = (24, 40)
 
 
-def write(root: Path, dtype: type = np.uint8) -> DataSet:
+def write(root: Path, dtype: type = np.uint8) -> Dataset:
     """Gray pairs; image and labels of pair i are i everywhere."""
     for i in range(PAIRS):
         write_png(root / f"images/{i}.png", np.full(SIZE, i, dtype))
@@ -34,7 +34,7 @@ def write(root: Path, dtype: type = np.uint8) -> DataSet:
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return write(tmp_path_factory.mktemp("plain"))
 
 
@@ -46,11 +46,11 @@ def _opencv_threads() -> Iterator[None]:
     cv2.setNumThreads(before)
 
 
-def batches_of(dataset: DataSet, cache_bytes: float = 0) -> Batches:
+def batches_of(dataset: Dataset, cache_bytes: float = 0) -> Batches:
     return Batches(
         cache=PairCache(dataset, cache_bytes),
         samples=dataset.samples,
-        augmentation=AugmentationRecipe(),
+        augmentation=AugmentationConfig(),
         crop=(16, 32),
         batch_size=3,
         seed=5,
@@ -87,7 +87,7 @@ def test_color_images_lie_channels_last(streets: Path) -> None:
     assert images.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_each_image_has_its_own_labels(dataset: DataSet) -> None:
+def test_each_image_has_its_own_labels(dataset: Dataset) -> None:
     batch = replace(batches_of(dataset), augmentation=NOTHING).make(0)
     assert torch.equal(batch.images[:, 0], batch.labels)
 
@@ -113,10 +113,10 @@ def test_weights_are_those_of_the_labels_as_trained(streets: Path) -> None:
 
 
 def test_a_deformed_batch_is_a_function_of_seed_and_step(streets: Path) -> None:
-    elastic = replace(AugmentationRecipe(), elastic=4.0)
+    elastic = replace(AugmentationConfig(), elastic=4.0)
     batches, again = (replace(batches_of(open_dataset(streets)), augmentation=elastic, weigh=halves) for _ in range(2))
     assert same(batches.make(3), again.make(3))
-    assert not torch.equal(batches.make(3).labels, replace(batches, augmentation=AugmentationRecipe()).make(3).labels)
+    assert not torch.equal(batches.make(3).labels, replace(batches, augmentation=AugmentationConfig()).make(3).labels)
 
 
 def test_each_showing_of_a_sample_is_augmented_anew(streets: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_batch_does_not_depend_on_the_cache(streets: Path) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 20])
-def test_each_epoch_shows_each_sample_once(dataset: DataSet, batch_size: int) -> None:
+def test_each_epoch_shows_each_sample_once(dataset: Dataset, batch_size: int) -> None:
     batches = replace(batches_of(dataset), augmentation=NOTHING, batch_size=batch_size)
     steps = -(-3 * PAIRS // batch_size)
     shown = [int(labels[0, 0]) for step in range(steps) for labels in batches.make(step).labels]
@@ -155,7 +155,7 @@ def test_each_epoch_shows_each_sample_once(dataset: DataSet, batch_size: int) ->
     ],
 )
 def test_sizes_of_lower_resolution(
-    dataset: DataSet, crop: tuple[int, int], resolution: float, size: tuple[int, int]
+    dataset: Dataset, crop: tuple[int, int], resolution: float, size: tuple[int, int]
 ) -> None:
     batches = replace(batches_of(dataset), crop=crop)
     assert batches.size_at(resolution) == size
@@ -210,7 +210,7 @@ def test_float_images_come_as_they_are(tmp_path: Path) -> None:
         assert image.unique().tolist() == [1e5 if labels[0, 0] else -3.5]
 
 
-def test_a_batch_moves_to_a_device(dataset: DataSet) -> None:
+def test_a_batch_moves_to_a_device(dataset: Dataset) -> None:
     batch = replace(batches_of(dataset), weigh=halves).make(0)
     assert same(batch.to(torch.device("cpu")), batch)
     moved = batch.to(torch.device("meta"))
@@ -220,7 +220,7 @@ def test_a_batch_moves_to_a_device(dataset: DataSet) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_batch_moves_to_a_gpu(dataset: DataSet) -> None:
+def test_a_batch_moves_to_a_gpu(dataset: Dataset) -> None:
     batch = replace(batches_of(dataset), weigh=halves, pinned=True).make(0)
     assert batch.images.is_pinned()
     assert same(batch, replace(batches_of(dataset), weigh=halves).make(0))
@@ -237,22 +237,22 @@ def test_a_batch_moves_to_a_gpu(dataset: DataSet) -> None:
 class Reads:
     """Counts what is read."""
 
-    def __init__(self, dataset: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
         self.names: list[str] = []
-        read = DataSet.read_pair
+        read = Dataset.read_pair
 
-        def counting(dataset: DataSet, sample: Sample) -> tuple[Array, Array]:
+        def counting(dataset: Dataset, sample: Sample) -> tuple[Array, Array]:
             self.names.append(sample.name)
             return read(dataset, sample)
 
-        monkeypatch.setattr(DataSet, "read_pair", counting)
+        monkeypatch.setattr(Dataset, "read_pair", counting)
 
 
 PAIR_BYTES = 2 * SIZE[0] * SIZE[1]
 
 
 @pytest.mark.parametrize("kept", [0, 1, 3, PAIRS])
-def test_the_cache_keeps_what_fits(dataset: DataSet, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_keeps_what_fits(dataset: Dataset, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = Reads(dataset, monkeypatch)
     cache = PairCache(dataset, kept * PAIR_BYTES + 1)
     for _ in range(2):
@@ -276,7 +276,7 @@ def test_a_smaller_pair_still_finds_room(tmp_path: Path, monkeypatch: pytest.Mon
     assert reads.names == ["a", "b", "c", "b"]
 
 
-def test_the_bound_holds_when_many_read_at_once(dataset: DataSet) -> None:
+def test_the_bound_holds_when_many_read_at_once(dataset: Dataset) -> None:
     cache = PairCache(dataset, 3 * PAIR_BYTES)
     gate = threading.Barrier(8)
 

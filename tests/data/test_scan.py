@@ -25,8 +25,8 @@ def look(root: Path, pairs: dict[str, tuple[Array, Array]], description: str | N
         write_png(root / f"masks/{name}.png", mask)
         (root / "images").mkdir(exist_ok=True)
         kind = "rgb" if image.shape[2:] == (3,) else "minisblack"
-        layout: dict[str, Any] = {"planarconfig": "contig"} if image.ndim == 3 else {}
-        tifffile.imwrite(root / f"images/{name}.tif", image, photometric=kind, **layout)
+        format: dict[str, Any] = {"planarconfig": "contig"} if image.ndim == 3 else {}
+        tifffile.imwrite(root / f"images/{name}.tif", image, photometric=kind, **format)
     if description is not None:
         (root / "dataset.yaml").write_text(description, encoding="utf-8")
     dataset = open_dataset(root)
@@ -159,10 +159,10 @@ def test_normalization_is_that_of_all_pixels(tmp_path: Path, dtype: type, channe
     images = [noise(h, 3, channels, dtype=dtype) for h in (2, 9, 4)]
     shown = [image[..., 0] if channels == 1 else image for image in images]
     found = look(tmp_path, {f"{i}": (s, s[..., 0] if s.ndim == 3 else s) for i, s in enumerate(shown)})
-    mean, deviation = found.normalization(found.dataset.samples[:2])
+    mean, std = found.normalization(found.dataset.samples[:2])
     pixels = np.concatenate([image.reshape(-1, channels) for image in images[:2]]).astype(float)
     np.testing.assert_allclose(mean, pixels.mean(0), atol=1e-4)
-    np.testing.assert_allclose(deviation, pixels.std(0), atol=1e-4)
+    np.testing.assert_allclose(std, pixels.std(0), atol=1e-4)
 
 
 def test_gray_counts_in_each_channel(tmp_path: Path) -> None:
@@ -203,9 +203,9 @@ def test_missing_values_do_not_count(tmp_path: Path, dtype: type, nodata: int, c
     found = look_at_scenes(tmp_path, images, MASK, str(nodata))
     values = np.concatenate([image.reshape(-1, channels) for image in images.values()]).astype(float)
     there = np.where(values == nodata, np.nan, values)
-    mean, deviation = found.normalization(found.dataset.samples)
+    mean, std = found.normalization(found.dataset.samples)
     np.testing.assert_allclose(mean, np.nanmean(there, 0), rtol=1e-6)
-    np.testing.assert_allclose(deviation, np.nanstd(there, 0), rtol=1e-6)
+    np.testing.assert_allclose(std, np.nanstd(there, 0), rtol=1e-6)
     a, b = found.readings
     assert a.values == {0: 0, 7: 3, 255: 1}  # 0 lies under missing pixels alone, and is listed all the same
     assert b.values == {0: 2, 7: 3, 255: 1}
@@ -236,15 +236,15 @@ def test_values_that_are_not_finite_are_recorded(tmp_path: Path) -> None:
 def test_the_normalization_of_floats_does_not_depend_on_their_unit(tmp_path: Path, unit: float, offset: int) -> None:
     image = ((RNG.normal(size=(20, 30, 6)) + offset) * unit).astype(np.float32)
     found = look(tmp_path, {"a": (image, np.resize(MASK, (20, 30)))})
-    mean, deviation = found.normalization(found.dataset.samples)
+    mean, std = found.normalization(found.dataset.samples)
     wide = image.astype(np.float64)
     np.testing.assert_allclose(mean, wide.mean((0, 1)), rtol=1e-6, atol=1e-9 * unit)
-    np.testing.assert_allclose(deviation, wide.std((0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(std, wide.std((0, 1)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("value", [0, 1e-5, 77, 1e6])
 def test_a_constant_float_channel_has_a_deviation_to_divide_by(tmp_path: Path, value: float) -> None:
     found = look(tmp_path, {"a": (np.full((7, 13, 3), value, np.float32), MASK)})
-    mean, deviation = found.normalization(found.dataset.samples)
+    mean, std = found.normalization(found.dataset.samples)
     np.testing.assert_allclose(mean, value, rtol=1e-6)
-    assert all(0 < d <= 1e-3 for d in deviation)
+    assert all(0 < d <= 1e-3 for d in std)

@@ -1,4 +1,4 @@
-"""Laws of the drawn data sets: pure, of the promised form, as imbalanced as promised, hard."""
+"""Laws of the drawn datasets: pure, of the promised form, as imbalanced as promised, hard."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +26,7 @@ from pixelwise.data.synthetic import (
     write_dataset,
 )
 from pixelwise.data.synthetic.canvas import CYCLIST, Camera, Canvas, Light, box
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 
 Draw = Callable[[int, tuple[int, int]], Picture]
 DRAWS = pytest.mark.parametrize(
@@ -120,9 +120,9 @@ def test_different_seeds_give_different_pictures(draw: Draw, channels: int, num_
 
 @DRAWS
 def test_seed_and_size_out_of_range_are_refused(draw: Draw, channels: int, num_classes: int) -> None:
-    with pytest.raises(RequestError, match="seed -1 is negative"):
+    with pytest.raises(InvalidArgumentError, match="seed -1 is negative"):
         draw(-1, (64, 64))
-    with pytest.raises(RequestError, match=r"size \(64, 31\) is too small"):
+    with pytest.raises(InvalidArgumentError, match=r"size \(64, 31\) is too small"):
         draw(0, (64, 31))
 
 
@@ -201,7 +201,7 @@ BANDS = {
 }  # fmt: skip
 
 
-def test_street_classes_are_as_imbalanced_as_in_a_real_driving_data_set() -> None:
+def test_street_classes_are_as_imbalanced_as_in_a_real_driving_dataset() -> None:
     shares = dict(zip(STREET_NAMES, class_shares(street_scene, 200, 8), strict=True))
     outside = {name: share for name, share in shares.items() if not BANDS[name][0] < share < BANDS[name][1]}
     assert not outside
@@ -232,10 +232,10 @@ def test_color_alone_does_not_solve_the_task(draw: Draw, channels: int, num_clas
     assert nearest_mean_color_mean_iou(draw, 50, num_classes) < ceiling
 
 
-# ---------------------------------------------------------------- a data set on disk
+# ---------------------------------------------------------------- a dataset on disk
 
 
-def test_a_data_set_on_disk_is_complete_and_exact(tmp_path: Path) -> None:
+def test_a_dataset_on_disk_is_complete_and_exact(tmp_path: Path) -> None:
     root = tmp_path / "streets"
     write_dataset(root, "streets", num_train=3, num_val=2, num_test=0, size=(40, 56), seed=2)
     numbers = ["train/0000", "train/0001", "train/0002", "val/0000", "val/0001"]
@@ -275,7 +275,7 @@ def test_cell_images_are_gray_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_no_image_is_shared_between_splits_or_data_sets(tmp_path: Path, kind: str) -> None:
+def test_no_image_is_shared_between_splits_or_datasets(tmp_path: Path, kind: str) -> None:
     for seed in (0, 1):
         write_dataset(
             tmp_path / str(seed), kind, num_train=8, num_val=4, num_test=4, size=(32, 32), seed=seed  # type: ignore[arg-type]
@@ -292,17 +292,17 @@ def test_requests_that_cannot_be_done_are_refused(tmp_path: Path) -> None:
             size=(32, side), seed=seed,
         )  # fmt: skip
 
-    with pytest.raises(RequestError, match=r"unknown kind of synthetic data 'street'.*'streets'"):
+    with pytest.raises(InvalidArgumentError, match=r"unknown kind of synthetic data 'street'.*'streets'"):
         write(kind="street")
-    with pytest.raises(RequestError, match="cannot draw -1 train, 0 val, 0 test images"):
+    with pytest.raises(InvalidArgumentError, match="cannot draw -1 train, 0 val, 0 test images"):
         write(num_train=-1)
-    with pytest.raises(RequestError, match="cannot draw 0 train, 0 val, 0 test images"):
+    with pytest.raises(InvalidArgumentError, match="cannot draw 0 train, 0 val, 0 test images"):
         write(num_train=0)
-    with pytest.raises(RequestError, match="1 to 1000000 in all"):
+    with pytest.raises(InvalidArgumentError, match="1 to 1000000 in all"):
         write(num_train=1_000_001)
-    with pytest.raises(RequestError, match="seed -3 is negative"):
+    with pytest.raises(InvalidArgumentError, match="seed -3 is negative"):
         write(seed=-3)
-    with pytest.raises(RequestError, match=r"size \(32, 16\) is too small"):
+    with pytest.raises(InvalidArgumentError, match=r"size \(32, 16\) is too small"):
         write(side=16)
     assert not (tmp_path / "data").exists()
 
@@ -310,6 +310,6 @@ def test_requests_that_cannot_be_done_are_refused(tmp_path: Path) -> None:
 def test_a_folder_that_holds_something_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "keep.txt").write_text("mine")
     for root in (tmp_path, tmp_path / "keep.txt"):
-        with pytest.raises(RequestError, match="is in the way; name a folder that is new or empty"):
+        with pytest.raises(InvalidArgumentError, match="is in the way; name a folder that is new or empty"):
             write_dataset(root, "cells", num_train=1, num_val=0, num_test=0, size=(32, 32))
     assert files_of(tmp_path) == ["keep.txt"]

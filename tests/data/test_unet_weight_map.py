@@ -10,13 +10,13 @@ from scipy import ndimage
 
 from pixelwise.data.io.images import Array
 from pixelwise.data.unet_weight_map import border_weights
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 
 VOID = 255
 
 
 def weights_of(labels: Array, **settings: float) -> Array:
-    return border_weights(labels, ignore_label=VOID, **settings)  # type: ignore[arg-type]
+    return border_weights(labels, ignore_index=VOID, **settings)  # type: ignore[arg-type]
 
 
 def two_squares(gap: int, side: int = 5) -> Array:
@@ -101,7 +101,7 @@ def test_neighbors_of_several_classes_are_one_cell() -> None:
 
 def test_any_class_can_be_the_background() -> None:
     labels = two_squares(gap=1)
-    swapped = border_weights(7 - labels, ignore_label=VOID, background=7)
+    swapped = border_weights(7 - labels, ignore_index=VOID, background=7)
     np.testing.assert_array_equal(swapped, weights_of(labels))
 
 
@@ -123,7 +123,7 @@ def test_equals_the_definition(
     labels: Array = rng.choice([1, 2, VOID, 4], p=[cells * 0.8, cells * 0.1, cells * 0.1, 1 - cells], size=size).astype(
         dtype
     )
-    weights = border_weights(labels, ignore_label=VOID, background=4, w0=w0, sigma=sigma)
+    weights = border_weights(labels, ignore_index=VOID, background=4, w0=w0, sigma=sigma)
     assert weights.shape == size
     np.testing.assert_allclose(weights, by_definition(labels, 4, w0, sigma), rtol=1e-5)
 
@@ -146,11 +146,11 @@ def test_the_labels_are_left_alone() -> None:
 
 
 def test_refuses_labels_that_are_no_map() -> None:
-    with pytest.raises(RequestError, match=r"labels must be \(H, W\), not \(2, 3, 4\); weigh the images"):
+    with pytest.raises(InvalidArgumentError, match=r"labels must be \(H, W\), not \(2, 3, 4\); weigh the images"):
         weights_of(np.zeros((2, 3, 4), np.uint8))
 
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan])
 def test_refuses_a_sigma_that_is_no_length(sigma: float) -> None:
-    with pytest.raises(RequestError, match="but must be a positive number of pixels"):
+    with pytest.raises(InvalidArgumentError, match="but must be a positive number of pixels"):
         weights_of(two_squares(gap=1), sigma=sigma)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pixelwise.data.io.images import read_image, read_mask, write_png
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.evaluation.evaluate import evaluate, mean_iou_of
 from pixelwise.inference.predictor import load
 from pixelwise.metrics import ConfusionMatrix
@@ -29,7 +29,7 @@ def model(make_model: Callable[..., Path], tmp_path: Path) -> Path:
 def test_other_classes_are_refused(model: Path, tmp_path: Path) -> None:
     data = pairs(tmp_path / "data", ["test"])
     (data / "dataset.yaml").write_text("names: [road, tree]\n")
-    with pytest.raises(RequestError, match="has the classes road, tree, but the model knows road, sky"):
+    with pytest.raises(InvalidArgumentError, match="has the classes road, tree, but the model knows road, sky"):
         evaluate(model, data, device="cpu")
 
 
@@ -45,7 +45,7 @@ def test_classes_of_the_same_names_may_be_coded_otherwise(model: Path, tmp_path:
 def test_an_image_of_another_kind_is_an_error_that_names_it(model: Path, tmp_path: Path) -> None:
     data = pairs(tmp_path / "data", ["test"])
     write_png(data / "images" / "test" / "b.png", np.zeros((8, 12), np.uint16))
-    with pytest.raises(RequestError, match=r"test/b\.png: the image is uint16"):
+    with pytest.raises(InvalidArgumentError, match=r"test/b\.png: the image is uint16"):
         evaluate(model, data, device="cpu")
 
 
@@ -131,8 +131,8 @@ def test_mean_iou_of_nothing_is_zero() -> None:
 
 
 def test_a_limit_is_for_int8(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="--max-loss goes with --precision int8, not fp32"):
-        evaluate(model, tmp_path, precision="fp32", max_loss=2)
+    with pytest.raises(InvalidArgumentError, match="--max-iou-drop goes with --precision int8, not fp32"):
+        evaluate(model, tmp_path, precision="fp32", max_iou_drop=2)
 
 
 def test_files_of_one_stem_are_refused_by_name(trained: Path, streets: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from pixelwise.data.dataset import open_dataset
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.evaluation.split_selection import choose_split
 from pixelwise.model_file import FILE_NAME
 from support.small_sets import pairs
@@ -37,18 +37,18 @@ def test_test_goes_before_val_and_no_split_means_all(
 def test_a_split_is_taken_by_name(model: Path, tmp_path: Path) -> None:
     data = pairs(tmp_path / "data", ["train", "test"])
     assert chosen(data, model, "train") == ("train", ["train/a", "train/b"])
-    with pytest.raises(RequestError, match=r"data has no split 'val'; it has test, train"):
+    with pytest.raises(InvalidArgumentError, match=r"data has no split 'val'; it has test, train"):
         choose_split(open_dataset(data), model, "val")
 
 
 def test_training_images_are_never_taken_unasked(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"has no split 'test or val'; it has train"):
+    with pytest.raises(InvalidArgumentError, match=r"has no split 'test or val'; it has train"):
         chosen(pairs(tmp_path / "data", ["train"]), model)
 
 
 @pytest.fixture
 def run(model: Path, tmp_path: Path) -> Path:
-    """A run folder whose run took b of a data set without splits for validation."""
+    """A run folder whose run took b of a dataset without splits for validation."""
     folder = tmp_path / "run"
     folder.mkdir()
     shutil.copy(model, folder / FILE_NAME)
@@ -63,7 +63,7 @@ def test_a_split_made_by_the_run_is_found(run: Path, tmp_path: Path, model_file:
     assert chosen(data, model, "train") == ("train", ["a"])
 
 
-def test_a_split_made_by_the_run_stands_beside_the_data_sets_test_split(run: Path, tmp_path: Path) -> None:
+def test_a_split_made_by_the_run_stands_beside_the_datasets_test_split(run: Path, tmp_path: Path) -> None:
     data = pairs(tmp_path / "data", ["train", "test"])
     (run / "splits.yaml").write_text("train: [train/a]\nval: [train/b]\ntest: [test/a, test/b]\n")
     assert chosen(data, run) == ("test", ["test/a", "test/b"])
@@ -71,19 +71,19 @@ def test_a_split_made_by_the_run_stands_beside_the_data_sets_test_split(run: Pat
     assert chosen(data, run, "train") == ("train", ["train/a"])
 
 
-def test_splits_of_another_data_set_are_left_alone(run: Path, tmp_path: Path) -> None:
+def test_splits_of_another_dataset_are_left_alone(run: Path, tmp_path: Path) -> None:
     (run / "splits.yaml").write_text("train: [x]\nval: [y]\n")
     assert chosen(pairs(tmp_path / "data", ["."]), run) == ("all", ["a", "b"])
 
 
 def test_a_missing_validation_image_is_an_error(run: Path, tmp_path: Path) -> None:
     (run / "splits.yaml").write_text("train: [a]\nval: [b, c]\n")
-    with pytest.raises(DataError, match=r"splits\.yaml lists 'c', which the data set does not hold"):
+    with pytest.raises(DataError, match=r"splits\.yaml lists 'c', which the dataset does not hold"):
         chosen(pairs(tmp_path / "data", ["."]), run)
 
 
 def test_a_fold_is_scored_on_images_that_it_did_not_train_on(model: Path, tmp_path: Path) -> None:
-    """Folds pool train and val; the data set's own val split is no longer unseen."""
+    """Folds pool train and val; the dataset's own val split is no longer unseen."""
     data = pairs(tmp_path / "data", ["train", "val"])
     lists = {"train": ["train/a", "val/a"], "val": ["train/b", "val/b"]}
     (model.parent / "splits.yaml").write_text(yaml.safe_dump(lists), encoding="utf-8")

@@ -2,13 +2,13 @@
 
 import pytest
 
-from pixelwise.config import NetworkRecipe
+from pixelwise.config import NetworkConfig
 
 
 @pytest.fixture(scope="session")
 def model(make_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
-    return make_model(folder / "model.safetensors", network=NetworkRecipe(width=2, depth=1))
+    return make_model(folder / "model.safetensors", network=NetworkConfig(base_channels=2, depth=1))
 
 
 @pytest.fixture(scope="session")
@@ -25,4 +25,4 @@ def made_int8(trained, streets, tmp_path_factory):
     from pixelwise.exporting import export
 
     folder = tmp_path_factory.mktemp("int8")
-    return export(trained, folder / "tiny.onnx", precision="int8", data=streets, max_loss=3)
+    return export(trained, folder / "tiny.onnx", precision="int8", data=streets, max_iou_drop=3)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pixelwise.cli.console import print_export
-from pixelwise.config import NetworkRecipe
-from pixelwise.errors import RequestError
+from pixelwise.config import NetworkConfig
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.exporting import export
 from pixelwise.exporting import export as home
@@ -72,7 +72,7 @@ def test_the_command_prints_file_size_agreement_and_gap(made, capsys):
 
 def test_torch_export_with_logits(make_model, tmp_path):
     """Of 16 bits and two channels; the file says all that its sizes can be."""
-    model = make_model(tmp_path / "m", network=NetworkRecipe(width=2, depth=1), channels=2, dtype="uint16")
+    model = make_model(tmp_path / "m", network=NetworkConfig(base_channels=2, depth=1), channels=2, dtype="uint16")
     made = export(model, tmp_path / "out" / "tiny.pt2", logits=True)
     images = images_of(1, 1, 9, 2, dtype="uint16")
     labels, logits = FORMATS["torch-export"].read(made.file)(images)
@@ -137,12 +137,12 @@ def test_a_loss_above_the_limit_is_refused_and_the_old_file_stays(trained, stree
     path.write_bytes(b"before")
     with_accuracy(mean_iou=0.48, model_mean_iou=0.5, agreement=0.97)
     said = r"4 .* images the mean IoU of int8 is 0\.4800 and the model's 0\.5000, 2 points less, and 1 may be lost.*"
-    with pytest.raises(RequestError, match=said + "--max-loss"):
+    with pytest.raises(InvalidArgumentError, match=said + "--max-iou-drop"):
         export(trained, path, precision="int8", data=streets)
-    with pytest.raises(RequestError, match=r"and 1\.5 may be lost"):
-        export(trained, path, precision="int8", data=streets, max_loss=1.5)
+    with pytest.raises(InvalidArgumentError, match=r"and 1\.5 may be lost"):
+        export(trained, path, precision="int8", data=streets, max_iou_drop=1.5)
     with_accuracy(mean_iou=float("nan"), model_mean_iou=0.5, agreement=0.97)
-    with pytest.raises(RequestError, match="is nan"):
+    with pytest.raises(InvalidArgumentError, match="is nan"):
         export(trained, path, precision="int8", data=streets)
     assert [file.name for file in tmp_path.iterdir()] == ["tiny.onnx"]
     assert path.read_bytes() == b"before"
@@ -153,7 +153,7 @@ def test_of_int8_the_agreement_is_that_on_validation_images_and_none_is_asked_fo
 ):
     pytest.importorskip("onnxruntime")
     with_accuracy(mean_iou=0.495, model_mean_iou=0.5, agreement=0.97)
-    with pytest.raises(RequestError, match=r"agree with the model's on 97\.0000% .* 99\.00% are asked for"):
+    with pytest.raises(InvalidArgumentError, match=r"agree with the model's on 97\.0000% .* 99\.00% are asked for"):
         export(trained, tmp_path / "a.onnx", precision="int8", data=streets, min_agreement=0.99)
     assert export(trained, tmp_path / "a.onnx", precision="int8", data=streets).file.exists()
 
@@ -162,7 +162,7 @@ def test_of_int8_the_agreement_is_that_on_validation_images_and_none_is_asked_fo
 def test_int8_for_openvino(trained, streets, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("openvino")
-    made = export(trained, tmp_path / "tiny.xml", precision="int8", data=streets, max_loss=3, logits=True)
+    made = export(trained, tmp_path / "tiny.xml", precision="int8", data=streets, max_iou_drop=3, logits=True)
     card = json.loads((tmp_path / "tiny.json").read_text(encoding="utf-8"))
     assert {"openvino", "onnxruntime"} <= card["versions"].keys()
     labels, logits = FORMATS["openvino"].read(made.file)(images_of(2, 5, 9, 3))
@@ -187,7 +187,7 @@ def test_every_format_in_every_precision(model, tmp_path, name, precision):
 )
 def test_onnx_of_every_kind_of_network(make_model, tmp_path, name, choices):
     pytest.importorskip("onnxruntime")
-    model = make_model(tmp_path / "m", network=NetworkRecipe(name=name, **choices))
+    model = make_model(tmp_path / "m", network=NetworkConfig(name=name, **choices))
     assert export(model, tmp_path / "model.onnx").proof.agreement >= 0.9999
 
 
@@ -197,9 +197,9 @@ def test_a_file_that_disagrees_is_refused_and_the_old_one_stays(model, tmp_path,
     bad = Proof(agreement=0.9, largest_logit_gap=2.5, largest_logit=9, sizes=((1, 1),))
     monkeypatch.setattr(sys.modules[home.__module__], "prove", lambda *_: bad)
     said = r"agree with the model's on 90\.0000% .* 99\.99% are asked for.*up to 2\.5.*--min-agreement"
-    with pytest.raises(RequestError, match=said):
+    with pytest.raises(InvalidArgumentError, match=said):
         export(model, path)
-    with pytest.raises(RequestError, match=r"95\.00% are asked for"):
+    with pytest.raises(InvalidArgumentError, match=r"95\.00% are asked for"):
         export(model, path, min_agreement=0.95)
     assert [file.name for file in tmp_path.iterdir()] == ["tiny.pt2"]
     assert path.read_bytes() == b"before"
@@ -208,7 +208,9 @@ def test_a_file_that_disagrees_is_refused_and_the_old_one_stays(model, tmp_path,
 def test_the_card_of_another_export_stays(model, tmp_path):
     for content, owner in (('{"file": "tiny.onnx"}', r"the card of tiny\.onnx"), ("mine", "no card of an export")):
         (tmp_path / "tiny.json").write_text(content)
-        with pytest.raises(RequestError, match=rf"tiny\.json would be replaced, but is {owner}; give tiny\.pt2"):
+        with pytest.raises(
+            InvalidArgumentError, match=rf"tiny\.json would be replaced, but is {owner}; give tiny\.pt2"
+        ):
             export(model, tmp_path / "tiny.pt2")
         assert (tmp_path / "tiny.json").read_text() == content
     assert [file.name for file in tmp_path.iterdir()] == ["tiny.json"]
@@ -221,23 +223,31 @@ def test_the_card_of_another_export_stays(model, tmp_path):
         ("a", {"format": "onyx"}, "unknown format 'onyx'. Did you mean 'onnx'"),
         ("a.onnx", {"min_agreement": 1.5}, "min_agreement is 1.5, but is a share of the labels, from 0 to 1"),
         ("a.onnx", {"precision": "fp61"}, "unknown precision 'fp61'. Did you mean 'fp16'"),
-        ("a.onnx", {"precision": "int8"}, "int8 needs images .* name a data set with --data"),
+        ("a.onnx", {"precision": "int8"}, "int8 needs images .* name a dataset with --data"),
         ("a.pt2", {"precision": "int8", "data": "d"}, "torch-export has no int8 form here; .* onnx or openvino"),
-        ("a.onnx", {"precision": "int8", "data": "d", "max_loss": -1}, "max_loss is -1, but is a number of points"),
-        ("a.onnx", {"precision": "int8", "data": "d", "max_loss": 101}, "max_loss is 101, but .* from 0 to 100"),
-        ("a.onnx", {"precision": "fp16", "data": "d"}, "--data and --max-loss go with --precision int8, not fp16"),
-        ("a.onnx", {"max_loss": 1}, "--data and --max-loss go with --precision int8, not fp32"),
+        (
+            "a.onnx",
+            {"precision": "int8", "data": "d", "max_iou_drop": -1},
+            "max_iou_drop is -1, but is a number of points",
+        ),
+        (
+            "a.onnx",
+            {"precision": "int8", "data": "d", "max_iou_drop": 101},
+            "max_iou_drop is 101, but .* from 0 to 100",
+        ),
+        ("a.onnx", {"precision": "fp16", "data": "d"}, "--data and --max-iou-drop go with --precision int8, not fp16"),
+        ("a.onnx", {"max_iou_drop": 1}, "--data and --max-iou-drop go with --precision int8, not fp32"),
     ],
 )
 def test_a_request_that_cannot_be_done_is_refused(model, tmp_path, output, options, said):
-    with pytest.raises(RequestError, match=said):
+    with pytest.raises(InvalidArgumentError, match=said):
         export(model, tmp_path / output, **options)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_is_no_file(model, tmp_path):
     (tmp_path / "model.onnx").mkdir()
-    with pytest.raises(RequestError, match="is a folder; name another file"):
+    with pytest.raises(InvalidArgumentError, match="is a folder; name another file"):
         export(model, tmp_path)
 
 
@@ -247,6 +257,6 @@ def test_a_folder_is_no_file(model, tmp_path):
 )
 def test_a_missing_extra_is_named(model, tmp_path, monkeypatch, absent, output, extra):
     monkeypatch.setitem(sys.modules, absent, None)
-    with pytest.raises(RequestError, match=rf'pip install "pixelwise\[{extra}\]"'):
+    with pytest.raises(InvalidArgumentError, match=rf'pip install "pixelwise\[{extra}\]"'):
         export(model, tmp_path / output)
     assert list(tmp_path.iterdir()) == []

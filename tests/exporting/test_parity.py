@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.exporting.parity import drawn_batches, prove
 from pixelwise.inference.predictor import load
 
@@ -40,7 +40,9 @@ def test_labels_of_another_size_or_type_are_refused(predictor, change):
         labels, logits = answers(predictor, images)
         return change(labels), logits
 
-    with pytest.raises(RequestError, match=r"of images \(2, 1, 1, 3\) it makes labels .* not \(2, 1, 1\) uint8"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"of images \(2, 1, 1, 3\) it makes labels .* not \(2, 1, 1\) uint8"
+    ):
         prove(predictor, changed, lambda x: answers(predictor, x))
 
 

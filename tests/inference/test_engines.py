@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from pixelwise.config import NetworkRecipe
-from pixelwise.errors import RequestError
+from pixelwise.config import NetworkConfig
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference import engines as home
 from pixelwise.inference import predictor as predicting
 from pixelwise.inference.engines import ENGINES, Source, installed_versions, require_engine
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 COMPILER = pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="needs a C++ compiler")
 RIVALS = ["openvino", "onnxruntime", pytest.param("torch-compile", marks=[pytest.mark.slow, COMPILER])]
 # Pooling with switches, odd sides and a frame: all that a graph can have wrong.
-SMALL = NetworkRecipe(width=2, depth=1, upsampling="switches", skips="add", stem_stride=2)
+SMALL = NetworkConfig(base_channels=2, depth=1, upsampling="switches", skips="add", stem_stride=2)
 
 
 def image(height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -103,7 +103,7 @@ def test_bf16_that_openvino_does_not_have_is_refused(monkeypatch: pytest.MonkeyP
             return ["FP32"]
 
     monkeypatch.setattr(openvino, "Core", Old)
-    with pytest.raises(RequestError, match="does not compute in bf16 on this CPU"):
+    with pytest.raises(InvalidArgumentError, match="does not compute in bf16 on this CPU"):
         ENGINES["openvino"].build(source, CPU, "bf16")
 
 
@@ -141,15 +141,15 @@ def test_an_absent_engine_says_how_to_install_it(
     name: str, line: str, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(home, "find_spec", lambda package: None if package == name else object())
-    with pytest.raises(RequestError, match=f"the engine {name} needs {name}, onnx and onnxscript.*{line}"):
+    with pytest.raises(InvalidArgumentError, match=f"the engine {name} needs {name}, onnx and onnxscript.*{line}"):
         load(model, engine=name)
 
 
 def test_what_an_engine_cannot_do_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(home, "find_spec", lambda package: object())
-    with pytest.raises(RequestError, match="ONNX Runtime computes in fp32 and int8, not in bf16"):
+    with pytest.raises(InvalidArgumentError, match="ONNX Runtime computes in fp32 and int8, not in bf16"):
         load(model, device="cpu", precision="bf16", engine="onnxruntime")
-    with pytest.raises(RequestError, match="OpenVINO does not compute on cuda here; use --device cpu"):
+    with pytest.raises(InvalidArgumentError, match="OpenVINO does not compute on cuda here; use --device cpu"):
         require_engine("openvino", torch.device("cuda"), "fp32")
 
 
@@ -181,7 +181,7 @@ def test_a_network_that_cannot_be_compiled_is_an_error(
 ) -> None:
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=failing_backend))
     predictor = on("torch-compile", reference, source)
-    with pytest.raises(RequestError, match=r"torch\.compile failed.*no compiler.*--engine torch"):
+    with pytest.raises(InvalidArgumentError, match=r"torch\.compile failed.*no compiler.*--engine torch"):
         predictor.predict(image(9, 14))
 
 
@@ -198,7 +198,7 @@ def test_engines_reproduce_every_kind_of_network(
     name: str, network: str, make_model: MakeModel, tmp_path: Path
 ) -> None:
     skip_without(name)
-    path = make_model(tmp_path / "m", network=NetworkRecipe(name=network))
+    path = make_model(tmp_path / "m", network=NetworkConfig(name=network))
     expected = load(path, device="cpu", precision="fp32").predict(image(45, 61), keep_logits=True).logits
     found = load(path, device="cpu", precision="fp32", engine=name).predict(image(45, 61), keep_logits=True).logits
     np.testing.assert_allclose(found, expected, atol=1e-4 * max(1, np.abs(expected).max()))

@@ -5,17 +5,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.config import NetworkRecipe
+from pixelwise.config import NetworkConfig
 from pixelwise.inference.fuse_batchnorm import Pair, consecutive_pairs, for_prediction
 from pixelwise.networks import build_network
 
 SIZE = (64, 64)
 
 NETWORKS = {
-    "unet": NetworkRecipe(width=4, depth=2),
-    "segnet": NetworkRecipe(name="segnet", width=2),
-    "unet on resnet18": NetworkRecipe(encoder="resnet18"),
-    "unet on timm": NetworkRecipe(encoder="timm:mobilenetv3_small_050"),  # its norms hold the activations
+    "unet": NetworkConfig(base_channels=4, depth=2),
+    "segnet": NetworkConfig(name="segnet", base_channels=2),
+    "unet on resnet18": NetworkConfig(encoder="resnet18"),
+    "unet on timm": NetworkConfig(encoder="timm:mobilenetv3_small_050"),  # its norms hold the activations
 }
 
 

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from pixelwise.config import NetworkRecipe
-from pixelwise.errors import RequestError
+from pixelwise.config import NetworkConfig
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference import engines
 from pixelwise.inference import int8_file as int8_module
 from pixelwise.inference.engines import Source, choose_engine
@@ -32,7 +32,9 @@ def model(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A model with its network in int8 beside it."""
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    path = make_model(tmp_path_factory.mktemp("int8") / "m.safetensors", network=NetworkRecipe(width=4, depth=2))
+    path = make_model(
+        tmp_path_factory.mktemp("int8") / "m.safetensors", network=NetworkConfig(base_channels=4, depth=2)
+    )
     module = load(path, device="cpu", precision="fp32").module
     graph = quantize(Source(module=module, channels=3).onnx, frames_of(module, iter(images())))
     write_int8(path, graph, {"why": "a test"})
@@ -66,7 +68,7 @@ def test_a_job_in_int8_takes_an_engine_that_has_it(model: Path, tmp_path: Path) 
 
 
 def test_frames_are_those_that_the_network_is_given(make_model: MakeModel, tmp_path: Path) -> None:
-    network = NetworkRecipe(name="unet-paper", width=2)  # mirrored around the image
+    network = NetworkConfig(name="unet-paper", base_channels=2)  # mirrored around the image
     module = load(make_model(tmp_path / "m", network=network), device="cpu", precision="fp32").module
     given: list[torch.Tensor] = []
     module.network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
@@ -81,7 +83,9 @@ def test_frames_are_those_that_the_network_is_given(make_model: MakeModel, tmp_p
 def test_a_model_without_scales_says_how_to_find_them(make_model: MakeModel, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     path = make_model(tmp_path / "m")
-    with pytest.raises(RequestError, match=r"no scales for int8 yet.*pixelwise evaluate .*m DATA --precision int8"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"no scales for int8 yet.*pixelwise evaluate .*m DATA --precision int8"
+    ):
         load(path, precision="int8")
 
 
@@ -89,7 +93,7 @@ def test_scales_of_another_model_are_refused(model: Path, make_model: MakeModel,
     other = make_model(tmp_path / "other.safetensors", seed=1)
     int8_file(other).write_bytes(int8_file(model).read_bytes())
     with pytest.raises(
-        RequestError, match=r"other\.int8\.onnx was made from another model; 'pixelwise evaluate .* makes"
+        InvalidArgumentError, match=r"other\.int8\.onnx was made from another model; 'pixelwise evaluate .* makes"
     ):
         read_int8(other)
 
@@ -99,7 +103,7 @@ def test_a_damaged_file_is_named(make_model: MakeModel, tmp_path: Path, content:
     pytest.importorskip("onnx")
     path = make_model(tmp_path / "m.safetensors")
     int8_file(path).write_bytes(content)
-    with pytest.raises(RequestError, match=r"m\.int8\.onnx is damaged; 'pixelwise evaluate .* makes it again"):
+    with pytest.raises(InvalidArgumentError, match=r"m\.int8\.onnx is damaged; 'pixelwise evaluate .* makes it again"):
         read_int8(path)
 
 
@@ -111,7 +115,7 @@ def test_weights_that_were_altered_are_damage(model: Path, tmp_path: Path) -> No
     weights = next(tensor for tensor in proto.graph.initializer if len(tensor.dims) == 4)
     weights.raw_data = bytes(len(weights.raw_data))
     onnx.save(proto, int8_file(path))
-    with pytest.raises(RequestError, match=r"m\.int8\.onnx is damaged"):
+    with pytest.raises(InvalidArgumentError, match=r"m\.int8\.onnx is damaged"):
         read_int8(path)
 
 
@@ -122,7 +126,9 @@ def test_a_folder_that_cannot_be_written_is_named(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(int8_module, "write_atomically", refuse)
-    with pytest.raises(RequestError, match=r"m\.int8\.onnx cannot be written .*Permission denied.*copy the model"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"m\.int8\.onnx cannot be written .*Permission denied.*copy the model"
+    ):
         write_int8(make_model(tmp_path / "m.safetensors"), read_int8(model)[0], {})
 
 
@@ -132,10 +138,12 @@ def test_the_first_engine_that_is_installed_and_has_int8_is_taken(monkeypatch: p
     monkeypatch.setattr(engines, "find_spec", lambda package: None if package == "openvino" else object())
     assert choose_engine("auto", "int8") == "onnxruntime"
     monkeypatch.setattr(engines, "find_spec", lambda package: None)
-    with pytest.raises(RequestError, match=r"the engine openvino needs openvino.*pixelwise\[openvino\]"):
+    with pytest.raises(InvalidArgumentError, match=r"the engine openvino needs openvino.*pixelwise\[openvino\]"):
         choose_engine("auto", "int8")
 
 
 def test_an_engine_without_int8_names_those_that_have_it(model: Path) -> None:
-    with pytest.raises(RequestError, match="PyTorch computes in fp32 and bf16, not in int8; use --engine openvino or"):
+    with pytest.raises(
+        InvalidArgumentError, match="PyTorch computes in fp32 and bf16, not in int8; use --engine openvino or"
+    ):
         load(model, device="cpu", precision="int8", engine="torch")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from pixelwise.config import NetworkRecipe
-from pixelwise.errors import DataError, ModelFileError, RequestError
+from pixelwise.config import NetworkConfig
+from pixelwise.errors import DataError, InvalidArgumentError, ModelFileError
 from pixelwise.inference import predictor as home
 from pixelwise.inference.predictor import Predictor, load, make_predictor
 from pixelwise.model_file import load_model
@@ -124,12 +124,12 @@ def test_many_classes_take_wider_labels(make_model: MakeModel, tmp_path: Path, c
     ("given", "error", "said"),
     [
         (image(4, 4, 2), DataError, r"the image has 2 channel\(s\), but 3 are expected"),
-        (image(4, 4, 3, "uint16"), RequestError, "the image is uint16, but the model was trained on uint8"),
-        (image(4, 4).astype(np.float32) / 255, RequestError, "the image is float32"),
-        (image(4, 4).astype(np.int64), RequestError, "the image is int64, but the model was trained on uint8"),
-        (np.zeros((2, 3, 4, 5), np.uint8), RequestError, r"not \(2, 3, 4, 5\)"),
-        (np.zeros(3, np.uint8), RequestError, r"an image is \(H, W\) or \(H, W, C\)"),
-        (np.zeros((0, 3, 3), np.uint8), RequestError, "no side of 0"),
+        (image(4, 4, 3, "uint16"), InvalidArgumentError, "the image is uint16, but the model was trained on uint8"),
+        (image(4, 4).astype(np.float32) / 255, InvalidArgumentError, "the image is float32"),
+        (image(4, 4).astype(np.int64), InvalidArgumentError, "the image is int64, but the model was trained on uint8"),
+        (np.zeros((2, 3, 4, 5), np.uint8), InvalidArgumentError, r"not \(2, 3, 4, 5\)"),
+        (np.zeros(3, np.uint8), InvalidArgumentError, r"an image is \(H, W\) or \(H, W, C\)"),
+        (np.zeros((0, 3, 3), np.uint8), InvalidArgumentError, "no side of 0"),
     ],
 )
 def test_an_image_of_another_kind_is_an_error(rgb: Predictor, given: Image, error: type[Exception], said: str) -> None:
@@ -152,7 +152,7 @@ def test_three_channels_given_to_a_gray_model_are_an_error(make_model: MakeModel
     ],
 )
 def test_an_unknown_choice_is_an_error(model: Path, arguments: dict[str, str], said: str) -> None:
-    with pytest.raises(RequestError, match=said):
+    with pytest.raises(InvalidArgumentError, match=said):
         load(model, **arguments)  # type: ignore[arg-type]
 
 
@@ -198,7 +198,7 @@ def test_bf16_answers_in_float32(model: Path) -> None:
 
 
 def test_samples_of_a_bayesian_network(make_model: MakeModel, tmp_path: Path) -> None:
-    path = make_model(tmp_path / "m", network=NetworkRecipe(name="bayesian-segnet", width=4))
+    path = make_model(tmp_path / "m", network=NetworkConfig(name="bayesian-segnet", base_channels=4))
     predictor = load(path, device="cpu", precision="fp32")
     torch.manual_seed(0)
     prediction = predictor.predict(image(37, 52), samples=5)
@@ -212,7 +212,7 @@ def test_samples_of_a_bayesian_network(make_model: MakeModel, tmp_path: Path) ->
 
 
 def test_samples_of_a_network_without_dropout_are_refused(model: Path) -> None:
-    with pytest.raises(RequestError, match="'unet' has no dropout, so its samples would all be alike"):
+    with pytest.raises(InvalidArgumentError, match="'unet' has no dropout, so its samples would all be alike"):
         load(model, device="cpu").predict(image(8, 8), samples=4)
 
 
@@ -225,7 +225,7 @@ class _PixelByPixel(nn.Conv2d):
 @pytest.fixture
 def pixel_by_pixel(model: Path) -> Predictor:
     torch.manual_seed(0)
-    module = Segmenter(_PixelByPixel(3, 3, 1), mean=[100.0] * 3, deviation=[50.0] * 3)
+    module = Segmenter(_PixelByPixel(3, 3, 1), mean=[100.0] * 3, std=[50.0] * 3)
     return make_predictor(module, load_model(model)[1], torch.device("cpu"), "fp32")
 
 
@@ -257,5 +257,5 @@ def test_scales_and_rotations_together_keep_the_size(rgb: Predictor) -> None:
 
 
 def test_samples_and_augmentation_are_not_mixed(rgb: Predictor) -> None:
-    with pytest.raises(RequestError, match="tta and samples are two ways to average"):
+    with pytest.raises(InvalidArgumentError, match="tta and samples are two ways to average"):
         rgb.predict(image(4, 4), tta=["flips"], samples=3)

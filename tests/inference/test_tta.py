@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pixelwise.data.io.images import Array
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.tta import View, mean_over, require_transforms, views
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (5, 8, 3), np.uint8)
@@ -84,7 +84,7 @@ def test_a_single_pixel_is_not_scaled_away() -> None:
 
 
 def test_an_unknown_name_is_an_error() -> None:
-    with pytest.raises(RequestError, match=r"unknown test-time augmentation 'flip'.* Did you mean 'flips'"):
+    with pytest.raises(InvalidArgumentError, match=r"unknown test-time augmentation 'flip'.* Did you mean 'flips'"):
         views(["flip"])
-    with pytest.raises(RequestError, match="unknown test-time augmentation 'blur'"):
+    with pytest.raises(InvalidArgumentError, match="unknown test-time augmentation 'blur'"):
         require_transforms(["flips", "blur"])

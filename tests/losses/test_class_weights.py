@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.losses import inverse_log_weights, median_frequency_weights
 
 
@@ -21,9 +21,9 @@ def test_classes_that_never_occur_get_weight_1_and_do_not_move_the_median() -> N
 
 
 def test_median_frequency_weights_refuse_counts_that_cannot_be() -> None:
-    with pytest.raises(RequestError, match=r"\(2,\) and image_pixels \(3,\) must both be \(K,\)"):
+    with pytest.raises(InvalidArgumentError, match=r"\(2,\) and image_pixels \(3,\) must both be \(K,\)"):
         median_frequency_weights([1, 2], [1, 2, 3])
-    with pytest.raises(RequestError, match="class 1 has more pixels than the images it occurs in"):
+    with pytest.raises(InvalidArgumentError, match="class 1 has more pixels than the images it occurs in"):
         median_frequency_weights([1, 3], [2, 2])
 
 
@@ -52,5 +52,5 @@ def test_inverse_log_weights_have_a_ceiling_and_classes_that_never_occur_weight_
 
 
 def test_inverse_log_weights_refuse_what_is_no_count_a_class() -> None:
-    with pytest.raises(RequestError, match=r"class_pixels must be \(K,\), not \(1, 2\)"):
+    with pytest.raises(InvalidArgumentError, match=r"class_pixels must be \(K,\), not \(1, 2\)"):
         inverse_log_weights([[1, 2]])

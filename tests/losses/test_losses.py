@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pixelwise.config import LossRecipe
-from pixelwise.errors import RequestError
+from pixelwise.config import LossConfig
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.losses import LOSSES, Loss, build_loss, cross_entropy, cross_entropy_and_dice, dice, focal, tversky
 
 VOID = 255
@@ -32,10 +32,10 @@ def batch(
     return logits, labels
 
 
-def gradient(loss: Loss, logits: Tensor, labels: Tensor, ignore_label: int = VOID) -> Tensor:
-    """As the loss hands it back: ``logits.grad`` would have been brought into the layout of the logits."""
+def gradient(loss: Loss, logits: Tensor, labels: Tensor, ignore_index: int = VOID) -> Tensor:
+    """As the loss hands it back: ``logits.grad`` would have been brought into the format of the logits."""
     logits = logits.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-    return torch.autograd.grad(loss(logits, labels, ignore_label=ignore_label), logits)[0]
+    return torch.autograd.grad(loss(logits, labels, ignore_index=ignore_index), logits)[0]
 
 
 def pixel_by_pixel(
@@ -82,9 +82,9 @@ def test_equals_the_sums_pixel_by_pixel(
     weights = {"class_weights": of_class, "pixel_weights": of_pixel}
     expected_cross_entropy, expected_dice = pixel_by_pixel(logits, labels, of_class, of_pixel)
 
-    first = cross_entropy(logits, labels, ignore_label=VOID, **weights).item()
-    second = dice(logits, labels, ignore_label=VOID, **weights).item()
-    both = cross_entropy_and_dice(logits, labels, ignore_label=VOID, dice_weight=0.5, **weights).item()
+    first = cross_entropy(logits, labels, ignore_index=VOID, **weights).item()
+    second = dice(logits, labels, ignore_index=VOID, **weights).item()
+    both = cross_entropy_and_dice(logits, labels, ignore_index=VOID, dice_weight=0.5, **weights).item()
 
     assert first == pytest.approx(expected_cross_entropy)
     assert second == pytest.approx(expected_dice)
@@ -96,17 +96,17 @@ def test_a_case_worked_by_hand() -> None:
     logits = torch.log(torch.tensor([[[[0.5, 0.75, 0.1]], [[0.5, 0.25, 0.9]]]]))
     labels = torch.tensor([[[0, 0, VOID]]], dtype=torch.uint8)
 
-    assert cross_entropy(logits, labels, ignore_label=VOID).item() == pytest.approx(
+    assert cross_entropy(logits, labels, ignore_index=VOID).item() == pytest.approx(
         (math.log(2) + math.log(4 / 3)) / 2, rel=1e-6
     )
     # 2 * (1/2 + 3/4) / (1/2 + 3/4 + 2) of class 0; class 1 does not occur.
-    assert dice(logits, labels, ignore_label=VOID).item() == pytest.approx(1 - 2.5 / 3.25, rel=1e-6)
+    assert dice(logits, labels, ignore_index=VOID).item() == pytest.approx(1 - 2.5 / 3.25, rel=1e-6)
 
 
 def test_cross_entropy_is_that_of_pytorch() -> None:
     logits, labels = batch(num_classes=11)
     # Every class has weight 1 here, so that PyTorch divides by the number of pixels too.
-    assert cross_entropy(logits, labels, ignore_label=VOID).item() == pytest.approx(
+    assert cross_entropy(logits, labels, ignore_index=VOID).item() == pytest.approx(
         F.cross_entropy(logits, labels.long(), ignore_index=VOID).item()
     )
     logits.requires_grad_()
@@ -122,7 +122,7 @@ def test_the_gradient_is_that_of_the_loss(loss: Loss, weighted: bool) -> None:
     of_pixel = torch.rand(labels.shape, dtype=torch.float64) if weighted else None
 
     def of_logits(logits: Tensor) -> Tensor:
-        return loss(logits, labels, ignore_label=VOID, class_weights=of_class, pixel_weights=of_pixel)
+        return loss(logits, labels, ignore_index=VOID, class_weights=of_class, pixel_weights=of_pixel)
 
     assert torch.autograd.gradcheck(of_logits, logits.requires_grad_())
 
@@ -132,18 +132,18 @@ def test_images_that_are_cut_into_blocks_have_the_same_loss_and_gradient(
     loss: Loss, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logits, labels = batch(shape=(2, 7, 5))
-    whole = loss(logits, labels, ignore_label=VOID), gradient(loss, logits, labels)
+    whole = loss(logits, labels, ignore_index=VOID), gradient(loss, logits, labels)
     monkeypatch.setattr("pixelwise.losses.soft_confusion._CACHED_PIXELS", 10)
-    torch.testing.assert_close(loss(logits, labels, ignore_label=VOID), whole[0])
+    torch.testing.assert_close(loss(logits, labels, ignore_index=VOID), whole[0])
     torch.testing.assert_close(gradient(loss, logits, labels), whole[1])
 
 
 @every_loss
 def test_twice_the_weights_are_twice_the_loss(loss: Loss) -> None:
     logits, labels = batch()
-    plain = loss(logits, labels, ignore_label=VOID)
-    ones = loss(logits, labels, ignore_label=VOID, class_weights=torch.ones(3))
-    twos = loss(logits, labels, ignore_label=VOID, class_weights=torch.full((3,), 2.0))
+    plain = loss(logits, labels, ignore_index=VOID)
+    ones = loss(logits, labels, ignore_index=VOID, class_weights=torch.ones(3))
+    twos = loss(logits, labels, ignore_index=VOID, class_weights=torch.full((3,), 2.0))
     torch.testing.assert_close(ones, plain)
     torch.testing.assert_close(twos, 2 * plain)
 
@@ -152,11 +152,11 @@ def test_pixel_weights_scale_cross_entropy_and_share_out_dice() -> None:
     logits, labels = batch()
     twos = torch.full(labels.shape, 2.0)
     torch.testing.assert_close(
-        cross_entropy(logits, labels, ignore_label=VOID, pixel_weights=twos),
-        2 * cross_entropy(logits, labels, ignore_label=VOID),
+        cross_entropy(logits, labels, ignore_index=VOID, pixel_weights=twos),
+        2 * cross_entropy(logits, labels, ignore_index=VOID),
     )
     torch.testing.assert_close(
-        dice(logits, labels, ignore_label=VOID, pixel_weights=twos), dice(logits, labels, ignore_label=VOID)
+        dice(logits, labels, ignore_index=VOID, pixel_weights=twos), dice(logits, labels, ignore_index=VOID)
     )
 
 
@@ -166,7 +166,7 @@ def test_cross_entropy_is_divided_by_the_pixels_not_by_their_weights() -> None:
     valid = labels != VOID
     total = F.cross_entropy(logits, labels.long(), weight=weights, ignore_index=VOID, reduction="sum")
     torch.testing.assert_close(
-        cross_entropy(logits, labels, ignore_label=VOID, class_weights=weights), total / valid.sum()
+        cross_entropy(logits, labels, ignore_index=VOID, class_weights=weights), total / valid.sum()
     )
 
 
@@ -175,7 +175,7 @@ def test_predictions_on_void_change_nothing_and_get_no_gradient(loss: Loss) -> N
     logits, labels = batch()
     void = (labels == VOID).unsqueeze(1)
     other = torch.where(void, 50 * torch.randn_like(logits), logits)
-    assert loss(other, labels, ignore_label=VOID) == loss(logits, labels, ignore_label=VOID)
+    assert loss(other, labels, ignore_index=VOID) == loss(logits, labels, ignore_index=VOID)
     assert torch.all(gradient(loss, logits, labels).masked_select(void) == 0)
     assert torch.all(gradient(loss, logits, labels).masked_select(~void) != 0)
 
@@ -185,13 +185,13 @@ def test_predictions_on_void_change_nothing_and_get_no_gradient(loss: Loss) -> N
 def test_without_a_valid_pixel_loss_and_gradient_are_zero(loss: Loss, memory_format: torch.memory_format) -> None:
     logits = batch()[0].float().contiguous(memory_format=memory_format)
     labels = torch.full((2, 5, 7), VOID, dtype=torch.uint8)
-    assert loss(logits, labels, ignore_label=VOID).item() == 0
+    assert loss(logits, labels, ignore_index=VOID).item() == 0
     assert torch.equal(gradient(loss, logits, labels), torch.zeros_like(logits))
 
 
 @every_loss
 @pytest.mark.parametrize(
-    ("dtype", "ignore_label"),
+    ("dtype", "ignore_index"),
     [
         (torch.uint8, 255),
         (torch.uint8, 65535),
@@ -201,17 +201,17 @@ def test_without_a_valid_pixel_loss_and_gradient_are_zero(loss: Loss, memory_for
         (torch.int64, -100),
     ],
 )
-def test_labels_of_any_integer_dtype(loss: Loss, dtype: torch.dtype, ignore_label: int) -> None:
+def test_labels_of_any_integer_dtype(loss: Loss, dtype: torch.dtype, ignore_index: int) -> None:
     logits, labels = batch(void=0.0)
-    expected = loss(logits, labels, ignore_label=VOID)
-    assert loss(logits, labels.to(dtype), ignore_label=ignore_label) == expected
+    expected = loss(logits, labels, ignore_index=VOID)
+    assert loss(logits, labels.to(dtype), ignore_index=ignore_index) == expected
 
     marked = labels.long()
     marked[0, :3] = VOID
-    expected = loss(logits, marked, ignore_label=VOID)
-    if torch.iinfo(dtype).min <= ignore_label <= torch.iinfo(dtype).max:
-        marked[0, :3] = ignore_label
-        assert loss(logits, marked.to(dtype), ignore_label=ignore_label) == expected
+    expected = loss(logits, marked, ignore_index=VOID)
+    if torch.iinfo(dtype).min <= ignore_index <= torch.iinfo(dtype).max:
+        marked[0, :3] = ignore_index
+        assert loss(logits, marked.to(dtype), ignore_index=ignore_index) == expected
 
 
 @every_loss
@@ -220,9 +220,9 @@ def test_labels_of_any_integer_dtype(loss: Loss, dtype: torch.dtype, ignore_labe
 def test_half_precision_logits_are_computed_in_float32(loss: Loss, dtype: torch.dtype, autocast: bool) -> None:
     logits, labels = batch(num_classes=11)
     logits = logits.to(dtype)
-    expected = loss(logits.float(), labels, ignore_label=VOID)
+    expected = loss(logits.float(), labels, ignore_index=VOID)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        found = loss(logits, labels, ignore_label=VOID)
+        found = loss(logits, labels, ignore_index=VOID)
         slope = gradient(loss, logits, labels)
     assert found.dtype == torch.float32
     assert found == expected
@@ -233,14 +233,14 @@ def test_half_precision_logits_are_computed_in_float32(loss: Loss, dtype: torch.
 @every_loss
 def test_float64_stays_float64(loss: Loss) -> None:
     logits, labels = batch()
-    assert loss(logits, labels, ignore_label=VOID).dtype == torch.float64
+    assert loss(logits, labels, ignore_index=VOID).dtype == torch.float64
 
 
 @every_loss
 def test_the_memory_format_of_the_logits_changes_nothing_and_is_kept(loss: Loss) -> None:
     logits, labels = batch()
     last = logits.contiguous(memory_format=torch.channels_last)
-    assert loss(last, labels, ignore_label=VOID) == loss(logits, labels, ignore_label=VOID)
+    assert loss(last, labels, ignore_index=VOID) == loss(logits, labels, ignore_index=VOID)
     slope = gradient(loss, last, labels)
     assert slope.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(slope, gradient(loss, logits, labels))
@@ -250,7 +250,7 @@ def test_the_memory_format_of_the_logits_changes_nothing_and_is_kept(loss: Loss)
 def test_logits_of_any_size_stay_finite(loss: Loss) -> None:
     logits, labels = batch()
     huge = (1e4 * logits).float()
-    assert torch.isfinite(loss(huge, labels, ignore_label=VOID))
+    assert torch.isfinite(loss(huge, labels, ignore_index=VOID))
     assert torch.isfinite(gradient(loss, huge, labels)).all()
 
 
@@ -261,7 +261,7 @@ def test_a_few_steps_down_the_gradient_find_the_labels(loss: Loss) -> None:
     optimizer = torch.optim.Adam([logits], lr=0.5)
     for _ in range(30):
         optimizer.zero_grad()
-        loss(logits, labels, ignore_label=VOID).backward()
+        loss(logits, labels, ignore_index=VOID).backward()
         optimizer.step()
     assert torch.equal(logits.argmax(1)[labels != VOID], labels[labels != VOID].long())
 
@@ -269,15 +269,15 @@ def test_a_few_steps_down_the_gradient_find_the_labels(loss: Loss) -> None:
 def test_dice_is_0_when_right_and_1_when_wrong_everywhere() -> None:
     labels = batch(void=0.0)[1].long()
     right = 100 * F.one_hot(labels, 3).permute(0, 3, 1, 2).float()
-    assert dice(right, labels, ignore_label=VOID).item() == pytest.approx(0, abs=1e-6)
-    assert dice(right.roll(1, dims=1), labels, ignore_label=VOID).item() == pytest.approx(1)
+    assert dice(right, labels, ignore_index=VOID).item() == pytest.approx(0, abs=1e-6)
+    assert dice(right.roll(1, dims=1), labels, ignore_index=VOID).item() == pytest.approx(1)
 
 
 def test_dice_counts_over_the_batch_not_per_image() -> None:
     logits, labels = batch(shape=(2, 4, 4))
-    together = dice(logits, labels, ignore_label=VOID)
+    together = dice(logits, labels, ignore_index=VOID)
     stacked = dice(
-        torch.cat([logits[:1], logits[1:]], dim=2), torch.cat([labels[:1], labels[1:]], dim=1), ignore_label=VOID
+        torch.cat([logits[:1], logits[1:]], dim=2), torch.cat([labels[:1], labels[1:]], dim=1), ignore_index=VOID
     )
     torch.testing.assert_close(together, stacked)
 
@@ -287,11 +287,11 @@ def test_false_positives_cost_dice_although_their_class_does_not_occur() -> None
     labels = torch.zeros(1, 4, 4, dtype=torch.long)
     logits = torch.zeros(1, 2, 4, 4)
     logits[:, 0] = 10.0
-    clean = dice(logits, labels, ignore_label=VOID).item()
+    clean = dice(logits, labels, ignore_index=VOID).item()
     logits[0, 1, 0, :2] = 20.0
-    some = dice(logits, labels, ignore_label=VOID).item()
+    some = dice(logits, labels, ignore_index=VOID).item()
     logits[0, 1, :2] = 20.0
-    half = dice(logits, labels, ignore_label=VOID).item()
+    half = dice(logits, labels, ignore_index=VOID).item()
     assert clean == pytest.approx(0, abs=1e-3)
     # 14 of 16 found: 1 - 2 * 14 / (14 + 16); 8 of 16: 1 - 2 * 8 / (8 + 16).
     assert some == pytest.approx(1 / 15, abs=1e-3)
@@ -301,24 +301,24 @@ def test_false_positives_cost_dice_although_their_class_does_not_occur() -> None
 
 @pytest.mark.parametrize("given", [(2, 3, 5), (2, 3, 5, 7, 1)])
 def test_refuses_logits_that_are_not_a_batch_of_maps(given: tuple[int, ...]) -> None:
-    with pytest.raises(RequestError, match=r"logits must be \(B, K, H, W\)"):
-        cross_entropy(torch.zeros(given), torch.zeros(2, 5, 7, dtype=torch.long), ignore_label=VOID)
+    with pytest.raises(InvalidArgumentError, match=r"logits must be \(B, K, H, W\)"):
+        cross_entropy(torch.zeros(given), torch.zeros(2, 5, 7, dtype=torch.long), ignore_index=VOID)
 
 
 def test_refuses_integer_logits() -> None:
-    with pytest.raises(RequestError, match=r"floating, not \(2, 3, 5, 7\) torch.int64"):
-        dice(torch.zeros(2, 3, 5, 7, dtype=torch.long), torch.zeros(2, 5, 7, dtype=torch.long), ignore_label=VOID)
+    with pytest.raises(InvalidArgumentError, match=r"floating, not \(2, 3, 5, 7\) torch.int64"):
+        dice(torch.zeros(2, 3, 5, 7, dtype=torch.long), torch.zeros(2, 5, 7, dtype=torch.long), ignore_index=VOID)
 
 
 @every_loss
 def test_refuses_arguments_that_do_not_fit_the_logits(loss: Loss) -> None:
     logits, labels = batch()
-    with pytest.raises(RequestError, match=r"labels must be \(B, H, W\) = \(2, 5, 7\).*not \(2, 1, 5, 7\)"):
-        loss(logits, labels.unsqueeze(1), ignore_label=VOID)
-    with pytest.raises(RequestError, match=r"class_weights must be \(K,\) = \(3,\), not \(4,\)"):
-        loss(logits, labels, ignore_label=VOID, class_weights=torch.ones(4))
-    with pytest.raises(RequestError, match=r"pixel_weights must be \(B, H, W\) = \(2, 5, 7\), not \(5, 7\)"):
-        loss(logits, labels, ignore_label=VOID, pixel_weights=torch.ones(5, 7))
+    with pytest.raises(InvalidArgumentError, match=r"labels must be \(B, H, W\) = \(2, 5, 7\).*not \(2, 1, 5, 7\)"):
+        loss(logits, labels.unsqueeze(1), ignore_index=VOID)
+    with pytest.raises(InvalidArgumentError, match=r"class_weights must be \(K,\) = \(3,\), not \(4,\)"):
+        loss(logits, labels, ignore_index=VOID, class_weights=torch.ones(4))
+    with pytest.raises(InvalidArgumentError, match=r"pixel_weights must be \(B, H, W\) = \(2, 5, 7\), not \(5, 7\)"):
+        loss(logits, labels, ignore_index=VOID, pixel_weights=torch.ones(5, 7))
 
 
 # Pixels of each class in CamVid's training images (367 of 360×480).
@@ -333,36 +333,36 @@ def test_the_weights_of_segnet_average_0_5091_over_camvid() -> None:
     thousands = [round(n / 1000) for n in CAMVID_TRAIN_PIXELS]
     labels = torch.repeat_interleave(torch.arange(11), torch.tensor(thousands)).view(1, 1, -1)
     logits = torch.zeros(1, 11, *labels.shape[1:])
-    ours = cross_entropy(logits, labels, ignore_label=VOID, class_weights=published)
+    ours = cross_entropy(logits, labels, ignore_index=VOID, class_weights=published)
     pytorch = F.cross_entropy(logits, labels, weight=published)
     assert (ours / pytorch).item() == pytest.approx(0.5091, abs=5e-5)
 
 
-def test_the_table_has_the_names_of_the_recipe() -> None:
-    assert tuple(LOSSES) == get_type_hints(LossRecipe)["name"].__args__
+def test_the_table_has_the_names_of_the_config() -> None:
+    assert tuple(LOSSES) == get_type_hints(LossConfig)["name"].__args__
 
 
-def of_recipe(**settings: Any) -> float:
+def of_config(**settings: Any) -> float:
     logits, labels = batch()
-    return build_loss(LossRecipe(**settings))(logits, labels, ignore_label=VOID).item()
+    return build_loss(LossConfig(**settings))(logits, labels, ignore_index=VOID).item()
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_recipe_names_its_loss_and_what_stands_beside_it(name: str) -> None:
+def test_a_config_names_its_loss_and_what_stands_beside_it(name: str) -> None:
     logits, labels = batch()
-    alone = {key: LOSSES[key](logits, labels, ignore_label=VOID).item() for key in LOSSES}
-    assert of_recipe(name=name) == pytest.approx(alone[name])
-    assert of_recipe(name=name, dice=0.5) == pytest.approx(alone[name] + 0.5 * alone["dice"])
+    alone = {key: LOSSES[key](logits, labels, ignore_index=VOID).item() for key in LOSSES}
+    assert of_config(name=name) == pytest.approx(alone[name])
+    assert of_config(name=name, dice=0.5) == pytest.approx(alone[name] + 0.5 * alone["dice"])
     beside = 0.5 * alone["dice"] + 2 * alone["lovasz"]
-    assert of_recipe(name=name, dice=0.5, lovasz=2.0) == pytest.approx(alone[name] + beside)
+    assert of_config(name=name, dice=0.5, lovasz=2.0) == pytest.approx(alone[name] + beside)
 
 
-def test_a_recipe_sets_gamma_and_beta() -> None:
+def test_a_config_sets_gamma_and_beta() -> None:
     logits, labels = batch()
-    sharp, plain = focal(logits, labels, ignore_label=VOID, gamma=5.0), of_recipe(name="focal")
-    assert of_recipe(name="focal", focal_gamma=5.0) == pytest.approx(sharp.item()) != pytest.approx(plain)
-    missed, plain = tversky(logits, labels, ignore_label=VOID, beta=0.9), of_recipe(name="tversky")
-    assert of_recipe(name="tversky", tversky_beta=0.9) == pytest.approx(missed.item()) != pytest.approx(plain)
+    sharp, plain = focal(logits, labels, ignore_index=VOID, gamma=5.0), of_config(name="focal")
+    assert of_config(name="focal", focal_gamma=5.0) == pytest.approx(sharp.item()) != pytest.approx(plain)
+    missed, plain = tversky(logits, labels, ignore_index=VOID, beta=0.9), of_config(name="tversky")
+    assert of_config(name="tversky", tversky_beta=0.9) == pytest.approx(missed.item()) != pytest.approx(plain)
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
@@ -370,7 +370,7 @@ def test_focal_is_its_formula_pixel_by_pixel(gamma: float) -> None:
     logits, labels = batch()
     p = logits.softmax(1).gather(1, labels.long().masked_fill(labels == VOID, 0).unsqueeze(1))[:, 0]
     expected = (-((1 - p) ** gamma) * p.log())[labels != VOID].mean()
-    torch.testing.assert_close(focal(logits, labels, ignore_label=VOID, gamma=gamma), expected)
+    torch.testing.assert_close(focal(logits, labels, ignore_index=VOID, gamma=gamma), expected)
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 3.0])
@@ -378,7 +378,7 @@ def test_the_gradient_of_focal_is_that_of_the_loss_and_finite_where_all_is_right
     logits, labels = batch(shape=(1, 3, 3))
 
     def of_logits(logits: Tensor) -> Tensor:
-        return focal(logits, labels, ignore_label=VOID, gamma=gamma)
+        return focal(logits, labels, ignore_index=VOID, gamma=gamma)
 
     assert torch.autograd.gradcheck(of_logits, logits.requires_grad_())
     right = (1e3 * F.one_hot(labels.long() % 3, 3).permute(0, 3, 1, 2)).float().requires_grad_()
@@ -387,7 +387,7 @@ def test_the_gradient_of_focal_is_that_of_the_loss_and_finite_where_all_is_right
 
 def test_focal_without_gamma_is_cross_entropy_and_tversky_in_the_middle_is_dice() -> None:
     logits, labels = batch()
-    options = {"ignore_label": VOID, "class_weights": torch.tensor([0.5, 2.0, 1.0])}
+    options = {"ignore_index": VOID, "class_weights": torch.tensor([0.5, 2.0, 1.0])}
     torch.testing.assert_close(focal(logits, labels, gamma=0.0, **options), cross_entropy(logits, labels, **options))
     torch.testing.assert_close(tversky(logits, labels, beta=0.5, **options), dice(logits, labels, **options))
 
@@ -397,12 +397,12 @@ def test_tversky_by_hand() -> None:
     labels = torch.tensor([[[0, 0, 0, 0, 1, 1, 1]]])
     logits = 100.0 * F.one_hot(torch.tensor([[[0, 0, 0, 1, 0, 0, 1]]]), 2).permute(0, 3, 1, 2)
     expected = (1 - 3 / (3 + 0.2 * 2 + 0.8 * 1) + 1 - 1 / (1 + 0.2 * 1 + 0.8 * 2)) / 2
-    assert tversky(logits, labels, ignore_label=VOID, beta=0.8).item() == pytest.approx(expected)
+    assert tversky(logits, labels, ignore_index=VOID, beta=0.8).item() == pytest.approx(expected)
 
 
 def test_refuses_a_gamma_and_a_beta_that_are_none() -> None:
     logits, labels = batch()
-    with pytest.raises(RequestError, match=r"gamma is -1\.0, but must be >= 0"):
-        focal(logits, labels, ignore_label=VOID, gamma=-1.0)
-    with pytest.raises(RequestError, match=r"beta is 1\.5, but must be 0 <= x <= 1"):
-        tversky(logits, labels, ignore_label=VOID, beta=1.5)
+    with pytest.raises(InvalidArgumentError, match=r"gamma is -1\.0, but must be >= 0"):
+        focal(logits, labels, ignore_index=VOID, gamma=-1.0)
+    with pytest.raises(InvalidArgumentError, match=r"beta is 1\.5, but must be 0 <= x <= 1"):
+        tversky(logits, labels, ignore_index=VOID, beta=1.5)

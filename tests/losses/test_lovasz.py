@@ -49,22 +49,22 @@ def test_equals_its_definition(seed: int, num_classes: int, void: float) -> None
     labels = torch.randint(0, num_classes, (2, 2, 3), generator=generator)
     labels[torch.rand(labels.shape, generator=generator) < void] = VOID
     weights = torch.rand(labels.shape, generator=generator, dtype=torch.float64) + 0.1
-    found = lovasz(logits, labels, ignore_label=VOID, pixel_weights=weights)
+    found = lovasz(logits, labels, ignore_index=VOID, pixel_weights=weights)
     assert found.item() == pytest.approx(by_definition(logits, labels, weights))
 
 
 def test_certain_predictions_cost_one_minus_their_mean_iou() -> None:
     labels = torch.tensor([[[0, 0, 0, 1, 1, VOID]]])
     logits = 100.0 * functional.one_hot(torch.tensor([[[0, 0, 1, 1, 1, 0]]]), 2).permute(0, 3, 1, 2)
-    assert lovasz(logits, labels, ignore_label=VOID).item() == pytest.approx(1 - (2 / 3 + 2 / 3) / 2)
+    assert lovasz(logits, labels, ignore_index=VOID).item() == pytest.approx(1 - (2 / 3 + 2 / 3) / 2)
 
 
 def test_a_pixel_of_weight_2_counts_as_two() -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(1, 3, 1, 5), torch.tensor([[[0, 1, 1, 2, 0]]])
-    weighted = lovasz(logits, labels, ignore_label=VOID, pixel_weights=torch.tensor([[[1.0, 2, 1, 1, 1]]]))
+    weighted = lovasz(logits, labels, ignore_index=VOID, pixel_weights=torch.tensor([[[1.0, 2, 1, 1, 1]]]))
     twice = [0, 1, 1, 2, 3, 4]
-    torch.testing.assert_close(weighted, lovasz(logits[..., twice], labels[..., twice], ignore_label=VOID))
+    torch.testing.assert_close(weighted, lovasz(logits[..., twice], labels[..., twice], ignore_index=VOID))
 
 
 def test_the_steps_by_hand() -> None:
@@ -78,8 +78,8 @@ def test_the_steps_by_hand() -> None:
 def test_a_class_without_weight_still_has_its_share_of_the_mean() -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(1, 2, 1, 4), torch.tensor([[[0, 1, 1, 0]]])
-    parts = [lovasz(logits, labels, ignore_label=VOID, class_weights=torch.eye(2)[c]) for c in (0, 1)]
-    torch.testing.assert_close(parts[0] + parts[1], lovasz(logits, labels, ignore_label=VOID))
+    parts = [lovasz(logits, labels, ignore_index=VOID, class_weights=torch.eye(2)[c]) for c in (0, 1)]
+    torch.testing.assert_close(parts[0] + parts[1], lovasz(logits, labels, ignore_index=VOID))
 
 
 def test_the_gradient_jumps_where_two_pixels_change_places() -> None:
@@ -89,7 +89,7 @@ def test_the_gradient_jumps_where_two_pixels_change_places() -> None:
     def at(nudge: float) -> tuple[float, Tensor]:
         margin = torch.tensor([1.0, nudge - 1.0, 2.0, -2.0], dtype=torch.float64)  # two pixels are as wrong
         logits = torch.stack([torch.zeros(4), margin]).view(1, 2, 1, 4).requires_grad_()
-        loss = lovasz(logits, labels, ignore_label=VOID)
+        loss = lovasz(logits, labels, ignore_index=VOID)
         loss.backward()
         assert logits.grad is not None
         return loss.item(), logits.grad

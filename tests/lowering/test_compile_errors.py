@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import torch
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.lowering.compile_errors import compilation_explained
 
 
@@ -13,7 +13,7 @@ def test_a_compiler_that_fails_is_explained() -> None:
 
     compiled = torch.compile(lambda x: x + 1, backend=without_compiler)
     message = r"No working C\+\+ compiler found.*training\.compile=false, --engine torch"
-    with pytest.raises(RequestError, match=message), compilation_explained():
+    with pytest.raises(InvalidArgumentError, match=message), compilation_explained():
         compiled(torch.ones(2))
 
 

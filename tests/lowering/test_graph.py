@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from pixelwise.config import NetworkRecipe
-from pixelwise.errors import RequestError
+from pixelwise.config import NetworkConfig
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.fuse_batchnorm import for_prediction
 from pixelwise.lowering.graph import AnswerGraph, LogitsGraph, NetworkGraph, capture
 from pixelwise.networks import NETWORKS, Segmenter, build_network
@@ -20,11 +20,11 @@ SMALL = [
 
 def segmenter_of(name, choices, channels=2, num_classes=3):
     torch.manual_seed(0)
-    network = build_network(NetworkRecipe(name=name, **choices), in_channels=channels, num_classes=num_classes)
+    network = build_network(NetworkConfig(name=name, **choices), in_channels=channels, num_classes=num_classes)
     for parameter in network.parameters():
         if not parameter.any():  # the scores of an FCN, and biases
             torch.nn.init.normal_(parameter, std=0.05)
-    return Segmenter(network, mean=[100.0] * channels, deviation=[50.0] * channels).eval()
+    return Segmenter(network, mean=[100.0] * channels, std=[50.0] * channels).eval()
 
 
 def assert_graph_is_the_model(segmenter, channels=2):
@@ -76,7 +76,9 @@ def test_what_cannot_be_recorded_is_an_error_that_names_the_way_on():
         def forward(self, images):
             return images * (images > 0).sum().item() if (images > 0).sum().item() > 3 else images
 
-    with pytest.raises(RequestError, match=r"cannot be recorded for images of any size.* predict with --engine torch"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"cannot be recorded for images of any size.* predict with --engine torch"
+    ):
         capture(Counting(), torch.zeros(2, 2, 48, 64), dynamic=(0, 2, 3))
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from pixelwise.config import NetworkRecipe
-from pixelwise.errors import RequestError
+from pixelwise.config import NetworkConfig
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.engines import Source, with_network
 from pixelwise.lowering.graph import OUTPUTS, AnswerGraph, LogitsGraph
 from pixelwise.lowering.onnx import to_onnx
@@ -28,8 +28,8 @@ KINDS = [
 def answer_of(name, choices, dtype="uint8", channels=3, num_classes=3):
     """A folded graph of a network with fresh weights, as ONNX."""
     torch.manual_seed(0)
-    network = build_network(NetworkRecipe(name=name, **choices), in_channels=channels, num_classes=num_classes)
-    module = Segmenter(network, mean=[100.0] * channels, deviation=[50.0] * channels).eval()
+    network = build_network(NetworkConfig(name=name, **choices), in_channels=channels, num_classes=num_classes)
+    module = Segmenter(network, mean=[100.0] * channels, std=[50.0] * channels).eval()
     folded = with_network(module, Source(module=module, channels=channels).folded("fp32"))
     example = torch.zeros(2, 77, 93, channels, dtype=getattr(torch, dtype))
     graph = AnswerGraph(LogitsGraph(folded), num_classes=num_classes)
@@ -130,14 +130,14 @@ def test_a_transposed_convolution_by_groups_stays_float():
 
 def test_a_network_without_inner_layers_is_refused():
     graph = graph_of(("first", "Conv", ["images", "w"], {}), ("last", "Conv", ["first", "w"], {}))
-    with pytest.raises(RequestError, match=r"no layer between its first and its last.* another precision"):
+    with pytest.raises(InvalidArgumentError, match=r"no layer between its first and its last.* another precision"):
         nodes_to_quantize(graph)
 
 
 @pytest.mark.parametrize("absent", ["onnx", "onnxruntime"])
 def test_a_missing_quantizer_is_named(monkeypatch, absent):
     monkeypatch.setitem(sys.modules, absent, None)
-    with pytest.raises(RequestError, match=r'int8 needs .*pip install "pixelwise\[onnx\]"'):
+    with pytest.raises(InvalidArgumentError, match=r'int8 needs .*pip install "pixelwise\[onnx\]"'):
         quantizer_versions()
 
 

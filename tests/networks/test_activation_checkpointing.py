@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.config import NetworkRecipe
+from pixelwise.config import NetworkConfig
 from pixelwise.devices import deterministic_algorithms
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import Segmenter, SegNet, SegNetBasic, UNet, build_network
 from pixelwise.networks.activation_checkpointing import recompute
 from pixelwise.networks.backbones import fc_layers, vgg_layers
@@ -113,7 +113,7 @@ def test_the_peak_counted_by_hand() -> None:
     """
     with torch.device("meta"):
         network = UNet(3, 2, width=4, depth=1, padding="same")
-        segmenter = Segmenter(network, mean=[0.0] * 3, deviation=[1.0] * 3).train()
+        segmenter = Segmenter(network, mean=[0.0] * 3, std=[1.0] * 3).train()
     between = 32 * 32 * 4 * (3 + 4 + 4) + 16 * 16 * (4 * 8 + 4)
     of_step_up = 32 * 32 * 4 * (8 + 4 + 4)
     assert recomputed_bytes(segmenter, torch.empty(1, 3, 32, 32, device="meta")) == between + of_step_up
@@ -133,6 +133,8 @@ def test_a_network_is_freed_without_the_garbage_collector() -> None:
 
 def test_a_network_without_stages_is_an_error() -> None:
     with torch.device("meta"):
-        network = build_network(NetworkRecipe(encoder="timm:hrnet_w18_small"), in_channels=3, num_classes=2)
-    with pytest.raises(RequestError, match=r"training\.recompute is true, but EncoderUNet has no encoder stages"):
+        network = build_network(NetworkConfig(encoder="timm:hrnet_w18_small"), in_channels=3, num_classes=2)
+    with pytest.raises(
+        InvalidArgumentError, match=r"training\.recompute is true, but EncoderUNet has no encoder stages"
+    ):
         recompute(network)

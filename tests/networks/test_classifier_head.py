@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.classifier_head import (
     Head,
     acts_at_each_position,
@@ -101,5 +101,5 @@ def test_no_map_is_an_error():
     graph = fx.symbolic_trace(nn.Sequential(nn.Linear(4, 2)))
     for node in graph.graph.nodes:
         node.meta["shape"] = torch.Size((1, 2))
-    with pytest.raises(RequestError, match="not made from one map of features"):
+    with pytest.raises(InvalidArgumentError, match="not made from one map of features"):
         find_head(graph)

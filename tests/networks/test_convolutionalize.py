@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.vision_transformer import VisionTransformer
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.convolutionalize import (
     ChannelNorm,
     class_activation,
@@ -332,7 +332,9 @@ def test_sliding_window(size, pooled, window):
 
 @pytest.mark.parametrize(("size", "pooled"), [(9, 7), (5, 3), (1, 7), (3, 7)])
 def test_uneven_windows_are_refused(size, pooled):
-    with pytest.raises(RequestError, match=f"brings {size} rows or columns to {pooled} .* multiple of {pooled}"):
+    with pytest.raises(
+        InvalidArgumentError, match=f"brings {size} rows or columns to {pooled} .* multiple of {pooled}"
+    ):
         sliding_window(size, pooled)
 
 
@@ -385,7 +387,7 @@ REFUSED = {
 @pytest.mark.parametrize("reason", REFUSED)
 def test_what_cannot_be_converted_is_refused_with_the_reason(reason, capfd):
     torch.manual_seed(0)
-    with pytest.raises(RequestError, match=f"cannot be made fully convolutional: .*{reason}"):
+    with pytest.raises(InvalidArgumentError, match=f"cannot be made fully convolutional: .*{reason}"):
         convolutionalize(REFUSED[reason](), input_size=18)
     assert capfd.readouterr().err == ""
 
@@ -420,11 +422,11 @@ def test_class_activation_finds_what_the_classifier_sees():
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (3, 8, 8)])
 def test_class_activation_takes_one_image(shape):
-    with pytest.raises(RequestError, match=r"one image \(1, C, H, W\), not \("):
+    with pytest.raises(InvalidArgumentError, match=r"one image \(1, C, H, W\), not \("):
         class_activation(nn.Conv2d(3, 2, 1), torch.zeros(shape), [0])
 
 
 @pytest.mark.parametrize("index", [-1, 2])
 def test_class_activation_refuses_classes_it_has_not(index):
-    with pytest.raises(RequestError, match=f"class {index} is not one of the network's classes 0 to 1"):
+    with pytest.raises(InvalidArgumentError, match=f"class {index} is not one of the network's classes 0 to 1"):
         class_activation(nn.Conv2d(3, 2, 1), torch.zeros(1, 3, 8, 8), [0, index])

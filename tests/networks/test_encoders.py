@@ -7,7 +7,7 @@ import torch
 import torchvision
 from torch import nn
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.backbones import vgg_layers
 from pixelwise.networks.encoders import (
     ChainEncoder,
@@ -319,23 +319,23 @@ def test_gradients_reach_every_weight():
 
 def test_unknown_names_list_the_nearest():
     with pytest.raises(
-        RequestError, match=r"unknown encoder 'resnet35'. Did you mean 'resnet50'\? Choose one of: alexnet"
+        InvalidArgumentError, match=r"unknown encoder 'resnet35'. Did you mean 'resnet50'\? Choose one of: alexnet"
     ):
         build_encoder("resnet35", in_channels=3)
-    with pytest.raises(RequestError, match=r"unknown timm encoder 'resnet17'. Did you mean 'resnet1\d'\?"):
+    with pytest.raises(InvalidArgumentError, match=r"unknown timm encoder 'resnet17'. Did you mean 'resnet1\d'\?"):
         build_encoder("timm:resnet17", in_channels=3)
-    with pytest.raises(RequestError, match="unknown classifier 'linear'"):
+    with pytest.raises(InvalidArgumentError, match="unknown classifier 'linear'"):
         classifier_layers(nn.Linear(1, 1))
 
 
 def test_a_vision_transformer_s_shifted_windows_are_refused():
-    with pytest.raises(RequestError, match="is no encoder for images of any size"):
+    with pytest.raises(InvalidArgumentError, match="is no encoder for images of any size"):
         on_meta("timm:swin_tiny_patch4_window7_224")
 
 
 @pytest.mark.parametrize("options", [{"taps": "pools"}, {"ceil_mode": True}, {"first_padding": 100}])
 def test_options_that_timm_does_not_have_are_refused(options):
-    with pytest.raises(RequestError, match="timm:resnet18 takes no taps, ceil_mode or first_padding"):
+    with pytest.raises(InvalidArgumentError, match="timm:resnet18 takes no taps, ceil_mode or first_padding"):
         build_encoder("timm:resnet18", in_channels=3, **options)
 
 
@@ -354,12 +354,12 @@ class ChannelsLast(nn.Module):
 
 def test_channels_last_features_of_timm_are_refused(monkeypatch):
     monkeypatch.setattr(timm, "create_model", lambda *_, **__: ChannelsLast())
-    with pytest.raises(RequestError, match=r"does not give maps \(B, C, H, W\)"):
+    with pytest.raises(InvalidArgumentError, match=r"does not give maps \(B, C, H, W\)"):
         build_encoder("timm:resnet18", in_channels=3)
 
 
 def test_maps_behind_pools_need_pools():
-    with pytest.raises(RequestError, match="needs an encoder that ends with a max pooling"):
+    with pytest.raises(InvalidArgumentError, match="needs an encoder that ends with a max pooling"):
         build_encoder("resnet18", in_channels=3, taps="pools")
 
 

@@ -6,7 +6,7 @@ import torch
 import torchvision
 from torch import nn
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.backbones import caffenet_layers, fc_layers, vgg_layers
 from pixelwise.networks.encoders import ChainEncoder, build_encoder
 from pixelwise.networks.fcn import FCN
@@ -270,7 +270,7 @@ def test_the_released_forms_take_every_size_up_to_200(network):
 
 
 def test_same_padding_refuses_sizes_without_a_whole_map():
-    with pytest.raises(RequestError, match=r"multiples of 32, not 64x60; wrap it in Segmenter"):
+    with pytest.raises(InvalidArgumentError, match=r"multiples of 32, not 64x60; wrap it in Segmenter"):
         small()(torch.zeros(1, 3, 64, 60))
 
 
@@ -406,7 +406,7 @@ def test_weights_are_taken_over_where_both_have_them():
     ],
 )
 def test_only_coarser_networks_of_the_same_parts_can_be_started_from(coarser, named):
-    with pytest.raises(RequestError, match=rf"an FCN-8s cannot start from this FCN-\d+s.*({named})"):
+    with pytest.raises(InvalidArgumentError, match=rf"an FCN-8s cannot start from this FCN-\d+s.*({named})"):
         small(8).start_from(coarser)
 
 
@@ -493,12 +493,12 @@ def test_alexnet_s_fc6_sees_the_padded_image():
     ("classifier", "padding"), [(narrow_alexnet(), "same"), (torchvision.models.resnet18(), "released")]
 )
 def test_paddings_a_classifier_cannot_have_are_refused(classifier, padding):
-    with pytest.raises(RequestError, match=f"cannot have padding='{padding}'; leave it out"):
+    with pytest.raises(InvalidArgumentError, match=f"cannot have padding='{padding}'; leave it out"):
         FCN.from_classifier(classifier, 5, padding=padding)
 
 
 def test_other_classifiers_are_refused():
-    with pytest.raises(RequestError, match="unknown classifier 'sequential'"):
+    with pytest.raises(InvalidArgumentError, match="unknown classifier 'sequential'"):
         FCN.from_classifier(nn.Sequential(nn.Linear(1, 1)), 5)
 
 
@@ -506,30 +506,32 @@ def test_other_classifiers_are_refused():
 
 
 def test_the_encoder_must_fit_the_images():
-    with pytest.raises(RequestError, match="the encoder takes 3 channels, the images have 1"):
+    with pytest.raises(InvalidArgumentError, match="the encoder takes 3 channels, the images have 1"):
         FCN(1, 2, encoder=small().encoder)
 
 
 def test_the_stride_must_be_one_of_the_encoder_s():
-    with pytest.raises(RequestError, match=r"no map of this encoder has stride 64; choose one of \(32, 16, 8, 4, 2\)"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"no map of this encoder has stride 64; choose one of \(32, 16, 8, 4, 2\)"
+    ):
         FCN(3, 2, encoder=small().encoder, stride=64)
 
 
 def test_alignment_must_be_known():
     encoder = small().encoder
     encoder.paths = None
-    with pytest.raises(RequestError, match=r"cannot be told.*choose another one"):
+    with pytest.raises(InvalidArgumentError, match=r"cannot be told.*choose another one"):
         FCN(3, 2, encoder=encoder)
 
 
 def test_unknown_upsampling_lists_the_choices():
-    with pytest.raises(RequestError, match="unknown upsampling 'bilinear'"):
+    with pytest.raises(InvalidArgumentError, match="unknown upsampling 'bilinear'"):
         FCN(3, 2, encoder=small().encoder, upsampling="bilinear")
 
 
 @pytest.mark.parametrize("padding", [0, 2])
 def test_an_fc6_that_leaves_borders_without_scores_is_refused(padding):
-    with pytest.raises(RequestError, match="does not reach the borders"):
+    with pytest.raises(InvalidArgumentError, match="does not reach the borders"):
         FCN(3, 2, encoder=small().encoder, head=fc_layers(8, channels=4, padding=padding), stride=32)
 
 
@@ -538,7 +540,7 @@ def test_an_fc6_that_leaves_borders_without_scores_is_refused(padding):
 
 def with_scores(network: FCN) -> Segmenter:
     """Scores that are all zero pass no gradient on to what is before them, so they get other values first."""
-    segmenter = Segmenter(network, mean=[128.0] * 3, deviation=[64.0] * 3)
+    segmenter = Segmenter(network, mean=[128.0] * 3, std=[64.0] * 3)
     randomize_scores(network)
     return segmenter
 
@@ -559,7 +561,7 @@ def small_resnet() -> FCN:
 )
 def test_contract(build):
     torch.manual_seed(0)
-    contracts.assert_any_size(Segmenter(build(), mean=[128.0] * 3, deviation=[64.0] * 3), 3, 2)
+    contracts.assert_any_size(Segmenter(build(), mean=[128.0] * 3, std=[64.0] * 3), 3, 2)
     contracts.assert_every_parameter_learns(with_scores(build()), 3, 2)
     contracts.assert_compiles_and_exports(with_scores(build()), 3)
 
@@ -579,4 +581,4 @@ def test_zero_scores_learn_first_and_pass_gradients_from_the_second_step_on():
 
 def test_overfits_four_images():
     torch.manual_seed(0)
-    contracts.assert_overfits_four_images(Segmenter(shallow(), mean=[128.0] * 3, deviation=[64.0] * 3), 3)
+    contracts.assert_overfits_four_images(Segmenter(shallow(), mean=[128.0] * 3, std=[64.0] * 3), 3)

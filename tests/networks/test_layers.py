@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.layers import (
     Skips,
     Upsampling,
@@ -62,7 +62,9 @@ def test_others_change_channels_by_a_1x1_convolution_and_only_where_they_change(
 
 
 def test_unknown_upsampling_lists_the_choices():
-    with pytest.raises(RequestError, match=r"unknown upsampling 'nearst'. Did you mean 'nearest'\? .*bed_of_nails"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"unknown upsampling 'nearst'. Did you mean 'nearest'\? .*bed_of_nails"
+    ):
         upsampling_layer("nearst", 4, 4)
 
 
@@ -76,7 +78,7 @@ def test_join():
 
 
 def test_unknown_skips_list_the_choices():
-    with pytest.raises(RequestError, match=r"unknown skips 'cat'. .*: add, concat, none"):
+    with pytest.raises(InvalidArgumentError, match=r"unknown skips 'cat'. .*: add, concat, none"):
         joined_channels(4, "cat")
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.mc_dropout import dropout_alone, sample
 from pixelwise.networks.segmenter import Segmenter
 from pixelwise.networks.segnet import SegNet
@@ -22,7 +22,7 @@ class Passes(nn.Module):
 def segnet(dropout: float) -> Segmenter:
     torch.manual_seed(0)
     network = SegNet(3, 4, widths=(4, 6, 8), convolutions=(1, 1, 1), dropout=dropout)
-    return Segmenter(network, mean=[128.0] * 3, deviation=[64.0] * 3)
+    return Segmenter(network, mean=[128.0] * 3, std=[64.0] * 3)
 
 
 IMAGES = torch.rand(2, 3, 21, 30, generator=torch.Generator().manual_seed(0)) * 255
@@ -88,5 +88,5 @@ def test_only_dropout_is_as_in_training():
 
 
 def test_refuses_no_samples():
-    with pytest.raises(RequestError, match="samples is 0; predicting needs at least 1"):
+    with pytest.raises(InvalidArgumentError, match="samples is 0; predicting needs at least 1"):
         sample(segnet(0.5), IMAGES, 0)

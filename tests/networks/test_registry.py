@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from pixelwise.config import NetworkRecipe
-from pixelwise.errors import RequestError
+from pixelwise.config import NetworkConfig
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import NETWORKS, Segmenter, build_network
 from pixelwise.networks.registry import CHOICES
 
@@ -11,8 +11,8 @@ from pixelwise.networks.registry import CHOICES
 def test_every_name_builds_and_gives_logits_of_any_size(name):
     small = {"width": 4} if "width" in CHOICES[name] else {}
     with torch.device("meta"):
-        network = build_network(NetworkRecipe(name=name, **small), in_channels=2, num_classes=3)
-        segmenter = Segmenter(network, mean=[1, 2], deviation=[1, 1]).eval()
+        network = build_network(NetworkConfig(name=name, **small), in_channels=2, num_classes=3)
+        segmenter = Segmenter(network, mean=[1, 2], std=[1, 1]).eval()
         assert segmenter(torch.zeros(1, 2, 45, 61, dtype=torch.uint8)).shape == (1, 3, 45, 61)
 
 
@@ -21,8 +21,8 @@ def test_a_key_that_means_nothing_to_a_network_is_refused(name):
     telling = {"width": 5, "depth": 3, "stem_stride": 2, "encoder": "resnet18", "skips": "add", "weights": "imagenet"}
     for key, value in telling.items():
         if key not in CHOICES[name]:
-            with pytest.raises(RequestError, match=rf"network\.{key} means nothing to '{name}'"):
-                build_network(NetworkRecipe(name=name, **{key: value}), in_channels=2, num_classes=3)
+            with pytest.raises(InvalidArgumentError, match=rf"network\.{key} means nothing to '{name}'"):
+                build_network(NetworkConfig(name=name, **{key: value}), in_channels=2, num_classes=3)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_a_key_that_means_nothing_to_a_network_is_refused(name):
 )
 def test_encoders_and_decoders_by_name(name, choices):
     with torch.device("meta"):
-        network = build_network(NetworkRecipe(name=name, **choices), in_channels=4, num_classes=3)
+        network = build_network(NetworkConfig(name=name, **choices), in_channels=4, num_classes=3)
         assert network.eval()(torch.zeros(1, 4, 64, 96)).shape == (1, 3, 64, 96)
 
 
@@ -46,21 +46,21 @@ def test_published_parameters():
     expected = {"segnet": 29_433_483 + 15_872, "segnet-basic": 1_415_563 + 1_024, "unet-paper": 31_032_395}
     for name, count in {**expected, "fcn-paper": 134_348_929}.items():
         with torch.device("meta"):
-            network = build_network(NetworkRecipe(name=name), in_channels=3, num_classes=11)
+            network = build_network(NetworkConfig(name=name), in_channels=3, num_classes=11)
         assert sum(parameter.numel() for parameter in network.parameters()) == count
 
 
 def test_an_encoder_whose_poolings_record_no_switches_is_refused():
-    recipe = NetworkRecipe(encoder="resnet18", upsampling="switches")
-    with pytest.raises(RequestError, match="needs an encoder whose maps all end in 2x2 max pooling"):
-        build_network(recipe, in_channels=3, num_classes=2)
+    config = NetworkConfig(encoder="resnet18", upsampling="switches")
+    with pytest.raises(InvalidArgumentError, match="needs an encoder whose maps all end in 2x2 max pooling"):
+        build_network(config, in_channels=3, num_classes=2)
 
 
 def test_the_papers_forms_keep_their_encoders():
-    with pytest.raises(RequestError, match=r"network\.encoder means nothing to 'fcn-paper'"):
-        build_network(NetworkRecipe(name="fcn-paper", encoder="resnet18"), in_channels=3, num_classes=2)
+    with pytest.raises(InvalidArgumentError, match=r"network\.encoder means nothing to 'fcn-paper'"):
+        build_network(NetworkConfig(name="fcn-paper", encoder="resnet18"), in_channels=3, num_classes=2)
 
 
 def test_unknown_name_lists_the_nearest():
-    with pytest.raises(RequestError, match=r"unknown network 'umet'. Did you mean 'unet'\? Choose one of"):
-        build_network(NetworkRecipe(name="umet"), in_channels=3, num_classes=2)
+    with pytest.raises(InvalidArgumentError, match=r"unknown network 'umet'. Did you mean 'unet'\? Choose one of"):
+        build_network(NetworkConfig(name="umet"), in_channels=3, num_classes=2)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import Segmenter
 
 
@@ -20,14 +20,14 @@ class Probe(nn.Module):
 
 
 def test_normalizes_in_raw_units():
-    segmenter = Segmenter(Probe(1), mean=[100.0, 1000.0], deviation=[10.0, 500.0])
+    segmenter = Segmenter(Probe(1), mean=[100.0, 1000.0], std=[10.0, 500.0])
     images = torch.tensor([110, 2000], dtype=torch.int32).view(1, 2, 1, 1)
     torch.testing.assert_close(segmenter(images).flatten(), torch.tensor([1.0, 2.0]))
 
 
 def test_pads_bottom_and_right_by_replication_and_crops():
     probe = Probe(4)
-    segmenter = Segmenter(probe, mean=[0.0], deviation=[1.0])
+    segmenter = Segmenter(probe, mean=[0.0], std=[1.0])
     image = torch.arange(15.0).view(1, 1, 3, 5)
     torch.testing.assert_close(segmenter(image), image)
     assert probe.seen.shape == (1, 1, 4, 8)
@@ -37,17 +37,17 @@ def test_pads_bottom_and_right_by_replication_and_crops():
 
 def test_does_not_pad_legal_sizes():
     probe = Probe(4)
-    Segmenter(probe, mean=[0.0], deviation=[1.0])(torch.zeros(1, 1, 8, 4))
+    Segmenter(probe, mean=[0.0], std=[1.0])(torch.zeros(1, 1, 8, 4))
     assert probe.seen.shape == (1, 1, 8, 4)
 
 
 def test_statistics_are_saved_with_the_weights():
-    state = Segmenter(Probe(1), mean=[1.0], deviation=[2.0]).state_dict()
+    state = Segmenter(Probe(1), mean=[1.0], std=[2.0]).state_dict()
     assert state["mean"].item() == 1
-    assert state["deviation"].item() == 2
+    assert state["std"].item() == 2
 
 
-@pytest.mark.parametrize(("mean", "deviation"), [([0.0], [0.0]), ([0.0, 1.0], [1.0])])
-def test_refuses_bad_statistics(mean, deviation):
-    with pytest.raises(RequestError, match="one pair a channel"):
-        Segmenter(Probe(1), mean=mean, deviation=deviation)
+@pytest.mark.parametrize(("mean", "std"), [([0.0], [0.0]), ([0.0, 1.0], [1.0])])
+def test_refuses_bad_statistics(mean, std):
+    with pytest.raises(InvalidArgumentError, match="one pair a channel"):
+        Segmenter(Probe(1), mean=mean, std=std)

@@ -8,7 +8,7 @@ from torch.func import functional_call
 from torch.nn import functional
 from torchvision.models import vgg16, vgg16_bn
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.layers import Skips, Upsampling
 from pixelwise.networks.segmenter import Segmenter
 from pixelwise.networks.segnet import SegNet, dropout_by_level, load_vgg16, vgg16_names
@@ -107,7 +107,7 @@ def test_initialization_as_released():
 def test_every_upsampling_with_every_use_of_skips(upsampling, skips):
     torch.manual_seed(0)
     network = SegNet(3, 2, widths=(4, 6), convolutions=(1, 2), upsampling=upsampling, skips=skips)
-    segmenter = Segmenter(network, mean=[128.0] * 3, deviation=[64.0] * 3)
+    segmenter = Segmenter(network, mean=[128.0] * 3, std=[64.0] * 3)
     contracts.assert_any_size(segmenter, 3, 2)
     contracts.assert_every_parameter_learns(segmenter, 3, 2)
 
@@ -145,13 +145,13 @@ def test_dropout_changes_no_name_and_no_parameter():
 def test_dropout_by_level():
     assert dropout_by_level(5, 0.5) == [0, 0, 0.5, 0.5, 0.5]
     assert dropout_by_level(1, 0) == [0]
-    with pytest.raises(RequestError, match="third level and below, and this network has 2; use dropout=0"):
+    with pytest.raises(InvalidArgumentError, match="third level and below, and this network has 2; use dropout=0"):
         dropout_by_level(2, 0.5)
 
 
 @pytest.mark.parametrize(("widths", "convolutions"), [((), ()), ((4, 8), (1, 1, 1))])
 def test_refuses_widths_and_convolutions_that_do_not_pair(widths, convolutions):
-    with pytest.raises(RequestError, match=r"widths \(.*\) and convolutions \(.*\) must be one pair a level"):
+    with pytest.raises(InvalidArgumentError, match=r"widths \(.*\) and convolutions \(.*\) must be one pair a level"):
         SegNet(3, 2, widths=widths, convolutions=convolutions)
 
 
@@ -204,7 +204,9 @@ def test_vgg16_names_are_torchvision_s_and_ours(build, entries, released):
 
 
 def test_vgg16_refuses_other_weights():
-    with pytest.raises(RequestError, match=r"no weights of torchvision's vgg16 or vgg16_bn: features.0.weight is mis"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"no weights of torchvision's vgg16 or vgg16_bn: features.0.weight is mis"
+    ):
         load_vgg16(SegNet(3, 2, **SMALL), {"classifier.0.weight": torch.zeros(1)})
 
 
@@ -213,7 +215,9 @@ def test_vgg16_refuses_a_network_it_does_not_fit_and_leaves_it_alone():
         weights = vgg16(weights=None).state_dict()
     network = SegNet(1, 2, **SMALL)
     before = {name: t.clone() for name, t in network.state_dict().items()}
-    with pytest.raises(RequestError, match=r"features.0.weight, \(64, 3, 3, 3\), does not fit .* 3 input channels"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"features.0.weight, \(64, 3, 3, 3\), does not fit .* 3 input channels"
+    ):
         load_vgg16(network, weights)
     torch.testing.assert_close(network.state_dict(), before)
 
@@ -224,7 +228,7 @@ def test_contract(dropout):
 
     def segmenter(dropout: float = 0.0) -> Segmenter:
         network = SegNet(3, 2, widths=(12, 16, 16), convolutions=(1, 2, 1), dropout=dropout)
-        return Segmenter(network, mean=[128.0] * 3, deviation=[64.0] * 3)
+        return Segmenter(network, mean=[128.0] * 3, std=[64.0] * 3)
 
     contracts.assert_any_size(segmenter(dropout), 3, 2)
     contracts.assert_compiles_and_exports(segmenter(dropout), 3)

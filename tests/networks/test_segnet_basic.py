@@ -150,7 +150,7 @@ def test_contract(name):
 
     def segmenter(depth: int, width: int = 6) -> Segmenter:
         network = TABLE_1[name](3, 2, width=width, depth=depth)
-        return Segmenter(network, mean=[0.0] * 3, deviation=[1.0] * 3)
+        return Segmenter(network, mean=[0.0] * 3, std=[1.0] * 3)
 
     contracts.assert_any_size(segmenter(4), 3, 2)
     contracts.assert_every_parameter_learns(segmenter(2), 3, 2)

@@ -2,15 +2,15 @@ import pytest
 import torch
 from torch import nn
 
-from pixelwise.config import NetworkRecipe
-from pixelwise.errors import RequestError
+from pixelwise.config import NetworkConfig
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import build_network
 from pixelwise.networks.stages import encoder_stages, first_stages, learning_rate_scales
 
 
 def network(name: str, encoder: str | None = None) -> nn.Module:
     with torch.device("meta"):
-        return build_network(NetworkRecipe(name=name, encoder=encoder), in_channels=3, num_classes=2)
+        return build_network(NetworkConfig(name=name, encoder=encoder), in_channels=3, num_classes=2)
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,11 @@ def test_stages_go_from_fine_to_coarse() -> None:
 
 
 def test_a_network_without_stages_says_so() -> None:
-    with pytest.raises(RequestError, match="frozen_stages is 1, but Conv2d has no encoder stages that can be told"):
+    with pytest.raises(
+        InvalidArgumentError, match="frozen_stages is 1, but Conv2d has no encoder stages that can be told"
+    ):
         first_stages(nn.Conv2d(1, 1, 1), 1)
-    with pytest.raises(RequestError, match=r"layer_decay is 0\.5, but Conv2d has no encoder stages"):
+    with pytest.raises(InvalidArgumentError, match=r"layer_decay is 0\.5, but Conv2d has no encoder stages"):
         learning_rate_scales(nn.Conv2d(1, 1, 1), 0.5)
     assert first_stages(nn.Conv2d(1, 1, 1), 0) == []
     assert learning_rate_scales(nn.Conv2d(1, 1, 1), 1.0) == {}

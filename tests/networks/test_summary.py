@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import NETWORKS, UNet
 from pixelwise.networks.summary import LayerRow, describe_layers, describe_network, describe_networks, saved_bytes
 
@@ -95,9 +95,9 @@ def test_one_network():
 
 
 def test_unknown_names_and_illegal_sizes_are_refused():
-    with pytest.raises(RequestError, match=r"unknown network 'umet'. Did you mean 'unet'\?"):
+    with pytest.raises(InvalidArgumentError, match=r"unknown network 'umet'. Did you mean 'unet'\?"):
         describe_network("umet")
-    with pytest.raises(RequestError, match=r"unknown network 'umet'"):
+    with pytest.raises(InvalidArgumentError, match=r"unknown network 'umet'"):
         describe_layers("umet", (32, 32), in_channels=3)
-    with pytest.raises(RequestError, match=r"sides of 16m\+60"):
+    with pytest.raises(InvalidArgumentError, match=r"sides of 16m\+60"):
         describe_layers(UNet(1, 2, width=2), (571, 571), in_channels=1)

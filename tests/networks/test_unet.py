@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pixelwise.config import NetworkRecipe
-from pixelwise.errors import RequestError
+from pixelwise.config import NetworkConfig
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import Segmenter, UNet, build_network
 from pixelwise.networks.geometry.geometry import field_of
 from pixelwise.networks.layers import Skips, Upsampling
@@ -52,7 +52,7 @@ def test_unpadded_sizes(side, output):
 
 @pytest.mark.parametrize("side", [571, 200, 172, 16])
 def test_unpadded_refuses_other_sizes(side):
-    with pytest.raises(RequestError, match=r"sides of 16m\+60 .*188, 204.*not"):
+    with pytest.raises(InvalidArgumentError, match=r"sides of 16m\+60 .*188, 204.*not"):
         UNet(1, 2, width=2)(torch.zeros(1, 1, side, side))
 
 
@@ -79,20 +79,20 @@ def test_initialization_has_the_paper_s_deviation():
 
 def test_same_padding_refuses_sizes_it_cannot_halve():
     network = UNet(3, 2, width=4, depth=2, padding="same", normalization="batch", stem_stride=2)
-    with pytest.raises(RequestError, match=r"multiples of 8, not 60x64; wrap it in Segmenter"):
+    with pytest.raises(InvalidArgumentError, match=r"multiples of 8, not 60x64; wrap it in Segmenter"):
         network(torch.zeros(1, 3, 60, 64))
 
 
 def test_on_an_encoder_sizes_are_refused_too_so_that_geometry_can_tell_the_legal_ones():
-    network = build_network(NetworkRecipe(encoder="resnet18"), in_channels=3, num_classes=2)
-    with pytest.raises(RequestError, match=r"multiples of 32, not 31x64; wrap it in Segmenter"):
+    network = build_network(NetworkConfig(encoder="resnet18"), in_channels=3, num_classes=2)
+    with pytest.raises(InvalidArgumentError, match=r"multiples of 32, not 31x64; wrap it in Segmenter"):
         network(torch.zeros(1, 3, 31, 64))
     field = field_of(network, in_channels=3)
     assert (field.local, field.stride, field.size_minimum, field.size_multiple) == (True, (32, 32), 32, 32)
 
 
 def test_stem_needs_same_padding():
-    with pytest.raises(RequestError, match="stem_stride above 1 needs padding='same'"):
+    with pytest.raises(InvalidArgumentError, match="stem_stride above 1 needs padding='same'"):
         UNet(3, 2, stem_stride=2)
 
 
@@ -103,7 +103,7 @@ def test_no_bias_before_batch_normalization():
 
 
 def test_width_is_doubled_up_to_its_ceiling():
-    network = UNet(3, 2, width=8, depth=3, max_width=16, padding="same")
+    network = UNet(3, 2, width=8, depth=3, max_channels=16, padding="same")
     assert [down.block[0].out_channels for down in network.down] == [16, 16, 16]
 
 
@@ -165,7 +165,7 @@ def test_every_upsampling_with_every_use_of_skips(upsampling, skips):
     network = UNet(
         3, 2, width=4, depth=2, padding="same", normalization="batch", upsampling=upsampling, skips=skips, stem_stride=2
     )
-    segmenter = Segmenter(network, mean=[128.0] * 3, deviation=[64.0] * 3)
+    segmenter = Segmenter(network, mean=[128.0] * 3, std=[64.0] * 3)
     contracts.assert_any_size(segmenter, 3, 2)
     contracts.assert_every_parameter_learns(segmenter, 3, 2)
 
@@ -208,7 +208,7 @@ def test_group_normalization_takes_one_pixel_of_one_image():
 
 def test_unknown_normalization_lists_the_choices():
     with pytest.raises(
-        RequestError, match=r"unknown normalization 'bach'. Did you mean 'batch'\? .*: batch, group, none"
+        InvalidArgumentError, match=r"unknown normalization 'bach'. Did you mean 'batch'\? .*: batch, group, none"
     ):
         UNet(1, 2, normalization="bach")
 
@@ -221,7 +221,7 @@ def test_contract_of_other_choices(choices):
 
     def segmenter() -> Segmenter:
         network = UNet(3, 2, width=8, depth=2, padding="same", **choices)
-        return Segmenter(network, mean=[128.0] * 3, deviation=[64.0] * 3)
+        return Segmenter(network, mean=[128.0] * 3, std=[64.0] * 3)
 
     contracts.assert_any_size(segmenter(), 3, 2)
     contracts.assert_every_parameter_learns(segmenter(), 3, 2)
@@ -235,9 +235,9 @@ def test_contract(stem_stride):
 
     def segmenter() -> Segmenter:
         # Blocks of 16 pixels do not fit into 8 channels: the width grows with the stem.
-        recipe = NetworkRecipe(name="unet", width=8 * stem_stride, depth=2, stem_stride=stem_stride)
-        network = build_network(recipe, in_channels=3, num_classes=2)
-        return Segmenter(network, mean=[128.0] * 3, deviation=[64.0] * 3)
+        config = NetworkConfig(name="unet", base_channels=8 * stem_stride, depth=2, stem_stride=stem_stride)
+        network = build_network(config, in_channels=3, num_classes=2)
+        return Segmenter(network, mean=[128.0] * 3, std=[64.0] * 3)
 
     contracts.assert_any_size(segmenter(), 3, 2)
     contracts.assert_every_parameter_learns(segmenter(), 3, 2)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.ops import (
     MaxPoolWithSwitches,
     MaxUnpool,
@@ -363,9 +363,9 @@ def test_all_of_segnet_packed() -> None:
 def test_refused_maps_and_kernels() -> None:
     x = torch.randn(1, 1, 6, 6)
     for bad in (x[0], x.int(), x.to(torch.complex64)):
-        with pytest.raises(RequestError, match=r"must be \(B, C, H, W\) in float64"):
+        with pytest.raises(InvalidArgumentError, match=r"must be \(B, C, H, W\) in float64"):
             max_pool_with_switches(bad)
-        with pytest.raises(RequestError, match=r"must be \(B, C, H, W\) in float64"):
+        with pytest.raises(InvalidArgumentError, match=r"must be \(B, C, H, W\) in float64"):
             max_unpool(bad, torch.zeros(bad.shape, dtype=torch.uint8), (12, 12))
     for kernel in (1, 16, 2.5):
         for call in (
@@ -374,19 +374,19 @@ def test_refused_maps_and_kernels() -> None:
             MaxPoolWithSwitches,
             MaxUnpool,
         ):
-            with pytest.raises(RequestError, match="whole number from 2 to 15"):
+            with pytest.raises(InvalidArgumentError, match="whole number from 2 to 15"):
                 call(kernel)
-    with pytest.raises(RequestError, match="1x6 has no whole 2x2 window; use ceil_mode"):
+    with pytest.raises(InvalidArgumentError, match="1x6 has no whole 2x2 window; use ceil_mode"):
         max_pool_with_switches(x[:, :, :1])
 
 
 def test_refused_switches() -> None:
     pooled, switches = max_pool_with_switches(torch.randn(1, 2, 8, 8))
-    with pytest.raises(RequestError, match=r"torch\.int64, but must be uint8"):
+    with pytest.raises(InvalidArgumentError, match=r"torch\.int64, but must be uint8"):
         max_unpool(pooled, switches.long(), (8, 8))
-    with pytest.raises(RequestError, match="of another pooling"):
+    with pytest.raises(InvalidArgumentError, match="of another pooling"):
         max_unpool(pooled, switches[:, :, 1:], (8, 8))
-    with pytest.raises(RequestError, match="of another pooling"):
+    with pytest.raises(InvalidArgumentError, match="of another pooling"):
         max_unpool(pooled, switches.to("meta"), (8, 8))
 
 
@@ -402,10 +402,10 @@ def test_switches_that_lead_astray_are_refused(channels: int, memory_format: tor
     ):
         switches = sound.clone()
         switches[index] = place
-        with pytest.raises(RequestError, match="outside their 2x2 windows or outside"):
+        with pytest.raises(InvalidArgumentError, match="outside their 2x2 windows or outside"):
             max_unpool(pooled, switches, size)
         full = torch.zeros(1, channels, *size)
-        with pytest.raises(RequestError, match="outside their 2x2 windows or outside"):
+        with pytest.raises(InvalidArgumentError, match="outside their 2x2 windows or outside"):
             torch.ops.pixelwise.take_at_switches(full, switches, 2)
 
 
@@ -416,7 +416,7 @@ def test_sizes_these_switches_cannot_come_from_are_refused(size: tuple[int, int]
     pooled, switches = max_pool_with_switches(torch.randn(1, 2, 8, 8))
     for legal in (7, 9):
         max_unpool(pooled, torch.zeros_like(switches), (legal, legal))
-    with pytest.raises(RequestError, match=message):
+    with pytest.raises(InvalidArgumentError, match=message):
         max_unpool(pooled, switches, size)
 
 
@@ -428,25 +428,25 @@ def test_refused_outputs() -> None:
         (pooled, switches.int()),
         (pooled.to(memory_format=torch.channels_last), switches),
     ):
-        with pytest.raises(RequestError, match=r"out is .* but must be \(1, 2, 4, 4\)"):
+        with pytest.raises(InvalidArgumentError, match=r"out is .* but must be \(1, 2, 4, 4\)"):
             max_pool_with_switches(x, out=out)
-    with pytest.raises(RequestError, match=r"out is .* but must be \(1, 2, 8, 8\)"):
+    with pytest.raises(InvalidArgumentError, match=r"out is .* but must be \(1, 2, 8, 8\)"):
         max_unpool(pooled, switches, (8, 8), out=x[..., 1:])
-    with pytest.raises(RequestError, match="cannot be differentiated"):
+    with pytest.raises(InvalidArgumentError, match="cannot be differentiated"):
         max_pool_with_switches(x.clone().requires_grad_(), out=(pooled, switches))
-    with pytest.raises(RequestError, match="cannot be differentiated"):
+    with pytest.raises(InvalidArgumentError, match="cannot be differentiated"):
         max_unpool(pooled.clone().requires_grad_(), switches, (8, 8), out=x)
 
 
 def test_refused_packing() -> None:
     switches = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
-    with pytest.raises(RequestError, match=r"must be \(B, C, H, W\) in uint8"):
+    with pytest.raises(InvalidArgumentError, match=r"must be \(B, C, H, W\) in uint8"):
         pack_switches(switches.int())
-    with pytest.raises(RequestError, match=r"must be \(B, C, H, W\) in uint8"):
+    with pytest.raises(InvalidArgumentError, match=r"must be \(B, C, H, W\) in uint8"):
         unpack_switches(switches[0], 3)
-    with pytest.raises(RequestError, match="up to 8 are not of 2x2 windows"):
+    with pytest.raises(InvalidArgumentError, match="up to 8 are not of 2x2 windows"):
         pack_switches(switches + 8)
-    with pytest.raises(RequestError, match="1 packed channels hold 1 to 4 channels of switches, not 5"):
+    with pytest.raises(InvalidArgumentError, match="1 packed channels hold 1 to 4 channels of switches, not 5"):
         unpack_switches(pack_switches(switches), 5)
 
 

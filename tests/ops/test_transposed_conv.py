@@ -9,7 +9,7 @@ from scipy import signal
 from torch import nn
 from torch.nn import functional
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.ops import transposed_conv as transposed_conv_module
 from pixelwise.ops.transposed_conv import (
     TransposedConv,
@@ -22,13 +22,13 @@ from pixelwise.ops.transposed_conv import (
 from pixelwise.shapes import output_padding_of, pair, transposed_conv_side
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
-LAYOUTS = [torch.contiguous_format, torch.channels_last]
+FORMATS = [torch.contiguous_format, torch.channels_last]
 BOTH = [transposed_conv, as_direct_conv]
 # One that is computed as a 1x1 convolution, and one that is not.
 TILING = {"stride": 2}, (4, 3, 2, 2)
 OVERLAPPING = {"stride": (2, 1), "padding": (1, 2), "output_padding": (1, 0), "dilation": (1, 2)}, (4, 3, 3, 3)
 every_path = pytest.mark.parametrize(("arguments", "shape"), [TILING, OVERLAPPING], ids=["tiling", "overlapping"])
-every_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=["contiguous", "channels_last"])
+every_layout = pytest.mark.parametrize("layout", FORMATS, ids=["contiguous", "channels_last"])
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ def test_both_equal_pytorch_and_the_formula_gives_the_size(case):
     bias = random(3 * case.groups, seed=2)
     if min(case.output_size()) < 1:
         for operator in BOTH:
-            with pytest.raises(RequestError, match=r"gives no output .*use less padding"):
+            with pytest.raises(InvalidArgumentError, match=r"gives no output .*use less padding"):
                 operator(x, weight, bias, **case.arguments())
         return
     expected = functional.conv_transpose2d(x, weight, bias, **case.arguments())
@@ -129,7 +129,7 @@ def test_the_matrix_is_the_convolution_and_its_transpose_is_the_transposed_one(c
     convolution = {name: getattr(case, name) for name in ("stride", "padding", "dilation", "groups")}
     reach = [dilation * (kernel - 1) for dilation, kernel in zip(case.dilation, case.kernel, strict=True)]
     if any(side + 2 * padding <= far for side, padding, far in zip(size, case.padding, reach, strict=True)):
-        with pytest.raises(RequestError, match="does not fit"):
+        with pytest.raises(InvalidArgumentError, match="does not fit"):
             conv_matrix(weight, size, **convolution)
         return
     x = random(1, 3 * case.groups, *size).requires_grad_()
@@ -205,7 +205,7 @@ def test_every_dtype_and_layout(operator, arguments, shape, layout, dtype):
     x, weight, bias = inputs(shape, dtype, layout)
     expected = functional.conv_transpose2d(x.double(), weight.double(), bias.double(), **arguments)
     eps = torch.finfo(dtype).eps
-    for weight_layout in LAYOUTS:
+    for weight_layout in FORMATS:
         for requires_grad in (False, True):
             w = torch.empty_like(weight, memory_format=weight_layout).copy_(weight).requires_grad_(requires_grad)
             y = operator(x, w, bias, **arguments)
@@ -392,27 +392,27 @@ def test_module_without_bias():
     ],
 )
 def test_refusals(operator, x, weight, arguments, message):
-    with pytest.raises(RequestError, match=message):
+    with pytest.raises(InvalidArgumentError, match=message):
         operator(torch.zeros(x), torch.zeros(weight), **arguments)
 
 
 @pytest.mark.parametrize("operator", BOTH)
 def test_dtypes_are_not_mixed(operator):
-    with pytest.raises(RequestError, match=r"weight is torch.float32, but x is torch.bfloat16"):
+    with pytest.raises(InvalidArgumentError, match=r"weight is torch.float32, but x is torch.bfloat16"):
         operator(torch.zeros(1, 1, 2, 2, dtype=torch.bfloat16), torch.zeros(1, 1, 2, 2))
 
 
 def test_module_matrix_and_counts_refuse_what_cannot_be():
-    with pytest.raises(RequestError, match=r"4 and 3 channels cannot be divided into 2 groups"):
+    with pytest.raises(InvalidArgumentError, match=r"4 and 3 channels cannot be divided into 2 groups"):
         TransposedConv(4, 3, 2, groups=2)
-    with pytest.raises(RequestError, match=r"output_padding 1 must be"):
+    with pytest.raises(InvalidArgumentError, match=r"output_padding 1 must be"):
         TransposedConv(4, 3, 2, output_padding=1)
-    with pytest.raises(RequestError, match=r"a kernel of 5 with dilation 1 and padding 0 does not fit 4"):
+    with pytest.raises(InvalidArgumentError, match=r"a kernel of 5 with dilation 1 and padding 0 does not fit 4"):
         conv_matrix(torch.zeros(1, 1, 5, 5), (4, 9))
-    with pytest.raises(RequestError, match=r"must have four dimensions"):
+    with pytest.raises(InvalidArgumentError, match=r"must have four dimensions"):
         conv_matrix(torch.zeros(1, 5, 5), (4, 9))
     for kernel, stride in [(0, 2), (2, 0)]:
-        with pytest.raises(RequestError, match=rf"kernel {kernel} and stride {stride} start at 1"):
+        with pytest.raises(InvalidArgumentError, match=rf"kernel {kernel} and stride {stride} start at 1"):
             overlap_counts(kernel, stride)
 
 

@@ -7,7 +7,7 @@ from scipy import ndimage
 from torch import nn
 from torch.nn import functional
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.ops import upsampling
 from pixelwise.ops.upsampling import (
     Interpolate,
@@ -23,7 +23,7 @@ from pixelwise.ops.upsampling import (
 UNPOOLINGS = [unpool_nearest, unpool_bed_of_nails]
 MODES = ["nearest", "bilinear", "bicubic"]
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
-LAYOUTS = [torch.contiguous_format, torch.channels_last]
+FORMATS = [torch.contiguous_format, torch.channels_last]
 OPERATORS = {
     "unpool_nearest": unpool_nearest,
     "unpool_bed_of_nails": unpool_bed_of_nails,
@@ -55,7 +55,7 @@ def random_map(shape, dtype=torch.float32, layout=torch.contiguous_format):
         (unpool_bed_of_nails, [[1, 0, 2, 0], [0, 0, 0, 0], [3, 0, 4, 0], [0, 0, 0, 0]]),
     ],
 )
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", FORMATS)
 def test_unpooling_by_hand(unpool, expected, layout):
     x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).expand(1, 2, 2, 2).contiguous(memory_format=layout)
     assert unpool(x).tolist() == [[expected, expected]]
@@ -65,7 +65,7 @@ def test_unpooling_by_hand(unpool, expected, layout):
     shape=st.tuples(st.integers(0, 3), st.integers(1, 4), st.integers(1, 5), st.integers(1, 5)),
     factor=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     dtype=st.sampled_from(DTYPES),
-    layout=st.sampled_from(LAYOUTS),
+    layout=st.sampled_from(FORMATS),
 )
 def test_unpooling_equals_the_oracle_and_keeps_layout_and_dtype(shape, factor, dtype, layout):
     x = random_map(shape, dtype, layout)
@@ -78,7 +78,7 @@ def test_unpooling_equals_the_oracle_and_keeps_layout_and_dtype(shape, factor, d
 
 @every_operator
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", FORMATS)
 @pytest.mark.parametrize("channels", [1, 3, 8])
 def test_every_dtype_and_layout(operator, dtype, layout, channels):
     x = random_map((2, channels, 6, 8), dtype, layout)
@@ -90,7 +90,7 @@ def test_every_dtype_and_layout(operator, dtype, layout, channels):
 
 
 @every_operator
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", FORMATS)
 def test_maps_with_gaps(operator, layout):
     x = random_map((2, 6, 9, 10), layout=layout)
     crops = [x[:, :, 1:5, 2:9], x[:, 1:4], x[:, :, ::2, ::3], x[::2], x.transpose(2, 3)]
@@ -110,7 +110,7 @@ def test_empty_batch(operator):
 
 
 @every_operator
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", FORMATS)
 def test_gradients(operator, layout):
     x = random_map((2, 2, 3, 4), torch.float64, layout).requires_grad_()
     assert torch.autograd.gradcheck(operator, x)
@@ -118,7 +118,7 @@ def test_gradients(operator, layout):
 
 
 @every_operator
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", FORMATS)
 def test_compile_and_export(operator, layout):
     x = random_map((2, 3, 4, 6), layout=layout).requires_grad_()
 
@@ -138,7 +138,7 @@ def test_compile_and_export(operator, layout):
 
 
 @every_operator
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", FORMATS)
 # PyTorch has no batching rule for its half-pixel nearest: it loops, says so, and is right.
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 def test_vmap(operator, layout):
@@ -262,32 +262,34 @@ def test_interpolate_module():
 
 @every_operator
 def test_refuses_what_is_no_map(operator):
-    with pytest.raises(RequestError, match=r"x is \(3, 4, 5\) torch.float32 on cpu, but must be \(B, C, H, W\)"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"x is \(3, 4, 5\) torch.float32 on cpu, but must be \(B, C, H, W\)"
+    ):
         operator(torch.zeros(3, 4, 5))
-    with pytest.raises(RequestError, match=r"torch.int64 on cpu, but must be .* bfloat16 or float16"):
+    with pytest.raises(InvalidArgumentError, match=r"torch.int64 on cpu, but must be .* bfloat16 or float16"):
         operator(torch.zeros(1, 3, 4, 5, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("unpool", [*UNPOOLINGS, lambda x, factor: UnpoolNearest(factor)(x)])
 @pytest.mark.parametrize("factor", [0, (2, 0), -1])
 def test_refuses_empty_blocks(unpool, factor):
-    with pytest.raises(RequestError, match=r"blocks have at least 1 row and 1 column"):
+    with pytest.raises(InvalidArgumentError, match=r"blocks have at least 1 row and 1 column"):
         unpool(torch.zeros(1, 1, 2, 2), factor)
 
 
 def test_interpolate_refuses_other_modes_and_sizes():
-    with pytest.raises(RequestError, match=r"unknown interpolation mode 'linear'.*bicubic, bilinear, nearest"):
+    with pytest.raises(InvalidArgumentError, match=r"unknown interpolation mode 'linear'.*bicubic, bilinear, nearest"):
         interpolate(torch.zeros(1, 1, 2, 2), (4, 4), "linear")
-    with pytest.raises(RequestError, match=r"cannot interpolate 2x3 to 0x4: sides start at 1"):
+    with pytest.raises(InvalidArgumentError, match=r"cannot interpolate 2x3 to 0x4: sides start at 1"):
         interpolate(torch.zeros(1, 1, 2, 3), (0, 4))
-    with pytest.raises(RequestError, match=r"cannot interpolate 0x3 to 4x4"):
+    with pytest.raises(InvalidArgumentError, match=r"cannot interpolate 0x3 to 4x4"):
         interpolate(torch.zeros(1, 1, 0, 3), (4, 4))
 
 
 def test_bilinear_kernels_refuse_what_is_none():
-    with pytest.raises(RequestError, match=r"kernel is 0, but a kernel has at least 1 row"):
+    with pytest.raises(InvalidArgumentError, match=r"kernel is 0, but a kernel has at least 1 row"):
         bilinear_kernel(0)
-    with pytest.raises(RequestError, match=r"4 channels cannot be divided into 3 groups"):
+    with pytest.raises(InvalidArgumentError, match=r"4 channels cannot be divided into 3 groups"):
         bilinear_weight(4, 2, groups=3)
 
 

@@ -4,7 +4,7 @@ import itertools
 import pytest
 import torch
 
-from pixelwise.config import Recipe
+from pixelwise.config import Config
 from pixelwise.networks import build_network
 from pixelwise.networks.summary import describe_layers
 from pixelwise.planning.candidates import (
@@ -24,7 +24,7 @@ FOUND = [Found(encoder=one.encoder, where="at hand", place=f"{one.encoder}.pth")
 @pytest.mark.parametrize("candidate", [*CANDIDATES, *candidates_for((352, 480), FOUND)[1:]])
 def test_costs_are_those_of_the_networks(candidate):
     with torch.device("meta"):
-        network = build_network(Recipe().replace(candidate.keys).network, in_channels=3, num_classes=11)
+        network = build_network(Config().replace(candidate.keys).network, in_channels=3, num_classes=11)
     gflops = sum(layer.gflops for layer in describe_layers(network, (352, 480), in_channels=3))
     assert candidate.gflops == pytest.approx(gflops, abs=0.5)
 
@@ -40,7 +40,7 @@ def test_encoders_with_weights_take_the_place_of_all_but_the_smallest():
     assert smallest == CANDIDATES[0]
     assert [one.encoder for one in rest] == ["resnet18"]
     assert rest[0].origin == "at hand: resnet18.pth"
-    assert rest[0].keys == {"network.encoder": "resnet18", "network.weights": "imagenet"}
+    assert rest[0].keys == {"network.encoder": "resnet18", "network.encoder_weights": "imagenet"}
     assert candidates_for((352, 480), []) == CANDIDATES
 
 
@@ -50,9 +50,9 @@ def test_weights_of_timm_are_of_the_same_cost():
 
 
 def test_only_color_photographs_suit_pretrained_encoders(streets, cells):
-    assert suit_pretrained(prepare(streets, Recipe()).seen)
-    assert not suit_pretrained(prepare(cells, Recipe()).seen)
-    deep = dataclasses.replace(prepare(streets, Recipe()).seen, dtype="uint16")
+    assert suit_pretrained(prepare(streets, Config()).seen)
+    assert not suit_pretrained(prepare(cells, Config()).seen)
+    deep = dataclasses.replace(prepare(streets, Config()).seen, dtype="uint16")
     assert not suit_pretrained(deep)
 
 

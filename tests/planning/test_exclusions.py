@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from pixelwise.checks import Finding, diagnose
-from pixelwise.config import Recipe
+from pixelwise.config import Config
 from pixelwise.data.classes import describe_classes
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.formats.pairing import Pairing
@@ -140,10 +140,10 @@ def test_what_an_error_names_is_left_out(
     clean: Path, plant: Plant, files: list[str], reason: str, kept: tuple[str, ...]
 ) -> None:
     plant(clean)
-    with pytest.raises(DataError, match="--force"):
-        prepare(clean, Recipe())
+    with pytest.raises(DataError, match="--skip-invalid"):
+        prepare(clean, Config())
     listening = Listening()
-    prepared = prepare(clean, Recipe(), force=True, progress=listening)
+    prepared = prepare(clean, Config(), skip_invalid=True, progress=listening)
     assert prepared.left_out is not None
     assert [one.file for one in prepared.left_out] == files
     for one in prepared.left_out:
@@ -168,27 +168,27 @@ def test_images_of_odd_channels_are_left_out(clean: Path) -> None:
 def test_a_run_that_goes_on_has_the_same_pairs(clean: Path) -> None:
     (clean / "masks/train/1.png").write_bytes(b"")
     (clean / "masks/val/1.png").unlink()
-    fresh = prepare(clean, Recipe(), force=True)
+    fresh = prepare(clean, Config(), skip_invalid=True)
     splits = clean / "splits.yaml"
     write_splits(splits, fresh.splits)
-    again = prepare(clean, Recipe(), made_splits=splits, left_out=fresh.left_out)
+    again = prepare(clean, Config(), made_splits=splits, left_out=fresh.left_out)
     assert (again.dataset, again.splits) == (fresh.dataset, fresh.splits)
     assert (again.left_out, again.overruled) == (fresh.left_out, fresh.overruled)
 
 
 def test_a_sound_set_loses_nothing(clean: Path) -> None:
     listening = Listening()
-    prepared = prepare(clean, Recipe(), force=True, progress=listening)
+    prepared = prepare(clean, Config(), skip_invalid=True, progress=listening)
     assert prepared.left_out == ()
     assert prepared.overruled == ()
     assert listening.said == []
-    assert prepare(clean, Recipe()).left_out is None
+    assert prepare(clean, Config()).left_out is None
 
 
 def test_masks_saved_as_jpeg_are_trained_on_and_said(clean: Path) -> None:
     Image.fromarray(np.full(SIZE, 1, np.uint8)).save(clean / "masks/train/0.jpg")
     (clean / "masks/train/0.png").unlink()
-    prepared = prepare(clean, Recipe(), force=True)
+    prepared = prepare(clean, Config(), skip_invalid=True)
     assert prepared.left_out == ()
     assert len(prepared.splits["train"]) == 3
     (line,) = prepared.overruled
@@ -200,7 +200,7 @@ def test_without_a_pair_there_is_no_forcing(clean: Path) -> None:
         (clean / f"masks/{name}.png").write_bytes(b"")
     listening = Listening()
     with pytest.raises(DataError, match=r"0 training pair\(s\)"):
-        prepare(clean, Recipe(), force=True, progress=listening)
+        prepare(clean, Config(), skip_invalid=True, progress=listening)
     assert sum(line.startswith("left out: ") for line in listening.said) == 5
 
 
@@ -209,13 +209,13 @@ def test_without_a_class_there_is_no_forcing(clean: Path) -> None:
     for name in NAMES:
         write_png(clean / f"masks/{name}.png", np.full(SIZE, 255, np.uint8))
     with pytest.raises(DataError, match="no mask holds a pixel of any class"):
-        prepare(clean, Recipe(), force=True)
+        prepare(clean, Config(), skip_invalid=True)
 
 
 def test_a_val_split_without_a_usable_pair_is_made_anew(clean: Path) -> None:
     for name in ("val/0", "val/1"):
         (clean / f"masks/{name}.png").write_bytes(b"")
-    prepared = prepare(clean, Recipe(), force=True)
+    prepared = prepare(clean, Config(), skip_invalid=True)
     assert (len(prepared.splits["train"]), len(prepared.splits["val"])) == (2, 1)
     assert any("no val split" in note for note in prepared.notes)
 
@@ -224,7 +224,7 @@ def test_test_images_are_not_opened(clean: Path) -> None:
     for kind in ("images", "masks"):
         (clean / kind / "test").mkdir()
         (clean / kind / "test/0.png").write_bytes(b"")
-    prepared = prepare(clean, Recipe(), force=True)
+    prepared = prepare(clean, Config(), skip_invalid=True)
     assert prepared.left_out == ()
     assert len(prepared.splits["test"]) == 1
 
@@ -275,7 +275,7 @@ def test_the_list_is_written_and_read(tmp_path: Path) -> None:
     for left_out in ((), (LeftOut("ä/<b>: 1.png", "no mask"), LeftOut("\udcff.png", "size: 3 × 4, 'odd'"))):
         write_left_out(path, left_out)
         assert read_left_out(path) == left_out
-    assert path.read_text(encoding="utf-8").startswith("# Trained with --force")
+    assert path.read_text(encoding="utf-8").startswith("# Trained with --skip-invalid")
 
 
 @pytest.mark.parametrize("text", ["", "- 3\n", "- file: a\n", "{", "- {file: [\n"])

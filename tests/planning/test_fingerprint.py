@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelwise.config import Recipe
+from pixelwise.config import Config
 from pixelwise.data.io.images import write_png
 from pixelwise.planning import fingerprint as home
 from pixelwise.planning.fingerprint import border_pixels, differ, half_shares, labels_to_read, regions_of
@@ -11,7 +11,7 @@ from pixelwise.planning.prepare_data import prepare
 
 
 def test_figures_of_the_training_images_alone(streets):
-    prepared = prepare(streets, Recipe())
+    prepared = prepare(streets, Config())
     seen = prepared.seen
     assert (seen.num_train, seen.num_val) == (12, 4)
     assert seen.median_size == seen.smallest_size == seen.largest_size == seen.largest_val_size == (64, 96)
@@ -21,7 +21,7 @@ def test_figures_of_the_training_images_alone(streets):
     pairs = [prepared.dataset.read_pair(s) for s in prepared.splits["train"]]
     pixels = np.concatenate([image.reshape(-1, 3) for image, _ in pairs]).astype(float)
     assert seen.mean == pytest.approx(pixels.mean(0), abs=1e-3)
-    assert seen.deviation == pytest.approx(pixels.std(0), abs=1e-3)
+    assert seen.std == pytest.approx(pixels.std(0), abs=1e-3)
     counts = np.bincount(np.concatenate([labels.ravel() for _, labels in pairs]), minlength=8)
     assert seen.class_pixels == tuple(counts)
     assert seen.class_shares == pytest.approx(counts / counts.sum())
@@ -30,7 +30,7 @@ def test_figures_of_the_training_images_alone(streets):
 
 
 def test_cells_have_no_up(cells):
-    assert not prepare(cells, Recipe()).seen.upright
+    assert not prepare(cells, Config()).seen.upright
 
 
 def test_sizes_that_differ_and_a_larger_validation_image(tmp_path):
@@ -42,7 +42,7 @@ def test_sizes_that_differ_and_a_larger_validation_image(tmp_path):
             image = np.random.default_rng(number).integers(0, 65536, shape).astype(np.uint16)
             write_png(tmp_path / "images" / split / f"{number}.png", image)
             write_png(tmp_path / "labels" / split / f"{number}.png", labels)
-    seen = prepare(tmp_path, Recipe()).seen
+    seen = prepare(tmp_path, Config()).seen
     assert (seen.smallest_size, seen.median_size, seen.largest_size) == ((40, 50), (60, 64), (60, 80))
     assert seen.largest_val_size == (90, 100)
     assert seen.bytes_per_pixel == 3
@@ -56,7 +56,7 @@ def test_sizes_that_differ_and_a_larger_validation_image(tmp_path):
 
 
 def test_only_so_many_label_maps_are_read_again(streets, monkeypatch):
-    prepared = prepare(streets, Recipe())
+    prepared = prepare(streets, Config())
     read = []
     original = type(prepared.dataset).read_labels
     monkeypatch.setattr(

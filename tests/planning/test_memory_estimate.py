@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixelwise.config import Recipe
+from pixelwise.config import Config
 from pixelwise.planning import memory_estimate as home
 from pixelwise.planning.memory_estimate import Room, forecast_memory, gib, look_for_room, segmenter_without_data
 from pixelwise.planning.prepare_data import prepare
@@ -13,21 +13,21 @@ from pixelwise.training.optimizers import build_optimizer
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 ROOM = Room(resident=500 * 2**20, total=8 * 2**30)
-SMALL = {"network.width": 4, "network.depth": 2, "data.crop": [64, 96]}
+SMALL = {"network.base_channels": 4, "network.depth": 2, "data.crop_size": [64, 96]}
 
 
 @pytest.fixture(scope="module")
 def seen(streets):
-    return prepare(streets, Recipe()).seen
+    return prepare(streets, Config()).seen
 
 
 def forecast(seen, device=CPU, room=ROOM, **changes):
-    return forecast_memory(Recipe().replace({**SMALL, **changes}), seen, device, room)
+    return forecast_memory(Config().replace({**SMALL, **changes}), seen, device, room)
 
 
 def test_the_model_s_part_counted_by_hand(seen):
-    recipe = Recipe().replace(SMALL)
-    parameters = sum(p.numel() for p in segmenter_without_data(recipe.network, 3, 8).parameters())
+    config = Config().replace(SMALL)
+    parameters = sum(p.numel() for p in segmenter_without_data(config.network, 3, 8).parameters())
     assert forecast(seen).model == 4 * parameters * 5  # weights, gradients, average, two of AdamW
     assert forecast(seen, **{"optimizer.name": "sgd"}).model == 4 * parameters * 4
 
@@ -36,12 +36,12 @@ def test_the_model_s_part_counted_by_hand(seen):
 def test_the_optimizer_s_state_is_what_it_really_keeps(streets, make_job, seen, name):
     job = make_job({"optimizer.name": name})
     model = job.spec.build()
-    optimizer = build_optimizer(model, job.recipe.optimizer)
+    optimizer = build_optimizer(model, job.config.optimizer)
     model(torch.zeros(1, 3, 64, 96)).sum().backward()
     optimizer.step()
     kept = [t for state in optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor)]
     expected = sum(4 * tensor.numel() for tensor in kept if tensor.dim())
-    assert home._optimizer_bytes(model.network, job.recipe.optimizer) == expected
+    assert home._optimizer_bytes(model.network, job.config.optimizer) == expected
 
 
 def test_the_cache_fills_with_what_is_shown(seen):
@@ -67,9 +67,9 @@ def test_a_gpu_holds_no_process_and_no_images(seen):
 
 
 def test_an_encoder_brings_its_libraries(seen):
-    own = Recipe().replace({"data.crop": [64, 96]})
+    own = Config().replace({"data.crop_size": [64, 96]})
     with_encoder = own.replace({"network.encoder": "resnet18"})
-    before, after = (forecast_memory(recipe, seen, CPU, ROOM).process for recipe in (own, with_encoder))
+    before, after = (forecast_memory(config, seen, CPU, ROOM).process for config in (own, with_encoder))
     assert after - before == home.LIBRARIES_OF_ENCODERS
 
 
@@ -88,12 +88,12 @@ def test_large_validation_images_count(seen):
     precision=st.sampled_from(["fp32", "bf16"]),
 )
 def test_the_forecast_grows_with_batch_width_and_crop(seen, batch, more, width, precision):
-    changes = {"training.batch_size": batch, "network.width": width, "training.precision": precision}
+    changes = {"training.batch_size": batch, "network.base_channels": width, "training.precision": precision}
     start = forecast(seen, **changes)
     for larger in (
         {"training.batch_size": batch + more},
-        {"network.width": width + more},
-        {"data.crop": [64 + 16 * more, 96]},
+        {"network.base_channels": width + more},
+        {"data.crop_size": [64 + 16 * more, 96]},
     ):
         grown = forecast(seen, **{**changes, **larger})
         assert grown.step > start.step
@@ -120,18 +120,18 @@ def test_bytes_in_words():
 
 
 def test_a_batch_in_parts_takes_the_step_of_one_part(seen):
-    whole, parts = forecast(seen), forecast(seen, **{"training.accumulate": 4})
+    whole, parts = forecast(seen), forecast(seen, **{"training.gradient_accumulation_steps": 4})
     assert parts.step == pytest.approx(whole.step / 4, rel=1e-6)
     assert parts.images == whole.images
 
 
 @pytest.mark.parametrize("network", [{}, {"network.name": "segnet", "network.depth": 4}])
 def test_recomputing_takes_less_for_a_step_and_nothing_else(seen, network):
-    kept, again = forecast(seen, **network), forecast(seen, **network, **{"training.recompute": True})
+    kept, again = forecast(seen, **network), forecast(seen, **network, **{"training.activation_checkpointing": True})
     assert 0.5 * kept.step < again.step < 0.8 * kept.step
     assert dataclasses.replace(again, step=kept.step) == kept
 
 
 def test_a_network_without_stages_is_forecast_all_the_same(seen):
-    network = {"network.encoder": "timm:hrnet_w18_small", "network.width": None, "network.depth": 4}
+    network = {"network.encoder": "timm:hrnet_w18_small", "network.base_channels": None, "network.depth": 4}
     assert forecast(seen, **network).step > 0

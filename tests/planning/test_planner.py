@@ -3,8 +3,8 @@ import time
 import pytest
 import torch
 
-from pixelwise.config import Recipe, read_recipe
-from pixelwise.errors import RequestError
+from pixelwise.config import Config, load_config
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.planning import planner
 from pixelwise.planning.candidates import CANDIDATES
 from pixelwise.planning.memory_estimate import Room, forecast_memory
@@ -20,7 +20,7 @@ FOUND = [Found(encoder=name, where="at hand", place=f"{name}.pth") for name in (
 
 @pytest.fixture(scope="module")
 def prepared(streets):
-    return prepare(streets, Recipe())
+    return prepare(streets, Config())
 
 
 @pytest.fixture(autouse=True)
@@ -39,17 +39,19 @@ def pretend(monkeypatch, seconds, *, growth=None, scoring=1.0):
     costs = {(c.width, c.stem_stride): c.gflops / CANDIDATES[0].gflops for c in CANDIDATES}
 
     def measure(job, repeats):
-        network = job.recipe.network
-        cost = 7.0 if network.encoder else costs.get((network.width, network.stem_stride), 1.0)
+        network = job.config.network
+        cost = 7.0 if network.encoder else costs.get((network.base_channels, network.stem_stride), 1.0)
         return seconds * (cost if growth is None else growth)
 
     monkeypatch.setattr(planner, "measure_step", measure)
     monkeypatch.setattr(planner, "time_to_score", lambda trainer: scoring)
 
 
-def size_of(recipe):
-    network = recipe.network
-    return next(i for i, c in enumerate(CANDIDATES) if (c.width, c.stem_stride) == (network.width, network.stem_stride))
+def size_of(config):
+    network = config.network
+    return next(
+        i for i, c in enumerate(CANDIDATES) if (c.width, c.stem_stride) == (network.base_channels, network.stem_stride)
+    )
 
 
 def test_with_steps_nothing_is_timed(prepared, monkeypatch):
@@ -60,8 +62,8 @@ def test_with_steps_nothing_is_timed(prepared, monkeypatch):
     monkeypatch.setattr(planner, "time_to_score", refuse)
     first, second = plan(prepared, **{"training.steps": 6}), plan(prepared, **{"training.steps": 6})
     assert first == second
-    assert first.recipe.training.steps == 6
-    assert first.recipe.training.budget_seconds is None
+    assert first.config.training.steps == 6
+    assert first.config.training.budget_seconds is None
     assert first.forecast.time is None
     assert first.forecast.epochs == 4
     assert first.reasons["training.steps"] == "as asked for; 6 steps show each of 12 images 4.0 times"
@@ -74,19 +76,19 @@ def test_with_steps_nothing_is_timed(prepared, monkeypatch):
 def test_network_grows_with_the_speed_of_the_machine(prepared, monkeypatch, seconds_per_batch, index):
     pretend(monkeypatch, seconds_per_batch)
     made = plan(prepared, **{"training.budget_seconds": 600.0})
-    too_short = "the budget is too short" in made.reasons["network.width"]
+    too_short = "the budget is too short" in made.reasons["network.base_channels"]
     assert too_short == (seconds_per_batch == 100.0)
-    assert size_of(made.recipe) == index
-    assert made.recipe.training.steps is None
+    assert size_of(made.config) == index
+    assert made.config.training.steps is None
 
 
 def test_more_budget_never_gives_a_smaller_network(prepared, monkeypatch):
     pretend(monkeypatch, 0.2)
     made = [plan(prepared, **{"training.budget_seconds": 30.0 * 3**i}) for i in range(7)]
-    sizes = [size_of(one.recipe) for one in made]
+    sizes = [size_of(one.config) for one in made]
     assert sizes == sorted(sizes)
     assert (sizes[0], sizes[-1]) == (0, len(CANDIDATES) - 1)
-    steps = [one.forecast.num_steps for one in made if size_of(one.recipe) == len(CANDIDATES) - 1]
+    steps = [one.forecast.num_steps for one in made if size_of(one.config) == len(CANDIDATES) - 1]
     assert steps == sorted(steps)
 
 
@@ -95,10 +97,10 @@ def test_hopeless_networks_are_not_timed(prepared, monkeypatch):
     timed = []
     measure = planner.measure_step
     monkeypatch.setattr(
-        planner, "measure_step", lambda job, n: timed.append(job.recipe.network.width) or measure(job, n)
+        planner, "measure_step", lambda job, n: timed.append(job.config.network.base_channels) or measure(job, n)
     )
     made = plan(prepared, **{"training.budget_seconds": 300.0})
-    assert (timed, made.recipe.network.width) == ([16, 32], 16)
+    assert (timed, made.config.network.base_channels) == ([16, 32], 16)
 
 
 def test_what_is_timed_is_not_compiled(prepared, monkeypatch):
@@ -106,17 +108,17 @@ def test_what_is_timed_is_not_compiled(prepared, monkeypatch):
     compiled = []
     measure = planner.measure_step
     monkeypatch.setattr(
-        planner, "measure_step", lambda job, n: compiled.append(job.recipe.training.compile) or measure(job, n)
+        planner, "measure_step", lambda job, n: compiled.append(job.config.training.compile) or measure(job, n)
     )
     made = plan(prepared, **{"training.budget_seconds": 300.0, "training.compile": True})
     assert set(compiled) == {False}
-    assert made.recipe.training.compile
+    assert made.config.training.compile
 
 
 def test_deterministic_budget_fixes_the_steps(prepared, monkeypatch):
     pretend(monkeypatch, 1.0, growth=1)
     made = plan(prepared, **{"training.budget_seconds": 600.0, "training.deterministic": True})
-    steps = made.recipe.training.steps
+    steps = made.config.training.steps
     assert steps is not None
     assert 400 < steps < 600
     assert made.forecast.num_steps == steps
@@ -127,30 +129,30 @@ def test_deterministic_budget_fixes_the_steps(prepared, monkeypatch):
 @pytest.mark.parametrize(("seconds", "batch"), [(0.1, 8), (0.5, 3), (9.0, 1)])
 def test_a_slow_network_that_is_given_takes_smaller_batches(prepared, monkeypatch, seconds, batch):
     """480 seconds are left: 300 steps of 8 images would fit at 0.2 seconds an image."""
-    monkeypatch.setattr(planner, "measure_step", lambda job, repeats: seconds * job.recipe.training.batch_size)
+    monkeypatch.setattr(planner, "measure_step", lambda job, repeats: seconds * job.config.training.batch_size)
     monkeypatch.setattr(planner, "time_to_score", lambda trainer: 1.0)
     made = plan(prepared, **{"training.budget_seconds": 600.0, "network.name": "segnet"})
-    assert made.recipe.training.batch_size == batch
-    assert made.recipe.network.width is None  # as published
+    assert made.config.training.batch_size == batch
+    assert made.config.network.base_channels is None  # as published
     assert ("at least 300 steps" in made.reasons["training.batch_size"]) == (batch < 8)
     assert made.forecast.num_steps == pytest.approx(590 / (seconds * batch), rel=0.1)
 
 
 def test_only_the_unet_comes_in_sizes(prepared):
     made = plan(prepared, **{"training.steps": 5, "network.encoder": "resnet18"})
-    assert made.recipe.network.width is None
+    assert made.config.network.base_channels is None
     made = plan(prepared, **{"training.steps": 5})
-    assert made.recipe.network.width == CANDIDATES[1].width
+    assert made.config.network.base_channels == CANDIDATES[1].width
 
 
 def test_large_validation_sets_are_sampled(prepared, monkeypatch):
     pretend(monkeypatch, 0.01, scoring=1000.0)
     made = plan(prepared, **{"training.budget_seconds": 600.0})
-    assert made.recipe.data.max_val_images is None  # four are never too many
+    assert made.config.data.max_val_images is None  # four are never too many
 
     monkeypatch.setattr(planner, "MIN_VAL_IMAGES", 2)
     made = plan(prepared, **{"training.budget_seconds": 600.0})
-    assert made.recipe.data.max_val_images == 2
+    assert made.config.data.max_val_images == 2
     assert "of 4" in made.reasons["data.max_val_images"]
     assert made.forecast.time.end == pytest.approx(500 + 250 + planner.REPORT_SECONDS)
 
@@ -177,18 +179,18 @@ def test_little_memory_gives_a_smaller_network_and_says_so(prepared, monkeypatch
     pretend(monkeypatch, 0.001)
     changes = {"training.budget_seconds": 600.0}
     large = plan(prepared, **changes)
-    third = large.recipe.replace(CANDIDATES[2].keys)
+    third = large.config.replace(CANDIDATES[2].keys)
     total = int(forecast_memory(third, prepared.seen, CPU, ENDLESS).peak / 0.75) + 1
     monkeypatch.setattr(planner, "look_for_room", lambda device: Room(resident=0, total=total))
     small = plan(prepared, **changes)
-    assert (size_of(large.recipe), size_of(small.recipe)) == (4, 2)
-    assert "of those that fit into" in small.reasons["network.width"]
+    assert (size_of(large.config), size_of(small.config)) == (4, 2)
+    assert "of those that fit into" in small.reasons["network.base_channels"]
     assert small.forecast.tried_peak <= 0.75 * total
 
 
 def test_too_little_memory_is_an_error(prepared, monkeypatch):
     monkeypatch.setattr(planner, "look_for_room", lambda device: Room(resident=0, total=2**20))
-    with pytest.raises(RequestError, match=r"would take .* of memory at its peak"):
+    with pytest.raises(InvalidArgumentError, match=r"would take .* of memory at its peak"):
         plan(prepared, **{"training.steps": 5})
 
 
@@ -201,68 +203,70 @@ def test_what_was_tried_is_part_of_the_forecast(prepared, monkeypatch):
 def test_encoders_whose_weights_are_at_hand_are_chosen_by_the_clock(prepared, monkeypatch):
     monkeypatch.setattr(planner, "find_pretrained", lambda: FOUND)
     pretend(monkeypatch, 0.01)
-    network = plan(prepared, **{"training.budget_seconds": 600.0}).recipe.network
-    assert (network.encoder, network.weights, network.width) == ("resnet34", "imagenet", None)
+    network = plan(prepared, **{"training.budget_seconds": 600.0}).config.network
+    assert (network.encoder, network.encoder_weights, network.base_channels) == ("resnet34", "imagenet", None)
 
     pretend(monkeypatch, 100.0)
     made = plan(prepared, **{"training.budget_seconds": 600.0})
-    assert (made.recipe.network.encoder, made.recipe.network.weights) == (None, "none")
+    assert (made.config.network.encoder, made.config.network.encoder_weights) == (None, "none")
     assert "resnet18, resnet34 would be too slow" in made.reasons["network.encoder"]
 
 
 def test_the_plan_says_where_the_weights_are_and_trains_them_gently(prepared, monkeypatch):
     monkeypatch.setattr(planner, "find_pretrained", lambda: FOUND)
     made = plan(prepared, **{"training.steps": 5})
-    assert made.recipe.network.encoder == "resnet18"
-    assert made.reasons["network.weights"] == "at hand: resnet18.pth; --weights none for fresh ones"
-    assert made.recipe.optimizer.lr == 0.005
-    assert plan(prepared, **{"training.steps": 5, "optimizer.lr": 0.1}).recipe.optimizer.lr == 0.1
+    assert made.config.network.encoder == "resnet18"
+    assert made.reasons["network.encoder_weights"] == "at hand: resnet18.pth; --weights none for fresh ones"
+    assert made.config.optimizer.lr == 0.005
+    assert plan(prepared, **{"training.steps": 5, "optimizer.lr": 0.1}).config.optimizer.lr == 0.1
 
 
-@pytest.mark.parametrize("decided", [{"network.width": 8}, {"network.weights": "none"}, {"network.name": "unet"}])
+@pytest.mark.parametrize(
+    "decided", [{"network.base_channels": 8}, {"network.encoder_weights": "none"}, {"network.name": "unet"}]
+)
 def test_no_weights_are_looked_for_where_the_user_has_decided(prepared, monkeypatch, decided):
     def refuse():
         raise AssertionError("weights were looked for")
 
     monkeypatch.setattr(planner, "find_pretrained", refuse)
-    assert plan(prepared, **{"training.steps": 5, **decided}).recipe.network.encoder is None
+    assert plan(prepared, **{"training.steps": 5, **decided}).config.network.encoder is None
 
 
 def test_gray_images_take_no_weights_of_photographs(cells, monkeypatch):
     monkeypatch.setattr(planner, "find_pretrained", lambda: FOUND)
-    made = plan(prepare(cells, Recipe()), **{"training.steps": 5})
-    assert made.recipe.network.encoder is None
+    made = plan(prepare(cells, Config()), **{"training.steps": 5})
+    assert made.config.network.encoder is None
     assert "3 channels of 8 bit" in made.reasons["network.encoder"]
 
 
 def test_what_the_user_decided_stays(prepared):
     changes = {
         "training.steps": 3,
-        "network.width": 4,
+        "network.base_channels": 4,
         "optimizer.name": "sgd",
-        "data.crop": [32, 32],
+        "data.crop_size": [32, 32],
         "augmentation.rotate": 1.0,
     }
     made = plan(prepared, **changes)
-    assert made.recipe == made.recipe.replace(changes)
-    assert made.recipe.optimizer.lr == 0.05  # follows from the optimizer
-    assert made.reasons["network.width"] == "as asked for"
+    assert made.config == made.config.replace(changes)
+    assert made.config.optimizer.lr == 0.05  # follows from the optimizer
+    assert made.reasons["network.base_channels"] == "as asked for"
 
 
 def test_every_planned_value_has_a_reason_in_the_yaml(prepared, tmp_path):
     made = plan(prepared, **{"training.steps": 3})
     changed = [
         f"{section}.{key}"
-        for section, values in made.recipe.to_dict().items()
+        for section, values in made.config.to_dict().items()
         for key, value in values.items()
-        if value != Recipe().to_dict()[section][key]
+        if value != Config().to_dict()[section][key]
     ]
     assert set(changed) <= set(made.reasons)
     text = made.to_yaml()
     assert all(reason in text for reason in made.reasons.values())
     assert all(f"# {line}\n" in text for line in made.forecast.lines())
-    (tmp_path / "recipe.yaml").write_text(text)
-    assert read_recipe(tmp_path / "recipe.yaml") == made.recipe
+    (tmp_path / "config.yaml").write_text(text)
+    assert load_config(tmp_path / "config.yaml") == made.config
 
 
 def test_depth_and_stem_are_explained_by_what_there_is_to_see(prepared):
@@ -276,9 +280,9 @@ def test_images_wanted_grows_with_the_data_within_bounds(prepared):
 
 
 def test_a_run_from_a_model_keeps_its_network_and_has_a_quarter_of_the_learning_rate(prepared):
-    network = {"network.width": 4, "network.depth": 2}
+    network = {"network.base_channels": 4, "network.depth": 2}
     fresh, trained = (
-        plan(prepared, **{"training.steps": 6, **network, **more}).recipe for more in ({}, {"training.from_model": "m"})
+        plan(prepared, **{"training.steps": 6, **network, **more}).config for more in ({}, {"training.init_from": "m"})
     )
     assert trained.optimizer.lr == pytest.approx(fresh.optimizer.lr / 4)
     assert (trained.network.width, trained.network.depth, trained.network.stem_stride) == (4, 2, 1)

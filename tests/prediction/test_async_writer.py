@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.batching import Answer, Failure
 from pixelwise.inference.predictor import Prediction
 from pixelwise.prediction import async_writer as home
@@ -18,7 +18,7 @@ def answer(item: int, seam_score: float | None = None) -> Answer[int, None]:
 @pytest.mark.parametrize("behind", [0, 8])
 def test_all_is_told_in_its_order_failures_too(monkeypatch: pytest.MonkeyPatch, behind: int) -> None:
     monkeypatch.setattr(home, "BEHIND", behind)
-    unread = RequestError("cannot be read")
+    unread = InvalidArgumentError("cannot be read")
 
     def write(one: Answer[int, None]) -> int:
         if one.item == 3:
@@ -46,7 +46,7 @@ def test_few_wait_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_blended_tiles_are_told_of() -> None:
     said: list[tuple[int, str]] = []
-    outcomes = [answer(1), answer(2, 1.25), Failure(item=3, error=RequestError("x"))]
+    outcomes = [answer(1), answer(2, 1.25), Failure(item=3, error=InvalidArgumentError("x"))]
     assert list(told(outcomes, "exact", lambda item, words: said.append((item, words)))) == outcomes
     assert [item for item, _ in said] == [2]
     assert said[0][1].startswith("tiles are blended, as this network sees the whole image")

@@ -10,7 +10,7 @@ import tifffile
 from pixelwise.api.predict import predict
 from pixelwise.data.io.decoded import Array
 from pixelwise.data.io.images import read_image, read_mask, write_png
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.inference.predictor import load
 from pixelwise.prediction.channel_groups import join_channels
 from pixelwise.prediction.inputs import Input, find_inputs
@@ -171,7 +171,7 @@ def test_one_channel_is_not_taken_for_a_gray_image(make_model: Callable[..., Pat
     load(make_model(tmp_path / "plain"), device="cpu").predict(gray)
     predictor = load(make_model(tmp_path / "m", channel_files=True), device="cpu")
     with pytest.raises(
-        RequestError, match=r"has 1 channel.*of 3 files, one a channel; call them STEM_0000 to STEM_0002"
+        InvalidArgumentError, match=r"has 1 channel.*of 3 files, one a channel; call them STEM_0000 to STEM_0002"
     ):
         predictor.predict(gray)
 
@@ -181,7 +181,7 @@ def test_no_channel_is_replaced_by_a_result(model: Path, scenes: Path) -> None:
     write_png(scenes / "x_0001_0001.png", drawn(5))
     write_png(scenes / "x_0000.png", drawn(6))
     write_png(scenes / "x_0001.png", drawn(7))
-    with pytest.raises(RequestError, match=r"would replace the image .*x_0001\.png"):
+    with pytest.raises(InvalidArgumentError, match=r"would replace the image .*x_0001\.png"):
         predict(model, [scenes / "x_0001_0000.png", scenes / "x_0001_0001.png", scenes / "x_0000.png",
                         scenes / "x_0001.png"], scenes, device="cpu")  # fmt: skip
 

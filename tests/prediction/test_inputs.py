@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pixelwise.data.io.images import encode_png, write_png
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.prediction.inputs import Input, find_inputs
 
 fsspec = pytest.importorskip("fsspec")
@@ -95,12 +95,12 @@ def test_a_query_is_no_part_of_the_name() -> None:
 
 
 def test_nothing_behind_a_url_is_an_error(memory: str) -> None:
-    with pytest.raises(RequestError, match="memory://nowhere is no image, no folder with images"):
+    with pytest.raises(InvalidArgumentError, match="memory://nowhere is no image, no folder with images"):
         find_inputs(["memory://nowhere"])
 
 
 def test_a_place_that_cannot_be_asked_is_an_error() -> None:
-    with pytest.raises(RequestError, match=r"nothing://x cannot be looked into \(.*\); check the address"):
+    with pytest.raises(InvalidArgumentError, match=r"nothing://x cannot be looked into \(.*\); check the address"):
         find_inputs(["nothing://x"])
 
 
@@ -119,7 +119,9 @@ def test_a_broken_image_behind_a_url_is_named(memory: str) -> None:
 
 def test_without_fsspec_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "fsspec.core", None)
-    with pytest.raises(RequestError, match=r'fsspec, which is not installed: pip install "pixelwise\[remote\]"'):
+    with pytest.raises(
+        InvalidArgumentError, match=r'fsspec, which is not installed: pip install "pixelwise\[remote\]"'
+    ):
         find_inputs(["memory://photos"])
 
 
@@ -135,9 +137,9 @@ def test_videos_are_found_where_they_are_asked_for(tmp_path: Path) -> None:
             ("trip/c", True),
         ]
         assert [item.stem.as_posix() for item in find_inputs([given])] == ["a"]
-    with pytest.raises(RequestError, match=r"images and videos end in \.png, .*\.mp4"):
+    with pytest.raises(InvalidArgumentError, match=r"images and videos end in \.png, .*\.mp4"):
         find_inputs([tmp_path / "nothing"], videos=True)
-    with pytest.raises(RequestError, match=r"images end in [^4]*$"):
+    with pytest.raises(InvalidArgumentError, match=r"images end in [^4]*$"):
         find_inputs([tmp_path / "nothing"])
 
 
@@ -156,7 +158,7 @@ def test_a_video_behind_a_url_is_read_as_it_is_needed(memory: str) -> None:
 
 
 def test_a_drive_is_no_scheme() -> None:
-    with pytest.raises(RequestError, match="is no image"):
+    with pytest.raises(InvalidArgumentError, match="is no image"):
         find_inputs(["C://photos"])
 
 

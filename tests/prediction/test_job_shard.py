@@ -1,6 +1,6 @@
 import pytest
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.prediction.job_shard import Shard, parse_shard
 
 
@@ -12,7 +12,7 @@ def test_a_share_is_named_by_number_and_count(text: str, shard: Shard) -> None:
 
 @pytest.mark.parametrize("text", ["0/8", "9/8", "0/0", "3", "1/2/3", "-1/4", "a/b", ""])
 def test_any_other_words_are_refused(text: str) -> None:
-    with pytest.raises(RequestError, match=rf"--shard is '{text}', but must be i/n with i from 1 to n"):
+    with pytest.raises(InvalidArgumentError, match=rf"--shard is '{text}', but must be i/n with i from 1 to n"):
         parse_shard(text)
 
 

@@ -16,7 +16,7 @@ from torchvision import models
 
 from pixelwise.cli import main
 from pixelwise.data.io.images import write_png
-from pixelwise.errors import ModelFileError, RequestError
+from pixelwise.errors import InvalidArgumentError, ModelFileError
 from pixelwise.networks.convolutionalize import convolutionalize
 from pixelwise.networks.geometry.alignment import Alignment
 from pixelwise.networks.geometry.geometry import skeleton_of
@@ -59,7 +59,7 @@ def colors(*, input_size: int = 16, num_classes: int = 3, names: tuple[str, ...]
         classes=names,
         input_size=input_size,
         mean=(0.5, 0.5, 0.5),
-        deviation=(0.1, 0.1, 0.1),
+        std=(0.1, 0.1, 0.1),
         coverage=None,
     )
     return Localizer(classifier, device=CPU)
@@ -73,7 +73,7 @@ def by_color(monkeypatch: pytest.MonkeyPatch) -> None:
         classes=("red", "green", "blue"),
         input_size=16,
         mean=(0.5, 0.5, 0.5),
-        deviation=(0.1, 0.1, 0.1),
+        std=(0.1, 0.1, 0.1),
         coverage=None,
     )
     monkeypatch.setattr("pixelwise.prediction.localize.load_classifier", lambda name, weights: loaded)
@@ -130,12 +130,12 @@ def test_classes_come_most_probable_first_and_the_wanted_one_alone() -> None:
 def test_probabilities_and_maps_are_those_of_the_classifier() -> None:
     torch.manual_seed(0)
     network = models.resnet18(num_classes=7).eval()
-    mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-    classifier = Classifier(network=network, classes=(), input_size=64, mean=mean, deviation=deviation, coverage=None)
+    classifier = Classifier(network=network, classes=(), input_size=64, mean=mean, std=std, coverage=None)
     _, heats = Localizer(classifier, device=CPU).look(image)
     normalized = (torch.tensor(image).permute(2, 0, 1)[None] / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(
-        deviation
+        std
     )[:, None, None]
     with torch.no_grad():
         expected = network(normalized).softmax(1)[0]
@@ -278,12 +278,12 @@ def test_every_class_of_imagenet_can_be_named() -> None:
 
 
 def test_an_unknown_class_names_the_nearest() -> None:
-    with pytest.raises(RequestError, match=r"unknown class 'mountan bike'. Did you mean 'mountain bike'\?"):
+    with pytest.raises(InvalidArgumentError, match=r"unknown class 'mountan bike'. Did you mean 'mountain bike'\?"):
         class_index(IMAGENET, "mountan bike")
-    with pytest.raises(RequestError, match="unknown class 'cyclist'") as error:
+    with pytest.raises(InvalidArgumentError, match="unknown class 'cyclist'") as error:
         class_index(IMAGENET, "cyclist")
     assert len(str(error.value)) < 300
-    with pytest.raises(RequestError, match="class 1000 is not one of the classifier's classes 0 to 999"):
+    with pytest.raises(InvalidArgumentError, match="class 1000 is not one of the classifier's classes 0 to 999"):
         class_index(IMAGENET, "1000")
 
 
@@ -395,21 +395,23 @@ def test_progress_counts_every_input_and_results_are_no_inputs(photos: Path) -> 
 
 def test_two_images_of_one_name_are_refused_before_anything_is_loaded(photos: Path, tmp_path: Path) -> None:
     write_png(photos / "trip" / "one.png", np.zeros((4, 4), np.uint8))
-    with pytest.raises(RequestError, match=r"one\.png and .*one\.png would both be written to .*one_heatmap\.png"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"one\.png and .*one\.png would both be written to .*one_heatmap\.png"
+    ):
         localize([photos / "one.png", photos / "trip" / "one.png"], tmp_path / "out", classifier="no such")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_heat_map_never_replaces_an_image(photos: Path) -> None:
     write_png(photos / "one_heatmap.png", np.zeros((4, 4), np.uint8))
-    with pytest.raises(RequestError, match=r"the heat map of .*one\.png would replace the image"):
+    with pytest.raises(InvalidArgumentError, match=r"the heat map of .*one\.png would replace the image"):
         localize([photos], photos, classifier="no such")
 
 
 def test_no_image_and_no_classifier_are_refused(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="is no image, no folder with images"):
+    with pytest.raises(InvalidArgumentError, match="is no image, no folder with images"):
         localize([tmp_path / "gone.png"], tmp_path / "out", classifier="resnet18")
-    with pytest.raises(RequestError, match=r"unknown classifier 'resnet19'.* Did you mean"):
+    with pytest.raises(InvalidArgumentError, match=r"unknown classifier 'resnet19'.* Did you mean"):
         localize([photos], tmp_path / "out", classifier="resnet19")
     with pytest.raises(ModelFileError, match="does not exist"):
         localize([photos], tmp_path / "out", classifier="squeezenet1_1", weights="gone.pth")

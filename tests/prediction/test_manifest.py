@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.prediction.manifest import FILE_NAME, JobRequest, begin, remove, require_resumable
 
 FIRST = JobRequest(model="abc", settings={"tiling": "exact", "min_area": 0})
@@ -31,7 +31,7 @@ def test_an_equal_request_is_resumed_only_when_asked(tmp_path: Path) -> None:
 )
 def test_another_request_is_not_resumed(tmp_path: Path, other: JobRequest, said: str) -> None:
     begin(tmp_path, FIRST, [], resume=False)
-    with pytest.raises(RequestError, match=rf"holds results of another request \({said}\)"):
+    with pytest.raises(InvalidArgumentError, match=rf"holds results of another request \({said}\)"):
         begin(tmp_path, other, [], resume=True)
     assert json.loads((tmp_path / FILE_NAME).read_text()) == FIRST.to_dict()
 
@@ -39,7 +39,7 @@ def test_another_request_is_not_resumed(tmp_path: Path, other: JobRequest, said:
 @pytest.mark.parametrize("text", ["[]", '{"settings": 1}'])
 def test_a_foreign_description_is_not_resumed(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE_NAME).write_text(text)
-    with pytest.raises(RequestError, match=r"predict\.json is of another kind"):
+    with pytest.raises(InvalidArgumentError, match=r"predict\.json is of another kind"):
         begin(tmp_path, FIRST, [], resume=True)
 
 
@@ -75,7 +75,7 @@ def test_of_shards_that_begin_at_once_the_first_description_stays(tmp_path: Path
 
 @pytest.mark.parametrize("option", ["--shard", "--cluster"])
 def test_files_on_all_images_need_labels_where_others_predict(option: str) -> None:
-    with pytest.raises(RequestError, match=rf"{option} reads what is done for table .* or leave {option} out"):
+    with pytest.raises(InvalidArgumentError, match=rf"{option} reads what is done for table .* or leave {option} out"):
         require_resumable(["table"], "index", option)
 
 
@@ -83,9 +83,9 @@ def test_files_on_all_images_need_labels_where_others_predict(option: str) -> No
 def test_files_on_all_images_need_labels_to_be_resumed(kind: str) -> None:
     require_resumable(["overlay", "labelme"], "data")
     require_resumable([kind, "labels"], "index")
-    for kinds, coding in (([kind], "index"), ([kind, "labels"], "data")):
-        with pytest.raises(RequestError, match=rf"--resume reads what is done for {kind} from label files"):
-            require_resumable(kinds, coding)
+    for kinds, label_values in (([kind], "index"), ([kind, "labels"], "dataset")):
+        with pytest.raises(InvalidArgumentError, match=rf"--resume reads what is done for {kind} from label files"):
+            require_resumable(kinds, label_values)
 
 
 def test_a_result_may_be_a_folder(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pixelwise.data.io.images import Array
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.prediction.postprocess import number_regions, tidy
 
 Labels = arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.integers(0, 2))
@@ -130,5 +130,5 @@ def test_nothing_is_changed_unless_asked_for() -> None:
 
 
 def test_a_negative_area_is_an_error() -> None:
-    with pytest.raises(RequestError, match=r"min_area is -1, but must be a number of pixels"):
+    with pytest.raises(InvalidArgumentError, match=r"min_area is -1, but must be a number of pixels"):
         tidy(np.zeros((1, 1), np.uint8), min_area=-1)

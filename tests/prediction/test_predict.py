@@ -14,7 +14,7 @@ from PIL import Image
 
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.io.images import read_image, read_mask, write_png
-from pixelwise.errors import ModelFileError, RequestError
+from pixelwise.errors import InvalidArgumentError, ModelFileError
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.prediction import async_writer as home
 from pixelwise.prediction.executor import Task
@@ -104,26 +104,26 @@ def test_two_inputs_of_one_name_are_refused_before_anything_is_written(
     model: Path, photos: Path, tmp_path: Path
 ) -> None:
     inputs = [photos / "one.png", photos / "trip" / "deep" / "one.png"]
-    with pytest.raises(RequestError, match=r"one\.png and .*one\.png would both be written to one\.png"):
+    with pytest.raises(InvalidArgumentError, match=r"one\.png and .*one\.png would both be written to one\.png"):
         predict(model, inputs, tmp_path / "out", device="cpu")
     assert not (tmp_path / "out").exists()
 
 
 def test_one_stem_of_two_endings_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(photos / "one.bmp")
-    with pytest.raises(RequestError, match="would both be written to"):
+    with pytest.raises(InvalidArgumentError, match="would both be written to"):
         predict(model, [photos], tmp_path / "out", device="cpu")
 
 
 def test_outputs_of_two_kinds_that_collide_are_refused(model: Path, photos: Path, tmp_path: Path) -> None:
     write_png(photos / "one_overlay.png", np.zeros((2, 2, 3), np.uint8))
-    with pytest.raises(RequestError, match=r"would both be written to one_overlay\.png"):
+    with pytest.raises(InvalidArgumentError, match=r"would both be written to one_overlay\.png"):
         predict(model, [photos], tmp_path / "out", save=["labels", "overlay"], device="cpu")
 
 
 def test_an_output_never_replaces_an_input(model: Path, photos: Path) -> None:
     before = (photos / "one.png").read_bytes()
-    with pytest.raises(RequestError, match=r"the labels of .*one\.png would replace the image"):
+    with pytest.raises(InvalidArgumentError, match=r"the labels of .*one\.png would replace the image"):
         predict(model, [photos / "one.png"], photos, device="cpu")
     assert (photos / "one.png").read_bytes() == before
     assert predict(model, [photos / "one.png"], photos, save=["overlay"], device="cpu").failures == ()
@@ -164,24 +164,26 @@ def test_a_link_to_nothing_is_listed(model: Path, photos: Path, tmp_path: Path) 
 @pytest.mark.parametrize("given", ["nothing.png", "*.tif", "empty"])
 def test_nothing_found_is_an_error_that_names_the_input(model: Path, tmp_path: Path, given: str) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RequestError, match=r"is no image, no folder with images and no pattern"):
+    with pytest.raises(InvalidArgumentError, match=r"is no image, no folder with images and no pattern"):
         predict(model, [tmp_path / given], tmp_path / "out", device="cpu")
     assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_output_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"unknown output 'label'.* Did you mean 'labels'"):
+    with pytest.raises(InvalidArgumentError, match=r"unknown output 'label'.* Did you mean 'labels'"):
         predict(model, [photos], tmp_path / "out", save=["label"], device="cpu")
 
 
 def test_no_output_at_all_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"nothing to save; name at least one of: coco, confidence, .*, table"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"nothing to save; name at least one of: coco, confidence, .*, table"
+    ):
         predict(model, [photos], tmp_path / "out", save=[], device="cpu")
 
 
 def test_an_unknown_coding_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="unknown coding 'color'"):
-        predict(model, [photos], tmp_path / "out", coding="color", device="cpu")  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="unknown label_values 'color'"):
+        predict(model, [photos], tmp_path / "out", label_values="color", device="cpu")  # type: ignore[arg-type]
 
 
 def test_a_missing_model_writes_nothing(photos: Path, tmp_path: Path) -> None:
@@ -290,7 +292,7 @@ def test_a_geotiff_gives_polygons_on_the_map(model: Path, tmp_path: Path) -> Non
 def test_a_name_that_the_job_needs_itself_is_refused(model: Path, tmp_path: Path) -> None:
     for name, kind in (("predict", "labelme"), ("coco", "labelme")):
         write_png(tmp_path / f"{name}.png", np.zeros((2, 2, 3), np.uint8))
-        with pytest.raises(RequestError, match=rf"and .*{name}\.png would both be written to {name}\.json"):
+        with pytest.raises(InvalidArgumentError, match=rf"and .*{name}\.png would both be written to {name}\.json"):
             predict(model, [tmp_path / f"{name}.png"], tmp_path / "out", save=[kind, "coco"], device="cpu")
 
 
@@ -298,7 +300,7 @@ def test_names_that_a_tool_would_misread_are_refused_before_anything_is_written(
     make_model: Callable[..., Path], photos: Path, tmp_path: Path
 ) -> None:
     model = make_model(tmp_path / "m", classes={"names": ["road", "ignore"]})
-    with pytest.raises(RequestError, match="readers of coco files take 'ignore' for no object"):
+    with pytest.raises(InvalidArgumentError, match="readers of coco files take 'ignore' for no object"):
         predict(model, [photos], tmp_path / "out", save=["coco"], device="cpu")
     assert not (tmp_path / "out").exists()
 
@@ -325,9 +327,9 @@ def test_resume_does_what_is_missing_and_completes_the_files_on_all_images(
 
 def test_resume_with_another_request_is_refused(model: Path, noisy: Path, photos: Path, tmp_path: Path) -> None:
     predict(noisy, [photos], tmp_path / "out", device="cpu")
-    with pytest.raises(RequestError, match=r"another request \(another model\)"):
+    with pytest.raises(InvalidArgumentError, match=r"another request \(another model\)"):
         predict(model, [photos], tmp_path / "out", resume=True, device="cpu")
-    with pytest.raises(RequestError, match=r"another request \(min_area was 0 and is 5\)"):
+    with pytest.raises(InvalidArgumentError, match=r"another request \(min_area was 0 and is 5\)"):
         predict(noisy, [photos], tmp_path / "out", min_area=5, resume=True, device="cpu")
     assert predict(model, [photos], tmp_path / "out", device="cpu").skipped == 0
 
@@ -349,7 +351,7 @@ def test_resume_does_not_take_up_what_another_request_has_left(
 
 
 def test_resume_of_a_table_without_labels_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="--resume reads what is done for table from label files"):
+    with pytest.raises(InvalidArgumentError, match="--resume reads what is done for table from label files"):
         predict(model, [photos], tmp_path / "out", save=["table"], resume=True, device="cpu")
 
 
@@ -369,12 +371,12 @@ def test_augmented_labels_are_those_of_the_predictor(model: Path, photos: Path, 
 
 
 def test_an_unknown_augmentation_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="unknown test-time augmentation 'flip'"):
+    with pytest.raises(InvalidArgumentError, match="unknown test-time augmentation 'flip'"):
         predict(model, [photos], tmp_path / "out", tta=["flip"], device="cpu")
 
 
 def test_a_negative_area_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="min_area is -3"):
+    with pytest.raises(InvalidArgumentError, match="min_area is -3"):
         predict(model, [photos], tmp_path / "out", min_area=-3, device="cpu")
 
 
@@ -438,7 +440,7 @@ def test_a_shard_without_an_image_is_done_and_says_so(model: Path, photos: Path,
 def test_a_shard_looks_at_the_names_of_all_images(model: Path, photos: Path, tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(photos / "one.bmp")
     for number in range(1, 5):
-        with pytest.raises(RequestError, match="would both be written to"):
+        with pytest.raises(InvalidArgumentError, match="would both be written to"):
             predict(model, [photos], tmp_path / "out", shard=f"{number}/4", device="cpu")
 
 
@@ -454,7 +456,7 @@ def test_files_on_all_images_are_left_to_the_last_step(noisy: Path, photos: Path
 
 
 def test_a_shard_with_a_file_on_all_images_but_no_labels_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="--shard reads what is done for table from label files"):
+    with pytest.raises(InvalidArgumentError, match="--shard reads what is done for table from label files"):
         predict(model, [photos], tmp_path / "out", save=["table"], shard="1/2", device="cpu")
 
 
@@ -462,7 +464,7 @@ def test_a_shard_refuses_names_that_the_last_step_could_not_write(
     make_model: Callable[..., Path], photos: Path, tmp_path: Path
 ) -> None:
     model = make_model(tmp_path / "m", classes={"names": ["road", "ignore"]})
-    with pytest.raises(RequestError, match="readers of coco files take 'ignore' for no object"):
+    with pytest.raises(InvalidArgumentError, match="readers of coco files take 'ignore' for no object"):
         predict(model, [photos], tmp_path / "out", save=["labels", "coco"], shard="1/2", device="cpu")
 
 
@@ -504,5 +506,5 @@ def test_a_file_on_all_images_without_labels_cannot_be_made_of_what_others_write
     model: Path, photos: Path, tmp_path: Path
 ) -> None:
     place = Elsewhere(load(model, device="cpu"))
-    with pytest.raises(RequestError, match="--cluster reads what is done for table from label files"):
+    with pytest.raises(InvalidArgumentError, match="--cluster reads what is done for table from label files"):
         predict(model, [photos], tmp_path / "out", save=["table"], open_place=lambda: place)

@@ -12,13 +12,13 @@ import tifffile
 import torch
 from PIL import Image
 
-from pixelwise.config import NetworkRecipe
+from pixelwise.config import NetworkConfig
 from pixelwise.data.io.images import read_image, read_mask
 from pixelwise.data.rasters import ome_zarr_reader
 from pixelwise.data.rasters._gdal import gdal
 from pixelwise.data.rasters.ome_zarr_reader import ZarrImage
 from pixelwise.data.rasters.windows import BLOCK
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.inference.tiling import planner
 from pixelwise.inference.tiling.plan import Part, TilePlan
@@ -31,8 +31,8 @@ rasterio = pytest.importorskip("rasterio")
 
 Array = npt.NDArray[Any]
 NETWORKS = {
-    "padded": NetworkRecipe(name="unet", width=4, depth=2),
-    "unpadded": NetworkRecipe(name="unet-paper", width=4, depth=2),
+    "padded": NetworkConfig(name="unet", base_channels=4, depth=2),
+    "unpadded": NetworkConfig(name="unet-paper", base_channels=4, depth=2),
 }
 COLORS = [[10, 20, 30], [200, 100, 0], [0, 0, 255]]
 
@@ -295,14 +295,14 @@ def test_progress_counts_parts(padded: Predictor, tmp_path: Path) -> None:
 
 
 def test_a_network_that_sees_the_whole_image_is_refused(make_model: Callable[..., Path], tmp_path: Path) -> None:
-    network = NetworkRecipe(name="unet", width=8, depth=2, normalization="group")
+    network = NetworkConfig(name="unet", base_channels=8, depth=2, normalization="group")
     predictor = load(make_model(tmp_path / "m", network=network), device="cpu")
-    with pytest.raises(RequestError, match=r"the network sees the whole image, .* cut the image, or train"):
+    with pytest.raises(InvalidArgumentError, match=r"the network sees the whole image, .* cut the image, or train"):
         labels_of(predictor, write(tmp_path / "x.tif", noise(8, 8)), tmp_path / "l.tif")
 
 
 def test_an_image_that_does_not_suit_the_model_is_named(padded: Predictor, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"x\.tif: the image is uint16, but the model was trained on uint8"):
+    with pytest.raises(InvalidArgumentError, match=r"x\.tif: the image is uint16, but the model was trained on uint8"):
         labels_of(padded, write(tmp_path / "x.tif", noise(8, 8, dtype="uint16")), tmp_path / "l.tif")
 
 
@@ -367,7 +367,9 @@ def test_what_windows_cannot_give_fails_alone(
     assert "x.tif: is read window by window, which gives labels alone; ask for --save labels, without" in reason
 
 
-@pytest.mark.parametrize("option", [{"min_area": 9}, {"fill_holes": True}, {"coding": "data"}, {"tiling": "none"}])
+@pytest.mark.parametrize(
+    "option", [{"min_area": 9}, {"fill_holes": True}, {"label_values": "dataset"}, {"tiling": "none"}]
+)
 def test_options_on_whole_images_take_whole_images(
     option: dict[str, Any], large: Path, models: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -526,7 +528,9 @@ def test_a_folder_that_is_no_label_image_is_never_replaced(
     mixed: Path, models: dict[str, Path], tmp_path: Path
 ) -> None:
     foreign = write_zarr(tmp_path / "out" / "field.ome.zarr", noise(8, 8))
-    with pytest.raises(RequestError, match=r"would replace the folder .*, which is no label image written here"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"would replace the folder .*, which is no label image written here"
+    ):
         predict(models["padded"], [mixed], tmp_path / "out", device="cpu")
     assert (foreign / "s0").exists()
 
@@ -537,7 +541,9 @@ def test_an_image_that_is_a_folder_is_not_written_into(
 ) -> None:
     image = mixed / "field.ome.zarr"
     before = sorted(image.rglob("*"))
-    with pytest.raises(RequestError, match=r"lies in the image .*field\.ome\.zarr; choose another folder with -o"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"lies in the image .*field\.ome\.zarr; choose another folder with -o"
+    ):
         predict(models["padded"], [image], image / inside, device="cpu")
     assert sorted(image.rglob("*")) == before
 
@@ -594,7 +600,7 @@ def measured(model: Path, path: Path, target: Path) -> int:
 
 @pytest.fixture
 def tiny(make_model: Callable[..., Path], tmp_path: Path) -> Path:
-    return make_model(tmp_path / "tiny", network=NetworkRecipe(name="unet", width=2, depth=1))
+    return make_model(tmp_path / "tiny", network=NetworkConfig(name="unet", base_channels=2, depth=1))
 
 
 @on_linux

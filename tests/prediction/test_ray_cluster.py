@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from pixelwise.api.predict import predict
-from pixelwise.config import NetworkRecipe
+from pixelwise.config import NetworkConfig
 from pixelwise.data.io.images import write_png
-from pixelwise.errors import ModelFileError, RequestError
+from pixelwise.errors import InvalidArgumentError, ModelFileError
 from pixelwise.model_file import stored_checksum
 from pixelwise.prediction import ray_cluster as home
 from pixelwise.prediction.executor import Task
@@ -88,7 +88,7 @@ def test_a_worker_takes_a_gpu_or_a_few_cpus(nodes: Any, device: str, crew: Crew)
     ],
 )
 def test_what_a_cluster_does_not_have_is_an_error(nodes: Any, device: str, said: str) -> None:
-    with pytest.raises(RequestError, match=said):
+    with pytest.raises(InvalidArgumentError, match=said):
         plan_crew(nodes, device)
 
 
@@ -163,7 +163,7 @@ def test_a_worker_that_finds_another_model_does_nothing(
     model: Path, make_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     other = make_model(tmp_path / "other", seed=11)
-    with pytest.raises(RequestError, match="other is another model here than where the command was given"):
+    with pytest.raises(InvalidArgumentError, match="other is another model here than where the command was given"):
         predictor_of(replace(setting_of(model), model=other))
 
 
@@ -288,7 +288,7 @@ def test_a_cluster_that_gives_up_is_an_error_that_says_how_to_go_on(
     model: Path, photos: Path, tmp_path: Path, ray: PretendRay
 ) -> None:
     ray.fault = ray.exceptions.RayError("UserError: a\n ...\npixelwise.errors.DataError: all gone\nTo retry, ...")
-    with pytest.raises(RequestError, match=r"has given up \(DataError: all gone\); .* --resume"):
+    with pytest.raises(InvalidArgumentError, match=r"has given up \(DataError: all gone\); .* --resume"):
         predict(model, [photos], tmp_path / "out", device="cpu", cluster="ray")
     assert not ray.running
 
@@ -296,7 +296,7 @@ def test_a_cluster_that_gives_up_is_an_error_that_says_how_to_go_on(
 def test_a_machine_without_this_package_is_an_error(model: Path, photos: Path, tmp_path: Path, ray: PretendRay) -> None:
     ray.fault, ray.at_once = ray.exceptions.RayError("Traceback\nNo module named 'pixelwise'"), True
     with pytest.raises(
-        RequestError, match=r"cannot begin \(No module named 'pixelwise'\); install pixelwise .* on each"
+        InvalidArgumentError, match=r"cannot begin \(No module named 'pixelwise'\); install pixelwise .* on each"
     ):
         predict(model, [photos], tmp_path / "out", device="cpu", cluster="ray")
     assert not (tmp_path / "out").exists()
@@ -304,7 +304,9 @@ def test_a_machine_without_this_package_is_an_error(model: Path, photos: Path, t
 
 def test_no_cluster_at_the_address_is_an_error(model: Path, photos: Path, tmp_path: Path, ray: PretendRay) -> None:
     ray.fault = ConnectionError("nobody there")
-    with pytest.raises(RequestError, match=r"no Ray cluster can be reached \(nobody there\); check RAY_ADDRESS"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"no Ray cluster can be reached \(nobody there\); check RAY_ADDRESS"
+    ):
         predict(model, [photos], tmp_path / "out", device="cpu", cluster="ray")
     assert not (tmp_path / "out").exists()
 
@@ -321,7 +323,7 @@ def test_another_version_on_the_cluster_is_an_error(
     older = look(model, "cpu", "fp32", "auto")
     assert isinstance(older, Look)
     monkeypatch.setattr(home, "look", lambda *arguments: replace(older, version="0.0.1"))
-    with pytest.raises(RequestError, match=r"the cluster has pixelwise 0\.0\.1, this machine"):
+    with pytest.raises(InvalidArgumentError, match=r"the cluster has pixelwise 0\.0\.1, this machine"):
         predict(model, [photos], tmp_path / "out", device="cpu", cluster="ray")
 
 
@@ -329,7 +331,7 @@ def test_without_ray_the_extra_is_named(
     model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(RequestError, match=r'--cluster ray needs ray, .*: pip install "pixelwise\[ray\]"'):
+    with pytest.raises(InvalidArgumentError, match=r'--cluster ray needs ray, .*: pip install "pixelwise\[ray\]"'):
         predict(model, [photos], tmp_path / "out", cluster="ray")
 
 
@@ -351,7 +353,7 @@ def test_rows_of_tiles_of_an_earlier_job_are_not_taken_up(
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason='needs Ray: pip install "pixelwise[ray]"')
 def test_a_node_that_is_killed_costs_no_file(make_model: Callable[..., Path], tmp_path: Path) -> None:
     """Two nodes, one killed while its worker is at work: all files are there, once, as one machine writes them."""
-    model = make_model(tmp_path / "m", seed=10, network=NetworkRecipe(width=16, depth=2))
+    model = make_model(tmp_path / "m", seed=10, network=NetworkConfig(base_channels=16, depth=2))
     rng = np.random.default_rng(0)
     for number in range(40):
         write_png(

@@ -10,7 +10,7 @@ import pytest
 
 from pixelwise.data.io.images import read_mask, write_png
 from pixelwise.data.io.video import open_video
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.batching import Answer
 from pixelwise.inference.predictor import load
 from pixelwise.prediction import videos as home
@@ -255,9 +255,9 @@ def test_a_frame_that_cannot_be_written_ends_its_video(
 def test_an_image_called_as_a_frame_is_refused(model: Path, tmp_path: Path, name: str) -> None:
     write_film(tmp_path / "a.mp4", 1)
     write_png(tmp_path / name, scene(0))
-    with pytest.raises(RequestError, match=r"a frame of .*a\.mp4 and .*0001.* might both be written to a/0+1"):
+    with pytest.raises(InvalidArgumentError, match=r"a frame of .*a\.mp4 and .*0001.* might both be written to a/0+1"):
         predict(model, [tmp_path], tmp_path / "out", device="cpu")
-    with pytest.raises(RequestError, match=r"a frame of .*a\.mp4 might replace the image .*0001"):
+    with pytest.raises(InvalidArgumentError, match=r"a frame of .*a\.mp4 might replace the image .*0001"):
         predict(model, [tmp_path / "a.mp4", tmp_path / name], tmp_path, device="cpu")
     assert predict(model, [tmp_path], tmp_path / "out", save=["overlay"], device="cpu").failures == ()
 
@@ -272,7 +272,7 @@ def test_an_image_beside_the_frames_is_none_of_them(model: Path, tmp_path: Path)
 def test_two_videos_of_one_name_are_refused(model: Path, tmp_path: Path) -> None:
     write_film(tmp_path / "a.mp4", 1)
     write_film(tmp_path / "a.mov", 1)
-    with pytest.raises(RequestError, match=r"would both be written to a/frames\.csv"):
+    with pytest.raises(InvalidArgumentError, match=r"would both be written to a/frames\.csv"):
         predict(model, [tmp_path], tmp_path / "out", device="cpu")
 
 

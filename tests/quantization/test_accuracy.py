@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pixelwise.data.synthetic import STREET_NAMES
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.predictor import load
 from pixelwise.metrics import ConfusionMatrix, mean_iou
 from pixelwise.progress import Silent
@@ -59,7 +59,7 @@ def test_the_models_own_labels_lose_nothing(streets, model, predictor):
     counts = ConfusionMatrix(len(STREET_NAMES))
     for sample in trial.validation:
         image, labels = trial.dataset.read_pair(sample)
-        counts.update(predictor.predict(image).labels, labels, ignore_label=predictor.classes.ignore_label)
+        counts.update(predictor.predict(image).labels, labels, ignore_index=predictor.classes.ignore_index)
     assert found.model_mean_iou == found.mean_iou == mean_iou(counts.counts)
     assert (found.agreement, found.loss) == (1, 0)
     assert (found.validation_images, found.calibration_images) == (4, 12)
@@ -79,30 +79,30 @@ def test_the_loss_is_in_points():
 
 def test_labels_that_are_all_ignored_are_refused(streets, model, predictor, monkeypatch):
     trial = open_trial(streets, None, model, predictor)
-    ignored = np.full((64, 96), predictor.classes.ignore_label, np.uint8)
+    ignored = np.full((64, 96), predictor.classes.ignore_index, np.uint8)
     monkeypatch.setattr(type(trial.dataset), "read_labels", lambda *_: ignored)
-    with pytest.raises(RequestError, match=r"no pixel of the 4 validation images .* is labeled"):
+    with pytest.raises(InvalidArgumentError, match=r"no pixel of the 4 validation images .* is labeled"):
         measure_accuracy(trial, predictor, labels_of(predictor), progress=Silent())
 
 
 def test_a_file_that_cannot_be_read_ends_it(streets, model, predictor, monkeypatch):
     def fail(*_):
-        raise RequestError("cannot be read")
+        raise InvalidArgumentError("cannot be read")
 
     trial = open_trial(streets, None, model, predictor)
     monkeypatch.setattr(type(trial.dataset), "read_pair", fail)
-    with pytest.raises(RequestError, match="cannot be read"):
+    with pytest.raises(InvalidArgumentError, match="cannot be read"):
         measure_accuracy(trial, predictor, labels_of(predictor), progress=Silent())
 
 
-def test_a_data_set_without_a_validation_split_is_refused(model, predictor, tmp_path):
+def test_a_dataset_without_a_validation_split_is_refused(model, predictor, tmp_path):
     from pixelwise.data.synthetic import write_dataset
 
     write_dataset(tmp_path / "few", "streets", num_train=2, num_val=0, num_test=1, size=(32, 32))
-    with pytest.raises(RequestError, match="has no split 'val'"):
+    with pytest.raises(InvalidArgumentError, match="has no split 'val'"):
         open_trial(tmp_path / "few", None, model, predictor)
 
 
 def test_other_classes_are_refused(cells, model, predictor):
-    with pytest.raises(RequestError, match="has the classes"):
+    with pytest.raises(InvalidArgumentError, match="has the classes"):
         open_trial(cells, None, model, predictor)

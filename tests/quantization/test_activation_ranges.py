@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.inference.int8_file import int8_file, read_int8, write_int8
 from pixelwise.model_file import FILE_NAME
@@ -27,7 +27,7 @@ def model(trained: Path, tmp_path: Path) -> Path:
 def test_scales_are_found_once_and_stay_beside_the_model(
     model: Path, streets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = evaluate(model, streets, precision="int8", max_loss=5)
+    found = evaluate(model, streets, precision="int8", max_iou_drop=5)
     exact = evaluate(model, streets, device="cpu", precision="fp32")
     assert found["mean_iou"] == pytest.approx(exact["mean_iou"], abs=0.05)
     assert found["confusion"] != exact["confusion"]
@@ -39,7 +39,7 @@ def test_scales_are_found_once_and_stay_beside_the_model(
         raise AssertionError("made again")
 
     monkeypatch.setattr(activation_ranges, "quantize", fail)
-    assert evaluate(model, streets, precision="int8", max_loss=5) == found
+    assert evaluate(model, streets, precision="int8", max_iou_drop=5) == found
 
 
 def test_what_was_made_under_another_limit_is_judged_by_this_one(model: Path, streets: Path) -> None:
@@ -50,7 +50,7 @@ def test_what_was_made_under_another_limit_is_judged_by_this_one(model: Path, st
         {"accuracy": asdict(lossy)},
     )
     with pytest.raises(
-        RequestError, match=r"model\.int8\.onnx loses 2 points of mean IoU, and 1 may be lost.*--max-loss"
+        InvalidArgumentError, match=r"model\.int8\.onnx loses 2 points of mean IoU, and 1 may be lost.*--max-iou-drop"
     ):
         evaluate(model, streets, precision="int8")
 
@@ -75,18 +75,22 @@ def test_a_damaged_file_is_made_again(model: Path, streets: Path, monkeypatch: p
 def test_what_loses_too_much_is_not_kept(model: Path, streets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poor = Accuracy(mean_iou=0.5, model_mean_iou=0.52, agreement=0.9, validation_images=4, calibration_images=12)
     monkeypatch.setattr(activation_ranges, "measure_accuracy", lambda *_, **__: poor)
-    with pytest.raises(RequestError, match=r"is not written: on the 4 .* 0\.5000 .* 0\.5200, 2 points less, and 1"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"is not written: on the 4 .* 0\.5000 .* 0\.5200, 2 points less, and 1"
+    ):
         evaluate(model, streets, precision="int8")
     assert not int8_file(model).exists()
 
 
 def test_an_engine_without_int8_is_refused_before_anything_is_made(model: Path, streets: Path) -> None:
-    with pytest.raises(RequestError, match="PyTorch computes in fp32 and bf16, not in int8; use --engine openvino or"):
+    with pytest.raises(
+        InvalidArgumentError, match="PyTorch computes in fp32 and bf16, not in int8; use --engine openvino or"
+    ):
         evaluate(model, streets, precision="int8", engine="torch")
     assert not int8_file(model).exists()
 
 
 @pytest.mark.parametrize("points", [-1, 101])
 def test_a_limit_is_a_number_of_points(model: Path, streets: Path, points: float) -> None:
-    with pytest.raises(RequestError, match=f"max_loss is {points}, but is a number of points of mean IoU"):
-        evaluate(model, streets, precision="int8", max_loss=points)
+    with pytest.raises(InvalidArgumentError, match=f"max_iou_drop is {points}, but is a number of points of mean IoU"):
+        evaluate(model, streets, precision="int8", max_iou_drop=points)

@@ -84,7 +84,7 @@ def written(data: Path, findings: Sequence[Finding], page: Path) -> Page:
     """The page of findings made up here."""
     dataset = open_dataset(data)
     surveyed = survey(dataset, dataset.samples)
-    report = CheckReport(layout="folder", num_images=9, classes=("a",), splits={}, findings=tuple(findings))
+    report = CheckReport(format="folder", num_images=9, classes=("a",), splits={}, findings=tuple(findings))
     write_check_page(page, report, surveyed)
     return Page(page.read_bytes())
 
@@ -103,7 +103,7 @@ def decoded(image: dict[str, str]) -> Array:
 def test_a_clean_set_is_shown_with_a_sample(tmp_path: Path) -> None:
     page = checked(pairs(tmp_path / "cars", 30), tmp_path / "page.html")
     assert ("h1", "cars") in page.headings
-    assert "Nothing found: the data set is ready." in page.text
+    assert "Nothing found: the dataset is ready." in page.text
     assert "train 28, val 2" in page.text
     assert "32 × 24" in page.text
     assert len(page.images) == 2 * SAMPLE_SIZE
@@ -220,7 +220,7 @@ def test_a_container_and_other_files_are_named_only(tmp_path: Path) -> None:
     )
     surveyed = survey(dataset, samples)
     findings = (a_finding("bad", "all.tar", "notes.doc"),)
-    report = CheckReport(layout="tar", num_images=3, classes=("a", "b"), splits={}, findings=findings)
+    report = CheckReport(format="tar", num_images=3, classes=("a", "b"), splits={}, findings=findings)
     write_check_page(tmp_path / "page.html", report, surveyed)
     page = Page((tmp_path / "page.html").read_bytes())
     assert page.images == []

@@ -25,16 +25,16 @@ def test_mean_and_spread_are_those_over_the_folds() -> None:
     for key in ("mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1"):
         values = [fold[key] for fold in FOLDS.values()]
         assert summary["mean"][key] == pytest.approx(statistics.mean(values))
-        assert summary["deviation"][key] == pytest.approx(statistics.stdev(values))
+        assert summary["std"][key] == pytest.approx(statistics.stdev(values))
     ious = [fold["per_class"]["c"]["iou"] for fold in FOLDS.values()]
     assert summary["mean"]["per_class"]["c"]["iou"] == pytest.approx(statistics.mean(ious))
-    assert summary["deviation"]["per_class"]["c"]["iou"] == pytest.approx(statistics.stdev(ious))
+    assert summary["std"]["per_class"]["c"]["iou"] == pytest.approx(statistics.stdev(ious))
 
 
 def test_a_class_counts_in_the_folds_that_show_it() -> None:
     summary = summarize(FOLDS)
     assert summary["mean"]["per_class"]["d"]["iou"] == FOLDS["fold-3"]["per_class"]["d"]["iou"]
-    assert summary["deviation"]["per_class"]["d"]["iou"] is None
+    assert summary["std"]["per_class"]["d"]["iou"] is None
     two = summarize({name: FOLDS[name] for name in ("fold-1", "fold-2")})
     assert two["mean"]["per_class"]["d"]["iou"] is None
 
@@ -50,7 +50,7 @@ def test_the_matrices_are_added_up_and_scored() -> None:
 
 def test_a_single_fold_has_no_spread() -> None:
     summary = summarize({"fold-1": FOLDS["fold-1"]})
-    assert summary["deviation"]["mean_iou"] is None
+    assert summary["std"]["mean_iou"] is None
     assert "±" not in spread(summary, "mean_iou")
 
 
@@ -64,6 +64,6 @@ def test_the_page_shows_each_fold_and_the_whole(tmp_path: Path) -> None:
     assert "all images together" in page
     assert spread(summary, "mean_iou") in page
     assert "a &amp; b" in page
-    mean, deviation = (100 * summary[k]["mean_iou"] for k in ("mean", "deviation"))
-    assert spread(summary, "mean_iou") == f"{mean:.1f} ± {deviation:.1f} %"
+    mean, std = (100 * summary[k]["mean_iou"] for k in ("mean", "std"))
+    assert spread(summary, "mean_iou") == f"{mean:.1f} ± {std:.1f} %"
     assert "http" not in page

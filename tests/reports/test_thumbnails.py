@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from pixelwise.data.classes import classes_from_values, describe_classes
-from pixelwise.data.dataset import DataSet, open_dataset
+from pixelwise.data.dataset import Dataset, open_dataset
 from pixelwise.data.formats.pairing import FileReader
 from pixelwise.data.io.images import Array, Decoded, write_png
 from pixelwise.data.sample import Sample
@@ -38,7 +38,7 @@ def halves(left: object, right: object, shape: tuple[int, ...] = (40, 80)) -> Ar
     return mask
 
 
-def a_pair(root: Path, image: Array, mask: Array, description: dict[str, Any] = RED_AND_BLUE) -> DataSet:
+def a_pair(root: Path, image: Array, mask: Array, description: dict[str, Any] = RED_AND_BLUE) -> Dataset:
     write_png(root / "images/0.png", image)
     write_png(root / "masks/0.png", mask)
     return open_dataset(root).with_classes(describe_classes(description), 3)

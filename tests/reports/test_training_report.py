@@ -62,7 +62,7 @@ def a_report(model: Path, data: Path, names: Sequence[str], **changes: Any) -> R
         predictor=predictor,
         tally=score_samples(predictor, dataset, samples),
         metrics=LINES,
-        recipe="network:\n  width: 4  # <b>as asked for</b>\n",
+        config="network:\n  width: 4  # <b>as asked for</b>\n",
         notes=("warning: a < b",),
     )
     return replace(report, **changes)

@@ -1,4 +1,4 @@
-"""Data sets of drawn labels, as the tests of their layouts write and read them."""
+"""Datasets of drawn labels, as the tests of their formats write and read them."""
 
 import contextlib
 import json
@@ -27,10 +27,10 @@ def write_json(path: Path, content: Any) -> Path:
     return path
 
 
-def masks(root: Path, layout: str) -> dict[str, Array]:
-    """Name → mask values of every sample of a data set that is recognized by itself."""
+def masks(root: Path, format: str) -> dict[str, Array]:
+    """Name → mask values of every sample of a dataset that is recognized by itself."""
     dataset = open_dataset(root)
-    assert dataset.layout == layout
+    assert dataset.format == format
     return {sample.name: dataset.read_mask(sample) for sample in dataset.samples}
 
 

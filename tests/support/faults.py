@@ -408,7 +408,7 @@ FAULTS = [
     Fault(code="near_duplicates_across_splits", plant=a_copy_saved_as_jpeg("train/1", "val/9"),
           files=("images/train/1.png", "images/val/9.jpg"), cure="Keep both in one split",
           message="1 pair of nearly the same image in two splits"),
-    Fault(code="group_in_two_splits", plant=names("{number}of{split}"), options={"group": r"^\w+/\d(of)"},
+    Fault(code="group_in_two_splits", plant=names("{number}of{split}"), options={"group_by": r"^\w+/\d(of)"},
           files=tuple(sorted(f"images/{n.split('/')[0]}/{i}of{n.split('/')[0]}.png" for i, n in enumerate(PAIRS))),
           message="1 group in more than one split: 'of' in train and val", cure="Move the images of a group"),
     Fault(code="sequence_in_two_splits", plant=names("clip_{number}"),

@@ -1,4 +1,4 @@
-"""Tiny data sets whose labels are mask files, one builder for each layout, and what must be read from them."""
+"""Tiny datasets whose labels are mask files, one builder for each format, and what must be read from them."""
 
 import itertools
 import json
@@ -119,7 +119,7 @@ class MaskSet:
     """A set, and what must be read from it."""
 
     build: Callable[[Path], None]
-    layout: str
+    format: str
     samples: list[tuple[str, str | None]]
     """Name and split."""
     values: tuple[int, ...]
@@ -140,7 +140,7 @@ def _of(split: str, *names: str) -> list[tuple[str, str | None]]:
 MASK_SETS = {
     "folder": MaskSet(
         build=folder,
-        layout="folder",
+        format="folder",
         samples=_of("train", "a", "b") + _of("val", "a", "b"),
         values=(0, 1, 255),
         labels=(0, 1, 255),
@@ -149,7 +149,7 @@ MASK_SETS = {
     ),
     "camvid": MaskSet(
         build=camvid,
-        layout="camvid",
+        format="camvid",
         samples=_of("test", "Seq05VD_f4") + _of("train", "0001TP_1", "0016E5_2") + _of("val", "0001TP_3"),
         values=(0, 3, 10, 11),
         labels=(0, 3, 10, 255),
@@ -157,7 +157,7 @@ MASK_SETS = {
     ),
     "voc": MaskSet(
         build=voc,
-        layout="voc",
+        format="voc",
         samples=_of("train", "2007_000032", "2008_000051") + _of("val", "2007_000039"),
         values=(0, 15, 20, 255),
         labels=(0, 15, 20, 255),
@@ -165,7 +165,7 @@ MASK_SETS = {
     ),
     "cityscapes": MaskSet(
         build=cityscapes,
-        layout="cityscapes",
+        format="cityscapes",
         samples=_of("train", "aachen/aachen_0", "zurich/zurich_0") + _of("val", "lindau/lindau_0"),
         values=(0, 18, 255),
         labels=(0, 18, 255),
@@ -173,7 +173,7 @@ MASK_SETS = {
     ),
     "cityscapes in ids": MaskSet(
         build=cityscapes_ids,
-        layout="cityscapes",
+        format="cityscapes",
         samples=_of("train", "aachen/aachen_0", "zurich/zurich_0") + _of("val", "lindau/lindau_0"),
         values=(7, 33, 4),
         labels=(0, 18, 255),
@@ -181,7 +181,7 @@ MASK_SETS = {
     ),
     "ade20k": MaskSet(
         build=ade20k,
-        layout="ade20k",
+        format="ade20k",
         samples=_of("train", "ADE_train_00000001", "ADE_train_00000002") + _of("val", "ADE_val_00000001"),
         values=(0, 1, 150),
         labels=(255, 0, 149),
@@ -189,7 +189,7 @@ MASK_SETS = {
     ),
     "nnunet": MaskSet(
         build=nnunet,
-        layout="nnunet",
+        format="nnunet",
         samples=_of("test", "road_c") + _of("train", "road_a", "road_b"),
         values=(0, 1, 2),
         labels=(0, 1, 255),
@@ -199,7 +199,7 @@ MASK_SETS = {
     ),
     "nnunet of RGB files": MaskSet(
         build=nnunet_rgb,
-        layout="nnunet",
+        format="nnunet",
         samples=[("a", None), ("b", None)],
         values=(0, 1),
         labels=(0, 1),

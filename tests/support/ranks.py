@@ -94,20 +94,20 @@ def optimize(output: Path) -> None:
     """Each optimizer moves sharded weights, cut evenly or not, as it moves whole ones; so do clipping and averages."""
     from typing import get_args, get_type_hints
 
-    from pixelwise.config import OptimizerRecipe
+    from pixelwise.config import OptimizerConfig
     from pixelwise.networks import Segmenter
     from pixelwise.networks.unet import UNet
     from pixelwise.training.distributed import open_world
     from pixelwise.training.fsdp import cut_like, cut_optimizer_state, gathered, own_part, shard, whole
     from pixelwise.training.optimizers import AveragedWeights, build_optimizer
 
-    def three_steps(recipe: OptimizerRecipe, sharded: bool) -> tuple[Any, Any]:
+    def three_steps(config: OptimizerConfig, sharded: bool) -> tuple[Any, Any]:
         torch.manual_seed(0)
         network = UNet(3, 1, width=3, depth=1, padding="same", normalization="group")
-        model = Segmenter(network, mean=[100.0] * 3, deviation=[50.0] * 3)
+        model = Segmenter(network, mean=[100.0] * 3, std=[50.0] * 3)
         if sharded:
             shard(model, torch.device("cpu"))
-        optimizer, average = build_optimizer(model, recipe), AveragedWeights(model, 0.5)
+        optimizer, average = build_optimizer(model, config), AveragedWeights(model, 0.5)
         for step in range(3):
             optimizer.zero_grad()
             model(images).square().mean().backward()
@@ -124,9 +124,9 @@ def optimize(output: Path) -> None:
 
     images = torch.randint(0, 256, (2, 3, 16, 16), generator=torch.Generator().manual_seed(0))
     with open_world("cpu"):
-        for name in get_args(get_type_hints(OptimizerRecipe)["name"]):
-            recipe = OptimizerRecipe(name=name, lr=0.01)
-            for found, expected in zip(three_steps(recipe, True), three_steps(recipe, False), strict=True):
+        for name in get_args(get_type_hints(OptimizerConfig)["name"]):
+            config = OptimizerConfig(name=name, lr=0.01)
+            for found, expected in zip(three_steps(config, True), three_steps(config, False), strict=True):
                 torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
             print(name, flush=True)
 

@@ -1,4 +1,4 @@
-"""The smallest data sets that can be scored."""
+"""The smallest datasets that can be scored."""
 
 from pathlib import Path
 

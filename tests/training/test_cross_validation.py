@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pixelwise.data.classes import describe_classes
-from pixelwise.errors import CheckpointError, RequestError
+from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.metrics import ConfusionMatrix, scores
 from pixelwise.progress import Silent
 from pixelwise.training.cross_validation import (
@@ -96,11 +96,13 @@ def test_a_late_fold_takes_its_time_from_the_next(folder: FoldsFolder, monkeypat
 def test_a_folder_in_use_is_refused(folder: FoldsFolder) -> None:
     folder.require_free()
     write_folds(folder, Folds(num_folds=3, budget_seconds=None))
-    with pytest.raises(RequestError, match=r"run already holds folds \(folds\.json\); continue them with --resume"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"run already holds folds \(folds\.json\); continue them with --resume"
+    ):
         folder.require_free()
     folder.summary.unlink()
-    (folder.path / "recipe.yaml").touch()
-    with pytest.raises(RequestError, match=r"already holds a run \(recipe\.yaml\)"):
+    (folder.path / "config.yaml").touch()
+    with pytest.raises(InvalidArgumentError, match=r"already holds a run \(config\.yaml\)"):
         folder.require_free()
 
 

@@ -13,9 +13,9 @@ import cv2
 import pytest
 import torch
 
-from pixelwise.config import Recipe, to_yaml
+from pixelwise.config import Config, to_yaml
 from pixelwise.data.synthetic import write_dataset
-from pixelwise.errors import RequestError, TrainingError
+from pixelwise.errors import InvalidArgumentError, TrainingError
 from pixelwise.training import distributed as home
 from pixelwise.training.checkpoint import Checkpoint, load_checkpoint
 from pixelwise.training.distributed import (
@@ -82,27 +82,27 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("ranks") / "recipe.yaml"
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ranks") / "config.yaml"
     changes = {
-        "data.crop": [32, 32],
-        "network.width": 4,
+        "data.crop_size": [32, 32],
+        "network.base_channels": 4,
         "network.depth": 2,
         "network.normalization": "group",
         "optimizer.name": "sgd",
         "optimizer.lr": 0.1,
         "training.batch_size": 4,
-        "training.evaluations": 4,
+        "training.num_evaluations": 4,
         "training.loggers": [],
         "augmentation.scale": [1, 1],
         "augmentation.rotate": 0,
     }
-    path.write_text(to_yaml(Recipe().replace(changes)))
+    path.write_text(to_yaml(Config().replace(changes)))
     return path
 
 
 @pytest.fixture(scope="module")
-def train(ranks: subprocess.Popen[str], data: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
+def train(ranks: subprocess.Popen[str], data: Path, config: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
     """`train(size, *options)`: `pixelwise train` in so many processes."""
 
     def act(size: int, *options: str, run: Path | None = None, instant: dict[str, int] | None = None) -> Ran:
@@ -113,8 +113,8 @@ def train(ranks: subprocess.Popen[str], data: Path, recipe: Path, tmp_path_facto
             data,
             "-o",
             folder,
-            "--recipe",
-            recipe,
+            "--config",
+            config,
             "--steps",
             STEPS,
             "--deterministic",
@@ -202,24 +202,26 @@ def test_only_the_first_process_writes_and_says(two: Ran) -> None:
 
 @pytest.mark.parametrize("parts", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_losses_that_are_no_mean_over_pixels_are_the_same_too(train: Train, parts: int) -> None:
-    options = ("--set", "loss.dice=0.5", "--set", "training.evaluations=1")
-    require_same_weights(train(1, *options), train(2, *options, "--set", f"training.accumulate={parts}"))
+    options = ("--set", "loss.dice_weight=0.5", "--set", "training.num_evaluations=1")
+    require_same_weights(
+        train(1, *options), train(2, *options, "--set", f"training.gradient_accumulation_steps={parts}")
+    )
 
 
 @pytest.mark.slow
 def test_lovasz_looks_at_the_pixels_of_all_processes(train: Train) -> None:
     """Rounding alone may set longer runs apart (docs/distributed.md)."""
-    options = ("--set", "loss.name=lovasz", "--set", "training.evaluations=1")
+    options = ("--set", "loss.name=lovasz", "--set", "training.num_evaluations=1")
     require_same_weights(train(1, *options), train(2, *options))
 
 
 @pytest.mark.slow
 def test_parts_and_processes_go_together(one: Ran, train: Train) -> None:
-    require_same_weights(one, train(2, "--set", "training.accumulate=2"))
+    require_same_weights(one, train(2, "--set", "training.gradient_accumulation_steps=2"))
 
 
 def test_recomputing_ends_in_the_same_model(train: Train, two: Ran) -> None:
-    ran = train(2, "--set", "training.recompute=true")
+    ran = train(2, "--set", "training.activation_checkpointing=true")
     assert ran.codes == [0, 0], ran.said
     assert ran.run.model.read_bytes() == two.run.model.read_bytes()
 
@@ -267,10 +269,10 @@ def launched(*words: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_torchrun_goes_on_by_itself_when_a_process_is_killed(
-    two: Ran, data: Path, recipe: Path, tmp_path: Path
+    two: Ran, data: Path, config: Path, tmp_path: Path
 ) -> None:
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "--max-restarts", 1)
-    options = ("--recipe", recipe, "--steps", STEPS, "--device", "cpu", "--deterministic", "--resume")
+    options = ("--config", config, "--steps", STEPS, "--device", "cpu", "--deterministic", "--resume")
     script = Path(__file__).parents[1] / "support" / "ranks.py"
     ended = launched(*torchrun, script, "train", data, "-o", tmp_path / "run", *options)
     assert ended.returncode == 0, ended.stderr
@@ -280,9 +282,9 @@ def test_torchrun_goes_on_by_itself_when_a_process_is_killed(
 
 @pytest.mark.slow
 def test_devices_starts_the_processes_and_gives_their_exit_code(
-    two: Ran, data: Path, recipe: Path, tmp_path: Path
+    two: Ran, data: Path, config: Path, tmp_path: Path
 ) -> None:
-    options = ("--recipe", recipe, "--steps", STEPS, "--device", "cpu", "--deterministic", "--devices", 2)
+    options = ("--config", config, "--steps", STEPS, "--device", "cpu", "--deterministic", "--devices", 2)
     command = ("-m", "pixelwise", "train", data, "-o", tmp_path / "run", *options)
     ended = launched(*command)
     assert ended.returncode == 0, ended.stderr
@@ -351,8 +353,10 @@ def test_a_run_of_one_process_goes_on_sharded(train: Train, one: Ran) -> None:
 
 @pytest.mark.slow
 def test_sharded_weights_go_with_parts_and_losses_that_are_no_mean_over_pixels(train: Train) -> None:
-    options = ("--set", "loss.dice=0.5", "--set", "training.evaluations=1")
-    require_same_weights(train(1, *options), train(2, *options, *SHARDED, "--set", "training.accumulate=2"))
+    options = ("--set", "loss.dice_weight=0.5", "--set", "training.num_evaluations=1")
+    require_same_weights(
+        train(1, *options), train(2, *options, *SHARDED, "--set", "training.gradient_accumulation_steps=2")
+    )
 
 
 def test_optimizers_move_sharded_weights_as_whole_ones(ranks: subprocess.Popen[str], tmp_path: Path) -> None:
@@ -376,7 +380,7 @@ def test_a_world_of_one_gives_what_it_is_given() -> None:
 
 @pytest.mark.parametrize(("batch_size", "fitting"), [(7, "6 or 9"), (2, "3")])
 def test_batches_are_shared_evenly_or_refused(batch_size: int, fitting: str) -> None:
-    with pytest.raises(RequestError, match=f"take a multiple of 3: --set training.batch_size={fitting}"):
+    with pytest.raises(InvalidArgumentError, match=f"take a multiple of 3: --set training.batch_size={fitting}"):
         World(size=3).require_shares(batch_size)
 
 
@@ -407,7 +411,9 @@ def test_each_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setenv(name, value)
     assert device_of_process("cuda") == "cuda:1"
     assert device_of_process("cpu") == "cpu"
-    with pytest.raises(RequestError, match="--device cuda:0 is one GPU for several processes; give --device cuda"):
+    with pytest.raises(
+        InvalidArgumentError, match="--device cuda:0 is one GPU for several processes; give --device cuda"
+    ):
         device_of_process("cuda:0")
 
 
@@ -427,7 +433,9 @@ def test_an_error_of_a_collective_is_a_lost_process() -> None:
 
 
 def test_common_batch_statistics_are_refused_on_the_cpu(make_job: Callable[..., Job]) -> None:
-    with pytest.raises(RequestError, match=r"training\.sync_batch_norm is GPU only in PyTorch, and this run is on cpu"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"training\.sync_batch_norm is GPU only in PyTorch, and this run is on cpu"
+    ):
         Trainer(make_job({"training.sync_batch_norm": True}))
 
 
@@ -436,7 +444,7 @@ def test_a_process_alone_takes_the_batch_of_all_in_parts(make_job: Callable[...,
     assert len(job.batches().make(0).images) == 2
     by_itself = alone(job)
     assert len(by_itself.batches().make(0).images) == 4
-    assert by_itself.recipe.training.accumulate == 2
+    assert by_itself.config.training.gradient_accumulation_steps == 2
 
 
 def test_too_little_memory_of_one_process_is_an_error(

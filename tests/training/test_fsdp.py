@@ -68,7 +68,7 @@ NETWORKS = (
 
 def segmenter(make: Callable[[], nn.Module]) -> Segmenter:
     torch.manual_seed(0)
-    return Segmenter(make(), mean=[100.0] * 3, deviation=[50.0] * 3)
+    return Segmenter(make(), mean=[100.0] * 3, std=[50.0] * 3)
 
 
 def gradients(model: nn.Module, precision: Precision = "fp32") -> dict[str, Tensor]:
@@ -148,7 +148,7 @@ def test_a_gathered_state_is_whole_where_it_is_kept(keep: bool) -> None:
     state = gathered({"list": [model.state_dict()], "number": 3}, keep=keep)
     assert state["number"] == 3
     for name, tensor in state["list"][0].items():
-        if keep or name in ("mean", "deviation"):
+        if keep or name in ("mean", "std"):
             assert type(tensor) is Tensor
             assert torch.equal(tensor, before[name])
         else:

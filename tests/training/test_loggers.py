@@ -9,8 +9,8 @@ from typing import Any, ClassVar, get_args, get_type_hints
 import pytest
 
 from pixelwise.api.train import train
-from pixelwise.config import Recipe, TrainingRecipe
-from pixelwise.errors import RequestError
+from pixelwise.config import Config, TrainingConfig
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.training.loggers import LOGGERS, open_loggers, require_loggers
 from pixelwise.training.run_dir import RunFolder
 
@@ -79,21 +79,21 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     return runs
 
 
-def recipe(*loggers: str) -> Recipe:
-    return Recipe().replace({"training.loggers": loggers})
+def config(*loggers: str) -> Config:
+    return Config().replace({"training.loggers": loggers})
 
 
-def test_the_table_has_the_names_of_the_recipe() -> None:
-    assert tuple(LOGGERS) == get_args(get_args(get_type_hints(TrainingRecipe)["loggers"])[0])
+def test_the_table_has_the_names_of_the_config() -> None:
+    assert tuple(LOGGERS) == get_args(get_args(get_type_hints(TrainingConfig)["loggers"])[0])
 
 
 def test_none_asked_for_is_none(tmp_path: Path) -> None:
-    assert open_loggers(RunFolder(tmp_path), recipe(), 0) == []
+    assert open_loggers(RunFolder(tmp_path), config(), 0) == []
 
 
-def test_mlflow_has_the_recipe_and_the_numbers_in_the_run_folder(tmp_path: Path, mlflow: dict[str, Any]) -> None:
+def test_mlflow_has_the_config_and_the_numbers_in_the_run_folder(tmp_path: Path, mlflow: dict[str, Any]) -> None:
     for first_step, loss in ((0, 2.0), (5, 1.0)):  # the second time resumed
-        (logger,) = open_loggers(RunFolder(tmp_path), recipe("mlflow"), first_step)
+        (logger,) = open_loggers(RunFolder(tmp_path), config("mlflow"), first_step)
         logger.scalars({"train/loss": loss}, first_step + 1)
         logger.close()
     ((place, store),) = mlflow.items()
@@ -107,7 +107,7 @@ def test_mlflow_takes_the_server_of_its_environment(
     tmp_path: Path, mlflow: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
-    open_loggers(RunFolder(tmp_path), recipe("mlflow"), 0)
+    open_loggers(RunFolder(tmp_path), config("mlflow"), 0)
     assert list(mlflow) == ["http://server:5000"]
 
 
@@ -117,7 +117,7 @@ def test_wandb_is_offline_unless_told_otherwise(
     for first_step, mode in ((0, None), (5, "online")):
         if mode:
             monkeypatch.setenv("WANDB_MODE", mode)
-        (logger,) = open_loggers(RunFolder(tmp_path), recipe("wandb"), first_step)
+        (logger,) = open_loggers(RunFolder(tmp_path), config("wandb"), first_step)
         logger.scalars({"val/mean_iou": 0.5}, first_step + 1)
         logger.close()
     assert [run.options["mode"] for run in wandb] == ["offline", "online"]
@@ -132,9 +132,9 @@ def test_one_that_is_not_installed_is_an_error_with_the_line_that_installs_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     said = rf'logging to {spoken} \(training\.loggers\) needs {name}.*: pip install "pixelwise\[{name}\]"'
-    with pytest.raises(RequestError, match=said):
+    with pytest.raises(InvalidArgumentError, match=said):
         require_loggers(["tensorboard", name])
     settings = (*tiny["settings"], f"training.loggers=[tensorboard, {name}]")
-    with pytest.raises(RequestError, match=said):
+    with pytest.raises(InvalidArgumentError, match=said):
         train(streets, tmp_path / "run", **{**tiny, "settings": settings})
     assert not (tmp_path / "run").exists()

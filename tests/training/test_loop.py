@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pixelwise.config import to_yaml
-from pixelwise.errors import CheckpointError, RequestError, TrainingError
+from pixelwise.errors import CheckpointError, InvalidArgumentError, TrainingError
 from pixelwise.model_file import load_model
 from pixelwise.progress import Silent
 from pixelwise.training import loop as home
@@ -100,7 +100,7 @@ def test_a_run_resumed_after_ctrl_c_ends_in_the_same_model(
 def test_a_run_resumed_after_a_kill_ends_in_the_same_model(
     make_job: MakeJob, run: RunFolder, monkeypatch: pytest.MonkeyPatch, uninterrupted_runs: dict[str, bytes]
 ) -> None:
-    job = make_job({"training.checkpoint_seconds": 1e-6})
+    job = make_job({"training.checkpoint_interval_seconds": 1e-6})
     monkeypatch.setattr(home, "seconds_between", lambda *arguments: 0.0)
     for taken in (5, 0):  # the second time before it has taken a step
         with monkeypatch.context() as patch:
@@ -157,7 +157,7 @@ def test_a_seed_decides_the_model(make_job: MakeJob, run: RunFolder, uninterrupt
 
 
 def test_training_learns_and_keeps_the_best(make_job: MakeJob, run: RunFolder) -> None:
-    job = make_job({"training.steps": 40, "optimizer.lr": 0.02, "training.evaluations": 4})
+    job = make_job({"training.steps": 40, "optimizer.lr": 0.02, "training.num_evaluations": 4})
     scored = train_model(job, run)
     losses = [line["loss"] for line in run.read_metrics() if "loss" in line]
     assert losses[-1] < 0.8 * losses[0]
@@ -167,11 +167,16 @@ def test_training_learns_and_keeps_the_best(make_job: MakeJob, run: RunFolder) -
 
 
 def test_more_evaluations_than_steps_are_one_a_step(make_job: MakeJob, run: RunFolder) -> None:
-    train_model(make_job({"training.steps": 2, "training.evaluations": 9}), run)
+    train_model(make_job({"training.steps": 2, "training.num_evaluations": 9}), run)
     assert [line["step"] for line in run.read_metrics() if "val" in line] == [1, 2]
 
 
-IMPATIENT = {"training.steps": 12, "training.evaluations": 12, "training.patience": 2, "optimizer.lr": 1e-9}
+IMPATIENT = {
+    "training.steps": 12,
+    "training.num_evaluations": 12,
+    "training.early_stopping_patience": 2,
+    "optimizer.lr": 1e-9,
+}
 """Nothing is learned, so nothing gets better."""
 
 
@@ -240,7 +245,7 @@ def spoil(job: Job, step: int, monkeypatch: pytest.MonkeyPatch, *, only_gradient
 def test_a_loss_that_is_no_number_ends_the_run_and_is_kept(
     make_job: MakeJob, run: RunFolder, monkeypatch: pytest.MonkeyPatch, saved: bool, only_gradient: bool
 ) -> None:
-    job = make_job({"training.checkpoint_seconds": 1e-6 if saved else 60, "training.evaluations": 1})
+    job = make_job({"training.checkpoint_interval_seconds": 1e-6 if saved else 60, "training.num_evaluations": 1})
     monkeypatch.setattr(home, "seconds_between", lambda *arguments: 0.0)
     with monkeypatch.context() as patch:
         before_step(3, press_ctrl_c, patch)
@@ -250,7 +255,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_is_kept(
         spoil(job, 5, patch, only_gradient=only_gradient)
         with pytest.raises(TrainingError, match=r"lower the learning rate .* of step 5 and the state before it are"):
             train_model(job, run)
-    run.recipe.write_text(to_yaml(job.recipe))
+    run.config.write_text(to_yaml(job.config))
     bad = load_bad_step(run.path)
     assert (bad.step, bad.progress) == (5, 4 / 6)
     assert torch.equal(bad.batch.images, job.batches().make(4).images)
@@ -305,7 +310,7 @@ def test_too_little_memory_takes_batches_in_parts_and_so_does_a_resumed_run(
     assert parts_seen == [2] * 6
     (line,) = [line for line in heard.lines if "out of memory" in line]
     assert "a batch of 4 images is taken in 2 parts of at most 2" in line
-    assert "(training.accumulate=2)" in line
+    assert "(training.gradient_accumulation_steps=2)" in line
     assert "Batch normalization now sees 2 at a time" in line
 
 
@@ -320,10 +325,12 @@ def test_memory_too_small_for_one_image_is_an_error(
         TrainingError, match=r"too small even for one image at a time .* data\.crop=\[32, 48\]"
     ) as error:
         train_model(make_job(), run)
-    assert "out of memory); resume with --set training.recompute=true, or take smaller samples" in str(error.value)
+    assert "out of memory); resume with --set training.activation_checkpointing=true, or take smaller samples" in str(
+        error.value
+    )
 
 
-@pytest.mark.parametrize("key", ["training.recompute", "training.compile"])
+@pytest.mark.parametrize("key", ["training.activation_checkpointing", "training.compile"])
 def test_a_run_that_recomputes_or_cannot_is_not_told_to(
     make_job: MakeJob, run: RunFolder, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
@@ -352,13 +359,13 @@ def test_leftovers_of_a_kill_are_removed(make_job: MakeJob, run: RunFolder) -> N
 
 
 def test_a_run_without_a_length_is_an_error(make_job: MakeJob, run: RunFolder) -> None:
-    with pytest.raises(RequestError, match=r"a run needs training\.steps or training\.budget_seconds"):
+    with pytest.raises(InvalidArgumentError, match=r"a run needs training\.steps or training\.budget_seconds"):
         train_model(make_job({"training.steps": None}), run)
 
 
 def test_a_budget_that_is_already_spent_is_an_error(make_job: MakeJob, run: RunFolder) -> None:
     job = make_job({"training.steps": None, "training.budget_seconds": 5})
-    with pytest.raises(RequestError, match="the budget of 5 s ends before training could start; give more"):
+    with pytest.raises(InvalidArgumentError, match="the budget of 5 s ends before training could start; give more"):
         train_model(job, run, deadline=time.monotonic())
 
 
@@ -390,7 +397,7 @@ def test_other_training_images_are_refused(make_job: MakeJob, run: RunFolder, mo
 def test_another_network_is_refused(make_job: MakeJob, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupted_after_one_step(make_job(), run, monkeypatch)
     with pytest.raises(CheckpointError, match="the checkpoint does not fit the network"):
-        train_model(make_job({"network.width": 5}), run, resume=True)
+        train_model(make_job({"network.base_channels": 5}), run, resume=True)
 
 
 def interrupted_after_one_step(job: Job, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 
-from pixelwise.config import Recipe
+from pixelwise.config import Config
 from pixelwise.training import metrics_log as home
 from pixelwise.training.clock import Pace
 from pixelwise.training.divergence import DivergedError
@@ -51,7 +51,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def a_log(run: RunFolder, heard: Heard, first_step: int = 0) -> Log:
-    return Log(run, heard, Pace(steps=10, seconds=None), Recipe(), first_step)
+    return Log(run, heard, Pace(steps=10, seconds=None), Config(), first_step)
 
 
 def test_about_once_a_second_a_line_holds_the_mean_loss(run: RunFolder, clock: Clock) -> None:

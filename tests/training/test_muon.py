@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixelwise.config import OptimizerRecipe
+from pixelwise.config import OptimizerConfig
 from pixelwise.training import muon
 from pixelwise.training.muon import COEFFICIENTS, STEPS, Muon, orthogonalize
 
@@ -83,6 +83,6 @@ def test_muon_leaves_huge_matrices_to_adamw(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(muon, "LARGEST_SIDE", 6)
     huge, usual, bias = (torch.nn.Parameter(torch.ones(shape)) for shape in ((7, 8), (6, 40), (7,)))
     groups = [{"params": [huge, usual], "weight_decay": 0.5}, {"params": [bias], "weight_decay": 0.0}]
-    optimizer = Muon(groups, OptimizerRecipe(name="muon"))
+    optimizer = Muon(groups, OptimizerConfig(name="muon"))
     kinds = {id(p): (g["orthogonal"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
     assert kinds == {id(huge): (False, 0.5), id(usual): (True, 0.5), id(bias): (False, 0.0)}

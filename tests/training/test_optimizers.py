@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pixelwise.config import OptimizerRecipe, ScheduleRecipe
+from pixelwise.config import OptimizerConfig, ScheduleConfig
 from pixelwise.training.optimizers import (
     AveragedWeights,
     build_optimizer,
@@ -17,12 +17,12 @@ from pixelwise.training.optimizers import (
     set_learning_rate,
 )
 
-NAMES = get_type_hints(ScheduleRecipe)["name"].__args__
-OPTIMIZERS = get_type_hints(OptimizerRecipe)["name"].__args__
+NAMES = get_type_hints(ScheduleConfig)["name"].__args__
+OPTIMIZERS = get_type_hints(OptimizerConfig)["name"].__args__
 SHARES = st.floats(0, 1)
 
 schedules = st.builds(
-    ScheduleRecipe,
+    ScheduleConfig,
     name=st.sampled_from(NAMES),
     warmup=st.floats(0, 0.95),
     peak_at=st.floats(0.01, 0.99),
@@ -33,45 +33,45 @@ schedules = st.builds(
 
 
 @given(schedules, SHARES)
-def test_the_learning_rate_lies_between_zero_and_the_peak(recipe: ScheduleRecipe, progress: float) -> None:
-    assert 0 <= learning_rate_factor(progress, recipe) <= 1
+def test_the_learning_rate_lies_between_zero_and_the_peak(config: ScheduleConfig, progress: float) -> None:
+    assert 0 <= learning_rate_factor(progress, config) <= 1
 
 
 @given(schedules, SHARES)
-def test_the_learning_rate_is_continuous(recipe: ScheduleRecipe, progress: float) -> None:
+def test_the_learning_rate_is_continuous(config: ScheduleConfig, progress: float) -> None:
     near = min(1.0, progress + 1e-9)
     # Warming up within 1e-3 of the run climbs by 1e-6 here; poly is steepest at its end.
-    if recipe.warmup > 1e-3 or recipe.warmup == 0:
-        difference = learning_rate_factor(near, recipe) - learning_rate_factor(progress, recipe)
+    if config.warmup > 1e-3 or config.warmup == 0:
+        difference = learning_rate_factor(near, config) - learning_rate_factor(progress, config)
         assert abs(difference) < 1e-5
 
 
-def peak_of(recipe: ScheduleRecipe) -> float:
+def peak_of(config: ScheduleConfig) -> float:
     """Progress at which the learning rate is highest."""
-    return recipe.warmup + (1 - recipe.warmup) * (recipe.peak_at if recipe.name == "one_cycle" else 0)
+    return config.warmup + (1 - config.warmup) * (config.peak_at if config.name == "one_cycle" else 0)
 
 
 @given(schedules)
-def test_the_learning_rate_peaks_after_warmup_and_ends_at_its_final_value(recipe: ScheduleRecipe) -> None:
-    assert learning_rate_factor(peak_of(recipe), recipe) == pytest.approx(1)
-    expected = 1 if recipe.name == "constant" else recipe.final
-    assert learning_rate_factor(1.0, recipe) == pytest.approx(expected, abs=1e-6)
+def test_the_learning_rate_peaks_after_warmup_and_ends_at_its_final_value(config: ScheduleConfig) -> None:
+    assert learning_rate_factor(peak_of(config), config) == pytest.approx(1)
+    expected = 1 if config.name == "constant" else config.final
+    assert learning_rate_factor(1.0, config) == pytest.approx(expected, abs=1e-6)
 
 
 @given(schedules, SHARES, SHARES)
-def test_the_learning_rate_rises_and_then_never_again(recipe: ScheduleRecipe, a: float, b: float) -> None:
+def test_the_learning_rate_rises_and_then_never_again(config: ScheduleConfig, a: float, b: float) -> None:
     early, late = sorted((a, b))
-    first, second = (learning_rate_factor(p, recipe) for p in (early, late))
-    if late < peak_of(recipe):
+    first, second = (learning_rate_factor(p, config) for p in (early, late))
+    if late < peak_of(config):
         assert first <= second + 1e-12
-    if early >= peak_of(recipe):
+    if early >= peak_of(config):
         assert first >= second - 1e-12
 
 
 @pytest.mark.parametrize(("name", "halfway"), [("cosine", 0.5), ("linear", 0.5), ("poly", 0.5**0.9), ("constant", 1.0)])
 def test_the_learning_rate_halfway(name: str, halfway: float) -> None:
-    recipe = ScheduleRecipe(name=name, warmup=0, final=0)  # type: ignore[arg-type]
-    assert learning_rate_factor(0.5, recipe) == pytest.approx(halfway)
+    config = ScheduleConfig(name=name, warmup=0, final_lr_ratio=0)  # type: ignore[arg-type]
+    assert learning_rate_factor(0.5, config) == pytest.approx(halfway)
 
 
 @pytest.mark.parametrize(
@@ -80,25 +80,25 @@ def test_the_learning_rate_halfway(name: str, halfway: float) -> None:
 )
 def test_one_cycle_by_table(progress: float, expected: float) -> None:
     """Warmed up to a 25th of the peak in a fifth of the run, at the peak after half of the rest."""
-    recipe = ScheduleRecipe(name="one_cycle", warmup=0.2, peak_at=0.5, final=0.01)
-    assert learning_rate_factor(progress, recipe) == pytest.approx(expected)
+    config = ScheduleConfig(name="one_cycle", warmup=0.2, pct_start=0.5, final_lr_ratio=0.01)
+    assert learning_rate_factor(progress, config) == pytest.approx(expected)
 
 
 def test_the_first_step_is_not_lost() -> None:
-    assert learning_rate_factor(0, ScheduleRecipe()) == pytest.approx(0.01)
+    assert learning_rate_factor(0, ScheduleConfig()) == pytest.approx(0.01)
 
 
 @given(schedules, SHARES, SHARES)
-def test_samples_grow_to_their_full_size(recipe: ScheduleRecipe, a: float, b: float) -> None:
+def test_samples_grow_to_their_full_size(config: ScheduleConfig, a: float, b: float) -> None:
     early, late = sorted((a, b))
-    assert 0 <= resolution_at(early, recipe) <= resolution_at(late, recipe) <= 1
-    assert resolution_at(1.0, recipe) == 1
-    assert resolution_at(early, recipe) * 8 % 1 == 0
+    assert 0 <= resolution_at(early, config) <= resolution_at(late, config) <= 1
+    assert resolution_at(1.0, config) == 1
+    assert resolution_at(early, config) * 8 % 1 == 0
 
 
 def test_samples_grow_in_eighths() -> None:
-    recipe = ScheduleRecipe(start_scale=0.5, full_scale_from=0.8)
-    assert [resolution_at(p, recipe) for p in (0, 0.1, 0.2, 0.5, 0.79, 0.8)] == [0.5, 0.5, 0.625, 0.75, 0.875, 1]
+    config = ScheduleConfig(start_scale=0.5, full_scale_from=0.8)
+    assert [resolution_at(p, config) for p in (0, 0.1, 0.2, 0.5, 0.79, 0.8)] == [0.5, 0.5, 0.625, 0.75, 0.875, 1]
 
 
 def module() -> nn.Module:
@@ -164,8 +164,8 @@ def test_every_optimizer_reduces_a_quadratic(name: str, momentum: float) -> None
     model = nn.Linear(6, 4)
     nn.init.ones_(model.weight)
     nn.init.ones_(model.bias)
-    recipe = OptimizerRecipe(name=name, lr=0.02, momentum=momentum, weight_decay=0)  # type: ignore[arg-type]
-    optimizer = build_optimizer(model, recipe)
+    config = OptimizerConfig(name=name, lr=0.02, momentum=momentum, weight_decay=0)  # type: ignore[arg-type]
+    optimizer = build_optimizer(model, config)
     for _ in range(800):
         optimizer.zero_grad()
         loss = (model.weight**2).sum() + (model.bias**2).sum()
@@ -177,8 +177,8 @@ def test_every_optimizer_reduces_a_quadratic(name: str, momentum: float) -> None
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_biases_and_normalization_are_not_decayed(name: str) -> None:
     model = module()
-    recipe = OptimizerRecipe(name=name, weight_decay=0.3)  # type: ignore[arg-type]
-    groups = build_optimizer(model, recipe).param_groups
+    config = OptimizerConfig(name=name, weight_decay=0.3)  # type: ignore[arg-type]
+    groups = build_optimizer(model, config).param_groups
     decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {id(p) for p in model.parameters() if p.ndim >= 2}
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
@@ -186,7 +186,7 @@ def test_biases_and_normalization_are_not_decayed(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_stored_optimizer_goes_on_alike(name: str) -> None:
-    recipe = OptimizerRecipe(name=name, lr=0.1)  # type: ignore[arg-type]
+    config = OptimizerConfig(name=name, lr=0.1)  # type: ignore[arg-type]
 
     def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         optimizer.zero_grad()
@@ -194,11 +194,11 @@ def test_a_stored_optimizer_goes_on_alike(name: str) -> None:
         optimizer.step()
 
     model = module()
-    optimizer = build_optimizer(model, recipe)
+    optimizer = build_optimizer(model, config)
     step(model, optimizer)
     other = module()
     other.load_state_dict(model.state_dict())
-    restored = build_optimizer(other, recipe)
+    restored = build_optimizer(other, config)
     restored.load_state_dict(deepcopy(optimizer.state_dict()))
     step(model, optimizer)
     step(other, restored)
@@ -209,8 +209,8 @@ def test_a_stored_optimizer_goes_on_alike(name: str) -> None:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_parameters_have_their_share_of_the_learning_rate(name: str) -> None:
     model = module()
-    recipe = OptimizerRecipe(name=name, weight_decay=0.3)  # type: ignore[arg-type]
-    optimizer = build_optimizer(model, recipe, scales=dict.fromkeys(model[0].parameters(), 0.25))
+    config = OptimizerConfig(name=name, weight_decay=0.3)  # type: ignore[arg-type]
+    optimizer = build_optimizer(model, config, scales=dict.fromkeys(model[0].parameters(), 0.25))
     set_learning_rate(optimizer, 0.8)
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     slow = {id(p) for p in model[0].parameters()}

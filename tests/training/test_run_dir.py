@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.training.run_dir import RunFolder, default_run_folder
 
 FILES = {
-    "recipe": "recipe.yaml",
+    "config": "config.yaml",
     "classes": "classes.yaml",
     "splits": "splits.yaml",
     "files": "files.json",
@@ -58,16 +58,18 @@ def test_an_empty_or_new_folder_is_free(run: RunFolder) -> None:
     run.require_free()
 
 
-@pytest.mark.parametrize("name", ["recipe", "last_checkpoint", "previous_checkpoint", "model", "metrics", "report"])
+@pytest.mark.parametrize("name", ["config", "last_checkpoint", "previous_checkpoint", "model", "metrics", "report"])
 def test_a_folder_that_holds_a_run_is_refused(run: RunFolder, name: str) -> None:
     (run.path / FILES[name]).touch()
-    with pytest.raises(RequestError, match=rf"already holds a run \({FILES[name]}\); continue it with --resume"):
+    with pytest.raises(
+        InvalidArgumentError, match=rf"already holds a run \({FILES[name]}\); continue it with --resume"
+    ):
         run.require_free()
 
 
 def test_a_file_in_the_way_is_refused(run: RunFolder) -> None:
     (run.path / "file").touch()
-    with pytest.raises(RequestError, match="is a file; choose a folder"):
+    with pytest.raises(InvalidArgumentError, match="is a file; choose a folder"):
         RunFolder(run.path / "file").require_free()
 
 
@@ -97,14 +99,14 @@ def test_forgetting_makes_an_empty_file(run: RunFolder) -> None:
 def test_what_was_never_trained_is_taken_back(run: RunFolder) -> None:
     new = RunFolder(run.path / "new")
     new.path.mkdir()
-    for name in ("recipe", "classes", "splits"):
+    for name in ("config", "classes", "splits"):
         getattr(new, name).touch()
     new.take_back()
     assert not new.path.exists()
 
 
 def test_taking_back_leaves_the_files_of_others(run: RunFolder) -> None:
-    run.recipe.touch()
+    run.config.touch()
     (run.path / "photo.png").touch()
     run.take_back()
     assert [path.name for path in run.path.iterdir()] == ["photo.png"]

@@ -9,7 +9,7 @@ from torch import nn
 
 from pixelwise.data.unet_weight_map import border_weights
 from pixelwise.devices import deterministic_algorithms
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.losses import cross_entropy_and_dice, focal, lovasz
 from pixelwise.networks.summary import saved_bytes
 from pixelwise.training.trainer import Job, Trainer
@@ -26,9 +26,9 @@ def test_a_job_weighs_the_labels_as_trained(make_job: MakeJob) -> None:
     job = replace(make_job(BORDERS), class_weights=None)
     batch = job.batches().make(0)
     assert batch.pixel_weights is not None
-    ignore_label = job.spec.classes.ignore_label
+    ignore_index = job.spec.classes.ignore_index
     for labels, weights in zip(batch.labels.numpy(), batch.pixel_weights.numpy(), strict=True):
-        assert (weights == border_weights(labels, ignore_label=ignore_label, w0=10.0, sigma=3.0)).all()
+        assert (weights == border_weights(labels, ignore_index=ignore_index, w0=10.0, sigma=3.0)).all()
     assert batch.pixel_weights.max() > 2
 
 
@@ -46,7 +46,7 @@ def test_with_class_weights_the_product_on_background_is_the_sum_of_the_paper(ma
 
 @pytest.mark.parametrize("dice", [0.0, 0.5])
 def test_a_step_weighs_the_loss_of_each_pixel(make_job: MakeJob, dice: float) -> None:
-    job = make_job({"loss.dice": dice, "optimizer.lr": 1e-9})
+    job = make_job({"loss.dice_weight": dice, "optimizer.lr": 1e-9})
     trainer, batch = Trainer(job), job.batches().make(0)
     batch = replace(batch, pixel_weights=torch.linspace(0, 6, batch.labels.numel()).view_as(batch.labels))
     with torch.no_grad():
@@ -56,7 +56,7 @@ def test_a_step_weighs_the_loss_of_each_pixel(make_job: MakeJob, dice: float) ->
         loss = cross_entropy_and_dice(
             logits,
             batch.labels,
-            ignore_label=job.spec.classes.ignore_label,
+            ignore_index=job.spec.classes.ignore_index,
             class_weights=trainer.class_weights,
             pixel_weights=weights,
             dice_weight=dice,
@@ -70,17 +70,19 @@ def test_a_step_weighs_the_loss_of_each_pixel(make_job: MakeJob, dice: float) ->
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
 def test_frozen_stages_keep_weights_and_batch_statistics(make_job: MakeJob, name: str) -> None:
-    trainer = Trainer(make_job({"optimizer.frozen_stages": 2, "optimizer.name": name, "optimizer.lr": 0.1}))
+    trainer = Trainer(make_job({"optimizer.freeze_stages": 2, "optimizer.name": name, "optimizer.lr": 0.1}))
     before = {key: tensor.clone() for key, tensor in trainer.model.state_dict().items()}
     trainer.step(trainer.job.batches().make(0), 0.5)
     kept = {key for key, tensor in trainer.model.state_dict().items() if torch.equal(tensor, before[key])}
     frozen = {key for key in before if key.startswith(("network.first.", "network.down.0."))}
-    assert kept == frozen | {"mean", "deviation"}
+    assert kept == frozen | {"mean", "std"}
 
 
 def test_more_frozen_stages_than_there_are_is_an_error(make_job: MakeJob) -> None:
-    with pytest.raises(RequestError, match=r"optimizer.frozen_stages is 4, but UNet has 3 encoder stages; give at"):
-        Trainer(make_job({"optimizer.frozen_stages": 4}))
+    with pytest.raises(
+        InvalidArgumentError, match=r"optimizer.freeze_stages is 4, but UNet has 3 encoder stages; give at"
+    ):
+        Trainer(make_job({"optimizer.freeze_stages": 4}))
 
 
 def test_layer_decay_slows_the_encoder_from_coarse_to_fine(make_job: MakeJob) -> None:
@@ -92,12 +94,12 @@ def test_layer_decay_slows_the_encoder_from_coarse_to_fine(make_job: MakeJob) ->
     assert rates[next(iter(trainer.model.network.parameters()))] == pytest.approx(0.1)
 
 
-def test_a_step_takes_the_loss_of_the_recipe(make_job: MakeJob) -> None:
-    trainer = Trainer(make_job({"loss.name": "focal", "loss.lovasz": 0.5, "optimizer.lr": 1e-9}))
+def test_a_step_takes_the_loss_of_the_config(make_job: MakeJob) -> None:
+    trainer = Trainer(make_job({"loss.name": "focal", "loss.lovasz_weight": 0.5, "optimizer.lr": 1e-9}))
     batch = trainer.job.batches().make(0)
     with torch.no_grad():
         logits = trainer.model.train()(batch.images)
-        options = {"ignore_label": trainer.job.spec.classes.ignore_label, "class_weights": trainer.class_weights}
+        options = {"ignore_index": trainer.job.spec.classes.ignore_index, "class_weights": trainer.class_weights}
         expected = focal(logits, batch.labels, **options) + 0.5 * lovasz(logits, batch.labels, **options)
     assert trainer.step(batch, 0.0).item() == pytest.approx(expected.item(), rel=1e-4)
 
@@ -107,14 +109,14 @@ def test_a_step_takes_the_loss_of_the_recipe(make_job: MakeJob) -> None:
     [
         {},
         {"training.precision": "bf16"},
-        {"training.accumulate": 2, "loss.dice": 0.5},
-        {"optimizer.frozen_stages": 2},
+        {"training.gradient_accumulation_steps": 2, "loss.dice_weight": 0.5},
+        {"optimizer.freeze_stages": 2},
     ],
 )
 def test_recomputing_changes_no_number(make_job: MakeJob, changes: dict[str, Any]) -> None:
     states = []
     for recompute in (False, True):
-        trainer = Trainer(make_job({**changes, "training.recompute": recompute}))
+        trainer = Trainer(make_job({**changes, "training.activation_checkpointing": recompute}))
         batches = trainer.job.batches()
         with deterministic_algorithms(True):
             losses = [trainer.step(batches.make(step), step / 3) for step in range(3)]
@@ -123,7 +125,7 @@ def test_recomputing_changes_no_number(make_job: MakeJob, changes: dict[str, Any
     assert [name for name, tensor in kept.items() if not torch.equal(again[name], tensor)] == []
 
 
-def test_the_recipe_decides_whether_the_network_is_compiled(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_config_decides_whether_the_network_is_compiled(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[nn.Module] = []
     monkeypatch.setattr(nn.Module, "compile", lambda module, **options: compiled.append(module))
     kept, other = (Trainer(make_job({"training.compile": choice})) for choice in (False, True))
@@ -145,7 +147,9 @@ def test_a_compiled_network_learns_the_same(make_job: MakeJob, network: str) -> 
     assert names[1] == names[0]  # a checkpoint of one is read by the other
 
 
-def test_the_recipe_decides_whether_maps_are_made_again(make_job: MakeJob) -> None:
-    kept, again = (Trainer(make_job({"training.recompute": choice})).model.train() for choice in (False, True))
+def test_the_config_decides_whether_maps_are_made_again(make_job: MakeJob) -> None:
+    kept, again = (
+        Trainer(make_job({"training.activation_checkpointing": choice})).model.train() for choice in (False, True)
+    )
     images = torch.zeros(2, 3, 64, 96)
     assert saved_bytes(again, images) < 0.6 * saved_bytes(kept, images)

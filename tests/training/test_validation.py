@@ -112,5 +112,5 @@ def test_many_validation_images_are_sampled_by_seed(make_job: MakeJob) -> None:
     job = make_job({"data.max_val_images": 2})
     assert len(job.val_samples()) == 2
     assert job.val_samples() == job.val_samples() == sorted(job.val_samples())
-    others = [replace(job, recipe=job.recipe.replace({"training.seed": seed})).val_samples() for seed in range(8)]
+    others = [replace(job, config=job.config.replace({"training.seed": seed})).val_samples() for seed in range(8)]
     assert any(samples != job.val_samples() for samples in others)

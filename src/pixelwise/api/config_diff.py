@@ -8,14 +8,14 @@ from pathlib import Path
 
 import yaml
 
-from pixelwise.config import Recipe, to_yaml
-from pixelwise.data.dataset import DataSet
+from pixelwise.config import Config, to_yaml
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import write_atomically
 from pixelwise.errors import CheckpointError
 from pixelwise.training.run_dir import RunFolder
 
 _SHOWN = 10
-"""Files of a data set in one message."""
+"""Files of a dataset in one message."""
 
 _FIXED = re.compile(r"network\.|optimizer\.(name|frozen_stages|layer_decay)$")
 """Keys that what is trained so far depends on."""
@@ -29,7 +29,7 @@ class Change:
     """One line of `changes.yaml`."""
 
     what: str
-    """A key of the recipe, or a file of the data set."""
+    """A key of the config, or a file of the dataset."""
     before: str
     now: str
 
@@ -37,8 +37,8 @@ class Change:
         return f"{self.what}: {self.before} → {self.now}"
 
 
-def recipe_changes(before: Recipe, now: Recipe) -> list[Change]:
-    """Key by key, in the order of the recipe."""
+def config_changes(before: Config, now: Config) -> list[Change]:
+    """Key by key, in the order of the config."""
     after = now.to_dict()
     return [
         Change(what=f"{section}.{key}", before=_shown(value), now=_shown(after[section][key]))
@@ -57,18 +57,18 @@ def _shown(value: object) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=1000).splitlines()[0]
 
 
-def inventory(dataset: DataSet) -> dict[str, int]:
-    """File below the data set's root → bytes, of all that trains or validates. Nothing is read."""
+def inventory(dataset: Dataset) -> dict[str, int]:
+    """File below the dataset's root → bytes, of all that trains or validates. Nothing is read."""
     pairs = [(s.image_path, s.label_path) for s in dataset.samples if s.split != "test"]
     files = sorted({path for pair in pairs for path in pair})
     return {dataset.relative(path): path.stat().st_size for path in files if path.is_file()}
 
 
-def write_inventory(run: RunFolder, dataset: DataSet) -> None:
+def write_inventory(run: RunFolder, dataset: Dataset) -> None:
     write_atomically(run.files, (json.dumps(inventory(dataset), indent=0, ensure_ascii=False) + "\n").encode())
 
 
-def data_changes(run: RunFolder, dataset: DataSet) -> list[Change]:
+def data_changes(run: RunFolder, dataset: Dataset) -> list[Change]:
     """Files that are new, missing or of another size since the run began."""
     if not run.files.exists():
         return []
@@ -97,15 +97,15 @@ def refuse_changes(run: RunFolder, what: str, changes: Sequence[Change], cure: s
     raise CheckpointError("\n".join([f"{run.path} was started with another {what}:", *lines, cure]))
 
 
-def require_unchanged(run: RunFolder, started_with: Recipe, asked: Recipe, *, changeable: bool = True) -> None:
+def require_unchanged(run: RunFolder, started_with: Config, asked: Config, *, changeable: bool = True) -> None:
     """Raises CheckpointError, which names --allow-changes where the run is `changeable`.
 
     A run that is changeable may take more memory or less, unasked.
     """
     way_on = "take the new values from here on with --allow-changes, " if changeable else ""
     cure = f"resume without changing it, {way_on}or start a new run."
-    changes = recipe_changes(started_with, asked)
-    refuse_changes(run, "recipe", weighty(changes) if changeable else changes, cure)
+    changes = config_changes(started_with, asked)
+    refuse_changes(run, "config", weighty(changes) if changeable else changes, cure)
 
 
 def require_changeable(run: RunFolder, changes: Iterable[Change]) -> None:
@@ -114,9 +114,9 @@ def require_changeable(run: RunFolder, changes: Iterable[Change]) -> None:
     refuse_changes(run, "network or optimizer", fixed, "these cannot change within a run: start a new one.")
 
 
-def require_same_files(run: RunFolder, dataset: DataSet) -> None:
+def require_same_files(run: RunFolder, dataset: Dataset) -> None:
     cure = "put it back, go on with it as it is now with --allow-changes, or start a new run."
-    refuse_changes(run, "data set", data_changes(run, dataset), cure)
+    refuse_changes(run, "dataset", data_changes(run, dataset), cure)
 
 
 def note_changes(run: RunFolder, step: int, changes: Sequence[Change]) -> None:
@@ -134,11 +134,11 @@ def read_change_notes(run: RunFolder) -> list[str]:
     return [f"changed after step {one['after_step']}: {one['what']}: {one['before']} → {one['now']}" for one in known]
 
 
-def rewrite_recipe(path: Path, recipe: Recipe, changes: Iterable[Change], step: int) -> None:
-    """The recipe from here on; the reasons of what has not changed stay beside it."""
+def rewrite_config(path: Path, config: Config, changes: Iterable[Change], step: int) -> None:
+    """The config from here on; the reasons of what has not changed stay beside it."""
     reasons = _read_reasons(path.read_text(encoding="utf-8"))
     reasons |= {change.what: f"{change.before} until step {step}" for change in changes}
-    write_atomically(path, to_yaml(recipe, reasons).encode())
+    write_atomically(path, to_yaml(config, reasons).encode())
 
 
 def _read_reasons(text: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pixelwise.api.check import check
 from pixelwise.api.train import train
 from pixelwise.api.train_run import TrainResult
 from pixelwise.data.synthetic import write_dataset
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.prediction.predict import predict
 from pixelwise.progress import Progress, Silent
@@ -50,7 +50,7 @@ def _clear_demo(folder: Path) -> None:
     if not folder.exists() or not any(folder.iterdir()):
         return
     if not (folder / _DEMO_MARK).exists():
-        raise RequestError(f"{folder} holds something that is no demo; choose another folder with -o.")
+        raise InvalidArgumentError(f"{folder} holds something that is no demo; choose another folder with -o.")
     made = [folder / name for name in ("data", "predictions", "evaluation.json")]
     for path in [*made, *RunFolder(folder).contents]:
         if path.is_dir():

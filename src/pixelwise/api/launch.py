@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from pixelwise.devices import choose_device
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.training.distributed import is_one_of_several
 
 STARTED = "PIXELWISE_STARTED"
@@ -25,15 +25,19 @@ def start_of_budget(now: float) -> float:
 
 
 def require_devices(devices: int, device: str) -> None:
-    """RequestError for a number of processes that this machine cannot run."""
+    """InvalidArgumentError for a number of processes that this machine cannot run."""
     if devices < 1:
-        raise RequestError(f"--devices {devices} is no number of processes; give 1 or more.")
+        raise InvalidArgumentError(f"--devices {devices} is no number of processes; give 1 or more.")
     if is_one_of_several() and os.environ["WORLD_SIZE"] != str(devices):
         started = os.environ["WORLD_SIZE"]
-        raise RequestError(f"--devices {devices}, but torchrun has started {started} process(es); leave --devices out.")
+        raise InvalidArgumentError(
+            f"--devices {devices}, but torchrun has started {started} process(es); leave --devices out."
+        )
     if choose_device(device).type == "cuda" and devices > torch.cuda.device_count():
         there = torch.cuda.device_count()
-        raise RequestError(f"--devices {devices}, but there are {there} GPUs; give at most as many, or --device cpu.")
+        raise InvalidArgumentError(
+            f"--devices {devices}, but there are {there} GPUs; give at most as many, or --device cpu."
+        )
 
 
 def launch(arguments: Sequence[str], devices: int, started: float) -> int:
@@ -44,7 +48,7 @@ def launch(arguments: Sequence[str], devices: int, started: float) -> int:
 
     os.environ[STARTED] = str(started)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
-    config = LaunchConfig(
+    launch = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=devices,
@@ -54,7 +58,7 @@ def launch(arguments: Sequence[str], devices: int, started: float) -> int:
         max_restarts=0,
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "pixelwise", *arguments)
+        elastic_launch(launch, sys.executable)("-m", "pixelwise", *arguments)
     except ChildFailedError as error:
         code: int = error.get_first_failure()[1].exitcode
         return code if code >= 0 else 128 - code  # as shells have it

@@ -1,10 +1,10 @@
-"""`pixelwise plan`: a recipe for a data set, this machine and a budget."""
+"""`pixelwise plan`: a config for a dataset, this machine and a budget."""
 
 import time
 from pathlib import Path
 from typing import Any
 
-from pixelwise.config import Recipe, parse_duration
+from pixelwise.config import Config, parse_duration
 from pixelwise.data.io.images import write_atomically
 from pixelwise.devices import choose_device, choose_precision
 from pixelwise.planning.plan import Plan
@@ -17,23 +17,23 @@ def plan(
     data: str | Path,
     *,
     budget: str = "20m",
-    layout: str | None = None,
-    group: str | None = None,
+    format: str | None = None,
+    group_by: str | None = None,
     output: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Plan:
-    """A recipe for a data set, this machine and a budget such as "20m", each choice with its reason."""
+    """A config for a dataset, this machine and a budget such as "20m", each choice with its reason."""
     started = time.monotonic()
     changes: dict[str, Any] = {
-        "data.layout": layout,
+        "data.format": format,
         "training.budget_seconds": parse_duration(budget),
         "training.seed": seed,
-        **({"data.group": group} if group is not None else {}),
+        **({"data.group_by": group_by} if group_by is not None else {}),
     }
-    prepared = prepare(data, Recipe().replace(changes))
+    prepared = prepare(data, Config().replace(changes))
     place = choose_device(device)
     made = make_plan(prepared, place, choose_precision(precision, place), changes, started, progress or Silent())
     if output:

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pixelwise.errors import RequestError, unknown_name
+from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.inference.predictor import Tiling
 from pixelwise.prediction.executor import Place
-from pixelwise.prediction.outputs import Coding
+from pixelwise.prediction.outputs import LabelValues
 from pixelwise.prediction.predict import PredictReport
 from pixelwise.prediction.predict import predict as run
 from pixelwise.prediction.ray_cluster import ray_cluster
@@ -24,7 +24,7 @@ def predict(
     *,
     save: Sequence[str] = ("labels",),
     tiling: Tiling = "exact",
-    coding: Coding = "index",
+    label_values: LabelValues = "index",
     min_area: int = 0,
     fill_holes: bool = False,
     tta: Sequence[str] = (),
@@ -48,7 +48,7 @@ def predict(
     if cluster is not None and cluster not in CLUSTERS:
         raise unknown_name("cluster", cluster, CLUSTERS)
     if cluster is not None and shard is not None:
-        raise RequestError("--shard and --cluster both share out the images; leave one of them out.")
+        raise InvalidArgumentError("--shard and --cluster both share out the images; leave one of them out.")
 
     def predict_at(open_place: Callable[[], Place] | None) -> PredictReport:
         return run(
@@ -57,7 +57,7 @@ def predict(
             output,
             save=save,
             tiling=tiling,
-            coding=coding,
+            label_values=label_values,
             min_area=min_area,
             fill_holes=fill_holes,
             tta=tta,

@@ -9,10 +9,10 @@ from typing import Any
 from pixelwise.api.train_folds import resume_folds, start_folds
 from pixelwise.api.train_options import Request
 from pixelwise.api.train_run import TrainResult, resume_run, start_run
-from pixelwise.config import Recipe, parse_duration, parse_settings, read_recipe
+from pixelwise.config import Config, load_config, parse_duration, parse_settings
 from pixelwise.data.splits.splits import require_folds
 from pixelwise.devices import choose_device, choose_precision
-from pixelwise.errors import RequestError, unknown_name
+from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.networks import NETWORKS
 from pixelwise.progress import Progress, Silent
 from pixelwise.training.cross_validation import FoldsFolder, FoldsResult
@@ -26,20 +26,20 @@ def train(
     data: str | Path,
     output: str | Path | None = None,
     *,
-    layout: str | None = None,
-    group: str | None = None,
+    format: str | None = None,
+    group_by: str | None = None,
     folds: int | None = None,
-    recipe: str | Path | None = None,
+    config: str | Path | None = None,
     network: str | None = None,
     encoder: str | None = None,
     weights: str | Path | None = None,
-    from_model: str | Path | None = None,
+    init_from: str | Path | None = None,
     budget: str | None = None,
     steps: int | None = None,
     resume: bool = False,
     allow_changes: bool = False,
     profile: bool = False,
-    force: bool = False,
+    skip_invalid: bool = False,
     settings: Sequence[str] = (),
     seed: int | None = None,
     deterministic: bool = False,
@@ -52,8 +52,8 @@ def train(
 
     The whole takes the `budget` (default 20m), counted from `started` (time.monotonic) where the
     caller's own start is to be paid for; or it takes `steps` optimizer steps. `weights` are those of
-    the `encoder`: "imagenet", "none" or a file of a classifier's weights. `recipe` replaces the plan;
-    `from_model` is a run folder or model file to go on from, on other data and perhaps with other
+    the `encoder`: "imagenet", "none" or a file of a classifier's weights. `config` replaces the plan;
+    `init_from` is a run folder or model file to go on from, on other data and perhaps with other
     classes: its network is taken unless another is named, and its weights as far as they fit.
     `settings` are "section.key=value" and win over both. The run folder is `output`, else
     `runs/DATA-NETWORK-N`; one that holds a run is refused without `resume`.
@@ -61,9 +61,9 @@ def train(
     `group` is what may not be in two splits: a regular expression on the names, or FILE.csv:COLUMN.
     With `folds`, the training and validation images are dealt into so many folds, one run each in
     `output`/fold-1, ..., which share the budget; a FoldsResult says how the scores vary.
-    Errors in the data stop, unless `force`: then each is said, the pairs they name are left out, listed
+    Errors in the data stop, unless `skip_invalid`: then each is said, the pairs they name are left out, listed
     in `left_out.yaml` and in the report, and the rest is trained on if it can be. A run that is resumed
-    goes on with what it began with; another recipe or data set is refused, unless `allow_changes` takes it
+    goes on with what it began with; another config or dataset is refused, unless `allow_changes` takes it
     from there on and writes the difference into `changes.yaml`. SIGTERM saves the run and exits with 143.
     With `profile`, a few steps of a copy are timed first: a table by part and by operator, in `profile.txt`,
     and every operator on a time line, in `profile.json.gz`.
@@ -71,23 +71,23 @@ def train(
     and says; all return the same.
     """
     if budget is not None and steps is not None:
-        raise RequestError("--budget and --steps both say how long to train; give one of them.")
+        raise InvalidArgumentError("--budget and --steps both say how long to train; give one of them.")
     if resume and output is None:
-        raise RequestError("--resume needs the folder of the run: give it with -o.")
-    if from_model is not None and weights not in (None, "none"):
-        raise RequestError("--from and --weights both say where the first weights are from; give one of them.")
+        raise InvalidArgumentError("--resume needs the folder of the run: give it with -o.")
+    if init_from is not None and weights not in (None, "none"):
+        raise InvalidArgumentError("--from and --weights both say where the first weights are from; give one of them.")
     if allow_changes and not resume:
-        raise RequestError("--allow-changes is for a run that goes on; give it with --resume.")
+        raise InvalidArgumentError("--allow-changes is for a run that goes on; give it with --resume.")
     if folds is not None:
         require_folds(folds)
     request = Request(
         data=Path(data),
-        given=read_recipe(recipe) if recipe else None,
+        given=load_config(config) if config else None,
         changes=_changes(
-            layout, group, network, encoder, weights, from_model, budget, steps, seed, deterministic, settings
+            format, group_by, network, encoder, weights, init_from, budget, steps, seed, deterministic, settings
         ),
         weights=weights,
-        force=force,
+        skip_invalid=skip_invalid,
         allow_changes=allow_changes,
         profile=profile,
         device=device_of_process(device),
@@ -113,7 +113,7 @@ def _start(folder: Path | None, folds: int | None, request: Request) -> TrainRes
     RunFolder(folder or Path("runs")).require_writable()
     choose_precision(request.precision, choose_device(request.device))
     request = request.with_network_of_model()
-    asked = (request.given or Recipe()).replace(request.changes)
+    asked = (request.given or Config()).replace(request.changes)
     require_loggers(asked.training.loggers)
     network = asked.network.name
     if network not in NETWORKS:
@@ -126,34 +126,34 @@ def _start(folder: Path | None, folds: int | None, request: Request) -> TrainRes
 def _resume(folder: Path, folds: int | None, request: Request) -> TrainResult | FoldsResult:
     if FoldsFolder(folder).summary.exists():
         return resume_folds(FoldsFolder(folder), folds, request)
-    if RunFolder(folder).recipe.exists():
+    if RunFolder(folder).config.exists():
         return resume_run(RunFolder(folder), request)
     request.progress.say(f"{folder} holds no run yet: starting from the beginning")
     return _start(folder, folds, request)
 
 
 def _changes(
-    layout: str | None,
-    group: str | None,
+    format: str | None,
+    group_by: str | None,
     network: str | None,
     encoder: str | None,
     weights: str | Path | None,
-    from_model: str | Path | None,
+    init_from: str | Path | None,
     budget: str | None,
     steps: int | None,
     seed: int | None,
     deterministic: bool,
     settings: Sequence[str],
 ) -> dict[str, Any]:
-    """What the caller decided, as recipe keys."""
+    """What the caller decided, as config keys."""
     changes: dict[str, Any] = parse_settings(settings)
     named = {
-        "data.layout": layout,
-        "data.group": group,
+        "data.format": format,
+        "data.group_by": group_by,
         "network.name": network,
         "network.encoder": encoder,
-        "network.weights": weights if weights in (None, "imagenet", "none") else "file",
-        "training.from_model": None if from_model is None else str(from_model),
+        "network.encoder_weights": weights if weights in (None, "imagenet", "none") else "file",
+        "training.init_from": None if init_from is None else str(init_from),
         "training.steps": steps,
         "training.budget_seconds": parse_duration(budget) if budget else None,
         "training.seed": seed,

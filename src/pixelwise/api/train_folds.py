@@ -1,4 +1,4 @@
-"""K runs of one data set: begun and gone on with, one recipe for all."""
+"""K runs of one dataset: begun and gone on with, one config for all."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,8 @@ from pixelwise.api.train_run import (
     with_first_weights,
     write_description,
 )
-from pixelwise.config import Recipe, read_recipe
-from pixelwise.errors import CheckpointError, RequestError
+from pixelwise.config import Config, load_config
+from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.evaluation.evaluate import score_samples
 from pixelwise.inference.predictor import load
 from pixelwise.planning.plan import Plan
@@ -38,48 +38,50 @@ from pixelwise.training.signals import INTERRUPTIONS
 
 def start_folds(folder: FoldsFolder, num_folds: int, request: Request) -> FoldsResult:
     """Plans once, describes every fold, and trains them."""
-    asked = request.taken(request.given or Recipe())
-    prepared = prepare_folds(request.data, asked, num_folds, force=request.force, progress=request.progress)
+    asked = request.taken(request.given or Config())
+    prepared = prepare_folds(
+        request.data, asked, num_folds, skip_invalid=request.skip_invalid, progress=request.progress
+    )
     for note in dict.fromkeys(note for one in prepared for note in one.notes):
         request.progress.say(note)
     made = _plan_fold(prepared, asked, request)
-    require_network(made.recipe, prepared[0])
+    require_network(made.config, prepared[0])
     for number, one in enumerate(prepared, start=1):
         write_description(folder.fold(number), one, made)
     # Written last, because it marks folds that can be resumed.
     folds = Folds(num_folds=num_folds, budget_seconds=asked.training.budget_seconds)
     write_folds(folder, folds)
     try:
-        return _train_folds(folder, folds, prepared, made.recipe, request)
-    except RequestError:
+        return _train_folds(folder, folds, prepared, made.config, request)
+    except InvalidArgumentError:
         if not folder.fold(1).last_checkpoint.exists():
             folder.take_back(num_folds)
         raise
 
 
-def _plan_fold(prepared: Sequence[Prepared], asked: Recipe, request: Request) -> Plan:
-    """One recipe for all folds, so that they differ in nothing but their images; each has its share of the budget."""
+def _plan_fold(prepared: Sequence[Prepared], asked: Config, request: Request) -> Plan:
+    """One config for all folds, so that they differ in nothing but their images; each has its share of the budget."""
     total = asked.training.budget_seconds if asked.training.steps is None else None
     if total is None:
         return replace(request, started=time.monotonic()).plan(prepared[0])
     share = max(request.seconds_left(total), 1.0) / len(prepared)
     changes = {**request.changes, "training.budget_seconds": share}
     made = replace(request, changes=changes, started=time.monotonic()).plan(prepared[0])
-    if made.recipe.training.steps is not None:
+    if made.config.training.steps is not None:
         return made
     share = (request.seconds_left(total) - CLOSING_SECONDS) / len(prepared)
     if share <= 0:
-        raise RequestError(f"the budget of {total:.0f} s ends before the first fold could start; give more.")
+        raise InvalidArgumentError(f"the budget of {total:.0f} s ends before the first fold could start; give more.")
     reason = f"of {total:.0f} s for {len(prepared)} folds"
-    recipe = made.recipe.replace({"training.budget_seconds": round(share, 1)})
-    return Plan(recipe=recipe, reasons={**made.reasons, "training.budget_seconds": reason})
+    config = made.config.replace({"training.budget_seconds": round(share, 1)})
+    return Plan(config=config, reasons={**made.reasons, "training.budget_seconds": reason})
 
 
 def resume_folds(folder: FoldsFolder, num_folds: int | None, request: Request) -> FoldsResult:
     """Goes on with the folds that are not done; those that are stay as they are."""
     folds = read_folds(folder)
     if request.allow_changes:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"{folder.path} holds folds, which are only alike without --allow-changes; resume without it."
         )
     if num_folds not in (None, folds.num_folds):
@@ -88,27 +90,27 @@ def resume_folds(folder: FoldsFolder, num_folds: int | None, request: Request) -
             f"changing it, or start new folds elsewhere."
         )
     runs = [folder.fold(number) for number in range(1, folds.num_folds + 1)]
-    recipe = read_recipe(runs[0].recipe)
-    whole = recipe.replace({"training.budget_seconds": folds.budget_seconds})
+    config = load_config(runs[0].config)
+    whole = config.replace({"training.budget_seconds": folds.budget_seconds})
     require_unchanged(runs[0], whole, request.again(whole), changeable=False)
     if folds.finished and folder.page.exists():
         request.progress.say(f"{folder.path} is finished; nothing to do.")
         return result_of(folder, folds)
-    left_out = read_or_refuse_left_out(runs[0], request.force)
+    left_out = read_or_refuse_left_out(runs[0], request.skip_invalid)
     made_splits = [run.splits for run in runs]
-    prepared = prepare_folds(request.data, recipe, folds.num_folds, made_splits=made_splits, left_out=left_out)
+    prepared = prepare_folds(request.data, config, folds.num_folds, made_splits=made_splits, left_out=left_out)
     require_same_classes(runs[0], prepared[0])
-    return _train_folds(folder, folds, prepared, recipe, request)
+    return _train_folds(folder, folds, prepared, config, request)
 
 
 def _train_folds(
-    folder: FoldsFolder, folds: Folds, prepared: Sequence[Prepared], recipe: Recipe, request: Request
+    folder: FoldsFolder, folds: Folds, prepared: Sequence[Prepared], config: Config, request: Request
 ) -> FoldsResult:
     def train_fold(number: int, started: float) -> Mapping[str, Any]:
         own = replace(request, started=started)
-        return _train_fold(folder.fold(number), prepared[number - 1], recipe, own)
+        return _train_fold(folder.fold(number), prepared[number - 1], config, own)
 
-    seconds = recipe.training.budget_seconds if recipe.training.steps is None else None
+    seconds = config.training.budget_seconds if config.training.steps is None else None
     classes = prepared[0].classes
     try:
         return train_folds(folder, folds, train_fold, seconds_each=seconds, classes=classes, progress=request.progress)
@@ -118,9 +120,9 @@ def _train_folds(
         raise
 
 
-def _train_fold(run: RunFolder, prepared: Prepared, recipe: Recipe, request: Request) -> Mapping[str, Any]:
+def _train_fold(run: RunFolder, prepared: Prepared, config: Config, request: Request) -> Mapping[str, Any]:
     """The scores of one fold on its validation images, trained as far as it is not yet."""
-    job = prepared.job(recipe, request.place)
+    job = prepared.job(config, request.place)
     names = prepared.classes.names
     checkpoint = load_checkpoint(run)
     if checkpoint and checkpoint.finished and run.report.exists():  # stopped before its scores were written down

@@ -1,4 +1,4 @@
-"""What a `train` command asks for, and the recipe that comes of it."""
+"""What a `train` command asks for, and the config that comes of it."""
 
 import dataclasses
 import time
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pixelwise.config import NetworkRecipe, Recipe
+from pixelwise.config import Config, NetworkConfig
 from pixelwise.devices import choose_device, choose_precision
 from pixelwise.model_file import load_model
 from pixelwise.planning.plan import Plan
@@ -25,19 +25,19 @@ class Request:
     """A `train` command, checked as far as it can be before the data is read."""
 
     data: Path
-    given: Recipe | None
+    given: Config | None
     """Instead of a plan."""
     changes: Mapping[str, Any]
-    """Recipe keys that the caller decided; they win over the plan and over the given recipe."""
+    """Config keys that the caller decided; they win over the plan and over the given config."""
     weights: str | Path | None
-    force: bool
+    skip_invalid: bool
     device: str
     precision: str
     progress: Progress
     world: World = ALONE
     """The processes that train together; this one is the first."""
     allow_changes: bool = False
-    """A run that is resumed takes another recipe or data set from there on."""
+    """A run that is resumed takes another config or dataset from there on."""
     profile: bool = False
     """Says where the time of a step goes before it trains."""
     started: float
@@ -52,16 +52,16 @@ class Request:
 
         Raises ModelFileError for a model that cannot be read.
         """
-        model = self.changes.get("training.from_model")
+        model = self.changes.get("training.init_from")
         if not model or self.given is not None:
             return self
         network = load_model(model)[1].network
-        keys = {f"network.{key}": getattr(network, key) for key in NetworkRecipe.__dataclass_fields__}
+        keys = {f"network.{key}": getattr(network, key) for key in NetworkConfig.__dataclass_fields__}
         # The model holds what became of them; the classifier's own weights are not loaded again.
-        return dataclasses.replace(self, changes={**keys, "network.weights": "none", **self.changes})
+        return dataclasses.replace(self, changes={**keys, "network.encoder_weights": "none", **self.changes})
 
     def plan(self, prepared: Prepared) -> Plan:
-        """The planned recipe, or the given one, with the caller's changes on top."""
+        """The planned config, or the given one, with the caller's changes on top."""
         if self.given is None:
             return self._planned(prepared)
         taken = self.taken(self.given)
@@ -70,7 +70,7 @@ class Request:
             assert budget is not None
             seconds = measure_step(prepared.job(taken, self.place))
             taken = taken.replace({"training.steps": steps_within(budget, seconds, self.started)})
-        return Plan(recipe=taken, reasons={})
+        return Plan(config=taken, reasons={})
 
     def _planned(self, prepared: Prepared) -> Plan:
         precision = choose_precision(self.precision, self.place)
@@ -79,24 +79,24 @@ class Request:
             changes = {"training.precision": precision, **changes}
         return make_plan(prepared, self.place, precision, changes, self.started, self.progress)
 
-    def taken(self, recipe: Recipe) -> Recipe:
-        """A recipe with the caller's changes, and a length where neither names one."""
+    def taken(self, config: Config) -> Config:
+        """A config with the caller's changes, and a length where neither names one."""
         changes = dict(self.changes)
         if self.precision != "auto":
             changes["training.precision"] = self.precision
         if "training.budget_seconds" in changes:
             changes = {"training.steps": None, **changes}
-        taken = recipe.replace(changes)
+        taken = config.replace(changes)
         if taken.training.steps is None and taken.training.budget_seconds is None:
             taken = taken.replace({"training.budget_seconds": DEFAULT_BUDGET_SECONDS})
         return taken
 
-    def again(self, recipe: Recipe) -> Recipe:
-        """What a command that resumes asks for: the recipe of the run, unless it says otherwise."""
+    def again(self, config: Config) -> Config:
+        """What a command that resumes asks for: the config of the run, unless it says otherwise."""
         fixed = {} if self.precision == "auto" else {"training.precision": self.precision}
-        asked = self.taken(self.given) if self.given else recipe.replace({**self.changes, **fixed})
+        asked = self.taken(self.given) if self.given else config.replace({**self.changes, **fixed})
         if asked.training.deterministic and asked.training.steps is None:
-            asked = asked.replace({"training.steps": recipe.training.steps})  # measured when it began
+            asked = asked.replace({"training.steps": config.training.steps})  # measured when it began
         return asked
 
     def seconds_left(self, total: float) -> float:

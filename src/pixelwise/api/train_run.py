@@ -11,24 +11,24 @@ import yaml
 
 from pixelwise.api.config_diff import (
     Change,
+    config_changes,
     data_changes,
     note_changes,
     read_change_notes,
-    recipe_changes,
     require_changeable,
     require_same_files,
     require_unchanged,
-    rewrite_recipe,
+    rewrite_config,
     weighty,
     write_inventory,
 )
 from pixelwise.api.train_options import Request
-from pixelwise.config import Recipe, read_recipe
+from pixelwise.config import Config, load_config
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.io.images import write_atomically
 from pixelwise.data.splits.splits import write_splits
 from pixelwise.devices import deterministic_algorithms
-from pixelwise.errors import CheckpointError, RequestError
+from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.model_file import load_model
 from pixelwise.networks.activation_checkpointing import recompute
 from pixelwise.networks.stages import first_stages, learning_rate_scales
@@ -62,20 +62,20 @@ def start_run(run: RunFolder | None, request: Request) -> TrainResult:
     """Plans, describes the run in its folder and trains; None: the folder is the next free one of its name."""
     prepared = prepare(
         request.data,
-        (request.given or Recipe()).replace(request.changes),
-        force=request.force,
+        (request.given or Config()).replace(request.changes),
+        skip_invalid=request.skip_invalid,
         progress=request.progress,
     )
     for note in prepared.notes:
         request.progress.say(note)
     made = request.plan(prepared)
-    require_network(made.recipe, prepared)
-    job = with_first_weights(prepared.job(made.recipe, request.place), request)
-    run = run or RunFolder(default_run_folder(request.data, made.recipe.network.name))
+    require_network(made.config, prepared)
+    job = with_first_weights(prepared.job(made.config, request.place), request)
+    run = run or RunFolder(default_run_folder(request.data, made.config.network.name))
     write_description(run, prepared, made)
     try:
         train_and_report(run, prepared, job, request, resume=False)
-    except RequestError:
+    except InvalidArgumentError:
         if not run.last_checkpoint.exists():
             run.take_back()
         raise
@@ -83,32 +83,32 @@ def start_run(run: RunFolder | None, request: Request) -> TrainResult:
 
 
 def resume_run(run: RunFolder, request: Request) -> TrainResult:
-    """Goes on with the recipe and the splits that the folder holds, and without what it has left out."""
-    started_with = read_recipe(run.recipe)
-    recipe = request.again(started_with)
-    changes = recipe_changes(started_with, recipe)
+    """Goes on with the config and the splits that the folder holds, and without what it has left out."""
+    started_with = load_config(run.config)
+    config = request.again(started_with)
+    changes = config_changes(started_with, config)
     if request.allow_changes:
         require_changeable(run, changes)
     else:
-        require_unchanged(run, started_with, recipe)
-    left_out = read_or_refuse_left_out(run, request.force)
+        require_unchanged(run, started_with, config)
+    left_out = read_or_refuse_left_out(run, request.skip_invalid)
     checkpoint = load_checkpoint(run)
     if checkpoint and checkpoint.finished and run.report.exists() and not weighty(changes):
         request.progress.say(f"{run.path} is finished; nothing to do.")
         return _result(run)
-    dataset = without(open_dataset(request.data, recipe.data.layout), left_out or ())
+    dataset = without(open_dataset(request.data, config.data.format), left_out or ())
     if request.allow_changes:
         changes += data_changes(run, dataset)
     else:
         require_same_files(run, dataset)
     made_splits = run.splits if run.splits.exists() else None
     prepared = prepare(
-        request.data, recipe, made_splits=made_splits, left_out=left_out, revise_splits=request.allow_changes
+        request.data, config, made_splits=made_splits, left_out=left_out, revise_splits=request.allow_changes
     )
     require_same_classes(run, prepared)
-    job = prepared.job(recipe, request.place)
+    job = prepared.job(config, request.place)
     if changes:
-        take_changes(run, changes, checkpoint.step if checkpoint else 0, prepared, recipe)
+        take_changes(run, changes, checkpoint.step if checkpoint else 0, prepared, config)
     if checkpoint:
         job = normalizing_as(job, checkpoint) if request.allow_changes else job
     else:
@@ -117,56 +117,56 @@ def resume_run(run: RunFolder, request: Request) -> TrainResult:
     return _result(run)
 
 
-def take_changes(run: RunFolder, changes: Sequence[Change], step: int, prepared: Prepared, recipe: Recipe) -> None:
+def take_changes(run: RunFolder, changes: Sequence[Change], step: int, prepared: Prepared, config: Config) -> None:
     """Writes down that, and what, the run is from here on."""
     with disk_trouble_explained(run, "resume again."):
         note_changes(run, step, changes)
         write_splits(run.splits, prepared.splits, prepared.groups)
         write_inventory(run, prepared.dataset)
-        rewrite_recipe(run.recipe, recipe, changes, step)
+        rewrite_config(run.config, config, changes, step)
 
 
 def normalizing_as(job: Job, checkpoint: Checkpoint) -> Job:
-    """The job with the mean and deviation that its weights were trained with, whatever the images are now."""
-    mean, deviation = (tuple(checkpoint.model[name].flatten().tolist()) for name in ("mean", "deviation"))
-    return dataclasses.replace(job, spec=dataclasses.replace(job.spec, mean=mean, deviation=deviation))
+    """The job with the mean and std that its weights were trained with, whatever the images are now."""
+    mean, std = (tuple(checkpoint.model[name].flatten().tolist()) for name in ("mean", "std"))
+    return dataclasses.replace(job, spec=dataclasses.replace(job.spec, mean=mean, std=std))
 
 
-def require_network(recipe: Recipe, prepared: Prepared) -> None:
+def require_network(config: Config, prepared: Prepared) -> None:
     """A network that cannot be built is an error before anything is written."""
     with torch.device("meta"):
-        network = prepared.job(recipe, torch.device("meta")).spec.build().network
-    first_stages(network, recipe.optimizer.frozen_stages)
-    learning_rate_scales(network, recipe.optimizer.layer_decay)
-    if recipe.training.recompute:
+        network = prepared.job(config, torch.device("meta")).spec.build().network
+    first_stages(network, config.optimizer.freeze_stages)
+    learning_rate_scales(network, config.optimizer.layer_decay)
+    if config.training.activation_checkpointing:
         recompute(network)
 
 
 def with_first_weights(job: Job, request: Request) -> Job:
-    """The job with the trained weights that its recipe asks for; says what fitted."""
-    source = job.recipe.network.weights
-    if job.recipe.training.from_model:
-        return with_weights_of_model(job, Path(job.recipe.training.from_model), request)
+    """The job with the trained weights that its config asks for; says what fitted."""
+    source = job.config.network.encoder_weights
+    if job.config.training.init_from:
+        return with_weights_of_model(job, Path(job.config.training.init_from), request)
     if source == "none":
-        if job.recipe.optimizer.frozen_stages:
-            request.progress.say("warning: optimizer.frozen_stages keeps random weights; give --weights or --from")
+        if job.config.optimizer.freeze_stages:
+            request.progress.say("warning: optimizer.freeze_stages keeps random weights; give --weights or --init-from")
         return job
     if source == "file" and request.weights in (None, "imagenet", "none"):
-        raise RequestError("network.weights is 'file': say which, with --weights FILE.")
+        raise InvalidArgumentError("network.encoder_weights is 'file': say which, with --weights FILE.")
     from pixelwise.networks.weights.from_classifier import transfer  # imports torchvision and timm: seconds
 
-    torch.manual_seed(job.recipe.training.seed)  # for the layers that are new
+    torch.manual_seed(job.config.training.seed)  # for the layers that are new
     network = job.spec.build().network
-    coverage = transfer(network, job.recipe.network, "imagenet" if source == "imagenet" else Path(str(request.weights)))
+    coverage = transfer(network, job.config.network, "imagenet" if source == "imagenet" else Path(str(request.weights)))
     request.progress.say(f"weights: {coverage.summary()}")
     return dataclasses.replace(job, initial=network.state_dict())
 
 
 def with_weights_of_model(job: Job, model: Path, request: Request) -> Job:
     """The job with the weights of another model, as far as its classes and channels are the same."""
-    if job.recipe.network.weights != "none":
-        raise RequestError(
-            "training.from_model and network.weights both say where the first weights are from; set one of them."
+    if job.config.network.encoder_weights != "none":
+        raise InvalidArgumentError(
+            "training.init_from and network.encoder_weights both say where the first weights are from; set one of them."
         )
     from pixelwise.networks.weights.from_model import Kind, carry_over  # imports torchvision and timm: seconds
 
@@ -174,22 +174,22 @@ def with_weights_of_model(job: Job, model: Path, request: Request) -> Job:
     theirs, ours = (
         Kind(network=one.network, channels=one.channels, classes=tuple(one.classes.names)) for one in (spec, job.spec)
     )
-    torch.manual_seed(job.recipe.training.seed)  # for the classes that are new
+    torch.manual_seed(job.config.training.seed)  # for the classes that are new
     network = job.spec.build().network
     try:
         carried = carry_over(network, ours, module.network.state_dict(), theirs)
-    except RequestError as error:
-        raise RequestError(f"{model} is no start for this run: {error}") from error
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"{model} is no start for this run: {error}") from error
     request.progress.say(f"from {model}: {carried.summary()}")
     return dataclasses.replace(job, initial=network.state_dict())
 
 
-def read_or_refuse_left_out(run: RunFolder, force: bool) -> tuple[LeftOut, ...] | None:
+def read_or_refuse_left_out(run: RunFolder, skip_invalid: bool) -> tuple[LeftOut, ...] | None:
     """What the run has left out; None if it was not forced."""
     if run.left_out.exists():
         return read_left_out(run.left_out)
-    if force:
-        raise CheckpointError(f"{run.path} was started without --force; resume without it, or start a new run.")
+    if skip_invalid:
+        raise CheckpointError(f"{run.path} was started without --skip-invalid; resume without it, or start a new run.")
     return None
 
 
@@ -202,7 +202,7 @@ def require_same_classes(run: RunFolder, prepared: Prepared) -> None:
 
 
 def write_description(run: RunFolder, prepared: Prepared, made: Plan) -> None:
-    """What a run starts from, readable by people; recipe.yaml last, because it marks a run."""
+    """What a run starts from, readable by people; config.yaml last, because it marks a run."""
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         classes = yaml.safe_dump(prepared.classes.to_dict(), sort_keys=False)
@@ -214,9 +214,9 @@ def write_description(run: RunFolder, prepared: Prepared, made: Plan) -> None:
             run.left_out.unlink(missing_ok=True)
         else:
             write_left_out(run.left_out, prepared.left_out)
-        write_atomically(run.recipe, made.to_yaml().encode())
+        write_atomically(run.config, made.to_yaml().encode())
     except OSError as error:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"{run.path} cannot be written to ({error.strerror}); choose another folder with -o."
         ) from error
 
@@ -224,12 +224,12 @@ def write_description(run: RunFolder, prepared: Prepared, made: Plan) -> None:
 def train_and_report(run: RunFolder, prepared: Prepared, job: Job, request: Request, *, resume: bool) -> Scored:
     """From the first step, or the last checkpoint, to the report."""
     job = dataclasses.replace(job, world=request.world)
-    recipe = job.recipe.training
-    deadline = request.started + recipe.budget_seconds if recipe.budget_seconds and recipe.steps is None else None
+    config = job.config.training
+    deadline = request.started + config.budget_seconds if config.budget_seconds and config.steps is None else None
     how_to_go_on = f"go on with: pixelwise train {prepared.dataset.root} -o {run.path} --resume"
     with disk_trouble_explained(run, how_to_go_on):
         try:
-            with deterministic_algorithms(recipe.deterministic):
+            with deterministic_algorithms(config.deterministic):
                 if request.profile:
                     for line in profile_steps(alone(job), run).lines():
                         request.progress.say(line)
@@ -238,7 +238,7 @@ def train_and_report(run: RunFolder, prepared: Prepared, job: Job, request: Requ
             request.progress.say(f"stopped; {how_to_go_on}")
             raise
         metrics = list(run.read_metrics())
-        early = early_stop_note(metrics, recipe.patience)
+        early = early_stop_note(metrics, config.early_stopping_patience)
         report = Report(
             title=run.path.name,
             dataset=prepared.dataset,
@@ -247,7 +247,7 @@ def train_and_report(run: RunFolder, prepared: Prepared, job: Job, request: Requ
             predictor=scored.predictor,
             tally=scored.tally,
             metrics=metrics,
-            recipe=run.recipe.read_text(encoding="utf-8"),
+            config=run.config.read_text(encoding="utf-8"),
             notes=(*([early] if early else ()), *prepared.overruled, *read_change_notes(run), *prepared.notes),
         )
         write_report(run.report, report)

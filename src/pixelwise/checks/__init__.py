@@ -1,4 +1,4 @@
-"""Finds what is wrong with a data set before training does: `pixelwise check`.
+"""Finds what is wrong with a dataset before training does: `pixelwise check`.
 
 `findings.CODES` lists every code with its severity and meaning; docs/check.md adds the cures. Each
 file holds a group of looks; a look turns what was read into findings, at most one for each code
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pixelwise.checks import class_balance, color_masks, duplicates, files, images, leakage, mask_values, sizes
 from pixelwise.checks.findings import CODES, Case, CheckReport, Finding, Look, Severity, finding, sentence
-from pixelwise.config import DataRecipe
+from pixelwise.config import DataConfig
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.io.images import write_atomically
 from pixelwise.data.scan import Survey, survey
@@ -38,25 +38,25 @@ _LOOKS: tuple[Look, ...] = (
 def check(
     data: str | Path,
     *,
-    layout: str | None = None,
+    format: str | None = None,
     resolution: Size | None = None,
-    group: str | None = None,
+    group_by: str | None = None,
     json_path: str | Path | None = None,
 ) -> CheckReport:
-    """Reads every file of a data set and says what is wrong with it, by name, with the cure.
+    """Reads every file of a dataset and says what is wrong with it, by name, with the cure.
 
     `resolution` is the height and width to which images are to be scaled for training; regions that
     would vanish there are told. None: images are not scaled, and nothing vanishes. `group` is what a
-    split may not tear apart, as `data.group` of a recipe. `json_path` receives the report as JSON
-    whatever it says. Raises DataError where there is no data set at all, and RequestError for a
+    split may not tear apart, as `data.group_by` of a config. `json_path` receives the report as JSON
+    whatever it says. Raises DataError where there is no dataset at all, and InvalidArgumentError for a
     resolution or a group that cannot be meant.
     """
     class_balance.require_usable(resolution)
-    dataset = open_dataset(data, layout)
-    if group is not None:  # before anything is read
-        find_groups(dataset.samples, group, dataset.root)
+    dataset = open_dataset(data, format)
+    if group_by is not None:  # before anything is read
+        find_groups(dataset.samples, group_by, dataset.root)
     surveyed = survey(dataset, dataset.samples)
-    report = diagnose(surveyed, resolution=resolution, group=group)
+    report = diagnose(surveyed, resolution=resolution, group_by=group_by)
     if json_path:
         text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
         write_atomically(Path(json_path), text.encode())
@@ -64,18 +64,18 @@ def check(
 
 
 def diagnose(
-    surveyed: Survey, *, resolution: Size | None = None, group: str | None = None, splits: Splits | None = None
+    surveyed: Survey, *, resolution: Size | None = None, group_by: str | None = None, splits: Splits | None = None
 ) -> CheckReport:
     """All findings of what a survey has seen, errors first; on these splits, else those that training would make."""
     dataset = surveyed.dataset
     split_findings: list[Finding] = []
     if splits is None:
-        splits, split_findings = _splits(surveyed, group)
-    case = Case(surveyed=surveyed, splits=splits, resolution=resolution, group=group)
+        splits, split_findings = _splits(surveyed, group_by)
+    case = Case(surveyed=surveyed, splits=splits, resolution=resolution, group_by=group_by)
     found = [finding for look in _LOOKS for finding in look(case)]
     order = {"error": 0, "warning": 1, "note": 2}
     return CheckReport(
-        layout=dataset.layout,
+        format=dataset.format,
         num_images=len(dataset.samples) + len(dataset.pairing.images_without_mask),
         classes=dataset.classes.names if dataset.classes else (),
         splits={name: len(samples) for name, samples in splits.items() if samples},
@@ -96,14 +96,14 @@ def require_sound(
         lines = [f"{f.message} {f.fix}" for f in errors[:5]]
         more = len(errors) - len(lines)
         tail = [f"(and {more} more)"] if more else []
-        where = f"All findings: pixelwise check {surveyed.dataset.root}. To train on what is sound: --force."
+        where = f"All findings: pixelwise check {surveyed.dataset.root}. To train on what is sound: --skip-invalid."
         raise DataError("\n".join([*lines, *tail, where]))
     return report
 
 
 def _splits(surveyed: Survey, group: str | None) -> tuple[Splits, list[Finding]]:
     try:
-        division = divide(surveyed, DataRecipe(group=group), 0)
+        division = divide(surveyed, DataConfig(group_by=group), 0)
     except DataError as error:
         fault, _, cure = str(error).rpartition("; ")
         return own_splits(surveyed.dataset.samples), [finding("too_few_pairs", (), f"{fault}.", sentence(cure))]

@@ -11,7 +11,7 @@ from pixelwise.checks.findings import Case, Finding, Look, count, finding, some
 from pixelwise.checks.mask_values import doubtful_values, is_foreground_ignored
 from pixelwise.data.sample import SPLITS
 from pixelwise.data.scan import Reading
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.shapes import Size
 
 IMBALANCE = 1e-3
@@ -20,9 +20,11 @@ BACKGROUND_NAMES = ("background", "_background_", "__background__", "bg")
 
 
 def require_usable(resolution: Size | None) -> None:
-    """RequestError for a planned resolution without a pixel."""
+    """InvalidArgumentError for a planned resolution without a pixel."""
     if resolution is not None and min(resolution) < 1:
-        raise RequestError(f"the resolution {resolution} has no pixels; give height and width, such as 256 512.")
+        raise InvalidArgumentError(
+            f"the resolution {resolution} has no pixels; give height and width, such as 256 512."
+        )
 
 
 def _classes(case: Case) -> list[tuple[int, str]]:

@@ -12,7 +12,7 @@ from pixelwise.data.scan import Reading
 
 NEAR = 0.9995
 """Correlation of two thumbnails from which images count as copies. On 40 images of CamVid, copies saved as JPEG of
-quality 50, at half the size, darkened by a fifth or with noise of deviation 8 have 0.9999 and more. Of its 701
+quality 50, at half the size, darkened by a fifth or with noise of std 8 have 0.9999 and more. Of its 701
 video frames, most have a closest other one between 0.86 and 0.98; only 8, of cars that stand still, exceed this."""
 _REACH = (2 * (1 - NEAR)) ** 0.5 + 1e-3
 """Distance of two vectors of length 1 that correlate so, and what rounding adds."""
@@ -114,7 +114,7 @@ def _joined(pairs: Iterable[Group]) -> list[Group]:
 
 
 def _splits(group: Group) -> set[str | None]:
-    """The data set's own; where it has none, the splits are yet to be made."""
+    """The dataset's own; where it has none, the splits are yet to be made."""
     return {r.sample.split for r in group}
 
 

@@ -33,7 +33,7 @@ def _pairing(case: Case) -> Iterator[Finding]:
 
 
 def _links(case: Case) -> Iterator[Finding]:
-    """Layouts see files alone, and a link that leads nowhere is none."""
+    """Formats see files alone, and a link that leads nowhere is none."""
     broken = []
     for folder, folders, names in os.walk(case.surveyed.dataset.root):
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -69,7 +69,7 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "duplicates_across_splits": ("warning", "the same image in two splits: scores are too good"),
     "near_duplicates": ("warning", "images of a split that are copies but for compression, size or noise"),
     "near_duplicates_across_splits": ("warning", "the same between two splits: scores are too good"),
-    "group_in_two_splits": ("warning", "a group, as --group names it, has images in two splits"),
+    "group_in_two_splits": ("warning", "a group, as --group-by names it, has images in two splits"),
     "sequence_in_two_splits": ("warning", "frames or tiles next to each other, by their names, in two splits"),
     "split_made": ("note", "no val split: a seeded one is made"),
 }
@@ -85,7 +85,7 @@ class Finding:
     """A key of `CODES`."""
     severity: Severity
     files: tuple[str, ...]
-    """Relative to the data set's root; only those that show the fault."""
+    """Relative to the dataset's root; only those that show the fault."""
     message: str
     fix: str
 
@@ -103,7 +103,7 @@ class Finding:
 class CheckReport:
     """What `pixelwise check` answers."""
 
-    layout: str
+    format: str
     num_images: int
     classes: tuple[str, ...]
     splits: dict[str, int]
@@ -117,7 +117,7 @@ class CheckReport:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "layout": self.layout,
+            "format": self.format,
             "num_images": self.num_images,
             "classes": list(self.classes),
             "splits": self.splits,
@@ -133,8 +133,8 @@ class Case:
     splits: Splits
     resolution: Size | None = None
     """Height and width to which images would be scaled for training; None: they are not scaled."""
-    group: str | None = None
-    """What a split may not tear apart, as `data.group` of a recipe: a pattern on names, or FILE.csv:COLUMN."""
+    group_by: str | None = None
+    """What a split may not tear apart, as `data.group_by` of a config: a pattern on names, or FILE.csv:COLUMN."""
 
     @property
     def classes(self) -> Classes:
@@ -151,7 +151,7 @@ class Case:
         return [r for r in self.readings if r.size]
 
     def names(self, paths: Iterable[Path]) -> list[str]:
-        """Sorted, relative to the data set if they lie in it, and printable whatever bytes a name is made of."""
+        """Sorted, relative to the dataset if they lie in it, and printable whatever bytes a name is made of."""
         return _sorted(map(self.surveyed.dataset.relative, paths))
 
     def image_names(self, readings: Iterable[Reading]) -> list[str]:

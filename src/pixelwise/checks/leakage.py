@@ -14,11 +14,11 @@ _LAST_NUMBER = re.compile(r"^(.*?)(\d+)(\D*)$")
 
 
 def _named_groups(case: Case) -> Iterator[Finding]:
-    if case.group is None:
+    if case.group_by is None:
         return
     members: dict[str, list[Sample]] = defaultdict(list)
     dataset = case.surveyed.dataset
-    for sample, group in find_groups(dataset.samples, case.group, dataset.root).items():
+    for sample, group in find_groups(dataset.samples, case.group_by, dataset.root).items():
         members[group].append(sample)
     apart = {group: samples for group, samples in members.items() if len({s.split for s in samples}) > 1}
     if files := case.names(s.image_path for samples in apart.values() for s in samples):
@@ -33,7 +33,7 @@ def _split_names(samples: Sequence[Sample]) -> list[str]:
 
 def _sequences(case: Case) -> Iterator[Finding]:
     """Names that count on from one split to another. With a pattern, the user has said what belongs together."""
-    if case.group is not None:
+    if case.group_by is not None:
         return
     samples = case.surveyed.dataset.samples
     found = {sample: find_position(_without_split(sample)) for sample in samples}
@@ -45,7 +45,7 @@ def _sequences(case: Case) -> Iterator[Finding]:
         message = f"{what}, in two splits: {some(shown)}."
         fix = (
             "If they are frames of one video or tiles of one raster, keep these together: scores on neighbors of "
-            "what was trained on are too good. --group says what belongs together."
+            "what was trained on are too good. --group-by says what belongs together."
         )
         yield finding("sequence_in_two_splits", files, message, fix)
 

@@ -19,11 +19,11 @@ _MIRRORED = 0.6
 
 
 def is_consistent(values: Array, floor: float) -> bool:
-    """Whether values (N,) share a sign clearly enough to judge single ones. `floor` is their least deviation."""
+    """Whether values (N,) share a sign clearly enough to judge single ones. `floor` is their least std."""
     if len(values) < MIN_VALUES:
         return False
-    middle, deviation = _usual(values, floor)
-    return abs(middle) > _CONSISTENT * deviation
+    middle, std = _usual(values, floor)
+    return abs(middle) > _CONSISTENT * std
 
 
 def reversed_ones(values: Array, floor: float) -> Array:
@@ -33,14 +33,14 @@ def reversed_ones(values: Array, floor: float) -> Array:
     """
     if not is_consistent(values, floor):
         return np.zeros(len(values), bool)
-    middle, deviation = _usual(values, floor)
+    middle, std = _usual(values, floor)
     unusual = _FAR + max(0.0, math.log10(len(values) / 100))
-    far: Array = np.abs(values - middle) > unusual * deviation
+    far: Array = np.abs(values - middle) > unusual * std
     near: Array = -values * np.sign(middle) > _MIRRORED * abs(middle)
     return np.logical_and(far, near)
 
 
 def _usual(values: Array, floor: float) -> tuple[float, float]:
-    """Median, and the deviation of a normal distribution of the same median absolute deviation."""
+    """Median, and the std of a normal distribution of the same median absolute std."""
     middle = float(np.median(values))
     return middle, max(1.4826 * float(np.median(np.abs(values - middle))), floor)

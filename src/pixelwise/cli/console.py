@@ -142,15 +142,15 @@ STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 def print_folds(scores: Mapping[str, Any]) -> None:
     """Mean and standard deviation over the folds, and the scores of all their images counted together."""
     console = Console(highlight=False)
-    mean, deviation, pooled = scores["mean"], scores["deviation"], scores["pooled"]
-    table = Table("score", "mean", "deviation", "all images", title=f"{len(scores['folds'])} folds")
+    mean, std, pooled = scores["mean"], scores["std"], scores["pooled"]
+    table = Table("score", "mean", "std", "all images", title=f"{len(scores['folds'])} folds")
     for name in ("mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1"):
-        cells = (_number(mean[name]), _number(deviation[name]), _number(pooled.get(name)))
+        cells = (_number(mean[name]), _number(std[name]), _number(pooled.get(name)))
         table.add_row(name.replace("_", " "), *cells)
     console.print(table)
-    classes = Table("class", "IoU", "deviation", "all images", "pixels")
+    classes = Table("class", "IoU", "std", "all images", "pixels")
     for name, row in pooled["per_class"].items():
-        of_class = [_number(of["per_class"][name]["iou"]) for of in (mean, deviation, pooled)]
+        of_class = [_number(of["per_class"][name]["iou"]) for of in (mean, std, pooled)]
         classes.add_row(escape(name), *of_class, f"{row['pixels']:,}")
     console.print(classes)
 
@@ -159,10 +159,10 @@ def print_check(report: CheckReport) -> None:
     """The findings of `pixelwise check`, errors first; each with its code, what is wrong, and the cure."""
     console = Console(highlight=False, soft_wrap=False)
     splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
-    console.print(f"layout {report.layout}: {report.num_images} images ({splits})", markup=False)
+    console.print(f"format {report.format}: {report.num_images} images ({splits})", markup=False)
     console.print(f"{len(report.classes)} classes: {', '.join(report.classes)}", markup=False)
     if not report.findings:
-        console.print("nothing found: the data set is ready.")
+        console.print("nothing found: the dataset is ready.")
         return
     table = Table(Column("severity", no_wrap=True), "finding", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for finding in report.findings:

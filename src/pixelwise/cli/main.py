@@ -30,7 +30,7 @@ MaxLoss = Annotated[
     float | None, typer.Option(metavar="POINTS", help="int8: of mean IoU that may be lost, in points; default 1.")
 ]
 EngineName = Annotated[str, typer.Option("--engine", help="auto, torch, torch-compile, openvino or onnxruntime.")]
-Layout = Annotated[
+Format = Annotated[
     str | None, typer.Option(metavar="NAME", help="How the data lies, where it cannot be told: folder, voc, coco, ...")
 ]
 Group = Annotated[
@@ -46,7 +46,7 @@ Json = Annotated[Path | None, typer.Option("--json", help="Write the result to t
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for everything it makes.")] = Path("runs/demo"),
 ) -> None:
-    """The whole job on a built-in data set, in under three minutes."""
+    """The whole job on a built-in dataset, in under three minutes."""
     started = time.monotonic()  # a budget counts from here, imports included
     from pixelwise.api.demo import demo as run
     from pixelwise.cli.console import ConsoleProgress
@@ -59,22 +59,22 @@ def demo(
 @app.command()
 def check(
     data: Data,
-    layout: Layout = None,
+    format: Format = None,
     resolution: Annotated[
         tuple[int, int] | None,
         typer.Option(metavar="H W", help="Height and width to which images are to be scaled: what vanishes there?"),
     ] = None,
-    group: Group = None,
+    group_by: Group = None,
     json: Json = None,
     html: Annotated[
         Path | None, typer.Option("--html", help="Write a page with pictures of what was found to this file.")
     ] = None,
 ) -> None:
-    """Find what is wrong with a data set before training does."""
+    """Find what is wrong with a dataset before training does."""
     from pixelwise.api.check import check as run
     from pixelwise.cli.console import print_check
 
-    report = run(data, layout=layout, resolution=resolution, group=group, json_path=json, html_path=html)
+    report = run(data, format=format, resolution=resolution, group_by=group_by, json_path=json, html_path=html)
     print_check(report)
     if html:
         typer.echo(f"page: {html}")
@@ -85,39 +85,39 @@ def check(
 @app.command()
 def convert(
     data: Data,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the written data set; new or empty.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the written dataset; new or empty.")],
     to: Annotated[
-        str, typer.Option(metavar="NAME", help="Layout to write: coco, folder, nnunet, voc, webdataset or yolo.")
+        str, typer.Option(metavar="NAME", help="Format to write: coco, folder, nnunet, voc, webdataset or yolo.")
     ],
-    layout: Layout = None,
+    format: Format = None,
 ) -> None:
-    """Write a data set in another layout, its labels the same pixel for pixel."""
+    """Write a dataset in another format, its labels the same pixel for pixel."""
     from pixelwise.cli.console import ConsoleProgress
     from pixelwise.conversion import convert as run
 
     with ConsoleProgress() as progress:
-        made = run(data, output, to=to, layout=layout, progress=progress)
-    typer.echo(f"{made.num_images} pairs written to {made.output} as {made.layout}")
+        made = run(data, output, to=to, format=format, progress=progress)
+    typer.echo(f"{made.num_images} pairs written to {made.output} as {made.format}")
 
 
 @app.command()
 def plan(
     data: Data,
     budget: Annotated[str, typer.Option(help="Time for the whole run: 90s, 20m, 1h30m.")] = "20m",
-    layout: Layout = None,
-    group: Group = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the recipe here.")] = None,
+    format: Format = None,
+    group_by: Group = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the config here.")] = None,
 ) -> None:
-    """Choose network, samples and schedule for a data set, this machine and a budget."""
+    """Choose network, samples and schedule for a dataset, this machine and a budget."""
     from pixelwise.api.plan import plan as run
     from pixelwise.cli.console import ConsoleProgress
 
     with ConsoleProgress() as progress:
-        made = run(data, budget=budget, layout=layout, group=group, output=output, progress=progress)
+        made = run(data, budget=budget, format=format, group_by=group_by, output=output, progress=progress)
     if output is None:
         typer.echo(made.to_yaml(), nl=False)
     else:
-        typer.echo("\n".join([*(made.forecast.lines() if made.forecast else ()), f"recipe: {output}"]))
+        typer.echo("\n".join([*(made.forecast.lines() if made.forecast else ()), f"config: {output}"]))
 
 
 @app.command()
@@ -127,12 +127,12 @@ def train(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Run folder; default runs/DATA-NETWORK-N.")
     ] = None,
-    layout: Layout = None,
-    group: Group = None,
+    format: Format = None,
+    group_by: Group = None,
     folds: Annotated[
         int | None, typer.Option(metavar="K", help="Train K runs, each validated on another part of the images.")
     ] = None,
-    recipe: Annotated[Path | None, typer.Option(help="A recipe.yaml instead of a plan.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A config.yaml instead of a plan.")] = None,
     network: Annotated[str | None, typer.Option(help="Name of the network, as `networks` lists it.")] = None,
     encoder: Annotated[
         str | None, typer.Option(help="Classifier that unet or fcn stands on: resnet34, timm:convnext_tiny.")
@@ -140,29 +140,30 @@ def train(
     weights: Annotated[
         str | None, typer.Option(metavar="FILE|imagenet|none", help="The encoder's first weights; default none.")
     ] = None,
-    from_model: Annotated[
+    init_from: Annotated[
         Path | None,
         typer.Option(
-            "--from", metavar="MODEL", help="Start from the weights of a run or model; other classes are fine."
+            "--init-from", metavar="MODEL", help="Start from the weights of a run or model; other classes are fine."
         ),
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Time for the whole command; default 20m.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps instead of a budget.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in -o.")] = False,
     allow_changes: Annotated[
-        bool, typer.Option("--allow-changes", help="With --resume: take another recipe or data set from there on.")
+        bool, typer.Option("--allow-changes", help="With --resume: take another config or dataset from there on.")
     ] = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="First say where the time of a step goes; profile.json.gz is its trace.")
     ] = False,
-    force: Annotated[
+    skip_invalid: Annotated[
         bool,
         typer.Option(
-            "--force", help="Train in spite of errors in the data: the pairs at fault are left out, listed by name."
+            "--skip-invalid",
+            help="Train in spite of errors in the data: the pairs at fault are left out, listed by name.",
         ),
     ] = False,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value of the recipe; repeatable.")
+        list[str] | None, typer.Option("--set", help="section.key=value of the config; repeatable.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Decides splits, weights and augmentation.")] = None,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Repeat bit for bit on CPU.")] = False,
@@ -190,20 +191,20 @@ def train(
         result = run(
             data,
             output,
-            layout=layout,
-            group=group,
+            format=format,
+            group_by=group_by,
             folds=folds,
-            recipe=recipe,
+            config=config,
             network=network,
             encoder=encoder,
             weights=weights,
-            from_model=from_model,
+            init_from=init_from,
             budget=budget,
             steps=steps,
             resume=resume,
             allow_changes=allow_changes,
             profile=profile,
-            force=force,
+            skip_invalid=skip_invalid,
             settings=settings or (),
             seed=seed,
             deterministic=deterministic,
@@ -227,14 +228,14 @@ def evaluate(
     model: Model,
     data: Data,
     split: Annotated[str | None, typer.Option(help="train, val or test; default test, else val.")] = None,
-    layout: Layout = None,
+    format: Format = None,
     json: Json = None,
     device: Device = "auto",
     precision: PredictPrecision = "auto",
     engine: EngineName = "auto",
-    max_loss: MaxLoss = None,
+    max_iou_drop: MaxLoss = None,
 ) -> None:
-    """Score a model on a data set."""
+    """Score a model on a dataset."""
     from pixelwise.cli.console import ConsoleProgress, print_scores
     from pixelwise.evaluation.evaluate import evaluate as run
 
@@ -243,12 +244,12 @@ def evaluate(
             model,
             data,
             split=split,
-            layout=layout,
+            format=format,
             json_path=json,
             device=device,
             precision=precision,
             engine=engine,
-            max_loss=max_loss,
+            max_iou_drop=max_iou_drop,
             progress=progress,
         )
     print_scores(scores)
@@ -274,8 +275,8 @@ def predict(
     tiling: Annotated[
         Literal["exact", "blend", "none"], typer.Option(help="How images too large for memory are cut.")
     ] = "exact",
-    coding: Annotated[
-        Literal["index", "data"], typer.Option(help="Class indices, or the masks' own values.")
+    label_values: Annotated[
+        Literal["index", "dataset"], typer.Option(help="Class indices, or the masks' own values.")
     ] = "index",
     min_area: Annotated[
         int, typer.Option(metavar="PIXELS", help="Give smaller regions the class of a neighbor; docs/outputs.md.")
@@ -307,7 +308,7 @@ def predict(
             output,
             save=_listed(save),
             tiling=tiling,
-            coding=coding,
+            label_values=label_values,
             min_area=min_area,
             fill_holes=fill_holes,
             tta=_listed(tta),
@@ -341,10 +342,10 @@ def export(
         Literal["fp32", "fp16", "int8"], typer.Option(help="Of the network in the file; int8 needs --data.")
     ] = "fp32",
     data: Annotated[
-        Path | None, typer.Option(help="int8: a data set; train images set its scales, val images judge it.")
+        Path | None, typer.Option(help="int8: a dataset; train images set its scales, val images judge it.")
     ] = None,
-    layout: Layout = None,
-    max_loss: MaxLoss = None,
+    data_format: Annotated[str | None, typer.Option("--data-format", metavar="NAME", help="Format of --data.")] = None,
+    max_iou_drop: MaxLoss = None,
     min_agreement: Annotated[
         float | None,
         typer.Option(
@@ -365,8 +366,8 @@ def export(
             logits=logits,
             precision=precision,
             data=data,
-            layout=layout,
-            max_loss=max_loss,
+            data_format=data_format,
+            max_iou_drop=max_iou_drop,
             min_agreement=min_agreement,
             progress=progress,
         )

@@ -1,4 +1,4 @@
-"""`pixelwise convert`: any layout is read, a common one is written, with the same labels pixel for pixel."""
+"""`pixelwise convert`: any format is read, a common one is written, with the same labels pixel for pixel."""
 
 import os
 import shutil
@@ -13,12 +13,12 @@ from pixelwise.checks import require_sound
 from pixelwise.conversion.masks import FolderWriter, NnUNetWriter, VocWriter, WebDatasetWriter
 from pixelwise.conversion.polygons import CocoWriter, YoloWriter
 from pixelwise.conversion.writer import Content, Pair, Writer, encode_image
-from pixelwise.data.dataset import DataSet, open_dataset
+from pixelwise.data.dataset import Dataset, open_dataset
 from pixelwise.data.formats.pairing import HoldsImageBytes
 from pixelwise.data.io.images import Decoded, decode_image_bytes
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import survey
-from pixelwise.errors import DataError, RequestError, unknown_name
+from pixelwise.errors import DataError, InvalidArgumentError, unknown_name
 from pixelwise.progress import Progress, Silent
 
 WRITERS: Mapping[str, Callable[[Path, Content], Writer]] = {
@@ -29,7 +29,7 @@ WRITERS: Mapping[str, Callable[[Path, Content], Writer]] = {
     "webdataset": WebDatasetWriter,
     "yolo": YoloWriter,
 }
-"""Layouts that can be written."""
+"""Formats that can be written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,26 +37,26 @@ class Converted:
     """What a conversion wrote."""
 
     output: Path
-    layout: str
+    format: str
     num_images: int
     notes: tuple[str, ...]
-    """What the layout cannot say, and what of this data set it therefore lost."""
+    """What the format cannot say, and what of this dataset it therefore lost."""
 
 
 def convert(
-    data: str | Path, output: str | Path, *, to: str, layout: str | None = None, progress: Progress | None = None
+    data: str | Path, output: str | Path, *, to: str, format: str | None = None, progress: Progress | None = None
 ) -> Converted:
-    """Writes a data set of any layout as one of `WRITERS`. The source is only read.
+    """Writes a dataset of any format as one of `WRITERS`. The source is only read.
 
     `output` must be new or empty; it appears complete or not at all. Image files are copied byte for
-    byte where the layout `to` can hold them. DataError for a data set that training would refuse,
-    RequestError for an unknown `to`, an `output` in the way, or an extra that is not installed.
+    byte where the format `to` can hold them. DataError for a dataset that training would refuse,
+    InvalidArgumentError for an unknown `to`, an `output` in the way, or an extra that is not installed.
     """
     output, progress = Path(output), progress or Silent()
     if to not in WRITERS:
-        raise unknown_name("layout to write", to, WRITERS)
+        raise unknown_name("format to write", to, WRITERS)
     _require_free(output)
-    dataset = _sound(open_dataset(data, layout))
+    dataset = _sound(open_dataset(data, format))
     assert dataset.classes is not None
     assert dataset.channels is not None
     content = Content(classes=dataset.classes, channels=dataset.channels, samples=dataset.samples)
@@ -68,10 +68,10 @@ def convert(
         notes = writer.finish()
     for note in notes:
         progress.say(f"note: {note}")
-    return Converted(output=output, layout=to, num_images=len(dataset.samples), notes=tuple(notes))
+    return Converted(output=output, format=to, num_images=len(dataset.samples), notes=tuple(notes))
 
 
-def _sound(dataset: DataSet) -> DataSet:
+def _sound(dataset: Dataset) -> Dataset:
     """With the classes and channels of the whole set, test images included."""
     surveyed = survey(dataset, dataset.samples)
     require_sound(surveyed)
@@ -80,7 +80,7 @@ def _sound(dataset: DataSet) -> DataSet:
 
 def _require_free(output: Path) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise RequestError(f"{output} is in the way; name a folder that is new or empty.")
+        raise InvalidArgumentError(f"{output} is in the way; name a folder that is new or empty.")
 
 
 @contextmanager
@@ -99,15 +99,15 @@ def _appearing(output: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _read(dataset: DataSet, sample: Sample) -> Pair:
+def _read(dataset: Dataset, sample: Sample) -> Pair:
     pixels, labels = dataset.read_pair(sample)
     decoded = dataset.decode_image(sample)
     content, ending = _as_stored(dataset, sample, decoded) or encode_image(decoded.pixels)
     return Pair(sample=sample, image=content, ending=ending, pixels=pixels, labels=labels)
 
 
-def _as_stored(dataset: DataSet, sample: Sample, decoded: Decoded) -> tuple[bytes, str] | None:
-    """The image's own file and its ending, where there is one that holds what the layout's reader gives."""
+def _as_stored(dataset: Dataset, sample: Sample, decoded: Decoded) -> tuple[bytes, str] | None:
+    """The image's own file and its ending, where there is one that holds what the format's reader gives."""
     reader = dataset.pairing.reader
     content = reader.image_bytes(sample) if isinstance(reader, HoldsImageBytes) else sample.image_path.read_bytes()
     ending = image_ending(content)

@@ -1,4 +1,4 @@
-"""Layouts whose masks are files of class indices: folder, VOC, WebDataset and nnU-Net."""
+"""Formats whose masks are files of class indices: folder, VOC, WebDataset and nnU-Net."""
 
 import json
 import tarfile
@@ -142,7 +142,7 @@ class NnUNetWriter:
         name, part = self.names[pair.sample], "Ts" if pair.split == "test" else "Tr"
         for number, image in enumerate(self._files(pair)):
             write_file(self.root / f"images{part}" / f"{name}_{number:04}.png", image)
-        ignored = pair.labels == self.content.classes.ignore_label
+        ignored = pair.labels == self.content.classes.ignore_index
         labels = np.where(ignored, len(self.content.classes.names), pair.labels)
         deep = len(self.content.classes.names) > 255
         write_file(

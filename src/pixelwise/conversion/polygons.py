@@ -1,4 +1,4 @@
-"""Layouts of objects, not of pixels: COCO and YOLO. A region of one class becomes an object.
+"""Formats of objects, not of pixels: COCO and YOLO. A region of one class becomes an object.
 
 Pixels that no object covers are background to whoever reads them, so a class called `background` at
 index 0 has no objects, and ignored pixels need some of their own or become background.
@@ -63,7 +63,7 @@ class CocoWriter:
         write_file(self.root / "images" / split / file_name, pair.image)
         for region in regions(pair.labels, self.objects):
             self._annotate(split, number, region, (height, width), ignored=False)
-        for region in regions(pair.labels, range(self.classes.ignore_label, self.classes.ignore_label + 1)):
+        for region in regions(pair.labels, range(self.classes.ignore_index, self.classes.ignore_index + 1)):
             self._annotate(split, number, region, (height, width), ignored=True)
 
     def _annotate(self, split: str, image: int, region: Region, size: Size, *, ignored: bool) -> None:
@@ -137,7 +137,7 @@ class YoloWriter:
         write_file(self.root / "images" / split / f"{name}{pair.ending}", pair.image)
         write_file(self.root / "labels" / split / f"{name}.txt", "".join(lines))
         self.splits[split] += 1
-        if ignored := int((pair.labels == self.classes.ignore_label).sum()):
+        if ignored := int((pair.labels == self.classes.ignore_index).sum()):
             self.lost.append(ignored)
 
     def finish(self) -> list[str]:

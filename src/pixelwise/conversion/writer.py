@@ -1,4 +1,4 @@
-"""What a writer of a layout is given, and what all writers share."""
+"""What a writer of a format is given, and what all writers share."""
 
 import io
 from collections import Counter
@@ -22,7 +22,7 @@ IGNORED_COLOR: Color = (224, 224, 192)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """The data set as a whole."""
+    """The dataset as a whole."""
 
     classes: Classes
     channels: int
@@ -39,9 +39,9 @@ class Pair:
     ending: str
     """Of the image file: `.jpg`, `.png`, ..."""
     pixels: Array
-    """(H, W, C) uint8 or uint16, what `image` decodes to, with the channels of the data set."""
+    """(H, W, C) uint8 or uint16, what `image` decodes to, with the channels of the dataset."""
     labels: Array
-    """(H, W) class indices or the ignore label."""
+    """(H, W) class indices or the ignore index."""
 
     @property
     def split(self) -> Split | None:
@@ -49,13 +49,13 @@ class Pair:
 
 
 class Writer(Protocol):
-    """Writes one layout into an empty folder, pair by pair."""
+    """Writes one format into an empty folder, pair by pair."""
 
     def add(self, pair: Pair) -> None:
         """Writes a pair."""
 
     def finish(self) -> list[str]:
-        """Writes what is known only at the end. Returns what the user must be told: what the layout cannot say."""
+        """Writes what is known only at the end. Returns what the user must be told: what the format cannot say."""
 
 
 def write_file(path: Path, content: bytes | str) -> None:
@@ -73,7 +73,7 @@ def encode_image(pixels: Array) -> tuple[bytes, str]:
     if channels == 3 and pixels.dtype == np.uint8:
         return encode_png(pixels), ".png"
     if channels == 3 and pixels.dtype == np.uint16:
-        import imagecodecs  # takes a while to start, and few data sets need it
+        import imagecodecs  # takes a while to start, and few datasets need it
 
         return bytes(imagecodecs.png_encode(pixels)), ".png"
     buffer = io.BytesIO()
@@ -116,7 +116,7 @@ def description(content: Content) -> str:
     values: dict[str, Any] = {
         "names": list(content.classes.names),
         "colors": [list(color) for color in content.classes.colors],
-        "ignore": [content.classes.ignore_label],
+        "ignore": [content.classes.ignore_index],
     }
     if content.channels not in (1, 3):
         values["channels"] = content.channels

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pixelwise.config import AugmentationRecipe
+from pixelwise.config import AugmentationConfig
 from pixelwise.data.io.images import Array
 from pixelwise.shapes import Size
 
@@ -44,33 +44,33 @@ class Augmentation:
     contrast: float
     saturation: float
     """Factors; 1 leaves the image as it is. Brightness of float images, whose zero may mean anything,
-    is a shift by `brightness` - 1 standard deviations of the sample."""
+    is a shift by `brightness` - 1 standard stds of the sample."""
     displacements: tuple[float, ...] = ()
     """(2, 3, 3) flattened: of 3 x 3 points that span the sample, by rows, in its pixels; empty: the window is plain."""
 
 
-def draw_augmentation(recipe: AugmentationRecipe, rng: np.random.Generator, resolution: float = 1.0) -> Augmentation:
+def draw_augmentation(config: AugmentationConfig, rng: np.random.Generator, resolution: float = 1.0) -> Augmentation:
     """The plan for one sample; `resolution` below 1 shrinks it further (progressive resizing).
 
-    The displacements of an elastic deformation, N(0, `recipe.elastic`) pixels, shrink with it.
+    The displacements of an elastic deformation, N(0, `config.elastic`) pixels, shrink with it.
     """
-    low, high = np.log(recipe.scale)
-    color = 1 + recipe.color * rng.uniform(-1, 1, 3)
+    low, high = np.log(config.scale)
+    color = 1 + config.color * rng.uniform(-1, 1, 3)
     return Augmentation(
         scale=float(np.exp(rng.uniform(low, high))) * resolution,
-        angle=math.radians(recipe.rotate) * float(rng.uniform(-1, 1)),
-        flip_horizontal=bool(rng.random() < recipe.flip_horizontal),
-        flip_vertical=bool(rng.random() < recipe.flip_vertical),
+        angle=math.radians(config.rotate) * float(rng.uniform(-1, 1)),
+        flip_horizontal=bool(rng.random() < config.flip_horizontal),
+        flip_vertical=bool(rng.random() < config.flip_vertical),
         shift=(float(rng.random()), float(rng.random())),
         brightness=float(color[0]),
         contrast=float(color[1]),
         saturation=float(color[2]),
-        displacements=_draw_displacements(recipe.elastic * resolution, rng),
+        displacements=_draw_displacements(config.elastic * resolution, rng),
     )
 
 
-def _draw_displacements(deviation: float, rng: np.random.Generator) -> tuple[float, ...]:
-    return tuple(rng.normal(0, deviation, 2 * _POINTS**2).tolist()) if deviation else ()
+def _draw_displacements(std: float, rng: np.random.Generator) -> tuple[float, ...]:
+    return tuple(rng.normal(0, std, 2 * _POINTS**2).tolist()) if std else ()
 
 
 def apply(
@@ -235,8 +235,8 @@ def _recolor(plan: Augmentation, image: Array) -> None:
     mean = _mean(image, cv2.REDUCE_SUM)
     gain, offset = plan.contrast, (1 - plan.contrast) * (matrix @ mean)
     if image.dtype == np.float32:
-        deviation = np.sqrt(np.maximum(_mean(image, cv2.REDUCE_SUM2) - mean**2, 0))
-        offset = offset + (plan.brightness - 1) * deviation
+        std = np.sqrt(np.maximum(_mean(image, cv2.REDUCE_SUM2) - mean**2, 0))
+        offset = offset + (plan.brightness - 1) * std
     else:
         gain, offset = plan.brightness * gain, plan.brightness * offset
     _mix(image, gain * matrix, offset)

@@ -1,4 +1,4 @@
-"""Classes: their names and colors, and how a data set codes them in its masks."""
+"""Classes: their names and colors, and how a dataset codes them in its masks."""
 
 import colorsys
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ GRAY: Color = (64, 64, 64)
 Coding = Literal["index", "rgb"]
 
 
-def ignore_label_for(num_classes: int) -> int:
+def ignore_index_for(num_classes: int) -> int:
     """The label of pixels that count neither in the loss nor in a score: the type's largest value."""
     return 255 if num_classes <= 255 else 65535
 
@@ -26,7 +26,7 @@ class Classes:
     """Names and colors of the K classes, and the mask values that stand for them.
 
     A mask value is an integer of a gray or palette mask, or 65536 R + 256 G + B of an RGB mask
-    (`coding="rgb"`). Labels are class indices 0..K-1, or `ignore_label`. K is at most 65535.
+    (`coding="rgb"`). Labels are class indices 0..K-1, or `ignore_index`. K is at most 65535.
     """
 
     names: tuple[str, ...]
@@ -38,8 +38,8 @@ class Classes:
     coding: Coding = "index"
 
     @property
-    def ignore_label(self) -> int:
-        return ignore_label_for(len(self.names))
+    def ignore_index(self) -> int:
+        return ignore_index_for(len(self.names))
 
     @property
     def dtype(self) -> type[np.uint8] | type[np.uint16]:
@@ -49,19 +49,19 @@ class Classes:
     def to_labels(self, mask: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], list[int]]:
         """A mask as `images.read_mask` gives it → labels (H, W), and the mask values not listed.
 
-        Unlisted values come out as `ignore_label`; the caller decides whether they are an error.
+        Unlisted values come out as `ignore_index`; the caller decides whether they are an error.
         """
         values = mask_values(mask, self.coding)
         found = _distinct(values)
-        listed = dict.fromkeys(self.ignore, self.ignore_label) | dict(self.label_mapping)
+        listed = dict.fromkeys(self.ignore, self.ignore_index) | dict(self.label_mapping)
         table = np.zeros(max(found[-1] + 1, 256), self.dtype)
-        table[found] = [listed.get(v, self.ignore_label) for v in found]
+        table[found] = [listed.get(v, self.ignore_index) for v in found]
         # OpenCV's lookup is faster, but of 8 bit alone.
         labels = cv2.LUT(values, table) if values.dtype == table.dtype == np.uint8 else table[values]
         return labels, [v for v in found if v not in listed]
 
     def to_mask(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Labels (H, W) in 0..K-1 → the data set's own mask values, as read.
+        """Labels (H, W) in 0..K-1 → the dataset's own mask values, as read.
 
         That is (H, W) uint8 or uint16, or (H, W, 3) uint8. Where several values stand for a class,
         the lowest is written; where none does, the first ignored one.
@@ -124,7 +124,7 @@ def classes_from_dict(values: Mapping[str, Any]) -> Classes:
 
 
 def classes_from_values(values: Iterable[int]) -> Classes:
-    """Classes of a data set that names none, from the mask values that occur in it.
+    """Classes of a dataset that names none, from the mask values that occur in it.
 
     {0, 255} are background and foreground. Else 255 is ignored, and the other ids are compacted
     in ascending order and named by their id. The class of 0 is gray: where nothing is named it is nearly

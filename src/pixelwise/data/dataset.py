@@ -1,4 +1,4 @@
-"""A data set as opened: its pairs, its classes, and the two ways to read a pair."""
+"""A dataset as opened: its pairs, its classes, and the two ways to read a pair."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from pixelwise.data.classes import Classes, Coding, describe_classes
-from pixelwise.data.formats import LAYOUTS, recognize_layout
+from pixelwise.data.formats import FORMATS, recognize_format
 from pixelwise.data.formats.pairing import Pairing
 from pixelwise.data.io.images import ENDINGS, Array, Decoded
 from pixelwise.data.sample import Sample, entry_of
@@ -19,12 +19,12 @@ _KEYS = ("names", "colors", "ignore", "label_mapping", "coding", "channels")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DataSet:
+class Dataset:
     """Pairs found under `root`; nothing is read before it is asked for."""
 
     root: Path
-    layout: str
-    """A name of `layouts.LAYOUTS`."""
+    format: str
+    """A name of `formats.FORMATS`."""
     pairing: Pairing
     classes: Classes | None
     """None until a survey has seen which mask values occur, where dataset.yaml names no classes."""
@@ -80,9 +80,9 @@ class DataSet:
         return to_channels(image, self.channels, sample.image_place), missing
 
     def read_labels(self, sample: Sample) -> Array:
-        """(H, W) class indices or `classes.ignore_label`. An unlisted mask value is an error."""
+        """(H, W) class indices or `classes.ignore_index`. An unlisted mask value is an error."""
         if self.classes is None:
-            raise DataError(f"the classes of {self.root} are not known; survey the data set first.")
+            raise DataError(f"the classes of {self.root} are not known; survey the dataset first.")
         mask = self.read_mask(sample)
         try:
             labels, unlisted = self.classes.to_labels(mask)
@@ -106,30 +106,30 @@ class DataSet:
                 f"save both at one size."
             )
         if missing is not None and self.classes is not None:
-            labels[missing.all(2)] = self.classes.ignore_label
+            labels[missing.all(2)] = self.classes.ignore_index
         return image, labels
 
-    def with_classes(self, classes: Classes, channels: int) -> "DataSet":
+    def with_classes(self, classes: Classes, channels: int) -> "Dataset":
         return replace(self, classes=classes, channels=channels)
 
 
-def open_dataset(root: str | Path, layout: str | None = None) -> DataSet:
+def open_dataset(root: str | Path, format: str | None = None) -> Dataset:
     """Finds the pairs and reads `dataset.yaml`. DataError where there is nothing to work on.
 
-    `layout` is a name of `LAYOUTS`; None: the one that the files look like.
+    `format` is a name of `FORMATS`; None: the one that the files look like.
     """
     root = Path(root)
-    layout = recognize_layout(root, layout)
-    pairing = LAYOUTS[layout].find(root)
+    format = recognize_format(root, format)
+    pairing = FORMATS[format].find(root)
     description = _joined(pairing.description, _read_description(root))
     if not (pairing.samples or pairing.images_without_mask or pairing.same_stem):
         cure = "put them into images/ and the masks of the same stem into masks/"
-        if layout != "folder":
-            cure = f"lay them out as docs/data.md shows for {layout!r}, or name another --layout"
+        if format != "folder":
+            cure = f"lay them out as docs/data.md shows for {format!r}, or name another --format"
         raise DataError(f"{root} holds no images ({', '.join(ENDINGS)}); {cure}.")
-    return DataSet(
+    return Dataset(
         root=root,
-        layout=layout,
+        format=format,
         pairing=pairing,
         classes=_described_classes(root, description, pairing),
         channels=_described_channels(root, description),
@@ -181,8 +181,8 @@ def _read_description(root: Path) -> Mapping[str, Any]:
 
 
 def _joined(told: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """dataset.yaml's keys in place of the layout's. As many names are new names for the same classes;
-    another number of names are other classes, for which the layout's colors and ids do not hold."""
+    """dataset.yaml's keys in place of the format's. As many names are new names for the same classes;
+    another number of names are other classes, for which the format's colors and ids do not hold."""
     names = given.get("names", told.get("names"))
     if isinstance(names, list | dict) and len(names) != len(told.get("names", names)):
         told = {key: value for key, value in told.items() if key == "channels"}

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import torch
 
-from pixelwise.config import AugmentationRecipe
+from pixelwise.config import AugmentationConfig
 from pixelwise.data.augmentation import apply, draw_augmentation
-from pixelwise.data.dataset import DataSet
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError
@@ -58,7 +58,7 @@ def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 class PairCache:
     """Decoded pairs, kept while they fit. Samples are drawn uniformly, so nothing is ever evicted."""
 
-    dataset: DataSet
+    dataset: Dataset
     max_bytes: float
     _pairs: dict[Sample, tuple[Array, Array]] = field(default_factory=dict)
     _bytes: int = 0
@@ -82,7 +82,7 @@ class Batches:
 
     cache: PairCache
     samples: Sequence[Sample]
-    augmentation: AugmentationRecipe
+    augmentation: AugmentationConfig
     crop: Size
     batch_size: int
     seed: int

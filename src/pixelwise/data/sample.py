@@ -17,7 +17,7 @@ class Sample:
     image_path: Path
     label_path: Path
     split: Split | None
-    """None where the layout has no splits."""
+    """None where the format has no splits."""
     image_entry: str = ""
     """Which part of `image_path` is the image, where that file holds several: `0001.jpg` of a tar file."""
     label_entry: str = ""

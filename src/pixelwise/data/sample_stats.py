@@ -1,6 +1,6 @@
 """What one image and one mask show, in few numbers: enough to compare a file with the rest of its set.
 
-Everything is small and cheap beside decoding: a data set of 10,000 pairs must stay in memory.
+Everything is small and cheap beside decoding: a dataset of 10,000 pairs must stay in memory.
 """
 
 import hashlib
@@ -75,7 +75,7 @@ def mask_traits(mask: Array, values: Array, counted: dict[int, int], image: Arra
 
 
 def fingerprint(pixels: Array) -> bytes:
-    """16 bytes that no two different arrays of a data set share."""
+    """16 bytes that no two different arrays of a dataset share."""
     digest = hashlib.blake2b(f"{pixels.shape} {pixels.dtype}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.digest()

@@ -1,4 +1,4 @@
-"""One pass over the files of a data set: what the doctor, the planner and the model need to know.
+"""One pass over the files of a dataset: what the doctor, the planner and the model need to know.
 
 Everything is read once, in threads; faults are recorded, not raised.
 """
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from pixelwise.data.classes import Classes, classes_from_values, mask_values
-from pixelwise.data.dataset import DataSet
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.file_info import Content, inspect, inspect_entry
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
@@ -53,9 +53,9 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """Readings of some splits of a data set, and what follows from them."""
+    """Readings of some splits of a dataset, and what follows from them."""
 
-    dataset: DataSet
+    dataset: Dataset
     """With classes and channels; without a class where no mask shows one."""
     readings: tuple[Reading, ...]
     classes_described: bool
@@ -90,8 +90,8 @@ class Survey:
             )
         mean = np.average([np.resize(r.mean, channels) for r in used], axis=0, weights=weights)
         square = np.average([np.resize(r.square_mean, channels) for r in used], axis=0, weights=weights)
-        deviation = np.sqrt(np.maximum(square - mean**2, _least_variance(square)))
-        return [_rounded(m) for m in mean], [_rounded(d) for d in deviation]
+        std = np.sqrt(np.maximum(square - mean**2, _least_variance(square)))
+        return [_rounded(m) for m in mean], [_rounded(d) for d in std]
 
 
 def _least_variance(square: Array) -> Array:
@@ -103,7 +103,7 @@ def _rounded(value: float) -> float:
     return float(f"{value:.9g}")
 
 
-def survey(dataset: DataSet, samples: Iterable[Sample]) -> Survey:
+def survey(dataset: Dataset, samples: Iterable[Sample]) -> Survey:
     """Reads every pair of `samples`. What dataset.yaml leaves open is settled from what is found."""
     with ThreadPoolExecutor(max_workers=4) as pool:
         readings = tuple(pool.map(lambda sample: _read(dataset, sample), samples))
@@ -116,7 +116,7 @@ def survey(dataset: DataSet, samples: Iterable[Sample]) -> Survey:
     )
 
 
-def _read(dataset: DataSet, sample: Sample) -> Reading:
+def _read(dataset: Dataset, sample: Sample) -> Reading:
     image_content = inspect_entry(sample.image_entry) if sample.image_entry else inspect(sample.image_path)
     mask_content = inspect_entry(sample.label_entry) if sample.label_entry else inspect(sample.label_path)
     reading = Reading(sample=sample, image_content=image_content, mask_content=mask_content)
@@ -131,7 +131,7 @@ def _read(dataset: DataSet, sample: Sample) -> Reading:
         return replace(reading, mask_error=str(error))
 
 
-def _with_image(reading: Reading, dataset: DataSet) -> tuple[Reading, Array, Array | None]:
+def _with_image(reading: Reading, dataset: Dataset) -> tuple[Reading, Array, Array | None]:
     """The reading, the image, and where it holds no data in any channel, (H, W) bool or None."""
     place = reading.sample.image_place
     _require_whole(reading.image_content, place)
@@ -158,7 +158,7 @@ def _with_image(reading: Reading, dataset: DataSet) -> tuple[Reading, Array, Arr
     return seen, pixels, None if missing is None else np.asarray(missing.all(2))
 
 
-def _with_mask(reading: Reading, dataset: DataSet, image: Array | None, missing: Array | None) -> Reading:
+def _with_mask(reading: Reading, dataset: Dataset, image: Array | None, missing: Array | None) -> Reading:
     place = reading.sample.label_place
     _require_whole(reading.mask_content, place)
     mask = dataset.read_mask(reading.sample)
@@ -194,8 +194,8 @@ def _moments(pixels: Array, missing: Array | None) -> tuple[Array, Array, Array]
     """(C,) number of values that are there, their mean and the mean of their squares."""
     height, width, channels = pixels.shape
     if missing is None and channels <= 4:  # OpenCV is faster, but stops at 4 channels
-        mean, deviation = (part.ravel() for part in cv2.meanStdDev(pixels))
-        return np.full(channels, float(height * width)), mean, deviation**2 + mean**2
+        mean, std = (part.ravel() for part in cv2.meanStdDev(pixels))
+        return np.full(channels, float(height * width)), mean, std**2 + mean**2
     there = np.ones(pixels.shape, bool) if missing is None else ~missing
     num_values = there.sum((0, 1), dtype=np.float64)
     wide = pixels.astype(np.float64)

@@ -5,11 +5,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pixelwise.data.io.images import Array
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 
 
 def border_weights(
-    labels: Array, *, ignore_label: int, background: int = 0, w0: float = 10.0, sigma: float = 5.0
+    labels: Array, *, ignore_index: int, background: int = 0, w0: float = 10.0, sigma: float = 5.0
 ) -> npt.NDArray[np.float32]:
     """Weight of each pixel in the loss: ``1 + w0 exp(-(d1 + d2)^2 / (2 sigma^2))`` on background, else 1.
 
@@ -28,7 +28,7 @@ def border_weights(
 
     Args:
         labels: (H, W), any integer dtype.
-        ignore_label: the label of pixels that belong neither to a cell nor to the background.
+        ignore_index: the label of pixels that belong neither to a cell nor to the background.
         background: the class between the cells.
         w0: what is added where two cells all but touch.
         sigma: decay, in pixels. Everywhere in a straight gap of g pixels d1 + d2 is g + 1: with 5, the
@@ -38,15 +38,17 @@ def border_weights(
         (H, W) float32, at least 1.
 
     Raises:
-        RequestError: labels that are not (H, W), or a sigma that is not positive.
+        InvalidArgumentError: labels that are not (H, W), or a sigma that is not positive.
     """
     if labels.ndim != 2:
-        raise RequestError(f"labels must be (H, W), not {labels.shape}; weigh the images of a batch one by one.")
+        raise InvalidArgumentError(
+            f"labels must be (H, W), not {labels.shape}; weigh the images of a batch one by one."
+        )
     if not sigma > 0:
-        raise RequestError(f"sigma is {sigma}, but must be a positive number of pixels.")
+        raise InvalidArgumentError(f"sigma is {sigma}, but must be a positive number of pixels.")
     between = labels == background
     weights = np.ones(labels.shape, np.float32)
-    foreground = ~between & (labels != ignore_label)
+    foreground = ~between & (labels != ignore_index)
     count, cells = cv2.connectedComponents(foreground.astype(np.uint8), connectivity=4)
     if count > 2:  # number 0 is what is no cell
         nearest, second = _two_distances(cells, count - 1)

@@ -1,4 +1,4 @@
-"""Scores of a model on a data set, over one confusion matrix."""
+"""Scores of a model on a dataset, over one confusion matrix."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from pixelwise.data.dataset import DataSet, open_dataset
+from pixelwise.data.dataset import Dataset, open_dataset
 from pixelwise.data.io.images import Array, write_atomically
 from pixelwise.data.sample import Sample
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.evaluation.split_selection import choose_split, for_model
 from pixelwise.inference.batching import Failure, predict_all
 from pixelwise.inference.engine_selection import for_job
@@ -40,30 +40,30 @@ def evaluate(
     data: str | Path,
     *,
     split: str | None = None,
-    layout: str | None = None,
+    format: str | None = None,
     json_path: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
     engine: str = "auto",
-    max_loss: float | None = None,
+    max_iou_drop: float | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Scores on split `test`, else `val`, else (no splits anywhere) on all images.
 
     With `precision="int8"` the network in int8 is first made from training images, where it is not beside the
-    model yet. One that has more than `max_loss` points of mean IoU less than the model in float32, on the
+    model yet. One that has more than `max_iou_drop` points of mean IoU less than the model in float32, on the
     validation images, is refused (None: 1 point).
 
     Returns the dictionary that `json_path` receives: fractions in [0, 1], None where undefined.
-    Raises RequestError where the data set's classes are not the model's.
+    Raises InvalidArgumentError where the dataset's classes are not the model's.
     """
     progress = progress or Silent()
     if precision == "int8":
-        calibrate(model, data, layout=layout, engine=engine, max_loss=max_loss, progress=progress)
-    elif max_loss is not None:
-        raise RequestError(f"--max-loss goes with --precision int8, not {precision}; leave it out.")
+        calibrate(model, data, format=format, engine=engine, max_iou_drop=max_iou_drop, progress=progress)
+    elif max_iou_drop is not None:
+        raise InvalidArgumentError(f"--max-iou-drop goes with --precision int8, not {precision}; leave it out.")
     predictor = load(model, device=device, precision=precision, engine=engine)
-    dataset = for_model(open_dataset(data, layout), predictor)
+    dataset = for_model(open_dataset(data, format), predictor)
     chosen, samples = choose_split(dataset, Path(model), split)
     progress.say(f"scoring split {chosen!r}: {len(samples)} images, {predictor.precision}")
     if unlabeled := len(dataset.pairing.images_without_mask):
@@ -83,7 +83,7 @@ def evaluate(
 
 def score_samples(
     predictor: Predictor,
-    dataset: DataSet,
+    dataset: Dataset,
     samples: Sequence[Sample],
     *,
     boundaries: bool = True,
@@ -94,7 +94,7 @@ def score_samples(
     are matched in a thread beside the network.
     """
     names = predictor.classes.names
-    ignore = predictor.classes.ignore_label
+    ignore = predictor.classes.ignore_index
     tally = Tally(ConfusionMatrix(len(names)), BoundaryScore(len(names)) if boundaries else None)
     with ThreadPoolExecutor(1, thread_name_prefix="boundaries") as pool:
         matched = []
@@ -104,11 +104,11 @@ def score_samples(
                 raise answer.error
             sample, labels, prediction = answer.item, answer.extra, answer.prediction.labels
             one = ConfusionMatrix(len(names))
-            one.update(prediction, labels, ignore_label=ignore)
+            one.update(prediction, labels, ignore_index=ignore)
             tally.confusion = tally.confusion + one
             tally.per_image[sample] = one
             if tally.boundary is not None:
-                matched.append(pool.submit(tally.boundary.update, prediction, labels, ignore_label=ignore))
+                matched.append(pool.submit(tally.boundary.update, prediction, labels, ignore_index=ignore))
             on_image(sample, labels, prediction)
             if progress:
                 progress.track("evaluate", done, len(samples))

@@ -1,4 +1,4 @@
-"""Which images of a data set a model is scored on, and in which classes."""
+"""Which images of a dataset a model is scored on, and in which classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import Any
 
 import yaml
 
-from pixelwise.data.dataset import DataSet
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.sample import Sample
 from pixelwise.data.splits.splits import read_splits
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.predictor import Predictor
 
 
-def choose_split(dataset: DataSet, model: Path, split: str | None) -> tuple[str, list[Sample]]:
+def choose_split(dataset: Dataset, model: Path, split: str | None) -> tuple[str, list[Sample]]:
     """The split to score and its samples; a split made by the run is found in its splits.yaml."""
     by_split: dict[str, list[Sample]] = {}
     for sample in dataset.samples:
@@ -27,14 +27,14 @@ def choose_split(dataset: DataSet, model: Path, split: str | None) -> tuple[str,
         by_split = {"all": list(dataset.samples)}
     wanted = split or next((s for s in ("test", "val", "all") if s in by_split), None)
     if wanted is None or wanted not in by_split:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"{dataset.root} has no split {split or 'test or val'!r}; it has {', '.join(sorted(by_split))}."
         )
     return wanted, by_split[wanted]
 
 
 def _trained_on_val(model: Path, own_val: Sequence[Sample]) -> bool:
-    """Whether the model's run is one of several folds: those train on images of the data set's own val split."""
+    """Whether the model's run is one of several folds: those train on images of the dataset's own val split."""
     listed = _listed_splits(model)
     trained = listed.get("train") if isinstance(listed, dict) else None
     return not {sample.name for sample in own_val}.isdisjoint(trained or ())
@@ -50,8 +50,8 @@ def _splits_file(model: Path) -> Path:
     return (model if model.is_dir() else model.parent) / "splits.yaml"
 
 
-def _made_splits(model: Path, dataset: DataSet) -> dict[str, list[Sample]]:
-    """The splits that the model's run made of this data set; none where it was trained on another."""
+def _made_splits(model: Path, dataset: Dataset) -> dict[str, list[Sample]]:
+    """The splits that the model's run made of this dataset; none where it was trained on another."""
     path = _splits_file(model)
     if not path.is_file():
         return {}
@@ -62,11 +62,11 @@ def _made_splits(model: Path, dataset: DataSet) -> dict[str, list[Sample]]:
     return {str(name): found for name, found in read_splits(path, dataset.samples).items() if found}
 
 
-def for_model(dataset: DataSet, predictor: Predictor) -> DataSet:
-    """The data set read in the model's classes; classes it names itself must be the same."""
+def for_model(dataset: Dataset, predictor: Predictor) -> Dataset:
+    """The dataset read in the model's classes; classes it names itself must be the same."""
     classes = dataset.classes or predictor.classes
     if classes.names != predictor.classes.names:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"{dataset.root} has the classes {', '.join(classes.names)}, but the model knows "
             f"{', '.join(predictor.classes.names)}; score it on data with the same classes."
         )

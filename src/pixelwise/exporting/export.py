@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch
 
 from pixelwise.data.io.images import Array, write_atomically
-from pixelwise.errors import RequestError, unknown_name
+from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.exporting.formats import FORMATS, Format, FormatName, Run, unchanged
 from pixelwise.exporting.model_card import describe_export, require_own_card
 from pixelwise.exporting.parity import Proof, prove
@@ -65,8 +65,8 @@ def export(
     logits: bool = False,
     precision: Precision = "fp32",
     data: str | Path | None = None,
-    layout: str | None = None,
-    max_loss: float | None = None,
+    data_format: str | None = None,
+    max_iou_drop: float | None = None,
     min_agreement: float | None = None,
     progress: Progress | None = None,
 ) -> Exported:
@@ -83,29 +83,29 @@ def export(
         logits: the graph also gives the logits (B, K, H, W) float32.
         precision: "fp16" halves weights and arithmetic of the network, "int8" quarters them, for which it
             needs `data`; not as torch-export.
-        data: of int8, a data set of the model's classes: scales are found on 32 images of its training split,
+        data: of int8, a dataset of the model's classes: scales are found on 32 images of its training split,
             and the mean IoU is measured on its validation split.
-        layout: of `data`; None: recognized.
-        max_loss: of int8, how many points of mean IoU (hundredths of the fraction that `evaluate` gives)
+        data_format: of `data`; None: recognized.
+        max_iou_drop: of int8, how many points of mean IoU (hundredths of the fraction that `evaluate` gives)
             the file may have less than the model in float32, from 0 to 100; None: 1.
         min_agreement: share of labels, in [0, 1], that must be the model's; None: 0.9999, of fp16 0.995. Of
             int8 it is asked of the validation images, and None asks for none.
 
     Raises:
-        RequestError: an unknown choice, a missing extra, or a file that does not agree with the model.
+        InvalidArgumentError: an unknown choice, a missing extra, or a file that does not agree with the model.
     """
     if precision not in get_args(Precision):
         raise unknown_name("precision", precision, get_args(Precision))
     least = MIN_AGREEMENT[precision] if min_agreement is None else min_agreement
     if not 0 <= least <= 1:
-        raise RequestError(f"min_agreement is {least}, but is a share of the labels, from 0 to 1.")
+        raise InvalidArgumentError(f"min_agreement is {least}, but is a share of the labels, from 0 to 1.")
     name, path = _target(Path(output), format)
-    most = _allowed_loss(max_loss, precision, name, data)
+    most = _allowed_loss(max_iou_drop, precision, name, data)
     require_own_card(path)
     versions = _versions(name, precision)
     progress = progress or Silent()
     predictor = load(model, device="cpu", precision="fp32", engine="torch")
-    trial = None if data is None else open_trial(data, layout, model, predictor)
+    trial = None if data is None else open_trial(data, data_format, model, predictor)
     with tempfile.TemporaryDirectory() as folder:
         full, labels = (_file(Path(folder) / part, path.name) for part in ("full", "labels"))
         progress.say(f"writing {predictor.spec.network.name} as {name}")
@@ -135,24 +135,29 @@ def export(
         return replace(_hand_over(made, path, FORMATS[name], proof), accuracy=accuracy)
 
 
-def _allowed_loss(max_loss: float | None, precision: Precision, name: FormatName, data: str | Path | None) -> float:
-    """In points. RequestError where int8 lacks something, or another precision is given what only int8 takes."""
+def _allowed_loss(max_iou_drop: float | None, precision: Precision, name: FormatName, data: str | Path | None) -> float:
+    """In points. InvalidArgumentError where int8 lacks something, or another precision is given what only int8
+    takes."""
     if precision != "int8":
-        if data is not None or max_loss is not None:
-            raise RequestError(f"--data and --max-loss go with --precision int8, not {precision}; leave them out.")
+        if data is not None or max_iou_drop is not None:
+            raise InvalidArgumentError(
+                f"--data and --max-iou-drop go with --precision int8, not {precision}; leave them out."
+            )
         return MAX_LOSS
     if not FORMATS[name].through_onnx:
         able = " or ".join(key for key, row in FORMATS.items() if row.through_onnx)
-        raise RequestError(f"{name} has no int8 form here; choose the format {able}, or the precision fp32 or fp16.")
-    if data is None:
-        raise RequestError(
-            "int8 needs images to find its scales on and labels to measure its loss; name a data set with --data."
+        raise InvalidArgumentError(
+            f"{name} has no int8 form here; choose the format {able}, or the precision fp32 or fp16."
         )
-    return allowed_loss(max_loss)
+    if data is None:
+        raise InvalidArgumentError(
+            "int8 needs images to find its scales on and labels to measure its loss; name a dataset with --data."
+        )
+    return allowed_loss(max_iou_drop)
 
 
 def _versions(name: FormatName, precision: Precision) -> Mapping[str, str]:
-    """Of the packages that make the file; RequestError where one is absent."""
+    """Of the packages that make the file; InvalidArgumentError where one is absent."""
     versions = FORMATS[name].versions()
     if precision != "int8":
         return versions
@@ -166,14 +171,14 @@ def _target(output: Path, name: FormatName | None) -> tuple[FormatName, Path]:
     endings = {row.ending: key for key, row in FORMATS.items()}
     told = endings.get(output.suffix)
     if told and name and told != name:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"{output} ends as {told} does, but the format asked for is {name}: name it *{FORMATS[name].ending}."
         )
     name = name or told or "onnx"
     if not told:
         output = output / f"model{FORMATS[name].ending}"
     if output.is_dir():
-        raise RequestError(f"{output} is a folder; name another file.")
+        raise InvalidArgumentError(f"{output} is a folder; name another file.")
     return name, output
 
 
@@ -209,7 +214,7 @@ def _require_agreement(agreement: float, least: float, proof: Proof, path: Path)
     logits around it with them; so the one who exports may ask for less.
     """
     if not agreement >= least:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"{path} is not written: its labels agree with the model's on {agreement:.4%} of the pixels, and "
             f"{least:.2%} are asked for; logits differ by up to {proof.largest_logit_gap:.3g}. Choose another format "
             f"or precision, or ask for less with --min-agreement."

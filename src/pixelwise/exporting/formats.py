@@ -37,7 +37,7 @@ class Format:
     """A graph and an example of its input → a file that gives labels and logits, and one of labels alone."""
     read: Callable[[Path], Run]
     versions: Callable[[], Mapping[str, str]]
-    """Of the packages it needs; RequestError where one is absent."""
+    """Of the packages it needs; InvalidArgumentError where one is absent."""
     beside: tuple[str, ...] = ()
     """Endings of further files that belong to it."""
     through_onnx: bool = True

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from pixelwise.data.formats._documents import read_json
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.exporting.parity import Proof
 from pixelwise.inference.predictor import Predictor
 from pixelwise.lowering.graph import INPUT, OUTPUTS
@@ -55,7 +55,7 @@ def describe_export(
 
 
 def require_own_card(path: Path) -> None:
-    """RequestError where the card's name is taken: by that of another export, or by a file that is no card."""
+    """InvalidArgumentError where the card's name is taken: by that of another export, or by a file that is no card."""
     place = path.with_suffix(".json")
     if not place.exists():
         return
@@ -65,7 +65,9 @@ def require_own_card(path: Path) -> None:
         owner = None
     if owner != path.name:
         what = f"the card of {owner}" if owner else "no card of an export"
-        raise RequestError(f"{place} would be replaced, but is {what}; give {path.name} another name or folder.")
+        raise InvalidArgumentError(
+            f"{place} would be replaced, but is {what}; give {path.name} another name or folder."
+        )
 
 
 def checksum(path: Path) -> str:

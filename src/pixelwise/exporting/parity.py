@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pixelwise.data.io.images import Array
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.exporting.formats import Run
 from pixelwise.inference.predictor import Predictor
 from pixelwise.inference.probe_images import draw_noise, draw_scene
@@ -39,7 +39,7 @@ def prove(predictor: Predictor, run: Run, with_logits: Run) -> Proof:
         with_logits: the same graph with its logits.
 
     Raises:
-        RequestError: labels of another number, size or type than the model's.
+        InvalidArgumentError: labels of another number, size or type than the model's.
     """
     equal = pixels = 0
     gap = largest = 0.0
@@ -61,14 +61,14 @@ def prove(predictor: Predictor, run: Run, with_logits: Run) -> Proof:
 def _require_form(labels: Array, images: Array, predictor: Predictor) -> None:
     dtype = "uint8" if len(predictor.classes.names) <= 256 else "uint16"
     if labels.shape != images.shape[:3] or labels.dtype != dtype:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"the file is not written: of images {images.shape} it makes labels {labels.shape} {labels.dtype}, not "
             f"{images.shape[:3]} {dtype}; choose another format or precision, and report this."
         )
 
 
 def drawn_batches(spec: ModelSpec) -> Iterator[Array]:
-    """(B, H, W, C) in the model's type and about its units: mean and deviation of each channel are the model's."""
+    """(B, H, W, C) in the model's type and about its units: mean and std of each channel are the model's."""
     for sizes, draw in ((NOISE_SIZES, draw_noise), (SCENE_SIZES, draw_scene)):
         for size in sizes:
             # A batch at every second size, so that neither form is left out.

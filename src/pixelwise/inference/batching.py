@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from pixelwise.data.io.images import Array
-from pixelwise.errors import PixelwiseError, RequestError
+from pixelwise.errors import InvalidArgumentError, PixelwiseError
 from pixelwise.inference.predictor import Prediction, Predictor, Tiling
 
 Item = TypeVar("Item")
@@ -79,7 +79,7 @@ def predict_all(
                 predictions = [predictor.predict(image, tiling=tiling, keep_logits=keep_logits, tta=tta)]
         except PixelwiseError as error:
             for one in waiting:
-                failure = RequestError(f"{name(one.item)}: {error}")
+                failure = InvalidArgumentError(f"{name(one.item)}: {error}")
                 failure.__cause__ = error
                 yield Failure(item=one.item, error=failure)
         else:
@@ -141,7 +141,7 @@ def _checked(
     try:
         predictor.checked(image)
     except PixelwiseError as error:
-        failure = RequestError(f"{name(item)}: {error}")
+        failure = InvalidArgumentError(f"{name(item)}: {error}")
         failure.__cause__ = error
         return Failure(item=item, error=failure)
     return _Read(item=item, image=image, extra=extra, batch=predictor.batch_size((image.shape[0], image.shape[1])))

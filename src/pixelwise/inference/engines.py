@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelwise.devices import Precision
-from pixelwise.errors import RequestError, missing_extra, unknown_name
+from pixelwise.errors import InvalidArgumentError, missing_extra, unknown_name
 from pixelwise.inference.fuse_batchnorm import for_prediction
 from pixelwise.lowering.compile_errors import compilation_explained
 from pixelwise.lowering.graph import INPUT, NetworkGraph
@@ -91,7 +91,7 @@ class OpenVinoNetwork(nn.Module):
         core = openvino.Core()
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not has_bf16:
-            raise RequestError("OpenVINO does not compute in bf16 on this CPU; choose precision fp32 or auto.")
+            raise InvalidArgumentError("OpenVINO does not compute in bf16 on this CPU; choose precision fp32 or auto.")
         settings = {
             # Of int8 this is for the layers that are not: the first and the last, where the maps are largest.
             "INFERENCE_PRECISION_HINT": "bf16" if has_bf16 and precision != "fp32" else "f32",
@@ -191,7 +191,7 @@ def choose_engine(name: str, precision: str = "auto") -> EngineName:
     torch does not have, OpenVINO, else ONNX Runtime.
 
     Raises:
-        RequestError: an unknown name, or packages that are not installed.
+        InvalidArgumentError: an unknown name, or packages that are not installed.
     """
     for known in get_args(EngineName):
         if name == known:
@@ -210,13 +210,15 @@ def choose_engine(name: str, precision: str = "auto") -> EngineName:
 
 
 def require_engine(name: EngineName, device: torch.device, precision: Precision) -> None:
-    """RequestError where the engine does not compute on the device, or in the precision."""
+    """InvalidArgumentError where the engine does not compute on the device, or in the precision."""
     row = ENGINES[name]
     if not row.runs_on(device):
-        raise RequestError(f"{row.title} does not compute on {device} here; use --device cpu or --engine torch.")
+        raise InvalidArgumentError(
+            f"{row.title} does not compute on {device} here; use --device cpu or --engine torch."
+        )
     if precision not in row.precisions:
         able = " or ".join(key for key, other in ENGINES.items() if precision in other.precisions)
-        raise RequestError(
+        raise InvalidArgumentError(
             f"{row.title} computes in {' and '.join(row.precisions)}, not in {precision}; use --engine {able}."
         )
 

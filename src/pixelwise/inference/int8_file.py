@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pixelwise.data.io.images import Array, write_atomically
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.model_file import find_model, stored_checksum
 from pixelwise.networks import Segmenter
 
@@ -29,7 +29,7 @@ def read_int8(model: str | Path) -> tuple[bytes, dict[str, Any]]:
     """The graph from frames to the network's output, and what is known of it.
 
     Raises:
-        RequestError: there is none, it is damaged, or it was made from another model.
+        InvalidArgumentError: there is none, it is damaged, or it was made from another model.
     """
     import onnx
 
@@ -43,16 +43,16 @@ def read_int8(model: str | Path) -> tuple[bytes, dict[str, Any]]:
         graph = proto.SerializeToString(deterministic=True)
         whole, own = facts["sha256"] == _checksum(graph), facts["model"] == checksum
     except FileNotFoundError:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"{model} has no scales for int8 yet, which are found on labeled images, once: run "
             f"'pixelwise evaluate {model} DATA --precision int8' first."
         ) from None
     except Exception as error:  # of a parser that raises what it likes
-        raise RequestError(f"{path} is damaged; {again}") from error
+        raise InvalidArgumentError(f"{path} is damaged; {again}") from error
     if not whole:
-        raise RequestError(f"{path} is damaged; {again}")
+        raise InvalidArgumentError(f"{path} is damaged; {again}")
     if not own:
-        raise RequestError(f"{path} was made from another model; {again}")
+        raise InvalidArgumentError(f"{path} was made from another model; {again}")
     return graph, facts
 
 
@@ -64,7 +64,7 @@ def write_int8(model: str | Path, graph: bytes, facts: Mapping[str, Any]) -> Non
         facts: plain values, for whoever wants to know what it was made with.
 
     Raises:
-        RequestError: it cannot be written there.
+        InvalidArgumentError: it cannot be written there.
     """
     import onnx
 
@@ -76,7 +76,7 @@ def write_int8(model: str | Path, graph: bytes, facts: Mapping[str, Any]) -> Non
     try:
         write_atomically(path, proto.SerializeToString(deterministic=True))
     except OSError as error:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"{path} cannot be written ({error}), and int8 is kept there; copy the model to a folder of your own."
         ) from error
 

@@ -16,7 +16,7 @@ from pixelwise.data.dataset import to_channels
 from pixelwise.data.io.decoded import as_supported, require_finite
 from pixelwise.data.io.images import Array
 from pixelwise.devices import Precision, autocast, choose_device, choose_precision, has_fast_bf16, keep_freed_memory
-from pixelwise.errors import RequestError, unknown_name
+from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.inference.engines import ENGINES, EngineName, Source, choose_engine, require_engine, with_network
 from pixelwise.inference.int8_file import read_int8
 from pixelwise.inference.tiling.op_recorder import record
@@ -101,7 +101,7 @@ class Predictor:
 
         Real numbers of other types than uint8 and uint16 are taken as float32, as they are from files,
         and must be finite: fill missing values before. Gray is repeated for an RGB model. Any other
-        mismatch of channels or type is a DataError or RequestError. `keep_logits` holds K floats a
+        mismatch of channels or type is a DataError or InvalidArgumentError. `keep_logits` holds K floats a
         pixel; without it `probabilities` and `logits` run the network once more when they are asked
         for. With several `samples`, dropout stays on: labels and probabilities are those of the mean
         over the samples, and `variance` says where they differ (Bayesian SegNet). Such a prediction
@@ -120,10 +120,10 @@ class Predictor:
         if tiling not in get_args(Tiling):
             raise unknown_name("tiling", tiling, get_args(Tiling))
         if tile_size is not None and tile_size < 1:
-            raise RequestError(f"tile_size is {tile_size}, but must be at least 1 pixel.")
+            raise InvalidArgumentError(f"tile_size is {tile_size}, but must be at least 1 pixel.")
         pixels = self.checked(np.asarray(image))
         if tta and samples != 1:
-            raise RequestError("tta and samples are two ways to average; choose one.")
+            raise InvalidArgumentError("tta and samples are two ways to average; choose one.")
         if tta:
             return self._over_views(
                 pixels, tta, lambda seen: self.predict(seen, tiling=tiling, tile_size=tile_size, keep_logits=True)
@@ -241,7 +241,7 @@ class Predictor:
         """The geometry of the network; None where it sees the whole image, so that no tile is exact."""
         try:
             field = field_of(self.module.network, in_channels=self.spec.channels)
-        except RequestError:  # an operator that geometry does not know
+        except InvalidArgumentError:  # an operator that geometry does not know
             return None
         return field if field.local else None
 
@@ -269,7 +269,7 @@ class Predictor:
     @torch.inference_mode()
     def _sampled(self, pixels: Array, samples: int) -> Prediction:
         if not any(isinstance(module, nn.Dropout) and module.p for module in self.module.modules()):
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"{self.spec.network.name!r} has no dropout, so its samples would all be alike; train a "
                 "bayesian-segnet, or leave samples out."
             )
@@ -316,16 +316,16 @@ class Predictor:
         """(H, W) or (H, W, C) → (H, W, C) as the model takes it, or the errors that `predict` lists."""
         pixels = image[..., None] if image.ndim == 2 else image
         if pixels.ndim != 3 or 0 in pixels.shape:
-            raise RequestError(f"an image is (H, W) or (H, W, C) with no side of 0, not {image.shape}.")
+            raise InvalidArgumentError(f"an image is (H, W) or (H, W, C) with no side of 0, not {image.shape}.")
         pixels = as_supported(pixels)
         if str(pixels.dtype) != self.spec.dtype:
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"the image is {image.dtype}, but the model was trained on {self.spec.dtype}; "
                 f"give pixels in the units of the training images."
             )
         require_finite(pixels)
         if self.spec.channel_files and pixels.shape[2] != self.spec.channels:  # one of its files: never repeated
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"the image has {pixels.shape[2]} channel(s), but the model was trained on images of "
                 f"{self.spec.channels} files, one a channel; call them STEM_0000 to STEM_{self.spec.channels - 1:04d}, "
                 f"or give all channels in one."

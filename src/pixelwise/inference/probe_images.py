@@ -1,4 +1,4 @@
-"""Images made up for a model, to compare on where no data set is at hand: in its type and about its units."""
+"""Images made up for a model, to compare on where no dataset is at hand: in its type and about its units."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ from pixelwise.shapes import Size
 
 
 def draw_noise(seed: int, size: Size, spec: ModelSpec) -> Array:
-    """(H, W, C) of the model's type; mean and deviation of each channel are the model's, as far as its type allows."""
+    """(H, W, C) of the model's type; mean and std of each channel are the model's, as far as its type allows."""
     return _in_units(np.random.default_rng(seed).normal(size=(*size, spec.channels)), spec)
 
 
@@ -22,8 +22,8 @@ def draw_scene(seed: int, size: Size, spec: ModelSpec) -> Array:
 
 
 def _in_units(values: npt.NDArray[np.float64], spec: ModelSpec) -> Array:
-    """Values of mean 0 and deviation 1 → pixels as the training images have them."""
-    pixels = values * np.array(spec.deviation) + np.array(spec.mean)
+    """Values of mean 0 and std 1 → pixels as the training images have them."""
+    pixels = values * np.array(spec.std) + np.array(spec.mean)
     dtype = np.dtype(spec.dtype)
     if dtype.kind == "u":
         pixels = np.rint(pixels).clip(0, np.iinfo(dtype).max)

@@ -52,14 +52,14 @@ class View:
 
 
 def require_transforms(tta: Sequence[str]) -> None:
-    """RequestError for a name that is no transform."""
+    """InvalidArgumentError for a name that is no transform."""
     for name in tta:
         if name not in TRANSFORMS:
             raise unknown_name("test-time augmentation", name, TRANSFORMS)
 
 
 def views(tta: Sequence[str]) -> tuple[View, ...]:
-    """The views of the named transforms, the image itself first. RequestError for an unknown name."""
+    """The views of the named transforms, the image itself first. InvalidArgumentError for an unknown name."""
     require_transforms(tta)
     turns = (0, 1, 2, 3) if "rotations" in tta else (0, 2) if "flips" in tta else (0,)
     mirrors = (False, True) if len(turns) > 1 else (False,)

@@ -1,10 +1,10 @@
 """Losses per pixel by one table, all with one signature, and class weights.
 
-    loss(logits, labels, *, ignore_label, class_weights=None, pixel_weights=None) -> scalar tensor
+    loss(logits, labels, *, ignore_index, class_weights=None, pixel_weights=None) -> scalar tensor
 
 - ``logits``: (B, K, H, W), any floating dtype. The arithmetic is float32 (float64 stays float64),
   also under autocast.
-- ``labels``: (B, H, W), any integer dtype: 0..K-1, or ``ignore_label``, where the loss and its
+- ``labels``: (B, H, W), any integer dtype: 0..K-1, or ``ignore_index``, where the loss and its
   gradient are 0.
 - ``class_weights``: (K,), one factor per class. ``pixel_weights``: (B, H, W), one factor per pixel,
   not negative.
@@ -23,7 +23,7 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from pixelwise.config import LossRecipe
+from pixelwise.config import LossConfig
 from pixelwise.losses.class_weights import inverse_log_weights, median_frequency_weights
 from pixelwise.losses.confusion_based import cross_entropy, cross_entropy_and_dice, dice, focal, tversky
 from pixelwise.losses.lovasz import lovasz
@@ -52,19 +52,19 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         "lovasz": lovasz,
     }
 )
-"""The names of `loss.name` in a recipe."""
+"""The names of `loss.name` in a config."""
 
 
-def build_loss(recipe: LossRecipe) -> Loss:
-    """The loss that a recipe names, and the terms beside it."""
-    if recipe.name == "cross_entropy" and recipe.dice and not recipe.lovasz:
-        return partial(cross_entropy_and_dice, dice_weight=recipe.dice)
-    main = LOSSES[recipe.name]
-    if recipe.name == "focal":
-        main = partial(focal, gamma=recipe.focal_gamma)
-    elif recipe.name == "tversky":
-        main = partial(tversky, beta=recipe.tversky_beta)
-    beside = [(weight, loss) for weight, loss in ((recipe.dice, dice), (recipe.lovasz, lovasz)) if weight]
+def build_loss(config: LossConfig) -> Loss:
+    """The loss that a config names, and the terms beside it."""
+    if config.name == "cross_entropy" and config.dice_weight and not config.lovasz_weight:
+        return partial(cross_entropy_and_dice, dice_weight=config.dice_weight)
+    main = LOSSES[config.name]
+    if config.name == "focal":
+        main = partial(focal, gamma=config.focal_gamma)
+    elif config.name == "tversky":
+        main = partial(tversky, beta=config.tversky_beta)
+    beside = [(weight, loss) for weight, loss in ((config.dice_weight, dice), (config.lovasz_weight, lovasz)) if weight]
     return partial(_sum, [(1.0, main), *beside]) if beside else main
 
 
@@ -73,13 +73,13 @@ def _sum(
     logits: Tensor,
     labels: Tensor,
     *,
-    ignore_label: int,
+    ignore_index: int,
     class_weights: Tensor | None = None,
     pixel_weights: Tensor | None = None,
 ) -> Tensor:
     losses = [
         weight
-        * loss(logits, labels, ignore_label=ignore_label, class_weights=class_weights, pixel_weights=pixel_weights)
+        * loss(logits, labels, ignore_index=ignore_index, class_weights=class_weights, pixel_weights=pixel_weights)
         for weight, loss in terms
     ]
     return sum(losses[1:], losses[0])

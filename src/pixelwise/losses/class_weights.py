@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 
 
 def median_frequency_weights(
@@ -22,13 +22,13 @@ def median_frequency_weights(
         power: 1 balances fully, 0 not at all, 0.5 is a common middle.
 
     Raises:
-        RequestError: unequal lengths, or a class with more pixels than its images have.
+        InvalidArgumentError: unequal lengths, or a class with more pixels than its images have.
     """
     pixels, totals = np.asarray(class_pixels, np.float64), np.asarray(image_pixels, np.float64)
     if pixels.shape != totals.shape or pixels.ndim != 1:
-        raise RequestError(f"class_pixels {pixels.shape} and image_pixels {totals.shape} must both be (K,).")
+        raise InvalidArgumentError(f"class_pixels {pixels.shape} and image_pixels {totals.shape} must both be (K,).")
     if np.any(pixels > totals):
-        raise RequestError(
+        raise InvalidArgumentError(
             f"class {int(np.argmax(pixels > totals))} has more pixels than the images it occurs in; "
             "image_pixels counts all pixels of those images."
         )
@@ -52,11 +52,11 @@ def inverse_log_weights(class_pixels: npt.ArrayLike, power: float = 1.0) -> npt.
         power: 1 as published, 0 all weights 1.
 
     Raises:
-        RequestError: not one number a class.
+        InvalidArgumentError: not one number a class.
     """
     pixels = np.asarray(class_pixels, np.float64)
     if pixels.ndim != 1:
-        raise RequestError(f"class_pixels must be (K,), not {pixels.shape}.")
+        raise InvalidArgumentError(f"class_pixels must be (K,), not {pixels.shape}.")
     shares = pixels / max(pixels.sum(), 1)
     weights: npt.NDArray[np.float64] = np.where(pixels > 0, (1 / np.log(1.02 + shares)) ** power, 1.0)
     return weights

@@ -11,7 +11,7 @@ def cross_entropy(
     logits: Tensor,
     labels: Tensor,
     *,
-    ignore_label: int,
+    ignore_index: int,
     class_weights: Tensor | None = None,
     pixel_weights: Tensor | None = None,
 ) -> Tensor:
@@ -19,7 +19,7 @@ def cross_entropy(
     return focal(
         logits,
         labels,
-        ignore_label=ignore_label,
+        ignore_index=ignore_index,
         class_weights=class_weights,
         pixel_weights=pixel_weights,
         gamma=0.0,
@@ -30,7 +30,7 @@ def focal(
     logits: Tensor,
     labels: Tensor,
     *,
-    ignore_label: int,
+    ignore_index: int,
     class_weights: Tensor | None = None,
     pixel_weights: Tensor | None = None,
     gamma: float = 2.0,
@@ -40,18 +40,18 @@ def focal(
     Pixels that are right already count little, so that the many easy ones do not drown the few hard
     ones. The ``alpha`` of the paper are the ``class_weights``. With gamma 0 it is the cross-entropy.
 
-    Raises RequestError for a gamma below 0.
+    Raises InvalidArgumentError for a gamma below 0.
     """
     check_shapes(logits, labels, class_weights, pixel_weights)
     require(gamma >= 0, "gamma", gamma, ">= 0")
-    return _per_pixel(soft_counts(logits, labels, ignore_label, pixel_weights, gamma), class_weights)
+    return _per_pixel(soft_counts(logits, labels, ignore_index, pixel_weights, gamma), class_weights)
 
 
 def dice(
     logits: Tensor,
     labels: Tensor,
     *,
-    ignore_label: int,
+    ignore_index: int,
     class_weights: Tensor | None = None,
     pixel_weights: Tensor | None = None,
 ) -> Tensor:
@@ -69,14 +69,14 @@ def dice(
     image of background alone is therefore not free of charge.
     """
     check_shapes(logits, labels, class_weights, pixel_weights)
-    return _overlap(soft_counts(logits, labels, ignore_label, pixel_weights), class_weights, beta=0.5)
+    return _overlap(soft_counts(logits, labels, ignore_index, pixel_weights), class_weights, beta=0.5)
 
 
 def tversky(
     logits: Tensor,
     labels: Tensor,
     *,
-    ignore_label: int,
+    ignore_index: int,
     class_weights: Tensor | None = None,
     pixel_weights: Tensor | None = None,
     beta: float = 0.7,
@@ -88,25 +88,25 @@ def tversky(
     too much, for classes of few pixels; the paper found 0.7 best. With 0.5 it is ``dice``, whose words
     on weights and absent classes hold here too.
 
-    Raises RequestError for a beta outside [0, 1].
+    Raises InvalidArgumentError for a beta outside [0, 1].
     """
     check_shapes(logits, labels, class_weights, pixel_weights)
     require(0 <= beta <= 1, "beta", beta, "0 <= x <= 1")
-    return _overlap(soft_counts(logits, labels, ignore_label, pixel_weights), class_weights, beta)
+    return _overlap(soft_counts(logits, labels, ignore_index, pixel_weights), class_weights, beta)
 
 
 def cross_entropy_and_dice(
     logits: Tensor,
     labels: Tensor,
     *,
-    ignore_label: int,
+    ignore_index: int,
     class_weights: Tensor | None = None,
     pixel_weights: Tensor | None = None,
     dice_weight: float = 1.0,
 ) -> Tensor:
     """``cross_entropy + dice_weight * dice``, from one softmax and one gradient."""
     check_shapes(logits, labels, class_weights, pixel_weights)
-    counts = soft_counts(logits, labels, ignore_label, pixel_weights)
+    counts = soft_counts(logits, labels, ignore_index, pixel_weights)
     return _per_pixel(counts, class_weights) + dice_weight * _overlap(counts, class_weights, beta=0.5)
 
 

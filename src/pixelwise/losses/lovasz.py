@@ -12,7 +12,7 @@ def lovasz(
     logits: Tensor,
     labels: Tensor,
     *,
-    ignore_label: int,
+    ignore_index: int,
     class_weights: Tensor | None = None,
     pixel_weights: Tensor | None = None,
 ) -> Tensor:
@@ -26,7 +26,7 @@ def lovasz(
     """
     check_shapes(logits, labels, class_weights, pixel_weights)
     classes = labels.long()
-    valid = classes != ignore_label
+    valid = classes != ignore_index
     weights = valid.to(torch.promote_types(logits.dtype, torch.float32))
     if pixel_weights is not None:
         weights = weights * pixel_weights.to(weights)

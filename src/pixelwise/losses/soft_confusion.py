@@ -27,11 +27,11 @@ class SoftCounts(NamedTuple):
 
 
 def soft_counts(
-    logits: Tensor, labels: Tensor, ignore_label: int, pixel_weights: Tensor | None, gamma: float = 0.0
+    logits: Tensor, labels: Tensor, ignore_index: int, pixel_weights: Tensor | None, gamma: float = 0.0
 ) -> SoftCounts:
     """Counts over all pixels of the batch; ``gamma`` takes surprise off pixels that are right already."""
     classes = labels.long()
-    valid = classes != ignore_label
+    valid = classes != ignore_index
     classes = classes.masked_fill(~valid, 0)
     weights = valid.to(torch.promote_types(logits.dtype, torch.float32))
     if pixel_weights is not None:

@@ -4,12 +4,12 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 
 
 @contextmanager
 def compilation_explained() -> Iterator[None]:
-    """What torch.compile raises, at the first pass of a size, becomes a RequestError.
+    """What torch.compile raises, at the first pass of a size, becomes a InvalidArgumentError.
 
     It also warns that no CUDA was found, which is no news on a CPU: that is not passed on.
     """
@@ -22,7 +22,7 @@ def compilation_explained() -> Iterator[None]:
         if not isinstance(error, TorchDynamoException):
             raise
         reason = " ".join(str(error).strip().splitlines()[:2])  # the second says what its backend has met
-        raise RequestError(
+        raise InvalidArgumentError(
             f"torch.compile failed ({reason}); it needs a C++ compiler on a CPU, and Triton and a C compiler on a GPU. "
             "Install them, or leave compiling out: training.compile=false, --engine torch."
         ) from error

@@ -15,7 +15,7 @@ from torch.fx.experimental import _config as symbols
 from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.lowering.pooling_rewrite import StandardPooling
 from pixelwise.networks import Segmenter
 from pixelwise.shapes import Size
@@ -101,7 +101,7 @@ def capture(module: nn.Module, example: Tensor, *, dynamic: tuple[int, ...]) -> 
         example: an image batch whose dynamic dimensions are all different and above 32.
 
     Raises:
-        RequestError: the module does something with its image that no graph can hold.
+        InvalidArgumentError: the module does something with its image that no graph can hold.
     """
     shapes: Mapping[str, Any] = {INPUT: dict.fromkeys(dynamic, Dim.DYNAMIC)}
     # Oblivious: maps of one row are not a case of their own.
@@ -116,7 +116,7 @@ def capture(module: nn.Module, example: Tensor, *, dynamic: tuple[int, ...]) -> 
             )
     except Exception as error:  # of PyTorch's tracer, which has many
         reason = str(error).strip().partition("\n")[0]
-        raise RequestError(
+        raise InvalidArgumentError(
             f"the network cannot be recorded for images of any size ({type(error).__name__}: {reason}); predict with "
             f"--engine torch, and report this."
         ) from error

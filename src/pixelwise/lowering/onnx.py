@@ -5,7 +5,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from pixelwise.errors import RequestError, missing_extra
+from pixelwise.errors import InvalidArgumentError, missing_extra
 from pixelwise.lowering.graph import INPUT, capture
 
 MAX_ONNX_BYTES = 2**31 - 1
@@ -21,7 +21,7 @@ def to_onnx(module: nn.Module, example: Tensor, *, outputs: tuple[str, ...], dyn
         outputs: their names in the file; its input is `images`.
 
     Raises:
-        RequestError: without the extra `onnx`, or where the weights exceed 2 GB.
+        InvalidArgumentError: without the extra `onnx`, or where the weights exceed 2 GB.
     """
     try:
         import onnx  # noqa: F401
@@ -30,7 +30,7 @@ def to_onnx(module: nn.Module, example: Tensor, *, outputs: tuple[str, ...], dyn
         raise missing_extra("writing ONNX", "onnx and onnxscript", "onnx") from error
     program = capture(module, example, dynamic=dynamic)
     if sum(t.numel() * t.element_size() for t in program.state_dict.values()) > MAX_ONNX_BYTES:
-        raise RequestError(
+        raise InvalidArgumentError(
             "the weights exceed the 2 GB that one ONNX file can hold; choose the format torch-export, or the "
             "engine torch."
         )

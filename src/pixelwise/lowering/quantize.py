@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pixelwise.data.io.images import Array
-from pixelwise.errors import RequestError, missing_extra
+from pixelwise.errors import InvalidArgumentError, missing_extra
 from pixelwise.lowering.graph import INPUT
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -22,7 +22,7 @@ BETWEEN = ("Add", "Concat", "MaxPool", "Relu", "Resize")
 
 
 def quantizer_versions() -> Mapping[str, str]:
-    """RequestError where ONNX Runtime, which holds the quantizer, is not installed."""
+    """InvalidArgumentError where ONNX Runtime, which holds the quantizer, is not installed."""
     try:
         import onnx
         import onnxruntime
@@ -42,7 +42,7 @@ def quantize(onnx_file: bytes, inputs: Iterable[Array]) -> bytes:
         inputs: arrays of any sizes, as the graph takes them; each is run alone.
 
     Raises:
-        RequestError: no layer lies between the first and the last.
+        InvalidArgumentError: no layer lies between the first and the last.
     """
     import onnx
     from onnxruntime import quantization
@@ -82,7 +82,7 @@ def nodes_to_quantize(graph: Any) -> list[str]:
     before = _reached(reversed(graph.node), layers, backwards=True)
     inner = [node for node in graph.node if node.name in after & before]
     if not any(node.name in layers for node in inner):
-        raise RequestError(
+        raise InvalidArgumentError(
             "the network has no layer between its first and its last, which stay in float32, so there is "
             "nothing to compute in int8; choose another precision."
         )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.stages import decoder_steps, encoder_stages
 
 Pass = Callable[..., Any]
@@ -32,7 +32,7 @@ def recompute(network: nn.Module) -> None:
     Batch statistics move once, and what is dropped out the first time is dropped out the second time.
     Names of parameters, and what is computed without gradients, are as before.
 
-    Raises RequestError where the network has no stages that can be told apart.
+    Raises InvalidArgumentError where the network has no stages that can be told apart.
     """
     run_stages(network, recomputed)
 
@@ -40,12 +40,12 @@ def recompute(network: nn.Module) -> None:
 def run_stages(network: nn.Module, runner: Runner) -> None:
     """Has each stage of the encoder and each step of the decoder be run by `runner`.
 
-    Raises RequestError where the network has no stages that can be told apart.
+    Raises InvalidArgumentError where the network has no stages that can be told apart.
     """
     if not encoder_stages(network):
-        raise RequestError(
-            f"training.recompute is true, but {type(network).__name__} has no encoder stages that can be told apart; "
-            "leave it at false."
+        raise InvalidArgumentError(
+            f"training.activation_checkpointing is true, but {type(network).__name__} has no encoder stages "
+            "that can be told apart; leave it at false."
         )
     for module, name in _passes(network):
         # Weak: a network that refers to itself would wait for the garbage collector with its memory.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.shapes import Size
 
 
@@ -34,8 +34,8 @@ class Head:
     """Size of what the pool leaves of it: the window that the first linear layer sees."""
 
 
-def refuse(reason: str) -> RequestError:
-    return RequestError(f"this classifier cannot be made fully convolutional: {reason}")
+def refuse(reason: str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"this classifier cannot be made fully convolutional: {reason}")
 
 
 def weights_of(network: nn.Module) -> Tensor:
@@ -126,7 +126,7 @@ def _close(a: Tensor, b: Tensor) -> bool:
 
 
 def find_head(traced: fx.GraphModule) -> Head:
-    """The head of a graph of `trace_classifier`. RequestError where there is none of this kind."""
+    """The head of a graph of `trace_classifier`. InvalidArgumentError where there is none of this kind."""
     chain = _chain(traced)
     ranks = [len(shape_of(node)) for node in chain]
     if 4 not in ranks:

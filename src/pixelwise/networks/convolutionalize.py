@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.classifier_head import (
     Head,
     acts_at_each_position,
@@ -59,7 +59,7 @@ def convolutionalize(classifier: nn.Module, *, input_size: int = 224) -> nn.Modu
 
     Returns (B, C, H, W) float32 → (B, K, h, w), in evaluation mode. Parts of the classifier that
     serve only its training, such as auxiliary outputs, are left out; it can be trained further.
-    Raises RequestError where the classifier cannot be converted, with the reason.
+    Raises InvalidArgumentError where the classifier cannot be converted, with the reason.
     """
     device = weights_of(classifier).device
     # On the CPU: a GPU may round convolutions, and not linear layers, to TF32.
@@ -85,12 +85,12 @@ def class_activation(network: nn.Module, image: Tensor, classes: Sequence[int]) 
     Returns (N, H, W) float32 logits, brought to the image's size by bilinear interpolation.
     """
     if image.ndim != 4 or image.shape[0] != 1:
-        raise RequestError(f"class_activation takes one image (1, C, H, W), not {tuple(image.shape)}.")
+        raise InvalidArgumentError(f"class_activation takes one image (1, C, H, W), not {tuple(image.shape)}.")
     with torch.no_grad():
         maps: Tensor = network(image)
     wrong = [index for index in classes if not 0 <= index < maps.shape[1]]
     if wrong:
-        raise RequestError(f"class {wrong[0]} is not one of the network's classes 0 to {maps.shape[1] - 1}.")
+        raise InvalidArgumentError(f"class {wrong[0]} is not one of the network's classes 0 to {maps.shape[1] - 1}.")
     size = image.shape[2:]
     return functional.interpolate(maps[:, list(classes)], size, mode="bilinear", align_corners=False)[0]
 

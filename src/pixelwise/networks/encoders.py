@@ -19,7 +19,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pixelwise.errors import RequestError, unknown_name
+from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.networks.backbones import VGG_DEPTHS, caffenet_layers, vgg_layers
 from pixelwise.networks.geometry.alignment import Path, map_size
 from pixelwise.networks.geometry.layer_windows import (
@@ -93,7 +93,7 @@ class ChainEncoder(Encoder):
             is of the pooling of `maps[i]`.
 
     Raises:
-        RequestError: taps="pools" for layers that do not end with a max pooling, or layers whose
+        InvalidArgumentError: taps="pools" for layers that do not end with a max pooling, or layers whose
             branches look at different places.
     """
 
@@ -143,7 +143,7 @@ class TimmEncoder(Encoder):
         output_stride: the coarsest stride, by dilation in place of the last strides; None: as it is.
 
     Raises:
-        RequestError: an unknown name, or a network that timm cannot build so.
+        InvalidArgumentError: an unknown name, or a network that timm cannot build so.
     """
 
     def __init__(self, name: str, *, in_channels: int, output_stride: int | None = None) -> None:
@@ -158,14 +158,14 @@ class TimmEncoder(Encoder):
             info: Any = self.model.feature_info
             shapes = map_shapes(self, 320, 192)
         except _UNFIT as error:
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"timm's {name!r} is no encoder for images of any size ({error}); choose another."
             ) from error
         self.out_channels = tuple(info.channels())
         self.strides = tuple(info.reduction())
         self.first_layer = first_convolution({"model": self.model})[0]
         if [shape[1] for shape in shapes] != list(self.out_channels):
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"timm's {name!r} does not give maps (B, C, H, W), but {shapes}; choose another encoder."
             )
         self.paths = self._paths()
@@ -200,7 +200,7 @@ class TimmEncoder(Encoder):
         try:
             layers = [(name, windows_of(layer)) for name, layer in self.model.named_children()]
             sizes = [shape[2:] for shape in map_shapes(self, *_ODD_SIZE)]
-        except (RequestError, *_UNFIT):
+        except (InvalidArgumentError, *_UNFIT):
             return None
         paths = itertools.accumulate(windows for _, windows in layers)
         tapped = tuple(path for (name, _), path in zip(layers, paths, strict=True) if name in names)
@@ -231,11 +231,13 @@ def build_encoder(
         first_padding: padding of the first convolution, 100 in FCN as released; None: as it is.
 
     Raises:
-        RequestError: an unknown name (the nearest is named), or an option this network cannot take.
+        InvalidArgumentError: an unknown name (the nearest is named), or an option this network cannot take.
     """
     if name.startswith("timm:"):
         if taps != "stages" or ceil_mode or first_padding is not None:
-            raise RequestError(f"{name} takes no taps, ceil_mode or first_padding: they are for VGG and AlexNet.")
+            raise InvalidArgumentError(
+                f"{name} takes no taps, ceil_mode or first_padding: they are for VGG and AlexNet."
+            )
         return TimmEncoder(name.removeprefix("timm:"), in_channels=in_channels, output_stride=output_stride)
     if name not in encoder_names():
         raise unknown_name("encoder", name, [*encoder_names(), "timm:NAME"])
@@ -280,7 +282,7 @@ def _taps_of(layers: Mapping[str, nn.Module], paths: list[Path], taps: Taps) -> 
         return tuple(place for place in range(last + 1) if place == last or strides[place] != strides[place + 1])
     places = tuple(place for place, (_, layer) in enumerate(chain_of(layers)) if isinstance(layer, nn.MaxPool2d))
     if places[-1:] != (last,):
-        raise RequestError('taps="pools" needs an encoder that ends with a max pooling: a VGG or AlexNet.')
+        raise InvalidArgumentError('taps="pools" needs an encoder that ends with a max pooling: a VGG or AlexNet.')
     return places
 
 

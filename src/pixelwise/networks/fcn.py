@@ -17,7 +17,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from pixelwise.errors import RequestError, unknown_name
+from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.networks.backbones import fc_kernel, fc_layers_of
 from pixelwise.networks.encoders import ChainEncoder, Encoder, classifier_layers
 from pixelwise.networks.geometry.alignment import Path, Upscaling, plan_upscaling
@@ -96,7 +96,7 @@ class FCN(nn.Module):
     encoder's coarsest stride.
 
     Raises:
-        RequestError: parts that do not fit together, or that have no alignment.
+        InvalidArgumentError: parts that do not fit together, or that have no alignment.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class FCN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
         if height % self.size_multiple or width % self.size_multiple:
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"this FCN takes sides that are multiples of {self.size_multiple}, not {height}x{width}; "
                 "wrap it in Segmenter, which pads and crops."
             )
@@ -163,14 +163,14 @@ class FCN(nn.Module):
         eighth of the scores' second difference in that direction.
 
         Raises:
-            RequestError: `coarser` is not coarser, or not made of the same parts.
+            InvalidArgumentError: `coarser` is not coarser, or not made of the same parts.
         """
         theirs, ours = coarser.state_dict(), self.state_dict()
         dropped = theirs.keys() - ours.keys()
         shared = {name: tensor for name, tensor in theirs.items() if name in ours}
         differing = [name for name, tensor in shared.items() if tensor.shape != ours[name].shape]
         if differing or dropped != {f"up.{coarser.stride}to1.weight"}:
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"an FCN-{self.stride}s cannot start from this FCN-{coarser.stride}s: it needs a coarser one "
                 f"with the same encoder, head, classes and upsampling. Differing: {sorted([*differing, *dropped])}."
             )
@@ -202,13 +202,13 @@ class FCN(nn.Module):
                 middle cell); None: "same" where it can be.
 
         Raises:
-            RequestError: a classifier of another kind, or a padding that it cannot have.
+            InvalidArgumentError: a classifier of another kind, or a padding that it cannot have.
         """
         layers = copy.deepcopy(classifier_layers(classifier))
         kernel = fc_kernel(classifier)
         padding = padding or ("same" if kernel % 2 else "released")
         if (padding == "released" and kernel == 1) or (padding == "same" and kernel % 2 == 0):
-            raise RequestError(f"{type(classifier).__name__} cannot have padding={padding!r}; leave it out.")
+            raise InvalidArgumentError(f"{type(classifier).__name__} cannot have padding={padding!r}; leave it out.")
         if padding == "released":
             set_padding(layers, ceil_mode=True, first_padding=FIRST_PADDING)
         head = fc_layers_of(classifier, padding=0 if padding == "released" else None)
@@ -234,14 +234,16 @@ def _add(grown: Tensor, finer: Tensor, finer_crop: int) -> Tensor:
 def _check_parts(in_channels: int, encoder: Encoder, stride: int) -> list[Path]:
     """The paths of the maps that get scores, coarse to fine."""
     if encoder.in_channels != in_channels:
-        raise RequestError(f"the encoder takes {encoder.in_channels} channels, the images have {in_channels}.")
+        raise InvalidArgumentError(f"the encoder takes {encoder.in_channels} channels, the images have {in_channels}.")
     if encoder.paths is None:
-        raise RequestError(
+        raise InvalidArgumentError(
             "where the cells of this encoder lie on the image cannot be told, so its maps cannot be "
             "aligned; choose another one, such as torchvision's network of the same name."
         )
     if stride not in encoder.strides:
-        raise RequestError(f"no map of this encoder has stride {stride}; choose one of {encoder.strides[::-1]}.")
+        raise InvalidArgumentError(
+            f"no map of this encoder has stride {stride}; choose one of {encoder.strides[::-1]}."
+        )
     return list(encoder.paths[encoder.strides.index(stride) :][::-1])
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 
 
 @torch.no_grad()
@@ -28,7 +28,7 @@ def sample(network: nn.Module, images: Tensor, samples: int) -> tuple[Tensor, Te
         (B, H, W) float32 over the samples (divided by their number), averaged over the classes.
     """
     if samples < 1:
-        raise RequestError(f"samples is {samples}; predicting needs at least 1.")
+        raise InvalidArgumentError(f"samples is {samples}; predicting needs at least 1.")
     with dropout_alone(network):
         mean = network(images).float().softmax(1)
         # Welford's update: a difference of large sums would lose a small variance to rounding.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
-from pixelwise.config import NetworkRecipe
-from pixelwise.errors import RequestError, unknown_name
+from pixelwise.config import NetworkConfig
+from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.networks.segnet import SegNet
 from pixelwise.networks.segnet_basic import TABLE_1, SegNetBasic
 from pixelwise.networks.unet import EncoderUNet, UNet
@@ -19,71 +19,71 @@ from pixelwise.networks.unet import EncoderUNet, UNet
 if TYPE_CHECKING:
     from pixelwise.networks.encoders import Encoder
 
-NetworkBuilder = Callable[[int, int, NetworkRecipe], nn.Module]
+NetworkBuilder = Callable[[int, int, NetworkConfig], nn.Module]
 
 
-def _unet(in_channels: int, num_classes: int, recipe: NetworkRecipe) -> nn.Module:
-    if recipe.encoder:
+def _unet(in_channels: int, num_classes: int, config: NetworkConfig) -> nn.Module:
+    if config.encoder:
         return EncoderUNet(
             in_channels,
             num_classes,
-            encoder=_encoder(recipe.encoder, in_channels),
-            normalization=recipe.normalization,
-            upsampling=recipe.upsampling or "transposed",
-            skips=recipe.skips or "concat",
+            encoder=_encoder(config.encoder, in_channels),
+            normalization=config.normalization,
+            upsampling=config.upsampling or "transposed",
+            skips=config.skips or "concat",
         )
     return UNet(
         in_channels,
         num_classes,
-        width=recipe.width or 32,
-        depth=recipe.depth,
-        max_width=recipe.max_width,
+        base_channels=config.base_channels or 32,
+        depth=config.depth,
+        max_channels=config.max_channels,
         padding="same",
-        normalization=recipe.normalization,
-        upsampling=recipe.upsampling or "transposed",
-        skips=recipe.skips or "concat",
-        stem_stride=recipe.stem_stride,
+        normalization=config.normalization,
+        upsampling=config.upsampling or "transposed",
+        skips=config.skips or "concat",
+        stem_stride=config.stem_stride,
     )
 
 
-def _unet_paper(in_channels: int, num_classes: int, recipe: NetworkRecipe) -> nn.Module:
-    return UNet(in_channels, num_classes, width=recipe.width or 64, depth=recipe.depth)
+def _unet_paper(in_channels: int, num_classes: int, config: NetworkConfig) -> nn.Module:
+    return UNet(in_channels, num_classes, base_channels=config.base_channels or 64, depth=config.depth)
 
 
-def _segnet(in_channels: int, num_classes: int, recipe: NetworkRecipe, *, dropout: float = 0.0) -> nn.Module:
-    width = recipe.width or 64
+def _segnet(in_channels: int, num_classes: int, config: NetworkConfig, *, dropout: float = 0.0) -> nn.Module:
+    width = config.base_channels or 64
     return SegNet(
         in_channels,
         num_classes,
         widths=(width, 2 * width, 4 * width, 8 * width, 8 * width),
-        upsampling=recipe.upsampling or "switches",
-        skips=recipe.skips or "none",
+        upsampling=config.upsampling or "switches",
+        skips=config.skips or "none",
         dropout=dropout,
     )
 
 
-def _table_1(in_channels: int, num_classes: int, recipe: NetworkRecipe, *, row: str) -> nn.Module:
-    return TABLE_1[row](in_channels, num_classes, width=recipe.width or 64)
+def _table_1(in_channels: int, num_classes: int, config: NetworkConfig, *, row: str) -> nn.Module:
+    return TABLE_1[row](in_channels, num_classes, base_channels=config.base_channels or 64)
 
 
-def _bayesian_basic(in_channels: int, num_classes: int, recipe: NetworkRecipe) -> nn.Module:
-    return SegNetBasic(in_channels, num_classes, width=recipe.width or 64, dropout=0.5)
+def _bayesian_basic(in_channels: int, num_classes: int, config: NetworkConfig) -> nn.Module:
+    return SegNetBasic(in_channels, num_classes, base_channels=config.base_channels or 64, dropout=0.5)
 
 
 def _fcn(
     in_channels: int,
     num_classes: int,
-    recipe: NetworkRecipe,
+    config: NetworkConfig,
     *,
     stride: int,
     form: Literal["same", "released", "alexnet"] = "same",
 ) -> nn.Module:
-    """FCN on an encoder: VGG16 with fc6 and fc7 unless the recipe names another."""
+    """FCN on an encoder: VGG16 with fc6 and fc7 unless the config names another."""
     from pixelwise.networks.backbones import fc_layers
     from pixelwise.networks.encoders import build_encoder
     from pixelwise.networks.fcn import FCN, FIRST_PADDING
 
-    name = recipe.encoder or ("caffenet" if form == "alexnet" else "vgg16")
+    name = config.encoder or ("caffenet" if form == "alexnet" else "vgg16")
     has_head = name.startswith(("vgg", "caffenet", "alexnet"))
     encoder = build_encoder(
         name,
@@ -130,32 +130,42 @@ NETWORKS: Mapping[str, NetworkBuilder] = {
 
 CHOICES: Mapping[str, frozenset[str]] = {
     "unet": frozenset(
-        ("width", "depth", "max_width", "stem_stride", "encoder", "weights", "normalization", "upsampling", "skips")
+        (
+            "base_channels",
+            "depth",
+            "max_channels",
+            "stem_stride",
+            "encoder",
+            "weights",
+            "normalization",
+            "upsampling",
+            "skips",
+        )
     ),
-    "unet-paper": frozenset(("width", "depth")),
-    "segnet": frozenset(("width", "weights", "upsampling", "skips")),
-    "bayesian-segnet": frozenset(("width", "weights", "upsampling", "skips")),
-    **dict.fromkeys(("bayesian-segnet-basic", *TABLE_1), frozenset(("width",))),
+    "unet-paper": frozenset(("base_channels", "depth")),
+    "segnet": frozenset(("base_channels", "weights", "upsampling", "skips")),
+    "bayesian-segnet": frozenset(("base_channels", "weights", "upsampling", "skips")),
+    **dict.fromkeys(("bayesian-segnet-basic", *TABLE_1), frozenset(("base_channels",))),
     **dict.fromkeys(("fcn", "fcn-32s", "fcn-16s", "fcn-8s"), frozenset(("encoder", "weights"))),
     "fcn-paper": frozenset(("weights",)),
     "fcn-alexnet": frozenset(),
 }
-"""Which keys of the recipe's network section say something to a network; the others must be left alone."""
+"""Which keys of the config's network section say something to a network; the others must be left alone."""
 
 
-def build_network(recipe: NetworkRecipe, *, in_channels: int, num_classes: int) -> nn.Module:
-    """The network a recipe names, with fresh weights.
+def build_network(config: NetworkConfig, *, in_channels: int, num_classes: int) -> nn.Module:
+    """The network a config names, with fresh weights.
 
     Raises:
-        RequestError: an unknown name (the choices are listed), or a key this network does not have.
+        InvalidArgumentError: an unknown name (the choices are listed), or a key this network does not have.
     """
-    if recipe.name not in NETWORKS:
-        raise unknown_name("network", recipe.name, NETWORKS)
-    default = NetworkRecipe()
-    for key in NetworkRecipe.__dataclass_fields__.keys() - CHOICES[recipe.name] - {"name"}:
-        if getattr(recipe, key) != getattr(default, key):
-            raise RequestError(
-                f"network.{key} means nothing to {recipe.name!r}, which has "
-                f"{', '.join(sorted(CHOICES[recipe.name]))}; leave it out."
+    if config.name not in NETWORKS:
+        raise unknown_name("network", config.name, NETWORKS)
+    default = NetworkConfig()
+    for key in NetworkConfig.__dataclass_fields__.keys() - CHOICES[config.name] - {"name"}:
+        if getattr(config, key) != getattr(default, key):
+            raise InvalidArgumentError(
+                f"network.{key} means nothing to {config.name!r}, which has "
+                f"{', '.join(sorted(CHOICES[config.name]))}; leave it out."
             )
-    return NETWORKS[recipe.name](in_channels, num_classes, recipe)
+    return NETWORKS[config.name](in_channels, num_classes, config)

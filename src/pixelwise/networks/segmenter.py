@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.shapes import round_up
 
 
@@ -18,21 +18,21 @@ class Segmenter(nn.Module):
         network: maps (B, C, H, W) to (B, K, H - margin, W - margin) for legal sides, which are its
             `size_offset` (0) and multiples of its `size_multiple`; `output_margin` (0) is what its
             unpadded convolutions cut off. A network that `takes_raw_images` sees them as they are.
-        mean, deviation: per channel, in the images' raw units.
+        mean, std: per channel, in the images' raw units.
     """
 
     mean: Tensor
-    deviation: Tensor
+    std: Tensor
 
-    def __init__(self, network: nn.Module, *, mean: Sequence[float], deviation: Sequence[float]) -> None:
+    def __init__(self, network: nn.Module, *, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        if len(mean) != len(deviation) or not all(d > 0 for d in deviation):
-            raise RequestError(f"mean {mean} and deviation {deviation} must be one pair a channel, > 0.")
+        if len(mean) != len(std) or not all(d > 0 for d in std):
+            raise InvalidArgumentError(f"mean {mean} and std {std} must be one pair a channel, > 0.")
         self.network = network
         if getattr(network, "takes_raw_images", False):
-            mean, deviation = [0.0] * len(mean), [1.0] * len(deviation)
+            mean, std = [0.0] * len(mean), [1.0] * len(std)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("deviation", torch.tensor(deviation).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
         self.multiple: int = network.size_multiple  # type: ignore[assignment]
         self.offset: int = getattr(network, "size_offset", 0)
         self.margin: int = getattr(network, "output_margin", 0)
@@ -62,8 +62,8 @@ class Segmenter(nn.Module):
         return logits
 
     def normalized(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) of any type in raw units → float32, by mean and deviation."""
-        return (images.float() - self.mean).div_(self.deviation)  # in place: one such map less at a time
+        """(B, C, H, W) of any type in raw units → float32, by mean and std."""
+        return (images.float() - self.mean).div_(self.std)  # in place: one such map less at a time
 
     def frame(self, side: int) -> Tensor:
         """For each row (or column) of the framed image, the row of the image that it shows; int64.

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.layers import (
     Skips,
     Upsampling,
@@ -39,7 +39,9 @@ def conv_bn_relu(channels: Sequence[int], kernel: int = 3) -> list[nn.Module]:
 def dropout_by_level(depth: int, dropout: float) -> list[float]:
     """Bayesian SegNet drops at the third level and below: `(5, 0.5) → [0, 0, .5, .5, .5]`."""
     if dropout and depth < 3:
-        raise RequestError(f"dropout sits at the third level and below, and this network has {depth}; use dropout=0.")
+        raise InvalidArgumentError(
+            f"dropout sits at the third level and below, and this network has {depth}; use dropout=0."
+        )
     return [0.0, 0.0, *[dropout] * (depth - 2)][:depth]
 
 
@@ -128,7 +130,7 @@ class SegNet(nn.Module):
     ) -> None:
         super().__init__()
         if not widths or len(widths) != len(convolutions):
-            raise RequestError(f"widths {widths} and convolutions {convolutions} must be one pair a level.")
+            raise InvalidArgumentError(f"widths {widths} and convolutions {convolutions} must be one pair a level.")
         self.skips: Skips = skips
         drops = dropout_by_level(len(widths), dropout)
         inputs, outputs = (in_channels, *widths[:-1]), (num_classes, *widths[:-1])
@@ -199,9 +201,9 @@ def load_vgg16(network: SegNet, weights: Mapping[str, Tensor]) -> None:
     targets = network.state_dict()
     for theirs, ours in names.items():
         if theirs not in weights:
-            raise RequestError(f"these are no weights of torchvision's vgg16 or vgg16_bn: {theirs} is missing.")
+            raise InvalidArgumentError(f"these are no weights of torchvision's vgg16 or vgg16_bn: {theirs} is missing.")
         if ours not in targets or weights[theirs].shape != targets[ours].shape:
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"{theirs}, {tuple(weights[theirs].shape)}, does not fit this SegNet's {ours}; VGG16 weights "
                 "need 3 input channels and the default widths and convolutions."
             )

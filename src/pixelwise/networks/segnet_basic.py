@@ -20,14 +20,14 @@ from pixelwise.ops.upsampling import bilinear_weight, interpolate
 
 def image_normalization() -> nn.Module:
     """The release's "local contrast normalization": divides by (1 + 2e-5 times the sum of squares
-    over the nearest 5 channels)^0.75. Made for raw values 0..255; at unit deviation it does nothing.
+    over the nearest 5 channels)^0.75. Made for raw values 0..255; at unit std it does nothing.
     """
     return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)
 
 
-def basic_encoder(in_channels: int, width: int, depth: int, dropout: float = 0.0) -> nn.ModuleList:
+def basic_encoder(in_channels: int, base_channels: int, depth: int, dropout: float = 0.0) -> nn.ModuleList:
     """7x7 convolution, batch normalization, ReLU and pooling, `depth` times; sees 106 pixels at depth 4."""
-    channels = [in_channels, *[width] * depth]
+    channels = [in_channels, *[base_channels] * depth]
     drops = dropout_by_level(depth, dropout)
     pairs = itertools.pairwise(channels)
     return nn.ModuleList(EncoderStage(pair, kernel=7, dropout=p) for pair, p in zip(pairs, drops, strict=True))
@@ -42,7 +42,7 @@ class SegNetBasic(nn.Module):
     Args:
         in_channels: C of the images.
         num_classes: K of the logits.
-        width: channels of every map.
+        base_channels: channels of every map.
         depth: number of poolings.
         encoder_addition: adds the encoder's maps to what the decoder's convolution gives.
         single_channel_decoder: each decoder filter sees only the map it belongs to.
@@ -60,7 +60,7 @@ class SegNetBasic(nn.Module):
         in_channels: int,
         num_classes: int,
         *,
-        width: int = 64,
+        base_channels: int = 64,
         depth: int = 4,
         encoder_addition: bool = False,
         single_channel_decoder: bool = False,
@@ -69,14 +69,16 @@ class SegNetBasic(nn.Module):
         super().__init__()
         self.encoder_addition = encoder_addition
         self.normalize = image_normalization()
-        self.encoder = basic_encoder(in_channels, width, depth, dropout)
-        groups = width if single_channel_decoder else 1
+        self.encoder = basic_encoder(in_channels, base_channels, depth, dropout)
+        groups = base_channels if single_channel_decoder else 1
         self.decoder = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, width, 7, padding=3, groups=groups), nn.BatchNorm2d(width))
+            nn.Sequential(
+                nn.Conv2d(base_channels, base_channels, 7, padding=3, groups=groups), nn.BatchNorm2d(base_channels)
+            )
             for _ in range(depth)
         )
         self.decoder_dropout = nn.ModuleList(dropout_layer(p) for p in dropout_by_level(depth, dropout)[::-1])
-        self.classify = nn.Conv2d(width, num_classes, 1)
+        self.classify = nn.Conv2d(base_channels, num_classes, 1)
         initialize_as_released(self)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -101,11 +103,11 @@ class BilinearInterpolation(nn.Module):
     size_multiple = 1
     takes_raw_images = True
 
-    def __init__(self, in_channels: int, num_classes: int, *, width: int = 64, depth: int = 4) -> None:
+    def __init__(self, in_channels: int, num_classes: int, *, base_channels: int = 64, depth: int = 4) -> None:
         super().__init__()
         self.normalize = image_normalization()
-        self.encoder = basic_encoder(in_channels, width, depth)
-        self.classify = nn.Conv2d(width, num_classes, 1)
+        self.encoder = basic_encoder(in_channels, base_channels, depth)
+        self.classify = nn.Conv2d(base_channels, num_classes, 1)
         initialize_as_released(self)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -122,7 +124,7 @@ class FCNBasic(nn.Module):
     stride 2 that start bilinear, and sums with the encoder's pooled maps.
 
     Args:
-        in_channels, num_classes, width, depth: as `SegNetBasic`.
+        in_channels, num_classes, base_channels, depth: as `SegNetBasic`.
         addition: adds the pooled map of the same size at each step.
         dim_reduction: 1x1 convolutions bring the encoder's maps to K channels first; else all
             channels are kept to the end and classified there.
@@ -138,23 +140,23 @@ class FCNBasic(nn.Module):
         in_channels: int,
         num_classes: int,
         *,
-        width: int = 64,
+        base_channels: int = 64,
         depth: int = 4,
         addition: bool = True,
         dim_reduction: bool = True,
     ) -> None:
         super().__init__()
-        channels = num_classes if dim_reduction else width
+        channels = num_classes if dim_reduction else base_channels
         self.normalize = image_normalization()
-        self.encoder = basic_encoder(in_channels, width, depth)
+        self.encoder = basic_encoder(in_channels, base_channels, depth)
         self.reduce = nn.ModuleList(
-            nn.Conv2d(width, num_classes, 1) if dim_reduction else nn.Identity()
+            nn.Conv2d(base_channels, num_classes, 1) if dim_reduction else nn.Identity()
             for _ in range(depth if addition else 1)
         )
         self.grow = nn.ModuleList(
             TransposedConv(channels, channels, 8, stride=2, padding=3, bias=False) for _ in range(depth)
         )
-        self.classify = nn.Identity() if dim_reduction else nn.Conv2d(width, num_classes, 1)
+        self.classify = nn.Identity() if dim_reduction else nn.Conv2d(base_channels, num_classes, 1)
         initialize_as_released(self)
         for layer in self.grow:
             initialize_bilinear(layer.weight)  # type: ignore[arg-type]
@@ -187,7 +189,7 @@ def initialize_bilinear(weight: Tensor) -> None:
 class Builder(Protocol):
     """What builds a network of Table 1."""
 
-    def __call__(self, in_channels: int, num_classes: int, *, width: int = 64, depth: int = 4) -> nn.Module: ...
+    def __call__(self, in_channels: int, num_classes: int, *, base_channels: int = 64, depth: int = 4) -> nn.Module: ...
 
 
 TABLE_1: Mapping[str, Builder] = MappingProxyType(

@@ -8,7 +8,7 @@ the encoder (decoder, scores, fully connected layers of FCN) belongs to no stage
 
 from torch import Tensor, nn
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.unet import UNet
 
 Stage = tuple[nn.Module, ...]
@@ -43,13 +43,13 @@ def decoder_steps(network: nn.Module) -> tuple[nn.Module, ...]:
 def first_stages(network: nn.Module, count: int) -> list[nn.Module]:
     """The modules of the first `count` stages.
 
-    Raises RequestError where the network has fewer.
+    Raises InvalidArgumentError where the network has fewer.
     """
     stages = encoder_stages(network)
     if count > len(stages):
         kind = type(network).__name__
         has = f"has {len(stages)} encoder stages" if stages else "has no encoder stages that can be told apart"
-        raise RequestError(f"optimizer.frozen_stages is {count}, but {kind} {has}; give at most {len(stages)}.")
+        raise InvalidArgumentError(f"optimizer.freeze_stages is {count}, but {kind} {has}; give at most {len(stages)}.")
     return [module for stage in stages[:count] for module in stage]
 
 
@@ -58,13 +58,13 @@ def learning_rate_scales(network: nn.Module, decay: float) -> dict[Tensor, float
 
     Parameters of no stage are left out: theirs is 1.
 
-    Raises RequestError for a decay other than 1 where the network has no stages.
+    Raises InvalidArgumentError for a decay other than 1 where the network has no stages.
     """
     if decay == 1:
         return {}
     stages = encoder_stages(network)
     if not stages:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"optimizer.layer_decay is {decay:g}, but {type(network).__name__} has no encoder stages that can be "
             "told apart; leave it at 1."
         )

@@ -17,7 +17,7 @@ from torch._ops import OpOverload
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
-from pixelwise.config import NetworkRecipe
+from pixelwise.config import NetworkConfig
 from pixelwise.errors import unknown_name
 from pixelwise.networks.activation_checkpointing import Pass, recomputed, run_stages
 from pixelwise.networks.geometry.geometry import field_of, skeleton_of
@@ -83,13 +83,13 @@ def describe(name: str | None = None, size: Size = (360, 480)) -> list[NetworkRo
         size: height and width of the image, in pixels; 3 channels and 11 classes, as CamVid has.
 
     Raises:
-        RequestError: an unknown name, or a size that the network cannot take, which says the legal ones.
+        InvalidArgumentError: an unknown name, or a size that the network cannot take, which says the legal ones.
     """
     return describe_networks(size) if name is None else describe_layers(name, size, in_channels=3, num_classes=11)
 
 
 def describe_networks(size: Size = (360, 480), *, in_channels: int = 3, num_classes: int = 11) -> list[NetworkRow]:
-    """All networks of the table, in its order, as a recipe builds them that names nothing else."""
+    """All networks of the table, in its order, as a config builds them that names nothing else."""
     return [describe_network(name, size, in_channels=in_channels, num_classes=num_classes) for name in NETWORKS]
 
 
@@ -97,7 +97,7 @@ def describe_network(name: str, size: Size = (360, 480), *, in_channels: int = 3
     """One network of the table.
 
     Raises:
-        RequestError: no such network.
+        InvalidArgumentError: no such network.
     """
     network = _build(name, in_channels, num_classes)
     field = field_of(network, in_channels=in_channels)
@@ -125,7 +125,7 @@ def describe_layers(network: nn.Module | str, size: Size, *, in_channels: int, n
         in_channels: C of its images.
 
     Raises:
-        RequestError: no such network, or it does not take this size.
+        InvalidArgumentError: no such network, or it does not take this size.
     """
     built = _build(network, in_channels, num_classes) if isinstance(network, str) else network
     skeleton = skeleton_of(built)
@@ -139,7 +139,7 @@ def _build(name: str, in_channels: int, num_classes: int) -> nn.Module:
     if name not in NETWORKS:
         raise unknown_name("network", name, NETWORKS)
     with torch.device("meta"):
-        return build_network(NetworkRecipe(name=name), in_channels=in_channels, num_classes=num_classes)
+        return build_network(NetworkConfig(name=name), in_channels=in_channels, num_classes=num_classes)
 
 
 class _Layers(Watching):
@@ -197,10 +197,10 @@ def saved_bytes(network: nn.Module, images: Tensor) -> int:
 
 
 def recomputed_bytes(segmenter: Segmenter, images: Tensor) -> int:
-    """As `saved_bytes`, at the peak of a step with `training.recompute`: what passes between the stages, and the
-    maps of the largest stage, which is run again. The network is one that recomputes from then on.
+    """As `saved_bytes`, at the peak of a step with `training.activation_checkpointing`: what passes between the
+    stages, and the maps of the largest stage, which is run again. The network is one that recomputes from then on.
 
-    Raises RequestError where it has no stages that can be told apart.
+    Raises InvalidArgumentError where it has no stages that can be told apart.
     """
     of_stages = [0]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.errors import RequestError, unknown_name
+from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.networks.layers import (
     Skips,
     Upsampling,
@@ -52,7 +52,7 @@ def normalization_layer(normalization: Normalization, channels: int) -> list[nn.
             return [nn.BatchNorm2d(channels)]
         case "group":
             # 32 groups as Wu and He (ECCV 2018) found best, of 2 channels or more: a group of one
-            # channel on a map of one pixel has no deviation.
+            # channel on a map of one pixel has no std.
             groups = math.gcd(channels, 32)
             return [nn.GroupNorm(groups if groups < channels else max(groups // 2, 1), channels)]
         case _:
@@ -117,7 +117,7 @@ class UNet(nn.Module):
     Args:
         in_channels: C of the images.
         num_classes: K of the logits.
-        width: channels of the finest level, doubled at each level down to at most `max_width`.
+        base_channels: channels of the finest level, doubled at each level down to at most `max_channels`.
         depth: number of poolings.
         padding: "valid" loses a border at each convolution, as in the paper; "same" keeps the size.
         normalization: "none" as in the paper, or "batch" or "group" after each convolution.
@@ -137,9 +137,9 @@ class UNet(nn.Module):
         in_channels: int,
         num_classes: int,
         *,
-        width: int = 64,
+        base_channels: int = 64,
         depth: int = 4,
-        max_width: int = 1024,
+        max_channels: int = 1024,
         padding: Padding = "valid",
         normalization: Normalization = "none",
         upsampling: Upsampling = "transposed",
@@ -148,8 +148,8 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         if stem_stride > 1 and padding == "valid":
-            raise RequestError("stem_stride above 1 needs padding='same'.")
-        channels = [min(width * 2**level, max_width) for level in range(depth + 1)]
+            raise InvalidArgumentError("stem_stride above 1 needs padding='same'.")
+        channels = [min(base_channels * 2**level, max_channels) for level in range(depth + 1)]
         self.padding = padding
         self.skips: Skips = skips
         self.stem_stride = stem_stride
@@ -194,7 +194,7 @@ class UNet(nn.Module):
             return
         levels, offset = self.size_multiple, self.size_offset
         if any((side - offset) % levels or (side - offset) // levels < 8 for side in (height, width)):
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"this unpadded U-Net takes sides of {levels}m+{offset} with m of at least 8 "
                 f"({8 * levels + offset}, {9 * levels + offset}, ...), not {height}x{width}."
             )
@@ -218,7 +218,7 @@ class EncoderUNet(nn.Module):
     Input (B, C, H, W) floating point, sides multiples of `size_multiple`; output (B, K, H, W).
 
     Raises:
-        RequestError: parts that do not fit together.
+        InvalidArgumentError: parts that do not fit together.
     """
 
     size_offset = output_margin = 0
@@ -236,12 +236,14 @@ class EncoderUNet(nn.Module):
         super().__init__()
         strides, channels = encoder.strides, encoder.out_channels
         if encoder.in_channels != in_channels:
-            raise RequestError(f"the encoder takes {encoder.in_channels} channels, the images have {in_channels}.")
+            raise InvalidArgumentError(
+                f"the encoder takes {encoder.in_channels} channels, the images have {in_channels}."
+            )
         if any(coarse != 2 * fine for fine, coarse in itertools.pairwise(strides)):
-            raise RequestError(f"this encoder has maps of strides {strides}; U-Net needs strides that double.")
+            raise InvalidArgumentError(f"this encoder has maps of strides {strides}; U-Net needs strides that double.")
         pools = [m for m in encoder.modules() if isinstance(m, nn.MaxPool2d) and m.kernel_size == m.stride == 2]
         if upsampling == "switches" and len(pools) != len(strides) - 1:
-            raise RequestError(
+            raise InvalidArgumentError(
                 "upsampling='switches' needs an encoder whose maps all end in 2x2 max pooling, such as vgg16; "
                 "choose another upsampling for this one."
             )
@@ -267,10 +269,10 @@ class EncoderUNet(nn.Module):
 
 
 def require_multiples(size: Size, multiple: int) -> None:
-    """RequestError for sides that a padded U-Net cannot halve as often as it has to."""
+    """InvalidArgumentError for sides that a padded U-Net cannot halve as often as it has to."""
     height, width = size
     if height % multiple or width % multiple:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"this U-Net takes sides that are multiples of {multiple}, not {height}x{width}; "
             "wrap it in Segmenter, which pads and crops."
         )

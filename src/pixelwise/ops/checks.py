@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def check_map(name: str, x: Tensor) -> None:
-    """That `x` is a map; RequestError otherwise."""
+    """That `x` is a map; InvalidArgumentError otherwise."""
     if x.dim() != 4 or x.dtype not in DTYPES:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"{name} is {describe(x)}, but must be (B, C, H, W) in float64, float32, bfloat16 or float16."
         )
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import pixelwise.ops.kernels.registration  # noqa: F401 registers torch.ops.pixelwise
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.ops.checks import check_map, describe, memory_format_of
 from pixelwise.shapes import Size, pooled_size, unpooled_sides
 
@@ -41,13 +41,13 @@ def max_pool_with_switches(
         dy · kernel + dx, also in a clipped window. H' is H / kernel rounded down, or up.
 
     Raises:
-        RequestError: not such a tensor, kernel or `out`, or a side shorter than `kernel` in floor mode.
+        InvalidArgumentError: not such a tensor, kernel or `out`, or a side shorter than `kernel` in floor mode.
     """
     check_map("x", x)
     _check_kernel(kernel)
     size = pooled_size((x.shape[2], x.shape[3]), kernel, ceil_mode)
     if min(size) < 1:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"x of {x.shape[2]}x{x.shape[3]} has no whole {kernel}x{kernel} window; "
             "use ceil_mode=True to pool clipped ones."
         )
@@ -78,18 +78,18 @@ def max_unpool(pooled: Tensor, switches: Tensor, size: Size, kernel: int = 2, *,
         (B, C, height, width) as `pooled`.
 
     Raises:
-        RequestError: tensors that do not belong together, a size these switches cannot come from,
+        InvalidArgumentError: tensors that do not belong together, a size these switches cannot come from,
             or switches that lead astray.
     """
     check_map("pooled", pooled)
     _check_kernel(kernel)
     if switches.dtype != torch.uint8:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"switches are {switches.dtype}, but must be uint8 places inside the windows, as "
             "max_pool_with_switches gives them; the flat indices of torch's max_pool2d are something else."
         )
     if switches.shape != pooled.shape or switches.device != pooled.device:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"switches {describe(switches)} do not belong to pooled {describe(pooled)}: they are of another pooling."
         )
     if not torch.compiler.is_exporting():  # where sides are symbols, and a condition on them is one on the image
@@ -114,11 +114,11 @@ def pack_switches(switches: Tensor) -> Tensor:
         (B, ceil(C / 4), H', W') uint8: bits 0 and 1 hold channel 4c, bits 2 and 3 channel 4c + 1, ...
 
     Raises:
-        RequestError: not uint8, not four-dimensional, or, on the CPU, a switch above 3.
+        InvalidArgumentError: not uint8, not four-dimensional, or, on the CPU, a switch above 3.
     """
     _check_switches(switches)
     if switches.is_cpu and not torch.compiler.is_compiling() and switches.numel() and switches.max() > 3:
-        raise RequestError(f"switches up to {int(switches.max())} are not of 2x2 windows: 2 bits hold 0 to 3.")
+        raise InvalidArgumentError(f"switches up to {int(switches.max())} are not of 2x2 windows: 2 bits hold 0 to 3.")
     four = nn.functional.pad(switches, (0, 0, 0, 0, 0, -switches.shape[1] % 4))
     return four[:, 0::4] | four[:, 1::4] << 2 | four[:, 2::4] << 4 | four[:, 3::4] << 6
 
@@ -134,11 +134,11 @@ def unpack_switches(packed: Tensor, num_channels: int) -> Tensor:
         (B, C, H', W') uint8 in [0, 4), in the memory format of `packed`.
 
     Raises:
-        RequestError: not uint8, not four-dimensional, or a C that was not packed into as many bytes.
+        InvalidArgumentError: not uint8, not four-dimensional, or a C that was not packed into as many bytes.
     """
     _check_switches(packed)
     if packed.shape[1] != -(-num_channels // 4):
-        raise RequestError(
+        raise InvalidArgumentError(
             f"{packed.shape[1]} packed channels hold {4 * packed.shape[1] - 3} to {4 * packed.shape[1]} "
             f"channels of switches, not {num_channels}."
         )
@@ -174,7 +174,7 @@ class MaxUnpool(nn.Module):
 
 def _check_kernel(kernel: int) -> None:
     if kernel not in _KERNELS:
-        raise RequestError(f"kernel is {kernel!r}, but must be a whole number from 2 to 15.")
+        raise InvalidArgumentError(f"kernel is {kernel!r}, but must be a whole number from 2 to 15.")
 
 
 def _check_sides(size: Size, pooled: Tensor, kernel: int) -> None:
@@ -182,7 +182,7 @@ def _check_sides(size: Size, pooled: Tensor, kernel: int) -> None:
     for name, side, windows in zip(("height", "width"), size, pooled.shape[2:], strict=True):
         legal = unpooled_sides(windows, kernel)
         if not legal.start <= side < legal.stop:  # torch.compile cannot look up a side that is a symbol
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"{name} {side} cannot have been pooled to {windows} by windows of {kernel}: legal are "
                 f"{legal[0]} to {legal[-1]}."
             )
@@ -190,7 +190,7 @@ def _check_sides(size: Size, pooled: Tensor, kernel: int) -> None:
 
 def _check_switches(switches: Tensor) -> None:
     if switches.dim() != 4 or switches.dtype != torch.uint8:
-        raise RequestError(f"switches are {describe(switches)}, but must be (B, C, H, W) in uint8.")
+        raise InvalidArgumentError(f"switches are {describe(switches)}, but must be (B, C, H, W) in uint8.")
 
 
 def _check_out(out: Tensor, like: Tensor, size: Size, dtype: torch.dtype, inputs: tuple[Tensor, ...]) -> None:
@@ -200,6 +200,8 @@ def _check_out(out: Tensor, like: Tensor, size: Size, dtype: torch.dtype, inputs
     fits = out.shape == shape and out.dtype == dtype and out.device == like.device
     if not fits or not out.is_contiguous(memory_format=memory_format):
         layout = str(memory_format).removeprefix("torch.")
-        raise RequestError(f"out is {describe(out)}, but must be {shape} {dtype} on {like.device}, dense and {layout}.")
+        raise InvalidArgumentError(
+            f"out is {describe(out)}, but must be {shape} {dtype} on {like.device}, dense and {layout}."
+        )
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*inputs, out)):
-        raise RequestError("out= cannot be differentiated; leave it out, or call under torch.no_grad().")
+        raise InvalidArgumentError("out= cannot be differentiated; leave it out, or call under torch.no_grad().")

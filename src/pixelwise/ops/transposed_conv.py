@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.ops.checks import check_map, memory_format_of
 from pixelwise.ops.upsampling import unpool_bed_of_nails
 from pixelwise.shapes import Size, conv_side, pair, transposed_conv_side
@@ -35,13 +35,13 @@ class _Geometry:
 
     def __post_init__(self) -> None:
         if min(*self.stride, *self.dilation, self.groups) < 1 or min(self.padding) < 0:
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"stride {self.stride}, dilation {self.dilation} and groups {self.groups} start at 1, "
                 f"padding {self.padding} at 0."
             )
         for added, stride, dilation in zip(self.output_padding, self.stride, self.dilation, strict=True):
             if not 0 <= added < max(stride, dilation):
-                raise RequestError(
+                raise InvalidArgumentError(
                     f"output_padding {added} must be at least 0 and below the larger of stride {stride} and "
                     f"dilation {dilation}: more rows than that would stay empty."
                 )
@@ -77,7 +77,7 @@ def transposed_conv(
         (B, C_out, H', W') as `x`, H' = s(H - 1) + d(k - 1) + 1 - 2p + a (`shapes.transposed_conv_side`).
 
     Raises:
-        RequestError: tensors that do not fit together, or a geometry that gives no output.
+        InvalidArgumentError: tensors that do not fit together, or a geometry that gives no output.
     """
     geometry = _geometry(stride, padding, output_padding, dilation, groups)
     return _transposed_conv(x, weight, bias, geometry)
@@ -147,7 +147,7 @@ def conv_matrix(
         the order channel, row, column.
 
     Raises:
-        RequestError: a geometry that gives no output.
+        InvalidArgumentError: a geometry that gives no output.
     """
     geometry = _geometry(stride, padding, 0, dilation, groups)
     _check_weight(weight, groups)
@@ -181,10 +181,10 @@ def overlap_counts(kernel: int, stride: int) -> list[int]:
         k2 s2 [1, 1]   k3 s2 [2, 1]   k4 s2 [2, 2]   k5 s2 [3, 2]   k6 s3 [2, 2, 2]
 
     Raises:
-        RequestError: a kernel or stride below 1.
+        InvalidArgumentError: a kernel or stride below 1.
     """
     if kernel < 1 or stride < 1:
-        raise RequestError(f"kernel {kernel} and stride {stride} start at 1.")
+        raise InvalidArgumentError(f"kernel {kernel} and stride {stride} start at 1.")
     return [len(range(phase, kernel, stride)) for phase in range(stride)]
 
 
@@ -217,7 +217,9 @@ class TransposedConv(nn.ConvTranspose2d):
     ) -> None:
         geometry = _geometry(stride, padding, output_padding, dilation, groups)
         if in_channels % groups or out_channels % groups:
-            raise RequestError(f"{in_channels} and {out_channels} channels cannot be divided into {groups} groups.")
+            raise InvalidArgumentError(
+                f"{in_channels} and {out_channels} channels cannot be divided into {groups} groups."
+            )
         super().__init__(
             in_channels,
             out_channels,
@@ -306,7 +308,9 @@ def _taps(side: int, kernel: int, geometry: _Geometry, *, axis: int) -> tuple[in
     stride, padding, dilation = geometry.stride[axis], geometry.padding[axis], geometry.dilation[axis]
     places = conv_side(side, kernel, stride=stride, padding=padding, dilation=dilation)
     if places < 1:
-        raise RequestError(f"a kernel of {kernel} with dilation {dilation} and padding {padding} does not fit {side}.")
+        raise InvalidArgumentError(
+            f"a kernel of {kernel} with dilation {dilation} and padding {padding} does not fit {side}."
+        )
     pixels = torch.arange(kernel)[:, None] * dilation + torch.arange(places) * stride - padding
     return places, pixels, (pixels >= 0) & (pixels < side)
 
@@ -335,18 +339,22 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry) 
     check_map("x", x)
     _check_weight(weight, geometry.groups)
     if weight.shape[0] != x.shape[1]:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"weight {tuple(weight.shape)} is for {weight.shape[0]} channels, but x has {x.shape[1]}; it must be "
             "(C_in, C_out / groups, k, k), with the channels of x first."
         )
     if weight.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
-        raise RequestError(f"weight is {weight.dtype}, but x is {x.dtype}; convert one of them, or use torch.autocast.")
+        raise InvalidArgumentError(
+            f"weight is {weight.dtype}, but x is {x.dtype}; convert one of them, or use torch.autocast."
+        )
     out_channels = weight.shape[1] * geometry.groups
     if bias is not None and bias.shape != (out_channels,):
-        raise RequestError(f"bias is {tuple(bias.shape)}, but must be ({out_channels},), one for each output channel.")
+        raise InvalidArgumentError(
+            f"bias is {tuple(bias.shape)}, but must be ({out_channels},), one for each output channel."
+        )
     # In an exported graph sides are symbols, and a condition on them is one on the image.
     if not torch.compiler.is_exporting() and min(_output_size(x, weight, geometry)) < 1:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"{x.shape[2]}x{x.shape[3]} gives no output with a {weight.shape[2]}x{weight.shape[3]} kernel and "
             f"{geometry}; use less padding."
         )
@@ -354,7 +362,7 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry) 
 
 def _check_weight(weight: Tensor, groups: int) -> None:
     if weight.dim() != 4 or min(weight.shape) < 1 or weight.shape[0] % groups:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"weight is {tuple(weight.shape)}, but must have four dimensions, and a first that {groups} groups divide."
         )
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.errors import RequestError, unknown_name
+from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.ops.checks import check_map, memory_format_of
 from pixelwise.shapes import Size, pair
 
@@ -52,7 +52,7 @@ def unpool_nearest(x: Tensor, factor: int | Size = 2) -> Tensor:
         (B, C, H · factor, W · factor) as `x`.
 
     Raises:
-        RequestError: not such a tensor or factor.
+        InvalidArgumentError: not such a tensor or factor.
     """
     check_map("x", x)
     rows, columns = _check_factor(factor)
@@ -73,7 +73,7 @@ def unpool_bed_of_nails(x: Tensor, factor: int | Size = 2) -> Tensor:
         (B, C, H · factor, W · factor) as `x`.
 
     Raises:
-        RequestError: not such a tensor or factor.
+        InvalidArgumentError: not such a tensor or factor.
     """
     check_map("x", x)
     rows, columns = _check_factor(factor)
@@ -109,13 +109,15 @@ def interpolate(x: Tensor, size: Size, mode: InterpolationMode = "bilinear") -> 
         (B, C, height, width) as `x`.
 
     Raises:
-        RequestError: not such a tensor, size or mode.
+        InvalidArgumentError: not such a tensor, size or mode.
     """
     check_map("x", x)
     if mode not in _TORCH_MODES:
         raise unknown_name("interpolation mode", mode, get_args(InterpolationMode))
     if min(size) < 1 or min(x.shape[2:]) < 1:
-        raise RequestError(f"cannot interpolate {x.shape[2]}x{x.shape[3]} to {size[0]}x{size[1]}: sides start at 1.")
+        raise InvalidArgumentError(
+            f"cannot interpolate {x.shape[2]}x{x.shape[3]} to {size[0]}x{size[1]}: sides start at 1."
+        )
     align_corners = None if mode == "nearest" else False
     return functional.interpolate(x, size, mode=_TORCH_MODES[mode], align_corners=align_corners)
 
@@ -136,10 +138,10 @@ def bilinear_kernel(kernel: int, *, dtype: torch.dtype = torch.float32, device: 
         (k, k) in (0, 1]: `bilinear_kernel(4)` is the outer product of (.25, .75, .75, .25) with itself.
 
     Raises:
-        RequestError: a kernel below 1.
+        InvalidArgumentError: a kernel below 1.
     """
     if kernel < 1:
-        raise RequestError(f"kernel is {kernel}, but a kernel has at least 1 row.")
+        raise InvalidArgumentError(f"kernel is {kernel}, but a kernel has at least 1 row.")
     distance = (torch.arange(kernel, dtype=torch.float64, device=device) - (kernel - 1) / 2).abs()
     tent = 1 - distance / ((kernel + 1) // 2)
     return torch.outer(tent, tent).to(dtype)
@@ -168,10 +170,10 @@ def bilinear_weight(
         (C, C / groups, k, k).
 
     Raises:
-        RequestError: channels that cannot be divided into the groups.
+        InvalidArgumentError: channels that cannot be divided into the groups.
     """
     if channels < 1 or groups < 1 or channels % groups:
-        raise RequestError(f"{channels} channels cannot be divided into {groups} groups.")
+        raise InvalidArgumentError(f"{channels} channels cannot be divided into {groups} groups.")
     group_channels = channels // groups
     weight = torch.zeros(channels, group_channels, kernel, kernel, dtype=dtype, device=device)
     every = torch.arange(channels, device=device)
@@ -215,5 +217,5 @@ class Interpolate(nn.Module):
 def _check_factor(factor: int | Size) -> Size:
     rows, columns = pair(factor)
     if min(rows, columns) < 1:
-        raise RequestError(f"factor is {factor}, but blocks have at least 1 row and 1 column.")
+        raise InvalidArgumentError(f"factor is {factor}, but blocks have at least 1 row and 1 column.")
     return rows, columns

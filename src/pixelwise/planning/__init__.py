@@ -1,1 +1,1 @@
-"""From what the data and the machine are to a recipe, each choice with its reason."""
+"""From what the data and the machine are to a config, each choice with its reason."""

@@ -17,7 +17,7 @@ class Candidate:
     """Of one forward pass for an image of 352x480 with 3 channels and 11 classes, in 10^9."""
     width: int | None = None
     depth: int = 4
-    max_width: int = 512
+    max_channels: int = 512
     stem_stride: int = 1
     encoder: str | None = None
     """With its ImageNet weights; None: the U-Net's own contracting path."""
@@ -26,10 +26,10 @@ class Candidate:
 
     @property
     def keys(self) -> dict[str, Any]:
-        """As keys of a recipe; an encoder leaves no sizes to choose."""
+        """As keys of a config; an encoder leaves no sizes to choose."""
         if self.encoder:
-            return {"network.encoder": self.encoder, "network.weights": "imagenet"}
-        return {f"network.{name}": getattr(self, name) for name in ("width", "depth", "max_width", "stem_stride")}
+            return {"network.encoder": self.encoder, "network.encoder_weights": "imagenet"}
+        return {f"network.{name}": getattr(self, name) for name in ("width", "depth", "max_channels", "stem_stride")}
 
     @property
     def title(self) -> str:
@@ -39,8 +39,8 @@ class Candidate:
 
 
 CANDIDATES = (
-    Candidate(gflops=4, width=16, max_width=256, stem_stride=2),
-    Candidate(gflops=15, width=32, max_width=256, stem_stride=2),
+    Candidate(gflops=4, width=16, max_channels=256, stem_stride=2),
+    Candidate(gflops=15, width=32, max_channels=256, stem_stride=2),
     Candidate(gflops=34, width=48, stem_stride=2),
     Candidate(gflops=59, width=64, stem_stride=2),
     Candidate(gflops=235, width=64, stem_stride=1),

@@ -1,4 +1,4 @@
-"""What a plan expects of its run: steps, time and memory, in words for the top of recipe.yaml."""
+"""What a plan expects of its run: steps, time and memory, in words for the top of config.yaml."""
 
 from dataclasses import dataclass
 

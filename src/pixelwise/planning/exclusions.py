@@ -1,4 +1,4 @@
-"""`train --force`: what of a data set with errors is left out, by name, so that the rest can train."""
+"""`train --skip-invalid`: what of a dataset with errors is left out, by name, so that the rest can train."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from pixelwise.checks import CODES, Finding, diagnose
-from pixelwise.data.dataset import DataSet
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import write_atomically
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import Survey, survey
@@ -15,7 +15,7 @@ from pixelwise.errors import CheckpointError
 from pixelwise.progress import Progress
 
 ACCEPTED = ("jpeg_mask", "foreground_ignored", "palette_order")
-"""Codes of errors that harm what is learned, but keep no pair from being used: with force, all are."""
+"""Codes of errors that harm what is learned, but keep no pair from being used: with skip_invalid, all are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +23,15 @@ class LeftOut:
     """One line of `left_out.yaml`."""
 
     file: str
-    """Below the data set's root; of a pair, its image."""
+    """Below the dataset's root; of a pair, its image."""
     reason: str
 
     def __str__(self) -> str:
         return f"left out: {self.file}: {self.reason}"
 
 
-def leave_out_faults(dataset: DataSet, progress: Progress) -> tuple[DataSet, tuple[LeftOut, ...]]:
-    """The data set without the pairs that errors name, and what was left out; both are said aloud.
+def leave_out_faults(dataset: Dataset, progress: Progress) -> tuple[Dataset, tuple[LeftOut, ...]]:
+    """The dataset without the pairs that errors name, and what was left out; both are said aloud.
 
     Reads every pair once. Test pairs are not opened, and stay.
     """
@@ -46,8 +46,8 @@ def leave_out_faults(dataset: DataSet, progress: Progress) -> tuple[DataSet, tup
     return without(dataset, left_out), left_out
 
 
-def without(dataset: DataSet, left_out: Iterable[LeftOut]) -> DataSet:
-    """The data set less the pairs that are left out."""
+def without(dataset: Dataset, left_out: Iterable[LeftOut]) -> Dataset:
+    """The dataset less the pairs that are left out."""
     files = {one.file for one in left_out}
     names = _pair_names(dataset)
     kept = tuple(sample for sample in dataset.samples if names[sample] not in files)
@@ -66,7 +66,7 @@ def is_overruled(error: Finding, left_out: Sequence[LeftOut] | None) -> bool:
 
 def write_left_out(path: Path, left_out: Iterable[LeftOut]) -> None:
     """A list of file and reason. An empty one tells that the run was forced without need."""
-    header = "# Trained with --force. Files of the data set that were left out:\n"
+    header = "# Trained with --skip-invalid. Files of the dataset that were left out:\n"
     text = yaml.safe_dump([asdict(one) for one in left_out], sort_keys=False, allow_unicode=True, width=1000)
     write_atomically(path, (header + text).encode())
 
@@ -96,19 +96,19 @@ def _in_pairs(surveyed: Survey, errors: Sequence[Finding]) -> Iterator[LeftOut]:
         yield LeftOut(names[sample], reason.removeprefix(f"{dataset.relative(sample.image_path)}: "))
 
 
-def _pair_names(dataset: DataSet) -> dict[Sample, str]:
+def _pair_names(dataset: Dataset) -> dict[Sample, str]:
     """What a pair is called here: its image file, and its name where the file holds other pairs too."""
     by_file = dataset.samples_by_file()
     files = {sample: dataset.relative(sample.image_path) for sample in dataset.samples}
     return {sample: file if file in by_file else f"{file}: {sample.name}" for sample, file in files.items()}
 
 
-def _in_no_pair(dataset: DataSet, errors: Sequence[Finding]) -> Iterator[LeftOut]:
+def _in_no_pair(dataset: Dataset, errors: Sequence[Finding]) -> Iterator[LeftOut]:
     paired = {dataset.relative(path) for s in dataset.samples for path in (s.image_path, s.label_path)}
     reasons = {file: CODES[error.code][1] for error in reversed(errors) for file in error.files}
     return (LeftOut(file, reason) for file, reason in sorted(reasons.items()) if file not in paired)
 
 
-def _below(text: str, dataset: DataSet) -> str:
-    """A text with paths, without the folder of the data set."""
+def _below(text: str, dataset: Dataset) -> str:
+    """A text with paths, without the folder of the dataset."""
     return text.replace(f"{dataset.root}/", "")

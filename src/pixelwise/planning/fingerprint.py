@@ -1,4 +1,4 @@
-"""What a data set is, in the few numbers that a plan depends on."""
+"""What a dataset is, in the few numbers that a plan depends on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pixelwise.data.dataset import DataSet
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import Reading, Survey
@@ -54,7 +54,7 @@ class Fingerprint:
     channels: int
     dtype: str
     mean: tuple[float, ...]
-    deviation: tuple[float, ...]
+    std: tuple[float, ...]
     bytes_per_pixel: int
     """Of a decoded image and its labels."""
     pair_bytes: int
@@ -80,7 +80,7 @@ class Fingerprint:
 def fingerprint(surveyed: Survey, splits: Splits, weights: tuple[float, ...]) -> Fingerprint:
     """Of the training images; of the validation images, number and largest size alone."""
     train = _readings(surveyed, splits["train"])
-    mean, deviation = surveyed.normalization(splits["train"])
+    mean, std = surveyed.normalization(splits["train"])
     dataset = surveyed.dataset
     assert dataset.classes is not None
     sizes = [r.size for r in train if r.size]
@@ -95,7 +95,7 @@ def fingerprint(surveyed: Survey, splits: Splits, weights: tuple[float, ...]) ->
         channels=dataset.channels or 0,
         dtype=train[0].dtype,
         mean=tuple(mean),
-        deviation=tuple(deviation),
+        std=tuple(std),
         bytes_per_pixel=(of_pixel := _bytes_of_pixel(train[0].dtype, dataset)),
         pair_bytes=sum(map(_pixels, sizes)) * of_pixel,
         class_pixels=tuple(surveyed.class_pixels(splits["train"]).sum(0).tolist()),
@@ -115,7 +115,7 @@ def _pixels(size: Size) -> int:
     return size[0] * size[1]
 
 
-def _bytes_of_pixel(dtype: str, dataset: DataSet) -> int:
+def _bytes_of_pixel(dtype: str, dataset: Dataset) -> int:
     """Of an image and its labels together."""
     assert dataset.classes is not None
     of_label = 1 if len(dataset.classes.names) <= 256 else 2
@@ -136,7 +136,7 @@ def labels_to_read(pixels: int) -> int:
     return min(SAMPLED_LABELS, max(MIN_SAMPLED_LABELS, SAMPLED_PIXELS // pixels))
 
 
-def _look_at_labels(dataset: DataSet, samples: Sequence[Sample], count: int) -> _Seen:
+def _look_at_labels(dataset: Dataset, samples: Sequence[Sample], count: int) -> _Seen:
     """On some label maps, spread evenly over the training images."""
     assert dataset.classes is not None
     num_classes = len(dataset.classes.names)

@@ -23,7 +23,7 @@ LEARNING_RATES = {"muon": 0.02, "adamw": 2e-3, "sgd": 0.05}
 def choose_samples(draft: Draft, seen: Fingerprint) -> None:
     """Crop and batch. Images are never scaled down: a plan that did so would lose the smallest objects."""
     crop = crop_for(seen.median_size)
-    draft.put("data.crop", crop, _reason_of_crop(crop, seen))
+    draft.put("data.crop_size", crop, _reason_of_crop(crop, seen))
     draft.put("training.batch_size", min(8, max(1, seen.num_train)), f"{seen.num_train} training images")
 
 
@@ -64,7 +64,7 @@ def choose_loss(draft: Draft, seen: Fingerprint) -> None:
     if rarest < RARE_SHARE:
         reason = f"the rarest class has {rarest:.2g} of the pixels, below {RARE_SHARE:g}"
         draft.put("loss.class_weights", "median_frequency", reason)
-        draft.put("loss.power", RARE_POWER, "full weights cost the common classes too much")
+        draft.put("loss.class_weight_power", RARE_POWER, "full weights cost the common classes too much")
     else:
         draft.put("loss.class_weights", "none", f"the rarest class has {rarest:.2g} of the pixels")
 
@@ -79,7 +79,7 @@ def choose_augmentation(draft: Draft, seen: Fingerprint) -> None:
 
 def choose_optimizer(draft: Draft) -> None:
     draft.put("optimizer.name", "muon", "halves the loss of AdamW in the same time")
-    name = draft.recipe.optimizer.name
+    name = draft.config.optimizer.name
     draft.put("optimizer.lr", LEARNING_RATES[name], f"the peak that suits {name}")
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from pixelwise.config import NetworkRecipe, OptimizerRecipe, Recipe
+from pixelwise.config import Config, NetworkConfig, OptimizerConfig
 from pixelwise.devices import Precision, free_memory, resident_memory
 from pixelwise.networks import Segmenter, build_network
 from pixelwise.networks.stages import encoder_stages
@@ -88,23 +88,23 @@ def look_for_room(device: torch.device) -> Room:
     return Room(resident=resident, total=None if free is None else free + resident)
 
 
-def forecast_memory(recipe: Recipe, seen: Fingerprint, device: torch.device, room: Room) -> MemoryForecast:
-    """Of a run of this recipe; nothing is computed or allocated.
+def forecast_memory(config: Config, seen: Fingerprint, device: torch.device, room: Room) -> MemoryForecast:
+    """Of a run of this config; nothing is computed or allocated.
 
     Raises:
-        RequestError: a network that cannot be built, or that does not take the recipe's samples.
+        InvalidArgumentError: a network that cannot be built, or that does not take the config's samples.
     """
-    cuda, precision = device.type == "cuda", recipe.training.precision
-    counted = _count(recipe.network, recipe.optimizer, seen.channels, len(seen.class_pixels), recipe.data.crop)
-    kept = counted.recomputed if recipe.training.recompute else counted.maps
-    given = _given_bytes(recipe, seen)
-    image = counted.maps * _pixels(seen.largest_val_size) / _pixels(recipe.data.crop)
-    label_maps = 0 if cuda else _num_val(recipe, seen) * _pixels(seen.largest_val_size)
+    cuda, precision = device.type == "cuda", config.training.precision
+    counted = _count(config.network, config.optimizer, seen.channels, len(seen.class_pixels), config.data.crop_size)
+    kept = counted.recomputed if config.training.activation_checkpointing else counted.maps
+    given = _given_bytes(config, seen)
+    image = counted.maps * _pixels(seen.largest_val_size) / _pixels(config.data.crop_size)
+    label_maps = 0 if cuda else _num_val(config, seen) * _pixels(seen.largest_val_size)
     return MemoryForecast(
-        process=0 if cuda else _process_bytes(recipe, room),
-        images=0 if cuda else _image_bytes(recipe, seen),
+        process=0 if cuda else _process_bytes(config, room),
+        images=0 if cuda else _image_bytes(config, seen),
         model=3 * counted.weights + counted.state,
-        step=int(step_bytes(kept, counted.maps, given, precision) * _at_once(recipe)),
+        step=int(step_bytes(kept, counted.maps, given, precision) * _at_once(config)),
         evaluation=int(counted.weights + INFERENCE_SHARE * image + label_maps),
         # The stream grows by copying, so it is there twice for a moment.
         checkpoint=0 if cuda else 2 * (2 * counted.weights + counted.state),
@@ -133,12 +133,12 @@ class _Counted:
     maps: int
     """Kept of one sample for the backward pass."""
     recomputed: int
-    """The same with `training.recompute`; as large where the network cannot do that."""
+    """The same with `training.activation_checkpointing`; as large where the network cannot do that."""
 
 
 @lru_cache(maxsize=64)  # a plan asks for the same networks several times
 def _count(
-    network: NetworkRecipe, optimizer: OptimizerRecipe, in_channels: int, num_classes: int, size: Size
+    network: NetworkConfig, optimizer: OptimizerConfig, in_channels: int, num_classes: int, size: Size
 ) -> _Counted:
     model = segmenter_without_data(network, in_channels, num_classes).train()
     image = torch.empty(1, in_channels, *size, device="meta")
@@ -151,46 +151,46 @@ def _count(
     )
 
 
-def segmenter_without_data(network: NetworkRecipe, in_channels: int, num_classes: int) -> Segmenter:
+def segmenter_without_data(network: NetworkConfig, in_channels: int, num_classes: int) -> Segmenter:
     """A network as it is trained, on the meta device."""
     with torch.device("meta"):
         built = build_network(network, in_channels=in_channels, num_classes=num_classes)
-        return Segmenter(built, mean=[0.0] * in_channels, deviation=[1.0] * in_channels)
+        return Segmenter(built, mean=[0.0] * in_channels, std=[1.0] * in_channels)
 
 
-def _process_bytes(recipe: Recipe, room: Room) -> int:
-    return room.resident + STARTED_LATER + (LIBRARIES_OF_ENCODERS if recipe.network.encoder else 0)
+def _process_bytes(config: Config, room: Room) -> int:
+    return room.resident + STARTED_LATER + (LIBRARIES_OF_ENCODERS if config.network.encoder else 0)
 
 
-def _given_bytes(recipe: Recipe, seen: Fingerprint) -> int:
+def _given_bytes(config: Config, seen: Fingerprint) -> int:
     """Of one sample: the normalized image and the logits with their gradient, in float32."""
-    return 4 * _pixels(recipe.data.crop) * (seen.channels + 2 * len(seen.class_pixels))
+    return 4 * _pixels(config.data.crop_size) * (seen.channels + 2 * len(seen.class_pixels))
 
 
-def _optimizer_bytes(network: nn.Module, recipe: OptimizerRecipe) -> int:
+def _optimizer_bytes(network: nn.Module, config: OptimizerConfig) -> int:
     """AdamW keeps two numbers a weight, SGD one; Muon one where it orthogonalizes, else two."""
-    if recipe.name != "muon":
-        return 4 * (2 if recipe.name == "adamw" else 1) * sum(p.numel() for p in network.parameters())
+    if config.name != "muon":
+        return 4 * (2 if config.name == "adamw" else 1) * sum(p.numel() for p in network.parameters())
     orthogonal = [p.ndim >= 2 and shorter_side(p) <= LARGEST_SIDE for p in network.parameters()]
     return 4 * sum((2 - one) * p.numel() for one, p in zip(orthogonal, network.parameters(), strict=True))
 
 
-def _image_bytes(recipe: Recipe, seen: Fingerprint) -> int:
+def _image_bytes(config: Config, seen: Fingerprint) -> int:
     """The cache as far as it fills, and four batches made ahead."""
-    training = recipe.training
+    training = config.training
     of_pair = seen.pair_bytes / seen.num_train
     shown = seen.num_train if training.steps is None else min(seen.num_train, training.steps * training.batch_size)
-    batches = 4 * training.batch_size * _pixels(recipe.data.crop) * seen.bytes_per_pixel
-    return int(min(recipe.data.cache_gib * GIB, shown * of_pair) + batches)
+    batches = 4 * training.batch_size * _pixels(config.data.crop_size) * seen.bytes_per_pixel
+    return int(min(config.data.cache_gib * GIB, shown * of_pair) + batches)
 
 
-def _at_once(recipe: Recipe) -> int:
+def _at_once(config: Config) -> int:
     """Images that pass the network together."""
-    return -(-recipe.training.batch_size // recipe.training.accumulate)
+    return -(-config.training.batch_size // config.training.gradient_accumulation_steps)
 
 
-def _num_val(recipe: Recipe, seen: Fingerprint) -> int:
-    most = recipe.data.max_val_images
+def _num_val(config: Config, seen: Fingerprint) -> int:
+    most = config.data.max_val_images
     return seen.num_val if most is None else min(seen.num_val, most)
 
 

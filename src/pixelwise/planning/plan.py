@@ -1,25 +1,25 @@
-"""A recipe in the making, and the plan it becomes."""
+"""A config in the making, and the plan it becomes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pixelwise.config import Recipe, to_yaml
+from pixelwise.config import Config, to_yaml
 from pixelwise.planning.candidates import Candidate
 from pixelwise.planning.estimate import Forecast
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    recipe: Recipe
+    config: Config
     reasons: Mapping[str, str]
     """`section.key` → why."""
     forecast: Forecast | None = None
-    """None where a recipe was given and nothing planned."""
+    """None where a config was given and nothing planned."""
 
     def to_yaml(self) -> str:
-        """The recipe, its reasons and the forecast as comments."""
-        return to_yaml(self.recipe, self.reasons, self.forecast.lines() if self.forecast else ())
+        """The config, its reasons and the forecast as comments."""
+        return to_yaml(self.config, self.reasons, self.forecast.lines() if self.forecast else ())
 
 
 class Draft:
@@ -27,12 +27,12 @@ class Draft:
 
     def __init__(self, decided: Mapping[str, Any]) -> None:
         self.decided = set(decided)
-        self.recipe = Recipe().replace(decided)
+        self.config = Config().replace(decided)
         self.reasons = dict.fromkeys(decided, "as asked for")
 
     def put(self, key: str, value: Any, reason: str) -> None:
         if key not in self.decided:
-            self.recipe = self.recipe.replace({key: value})
+            self.config = self.config.replace({key: value})
             self.reasons[key] = reason
 
     def explain(self, key: str, reason: str) -> None:
@@ -40,9 +40,9 @@ class Draft:
         before = self.reasons.get(key)
         self.reasons[key] = f"{before}; {reason}" if before else reason
 
-    def with_network(self, candidate: Candidate) -> Recipe:
-        """The recipe with this network, where the user left the choice."""
-        return self.recipe.replace({k: v for k, v in candidate.keys.items() if k not in self.decided})
+    def with_network(self, candidate: Candidate) -> Config:
+        """The config with this network, where the user left the choice."""
+        return self.config.replace({k: v for k, v in candidate.keys.items() if k not in self.decided})
 
     def put_network(self, candidate: Candidate, reason: str) -> None:
         for key, value in candidate.keys.items():

@@ -1,4 +1,4 @@
-"""From a fingerprint and a measured machine to a recipe, each choice with its reason."""
+"""From a fingerprint and a measured machine to a config, each choice with its reason."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pixelwise.config import Recipe
+from pixelwise.config import Config
 from pixelwise.devices import Precision
 from pixelwise.networks.geometry.geometry import field_of
 from pixelwise.planning.candidates import Candidate, candidates_for, suit_pretrained
@@ -52,7 +52,7 @@ PRETRAINED_LR_SHARE = 0.25
 """Of the peak learning rate, for a network that starts from trained weights; by custom, not measured here."""
 
 NETWORK_KEYS = frozenset(
-    f"network.{key}" for key in ("name", "width", "depth", "max_width", "stem_stride", "encoder", "weights")
+    f"network.{key}" for key in ("name", "width", "depth", "max_channels", "stem_stride", "encoder", "weights")
 )
 """Where the user decides one of these, no pretrained encoder is looked for."""
 
@@ -65,29 +65,29 @@ def make_plan(
     started: float,
     progress: Progress,
 ) -> Plan:
-    """The recipe for this data, this machine and this budget; `changes` are the user's own and stay.
+    """The config for this data, this machine and this budget; `changes` are the user's own and stay.
 
     With `training.steps` nothing depends on a measured time. With `training.budget_seconds`, the
     network is chosen by the time its training step takes here; a deterministic run then fixes its
     steps and does not look at the clock again.
 
     Raises:
-        RequestError: less memory than the smallest plan needs.
+        InvalidArgumentError: less memory than the smallest plan needs.
     """
     draft, seen = Draft(changes), prepared.seen
-    if draft.recipe.training.steps is None:
+    if draft.config.training.steps is None:
         draft.put("training.budget_seconds", DEFAULT_BUDGET_SECONDS, "the default")
     draft.put("training.precision", precision, "what this device computes fastest")
     choose_samples(draft, seen)
     choose_loss(draft, seen)
     choose_augmentation(draft, seen)
     choose_optimizer(draft)
-    if draft.recipe.training.from_model:
+    if draft.config.training.init_from:
         spare_trained_weights(draft)
     planner = _Planner(draft=draft, prepared=prepared, device=device, room=look_for_room(device), started=started)
     choose_cache(draft, seen, look_for_room(torch.device("cpu")))
     candidates = planner.fit(_candidates(draft, seen))
-    if draft.recipe.training.steps is not None:
+    if draft.config.training.steps is not None:
         if candidates:
             middle = candidates[min(1, len(candidates) - 1)]
             planner.take(middle, "the middle size; only steps are given, so nothing is timed")
@@ -95,16 +95,16 @@ def make_plan(
         planner.choose_network_by_clock(candidates, progress)
     else:
         planner.choose_batch_by_clock()
-    if draft.recipe.training.steps is None:
+    if draft.config.training.steps is None:
         planner.choose_validation()
         planner.fix_steps()
-    return Plan(recipe=draft.recipe, reasons=draft.reasons, forecast=planner.forecast())
+    return Plan(config=draft.config, reasons=draft.reasons, forecast=planner.forecast())
 
 
 def _candidates(draft: Draft, seen: Fingerprint) -> tuple[Candidate, ...]:
     """What there is to choose from. Only the U-Net comes in sizes; others are taken as they were published."""
-    network = draft.recipe.network
-    if network.name != "unet" or network.encoder or draft.recipe.training.from_model:
+    network = draft.config.network
+    if network.name != "unet" or network.encoder or draft.config.training.init_from:
         return ()
     found: list[Found] = []
     if not draft.decided & NETWORK_KEYS:
@@ -115,12 +115,12 @@ def _candidates(draft: Draft, seen: Fingerprint) -> tuple[Candidate, ...]:
             draft.put("network.encoder", None, f"{names} would be too slow or too large" if found else missing)
         else:
             draft.put("network.encoder", None, "ImageNet weights are for images of 3 channels of 8 bit")
-    return candidates_for(draft.recipe.data.crop, found)
+    return candidates_for(draft.config.data.crop_size, found)
 
 
 def spare_trained_weights(draft: Draft) -> None:
     """A lower peak for a network that is not fresh."""
-    share = PRETRAINED_LR_SHARE * draft.recipe.optimizer.lr
+    share = PRETRAINED_LR_SHARE * draft.config.optimizer.lr
     draft.put("optimizer.lr", share, "a quarter of the usual peak, so that the trained weights are not lost")
 
 
@@ -151,15 +151,15 @@ class _Planner:
             self.memory_note = f", of those that fit into {gib(self.room.allowed)} of memory"
         return fitting
 
-    def _peak(self, recipe: Recipe) -> int:
-        return forecast_memory(recipe, self.prepared.seen, self.device, self.room).peak
+    def _peak(self, config: Config) -> int:
+        return forecast_memory(config, self.prepared.seen, self.device, self.room).peak
 
     def take(self, candidate: Candidate, why: str) -> None:
-        """Puts the network into the recipe, with a reason for each of its sizes."""
+        """Puts the network into the config, with a reason for each of its sizes."""
         draft = self.draft
         draft.put_network(candidate, why + self.memory_note)
         if candidate.encoder:
-            draft.put("network.weights", "imagenet", f"{candidate.origin}; --weights none for fresh ones")
+            draft.put("network.encoder_weights", "imagenet", f"{candidate.origin}; --weights none for fresh ones")
             spare_trained_weights(draft)
         else:
             self._explain_geometry(candidate)
@@ -167,15 +167,15 @@ class _Planner:
     def _explain_geometry(self, candidate: Candidate) -> None:
         """What the network sees, beside what there is to see."""
         draft, seen = self.draft, self.prepared.seen
-        network = segmenter_without_data(draft.recipe.network, seen.channels, len(seen.class_pixels)).network
+        network = segmenter_without_data(draft.config.network, seen.channels, len(seen.class_pixels)).network
         seen_by_pixel = max(field_of(network, in_channels=seen.channels).receptive_field)
-        height, width = draft.recipe.data.crop
+        height, width = draft.config.data.crop_size
         draft.put(
             "network.depth",
             candidate.depth,
             f"a pixel sees {seen_by_pixel} pixels around it of {height}x{width}; {describe_lengths(seen.objects)}",
         )
-        if draft.recipe.network.stem_stride > 1:
+        if draft.config.network.stem_stride > 1:
             draft.put(
                 "network.stem_stride",
                 candidate.stem_stride,
@@ -187,7 +187,7 @@ class _Planner:
         wanted = images_wanted(self.prepared.seen)
         chosen, why = candidates[0], f"the smallest: the budget is too short for {wanted} images"
         self.step_seconds = self._time_step(self.draft.with_network(chosen))
-        batch = self.draft.recipe.training.batch_size
+        batch = self.draft.config.training.batch_size
         if self._images_within(self.step_seconds / batch) >= wanted:
             why = f"the largest that sees {wanted} images in the budget"
             for candidate in candidates[1:]:
@@ -202,9 +202,9 @@ class _Planner:
         progress.say(f"network: {chosen.title}: {rate}")
         self.take(chosen, f"{why}: {rate}")
 
-    def _time_step(self, recipe: Recipe, repeats: int = 3) -> float:
-        self.tried_peak = max(self.tried_peak, self._peak(recipe))
-        plain = recipe.replace({"training.compile": False})  # compiling each candidate takes longer than the timing
+    def _time_step(self, config: Config, repeats: int = 3) -> float:
+        self.tried_peak = max(self.tried_peak, self._peak(config))
+        plain = config.replace({"training.compile": False})  # compiling each candidate takes longer than the timing
         return measure_step(self.prepared.job(plain, self.device), repeats)
 
     def _images_within(self, seconds_per_image: float) -> float:
@@ -212,55 +212,55 @@ class _Planner:
 
     @property
     def _budget(self) -> float:
-        budget = self.draft.recipe.training.budget_seconds
+        budget = self.draft.config.training.budget_seconds
         assert budget is not None
         return budget
 
     def choose_batch_by_clock(self) -> None:
         """Smaller batches for a network that is given and slow, so that the budget holds enough steps."""
-        recipe = self.draft.recipe
-        one = recipe.replace({"training.batch_size": 1})
+        config = self.draft.config
+        one = config.replace({"training.batch_size": 1})
         seconds = self._time_step(one, repeats=1)
         images = 0.8 * seconds_left(self._budget, self.started) / seconds
         fitting = max(1, int(images / STEPS_WANTED))
-        if fitting < recipe.training.batch_size:
+        if fitting < config.training.batch_size:
             reason = (
                 f"about {images:.0f} images fit into the budget, which are at least {STEPS_WANTED} steps if possible"
             )
             self.draft.put("training.batch_size", fitting, reason)
-        if self.draft.recipe.training.batch_size > 1:
-            seconds = self._time_step(self.draft.recipe, repeats=1)
+        if self.draft.config.training.batch_size > 1:
+            seconds = self._time_step(self.draft.config, repeats=1)
         self.step_seconds = seconds
 
     def choose_validation(self) -> None:
         """All validation images, unless scoring them would take too much of the budget."""
-        job = self.prepared.job(self.draft.recipe, self.device)
+        job = self.prepared.job(self.draft.config, self.device)
         count, used = len(job.splits["val"]), len(job.val_samples())
         self.scoring_seconds = time_to_score(Trainer(job))
         fitting = max(MIN_VAL_IMAGES, int(used * EVALUATION_SHARE * self._budget / self.scoring_seconds))
         if fitting < used:
             reason = f"of {count}: scoring them all would take {self.scoring_seconds:.0f} s"
             self.draft.put("data.max_val_images", fitting, reason)
-            self.scoring_seconds *= len(self.prepared.job(self.draft.recipe, self.device).val_samples()) / used
+            self.scoring_seconds *= len(self.prepared.job(self.draft.config, self.device).val_samples()) / used
 
     def fix_steps(self) -> None:
         """A deterministic run does not look at the clock again."""
-        if self.draft.recipe.training.deterministic:
+        if self.draft.config.training.deterministic:
             steps = steps_within(self._budget, self.step_seconds, self.started)
             self.draft.put("training.steps", steps, "measured once; the clock is not looked at again")
 
     def forecast(self) -> Forecast:
-        """Of the recipe as it stands; says in its reasons how long the run is."""
-        recipe, seen = self.draft.recipe, self.prepared.seen
+        """Of the config as it stands; says in its reasons how long the run is."""
+        config, seen = self.draft.config, self.prepared.seen
         timed = self._time() if self.step_seconds else None
-        steps = recipe.training.steps
+        steps = config.training.steps
         if steps is None:
             assert timed is not None
             steps = max(1, int(timed.steps / self.step_seconds))
-        epochs = steps * recipe.training.batch_size / seen.num_train
-        key = "training.budget_seconds" if recipe.training.steps is None else "training.steps"
+        epochs = steps * config.training.batch_size / seen.num_train
+        key = "training.budget_seconds" if config.training.steps is None else "training.steps"
         self.draft.explain(key, f"{steps:,} steps show each of {seen.num_train} images {times(epochs)}")
-        memory = forecast_memory(recipe, seen, self.device, self.room)
+        memory = forecast_memory(config, seen, self.device, self.room)
         return Forecast(
             memory=memory,
             tried_peak=max(self.tried_peak, memory.peak),
@@ -272,9 +272,9 @@ class _Planner:
 
     def _time(self) -> TimeForecast:
         """Evaluations while training take half of the last one, which is in two precisions."""
-        training, once = self.draft.recipe.training, self.scoring_seconds / 2
+        training, once = self.draft.config.training, self.scoring_seconds / 2
         start = time.monotonic() - self.started
-        evaluations = (training.evaluations - 1) * once
+        evaluations = (training.num_evaluations - 1) * once
         if training.steps is not None:
             steps = training.steps * self.step_seconds
         else:

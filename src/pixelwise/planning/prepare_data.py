@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from pixelwise.checks import require_sound
-from pixelwise.config import LossRecipe, Recipe
+from pixelwise.config import Config, LossConfig
 from pixelwise.data.classes import Classes
-from pixelwise.data.dataset import DataSet, open_dataset
+from pixelwise.data.dataset import Dataset, open_dataset
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import Survey, survey
 from pixelwise.data.splits.assign import Division, divide, divide_in_folds
@@ -26,109 +26,109 @@ from pixelwise.training.trainer import Job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A data set opened, split, read once and found sound."""
+    """A dataset opened, split, read once and found sound."""
 
-    dataset: DataSet
+    dataset: Dataset
     splits: Splits
     groups: Mapping[Sample, str]
     """What a sample was kept together with, where a split was made by groups or blocks."""
     seen: Fingerprint
     notes: tuple[str, ...]
     left_out: tuple[LeftOut, ...] | None = None
-    """What --force has left out; None: not forced."""
+    """What --skip-invalid has left out; None: not forced."""
     overruled: tuple[str, ...] = ()
-    """What --force has set aside, in words: for the report, said already when it was done."""
+    """What --skip-invalid has set aside, in words: for the report, said already when it was done."""
 
     @property
     def classes(self) -> Classes:
         assert self.dataset.classes is not None
         return self.dataset.classes
 
-    def job(self, recipe: Recipe, device: torch.device) -> Job:
+    def job(self, config: Config, device: torch.device) -> Job:
         """What the training loop is given."""
         spec = ModelSpec(
-            network=recipe.network,
+            network=config.network,
             classes=self.classes,
             channels=self.seen.channels,
             channel_files=self.dataset.pairing.channel_files,
             dtype=self.seen.dtype,
             mean=self.seen.mean,
-            deviation=self.seen.deviation,
+            std=self.seen.std,
             scores={},
         )
         return Job(
-            recipe=recipe,
+            config=config,
             dataset=self.dataset,
             splits=self.splits,
             spec=spec,
-            class_weights=self._weights(recipe.loss),
+            class_weights=self._weights(config.loss),
             device=device,
         )
 
-    def _weights(self, loss: LossRecipe) -> tuple[float, ...] | None:
+    def _weights(self, loss: LossConfig) -> tuple[float, ...] | None:
         """What a pixel of each class counts in the loss; None: all the same."""
         if loss.class_weights == "none":
             return None
         if loss.class_weights == "inverse_log":
-            return tuple(inverse_log_weights(self.seen.class_pixels, loss.power).tolist())
-        return tuple(float(w) for w in np.array(self.seen.class_weights) ** loss.power)
+            return tuple(inverse_log_weights(self.seen.class_pixels, loss.class_weight_power).tolist())
+        return tuple(float(w) for w in np.array(self.seen.class_weights) ** loss.class_weight_power)
 
 
 def prepare(
     data: str | Path,
-    recipe: Recipe,
+    config: Config,
     *,
     made_splits: Path | None = None,
-    force: bool = False,
+    skip_invalid: bool = False,
     left_out: tuple[LeftOut, ...] | None = None,
     revise_splits: bool = False,
     progress: Progress | None = None,
 ) -> Prepared:
     """Reads every training and validation pair once. Errors in the data stop here, all named.
 
-    `recipe` says how the data set lies and how it is split: its section `data`, and its seed.
+    `config` says how the dataset lies and how it is split: its section `data`, and its seed.
     `made_splits` is the splits.yaml of a run to go on with; its lists are used as they are or, with
     `revise_splits`, less what is gone and with what is new (`data.splits.read_splits`). `left_out` is what that
-    run, if forced, has left out. `force` leaves out what errors name, says so to `progress`, and reads the pairs a
-    second time; what errors still forbid stops.
+    run, if forced, has left out. `skip_invalid` leaves out what errors name, says so to `progress`, and reads the
+    pairs a second time; what errors still forbid stops.
     """
-    surveyed, left_out = _survey(data, recipe, force, left_out, progress)
+    surveyed, left_out = _survey(data, config, skip_invalid, left_out, progress)
     if made_splits:
         division = Division(splits=read_splits(made_splits, surveyed.dataset.samples, revise=revise_splits))
     else:
-        division = divide(surveyed, recipe.data, recipe.training.seed)
+        division = divide(surveyed, config.data, config.training.seed)
     return _prepared(surveyed, division, left_out)
 
 
 def prepare_folds(
     data: str | Path,
-    recipe: Recipe,
+    config: Config,
     num_folds: int,
     *,
     made_splits: Sequence[Path] = (),
-    force: bool = False,
+    skip_invalid: bool = False,
     left_out: tuple[LeftOut, ...] | None = None,
     progress: Progress | None = None,
 ) -> list[Prepared]:
     """`prepare` for each of the folds: the files are read once, and each fold is described by its training images."""
-    surveyed, left_out = _survey(data, recipe, force, left_out, progress)
+    surveyed, left_out = _survey(data, config, skip_invalid, left_out, progress)
     if made_splits:
         divisions = [Division(splits=read_splits(path, surveyed.dataset.samples)) for path in made_splits]
     else:
-        divisions = divide_in_folds(surveyed, recipe.data, num_folds, recipe.training.seed)
+        divisions = divide_in_folds(surveyed, config.data, num_folds, config.training.seed)
     return [_prepared(surveyed, division, left_out) for division in divisions]
 
 
 def _survey(
     data: str | Path,
-    recipe: Recipe,
-    force: bool,
+    config: Config,
+    skip_invalid: bool,
     left_out: tuple[LeftOut, ...] | None,
     progress: Progress | None,
 ) -> tuple[Survey, tuple[LeftOut, ...] | None]:
     """What there is to train and validate on, read, and what was left out of it."""
-    dataset = open_dataset(data, recipe.data.layout)
-    if force:
+    dataset = open_dataset(data, config.data.format)
+    if skip_invalid:
         dataset, left_out = leave_out_faults(dataset, progress or Silent())
     elif left_out:
         dataset = without(dataset, left_out)

@@ -51,7 +51,7 @@ class Found:
     """As `network.encoder` names it."""
     where: Literal["at hand", "downloadable"]
     place: str
-    """The file's name without its folder, the repository, or the address: recipes hold no paths."""
+    """The file's name without its folder, the repository, or the address: configs hold no paths."""
 
 
 def find_pretrained() -> list[Found]:

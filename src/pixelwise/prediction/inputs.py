@@ -14,7 +14,7 @@ from pixelwise.data.io.channel_files import stack
 from pixelwise.data.io.images import Array, Decoded, decode_image, decode_image_bytes, read_image, read_image_bytes
 from pixelwise.data.rasters import only_by_windows
 from pixelwise.data.rasters.ome_zarr_reader import is_zarr
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.prediction.remote import find_remote, is_remote, open_remote, read_remote
 
 ENDINGS = (*images.ENDINGS, *rasters.ENDINGS)
@@ -97,7 +97,7 @@ def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, vid
     for given in inputs:
         matches = [item for item in _expand(str(given), endings) if not _is_result(item, Path(given), output)]
         if not matches:
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"{given} is no image, no folder with images and no pattern that matches one; "
                 f"{'images and videos' if videos else 'images'} end in {', '.join(endings)}."
             )

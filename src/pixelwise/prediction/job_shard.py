@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 
 Item = TypeVar("Item")
 
@@ -29,11 +29,11 @@ class Shard:
 
 
 def parse_shard(text: str) -> Shard:
-    """`2/8` → the second of eight. RequestError for anything else than i/n with 1 <= i <= n."""
+    """`2/8` → the second of eight. InvalidArgumentError for anything else than i/n with 1 <= i <= n."""
     found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
     shard = Shard(int(found[1]), int(found[2])) if found else Shard(0, 0)
     if not 1 <= shard.number <= shard.count:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"--shard is {text!r}, but must be i/n with i from 1 to n, such as 2/8 for the second of eight jobs."
         )
     return shard

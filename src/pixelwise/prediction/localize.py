@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from pixelwise.data.io.images import Array, write_atomically
 from pixelwise.devices import choose_device
-from pixelwise.errors import ModelFileError, PixelwiseError, RequestError, unknown_name
+from pixelwise.errors import InvalidArgumentError, ModelFileError, PixelwiseError, unknown_name
 from pixelwise.networks.convolutionalize import convolutionalize
 from pixelwise.networks.geometry.alignment import Alignment
 from pixelwise.networks.geometry.geometry import skeleton_of
@@ -94,7 +94,7 @@ def localize(
         class_name: name or number of the one class to show; None: the three most probable. The names
             are those of torchvision, whose 1000 differ.
 
-    One bad file never stops the rest: it is listed among the failures. Raises RequestError for a
+    One bad file never stops the rest: it is listed among the failures. Raises InvalidArgumentError for a
     request that cannot be done at all, and ModelFileError for weights that do not fit, before
     anything is written.
     """
@@ -123,11 +123,11 @@ def _plan_outputs(images: Sequence[Input], output: Path) -> dict[Path, Input]:
     for item in images:
         path = output / item.stem.with_name(f"{item.stem.name}_heatmap.png")
         if path in targets:
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"{targets[path].path} and {item.path} would both be written to {path}; rename one of them."
             )
         if path.resolve() in given:
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"the heat map of {item.path} would replace the image {path}; choose another folder with -o."
             )
         targets[path] = item
@@ -183,7 +183,7 @@ def class_index(names: Sequence[str], wanted: str) -> int:
     if wanted.isdecimal():
         if int(wanted) < len(names):
             return int(wanted)
-        raise RequestError(f"class {wanted} is not one of the classifier's classes 0 to {len(names) - 1}.")
+        raise InvalidArgumentError(f"class {wanted} is not one of the classifier's classes 0 to {len(names) - 1}.")
     for same in (str, str.casefold):
         for index, name in enumerate(names):
             if same(name) == same(wanted):
@@ -195,7 +195,7 @@ def class_index(names: Sequence[str], wanted: str) -> int:
 
 
 class Localizer:
-    """A classifier turned fully convolutional. Raises RequestError where it cannot be converted."""
+    """A classifier turned fully convolutional. Raises InvalidArgumentError where it cannot be converted."""
 
     def __init__(self, classifier: Classifier, *, device: torch.device) -> None:
         network = convolutionalize(classifier.network, input_size=classifier.input_size)
@@ -204,7 +204,7 @@ class Localizer:
         self.input_size = classifier.input_size
         self.names = classifier.classes or self._numbered_classes()
         self.mean = torch.tensor(classifier.mean, device=device)[:, None, None]
-        self.deviation = torch.tensor(classifier.deviation, device=device)[:, None, None]
+        self.std = torch.tensor(classifier.std, device=device)[:, None, None]
 
     def look(self, image: Array, wanted: int | None = None) -> tuple[npt.NDArray[np.uint8], list[Heat]]:
         """The image as the classifier sees it, and its map of the wanted class or of the most probable.
@@ -238,7 +238,7 @@ class Localizer:
     def normalized(self, picture: npt.NDArray[np.uint8]) -> Tensor:
         """(h, w, 3) uint8 → (1, 3, h, w) float32 as the classifier expects it."""
         images = torch.tensor(picture, device=self.mean.device).permute(2, 0, 1)[None] / 255
-        return (images - self.mean) / self.deviation
+        return (images - self.mean) / self.std
 
 
 def _probabilities(logits: Tensor) -> Tensor:
@@ -286,7 +286,7 @@ def lines_of(skeleton: nn.Module, size: Size) -> tuple[Alignment, Alignment] | N
         try:
             with tracer:
                 found = tracer.map_of(skeleton(images))
-        except RequestError:
+        except InvalidArgumentError:
             return None
     if found is None or any(len(axis.intervals) > 1 for axis in found.axes):
         return None

@@ -10,7 +10,7 @@ from typing import Any
 
 from pixelwise.data.formats._documents import read_json
 from pixelwise.data.io.images import write_atomically
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.prediction.outputs import JOB_FILES
 
 FILE_NAME = "predict.json"
@@ -29,17 +29,17 @@ class JobRequest:
         return {"model": self.model, "settings": dict(self.settings)}
 
 
-def require_resumable(kinds: Sequence[str], coding: str, option: str = "--resume") -> None:
-    """RequestError where files on all images could not be completed without predicting all again.
+def require_resumable(kinds: Sequence[str], label_values: str, option: str = "--resume") -> None:
+    """InvalidArgumentError where files on all images could not be completed without predicting all again.
 
     What they say of images that are done, earlier or by another process, is read from the label files.
     `option` is the one that asks for it.
     """
     of_job = [kind for kind in kinds if kind in JOB_FILES]
-    if of_job and ("labels" not in kinds or coding != "index"):
-        raise RequestError(
+    if of_job and ("labels" not in kinds or label_values != "index"):
+        raise InvalidArgumentError(
             f"{option} reads what is done for {of_job[0]} from label files of class indices; save labels too, "
-            f"with --coding index, or leave {option} out."
+            f"with --label-values index, or leave {option} out."
         )
 
 
@@ -47,7 +47,7 @@ def begin(output: Path, request: JobRequest, targets: Iterable[Path], *, resume:
     """Writes down what the folder is asked for. Returns whether files that are there count as done.
 
     Only those of an equal request do. Files of `targets` that another one has left are removed: a later
-    `--resume` must not take them for its own. RequestError for `resume` with another request.
+    `--resume` must not take them for its own. InvalidArgumentError for `resume` with another request.
 
     Several shards may begin at once, each with targets of its own. The description that one has written
     stays as it is for the others: files are done that are not older than it (`Outputs.are_there`). Were
@@ -57,7 +57,7 @@ def begin(output: Path, request: JobRequest, targets: Iterable[Path], *, resume:
     if before == wanted:
         return resume
     if resume and before is not None:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"{output} holds results of another request ({_difference(before, wanted)}); "
             f"ask for the same as then, choose another folder with -o, or leave --resume out."
         )

@@ -11,7 +11,7 @@ from pixelwise.data.io.georeference import Georeference, read_georeference
 from pixelwise.data.io.images import Array, read_mask, write_atomically
 from pixelwise.data.rasters import kind_of
 from pixelwise.data.rasters.ome_zarr_metadata import is_label_zarr
-from pixelwise.errors import RequestError, unknown_name
+from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.inference.predictor import Prediction
 from pixelwise.prediction.inputs import Input
 from pixelwise.prediction.manifest import FILE_NAME
@@ -20,9 +20,9 @@ from pixelwise.prediction.outputs import (
     JOB_FILES,
     OF_PROBABILITIES,
     WRITERS,
-    Coding,
     JobFile,
     Labeled,
+    LabelValues,
     Predicted,
     require_kinds,
 )
@@ -42,20 +42,20 @@ class Outputs:
 
     folder: Path
     kinds: tuple[str, ...]
-    coding: Coding = "index"
+    label_values: LabelValues = "index"
     min_area: int = 0
     fill_holes: bool = False
 
     def __post_init__(self) -> None:
-        """RequestError for an unknown name or a value out of range."""
+        """InvalidArgumentError for an unknown name or a value out of range."""
         choices = (*WRITERS, *JOB_FILES)
         if not self.kinds:
-            raise RequestError(f"nothing to save; name at least one of: {', '.join(sorted(choices))}.")
+            raise InvalidArgumentError(f"nothing to save; name at least one of: {', '.join(sorted(choices))}.")
         for kind in self.kinds:
             if kind not in choices:
                 raise unknown_name("output", kind, choices)
-        if self.coding not in ("index", "data"):
-            raise unknown_name("coding", self.coding, ("index", "data"))
+        if self.label_values not in ("index", "dataset"):
+            raise unknown_name("label values", self.label_values, ("index", "dataset"))
         require_min_area(self.min_area)
 
     @property
@@ -65,7 +65,7 @@ class Outputs:
     @property
     def only_labels(self) -> bool:
         """Whether nothing is asked for but the network's own labels: all that windows can give."""
-        changed = self.coding != "index" or self.min_area > 1 or self.fill_holes
+        changed = self.label_values != "index" or self.min_area > 1 or self.fill_holes
         return self.kinds == ("labels",) and not changed
 
     def of_images(self) -> "Outputs":
@@ -103,22 +103,24 @@ class Outputs:
         given = {file.path.resolve() for item in images for file in item.files or (item,) if not file.url}
         place = self.folder.resolve()
         if around := given & {place, *place.parents}:
-            raise RequestError(f"{self.folder} lies in the image {around.pop()}; choose another folder with -o.")
+            raise InvalidArgumentError(
+                f"{self.folder} lies in the image {around.pop()}; choose another folder with -o."
+            )
         owners = {path: f"the {kind} file" for kind, path in self.job_paths().items()}
         owners[self.folder / FILE_NAME] = "the job's description"
         for item in images:
             for kind, path in self.paths(item).items():
                 if path in owners:
-                    raise RequestError(
+                    raise InvalidArgumentError(
                         f"{owners[path]} and {item.name} would both be written to {path.relative_to(self.folder)}; "
                         f"rename one, or predict them into different folders."
                     )
                 if path.resolve() in given:
-                    raise RequestError(
+                    raise InvalidArgumentError(
                         f"the {kind} of {item.name} would replace the image {path}; choose another folder with -o."
                     )
                 if path.is_dir() and not is_label_zarr(path):
-                    raise RequestError(
+                    raise InvalidArgumentError(
                         f"the {kind} of {item.name} would replace the folder {path}, which is no label image written "
                         f"here; choose another folder with -o."
                     )
@@ -134,13 +136,13 @@ class Outputs:
         folder = self.frames_folder(item)
         for path, owner in owners.items():
             if path.parent == folder and is_of_frame(path.name):
-                raise RequestError(
+                raise InvalidArgumentError(
                     f"a frame of {item.name} and {owner} might both be written to {path.relative_to(self.folder)}; "
                     f"rename one, or predict them into different folders."
                 )
         for image in given:
             if image.parent == folder.resolve() and is_of_frame(image.name):
-                raise RequestError(
+                raise InvalidArgumentError(
                     f"a frame of {item.name} might replace the image {image}; choose another folder with -o."
                 )
 
@@ -183,7 +185,7 @@ class Job:
         made = self._predicted(item, image, prediction)
         paths = self.outputs.paths(item)
         for kind, path in paths.items():
-            WRITERS[kind][1](path, made, self.outputs.coding)
+            WRITERS[kind][1](path, made, self.outputs.label_values)
         return Written(tuple(paths.values()), made.without_image())
 
     def write_frame(self, item: Input, number: int, image: Array, prediction: Prediction, folder: Path) -> Predicted:
@@ -193,7 +195,7 @@ class Job:
         made = Predicted(labels=labels, image=image, prediction=prediction, **self._frame_whereabouts(item, number))
         for kind in outputs.frame_kinds:
             end, write = WRITERS[kind]
-            write(folder / f"{frame_stem(number)}{end}", made, outputs.coding)
+            write(folder / f"{frame_stem(number)}{end}", made, outputs.label_values)
         return made
 
     def recall(self, item: Input, paths: tuple[Path, ...]) -> "Written":

@@ -11,16 +11,16 @@ import cv2
 import numpy as np
 
 from pixelwise.data.io.images import Array
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 
 HOLE = 0
 """The label of holes: what all else stands on is the first class."""
 
 
 def require_min_area(min_area: int) -> None:
-    """RequestError for an area that no region can have."""
+    """InvalidArgumentError for an area that no region can have."""
     if min_area < 0:
-        raise RequestError(f"min_area is {min_area}, but must be a number of pixels, 0 or more.")
+        raise InvalidArgumentError(f"min_area is {min_area}, but must be a number of pixels, 0 or more.")
 
 
 def tidy(labels: Array, *, min_area: int = 0, fill_holes: bool = False) -> Array:
@@ -35,7 +35,7 @@ def tidy(labels: Array, *, min_area: int = 0, fill_holes: bool = False) -> Array
     takes the label of what surrounds it. Regions of other classes are no holes: a nucleus in a cell
     and a cell on its background stay.
 
-    Raises RequestError for a negative `min_area`.
+    Raises InvalidArgumentError for a negative `min_area`.
     """
     require_min_area(min_area)
     if min_area > 1:

@@ -9,7 +9,7 @@ from typing import get_args
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.images import Array
 from pixelwise.devices import Precision
-from pixelwise.errors import PixelwiseError, RequestError, unknown_name
+from pixelwise.errors import InvalidArgumentError, PixelwiseError, unknown_name
 from pixelwise.inference.batching import Answer, Failure, predict_all
 from pixelwise.inference.engine_selection import for_job
 from pixelwise.inference.predictor import Predictor, Tiling, load
@@ -22,7 +22,7 @@ from pixelwise.prediction.inputs import Input, find_inputs
 from pixelwise.prediction.job_shard import parse_shard
 from pixelwise.prediction.manifest import JobRequest, begin, require_resumable
 from pixelwise.prediction.output_writer import Job, Outputs, Written
-from pixelwise.prediction.outputs import Coding, require_kinds
+from pixelwise.prediction.outputs import LabelValues, require_kinds
 from pixelwise.prediction.rasters import needs_windows, predict_raster
 from pixelwise.prediction.videos import Videos, num_images
 from pixelwise.progress import Progress, Silent
@@ -47,7 +47,7 @@ def predict(
     *,
     save: Sequence[str] = ("labels",),
     tiling: Tiling = "exact",
-    coding: Coding = "index",
+    label_values: LabelValues = "index",
     min_area: int = 0,
     fill_holes: bool = False,
     tta: Sequence[str] = (),
@@ -65,7 +65,7 @@ def predict(
     labels a GeoTIFF or an OME-Zarr. A video gives a labeled video and a folder of its frames' outputs (`videos.py`).
     For a model that was trained on images of one file a channel, STEM_0000.png, STEM_0001.png, ... are the image STEM.
     One bad file never stops the rest: it is listed among the failures. A request that cannot be
-    done at all (nothing to predict, two inputs with one name, an unknown output) is a RequestError
+    done at all (nothing to predict, two inputs with one name, an unknown output) is a InvalidArgumentError
     before anything is written.
 
     Args:
@@ -74,7 +74,7 @@ def predict(
         fill_holes: likewise. Both change labels and all that is made from them; probabilities,
             confidence and entropy stay what the network says.
         resume: passes over images all of whose files an equal request has written; where the folder
-            holds results of another one, it is a RequestError.
+            holds results of another one, it is a InvalidArgumentError.
         shard: "2/8" does the second of eight shares of the images, as eight jobs beside each other do
             that share the output folder. Files on all images are left to a job with `resume` alone.
         open_place: gives other processes that do the work; they decide device, precision and engine.
@@ -82,14 +82,18 @@ def predict(
     progress, folder = progress or Silent(), Path(output)
     part = None if shard is None else parse_shard(shard)
     outputs = Outputs(
-        folder=folder, kinds=tuple(dict.fromkeys(save)), coding=coding, min_area=min_area, fill_holes=fill_holes
+        folder=folder,
+        kinds=tuple(dict.fromkeys(save)),
+        label_values=label_values,
+        min_area=min_area,
+        fill_holes=fill_holes,
     )
     if tiling not in get_args(Tiling):
         raise unknown_name("tiling", tiling, get_args(Tiling))
     require_transforms(tta)
     for option, given in (("--resume", resume), ("--shard", part), ("--cluster", open_place)):
         if given:
-            require_resumable(outputs.kinds, coding, option)
+            require_resumable(outputs.kinds, label_values, option)
     able = outputs.only_labels and tiling == "exact" and not tta
     found, spec = find_inputs(inputs, folder, videos=True), stored_spec(model)
     if spec.channel_files:
@@ -188,7 +192,7 @@ def _request(
     """All that decides what the files hold."""
     settings = {
         "tiling": tiling,
-        "coding": outputs.coding,
+        "label_values": outputs.label_values,
         "min_area": outputs.min_area,
         "fill_holes": outputs.fill_holes,
         "tta": sorted(set(tta)),
@@ -235,9 +239,9 @@ class _Windows:
 
     def write(self, item: Input) -> Written | Exception:
         if not self.task.able:
-            return RequestError(
+            return InvalidArgumentError(
                 f"{item.name}: is read window by window, which gives labels alone; ask for --save labels, without "
-                f"--tiling, --coding, --min-area, --fill-holes and --tta."
+                f"--tiling, --label-values, --min-area, --fill-holes and --tta."
             )
         target = self.task.outputs.paths(item)["labels"]
         request, track = self.task.request.to_dict(), functools.partial(self.progress.track, item.path.name)

@@ -21,7 +21,7 @@ from pixelwise.data.rasters import Raster, kind_of, only_by_windows
 from pixelwise.data.rasters._gdal import has_rasterio
 from pixelwise.data.rasters.rasterio_reader import TIFF, num_pixels
 from pixelwise.data.rasters.windows import BLOCK
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.inference.predictor import Predictor
 from pixelwise.inference.tiling.plan import Part, Plan, StripPlan
 from pixelwise.prediction.manifest import remove
@@ -55,7 +55,7 @@ def predict_raster(
 ) -> None:
     """Writes the labels of an image as its kind asks for: a tiled, compressed GeoTIFF, or an OME-Zarr.
 
-    Pixels that hold no data in the image are the ignore label. Memory grows with the
+    Pixels that hold no data in the image are the ignore index. Memory grows with the
     width of the image by the labels of a few rows, one byte a pixel, and with nothing else.
 
     Args:
@@ -64,7 +64,7 @@ def predict_raster(
         track: hears how many parts of how many are done.
 
     Raises:
-        RequestError: what reads the image is not installed, or the network sees the whole image.
+        InvalidArgumentError: what reads the image is not installed, or the network sees the whole image.
         DataError: the image cannot be read, or does not suit the model.
     """
     with kind_of(path).open(path, predictor.spec.channels) as raster:
@@ -76,7 +76,7 @@ def predict_raster(
         for part, labels in predictor.label_parts(source, plan, parts.has):
             missing = raster.missing(*plan.writes(part))
             if missing is not None:
-                labels[missing] = predictor.classes.ignore_label
+                labels[missing] = predictor.classes.ignore_index
             parts.write(part, labels)
             track(parts.num_done, len(plan.rows) * len(plan.columns))
         made = parts.folder / target.name
@@ -106,7 +106,7 @@ class _Checked:
         pixels = self.raster.read(rows, columns)
         try:
             return self.predictor.checked(pixels)
-        except (DataError, RequestError) as error:
+        except (DataError, InvalidArgumentError) as error:
             raise type(error)(f"{self.raster.path}: {error}") from error
 
 

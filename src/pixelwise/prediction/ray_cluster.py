@@ -25,7 +25,7 @@ import torch
 
 from pixelwise.data.classes import Classes
 from pixelwise.devices import Precision
-from pixelwise.errors import PixelwiseError, RequestError, missing_extra
+from pixelwise.errors import InvalidArgumentError, PixelwiseError, missing_extra
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.model_file import stored_checksum
 from pixelwise.prediction.executor import Place, Task
@@ -64,20 +64,22 @@ def plan_crew(nodes: Iterable[Mapping[str, float]], device: str) -> Crew:
         nodes: what Ray counts on each machine that is there: `{"CPU": 16.0, "GPU": 2.0, ...}`.
         device: "auto" takes GPUs if there are any.
 
-    RequestError where the cluster has nothing of the kind.
+    InvalidArgumentError where the cluster has nothing of the kind.
     """
     rooms = [(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in nodes]
     gpus = sum(gpu for _, gpu in rooms)
     if device == "cuda" or (device == "auto" and gpus):
         if not gpus:
-            raise RequestError("--device cuda, but no machine of the cluster has a GPU; use --device auto or cpu.")
+            raise InvalidArgumentError(
+                "--device cuda, but no machine of the cluster has a GPU; use --device auto or cpu."
+            )
         threads = min(cpu // gpu for cpu, gpu in rooms if gpu)
         return Crew(size=gpus, cpus=max(1, min(CPUS, threads)), gpus=1)
     if device not in ("auto", "cpu"):
-        raise RequestError(f"--device {device} cannot be asked of a cluster; choose auto, cpu or cuda.")
+        raise InvalidArgumentError(f"--device {device} cannot be asked of a cluster; choose auto, cpu or cuda.")
     cores = [cpu for cpu, _ in rooms if cpu]
     if not cores:
-        raise RequestError("no machine of the cluster offers CPUs; start Ray there with --num-cpus 1 or more.")
+        raise InvalidArgumentError("no machine of the cluster offers CPUs; start Ray there with --num-cpus 1 or more.")
     each = min(CPUS, *cores)
     return Crew(size=sum(cpu // each for cpu in cores), cpus=each, gpus=0)
 
@@ -142,7 +144,9 @@ def predictor_of(setting: Setting) -> Predictor:
     """Loaded once in each process. PixelwiseError where this machine has another model in its place, or none."""
     torch.set_num_threads(setting.threads)
     if stored_checksum(setting.model) != setting.checksum:
-        raise RequestError(f"{setting.model} is another model here than where the command was given; share one folder.")
+        raise InvalidArgumentError(
+            f"{setting.model} is another model here than where the command was given; share one folder."
+        )
     return load(setting.model, device=setting.device, precision=setting.precision, engine=setting.engine)
 
 
@@ -198,7 +202,7 @@ class RayPlace:
         return self.found.precision
 
     def work(self, task: Task, job: Job, images: Sequence[Input], progress: Progress) -> Iterator[Written | Exception]:
-        """As `Place.work`. RequestError where the cluster gives up."""
+        """As `Place.work`. InvalidArgumentError where the cluster gives up."""
         if not images:
             return
         if not task.resume:
@@ -210,7 +214,7 @@ class RayPlace:
                 # What failed elsewhere is known by its words alone.
                 yield PixelwiseError(reason) if reason else Written(tuple(task.outputs.paths(item).values()), None)
         except self.ray.exceptions.RayError as error:
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"the cluster has given up ({_reason(error)}); what is written stays: go on with --resume."
             ) from error
         task.outputs.remove_unfinished(images)
@@ -263,13 +267,15 @@ def ray_cluster(
         try:
             found = ray.get(wanted.remote(place, "cuda" if crew.gpus else "cpu", precision, engine))
         except ray.exceptions.RayError as error:
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"a machine of the cluster cannot begin ({_reason(error)}); install pixelwise {__version__} on each."
             ) from error
         if isinstance(found, PixelwiseError):
             raise found
         if found.version != __version__:
-            raise RequestError(f"the cluster has pixelwise {found.version}, this machine {__version__}; install one.")
+            raise InvalidArgumentError(
+                f"the cluster has pixelwise {found.version}, this machine {__version__}; install one."
+            )
         return RayPlace(ray=ray, model=place, crew=crew, engine=engine, found=found)
 
     try:
@@ -283,7 +289,7 @@ def _connect(ray: Any) -> None:
     try:
         ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
     except ConnectionError as error:
-        raise RequestError(f"no Ray cluster can be reached ({_reason(error)}); check RAY_ADDRESS.") from error
+        raise InvalidArgumentError(f"no Ray cluster can be reached ({_reason(error)}); check RAY_ADDRESS.") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
 

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from pixelwise.data.io.images import ENDINGS
-from pixelwise.errors import DataError, RequestError, missing_extra
+from pixelwise.errors import DataError, InvalidArgumentError, missing_extra
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -19,7 +19,7 @@ def is_remote(given: str) -> bool:
 def find_remote(url: str, endings: tuple[str, ...] = ENDINGS) -> Iterator[tuple[str, PurePosixPath]]:
     """Each image with its URL and the path that its outputs keep; of a folder what is below it.
 
-    A URL that ends in one of `endings` is taken for an image, unasked; one with `*` is a pattern. RequestError
+    A URL that ends in one of `endings` is taken for an image, unasked; one with `*` is a pattern. InvalidArgumentError
     where the place cannot be asked.
     """
     path = _path(url)
@@ -30,10 +30,10 @@ def find_remote(url: str, endings: tuple[str, ...] = ENDINGS) -> Iterator[tuple[
         system, root = _fsspec().url_to_fs(url)
         found = system.glob(root) if "*" in url else system.find(root)
         names = {name: str(system.unstrip_protocol(name)) for name in sorted(found)}
-    except RequestError:
+    except InvalidArgumentError:
         raise
     except Exception as error:  # each kind of place has errors of its own
-        raise RequestError(f"{url} cannot be looked into ({_reason(error)}); check the address.") from error
+        raise InvalidArgumentError(f"{url} cannot be looked into ({_reason(error)}); check the address.") from error
     for name, full in names.items():
         inner = (
             PurePosixPath(name.removeprefix(root).lstrip("/")) if "*" not in url else PurePosixPath(_path(full).name)
@@ -48,7 +48,7 @@ def read_remote(url: str) -> bytes:
     try:
         with _fsspec().open(url, "rb") as file:
             return bytes(file.read())
-    except RequestError:
+    except InvalidArgumentError:
         raise
     except Exception as error:  # each kind of place has errors of its own
         raise DataError(f"{url}: cannot be read ({_reason(error)}); check the address.") from error
@@ -59,7 +59,7 @@ def open_remote(url: str) -> BinaryIO:
     try:
         system, path = _fsspec().url_to_fs(url)
         return cast(BinaryIO, system.open(path, "rb"))
-    except RequestError:
+    except InvalidArgumentError:
         raise
     except Exception as error:  # each kind of place has errors of its own
         raise DataError(f"{url}: cannot be read ({_reason(error)}); check the address.") from error

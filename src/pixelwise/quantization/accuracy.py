@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelwise.data.dataset import DataSet, open_dataset
+from pixelwise.data.dataset import Dataset, open_dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.evaluation.split_selection import choose_split, for_model
 from pixelwise.inference.batching import Failure, predict_all
 from pixelwise.inference.predictor import Predictor
@@ -31,7 +31,7 @@ CALIBRATION_SEED = 0
 class Trial:
     """Images to find the scales of int8 with, and others to judge it by."""
 
-    dataset: DataSet
+    dataset: Dataset
     calibration: tuple[Sample, ...]
     validation: tuple[Sample, ...]
 
@@ -54,13 +54,13 @@ class Accuracy:
         return 100 * (self.model_mean_iou - self.mean_iou)
 
 
-def open_trial(data: str | Path, layout: str | None, model: str | Path, predictor: Predictor) -> Trial:
+def open_trial(data: str | Path, format: str | None, model: str | Path, predictor: Predictor) -> Trial:
     """Images of the training and of the validation split, the model's own where its run has made them.
 
     Raises:
-        RequestError: one of the splits is missing, or the classes are not the model's.
+        InvalidArgumentError: one of the splits is missing, or the classes are not the model's.
     """
-    dataset = for_model(open_dataset(data, layout), predictor)
+    dataset = for_model(open_dataset(data, format), predictor)
     (_, train), (_, val) = (choose_split(dataset, Path(model), split) for split in ("train", "val"))
     order = np.random.default_rng(CALIBRATION_SEED).permutation(len(train))
     calibration = tuple(train[index] for index in order[:CALIBRATION_IMAGES])
@@ -78,20 +78,20 @@ def calibration_images(trial: Trial, predictor: Predictor) -> Iterator[Array]:
 
 
 def allowed_loss(points: float | None) -> float:
-    """In points; None is the usual limit. RequestError where it is no number of points."""
+    """In points; None is the usual limit. InvalidArgumentError where it is no number of points."""
     most = MAX_LOSS if points is None else points
     if not 0 <= most <= 100:
-        raise RequestError(f"max_loss is {most}, but is a number of points of mean IoU, from 0 to 100.")
+        raise InvalidArgumentError(f"max_iou_drop is {most}, but is a number of points of mean IoU, from 0 to 100.")
     return most
 
 
 def require_accuracy(accuracy: Accuracy, most: float, path: Path) -> None:
-    """RequestError where int8 loses more points than that, for a file that was to be written."""
+    """InvalidArgumentError where int8 loses more points than that, for a file that was to be written."""
     if not accuracy.loss <= most:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"{path} is not written: on the {accuracy.validation_images} validation images the mean IoU of int8 is "
             f"{accuracy.mean_iou:.4f} and the model's {accuracy.model_mean_iou:.4f}, {accuracy.loss:.2g} points less, "
-            f"and {most:g} may be lost. Choose another precision, or allow more with --max-loss."
+            f"and {most:g} may be lost. Choose another precision, or allow more with --max-iou-drop."
         )
 
 
@@ -105,7 +105,7 @@ def measure_accuracy(
         labels_of: (H, W, C) → (H, W) class indices, in int8.
 
     Raises:
-        RequestError: no pixel of these images is labeled.
+        InvalidArgumentError: no pixel of these images is labeled.
     """
     classes = predictor.classes
     of_int8, of_model = (ConfusionMatrix(len(classes.names)) for _ in range(2))
@@ -117,12 +117,12 @@ def measure_accuracy(
         found = labels_of(predictor.checked(answer.image))
         expected = answer.prediction.labels
         for confusion, labels in ((of_int8, found), (of_model, expected)):
-            confusion.update(labels, answer.extra, ignore_label=classes.ignore_label)
+            confusion.update(labels, answer.extra, ignore_index=classes.ignore_index)
         equal += int((found == expected).sum())
         pixels += expected.size
         progress.track("compare", done, len(trial.validation))
     if not of_model.counts.any():
-        raise RequestError(
+        raise InvalidArgumentError(
             f"no pixel of the {len(trial.validation)} validation images of {trial.dataset.root} is labeled, so the "
             f"loss of int8 cannot be measured; give data with labels."
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.engines import Source, choose_engine, require_engine
 from pixelwise.inference.int8_file import frames_of, int8_file, read_int8, write_int8
 from pixelwise.inference.predictor import in_int8, load
@@ -25,9 +25,9 @@ def calibrate(
     model: str | Path,
     data: str | Path,
     *,
-    layout: str | None,
+    format: str | None,
     engine: str,
-    max_loss: float | None,
+    max_iou_drop: float | None,
     progress: Progress,
 ) -> None:
     """Sees to it that the model has a network in int8 that loses no more than is allowed.
@@ -36,25 +36,26 @@ def calibrate(
     measured on the validation split, by the engine that is to compute it.
 
     Args:
-        max_loss: points of mean IoU that may be lost, from 0 to 100; None: 1.
+        max_iou_drop: points of mean IoU that may be lost, from 0 to 100; None: 1.
 
     Raises:
-        RequestError: it loses more, a split or an extra is missing, the classes are not the model's, or the engine
+        InvalidArgumentError: it loses more, a split or an extra is missing, the classes are not the model's, or the
+        engine
             has no int8.
     """
-    most, path, name = allowed_loss(max_loss), int8_file(model), choose_engine(engine, "int8")
+    most, path, name = allowed_loss(max_iou_drop), int8_file(model), choose_engine(engine, "int8")
     require_engine(name, torch.device("cpu"), "int8")
     known = _known(model, progress)
     if known:
         if known.loss > most:
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"{path} loses {known.loss:.2g} points of mean IoU, and {most:g} may be lost. Choose another "
-                f"precision, or allow more with --max-loss."
+                f"precision, or allow more with --max-iou-drop."
             )
         return
     versions = quantizer_versions()
     reference = load(model, device="cpu", precision="fp32", engine="torch")
-    trial = open_trial(data, layout, model, reference)
+    trial = open_trial(data, format, model, reference)
     progress.say(f"int8: finding scales on {len(trial.calibration)} training images, once")
     source = Source(module=reference.module, channels=reference.spec.channels)
     graph = quantize(source.onnx, frames_of(reference.module, calibration_images(trial, reference)))
@@ -74,6 +75,6 @@ def _known(model: str | Path, progress: Progress) -> Accuracy | None:
         return None
     try:
         return Accuracy(**read_int8(model)[1]["accuracy"])
-    except RequestError as error:
+    except InvalidArgumentError as error:
         progress.say(str(error))
         return None

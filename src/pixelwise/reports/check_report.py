@@ -1,4 +1,4 @@
-"""`check --html`: one offline file that shows a data set, what is wrong with it, and a random sample."""
+"""`check --html`: one offline file that shows a dataset, what is wrong with it, and a random sample."""
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 
 from pixelwise.checks import CheckReport, Finding
 from pixelwise.data.classes import Classes
-from pixelwise.data.dataset import DataSet
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import ENDINGS, write_atomically
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import Survey
@@ -55,7 +55,7 @@ def write_check_page(path: Path, report: CheckReport, surveyed: Survey) -> None:
 class _Album:
     """Thumbnails, each drawn once."""
 
-    dataset: DataSet
+    dataset: Dataset
     by_file: Mapping[str, Sample]
     shared: frozenset[str]
     """Files that many samples lie in."""
@@ -64,7 +64,7 @@ class _Album:
     drawn: dict[Key, Thumbnail]
 
     @classmethod
-    def of(cls, dataset: DataSet) -> "_Album":
+    def of(cls, dataset: Dataset) -> "_Album":
         by_file = dataset.samples_by_file()
         paths = {path for sample in dataset.samples for path in (sample.image_path, sample.label_path)}
         masks = {sample.label_path.parent for sample in dataset.samples}
@@ -100,7 +100,7 @@ class _Album:
     def _draw(self, key: Key) -> Thumbnail:
         if isinstance(key, Sample):
             return pair_thumbnail(self.dataset, key)
-        draw: Callable[[DataSet, Path], Thumbnail] = mask_thumbnail if key.parent in self.masks else image_thumbnail
+        draw: Callable[[Dataset, Path], Thumbnail] = mask_thumbnail if key.parent in self.masks else image_thumbnail
         return draw(self.dataset, key)
 
 
@@ -116,8 +116,8 @@ def _illustrated(findings: Sequence[Finding]) -> list[Finding]:
     return [finding for group in _by_code(findings) for finding in group[:SHOWN_FINDINGS]]
 
 
-def _random_sample(dataset: DataSet) -> list[Sample]:
-    """The same pairs each time, in the order of the data set."""
+def _random_sample(dataset: Dataset) -> list[Sample]:
+    """The same pairs each time, in the order of the dataset."""
     count = len(dataset.samples)
     chosen = np.random.default_rng(0).choice(count, min(SAMPLE_SIZE, count), replace=False)
     return [dataset.samples[i] for i in sorted(chosen.tolist())]
@@ -133,7 +133,7 @@ def _facts(report: CheckReport, surveyed: Survey) -> list[tuple[str, str, str]]:
     """The set in numbers: title, number, a word on it."""
     good = [r for r in surveyed.readings if r.size]
     splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
-    origin = "named by the data set" if surveyed.classes_described else "as found in the masks"
+    origin = "named by the dataset" if surveyed.classes_described else "as found in the masks"
     masks = sum(r.mask_error is None for r in surveyed.readings)
     return [
         ("images", f"{report.num_images:,}", splits or "no pairs"),
@@ -221,9 +221,9 @@ def _legend(pictures: Sequence[Thumbnail], classes: Classes | None) -> list[tupl
     """Name and color of everything that the masks of some thumbnails show."""
     if classes is None:
         return []
-    labels = sorted(set().union(*(picture.labels for picture in pictures)) - {classes.ignore_label})
+    labels = sorted(set().union(*(picture.labels for picture in pictures)) - {classes.ignore_index})
     entries = [(classes.names[i], css_color(classes.colors[i])) for i in labels]
-    if any(classes.ignore_label in picture.labels for picture in pictures):
+    if any(classes.ignore_index in picture.labels for picture in pictures):
         entries.append(("ignored", css_color((0, 0, 0))))
     if any(picture.unlisted for picture in pictures):
         entries.append(("not listed as a class", css_color(UNLISTED)))

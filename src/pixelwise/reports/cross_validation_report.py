@@ -27,7 +27,7 @@ SHOWN = {
 def summarize(folds: Mapping[str, Scores]) -> dict[str, Any]:
     """Of the scores of each fold on its validation images, as `metrics.scores` gives them:
 
-    `folds`: those scores. `mean` and `deviation` (standard deviation over the folds, divided by
+    `folds`: those scores. `mean` and `std` (standard deviation over the folds, divided by
     n - 1; None for fewer than two): `mean_iou, global_accuracy, mean_class_accuracy, mean_dice,
     boundary_f1` and `per_class` (name → `iou`), over the folds in which they are defined. `pooled`:
     the scores of the folds' confusion matrices added up; boundaries are not in them.
@@ -41,7 +41,7 @@ def summarize(folds: Mapping[str, Scores]) -> dict[str, Any]:
     return {
         "folds": dict(folds),
         "mean": _over_folds(each, names, lambda values: float(np.mean(values)) if values else None),
-        "deviation": _over_folds(each, names, lambda values: float(np.std(values, ddof=1)) if values[1:] else None),
+        "std": _over_folds(each, names, lambda values: float(np.std(values, ddof=1)) if values[1:] else None),
         "pooled": pooled,
     }
 
@@ -78,12 +78,12 @@ def write_fold_report(path: Path, title: str, summary: Scores, classes: Classes)
 
 def spread(summary: Scores, key: str, name: str | None = None) -> str:
     """`71.2 ± 3.4 %`, of a score or of the IoU of a class."""
-    mean, deviation = summary["mean"], summary["deviation"]
+    mean, std = summary["mean"], summary["std"]
     if name is not None:
-        mean, deviation = mean["per_class"][name], deviation["per_class"][name]
-    if mean[key] is None or deviation[key] is None:
+        mean, std = mean["per_class"][name], std["per_class"][name]
+    if mean[key] is None or std[key] is None:
         return percent(mean[key])
-    return f"{100 * mean[key]:.1f} ± {percent(deviation[key])}"
+    return f"{100 * mean[key]:.1f} ± {percent(std[key])}"
 
 
 def _fold_rows(summary: Scores) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Files of a data set as small pictures: an image, and its mask over it. What cannot be read says why."""
+"""Files of a dataset as small pictures: an image, and its mask over it. What cannot be read says why."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from pixelwise.data.classes import Classes, Color, mask_values
-from pixelwise.data.dataset import DataSet
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, decode_image, read_mask
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError
@@ -41,12 +41,12 @@ class Thumbnail:
     """What there is to see of one pair, or of a file in no pair."""
 
     name: str
-    """Path below the data set's root, of the image if there is one."""
+    """Path below the dataset's root, of the image if there is one."""
     size: str
     """Width × height in pixels, of the same file; empty where it cannot be read."""
     panels: tuple[Panel, ...]
     labels: frozenset[int] = frozenset()
-    """Class indices that the mask shows, and the ignore label."""
+    """Class indices that the mask shows, and the ignore index."""
     unlisted: bool = False
     """Whether it shows pixels that no class covers."""
 
@@ -64,7 +64,7 @@ class _Mask:
     """(h, w) bool, where there are such pixels."""
 
 
-def pair_thumbnail(dataset: DataSet, sample: Sample) -> Thumbnail:
+def pair_thumbnail(dataset: Dataset, sample: Sample) -> Thumbnail:
     """The image beside its mask over it; beside the mask alone where their sizes differ."""
     image = _read(dataset, sample.image_path, lambda: dataset.decode_image(sample).pixels)
     mask = _read(dataset, sample.label_path, lambda: dataset.read_mask(sample))
@@ -79,14 +79,14 @@ def pair_thumbnail(dataset: DataSet, sample: Sample) -> Thumbnail:
     return _thumbnail(dataset, sample.image_path, image, [_panel("image", picture), second], drawn)
 
 
-def image_thumbnail(dataset: DataSet, path: Path) -> Thumbnail:
+def image_thumbnail(dataset: Dataset, path: Path) -> Thumbnail:
     """An image that is in no pair."""
     image = _read(dataset, path, lambda: decode_image(path).pixels)
     picture = image if isinstance(image, str) else _picture(image)
     return _thumbnail(dataset, path, image, [_panel("image", picture)])
 
 
-def mask_thumbnail(dataset: DataSet, path: Path) -> Thumbnail:
+def mask_thumbnail(dataset: Dataset, path: Path) -> Thumbnail:
     """A mask that is in no pair."""
     mask = _read(dataset, path, lambda: read_mask(path))
     if isinstance(mask, str):
@@ -96,7 +96,7 @@ def mask_thumbnail(dataset: DataSet, path: Path) -> Thumbnail:
 
 
 def _thumbnail(
-    dataset: DataSet, path: Path, content: Array | str, panels: list[Panel], drawn: _Mask | None = None
+    dataset: Dataset, path: Path, content: Array | str, panels: list[Panel], drawn: _Mask | None = None
 ) -> Thumbnail:
     return Thumbnail(
         name=dataset.relative(path),
@@ -107,7 +107,7 @@ def _thumbnail(
     )
 
 
-def _read(dataset: DataSet, path: Path, read: Callable[[], Array]) -> Array | str:
+def _read(dataset: Dataset, path: Path, read: Callable[[], Array]) -> Array | str:
     """The pixels, or what stands in their way, without the path that stands beside it anyway."""
     try:
         return read()

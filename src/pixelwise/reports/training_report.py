@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.dataset import DataSet
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, write_atomically
 from pixelwise.data.sample import Sample, Split
 from pixelwise.evaluation.evaluate import Tally, mean_iou_of
@@ -27,7 +27,7 @@ class Report:
     """All that the page is made from; every figure on it comes from `tally` or `metrics`."""
 
     title: str
-    dataset: DataSet
+    dataset: Dataset
     splits: Mapping[Split, Sequence[Sample]]
     class_shares: Sequence[float]
     """Share of each class among the training pixels."""
@@ -36,7 +36,7 @@ class Report:
     """Of the validation images."""
     metrics: Sequence[Mapping[str, Any]]
     """Lines of metrics.jsonl."""
-    recipe: str
+    config: str
     """As YAML, with reasons."""
     notes: Sequence[str]
 
@@ -135,17 +135,17 @@ def panels(image: Array, labels: Array, prediction: Array, classes: Classes) -> 
         "image": picture,
         "truth": overlay(picture, labels, classes, 0.75),
         "prediction": overlay(picture, prediction, classes, 0.75),
-        "errors": _errors(picture, labels, prediction, classes.ignore_label),
+        "errors": _errors(picture, labels, prediction, classes.ignore_index),
     }
 
 
-def _errors(picture: Array, labels: Array, prediction: Array, ignore_label: int) -> Array:
+def _errors(picture: Array, labels: Array, prediction: Array, ignore_index: int) -> Array:
     """Wrong pixels in red on a pale gray image; ignored ones hatched out in blue-gray."""
     gray = picture.mean(2, keepdims=True) * 0.45 + 130
     shown = np.repeat(gray, 3, 2)
-    wrong = (prediction != labels) & (labels != ignore_label)
+    wrong = (prediction != labels) & (labels != ignore_index)
     shown[wrong] = 0.25 * shown[wrong] + 0.75 * np.array([220, 20, 40])
-    ignored = labels == ignore_label
+    ignored = labels == ignore_index
     shown[ignored] = 0.5 * shown[ignored] + 0.5 * np.array([120, 140, 170])
     return shown.astype(np.uint8)
 

@@ -32,7 +32,7 @@ class Checkpoint:
     random: dict[str, torch.Tensor]
     """State of the random numbers, by type of device."""
     parts: int
-    """In which a batch is taken: more than the recipe says, where memory was too small for that."""
+    """In which a batch is taken: more than the config says, where memory was too small for that."""
     best_score: float
     evaluations: int
     """Evaluations done."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.images import write_atomically
-from pixelwise.errors import CheckpointError, RequestError
+from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.progress import Progress
 from pixelwise.reports.cross_validation_report import summarize, write_fold_report
 from pixelwise.training.run_dir import RunFolder
@@ -35,12 +35,12 @@ class FoldsResult:
     """The run folder of each."""
     report: Path
     scores: Mapping[str, Any]
-    """`folds, mean, deviation, pooled`, as `evaluation.fold_report.summarize` describes them."""
+    """`folds, mean, std, pooled`, as `evaluation.fold_report.summarize` describes them."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoldsFolder:
-    """Paths of the folds of one data set."""
+    """Paths of the folds of one dataset."""
 
     path: Path
 
@@ -59,7 +59,7 @@ class FoldsFolder:
     def require_free(self) -> None:
         """Nothing is ever overwritten, neither folds nor a run of its own."""
         if self.summary.exists():
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"{self.path} already holds folds ({self.summary.name}); continue them with --resume, or choose "
                 f"another folder with -o."
             )

@@ -22,7 +22,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from pixelwise.devices import choose_device
-from pixelwise.errors import RequestError, TrainingError
+from pixelwise.errors import InvalidArgumentError, TrainingError
 from pixelwise.shapes import Size
 
 Value = TypeVar("Value")
@@ -144,11 +144,11 @@ class World:
             return DistributedDataParallel(model)
 
     def require_shares(self, batch_size: int) -> None:
-        """RequestError where a batch cannot be shared out evenly."""
+        """InvalidArgumentError where a batch cannot be shared out evenly."""
         if batch_size % self.size:
             below = batch_size // self.size * self.size
             fitting = " or ".join(str(size) for size in (below, below + self.size) if size)
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"a batch of {batch_size} images cannot be shared by {self.size} processes; take a multiple of "
                 f"{self.size}: --set training.batch_size={fitting}."
             )
@@ -182,7 +182,9 @@ def device_of_process(name: str) -> str:
     if not is_one_of_several() or choose_device(name).type != "cuda":
         return name
     if ":" in name:
-        raise RequestError(f"--device {name} is one GPU for several processes; give --device cuda, each takes its own.")
+        raise InvalidArgumentError(
+            f"--device {name} is one GPU for several processes; give --device cuda, each takes its own."
+        )
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pixelwise.config import Recipe, read_recipe
+from pixelwise.config import Config, load_config
 from pixelwise.data.io.images import write_atomically
 from pixelwise.data.loader import Batch
 from pixelwise.errors import CheckpointError, TrainingError
@@ -29,11 +29,11 @@ from pixelwise.training.trainer import Trainer
 class DivergedError(TrainingError):
     """The loss or the weights are no numbers any more."""
 
-    def __init__(self, what: str, step: int, progress: float, recipe: Recipe) -> None:
-        lr = recipe.optimizer.lr * learning_rate_factor(progress, recipe.schedule)
+    def __init__(self, what: str, step: int, progress: float, config: Config) -> None:
+        lr = config.optimizer.lr * learning_rate_factor(progress, config.schedule)
         super().__init__(
             f"{what} at step {step} (learning rate {lr:.2g}); lower the learning rate "
-            f"(--set optimizer.lr={recipe.optimizer.lr / 4:g}) or use --precision fp32, in a new run."
+            f"(--set optimizer.lr={config.optimizer.lr / 4:g}) or use --precision fp32, in a new run."
         )
 
 
@@ -41,7 +41,7 @@ def require_finite(trainer: Trainer, step: int, progress: float) -> None:
     """Before weights are written anywhere. Waits for the device."""
     state = trainer.state()
     if not (all_finite(state["model"].values()) and all_finite(state["average"].values())):
-        raise DivergedError("the weights are no numbers any more", step, progress, trainer.job.recipe)
+        raise DivergedError("the weights are no numbers any more", step, progress, trainer.job.config)
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
@@ -123,11 +123,11 @@ def load_bad_step(run: str | Path) -> BadStep:
     except Exception as error:  # torch.load raises whatever damaged bytes lead it to
         raise CheckpointError(f"{folder.diverged} cannot be read ({type(error).__name__}: {error}).") from error
     channels = batch.images.shape[1]
-    network = read_recipe(folder.recipe).network
+    network = load_config(folder.config).network
     model = Segmenter(
         build_network(network, in_channels=channels, num_classes=kept.pop("num_classes")),
         mean=[0.0] * channels,  # these are among the weights
-        deviation=[1.0] * channels,
+        std=[1.0] * channels,
     )
     model.load_state_dict(kept["model"])
     return BadStep(**values, batch=batch, model=model.train(), state=kept)

@@ -17,7 +17,8 @@ def early_stop_note(metrics: Metrics, patience: int | None) -> str | None:
     if not patience or since < patience:
         return None
     best_so_far = f"{best:.4f}, of step {step}"
-    return f"ended early (training.patience): evaluations without a better mean IoU than {best_so_far}: {since}"
+    reason = f"evaluations without a better mean IoU than {best_so_far}: {since}"
+    return f"ended early (training.early_stopping_patience): {reason}"
 
 
 def _since_best(metrics: Metrics) -> tuple[int, float, int]:

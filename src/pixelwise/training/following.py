@@ -32,9 +32,9 @@ class Start(NamedTuple):
 def call_others(job: Job, checkpoint: Checkpoint | None, say: Callable[[str], None]) -> None:
     """Has the other processes train with this one, from the same state. Nothing in a world of one.
 
-    Raises RequestError for a batch that cannot be shared out evenly.
+    Raises InvalidArgumentError for a batch that cannot be shared out evenly.
     """
-    world, batch_size = job.world, job.recipe.training.batch_size
+    world, batch_size = job.world, job.config.training.batch_size
     world.require_shares(batch_size)
     if world.size > 1:
         say(f"{world.size} processes, each on {batch_size // world.size} of the {batch_size} images of a batch")
@@ -53,7 +53,7 @@ def follow(world: World, device: torch.device) -> Any:
         job = replace(told.job, world=world, device=device)
         with Interruption() as interruption, interruption.put_off():
             try:
-                with deterministic_algorithms(job.recipe.training.deterministic):
+                with deterministic_algorithms(job.config.training.deterministic):
                     take_part(told._replace(job=job), lambda: interruption.heard)
             except LostError:
                 if not interruption.heard:  # else it is the first one, which was asked to stop, too
@@ -67,7 +67,7 @@ def take_part(start: Start, is_to_stop: Callable[[], bool]) -> None:
     trainer = Trainer(job)
     if start.state:
         trainer.load_state(start.state)
-    seed = np.random.SeedSequence([job.recipe.training.seed, start.step, job.world.rank])
+    seed = np.random.SeedSequence([job.config.training.seed, start.step, job.world.rank])
     torch.manual_seed(int(seed.generate_state(1)[0]))  # what is dropped out differs from process to process
     cv2.setNumThreads(1)
     waiting: deque[Future[Batch]] = deque()

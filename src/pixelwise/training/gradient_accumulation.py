@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from pixelwise.config import LossRecipe
+from pixelwise.config import LossConfig
 from pixelwise.data.loader import Batch
 from pixelwise.devices import Precision, autocast
 from pixelwise.networks.activation_checkpointing import statistics_kept
@@ -21,9 +21,9 @@ BatchLoss = Callable[[Tensor, Batch], Tensor]
 """Logits (B, K, H, W) of a batch → its loss."""
 
 
-def is_mean_over_pixels(recipe: LossRecipe) -> bool:
+def is_mean_over_pixels(config: LossConfig) -> bool:
     """Whether the loss of a batch is the mean over its pixels that are not ignored, so that parts add up."""
-    return recipe.name in ("cross_entropy", "focal") and not (recipe.dice or recipe.lovasz)
+    return config.name in ("cross_entropy", "focal") and not (config.dice_weight or config.lovasz_weight)
 
 
 def add_gradients(
@@ -39,7 +39,7 @@ def add_gradients(
 
     In a world of several processes the batch is that of all, and `parts` are those of this one.
 
-    `mean_over_pixels_but` is the ignore label where the loss is a mean over the pixels that have another;
+    `mean_over_pixels_but` is the ignore index where the loss is a mean over the pixels that have another;
     None: it is no such mean, and parts take one more forward pass.
     """
     device = parts[0].images.device

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pixelwise.data.dataset import DataSet
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, write_atomically
 from pixelwise.data.sample import Sample
 from pixelwise.reports.html import css_color, embed, render
@@ -35,7 +35,7 @@ STATES: Mapping[State, str] = {
 class LivePage:
     """The page of one run, and what it shows of three validation images."""
 
-    def __init__(self, run: RunFolder, dataset: DataSet, samples: Sequence[Sample]) -> None:
+    def __init__(self, run: RunFolder, dataset: Dataset, samples: Sequence[Sample]) -> None:
         self.run, self.dataset = run, dataset
         self.shown: dict[Sample, dict[str, str]] = {sample: {} for sample in samples[:MAX_SAMPLES]}
         self.step_shown = 0

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from pixelwise.config import Recipe
+from pixelwise.config import Config
 from pixelwise.data.io.images import write_atomically
 from pixelwise.errors import missing_extra
 from pixelwise.training.run_dir import RunFolder
@@ -27,7 +27,7 @@ class Logger(Protocol):
 class TensorBoard:
     """Event files in RUN/events."""
 
-    def __init__(self, run: RunFolder, recipe: Recipe, first_step: int) -> None:
+    def __init__(self, run: RunFolder, config: Config, first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         # Hides the events of steps that a resumed run takes again.
@@ -44,7 +44,7 @@ class TensorBoard:
 class MLflow:
     """A run of the experiment "pixelwise", on the server of MLFLOW_TRACKING_URI, else in RUN/mlflow.db."""
 
-    def __init__(self, run: RunFolder, recipe: Recipe, first_step: int) -> None:
+    def __init__(self, run: RunFolder, config: Config, first_step: int) -> None:
         mlflow = load_extra("mlflow")
         place = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{run.path.resolve() / 'mlflow.db'}"
         self.client = mlflow.MlflowClient(tracking_uri=place)
@@ -54,7 +54,7 @@ class MLflow:
             experiment = found.experiment_id if found else self.client.create_experiment("pixelwise")
             self.id = self.client.create_run(experiment, run_name=run.path.name).info.run_id
             remember_id(run, "mlflow", self.id)
-            for name, value in flat(recipe).items():
+            for name, value in flat(config).items():
                 self.client.log_param(self.id, name, value)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -68,7 +68,7 @@ class MLflow:
 class WandB:
     """A run of the project "pixelwise", in files below RUN/wandb unless WANDB_MODE says otherwise."""
 
-    def __init__(self, run: RunFolder, recipe: Recipe, first_step: int) -> None:
+    def __init__(self, run: RunFolder, config: Config, first_step: int) -> None:
         wandb = load_extra("wandb")
         name = known_id(run, "wandb") if first_step else None
         self.run = wandb.init(
@@ -77,7 +77,7 @@ class WandB:
             id=name,
             resume="allow" if name else None,
             dir=str(run.path),
-            config=flat(recipe),
+            config=flat(config),
             mode=os.environ.get("WANDB_MODE", "offline"),
         )
         remember_id(run, "wandb", self.run.id)
@@ -89,22 +89,22 @@ class WandB:
         self.run.finish()
 
 
-LOGGERS: Mapping[str, Callable[[RunFolder, Recipe, int], Logger]] = MappingProxyType(
+LOGGERS: Mapping[str, Callable[[RunFolder, Config, int], Logger]] = MappingProxyType(
     {"tensorboard": TensorBoard, "mlflow": MLflow, "wandb": WandB}
 )
-"""The names of `training.loggers` in a recipe."""
+"""The names of `training.loggers` in a config."""
 
 EXTRAS = {"mlflow": "MLflow", "wandb": "Weights & Biases"}
 """Module, which is also the name of the extra → what people call it."""
 
 
-def open_loggers(run: RunFolder, recipe: Recipe, first_step: int) -> list[Logger]:
-    """What the recipe asks for; `first_step` is 0, or where a resumed run goes on."""
-    return [LOGGERS[name](run, recipe, first_step) for name in recipe.training.loggers]
+def open_loggers(run: RunFolder, config: Config, first_step: int) -> list[Logger]:
+    """What the config asks for; `first_step` is 0, or where a resumed run goes on."""
+    return [LOGGERS[name](run, config, first_step) for name in config.training.loggers]
 
 
 def require_loggers(names: Iterable[str]) -> None:
-    """RequestError, with the line that installs it, for one whose package is not there."""
+    """InvalidArgumentError, with the line that installs it, for one whose package is not there."""
     for name in names:
         if name in EXTRAS:
             load_extra(name)
@@ -117,9 +117,9 @@ def load_extra(name: str) -> Any:
         raise missing_extra(f"logging to {EXTRAS[name]} (training.loggers)", name, name) from error
 
 
-def flat(recipe: Recipe) -> dict[str, Any]:
+def flat(config: Config) -> dict[str, Any]:
     """`{"optimizer.lr": 0.002, ...}`."""
-    return {f"{section}.{key}": value for section, keys in recipe.to_dict().items() for key, value in keys.items()}
+    return {f"{section}.{key}": value for section, keys in config.to_dict().items() for key, value in keys.items()}
 
 
 def known_id(run: RunFolder, logger: str) -> str | None:

@@ -10,7 +10,7 @@ import torch
 
 from pixelwise.data.loader import Batch, prefetch
 from pixelwise.devices import choose_loader_threads
-from pixelwise.errors import CheckpointError, RequestError, TrainingError
+from pixelwise.errors import CheckpointError, InvalidArgumentError, TrainingError
 from pixelwise.progress import Progress, Silent
 from pixelwise.shapes import Size
 from pixelwise.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, seconds_between
@@ -39,7 +39,7 @@ class State:
     evaluations: int = 0
     """Evaluations done."""
     ended_early: bool = False
-    """Too many evaluations without a new best; see `training.patience`."""
+    """Too many evaluations without a new best; see `training.early_stopping_patience`."""
     next_save: float = math.inf
     """time.monotonic() from which a checkpoint is due."""
     taken: list[Taken] = field(default_factory=list)
@@ -64,17 +64,17 @@ def train_model(
     checkpoint = load_checkpoint(run, progress.say) if resume else None
     call_others(job, checkpoint, progress.say)
     trainer = Trainer(job)
-    if job.recipe.training.compile:
+    if job.config.training.compile:
         progress.say("the first step compiles the network, which takes a minute or more")
     state = restore(trainer, checkpoint) if checkpoint else State()
     pace = make_pace(trainer, deadline, checkpoint)
     state.evaluations = min(state.evaluations, evaluations_until(job, pace.at(state.step)))  # the run may be longer now
-    state.next_save = time.monotonic() + job.recipe.training.checkpoint_seconds
+    state.next_save = time.monotonic() + job.config.training.checkpoint_interval_seconds
     run.remove_leftovers()
     run.forget_metrics_after(state.step)
-    state.ended_early = out_of_patience(run.read_metrics(), job.recipe.training.patience)
+    state.ended_early = out_of_patience(run.read_metrics(), job.config.training.early_stopping_patience)
     page = LivePage(run, job.dataset, job.world.share_of(job.val_samples()))
-    log = Log(run, progress, pace, job.recipe, state.step, page)
+    log = Log(run, progress, pace, job.config, state.step, page)
     with Interruption() as interruption:
         try:
             if evaluation_due(job, state, now := pace.at(state.step)) and now < 1:
@@ -88,7 +88,7 @@ def train_model(
                     now = pace.at(state.step)
                     trainer.update_average(step, now - before)
                     state.taken.append(Taken(before, now, (batch.images.shape[2], batch.images.shape[3])))
-                log.step(state.step, now, loss, job.recipe.training.batch_size)
+                log.step(state.step, now, loss, job.config.training.batch_size)
                 if now >= 1:
                     break
                 if evaluation_due(job, state, now):
@@ -98,7 +98,7 @@ def train_model(
                 elif time.monotonic() >= state.next_save:
                     with interruption.put_off():  # processes that gather a state do it together, or wait forever
                         save(trainer, run, state, pace)
-            if state.evaluations < job.recipe.training.evaluations and not state.ended_early:
+            if state.evaluations < job.config.training.num_evaluations and not state.ended_early:
                 evaluate(trainer, run, state, pace, log, interruption)
         except INTERRUPTIONS:
             save(trainer, run, state, pace)
@@ -121,7 +121,7 @@ def upcoming_batches(job: Job, pace: Pace, first_step: int) -> Iterator[tuple[in
 
     def steps() -> Iterator[int]:
         for step in itertools.takewhile(lambda step: pace.at(step) < 1, itertools.count(first_step)):
-            sizes[step] = batches.size_at(resolution_at(pace.at(step), job.recipe.schedule))
+            sizes[step] = batches.size_at(resolution_at(pace.at(step), job.config.schedule))
             job.world.lead(Order(What.MAKE, step=step, size=sizes[step]))
             yield step
 
@@ -130,16 +130,18 @@ def upcoming_batches(job: Job, pace: Pace, first_step: int) -> Iterator[tuple[in
 
 
 def make_pace(trainer: Trainer, deadline: float | None, checkpoint: Checkpoint | None) -> Pace:
-    """Steps where the recipe fixes them; else the time until `deadline`, less what the end will take."""
-    recipe = trainer.job.recipe.training
+    """Steps where the config fixes them; else the time until `deadline`, less what the end will take."""
+    config = trainer.job.config.training
     spent = checkpoint.seconds if checkpoint else 0.0
-    if recipe.steps is not None:
-        return Pace(steps=recipe.steps, seconds=None, spent_before=spent)
+    if config.steps is not None:
+        return Pace(steps=config.steps, seconds=None, spent_before=spent)
     if deadline is None:
-        raise RequestError("a run needs training.steps or training.budget_seconds; give --steps or --budget.")
+        raise InvalidArgumentError("a run needs training.steps or training.budget_seconds; give --steps or --budget.")
     left = deadline - time.monotonic() - time_to_finish(trainer) - spent
     if left <= 0 and not checkpoint:
-        raise RequestError(f"the budget of {recipe.budget_seconds:.0f} s ends before training could start; give more.")
+        raise InvalidArgumentError(
+            f"the budget of {config.budget_seconds:.0f} s ends before training could start; give more."
+        )
     return Pace(steps=None, seconds=spent + max(left, 0.0), spent_before=spent)
 
 
@@ -149,7 +151,7 @@ def evaluation_due(job: Job, state: State, progress: float) -> bool:
 
 
 def evaluations_until(job: Job, progress: float) -> int:
-    return int(progress * job.recipe.training.evaluations)
+    return int(progress * job.config.training.num_evaluations)
 
 
 def evaluate(trainer: Trainer, run: RunFolder, state: State, pace: Pace, log: Log, interruption: Interruption) -> None:
@@ -164,7 +166,7 @@ def evaluate(trainer: Trainer, run: RunFolder, state: State, pace: Pace, log: Lo
         progress = pace.at(state.step)
         state.evaluations = evaluations_until(trainer.job, progress)
         log.evaluation(state.step, progress, scores)
-        state.ended_early = out_of_patience(run.read_metrics(), trainer.job.recipe.training.patience)
+        state.ended_early = out_of_patience(run.read_metrics(), trainer.job.config.training.early_stopping_patience)
         save(trainer, run, state, pace)
 
 
@@ -182,7 +184,7 @@ def save(trainer: Trainer, run: RunFolder, state: State, pace: Pace, *, finished
     )
     save_checkpoint(run, checkpoint)
     end = time.monotonic()
-    state.next_save = end + seconds_between(end - start, trainer.job.recipe.training.checkpoint_seconds)
+    state.next_save = end + seconds_between(end - start, trainer.job.config.training.checkpoint_interval_seconds)
     state.taken.clear()
 
 
@@ -214,7 +216,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> State:
         trainer.load_state(checkpoint.state)
     except (KeyError, RuntimeError, ValueError) as error:
         raise CheckpointError(
-            f"the checkpoint does not fit the network of this data and recipe ({error}); start a new run."
+            f"the checkpoint does not fit the network of this data and config ({error}); start a new run."
         ) from error
     return State(step=checkpoint.step, best_score=checkpoint.best_score, evaluations=checkpoint.evaluations)
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixelwise.config import Recipe
+from pixelwise.config import Config
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.progress import Progress
@@ -28,12 +28,12 @@ class Log:
         run: RunFolder,
         progress: Progress,
         pace: Pace,
-        recipe: Recipe,
+        config: Config,
         first_step: int = 0,
         page: LivePage | None = None,
     ) -> None:
-        self.run, self.progress, self.pace, self.recipe, self.page = run, progress, pace, recipe, page
-        self.loggers = open_loggers(run, recipe, first_step)
+        self.run, self.progress, self.pace, self.config, self.page = run, progress, pace, config, page
+        self.loggers = open_loggers(run, config, first_step)
         self.losses: list[Tensor] = []
         self.images = 0
         self.since = time.monotonic()
@@ -53,10 +53,10 @@ class Log:
         losses = torch.stack(self.losses).cpu()
         if not losses.isfinite().all():
             bad = int((~losses.isfinite()).nonzero()[0])
-            raise DivergedError(f"the loss is {losses[bad]}", step - len(losses) + bad + 1, progress, self.recipe)
+            raise DivergedError(f"the loss is {losses[bad]}", step - len(losses) + bad + 1, progress, self.config)
         mean = float(losses.mean())
         rate = self.images / seconds
-        lr = self.recipe.optimizer.lr * learning_rate_factor(progress, self.recipe.schedule)
+        lr = self.config.optimizer.lr * learning_rate_factor(progress, self.config.schedule)
         values = {
             "step": step,
             "progress": round(progress, 6),

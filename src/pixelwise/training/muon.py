@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixelwise.config import OptimizerRecipe
+from pixelwise.config import OptimizerConfig
 from pixelwise.training.fsdp import cut_like, whole
 
 LARGEST_SIDE = 1024
@@ -29,7 +29,7 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, groups: Iterable[dict[str, Any]], recipe: OptimizerRecipe, dtype: torch.dtype = torch.float32
+        self, groups: Iterable[dict[str, Any]], config: OptimizerConfig, dtype: torch.dtype = torch.float32
     ) -> None:
         self.dtype = dtype
         split: list[dict[str, Any]] = []
@@ -41,7 +41,7 @@ class Muon(torch.optim.Optimizer):
             split += [{**group, "params": small, "orthogonal": True}] if small else []
             split += [{**group, "params": large, "orthogonal": False}] if large else []
             split += [{**group, "params": vectors, "orthogonal": False}] if vectors else []
-        super().__init__(split, {"lr": recipe.lr, "momentum": recipe.momentum})
+        super().__init__(split, {"lr": config.lr, "momentum": config.momentum})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pixelwise.config import OptimizerRecipe, ScheduleRecipe
+from pixelwise.config import OptimizerConfig, ScheduleConfig
 from pixelwise.devices import Precision
 from pixelwise.training.fsdp import is_sharded, own_part
 from pixelwise.training.muon import Muon
@@ -16,7 +16,7 @@ from pixelwise.training.muon import Muon
 
 def build_optimizer(
     model: nn.Module,
-    recipe: OptimizerRecipe,
+    config: OptimizerConfig,
     precision: Precision = "fp32",
     scales: Mapping[Tensor, float] = MappingProxyType({}),
 ) -> torch.optim.Optimizer:
@@ -31,16 +31,16 @@ def build_optimizer(
     for scale in sorted({scales.get(p, 1.0) for p in trained}, reverse=True):
         members = [p for p in trained if scales.get(p, 1.0) == scale]
         groups += [
-            {"params": [p for p in members if p.ndim >= 2], "weight_decay": recipe.weight_decay, "lr_scale": scale},
+            {"params": [p for p in members if p.ndim >= 2], "weight_decay": config.weight_decay, "lr_scale": scale},
             {"params": [p for p in members if p.ndim < 2], "weight_decay": 0.0, "lr_scale": scale},
         ]
     groups = [group for group in groups if group["params"]]
-    if recipe.name == "muon":
-        return Muon(groups, recipe, torch.bfloat16 if precision == "bf16" else torch.float32)
-    if recipe.name == "sgd":
+    if config.name == "muon":
+        return Muon(groups, config, torch.bfloat16 if precision == "bf16" else torch.float32)
+    if config.name == "sgd":
         fused = not any(is_sharded(p) for p in trained)  # PyTorch 2.14 has no fused SGD of sharded tensors
-        return torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=recipe.momentum > 0, fused=fused)
-    return torch.optim.AdamW(groups, recipe.lr, betas=(recipe.momentum, 0.99), fused=True)
+        return torch.optim.SGD(groups, config.lr, config.momentum, nesterov=config.momentum > 0, fused=fused)
+    return torch.optim.AdamW(groups, config.lr, betas=(config.momentum, 0.99), fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -53,14 +53,14 @@ ONE_CYCLE_START = 1 / 25
 """Share of the peak at which the one-cycle schedule begins; 25 is fastai's, and PyTorch's."""
 
 
-def learning_rate_factor(progress: float, recipe: ScheduleRecipe) -> float:
+def learning_rate_factor(progress: float, config: ScheduleConfig) -> float:
     """Share of the peak learning rate at `progress` in [0, 1] through the run."""
-    peak_at = recipe.peak_at if recipe.name == "one_cycle" else 0.0
+    peak_at = config.pct_start if config.name == "one_cycle" else 0.0
     start = ONE_CYCLE_START if peak_at else 1.0
-    if progress < recipe.warmup:
+    if progress < config.warmup:
         # Not from 0: the first step would be lost.
-        return start * (0.01 + 0.99 * progress / recipe.warmup)
-    done = min(1.0, (progress - recipe.warmup) / (1 - recipe.warmup))
+        return start * (0.01 + 0.99 * progress / config.warmup)
+    done = min(1.0, (progress - config.warmup) / (1 - config.warmup))
     if done < peak_at:  # Smith, "Super-convergence", 2018; by cosines, as fastai has it
         return start + (1 - start) * (0.5 - 0.5 * math.cos(math.pi * done / peak_at))
     left = (1 - done) / (1 - peak_at)
@@ -71,16 +71,16 @@ def learning_rate_factor(progress: float, recipe: ScheduleRecipe) -> float:
         "linear": left,
         "one_cycle": cosine,
         "constant": 1.0,
-    }[recipe.name]
-    return recipe.final + (1 - recipe.final) * shape
+    }[config.name]
+    return config.final_lr_ratio + (1 - config.final_lr_ratio) * shape
 
 
-def resolution_at(progress: float, recipe: ScheduleRecipe) -> float:
+def resolution_at(progress: float, config: ScheduleConfig) -> float:
     """Size of the samples, as a share of the full crop, in steps of an eighth so that sizes repeat."""
-    if recipe.full_scale_from == 0 or progress >= recipe.full_scale_from:
+    if config.full_scale_from == 0 or progress >= config.full_scale_from:
         return 1.0
-    grown = recipe.start_scale + (1 - recipe.start_scale) * progress / recipe.full_scale_from
-    return min(1.0, math.floor(grown * 8) / 8) if recipe.start_scale < 1 else 1.0
+    grown = config.start_scale + (1 - config.start_scale) * progress / config.full_scale_from
+    return min(1.0, math.floor(grown * 8) / 8) if config.start_scale < 1 else 1.0
 
 
 class AveragedWeights:

@@ -39,26 +39,27 @@ def _refuse_alone(trainer: Trainer, reason: str) -> None:
     """The other processes wait for gradients of this very step, so it cannot be begun again here."""
     raise TrainingError(
         f"the memory of {trainer.job.device} is too small for this process's share of a batch ({reason}); "
-        f"{_recomputing(trainer)}resume with --allow-changes --set training.accumulate={2 * trainer.parts}, or take "
-        f"more processes."
+        f"{_recomputing(trainer)}resume with --allow-changes "
+        f"--set training.gradient_accumulation_steps={2 * trainer.parts}, or take more processes."
     )
 
 
 def _recomputing(trainer: Trainer) -> str:
     """The first advice, where it is still to be had, as it changes no number."""
-    training = trainer.job.recipe.training
-    possible = not (training.recompute or training.compile) and encoder_stages(trainer.model.network)
-    return "resume with --set training.recompute=true, or " if possible else ""
+    training = trainer.job.config.training
+    possible = not (training.activation_checkpointing or training.compile) and encoder_stages(trainer.model.network)
+    return "resume with --set training.activation_checkpointing=true, or " if possible else ""
 
 
 def _take_more_parts(trainer: Trainer, num_images: int, reason: str, say: Callable[[str], None]) -> None:
     place = trainer.job.device
     if trainer.parts >= num_images:
-        crop = "[{}, {}]".format(*(side // 2 for side in trainer.job.recipe.data.crop))
+        crop = "[{}, {}]".format(*(side // 2 for side in trainer.job.config.data.crop_size))
         raise TrainingError(
             f"the memory of {place} is too small even for one image at a time ({reason}); "
             f"{_recomputing(trainer)}take smaller samples "
-            f"(--set data.crop={crop}), a narrower network (--set network.width=...) or --device cpu, in a new run."
+            f"(--set data.crop_size={crop}), a narrower network (--set network.base_channels=...) or --device cpu, "
+            f"in a new run."
         )
     trainer.parts = min(2 * trainer.parts, num_images)
     at_once = -(-num_images // trainer.parts)
@@ -67,7 +68,7 @@ def _take_more_parts(trainer: Trainer, num_images: int, reason: str, say: Callab
     say(
         f"warning: out of memory on {place}: from here on a batch of {num_images} images is taken in "
         f"{trainer.parts} parts of at most {at_once}, their gradients added up "
-        f"(training.accumulate={trainer.parts}).{caveat}"
+        f"(training.gradient_accumulation_steps={trainer.parts}).{caveat}"
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.data.io.images import write_atomically
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.model_file import FILE_NAME
 
 
@@ -19,8 +19,8 @@ class RunFolder:
     path: Path
 
     @property
-    def recipe(self) -> Path:
-        return self.path / "recipe.yaml"
+    def config(self) -> Path:
+        return self.path / "config.yaml"
 
     @property
     def classes(self) -> Path:
@@ -62,7 +62,7 @@ class RunFolder:
 
     @property
     def files(self) -> Path:
-        """Names and sizes of the data set's files."""
+        """Names and sizes of the dataset's files."""
         return self.path / "files.json"
 
     @property
@@ -115,25 +115,27 @@ class RunFolder:
     @property
     def _described(self) -> tuple[Path, ...]:
         """Written before the first step."""
-        return (self.recipe, self.classes, self.splits, self.left_out, self.files, self.changes)
+        return (self.config, self.classes, self.splits, self.left_out, self.files, self.changes)
 
     def require_free(self) -> None:
         """A folder that holds a run is refused: nothing is ever overwritten."""
-        files = (self.recipe, self.last_checkpoint, self.previous_checkpoint, self.model)
+        files = (self.config, self.last_checkpoint, self.previous_checkpoint, self.model)
         for path in (*files, self.metrics, self.report):
             if path.exists():
-                raise RequestError(
+                raise InvalidArgumentError(
                     f"{self.path} already holds a run ({path.name}); continue it with --resume, or "
                     f"choose another folder with -o."
                 )
         if self.path.exists() and not self.path.is_dir():
-            raise RequestError(f"{self.path} is a file; choose a folder with -o.")
+            raise InvalidArgumentError(f"{self.path} is a file; choose a folder with -o.")
 
     def require_writable(self) -> None:
         """Said before anything is read or planned, where the system tells."""
         nearest = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
         if not os.access(nearest, os.W_OK | os.X_OK):
-            raise RequestError(f"{nearest} may not be written to; make it writable, or choose another folder with -o.")
+            raise InvalidArgumentError(
+                f"{nearest} may not be written to; make it writable, or choose another folder with -o."
+            )
 
     def remove_leftovers(self) -> None:
         """Files that a kill has left half written; nothing reads them."""

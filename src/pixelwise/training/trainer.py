@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from pixelwise.config import Recipe
-from pixelwise.data.dataset import DataSet
+from pixelwise.config import Config
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.loader import Batch, Batches, PairCache
 from pixelwise.data.sample import Sample
 from pixelwise.data.splits.splits import Splits
 from pixelwise.data.unet_weight_map import border_weights
 from pixelwise.devices import Precision, keep_freed_memory, random_state, set_random_state
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.predictor import Predictor, make_predictor
 from pixelwise.losses import build_loss
 from pixelwise.lowering.compile_errors import compilation_explained
@@ -39,10 +39,10 @@ from pixelwise.training.optimizers import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What is trained on what: the recipe resolved, the data read, the model described."""
+    """What is trained on what: the config resolved, the data read, the model described."""
 
-    recipe: Recipe
-    dataset: DataSet
+    config: Config
+    dataset: Dataset
     splits: Splits
     spec: ModelSpec
     class_weights: tuple[float, ...] | None
@@ -53,39 +53,39 @@ class Job:
     """The processes that train together, each on its share of every batch."""
 
     def batches(self) -> Batches:
-        recipe = self.recipe
+        config = self.config
         return Batches(
-            cache=PairCache(self.dataset, recipe.data.cache_gib * 2**30),
+            cache=PairCache(self.dataset, config.data.cache_gib * 2**30),
             samples=self.splits["train"],
-            augmentation=recipe.augmentation,
-            crop=recipe.data.crop,
-            batch_size=recipe.training.batch_size,
-            seed=recipe.training.seed,
+            augmentation=config.augmentation,
+            crop=config.data.crop_size,
+            batch_size=config.training.batch_size,
+            seed=config.training.seed,
             share=(self.world.rank, self.world.size),
             weigh=self._border_weights(),
             pinned=self.device.type == "cuda",
         )
 
     def _border_weights(self) -> Callable[[Array], Array] | None:
-        """U-Net's border weights of a label map, where the recipe asks for them."""
-        loss = self.recipe.loss
+        """U-Net's border weights of a label map, where the config asks for them."""
+        loss = self.config.loss
         if not loss.border_weight:
             return None
         # The loss multiplies by the class weight; the paper adds to it.
         of_background = self.class_weights[0] if self.class_weights else 1.0
         return partial(
             border_weights,
-            ignore_label=self.spec.classes.ignore_label,
+            ignore_index=self.spec.classes.ignore_index,
             w0=loss.border_weight / of_background,
             sigma=loss.border_sigma,
         )
 
     def val_samples(self) -> list[Sample]:
         """The validation images to score, a seeded draw where there are too many for the budget."""
-        samples, most = self.splits["val"], self.recipe.data.max_val_images
+        samples, most = self.splits["val"], self.config.data.max_val_images
         if most is None or len(samples) <= most:
             return list(samples)
-        rng = np.random.default_rng([self.recipe.training.seed, 2])
+        rng = np.random.default_rng([self.config.training.seed, 2])
         return [samples[i] for i in sorted(rng.choice(len(samples), most, replace=False))]
 
 
@@ -100,58 +100,58 @@ class Trainer:
     """
 
     def __init__(self, job: Job) -> None:
-        recipe = job.recipe
-        torch.manual_seed(recipe.training.seed)
+        config = job.config
+        torch.manual_seed(config.training.seed)
         if job.device.type == "cpu":
             keep_freed_memory()
         self.job = job
         model = job.spec.build()
         if job.initial:
             model.network.load_state_dict(job.initial)
-        if recipe.training.sync_batch_norm:
+        if config.training.sync_batch_norm:
             model = with_common_statistics(model, job.device)
-        if recipe.training.recompute:
+        if config.training.activation_checkpointing:
             recompute(model.network)
-        self.sharded = recipe.training.sharding == "fsdp" and job.world.size > 1
+        self.sharded = config.training.sharding == "fsdp" and job.world.size > 1
         if self.sharded:
             shard(model, job.device)  # of weights in another format than PyTorch's own there are no parts
         else:
             model = model.to(job.device).to(memory_format=torch.channels_last)
         self.model: Segmenter = model
-        self.frozen = first_stages(self.model.network, recipe.optimizer.frozen_stages)
+        self.frozen = first_stages(self.model.network, config.optimizer.freeze_stages)
         for module in self.frozen:
             module.requires_grad_(False)
-        scales = learning_rate_scales(self.model.network, recipe.optimizer.layer_decay)
-        self.optimizer = build_optimizer(self.model, recipe.optimizer, recipe.training.precision, scales)
-        self.average = AveragedWeights(self.model, recipe.optimizer.ema)
-        if recipe.training.compile:
+        scales = learning_rate_scales(self.model.network, config.optimizer.layer_decay)
+        self.optimizer = build_optimizer(self.model, config.optimizer, config.training.precision, scales)
+        self.average = AveragedWeights(self.model, config.optimizer.ema)
+        if config.training.compile:
             self.model.compile(dynamic=False)  # sizes are few, and a loop for one size is the faster one
         self.replica = self.model if self.sharded else job.world.replicate(self.model)
-        self.loss = build_loss(recipe.loss)
-        self.parts = recipe.training.accumulate
+        self.loss = build_loss(config.loss)
+        self.parts = config.training.gradient_accumulation_steps
         self.class_weights = torch.tensor(job.class_weights, device=job.device) if job.class_weights else None
         self._gathered: dict[str, Any] | None = None
 
     def step(self, batch: Batch, progress: float) -> Tensor:
         """One update; returns the loss without waiting for it."""
-        recipe, self._gathered = self.job.recipe, None
+        config, self._gathered = self.job.config, None
         self.model.train()
         for module in self.frozen:
             module.eval()  # batch statistics stay, too
-        set_learning_rate(self.optimizer, recipe.optimizer.lr * learning_rate_factor(progress, recipe.schedule))
+        set_learning_rate(self.optimizer, config.optimizer.lr * learning_rate_factor(progress, config.schedule))
         self.optimizer.zero_grad()
         with losses_explained(), compilation_explained():
             loss = add_gradients(
                 self.replica,
                 batch.to(self.job.device).parts(self.parts),
                 self._loss_of,
-                recipe.training.precision,
-                mean_over_pixels_but=self.job.spec.classes.ignore_label if is_mean_over_pixels(recipe.loss) else None,
+                config.training.precision,
+                mean_over_pixels_but=self.job.spec.classes.ignore_index if is_mean_over_pixels(config.loss) else None,
                 world=self.job.world,
             )
         with record_function("optimizer"), losses_explained():
-            if recipe.optimizer.clip_norm:
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip_norm)
+            if config.optimizer.clip_norm:
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.optimizer.clip_norm)
             self.optimizer.step()
         return loss
 
@@ -159,7 +159,7 @@ class Trainer:
         return self.loss(
             logits,
             batch.labels,
-            ignore_label=self.job.spec.classes.ignore_label,
+            ignore_index=self.job.spec.classes.ignore_index,
             class_weights=self.class_weights,
             pixel_weights=batch.pixel_weights,
         )
@@ -201,7 +201,7 @@ class Trainer:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state`; numbers of the recipe, such as the weight decay, stay those of this job."""
+        """The inverse of `state`; numbers of the config, such as the weight decay, stay those of this job."""
         told = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         self._gathered = None
         self.model.load_state_dict(cut_state_like(state["model"], self.model.state_dict()))
@@ -219,24 +219,24 @@ class Trainer:
         with torch.random.fork_rng([]):  # its first weights are drawn, which a run must not notice
             module = self.job.spec.build()
         module.load_state_dict(self.state()["average"])
-        return make_predictor(module, self.job.spec, self.job.device, precision or self.job.recipe.training.precision)
+        return make_predictor(module, self.job.spec, self.job.device, precision or self.job.config.training.precision)
 
 
 def alone(job: Job) -> Job:
     """The job for this process without the others: whole batches, in as many parts more as there were processes."""
     if job.world.size == 1:
         return job
-    parts = min(job.recipe.training.accumulate * job.world.size, job.recipe.training.batch_size)
-    return replace(job, world=ALONE, recipe=job.recipe.replace({"training.accumulate": parts}))
+    parts = min(job.config.training.gradient_accumulation_steps * job.world.size, job.config.training.batch_size)
+    return replace(job, world=ALONE, config=job.config.replace({"training.gradient_accumulation_steps": parts}))
 
 
 def with_common_statistics(model: Segmenter, device: torch.device) -> Segmenter:
     """The model with batch normalization over the images of all processes.
 
-    Raises RequestError on another device than CUDA, for which PyTorch has none.
+    Raises InvalidArgumentError on another device than CUDA, for which PyTorch has none.
     """
     if device.type != "cuda":
-        raise RequestError(
+        raise InvalidArgumentError(
             f"training.sync_batch_norm is GPU only in PyTorch, and this run is on {device}; set it to false, or take "
             f"--set network.normalization=group, which is the same over any number of processes."
         )

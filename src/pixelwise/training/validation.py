@@ -147,7 +147,7 @@ def score_best(job: Job, run: RunFolder, progress: Progress) -> Scored:
         k: scores[k]
         for k in ("mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1", "num_images")
     }
-    if job.recipe.training.precision == "bf16":
+    if job.config.training.precision == "bf16":
         kept["bf16"] = compare_precision(replace(reference, precision="bf16"), job, labels, tally)
     spec = spec.with_scores(kept)
     save_model(run.model, spec, module.state_dict())

@@ -148,7 +148,7 @@ def test_where_images_lie(tmp_path: Path, json_file: str, folder: str, name: str
     write_json(tmp_path / json_file, document(annotation([SQUARE]), images=[image(name)]))
     dataset = open_dataset(tmp_path)
     (sample,) = dataset.samples
-    assert (dataset.layout, sample.split) == ("coco", split)
+    assert (dataset.format, sample.split) == ("coco", split)
     assert sample.image_path == tmp_path / folder / "a.png"
     assert sample.label_path == tmp_path / json_file
 

@@ -10,7 +10,7 @@ from pixelwise.errors import DataError
 
 
 def plant(root: Path, *files: str) -> Path:
-    """Empty files: a layout is read off the names alone."""
+    """Empty files: a format is read off the names alone."""
     for name in files:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -293,6 +293,6 @@ def test_files_of_one_stem_are_in_no_pair_and_named(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_no_folder_layout_is_an_error(tmp_path: Path, files: list[str], message: str) -> None:
+def test_what_is_no_folder_format_is_an_error(tmp_path: Path, files: list[str], message: str) -> None:
     with pytest.raises(DataError, match=message):
         find_pairs(plant(tmp_path / "data", *files))

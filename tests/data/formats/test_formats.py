@@ -8,22 +8,22 @@ import pytest
 
 from pixelwise.cli import main
 from pixelwise.data.dataset import open_dataset
-from pixelwise.data.formats import LAYOUTS, recognize_layout
-from pixelwise.data.formats.pairing import Layout, Pairing
+from pixelwise.data.formats import FORMATS, recognize_format
+from pixelwise.data.formats.pairing import Format, Pairing
 from pixelwise.data.scan import survey
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 from support.mask_sets import MASK_SETS, MaskSet, camvid, mask, pairs, text
 
 
-def marked(name: str) -> Layout:
-    """A layout known by a file of its name."""
-    return Layout(recognizes=lambda root: (root / name).exists(), find=lambda root: Pairing(samples=()))
+def marked(name: str) -> Format:
+    """A format known by a file of its name."""
+    return Format(recognizes=lambda root: (root / name).exists(), find=lambda root: Pairing(samples=()))
 
 
 @pytest.fixture
 def two_more(monkeypatch: pytest.MonkeyPatch) -> None:
     more = {"tiles": marked("tiles.json"), "rolls": marked("rolls.json")}
-    monkeypatch.setattr("pixelwise.data.formats.LAYOUTS", {**LAYOUTS, **more})
+    monkeypatch.setattr("pixelwise.data.formats.FORMATS", {**FORMATS, **more})
 
 
 @pytest.fixture
@@ -37,45 +37,45 @@ def holding(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.usefixtures("two_more")
-def test_the_layout_is_the_one_that_the_files_look_like(holding: Callable[..., Path]) -> None:
-    assert recognize_layout(holding()) == "folder"
-    assert recognize_layout(holding("rolls.json")) == "rolls"
+def test_the_format_is_the_one_that_the_files_look_like(holding: Callable[..., Path]) -> None:
+    assert recognize_format(holding()) == "folder"
+    assert recognize_format(holding("rolls.json")) == "rolls"
 
 
 @pytest.mark.usefixtures("two_more")
 def test_where_several_fit_the_user_is_asked(holding: Callable[..., Path]) -> None:
     root = holding("rolls.json", "tiles.json")
-    with pytest.raises(DataError, match="looks like tiles and like rolls; say which it is with --layout"):
-        recognize_layout(root)
-    assert recognize_layout(root, "rolls") == "rolls"
+    with pytest.raises(DataError, match="looks like tiles and like rolls; say which it is with --format"):
+        recognize_format(root)
+    assert recognize_format(root, "rolls") == "rolls"
 
 
-def test_an_unknown_layout_names_the_choices(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="folder"):
+def test_an_unknown_format_names_the_choices(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="folder"):
         open_dataset(tmp_path, "foldr")
 
 
-def test_a_file_is_no_data_set(tmp_path: Path) -> None:
+def test_a_file_is_no_dataset(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     with pytest.raises(DataError, match="is not a folder"):
-        recognize_layout(tmp_path / "a.png")
+        recognize_format(tmp_path / "a.png")
 
 
 each_set = pytest.mark.parametrize("made", MASK_SETS.values(), ids=MASK_SETS)
 
 
 @each_set
-def test_a_set_is_recognized_as_one_layout_alone(made: MaskSet, tmp_path: Path) -> None:
+def test_a_set_is_recognized_as_one_format_alone(made: MaskSet, tmp_path: Path) -> None:
     made.build(tmp_path)
-    special = [name for name, layout in LAYOUTS.items() if name != "folder" and layout.recognizes(tmp_path)]
-    assert special == [made.layout] * (made.layout != "folder")
-    assert recognize_layout(tmp_path) == made.layout
+    special = [name for name, format in FORMATS.items() if name != "folder" and format.recognizes(tmp_path)]
+    assert special == [made.format] * (made.format != "folder")
+    assert recognize_format(tmp_path) == made.format
 
 
 def test_a_folder_set_is_recognized_too(tmp_path: Path) -> None:
-    assert not LAYOUTS["folder"].recognizes(tmp_path)
+    assert not FORMATS["folder"].recognizes(tmp_path)
     MASK_SETS["folder"].build(tmp_path)
-    assert LAYOUTS["folder"].recognizes(tmp_path)
+    assert FORMATS["folder"].recognizes(tmp_path)
 
 
 @each_set
@@ -110,21 +110,21 @@ def test_check_says_what_it_saw(made: MaskSet, tmp_path: Path) -> None:
     made.build(tmp_path / "data")
     assert run("check", tmp_path / "data", "--json", tmp_path / "check.json") == 0
     report = json.loads((tmp_path / "check.json").read_text(encoding="utf-8"))
-    assert (report["layout"], report["num_images"]) == (made.layout, len(made.samples))
+    assert (report["format"], report["num_images"]) == (made.format, len(made.samples))
     assert [f["code"] for f in report["findings"] if f["code"] != "class_unused"] == made.codes
 
 
 def test_a_set_is_trained_on(tmp_path: Path) -> None:
-    """One file a channel: the layout that differs most from a folder of pairs."""
+    """One file a channel: the format that differs most from a folder of pairs."""
     MASK_SETS["nnunet"].build(tmp_path / "data")
-    tiny = [f"--set={setting}" for setting in ("network.width=4", "network.depth=1", "training.batch_size=2")]
+    tiny = [f"--set={setting}" for setting in ("network.base_channels=4", "network.depth=1", "training.batch_size=2")]
     assert run("train", tmp_path / "data", "-o", tmp_path / "run", "--steps", 2, "--device", "cpu", *tiny) == 0
     assert run("evaluate", tmp_path / "run", tmp_path / "data", "--json", tmp_path / "scores.json") == 0
     scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert (scores["split"], list(scores["per_class"])) == ("test", ["background", "tree"])
 
 
-def test_new_names_for_the_same_classes_keep_the_layouts_colors(tmp_path: Path) -> None:
+def test_new_names_for_the_same_classes_keep_the_formats_colors(tmp_path: Path) -> None:
     camvid(tmp_path)
     names = [f"klasse{number}" for number in range(11)]
     text(tmp_path / "dataset.yaml", f"names: {json.dumps(names)}\n")
@@ -133,7 +133,7 @@ def test_new_names_for_the_same_classes_keep_the_layouts_colors(tmp_path: Path) 
     assert (classes.names, classes.colors[1], classes.ignore) == (tuple(names), (128, 0, 0), (11, 255))
 
 
-def test_other_classes_leave_nothing_of_the_layouts(tmp_path: Path) -> None:
+def test_other_classes_leave_nothing_of_the_formats(tmp_path: Path) -> None:
     camvid(tmp_path)
     text(tmp_path / "dataset.yaml", f"names: {json.dumps([f'c{number}' for number in range(12)])}\n")
     classes = open_dataset(tmp_path).classes
@@ -148,6 +148,6 @@ def test_names_at_fault_name_the_folder_where_no_dataset_yaml_is(tmp_path: Path)
         open_dataset(tmp_path)
 
 
-def test_a_named_layout_without_files_says_what_is_missing(tmp_path: Path) -> None:
+def test_a_named_format_without_files_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no images .*; lay them out as docs/data.md shows for 'voc'"):
         open_dataset(tmp_path, "voc")

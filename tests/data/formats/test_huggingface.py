@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pixelwise.checks import check
-from pixelwise.data.dataset import DataSet, open_dataset
-from pixelwise.data.formats import recognize_layout
+from pixelwise.data.dataset import Dataset, open_dataset
+from pixelwise.data.formats import recognize_format
 from pixelwise.data.io.images import Array, encode_png
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -80,7 +80,7 @@ def write_folders(root: Path) -> Path:
     return root
 
 
-def reads_as(dataset: DataSet, number: int, seed: int) -> bool:
+def reads_as(dataset: Dataset, number: int, seed: int) -> bool:
     sample = dataset.samples[number]
     same = np.array_equal(dataset.read_image(sample), picture(seed))
     return same and np.array_equal(dataset.read_mask(sample), mask(seed))
@@ -89,7 +89,7 @@ def reads_as(dataset: DataSet, number: int, seed: int) -> bool:
 @pytest.mark.parametrize("write", [write_shards, write_folders, write_saved])
 def test_each_row_is_a_pair(tmp_path: Path, write: Callable[[Path], Path]) -> None:
     dataset = open_dataset(write(tmp_path))
-    assert dataset.layout == "huggingface"
+    assert dataset.format == "huggingface"
     names = [sample.name for sample in dataset.samples]
     assert names == ["train/000000", "train/000001", "train/000002", "val/000000"]
     assert [sample.split for sample in dataset.samples] == ["train", "train", "train", "val"]
@@ -203,9 +203,9 @@ def test_shards_of_no_split_are_told(tmp_path: Path) -> None:
     [
         (stored(b"no picture"), "is no image of a known format"),
         (stored(b""), "the file is empty"),
-        (stored(None, "b.png"), r"holds only the path b.png; save the data set with the bytes"),
-        (stored(None), "holds nothing; save the data set with the bytes"),
-        (None, "holds nothing; save the data set with the bytes"),
+        (stored(None, "b.png"), r"holds only the path b.png; save the dataset with the bytes"),
+        (stored(None), "holds nothing; save the dataset with the bytes"),
+        (None, "holds nothing; save the dataset with the bytes"),
     ],
 )
 def test_a_broken_row_is_named(tmp_path: Path, content: dict[str, Any] | None, message: str) -> None:
@@ -246,8 +246,8 @@ def test_a_file_that_is_no_arrow_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("dataset_dict.json", "{}", r"dataset_dict.json lists no 'splits'; save the data set again"),
-        ("train/state.json", "{}", r"state.json lists no '_data_files'; save the data set again"),
+        ("dataset_dict.json", "{}", r"dataset_dict.json lists no 'splits'; save the dataset again"),
+        ("train/state.json", "{}", r"state.json lists no '_data_files'; save the dataset again"),
         ("train/state.json", '{"_indices_data_files": [{}]}', r"is a selection of rows; call flatten_indices\(\)"),
     ],
 )
@@ -265,11 +265,11 @@ def test_a_folder_without_tables_is_an_error(tmp_path: Path) -> None:
 def test_tables_beside_folders_of_images_are_no_set(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     write_parquet(tmp_path / "metadata.parquet", [0])
-    assert recognize_layout(tmp_path) == "folder"
+    assert recognize_format(tmp_path) == "folder"
 
 
 def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_shards(tmp_path)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(RequestError, match=r'needs pyarrow, .*: pip install "pixelwise\[parquet\]"'):
+    with pytest.raises(InvalidArgumentError, match=r'needs pyarrow, .*: pip install "pixelwise\[parquet\]"'):
         open_dataset(tmp_path)

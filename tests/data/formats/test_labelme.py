@@ -91,7 +91,7 @@ def test_labels_of_background_and_ignore(tmp_path: Path) -> None:
     expected[[0, 0, 1], [0, 1, 0]] = 255
     labels = dataset.read_labels(dataset.samples[0])
     np.testing.assert_array_equal(labels[2:], expected[2:])
-    assert labels[0, 0] == dataset.classes.ignore_label
+    assert labels[0, 0] == dataset.classes.ignore_index
 
 
 def test_a_file_without_shapes_is_background(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_where_images_lie(tmp_path: Path, json_file: str, picture: str, image_pa
     write_json(tmp_path / json_file, document(shape(), image=image_path))
     dataset = open_dataset(tmp_path)
     (sample,) = dataset.samples
-    assert (dataset.layout, sample.split, sample.image_path) == ("labelme", split, tmp_path / picture)
+    assert (dataset.format, sample.split, sample.image_path) == ("labelme", split, tmp_path / picture)
 
 
 def test_files_without_a_partner_are_told(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What all layouts of drawn labels share, and that their data sets are told apart."""
+"""What all formats of drawn labels share, and that their datasets are told apart."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pixelwise.data.formats import LAYOUTS
+from pixelwise.data.formats import FORMATS
 from pixelwise.data.formats._polygons import drawn_classes, files_below, sample_name, split_named
 from pixelwise.errors import DataError
 from support.drawings import write_json, write_picture
@@ -107,5 +107,5 @@ def test_each_is_recognized_and_no_other(tmp_path: Path, name: str) -> None:
     plants: dict[str, Callable[[Path], None]] = dict(PLANTS)
     write_picture(tmp_path / "images/a.png")
     plants[name](tmp_path)
-    recognized = {key for key in PLANTS if LAYOUTS[key].recognizes(tmp_path)} - {"folder"}
+    recognized = {key for key in PLANTS if FORMATS[key].recognizes(tmp_path)} - {"folder"}
     assert recognized == {name} - {"folder"}

@@ -111,7 +111,7 @@ def test_a_file_without_objects_is_background(tmp_path: Path) -> None:
     assert mask(plant(tmp_path)) == filled()
 
 
-def test_data_sets_named_after_splits_are_splits(tmp_path: Path) -> None:
+def test_datasets_named_after_splits_are_splits(tmp_path: Path) -> None:
     for name in ("train", "val", "Test", "ds0"):
         plant(tmp_path, dataset=name)
     pairing = find_pairs(tmp_path)

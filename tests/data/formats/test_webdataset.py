@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pixelwise.checks import check, require_sound
-from pixelwise.data.dataset import DataSet, open_dataset
-from pixelwise.data.formats import recognize_layout
+from pixelwise.data.dataset import Dataset, open_dataset
+from pixelwise.data.formats import recognize_format
 from pixelwise.data.formats.webdataset import find_pairs
 from pixelwise.data.io.images import Array, encode_png
 from pixelwise.data.scan import survey
@@ -59,7 +59,7 @@ def shown(root: Path, paths: tuple[Path, ...]) -> list[str]:
     return [path.relative_to(root).as_posix() for path in paths]
 
 
-def reads_as(dataset: DataSet, number: int, seed: int) -> bool:
+def reads_as(dataset: Dataset, number: int, seed: int) -> bool:
     sample = dataset.samples[number]
     same = np.array_equal(dataset.read_image(sample), picture(seed))
     return same and np.array_equal(dataset.read_mask(sample), mask(seed))
@@ -67,7 +67,7 @@ def reads_as(dataset: DataSet, number: int, seed: int) -> bool:
 
 def test_pairs_are_read_where_they_lie(root: Path) -> None:
     dataset = open_dataset(root)
-    assert dataset.layout == "webdataset"
+    assert dataset.format == "webdataset"
     found = [(s.name, s.split, s.image_path.name, s.image_entry, s.label_entry) for s in dataset.samples]
     assert found == [
         ("train/0000", "train", "train-000000.tar", "0000.png", "0000.mask.png"),
@@ -106,7 +106,7 @@ def test_splits_may_be_folders_and_a_set_may_have_none(tmp_path: Path) -> None:
     write_tar(tmp_path / "two" / "validation" / "000.tar", pairs_of(0))
     assert names(tmp_path / "one") == ["0000"]
     assert names(tmp_path / "two") == ["train/0000", "val/0000"]
-    assert recognize_layout(tmp_path / "two") == "webdataset"
+    assert recognize_format(tmp_path / "two") == "webdataset"
 
 
 def test_a_key_that_two_shards_have_is_told_apart_by_the_shard(root: Path) -> None:
@@ -171,7 +171,7 @@ def test_archives_beside_folders_of_images_are_no_shards(tmp_path: Path, folder:
     write_tar(tmp_path / "VOCtrainval.tar", {})
     (tmp_path / folder).mkdir()
     (tmp_path / folder / "0001.png").touch()
-    assert recognize_layout(tmp_path) == "folder"
+    assert recognize_format(tmp_path) == "folder"
 
 
 def test_broken_members_are_named(root: Path) -> None:

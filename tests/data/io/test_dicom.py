@@ -15,7 +15,7 @@ STORED = np.random.default_rng(0).integers(0, 4096, (7, 11))
 
 
 def write(path: Path, pixels: Array, bits: int = 0, photometric: str = "MONOCHROME2", **more: object) -> Path:
-    """A file of one frame of `pixels`, (H, W) or (H, W, 3); `more` are elements of the data set."""
+    """A file of one frame of `pixels`, (H, W) or (H, W, 3); `more` are elements of the dataset."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid()

@@ -215,15 +215,15 @@ def test_jpeg_is_what_pillow_shows(tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize("compression", [None, "lzw", "zlib"])
-@pytest.mark.parametrize("layout", ["contig", "separate"])
+@pytest.mark.parametrize("format", ["contig", "separate"])
 @pytest.mark.parametrize("channels", [1, 3, 4, 6])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_tiff(tmp_path: Path, dtype: type, channels: int, layout: str, compression: str | None) -> None:
+def test_tiff(tmp_path: Path, dtype: type, channels: int, format: str, compression: str | None) -> None:
     pixels = noise(channels, dtype)
     options: dict[str, Any] = {"photometric": "rgb" if channels == 3 else "minisblack"}
     if channels > 1:
-        options["planarconfig"] = layout
-    stored = np.moveaxis(pixels, -1, 0) if channels > 1 and layout == "separate" else pixels
+        options["planarconfig"] = format
+    stored = np.moveaxis(pixels, -1, 0) if channels > 1 and format == "separate" else pixels
     path = save_tiff(tmp_path / "a.tif", stored, compression=compression, **options)
     assert_image(path, pixels)
     assert not decode_image(path).alpha

@@ -24,9 +24,9 @@ def scene(bands: int, dtype: type) -> Array:
 def save(path: Path, pixels: Array, *, planar: bool = False, nodata: str | None = None, **options: Any) -> Path:
     tags = [] if nodata is None else [(GDAL_NODATA, "s", 0, nodata, True)]
     stored = np.moveaxis(pixels, -1, 0) if planar else pixels
-    layout = {"planarconfig": "separate" if planar else "contig"} if pixels.shape[2] > 1 else {}
+    format = {"planarconfig": "separate" if planar else "contig"} if pixels.shape[2] > 1 else {}
     stored = stored if pixels.shape[2] > 1 else pixels[..., 0]
-    tifffile.imwrite(path, stored, photometric="minisblack", extratags=tags, **layout, **options)
+    tifffile.imwrite(path, stored, photometric="minisblack", extratags=tags, **format, **options)
     return path
 
 

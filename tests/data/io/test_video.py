@@ -12,7 +12,7 @@ import pytest
 from pixelwise.data.io import video as home
 from pixelwise.data.io.decoded import oriented
 from pixelwise.data.io.video import Frame, Video, open_video, orientation_of
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 from support.films import TICK, scene, write_film, write_pieces
 
 av = pytest.importorskip("av")
@@ -143,7 +143,7 @@ def test_what_is_no_video_is_an_error(tmp_path: Path) -> None:
 def test_sound_alone_is_an_error(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "a.mkv"), "w") as file:
         stream = file.add_stream("pcm_s16le", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="mono")
         frame.rate = 8000
         file.mux(stream.encode(frame))
     with pytest.raises(DataError, match=r"cannot be read as a video \(it holds sound alone\)"):
@@ -165,7 +165,7 @@ def test_frames_too_large_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_without_pyav_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_film(tmp_path / "a.mp4", 1)
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(RequestError, match=r'a video needs av .*: pip install "pixelwise\[video\]"'):
+    with pytest.raises(InvalidArgumentError, match=r'a video needs av .*: pip install "pixelwise\[video\]"'):
         frames_of(path)
 
 

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from pixelwise.data.rasters._gdal import CACHE_BYTES, gdal, has_rasterio
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 
 pytest.importorskip("rasterio")
 
@@ -12,7 +12,9 @@ def test_the_absence_of_rasterio_names_the_extra(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "rasterio", None)
     assert not has_rasterio()
     with (
-        pytest.raises(RequestError, match=r'rasterio, which is not installed: pip install "pixelwise\[raster\]"'),
+        pytest.raises(
+            InvalidArgumentError, match=r'rasterio, which is not installed: pip install "pixelwise\[raster\]"'
+        ),
         gdal(),
     ):
         pass

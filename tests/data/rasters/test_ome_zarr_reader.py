@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from pixelwise.data.rasters.ome_zarr_reader import is_zarr, open_zarr
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 from support.rasters import TILE, write_zarr
 
 zarr = pytest.importorskip("zarr")
@@ -151,5 +151,5 @@ def test_a_zarr_is_known_by_its_ending_or_what_it_holds(tmp_path: Path) -> None:
 def test_the_absence_of_zarr_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_zarr(tmp_path / "x.zarr", pixels())
     monkeypatch.setitem(sys.modules, "zarr", None)
-    with pytest.raises(RequestError, match=r'zarr, which is not installed: pip install "pixelwise\[zarr\]"'):
+    with pytest.raises(InvalidArgumentError, match=r'zarr, which is not installed: pip install "pixelwise\[zarr\]"'):
         read(path)

@@ -10,7 +10,7 @@ from pixelwise.data.classes import describe_classes
 from pixelwise.data.rasters import openslide_reader as home
 from pixelwise.data.rasters._gdal import gdal
 from pixelwise.data.rasters.openslide_reader import Slide, open_slide
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 from support.rasters import TILE, write_slide
 
 openslide = pytest.importorskip("openslide")
@@ -118,7 +118,9 @@ def test_the_absence_of_a_package_names_the_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with (
-        pytest.raises(RequestError, match=rf'{package}, which is not installed: pip install "pixelwise\[{extra}\]"'),
+        pytest.raises(
+            InvalidArgumentError, match=rf'{package}, which is not installed: pip install "pixelwise\[{extra}\]"'
+        ),
         open_slide(tmp_path / "x.svs", 3),
     ):
         pass

@@ -4,13 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelwise.config import DataRecipe
+from pixelwise.config import DataConfig
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.io.images import write_png
 from pixelwise.data.scan import Survey, survey
 from pixelwise.data.splits.assign import divide, divide_in_folds, presence_in
 
-PATIENTS = DataRecipe(group=r"p(\d+)", val_fraction=0.25)
+PATIENTS = DataConfig(group_by=r"p(\d+)", val_fraction=0.25)
 
 
 def write(root: Path, *names: str) -> None:
@@ -50,7 +50,7 @@ def test_classes_are_shared_out(tmp_path: Path) -> None:
     presence = presence_in(surveyed, list(surveyed.dataset.samples))
     assert {s.name for s, shown in presence.items() if 2 in shown} == {"a_rare", "b_rare"}
     for seed in range(3):
-        splits = divide(surveyed, DataRecipe(), seed).splits
+        splits = divide(surveyed, DataConfig(), seed).splits
         assert sum(s.name.endswith("rare") for s in splits["val"]) == 1
 
 
@@ -61,7 +61,7 @@ def test_own_splits_stay_and_a_patient_in_two_is_told(tmp_path: Path) -> None:
     assert division.notes == ()
     assert division.crossing is not None
     assert "'1' (train, test), '2' (train, val)" in division.crossing
-    assert divide(look(tmp_path), DataRecipe(), 0).crossing is None
+    assert divide(look(tmp_path), DataConfig(), 0).crossing is None
 
 
 def test_folds_pool_train_and_val_and_leave_test_unread(tmp_path: Path) -> None:
@@ -81,9 +81,9 @@ def test_folds_pool_train_and_val_and_leave_test_unread(tmp_path: Path) -> None:
 
 def test_blocks_are_told_once(tmp_path: Path) -> None:
     write(tmp_path, *(f"tile_{r}_{c}" for r in range(8) for c in range(8)))
-    division = divide(look(tmp_path), DataRecipe(), 0)
+    division = divide(look(tmp_path), DataConfig(), 0)
     assert len(division.notes) == 2
     assert len(division.groups) == 64
     shutil.move(tmp_path / "images/tile_0_0.png", tmp_path / "images/photo.png")
     shutil.move(tmp_path / "masks/tile_0_0.png", tmp_path / "masks/photo.png")
-    assert divide(look(tmp_path), DataRecipe(), 0).groups == {}
+    assert divide(look(tmp_path), DataConfig(), 0).groups == {}

@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelwise.config import DataRecipe
+from pixelwise.config import DataConfig
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.io.images import write_png
 from pixelwise.data.scan import Survey, survey
 from pixelwise.data.splits.groups import Units, find_copies, find_units, single_units
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 
 MASK = np.array([[0, 1], [1, 0]], np.uint8)
 
@@ -24,11 +24,11 @@ def look(root: Path, pictures: dict[str, int], constant: Sequence[str] = ()) -> 
     return survey(dataset, dataset.samples)
 
 
-AUTO = DataRecipe()
+AUTO = DataConfig()
 
 
-def units_of(surveyed: Survey, recipe: DataRecipe = AUTO, num_parts: int = 2) -> Units:
-    return find_units(surveyed, surveyed.dataset.samples, recipe, num_parts)
+def units_of(surveyed: Survey, config: DataConfig = AUTO, num_parts: int = 2) -> Units:
+    return find_units(surveyed, surveyed.dataset.samples, config, num_parts)
 
 
 def together(units: Units) -> list[list[str]]:
@@ -52,7 +52,7 @@ def test_copies_stay_together_whatever_their_file(tmp_path: Path) -> None:
         ["a", "c"],
         ["b", "e"],
     ]
-    units = units_of(surveyed, DataRecipe(split_by="image"))
+    units = units_of(surveyed, DataConfig(split_by="image"))
     assert together(units) == [["a", "c"], ["b", "e"]]
     assert units.notes == ("4 images are 2 picture(s) several times over, pixel for pixel; copies stay in one split.",)
 
@@ -64,15 +64,15 @@ def test_images_of_one_value_are_no_copies(tmp_path: Path) -> None:
 
 def test_groups_by_pattern_are_joined_by_copies(tmp_path: Path) -> None:
     surveyed = look(tmp_path, {"p1_a": 1, "p1_b": 2, "p2_a": 2, "p2_b": 4, "p3_a": 5, "p4_a": 6, "p4_b": 7})
-    units = units_of(surveyed, DataRecipe(group=r"p\d"))
+    units = units_of(surveyed, DataConfig(group_by=r"p\d"))
     assert together(units) == [["p1_a", "p1_b", "p2_a", "p2_b"], ["p4_a", "p4_b"]]
     assert [unit.name for unit in units.units] == ["p1 + p2", "p3", "p4"]
 
 
-def test_a_table_in_the_data_set_groups(tmp_path: Path) -> None:
+def test_a_table_in_the_dataset_groups(tmp_path: Path) -> None:
     surveyed = look(tmp_path, numbered("a", "b", "c"))
     (tmp_path / "who.csv").write_text("image,who\na,x\nb,y\nc,x\n", encoding="utf-8")
-    assert together(units_of(surveyed, DataRecipe(group="who.csv:who"))) == [["a", "c"]]
+    assert together(units_of(surveyed, DataConfig(group_by="who.csv:who"))) == [["a", "c"]]
 
 
 def test_many_tiles_are_split_by_blocks_and_that_is_said(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_many_tiles_are_split_by_blocks_and_that_is_said(tmp_path: Path) -> None
     (note,) = units.notes
     assert note.startswith("the names are those of tiles of 1 scene: 16 blocks of neighbors are split")
     assert "--set data.split_by=image" in note
-    assert units_of(surveyed, DataRecipe(split_by="image")).names == {}
+    assert units_of(surveyed, DataConfig(split_by="image")).names == {}
 
 
 def test_more_folds_want_more_blocks(tmp_path: Path) -> None:
@@ -107,13 +107,13 @@ def test_a_few_frames_stand_alone_unless_asked_otherwise(tmp_path: Path) -> None
     (note,) = units.notes
     assert "frames of 1 video, too few for blocks, so single images are split" in note
     assert "--set data.split_by=block keeps neighbors together" in note
-    asked = units_of(surveyed, DataRecipe(split_by="block"))
+    asked = units_of(surveyed, DataConfig(split_by="block"))
     assert {unit.name for unit in asked.units} == {"frame_* 0-3", "frame_* 4-7", "frame_* 8-11"}
 
 
 def test_blocks_of_plain_numbers_are_made_where_asked_for(tmp_path: Path) -> None:
     surveyed = look(tmp_path, numbered(*(f"{i:03}" for i in range(40))))
-    assert len(units_of(surveyed, DataRecipe(split_by="block")).units) == 10
+    assert len(units_of(surveyed, DataConfig(split_by="block")).units) == 10
 
 
 @pytest.mark.parametrize(
@@ -121,5 +121,5 @@ def test_blocks_of_plain_numbers_are_made_where_asked_for(tmp_path: Path) -> Non
     [(("a_1", "b"), r"but 'b' ends in no number; name tiles as"), (("a_1", "a_1_2"), "some names count tiles and oth")],
 )
 def test_blocks_asked_of_names_without_a_place_are_an_error(tmp_path: Path, names: tuple[str, ...], said: str) -> None:
-    with pytest.raises(RequestError, match=said):
-        units_of(look(tmp_path, numbered(*names)), DataRecipe(split_by="block"))
+    with pytest.raises(InvalidArgumentError, match=said):
+        units_of(look(tmp_path, numbered(*names)), DataConfig(split_by="block"))

@@ -16,7 +16,7 @@ from pixelwise.data.splits.splits import (
     require_folds,
     write_splits,
 )
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 
 
 def samples(count: int, split: Split | None = None) -> list[Sample]:
@@ -90,7 +90,7 @@ def test_splits_to_file_and_back(tmp_path: Path, there: list[Sample]) -> None:
 
 def test_a_pair_that_is_gone_is_an_error(tmp_path: Path) -> None:
     write_splits(tmp_path / "splits.yaml", own_splits(GIVEN))
-    with pytest.raises(DataError, match=r"splits.yaml lists 'train/000', which the data set does not"):
+    with pytest.raises(DataError, match=r"splits.yaml lists 'train/000', which the dataset does not"):
         read_splits(tmp_path / "splits.yaml", GIVEN[1:])
 
 
@@ -184,15 +184,17 @@ def test_two_pairs_make_two_folds() -> None:
 
 
 def test_one_fold_is_refused() -> None:
-    with pytest.raises(RequestError, match="--folds is 1, but must be at least 2"):
+    with pytest.raises(InvalidArgumentError, match="--folds is 1, but must be at least 2"):
         require_folds(1)
-    with pytest.raises(RequestError, match="--folds is 0"):
+    with pytest.raises(InvalidArgumentError, match="--folds is 0"):
         make_folds(samples(4), 0, 0)
 
 
 def test_a_single_group_says_why_and_what_to_do() -> None:
     units = [Unit(name="patient 7", samples=tuple(samples(3)))]
-    said = r"the 3 images make 1 group\(s\) .* \('patient 7'\), but .* name a val split, group otherwise with --group"
+    said = (
+        r"the 3 images make 1 group\(s\) .* \('patient 7'\), but .* name a val split, group otherwise with --group-by"
+    )
     with pytest.raises(DataError, match=said):
         make_splits(samples(3), 0.2, 0, units=units)
 
@@ -203,7 +205,7 @@ def test_a_group_in_two_of_the_own_splits_is_told() -> None:
     assert crossing_note(splits, {s: s.name for s in GIVEN}) is None
     note = crossing_note(splits, groups)
     assert note is not None
-    assert note.startswith("3 of 5 groups lie in more than one of the data set's own splits")
+    assert note.startswith("3 of 5 groups lie in more than one of the dataset's own splits")
     assert note.endswith("'0' (train, val, test), '1' (train, val, test), '2' (train, test).")
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from pixelwise.data.sample import Sample
 from pixelwise.data.splits.user_groups import find_groups
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 
 ROOT = Path("data")
 NAMES = ("train/p01_a", "train/p01_b", "train/p02_a", "val/p03_c")
@@ -47,7 +47,7 @@ def test_the_first_capture_group_else_the_match_is_the_group(pattern: str, found
     ],
 )
 def test_a_pattern_that_does_not_fit_is_an_error(pattern: str, said: str) -> None:
-    with pytest.raises(RequestError, match=said):
+    with pytest.raises(InvalidArgumentError, match=said):
         groups(pattern)
 
 
@@ -71,7 +71,7 @@ def test_a_column_of_a_table_names_the_groups(tmp_path: Path, prefix: str, endin
     assert groups(f"{path}:site") == ["here"] * 4
 
 
-def test_a_table_is_looked_for_in_the_data_set_too(tmp_path: Path) -> None:
+def test_a_table_is_looked_for_in_the_dataset_too(tmp_path: Path) -> None:
     table(tmp_path, ROWS)
     assert groups("groups.csv:patient", tmp_path) == ["x", "x", "y", "z"]
 
@@ -99,7 +99,7 @@ def test_a_table_as_spreadsheets_save_it_is_read(tmp_path: Path) -> None:
 )
 def test_a_table_with_a_fault_is_an_error(tmp_path: Path, rows: object, column: str, said: str) -> None:
     path = table(tmp_path, rows)
-    with pytest.raises(RequestError, match=said):
+    with pytest.raises(InvalidArgumentError, match=said):
         groups(f"{path}:{column}")
 
 
@@ -107,11 +107,11 @@ def test_a_table_with_a_fault_is_an_error(tmp_path: Path, rows: object, column: 
 def test_a_table_that_cannot_be_read_is_an_error(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "groups.csv").write_bytes(content)
-    with pytest.raises(RequestError, match=r"groups.csv cannot be read .* give --group a CSV file"):
+    with pytest.raises(InvalidArgumentError, match=r"groups.csv cannot be read .* give --group-by a CSV file"):
         groups("groups.csv:patient", tmp_path)
 
 
 def test_an_empty_table_has_no_column(tmp_path: Path) -> None:
     (tmp_path / "groups.csv").touch()
-    with pytest.raises(RequestError, match=r"it has none"):
+    with pytest.raises(InvalidArgumentError, match=r"it has none"):
         groups("groups.csv:patient", tmp_path)

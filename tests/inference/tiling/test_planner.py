@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from pixelwise.config import NetworkRecipe
+from pixelwise.config import NetworkConfig
 from pixelwise.inference.predictor import Predictor, load, make_predictor
 from pixelwise.inference.tiling import planner as home
 from pixelwise.inference.tiling.plan import StripPlan, TilePlan
@@ -19,7 +19,7 @@ SIZE = (150, 200)
 @pytest.fixture(scope="module")
 def predictor(make_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     """A U-Net whose answer differs from pixel to pixel."""
-    network = NetworkRecipe(name="unet", width=4, depth=2)
+    network = NetworkConfig(name="unet", base_channels=4, depth=2)
     made = load(make_model(tmp_path_factory.mktemp("cut") / "m", network=network), device="cpu", precision="fp32")
     with torch.no_grad():
         images = torch.from_numpy(noise(96, 96)).permute(2, 0, 1)[None]
@@ -105,7 +105,7 @@ def test_a_network_with_an_operator_that_is_not_run_by_rows_is_cut_into_tiles(
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return torch.nn.functional.pad(images, (2, 2, 2, 2), mode="reflect")[:, :, 1:-3, 2:-2]
 
-    module = type(predictor.module)(Reflecting(), mean=[0.0] * 3, deviation=[1.0] * 3)
+    module = type(predictor.module)(Reflecting(), mean=[0.0] * 3, std=[1.0] * 3)
     odd = make_predictor(module, predictor.spec, predictor.device, "fp32")
     monkeypatch.setattr(home, "MAX_BYTES", 96 * 96 * odd.cutting.bytes_per_pixel)
     assert isinstance(odd.cutting.plan(SIZE), TilePlan)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.config import NetworkRecipe
-from pixelwise.errors import RequestError
+from pixelwise.config import NetworkConfig
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.fuse_batchnorm import for_prediction
 from pixelwise.inference.tiling.op_recorder import record
 from pixelwise.inference.tiling.peak_memory import streamed_peak_bytes
@@ -21,18 +21,18 @@ from pixelwise.networks import build_network
 from pixelwise.networks.geometry.geometry import field_of, skeleton_of
 from pixelwise.shapes import Size
 
-NETWORKS: Mapping[str, NetworkRecipe] = {
+NETWORKS: Mapping[str, NetworkConfig] = {
     **{
-        f"unet {upsampling}": NetworkRecipe(name="unet", width=4, depth=2, upsampling=upsampling)
+        f"unet {upsampling}": NetworkConfig(name="unet", base_channels=4, depth=2, upsampling=upsampling)
         for upsampling in ("switches", "nearest", "bed_of_nails", "bilinear", "transposed")
     },
-    "unet with a stem": NetworkRecipe(name="unet", width=4, depth=2, stem_stride=2),
-    "unet-paper": NetworkRecipe(name="unet-paper", width=2, depth=2),
-    "unet on resnet18": NetworkRecipe(name="unet", encoder="resnet18"),
-    "unet on convnext": NetworkRecipe(name="unet", encoder="timm:convnext_atto"),
-    "segnet": NetworkRecipe(name="segnet", width=2),
-    "segnet-basic": NetworkRecipe(name="segnet-basic", width=4),
-    "fcn-8s": NetworkRecipe(name="fcn-8s", encoder="resnet18"),
+    "unet with a stem": NetworkConfig(name="unet", base_channels=4, depth=2, stem_stride=2),
+    "unet-paper": NetworkConfig(name="unet-paper", base_channels=2, depth=2),
+    "unet on resnet18": NetworkConfig(name="unet", encoder="resnet18"),
+    "unet on convnext": NetworkConfig(name="unet", encoder="timm:convnext_atto"),
+    "segnet": NetworkConfig(name="segnet", base_channels=2),
+    "segnet-basic": NetworkConfig(name="segnet-basic", base_channels=4),
+    "fcn-8s": NetworkConfig(name="fcn-8s", encoder="resnet18"),
 }
 
 
@@ -84,7 +84,7 @@ def test_strips_give_what_the_whole_image_gives(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["fcn-alexnet", pytest.param("fcn-paper", marks=pytest.mark.slow)])
 def test_the_published_fcns_whose_border_is_wider_than_the_image(name: str) -> None:
-    network = build_network(NetworkRecipe(name=name), in_channels=3, num_classes=2).eval()
+    network = build_network(NetworkConfig(name=name), in_channels=3, num_classes=2).eval()
     size = field_of(network, in_channels=3).legal_size((64, 64))
     assert_streams(ready(network, size), size, 32)
 
@@ -97,7 +97,7 @@ def test_any_height_and_any_strip(rows: int, columns: int, strip: int, unet: nn.
 
 @pytest.fixture(scope="module")
 def unet() -> nn.Module:
-    network = build_network(NetworkRecipe(name="unet", width=2, depth=2), in_channels=3, num_classes=2)
+    network = build_network(NetworkConfig(name="unet", base_channels=2, depth=2), in_channels=3, num_classes=2)
     return ready(network.eval(), (32, 32))
 
 
@@ -324,7 +324,7 @@ def _no_whole_factor(convolution: nn.Conv2d, x: Tensor) -> Tensor:
     ],
 )
 def test_what_cannot_be_streamed_is_refused(forward_of: Callable[[nn.Conv2d, Tensor], Tensor], message: str) -> None:
-    with pytest.raises(RequestError, match=message):
+    with pytest.raises(InvalidArgumentError, match=message):
         record(Network(forward_of).eval(), (24, 10), channels=3)
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pixelwise.config import NetworkRecipe
-from pixelwise.errors import RequestError
+from pixelwise.config import NetworkConfig
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference import predictor as home
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.inference.tiling import planner
@@ -22,14 +22,14 @@ from pixelwise.networks import Segmenter
 MakeModel = Callable[..., Any]
 Image = npt.NDArray[np.uint8]
 
-NETWORKS: Mapping[str, NetworkRecipe] = {
-    "unet": NetworkRecipe(name="unet", width=4, depth=2),
-    "unet with a stem": NetworkRecipe(name="unet", width=4, depth=2, stem_stride=2, upsampling="bilinear"),
-    "unet-paper": NetworkRecipe(name="unet-paper", width=2, depth=2),
-    "segnet": NetworkRecipe(name="segnet", width=2),
-    "segnet-basic": NetworkRecipe(name="segnet-basic", width=4),
-    "fcn-8s": NetworkRecipe(name="fcn-8s", encoder="resnet18"),
-    "unet on an encoder": NetworkRecipe(name="unet", encoder="resnet18"),
+NETWORKS: Mapping[str, NetworkConfig] = {
+    "unet": NetworkConfig(name="unet", base_channels=4, depth=2),
+    "unet with a stem": NetworkConfig(name="unet", base_channels=4, depth=2, stem_stride=2, upsampling="bilinear"),
+    "unet-paper": NetworkConfig(name="unet-paper", base_channels=2, depth=2),
+    "segnet": NetworkConfig(name="segnet", base_channels=2),
+    "segnet-basic": NetworkConfig(name="segnet-basic", base_channels=4),
+    "fcn-8s": NetworkConfig(name="fcn-8s", encoder="resnet18"),
+    "unet on an encoder": NetworkConfig(name="unet", encoder="resnet18"),
 }
 
 
@@ -108,7 +108,7 @@ class SeesAll(nn.Module):
 @pytest.fixture
 def sees_all(predictors: Callable[[str], Predictor]) -> Predictor:
     spec = predictors("unet").spec
-    module = Segmenter(SeesAll(), mean=[0.0] * 3, deviation=[1.0] * 3)
+    module = Segmenter(SeesAll(), mean=[0.0] * 3, std=[1.0] * 3)
     return home.make_predictor(module, spec, torch.device("cpu"), "fp32")
 
 
@@ -164,5 +164,5 @@ def test_without_borders_there_is_no_seam() -> None:
     [({"tiling": "exat"}, "exact"), ({"tile_size": 0}, "tile_size is 0, but must be at least 1 pixel")],
 )
 def test_refusals(arguments: Mapping[str, Any], message: str, predictors: Callable[[str], Predictor]) -> None:
-    with pytest.raises(RequestError, match=message):
+    with pytest.raises(InvalidArgumentError, match=message):
         predictors("unet").predict(image(4, 4), **arguments)

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.geometry import alignment
 from pixelwise.networks.geometry.alignment import (
     Alignment,
@@ -154,12 +154,12 @@ def test_the_size_of_an_upscaling_is_that_of_pytorch(factor, side, offset):
 
 
 def test_quarter_cells_cannot_be_aligned():
-    with pytest.raises(RequestError, match=r"no whole number of half cells apart.*symmetrically"):
+    with pytest.raises(InvalidArgumentError, match=r"no whole number of half cells apart.*symmetrically"):
         upscaling(Alignment(Fraction(1, 2), Fraction(1, 8)))
 
 
 def test_scales_must_be_a_whole_factor_apart():
-    with pytest.raises(RequestError, match=r"cannot be brought onto"):
+    with pytest.raises(InvalidArgumentError, match=r"cannot be brought onto"):
         upscaling(Alignment(Fraction(1, 3)), Alignment(Fraction(1, 2)))
 
 
@@ -171,7 +171,7 @@ def test_scales_must_be_a_whole_factor_apart():
     ],
 )
 def test_maps_that_do_not_reach_the_borders_are_refused(path):
-    with pytest.raises(RequestError, match=r"does not reach the borders.*first_padding=100"):
+    with pytest.raises(InvalidArgumentError, match=r"does not reach the borders.*first_padding=100"):
         plan_upscaling([path])
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import Segmenter, UNet
 from pixelwise.networks.backbones import caffenet_layers, fc_layers, vgg_layers
 from pixelwise.networks.encoders import ChainEncoder
@@ -240,7 +240,7 @@ def follow(stack: nn.Module) -> tuple[tuple[Axis, Axis], torch.Size]:
     try:
         with torch.inference_mode(), Tracer(image) as tracer:
             output = skeleton_of(stack)(image)
-    except (RequestError, RuntimeError):
+    except (InvalidArgumentError, RuntimeError):
         assume(False)
     assume(min(output.shape) >= 1 and max(output.shape) <= 90)
     followed = tracer.map_of(output)
@@ -357,7 +357,7 @@ def test_sizes_that_lose_differently_are_all_kept():
 
 def test_illegal_sizes_are_refused_and_the_legal_ones_named():
     field = field_of(UNet(1, 2, width=1), in_channels=1)
-    with pytest.raises(RequestError, match=r"takes sides of 188 \+ 16k pixels \(188, 204, ...\), not 572x571"):
+    with pytest.raises(InvalidArgumentError, match=r"takes sides of 188 \+ 16k pixels \(188, 204, ...\), not 572x571"):
         field.output_size((572, 571))
 
 
@@ -372,7 +372,7 @@ def test_the_network_is_not_changed():
 def test_half_precision_and_segmenters_are_followed_too():
     assert field_of(nn.Conv2d(1, 1, 3).bfloat16(), in_channels=1).receptive_field == (3, 3)
     network = UNet(1, 2, width=1, depth=1, padding="same")
-    field = field_of(Segmenter(network, mean=[0.0], deviation=[1.0]), in_channels=1)
+    field = field_of(Segmenter(network, mean=[0.0], std=[1.0]), in_channels=1)
     assert field.rows == field_of(network, in_channels=1).rows
     assert (field.size_minimum, field.size_multiple) == (1, 1)
 
@@ -497,5 +497,5 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_followed_is_named(name):
     function, message = REFUSED[name]
-    with pytest.raises(RequestError, match=message):
+    with pytest.raises(InvalidArgumentError, match=message):
         field_of(Function(function), in_channels=4)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.geometry.alignment import Window
 from pixelwise.networks.geometry.layer_windows import (
     DenseMaxPool,
@@ -51,17 +51,17 @@ def test_branches_that_agree_count_once():
     [(nn.Conv2d(1, 1, 3, 2, 1), nn.AvgPool2d(2)), (nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3))],
 )
 def test_branches_that_look_elsewhere_are_refused(branches):
-    with pytest.raises(RequestError, match="the branches of Parallel look at different places"):
+    with pytest.raises(InvalidArgumentError, match="the branches of Parallel look at different places"):
         windows_of(Parallel(*branches))
 
 
 def test_windows_must_be_square():
-    with pytest.raises(RequestError, match=r"a window of \(1, 7\) is not square"):
+    with pytest.raises(InvalidArgumentError, match=r"a window of \(1, 7\) is not square"):
         windows_of(nn.Conv2d(1, 1, (1, 7)))
 
 
 def test_padding_must_be_a_number():
-    with pytest.raises(RequestError, match=r"padding='same' of Conv2d.* has no number"):
+    with pytest.raises(InvalidArgumentError, match=r"padding='same' of Conv2d.* has no number"):
         windows_of(nn.Conv2d(1, 1, 3, padding="same"))
 
 
@@ -106,9 +106,9 @@ def test_dense_pooling_has_the_pooled_values_and_more(kernel, padding):
 
 
 def test_dilation_must_lead_to_a_stride_on_the_way():
-    with pytest.raises(RequestError, match="lead to 4, but not to an output stride of 6"):
+    with pytest.raises(InvalidArgumentError, match="lead to 4, but not to an output stride of 6"):
         dilate({"features": nn.Sequential(*[nn.MaxPool2d(2)] * 3)}, 6)
-    with pytest.raises(RequestError, match="lead to 2, but not to an output stride of 4"):
+    with pytest.raises(InvalidArgumentError, match="lead to 2, but not to an output stride of 4"):
         dilate({"pool": nn.MaxPool2d(2)}, 4)
 
 
@@ -117,12 +117,12 @@ def test_dilation_must_lead_to_a_stride_on_the_way():
     [nn.Conv2d(1, 1, 2, 2), nn.AvgPool2d(2), nn.Sequential(nn.AvgPool2d(3, 2, 1))],
 )
 def test_even_convolutions_and_averages_cannot_be_dilated(late):
-    with pytest.raises(RequestError, match="cannot be dilated"):
+    with pytest.raises(InvalidArgumentError, match="cannot be dilated"):
         dilate({"features": nn.Sequential(nn.MaxPool2d(2), late)}, 2)
 
 
 def test_an_unpadded_window_behind_a_removed_stride_cannot_be_dilated():
-    with pytest.raises(RequestError, match="cannot be dilated"):
+    with pytest.raises(InvalidArgumentError, match="cannot be dilated"):
         dilate({"features": nn.Sequential(nn.MaxPool2d(2), nn.MaxPool2d(2), nn.Conv2d(1, 1, 4))}, 2)
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.geometry.receptive_field import (
     IMAGE,
     Axis,
@@ -72,7 +72,7 @@ def test_a_sum_depends_on_both():
 
 
 def test_a_sum_of_different_resolutions_is_refused():
-    with pytest.raises(RequestError, match=r"different resolution: 1 values to 1 pixels, and 1 to 2"):
+    with pytest.raises(InvalidArgumentError, match=r"different resolution: 1 values to 1 pixels, and 1 to 2"):
         joined(IMAGE, Axis(2, ((0, 1),)))
 
 

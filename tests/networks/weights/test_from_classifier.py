@@ -8,8 +8,8 @@ import torch
 import torchvision
 from torch import nn
 
-from pixelwise.config import NetworkRecipe
-from pixelwise.errors import RequestError
+from pixelwise.config import NetworkConfig
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import build_network
 from pixelwise.networks.weights.from_classifier import transfer
 
@@ -19,15 +19,15 @@ def save(classifier: nn.Module, folder: Path) -> Path:
     return folder / "weights.pth"
 
 
-def build(recipe: NetworkRecipe, channels: int = 3) -> nn.Module:
-    return build_network(recipe, in_channels=channels, num_classes=5)
+def build(config: NetworkConfig, channels: int = 3) -> nn.Module:
+    return build_network(config, in_channels=channels, num_classes=5)
 
 
 def test_resnet_into_unet(tmp_path: Path) -> None:
     classifier = torchvision.models.resnet18()
-    recipe = NetworkRecipe(encoder="resnet18", weights="file")
-    network = build(recipe)
-    coverage = transfer(network, recipe, save(classifier, tmp_path))
+    config = NetworkConfig(encoder="resnet18", encoder_weights="file")
+    network = build(config)
+    coverage = transfer(network, config, save(classifier, tmp_path))
     theirs, ours = classifier.state_dict(), network.state_dict()
     for name in theirs.keys() - {"fc.weight", "fc.bias"}:
         assert torch.equal(ours[f"encoder.{name}"], theirs[name])
@@ -37,9 +37,9 @@ def test_resnet_into_unet(tmp_path: Path) -> None:
 
 def test_vgg_into_segnet(tmp_path: Path) -> None:
     classifier = torchvision.models.vgg16_bn(num_classes=2)
-    recipe = NetworkRecipe(name="segnet", weights="file")
-    network = build(recipe)
-    coverage = transfer(network, recipe, save(classifier, tmp_path))
+    config = NetworkConfig(name="segnet", encoder_weights="file")
+    network = build(config)
+    coverage = transfer(network, config, save(classifier, tmp_path))
     convolutions = [m.weight for m in classifier.features.modules() if isinstance(m, nn.Conv2d)]
     encoder = [m.weight for m in network.get_submodule("encoder").modules() if isinstance(m, nn.Conv2d)]
     assert all(torch.equal(a, b) for a, b in zip(convolutions, encoder, strict=True))
@@ -50,9 +50,9 @@ def test_vgg_into_segnet(tmp_path: Path) -> None:
 def test_all_of_vgg_into_fcn(tmp_path: Path) -> None:
     """fc6 and fc7 too: only the class layers and the upsampling are new."""
     classifier = torchvision.models.vgg16()
-    recipe = NetworkRecipe(name="fcn-8s", weights="file")
-    network = build(recipe)
-    coverage = transfer(network, recipe, save(classifier, tmp_path))
+    config = NetworkConfig(name="fcn-8s", encoder_weights="file")
+    network = build(config)
+    coverage = transfer(network, config, save(classifier, tmp_path))
     ours, theirs = network.state_dict(), classifier.state_dict()
     assert torch.equal(ours["head.fc6.weight"].flatten(1), theirs["classifier.0.weight"])
     assert torch.equal(ours["head.fc7.weight"].flatten(1), theirs["classifier.3.weight"])
@@ -62,9 +62,9 @@ def test_all_of_vgg_into_fcn(tmp_path: Path) -> None:
 
 def test_timms_names(tmp_path: Path) -> None:
     classifier = timm.create_model("convnext_atto", num_classes=3)
-    recipe = NetworkRecipe(encoder="timm:convnext_atto", weights="file")
-    network = build(recipe)
-    coverage = transfer(network, recipe, save(classifier, tmp_path))
+    config = NetworkConfig(encoder="timm:convnext_atto", encoder_weights="file")
+    network = build(config)
+    coverage = transfer(network, config, save(classifier, tmp_path))
     assert all(name.startswith(("up.", "classify.")) for name in coverage.missing)
     stem = classifier.state_dict()["stem.0.weight"]
     assert torch.equal(network.state_dict()["encoder.model.stem_0.weight"], stem)
@@ -73,9 +73,9 @@ def test_timms_names(tmp_path: Path) -> None:
 def test_images_of_another_number_of_channels(tmp_path: Path) -> None:
     """A gray image gives the response that the same image gave in three channels."""
     classifier = torchvision.models.resnet18()
-    recipe = NetworkRecipe(encoder="resnet18", weights="file")
-    network = build(recipe, channels=1)
-    transfer(network, recipe, save(classifier, tmp_path))
+    config = NetworkConfig(encoder="resnet18", encoder_weights="file")
+    network = build(config, channels=1)
+    transfer(network, config, save(classifier, tmp_path))
     image = torch.randn(1, 1, 32, 32)
     ours = network.get_submodule("encoder.conv1")(image)
     torch.testing.assert_close(ours, classifier.conv1(image.expand(1, 3, 32, 32)), rtol=1e-4, atol=1e-5)
@@ -83,9 +83,9 @@ def test_images_of_another_number_of_channels(tmp_path: Path) -> None:
 
 def test_networks_without_a_classifier_are_refused(tmp_path: Path) -> None:
     path = save(torchvision.models.resnet18(), tmp_path)
-    recipe = NetworkRecipe(width=4, depth=2, weights="file")
-    with pytest.raises(RequestError, match=r"UNet has no classifier in it"):
-        transfer(build(recipe), recipe, path)
-    recipe = NetworkRecipe(encoder="vgg11", weights="file")
-    with pytest.raises(RequestError, match=r"nothing of .* fits the network"):
-        transfer(build(recipe), recipe, path)
+    config = NetworkConfig(base_channels=4, depth=2, encoder_weights="file")
+    with pytest.raises(InvalidArgumentError, match=r"UNet has no classifier in it"):
+        transfer(build(config), config, path)
+    config = NetworkConfig(encoder="vgg11", encoder_weights="file")
+    with pytest.raises(InvalidArgumentError, match=r"nothing of .* fits the network"):
+        transfer(build(config), config, path)

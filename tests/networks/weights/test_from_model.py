@@ -2,17 +2,17 @@ import pytest
 import torch
 from torch import nn
 
-from pixelwise.config import NetworkRecipe
-from pixelwise.errors import RequestError
+from pixelwise.config import NetworkConfig
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import build_network
 from pixelwise.networks.weights.from_model import Kind, carry_over
 from pixelwise.networks.weights.io import adapt_first_layer
 
-SMALL = NetworkRecipe(width=4, depth=2)
+SMALL = NetworkConfig(base_channels=4, depth=2)
 OLD, NEW = ("road", "sky", "tree"), ("car", "tree", "road", "dog")
 
 
-def kind(network: NetworkRecipe = SMALL, channels: int = 3, classes: tuple[str, ...] = OLD) -> Kind:
+def kind(network: NetworkConfig = SMALL, channels: int = 3, classes: tuple[str, ...] = OLD) -> Kind:
     return Kind(network=network, channels=channels, classes=classes)
 
 
@@ -25,15 +25,15 @@ def build(made: Kind, seed: int) -> nn.Module:
     "network",
     [
         SMALL,
-        NetworkRecipe(width=4, depth=2, stem_stride=2),
-        NetworkRecipe(name="segnet", width=2),
-        NetworkRecipe(name="segnet-basic", width=2),
-        NetworkRecipe(name="fcn-8s", encoder="resnet18"),
-        NetworkRecipe(name="unet", encoder="resnet18"),
+        NetworkConfig(base_channels=4, depth=2, stem_stride=2),
+        NetworkConfig(name="segnet", base_channels=2),
+        NetworkConfig(name="segnet-basic", base_channels=2),
+        NetworkConfig(name="fcn-8s", encoder="resnet18"),
+        NetworkConfig(name="unet", encoder="resnet18"),
     ],
     ids=lambda network: f"{network.name}-{network.encoder}-{network.stem_stride}",
 )
-def test_logits_of_classes_that_stay_are_those_of_the_trained_network(network: NetworkRecipe) -> None:
+def test_logits_of_classes_that_stay_are_those_of_the_trained_network(network: NetworkConfig) -> None:
     theirs, ours = kind(network), kind(network, classes=NEW)
     trained, fresh = build(theirs, 1).eval(), build(ours, 2).eval()
     carried = carry_over(fresh, ours, trained.state_dict(), theirs)
@@ -47,8 +47,8 @@ def test_logits_of_classes_that_stay_are_those_of_the_trained_network(network: N
 
 def test_classes_that_share_their_upsampling_keep_what_is_between_them() -> None:
     theirs, ours = (
-        kind(NetworkRecipe(name="fcn-basic", width=2)),
-        kind(NetworkRecipe(name="fcn-basic", width=2), classes=NEW),
+        kind(NetworkConfig(name="fcn-basic", base_channels=2)),
+        kind(NetworkConfig(name="fcn-basic", base_channels=2), classes=NEW),
     )
     trained, fresh = build(theirs, 1), build(ours, 2)
     nn.init.normal_(trained.grow[0].weight)
@@ -67,7 +67,7 @@ def test_new_classes_start_fresh() -> None:
 @pytest.mark.parametrize("stem_stride", [1, 2])
 def test_other_channels_adapt_the_first_layer(stem_stride: int) -> None:
     """A gray image repeated over all channels gives the same response as before."""
-    network = NetworkRecipe(width=4, depth=2, stem_stride=stem_stride)
+    network = NetworkConfig(base_channels=4, depth=2, stem_stride=stem_stride)
     theirs, ours = kind(network), kind(network, channels=1)
     trained, fresh = build(theirs, 1).eval(), build(ours, 2).eval()
     carried = carry_over(fresh, ours, trained.state_dict(), theirs)
@@ -95,14 +95,14 @@ def test_a_summary_names_what_is_new_and_what_is_dropped() -> None:
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        (NetworkRecipe(width=8, depth=2), r"network\.width is 4 there and 8 here .*such as first\.0\.weight"),
-        (NetworkRecipe(name="segnet", width=4, depth=4), r"network\.name is 'unet' there and 'segnet' here"),
+        (NetworkConfig(base_channels=8, depth=2), r"network\.width is 4 there and 8 here .*such as first\.0\.weight"),
+        (NetworkConfig(name="segnet", base_channels=4, depth=4), r"network\.name is 'unet' there and 'segnet' here"),
     ],
 )
-def test_another_network_is_refused_and_the_difference_named(other: NetworkRecipe, said: str) -> None:
+def test_another_network_is_refused_and_the_difference_named(other: NetworkConfig, said: str) -> None:
     ours = kind(other)
     fresh = build(ours, 2)
     before = {name: tensor.clone() for name, tensor in fresh.state_dict().items()}
-    with pytest.raises(RequestError, match=f"its network is another one: .*{said}"):
+    with pytest.raises(InvalidArgumentError, match=f"its network is another one: .*{said}"):
         carry_over(fresh, ours, build(kind(), 1).state_dict(), kind())
     assert all(torch.equal(before[name], tensor) for name, tensor in fresh.state_dict().items())

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 from torchvision import models
 
-from pixelwise.errors import ModelFileError, RequestError
+from pixelwise.errors import InvalidArgumentError, ModelFileError
 from pixelwise.networks.weights.io import (
     Coverage,
     Weights,
@@ -198,9 +198,9 @@ def test_nothing_is_executed(tmp_path):
 
 def test_weights_of_another_network_are_refused(tmp_path):
     path = save({"encoder.weight": torch.zeros(2)}, tmp_path / "other.pth")
-    with pytest.raises(RequestError, match=r"nothing of .*other.pth fits .*'encoder.weight'.*'0.weight'"):
+    with pytest.raises(InvalidArgumentError, match=r"nothing of .*other.pth fits .*'encoder.weight'.*'0.weight'"):
         load_weights(small(), path)
-    with pytest.raises(RequestError, match="nothing of these weights fits"):
+    with pytest.raises(InvalidArgumentError, match="nothing of these weights fits"):
         load_weights(small(), {})
 
 
@@ -255,7 +255,7 @@ def test_random_classifier_knows_what_its_library_published(name):
     assert not classifier.network.training
     assert classifier.input_size == 224
     assert classifier.mean == (0.485, 0.456, 0.406)
-    assert classifier.deviation == (0.229, 0.224, 0.225)
+    assert classifier.std == (0.229, 0.224, 0.225)
     assert len(classifier.classes) == 1000
     assert "mountain bike" in classifier.classes
     with torch.no_grad():
@@ -334,13 +334,15 @@ def test_googlenet_makes_of_the_usual_input_what_its_weights_expect():
 )
 def test_without_a_connection_the_error_says_what_to_fetch(name, url):
     with pytest.raises(
-        RequestError, match=rf"{name}' cannot be downloaded .*no route to host.* fetch {url}.*give that"
+        InvalidArgumentError, match=rf"{name}' cannot be downloaded .*no route to host.* fetch {url}.*give that"
     ):
         build_classifier(name, weights="imagenet")
 
 
 def test_weights_that_nobody_published():
-    with pytest.raises(RequestError, match=r"nobody published ImageNet weights of 'timm:darknet17'; give a file"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"nobody published ImageNet weights of 'timm:darknet17'; give a file"
+    ):
         build_classifier("timm:darknet17", weights="imagenet")
 
 
@@ -354,10 +356,10 @@ def test_weights_that_nobody_published():
     ],
 )
 def test_unknown_names_list_the_nearest(name, message):
-    with pytest.raises(RequestError, match=message):
+    with pytest.raises(InvalidArgumentError, match=message):
         build_classifier(name, weights="none")
 
 
 def test_unknown_weights_are_refused():
-    with pytest.raises(RequestError, match=r"'imagenett' are neither 'imagenet' nor 'none'"):
+    with pytest.raises(InvalidArgumentError, match=r"'imagenett' are neither 'imagenet' nor 'none'"):
         build_classifier("squeezenet1_1", weights="imagenett")  # type: ignore[arg-type]

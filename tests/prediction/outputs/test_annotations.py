@@ -8,7 +8,7 @@ import pytest
 from pixelwise.data.classes import Classes, describe_classes
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.io.images import Array, write_png
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.prediction.outputs.annotations import CocoFile, CvatFile, JobFile, require_nameable, write_labelme
 from support.predictions import ABC, CELLS, predicted
 
@@ -22,7 +22,7 @@ MAPS = {
 
 
 def save(folder: Path, kind: str, classes: Classes) -> None:
-    """A data set: images, and what was predicted of them beside."""
+    """A dataset: images, and what was predicted of them beside."""
     made = {"coco": CocoFile, "cvat": CvatFile}.get(kind, lambda _: None)(classes)
     for name, labels in MAPS.items():
         source = folder / "images" / name
@@ -36,9 +36,9 @@ def save(folder: Path, kind: str, classes: Classes) -> None:
         (folder / {"coco": "coco.json", "cvat": "cvat.xml"}[kind]).write_bytes(made.content())
 
 
-def read_back(folder: Path, layout: str, classes: Classes) -> dict[str, Array]:
+def read_back(folder: Path, format: str, classes: Classes) -> dict[str, Array]:
     """Image → labels in the indices of `classes`, by our own reader."""
-    dataset = open_dataset(folder, layout)
+    dataset = open_dataset(folder, format)
     assert dataset.classes is not None
     found = dataset.classes.names
     ours = np.array([classes.names.index(name) if name in classes.names else 99 for name in found])
@@ -57,7 +57,7 @@ def test_what_is_written_is_read_back_pixel_for_pixel(tmp_path: Path, kind: str,
         np.testing.assert_array_equal(found[name], labels)
 
 
-def test_the_layouts_are_told_by_their_files(tmp_path: Path) -> None:
+def test_the_formats_are_told_by_their_files(tmp_path: Path) -> None:
     for kind in ("coco", "cvat", "labelme"):
         save(tmp_path / kind, kind, CELLS)
         assert len(open_dataset(tmp_path / kind).samples) == 3
@@ -102,6 +102,6 @@ def test_a_job_of_no_images_is_a_whole_file(tmp_path: Path, make: Callable[[Clas
 
 def test_a_name_that_means_no_object_is_refused() -> None:
     classes = describe_classes({"names": ["road", "Ignore"]})
-    with pytest.raises(RequestError, match=r"readers of cvat files take 'Ignore' for no object, but class 1"):
+    with pytest.raises(InvalidArgumentError, match=r"readers of cvat files take 'Ignore' for no object, but class 1"):
         require_nameable("cvat", classes)
     require_nameable("cvat", CELLS)

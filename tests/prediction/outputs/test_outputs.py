@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pixelwise.data.classes import describe_classes
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.prediction.outputs import GEOREFERENCED, JOB_FILES, OF_PROBABILITIES, WRITERS, require_kinds
 from support.predictions import ABC, predicted
 
@@ -31,7 +31,7 @@ def test_no_name_is_in_both_tables() -> None:
 def test_annotation_files_refuse_names_they_cannot_say(kind: str) -> None:
     classes = describe_classes({"names": ["road", "background"]})
     require_kinds(["labels", "polygons", "table"], classes)
-    with pytest.raises(RequestError, match=rf"readers of {kind} files take 'background'"):
+    with pytest.raises(InvalidArgumentError, match=rf"readers of {kind} files take 'background'"):
         require_kinds([kind], classes)
 
 

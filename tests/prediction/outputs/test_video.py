@@ -6,7 +6,7 @@ import pytest
 
 from pixelwise.data.classes import describe_classes
 from pixelwise.data.io.video import open_video
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.prediction.outputs import video as home
 from pixelwise.prediction.outputs.video import (
     FrameList,
@@ -75,7 +75,7 @@ def test_without_h264_the_next_encoder_is_taken(tmp_path: Path, monkeypatch: pyt
 def test_without_any_encoder_the_request_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unknown = home.Encoder(name="libnothing", options={}, finest_tick=1)
     monkeypatch.setattr(home, "ENCODERS", (unknown,))
-    with pytest.raises(RequestError, match="needs the encoder libnothing, which this PyAV has not"):
+    with pytest.raises(InvalidArgumentError, match="needs the encoder libnothing, which this PyAV has not"):
         written_again(write_film(tmp_path / "a.mp4", 1), tmp_path / "b.mp4")
 
 

@@ -1,4 +1,4 @@
-"""How data sets lie on disk: one short file a layout, one line each in `LAYOUTS`."""
+"""How datasets lie on disk: one short file a format, one line each in `FORMATS`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,14 +12,14 @@ from pixelwise.data.formats.folder import FOLDER
 from pixelwise.data.formats.huggingface import HUGGINGFACE
 from pixelwise.data.formats.labelme import LABELME
 from pixelwise.data.formats.nnunet import NNUNET
-from pixelwise.data.formats.pairing import Layout
+from pixelwise.data.formats.pairing import Format
 from pixelwise.data.formats.supervisely import SUPERVISELY
 from pixelwise.data.formats.voc import VOC
 from pixelwise.data.formats.webdataset import WEBDATASET
 from pixelwise.data.formats.yolo import YOLO
 from pixelwise.errors import DataError, unknown_name
 
-LAYOUTS: Mapping[str, Layout] = {
+FORMATS: Mapping[str, Format] = {
     "folder": FOLDER,
     "camvid": CAMVID,
     "voc": VOC,
@@ -37,18 +37,18 @@ LAYOUTS: Mapping[str, Layout] = {
 """`folder` is taken where no other one is recognized: its folders occur in many of them."""
 
 
-def recognize_layout(root: Path, name: str | None = None) -> str:
-    """The layout of a data set: the one asked for, or the one its files look like.
+def recognize_format(root: Path, name: str | None = None) -> str:
+    """The format of a dataset: the one asked for, or the one its files look like.
 
-    Raises RequestError for an unknown name and DataError where several layouts would fit.
+    Raises InvalidArgumentError for an unknown name and DataError where several formats would fit.
     """
     if name is not None:
-        if name not in LAYOUTS:
-            raise unknown_name("layout", name, LAYOUTS)
+        if name not in FORMATS:
+            raise unknown_name("format", name, FORMATS)
         return name
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; give the folder that holds images/ and masks/.")
-    found = [key for key, layout in LAYOUTS.items() if key != "folder" and layout.recognizes(root)]
+    found = [key for key, format in FORMATS.items() if key != "folder" and format.recognizes(root)]
     if len(found) > 1:
-        raise DataError(f"{root} looks like {' and like '.join(found)}; say which it is with --layout.")
+        raise DataError(f"{root} looks like {' and like '.join(found)}; say which it is with --format.")
     return found[0] if found else "folder"

@@ -1,4 +1,4 @@
-"""Layouts where one file lists many images with what is drawn on them."""
+"""Formats where one file lists many images with what is drawn on them."""
 
 import posixpath
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What the layouts share whose labels are shapes: painting them, naming their classes, sorting out their files.
+"""What the formats share whose labels are shapes: painting them, naming their classes, sorting out their files.
 
 A pixel that no shape covers is background, class 0.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelwise.data.classes import Color, default_colors, ignore_label_for
+from pixelwise.data.classes import Color, default_colors, ignore_index_for
 from pixelwise.data.formats.pairing import FileReader, Pairing
 from pixelwise.data.io.images import ENDINGS, Array
 from pixelwise.data.rasterize import Shape, rasterize
@@ -48,8 +48,8 @@ class DrawnClasses:
     """For `Pairing.description`."""
 
     @property
-    def ignore_label(self) -> int:
-        return ignore_label_for(len(self.description["names"]))
+    def ignore_index(self) -> int:
+        return ignore_index_for(len(self.description["names"]))
 
     def value(self, key: Hashable) -> int:
         if key not in self.values:
@@ -64,7 +64,7 @@ class DrawingReader(FileReader):
     def __init__(self, draw: Callable[[Sample], Drawing], classes: DrawnClasses) -> None:
         """`draw` reads the shapes of a sample; its DataError names the file and the place in it."""
         self._draw = draw
-        self._dtype = np.uint8 if classes.ignore_label == 255 else np.uint16
+        self._dtype = np.uint8 if classes.ignore_index == 255 else np.uint16
 
     def read_mask(self, sample: Sample) -> Array:
         drawing = self._draw(sample)
@@ -81,16 +81,16 @@ def drawn_classes(where: Path, listed: Sequence[tuple[Hashable, str, Color | Non
         raise DataError(f"{where} lists the class {twice[0]!r} twice; give each class its own name.")
     own = [row for row in listed if row[1].lower() in _BACKGROUND_NAMES][:1] or [(None, "background", (0, 0, 0))]
     rows = own + [row for row in listed if row not in own and row[1].lower() not in _IGNORE_NAMES]
-    ignore_label = ignore_label_for(len(rows))
-    values = {row[0]: rows.index(row) if row in rows else ignore_label for row in listed}
+    ignore_index = ignore_index_for(len(rows))
+    values = {row[0]: rows.index(row) if row in rows else ignore_index for row in listed}
     return DrawnClasses(values=values, description=_described(rows))
 
 
 def _described(rows: Sequence[tuple[Hashable, str, Color | None]]) -> dict[str, Any]:
     description: dict[str, Any] = {"names": [name for _, name, _ in rows], "coding": "index"}
-    ignore_label = ignore_label_for(len(rows))
-    if ignore_label != 255:  # 255 is then a class, which a mapping must say
-        description |= {"label_mapping": {i: i for i in range(len(rows))}, "ignore": ignore_label}
+    ignore_index = ignore_index_for(len(rows))
+    if ignore_index != 255:  # 255 is then a class, which a mapping must say
+        description |= {"label_mapping": {i: i for i in range(len(rows))}, "ignore": ignore_index}
     if any(color for _, _, color in rows[1:]):
         spare = default_colors(len(rows))
         description["colors"] = [list(color or other) for (_, _, color), other in zip(rows, spare, strict=True)]

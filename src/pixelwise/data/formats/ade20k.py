@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pixelwise.data.formats._files import Part, by_stem, folders_in, labeled, match, of_splits, outside, read_lines
-from pixelwise.data.formats.pairing import Layout, Pairing
+from pixelwise.data.formats.pairing import Format, Pairing
 from pixelwise.data.sample import Split
 from pixelwise.errors import DataError
 
@@ -60,4 +60,4 @@ def _recognizes(root: Path) -> bool:
     return (root / _INFO).is_file() or next(folder.glob("ADE_train_*.png"), None) is not None
 
 
-ADE20K = Layout(recognizes=_recognizes, find=find_pairs)
+ADE20K = Format(recognizes=_recognizes, find=find_pairs)

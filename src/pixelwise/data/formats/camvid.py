@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.data.formats._files import Part, match, of_splits, read_lines
-from pixelwise.data.formats.pairing import Layout, Pairing
+from pixelwise.data.formats.pairing import Format, Pairing
 from pixelwise.data.io.images import ENDINGS
 from pixelwise.data.sample import Split
 from pixelwise.errors import DataError
@@ -104,4 +104,4 @@ def _recognizes(root: Path) -> bool:
     return bool(_lists(root))
 
 
-CAMVID = Layout(recognizes=_recognizes, find=find_pairs)
+CAMVID = Format(recognizes=_recognizes, find=find_pairs)

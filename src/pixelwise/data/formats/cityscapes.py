@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.data.formats._files import Part, by_stem, labeled, match, outside
-from pixelwise.data.formats.pairing import Layout, Pairing
+from pixelwise.data.formats.pairing import Format, Pairing
 from pixelwise.data.sample import SPLITS, Split
 
 CLASSES: Sequence[tuple[str, int, tuple[int, int, int]]] = (
@@ -93,4 +93,4 @@ def _recognizes(root: Path) -> bool:
     return (root / _IMAGES).is_dir() and (root / _LABELS).is_dir()
 
 
-CITYSCAPES = Layout(recognizes=_recognizes, find=find_pairs)
+CITYSCAPES = Format(recognizes=_recognizes, find=find_pairs)

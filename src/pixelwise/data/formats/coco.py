@@ -21,7 +21,7 @@ from pixelwise.data.classes import Color
 from pixelwise.data.formats._documents import peek, read_json, size_of, well_formed
 from pixelwise.data.formats._index_files import Listed, listed_pairing
 from pixelwise.data.formats._polygons import Drawing, DrawnClasses, drawn_classes, files_below, split_among
-from pixelwise.data.formats.pairing import Layout, Pairing
+from pixelwise.data.formats.pairing import Format, Pairing
 from pixelwise.data.io.images import Array
 from pixelwise.data.rasterize import Bitmap, Polygon, Shape, unroll
 from pixelwise.data.sample import Split
@@ -203,4 +203,4 @@ def _recognizes(root: Path) -> bool:
     return bool(_annotation_files(root))
 
 
-COCO = Layout(recognizes=_recognizes, find=find_pairs)
+COCO = Format(recognizes=_recognizes, find=find_pairs)

@@ -17,7 +17,7 @@ from xml.etree.ElementTree import Element
 from pixelwise.data.formats._documents import parse_color, peek, read_xml, size_of, well_formed
 from pixelwise.data.formats._index_files import Listed, listed_pairing
 from pixelwise.data.formats._polygons import Drawing, DrawnClasses, drawn_classes, files_below, split_among
-from pixelwise.data.formats.pairing import Layout, Pairing
+from pixelwise.data.formats.pairing import Format, Pairing
 from pixelwise.data.rasterize import Bitmap, Ellipse, Polygon, Shape, box, unroll
 from pixelwise.errors import DataError
 
@@ -100,4 +100,4 @@ def _recognizes(root: Path) -> bool:
     return bool(_annotation_files(root))
 
 
-CVAT = Layout(recognizes=_recognizes, find=find_pairs)
+CVAT = Format(recognizes=_recognizes, find=find_pairs)

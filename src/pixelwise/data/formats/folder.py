@@ -26,7 +26,7 @@ from pixelwise.data.formats._files import (
     read_lines,
     read_names,
 )
-from pixelwise.data.formats.pairing import Layout, Pairing
+from pixelwise.data.formats.pairing import Format, Pairing
 from pixelwise.data.sample import Split
 from pixelwise.errors import DataError
 
@@ -50,7 +50,7 @@ class _Folders:
 
 
 def find_pairs(root: Path) -> Pairing:
-    """All pairs of a folder layout; nothing is dropped silently."""
+    """All pairs of a folder format; nothing is dropped silently."""
     folders = _folders(root)
     used = {folder for f in folders for folder in (f.images, f.labels)}
     within = [path for folder in sorted(used) for path in files_below(folder)]
@@ -214,4 +214,4 @@ def _recognizes(root: Path) -> bool:
         return False
 
 
-FOLDER = Layout(recognizes=_recognizes, find=find_pairs)
+FOLDER = Format(recognizes=_recognizes, find=find_pairs)

@@ -18,7 +18,7 @@ from typing import Any
 from pixelwise.data.formats._arrow import ArrowFile, RowGroups, open_arrow, open_parquet
 from pixelwise.data.formats._shards import Shard, find_shards, split_named, used_shards
 from pixelwise.data.formats.folder import FOLDER
-from pixelwise.data.formats.pairing import Layout, Pairing
+from pixelwise.data.formats.pairing import Format, Pairing
 from pixelwise.data.io.images import Array, Decoded, decode_image_bytes, read_mask_bytes
 from pixelwise.data.sample import Sample, Split
 from pixelwise.errors import DataError
@@ -52,12 +52,12 @@ class RowReader:
         if content is None:
             path = value.get("path") if isinstance(value, Mapping) else None
             held = f"only the path {path}" if path else "nothing"
-            raise DataError(f"{place}: holds {held}; save the data set with the bytes of every picture in it.")
+            raise DataError(f"{place}: holds {held}; save the dataset with the bytes of every picture in it.")
         return bytes(content)
 
 
 def find_pairs(root: Path) -> Pairing:
-    """A pair for each row. Footers and descriptions are read, no picture. RequestError without pyarrow."""
+    """A pair for each row. Footers and descriptions are read, no picture. InvalidArgumentError without pyarrow."""
     saved = _is_saved(root)
     shards, outside = used_shards(_saved_shards(root) if saved else find_shards(root, ".parquet"))
     if not shards:
@@ -101,7 +101,7 @@ def _saved_shards(root: Path) -> list[Shard]:
         return _saved_split(root)
     splits = _json(root / "dataset_dict.json").get("splits")
     if not isinstance(splits, list):
-        raise DataError(f"{root / 'dataset_dict.json'} lists no 'splits'; save the data set again.")
+        raise DataError(f"{root / 'dataset_dict.json'} lists no 'splits'; save the dataset again.")
     return [shard for split in splits for shard in _saved_split(root / Path(str(split)).name)]
 
 
@@ -109,10 +109,10 @@ def _saved_split(folder: Path) -> list[Shard]:
     path = folder / "state.json"
     state = _json(path)
     if state.get("_indices_data_files"):
-        raise DataError(f"{path}: is a selection of rows; call flatten_indices() and save the data set again.")
+        raise DataError(f"{path}: is a selection of rows; call flatten_indices() and save the dataset again.")
     files = state.get("_data_files")
     if not isinstance(files, list) or not all(isinstance(file, dict) and "filename" in file for file in files):
-        raise DataError(f"{path} lists no '_data_files'; save the data set again.")
+        raise DataError(f"{path} lists no '_data_files'; save the dataset again.")
     split = split_named([str(state.get("_split") or folder.name)])
     return [Shard(path=folder / Path(str(file["filename"])).name, split=split) for file in files]
 
@@ -177,4 +177,4 @@ def _is_saved(root: Path) -> bool:
     return one or (root / "dataset_dict.json").exists()
 
 
-HUGGINGFACE = Layout(recognizes=_recognizes, find=find_pairs)
+HUGGINGFACE = Format(recognizes=_recognizes, find=find_pairs)

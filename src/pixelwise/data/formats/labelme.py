@@ -30,7 +30,7 @@ from pixelwise.data.formats._polygons import (
     sample_name,
     split_among,
 )
-from pixelwise.data.formats.pairing import Layout, Pairing
+from pixelwise.data.formats.pairing import Format, Pairing
 from pixelwise.data.io.images import ENDINGS, Decoded, decode_image_bytes, read_size
 from pixelwise.data.rasterize import Bitmap, Ellipse, Polygon, Shape, box
 from pixelwise.data.sample import Sample
@@ -192,4 +192,4 @@ def _is_labelme(path: Path) -> bool:
     return '"shapes"' in text and any(key in text for key in ('"shape_type"', '"imagePath"', '"imageData"'))
 
 
-LABELME = Layout(recognizes=_recognizes, find=find_pairs)
+LABELME = Format(recognizes=_recognizes, find=find_pairs)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.data.formats._files import Part, by_stem, match
-from pixelwise.data.formats.pairing import FileReader, Layout, Pairing
+from pixelwise.data.formats.pairing import FileReader, Format, Pairing
 from pixelwise.data.io.channel_files import split_channel, stack
 from pixelwise.data.io.images import ENDINGS, Decoded, decode_image
 from pixelwise.data.sample import Sample, Split
@@ -168,4 +168,4 @@ def _recognizes(root: Path) -> bool:
     return (root / "dataset.json").is_file() and all((root / name).is_dir() for name in ("imagesTr", "labelsTr"))
 
 
-NNUNET = Layout(recognizes=_recognizes, find=find_pairs)
+NNUNET = Format(recognizes=_recognizes, find=find_pairs)

@@ -1,4 +1,4 @@
-"""What every layout answers: which pairs lie in a folder, which files are in none, and how a pair is read."""
+"""What every format answers: which pairs lie in a folder, which files are in none, and how a pair is read."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class HoldsImageBytes(Protocol):
 
 
 class FileReader:
-    """One image file and one mask file each: the reader of most layouts."""
+    """One image file and one mask file each: the reader of most formats."""
 
     def decode_image(self, sample: Sample) -> Decoded:
         return decode_image(sample.image_path)
@@ -39,7 +39,7 @@ class FileReader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairing:
-    """What lies in a data set: the pairs, and the files that are in none."""
+    """What lies in a dataset: the pairs, and the files that are in none."""
 
     samples: tuple[Sample, ...]
     images_without_mask: tuple[Path, ...] = ()
@@ -54,14 +54,14 @@ class Pairing:
     channel_files: bool = False
     """Whether each image has a file for each channel."""
     description: Mapping[str, Any] = field(default_factory=dict)
-    """What the layout itself tells of names, colors, ignore, label_mapping, coding and channels, as
+    """What the format itself tells of names, colors, ignore, label_mapping, coding and channels, as
     dataset.yaml would; a dataset.yaml in the folder replaces it key by key, and wholly but for channels
     where it names another number of classes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """One way for a data set to lie on disk."""
+class Format:
+    """One way for a dataset to lie on disk."""
 
     recognizes: Callable[[Path], bool]
     """Whether a folder looks like it, told by names alone: nothing is read but a listing or a small index file."""

@@ -1,10 +1,10 @@
-"""Supervisely: meta.json with the classes, and one JSON file an image in each data set.
+"""Supervisely: meta.json with the classes, and one JSON file an image in each dataset.
 
     meta.json
     train/img/0001.jpg
     train/ann/0001.jpg.json
 
-A data set named after a split is that split. Whole coordinates are those of pixels, whose centers they mean, as
+A dataset named after a split is that split. Whole coordinates are those of pixels, whose centers they mean, as
 Supervisely exports them; where an object has fractions, its coordinates count from the corner of the first pixel,
 as in its labeling tool. Later objects lie over earlier ones. A file without objects is background.
 """
@@ -29,7 +29,7 @@ from pixelwise.data.formats._polygons import (
     sample_name,
     split_among,
 )
-from pixelwise.data.formats.pairing import Layout, Pairing
+from pixelwise.data.formats.pairing import Format, Pairing
 from pixelwise.data.io.decoded import MAX_PIXELS
 from pixelwise.data.io.images import Array, decode_image_bytes
 from pixelwise.data.rasterize import Bitmap, Polygon, Shape, box
@@ -38,7 +38,7 @@ from pixelwise.errors import DataError
 
 
 def find_pairs(root: Path) -> Pairing:
-    """All images of the data sets. meta.json is read here; objects are read when their masks are asked for."""
+    """All images of the datasets. meta.json is read here; objects are read when their masks are asked for."""
     if not (root / "meta.json").is_file():
         raise DataError(f"{root} holds no meta.json; export the whole project from Supervisely.")
     classes = _classes(root / "meta.json")
@@ -125,4 +125,4 @@ def _recognizes(root: Path) -> bool:
     return (root / "meta.json").is_file() and any(root.glob("*/ann"))
 
 
-SUPERVISELY = Layout(recognizes=_recognizes, find=find_pairs)
+SUPERVISELY = Format(recognizes=_recognizes, find=find_pairs)

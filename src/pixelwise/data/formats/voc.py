@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.data.formats._files import Part, by_stem, labeled, match, of_splits, read_lines, read_names
-from pixelwise.data.formats.pairing import Layout, Pairing
+from pixelwise.data.formats.pairing import Format, Pairing
 from pixelwise.data.sample import Split
 from pixelwise.errors import DataError
 
@@ -102,4 +102,4 @@ def _recognizes(root: Path) -> bool:
     return (root / _IMAGES).is_dir() and any((root / name).is_dir() for name in _LABELS)
 
 
-VOC = Layout(recognizes=_recognizes, find=find_pairs)
+VOC = Format(recognizes=_recognizes, find=find_pairs)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pixelwise.data.formats._shards import Shard, find_shards, used_shards
 from pixelwise.data.formats.folder import FOLDER
-from pixelwise.data.formats.pairing import Layout, Pairing
+from pixelwise.data.formats.pairing import Format, Pairing
 from pixelwise.data.io.images import ENDINGS, Array, Decoded, decode_image_bytes, read_mask_bytes
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError
@@ -176,4 +176,4 @@ def _recognizes(root: Path) -> bool:
     return bool(shards) and folders <= holding and not FOLDER.recognizes(root)
 
 
-WEBDATASET = Layout(recognizes=_recognizes, find=find_pairs)
+WEBDATASET = Format(recognizes=_recognizes, find=find_pairs)

@@ -27,7 +27,7 @@ from pixelwise.data.formats._polygons import (
     files_below,
     sample_name,
 )
-from pixelwise.data.formats.pairing import Layout, Pairing
+from pixelwise.data.formats.pairing import Format, Pairing
 from pixelwise.data.io.images import ENDINGS, read_size
 from pixelwise.data.rasterize import Polygon, Shape
 from pixelwise.data.sample import SPLITS, Sample, Split
@@ -187,4 +187,4 @@ def _recognizes(root: Path) -> bool:
     return _description_file(root) is not None
 
 
-YOLO = Layout(recognizes=_recognizes, find=find_pairs)
+YOLO = Format(recognizes=_recognizes, find=find_pairs)

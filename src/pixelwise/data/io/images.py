@@ -202,7 +202,7 @@ def _unpacked(picture: Image.Image) -> Image.Image:
 
 def _decode_deep_png(content: bytes) -> Decoded:
     """Every PNG of 16 bit: Pillow would cut those with color or alpha to 8 bit."""
-    import imagecodecs  # takes a while to start, and few data sets need it
+    import imagecodecs  # takes a while to start, and few datasets need it
 
     orientation = 1
     with Image.open(io.BytesIO(content), formats=("PNG",)) as header:  # refuses absurd sizes

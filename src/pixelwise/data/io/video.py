@@ -129,7 +129,7 @@ def open_video(file: BinaryIO, name: str) -> Iterator[Video]:
     Decoding stops at the first fault: by themselves decoders paint over what is damaged.
 
     Raises:
-        RequestError: PyAV is not installed.
+        InvalidArgumentError: PyAV is not installed.
         DataError: the file is no video, or its frames are too large.
     """
     av = import_av("a video")
@@ -150,7 +150,7 @@ def open_video(file: BinaryIO, name: str) -> Iterator[Video]:
 
 
 def import_av(what: str) -> Any:
-    """PyAV; RequestError where it is not installed."""
+    """PyAV; InvalidArgumentError where it is not installed."""
     try:
         import av
     except ImportError as error:

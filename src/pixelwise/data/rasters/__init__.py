@@ -45,7 +45,7 @@ class Raster(Protocol):
         """Writes the labels of the image where nothing is yet, in the form that suits it, in the same place.
 
         Args:
-            strips: (h, W) labels, from the top; the ignore label where no pixel is.
+            strips: (h, W) labels, from the top; the ignore index where no pixel is.
         """
 
 

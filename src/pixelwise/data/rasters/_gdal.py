@@ -14,7 +14,7 @@ CACHE_BYTES = 64 << 20
 def gdal() -> Iterator[None]:
     """GDAL with a small cache, and silent about images that lie on no map.
 
-    RequestError where rasterio, which brings it, is not installed.
+    InvalidArgumentError where rasterio, which brings it, is not installed.
     """
     try:
         import rasterio

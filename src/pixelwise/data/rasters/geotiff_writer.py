@@ -20,7 +20,7 @@ class Geotiff:
 
     size: Size
     nodata: bool
-    """Whether the ignore label is declared as the value of pixels that are not there."""
+    """Whether the ignore index is declared as the value of pixels that are not there."""
     crs: Any = None
     """rasterio's."""
     transform: Any = None
@@ -47,7 +47,7 @@ class Geotiff:
             count=1,
             dtype=np.dtype(classes.dtype).name,
             crs=self.crs,
-            nodata=classes.ignore_label if self.nodata else None,
+            nodata=classes.ignore_index if self.nodata else None,
             tiled=True,
             blockxsize=BLOCK,
             blockysize=BLOCK,

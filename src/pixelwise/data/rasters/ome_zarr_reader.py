@@ -74,7 +74,7 @@ def open_zarr(path: Path, channels: int) -> Iterator[ZarrImage]:
     """Opens an OME-Zarr for reading by windows.
 
     Raises:
-        RequestError: zarr is not installed.
+        InvalidArgumentError: zarr is not installed.
         DataError: the folder cannot be read, is no image of NGFF 0.4 or 0.5, or is a stack.
     """
     try:

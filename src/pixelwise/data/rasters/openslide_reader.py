@@ -79,7 +79,7 @@ def open_slide(path: Path, channels: int) -> Iterator[Slide]:
     """Opens a slide for reading by windows.
 
     Raises:
-        RequestError: openslide is not installed, or rasterio, which writes the labels.
+        InvalidArgumentError: openslide is not installed, or rasterio, which writes the labels.
         DataError: the file cannot be read.
     """
     try:

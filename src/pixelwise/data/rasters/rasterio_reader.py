@@ -110,7 +110,7 @@ def open_image_file(path: Path, channels: int) -> Iterator[ImageFile]:
         channels: of the model; decides whether an alpha channel is data.
 
     Raises:
-        RequestError: rasterio is not installed.
+        InvalidArgumentError: rasterio is not installed.
         DataError: the file cannot be read, or stores pixels in a way that windows do not undo.
     """
     with gdal():

@@ -1,9 +1,9 @@
-"""From a surveyed data set and a recipe to its splits or folds, with what is to be said about them."""
+"""From a surveyed dataset and a config to its splits or folds, with what is to be said about them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pixelwise.config import DataRecipe
+from pixelwise.config import DataConfig
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import Survey
 from pixelwise.data.splits.groups import Units, find_units
@@ -22,33 +22,33 @@ class Division:
     notes: tuple[str, ...] = ()
     """What was made, for the user."""
     crossing: str | None = None
-    """A warning where a group of the user's lies in two of the data set's own splits."""
+    """A warning where a group of the user's lies in two of the dataset's own splits."""
 
 
-def divide(surveyed: Survey, recipe: DataRecipe, seed: int) -> Division:
-    """The data set's own splits, or a val split made of its training images: `make_splits`, with all it asks.
+def divide(surveyed: Survey, config: DataConfig, seed: int) -> Division:
+    """The dataset's own splits, or a val split made of its training images: `make_splits`, with all it asks.
 
     The survey must have read the training images. Test images are not looked at, but for their names.
     """
     samples = surveyed.dataset.samples
     own = own_splits(samples)
     train = own["train"] if not own["val"] else []
-    units = find_units(surveyed, train, recipe)
+    units = find_units(surveyed, train, config)
     presence = presence_in(surveyed, train)
-    splits, note = make_splits(samples, recipe.val_fraction, seed, units=units.units, presence=presence)
-    return _division(surveyed, recipe, splits, units, note)
+    splits, note = make_splits(samples, config.val_fraction, seed, units=units.units, presence=presence)
+    return _division(surveyed, config, splits, units, note)
 
 
-def divide_in_folds(surveyed: Survey, recipe: DataRecipe, num_folds: int, seed: int) -> list[Division]:
+def divide_in_folds(surveyed: Survey, config: DataConfig, num_folds: int, seed: int) -> list[Division]:
     """One division a fold: `make_folds` of the training and validation images, with all it asks."""
     samples = surveyed.dataset.samples
     own = own_splits(samples)
     pool = own["train"] + own["val"]
-    units = find_units(surveyed, pool, recipe, num_folds)
+    units = find_units(surveyed, pool, config, num_folds)
     presence = presence_in(surveyed, pool)
     folds = make_folds(samples, num_folds, seed, units=units.units, presence=presence)
     note = _folds_note(own, len(units.units), num_folds, seed)
-    return [_division(surveyed, recipe, splits, units, note) for splits in folds]
+    return [_division(surveyed, config, splits, units, note) for splits in folds]
 
 
 def presence_in(surveyed: Survey, samples: list[Sample]) -> Presence:
@@ -68,10 +68,10 @@ def _folds_note(own: Splits, num_units: int, num_folds: int, seed: int) -> str:
     )
 
 
-def _division(surveyed: Survey, recipe: DataRecipe, splits: Splits, units: Units, note: str | None) -> Division:
+def _division(surveyed: Survey, config: DataConfig, splits: Splits, units: Units, note: str | None) -> Division:
     groups: dict[Sample, str] = {}
-    if recipe.group is not None:
-        groups = find_groups(surveyed.dataset.samples, recipe.group, surveyed.dataset.root)
+    if config.group_by is not None:
+        groups = find_groups(surveyed.dataset.samples, config.group_by, surveyed.dataset.root)
     return Division(
         splits=splits,
         groups={**groups, **units.names},

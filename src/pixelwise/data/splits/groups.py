@@ -1,16 +1,16 @@
-"""What must stay together when a data set is split: groups, blocks of neighbors, copies of one picture."""
+"""What must stay together when a dataset is split: groups, blocks of neighbors, copies of one picture."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pixelwise.config import DataRecipe
+from pixelwise.config import DataConfig
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import Survey
 from pixelwise.data.splits.spatial_blocks import describe_scenes, find_position, find_positions, make_blocks
 from pixelwise.data.splits.user_groups import find_groups
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 
 MIN_BLOCKS = 8
 """Fewer blocks cannot hold the shares, so `auto` leaves a smaller set to single images."""
@@ -32,7 +32,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Units:
-    """A data set in units, and what was decided."""
+    """A dataset in units, and what was decided."""
 
     units: tuple[Unit, ...]
     """In the order of their first samples; every sample is in exactly one."""
@@ -50,19 +50,19 @@ def single_units(samples: Iterable[Sample]) -> tuple[Unit, ...]:
     return tuple(Unit(name=sample.name, samples=(sample,)) for sample in sorted(samples))
 
 
-def find_units(surveyed: Survey, samples: Sequence[Sample], recipe: DataRecipe, num_parts: int = 2) -> Units:
-    """What of `samples` must stay together, as the recipe says.
+def find_units(surveyed: Survey, samples: Sequence[Sample], config: DataConfig, num_parts: int = 2) -> Units:
+    """What of `samples` must stay together, as the config says.
 
-    By `data.group` where it is given, else by `data.split_by`; copies of one picture in any case.
+    By `data.group_by` where it is given, else by `data.split_by`; copies of one picture in any case.
     `num_parts` is what will be made of them: two splits, or so many folds.
     """
     samples = sorted(samples)
     groups: dict[Sample, str] = {}
     notes: list[str] = []
-    if recipe.group is not None:
-        groups = find_groups(samples, recipe.group, surveyed.dataset.root)
-    elif recipe.split_by != "image":
-        groups, notes = _find_blocks(samples, recipe.split_by == "block", num_parts)
+    if config.group_by is not None:
+        groups = find_groups(samples, config.group_by, surveyed.dataset.root)
+    elif config.split_by != "image":
+        groups, notes = _find_blocks(samples, config.split_by == "block", num_parts)
     copies = find_copies(surveyed, samples)
     if copies:
         notes.append(
@@ -85,20 +85,20 @@ def _find_blocks(samples: Sequence[Sample], asked: bool, num_parts: int) -> tupl
     if not asked and count < max(MIN_BLOCKS, 2 * num_parts):
         note = (
             f"the names are those of {what}, too few for blocks, so single images are split and neighbors may be "
-            f"in two splits; --set data.split_by=block keeps neighbors together, --group decides by the name."
+            f"in two splits; --set data.split_by=block keeps neighbors together, --group-by decides by the name."
         )
         return {}, [note]
     note = f"the names are those of {what}: {count} blocks of neighbors are split, not single images"
-    note += "." if asked else "; --set data.split_by=image splits those, --group decides by the name."
+    note += "." if asked else "; --set data.split_by=image splits those, --group-by decides by the name."
     return dict(zip(samples, blocks, strict=True)), [note]
 
 
-def _no_positions(names: Sequence[str]) -> RequestError:
+def _no_positions(names: Sequence[str]) -> InvalidArgumentError:
     without = [name for name in names if find_position(name, certain=True) is None]
     shown = f"{without[0]!r} ends in no number" if without else "some names count tiles and others frames"
-    return RequestError(
+    return InvalidArgumentError(
         f"data.split_by is 'block', but {shown}; name tiles as scene_x512_y1024 or scene_3_17 and frames as "
-        f"video_0031, or group by the name with --group."
+        f"video_0031, or group by the name with --group-by."
     )
 
 

@@ -10,15 +10,15 @@ from pixelwise.data.io.images import write_atomically
 from pixelwise.data.sample import SPLITS, Sample, Split
 from pixelwise.data.splits.groups import Unit, single_units
 from pixelwise.data.splits.stratify import Presence, even_targets, stratify
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 
 Splits = dict[Split, list[Sample]]
 
-_OTHERWISE = "group otherwise with --group, or split single images with --set data.split_by=image"
+_OTHERWISE = "group otherwise with --group-by, or split single images with --set data.split_by=image"
 
 
 def own_splits(samples: Sequence[Sample]) -> Splits:
-    """The data set's own splits; samples of a layout without splits are all for training."""
+    """The dataset's own splits; samples of a format without splits are all for training."""
     splits: Splits = {name: [] for name in SPLITS}
     for sample in sorted(samples):
         splits[sample.split or "train"].append(sample)
@@ -33,7 +33,7 @@ def make_splits(
     units: Sequence[Unit] | None = None,
     presence: Presence | None = None,
 ) -> tuple[Splits, str | None]:
-    """The data set's own splits; where it names no val split, a seeded share of train becomes one.
+    """The dataset's own splits; where it names no val split, a seeded share of train becomes one.
 
     `units` are what may not be torn apart of the training samples, by default single images;
     `presence` says which classes an image shows, so that both splits show them alike. Returns the
@@ -92,7 +92,7 @@ def make_folds(
 
 def require_folds(num_folds: int) -> None:
     if num_folds < 2:
-        raise RequestError(f"--folds is {num_folds}, but must be at least 2; one fold would train on nothing.")
+        raise InvalidArgumentError(f"--folds is {num_folds}, but must be at least 2; one fold would train on nothing.")
 
 
 def _require_units(units: Sequence[Unit], count: int, needed: str) -> None:
@@ -111,7 +111,7 @@ def _samples(units: Sequence[Unit]) -> list[Sample]:
 
 
 def crossing_note(splits: Splits, groups: Mapping[Sample, str]) -> str | None:
-    """A note where a group lies in two splits, which the data set's own splits may well do."""
+    """A note where a group lies in two splits, which the dataset's own splits may well do."""
     found = defaultdict(set)
     for split, samples in splits.items():
         for sample in samples:
@@ -123,7 +123,7 @@ def crossing_note(splits: Splits, groups: Mapping[Sample, str]) -> str | None:
     shown = ", ".join(f"{group!r} ({', '.join(s for s in SPLITS if s in found[group])})" for group in crossing[:3])
     more = f" and {len(crossing) - 3} more" if len(crossing) > 3 else ""
     return (
-        f"{len(crossing)} of {len(found)} groups lie in more than one of the data set's own splits, so scores "
+        f"{len(crossing)} of {len(found)} groups lie in more than one of the dataset's own splits, so scores "
         f"come out too high: {shown}{more}."
     )
 
@@ -145,9 +145,9 @@ def _line(sample: Sample, group: str | None) -> str:
 
 
 def read_splits(path: Path, samples: Sequence[Sample], *, revise: bool = False) -> Splits:
-    """The inverse of `write_splits`. A name that the data set no longer has is an error.
+    """The inverse of `write_splits`. A name that the dataset no longer has is an error.
 
-    With `revise` it is left out, and samples that are not listed train, where the data set itself does not say
+    With `revise` it is left out, and samples that are not listed train, where the dataset itself does not say
     otherwise: so none that was trained on comes to validate.
     """
     by_name = {sample.name: sample for sample in samples}
@@ -161,7 +161,7 @@ def read_splits(path: Path, samples: Sequence[Sample], *, revise: bool = False) 
                 splits[split].append(by_name.pop(name))
             elif not revise:
                 raise DataError(
-                    f"{path} lists {name!r}, which the data set does not hold any more; "
+                    f"{path} lists {name!r}, which the dataset does not hold any more; "
                     f"put the pair back, or start a new run."
                 )
     for sample in by_name.values() if revise else ():

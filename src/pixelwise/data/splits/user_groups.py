@@ -11,15 +11,15 @@ from pathlib import Path, PurePosixPath
 
 from pixelwise.data.io.images import ENDINGS
 from pixelwise.data.sample import Sample
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 
 _TABLE = re.compile(r"(?P<path>.+\.(?:csv|tsv)):(?P<column>[^:]+)", re.IGNORECASE)
 
 
 def find_groups(samples: Sequence[Sample], group: str, root: Path) -> dict[Sample, str]:
-    """The group of every sample. RequestError names some that have none.
+    """The group of every sample. InvalidArgumentError names some that have none.
 
-    `root` is the data set's folder: a table that is not found as named is looked for there.
+    `root` is the dataset's folder: a table that is not found as named is looked for there.
     """
     if table := _TABLE.fullmatch(group):
         return _groups_by_table(samples, Path(table["path"]), table["column"].strip(), root)
@@ -30,13 +30,13 @@ def _groups_by_pattern(samples: Sequence[Sample], pattern: str) -> dict[Sample, 
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise RequestError(
-            f"--group {pattern!r} is not a regular expression ({error}); see docs/splits.md for examples."
+        raise InvalidArgumentError(
+            f"--group-by {pattern!r} is not a regular expression ({error}); see docs/splits.md for examples."
         ) from error
     groups = {sample: _matched(compiled, sample.name) for sample in samples}
     if unmatched := [sample.name for sample, found in groups.items() if not found]:
-        raise RequestError(
-            f"--group {pattern!r} does not match {len(unmatched)} of {len(groups)} names: {_some(unmatched)}; "
+        raise InvalidArgumentError(
+            f"--group-by {pattern!r} does not match {len(unmatched)} of {len(groups)} names: {_some(unmatched)}; "
             f"write a pattern that finds a group in every name."
         )
     return groups
@@ -54,7 +54,7 @@ def _groups_by_table(samples: Sequence[Sample], path: Path, column: str, root: P
     table = _read_table(path, column)
     groups = {sample: _looked_up(table, sample, root) for sample in samples}
     if missing := [sample.name for sample, found in groups.items() if not found]:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"{path} gives no {column!r} for {len(missing)} of {len(groups)} images: {_some(missing)}; "
             f"add a row for each, its first column the file name."
         )
@@ -66,14 +66,14 @@ def _read_table(path: Path, column: str) -> dict[str, str]:
     try:
         text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a mark at the start
     except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path} cannot be read ({error}); give --group a CSV file in UTF-8.") from error
+        raise InvalidArgumentError(f"{path} cannot be read ({error}); give --group-by a CSV file in UTF-8.") from error
     lines = text.splitlines()
     header = lines[0] if lines else ""
     delimiter = max(",;\t", key=header.count)
     rows = csv.reader(lines, delimiter=delimiter)
     columns = [name.strip() for name in next(rows, [])]
     if column not in columns[1:]:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"{path} has no column {column!r} beside the file names; it has {', '.join(columns[1:]) or 'none'}."
         )
     return _by_name(path, rows, columns.index(column))
@@ -87,7 +87,9 @@ def _by_name(path: Path, rows: Iterator[list[str]], column: int) -> dict[str, st
         name = _without_ending(row[0].strip().replace("\\", "/"))
         found = row[column].strip() if len(row) > column else ""
         if table.setdefault(name, found) != found:
-            raise RequestError(f"{path} lists {name!r} as {table[name]!r} and as {found!r}; keep one of the rows.")
+            raise InvalidArgumentError(
+                f"{path} lists {name!r} as {table[name]!r} and as {found!r}; keep one of the rows."
+            )
     return table
 
 

@@ -1,6 +1,6 @@
-"""Data sets drawn from a seed: for the demo, the tests and the examples.
+"""Datasets drawn from a seed: for the demo, the tests and the examples.
 
-Two kinds. ``streets``: eight classes at the imbalance of a real driving data set, drawn by
+Two kinds. ``streets``: eight classes at the imbalance of a real driving dataset, drawn by
 ``streets.py``. ``cells``: touching cells with thin borders, ``cells.py``.
 """
 
@@ -17,7 +17,7 @@ import yaml
 from pixelwise.data.synthetic.canvas import STREET_COLORS, STREET_NAMES, check_picture
 from pixelwise.data.synthetic.cells import CELL_COLORS, CELL_NAMES, cell_image
 from pixelwise.data.synthetic.streets import street_scene
-from pixelwise.errors import RequestError, unknown_name
+from pixelwise.errors import InvalidArgumentError, unknown_name
 
 __all__ = [
     "CELL_COLORS",
@@ -32,7 +32,7 @@ __all__ = [
 Picture = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 
 SEEDS_PER_DATASET = 1_000_000
-"""Images of one data set have consecutive seeds, so no two of them, in any split, are the same."""
+"""Images of one dataset have consecutive seeds, so no two of them, in any split, are the same."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -60,13 +60,13 @@ def write_dataset(
     size: tuple[int, int],
     seed: int = 0,
 ) -> None:
-    """Write a data set in the folder layout: the same arguments always give the same pixels.
+    """Write a dataset in the folder format: the same arguments always give the same pixels.
 
     ``root/images/SPLIT/NNNN.png`` and ``root/labels/SPLIT/NNNN.png`` (8-bit class indices) for the
     splits ``train``, ``val`` and ``test``, and ``root/dataset.yaml`` with names and colors. A split
     without images gets no folder. ``size`` is (height, width) in pixels, each at least 32.
 
-    Raises ``RequestError`` for an unknown kind, a negative number or seed, no images at all, a size
+    Raises ``InvalidArgumentError`` for an unknown kind, a negative number or seed, no images at all, a size
     below 32, and a ``root`` that already holds something.
     """
     if kind not in KINDS:
@@ -83,12 +83,12 @@ def write_dataset(
 def _check_request(root: Path, counts: dict[str, int], size: tuple[int, int], seed: int) -> None:
     if min(counts.values()) < 0 or not 0 < sum(counts.values()) <= SEEDS_PER_DATASET:
         asked = ", ".join(f"{count} {split}" for split, count in counts.items())
-        raise RequestError(
+        raise InvalidArgumentError(
             f"cannot draw {asked} images; ask for 0 or more per split and 1 to {SEEDS_PER_DATASET} in all."
         )
     check_picture(seed, size)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise RequestError(f"{root} is in the way; name a folder that is new or empty.")
+        raise InvalidArgumentError(f"{root} is in the way; name a folder that is new or empty.")
 
 
 def _write_split(root: Path, split: str, kind: Kind, seeds: range, size: tuple[int, int]) -> None:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 
 Color = tuple[int, int, int]
 Points = npt.NDArray[np.int64]
@@ -147,11 +147,11 @@ def pick_color(rng: np.random.Generator, palette: tuple[Color, ...], spread: int
 
 
 def check_picture(seed: int, size: tuple[int, int]) -> None:
-    """Raise ``RequestError`` for a seed or a size that no picture can be drawn from."""
+    """Raise ``InvalidArgumentError`` for a seed or a size that no picture can be drawn from."""
     if seed < 0:
-        raise RequestError(f"seed {seed} is negative; a synthetic picture needs a seed >= 0.")
+        raise InvalidArgumentError(f"seed {seed} is negative; a synthetic picture needs a seed >= 0.")
     if min(size) < 32:
-        raise RequestError(f"size {size} is too small; a synthetic picture needs at least 32x32.")
+        raise InvalidArgumentError(f"size {size} is too small; a synthetic picture needs at least 32x32.")
 
 
 def smooth_noise(rng: np.random.Generator, size: tuple[int, int], grain: int) -> npt.NDArray[np.float32]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_map
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.tiling.row_ops import MapNumber, Shape, Step, form_of
 from pixelwise.inference.tiling.row_streaming import Program
 from pixelwise.networks.geometry.geometry import skeleton_of
@@ -31,7 +31,7 @@ def record(network: nn.Module, size: Size, *, channels: int) -> Program:
         channels: C of its images.
 
     Raises:
-        RequestError: an operator that geometry does not know, or that cannot be run on some rows.
+        InvalidArgumentError: an operator that geometry does not know, or that cannot be run on some rows.
     """
     skeleton = skeleton_of(network)
     weights = _by_name(network)
@@ -84,7 +84,7 @@ class _Recorder(Watching):  # type: ignore[no-untyped-call]
 
     def number_of(self, tensor: Tensor) -> int:
         if id(tensor) not in self._maps:
-            raise RequestError("the network's output is no map that lies on the image.")
+            raise InvalidArgumentError("the network's output is no map that lies on the image.")
         return self._maps[id(tensor)][2]
 
     def saw(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
@@ -121,7 +121,7 @@ class _Recorder(Watching):  # type: ignore[no-untyped-call]
         given = self.shapes[number]
         other_heights = len({self.shapes[index].rows for _, _, index in maps}) > 1
         if found is None or sees_the_whole_image(call, found) or call.name in SHAPES_ALONE or other_heights:
-            raise RequestError(f"{call.name} is not run on some rows of a map.")
+            raise InvalidArgumentError(f"{call.name} is not run on some rows of a map.")
         made = tuple(self.number(output, found) for output in outputs)
         self.steps.append(
             Step(
@@ -146,7 +146,7 @@ class _Recorder(Watching):  # type: ignore[no-untyped-call]
             or id(written) not in self._maps
             or any(other.untyped_storage()._cdata == block for other in others)
         ):
-            raise RequestError(f"{name} writes where something else is read.")
+            raise InvalidArgumentError(f"{name} writes where something else is read.")
 
     def _stand_in(self, argument: Any) -> Any:
         """The place of a map, and a weight itself."""
@@ -155,7 +155,7 @@ class _Recorder(Watching):  # type: ignore[no-untyped-call]
         if id(argument) in self._maps:
             return MapNumber(self._maps[id(argument)][2])
         if id(argument) not in self._weights:
-            raise RequestError("the network makes a tensor that is neither a map nor a weight.")
+            raise InvalidArgumentError("the network makes a tensor that is neither a map nor a weight.")
         return self._weights[id(argument)]
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from torch import nn
 
 from pixelwise.devices import Precision
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.tiling.op_recorder import record
 from pixelwise.inference.tiling.peak_memory import peak_bytes, streamed_peak_bytes
 from pixelwise.inference.tiling.plan import Plan, StripPlan, TilePlan, choose_tile, plan_strips, plan_tiles
@@ -68,10 +68,10 @@ class Cutting:
     def windows(self, size: Size) -> Plan:
         """Exact parts of an image that is never in memory as a whole.
 
-        RequestError for a network that sees the whole image.
+        InvalidArgumentError for a network that sees the whole image.
         """
         if self.field is None:
-            raise RequestError(
+            raise InvalidArgumentError(
                 "the network sees the whole image, so it has no exact tiles and cannot take an image "
                 "window by window; cut the image, or train a network with batch normalization or none."
             )
@@ -108,7 +108,7 @@ class Cutting:
             return next(
                 (plan for plan in self._tried(field, size, framed) if self._bytes(plan, framed) <= max_bytes), None
             )
-        except RequestError:  # an operator that is not run on some rows
+        except InvalidArgumentError:  # an operator that is not run on some rows
             return None
 
     def _tried(self, field: Field, size: Size, framed: Size) -> Iterator[StripPlan]:

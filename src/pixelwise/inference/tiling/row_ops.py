@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.geometry.op_observer import tensors_in
 from pixelwise.networks.geometry.receptive_field import Axis
 
@@ -186,7 +186,7 @@ def form_of(name: str, arguments: Mapping[str, Any], given: Shape) -> Unpadded |
     """How an operator on a map of this shape is told to leave its rows alone; None of one that does.
 
     Raises:
-        RequestError: it cannot be run on some rows of a map.
+        InvalidArgumentError: it cannot be run on some rows of a map.
     """
     before = 2 * (len(given.sides) - 1 - given.dim)
     match name, arguments:
@@ -206,7 +206,7 @@ def form_of(name: str, arguments: Mapping[str, Any], given: Shape) -> Unpadded |
                 return Unpadded(value=arguments["value"] or 0.0, arguments={"pad": changed})
         case other, _ if other not in _NOT_BY_ROWS and not _mixes_rows(name, arguments, given):
             return None
-    raise RequestError(f"{name} is not run on some rows of a map.")
+    raise InvalidArgumentError(f"{name} is not run on some rows of a map.")
 
 
 def _fills_turns(arguments: Mapping[str, Any]) -> bool:

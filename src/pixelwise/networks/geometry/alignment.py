@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.shapes import transposed_conv_side
 
 
@@ -119,7 +119,7 @@ def upscaling(coarse: Alignment, fine: Alignment = IMAGE) -> Upscaling:
     Upscaling(factor=8, kernel=16, offset=4, output_padding=0)
 
     Raises:
-        RequestError: the scales are not a whole factor apart, or no kernel aligns the maps.
+        InvalidArgumentError: the scales are not a whole factor apart, or no kernel aligns the maps.
     """
     ratio = fine.scale / coarse.scale
     if ratio.denominator == 1:
@@ -128,7 +128,7 @@ def upscaling(coarse: Alignment, fine: Alignment = IMAGE) -> Upscaling:
             offset = coarse.offset * factor + Fraction(kernel - 1, 2) - fine.offset
             if offset.denominator == 1:
                 return Upscaling(factor, kernel, int(offset))
-    raise RequestError(
+    raise InvalidArgumentError(
         f"a map of cells at {coarse.scale} · x + {coarse.offset} cannot be brought onto one at "
         f"{fine.scale} · x + {fine.offset}: they are no whole number of half cells apart. "
         "Pad the windows between them symmetrically."
@@ -148,7 +148,7 @@ def plan_upscaling(paths: Sequence[Path]) -> tuple[tuple[Upscaling, ...], int]:
         other and the image: 1, or the coarsest map's stride.
 
     Raises:
-        RequestError: maps that cannot be aligned, or that do not reach the image's borders.
+        InvalidArgumentError: maps that cannot be aligned, or that do not reach the image's borders.
     """
     stride = int(1 / align(paths[0]).scale)
     for multiple in (1, stride):
@@ -156,7 +156,7 @@ def plan_upscaling(paths: Sequence[Path]) -> tuple[tuple[Upscaling, ...], int]:
         plan = _plan(paths, range(16 * stride, 17 * stride, multiple))
         if all(_covers(side, paths, plan) for side in range(multiple, 2 * stride + 1, multiple)):
             return plan, multiple
-    raise RequestError(
+    raise InvalidArgumentError(
         "the last map of this encoder does not reach the borders of the image: pad its first convolution, "
         "as FCN's release does (first_padding=100), or fc6 by half its kernel."
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pixelwise.errors import PixelwiseError, RequestError
+from pixelwise.errors import InvalidArgumentError, PixelwiseError
 from pixelwise.networks.geometry.op_rules import Map
 from pixelwise.networks.geometry.receptive_field import Axis
 from pixelwise.networks.geometry.tracer import Tracer
@@ -113,10 +113,10 @@ class Field:
         """(height, width) of the output for an input of `size`.
 
         Raises:
-            RequestError: the network does not take this size.
+            InvalidArgumentError: the network does not take this size.
         """
         if self.legal_size(size) != size:
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"this network takes sides of {self.size_minimum} + {self.size_multiple}k pixels "
                 f"({self.size_minimum}, {self.size_minimum + self.size_multiple}, ...), not {size[0]}x{size[1]}; "
                 "pad to the next legal size."
@@ -145,7 +145,7 @@ def field_of(network: nn.Module, *, in_channels: int) -> Field:
         in_channels: C of its images.
 
     Raises:
-        RequestError: the network takes no size, resizes by a factor that is not whole, joins maps of
+        InvalidArgumentError: the network takes no size, resizes by a factor that is not whole, joins maps of
             different resolution, or uses an operator that geometry does not know.
     """
     skeleton = skeleton_of(network)
@@ -176,7 +176,7 @@ def _output_size(skeleton: nn.Module, in_channels: int, side: int) -> Size:
     with torch.inference_mode():
         output = skeleton(torch.empty(1, in_channels, side, side, device="meta"))
     if not isinstance(output, Tensor) or output.dim() != 4:
-        raise RequestError("the network must give one tensor (B, K, H, W); wrap one that gives something else.")
+        raise InvalidArgumentError("the network must give one tensor (B, K, H, W); wrap one that gives something else.")
     return output.shape[2], output.shape[3]
 
 
@@ -211,7 +211,7 @@ def _tried_sides(skeleton: nn.Module, in_channels: int) -> Iterator[int]:
             reason = error
         else:
             yield side
-    raise RequestError(f"the network takes no two sizes up to {LARGEST_MINIMUM}x{LARGEST_MINIMUM}: {reason}")
+    raise InvalidArgumentError(f"the network takes no two sizes up to {LARGEST_MINIMUM}x{LARGEST_MINIMUM}: {reason}")
 
 
 def _trace_all_sizes(skeleton: nn.Module, in_channels: int, minimum: int, multiple: int) -> tuple[Map, Tracer]:
@@ -224,7 +224,7 @@ def _trace_all_sizes(skeleton: nn.Module, in_channels: int, minimum: int, multip
     side = next((side for side in sides if side % stride == 0), start)
     found, tracer = _trace(skeleton, in_channels, side)
     if _trace(skeleton, in_channels, side + multiple)[0] != found:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"what the network's outputs depend on differs between sides of {side} and {side + multiple} pixels, "
             "both of which it takes; let it refuse sizes that it cannot align."
         )
@@ -240,7 +240,7 @@ def _trace(skeleton: nn.Module, in_channels: int, side: int) -> tuple[Map, Trace
     found = tracer.map_of(output)
     if found is None or found.dims != (2, 3):
         seen = ", ".join(tracer.global_operations) or "no operator that reads the image"
-        raise RequestError(f"the network's output is no map that lies on the image (after {seen}).")
+        raise InvalidArgumentError(f"the network's output is no map that lies on the image (after {seen}).")
     return found, tracer
 
 

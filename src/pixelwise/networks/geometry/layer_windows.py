@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.geometry.alignment import Path, Window
 
 Layers = dict[str, nn.Module]
@@ -33,7 +33,7 @@ def windows_of(layer: nn.Module) -> Path:
     """The windows a map passes in a layer. Of parallel branches, which must agree, one is given.
 
     Raises:
-        RequestError: windows that are not square, or branches that look at different places.
+        InvalidArgumentError: windows that are not square, or branches that look at different places.
     """
     if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
         return (_window(layer),)
@@ -43,7 +43,9 @@ def windows_of(layer: nn.Module) -> Path:
     steps = {(window.stride, window.first_center) for window in windows if window.stride > 1}
     centered = all(window.first_center == 0 for window in windows if window.stride == 1)
     if len(steps) > 1 or not centered:
-        raise RequestError(f"the branches of {type(layer).__name__} look at different places: it has no alignment.")
+        raise InvalidArgumentError(
+            f"the branches of {type(layer).__name__} look at different places: it has no alignment."
+        )
     return tuple(sorted({window for window in windows if window.stride > 1}))[-1:]
 
 
@@ -74,7 +76,7 @@ def dilate(layers: Layers, output_stride: int) -> Layers:
         The layers, of which poolings may be others than before.
 
     Raises:
-        RequestError: the strides do not lead to `output_stride`, or one that has to go belongs to
+        InvalidArgumentError: the strides do not lead to `output_stride`, or one that has to go belongs to
             an even or unpadded convolution, or to an average.
     """
     trunk = nn.ModuleDict(layers)
@@ -91,7 +93,7 @@ def dilate(layers: Layers, output_stride: int) -> Layers:
             _spread(layer, rate, step)
             rate *= step
     if stride != output_stride:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"the strides of this encoder lead to {stride}, but not to an output stride of {output_stride}."
         )
     return dict(trunk.items())
@@ -126,7 +128,7 @@ def _spread(layer: nn.Module, rate: int, step: int) -> None:
         if window.kernel == 1 or (ours == 1 and step == 1):
             continue
         if window.first_center or isinstance(module, nn.AvgPool2d):
-            raise RequestError(
+            raise InvalidArgumentError(
                 "this encoder cannot be dilated: a window behind its last strides is even or an average."
             )
         module.dilation = (window.dilation * ours,) * 2
@@ -145,7 +147,7 @@ def _window(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> Window:
     dilation = 1 if isinstance(module, nn.AvgPool2d) else module.dilation
     ceil_mode = False if isinstance(module, nn.Conv2d) else module.ceil_mode
     if isinstance(module.padding, str):
-        raise RequestError(f"padding={module.padding!r} of {module} has no number; give one.")
+        raise InvalidArgumentError(f"padding={module.padding!r} of {module} has no number; give one.")
     return Window(
         kernel=_side(module.kernel_size),
         stride=_side(module.stride),
@@ -158,7 +160,7 @@ def _window(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> Window:
 def _side(value: int | tuple[int, ...]) -> int:
     sides = {value} if isinstance(value, int) else set(value)
     if len(sides) > 1:
-        raise RequestError(f"a window of {value} is not square: the alignment of its map cannot be told.")
+        raise InvalidArgumentError(f"a window of {value} is not square: the alignment of its map cannot be told.")
     return sides.pop()
 
 

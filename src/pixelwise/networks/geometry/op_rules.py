@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.geometry.receptive_field import (
     IMAGE,
     Axis,
@@ -78,7 +78,7 @@ def _read(call: Call, patterns: Iterable[Reads]) -> Map:
     axes = []
     for axis, reads, sizes in zip(followed.axes, patterns, call.sizes(), strict=True):
         if not border_lies_outside(axis, reads, sizes):
-            raise RequestError(
+            raise InvalidArgumentError(
                 "pads a map that was cropped before, so that its border lies inside the image, where no tile "
                 "can find it again; crop after the last padding."
             )
@@ -90,7 +90,9 @@ def _require_last(call: Call) -> None:
     """Kernels and factors are of the last two dimensions, so these must be rows and columns."""
     tensor, followed = call.maps[0]
     if followed.dims != (tensor.dim() - 2, tensor.dim() - 1):
-        raise RequestError("has windows on a map that was turned, which geometry does not follow; turn it back first.")
+        raise InvalidArgumentError(
+            "has windows on a map that was turned, which geometry does not follow; turn it back first."
+        )
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -133,7 +135,7 @@ def _factors(call: Call) -> tuple[int, int]:
     (_, height, rows), (_, width, columns) = call.sizes()
     told = call.arguments.get("scale_factors") or (rows / height, columns / width)
     if rows % height or columns % width or tuple(told) != (rows // height, columns // width):
-        raise RequestError(
+        raise InvalidArgumentError(
             f"resizes {height}x{width} to {rows}x{columns}, which is no whole factor and cannot be tiled; "
             "upsample by a whole factor, and crop."
         )
@@ -146,7 +148,7 @@ def _nearest(call: Call) -> Followed:
 
 def _interpolation(call: Call) -> Followed:
     if call.arguments["align_corners"]:
-        raise RequestError("interpolates with align_corners=True, whose grid depends on the size; use False.")
+        raise InvalidArgumentError("interpolates with align_corners=True, whose grid depends on the size; use False.")
     reach = 2 if "bicubic" in call.name else 1
     return _read(call, (interpolated(factor, reach) for factor in _factors(call)))
 
@@ -180,7 +182,7 @@ def _unpooling(call: Call) -> Followed:
 def _padding(call: Call) -> Followed:
     pads, tensor = call.arguments.get("pad", call.arguments.get("padding")), call.maps[0][0]
     if pads is None or call.arguments.get("mode") == "circular":
-        raise RequestError("pads in a way that geometry does not know; use constant, replicate or reflect.")
+        raise InvalidArgumentError("pads in a way that geometry does not know; use constant, replicate or reflect.")
     before = [2 * (tensor.dim() - 1 - dim) for dim in call.map.dims]
     return _read(call, (window(1, padding=pads[place] if place < len(pads) else 0) for place in before))
 
@@ -198,7 +200,7 @@ def _slice(call: Call) -> Followed:
 def _split(call: Call) -> Followed:
     tensor, followed = call.maps[0]
     if call.arguments["dim"] % tensor.dim() in followed.dims:
-        raise RequestError("splits rows or columns, which geometry does not follow; slice them.")
+        raise InvalidArgumentError("splits rows or columns, which geometry does not follow; slice them.")
     return followed
 
 
@@ -217,7 +219,7 @@ def _join(call: Call) -> Map:
     from_the_end = {tuple(dim - tensor.dim() for dim in followed.dims) for tensor, followed in call.maps}
     along = call.arguments["dim"] % call.output.dim() if call.name == "aten::cat" else None
     if len(from_the_end) > 1 or along in call.map.dims:
-        raise RequestError("joins maps along rows or columns, or such whose rows are different dimensions.")
+        raise InvalidArgumentError("joins maps along rows or columns, or such whose rows are different dimensions.")
     rows, columns = zip(*(followed.axes for _, followed in call.maps), strict=True)
     dims = tuple(dim + call.output.dim() for dim in from_the_end.pop())
     return Map(axes=(joined_all(rows), joined_all(columns)), dims=(dims[0], dims[1]))
@@ -243,7 +245,7 @@ def _reshape(call: Call) -> Followed:
             pattern = repeated(after // before) if after > before else window(before // after, stride=before // after)
             found[old[0]] = pattern, new[0]
     if set(found) != set(followed.dims):
-        raise RequestError(f"reshapes them to {tuple(shapes[1])}, in which rows or columns are lost.")
+        raise InvalidArgumentError(f"reshapes them to {tuple(shapes[1])}, in which rows or columns are lost.")
     (row_reads, row_dim), (column_reads, column_dim) = (found[dim] for dim in followed.dims)
     rows, columns = followed.axes
     return Map(axes=(through(rows, row_reads), through(columns, column_reads)), dims=(row_dim, column_dim))
@@ -290,7 +292,7 @@ def _select(call: Call) -> Followed:
     tensor, followed = call.maps[0]
     selected = call.arguments["dim"] % tensor.dim()
     if selected in followed.dims:
-        raise RequestError("takes one row or column, which geometry does not follow; slice it.")
+        raise InvalidArgumentError("takes one row or column, which geometry does not follow; slice it.")
     return _without(followed, {selected})
 
 
@@ -309,7 +311,7 @@ def _whole(call: Call) -> Followed:
 
 
 def _unknown(call: Call) -> Followed:
-    raise RequestError(
+    raise InvalidArgumentError(
         "may mix pixels in a way that geometry does not know; add its rule to networks/geometry/op_rules.py."
     )
 

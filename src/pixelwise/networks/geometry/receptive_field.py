@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 
 Interval = tuple[int, int]
 """The first and the last position, both included."""
@@ -126,7 +126,7 @@ def joined(first: Axis, second: Axis) -> Axis:
     """The dependence of a sum or concatenation. Both maps must have the same resolution."""
     periods = len(first.intervals), len(second.intervals)
     if first.stride * periods[1] != second.stride * periods[0]:
-        raise RequestError(
+        raise InvalidArgumentError(
             f"joins maps of different resolution: {periods[0]} values to {first.stride} pixels, and "
             f"{periods[1]} to {second.stride}; upsample one of them by a whole factor first."
         )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.geometry.op_observer import Watching, tensors_in
 from pixelwise.networks.geometry.op_rules import RULES, SHAPES_ALONE, Call, Followed, Map, dependence
 from pixelwise.shapes import Size
@@ -49,9 +49,9 @@ class Tracer(Watching):  # type: ignore[no-untyped-call]
     def _apply(self, call: Call, pointwise: bool) -> Followed:
         try:
             found = dependence(call, pointwise=pointwise)
-        except RequestError as error:
+        except InvalidArgumentError as error:
             shapes = " and ".join(str(tuple(tensor.shape)) for tensor, _ in call.maps)
-            raise RequestError(f"{call.name} on {shapes} {error}") from None
+            raise InvalidArgumentError(f"{call.name} on {shapes} {error}") from None
         if sees_the_whole_image(call, found):
             self.global_operations.append(call.name)
         return found

@@ -11,8 +11,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from pixelwise.config import NetworkRecipe
-from pixelwise.errors import RequestError
+from pixelwise.config import NetworkConfig
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.encoders import Encoder, TimmEncoder
 from pixelwise.networks.segnet import SegNet, vgg16_names
 from pixelwise.networks.weights.io import (
@@ -25,24 +25,24 @@ from pixelwise.networks.weights.io import (
 )
 
 
-def transfer(network: nn.Module, recipe: NetworkRecipe, weights: Literal["imagenet"] | Path) -> Coverage:
+def transfer(network: nn.Module, config: NetworkConfig, weights: Literal["imagenet"] | Path) -> Coverage:
     """Loads a classifier's weights into what of `network` is made of its layers.
 
     Images with another number of channels than the classifier's get adapted first weights
     (`pretrained.adapt_first_layer`).
 
     Args:
-        network: as `build_network` makes it from `recipe`.
+        network: as `build_network` makes it from `config`.
         weights: "imagenet", downloaded by torchvision or timm, or a file of the classifier's weights.
 
     Returns what was loaded; `missing` are the layers that are new.
 
     Raises:
-        RequestError: a network without a classifier in it, weights that cannot be downloaded, or of
+        InvalidArgumentError: a network without a classifier in it, weights that cannot be downloaded, or of
             which nothing fits.
         ModelFileError: a file that cannot be read.
     """
-    name = recipe.encoder or "vgg16"
+    name = config.encoder or "vgg16"
     if isinstance(weights, Path):
         found = read_weights(weights)
     else:
@@ -59,7 +59,7 @@ def _renamed(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Ten
     else:
         encoder = getattr(network, "encoder", None)
         if not isinstance(encoder, Encoder):
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"{type(network).__name__} has no classifier in it that weights could be for; name one with "
                 "--encoder, or take another network."
             )

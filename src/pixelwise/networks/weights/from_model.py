@@ -12,8 +12,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from pixelwise.config import NetworkRecipe
-from pixelwise.errors import RequestError
+from pixelwise.config import NetworkConfig
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.registry import build_network
 from pixelwise.networks.weights.io import adapt_first_layer
 
@@ -24,7 +24,7 @@ Shape = tuple[int, ...]
 class Kind:
     """A network but for its weights."""
 
-    network: NetworkRecipe
+    network: NetworkConfig
     channels: int
     """C of the images."""
     classes: tuple[str, ...]
@@ -68,7 +68,7 @@ def carry_over(network: nn.Module, ours: Kind, tensors: Mapping[str, Tensor], th
         tensors: the state of a network of `theirs`.
 
     Raises:
-        RequestError: the networks differ in more than classes and channels; the difference is named.
+        InvalidArgumentError: the networks differ in more than classes and channels; the difference is named.
             `network` is then as it was.
     """
     matching = _Matching(ours, theirs)
@@ -140,7 +140,7 @@ class _Matching:
         return adapt_first_layer(folded, self.ours.channels).reshape(outputs, -1, height, width).view_as(target)
 
 
-def _shapes(network: NetworkRecipe, channels: int, num_classes: int) -> dict[str, Shape]:
+def _shapes(network: NetworkConfig, channels: int, num_classes: int) -> dict[str, Shape]:
     with torch.device("meta"):
         built = build_network(network, in_channels=channels, num_classes=num_classes)
     return {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}
@@ -152,10 +152,10 @@ def _require_one_kind(matching: _Matching, own: Mapping[str, Tensor], tensors: M
     if not lone and not other:
         return
     asked, given = matching.ours.network, matching.theirs.network
-    keys = [key for key in NetworkRecipe.__dataclass_fields__ if getattr(asked, key) != getattr(given, key)]
+    keys = [key for key in NetworkConfig.__dataclass_fields__ if getattr(asked, key) != getattr(given, key)]
     said = ", ".join(f"network.{key} is {getattr(given, key)!r} there and {getattr(asked, key)!r} here" for key in keys)
     first = lone[0] if lone else f"{other[0]}, {tuple(tensors[other[0]].shape)} there and {tuple(own[other[0]].shape)}"
-    raise RequestError(
+    raise InvalidArgumentError(
         f"its network is another one: {said or 'the tensors differ'} ({len(lone) + len(other)} tensors do not fit, "
         f"such as {first}); leave the network out, and the model's own is taken."
     )

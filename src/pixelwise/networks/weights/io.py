@@ -18,7 +18,7 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 from torchvision import models
 
-from pixelwise.errors import ModelFileError, RequestError, unknown_name
+from pixelwise.errors import InvalidArgumentError, ModelFileError, unknown_name
 
 Shape = tuple[int, ...]
 
@@ -93,14 +93,14 @@ def load_weights(module: nn.Module, source: Path | Mapping[str, Tensor] | Weight
     Args:
         source: a state-dict file (see `read_weights`), or tensors by name.
 
-    Raises ModelFileError where the file cannot be read, RequestError where nothing of it fits. The
+    Raises ModelFileError where the file cannot be read, InvalidArgumentError where nothing of it fits. The
     module is then as it was before.
     """
     weights = _as_weights(source)
     coverage = compare(module, weights)
     if not coverage.loaded:
         wanted, found = next(iter(module.state_dict()), "nothing"), next(iter(weights.tensors), "nothing")
-        raise RequestError(
+        raise InvalidArgumentError(
             f"nothing of {source if isinstance(source, Path) else 'these weights'} fits the network: it has names "
             f"such as {found!r}, the network such as {wanted!r}; choose the weights of the same network."
         )
@@ -229,7 +229,7 @@ class Classifier:
     """Side in pixels of the images that it was trained on."""
     mean: tuple[float, ...]
     """Of each channel, for images in [0, 1]."""
-    deviation: tuple[float, ...]
+    std: tuple[float, ...]
     coverage: Coverage | None
     """What of the weights was loaded; None with "none"."""
 
@@ -245,7 +245,7 @@ def build_classifier(
         num_classes: K. With another number than the weights have, the class layer stays random, and
             `coverage.reshaped` names it.
 
-    Raises RequestError for an unknown name, and where the weights cannot be downloaded.
+    Raises InvalidArgumentError for an unknown name, and where the weights cannot be downloaded.
     """
     source = _timm(name.removeprefix("timm:")) if name.startswith("timm:") else _torchvision(name)
     network = source.build(num_classes)
@@ -255,13 +255,13 @@ def build_classifier(
     elif weights == "imagenet":
         coverage = load_weights(network, _download(name, source))
     elif weights != "none":
-        raise RequestError(f"weights {weights!r} are neither 'imagenet' nor 'none'; give a file as a Path.")
+        raise InvalidArgumentError(f"weights {weights!r} are neither 'imagenet' nor 'none'; give a file as a Path.")
     return Classifier(
         network=network.eval(),
         classes=source.classes if len(source.classes) == num_classes else (),
         input_size=source.input_size,
         mean=source.mean,
-        deviation=source.deviation,
+        std=source.std,
         coverage=coverage,
     )
 
@@ -277,16 +277,16 @@ class _Source:
     classes: tuple[str, ...]
     input_size: int
     mean: tuple[float, ...]
-    deviation: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 def _download(name: str, source: _Source) -> Mapping[str, Tensor]:
     if not source.url:
-        raise RequestError(f"nobody published ImageNet weights of {name!r}; give a file, or train with 'none'.")
+        raise InvalidArgumentError(f"nobody published ImageNet weights of {name!r}; give a file, or train with 'none'.")
     try:
         return source.download()
     except Exception as error:  # each library and each proxy fails in its own way
-        raise RequestError(
+        raise InvalidArgumentError(
             f"the ImageNet weights of {name!r} cannot be downloaded ({_first_line(error)}); where there is a "
             f"connection, fetch {source.url} and give that file as the weights."
         ) from error
@@ -309,7 +309,7 @@ def _torchvision(name: str) -> _Source:
         classes=tuple(weights.meta["categories"]),
         input_size=preprocessing.crop_size[0],
         mean=tuple(preprocessing.mean),
-        deviation=tuple(preprocessing.std),
+        std=tuple(preprocessing.std),
     )
 
 
@@ -318,7 +318,9 @@ def _timm(name: str) -> _Source:
     if not timm.is_model(architecture):
         known = timm.list_models()
         near = difflib.get_close_matches(architecture, known, n=5, cutoff=0.4)
-        raise RequestError(f"timm has no model {architecture!r}. Nearest of its {len(known)}: {', '.join(near)}.")
+        raise InvalidArgumentError(
+            f"timm has no model {architecture!r}. Nearest of its {len(known)}: {', '.join(near)}."
+        )
     tagged = timm.list_models(f"{architecture}.*", pretrained=True)
     if name != architecture and name not in tagged:
         raise unknown_name("timm model", name, [architecture, *tagged])
@@ -333,5 +335,5 @@ def _timm(name: str) -> _Source:
         classes=tuple(classes),
         input_size=published.input_size[-1],
         mean=tuple(published.mean),
-        deviation=tuple(published.std),
+        std=tuple(published.std),
     )

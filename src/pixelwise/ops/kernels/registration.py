@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.ops import kernels
 from pixelwise.ops.checks import memory_format_of
 from pixelwise.ops.kernels import cpu
@@ -77,9 +77,9 @@ def _take(full: Tensor, switches: Tensor, kernel: int) -> Tensor:
     return pooled
 
 
-def _astray(size: Any, kernel: int) -> RequestError:
+def _astray(size: Any, kernel: int) -> InvalidArgumentError:
     height, width = size
-    return RequestError(
+    return InvalidArgumentError(
         f"switches hold places outside their {kernel}x{kernel} windows or outside {height}x{width}: "
         f"they were not recorded by max_pool_with_switches(kernel={kernel}) on a map of this size."
     )

@@ -12,7 +12,7 @@ from pixelwise.prediction.outputs.annotations import CocoFile, CvatFile, JobFile
 from pixelwise.prediction.outputs.csv_table import TableFile
 from pixelwise.prediction.outputs.geojson import write_polygons
 from pixelwise.prediction.outputs.pictures import write_labels, write_overlay
-from pixelwise.prediction.outputs.prediction_view import Coding, Labeled, Predicted
+from pixelwise.prediction.outputs.prediction_view import Labeled, LabelValues, Predicted
 from pixelwise.prediction.outputs.probabilities import (
     write_confidence,
     write_entropy,
@@ -25,14 +25,14 @@ __all__ = [
     "JOB_FILES",
     "OF_PROBABILITIES",
     "WRITERS",
-    "Coding",
     "JobFile",
+    "LabelValues",
     "Labeled",
     "Predicted",
     "require_kinds",
 ]
 
-Writer = Callable[[Path, Predicted, Coding], None]
+Writer = Callable[[Path, Predicted, LabelValues], None]
 
 WRITERS: dict[str, tuple[str, Writer]] = {
     "confidence": ("_confidence.png", lambda path, made, _: write_confidence(path, made)),
@@ -62,7 +62,7 @@ OF_OBJECTS = ("coco", "cvat", "labelme")
 
 
 def require_kinds(kinds: Iterable[str], classes: Classes) -> None:
-    """RequestError for outputs that cannot name these classes."""
+    """InvalidArgumentError for outputs that cannot name these classes."""
     for kind in kinds:
         if kind in OF_OBJECTS:
             require_nameable(kind, classes)

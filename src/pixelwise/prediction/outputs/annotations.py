@@ -16,7 +16,7 @@ from pixelwise.conversion.polygonize import Point, polygon, regions
 from pixelwise.conversion.polygons import BACKGROUND, IGNORED, coco_categories, coco_category, object_labels
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.images import write_atomically
-from pixelwise.errors import RequestError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.prediction.outputs.prediction_view import Labeled
 
 TAKEN = (BACKGROUND, "_background_", IGNORED, "__ignore__")
@@ -40,10 +40,10 @@ class JobFile(Protocol):
 
 
 def require_nameable(kind: str, classes: Classes) -> None:
-    """RequestError where an object's class would be read as background, or as pixels to ignore."""
+    """InvalidArgumentError where an object's class would be read as background, or as pixels to ignore."""
     for label in object_labels(classes):
         if (name := classes.names[label]).lower() in TAKEN:
-            raise RequestError(
+            raise InvalidArgumentError(
                 f"readers of {kind} files take {name!r} for no object, but class {label} has this name; "
                 f"save polygons or labels instead, or rename the class and train again."
             )

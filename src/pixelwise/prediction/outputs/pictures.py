@@ -8,12 +8,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.images import Array, write_png
-from pixelwise.prediction.outputs.prediction_view import Coding, Predicted
+from pixelwise.prediction.outputs.prediction_view import LabelValues, Predicted
 
 
-def write_labels(path: Path, made: Predicted, coding: Coding) -> None:
-    """`index`: palette PNG of class indices in the class colors; `data`: the data set's own values."""
-    if coding == "data":
+def write_labels(path: Path, made: Predicted, label_values: LabelValues) -> None:
+    """`index`: palette PNG of class indices in the class colors; `data`: the dataset's own values."""
+    if label_values == "dataset":
         write_png(path, made.classes.to_mask(made.labels))
     elif len(made.classes.names) > 256:
         write_png(path, made.labels)
@@ -51,7 +51,7 @@ def display(image: Array) -> Array:
 
 def colorize(labels: Array, classes: Classes) -> Array:
     """Labels (H, W) → (H, W, 3) uint8 in the class colors; ignored pixels are black."""
-    table = np.zeros((max(len(classes.names), classes.ignore_label) + 1, 3), np.uint8)
+    table = np.zeros((max(len(classes.names), classes.ignore_index) + 1, 3), np.uint8)
     table[: len(classes.names)] = classes.colors
     return table[labels]
 

@@ -9,7 +9,7 @@ from pixelwise.data.io.georeference import Georeference
 from pixelwise.data.io.images import Array
 from pixelwise.inference.predictor import Prediction
 
-Coding = Literal["index", "data"]
+LabelValues = Literal["index", "dataset"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from pixelwise.data.io.images import Array
 from pixelwise.data.io.video import THREADS, Frame, Video, import_av
-from pixelwise.errors import DataError, RequestError
+from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.prediction.outputs.pictures import display, overlay, with_legend
 from pixelwise.prediction.outputs.prediction_view import Predicted
 
@@ -192,4 +192,6 @@ def _choose_encoder(av: Any) -> Encoder:
             continue
         return encoder
     names = " or ".join(encoder.name for encoder in ENCODERS)
-    raise RequestError(f"a labeled video needs the encoder {names}, which this PyAV has not; install another build.")
+    raise InvalidArgumentError(
+        f"a labeled video needs the encoder {names}, which this PyAV has not; install another build."
+    )
