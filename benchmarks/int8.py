@@ -29,7 +29,6 @@ from pixelwise.inference.predictor import Predictor, load
 from pixelwise.inference.probe_images import draw_scene
 from pixelwise.lowering.quantize import quantize
 from pixelwise.model_file import ModelSpec, save_model
-from pixelwise.progress import Silent
 from pixelwise.quantization.accuracy import calibration_images, measure_accuracy, open_trial
 
 CALIBRATION = 4
@@ -66,7 +65,7 @@ def main() -> None:
         }
         if trial:
             run = FORMATS["onnx"].read(small)
-            found = measure_accuracy(trial, predictor, lambda image: run(image[None])[0][0], progress=Silent())
+            found = measure_accuracy(trial, predictor, lambda image: run(image[None])[0][0])
             result["accuracy"] = {
                 "mean_iou": found.mean_iou,
                 "model_mean_iou": found.model_mean_iou,

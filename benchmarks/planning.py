@@ -145,7 +145,7 @@ def work(kind: str, task: dict[str, Any]) -> dict[str, Any]:
         made: list[Any] = []
         make_plan = train_options.make_plan
         train_options.make_plan = lambda *arguments: made.append(make_plan(*arguments)) or made[-1]  # type: ignore[attr-defined, func-returns-value]
-        train(task["data"], task["run"], budget=task["budget"], settings=settings, device="cpu", started=STARTED)
+        train(task["data"], task["run"], budget=task["budget"], settings=settings, device="cpu")
         result = predictions(made[0])
     return {**result, "seconds": time.monotonic() - STARTED, "peak_bytes": peak()}
 
@@ -158,12 +158,11 @@ def plan_few_steps(task: dict[str, Any]) -> Any:
     from pixelwise.devices import choose_precision
     from pixelwise.planning.planner import make_plan
     from pixelwise.planning.prepare_data import prepare
-    from pixelwise.progress import Silent
 
     changes = {**task["settings"], "training.steps": FEW_STEPS}
     device = torch.device("cpu")
     prepared = prepare(task["data"], Config().replace(changes))
-    made = make_plan(prepared, device, choose_precision("auto", device), changes, STARTED, Silent())
+    made = make_plan(prepared, device, choose_precision("auto", device), changes, STARTED)
     config = Path(task["config"])
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(made.to_yaml(), encoding="utf-8")

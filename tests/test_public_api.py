@@ -26,7 +26,8 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "evaluate": (["MODEL", "DATA"], {"--split", "--format", "--json", "--max-iou-drop"} | WHERE | ENGINE),
     "export": (
         ["MODEL"],
-        {"--format", "--logits", "--precision", "--data", "--data-format", "--max-iou-drop", "--min-agreement"} | OUTPUT,
+        {"--format", "--logits", "--precision", "--data", "--data-format", "--max-iou-drop", "--min-agreement"}
+        | OUTPUT,
     ),
     "info": ([], set()),
     "localize": (["IMAGE"], {"--classifier", "--weights", "--class"} | OUTPUT),

@@ -10,6 +10,7 @@ from pixelwise.api.train import train
 from pixelwise.config import load_config
 from pixelwise.errors import CheckpointError, InvalidArgumentError, ModelFileError
 from pixelwise.model_file import FILE_NAME, load_model
+from pixelwise.progress import use_reporter
 
 Arguments = dict[str, Any]
 
@@ -18,7 +19,7 @@ class Heard:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def say(self, message: str) -> None:
+    def log(self, message: str) -> None:
         self.lines.append(message)
 
     def track(self, label: str, done: float, total: float, note: str = "") -> None: ...
@@ -35,7 +36,8 @@ def test_a_run_on_other_data_starts_from_the_model(
     trained: Path, cells: Path, short: Arguments, tmp_path: Path
 ) -> None:
     heard = Heard()
-    run = train(cells, tmp_path / "run", init_from=trained, progress=heard, **short).run
+    with use_reporter(heard):
+        run = train(cells, tmp_path / "run", init_from=trained, **short).run
     module, spec = load_model(run)
     before, theirs = load_model(trained)
     assert (spec.network.base_channels, spec.network.depth) == (theirs.network.width, theirs.network.depth) == (4, 2)
@@ -85,5 +87,6 @@ def test_a_resumed_run_keeps_its_origin(trained: Path, finished: Path, streets: 
 def test_freezing_random_weights_is_said(streets: Path, tiny: Arguments, tmp_path: Path) -> None:
     heard = Heard()
     settings = (*tiny["settings"], "optimizer.freeze_stages=1")
-    train(streets, tmp_path / "run", progress=heard, **{**tiny, "settings": settings, "steps": 1})
+    with use_reporter(heard):
+        train(streets, tmp_path / "run", **{**tiny, "settings": settings, "steps": 1})
     assert "warning: optimizer.freeze_stages keeps random weights; give --weights or --init-from" in heard.lines

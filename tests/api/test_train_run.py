@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import yaml
@@ -18,12 +18,13 @@ from pixelwise.data.io.images import read_image, write_png
 from pixelwise.data.splits.splits import read_splits
 from pixelwise.errors import CheckpointError, DataError, InvalidArgumentError
 from pixelwise.model_file import FILE_NAME, load_model
-from pixelwise.progress import Silent
+from pixelwise.progress import use_reporter
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.resource_errors import disk_trouble_explained
 from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import Trainer
 from support.folders import contents
+from support.recorder import Recorder
 
 Arguments = dict[str, Any]
 
@@ -253,15 +254,11 @@ LEFT_OUT = [
 
 
 def test_a_forced_run_names_what_it_leaves_out(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
-    class Listening(Silent):
-        said: ClassVar[list[str]] = []
-
-        def say(self, message: str) -> None:
-            self.said.append(message)
-
+    recorder = Recorder()
     with pytest.raises(DataError, match="To train on what is sound: --skip-invalid"):
         train(faulty, tmp_path / "run", **tiny)
-    run = train(faulty, tmp_path / "run", **tiny, skip_invalid=True, progress=Listening()).run
+    with use_reporter(recorder):
+        run = train(faulty, tmp_path / "run", **tiny, skip_invalid=True).run
     assert yaml.safe_load((run / "left_out.yaml").read_text()) == LEFT_OUT
     splits = yaml.safe_load((run / "splits.yaml").read_text())
     assert len(splits["train"]) == 10
@@ -272,8 +269,8 @@ def test_a_forced_run_names_what_it_leaves_out(faulty: Path, tiny: Arguments, tm
         "left out: images/train/0001.png: an image has no mask",
     ):
         assert line in report
-        assert Listening.said.count(line) == 1
-    assert sum(line.startswith("error: ") for line in Listening.said) == 2
+        assert recorder.messages.count(line) == 1
+    assert sum(line.startswith("error: ") for line in recorder.messages) == 2
 
 
 def test_a_forced_run_goes_on_without_what_it_left_out(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(capsys: Capture, mon
         for step in range(4):
             progress.track("train", step, 4, "loss 1.0 [a]")
             now[0] += PLAIN_SECONDS / 2
-        progress.say("a [line] worth keeping")
+        progress.log("a [line] worth keeping")
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [

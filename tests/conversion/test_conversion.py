@@ -17,6 +17,7 @@ from pixelwise.data.io.images import Decoded, read_image, write_png
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import survey
 from pixelwise.errors import DataError, InvalidArgumentError
+from pixelwise.progress import use_reporter
 
 Make = Callable[..., Path]
 
@@ -27,7 +28,7 @@ class Spoken:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def say(self, message: str) -> None:
+    def log(self, message: str) -> None:
         self.lines.append(message)
 
     def track(self, label: str, done: float, total: float, note: str = "") -> None:
@@ -175,5 +176,6 @@ def test_an_interruption_leaves_nothing(
 
 def test_what_is_lost_is_said(make: Make, tmp_path: Path) -> None:
     spoken = Spoken()
-    made = convert(make(), tmp_path / "out", to="yolo", progress=spoken)
+    with use_reporter(spoken):
+        made = convert(make(), tmp_path / "out", to="yolo")
     assert spoken.lines == [f"note: {made.notes[0]}"]

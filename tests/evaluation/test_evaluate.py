@@ -13,6 +13,7 @@ from pixelwise.evaluation.evaluate import evaluate, mean_iou_of
 from pixelwise.inference.predictor import load
 from pixelwise.metrics import ConfusionMatrix
 from pixelwise.model_file import load_model
+from pixelwise.progress import use_reporter
 from support.small_sets import pairs
 
 KEYS = {
@@ -106,14 +107,15 @@ def test_what_is_not_scored_is_said(model: Path, tmp_path: Path) -> None:
     said: list[str] = []
 
     class Listening:
-        def say(self, message: str) -> None:
+        def log(self, message: str) -> None:
             said.append(message)
 
         def track(self, label: str, done: float, total: float, note: str = "") -> None: ...
 
     data = pairs(tmp_path / "data", ["val", "test"])
     (data / "masks" / "test" / "b.png").unlink()
-    evaluate(model, data, device="cpu", progress=Listening())
+    with use_reporter(Listening()):
+        evaluate(model, data, device="cpu")
     assert said[0] == "scoring split 'test': 1 images, fp32"
     assert "1 image(s)" in said[1]
     assert "have no mask" in said[1]

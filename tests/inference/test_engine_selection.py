@@ -16,6 +16,7 @@ from pixelwise.inference import engine_selection as home
 from pixelwise.inference.engine_selection import Measured, for_job, measure, pick, read_measured, write_measured
 from pixelwise.inference.engines import ENGINES, Engine
 from pixelwise.inference.predictor import Predictor, load
+from pixelwise.progress import use_reporter
 
 MANY = home.MEASURE_FROM
 
@@ -64,7 +65,7 @@ def measurements(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """The engines of each measurement; they are made up, and OpenVINO is the fastest."""
     asked: list[tuple[str, ...]] = []
 
-    def made_up(predictor: Predictor, names: tuple[str, ...], progress: Any) -> tuple[list[Measured], dict[Any, Any]]:
+    def made_up(predictor: Predictor, names: tuple[str, ...]) -> tuple[list[Measured], dict[Any, Any]]:
         asked.append(names)
         return ALL, {"openvino": nn.Identity()}
 
@@ -79,7 +80,7 @@ class Heard:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def say(self, message: str) -> None:
+    def log(self, message: str) -> None:
         self.lines.append(message)
 
     def track(self, label: str, done: float, total: float, note: str = "") -> None:
@@ -94,7 +95,8 @@ def test_a_small_job_measures_nothing(predictor: Predictor, model: Path, measure
 
 def test_a_large_job_measures_once(predictor: Predictor, model: Path, measurements: list[Any]) -> None:
     heard = Heard()
-    first = for_job(predictor, model, num_images=MANY, progress=heard)
+    with use_reporter(heard):
+        first = for_job(predictor, model, num_images=MANY)
     assert first.engine == "openvino"
     assert isinstance(first.running, nn.Identity)  # which was measured, and is not made again
     assert heard.lines == ["measuring the engines torch, openvino, onnxruntime once", "engine: OpenVINO, fp32"]
@@ -217,7 +219,8 @@ def test_agreement_is_measured_and_a_failure_left_out(
     }
     monkeypatch.setattr(home, "ENGINES", fakes)
     heard = Heard()
-    found, running = measure(predictor, tuple(fakes), heard, ticks)  # type: ignore[arg-type]
+    with use_reporter(heard):
+        found, running = measure(predictor, tuple(fakes), ticks)
     assert found == [measured("torch", 1, 1), measured("openvino", 1, 1, found[1].agreement)]
     assert found[1].agreement < 0.9
     assert list(running) == ["torch", "openvino"]
@@ -253,7 +256,7 @@ def test_commands_leave_the_choice_to_the_measurement_only_where_it_is_open(
 ) -> None:
     counts: list[int] = []
 
-    def noting(predictor: Predictor, model: Path, *, num_images: int, progress: Any) -> Predictor:
+    def noting(predictor: Predictor, model: Path, *, num_images: int) -> Predictor:
         counts.append(num_images)
         return predictor
 

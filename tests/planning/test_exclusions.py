@@ -29,7 +29,8 @@ from pixelwise.planning.exclusions import (
     write_left_out,
 )
 from pixelwise.planning.prepare_data import prepare
-from pixelwise.progress import Silent
+from pixelwise.progress import use_reporter
+from support.recorder import Recorder
 
 SIZE = (6, 8)
 IMAGE = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
@@ -37,14 +38,6 @@ MASK = np.resize(np.array([0, 1, 2], np.uint8), SIZE)
 NAMES = ("train/0", "train/1", "train/2", "val/0", "val/1")
 
 Plant = Callable[[Path], None]
-
-
-class Listening(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
 
 
 @pytest.fixture
@@ -142,16 +135,17 @@ def test_what_an_error_names_is_left_out(
     plant(clean)
     with pytest.raises(DataError, match="--skip-invalid"):
         prepare(clean, Config())
-    listening = Listening()
-    prepared = prepare(clean, Config(), skip_invalid=True, progress=listening)
+    listening = Recorder()
+    with use_reporter(listening):
+        prepared = prepare(clean, Config(), skip_invalid=True)
     assert prepared.left_out is not None
     assert [one.file for one in prepared.left_out] == files
     for one in prepared.left_out:
         assert re.search(reason, one.reason)
-        assert str(one) in listening.said
+        assert str(one) in listening.messages
         assert str(one) in prepared.overruled
     assert tuple(s.name for s in prepared.splits["train"] + prepared.splits["val"]) == kept
-    assert sum(line.startswith("error: ") for line in listening.said) == 1
+    assert sum(line.startswith("error: ") for line in listening.messages) == 1
 
 
 def test_images_of_odd_channels_are_left_out(clean: Path) -> None:
@@ -161,7 +155,7 @@ def test_images_of_odd_channels_are_left_out(clean: Path) -> None:
     tifffile.imwrite(
         clean / "images/train/1.tif", bands, photometric="rgb", extrasamples=[0] * 3, planarconfig="contig"
     )
-    _, left_out = leave_out_faults(open_dataset(clean), Silent())
+    _, left_out = leave_out_faults(open_dataset(clean))
     assert left_out == (LeftOut("images/train/1.tif", "images unlike most, or unlike `channels`"),)
 
 
@@ -177,11 +171,12 @@ def test_a_run_that_goes_on_has_the_same_pairs(clean: Path) -> None:
 
 
 def test_a_sound_set_loses_nothing(clean: Path) -> None:
-    listening = Listening()
-    prepared = prepare(clean, Config(), skip_invalid=True, progress=listening)
+    listening = Recorder()
+    with use_reporter(listening):
+        prepared = prepare(clean, Config(), skip_invalid=True)
     assert prepared.left_out == ()
     assert prepared.overruled == ()
-    assert listening.said == []
+    assert listening.messages == []
     assert prepare(clean, Config()).left_out is None
 
 
@@ -198,10 +193,10 @@ def test_masks_saved_as_jpeg_are_trained_on_and_said(clean: Path) -> None:
 def test_without_a_pair_there_is_no_forcing(clean: Path) -> None:
     for name in NAMES:
         (clean / f"masks/{name}.png").write_bytes(b"")
-    listening = Listening()
-    with pytest.raises(DataError, match=r"0 training pair\(s\)"):
-        prepare(clean, Config(), skip_invalid=True, progress=listening)
-    assert sum(line.startswith("left out: ") for line in listening.said) == 5
+    listening = Recorder()
+    with pytest.raises(DataError, match=r"0 training pair\(s\)"), use_reporter(listening):
+        prepare(clean, Config(), skip_invalid=True)
+    assert sum(line.startswith("left out: ") for line in listening.messages) == 5
 
 
 def test_without_a_class_there_is_no_forcing(clean: Path) -> None:
@@ -250,7 +245,7 @@ def test_pairs_in_a_container_are_left_out_by_name(tmp_path: Path) -> None:
     dataset = replace(
         open_dataset(tmp_path).with_classes(classes, 3), pairing=Pairing(samples=samples, reader=_Container())
     )
-    rest, left_out = leave_out_faults(dataset, Silent())
+    rest, left_out = leave_out_faults(dataset)
     assert left_out == (LeftOut("all.tar: 2", "2 has no outline; draw one."),)
     assert [sample.name for sample in rest.samples] == ["0", "1", "3"]
     assert diagnose(survey(rest, rest.samples)).errors == ()

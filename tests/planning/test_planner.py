@@ -11,7 +11,6 @@ from pixelwise.planning.memory_estimate import Room, forecast_memory
 from pixelwise.planning.planner import images_wanted, make_plan
 from pixelwise.planning.prepare_data import prepare
 from pixelwise.planning.pretrained_lookup import Found
-from pixelwise.progress import Silent
 
 CPU = torch.device("cpu")
 ENDLESS = Room(resident=0, total=None)
@@ -31,7 +30,7 @@ def _same_everywhere(monkeypatch):
 
 
 def plan(prepared, **changes):
-    return make_plan(prepared, CPU, "fp32", changes, time.monotonic(), Silent())
+    return make_plan(prepared, CPU, "fp32", changes, time.monotonic())
 
 
 def pretend(monkeypatch, seconds, *, growth=None, scoring=1.0):

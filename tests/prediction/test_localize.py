@@ -30,6 +30,7 @@ from pixelwise.prediction.localize import (
     place,
     working_size,
 )
+from pixelwise.progress import use_reporter
 from pixelwise.shapes import Size
 
 CPU = torch.device("cpu")
@@ -383,13 +384,14 @@ def test_progress_counts_every_input_and_results_are_no_inputs(photos: Path) -> 
     seen: list[tuple[float, float]] = []
 
     class Counting:
-        def say(self, message: str) -> None: ...
+        def log(self, message: str) -> None: ...
 
         def track(self, label: str, done: float, total: float, note: str = "") -> None:
             seen.append((done, total))
 
     for _ in range(2):
-        localize([photos], photos / "out", classifier="any", progress=Counting())
+        with use_reporter(Counting()):
+            localize([photos], photos / "out", classifier="any")
     assert seen == [(1, 2), (2, 2)] * 2
 
 

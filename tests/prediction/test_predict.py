@@ -23,7 +23,7 @@ from pixelwise.prediction.output_writer import Job, Written
 from pixelwise.prediction.outputs import WRITERS
 from pixelwise.prediction.postprocess import tidy
 from pixelwise.prediction.predict import predict, work_through
-from pixelwise.progress import Progress
+from pixelwise.progress import use_reporter
 from support.films import write_film
 
 
@@ -196,13 +196,14 @@ def test_progress_counts_every_input(model: Path, photos: Path, tmp_path: Path) 
     seen: list[tuple[float, float]] = []
 
     class Counting:
-        def say(self, message: str) -> None: ...
+        def log(self, message: str) -> None: ...
 
         def track(self, label: str, done: float, total: float, note: str = "") -> None:
             seen.append((done, total))
 
     (photos / "broken.png").write_bytes(b"x")
-    predict(model, [photos], tmp_path / "out", device="cpu", progress=Counting())
+    with use_reporter(Counting()):
+        predict(model, [photos], tmp_path / "out", device="cpu")
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
@@ -427,12 +428,13 @@ def test_a_shard_without_an_image_is_done_and_says_so(model: Path, photos: Path,
     said: list[str] = []
 
     class Listening:
-        def say(self, message: str) -> None:
+        def log(self, message: str) -> None:
             said.append(message)
 
         def track(self, label: str, done: float, total: float, note: str = "") -> None: ...
 
-    report = predict(model, [photos], tmp_path / "out", shard="4/4", progress=Listening())
+    with use_reporter(Listening()):
+        report = predict(model, [photos], tmp_path / "out", shard="4/4")
     assert (report.written, report.failures, report.skipped) == ((), (), 0)
     assert said == ["shard 4/4: 0 of 3 inputs"]
 
@@ -474,10 +476,10 @@ class Elsewhere:
     def __init__(self, predictor: Predictor) -> None:
         self.predictor, self.classes, self.precision = predictor, predictor.classes, predictor.precision
 
-    def work(self, task: Task, job: Job, images: Sequence[Input], progress: Progress) -> Iterator[Written | Exception]:
+    def work(self, task: Task, job: Job, images: Sequence[Input]) -> Iterator[Written | Exception]:
         theirs = replace(task, outputs=task.outputs.of_images())
         own = Job(outputs=theirs.outputs, classes=self.classes)
-        for outcome in work_through(self.predictor, theirs, own, images, progress):
+        for outcome in work_through(self.predictor, theirs, own, images):
             yield outcome if isinstance(outcome, Exception) else Written(outcome.paths, None)
 
 

@@ -1,6 +1,7 @@
 """Most runs without Ray, on a stand-in that calls the worker in this process; the slow test runs on Ray itself."""
 
 import importlib.util
+import logging
 import os
 import pickle
 import subprocess
@@ -36,7 +37,6 @@ from pixelwise.prediction.ray_cluster import (
     plan_crew,
     predictor_of,
 )
-from pixelwise.progress import Progress
 from support.processes import waiting
 
 KINDS = ["labels", "overlay", "table"]
@@ -145,11 +145,9 @@ def test_a_worker_writes_its_part_and_says_what_became_of_it(model: Path, photos
 
 
 def test_a_worker_passes_on_what_there_is_to_say(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def speaking(
-        predictor: Any, task: Task, job: Job, images: Sequence[Input], progress: Progress
-    ) -> Iterator[Written]:
+    def speaking(predictor: Any, task: Task, job: Job, images: Sequence[Input]) -> Iterator[Written]:
         for one in images:
-            progress.say(f"{one.name} has tiles")
+            logging.getLogger("pixelwise").info(f"{one.name} has tiles")
             yield Written((), None)
 
     monkeypatch.setattr(home, "work_through", speaking)

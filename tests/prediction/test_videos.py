@@ -18,6 +18,7 @@ from pixelwise.prediction.inputs import find_inputs
 from pixelwise.prediction.outputs import WRITERS
 from pixelwise.prediction.predict import predict
 from pixelwise.prediction.videos import num_images
+from pixelwise.progress import use_reporter
 from support.films import TICK, read_film, scene, write_film, write_pieces
 
 av = pytest.importorskip("av")
@@ -280,12 +281,13 @@ def test_progress_counts_frames(model: Path, films: Path, tmp_path: Path) -> Non
     seen: list[tuple[str, float, float]] = []
 
     class Counting:
-        def say(self, message: str) -> None: ...
+        def log(self, message: str) -> None: ...
 
         def track(self, label: str, done: float, total: float, note: str = "") -> None:
             seen.append((label, done, total))
 
-    predict(model, [films], tmp_path / "out", device="cpu", progress=Counting())
+    with use_reporter(Counting()):
+        predict(model, [films], tmp_path / "out", device="cpu")
     assert seen == [*(("sea.mp4", done, 4) for done in (1, 2, 3, 4)), ("predict", 1, 1)]
 
 
@@ -309,7 +311,7 @@ def test_few_frames_are_held_at_once(model: Path, tmp_path: Path, monkeypatch: p
             yield frame
 
     class Counting:
-        def say(self, message: str) -> None: ...
+        def log(self, message: str) -> None: ...
 
         def track(self, label: str, done: float, total: float, note: str = "") -> None:
             if label == "a.mp4":
@@ -317,7 +319,8 @@ def test_few_frames_are_held_at_once(model: Path, tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(home.Video, "frames", frames)
     write_film(tmp_path / "a.mp4", [scene(i % 8, 32, 32) for i in range(30)])
-    predict(model, [tmp_path / "a.mp4"], tmp_path / "out", save=["overlay"], device="cpu", progress=Counting())
+    with use_reporter(Counting()):
+        predict(model, [tmp_path / "a.mp4"], tmp_path / "out", save=["overlay"], device="cpu")
     assert len(decoded) == len(ahead) == 30
     assert max(ahead) <= 4 + 8 + 2
 
@@ -342,12 +345,13 @@ def test_blended_tiles_are_told_of_once(
     said: list[str] = []
 
     class Listening:
-        def say(self, message: str) -> None:
+        def log(self, message: str) -> None:
             said.append(message)
 
         def track(self, *_: object) -> None: ...
 
-    predict(model, [films], tmp_path / "out", tiling="blend", device="cpu", progress=Listening())
+    with use_reporter(Listening()):
+        predict(model, [films], tmp_path / "out", tiling="blend", device="cpu")
     assert [line.partition(": ")[2] for line in said] == [
         "tiles are blended, as asked for; seam score 1.50 in its first frame"
     ]

@@ -7,7 +7,6 @@ from pixelwise.data.synthetic import STREET_NAMES
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.predictor import load
 from pixelwise.metrics import ConfusionMatrix, mean_iou
-from pixelwise.progress import Silent
 from pixelwise.quantization import accuracy
 from pixelwise.quantization.accuracy import Accuracy, calibration_images, measure_accuracy, open_trial
 
@@ -55,7 +54,7 @@ def test_calibration_reads_whole_images_and_of_large_ones_a_window(streets, mode
 
 def test_the_models_own_labels_lose_nothing(streets, model, predictor):
     trial = open_trial(streets, None, model, predictor)
-    found = measure_accuracy(trial, predictor, labels_of(predictor), progress=Silent())
+    found = measure_accuracy(trial, predictor, labels_of(predictor))
     counts = ConfusionMatrix(len(STREET_NAMES))
     for sample in trial.validation:
         image, labels = trial.dataset.read_pair(sample)
@@ -67,7 +66,7 @@ def test_the_models_own_labels_lose_nothing(streets, model, predictor):
 
 def test_other_labels_are_measured(streets, model, predictor):
     trial = open_trial(streets, None, model, predictor)
-    found = measure_accuracy(trial, predictor, labels_of(predictor, change=1), progress=Silent())
+    found = measure_accuracy(trial, predictor, labels_of(predictor, change=1))
     assert found.agreement == 0
     assert found.mean_iou != found.model_mean_iou
 
@@ -82,7 +81,7 @@ def test_labels_that_are_all_ignored_are_refused(streets, model, predictor, monk
     ignored = np.full((64, 96), predictor.classes.ignore_index, np.uint8)
     monkeypatch.setattr(type(trial.dataset), "read_labels", lambda *_: ignored)
     with pytest.raises(InvalidArgumentError, match=r"no pixel of the 4 validation images .* is labeled"):
-        measure_accuracy(trial, predictor, labels_of(predictor), progress=Silent())
+        measure_accuracy(trial, predictor, labels_of(predictor))
 
 
 def test_a_file_that_cannot_be_read_ends_it(streets, model, predictor, monkeypatch):
@@ -92,7 +91,7 @@ def test_a_file_that_cannot_be_read_ends_it(streets, model, predictor, monkeypat
     trial = open_trial(streets, None, model, predictor)
     monkeypatch.setattr(type(trial.dataset), "read_pair", fail)
     with pytest.raises(InvalidArgumentError, match="cannot be read"):
-        measure_accuracy(trial, predictor, labels_of(predictor), progress=Silent())
+        measure_accuracy(trial, predictor, labels_of(predictor))
 
 
 def test_a_dataset_without_a_validation_split_is_refused(model, predictor, tmp_path):

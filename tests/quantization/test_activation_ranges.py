@@ -8,6 +8,7 @@ from pixelwise.errors import InvalidArgumentError
 from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.inference.int8_file import int8_file, read_int8, write_int8
 from pixelwise.model_file import FILE_NAME
+from pixelwise.progress import use_reporter
 from pixelwise.quantization import activation_ranges
 from pixelwise.quantization.accuracy import Accuracy
 
@@ -62,12 +63,13 @@ def test_a_damaged_file_is_made_again(model: Path, streets: Path, monkeypatch: p
     monkeypatch.setattr(activation_ranges, "measure_accuracy", lambda *_, **__: equal)
 
     class Listening:
-        def say(self, message: str) -> None:
+        def log(self, message: str) -> None:
             said.append(message)
 
         def track(self, label: str, done: float, total: float, note: str = "") -> None: ...
 
-    evaluate(model, streets, precision="int8", progress=Listening())
+    with use_reporter(Listening()):
+        evaluate(model, streets, precision="int8")
     assert "model.int8.onnx is damaged" in said[0]
     assert Accuracy(**read_int8(model)[1]["accuracy"]) == equal
 

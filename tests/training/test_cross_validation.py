@@ -10,7 +10,6 @@ import pytest
 from pixelwise.data.classes import describe_classes
 from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.metrics import ConfusionMatrix, scores
-from pixelwise.progress import Silent
 from pixelwise.training.cross_validation import (
     Folds,
     FoldsFolder,
@@ -39,7 +38,7 @@ def run(
     train_fold: Callable[[int, float], Mapping[str, Any]],
     seconds_each: float | None = None,
 ) -> FoldsResult:
-    return train_folds(folder, folds, train_fold, seconds_each=seconds_each, classes=CLASSES, progress=Silent())
+    return train_folds(folder, folds, train_fold, seconds_each=seconds_each, classes=CLASSES)
 
 
 def test_each_fold_is_trained_once_and_the_result_is_written(folder: FoldsFolder) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from pixelwise.config import to_yaml
 from pixelwise.errors import CheckpointError, InvalidArgumentError, TrainingError
 from pixelwise.model_file import load_model
-from pixelwise.progress import Silent
+from pixelwise.progress import use_reporter
 from pixelwise.training import loop as home
 from pixelwise.training import trainer as trainer_home
 from pixelwise.training.checkpoint import load_checkpoint
@@ -54,13 +54,13 @@ def press_ctrl_c() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-class Heard(Silent):
+class Heard:
     """Keeps what a run says."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def say(self, message: str) -> None:
+    def log(self, message: str) -> None:
         self.lines.append(message)
 
 
@@ -304,9 +304,10 @@ def test_too_little_memory_takes_batches_in_parts_and_so_does_a_resumed_run(
 
     monkeypatch.setattr(trainer_home, "add_gradients", scarce)
     heard = Heard()
-    with pytest.raises(KeyboardInterrupt):
-        train_model(make_job(), run, progress=heard)
-    train_model(make_job(), run, resume=True, progress=heard)
+    with pytest.raises(KeyboardInterrupt), use_reporter(heard):
+        train_model(make_job(), run)
+    with use_reporter(heard):
+        train_model(make_job(), run, resume=True)
     assert parts_seen == [2] * 6
     (line,) = [line for line in heard.lines if "out of memory" in line]
     assert "a batch of 4 images is taken in 2 parts of at most 2" in line

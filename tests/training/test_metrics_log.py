@@ -1,4 +1,5 @@
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,27 +9,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer import event_file_writer
 
 from pixelwise.config import Config
+from pixelwise.progress import use_reporter
 from pixelwise.training import metrics_log as home
 from pixelwise.training.clock import Pace
 from pixelwise.training.divergence import DivergedError
 from pixelwise.training.metrics_log import Log
 from pixelwise.training.run_dir import RunFolder
+from support.recorder import Recorder
 
 SCORES = {"mean_iou": 0.5, "global_accuracy": 0.75, "mean_class_accuracy": None, "mean_dice": 0.6}
-
-
-class Heard:
-    """Keeps what a log says."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.tracked: list[tuple[str, float, str]] = []
-
-    def say(self, message: str) -> None:
-        self.lines.append(message)
-
-    def track(self, label: str, done: float, total: float, note: str = "") -> None:
-        self.tracked.append((label, done / total, note))
 
 
 class Clock:
@@ -50,12 +39,18 @@ def run(tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path)
 
 
-def a_log(run: RunFolder, heard: Heard, first_step: int = 0) -> Log:
-    return Log(run, heard, Pace(steps=10, seconds=None), Config(), first_step)
+@pytest.fixture
+def heard() -> Iterator[Recorder]:
+    recorder = Recorder()
+    with use_reporter(recorder):
+        yield recorder
 
 
-def test_about_once_a_second_a_line_holds_the_mean_loss(run: RunFolder, clock: Clock) -> None:
-    heard = Heard()
+def a_log(run: RunFolder, heard: Recorder, first_step: int = 0) -> Log:
+    return Log(run, Pace(steps=10, seconds=None), Config(), first_step)
+
+
+def test_about_once_a_second_a_line_holds_the_mean_loss(run: RunFolder, clock: Clock, heard: Recorder) -> None:
     log = a_log(run, heard)
     for step, loss in enumerate([4.0, 2.0, 3.0], start=1):
         clock.now += 0.5
@@ -65,28 +60,27 @@ def test_about_once_a_second_a_line_holds_the_mean_loss(run: RunFolder, clock: C
     assert set(line) == {"step", "progress", "loss", "lr", "images_per_second", "seconds"}
     assert (line["step"], line["progress"], line["loss"]) == (2, 0.2, 3.0)
     assert line["images_per_second"] == 8.0
-    assert heard.tracked == [("train", 0.2, "loss 3.000  8.0 images/s")]
+    assert heard.tracked == [("train", 0.2, 1, "loss 3.000  8.0 images/s")]
 
 
-def test_the_last_step_is_always_logged(run: RunFolder, clock: Clock) -> None:
-    log = a_log(run, Heard())
+def test_the_last_step_is_always_logged(run: RunFolder, clock: Clock, heard: Recorder) -> None:
+    log = a_log(run, heard)
     log.step(10, 1.0, torch.tensor(1.0), 4)  # no time has passed at all
     log.close(1.0, ended=True)
     assert [line["step"] for line in run.read_metrics()] == [10]
 
 
-def test_an_evaluation_is_a_line_of_its_own(run: RunFolder, clock: Clock) -> None:
-    heard = Heard()
+def test_an_evaluation_is_a_line_of_its_own(run: RunFolder, clock: Clock, heard: Recorder) -> None:
     log = a_log(run, heard)
     log.evaluation(4, 0.4, SCORES)
     log.close(1.0, ended=True)
     (line,) = run.read_metrics()
     assert line["val"] == {"mean_iou": 0.5, "global_accuracy": 0.75, "mean_class_accuracy": None}
-    assert heard.lines == [" 40% of the run, step 4: validation mean IoU 0.5000"]
+    assert heard.messages == [" 40% of the run, step 4: validation mean IoU 0.5000"]
 
 
-def test_the_time_of_an_evaluation_is_not_training_time(run: RunFolder, clock: Clock) -> None:
-    log = a_log(run, Heard())
+def test_the_time_of_an_evaluation_is_not_training_time(run: RunFolder, clock: Clock, heard: Recorder) -> None:
+    log = a_log(run, heard)
     clock.now += 0.5
     log.step(1, 0.1, torch.tensor(1.0), 4)
     log.write(1, 0.1)  # as the loop does before it evaluates
@@ -98,16 +92,16 @@ def test_the_time_of_an_evaluation_is_not_training_time(run: RunFolder, clock: C
     assert [line["images_per_second"] for line in run.read_metrics() if "loss" in line] == [8.0, 4.0]
 
 
-def test_nothing_new_is_no_line(run: RunFolder, clock: Clock) -> None:
-    log = a_log(run, Heard())
+def test_nothing_new_is_no_line(run: RunFolder, clock: Clock, heard: Recorder) -> None:
+    log = a_log(run, heard)
     log.write(1, 0.1)
     log.close(1.0, ended=True)
     assert not run.metrics.exists()
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_says_what_to_do(run: RunFolder, clock: Clock, loss: float) -> None:
-    log = a_log(run, Heard())
+def test_a_loss_that_is_no_number_says_what_to_do(run: RunFolder, clock: Clock, loss: float, heard: Recorder) -> None:
+    log = a_log(run, heard)
     clock.now += 1
     message = rf"the loss is {loss} at step 1 \(learning rate 0\.002\); lower .* \(--set optimizer\.lr=0\.0005\)"
     with pytest.raises(DivergedError, match=message):
@@ -120,8 +114,8 @@ def scalars(run: RunFolder, tag: str) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in events.Scalars(tag)]
 
 
-def test_tensorboard_sees_the_same_numbers(run: RunFolder, clock: Clock) -> None:
-    log = a_log(run, Heard())
+def test_tensorboard_sees_the_same_numbers(run: RunFolder, clock: Clock, heard: Recorder) -> None:
+    log = a_log(run, heard)
     clock.now += 1
     log.step(1, 0.1, torch.tensor(2.5), 4)
     log.evaluation(1, 0.1, SCORES)
@@ -131,12 +125,12 @@ def test_tensorboard_sees_the_same_numbers(run: RunFolder, clock: Clock) -> None
 
 
 def test_events_of_steps_that_are_taken_again_are_hidden(
-    run: RunFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    run: RunFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch, heard: Recorder
 ) -> None:
     # Files of one second are read in the order of their names, where a 10 stands before a 9.
     monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     for first_step, losses in [(0, {1: 4.0, 2: 3.0, 3: 2.0}), (1, {2: 30.0})]:
-        log = a_log(run, Heard(), first_step)
+        log = a_log(run, heard, first_step)
         for step, loss in losses.items():
             clock.now += 1
             log.step(step, step / 10, torch.tensor(loss), 4)

@@ -10,7 +10,6 @@ from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.evaluation.evaluate import score_samples
 from pixelwise.model_file import load_model
-from pixelwise.progress import Silent
 from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import Job, Trainer
 from pixelwise.training.validation import (
@@ -61,7 +60,7 @@ def test_evaluation_leaves_the_training_model_as_it_is(make_job: MakeJob, run: R
 def test_the_final_scores_are_those_of_float32(make_job: MakeJob, run: RunFolder, precision: str) -> None:
     job = make_job({"training.precision": precision})
     evaluate_and_keep_best(Trainer(job), run, -1.0)
-    scored = score_best(job, run, Silent())
+    scored = score_best(job, run)
     spec = load_model(run.model)[1]
     expected = scored.tally.scores(spec.classes.names)
     kept = dict(spec.scores)

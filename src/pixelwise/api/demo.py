@@ -1,5 +1,6 @@
 """`pixelwise demo`: the whole job on drawn street scenes."""
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -10,38 +11,36 @@ from pixelwise.data.synthetic import write_dataset
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.prediction.predict import predict
-from pixelwise.progress import Progress, Silent
 from pixelwise.training.run_dir import RunFolder
+
+logger = logging.getLogger(__name__)
 
 DEMO_BUDGET = "100s"
 _DEMO_MARK = ".pixelwise-demo"
 
 
-def demo(
-    output: str | Path = "runs/demo", *, progress: Progress | None = None, started: float | None = None
-) -> TrainResult:
+def demo(output: str | Path = "runs/demo", *, started: float | None = None) -> TrainResult:
     """The whole job on generated street scenes: data, check, train, evaluate, predict, report.
 
     Writes a run folder that also holds `data/`, `evaluation.json` and `predictions/`. An earlier
     demo in the same folder is replaced; anything else there is refused.
     """
-    progress = progress or Silent()
     folder = Path(output)
     _clear_demo(folder)
     data = folder / "data"
-    progress.say(f"drawing street scenes into {data}")
+    logger.info(f"drawing street scenes into {data}")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _DEMO_MARK).touch()
     write_dataset(data, "streets", num_train=160, num_val=32, num_test=32, size=(192, 256))
     report = check(data)
-    progress.say(f"check: {len(report.errors)} errors, {len(report.findings)} findings")
+    logger.info(f"check: {len(report.errors)} errors, {len(report.findings)} findings")
     # The same for everybody: nothing is downloaded, whatever the plan would choose.
-    result = train(data, folder, weights="none", budget=DEMO_BUDGET, progress=progress, started=started)
+    result = train(data, folder, weights="none", budget=DEMO_BUDGET)
     assert isinstance(result, TrainResult)
-    scores = evaluate(result.model, data, json_path=folder / "evaluation.json", progress=progress)
-    progress.say(f"test mean IoU {scores['mean_iou']:.3f}, boundary F1 {scores['boundary_f1']:.3f}")
+    scores = evaluate(result.model, data, json_path=folder / "evaluation.json")
+    logger.info(f"test mean IoU {scores['mean_iou']:.3f}, boundary F1 {scores['boundary_f1']:.3f}")
     predict(result.model, [data / "images" / "test"], folder / "predictions", save=("labels", "overlay"))
-    progress.say(f"labels and overlays of the test images: {folder / 'predictions'}")
+    logger.info(f"labels and overlays of the test images: {folder / 'predictions'}")
     return result
 
 

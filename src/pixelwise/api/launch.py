@@ -8,20 +8,13 @@ import torch
 
 from pixelwise.devices import choose_device
 from pixelwise.errors import InvalidArgumentError
+from pixelwise.progress import STARTED_VARIABLE, budget_start
 from pixelwise.training.distributed import is_one_of_several
-
-STARTED = "PIXELWISE_STARTED"
-"""Variable of the environment: time.monotonic(), the same for all of a machine, from which a budget counts."""
 
 
 def is_first_process() -> bool:
     """The one that says what comes out; the only one where there are no others."""
     return not is_one_of_several() or os.environ["RANK"] == "0"
-
-
-def start_of_budget(now: float) -> float:
-    """When the command began that this process is a part of."""
-    return min(now, float(os.environ.get(STARTED, now)))
 
 
 def require_devices(devices: int, device: str) -> None:
@@ -40,13 +33,13 @@ def require_devices(devices: int, device: str) -> None:
         )
 
 
-def launch(arguments: Sequence[str], devices: int, started: float) -> int:
+def launch(arguments: Sequence[str], devices: int) -> int:
     """Runs `pixelwise` with these arguments in so many processes and waits for them; returns their exit code."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    os.environ[STARTED] = str(started)
+    os.environ[STARTED_VARIABLE] = str(budget_start())
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
     launch = LaunchConfig(
         min_nodes=1,

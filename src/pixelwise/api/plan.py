@@ -10,7 +10,6 @@ from pixelwise.devices import choose_device, choose_precision
 from pixelwise.planning.plan import Plan
 from pixelwise.planning.planner import make_plan
 from pixelwise.planning.prepare_data import prepare
-from pixelwise.progress import Progress, Silent
 
 
 def plan(
@@ -23,7 +22,6 @@ def plan(
     device: str = "auto",
     precision: str = "auto",
     seed: int = 0,
-    progress: Progress | None = None,
 ) -> Plan:
     """A config for a dataset, this machine and a budget such as "20m", each choice with its reason."""
     started = time.monotonic()
@@ -35,7 +33,7 @@ def plan(
     }
     prepared = prepare(data, Config().replace(changes))
     place = choose_device(device)
-    made = make_plan(prepared, place, choose_precision(precision, place), changes, started, progress or Silent())
+    made = make_plan(prepared, place, choose_precision(precision, place), changes, started)
     if output:
         write_atomically(Path(output), made.to_yaml().encode())
     return made

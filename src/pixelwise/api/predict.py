@@ -11,7 +11,6 @@ from pixelwise.prediction.outputs import LabelValues
 from pixelwise.prediction.predict import PredictReport
 from pixelwise.prediction.predict import predict as run
 from pixelwise.prediction.ray_cluster import ray_cluster
-from pixelwise.progress import Progress, Silent
 
 CLUSTERS: dict[str, Callable[..., AbstractContextManager[Callable[[], Place]]]] = {"ray": ray_cluster}
 """Name → a context that gives what connects to it."""
@@ -34,7 +33,6 @@ def predict(
     device: str = "auto",
     precision: str = "auto",
     engine: str = "auto",
-    progress: Progress | None = None,
 ) -> PredictReport:
     """Writes what `save` names of every input image below `output`, as `inference.predict.predict` says.
 
@@ -67,11 +65,10 @@ def predict(
             precision=precision,
             engine=engine,
             open_place=open_place,
-            progress=progress,
         )
 
     if cluster is None:
         return predict_at(None)
-    where = CLUSTERS[cluster](model, device=device, precision=precision, engine=engine, progress=progress or Silent())
+    where = CLUSTERS[cluster](model, device=device, precision=precision, engine=engine)
     with where as open_place:
         return predict_at(open_place)

@@ -1,6 +1,6 @@
 """`pixelwise train`: from a folder of images and masks to a model file."""
 
-import time
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +14,14 @@ from pixelwise.data.splits.splits import require_folds
 from pixelwise.devices import choose_device, choose_precision
 from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.networks import NETWORKS
-from pixelwise.progress import Progress, Silent
+from pixelwise.progress import budget_start
 from pixelwise.training.cross_validation import FoldsFolder, FoldsResult
 from pixelwise.training.distributed import device_of_process, open_world
 from pixelwise.training.following import follow
 from pixelwise.training.loggers import require_loggers
 from pixelwise.training.run_dir import RunFolder, default_run_folder
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -45,8 +47,6 @@ def train(
     deterministic: bool = False,
     device: str = "auto",
     precision: str = "auto",
-    progress: Progress | None = None,
-    started: float | None = None,
 ) -> TrainResult | FoldsResult:
     """Plans, trains, scores and reports: from a folder of images and masks to a model file.
 
@@ -92,8 +92,7 @@ def train(
         profile=profile,
         device=device_of_process(device),
         precision=precision,
-        progress=progress or Silent(),
-        started=time.monotonic() if started is None else started,
+        started=budget_start(),
     )
     folder = Path(output) if output else None
     with open_world(request.device) as world:
@@ -128,7 +127,7 @@ def _resume(folder: Path, folds: int | None, request: Request) -> TrainResult | 
         return resume_folds(FoldsFolder(folder), folds, request)
     if RunFolder(folder).config.exists():
         return resume_run(RunFolder(folder), request)
-    request.progress.say(f"{folder} holds no run yet: starting from the beginning")
+    logger.info(f"{folder} holds no run yet: starting from the beginning")
     return _start(folder, folds, request)
 
 

@@ -1,5 +1,6 @@
 """K runs of one dataset: begun and gone on with, one config for all."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -35,15 +36,15 @@ from pixelwise.training.cross_validation import (
 from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.signals import INTERRUPTIONS
 
+logger = logging.getLogger(__name__)
+
 
 def start_folds(folder: FoldsFolder, num_folds: int, request: Request) -> FoldsResult:
     """Plans once, describes every fold, and trains them."""
     asked = request.taken(request.given or Config())
-    prepared = prepare_folds(
-        request.data, asked, num_folds, skip_invalid=request.skip_invalid, progress=request.progress
-    )
+    prepared = prepare_folds(request.data, asked, num_folds, skip_invalid=request.skip_invalid)
     for note in dict.fromkeys(note for one in prepared for note in one.notes):
-        request.progress.say(note)
+        logger.info(note)
     made = _plan_fold(prepared, asked, request)
     require_network(made.config, prepared[0])
     for number, one in enumerate(prepared, start=1):
@@ -94,7 +95,7 @@ def resume_folds(folder: FoldsFolder, num_folds: int | None, request: Request) -
     whole = config.replace({"training.budget_seconds": folds.budget_seconds})
     require_unchanged(runs[0], whole, request.again(whole), changeable=False)
     if folds.finished and folder.page.exists():
-        request.progress.say(f"{folder.path} is finished; nothing to do.")
+        logger.info(f"{folder.path} is finished; nothing to do.")
         return result_of(folder, folds)
     left_out = read_or_refuse_left_out(runs[0], request.skip_invalid)
     made_splits = [run.splits for run in runs]
@@ -113,10 +114,10 @@ def _train_folds(
     seconds = config.training.budget_seconds if config.training.steps is None else None
     classes = prepared[0].classes
     try:
-        return train_folds(folder, folds, train_fold, seconds_each=seconds, classes=classes, progress=request.progress)
+        return train_folds(folder, folds, train_fold, seconds_each=seconds, classes=classes)
     except INTERRUPTIONS:
         root = prepared[0].dataset.root
-        request.progress.say(f"all folds go on with: pixelwise train {root} -o {folder.path} --resume")
+        logger.info(f"all folds go on with: pixelwise train {root} -o {folder.path} --resume")
         raise
 
 
@@ -127,7 +128,7 @@ def _train_fold(run: RunFolder, prepared: Prepared, config: Config, request: Req
     checkpoint = load_checkpoint(run)
     if checkpoint and checkpoint.finished and run.report.exists():  # stopped before its scores were written down
         predictor = load(run.path, device=str(job.device), precision="fp32", engine="torch")
-        return score_samples(predictor, job.dataset, job.val_samples(), progress=request.progress).scores(names)
+        return score_samples(predictor, job.dataset, job.val_samples()).scores(names)
     if not checkpoint:
         job = with_first_weights(job, request)
     return train_and_report(run, prepared, job, request, resume=True).tally.scores(names)

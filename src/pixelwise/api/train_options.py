@@ -16,7 +16,6 @@ from pixelwise.planning.plan import Plan
 from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, make_plan
 from pixelwise.planning.prepare_data import Prepared
 from pixelwise.planning.timing import measure_step, steps_within
-from pixelwise.progress import Progress
 from pixelwise.training.distributed import ALONE, World
 
 
@@ -33,7 +32,6 @@ class Request:
     skip_invalid: bool
     device: str
     precision: str
-    progress: Progress
     world: World = ALONE
     """The processes that train together; this one is the first."""
     allow_changes: bool = False
@@ -77,7 +75,7 @@ class Request:
         changes = dict(self.changes)
         if self.precision != "auto":
             changes = {"training.precision": precision, **changes}
-        return make_plan(prepared, self.place, precision, changes, self.started, self.progress)
+        return make_plan(prepared, self.place, precision, changes, self.started)
 
     def taken(self, config: Config) -> Config:
         """A config with the caller's changes, and a length where neither names one."""

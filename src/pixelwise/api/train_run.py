@@ -1,6 +1,7 @@
 """One run: begun, gone on with, trained and reported."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,8 @@ from pixelwise.training.signals import INTERRUPTIONS
 from pixelwise.training.trainer import Job, alone
 from pixelwise.training.validation import Scored
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
@@ -64,10 +67,9 @@ def start_run(run: RunFolder | None, request: Request) -> TrainResult:
         request.data,
         (request.given or Config()).replace(request.changes),
         skip_invalid=request.skip_invalid,
-        progress=request.progress,
     )
     for note in prepared.notes:
-        request.progress.say(note)
+        logger.info(note)
     made = request.plan(prepared)
     require_network(made.config, prepared)
     job = with_first_weights(prepared.job(made.config, request.place), request)
@@ -94,7 +96,7 @@ def resume_run(run: RunFolder, request: Request) -> TrainResult:
     left_out = read_or_refuse_left_out(run, request.skip_invalid)
     checkpoint = load_checkpoint(run)
     if checkpoint and checkpoint.finished and run.report.exists() and not weighty(changes):
-        request.progress.say(f"{run.path} is finished; nothing to do.")
+        logger.info(f"{run.path} is finished; nothing to do.")
         return _result(run)
     dataset = without(open_dataset(request.data, config.data.format), left_out or ())
     if request.allow_changes:
@@ -149,7 +151,7 @@ def with_first_weights(job: Job, request: Request) -> Job:
         return with_weights_of_model(job, Path(job.config.training.init_from), request)
     if source == "none":
         if job.config.optimizer.freeze_stages:
-            request.progress.say("warning: optimizer.freeze_stages keeps random weights; give --weights or --init-from")
+            logger.info("warning: optimizer.freeze_stages keeps random weights; give --weights or --init-from")
         return job
     if source == "file" and request.weights in (None, "imagenet", "none"):
         raise InvalidArgumentError("network.encoder_weights is 'file': say which, with --weights FILE.")
@@ -158,7 +160,7 @@ def with_first_weights(job: Job, request: Request) -> Job:
     torch.manual_seed(job.config.training.seed)  # for the layers that are new
     network = job.spec.build().network
     coverage = transfer(network, job.config.network, "imagenet" if source == "imagenet" else Path(str(request.weights)))
-    request.progress.say(f"weights: {coverage.summary()}")
+    logger.info(f"weights: {coverage.summary()}")
     return dataclasses.replace(job, initial=network.state_dict())
 
 
@@ -180,7 +182,7 @@ def with_weights_of_model(job: Job, model: Path, request: Request) -> Job:
         carried = carry_over(network, ours, module.network.state_dict(), theirs)
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f"{model} is no start for this run: {error}") from error
-    request.progress.say(f"from {model}: {carried.summary()}")
+    logger.info(f"from {model}: {carried.summary()}")
     return dataclasses.replace(job, initial=network.state_dict())
 
 
@@ -232,10 +234,10 @@ def train_and_report(run: RunFolder, prepared: Prepared, job: Job, request: Requ
             with deterministic_algorithms(config.deterministic):
                 if request.profile:
                     for line in profile_steps(alone(job), run).lines():
-                        request.progress.say(line)
-                scored = train_model(job, run, deadline=deadline, resume=resume, progress=request.progress)
+                        logger.info(line)
+                scored = train_model(job, run, deadline=deadline, resume=resume)
         except INTERRUPTIONS:
-            request.progress.say(f"stopped; {how_to_go_on}")
+            logger.info(f"stopped; {how_to_go_on}")
             raise
         metrics = list(run.read_metrics())
         early = early_stop_note(metrics, config.early_stopping_patience)
@@ -252,7 +254,7 @@ def train_and_report(run: RunFolder, prepared: Prepared, job: Job, request: Requ
         )
         write_report(run.report, report)
     if early:
-        request.progress.say(early)
+        logger.info(early)
     return scored
 
 

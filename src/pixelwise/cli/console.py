@@ -4,7 +4,8 @@ import itertools
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from pixelwise.checks import CheckReport, Finding
+from pixelwise.progress import use_reporter
 from pixelwise.shapes import Size
 
 if TYPE_CHECKING:  # which imports PyTorch
@@ -59,7 +61,7 @@ class ConsoleProgress:
         if self.console.is_terminal:
             self.bars.stop()
 
-    def say(self, message: str) -> None:
+    def log(self, message: str) -> None:
         self.console.print(message, markup=False, soft_wrap=True)
 
     def track(self, label: str, done: float, total: float, note: str = "") -> None:
@@ -78,9 +80,16 @@ class ConsoleProgress:
         if now - self.last_line >= PLAIN_SECONDS or ends:
             self.last_line = now
             self.begun.add(label)
-            self.say(f"{label} {done / max(total, 1e-9):4.0%}  {note}".rstrip())
+            self.log(f"{label} {done / max(total, 1e-9):4.0%}  {note}".rstrip())
         if done >= total:
             self.begun.discard(label)
+
+
+@contextmanager
+def show_progress() -> Iterator[None]:
+    """Show messages and progress on standard error inside the block."""
+    with ConsoleProgress() as console, use_reporter(console):
+        yield
 
 
 def print_networks(rows: "Iterable[NetworkRow]", size: Size) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from pixelwise.cli.errors import message_of
 from pixelwise.errors import PixelwiseError
+from pixelwise.progress import count_budget_from
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -47,13 +48,12 @@ def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for everything it makes.")] = Path("runs/demo"),
 ) -> None:
     """The whole job on a built-in dataset, in under three minutes."""
-    started = time.monotonic()  # a budget counts from here, imports included
     from pixelwise.api.demo import demo as run
-    from pixelwise.cli.console import ConsoleProgress
+    from pixelwise.cli.console import show_progress
 
-    with ConsoleProgress() as progress:
-        result = run(output, progress=progress, started=started)
-        progress.say(f"report: {result.report}")
+    with show_progress():
+        result = run(output)
+        typer.echo(f"report: {result.report}")
 
 
 @app.command()
@@ -92,11 +92,11 @@ def convert(
     format: Format = None,
 ) -> None:
     """Write a dataset in another format, its labels the same pixel for pixel."""
-    from pixelwise.cli.console import ConsoleProgress
+    from pixelwise.cli.console import show_progress
     from pixelwise.conversion import convert as run
 
-    with ConsoleProgress() as progress:
-        made = run(data, output, to=to, format=format, progress=progress)
+    with show_progress():
+        made = run(data, output, to=to, format=format)
     typer.echo(f"{made.num_images} pairs written to {made.output} as {made.format}")
 
 
@@ -110,10 +110,10 @@ def plan(
 ) -> None:
     """Choose network, samples and schedule for a dataset, this machine and a budget."""
     from pixelwise.api.plan import plan as run
-    from pixelwise.cli.console import ConsoleProgress
+    from pixelwise.cli.console import show_progress
 
-    with ConsoleProgress() as progress:
-        made = run(data, budget=budget, format=format, group_by=group_by, output=output, progress=progress)
+    with show_progress():
+        made = run(data, budget=budget, format=format, group_by=group_by, output=output)
     if output is None:
         typer.echo(made.to_yaml(), nl=False)
     else:
@@ -174,20 +174,18 @@ def train(
     precision: PrecisionName = "auto",
 ) -> None:
     """Plan, train, score and report."""
-    started = time.monotonic()  # a budget counts from here, imports included
-    from pixelwise.api.launch import is_first_process, launch, require_devices, start_of_budget
+    from pixelwise.api.launch import is_first_process, launch, require_devices
     from pixelwise.training.distributed import is_one_of_several
 
     if devices is not None:
         require_devices(devices, device)
         if devices > 1 and not is_one_of_several():
-            raise typer.Exit(launch(context.obj, devices, started))
-    started = start_of_budget(started)
+            raise typer.Exit(launch(context.obj, devices))
     from pixelwise.api.train import train as run
     from pixelwise.api.train_run import TrainResult
-    from pixelwise.cli.console import ConsoleProgress, print_folds, print_scores
+    from pixelwise.cli.console import print_folds, print_scores, show_progress
 
-    with ConsoleProgress() as progress:
+    with show_progress():
         result = run(
             data,
             output,
@@ -210,8 +208,6 @@ def train(
             deterministic=deterministic,
             device=device,
             precision=precision,
-            progress=progress,
-            started=started,
         )
     if not is_first_process():
         return
@@ -236,10 +232,10 @@ def evaluate(
     max_iou_drop: MaxLoss = None,
 ) -> None:
     """Score a model on a dataset."""
-    from pixelwise.cli.console import ConsoleProgress, print_scores
+    from pixelwise.cli.console import print_scores, show_progress
     from pixelwise.evaluation.evaluate import evaluate as run
 
-    with ConsoleProgress() as progress:
+    with show_progress():
         scores = run(
             model,
             data,
@@ -250,7 +246,6 @@ def evaluate(
             precision=precision,
             engine=engine,
             max_iou_drop=max_iou_drop,
-            progress=progress,
         )
     print_scores(scores)
 
@@ -299,9 +294,9 @@ def predict(
 ) -> None:
     """Label images and videos."""
     from pixelwise.api.predict import predict as run
-    from pixelwise.cli.console import ConsoleProgress, print_failures
+    from pixelwise.cli.console import print_failures, show_progress
 
-    with ConsoleProgress() as progress:
+    with show_progress():
         report = run(
             model,
             inputs,
@@ -318,7 +313,6 @@ def predict(
             device=device,
             precision=precision,
             engine=engine,
-            progress=progress,
         )
     skipped = f"; {report.skipped} images were complete before" if resume else ""
     typer.echo(f"{len(report.written)} files written to {output}{skipped}")
@@ -355,10 +349,10 @@ def export(
     ] = None,
 ) -> None:
     """Write a model as ONNX, OpenVINO or torch.export: from pixels of any size to labels, proven equal."""
-    from pixelwise.cli.console import ConsoleProgress, print_export
+    from pixelwise.cli.console import print_export, show_progress
     from pixelwise.exporting import export as run
 
-    with ConsoleProgress() as progress:
+    with show_progress():
         made = run(
             model,
             output,
@@ -369,7 +363,6 @@ def export(
             data_format=data_format,
             max_iou_drop=max_iou_drop,
             min_agreement=min_agreement,
-            progress=progress,
         )
     print_export(made)
 
@@ -402,11 +395,11 @@ def localize(
     ] = None,
 ) -> None:
     """Show where in each image a classifier sees its classes."""
-    from pixelwise.cli.console import ConsoleProgress, print_failures, print_sights
+    from pixelwise.cli.console import print_failures, print_sights, show_progress
     from pixelwise.prediction.localize import localize as run
 
-    with ConsoleProgress() as progress:
-        report = run(images, output, classifier=classifier, weights=weights, class_name=class_name, progress=progress)
+    with show_progress():
+        report = run(images, output, classifier=classifier, weights=weights, class_name=class_name)
     print_sights(report.images)
     typer.echo(f"{len(report.images)} heat maps written to {output}")
     if report.failures:
@@ -429,9 +422,11 @@ def _listed(words: str) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Runs a command; 0 done, 1 done with listed failures, 2 cannot be done, 130 interrupted."""
+    started = time.monotonic()  # a budget counts from here, imports included
     try:
         words = sys.argv[1:] if arguments is None else arguments
-        code = app(words, standalone_mode=False, obj=words)  # `train --devices` runs them again, in processes
+        with count_budget_from(started):
+            code = app(words, standalone_mode=False, obj=words)  # `train --devices` runs them again, in processes
         if code == INTERRUPTED:  # Typer has made Ctrl-C an exit without a word
             print("pixelwise: interrupted", file=sys.stderr)
     except (PixelwiseError, OSError) as error:  # OSError: a folder that may not be written, a full disk

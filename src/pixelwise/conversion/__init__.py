@@ -1,5 +1,6 @@
 """`pixelwise convert`: any format is read, a common one is written, with the same labels pixel for pixel."""
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,9 @@ from pixelwise.data.io.images import Decoded, decode_image_bytes
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import survey
 from pixelwise.errors import DataError, InvalidArgumentError, unknown_name
-from pixelwise.progress import Progress, Silent
+from pixelwise.progress import report_progress
+
+logger = logging.getLogger(__name__)
 
 WRITERS: Mapping[str, Callable[[Path, Content], Writer]] = {
     "coco": CocoWriter,
@@ -43,16 +46,14 @@ class Converted:
     """What the format cannot say, and what of this dataset it therefore lost."""
 
 
-def convert(
-    data: str | Path, output: str | Path, *, to: str, format: str | None = None, progress: Progress | None = None
-) -> Converted:
+def convert(data: str | Path, output: str | Path, *, to: str, format: str | None = None) -> Converted:
     """Writes a dataset of any format as one of `WRITERS`. The source is only read.
 
     `output` must be new or empty; it appears complete or not at all. Image files are copied byte for
     byte where the format `to` can hold them. DataError for a dataset that training would refuse,
     InvalidArgumentError for an unknown `to`, an `output` in the way, or an extra that is not installed.
     """
-    output, progress = Path(output), progress or Silent()
+    output = Path(output)
     if to not in WRITERS:
         raise unknown_name("format to write", to, WRITERS)
     _require_free(output)
@@ -64,10 +65,10 @@ def convert(
         writer = WRITERS[to](folder, content)
         for done, sample in enumerate(dataset.samples, start=1):
             writer.add(_read(dataset, sample))
-            progress.track("convert", done, len(dataset.samples))
+            report_progress("convert", done, len(dataset.samples))
         notes = writer.finish()
     for note in notes:
-        progress.say(f"note: {note}")
+        logger.info(f"note: {note}")
     return Converted(output=output, format=to, num_images=len(dataset.samples), notes=tuple(notes))
 
 

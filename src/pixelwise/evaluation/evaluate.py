@@ -1,6 +1,7 @@
 """Scores of a model on a dataset, over one confusion matrix."""
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,8 +19,10 @@ from pixelwise.inference.batching import Failure, predict_all
 from pixelwise.inference.engine_selection import for_job
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.metrics import BoundaryScore, ConfusionMatrix, mean_iou, scores
-from pixelwise.progress import Progress, Silent
+from pixelwise.progress import report_progress
 from pixelwise.quantization.activation_ranges import calibrate
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -46,7 +49,6 @@ def evaluate(
     precision: str = "auto",
     engine: str = "auto",
     max_iou_drop: float | None = None,
-    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Scores on split `test`, else `val`, else (no splits anywhere) on all images.
 
@@ -57,23 +59,22 @@ def evaluate(
     Returns the dictionary that `json_path` receives: fractions in [0, 1], None where undefined.
     Raises InvalidArgumentError where the dataset's classes are not the model's.
     """
-    progress = progress or Silent()
     if precision == "int8":
-        calibrate(model, data, format=format, engine=engine, max_iou_drop=max_iou_drop, progress=progress)
+        calibrate(model, data, format=format, engine=engine, max_iou_drop=max_iou_drop)
     elif max_iou_drop is not None:
         raise InvalidArgumentError(f"--max-iou-drop goes with --precision int8, not {precision}; leave it out.")
     predictor = load(model, device=device, precision=precision, engine=engine)
     dataset = for_model(open_dataset(data, format), predictor)
     chosen, samples = choose_split(dataset, Path(model), split)
-    progress.say(f"scoring split {chosen!r}: {len(samples)} images, {predictor.precision}")
+    logger.info(f"scoring split {chosen!r}: {len(samples)} images, {predictor.precision}")
     if unlabeled := len(dataset.pairing.images_without_mask):
-        progress.say(f"{unlabeled} image(s) of {dataset.root} have no mask and are not scored")
+        logger.info(f"{unlabeled} image(s) of {dataset.root} have no mask and are not scored")
     if dataset.pairing.same_stem:
         names = ", ".join(path.name for path in dataset.pairing.same_stem[:3])
         raise DataError(f"{dataset.root} holds files of the same stem ({names}); rename or remove one of each.")
     if engine == "auto":
-        predictor = for_job(predictor, model, num_images=len(samples), progress=progress)
-    tally = score_samples(predictor, dataset, samples, progress=progress)
+        predictor = for_job(predictor, model, num_images=len(samples))
+    tally = score_samples(predictor, dataset, samples, report=True)
     result = tally.scores(predictor.classes.names)
     result |= {"split": chosen, "model": str(model), "data": str(data)}
     if json_path:
@@ -87,11 +88,11 @@ def score_samples(
     samples: Sequence[Sample],
     *,
     boundaries: bool = True,
-    progress: Progress | None = None,
+    report: bool = False,
     on_image: Callable[[Sample, Array, Array], None] = lambda sample, labels, prediction: None,
 ) -> Tally:
     """Predicts and counts. Files are read ahead, small images of one size share batches, and boundaries
-    are matched in a thread beside the network.
+    are matched in a thread beside the network. `report` shows the progress.
     """
     names = predictor.classes.names
     ignore = predictor.classes.ignore_index
@@ -110,8 +111,8 @@ def score_samples(
             if tally.boundary is not None:
                 matched.append(pool.submit(tally.boundary.update, prediction, labels, ignore_index=ignore))
             on_image(sample, labels, prediction)
-            if progress:
-                progress.track("evaluate", done, len(samples))
+            if report:
+                report_progress("evaluate", done, len(samples))
         for match in matched:
             match.result()
     return tally

@@ -1,6 +1,7 @@
 """`pixelwise export`: a model as one file of another runtime, handed over only when proven equal."""
 
 import json
+import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +20,6 @@ from pixelwise.inference.engines import Source, with_network
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.lowering.graph import OUTPUTS, AnswerGraph, LogitsGraph
 from pixelwise.lowering.quantize import quantize, quantizer_versions
-from pixelwise.progress import Progress, Silent
 from pixelwise.quantization.accuracy import (
     MAX_LOSS,
     Accuracy,
@@ -30,6 +30,8 @@ from pixelwise.quantization.accuracy import (
     open_trial,
     require_accuracy,
 )
+
+logger = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -68,7 +70,6 @@ def export(
     data_format: str | None = None,
     max_iou_drop: float | None = None,
     min_agreement: float | None = None,
-    progress: Progress | None = None,
 ) -> Exported:
     """Writes a model as a graph from (B, H, W, C) pixels to (B, H, W) labels, for images of any size.
 
@@ -103,19 +104,18 @@ def export(
     most = _allowed_loss(max_iou_drop, precision, name, data)
     require_own_card(path)
     versions = _versions(name, precision)
-    progress = progress or Silent()
     predictor = load(model, device="cpu", precision="fp32", engine="torch")
     trial = None if data is None else open_trial(data, data_format, model, predictor)
     with tempfile.TemporaryDirectory() as folder:
         full, labels = (_file(Path(folder) / part, path.name) for part in ("full", "labels"))
-        progress.say(f"writing {predictor.spec.network.name} as {name}")
+        logger.info(f"writing {predictor.spec.network.name} as {name}")
         change = partial(quantize, inputs=_batches(trial, predictor)) if trial else unchanged
         FORMATS[name].write(_graph(predictor, precision), _example(predictor), full, labels, change)
         made = full if logits else labels
-        progress.say("comparing it with the model")
+        logger.info("comparing it with the model")
         read = FORMATS[name].read
         proof = prove(predictor, read(made), read(full))
-        accuracy = _measured(trial, predictor, read(made), progress) if trial else None
+        accuracy = _measured(trial, predictor, read(made)) if trial else None
         if accuracy:
             require_accuracy(accuracy, most, path)
         _require_agreement((accuracy or proof).agreement, least, proof, path)
@@ -205,8 +205,8 @@ def _batches(trial: Trial, predictor: Predictor) -> Iterator[Array]:
     return (image[None] for image in calibration_images(trial, predictor))
 
 
-def _measured(trial: Trial, predictor: Predictor, run: Run, progress: Progress) -> Accuracy:
-    return measure_accuracy(trial, predictor, lambda image: run(image[None])[0][0], progress=progress)
+def _measured(trial: Trial, predictor: Predictor, run: Run) -> Accuracy:
+    return measure_accuracy(trial, predictor, lambda image: run(image[None])[0][0])
 
 
 def _require_agreement(agreement: float, least: float, proof: Proof, path: Path) -> None:

@@ -5,6 +5,7 @@ are the model's. `pick` weighs that for a number of images. The measurement lies
 """
 
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,8 +24,9 @@ from pixelwise.inference.predictor import Predictor
 from pixelwise.inference.probe_images import draw_scene
 from pixelwise.model_file import find_model, stored_checksum
 from pixelwise.networks import Segmenter
-from pixelwise.progress import Progress, Silent
 from pixelwise.version import __version__
+
+logger = logging.getLogger(__name__)
 
 MIN_AGREEMENT = 0.995
 """Share of labels that an engine must share with PyTorch in float32."""
@@ -53,7 +55,7 @@ class Measured:
     """Share of labels of the drawn images that PyTorch in float32 gives too."""
 
 
-def for_job(predictor: Predictor, model: str | Path, *, num_images: int, progress: Progress | None = None) -> Predictor:
+def for_job(predictor: Predictor, model: str | Path, *, num_images: int) -> Predictor:
     """A predictor of the same model, device and precision, on the engine that should be done first.
 
     A job of fewer than `MEASURE_FROM` images never measures: it asks what an earlier one has measured,
@@ -63,7 +65,6 @@ def for_job(predictor: Predictor, model: str | Path, *, num_images: int, progres
         predictor: on PyTorch.
         model: the run folder or model file it was loaded from.
     """
-    progress = progress or Silent()
     if predictor.engine != "torch":  # in int8 there is no choice
         return predictor
     rivals = _rivals(predictor)
@@ -76,12 +77,12 @@ def for_job(predictor: Predictor, model: str | Path, *, num_images: int, progres
     if measured is None:
         if num_images < MEASURE_FROM:
             return predictor
-        progress.say(f"measuring the engines torch, {', '.join(rivals)} once")
-        measured, running = measure(predictor, ("torch", *rivals), progress)
+        logger.info(f"measuring the engines torch, {', '.join(rivals)} once")
+        measured, running = measure(predictor, ("torch", *rivals))
         write_measured(kept, key, measured)
     chosen = pick(measured, num_images, ready=tuple(running))
     if chosen != "torch":
-        progress.say(f"engine: {ENGINES[chosen].title}, {predictor.precision}")
+        logger.info(f"engine: {ENGINES[chosen].title}, {predictor.precision}")
     return replace(predictor, engine=chosen, running=running.get(chosen))
 
 
@@ -98,7 +99,6 @@ def pick(measured: Sequence[Measured], num_images: int, *, ready: Sequence[Engin
 def measure(
     predictor: Predictor,
     names: Sequence[EngineName],
-    progress: Progress,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[list[Measured], dict[EngineName, nn.Module]]:
     """Each engine's times and agreement, and its network as it runs; without those that fail."""
@@ -121,7 +121,7 @@ def measure(
         except Exception as error:  # of a library we know little of; PyTorch does the job
             if name == "torch":
                 raise
-            progress.say(f"{ENGINES[name].title} is left out: {error}")
+            logger.info(f"{ENGINES[name].title} is left out: {error}")
             continue
         ready = clock() - start
         found.append(

@@ -1,5 +1,6 @@
 """`train --skip-invalid`: what of a dataset with errors is left out, by name, so that the rest can train."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +13,8 @@ from pixelwise.data.io.images import write_atomically
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import Survey, survey
 from pixelwise.errors import CheckpointError
-from pixelwise.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 ACCEPTED = ("jpeg_mask", "foreground_ignored", "palette_order")
 """Codes of errors that harm what is learned, but keep no pair from being used: with skip_invalid, all are."""
@@ -30,7 +32,7 @@ class LeftOut:
         return f"left out: {self.file}: {self.reason}"
 
 
-def leave_out_faults(dataset: Dataset, progress: Progress) -> tuple[Dataset, tuple[LeftOut, ...]]:
+def leave_out_faults(dataset: Dataset) -> tuple[Dataset, tuple[LeftOut, ...]]:
     """The dataset without the pairs that errors name, and what was left out; both are said aloud.
 
     Reads every pair once. Test pairs are not opened, and stay.
@@ -38,11 +40,11 @@ def leave_out_faults(dataset: Dataset, progress: Progress) -> tuple[Dataset, tup
     surveyed = survey(dataset, [s for s in dataset.samples if s.split != "test"])
     errors = diagnose(surveyed).errors
     for error in errors:
-        progress.say(f"error: {error.message} {error.fix}")
+        logger.info(f"error: {error.message} {error.fix}")
     blocking = [error for error in errors if error.code not in ACCEPTED]
     left_out = (*_in_pairs(surveyed, blocking), *_in_no_pair(dataset, blocking))
     for one in left_out:
-        progress.say(str(one))
+        logger.info(str(one))
     return without(dataset, left_out), left_out
 
 

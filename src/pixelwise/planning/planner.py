@@ -1,5 +1,6 @@
 """From a fingerprint and a measured machine to a config, each choice with its reason."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,9 +29,10 @@ from pixelwise.planning.plan import Draft, Plan
 from pixelwise.planning.prepare_data import Prepared
 from pixelwise.planning.pretrained_lookup import Found, find_pretrained
 from pixelwise.planning.timing import measure_step, seconds_left, steps_within
-from pixelwise.progress import Progress
 from pixelwise.training.trainer import Trainer
 from pixelwise.training.validation import REPORT_SECONDS, SCORING_RESERVE, time_to_score
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_BUDGET_SECONDS = 1200.0
 """Where neither steps nor a budget are given."""
@@ -63,7 +65,6 @@ def make_plan(
     precision: Precision,
     changes: Mapping[str, Any],
     started: float,
-    progress: Progress,
 ) -> Plan:
     """The config for this data, this machine and this budget; `changes` are the user's own and stay.
 
@@ -92,7 +93,7 @@ def make_plan(
             middle = candidates[min(1, len(candidates) - 1)]
             planner.take(middle, "the middle size; only steps are given, so nothing is timed")
     elif candidates:
-        planner.choose_network_by_clock(candidates, progress)
+        planner.choose_network_by_clock(candidates)
     else:
         planner.choose_batch_by_clock()
     if draft.config.training.steps is None:
@@ -182,7 +183,7 @@ class _Planner:
                 f"pays for the width and loses no pixel; {describe_details(seen)}",
             )
 
-    def choose_network_by_clock(self, candidates: Sequence[Candidate], progress: Progress) -> None:
+    def choose_network_by_clock(self, candidates: Sequence[Candidate]) -> None:
         """The largest candidate that still sees enough images in the time there is."""
         wanted = images_wanted(self.prepared.seen)
         chosen, why = candidates[0], f"the smallest: the budget is too short for {wanted} images"
@@ -199,7 +200,7 @@ class _Planner:
                     break
                 chosen, self.step_seconds = candidate, seconds
         rate = f"{batch / self.step_seconds:.1f} images a second here"
-        progress.say(f"network: {chosen.title}: {rate}")
+        logger.info(f"network: {chosen.title}: {rate}")
         self.take(chosen, f"{why}: {rate}")
 
     def _time_step(self, config: Config, repeats: int = 3) -> float:

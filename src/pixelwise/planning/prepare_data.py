@@ -20,7 +20,6 @@ from pixelwise.losses import inverse_log_weights, median_frequency_weights
 from pixelwise.model_file import ModelSpec
 from pixelwise.planning.exclusions import ACCEPTED, LeftOut, is_overruled, leave_out_faults, without
 from pixelwise.planning.fingerprint import Fingerprint, fingerprint
-from pixelwise.progress import Progress, Silent
 from pixelwise.training.trainer import Job
 
 
@@ -82,7 +81,6 @@ def prepare(
     skip_invalid: bool = False,
     left_out: tuple[LeftOut, ...] | None = None,
     revise_splits: bool = False,
-    progress: Progress | None = None,
 ) -> Prepared:
     """Reads every training and validation pair once. Errors in the data stop here, all named.
 
@@ -92,7 +90,7 @@ def prepare(
     run, if forced, has left out. `skip_invalid` leaves out what errors name, says so to `progress`, and reads the
     pairs a second time; what errors still forbid stops.
     """
-    surveyed, left_out = _survey(data, config, skip_invalid, left_out, progress)
+    surveyed, left_out = _survey(data, config, skip_invalid, left_out)
     if made_splits:
         division = Division(splits=read_splits(made_splits, surveyed.dataset.samples, revise=revise_splits))
     else:
@@ -108,10 +106,9 @@ def prepare_folds(
     made_splits: Sequence[Path] = (),
     skip_invalid: bool = False,
     left_out: tuple[LeftOut, ...] | None = None,
-    progress: Progress | None = None,
 ) -> list[Prepared]:
     """`prepare` for each of the folds: the files are read once, and each fold is described by its training images."""
-    surveyed, left_out = _survey(data, config, skip_invalid, left_out, progress)
+    surveyed, left_out = _survey(data, config, skip_invalid, left_out)
     if made_splits:
         divisions = [Division(splits=read_splits(path, surveyed.dataset.samples)) for path in made_splits]
     else:
@@ -124,12 +121,11 @@ def _survey(
     config: Config,
     skip_invalid: bool,
     left_out: tuple[LeftOut, ...] | None,
-    progress: Progress | None,
 ) -> tuple[Survey, tuple[LeftOut, ...] | None]:
     """What there is to train and validate on, read, and what was left out of it."""
     dataset = open_dataset(data, config.data.format)
     if skip_invalid:
-        dataset, left_out = leave_out_faults(dataset, progress or Silent())
+        dataset, left_out = leave_out_faults(dataset)
     elif left_out:
         dataset = without(dataset, left_out)
     return survey(dataset, [sample for sample in dataset.samples if sample.split != "test"]), left_out

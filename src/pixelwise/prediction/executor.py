@@ -10,7 +10,6 @@ from pixelwise.inference.predictor import Tiling
 from pixelwise.prediction.inputs import Input
 from pixelwise.prediction.manifest import JobRequest
 from pixelwise.prediction.output_writer import Job, Outputs, Written
-from pixelwise.progress import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +35,7 @@ class Place(Protocol):
     @property
     def precision(self) -> Precision: ...
 
-    def work(self, task: Task, job: Job, images: Sequence[Input], progress: Progress) -> Iterator[Written | Exception]:
+    def work(self, task: Task, job: Job, images: Sequence[Input]) -> Iterator[Written | Exception]:
         """What became of each image, in their order.
 
         In this process `job` writes the files; frames of a video it also adds at once to the files on all

@@ -6,6 +6,7 @@ Features for Discriminative Localization", CVPR 2016.
 """
 
 import difflib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -31,8 +32,10 @@ from pixelwise.networks.weights.io import Classifier, Coverage, build_classifier
 from pixelwise.prediction.inputs import Input, find_inputs
 from pixelwise.prediction.outputs.heatmap import Heat, draw_heatmaps
 from pixelwise.prediction.outputs.pictures import display
-from pixelwise.progress import Progress, Silent
+from pixelwise.progress import report_progress
 from pixelwise.shapes import Size
+
+logger = logging.getLogger(__name__)
 
 LONGEST_SIDE = 1024
 """Pixels: larger images are scaled down to it."""
@@ -78,7 +81,6 @@ def localize(
     weights: str | Path = "imagenet",
     class_name: str | None = None,
     device: str = "auto",
-    progress: Progress | None = None,
 ) -> LocalizeReport:
     """Writes STEM_heatmap.png for every image below `output`: where the classifier sees each class.
 
@@ -98,11 +100,10 @@ def localize(
     request that cannot be done at all, and ModelFileError for weights that do not fit, before
     anything is written.
     """
-    progress = progress or Silent()
     targets = _plan_outputs(find_inputs(images, Path(output)), Path(output))
     loaded = load_classifier(classifier, weights)
     if loaded.coverage is not None:
-        progress.say(f"weights: {loaded.coverage.summary()}")
+        logger.info(f"weights: {loaded.coverage.summary()}")
     localizer = Localizer(loaded, device=choose_device(device))
     wanted = None if class_name is None else class_index(localizer.names, class_name)
     done: list[Localized] = []
@@ -112,7 +113,7 @@ def localize(
             done.append(_localize_one(localizer, item, path, wanted))
         except (PixelwiseError, OSError) as error:
             failures.append((item.path, str(error)))
-        progress.track("localize", count, len(targets))
+        report_progress("localize", count, len(targets))
     return LocalizeReport(images=tuple(done), failures=tuple(failures))
 
 

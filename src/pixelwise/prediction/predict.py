@@ -1,6 +1,7 @@
 """`pixelwise predict`: files, folders, globs and URLs in, one set of outputs per image or video out."""
 
 import functools
+import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,9 @@ from pixelwise.prediction.output_writer import Job, Outputs, Written
 from pixelwise.prediction.outputs import LabelValues, require_kinds
 from pixelwise.prediction.rasters import needs_windows, predict_raster
 from pixelwise.prediction.videos import Videos, num_images
-from pixelwise.progress import Progress, Silent
+from pixelwise.progress import report_progress
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,6 @@ def predict(
     precision: str = "auto",
     engine: str = "auto",
     open_place: Callable[[], Place] | None = None,
-    progress: Progress | None = None,
 ) -> PredictReport:
     """Writes what `save` names (`outputs.WRITERS`, `outputs.JOB_FILES`) of every input image below `output`.
 
@@ -79,7 +81,7 @@ def predict(
             that share the output folder. Files on all images are left to a job with `resume` alone.
         open_place: gives other processes that do the work; they decide device, precision and engine.
     """
-    progress, folder = progress or Silent(), Path(output)
+    folder = Path(output)
     part = None if shard is None else parse_shard(shard)
     outputs = Outputs(
         folder=folder,
@@ -102,10 +104,10 @@ def predict(
     outputs.require_free(images)
     if part is not None:
         images = part.of(images)
-        progress.say(f"shard {part}: {len(images)} of {len(found)} inputs")
+        logger.info(f"shard {part}: {len(images)} of {len(found)} inputs")
         if not images:
             return PredictReport(written=(), failures=())
-    place = open_place() if open_place else _open_here(model, device, precision, engine, images, progress)
+    place = open_place() if open_place else _open_here(model, device, precision, engine, images)
     require_kinds(outputs.kinds, place.classes)
     if part is not None:
         outputs = outputs.of_images()
@@ -114,12 +116,12 @@ def predict(
     resumed = begin(folder, request, outputs.all_paths(images), resume=resume)
     done = {item for item in images if resumed and outputs.are_there(item)}
     task = Task(outputs=outputs, request=request, tiling=tiling, tta=tuple(tta), able=able, resume=resumed)
-    fresh = place.work(task, job, [item for item in images if item not in done], progress)
-    return _gathered(job, images, done, fresh, progress)
+    fresh = place.work(task, job, [item for item in images if item not in done])
+    return _gathered(job, images, done, fresh)
 
 
 def _gathered(
-    job: Job, images: Sequence[Input], done: Collection[Input], fresh: Iterator[Written | Exception], progress: Progress
+    job: Job, images: Sequence[Input], done: Collection[Input], fresh: Iterator[Written | Exception]
 ) -> PredictReport:
     """What was done before and what is done now, put together in the order of the images."""
     written: list[Path] = []
@@ -133,7 +135,7 @@ def _gathered(
         else:
             written += outcome.paths
             job.add(outcome)
-        progress.track("predict", count, len(images))
+        report_progress("predict", count, len(images))
     next(fresh, None)  # past the last one, whoever has worked puts its things in order
     written += job.finish()
     return PredictReport(written=tuple(written), failures=tuple(failures), skipped=len(done))
@@ -153,30 +155,26 @@ class _Here:
     def precision(self) -> Precision:
         return self.predictor.precision
 
-    def work(self, task: Task, job: Job, images: Sequence[Input], progress: Progress) -> Iterator[Written | Exception]:
-        return work_through(self.predictor, task, job, images, progress)
+    def work(self, task: Task, job: Job, images: Sequence[Input]) -> Iterator[Written | Exception]:
+        return work_through(self.predictor, task, job, images)
 
 
-def _open_here(
-    model: str | Path, device: str, precision: str, engine: str, images: Sequence[Input], progress: Progress
-) -> _Here:
+def _open_here(model: str | Path, device: str, precision: str, engine: str, images: Sequence[Input]) -> _Here:
     predictor = load(model, device=device, precision=precision, engine=engine)
     if engine == "auto":
-        predictor = for_job(predictor, model, num_images=sum(map(num_images, images)), progress=progress)
+        predictor = for_job(predictor, model, num_images=sum(map(num_images, images)))
     return _Here(predictor=predictor)
 
 
-def work_through(
-    predictor: Predictor, task: Task, job: Job, images: Sequence[Input], progress: Progress
-) -> Iterator[Written | Exception]:
+def work_through(predictor: Predictor, task: Task, job: Job, images: Sequence[Input]) -> Iterator[Written | Exception]:
     """Predicts and writes images. What was written of each, or why nothing was, in their order."""
     decoded = [item for item in images if not (item.windowed or item.is_video)]
     fresh = written_behind(
-        _predicted(predictor, decoded, task, progress),
+        _predicted(predictor, decoded, task),
         lambda answer: job.write(answer.item, answer.image, answer.prediction),
     )
-    windows = _Windows(predictor=predictor, task=task, progress=progress)
-    videos = Videos(predictor=predictor, job=job, tiling=task.tiling, tta=task.tta, progress=progress)
+    windows = _Windows(predictor=predictor, task=task)
+    videos = Videos(predictor=predictor, job=job, tiling=task.tiling, tta=task.tta)
     for item in images:
         if item.windowed:
             yield windows.write(item)
@@ -203,7 +201,7 @@ def _request(
 
 
 def _predicted(
-    predictor: Predictor, images: Sequence[Input], task: Task, progress: Progress
+    predictor: Predictor, images: Sequence[Input], task: Task
 ) -> Iterator[Answer[Input, None] | Failure[Input]]:
     """What the model says of each image, or why it says nothing."""
 
@@ -219,7 +217,7 @@ def _predicted(
         tta=task.tta,
         name=lambda item: item.name,
     )
-    return told(outcomes, task.tiling, lambda item, words: progress.say(f"{item.name}: {words}"))
+    return told(outcomes, task.tiling, lambda item, words: logger.info(f"{item.name}: {words}"))
 
 
 def _recalled(job: Job, item: Input, paths: tuple[Path, ...]) -> Written | Exception:
@@ -235,7 +233,6 @@ class _Windows:
 
     predictor: Predictor
     task: Task
-    progress: Progress
 
     def write(self, item: Input) -> Written | Exception:
         if not self.task.able:
@@ -244,7 +241,7 @@ class _Windows:
                 f"--tiling, --label-values, --min-area, --fill-holes and --tta."
             )
         target = self.task.outputs.paths(item)["labels"]
-        request, track = self.task.request.to_dict(), functools.partial(self.progress.track, item.path.name)
+        request, track = self.task.request.to_dict(), functools.partial(report_progress, item.path.name)
         try:
             predict_raster(self.predictor, item.path, target, request=request, resume=self.task.resume, track=track)
         except (PixelwiseError, OSError) as error:

@@ -33,8 +33,10 @@ from pixelwise.prediction.inputs import Input
 from pixelwise.prediction.output_writer import Job, Written
 from pixelwise.prediction.predict import work_through
 from pixelwise.prediction.rasters import forget_parts
-from pixelwise.progress import Progress
+from pixelwise.progress import use_reporter
 from pixelwise.version import __version__
+
+logger = logging.getLogger(__name__)
 
 CPUS = 4
 """Of one worker, at most: images of common sizes gain more from a second worker than from more threads."""
@@ -120,7 +122,7 @@ class _Notes:
 
     lines: list[str]
 
-    def say(self, message: str) -> None:
+    def log(self, message: str) -> None:
         self.lines.append(message)
 
     def track(self, label: str, done: float, total: float, note: str = "") -> None:
@@ -158,7 +160,8 @@ def do_parts(batch: Mapping[str, npt.NDArray[Any]], *, task: Task, setting: Sett
     for content in batch["part"]:
         part: list[Numbered] = pickle.loads(content)
         notes = _Notes([])
-        outcomes = list(work_through(predictor, task, job, [item for _, item in part], notes))
+        with use_reporter(notes):
+            outcomes = list(work_through(predictor, task, job, [item for _, item in part]))
         lines["number"] += [number for number, _ in part]
         lines["error"] += [str(one) or type(one).__name__ if isinstance(one, Exception) else "" for one in outcomes]
         lines["said"] += ["\n".join(notes.lines), *[""] * (len(part) - 1)]
@@ -201,14 +204,14 @@ class RayPlace:
     def precision(self) -> Precision:
         return self.found.precision
 
-    def work(self, task: Task, job: Job, images: Sequence[Input], progress: Progress) -> Iterator[Written | Exception]:
+    def work(self, task: Task, job: Job, images: Sequence[Input]) -> Iterator[Written | Exception]:
         """As `Place.work`. InvalidArgumentError where the cluster gives up."""
         if not images:
             return
         if not task.resume:
             for target in (task.outputs.paths(item)["labels"] for item in images if item.windowed and task.able):
                 forget_parts(target)
-        lines = self._lines(_elsewhere(task), [_absolute(item) for item in images], progress)
+        lines = self._lines(_elsewhere(task), [_absolute(item) for item in images])
         try:
             for item, reason in zip(images, in_order(lines), strict=True):
                 # What failed elsewhere is known by its words alone.
@@ -219,10 +222,10 @@ class RayPlace:
             ) from error
         task.outputs.remove_unfinished(images)
 
-    def _lines(self, task: Task, images: Sequence[Input], progress: Progress) -> Iterator[tuple[int, str]]:
+    def _lines(self, task: Task, images: Sequence[Input]) -> Iterator[tuple[int, str]]:
         data, crew = self.ray.data, self.crew
         parts = cut_in_parts(images, crew.size)
-        progress.say(f"{len(images)} images in {len(parts)} parts, for {min(crew.size, len(parts))} workers")
+        logger.info(f"{len(images)} images in {len(parts)} parts, for {min(crew.size, len(parts))} workers")
         setting = Setting(
             model=self.model,
             checksum=task.request.model,
@@ -241,14 +244,12 @@ class RayPlace:
         )
         for line in made.iter_rows():
             if line["said"]:
-                progress.say(line["said"])
+                logger.info(line["said"])
             yield int(line["number"]), line["error"]
 
 
 @contextmanager
-def ray_cluster(
-    model: str | Path, *, device: str, precision: str, engine: str, progress: Progress
-) -> Iterator[Callable[[], Place]]:
+def ray_cluster(model: str | Path, *, device: str, precision: str, engine: str) -> Iterator[Callable[[], Place]]:
     """Gives a function that connects to a cluster, and leaves the cluster at the end.
 
     The function takes the connection that is there, else the cluster that RAY_ADDRESS names, else one that

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from pixelwise.prediction.inputs import Input
 from pixelwise.prediction.output_writer import Job, Written
 from pixelwise.prediction.outputs import WRITERS, Labeled
 from pixelwise.prediction.outputs.video import FRAME_LIST, FrameList, LabeledVideo, frame_number, labeled_picture
-from pixelwise.progress import Progress
+from pixelwise.progress import report_progress
+
+logger = logging.getLogger(__name__)
 
 
 def num_images(item: Input) -> int:
@@ -50,7 +53,6 @@ class Videos:
     job: Job
     tiling: Tiling
     tta: Sequence[str]
-    progress: Progress
 
     def write(self, item: Input) -> Written | Exception:
         """All outputs of a video. Memory does not grow with its length, but for the files on all images.
@@ -87,7 +89,7 @@ class Videos:
                 frames.add(done.frame)
                 self.job.add(Written((), done.labeled))
                 count = done.frame.number
-                self.progress.track(item.path.name, count, max(video.num_frames, count))
+                report_progress(item.path.name, count, max(video.num_frames, count))
         return count
 
     def _predicted(self, item: Input, video: Video) -> Iterator[Answer[Frame, None] | Failure[Frame]]:
@@ -98,7 +100,7 @@ class Videos:
 
         def tell(frame: Frame, words: str) -> None:
             if frame.number == 1:
-                self.progress.say(f"{item.name}: {words} in its first frame")
+                logger.info(f"{item.name}: {words} in its first frame")
 
         outcomes = predict_all(
             self.predictor,

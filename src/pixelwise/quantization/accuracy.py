@@ -14,7 +14,7 @@ from pixelwise.evaluation.split_selection import choose_split, for_model
 from pixelwise.inference.batching import Failure, predict_all
 from pixelwise.inference.predictor import Predictor
 from pixelwise.metrics import ConfusionMatrix, mean_iou
-from pixelwise.progress import Progress
+from pixelwise.progress import report_progress
 from pixelwise.shapes import Size
 
 MAX_LOSS = 1.0
@@ -95,9 +95,7 @@ def require_accuracy(accuracy: Accuracy, most: float, path: Path) -> None:
         )
 
 
-def measure_accuracy(
-    trial: Trial, predictor: Predictor, labels_of: Callable[[Array], Array], *, progress: Progress
-) -> Accuracy:
+def measure_accuracy(trial: Trial, predictor: Predictor, labels_of: Callable[[Array], Array]) -> Accuracy:
     """Labels each validation image in int8 and with the model, and counts both as `evaluate` does.
 
     Args:
@@ -120,7 +118,7 @@ def measure_accuracy(
             confusion.update(labels, answer.extra, ignore_index=classes.ignore_index)
         equal += int((found == expected).sum())
         pixels += expected.size
-        progress.track("compare", done, len(trial.validation))
+        report_progress("compare", done, len(trial.validation))
     if not of_model.counts.any():
         raise InvalidArgumentError(
             f"no pixel of the {len(trial.validation)} validation images of {trial.dataset.root} is labeled, so the "

@@ -1,5 +1,6 @@
 """A model's network in int8, made once from labeled images and kept beside the model."""
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from pixelwise.inference.engines import Source, choose_engine, require_engine
 from pixelwise.inference.int8_file import frames_of, int8_file, read_int8, write_int8
 from pixelwise.inference.predictor import in_int8, load
 from pixelwise.lowering.quantize import quantize, quantizer_versions
-from pixelwise.progress import Progress
 from pixelwise.quantization.accuracy import (
     Accuracy,
     allowed_loss,
@@ -20,6 +20,8 @@ from pixelwise.quantization.accuracy import (
     require_accuracy,
 )
 
+logger = logging.getLogger(__name__)
+
 
 def calibrate(
     model: str | Path,
@@ -28,7 +30,6 @@ def calibrate(
     format: str | None,
     engine: str,
     max_iou_drop: float | None,
-    progress: Progress,
 ) -> None:
     """Sees to it that the model has a network in int8 that loses no more than is allowed.
 
@@ -45,7 +46,7 @@ def calibrate(
     """
     most, path, name = allowed_loss(max_iou_drop), int8_file(model), choose_engine(engine, "int8")
     require_engine(name, torch.device("cpu"), "int8")
-    known = _known(model, progress)
+    known = _known(model)
     if known:
         if known.loss > most:
             raise InvalidArgumentError(
@@ -56,25 +57,25 @@ def calibrate(
     versions = quantizer_versions()
     reference = load(model, device="cpu", precision="fp32", engine="torch")
     trial = open_trial(data, format, model, reference)
-    progress.say(f"int8: finding scales on {len(trial.calibration)} training images, once")
+    logger.info(f"int8: finding scales on {len(trial.calibration)} training images, once")
     source = Source(module=reference.module, channels=reference.spec.channels)
     graph = quantize(source.onnx, frames_of(reference.module, calibration_images(trial, reference)))
     made = in_int8(reference, name, graph)
-    accuracy = measure_accuracy(trial, reference, lambda image: made.predict(image).labels, progress=progress)
+    accuracy = measure_accuracy(trial, reference, lambda image: made.predict(image).labels)
     require_accuracy(accuracy, most, path)
     write_int8(model, graph, {"accuracy": asdict(accuracy), "versions": dict(versions)})
-    progress.say(
+    logger.info(
         f"int8: mean IoU {accuracy.mean_iou:.4f} on {accuracy.validation_images} validation images, the model's "
         f"{accuracy.model_mean_iou:.4f}; {accuracy.agreement:.2%} of the labels are equal; kept in {path.name}"
     )
 
 
-def _known(model: str | Path, progress: Progress) -> Accuracy | None:
+def _known(model: str | Path) -> Accuracy | None:
     """What the file beside the model was measured to lose; None where there is none that can be used."""
     if not int8_file(model).exists():
         return None
     try:
         return Accuracy(**read_int8(model)[1]["accuracy"])
     except InvalidArgumentError as error:
-        progress.say(str(error))
+        logger.info(str(error))
         return None

@@ -1,7 +1,7 @@
 """Everything needed to go on, written so that a kill at any instant loses no finished checkpoint."""
 
 import io
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ import torch
 from pixelwise.data.io.images import write_atomically
 from pixelwise.errors import CheckpointError
 from pixelwise.training.run_dir import RunFolder
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 2
 
@@ -69,11 +71,11 @@ def save_checkpoint(run: RunFolder, checkpoint: Checkpoint) -> None:
     run.next_checkpoint.replace(run.last_checkpoint)
 
 
-def load_checkpoint(run: RunFolder, say: Callable[[str], None] | None = None) -> Checkpoint | None:
+def load_checkpoint(run: RunFolder, *, resume: bool = False) -> Checkpoint | None:
     """The newest checkpoint that can be read; None where the run was stopped before its first.
 
-    With `say`, the run goes on from it: a damaged last one is said aloud and removed, so that the next
-    save keeps the whole one. Raises CheckpointError where there are some and none can be read.
+    With `resume`, a damaged last checkpoint is logged and removed, so that the next save keeps the whole one. Raises
+    CheckpointError where there are some and none can be read.
     """
     if not run.last_checkpoint.exists():
         return _read(run.previous_checkpoint) if run.previous_checkpoint.exists() else None
@@ -83,8 +85,8 @@ def load_checkpoint(run: RunFolder, say: Callable[[str], None] | None = None) ->
         if not run.previous_checkpoint.exists():
             raise
         checkpoint = _read(run.previous_checkpoint)
-        if say:
-            say(f"warning: {damaged.reason}; going on from {run.previous_checkpoint.name}, step {checkpoint.step}.")
+        if resume:
+            logger.warning(f"{damaged.reason}; continuing from {run.previous_checkpoint.name}, step {checkpoint.step}.")
             run.last_checkpoint.unlink()
         return checkpoint
 

@@ -8,6 +8,7 @@ This stands above one run and below the commands: how a fold is trained is given
 """
 
 import json
+import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -18,9 +19,10 @@ from typing import Any
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.images import write_atomically
 from pixelwise.errors import CheckpointError, InvalidArgumentError
-from pixelwise.progress import Progress
 from pixelwise.reports.cross_validation_report import summarize, write_fold_report
 from pixelwise.training.run_dir import RunFolder
+
+logger = logging.getLogger(__name__)
 
 CLOSING_SECONDS = 3.0
 """For adding up and the page, out of the budget of the whole."""
@@ -122,7 +124,6 @@ def train_folds(
     *,
     seconds_each: float | None,
     classes: Classes,
-    progress: Progress,
 ) -> FoldsResult:
     """Trains the folds that are not done, one after the other, and writes the summary and its page.
 
@@ -133,7 +134,7 @@ def train_folds(
     begun = time.monotonic()
     todo = [n for n in range(1, folds.num_folds + 1) if folder.fold(n).path.name not in folds.scores]
     for place, number in enumerate(todo):
-        progress.say(f"fold {number} of {folds.num_folds}")
+        logger.info(f"fold {number} of {folds.num_folds}")
         started = min(time.monotonic(), begun + place * (seconds_each or 0.0))
         scores = train_fold(number, started)
         folds.scores[folder.fold(number).path.name] = scores

@@ -1,5 +1,6 @@
 """What every process of a run but the first does: the first one's steps, on its own share of the images."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +20,8 @@ from pixelwise.training.signals import Interruption
 from pixelwise.training.trainer import Job, Trainer
 from pixelwise.training.validation import score_own_share
 
+logger = logging.getLogger(__name__)
+
 
 class Start(NamedTuple):
     """What the others are to train with the first process."""
@@ -29,7 +32,7 @@ class Start(NamedTuple):
     step: int
 
 
-def call_others(job: Job, checkpoint: Checkpoint | None, say: Callable[[str], None]) -> None:
+def call_others(job: Job, checkpoint: Checkpoint | None) -> None:
     """Has the other processes train with this one, from the same state. Nothing in a world of one.
 
     Raises InvalidArgumentError for a batch that cannot be shared out evenly.
@@ -37,7 +40,7 @@ def call_others(job: Job, checkpoint: Checkpoint | None, say: Callable[[str], No
     world, batch_size = job.world, job.config.training.batch_size
     world.require_shares(batch_size)
     if world.size > 1:
-        say(f"{world.size} processes, each on {batch_size // world.size} of the {batch_size} images of a batch")
+        logger.info(f"{world.size} processes, each on {batch_size // world.size} of the {batch_size} images of a batch")
         start = replace(job, world=ALONE, device=torch.device("cpu"))
         world.share(Start(start, checkpoint.state if checkpoint else None, checkpoint.step if checkpoint else 0))
 
@@ -83,7 +86,7 @@ def take_part(start: Start, is_to_stop: Callable[[], bool]) -> None:
 
 def _obey(order: Order, trainer: Trainer, waiting: deque[Future[Batch]]) -> None:
     if order.what == What.STEP:
-        step_within_memory(trainer, waiting.popleft().result(), order.progress, lambda message: None)
+        step_within_memory(trainer, waiting.popleft().result(), order.progress)
     elif order.what == What.GATHER:
         trainer.gather()
     elif order.what == What.AVERAGE:

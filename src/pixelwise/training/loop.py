@@ -1,6 +1,7 @@
 """A training run, top to bottom."""
 
 import itertools
+import logging
 import math
 import time
 from collections.abc import Iterator
@@ -11,7 +12,6 @@ import torch
 from pixelwise.data.loader import Batch, prefetch
 from pixelwise.devices import choose_loader_threads
 from pixelwise.errors import CheckpointError, InvalidArgumentError, TrainingError
-from pixelwise.progress import Progress, Silent
 from pixelwise.shapes import Size
 from pixelwise.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, seconds_between
 from pixelwise.training.clock import Pace
@@ -27,6 +27,8 @@ from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.signals import INTERRUPTIONS, Interruption
 from pixelwise.training.trainer import Job, Trainer, alone
 from pixelwise.training.validation import Scored, evaluate_and_keep_best, score_best, time_to_finish
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,7 +54,6 @@ def train_model(
     *,
     deadline: float | None = None,
     resume: bool = False,
-    progress: Progress | None = None,
 ) -> Scored:
     """Trains until the steps are done or the time is up, and leaves the best model, scored.
 
@@ -60,12 +61,11 @@ def train_model(
     the report are paid out of it. Ctrl-C and SIGTERM leave a checkpoint, a loss that is no number
     leaves the step it came from.
     """
-    progress = progress or Silent()
-    checkpoint = load_checkpoint(run, progress.say) if resume else None
-    call_others(job, checkpoint, progress.say)
+    checkpoint = load_checkpoint(run, resume=True) if resume else None
+    call_others(job, checkpoint)
     trainer = Trainer(job)
     if job.config.training.compile:
-        progress.say("the first step compiles the network, which takes a minute or more")
+        logger.info("the first step compiles the network, which takes a minute or more")
     state = restore(trainer, checkpoint) if checkpoint else State()
     pace = make_pace(trainer, deadline, checkpoint)
     state.evaluations = min(state.evaluations, evaluations_until(job, pace.at(state.step)))  # the run may be longer now
@@ -74,7 +74,7 @@ def train_model(
     run.forget_metrics_after(state.step)
     state.ended_early = out_of_patience(run.read_metrics(), job.config.training.early_stopping_patience)
     page = LivePage(run, job.dataset, job.world.share_of(job.val_samples()))
-    log = Log(run, progress, pace, job.config, state.step, page)
+    log = Log(run, pace, job.config, state.step, page)
     with Interruption() as interruption:
         try:
             if evaluation_due(job, state, now := pace.at(state.step)) and now < 1:
@@ -83,7 +83,7 @@ def train_model(
                 with interruption.put_off():
                     before = pace.at(step)
                     job.world.lead(Order(What.STEP, progress=before))
-                    loss = step_within_memory(trainer, batch, before, progress.say)
+                    loss = step_within_memory(trainer, batch, before)
                     state.step = step + 1
                     now = pace.at(state.step)
                     trainer.update_average(step, now - before)
@@ -104,11 +104,11 @@ def train_model(
             save(trainer, run, state, pace)
             raise
         except DivergedError as error:
-            raise TrainingError(f"{error}{look_again(trainer, run, state, progress)}") from error
+            raise TrainingError(f"{error}{look_again(trainer, run, state)}") from error
         finally:
             now = pace.at(state.step)
             log.close(now, ended=now >= 1 or state.ended_early)
-        scored = score_best(job, run, progress)
+        scored = score_best(job, run)
         save(trainer, run, state, pace, finished=True)
         job.world.lead(Order(What.END))
     return scored
@@ -188,7 +188,7 @@ def save(trainer: Trainer, run: RunFolder, state: State, pace: Pace, *, finished
     state.taken.clear()
 
 
-def look_again(trainer: Trainer, run: RunFolder, state: State, progress: Progress) -> str:
+def look_again(trainer: Trainer, run: RunFolder, state: State) -> str:
     """Keeps the step whose loss is no number; returns a sentence on it."""
     checkpoint, job = load_checkpoint(run), alone(trainer.job)
     if checkpoint:
@@ -197,7 +197,7 @@ def look_again(trainer: Trainer, run: RunFolder, state: State, progress: Progres
         start = 0, Trainer(replace(job, device=torch.device("cpu"))).state()
     if start[0] + len(state.taken) != state.step:
         return ""
-    progress.say(f"the loss is no number: taking {len(state.taken)} steps again, to keep the one that made it so")
+    logger.info(f"the loss is no number: taking {len(state.taken)} steps again, to keep the one that made it so")
     return keep_bad_step(trainer if job is trainer.job else Trainer(job), run, start, state.taken)
 
 

@@ -1,6 +1,7 @@
 """What a run writes down as it goes: metrics.jsonl, loggers, the live page, the progress line."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -11,13 +12,15 @@ from torch import Tensor
 from pixelwise.config import Config
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
-from pixelwise.progress import Progress
+from pixelwise.progress import report_progress
 from pixelwise.training.clock import Pace
 from pixelwise.training.divergence import DivergedError
 from pixelwise.training.live_report import LivePage
 from pixelwise.training.loggers import open_loggers
 from pixelwise.training.optimizers import learning_rate_factor
 from pixelwise.training.run_dir import RunFolder
+
+logger = logging.getLogger(__name__)
 
 
 class Log:
@@ -26,13 +29,12 @@ class Log:
     def __init__(
         self,
         run: RunFolder,
-        progress: Progress,
         pace: Pace,
         config: Config,
         first_step: int = 0,
         page: LivePage | None = None,
     ) -> None:
-        self.run, self.progress, self.pace, self.config, self.page = run, progress, pace, config, page
+        self.run, self.pace, self.config, self.page = run, pace, config, page
         self.loggers = open_loggers(run, config, first_step)
         self.losses: list[Tensor] = []
         self.images = 0
@@ -67,11 +69,11 @@ class Log:
         }
         self.run.append_metrics(values)
         shown = {f"train/{name}": float(values[name]) for name in ("loss", "lr", "images_per_second")}
-        for logger in self.loggers:
-            logger.scalars(shown, step)
+        for sink in self.loggers:
+            sink.scalars(shown, step)
         if self.page:
             self.page.tick(progress)
-        self.progress.track("train", progress, 1, f"loss {mean:.3f}  {rate:.1f} images/s")
+        report_progress("train", progress, 1, f"loss {mean:.3f}  {rate:.1f} images/s")
         self.losses, self.images, self.since = [], 0, time.monotonic()
 
     def evaluation(self, step: int, progress: float, scores: Mapping[str, Any]) -> None:
@@ -80,11 +82,11 @@ class Log:
             {"step": step, "progress": round(progress, 6), "val": short, "seconds": round(self.pace.spent, 2)}
         )
         shown = {f"val/{name}": value for name, value in short.items() if value is not None}
-        for logger in self.loggers:
-            logger.scalars(shown, step)
+        for sink in self.loggers:
+            sink.scalars(shown, step)
         if self.page:
             self.page.evaluated(step, progress)
-        self.progress.say(f"{progress:4.0%} of the run, step {step}: validation mean IoU {short['mean_iou'] or 0:.4f}")
+        logger.info(f"{progress:4.0%} of the run, step {step}: validation mean IoU {short['mean_iou'] or 0:.4f}")
         self.since = time.monotonic()
 
     def show(self, sample: Sample, labels: Array, prediction: Array) -> None:
@@ -97,5 +99,5 @@ class Log:
         with contextlib.suppress(OSError):  # a full disk has been noticed by what matters more
             if self.page:
                 self.page.write(progress, "ended" if ended else "stopped")
-            for logger in self.loggers:
-                logger.close()
+            for sink in self.loggers:
+                sink.close()

@@ -1,7 +1,8 @@
 """What a machine runs out of, turned into a way to go on: memory of the device, room on the disk."""
 
 import errno
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -14,10 +15,12 @@ from pixelwise.networks.stages import encoder_stages
 from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import Trainer
 
+logger = logging.getLogger(__name__)
+
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG, errno.ENOENT)
 
 
-def step_within_memory(trainer: Trainer, batch: Batch, progress: float, say: Callable[[str], None]) -> Tensor:
+def step_within_memory(trainer: Trainer, batch: Batch, progress: float) -> Tensor:
     """`Trainer.step`; where the device's memory is too small for a batch, this and all later ones are
     taken in twice as many parts, which is said aloud.
     """
@@ -32,7 +35,7 @@ def step_within_memory(trainer: Trainer, batch: Batch, progress: float, say: Cal
         trainer.optimizer.zero_grad()
         if trainer.job.device.type == "cuda":
             torch.cuda.empty_cache()
-        _take_more_parts(trainer, len(batch.images), reason, say)
+        _take_more_parts(trainer, len(batch.images), reason)
 
 
 def _refuse_alone(trainer: Trainer, reason: str) -> None:
@@ -51,7 +54,7 @@ def _recomputing(trainer: Trainer) -> str:
     return "resume with --set training.activation_checkpointing=true, or " if possible else ""
 
 
-def _take_more_parts(trainer: Trainer, num_images: int, reason: str, say: Callable[[str], None]) -> None:
+def _take_more_parts(trainer: Trainer, num_images: int, reason: str) -> None:
     place = trainer.job.device
     if trainer.parts >= num_images:
         crop = "[{}, {}]".format(*(side // 2 for side in trainer.job.config.data.crop_size))
@@ -65,8 +68,8 @@ def _take_more_parts(trainer: Trainer, num_images: int, reason: str, say: Callab
     at_once = -(-num_images // trainer.parts)
     normalized = any(isinstance(module, _BatchNorm) for module in trainer.model.modules())
     caveat = f" Batch normalization now sees {at_once} at a time." if normalized else ""
-    say(
-        f"warning: out of memory on {place}: from here on a batch of {num_images} images is taken in "
+    logger.warning(
+        f"out of memory on {place}: from here on a batch of {num_images} images is taken in "
         f"{trainer.parts} parts of at most {at_once}, their gradients added up "
         f"(training.gradient_accumulation_steps={trainer.parts}).{caveat}"
     )

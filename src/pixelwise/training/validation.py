@@ -15,7 +15,6 @@ from pixelwise.evaluation.evaluate import Tally, score_samples
 from pixelwise.inference.predictor import Predictor, make_predictor
 from pixelwise.metrics import ConfusionMatrix
 from pixelwise.model_file import load_model, save_model
-from pixelwise.progress import Progress
 from pixelwise.training.distributed import Order, What
 from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import Job, Trainer
@@ -67,7 +66,7 @@ def score_together(
     job: Job,
     *,
     boundaries: bool = True,
-    progress: Progress | None = None,
+    report: bool = False,
     on_image: OnImage = _pass_over,
 ) -> Tally:
     """Counts over all validation images, each process its share of them, added up. `on_image` and
@@ -79,7 +78,7 @@ def score_together(
         weights = {name: tensor.cpu() for name, tensor in predictor.module.state_dict().items()}
         world.share(Question(weights, predictor.precision, boundaries))
     own = score_samples(
-        predictor, job.dataset, world.share_of(samples), boundaries=boundaries, progress=progress, on_image=on_image
+        predictor, job.dataset, world.share_of(samples), boundaries=boundaries, report=report, on_image=on_image
     )
     return add_up(world.gather(own), samples)
 
@@ -131,7 +130,7 @@ class Scored:
     tally: Tally
 
 
-def score_best(job: Job, run: RunFolder, progress: Progress) -> Scored:
+def score_best(job: Job, run: RunFolder) -> Scored:
     """The final word on the best model: float32 scores, and how far bf16 agrees, kept in its file."""
     module, spec = load_model(run.model)
     labels: dict[Sample, Array] = {}
@@ -139,7 +138,7 @@ def score_best(job: Job, run: RunFolder, progress: Progress) -> Scored:
     tally = score_together(
         reference,
         job,
-        progress=progress,
+        report=True,
         on_image=lambda sample, _, prediction: labels.__setitem__(sample, prediction),
     )
     scores = tally.scores(spec.classes.names)
