@@ -40,7 +40,7 @@ DOORS = ("__init__", "__main__")
 
 DRAWERS = {"utils", "util", "helpers", "helper", "misc", "common", "core", "base"}
 
-# What `pixelwise --help` and a typing error in a config must not wait for.
+# What `pixelwise --help` and a typing error in a recipe must not wait for.
 HEAVY = {"torch", "torchvision", "timm", "cv2", "scipy", "matplotlib"}
 LIGHT_MODULES = ("__init__", "__main__", "cli.main", "errors", "config", "shapes", "version")
 
@@ -111,7 +111,7 @@ def _targets(node: ast.AST, package: tuple[str, ...]) -> list[str]:
 
 
 def _inner_target(target: str) -> str | None:
-    """`pixelwise.data.io.images` → `data.images`; "" for the package itself; None for other code."""
+    """`pixelwise.data.images` → `data.images`; "" for the package itself; None for other code."""
     top, _, rest = target.partition(".")
     return rest if top == PACKAGE else None
 
@@ -293,11 +293,11 @@ def plant(root: Path, files: dict[str, str]) -> Tree:
 SOUND = {
     "__init__.py": "import importlib\ndef load():\n    from pixelwise import cli\n",
     "errors.py": "import sys\n",
-    "data/__init__.py": "from pixelwise.data.io.images import decode\nfrom . import sample\n",
-    "data/io/images.py": "import cv2\nfrom pixelwise.data.sample import Sample\n",
+    "data/__init__.py": "from pixelwise.data.images import decode\nfrom . import sample\n",
+    "data/images.py": "import cv2\nfrom pixelwise.data.sample import Sample\n",
     "data/sample.py": "from ..errors import DataError\n",
     "networks/unet.py": "import torch\nfrom pixelwise.data import decode\n",
-    "cli/main.py": "from pixelwise.errors import DataError\ndef f():\n    import torch\n",
+    "cli.py": "from pixelwise.errors import DataError\ndef f():\n    import torch\n",
 }
 
 
@@ -325,8 +325,8 @@ def test_a_sound_tree_passes(tmp_path: Path) -> None:
     ],
 )
 def test_an_import_from_below_is_found(tmp_path: Path, line: str) -> None:
-    (found,) = misdirected_imports(plant(tmp_path, {**SOUND, "data/splits/splits.py": line}))
-    assert found.startswith("data/splits/splits.py:")
+    (found,) = misdirected_imports(plant(tmp_path, {**SOUND, "data/splits.py": line}))
+    assert found.startswith("data/splits.py:")
     assert found.endswith("networks stands below, on row 3; data is on row 2")
 
 
@@ -363,8 +363,8 @@ def test_a_cycle_is_found(tmp_path: Path) -> None:
 
 def test_a_submodule_that_imports_its_own_package_is_a_cycle(tmp_path: Path) -> None:
     ring = {
-        "data/__init__.py": "from pixelwise.data.io.images import decode",
-        "data/io/images.py": "from pixelwise.data import Sample",
+        "data/__init__.py": "from pixelwise.data.images import decode",
+        "data/images.py": "from pixelwise.data import Sample",
     }
     assert import_cycles(plant(tmp_path, ring)) == ["data ↔ data.images"]
 
@@ -380,8 +380,9 @@ def test_a_ring_closed_only_inside_a_function_is_no_cycle(tmp_path: Path) -> Non
 @pytest.mark.parametrize("light", LIGHT_MODULES)
 @pytest.mark.parametrize("library", sorted(HEAVY))
 def test_a_heavy_start_is_found(tmp_path: Path, light: str, library: str) -> None:
-    planted = plant(tmp_path, {f"{light}.py": f"import {library}.nested"})
-    assert f"{light} starts {library}, imported by {light}.py:1" in heavy_starts(planted)
+    path = f"{light.replace('.', '/')}.py"
+    planted = plant(tmp_path, {path: f"import {library}.nested"})
+    assert f"{light} starts {library}, imported by {path}:1" in heavy_starts(planted)
 
 
 def test_a_heavy_start_is_found_through_other_modules(tmp_path: Path) -> None:
@@ -391,17 +392,17 @@ def test_a_heavy_start_is_found_through_other_modules(tmp_path: Path) -> None:
         "data/sample.py": "",
         "losses.py": "from torch import nn",
     }
-    expected = "cli starts torch, imported by losses.py:1"
+    expected = "cli.main starts torch, imported by losses.py:1"
     assert heavy_starts(plant(tmp_path, way)) == [expected]
 
 
 def test_paths_are_read_off_the_document() -> None:
-    text = "| File | - |\n| Who? | `data/io/images.py`, `x.py` |\n| What? | in `data/formats/` |\n"
-    assert documented_paths(text) == ["data/io/images.py", "x.py", "data/formats/"]
+    text = "| File | - |\n| Who? | `data/images.py`, `x.py` |\n| What? | in `data/layouts/` |\n"
+    assert documented_paths(text) == ["data/images.py", "x.py", "data/layouts/"]
 
 
 def test_a_differing_document_is_found() -> None:
-    assert documented_layers("    0  errors\n    1  shapes · config\n") != LAYERS
+    assert documented_layers("    0  errors\n    1  shapes · recipe\n") != LAYERS
 
 
 def test_heavy_names_no_module_of_python() -> None:
