@@ -30,7 +30,7 @@ def measure() -> str:
     if os.environ["KEEP"] == "1":
         keep_freed_memory()
     torch.manual_seed(0)
-    network = UNet(3, 11, width=32, max_channels=256, padding="same", normalization="batch", stem_stride=2)
+    network = UNet(3, 11, base_channels=32, max_channels=256, padding="same", normalization="batch", stem_stride=2)
     network.to(memory_format=torch.channels_last)
     images = torch.randn(8, 3, 256, 320).to(memory_format=torch.channels_last)
     labels = torch.randint(0, 11, (8, 256, 320))

@@ -241,7 +241,7 @@ def test_a_plan_is_written_and_can_be_trained(pixelwise: Run, streets: Path, mon
     assert "\ndata:\n" in said.out
     said = pixelwise("train", streets, "-o", "run", "--config", "config.yaml", *TINY)
     assert said.code == 0, said.err
-    assert load_config("run/config.yaml").network.width == 4
+    assert load_config("run/config.yaml").network.base_channels == 4
 
 
 def test_shards_are_checked_and_trained_on(pixelwise: Run, streets: Path) -> None:

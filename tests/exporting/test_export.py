@@ -183,7 +183,12 @@ def test_every_format_in_every_precision(model, tmp_path, name, precision):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "choices"),
-    [("unet", {}), ("unet-paper", {"width": 4}), ("segnet", {"width": 4}), ("fcn", {"encoder": "resnet18"})],
+    [
+        ("unet", {}),
+        ("unet-paper", {"base_channels": 4}),
+        ("segnet", {"base_channels": 4}),
+        ("fcn", {"encoder": "resnet18"}),
+    ],
 )
 def test_onnx_of_every_kind_of_network(make_model, tmp_path, name, choices):
     pytest.importorskip("onnxruntime")

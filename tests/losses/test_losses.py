@@ -352,9 +352,9 @@ def test_a_config_names_its_loss_and_what_stands_beside_it(name: str) -> None:
     logits, labels = batch()
     alone = {key: LOSSES[key](logits, labels, ignore_index=VOID).item() for key in LOSSES}
     assert of_config(name=name) == pytest.approx(alone[name])
-    assert of_config(name=name, dice=0.5) == pytest.approx(alone[name] + 0.5 * alone["dice"])
+    assert of_config(name=name, dice_weight=0.5) == pytest.approx(alone[name] + 0.5 * alone["dice"])
     beside = 0.5 * alone["dice"] + 2 * alone["lovasz"]
-    assert of_config(name=name, dice=0.5, lovasz=2.0) == pytest.approx(alone[name] + beside)
+    assert of_config(name=name, dice_weight=0.5, lovasz_weight=2.0) == pytest.approx(alone[name] + beside)
 
 
 def test_a_config_sets_gamma_and_beta() -> None:

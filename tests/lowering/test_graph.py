@@ -12,9 +12,9 @@ from pixelwise.networks.registry import CHOICES
 SIZES = [(1, 1, 1), (1, 1, 7), (3, 45, 33), (1, 64, 2)]
 
 SMALL = [
-    ("unet", {"width": 4, "depth": 1, "upsampling": "switches", "skips": "add", "stem_stride": 2}),
-    ("unet-paper", {"width": 2, "depth": 2}),
-    ("bilinear-interpolation", {"width": 4}),  # which pools in ceil mode
+    ("unet", {"base_channels": 4, "depth": 1, "upsampling": "switches", "skips": "add", "stem_stride": 2}),
+    ("unet-paper", {"base_channels": 2, "depth": 2}),
+    ("bilinear-interpolation", {"base_channels": 4}),  # which pools in ceil mode
 ]
 
 
@@ -50,11 +50,11 @@ def test_one_graph_takes_every_size(name, choices):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_graph_of_every_network_takes_every_size(name):
-    assert_graph_is_the_model(segmenter_of(name, {"width": 4} if "width" in CHOICES[name] else {}))
+    assert_graph_is_the_model(segmenter_of(name, {"base_channels": 4} if "width" in CHOICES[name] else {}))
 
 
 def test_the_network_alone_from_maps_to_logits():
-    segmenter = segmenter_of("unet", {"width": 2, "depth": 1})
+    segmenter = segmenter_of("unet", {"base_channels": 2, "depth": 1})
     program = capture(LogitsGraph(segmenter), torch.zeros(2, 2, 37, 41), dynamic=(0, 2, 3))
     images = torch.rand(1, 2, 9, 14) * 255
     with torch.no_grad():
@@ -63,7 +63,7 @@ def test_the_network_alone_from_maps_to_logits():
 
 def test_frames_of_any_size_pass_a_deep_unet():
     """Its transposed convolutions must not ask for sides that are symbols."""
-    network = for_prediction(segmenter_of("unet", {"width": 2}).network, (64, 64), channels=2, precision="fp32")
+    network = for_prediction(segmenter_of("unet", {"base_channels": 2}).network, (64, 64), channels=2, precision="fp32")
     network.to(memory_format=torch.contiguous_format)
     program = capture(NetworkGraph(network), torch.zeros(2, 2, 48, 64), dynamic=(0, 2, 3))
     images = torch.rand(1, 2, 16, 32)
@@ -83,7 +83,7 @@ def test_what_cannot_be_recorded_is_an_error_that_names_the_way_on():
 
 
 def test_half_precision_leaves_the_model_as_it_is():
-    segmenter = segmenter_of("unet", {"width": 2, "depth": 1})
+    segmenter = segmenter_of("unet", {"base_channels": 2, "depth": 1})
     graph = LogitsGraph(segmenter, compute=torch.float16)
     assert next(graph.segmenter.network.parameters()).dtype == torch.float16
     assert next(segmenter.parameters()).dtype == torch.float32
@@ -96,6 +96,6 @@ def test_half_precision_leaves_the_model_as_it_is():
 
 @pytest.mark.parametrize(("count", "dtype"), [(256, torch.uint8), (257, torch.uint16)])
 def test_many_classes_take_wider_labels(count, dtype):
-    segmenter = segmenter_of("unet", {"width": 2, "depth": 1}, num_classes=count)
+    segmenter = segmenter_of("unet", {"base_channels": 2, "depth": 1}, num_classes=count)
     labels, _ = AnswerGraph(LogitsGraph(segmenter), num_classes=count)(torch.zeros(1, 4, 4, 2, dtype=torch.uint8))
     assert labels.dtype == dtype

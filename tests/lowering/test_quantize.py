@@ -19,9 +19,9 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 KINDS = [
-    pytest.param(("unet", {"width": 4, "depth": 1}, "uint8"), id="unet"),
+    pytest.param(("unet", {"base_channels": 4, "depth": 1}, "uint8"), id="unet"),
     # Translating it takes seconds.
-    pytest.param(("segnet-basic", {"width": 4}, "uint16"), id="segnet", marks=pytest.mark.slow),
+    pytest.param(("segnet-basic", {"base_channels": 4}, "uint16"), id="segnet", marks=pytest.mark.slow),
 ]
 
 
@@ -152,9 +152,9 @@ def weight_bytes(content):
     ("name", "choices"),
     [
         ("unet", {"encoder": "resnet18"}),
-        ("unet", {"width": 16, "depth": 2, "upsampling": "switches", "skips": "add"}),
-        ("unet-paper", {"width": 4}),
-        ("segnet", {"width": 4}),
+        ("unet", {"base_channels": 16, "depth": 2, "upsampling": "switches", "skips": "add"}),
+        ("unet-paper", {"base_channels": 4}),
+        ("segnet", {"base_channels": 4}),
         ("fcn", {"encoder": "resnet18"}),
     ],
 )

@@ -25,7 +25,7 @@ WIDTHS = (4, 8, 8)
 
 
 def unet() -> nn.Module:
-    return UNet(3, 4, width=4, depth=2, padding="same", normalization="batch")
+    return UNet(3, 4, base_channels=4, depth=2, padding="same", normalization="batch")
 
 
 def segnet() -> nn.Module:
@@ -56,9 +56,9 @@ NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
     "unet": unet,
     "segnet": segnet,
     "bayesian-segnet": bayesian_segnet,
-    "segnet-basic": lambda: SegNetBasic(3, 4, width=8, depth=3, dropout=0.5),
+    "segnet-basic": lambda: SegNetBasic(3, 4, base_channels=8, depth=3, dropout=0.5),
     "fcn": fcn,
-    "fcn-basic": lambda: FCNBasic(3, 4, width=8, depth=3),
+    "fcn-basic": lambda: FCNBasic(3, 4, base_channels=8, depth=3),
     "unet on vgg": unet_on_vgg,
     "unet on timm": unet_on_timm,
 }
@@ -112,7 +112,7 @@ def test_the_peak_counted_by_hand() -> None:
     joined maps, and one after each of two convolutions.
     """
     with torch.device("meta"):
-        network = UNet(3, 2, width=4, depth=1, padding="same")
+        network = UNet(3, 2, base_channels=4, depth=1, padding="same")
         segmenter = Segmenter(network, mean=[0.0] * 3, std=[1.0] * 3).train()
     between = 32 * 32 * 4 * (3 + 4 + 4) + 16 * 16 * (4 * 8 + 4)
     of_step_up = 32 * 32 * 4 * (8 + 4 + 4)

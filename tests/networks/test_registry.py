@@ -9,7 +9,7 @@ from pixelwise.networks.registry import CHOICES
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_name_builds_and_gives_logits_of_any_size(name):
-    small = {"width": 4} if "width" in CHOICES[name] else {}
+    small = {"base_channels": 4} if "base_channels" in CHOICES[name] else {}
     with torch.device("meta"):
         network = build_network(NetworkConfig(name=name, **small), in_channels=2, num_classes=3)
         segmenter = Segmenter(network, mean=[1, 2], std=[1, 1]).eval()
@@ -18,7 +18,14 @@ def test_every_name_builds_and_gives_logits_of_any_size(name):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_key_that_means_nothing_to_a_network_is_refused(name):
-    telling = {"width": 5, "depth": 3, "stem_stride": 2, "encoder": "resnet18", "skips": "add", "weights": "imagenet"}
+    telling = {
+        "base_channels": 5,
+        "depth": 3,
+        "stem_stride": 2,
+        "encoder": "resnet18",
+        "skips": "add",
+        "encoder_weights": "imagenet",
+    }
     for key, value in telling.items():
         if key not in CHOICES[name]:
             with pytest.raises(InvalidArgumentError, match=rf"network\.{key} means nothing to '{name}'"):
@@ -32,7 +39,7 @@ def test_a_key_that_means_nothing_to_a_network_is_refused(name):
         ("unet", {"encoder": "vgg11", "upsampling": "switches", "skips": "add"}),
         ("unet", {"encoder": "timm:convnext_atto", "normalization": "group"}),
         ("fcn-16s", {"encoder": "resnet18"}),
-        ("segnet", {"width": 4, "upsampling": "bilinear", "skips": "concat"}),
+        ("segnet", {"base_channels": 4, "upsampling": "bilinear", "skips": "concat"}),
     ],
 )
 def test_encoders_and_decoders_by_name(name, choices):

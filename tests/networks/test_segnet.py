@@ -170,7 +170,7 @@ def test_vgg16_weights_make_the_encoder_vgg16(build):
     """The features of torchvision's classifier, with random weights, are the encoder's last pooled map."""
     torch.manual_seed(0)
     with torch.device("meta"):
-        classifier = build(weights=None).eval()
+        classifier = build(encoder_weights=None).eval()
     weights = {
         name: torch.rand(t.shape) * 0.1 - 0.045 * (t.ndim == 4)
         for name, t in classifier.state_dict().items()
@@ -196,7 +196,7 @@ def test_vgg16_weights_make_the_encoder_vgg16(build):
 @pytest.mark.parametrize(("build", "entries"), [(vgg16, 26), (vgg16_bn, 78)])
 def test_vgg16_names_are_torchvision_s_and_ours(build, entries, released):
     with torch.device("meta"):
-        theirs = build(weights=None).state_dict()
+        theirs = build(encoder_weights=None).state_dict()
     names = vgg16_names(batch_norm=build is vgg16_bn)
     assert len(names) == entries == len(set(names.values()))
     assert all(theirs[name].shape == released.state_dict()[ours].shape for name, ours in names.items())

@@ -53,7 +53,7 @@ def test_bright_image_is_normalized_as_in_caffe():
 
 
 def test_decoder_has_no_relu_and_its_maps_contain_negatives():
-    network = SegNetBasic(3, 2, width=4).eval()
+    network = SegNetBasic(3, 2, base_channels=4).eval()
     assert [type(layer) for stage in network.decoder for layer in stage] == [nn.Conv2d, nn.BatchNorm2d] * 4
     maps = []
     network.classify.register_forward_pre_hook(lambda module, inputs: maps.append(inputs[0]))
@@ -65,7 +65,7 @@ def test_decoder_has_no_relu_and_its_maps_contain_negatives():
 def test_forward_as_the_paper_describes_it(encoder_addition):
     """Against PyTorch's own unpooling; the encoder's maps are added after the decoder's convolution."""
     torch.manual_seed(0)
-    network = SegNetBasic(3, 2, width=4, encoder_addition=encoder_addition).eval()
+    network = SegNetBasic(3, 2, base_channels=4, encoder_addition=encoder_addition).eval()
     images = torch.rand(1, 3, 45, 61) * 255
     x, levels = functional.local_response_norm(images, 5, 1e-4, 0.75), []
     for stage in network.encoder:
@@ -79,18 +79,18 @@ def test_forward_as_the_paper_describes_it(encoder_addition):
 
 
 def test_single_channel_decoder_convolves_each_map_by_itself():
-    network = SegNetBasic(3, 2, width=4, single_channel_decoder=True)
+    network = SegNetBasic(3, 2, base_channels=4, single_channel_decoder=True)
     assert all(stage[0].weight.shape == (4, 1, 7, 7) for stage in network.decoder)
 
 
 def test_dropout_is_after_pool3_pool4_and_decoder_4_and_3():
-    network = SegNetBasic(3, 2, width=4, dropout=0.5)
+    network = SegNetBasic(3, 2, base_channels=4, dropout=0.5)
     assert [isinstance(stage.dropout, nn.Dropout) for stage in network.encoder] == [False, False, True, True]
     assert [isinstance(layer, nn.Dropout) for layer in network.decoder_dropout] == [True, True, False, False]
 
 
 def test_encoder_sees_106_pixels():
-    network = BilinearInterpolation(1, 2, width=2).eval()
+    network = BilinearInterpolation(1, 2, base_channels=2).eval()
     for stage in network.encoder:
         stage.convolutions[0].weight.data.abs_()
     x = image = torch.rand(1, 1, 256, 256, dtype=torch.float64, requires_grad=True)
@@ -103,7 +103,7 @@ def test_encoder_sees_106_pixels():
 
 def test_bilinear_interpolation_classifies_and_interpolates_in_either_order():
     torch.manual_seed(0)
-    network = BilinearInterpolation(3, 2, width=4, depth=3).eval()
+    network = BilinearInterpolation(3, 2, base_channels=4, depth=3).eval()
     x = images = torch.rand(1, 3, 40, 64)
     x = network.normalize(x)
     for stage in network.encoder:
@@ -115,7 +115,7 @@ def test_bilinear_interpolation_classifies_and_interpolates_in_either_order():
 @pytest.mark.parametrize("dim_reduction", [True, False])
 def test_addition_sums_pooled_maps_of_the_same_size(dim_reduction):
     torch.manual_seed(0)
-    network = FCNBasic(3, 5, width=4, depth=3, dim_reduction=dim_reduction).eval()
+    network = FCNBasic(3, 5, base_channels=4, depth=3, dim_reduction=dim_reduction).eval()
     x = images = torch.rand(1, 3, 45, 61)
     x, sizes, pooled = network.normalize(x), [], []
     for stage in network.encoder:
@@ -132,7 +132,7 @@ def test_addition_sums_pooled_maps_of_the_same_size(dim_reduction):
 
 
 def test_without_addition_only_the_coarsest_map_counts():
-    network = FCNBasic(3, 5, width=4, depth=3, addition=False)
+    network = FCNBasic(3, 5, base_channels=4, depth=3, addition=False)
     assert len(network.reduce) == 1
 
 
@@ -149,11 +149,11 @@ def test_contract(name):
     torch.manual_seed(0)
 
     def segmenter(depth: int, width: int = 6) -> Segmenter:
-        network = TABLE_1[name](3, 2, width=width, depth=depth)
+        network = TABLE_1[name](3, 2, base_channels=width, depth=depth)
         return Segmenter(network, mean=[0.0] * 3, std=[1.0] * 3)
 
     contracts.assert_any_size(segmenter(4), 3, 2)
     contracts.assert_every_parameter_learns(segmenter(2), 3, 2)
     # Without switches or skips, maps coarser than this draw no small disk.
-    contracts.assert_overfits_four_images(segmenter(1, width=12), 3)
+    contracts.assert_overfits_four_images(segmenter(1, base_channels=12), 3)
     contracts.assert_compiles_and_exports(segmenter(4), 3)

@@ -67,7 +67,7 @@ def test_memory_counts_each_block_once_and_no_weights():
 
 
 def test_the_network_is_not_changed():
-    network = UNet(1, 2, width=2).train()
+    network = UNet(1, 2, base_channels=2).train()
     describe_layers(network, (188, 188), in_channels=1)
     assert network.training
     assert all(parameter.device.type == "cpu" for parameter in network.parameters())
@@ -100,4 +100,4 @@ def test_unknown_names_and_illegal_sizes_are_refused():
     with pytest.raises(InvalidArgumentError, match=r"unknown network 'umet'"):
         describe_layers("umet", (32, 32), in_channels=3)
     with pytest.raises(InvalidArgumentError, match=r"sides of 16m\+60"):
-        describe_layers(UNet(1, 2, width=2), (571, 571), in_channels=1)
+        describe_layers(UNet(1, 2, base_channels=2), (571, 571), in_channels=1)

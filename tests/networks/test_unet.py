@@ -44,7 +44,7 @@ def test_paper_network_has_23_convolutions_none_padded_and_no_normalization():
 
 @pytest.mark.parametrize(("side", "output"), [(188, 4), (204, 20), (572, 388)])
 def test_unpadded_sizes(side, output):
-    network = UNet(1, 2, width=2)
+    network = UNet(1, 2, base_channels=2)
     with torch.no_grad():
         assert network(torch.zeros(1, 1, side, side)).shape == (1, 2, output, output)
     assert network.output_margin == side - output == 184
@@ -53,14 +53,14 @@ def test_unpadded_sizes(side, output):
 @pytest.mark.parametrize("side", [571, 200, 172, 16])
 def test_unpadded_refuses_other_sizes(side):
     with pytest.raises(InvalidArgumentError, match=r"sides of 16m\+60 .*188, 204.*not"):
-        UNet(1, 2, width=2)(torch.zeros(1, 1, side, side))
+        UNet(1, 2, base_channels=2)(torch.zeros(1, 1, side, side))
 
 
 @pytest.mark.parametrize("upsampling", sorted(set(get_args(Upsampling)) - {"bilinear"}))
 def test_unpadded_is_equivariant_to_shifts_of_16_pixels(upsampling):
     """Also with switches, which are cropped with the maps. (Bilinear repeats its border values.)"""
     torch.manual_seed(0)
-    network = UNet(1, 2, width=4, upsampling=upsampling).eval()
+    network = UNet(1, 2, base_channels=4, upsampling=upsampling).eval()
     image = torch.randn(1, 1, 204, 204)
     with torch.no_grad():
         whole = network(image)
@@ -78,7 +78,7 @@ def test_initialization_has_the_paper_s_deviation():
 
 
 def test_same_padding_refuses_sizes_it_cannot_halve():
-    network = UNet(3, 2, width=4, depth=2, padding="same", normalization="batch", stem_stride=2)
+    network = UNet(3, 2, base_channels=4, depth=2, padding="same", normalization="batch", stem_stride=2)
     with pytest.raises(InvalidArgumentError, match=r"multiples of 8, not 60x64; wrap it in Segmenter"):
         network(torch.zeros(1, 3, 60, 64))
 
@@ -97,18 +97,18 @@ def test_stem_needs_same_padding():
 
 
 def test_no_bias_before_batch_normalization():
-    network = UNet(3, 2, width=4, depth=1, padding="same", normalization="batch")
+    network = UNet(3, 2, base_channels=4, depth=1, padding="same", normalization="batch")
     biased = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.bias is not None]
     assert biased == [network.classify]
 
 
 def test_width_is_doubled_up_to_its_ceiling():
-    network = UNet(3, 2, width=8, depth=3, max_channels=16, padding="same")
+    network = UNet(3, 2, base_channels=8, depth=3, max_channels=16, padding="same")
     assert [down.block[0].out_channels for down in network.down] == [16, 16, 16]
 
 
 def test_unfolding_starts_without_a_checkerboard():
-    network = UNet(3, 2, width=4, depth=1, padding="same", normalization="batch", stem_stride=2)
+    network = UNet(3, 2, base_channels=4, depth=1, padding="same", normalization="batch", stem_stride=2)
     logits = network(torch.randn(1, 3, 16, 16))
     blocks = logits.unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2)
     assert (blocks == blocks[..., :1]).all()
@@ -119,13 +119,13 @@ def test_names_of_the_weights_are_those_of_existing_model_files():
     blocks = ["first", "down.0.block", "up.0.block"]
     layers = [f"{block}.{layer}" for block in blocks for layer in (0, 2)]
     names = {f"{layer}.{entry}" for layer in [*layers, "up.0.up", "classify"] for entry in ("weight", "bias")}
-    assert UNet(1, 2, width=2, depth=1).state_dict().keys() == names
+    assert UNet(1, 2, base_channels=2, depth=1).state_dict().keys() == names
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_forward_as_the_paper_draws_it(padding):
     torch.manual_seed(0)
-    network = UNet(1, 2, width=3, depth=2, padding=padding)
+    network = UNet(1, 2, base_channels=3, depth=2, padding=padding)
     side = 44 if padding == "valid" else 24
     image = torch.randn(1, 1, side, side)
     first = network.first(image)
@@ -148,7 +148,7 @@ def test_crops_are_those_of_the_paper():
 def test_switches_of_a_valid_network_are_cropped_like_its_skips():
     """Unpooling the cropped map puts values where unpooling the whole map would have put them."""
     torch.manual_seed(0)
-    up = UNet(1, 2, width=2, depth=1, upsampling="switches", skips="none").up[0]
+    up = UNet(1, 2, base_channels=2, depth=1, upsampling="switches", skips="none").up[0]
     up.up, up.block = nn.Identity(), nn.Identity()
     _, switches = max_pool_with_switches(torch.randn(1, 2, 32, 24), 2)
     x = torch.randn(1, 2, 16, 12)
@@ -160,10 +160,18 @@ def test_switches_of_a_valid_network_are_cropped_like_its_skips():
 @pytest.mark.parametrize("upsampling", get_args(Upsampling))
 def test_every_upsampling_with_every_use_of_skips(upsampling, skips):
     torch.manual_seed(0)
-    unpadded = UNet(1, 2, width=2, depth=2, upsampling=upsampling, skips=skips)
+    unpadded = UNet(1, 2, base_channels=2, depth=2, upsampling=upsampling, skips=skips)
     assert unpadded(torch.randn(1, 1, 44, 60)).shape == (1, 2, 4, 20)
     network = UNet(
-        3, 2, width=4, depth=2, padding="same", normalization="batch", upsampling=upsampling, skips=skips, stem_stride=2
+        3,
+        2,
+        base_channels=4,
+        depth=2,
+        padding="same",
+        normalization="batch",
+        upsampling=upsampling,
+        skips=skips,
+        stem_stride=2,
     )
     segmenter = Segmenter(network, mean=[128.0] * 3, std=[64.0] * 3)
     contracts.assert_any_size(segmenter, 3, 2)
@@ -172,14 +180,14 @@ def test_every_upsampling_with_every_use_of_skips(upsampling, skips):
 
 def test_without_skips_the_contracting_path_speaks_through_its_end_alone():
     torch.manual_seed(0)
-    network = UNet(1, 2, width=2, depth=1, padding="same", skips="none", upsampling="nearest")
+    network = UNet(1, 2, base_channels=2, depth=1, padding="same", skips="none", upsampling="nearest")
     for parameter in network.down.parameters():
         nn.init.zeros_(parameter)
     assert torch.equal(network(torch.randn(1, 1, 8, 8)), network(torch.randn(1, 1, 8, 8)))
 
 
 def test_without_skips_no_map_outlives_its_pooling():
-    network, maps = UNet(1, 2, width=2, depth=1, padding="same", skips="none"), []
+    network, maps = UNet(1, 2, base_channels=2, depth=1, padding="same", skips="none"), []
     network.first.register_forward_hook(lambda module, inputs, outputs: maps.append(weakref.ref(outputs)))
     network.up[0].register_forward_pre_hook(lambda module, inputs: maps.append(maps[0]() is None))
     with torch.no_grad():
@@ -189,20 +197,22 @@ def test_without_skips_no_map_outlives_its_pooling():
 
 @pytest.mark.parametrize(("normalization", "kind"), [("batch", nn.BatchNorm2d), ("group", nn.GroupNorm)])
 def test_normalizes_after_each_convolution(normalization, kind):
-    block = UNet(1, 2, width=4, depth=1, normalization=normalization).down[0].block
+    block = UNet(1, 2, base_channels=4, depth=1, normalization=normalization).down[0].block
     assert [type(layer) for layer in block] == [nn.Conv2d, kind, nn.ReLU] * 2
 
 
 @pytest.mark.parametrize(("width", "groups"), [(1, 1), (2, 1), (6, 2), (12, 4), (8, 4), (32, 16), (64, 32), (96, 32)])
 def test_groups_of_two_channels_or_more_and_at_most_32_groups(width, groups):
     layers = [
-        m for m in UNet(1, 2, width=width, depth=0, normalization="group").modules() if isinstance(m, nn.GroupNorm)
+        m
+        for m in UNet(1, 2, base_channels=width, depth=0, normalization="group").modules()
+        if isinstance(m, nn.GroupNorm)
     ]
     assert [layer.num_groups for layer in layers] == [groups, groups]
 
 
 def test_group_normalization_takes_one_pixel_of_one_image():
-    network = UNet(1, 2, width=4, depth=2, padding="same", normalization="group").eval()
+    network = UNet(1, 2, base_channels=4, depth=2, padding="same", normalization="group").eval()
     assert network(torch.randn(1, 1, 4, 4)).shape == (1, 2, 4, 4)
 
 
@@ -220,7 +230,7 @@ def test_contract_of_other_choices(choices):
     torch.manual_seed(0)
 
     def segmenter() -> Segmenter:
-        network = UNet(3, 2, width=8, depth=2, padding="same", **choices)
+        network = UNet(3, 2, base_channels=8, depth=2, padding="same", **choices)
         return Segmenter(network, mean=[128.0] * 3, std=[64.0] * 3)
 
     contracts.assert_any_size(segmenter(), 3, 2)

@@ -65,5 +65,5 @@ def test_small_images_take_fewer_poolings(crop, stem, depth):
 
 
 def test_titles():
-    assert CANDIDATES[0].title == "width 16, depth 4, stem 2"
+    assert CANDIDATES[0].title == "16 channels, depth 4, stem 2"
     assert Candidate(gflops=1, encoder="resnet18").title == "encoder resnet18"

@@ -35,7 +35,7 @@ def plan(prepared, **changes):
 
 def pretend(monkeypatch, seconds, *, growth=None, scoring=1.0):
     """A machine whose step takes `seconds` with the smallest network, and in proportion to cost with others."""
-    costs = {(c.width, c.stem_stride): c.gflops / CANDIDATES[0].gflops for c in CANDIDATES}
+    costs = {(c.base_channels, c.stem_stride): c.gflops / CANDIDATES[0].gflops for c in CANDIDATES}
 
     def measure(job, repeats):
         network = job.config.network
@@ -49,7 +49,9 @@ def pretend(monkeypatch, seconds, *, growth=None, scoring=1.0):
 def size_of(config):
     network = config.network
     return next(
-        i for i, c in enumerate(CANDIDATES) if (c.width, c.stem_stride) == (network.base_channels, network.stem_stride)
+        i
+        for i, c in enumerate(CANDIDATES)
+        if (c.base_channels, c.stem_stride) == (network.base_channels, network.stem_stride)
     )
 
 
@@ -141,7 +143,7 @@ def test_only_the_unet_comes_in_sizes(prepared):
     made = plan(prepared, **{"training.steps": 5, "network.encoder": "resnet18"})
     assert made.config.network.base_channels is None
     made = plan(prepared, **{"training.steps": 5})
-    assert made.config.network.base_channels == CANDIDATES[1].width
+    assert made.config.network.base_channels == CANDIDATES[1].base_channels
 
 
 def test_large_validation_sets_are_sampled(prepared, monkeypatch):
@@ -284,4 +286,4 @@ def test_a_run_from_a_model_keeps_its_network_and_has_a_quarter_of_the_learning_
         plan(prepared, **{"training.steps": 6, **network, **more}).config for more in ({}, {"training.init_from": "m"})
     )
     assert trained.optimizer.lr == pytest.approx(fresh.optimizer.lr / 4)
-    assert (trained.network.width, trained.network.depth, trained.network.stem_stride) == (4, 2, 1)
+    assert (trained.network.base_channels, trained.network.depth, trained.network.stem_stride) == (4, 2, 1)

@@ -103,7 +103,7 @@ def optimize(output: Path) -> None:
 
     def three_steps(config: OptimizerConfig, sharded: bool) -> tuple[Any, Any]:
         torch.manual_seed(0)
-        network = UNet(3, 1, width=3, depth=1, padding="same", normalization="group")
+        network = UNet(3, 1, base_channels=3, depth=1, padding="same", normalization="group")
         model = Segmenter(network, mean=[100.0] * 3, std=[50.0] * 3)
         if sharded:
             shard(model, torch.device("cpu"))

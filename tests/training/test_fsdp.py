@@ -30,7 +30,7 @@ def group() -> Iterator[None]:
 
 
 def small_unet() -> nn.Module:
-    return UNet(3, 4, width=4, depth=2, padding="same", normalization="group")
+    return UNet(3, 4, base_channels=4, depth=2, padding="same", normalization="group")
 
 
 def small_segnet() -> nn.Module:

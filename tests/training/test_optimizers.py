@@ -25,8 +25,8 @@ schedules = st.builds(
     ScheduleConfig,
     name=st.sampled_from(NAMES),
     warmup=st.floats(0, 0.95),
-    peak_at=st.floats(0.01, 0.99),
-    final=SHARES,
+    pct_start=st.floats(0.01, 0.99),
+    final_lr_ratio=SHARES,
     start_scale=st.floats(0.01, 1),
     full_scale_from=SHARES,
 )

@@ -136,18 +136,18 @@ CHOICES: Mapping[str, frozenset[str]] = {
             "max_channels",
             "stem_stride",
             "encoder",
-            "weights",
+            "encoder_weights",
             "normalization",
             "upsampling",
             "skips",
         )
     ),
     "unet-paper": frozenset(("base_channels", "depth")),
-    "segnet": frozenset(("base_channels", "weights", "upsampling", "skips")),
-    "bayesian-segnet": frozenset(("base_channels", "weights", "upsampling", "skips")),
+    "segnet": frozenset(("base_channels", "encoder_weights", "upsampling", "skips")),
+    "bayesian-segnet": frozenset(("base_channels", "encoder_weights", "upsampling", "skips")),
     **dict.fromkeys(("bayesian-segnet-basic", *TABLE_1), frozenset(("base_channels",))),
-    **dict.fromkeys(("fcn", "fcn-32s", "fcn-16s", "fcn-8s"), frozenset(("encoder", "weights"))),
-    "fcn-paper": frozenset(("weights",)),
+    **dict.fromkeys(("fcn", "fcn-32s", "fcn-16s", "fcn-8s"), frozenset(("encoder", "encoder_weights"))),
+    "fcn-paper": frozenset(("encoder_weights",)),
     "fcn-alexnet": frozenset(),
 }
 """Which keys of the config's network section say something to a network; the others must be left alone."""

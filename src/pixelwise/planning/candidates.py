@@ -15,7 +15,7 @@ class Candidate:
 
     gflops: float
     """Of one forward pass for an image of 352x480 with 3 channels and 11 classes, in 10^9."""
-    width: int | None = None
+    base_channels: int | None = None
     depth: int = 4
     max_channels: int = 512
     stem_stride: int = 1
@@ -29,21 +29,23 @@ class Candidate:
         """As keys of a config; an encoder leaves no sizes to choose."""
         if self.encoder:
             return {"network.encoder": self.encoder, "network.encoder_weights": "imagenet"}
-        return {f"network.{name}": getattr(self, name) for name in ("width", "depth", "max_channels", "stem_stride")}
+        return {
+            f"network.{name}": getattr(self, name) for name in ("base_channels", "depth", "max_channels", "stem_stride")
+        }
 
     @property
     def title(self) -> str:
         if self.encoder:
             return f"encoder {self.encoder}"
-        return f"width {self.width}, depth {self.depth}, stem {self.stem_stride}"
+        return f"{self.base_channels} channels, depth {self.depth}, stem {self.stem_stride}"
 
 
 CANDIDATES = (
-    Candidate(gflops=4, width=16, max_channels=256, stem_stride=2),
-    Candidate(gflops=15, width=32, max_channels=256, stem_stride=2),
-    Candidate(gflops=34, width=48, stem_stride=2),
-    Candidate(gflops=59, width=64, stem_stride=2),
-    Candidate(gflops=235, width=64, stem_stride=1),
+    Candidate(gflops=4, base_channels=16, max_channels=256, stem_stride=2),
+    Candidate(gflops=15, base_channels=32, max_channels=256, stem_stride=2),
+    Candidate(gflops=34, base_channels=48, stem_stride=2),
+    Candidate(gflops=59, base_channels=64, stem_stride=2),
+    Candidate(gflops=235, base_channels=64, stem_stride=1),
 )
 """Small to large."""
 

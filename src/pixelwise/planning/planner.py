@@ -54,7 +54,8 @@ PRETRAINED_LR_SHARE = 0.25
 """Of the peak learning rate, for a network that starts from trained weights; by custom, not measured here."""
 
 NETWORK_KEYS = frozenset(
-    f"network.{key}" for key in ("name", "width", "depth", "max_channels", "stem_stride", "encoder", "weights")
+    f"network.{key}"
+    for key in ("name", "base_channels", "depth", "max_channels", "stem_stride", "encoder", "encoder_weights")
 )
 """Where the user decides one of these, no pretrained encoder is looked for."""
 

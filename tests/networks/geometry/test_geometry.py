@@ -89,16 +89,16 @@ def small_alexnet_fcn() -> FCN:
 
 
 def same_unet(**options: Any) -> UNet:
-    return UNet(3, 2, width=1, padding="same", normalization="batch", **options)
+    return UNet(3, 2, base_channels=1, padding="same", normalization="batch", **options)
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "unet": same_unet,
     "unet-stem-2": lambda: same_unet(stem_stride=2, depth=3),
     "unet-stem-4": lambda: same_unet(stem_stride=4, depth=2),
-    "unet-paper": lambda: UNet(3, 2, width=1),
-    "unet-paper-switches": lambda: UNet(3, 2, width=2, depth=2, upsampling="switches", skips="none"),
-    "unet-paper-bilinear": lambda: UNet(3, 2, width=1, depth=2, upsampling="bilinear", skips="add"),
+    "unet-paper": lambda: UNet(3, 2, base_channels=1),
+    "unet-paper-switches": lambda: UNet(3, 2, base_channels=2, depth=2, upsampling="switches", skips="none"),
+    "unet-paper-bilinear": lambda: UNet(3, 2, base_channels=1, depth=2, upsampling="bilinear", skips="add"),
     "segnet": lambda: SegNet(3, 2, widths=(1,) * 5),
     **{
         f"segnet-{upsampling}-{skips}": lambda upsampling=upsampling, skips=skips: SegNet(
@@ -106,7 +106,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
         )
         for upsampling, skips in (("nearest", "none"), ("bilinear", "add"), ("transposed", "concat"))
     },
-    **{name: lambda build=build: build(3, 2, width=1) for name, build in TABLE_1.items()},
+    **{name: lambda build=build: build(3, 2, base_channels=1) for name, build in TABLE_1.items()},
     **{f"fcn-{stride}s": lambda stride=stride: small_fcn(stride, released=False) for stride in (32, 16, 8)},
     "fcn-alexnet": small_alexnet_fcn,
     **{f"fcn-{stride}s-released": lambda stride=stride: small_fcn(stride, released=True) for stride in (32, 16, 8)},
@@ -294,7 +294,7 @@ def test_tiles_of_random_stacks_repeat_what_depends_on_them_alone(stack, turns, 
 
 
 def test_the_paper_s_unet():
-    field = field_of(UNet(1, 2, width=1), in_channels=1)
+    field = field_of(UNet(1, 2, base_channels=1), in_channels=1)
     assert (field.size_minimum, field.size_multiple) == (188, 16)
     assert field.stride == field.resolution == (16, 16)
     assert field.output_size((572, 700)) == (388, 516)
@@ -302,7 +302,7 @@ def test_the_paper_s_unet():
     assert field.output_frame((572, 572)) == (slice(92, 480), slice(92, 480))
     assert field.legal_size((573, 1)) == (588, 188)
     assert field.input_size((388, 389)) == (572, 588)
-    network = UNet(1, 2, width=1)
+    network = UNet(1, 2, base_channels=1)
     contracting = [nn.Sequential(nn.MaxPool2d(2), down.block) for down in network.down]
     assert field_of(nn.Sequential(network.first, *contracting), in_channels=1).receptive_field == (140, 140)
 
@@ -356,7 +356,7 @@ def test_sizes_that_lose_differently_are_all_kept():
 
 
 def test_illegal_sizes_are_refused_and_the_legal_ones_named():
-    field = field_of(UNet(1, 2, width=1), in_channels=1)
+    field = field_of(UNet(1, 2, base_channels=1), in_channels=1)
     with pytest.raises(InvalidArgumentError, match=r"takes sides of 188 \+ 16k pixels \(188, 204, ...\), not 572x571"):
         field.output_size((572, 571))
 
@@ -371,7 +371,7 @@ def test_the_network_is_not_changed():
 
 def test_half_precision_and_segmenters_are_followed_too():
     assert field_of(nn.Conv2d(1, 1, 3).bfloat16(), in_channels=1).receptive_field == (3, 3)
-    network = UNet(1, 2, width=1, depth=1, padding="same")
+    network = UNet(1, 2, base_channels=1, depth=1, padding="same")
     field = field_of(Segmenter(network, mean=[0.0], std=[1.0]), in_channels=1)
     assert field.rows == field_of(network, in_channels=1).rows
     assert (field.size_minimum, field.size_multiple) == (1, 1)

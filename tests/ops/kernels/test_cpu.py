@@ -83,7 +83,7 @@ def test_every_instruction_set(instructions: str) -> None:
     """In a process of its own, since the choice is made once. Where there is no such set, baseline runs."""
     script = """
 import itertools, torch
-from pixelwise.ops.kernels import cpu, plain
+from pixelwise.ops.kernels import cpu, reference
 print(cpu.describe())
 for dtype, channels, memory_format, kernel in itertools.product(
     cpu.DTYPES, (1, 2, 5, 8, 16, 31, 64), (torch.contiguous_format, torch.channels_last), (2, 3)
@@ -92,7 +92,7 @@ for dtype, channels, memory_format, kernel in itertools.product(
     x[torch.rand(x.shape) < 0.1] = torch.nan
     x = x.to(dtype).to(memory_format=memory_format)
     results = []
-    for kernels in (cpu, plain):
+    for kernels in (cpu, reference):
         pooled = torch.empty(1, channels, 13 // kernel, -(-71 // kernel), dtype=dtype).to(memory_format=memory_format)
         switches = torch.empty_like(pooled, dtype=torch.uint8)
         full, taken = torch.empty_like(x), torch.empty_like(pooled)

@@ -15,7 +15,7 @@ from pixelwise.ops.kernels import gpu, reference
 SCRIPT = """
 import contextlib, itertools
 import torch
-from pixelwise.ops.kernels import gpu, plain
+from pixelwise.ops.kernels import gpu, reference
 
 torch.cuda.device_of = lambda tensor: contextlib.nullcontext()
 torch.manual_seed(0)
@@ -38,7 +38,7 @@ for dtype, shape, (kernel, ceil_mode), memory_format in itertools.product(
     x = x.to(dtype).contiguous(memory_format=memory_format)
     size = [-(-side // kernel) if ceil_mode else side // kernel for side in shape[2:]]
     results = []
-    for kernels in (gpu, plain):
+    for kernels in (gpu, reference):
         pooled = new((*shape[:2], *size), dtype, memory_format)
         switches = new((*shape[:2], *size), torch.uint8, memory_format)
         kernels.max_pool(x, kernel, pooled, switches)
