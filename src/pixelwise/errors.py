@@ -1,14 +1,16 @@
-"""What can go wrong, as one small tree.
+"""The errors that Pixelwise raises on purpose.
 
-    PixelwiseError            everything this package raises on purpose
-    ├── InvalidArgumentError          the request cannot be done: an unknown name, an option out of range
-    ├── DataError             the user's images, masks or dataset description are at fault
+    PixelwiseError
+    ├── InvalidArgumentError  an argument or an option has an invalid value; also a ValueError
+    ├── PathNotFoundError     a path does not exist; also a FileNotFoundError
+    ├── PathAccessError       a path may not be read or written; also a PermissionError
+    ├── DataError             the contents of images, masks or dataset.yaml cannot be used
     ├── ModelFileError        a model file is truncated, altered, foreign or of another version
-    ├── CheckpointError       a run cannot be continued from what its folder holds, or cannot write there
-    └── TrainingError         a run cannot go on: its loss is no number, its device's memory is too small
+    ├── CheckpointError       a run folder cannot be resumed from, or written to
+    └── TrainingError         a run cannot continue: its loss is NaN, or its device is out of memory
 
-Every message says what is wrong, where, and what to do. The command line prints it without a
-traceback and exits with 2.
+A message shows the value that is wrong, what was expected and what to do. The command line prints it without a
+traceback and exits with code 2.
 """
 
 import difflib
@@ -16,36 +18,44 @@ from collections.abc import Iterable
 
 
 class PixelwiseError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base class of all errors that Pixelwise raises on purpose."""
 
 
-class InvalidArgumentError(PixelwiseError):
-    """The request cannot be done as it was made."""
+class InvalidArgumentError(PixelwiseError, ValueError):
+    """An argument or an option has an invalid value."""
+
+
+class PathNotFoundError(PixelwiseError, FileNotFoundError):
+    """A path does not exist."""
+
+
+class PathAccessError(PixelwiseError, PermissionError):
+    """A path may not be read or written."""
 
 
 class DataError(PixelwiseError):
-    """Images, masks or ``dataset.yaml`` cannot be used as they are."""
+    """The contents of images, masks or ``dataset.yaml`` cannot be used."""
 
 
 class ModelFileError(PixelwiseError):
-    """A file is not a model that this version can use."""
+    """A file is not a model that this version can read."""
 
 
 class CheckpointError(PixelwiseError):
-    """A run cannot be continued from its folder, or cannot write there."""
+    """A run folder cannot be resumed from, or written to."""
 
 
 class TrainingError(PixelwiseError):
-    """A run cannot go on as it was asked for."""
+    """A run cannot continue."""
 
 
 def missing_extra(what: str, package: str, extra: str) -> InvalidArgumentError:
-    """The one wording for an optional package that is not installed."""
+    """Return the error for an optional package that is not installed."""
     return InvalidArgumentError(f'{what} needs {package}, which is not installed: pip install "pixelwise[{extra}]"')
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InvalidArgumentError:
-    """The one wording for a name that is not in a table: lists the choices and the nearest."""
+    """Return the error for a name that is not in a table, with the choices and the nearest one."""
     known = sorted(choices)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
