@@ -24,7 +24,7 @@ from pixelwise.networks import Segmenter, build_network
 from pixelwise.version import __version__
 
 FORMAT = 2
-FILE_NAME = "model.safetensors"
+MODEL_FILE_NAME = "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +84,12 @@ def load_model(model: str | Path) -> tuple[Segmenter, ModelSpec]:
     return module.eval(), spec
 
 
-def stored_checksum(model: str | Path) -> str:
+def read_checksum(model: str | Path) -> str:
     """The checksum that a model file was written with, as `load_model` checks it; weights are not read."""
     return str(_stored(find_model(Path(model))).get("checksum"))
 
 
-def stored_spec(model: str | Path) -> ModelSpec:
+def read_spec(model: str | Path) -> ModelSpec:
     """The spec that a model file was written with; weights are not read, and nothing is checked against them."""
     path = find_model(Path(model))
     return _read_spec(path, _stored(path))
@@ -97,7 +97,7 @@ def stored_spec(model: str | Path) -> ModelSpec:
 
 def find_model(path: Path) -> Path:
     """The file of a run folder, or the file itself; ModelFileError where there is none."""
-    found = path / FILE_NAME if path.is_dir() else path
+    found = path / MODEL_FILE_NAME if path.is_dir() else path
     if not found.is_file():
         hint = "the run has not been scored yet" if path.is_dir() else "give a run folder or a model file"
         raise ModelFileError(f"{found} does not exist; {hint}.")

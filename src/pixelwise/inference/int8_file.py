@@ -16,7 +16,7 @@ import torch
 
 from pixelwise.data.io.images import Array, write_atomically
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.model_file import find_model, stored_checksum
+from pixelwise.model_file import find_model, read_checksum
 from pixelwise.networks import Segmenter
 
 
@@ -33,7 +33,7 @@ def read_int8(model: str | Path) -> tuple[bytes, dict[str, Any]]:
     """
     import onnx
 
-    path, checksum = int8_file(model), stored_checksum(model)
+    path, checksum = int8_file(model), read_checksum(model)
     again = f"'pixelwise evaluate {model} DATA --precision int8' makes it again."
     try:
         proto = onnx.load(path)
@@ -70,7 +70,7 @@ def write_int8(model: str | Path, graph: bytes, facts: Mapping[str, Any]) -> Non
 
     proto, path = onnx.load_model_from_string(graph), int8_file(model)
     proto.ClearField("metadata_props")
-    known = {**facts, "model": stored_checksum(model), "sha256": _checksum(proto.SerializeToString(deterministic=True))}
+    known = {**facts, "model": read_checksum(model), "sha256": _checksum(proto.SerializeToString(deterministic=True))}
     entry = proto.metadata_props.add()
     entry.key, entry.value = "pixelwise", json.dumps(known, sort_keys=True)
     try:
@@ -88,6 +88,6 @@ def _checksum(graph: bytes) -> str:
 def frames_of(module: Segmenter, images: Iterator[Array]) -> Iterator[Array]:
     """(H, W, C) images → what the network is given of each: (1, C, h, w) float32, of a legal size."""
     for image in images:
-        rows, columns = (module.frame(side).numpy() for side in image.shape[:2])
+        rows, columns = (module.padded_indices(side).numpy() for side in image.shape[:2])
         framed = torch.from_numpy(image[np.ix_(rows, columns)]).permute(2, 0, 1)[None]
-        yield module.normalized(framed).contiguous().numpy()
+        yield module.normalize(framed).contiguous().numpy()

@@ -9,7 +9,7 @@ from typing import Any
 
 from pixelwise.data.io.images import write_atomically
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.model_file import FILE_NAME
+from pixelwise.model_file import MODEL_FILE_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        return self.path / FILE_NAME
+        return self.path / MODEL_FILE_NAME
 
     @property
     def profile(self) -> Path:
