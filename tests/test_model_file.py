@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load, save
 
 from pixelwise.errors import ModelFileError
-from pixelwise.model_file import FILE_NAME, load_model, save_model, stored_checksum, stored_spec
+from pixelwise.model_file import FILE_NAME, _compute_checksum, load_model, save_model, stored_checksum, stored_spec
 
 MakeModel = Callable[..., Path]
 
