@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load, save
 
 from pixelwise.errors import ModelFileError
-from pixelwise.model_file import MODEL_FILE_NAME, _checksum, load_model, read_checksum, read_spec, save_model
+from pixelwise.model_file import MODEL_FILE_NAME, _compute_checksum, load_model, read_checksum, read_spec, save_model
 
 MakeModel = Callable[..., Path]
 
@@ -35,7 +35,7 @@ def rewrite(path: Path, section: str, key: str, value: Any) -> None:
     values = json.loads(header(path)["__metadata__"]["pixelwise"])
     values.pop("checksum")
     values[section][key] = value
-    values["checksum"] = _checksum(values, weights)
+    values["checksum"] = _compute_checksum(values, weights)
     path.write_bytes(save(weights, metadata={"pixelwise": json.dumps(values)}))
 
 

@@ -4,9 +4,8 @@ A safetensors file with a single metadata key, `pixelwise`, holding JSON with so
 host or path in it, so equal runs give equal files.
 """
 
-import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ from torch import Tensor
 
 from pixelwise.config import NetworkConfig, from_dict
 from pixelwise.data.classes import Classes, classes_from_dict
-from pixelwise.data.io.images import write_atomically
 from pixelwise.errors import ModelFileError, PixelwiseError
+from pixelwise.files import compute_sha256, write_atomically
 from pixelwise.networks import Segmenter, build_network
 from pixelwise.version import __version__
 
@@ -57,7 +56,7 @@ def save_model(path: Path, spec: ModelSpec, weights: Mapping[str, Tensor]) -> No
     """Writes the file whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     values = _to_dict(spec)
-    values["checksum"] = _checksum(values, tensors)
+    values["checksum"] = _compute_checksum(values, tensors)
     metadata = {"pixelwise": json.dumps(values, sort_keys=True, ensure_ascii=False)}
     write_atomically(path, save(tensors, metadata=metadata))
 
@@ -75,7 +74,7 @@ def load_model(model: str | Path) -> tuple[Segmenter, ModelSpec]:
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{path} is not a whole safetensors file ({error}); copy or train it again.") from error
     values = _read_metadata(path, metadata)
-    if values.pop("checksum", None) != _checksum(values, weights):
+    if values.pop("checksum", None) != _compute_checksum(values, weights):
         raise ModelFileError(f"{path} was altered after it was written (checksum); copy or train it again.")
     spec = _read_spec(path, values)
     module = _build(path, spec)
@@ -126,13 +125,16 @@ def _to_dict(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-def _checksum(values: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 over the description and every tensor's name and bytes."""
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
-    for name in sorted(weights):
-        digest.update(name.encode())
-        digest.update(weights[name].reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def _compute_checksum(values: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
+    """Compute the SHA-256 of the metadata and of every tensor's name and bytes."""
+
+    def iterate_chunks() -> Iterator[bytes]:
+        yield json.dumps(values, sort_keys=True).encode()
+        for name in sorted(weights):
+            yield name.encode()
+            yield weights[name].reshape(-1).view(torch.uint8).numpy().tobytes()
+
+    return compute_sha256(iterate_chunks())
 
 
 def _stored(path: Path) -> dict[str, Any]:

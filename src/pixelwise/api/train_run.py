@@ -26,10 +26,10 @@ from pixelwise.api.config_diff import (
 from pixelwise.api.train_options import Request
 from pixelwise.config import Config, load_config
 from pixelwise.data.dataset import open_dataset
-from pixelwise.data.io.images import write_atomically
 from pixelwise.data.splits.splits import write_splits
 from pixelwise.devices import enable_deterministic_algorithms
 from pixelwise.errors import CheckpointError, InvalidArgumentError
+from pixelwise.files import write_atomically
 from pixelwise.model_file import load_model
 from pixelwise.networks.activation_checkpointing import enable_activation_checkpointing
 from pixelwise.networks.stages import compute_learning_rate_scales, get_first_stages

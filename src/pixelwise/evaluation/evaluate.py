@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.dataset import Dataset, open_dataset
-from pixelwise.data.io.images import Array, write_atomically
+from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.evaluation.split_selection import choose_split, for_model
+from pixelwise.files import write_atomically
 from pixelwise.inference.batching import Failure, predict_all
 from pixelwise.inference.engine_selection import for_job
 from pixelwise.inference.predictor import Predictor, load

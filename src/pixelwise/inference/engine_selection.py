@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pixelwise.data.io.images import write_atomically
 from pixelwise.devices import Precision, autocast, describe_device, synchronize
+from pixelwise.files import write_atomically
 from pixelwise.inference.engines import ENGINES, EngineName, Source, installed_versions, with_network
 from pixelwise.inference.predictor import Predictor
 from pixelwise.inference.probe_images import draw_scene

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.data.io.images import Array, write_atomically
+from pixelwise.data.io.images import Array
 from pixelwise.devices import choose_device
 from pixelwise.errors import InvalidArgumentError, ModelFileError, PixelwiseError, unknown_name
+from pixelwise.files import write_atomically
 from pixelwise.networks.convolutionalize import convolutionalize
 from pixelwise.networks.geometry.alignment import Alignment
 from pixelwise.networks.geometry.geometry import skeleton_of

@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.io.images import write_atomically
+from pixelwise.files import write_atomically
 from pixelwise.metrics import ConfusionMatrix, compute_scores
 from pixelwise.reports.training_report import confusion_table, percent
 

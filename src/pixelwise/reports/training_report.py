@@ -10,9 +10,10 @@ import numpy as np
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
-from pixelwise.data.io.images import Array, write_atomically
+from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample, Split
 from pixelwise.evaluation.evaluate import Tally, mean_iou_of
+from pixelwise.files import write_atomically
 from pixelwise.inference.predictor import Predictor
 from pixelwise.prediction.outputs.pictures import display, overlay
 from pixelwise.reports.html import css_color, embed, render
