@@ -28,6 +28,7 @@ from pixelwise.inference.tta import mean_over, views
 from pixelwise.model_file import ModelSpec, load_model
 from pixelwise.networks import Segmenter
 from pixelwise.networks.geometry.geometry import Field, field_of
+from pixelwise.networks.mc_dropout import sample_predictions
 from pixelwise.shapes import Size
 
 Tiling = Literal["exact", "blend", "none"]
