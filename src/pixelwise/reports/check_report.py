@@ -12,10 +12,11 @@ import numpy as np
 from pixelwise.checks import CheckReport, Finding
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
-from pixelwise.data.io.images import ENDINGS, write_atomically
+from pixelwise.data.io.images import ENDINGS
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import Survey
 from pixelwise.data.visualization import to_css_color
+from pixelwise.files import write_atomically
 from pixelwise.reports.html import render
 from pixelwise.reports.thumbnails import UNLISTED, Thumbnail, image_thumbnail, mask_thumbnail, pair_thumbnail
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
-from pixelwise.data.io.images import Array, write_atomically
+from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample, Split
 from pixelwise.data.visualization import overlay_labels, to_css_color, to_data_uri, to_display_image
 from pixelwise.evaluation.evaluate import Tally, mean_iou_of
+from pixelwise.files import write_atomically
 from pixelwise.inference.predictor import Predictor
 from pixelwise.reports.html import render
 from pixelwise.reports.plots import chart, smooth

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pixelwise.data.dataset import Dataset
-from pixelwise.data.io.images import Array, write_atomically
+from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.data.visualization import to_css_color, to_data_uri
+from pixelwise.files import write_atomically
 from pixelwise.reports.html import render
 from pixelwise.reports.plots import chart, smooth, thin
 from pixelwise.reports.training_report import panels, percent
