@@ -1,6 +1,5 @@
 """The JSON card beside an exported file: what it takes, what it gives, and what it was measured to be."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from pixelwise.data.formats._documents import read_json
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.exporting.parity import Proof
+from pixelwise.files import compute_file_sha256
 from pixelwise.inference.predictor import Predictor
 from pixelwise.lowering.graph import INPUT, OUTPUTS
 from pixelwise.quantization.accuracy import Accuracy
@@ -33,7 +33,7 @@ def describe_export(
     num_classes = len(spec.classes.names)
     return {
         "file": path.name,
-        "sha256": checksum(path),
+        "sha256": compute_file_sha256(path),
         "format": format_name,
         "precision": precision,
         "network": spec.network.name,
@@ -68,12 +68,6 @@ def require_own_card(path: Path) -> None:
         raise InvalidArgumentError(
             f"{place} would be replaced, but is {what}; give {path.name} another name or folder."
         )
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of the file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _output(name: str, num_classes: int) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from pixelwise.inference.tta import mean_over, views
 from pixelwise.model_file import ModelSpec, load_model
 from pixelwise.networks import Segmenter
 from pixelwise.networks.geometry.geometry import Field, field_of
-from pixelwise.networks.mc_dropout import sample
+from pixelwise.networks.mc_dropout import sample_predictions
 from pixelwise.shapes import Size
 
 Tiling = Literal["exact", "blend", "none"]
@@ -207,14 +207,14 @@ class Predictor:
     ) -> Iterator[tuple[Part, Tensor]]:
         if isinstance(plan, StripPlan):
             return exact_strips(self.module, source, plan, self._stream, done)
-        return exact_tiles(self.module, source, plan, lambda seen: self._run(seen, self._ready.on_frame), done)
+        return exact_tiles(self.module, source, plan, lambda seen: self._run(seen, self._ready.forward_padded), done)
 
     def _stream(self, size: Size, read: Callable[[Rows], Array], strips: Sequence[Rows]) -> Iterator[Tensor]:
         """A framed image that is read by rows → (K, h, w) of the network's own output for each strip."""
         program = record(self._ready.network, size, channels=self.spec.channels)
 
         def normalized(rows: Rows) -> Tensor:
-            return self._ready.normalized(self._on_device(self._as_batch(read(rows))))
+            return self._ready.normalize(self._on_device(self._as_batch(read(rows))))
 
         answers = program.run(normalized, strips)
         for _ in strips:
@@ -275,7 +275,9 @@ class Predictor:
             )
         images = self._as_batch(pixels).to(self.device)
         with autocast(self.device, self.precision):
-            mean, variance = sample(self.module, images.contiguous(memory_format=torch.channels_last), samples)
+            mean, variance = sample_predictions(
+                self.module, images.contiguous(memory_format=torch.channels_last), samples
+            )
         kept = mean[0].log().cpu()
         return Prediction(labels=self._labels(kept), _logits=lambda: kept, variance=variance[0].cpu().numpy())
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pixelwise.errors import InvalidArgumentError, unknown_name
-from pixelwise.networks.backbones import VGG_DEPTHS, caffenet_layers, vgg_layers
+from pixelwise.networks.backbones import VGG_DEPTHS, build_caffenet_layers, build_vgg_layers
 from pixelwise.networks.geometry.alignment import Path, map_size
 from pixelwise.networks.geometry.layer_windows import (
     Layers,
@@ -111,7 +111,7 @@ class ChainEncoder(Encoder):
         )
         self.paths = tuple(paths[place] for place in self.taps)
         self.strides = tuple(stride_of(path) for path in self.paths)
-        self.out_channels = tuple(shape[1] for shape in map_shapes(self, 256, 256))
+        self.out_channels = tuple(shape[1] for shape in infer_map_shapes(self, 256, 256))
 
     def forward(self, images: Tensor, *, with_switches: bool = False) -> Features:
         x, features = images, Features([], [])
@@ -156,7 +156,7 @@ class TimmEncoder(Encoder):
             self.in_channels = in_channels
             self.stages = self._stages()
             info: Any = self.model.feature_info
-            shapes = map_shapes(self, 320, 192)
+            shapes = infer_map_shapes(self, 320, 192)
         except _UNFIT as error:
             raise InvalidArgumentError(
                 f"timm's {name!r} is no encoder for images of any size ({error}); choose another."
@@ -199,7 +199,7 @@ class TimmEncoder(Encoder):
             return None
         try:
             layers = [(name, windows_of(layer)) for name, layer in self.model.named_children()]
-            sizes = [shape[2:] for shape in map_shapes(self, *_ODD_SIZE)]
+            sizes = [shape[2:] for shape in infer_map_shapes(self, *_ODD_SIZE)]
         except (InvalidArgumentError, *_UNFIT):
             return None
         paths = itertools.accumulate(windows for _, windows in layers)
@@ -221,7 +221,7 @@ def build_encoder(
     """An encoder with fresh weights, by name.
 
     Args:
-        name: one of `encoder_names()`, such as "vgg16", "alexnet" or "resnet34": torchvision's, whose
+        name: one of `list_encoders()`, such as "vgg16", "alexnet" or "resnet34": torchvision's, whose
             weight files fit entry for entry; "caffenet", the AlexNet of FCN's paper; or "timm:NAME",
             any network of timm that gives features, such as "timm:convnext_tiny".
         in_channels: C of the images.
@@ -239,20 +239,20 @@ def build_encoder(
                 f"{name} takes no taps, ceil_mode or first_padding: they are for VGG and AlexNet."
             )
         return TimmEncoder(name.removeprefix("timm:"), in_channels=in_channels, output_stride=output_stride)
-    if name not in encoder_names():
-        raise unknown_name("encoder", name, [*encoder_names(), "timm:NAME"])
+    if name not in list_encoders():
+        raise unknown_name("encoder", name, [*list_encoders(), "timm:NAME"])
     layers = _fresh_layers(name, in_channels)
     set_padding(layers, ceil_mode=ceil_mode, first_padding=first_padding)
     return ChainEncoder(layers if output_stride is None else dilate(layers, output_stride), taps=taps)
 
 
-def encoder_names() -> list[str]:
+def list_encoders() -> list[str]:
     """The names `build_encoder` knows, but for those of timm."""
     foreign = torchvision.models.list_models(module=torchvision.models)
     return sorted(["caffenet", *(name for name in foreign if name.startswith(FAMILIES))])
 
 
-def classifier_layers(classifier: nn.Module) -> Layers:
+def get_classifier_layers(classifier: nn.Module) -> Layers:
     """What a torchvision classifier does before its global pooling, for `ChainEncoder`; no copies."""
     kind = type(classifier).__name__.lower()
     if not kind.startswith(FAMILIES):
@@ -262,7 +262,7 @@ def classifier_layers(classifier: nn.Module) -> Layers:
     return {**layers, "last": nn.ReLU()} if kind.startswith("densenet") else layers
 
 
-def map_shapes(encoder: Encoder, height: int, width: int) -> list[tuple[int, ...]]:
+def infer_map_shapes(encoder: Encoder, height: int, width: int) -> list[tuple[int, ...]]:
     """(1, C, H, W) of each map for an image of that size; nothing is computed."""
     named = (*encoder.named_parameters(), *encoder.named_buffers())
     tensors = {name: tensor.to("meta") for name, tensor in named}
@@ -288,12 +288,12 @@ def _taps_of(layers: Mapping[str, nn.Module], paths: list[Path], taps: Taps) -> 
 
 def _fresh_layers(name: str, in_channels: int) -> Layers:
     if name == "caffenet":
-        return {"features": caffenet_layers(in_channels)}
+        return {"features": build_caffenet_layers(in_channels)}
     if name.startswith("vgg"):  # torchvision would first draw 120 million weights of fully connected layers
         depths = VGG_DEPTHS[name.removesuffix("_bn")]
-        return {"features": vgg_layers(in_channels, depths=depths, batch_norm=name.endswith("_bn"))}
+        return {"features": build_vgg_layers(in_channels, depths=depths, batch_norm=name.endswith("_bn"))}
     options: dict[str, Any] = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
-    layers = classifier_layers(torchvision.models.get_model(name, weights=None, **options))
+    layers = get_classifier_layers(torchvision.models.get_model(name, weights=None, **options))
     place, first = first_convolution(layers)
     if first.in_channels == in_channels:
         return layers

@@ -19,7 +19,7 @@ from torch.utils.module_tracker import ModuleTracker
 
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import unknown_name
-from pixelwise.networks.activation_checkpointing import Pass, recomputed, run_stages
+from pixelwise.networks.activation_checkpointing import Pass, checkpoint_call, wrap_stages
 from pixelwise.networks.geometry.geometry import field_of, skeleton_of
 from pixelwise.networks.geometry.op_observer import Watching
 from pixelwise.networks.registry import NETWORKS, build_network
@@ -108,7 +108,7 @@ def describe_network(name: str, size: Size = (360, 480), *, in_channels: int = 3
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         size=legal,
         gflops=sum(row.gflops for row in describe_layers(network, legal, in_channels=in_channels)),
-        activation_mb=saved_bytes(network.train(), images) / 1e6,
+        activation_mb=count_saved_bytes(network.train(), images) / 1e6,
         stride=field.stride,
         receptive_field=field.receptive_field if field.local else None,
         paper=PAPERS.get(name, PAPERS.get(type(network).__name__, "")),
@@ -191,13 +191,13 @@ class _Layers(Watching):
         return sum(parameter.numel() for parameter in self._network.get_submodule(name).parameters(recurse=False))
 
 
-def saved_bytes(network: nn.Module, images: Tensor) -> int:
+def count_saved_bytes(network: nn.Module, images: Tensor) -> int:
     """Bytes that a forward pass in training keeps for the backward pass, each memory block once."""
     return _saved(partial(network, images), _weights(network))
 
 
-def recomputed_bytes(segmenter: Segmenter, images: Tensor) -> int:
-    """As `saved_bytes`, at the peak of a step with `training.activation_checkpointing`: what passes between the
+def count_checkpointed_bytes(segmenter: Segmenter, images: Tensor) -> int:
+    """As `count_saved_bytes`, at the peak of a step with `training.activation_checkpointing`: what passes between the
     stages, and the maps of the largest stage, which is run again. The network is one that recomputes from then on.
 
     Raises InvalidArgumentError where it has no stages that can be told apart.
@@ -207,10 +207,10 @@ def recomputed_bytes(segmenter: Segmenter, images: Tensor) -> int:
     def counted(call: Pass, inputs: tuple[Any, ...]) -> Any:
         given = [_block(value) for value in inputs if isinstance(value, Tensor)]
         of_stages.append(_saved(partial(call, *inputs), _weights(segmenter) | set(given)))
-        return recomputed(call, inputs)
+        return checkpoint_call(call, inputs)
 
-    run_stages(segmenter.network, counted)
-    return saved_bytes(segmenter, images) + max(of_stages)
+    wrap_stages(segmenter.network, counted)
+    return count_saved_bytes(segmenter, images) + max(of_stages)
 
 
 def _saved(call: Callable[[], Any], known: AbstractSet[int]) -> int:

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import Segmenter, UNet
-from pixelwise.networks.backbones import caffenet_layers, fc_layers, vgg_layers
+from pixelwise.networks.backbones import build_caffenet_layers, build_fc_layers, build_vgg_layers
 from pixelwise.networks.encoders import ChainEncoder
 from pixelwise.networks.fcn import FCN
 from pixelwise.networks.geometry.geometry import Field, Halo, field_of, skeleton_of
@@ -74,18 +74,20 @@ def rows_that_influence(network: nn.Module, images: Tensor) -> Callable[[int], l
 
 
 def small_fcn(stride: int, *, released: bool) -> FCN:
-    layers = {"features": vgg_layers(3, widths=(2,) * 5)}
+    layers = {"features": build_vgg_layers(3, widths=(2,) * 5)}
     set_padding(layers, ceil_mode=released, first_padding=100 if released else None)
     encoder = ChainEncoder(layers, taps="pools")
-    head = fc_layers(2, channels=2, padding=0 if released else 3)
+    head = build_fc_layers(2, channels=2, padding=0 if released else 3)
     return FCN(3, 2, encoder=encoder, head=head, stride=stride, grouped=False)
 
 
 def small_alexnet_fcn() -> FCN:
-    layers = {"features": caffenet_layers(3, widths=(2,) * 5)}
+    layers = {"features": build_caffenet_layers(3, widths=(2,) * 5)}
     set_padding(layers, ceil_mode=True, first_padding=100)
     encoder = ChainEncoder(layers, taps="pools")
-    return FCN(3, 2, encoder=encoder, head=fc_layers(2, channels=2, kernel=6, padding=0), stride=32, grouped=False)
+    return FCN(
+        3, 2, encoder=encoder, head=build_fc_layers(2, channels=2, kernel=6, padding=0), stride=32, grouped=False
+    )
 
 
 def same_unet(**options: Any) -> UNet:

@@ -16,7 +16,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.shapes import transposed_conv_side
+from pixelwise.shapes import compute_transposed_conv_side
 
 
 class Window(NamedTuple):
@@ -103,7 +103,7 @@ class Upscaling(NamedTuple):
 
     def size(self, side: int) -> int:
         """Upsampled cells for `side` cells, after the crop."""
-        return transposed_conv_side(
+        return compute_transposed_conv_side(
             side, self.kernel, stride=self.factor, padding=self.padding, output_padding=self.output_padding
         )
 
