@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.data.io.images import Array
+from pixelwise.data.visualization import to_display_image
 from pixelwise.devices import choose_device
 from pixelwise.errors import InvalidArgumentError, ModelFileError, PixelwiseError, unknown_name
 from pixelwise.files import write_atomically
@@ -31,7 +32,6 @@ from pixelwise.networks.geometry.tracer import Tracer, copy_to_meta
 from pixelwise.networks.weights.io import Classifier, LoadReport, build_classifier
 from pixelwise.prediction.inputs import Input, find_inputs
 from pixelwise.prediction.outputs.heatmap import Heat, draw_heatmaps
-from pixelwise.prediction.outputs.pictures import display
 from pixelwise.progress import report_progress
 from pixelwise.shapes import Size
 
@@ -218,7 +218,7 @@ class Localizer:
 
         Returns (h, w, 3) uint8, and maps (h, w), most probable first.
         """
-        picture = resized(display(image), self.input_size)
+        picture = resized(to_display_image(image), self.input_size)
         size = picture.shape[:2]
         with torch.inference_mode():
             maps: Tensor = self.network(self.normalized(picture))
