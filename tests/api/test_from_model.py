@@ -9,7 +9,7 @@ import torch
 from pixelwise.api.train import train
 from pixelwise.config import load_config
 from pixelwise.errors import CheckpointError, InvalidArgumentError, ModelFileError
-from pixelwise.model_file import FILE_NAME, load_model
+from pixelwise.model_file import MODEL_FILE_NAME, load_model
 from pixelwise.progress import use_reporter
 from support.recorder import Recorder
 
@@ -44,7 +44,7 @@ def test_a_run_on_other_data_starts_from_the_model(
     assert "adapted from 3 to 1 channels" in said
     config = load_config(run / "config.yaml")
     assert config.training.init_from == str(trained)
-    assert str(trained.parent) not in (run / FILE_NAME).read_bytes().decode("latin-1")
+    assert str(trained.parent) not in (run / MODEL_FILE_NAME).read_bytes().decode("latin-1")
 
 
 def test_the_same_seed_gives_the_same_model(trained: Path, cells: Path, short: Arguments, tmp_path: Path) -> None:

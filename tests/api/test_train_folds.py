@@ -14,7 +14,7 @@ from pixelwise.data.dataset import open_dataset
 from pixelwise.data.splits.splits import read_splits
 from pixelwise.errors import CheckpointError, DataError, InvalidArgumentError
 from pixelwise.evaluation.evaluate import evaluate
-from pixelwise.model_file import FILE_NAME, load_model
+from pixelwise.model_file import MODEL_FILE_NAME, load_model
 from pixelwise.training.cross_validation import FoldsResult
 from pixelwise.training.trainer import Trainer
 from support.folders import contents
@@ -88,7 +88,7 @@ def test_folds_that_were_interrupted_go_on(
     assert contents(tmp_path / "run" / "fold-1") == first
     assert result.scores == folded.scores
     for run in folded.folds:
-        assert (tmp_path / "run" / run.name / FILE_NAME).read_bytes() == (run / FILE_NAME).read_bytes()
+        assert (tmp_path / "run" / run.name / MODEL_FILE_NAME).read_bytes() == (run / MODEL_FILE_NAME).read_bytes()
 
 
 def test_a_fold_that_finished_before_its_scores_were_written_is_scored_again(

@@ -460,6 +460,6 @@ def test_too_little_memory_of_one_process_is_an_error(
     batch = trainer.job.batches().make(0)
     with pytest.raises(
         TrainingError,
-        match=r"share of a batch .* training\.activation_checkpointing=true, or .*gradient_accumulation_steps=2",
+        match=r"share of a batch .* activation_checkpointing=true, or .*accumulation_steps=2",
     ):
         step_within_memory(trainer, batch, 0.0)

@@ -10,8 +10,8 @@ import yaml
 
 from pixelwise.config import Config, to_yaml
 from pixelwise.data.dataset import Dataset
-from pixelwise.data.io.images import write_atomically
 from pixelwise.errors import CheckpointError
+from pixelwise.files import write_atomically
 from pixelwise.training.run_dir import RunFolder
 
 _SHOWN = 10
