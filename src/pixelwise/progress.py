@@ -29,7 +29,9 @@ class Reporter(Protocol):
         """Show that `done` of `total` units are complete; called often."""
 
 
-class _Silent:
+class SilentReporter:
+    """Drops messages and progress."""
+
     def log(self, message: str) -> None:
         pass
 
@@ -47,7 +49,7 @@ class _ReporterHandler(logging.Handler):
         self.reporter.log(prefix + record.getMessage())
 
 
-_reporter: Reporter = _Silent()
+_reporter: Reporter = SilentReporter()
 _started: float | None = None
 
 
