@@ -1,0 +1,378 @@
+"""Commands that use models: load, evaluate, predict, export, localize, networks."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pixelwise.api.options import (
+    Argument,
+    Data,
+    Device,
+    Engine,
+    Format,
+    InferencePrecision,
+    JsonPath,
+    Model,
+    Option,
+    Settings,
+    StrPath,
+)
+from pixelwise.errors import InvalidArgumentError, unknown_name
+
+if TYPE_CHECKING:
+    from pixelwise.exporting import Exported
+    from pixelwise.inference.predictor import Predictor
+    from pixelwise.networks.summary import LayerRow, NetworkRow
+    from pixelwise.prediction.localize import LocalizeReport
+    from pixelwise.prediction.predict import PredictReport
+
+MaxIouDrop = Annotated[
+    float | None,
+    Option(help="int8: largest loss of mean IoU to accept, in points.", metavar="POINTS", default="1"),
+]
+SaveKind = Literal[
+    "labels",
+    "overlay",
+    "probabilities",
+    "probabilities-tiff",
+    "confidence",
+    "entropy",
+    "polygons",
+    "labelme",
+    "coco",
+    "cvat",
+    "table",
+]
+
+
+def load(
+    model: StrPath, *, device: str = "auto", precision: InferencePrecision = "auto", engine: Engine = "auto"
+) -> "Predictor":
+    """Load a model for prediction.
+
+    Args:
+        model: Run folder or model file.
+        device: Device of the network; "auto": CUDA, then MPS, then the CPU.
+        precision: Arithmetic; "auto": bf16 if the device has it and this model gives the same answers, else fp32.
+            "int8" needs the file that `quantize` writes.
+        engine: Library that runs the network; "auto": torch.
+
+    Returns:
+        A predictor: `predictor.predict(image)` gives a `Prediction` with `labels` and `probabilities`.
+
+    Raises:
+        PathNotFoundError: `model` does not exist.
+        ModelFileError: `model` is not a model of this version.
+        InvalidArgumentError: the device, precision or engine is unknown or not available.
+
+    Example:
+        >>> predictor = pw.load(model, device="cpu")
+        >>> predictor.predict(image).labels.shape
+        (64, 96)
+    """
+    from pixelwise.inference.predictor import load as run
+
+    return run(model, device=device, precision=precision, engine=engine)
+
+
+def evaluate(
+    model: Model,
+    data: Data,
+    *,
+    split: Annotated[
+        Literal["train", "val", "test"] | None, Option(help="Split to score.", default="test, else val")
+    ] = None,
+    format: Format = None,
+    json_path: JsonPath = None,
+    device: Device = "auto",
+    precision: InferencePrecision = "auto",
+    engine: Engine = "auto",
+    max_iou_drop: MaxIouDrop = None,
+) -> dict[str, Any]:
+    """Compute the scores of a model on a dataset.
+
+    Args:
+        model: Run folder or model file.
+        data: Dataset folder.
+        split: Split to score; None: "test", else "val", else all images of a dataset without splits.
+        format: Dataset format; None: detected.
+        json_path: JSON file to write with the scores.
+        device: Device of the network.
+        precision: Arithmetic of the network.
+        engine: Library that runs the network.
+        max_iou_drop: int8: largest loss of mean IoU to accept, in points; None: 1.
+
+    Returns:
+        `mean_iou`, `global_accuracy`, `mean_class_accuracy`, `mean_dice`, `boundary_f1`, `per_class`, `confusion`,
+        `num_images`, `split`, `model` and `data`. Scores are fractions in [0, 1], None where undefined.
+
+    Raises:
+        PathNotFoundError: `model` or `data` does not exist.
+        ModelFileError: `model` is not a model of this version.
+        DataError: `data` is not a dataset, or an image of the split cannot be read.
+        InvalidArgumentError: the dataset has other classes than the model, or an argument is invalid.
+
+    Example:
+        >>> scores = pw.evaluate(model, data, device="cpu")
+        >>> scores["split"], scores["num_images"]
+        ('test', 4)
+    """
+    from pixelwise.evaluation.evaluate import evaluate as run
+
+    return run(
+        model,
+        data,
+        split=split,
+        format=format,
+        json_path=json_path,
+        device=device,
+        precision=precision,
+        engine=engine,
+        max_iou_drop=max_iou_drop,
+    )
+
+
+def predict(
+    model: Model,
+    inputs: Annotated[
+        Sequence[StrPath],
+        Argument(help="Images, OME-Zarr and videos: files, folders (recursive), globs or URLs.", metavar="INPUT..."),
+    ],
+    output: Annotated[StrPath, Option(help="Folder for the results.", short="-o")],
+    *,
+    save: Annotated[
+        Sequence[SaveKind],
+        Option(
+            help="Outputs, separated by commas: labels, overlay, probabilities, probabilities-tiff, confidence, "
+            "entropy, polygons, labelme, coco, cvat, table.",
+            metavar="NAME,...",
+        ),
+    ] = ("labels",),
+    tiling: Annotated[
+        Literal["exact", "blend", "none"], Option(help="Method for images that do not fit in memory.")
+    ] = "exact",
+    label_values: Annotated[
+        Literal["index", "dataset"], Option(help="Values of label files: class indices, or the dataset's mask values.")
+    ] = "index",
+    min_area: Annotated[
+        int, Option(help="Smallest region to keep; smaller ones take a neighbor's class.", metavar="PIXELS")
+    ] = 0,
+    fill_holes: Annotated[bool, Option(help="Fill holes inside regions.")] = False,
+    tta: Annotated[
+        Sequence[str],
+        Option(help="Test-time augmentation, separated by commas: flips, rotations, scales.", metavar="NAME,..."),
+    ] = (),
+    resume: Annotated[bool, Option(help="Skip inputs whose results are complete.")] = False,
+    shard: Annotated[str | None, Option(help="Share of the inputs to predict, such as 2/8.", metavar="I/N")] = None,
+    cluster: Annotated[Literal["ray"] | None, Option(help="Cluster whose machines predict.")] = None,
+    device: Device = "auto",
+    precision: InferencePrecision = "auto",
+    engine: Engine = "auto",
+) -> "PredictReport":
+    """Predict the labels of images and videos and write them as files.
+
+    An input that cannot be read does not stop the others: it is listed in `failures`.
+
+    Args:
+        model: Run folder or model file.
+        inputs: Files, folders (searched recursively), glob patterns and URLs.
+        output: Folder for the results.
+        save: Outputs per image (label map, overlay, ...) or for all images ("coco", "cvat", "table").
+        tiling: "exact" gives the labels of the whole image; "blend" averages overlapping tiles; "none" does not tile.
+        label_values: "index" writes class indices, "dataset" the mask values of the training data.
+        min_area: Regions with fewer pixels take the class of a neighbor.
+        fill_holes: Fill holes inside regions.
+        tta: Transforms to average over, such as "flip" or "scales".
+        resume: Skip images whose files an equal command has written.
+        shard: "2/8" predicts the second of eight shares of the inputs.
+        cluster: "ray" predicts on all machines of a Ray cluster, which must see the same paths.
+        device: Device of the network.
+        precision: Arithmetic of the network.
+        engine: Library that runs the network.
+
+    Returns:
+        The written files, the failures with their reasons, and the number of skipped images.
+
+    Raises:
+        PathNotFoundError: `model` or an input does not exist.
+        ModelFileError: `model` is not a model of this version.
+        InvalidArgumentError: an argument is invalid, or two inputs would be written to one file.
+
+    Example:
+        >>> report = pw.predict(model, [photos], "predictions", save=["labels", "overlay"], device="cpu")
+        >>> len(report.written), report.failures
+        (8, ())
+    """
+    from pixelwise.prediction.predict import predict as run
+
+    if cluster not in (None, "ray"):
+        raise unknown_name("cluster", cluster, ["ray"])
+    if cluster is not None and shard is not None:
+        raise InvalidArgumentError("shard and cluster both divide the inputs. Choose one of them.")
+
+    def predict_with(open_place: Any = None) -> "PredictReport":
+        return run(
+            model,
+            inputs,
+            output,
+            save=save,
+            tiling=tiling,
+            label_values=label_values,
+            min_area=min_area,
+            fill_holes=fill_holes,
+            tta=tta,
+            resume=resume,
+            shard=shard,
+            device=device,
+            precision=precision,
+            engine=engine,
+            open_place=open_place,
+        )
+
+    if cluster is None:
+        return predict_with()
+    from pixelwise.prediction.ray_cluster import ray_cluster
+
+    with ray_cluster(model, device=device, precision=precision, engine=engine) as open_place:
+        return predict_with(open_place)
+
+
+def export(
+    model: Model,
+    output: Annotated[StrPath, Option(help="File that ends in .onnx, .xml or .pt2, or a folder.", short="-o")],
+    *,
+    format: Annotated[
+        Literal["onnx", "openvino", "torch-export"] | None,
+        Option(help="Format of the file.", default="by the suffix, else onnx"),
+    ] = None,
+    logits: Annotated[bool, Option(help="Add the logits to the outputs of the graph.")] = False,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"], Option(help="Arithmetic of the network; int8 needs --data.")
+    ] = "fp32",
+    data: Annotated[
+        StrPath | None, Option(help="int8: dataset to calibrate on (train) and to measure on (val).", metavar="DATA")
+    ] = None,
+    data_format: Annotated[
+        str | None, Option(help="Format of --data.", metavar="NAME", default="detected")
+    ] = None,
+    max_iou_drop: MaxIouDrop = None,
+    min_agreement: Annotated[
+        float | None,
+        Option(
+            help="Smallest fraction of labels equal to the model's.",
+            metavar="FRACTION",
+            default="0.9999; fp16: 0.995; int8: 0",
+        ),
+    ] = None,
+) -> "Exported":
+    """Write a model as ONNX, OpenVINO or torch.export, and compare the result with the model.
+
+    The graph maps (B, H, W, C) pixels of any size to (B, H, W) labels. Normalization, padding and cropping are part
+    of it. A JSON card is written next to it, and for ONNX a script that runs it.
+
+    Args:
+        model: Run folder or model file.
+        output: File that ends in .onnx, .xml or .pt2, or a folder, in which the file is named "model".
+        format: Format of the file; None: by the suffix of `output`, else ONNX.
+        logits: Add the logits (B, K, H, W) float32 to the outputs.
+        precision: "fp16" halves the size of the weights, "int8" quarters it.
+        data: int8: dataset whose training split gives the activation ranges and whose validation split the mean IoU.
+        data_format: Format of `data`; None: detected.
+        max_iou_drop: int8: largest loss of mean IoU to accept, in points; None: 1.
+        min_agreement: Smallest fraction of labels equal to the model's; None: 0.9999, fp16 0.995, int8 0.
+
+    Returns:
+        The file, its size, and how close it is to the model.
+
+    Raises:
+        PathNotFoundError: `model` or `data` does not exist.
+        ModelFileError: `model` is not a model of this version.
+        InvalidArgumentError: an invalid argument, a missing extra, or a file that does not agree with the model.
+
+    Example:
+        >>> pw.export(model, "model.pt2").file.name
+        'model.pt2'
+    """
+    from pixelwise.exporting import export as run
+
+    return run(
+        model,
+        output,
+        format=format,
+        logits=logits,
+        precision=precision,
+        data=data,
+        data_format=data_format,
+        max_iou_drop=max_iou_drop,
+        min_agreement=min_agreement,
+    )
+
+
+def localize(
+    images: Annotated[
+        Sequence[StrPath], Argument(help="Image files, folders (recursive) or globs.", metavar="IMAGE...")
+    ],
+    output: Annotated[StrPath, Option(help="Folder for the heat maps.", short="-o")],
+    *,
+    classifier: Annotated[
+        str, Option(help="Classifier: vgg16, resnet50, timm:convnext_tiny, ...", metavar="NAME")
+    ],
+    weights: Annotated[
+        Literal["imagenet"] | StrPath, Option(help="Weights of the classifier.", metavar="FILE|imagenet")
+    ] = "imagenet",
+    class_name: Annotated[
+        str | None, Option(help="Name or index of a class.", name="--class", metavar="NAME", default="the top 3")
+    ] = None,
+    device: Device = "auto",
+) -> "LocalizeReport":
+    """Write heat maps that show where in each image a classifier sees its classes.
+
+    Args:
+        images: Files, folders (searched recursively) and glob patterns.
+        output: Folder for the heat maps, STEM_heatmap.png.
+        classifier: Name in torchvision ("resnet50") or timm ("timm:convnext_tiny").
+        weights: "imagenet", or a file with all weights of the classifier.
+        class_name: Name or index of the class to show; None: the three most probable ones.
+        device: Device of the network.
+
+    Returns:
+        The classes and positions found in each image, and the failures with their reasons.
+
+    Raises:
+        PathNotFoundError: an image or the weights do not exist.
+        ModelFileError: the weights do not fit the classifier.
+        InvalidArgumentError: an unknown classifier or class.
+
+    Example:
+        >>> report = pw.localize([photos], "heatmaps", classifier="resnet18")  # doctest: +SKIP
+    """
+    from pixelwise.prediction.localize import localize as run
+
+    return run(images, output, classifier=classifier, weights=weights, class_name=class_name, device=device)
+
+
+def describe_networks(
+    name: Annotated[str | None, Argument(help="Network whose layers to list.", metavar="[NAME]")] = None,
+    *,
+    size: Annotated[tuple[int, int], Option(help="Height and width of the image.", metavar="H W")] = (360, 480),
+) -> "list[NetworkRow] | list[LayerRow]":
+    """Return the networks with size, cost and geometry, or the layers of one; `pixelwise.networks.describe`.
+
+    Args:
+        name: Network whose layers to list; None: all networks.
+        size: Height and width of the image, in pixels.
+
+    Returns:
+        A row per network, or per layer.
+
+    Raises:
+        InvalidArgumentError: an unknown name, or a size that the network cannot take.
+
+    Example:
+        >>> pw.networks.describe("segnet-basic", size=(64, 64))[0].shape
+        (64, 64, 64)
+    """
+    from pixelwise.networks.summary import describe
+
+    return describe(name, size)
