@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pixelwise.cli.console import print_export
+from pixelwise.cli.results import print_export
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.evaluation.evaluate import evaluate
@@ -62,7 +62,7 @@ def test_the_card_says_what_the_file_takes_and_gives(made):
 
 
 def test_the_command_prints_file_size_agreement_and_gap(made, capsys):
-    print_export(made)
+    print_export(made, {})
     shown = capsys.readouterr().out
     assert str(made.file) in shown
     assert "MB" in shown
@@ -97,7 +97,7 @@ def test_int8_is_measured_on_labeled_images(made_int8, trained, streets, capsys)
     scored = evaluate(trained, streets, split="val", device="cpu", precision="fp32")
     assert measured.model_mean_iou == scored["mean_iou"]
     assert 0.9 < measured.agreement < 1
-    print_export(made_int8)
+    print_export(made_int8, {})
     shown = capsys.readouterr().out
     assert f"a loss of {measured.loss:.2f} points" in shown
     assert "4 validation images" in shown

@@ -18,6 +18,7 @@ from pixelwise.api.options import (
     Seed,
     Settings,
     StrPath,
+    to_path,
 )
 from pixelwise.config import Config, parse_duration
 
@@ -65,7 +66,13 @@ def check(
     from pixelwise import checks
     from pixelwise.reports.check_report import write_check_page
 
-    report = checks.check(data, format=format, resolution=resolution, group_by=group_by, json_path=json_path)
+    report = checks.check(
+        to_path(data),
+        format=format,
+        resolution=resolution,
+        group_by=group_by,
+        json_path=None if json_path is None else to_path(json_path),
+    )
     if html_path is not None:
         assert report.surveyed is not None
         write_check_page(Path(html_path), report, report.surveyed)
@@ -103,7 +110,7 @@ def convert(
     """
     from pixelwise.conversion import convert as run
 
-    return run(data, output, to=to, format=format)
+    return run(to_path(data), to_path(output), to=to, format=format)
 
 
 def plan(
@@ -155,7 +162,7 @@ def plan(
     changes: dict[str, object] = {**settings, "training.budget_seconds": parse_duration(budget)}
     named = {"data.format": format, "data.group_by": group_by, "network.name": network, "training.seed": seed}
     changes |= {key: value for key, value in named.items() if value is not None}
-    prepared = prepare(data, Config().replace(changes))
+    prepared = prepare(Path(data), Config().replace(changes))
     place = choose_device(device)
     planned = make_plan(prepared, place, choose_precision(precision, place), changes, started)
     estimate = tuple(planned.forecast.lines()) if planned.forecast else ()

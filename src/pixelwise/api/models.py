@@ -1,7 +1,6 @@
 """Commands that use models: load, evaluate, predict, export, localize, networks."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +16,7 @@ from pixelwise.api.options import (
     Option,
     Settings,
     StrPath,
+    to_path,
 )
 from pixelwise.errors import InvalidArgumentError, unknown_name
 
@@ -73,7 +73,7 @@ def load(
     """
     from pixelwise.inference.predictor import load as run
 
-    return run(model, device=device, precision=precision, engine=engine)
+    return run(to_path(model), device=device, precision=precision, engine=engine)
 
 
 def evaluate(
@@ -121,11 +121,11 @@ def evaluate(
     from pixelwise.evaluation.evaluate import evaluate as run
 
     return run(
-        model,
-        data,
+        to_path(model),
+        to_path(data),
         split=split,
         format=format,
-        json_path=json_path,
+        json_path=None if json_path is None else to_path(json_path),
         device=device,
         precision=precision,
         engine=engine,
@@ -137,7 +137,7 @@ def predict(
     model: Model,
     inputs: Annotated[
         Sequence[StrPath],
-        Argument(help="Images, OME-Zarr and videos: files, folders (recursive), globs or URLs.", metavar="INPUT..."),
+        Argument(help="Images, OME-Zarr and videos: files, folders (recursive), globs or URLs.", metavar="INPUT"),
     ],
     output: Annotated[StrPath, Option(help="Folder for the results.", short="-o")],
     *,
@@ -213,9 +213,9 @@ def predict(
 
     def predict_with(open_place: Any = None) -> "PredictReport":
         return run(
-            model,
-            inputs,
-            output,
+            to_path(model),
+            [to_path(path) for path in inputs],
+            to_path(output),
             save=save,
             tiling=tiling,
             label_values=label_values,
@@ -234,7 +234,7 @@ def predict(
         return predict_with()
     from pixelwise.prediction.ray_cluster import ray_cluster
 
-    with ray_cluster(model, device=device, precision=precision, engine=engine) as open_place:
+    with ray_cluster(to_path(model), device=device, precision=precision, engine=engine) as open_place:
         return predict_with(open_place)
 
 
@@ -253,9 +253,7 @@ def export(
     data: Annotated[
         StrPath | None, Option(help="int8: dataset to calibrate on (train) and to measure on (val).", metavar="DATA")
     ] = None,
-    data_format: Annotated[
-        str | None, Option(help="Format of --data.", metavar="NAME", default="detected")
-    ] = None,
+    data_format: Annotated[str | None, Option(help="Format of --data.", metavar="NAME", default="detected")] = None,
     max_iou_drop: MaxIouDrop = None,
     min_agreement: Annotated[
         float | None,
@@ -297,12 +295,12 @@ def export(
     from pixelwise.exporting import export as run
 
     return run(
-        model,
-        output,
+        to_path(model),
+        to_path(output),
         format=format,
         logits=logits,
         precision=precision,
-        data=data,
+        data=None if data is None else to_path(data),
         data_format=data_format,
         max_iou_drop=max_iou_drop,
         min_agreement=min_agreement,
@@ -310,14 +308,10 @@ def export(
 
 
 def localize(
-    images: Annotated[
-        Sequence[StrPath], Argument(help="Image files, folders (recursive) or globs.", metavar="IMAGE...")
-    ],
+    images: Annotated[Sequence[StrPath], Argument(help="Image files, folders (recursive) or globs.", metavar="IMAGE")],
     output: Annotated[StrPath, Option(help="Folder for the heat maps.", short="-o")],
     *,
-    classifier: Annotated[
-        str, Option(help="Classifier: vgg16, resnet50, timm:convnext_tiny, ...", metavar="NAME")
-    ],
+    classifier: Annotated[str, Option(help="Classifier: vgg16, resnet50, timm:convnext_tiny, ...", metavar="NAME")],
     weights: Annotated[
         Literal["imagenet"] | StrPath, Option(help="Weights of the classifier.", metavar="FILE|imagenet")
     ] = "imagenet",
@@ -349,30 +343,28 @@ def localize(
     """
     from pixelwise.prediction.localize import localize as run
 
-    return run(images, output, classifier=classifier, weights=weights, class_name=class_name, device=device)
+    return run(
+        [to_path(image) for image in images],
+        to_path(output),
+        classifier=classifier,
+        weights=to_path(weights),
+        class_name=class_name,
+        device=device,
+    )
 
 
 def describe_networks(
-    name: Annotated[str | None, Argument(help="Network whose layers to list.", metavar="[NAME]")] = None,
+    name: Annotated[str | None, Argument(help="Network whose layers to list.", metavar="NAME")] = None,
     *,
     size: Annotated[tuple[int, int], Option(help="Height and width of the image.", metavar="H W")] = (360, 480),
+    channels: Annotated[int, Option(help="Number of image channels.")] = 3,
+    classes: Annotated[int, Option(help="Number of classes.")] = 11,
+    encoder: Annotated[
+        str | None, Option(help="Encoder of unet or fcn, such as resnet34 or timm:convnext_tiny.", metavar="NAME")
+    ] = None,
+    settings: Annotated[Mapping[str, object], Settings] = MappingProxyType({}),
 ) -> "list[NetworkRow] | list[LayerRow]":
-    """Return the networks with size, cost and geometry, or the layers of one; `pixelwise.networks.describe`.
-
-    Args:
-        name: Network whose layers to list; None: all networks.
-        size: Height and width of the image, in pixels.
-
-    Returns:
-        A row per network, or per layer.
-
-    Raises:
-        InvalidArgumentError: an unknown name, or a size that the network cannot take.
-
-    Example:
-        >>> pw.networks.describe("segnet-basic", size=(64, 64))[0].shape
-        (64, 64, 64)
-    """
+    """Return the networks with size, cost and geometry, or the layers of one; see `pixelwise.networks.describe`."""
     from pixelwise.networks.summary import describe
 
-    return describe(name, size)
+    return describe(name, size, in_channels=channels, num_classes=classes, encoder=encoder, settings=settings)

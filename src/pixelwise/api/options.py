@@ -6,9 +6,15 @@ exists only in Python.
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 StrPath = str | os.PathLike[str]
+
+
+def to_path(path: StrPath) -> str | Path:
+    """Return a string, which may be a URL, as it is, and any other path-like object as a `Path`."""
+    return path if isinstance(path, str) else Path(path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
