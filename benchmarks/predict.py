@@ -190,7 +190,7 @@ def bare_network(predictor: Predictor) -> Callable[[int], None]:
     """The forward pass on a batch that is normalized, padded and on the device already."""
     count = predictor.batch_size(SIZE)
     module = predictor._ready
-    sides = [len(module.frame(side)) for side in SIZE]
+    sides = [len(module.padded_indices(side)) for side in SIZE]
     batch = torch.randn(count, predictor.spec.channels, *sides, device=predictor.device)
     batch = batch.contiguous(memory_format=torch.channels_last)
 

@@ -9,12 +9,12 @@ from typing import Literal, get_args
 
 import torch
 
-from pixelwise.data.io.images import write_atomically
 from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.exporting.formats import FORMATS, FormatName
 from pixelwise.exporting.model_card import describe_export, require_own_card
 from pixelwise.exporting.parity import compare_with_model
 from pixelwise.exporting.result import ExportResult
+from pixelwise.files import write_atomically
 from pixelwise.inference.int8_file import read_int8
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.lowering.graph import OUTPUTS, AnswerGraph, FrameGraph, LogitsGraph, capture

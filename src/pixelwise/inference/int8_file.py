@@ -5,7 +5,6 @@ number of the file, the checksum of the graph, the checksum of the model that it
 and the versions of the packages that wrote it.
 """
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -15,9 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from pixelwise.data.io.images import Array, write_atomically
+from pixelwise.data.io.images import Array
 from pixelwise.errors import InvalidArgumentError, PathAccessError
-from pixelwise.model_file import find_model, stored_checksum
+from pixelwise.files import compute_sha256, write_atomically
+from pixelwise.model_file import find_model, read_checksum
 from pixelwise.networks import Segmenter
 
 logger = logging.getLogger(__name__)
@@ -43,13 +43,13 @@ def read_int8(model: str | Path, engine: str | None = None) -> tuple[bytes, dict
     Raises:
         InvalidArgumentError: the file does not exist, is damaged, or was made from another model.
     """
-    path, checksum = int8_file(model), stored_checksum(model)
+    path, checksum = int8_file(model), read_checksum(model)
     command = f"'pixelwise quantize {model} DATA'"
     if not path.exists():
         raise InvalidArgumentError(f"{model} has no int8 file ({path.name}). Create it with {command}.")
     try:
         graph, facts = _read(path)
-        is_whole = facts["sha256"] == _checksum(graph)
+        is_whole = facts["sha256"] == compute_sha256([graph])
     except Exception as error:  # the parser raises many types
         raise InvalidArgumentError(f"{path} is damaged. Delete it and run {command}.") from error
     if facts.get("format") != INT8_FORMAT:
@@ -84,8 +84,8 @@ def write_int8(model: str | Path, graph: bytes, facts: Mapping[str, Any], *, pat
 
     proto, path = onnx.load_model_from_string(graph), path or int8_file(model)
     proto.ClearField("metadata_props")
-    checksum = _checksum(proto.SerializeToString(deterministic=True))
-    metadata = {**facts, "format": INT8_FORMAT, "model": stored_checksum(model), "sha256": checksum}
+    checksum = compute_sha256([proto.SerializeToString(deterministic=True)])
+    metadata = {**facts, "format": INT8_FORMAT, "model": read_checksum(model), "sha256": checksum}
     entry = proto.metadata_props.add()
     entry.key, entry.value = "pixelwise", json.dumps(metadata, sort_keys=True)
     try:
@@ -121,13 +121,9 @@ def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
     return proto.SerializeToString(deterministic=True), facts
 
 
-def _checksum(graph: bytes) -> str:
-    return hashlib.sha256(graph).hexdigest()
-
-
 def frames_of(module: Segmenter, images: Iterator[Array]) -> Iterator[Array]:
     """Normalize and pad images (H, W, C) to network inputs (1, C, h, w) float32 of a legal size."""
     for image in images:
-        rows, columns = (module.frame(side).numpy() for side in image.shape[:2])
+        rows, columns = (module.padded_indices(side).numpy() for side in image.shape[:2])
         framed = torch.from_numpy(image[np.ix_(rows, columns)]).permute(2, 0, 1)[None]
-        yield module.normalized(framed).contiguous().numpy()
+        yield module.normalize(framed).contiguous().numpy()

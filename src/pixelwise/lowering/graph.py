@@ -95,10 +95,10 @@ class AnswerGraph(nn.Module):
 
 def _frame_images(segmenter: Segmenter, images: Tensor, dtype: torch.dtype) -> Tensor:
     """Normalize images (B, C, H, W) and pad them to a legal size, with rows and columns by index."""
-    x = segmenter.normalized(images).to(dtype)
+    x = segmenter.normalize(images).to(dtype)
     if segmenter.margin or segmenter.multiple > 1:
         for dim in (2, 3):
-            x = x.index_select(dim, segmenter.frame(images.shape[dim]))
+            x = x.index_select(dim, segmenter.padded_indices(images.shape[dim]))
     return x
 
 

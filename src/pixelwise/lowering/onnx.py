@@ -55,7 +55,7 @@ def join_answer(frame_graph: bytes, network_graph: bytes, *, num_classes: int) -
     before.ir_version = network.ir_version
     (output,) = (node.name for node in network.graph.output)
     joined = onnx.compose.merge_models(
-        before, network, io_map=[(before.graph.output[0].name, f"network/{INPUT}")], prefix2="network/"
+        before, network, io_map=[(before.graph.output[0].name, INPUT)], prefix2="network/"
     )
     labels, logits = OUTPUTS
     label_type = TensorProto.UINT8 if num_classes <= 256 else TensorProto.UINT16
