@@ -82,14 +82,14 @@ def _tiling(predictor: Predictor) -> dict[str, Any]:
     A tile answers for rows [a, b), `a` a multiple of the stride, and is given [a - top, b + bottom), the
     halo rounded up to whole strides, as far as the image goes. Columns alike.
     """
-    field = predictor.field
-    if field is None:
+    geometry = predictor.geometry
+    if geometry is None:
         return {"exact": False, "reason": "the network sees the whole image"}
-    (rows, columns), halo = field.stride, field.halo
+    (rows, columns), halo = geometry.stride, geometry.halo
     return {
         "exact": True,
         "stride": [rows, columns],
         "halo": asdict(halo),
-        "receptive_field": list(field.receptive_field),
-        "size_multiple": field.size_multiple,
+        "receptive_field": list(geometry.receptive_field),
+        "size_multiple": geometry.size_multiple,
     }
