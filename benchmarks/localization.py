@@ -150,7 +150,7 @@ def as_classifier(network: nn.Module) -> Classifier:
         input_size=SIDE,
         mean=MEAN,
         std=DEVIATION,
-        coverage=None,
+        report=None,
     )
 
 

@@ -23,8 +23,8 @@ import torch
 from machine import write_result
 
 from pixelwise.config import Config
-from pixelwise.devices import choose_device, resident_memory, synchronize
-from pixelwise.networks.summary import recomputed_bytes, saved_bytes
+from pixelwise.devices import choose_device, measure_resident_memory, synchronize
+from pixelwise.networks.summary import count_checkpointed_bytes, count_saved_bytes
 from pixelwise.planning.memory_estimate import segmenter_without_data, step_bytes
 from pixelwise.training.trainer import Trainer
 from training import NUM_CLASSES, job_of, random_batch
@@ -98,7 +98,7 @@ def memory_of(device: torch.device) -> tuple[Callable[[], float], Callable[[], f
     """Return the current and the peak memory."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated, torch.cuda.max_memory_allocated
-    return resident_memory, peak_resident_memory
+    return measure_resident_memory, peak_resident_memory
 
 
 def peak_resident_memory() -> int:
@@ -111,8 +111,8 @@ def forecast(config: Config, batch: int) -> float:
     height, width = config.data.crop_size
     model = segmenter_without_data(config.network, 3, NUM_CLASSES).train()
     image = torch.empty(1, 3, height, width, device="meta")
-    maps = saved_bytes(model, image)
-    kept = recomputed_bytes(model, image) if config.training.activation_checkpointing else maps
+    maps = count_saved_bytes(model, image)
+    kept = count_checkpointed_bytes(model, image) if config.training.activation_checkpointing else maps
     given = 4 * height * width * (3 + 2 * NUM_CLASSES)
     return batch * step_bytes(kept, maps, given, config.training.precision)
 

@@ -36,12 +36,12 @@ from pixelwise.data.io.images import Array, read_mask, write_png
 from pixelwise.data.loader import prefetch
 from pixelwise.data.sample import Sample
 from pixelwise.data.synthetic import KINDS, write_dataset
+from pixelwise.data.visualization import colorize_labels, to_display_image
 from pixelwise.devices import Precision, choose_device, choose_precision
 from pixelwise.evaluation.evaluate import score_samples
 from pixelwise.inference.predictor import Predictor
 from pixelwise.metrics import ConfusionMatrix, mean_iou
 from pixelwise.planning.prepare_data import Prepared, prepare
-from pixelwise.prediction.outputs.pictures import colorize, display
 from pixelwise.training.trainer import Trainer
 
 HERE = Path(__file__).parent
@@ -441,7 +441,12 @@ def draw_scene(networks: Mapping[str, Any], comparison: Comparison) -> Figure:
     classes = comparison.prepared.classes
     image, labels = comparison.prepared.dataset.read_pair(comparison.scene())
     pictures = list(scene_pictures(networks, comparison))
-    pictures = [("image", display(image)), *pictures[:3], ("truth", colorize(labels, classes)), *pictures[3:]]
+    pictures = [
+        ("image", to_display_image(image)),
+        *pictures[:3],
+        ("truth", colorize_labels(labels, classes)),
+        *pictures[3:],
+    ]
     height = 12 / 4 * labels.shape[0] / labels.shape[1]
     figure = Figure(figsize=(12, 2 * height + 1.2), format="constrained")
     for axes, (title, picture) in zip(figure.subplots(2, 4).flat, pictures, strict=True):
@@ -460,7 +465,7 @@ def scene_pictures(networks: Mapping[str, Any], comparison: Comparison) -> Itera
     for key in SCENE:
         kind, _, choice = key.partition("-")
         labels = read_mask(comparison.work / f"{key}.png")
-        picture = colorize(labels, comparison.prepared.classes)
+        picture = colorize_labels(labels, comparison.prepared.classes)
         yield f"{titles[kind]}{choice} (mean IoU {networks[key]['mean_iou']:.2f})", picture
 
 

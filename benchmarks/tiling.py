@@ -25,7 +25,7 @@ from machine import write_result
 
 from pixelwise.config import NetworkConfig
 from pixelwise.data.classes import describe_classes
-from pixelwise.devices import choose_device, choose_precision, resident_memory
+from pixelwise.devices import choose_device, choose_precision, measure_resident_memory
 from pixelwise.inference.predictor import Predictor, make_predictor
 from pixelwise.inference.tiling.plan import Plan, StripPlan, TilePlan
 from pixelwise.inference.tiling.planner import MAX_BYTES
@@ -81,7 +81,7 @@ def measure(predictor: Predictor, side: int, rounds: int) -> dict[str, Any]:
     if isinstance(strips, StripPlan):
         in_turns = [(seconds(lambda: predictor.predict(whole)), seconds(lambda: by(strips))) for _ in range(rounds)]
         row |= {**compare(in_turns, side, "strips"), "strip": [strips.rows[0].write.stop, strips.columns[0].write.stop]}
-        row["resident_gigabytes"] = round(resident_memory() / 1e9, 2)
+        row["resident_gigabytes"] = round(measure_resident_memory() / 1e9, 2)
     in_turns = [(seconds(lambda: predictor.predict(whole)), seconds(lambda: by(tiles))) for _ in range(rounds)]
     row |= {**compare(in_turns, side, "tiles"), "tile": [tiles.rows[0].write.stop, tiles.columns[0].write.stop]}
     return {**row, "pixels_given_to_tiles": round(tiles.pixels / side**2, 3)}

@@ -180,15 +180,15 @@ def group(folder: str, limit: str, *, used: int = 1000, cache: int = 200) -> dic
 def test_free_memory_is_the_least_of_what_is_there_and_what_is_allowed(
     tmp_path: Path, files: dict[str, str], expected: int | None
 ) -> None:
-    assert devices.free_memory(CPU, write(tmp_path, files)) == expected
+    assert devices.measure_free_memory(CPU, write(tmp_path, files)) == expected
 
 
 def test_free_memory_of_a_gpu_is_the_driver_s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5, 9))
-    assert devices.free_memory(torch.device("cuda")) == 5
+    assert devices.measure_free_memory(torch.device("cuda")) == 5
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_this_process_lies_in_memory() -> None:
-    assert 2**24 < devices.resident_memory() < 2**40
-    assert (devices.free_memory(CPU) or 0) > 0
+    assert 2**24 < devices.measure_resident_memory() < 2**40
+    assert (devices.measure_free_memory(CPU) or 0) > 0

@@ -19,7 +19,7 @@ from pixelwise.cli import main
 from pixelwise.config import load_config
 from pixelwise.data.io.images import read_image, read_mask, write_png
 from pixelwise.inference.predictor import load
-from pixelwise.model_file import FILE_NAME
+from pixelwise.model_file import MODEL_FILE_NAME
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.run_dir import RunFolder
 
@@ -274,7 +274,7 @@ def test_test_images_are_not_opened_by_train(pixelwise: Run, streets: Path, trai
     garble(data / "labels" / "test")
     said = pixelwise("train", data, "-o", "run", *TINY)
     assert said.code == 0, said.err
-    assert (Path("run") / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
+    assert (Path("run") / MODEL_FILE_NAME).read_bytes() == (trained / MODEL_FILE_NAME).read_bytes()
     assert refused(pixelwise("evaluate", "run", data), "data/images/test/0000.png", "no image of a known format")
 
 

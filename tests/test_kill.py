@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pixelwise.api.train import train
-from pixelwise.model_file import FILE_NAME
+from pixelwise.model_file import MODEL_FILE_NAME
 from pixelwise.training.run_dir import RunFolder
 from support.processes import waiting
 
@@ -21,7 +21,7 @@ KILLED, TERMINATED, INTERRUPTED = -9, 143, 130
 INSTANTS: list[Instant] = [
     {"call": "step", "number": 4, "when": "after"},
     {"call": "rename", "name": "last.checkpoint", "number": 3},
-    {"call": "write", "name": FILE_NAME, "when": "half"},
+    {"call": "write", "name": MODEL_FILE_NAME, "when": "half"},
 ]
 MORE_INSTANTS: list[Instant] = [
     {"call": "step", "number": 1},
@@ -43,7 +43,7 @@ MORE_INSTANTS: list[Instant] = [
     {"call": "rename", "name": "previous.checkpoint", "number": 1},
     {"call": "rename", "name": "last.checkpoint", "number": 1},
     {"call": "rename", "name": "last.checkpoint", "number": 6, "when": "after"},
-    {"call": "rename", "name": FILE_NAME, "number": 1, "when": "after"},
+    {"call": "rename", "name": MODEL_FILE_NAME, "number": 1, "when": "after"},
     {"call": "write", "name": "metrics.jsonl", "when": "half"},
     {"call": "finish"},
     {"call": "finish", "when": "after"},
@@ -85,7 +85,7 @@ def kill(victim: subprocess.Popen[str], streets: Path, tiny: dict[str, Any], tmp
 def require_as_never_stopped(run: Path, trained: Path, streets: Path, tiny: dict[str, Any]) -> None:
     settings = (*tiny["settings"], "training.checkpoint_interval_seconds=1e-6")
     train(streets, run, **{**tiny, "settings": settings}, resume=True)
-    assert (run / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
+    assert (run / MODEL_FILE_NAME).read_bytes() == (trained / MODEL_FILE_NAME).read_bytes()
     assert validations(run) == validations(trained)
     steps = [line["step"] for line in RunFolder(run).read_metrics()]
     assert steps == sorted(steps)

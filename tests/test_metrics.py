@@ -21,13 +21,13 @@ from pixelwise.metrics import (
     ConfusionMatrix,
     boundary_f1,
     class_accuracy,
+    compute_scores,
     dice,
     global_accuracy,
     iou,
     mean_class_accuracy,
     mean_dice,
     mean_iou,
-    scores,
 )
 
 VOID = 255
@@ -407,7 +407,7 @@ def test_boundary_scores_of_nothing_are_undefined_and_of_other_classes_do_not_ad
 
 def test_scores_are_those_of_the_contract() -> None:
     boundary = BoundaryScore(4, [0.5, math.nan, 0.25])
-    table = scores(ConfusionMatrix.from_counts(HAND), boundary, ["a", "b", "c", "d"], num_images=3)
+    table = compute_scores(ConfusionMatrix.from_counts(HAND), boundary, ["a", "b", "c", "d"], num_images=3)
     assert list(table) == [
         "mean_iou",
         "global_accuracy",
@@ -435,14 +435,14 @@ def test_scores_are_those_of_the_contract() -> None:
 
 
 def test_undefined_scores_are_none() -> None:
-    table = scores(ConfusionMatrix(2), None, ["a", "b"], num_images=0)
+    table = compute_scores(ConfusionMatrix(2), None, ["a", "b"], num_images=0)
     assert [table[key] for key in list(table)[:5]] == [None] * 5
-    assert scores(ConfusionMatrix(2), BoundaryScore(2), ["a", "b"], num_images=0)["boundary_f1"] is None
+    assert compute_scores(ConfusionMatrix(2), BoundaryScore(2), ["a", "b"], num_images=0)["boundary_f1"] is None
 
 
 def test_scores_need_a_name_for_each_class() -> None:
     with pytest.raises(InvalidArgumentError, match="3 class names for 2 classes"):
-        scores(ConfusionMatrix(2), None, ["a", "b", "c"], num_images=0)
+        compute_scores(ConfusionMatrix(2), None, ["a", "b", "c"], num_images=0)
 
 
 # ---------------------------------------------------------------------------------------------- CamVid

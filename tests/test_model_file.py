@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import load, save
 
 from pixelwise.errors import ModelFileError
-from pixelwise.model_file import FILE_NAME, _checksum, load_model, save_model, stored_checksum, stored_spec
+from pixelwise.model_file import MODEL_FILE_NAME, _compute_checksum, load_model, read_checksum, read_spec, save_model
 
 MakeModel = Callable[..., Path]
 
 
 @pytest.fixture
 def model(make_model: MakeModel, tmp_path: Path) -> Path:
-    return make_model(tmp_path / FILE_NAME)
+    return make_model(tmp_path / MODEL_FILE_NAME)
 
 
 def header(path: Path) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def rewrite(path: Path, section: str, key: str, value: Any) -> None:
     values = json.loads(header(path)["__metadata__"]["pixelwise"])
     values.pop("checksum")
     values[section][key] = value
-    values["checksum"] = _checksum(values, weights)
+    values["checksum"] = _compute_checksum(values, weights)
     path.write_bytes(save(weights, metadata={"pixelwise": json.dumps(values)}))
 
 
@@ -88,16 +88,16 @@ def test_files_of_one_channel_are_noted_where_they_are(make_model: MakeModel, tm
 
 
 def test_the_spec_is_read_without_the_weights(model: Path, tmp_path: Path) -> None:
-    assert stored_spec(model) == load_model(model)[1]
+    assert read_spec(model) == load_model(model)[1]
     with pytest.raises(ModelFileError, match="does not exist; give a run folder or a model file"):
-        stored_spec(tmp_path / "nothing")
+        read_spec(tmp_path / "nothing")
     model.write_bytes(model.read_bytes()[:100])
     with pytest.raises(ModelFileError, match="is not a whole safetensors file"):
-        stored_spec(model)
+        read_spec(model)
 
 
 def test_a_run_folder_is_a_model(trained: Path) -> None:
-    assert load_model(trained)[1] == load_model(trained / FILE_NAME)[1]
+    assert load_model(trained)[1] == load_model(trained / MODEL_FILE_NAME)[1]
 
 
 def test_a_run_that_was_never_scored_is_said_so(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ class Intruder:
 
 @pytest.mark.parametrize("dump", [lambda x, path: path.write_bytes(pickle.dumps(x)), torch.save])
 def test_nothing_is_unpickled(tmp_path: Path, dump: Callable[[Any, Path], Any]) -> None:
-    model, trace = tmp_path / FILE_NAME, tmp_path / "trace"
+    model, trace = tmp_path / MODEL_FILE_NAME, tmp_path / "trace"
     dump(Intruder(trace), model)
     with pytest.raises(ModelFileError, match="is not a whole safetensors file"):
         load_model(model)
@@ -205,10 +205,10 @@ def test_nothing_is_unpickled(tmp_path: Path, dump: Callable[[Any, Path], Any]) 
 
 def test_the_stored_checksum_tells_models_apart(make_model: MakeModel, tmp_path: Path) -> None:
     first, same, other = (make_model(tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
-    assert stored_checksum(first) == stored_checksum(same) != stored_checksum(other)
+    assert read_checksum(first) == read_checksum(same) != read_checksum(other)
 
 
 def test_a_file_without_a_checksum_of_ours_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m").write_bytes(b"no model")
     with pytest.raises(ModelFileError, match="is not a whole safetensors file"):
-        stored_checksum(tmp_path / "m")
+        read_checksum(tmp_path / "m")

@@ -5,14 +5,14 @@ from hypothesis import strategies as st
 
 from pixelwise.shapes import (
     center_crop,
-    conv_side,
-    output_padding_of,
+    compute_conv_side,
+    compute_output_padding,
+    compute_pooled_size,
+    compute_transposed_conv_side,
+    compute_unpooled_sides,
     padding_to_multiple,
     pair,
-    pooled_size,
     round_up,
-    transposed_conv_side,
-    unpooled_sides,
 )
 
 SIDES = st.integers(1, 500)
@@ -64,7 +64,7 @@ def test_conv_side_counts_the_places_of_the_kernel(
     side: int, kernel: int, stride: int, padding: int, dilation: int
 ) -> None:
     last = side + 2 * padding - dilation * (kernel - 1) - 1
-    assert max(conv_side(side, kernel, stride=stride, padding=padding, dilation=dilation), 0) == len(
+    assert max(compute_conv_side(side, kernel, stride=stride, padding=padding, dilation=dilation), 0) == len(
         range(0, last + 1, stride)
     )
 
@@ -82,31 +82,39 @@ def test_conv_side_counts_the_places_of_the_kernel(
     ],
 )
 def test_transposed_conv_side(side: int, kernel: int, arguments: dict[str, int], expected: int) -> None:
-    assert transposed_conv_side(side, kernel, **arguments) == expected
+    assert compute_transposed_conv_side(side, kernel, **arguments) == expected
 
 
 @given(SIDES, st.integers(1, 9), st.integers(1, 5), st.integers(0, 4), st.integers(1, 3))
 def test_transposed_convolution_leads_back(side: int, kernel: int, stride: int, padding: int, dilation: int) -> None:
-    small = conv_side(side, kernel, stride=stride, padding=padding, dilation=dilation)
-    added = output_padding_of(side, kernel, stride=stride, padding=padding, dilation=dilation)
-    back = transposed_conv_side(small, kernel, stride=stride, padding=padding, dilation=dilation, output_padding=added)
+    small = compute_conv_side(side, kernel, stride=stride, padding=padding, dilation=dilation)
+    added = compute_output_padding(side, kernel, stride=stride, padding=padding, dilation=dilation)
+    back = compute_transposed_conv_side(
+        small, kernel, stride=stride, padding=padding, dilation=dilation, output_padding=added
+    )
     assert back == side
     assert 0 <= added < stride
 
 
 def test_pooled_size_of_segnet() -> None:
-    assert [pooled_size((side, 60), 2, ceil_mode=True)[0] for side in (360, 180, 90, 45, 23)] == [180, 90, 45, 23, 12]
-    assert pooled_size((45, 60), 2) == (22, 30)
-    assert pooled_size((1, 5), 3) == (0, 1)
+    assert [compute_pooled_size((side, 60), 2, ceil_mode=True)[0] for side in (360, 180, 90, 45, 23)] == [
+        180,
+        90,
+        45,
+        23,
+        12,
+    ]
+    assert compute_pooled_size((45, 60), 2) == (22, 30)
+    assert compute_pooled_size((1, 5), 3) == (0, 1)
 
 
 def test_unpooled_sides() -> None:
-    assert list(unpooled_sides(23, 2)) == [45, 46, 47]
-    assert list(unpooled_sides(1, 3)) == [1, 2, 3, 4, 5]
+    assert list(compute_unpooled_sides(23, 2)) == [45, 46, 47]
+    assert list(compute_unpooled_sides(1, 3)) == [1, 2, 3, 4, 5]
 
 
 @given(st.integers(0, 60), st.integers(2, 15))
 def test_unpooled_sides_are_those_that_pooling_takes_there(pooled: int, kernel: int) -> None:
-    legal = unpooled_sides(pooled, kernel)
+    legal = compute_unpooled_sides(pooled, kernel)
     for side in range((pooled + 2) * kernel):
         assert (side in legal) == (pooled in (side // kernel, -(-side // kernel)))

@@ -74,7 +74,7 @@ def choose_loader_threads(device: torch.device) -> int:
 
 
 @contextmanager
-def deterministic_algorithms(wanted: bool) -> Iterator[None]:
+def enable_deterministic_algorithms(wanted: bool) -> Iterator[None]:
     """Torch's deterministic algorithms, inside the block only."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(wanted or before)
@@ -107,7 +107,7 @@ def synchronize(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+def get_random_state(device: torch.device) -> dict[str, torch.Tensor]:
     """Of the random numbers that a run on `device` draws, by type of device."""
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
@@ -122,7 +122,7 @@ def set_random_state(states: Mapping[str, torch.Tensor], device: torch.device) -
         torch.cuda.set_rng_state(states["cuda"], device)
 
 
-def free_memory(device: torch.device, root: Path = Path("/")) -> int | None:
+def measure_free_memory(device: torch.device, root: Path = Path("/")) -> int | None:
     """Bytes that this process may still take: of the GPU, or of the machine, where a control group
     (a container, a batch system) may allow less than there is. None where the system does not tell.
 
@@ -134,7 +134,7 @@ def free_memory(device: torch.device, root: Path = Path("/")) -> int | None:
     return min((number for number in free if number is not None), default=None)
 
 
-def resident_memory() -> int:
+def measure_resident_memory() -> int:
     """Bytes of this process that lie in memory now; 0 where the system does not tell."""
     try:
         pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]

@@ -210,7 +210,7 @@ class BoundaryScore:
         return type(self)(self._num_classes, self._scores + other._scores)
 
 
-def scores(
+def compute_scores(
     confusion: ConfusionMatrix,
     boundary: BoundaryScore | None,
     class_names: Sequence[str],

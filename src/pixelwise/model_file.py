@@ -4,9 +4,8 @@ A safetensors file with a single metadata key, `pixelwise`, holding JSON with so
 host or path in it, so equal runs give equal files.
 """
 
-import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,13 @@ from torch import Tensor
 
 from pixelwise.config import NetworkConfig, from_dict
 from pixelwise.data.classes import Classes, classes_from_dict
-from pixelwise.data.io.images import write_atomically
 from pixelwise.errors import ModelFileError, PixelwiseError
+from pixelwise.files import compute_sha256, write_atomically
 from pixelwise.networks import Segmenter, build_network
 from pixelwise.version import __version__
 
 FORMAT = 2
-FILE_NAME = "model.safetensors"
+MODEL_FILE_NAME = "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +56,7 @@ def save_model(path: Path, spec: ModelSpec, weights: Mapping[str, Tensor]) -> No
     """Writes the file whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     values = _to_dict(spec)
-    values["checksum"] = _checksum(values, tensors)
+    values["checksum"] = _compute_checksum(values, tensors)
     metadata = {"pixelwise": json.dumps(values, sort_keys=True, ensure_ascii=False)}
     write_atomically(path, save(tensors, metadata=metadata))
 
@@ -75,7 +74,7 @@ def load_model(model: str | Path) -> tuple[Segmenter, ModelSpec]:
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{path} is not a whole safetensors file ({error}); copy or train it again.") from error
     values = _read_metadata(path, metadata)
-    if values.pop("checksum", None) != _checksum(values, weights):
+    if values.pop("checksum", None) != _compute_checksum(values, weights):
         raise ModelFileError(f"{path} was altered after it was written (checksum); copy or train it again.")
     spec = _read_spec(path, values)
     module = _build(path, spec)
@@ -84,12 +83,12 @@ def load_model(model: str | Path) -> tuple[Segmenter, ModelSpec]:
     return module.eval(), spec
 
 
-def stored_checksum(model: str | Path) -> str:
+def read_checksum(model: str | Path) -> str:
     """The checksum that a model file was written with, as `load_model` checks it; weights are not read."""
     return str(_stored(find_model(Path(model))).get("checksum"))
 
 
-def stored_spec(model: str | Path) -> ModelSpec:
+def read_spec(model: str | Path) -> ModelSpec:
     """The spec that a model file was written with; weights are not read, and nothing is checked against them."""
     path = find_model(Path(model))
     return _read_spec(path, _stored(path))
@@ -97,7 +96,7 @@ def stored_spec(model: str | Path) -> ModelSpec:
 
 def find_model(path: Path) -> Path:
     """The file of a run folder, or the file itself; ModelFileError where there is none."""
-    found = path / FILE_NAME if path.is_dir() else path
+    found = path / MODEL_FILE_NAME if path.is_dir() else path
     if not found.is_file():
         hint = "the run has not been scored yet" if path.is_dir() else "give a run folder or a model file"
         raise ModelFileError(f"{found} does not exist; {hint}.")
@@ -126,13 +125,16 @@ def _to_dict(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-def _checksum(values: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 over the description and every tensor's name and bytes."""
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
-    for name in sorted(weights):
-        digest.update(name.encode())
-        digest.update(weights[name].reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def _compute_checksum(values: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
+    """Compute the SHA-256 of the metadata and of every tensor's name and bytes."""
+
+    def iterate_chunks() -> Iterator[bytes]:
+        yield json.dumps(values, sort_keys=True).encode()
+        for name in sorted(weights):
+            yield name.encode()
+            yield weights[name].reshape(-1).view(torch.uint8).numpy().tobytes()
+
+    return compute_sha256(iterate_chunks())
 
 
 def _stored(path: Path) -> dict[str, Any]:

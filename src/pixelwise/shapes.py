@@ -32,25 +32,25 @@ def pair(value: int | Size) -> Size:
     return value if isinstance(value, tuple) else (value, value)
 
 
-def conv_side(side: int, kernel: int, *, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
-    """Positions of a kernel along `side` pixels: `conv_side(224, 7, stride=2, padding=3) == 112`.
+def compute_conv_side(side: int, kernel: int, *, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
+    """Positions of a kernel along `side` pixels: `compute_conv_side(224, 7, stride=2, padding=3) == 112`.
 
     Zero or less where the kernel does not fit once.
     """
     return (side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
 
 
-def transposed_conv_side(
+def compute_transposed_conv_side(
     side: int, kernel: int, *, stride: int = 1, padding: int = 0, output_padding: int = 0, dilation: int = 1
 ) -> int:
-    """s(i - 1) + d(k - 1) + 1 - 2p + a: `transposed_conv_side(16, 64, stride=32) == 544`.
+    """s(i - 1) + d(k - 1) + 1 - 2p + a: `compute_transposed_conv_side(16, 64, stride=32) == 544`.
 
-    Inverts `conv_side` where `output_padding` is `output_padding_of` the side that was convolved.
+    Inverts `compute_conv_side` where `output_padding` is `compute_output_padding` the side that was convolved.
     """
     return stride * (side - 1) + dilation * (kernel - 1) + 1 - 2 * padding + output_padding
 
 
-def output_padding_of(side: int, kernel: int, *, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
+def compute_output_padding(side: int, kernel: int, *, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
     """Rows that a convolution of `side` pixels leaves unused at the end, 0 to stride - 1.
 
     Strides of 2 take 7 and 8 pixels to 3 with a 3x3 kernel; the way back gives 7, or 8 with one added.
@@ -58,12 +58,12 @@ def output_padding_of(side: int, kernel: int, *, stride: int = 1, padding: int =
     return (side + 2 * padding - dilation * (kernel - 1) - 1) % stride
 
 
-def pooled_size(size: Size, kernel: int, ceil_mode: bool = False) -> Size:
+def compute_pooled_size(size: Size, kernel: int, ceil_mode: bool = False) -> Size:
     """Size after windows that do not overlap: `((45, 60), 2) → (22, 30)`, in ceil mode (23, 30)."""
     height, width = (round_up(side, kernel) if ceil_mode else side for side in size)
     return height // kernel, width // kernel
 
 
-def unpooled_sides(pooled: int, kernel: int) -> range:
+def compute_unpooled_sides(pooled: int, kernel: int) -> range:
     """The sides that pooling takes to `pooled`, by floor or by ceil: `(23, 2) → 45 to 47`."""
     return range(max((pooled - 1) * kernel + 1, 0), (pooled + 1) * kernel)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pixelwise.model_file import FILE_NAME
+from pixelwise.model_file import MODEL_FILE_NAME
 
 Arguments = dict[str, Any]
 
@@ -22,6 +22,6 @@ def finished(trained: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def started(finished: Path) -> Path:
     """A run that was stopped before its first checkpoint."""
-    for name in ("last.checkpoint", "previous.checkpoint", FILE_NAME, "report.html", "metrics.jsonl"):
+    for name in ("last.checkpoint", "previous.checkpoint", MODEL_FILE_NAME, "report.html", "metrics.jsonl"):
         (finished / name).unlink()
     return finished

@@ -14,7 +14,7 @@ from pixelwise.config import load_config
 from pixelwise.data.io.images import read_mask, write_png
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.evaluation.evaluate import evaluate
-from pixelwise.model_file import FILE_NAME, load_model
+from pixelwise.model_file import MODEL_FILE_NAME, load_model
 from pixelwise.prediction.predict import predict
 from pixelwise.training.cross_validation import FoldsResult
 from support.folders import contents
@@ -28,17 +28,17 @@ def test_a_run_leaves_what_it_says(trained: Path, streets: Path, tiny: Arguments
     result = train(streets, tmp_path / "again", **tiny)
     assert result == TrainResult(
         run=tmp_path / "again",
-        model=tmp_path / "again" / FILE_NAME,
+        model=tmp_path / "again" / MODEL_FILE_NAME,
         report=tmp_path / "again" / "report.html",
         scores=load_model(trained)[1].scores,
     )
-    assert result.model.read_bytes() == (trained / FILE_NAME).read_bytes()
+    assert result.model.read_bytes() == (trained / MODEL_FILE_NAME).read_bytes()
     assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_the_config_of_a_run_repeats_it(trained: Path, streets: Path, tmp_path: Path) -> None:
     run = train(streets, tmp_path / "again", config=trained / "config.yaml", device="cpu").run
-    assert (run / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
+    assert (run / MODEL_FILE_NAME).read_bytes() == (trained / MODEL_FILE_NAME).read_bytes()
     assert load_config(run / "config.yaml") == load_config(trained / "config.yaml")
 
 
@@ -62,7 +62,7 @@ def test_a_folder_that_was_stopped_before_its_config_starts_from_the_beginning(
 ) -> None:
     shutil.copy(trained / "classes.yaml", tmp_path)
     train(streets, tmp_path, resume=True, **tiny)
-    assert (tmp_path / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
+    assert (tmp_path / MODEL_FILE_NAME).read_bytes() == (trained / MODEL_FILE_NAME).read_bytes()
 
 
 def test_a_folder_that_holds_a_run_is_refused(finished: Path, streets: Path, tiny: Arguments) -> None:
@@ -75,7 +75,7 @@ def test_a_folder_that_holds_a_run_is_refused(finished: Path, streets: Path, tin
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"init_from": "m", "weights": "imagenet"}, "--from and --weights both say where the first weights are"),
+        ({"init_from": "m", "weights": "imagenet"}, "--init-from and --weights both set the initial weights"),
         ({"budget": "20m", "steps": 5}, "--budget and --steps both say how long"),
         ({"budget": "soon"}, "'soon' is not a duration"),
         ({"steps": 0}, r"training\.steps is 0"),
@@ -113,7 +113,7 @@ def test_a_run_is_named_after_data_and_network(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "streets-unet-1").mkdir(parents=True)
     assert train(streets, **tiny).run == Path("runs/streets-unet-2")
-    assert (tmp_path / "runs" / "streets-unet-2" / FILE_NAME).exists()
+    assert (tmp_path / "runs" / "streets-unet-2" / MODEL_FILE_NAME).exists()
 
 
 def test_gray_images_are_trained_on_and_labeled(cells: Path, tiny: Arguments, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_images_of_16_bit_without_splits_or_classes_are_trained_on(tiny: Argumen
 def test_a_group_is_kept_out_of_two_splits_and_written_down(streets: Path, tiny: Arguments, tmp_path: Path) -> None:
     result = train(streets, tmp_path / "run", folds=2, group_by=r"(\d)$", **tiny)
     assert isinstance(result, FoldsResult)
-    assert r"group: (\d)$" in (result.folds[0] / "config.yaml").read_text()
+    assert r"group_by: (\d)$" in (result.folds[0] / "config.yaml").read_text()
     for run in result.folds:
         text = (run / "splits.yaml").read_text()
         assert "- train/0003  # 3\n" in text

@@ -17,7 +17,7 @@ from pixelwise.data.dataset import open_dataset
 from pixelwise.data.io.images import read_image, write_png
 from pixelwise.data.splits.splits import read_splits
 from pixelwise.errors import CheckpointError, DataError, InvalidArgumentError
-from pixelwise.model_file import FILE_NAME, load_model
+from pixelwise.model_file import MODEL_FILE_NAME, load_model
 from pixelwise.progress import use_reporter
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.resource_errors import disk_trouble_explained
@@ -45,12 +45,12 @@ def test_a_run_whose_report_is_missing_gets_it_and_keeps_its_model(
     (finished / "report.html").unlink()
     train(streets, finished, resume=True, device="cpu")
     assert (finished / "report.html").read_bytes() != b""
-    assert (finished / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
+    assert (finished / MODEL_FILE_NAME).read_bytes() == (trained / MODEL_FILE_NAME).read_bytes()
 
 
 def test_a_run_without_a_checkpoint_starts_from_the_beginning(started: Path, trained: Path, streets: Path) -> None:
     train(streets, started, resume=True, device="cpu")
-    assert (started / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
+    assert (started / MODEL_FILE_NAME).read_bytes() == (trained / MODEL_FILE_NAME).read_bytes()
     assert sorted(p.name for p in started.iterdir()) == sorted(p.name for p in trained.iterdir())
 
 
@@ -61,7 +61,7 @@ def test_a_run_without_a_checkpoint_starts_from_the_beginning(started: Path, tra
         ({"seed": 1}, r"training\.seed: 0 → 1"),
         (
             {"settings": ["optimizer.lr=0.5", "network.base_channels=8"]},
-            r"network\.width: 4 → 8\n  optimizer\.lr: 0\.02 → 0\.5",
+            r"network\.base_channels: 4 → 8\n  optimizer\.lr: 0\.02 → 0\.5",
         ),
         ({"budget": "20m"}, r"training\.budget_seconds: null → 1200\.0"),
         ({"precision": "bf16"}, r"training\.precision: fp32 → bf16"),
@@ -100,8 +100,8 @@ def test_allowed_changes_hold_from_there_on_and_are_written_down(finished: Path,
 def test_memory_may_be_saved_from_now_on_without_asking(started: Path, trained: Path, streets: Path) -> None:
     settings = ["training.activation_checkpointing=true"]
     train(streets, started, resume=True, settings=settings, device="cpu")
-    assert (started / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
-    assert load_config(started / "config.yaml").training.recompute
+    assert (started / MODEL_FILE_NAME).read_bytes() == (trained / MODEL_FILE_NAME).read_bytes()
+    assert load_config(started / "config.yaml").training.activation_checkpointing
     assert "training.activation_checkpointing: false → true" in (started / "report.html").read_text(encoding="utf-8")
 
 
@@ -114,7 +114,9 @@ def test_a_finished_run_saves_no_memory_any_more(finished: Path, streets: Path) 
 def test_a_run_that_takes_no_changes_takes_this_one_neither(tmp_path: Path) -> None:
     asked = Config().replace({"training.activation_checkpointing": True})
     require_unchanged(RunFolder(tmp_path), Config(), asked)
-    with pytest.raises(CheckpointError, match=r"training\.recompute: false → true\nresume without changing it, or"):
+    with pytest.raises(
+        CheckpointError, match=r"activation_checkpointing: false → true\nresume without changing it, or"
+    ):
         require_unchanged(RunFolder(tmp_path), Config(), asked, changeable=False)
 
 
@@ -170,7 +172,7 @@ def test_many_differences_are_counted(tmp_path: Path) -> None:
         refuse_changes(RunFolder(tmp_path), "dataset", changes, "put them back")
 
 
-@pytest.mark.parametrize("name", ["next.checkpoint", FILE_NAME, "report.html"])
+@pytest.mark.parametrize("name", ["next.checkpoint", MODEL_FILE_NAME, "report.html"])
 def test_a_full_disk_is_one_error_and_the_run_goes_on_later(
     started: Path, trained: Path, streets: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -188,7 +190,7 @@ def test_a_full_disk_is_one_error_and_the_run_goes_on_later(
             train(streets, started, resume=True, device="cpu")
     assert not list(started.glob("*.part")) + list(started.glob(".*.part"))
     train(streets, started, resume=True, device="cpu")
-    assert (started / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
+    assert (started / MODEL_FILE_NAME).read_bytes() == (trained / MODEL_FILE_NAME).read_bytes()
 
 
 def test_other_errors_of_the_system_stay_what_they_are(tmp_path: Path) -> None:
@@ -275,18 +277,18 @@ def test_a_forced_run_names_what_it_leaves_out(faulty: Path, tiny: Arguments, tm
 
 def test_a_forced_run_goes_on_without_what_it_left_out(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
     run = train(faulty, tmp_path / "run", **tiny, skip_invalid=True).run
-    model = (run / FILE_NAME).read_bytes()
-    for name in ("last.checkpoint", "previous.checkpoint", FILE_NAME, "report.html", "metrics.jsonl"):
+    model = (run / MODEL_FILE_NAME).read_bytes()
+    for name in ("last.checkpoint", "previous.checkpoint", MODEL_FILE_NAME, "report.html", "metrics.jsonl"):
         (run / name).unlink()
     train(faulty, run, resume=True, device="cpu")
-    assert (run / FILE_NAME).read_bytes() == model
+    assert (run / MODEL_FILE_NAME).read_bytes() == model
     assert yaml.safe_load((run / "left_out.yaml").read_text()) == LEFT_OUT
     assert "left out: images/train/0001.png: an image has no mask" in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_forced_run_stops_at_an_error_that_came_later(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
     run = train(faulty, tmp_path / "run", **tiny, skip_invalid=True).run
-    for name in ("last.checkpoint", "previous.checkpoint", FILE_NAME, "report.html"):
+    for name in ("last.checkpoint", "previous.checkpoint", MODEL_FILE_NAME, "report.html"):
         (run / name).unlink()
     (faulty / "images" / "train" / "0005.png").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"0005\.png: \d+ bytes → 0 bytes"):
@@ -331,4 +333,4 @@ def test_an_interrupted_run_can_be_resumed(
             train(streets, tmp_path / "run", **tiny)
     assert RunFolder(tmp_path / "run").last_checkpoint.exists()
     train(streets, tmp_path / "run", resume=True, **tiny)
-    assert (tmp_path / "run" / FILE_NAME).read_bytes() == (trained / FILE_NAME).read_bytes()
+    assert (tmp_path / "run" / MODEL_FILE_NAME).read_bytes() == (trained / MODEL_FILE_NAME).read_bytes()

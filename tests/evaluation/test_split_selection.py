@@ -8,7 +8,7 @@ import yaml
 from pixelwise.data.dataset import open_dataset
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.evaluation.split_selection import choose_split
-from pixelwise.model_file import FILE_NAME
+from pixelwise.model_file import MODEL_FILE_NAME
 from support.small_sets import pairs
 
 
@@ -51,14 +51,14 @@ def run(model: Path, tmp_path: Path) -> Path:
     """A run folder whose run took b of a dataset without splits for validation."""
     folder = tmp_path / "run"
     folder.mkdir()
-    shutil.copy(model, folder / FILE_NAME)
+    shutil.copy(model, folder / MODEL_FILE_NAME)
     (folder / "splits.yaml").write_text("train: [a]\nval: [b]\n")
     return folder
 
 
 @pytest.mark.parametrize("model_file", [False, True])
 def test_a_split_made_by_the_run_is_found(run: Path, tmp_path: Path, model_file: bool) -> None:
-    data, model = pairs(tmp_path / "data", ["."]), run / FILE_NAME if model_file else run
+    data, model = pairs(tmp_path / "data", ["."]), run / MODEL_FILE_NAME if model_file else run
     assert chosen(data, model) == ("val", ["b"])
     assert chosen(data, model, "train") == ("train", ["a"])
 

@@ -7,7 +7,7 @@ from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.fuse_batchnorm import for_prediction
 from pixelwise.lowering.graph import AnswerGraph, LogitsGraph, NetworkGraph, capture
 from pixelwise.networks import NETWORKS, Segmenter, build_network
-from pixelwise.networks.registry import CHOICES
+from pixelwise.networks.registry import NETWORK_KEYS
 
 SIZES = [(1, 1, 1), (1, 1, 7), (3, 45, 33), (1, 64, 2)]
 
@@ -50,7 +50,7 @@ def test_one_graph_takes_every_size(name, choices):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_graph_of_every_network_takes_every_size(name):
-    assert_graph_is_the_model(segmenter_of(name, {"base_channels": 4} if "width" in CHOICES[name] else {}))
+    assert_graph_is_the_model(segmenter_of(name, {"base_channels": 4} if "width" in NETWORK_KEYS[name] else {}))
 
 
 def test_the_network_alone_from_maps_to_logits():

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.config import NetworkConfig
-from pixelwise.devices import deterministic_algorithms
+from pixelwise.devices import enable_deterministic_algorithms
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import Segmenter, SegNet, SegNetBasic, UNet, build_network
-from pixelwise.networks.activation_checkpointing import recompute
-from pixelwise.networks.backbones import fc_layers, vgg_layers
+from pixelwise.networks.activation_checkpointing import enable_activation_checkpointing
+from pixelwise.networks.backbones import build_fc_layers, build_vgg_layers
 from pixelwise.networks.encoders import ChainEncoder, build_encoder
 from pixelwise.networks.fcn import FCN
 from pixelwise.networks.segnet_basic import FCNBasic
-from pixelwise.networks.summary import recomputed_bytes, saved_bytes
+from pixelwise.networks.summary import count_checkpointed_bytes, count_saved_bytes
 from pixelwise.networks.unet import EncoderUNet
 
 WIDTHS = (4, 8, 8)
@@ -38,13 +38,13 @@ def bayesian_segnet() -> nn.Module:
 
 def fcn() -> nn.Module:
     """Its head drops out."""
-    encoder = ChainEncoder({"features": vgg_layers(3, widths=WIDTHS, depths=(2, 2, 2))}, taps="pools")
-    return FCN(3, 4, encoder=encoder, head=fc_layers(8, channels=16, kernel=3, padding=1), stride=2)
+    encoder = ChainEncoder({"features": build_vgg_layers(3, widths=WIDTHS, depths=(2, 2, 2))}, taps="pools")
+    return FCN(3, 4, encoder=encoder, head=build_fc_layers(8, channels=16, kernel=3, padding=1), stride=2)
 
 
 def unet_on_vgg() -> nn.Module:
     """Switches cross over."""
-    layers = vgg_layers(3, widths=WIDTHS, depths=(2, 2, 2), batch_norm=True)
+    layers = build_vgg_layers(3, widths=WIDTHS, depths=(2, 2, 2), batch_norm=True)
     return EncoderUNet(3, 4, encoder=ChainEncoder({"features": layers}), upsampling="switches")
 
 
@@ -69,10 +69,10 @@ def trained(name: str, *, again: bool) -> tuple[dict[str, Tensor], Tensor]:
     torch.manual_seed(0)
     network = NETWORKS[name]().train()
     if again:
-        recompute(network)
+        enable_activation_checkpointing(network)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     generator = torch.Generator().manual_seed(1)
-    with deterministic_algorithms(True):
+    with enable_deterministic_algorithms(True):
         for _ in range(3):
             images = torch.randn(2, 3, 32, 32, generator=generator)
             labels = torch.randint(4, (2, 32, 32), generator=generator)
@@ -93,9 +93,9 @@ def test_three_steps_end_in_the_same_weights_and_statistics(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_less_is_kept(name: str) -> None:
     network, images = NETWORKS[name]().train(), torch.randn(2, 3, 32, 32)
-    before = saved_bytes(network, images)
-    recompute(network)
-    assert saved_bytes(network, images) < 0.6 * before
+    before = count_saved_bytes(network, images)
+    enable_activation_checkpointing(network)
+    assert count_saved_bytes(network, images) < 0.6 * before
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -103,7 +103,7 @@ def test_the_answer_without_gradients_is_the_same(name: str) -> None:
     network, images = NETWORKS[name]().eval(), torch.randn(1, 3, 32, 32)
     with torch.no_grad():
         before = network(images)
-        recompute(network)
+        enable_activation_checkpointing(network)
         assert torch.equal(network(images), before)
 
 
@@ -116,12 +116,12 @@ def test_the_peak_counted_by_hand() -> None:
         segmenter = Segmenter(network, mean=[0.0] * 3, std=[1.0] * 3).train()
     between = 32 * 32 * 4 * (3 + 4 + 4) + 16 * 16 * (4 * 8 + 4)
     of_step_up = 32 * 32 * 4 * (8 + 4 + 4)
-    assert recomputed_bytes(segmenter, torch.empty(1, 3, 32, 32, device="meta")) == between + of_step_up
+    assert count_checkpointed_bytes(segmenter, torch.empty(1, 3, 32, 32, device="meta")) == between + of_step_up
 
 
 def test_a_network_is_freed_without_the_garbage_collector() -> None:
     network = unet()
-    recompute(network)
+    enable_activation_checkpointing(network)
     gone = weakref.ref(network.get_submodule("first"))
     gc.disable()
     try:
@@ -137,4 +137,4 @@ def test_a_network_without_stages_is_an_error() -> None:
     with pytest.raises(
         InvalidArgumentError, match=r"training\.recompute is true, but EncoderUNet has no encoder stages"
     ):
-        recompute(network)
+        enable_activation_checkpointing(network)

@@ -3,7 +3,14 @@ import torch
 import torchvision
 from torch import nn
 
-from pixelwise.networks.backbones import VGG_DEPTHS, caffenet_layers, fc_kernel, fc_layers, fc_layers_of, vgg_layers
+from pixelwise.networks.backbones import (
+    VGG_DEPTHS,
+    build_caffenet_layers,
+    build_fc_layers,
+    build_vgg_layers,
+    convert_fc_layers,
+    get_fc_kernel,
+)
 
 
 def count(module: nn.Module) -> int:
@@ -18,35 +25,35 @@ def meta(build, **arguments):
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("name", VGG_DEPTHS)
 def test_entries_are_those_of_torchvision(name, batch_norm):
-    ours = meta(vgg_layers, in_channels=3, depths=VGG_DEPTHS[name], batch_norm=batch_norm)
+    ours = meta(build_vgg_layers, in_channels=3, depths=VGG_DEPTHS[name], batch_norm=batch_norm)
     theirs = meta(torchvision.models.get_model, name=name + "_bn" * batch_norm).features
     assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
     assert [type(layer) for layer in ours] == [type(layer) for layer in theirs]
 
 
 def test_vgg16_has_the_published_parameters():
-    assert count(meta(vgg_layers, in_channels=3)) == 14_714_688
+    assert count(meta(build_vgg_layers, in_channels=3)) == 14_714_688
 
 
 def test_torchvision_s_weights_give_torchvision_s_values():
     torch.manual_seed(0)
     layers = [4, "M", 8, "M", 16, 16, "M", 32, 32, "M", 32, 32, "M"]
     network = torchvision.models.vgg.make_layers(layers, batch_norm=True)
-    ours = vgg_layers(3, widths=(4, 8, 16, 32, 32), depths=VGG_DEPTHS["vgg11"], batch_norm=True)
+    ours = build_vgg_layers(3, widths=(4, 8, 16, 32, 32), depths=VGG_DEPTHS["vgg11"], batch_norm=True)
     ours.load_state_dict(network.state_dict())
     image = torch.randn(2, 3, 64, 70)
     torch.testing.assert_close(ours(image), network(image))
 
 
 def test_caffenet_has_the_published_parameters_with_its_fc_layers():
-    body = meta(caffenet_layers, in_channels=3)
-    head = meta(fc_layers, in_channels=256, kernel=6, padding=0)
+    body = meta(build_caffenet_layers, in_channels=3)
+    head = meta(build_fc_layers, in_channels=256, kernel=6, padding=0)
     class_layer = 4096 * 21 + 21
     assert count(body) + count(head) + class_layer == 56_954_261
 
 
 def test_caffenet_normalizes_behind_its_first_two_poolings_as_caffe_does():
-    layers = list(caffenet_layers(3, widths=(4, 4, 4, 4, 4)))
+    layers = list(build_caffenet_layers(3, widths=(4, 4, 4, 4, 4)))
     places = [i for i, layer in enumerate(layers) if isinstance(layer, nn.LocalResponseNorm)]
     assert [type(layers[i - 1]) for i in places] == [nn.MaxPool2d] * 2
     # Three channels of 255, all within the window of five; Caffe divides alpha by the five.
@@ -55,12 +62,12 @@ def test_caffenet_normalizes_behind_its_first_two_poolings_as_caffe_does():
 
 
 def test_caffenet_sees_227_pixels_as_6x6_cells():
-    assert caffenet_layers(3, widths=(4, 4, 4, 4, 4))(torch.randn(1, 3, 227, 227)).shape == (1, 4, 6, 6)
+    assert build_caffenet_layers(3, widths=(4, 4, 4, 4, 4))(torch.randn(1, 3, 227, 227)).shape == (1, 4, 6, 6)
 
 
 def test_he_initialization():
     torch.manual_seed(0)
-    for module in [*vgg_layers(3, widths=(64, 64), depths=(1, 2)), *fc_layers(64, channels=256)]:
+    for module in [*build_vgg_layers(3, widths=(64, 64), depths=(1, 2)), *build_fc_layers(64, channels=256)]:
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 10_000:
             fan_in = module.weight[0].numel()
             assert module.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.02)
@@ -68,7 +75,7 @@ def test_he_initialization():
 
 
 def test_dropout_behind_fc6_and_fc7():
-    layers = fc_layers(4, channels=8)
+    layers = build_fc_layers(4, channels=8)
     assert [name for name, layer in layers.named_children() if isinstance(layer, nn.Dropout)] == ["drop6", "drop7"]
     assert all(layer.p == 0.5 for layer in layers if isinstance(layer, nn.Dropout))
 
@@ -90,7 +97,7 @@ def test_fc_layers_give_what_the_linear_layers_gave(kernel, first):
     x = torch.randn(2, 3, kernel, kernel)
     hidden = classifier.classifier[:-1](x.flatten(1))
     assert hidden.std() > 0
-    head = fc_layers_of(classifier, padding=0).eval()
+    head = convert_fc_layers(classifier, padding=0).eval()
     torch.testing.assert_close(head(x), hidden[:, :, None, None])
     fc6 = next(layer for layer in classifier.classifier if isinstance(layer, nn.Linear))
     torch.testing.assert_close(head.fc6(x).flatten(1), fc6(x.flatten(1)))
@@ -99,14 +106,14 @@ def test_fc_layers_give_what_the_linear_layers_gave(kernel, first):
 def test_half_the_kernel_is_padded_where_nothing_else_is_said():
     classifier = Small(7, []).eval()
     x = torch.randn(1, 3, 7, 7)
-    same, unpadded = fc_layers_of(classifier).eval(), fc_layers_of(classifier, padding=0).eval()
+    same, unpadded = convert_fc_layers(classifier).eval(), convert_fc_layers(classifier, padding=0).eval()
     assert same(x).shape == (1, 10, 7, 7)
     torch.testing.assert_close(same(x)[:, :, 3:4, 3:4], unpadded(x))
 
 
 def test_the_weights_are_copies():
     classifier = Small(7, [])
-    head = fc_layers_of(classifier)
+    head = convert_fc_layers(classifier)
     with torch.no_grad():
         head.fc6.weight.zero_()
     assert classifier.classifier[0].weight.any()
@@ -118,5 +125,5 @@ def test_the_weights_are_copies():
 )
 def test_the_map_that_linear_layers_see(name, kernel):
     classifier = meta(torchvision.models.get_model, name=name)
-    assert fc_kernel(classifier) == kernel
-    assert (fc_layers_of(classifier) is None) == (kernel == 1)
+    assert get_fc_kernel(classifier) == kernel
+    assert (convert_fc_layers(classifier) is None) == (kernel == 1)

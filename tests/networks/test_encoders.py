@@ -8,17 +8,17 @@ import torchvision
 from torch import nn
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.networks.backbones import vgg_layers
+from pixelwise.networks.backbones import build_vgg_layers
 from pixelwise.networks.encoders import (
     ChainEncoder,
     Encoder,
     build_encoder,
-    classifier_layers,
-    encoder_names,
-    map_shapes,
+    get_classifier_layers,
+    infer_map_shapes,
+    list_encoders,
 )
-from pixelwise.networks.geometry.alignment import align, map_size
-from pixelwise.networks.geometry.layer_windows import dilate, windows_of
+from pixelwise.networks.geometry.alignment import compute_alignment, compute_map_size
+from pixelwise.networks.geometry.layer_windows import dilate, get_windows
 from pixelwise.ops import max_pool_with_switches
 
 # One network of each way that torchvision and timm build them, small ones.
@@ -61,7 +61,7 @@ def on_meta(name: str, **options) -> Encoder:
 
 def vgg(**options) -> ChainEncoder:
     taps = options.pop("taps", "stages")
-    layers = vgg_layers(3, widths=(4, 6, 8), depths=(1, 2, 1), **options)
+    layers = build_vgg_layers(3, widths=(4, 6, 8), depths=(1, 2, 1), **options)
     return ChainEncoder({"features": layers}, taps=taps)
 
 
@@ -69,14 +69,14 @@ def vgg(**options) -> ChainEncoder:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    [name for name in encoder_names() if not name.startswith(("alexnet", "caffenet", "regnet"))] + ["regnet_x_400mf"],
+    [name for name in list_encoders() if not name.startswith(("alexnet", "caffenet", "regnet"))] + ["regnet_x_400mf"],
 )
 def test_every_listed_encoder_gives_maps_of_its_strides_and_channels(name):
     encoder = on_meta(name, in_channels=5)
     assert encoder.in_channels == 5
     assert list(encoder.strides) == sorted(set(encoder.strides))
     assert encoder.strides[-1] == 32
-    assert map_shapes(encoder, 64, 160) == [
+    assert infer_map_shapes(encoder, 64, 160) == [
         (1, channels, 64 // stride, 160 // stride)
         for channels, stride in zip(encoder.out_channels, encoder.strides, strict=True)
     ]
@@ -87,25 +87,29 @@ def test_odd_sizes_are_rounded_as_documented_and_as_the_paths_say(name):
     encoder = on_meta(name)
     rule = rounding(name)
     for size in [(64, 160), (97, 75), (61, 46)]:
-        found = [shape[2:] for shape in map_shapes(encoder, *size)]
+        found = [shape[2:] for shape in infer_map_shapes(encoder, *size)]
         assert found == [tuple(rule(side, stride) for side in size) for stride in encoder.strides]
         if encoder.paths:
-            assert found == [tuple(map_size(path, side) for side in size) for path in encoder.paths]
+            assert found == [tuple(compute_map_size(path, side) for side in size) for path in encoder.paths]
 
 
 @pytest.mark.parametrize(
     ("name", "side", "sizes"), [("alexnet", 224, [55, 27, 13, 6]), ("caffenet", 227, [55, 27, 13, 6])]
 )
 def test_alexnets_lose_cells_at_the_border(name, side, sizes):
-    assert [shape[2] for shape in map_shapes(on_meta(name), side, side)] == sizes
+    assert [shape[2] for shape in infer_map_shapes(on_meta(name), side, side)] == sizes
 
 
 @pytest.mark.parametrize("name", ["vgg11", "vgg11_bn", "alexnet", "caffenet"])
 def test_ceil_mode_keeps_odd_pixels(name):
     encoder = on_meta(name, ceil_mode=True, first_padding=100)
-    assert [shape[2] for shape in map_shapes(encoder, 301, 301)] == [map_size(path, 301) for path in encoder.paths]
+    assert [shape[2] for shape in infer_map_shapes(encoder, 301, 301)] == [
+        compute_map_size(path, 301) for path in encoder.paths
+    ]
     if name.startswith("vgg"):
-        assert [shape[2] for shape in map_shapes(encoder, 301, 301)] == [up(499, stride) for stride in encoder.strides]
+        assert [shape[2] for shape in infer_map_shapes(encoder, 301, 301)] == [
+            up(499, stride) for stride in encoder.strides
+        ]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +125,7 @@ def test_ceil_mode_keeps_odd_pixels(name):
     ],
 )
 def test_pixels_over_which_the_first_cells_lie(name, centers):
-    lines = [align(path) for path in on_meta(name).paths]
+    lines = [compute_alignment(path) for path in on_meta(name).paths]
     assert [float(-line.offset / line.scale) for line in lines] == centers
 
 
@@ -138,7 +142,7 @@ def positive(encoder: Encoder) -> Encoder:
 
 
 def _averaged(x, pool):
-    sides = [windows_of(pool)[0].size(side) for side in x.shape[2:]]
+    sides = [get_windows(pool)[0].size(side) for side in x.shape[2:]]
     end = pool.kernel_size if pool.ceil_mode else 0
     y = nn.functional.avg_pool2d(nn.functional.pad(x, (0, end, 0, end)), pool.kernel_size, pool.stride, pool.padding)
     return y[:, :, : sides[0], : sides[1]]
@@ -159,7 +163,7 @@ def test_cells_depend_on_pixels_around_their_center(name, rows):
         cell = features.shape[2] // 2
         (gradient,) = torch.autograd.grad(features[0, :, cell].sum(), image, retain_graph=True)
         seen = gradient[0, 0].abs().sum(1).nonzero()
-        scale, offset = align(path)
+        scale, offset = compute_alignment(path)
         assert seen.min() > 0
         assert seen.max() < rows - 1
         assert Fraction(int(seen.min() + seen.max()), 2) == (cell - offset) / scale
@@ -226,7 +230,7 @@ def test_weights_of_torchvision_fit_entry_for_entry(name):
 def test_the_last_map_gives_the_classifier_s_logits(name):
     torch.manual_seed(0)
     classifier = torchvision.models.get_model(name, weights=None).eval()
-    encoder = ChainEncoder(classifier_layers(classifier)).eval()
+    encoder = ChainEncoder(get_classifier_layers(classifier)).eval()
     image = torch.randn(2, 3, 64, 64)
     head = classifier.fc if hasattr(classifier, "fc") else classifier.classifier
     with torch.no_grad():
@@ -276,7 +280,7 @@ def test_dilation_of_a_vgg(output_stride):
     dense = ChainEncoder(dilate({"features": copy.deepcopy(strided.features)}, output_stride))
     _assert_same_at_strides(strided, dense, torch.randn(1, 3, 64, 48, dtype=torch.float64))
     assert dense.strides == tuple(stride for stride in (1, 2, 4) if stride <= output_stride)
-    assert [shape[2:] for shape in map_shapes(dense, 40, 56)] == [(40 // s, 56 // s) for s in dense.strides]
+    assert [shape[2:] for shape in infer_map_shapes(dense, 40, 56)] == [(40 // s, 56 // s) for s in dense.strides]
 
 
 def _assert_same_at_strides(strided, dense, image):
@@ -292,13 +296,13 @@ def _assert_same_at_strides(strided, dense, image):
 def test_timm_dilates_by_itself(output_stride):
     encoder = on_meta("timm:resnet18", output_stride=output_stride)
     assert encoder.strides[-1] == output_stride
-    assert map_shapes(encoder, 64, 64)[-1][2] == 64 // output_stride
+    assert infer_map_shapes(encoder, 64, 64)[-1][2] == 64 // output_stride
 
 
 def test_measuring_an_encoder_leaves_it_in_its_mode():
     encoder = vgg(batch_norm=True)
     assert encoder.training
-    map_shapes(encoder.eval(), 32, 32)
+    infer_map_shapes(encoder.eval(), 32, 32)
     assert not encoder.training
 
 
@@ -325,7 +329,7 @@ def test_unknown_names_list_the_nearest():
     with pytest.raises(InvalidArgumentError, match=r"unknown timm encoder 'resnet17'. Did you mean 'resnet1\d'\?"):
         build_encoder("timm:resnet17", in_channels=3)
     with pytest.raises(InvalidArgumentError, match="unknown classifier 'linear'"):
-        classifier_layers(nn.Linear(1, 1))
+        get_classifier_layers(nn.Linear(1, 1))
 
 
 def test_a_vision_transformer_s_shifted_windows_are_refused():
@@ -364,7 +368,7 @@ def test_maps_behind_pools_need_pools():
 
 
 def test_convolutions_can_be_taken_away_from_the_end():
-    layers = vgg_layers(3, widths=(4,), depths=(1,))[:2]
+    layers = build_vgg_layers(3, widths=(4,), depths=(1,))[:2]
     assert ChainEncoder({"features": layers}).strides == (1,)
 
 
@@ -382,4 +386,4 @@ def test_compiles_and_exports(name):
 
 
 def test_names_of_the_papers_and_of_today_are_known():
-    assert {"vgg16", "alexnet", "caffenet", "googlenet", "resnet34", "convnext_tiny"} <= set(encoder_names())
+    assert {"vgg16", "alexnet", "caffenet", "googlenet", "resnet34", "convnext_tiny"} <= set(list_encoders())

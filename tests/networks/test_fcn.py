@@ -7,11 +7,11 @@ import torchvision
 from torch import nn
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.networks.backbones import caffenet_layers, fc_layers, vgg_layers
+from pixelwise.networks.backbones import build_caffenet_layers, build_fc_layers, build_vgg_layers
 from pixelwise.networks.encoders import ChainEncoder, build_encoder
 from pixelwise.networks.fcn import FCN
-from pixelwise.networks.geometry.alignment import IMAGE, align
-from pixelwise.networks.geometry.layer_windows import set_padding, windows_of
+from pixelwise.networks.geometry.alignment import IMAGE, compute_alignment
+from pixelwise.networks.geometry.layer_windows import get_windows, set_padding
 from pixelwise.networks.segmenter import Segmenter
 from support import contracts
 
@@ -25,7 +25,7 @@ def released(num_classes: int, stride: int, *, name: str = "vgg16", grouped: boo
     with torch.device("meta"):
         encoder = build_encoder(name, in_channels=3, taps="pools", ceil_mode=True, first_padding=100)
         kernel = 7 if name == "vgg16" else 6
-        head = fc_layers(encoder.out_channels[-1], kernel=kernel, padding=0)
+        head = build_fc_layers(encoder.out_channels[-1], kernel=kernel, padding=0)
         return FCN(3, num_classes, encoder=encoder, head=head, stride=stride, upsampling="frozen", grouped=grouped)
 
 
@@ -40,13 +40,13 @@ def small(
     batch_norm: bool = False,
 ) -> FCN:
     """The paper's VGG16, narrow."""
-    layers = {"features": vgg_layers(3, widths=(4, 8, 8, 8, 8), batch_norm=batch_norm)}
+    layers = {"features": build_vgg_layers(3, widths=(4, 8, 8, 8, 8), batch_norm=batch_norm)}
     set_padding(layers, ceil_mode=padding == "released", first_padding=100 if padding == "released" else None)
     return FCN(
         3,
         num_classes,
         encoder=ChainEncoder(layers, taps="pools"),
-        head=fc_layers(8, channels=16, padding=0 if padding == "released" else 3, dropout=dropout),
+        head=build_fc_layers(8, channels=16, padding=0 if padding == "released" else 3, dropout=dropout),
         stride=stride,
         upsampling=upsampling,
         grouped=grouped,
@@ -54,21 +54,21 @@ def small(
 
 
 def small_alexnet(stride: int = 32) -> FCN:
-    layers = {"features": caffenet_layers(3, widths=(4, 8, 8, 8, 8))}
+    layers = {"features": build_caffenet_layers(3, widths=(4, 8, 8, 8, 8))}
     set_padding(layers, ceil_mode=True, first_padding=100)
     return FCN(
         3,
         2,
         encoder=ChainEncoder(layers, taps="pools"),
-        head=fc_layers(8, channels=16, kernel=6, padding=0),
+        head=build_fc_layers(8, channels=16, kernel=6, padding=0),
         stride=stride,
     )
 
 
 def shallow(stride: int = 2) -> FCN:
     """Three poolings only, so that 32 pixels are enough to learn from."""
-    encoder = ChainEncoder({"features": vgg_layers(3, widths=(16, 32, 32), depths=(2, 2, 2))}, taps="pools")
-    return FCN(3, 2, encoder=encoder, head=fc_layers(32, channels=32, kernel=3, padding=1), stride=stride)
+    encoder = ChainEncoder({"features": build_vgg_layers(3, widths=(16, 32, 32), depths=(2, 2, 2))}, taps="pools")
+    return FCN(3, 2, encoder=encoder, head=build_fc_layers(32, channels=32, kernel=3, padding=1), stride=stride)
 
 
 @torch.no_grad()
@@ -126,7 +126,7 @@ def test_released_offsets(stride, kernels, offsets):
 def test_same_padding_has_the_parameters_of_the_released_form():
     with torch.device("meta"):
         encoder = build_encoder("vgg16", in_channels=3, taps="pools")
-        network = FCN(3, 21, encoder=encoder, head=fc_layers(512), stride=8, grouped=False)
+        network = FCN(3, 21, encoder=encoder, head=build_fc_layers(512), stride=8, grouped=False)
     assert count(network) == 134_489_759
     assert network.size_multiple == 32
 
@@ -157,7 +157,7 @@ def test_every_sum_and_the_output_are_aligned(name):
     with torch.device("meta"):
         encoder = build_encoder(name, in_channels=3)
         network = FCN(3, 5, encoder=encoder, stride=8)
-    lines = [align(path) for path in encoder.paths[::-1]][:3]
+    lines = [compute_alignment(path) for path in encoder.paths[::-1]][:3]
     (a, b) = lines[0]
     for (fine_a, fine_b), up in zip([*lines[1:], IMAGE], network.plan, strict=True):
         a, b = a * up.factor, b * up.factor + Fraction(up.kernel - 1, 2) - up.padding
@@ -189,8 +189,8 @@ def test_a_cell_s_score_falls_on_the_pixels_around_its_center(network, place):
     stride = network.stride
     path = network.encoder.paths[network.encoder.strides.index(stride)]
     if stride == 32:
-        path = (*path, *windows_of(network.head))
-    line = align(path)
+        path = (*path, *get_windows(network.head))
+    line = compute_alignment(path)
     impulse = torch.zeros_like(network.scores(torch.zeros(1, 3, *size)))
     impulse[0, 1, place, place + 1] = 1
     with torch.no_grad():
@@ -416,7 +416,7 @@ def test_only_coarser_networks_of_the_same_parts_can_be_started_from(coarser, na
 def narrow_vgg(batch_norm: bool = False) -> nn.Module:
     with torch.device("meta"):
         classifier = torchvision.models.VGG(nn.Sequential(), init_weights=False)
-    classifier.features = vgg_layers(3, widths=(4, 4, 8, 8, 8), batch_norm=batch_norm)
+    classifier.features = build_vgg_layers(3, widths=(4, 4, 8, 8, 8), batch_norm=batch_norm)
     fc = [nn.Linear(8 * 49, 24), nn.ReLU(), nn.Dropout(), nn.Linear(24, 24), nn.ReLU(), nn.Dropout()]
     classifier.classifier = nn.Sequential(*fc, nn.Linear(24, 10))
     return classifier.eval()
@@ -532,7 +532,7 @@ def test_unknown_upsampling_lists_the_choices():
 @pytest.mark.parametrize("padding", [0, 2])
 def test_an_fc6_that_leaves_borders_without_scores_is_refused(padding):
     with pytest.raises(InvalidArgumentError, match="does not reach the borders"):
-        FCN(3, 2, encoder=small().encoder, head=fc_layers(8, channels=4, padding=padding), stride=32)
+        FCN(3, 2, encoder=small().encoder, head=build_fc_layers(8, channels=4, padding=padding), stride=32)
 
 
 # The contract of all networks.

@@ -8,9 +8,9 @@ from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.layers import (
     Skips,
     Upsampling,
+    count_joined_channels,
     initialize_he,
     join,
-    joined_channels,
     upsample,
     upsampling_layer,
 )
@@ -74,12 +74,12 @@ def test_join():
     assert join(x, skip, "add").flatten().tolist() == [3, 3]
     assert join(x, skip, "concat").flatten().tolist() == [2, 2, 1, 1]
     for skips in get_args(Skips):
-        assert join(x, skip, skips).shape[1] == joined_channels(2, skips)
+        assert join(x, skip, skips).shape[1] == count_joined_channels(2, skips)
 
 
 def test_unknown_skips_list_the_choices():
     with pytest.raises(InvalidArgumentError, match=r"unknown skips 'cat'. .*: add, concat, none"):
-        joined_channels(4, "cat")
+        count_joined_channels(4, "cat")
 
 
 def test_he_initialization_counts_what_one_output_pixel_sees():

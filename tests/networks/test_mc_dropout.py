@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.networks.mc_dropout import dropout_alone, sample
+from pixelwise.networks.mc_dropout import enable_dropout_only, sample
 from pixelwise.networks.segmenter import Segmenter
 from pixelwise.networks.segnet import SegNet
 
@@ -83,7 +83,7 @@ def test_modes_are_restored_after_an_error():
 
 def test_only_dropout_is_as_in_training():
     network = segnet(0.5).eval()
-    with dropout_alone(network):
+    with enable_dropout_only(network):
         assert {type(module) for module in network.modules() if module.training} == {nn.Dropout}
 
 

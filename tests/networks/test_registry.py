@@ -4,12 +4,12 @@ import torch
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import NETWORKS, Segmenter, build_network
-from pixelwise.networks.registry import CHOICES
+from pixelwise.networks.registry import NETWORK_KEYS
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_name_builds_and_gives_logits_of_any_size(name):
-    small = {"base_channels": 4} if "base_channels" in CHOICES[name] else {}
+    small = {"base_channels": 4} if "base_channels" in NETWORK_KEYS[name] else {}
     with torch.device("meta"):
         network = build_network(NetworkConfig(name=name, **small), in_channels=2, num_classes=3)
         segmenter = Segmenter(network, mean=[1, 2], std=[1, 1]).eval()
@@ -27,7 +27,7 @@ def test_a_key_that_means_nothing_to_a_network_is_refused(name):
         "encoder_weights": "imagenet",
     }
     for key, value in telling.items():
-        if key not in CHOICES[name]:
+        if key not in NETWORK_KEYS[name]:
             with pytest.raises(InvalidArgumentError, match=rf"network\.{key} means nothing to '{name}'"):
                 build_network(NetworkConfig(name=name, **{key: value}), in_channels=2, num_classes=3)
 

@@ -11,7 +11,7 @@ from torchvision.models import vgg16, vgg16_bn
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.layers import Skips, Upsampling
 from pixelwise.networks.segmenter import Segmenter
-from pixelwise.networks.segnet import SegNet, dropout_by_level, load_vgg16, vgg16_names
+from pixelwise.networks.segnet import SegNet, dropout_by_level, load_vgg16, map_vgg16_names
 from support import contracts
 
 SMALL = {"widths": (4, 6, 8, 8, 8), "convolutions": (2, 1, 1, 1, 2)}
@@ -197,7 +197,7 @@ def test_vgg16_weights_make_the_encoder_vgg16(build):
 def test_vgg16_names_are_torchvision_s_and_ours(build, entries, released):
     with torch.device("meta"):
         theirs = build(encoder_weights=None).state_dict()
-    names = vgg16_names(batch_norm=build is vgg16_bn)
+    names = map_vgg16_names(batch_norm=build is vgg16_bn)
     assert len(names) == entries == len(set(names.values()))
     assert all(theirs[name].shape == released.state_dict()[ours].shape for name, ours in names.items())
     assert names["features.0.weight"] == "encoder.0.convolutions.0.weight"

@@ -5,7 +5,7 @@ from torch import nn
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import build_network
-from pixelwise.networks.stages import encoder_stages, first_stages, learning_rate_scales
+from pixelwise.networks.stages import compute_learning_rate_scales, get_encoder_stages, get_first_stages
 
 
 def network(name: str, encoder: str | None = None) -> nn.Module:
@@ -29,7 +29,7 @@ def network(name: str, encoder: str | None = None) -> nn.Module:
 )
 def test_the_stages_hold_the_encoder_each_part_once(name: str, encoder: str | None, count: int) -> None:
     made = network(name, encoder)
-    stages = encoder_stages(made)
+    stages = get_encoder_stages(made)
     assert len(stages) == count
     found = [id(p) for stage in stages for module in stage for p in module.parameters()]
     own = (made.first, made.down) if name.startswith("unet") and not encoder else (made.encoder,)
@@ -37,7 +37,7 @@ def test_the_stages_hold_the_encoder_each_part_once(name: str, encoder: str | No
 
 
 def test_stages_go_from_fine_to_coarse() -> None:
-    stages = encoder_stages(network("unet", "resnet18"))
+    stages = get_encoder_stages(network("unet", "resnet18"))
     widths = [[p.shape[0] for module in stage for p in module.parameters()][-1] for stage in stages]
     assert widths == [64, 64, 128, 256, 512]
 
@@ -46,8 +46,8 @@ def test_a_network_without_stages_says_so() -> None:
     with pytest.raises(
         InvalidArgumentError, match="frozen_stages is 1, but Conv2d has no encoder stages that can be told"
     ):
-        first_stages(nn.Conv2d(1, 1, 1), 1)
+        get_first_stages(nn.Conv2d(1, 1, 1), 1)
     with pytest.raises(InvalidArgumentError, match=r"layer_decay is 0\.5, but Conv2d has no encoder stages"):
-        learning_rate_scales(nn.Conv2d(1, 1, 1), 0.5)
-    assert first_stages(nn.Conv2d(1, 1, 1), 0) == []
-    assert learning_rate_scales(nn.Conv2d(1, 1, 1), 1.0) == {}
+        compute_learning_rate_scales(nn.Conv2d(1, 1, 1), 0.5)
+    assert get_first_stages(nn.Conv2d(1, 1, 1), 0) == []
+    assert compute_learning_rate_scales(nn.Conv2d(1, 1, 1), 1.0) == {}

@@ -4,7 +4,7 @@ from torch import nn
 
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import NETWORKS, UNet
-from pixelwise.networks.summary import LayerRow, describe_layers, describe_network, describe_networks, saved_bytes
+from pixelwise.networks.summary import LayerRow, count_saved_bytes, describe_layers, describe_network, describe_networks
 
 
 def test_the_paper_s_unet_layer_by_layer():
@@ -63,7 +63,7 @@ def test_memory_counts_each_block_once_and_no_weights():
     # The first convolution keeps the image; ReLU and the second keep the same result of ReLU.
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 2, 1))
     images = torch.empty(1, 3, 10, 20)
-    assert saved_bytes(network, images) == 4 * 200 * (3 + 8)
+    assert count_saved_bytes(network, images) == 4 * 200 * (3 + 8)
 
 
 def test_the_network_is_not_changed():

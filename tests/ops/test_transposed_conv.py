@@ -19,7 +19,7 @@ from pixelwise.ops.transposed_conv import (
     overlap_counts,
     transposed_conv,
 )
-from pixelwise.shapes import output_padding_of, pair, transposed_conv_side
+from pixelwise.shapes import compute_output_padding, compute_transposed_conv_side, pair
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 FORMATS = [torch.contiguous_format, torch.channels_last]
@@ -46,7 +46,7 @@ class Case:
 
     def output_size(self):
         return tuple(
-            transposed_conv_side(
+            compute_transposed_conv_side(
                 self.size[axis],
                 self.kernel[axis],
                 stride=self.stride[axis],
@@ -136,7 +136,7 @@ def test_the_matrix_is_the_convolution_and_its_transpose_is_the_transposed_one(c
     z = functional.conv2d(x, weight, **convolution)
     y = random(*z.shape, seed=3).requires_grad_()
     added = tuple(
-        output_padding_of(
+        compute_output_padding(
             size[a], case.kernel[a], stride=case.stride[a], padding=case.padding[a], dilation=case.dilation[a]
         )
         for a in (0, 1)

@@ -106,12 +106,12 @@ def test_the_turns_of_a_run_share_their_memory(seen):
 
 
 def test_room_is_a_share_of_what_is_held_and_what_is_free(monkeypatch):
-    monkeypatch.setattr(home, "free_memory", lambda device: 3 * 2**30)
-    monkeypatch.setattr(home, "resident_memory", lambda: 2**30)
+    monkeypatch.setattr(home, "measure_free_memory", lambda device: 3 * 2**30)
+    monkeypatch.setattr(home, "measure_resident_memory", lambda: 2**30)
     assert look_for_room(CPU) == Room(resident=2**30, total=4 * 2**30)
     assert look_for_room(CPU).allowed == 3 * 2**30
     assert look_for_room(CUDA) == Room(resident=0, total=3 * 2**30)
-    monkeypatch.setattr(home, "free_memory", lambda device: None)
+    monkeypatch.setattr(home, "measure_free_memory", lambda device: None)
     assert look_for_room(CPU).allowed == float("inf")
 
 

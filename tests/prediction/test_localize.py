@@ -19,7 +19,7 @@ from pixelwise.data.io.images import write_png
 from pixelwise.errors import InvalidArgumentError, ModelFileError
 from pixelwise.networks.convolutionalize import convolutionalize
 from pixelwise.networks.geometry.alignment import Alignment
-from pixelwise.networks.geometry.geometry import skeleton_of
+from pixelwise.networks.geometry.tracer import copy_to_meta
 from pixelwise.networks.weights.io import Classifier
 from pixelwise.prediction.localize import (
     Localizer,
@@ -61,7 +61,7 @@ def colors(*, input_size: int = 16, num_classes: int = 3, names: tuple[str, ...]
         input_size=input_size,
         mean=(0.5, 0.5, 0.5),
         std=(0.1, 0.1, 0.1),
-        coverage=None,
+        report=None,
     )
     return Localizer(classifier, device=CPU)
 
@@ -75,7 +75,7 @@ def by_color(monkeypatch: pytest.MonkeyPatch) -> None:
         input_size=16,
         mean=(0.5, 0.5, 0.5),
         std=(0.1, 0.1, 0.1),
-        coverage=None,
+        report=None,
     )
     monkeypatch.setattr("pixelwise.prediction.localize.load_classifier", lambda name, weights: loaded)
 
@@ -133,7 +133,7 @@ def test_probabilities_and_maps_are_those_of_the_classifier() -> None:
     network = models.resnet18(num_classes=7).eval()
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-    classifier = Classifier(network=network, classes=(), input_size=64, mean=mean, std=std, coverage=None)
+    classifier = Classifier(network=network, classes=(), input_size=64, mean=mean, std=std, report=None)
     _, heats = Localizer(classifier, device=CPU).look(image)
     normalized = (torch.tensor(image).permute(2, 0, 1)[None] / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(
         std
@@ -243,7 +243,7 @@ def test_values_go_on_beyond_the_outermost_cells() -> None:
     ],
 )
 def test_cells_lie_over_the_middle_of_what_they_see(network: nn.Module, first: Fraction, stride: int) -> None:
-    lines = lines_of(skeleton_of(network), (64, 80))
+    lines = lines_of(copy_to_meta(network), (64, 80))
     assert lines is not None
     for line in lines:
         assert line.scale * first + line.offset == 0
@@ -251,7 +251,7 @@ def test_cells_lie_over_the_middle_of_what_they_see(network: nn.Module, first: F
 
 
 def test_a_resnets_first_cell_lies_over_the_first_pixel() -> None:
-    skeleton = skeleton_of(convolutionalize(models.resnet18(num_classes=2), input_size=64))
+    skeleton = copy_to_meta(convolutionalize(models.resnet18(num_classes=2), input_size=64))
     assert lines_of(skeleton, (75, 200)) == (Alignment(Fraction(1, 32), Fraction(0)),) * 2
 
 
@@ -302,8 +302,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_file_says_how_many_classes_there_are(weights: Path) -> None:
     loaded = load_classifier("squeezenet1_1", weights)
-    assert loaded.coverage is not None
-    assert loaded.coverage.complete
+    assert loaded.report is not None
+    assert loaded.report.complete
     assert Localizer(loaded, device=CPU).names == tuple(f"class {i}" for i in range(5))
 
 
@@ -335,8 +335,8 @@ def test_counters_of_batches_may_be_missing_and_what_is_more_is_left(tmp_path: P
     kept = {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
     torch.save({**kept, "auxiliary.weight": torch.zeros(4)}, tmp_path / "w.pt")
     loaded = load_classifier("mobilenet_v3_small", tmp_path / "w.pt")
-    assert loaded.coverage is not None
-    assert list(loaded.coverage.unexpected) == ["auxiliary.weight"]
+    assert loaded.report is not None
+    assert list(loaded.report.unexpected) == ["auxiliary.weight"]
 
 
 # The job

@@ -20,7 +20,7 @@ from pixelwise.api.predict import predict
 from pixelwise.config import NetworkConfig
 from pixelwise.data.io.images import write_png
 from pixelwise.errors import InvalidArgumentError, ModelFileError
-from pixelwise.model_file import stored_checksum
+from pixelwise.model_file import read_checksum
 from pixelwise.prediction import ray_cluster as home
 from pixelwise.prediction.executor import Task
 from pixelwise.prediction.inputs import Input
@@ -120,13 +120,13 @@ def test_outcomes_are_put_in_order() -> None:
 
 
 def task_of(model: Path, out: Path) -> Task:
-    request = JobRequest(model=stored_checksum(model), settings={"precision": "fp32"})
+    request = JobRequest(model=read_checksum(model), settings={"precision": "fp32"})
     outputs = Outputs(folder=out, kinds=("labels",))
     return Task(outputs=outputs, request=request, tiling="exact", tta=(), able=True, resume=True)
 
 
 def setting_of(model: Path) -> Setting:
-    checksum = stored_checksum(model)
+    checksum = read_checksum(model)
     return Setting(model=model, checksum=checksum, device="cpu", precision="fp32", engine="auto", threads=2)
 
 

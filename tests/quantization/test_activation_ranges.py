@@ -7,7 +7,7 @@ import pytest
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.inference.int8_file import int8_file, read_int8, write_int8
-from pixelwise.model_file import FILE_NAME
+from pixelwise.model_file import MODEL_FILE_NAME
 from pixelwise.progress import use_reporter
 from pixelwise.quantization import activation_ranges
 from pixelwise.quantization.accuracy import Accuracy
@@ -20,8 +20,8 @@ pytest.importorskip("onnxscript")
 @pytest.fixture
 def model(trained: Path, tmp_path: Path) -> Path:
     """A copy of the trained model, alone."""
-    path = tmp_path / FILE_NAME
-    path.write_bytes((trained / FILE_NAME).read_bytes())
+    path = tmp_path / MODEL_FILE_NAME
+    path.write_bytes((trained / MODEL_FILE_NAME).read_bytes())
     return path
 
 

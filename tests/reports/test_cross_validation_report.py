@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pixelwise.data.classes import describe_classes
-from pixelwise.metrics import BoundaryScore, ConfusionMatrix, scores
+from pixelwise.metrics import BoundaryScore, ConfusionMatrix, compute_scores
 from pixelwise.reports.cross_validation_report import spread, summarize, write_fold_report
 
 NAMES = ["a & b", "c", "d"]
@@ -14,7 +14,9 @@ COUNTS = ([[6, 2, 0], [1, 9, 0], [0, 0, 0]], [[3, 3, 0], [0, 2, 0], [0, 0, 0]], 
 
 
 def of_fold(counts: list[list[int]], num_images: int, boundary: float = 0.5) -> dict[str, Any]:
-    return scores(ConfusionMatrix.from_counts(counts), BoundaryScore(3, (boundary,)), NAMES, num_images=num_images)
+    return compute_scores(
+        ConfusionMatrix.from_counts(counts), BoundaryScore(3, (boundary,)), NAMES, num_images=num_images
+    )
 
 
 FOLDS = {f"fold-{i + 1}": of_fold(counts, 2 + i, 0.1 * i) for i, counts in enumerate(COUNTS)}

@@ -1,29 +1,13 @@
-import base64
-import io
 import os
 from pathlib import Path
 
 import jinja2
 import numpy as np
 import pytest
-from PIL import Image
 
 from pixelwise.api.check import check
 from pixelwise.data.io.images import write_png
-from pixelwise.reports.html import css_color, embed, render
-
-
-def test_a_picture_becomes_part_of_the_page() -> None:
-    uri = embed(np.full((40, 80, 3), (200, 30, 30), np.uint8), 20)
-    kind, _, content = uri.partition(",")
-    assert kind == "data:image/webp;base64"
-    with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
-        assert picture.size == (20, 10)
-        assert np.abs(np.asarray(picture.convert("RGB")).astype(int) - (200, 30, 30)).max() < 12
-
-
-def test_a_color_is_written_for_css() -> None:
-    assert css_color((1, 20, 255)) == "rgb(1, 20, 255)"
+from pixelwise.reports.html import render
 
 
 def test_a_missing_value_is_an_error() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pixelwise.data.classes import describe_classes
 from pixelwise.errors import CheckpointError, InvalidArgumentError
-from pixelwise.metrics import ConfusionMatrix, scores
+from pixelwise.metrics import ConfusionMatrix, compute_scores
 from pixelwise.training.cross_validation import (
     Folds,
     FoldsFolder,
@@ -24,7 +24,7 @@ CLASSES = describe_classes({"names": ["a", "b"]})
 
 
 def of_fold(number: int) -> Mapping[str, Any]:
-    return scores(ConfusionMatrix.from_counts([[number, 1], [0, 3]]), None, CLASSES.names, num_images=number)
+    return compute_scores(ConfusionMatrix.from_counts([[number, 1], [0, 3]]), None, CLASSES.names, num_images=number)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pixelwise.devices import Precision, autocast
 from pixelwise.networks import Segmenter
 from pixelwise.networks.segnet import SegNet
-from pixelwise.networks.stages import encoder_stages
+from pixelwise.networks.stages import get_encoder_stages
 from pixelwise.networks.unet import UNet
 from pixelwise.training.distributed import Order, What, World
 from pixelwise.training.fsdp import cut_like, gathered, is_sharded, own_part, shard, whole
@@ -85,7 +85,7 @@ def test_gradients_are_those_of_whole_weights(make: Callable[[], nn.Module], fro
     plain, parted = segmenter(make), segmenter(make)
     shard(parted, CPU)
     for model in (plain, parted):
-        for stage in encoder_stages(model.network)[:frozen]:
+        for stage in get_encoder_stages(model.network)[:frozen]:
             for module in stage:
                 module.requires_grad_(False)
     assert all(is_sharded(p) for p in parted.parameters())

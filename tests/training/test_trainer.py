@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from pixelwise.data.unet_weight_map import border_weights
-from pixelwise.devices import deterministic_algorithms
+from pixelwise.devices import enable_deterministic_algorithms
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.losses import cross_entropy_and_dice, focal, lovasz
-from pixelwise.networks.summary import saved_bytes
+from pixelwise.networks.summary import count_saved_bytes
 from pixelwise.training.trainer import Job, Trainer
 
 MakeJob = Callable[..., Job]
@@ -118,7 +118,7 @@ def test_recomputing_changes_no_number(make_job: MakeJob, changes: dict[str, Any
     for recompute in (False, True):
         trainer = Trainer(make_job({**changes, "training.activation_checkpointing": recompute}))
         batches = trainer.job.batches()
-        with deterministic_algorithms(True):
+        with enable_deterministic_algorithms(True):
             losses = [trainer.step(batches.make(step), step / 3) for step in range(3)]
         states.append({**trainer.model.state_dict(), "loss": torch.stack(losses), **trainer.state()["random"]})
     kept, again = states
@@ -152,4 +152,4 @@ def test_the_config_decides_whether_maps_are_made_again(make_job: MakeJob) -> No
         Trainer(make_job({"training.activation_checkpointing": choice})).model.train() for choice in (False, True)
     )
     images = torch.zeros(2, 3, 64, 96)
-    assert saved_bytes(again, images) < 0.6 * saved_bytes(kept, images)
+    assert count_saved_bytes(again, images) < 0.6 * count_saved_bytes(kept, images)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.config import Config, parse_duration
-from pixelwise.data.io.images import write_atomically
 from pixelwise.devices import choose_device, choose_precision
+from pixelwise.files import write_atomically
 from pixelwise.planning.plan import Plan
 from pixelwise.planning.planner import make_plan
 from pixelwise.planning.prepare_data import prepare

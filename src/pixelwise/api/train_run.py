@@ -26,13 +26,13 @@ from pixelwise.api.config_diff import (
 from pixelwise.api.train_options import Request
 from pixelwise.config import Config, load_config
 from pixelwise.data.dataset import open_dataset
-from pixelwise.data.io.images import write_atomically
 from pixelwise.data.splits.splits import write_splits
-from pixelwise.devices import deterministic_algorithms
+from pixelwise.devices import enable_deterministic_algorithms
 from pixelwise.errors import CheckpointError, InvalidArgumentError
+from pixelwise.files import write_atomically
 from pixelwise.model_file import load_model
-from pixelwise.networks.activation_checkpointing import recompute
-from pixelwise.networks.stages import first_stages, learning_rate_scales
+from pixelwise.networks.activation_checkpointing import enable_activation_checkpointing
+from pixelwise.networks.stages import compute_learning_rate_scales, get_first_stages
 from pixelwise.planning.exclusions import LeftOut, read_left_out, without, write_left_out
 from pixelwise.planning.plan import Plan
 from pixelwise.planning.prepare_data import Prepared, prepare
@@ -138,10 +138,10 @@ def require_network(config: Config, prepared: Prepared) -> None:
     """A network that cannot be built is an error before anything is written."""
     with torch.device("meta"):
         network = prepared.job(config, torch.device("meta")).spec.build().network
-    first_stages(network, config.optimizer.freeze_stages)
-    learning_rate_scales(network, config.optimizer.layer_decay)
+    get_first_stages(network, config.optimizer.freeze_stages)
+    compute_learning_rate_scales(network, config.optimizer.layer_decay)
     if config.training.activation_checkpointing:
-        recompute(network)
+        enable_activation_checkpointing(network)
 
 
 def with_first_weights(job: Job, request: Request) -> Job:
@@ -155,12 +155,16 @@ def with_first_weights(job: Job, request: Request) -> Job:
         return job
     if source == "file" and request.weights in (None, "imagenet", "none"):
         raise InvalidArgumentError("network.encoder_weights is 'file': say which, with --weights FILE.")
-    from pixelwise.networks.weights.from_classifier import transfer  # imports torchvision and timm: seconds
+    from pixelwise.networks.weights.from_classifier import (
+        load_classifier_weights,  # imports torchvision and timm: seconds
+    )
 
     torch.manual_seed(job.config.training.seed)  # for the layers that are new
     network = job.spec.build().network
-    coverage = transfer(network, job.config.network, "imagenet" if source == "imagenet" else Path(str(request.weights)))
-    logger.info(f"weights: {coverage.summary()}")
+    report = load_classifier_weights(
+        network, job.config.network, "imagenet" if source == "imagenet" else Path(str(request.weights))
+    )
+    logger.info(f"weights: {report.summary()}")
     return dataclasses.replace(job, initial=network.state_dict())
 
 
@@ -170,16 +174,20 @@ def with_weights_of_model(job: Job, model: Path, request: Request) -> Job:
         raise InvalidArgumentError(
             "training.init_from and network.encoder_weights both say where the first weights are from; set one of them."
         )
-    from pixelwise.networks.weights.from_model import Kind, carry_over  # imports torchvision and timm: seconds
+    from pixelwise.networks.weights.from_model import (  # imports torchvision and timm: seconds
+        NetworkSpec,
+        load_model_weights,
+    )
 
     module, spec = load_model(model)
     theirs, ours = (
-        Kind(network=one.network, channels=one.channels, classes=tuple(one.classes.names)) for one in (spec, job.spec)
+        NetworkSpec(network=one.network, channels=one.channels, classes=tuple(one.classes.names))
+        for one in (spec, job.spec)
     )
     torch.manual_seed(job.config.training.seed)  # for the classes that are new
     network = job.spec.build().network
     try:
-        carried = carry_over(network, ours, module.network.state_dict(), theirs)
+        carried = load_model_weights(network, ours, module.network.state_dict(), theirs)
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f"{model} is no start for this run: {error}") from error
     logger.info(f"from {model}: {carried.summary()}")
@@ -231,7 +239,7 @@ def train_and_report(run: RunFolder, prepared: Prepared, job: Job, request: Requ
     how_to_go_on = f"go on with: pixelwise train {prepared.dataset.root} -o {run.path} --resume"
     with disk_trouble_explained(run, how_to_go_on):
         try:
-            with deterministic_algorithms(config.deterministic):
+            with enable_deterministic_algorithms(config.deterministic):
                 if request.profile:
                     for line in profile_steps(alone(job), run).lines():
                         logger.info(line)

@@ -13,12 +13,12 @@ from pixelwise.checks import class_balance, color_masks, duplicates, files, imag
 from pixelwise.checks.findings import CODES, Case, CheckReport, Finding, Look, Severity, finding, sentence
 from pixelwise.config import DataConfig
 from pixelwise.data.dataset import open_dataset
-from pixelwise.data.io.images import write_atomically
 from pixelwise.data.scan import Survey, survey
 from pixelwise.data.splits.assign import divide
 from pixelwise.data.splits.splits import Splits, own_splits
 from pixelwise.data.splits.user_groups import find_groups
 from pixelwise.errors import DataError
+from pixelwise.files import write_atomically
 from pixelwise.shapes import Size
 
 __all__ = ["CODES", "CheckReport", "Finding", "Severity", "check", "diagnose", "require_sound"]

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.dataset import Dataset, open_dataset
-from pixelwise.data.io.images import Array, write_atomically
+from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.evaluation.split_selection import choose_split, for_model
+from pixelwise.files import write_atomically
 from pixelwise.inference.batching import Failure, predict_all
 from pixelwise.inference.engine_selection import for_job
 from pixelwise.inference.predictor import Predictor, load
-from pixelwise.metrics import BoundaryScore, ConfusionMatrix, mean_iou, scores
+from pixelwise.metrics import BoundaryScore, ConfusionMatrix, compute_scores, mean_iou
 from pixelwise.progress import report_progress
 from pixelwise.quantization.activation_ranges import calibrate
 
@@ -35,7 +36,7 @@ class Tally:
     per_image: dict[Sample, ConfusionMatrix] = field(default_factory=dict)
 
     def scores(self, names: Sequence[str]) -> dict[str, Any]:
-        return scores(self.confusion, self.boundary, names, num_images=len(self.per_image))
+        return compute_scores(self.confusion, self.boundary, names, num_images=len(self.per_image))
 
 
 def evaluate(

@@ -11,11 +11,12 @@ from typing import Literal, get_args
 
 import torch
 
-from pixelwise.data.io.images import Array, write_atomically
+from pixelwise.data.io.images import Array
 from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.exporting.formats import FORMATS, Format, FormatName, Run, unchanged
 from pixelwise.exporting.model_card import describe_export, require_own_card
 from pixelwise.exporting.parity import Proof, prove
+from pixelwise.files import write_atomically
 from pixelwise.inference.engines import Source, with_network
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.lowering.graph import OUTPUTS, AnswerGraph, LogitsGraph

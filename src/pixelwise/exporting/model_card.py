@@ -1,6 +1,5 @@
 """The JSON card beside an exported file: what it takes, what it gives, and what it was measured to be."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from pixelwise.data.formats._documents import read_json
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.exporting.parity import Proof
+from pixelwise.files import compute_file_sha256
 from pixelwise.inference.predictor import Predictor
 from pixelwise.lowering.graph import INPUT, OUTPUTS
 from pixelwise.quantization.accuracy import Accuracy
@@ -33,7 +33,7 @@ def describe_export(
     num_classes = len(spec.classes.names)
     return {
         "file": path.name,
-        "sha256": checksum(path),
+        "sha256": compute_file_sha256(path),
         "format": format_name,
         "precision": precision,
         "network": spec.network.name,
@@ -70,12 +70,6 @@ def require_own_card(path: Path) -> None:
         )
 
 
-def checksum(path: Path) -> str:
-    """SHA-256 of the file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _output(name: str, num_classes: int) -> dict[str, Any]:
     if name == OUTPUTS[0]:
         return {"name": name, "shape": ["B", "H", "W"], "dtype": "uint8" if num_classes <= 256 else "uint16"}
@@ -88,14 +82,14 @@ def _tiling(predictor: Predictor) -> dict[str, Any]:
     A tile answers for rows [a, b), `a` a multiple of the stride, and is given [a - top, b + bottom), the
     halo rounded up to whole strides, as far as the image goes. Columns alike.
     """
-    field = predictor.field
-    if field is None:
+    geometry = predictor.geometry
+    if geometry is None:
         return {"exact": False, "reason": "the network sees the whole image"}
-    (rows, columns), halo = field.stride, field.halo
+    (rows, columns), halo = geometry.stride, geometry.halo
     return {
         "exact": True,
         "stride": [rows, columns],
         "halo": asdict(halo),
-        "receptive_field": list(field.receptive_field),
-        "size_multiple": field.size_multiple,
+        "receptive_field": list(geometry.receptive_field),
+        "size_multiple": geometry.size_multiple,
     }

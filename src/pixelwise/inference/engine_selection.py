@@ -17,12 +17,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pixelwise.data.io.images import write_atomically
 from pixelwise.devices import Precision, autocast, describe_device, synchronize
+from pixelwise.files import write_atomically
 from pixelwise.inference.engines import ENGINES, EngineName, Source, installed_versions, with_network
 from pixelwise.inference.predictor import Predictor
 from pixelwise.inference.probe_images import draw_scene
-from pixelwise.model_file import find_model, stored_checksum
+from pixelwise.model_file import find_model, read_checksum
 from pixelwise.networks import Segmenter
 from pixelwise.version import __version__
 
@@ -177,7 +177,7 @@ def _image_seconds(module: Segmenter, image: Tensor, predictor: Predictor, clock
 def _key(model: Path, predictor: Predictor) -> dict[str, Any]:
     """All that a measurement holds for: where one value differs, it is made again."""
     return {
-        "model": stored_checksum(model),
+        "model": read_checksum(model),
         "device": f"{predictor.device}, {describe_device(predictor.device)}",
         "precision": predictor.precision,
         "versions": {"pixelwise": __version__, **installed_versions()},

@@ -5,7 +5,6 @@ is a JSON with its own checksum, that of the model it was made from, so that the
 another, and what int8 was measured to lose.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,9 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from pixelwise.data.io.images import Array, write_atomically
+from pixelwise.data.io.images import Array
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.model_file import find_model, stored_checksum
+from pixelwise.files import compute_sha256, write_atomically
+from pixelwise.model_file import find_model, read_checksum
 from pixelwise.networks import Segmenter
 
 
@@ -33,7 +33,7 @@ def read_int8(model: str | Path) -> tuple[bytes, dict[str, Any]]:
     """
     import onnx
 
-    path, checksum = int8_file(model), stored_checksum(model)
+    path, checksum = int8_file(model), read_checksum(model)
     again = f"'pixelwise evaluate {model} DATA --precision int8' makes it again."
     try:
         proto = onnx.load(path)
@@ -41,7 +41,7 @@ def read_int8(model: str | Path) -> tuple[bytes, dict[str, Any]]:
         facts = json.loads(entry.value)
         proto.ClearField("metadata_props")
         graph = proto.SerializeToString(deterministic=True)
-        whole, own = facts["sha256"] == _checksum(graph), facts["model"] == checksum
+        whole, own = facts["sha256"] == compute_sha256([graph]), facts["model"] == checksum
     except FileNotFoundError:
         raise InvalidArgumentError(
             f"{model} has no scales for int8 yet, which are found on labeled images, once: run "
@@ -70,7 +70,11 @@ def write_int8(model: str | Path, graph: bytes, facts: Mapping[str, Any]) -> Non
 
     proto, path = onnx.load_model_from_string(graph), int8_file(model)
     proto.ClearField("metadata_props")
-    known = {**facts, "model": stored_checksum(model), "sha256": _checksum(proto.SerializeToString(deterministic=True))}
+    known = {
+        **facts,
+        "model": read_checksum(model),
+        "sha256": compute_sha256([proto.SerializeToString(deterministic=True)]),
+    }
     entry = proto.metadata_props.add()
     entry.key, entry.value = "pixelwise", json.dumps(known, sort_keys=True)
     try:
@@ -81,13 +85,9 @@ def write_int8(model: str | Path, graph: bytes, facts: Mapping[str, Any]) -> Non
         ) from error
 
 
-def _checksum(graph: bytes) -> str:
-    return hashlib.sha256(graph).hexdigest()
-
-
 def frames_of(module: Segmenter, images: Iterator[Array]) -> Iterator[Array]:
     """(H, W, C) images → what the network is given of each: (1, C, h, w) float32, of a legal size."""
     for image in images:
-        rows, columns = (module.frame(side).numpy() for side in image.shape[:2])
+        rows, columns = (module.padded_indices(side).numpy() for side in image.shape[:2])
         framed = torch.from_numpy(image[np.ix_(rows, columns)]).permute(2, 0, 1)[None]
-        yield module.normalized(framed).contiguous().numpy()
+        yield module.normalize(framed).contiguous().numpy()

@@ -27,8 +27,8 @@ from pixelwise.inference.tiling.tiled import Done, PixelSource, Whole, blended, 
 from pixelwise.inference.tta import mean_over, views
 from pixelwise.model_file import ModelSpec, load_model
 from pixelwise.networks import Segmenter
-from pixelwise.networks.geometry.geometry import Field, field_of
-from pixelwise.networks.mc_dropout import sample
+from pixelwise.networks.geometry.network_geometry import NetworkGeometry, trace_geometry
+from pixelwise.networks.mc_dropout import sample_predictions
 from pixelwise.shapes import Size
 
 Tiling = Literal["exact", "blend", "none"]
@@ -134,7 +134,7 @@ class Predictor:
         asked = (tile_size, tile_size) if tile_size else None
         if tiling == "none" or (not asked and self.cutting.fits(size)):
             return self._predicted(lambda: self._run(pixels), keep_logits)
-        if tiling == "exact" and self.field is not None:
+        if tiling == "exact" and self.geometry is not None:
             plan = self.cutting.tiles(asked, size) if asked else self.cutting.plan(size)
             return self._in_parts(plan, pixels, keep_logits)
         tile = asked or self.cutting.blended_tile
@@ -207,14 +207,14 @@ class Predictor:
     ) -> Iterator[tuple[Part, Tensor]]:
         if isinstance(plan, StripPlan):
             return exact_strips(self.module, source, plan, self._stream, done)
-        return exact_tiles(self.module, source, plan, lambda seen: self._run(seen, self._ready.on_frame), done)
+        return exact_tiles(self.module, source, plan, lambda seen: self._run(seen, self._ready.forward_padded), done)
 
     def _stream(self, size: Size, read: Callable[[Rows], Array], strips: Sequence[Rows]) -> Iterator[Tensor]:
         """A framed image that is read by rows → (K, h, w) of the network's own output for each strip."""
         program = record(self._ready.network, size, channels=self.spec.channels)
 
         def normalized(rows: Rows) -> Tensor:
-            return self._ready.normalized(self._on_device(self._as_batch(read(rows))))
+            return self._ready.normalize(self._on_device(self._as_batch(read(rows))))
 
         answers = program.run(normalized, strips)
         for _ in strips:
@@ -237,13 +237,13 @@ class Predictor:
         return Prediction(labels=self._labels(logits), _logits=lambda: logits, seam_score=scores[0])
 
     @cached_property
-    def field(self) -> Field | None:
+    def geometry(self) -> NetworkGeometry | None:
         """The geometry of the network; None where it sees the whole image, so that no tile is exact."""
         try:
-            field = field_of(self.module.network, in_channels=self.spec.channels)
+            geometry = trace_geometry(self.module.network, in_channels=self.spec.channels)
         except InvalidArgumentError:  # an operator that geometry does not know
             return None
-        return field if field.local else None
+        return geometry if geometry.local else None
 
     @cached_property
     def _ready(self) -> Segmenter:
@@ -262,7 +262,7 @@ class Predictor:
             module=self._ready if tells else self.module,
             channels=self.spec.channels,
             precision=self.precision,
-            field=self.field,
+            geometry=self.geometry,
             by_strips=tells,
         )
 
@@ -275,7 +275,9 @@ class Predictor:
             )
         images = self._as_batch(pixels).to(self.device)
         with autocast(self.device, self.precision):
-            mean, variance = sample(self.module, images.contiguous(memory_format=torch.channels_last), samples)
+            mean, variance = sample_predictions(
+                self.module, images.contiguous(memory_format=torch.channels_last), samples
+            )
         kept = mean[0].log().cpu()
         return Prediction(labels=self._labels(kept), _logits=lambda: kept, variance=variance[0].cpu().numpy())
 

@@ -49,10 +49,10 @@ class LogitsGraph(nn.Module):
 
     def _framed(self, images: Tensor, size: Size) -> Tensor:
         """Normalized, and of a legal size: rows and columns are looked up, as their number is no number yet."""
-        x = self.segmenter.normalized(images).to(self.compute)
+        x = self.segmenter.normalize(images).to(self.compute)
         if self.segmenter.margin or self.segmenter.multiple > 1:
             for dim, side in zip((2, 3), size, strict=True):
-                x = x.index_select(dim, self.segmenter.frame(side))
+                x = x.index_select(dim, self.segmenter.padded_indices(side))
         return x
 
 

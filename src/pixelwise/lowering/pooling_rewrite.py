@@ -13,13 +13,13 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 import pixelwise.ops.pooling  # noqa: F401 registers torch.ops.pixelwise
-from pixelwise.shapes import Size, pooled_size
+from pixelwise.shapes import Size, compute_pooled_size
 
 
 def max_pool(x: Tensor, kernel: int, ceil_mode: bool) -> tuple[Tensor, Tensor]:
     """(B, C, H, W) → maxima, and their places dy · kernel + dx in uint8, both (B, C, H', W')."""
     batch, channels, height, width = x.shape
-    rows, columns = pooled_size((height, width), kernel, ceil_mode)
+    rows, columns = compute_pooled_size((height, width), kernel, ceil_mode)
     # Beside the search for places, of which nothing is left in the graph of a network that has no use for them.
     maxima = functional.max_pool2d(x, kernel, ceil_mode=ceil_mode)
     if ceil_mode:

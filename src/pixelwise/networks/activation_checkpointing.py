@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.networks.stages import decoder_steps, encoder_stages
+from pixelwise.networks.stages import get_decoder_blocks, get_encoder_stages
 
 Pass = Callable[..., Any]
 """A method that takes maps through a stage."""
@@ -26,7 +26,7 @@ Runner = Callable[[Pass, tuple[Any, ...]], Any]
 """Calls a stage's method with its arguments, in a way of its own."""
 
 
-def recompute(network: nn.Module) -> None:
+def enable_activation_checkpointing(network: nn.Module) -> None:
     """From now on, training keeps no maps inside a stage of the encoder or a step of the decoder.
 
     Batch statistics move once, and what is dropped out the first time is dropped out the second time.
@@ -34,15 +34,15 @@ def recompute(network: nn.Module) -> None:
 
     Raises InvalidArgumentError where the network has no stages that can be told apart.
     """
-    run_stages(network, recomputed)
+    wrap_stages(network, checkpoint_call)
 
 
-def run_stages(network: nn.Module, runner: Runner) -> None:
+def wrap_stages(network: nn.Module, runner: Runner) -> None:
     """Has each stage of the encoder and each step of the decoder be run by `runner`.
 
     Raises InvalidArgumentError where the network has no stages that can be told apart.
     """
-    if not encoder_stages(network):
+    if not get_encoder_stages(network):
         raise InvalidArgumentError(
             f"training.activation_checkpointing is true, but {type(network).__name__} has no encoder stages "
             "that can be told apart; leave it at false."
@@ -58,8 +58,8 @@ def _passes(network: nn.Module) -> list[tuple[nn.Module, str]]:
     if hasattr(encoder, "pass_stage"):  # one method for all stages, each of several modules
         own = [(encoder, "pass_stage")]
     else:
-        own = [(module, "forward") for stage in encoder_stages(network) for module in stage]
-    return [*own, *((step, "forward") for step in decoder_steps(network))]
+        own = [(module, "forward") for stage in get_encoder_stages(network) for module in stage]
+    return [*own, *((step, "forward") for step in get_decoder_blocks(network))]
 
 
 def _run(method: WeakMethod[Pass], runner: Runner, *inputs: Any) -> Any:
@@ -68,18 +68,18 @@ def _run(method: WeakMethod[Pass], runner: Runner, *inputs: Any) -> Any:
     return runner(call, inputs)
 
 
-def recomputed(call: Pass, inputs: tuple[Any, ...]) -> Any:
+def checkpoint_call(call: Pass, inputs: tuple[Any, ...]) -> Any:
     """Without what it would keep, which it makes again in the backward pass."""
     module: nn.Module = call.__self__  # type: ignore[attr-defined]
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), statistics_kept(module)
+        return nullcontext(), preserve_buffers(module)
 
     return checkpoint(call, *inputs, use_reentrant=False, context_fn=contexts)
 
 
 @contextmanager
-def statistics_kept(module: nn.Module) -> Iterator[None]:
+def preserve_buffers(module: nn.Module) -> Iterator[None]:
     """Batch statistics and other buffers are, in the end, what they were."""
     before: list[Tensor] = [buffer.clone() for buffer in module.buffers()]
     try:

@@ -11,14 +11,14 @@ from pixelwise.networks.layers import initialize_he
 VGG_DEPTHS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 """Convolutions of each stage."""
 
-VGG_WIDTHS = (64, 128, 256, 512, 512)
+VGG_CHANNELS = (64, 128, 256, 512, 512)
 """Channels of each stage."""
 
 
-def vgg_layers(
+def build_vgg_layers(
     in_channels: int,
     *,
-    widths: Sequence[int] = VGG_WIDTHS,
+    widths: Sequence[int] = VGG_CHANNELS,
     depths: Sequence[int] = VGG_DEPTHS["vgg16"],
     batch_norm: bool = False,
 ) -> nn.Sequential:
@@ -43,7 +43,7 @@ def vgg_layers(
     return network
 
 
-def caffenet_layers(in_channels: int, *, widths: Sequence[int] = (96, 256, 384, 384, 256)) -> nn.Sequential:
+def build_caffenet_layers(in_channels: int, *, widths: Sequence[int] = (96, 256, 384, 384, 256)) -> nn.Sequential:
     """CaffeNet, the AlexNet that FCN-AlexNet was made of: two groups, normalization behind pooling.
 
     torchvision's `alexnet` has neither, and narrower layers. Krizhevsky, Sutskever, Hinton, "ImageNet
@@ -68,7 +68,7 @@ def caffenet_layers(in_channels: int, *, widths: Sequence[int] = (96, 256, 384, 
     return network
 
 
-def fc_layers(
+def build_fc_layers(
     in_channels: int,
     *,
     channels: int = 4096,
@@ -102,18 +102,18 @@ def fc_layers(
     )
 
 
-def fc_layers_of(classifier: nn.Module, *, padding: int | None = None) -> nn.Sequential | None:
-    """fc6 and fc7 of a torchvision VGG or AlexNet as convolutions, weights copied: `fc_layers`.
+def convert_fc_layers(classifier: nn.Module, *, padding: int | None = None) -> nn.Sequential | None:
+    """fc6 and fc7 of a torchvision VGG or AlexNet as convolutions, weights copied: `build_fc_layers`.
 
     A linear layer on a map of k x k cells is a k x k convolution: (4096, 25088) → (4096, 512, 7, 7).
 
     Args:
-        padding: as of `fc_layers`; None: half the kernel.
+        padding: as of `build_fc_layers`; None: half the kernel.
 
     Returns:
         None for classifiers that pool globally, where no linear layer sees a map.
     """
-    kernel = fc_kernel(classifier)
+    kernel = get_fc_kernel(classifier)
     if kernel == 1:
         return None
     layers = classifier.get_submodule("classifier").modules()
@@ -127,12 +127,12 @@ def fc_layers_of(classifier: nn.Module, *, padding: int | None = None) -> nn.Seq
         "fc7.bias": second.bias,
     }
     with torch.device("meta"):  # VGG's 120 million weights are not drawn first
-        head = fc_layers(channels, channels=width, kernel=kernel, padding=padding)
+        head = build_fc_layers(channels, channels=width, kernel=kernel, padding=padding)
     head.load_state_dict({name: weight.detach().clone() for name, weight in weights.items()}, assign=True)
     return head
 
 
-def fc_kernel(classifier: nn.Module) -> int:
+def get_fc_kernel(classifier: nn.Module) -> int:
     """Side of the map that the linear layers of a torchvision classifier see: VGG 7, AlexNet 6, others 1."""
     pool = getattr(classifier, "avgpool", None)
     size = pool.output_size if isinstance(pool, nn.AdaptiveAvgPool2d) else 1

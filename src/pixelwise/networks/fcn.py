@@ -6,8 +6,8 @@ Layers and numbers are those of the authors' release (shelhamer/fcn.berkeleyvisi
 The paper's networks and today's differ in their parts alone; offsets and kernels follow from them:
 
     as released     build_encoder("vgg16", taps="pools", ceil_mode=True, first_padding=100, ...),
-                    fc_layers(512, padding=0), upsampling="frozen", grouped=False; any size
-    same padding    build_encoder("vgg16", taps="pools", ...), fc_layers(512); sides of 32m
+                    build_fc_layers(512, padding=0), upsampling="frozen", grouped=False; any size
+    same padding    build_encoder("vgg16", taps="pools", ...), build_fc_layers(512); sides of 32m
 """
 
 import copy
@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from pixelwise.errors import InvalidArgumentError, unknown_name
-from pixelwise.networks.backbones import fc_kernel, fc_layers_of
-from pixelwise.networks.encoders import ChainEncoder, Encoder, classifier_layers
-from pixelwise.networks.geometry.alignment import Path, Upscaling, plan_upscaling
-from pixelwise.networks.geometry.layer_windows import set_padding, windows_of
+from pixelwise.networks.backbones import convert_fc_layers, get_fc_kernel
+from pixelwise.networks.encoders import ChainEncoder, Encoder, get_classifier_layers
+from pixelwise.networks.geometry.alignment import AlignedUpsampling, WindowPath, plan_upsampling
+from pixelwise.networks.geometry.layer_windows import get_windows, set_padding
 from pixelwise.ops import TransposedConv, bilinear_kernel
 
 UpsamplingWeights = Literal["learned", "frozen"]
@@ -34,7 +34,7 @@ FIRST_PADDING = 100
 """Of the released networks: the smallest image then still has a map behind fc6."""
 
 
-def bilinear_layer(num_classes: int, up: Upscaling, *, weights: UpsamplingWeights, grouped: bool) -> nn.Module:
+def bilinear_layer(num_classes: int, up: AlignedUpsampling, *, weights: UpsamplingWeights, grouped: bool) -> nn.Module:
     """The transposed convolution of an upscaling, bilinear in each class, nothing between classes."""
     if weights not in get_args(UpsamplingWeights):
         raise unknown_name("upsampling", weights, get_args(UpsamplingWeights))
@@ -85,7 +85,7 @@ class FCN(nn.Module):
         in_channels: C of the images, as the encoder has it.
         num_classes: K of the logits.
         encoder: gives the maps, see `encoders.py`.
-        head: what the last map passes before its scores, `fc_layers` for VGG and AlexNet; None: nothing.
+        head: what the last map passes before its scores, `build_fc_layers` for VGG and AlexNet; None: nothing.
         stride: of the finest map that has scores: 32, 16 or 8 in the paper, any of the encoder's strides.
         upsampling: whether upscalings are "learned", from bilinear ones, or "frozen".
         grouped: one kernel a class; False as in the release, K x K of them, bilinear on the diagonal.
@@ -113,11 +113,11 @@ class FCN(nn.Module):
         super().__init__()
         paths = _check_parts(in_channels, encoder, stride)
         head = nn.Sequential() if head is None else head
-        paths[0] = (*paths[0], *windows_of(head))
+        paths[0] = (*paths[0], *get_windows(head))
         strides = encoder.strides[::-1][: len(paths)]
         channels = encoder.out_channels[::-1][: len(paths)]
         self.stride = stride
-        self.plan, self.size_multiple = plan_upscaling(paths)
+        self.plan, self.size_multiple = plan_upsampling(paths)
         self.encoder, self.head = encoder, head
         widths = (_out_channels(head, channels[0]), *channels[1:])
         # Named by strides, so that FCNs of different strides call the same layer the same.
@@ -204,14 +204,14 @@ class FCN(nn.Module):
         Raises:
             InvalidArgumentError: a classifier of another kind, or a padding that it cannot have.
         """
-        layers = copy.deepcopy(classifier_layers(classifier))
-        kernel = fc_kernel(classifier)
+        layers = copy.deepcopy(get_classifier_layers(classifier))
+        kernel = get_fc_kernel(classifier)
         padding = padding or ("same" if kernel % 2 else "released")
         if (padding == "released" and kernel == 1) or (padding == "same" and kernel % 2 == 0):
             raise InvalidArgumentError(f"{type(classifier).__name__} cannot have padding={padding!r}; leave it out.")
         if padding == "released":
             set_padding(layers, ceil_mode=True, first_padding=FIRST_PADDING)
-        head = fc_layers_of(classifier, padding=0 if padding == "released" else None)
+        head = convert_fc_layers(classifier, padding=0 if padding == "released" else None)
         encoder = ChainEncoder(layers, taps="pools" if head else "stages")
         return cls(
             encoder.in_channels,
@@ -231,7 +231,7 @@ def _add(grown: Tensor, finer: Tensor, finer_crop: int) -> Tensor:
     return grown[:, :, : finer.shape[2], : finer.shape[3]] + finer
 
 
-def _check_parts(in_channels: int, encoder: Encoder, stride: int) -> list[Path]:
+def _check_parts(in_channels: int, encoder: Encoder, stride: int) -> list[WindowPath]:
     """The paths of the maps that get scores, coarse to fine."""
     if encoder.in_channels != in_channels:
         raise InvalidArgumentError(f"the encoder takes {encoder.in_channels} channels, the images have {in_channels}.")

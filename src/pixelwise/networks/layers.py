@@ -62,7 +62,7 @@ def upsample(x: Tensor, size: Size, upsampling: Upsampling, switches: Tensor | N
     return x[:, :, : size[0], : size[1]]
 
 
-def joined_channels(channels: int, skips: Skips) -> int:
+def count_joined_channels(channels: int, skips: Skips) -> int:
     """Channels after `join` of two maps of `channels` each."""
     if skips not in get_args(Skips):
         raise unknown_name("skips", skips, get_args(Skips))

@@ -12,7 +12,7 @@ from pixelwise.errors import InvalidArgumentError
 
 
 @torch.no_grad()
-def sample(network: nn.Module, images: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+def sample_predictions(network: nn.Module, images: Tensor, samples: int) -> tuple[Tensor, Tensor]:
     """The mean of the class probabilities over passes with dropout on, and how much they vary.
 
     The paper takes 50 samples and finds that more than about 6 beat a pass without dropout. Each
@@ -29,7 +29,7 @@ def sample(network: nn.Module, images: Tensor, samples: int) -> tuple[Tensor, Te
     """
     if samples < 1:
         raise InvalidArgumentError(f"samples is {samples}; predicting needs at least 1.")
-    with dropout_alone(network):
+    with enable_dropout_only(network):
         mean = network(images).float().softmax(1)
         # Welford's update: a difference of large sums would lose a small variance to rounding.
         squares = torch.zeros_like(mean)
@@ -42,7 +42,7 @@ def sample(network: nn.Module, images: Tensor, samples: int) -> tuple[Tensor, Te
 
 
 @contextmanager
-def dropout_alone(network: nn.Module) -> Iterator[None]:
+def enable_dropout_only(network: nn.Module) -> Iterator[None]:
     """Dropout as in training, all else (batch normalization) as in evaluation; restored at the end."""
     modes = [(module, module.training) for module in network.modules()]
     try:

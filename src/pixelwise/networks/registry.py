@@ -79,7 +79,7 @@ def _fcn(
     form: Literal["same", "released", "alexnet"] = "same",
 ) -> nn.Module:
     """FCN on an encoder: VGG16 with fc6 and fc7 unless the config names another."""
-    from pixelwise.networks.backbones import fc_layers
+    from pixelwise.networks.backbones import build_fc_layers
     from pixelwise.networks.encoders import build_encoder
     from pixelwise.networks.fcn import FCN, FIRST_PADDING
 
@@ -95,7 +95,7 @@ def _fcn(
     head = None
     if has_head:
         kernel = 6 if form == "alexnet" else 7
-        head = fc_layers(encoder.out_channels[-1], kernel=kernel, padding=3 if form == "same" else 0)
+        head = build_fc_layers(encoder.out_channels[-1], kernel=kernel, padding=3 if form == "same" else 0)
     return FCN(
         in_channels,
         num_classes,
@@ -128,7 +128,7 @@ NETWORKS: Mapping[str, NetworkBuilder] = {
     "fcn-alexnet": partial(_fcn, stride=32, form="alexnet"),
 }
 
-CHOICES: Mapping[str, frozenset[str]] = {
+NETWORK_KEYS: Mapping[str, frozenset[str]] = {
     "unet": frozenset(
         (
             "base_channels",
@@ -162,10 +162,10 @@ def build_network(config: NetworkConfig, *, in_channels: int, num_classes: int) 
     if config.name not in NETWORKS:
         raise unknown_name("network", config.name, NETWORKS)
     default = NetworkConfig()
-    for key in NetworkConfig.__dataclass_fields__.keys() - CHOICES[config.name] - {"name"}:
+    for key in NetworkConfig.__dataclass_fields__.keys() - NETWORK_KEYS[config.name] - {"name"}:
         if getattr(config, key) != getattr(default, key):
             raise InvalidArgumentError(
                 f"network.{key} means nothing to {config.name!r}, which has "
-                f"{', '.join(sorted(CHOICES[config.name]))}; leave it out."
+                f"{', '.join(sorted(NETWORK_KEYS[config.name]))}; leave it out."
             )
     return NETWORKS[config.name](in_channels, num_classes, config)

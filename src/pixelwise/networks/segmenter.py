@@ -47,31 +47,31 @@ class Segmenter(nn.Module):
         height, width = images.shape[2:]
         if self.margin:
             for dim, side in ((2, height), (3, width)):
-                images = images.index_select(dim, self.frame(side).to(images.device))
-            return self.on_frame(images)[:, :, :height, :width]
-        rows, columns = self.padding(height)[1], self.padding(width)[1]
-        normalized = self.normalized(images)
+                images = images.index_select(dim, self.padded_indices(side).to(images.device))
+            return self.forward_padded(images)[:, :, :height, :width]
+        rows, columns = self.compute_padding(height)[1], self.compute_padding(width)[1]
+        normalized = self.normalize(images)
         if rows or columns:
             normalized = functional.pad(normalized, (0, columns, 0, rows), mode="replicate")
         logits: Tensor = self.network(normalized)
         return logits[:, :, :height, :width]
 
-    def on_frame(self, frames: Tensor) -> Tensor:
+    def forward_padded(self, frames: Tensor) -> Tensor:
         """(B, C, H, W) in raw units, of a legal size → the network's own output, nothing added or cut off."""
-        logits: Tensor = self.network(self.normalized(frames))
+        logits: Tensor = self.network(self.normalize(frames))
         return logits
 
-    def normalized(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """(B, C, H, W) of any type in raw units → float32, by mean and std."""
         return (images.float() - self.mean).div_(self.std)  # in place: one such map less at a time
 
-    def frame(self, side: int) -> Tensor:
+    def padded_indices(self, side: int) -> Tensor:
         """For each row (or column) of the framed image, the row of the image that it shows; int64.
 
         Mirrored, the edge row comes once, back and forth as often as needed: torch's own reflection
         ends after one time, and does nothing for a single pixel.
         """
-        before, after = self.padding(side)
+        before, after = self.compute_padding(side)
         places = torch.arange(-before, side + after)
         if not self.margin:
             return places.clamp(0, side - 1)
@@ -79,7 +79,7 @@ class Segmenter(nn.Module):
         turned = places.abs() % torch.full_like(places, torch.sym_max(2 * side - 2, 1))
         return torch.where(turned < side, turned, 2 * side - 2 - turned)
 
-    def padding(self, side: int) -> tuple[int, int]:
+    def compute_padding(self, side: int) -> tuple[int, int]:
         """Pixels to add before and after, so that the network takes the sum and its output begins where
         the image does.
         """

@@ -14,9 +14,9 @@ from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.layers import (
     Skips,
     Upsampling,
+    count_joined_channels,
     initialize_he,
     join,
-    joined_channels,
     upsample,
     upsampling_layer,
 )
@@ -83,7 +83,7 @@ class DecoderStage(nn.Module):
         self.upsampling: Upsampling = upsampling
         self.skips: Skips = skips
         self.up = upsampling_layer(upsampling, channels[0], channels[0])
-        layers = conv_bn_relu([joined_channels(channels[0], skips), *channels[1:]])
+        layers = conv_bn_relu([count_joined_channels(channels[0], skips), *channels[1:]])
         self.convolutions = nn.Sequential(*layers[: -2 if classify else None])
         self.dropout = dropout_layer(dropout)
 
@@ -171,7 +171,7 @@ def initialize_as_released(network: nn.Module) -> None:
 VGG16_CONVOLUTIONS = (2, 2, 3, 3, 3)
 
 
-def vgg16_names(*, batch_norm: bool = False) -> dict[str, str]:
+def map_vgg16_names(*, batch_norm: bool = False) -> dict[str, str]:
     """From torchvision's names of VGG16's 13 convolutions to those of SegNet's encoder.
 
     `features.0.weight → encoder.0.convolutions.0.weight`, and so on; for `vgg16_bn` the batch
@@ -197,7 +197,7 @@ def load_vgg16(network: SegNet, weights: Mapping[str, Tensor]) -> None:
         network: with VGG16's widths and convolutions, and 3 input channels.
         weights: the classifier's state dict; its fully connected layers are left out.
     """
-    names = vgg16_names(batch_norm="features.1.running_mean" in weights)
+    names = map_vgg16_names(batch_norm="features.1.running_mean" in weights)
     targets = network.state_dict()
     for theirs, ours in names.items():
         if theirs not in weights:

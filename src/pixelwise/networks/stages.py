@@ -14,7 +14,7 @@ from pixelwise.networks.unet import UNet
 Stage = tuple[nn.Module, ...]
 
 
-def encoder_stages(network: nn.Module) -> tuple[Stage, ...]:
+def get_encoder_stages(network: nn.Module) -> tuple[Stage, ...]:
     """The modules of each stage, fine to coarse; () where the network has no encoder to tell."""
     if isinstance(network, UNet):
         return ((network.first,), *((down,) for down in network.down))
@@ -31,7 +31,7 @@ _DECODERS = {"UNet": "up", "EncoderUNet": "up", "SegNet": "decoder", "SegNetBasi
 """Class of a network → its attribute that follows the encoder and holds large maps."""
 
 
-def decoder_steps(network: nn.Module) -> tuple[nn.Module, ...]:
+def get_decoder_blocks(network: nn.Module) -> tuple[nn.Module, ...]:
     """The modules that act one after the other behind the encoder, coarse to fine; () where none is worth it.
 
     Of FCN its fully connected layers, as one: the rest are scores of few classes.
@@ -40,12 +40,12 @@ def decoder_steps(network: nn.Module) -> tuple[nn.Module, ...]:
     return tuple(found) if isinstance(found, nn.ModuleList) else () if found is None else (found,)
 
 
-def first_stages(network: nn.Module, count: int) -> list[nn.Module]:
+def get_first_stages(network: nn.Module, count: int) -> list[nn.Module]:
     """The modules of the first `count` stages.
 
     Raises InvalidArgumentError where the network has fewer.
     """
-    stages = encoder_stages(network)
+    stages = get_encoder_stages(network)
     if count > len(stages):
         kind = type(network).__name__
         has = f"has {len(stages)} encoder stages" if stages else "has no encoder stages that can be told apart"
@@ -53,7 +53,7 @@ def first_stages(network: nn.Module, count: int) -> list[nn.Module]:
     return [module for stage in stages[:count] for module in stage]
 
 
-def learning_rate_scales(network: nn.Module, decay: float) -> dict[Tensor, float]:
+def compute_learning_rate_scales(network: nn.Module, decay: float) -> dict[Tensor, float]:
     """Parameter → its share of the learning rate: `decay` for the coarsest stage, squared for the next finer, ...
 
     Parameters of no stage are left out: theirs is 1.
@@ -62,7 +62,7 @@ def learning_rate_scales(network: nn.Module, decay: float) -> dict[Tensor, float
     """
     if decay == 1:
         return {}
-    stages = encoder_stages(network)
+    stages = get_encoder_stages(network)
     if not stages:
         raise InvalidArgumentError(
             f"optimizer.layer_decay is {decay:g}, but {type(network).__name__} has no encoder stages that can be "

@@ -19,9 +19,9 @@ from torch.utils.module_tracker import ModuleTracker
 
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import unknown_name
-from pixelwise.networks.activation_checkpointing import Pass, recomputed, run_stages
-from pixelwise.networks.geometry.geometry import field_of, skeleton_of
-from pixelwise.networks.geometry.op_observer import Watching
+from pixelwise.networks.activation_checkpointing import Pass, checkpoint_call, wrap_stages
+from pixelwise.networks.geometry.network_geometry import trace_geometry
+from pixelwise.networks.geometry.tracer import OpObserver, copy_to_meta
 from pixelwise.networks.registry import NETWORKS, build_network
 from pixelwise.networks.segmenter import Segmenter
 from pixelwise.shapes import Size
@@ -100,7 +100,7 @@ def describe_network(name: str, size: Size = (360, 480), *, in_channels: int = 3
         InvalidArgumentError: no such network.
     """
     network = _build(name, in_channels, num_classes)
-    field = field_of(network, in_channels=in_channels)
+    field = trace_geometry(network, in_channels=in_channels)
     legal = field.input_size(size)
     images = torch.empty(1, in_channels, *legal, device="meta")
     return NetworkRow(
@@ -108,7 +108,7 @@ def describe_network(name: str, size: Size = (360, 480), *, in_channels: int = 3
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         size=legal,
         gflops=sum(row.gflops for row in describe_layers(network, legal, in_channels=in_channels)),
-        activation_mb=saved_bytes(network.train(), images) / 1e6,
+        activation_mb=count_saved_bytes(network.train(), images) / 1e6,
         stride=field.stride,
         receptive_field=field.receptive_field if field.local else None,
         paper=PAPERS.get(name, PAPERS.get(type(network).__name__, "")),
@@ -128,7 +128,7 @@ def describe_layers(network: nn.Module | str, size: Size, *, in_channels: int, n
         InvalidArgumentError: no such network, or it does not take this size.
     """
     built = _build(network, in_channels, num_classes) if isinstance(network, str) else network
-    skeleton = skeleton_of(built)
+    skeleton = copy_to_meta(built)
     images = torch.empty(1, in_channels, *size, device="meta")
     with torch.inference_mode(), FlopCounterMode(display=False) as flops, _Layers(skeleton, flops) as layers:
         skeleton(images)
@@ -142,7 +142,7 @@ def _build(name: str, in_channels: int, num_classes: int) -> nn.Module:
         return build_network(NetworkConfig(name=name), in_channels=in_channels, num_classes=num_classes)
 
 
-class _Layers(Watching):
+class _Layers(OpObserver):
     """Records the layers of a network that runs while it is active."""
 
     def __init__(self, network: nn.Module, flops: FlopCounterMode) -> None:
@@ -160,7 +160,7 @@ class _Layers(Watching):
         super().__exit__(*exception)  # type: ignore[no-untyped-call]
         self._modules.__exit__(*exception)  # type: ignore[no-untyped-call]
 
-    def saw(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+    def on_op(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         output = result[0] if isinstance(result, tuple | list) else result
         name = self._module()
         parameters = self._parameters(name)
@@ -191,13 +191,13 @@ class _Layers(Watching):
         return sum(parameter.numel() for parameter in self._network.get_submodule(name).parameters(recurse=False))
 
 
-def saved_bytes(network: nn.Module, images: Tensor) -> int:
+def count_saved_bytes(network: nn.Module, images: Tensor) -> int:
     """Bytes that a forward pass in training keeps for the backward pass, each memory block once."""
     return _saved(partial(network, images), _weights(network))
 
 
-def recomputed_bytes(segmenter: Segmenter, images: Tensor) -> int:
-    """As `saved_bytes`, at the peak of a step with `training.activation_checkpointing`: what passes between the
+def count_checkpointed_bytes(segmenter: Segmenter, images: Tensor) -> int:
+    """As `count_saved_bytes`, at the peak of a step with `training.activation_checkpointing`: what passes between the
     stages, and the maps of the largest stage, which is run again. The network is one that recomputes from then on.
 
     Raises InvalidArgumentError where it has no stages that can be told apart.
@@ -207,10 +207,10 @@ def recomputed_bytes(segmenter: Segmenter, images: Tensor) -> int:
     def counted(call: Pass, inputs: tuple[Any, ...]) -> Any:
         given = [_block(value) for value in inputs if isinstance(value, Tensor)]
         of_stages.append(_saved(partial(call, *inputs), _weights(segmenter) | set(given)))
-        return recomputed(call, inputs)
+        return checkpoint_call(call, inputs)
 
-    run_stages(segmenter.network, counted)
-    return saved_bytes(segmenter, images) + max(of_stages)
+    wrap_stages(segmenter.network, counted)
+    return count_saved_bytes(segmenter, images) + max(of_stages)
 
 
 def _saved(call: Callable[[], Any], known: AbstractSet[int]) -> int:

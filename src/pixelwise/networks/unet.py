@@ -14,9 +14,9 @@ from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.networks.layers import (
     Skips,
     Upsampling,
+    count_joined_channels,
     initialize_he,
     join,
-    joined_channels,
     upsample,
     upsampling_layer,
 )
@@ -91,7 +91,7 @@ class Up(nn.Module):
         self.upsampling: Upsampling = upsampling
         self.skips: Skips = skips
         self.up = upsampling_layer(upsampling, in_channels, skip_channels)
-        self.block = DoubleConv(joined_channels(skip_channels, skips), skip_channels, padding, normalization)
+        self.block = DoubleConv(count_joined_channels(skip_channels, skips), skip_channels, padding, normalization)
 
     def forward(self, x: Tensor, switches: Tensor | None, skip: Tensor | None) -> Tensor:
         height, width = x.shape[2:]
@@ -162,7 +162,7 @@ class UNet(nn.Module):
         )
         self.classify = nn.Conv2d(channels[0], num_classes * stem_stride**2, 1)
         initialize_he(self)
-        start_blocks_alike(self.classify, stem_stride)
+        initialize_blocks_equally(self.classify, stem_stride)
 
     def forward(self, images: Tensor) -> Tensor:
         self._check_size(images.shape[2], images.shape[3])
@@ -257,7 +257,7 @@ class EncoderUNet(nn.Module):
         self.classify = nn.Conv2d(channels[0], num_classes * self.finest**2, 1)
         initialize_he(self.up)
         initialize_he(self.classify)
-        start_blocks_alike(self.classify, self.finest)
+        initialize_blocks_equally(self.classify, self.finest)
 
     def forward(self, images: Tensor) -> Tensor:
         require_multiples((images.shape[2], images.shape[3]), self.size_multiple)
@@ -278,7 +278,7 @@ def require_multiples(size: Size, multiple: int) -> None:
         )
 
 
-def start_blocks_alike(layer: nn.Conv2d, side: int) -> None:
+def initialize_blocks_equally(layer: nn.Conv2d, side: int) -> None:
     """The pixels of one block start alike, so that unfolding draws no checkerboard (Aitken et al.,
     "Checkerboard artifact free sub-pixel convolution", 2017).
     """

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import pixelwise.ops.kernels.registration  # noqa: F401 registers torch.ops.pixelwise
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.ops.checks import check_map, describe, memory_format_of
-from pixelwise.shapes import Size, pooled_size, unpooled_sides
+from pixelwise.shapes import Size, compute_pooled_size, compute_unpooled_sides
 
 _KERNELS = range(2, 16)  # the places of a 15x15 window are the last to fit a byte
 
@@ -45,7 +45,7 @@ def max_pool_with_switches(
     """
     check_map("x", x)
     _check_kernel(kernel)
-    size = pooled_size((x.shape[2], x.shape[3]), kernel, ceil_mode)
+    size = compute_pooled_size((x.shape[2], x.shape[3]), kernel, ceil_mode)
     if min(size) < 1:
         raise InvalidArgumentError(
             f"x of {x.shape[2]}x{x.shape[3]} has no whole {kernel}x{kernel} window; "
@@ -180,7 +180,7 @@ def _check_kernel(kernel: int) -> None:
 def _check_sides(size: Size, pooled: Tensor, kernel: int) -> None:
     """That a map of this size can have been pooled to that of `pooled`."""
     for name, side, windows in zip(("height", "width"), size, pooled.shape[2:], strict=True):
-        legal = unpooled_sides(windows, kernel)
+        legal = compute_unpooled_sides(windows, kernel)
         if not legal.start <= side < legal.stop:  # torch.compile cannot look up a side that is a symbol
             raise InvalidArgumentError(
                 f"{name} {side} cannot have been pooled to {windows} by windows of {kernel}: legal are "

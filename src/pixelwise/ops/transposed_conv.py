@@ -20,7 +20,7 @@ from torch.nn import functional
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.ops.checks import check_map, memory_format_of
 from pixelwise.ops.upsampling import unpool_bed_of_nails
-from pixelwise.shapes import Size, conv_side, pair, transposed_conv_side
+from pixelwise.shapes import Size, compute_conv_side, compute_transposed_conv_side, pair
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def transposed_conv(
             All but `groups` are one number, or one for the height and one for the width.
 
     Returns:
-        (B, C_out, H', W') as `x`, H' = s(H - 1) + d(k - 1) + 1 - 2p + a (`shapes.transposed_conv_side`).
+        (B, C_out, H', W') as `x`, H' = s(H - 1) + d(k - 1) + 1 - 2p + a (`shapes.compute_transposed_conv_side`).
 
     Raises:
         InvalidArgumentError: tensors that do not fit together, or a geometry that gives no output.
@@ -306,7 +306,7 @@ def _borders(weight: Tensor, geometry: _Geometry, axis: int) -> tuple[int, int]:
 def _taps(side: int, kernel: int, geometry: _Geometry, *, axis: int) -> tuple[int, Tensor, Tensor]:
     """Along one axis: places of the kernel, the pixel under (tap, place), and whether there is one."""
     stride, padding, dilation = geometry.stride[axis], geometry.padding[axis], geometry.dilation[axis]
-    places = conv_side(side, kernel, stride=stride, padding=padding, dilation=dilation)
+    places = compute_conv_side(side, kernel, stride=stride, padding=padding, dilation=dilation)
     if places < 1:
         raise InvalidArgumentError(
             f"a kernel of {kernel} with dilation {dilation} and padding {padding} does not fit {side}."
@@ -369,7 +369,7 @@ def _check_weight(weight: Tensor, groups: int) -> None:
 
 def _output_size(x: Tensor, weight: Tensor, geometry: _Geometry) -> Size:
     height, width = (
-        transposed_conv_side(
+        compute_transposed_conv_side(
             x.shape[2 + axis],
             weight.shape[2 + axis],
             stride=geometry.stride[axis],

@@ -9,10 +9,10 @@ import yaml
 
 from pixelwise.checks import CODES, Finding, diagnose
 from pixelwise.data.dataset import Dataset
-from pixelwise.data.io.images import write_atomically
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import Survey, survey
 from pixelwise.errors import CheckpointError
+from pixelwise.files import write_atomically
 
 logger = logging.getLogger(__name__)
 

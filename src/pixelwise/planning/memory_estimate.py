@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from pixelwise.config import Config, NetworkConfig, OptimizerConfig
-from pixelwise.devices import Precision, free_memory, resident_memory
+from pixelwise.devices import Precision, measure_free_memory, measure_resident_memory
 from pixelwise.networks import Segmenter, build_network
-from pixelwise.networks.stages import encoder_stages
-from pixelwise.networks.summary import recomputed_bytes, saved_bytes
+from pixelwise.networks.stages import get_encoder_stages
+from pixelwise.networks.summary import count_checkpointed_bytes, count_saved_bytes
 from pixelwise.planning.fingerprint import Fingerprint
 from pixelwise.shapes import Size
 from pixelwise.training.muon import LARGEST_SIDE, shorter_side
@@ -84,7 +84,7 @@ class Room:
 
 def look_for_room(device: torch.device) -> Room:
     """On the device that trains."""
-    free, resident = free_memory(device), 0 if device.type == "cuda" else resident_memory()
+    free, resident = measure_free_memory(device), 0 if device.type == "cuda" else measure_resident_memory()
     return Room(resident=resident, total=None if free is None else free + resident)
 
 
@@ -142,12 +142,12 @@ def _count(
 ) -> _Counted:
     model = segmenter_without_data(network, in_channels, num_classes).train()
     image = torch.empty(1, in_channels, *size, device="meta")
-    maps = saved_bytes(model, image)
+    maps = count_saved_bytes(model, image)
     return _Counted(
         weights=4 * sum(parameter.numel() for parameter in model.parameters()),
         state=_optimizer_bytes(model, optimizer),
         maps=maps,
-        recomputed=recomputed_bytes(model, image) if encoder_stages(model.network) else maps,
+        recomputed=count_checkpointed_bytes(model, image) if get_encoder_stages(model.network) else maps,
     )
 
 

@@ -20,18 +20,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.data.io.images import Array, write_atomically
+from pixelwise.data.io.images import Array
+from pixelwise.data.visualization import to_display_image
 from pixelwise.devices import choose_device
 from pixelwise.errors import InvalidArgumentError, ModelFileError, PixelwiseError, unknown_name
+from pixelwise.files import write_atomically
 from pixelwise.networks.convolutionalize import convolutionalize
 from pixelwise.networks.geometry.alignment import Alignment
-from pixelwise.networks.geometry.geometry import skeleton_of
-from pixelwise.networks.geometry.receptive_field import Axis
-from pixelwise.networks.geometry.tracer import Tracer
-from pixelwise.networks.weights.io import Classifier, Coverage, build_classifier
+from pixelwise.networks.geometry.receptive_field import ReceptiveField
+from pixelwise.networks.geometry.tracer import Tracer, copy_to_meta
+from pixelwise.networks.weights.io import Classifier, LoadReport, build_classifier
 from pixelwise.prediction.inputs import Input, find_inputs
 from pixelwise.prediction.outputs.heatmap import Heat, draw_heatmaps
-from pixelwise.prediction.outputs.pictures import display
 from pixelwise.progress import report_progress
 from pixelwise.shapes import Size
 
@@ -102,8 +102,8 @@ def localize(
     """
     targets = _plan_outputs(find_inputs(images, Path(output)), Path(output))
     loaded = load_classifier(classifier, weights)
-    if loaded.coverage is not None:
-        logger.info(f"weights: {loaded.coverage.summary()}")
+    if loaded.report is not None:
+        logger.info(f"weights: {loaded.report.summary()}")
     localizer = Localizer(loaded, device=choose_device(device))
     wanted = None if class_name is None else class_index(localizer.names, class_name)
     done: list[Localized] = []
@@ -154,19 +154,19 @@ def load_classifier(name: str, weights: str | Path) -> Classifier:
     """The classifier with as many classes as its weights have, and all of its layers loaded."""
     source: Literal["imagenet"] | Path = "imagenet" if weights == "imagenet" else Path(weights)
     loaded = build_classifier(name, weights=source, num_classes=IMAGENET_CLASSES)
-    num_classes = _num_classes(loaded.coverage)
+    num_classes = _num_classes(loaded.report)
     if num_classes != IMAGENET_CLASSES:
         loaded = build_classifier(name, weights=source, num_classes=num_classes)
-    coverage = loaded.coverage
+    report = loaded.report
     # Parts that the file has and the network has not serve training alone: auxiliary classifiers.
-    if coverage and (coverage.reshaped or any(_matters(tensor) for tensor in coverage.missing)):
-        raise ModelFileError(f"{weights} does not hold all weights of {name!r}: {coverage.summary()}.")
+    if report and (report.reshaped or any(_matters(tensor) for tensor in report.missing)):
+        raise ModelFileError(f"{weights} does not hold all weights of {name!r}: {report.summary()}.")
     return loaded
 
 
-def _num_classes(coverage: Coverage | None) -> int:
+def _num_classes(report: LoadReport | None) -> int:
     """K of the file's class layer: the one that differs only where the network has 1000 classes."""
-    reshaped = coverage.reshaped.values() if coverage else ()
+    reshaped = report.reshaped.values() if report else ()
     found = {theirs[0] for theirs, ours in reshaped if ours[0] == IMAGENET_CLASSES and theirs[1:] == ours[1:]}
     return found.pop() if len(found) == 1 else IMAGENET_CLASSES
 
@@ -200,7 +200,7 @@ class Localizer:
 
     def __init__(self, classifier: Classifier, *, device: torch.device) -> None:
         network = convolutionalize(classifier.network, input_size=classifier.input_size)
-        self.skeleton = skeleton_of(network)
+        self.skeleton = copy_to_meta(network)
         self.network = network.to(device)
         self.input_size = classifier.input_size
         self.names = classifier.classes or self._numbered_classes()
@@ -218,7 +218,7 @@ class Localizer:
 
         Returns (h, w, 3) uint8, and maps (h, w), most probable first.
         """
-        picture = resized(display(image), self.input_size)
+        picture = resized(to_display_image(image), self.input_size)
         size = picture.shape[:2]
         with torch.inference_mode():
             maps: Tensor = self.network(self.normalized(picture))
@@ -295,7 +295,7 @@ def lines_of(skeleton: nn.Module, size: Size) -> tuple[Alignment, Alignment] | N
     return rows, columns
 
 
-def _line(axis: Axis) -> Alignment:
+def _line(axis: ReceptiveField) -> Alignment:
     (interval,) = axis.intervals
     return Alignment(Fraction(1, axis.stride), Fraction(-sum(interval), 2 * axis.stride))
 

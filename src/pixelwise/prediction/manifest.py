@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.data.formats._documents import read_json
-from pixelwise.data.io.images import write_atomically
 from pixelwise.errors import DataError, InvalidArgumentError
+from pixelwise.files import write_atomically
 from pixelwise.prediction.outputs import JOB_FILES
 
 FILE_NAME = "predict.json"

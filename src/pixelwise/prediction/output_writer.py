@@ -8,10 +8,11 @@ from typing import Any
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.georeference import Georeference, read_georeference
-from pixelwise.data.io.images import Array, read_mask, write_atomically
+from pixelwise.data.io.images import Array, read_mask
 from pixelwise.data.rasters import kind_of
 from pixelwise.data.rasters.ome_zarr_metadata import is_label_zarr
 from pixelwise.errors import InvalidArgumentError, unknown_name
+from pixelwise.files import remove_temporary_files, write_atomically
 from pixelwise.inference.predictor import Prediction
 from pixelwise.prediction.inputs import Input
 from pixelwise.prediction.manifest import FILE_NAME
@@ -157,10 +158,7 @@ class Outputs:
         """Removes what processes that were killed have left of files of these images; only once none is at work."""
         targets = {path for item in images for path in self.paths(item).values()}
         for folder in {path.parent for path in targets if path.parent.is_dir()}:
-            for path in folder.glob(".*.part"):
-                name = path.name.removeprefix(".").removesuffix(".part").rpartition(".")[0]
-                if folder / name in targets and path.is_file():
-                    path.unlink(missing_ok=True)
+            remove_temporary_files(folder, targets.__contains__)
 
 
 def _file_of(item: Input, kind: str) -> Path:

@@ -15,7 +15,7 @@ from pixelwise.inference.batching import Answer, Failure, predict_all
 from pixelwise.inference.engine_selection import for_job
 from pixelwise.inference.predictor import Predictor, Tiling, load
 from pixelwise.inference.tta import require_transforms
-from pixelwise.model_file import stored_checksum, stored_spec
+from pixelwise.model_file import read_checksum, read_spec
 from pixelwise.prediction.async_writer import told, written_behind
 from pixelwise.prediction.channel_groups import join_channels
 from pixelwise.prediction.executor import Place, Task
@@ -97,7 +97,7 @@ def predict(
         if given:
             require_resumable(outputs.kinds, label_values, option)
     able = outputs.only_labels and tiling == "exact" and not tta
-    found, spec = find_inputs(inputs, folder, videos=True), stored_spec(model)
+    found, spec = find_inputs(inputs, folder, videos=True), read_spec(model)
     if spec.channel_files:
         found = join_channels(found, spec.channels)
     images = [replace(item, windowed=not (item.url or item.files) and needs_windows(item.path, able)) for item in found]
@@ -197,7 +197,7 @@ def _request(
         "precision": precision,
         "engine": engine,  # as asked for: what "auto" takes gives the same labels
     }
-    return JobRequest(model=stored_checksum(model), settings=settings)
+    return JobRequest(model=read_checksum(model), settings=settings)
 
 
 def _predicted(

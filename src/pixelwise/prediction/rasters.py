@@ -16,12 +16,13 @@ import numpy as np
 
 from pixelwise.data.formats._documents import read_json
 from pixelwise.data.io.decoded import MAX_PIXELS
-from pixelwise.data.io.images import Array, write_atomically
+from pixelwise.data.io.images import Array
 from pixelwise.data.rasters import Raster, kind_of, only_by_windows
 from pixelwise.data.rasters._gdal import has_rasterio
 from pixelwise.data.rasters.rasterio_reader import TIFF, num_pixels
 from pixelwise.data.rasters.windows import BLOCK
 from pixelwise.errors import DataError, InvalidArgumentError
+from pixelwise.files import write_atomically
 from pixelwise.inference.predictor import Predictor
 from pixelwise.inference.tiling.plan import Part, Plan, StripPlan
 from pixelwise.prediction.manifest import remove

@@ -27,7 +27,7 @@ from pixelwise.data.classes import Classes
 from pixelwise.devices import Precision
 from pixelwise.errors import InvalidArgumentError, PixelwiseError, missing_extra
 from pixelwise.inference.predictor import Predictor, load
-from pixelwise.model_file import stored_checksum
+from pixelwise.model_file import read_checksum
 from pixelwise.prediction.executor import Place, Task
 from pixelwise.prediction.inputs import Input
 from pixelwise.prediction.output_writer import Job, Written
@@ -145,7 +145,7 @@ class Setting:
 def predictor_of(setting: Setting) -> Predictor:
     """Loaded once in each process. PixelwiseError where this machine has another model in its place, or none."""
     torch.set_num_threads(setting.threads)
-    if stored_checksum(setting.model) != setting.checksum:
+    if read_checksum(setting.model) != setting.checksum:
         raise InvalidArgumentError(
             f"{setting.model} is another model here than where the command was given; share one folder."
         )

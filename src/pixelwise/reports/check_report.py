@@ -12,10 +12,12 @@ import numpy as np
 from pixelwise.checks import CheckReport, Finding
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
-from pixelwise.data.io.images import ENDINGS, write_atomically
+from pixelwise.data.io.images import ENDINGS
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import Survey
-from pixelwise.reports.html import css_color, render
+from pixelwise.data.visualization import to_css_color
+from pixelwise.files import write_atomically
+from pixelwise.reports.html import render
 from pixelwise.reports.thumbnails import UNLISTED, Thumbnail, image_thumbnail, mask_thumbnail, pair_thumbnail
 
 SHOWN_FILES = 6
@@ -171,7 +173,7 @@ def _class_rows(surveyed: Survey) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "color": css_color(color),
+            "color": to_css_color(color),
             "share": _percent(share),
             "bar": 100 * share,
             "images": f"{count:,}",
@@ -222,9 +224,9 @@ def _legend(pictures: Sequence[Thumbnail], classes: Classes | None) -> list[tupl
     if classes is None:
         return []
     labels = sorted(set().union(*(picture.labels for picture in pictures)) - {classes.ignore_index})
-    entries = [(classes.names[i], css_color(classes.colors[i])) for i in labels]
+    entries = [(classes.names[i], to_css_color(classes.colors[i])) for i in labels]
     if any(classes.ignore_index in picture.labels for picture in pictures):
-        entries.append(("ignored", css_color((0, 0, 0))))
+        entries.append(("ignored", to_css_color((0, 0, 0))))
     if any(picture.unlisted for picture in pictures):
-        entries.append(("not listed as a class", css_color(UNLISTED)))
+        entries.append(("not listed as a class", to_css_color(UNLISTED)))
     return entries

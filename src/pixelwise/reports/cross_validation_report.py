@@ -9,8 +9,8 @@ import jinja2
 import numpy as np
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.io.images import write_atomically
-from pixelwise.metrics import ConfusionMatrix, scores
+from pixelwise.files import write_atomically
+from pixelwise.metrics import ConfusionMatrix, compute_scores
 from pixelwise.reports.training_report import confusion_table, percent
 
 Scores = Mapping[str, Any]
@@ -36,7 +36,7 @@ def summarize(folds: Mapping[str, Scores]) -> dict[str, Any]:
     names = list(each[0]["per_class"])
     matrices = [ConfusionMatrix.from_counts(fold["confusion"]) for fold in each]
     confusion = sum(matrices[1:], start=matrices[0])
-    pooled = scores(confusion, None, names, num_images=sum(fold["num_images"] for fold in each))
+    pooled = compute_scores(confusion, None, names, num_images=sum(fold["num_images"] for fold in each))
     del pooled["boundary_f1"]
     return {
         "folds": dict(folds),

@@ -11,9 +11,8 @@ from pixelwise.data.classes import Classes, Color, mask_values
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, decode_image, read_mask
 from pixelwise.data.sample import Sample
+from pixelwise.data.visualization import blend_colors, colorize_labels, to_data_uri, to_display_image
 from pixelwise.errors import DataError
-from pixelwise.prediction.outputs.pictures import blend, colorize, display
-from pixelwise.reports.html import embed
 
 SIDE = 256
 MAX_CHARACTERS = 12_000
@@ -124,7 +123,7 @@ def _panel(what: str, picture: Array | str) -> Panel:
 
 def _embed_small(picture: Array) -> str:
     for side, quality in _ATTEMPTS:
-        uri = embed(picture, side, quality)
+        uri = to_data_uri(picture, side, quality)
         if len(uri) <= MAX_CHARACTERS:
             break
     return uri
@@ -144,7 +143,7 @@ def _small_size(pixels: Array) -> tuple[int, int]:
 def _picture(image: Array) -> Array:
     if image.dtype.kind == "f":
         image = np.nan_to_num(image, posinf=0, neginf=0)
-    return _shrunk(display(image))
+    return _shrunk(to_display_image(image))
 
 
 def _shrunk(picture: Array) -> Array:
@@ -165,7 +164,7 @@ def _draw(mask: Array, classes: Classes | None) -> _Mask:
     except DataError:  # colors, where ids are expected: the doctor says so
         return _as_picture(mask)
     small = _picked(labels)
-    colors = colorize(small, classes)
+    colors = colorize_labels(small, classes)
     where = None
     if unlisted:
         # They may be a thin fringe: a small pixel is marked if any of its pixels is one of them.
@@ -178,12 +177,12 @@ def _draw(mask: Array, classes: Classes | None) -> _Mask:
 
 def _as_picture(mask: Array) -> _Mask:
     pixels = mask if mask.ndim == 3 else mask[..., None].astype(np.uint16)  # wider than 8 bit is stretched
-    colors = _picked(display(pixels))
+    colors = _picked(to_display_image(pixels))
     return _Mask(labels=np.zeros(colors.shape[:2], np.uint8), colors=colors)
 
 
 def _over(picture: Array, mask: _Mask) -> Array:
-    shown = blend(picture, mask.labels, mask.colors, 0.6)
+    shown = blend_colors(picture, mask.labels, mask.colors, 0.6)
     if mask.unlisted is not None:
         shown[mask.unlisted] = UNLISTED
     return shown

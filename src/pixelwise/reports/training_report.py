@@ -10,12 +10,13 @@ import numpy as np
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
-from pixelwise.data.io.images import Array, write_atomically
+from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample, Split
+from pixelwise.data.visualization import overlay_labels, to_css_color, to_data_uri, to_display_image
 from pixelwise.evaluation.evaluate import Tally, mean_iou_of
+from pixelwise.files import write_atomically
 from pixelwise.inference.predictor import Predictor
-from pixelwise.prediction.outputs.pictures import display, overlay
-from pixelwise.reports.html import css_color, embed, render
+from pixelwise.reports.html import render
 from pixelwise.reports.plots import chart, smooth
 
 SHOWN_PER_GROUP = 3
@@ -75,7 +76,7 @@ def _class_rows(report: Report, classes: Classes, scores: Mapping[str, Any]) -> 
     return [
         {
             "name": name,
-            "color": css_color(color),
+            "color": to_css_color(color),
             "share": percent(share),
             "bar": 100 * (scores["per_class"][name]["iou"] or 0),
             **{key: percent(scores["per_class"][name][key]) for key in ("iou", "accuracy", "dice")},
@@ -124,17 +125,17 @@ def _show(report: Report, classes: Classes, sample: Sample) -> dict[str, Any]:
         "name": sample.name,
         "score": percent(mean_iou_of(report.tally.per_image[sample])),
         "size": f"{labels.shape[1]} × {labels.shape[0]}",
-        "panels": {name: embed(pixels, MAX_PICTURE_SIDE) for name, pixels in shown.items()},
+        "panels": {name: to_data_uri(pixels, MAX_PICTURE_SIDE) for name, pixels in shown.items()},
     }
 
 
 def panels(image: Array, labels: Array, prediction: Array, classes: Classes) -> dict[str, Array]:
     """One image four times, each (H, W, 3) uint8: as it is, with the truth, the prediction, the errors."""
-    picture = display(image)
+    picture = to_display_image(image)
     return {
         "image": picture,
-        "truth": overlay(picture, labels, classes, 0.75),
-        "prediction": overlay(picture, prediction, classes, 0.75),
+        "truth": overlay_labels(picture, labels, classes, 0.75),
+        "prediction": overlay_labels(picture, prediction, classes, 0.75),
         "errors": _errors(picture, labels, prediction, classes.ignore_index),
     }
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from pixelwise.data.io.images import write_atomically
 from pixelwise.errors import CheckpointError
+from pixelwise.files import write_atomically
 from pixelwise.training.run_dir import RunFolder
 
 logger = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.io.images import write_atomically
 from pixelwise.errors import CheckpointError, InvalidArgumentError
+from pixelwise.files import write_atomically
 from pixelwise.reports.cross_validation_report import summarize, write_fold_report
 from pixelwise.training.run_dir import RunFolder
 

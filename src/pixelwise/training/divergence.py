@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from pixelwise.config import Config, load_config
-from pixelwise.data.io.images import write_atomically
 from pixelwise.data.loader import Batch
 from pixelwise.errors import CheckpointError, TrainingError
+from pixelwise.files import write_atomically
 from pixelwise.networks import Segmenter, build_network
 from pixelwise.shapes import Size
 from pixelwise.training.optimizers import learning_rate_factor

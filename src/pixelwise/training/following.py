@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from pixelwise.data.loader import Batch
-from pixelwise.devices import choose_loader_threads, deterministic_algorithms
+from pixelwise.devices import choose_loader_threads, enable_deterministic_algorithms
 from pixelwise.training.checkpoint import Checkpoint
 from pixelwise.training.distributed import ALONE, LostError, Order, What, World
 from pixelwise.training.resource_errors import step_within_memory
@@ -56,7 +56,7 @@ def follow(world: World, device: torch.device) -> Any:
         job = replace(told.job, world=world, device=device)
         with Interruption() as interruption, interruption.put_off():
             try:
-                with deterministic_algorithms(job.config.training.deterministic):
+                with enable_deterministic_algorithms(job.config.training.deterministic):
                     take_part(told._replace(job=job), lambda: interruption.heard)
             except LostError:
                 if not interruption.heard:  # else it is the first one, which was asked to stop, too

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pixelwise.networks import Segmenter
-from pixelwise.networks.stages import encoder_stages
+from pixelwise.networks.stages import get_encoder_stages
 
 if TYPE_CHECKING:  # whose import takes a second
     from torch.distributed.tensor import DTensor
@@ -31,7 +31,7 @@ def shard(model: Segmenter, device: torch.device) -> None:
     # Of logits cropped by a view; no loss changes logits in place, which is what is warned of.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor", category=UserWarning)
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    for stage in encoder_stages(model.network):
+    for stage in get_encoder_stages(model.network):
         # A group stays whole until each of its modules has been called, and an encoder may pool by itself.
         weighted = [module for module in stage if next(module.parameters(), None) is not None]
         if weighted:

@@ -14,7 +14,7 @@ from torch.profiler import record_function
 from pixelwise.config import LossConfig
 from pixelwise.data.loader import Batch
 from pixelwise.devices import Precision, autocast
-from pixelwise.networks.activation_checkpointing import statistics_kept
+from pixelwise.networks.activation_checkpointing import preserve_buffers
 from pixelwise.training.distributed import ALONE, World, keeping_gradients
 
 BatchLoss = Callable[[Tensor, Batch], Tensor]
@@ -103,7 +103,7 @@ def _without_a_trace(model: nn.Module, parts: Sequence[Batch], logits_of: Callab
     what this one saw.
     """
     device = parts[0].images.device
-    with statistics_kept(model), torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with preserve_buffers(model), torch.random.fork_rng([device] if device.type == "cuda" else []):
         return torch.cat([logits_of(part) for part in parts])
 
 

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pixelwise.data.dataset import Dataset
-from pixelwise.data.io.images import Array, write_atomically
+from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
-from pixelwise.reports.html import css_color, embed, render
+from pixelwise.data.visualization import to_css_color, to_data_uri
+from pixelwise.files import write_atomically
+from pixelwise.reports.html import render
 from pixelwise.reports.plots import chart, smooth, thin
 from pixelwise.reports.training_report import panels, percent
 from pixelwise.training.run_dir import RunFolder
@@ -49,7 +51,9 @@ class LivePage:
             small, truth, seen = (pixels[::step, ::step] for pixels in (image, labels, prediction))
             assert self.dataset.classes is not None
             pictures = panels(small, truth, seen, self.dataset.classes)
-            self.shown[sample] = {name: embed(pictures[name], MAX_SIDE) for name in ("image", "truth", "prediction")}
+            self.shown[sample] = {
+                name: to_data_uri(pictures[name], MAX_SIDE) for name in ("image", "truth", "prediction")
+            }
 
     def tick(self, progress: float) -> None:
         """About once a second."""
@@ -82,7 +86,7 @@ class LivePage:
             "curves": curves(metrics),
             "images": [{"name": s.name, "panels": pictures} for s, pictures in self.shown.items() if pictures],
             "images_step": self.step_shown,
-            "classes": [(name, css_color(color)) for name, color in zip(classes.names, classes.colors, strict=True)],
+            "classes": [(name, to_css_color(color)) for name, color in zip(classes.names, classes.colors, strict=True)],
         }
 
 

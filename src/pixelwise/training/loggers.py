@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from pixelwise.config import Config
-from pixelwise.data.io.images import write_atomically
 from pixelwise.errors import missing_extra
+from pixelwise.files import write_atomically
 from pixelwise.training.run_dir import RunFolder
 
 

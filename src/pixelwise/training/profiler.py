@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from pixelwise.data.io.images import write_atomically
 from pixelwise.data.loader import Batch, prefetch
 from pixelwise.devices import choose_loader_threads, synchronize
+from pixelwise.files import write_atomically
 from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import PHASES, Job, Trainer
 

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pixelwise.data.loader import Batch
 from pixelwise.errors import CheckpointError, TrainingError
-from pixelwise.networks.stages import encoder_stages
+from pixelwise.networks.stages import get_encoder_stages
 from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import Trainer
 
@@ -50,7 +50,7 @@ def _refuse_alone(trainer: Trainer, reason: str) -> None:
 def _recomputing(trainer: Trainer) -> str:
     """The first advice, where it is still to be had, as it changes no number."""
     training = trainer.job.config.training
-    possible = not (training.activation_checkpointing or training.compile) and encoder_stages(trainer.model.network)
+    possible = not (training.activation_checkpointing or training.compile) and get_encoder_stages(trainer.model.network)
     return "resume with --set training.activation_checkpointing=true, or " if possible else ""
 
 

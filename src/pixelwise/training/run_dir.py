@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixelwise.data.io.images import write_atomically
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.model_file import FILE_NAME
+from pixelwise.files import remove_temporary_files, write_atomically
+from pixelwise.model_file import MODEL_FILE_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        return self.path / FILE_NAME
+        return self.path / MODEL_FILE_NAME
 
     @property
     def profile(self) -> Path:
@@ -139,8 +139,8 @@ class RunFolder:
 
     def remove_leftovers(self) -> None:
         """Files that a kill has left half written; nothing reads them."""
-        for path in (self.next_checkpoint, *self.path.glob(".*.part")):
-            path.unlink(missing_ok=True)
+        self.next_checkpoint.unlink(missing_ok=True)
+        remove_temporary_files(self.path)
 
     def take_back(self) -> None:
         """Removes what a run writes before its first step, so that the folder is free again."""

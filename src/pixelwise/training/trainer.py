@@ -17,15 +17,15 @@ from pixelwise.data.loader import Batch, Batches, PairCache
 from pixelwise.data.sample import Sample
 from pixelwise.data.splits.splits import Splits
 from pixelwise.data.unet_weight_map import border_weights
-from pixelwise.devices import Precision, keep_freed_memory, random_state, set_random_state
+from pixelwise.devices import Precision, get_random_state, keep_freed_memory, set_random_state
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.predictor import Predictor, make_predictor
 from pixelwise.losses import build_loss
 from pixelwise.lowering.compile_errors import compilation_explained
 from pixelwise.model_file import ModelSpec
 from pixelwise.networks import Segmenter
-from pixelwise.networks.activation_checkpointing import recompute
-from pixelwise.networks.stages import first_stages, learning_rate_scales
+from pixelwise.networks.activation_checkpointing import enable_activation_checkpointing
+from pixelwise.networks.stages import compute_learning_rate_scales, get_first_stages
 from pixelwise.training.distributed import ALONE, Order, What, World, losses_explained
 from pixelwise.training.fsdp import cut_optimizer_state, cut_state_like, gathered, shard
 from pixelwise.training.gradient_accumulation import add_gradients, is_mean_over_pixels
@@ -111,17 +111,17 @@ class Trainer:
         if config.training.sync_batch_norm:
             model = with_common_statistics(model, job.device)
         if config.training.activation_checkpointing:
-            recompute(model.network)
+            enable_activation_checkpointing(model.network)
         self.sharded = config.training.sharding == "fsdp" and job.world.size > 1
         if self.sharded:
             shard(model, job.device)  # of weights in another format than PyTorch's own there are no parts
         else:
             model = model.to(job.device).to(memory_format=torch.channels_last)
         self.model: Segmenter = model
-        self.frozen = first_stages(self.model.network, config.optimizer.freeze_stages)
+        self.frozen = get_first_stages(self.model.network, config.optimizer.freeze_stages)
         for module in self.frozen:
             module.requires_grad_(False)
-        scales = learning_rate_scales(self.model.network, config.optimizer.layer_decay)
+        scales = compute_learning_rate_scales(self.model.network, config.optimizer.layer_decay)
         self.optimizer = build_optimizer(self.model, config.optimizer, config.training.precision, scales)
         self.average = AveragedWeights(self.model, config.optimizer.ema)
         if config.training.compile:
@@ -185,7 +185,7 @@ class Trainer:
             self.job.world.lead(Order(What.GATHER))
             self.gather()
         tensors = self._gathered or self._tensors()
-        return {**tensors, "random": random_state(self.job.device), "parts": self.parts}
+        return {**tensors, "random": get_random_state(self.job.device), "parts": self.parts}
 
     def gather(self) -> None:
         """Every process's part in the first one's `state`."""

@@ -1,6 +1,5 @@
 import io
 import struct
-import threading
 import zlib
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,6 @@ from pixelwise.data.io.images import (
     read_mask,
     read_mask_bytes,
     read_size,
-    unfinished,
-    write_atomically,
     write_png,
 )
 from pixelwise.errors import DataError
@@ -456,57 +453,6 @@ def test_bytes_are_read_as_files_are(tmp_path: Path) -> None:
 def test_errors_in_bytes_carry_their_name(read: Any, content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=f"^a.tar: 1.png: {message}"):
         read(content, "a.tar: 1.png")
-
-
-def test_an_atomic_write_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "a" / "b.txt"
-    for content in (b"old", b"new"):
-        write_atomically(path, content)
-        assert path.read_bytes() == content
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "b.txt"
-    write_atomically(path, b"old")
-
-    def fail(descriptor: int) -> None:
-        raise OSError("no space left")
-
-    monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="no space left"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_writers_of_one_file_do_not_meet_before_it_is_complete(tmp_path: Path) -> None:
-    """Machines that share a folder may have processes of one number."""
-    path = tmp_path / "b.txt"
-    several = {unfinished(path) for _ in range(10)}
-    assert len(several) == 10
-    assert {one.parent for one in several} == {tmp_path}
-    assert all(one.name.startswith(".b.txt.") for one in several)
-
-
-def test_readers_of_a_file_being_replaced_see_whole_versions(tmp_path: Path) -> None:
-    path = tmp_path / "b.txt"
-    versions = {bytes([i]) * 50_000 for i in range(20)}
-    write_atomically(path, bytes(50_000))
-    seen: set[bytes] = set()
-    done = threading.Event()
-
-    def read() -> None:
-        while not done.is_set():
-            seen.add(path.read_bytes())
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    for version in sorted(versions):
-        write_atomically(path, version)
-    done.set()
-    reader.join()
-    assert seen <= versions
 
 
 # Sizes alone, and images inside of other files.

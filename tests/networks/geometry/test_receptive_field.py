@@ -6,8 +6,8 @@ from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.geometry.receptive_field import (
     IMAGE,
     Axis,
-    border_lies_outside,
     interpolated,
+    is_border_outside_image,
     joined,
     repeated,
     through,
@@ -82,6 +82,6 @@ def test_only_what_lies_beyond_the_border_is_examined(kernel, stride, padding, d
     reads = window(kernel, stride=stride, padding=padding, dilation=dilation)
     outputs = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
     read = {position for output in range(outputs) for position in reads.of(output)}
-    assert border_lies_outside(IMAGE, reads, (size, size, outputs))
+    assert is_border_outside_image(IMAGE, reads, (size, size, outputs))
     shifted = Axis(1, ((1, 1),))
-    assert border_lies_outside(shifted, reads, (size, size, outputs)) == (-1 not in read)
+    assert is_border_outside_image(shifted, reads, (size, size, outputs)) == (-1 not in read)

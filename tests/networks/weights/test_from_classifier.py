@@ -11,7 +11,7 @@ from torch import nn
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import build_network
-from pixelwise.networks.weights.from_classifier import transfer
+from pixelwise.networks.weights.from_classifier import load_classifier_weights
 
 
 def save(classifier: nn.Module, folder: Path) -> Path:
@@ -27,23 +27,23 @@ def test_resnet_into_unet(tmp_path: Path) -> None:
     classifier = torchvision.models.resnet18()
     config = NetworkConfig(encoder="resnet18", encoder_weights="file")
     network = build(config)
-    coverage = transfer(network, config, save(classifier, tmp_path))
+    report = load_classifier_weights(network, config, save(classifier, tmp_path))
     theirs, ours = classifier.state_dict(), network.state_dict()
     for name in theirs.keys() - {"fc.weight", "fc.bias"}:
         assert torch.equal(ours[f"encoder.{name}"], theirs[name])
-    assert set(coverage.unexpected) == {"encoder.fc.weight", "encoder.fc.bias"}
-    assert all(name.startswith(("up.", "classify.")) for name in coverage.missing)
+    assert set(report.unexpected) == {"encoder.fc.weight", "encoder.fc.bias"}
+    assert all(name.startswith(("up.", "classify.")) for name in report.missing)
 
 
 def test_vgg_into_segnet(tmp_path: Path) -> None:
     classifier = torchvision.models.vgg16_bn(num_classes=2)
     config = NetworkConfig(name="segnet", encoder_weights="file")
     network = build(config)
-    coverage = transfer(network, config, save(classifier, tmp_path))
+    report = load_classifier_weights(network, config, save(classifier, tmp_path))
     convolutions = [m.weight for m in classifier.features.modules() if isinstance(m, nn.Conv2d)]
     encoder = [m.weight for m in network.get_submodule("encoder").modules() if isinstance(m, nn.Conv2d)]
     assert all(torch.equal(a, b) for a, b in zip(convolutions, encoder, strict=True))
-    assert all(name.startswith("decoder.") or name.endswith("num_batches_tracked") for name in coverage.missing)
+    assert all(name.startswith("decoder.") or name.endswith("num_batches_tracked") for name in report.missing)
 
 
 @pytest.mark.slow
@@ -52,20 +52,20 @@ def test_all_of_vgg_into_fcn(tmp_path: Path) -> None:
     classifier = torchvision.models.vgg16()
     config = NetworkConfig(name="fcn-8s", encoder_weights="file")
     network = build(config)
-    coverage = transfer(network, config, save(classifier, tmp_path))
+    report = load_classifier_weights(network, config, save(classifier, tmp_path))
     ours, theirs = network.state_dict(), classifier.state_dict()
     assert torch.equal(ours["head.fc6.weight"].flatten(1), theirs["classifier.0.weight"])
     assert torch.equal(ours["head.fc7.weight"].flatten(1), theirs["classifier.3.weight"])
     assert torch.equal(ours["head.fc7.bias"], theirs["classifier.3.bias"])
-    assert all(name.startswith(("score.", "up.")) for name in coverage.missing)
+    assert all(name.startswith(("score.", "up.")) for name in report.missing)
 
 
 def test_timms_names(tmp_path: Path) -> None:
     classifier = timm.create_model("convnext_atto", num_classes=3)
     config = NetworkConfig(encoder="timm:convnext_atto", encoder_weights="file")
     network = build(config)
-    coverage = transfer(network, config, save(classifier, tmp_path))
-    assert all(name.startswith(("up.", "classify.")) for name in coverage.missing)
+    report = load_classifier_weights(network, config, save(classifier, tmp_path))
+    assert all(name.startswith(("up.", "classify.")) for name in report.missing)
     stem = classifier.state_dict()["stem.0.weight"]
     assert torch.equal(network.state_dict()["encoder.model.stem_0.weight"], stem)
 
@@ -75,7 +75,7 @@ def test_images_of_another_number_of_channels(tmp_path: Path) -> None:
     classifier = torchvision.models.resnet18()
     config = NetworkConfig(encoder="resnet18", encoder_weights="file")
     network = build(config, channels=1)
-    transfer(network, config, save(classifier, tmp_path))
+    load_classifier_weights(network, config, save(classifier, tmp_path))
     image = torch.randn(1, 1, 32, 32)
     ours = network.get_submodule("encoder.conv1")(image)
     torch.testing.assert_close(ours, classifier.conv1(image.expand(1, 3, 32, 32)), rtol=1e-4, atol=1e-5)
@@ -85,7 +85,7 @@ def test_networks_without_a_classifier_are_refused(tmp_path: Path) -> None:
     path = save(torchvision.models.resnet18(), tmp_path)
     config = NetworkConfig(base_channels=4, depth=2, encoder_weights="file")
     with pytest.raises(InvalidArgumentError, match=r"UNet has no classifier in it"):
-        transfer(build(config), config, path)
+        load_classifier_weights(build(config), config, path)
     config = NetworkConfig(encoder="vgg11", encoder_weights="file")
     with pytest.raises(InvalidArgumentError, match=r"nothing of .* fits the network"):
-        transfer(build(config), config, path)
+        load_classifier_weights(build(config), config, path)

@@ -5,18 +5,18 @@ from torch import nn
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import build_network
-from pixelwise.networks.weights.from_model import Kind, carry_over
+from pixelwise.networks.weights.from_model import NetworkSpec, load_model_weights
 from pixelwise.networks.weights.io import adapt_first_layer
 
 SMALL = NetworkConfig(base_channels=4, depth=2)
 OLD, NEW = ("road", "sky", "tree"), ("car", "tree", "road", "dog")
 
 
-def kind(network: NetworkConfig = SMALL, channels: int = 3, classes: tuple[str, ...] = OLD) -> Kind:
-    return Kind(network=network, channels=channels, classes=classes)
+def kind(network: NetworkConfig = SMALL, channels: int = 3, classes: tuple[str, ...] = OLD) -> NetworkSpec:
+    return NetworkSpec(network=network, channels=channels, classes=classes)
 
 
-def build(made: Kind, seed: int) -> nn.Module:
+def build(made: NetworkSpec, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     return build_network(made.network, in_channels=made.channels, num_classes=len(made.classes))
 
@@ -36,7 +36,7 @@ def build(made: Kind, seed: int) -> nn.Module:
 def test_logits_of_classes_that_stay_are_those_of_the_trained_network(network: NetworkConfig) -> None:
     theirs, ours = kind(network), kind(network, classes=NEW)
     trained, fresh = build(theirs, 1).eval(), build(ours, 2).eval()
-    carried = carry_over(fresh, ours, trained.state_dict(), theirs)
+    carried = load_model_weights(fresh, ours, trained.state_dict(), theirs)
     assert (carried.kept, carried.new, carried.dropped) == (("tree", "road"), ("car", "dog"), ("sky",))
     assert 0 < carried.num_parameters < carried.total_parameters
     images = torch.rand(1, 3, 64, 64)
@@ -52,7 +52,7 @@ def test_classes_that_share_their_upsampling_keep_what_is_between_them() -> None
     )
     trained, fresh = build(theirs, 1), build(ours, 2)
     nn.init.normal_(trained.grow[0].weight)
-    carry_over(fresh, ours, trained.state_dict(), theirs)
+    load_model_weights(fresh, ours, trained.state_dict(), theirs)
     found = fresh.grow[0].weight[[1, 2]][:, [1, 2]]
     assert torch.equal(found, trained.grow[0].weight[[2, 0]][:, [2, 0]])
 
@@ -60,7 +60,7 @@ def test_classes_that_share_their_upsampling_keep_what_is_between_them() -> None
 def test_new_classes_start_fresh() -> None:
     theirs, ours = kind(), kind(classes=NEW)
     fresh, untouched = build(ours, 2), build(ours, 2)
-    carry_over(fresh, ours, build(theirs, 1).state_dict(), theirs)
+    load_model_weights(fresh, ours, build(theirs, 1).state_dict(), theirs)
     assert torch.equal(fresh.classify.weight[[0, 3]], untouched.classify.weight[[0, 3]])
 
 
@@ -70,7 +70,7 @@ def test_other_channels_adapt_the_first_layer(stem_stride: int) -> None:
     network = NetworkConfig(base_channels=4, depth=2, stem_stride=stem_stride)
     theirs, ours = kind(network), kind(network, channels=1)
     trained, fresh = build(theirs, 1).eval(), build(ours, 2).eval()
-    carried = carry_over(fresh, ours, trained.state_dict(), theirs)
+    carried = load_model_weights(fresh, ours, trained.state_dict(), theirs)
     assert carried.adapted == (3, 1)
     assert "first layer adapted from 3 to 1 channels" in carried.summary()
     gray = torch.rand(1, 1, 16, 16)
@@ -81,14 +81,14 @@ def test_other_channels_adapt_the_first_layer(stem_stride: int) -> None:
 
 
 def test_the_same_classes_are_all_kept() -> None:
-    carried = carry_over(build(kind(), 2), kind(), build(kind(), 1).state_dict(), kind())
+    carried = load_model_weights(build(kind(), 2), kind(), build(kind(), 1).state_dict(), kind())
     assert carried.num_parameters == carried.total_parameters
     assert carried.summary().endswith("numbers kept; classes kept: road, sky, tree")
 
 
 def test_a_summary_names_what_is_new_and_what_is_dropped() -> None:
     theirs, ours = kind(), kind(classes=("car",))
-    carried = carry_over(build(ours, 2), ours, build(theirs, 1).state_dict(), theirs)
+    carried = load_model_weights(build(ours, 2), ours, build(theirs, 1).state_dict(), theirs)
     assert carried.summary().endswith("classes kept: none; new: car; dropped: road, sky, tree")
 
 
@@ -104,5 +104,5 @@ def test_another_network_is_refused_and_the_difference_named(other: NetworkConfi
     fresh = build(ours, 2)
     before = {name: tensor.clone() for name, tensor in fresh.state_dict().items()}
     with pytest.raises(InvalidArgumentError, match=f"its network is another one: .*{said}"):
-        carry_over(fresh, ours, build(kind(), 1).state_dict(), kind())
+        load_model_weights(fresh, ours, build(kind(), 1).state_dict(), kind())
     assert all(torch.equal(before[name], tensor) for name, tensor in fresh.state_dict().items())

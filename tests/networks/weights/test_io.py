@@ -13,11 +13,11 @@ from torchvision import models
 
 from pixelwise.errors import InvalidArgumentError, ModelFileError
 from pixelwise.networks.weights.io import (
-    Coverage,
+    LoadReport,
     Weights,
     adapt_first_layer,
     build_classifier,
-    compare,
+    compare_weights,
     load_weights,
     read_weights,
 )
@@ -40,12 +40,12 @@ def test_vgg16_report_counts_layers_and_parameters():
     # On "meta": 138 million values that need no memory.
     with torch.device("meta"):
         features, vgg16 = nn.ModuleDict({"features": models.vgg16().features}), models.vgg16()
-    coverage = compare(features, Weights(tensors=vgg16.state_dict()))
-    assert (coverage.num_layers, coverage.total_layers, coverage.num_parameters) == (13, 13, 14_714_688)
-    assert list(coverage.unexpected) == [f"classifier.{i}.{part}" for i in (0, 3, 6) for part in ("weight", "bias")]
-    assert coverage.unexpected["classifier.6.weight"] == (1000, 4096)
-    assert not coverage.complete
-    whole = compare(vgg16, Weights(tensors=features.state_dict()))
+    report = compare_weights(features, Weights(tensors=vgg16.state_dict()))
+    assert (report.num_layers, report.total_layers, report.num_parameters) == (13, 13, 14_714_688)
+    assert list(report.unexpected) == [f"classifier.{i}.{part}" for i in (0, 3, 6) for part in ("weight", "bias")]
+    assert report.unexpected["classifier.6.weight"] == (1000, 4096)
+    assert not report.complete
+    whole = compare_weights(vgg16, Weights(tensors=features.state_dict()))
     assert whole.summary() == (
         "13 of 16 layers, 14,714,688 parameters; not in the file: classifier.0.weight (4096, 25088), "
         "classifier.0.bias (4096,), classifier.3.weight (4096, 4096), classifier.3.bias (4096,) and 2 more"
@@ -57,17 +57,17 @@ def test_report_names_every_difference():
     del tensors["1.running_mean"]
     network = small()
     before = network.state_dict()["3.weight"].clone()
-    coverage = load_weights(network, tensors)
-    assert coverage.missing == {"1.running_mean": (4,)}
-    assert coverage.unexpected == {"head.bias": (7,)}
-    assert coverage.reshaped == {"3.weight": ((5, 4), (3, 4)), "3.bias": ((5,), (3,))}
-    assert list(coverage.loaded) == [
+    report = load_weights(network, tensors)
+    assert report.missing == {"1.running_mean": (4,)}
+    assert report.unexpected == {"head.bias": (7,)}
+    assert report.reshaped == {"3.weight": ((5, 4), (3, 4)), "3.bias": ((5,), (3,))}
+    assert list(report.loaded) == [
         *("0.weight", "0.bias", "1.weight", "1.bias", "1.running_var", "1.num_batches_tracked")
     ]
-    assert coverage.num_parameters == 4 * 3 * 9 + 4 + 4 + 4
+    assert report.num_parameters == 4 * 3 * 9 + 4 + 4 + 4
     # The norm lacks a tensor, the linear layer fits in none.
-    assert (coverage.num_layers, coverage.total_layers) == (1, 3)
-    assert coverage.summary() == (
+    assert (report.num_layers, report.total_layers) == (1, 3)
+    assert report.summary() == (
         "1 of 3 layers, 120 parameters; of another shape: 3.weight (5, 4), here (3, 4), 3.bias (5,), here (3,); "
         "not in the file: 1.running_mean (4,); not used: head.bias (7,)"
     )
@@ -93,9 +93,9 @@ def save(tensors, path: Path) -> Path:
 def test_files_load_whole(name, tmp_path):
     torch.manual_seed(0)
     source, network = small(), small()
-    coverage = load_weights(network, save(source.state_dict(), tmp_path / name))
-    assert coverage.complete
-    assert coverage.summary() == "3 of 3 layers, 135 parameters"
+    report = load_weights(network, save(source.state_dict(), tmp_path / name))
+    assert report.complete
+    assert report.summary() == "3 of 3 layers, 135 parameters"
     assert_equal(network, source.state_dict())
 
 
@@ -118,10 +118,10 @@ def test_files_load_whole(name, tmp_path):
 )
 def test_wrapped_weights_are_found_and_the_report_says_how(wrap, notes, tmp_path):
     source, network = small(), small()
-    coverage = load_weights(network, save(wrap(dict(source.state_dict())), tmp_path / "checkpoint.pth"))
-    assert coverage.complete
-    assert coverage.notes == notes
-    assert all(note in coverage.summary() for note in notes)
+    report = load_weights(network, save(wrap(dict(source.state_dict())), tmp_path / "checkpoint.pth"))
+    assert report.complete
+    assert report.notes == notes
+    assert all(note in report.summary() for note in notes)
     assert_equal(network, source.state_dict())
 
 
@@ -251,7 +251,7 @@ def _no_connection(monkeypatch):
 @pytest.mark.parametrize("name", ["squeezenet1_1", "timm:mobilenetv3_small_050"])
 def test_random_classifier_knows_what_its_library_published(name):
     classifier = build_classifier(name, weights="none")
-    assert classifier.coverage is None
+    assert classifier.report is None
     assert not classifier.network.training
     assert classifier.input_size == 224
     assert classifier.mean == (0.485, 0.456, 0.406)
@@ -280,12 +280,12 @@ def test_weights_from_a_file(tmp_path):
     source = models.squeezenet1_1()
     path = save(source.state_dict(), tmp_path / "squeezenet.pth")
     classifier = build_classifier("squeezenet1_1", weights=path)
-    assert isinstance(classifier.coverage, Coverage)
-    assert classifier.coverage.complete
+    assert isinstance(classifier.report, LoadReport)
+    assert classifier.report.complete
     assert_equal(classifier.network, source.state_dict())
     fewer = build_classifier("squeezenet1_1", weights=path, num_classes=2)
-    assert fewer.coverage is not None
-    assert fewer.coverage.reshaped == {
+    assert fewer.report is not None
+    assert fewer.report.reshaped == {
         "classifier.1.weight": ((1000, 512, 1, 1), (2, 512, 1, 1)),
         "classifier.1.bias": ((1000,), (2,)),
     }
@@ -303,8 +303,8 @@ def test_imagenet_weights_come_from_the_libraries(monkeypatch):
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", answer)
     classifier = build_classifier("squeezenet1_1", weights="imagenet")
     assert asked == [models.SqueezeNet1_1_Weights.DEFAULT.url]
-    assert classifier.coverage is not None
-    assert classifier.coverage.complete
+    assert classifier.report is not None
+    assert classifier.report.complete
     assert_equal(classifier.network, source.state_dict())
 
     trained = timm.create_model("mobilenetv3_small_050")
@@ -313,8 +313,8 @@ def test_imagenet_weights_come_from_the_libraries(monkeypatch):
         timm, "create_model", lambda name, pretrained, **s: trained if pretrained else create(name, **s)
     )
     other = build_classifier("timm:mobilenetv3_small_050", weights="imagenet")
-    assert other.coverage is not None
-    assert other.coverage.complete
+    assert other.report is not None
+    assert other.report.complete
     assert_equal(other.network, trained.state_dict())
 
 

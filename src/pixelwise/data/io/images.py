@@ -6,8 +6,6 @@ for masks coded by color. The EXIF rotation is applied to both.
 """
 
 import io
-import os
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pixelwise.data.io import dicom, tiff
 from pixelwise.data.io.decoded import ORIENTATION, Array, Decoded, as_supported, oriented, too_large, with_channels
 from pixelwise.errors import DataError
+from pixelwise.files import write_atomically
 from pixelwise.shapes import Size
 
 __all__ = [
@@ -28,8 +27,6 @@ __all__ = [
     "decode_image",
     "read_image",
     "read_mask",
-    "unfinished",
-    "write_atomically",
     "write_png",
 ]
 
@@ -94,28 +91,6 @@ def encode_png(pixels: Array, palette: Sequence[tuple[int, int, int]] = ()) -> b
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=4)
     return buffer.getvalue()
-
-
-def unfinished(path: Path) -> Path:
-    """Where a file is written until it is complete: hidden, beside it, and another one at each call.
-
-    A process number would not do: machines that share a folder have processes of one number.
-    """
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """The file appears complete or not at all; an older version stays until then."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = unfinished(path)
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read(path: Path, decode: Callable[[bytes], _T]) -> _T:

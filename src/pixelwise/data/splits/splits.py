@@ -6,11 +6,11 @@ from pathlib import Path
 
 import yaml
 
-from pixelwise.data.io.images import write_atomically
 from pixelwise.data.sample import SPLITS, Sample, Split
 from pixelwise.data.splits.groups import Unit, single_units
 from pixelwise.data.splits.stratify import Presence, even_targets, stratify
 from pixelwise.errors import DataError, InvalidArgumentError
+from pixelwise.files import write_atomically
 
 Splits = dict[Split, list[Sample]]
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.encoders import Encoder, TimmEncoder
-from pixelwise.networks.segnet import SegNet, vgg16_names
+from pixelwise.networks.segnet import SegNet, map_vgg16_names
 from pixelwise.networks.weights.io import (
-    Coverage,
+    LoadReport,
     Weights,
     adapt_first_layer,
     build_classifier,
@@ -25,7 +25,9 @@ from pixelwise.networks.weights.io import (
 )
 
 
-def transfer(network: nn.Module, config: NetworkConfig, weights: Literal["imagenet"] | Path) -> Coverage:
+def load_classifier_weights(
+    network: nn.Module, config: NetworkConfig, weights: Literal["imagenet"] | Path
+) -> LoadReport:
     """Loads a classifier's weights into what of `network` is made of its layers.
 
     Images with another number of channels than the classifier's get adapted first weights
@@ -53,7 +55,7 @@ def transfer(network: nn.Module, config: NetworkConfig, weights: Literal["imagen
 def _renamed(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The classifier's tensors under the names they have in the network, and in its shapes."""
     if isinstance(network, SegNet):
-        names = vgg16_names(batch_norm="features.1.running_mean" in tensors)
+        names = map_vgg16_names(batch_norm="features.1.running_mean" in tensors)
         renamed = {ours: tensors[theirs] for theirs, ours in names.items() if theirs in tensors}
         first = next(iter(names.values()))
     else:

@@ -21,7 +21,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class NetworkSpec:
     """A network but for its weights."""
 
     network: NetworkConfig
@@ -31,7 +31,7 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Carried:
+class ModelLoadReport:
     """What a network has from another one."""
 
     num_parameters: int
@@ -56,7 +56,9 @@ class Carried:
         return "; ".join(parts)
 
 
-def carry_over(network: nn.Module, ours: Kind, tensors: Mapping[str, Tensor], theirs: Kind) -> Carried:
+def load_model_weights(
+    network: nn.Module, ours: NetworkSpec, tensors: Mapping[str, Tensor], theirs: NetworkSpec
+) -> ModelLoadReport:
     """Loads a trained network's tensors into one of the same kind.
 
     Rows of the last layers are matched by the names of their classes; those of classes that are new
@@ -77,7 +79,7 @@ def carry_over(network: nn.Module, ours: Kind, tensors: Mapping[str, Tensor], th
     kept = 0
     for name, target in own.items():
         kept += matching.copy(name, target, tensors[name])
-    return Carried(
+    return ModelLoadReport(
         num_parameters=kept,
         total_parameters=sum(tensor.numel() for tensor in own.values()),
         kept=tuple(name for name in ours.classes if name in theirs.classes),
@@ -90,7 +92,7 @@ def carry_over(network: nn.Module, ours: Kind, tensors: Mapping[str, Tensor], th
 class _Matching:
     """Which entries of a tensor come from which."""
 
-    def __init__(self, ours: Kind, theirs: Kind) -> None:
+    def __init__(self, ours: NetworkSpec, theirs: NetworkSpec) -> None:
         self.ours, self.theirs = ours, theirs
         shapes = partial(_shapes, ours.network)
         self.shapes = shapes(ours.channels, len(ours.classes))

@@ -41,7 +41,7 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Coverage:
+class LoadReport:
     """What of a network was loaded, and what of a file was used. Names are in the network's order."""
 
     loaded: Mapping[str, Shape]
@@ -87,7 +87,7 @@ def _with_shapes(shapes: Mapping[str, Shape]) -> list[str]:
     return [f"{name} {shape}" for name, shape in shapes.items()]
 
 
-def load_weights(module: nn.Module, source: Path | Mapping[str, Tensor] | Weights) -> Coverage:
+def load_weights(module: nn.Module, source: Path | Mapping[str, Tensor] | Weights) -> LoadReport:
     """Loads every tensor whose name and shape are those of the module's, and reports the rest.
 
     Args:
@@ -97,8 +97,8 @@ def load_weights(module: nn.Module, source: Path | Mapping[str, Tensor] | Weight
     module is then as it was before.
     """
     weights = _as_weights(source)
-    coverage = compare(module, weights)
-    if not coverage.loaded:
+    report = compare_weights(module, weights)
+    if not report.loaded:
         wanted, found = next(iter(module.state_dict()), "nothing"), next(iter(weights.tensors), "nothing")
         raise InvalidArgumentError(
             f"nothing of {source if isinstance(source, Path) else 'these weights'} fits the network: it has names "
@@ -106,10 +106,10 @@ def load_weights(module: nn.Module, source: Path | Mapping[str, Tensor] | Weight
         )
     own = module.state_dict()
     # Device and type first: whatever may fail fails before the first tensor is changed.
-    values = {name: weights.tensors[name].to(own[name]) for name in coverage.loaded}
+    values = {name: weights.tensors[name].to(own[name]) for name in report.loaded}
     for name, value in values.items():
         own[name].copy_(value)
-    return coverage
+    return report
 
 
 def _as_weights(source: Path | Mapping[str, Tensor] | Weights) -> Weights:
@@ -118,7 +118,7 @@ def _as_weights(source: Path | Mapping[str, Tensor] | Weights) -> Weights:
     return read_weights(source) if isinstance(source, Path) else Weights(tensors=source)
 
 
-def compare(module: nn.Module, weights: Weights) -> Coverage:
+def compare_weights(module: nn.Module, weights: Weights) -> LoadReport:
     """What `load_weights` would do."""
     own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     theirs = {name: tuple(tensor.shape) for name, tensor in weights.tensors.items()}
@@ -127,7 +127,7 @@ def compare(module: nn.Module, weights: Weights) -> Coverage:
     parameters = [parameter.numel() for name, parameter in module.named_parameters() if name in loaded]
     layers = {name.rpartition(".")[0] for name in own}
     incomplete = {name.rpartition(".")[0] for name in own.keys() - loaded.keys()}
-    return Coverage(
+    return LoadReport(
         loaded=loaded,
         missing={name: shape for name, shape in own.items() if name not in theirs},
         unexpected={name: shape for name, shape in theirs.items() if name not in own},
@@ -230,7 +230,7 @@ class Classifier:
     mean: tuple[float, ...]
     """Of each channel, for images in [0, 1]."""
     std: tuple[float, ...]
-    coverage: Coverage | None
+    report: LoadReport | None
     """What of the weights was loaded; None with "none"."""
 
 
@@ -243,17 +243,17 @@ def build_classifier(
         weights: "imagenet", downloaded by the library on first use; "none", random; or a file that
             `read_weights` reads.
         num_classes: K. With another number than the weights have, the class layer stays random, and
-            `coverage.reshaped` names it.
+            `report.reshaped` names it.
 
     Raises InvalidArgumentError for an unknown name, and where the weights cannot be downloaded.
     """
     source = _timm(name.removeprefix("timm:")) if name.startswith("timm:") else _torchvision(name)
     network = source.build(num_classes)
-    coverage = None
+    report = None
     if isinstance(weights, Path):
-        coverage = load_weights(network, weights)
+        report = load_weights(network, weights)
     elif weights == "imagenet":
-        coverage = load_weights(network, _download(name, source))
+        report = load_weights(network, _download(name, source))
     elif weights != "none":
         raise InvalidArgumentError(f"weights {weights!r} are neither 'imagenet' nor 'none'; give a file as a Path.")
     return Classifier(
@@ -262,7 +262,7 @@ def build_classifier(
         input_size=source.input_size,
         mean=source.mean,
         std=source.std,
-        coverage=coverage,
+        report=report,
     )
 
 

@@ -14,7 +14,7 @@ from pixelwise.errors import InvalidArgumentError
 from pixelwise.ops import kernels
 from pixelwise.ops.checks import memory_format_of
 from pixelwise.ops.kernels import cpu
-from pixelwise.shapes import Size, pooled_size
+from pixelwise.shapes import Size, compute_pooled_size
 
 _LIBRARY = torch.library.Library("pixelwise", "DEF")  # type: ignore[no-untyped-call]
 _POOL = "max_pool_with_switches"
@@ -45,7 +45,7 @@ def _fresh(like: Tensor, size: Size, memory_format: torch.memory_format, dtype: 
 
 def _pool(x: Tensor, kernel: int, ceil_mode: bool) -> tuple[Tensor, Tensor]:
     memory_format = memory_format_of(x)
-    size = pooled_size((x.shape[2], x.shape[3]), kernel, ceil_mode)
+    size = compute_pooled_size((x.shape[2], x.shape[3]), kernel, ceil_mode)
     pooled, switches = _fresh(x, size, memory_format), _fresh(x, size, memory_format, torch.uint8)
     kernels.choose(x.device).max_pool(x.contiguous(memory_format=memory_format), kernel, pooled, switches)
     return pooled, switches
@@ -89,7 +89,7 @@ def _astray(size: Any, kernel: int) -> InvalidArgumentError:
 
 
 def _pool_shape(x: Tensor, kernel: int, ceil_mode: bool) -> tuple[Tensor, Tensor]:
-    size = pooled_size((x.shape[2], x.shape[3]), kernel, ceil_mode)
+    size = compute_pooled_size((x.shape[2], x.shape[3]), kernel, ceil_mode)
     return _new(x, size, memory_format_of(x)), _new(x, size, memory_format_of(x), torch.uint8)
 
 

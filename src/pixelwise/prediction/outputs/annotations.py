@@ -15,8 +15,8 @@ from xml.sax.saxutils import escape, quoteattr
 from pixelwise.conversion.polygonize import Point, polygon, regions
 from pixelwise.conversion.polygons import BACKGROUND, IGNORED, coco_categories, coco_category, object_labels
 from pixelwise.data.classes import Classes
-from pixelwise.data.io.images import write_atomically
 from pixelwise.errors import InvalidArgumentError
+from pixelwise.files import write_atomically
 from pixelwise.prediction.outputs.prediction_view import Labeled
 
 TAKEN = (BACKGROUND, "_background_", IGNORED, "__ignore__")

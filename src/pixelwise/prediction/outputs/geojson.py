@@ -8,7 +8,7 @@ from typing import Any
 from pixelwise.conversion.polygonize import Region, regions, rings, twice_area
 from pixelwise.conversion.polygons import object_labels
 from pixelwise.data.io.georeference import Georeference
-from pixelwise.data.io.images import write_atomically
+from pixelwise.files import write_atomically
 from pixelwise.prediction.outputs.prediction_view import Labeled
 
 _IN_PIXELS = "pixels: x to the right, y down, from the upper left corner of the image"

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from pixelwise.data.io.images import Array, write_atomically, write_png
+from pixelwise.data.io.images import Array, write_png
+from pixelwise.files import write_atomically
 from pixelwise.prediction.outputs.prediction_view import Predicted
 
 FULL = 65535

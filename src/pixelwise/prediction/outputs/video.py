@@ -15,8 +15,9 @@ import numpy as np
 
 from pixelwise.data.io.images import Array
 from pixelwise.data.io.video import THREADS, Frame, Video, import_av
+from pixelwise.data.visualization import overlay_labels, to_display_image
 from pixelwise.errors import DataError, InvalidArgumentError
-from pixelwise.prediction.outputs.pictures import display, overlay, with_legend
+from pixelwise.prediction.outputs.pictures import with_legend
 from pixelwise.prediction.outputs.prediction_view import Predicted
 
 LABELED_VIDEO = "_overlay.mp4"
@@ -128,7 +129,7 @@ def labeled_picture(made: Predicted) -> Array:
     The legend is the same in every frame. It is left out where it would be taller than half of the frame. An
     odd side grows by a copy of its last row or column, as encoders halve the colors of two neighbors.
     """
-    picture = overlay(display(made.image), made.labels, made.classes)
+    picture = overlay_labels(to_display_image(made.image), made.labels, made.classes)
     entries = [
         (" ".join(name.split()), color) for name, color in zip(made.classes.names, made.classes.colors, strict=True)
     ]
