@@ -12,8 +12,8 @@ On CamVid's test images of 360x480, all sides in turn in each round, medians:
 - smp: the same job in a plain loop with the U-Net on ResNet-18 of segmentation_models_pytorch: decode
   with Pillow, normalize, pad to a multiple of 32, float32, argmax, palette PNG; its model is loaded before.
 
-Without `--model` both have fresh weights, whose label maps are noise and take longer to encode, and scales of int8
-from a few of the images. With it, int8 takes part where `evaluate --precision int8` has made it. Engines that
+Without `--model` both have fresh weights, whose label maps are noise and take longer to encode, and activation ranges
+of int8 from a few of the images. With it, int8 takes part if `pixelwise quantize` has written its file. Engines that
 start slowly take part by name alone. Only this benchmark needs segmentation-models-pytorch; with
 `pip install --no-deps --target FOLDER` and FOLDER on PYTHONPATH it stays out of the environment.
 """
@@ -41,7 +41,7 @@ from pixelwise.devices import Precision, autocast, choose_device, has_fast_bf16,
 from pixelwise.inference.engines import ENGINES, EngineName, Source
 from pixelwise.inference.int8_file import frames_of, int8_file, write_int8
 from pixelwise.inference.predictor import Predictor, load
-from pixelwise.lowering.quantize import quantize
+from pixelwise.lowering.int8 import quantize_graph
 from pixelwise.model_file import ModelSpec, save_model
 from pixelwise.prediction.predict import predict
 
@@ -141,7 +141,7 @@ def fresh_model(path: Path, classes: Classes, some: Sequence[Path]) -> Path:
     if ENGINES["onnxruntime"].installed:
         module = load(path, device="cpu", precision="fp32").module
         frames = frames_of(module, (np.asarray(Image.open(image).convert("RGB")) for image in some))
-        write_int8(path, quantize(Source(module=module, channels=3).onnx, frames), {})
+        write_int8(path, quantize_graph(Source(module=module, channels=3).onnx, frames), {})
     return path
 
 

@@ -342,7 +342,7 @@ def load(model: str | Path, *, device: str = "auto", precision: str = "auto", en
     `precision="auto"` takes bf16 where the device computes in it and this model was measured to
     give the same answers (kept in the model file), else fp32, the reference.
 
-    `precision="int8"` needs what `evaluate` makes once, in int8, from labeled images.
+    `precision="int8"` needs the file that `quantize` writes.
 
     `engine` is "torch", "torch-compile", "openvino" (on the CPU) or "onnxruntime" (in fp32 and int8). "auto" is torch
     here, but in int8: the others take seconds to start, and how many images are to come only `predict` and
@@ -356,7 +356,7 @@ def load(model: str | Path, *, device: str = "auto", precision: str = "auto", en
     chosen = _precision(precision, place, spec, name)
     require_engine(name, place, chosen)
     predictor = make_predictor(module, spec, place, chosen, name)
-    return in_int8(predictor, name, read_int8(model)[0]) if chosen == "int8" else predictor
+    return in_int8(predictor, name, read_int8(model, name)[0]) if chosen == "int8" else predictor
 
 
 def make_predictor(
