@@ -13,8 +13,9 @@ On CamVid's test images of 360x480, interleaved in each round, medians:
   normalize, pad to a multiple of 32, float32, argmax, palette PNG; its model is already loaded.
 
 Without `--model` both have random weights, whose label maps are noise and take longer to encode, and int8 activation
-ranges come from a few of the images. With `--model`, int8 is measured if `pixelwise quantize` has been run. Engines that
-start slowly must be named. Only this benchmark needs segmentation-models-pytorch; with `pip install --no-deps --target
+ranges come from a few of the images. With `--model`, int8 is measured if `pixelwise quantize` has been run. Engines
+that start slowly must be named. Only this benchmark needs segmentation-models-pytorch; with `pip install --no-deps
+--target
 FOLDER` and FOLDER on PYTHONPATH it is not installed into the environment.
 """
 
