@@ -1,7 +1,7 @@
 """Quantize ONNX graphs to int8, with activation ranges from example inputs.
 
-Weights are int8, symmetric, with one scale per channel. Activations are uint8 with a fixed scale and zero point from the
-smallest and largest value on the inputs (static quantization; Jacob et al., "Quantization and Training of Neural
+Weights are int8, symmetric, with one scale per channel. Activations are uint8 with a fixed scale and zero point, from
+the smallest and largest value on the inputs (static quantization; Jacob et al., "Quantization and Training of Neural
 Networks", CVPR 2018). The graph holds pairs of the standard operators QuantizeLinear and DequantizeLinear, which ONNX
 Runtime and OpenVINO both turn into int8 layers.
 """
