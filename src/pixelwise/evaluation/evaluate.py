@@ -77,10 +77,10 @@ def evaluate(
     dataset = adapt_to_model(open_dataset(data, format), predictor)
     split, samples = choose_split(dataset, Path(model), split)
     logger.info(f"Evaluating on split {split!r}: {len(samples)} images, {predictor.precision}")
-    if num_unlabeled := len(dataset.pairing.images_without_mask):
+    if num_unlabeled := len(dataset.index.images_without_mask):
         logger.info(f"{num_unlabeled} image(s) of {dataset.root} have no mask and are left out")
-    if dataset.pairing.same_stem:
-        names = ", ".join(path.name for path in dataset.pairing.same_stem[:3])
+    if dataset.index.same_stem:
+        names = ", ".join(path.name for path in dataset.index.same_stem[:3])
         raise DataError(f"{dataset.root} has files with the same stem ({names}). Rename or remove one of each.")
     if engine == "auto":
         predictor = for_job(predictor, model, num_images=len(samples))
