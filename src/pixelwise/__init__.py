@@ -7,7 +7,20 @@ from pixelwise.version import __version__
 
 if TYPE_CHECKING:
     from pixelwise import losses, metrics, networks, ops
-    from pixelwise.api import check, convert, demo, evaluate, export, info, load, localize, plan, predict, train
+    from pixelwise.api import (
+        check,
+        convert,
+        demo,
+        evaluate,
+        export,
+        info,
+        load,
+        localize,
+        plan,
+        predict,
+        quantize,
+        train,
+    )
     from pixelwise.config import Config
     from pixelwise.data.dataset import Dataset
     from pixelwise.errors import (
@@ -50,6 +63,7 @@ __all__ = [
     "ops",
     "plan",
     "predict",
+    "quantize",
     "train",
 ]
 

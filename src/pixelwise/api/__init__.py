@@ -5,7 +5,7 @@ The modules have other names than the functions, because importing a submodule r
 
 from pixelwise.api.datasets import check, convert, plan
 from pixelwise.api.environment import describe_config, info
-from pixelwise.api.models import describe_networks, evaluate, export, load, localize, predict
+from pixelwise.api.models import describe_networks, evaluate, export, load, localize, predict, quantize
 from pixelwise.api.training import demo, train
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "localize",
     "plan",
     "predict",
+    "quantize",
     "train",
 ]

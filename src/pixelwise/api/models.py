@@ -21,16 +21,13 @@ from pixelwise.api.options import (
 from pixelwise.errors import InvalidArgumentError, unknown_name
 
 if TYPE_CHECKING:
-    from pixelwise.exporting import Exported
+    from pixelwise.exporting.result import ExportResult
     from pixelwise.inference.predictor import Predictor
     from pixelwise.networks.summary import LayerRow, NetworkRow
     from pixelwise.prediction.localize import LocalizeReport
     from pixelwise.prediction.predict import PredictReport
+    from pixelwise.quantization.result import QuantizeResult
 
-MaxIouDrop = Annotated[
-    float | None,
-    Option(help="int8: largest loss of mean IoU to accept, in points.", metavar="POINTS", default="1"),
-]
 SaveKind = Literal[
     "labels",
     "overlay",
@@ -88,7 +85,6 @@ def evaluate(
     device: Device = "auto",
     precision: InferencePrecision = "auto",
     engine: Engine = "auto",
-    max_iou_drop: MaxIouDrop = None,
 ) -> dict[str, Any]:
     """Compute the scores of a model on a dataset.
 
@@ -101,7 +97,6 @@ def evaluate(
         device: Device of the network.
         precision: Arithmetic of the network.
         engine: Library that runs the network.
-        max_iou_drop: int8: largest loss of mean IoU to accept, in points; None: 1.
 
     Returns:
         `mean_iou`, `global_accuracy`, `mean_class_accuracy`, `mean_dice`, `boundary_f1`, `per_class`, `confusion`,
@@ -129,7 +124,6 @@ def evaluate(
         device=device,
         precision=precision,
         engine=engine,
-        max_iou_drop=max_iou_drop,
     )
 
 
@@ -238,6 +232,49 @@ def predict(
         return predict_with(open_place)
 
 
+def quantize(
+    model: Model,
+    data: Data,
+    output: Annotated[
+        StrPath | None, Option(help="File to write.", short="-o", default="model.int8.onnx next to the model")
+    ] = None,
+    *,
+    max_iou_drop: Annotated[
+        float, Option(help="Largest drop of mean IoU to accept, in points from 0 to 100.", metavar="POINTS")
+    ] = 1.0,
+    format: Format = None,
+) -> "QuantizeResult":
+    """Quantize a model to int8, measure its accuracy, and write the result to a file next to it.
+
+    Activation ranges are found on up to 32 training images. The mean IoU is measured on the validation split with
+    every installed engine that computes in int8. `predict`, `evaluate`, `export` and `load` use the file with the
+    precision "int8".
+
+    Args:
+        model: Run folder or model file.
+        data: Dataset with a training and a validation split and the classes of the model.
+        output: File to write; None: `model.int8.onnx` next to the model file, where the other commands look for it.
+        max_iou_drop: Points of mean IoU that int8 may lose, from 0 to 100; a point is 0.01.
+        format: Dataset format; None: detected.
+
+    Returns:
+        The file, and the mean IoU in int8 and float32.
+
+    Raises:
+        PathNotFoundError: `model` or `data` does not exist.
+        InvalidArgumentError: int8 loses more than `max_iou_drop`, a split is missing, the classes differ, the extra
+            `onnx` is not installed, or `output` is a file that is not an int8 file.
+
+    Example:
+        >>> result = pw.quantize("runs/first", "street")  # doctest: +SKIP
+        >>> result.accuracy.engines["onnxruntime"].mean_iou  # doctest: +SKIP
+        0.7297
+    """
+    from pixelwise.quantization.quantize import quantize as run
+
+    return run(model, data, output, max_iou_drop=max_iou_drop, format=format)
+
+
 def export(
     model: Model,
     output: Annotated[StrPath, Option(help="File that ends in .onnx, .xml or .pt2, or a folder.", short="-o")],
@@ -248,13 +285,8 @@ def export(
     ] = None,
     logits: Annotated[bool, Option(help="Add the logits to the outputs of the graph.")] = False,
     precision: Annotated[
-        Literal["fp32", "fp16", "int8"], Option(help="Arithmetic of the network; int8 needs --data.")
+        Literal["fp32", "fp16", "int8"], Option(help="Arithmetic of the network; int8 after `quantize`.")
     ] = "fp32",
-    data: Annotated[
-        StrPath | None, Option(help="int8: dataset to calibrate on (train) and to measure on (val).", metavar="DATA")
-    ] = None,
-    data_format: Annotated[str | None, Option(help="Format of --data.", metavar="NAME", default="detected")] = None,
-    max_iou_drop: MaxIouDrop = None,
     min_agreement: Annotated[
         float | None,
         Option(
@@ -263,7 +295,7 @@ def export(
             default="0.9999; fp16: 0.995; int8: 0",
         ),
     ] = None,
-) -> "Exported":
+) -> "ExportResult":
     """Write a model as ONNX, OpenVINO or torch.export, and compare the result with the model.
 
     The graph maps (B, H, W, C) pixels of any size to (B, H, W) labels. Normalization, padding and cropping are part
@@ -274,25 +306,25 @@ def export(
         output: File that ends in .onnx, .xml or .pt2, or a folder, in which the file is named "model".
         format: Format of the file; None: by the suffix of `output`, else ONNX.
         logits: Add the logits (B, K, H, W) float32 to the outputs.
-        precision: "fp16" halves the size of the weights, "int8" quarters it.
-        data: int8: dataset whose training split gives the activation ranges and whose validation split the mean IoU.
-        data_format: Format of `data`; None: detected.
-        max_iou_drop: int8: largest loss of mean IoU to accept, in points; None: 1.
+        precision: "fp16" halves the size of the weights, "int8" quarters it and needs the
+            file that `quantize` writes.
         min_agreement: Smallest fraction of labels equal to the model's; None: 0.9999, fp16 0.995, int8 0.
+            For int8 it refers to the validation images of `quantize`.
 
     Returns:
         The file, its size, and how close it is to the model.
 
     Raises:
-        PathNotFoundError: `model` or `data` does not exist.
+        PathNotFoundError: `model` does not exist.
         ModelFileError: `model` is not a model of this version.
-        InvalidArgumentError: an invalid argument, a missing extra, or a file that does not agree with the model.
+        InvalidArgumentError: an invalid argument, no int8 file, a missing extra, or a file that does not agree with
+            the model.
 
     Example:
         >>> pw.export(model, "model.pt2").file.name
         'model.pt2'
     """
-    from pixelwise.exporting import export as run
+    from pixelwise.exporting.export import export as run
 
     return run(
         to_path(model),
@@ -300,9 +332,6 @@ def export(
         format=format,
         logits=logits,
         precision=precision,
-        data=None if data is None else to_path(data),
-        data_format=data_format,
-        max_iou_drop=max_iou_drop,
         min_agreement=min_agreement,
     )
 

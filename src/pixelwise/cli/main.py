@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "train": (api.train, "Training of a network, with scores and a report."),
     "evaluate": (api.evaluate, "Scores of a model on a dataset."),
     "predict": (api.predict, "Label maps of images and videos."),
+    "quantize": (api.quantize, "int8 file of a model, with its measured accuracy."),
     "export": (api.export, "ONNX, OpenVINO or torch.export file of a model."),
     "networks": (api.describe_networks, "List of networks with size and cost, or of the layers of one."),
     "localize": (api.localize, "Heat maps of the classes that a classifier sees."),

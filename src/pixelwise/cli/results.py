@@ -21,10 +21,11 @@ from pixelwise.training.results import SCORE_NAMES, CrossValidationResult, Train
 if TYPE_CHECKING:  # these import PyTorch or NumPy, and the result has imported them
     from pixelwise.checks.findings import CheckReport, Finding
     from pixelwise.conversion import Converted
-    from pixelwise.exporting import Exported
+    from pixelwise.exporting.result import ExportResult
     from pixelwise.networks.summary import LayerRow, NetworkRow
     from pixelwise.prediction.localize import LocalizeReport
     from pixelwise.prediction.predict import PredictReport
+    from pixelwise.quantization.result import Int8Accuracy, QuantizeResult
 
 PLAIN: dict[str, Any] = {"box": SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
@@ -142,20 +143,32 @@ def print_predictions(report: "PredictReport", arguments: Mapping[str, Any]) -> 
     print_failures(report.failures)
 
 
-def print_export(result: "Exported", arguments: Mapping[str, Any]) -> None:
-    """Print the files, and how close the exported model is to the original."""
-    proof = result.proof
+def print_quantization(result: "QuantizeResult", arguments: Mapping[str, Any]) -> None:
+    """Print the int8 file and its accuracy."""
+    print(result.file)
+    print_int8_accuracy(result.accuracy)
+
+
+def print_export(result: "ExportResult", arguments: Mapping[str, Any]) -> None:
+    """Print the files, their size, and how closely they reproduce the model."""
+    parity = result.parity
     print(f"{result.file}  {result.num_bytes / 1e6:.1f} MB")
-    if measured := result.accuracy:
-        print(
-            f"  mean IoU {measured.mean_iou:.4f}, original {measured.model_mean_iou:.4f}: {measured.loss:.2f} points "
-            f"lost; labels agree on {measured.agreement:.4%} of the pixels of {measured.validation_images} validation "
-            f"images"
-        )
-    print(f"  labels agree on {proof.agreement:.4%} of the pixels of test images of {len(proof.sizes)} sizes")
-    print(f"  largest logit difference {proof.largest_logit_gap:.2g}, largest logit {proof.largest_logit:.2g}")
-    for file in result.beside:
+    if result.accuracy:
+        print_int8_accuracy(result.accuracy)
+    print(f"  labels agree on {parity.agreement:.4%} of the pixels of synthetic images of {len(parity.sizes)} sizes")
+    print(f"  largest logit gap {parity.largest_logit_gap:.2g}, with logits up to {parity.largest_logit:.2g}")
+    for file in result.other_files:
         print(file)
+
+
+def print_int8_accuracy(accuracy: "Int8Accuracy") -> None:
+    """Print the mean IoU of int8 on each engine, compared with float32."""
+    for name, engine in accuracy.engines.items():
+        print(
+            f"  {name}: mean IoU {engine.mean_iou:.4f} in int8, {accuracy.model_mean_iou:.4f} in float32, a drop of "
+            f"{accuracy.compute_iou_drop(name):.2f} points; labels agree on {engine.agreement:.4%} of the pixels of "
+            f"{accuracy.num_validation_images} validation images"
+        )
 
 
 def print_networks(rows: "Sequence[NetworkRow]", arguments: Mapping[str, Any]) -> None:
@@ -231,11 +244,12 @@ PRINTERS: Mapping[str, Callable[[Any, Mapping[str, Any]], None]] = {
     "ConfigKey": print_config_keys,
     "Converted": print_conversion,
     "CrossValidationResult": print_cross_validation,
-    "Exported": print_export,
+    "ExportResult": print_export,
     "LayerRow": print_layers,
     "LocalizeReport": print_localization,
     "NetworkRow": print_networks,
     "PredictReport": print_predictions,
+    "QuantizeResult": print_quantization,
     "TrainResult": print_training,
     "dict": print_mapping,
 }
