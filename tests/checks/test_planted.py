@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelwise.checks import CODES, check, diagnose
-from pixelwise.data.dataset import open_dataset
+from pixelwise.checks import CODES, check, run_checks
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.pairing import FileReader
 from pixelwise.data.io.images import Array, Decoded, write_png
 from pixelwise.data.sample import Sample
@@ -87,10 +87,10 @@ class FloatImages(FileReader):
 
 
 def test_values_that_are_not_finite(clean: Path) -> None:
-    dataset = open_dataset(clean)
+    dataset = Dataset.load(clean)
     dataset = replace(dataset, pairing=replace(dataset.pairing, reader=FloatImages()))
     surveyed = survey(dataset, dataset.samples)
-    (finding,) = diagnose(surveyed).findings
+    (finding,) = run_checks(surveyed).findings
     assert (finding.code, finding.severity, finding.files) == ("not_finite", "error", ("images/train/1.png",))
     assert finding.message.startswith("1 image with NaN or infinite values (4 in all)")
     assert np.isfinite(surveyed.normalization(dataset.samples)).all()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.data.scan import MAX_FOUND_CLASSES, Reading, Survey, survey
 from pixelwise.errors import DataError
@@ -29,7 +29,7 @@ def look(root: Path, pairs: dict[str, tuple[Array, Array]], description: str | N
         tifffile.imwrite(root / f"images/{name}.tif", image, photometric=kind, **format)
     if description is not None:
         (root / "dataset.yaml").write_text(description, encoding="utf-8")
-    dataset = open_dataset(root)
+    dataset = Dataset.load(root)
     return survey(dataset, dataset.samples)
 
 
@@ -66,7 +66,7 @@ def test_faults_are_recorded_with_their_file(tmp_path: Path) -> None:
     look(tmp_path, {"a": (noise(2, 3, 3), MASK)})
     (tmp_path / "images/a.tif").write_bytes(b"II*\0")
     (tmp_path / "masks/a.png").write_bytes(b"")
-    dataset = open_dataset(tmp_path)
+    dataset = Dataset.load(tmp_path)
     (reading,) = survey(dataset, dataset.samples).readings
     assert reading.image_error is not None
     assert reading.image_error.startswith(f"{tmp_path / 'images/a.tif'}: the file is cut short; copy or download")
@@ -85,7 +85,7 @@ def test_alpha(tmp_path: Path) -> None:
     path = tmp_path / "images/a.png"
     write_png(tmp_path / "masks/a.png", MASK)
     write_png(path, rgba)
-    dataset = open_dataset(tmp_path)
+    dataset = Dataset.load(tmp_path)
     (varying,) = survey(dataset, dataset.samples).readings
     assert varying.image_error is not None
     assert varying.image_error.startswith(f"{path}: the alpha channel varies")
@@ -189,7 +189,7 @@ def look_at_scenes(root: Path, images: dict[str, Array], mask: Array, nodata: st
         tags = [(GDAL_NODATA, "s", 0, nodata, True)]
         path = root / f"images/{name}.tif"
         tifffile.imwrite(path, image, photometric="minisblack", planarconfig="contig", extratags=tags)
-    dataset = open_dataset(root)
+    dataset = Dataset.load(root)
     return survey(dataset, dataset.samples)
 
 

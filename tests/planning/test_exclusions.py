@@ -10,10 +10,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from pixelwise.checks import Finding, diagnose
+from pixelwise.checks import Finding, run_checks
 from pixelwise.config import Config
 from pixelwise.data.classes import describe_classes
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.pairing import Pairing
 from pixelwise.data.io.images import Array, Decoded, write_png
 from pixelwise.data.sample import Sample
@@ -155,7 +155,7 @@ def test_images_of_odd_channels_are_left_out(clean: Path) -> None:
     tifffile.imwrite(
         clean / "images/train/1.tif", bands, photometric="rgb", extrasamples=[0] * 3, planarconfig="contig"
     )
-    _, left_out = leave_out_faults(open_dataset(clean))
+    _, left_out = leave_out_faults(Dataset.load(clean))
     assert left_out == (LeftOut("images/train/1.tif", "images unlike most, or unlike `channels`"),)
 
 
@@ -243,12 +243,12 @@ def test_pairs_in_a_container_are_left_out_by_name(tmp_path: Path) -> None:
     samples = tuple(Sample(name=str(i), image_path=tar, label_path=tar, split=None) for i in range(4))
     classes = describe_classes({"names": ["a", "b", "c"]})
     dataset = replace(
-        open_dataset(tmp_path).with_classes(classes, 3), pairing=Pairing(samples=samples, reader=_Container())
+        Dataset.load(tmp_path).with_classes(classes, 3), pairing=Pairing(samples=samples, reader=_Container())
     )
     rest, left_out = leave_out_faults(dataset)
     assert left_out == (LeftOut("all.tar: 2", "2 has no outline; draw one."),)
     assert [sample.name for sample in rest.samples] == ["0", "1", "3"]
-    assert diagnose(survey(rest, rest.samples)).errors == ()
+    assert run_checks(survey(rest, rest.samples)).errors == ()
     assert without(dataset, left_out) == rest
 
 

@@ -57,7 +57,7 @@ def test_the_models_own_labels_lose_nothing(streets, model, predictor):
     found = measure_accuracy(trial, predictor, labels_of(predictor))
     counts = ConfusionMatrix(len(STREET_NAMES))
     for sample in trial.validation:
-        image, labels = trial.dataset.read_pair(sample)
+        image, labels = trial.dataset.read(sample)
         counts.update(predictor.predict(image).labels, labels, ignore_index=predictor.classes.ignore_index)
     assert found.model_mean_iou == found.mean_iou == mean_iou(counts.counts)
     assert (found.agreement, found.loss) == (1, 0)

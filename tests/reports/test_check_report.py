@@ -14,7 +14,7 @@ from PIL import Image
 from pixelwise.api.check import check
 from pixelwise.checks import CheckReport, Finding
 from pixelwise.data.classes import describe_classes
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.pairing import Pairing
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.data.sample import Sample
@@ -82,7 +82,7 @@ def checked(data: Path, page: Path) -> Page:
 
 def written(data: Path, findings: Sequence[Finding], page: Path) -> Page:
     """The page of findings made up here."""
-    dataset = open_dataset(data)
+    dataset = Dataset.load(data)
     surveyed = survey(dataset, dataset.samples)
     report = CheckReport(format="folder", num_images=9, classes=("a",), splits={}, findings=tuple(findings))
     write_check_page(page, report, surveyed)
@@ -216,7 +216,7 @@ def test_a_container_and_other_files_are_named_only(tmp_path: Path) -> None:
     tar = data / "all.tar"
     samples = tuple(Sample(name=str(i), image_path=tar, label_path=tar, split=None) for i in range(3))
     dataset = replace(
-        open_dataset(data).with_classes(describe_classes({"names": ["a", "b"]}), 3), pairing=Pairing(samples=samples)
+        Dataset.load(data).with_classes(describe_classes({"names": ["a", "b"]}), 3), pairing=Pairing(samples=samples)
     )
     surveyed = survey(dataset, samples)
     findings = (a_finding("bad", "all.tar", "notes.doc"),)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelwise.checks import require_sound
+from pixelwise.checks import require_valid_dataset
 from pixelwise.conversion.masks import FolderWriter, NnUNetWriter, VocWriter, WebDatasetWriter
 from pixelwise.conversion.polygons import CocoWriter, YoloWriter
 from pixelwise.conversion.writer import Content, Pair, Writer, encode_image
-from pixelwise.data.dataset import Dataset, open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.pairing import HoldsImageBytes
 from pixelwise.data.io.images import Decoded, decode_image_bytes
 from pixelwise.data.sample import Sample
@@ -57,7 +57,7 @@ def convert(data: str | Path, output: str | Path, *, to: str, format: str | None
     if to not in WRITERS:
         raise unknown_name("format to write", to, WRITERS)
     _require_free(output)
-    dataset = _sound(open_dataset(data, format))
+    dataset = _sound(Dataset.load(data, format))
     assert dataset.classes is not None
     assert dataset.channels is not None
     content = Content(classes=dataset.classes, channels=dataset.channels, samples=dataset.samples)
@@ -75,7 +75,7 @@ def convert(data: str | Path, output: str | Path, *, to: str, format: str | None
 def _sound(dataset: Dataset) -> Dataset:
     """With the classes and channels of the whole set, test images included."""
     surveyed = survey(dataset, dataset.samples)
-    require_sound(surveyed)
+    require_valid_dataset(surveyed)
     return surveyed.dataset
 
 
@@ -101,7 +101,7 @@ def _appearing(output: Path) -> Iterator[Path]:
 
 
 def _read(dataset: Dataset, sample: Sample) -> Pair:
-    pixels, labels = dataset.read_pair(sample)
+    pixels, labels = dataset.read(sample)
     decoded = dataset.decode_image(sample)
     content, ending = _as_stored(dataset, sample, decoded) or encode_image(decoded.pixels)
     return Pair(sample=sample, image=content, ending=ending, pixels=pixels, labels=labels)
@@ -113,7 +113,7 @@ def _as_stored(dataset: Dataset, sample: Sample, decoded: Decoded) -> tuple[byte
     content = reader.image_bytes(sample) if isinstance(reader, HoldsImageBytes) else sample.image_path.read_bytes()
     ending = image_ending(content)
     try:
-        alone = decode_image_bytes(content, sample.image_place)
+        alone = decode_image_bytes(content, sample.image_location)
     except DataError:  # such as the description of an image that lies elsewhere
         return None
     same = alone.alpha == decoded.alpha and np.array_equal(alone.pixels, decoded.pixels)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelwise.data.dataset import Dataset, open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError, InvalidArgumentError
@@ -65,7 +65,7 @@ def evaluate(
     elif max_iou_drop is not None:
         raise InvalidArgumentError(f"--max-iou-drop goes with --precision int8, not {precision}; leave it out.")
     predictor = load(model, device=device, precision=precision, engine=engine)
-    dataset = for_model(open_dataset(data, format), predictor)
+    dataset = for_model(Dataset.load(data, format), predictor)
     chosen, samples = choose_split(dataset, Path(model), split)
     logger.info(f"scoring split {chosen!r}: {len(samples)} images, {predictor.precision}")
     if unlabeled := len(dataset.pairing.images_without_mask):
@@ -100,7 +100,7 @@ def score_samples(
     tally = Tally(ConfusionMatrix(len(names)), BoundaryScore(len(names)) if boundaries else None)
     with ThreadPoolExecutor(1, thread_name_prefix="boundaries") as pool:
         matched = []
-        answers = predict_all(predictor, samples, dataset.read_pair, name=lambda sample: sample.image_place)
+        answers = predict_all(predictor, samples, dataset.read, name=lambda sample: sample.image_location)
         for done, answer in enumerate(answers, start=1):
             if isinstance(answer, Failure):
                 raise answer.error

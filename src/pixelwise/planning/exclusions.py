@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from pixelwise.checks import CODES, Finding, diagnose
+from pixelwise.checks import CODES, Finding, run_checks
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import Survey, survey
@@ -38,7 +38,7 @@ def leave_out_faults(dataset: Dataset) -> tuple[Dataset, tuple[LeftOut, ...]]:
     Reads every pair once. Test pairs are not opened, and stay.
     """
     surveyed = survey(dataset, [s for s in dataset.samples if s.split != "test"])
-    errors = diagnose(surveyed).errors
+    errors = run_checks(surveyed).errors
     for error in errors:
         logger.info(f"error: {error.message} {error.fix}")
     blocking = [error for error in errors if error.code not in ACCEPTED]
@@ -85,7 +85,7 @@ def read_left_out(path: Path) -> tuple[LeftOut, ...]:
 def _in_pairs(surveyed: Survey, errors: Sequence[Finding]) -> Iterator[LeftOut]:
     """Each pair that an error names, with the first reason why."""
     dataset = surveyed.dataset
-    by_file = dataset.samples_by_file()
+    by_file = dataset.map_files_to_samples()
     reasons: dict[Sample, str] = {}
     for reading in surveyed.readings:
         if fault := reading.image_error or reading.mask_error:
@@ -95,18 +95,18 @@ def _in_pairs(surveyed: Survey, errors: Sequence[Finding]) -> Iterator[LeftOut]:
             reasons.setdefault(sample, CODES[error.code][1])
     names = _pair_names(dataset)
     for sample, reason in sorted(reasons.items()):
-        yield LeftOut(names[sample], reason.removeprefix(f"{dataset.relative(sample.image_path)}: "))
+        yield LeftOut(names[sample], reason.removeprefix(f"{dataset.get_relative_path(sample.image_path)}: "))
 
 
 def _pair_names(dataset: Dataset) -> dict[Sample, str]:
     """What a pair is called here: its image file, and its name where the file holds other pairs too."""
-    by_file = dataset.samples_by_file()
-    files = {sample: dataset.relative(sample.image_path) for sample in dataset.samples}
+    by_file = dataset.map_files_to_samples()
+    files = {sample: dataset.get_relative_path(sample.image_path) for sample in dataset.samples}
     return {sample: file if file in by_file else f"{file}: {sample.name}" for sample, file in files.items()}
 
 
 def _in_no_pair(dataset: Dataset, errors: Sequence[Finding]) -> Iterator[LeftOut]:
-    paired = {dataset.relative(path) for s in dataset.samples for path in (s.image_path, s.label_path)}
+    paired = {dataset.get_relative_path(path) for s in dataset.samples for path in (s.image_path, s.label_path)}
     reasons = {file: CODES[error.code][1] for error in reversed(errors) for file in error.files}
     return (LeftOut(file, reason) for file, reason in sorted(reasons.items()) if file not in paired)
 

@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pixelwise.checks import require_sound
+from pixelwise.checks import require_valid_dataset
 from pixelwise.config import Config, LossConfig
 from pixelwise.data.classes import Classes
-from pixelwise.data.dataset import Dataset, open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import Survey, survey
-from pixelwise.data.splits.assign import Division, divide, divide_in_folds
-from pixelwise.data.splits.splits import Splits, read_splits
+from pixelwise.data.splits.splits import SplitAssignment, Splits, assign_folds, assign_splits, read_splits
 from pixelwise.losses import inverse_log_weights, median_frequency_weights
 from pixelwise.model_file import ModelSpec
 from pixelwise.planning.exclusions import ACCEPTED, LeftOut, is_overruled, leave_out_faults, without
@@ -92,9 +91,9 @@ def prepare(
     """
     surveyed, left_out = _survey(data, config, skip_invalid, left_out)
     if made_splits:
-        division = Division(splits=read_splits(made_splits, surveyed.dataset.samples, revise=revise_splits))
+        division = SplitAssignment(splits=read_splits(made_splits, surveyed.dataset.samples, revise=revise_splits))
     else:
-        division = divide(surveyed, config.data, config.training.seed)
+        division = assign_splits(surveyed, config.data, config.training.seed)
     return _prepared(surveyed, division, left_out)
 
 
@@ -110,9 +109,9 @@ def prepare_folds(
     """`prepare` for each of the folds: the files are read once, and each fold is described by its training images."""
     surveyed, left_out = _survey(data, config, skip_invalid, left_out)
     if made_splits:
-        divisions = [Division(splits=read_splits(path, surveyed.dataset.samples)) for path in made_splits]
+        divisions = [SplitAssignment(splits=read_splits(path, surveyed.dataset.samples)) for path in made_splits]
     else:
-        divisions = divide_in_folds(surveyed, config.data, num_folds, config.training.seed)
+        divisions = assign_folds(surveyed, config.data, num_folds, config.training.seed)
     return [_prepared(surveyed, division, left_out) for division in divisions]
 
 
@@ -123,7 +122,7 @@ def _survey(
     left_out: tuple[LeftOut, ...] | None,
 ) -> tuple[Survey, tuple[LeftOut, ...] | None]:
     """What there is to train and validate on, read, and what was left out of it."""
-    dataset = open_dataset(data, config.data.format)
+    dataset = Dataset.load(data, config.data.format)
     if skip_invalid:
         dataset, left_out = leave_out_faults(dataset)
     elif left_out:
@@ -131,8 +130,8 @@ def _survey(
     return survey(dataset, [sample for sample in dataset.samples if sample.split != "test"]), left_out
 
 
-def _prepared(surveyed: Survey, division: Division, left_out: tuple[LeftOut, ...] | None) -> Prepared:
-    report = require_sound(surveyed, division.splits, overruled=partial(is_overruled, left_out=left_out))
+def _prepared(surveyed: Survey, division: SplitAssignment, left_out: tuple[LeftOut, ...] | None) -> Prepared:
+    report = require_valid_dataset(surveyed, division.splits, overruled=partial(is_overruled, left_out=left_out))
     accepted = [f"error: {f.message}" for f in report.errors if f.code in ACCEPTED]
     notes = [f"{f.severity}: {f.message}" for f in report.findings if f.severity != "error"]
     notes += [f"warning: {division.crossing}"] if division.crossing else []

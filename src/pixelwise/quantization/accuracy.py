@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelwise.data.dataset import Dataset, open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.errors import InvalidArgumentError
@@ -60,7 +60,7 @@ def open_trial(data: str | Path, format: str | None, model: str | Path, predicto
     Raises:
         InvalidArgumentError: one of the splits is missing, or the classes are not the model's.
     """
-    dataset = for_model(open_dataset(data, format), predictor)
+    dataset = for_model(Dataset.load(data, format), predictor)
     (_, train), (_, val) = (choose_split(dataset, Path(model), split) for split in ("train", "val"))
     order = np.random.default_rng(CALIBRATION_SEED).permutation(len(train))
     calibration = tuple(train[index] for index in order[:CALIBRATION_IMAGES])
@@ -108,7 +108,7 @@ def measure_accuracy(trial: Trial, predictor: Predictor, labels_of: Callable[[Ar
     classes = predictor.classes
     of_int8, of_model = (ConfusionMatrix(len(classes.names)) for _ in range(2))
     equal = pixels = 0
-    answers = predict_all(predictor, trial.validation, trial.dataset.read_pair, name=lambda sample: sample.image_place)
+    answers = predict_all(predictor, trial.validation, trial.dataset.read, name=lambda sample: sample.image_location)
     for done, answer in enumerate(answers, start=1):
         if isinstance(answer, Failure):
             raise answer.error

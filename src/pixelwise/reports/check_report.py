@@ -67,14 +67,14 @@ class _Album:
 
     @classmethod
     def of(cls, dataset: Dataset) -> "_Album":
-        by_file = dataset.samples_by_file()
+        by_file = dataset.map_files_to_samples()
         paths = {path for sample in dataset.samples for path in (sample.image_path, sample.label_path)}
         masks = {sample.label_path.parent for sample in dataset.samples}
         masks |= {path.parent for path in dataset.pairing.masks_without_image}
         return cls(
             dataset=dataset,
             by_file=by_file,
-            shared=frozenset(map(dataset.relative, paths)) - by_file.keys(),
+            shared=frozenset(map(dataset.get_relative_path, paths)) - by_file.keys(),
             masks=frozenset(masks - {sample.image_path.parent for sample in dataset.samples}),
             drawn={},
         )
@@ -92,7 +92,7 @@ class _Album:
 
     def files(self, key: Key) -> set[str]:
         paths = [key] if isinstance(key, Path) else [key.image_path, key.label_path]
-        return set(map(self.dataset.relative, paths))
+        return set(map(self.dataset.get_relative_path, paths))
 
     def draw(self, keys: Iterable[Key]) -> None:
         wanted = list(dict.fromkeys(keys))

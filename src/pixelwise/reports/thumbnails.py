@@ -98,7 +98,7 @@ def _thumbnail(
     dataset: Dataset, path: Path, content: Array | str, panels: list[Panel], drawn: _Mask | None = None
 ) -> Thumbnail:
     return Thumbnail(
-        name=dataset.relative(path),
+        name=dataset.get_relative_path(path),
         size="" if isinstance(content, str) else _size(content),
         panels=tuple(panels),
         labels=drawn.found if drawn else frozenset(),

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from pixelwise.config import DataConfig
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import write_png
 from pixelwise.data.scan import Survey, survey
-from pixelwise.data.splits.groups import Units, find_copies, find_units, single_units
+from pixelwise.data.splits.groups import Units, find_copies, find_sample_groups, single_sample_groups
 from pixelwise.errors import InvalidArgumentError
 
 MASK = np.array([[0, 1], [1, 0]], np.uint8)
@@ -20,7 +20,7 @@ def look(root: Path, pictures: dict[str, int], constant: Sequence[str] = ()) -> 
         image = np.full((2, 2), 9, np.uint8) if name in constant else np.array([[number, 200], [0, 1]], np.uint8)
         write_png(root / f"images/{name}.png", image)
         write_png(root / f"masks/{name}.png", MASK)
-    dataset = open_dataset(root)
+    dataset = Dataset.load(root)
     return survey(dataset, dataset.samples)
 
 
@@ -28,7 +28,7 @@ AUTO = DataConfig()
 
 
 def units_of(surveyed: Survey, config: DataConfig = AUTO, num_parts: int = 2) -> Units:
-    return find_units(surveyed, surveyed.dataset.samples, config, num_parts)
+    return find_sample_groups(surveyed, surveyed.dataset.samples, config, num_parts)
 
 
 def together(units: Units) -> list[list[str]]:
@@ -42,7 +42,7 @@ def numbered(*names: str) -> dict[str, int]:
 def test_plain_names_stand_alone(tmp_path: Path) -> None:
     surveyed = look(tmp_path, numbered(*(f"{i:04}" for i in range(30))))
     units = units_of(surveyed)
-    assert units.units == single_units(surveyed.dataset.samples)
+    assert units.units == single_sample_groups(surveyed.dataset.samples)
     assert (units.notes, units.names) == ((), {})
 
 
@@ -95,8 +95,8 @@ def test_own_splits_do_not_part_neighbors(tmp_path: Path) -> None:
     """The folder of a split is no part of the scene."""
     for split, row in (("train", 0), ("val", 1)):
         look(tmp_path, numbered(*(f"{split}/tile_{row}_{i}" for i in range(40))))
-    dataset = open_dataset(tmp_path)
-    units = find_units(survey(dataset, dataset.samples), dataset.samples, AUTO)
+    dataset = Dataset.load(tmp_path)
+    units = find_sample_groups(survey(dataset, dataset.samples), dataset.samples, AUTO)
     assert all({s.split for s in unit.samples} == {"train", "val"} for unit in units.units)
 
 

@@ -36,14 +36,14 @@ class RowReader:
     label_column: str
 
     def decode_image(self, sample: Sample) -> Decoded:
-        return decode_image_bytes(self.image_bytes(sample), sample.image_place)
+        return decode_image_bytes(self.image_bytes(sample), sample.image_location)
 
     def read_mask(self, sample: Sample) -> Array:
-        return read_mask_bytes(self._content(sample, self.label_column, sample.label_place), sample.label_place)
+        return read_mask_bytes(self._content(sample, self.label_column, sample.label_location), sample.label_location)
 
     def image_bytes(self, sample: Sample) -> bytes:
         """The image file as it lies in its row."""
-        return self._content(sample, self.image_column, sample.image_place)
+        return self._content(sample, self.image_column, sample.image_location)
 
     def _content(self, sample: Sample, column: str, place: str) -> bytes:
         file, row = self.rows[sample]

@@ -47,10 +47,10 @@ class TarReader:
     places: dict[tuple[Path, str], Place]
 
     def decode_image(self, sample: Sample) -> Decoded:
-        return decode_image_bytes(self.image_bytes(sample), sample.image_place)
+        return decode_image_bytes(self.image_bytes(sample), sample.image_location)
 
     def read_mask(self, sample: Sample) -> Array:
-        return read_mask_bytes(self._read(sample.label_path, sample.label_entry), sample.label_place)
+        return read_mask_bytes(self._read(sample.label_path, sample.label_entry), sample.label_location)
 
     def image_bytes(self, sample: Sample) -> bytes:
         """The image file as it lies in the shard."""
