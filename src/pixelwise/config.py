@@ -1,276 +1,279 @@
-"""Everything a run is told, on one page: frozen dataclasses, read from and written to YAML.
+"""The configuration of a run, on one page: frozen dataclasses, read from and written to YAML.
 
-A config holds no path (but for a table of groups and the model it starts from) and no time of day:
-the same config on the same data is the same run.
+A config holds no time of day and no path, except a CSV file of groups and the model to start from. The same config on
+the same data repeats the run.
 """
 
+import ast
 import contextlib
 import dataclasses
+import inspect
+import itertools
 import math
+import os
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 
-from pixelwise.errors import InvalidArgumentError, unknown_name
+from pixelwise.errors import InvalidArgumentError, PathAccessError, PathNotFoundError, unknown_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """The legal range of a number; None leaves a side open."""
+
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+
+    def __contains__(self, value: float) -> bool:
+        return (
+            (self.ge is None or value >= self.ge)
+            and (self.gt is None or value > self.gt)
+            and (self.le is None or value <= self.le)
+            and (self.lt is None or value < self.lt)
+        )
+
+    def __str__(self) -> str:
+        low = f"{self.ge} <= " if self.ge is not None else f"{self.gt} < " if self.gt is not None else ""
+        high = f" <= {self.le}" if self.le is not None else f" < {self.lt}" if self.lt is not None else ""
+        if low and high:
+            return f"{low}x{high}"
+        return f">= {self.ge}" if self.ge is not None else f"> {self.gt}" if low else high.strip()
+
+
+Count = Annotated[int, Range(ge=1)]
+NonNegative = Annotated[float, Range(ge=0)]
+Positive = Annotated[float, Range(gt=0)]
+Fraction = Annotated[float, Range(ge=0, le=1)]
+FractionBelowOne = Annotated[float, Range(ge=0, lt=1)]
+OpenFraction = Annotated[float, Range(gt=0, lt=1)]
+PositiveFraction = Annotated[float, Range(gt=0, le=1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
+    """The dataset: format, splits, sample size and cache."""
+
     format: str | None = None
-    """How the dataset lies on disk, a name of `pixelwise.data.formats.FORMATS`; None: the one it looks like."""
+    """Dataset format, a name of `pixelwise.data.formats.FORMATS`; None: detected."""
     crop_size: tuple[int, int] = (256, 256)
     """Height and width of a training sample, in pixels of the (scaled) image."""
-    val_fraction: float = 0.2
-    """Share of the training images that validate where the dataset names no val split."""
+    val_fraction: OpenFraction = 0.2
+    """Fraction of the training images to validate on if the dataset has no val split."""
     split_by: Literal["auto", "image", "block"] = "auto"
-    """What a made split keeps together: single images, or blocks of neighbors (tiles of a raster, frames of a video)
-    by their names; auto: blocks where the names tell of many tiles or frames."""
+    """Unit that a new split keeps together: an image, or a block of neighboring tiles or video frames, found by their
+    names; auto: blocks if the names show many tiles or frames."""
     group_by: str | None = None
-    """What is never in two splits: a regular expression on the names, whose first group (else match) is the group,
-    or FILE.csv:COLUMN; None: see `split_by`."""
-    max_val_images: int | None = None
-    """Validation images used while training, drawn once by seed; None: all of them."""
-    cache_gib: float = 2.0
-    """Memory for decoded images, in GiB; what does not fit is decoded again each time."""
+    """Group of an image, never divided between splits: a regular expression on the names, whose first group (or whole
+    match) is the group, or FILE.csv:COLUMN; None: see `split_by`."""
+    max_val_images: Count | None = None
+    """Number of validation images to score during training, drawn once with the seed; None: all."""
+    cache_gib: NonNegative = 2.0
+    """Memory for decoded images, in GiB; images that do not fit are decoded again in each epoch."""
 
     def __post_init__(self) -> None:
+        _require_ranges(self, "data")
         _require(min(self.crop_size) >= 1, "data.crop_size", self.crop_size, "a height and a width of at least 1")
-        _require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "0 < x < 1")
         _require(self.group_by != "", "data.group_by", self.group_by, "a regular expression or FILE.csv:COLUMN")
-        alone = self.group_by is None or self.split_by == "auto"
-        _require(alone, "data.split_by", self.split_by, "left at 'auto' where data.group_by decides")
-        _require(
-            self.max_val_images is None or self.max_val_images >= 1,
-            "data.max_val_images",
-            self.max_val_images,
-            ">= 1",
-        )
-        _require(self.cache_gib >= 0, "data.cache_gib", self.cache_gib, ">= 0")
+        has_one_rule = self.group_by is None or self.split_by == "auto"
+        _require(has_one_rule, "data.split_by", self.split_by, "'auto' with data.group_by")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkConfig:
+    """The network and its size."""
+
     name: str = "unet"
     """A name of `pixelwise.networks.NETWORKS`."""
-    base_channels: int | None = None
-    """Channels of the finest level, where the network has that choice; None: as published, 32 for unet."""
-    depth: int = 4
-    """unet: how many times the contracting path halves the resolution."""
+    base_channels: Count | None = None
+    """Channels at the finest resolution, for networks with that choice; None: as published, 32 for unet."""
+    depth: Annotated[int, Range(ge=1, le=8)] = 4
+    """unet: number of times that the encoder halves the resolution."""
     max_channels: int = 512
-    """unet: ceiling for the doubling of channels."""
-    stem_stride: int = 1
-    """unet: pixels of the image per pixel of the finest level, 1, 2 or 4."""
+    """unet: largest number of channels of a layer."""
+    stem_stride: Literal[1, 2, 4] = 1
+    """unet: stride of the first layer, in pixels."""
     encoder: str | None = None
-    """unet, fcn: classifier that the images pass first, such as resnet34 or timm:convnext_tiny; None: its own."""
+    """unet, fcn: classifier to use as the encoder, such as resnet34 or timm:convnext_tiny; None: the network's own."""
     encoder_weights: Literal["none", "imagenet", "file"] = "none"
-    """Where the encoder's first weights are from."""
+    """Initial weights of the encoder."""
     normalization: Literal["none", "batch", "group"] = "batch"
-    """unet: after each convolution."""
+    """unet: normalization after each convolution."""
     upsampling: Literal["switches", "nearest", "bed_of_nails", "bilinear", "transposed"] | None = None
-    """unet, segnet: how the decoder doubles its maps; None: the network's own way."""
+    """unet, segnet: how the decoder doubles the resolution; None: as published."""
     skips: Literal["none", "add", "concat"] | None = None
-    """unet, segnet: what the decoder does with the encoder's maps; None: the network's own way."""
+    """unet, segnet: how the decoder merges the encoder's features; None: as published."""
 
     def __post_init__(self) -> None:
-        width = self.base_channels
-        _require(width is None or width >= 1, "network.base_channels", width, ">= 1")
-        _require(self.max_channels >= (width or 1), "network.max_channels", self.max_channels, ">= width")
-        _require(1 <= self.depth <= 8, "network.depth", self.depth, "1 to 8")
-        _require(self.stem_stride in (1, 2, 4), "network.stem_stride", self.stem_stride, "1, 2, 4")
+        _require_ranges(self, "network")
+        smallest = self.base_channels or 1
+        _require(self.max_channels >= smallest, "network.max_channels", self.max_channels, ">= network.base_channels")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerConfig:
+    """The optimizer, weight averaging and layer-wise learning rates."""
+
     name: Literal["adamw", "sgd", "muon"] = "adamw"
-    lr: float = 2e-3
+    """Algorithm."""
+    lr: Positive = 2e-3
     """Peak learning rate."""
-    weight_decay: float = 0.01
+    weight_decay: NonNegative = 0.01
     """Decoupled (AdamW, Muon) or L2 (SGD); not applied to biases and normalization."""
-    momentum: float = 0.9
-    """SGD's momentum, Muon's momentum and AdamW's beta1."""
-    clip_norm: float = 5.0
+    momentum: FractionBelowOne = 0.9
+    """Momentum of SGD and Muon, beta1 of AdamW."""
+    clip_norm: NonNegative = 5.0
     """Largest global gradient norm; 0 turns clipping off."""
-    ema: float = 0.02
-    """Memory of the averaged weights, as a share of the run; 0 turns averaging off."""
-    freeze_stages: int = 0
-    """So many of the encoder's first stages keep their weights and batch statistics."""
-    layer_decay: float = 1.0
-    """Share of the learning rate that each encoder stage has of the next coarser one, the coarsest of the decoder."""
+    ema: FractionBelowOne = 0.02
+    """Memory of the exponential moving average of the weights, as a fraction of the run; 0 turns averaging off."""
+    freeze_stages: Annotated[int, Range(ge=0)] = 0
+    """Number of first encoder stages whose weights and batch statistics are frozen."""
+    layer_decay: PositiveFraction = 1.0
+    """Learning rate of an encoder stage relative to the next deeper one; the deepest is relative to the decoder."""
 
     def __post_init__(self) -> None:
-        _require(self.lr > 0, "optimizer.lr", self.lr, "> 0")
-        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, ">= 0")
-        _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "0 <= x < 1")
-        _require(self.clip_norm >= 0, "optimizer.clip_norm", self.clip_norm, ">= 0")
-        _require(0 <= self.ema < 1, "optimizer.ema", self.ema, "0 <= x < 1")
-        _require(self.freeze_stages >= 0, "optimizer.freeze_stages", self.freeze_stages, ">= 0")
-        _require(0 < self.layer_decay <= 1, "optimizer.layer_decay", self.layer_decay, "0 < x <= 1")
+        _require_ranges(self, "optimizer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleConfig:
+    """The learning rate and the image scale over the run."""
+
     name: Literal["cosine", "poly", "linear", "one_cycle", "constant"] = "cosine"
-    warmup: float = 0.05
-    """Share of the run in which the learning rate rises linearly from 0."""
-    pct_start: float = 0.3
-    """one_cycle: share of the run after the warm-up, from a 25th of the peak up to it."""
-    final_lr_ratio: float = 0.01
-    """Learning rate at the end, as a share of the peak."""
-    start_scale: float = 1.0
+    """Learning rate schedule."""
+    warmup: FractionBelowOne = 0.05
+    """Fraction of the run in which the learning rate rises linearly from 0."""
+    pct_start: OpenFraction = 0.3
+    """one_cycle: fraction of the run after the warmup in which the rate rises from 1/25 of the peak to the peak."""
+    final_lr_ratio: Fraction = 0.01
+    """Learning rate at the end, as a fraction of the peak."""
+    start_scale: PositiveFraction = 1.0
     """Image scale at the start of the run; it grows to 1 (progressive resizing)."""
-    full_scale_from: float = 0.6
-    """Progress in [0, 1] from which samples have their full size."""
+    full_scale_from: Fraction = 0.6
+    """Fraction of the run after which samples have their full size."""
 
     def __post_init__(self) -> None:
-        _require(0 <= self.warmup < 1, "schedule.warmup", self.warmup, "0 <= x < 1")
-        _require(0 < self.pct_start < 1, "schedule.pct_start", self.pct_start, "0 < x < 1")
-        _require(0 <= self.final_lr_ratio <= 1, "schedule.final_lr_ratio", self.final_lr_ratio, "0 <= x <= 1")
-        _require(0 < self.start_scale <= 1, "schedule.start_scale", self.start_scale, "0 < x <= 1")
-        _require(
-            0 <= self.full_scale_from <= 1,
-            "schedule.full_scale_from",
-            self.full_scale_from,
-            "0 <= x <= 1",
-        )
+        _require_ranges(self, "schedule")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossConfig:
+    """The loss and its weights."""
+
     name: Literal["cross_entropy", "focal", "dice", "tversky", "lovasz"] = "cross_entropy"
-    """The main loss, a name of `pixelwise.losses.LOSSES`."""
+    """Main loss, a name of `pixelwise.losses.LOSSES`."""
     class_weights: Literal["none", "median_frequency", "inverse_log"] = "none"
-    class_weight_power: float = 0.5
-    """Exponent on the class weights; 1 are the weights as published, 0 none."""
-    dice_weight: float = 0.0
-    """Weight of a soft Dice term beside the main loss."""
-    lovasz_weight: float = 0.0
-    """Weight of a Lovász term, which stands for the mean IoU, beside the main loss."""
-    focal_gamma: float = 2.0
-    """focal: how little pixels count that are right already; 0 is the cross-entropy."""
-    tversky_beta: float = 0.7
-    """tversky: what a missed pixel costs; one seen too much costs the rest to 1."""
-    border_weight: float = 0.0
-    """What a pixel of class 0 counts more in a gap that separates two regions of the others; U-Net's w0 is 10."""
-    border_sigma: float = 5.0
-    """How fast `border_weight` decays with the distance to the two regions, in pixels."""
+    """How class weights follow from class frequencies."""
+    class_weight_power: Fraction = 0.5
+    """Exponent of the class weights; 1 gives them as published, 0 gives equal weights."""
+    dice_weight: NonNegative = 0.0
+    """Weight of an additional soft Dice loss."""
+    lovasz_weight: NonNegative = 0.0
+    """Weight of an additional Lovász loss, a surrogate of the mean IoU."""
+    focal_gamma: NonNegative = 2.0
+    """focal: exponent that reduces the loss of well classified pixels; 0 gives the cross-entropy."""
+    tversky_beta: Fraction = 0.7
+    """tversky: weight of false negatives; false positives have the weight 1 - beta."""
+    border_weight: NonNegative = 0.0
+    """Additional weight of class 0 pixels in a gap between two regions of other classes; w0 of U-Net, 10 there."""
+    border_sigma: Positive = 5.0
+    """Decay of `border_weight` with the distance to the two regions, in pixels."""
 
     def __post_init__(self) -> None:
-        _require(0 <= self.class_weight_power <= 1, "loss.class_weight_power", self.class_weight_power, "0 <= x <= 1")
-        _require(self.dice_weight >= 0, "loss.dice_weight", self.dice_weight, ">= 0")
-        _require(self.lovasz_weight >= 0, "loss.lovasz_weight", self.lovasz_weight, ">= 0")
-        _require(self.focal_gamma >= 0, "loss.focal_gamma", self.focal_gamma, ">= 0")
-        _require(0 <= self.tversky_beta <= 1, "loss.tversky_beta", self.tversky_beta, "0 <= x <= 1")
-        _require(self.border_weight >= 0, "loss.border_weight", self.border_weight, ">= 0")
-        _require(self.border_sigma > 0, "loss.border_sigma", self.border_sigma, "> 0")
+        _require_ranges(self, "loss")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentationConfig:
-    flip_horizontal: float = 0.5
+    """Random changes of training samples."""
+
+    flip_horizontal: Fraction = 0.5
     """Probability of a left-right flip."""
-    flip_vertical: float = 0.0
+    flip_vertical: Fraction = 0.0
     """Probability of a top-bottom flip."""
     scale: tuple[float, float] = (0.7, 1.5)
     """Range of the random zoom, drawn log-uniformly."""
-    rotate: float = 5.0
-    """Largest rotation either way, in degrees."""
-    color: float = 0.3
+    rotate: Annotated[float, Range(ge=0, le=180)] = 5.0
+    """Largest rotation in either direction, in degrees."""
+    color: Fraction = 0.3
     """Strength of brightness, contrast and saturation changes; 0 turns them off."""
-    elastic: float = 0.0
-    """Standard deviation of the displacements of 3 x 3 points of a sample, in pixels; U-Net's is 10, 0 turns it off."""
+    elastic: NonNegative = 0.0
+    """Standard deviation of the displacements of a 3 x 3 grid of points, in pixels (10 in U-Net); 0 turns it off."""
 
     def __post_init__(self) -> None:
-        for name in ("flip_horizontal", "flip_vertical"):
-            value = getattr(self, name)
-            _require(0 <= value <= 1, f"augmentation.{name}", value, "0 to 1")
+        _require_ranges(self, "augmentation")
         low, high = self.scale
         _require(0 < low <= high, "augmentation.scale", self.scale, "0 < low <= high")
-        _require(0 <= self.rotate <= 180, "augmentation.rotate", self.rotate, "0 to 180")
-        _require(0 <= self.color <= 1, "augmentation.color", self.color, "0 to 1")
-        _require(self.elastic >= 0, "augmentation.elastic", self.elastic, ">= 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
-    batch_size: int = 8
-    gradient_accumulation_steps: int = 1
-    """Parts in which a batch passes the network, their gradients added up: less memory, nearly the same run. Batch
-    normalization sees one part at a time."""
+    """Length, batches, memory, precision and evaluations of a run."""
+
+    batch_size: Count = 8
+    """Images of an optimizer step, over all processes."""
+    gradient_accumulation_steps: Count = 1
+    """Number of parts into which a batch is divided to save memory; batch normalization sees one part at a time."""
     activation_checkpointing: bool = False
-    """Maps inside the network's stages are made again in the backward pass, not kept: less memory, more time, the same
-    numbers."""
+    """Recompute the activations inside network stages in the backward pass: less memory, more time, equal results."""
     compile: bool = False
-    """The network is compiled by torch.compile: steps are faster, the first one takes a minute and more."""
+    """Compile the network with torch.compile: faster steps, but the first one takes a minute or more."""
     sync_batch_norm: bool = False
-    """Batch normalization over the images of all processes, not of each alone; GPUs only."""
+    """Compute batch statistics over the images of all processes; GPUs only."""
     sharding: Literal["none", "fsdp"] = "none"
-    """What each of several processes holds of weights, gradients, averages and the optimizer's numbers: all of them, or
-    with "fsdp" its part of each (FSDP2)."""
-    steps: int | None = None
+    """How processes store weights, gradients, averages and optimizer state: as copies, or as shards (FSDP2)."""
+    steps: Count | None = None
     """Length of the run in optimizer steps; None: as many as fit `budget_seconds`."""
-    budget_seconds: float | None = None
-    """Wall-clock time of the whole command; None: `steps` decides."""
+    budget_seconds: Positive | None = None
+    """Wall-clock time of the whole command, in seconds; None: `steps` decides."""
     init_from: str | None = None
-    """Run folder or model file whose weights the run begins with, as it was given to --init-from; None: fresh
-    weights."""
+    """Run folder or model file with the initial weights, as given to --init-from; None: random weights."""
     seed: int = 0
+    """Seed of splits, weights, sampling and augmentation."""
     deterministic: bool = False
-    """Repeat bit for bit on CPU; the clock is not looked at while training."""
+    """Repeat bit for bit on CPU; training does not look at the clock."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the forward and backward pass; weights are always float32."""
-    num_evaluations: int = 5
-    """How often the validation images are scored, the end included."""
-    early_stopping_patience: int | None = None
-    """Evaluations without a new best mean IoU after which the run ends early; None or 0: never."""
-    checkpoint_interval_seconds: float = 60.0
-    """Time between checkpoints; longer where saving one takes so long that it would cost more than 2 % of the run."""
+    num_evaluations: Count = 5
+    """Number of evaluations on the validation images, including the final one."""
+    early_stopping_patience: Annotated[int, Range(ge=0)] | None = None
+    """Number of evaluations without a new best mean IoU after which the run ends; None or 0: never."""
+    checkpoint_interval_seconds: Positive = 60.0
+    """Seconds between checkpoints; longer if saving would take more than 2 % of the run."""
     loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ("tensorboard",)
-    """Where the curves go beside metrics.jsonl, names of `pixelwise.training.loggers.LOGGERS`."""
+    """Loggers in addition to metrics.jsonl, names of `pixelwise.training.loggers.LOGGERS`."""
 
     def __post_init__(self) -> None:
-        _require(self.batch_size >= 1, "training.batch_size", self.batch_size, ">= 1")
+        _require_ranges(self, "training")
         parts = self.gradient_accumulation_steps
-        _require(
-            1 <= parts <= self.batch_size,
-            "training.gradient_accumulation_steps",
-            parts,
-            "from 1 to training.batch_size",
-        )
-        _require(
-            not (self.compile and self.activation_checkpointing),
-            "training.activation_checkpointing",
-            True,
-            "false with training.compile",
-        )
-        whole = self.sharding == "none"
-        _require(whole or not self.compile, "training.sharding", self.sharding, "none with training.compile")
-        _require(self.steps is None or self.steps >= 1, "training.steps", self.steps, ">= 1")
-        _require(
-            self.budget_seconds is None or self.budget_seconds > 0,
-            "training.budget_seconds",
-            self.budget_seconds,
-            "> 0",
-        )
-        _require(self.num_evaluations >= 1, "training.num_evaluations", self.num_evaluations, ">= 1")
-        _require(
-            (self.early_stopping_patience or 0) >= 0,
-            "training.early_stopping_patience",
-            self.early_stopping_patience,
-            ">= 0",
-        )
-        seconds = self.checkpoint_interval_seconds
-        _require(seconds > 0, "training.checkpoint_interval_seconds", seconds, "> 0")
+        key = "training.gradient_accumulation_steps"
+        _require(parts <= self.batch_size, key, parts, "<= training.batch_size")
+        recomputes = self.activation_checkpointing and self.compile
+        _require(not recomputes, "training.activation_checkpointing", True, "false with training.compile")
+        is_whole = self.sharding == "none" or not self.compile
+        _require(is_whole, "training.sharding", self.sharding, "none with training.compile")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """One run. Every field has a default that works; the planner puts in what the data asks for."""
+    """The configuration of a run. Every field has a default; the planner chooses better values for a dataset.
+
+    Example:
+        >>> config = Config().replace({"network.name": "segnet", "optimizer.lr": 1e-3})
+        >>> config.network.name
+        'segnet'
+        >>> Config().replace({"optimizer.lr": -1})
+        Traceback (most recent call last):
+        pixelwise.errors.InvalidArgumentError: optimizer.lr is -1.0, but must be > 0.
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -279,72 +282,148 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    reasons: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """`section.key` → why the planner chose its value; comments of the YAML file."""
+    estimate: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """Lines with the planner's estimate of time and memory; comments at the top of the YAML file."""
 
-    def replace(self, changes: Mapping[str, Any]) -> "Config":
-        """A copy with `{"section.key": value}` put in; InvalidArgumentError for a wrong key or value."""
+    def replace(self, changes: Mapping[str, Any], reasons: Mapping[str, str] = types.MappingProxyType({})) -> "Config":
+        """Return a copy with changed values.
+
+        Args:
+            changes: `{"section.key": value}`.
+            reasons: `{"section.key": text}`, added to those of the keys that do not change.
+
+        Raises:
+            InvalidArgumentError: a key does not exist, or a value is out of range.
+        """
         sections: dict[str, dict[str, Any]] = {}
         for key, value in changes.items():
             section, _, name = key.partition(".")
             sections.setdefault(section, {})[name] = value
-        return _build(self, sections)
+        changed = _build(self, sections)
+        kept = {
+            key: reason
+            for key, reason in self.reasons.items()
+            if key not in changes or _value_at(self, key) == _value_at(changed, key)
+        }
+        return dataclasses.replace(changed, reasons={**kept, **reasons}, estimate=self.estimate)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """Plain values, sections and keys in the order of this page."""
-        plain = dataclasses.asdict(self)
+        """Return plain values by section and key, in the order of this page."""
         return {
-            section: {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
-            for section, values in plain.items()
+            section: {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(values).items()}
+            for section, values in _sections(self).items()
+        }
+
+    def to_yaml(self) -> str:
+        """Return the config as YAML, with the estimate and the reasons as comments."""
+        lines = [f"# {line}" for line in self.estimate]
+        for section, values in self.to_dict().items():
+            lines.append(f"{section}:")
+            for key, value in values.items():
+                text = yaml.safe_dump(value, default_flow_style=True, width=1000)
+                line = f"  {key}: {text.splitlines()[0]}"
+                reason = self.reasons.get(f"{section}.{key}")
+                lines.append(f"{line:<32}  # {reason}" if reason else line)
+        return "\n".join(lines) + "\n"
+
+    @staticmethod
+    def json_schema() -> dict[str, Any]:
+        """Return a JSON schema of `config.yaml`, for editors and validators."""
+        sections: dict[str, Any] = {}
+        for key in describe_keys():
+            section, _, name = key.name.partition(".")
+            default = list(key.default) if isinstance(key.default, tuple) else key.default
+            entry = {"description": key.doc, "default": default, **_schema_of(key.hint)}
+            sections.setdefault(section, {})[name] = entry
+        closed = {"type": "object", "additionalProperties": False}
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": "config.yaml of Pixelwise",
+            **closed,
+            "properties": {section: {**closed, "properties": entries} for section, entries in sections.items()},
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigKey:
+    """A key of the configuration."""
+
+    name: str
+    """`section.key`."""
+    default: Any
+    hint: Any
+    """Annotation of its field."""
+    doc: str
+
+    @property
+    def legal(self) -> str:
+        """Its type, choices or range, as text."""
+        return _legal_text(self.hint)
+
+
+def describe_keys() -> list[ConfigKey]:
+    """Return all keys in the order of this page, with default, legal values and documentation."""
+    keys = []
+    for section, values in _sections(Config()).items():
+        docs = _docs(type(values))
+        keys += [
+            ConfigKey(name=f"{section}.{name}", default=getattr(values, name), hint=hint, doc=docs[name])
+            for name, hint in _HINTS[section].items()
+        ]
+    return keys
+
+
+def to_yaml(config: Config, reasons: Mapping[str, str] | None = None, header: Iterable[str] = ()) -> str:
+    """Return `config.to_yaml()` with these reasons and header lines."""
+    return dataclasses.replace(config, reasons=reasons or {}, estimate=tuple(header)).to_yaml()
+
+
 def from_dict(values: Mapping[str, Any]) -> Config:
-    """The inverse of `Config.to_dict`; keys left out keep their defaults."""
+    """Return the inverse of `Config.to_dict`; missing keys keep their defaults."""
     for section, content in values.items():
         if not isinstance(content, Mapping):
             raise InvalidArgumentError(
-                f"config section {section!r} holds {content!r}; write it as 'key: value' lines "
-                f"indented below '{section}:'."
+                f"config section {section!r} is {content!r}. Expected indented 'key: value' lines below '{section}:'."
             )
     return _build(Config(), values)
 
 
-def load_config(path: str | Path) -> Config:
-    """A config from a YAML file; errors name the file."""
+def load_config(path: str | os.PathLike[str]) -> Config:
+    """Load a config from a YAML file, with its reasons.
+
+    Raises:
+        InvalidArgumentError: the file is not valid YAML, or a key or value in it is invalid.
+        PathNotFoundError: the file does not exist.
+        PathAccessError: the file may not be read.
+    """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        text = Path(path).read_text(encoding="utf-8")
+        values = yaml.safe_load(text) or {}
+    except FileNotFoundError as error:
+        raise PathNotFoundError(f"config {os.fspath(path)!r} does not exist.") from error
+    except PermissionError as error:
+        raise PathAccessError(f"config {os.fspath(path)!r} may not be read.") from error
     except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: 2001-99-99 as a date
         reason = " ".join(str(error).split())
         raise InvalidArgumentError(f"{path} is not a readable config: {reason}") from error
     if not isinstance(values, dict):
-        raise InvalidArgumentError(f"{path} is not a config: it must hold sections such as 'network:'.")
+        raise InvalidArgumentError(f"{path} is not a config. Expected sections such as 'network:'.")
     try:
-        return from_dict(values)
+        config = from_dict(values)
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f"{path}: {error}") from error
-
-
-def to_yaml(config: Config, reasons: Mapping[str, str] | None = None, header: Iterable[str] = ()) -> str:
-    """The config as YAML, each key of `reasons` ("section.key") with its reason as a comment, below the
-    lines of `header` as comments.
-    """
-    lines = [f"# {line}" for line in header]
-    for section, values in config.to_dict().items():
-        lines.append(f"{section}:")
-        for key, value in values.items():
-            text = yaml.safe_dump(value, default_flow_style=True, width=1000)
-            line = f"  {key}: {text.splitlines()[0]}"
-            reason = (reasons or {}).get(f"{section}.{key}")
-            lines.append(f"{line:<32}  # {reason}" if reason else line)
-    return "\n".join(lines) + "\n"
+    return dataclasses.replace(config, reasons=_read_reasons(text), estimate=_read_header(text))
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
-    """`["optimizer.lr=0.001"]` as given to --set → `{"optimizer.lr": 0.001}`."""
+    """Parse the values of --set: `["optimizer.lr=0.001"]` → `{"optimizer.lr": 0.001}`."""
     changes: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or "." not in key:
-            raise InvalidArgumentError(f"--set {setting!r}: write section.key=value, as optimizer.lr=0.001.")
+            raise InvalidArgumentError(f"--set {setting!r}: expected section.key=value, such as optimizer.lr=0.001.")
         try:
             changes[key.strip()] = yaml.safe_load(text)
         except (ValueError, yaml.YAMLError) as error:
@@ -352,18 +431,59 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     return changes
 
 
-_DURATION = re.compile(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?")
+_DURATION = re.compile(r"(?:(\d{1,9})h)?(?:(\d{1,9})m(?:in)?)?(?:(\d{1,9})s?)?")
 
 
-def parse_duration(text: str) -> float:
-    """`90s`, `20m`, `1h30m` → seconds."""
-    match = _DURATION.fullmatch(text.strip())
+def parse_duration(text: str | float) -> float:
+    """Return the seconds of `90`, `90s`, `20m`, `5min` or `1h30m`."""
+    match = _DURATION.fullmatch(str(text).strip().removesuffix(".0"))
     if not match or not any(match.groups()):
-        raise InvalidArgumentError(f"{text!r} is not a duration; write it as 90s, 20m or 1h30m.")
+        raise InvalidArgumentError(
+            f"{text!r} is not a duration. Expected seconds, or a text such as 90s, 20m or 1h30m."
+        )
     hours, minutes, seconds = (int(group or 0) for group in match.groups())
     if hours == minutes == seconds == 0:
-        raise InvalidArgumentError(f"{text!r} is no time at all; give a budget such as 20m.")
+        raise InvalidArgumentError(f"the budget {text!r} is empty. Expected a duration such as 20m.")
     return float(3600 * hours + 60 * minutes + seconds)
+
+
+def _sections(config: Config) -> dict[str, Any]:
+    return {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.compare}
+
+
+def _value_at(config: Config, key: str) -> Any:
+    section, _, name = key.partition(".")
+    return getattr(getattr(config, section), name)
+
+
+_HINTS: dict[str, dict[str, Any]] = {
+    f.name: typing.get_type_hints(f.default_factory, include_extras=True)
+    for f in dataclasses.fields(Config)
+    if f.default_factory is not dataclasses.MISSING and f.compare
+}
+"""Section → key → annotation, with its `Range`."""
+
+
+def _docs(section: type) -> dict[str, str]:
+    """Return field → the docstring below it, read from the source: Python keeps none for fields."""
+    (body,) = (node.body for node in ast.parse(inspect.getsource(section)).body if isinstance(node, ast.ClassDef))
+    return {
+        field.target.id: " ".join(str(doc.value.value).split())
+        for field, doc in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant)
+    }
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    """Yield the members of a union without None, else the annotation itself."""
+    is_union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    yield from (part for part in (typing.get_args(hint) if is_union else (hint,)) if part is not types.NoneType)
+
+
+def _range(hint: Any) -> Range | None:
+    parts = (item for part in _parts(hint) for item in getattr(part, "__metadata__", ()))
+    return next((item for item in parts if isinstance(item, Range)), None)
 
 
 def _require(condition: bool, key: str, value: object, legal: str) -> None:
@@ -371,12 +491,24 @@ def _require(condition: bool, key: str, value: object, legal: str) -> None:
         raise InvalidArgumentError(f"{key} is {value!r}, but must be {legal}.")
 
 
+def _require_ranges(section: Any, name: str) -> None:
+    for key, hint in _HINTS[name].items():
+        value, legal = getattr(section, key), _range(hint)
+        _require(value is None or legal is None or value in legal, f"{name}.{key}", value, str(legal))
+        choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else (value,)
+        _require(value in choices, f"{name}.{key}", value, f"one of {_listed(choices)}")
+
+
+def _listed(choices: Iterable[Any]) -> str:
+    return ", ".join(map(str, choices))
+
+
 def _build(start: Config, sections: Mapping[str, Mapping[str, Any]]) -> Config:
-    known = {f.name: getattr(start, f.name) for f in dataclasses.fields(start)}
+    known = _sections(start)
     for section, values in sections.items():
         if section not in known:
             raise unknown_name("config section", str(section), known)
-        hints = typing.get_type_hints(type(known[section]))
+        hints = _HINTS[section]
         for key in values:
             if key not in hints:
                 raise unknown_name(f"key of config section {section!r}:", str(key), hints)
@@ -385,33 +517,79 @@ def _build(start: Config, sections: Mapping[str, Mapping[str, Any]]) -> Config:
     return Config(**known)
 
 
+_TYPE_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
+
+
 def _convert(value: Any, hint: Any, key: str) -> Any:
-    """`value` as the type of its field; YAML's `1e-3` (a string) counts as a number."""
+    """Return `value` as the type of its field; YAML reads `1e-3` as a string, which is accepted as a number."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         return None if value is None else _convert(value, arguments[0], key)
+    if origin is Annotated:
+        return _convert(value, arguments[0], key)
     if origin is Literal:
-        if value not in arguments:
-            raise unknown_name(f"value for {key}:", str(value), arguments)
+        if value not in arguments or isinstance(value, bool):
+            raise unknown_name(f"value for {key}:", str(value), map(str, arguments))
         return value
-    if origin is tuple and arguments[-1] is Ellipsis:
-        if not isinstance(value, list | tuple):
-            raise InvalidArgumentError(f"{key} is {value!r}, but must be a list, such as [{value}].")
-        return tuple(_convert(v, arguments[0], key) for v in value)
     if origin is tuple:
-        if not isinstance(value, list | tuple) or len(value) != len(arguments):
-            count = len(arguments)
-            raise InvalidArgumentError(f"{key} is {value!r}, but must be a list of {count} numbers.")
-        return tuple(_convert(v, a, key) for v, a in zip(value, arguments, strict=True))
-    return _convert_plain(value, hint, key)
-
-
-def _convert_plain(value: Any, kind: type, key: str) -> Any:
-    if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        size = None if arguments[-1] is Ellipsis else len(arguments)
+        if not isinstance(value, list | tuple) or size not in (None, len(value)):
+            legal = f"a list of {size} numbers" if size else f"a list, such as [{value}]"
+            raise InvalidArgumentError(f"{key} is {value!r}, but must be {legal}.")
+        return tuple(_convert(item, arguments[0], key) for item in value)
+    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         with contextlib.suppress(ValueError, OverflowError):
             if math.isfinite(number := float(value)):
                 return number
-    elif type(value) is kind:
+    elif type(value) is hint:
         return value
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    raise InvalidArgumentError(f"{key} is {value!r}, but must be {names[kind]}.")
+    raise InvalidArgumentError(f"{key} is {value!r}, but must be {_TYPE_NAMES[hint]}.")
+
+
+def _legal_text(hint: Any) -> str:
+    (part,) = _parts(hint)
+    origin, arguments = typing.get_origin(part), typing.get_args(part)
+    if legal := _range(part):
+        text = str(legal)
+    elif origin is Literal:
+        text = _listed(arguments)
+    elif origin is tuple:
+        is_open = arguments[-1] is Ellipsis
+        text = f"list of {_legal_text(arguments[0])}" if is_open else f"{len(arguments)} x {_legal_text(arguments[0])}"
+    else:
+        text = {int: "integer", float: "number", bool: "true, false", str: "string"}[part]
+    return text if part is hint else f"{text} or null"
+
+
+def _schema_of(hint: Any) -> dict[str, Any]:
+    (part,) = _parts(hint)
+    origin, arguments = typing.get_origin(part), typing.get_args(part)
+    if origin is Literal:
+        schema: dict[str, Any] = {"enum": list(arguments)}
+    elif origin is tuple:
+        size = {} if arguments[-1] is Ellipsis else {"minItems": len(arguments), "maxItems": len(arguments)}
+        schema = {"type": "array", "items": _schema_of(arguments[0]), **size}
+    else:
+        plain = arguments[0] if origin is Annotated else part
+        schema = {"type": {int: "integer", float: "number", bool: "boolean", str: "string"}[plain]}
+    if legal := _range(part):
+        names = {"minimum": legal.ge, "exclusiveMinimum": legal.gt, "maximum": legal.le, "exclusiveMaximum": legal.lt}
+        schema |= {name: limit for name, limit in names.items() if limit is not None}
+    return schema if part is hint else {"anyOf": [schema, {"type": "null"}]}
+
+
+def _read_header(text: str) -> tuple[str, ...]:
+    lines = text.splitlines()
+    end = next((number for number, line in enumerate(lines) if not line.startswith("# ")), len(lines))
+    return tuple(line[2:] for line in lines[:end])
+
+
+def _read_reasons(text: str) -> dict[str, str]:
+    """Return the comments behind the values that `Config.to_yaml` has written."""
+    reasons, section = {}, ""
+    for line in text.splitlines():
+        if match := re.match(r"(\w+):$", line):
+            section = match[1]
+        elif match := re.match(r"  (\w+): .*?  # (.*)$", line):
+            reasons[f"{section}.{match[1]}"] = match[2]
+    return reasons

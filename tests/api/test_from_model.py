@@ -11,18 +11,9 @@ from pixelwise.config import load_config
 from pixelwise.errors import CheckpointError, InvalidArgumentError, ModelFileError
 from pixelwise.model_file import MODEL_FILE_NAME, load_model
 from pixelwise.progress import use_reporter
+from support.recorder import Recorder
 
 Arguments = dict[str, Any]
-
-
-class Heard:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def log(self, message: str) -> None:
-        self.lines.append(message)
-
-    def track(self, label: str, done: float, total: float, note: str = "") -> None: ...
 
 
 @pytest.fixture
@@ -35,16 +26,20 @@ def short(tiny: Arguments) -> Arguments:
 def test_a_run_on_other_data_starts_from_the_model(
     trained: Path, cells: Path, short: Arguments, tmp_path: Path
 ) -> None:
-    heard = Heard()
+    heard = Recorder()
     with use_reporter(heard):
         run = train(cells, tmp_path / "run", init_from=trained, **short).run
     module, spec = load_model(run)
     before, theirs = load_model(trained)
-    assert (spec.network.base_channels, spec.network.depth) == (theirs.network.width, theirs.network.depth) == (4, 2)
+    assert (
+        (spec.network.base_channels, spec.network.depth)
+        == (theirs.network.base_channels, theirs.network.depth)
+        == (4, 2)
+    )
     assert (spec.channels, len(spec.classes.names)) == (1, 2)
     torch.testing.assert_close(module.network.up[1].block[0].weight, before.network.up[1].block[0].weight)
     assert spec.mean != theirs.mean  # of the new images
-    (said,) = [line for line in heard.lines if line.startswith("from ")]
+    (said,) = [line for line in heard.messages if line.startswith("from ")]
     assert "classes kept: none; new: " in said
     assert "adapted from 3 to 1 channels" in said
     config = load_config(run / "config.yaml")
@@ -62,7 +57,7 @@ def test_a_network_that_differs_is_refused_before_anything_is_written(
 ) -> None:
     short["settings"].append("network.base_channels=8")
     with pytest.raises(
-        InvalidArgumentError, match=r"trained is no start for this run: .*network\.width is 4 there and 8 here"
+        InvalidArgumentError, match=r"trained is no start for this run: .*network\.base_channels is 4 there and 8 here"
     ):
         train(streets, tmp_path / "run", init_from=trained, **short)
     assert not (tmp_path / "run").exists()
@@ -70,7 +65,7 @@ def test_a_network_that_differs_is_refused_before_anything_is_written(
 
 def test_two_origins_are_refused(trained: Path, streets: Path, short: Arguments, tmp_path: Path) -> None:
     short["settings"].append("network.encoder_weights=imagenet")
-    with pytest.raises(InvalidArgumentError, match=r"training\.init_from and network\.weights both say where"):
+    with pytest.raises(InvalidArgumentError, match=r"training\.init_from and network\.encoder_weights both say where"):
         train(streets, tmp_path / "run", init_from=trained, **short)
 
 
@@ -85,8 +80,8 @@ def test_a_resumed_run_keeps_its_origin(trained: Path, finished: Path, streets: 
 
 
 def test_freezing_random_weights_is_said(streets: Path, tiny: Arguments, tmp_path: Path) -> None:
-    heard = Heard()
+    heard = Recorder()
     settings = (*tiny["settings"], "optimizer.freeze_stages=1")
     with use_reporter(heard):
         train(streets, tmp_path / "run", **{**tiny, "settings": settings, "steps": 1})
-    assert "warning: optimizer.freeze_stages keeps random weights; give --weights or --init-from" in heard.lines
+    assert "warning: optimizer.freeze_stages keeps random weights; give --weights or --init-from" in heard.messages

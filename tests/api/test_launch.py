@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from pixelwise.api.launch import STARTED, is_first_process, require_devices, start_of_budget
+from pixelwise.api.launch import is_first_process, require_devices
 from pixelwise.errors import InvalidArgumentError
 
 Launched = Callable[[int, int], None]
@@ -34,12 +34,6 @@ def test_a_process_that_trains_alone_says_what_comes_out(monkeypatch: pytest.Mon
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert is_first_process()
-
-
-def test_the_budget_counts_from_the_command_that_launched(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert start_of_budget(100.0) == 100.0
-    monkeypatch.setenv(STARTED, "90.5")
-    assert start_of_budget(100.0) == 90.5
 
 
 def test_no_process_is_an_error() -> None:

@@ -75,7 +75,7 @@ def test_a_folder_that_holds_a_run_is_refused(finished: Path, streets: Path, tin
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"init_from": "m", "weights": "imagenet"}, "--from and --weights both say where the first weights are"),
+        ({"init_from": "m", "weights": "imagenet"}, "--init-from and --weights both set the initial weights"),
         ({"budget": "20m", "steps": 5}, "--budget and --steps both say how long"),
         ({"budget": "soon"}, "'soon' is not a duration"),
         ({"steps": 0}, r"training\.steps is 0"),
@@ -141,7 +141,7 @@ def test_images_of_16_bit_without_splits_or_classes_are_trained_on(tiny: Argumen
 def test_a_group_is_kept_out_of_two_splits_and_written_down(streets: Path, tiny: Arguments, tmp_path: Path) -> None:
     result = train(streets, tmp_path / "run", folds=2, group_by=r"(\d)$", **tiny)
     assert isinstance(result, FoldsResult)
-    assert r"group: (\d)$" in (result.folds[0] / "config.yaml").read_text()
+    assert r"group_by: (\d)$" in (result.folds[0] / "config.yaml").read_text()
     for run in result.folds:
         text = (run / "splits.yaml").read_text()
         assert "- train/0003  # 3\n" in text

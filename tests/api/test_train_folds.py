@@ -152,7 +152,7 @@ def test_folds_share_the_budget(streets: Path, tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr("pixelwise.api.train_folds._train_folds", take)
     monkeypatch.setattr("pixelwise.planning.planner.measure_step", lambda *arguments: 10.0)
-    (tmp_path / "r.yaml").write_text("network: {width: 4, depth: 2}\ntraining: {budget_seconds: 600}\n")
+    (tmp_path / "r.yaml").write_text("network: {base_channels: 4, depth: 2}\ntraining: {budget_seconds: 600}\n")
     given: Arguments = {"config": tmp_path / "r.yaml", "device": "cpu"}
     train(streets, tmp_path / "a", folds=2, budget="10m", device="cpu")
     train(streets, tmp_path / "b", folds=4, **given)
@@ -183,7 +183,7 @@ def test_folds_that_cannot_be_made_leave_no_folder(
 
 
 def test_folds_whose_time_is_too_short_are_taken_back(streets: Path, tmp_path: Path) -> None:
-    (tmp_path / "r.yaml").write_text("network: {width: 4, depth: 2}\n")
+    (tmp_path / "r.yaml").write_text("network: {base_channels: 4, depth: 2}\n")
     with pytest.raises(InvalidArgumentError, match=r"budget of .* ends before training could start"):
         train(streets, tmp_path / "run", folds=2, config=tmp_path / "r.yaml", budget="11s", device="cpu")
     assert not (tmp_path / "run").exists()

@@ -23,7 +23,7 @@ def test_a_given_config_without_a_length_takes_the_default_budget(
 ) -> None:
     asked: list[Any] = []
     train_nothing(monkeypatch, asked)
-    (tmp_path / "r.yaml").write_text("network: {width: 4}\n")
+    (tmp_path / "r.yaml").write_text("network: {base_channels: 4}\n")
     train(streets, tmp_path / "a", config=tmp_path / "r.yaml")
     train(streets, tmp_path / "b", config=tmp_path / "r.yaml", steps=9, precision="bf16")
     train(
@@ -47,7 +47,7 @@ def test_a_deterministic_budget_is_resolved_to_steps(
     train_nothing(monkeypatch, asked)
     monkeypatch.setattr("pixelwise.planning.planner.measure_step", lambda *arguments: 10.0)
     monkeypatch.setattr("pixelwise.api.train_options.measure_step", lambda *arguments: 10.0)
-    (tmp_path / "r.yaml").write_text("network: {width: 4, depth: 2}\n")
+    (tmp_path / "r.yaml").write_text("network: {base_channels: 4, depth: 2}\n")
     train(streets, tmp_path / "a", budget="10m", deterministic=True, device="cpu")
     train(streets, tmp_path / "b", budget="10m", deterministic=True, config=tmp_path / "r.yaml", device="cpu")
     assert len(asked) == 2

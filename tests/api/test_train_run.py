@@ -61,7 +61,7 @@ def test_a_run_without_a_checkpoint_starts_from_the_beginning(started: Path, tra
         ({"seed": 1}, r"training\.seed: 0 → 1"),
         (
             {"settings": ["optimizer.lr=0.5", "network.base_channels=8"]},
-            r"network\.width: 4 → 8\n  optimizer\.lr: 0\.02 → 0\.5",
+            r"network\.base_channels: 4 → 8\n  optimizer\.lr: 0\.02 → 0\.5",
         ),
         ({"budget": "20m"}, r"training\.budget_seconds: null → 1200\.0"),
         ({"precision": "bf16"}, r"training\.precision: fp32 → bf16"),
@@ -101,7 +101,7 @@ def test_memory_may_be_saved_from_now_on_without_asking(started: Path, trained: 
     settings = ["training.activation_checkpointing=true"]
     train(streets, started, resume=True, settings=settings, device="cpu")
     assert (started / MODEL_FILE_NAME).read_bytes() == (trained / MODEL_FILE_NAME).read_bytes()
-    assert load_config(started / "config.yaml").training.recompute
+    assert load_config(started / "config.yaml").training.activation_checkpointing
     assert "training.activation_checkpointing: false → true" in (started / "report.html").read_text(encoding="utf-8")
 
 
@@ -114,7 +114,9 @@ def test_a_finished_run_saves_no_memory_any_more(finished: Path, streets: Path) 
 def test_a_run_that_takes_no_changes_takes_this_one_neither(tmp_path: Path) -> None:
     asked = Config().replace({"training.activation_checkpointing": True})
     require_unchanged(RunFolder(tmp_path), Config(), asked)
-    with pytest.raises(CheckpointError, match=r"training\.recompute: false → true\nresume without changing it, or"):
+    with pytest.raises(
+        CheckpointError, match=r"activation_checkpointing: false → true\nresume without changing it, or"
+    ):
         require_unchanged(RunFolder(tmp_path), Config(), asked, changeable=False)
 
 

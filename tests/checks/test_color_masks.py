@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelwise.checks import check
+from pixelwise.api.check import check
 from pixelwise.data.dataset import Dataset
 from support.faults import BLUE, GREEN, RED, all_masks, in_colors, mask, put, write_clean
 

@@ -15,7 +15,7 @@ from pixelwise.data.formats import FORMATS
 from pixelwise.data.formats.pairing import FileReader
 from pixelwise.data.io.images import Decoded, read_image, write_png
 from pixelwise.data.sample import Sample
-from pixelwise.data.scan import survey
+from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.progress import use_reporter
 
@@ -38,7 +38,7 @@ class Spoken:
 def labels_by_image(root: Path, format: str | None = None) -> dict[bytes, list[list[str]]]:
     """Pixels of each image → the name of the class of each pixel, `ignored` where there is none."""
     opened = Dataset.load(root, format)
-    dataset = survey(opened, opened.samples).dataset
+    dataset = scan_dataset(opened)
     assert dataset.classes is not None
     names = dict(enumerate(dataset.classes.names)) | {dataset.classes.ignore_index: "ignored"}
     found = {}

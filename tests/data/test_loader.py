@@ -16,7 +16,7 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.data.loader import Batch, Batches, PairCache, prefetch
 from pixelwise.data.sample import Sample
-from pixelwise.data.scan import survey
+from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import DataError
 
 NOTHING = AugmentationConfig(flip_horizontal=0, flip_vertical=0, scale=(1, 1), rotate=0, color=0)
@@ -30,7 +30,7 @@ def write(root: Path, dtype: type = np.uint8) -> Dataset:
         write_png(root / f"images/{i}.png", np.full(SIZE, i, dtype))
         write_png(root / f"masks/{i}.png", np.full(SIZE, i, np.uint8))
     dataset = Dataset.load(root)
-    return survey(dataset, dataset.samples).dataset
+    return scan_dataset(dataset)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def test_lower_resolution_shows_the_same_scene_smaller(tmp_path: Path) -> None:
         write_png(tmp_path / f"images/{name}.png", left * 200)
         write_png(tmp_path / f"masks/{name}.png", left)
     dataset = Dataset.load(tmp_path)
-    dataset = survey(dataset, dataset.samples).dataset
+    dataset = scan_dataset(dataset)
     batches = replace(batches_of(dataset), augmentation=NOTHING, crop=(32, 64), multiple=8)
     np.testing.assert_array_equal(batches.make(0, 0.5).labels[0], left[::2, ::2])
     np.testing.assert_array_equal(batches.make(0, 0.5).images[0, 0], left[::2, ::2] * 200)
@@ -203,7 +203,7 @@ def test_float_images_come_as_they_are(tmp_path: Path) -> None:
         tifffile.imwrite(tmp_path / f"images/{name}.tif", np.full(SIZE, value, np.float32))
         write_png(tmp_path / f"masks/{name}.png", np.full(SIZE, value > 0, np.uint8))
     dataset = Dataset.load(tmp_path)
-    dataset = survey(dataset, dataset.samples).dataset
+    dataset = scan_dataset(dataset)
     batch = replace(batches_of(dataset), augmentation=NOTHING, batch_size=2).make(0)
     assert batch.images.dtype == torch.float32
     for image, labels in zip(batch.images, batch.labels, strict=True):
@@ -268,7 +268,7 @@ def test_a_smaller_pair_still_finds_room(tmp_path: Path, monkeypatch: pytest.Mon
         write_png(tmp_path / f"images/{name}.png", np.full((side, side), 1, np.uint8))
         write_png(tmp_path / f"masks/{name}.png", np.full((side, side), 1, np.uint8))
     dataset = Dataset.load(tmp_path)
-    dataset = survey(dataset, dataset.samples).dataset
+    dataset = scan_dataset(dataset)
     reads = Reads(dataset, monkeypatch)
     cache = PairCache(dataset, 500)
     for sample in dataset.samples * 2:

@@ -132,11 +132,6 @@ def test_mean_iou_of_nothing_is_zero() -> None:
     assert mean_iou_of(ConfusionMatrix.from_counts([[1, 0], [0, 1]])) == 1
 
 
-def test_a_limit_is_for_int8(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="--max-iou-drop goes with --precision int8, not fp32"):
-        evaluate(model, tmp_path, precision="fp32", max_iou_drop=2)
-
-
 def test_files_of_one_stem_are_refused_by_name(trained: Path, streets: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(streets, data)

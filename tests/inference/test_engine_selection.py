@@ -233,7 +233,7 @@ def test_translating_counts_for_each_engine_that_needs_it(
     monkeypatch.setattr("pixelwise.inference.engines.Source.onnx", b"")
     same = replace(ENGINES["openvino"], build=lambda source, device, precision: source.folded(precision))
     monkeypatch.setattr(home, "ENGINES", {"torch": ENGINES["torch"], "openvino": same, "onnxruntime": same})
-    found, _ = measure(predictor, ("torch", "openvino", "onnxruntime"), Heard(), ticks)
+    found, _ = measure(predictor, ("torch", "openvino", "onnxruntime"), ticks)
     assert [one.start_seconds for one in found] == [1, 2, 2]
 
 
@@ -242,7 +242,7 @@ def test_a_failure_of_torch_is_an_error(
 ) -> None:
     monkeypatch.setattr(home, "ENGINES", {"torch": replace(ENGINES["torch"], build=failing)})
     with pytest.raises(ValueError, match="no rule"):
-        measure(predictor, ("torch",), Heard(), ticks)
+        measure(predictor, ("torch",), ticks)
 
 
 @pytest.mark.parametrize(("options", "asked"), [([], [3]), (["--engine", "torch"], [])])

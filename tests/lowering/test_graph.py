@@ -77,7 +77,7 @@ def test_what_cannot_be_recorded_is_an_error_that_names_the_way_on():
             return images * (images > 0).sum().item() if (images > 0).sum().item() > 3 else images
 
     with pytest.raises(
-        InvalidArgumentError, match=r"cannot be recorded for images of any size.* predict with --engine torch"
+        InvalidArgumentError, match=r"cannot be exported for images of any size.* Predict with --engine torch"
     ):
         capture(Counting(), torch.zeros(2, 2, 48, 64), dynamic=(0, 2, 3))
 

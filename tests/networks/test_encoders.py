@@ -17,8 +17,8 @@ from pixelwise.networks.encoders import (
     infer_map_shapes,
     list_encoders,
 )
-from pixelwise.networks.geometry.alignment import align, map_size
-from pixelwise.networks.geometry.layer_windows import dilate, windows_of
+from pixelwise.networks.geometry.alignment import compute_alignment, compute_map_size
+from pixelwise.networks.geometry.layer_windows import dilate, get_windows
 from pixelwise.ops import max_pool_with_switches
 
 # One network of each way that torchvision and timm build them, small ones.
@@ -90,7 +90,7 @@ def test_odd_sizes_are_rounded_as_documented_and_as_the_paths_say(name):
         found = [shape[2:] for shape in infer_map_shapes(encoder, *size)]
         assert found == [tuple(rule(side, stride) for side in size) for stride in encoder.strides]
         if encoder.paths:
-            assert found == [tuple(map_size(path, side) for side in size) for path in encoder.paths]
+            assert found == [tuple(compute_map_size(path, side) for side in size) for path in encoder.paths]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_alexnets_lose_cells_at_the_border(name, side, sizes):
 def test_ceil_mode_keeps_odd_pixels(name):
     encoder = on_meta(name, ceil_mode=True, first_padding=100)
     assert [shape[2] for shape in infer_map_shapes(encoder, 301, 301)] == [
-        map_size(path, 301) for path in encoder.paths
+        compute_map_size(path, 301) for path in encoder.paths
     ]
     if name.startswith("vgg"):
         assert [shape[2] for shape in infer_map_shapes(encoder, 301, 301)] == [
@@ -125,7 +125,7 @@ def test_ceil_mode_keeps_odd_pixels(name):
     ],
 )
 def test_pixels_over_which_the_first_cells_lie(name, centers):
-    lines = [align(path) for path in on_meta(name).paths]
+    lines = [compute_alignment(path) for path in on_meta(name).paths]
     assert [float(-line.offset / line.scale) for line in lines] == centers
 
 
@@ -142,7 +142,7 @@ def positive(encoder: Encoder) -> Encoder:
 
 
 def _averaged(x, pool):
-    sides = [windows_of(pool)[0].size(side) for side in x.shape[2:]]
+    sides = [get_windows(pool)[0].size(side) for side in x.shape[2:]]
     end = pool.kernel_size if pool.ceil_mode else 0
     y = nn.functional.avg_pool2d(nn.functional.pad(x, (0, end, 0, end)), pool.kernel_size, pool.stride, pool.padding)
     return y[:, :, : sides[0], : sides[1]]
@@ -163,7 +163,7 @@ def test_cells_depend_on_pixels_around_their_center(name, rows):
         cell = features.shape[2] // 2
         (gradient,) = torch.autograd.grad(features[0, :, cell].sum(), image, retain_graph=True)
         seen = gradient[0, 0].abs().sum(1).nonzero()
-        scale, offset = align(path)
+        scale, offset = compute_alignment(path)
         assert seen.min() > 0
         assert seen.max() < rows - 1
         assert Fraction(int(seen.min() + seen.max()), 2) == (cell - offset) / scale

@@ -10,8 +10,8 @@ from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.backbones import build_caffenet_layers, build_fc_layers, build_vgg_layers
 from pixelwise.networks.encoders import ChainEncoder, build_encoder
 from pixelwise.networks.fcn import FCN
-from pixelwise.networks.geometry.alignment import IMAGE, align
-from pixelwise.networks.geometry.layer_windows import set_padding, windows_of
+from pixelwise.networks.geometry.alignment import IMAGE, compute_alignment
+from pixelwise.networks.geometry.layer_windows import get_windows, set_padding
 from pixelwise.networks.segmenter import Segmenter
 from support import contracts
 
@@ -157,7 +157,7 @@ def test_every_sum_and_the_output_are_aligned(name):
     with torch.device("meta"):
         encoder = build_encoder(name, in_channels=3)
         network = FCN(3, 5, encoder=encoder, stride=8)
-    lines = [align(path) for path in encoder.paths[::-1]][:3]
+    lines = [compute_alignment(path) for path in encoder.paths[::-1]][:3]
     (a, b) = lines[0]
     for (fine_a, fine_b), up in zip([*lines[1:], IMAGE], network.plan, strict=True):
         a, b = a * up.factor, b * up.factor + Fraction(up.kernel - 1, 2) - up.padding
@@ -189,8 +189,8 @@ def test_a_cell_s_score_falls_on_the_pixels_around_its_center(network, place):
     stride = network.stride
     path = network.encoder.paths[network.encoder.strides.index(stride)]
     if stride == 32:
-        path = (*path, *windows_of(network.head))
-    line = align(path)
+        path = (*path, *get_windows(network.head))
+    line = compute_alignment(path)
     impulse = torch.zeros_like(network.scores(torch.zeros(1, 3, *size)))
     impulse[0, 1, place, place + 1] = 1
     with torch.no_grad():

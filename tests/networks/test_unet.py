@@ -9,7 +9,7 @@ from torch.nn import functional
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import Segmenter, UNet, build_network
-from pixelwise.networks.geometry.geometry import field_of
+from pixelwise.networks.geometry.network_geometry import trace_geometry
 from pixelwise.networks.layers import Skips, Upsampling
 from pixelwise.networks.unet import crop
 from pixelwise.ops.pooling import max_pool_with_switches, max_unpool
@@ -87,7 +87,7 @@ def test_on_an_encoder_sizes_are_refused_too_so_that_geometry_can_tell_the_legal
     network = build_network(NetworkConfig(encoder="resnet18"), in_channels=3, num_classes=2)
     with pytest.raises(InvalidArgumentError, match=r"multiples of 32, not 31x64; wrap it in Segmenter"):
         network(torch.zeros(1, 3, 31, 64))
-    field = field_of(network, in_channels=3)
+    field = trace_geometry(network, in_channels=3)
     assert (field.local, field.stride, field.size_minimum, field.size_multiple) == (True, (32, 32), 32, 32)
 
 

@@ -10,14 +10,15 @@ import pytest
 import tifffile
 from PIL import Image
 
-from pixelwise.checks import Finding, run_checks
+from pixelwise.checks import Finding
+from pixelwise.checks.runner import run_checks
 from pixelwise.config import Config
 from pixelwise.data.classes import describe_classes
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.pairing import Pairing
 from pixelwise.data.io.images import Array, Decoded, write_png
 from pixelwise.data.sample import Sample
-from pixelwise.data.scan import survey
+from pixelwise.data.scan import scan_dataset
 from pixelwise.data.splits.splits import write_splits
 from pixelwise.errors import CheckpointError, DataError
 from pixelwise.planning.exclusions import (
@@ -248,7 +249,7 @@ def test_pairs_in_a_container_are_left_out_by_name(tmp_path: Path) -> None:
     rest, left_out = leave_out_faults(dataset)
     assert left_out == (LeftOut("all.tar: 2", "2 has no outline; draw one."),)
     assert [sample.name for sample in rest.samples] == ["0", "1", "3"]
-    assert run_checks(survey(rest, rest.samples)).errors == ()
+    assert run_checks(scan_dataset(rest)).errors == ()
     assert without(dataset, left_out) == rest
 
 

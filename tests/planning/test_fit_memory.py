@@ -76,7 +76,7 @@ def test_less_memory_never_gives_larger_samples(seen):
 def test_too_little_for_anything_is_an_error_that_says_what_to_do(seen):
     with pytest.raises(
         InvalidArgumentError,
-        match=r"would take .* GiB .* may take 0\.01 GiB, 75% of .* free some, set training\.recompute=true, or",
+        match=r"would take .* GiB .* may take 0\.01 GiB, 75% of .* free some, set .*activation_checkpointing=true, or",
     ):
         fit(draft_with(), seen, Room(resident=0, total=10 * 2**20))
     draft = draft_with()

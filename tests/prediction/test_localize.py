@@ -19,7 +19,7 @@ from pixelwise.data.io.images import write_png
 from pixelwise.errors import InvalidArgumentError, ModelFileError
 from pixelwise.networks.convolutionalize import convolutionalize
 from pixelwise.networks.geometry.alignment import Alignment
-from pixelwise.networks.geometry.geometry import skeleton_of
+from pixelwise.networks.geometry.tracer import copy_to_meta
 from pixelwise.networks.weights.io import Classifier
 from pixelwise.prediction.localize import (
     Localizer,
@@ -243,7 +243,7 @@ def test_values_go_on_beyond_the_outermost_cells() -> None:
     ],
 )
 def test_cells_lie_over_the_middle_of_what_they_see(network: nn.Module, first: Fraction, stride: int) -> None:
-    lines = lines_of(skeleton_of(network), (64, 80))
+    lines = lines_of(copy_to_meta(network), (64, 80))
     assert lines is not None
     for line in lines:
         assert line.scale * first + line.offset == 0
@@ -251,7 +251,7 @@ def test_cells_lie_over_the_middle_of_what_they_see(network: nn.Module, first: F
 
 
 def test_a_resnets_first_cell_lies_over_the_first_pixel() -> None:
-    skeleton = skeleton_of(convolutionalize(models.resnet18(num_classes=2), input_size=64))
+    skeleton = copy_to_meta(convolutionalize(models.resnet18(num_classes=2), input_size=64))
     assert lines_of(skeleton, (75, 200)) == (Alignment(Fraction(1, 32), Fraction(0)),) * 2
 
 

@@ -81,7 +81,7 @@ def test_files_on_all_images_need_labels_where_others_predict(option: str) -> No
 
 @pytest.mark.parametrize("kind", ["coco", "cvat", "table"])
 def test_files_on_all_images_need_labels_to_be_resumed(kind: str) -> None:
-    require_resumable(["overlay", "labelme"], "data")
+    require_resumable(["overlay", "labelme"], "dataset")
     require_resumable([kind, "labels"], "index")
     for kinds, label_values in (([kind], "index"), ([kind, "labels"], "dataset")):
         with pytest.raises(InvalidArgumentError, match=rf"--resume reads what is done for {kind} from label files"):

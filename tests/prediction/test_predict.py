@@ -182,7 +182,7 @@ def test_no_output_at_all_is_an_error(model: Path, photos: Path, tmp_path: Path)
 
 
 def test_an_unknown_coding_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="unknown label_values 'color'"):
+    with pytest.raises(InvalidArgumentError, match="unknown label values 'color'"):
         predict(model, [photos], tmp_path / "out", label_values="color", device="cpu")  # type: ignore[arg-type]
 
 

@@ -18,7 +18,7 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.pairing import Pairing
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.data.sample import Sample
-from pixelwise.data.scan import survey
+from pixelwise.data.scan import scan_dataset
 from pixelwise.reports.check_report import SAMPLE_SIZE, SHOWN_FILES, SHOWN_FINDINGS, write_check_page
 
 VOID = {"meta", "img", "br"}
@@ -83,9 +83,9 @@ def checked(data: Path, page: Path) -> Page:
 def written(data: Path, findings: Sequence[Finding], page: Path) -> Page:
     """The page of findings made up here."""
     dataset = Dataset.load(data)
-    surveyed = survey(dataset, dataset.samples)
+    dataset = scan_dataset(dataset)
     report = CheckReport(format="folder", num_images=9, classes=("a",), splits={}, findings=tuple(findings))
-    write_check_page(page, report, surveyed)
+    write_check_page(page, report, dataset)
     return Page(page.read_bytes())
 
 
@@ -218,10 +218,10 @@ def test_a_container_and_other_files_are_named_only(tmp_path: Path) -> None:
     dataset = replace(
         Dataset.load(data).with_classes(describe_classes({"names": ["a", "b"]}), 3), pairing=Pairing(samples=samples)
     )
-    surveyed = survey(dataset, samples)
+    dataset = scan_dataset(dataset, samples)
     findings = (a_finding("bad", "all.tar", "notes.doc"),)
     report = CheckReport(format="tar", num_images=3, classes=("a", "b"), splits={}, findings=findings)
-    write_check_page(tmp_path / "page.html", report, surveyed)
+    write_check_page(tmp_path / "page.html", report, dataset)
     page = Page((tmp_path / "page.html").read_bytes())
     assert page.images == []
     assert "2 files" in page.text

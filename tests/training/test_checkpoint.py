@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from pixelwise.errors import CheckpointError
+from pixelwise.progress import use_reporter
 from pixelwise.training.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint, seconds_between
 from pixelwise.training.run_dir import RunFolder
 from support.folders import contents
+from support.recorder import Recorder
 
 
 def at(step: int) -> Checkpoint:
@@ -92,13 +94,14 @@ def test_a_damaged_last_checkpoint_is_said_and_the_previous_one_taken(run: RunFo
     run.last_checkpoint.write_bytes(content)
     assert step_of(run) == 1
     assert run.last_checkpoint.exists()  # only looked at
-    said: list[str] = []
-    checkpoint = load_checkpoint(run, said.append)
+    recorder = Recorder()
+    with use_reporter(recorder):
+        checkpoint = load_checkpoint(run, resume=True)
     assert checkpoint is not None
     assert checkpoint.step == 1
-    (line,) = said
+    (line,) = recorder.messages
     assert "last.checkpoint cannot be read" in line
-    assert line.endswith("going on from previous.checkpoint, step 1.")
+    assert line.endswith("continuing from previous.checkpoint, step 1.")
     # The next save must not put the damaged one in the place of the whole one.
     save_checkpoint(run, at(3))
     run.last_checkpoint.unlink()

@@ -458,5 +458,8 @@ def test_too_little_memory_of_one_process_is_an_error(
 
     monkeypatch.setattr(trainer, "step", none_left)
     batch = trainer.job.batches().make(0)
-    with pytest.raises(TrainingError, match=r"share of a batch .* training\.recompute=true, or .*accumulate=2"):
-        step_within_memory(trainer, batch, 0.0, print)
+    with pytest.raises(
+        TrainingError,
+        match=r"share of a batch .* activation_checkpointing=true, or .*accumulation_steps=2",
+    ):
+        step_within_memory(trainer, batch, 0.0)

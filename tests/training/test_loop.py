@@ -21,6 +21,7 @@ from pixelwise.training.divergence import load_bad_step
 from pixelwise.training.loop import make_pace, train_model
 from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import Job, Trainer
+from support.recorder import Recorder
 
 MakeJob = Callable[..., Job]
 OPTIMIZERS = ("adamw", "sgd", "muon")
@@ -52,16 +53,6 @@ def before_step(number: int, act: Callable[[], Any], monkeypatch: pytest.MonkeyP
 
 def press_ctrl_c() -> None:
     os.kill(os.getpid(), signal.SIGINT)
-
-
-class Heard:
-    """Keeps what a run says."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def log(self, message: str) -> None:
-        self.lines.append(message)
 
 
 def fail() -> None:
@@ -303,13 +294,13 @@ def test_too_little_memory_takes_batches_in_parts_and_so_does_a_resumed_run(
         return add_gradients(model, parts, *rest, **more)
 
     monkeypatch.setattr(trainer_home, "add_gradients", scarce)
-    heard = Heard()
+    heard = Recorder()
     with pytest.raises(KeyboardInterrupt), use_reporter(heard):
         train_model(make_job(), run)
     with use_reporter(heard):
         train_model(make_job(), run, resume=True)
     assert parts_seen == [2] * 6
-    (line,) = [line for line in heard.lines if "out of memory" in line]
+    (line,) = [line for line in heard.messages if "out of memory" in line]
     assert "a batch of 4 images is taken in 2 parts of at most 2" in line
     assert "(training.gradient_accumulation_steps=2)" in line
     assert "Batch normalization now sees 2 at a time" in line
@@ -323,7 +314,7 @@ def test_memory_too_small_for_one_image_is_an_error(
 
     monkeypatch.setattr(trainer_home, "add_gradients", none_left)
     with pytest.raises(
-        TrainingError, match=r"too small even for one image at a time .* data\.crop=\[32, 48\]"
+        TrainingError, match=r"too small even for one image at a time .* data\.crop_size=\[32, 48\]"
     ) as error:
         train_model(make_job(), run)
     assert "out of memory); resume with --set training.activation_checkpointing=true, or take smaller samples" in str(

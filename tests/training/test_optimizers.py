@@ -48,13 +48,13 @@ def test_the_learning_rate_is_continuous(config: ScheduleConfig, progress: float
 
 def peak_of(config: ScheduleConfig) -> float:
     """Progress at which the learning rate is highest."""
-    return config.warmup + (1 - config.warmup) * (config.peak_at if config.name == "one_cycle" else 0)
+    return config.warmup + (1 - config.warmup) * (config.pct_start if config.name == "one_cycle" else 0)
 
 
 @given(schedules)
 def test_the_learning_rate_peaks_after_warmup_and_ends_at_its_final_value(config: ScheduleConfig) -> None:
     assert learning_rate_factor(peak_of(config), config) == pytest.approx(1)
-    expected = 1 if config.name == "constant" else config.final
+    expected = 1 if config.name == "constant" else config.final_lr_ratio
     assert learning_rate_factor(1.0, config) == pytest.approx(expected, abs=1e-6)
 
 

@@ -17,10 +17,10 @@ from pixelwise.training.run_dir import RunFolder
 _SHOWN = 10
 """Files of a dataset in one message."""
 
-_FIXED = re.compile(r"network\.|optimizer\.(name|frozen_stages|layer_decay)$")
+_FIXED = re.compile(r"network\.|optimizer\.(name|freeze_stages|layer_decay)$")
 """Keys that what is trained so far depends on."""
 
-_FREE = re.compile(r"training\.recompute$")
+_FREE = re.compile(r"training\.activation_checkpointing$")
 """Keys that no number of the run depends on, only the memory and the time that it takes."""
 
 

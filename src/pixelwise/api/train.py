@@ -75,7 +75,7 @@ def train(
     if resume and output is None:
         raise InvalidArgumentError("--resume needs the folder of the run: give it with -o.")
     if init_from is not None and weights not in (None, "none"):
-        raise InvalidArgumentError("--from and --weights both say where the first weights are from; give one of them.")
+        raise InvalidArgumentError("--init-from and --weights both set the initial weights; give one of them.")
     if allow_changes and not resume:
         raise InvalidArgumentError("--allow-changes is for a run that goes on; give it with --resume.")
     if folds is not None:

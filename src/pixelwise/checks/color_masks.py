@@ -64,9 +64,7 @@ def _check_differing_palettes(context: CheckContext) -> Iterator[Finding]:
             f"{format_count(len(files), 'palette mask')} with other colors for the same indices than most masks: "
             f"{format_names(files)}."
         )
-        fix = (
-            "Class indices are palette indices. Save all masks with one palette, or save them as RGB and list 'colors'."
-        )
+        fix = "Palette indices are class indices. Save all masks with one palette, or as RGB and list 'colors'."
         yield make_finding("palette_differs", files, message, fix)
 
 

@@ -49,9 +49,7 @@ def _check_values(context: CheckContext) -> Iterator[Finding]:
             f"{format_count(len(files), 'image')} with NaN or infinite values ({number:,} in total): "
             f"{format_names(files)}."
         )
-        fix = (
-            "Replace these values by a number, and mark the pixels as ignored in the masks. One NaN makes the loss NaN."
-        )
+        fix = "Replace them by a number and mark the pixels as ignored in the masks: one NaN makes the loss NaN."
         yield make_finding("not_finite", files, message, fix)
     if files := context.list_images(s for s in context.decoded_images if s.is_constant):
         message = f"{format_count(len(files), 'image')} with the same value in all pixels: {format_names(files)}."

@@ -63,9 +63,7 @@ def require_valid_dataset(
     if errors := [error for error in report.errors if not is_accepted(error)]:
         lines = [f"{f.message} {f.fix}" for f in errors[:5]]
         more = [f"(and {len(errors) - len(lines)} more)"] if len(errors) > len(lines) else []
-        hint = (
-            f"List all findings with 'pixelwise check {dataset.root}', or train without invalid files: --skip-invalid."
-        )
+        hint = f"List all findings: pixelwise check {dataset.root}. Train without the invalid files: --skip-invalid."
         raise DataError("\n".join([*lines, *more, hint]))
     return report
 
@@ -73,9 +71,7 @@ def require_valid_dataset(
 def require_valid_resolution(resolution: Size | None) -> None:
     """Raise InvalidArgumentError for a resolution without a pixel."""
     if resolution is not None and min(resolution) < 1:
-        raise InvalidArgumentError(
-            f"resolution is {resolution}. Expected a positive height and width, such as 256 512."
-        )
+        raise InvalidArgumentError(f"resolution is {resolution}. Expected height and width above 0, such as 256 512.")
 
 
 def _assign_splits(dataset: Dataset, group_by: str | None) -> tuple[Splits, list[Finding]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelwise.checks import require_valid_dataset
+from pixelwise.checks.runner import require_valid_dataset
 from pixelwise.conversion.masks import FolderWriter, NnUNetWriter, VocWriter, WebDatasetWriter
 from pixelwise.conversion.polygons import CocoWriter, YoloWriter
 from pixelwise.conversion.writer import Content, Pair, Writer, encode_image
@@ -18,7 +18,7 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.pairing import HoldsImageBytes
 from pixelwise.data.io.images import Decoded, decode_image_bytes
 from pixelwise.data.sample import Sample
-from pixelwise.data.scan import survey
+from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import DataError, InvalidArgumentError, unknown_name
 from pixelwise.progress import report_progress
 
@@ -74,9 +74,9 @@ def convert(data: str | Path, output: str | Path, *, to: str, format: str | None
 
 def _sound(dataset: Dataset) -> Dataset:
     """With the classes and channels of the whole set, test images included."""
-    surveyed = survey(dataset, dataset.samples)
-    require_valid_dataset(surveyed)
-    return surveyed.dataset
+    scanned = scan_dataset(dataset)
+    require_valid_dataset(scanned)
+    return scanned
 
 
 def _require_free(output: Path) -> None:

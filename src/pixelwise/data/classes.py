@@ -270,9 +270,7 @@ def _parse_ignore(given: object, coding: Coding) -> tuple[int, ...]:
 
 def _parse_label_mapping(given: object, names: tuple[str, ...], coding: Coding) -> dict[int, int]:
     if not isinstance(given, Mapping):
-        raise DataError(
-            f"'label_mapping' is {given!r}. Expected mask values and their classes, such as {{0: 0, 255: 1}}."
-        )
+        raise DataError(f"'label_mapping' is {given!r}. Expected mask values and classes: {{0: 0, 255: 1}}.")
     mapping = {}
     for value, target in given.items():
         index = names.index(target) if target in names else target

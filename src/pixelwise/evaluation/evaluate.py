@@ -13,7 +13,7 @@ import numpy as np
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
-from pixelwise.errors import DataError, InvalidArgumentError
+from pixelwise.errors import DataError
 from pixelwise.evaluation.split_selection import choose_split, for_model
 from pixelwise.files import write_atomically
 from pixelwise.inference.batching import Failure, predict_all
@@ -21,7 +21,6 @@ from pixelwise.inference.engine_selection import for_job
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.metrics import BoundaryScore, ConfusionMatrix, compute_scores, mean_iou
 from pixelwise.progress import report_progress
-from pixelwise.quantization.activation_ranges import calibrate
 
 logger = logging.getLogger(__name__)
 
@@ -49,21 +48,14 @@ def evaluate(
     device: str = "auto",
     precision: str = "auto",
     engine: str = "auto",
-    max_iou_drop: float | None = None,
 ) -> dict[str, Any]:
     """Scores on split `test`, else `val`, else (no splits anywhere) on all images.
 
-    With `precision="int8"` the network in int8 is first made from training images, where it is not beside the
-    model yet. One that has more than `max_iou_drop` points of mean IoU less than the model in float32, on the
-    validation images, is refused (None: 1 point).
+    `precision="int8"` uses the file that `quantize` writes.
 
     Returns the dictionary that `json_path` receives: fractions in [0, 1], None where undefined.
     Raises InvalidArgumentError where the dataset's classes are not the model's.
     """
-    if precision == "int8":
-        calibrate(model, data, format=format, engine=engine, max_iou_drop=max_iou_drop)
-    elif max_iou_drop is not None:
-        raise InvalidArgumentError(f"--max-iou-drop goes with --precision int8, not {precision}; leave it out.")
     predictor = load(model, device=device, precision=precision, engine=engine)
     dataset = for_model(Dataset.load(data, format), predictor)
     chosen, samples = choose_split(dataset, Path(model), split)

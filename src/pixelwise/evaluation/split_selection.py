@@ -64,7 +64,7 @@ def _made_splits(model: Path, dataset: Dataset) -> dict[str, list[Sample]]:
 
 def for_model(dataset: Dataset, predictor: Predictor) -> Dataset:
     """The dataset read in the model's classes; classes it names itself must be the same."""
-    classes = dataset.classes or predictor.classes
+    classes = dataset.declared_classes or predictor.classes
     if classes.names != predictor.classes.names:
         raise InvalidArgumentError(
             f"{dataset.root} has the classes {', '.join(classes.names)}, but the model knows "

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 
 from pixelwise.devices import Precision
-from pixelwise.networks.geometry.geometry import skeleton_of
-from pixelwise.networks.geometry.op_observer import Watching, tensors_in
+from pixelwise.networks.geometry.tracer import OpObserver, copy_to_meta, find_tensors
 from pixelwise.shapes import Size
 
 _CAST_BY_AUTOCAST = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
@@ -55,14 +54,14 @@ def consecutive_pairs(network: nn.Module, size: Size, *, channels: int) -> list[
 
     Modules that run twice, or share their weights, are left out.
     """
-    skeleton = skeleton_of(network)
+    skeleton = copy_to_meta(network)
     uses = _Uses(skeleton)
     with torch.inference_mode(), uses:
         output = skeleton(torch.empty(1, channels, *size, device="meta"))
     return list(uses.pairs(output))
 
 
-class _Uses(Watching):  # type: ignore[no-untyped-call]
+class _Uses(OpObserver):  # type: ignore[no-untyped-call]
     """Counts, while it is active, what uses the convolutions and their outputs."""
 
     def __init__(self, skeleton: nn.Module) -> None:
@@ -86,8 +85,8 @@ class _Uses(Watching):  # type: ignore[no-untyped-call]
             if normalization and once and tensor is not output:
                 yield Pair(convolution=convolution, normalization=normalization)
 
-    def saw(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        tensors = tensors_in((args, kwargs))
+    def on_op(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        tensors = find_tensors((args, kwargs))
         owner = next((self._owners[id(tensor)] for tensor in tensors if id(tensor) in self._owners), None)
         if owner:
             self._calls[owner] = self._calls.get(owner, 0) + 1

@@ -27,7 +27,7 @@ from pixelwise.inference.tiling.tiled import Done, PixelSource, Whole, blended, 
 from pixelwise.inference.tta import mean_over, views
 from pixelwise.model_file import ModelSpec, load_model
 from pixelwise.networks import Segmenter
-from pixelwise.networks.geometry.geometry import Field, field_of
+from pixelwise.networks.geometry.network_geometry import NetworkGeometry, trace_geometry
 from pixelwise.networks.mc_dropout import sample_predictions
 from pixelwise.shapes import Size
 
@@ -134,7 +134,7 @@ class Predictor:
         asked = (tile_size, tile_size) if tile_size else None
         if tiling == "none" or (not asked and self.cutting.fits(size)):
             return self._predicted(lambda: self._run(pixels), keep_logits)
-        if tiling == "exact" and self.field is not None:
+        if tiling == "exact" and self.geometry is not None:
             plan = self.cutting.tiles(asked, size) if asked else self.cutting.plan(size)
             return self._in_parts(plan, pixels, keep_logits)
         tile = asked or self.cutting.blended_tile
@@ -237,13 +237,13 @@ class Predictor:
         return Prediction(labels=self._labels(logits), _logits=lambda: logits, seam_score=scores[0])
 
     @cached_property
-    def field(self) -> Field | None:
+    def geometry(self) -> NetworkGeometry | None:
         """The geometry of the network; None where it sees the whole image, so that no tile is exact."""
         try:
-            field = field_of(self.module.network, in_channels=self.spec.channels)
+            geometry = trace_geometry(self.module.network, in_channels=self.spec.channels)
         except InvalidArgumentError:  # an operator that geometry does not know
             return None
-        return field if field.local else None
+        return geometry if geometry.local else None
 
     @cached_property
     def _ready(self) -> Segmenter:
@@ -262,7 +262,7 @@ class Predictor:
             module=self._ready if tells else self.module,
             channels=self.spec.channels,
             precision=self.precision,
-            field=self.field,
+            geometry=self.geometry,
             by_strips=tells,
         )
 
@@ -342,7 +342,7 @@ def load(model: str | Path, *, device: str = "auto", precision: str = "auto", en
     `precision="auto"` takes bf16 where the device computes in it and this model was measured to
     give the same answers (kept in the model file), else fp32, the reference.
 
-    `precision="int8"` needs what `evaluate` makes once, in int8, from labeled images.
+    `precision="int8"` needs the file that `quantize` writes.
 
     `engine` is "torch", "torch-compile", "openvino" (on the CPU) or "onnxruntime" (in fp32 and int8). "auto" is torch
     here, but in int8: the others take seconds to start, and how many images are to come only `predict` and
@@ -356,7 +356,7 @@ def load(model: str | Path, *, device: str = "auto", precision: str = "auto", en
     chosen = _precision(precision, place, spec, name)
     require_engine(name, place, chosen)
     predictor = make_predictor(module, spec, place, chosen, name)
-    return in_int8(predictor, name, read_int8(model)[0]) if chosen == "int8" else predictor
+    return in_int8(predictor, name, read_int8(model, name)[0]) if chosen == "int8" else predictor
 
 
 def make_predictor(

@@ -26,7 +26,7 @@ from torch import Tensor
 from pixelwise.config import LossConfig
 from pixelwise.losses.class_weights import inverse_log_weights, median_frequency_weights
 from pixelwise.losses.confusion_based import cross_entropy, cross_entropy_and_dice, dice, focal, tversky
-from pixelwise.losses.lovasz import lovasz
+from pixelwise.losses.lovasz_softmax import lovasz
 from pixelwise.losses.signature import Loss
 
 __all__ = [

@@ -21,15 +21,15 @@ from torch.func import functional_call
 
 from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.networks.backbones import VGG_DEPTHS, build_caffenet_layers, build_vgg_layers
-from pixelwise.networks.geometry.alignment import Path, map_size
+from pixelwise.networks.geometry.alignment import WindowPath, compute_map_size
 from pixelwise.networks.geometry.layer_windows import (
     Layers,
-    chain_of,
+    compute_stride,
     dilate,
-    first_convolution,
+    find_first_convolution,
+    flatten_layers,
+    get_windows,
     set_padding,
-    stride_of,
-    windows_of,
 )
 from pixelwise.networks.layers import initialize_he
 from pixelwise.ops import max_pool_with_switches
@@ -79,7 +79,7 @@ class Encoder(nn.Module):
     in_channels: int
     out_channels: tuple[int, ...]
     strides: tuple[int, ...]
-    paths: tuple[Path, ...] | None
+    paths: tuple[WindowPath, ...] | None
     first_layer: str
     stages: tuple[tuple[str, ...], ...]
 
@@ -101,16 +101,16 @@ class ChainEncoder(Encoder):
         super().__init__()
         for name, layer in layers.items():
             self.add_module(name, layer)
-        self.chain = tuple(name for name, _ in chain_of(layers))
-        self.first_layer, first = first_convolution(layers)
+        self.chain = tuple(name for name, _ in flatten_layers(layers))
+        self.first_layer, first = find_first_convolution(layers)
         self.in_channels = first.in_channels
-        paths = list(itertools.accumulate(windows_of(layer) for _, layer in chain_of(layers)))
+        paths = list(itertools.accumulate(get_windows(layer) for _, layer in flatten_layers(layers)))
         self.taps = _taps_of(layers, paths, taps)
         self.stages = tuple(
             self.chain[start:end] for start, end in itertools.pairwise((0, *(place + 1 for place in self.taps)))
         )
         self.paths = tuple(paths[place] for place in self.taps)
-        self.strides = tuple(stride_of(path) for path in self.paths)
+        self.strides = tuple(compute_stride(path) for path in self.paths)
         self.out_channels = tuple(shape[1] for shape in infer_map_shapes(self, 256, 256))
 
     def forward(self, images: Tensor, *, with_switches: bool = False) -> Features:
@@ -163,7 +163,7 @@ class TimmEncoder(Encoder):
             ) from error
         self.out_channels = tuple(info.channels())
         self.strides = tuple(info.reduction())
-        self.first_layer = first_convolution({"model": self.model})[0]
+        self.first_layer = find_first_convolution({"model": self.model})[0]
         if [shape[1] for shape in shapes] != list(self.out_channels):
             raise InvalidArgumentError(
                 f"timm's {name!r} does not give maps (B, C, H, W), but {shapes}; choose another encoder."
@@ -192,20 +192,20 @@ class TimmEncoder(Encoder):
         ends = [place + 1 for place, name in enumerate(children) if name in names]
         return tuple(tuple(children[start:end]) for start, end in itertools.pairwise((0, *ends)))
 
-    def _paths(self) -> tuple[Path, ...] | None:
+    def _paths(self) -> tuple[WindowPath, ...] | None:
         """Of models that are a chain and do what the attributes of their modules say."""
         names = getattr(self.model, "return_layers", None)
         if names is None:
             return None
         try:
-            layers = [(name, windows_of(layer)) for name, layer in self.model.named_children()]
+            layers = [(name, get_windows(layer)) for name, layer in self.model.named_children()]
             sizes = [shape[2:] for shape in infer_map_shapes(self, *_ODD_SIZE)]
         except (InvalidArgumentError, *_UNFIT):
             return None
         paths = itertools.accumulate(windows for _, windows in layers)
         tapped = tuple(path for (name, _), path in zip(layers, paths, strict=True) if name in names)
         # Convolutions that choose their padding by the image's size do not say so; sizes tell.
-        expected = [tuple(map_size(path, side) for side in _ODD_SIZE) for path in tapped]
+        expected = [tuple(compute_map_size(path, side) for side in _ODD_SIZE) for path in tapped]
         return tapped if sizes == expected else None
 
 
@@ -274,13 +274,13 @@ def infer_map_shapes(encoder: Encoder, height: int, width: int) -> list[tuple[in
     return [tuple(features.shape) for features in maps]
 
 
-def _taps_of(layers: Mapping[str, nn.Module], paths: list[Path], taps: Taps) -> tuple[int, ...]:
+def _taps_of(layers: Mapping[str, nn.Module], paths: list[WindowPath], taps: Taps) -> tuple[int, ...]:
     """Which places of the chain give a map."""
     last = len(paths) - 1
     if taps == "stages":
-        strides = [stride_of(path) for path in paths]
+        strides = [compute_stride(path) for path in paths]
         return tuple(place for place in range(last + 1) if place == last or strides[place] != strides[place + 1])
-    places = tuple(place for place, (_, layer) in enumerate(chain_of(layers)) if isinstance(layer, nn.MaxPool2d))
+    places = tuple(place for place, (_, layer) in enumerate(flatten_layers(layers)) if isinstance(layer, nn.MaxPool2d))
     if places[-1:] != (last,):
         raise InvalidArgumentError('taps="pools" needs an encoder that ends with a max pooling: a VGG or AlexNet.')
     return places
@@ -294,7 +294,7 @@ def _fresh_layers(name: str, in_channels: int) -> Layers:
         return {"features": build_vgg_layers(in_channels, depths=depths, batch_norm=name.endswith("_bn"))}
     options: dict[str, Any] = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
     layers = get_classifier_layers(torchvision.models.get_model(name, weights=None, **options))
-    place, first = first_convolution(layers)
+    place, first = find_first_convolution(layers)
     if first.in_channels == in_channels:
         return layers
     trunk = nn.ModuleDict(layers)

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.networks.backbones import convert_fc_layers, get_fc_kernel
 from pixelwise.networks.encoders import ChainEncoder, Encoder, get_classifier_layers
-from pixelwise.networks.geometry.alignment import Path, Upscaling, plan_upscaling
-from pixelwise.networks.geometry.layer_windows import set_padding, windows_of
+from pixelwise.networks.geometry.alignment import AlignedUpsampling, WindowPath, plan_upsampling
+from pixelwise.networks.geometry.layer_windows import get_windows, set_padding
 from pixelwise.ops import TransposedConv, bilinear_kernel
 
 UpsamplingWeights = Literal["learned", "frozen"]
@@ -34,7 +34,7 @@ FIRST_PADDING = 100
 """Of the released networks: the smallest image then still has a map behind fc6."""
 
 
-def bilinear_layer(num_classes: int, up: Upscaling, *, weights: UpsamplingWeights, grouped: bool) -> nn.Module:
+def bilinear_layer(num_classes: int, up: AlignedUpsampling, *, weights: UpsamplingWeights, grouped: bool) -> nn.Module:
     """The transposed convolution of an upscaling, bilinear in each class, nothing between classes."""
     if weights not in get_args(UpsamplingWeights):
         raise unknown_name("upsampling", weights, get_args(UpsamplingWeights))
@@ -113,11 +113,11 @@ class FCN(nn.Module):
         super().__init__()
         paths = _check_parts(in_channels, encoder, stride)
         head = nn.Sequential() if head is None else head
-        paths[0] = (*paths[0], *windows_of(head))
+        paths[0] = (*paths[0], *get_windows(head))
         strides = encoder.strides[::-1][: len(paths)]
         channels = encoder.out_channels[::-1][: len(paths)]
         self.stride = stride
-        self.plan, self.size_multiple = plan_upscaling(paths)
+        self.plan, self.size_multiple = plan_upsampling(paths)
         self.encoder, self.head = encoder, head
         widths = (_out_channels(head, channels[0]), *channels[1:])
         # Named by strides, so that FCNs of different strides call the same layer the same.
@@ -231,7 +231,7 @@ def _add(grown: Tensor, finer: Tensor, finer_crop: int) -> Tensor:
     return grown[:, :, : finer.shape[2], : finer.shape[3]] + finer
 
 
-def _check_parts(in_channels: int, encoder: Encoder, stride: int) -> list[Path]:
+def _check_parts(in_channels: int, encoder: Encoder, stride: int) -> list[WindowPath]:
     """The paths of the maps that get scores, coarse to fine."""
     if encoder.in_channels != in_channels:
         raise InvalidArgumentError(f"the encoder takes {encoder.in_channels} channels, the images have {in_channels}.")

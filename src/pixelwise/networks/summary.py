@@ -20,8 +20,8 @@ from torch.utils.module_tracker import ModuleTracker
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import unknown_name
 from pixelwise.networks.activation_checkpointing import Pass, checkpoint_call, wrap_stages
-from pixelwise.networks.geometry.geometry import field_of, skeleton_of
-from pixelwise.networks.geometry.op_observer import Watching
+from pixelwise.networks.geometry.network_geometry import trace_geometry
+from pixelwise.networks.geometry.tracer import OpObserver, copy_to_meta
 from pixelwise.networks.registry import NETWORKS, build_network
 from pixelwise.networks.segmenter import Segmenter
 from pixelwise.shapes import Size
@@ -100,7 +100,7 @@ def describe_network(name: str, size: Size = (360, 480), *, in_channels: int = 3
         InvalidArgumentError: no such network.
     """
     network = _build(name, in_channels, num_classes)
-    field = field_of(network, in_channels=in_channels)
+    field = trace_geometry(network, in_channels=in_channels)
     legal = field.input_size(size)
     images = torch.empty(1, in_channels, *legal, device="meta")
     return NetworkRow(
@@ -128,7 +128,7 @@ def describe_layers(network: nn.Module | str, size: Size, *, in_channels: int, n
         InvalidArgumentError: no such network, or it does not take this size.
     """
     built = _build(network, in_channels, num_classes) if isinstance(network, str) else network
-    skeleton = skeleton_of(built)
+    skeleton = copy_to_meta(built)
     images = torch.empty(1, in_channels, *size, device="meta")
     with torch.inference_mode(), FlopCounterMode(display=False) as flops, _Layers(skeleton, flops) as layers:
         skeleton(images)
@@ -142,7 +142,7 @@ def _build(name: str, in_channels: int, num_classes: int) -> nn.Module:
         return build_network(NetworkConfig(name=name), in_channels=in_channels, num_classes=num_classes)
 
 
-class _Layers(Watching):
+class _Layers(OpObserver):
     """Records the layers of a network that runs while it is active."""
 
     def __init__(self, network: nn.Module, flops: FlopCounterMode) -> None:
@@ -160,7 +160,7 @@ class _Layers(Watching):
         super().__exit__(*exception)  # type: ignore[no-untyped-call]
         self._modules.__exit__(*exception)  # type: ignore[no-untyped-call]
 
-    def saw(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+    def on_op(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         output = result[0] if isinstance(result, tuple | list) else result
         name = self._module()
         parameters = self._parameters(name)

@@ -10,7 +10,7 @@ import torch
 
 from pixelwise.config import Config
 from pixelwise.devices import Precision
-from pixelwise.networks.geometry.geometry import field_of
+from pixelwise.networks.geometry.network_geometry import trace_geometry
 from pixelwise.planning.candidates import Candidate, candidates_for, suit_pretrained
 from pixelwise.planning.estimate import Forecast, TimeForecast, times
 from pixelwise.planning.fingerprint import Fingerprint
@@ -170,7 +170,7 @@ class _Planner:
         """What the network sees, beside what there is to see."""
         draft, seen = self.draft, self.prepared.seen
         network = segmenter_without_data(draft.config.network, seen.channels, len(seen.class_pixels)).network
-        seen_by_pixel = max(field_of(network, in_channels=seen.channels).receptive_field)
+        seen_by_pixel = max(trace_geometry(network, in_channels=seen.channels).receptive_field)
         height, width = draft.config.data.crop_size
         draft.put(
             "network.depth",

@@ -27,9 +27,8 @@ from pixelwise.errors import InvalidArgumentError, ModelFileError, PixelwiseErro
 from pixelwise.files import write_atomically
 from pixelwise.networks.convolutionalize import convolutionalize
 from pixelwise.networks.geometry.alignment import Alignment
-from pixelwise.networks.geometry.geometry import skeleton_of
-from pixelwise.networks.geometry.receptive_field import Axis
-from pixelwise.networks.geometry.tracer import Tracer
+from pixelwise.networks.geometry.receptive_field import ReceptiveField
+from pixelwise.networks.geometry.tracer import Tracer, copy_to_meta
 from pixelwise.networks.weights.io import Classifier, LoadReport, build_classifier
 from pixelwise.prediction.inputs import Input, find_inputs
 from pixelwise.prediction.outputs.heatmap import Heat, draw_heatmaps
@@ -201,7 +200,7 @@ class Localizer:
 
     def __init__(self, classifier: Classifier, *, device: torch.device) -> None:
         network = convolutionalize(classifier.network, input_size=classifier.input_size)
-        self.skeleton = skeleton_of(network)
+        self.skeleton = copy_to_meta(network)
         self.network = network.to(device)
         self.input_size = classifier.input_size
         self.names = classifier.classes or self._numbered_classes()
@@ -296,7 +295,7 @@ def lines_of(skeleton: nn.Module, size: Size) -> tuple[Alignment, Alignment] | N
     return rows, columns
 
 
-def _line(axis: Axis) -> Alignment:
+def _line(axis: ReceptiveField) -> Alignment:
     (interval,) = axis.intervals
     return Alignment(Fraction(1, axis.stride), Fraction(-sum(interval), 2 * axis.stride))
 

@@ -10,7 +10,7 @@ from pixelwise.cli import main
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats import FORMATS, recognize_format
 from pixelwise.data.formats.pairing import Format, Pairing
-from pixelwise.data.scan import survey
+from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import DataError, InvalidArgumentError
 from support.mask_sets import MASK_SETS, MaskSet, camvid, mask, pairs, text
 
@@ -81,12 +81,12 @@ def test_a_folder_set_is_recognized_too(tmp_path: Path) -> None:
 @each_set
 def test_pairs_classes_and_pixels_are_read(made: MaskSet, tmp_path: Path) -> None:
     made.build(tmp_path)
-    surveyed = survey(dataset := Dataset.load(tmp_path), dataset.samples)
-    found = surveyed.dataset
+    dataset = scan_dataset(dataset := Dataset.load(tmp_path), dataset.samples)
+    found = dataset
     assert [(s.name, s.split) for s in found.samples] == made.samples
     plain = Pairing(samples=found.samples, description=found.pairing.description)
     assert found.pairing == replace(plain, channel_files=made is MASK_SETS["nnunet"])
-    assert [r.image_error or r.mask_error for r in surveyed.readings] == [None] * len(made.samples)
+    assert [r.image_error or r.mask_error for r in dataset.stats] == [None] * len(made.samples)
     assert found.channels == made.channels
     classes = found.classes
     assert classes is not None

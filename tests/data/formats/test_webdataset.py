@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelwise.checks import check, require_valid_dataset
+from pixelwise.api.check import check
+from pixelwise.checks.runner import require_valid_dataset
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats import recognize_format
 from pixelwise.data.formats.webdataset import find_pairs
 from pixelwise.data.io.images import Array, encode_png
-from pixelwise.data.scan import survey
+from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import DataError
 
 
@@ -183,7 +184,7 @@ def test_broken_members_are_named(root: Path) -> None:
     with pytest.raises(DataError, match=r"train-000000.tar: 0001.png: the file is empty; replace"):
         dataset.read_image(dataset.samples[1])
     with pytest.raises(DataError, match=r"train-000000.tar: 0000.mask.png: is no image"):
-        require_valid_dataset(survey(dataset, dataset.samples))
+        require_valid_dataset(scan_dataset(dataset))
 
 
 def test_wrong_values_and_sizes_name_the_member(root: Path) -> None:

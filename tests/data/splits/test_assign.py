@@ -7,7 +7,7 @@ import pytest
 from pixelwise.config import DataConfig
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import write_png
-from pixelwise.data.scan import Survey, survey
+from pixelwise.data.scan import scan_dataset
 from pixelwise.data.splits.splits import assign_folds, assign_splits, find_class_presence
 
 PATIENTS = DataConfig(group_by=r"p(\d+)", val_fraction=0.25)
@@ -21,10 +21,10 @@ def write(root: Path, *names: str) -> None:
         write_png(root / f"masks/{name}.png", np.array([[0, 1], [1, 2 if name.endswith("rare") else 0]], np.uint8))
 
 
-def look(root: Path) -> Survey:
+def look(root: Path) -> Dataset:
     """What training reads: all but the test images."""
     dataset = Dataset.load(root)
-    return survey(dataset, [s for s in dataset.samples if s.split != "test"])
+    return scan_dataset(dataset, [s for s in dataset.samples if s.split != "test"])
 
 
 @pytest.fixture
@@ -46,11 +46,11 @@ def test_patients_are_whole_in_one_split(patients: Path) -> None:
 
 def test_classes_are_shared_out(tmp_path: Path) -> None:
     write(tmp_path, *(f"{i}" for i in range(18)), "a_rare", "b_rare")
-    surveyed = look(tmp_path)
-    presence = find_class_presence(surveyed, list(surveyed.dataset.samples))
+    dataset = look(tmp_path)
+    presence = find_class_presence(dataset, list(dataset.samples))
     assert {s.name for s, shown in presence.items() if 2 in shown} == {"a_rare", "b_rare"}
     for seed in range(3):
-        splits = assign_splits(surveyed, DataConfig(), seed).splits
+        splits = assign_splits(dataset, DataConfig(), seed).splits
         assert sum(s.name.endswith("rare") for s in splits["val"]) == 1
 
 

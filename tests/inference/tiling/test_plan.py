@@ -5,15 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pixelwise.inference.tiling.plan import Span, choose_tile, plan_spans, plan_tiles
-from pixelwise.networks.geometry.geometry import Field
-from pixelwise.networks.geometry.receptive_field import Axis
+from pixelwise.networks.geometry.network_geometry import NetworkGeometry
+from pixelwise.networks.geometry.receptive_field import ReceptiveField
 
-PADDED = Axis(8, tuple((-8, 15) for _ in range(8)))
-UNPADDED = Axis(4, tuple((phase, phase + 20) for phase in range(4)))
+PADDED = ReceptiveField(8, tuple((-8, 15) for _ in range(8)))
+UNPADDED = ReceptiveField(4, tuple((phase, phase + 20) for phase in range(4)))
 
 
-def field(axis: Axis, *, minimum: int, multiple: int, lost: int = 0) -> Field:
-    return Field(
+def field(axis: ReceptiveField, *, minimum: int, multiple: int, lost: int = 0) -> NetworkGeometry:
+    return NetworkGeometry(
         rows=axis,
         columns=axis,
         local=True,
@@ -28,7 +28,7 @@ def field(axis: Axis, *, minimum: int, multiple: int, lost: int = 0) -> Field:
 
 SAME = field(PADDED, minimum=8, multiple=8)
 VALID = field(UNPADDED, minimum=24, multiple=4, lost=20)
-ANY = field(Axis(2, ((-3, 4), (-2, 5))), minimum=1, multiple=1)
+ANY = field(ReceptiveField(2, ((-3, 4), (-2, 5))), minimum=1, multiple=1)
 FIELDS = {"same": SAME, "valid": VALID, "any size": ANY}
 
 

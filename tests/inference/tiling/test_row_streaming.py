@@ -18,7 +18,8 @@ from pixelwise.inference.tiling.peak_memory import streamed_peak_bytes
 from pixelwise.inference.tiling.row_ops import Room, Rows, Step, Take
 from pixelwise.inference.tiling.row_streaming import Program
 from pixelwise.networks import build_network
-from pixelwise.networks.geometry.geometry import field_of, skeleton_of
+from pixelwise.networks.geometry.network_geometry import trace_geometry
+from pixelwise.networks.geometry.tracer import copy_to_meta
 from pixelwise.shapes import Size
 
 NETWORKS: Mapping[str, NetworkConfig] = {
@@ -75,7 +76,7 @@ def assert_streams(network: nn.Module, size: Size, strip: int) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_strips_give_what_the_whole_image_gives(name: str) -> None:
     network = build_network(NETWORKS[name], in_channels=3, num_classes=3).eval()
-    field = field_of(network, in_channels=3)
+    field = trace_geometry(network, in_channels=3)
     size = field.legal_size((100, 50))
     made = ready(network, size)
     for strip in (16, 100):
@@ -85,7 +86,7 @@ def test_strips_give_what_the_whole_image_gives(name: str) -> None:
 @pytest.mark.parametrize("name", ["fcn-alexnet", pytest.param("fcn-paper", marks=pytest.mark.slow)])
 def test_the_published_fcns_whose_border_is_wider_than_the_image(name: str) -> None:
     network = build_network(NetworkConfig(name=name), in_channels=3, num_classes=2).eval()
-    size = field_of(network, in_channels=3).legal_size((64, 64))
+    size = trace_geometry(network, in_channels=3).legal_size((64, 64))
     assert_streams(ready(network, size), size, 32)
 
 
@@ -141,7 +142,7 @@ def test_the_image_is_read_in_order_and_once(unet: nn.Module) -> None:
 
 
 def test_memory_does_not_grow_with_the_height(unet: nn.Module) -> None:
-    skeleton = skeleton_of(unet)
+    skeleton = copy_to_meta(unet)
 
     def peak(height: int) -> int:
         program = record(skeleton, (height, 64), channels=3)

@@ -113,7 +113,7 @@ def sees_all(predictors: Callable[[str], Predictor]) -> Predictor:
 
 
 def test_a_network_that_sees_the_whole_image_is_blended_and_scored(sees_all: Predictor) -> None:
-    assert sees_all.field is None
+    assert sees_all.geometry is None
     prediction = sees_all.predict(image(40, 40), tile_size=8)
     assert prediction.labels.shape == (40, 40)
     assert prediction.seam_score == pytest.approx(1, abs=0.2)  # noise differs everywhere alike

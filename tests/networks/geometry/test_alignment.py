@@ -12,29 +12,29 @@ from torch import nn
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.geometry import alignment
 from pixelwise.networks.geometry.alignment import (
+    AlignedUpsampling,
     Alignment,
-    Upscaling,
-    Window,
-    align,
-    map_size,
-    plan_upscaling,
-    upscaling,
+    SlidingWindow,
+    align_upsampling,
+    compute_alignment,
+    compute_map_size,
+    plan_upsampling,
 )
 
-POOL = Window(2, 2, ceil_mode=True)
+POOL = SlidingWindow(2, 2, ceil_mode=True)
 
 
-def vgg16_pools(first_padding: int) -> list[tuple[Window, ...]]:
+def vgg16_pools(first_padding: int) -> list[tuple[SlidingWindow, ...]]:
     """Paths of pool3, pool4, pool5."""
-    stages = [(Window(3, padding=1),) * depth + (POOL,) for depth in (2, 2, 3, 3, 3)]
-    path = (Window(3, padding=first_padding), *sum(stages, ())[1:])
+    stages = [(SlidingWindow(3, padding=1),) * depth + (POOL,) for depth in (2, 2, 3, 3, 3)]
+    path = (SlidingWindow(3, padding=first_padding), *sum(stages, ())[1:])
     return [path[:10], path[:14], path[:18]]
 
 
-def released(stride: int) -> list[tuple[Window, ...]]:
+def released(stride: int) -> list[tuple[SlidingWindow, ...]]:
     """Paths of FCN's maps, coarse to fine."""
     pool3, pool4, pool5 = vgg16_pools(100)
-    return [(*pool5, Window(7), Window(1)), pool4, pool3][: {32: 1, 16: 2, 8: 3}[stride]]
+    return [(*pool5, SlidingWindow(7), SlidingWindow(1)), pool4, pool3][: {32: 1, 16: 2, 8: 3}[stride]]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def released(stride: int) -> list[tuple[Window, ...]]:
     [(32, [64], [19]), (16, [4, 32], [-5, 27]), (8, [4, 4, 16], [-5, -9, 31])],
 )
 def test_the_offsets_of_the_released_vgg16(stride, kernels, offsets):
-    plan, multiple = plan_upscaling(released(stride))
+    plan, multiple = plan_upsampling(released(stride))
     assert [up.kernel for up in plan] == kernels
     assert [up.offset for up in plan] == offsets
     assert [up.output_padding for up in plan] == [0] * len(plan)
@@ -50,9 +50,17 @@ def test_the_offsets_of_the_released_vgg16(stride, kernels, offsets):
 
 
 def test_the_kernel_and_offset_of_the_released_alexnet():
-    pool = Window(3, 2, ceil_mode=True)
-    path = (Window(11, 4, 100), pool, Window(5, padding=2), pool, *[Window(3, padding=1)] * 3, pool, Window(6))
-    (up,), multiple = plan_upscaling([path])
+    pool = SlidingWindow(3, 2, ceil_mode=True)
+    path = (
+        SlidingWindow(11, 4, 100),
+        pool,
+        SlidingWindow(5, padding=2),
+        pool,
+        *[SlidingWindow(3, padding=1)] * 3,
+        pool,
+        SlidingWindow(6),
+    )
+    (up,), multiple = plan_upsampling([path])
     assert (up.kernel, up.offset, multiple) == (63, 18, 1)
 
 
@@ -60,37 +68,37 @@ def test_the_kernel_and_offset_of_the_released_alexnet():
 def test_the_offsets_of_the_same_padded_form_if_nothing_were_cut_on_the_way(stride, raw):
     """The published numbers keep the frame of the uncut upsampled map; ours cut it at each sum."""
     pool3, pool4, pool5 = vgg16_pools(1)
-    paths = [(*pool5, Window(7, padding=3)), pool4, pool3][: {32: 1, 16: 2, 8: 3}[stride]]
-    here, found = align(paths[0]), []
-    for fine in [*map(align, paths[1:]), alignment.IMAGE]:
-        up = upscaling(here, fine)
+    paths = [(*pool5, SlidingWindow(7, padding=3)), pool4, pool3][: {32: 1, 16: 2, 8: 3}[stride]]
+    here, found = compute_alignment(paths[0]), []
+    for fine in [*map(compute_alignment, paths[1:]), alignment.IMAGE]:
+        up = align_upsampling(here, fine)
         found.append(up.offset if fine == alignment.IMAGE else -up.offset)
         here = Alignment(fine.scale, fine.offset + up.offset)
     assert found == raw
-    plan, _ = plan_upscaling(paths)
+    plan, _ = plan_upsampling(paths)
     assert all((up.kernel, up.padding) == (2 * up.factor, up.factor // 2) for up in plan)
 
 
 @given(st.integers(1, 699), st.sampled_from([32, 16, 8]))
 def test_the_released_form_covers_every_size(side, stride):
     paths = released(stride)
-    plan, _ = plan_upscaling(paths)
-    size = map_size(paths[0], side)
+    plan, _ = plan_upsampling(paths)
+    size = compute_map_size(paths[0], side)
     for up, path in zip(plan, (*paths[1:], ()), strict=True):
         uncut = up.factor * (size - 1) + up.kernel  # as Caffe's Crop layers meet it
-        room, wanted = (map_size(path, side), uncut) if up.offset < 0 else (uncut, map_size(path, side))
+        room, wanted = (compute_map_size(path, side), uncut) if up.offset < 0 else (uncut, compute_map_size(path, side))
         assert wanted >= 1
         assert abs(up.offset) + wanted <= room
         size = wanted
 
 
 def test_sizes_of_the_released_form_at_500_pixels():
-    sizes = [map_size(path, 500) for path in (*vgg16_pools(100), released(32)[0])]
+    sizes = [compute_map_size(path, 500) for path in (*vgg16_pools(100), released(32)[0])]
     assert sizes == [88, 44, 22, 16]
 
 
 windows = st.builds(
-    Window,
+    SlidingWindow,
     kernel=st.integers(1, 5),
     stride=st.integers(1, 3),
     padding=st.integers(0, 2),
@@ -106,8 +114,8 @@ def test_sizes_and_centers_are_those_of_windows_laid_out_one_by_one(path, side):
     cells, step = [(pixel, pixel) for pixel in range(side)], 1
     for window in path:
         cells, step = slide(window, cells, step), step * window.stride
-    assert map_size(path, side) == len(cells)
-    scale, offset = align(path)
+    assert compute_map_size(path, side) == len(cells)
+    scale, offset = compute_alignment(path)
     for index, (first, last) in enumerate(cells):
         assert scale * Fraction(first + last, 2) + offset == index
 
@@ -128,18 +136,22 @@ def slide(window, cells, step):
 def test_sizes_are_those_of_pytorch(ceil_mode, kernel, stride, padding, side):
     assume(padding <= kernel // 2 and side + 2 * padding >= kernel)
     pooled = nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil_mode)(torch.zeros(1, 1, side, side))
-    assert Window(kernel, stride, padding, ceil_mode=ceil_mode).size(side) == pooled.shape[2]
+    assert SlidingWindow(kernel, stride, padding, ceil_mode=ceil_mode).size(side) == pooled.shape[2]
 
 
 def test_centers_of_five_poolings():
-    assert align([Window(2, 2)] * 5) == (Fraction(1, 32), Fraction(-31, 64))
+    assert compute_alignment([SlidingWindow(2, 2)] * 5) == (Fraction(1, 32), Fraction(-31, 64))
 
 
 @given(st.integers(1, 6), st.integers(0, 3), st.integers(0, 8))
 def test_an_upscaling_brings_a_map_onto_the_image(poolings, odd_windows, padding):
-    path = [Window(3, padding=padding), *[Window(3, 2, 1)] * odd_windows, *[Window(2, 2)] * poolings]
-    scale, offset = align(path)
-    up = upscaling(Alignment(scale, offset))
+    path = [
+        SlidingWindow(3, padding=padding),
+        *[SlidingWindow(3, 2, 1)] * odd_windows,
+        *[SlidingWindow(2, 2)] * poolings,
+    ]
+    scale, offset = compute_alignment(path)
+    up = align_upsampling(Alignment(scale, offset))
     cell = scale * 7 + offset  # over pixel 7
     assert up.factor * cell + Fraction(up.kernel - 1, 2) - up.offset == 7
     assert up.kernel in (2 * up.factor, 2 * up.factor - 1)
@@ -147,7 +159,7 @@ def test_an_upscaling_brings_a_map_onto_the_image(poolings, odd_windows, padding
 
 @given(st.integers(1, 5), st.integers(1, 8), st.integers(1, 4))
 def test_the_size_of_an_upscaling_is_that_of_pytorch(factor, side, offset):
-    up = Upscaling(factor, 2 * factor, min(offset, factor), 0)
+    up = AlignedUpsampling(factor, 2 * factor, min(offset, factor), 0)
     layer = nn.ConvTranspose2d(1, 1, up.kernel, stride=factor, padding=up.padding)
     assume(up.size(side) >= 1)
     assert layer(torch.zeros(1, 1, side, side)).shape[2] == up.size(side)
@@ -155,24 +167,24 @@ def test_the_size_of_an_upscaling_is_that_of_pytorch(factor, side, offset):
 
 def test_quarter_cells_cannot_be_aligned():
     with pytest.raises(InvalidArgumentError, match=r"no whole number of half cells apart.*symmetrically"):
-        upscaling(Alignment(Fraction(1, 2), Fraction(1, 8)))
+        align_upsampling(Alignment(Fraction(1, 2), Fraction(1, 8)))
 
 
 def test_scales_must_be_a_whole_factor_apart():
     with pytest.raises(InvalidArgumentError, match=r"cannot be brought onto"):
-        upscaling(Alignment(Fraction(1, 3)), Alignment(Fraction(1, 2)))
+        align_upsampling(Alignment(Fraction(1, 3)), Alignment(Fraction(1, 2)))
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        (*vgg16_pools(1)[2], Window(7)),  # begins behind the first pixel
-        (Window(2, 2), Window(5, 2, 2), Window(4, 1, 1)),  # too small at the other end
+        (*vgg16_pools(1)[2], SlidingWindow(7)),  # begins behind the first pixel
+        (SlidingWindow(2, 2), SlidingWindow(5, 2, 2), SlidingWindow(4, 1, 1)),  # too small at the other end
     ],
 )
 def test_maps_that_do_not_reach_the_borders_are_refused(path):
     with pytest.raises(InvalidArgumentError, match=r"does not reach the borders.*first_padding=100"):
-        plan_upscaling([path])
+        plan_upsampling([path])
 
 
 def test_examples():

@@ -5,15 +5,15 @@ import torch
 from torch import nn
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.networks.geometry.alignment import Window
+from pixelwise.networks.geometry.alignment import SlidingWindow
 from pixelwise.networks.geometry.layer_windows import (
     DenseMaxPool,
-    chain_of,
+    compute_stride,
     dilate,
-    first_convolution,
+    find_first_convolution,
+    flatten_layers,
+    get_windows,
     set_padding,
-    stride_of,
-    windows_of,
 )
 
 
@@ -29,21 +29,21 @@ class Parallel(nn.Module):
 
 
 def test_windows_of_single_layers():
-    assert windows_of(nn.Conv2d(1, 1, 3, 2, 4, dilation=5)) == (Window(3, 2, 4, 5),)
-    assert windows_of(nn.MaxPool2d(3, 2, 1, ceil_mode=True)) == (Window(3, 2, 1, ceil_mode=True),)
-    assert windows_of(nn.AvgPool2d(2)) == (Window(2, 2),)
-    assert windows_of(nn.ReLU()) == ()
+    assert get_windows(nn.Conv2d(1, 1, 3, 2, 4, dilation=5)) == (SlidingWindow(3, 2, 4, 5),)
+    assert get_windows(nn.MaxPool2d(3, 2, 1, ceil_mode=True)) == (SlidingWindow(3, 2, 1, ceil_mode=True),)
+    assert get_windows(nn.AvgPool2d(2)) == (SlidingWindow(2, 2),)
+    assert get_windows(nn.ReLU()) == ()
 
 
 def test_windows_of_layers_in_order_and_nested():
     layer = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU(), nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(1, 1, 1)))
-    assert windows_of(layer) == (Window(3), Window(2, 2), Window(1))
-    assert stride_of(windows_of(layer)) == 2
+    assert get_windows(layer) == (SlidingWindow(3), SlidingWindow(2, 2), SlidingWindow(1))
+    assert compute_stride(get_windows(layer)) == 2
 
 
 def test_branches_that_agree_count_once():
-    assert windows_of(Parallel(nn.Conv2d(1, 1, 3, 2, 1), nn.Conv2d(1, 1, 1, 2))) == (Window(3, 2, 1),)
-    assert windows_of(Parallel(nn.Conv2d(1, 1, 3, 1, 1), nn.Identity())) == ()
+    assert get_windows(Parallel(nn.Conv2d(1, 1, 3, 2, 1), nn.Conv2d(1, 1, 1, 2))) == (SlidingWindow(3, 2, 1),)
+    assert get_windows(Parallel(nn.Conv2d(1, 1, 3, 1, 1), nn.Identity())) == ()
 
 
 @pytest.mark.parametrize(
@@ -52,57 +52,61 @@ def test_branches_that_agree_count_once():
 )
 def test_branches_that_look_elsewhere_are_refused(branches):
     with pytest.raises(InvalidArgumentError, match="the branches of Parallel look at different places"):
-        windows_of(Parallel(*branches))
+        get_windows(Parallel(*branches))
 
 
 def test_windows_must_be_square():
     with pytest.raises(InvalidArgumentError, match=r"a window of \(1, 7\) is not square"):
-        windows_of(nn.Conv2d(1, 1, (1, 7)))
+        get_windows(nn.Conv2d(1, 1, (1, 7)))
 
 
 def test_padding_must_be_a_number():
     with pytest.raises(InvalidArgumentError, match=r"padding='same' of Conv2d.* has no number"):
-        windows_of(nn.Conv2d(1, 1, 3, padding="same"))
+        get_windows(nn.Conv2d(1, 1, 3, padding="same"))
 
 
 def test_the_chain_opens_one_level_of_sequentials():
     layers = {"stem": nn.Conv2d(1, 1, 1), "body": nn.Sequential(nn.Sequential(nn.ReLU()), nn.ReLU())}
-    assert [name for name, _ in chain_of(layers)] == ["stem", "body.0", "body.1"]
+    assert [name for name, _ in flatten_layers(layers)] == ["stem", "body.0", "body.1"]
 
 
 def test_a_layer_that_occurs_twice_acts_twice():
     pool = nn.MaxPool2d(2)
     layers = {"features": nn.Sequential(pool, pool)}
-    assert [name for name, _ in chain_of(layers)] == ["features.0", "features.1"]
-    assert windows_of(layers["features"]) == (Window(2, 2), Window(2, 2))
+    assert [name for name, _ in flatten_layers(layers)] == ["features.0", "features.1"]
+    assert get_windows(layers["features"]) == (SlidingWindow(2, 2), SlidingWindow(2, 2))
 
 
 def test_the_first_convolution_is_named():
     layers = {"norm": nn.BatchNorm2d(1), "body": nn.Sequential(nn.ReLU(), Parallel(nn.Conv2d(1, 1, 3)))}
-    name, convolution = first_convolution(layers)
+    name, convolution = find_first_convolution(layers)
     assert nn.ModuleDict(layers).get_submodule(name) is convolution
     alone = nn.Conv2d(1, 1, 1)
-    assert first_convolution({"conv1": alone}) == ("conv1", alone)
+    assert find_first_convolution({"conv1": alone}) == ("conv1", alone)
 
 
 def test_padding_is_set_in_place():
     layers = {"features": nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.MaxPool2d(2), nn.Conv2d(1, 1, 3))}
     set_padding(layers, ceil_mode=False, first_padding=None)
-    assert windows_of(layers["features"]) == (Window(3, 1, 1), Window(2, 2), Window(3))
+    assert get_windows(layers["features"]) == (SlidingWindow(3, 1, 1), SlidingWindow(2, 2), SlidingWindow(3))
     set_padding(layers, ceil_mode=True, first_padding=100)
-    assert windows_of(layers["features"]) == (Window(3, 1, 100), Window(2, 2, ceil_mode=True), Window(3))
+    assert get_windows(layers["features"]) == (
+        SlidingWindow(3, 1, 100),
+        SlidingWindow(2, 2, ceil_mode=True),
+        SlidingWindow(3),
+    )
 
 
 @pytest.mark.parametrize(("kernel", "padding"), [(2, 0), (3, 1), (3, 0)])
 def test_dense_pooling_has_the_pooled_values_and_more(kernel, padding):
     x = -torch.rand(1, 2, 12, 12)  # a maximum over added zeros would show
-    window = Window(kernel, 2, padding)
+    window = SlidingWindow(kernel, 2, padding)
     dense = DenseMaxPool(window, 1)
     assert dense(x).shape == x.shape
     strided = nn.MaxPool2d(kernel, 2, padding, ceil_mode=True)(x)
     torch.testing.assert_close(dense(x)[:, :, ::2, ::2], strided[:, :, :6, :6])
-    assert windows_of(dense)[0].size(12) == 12
-    assert windows_of(dense)[0].first_center == window.first_center
+    assert get_windows(dense)[0].size(12) == 12
+    assert get_windows(dense)[0].first_center == window.first_center
 
 
 def test_dilation_must_lead_to_a_stride_on_the_way():
@@ -127,5 +131,5 @@ def test_an_unpadded_window_behind_a_removed_stride_cannot_be_dilated():
 
 
 def test_nothing_is_padded_with_zeros_in_a_dense_pooling():
-    assert DenseMaxPool(Window(2, 2), 2)(torch.full((1, 1, 4, 4), -5.0)).eq(-5).all()
-    assert not math.isinf(DenseMaxPool(Window(3, 2, 1), 2)(torch.zeros(1, 1, 3, 3)).min())
+    assert DenseMaxPool(SlidingWindow(2, 2), 2)(torch.full((1, 1, 4, 4), -5.0)).eq(-5).all()
+    assert not math.isinf(DenseMaxPool(SlidingWindow(3, 2, 1), 2)(torch.zeros(1, 1, 3, 3)).min())

@@ -43,7 +43,7 @@ def test_more_than_256_classes_are_written_in_16_bit(tmp_path: Path) -> None:
 def test_data_coding_is_read_back_as_the_same_labels(tmp_path: Path, described: dict[str, Any]) -> None:
     classes = describe_classes(described)
     labels = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
-    write_labels(tmp_path / "x.png", predicted(labels, classes=classes), "data")
+    write_labels(tmp_path / "x.png", predicted(labels, classes=classes), "dataset")
     read, unlisted = classes.to_labels(read_mask(tmp_path / "x.png"))
     np.testing.assert_array_equal(read, labels)
     assert unlisted == []
@@ -51,7 +51,7 @@ def test_data_coding_is_read_back_as_the_same_labels(tmp_path: Path, described: 
 
 def test_data_coding_writes_the_masks_own_values(tmp_path: Path) -> None:
     classes = describe_classes({"names": ["a", "b"], "label_mapping": {0: 0, 255: 1}})
-    write_labels(tmp_path / "x.png", predicted([[0, 1]], classes=classes), "data")
+    write_labels(tmp_path / "x.png", predicted([[0, 1]], classes=classes), "dataset")
     assert read_mask(tmp_path / "x.png").tolist() == [[0, 255]]
 
 

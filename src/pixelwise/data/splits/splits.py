@@ -232,9 +232,7 @@ def read_splits(path: Path, samples: Sequence[Sample], *, revise: bool = False) 
     splits: Splits = {name: [] for name in SPLITS}
     listed = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(listed, dict) or not set(listed) <= set(SPLITS):
-        raise DataError(
-            f"{path} is damaged. Expected lists of samples under {', '.join(SPLITS)}. Restore or remove it."
-        )
+        raise DataError(f"{path} is damaged. Expected samples under {', '.join(SPLITS)}. Restore or remove it.")
     for split, names in listed.items():
         for name in names:
             if name in by_name:

@@ -15,10 +15,8 @@ from torch.utils._pytree import tree_map
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.tiling.row_ops import MapNumber, Shape, Step, form_of
 from pixelwise.inference.tiling.row_streaming import Program
-from pixelwise.networks.geometry.geometry import skeleton_of
-from pixelwise.networks.geometry.op_observer import Watching, tensors_in
-from pixelwise.networks.geometry.op_rules import SHAPES_ALONE, Call, Map, dependence
-from pixelwise.networks.geometry.tracer import bind, sees_the_whole_image
+from pixelwise.networks.geometry.op_rules import SHAPE_ONLY, Call, Map, dependence
+from pixelwise.networks.geometry.tracer import OpObserver, bind, copy_to_meta, find_tensors, is_global
 from pixelwise.shapes import Size
 
 
@@ -33,7 +31,7 @@ def record(network: nn.Module, size: Size, *, channels: int) -> Program:
     Raises:
         InvalidArgumentError: an operator that geometry does not know, or that cannot be run on some rows.
     """
-    skeleton = skeleton_of(network)
+    skeleton = copy_to_meta(network)
     weights = _by_name(network)
     recorder = _Recorder({id(tensor): weights[name] for name, tensor in _by_name(skeleton).items()})
     with torch.inference_mode():
@@ -59,7 +57,7 @@ def _by_name(network: nn.Module) -> dict[str, Tensor]:
     return {**dict(network.named_parameters()), **dict(network.named_buffers())}
 
 
-class _Recorder(Watching):  # type: ignore[no-untyped-call]
+class _Recorder(OpObserver):  # type: ignore[no-untyped-call]
     """Numbers the maps and keeps a step for each operator that makes one.
 
     Args:
@@ -87,9 +85,9 @@ class _Recorder(Watching):  # type: ignore[no-untyped-call]
             raise InvalidArgumentError("the network's output is no map that lies on the image.")
         return self._maps[id(tensor)][2]
 
-    def saw(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        arguments, outputs = bind(func, args, kwargs), tensors_in(result)
-        inputs = tensors_in(list(arguments.values()))
+    def on_op(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        arguments, outputs = bind(func, args, kwargs), find_tensors(result)
+        inputs = find_tensors(list(arguments.values()))
         maps = [self._maps[id(tensor)] for tensor in inputs if id(tensor) in self._maps]
         filled = tree_map(self._stand_in, arguments)
         if func._schema.is_mutable:
@@ -97,7 +95,7 @@ class _Recorder(Watching):  # type: ignore[no-untyped-call]
         if maps:
             self._add_step(func, filled, maps, arguments, outputs)
         elif inputs:  # of weights alone: the result is one as well
-            self._weights.update(zip(map(id, outputs), tensors_in(func(**filled)), strict=True))
+            self._weights.update(zip(map(id, outputs), find_tensors(func(**filled)), strict=True))
             self._derived += outputs
 
     def _add_step(
@@ -113,14 +111,14 @@ class _Recorder(Watching):  # type: ignore[no-untyped-call]
             name=func._schema.name,
             arguments=arguments,
             maps=[(tensor, lies) for tensor, lies, _ in maps],
-            constants=[tensor for tensor in tensors_in(list(arguments.values())) if id(tensor) not in self._maps],
+            constants=[tensor for tensor in find_tensors(list(arguments.values())) if id(tensor) not in self._maps],
             output=outputs[0],
             image=(first.shape[followed.dims[0]], first.shape[followed.dims[1]]),
         )
         found = dependence(call, pointwise=torch.Tag.pointwise in func.tags)
         given = self.shapes[number]
         other_heights = len({self.shapes[index].rows for _, _, index in maps}) > 1
-        if found is None or sees_the_whole_image(call, found) or call.name in SHAPES_ALONE or other_heights:
+        if found is None or is_global(call, found) or call.name in SHAPE_ONLY or other_heights:
             raise InvalidArgumentError(f"{call.name} is not run on some rows of a map.")
         made = tuple(self.number(output, found) for output in outputs)
         self.steps.append(

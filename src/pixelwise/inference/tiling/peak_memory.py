@@ -11,7 +11,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from pixelwise.inference.tiling.row_ops import Rows
 from pixelwise.inference.tiling.row_streaming import Program
-from pixelwise.networks.geometry.op_observer import Watching, tensors_in
+from pixelwise.networks.geometry.tracer import OpObserver, find_tensors
 from pixelwise.shapes import Size
 
 
@@ -21,7 +21,7 @@ def peak_bytes(skeleton: nn.Module, size: Size, *, channels: int) -> int:
     Without weights and without what libraries take for themselves inside an operator.
 
     Args:
-        skeleton: on the meta device, as `geometry.skeleton_of` gives it.
+        skeleton: on the meta device, as `geometry.copy_to_meta` gives it.
         size: height and width, which the network must take.
     """
     living = _Living()
@@ -47,7 +47,7 @@ def streamed_peak_bytes(program: Program, strips: Iterable[Rows], *, channels: i
     return living.peak
 
 
-class _Living(Watching):
+class _Living(OpObserver):
     """Counts the memory of the tensors that are made while it is active, until they are freed."""
 
     def __init__(self) -> None:
@@ -55,8 +55,8 @@ class _Living(Watching):
         self.peak: int = 0
         self._blocks: dict[int, tuple[StorageWeakRef, int]] = {}
 
-    def saw(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        for tensor in tensors_in(result):
+    def on_op(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        for tensor in find_tensors(result):
             block = tensor.untyped_storage()
             self._blocks[block._cdata] = StorageWeakRef(block), block.nbytes()  # type: ignore[no-untyped-call]
         self._blocks = {key: kept for key, kept in self._blocks.items() if not kept[0].expired()}  # type: ignore[no-untyped-call]

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pixelwise.networks.geometry.geometry import Field
+from pixelwise.networks.geometry.network_geometry import NetworkGeometry
 from pixelwise.shapes import Size, round_up
 
 
@@ -92,7 +92,7 @@ class StripPlan(Parts):
 Plan = TilePlan | StripPlan
 
 
-def plan_strips(field: Field, size: Size, framed: Size, strip: Size) -> StripPlan:
+def plan_strips(field: NetworkGeometry, size: Size, framed: Size, strip: Size) -> StripPlan:
     """Strips of this height in bands of this width, that give what the whole image gives.
 
     Args:
@@ -107,7 +107,7 @@ def plan_strips(field: Field, size: Size, framed: Size, strip: Size) -> StripPla
     return StripPlan(rows=rows, columns=plan_spans(field, 1, size[1], framed[1], strip[1]))
 
 
-def plan_tiles(field: Field, size: Size, framed: Size, tile: Size) -> TilePlan:
+def plan_tiles(field: NetworkGeometry, size: Size, framed: Size, tile: Size) -> TilePlan:
     """Tiles that give what the whole image gives.
 
     Args:
@@ -120,7 +120,7 @@ def plan_tiles(field: Field, size: Size, framed: Size, tile: Size) -> TilePlan:
     return TilePlan(rows=rows, columns=columns)
 
 
-def plan_spans(field: Field, axis: int, side: int, framed: int, tile: int) -> tuple[Span, ...]:
+def plan_spans(field: NetworkGeometry, axis: int, side: int, framed: int, tile: int) -> tuple[Span, ...]:
     """The spans along one axis (0 rows, 1 columns), in order; together they write each of `side` once.
 
     A network with a halo of 8 at a stride of 8, on 24 rows in tiles of 8:
@@ -131,7 +131,7 @@ def plan_spans(field: Field, axis: int, side: int, framed: int, tile: int) -> tu
     return tuple(_span(field, axis, start, min(start + tile, side), framed) for start in range(0, side, tile))
 
 
-def _span(field: Field, axis: int, start: int, stop: int, framed: int) -> Span:
+def _span(field: NetworkGeometry, axis: int, start: int, stop: int, framed: int) -> Span:
     # Reading starts where a shift of the image is a shift of the output, and what is left has a legal size.
     step = math.lcm(field.stride[axis], field.size_multiple)
     first, last = (field.rows, field.columns)[axis].reach(start, stop)
@@ -143,7 +143,7 @@ def _span(field: Field, axis: int, start: int, stop: int, framed: int) -> Span:
     return Span(write=slice(start, stop), read=slice(begin, min(begin + field.size_minimum + more, framed)))
 
 
-def choose_tile(field: Field, size: Size, framed: Size, max_pixels: int) -> Size:
+def choose_tile(field: NetworkGeometry, size: Size, framed: Size, max_pixels: int) -> Size:
     """The height and width of tiles for which the network is given the fewest pixels in all.
 
     Args:
@@ -161,7 +161,7 @@ def choose_tile(field: Field, size: Size, framed: Size, max_pixels: int) -> Size
     return best[1] if best else field.stride
 
 
-def _tallest(field: Field, size: Size, framed: Size, width: int, max_pixels: int) -> int:
+def _tallest(field: NetworkGeometry, size: Size, framed: Size, width: int, max_pixels: int) -> int:
     """The tallest tile of this width that sees at most `max_pixels`, in whole strides; 0: there is none."""
     stride = field.stride[0]
     seen_width = max(_length(span.read) for span in plan_spans(field, 1, size[1], framed[1], width))

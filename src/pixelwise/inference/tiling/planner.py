@@ -13,7 +13,8 @@ from pixelwise.inference.tiling.op_recorder import record
 from pixelwise.inference.tiling.peak_memory import peak_bytes, streamed_peak_bytes
 from pixelwise.inference.tiling.plan import Plan, StripPlan, TilePlan, choose_tile, plan_strips, plan_tiles
 from pixelwise.networks import Segmenter
-from pixelwise.networks.geometry.geometry import Field, skeleton_of
+from pixelwise.networks.geometry.network_geometry import NetworkGeometry
+from pixelwise.networks.geometry.tracer import copy_to_meta
 from pixelwise.shapes import Size, round_up
 
 WHOLE_PIXELS = 1024 * 1024
@@ -48,16 +49,16 @@ class Cutting:
     """Its network is what runs, or where an engine does not tell, what it was made from."""
     channels: int
     precision: Precision
-    field: Field | None
+    geometry: NetworkGeometry | None
     """None: the network sees the whole image, so that no tile is exact."""
     by_strips: bool
     """Whether the network that runs can be taken apart into its operators."""
 
     def plan(self, size: Size) -> Plan:
         """Exact parts of an image for which memory would not suffice as a whole; there is a field."""
-        assert self.field is not None
+        assert self.geometry is not None
         if size not in self._plans:
-            self._plans[size] = self._strips(self.field, size, MAX_BYTES) or self._largest_tiles(self.field, size)
+            self._plans[size] = self._strips(self.geometry, size, MAX_BYTES) or self._largest_tiles(self.geometry, size)
         return self._plans[size]
 
     @cached_property
@@ -70,17 +71,17 @@ class Cutting:
 
         InvalidArgumentError for a network that sees the whole image.
         """
-        if self.field is None:
+        if self.geometry is None:
             raise InvalidArgumentError(
                 "the network sees the whole image, so it has no exact tiles and cannot take an image "
                 "window by window; cut the image, or train a network with batch normalization or none."
             )
-        return self._strips(self.field, size, WINDOWED_BYTES) or self._low_tiles(self.field, size)
+        return self._strips(self.geometry, size, WINDOWED_BYTES) or self._low_tiles(self.geometry, size)
 
     def tiles(self, tile: Size, size: Size) -> TilePlan:
         """Exact tiles of this height and width; there is a field."""
-        assert self.field is not None
-        return plan_tiles(self.field, size, self._framed(size), tile)
+        assert self.geometry is not None
+        return plan_tiles(self.geometry, size, self._framed(size), tile)
 
     def fits(self, size: Size) -> bool:
         """Whether an image is taken whole."""
@@ -99,7 +100,7 @@ class Cutting:
         size = self._framed((512, 512))
         return peak_bytes(self._skeleton, size, channels=self.channels) / math.prod(size) * self._share
 
-    def _strips(self, field: Field, size: Size, max_bytes: int) -> StripPlan | None:
+    def _strips(self, field: NetworkGeometry, size: Size, max_bytes: int) -> StripPlan | None:
         """Strips in bands as wide as memory allows; None: the network cannot be streamed, or not so small."""
         if not self.by_strips:
             return None
@@ -111,7 +112,7 @@ class Cutting:
         except InvalidArgumentError:  # an operator that is not run on some rows
             return None
 
-    def _tried(self, field: Field, size: Size, framed: Size) -> Iterator[StripPlan]:
+    def _tried(self, field: NetworkGeometry, size: Size, framed: Size) -> Iterator[StripPlan]:
         widths = [round_up(-(-size[1] // -(-size[1] // most)), field.stride[1]) for most in BAND_WIDTHS]
         for width in dict.fromkeys(widths):  # all of one height: narrower ones shall take less memory
             height = round_up(-(-STRIP_PIXELS // widths[0]), field.stride[0])
@@ -124,10 +125,10 @@ class Cutting:
         strips = [(span.write.start, span.write.stop) for span in plan.rows[:STRIPS_TRIED]]
         return streamed_peak_bytes(program, strips, channels=self.channels) * self._share
 
-    def _largest_tiles(self, field: Field, size: Size) -> TilePlan:
+    def _largest_tiles(self, field: NetworkGeometry, size: Size) -> TilePlan:
         return self.tiles(choose_tile(field, size, self._framed(size), int(MAX_BYTES / self.bytes_per_pixel)), size)
 
-    def _low_tiles(self, field: Field, size: Size) -> TilePlan:
+    def _low_tiles(self, field: NetworkGeometry, size: Size) -> TilePlan:
         sample = min(size[0], WINDOWED_SIZE[0]), min(size[1], WINDOWED_SIZE[1])
         most = int(WINDOWED_BYTES / self.bytes_per_pixel)
         for share in (1.0, 0.9, 0.8, 0.6, 0.4, 0.2):
@@ -141,7 +142,7 @@ class Cutting:
 
     @cached_property
     def _skeleton(self) -> nn.Module:
-        return skeleton_of(self.module.network)
+        return copy_to_meta(self.module.network)
 
     @property
     def _share(self) -> float:

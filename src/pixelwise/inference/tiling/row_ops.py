@@ -14,8 +14,8 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.networks.geometry.op_observer import tensors_in
-from pixelwise.networks.geometry.receptive_field import Axis
+from pixelwise.networks.geometry.receptive_field import ReceptiveField
+from pixelwise.networks.geometry.tracer import find_tensors
 
 Rows = tuple[int, int]
 """The first, and the one after the last."""
@@ -78,7 +78,7 @@ class Step:
     """By their names in the operator's schema; a `MapNumber` for each map."""
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    axis: Axis
+    axis: ReceptiveField
     """Which rows of its inputs a row of its outputs reads."""
     given: Shape
     """Of its inputs, which have the same rows."""
@@ -123,13 +123,13 @@ class Step:
         written = self._written(arguments, height, room)
         if written is not None:
             return [written]
-        results = tensors_in(self.function(**arguments))
+        results = find_tensors(self.function(**arguments))
         return [result.narrow(self.made.dim, rows[0] - before, rows[1] - rows[0]) for result in results]
 
     def _written(self, arguments: Mapping[str, Any], height: int, room: Room) -> Tensor | None:
         """The result where it is to lie, if that can be had; of operators that run row by row alone."""
         write = WRITTEN.get(self.function._schema.name)
-        inputs = tensors_in(list(arguments.values()))
+        inputs = find_tensors(list(arguments.values()))
         if write is None or len({tensor.dtype for tensor in inputs}) > 1:
             return None
         sides = [*self.made.sides]
@@ -148,7 +148,7 @@ class Step:
             dim, found = self.given.dim, take(index, self.needs(rows))
             return _filled(found.narrow(dim, 0, inside), dim, above, below, unpadded.value)
 
-        return tensors_in(self.function(**self._arguments(filled, unpadded.arguments)))
+        return find_tensors(self.function(**self._arguments(filled, unpadded.arguments)))
 
     def _sized(self, height: int) -> Mapping[str, Any]:
         """The argument that tells the height of the result, for one of `height` rows."""

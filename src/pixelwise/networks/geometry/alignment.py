@@ -19,7 +19,7 @@ from pixelwise.errors import InvalidArgumentError
 from pixelwise.shapes import compute_transposed_conv_side
 
 
-class Window(NamedTuple):
+class SlidingWindow(NamedTuple):
     """One side of the square window of a convolution or a pooling."""
 
     kernel: int
@@ -45,7 +45,7 @@ class Window(NamedTuple):
         return count - int(outside)
 
 
-Path = tuple[Window, ...]
+WindowPath = tuple[SlidingWindow, ...]
 """The windows between the image and a map, in order. Parallel branches that agree count once."""
 
 
@@ -64,7 +64,7 @@ _NOT_COVERED = (
 )
 
 
-def align(path: Iterable[Window]) -> Alignment:
+def compute_alignment(path: Iterable[SlidingWindow]) -> Alignment:
     """The line of a map. Five 2x2 poolings: `scale 1/32, offset -31/64`, so cell 0 lies over 15.5."""
     scale, offset = IMAGE
     for window in path:
@@ -72,7 +72,7 @@ def align(path: Iterable[Window]) -> Alignment:
     return Alignment(scale, offset)
 
 
-def map_size(path: Iterable[Window], side: int) -> int:
+def compute_map_size(path: Iterable[SlidingWindow], side: int) -> int:
     """Cells of the map, in one direction, for an image of `side` pixels; 0 where nothing is left."""
     for window in path:
         if (side := window.size(side)) < 1:
@@ -80,7 +80,7 @@ def map_size(path: Iterable[Window], side: int) -> int:
     return side
 
 
-class Upscaling(NamedTuple):
+class AlignedUpsampling(NamedTuple):
     """A transposed convolution that brings a map exactly onto a finer one.
 
     `offset` counts the upsampled cells that lie before the finer map's first cell. Where it is
@@ -108,15 +108,15 @@ class Upscaling(NamedTuple):
         )
 
 
-def upscaling(coarse: Alignment, fine: Alignment = IMAGE) -> Upscaling:
+def align_upsampling(coarse: Alignment, fine: Alignment = IMAGE) -> AlignedUpsampling:
     """The upscaling from one map onto another.
 
     The kernel is 2 · factor where that aligns the two, and 2 · factor - 1 where only an odd kernel
     can: behind AlexNet (63 for factor 32, as released), behind convolutions centered on every second
     pixel (ResNet). Both are bilinear interpolation, between cell corners or between cell centers.
 
-    >>> upscaling(align([Window(2, 2)] * 3))
-    Upscaling(factor=8, kernel=16, offset=4, output_padding=0)
+    >>> align_upsampling(compute_alignment([SlidingWindow(2, 2)] * 3))
+    AlignedUpsampling(factor=8, kernel=16, offset=4, output_padding=0)
 
     Raises:
         InvalidArgumentError: the scales are not a whole factor apart, or no kernel aligns the maps.
@@ -127,7 +127,7 @@ def upscaling(coarse: Alignment, fine: Alignment = IMAGE) -> Upscaling:
         for kernel in (2 * factor, 2 * factor - 1):
             offset = coarse.offset * factor + Fraction(kernel - 1, 2) - fine.offset
             if offset.denominator == 1:
-                return Upscaling(factor, kernel, int(offset))
+                return AlignedUpsampling(factor, kernel, int(offset))
     raise InvalidArgumentError(
         f"a map of cells at {coarse.scale} · x + {coarse.offset} cannot be brought onto one at "
         f"{fine.scale} · x + {fine.offset}: they are no whole number of half cells apart. "
@@ -135,7 +135,7 @@ def upscaling(coarse: Alignment, fine: Alignment = IMAGE) -> Upscaling:
     )
 
 
-def plan_upscaling(paths: Sequence[Path]) -> tuple[tuple[Upscaling, ...], int]:
+def plan_upsampling(paths: Sequence[WindowPath]) -> tuple[tuple[AlignedUpsampling, ...], int]:
     """The upscalings from each map to the next finer one, and from the last to the image.
 
     A sum lies where the smaller of its two maps lies: of released networks, where the upsampled one does.
@@ -150,7 +150,7 @@ def plan_upscaling(paths: Sequence[Path]) -> tuple[tuple[Upscaling, ...], int]:
     Raises:
         InvalidArgumentError: maps that cannot be aligned, or that do not reach the image's borders.
     """
-    stride = int(1 / align(paths[0]).scale)
+    stride = int(1 / compute_alignment(paths[0]).scale)
     for multiple in (1, stride):
         # The sizes of all maps repeat, one cell larger, every `stride` pixels.
         plan = _plan(paths, range(16 * stride, 17 * stride, multiple))
@@ -162,13 +162,13 @@ def plan_upscaling(paths: Sequence[Path]) -> tuple[tuple[Upscaling, ...], int]:
     )
 
 
-def _plan(paths: Sequence[Path], sides: Sequence[int]) -> tuple[Upscaling, ...]:
+def _plan(paths: Sequence[WindowPath], sides: Sequence[int]) -> tuple[AlignedUpsampling, ...]:
     """Upscalings that leave nothing uncovered of images of these sides, as far as they can."""
-    here, sizes = align(paths[0]), [map_size(paths[0], side) for side in sides]
+    here, sizes = compute_alignment(paths[0]), [compute_map_size(paths[0], side) for side in sides]
     plan = []
     for path in (*paths[1:], ()):
-        finer, finer_sizes = align(path), [map_size(path, side) for side in sides]
-        up = upscaling(here, finer)
+        finer, finer_sizes = compute_alignment(path), [compute_map_size(path, side) for side in sides]
+        up = align_upsampling(here, finer)
         if not up.finer_crop:
             missing = max(wanted - up.size(size) for wanted, size in zip(finer_sizes, sizes, strict=True))
             up = up._replace(output_padding=max(missing, 0))
@@ -178,9 +178,9 @@ def _plan(paths: Sequence[Path], sides: Sequence[int]) -> tuple[Upscaling, ...]:
     return tuple(plan)
 
 
-def _covers(side: int, paths: Sequence[Path], plan: Sequence[Upscaling]) -> bool:
+def _covers(side: int, paths: Sequence[WindowPath], plan: Sequence[AlignedUpsampling]) -> bool:
     """Whether, for an image of `side` pixels, each map is grown to all of the next, and to the image."""
-    here, *finer_sizes = (*(map_size(path, side) for path in paths), side)
+    here, *finer_sizes = (*(compute_map_size(path, side) for path in paths), side)
     for up, finer in zip(plan, finer_sizes, strict=True):
         grown = up.size(here)
         enough = grown <= finer - up.finer_crop if up.finer_crop else grown >= finer

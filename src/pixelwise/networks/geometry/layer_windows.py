@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.networks.geometry.alignment import Path, Window
+from pixelwise.networks.geometry.alignment import SlidingWindow, WindowPath
 
 Layers = dict[str, nn.Module]
 """Modules that act one after the other; in a Sequential, each child is a layer of its own."""
 
 
-def chain_of(layers: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]:
+def flatten_layers(layers: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]:
     """The layers in order with their names: `features.0`, `features.1`, ..., or `conv1`, `layer1.0`, ..."""
     for name, layer in layers.items():
         if _runs_in_order(layer):
@@ -23,13 +23,13 @@ def chain_of(layers: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]
             yield name, layer
 
 
-def first_convolution(layers: Mapping[str, nn.Module]) -> tuple[str, nn.Conv2d]:
+def find_first_convolution(layers: Mapping[str, nn.Module]) -> tuple[str, nn.Conv2d]:
     """The convolution that sees the image, and its name."""
     modules = ((f"{top}.{name}".rstrip("."), m) for top, layer in layers.items() for name, m in layer.named_modules())
     return next((name, module) for name, module in modules if isinstance(module, nn.Conv2d))
 
 
-def windows_of(layer: nn.Module) -> Path:
+def get_windows(layer: nn.Module) -> WindowPath:
     """The windows a map passes in a layer. Of parallel branches, which must agree, one is given.
 
     Raises:
@@ -38,7 +38,7 @@ def windows_of(layer: nn.Module) -> Path:
     if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
         return (_window(layer),)
     if _runs_in_order(layer):
-        return tuple(window for _, child in chain_of({"": layer}) for window in windows_of(child))
+        return tuple(window for _, child in flatten_layers({"": layer}) for window in get_windows(child))
     windows = [_window(module) for module in _windowed(layer)]
     steps = {(window.stride, window.first_center) for window in windows if window.stride > 1}
     centered = all(window.first_center == 0 for window in windows if window.stride == 1)
@@ -49,7 +49,7 @@ def windows_of(layer: nn.Module) -> Path:
     return tuple(sorted({window for window in windows if window.stride > 1}))[-1:]
 
 
-def stride_of(path: Path) -> int:
+def compute_stride(path: WindowPath) -> int:
     """Pixels from one cell to the next."""
     return math.prod(window.stride for window in path)
 
@@ -57,11 +57,11 @@ def stride_of(path: Path) -> int:
 def set_padding(layers: Mapping[str, nn.Module], *, ceil_mode: bool, first_padding: int | None) -> None:
     """Changes, in place, how max poolings round, and how far the first convolution pads."""
     if ceil_mode:
-        for _, layer in chain_of(layers):
+        for _, layer in flatten_layers(layers):
             if isinstance(layer, nn.MaxPool2d):
                 layer.ceil_mode = True
     if first_padding is not None:
-        first_convolution(layers)[1].padding = (first_padding, first_padding)
+        find_first_convolution(layers)[1].padding = (first_padding, first_padding)
 
 
 def dilate(layers: Layers, output_stride: int) -> Layers:
@@ -81,8 +81,8 @@ def dilate(layers: Layers, output_stride: int) -> Layers:
     """
     trunk = nn.ModuleDict(layers)
     stride = rate = 1
-    for name, layer in chain_of(layers):
-        step = stride_of(windows_of(layer))
+    for name, layer in flatten_layers(layers):
+        step = compute_stride(get_windows(layer))
         if stride * step <= output_stride:
             stride *= step
             _spread(layer, rate, 1)
@@ -105,12 +105,12 @@ class DenseMaxPool(nn.MaxPool2d):
     What does not fit is added at the bottom and right, so that the map keeps its size.
     """
 
-    def __init__(self, window: Window, rate: int) -> None:
+    def __init__(self, window: SlidingWindow, rate: int) -> None:
         super().__init__(window.kernel, stride=1, dilation=rate)
         before = window.padding * rate
         after = rate * (window.kernel - 1) - before
         self.margins = (before, after, before, after)
-        self.window = Window(window.kernel, 1, before, rate, end_padding=after - before)
+        self.window = SlidingWindow(window.kernel, 1, before, rate, end_padding=after - before)
 
     def forward(self, x: Tensor) -> Tensor:
         padded: Tensor = functional.pad(x, self.margins, value=-math.inf)
@@ -141,14 +141,14 @@ def _windowed(layer: nn.Module) -> Iterator[nn.Conv2d | nn.MaxPool2d | nn.AvgPoo
             yield module
 
 
-def _window(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> Window:
+def _window(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> SlidingWindow:
     if isinstance(module, DenseMaxPool):
         return module.window
     dilation = 1 if isinstance(module, nn.AvgPool2d) else module.dilation
     ceil_mode = False if isinstance(module, nn.Conv2d) else module.ceil_mode
     if isinstance(module.padding, str):
         raise InvalidArgumentError(f"padding={module.padding!r} of {module} has no number; give one.")
-    return Window(
+    return SlidingWindow(
         kernel=_side(module.kernel_size),
         stride=_side(module.stride),
         padding=_side(module.padding),

@@ -15,11 +15,11 @@ from torch import Tensor
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.geometry.receptive_field import (
     IMAGE,
-    Axis,
     Reads,
-    border_lies_outside,
+    ReceptiveField,
     interpolated,
-    joined_all,
+    is_border_outside_image,
+    merge_fields,
     repeated,
     through,
     transposed,
@@ -32,7 +32,7 @@ from pixelwise.shapes import Size
 class Map:
     """A tensor of which two dimensions lie on the image."""
 
-    axes: tuple[Axis, Axis] = (IMAGE, IMAGE)
+    axes: tuple[ReceptiveField, ReceptiveField] = (IMAGE, IMAGE)
     """Of the rows and of the columns."""
     dims: tuple[int, int] = (2, 3)
     """Which dimensions are rows and columns."""
@@ -77,7 +77,7 @@ def _read(call: Call, patterns: Iterable[Reads]) -> Map:
     followed = call.map
     axes = []
     for axis, reads, sizes in zip(followed.axes, patterns, call.sizes(), strict=True):
-        if not border_lies_outside(axis, reads, sizes):
+        if not is_border_outside_image(axis, reads, sizes):
             raise InvalidArgumentError(
                 "pads a map that was cropped before, so that its border lies inside the image, where no tile "
                 "can find it again; crop after the last padding."
@@ -222,7 +222,7 @@ def _join(call: Call) -> Map:
         raise InvalidArgumentError("joins maps along rows or columns, or such whose rows are different dimensions.")
     rows, columns = zip(*(followed.axes for _, followed in call.maps), strict=True)
     dims = tuple(dim + call.output.dim() for dim in from_the_end.pop())
-    return Map(axes=(joined_all(rows), joined_all(columns)), dims=(dims[0], dims[1]))
+    return Map(axes=(merge_fields(rows), merge_fields(columns)), dims=(dims[0], dims[1]))
 
 
 def _stack(call: Call) -> Followed:
@@ -347,7 +347,7 @@ RULES: dict[str, Rule] = {
 }
 """By operator, whatever its overload. Those that PyTorch tags as pointwise are joins as well."""
 
-SHAPES_ALONE = {
+SHAPE_ONLY = {
     *("aten::zeros_like", "aten::ones_like", "aten::full_like"),
     *("aten::new_zeros", "aten::new_ones", "aten::new_full"),
 }

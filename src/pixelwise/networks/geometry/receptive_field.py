@@ -71,13 +71,13 @@ def interpolated(factor: int, reach: int = 1) -> Reads:
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
+class ReceptiveField:
     """What the values of a map depend on along one axis of the image.
 
     Value `len(intervals) * q + phase` depends on image pixels `stride * q + first` to
     `stride * q + last`, where (first, last) is `intervals[phase]`.
 
-    `Axis(2, ((-1, 1), (0, 2)))`: of the size of the image, and shifts with it by whole 2 pixels.
+    `ReceptiveField(2, ((-1, 1), (0, 2)))`: of the size of the image, and shifts with it by whole 2 pixels.
     """
 
     stride: int
@@ -107,22 +107,22 @@ class Axis:
         return max(last - first + 1 for first, last in self.intervals)
 
 
-IMAGE = Axis(1, ((0, 0),))
+IMAGE = ReceptiveField(1, ((0, 0),))
 """Every pixel depends on itself."""
 
 
 @functools.lru_cache(maxsize=4096)
-def through(axis: Axis, reads: Reads) -> Axis:
+def through(axis: ReceptiveField, reads: Reads) -> ReceptiveField:
     """The dependence of an operation's outputs on the image, given that of its inputs."""
     period = len(axis.intervals)
     turns = period // math.gcd(period, reads.step)
     outputs = range(turns * len(reads.positions))
     intervals = tuple(_hull(map(axis.at, reads.of(output))) for output in outputs)
-    return Axis(axis.stride * turns * reads.step // period, intervals)
+    return ReceptiveField(axis.stride * turns * reads.step // period, intervals)
 
 
 @functools.lru_cache(maxsize=4096)
-def joined(first: Axis, second: Axis) -> Axis:
+def joined(first: ReceptiveField, second: ReceptiveField) -> ReceptiveField:
     """The dependence of a sum or concatenation. Both maps must have the same resolution."""
     periods = len(first.intervals), len(second.intervals)
     if first.stride * periods[1] != second.stride * periods[0]:
@@ -132,14 +132,14 @@ def joined(first: Axis, second: Axis) -> Axis:
         )
     period = math.lcm(*periods)
     intervals = tuple(_hull((first.at(position), second.at(position))) for position in range(period))
-    return Axis(first.stride * period // periods[0], intervals)
+    return ReceptiveField(first.stride * period // periods[0], intervals)
 
 
-def joined_all(axes: Sequence[Axis]) -> Axis:
+def merge_fields(axes: Sequence[ReceptiveField]) -> ReceptiveField:
     return functools.reduce(joined, axes)
 
 
-def border_lies_outside(axis: Axis, reads: Reads, sizes: tuple[int, int, int]) -> bool:
+def is_border_outside_image(axis: ReceptiveField, reads: Reads, sizes: tuple[int, int, int]) -> bool:
     """Whether all that is read beyond the border of a map depends on pixels beyond the image's.
 
     Then a value that padding has touched can be told by its interval, and a tile whose halo holds

@@ -5,19 +5,56 @@ PyTorch's operators with its arguments. This needs no graph capture: tracing a n
 as a forward pass without arithmetic, 10 to 100 ms, where `torch.export` takes seconds.
 """
 
+import copy
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.networks.geometry.op_observer import Watching, tensors_in
-from pixelwise.networks.geometry.op_rules import RULES, SHAPES_ALONE, Call, Followed, Map, dependence
+from pixelwise.networks.geometry.op_rules import RULES, SHAPE_ONLY, Call, Followed, Map, dependence
 from pixelwise.shapes import Size
 
 
-class Tracer(Watching):  # type: ignore[no-untyped-call]
+def copy_to_meta(network: nn.Module) -> nn.Module:
+    """A float32 copy in evaluation mode on the meta device: every layer and shape, and no weights."""
+    # What `deepcopy` finds in its memo it takes for already copied, so the weights never are.
+    memo: dict[int, Tensor] = {id(b): b.to("meta") for b in network.buffers()}
+    memo |= {id(p): nn.Parameter(p.detach().to("meta"), requires_grad=p.requires_grad) for p in network.parameters()}
+    return copy.deepcopy(network, memo).float().eval()
+
+
+class OpObserver(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While it is active, is shown each of PyTorch's operators once it has run.
+
+    Under `torch.inference_mode`, where operators arrive whole: elsewhere PyTorch takes convolutions,
+    normalizations and linear layers apart before a mode can see them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def on_op(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """An operator, what it was given and what it gave."""
+        raise NotImplementedError
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.on_op(func, args, kwargs or {}, result)
+        return result
+
+
+def find_tensors(values: Any) -> list[Tensor]:
+    """Every tensor in nested tuples, lists and dicts, in their order."""
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+class Tracer(OpObserver):  # type: ignore[no-untyped-call]
     """While it is active, follows `image` (B, C, H, W) through all operators."""
 
     def __init__(self, image: Tensor) -> None:
@@ -30,11 +67,11 @@ class Tracer(Watching):  # type: ignore[no-untyped-call]
     def map_of(self, tensor: Tensor) -> Followed:
         return self._followed.get(id(tensor), (tensor, None))[1]
 
-    def saw(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+    def on_op(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         arguments = bind(func, args, kwargs)
-        inputs, outputs = tensors_in(list(arguments.values())), tensors_in(result)
+        inputs, outputs = find_tensors(list(arguments.values())), find_tensors(result)
         followed = [self._followed[id(tensor)] for tensor in inputs if id(tensor) in self._followed]
-        if followed and outputs and func._schema.name not in SHAPES_ALONE:
+        if followed and outputs and func._schema.name not in SHAPE_ONLY:
             call = Call(
                 name=func._schema.name,
                 arguments=arguments,
@@ -52,12 +89,12 @@ class Tracer(Watching):  # type: ignore[no-untyped-call]
         except InvalidArgumentError as error:
             shapes = " and ".join(str(tuple(tensor.shape)) for tensor, _ in call.maps)
             raise InvalidArgumentError(f"{call.name} on {shapes} {error}") from None
-        if sees_the_whole_image(call, found):
+        if is_global(call, found):
             self.global_operations.append(call.name)
         return found
 
 
-def sees_the_whole_image(call: Call, found: Followed) -> bool:
+def is_global(call: Call, found: Followed) -> bool:
     """Whether an operator whose dependence was `found` mixes all pixels, or differs from place to place."""
     return found is None or _normalizes_maps(call) or _depends_on_place(call)
 

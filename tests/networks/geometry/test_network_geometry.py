@@ -18,10 +18,10 @@ from pixelwise.networks import Segmenter, UNet
 from pixelwise.networks.backbones import build_caffenet_layers, build_fc_layers, build_vgg_layers
 from pixelwise.networks.encoders import ChainEncoder
 from pixelwise.networks.fcn import FCN
-from pixelwise.networks.geometry.geometry import Field, Halo, field_of, skeleton_of
 from pixelwise.networks.geometry.layer_windows import set_padding
-from pixelwise.networks.geometry.receptive_field import Axis
-from pixelwise.networks.geometry.tracer import Tracer
+from pixelwise.networks.geometry.network_geometry import Halo, NetworkGeometry, trace_geometry
+from pixelwise.networks.geometry.receptive_field import ReceptiveField
+from pixelwise.networks.geometry.tracer import Tracer, copy_to_meta
 from pixelwise.networks.segnet import SegNet
 from pixelwise.networks.segnet_basic import TABLE_1
 from pixelwise.shapes import round_up
@@ -116,8 +116,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 
 @functools.cache
-def field_named(name: str) -> Field:
-    return field_of(NETWORKS[name](), in_channels=3)
+def field_named(name: str) -> NetworkGeometry:
+    return trace_geometry(NETWORKS[name](), in_channels=3)
 
 
 def small_image(height: int, width: int) -> Tensor:
@@ -236,12 +236,12 @@ def stacks(draw: st.DrawFn) -> nn.Sequential:
 SIDE = 30
 
 
-def follow(stack: nn.Module) -> tuple[tuple[Axis, Axis], torch.Size]:
+def follow(stack: nn.Module) -> tuple[tuple[ReceptiveField, ReceptiveField], torch.Size]:
     """What the outputs depend on, and their size; stacks that cannot be built or followed are left out."""
     image = torch.empty(1, 1, SIDE, SIDE, device="meta")
     try:
         with torch.inference_mode(), Tracer(image) as tracer:
-            output = skeleton_of(stack)(image)
+            output = copy_to_meta(stack)(image)
     except (InvalidArgumentError, RuntimeError):
         assume(False)
     assume(min(output.shape) >= 1 and max(output.shape) <= 90)
@@ -296,7 +296,7 @@ def test_tiles_of_random_stacks_repeat_what_depends_on_them_alone(stack, turns, 
 
 
 def test_the_paper_s_unet():
-    field = field_of(UNet(1, 2, base_channels=1), in_channels=1)
+    field = trace_geometry(UNet(1, 2, base_channels=1), in_channels=1)
     assert (field.size_minimum, field.size_multiple) == (188, 16)
     assert field.stride == field.resolution == (16, 16)
     assert field.output_size((572, 700)) == (388, 516)
@@ -306,11 +306,11 @@ def test_the_paper_s_unet():
     assert field.input_size((388, 389)) == (572, 588)
     network = UNet(1, 2, base_channels=1)
     contracting = [nn.Sequential(nn.MaxPool2d(2), down.block) for down in network.down]
-    assert field_of(nn.Sequential(network.first, *contracting), in_channels=1).receptive_field == (140, 140)
+    assert trace_geometry(nn.Sequential(network.first, *contracting), in_channels=1).receptive_field == (140, 140)
 
 
 def test_the_halo_of_an_unpadded_network_is_at_least_what_it_loses():
-    field = field_of(nn.ConvTranspose2d(1, 1, 1, padding=1), in_channels=1)
+    field = trace_geometry(nn.ConvTranspose2d(1, 1, 1, padding=1), in_channels=1)
     assert field.output_size((9, 9)) == (7, 7)
     assert field.margin == (1, 1)
     assert field.halo == Halo(top=1, bottom=1, left=1, right=1)
@@ -321,7 +321,7 @@ def test_receptive_fields_of_vgg16_as_in_the_fcn_paper(pools, pixels):
     layers: list[nn.Module] = []
     for convolutions in (2, 2, 3, 3, 3)[:pools]:
         layers += [*(nn.Conv2d(1, 1, 3, padding=1) for _ in range(convolutions)), nn.MaxPool2d(2)]
-    field = field_of(nn.Sequential(*layers), in_channels=1)
+    field = trace_geometry(nn.Sequential(*layers), in_channels=1)
     assert field.receptive_field == (pixels, pixels)
     assert field.stride == (2**pools, 2**pools)
     assert field.resolution == (1, 1)
@@ -331,19 +331,19 @@ def test_receptive_fields_of_vgg16_as_in_the_fcn_paper(pools, pixels):
 
 def test_four_levels_of_segnet_basic_see_106_pixels():
     layers = [(nn.Conv2d(1, 1, 7, padding=3), nn.MaxPool2d(2)) for _ in range(4)]
-    field = field_of(nn.Sequential(*(layer for pair in layers for layer in pair)), in_channels=1)
+    field = trace_geometry(nn.Sequential(*(layer for pair in layers for layer in pair)), in_channels=1)
     assert field.receptive_field == (106, 106)
 
 
 def test_rows_and_columns_may_differ():
-    field = field_of(nn.Conv2d(1, 1, (3, 7), padding=(1, 3)), in_channels=1)
+    field = trace_geometry(nn.Conv2d(1, 1, (3, 7), padding=(1, 3)), in_channels=1)
     assert field.receptive_field == (3, 7)
     assert field.halo == Halo(top=1, bottom=1, left=3, right=3)
 
 
 def test_a_block_made_channels_depends_on_all_of_it():
     network = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(16, 16, 1), nn.PixelShuffle(4))
-    field = field_of(network, in_channels=1)
+    field = trace_geometry(network, in_channels=1)
     assert field.stride == field.receptive_field == (4, 4)
     assert field.size_multiple == 4
     # Windows start at a multiple of 4, and may end after the first row of a block.
@@ -351,14 +351,14 @@ def test_a_block_made_channels_depends_on_all_of_it():
 
 
 def test_sizes_that_lose_differently_are_all_kept():
-    field = field_of(nn.Sequential(nn.MaxPool2d(2), nn.Upsample(scale_factor=2)), in_channels=1)
+    field = trace_geometry(nn.Sequential(nn.MaxPool2d(2), nn.Upsample(scale_factor=2)), in_channels=1)
     assert (field.size_minimum, field.size_multiple) == (2, 1)
     assert [field.output_size((side, 2))[0] for side in (2, 3, 4, 5, 45)] == [2, 2, 4, 4, 44]
     assert field.halo.bottom == 1
 
 
 def test_illegal_sizes_are_refused_and_the_legal_ones_named():
-    field = field_of(UNet(1, 2, base_channels=1), in_channels=1)
+    field = trace_geometry(UNet(1, 2, base_channels=1), in_channels=1)
     with pytest.raises(InvalidArgumentError, match=r"takes sides of 188 \+ 16k pixels \(188, 204, ...\), not 572x571"):
         field.output_size((572, 571))
 
@@ -366,16 +366,16 @@ def test_illegal_sizes_are_refused_and_the_legal_ones_named():
 def test_the_network_is_not_changed():
     network = nn.Sequential(nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1)).train()
     before = copy.deepcopy(network.state_dict())
-    field_of(network, in_channels=1)
+    trace_geometry(network, in_channels=1)
     assert network.training
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
 def test_half_precision_and_segmenters_are_followed_too():
-    assert field_of(nn.Conv2d(1, 1, 3).bfloat16(), in_channels=1).receptive_field == (3, 3)
+    assert trace_geometry(nn.Conv2d(1, 1, 3).bfloat16(), in_channels=1).receptive_field == (3, 3)
     network = UNet(1, 2, base_channels=1, depth=1, padding="same")
-    field = field_of(Segmenter(network, mean=[0.0], std=[1.0]), in_channels=1)
-    assert field.rows == field_of(network, in_channels=1).rows
+    field = trace_geometry(Segmenter(network, mean=[0.0], std=[1.0]), in_channels=1)
+    assert field.rows == trace_geometry(network, in_channels=1).rows
     assert (field.size_minimum, field.size_multiple) == (1, 1)
 
 
@@ -415,7 +415,7 @@ GLOBAL: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", GLOBAL)
 def test_what_sees_the_whole_image_is_named(name):
     network = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), Function(GLOBAL[name]))
-    field = field_of(network, in_channels=4)
+    field = trace_geometry(network, in_channels=4)
     assert not field.local
     assert field.global_operations == (name,)
     assert field.receptive_field == (3, 3)
@@ -443,7 +443,7 @@ LOCAL: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", LOCAL)
 def test_what_acts_on_each_pixel_leaves_the_field(name):
     network = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), Function(LOCAL[name]))
-    field = field_of(network, in_channels=4)
+    field = trace_geometry(network, in_channels=4)
     assert field.local
     assert field.receptive_field == (3, 3)
     assert field.stride == field.resolution == (1, 1)
@@ -455,7 +455,7 @@ def test_blocks_unfolded_by_reshaping_are_followed():
         return blocks.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
 
     network = nn.Sequential(Function(unfold), nn.Conv2d(16, 4, 1))
-    assert field_of(network, in_channels=4).rows == Axis(2, ((0, 1),))
+    assert trace_geometry(network, in_channels=4).rows == ReceptiveField(2, ((0, 1),))
 
 
 def bicubic(x: Tensor) -> Tensor:
@@ -463,7 +463,7 @@ def bicubic(x: Tensor) -> Tensor:
 
 
 def test_bicubic_upsampling_reads_four_pixels():
-    assert field_of(Function(bicubic), in_channels=1).receptive_field == (4, 4)
+    assert trace_geometry(Function(bicubic), in_channels=1).receptive_field == (4, 4)
 
 
 REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
@@ -500,4 +500,4 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 def test_what_cannot_be_followed_is_named(name):
     function, message = REFUSED[name]
     with pytest.raises(InvalidArgumentError, match=message):
-        field_of(Function(function), in_channels=4)
+        trace_geometry(Function(function), in_channels=4)

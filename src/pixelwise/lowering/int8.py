@@ -21,7 +21,7 @@ BETWEEN = ("Add", "Concat", "MaxPool", "Relu", "Resize")
 """Operators that take and give int8 where they stand between layers that do."""
 
 
-def quantizer_versions() -> Mapping[str, str]:
+def get_quantizer_versions() -> Mapping[str, str]:
     """InvalidArgumentError where ONNX Runtime, which holds the quantizer, is not installed."""
     try:
         import onnx
@@ -31,7 +31,7 @@ def quantizer_versions() -> Mapping[str, str]:
     return {module.__name__: module.__version__ for module in (onnx, onnxruntime)}
 
 
-def quantize(onnx_file: bytes, inputs: Iterable[Array]) -> bytes:
+def quantize_graph(onnx_file: bytes, inputs: Iterable[Array]) -> bytes:
     """The same graph with its inner layers in int8.
 
     The first layers and the last stay in float32, and so does all before and after them: normalization

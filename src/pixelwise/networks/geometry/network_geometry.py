@@ -4,7 +4,6 @@ Found by following the image through the network itself (`tracing.py`), not decl
 that is changed cannot keep a geometry that is out of date.
 """
 
-import copy
 import itertools
 import math
 from collections.abc import Iterator
@@ -15,8 +14,8 @@ from torch import Tensor, nn
 
 from pixelwise.errors import InvalidArgumentError, PixelwiseError
 from pixelwise.networks.geometry.op_rules import Map
-from pixelwise.networks.geometry.receptive_field import Axis
-from pixelwise.networks.geometry.tracer import Tracer
+from pixelwise.networks.geometry.receptive_field import ReceptiveField
+from pixelwise.networks.geometry.tracer import Tracer, copy_to_meta
 from pixelwise.shapes import Size, round_up
 
 LARGEST_MINIMUM = 1024
@@ -37,7 +36,7 @@ class Halo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
+class NetworkGeometry:
     """What each output pixel of a network depends on, and which sizes the network takes.
 
     Rows and columns are counted in the input. The halo is that of an output window [a, b) with `a`,
@@ -47,9 +46,9 @@ class Field:
     image. `rows.reach(a, b)` is exact for any window. Behind a `Segmenter` the image is the padded one.
     """
 
-    rows: Axis
+    rows: ReceptiveField
     """What each output row depends on, phase by phase: `rows.at(i)` is the first and last input row."""
-    columns: Axis
+    columns: ReceptiveField
     local: bool
     """False: it sees the whole image, and the numbers below tell what it would see without the
     operators that do so."""
@@ -137,7 +136,7 @@ class Field:
         return slice(top, top + height), slice(left, left + width)
 
 
-def field_of(network: nn.Module, *, in_channels: int) -> Field:
+def trace_geometry(network: nn.Module, *, in_channels: int) -> NetworkGeometry:
     """The geometry of a network, traced in evaluation mode and without its weights.
 
     Args:
@@ -148,12 +147,12 @@ def field_of(network: nn.Module, *, in_channels: int) -> Field:
         InvalidArgumentError: the network takes no size, resizes by a factor that is not whole, joins maps of
             different resolution, or uses an operator that geometry does not know.
     """
-    skeleton = skeleton_of(network)
+    skeleton = copy_to_meta(network)
     minimum, multiple = _legal_sides(skeleton, in_channels)
     found, tracer = _trace_all_sizes(skeleton, in_channels, minimum, multiple)
     rows, columns = found.axes
     repeat = math.lcm(multiple, rows.stride, columns.stride)
-    return Field(
+    return NetworkGeometry(
         rows=rows,
         columns=columns,
         local=not tracer.global_operations,
@@ -162,14 +161,6 @@ def field_of(network: nn.Module, *, in_channels: int) -> Field:
         size_multiple=multiple,
         output_sizes=_output_sizes(skeleton, in_channels, range(minimum, minimum + repeat, multiple)),
     )
-
-
-def skeleton_of(network: nn.Module) -> nn.Module:
-    """A float32 copy in evaluation mode on the meta device: every layer and shape, and no weights."""
-    # What `deepcopy` finds in its memo it takes for already copied, so the weights never are.
-    memo: dict[int, Tensor] = {id(b): b.to("meta") for b in network.buffers()}
-    memo |= {id(p): nn.Parameter(p.detach().to("meta"), requires_grad=p.requires_grad) for p in network.parameters()}
-    return copy.deepcopy(network, memo).float().eval()
 
 
 def _output_size(skeleton: nn.Module, in_channels: int, side: int) -> Size:
@@ -244,14 +235,14 @@ def _trace(skeleton: nn.Module, in_channels: int, side: int) -> tuple[Map, Trace
     return found, tracer
 
 
-def _margin(axis: Axis, lost: int) -> int:
+def _margin(axis: ReceptiveField, lost: int) -> int:
     """Where the middle of what output pixel 0 depends on lies, over the phases, rounded down."""
     if lost == 0 or len(axis.intervals) != axis.stride:
         return 0
     return sum(first + last - 2 * phase for phase, (first, last) in enumerate(axis.intervals)) // (2 * axis.stride)
 
 
-def _halo(axis: Axis, margin: int, lost: int) -> Size:
+def _halo(axis: ReceptiveField, margin: int, lost: int) -> Size:
     """Before a window that starts at a multiple of the stride, and behind one that ends anywhere.
 
     At least what an unpadded network loses there, even if nothing would depend on it.

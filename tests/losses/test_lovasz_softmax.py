@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pixelwise.losses import lovasz
-from pixelwise.losses.lovasz import jaccard_steps
+from pixelwise.losses.lovasz_softmax import jaccard_steps
 
 VOID = 255
 
