@@ -13,7 +13,7 @@ from pixelwise.checks.mask_values import find_artifact_values, is_foreground_ign
 from pixelwise.data.sample import SPLITS
 from pixelwise.data.sample_stats import SampleStats
 from pixelwise.data.scan import count_class_pixels
-from pixelwise.errors import DataError
+from pixelwise.files import READ_ERRORS
 
 MIN_CLASS_SHARE = 1e-3
 """A class with a smaller share of the labeled pixels hardly contributes to the loss."""
@@ -114,7 +114,7 @@ def _count_lost_regions(context: CheckContext, stats: SampleStats) -> Counter[in
     assert context.resolution is not None
     try:
         labels = context.dataset.read_labels(stats.sample)
-    except DataError:
+    except READ_ERRORS:
         return lost  # reported by other checks
     scale = context.resolution[0] * context.resolution[1] / labels.size
     for index in np.unique(labels).tolist() if scale < 1 else []:

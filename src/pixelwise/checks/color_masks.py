@@ -75,7 +75,7 @@ def _read_palettes(context: CheckContext) -> list[tuple[SampleStats, dict[int, C
     palettes = []
     for s in context.stats:
         if s.mask_file.palette:
-            colors = {index: s.mask_file.color_of(index) for index in s.value_counts}
+            colors = {index: s.mask_file.get_color(index) for index in s.value_counts}
             palettes.append((s, {index: color for index, color in colors.items() if color is not None}))
     return palettes
 

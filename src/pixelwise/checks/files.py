@@ -7,36 +7,36 @@ from pathlib import Path
 
 from pixelwise.checks.context import Check, CheckContext, split_error_message
 from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, make_printable
-from pixelwise.data.io.file_info import FORMAT_OF_ENDING, claims_too_many_pixels
-from pixelwise.data.io.images import ENDINGS
+from pixelwise.data.io.file_info import FORMAT_OF_EXTENSION, is_decompression_bomb
+from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import SPLITS
 
 
 def _check_pairing(context: CheckContext) -> Iterator[Finding]:
-    pairing = context.dataset.pairing
-    if files := context.list_files(pairing.images_without_mask):
+    index = context.dataset.index
+    if files := context.list_files(index.images_without_mask):
         message = f"{format_count(len(files), 'image')} without a mask: {format_names(files)}."
         fix = "Add a mask with the same name as the image, or remove the image."
         yield make_finding("missing_mask", files, message, fix)
-    if files := context.list_files(pairing.masks_without_image):
+    if files := context.list_files(index.masks_without_image):
         message = f"{format_count(len(files), 'mask')} without an image: {format_names(files)}."
         fix = "Add an image with the same name as the mask, or remove the mask."
         yield make_finding("orphan_mask", files, message, fix)
-    if files := context.list_files(pairing.same_stem):
+    if files := context.list_files(index.same_stem):
         message = (
             f"{len(files)} files differ only in their suffix, so it is unclear which belong together: "
             f"{format_names(files)}."
         )
         yield make_finding("same_stem", files, message, "Rename or remove all but one file of each name.")
-    if files := context.list_files(pairing.outside_splits):
+    if files := context.list_files(index.outside_splits):
         message = (
             f"{format_count(len(files), 'file')} outside the folders {', '.join(SPLITS)} will not be read: "
             f"{format_names(files)}."
         )
         yield make_finding("outside_splits", files, message, "Move them into one of these folders, or remove them.")
-    if files := context.list_files(pairing.foreign_files):
+    if files := context.list_files(index.foreign_files):
         message = f"{format_count(len(files), 'file')} without the suffix of an image: {format_names(files)}."
-        fix = f"Convert images to one of {', '.join(ENDINGS)}. Other files are not read and can stay."
+        fix = f"Convert images to one of {', '.join(IMAGE_EXTENSIONS)}. Other files are not read and can stay."
         yield make_finding("foreign_file", files, message, fix)
 
 
@@ -53,9 +53,9 @@ def _check_links(context: CheckContext) -> Iterator[Finding]:
 
 
 def _check_names(context: CheckContext) -> Iterator[Finding]:
-    pairing = context.dataset.pairing
-    paths = [path for s in pairing.samples for path in (s.image_path, s.label_path)]
-    paths += [*pairing.images_without_mask, *pairing.masks_without_image, *pairing.same_stem, *pairing.outside_splits]
+    index = context.dataset.index
+    paths = [path for s in index.samples for path in (s.image_path, s.label_path)]
+    paths += [*index.images_without_mask, *index.masks_without_image, *index.same_stem, *index.outside_splits]
     if files := context.list_files(path for path in paths if make_printable(str(path)) != str(path)):
         message = f"{format_count(len(files), 'file name')} not in UTF-8, so no list can contain them: "
         fix = "Rename the files, for example to ASCII letters."
@@ -81,10 +81,10 @@ def _list_failures(context: CheckContext) -> Iterator[tuple[Path, str, str]]:
     for s in context.stats:
         if s.image_error:
             path = s.sample.image_path
-            yield path, s.image_error, _find_code(path, s.image_file.cut_short, "unreadable_image")
+            yield path, s.image_error, _find_code(path, s.image_file.is_truncated, "unreadable_image")
         if s.mask_error and not s.color_counts:
             path = s.sample.label_path
-            yield path, s.mask_error, _find_code(path, s.mask_file.cut_short, "unreadable_mask")
+            yield path, s.mask_error, _find_code(path, s.mask_file.is_truncated, "unreadable_mask")
 
 
 def _find_code(path: Path, is_truncated: bool, default: str) -> str:
@@ -93,7 +93,7 @@ def _find_code(path: Path, is_truncated: bool, default: str) -> str:
         return "empty_file"
     if is_truncated:
         return "truncated_file"
-    return "decompression_bomb" if path.is_file() and claims_too_many_pixels(path) else default
+    return "decompression_bomb" if path.is_file() and is_decompression_bomb(path) else default
 
 
 def _check_suffixes(context: CheckContext) -> Iterator[Finding]:
@@ -105,7 +105,7 @@ def _check_suffixes(context: CheckContext) -> Iterator[Finding]:
             formats.append((s.sample.image_path, s.image_file.format))
         if not s.mask_error and s.mask_file.format != "JPEG":  # `mask_values` reports JPEG masks
             formats.append((s.sample.label_path, s.mask_file.format))
-    wrong = [(path, kind) for path, kind in formats if kind and kind != FORMAT_OF_ENDING.get(path.suffix.lower())]
+    wrong = [(path, kind) for path, kind in formats if kind and kind != FORMAT_OF_EXTENSION.get(path.suffix.lower())]
     if files := context.list_files(path for path, _ in wrong):
         kinds = " or ".join(sorted({kind for _, kind in wrong}))
         message = f"{format_count(len(files), 'file')} with {kinds} data, but another suffix: {format_names(files)}."

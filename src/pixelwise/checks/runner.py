@@ -48,7 +48,7 @@ def run_checks(
     order = {"error": 0, "warning": 1, "note": 2}
     return CheckReport(
         format=dataset.format,
-        num_images=len(dataset.samples) + len(dataset.pairing.images_without_mask),
+        num_images=len(dataset.samples) + len(dataset.index.images_without_mask),
         classes=dataset.classes.names,
         splits={name: len(samples) for name, samples in splits.items() if samples},
         findings=tuple(sorted(found + findings, key=lambda f: order[f.severity])),

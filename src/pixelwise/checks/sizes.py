@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from pixelwise.checks.context import Check, CheckContext
 from pixelwise.checks.findings import Finding, format_count, format_names, make_finding
-from pixelwise.data.io.file_info import orientation_of
+from pixelwise.data.io.file_info import read_orientation
 from pixelwise.data.sample_stats import SampleStats
 
 _TEXTS = {
@@ -38,7 +38,7 @@ def _find_code(stats: SampleStats) -> str:
     if stats.size != (stats.mask_size or ())[::-1]:
         return "size_mismatch"
     swapping = (5, 6, 7, 8)  # EXIF orientations that swap height and width
-    image, mask = (orientation_of(path) for path in (stats.sample.image_path, stats.sample.label_path))
+    image, mask = (read_orientation(path) for path in (stats.sample.image_path, stats.sample.label_path))
     return "exif_rotation" if (image in swapping) != (mask in swapping) else "transposed_mask"
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from pixelwise.data.io.decoded import Array
+from pixelwise.data.io.decoded_image import Array
 from pixelwise.errors import DataError
 
 Color = tuple[int, int, int]

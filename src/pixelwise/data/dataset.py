@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from pixelwise.data.classes import Classes, Coding, classes_from_values, describe_classes, mask_values
-from pixelwise.data.formats import FORMATS, recognize_format
-from pixelwise.data.formats.pairing import Pairing
-from pixelwise.data.io.images import ENDINGS, Array, Decoded
+from pixelwise.data.formats import FORMATS, detect_format
+from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
 from pixelwise.data.sample_stats import SampleStats, count_values
 from pixelwise.data.visualization import overlay_labels, to_css_color, to_data_uri, to_display_image
 from pixelwise.errors import DataError, PathAccessError, PathNotFoundError, unknown_name
+from pixelwise.files import READ_ERRORS, read_yaml
 
 _KEYS = ("names", "colors", "ignore", "label_mapping", "coding", "channels")
 _NUM_SHOWN_IN_HTML = 4
@@ -58,7 +58,7 @@ class Dataset:
 
     root: Path
     format: str
-    pairing: Pairing
+    index: DatasetIndex
     """Samples and the files that belong to none, as the format found them."""
     declared_classes: Classes | None
     """Classes that `dataset.yaml` or the format names; None where the masks themselves define them."""
@@ -95,16 +95,16 @@ class Dataset:
             raise PathNotFoundError(f"Dataset {str(path)!r} does not exist. Expected the folder of a dataset.")
         if not os.access(root, os.R_OK | os.X_OK):
             raise PathAccessError(f"Dataset {str(path)!r} may not be read. Check the permissions of the folder.")
-        format = recognize_format(root, format)
-        pairing = FORMATS[format].find(root)
-        description = _merge_descriptions(pairing.description, _read_description(root))
-        if not (pairing.samples or pairing.images_without_mask or pairing.same_stem):
-            raise DataError(f"No images found in {root} ({', '.join(ENDINGS)}). {_explain_format(format)}")
-        classes = _parse_classes(root, description, pairing)
+        format = detect_format(root, format)
+        index = FORMATS[format].find_pairs(root)
+        description = _merge_descriptions(index.description, _read_description(root))
+        if not (index.samples or index.images_without_mask or index.same_stem):
+            raise DataError(f"No images found in {root} ({', '.join(IMAGE_EXTENSIONS)}). {_explain_format(format)}")
+        classes = _parse_classes(root, description, index)
         return cls(
             root=root,
             format=format,
-            pairing=pairing,
+            index=index,
             declared_classes=classes,
             resolved_classes=classes,
             channels=_parse_channels(root, description),
@@ -112,7 +112,7 @@ class Dataset:
 
     @property
     def samples(self) -> tuple[Sample, ...]:
-        return self.pairing.samples
+        return self.index.samples
 
     @cached_property
     def classes(self) -> Classes:
@@ -179,7 +179,7 @@ class Dataset:
                 f"{html.escape(name)}&ensp;"
                 for name, color in zip(classes.names, classes.colors, strict=True)
             ]
-        except DataError:  # the figures show it
+        except READ_ERRORS:  # the figures show it
             legend = []
         return f"<p><b>{html.escape(str(self.root))}</b>: {head}</p>{''.join(figures)}<p>{''.join(legend)}</p>"
 
@@ -188,7 +188,7 @@ class Dataset:
             image, mask = self.read(sample)
             picture = overlay_labels(to_display_image(image), mask, self.classes)
             content = f'<img src="{to_data_uri(picture, 192)}">'
-        except DataError as error:
+        except READ_ERRORS as error:
             content = html.escape(str(error))
         style = "display:inline-block;margin:4px;max-width:192px;vertical-align:top"
         return f'<figure style="{style}">{content}<figcaption>{html.escape(sample.name)}</figcaption></figure>'
@@ -222,19 +222,19 @@ class Dataset:
 
     def with_samples(self, samples: Iterable[Sample]) -> "Dataset":
         """Return the dataset with only these samples."""
-        return replace(self, pairing=replace(self.pairing, samples=tuple(samples)))
+        return replace(self, index=replace(self.index, samples=tuple(samples)))
 
     def with_classes(self, classes: Classes, channels: int) -> "Dataset":
         """Return the dataset read with these classes and this number of channels."""
         return replace(self, resolved_classes=classes, channels=channels)
 
-    def decode_image(self, sample: Sample) -> Decoded:
+    def decode_image(self, sample: Sample) -> DecodedImage:
         """Read the image as stored."""
-        return self.pairing.reader.decode_image(sample)
+        return self.index.reader.decode_image(sample)
 
     def read_mask(self, sample: Sample) -> Array:
         """Read the mask as stored: (H, W) uint8 or uint16 values, or (H, W, 3) uint8 colors."""
-        return self.pairing.reader.read_mask(sample)
+        return self.index.reader.read_mask(sample)
 
     def read_image(self, sample: Sample) -> Array:
         """Read the image as (H, W, C) uint8, uint16 or float32 with C = `channels`; missing data is filled."""
@@ -280,7 +280,7 @@ class Dataset:
         """Read the image, and which of its values are missing in the file: (H, W, C) bool or None."""
         decoded = self.decode_image(sample)
         try:
-            image, missing = decoded.filled(self.channels)
+            image, missing = decoded.fill_missing(self.channels)
         except DataError as error:
             raise DataError(f"{sample.image_location}: {error}") from error
         return match_channels(image, self.channels, sample.image_location), missing
@@ -327,15 +327,9 @@ def _explain_format(format: str) -> str:
 
 def _read_description(root: Path) -> Mapping[str, Any]:
     path = root / "dataset.yaml"
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except PermissionError as error:
-        raise PathAccessError(f"{path} may not be read. Check its permissions.") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: 2001-99-99 as a date
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path} is not valid YAML: {reason}. Correct the file.") from error
+    values = read_yaml(path) or {}
     if not isinstance(values, dict):
         raise DataError(f"{path} contains a {type(values).__name__}. Expected keys such as 'names:'.")
     if unknown := sorted(str(k) for k in values if k not in _KEYS):
@@ -355,7 +349,7 @@ def _merge_descriptions(declared: Mapping[str, Any], overrides: Mapping[str, Any
     return {**declared, **overrides}
 
 
-def _parse_classes(root: Path, description: Mapping[str, Any], pairing: Pairing) -> Classes | None:
+def _parse_classes(root: Path, description: Mapping[str, Any], index: DatasetIndex) -> Classes | None:
     path = root / "dataset.yaml" if (root / "dataset.yaml").exists() else root
     if "names" not in description:
         if needing := sorted({"colors", "label_mapping", "ignore", "coding"} & set(description)):
@@ -363,19 +357,19 @@ def _parse_classes(root: Path, description: Mapping[str, Any], pairing: Pairing)
         return None
     values = dict(description)
     if "coding" not in values and {"colors", "label_mapping"} & set(values):
-        values["coding"] = _find_coding(pairing, values.get("colors"))
+        values["coding"] = _find_coding(index, values.get("colors"))
     try:
         return describe_classes(values)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 
 
-def _find_coding(pairing: Pairing, colors: object) -> Coding:
+def _find_coding(index: DatasetIndex, colors: object) -> Coding:
     """Decide from the first mask with a nonzero value whether masks are coded by color; test is not read."""
-    for sample in [s for s in pairing.samples if s.split != "test"][:50]:
+    for sample in [s for s in index.samples if s.split != "test"][:50]:
         try:
-            mask = pairing.reader.read_mask(sample)
-        except DataError:
+            mask = index.reader.read_mask(sample)
+        except READ_ERRORS:
             continue  # reported by the scan
         if mask.ndim == 3 and _is_colored(mask, colors if isinstance(colors, list) else []):
             return "rgb"

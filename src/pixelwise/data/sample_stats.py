@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from pixelwise.data.io.file_info import Content
+from pixelwise.data.io.file_info import FileInfo
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.shapes import Size
@@ -27,8 +27,8 @@ class SampleStats:
     """What a scan measured of one sample; fields of what could not be read keep their defaults."""
 
     sample: Sample
-    image_file: Content = field(default_factory=Content)
-    mask_file: Content = field(default_factory=Content)
+    image_file: FileInfo = field(default_factory=FileInfo)
+    mask_file: FileInfo = field(default_factory=FileInfo)
     image_error: str | None = None
     mask_error: str | None = None
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from pixelwise.data.classes import classes_from_values, mask_values
 from pixelwise.data.dataset import Dataset
-from pixelwise.data.io.file_info import Content, inspect, inspect_entry
+from pixelwise.data.io.file_info import FileInfo, inspect_entry, inspect_file
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.data.sample_stats import (
@@ -25,6 +25,7 @@ from pixelwise.data.sample_stats import (
     count_values,
 )
 from pixelwise.errors import DataError
+from pixelwise.files import READ_ERRORS
 
 
 def scan_dataset(dataset: Dataset, samples: Iterable[Sample] | None = None) -> Dataset:
@@ -90,17 +91,17 @@ def compute_normalization(dataset: Dataset, samples: Iterable[Sample]) -> tuple[
 def _scan_sample(dataset: Dataset, sample: Sample) -> SampleStats:
     stats = SampleStats(
         sample=sample,
-        image_file=inspect_entry(sample.image_entry) if sample.image_entry else inspect(sample.image_path),
-        mask_file=inspect_entry(sample.label_entry) if sample.label_entry else inspect(sample.label_path),
+        image_file=inspect_entry(sample.image_entry) if sample.image_entry else inspect_file(sample.image_path),
+        mask_file=inspect_entry(sample.label_entry) if sample.label_entry else inspect_file(sample.label_path),
     )
     image = missing = None
     try:
         image, missing = _scan_image(dataset, stats)
-    except DataError as error:
+    except READ_ERRORS as error:
         stats.image_error = str(error)
     try:
         _scan_mask(dataset, stats, image, missing)
-    except DataError as error:
+    except READ_ERRORS as error:
         stats.mask_error = str(error)
     return stats
 
@@ -111,7 +112,7 @@ def _scan_image(dataset: Dataset, stats: SampleStats) -> tuple[Array, Array | No
     _require_complete(stats.image_file, location)
     decoded = dataset.decode_image(stats.sample)
     try:
-        pixels, missing = decoded.completed(dataset.channels)
+        pixels, missing = decoded.fill_missing(dataset.channels, allow_nonfinite=True)
     except DataError as error:
         raise DataError(f"{location}: {error}") from error
     finite = pixels
@@ -134,7 +135,7 @@ def _scan_mask(dataset: Dataset, stats: SampleStats, image: Array | None, missin
     mask = dataset.read_mask(stats.sample)
     try:
         values = mask_values(mask, dataset.resolved_classes.coding if dataset.resolved_classes else "index")
-    except DataError as error:
+    except READ_ERRORS as error:
         stats.color_counts = count_values(mask_values(mask, "rgb"))
         raise DataError(f"{location}: {error}") from error
     if image is not None and image.shape[:2] != values.shape:
@@ -152,9 +153,9 @@ def _scan_mask(dataset: Dataset, stats: SampleStats, image: Array | None, missin
     stats.mask_size, stats.value_counts = mask.shape[:2], counts
 
 
-def _require_complete(file: Content, location: str) -> None:
+def _require_complete(file: FileInfo, location: str) -> None:
     """Raise DataError for a truncated file: decoders may fill in its end without an error."""
-    if file.cut_short:
+    if file.is_truncated:
         raise DataError(f"{location}: the file is truncated. Copy or download it again, or remove it.")
 
 

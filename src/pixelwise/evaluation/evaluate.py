@@ -60,10 +60,10 @@ def evaluate(
     dataset = for_model(Dataset.load(data, format), predictor)
     chosen, samples = choose_split(dataset, Path(model), split)
     logger.info(f"scoring split {chosen!r}: {len(samples)} images, {predictor.precision}")
-    if unlabeled := len(dataset.pairing.images_without_mask):
+    if unlabeled := len(dataset.index.images_without_mask):
         logger.info(f"{unlabeled} image(s) of {dataset.root} have no mask and are not scored")
-    if dataset.pairing.same_stem:
-        names = ", ".join(path.name for path in dataset.pairing.same_stem[:3])
+    if dataset.index.same_stem:
+        names = ", ".join(path.name for path in dataset.index.same_stem[:3])
         raise DataError(f"{dataset.root} holds files of the same stem ({names}); rename or remove one of each.")
     if engine == "auto":
         predictor = for_job(predictor, model, num_images=len(samples))

@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 
-from pixelwise.data.formats._documents import read_json
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.exporting.result import Parity
-from pixelwise.files import compute_file_sha256
+from pixelwise.files import compute_file_sha256, read_json
 from pixelwise.inference.predictor import Predictor
 from pixelwise.lowering.graph import INPUT, OUTPUTS
 from pixelwise.quantization.result import Int8Accuracy

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import match_channels
-from pixelwise.data.io.decoded import as_supported, require_finite
+from pixelwise.data.io.decoded_image import convert_dtype, require_finite
 from pixelwise.data.io.images import Array
 from pixelwise.devices import Precision, autocast, choose_device, choose_precision, has_fast_bf16, keep_freed_memory
 from pixelwise.errors import InvalidArgumentError, unknown_name
@@ -319,7 +319,7 @@ class Predictor:
         pixels = image[..., None] if image.ndim == 2 else image
         if pixels.ndim != 3 or 0 in pixels.shape:
             raise InvalidArgumentError(f"an image is (H, W) or (H, W, C) with no side of 0, not {image.shape}.")
-        pixels = as_supported(pixels)
+        pixels = convert_dtype(pixels)
         if str(pixels.dtype) != self.spec.dtype:
             raise InvalidArgumentError(
                 f"the image is {image.dtype}, but the model was trained on {self.spec.dtype}; "

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from pixelwise.data.io.images import ENDINGS
+from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Sample
 from pixelwise.errors import InvalidArgumentError
 
@@ -106,7 +106,7 @@ def _look_up(table: Mapping[str, str], sample: Sample, root: Path) -> str:
 
 def _remove_suffix(name: str) -> str:
     path = PurePosixPath(name)
-    return str(path.with_suffix("")) if path.suffix.lower() in ENDINGS else name
+    return str(path.with_suffix("")) if path.suffix.lower() in IMAGE_EXTENSIONS else name
 
 
 def _shorten(names: Sequence[str]) -> str:
