@@ -74,7 +74,7 @@ def main() -> None:
 
 def open_some(root: Path) -> tuple[Dataset, list[Sample]]:
     dataset = Dataset.load(root)
-    if dataset.classes is None:
+    if dataset.declared_classes is None:
         raise SystemExit(f"{root} names no classes; give CamVid with its dataset.yaml.")
     dataset = dataset.with_classes(dataset.classes, 3)
     return dataset, [sample for sample in dataset.samples if sample.split == "train"][:NUM_IMAGES]

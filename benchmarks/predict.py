@@ -122,7 +122,7 @@ def whole_command(model: Path, predictor: Predictor) -> Job:
 
 def open_some(root: Path, count: int) -> tuple[list[Path], Classes]:
     dataset = Dataset.load(root)
-    if dataset.classes is None:
+    if dataset.declared_classes is None:
         raise SystemExit(f"{root} names no classes; give CamVid with its dataset.yaml.")
     return [sample.image_path for sample in dataset.samples if sample.split == "test"][:count], dataset.classes
 

@@ -39,7 +39,6 @@ def labels_by_image(root: Path, format: str | None = None) -> dict[bytes, list[l
     """Pixels of each image → the name of the class of each pixel, `ignored` where there is none."""
     opened = Dataset.load(root, format)
     dataset = scan_dataset(opened)
-    assert dataset.classes is not None
     names = dict(enumerate(dataset.classes.names)) | {dataset.classes.ignore_index: "ignored"}
     found = {}
     for sample in dataset.samples:

@@ -44,14 +44,14 @@ def test_a_root_may_be_a_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("description", ["", "channels: 3\n"])
 def test_without_names_classes_are_left_open(tmp_path: Path, description: str) -> None:
     dataset = Dataset.load(write(tmp_path, description))
-    assert dataset.classes is None
+    assert dataset.declared_classes is None
     with pytest.raises(DataError, match=r"the classes of .* are not known; survey the dataset first"):
         dataset.read_labels(dataset.samples[0])
 
 
 def test_without_a_description_classes_are_left_open(tmp_path: Path) -> None:
     (write(tmp_path) / "dataset.yaml").unlink()
-    assert Dataset.load(tmp_path).classes is None
+    assert Dataset.load(tmp_path).declared_classes is None
 
 
 def test_the_classes_found_later_are_put_in(tmp_path: Path) -> None:
@@ -67,7 +67,6 @@ def test_the_classes_found_later_are_put_in(tmp_path: Path) -> None:
 
 
 def coding(dataset: Dataset) -> str:
-    assert dataset.classes is not None
     return dataset.classes.coding
 
 

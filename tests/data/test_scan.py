@@ -128,11 +128,9 @@ def test_described_classes_and_channels_stay(tmp_path: Path) -> None:
 def test_pictures_as_masks_are_no_classes(tmp_path: Path) -> None:
     mask = np.arange(MAX_FOUND_CLASSES + 2, dtype=np.uint16).reshape(2, -1)
     few = look(tmp_path / "few", {"a": (noise(2, 3, 3), mask[:, :-1])})
-    assert few.dataset.classes is not None
-    assert len(few.dataset.classes.names) == MAX_FOUND_CLASSES - 1  # 255 is ignored
+    assert len(few.classes.names) == MAX_FOUND_CLASSES - 1  # 255 is ignored
     many = look(tmp_path / "many", {"a": (noise(2, 3, 3), mask)})
-    assert many.dataset.classes is not None
-    assert many.dataset.classes.names == ()
+    assert many.classes.names == ()
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_splits_of_another_dataset_are_left_alone(run: Path, tmp_path: Path) -> 
 
 def test_a_missing_validation_image_is_an_error(run: Path, tmp_path: Path) -> None:
     (run / "splits.yaml").write_text("train: [a]\nval: [b, c]\n")
-    with pytest.raises(DataError, match=r"splits\.yaml lists 'c', which the dataset does not hold"):
+    with pytest.raises(DataError, match=r"splits\.yaml lists 'c', which the dataset no longer contains"):
         chosen(pairs(tmp_path / "data", ["."]), run)
 
 

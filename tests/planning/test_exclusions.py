@@ -86,10 +86,10 @@ FAULTS: list[tuple[Plant, list[str], str, tuple[str, ...]]] = [
     (
         put_bytes("images/train/0.bmp", bitmap()),
         ["images/train/0.bmp", "images/train/0.png"],
-        "^files such as a.jpg and a.png, whose partner is ambiguous$",
+        "^files such as a.jpg and a.png have the same name",
         ("train/1", "train/2", "val/0", "val/1"),
     ),
-    (put("images/stray.png", IMAGE), ["images/stray.png"], "^a file lies beside the split folders", NAMES),
+    (put("images/stray.png", IMAGE), ["images/stray.png"], "^a file is outside the split folders", NAMES),
     (
         put_bytes("images/train/2.png", b""),
         ["images/train/2.png"],
@@ -111,19 +111,19 @@ FAULTS: list[tuple[Plant, list[str], str, tuple[str, ...]]] = [
     (
         put("masks/train/1.png", MASK[:4]),
         ["images/train/1.png"],
-        "^image and mask differ in size$",
+        "^image and mask have different sizes$",
         ("train/0", "train/2", "val/0", "val/1"),
     ),
     (
         put("masks/train/1.png", MASK + 6),
         ["images/train/1.png"],
-        "^mask values that dataset.yaml does not list$",
+        "^masks contain values that dataset.yaml does not list$",
         ("train/0", "train/2", "val/0", "val/1"),
     ),
     (
         put_bytes("images/train/1.png", bytes(imagecodecs.png_encode(IMAGE.astype(np.uint16) * 9))),
         ["images/train/1.png"],
-        "^images of different types of pixels",
+        "^images have different pixel types",
         ("train/0", "train/2", "val/0", "val/1"),
     ),
 ]
@@ -157,7 +157,9 @@ def test_images_of_odd_channels_are_left_out(clean: Path) -> None:
         clean / "images/train/1.tif", bands, photometric="rgb", extrasamples=[0] * 3, planarconfig="contig"
     )
     _, left_out = leave_out_faults(Dataset.load(clean))
-    assert left_out == (LeftOut("images/train/1.tif", "images unlike most, or unlike `channels`"),)
+    assert left_out == (
+        LeftOut("images/train/1.tif", "images have different numbers of channels, or not the declared number"),
+    )
 
 
 def test_a_run_that_goes_on_has_the_same_pairs(clean: Path) -> None:
@@ -195,7 +197,7 @@ def test_without_a_pair_there_is_no_forcing(clean: Path) -> None:
     for name in NAMES:
         (clean / f"masks/{name}.png").write_bytes(b"")
     listening = Recorder()
-    with pytest.raises(DataError, match=r"0 training pair\(s\)"), use_reporter(listening):
+    with pytest.raises(DataError, match=r"has 0 training"), use_reporter(listening):
         prepare(clean, Config(), skip_invalid=True)
     assert sum(line.startswith("left out: ") for line in listening.messages) == 5
 
@@ -204,7 +206,7 @@ def test_without_a_class_there_is_no_forcing(clean: Path) -> None:
     (clean / "dataset.yaml").unlink()
     for name in NAMES:
         write_png(clean / f"masks/{name}.png", np.full(SIZE, 255, np.uint8))
-    with pytest.raises(DataError, match="no mask holds a pixel of any class"):
+    with pytest.raises(DataError, match="No mask contains a pixel of any class"):
         prepare(clean, Config(), skip_invalid=True)
 
 
@@ -213,7 +215,7 @@ def test_a_val_split_without_a_usable_pair_is_made_anew(clean: Path) -> None:
         (clean / f"masks/{name}.png").write_bytes(b"")
     prepared = prepare(clean, Config(), skip_invalid=True)
     assert (len(prepared.splits["train"]), len(prepared.splits["val"])) == (2, 1)
-    assert any("no val split" in note for note in prepared.notes)
+    assert any("No validation split" in note for note in prepared.notes)
 
 
 def test_test_images_are_not_opened(clean: Path) -> None:

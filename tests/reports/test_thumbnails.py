@@ -131,7 +131,7 @@ def test_masks_of_unknown_classes_are_stretched(tmp_path: Path) -> None:
 def test_a_set_whose_classes_are_not_known_is_shown(tmp_path: Path) -> None:
     a_pair(tmp_path, GRAY, halves(1, 3))
     dataset = Dataset.load(tmp_path)
-    assert dataset.classes is None
+    assert dataset.declared_classes is None
     assert len(pair_thumbnail(dataset, dataset.samples[0]).panels) == 2
 
 

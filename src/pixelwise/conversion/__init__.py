@@ -58,7 +58,6 @@ def convert(data: str | Path, output: str | Path, *, to: str, format: str | None
         raise unknown_name("format to write", to, WRITERS)
     _require_free(output)
     dataset = _sound(Dataset.load(data, format))
-    assert dataset.classes is not None
     assert dataset.channels is not None
     content = Content(classes=dataset.classes, channels=dataset.channels, samples=dataset.samples)
     with _appearing(output) as folder:

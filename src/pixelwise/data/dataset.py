@@ -268,7 +268,7 @@ class Dataset:
         labels = self.read_labels(sample)
         if image.shape[:2] != labels.shape:
             raise DataError(
-                f"{sample.label_location}: the mask is {labels.shape[0]}x{labels.shape[1]}, but its image "
+                f"{sample.label_location} is {labels.shape[0]}x{labels.shape[1]}, but its image "
                 f"{sample.image_location} is {image.shape[0]}x{image.shape[1]} (height x width). "
                 f"Save both with the same size."
             )

@@ -39,7 +39,6 @@ class Prepared:
 
     @property
     def classes(self) -> Classes:
-        assert self.dataset.classes is not None
         return self.dataset.classes
 
     def job(self, config: Config, device: torch.device) -> Job:

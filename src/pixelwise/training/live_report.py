@@ -49,7 +49,6 @@ class LivePage:
             image, _ = self.dataset.read(sample)
             step = -(-max(labels.shape) // MAX_SIDE)
             small, truth, seen = (pixels[::step, ::step] for pixels in (image, labels, prediction))
-            assert self.dataset.classes is not None
             pictures = panels(small, truth, seen, self.dataset.classes)
             self.shown[sample] = {
                 name: to_data_uri(pictures[name], MAX_SIDE) for name in ("image", "truth", "prediction")

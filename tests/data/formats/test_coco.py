@@ -63,7 +63,6 @@ def test_an_annotation_may_have_several_parts(tmp_path: Path) -> None:
 
 def test_categories_become_classes_in_ascending_order_of_their_ids(tmp_path: Path) -> None:
     dataset = Dataset.load(plant(tmp_path, annotation([SQUARE], 7)))
-    assert dataset.classes is not None
     assert dataset.classes.names == ("background", "cat", "dog")
     assert dataset.read_labels(dataset.samples[0]).tolist() == filled((DOG, slice(1, 3), slice(1, 4)))
 
@@ -82,7 +81,6 @@ def test_more_than_255_classes_take_16_bit(tmp_path: Path) -> None:
     labels = dataset.read_labels(dataset.samples[0])
     assert labels.dtype == np.uint16
     assert labels.tolist() == filled((300, slice(1, 3), slice(1, 4)))
-    assert dataset.classes is not None
     assert dataset.classes.label_mapping[255] == 255
 
 

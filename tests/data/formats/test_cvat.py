@@ -85,7 +85,6 @@ def test_shapes_of_higher_z_order_lie_above_and_equal_ones_in_their_order(tmp_pa
 
 def test_labels_of_the_file_become_classes_with_their_colors(tmp_path: Path) -> None:
     dataset = Dataset.load(plant(tmp_path, polygon()))
-    assert dataset.classes is not None
     assert dataset.classes.names == ("background", "dog", "cat")
     assert dataset.classes.colors == ((0, 0, 0), (255, 140, 0), (0, 0, 255))
     assert dataset.read_labels(dataset.samples[0]).tolist() == filled((CAT, *AREA))

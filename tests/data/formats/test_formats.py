@@ -159,5 +159,5 @@ def test_names_at_fault_name_the_folder_where_no_dataset_yaml_is(tmp_path: Path)
 
 
 def test_a_named_format_without_files_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no images .*; lay them out as docs/data.md shows for 'voc'"):
+    with pytest.raises(DataError, match=r"No images found in .*Expected the layout of format 'voc'"):
         Dataset.load(tmp_path, "voc")

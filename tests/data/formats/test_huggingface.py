@@ -178,14 +178,14 @@ def test_a_wrong_id2label_is_an_error(tmp_path: Path, text: str, message: str) -
 def test_an_id2label_of_nothing_names_nothing(tmp_path: Path) -> None:
     write_shards(tmp_path)
     (tmp_path / "id2label.json").write_text("{}")
-    assert Dataset.load(tmp_path).classes is None
+    assert Dataset.load(tmp_path).declared_classes is None
 
 
 def test_names_come_from_the_column_that_lists_the_classes_of_an_image(tmp_path: Path) -> None:
     scene = {"_type": "ClassLabel", "names": ["street", "park"]}
     listed = {"_type": "Sequence", "feature": {"_type": "ClassLabel", "names": ["road", "sky", "tree"]}}
     write_parquet(tmp_path / "train.parquet", [0, 1], features={"scene": scene})
-    assert Dataset.load(tmp_path).classes is None  # of the image as a whole: another task
+    assert Dataset.load(tmp_path).declared_classes is None  # of the image as a whole: another task
     write_parquet(tmp_path / "train.parquet", [0, 1], features={"scene": scene, "classes": listed})
     classes = Dataset.load(tmp_path).classes
     assert classes is not None

@@ -72,7 +72,6 @@ def test_a_mask_lies_at_its_first_point(tmp_path: Path) -> None:
 
 def test_labels_become_classes_in_sorted_order_and_later_shapes_lie_above(tmp_path: Path) -> None:
     dataset = Dataset.load(plant(tmp_path, shape("dog"), shape("cat", [[2, 1], [4, 1], [4, 3], [2, 3]])))
-    assert dataset.classes is not None
     assert dataset.classes.names == ("background", "cat", "dog")
     expected = filled((2, *AREA), (1, slice(1, 3), slice(2, 4)))
     assert dataset.read_labels(dataset.samples[0]).tolist() == expected
@@ -85,7 +84,6 @@ def test_labels_of_background_and_ignore(tmp_path: Path) -> None:
         shape("__ignore__", [[0, 0], [2, 0], [0, 2]]),
     )
     dataset = Dataset.load(plant(tmp_path, *shapes))
-    assert dataset.classes is not None
     assert dataset.classes.names == ("_background_", "cat")
     expected = np.array(filled((1, slice(1, 3), slice(1, 2))))
     expected[[0, 0, 1], [0, 1, 0]] = 255

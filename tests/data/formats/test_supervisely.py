@@ -100,7 +100,6 @@ def test_a_bitmap_lies_at_its_origin(tmp_path: Path, mode: str) -> None:
 def test_classes_come_from_the_project_and_later_objects_lie_above(tmp_path: Path) -> None:
     root = plant(tmp_path, drawn("rectangle", [[1, 1], [3, 2]]), bitmap(np.ones((2, 1), bool), 2, 1, label="dog"))
     dataset = Dataset.load(root)
-    assert dataset.classes is not None
     assert dataset.classes.names == ("background", "dog", "cat")
     assert dataset.classes.colors == ((0, 0, 0), (255, 140, 0), (0, 0, 255))
     expected = filled((CAT, *AREA), (DOG, slice(1, 3), slice(2, 3)))

@@ -69,7 +69,6 @@ def test_what_cvat_writes(tmp_path: Path) -> None:
     path = tmp_path / "labelmap.txt"
     text(path, "# label:color_rgb:parts:actions\nbackground:0,0,0::\nroad:255,0,0::\n")
     dataset = Dataset.load(tmp_path)
-    assert dataset.classes is not None
     assert (dataset.classes.names, dataset.classes.colors[1]) == (("background", "road"), (255, 0, 0))
     for line in ("road", "road:1,x,2::"):
         text(path, line)

@@ -192,7 +192,7 @@ def test_wrong_values_and_sizes_name_the_member(root: Path) -> None:
     odd = {"0001.png": encode_png(picture(1)[:4]), "0001.mask.png": encode_png(mask(1) % 2)}
     write_tar(root / "train-000000.tar", {**pairs_of(0), **odd})
     dataset = Dataset.load(root)
-    with pytest.raises(DataError, match=r"train-000000.tar: 0000.mask.png: holds 2"):
+    with pytest.raises(DataError, match=r"train-000000.tar: 0000.mask.png: contains the value 2"):
         dataset.read_labels(dataset.samples[0])
     with pytest.raises(DataError, match=r"0001.mask.png is 6x8, but its image .*000000.tar: 0001.png is 4x8"):
         dataset.read(dataset.samples[1])

@@ -64,7 +64,6 @@ def test_an_empty_text_file_and_a_missing_one_are_background(tmp_path: Path) -> 
 @pytest.mark.parametrize("names", ["names: [cat, dog]\nnc: 2\n", "names: {1: dog, 0: cat}\n"])
 def test_both_forms_of_names(tmp_path: Path, names: str) -> None:
     dataset = Dataset.load(plant(tmp_path, line(1, *SQUARE), yaml=f"train: images/train\n{names}"))
-    assert dataset.classes is not None
     assert dataset.classes.names == ("background", "cat", "dog")
     assert dataset.read_labels(dataset.samples[0]).tolist() == filled((DOG, *AREA))
 

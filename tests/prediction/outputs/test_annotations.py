@@ -39,7 +39,6 @@ def save(folder: Path, kind: str, classes: Classes) -> None:
 def read_back(folder: Path, format: str, classes: Classes) -> dict[str, Array]:
     """Image → labels in the indices of `classes`, by our own reader."""
     dataset = Dataset.load(folder, format)
-    assert dataset.classes is not None
     found = dataset.classes.names
     ours = np.array([classes.names.index(name) if name in classes.names else 99 for name in found])
     return {s.image_path.relative_to(folder / "images").as_posix(): ours[dataset.read(s)[1]] for s in dataset.samples}
