@@ -1,12 +1,12 @@
-"""What `training.activation_checkpointing` saves and costs: peak memory and time of a training step.
+"""Measure what `training.activation_checkpointing` saves and costs: peak memory and time of a training step.
 
-    python benchmarks/recompute.py                  # some minutes on one core; write results/recompute-cpu.json
+    python benchmarks/recompute.py                  # some minutes on one core; writes results/recompute-cpu.json
     python benchmarks/recompute.py --device cuda --size 512 512 --batch 16 --name recompute-gpu
 
-The planner's U-Net of its own, SegNet and FCN-8s, each kept and recomputed, in a process of its own. Memory is what
-a step takes beyond weights, optimizer and libraries: on the CPU the growth of the peak resident set, beside the
-planner's forecast of it; on a GPU that of PyTorch's allocator. Time on the CPU is processor time of all threads,
-which other work on the machine changes little.
+The planner's U-Net, SegNet and FCN-8s, each with and without checkpointing, in a process of its own. Memory is what a
+step takes beyond weights, optimizer and libraries: on the CPU the growth of the peak resident memory, next to the
+planner's estimate; on a GPU that of PyTorch's allocator. Time on the CPU is processor time of all threads, which is
+little affected by other work on the machine.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--name", default="recompute-cpu", help="of the JSON below results/")
+    parser.add_argument("--name", default="recompute-cpu", help="name of the JSON file in results/")
     parser.add_argument("--worker", nargs=2, metavar=("NETWORK", "RECOMPUTE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def call(network: str, recompute: bool) -> Any:
-    """One row, from a fresh process: a peak only ever grows."""
+    """Return one row from a fresh process, because a peak only grows."""
     command = [sys.executable, *sys.argv, "--worker", network, str(recompute)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -88,14 +88,14 @@ def work(network: str, recompute: bool, arguments: argparse.Namespace) -> dict[s
 
 
 def take_optimizer_state(trainer: Trainer) -> None:
-    """Gradients and the optimizer's state, so that they are no part of the step's memory."""
+    """Create gradients and optimizer state, so that they are not part of the step's memory."""
     for parameter in trainer.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     trainer.optimizer.step()
 
 
 def memory_of(device: torch.device) -> tuple[Callable[[], float], Callable[[], float]]:
-    """What is held now, and what was held at most."""
+    """Return the current and the peak memory."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated, torch.cuda.max_memory_allocated
     return measure_resident_memory, peak_resident_memory
@@ -107,7 +107,7 @@ def peak_resident_memory() -> int:
 
 
 def forecast(config: Config, batch: int) -> float:
-    """Of the maps and what is needed around them, as the planner counts."""
+    """Return the planner's estimate of the activations and the memory around them."""
     height, width = config.data.crop_size
     model = segmenter_without_data(config.network, 3, NUM_CLASSES).train()
     image = torch.empty(1, 3, height, width, device="meta")

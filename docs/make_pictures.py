@@ -1,4 +1,4 @@
-"""Draws the picture of the README from a finished demo: `python docs/make_pictures.py runs/demo`."""
+"""Draw the figure of the README from a finished demo: `python docs/make_pictures.py runs/demo`."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ from pixelwise.reports.training_report import panels
 
 
 def main(run: Path, shown: int = 3) -> None:
-    """Every tenth test image of the demo, as image, truth, prediction and errors, over a legend."""
+    """Draw every tenth test image of the demo: image, ground truth, prediction and errors, with a legend."""
     predictor = pixelwise.load(run)
     dataset = for_model(open_dataset(run / "data"), predictor)
     _, samples = choose_split(dataset, run, "test")

@@ -23,12 +23,8 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "check": (["DATA"], {"--format", "--resolution", "--group-by", "--json", "--html"}),
     "convert": (["DATA"], {"--to", "--format"} | OUTPUT),
     "demo": ([], OUTPUT),
-    "evaluate": (["MODEL", "DATA"], {"--split", "--format", "--json", "--max-iou-drop"} | WHERE | ENGINE),
-    "export": (
-        ["MODEL"],
-        {"--format", "--logits", "--precision", "--data", "--data-format", "--max-iou-drop", "--min-agreement"}
-        | OUTPUT,
-    ),
+    "evaluate": (["MODEL", "DATA"], {"--split", "--format", "--json"} | WHERE | ENGINE),
+    "export": (["MODEL"], {"--format", "--logits", "--precision", "--min-agreement"} | OUTPUT),
     "info": ([], set()),
     "localize": (["IMAGE"], {"--classifier", "--weights", "--class"} | OUTPUT),
     "networks": (["NAME"], {"--size"}),
@@ -50,6 +46,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
         | WHERE
         | ENGINE,
     ),
+    "quantize": (["MODEL", "DATA"], {"--max-iou-drop", "--format"} | OUTPUT),
     "train": (
         ["DATA"],
         {"--config", "--network", "--encoder", "--weights", "--budget", "--steps", "--resume", "--set", "--seed"}

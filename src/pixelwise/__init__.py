@@ -17,13 +17,14 @@ _HOMES = {
     "convert": "pixelwise.conversion",
     "demo": "pixelwise.api.demo",
     "evaluate": "pixelwise.evaluation.evaluate",
-    "export": "pixelwise.exporting",
+    "export": "pixelwise.exporting.export",
     "info": "pixelwise.api.info",
     "load": "pixelwise.inference.predictor",
     "localize": "pixelwise.prediction.localize",
     "networks": "pixelwise",
     "plan": "pixelwise.api.plan",
     "predict": "pixelwise.api.predict",
+    "quantize": "pixelwise.api.quantize",
     "train": "pixelwise.api.train",
 }
 """Public name → module; resolved on first use, so that importing the package is quick."""

@@ -8,7 +8,7 @@ import pytest
 from pixelwise.checks import CheckReport, check, require_sound
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.scan import survey
-from pixelwise.errors import DataError, InvalidArgumentError
+from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
 from support.faults import PAIRS, all_masks, describe, mask, noise, put, put_as, put_bytes, remove, write_clean
 
 Plant = Callable[[Path], object]
@@ -49,7 +49,7 @@ def test_many_faults_of_a_kind_are_one_finding(clean: Path) -> None:
         put_bytes(f"images/{name}.png", b"a text")(clean)
     unreadable, sizes, values = check(clean).findings
     assert [f.code for f in (unreadable, sizes, values)] == ["unreadable_image", "size_mismatch", "unlisted_values"]
-    assert unreadable.message.startswith("images/val/1.png, images/val/2.png: is no image of a known format")
+    assert unreadable.message.startswith("images/val/1.png, images/val/2.png: is not an image of a known format")
     assert sizes.message.count(" is 23x32, but its image is 24x32") == 3
     assert sizes.message.endswith("and 4 more (height x width).")
     assert values.message.endswith("masks/train/0.png, masks/train/1.png, masks/train/2.png and 4 more.")
@@ -69,7 +69,7 @@ def test_different_reasons_with_one_cure_are_told_each(clean: Path) -> None:
     put_bytes("images/train/1.png", b"II*\0")(clean)
     put_bytes("images/train/2.png", b"BM and no more")(clean)
     messages = [f.message for f in check(clean).findings if f.code == "unreadable_image"]
-    assert any("images/train/0.png: is no image of a known format" in message for message in messages)
+    assert any("images/train/0.png: is not an image of a known format" in message for message in messages)
 
 
 @pytest.mark.parametrize("folder", ["masks", "images"])
@@ -119,7 +119,7 @@ def test_the_report_is_written_whatever_it_says(clean: Path, plant: Plant) -> No
 
 
 def test_no_dataset_at_all_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is not a folder"):
+    with pytest.raises(PathNotFoundError, match="does not exist; check the path"):
         check(tmp_path / "absent")
 
 

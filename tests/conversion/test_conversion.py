@@ -12,8 +12,8 @@ from pixelwise.conversion import WRITERS, convert, image_ending
 from pixelwise.conversion.masks import FolderWriter
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.formats import FORMATS
-from pixelwise.data.formats.pairing import FileReader
-from pixelwise.data.io.images import Decoded, read_image, write_png
+from pixelwise.data.formats.dataset_index import SampleReader
+from pixelwise.data.io.images import DecodedImage, read_image, write_png
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import survey
 from pixelwise.errors import DataError, InvalidArgumentError
@@ -92,10 +92,10 @@ def test_images_that_are_no_file_of_their_own_are_written_without_loss(
 ) -> None:
     source = make(splits=["train", "val"])
 
-    def flipped(self: FileReader, sample: Sample) -> Decoded:
-        return Decoded(pixels=read_image(sample.image_path)[::-1], alpha=False)
+    def flipped(self: SampleReader, sample: Sample) -> DecodedImage:
+        return DecodedImage(pixels=read_image(sample.image_path)[::-1], alpha=False)
 
-    monkeypatch.setattr(FileReader, "decode_image", flipped)
+    monkeypatch.setattr(SampleReader, "decode_image", flipped)
     convert(source, tmp_path / "out", to="folder")
     written = read_image(tmp_path / "out/images/val/city/0.1.png")
     assert np.array_equal(written, read_image(source / "images/val/city/0.1.jpg")[::-1])

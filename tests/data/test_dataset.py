@@ -6,7 +6,9 @@ import pytest
 import tifffile
 
 from pixelwise.data.dataset import Dataset, open_dataset, to_channels, unlisted_message
+from pixelwise.data.formats.dataset_index import SampleReader
 from pixelwise.data.io.images import Array, write_png
+from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
@@ -132,11 +134,11 @@ def test_the_masks_of_test_are_not_opened(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "dataset.yaml").write_text(NAMES + COLORS, encoding="utf-8")
     opened: list[Path] = []
 
-    def read_mask(path: Path) -> Array:
-        opened.append(path)
+    def read_mask(reader: SampleReader, sample: Sample) -> Array:
+        opened.append(sample.label_path)
         return MASK
 
-    monkeypatch.setattr("pixelwise.data.formats.pairing.read_mask", read_mask)
+    monkeypatch.setattr(SampleReader, "read_mask", read_mask)
     open_dataset(tmp_path)
     assert [path.parent.name for path in opened] == ["train"]
 
@@ -266,7 +268,7 @@ def test_files_tell_their_sample_unless_it_is_one_of_many(tmp_path: Path) -> Non
     assert dataset.samples_by_file() == own
     index = tmp_path / "masks.json"
     sharing = tuple(replace(sample, label_path=index) for sample in dataset.samples)
-    shared = replace(dataset, pairing=replace(dataset.pairing, samples=sharing))
+    shared = replace(dataset, index=replace(dataset.index, samples=sharing))
     assert shared.samples_by_file() == dict(zip(("images/0.png", "images/1.png"), sharing, strict=True))
 
 
@@ -278,5 +280,5 @@ def test_a_file_elsewhere_is_named_by_its_whole_path(tmp_path: Path) -> None:
     assert dataset.relative(dataset.samples[0].image_path) == "images/0.png"
     assert dataset.relative(elsewhere) == str(elsewhere)
     sample = replace(dataset.samples[0], image_path=elsewhere)
-    apart = replace(dataset, pairing=replace(dataset.pairing, samples=(sample,)))
+    apart = replace(dataset, index=replace(dataset.index, samples=(sample,)))
     assert apart.samples_by_file() == {str(elsewhere): sample, "masks/0.png": sample}

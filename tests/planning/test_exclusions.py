@@ -14,8 +14,8 @@ from pixelwise.checks import Finding, diagnose
 from pixelwise.config import Config
 from pixelwise.data.classes import describe_classes
 from pixelwise.data.dataset import open_dataset
-from pixelwise.data.formats.pairing import Pairing
-from pixelwise.data.io.images import Array, Decoded, write_png
+from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.io.images import Array, DecodedImage, write_png
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import survey
 from pixelwise.data.splits.splits import write_splits
@@ -98,7 +98,7 @@ FAULTS: list[tuple[Plant, list[str], str, tuple[str, ...]]] = [
     (
         put_bytes("masks/val/0.png", b"no picture"),
         ["images/val/0.png"],
-        r"^masks/val/0\.png: is no image",
+        r"^masks/val/0\.png: is not an image",
         ("train/0", "train/1", "train/2", "val/1"),
     ),
     (
@@ -227,8 +227,8 @@ def test_test_images_are_not_opened(clean: Path) -> None:
 class _Container:
     """Four pairs in one file, of which one cannot be read."""
 
-    def decode_image(self, sample: Sample) -> Decoded:
-        return Decoded(pixels=IMAGE ^ np.uint8(int(sample.name)), alpha=False)
+    def decode_image(self, sample: Sample) -> DecodedImage:
+        return DecodedImage(pixels=IMAGE ^ np.uint8(int(sample.name)), alpha=False)
 
     def read_mask(self, sample: Sample) -> Array:
         if sample.name == "2":
@@ -243,7 +243,7 @@ def test_pairs_in_a_container_are_left_out_by_name(tmp_path: Path) -> None:
     samples = tuple(Sample(name=str(i), image_path=tar, label_path=tar, split=None) for i in range(4))
     classes = describe_classes({"names": ["a", "b", "c"]})
     dataset = replace(
-        open_dataset(tmp_path).with_classes(classes, 3), pairing=Pairing(samples=samples, reader=_Container())
+        open_dataset(tmp_path).with_classes(classes, 3), index=DatasetIndex(samples=samples, reader=_Container())
     )
     rest, left_out = leave_out_faults(dataset)
     assert left_out == (LeftOut("all.tar: 2", "2 has no outline; draw one."),)

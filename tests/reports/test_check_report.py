@@ -15,7 +15,7 @@ from pixelwise.api.check import check
 from pixelwise.checks import CheckReport, Finding
 from pixelwise.data.classes import describe_classes
 from pixelwise.data.dataset import open_dataset
-from pixelwise.data.formats.pairing import Pairing
+from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import survey
@@ -216,7 +216,7 @@ def test_a_container_and_other_files_are_named_only(tmp_path: Path) -> None:
     tar = data / "all.tar"
     samples = tuple(Sample(name=str(i), image_path=tar, label_path=tar, split=None) for i in range(3))
     dataset = replace(
-        open_dataset(data).with_classes(describe_classes({"names": ["a", "b"]}), 3), pairing=Pairing(samples=samples)
+        open_dataset(data).with_classes(describe_classes({"names": ["a", "b"]}), 3), index=DatasetIndex(samples=samples)
     )
     surveyed = survey(dataset, samples)
     findings = (a_finding("bad", "all.tar", "notes.doc"),)

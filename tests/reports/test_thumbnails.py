@@ -11,8 +11,8 @@ from PIL import Image
 
 from pixelwise.data.classes import classes_from_values, describe_classes
 from pixelwise.data.dataset import Dataset, open_dataset
-from pixelwise.data.formats.pairing import FileReader
-from pixelwise.data.io.images import Array, Decoded, write_png
+from pixelwise.data.formats.dataset_index import SampleReader
+from pixelwise.data.io.images import Array, DecodedImage, write_png
 from pixelwise.data.sample import Sample
 from pixelwise.reports.thumbnails import (
     MAX_CHARACTERS,
@@ -153,19 +153,19 @@ def test_files_in_no_pair_are_shown_alone(tmp_path: Path) -> None:
     assert near(pixels_of(image)[20, 10], (128, 128, 128))
     assert near(pixels_of(mask)[20, 10], (220, 0, 0))
     for show in (image_thumbnail, mask_thumbnail):
-        assert "cannot be read" in show(dataset, tmp_path / "images/away.png").panels[0].trouble
+        assert "the file does not exist" in show(dataset, tmp_path / "images/away.png").panels[0].trouble
 
 
-class _Floats(FileReader):
-    def decode_image(self, sample: Sample) -> Decoded:
+class _Floats(SampleReader):
+    def decode_image(self, sample: Sample) -> DecodedImage:
         pixels = np.linspace(-500, 500, 40 * 80).reshape(40, 80, 1)
         pixels[0, :3, 0] = np.nan, np.inf, -np.inf
-        return Decoded(pixels=pixels, alpha=False)
+        return DecodedImage(pixels=pixels, alpha=False)
 
 
 def test_values_that_are_not_finite_keep_no_image_from_being_shown(tmp_path: Path) -> None:
     dataset = a_pair(tmp_path, GRAY, halves(0, 1))
-    dataset = replace(dataset, pairing=replace(dataset.pairing, reader=_Floats()))
+    dataset = replace(dataset, index=replace(dataset.index, reader=_Floats()))
     shown = pixels_of(pair_thumbnail(dataset, dataset.samples[0]).panels[0])
     assert shown[2].mean() < 60
     assert shown[-2].mean() > 200

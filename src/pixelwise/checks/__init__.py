@@ -76,7 +76,7 @@ def diagnose(
     order = {"error": 0, "warning": 1, "note": 2}
     return CheckReport(
         format=dataset.format,
-        num_images=len(dataset.samples) + len(dataset.pairing.images_without_mask),
+        num_images=len(dataset.samples) + len(dataset.index.images_without_mask),
         classes=dataset.classes.names if dataset.classes else (),
         splits={name: len(samples) for name, samples in splits.items() if samples},
         findings=tuple(sorted(found + split_findings, key=lambda f: order[f.severity])),

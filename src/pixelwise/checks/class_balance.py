@@ -11,7 +11,8 @@ from pixelwise.checks.findings import Case, Finding, Look, count, finding, some
 from pixelwise.checks.mask_values import doubtful_values, is_foreground_ignored
 from pixelwise.data.sample import SPLITS
 from pixelwise.data.scan import Reading
-from pixelwise.errors import DataError, InvalidArgumentError
+from pixelwise.errors import InvalidArgumentError
+from pixelwise.files import READ_ERRORS
 from pixelwise.shapes import Size
 
 IMBALANCE = 1e-3
@@ -117,7 +118,7 @@ def _lost_regions(case: Case, reading: Reading) -> Counter[int]:
     assert case.resolution is not None
     try:
         labels = case.surveyed.dataset.read_labels(reading.sample)
-    except DataError:
+    except READ_ERRORS:
         return lost  # told elsewhere
     scale = case.resolution[0] * case.resolution[1] / labels.size
     for index in np.unique(labels).tolist() if scale < 1 else []:

@@ -64,7 +64,7 @@ def _palette_colors(case: Case) -> list[tuple[Reading, dict[int, Color]]]:
     if case.classes.coding == "rgb":
         return []
     with_palette = [r for r in case.readings if r.mask_content.palette]
-    found = [(r, {index: r.mask_content.color_of(index) for index in r.values}) for r in with_palette]
+    found = [(r, {index: r.mask_content.get_color(index) for index in r.values}) for r in with_palette]
     return [(r, {index: color for index, color in colors.items() if color is not None}) for r, colors in found]
 
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pixelwise.checks.findings import Case, Finding, Look, count, finding, printable, sentence, some
-from pixelwise.data.io.file_info import FORMAT_OF_ENDING, claims_too_many_pixels
-from pixelwise.data.io.images import ENDINGS
+from pixelwise.data.io.file_info import FORMAT_OF_EXTENSION, is_decompression_bomb
+from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import SPLITS
 from pixelwise.data.scan import Reading
 
 
 def _pairing(case: Case) -> Iterator[Finding]:
-    pairing = case.surveyed.dataset.pairing
+    pairing = case.surveyed.dataset.index
     if files := case.names(pairing.images_without_mask):
         message = f"{count(len(files), 'image')} without a mask: {some(files)}."
         yield finding("missing_mask", files, message, "Add the mask of the same stem, or remove the image.")
@@ -28,7 +28,7 @@ def _pairing(case: Case) -> Iterator[Finding]:
         yield finding("outside_splits", files, message, "Move them into a folder of one of these names, or away.")
     if files := case.names(pairing.foreign_files):
         message = f"{count(len(files), 'file')} that no image has the ending of: {some(files)}."
-        fix = f"Convert them to one of {', '.join(ENDINGS)}, or ignore this."
+        fix = f"Convert them to one of {', '.join(IMAGE_EXTENSIONS)}, or ignore this."
         yield finding("foreign_file", files, message, fix)
 
 
@@ -45,7 +45,7 @@ def _links(case: Case) -> Iterator[Finding]:
 
 
 def _names(case: Case) -> Iterator[Finding]:
-    pairing = case.surveyed.dataset.pairing
+    pairing = case.surveyed.dataset.index
     pairs = [path for s in pairing.samples for path in (s.image_path, s.label_path)]
     lone = [*pairing.images_without_mask, *pairing.masks_without_image, *pairing.same_stem, *pairing.outside_splits]
     if files := case.names(path for path in [*pairs, *lone] if printable(str(path)) != str(path)):
@@ -72,18 +72,18 @@ def _failures(case: Case) -> Iterator[tuple[Path, str, str]]:
     """Path, what its reader said of it, and the code for that. Masks of color are told elsewhere."""
     for r in case.readings:
         if r.image_error:
-            yield r.sample.image_path, r.image_error, _code(r.sample.image_path, r.image_content.cut_short, "image")
+            yield r.sample.image_path, r.image_error, _code(r.sample.image_path, r.image_content.is_truncated, "image")
         if r.mask_error and not r.mask_traits.colors:
-            yield r.sample.label_path, r.mask_error, _code(r.sample.label_path, r.mask_content.cut_short, "mask")
+            yield r.sample.label_path, r.mask_error, _code(r.sample.label_path, r.mask_content.is_truncated, "mask")
 
 
-def _code(path: Path, cut_short: bool, kind: str) -> str:
+def _code(path: Path, is_truncated: bool, kind: str) -> str:
     """Asked for broken files alone, so their headers may be read again."""
     if path.is_file() and path.stat().st_size == 0:
         return "empty_file"
-    if cut_short:
+    if is_truncated:
         return "truncated_file"
-    return "decompression_bomb" if path.is_file() and claims_too_many_pixels(path) else f"unreadable_{kind}"
+    return "decompression_bomb" if path.is_file() and is_decompression_bomb(path) else f"unreadable_{kind}"
 
 
 def _endings(case: Case) -> Iterator[Finding]:
@@ -94,7 +94,7 @@ def _endings(case: Case) -> Iterator[Finding]:
         wrong += [(r.sample.image_path, r.image_content.format)] if not r.image_error else []
         # JPEG under another name is told by `masks`: the cure is another
         wrong += [(r.sample.label_path, r.mask_content.format)] if _is_sound_mask(r) else []
-    wrong = [(path, kind) for path, kind in wrong if kind and kind != FORMAT_OF_ENDING.get(path.suffix.lower())]
+    wrong = [(path, kind) for path, kind in wrong if kind and kind != FORMAT_OF_EXTENSION.get(path.suffix.lower())]
     if files := case.names(path for path, _ in wrong):
         kinds = " and ".join(sorted({kind for _, kind in wrong}))
         message = f"{count(len(files), 'file')} whose content is {kinds}, whatever the ending says: {some(files)}."

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from pixelwise.checks.findings import Case, Finding, Look, count, finding, some
-from pixelwise.data.io.file_info import orientation_of
+from pixelwise.data.io.file_info import read_orientation
 from pixelwise.data.scan import Reading
 
 _ABOUT = {
@@ -37,7 +37,7 @@ def _cause(reading: Reading) -> str:
     if reading.size != (reading.mask_size or ())[::-1]:
         return "size_mismatch"
     turned = (5, 6, 7, 8)  # orientations that exchange height and width
-    image, mask = (orientation_of(path) for path in (reading.sample.image_path, reading.sample.label_path))
+    image, mask = (read_orientation(path) for path in (reading.sample.image_path, reading.sample.label_path))
     return "exif_rotation" if (image in turned) != (mask in turned) else "transposed_mask"
 
 

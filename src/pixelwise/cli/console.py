@@ -22,9 +22,10 @@ from pixelwise.progress import use_reporter
 from pixelwise.shapes import Size
 
 if TYPE_CHECKING:  # which imports PyTorch
-    from pixelwise.exporting import Exported
+    from pixelwise.exporting.result import ExportResult
     from pixelwise.networks.summary import LayerRow, NetworkRow
     from pixelwise.prediction.localize import Localized
+    from pixelwise.quantization.result import Int8Accuracy
 
 PLAIN_SECONDS = 15.0
 """Time between two lines of progress where the output is no terminal."""
@@ -208,20 +209,26 @@ def print_sights(images: "Iterable[Localized]") -> None:
             print(f"  {sight.name:<30} {sight.probability:6.1%}   strongest at row {row}, column {column}")
 
 
-def print_export(made: "Exported") -> None:
-    """The file and its size, and how near it is to the model."""
-    proof = made.proof
-    print(f"{made.file}  {made.num_bytes / 1e6:.1f} MB")
-    if measured := made.accuracy:
-        print(
-            f"  mean IoU {measured.mean_iou:.4f}, the model's {measured.model_mean_iou:.4f}: a loss of "
-            f"{measured.loss:.2f} points; labels agree on {measured.agreement:.4%} of the pixels of "
-            f"{measured.validation_images} validation images"
-        )
-    print(f"  labels agree on {proof.agreement:.4%} of the pixels of {len(proof.sizes)} drawn sizes")
-    print(f"  largest logit gap {proof.largest_logit_gap:.2g}, beside logits up to {proof.largest_logit:.2g}")
-    for file in made.beside:
+def print_export(result: "ExportResult") -> None:
+    """Print the files, their size, and how closely they reproduce the model."""
+    parity = result.parity
+    print(f"{result.file}  {result.num_bytes / 1e6:.1f} MB")
+    if result.accuracy:
+        print_int8_accuracy(result.accuracy)
+    print(f"  labels agree on {parity.agreement:.4%} of the pixels of synthetic images of {len(parity.sizes)} sizes")
+    print(f"  largest logit gap {parity.largest_logit_gap:.2g}, with logits up to {parity.largest_logit:.2g}")
+    for file in result.other_files:
         print(file)
+
+
+def print_int8_accuracy(accuracy: "Int8Accuracy") -> None:
+    """Print the mean IoU of int8 on each engine, compared with float32."""
+    for name, engine in accuracy.engines.items():
+        print(
+            f"  {name}: mean IoU {engine.mean_iou:.4f} in int8, {accuracy.model_mean_iou:.4f} in float32, a drop of "
+            f"{accuracy.compute_iou_drop(name):.2f} points; labels agree on {engine.agreement:.4%} of the pixels of "
+            f"{accuracy.num_validation_images} validation images"
+        )
 
 
 def print_failures(failures: Iterable[tuple[Path, str]]) -> None:

@@ -27,9 +27,6 @@ Model = Annotated[Path, typer.Argument(help="A run folder, or a model.safetensor
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
 PredictPrecision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or int8.")]
-MaxLoss = Annotated[
-    float | None, typer.Option(metavar="POINTS", help="int8: of mean IoU that may be lost, in points; default 1.")
-]
 EngineName = Annotated[str, typer.Option("--engine", help="auto, torch, torch-compile, openvino or onnxruntime.")]
 Format = Annotated[
     str | None, typer.Option(metavar="NAME", help="How the data lies, where it cannot be told: folder, voc, coco, ...")
@@ -229,7 +226,6 @@ def evaluate(
     device: Device = "auto",
     precision: PredictPrecision = "auto",
     engine: EngineName = "auto",
-    max_iou_drop: MaxLoss = None,
 ) -> None:
     """Score a model on a dataset."""
     from pixelwise.cli.console import print_scores, show_progress
@@ -245,7 +241,6 @@ def evaluate(
             device=device,
             precision=precision,
             engine=engine,
-            max_iou_drop=max_iou_drop,
         )
     print_scores(scores)
 
@@ -322,6 +317,28 @@ def predict(
 
 
 @app.command()
+def quantize(
+    model: Model,
+    data: Data,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write; default model.int8.onnx next to the model.")
+    ] = None,
+    max_iou_drop: Annotated[
+        float, typer.Option(metavar="POINTS", help="Points of mean IoU that int8 may lose, 0 to 100.")
+    ] = 1.0,
+    format: Format = None,
+) -> None:
+    """Quantize a model to int8 and measure its accuracy."""
+    from pixelwise.api.quantize import quantize as run
+    from pixelwise.cli.console import print_int8_accuracy, show_progress
+
+    with show_progress():
+        result = run(model, data, output, max_iou_drop=max_iou_drop, format=format)
+    typer.echo(result.file)
+    print_int8_accuracy(result.accuracy)
+
+
+@app.command()
 def export(
     model: Model,
     output: Annotated[
@@ -333,24 +350,19 @@ def export(
     ] = None,
     logits: Annotated[bool, typer.Option("--logits", help="The graph also gives the logits.")] = False,
     precision: Annotated[
-        Literal["fp32", "fp16", "int8"], typer.Option(help="Of the network in the file; int8 needs --data.")
+        Literal["fp32", "fp16", "int8"], typer.Option(help="Of the network; int8 after quantize.")
     ] = "fp32",
-    data: Annotated[
-        Path | None, typer.Option(help="int8: a dataset; train images set its scales, val images judge it.")
-    ] = None,
-    data_format: Annotated[str | None, typer.Option("--data-format", metavar="NAME", help="Format of --data.")] = None,
-    max_iou_drop: MaxLoss = None,
     min_agreement: Annotated[
         float | None,
         typer.Option(
             metavar="SHARE",
-            help="Of the labels that must be the model's; default 0.9999, fp16 0.995, int8 0 (of val images).",
+            help="Smallest share of labels equal to the model's; default 0.9999, fp16 0.995, int8 0.",
         ),
     ] = None,
 ) -> None:
     """Write a model as ONNX, OpenVINO or torch.export: from pixels of any size to labels, proven equal."""
     from pixelwise.cli.console import print_export, show_progress
-    from pixelwise.exporting import export as run
+    from pixelwise.exporting.export import export as run
 
     with show_progress():
         made = run(
@@ -359,9 +371,6 @@ def export(
             format=format,
             logits=logits,
             precision=precision,
-            data=data,
-            data_format=data_format,
-            max_iou_drop=max_iou_drop,
             min_agreement=min_agreement,
         )
     print_export(made)

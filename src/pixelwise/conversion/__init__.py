@@ -15,11 +15,11 @@ from pixelwise.conversion.masks import FolderWriter, NnUNetWriter, VocWriter, We
 from pixelwise.conversion.polygons import CocoWriter, YoloWriter
 from pixelwise.conversion.writer import Content, Pair, Writer, encode_image
 from pixelwise.data.dataset import Dataset, open_dataset
-from pixelwise.data.formats.pairing import HoldsImageBytes
-from pixelwise.data.io.images import Decoded, decode_image_bytes
+from pixelwise.data.io.images import DecodedImage, decode_image_bytes
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import survey
-from pixelwise.errors import DataError, InvalidArgumentError, unknown_name
+from pixelwise.errors import InvalidArgumentError, unknown_name
+from pixelwise.files import READ_ERRORS
 from pixelwise.progress import report_progress
 
 logger = logging.getLogger(__name__)
@@ -107,14 +107,13 @@ def _read(dataset: Dataset, sample: Sample) -> Pair:
     return Pair(sample=sample, image=content, ending=ending, pixels=pixels, labels=labels)
 
 
-def _as_stored(dataset: Dataset, sample: Sample, decoded: Decoded) -> tuple[bytes, str] | None:
+def _as_stored(dataset: Dataset, sample: Sample, decoded: DecodedImage) -> tuple[bytes, str] | None:
     """The image's own file and its ending, where there is one that holds what the format's reader gives."""
-    reader = dataset.pairing.reader
-    content = reader.image_bytes(sample) if isinstance(reader, HoldsImageBytes) else sample.image_path.read_bytes()
+    content = dataset.index.reader.read_image_bytes(sample)
     ending = image_ending(content)
     try:
         alone = decode_image_bytes(content, sample.image_place)
-    except DataError:  # such as the description of an image that lies elsewhere
+    except READ_ERRORS:  # such as the description of an image that lies elsewhere
         return None
     same = alone.alpha == decoded.alpha and np.array_equal(alone.pixels, decoded.pixels)
     return (content, ending) if ending and same else None

@@ -9,11 +9,12 @@ import numpy as np
 import yaml
 
 from pixelwise.data.classes import Classes, Coding, describe_classes
-from pixelwise.data.formats import FORMATS, recognize_format
-from pixelwise.data.formats.pairing import Pairing
-from pixelwise.data.io.images import ENDINGS, Array, Decoded
+from pixelwise.data.formats import FORMATS, detect_format
+from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage
 from pixelwise.data.sample import Sample, entry_of
 from pixelwise.errors import DataError
+from pixelwise.files import READ_ERRORS
 
 _KEYS = ("names", "colors", "ignore", "label_mapping", "coding", "channels")
 
@@ -25,7 +26,7 @@ class Dataset:
     root: Path
     format: str
     """A name of `formats.FORMATS`."""
-    pairing: Pairing
+    index: DatasetIndex
     classes: Classes | None
     """None until a survey has seen which mask values occur, where dataset.yaml names no classes."""
     channels: int | None
@@ -33,7 +34,7 @@ class Dataset:
 
     @property
     def samples(self) -> tuple[Sample, ...]:
-        return self.pairing.samples
+        return self.index.samples
 
     def relative(self, path: Path) -> str:
         """A file as findings name it: below `root`; one that lies elsewhere by its whole path."""
@@ -58,13 +59,13 @@ class Dataset:
                 owners.setdefault(file, set()).add(sample)
         return {file: next(iter(samples)) for file, samples in owners.items() if len(samples) == 1}
 
-    def decode_image(self, sample: Sample) -> Decoded:
+    def decode_image(self, sample: Sample) -> DecodedImage:
         """The image as stored."""
-        return self.pairing.reader.decode_image(sample)
+        return self.index.reader.decode_image(sample)
 
     def read_mask(self, sample: Sample) -> Array:
         """(H, W) uint8 or uint16 mask values, or (H, W, 3) uint8 colors."""
-        return self.pairing.reader.read_mask(sample)
+        return self.index.reader.read_mask(sample)
 
     def read_image(self, sample: Sample) -> Array:
         """(H, W, C) uint8, uint16 or float32 with C = `channels`; missing data is filled."""
@@ -74,7 +75,7 @@ class Dataset:
         """The image, and which values of the file were missing, (H, W, C) bool or None."""
         decoded = self.decode_image(sample)
         try:
-            image, missing = decoded.filled(self.channels)
+            image, missing = decoded.fill_missing(self.channels)
         except DataError as error:
             raise DataError(f"{sample.image_place}: {error}") from error
         return to_channels(image, self.channels, sample.image_place), missing
@@ -119,19 +120,19 @@ def open_dataset(root: str | Path, format: str | None = None) -> Dataset:
     `format` is a name of `FORMATS`; None: the one that the files look like.
     """
     root = Path(root)
-    format = recognize_format(root, format)
-    pairing = FORMATS[format].find(root)
-    description = _joined(pairing.description, _read_description(root))
-    if not (pairing.samples or pairing.images_without_mask or pairing.same_stem):
+    format = detect_format(root, format)
+    index = FORMATS[format].find_pairs(root)
+    description = _joined(index.description, _read_description(root))
+    if not (index.samples or index.images_without_mask or index.same_stem):
         cure = "put them into images/ and the masks of the same stem into masks/"
         if format != "folder":
             cure = f"lay them out as docs/data.md shows for {format!r}, or name another --format"
-        raise DataError(f"{root} holds no images ({', '.join(ENDINGS)}); {cure}.")
+        raise DataError(f"{root} holds no images ({', '.join(IMAGE_EXTENSIONS)}); {cure}.")
     return Dataset(
         root=root,
         format=format,
-        pairing=pairing,
-        classes=_described_classes(root, description, pairing),
+        index=index,
+        classes=_described_classes(root, description, index),
         channels=_described_channels(root, description),
     )
 
@@ -189,7 +190,7 @@ def _joined(told: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, A
     return {**told, **given}
 
 
-def _described_classes(root: Path, description: Mapping[str, Any], pairing: Pairing) -> Classes | None:
+def _described_classes(root: Path, description: Mapping[str, Any], index: DatasetIndex) -> Classes | None:
     path = root / "dataset.yaml" if (root / "dataset.yaml").exists() else root
     if "names" not in description:
         needing = sorted({"colors", "label_mapping", "ignore", "coding"} & set(description))
@@ -198,19 +199,19 @@ def _described_classes(root: Path, description: Mapping[str, Any], pairing: Pair
         return None
     values = dict(description)
     if "coding" not in values and {"colors", "label_mapping"} & set(values):
-        values["coding"] = _coding(pairing, values.get("colors"))
+        values["coding"] = _coding(index, values.get("colors"))
     try:
         return describe_classes(values)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 
 
-def _coding(pairing: Pairing, colors: object) -> Coding:
+def _coding(index: DatasetIndex, colors: object) -> Coding:
     """Whether masks are colored pictures. An empty mask says nothing, so look on; not at test."""
-    for sample in [s for s in pairing.samples if s.split != "test"][:50]:
+    for sample in [s for s in index.samples if s.split != "test"][:50]:
         try:
-            mask = pairing.reader.read_mask(sample)
-        except DataError:
+            mask = index.reader.read_mask(sample)
+        except READ_ERRORS:
             continue  # the survey reports it
         if mask.ndim == 3 and _is_colored(mask, colors if isinstance(colors, list) else []):
             return "rgb"

@@ -13,11 +13,12 @@ import numpy as np
 
 from pixelwise.data.classes import Classes, classes_from_values, mask_values
 from pixelwise.data.dataset import Dataset
-from pixelwise.data.io.file_info import Content, inspect, inspect_entry
+from pixelwise.data.io.file_info import FileInfo, inspect_entry, inspect_file
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.data.sample_stats import ImageTraits, MaskTraits, count_values, image_traits, mask_traits
 from pixelwise.errors import DataError
+from pixelwise.files import READ_ERRORS
 from pixelwise.shapes import Size
 
 MAX_FOUND_CLASSES = 1024
@@ -45,8 +46,8 @@ class Reading:
     """(C,) float64, mean of the squared raw values, likewise."""
     values: dict[int, int] = field(default_factory=dict)
     """Mask value → pixels, less those where the image holds no data."""
-    image_content: Content = field(default_factory=Content)
-    mask_content: Content = field(default_factory=Content)
+    image_content: FileInfo = field(default_factory=FileInfo)
+    mask_content: FileInfo = field(default_factory=FileInfo)
     image_traits: ImageTraits = field(default_factory=ImageTraits)
     mask_traits: MaskTraits = field(default_factory=MaskTraits)
 
@@ -117,17 +118,17 @@ def survey(dataset: Dataset, samples: Iterable[Sample]) -> Survey:
 
 
 def _read(dataset: Dataset, sample: Sample) -> Reading:
-    image_content = inspect_entry(sample.image_entry) if sample.image_entry else inspect(sample.image_path)
-    mask_content = inspect_entry(sample.label_entry) if sample.label_entry else inspect(sample.label_path)
+    image_content = inspect_entry(sample.image_entry) if sample.image_entry else inspect_file(sample.image_path)
+    mask_content = inspect_entry(sample.label_entry) if sample.label_entry else inspect_file(sample.label_path)
     reading = Reading(sample=sample, image_content=image_content, mask_content=mask_content)
     image = missing = None
     try:
         reading, image, missing = _with_image(reading, dataset)
-    except DataError as error:
+    except READ_ERRORS as error:
         reading = replace(reading, image_error=str(error))
     try:
         return _with_mask(reading, dataset, image, missing)
-    except DataError as error:
+    except READ_ERRORS as error:
         return replace(reading, mask_error=str(error))
 
 
@@ -137,7 +138,7 @@ def _with_image(reading: Reading, dataset: Dataset) -> tuple[Reading, Array, Arr
     _require_whole(reading.image_content, place)
     decoded = dataset.decode_image(reading.sample)
     try:
-        pixels, missing = decoded.completed(dataset.channels)
+        pixels, missing = decoded.fill_missing(dataset.channels, allow_nonfinite=True)
     except DataError as error:
         raise DataError(f"{place}: {error}") from error
     traits = image_traits(pixels)
@@ -178,9 +179,9 @@ def _with_mask(reading: Reading, dataset: Dataset, image: Array | None, missing:
     return replace(reading, mask_size=mask.shape[:2], values=counted, mask_traits=traits)
 
 
-def _require_whole(content: Content, place: str) -> None:
+def _require_whole(content: FileInfo, place: str) -> None:
     """Decoders may fill in what is missing at the end of a file, and say nothing."""
-    if content.cut_short:
+    if content.is_truncated:
         raise DataError(f"{place}: the file is cut short; copy or download it again, or remove it.")
 
 

@@ -53,7 +53,7 @@ def without(dataset: Dataset, left_out: Iterable[LeftOut]) -> Dataset:
     files = {one.file for one in left_out}
     names = _pair_names(dataset)
     kept = tuple(sample for sample in dataset.samples if names[sample] not in files)
-    return replace(dataset, pairing=replace(dataset.pairing, samples=kept))
+    return replace(dataset, index=replace(dataset.index, samples=kept))
 
 
 def is_overruled(error: Finding, left_out: Sequence[LeftOut] | None) -> bool:

@@ -49,7 +49,7 @@ class Prepared:
             network=config.network,
             classes=self.classes,
             channels=self.seen.channels,
-            channel_files=self.dataset.pairing.channel_files,
+            channel_files=self.dataset.index.channel_files,
             dtype=self.seen.dtype,
             mean=self.seen.mean,
             std=self.seen.std,

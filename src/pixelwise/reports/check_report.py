@@ -12,7 +12,7 @@ import numpy as np
 from pixelwise.checks import CheckReport, Finding
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
-from pixelwise.data.io.images import ENDINGS
+from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import Survey
 from pixelwise.data.visualization import to_css_color
@@ -70,7 +70,7 @@ class _Album:
         by_file = dataset.samples_by_file()
         paths = {path for sample in dataset.samples for path in (sample.image_path, sample.label_path)}
         masks = {sample.label_path.parent for sample in dataset.samples}
-        masks |= {path.parent for path in dataset.pairing.masks_without_image}
+        masks |= {path.parent for path in dataset.index.masks_without_image}
         return cls(
             dataset=dataset,
             by_file=by_file,
@@ -88,7 +88,7 @@ class _Album:
         if file in self.by_file:
             return self.by_file[file]
         path = self.dataset.root / file
-        return path if file not in self.shared and path.suffix.lower() in ENDINGS else None
+        return path if file not in self.shared and path.suffix.lower() in IMAGE_EXTENSIONS else None
 
     def files(self, key: Key) -> set[str]:
         paths = [key] if isinstance(key, Path) else [key.image_path, key.label_path]

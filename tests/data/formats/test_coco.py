@@ -72,7 +72,7 @@ def test_a_category_may_be_the_background(tmp_path: Path) -> None:
     categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "Background"}]
     below, above = annotation([SQUARE], 1), annotation([[2, 1, 4, 1, 4, 3, 2, 3]], 2)
     root = plant(tmp_path, below, above, categories=categories)
-    assert open_dataset(root).pairing.description["names"] == ["Background", "cat"]
+    assert open_dataset(root).index.description["names"] == ["Background", "cat"]
     assert mask(root) == filled((1, slice(1, 3), slice(1, 2)))
 
 
@@ -222,7 +222,7 @@ def test_a_broken_file_is_an_error_with_the_place(tmp_path: Path) -> None:
     path = plant(tmp_path) / "instances.json"
     path.write_text(path.read_text()[:-1] + ",", encoding="utf-8")
     with pytest.raises(
-        DataError, match=r"instances.json: cannot be read \(line 1, column \d+: .*; export it once more"
+        DataError, match=r"instances.json: is not valid JSON \(line 1, column \d+: .*; write or export it again"
     ):
         open_dataset(tmp_path)
 
@@ -232,7 +232,7 @@ def test_a_file_of_the_usual_name_is_not_passed_over_when_broken(tmp_path: Path,
     root = plant(tmp_path, annotation([SQUARE]))
     (root / name).parent.mkdir()
     (root / name).write_text("{", encoding="utf-8")
-    with pytest.raises(DataError, match=r"json: cannot be read \(line 1"):
+    with pytest.raises(DataError, match=r"json: is not valid JSON \(line 1"):
         open_dataset(root)
 
 

@@ -8,21 +8,29 @@ import pytest
 
 from pixelwise.cli import main
 from pixelwise.data.dataset import open_dataset
-from pixelwise.data.formats import FORMATS, recognize_format
-from pixelwise.data.formats.pairing import Format, Pairing
+from pixelwise.data.formats import FORMATS, detect_format
+from pixelwise.data.formats.dataset_index import DatasetFormat, DatasetIndex
 from pixelwise.data.scan import survey
-from pixelwise.errors import DataError, InvalidArgumentError
+from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
 from support.mask_sets import MASK_SETS, MaskSet, camvid, mask, pairs, text
 
 
-def marked(name: str) -> Format:
-    """A format known by a file of its name."""
-    return Format(recognizes=lambda root: (root / name).exists(), find=lambda root: Pairing(samples=()))
+class MarkedFormat:
+    """A format that is recognized by one file."""
+
+    def __init__(self, file_name: str) -> None:
+        self.file_name = file_name
+
+    def can_read(self, root: Path) -> bool:
+        return (root / self.file_name).exists()
+
+    def find_pairs(self, root: Path) -> DatasetIndex:
+        return DatasetIndex(samples=())
 
 
 @pytest.fixture
 def two_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    more = {"tiles": marked("tiles.json"), "rolls": marked("rolls.json")}
+    more: dict[str, DatasetFormat] = {"tiles": MarkedFormat("tiles.json"), "rolls": MarkedFormat("rolls.json")}
     monkeypatch.setattr("pixelwise.data.formats.FORMATS", {**FORMATS, **more})
 
 
@@ -38,16 +46,16 @@ def holding(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.mark.usefixtures("two_more")
 def test_the_format_is_the_one_that_the_files_look_like(holding: Callable[..., Path]) -> None:
-    assert recognize_format(holding()) == "folder"
-    assert recognize_format(holding("rolls.json")) == "rolls"
+    assert detect_format(holding()) == "folder"
+    assert detect_format(holding("rolls.json")) == "rolls"
 
 
 @pytest.mark.usefixtures("two_more")
 def test_where_several_fit_the_user_is_asked(holding: Callable[..., Path]) -> None:
     root = holding("rolls.json", "tiles.json")
-    with pytest.raises(DataError, match="looks like tiles and like rolls; say which it is with --format"):
-        recognize_format(root)
-    assert recognize_format(root, "rolls") == "rolls"
+    with pytest.raises(DataError, match="fits several formats: tiles, rolls; choose one with --format"):
+        detect_format(root)
+    assert detect_format(root, "rolls") == "rolls"
 
 
 def test_an_unknown_format_names_the_choices(tmp_path: Path) -> None:
@@ -55,10 +63,12 @@ def test_an_unknown_format_names_the_choices(tmp_path: Path) -> None:
         open_dataset(tmp_path, "foldr")
 
 
-def test_a_file_is_no_dataset(tmp_path: Path) -> None:
+def test_a_file_and_a_missing_folder_are_errors(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
-    with pytest.raises(DataError, match="is not a folder"):
-        recognize_format(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png' is a file; give the folder with images/ and masks/"):
+        detect_format(tmp_path / "a.png")
+    with pytest.raises(PathNotFoundError, match=r"The dataset folder '.*nowhere' does not exist; check the path"):
+        detect_format(tmp_path / "nowhere")
 
 
 each_set = pytest.mark.parametrize("made", MASK_SETS.values(), ids=MASK_SETS)
@@ -67,15 +77,15 @@ each_set = pytest.mark.parametrize("made", MASK_SETS.values(), ids=MASK_SETS)
 @each_set
 def test_a_set_is_recognized_as_one_format_alone(made: MaskSet, tmp_path: Path) -> None:
     made.build(tmp_path)
-    special = [name for name, format in FORMATS.items() if name != "folder" and format.recognizes(tmp_path)]
+    special = [name for name, format in FORMATS.items() if name != "folder" and format.can_read(tmp_path)]
     assert special == [made.format] * (made.format != "folder")
-    assert recognize_format(tmp_path) == made.format
+    assert detect_format(tmp_path) == made.format
 
 
 def test_a_folder_set_is_recognized_too(tmp_path: Path) -> None:
-    assert not FORMATS["folder"].recognizes(tmp_path)
+    assert not FORMATS["folder"].can_read(tmp_path)
     MASK_SETS["folder"].build(tmp_path)
-    assert FORMATS["folder"].recognizes(tmp_path)
+    assert FORMATS["folder"].can_read(tmp_path)
 
 
 @each_set
@@ -84,8 +94,8 @@ def test_pairs_classes_and_pixels_are_read(made: MaskSet, tmp_path: Path) -> Non
     surveyed = survey(dataset := open_dataset(tmp_path), dataset.samples)
     found = surveyed.dataset
     assert [(s.name, s.split) for s in found.samples] == made.samples
-    plain = Pairing(samples=found.samples, description=found.pairing.description)
-    assert found.pairing == replace(plain, channel_files=made is MASK_SETS["nnunet"])
+    plain = DatasetIndex(samples=found.samples, description=found.index.description)
+    assert found.index == replace(plain, channel_files=made is MASK_SETS["nnunet"])
     assert [r.image_error or r.mask_error for r in surveyed.readings] == [None] * len(made.samples)
     assert found.channels == made.channels
     classes = found.classes

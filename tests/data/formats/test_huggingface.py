@@ -12,7 +12,7 @@ import pytest
 
 from pixelwise.checks import check
 from pixelwise.data.dataset import Dataset, open_dataset
-from pixelwise.data.formats import recognize_format
+from pixelwise.data.formats import detect_format
 from pixelwise.data.io.images import Array, encode_png
 from pixelwise.errors import DataError, InvalidArgumentError
 
@@ -195,13 +195,13 @@ def test_names_come_from_the_column_that_lists_the_classes_of_an_image(tmp_path:
 def test_shards_of_no_split_are_told(tmp_path: Path) -> None:
     write_shards(tmp_path)
     write_parquet(tmp_path / "data" / "extra.parquet", [9])
-    assert open_dataset(tmp_path).pairing.outside_splits == (tmp_path / "data" / "extra.parquet",)
+    assert open_dataset(tmp_path).index.outside_splits == (tmp_path / "data" / "extra.parquet",)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (stored(b"no picture"), "is no image of a known format"),
+        (stored(b"no picture"), "is not an image of a known format"),
         (stored(b""), "the file is empty"),
         (stored(None, "b.png"), r"holds only the path b.png; save the dataset with the bytes"),
         (stored(None), "holds nothing; save the dataset with the bytes"),
@@ -265,7 +265,7 @@ def test_a_folder_without_tables_is_an_error(tmp_path: Path) -> None:
 def test_tables_beside_folders_of_images_are_no_set(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     write_parquet(tmp_path / "metadata.parquet", [0])
-    assert recognize_format(tmp_path) == "folder"
+    assert detect_format(tmp_path) == "folder"
 
 
 def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,10 +120,10 @@ def test_the_bytes_of_an_image_are_given_wherever_it_lies(tmp_path: Path) -> Non
     root = plant(tmp_path, shape())
     reader, sample = find_pairs(root).reader, find_pairs(root).samples[0]
     content = (root / "a.png").read_bytes()
-    assert getattr(reader, "image_bytes")(sample) == content  # noqa: B009
+    assert reader.read_image_bytes(sample) == content
     write_json(root / "a.json", document(shape(), imageData=base64.b64encode(content).decode()))
     (root / "a.png").unlink()
-    assert getattr(reader, "image_bytes")(find_pairs(root).samples[0]) == content  # noqa: B009
+    assert reader.read_image_bytes(find_pairs(root).samples[0]) == content
 
 
 def test_the_file_comes_before_the_embedded_image(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_what_has_no_area_is_an_error(tmp_path: Path, kind: str) -> None:
         (shape("cat", SQUARE, "circle"), "malformed"),
         (shape("cat", [[1, 1], [2, 2]], "mask"), "'mask' is missing"),
         (shape("cat", [[1, 1], [2, 2]], "mask", mask="?"), "malformed"),
-        (shape("cat", [[1, 1], [2, 2]], "mask", mask=base64.b64encode(b"x").decode()), "mask: is no image"),
+        (shape("cat", [[1, 1], [2, 2]], "mask", mask=base64.b64encode(b"x").decode()), "mask: is not an image"),
         (7, "malformed"),
     ],
 )
@@ -208,13 +208,13 @@ def test_broken_files_are_all_found_by_the_doctor(tmp_path: Path) -> None:
     answer = check(root, tmp_path)
     found = [f for f in answer["findings"] if f["code"] == "unreadable_mask"]
     assert [f["files"] for f in found] == [["b.json", "c.json"]]
-    assert "cannot be read (line 1, column 13: Expecting value)" in found[0]["message"]
+    assert "is not valid JSON (line 1, column 13: Expecting value)" in found[0]["message"]
 
 
 def test_a_broken_embedded_image_is_an_error(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", document(shape(), imageData="AAAA"))
     dataset = open_dataset(tmp_path)
-    with pytest.raises(DataError, match=r"a\.json: imageData: is no image of a known format"):
+    with pytest.raises(DataError, match=r"a\.json: imageData: is not an image of a known format"):
         dataset.decode_image(dataset.samples[0])
 
 

@@ -8,7 +8,7 @@ import pytest
 from pixelwise.data.dataset import open_dataset
 from pixelwise.data.formats.nnunet import find_pairs
 from pixelwise.data.io.images import read_image, write_png
-from pixelwise.errors import DataError
+from pixelwise.errors import DataError, PathNotFoundError
 from support.mask_sets import INFO, image, mask, nnunet, nnunet_rgb, text
 
 
@@ -27,14 +27,14 @@ def test_a_channel_that_is_missing_is_told_when_it_is_read(tmp_path: Path) -> No
         (tmp_path / f"imagesTr/road_{'ab'[channel]}_{channel:04d}.png").unlink()
     dataset = open_dataset(tmp_path)
     for sample, name in zip(dataset.samples[1:], ("road_a_0000", "road_b_0001"), strict=True):
-        with pytest.raises(DataError, match=rf"imagesTr/{name}.png: cannot be read"):
+        with pytest.raises(PathNotFoundError, match=rf"imagesTr/{name}.png: the file does not exist"):
             dataset.decode_image(sample)
 
 
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (image(3), r"road_c_0001.png: has 3 channels, but each file of an image of several holds one"),
+        (image(3), r"road_c_0001.png: has 3 channels, but an image with one file per channel needs one in each"),
         (image(1)[1:], r"road_c_0001.png: is 3x6 uint8, but channel 0 of the image is 4x6 uint8 \(height x width\)"),
         (image(1).astype(np.uint16), r"road_c_0001.png: is 4x6 uint16, but channel 0 .* save all channels"),
     ],

@@ -143,7 +143,7 @@ NO_PICTURE = thing("bitmap", bitmap={"data": base64.b64encode(zlib.compress(b"PN
         (thing("polygon"), "'points' is missing"),
         (thing("line", points={}), "a line of 'cat' covers no pixels; draw its area as a polygon"),
         (BAD_BITMAP, "the bitmap cannot be inflated"),
-        (NO_PICTURE, "bitmap: is no image of a known format"),
+        (NO_PICTURE, "bitmap: is not an image of a known format"),
         (7, "malformed"),
     ],
 )

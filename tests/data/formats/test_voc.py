@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pixelwise.data.dataset import open_dataset
-from pixelwise.data.formats.voc import VOC, find_pairs, voc_color
+from pixelwise.data.formats.voc import can_read, find_pairs, voc_color
 from pixelwise.data.io.images import write_png
 from pixelwise.errors import DataError
 from support.mask_sets import image, pairs, text, voc
@@ -52,7 +52,7 @@ def test_what_labelme_writes(tmp_path: Path) -> None:
     pairs(tmp_path, (0, 1, 255), ("JPEGImages/a.jpg", "SegmentationClassPNG/a.png"))
     text(tmp_path / "SegmentationClass/a.npy", "")
     text(tmp_path / "class_names.txt", "_background_\ncat")
-    assert VOC.recognizes(tmp_path)
+    assert can_read(tmp_path)
     classes = open_dataset(tmp_path).classes
     assert classes is not None
     assert (classes.names, classes.ignore) == (("_background_", "cat"), (255,))

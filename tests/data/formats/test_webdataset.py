@@ -9,7 +9,7 @@ import pytest
 
 from pixelwise.checks import check, require_sound
 from pixelwise.data.dataset import Dataset, open_dataset
-from pixelwise.data.formats import recognize_format
+from pixelwise.data.formats import detect_format
 from pixelwise.data.formats.webdataset import find_pairs
 from pixelwise.data.io.images import Array, encode_png
 from pixelwise.data.scan import survey
@@ -106,7 +106,7 @@ def test_splits_may_be_folders_and_a_set_may_have_none(tmp_path: Path) -> None:
     write_tar(tmp_path / "two" / "validation" / "000.tar", pairs_of(0))
     assert names(tmp_path / "one") == ["0000"]
     assert names(tmp_path / "two") == ["train/0000", "val/0000"]
-    assert recognize_format(tmp_path / "two") == "webdataset"
+    assert detect_format(tmp_path / "two") == "webdataset"
 
 
 def test_a_key_that_two_shards_have_is_told_apart_by_the_shard(root: Path) -> None:
@@ -171,18 +171,18 @@ def test_archives_beside_folders_of_images_are_no_shards(tmp_path: Path, folder:
     write_tar(tmp_path / "VOCtrainval.tar", {})
     (tmp_path / folder).mkdir()
     (tmp_path / folder / "0001.png").touch()
-    assert recognize_format(tmp_path) == "folder"
+    assert detect_format(tmp_path) == "folder"
 
 
 def test_broken_members_are_named(root: Path) -> None:
     broken = {"0000.mask.png": encode_png(mask(0))[:40], "0001.png": b""}
     write_tar(root / "train-000000.tar", {**pairs_of(0, 1), **broken})
     dataset = open_dataset(root)
-    with pytest.raises(DataError, match=r"train-000000.tar: 0000.mask.png: is no image .*; replace"):
+    with pytest.raises(DataError, match=r"train-000000.tar: 0000.mask.png: is not an image .*; replace"):
         dataset.read_mask(dataset.samples[0])
     with pytest.raises(DataError, match=r"train-000000.tar: 0001.png: the file is empty; replace"):
         dataset.read_image(dataset.samples[1])
-    with pytest.raises(DataError, match=r"train-000000.tar: 0000.mask.png: is no image"):
+    with pytest.raises(DataError, match=r"train-000000.tar: 0000.mask.png: is not an image"):
         require_sound(survey(dataset, dataset.samples))
 
 

@@ -58,7 +58,7 @@ def test_an_empty_text_file_and_a_missing_one_are_background(tmp_path: Path) -> 
     write_picture(root / "images/train/b.png")
     found = masks(root, "yolo")
     assert found["train/a"].tolist() == found["train/b"].tolist() == filled()
-    assert open_dataset(root).pairing.images_without_mask == ()
+    assert open_dataset(root).index.images_without_mask == ()
 
 
 @pytest.mark.parametrize("names", ["names: [cat, dog]\nnc: 2\n", "names: {1: dog, 0: cat}\n"])

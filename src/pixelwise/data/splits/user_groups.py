@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from pixelwise.data.io.images import ENDINGS
+from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Sample
 from pixelwise.errors import InvalidArgumentError
 
@@ -107,7 +107,7 @@ def _looked_up(table: Mapping[str, str], sample: Sample, root: Path) -> str:
 
 def _without_ending(name: str) -> str:
     path = PurePosixPath(name)
-    return str(path.with_suffix("")) if path.suffix.lower() in ENDINGS else name
+    return str(path.with_suffix("")) if path.suffix.lower() in IMAGE_EXTENSIONS else name
 
 
 def _some(names: Sequence[str]) -> str:
