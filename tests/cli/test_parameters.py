@@ -144,7 +144,7 @@ def test_each_invalid_value_gets_our_message(command: str, option: str, count: i
 
 def test_most_options_are_checked() -> None:
     found = {f"{command} {option}" for command, option, _ in checked_options()}
-    assert {"predict --tiling", "predict --min-area", "networks --size", "export --max-iou-drop", "train --steps",
+    assert {"predict --tiling", "predict --min-area", "networks --size", "quantize --max-iou-drop", "train --steps",
             "check --resolution", "export --format"} <= found  # fmt: skip
 
 
@@ -155,7 +155,7 @@ def test_most_options_are_checked() -> None:
          "pixelwise: unknown value for --tiling: 'exat'. Did you mean 'exact'? Choose one of: blend, exact, none.\n"),
         (("export", "m", "--format", "onx"), "unknown value for --format: 'onx'. Did you mean 'onnx'?"),
         (("train", "d", "--steps", "2.5"), "--steps is '2.5', but must be an integer, such as --steps 3."),
-        (("export", "m", "--max-iou-drop", "a"),
+        (("quantize", "m", "d", "--max-iou-drop", "a"),
          "--max-iou-drop is 'a', but must be a number, such as --max-iou-drop 0.5."),
         (("networks", "--size", "3", "x"), "--size is 'x', but must be two integers, such as --size 360 480."),
     ],

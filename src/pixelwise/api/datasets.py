@@ -1,5 +1,6 @@
 """Commands that read datasets: check, convert, plan."""
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -63,19 +64,24 @@ def check(
         >>> report.errors
         ()
     """
-    from pixelwise import checks
+    from pixelwise.checks.runner import require_valid_resolution, run_checks
+    from pixelwise.data.dataset import Dataset
+    from pixelwise.data.scan import scan_dataset
+    from pixelwise.data.splits.user_groups import find_user_groups
+    from pixelwise.files import write_atomically
     from pixelwise.reports.check_report import write_check_page
 
-    report = checks.check(
-        to_path(data),
-        format=format,
-        resolution=resolution,
-        group_by=group_by,
-        json_path=None if json_path is None else to_path(json_path),
-    )
+    require_valid_resolution(resolution)
+    dataset = Dataset.load(to_path(data), format)
+    if group_by is not None:  # before images are read
+        find_user_groups(dataset.samples, group_by, dataset.root)
+    dataset = scan_dataset(dataset)
+    report = run_checks(dataset, resolution=resolution, group_by=group_by)
+    if json_path is not None:
+        text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        write_atomically(Path(json_path), text.encode())
     if html_path is not None:
-        assert report.surveyed is not None
-        write_check_page(Path(html_path), report, report.surveyed)
+        write_check_page(Path(html_path), report, dataset)
     return report
 
 

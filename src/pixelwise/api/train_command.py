@@ -13,7 +13,7 @@ from pixelwise.api.train_folds import resume_folds, start_folds
 from pixelwise.api.train_options import Request
 from pixelwise.api.train_run import resume_run, start_run
 from pixelwise.config import Config
-from pixelwise.data.splits.splits import require_folds
+from pixelwise.data.splits.splits import require_valid_num_folds
 from pixelwise.devices import choose_device, choose_precision
 from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.networks import NETWORKS
@@ -46,7 +46,7 @@ def start_or_resume(
 ) -> TrainResult | CrossValidationResult:
     """Train with the arguments of `pixelwise.api.train`, whose configuration keys are in `changes`."""
     if folds is not None:
-        require_folds(folds)
+        require_valid_num_folds(folds)
     if devices is not None:
         require_devices(devices, device)
         if devices > 1 and not is_one_of_several():

@@ -120,7 +120,7 @@ def _groups(report: Report, classes: Classes) -> list[dict[str, Any]]:
 
 
 def _show(report: Report, classes: Classes, sample: Sample) -> dict[str, Any]:
-    image, labels = report.dataset.read_pair(sample)
+    image, labels = report.dataset.read(sample)
     shown = panels(image, labels, report.predictor.predict(image).labels, classes)
     return {
         "name": sample.name,
