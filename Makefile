@@ -1,5 +1,5 @@
 # `make test` and `make demo` need Python 3.11 or newer, make and a C++ compiler; they set up the rest.
-# Without the compiler they work as well: pooling then runs as plain PyTorch.
+# Without the compiler they work as well: pooling then runs in plain PyTorch.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 KERNELS := CMakeLists.txt $(wildcard src/pixelwise/ops/kernels/cpp/*)
 
-# Code of another checkout must not be tested in place of this one.
+# Never test the code of another checkout.
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
@@ -15,33 +15,33 @@ unexport PYTHONPATH PYTHONHOME
 
 help:
 	@echo 'make test     lint, types and tests'
-	@echo 'make demo     the whole job on the embedded dataset; OUT=FOLDER to choose where'
-	@echo 'make sanitize the tests of the operators, kernels under AddressSanitizer and UBSan'
-	@echo 'make format   format the code and mend what ruff can mend'
-	@echo 'make clean    remove .venv, caches and build products; runs/ stays'
-	@echo 'Each sets up .venv when needed, with PYTHON=$(PYTHON).'
+	@echo 'make demo     train and evaluate on the embedded dataset; OUT=FOLDER sets the output'
+	@echo 'make sanitize test the compiled kernels under AddressSanitizer and UBSan'
+	@echo 'make format   format the code and fix what ruff can fix'
+	@echo 'make clean    remove .venv, caches and build products; keeps runs/'
+	@echo 'Each target sets up .venv if needed, with PYTHON=$(PYTHON).'
 
-# The stamp holds the folder it was made in: a moved or copied checkout would import the old sources.
+# The stamp stores the folder of the checkout: a moved or copied one would import the old sources.
 VENV_READY := $(shell $(BIN)/python -c 'import pip' 2>/dev/null \
 	&& test "$$(cat $(STAMP) 2>/dev/null)" = '$(CURDIR)' && echo yes)
 ifneq ($(VENV_READY),yes)
 $(STAMP): FORCE
 endif
 
-# The stamp goes first and comes back last, so a failed install is tried again.
+# The stamp is removed first and written last, so that a failed install is repeated.
 $(STAMP): pyproject.toml $(KERNELS)
 	@rm -f $@
 	@$(BIN)/python -c 'import pip' 2>/dev/null || { \
 		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-			echo 'Pixelwise needs Python 3.11 or newer. Name one: make PYTHON=python3.12' >&2; \
+			echo 'Pixelwise needs Python 3.11 or newer. Select one: make PYTHON=python3.12' >&2; \
 			exit 1; }; \
-		echo 'Making $(VENV) with $(PYTHON).'; \
+		echo 'Creating $(VENV) with $(PYTHON).'; \
 		$(PYTHON) -m venv --clear $(VENV); }
-	@echo 'Installing into $(VENV). The first time takes minutes: PyTorch is large.'
+	@echo 'Installing into $(VENV). The first time takes minutes, because PyTorch is large.'
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
 	@printf '%s\n' '$(CURDIR)' > $@
 
-# Files side by side; threads of OpenMP that wait must not keep the other file's from computing.
+# Test files run in parallel; waiting OpenMP threads must not block those of other files.
 test: $(STAMP)
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m ruff format --check
@@ -51,8 +51,8 @@ test: $(STAMP)
 demo: $(STAMP)
 	$(BIN)/pixelwise demo $(if $(OUT),-o '$(OUT)')
 
-# The sanitizers' own libraries must be loaded before everything else. Python keeps memory to its
-# end on purpose, so leaks are not looked for.
+# The libraries of the sanitizers must be loaded first. Python keeps memory until it exits on purpose, so leak
+# detection is off.
 SANITIZERS = $(shell $(CXX) -print-file-name=libasan.so):$(shell $(CXX) -print-file-name=libubsan.so)
 sanitize: $(STAMP)
 	cmake -S . -B build/sanitize -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS=-O1 -DPIXELWISE_SANITIZE=ON

@@ -1,11 +1,10 @@
-"""What does new memory cost a training step and a prediction, and what helps?
+"""Measure what newly allocated memory costs a training step and a prediction, and which settings help.
 
     python benchmarks/fresh_memory.py
 
-Steps of a U-Net (bf16, channels_last, batch 8 of 256x320 with 11 classes) and forward passes of the
-same network at 360x480, each setting in fresh processes, turn by turn: PyTorch as it is; with its
-allocator on huge pages (THP_MEM_ALLOC_ENABLE=1); with freed memory kept by the C allocator, as
-`pixelwise train` does; and with both.
+Runs steps of a U-Net (bf16, channels_last, batch 8 of 256x320 with 11 classes) and forward passes of the same network
+at 360x480, each setting in fresh processes, interleaved: PyTorch's defaults; its allocator on huge pages
+(THP_MEM_ALLOC_ENABLE=1); freed memory kept by the C allocator, as in `pixelwise train`; and both.
 """
 
 import os
@@ -26,7 +25,7 @@ TURNS = 3
 
 
 def measure() -> str:
-    """Milliseconds of a training step and of a forward pass, medians."""
+    """Return the median milliseconds of a training step and of a forward pass."""
     if os.environ["KEEP"] == "1":
         keep_freed_memory()
     torch.manual_seed(0)

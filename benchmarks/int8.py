@@ -1,17 +1,18 @@
-"""Images a second of an exported U-Net on ResNet-18 in fp32, bf16 and int8, on one thread.
+"""Time an exported U-Net on ResNet-18 in fp32, bf16 and int8, in images per second on one thread.
 
-    python benchmarks/int8.py [--size 352 480] [--rounds 15] [--model RUN --data DATA]
+    python benchmarks/int8.py [--size 352 480] [--rounds 15] [--model RUN]
 
-The whole answer graph, from a uint8 image to its labels, as `pixelwise export` writes it: in ONNX Runtime in fp32
-and int8, in OpenVINO in fp32, bf16 (where the processor has it) and int8. All sides in turn in each round,
-medians and quartiles. Without `--model` the weights are fresh and the scales of int8 are found on drawn scenes:
-that changes labels, not times. With both, the model is exported with the dataset, and its accuracy is kept, too.
-The share of convolutions that OpenVINO computes in 8 bits is read off its compiled graph.
+The files are those that `pixelwise export` writes, from a uint8 image to its labels: in ONNX Runtime in fp32 and int8,
+in OpenVINO in fp32, bf16 (where the processor has it) and int8. Each round runs every side; medians and quartiles are
+reported. Without `--model` the weights are random and activation ranges come from drawn scenes, which changes labels
+but not times. With it, the int8 file that `pixelwise quantize` wrote is used, and its accuracy is reported. The
+share of convolutions that OpenVINO computes in 8 bits is read from its compiled graph.
 """
 
 import argparse
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,18 @@ from timing import interleaved
 from pixelwise.config import NetworkConfig
 from pixelwise.data.classes import describe_classes
 from pixelwise.data.io.images import Array
-from pixelwise.exporting.export import _example, _graph
-from pixelwise.exporting.formats import FORMATS, unchanged
-from pixelwise.inference.predictor import Predictor, load
+from pixelwise.exporting.export import export
+from pixelwise.inference.engines import Source
+from pixelwise.inference.int8_file import frames_of, write_int8
+from pixelwise.inference.predictor import load
 from pixelwise.inference.probe_images import draw_scene
-from pixelwise.lowering.quantize import quantize
+from pixelwise.lowering.int8 import quantize_graph
 from pixelwise.model_file import ModelSpec, save_model
-from pixelwise.quantization.accuracy import calibration_images, measure_accuracy, open_trial
+from pixelwise.quantization.result import EngineAccuracy, Int8Accuracy
+from pixelwise.shapes import Size
 
-CALIBRATION = 4
-"""Drawn scenes, where there is no dataset."""
+NUM_SCENES = 4
+"""Drawn scenes for the activation ranges of random weights."""
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
@@ -40,45 +43,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, nargs=2, default=(352, 480), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--model", type=Path, help="a run folder or model file; default: U-Net on ResNet-18, untrained")
-    parser.add_argument("--data", type=Path, help="a dataset of its classes, with a training and a validation split")
+    parser.add_argument("--model", type=Path, help="a quantized run or model; default: U-Net on ResNet-18, untrained")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    size = (arguments.size[0], arguments.size[1])
     with tempfile.TemporaryDirectory() as folder:
-        model = arguments.model or fresh_model(Path(folder) / "model.safetensors")
-        predictor = load(model, device="cpu", precision="fp32", engine="torch")
-        trial = open_trial(arguments.data, None, model, predictor) if arguments.data else None
-        scenes = [draw_scene(seed, tuple(arguments.size), predictor.spec) for seed in range(CALIBRATION)]
-        images = calibration_images(trial, predictor) if trial else scenes
-        plain = write(predictor, Path(folder), "fp32", unchanged)
-        batches = (image[None] for image in images)
-        small = write(predictor, Path(folder), "int8", lambda content: quantize(content, batches))
-        files = {"fp32": plain, "bf16": plain, "int8": small}
-        sides, eight_bit = runners(files, scenes[0][None])
+        model = arguments.model or write_fresh_model(Path(folder) / "model.safetensors", size)
+        float_file, int8_file = (
+            export(model, Path(folder) / precision / "model.onnx", precision=precision, min_agreement=0)
+            for precision in ("fp32", "int8")
+        )
+        files = {"fp32": float_file.file, "bf16": float_file.file, "int8": int8_file.file}
+        image = draw_scene(0, size, load(model, device="cpu").spec)[None]
+        sides, eight_bit = build_sides(files, image)
         result: dict[str, Any] = {
             "unit": "milliseconds an image",
             "size": arguments.size,
             "threads": 1,
-            "bytes": {name: file.stat().st_size for name, file in (("fp32", plain), ("int8", small))},
+            "bytes": {"fp32": float_file.num_bytes, "int8": int8_file.num_bytes},
             "openvino_convolutions_in_8_bits": eight_bit,
             "times": interleaved(sides, rounds=arguments.rounds, device=torch.device("cpu")),
         }
-        if trial:
-            run = FORMATS["onnx"].read(small)
-            found = measure_accuracy(trial, predictor, lambda image: run(image[None])[0][0])
-            result["accuracy"] = {
-                "mean_iou": found.mean_iou,
-                "model_mean_iou": found.model_mean_iou,
-                "agreement": found.agreement,
-                "validation_images": found.validation_images,
-            }
+        if arguments.model and int8_file.accuracy:
+            result["accuracy"] = asdict(int8_file.accuracy)
     result["images_a_second"] = {name: 1000 / times["median"] for name, times in result["times"].items()}
     for name, rate in result["images_a_second"].items():
         print(f"{name:>18}: {rate:.2f}/s")
     write_result(Path(__file__).parent / "results" / "int8-cpu.json", result)
 
 
-def fresh_model(path: Path) -> Path:
+def write_fresh_model(path: Path, size: Size) -> Path:
+    """Write a model with random weights and its int8 file, whose accuracy is not measured."""
     spec = ModelSpec(
         network=NetworkConfig(encoder="resnet18"),
         classes=describe_classes({"names": [f"class {index}" for index in range(11)]}),
@@ -90,20 +85,19 @@ def fresh_model(path: Path) -> Path:
     )
     torch.manual_seed(0)
     save_model(path, spec, spec.build().state_dict())
-    return path
-
-
-def write(predictor: Predictor, folder: Path, precision: Any, change: Callable[[bytes], bytes]) -> Path:
-    """The ONNX file of labels alone, as `export` hands it over."""
-    path = folder / f"{precision}.onnx"
-    FORMATS["onnx"].write(
-        _graph(predictor, precision), _example(predictor), folder / f"{precision}.full.onnx", path, change
+    module = load(path, device="cpu", precision="fp32").module
+    scenes = (draw_scene(seed, size, spec) for seed in range(NUM_SCENES))
+    graph = quantize_graph(Source(module=module, channels=3).onnx, frames_of(module, scenes))
+    unknown = EngineAccuracy(mean_iou=0, agreement=0)
+    accuracy = Int8Accuracy(
+        model_mean_iou=0, engines={"onnxruntime": unknown}, num_validation_images=0, num_training_images=0
     )
+    write_int8(path, graph, {"accuracy": asdict(accuracy), "versions": {}})
     return path
 
 
-def runners(files: dict[str, Path], image: Array) -> tuple[dict[str, Callable[[], object]], dict[str, int]]:
-    """One image through each file in each runtime, and how many of OpenVINO's convolutions are in 8 bits."""
+def build_sides(files: dict[str, Path], image: Array) -> tuple[dict[str, Callable[[], object]], dict[str, int]]:
+    """Return a function for each file and runtime, and how many of OpenVINO's convolutions are in 8 bits."""
     import onnxruntime
     import openvino
 
@@ -122,11 +116,11 @@ def runners(files: dict[str, Path], image: Array) -> tuple[dict[str, Callable[[]
             compiled = core.compile_model(file, "CPU", hints)
             sides[f"openvino {precision}"] = lambda compiled=compiled: np.array(compiled([image])[0])
             if precision == "int8":
-                eight_bit = layers_in_8_bits(compiled)
+                eight_bit = count_layers_in_8_bits(compiled)
     return sides, eight_bit
 
 
-def layers_in_8_bits(compiled: Any) -> dict[str, int]:
+def count_layers_in_8_bits(compiled: Any) -> dict[str, int]:
     nodes = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
     layers = [
         info["runtimePrecision"].astype(str)

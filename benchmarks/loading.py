@@ -1,21 +1,20 @@
-"""Augmented samples a second on one core: our loader, torchvision v2 and albumentations on CamVid.
+"""Compare augmented samples per second on one core with torchvision v2 and albumentations, on CamVid.
 
     python -m pip install albumentations==2.0.8
     export NO_ALBUMENTATIONS_UPDATE=1
     python benchmarks/loading.py [--data ../shared/data/camvid] [--name loading-cpu] [--rounds 15] [--device cpu]
 
-Each side makes batches of 8: random scale 0.7 to 1.5, rotation of 5 degrees either way, a random place,
-a crop, a left-right flip, and brightness, contrast and saturation by 30 %, of image and mask; as
-uint8 tensors. Rows: whole images of 360x480, and crops of 256x256; images already decoded, and
-decoded from JPEG and PNG each time. Each library does it in the fewest passes it offers: one affine
-warp, crop, flip, color. One thread, all sides in turn, medians.
+Each library makes batches of 8 images with masks, as uint8 tensors: random scale 0.7 to 1.5, rotation by up to 5
+degrees, random position, crop, horizontal flip, and brightness, contrast and saturation by 30 %. Rows: whole images of
+360x480 and crops of 256x256, already decoded or decoded from JPEG and PNG each time. Each library uses the fewest
+passes it offers: one affine warp, crop, flip, color. One thread, interleaved, medians.
 
-A second table has our batches as they arrive on the device, made ahead by several threads: with
-`--device cuda`, in pinned memory and copied while the next ones are made.
+A second table has our batches as they arrive on the device, made ahead by several threads. With `--device cuda` they
+are in pinned memory and copied while the next ones are made.
 
-Only this benchmark needs albumentations; the variable keeps it from asking the network for a newer
-version. With `pip install --no-deps --target FOLDER` and FOLDER on PYTHONPATH it stays out of the environment
-(it needs albucore==0.0.24, stringzilla, simsimd and pydantic).
+Only this benchmark needs albumentations; the variable disables its version check over the network. With `pip install
+--no-deps --target FOLDER` and FOLDER on PYTHONPATH it is not installed into the environment (it needs
+albucore==0.0.24, stringzilla, simsimd and pydantic).
 """
 
 import argparse
@@ -37,7 +36,7 @@ from torchvision import io, tv_tensors
 from torchvision.transforms import v2
 
 from pixelwise.config import AugmentationConfig
-from pixelwise.data.dataset import Dataset, open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.loader import Batches, PairCache, prefetch
 from pixelwise.data.sample import Sample
 from pixelwise.devices import keep_freed_memory
@@ -55,11 +54,11 @@ Make = Callable[[], tuple[Tensor, Tensor]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data" / "camvid")
-    parser.add_argument("--name", default="loading-cpu", help="name of the JSON below results/")
-    parser.add_argument("--rounds", type=int, default=15, help="batches of each side")
-    parser.add_argument("--device", default="cpu", help="where our batches arrive in the second table: cpu or cuda")
+    parser.add_argument("--name", default="loading-cpu", help="name of the JSON file in results/")
+    parser.add_argument("--rounds", type=int, default=15, help="batches of each contender")
+    parser.add_argument("--device", default="cpu", help="device of the second table: cpu or cuda")
     arguments = parser.parse_args()
-    keep_freed_memory()  # as in training, and for all sides
+    keep_freed_memory()  # as in training, for all contenders
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     dataset, samples = open_some(arguments.data)
@@ -74,8 +73,8 @@ def main() -> None:
 
 
 def open_some(root: Path) -> tuple[Dataset, list[Sample]]:
-    dataset = open_dataset(root)
-    if dataset.classes is None:
+    dataset = Dataset.load(root)
+    if dataset.declared_classes is None:
         raise SystemExit(f"{root} names no classes; give CamVid with its dataset.yaml.")
     dataset = dataset.with_classes(dataset.classes, 3)
     return dataset, [sample for sample in dataset.samples if sample.split == "train"][:NUM_IMAGES]
@@ -84,7 +83,7 @@ def open_some(root: Path) -> tuple[Dataset, list[Sample]]:
 def compare(
     dataset: Dataset, samples: list[Sample], crop: tuple[int, int], decoded: bool, rounds: int
 ) -> dict[str, Any]:
-    """Samples a second of each side, in turn."""
+    """Return the samples per second of each library, measured in turn."""
     sides = {
         "ours": ours(dataset, samples, crop, decoded),
         "torchvision": with_torchvision(dataset, samples, crop, decoded),
@@ -144,7 +143,7 @@ def with_torchvision(dataset: Dataset, samples: list[Sample], crop: tuple[int, i
     def decode(sample: Sample) -> tuple[Tensor, Tensor]:
         return io.decode_image(str(sample.image_path)), io.decode_image(str(sample.label_path))[0]
 
-    kept = {sample: as_tensors(dataset.read_pair(sample)) for sample in samples} if decoded else {}
+    kept = {sample: as_tensors(dataset.read(sample)) for sample in samples} if decoded else {}
     upcoming = itertools.cycle(samples)
 
     def make() -> tuple[Tensor, Tensor]:
@@ -182,7 +181,7 @@ def with_albumentations(dataset: Dataset, samples: list[Sample], crop: tuple[int
         assert labels is not None
         return image, labels
 
-    kept = {sample: dataset.read_pair(sample) for sample in samples} if decoded else {}
+    kept = {sample: dataset.read(sample) for sample in samples} if decoded else {}
     upcoming = itertools.cycle(samples)
 
     def make() -> tuple[Tensor, Tensor]:
@@ -197,13 +196,13 @@ def with_albumentations(dataset: Dataset, samples: list[Sample], crop: tuple[int
 
 
 def thread_counts() -> Iterator[int]:
-    """1, 2, 4 ... as many as there are cores."""
+    """Return 1, 2, 4, ... up to the number of cores."""
     cores = len(os.sched_getaffinity(0))
     yield from itertools.takewhile(lambda count: count <= cores, (2**i for i in itertools.count()))
 
 
 def arrive(dataset: Dataset, samples: list[Sample], device: torch.device, threads: int) -> dict[str, Any]:
-    """Samples a second that arrive on the device, 360x480 and already decoded, made ahead by threads."""
+    """Return the samples per second that arrive on the device, 360x480, decoded, made ahead by threads."""
     batches = our_batches(dataset, samples, CROPS[0], True, pinned=device.type == "cuda")
     count = 40 * threads
     start = time.perf_counter()

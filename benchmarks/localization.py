@@ -1,12 +1,12 @@
-"""Where does a classifier see the cyclist that it was only told to be there?
+"""Measure where a classifier locates the cyclists whose presence it was trained to detect.
 
     python benchmarks/localization.py            # some minutes; also draws docs/localize.png
 
-A ResNet-18 of random weights learns one bit for each small picture, cut out of the synthetic street
-scenes: is there a cyclist? Made fully convolutional, it sees whole scenes of other seeds, and the
-maximum of its map is compared with the cyclists' masks, which it never learned from. Once as it was trained,
-with a cell every 16 pixels, and once with the stride of its third stage exchanged for dilation: the same
-weights, the same values at the same places, and cells between them, every 8 pixels.
+A ResNet-18 with random weights learns one bit per small image, cropped from synthetic street scenes: whether there is a
+cyclist. Made fully convolutional, it sees whole scenes with other seeds, and the maximum of its map is compared with
+the masks of the cyclists, which were not used in training. Once as trained, with a cell every 16 pixels, and once with
+the stride of its third stage replaced by dilation: the same weights, the same values at the same positions, and cells
+between them, every 8 pixels.
 """
 
 import argparse
@@ -34,19 +34,19 @@ from pixelwise.devices import autocast, choose_precision
 from pixelwise.networks.weights.io import Classifier
 from pixelwise.prediction.localize import Localizer
 from pixelwise.prediction.outputs.heatmap import draw_heatmaps
-from pixelwise.training.optimizers import build_optimizer, learning_rate_factor, set_learning_rate
+from pixelwise.training.optimizers import build_optimizer, compute_lr_factor, set_learning_rate
 
 SIZE = (768, 1024)
-"""Of the scenes: cyclists are then 20 to 120 pixels wide, which the cells of the map can tell apart."""
+"""Size of the scenes: cyclists are then 20 to 120 pixels wide, which the cells of the map can resolve."""
 
 CYCLIST = STREET_NAMES.index("cyclist")
 STRIDE, FINE_STRIDE = 16, 8
 SIDE = 8 * STRIDE + 1
-"""Whole strides and one pixel: the cells of the map then lie symmetrically in the picture. At a whole number
-of strides no cell lies over the lower right, and those beside it learn to look that way."""
+"""A multiple of the stride plus one, so that the cells of the map are symmetric in the image. With a multiple of the
+stride, no cell covers the lower right corner, and its neighbors learn to look there."""
 
 CLEAR = 400
-"""Pixels of a cyclist in a picture said to hold one; those with fewer are not learned from."""
+"""Smallest number of cyclist pixels in a positive training image."""
 
 LEARNING_RATE = 0.02
 
@@ -55,13 +55,13 @@ TEST_SEED = 10_000
 
 HERE = Path(__file__).parent
 SHOWN = 2
-"""Scenes in the picture."""
+"""Number of scenes in the figure."""
 
 VISIBLE = (1, CLEAR, 1600)
-"""Pixels of cyclists from which a scene counts: all scenes, those learned from, those easy to see."""
+"""Smallest number of cyclist pixels: all scenes, those used for training, those with clearly visible cyclists."""
 
 NEAR = 4
-"""Pixels from a cyclist: the wheels and the frame have gaps."""
+"""Tolerance in pixels, because wheels and frame have gaps."""
 
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -69,9 +69,9 @@ Mask = npt.NDArray[np.bool_]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", type=int, nargs=2, default=(500, 120), help="to learn from and to test on")
+    parser.add_argument("--scenes", type=int, nargs=2, default=(500, 120), help="number of training and test scenes")
     parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--seeds", type=int, default=3, help="classifiers, each of other first weights")
+    parser.add_argument("--seeds", type=int, default=3, help="number of classifiers, each with its own initial weights")
     parser.add_argument("--picture", type=Path, default=HERE.parent / "docs" / "localize.png")
     arguments = parser.parse_args()
     num_train, num_test = arguments.scenes
@@ -96,7 +96,7 @@ def main() -> None:
 class Scenes:
     images: Sequence[Pixels]
     masks: Sequence[Mask]
-    """Where the cyclists are."""
+    """Return the mask of the cyclists."""
 
 
 def draw_scenes(seeds: range) -> Scenes:
@@ -105,7 +105,7 @@ def draw_scenes(seeds: range) -> Scenes:
 
 
 def train_classifier(scenes: Scenes, *, steps: int, batch_size: int = 32, seed: int = 0) -> ResNet:
-    """A ResNet-18 without its last stride (16 in all), taught "is there a cyclist?"."""
+    """Train a ResNet-18 without its last stride (total stride 16) to detect cyclists."""
     torch.manual_seed(seed)
     network = resnet18(num_classes=2)
     without_stride(network.layer4)
@@ -114,7 +114,7 @@ def train_classifier(scenes: Scenes, *, steps: int, batch_size: int = 32, seed: 
     optimizer = build_optimizer(network, OptimizerConfig(name="muon", lr=LEARNING_RATE), precision)
     network = network.to(memory_format=torch.channels_last)
     for step, (images, labels) in zip(range(steps), _batches(scenes, batch_size, seed), strict=False):
-        set_learning_rate(optimizer, LEARNING_RATE * learning_rate_factor(step / steps, ScheduleConfig()))
+        set_learning_rate(optimizer, LEARNING_RATE * compute_lr_factor(step / steps, ScheduleConfig()))
         with autocast(device, precision):
             logits = network(images)
         loss = functional.cross_entropy(logits.float(), labels)
@@ -127,17 +127,17 @@ def train_classifier(scenes: Scenes, *, steps: int, batch_size: int = 32, seed: 
 
 
 def without_stride(stage: nn.Sequential) -> None:
-    """A stage of a ResNet-18 that keeps the size of its input."""
+    """Return a stage of a ResNet-18 that keeps the size of its input."""
     stage[0].conv1.stride = stage[0].downsample[0].stride = (1, 1)
 
 
 def dilated(network: ResNet) -> ResNet:
-    """The same function at more places: the third stage keeps the size, and what follows reaches twice as far."""
+    """Return the same function at more positions, with dilation instead of the stride of the third stage."""
     network = copy.deepcopy(network)
     without_stride(network.layer3)
     for stage in (network.layer3, network.layer4):
         for convolution in stage.modules():
-            # The first one sees the map that the stride was taken of.
+            # The first block receives the map whose stride was removed.
             if getattr(convolution, "kernel_size", None) == (3, 3) and convolution is not network.layer3[0].conv1:
                 convolution.dilation = convolution.padding = (2, 2)
     return network
@@ -155,7 +155,7 @@ def as_classifier(network: nn.Module) -> Classifier:
 
 
 def _batches(scenes: Scenes, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pictures (B, 3, SIDE, SIDE), mirrored at random, and 1 for every second, which has a cyclist."""
+    """Yield images (B, 3, SIDE, SIDE), flipped at random, and labels; every second image has a cyclist."""
     rng = np.random.default_rng(seed)
     labels = torch.arange(batch_size) % 2
     while True:
@@ -170,7 +170,7 @@ Corner = tuple[int, int]
 
 
 def _with_cyclist(scenes: Scenes, rng: np.random.Generator) -> tuple[Pixels, Corner]:
-    """A cut around one of a cyclist's pixels, which may lie anywhere in it."""
+    """Return a crop that contains a random pixel of a cyclist at a random position."""
     while True:
         index = int(rng.integers(len(scenes.images)))
         places = np.argwhere(scenes.masks[index])
@@ -183,7 +183,7 @@ def _with_cyclist(scenes: Scenes, rng: np.random.Generator) -> tuple[Pixels, Cor
 
 
 def _without(scenes: Scenes, rng: np.random.Generator) -> Pixels:
-    """A cut from where cyclists ride in other scenes, so that the place tells nothing; or from anywhere."""
+    """Return a crop without cyclists, at a position where other scenes have one, or at random."""
     while True:
         index = int(rng.integers(len(scenes.images)))
         anywhere = rng.integers(np.subtract(SIZE, SIDE) + 1)
@@ -199,14 +199,14 @@ def _cut(values: npt.NDArray[np.generic], corner: Corner) -> npt.NDArray[np.gene
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """Where the maximum of the map lies in a scene that has cyclists."""
+    """The position of the maximum of the map in a scene with cyclists."""
 
     pixels: int
-    """Of all cyclists together."""
+    """Number of pixels of all cyclists."""
     distance: float
-    """Pixels to the nearest cyclist's mask; 0 on it."""
+    """Distance in pixels to the nearest cyclist mask; 0 on it."""
     in_box: bool
-    """Inside the bounding box of one, as localization is usually counted."""
+    """True inside the bounding box of a cyclist, the usual criterion of localization."""
 
 
 def find_cyclists(localizer: Localizer, scenes: Scenes) -> list[Found]:
@@ -223,7 +223,8 @@ def find_cyclists(localizer: Localizer, scenes: Scenes) -> list[Found]:
 
 
 def summary(found: Sequence[Found]) -> dict[str, dict[str, float]]:
-    """For each size of `VISIBLE`: scenes, and the shares with the maximum on a cyclist, near one, in its box."""
+    """Return for each size in `VISIBLE` the number of scenes and the shares with the maximum on, near or in the box of
+    a cyclist."""
     rows = {}
     for visible in VISIBLE:
         seen = [one for one in found if one.pixels >= visible]
@@ -237,7 +238,7 @@ def summary(found: Sequence[Found]) -> dict[str, dict[str, float]]:
 
 
 def draw_examples(localizer: Localizer, scenes: Scenes) -> Pixels:
-    """The first scenes whose cyclists are easy to see, whatever was found in them, one below the other."""
+    """Draw the first scenes with clearly visible cyclists, regardless of the result."""
     clear = [i for i, mask in enumerate(scenes.masks) if mask.sum() >= VISIBLE[-1]][:SHOWN]
     pictures = [draw_heatmaps(*localizer.look(scenes.images[index], 1)) for index in clear]
     return np.concatenate([np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")) for picture in pictures])

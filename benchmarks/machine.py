@@ -1,4 +1,4 @@
-"""What a result was measured on, for every JSON in `results/`."""
+"""Describe the machine of a measurement, for every JSON file in `results/`."""
 
 import json
 import platform
@@ -12,7 +12,7 @@ import pixelwise
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores, memory, accelerator, versions and commit."""
+    """Return processor, cores, memory, accelerator, versions and commit."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
     return {
         "processor": _processor(),
@@ -23,14 +23,14 @@ def describe_machine() -> dict[str, Any]:
 
 
 def write_result(path: Path, values: dict[str, Any]) -> None:
-    """One JSON beside the others, with the machine in it."""
+    """Write one JSON file with the result and the machine."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**values, "machine": describe_machine()}, indent=2) + "\n", encoding="utf-8")
     print(f"written: {path}")
 
 
 def _processor() -> str:
-    """The model, family and number of cores, as far as the system tells."""
+    """Return model, family and number of cores, as far as the system reports them."""
     facts: dict[str, str] = {}
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

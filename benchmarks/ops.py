@@ -1,12 +1,12 @@
-"""How fast are pooling with switches and unpooling, against PyTorch's and against copying the bytes?
+"""Compare pooling with switches and unpooling with PyTorch's operators and with copying the same bytes.
 
     python benchmarks/ops.py                       # CPU, about a minute
     python benchmarks/ops.py --device cuda --name ops-gpu
 
-For each size, type and memory format, in one run, interleaved: ours and PyTorch's, as a user calls
-them (new outputs each time) and with outputs kept, and a copy that reads and writes as many bytes as
-the operator must. `share_of_copy` is the copy's time over ours: 1 is the speed of the memory.
-At the end the calls once more with freed memory kept by the C allocator, as training runs them.
+For each size, type and memory format, interleaved in one run: our operators and PyTorch's, with new outputs at each
+call and with preallocated outputs, and a copy that reads and writes as many bytes as the operator must.
+`share_of_copy` is the time of the copy divided by ours: 1 is the speed of the memory. At the end the calls are measured
+again with freed memory kept by the C allocator, as in training.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
-    # A virtual machine gets its memory at the first touch, which is no business of the operators'.
+    # A virtual machine allocates memory at the first access, which must not be measured as operator time.
     torch.ones(1 << 30)
     rows = []
     for size, dtype, layout in itertools.product(SIZES, DTYPES, FORMATS):
@@ -59,7 +59,7 @@ def input_of(row: dict[str, Any], device: torch.device) -> torch.Tensor:
 
 
 def measure(x: torch.Tensor, rounds: int) -> dict[str, Any]:
-    """Milliseconds of pooling and unpooling on one map, and the ratios."""
+    """Return milliseconds of pooling and unpooling on one map, and the ratios."""
     more = max(1, min(30, 40_000_000 // x.numel()))
     return {
         "pooling": compare(pooling(x), rounds * more, x.device),
@@ -108,7 +108,7 @@ def unpooling(x: torch.Tensor) -> dict[str, Callable[[], object]]:
 
 
 def copy_of(*tensors: torch.Tensor) -> Callable[[], object]:
-    """Copies half the bytes of all tensors together: as much is read and written as they hold."""
+    """Copy half of the bytes of all tensors, so that as much is read and written as they hold."""
     source = torch.ones(sum(t.nbytes for t in tensors) // 8, device=tensors[0].device)
     target = torch.ones_like(source)
     return lambda: target.copy_(source)

@@ -1,12 +1,11 @@
-"""What a plan predicts against what its run takes: peak memory and time, on six datasets and budgets.
+"""Compare the estimates of a plan with its run: peak memory and time, on six datasets and budgets.
 
-    python benchmarks/planning.py --shared ../shared/data             # 10 minutes; write results/planning-cpu.json
-    python benchmarks/planning.py --shared ../shared/data --memory    # memory alone, by runs of a few steps
+    python benchmarks/planning.py --shared ../shared/data             # 10 minutes; writes results/planning-cpu.json
+    python benchmarks/planning.py --shared ../shared/data --memory    # memory only, by runs of a few steps
 
-Time: `train` with a budget in a fresh process, planning, evaluation and report included, against the
-plan that it made for itself. Memory: the planned config, trained for a few steps in another fresh
-process; its peak resident set against the forecast. CamVid and ISBI 2012 are read from the folder
-given with --shared; without it they are left out.
+Time: `train` with a budget in a fresh process, including planning, evaluation and report, compared with the estimate of
+its own plan. Memory: the planned config, trained for a few steps in another fresh process; its peak resident memory
+compared with the estimate. CamVid and ISBI 2012 are read from the folder given with --shared and skipped without it.
 """
 
 import argparse
@@ -32,7 +31,7 @@ class Case:
     draw: Callable[[Path], None] | None = None
     """Writes the dataset; None: a folder of --shared."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """What is not left to the plan."""
+    """Settings that the plan does not choose."""
 
 
 def draw(kind: str, size: tuple[int, int], num_train: int) -> Callable[[Path], None]:
@@ -45,7 +44,7 @@ def draw(kind: str, size: tuple[int, int], num_train: int) -> Callable[[Path], N
 
 
 def draw_many_classes(root: Path) -> None:
-    """40 classes as colored squares, RGB, 128x160."""
+    """Write images with 40 classes as colored squares, RGB, 128x160."""
     import numpy as np
     import yaml
 
@@ -77,9 +76,9 @@ def cases() -> dict[str, Case]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, help="folder that holds camvid/ and isbi2012/")
-    parser.add_argument("--memory", action="store_true", help="memory alone; nothing is written")
-    parser.add_argument("--only", help="the name of one case; the others stay as they were measured")
+    parser.add_argument("--shared", type=Path, help="folder with camvid/ and isbi2012/")
+    parser.add_argument("--memory", action="store_true", help="only memory; nothing is written")
+    parser.add_argument("--only", help="name of one case; the others keep their results")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -101,7 +100,7 @@ def main() -> None:
 
 
 def measure(case: Case, data: Path, run: Path, *, memory_alone: bool) -> dict[str, Any]:
-    """One row: predicted and measured."""
+    """Return one row of estimated and measured values."""
     row: dict[str, Any] = {"budget": case.budget, "settings": case.settings}
     task = {"data": str(data), "run": str(run), "budget": case.budget, "settings": case.settings}
     config = run / "config.yaml"
@@ -123,66 +122,66 @@ def compare(predicted: float, measured: float) -> dict[str, float]:
 
 
 def call(kind: str, task: dict[str, Any]) -> Any:
-    """The result of one task in a fresh process: a peak only ever grows."""
+    """Return the result of one task in a fresh process, because a peak only grows."""
     command = [sys.executable, __file__, "--worker", kind, json.dumps(task)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def work(kind: str, task: dict[str, Any]) -> dict[str, Any]:
-    """In the process that is measured."""
-    from pixelwise.api import train_options
-    from pixelwise.api.train import train
+    """Run one task in the measured process."""
+    from pixelwise.api import train
+    from pixelwise.planning import planner
 
-    settings = [f"{key}={value}" for key, value in task["settings"].items()]
     result: dict[str, Any] = {}
     if kind == "plan":
         result = predictions(plan_few_steps(task))
     elif kind == "few":
-        few = ["training.num_evaluations=1"]
+        few = {"training.num_evaluations": 1}
         train(task["data"], task["run"], config=task["config"], steps=FEW_STEPS, settings=few, device="cpu")
     else:
         made: list[Any] = []
-        make_plan = train_options.make_plan
-        train_options.make_plan = lambda *arguments: made.append(make_plan(*arguments)) or made[-1]  # type: ignore[attr-defined, func-returns-value]
-        train(task["data"], task["run"], budget=task["budget"], settings=settings, device="cpu")
+        plan = planner.Planner.plan
+        planner.Planner.plan = lambda self: made.append(self) or plan(self)  # type: ignore[method-assign, func-returns-value]
+        train(task["data"], task["run"], budget=task["budget"], settings=task["settings"], device="cpu")
         result = predictions(made[0])
     return {**result, "seconds": time.monotonic() - STARTED, "peak_bytes": peak()}
 
 
 def plan_few_steps(task: dict[str, Any]) -> Any:
-    """A plan in which nothing is timed."""
+    """Return a plan without timing."""
     import torch
 
     from pixelwise.config import Config
     from pixelwise.devices import choose_precision
-    from pixelwise.planning.planner import make_plan
-    from pixelwise.planning.prepare_data import prepare
+    from pixelwise.planning.planner import Planner
+    from pixelwise.planning.prepare_data import prepare_data
 
     changes = {**task["settings"], "training.steps": FEW_STEPS}
     device = torch.device("cpu")
-    prepared = prepare(task["data"], Config().replace(changes))
-    made = make_plan(prepared, device, choose_precision("auto", device), changes, STARTED)
+    data = prepare_data(task["data"], Config().replace(changes))
+    planner = Planner(data, device, choose_precision("auto", device), changes, STARTED)
+    planned = planner.plan()
     config = Path(task["config"])
     config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(made.to_yaml(), encoding="utf-8")
-    return made
+    config.write_text(planned.to_yaml(), encoding="utf-8")
+    return planner
 
 
-def predictions(made: Any) -> dict[str, Any]:
-    memory, network = made.forecast.memory, made.config.network
+def predictions(planner: Any) -> dict[str, Any]:
+    memory, network = planner.estimate.memory, planner.config.network
     return {
-        "predicted_seconds": made.forecast.time.total if made.forecast.time else None,
+        "predicted_seconds": planner.estimate.time.total if planner.estimate.time else None,
         "predicted_bytes": memory.peak,
-        "predicted_tried_bytes": made.forecast.tried_peak,
+        "predicted_tried_bytes": planner.estimate.planning_peak,
         "parts": {name: getattr(memory, name) for name in memory.__dataclass_fields__},
         "network": f"{network.encoder or network.base_channels} stem {network.stem_stride} depth {network.depth}, "
-        f"{made.config.training.batch_size} x {made.config.data.crop_size}, {made.config.training.precision}",
+        f"{planner.config.training.batch_size} x {planner.config.data.crop_size}, {planner.config.training.precision}",
     }
 
 
 def peak() -> int:
-    """Bytes of this process at the peak of its resident set, on Linux."""
+    """Return the peak resident memory of this process in bytes (Linux)."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 

@@ -1,21 +1,22 @@
-"""Images a second of `pixelwise predict` as a whole on each engine, against its network alone and against SMP.
+"""Measure images per second of `pixelwise predict` on each engine, of its network only, and of a peer.
 
     python -m pip install segmentation-models-pytorch==0.6.0
     python benchmarks/predict.py [--data ../shared/data/camvid] [--model RUN] [--images 233] [--rounds 5]
         [--engines torch openvino onnxruntime torch-compile] [--precisions fp32 bf16 int8]
 
-On CamVid's test images of 360x480, all sides in turn in each round, medians:
+On CamVid's test images of 360x480, interleaved in each round, medians:
 
-- network ENGINE PRECISION: the forward pass alone, of the folded U-Net on ResNet-18 on a batch that is ready;
-- predict ENGINE PRECISION: the whole command but for the start of Python: load the model, translate it where
-  the engine needs that, decode, predict, encode, write;
-- smp: the same job in a plain loop with the U-Net on ResNet-18 of segmentation_models_pytorch: decode
-  with Pillow, normalize, pad to a multiple of 32, float32, argmax, palette PNG; its model is loaded before.
+- network ENGINE PRECISION: the forward pass of the fused U-Net with ResNet-18 on a prepared batch;
+- predict ENGINE PRECISION: the whole command except the start of Python: load the model, convert it for the engine,
+  decode, predict, encode, write;
+- smp: the same job in a plain loop with the U-Net with ResNet-18 of segmentation_models_pytorch: decode with Pillow,
+  normalize, pad to a multiple of 32, float32, argmax, palette PNG; its model is already loaded.
 
-Without `--model` both have fresh weights, whose label maps are noise and take longer to encode, and scales of int8
-from a few of the images. With it, int8 takes part where `evaluate --precision int8` has made it. Engines that
-start slowly take part by name alone. Only this benchmark needs segmentation-models-pytorch; with
-`pip install --no-deps --target FOLDER` and FOLDER on PYTHONPATH it stays out of the environment.
+Without `--model` both have random weights, whose label maps are noise and take longer to encode, and int8 activation
+ranges come from a few of the images. With `--model`, int8 is measured if `pixelwise quantize` has been run. Engines
+that start slowly must be named. Only this benchmark needs segmentation-models-pytorch; with `pip install --no-deps
+--target
+FOLDER` and FOLDER on PYTHONPATH it is not installed into the environment.
 """
 
 import argparse
@@ -36,12 +37,12 @@ from torch.nn import functional
 
 from pixelwise.config import NetworkConfig
 from pixelwise.data.classes import Classes
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.devices import Precision, autocast, choose_device, has_fast_bf16, synchronize
 from pixelwise.inference.engines import ENGINES, EngineName, Source
 from pixelwise.inference.int8_file import frames_of, int8_file, write_int8
 from pixelwise.inference.predictor import Predictor, load
-from pixelwise.lowering.quantize import quantize
+from pixelwise.lowering.int8 import quantize_graph
 from pixelwise.model_file import ModelSpec, save_model
 from pixelwise.prediction.predict import predict
 
@@ -103,7 +104,7 @@ def main() -> None:
 def combinations(
     engines: Sequence[str], precisions: Sequence[Precision], device: torch.device
 ) -> Iterator[tuple[EngineName, Precision]]:
-    """Each engine that computes on the device, in each precision that it has."""
+    """Return each engine of the device with each of its precisions."""
     for name, row in ENGINES.items():
         if name in engines and row.runs_on(device):
             yield from ((name, precision) for precision in row.precisions if precision in precisions)
@@ -120,8 +121,8 @@ def whole_command(model: Path, predictor: Predictor) -> Job:
 
 
 def open_some(root: Path, count: int) -> tuple[list[Path], Classes]:
-    dataset = open_dataset(root)
-    if dataset.classes is None:
+    dataset = Dataset.load(root)
+    if dataset.declared_classes is None:
         raise SystemExit(f"{root} names no classes; give CamVid with its dataset.yaml.")
     return [sample.image_path for sample in dataset.samples if sample.split == "test"][:count], dataset.classes
 
@@ -141,12 +142,12 @@ def fresh_model(path: Path, classes: Classes, some: Sequence[Path]) -> Path:
     if ENGINES["onnxruntime"].installed:
         module = load(path, device="cpu", precision="fp32").module
         frames = frames_of(module, (np.asarray(Image.open(image).convert("RGB")) for image in some))
-        write_int8(path, quantize(Source(module=module, channels=3).onnx, frames), {})
+        write_int8(path, quantize_graph(Source(module=module, channels=3).onnx, frames), {})
     return path
 
 
 def smp_loop(network: nn.Module, classes: Classes, device: torch.device) -> Job:
-    """One image after the other, as tutorials do it."""
+    """Predict one image after the other, as in tutorials."""
     network = network.to(device).eval()
     mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, DEVIATION))
     palette = [channel for color in classes.colors for channel in color]
@@ -170,7 +171,7 @@ def smp_loop(network: nn.Module, classes: Classes, device: torch.device) -> Job:
 def measure(
     jobs: dict[str, Job], predictors: dict[str, Predictor], images: list[Path], folder: Path, rounds: int
 ) -> dict[str, list[float]]:
-    """Images a second of each side in each round; before them a few images to warm up."""
+    """Return the images per second of each contender in each round, after a few images to warm up."""
     device = next(iter(predictors.values())).device
     networks = {f"network {name}": bare_network(predictor) for name, predictor in predictors.items()}
     rates: dict[str, list[float]] = {name: [] for name in (*networks, *jobs)}
@@ -187,7 +188,7 @@ def measure(
 
 
 def bare_network(predictor: Predictor) -> Callable[[int], None]:
-    """The forward pass on a batch that is normalized, padded and on the device already."""
+    """Run the forward pass on a normalized and padded batch on the device."""
     count = predictor.batch_size(SIZE)
     module = predictor._ready
     sides = [len(module.padded_indices(side)) for side in SIZE]

@@ -1,12 +1,12 @@
-"""Time to quality: `pixelwise train` within each budget, scored on the test images, beside peers.
+"""Measure test scores within time budgets: `pixelwise train` and peers.
 
     python benchmarks/quality.py DATA                                  # 5, 15 and 60 minutes; on a GPU 2 and 7
     python benchmarks/quality.py DATA --budgets 15m --peer "fast=python peer.py {data} {minutes} fast"
-    python benchmarks/quality.py DATA --table                          # of what was measured before
+    python benchmarks/quality.py DATA --table                          # print earlier results
 
-Each run is the two commands that a user would type; its config, scores and mean IoU over time are kept, one JSON a
-run. A peer is a script of its own that ends by printing "mIoU 0.41"; it runs before ours, within the same budget.
-Nothing else should run on the machine: a budget is time.
+Each run is the two commands that a user would type. Its config, scores and mean IoU over time are stored, one JSON file
+per run. A peer is a script that ends by printing "mIoU 0.41"; it runs before ours, within the same budget. Nothing else
+should run on the machine, because a budget is wall-clock time.
 """
 
 import argparse
@@ -34,12 +34,12 @@ def main() -> None:
     on_gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--name", help="begins the names of the JSONs below results/; default that of the data")
+    parser.add_argument("--name", help="prefix of the JSON files in results/; default: name of the dataset")
     parser.add_argument("--budgets", nargs="*", default=["2m", "7m"] if on_gpu else ["5m", "15m", "60m"])
     parser.add_argument("--set", action="append", default=[], help="section.key=value for train")
     parser.add_argument("--peer", action="append", default=[], metavar="LABEL=COMMAND", help="as above")
-    parser.add_argument("--peers-only", action="store_true", help="ours was measured before")
-    parser.add_argument("--table", action="store_true", help="only print what was measured before")
+    parser.add_argument("--peers-only", action="store_true", help="only run the peers")
+    parser.add_argument("--table", action="store_true", help="only print earlier results")
     arguments = parser.parse_args()
     name, device = arguments.name or arguments.data.name, "gpu" if on_gpu else "cpu"
     for budget in () if arguments.table else arguments.budgets:
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def run_ours(data: Path, budget: str, settings: list[str]) -> dict[str, Any]:
-    """Trains and evaluates through the command line; the budget is the train command's."""
+    """Train and evaluate through the command line; the budget is that of the train command."""
     extra = [part for setting in settings for part in ("--set", setting)]
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
@@ -93,14 +93,14 @@ def run_peer(command: str) -> dict[str, Any]:
 
 
 def call(arguments: list[str]) -> float:
-    """Seconds of one command, its own start included."""
+    """Return the seconds of one command, including its start."""
     start = time.monotonic()
     subprocess.run([sys.executable, "-m", "pixelwise", *arguments], check=True)
     return time.monotonic() - start
 
 
 def rows(name: str, device: str) -> Iterator[str]:
-    """What is stored of this dataset and device, the shortest budget first."""
+    """Return the stored results of this dataset and device, the shortest budget first."""
     pattern = re.compile(rf"{re.escape(name)}-(?:peer-(?P<peer>\w+)-)?{device}-(?P<budget>\w+)\.json")
     found = [(match, path) for path in RESULTS.iterdir() if (match := pattern.fullmatch(path.name))]
     for match, path in sorted(found, key=lambda one: (parse_duration(one[0]["budget"]), one[0]["peer"] or "")):

@@ -1,12 +1,12 @@
-"""What `training.activation_checkpointing` saves and costs: peak memory and time of a training step.
+"""Measure what `training.activation_checkpointing` saves and costs: peak memory and time of a training step.
 
-    python benchmarks/recompute.py                  # some minutes on one core; write results/recompute-cpu.json
+    python benchmarks/recompute.py                  # some minutes on one core; writes results/recompute-cpu.json
     python benchmarks/recompute.py --device cuda --size 512 512 --batch 16 --name recompute-gpu
 
-The planner's U-Net of its own, SegNet and FCN-8s, each kept and recomputed, in a process of its own. Memory is what
-a step takes beyond weights, optimizer and libraries: on the CPU the growth of the peak resident set, beside the
-planner's forecast of it; on a GPU that of PyTorch's allocator. Time on the CPU is processor time of all threads,
-which other work on the machine changes little.
+The planner's U-Net, SegNet and FCN-8s, each with and without checkpointing, in a process of its own. Memory is what a
+step takes beyond weights, optimizer and libraries: on the CPU the growth of the peak resident memory, next to the
+planner's estimate; on a GPU that of PyTorch's allocator. Time on the CPU is processor time of all threads, which is
+little affected by other work on the machine.
 """
 
 import argparse
@@ -25,9 +25,9 @@ from machine import write_result
 from pixelwise.config import Config
 from pixelwise.devices import choose_device, measure_resident_memory, synchronize
 from pixelwise.networks.summary import count_checkpointed_bytes, count_saved_bytes
-from pixelwise.planning.memory_estimate import segmenter_without_data, step_bytes
+from pixelwise.planning.memory_estimate import build_meta_segmenter, compute_step_bytes
 from pixelwise.training.trainer import Trainer
-from training import NUM_CLASSES, job_of, random_batch
+from training import NUM_CLASSES, make_setup, random_batch
 
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "unet": {"network.base_channels": 32, "network.max_channels": 256, "network.stem_stride": 2},
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--name", default="recompute-cpu", help="of the JSON below results/")
+    parser.add_argument("--name", default="recompute-cpu", help="name of the JSON file in results/")
     parser.add_argument("--worker", nargs=2, metavar=("NETWORK", "RECOMPUTE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def call(network: str, recompute: bool) -> Any:
-    """One row, from a fresh process: a peak only ever grows."""
+    """Return one row from a fresh process, because a peak only grows."""
     command = [sys.executable, *sys.argv, "--worker", network, str(recompute)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -66,8 +66,8 @@ def call(network: str, recompute: bool) -> Any:
 
 def work(network: str, recompute: bool, arguments: argparse.Namespace) -> dict[str, float]:
     device, size = choose_device(arguments.device), tuple(arguments.size)
-    job = job_of({**NETWORKS[network], "training.activation_checkpointing": recompute}, size, device)
-    batch, trainer = random_batch(arguments.batch, size), Trainer(job)
+    setup = make_setup({**NETWORKS[network], "training.activation_checkpointing": recompute}, size, device)
+    batch, trainer = random_batch(arguments.batch, size), setup.make_trainer()
     take_optimizer_state(trainer)
     start, peak = memory_of(device)
     before = start()
@@ -82,20 +82,20 @@ def work(network: str, recompute: bool, arguments: argparse.Namespace) -> dict[s
     return {
         "seconds": round(statistics.median(seconds[1:]), 3),
         "step_mib": round((peak() - before) / 2**20),
-        "forecast_mib": round(forecast(job.config, arguments.batch) / 2**20),
+        "forecast_mib": round(forecast(setup.config, arguments.batch) / 2**20),
         "loss": float(trainer.step(batch, 0.5)),
     }
 
 
 def take_optimizer_state(trainer: Trainer) -> None:
-    """Gradients and the optimizer's state, so that they are no part of the step's memory."""
+    """Create gradients and optimizer state, so that they are not part of the step's memory."""
     for parameter in trainer.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     trainer.optimizer.step()
 
 
 def memory_of(device: torch.device) -> tuple[Callable[[], float], Callable[[], float]]:
-    """What is held now, and what was held at most."""
+    """Return the current and the peak memory."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated, torch.cuda.max_memory_allocated
     return measure_resident_memory, peak_resident_memory
@@ -107,14 +107,14 @@ def peak_resident_memory() -> int:
 
 
 def forecast(config: Config, batch: int) -> float:
-    """Of the maps and what is needed around them, as the planner counts."""
+    """Return the planner's estimate of the activations and the memory around them."""
     height, width = config.data.crop_size
-    model = segmenter_without_data(config.network, 3, NUM_CLASSES).train()
+    model = build_meta_segmenter(config.network, 3, NUM_CLASSES).train()
     image = torch.empty(1, 3, height, width, device="meta")
     maps = count_saved_bytes(model, image)
     kept = count_checkpointed_bytes(model, image) if config.training.activation_checkpointing else maps
     given = 4 * height * width * (3 + 2 * NUM_CLASSES)
-    return batch * step_bytes(kept, maps, given, config.training.precision)
+    return batch * compute_step_bytes(kept, maps, given, config.training.precision)
 
 
 if __name__ == "__main__":

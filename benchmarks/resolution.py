@@ -1,17 +1,16 @@
-"""What is lost between pooling and the label map, and what brings it back?
+"""Compare how networks recover the resolution that pooling removes.
 
     python benchmarks/resolution.py --data streets --name streets
     python benchmarks/resolution.py --data path/to/camvid --name camvid --steps 3000 --size 256 256
 
-One dataset, and for every network the same steps, batches, optimizer and seed: FCN-32s, 16s and 8s;
-SegNet with each upsampling; U-Net with each use of its skips. Each is scored on the test images: mean
-IoU, boundary F1, mean IoU inside bands around the borders of the truth, and the share of objects found,
-by their size. For U-Net also the gradient norm of the first convolution over the first 200 steps, and
-its share in the norm of the whole gradient (which does not grow with the loss), with and without batch
-normalization, mean over seeds. The encoder of the FCNs is a ResNet-18 from scratch: VGG's fc6 and fc7 would
-put 119 million weights behind it that no short run trains.
+One dataset, and for every network the same steps, batches, optimizer and seed: FCN-32s, 16s and 8s; SegNet with each
+upsampling; U-Net with each kind of skip connection. Each is scored on the test images: mean IoU, boundary F1, mean IoU
+within bands around the true borders, and the share of found objects by size. For U-Net also the gradient norm of the
+first convolution over the first 200 steps, and its share in the norm of the whole gradient (which does not grow with
+the loss), with and without batch normalization, averaged over seeds. The encoder of the FCNs is a ResNet-18 from
+scratch, because VGG's fc6 and fc7 would add 119 million weights that a short run cannot train.
 
-What is done is kept in the work folder; the same command goes on where it was stopped.
+Finished parts are kept in the work folder; the same command continues after a stop.
 """
 
 import argparse
@@ -42,16 +41,16 @@ from pixelwise.devices import Precision, choose_device, choose_precision
 from pixelwise.evaluation.evaluate import score_samples
 from pixelwise.inference.predictor import Predictor
 from pixelwise.metrics import ConfusionMatrix, mean_iou
-from pixelwise.planning.prepare_data import Prepared, prepare
+from pixelwise.planning.prepare_data import TrainingData, prepare_data
 from pixelwise.training.trainer import Trainer
 
 HERE = Path(__file__).parent
 BANDS = (1, 2, 4, 8, 16)
 AREAS = (64, 256, 1024)
-"""Pixels at which the next size of objects begins."""
+"""Lower bounds of the object sizes, in pixels."""
 AREA_NAMES = ("<64", "64-255", "256-1023", ">=1024")
 OBJECTS = ("cyclist", "bicyclist", "pedestrian", "pole", "signsymbol", "car", "cell")
-"""Classes, in small letters, whose connected regions are things; the first is looked for in the scene."""
+"""Lower-case names of object classes; the figure shows a scene with the first one."""
 UPSAMPLINGS = ("switches", "nearest", "bed_of_nails", "bilinear", "transposed")
 SKIPS = ("none", "add", "concat")
 NETWORKS: Mapping[str, Mapping[str, str]] = {
@@ -65,22 +64,24 @@ SCENE = ("fcn-32s", "segnet-bilinear", "unet-none", "fcn-8s", "segnet-switches",
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 Gradients = Mapping[str, Mapping[str, Floats]]
-"""normalization → skips → (seeds, steps, 2): norm of the first convolution's gradient, and share in the whole."""
+"""normalization → skips → (seeds, steps, 2): gradient norm of the first convolution and its share in the total."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="streets", help="streets, cells, or the folder of a dataset")
-    parser.add_argument("--name", required=True, help="of the JSON below results/ and the figures in docs/")
+    parser.add_argument("--name", required=True, help="name of the JSON file in results/ and of the figures in docs/")
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--size", type=int, nargs=2, default=(96, 128), help="of samples, and of images that are drawn")
+    parser.add_argument("--size", type=int, nargs=2, default=(96, 128), help="size of samples and of synthetic images")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--width", type=int, default=8, help="finest channels of SegNet and U-Net")
-    parser.add_argument("--images", type=int, nargs=2, default=(400, 100), help="drawn to train and to test on")
+    parser.add_argument(
+        "--images", type=int, nargs=2, default=(400, 100), help="number of synthetic training and test images"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--gradient-seeds", type=int, default=3, help="runs behind each curve of gradient norms")
+    parser.add_argument("--gradient-seeds", type=int, default=3, help="number of runs per curve of gradient norms")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--work", type=Path, help="default runs/resolution-NAME")
+    parser.add_argument("--work", type=Path, help="work folder; default: runs/resolution-NAME")
     parser.add_argument("--figures", type=Path, default=HERE.parent / "docs")
     arguments = parser.parse_args()
     work = arguments.work or Path("runs") / f"resolution-{arguments.name}"
@@ -90,7 +91,7 @@ def main() -> None:
     device = choose_device(arguments.device)
     config = base_config(settings, choose_precision("auto", device))
     comparison = Comparison(
-        prepared=prepare(data_folder(arguments.data, work, settings), config),
+        prepared=prepare_data(data_folder(arguments.data, work, settings), config),
         config=config,
         device=device,
         work=work,
@@ -108,12 +109,12 @@ def main() -> None:
     save(draw_borders(results), stem, "fcn")
     save(draw_upsamplings(results), stem, "segnet")
     save(draw_skips(results, gradients), stem, "unet")
-    if arguments.data in KINDS:  # other images are not ours to publish
+    if arguments.data in KINDS:  # other datasets may not be published
         save(draw_scene(results, comparison), stem, "scene")
 
 
 def require_same(path: Path, settings: Mapping[str, Any]) -> None:
-    """A work folder holds results of one set of settings."""
+    """Raise an error if the work folder holds results of other settings."""
     text = json.dumps(settings, indent=2)
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise SystemExit(f"{path.parent} was begun with other settings; name another folder with --work.")
@@ -122,7 +123,7 @@ def require_same(path: Path, settings: Mapping[str, Any]) -> None:
 
 
 def data_folder(data: str, work: Path, settings: Mapping[str, Any]) -> Path:
-    """The given folder, or one with images that are drawn."""
+    """Return the given folder, or a folder with synthetic images."""
     if data not in KINDS:
         return Path(data)
     folder = work / "data"
@@ -134,7 +135,7 @@ def data_folder(data: str, work: Path, settings: Mapping[str, Any]) -> Path:
 
 
 def base_config(settings: Mapping[str, Any], precision: Precision) -> Config:
-    """What all networks share: the plan's optimizer, which learns most in few steps."""
+    """Return the settings common to all networks, with the planner's optimizer."""
     return Config().replace(
         {
             "data.crop_size": settings["size"],
@@ -154,9 +155,9 @@ def base_config(settings: Mapping[str, Any], precision: Precision) -> Config:
 
 
 def border_distances(labels: Array, ignore_index: int) -> Floats:
-    """(H, W): from each pixel to the nearest pixel of another class, between centers.
+    """Return (H, W): the distance from each pixel to the nearest pixel of another class, between centers.
 
-    1 beside a border; infinite where the image holds no other class. Ignored pixels are of no class.
+    It is 1 next to a border, and infinite if the image has no other class. Ignored pixels have no class.
     """
     distances = np.full(labels.shape, np.inf)
     for index in np.unique(labels[labels != ignore_index]):
@@ -168,10 +169,10 @@ def border_distances(labels: Array, ignore_index: int) -> Floats:
 
 
 def object_counts(labels: Array, prediction: Array, classes: Sequence[int]) -> Counts:
-    """(classes, sizes, 2): the objects of the truth, and those found, by size.
+    """Return (classes, sizes, 2): the number of true objects and of found objects, by size.
 
-    An object is a region of one class that hangs together, corners included. It is found where at
-    least half of its pixels are predicted as its class; what is predicted elsewhere does not matter.
+    An object is an 8-connected region of one class. It is found if at least half of its pixels are predicted as its
+    class; predictions elsewhere do not count.
     """
     counts = np.zeros((len(classes), len(AREA_NAMES), 2), np.int64)
     for row, index in enumerate(classes):
@@ -186,12 +187,12 @@ def object_counts(labels: Array, prediction: Array, classes: Sequence[int]) -> C
 
 @dataclass(slots=True, kw_only=True)
 class Measures:
-    """What is counted over the test images for one network."""
+    """Counts over the test images for one network."""
 
     names: Sequence[str]
     ignore_index: int
     distances: dict[Sample, Floats]
-    """Kept from network to network."""
+    """Stored for each network."""
     bands: dict[int, ConfusionMatrix] = field(init=False)
     objects: Counts = field(init=False)
 
@@ -223,7 +224,7 @@ class Measures:
 
 
 def object_classes(names: Sequence[str]) -> list[int]:
-    """Indices of the classes that are things, in the order of `OBJECTS`."""
+    """Return the indices of the object classes, in the order of `OBJECTS`."""
     small = [name.lower() for name in names]
     return [small.index(name) for name in OBJECTS if name in small]
 
@@ -233,9 +234,9 @@ def object_classes(names: Sequence[str]) -> list[int]:
 
 @dataclass(slots=True, kw_only=True)
 class Comparison:
-    """One dataset, one config but for the network, one folder that keeps what is done."""
+    """One dataset, one config except for the network, and a folder with finished results."""
 
-    prepared: Prepared
+    prepared: TrainingData
     config: Config
     device: torch.device
     work: Path
@@ -243,11 +244,11 @@ class Comparison:
 
     @property
     def samples(self) -> list[Sample]:
-        """Those to score on; train and val are what `prepare` has read."""
+        """Return the samples to score; train and val come from the prepared dataset."""
         return self.prepared.splits["test"] or self.prepared.splits["val"]
 
     def network(self, key: str) -> dict[str, Any]:
-        """Scores of a network of the table; its label map of the scene is kept beside them."""
+        """Return the scores of a network; its label map of the scene is stored next to them."""
         path = self.work / f"{key}.json"
         if not path.exists():
             trainer, _ = train(self.prepared, self.config_of(NETWORKS[key]), self.device)
@@ -260,7 +261,7 @@ class Comparison:
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
     def gradients(self, seeds: range) -> Gradients:
-        """Of U-Net's first convolution, without and with batch normalization and for each use of the skips."""
+        """Return the gradients of U-Net's first convolution for each normalization and kind of skip connection."""
         found: dict[str, dict[str, list[list[list[float]]]]] = {}
         for seed, normalization, skips in itertools.product(seeds, ("none", "batch"), SKIPS):
             path = self.work / f"gradients-{normalization}-{skips}-{seed}.json"
@@ -275,7 +276,7 @@ class Comparison:
         return {key: {skips: np.array(runs) for skips, runs in rows.items()} for key, rows in found.items()}
 
     def config_of(self, changes: Mapping[str, Any]) -> Config:
-        """The shared config with a network; FCN's width is its encoder's."""
+        """Return the common config with a network; FCN's width is that of its encoder."""
         fcn = changes["network.name"].startswith("fcn")
         return self.config.replace({**changes, **({"network.base_channels": None} if fcn else {})})
 
@@ -283,36 +284,35 @@ class Comparison:
         classes = self.prepared.classes
         measures = Measures(names=classes.names, ignore_index=classes.ignore_index, distances=self.distances)
         tally = score_samples(predictor, self.prepared.dataset, self.samples, on_image=measures.add)
-        scores = tally.scores(classes.names)
+        scores = tally.compute_scores(classes.names)
         kept = {key: scores[key] for key in ("mean_iou", "global_accuracy", "boundary_f1")}
         iou = {name: values["iou"] for name, values in scores["per_class"].items()}
         return {**kept, "iou": iou, **measures.values()}
 
     def scene(self) -> Sample:
-        """The test image that shows most of the first thing of `OBJECTS`."""
+        """Return the test image with the largest object of the first class in `OBJECTS`."""
         wanted = (object_classes(self.prepared.classes.names) or [0])[0]
         return max(self.samples, key=lambda s: int((self.prepared.dataset.read_labels(s) == wanted).sum()))
 
 
 def train(
-    prepared: Prepared, config: Config, device: torch.device, most_steps: int | None = None
+    prepared: TrainingData, config: Config, device: torch.device, most_steps: int | None = None
 ) -> tuple[Trainer, list[list[float]]]:
-    """The first steps of a run, or all of them.
+    """Train for the given number of steps.
 
-    And, at each step, the L2 norm of the first convolution's gradient, before clipping, and its
-    share in the norm of the gradient of all weights.
+    Return at each step the L2 norm of the first convolution's gradient, before clipping, and its share in the norm of
+    the gradient of all weights.
     """
-    job = prepared.job(config, device)
-    trainer = Trainer(job)
+    trainer = prepared.make_trainer(config, device)
     norms: list[torch.Tensor] = []
     shares: list[torch.Tensor] = []
     first = next(module for module in trainer.model.modules() if isinstance(module, nn.Conv2d)).weight
     first.register_hook(lambda gradient: norms.append(gradient.norm()))  # type: ignore[no-untyped-call]
     total = config.training.steps or GRADIENT_STEPS
-    for step, batch in prefetch(job.batches().make, iter(range(min(total, most_steps or total)))):
+    for step, batch in prefetch(trainer.batches.make, iter(range(min(total, most_steps or total)))):
         trainer.step(batch, step / total)
         trainer.update_average(step, 1 / total)
-        # What the step left behind is clipped: all by one factor, so that the share is the same.
+        # Gradients are clipped by one factor, so the share does not change.
         gradients = [p.grad for p in trainer.model.parameters() if p.grad is not None]
         assert first.grad is not None
         shares.append(first.grad.norm() / nn.utils.get_total_norm(gradients))
@@ -320,7 +320,7 @@ def train(
 
 
 def summary(runs: Floats) -> dict[str, Any]:
-    """(seeds, steps, 2) as geometric means: over all, for each seed, and over each ten steps."""
+    """Return geometric means of (seeds, steps, 2): over all, per seed, and over each ten steps."""
     tens = [runs[:, start : start + 10] for start in range(0, runs.shape[1], 10)]
     return {
         name: {
@@ -333,7 +333,7 @@ def summary(runs: Floats) -> dict[str, Any]:
 
 
 def geometric_mean(values: Floats) -> Floats:
-    """Over the first axis."""
+    """Return the geometric mean over the first axis."""
     mean: Floats = np.exp(np.log(np.maximum(values, 1e-12)).mean(0))
     return mean
 
@@ -352,7 +352,7 @@ def save(figure: Figure, stem: Path, part: str) -> None:
 
 
 def draw_borders(networks: Mapping[str, Any]) -> Figure:
-    """FCN: three strides of the finest scores."""
+    """Draw FCN with three strides of the finest scores."""
     figure = Figure(figsize=(6.4, 3.8), format="constrained")
     axes = figure.subplots()
     for color, key in zip(COLORS, ("fcn-32s", "fcn-16s", "fcn-8s"), strict=False):
@@ -382,7 +382,7 @@ def finish(axes: Axes, title: str) -> None:
 
 
 def draw_upsamplings(networks: Mapping[str, Any]) -> Figure:
-    """SegNet: boundary F1, and the share of the objects found, small ones first."""
+    """Draw boundary F1 and the share of found objects for SegNet, small objects first."""
     figure = Figure(figsize=(9, 3.8), format="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 2))
     found = {way: networks[f"segnet-{way}"] for way in UPSAMPLINGS}
@@ -401,13 +401,13 @@ def draw_upsamplings(networks: Mapping[str, Any]) -> Figure:
     right.set_xticks(range(len(sizes)), [f"{size} px\n({counts[size]['objects']} objects)" for size in sizes])
     right.set_ylabel("share found")
     finish(right, "SegNet: objects found, by size")
-    right.get_legend().remove()  # bars may be anywhere
+    right.get_legend().remove()  # a legend would cover bars
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=len(found), frameon=False)
     return figure
 
 
 def draw_skips(networks: Mapping[str, Any], gradients: Gradients) -> Figure:
-    """U-Net: what the skips do near borders, and to the gradient of the first convolution."""
+    """Draw the effect of skip connections on U-Net near borders and on its gradient."""
     figure = Figure(figsize=(13, 6), format="constrained")
     axes = figure.subplot_mosaic([["bands", "none 0", "batch 0"], ["bands", "none 1", "batch 1"]])
     for color, skips in zip(COLORS, SKIPS, strict=False):
@@ -426,7 +426,7 @@ def draw_skips(networks: Mapping[str, Any], gradients: Gradients) -> Figure:
 
 
 def plot_steps(axes: Axes, runs: Floats, label: str, color: str) -> None:
-    """(seeds, steps): the mean over the seeds, thin at each step, bold over ten."""
+    """Plot (seeds, steps) as the mean over seeds: a thin line per step, a bold line over ten."""
     mean = geometric_mean(runs)
     axes.set_yscale("log")
     axes.plot(mean, color=color, alpha=0.25, linewidth=0.7)
@@ -436,9 +436,9 @@ def plot_steps(axes: Axes, runs: Floats, label: str, color: str) -> None:
 
 
 def draw_scene(networks: Mapping[str, Any], comparison: Comparison) -> Figure:
-    """Image, truth, and what the networks say, with the legend of the classes."""
+    """Draw image, ground truth and predictions with a legend of the classes."""
     classes = comparison.prepared.classes
-    image, labels = comparison.prepared.dataset.read_pair(comparison.scene())
+    image, labels = comparison.prepared.dataset.read(comparison.scene())
     pictures = list(scene_pictures(networks, comparison))
     pictures = [
         ("image", to_display_image(image)),

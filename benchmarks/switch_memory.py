@@ -1,11 +1,11 @@
-"""What recorded switches save: the peak memory of one training step of a SegNet-shaped stack.
+"""Measure the memory that recorded switches save: the peak of one training step of a SegNet-shaped stack.
 
-    python benchmarks/switch_memory.py                       # CPU: peak resident set, fresh processes
+    python benchmarks/switch_memory.py                       # CPU: peak resident memory, fresh processes
     python benchmarks/switch_memory.py --device cuda --name switch-memory-gpu
 
-Five levels of 3x3 convolution, pooling, unpooling and 3x3 convolution with SegNet's channels at
-360x480 in fp32: with our operators, and with `nn.MaxPool2d(return_indices=True)` and
-`nn.MaxUnpool2d`. Once more without the convolutions, which shows the operators' own share.
+Five levels of 3x3 convolution, pooling, unpooling and 3x3 convolution with SegNet's channels at 360x480 in fp32: with
+our operators, and with `nn.MaxPool2d(return_indices=True)` and `nn.MaxUnpool2d`. A second run without the convolutions
+shows the operators' own share.
 """
 
 import argparse
@@ -26,7 +26,7 @@ CHANNELS = (64, 128, 256, 512, 512)
 
 
 class Stack(nn.Module):
-    """Encoder and decoder of one convolution a level, or of none."""
+    """Encoder and decoder with one convolution per level, or none."""
 
     def __init__(self, *, ours: bool, convolutions: bool) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Stack(nn.Module):
 
 
 class Widen(nn.Module):
-    """Takes a convolution's place: repeats or drops channels."""
+    """A replacement for a convolution that repeats or drops channels."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, padding: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def torch_unpool(x: Tensor, indices: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def step(device: torch.device, *, ours: bool, convolutions: bool, batch: int) -> float:
-    """MB held at the peak of one forward and backward pass, above what was held before it."""
+    """Return the peak memory of one forward and backward pass in MB, above the memory before it."""
     torch.manual_seed(0)
     stack = Stack(ours=ours, convolutions=convolutions).to(device)
     x = torch.randn(batch, 64, 360, 480, device=device, requires_grad=True)
@@ -103,7 +103,7 @@ def main() -> None:
 
 
 def compare(device: str, batch: int, convolutions: bool) -> dict[str, object]:
-    """Medians of three fresh processes each: a peak resident set only ever grows."""
+    """Return medians of three fresh processes each, because a peak resident memory only grows."""
     peaks = {}
     for one in ("ours", "torch"):
         command = [sys.executable, __file__, "--one", one, "--device", device, "--batch", str(batch)]

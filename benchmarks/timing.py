@@ -1,4 +1,4 @@
-"""Times that may be compared: every function in turn, many rounds, medians."""
+"""Time functions in turn, over many rounds, and return medians."""
 
 import statistics
 import time
@@ -12,10 +12,10 @@ from pixelwise.devices import synchronize
 def interleaved(
     functions: Mapping[str, Callable[[], object]], *, rounds: int, device: torch.device
 ) -> dict[str, dict[str, float]]:
-    """Milliseconds of each function: median and quartiles over the rounds, after two to warm up.
+    """Return milliseconds of each function: median and quartiles over the rounds, after two warm-up rounds.
 
-    All functions take part in each round, so that whatever else the machine does meets all of them.
-    What a function returns is freed before the next one starts, outside the time.
+    All functions run in each round, so that other work on the machine affects all of them. The result of a function is
+    freed before the next one starts, outside the measured time.
     """
     times: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(rounds + 2):

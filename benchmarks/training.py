@@ -1,18 +1,18 @@
-"""How fast is a training step, against a plain loop, segmentation_models_pytorch and the convolutions alone?
+"""Compare a training step with a plain loop, segmentation_models_pytorch and the time of its convolutions.
 
     pip install segmentation-models-pytorch
     python benchmarks/training.py                    # some minutes on two cores
     python benchmarks/training.py --device cuda --size 512 512 --batch 16 --name training-gpu --networks unet-64 segnet
 
-For each network one training step on the same random batch and from the same first weights: a plain loop with
-PyTorch's defaults (fp32, AdamW); the same at its best (channels_last, bf16, fused AdamW); ours, with AdamW, with
-the plan's Muon, and with AdamW and torch.compile. The U-Net on a ResNet-18 stands beside
-segmentation_models_pytorch's, in the same two loops. The ceiling is the time of every convolution of our own step,
-forward and backward, each shape alone in bf16 channels_last: nothing else is in it. A second measure is the rate of
-one large matrix product in the same precision.
+For each network one training step on the same random batch and from the same initial weights: a plain loop with
+PyTorch's defaults (fp32, AdamW); the same tuned (channels_last, bf16, fused AdamW); ours, with AdamW, with the
+planner's
+Muon, and with AdamW and torch.compile. The U-Net with ResNet-18 is compared with that of segmentation_models_pytorch,
+in the same two loops. The ceiling is the time of every convolution of our step, forward and backward, each shape by
+itself in bf16 channels_last. A second measure is the rate of one large matrix product in the same precision.
 
-Each contender is a process of its own (one that keeps freed memory must not help another), and all take one step
-a round, turn by turn.
+Each contender has its own process (memory kept by one must not help another), and all take one step per round, in
+turn.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from machine import write_result
@@ -38,7 +38,7 @@ from pixelwise.data.classes import describe_classes
 from pixelwise.data.loader import Batch
 from pixelwise.devices import autocast, choose_device, choose_precision, synchronize
 from pixelwise.model_file import ModelSpec
-from pixelwise.training.trainer import Job, Trainer
+from pixelwise.training.trainer import Trainer
 
 HERE = Path(__file__).parent
 NUM_CLASSES = 11
@@ -55,43 +55,43 @@ OURS: Mapping[str, Mapping[str, Any]] = {
 }
 CONTENDERS = ("default", "best", *OURS, "ceiling")
 PEERS = ("smp-default", "smp-best")
-"""Beside the U-Net only: the peer has no SegNet and no FCN on VGG16."""
+"""Only for the U-Net: the peer has neither SegNet nor FCN on VGG16."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument(
-        "--contenders", nargs="+", choices=[*CONTENDERS, *PEERS], help="default all; each holds a network in memory"
+        "--contenders", nargs="+", choices=[*CONTENDERS, *PEERS], help="default: all; each keeps a network in memory"
     )
     parser.add_argument("--size", type=int, nargs=2, default=(352, 480))
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--name", default="training-cpu", help="of the JSON below results/")
+    parser.add_argument("--name", default="training-cpu", help="name of the JSON file in results/")
     parser.add_argument("--worker", nargs=2, metavar=("NETWORK", "CONTENDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         work(*arguments.worker, arguments)
         return
     path = HERE / "results" / f"{arguments.name}.json"
-    # Networks that are not measured now keep their rows.
+    # Keep the rows of networks that are not measured now.
     results = json.loads(path.read_text(encoding="utf-8"))["networks"] if path.exists() else {}
     settings = {"size": list(arguments.size), "batch": arguments.batch, "rounds": arguments.rounds}
     for network in arguments.networks:
         names = [*CONTENDERS, *(PEERS if network == "unet-resnet18" else ())]
-        asked = {"default", "ceiling", *(arguments.contenders or names)}  # all are compared with these two
+        asked = {"default", "ceiling", *(arguments.contenders or names)}  # the reference of all others
         rows = summary(compare(network, [name for name in names if name in asked], arguments))
         print_rows(network, rows, arguments.batch)
         results[network] = {"settings": settings, "contenders": rows}
     write_result(path, {"networks": results})
 
 
-# ---------------------------------------------------------------- side by side
+# ---------------------------------------------------------------- comparison
 
 
 def compare(network: str, names: Iterable[str], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Contender → what its process says: facts at its start, and seconds for each round."""
+    """Return for each contender the facts at its start and the seconds of each round."""
     shared = ["--size", *map(str, arguments.size), "--batch", str(arguments.batch), "--device", arguments.device]
     with processes({name: [*shared, "--worker", network, name] for name in names}) as (workers, facts):
         times: dict[str, list[float]] = {name: [] for name in workers}
@@ -105,7 +105,7 @@ def compare(network: str, names: Iterable[str], arguments: argparse.Namespace) -
 def processes(
     commands: Mapping[str, list[str]],
 ) -> Iterator[tuple[dict[str, subprocess.Popen[str]], dict[str, dict[str, Any]]]]:
-    """Workers and the facts that each says when it is ready; started one after the other, and all ended."""
+    """Yield workers with the facts that they report when ready; end all of them."""
     workers: dict[str, subprocess.Popen[str]] = {}
     facts: dict[str, dict[str, Any]] = {}
     try:
@@ -120,7 +120,7 @@ def processes(
 
 
 def ask(worker: "subprocess.Popen[str]", word: str = "") -> str:
-    """The next line that a worker says."""
+    """Return the next line of a worker."""
     assert worker.stdin is not None
     assert worker.stdout is not None
     if word:
@@ -132,7 +132,7 @@ def ask(worker: "subprocess.Popen[str]", word: str = "") -> str:
 
 
 def summary(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Medians, and each contender's rate and share of the ceiling."""
+    """Return medians, and each contender's rate and share of the ceiling."""
     rows = {name: {**values, "seconds": statistics.median(values["seconds"])} for name, values in found.items()}
     ceiling = rows["ceiling"]["seconds"]
     for name, row in rows.items():
@@ -159,11 +159,11 @@ def print_rows(network: str, rows: Mapping[str, Any], batch: int) -> None:
 
 
 def work(network: str, contender: str, arguments: argparse.Namespace) -> None:
-    """Says its facts, then takes a step for each line it is given and says the seconds."""
+    """Report facts, then run a step for each input line and report its seconds."""
     device = choose_device(arguments.device)
-    job = make_job(network, contender, tuple(arguments.size), device)
+    setup = make_setup({**NETWORKS[network], **OURS.get(contender, {})}, tuple(arguments.size), device)
     batch = random_batch(arguments.batch, tuple(arguments.size))
-    step, facts = CONTENDER_STEPS[contender](job, batch)
+    step, facts = CONTENDER_STEPS[contender](setup, batch)
     for _ in range(2):
         step()
     say(json.dumps(facts))
@@ -179,11 +179,18 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def make_job(network: str, contender: str, size: tuple[int, int], device: torch.device) -> Job:
-    return job_of({**NETWORKS[network], **OURS.get(contender, {})}, size, device)
+class Setup(NamedTuple):
+    """What a contender trains."""
+
+    config: Config
+    spec: ModelSpec
+    device: torch.device
+
+    def make_trainer(self) -> Trainer:
+        return Trainer(self.config, None, {}, self.spec, device=self.device)  # type: ignore[arg-type]
 
 
-def job_of(changes: Mapping[str, Any], size: tuple[int, int], device: torch.device) -> Job:
+def make_setup(changes: Mapping[str, Any], size: tuple[int, int], device: torch.device) -> Setup:
     precision = choose_precision("auto", device)
     config = Config().replace(
         {**changes, "training.precision": precision, "data.crop_size": size, "training.steps": 1000}
@@ -197,7 +204,7 @@ def job_of(changes: Mapping[str, Any], size: tuple[int, int], device: torch.devi
         std=(60.0,) * 3,
         scores={},
     )
-    return Job(config=config, dataset=None, splits={}, spec=spec, class_weights=None, device=device)  # type: ignore[arg-type]
+    return Setup(config, spec, device)
 
 
 def random_batch(count: int, size: tuple[int, int]) -> Batch:
@@ -211,8 +218,8 @@ Step = Callable[[], float | None]
 Made = tuple[Step, dict[str, Any]]
 
 
-def ours(job: Job, batch: Batch) -> Made:
-    trainer = Trainer(job)
+def ours(setup: Setup, batch: Batch) -> Made:
+    trainer = setup.make_trainer()
 
     def step() -> None:
         trainer.step(batch, 0.5)
@@ -221,18 +228,18 @@ def ours(job: Job, batch: Batch) -> Made:
     return step, {"parameters": sum(p.numel() for p in trainer.model.parameters())}
 
 
-def plain(job: Job, batch: Batch, *, best: bool, model: nn.Module | None = None) -> Made:
-    """What a tutorial writes; `best`: what a reader who knows PyTorch well makes of it."""
-    torch.manual_seed(job.config.training.seed)
-    model = (model or job.spec.build()).to(job.device).train()
+def plain(setup: Setup, batch: Batch, *, best: bool, model: nn.Module | None = None) -> Made:
+    """Return the loop of a tutorial; with `best`, the tuned loop."""
+    torch.manual_seed(setup.config.training.seed)
+    model = (model or setup.spec.build()).to(setup.device).train()
     layout = torch.channels_last if best else torch.contiguous_format
     model = model.to(memory_format=layout)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=best)
-    images = batch.images.to(job.device).float().contiguous(memory_format=layout)
-    labels = batch.labels.to(job.device).long()
+    images = batch.images.to(setup.device).float().contiguous(memory_format=layout)
+    labels = batch.labels.to(setup.device).long()
 
     def step() -> None:
-        with autocast(job.device, job.config.training.precision if best else "fp32"):
+        with autocast(setup.device, setup.config.training.precision if best else "fp32"):
             logits = model(images)
         loss = nn.functional.cross_entropy(logits.float(), labels)
         optimizer.zero_grad()
@@ -242,24 +249,24 @@ def plain(job: Job, batch: Batch, *, best: bool, model: nn.Module | None = None)
     return step, {"parameters": sum(p.numel() for p in model.parameters())}
 
 
-def peer(job: Job, batch: Batch, *, best: bool) -> Made:
+def peer(setup: Setup, batch: Batch, *, best: bool) -> Made:
     try:
         import segmentation_models_pytorch as smp
     except ImportError as error:
         raise SystemExit(f"{error}: pip install segmentation-models-pytorch") from error
     torch.manual_seed(0)
-    return plain(job, batch, best=best, model=smp.Unet("resnet18", encoder_weights=None, classes=NUM_CLASSES))
+    return plain(setup, batch, best=best, model=smp.Unet("resnet18", encoder_weights=None, classes=NUM_CLASSES))
 
 
 # ---------------------------------------------------------------- the ceiling
 
 
 Call = tuple[str, tuple[Any, ...]]
-"""forward or backward, and the arguments with each tensor as its shape."""
+"""("forward" or "backward", the arguments, with each tensor as its shape)."""
 
 
 class Convolutions(TorchDispatchMode):
-    """Counts the convolutions below it, by their arguments."""
+    """A dispatch mode that counts convolutions by their arguments."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -279,25 +286,25 @@ def freeze(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def ceiling(job: Job, batch: Batch) -> Made:
-    """A step that computes each convolution of our step alone, and says the seconds of all."""
-    trainer = Trainer(job)
+def ceiling(setup: Setup, batch: Batch) -> Made:
+    """Run each convolution of our step by itself and report the total seconds."""
+    trainer = setup.make_trainer()
     with Convolutions() as seen:
         trainer.step(batch, 0.5)
     del trainer
-    runs = [(prepare(call, job.device), count) for call, count in seen.calls.items()]
+    runs = [(prepare(call, setup.device), count) for call, count in seen.calls.items()]
 
     def step() -> float:
-        return sum(count * median_seconds(run, job.device) for run, count in runs)
+        return sum(count * median_seconds(run, setup.device) for run, count in runs)
 
     return step, {
         "flop": sum(count * flop(call) for call, count in seen.calls.items()),
-        "matrix_flop_per_second": matrix_rate(job.device),
+        "matrix_flop_per_second": matrix_rate(setup.device),
     }
 
 
 def matrix_rate(device: torch.device) -> float:
-    """FLOP a second of one large product of two matrices."""
+    """Return the FLOP per second of one large matrix product."""
     side = 8192 if device.type == "cuda" else 2048
     dtype = torch.bfloat16 if choose_precision("auto", device) == "bf16" else torch.float32
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
@@ -333,7 +340,7 @@ def median_seconds(run: Callable[[], object], device: torch.device, repeats: int
 
 
 def flop(call: Call) -> int:
-    """Two for each multiplication and addition; backward those of the gradients that are asked for."""
+    """Return two operations per multiply-add; backward only for the requested gradients."""
     kind, arguments = call
     if kind == "forward":
         image, weight, _, stride, padding, dilation, transposed = arguments[:7]
@@ -349,13 +356,13 @@ def flop(call: Call) -> int:
     return int(2 * wanted * image[0] * places * math.prod(weight))
 
 
-CONTENDER_STEPS: Mapping[str, Callable[[Job, Batch], Made]] = {
-    "default": lambda job, batch: plain(job, batch, best=False),
-    "best": lambda job, batch: plain(job, batch, best=True),
+CONTENDER_STEPS: Mapping[str, Callable[[Setup, Batch], Made]] = {
+    "default": lambda setup, batch: plain(setup, batch, best=False),
+    "best": lambda setup, batch: plain(setup, batch, best=True),
     **dict.fromkeys(OURS, ours),
     "ceiling": ceiling,
-    "smp-default": lambda job, batch: peer(job, batch, best=False),
-    "smp-best": lambda job, batch: peer(job, batch, best=True),
+    "smp-default": lambda setup, batch: peer(setup, batch, best=False),
+    "smp-best": lambda setup, batch: peer(setup, batch, best=True),
 }
 
 

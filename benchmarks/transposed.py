@@ -1,10 +1,10 @@
-"""Transposed convolutions of U-Net, kernel 2 and stride 2: `pixelwise.ops.transposed_conv`, PyTorch's
-own, and the 1x1 convolution with rearrangement that ours may choose.
+"""Compare transposed convolutions of U-Net, kernel 2 and stride 2, with PyTorch's.
 
     python benchmarks/transposed.py [--name transposed] [--rounds 25]
 
-Forward without gradients, and a step of forward and backward to input, weight and bias; medians of
-interleaved calls. Freed memory is kept by the allocator, as in training. Alone on the machine.
+Contenders: `pixelwise.ops.transposed_conv`, PyTorch's, and the 1x1 convolution with rearrangement that ours may select.
+Forward without gradients, and forward with backward to input, weight and bias; medians of interleaved calls. Freed
+memory is kept by the allocator, as in training. Nothing else should run on the machine.
 """
 
 import argparse
@@ -36,8 +36,8 @@ OPERATORS: dict[str, Operator] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", default="transposed", help="name of the JSON below results/")
-    parser.add_argument("--rounds", type=int, default=25, help="calls of each operator")
+    parser.add_argument("--name", default="transposed", help="name of the JSON file in results/")
+    parser.add_argument("--rounds", type=int, default=25, help="number of calls of each operator")
     arguments = parser.parse_args()
     keep_freed_memory()
     print(f"{'milliseconds':62}" + "".join(f"{name:>12}" for name in OPERATORS) + "   PyTorch / ours")
@@ -52,7 +52,7 @@ def main() -> None:
 def measure(
     shape: tuple[int, ...], channels: int, dtype: torch.dtype, layout: str, rounds: int
 ) -> list[dict[str, Any]]:
-    """Two rows: forward, and the step."""
+    """Return two rows: forward, and forward with backward."""
     torch.manual_seed(0)
     memory_format = FORMATS[layout]
     x = torch.randn(shape, dtype=dtype).contiguous(memory_format=memory_format)

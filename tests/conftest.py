@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from pixelwise.training.trainer import Job
+    from pixelwise.training.trainer import Trainer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -75,9 +75,15 @@ def _synthetic(factory: pytest.TempPathFactory, name: str, size: tuple[int, int]
 @pytest.fixture(scope="session")
 def tiny() -> dict[str, Any]:
     """Arguments of `train` for a run of about a second that repeats bit for bit."""
-    settings = ("network.base_channels=4", "network.depth=2", "network.stem_stride=1", "data.crop_size=[64, 96]")
     return {
-        "settings": (*settings, "training.batch_size=4", "training.num_evaluations=2"),
+        "settings": {
+            "network.base_channels": 4,
+            "network.depth": 2,
+            "network.stem_stride": 1,
+            "data.crop_size": [64, 96],
+            "training.batch_size": 4,
+            "training.num_evaluations": 2,
+        },
         "steps": 6,
         "deterministic": True,
         "device": "cpu",
@@ -88,24 +94,26 @@ def tiny() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def trained(streets: Path, tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished `tiny` run on `streets`. Read only."""
-    from pixelwise.api.train import train
+    from pixelwise.api import train
 
     return train(streets, tmp_path_factory.mktemp("runs") / "trained", **tiny).run
 
 
 @pytest.fixture(scope="session")
-def make_job(streets: Path, tiny: dict[str, Any]) -> Callable[..., "Job"]:
-    """`make_job(changes)`: the job of a `tiny` run on `streets`, with changes to its config."""
+def make_trainer(streets: Path, tiny: dict[str, Any]) -> Callable[..., "Trainer"]:
+    """Return `make_trainer(changes, **arguments)`: the trainer of a `tiny` run on `streets`, with another config."""
     import torch
 
-    from pixelwise.config import Config, parse_settings
-    from pixelwise.planning.prepare_data import prepare
+    from pixelwise.config import Config
+    from pixelwise.planning.prepare_data import prepare_data
+    from pixelwise.training.trainer import Trainer
 
-    prepared = prepare(streets, Config())
-    config = Config().replace({**parse_settings(tiny["settings"]), "training.steps": tiny["steps"]})
+    data = prepare_data(streets, Config())
+    config = Config().replace({**tiny["settings"], "training.steps": tiny["steps"]})
 
-    def make(changes: Mapping[str, Any] = MappingProxyType({})) -> "Job":
-        return prepared.job(config.replace(changes), torch.device("cpu"))
+    def make(changes: Mapping[str, Any] = MappingProxyType({}), **arguments: Any) -> "Trainer":
+        defaults = {**data.trainer_arguments(config.replace(changes)), "device": torch.device("cpu")}
+        return Trainer(**{**defaults, **arguments})
 
     return make
 

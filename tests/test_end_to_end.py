@@ -226,7 +226,7 @@ def test_training_in_spite_of_errors_lists_what_it_leaves_out(pixelwise: Run, st
 
 
 def test_check_of_nothing_is_refused(pixelwise: Run) -> None:
-    assert refused(pixelwise("check", "nowhere"), "nowhere is not a folder")
+    assert refused(pixelwise("check", "nowhere"), "The dataset folder 'nowhere' does not exist; check the path")
 
 
 def test_a_plan_is_written_and_can_be_trained(pixelwise: Run, streets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,7 +275,7 @@ def test_test_images_are_not_opened_by_train(pixelwise: Run, streets: Path, trai
     said = pixelwise("train", data, "-o", "run", *TINY)
     assert said.code == 0, said.err
     assert (Path("run") / MODEL_FILE_NAME).read_bytes() == (trained / MODEL_FILE_NAME).read_bytes()
-    assert refused(pixelwise("evaluate", "run", data), "data/images/test/0000.png", "no image of a known format")
+    assert refused(pixelwise("evaluate", "run", data), "data/images/test/0000.png", "not an image of a known format")
 
 
 def test_predict_lists_what_failed_and_does_the_rest(pixelwise: Run, streets: Path, trained: Path) -> None:

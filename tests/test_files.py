@@ -1,16 +1,93 @@
+import errno
 import hashlib
+import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pixelwise.errors import DataError, PathAccessError, PathNotFoundError
 from pixelwise.files import (
     compute_file_sha256,
     compute_sha256,
     make_temporary_path,
+    read_bytes,
+    read_json,
+    read_text,
+    read_yaml,
     remove_temporary_files,
     write_atomically,
 )
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_json_of_any_encoding_is_read(tmp_path: Path, encoding: str) -> None:
+    assert read_json(write(tmp_path / "a.json", '{"ä": [1]}'.encode(encoding))) == {"ä": [1]}
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "line 1, column 1: Expecting value"),
+        (b'{"a": 1,\n "b"}', "line 2, column 5: Expecting ':' delimiter"),
+        (b'"\xff\xfe\xfd"', "it is not UTF-8 text"),
+        (b"[" * 100_000, "lists or objects are nested too deeply"),
+        (b"1" * 5000, "a number is too long"),
+    ],
+)
+def test_invalid_json_is_an_error_with_the_place(tmp_path: Path, content: bytes, fault: str) -> None:
+    with pytest.raises(DataError, match=rf"a\.json: is not valid JSON \({fault}\); write or export it again"):
+        read_json(write(tmp_path / "a.json", content))
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"a: 1\nb: [1", r"line 2, column 6: .*"),
+        (b"a: 2001-99-99", "month must be in 1..12"),
+        (b"a: \xff", "it is not UTF-8 text"),
+        (b"a: \0", "it is not UTF-8 text"),
+        (b"[" * 20_000, ".*"),
+    ],
+)
+def test_invalid_yaml_is_an_error_with_the_place(tmp_path: Path, content: bytes, fault: str) -> None:
+    with pytest.raises(DataError, match=rf"a\.yaml: is not valid YAML \({fault}\); correct it"):
+        read_yaml(write(tmp_path / "a.yaml", content))
+
+
+def test_yaml_and_text_are_read(tmp_path: Path) -> None:
+    assert read_yaml(write(tmp_path / "a.yaml", "ä: [1]".encode())) == {"ä": [1]}
+    assert read_text(write(tmp_path / "a.txt", "\ufeffä".encode())) == "ä"
+    with pytest.raises(DataError, match=r"a\.txt: is not UTF-8 text; save it as UTF-8"):
+        read_text(write(tmp_path / "a.txt", b"\xff"))
+
+
+@pytest.mark.parametrize("read", [read_bytes, read_text, read_json, read_yaml])
+@pytest.mark.parametrize("name", ["none", "file/none"])
+def test_a_missing_file_is_an_error(tmp_path: Path, read: Callable[[Path], object], name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PathNotFoundError, match=r"none: the file does not exist; restore it, or correct the path"):
+        read(tmp_path / name)
+
+
+def test_a_folder_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(PathAccessError, match=r"the file cannot be read \(is a directory\); make it readable"):
+        read_bytes(tmp_path)
+
+
+def test_a_file_without_permission_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(PathAccessError, match=r"a\.png: the file cannot be read \(permission denied\); make it"):
+        read_bytes(tmp_path / "a.png")
 
 
 def test_an_atomic_write_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> None:

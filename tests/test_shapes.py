@@ -10,9 +10,8 @@ from pixelwise.shapes import (
     compute_pooled_size,
     compute_transposed_conv_side,
     compute_unpooled_sides,
-    padding_to_multiple,
-    pair,
     round_up,
+    to_pair,
 )
 
 SIDES = st.integers(1, 500)
@@ -27,21 +26,13 @@ def test_round_up(value: int, multiple: int, expected: int) -> None:
 
 
 @given(SIDES, st.integers(1, 64))
-def test_round_up_is_the_smallest_multiple_that_holds_the_value(value: int, multiple: int) -> None:
+def test_round_up_returns_smallest_multiple_not_below_value(value: int, multiple: int) -> None:
     rounded = round_up(value, multiple)
     assert rounded % multiple == 0
     assert value <= rounded < value + multiple
 
 
-@pytest.mark.parametrize(
-    ("size", "multiple", "expected"),
-    [((360, 480), 16, (8, 0)), ((1, 33), 32, (31, 31)), ((64, 64), 32, (0, 0))],
-)
-def test_padding_to_multiple(size: tuple[int, int], multiple: int, expected: tuple[int, int]) -> None:
-    assert padding_to_multiple(size, multiple) == expected
-
-
-def test_center_crop_drops_the_same_at_each_side() -> None:
+def test_center_crop_is_centered() -> None:
     assert center_crop((64, 64), (56, 60)) == (slice(4, 60), slice(2, 62))
 
 
@@ -54,15 +45,13 @@ def test_center_crop_has_the_target_size(height: int, width: int, data: st.DataO
     assert abs(columns.start - (width - columns.stop)) <= 1
 
 
-def test_pair() -> None:
-    assert pair(2) == (2, 2)
-    assert pair((2, 3)) == (2, 3)
+def test_to_pair() -> None:
+    assert to_pair(2) == (2, 2)
+    assert to_pair((2, 3)) == (2, 3)
 
 
 @given(SIDES, st.integers(1, 9), st.integers(1, 5), st.integers(0, 4), st.integers(1, 3))
-def test_conv_side_counts_the_places_of_the_kernel(
-    side: int, kernel: int, stride: int, padding: int, dilation: int
-) -> None:
+def test_conv_side_counts_kernel_positions(side: int, kernel: int, stride: int, padding: int, dilation: int) -> None:
     last = side + 2 * padding - dilation * (kernel - 1) - 1
     assert max(compute_conv_side(side, kernel, stride=stride, padding=padding, dilation=dilation), 0) == len(
         range(0, last + 1, stride)
@@ -86,7 +75,9 @@ def test_transposed_conv_side(side: int, kernel: int, arguments: dict[str, int],
 
 
 @given(SIDES, st.integers(1, 9), st.integers(1, 5), st.integers(0, 4), st.integers(1, 3))
-def test_transposed_convolution_leads_back(side: int, kernel: int, stride: int, padding: int, dilation: int) -> None:
+def test_transposed_conv_side_inverts_conv_side(
+    side: int, kernel: int, stride: int, padding: int, dilation: int
+) -> None:
     small = compute_conv_side(side, kernel, stride=stride, padding=padding, dilation=dilation)
     added = compute_output_padding(side, kernel, stride=stride, padding=padding, dilation=dilation)
     back = compute_transposed_conv_side(
@@ -97,13 +88,8 @@ def test_transposed_convolution_leads_back(side: int, kernel: int, stride: int, 
 
 
 def test_pooled_size_of_segnet() -> None:
-    assert [compute_pooled_size((side, 60), 2, ceil_mode=True)[0] for side in (360, 180, 90, 45, 23)] == [
-        180,
-        90,
-        45,
-        23,
-        12,
-    ]
+    sizes = [compute_pooled_size((side, 60), 2, ceil_mode=True)[0] for side in (360, 180, 90, 45, 23)]
+    assert sizes == [180, 90, 45, 23, 12]
     assert compute_pooled_size((45, 60), 2) == (22, 30)
     assert compute_pooled_size((1, 5), 3) == (0, 1)
 

@@ -1,10 +1,85 @@
-"""Atomic writing of files, and checksums."""
+"""Atomic writing, checksums, and reading of files with errors that a user can act on."""
 
+import contextlib
 import hashlib
+import json
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pixelwise.errors import DataError, PathAccessError, PathNotFoundError
+
+READ_ERRORS = (DataError, PathNotFoundError, PathAccessError)
+"""Errors of a file that does not exist, may not be read, or whose contents cannot be used."""
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        PathNotFoundError: The file does not exist.
+        PathAccessError: The file may not be read.
+    """
+    with wrap_access_errors(path):
+        return path.read_bytes()
+
+
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8; raise DataError for another encoding, and as `read_bytes` does."""
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text; save it as UTF-8.") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; raise DataError with line and column of a fault, and as `read_bytes` does."""
+    try:
+        return json.loads(read_bytes(path))
+    except json.JSONDecodeError as error:
+        reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
+    except UnicodeDecodeError:
+        reason = "it is not UTF-8 text"
+    except ValueError:
+        reason = "a number is too long"
+    except RecursionError:
+        reason = "lists or objects are nested too deeply"
+    raise DataError(f"{path}: is not valid JSON ({reason}); write or export it again, or remove it.")
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file; raise DataError with line and column of a fault, and as `read_bytes` does."""
+    try:
+        return yaml.safe_load(read_bytes(path))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        reason = f"{where}{error.problem}"
+    except (yaml.YAMLError, UnicodeDecodeError):
+        reason = "it is not UTF-8 text"
+    except ValueError as error:  # of a date such as 2001-99-99
+        reason = str(error)
+    except RecursionError:
+        reason = "lists or mappings are nested too deeply"
+    raise DataError(f"{path}: is not valid YAML ({reason}); correct it.")
+
+
+@contextlib.contextmanager
+def wrap_access_errors(path: Path) -> Iterator[None]:
+    """Turn errors of the operating system while reading a path into PathNotFoundError or PathAccessError."""
+    try:
+        yield
+    except (PathNotFoundError, PathAccessError):
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise PathNotFoundError(f"{path}: the file does not exist; restore it, or correct the path.") from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise PathAccessError(f"{path}: the file cannot be read ({reason}); make it readable, or remove it.") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -31,7 +106,7 @@ def make_temporary_path(path: Path) -> Path:
 
 def remove_temporary_files(folder: Path, is_target: Callable[[Path], bool] = lambda path: True) -> None:
     """Remove the temporary files that killed processes left for the paths in `folder` that `is_target` accepts."""
-    for temporary in folder.glob(".*.*.part"):
+    for temporary in folder.glob(".*.????????????.part"):
         name = temporary.name.removeprefix(".").removesuffix(".part").rpartition(".")[0]
         if is_target(folder / name) and temporary.is_file():
             temporary.unlink(missing_ok=True)

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelwise.checks import CODES, check, diagnose
-from pixelwise.data.dataset import open_dataset
-from pixelwise.data.formats.pairing import FileReader
-from pixelwise.data.io.images import Array, Decoded, write_png
+from pixelwise.api.check import check
+from pixelwise.checks import CODES
+from pixelwise.checks.runner import run_checks
+from pixelwise.data.dataset import Dataset
+from pixelwise.data.formats.dataset_index import SampleReader
+from pixelwise.data.io.images import Array, DecodedImage, write_png
 from pixelwise.data.sample import Sample
-from pixelwise.data.scan import survey
+from pixelwise.data.scan import compute_normalization, scan_dataset
 from support.faults import FAULTS, Fault, noise, write_clean
 
 
@@ -76,24 +78,24 @@ def test_an_inverted_mask_by_its_area(cells: Path, tmp_path: Path) -> None:
     assert [(f.code, f.files) for f in check(root).findings] == [("inverted_mask", ("labels/val/0001.png",))]
 
 
-class FloatImages(FileReader):
+class FloatImages(SampleReader):
     """The clean set as float images, of which one has values that are none."""
 
-    def decode_image(self, sample: Sample) -> Decoded:
+    def decode_image(self, sample: Sample) -> DecodedImage:
         pixels = super().decode_image(sample).pixels.astype(np.float32)
         if sample.name == "train/1":
             pixels[3, 4], pixels[0, 0, 0] = np.nan, -np.inf
-        return Decoded(pixels=pixels, alpha=False)
+        return DecodedImage(pixels=pixels, alpha=False)
 
 
 def test_values_that_are_not_finite(clean: Path) -> None:
-    dataset = open_dataset(clean)
-    dataset = replace(dataset, pairing=replace(dataset.pairing, reader=FloatImages()))
-    surveyed = survey(dataset, dataset.samples)
-    (finding,) = diagnose(surveyed).findings
+    dataset = Dataset.load(clean)
+    dataset = replace(dataset, index=replace(dataset.index, reader=FloatImages()))
+    dataset = scan_dataset(dataset)
+    (finding,) = run_checks(dataset).findings
     assert (finding.code, finding.severity, finding.files) == ("not_finite", "error", ("images/train/1.png",))
     assert finding.message.startswith("1 image with NaN or infinite values (4 in all)")
-    assert np.isfinite(surveyed.normalization(dataset.samples)).all()
+    assert np.isfinite(compute_normalization(dataset, dataset.samples)).all()
 
 
 BY_OTHER_SETS = {"swapped_channels", "inverted_mask", "not_finite"}

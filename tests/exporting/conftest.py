@@ -14,15 +14,25 @@ def model(make_model, tmp_path_factory):
 @pytest.fixture(scope="session")
 def made(model):
     pytest.importorskip("onnxruntime")
-    from pixelwise.exporting import export
+    from pixelwise.exporting.export import export
 
     return export(model, model.parent / "out" / "tiny.onnx")
 
 
 @pytest.fixture(scope="session")
-def made_int8(trained, streets, tmp_path_factory):
+def quantized(trained, streets, tmp_path_factory):
+    """A copy of the trained model with its int8 file."""
     pytest.importorskip("onnxruntime")
-    from pixelwise.exporting import export
+    from pixelwise.quantization.quantize import quantize
 
-    folder = tmp_path_factory.mktemp("int8")
-    return export(trained, folder / "tiny.onnx", precision="int8", data=streets, max_iou_drop=3)
+    path = tmp_path_factory.mktemp("quantized") / "model.safetensors"
+    path.write_bytes((trained / "model.safetensors").read_bytes())
+    quantize(path, streets, max_iou_drop=5)
+    return path
+
+
+@pytest.fixture(scope="session")
+def made_int8(quantized, tmp_path_factory):
+    from pixelwise.exporting.export import export
+
+    return export(quantized, tmp_path_factory.mktemp("int8") / "tiny.onnx", precision="int8")

@@ -3,21 +3,20 @@
 import hashlib
 import json
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from pixelwise.cli.console import print_export
+from pixelwise.cli.results import print_export
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.evaluation.evaluate import evaluate
-from pixelwise.exporting import export
-from pixelwise.exporting import export as home
+from pixelwise.exporting import export as module
+from pixelwise.exporting.export import export
 from pixelwise.exporting.formats import FORMATS
-from pixelwise.exporting.parity import Proof
+from pixelwise.exporting.result import Parity
+from pixelwise.inference.int8_file import read_int8, write_int8
 from pixelwise.inference.predictor import load
-from pixelwise.quantization.accuracy import Accuracy
+from pixelwise.quantization.result import Int8Accuracy
 
 
 def images_of(*shape, dtype="uint8"):
@@ -26,10 +25,10 @@ def images_of(*shape, dtype="uint8"):
 
 def test_the_file_its_card_and_its_runner_are_written_and_nothing_else(made):
     assert sorted(path.name for path in made.file.parent.iterdir()) == ["predict_onnx.py", "tiny.json", "tiny.onnx"]
-    assert {path.name for path in made.beside} == {"predict_onnx.py", "tiny.json"}
+    assert {path.name for path in made.other_files} == {"predict_onnx.py", "tiny.json"}
     assert made.num_bytes == made.file.stat().st_size
-    assert made.proof.agreement == 1
-    assert made.proof.largest_logit_gap < 1e-4
+    assert made.parity.agreement == 1
+    assert made.parity.largest_logit_gap < 1e-4
 
 
 def test_the_file_labels_images_of_any_size_as_the_model_does(made, model):
@@ -57,12 +56,12 @@ def test_the_card_says_what_the_file_takes_and_gives(made):
     assert card["classes"] == ["road", "sky", "tree"]
     assert len(card["colors"]) == 3
     assert card["tiling"]["stride"] == [2, 2]
-    assert card["proof"]["agreement"] == 1
+    assert card["parity"]["agreement"] == 1
     assert {"pixelwise", "torch", "onnx", "onnxruntime"} <= card["versions"].keys()
 
 
 def test_the_command_prints_file_size_agreement_and_gap(made, capsys):
-    print_export(made)
+    print_export(made, {})
     shown = capsys.readouterr().out
     assert str(made.file) in shown
     assert "MB" in shown
@@ -83,86 +82,55 @@ def test_torch_export_with_logits(make_model, tmp_path):
     assert [output["name"] for output in card["outputs"]] == ["labels", "logits"]
 
 
-def test_int8_is_measured_on_labeled_images(made_int8, trained, streets, capsys):
-    measured = made_int8.accuracy
+def test_int8_shows_the_accuracy_that_quantize_measured(made_int8, quantized, capsys):
     card = json.loads(made_int8.file.with_suffix(".json").read_text(encoding="utf-8"))
+    facts = read_int8(quantized)[1]
     assert card["precision"] == "int8"
-    assert card["accuracy"] == {
-        "mean_iou": measured.mean_iou,
-        "model_mean_iou": measured.model_mean_iou,
-        "agreement": measured.agreement,
-        "validation_images": 4,
-        "calibration_images": 12,
-    }
-    scored = evaluate(trained, streets, split="val", device="cpu", precision="fp32")
-    assert measured.model_mean_iou == scored["mean_iou"]
-    assert 0.9 < measured.agreement < 1
-    print_export(made_int8)
+    assert card["accuracy"] == facts["accuracy"]
+    assert facts["versions"].items() <= card["versions"].items()
+    assert made_int8.accuracy == Int8Accuracy.from_dict(facts["accuracy"])
+    print_export(made_int8, {})
     shown = capsys.readouterr().out
-    assert f"a loss of {measured.loss:.2f} points" in shown
+    assert f"a drop of {made_int8.accuracy.compute_iou_drop('onnxruntime'):.2f} points" in shown
     assert "4 validation images" in shown
 
 
-def test_int8_takes_images_of_any_size(made_int8):
+def test_int8_gives_the_labels_of_predict_in_int8(made_int8, quantized):
     run = FORMATS["onnx"].read(made_int8.file)
-    for shape in [(1, 1, 1, 3), (2, 7, 30, 3)]:
-        (labels,) = run(images_of(*shape))
-        assert (labels.shape, labels.dtype) == (shape[:3], np.uint8)
+    predictor = load(quantized, device="cpu", precision="int8", engine="onnxruntime")
+    for size in [(1, 1), (7, 30), (64, 96)]:
+        images = images_of(2, *size, 3)
+        (labels,) = run(images)
+        assert labels.dtype == np.uint8
+        np.testing.assert_array_equal(labels, [predictor.predict(image, tiling="none").labels for image in images])
 
 
-@pytest.fixture
-def with_accuracy(monkeypatch):
-    """All of an export but the file itself and what is measured of it."""
-    home_module = sys.modules[home.__module__]
-
-    def write(graph, example, full, labels, change):
-        for path in (full, labels):
-            path.write_bytes(b"a graph")
-
-    row = replace(FORMATS["onnx"], write=write, read=lambda path: None)
-    monkeypatch.setattr(home_module, "FORMATS", {**FORMATS, "onnx": row})
-    fine = Proof(agreement=0.5, largest_logit_gap=2.5, largest_logit=9, sizes=((1, 1),))
-    monkeypatch.setattr(home_module, "prove", lambda *_: fine)
-
-    def set_accuracy(**values):
-        found = Accuracy(validation_images=4, calibration_images=12, **values)
-        monkeypatch.setattr(home_module, "measure_accuracy", lambda *_, **__: found)
-
-    return set_accuracy
-
-
-def test_a_loss_above_the_limit_is_refused_and_the_old_file_stays(trained, streets, tmp_path, with_accuracy):
+def test_int8_without_an_int8_file_names_the_command(model, tmp_path):
     pytest.importorskip("onnxruntime")
-    path = tmp_path / "tiny.onnx"
-    path.write_bytes(b"before")
-    with_accuracy(mean_iou=0.48, model_mean_iou=0.5, agreement=0.97)
-    said = r"4 .* images the mean IoU of int8 is 0\.4800 and the model's 0\.5000, 2 points less, and 1 may be lost.*"
-    with pytest.raises(InvalidArgumentError, match=said + "--max-iou-drop"):
-        export(trained, path, precision="int8", data=streets)
-    with pytest.raises(InvalidArgumentError, match=r"and 1\.5 may be lost"):
-        export(trained, path, precision="int8", data=streets, max_iou_drop=1.5)
-    with_accuracy(mean_iou=float("nan"), model_mean_iou=0.5, agreement=0.97)
-    with pytest.raises(InvalidArgumentError, match="is nan"):
-        export(trained, path, precision="int8", data=streets)
-    assert [file.name for file in tmp_path.iterdir()] == ["tiny.onnx"]
-    assert path.read_bytes() == b"before"
+    with pytest.raises(InvalidArgumentError, match=r"has no int8 file .* 'pixelwise quantize .* DATA'"):
+        export(model, tmp_path / "a.onnx", precision="int8")
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_of_int8_the_agreement_is_that_on_validation_images_and_none_is_asked_for(
-    trained, streets, tmp_path, with_accuracy
-):
-    pytest.importorskip("onnxruntime")
-    with_accuracy(mean_iou=0.495, model_mean_iou=0.5, agreement=0.97)
-    with pytest.raises(InvalidArgumentError, match=r"agree with the model's on 97\.0000% .* 99\.00% are asked for"):
-        export(trained, tmp_path / "a.onnx", precision="int8", data=streets, min_agreement=0.99)
-    assert export(trained, tmp_path / "a.onnx", precision="int8", data=streets).file.exists()
+def test_min_agreement_of_int8_refers_to_the_validation_images(quantized, tmp_path, monkeypatch):
+    graph, facts = read_int8(quantized)
+    copy = tmp_path / "copy" / quantized.name
+    copy.parent.mkdir()
+    copy.write_bytes(quantized.read_bytes())
+    engines = {"onnxruntime": {"mean_iou": 0.5, "agreement": 0.99}, "openvino": {"mean_iou": 0.5, "agreement": 0.97}}
+    write_int8(copy, graph, {**facts, "accuracy": {**facts["accuracy"], "engines": engines}})
+    poor = Parity(agreement=0.5, largest_logit_gap=2.5, largest_logit=9, sizes=((1, 1),))
+    monkeypatch.setattr(module, "compare_with_model", lambda *_: poor)
+    with pytest.raises(InvalidArgumentError, match=r"agree with the model's on 97\.0000% .* at least 98\.00% is"):
+        export(copy, tmp_path / "out" / "a.onnx", precision="int8", min_agreement=0.98)
+    assert not (tmp_path / "out").exists()
+    assert export(copy, tmp_path / "out" / "a.onnx", precision="int8").file.exists()
 
 
 @pytest.mark.slow
-def test_int8_for_openvino(trained, streets, tmp_path):
-    pytest.importorskip("onnxruntime")
+def test_int8_for_openvino(quantized, tmp_path):
     pytest.importorskip("openvino")
-    made = export(trained, tmp_path / "tiny.xml", precision="int8", data=streets, max_iou_drop=3, logits=True)
+    made = export(quantized, tmp_path / "tiny.xml", precision="int8", logits=True)
     card = json.loads((tmp_path / "tiny.json").read_text(encoding="utf-8"))
     assert {"openvino", "onnxruntime"} <= card["versions"].keys()
     labels, logits = FORMATS["openvino"].read(made.file)(images_of(2, 5, 9, 3))
@@ -176,8 +144,8 @@ def test_every_format_in_every_precision(model, tmp_path, name, precision):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("openvino")
     made = export(model, tmp_path / "out", format=name, precision=precision)
-    assert made.file.name == f"model{FORMATS[name].ending}"
-    assert made.proof.agreement >= {"fp32": 0.9999, "fp16": 0.995}[precision]
+    assert made.file.name == f"model{FORMATS[name].suffix}"
+    assert made.parity.agreement >= {"fp32": 0.9999, "fp16": 0.995}[precision]
 
 
 @pytest.mark.slow
@@ -193,29 +161,27 @@ def test_every_format_in_every_precision(model, tmp_path, name, precision):
 def test_onnx_of_every_kind_of_network(make_model, tmp_path, name, choices):
     pytest.importorskip("onnxruntime")
     model = make_model(tmp_path / "m", network=NetworkConfig(name=name, **choices))
-    assert export(model, tmp_path / "model.onnx").proof.agreement >= 0.9999
+    assert export(model, tmp_path / "model.onnx").parity.agreement >= 0.9999
 
 
 def test_a_file_that_disagrees_is_refused_and_the_old_one_stays(model, tmp_path, monkeypatch):
     path = tmp_path / "tiny.pt2"
     path.write_bytes(b"before")
-    bad = Proof(agreement=0.9, largest_logit_gap=2.5, largest_logit=9, sizes=((1, 1),))
-    monkeypatch.setattr(sys.modules[home.__module__], "prove", lambda *_: bad)
-    said = r"agree with the model's on 90\.0000% .* 99\.99% are asked for.*up to 2\.5.*--min-agreement"
+    bad = Parity(agreement=0.9, largest_logit_gap=2.5, largest_logit=9, sizes=((1, 1),))
+    monkeypatch.setattr(module, "compare_with_model", lambda *_: bad)
+    said = r"agree with the model's on 90\.0000% .* 99\.99% is required.*up to 2\.5.*--min-agreement"
     with pytest.raises(InvalidArgumentError, match=said):
         export(model, path)
-    with pytest.raises(InvalidArgumentError, match=r"95\.00% are asked for"):
+    with pytest.raises(InvalidArgumentError, match=r"95\.00% is required"):
         export(model, path, min_agreement=0.95)
     assert [file.name for file in tmp_path.iterdir()] == ["tiny.pt2"]
     assert path.read_bytes() == b"before"
 
 
 def test_the_card_of_another_export_stays(model, tmp_path):
-    for content, owner in (('{"file": "tiny.onnx"}', r"the card of tiny\.onnx"), ("mine", "no card of an export")):
+    for content, owner in (('{"file": "tiny.onnx"}', r"the model card of tiny\.onnx"), ("mine", "not a model card")):
         (tmp_path / "tiny.json").write_text(content)
-        with pytest.raises(
-            InvalidArgumentError, match=rf"tiny\.json would be replaced, but is {owner}; give tiny\.pt2"
-        ):
+        with pytest.raises(InvalidArgumentError, match=rf"tiny\.json exists and is {owner}\. Write tiny\.pt2"):
             export(model, tmp_path / "tiny.pt2")
         assert (tmp_path / "tiny.json").read_text() == content
     assert [file.name for file in tmp_path.iterdir()] == ["tiny.json"]
@@ -224,24 +190,11 @@ def test_the_card_of_another_export_stays(model, tmp_path):
 @pytest.mark.parametrize(
     ("output", "options", "said"),
     [
-        ("a.onnx", {"format": "openvino"}, r"ends as onnx does, but the format asked for is openvino: name it \*\.xml"),
+        ("a.onnx", {"format": "openvino"}, r"suffix of .*a\.onnx means onnx, but the format is openvino\. Use \*\.xml"),
         ("a", {"format": "onyx"}, "unknown format 'onyx'. Did you mean 'onnx'"),
-        ("a.onnx", {"min_agreement": 1.5}, "min_agreement is 1.5, but is a share of the labels, from 0 to 1"),
+        ("a.onnx", {"min_agreement": 1.5}, "min_agreement is 1.5. Expected a share from 0 to 1"),
         ("a.onnx", {"precision": "fp61"}, "unknown precision 'fp61'. Did you mean 'fp16'"),
-        ("a.onnx", {"precision": "int8"}, "int8 needs images .* name a dataset with --data"),
-        ("a.pt2", {"precision": "int8", "data": "d"}, "torch-export has no int8 form here; .* onnx or openvino"),
-        (
-            "a.onnx",
-            {"precision": "int8", "data": "d", "max_iou_drop": -1},
-            "max_iou_drop is -1, but is a number of points",
-        ),
-        (
-            "a.onnx",
-            {"precision": "int8", "data": "d", "max_iou_drop": 101},
-            "max_iou_drop is 101, but .* from 0 to 100",
-        ),
-        ("a.onnx", {"precision": "fp16", "data": "d"}, "--data and --max-iou-drop go with --precision int8, not fp16"),
-        ("a.onnx", {"max_iou_drop": 1}, "--data and --max-iou-drop go with --precision int8, not fp32"),
+        ("a.pt2", {"precision": "int8"}, "torch-export does not support int8. Use the format onnx or openvino"),
     ],
 )
 def test_a_request_that_cannot_be_done_is_refused(model, tmp_path, output, options, said):
@@ -252,7 +205,7 @@ def test_a_request_that_cannot_be_done_is_refused(model, tmp_path, output, optio
 
 def test_a_folder_is_no_file(model, tmp_path):
     (tmp_path / "model.onnx").mkdir()
-    with pytest.raises(InvalidArgumentError, match="is a folder; name another file"):
+    with pytest.raises(InvalidArgumentError, match=r"is a folder\. Expected the name of a file"):
         export(model, tmp_path)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.exporting.parity import drawn_batches, prove
+from pixelwise.exporting.parity import compare_with_model, draw_batches
 from pixelwise.inference.predictor import load
 
 
@@ -17,21 +17,21 @@ def answers(predictor, images, change=0):
 
 
 def test_the_model_agrees_with_itself(predictor):
-    proof = prove(predictor, lambda x: answers(predictor, x), lambda x: answers(predictor, x))
-    assert (proof.agreement, proof.largest_logit_gap) == (1, 0)
-    assert proof.largest_logit > 0
-    assert (1, 1) in proof.sizes
+    parity = compare_with_model(predictor, lambda x: answers(predictor, x), lambda x: answers(predictor, x))
+    assert (parity.agreement, parity.largest_logit_gap) == (1, 0)
+    assert parity.largest_logit > 0
+    assert (1, 1) in parity.sizes
 
 
 def test_a_difference_is_measured(predictor):
-    proof = prove(predictor, lambda x: answers(predictor, x, 1), lambda x: answers(predictor, x, 1))
-    assert proof.agreement == 0
-    assert proof.largest_logit_gap == pytest.approx(1, abs=1e-4)
+    parity = compare_with_model(predictor, lambda x: answers(predictor, x, 1), lambda x: answers(predictor, x, 1))
+    assert parity.agreement == 0
+    assert parity.largest_logit_gap == pytest.approx(1, abs=1e-4)
 
 
 def test_logits_that_are_no_numbers_are_an_infinite_gap(predictor):
-    proof = prove(predictor, lambda x: answers(predictor, x), lambda x: answers(predictor, x, np.nan))
-    assert proof.largest_logit_gap == np.inf
+    parity = compare_with_model(predictor, lambda x: answers(predictor, x), lambda x: answers(predictor, x, np.nan))
+    assert parity.largest_logit_gap == np.inf
 
 
 @pytest.mark.parametrize("change", [lambda x: x[:, :, :-1], lambda x: x.astype("int64")])
@@ -41,15 +41,15 @@ def test_labels_of_another_size_or_type_are_refused(predictor, change):
         return change(labels), logits
 
     with pytest.raises(
-        InvalidArgumentError, match=r"of images \(2, 1, 1, 3\) it makes labels .* not \(2, 1, 1\) uint8"
+        InvalidArgumentError, match=r"For images \(2, 1, 1, 3\) it gives labels .* expected \(2, 1, 1\) uint8"
     ):
-        prove(predictor, changed, lambda x: answers(predictor, x))
+        compare_with_model(predictor, changed, lambda x: answers(predictor, x))
 
 
 @pytest.mark.parametrize(("channels", "dtype"), [(1, "uint8"), (5, "uint16"), (4, "float32")])
 def test_images_are_in_the_units_of_the_model(make_model, tmp_path, channels, dtype):
     spec = load(make_model(tmp_path / "m", channels=channels, dtype=dtype), device="cpu").spec
-    batches = list(drawn_batches(spec))
+    batches = list(draw_batches(spec))
     assert {images.shape[3] for images in batches} == {channels}
     assert {str(images.dtype) for images in batches} == {dtype}
     assert {len(images) for images in batches} == {1, 2}

@@ -82,7 +82,7 @@ def test_an_absent_package_is_named(made, image, tmp_path):
 
 
 def test_a_file_that_is_not_the_cards_is_refused(python, made, image, tmp_path):
-    for path in (made.file, *made.beside):
+    for path in (made.file, *made.other_files):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "tiny.onnx").write_bytes(made.file.read_bytes() + b"x")
     done = run(python, tmp_path / "predict_onnx.py", tmp_path / "tiny.onnx", image)

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from pixelwise.config import NetworkConfig
-from pixelwise.errors import InvalidArgumentError
+from pixelwise.errors import InvalidArgumentError, PathAccessError
 from pixelwise.inference import engines
 from pixelwise.inference import int8_file as int8_module
 from pixelwise.inference.engines import Source, choose_engine
 from pixelwise.inference.int8_file import frames_of, int8_file, read_int8, write_int8
 from pixelwise.inference.predictor import load
-from pixelwise.lowering.quantize import quantize
+from pixelwise.lowering.int8 import quantize_graph
 from pixelwise.prediction.predict import predict
 
 MakeModel = Callable[..., Path]
@@ -36,8 +36,8 @@ def model(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> Pa
         tmp_path_factory.mktemp("int8") / "m.safetensors", network=NetworkConfig(base_channels=4, depth=2)
     )
     module = load(path, device="cpu", precision="fp32").module
-    graph = quantize(Source(module=module, channels=3).onnx, frames_of(module, iter(images())))
-    write_int8(path, graph, {"why": "a test"})
+    graph = quantize_graph(Source(module=module, channels=3).onnx, frames_of(module, iter(images())))
+    write_int8(path, graph, {"why": "a test", "accuracy": {"engines": {"onnxruntime": {}}}})
     return path
 
 
@@ -80,22 +80,43 @@ def test_frames_are_those_that_the_network_is_given(make_model: MakeModel, tmp_p
         np.testing.assert_allclose(frame, expected.numpy(), rtol=1e-6)
 
 
-def test_a_model_without_scales_says_how_to_find_them(make_model: MakeModel, tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_that_names_the_command(make_model: MakeModel, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     path = make_model(tmp_path / "m")
-    with pytest.raises(
-        InvalidArgumentError, match=r"no scales for int8 yet.*pixelwise evaluate .*m DATA --precision int8"
-    ):
+    with pytest.raises(InvalidArgumentError, match=r"m has no int8 file .* with 'pixelwise quantize .*m DATA'"):
         load(path, precision="int8")
 
 
-def test_scales_of_another_model_are_refused(model: Path, make_model: MakeModel, tmp_path: Path) -> None:
+def test_the_file_of_another_model_is_refused(model: Path, make_model: MakeModel, tmp_path: Path) -> None:
     other = make_model(tmp_path / "other.safetensors", seed=1)
     int8_file(other).write_bytes(int8_file(model).read_bytes())
     with pytest.raises(
-        InvalidArgumentError, match=r"other\.int8\.onnx was made from another model; 'pixelwise evaluate .* makes"
+        InvalidArgumentError, match=r"other\.int8\.onnx was made from another model. Run 'pixelwise quantize"
     ):
         read_int8(other)
+
+
+def test_a_file_of_another_format_is_refused(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(model.read_bytes())
+    monkeypatch.setattr(int8_module, "INT8_FORMAT", 3)
+    write_int8(path, read_int8_as(model, 2), {})
+    monkeypatch.setattr(int8_module, "INT8_FORMAT", 2)
+    with pytest.raises(InvalidArgumentError, match=r"m\.int8\.onnx has format 3; this version reads format 2\. Run"):
+        read_int8(path)
+
+
+def read_int8_as(model: Path, format: int) -> bytes:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(int8_module, "INT8_FORMAT", format)
+        return read_int8(model)[0]
+
+
+def test_an_engine_whose_accuracy_was_not_measured_is_a_warning(model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read_int8(model, "onnxruntime")
+    assert caplog.messages == []
+    read_int8(model, "openvino")
+    assert "measured with onnxruntime, not with openvino. Run 'pixelwise quantize" in caplog.messages[0]
 
 
 @pytest.mark.parametrize("content", [b"", b"no graph", b"\x08\x09"])
@@ -103,7 +124,7 @@ def test_a_damaged_file_is_named(make_model: MakeModel, tmp_path: Path, content:
     pytest.importorskip("onnx")
     path = make_model(tmp_path / "m.safetensors")
     int8_file(path).write_bytes(content)
-    with pytest.raises(InvalidArgumentError, match=r"m\.int8\.onnx is damaged; 'pixelwise evaluate .* makes it again"):
+    with pytest.raises(InvalidArgumentError, match=r"m\.int8\.onnx is damaged. Delete it and run 'pixelwise quantize"):
         read_int8(path)
 
 
@@ -126,9 +147,7 @@ def test_a_folder_that_cannot_be_written_is_named(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(int8_module, "write_atomically", refuse)
-    with pytest.raises(
-        InvalidArgumentError, match=r"m\.int8\.onnx cannot be written .*Permission denied.*copy the model"
-    ):
+    with pytest.raises(PathAccessError, match=r"m\.int8\.onnx cannot be written .*Permission denied.*Copy the model"):
         write_int8(make_model(tmp_path / "m.safetensors"), read_int8(model)[0], {})
 
 

@@ -50,7 +50,7 @@ def test_one_graph_takes_every_size(name, choices):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_graph_of_every_network_takes_every_size(name):
-    assert_graph_is_the_model(segmenter_of(name, {"base_channels": 4} if "width" in NETWORK_KEYS[name] else {}))
+    assert_graph_is_the_model(segmenter_of(name, {"base_channels": 4} if "base_channels" in NETWORK_KEYS[name] else {}))
 
 
 def test_the_network_alone_from_maps_to_logits():
@@ -77,7 +77,7 @@ def test_what_cannot_be_recorded_is_an_error_that_names_the_way_on():
             return images * (images > 0).sum().item() if (images > 0).sum().item() > 3 else images
 
     with pytest.raises(
-        InvalidArgumentError, match=r"cannot be recorded for images of any size.* predict with --engine torch"
+        InvalidArgumentError, match=r"cannot be exported for images of any size.* Predict with --engine torch"
     ):
         capture(Counting(), torch.zeros(2, 2, 48, 64), dynamic=(0, 2, 3))
 

@@ -15,7 +15,7 @@ from pixelwise.networks.layers import (
     upsampling_layer,
 )
 from pixelwise.ops.pooling import max_pool_with_switches
-from pixelwise.ops.transposed_conv import TransposedConv
+from pixelwise.ops.transposed_convolution import TransposedConv
 
 MAP = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 2, 2)
 SWITCHES = torch.tensor([[3, 0], [1, 0]], dtype=torch.uint8).view(1, 1, 2, 2)

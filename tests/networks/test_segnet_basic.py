@@ -12,7 +12,7 @@ from pixelwise.networks.segnet_basic import (
     image_normalization,
     initialize_bilinear,
 )
-from pixelwise.ops.transposed_conv import TransposedConv
+from pixelwise.ops.transposed_convolution import TransposedConv
 from support import contracts
 
 CONVOLUTION_WEIGHTS = {

@@ -1,4 +1,4 @@
-"""The pair of pooling and unpooling: against NumPy, against PyTorch, and by its laws."""
+"""Test pooling and unpooling against NumPy and PyTorch, and by their laws."""
 
 from collections.abc import Iterator
 
@@ -28,8 +28,8 @@ FORMATS = (torch.contiguous_format, torch.channels_last)
 
 @pytest.fixture(params=["compiled", "plain"], autouse=True)
 def _each_kernels(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every test here runs on the compiled kernels and on plain PyTorch."""
-    if request.param == "compiled" and cpu.library() is None:
+    """Run every test with the compiled kernels and with plain PyTorch."""
+    if request.param == "compiled" and cpu.load_library() is None:
         pytest.skip("the compiled kernels were not built: no C++ compiler at install time")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "choose", lambda device: cpu if request.param == "compiled" else reference)
@@ -75,14 +75,14 @@ def equal(a: Tensor, b: Tensor) -> None:
 
 
 @given(maps)
-def test_maxima_and_places_are_the_oracles(case: tuple) -> None:
+def test_maxima_and_positions_match_oracle(case: tuple) -> None:
     batch, channels, height, width, kernel, dtype, memory_format, seed = case
     x = draw((batch, channels, height, width), dtype, seed).contiguous(memory_format=memory_format)
     pooled, switches = max_pool_with_switches(x, kernel, ceil_mode=True)
     for b, c in np.ndindex(min(batch, 2), min(channels, 3)):
-        expected, places = oracle(x[b, c].double().numpy(), kernel)
+        expected, positions = oracle(x[b, c].double().numpy(), kernel)
         equal(pooled[b, c].double(), torch.from_numpy(expected))
-        equal(switches[b, c], torch.from_numpy(places))
+        equal(switches[b, c], torch.from_numpy(positions))
     if x.numel():
         equal(pooled, functional.max_pool2d(x, kernel, ceil_mode=True))
         # The sign of a zero shows which of two equal zeros was taken.
@@ -101,7 +101,7 @@ def unpooled_zeros(x: Tensor, switches: Tensor, kernel: int) -> Tensor:
 
 
 @given(maps, st.booleans())
-def test_formats_and_floor_mode(case: tuple, ceil_mode: bool) -> None:
+def test_memory_formats_and_floor_mode(case: tuple, ceil_mode: bool) -> None:
     batch, channels, height, width, kernel, dtype, memory_format, seed = case
     height, width = height + kernel, width + kernel
     x = draw((batch, channels, height, width), dtype, seed)
@@ -119,7 +119,7 @@ def test_formats_and_floor_mode(case: tuple, ceil_mode: bool) -> None:
 
 
 @given(maps, st.data())
-def test_unpooling_puts_each_value_at_its_own_place(case: tuple, data: st.DataObject) -> None:
+def test_unpooling_restores_positions(case: tuple, data: st.DataObject) -> None:
     batch, channels, height, width, kernel, dtype, memory_format, seed = case
     generator = torch.Generator().manual_seed(seed)
     rows, columns = -(-height // kernel), -(-width // kernel)
@@ -128,8 +128,8 @@ def test_unpooling_puts_each_value_at_its_own_place(case: tuple, data: st.DataOb
         data.draw(st.integers((columns - 1) * kernel + 1, (columns + 1) * kernel - 1)),
     )
     pooled = torch.randn(batch, channels, rows, columns, generator=generator).to(dtype)
-    dy = draw_places(pooled.shape, rows, clipped_size[0], kernel, 2, generator)
-    dx = draw_places(pooled.shape, columns, clipped_size[1], kernel, 3, generator)
+    dy = draw_positions(pooled.shape, rows, clipped_size[0], kernel, 2, generator)
+    dx = draw_positions(pooled.shape, columns, clipped_size[1], kernel, 3, generator)
     switches = (dy * kernel + dx).to(torch.uint8)
     expected = torch.zeros(batch, channels, *clipped_size, dtype=dtype)
     for index in np.ndindex(*pooled.shape):
@@ -142,7 +142,7 @@ def test_unpooling_puts_each_value_at_its_own_place(case: tuple, data: st.DataOb
     equal(torch.ops.pixelwise.take_at_switches(full, switches, kernel), pooled)
 
 
-def draw_places(
+def draw_positions(
     shape: torch.Size, windows: int, side: int, kernel: int, dim: int, generator: torch.Generator
 ) -> Tensor:
     """Random offsets inside windows, the last of which may be clipped."""
@@ -152,11 +152,11 @@ def draw_places(
     return (torch.rand(shape, generator=generator) * room.view(view)).long()
 
 
-def test_caffes_vector() -> None:
+def test_vector_of_caffe() -> None:
     """The example of caffe-segnet's upsample layer: flat indices 2, 5, 12, 14 of a 4x4 map."""
     pooled = torch.tensor([[[[1.0, 2.0], [9.0, 4.0]]]])
     switches = torch.tensor([[[[1 * 2 + 1, 0], [2, 2]]]], dtype=torch.uint8)
-    # Index 2 is (0, 2), of the second window: Caffe's places are free, ours belong to their windows.
+    # Index 2 is (0, 2), of the second window: Caffe's positions are free, ours belong to their windows.
     full = max_unpool(pooled[..., [1, 0]][..., [1, 0]], switches, (4, 4))
     assert full[0, 0, 1, 1] == 1
     assert full[0, 0, 0, 2] == 2
@@ -166,7 +166,7 @@ def test_caffes_vector() -> None:
 
 
 @given(maps)
-def test_pooling_undoes_unpooling_of_positive_values(case: tuple) -> None:
+def test_pooling_inverts_unpooling_of_positive_values(case: tuple) -> None:
     batch, channels, height, width, kernel, dtype, memory_format, seed = case
     generator = torch.Generator().manual_seed(seed)
     y = (torch.rand(batch, channels, height, width, generator=generator) + 0.1).to(dtype)
@@ -174,12 +174,12 @@ def test_pooling_undoes_unpooling_of_positive_values(case: tuple) -> None:
     switches = torch.randint(0, kernel**2, y.shape, dtype=torch.uint8, generator=generator)
     full = max_unpool(y, switches, (height * kernel, width * kernel), kernel)
     assert torch.equal((full != 0).sum((2, 3)), torch.full((batch, channels), height * width))
-    pooled, places = max_pool_with_switches(full, kernel)
+    pooled, positions = max_pool_with_switches(full, kernel)
     equal(pooled, y)
-    equal(places, switches)
+    equal(positions, switches)
 
 
-def test_segnets_odd_sizes() -> None:
+def test_odd_sizes_of_segnet() -> None:
     x = torch.rand(1, 2, 45, 60)
     small, switches = max_pool_with_switches(x, ceil_mode=True)
     smaller, switches_below = max_pool_with_switches(small, ceil_mode=True)
@@ -189,7 +189,7 @@ def test_segnets_odd_sizes() -> None:
     assert torch.equal(back[kept], x[kept])
 
 
-def test_switches_of_another_map_give_another_result() -> None:
+def test_switches_of_another_map_change_result() -> None:
     x, other = torch.rand(2, 1, 3, 8, 8)
     pooled, switches = max_pool_with_switches(x)
     _, foreign = max_pool_with_switches(other)
@@ -198,7 +198,7 @@ def test_switches_of_another_map_give_another_result() -> None:
 
 @pytest.mark.parametrize("memory_format", FORMATS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_gradients_are_pytorchs(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+def test_gradients_match_pytorch(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 3, 9, 11).to(dtype).contiguous(memory_format=memory_format).requires_grad_()
     y = x.detach().clone().requires_grad_()
@@ -212,7 +212,7 @@ def test_gradients_are_pytorchs(dtype: torch.dtype, memory_format: torch.memory_
     equal(x.grad, y.grad)
 
 
-def test_derivatives_of_both_orders() -> None:
+def test_first_and_second_derivatives() -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 2, 5, 6, dtype=torch.float64, requires_grad=True)
     switches = max_pool_with_switches(x.detach(), 2, True)[1]
@@ -248,7 +248,7 @@ def test_only_switches_are_saved_for_the_backward_pass() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_inputs_with_gaps_and_mixed_formats(dtype: torch.dtype) -> None:
+def test_inputs_with_gaps_and_mixed_memory_formats(dtype: torch.dtype) -> None:
     base = torch.randn(2, 12, 20, 22).to(dtype)
     for x in (base[:, ::2, 1:, 2:], base.to(memory_format=torch.channels_last)[:, :5], base.transpose(2, 3)):
         pooled, switches = max_pool_with_switches(x)
@@ -261,14 +261,14 @@ def test_inputs_with_gaps_and_mixed_formats(dtype: torch.dtype) -> None:
         assert mixed.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_pooled_map_of_one_pixel_keeps_its_format() -> None:
+def test_pooled_map_of_one_pixel_keeps_memory_format() -> None:
     x = torch.randn(2, 3, 2, 2).to(memory_format=torch.channels_last)
     full = max_unpool(*max_pool_with_switches(x), (2, 2))
     assert full.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("memory_format", FORMATS)
-def test_results_into_kept_tensors(memory_format: torch.memory_format) -> None:
+def test_out_tensors(memory_format: torch.memory_format) -> None:
     x = torch.randn(2, 3, 9, 10).contiguous(memory_format=memory_format)
     expected = max_pool_with_switches(x, 2, True)
     kept = tuple(torch.full_like(tensor, 77) for tensor in expected)
@@ -303,7 +303,7 @@ def test_tracing() -> None:
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # opcheck's own
 @pytest.mark.parametrize("memory_format", FORMATS)
-def test_operators_are_registered_soundly(memory_format: torch.memory_format) -> None:
+def test_operators_pass_opcheck(memory_format: torch.memory_format) -> None:
     x = torch.randn(2, 3, 6, 7).contiguous(memory_format=memory_format).requires_grad_()
     torch.library.opcheck(torch.ops.pixelwise.max_pool_with_switches.default, (x, 2, True))
     pooled, switches = max_pool_with_switches(x.detach(), 2, True)
@@ -325,7 +325,7 @@ def test_batching_rules() -> None:
     equal(torch.func.vmap(lambda f, s: torch.ops.pixelwise.take_at_switches(f, s, 2))(full, switches), pooled)
 
 
-def test_autocast_leaves_the_type_alone() -> None:
+def test_autocast_keeps_dtype() -> None:
     x = torch.randn(1, 2, 4, 4)
     with torch.autocast("cpu", torch.bfloat16):
         pooled, switches = max_pool_with_switches(x)
@@ -336,7 +336,7 @@ def test_autocast_leaves_the_type_alone() -> None:
 
 
 @given(st.integers(0, 2), st.integers(0, 9), st.integers(1, 5), st.sampled_from(FORMATS))
-def test_unpacking_undoes_packing(batch: int, channels: int, side: int, memory_format: torch.memory_format) -> None:
+def test_unpacking_inverts_packing(batch: int, channels: int, side: int, memory_format: torch.memory_format) -> None:
     torch.manual_seed(0)
     switches = torch.randint(0, 4, (batch, channels, side, 2 * side), dtype=torch.uint8)
     packed = pack_switches(switches.contiguous(memory_format=memory_format))
@@ -344,12 +344,12 @@ def test_unpacking_undoes_packing(batch: int, channels: int, side: int, memory_f
     equal(unpack_switches(packed, channels), switches)
 
 
-def test_order_of_the_bits() -> None:
+def test_bit_order() -> None:
     switches = torch.tensor([3, 0, 2, 1, 1], dtype=torch.uint8).view(1, 5, 1, 1)
     assert pack_switches(switches).flatten().tolist() == [0b01_10_00_11, 0b00_00_00_01]
 
 
-def test_all_of_segnet_packed() -> None:
+def test_packed_size_of_segnet() -> None:
     """Channels and pooled sizes of SegNet at 360x480: 1.32 MB, where int64 indices take 42.3 MB."""
     sizes = [(64, 180, 240), (128, 90, 120), (256, 45, 60), (512, 23, 30), (512, 12, 15)]
     switches = [torch.zeros(1, *size, dtype=torch.uint8) for size in sizes]
@@ -360,7 +360,7 @@ def test_all_of_segnet_packed() -> None:
 # ---- what is refused
 
 
-def test_refused_maps_and_kernels() -> None:
+def test_invalid_maps_and_kernel_sizes_raise() -> None:
     x = torch.randn(1, 1, 6, 6)
     for bad in (x[0], x.int(), x.to(torch.complex64)):
         with pytest.raises(InvalidArgumentError, match=r"must be \(B, C, H, W\) in float64"):
@@ -374,25 +374,25 @@ def test_refused_maps_and_kernels() -> None:
             MaxPoolWithSwitches,
             MaxUnpool,
         ):
-            with pytest.raises(InvalidArgumentError, match="whole number from 2 to 15"):
+            with pytest.raises(InvalidArgumentError, match="integer from 2 to 15"):
                 call(kernel)
     with pytest.raises(InvalidArgumentError, match="1x6 has no whole 2x2 window; use ceil_mode"):
         max_pool_with_switches(x[:, :, :1])
 
 
-def test_refused_switches() -> None:
+def test_invalid_switches_raise() -> None:
     pooled, switches = max_pool_with_switches(torch.randn(1, 2, 8, 8))
     with pytest.raises(InvalidArgumentError, match=r"torch\.int64, but must be uint8"):
         max_unpool(pooled, switches.long(), (8, 8))
-    with pytest.raises(InvalidArgumentError, match="of another pooling"):
+    with pytest.raises(InvalidArgumentError, match="come from another pooling"):
         max_unpool(pooled, switches[:, :, 1:], (8, 8))
-    with pytest.raises(InvalidArgumentError, match="of another pooling"):
+    with pytest.raises(InvalidArgumentError, match="come from another pooling"):
         max_unpool(pooled, switches.to("meta"), (8, 8))
 
 
 @pytest.mark.parametrize("memory_format", FORMATS)
 @pytest.mark.parametrize("channels", [1, 3, 64])
-def test_switches_that_lead_astray_are_refused(channels: int, memory_format: torch.memory_format) -> None:
+def test_switches_out_of_range_raise(channels: int, memory_format: torch.memory_format) -> None:
     pooled = torch.randn(1, channels, 8, 40).contiguous(memory_format=memory_format)
     sound = torch.zeros(pooled.shape, dtype=torch.uint8)
     for index, place, size in (
@@ -402,17 +402,17 @@ def test_switches_that_lead_astray_are_refused(channels: int, memory_format: tor
     ):
         switches = sound.clone()
         switches[index] = place
-        with pytest.raises(InvalidArgumentError, match="outside their 2x2 windows or outside"):
+        with pytest.raises(InvalidArgumentError, match="point outside their 2x2 windows or outside"):
             max_unpool(pooled, switches, size)
         full = torch.zeros(1, channels, *size)
-        with pytest.raises(InvalidArgumentError, match="outside their 2x2 windows or outside"):
+        with pytest.raises(InvalidArgumentError, match="point outside their 2x2 windows or outside"):
             torch.ops.pixelwise.take_at_switches(full, switches, 2)
 
 
 @pytest.mark.parametrize(
-    ("size", "message"), [((4, 8), "height 4 .* legal are 7 to 9"), ((8, 10), "width 10 .* legal are 7 to 9")]
+    ("size", "message"), [((4, 8), "height 4 .* it must be 7 to 9"), ((8, 10), "width 10 .* it must be 7 to 9")]
 )
-def test_sizes_these_switches_cannot_come_from_are_refused(size: tuple[int, int], message: str) -> None:
+def test_impossible_sizes_raise(size: tuple[int, int], message: str) -> None:
     pooled, switches = max_pool_with_switches(torch.randn(1, 2, 8, 8))
     for legal in (7, 9):
         max_unpool(pooled, torch.zeros_like(switches), (legal, legal))
@@ -420,7 +420,7 @@ def test_sizes_these_switches_cannot_come_from_are_refused(size: tuple[int, int]
         max_unpool(pooled, switches, size)
 
 
-def test_refused_outputs() -> None:
+def test_invalid_out_raises() -> None:
     x = torch.randn(1, 2, 8, 8)
     pooled, switches = max_pool_with_switches(x)
     for out in (
@@ -438,20 +438,20 @@ def test_refused_outputs() -> None:
         max_unpool(pooled.clone().requires_grad_(), switches, (8, 8), out=x)
 
 
-def test_refused_packing() -> None:
+def test_invalid_packing_raises() -> None:
     switches = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
     with pytest.raises(InvalidArgumentError, match=r"must be \(B, C, H, W\) in uint8"):
         pack_switches(switches.int())
     with pytest.raises(InvalidArgumentError, match=r"must be \(B, C, H, W\) in uint8"):
         unpack_switches(switches[0], 3)
-    with pytest.raises(InvalidArgumentError, match="up to 8 are not of 2x2 windows"):
+    with pytest.raises(InvalidArgumentError, match="up to 8, but those of 2x2 windows are 0 to 3"):
         pack_switches(switches + 8)
     with pytest.raises(InvalidArgumentError, match="1 packed channels hold 1 to 4 channels of switches, not 5"):
         unpack_switches(pack_switches(switches), 5)
 
 
 @pytest.mark.slow
-def test_more_elements_than_32_bits_count() -> None:
+def test_more_than_2_to_the_32_elements() -> None:
     if kernels.choose(torch.device("cpu")) is reference:
         pytest.skip("the same PyTorch operators as ever, on several times the memory")
     x = torch.zeros(1, 1, 46_342, 46_344, dtype=torch.bfloat16)

@@ -273,21 +273,21 @@ def test_refuses_what_is_no_map(operator):
 @pytest.mark.parametrize("unpool", [*UNPOOLINGS, lambda x, factor: UnpoolNearest(factor)(x)])
 @pytest.mark.parametrize("factor", [0, (2, 0), -1])
 def test_refuses_empty_blocks(unpool, factor):
-    with pytest.raises(InvalidArgumentError, match=r"blocks have at least 1 row and 1 column"):
+    with pytest.raises(InvalidArgumentError, match=r"must be at least 1"):
         unpool(torch.zeros(1, 1, 2, 2), factor)
 
 
 def test_interpolate_refuses_other_modes_and_sizes():
     with pytest.raises(InvalidArgumentError, match=r"unknown interpolation mode 'linear'.*bicubic, bilinear, nearest"):
         interpolate(torch.zeros(1, 1, 2, 2), (4, 4), "linear")
-    with pytest.raises(InvalidArgumentError, match=r"cannot interpolate 2x3 to 0x4: sides start at 1"):
+    with pytest.raises(InvalidArgumentError, match=r"cannot interpolate 2x3 to 0x4: sides must be at least 1"):
         interpolate(torch.zeros(1, 1, 2, 3), (0, 4))
     with pytest.raises(InvalidArgumentError, match=r"cannot interpolate 0x3 to 4x4"):
         interpolate(torch.zeros(1, 1, 0, 3), (4, 4))
 
 
 def test_bilinear_kernels_refuse_what_is_none():
-    with pytest.raises(InvalidArgumentError, match=r"kernel is 0, but a kernel has at least 1 row"):
+    with pytest.raises(InvalidArgumentError, match=r"kernel_size is 0, but must be at least 1"):
         bilinear_kernel(0)
     with pytest.raises(InvalidArgumentError, match=r"4 channels cannot be divided into 3 groups"):
         bilinear_weight(4, 2, groups=3)

@@ -10,25 +10,26 @@ import pytest
 import tifffile
 from PIL import Image
 
-from pixelwise.checks import Finding, diagnose
+from pixelwise.checks import Finding
+from pixelwise.checks.runner import run_checks
 from pixelwise.config import Config
 from pixelwise.data.classes import describe_classes
-from pixelwise.data.dataset import open_dataset
-from pixelwise.data.formats.pairing import Pairing
-from pixelwise.data.io.images import Array, Decoded, write_png
+from pixelwise.data.dataset import Dataset
+from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.io.images import Array, DecodedImage, write_png
 from pixelwise.data.sample import Sample
-from pixelwise.data.scan import survey
+from pixelwise.data.scan import scan_dataset
 from pixelwise.data.splits.splits import write_splits
 from pixelwise.errors import CheckpointError, DataError
 from pixelwise.planning.exclusions import (
-    LeftOut,
-    is_overruled,
-    leave_out_faults,
-    read_left_out,
-    without,
-    write_left_out,
+    Exclusion,
+    drop_excluded,
+    exclude_invalid,
+    is_waived,
+    read_exclusions,
+    write_exclusions,
 )
-from pixelwise.planning.prepare_data import prepare
+from pixelwise.planning.prepare_data import prepare_data
 from pixelwise.progress import use_reporter
 from support.recorder import Recorder
 
@@ -85,10 +86,10 @@ FAULTS: list[tuple[Plant, list[str], str, tuple[str, ...]]] = [
     (
         put_bytes("images/train/0.bmp", bitmap()),
         ["images/train/0.bmp", "images/train/0.png"],
-        "^files such as a.jpg and a.png, whose partner is ambiguous$",
+        "^files such as a.jpg and a.png have the same name",
         ("train/1", "train/2", "val/0", "val/1"),
     ),
-    (put("images/stray.png", IMAGE), ["images/stray.png"], "^a file lies beside the split folders", NAMES),
+    (put("images/stray.png", IMAGE), ["images/stray.png"], "^a file is outside the split folders", NAMES),
     (
         put_bytes("images/train/2.png", b""),
         ["images/train/2.png"],
@@ -98,7 +99,7 @@ FAULTS: list[tuple[Plant, list[str], str, tuple[str, ...]]] = [
     (
         put_bytes("masks/val/0.png", b"no picture"),
         ["images/val/0.png"],
-        r"^masks/val/0\.png: is no image",
+        r"^masks/val/0\.png: is not an image",
         ("train/0", "train/1", "train/2", "val/1"),
     ),
     (
@@ -110,19 +111,19 @@ FAULTS: list[tuple[Plant, list[str], str, tuple[str, ...]]] = [
     (
         put("masks/train/1.png", MASK[:4]),
         ["images/train/1.png"],
-        "^image and mask differ in size$",
+        "^image and mask have different sizes$",
         ("train/0", "train/2", "val/0", "val/1"),
     ),
     (
         put("masks/train/1.png", MASK + 6),
         ["images/train/1.png"],
-        "^mask values that dataset.yaml does not list$",
+        "^masks contain values that dataset.yaml does not list$",
         ("train/0", "train/2", "val/0", "val/1"),
     ),
     (
         put_bytes("images/train/1.png", bytes(imagecodecs.png_encode(IMAGE.astype(np.uint16) * 9))),
         ["images/train/1.png"],
-        "^images of different types of pixels",
+        "^images have different pixel types",
         ("train/0", "train/2", "val/0", "val/1"),
     ),
 ]
@@ -134,16 +135,16 @@ def test_what_an_error_names_is_left_out(
 ) -> None:
     plant(clean)
     with pytest.raises(DataError, match="--skip-invalid"):
-        prepare(clean, Config())
+        prepare_data(clean, Config())
     listening = Recorder()
     with use_reporter(listening):
-        prepared = prepare(clean, Config(), skip_invalid=True)
-    assert prepared.left_out is not None
-    assert [one.file for one in prepared.left_out] == files
-    for one in prepared.left_out:
+        prepared = prepare_data(clean, Config(), skip_invalid=True)
+    assert prepared.exclusions is not None
+    assert [one.file for one in prepared.exclusions] == files
+    for one in prepared.exclusions:
         assert re.search(reason, one.reason)
         assert str(one) in listening.messages
-        assert str(one) in prepared.overruled
+        assert str(one) in prepared.waived
     assert tuple(s.name for s in prepared.splits["train"] + prepared.splits["val"]) == kept
     assert sum(line.startswith("error: ") for line in listening.messages) == 1
 
@@ -155,38 +156,40 @@ def test_images_of_odd_channels_are_left_out(clean: Path) -> None:
     tifffile.imwrite(
         clean / "images/train/1.tif", bands, photometric="rgb", extrasamples=[0] * 3, planarconfig="contig"
     )
-    _, left_out = leave_out_faults(open_dataset(clean))
-    assert left_out == (LeftOut("images/train/1.tif", "images unlike most, or unlike `channels`"),)
+    _, left_out = exclude_invalid(Dataset.load(clean))
+    assert left_out == (
+        Exclusion("images/train/1.tif", "images have different numbers of channels, or not the declared number"),
+    )
 
 
 def test_a_run_that_goes_on_has_the_same_pairs(clean: Path) -> None:
     (clean / "masks/train/1.png").write_bytes(b"")
     (clean / "masks/val/1.png").unlink()
-    fresh = prepare(clean, Config(), skip_invalid=True)
+    fresh = prepare_data(clean, Config(), skip_invalid=True)
     splits = clean / "splits.yaml"
     write_splits(splits, fresh.splits)
-    again = prepare(clean, Config(), made_splits=splits, left_out=fresh.left_out)
+    again = prepare_data(clean, Config(), splits_file=splits, exclusions=fresh.exclusions)
     assert (again.dataset, again.splits) == (fresh.dataset, fresh.splits)
-    assert (again.left_out, again.overruled) == (fresh.left_out, fresh.overruled)
+    assert (again.exclusions, again.waived) == (fresh.exclusions, fresh.waived)
 
 
 def test_a_sound_set_loses_nothing(clean: Path) -> None:
     listening = Recorder()
     with use_reporter(listening):
-        prepared = prepare(clean, Config(), skip_invalid=True)
-    assert prepared.left_out == ()
-    assert prepared.overruled == ()
+        prepared = prepare_data(clean, Config(), skip_invalid=True)
+    assert prepared.exclusions == ()
+    assert prepared.waived == ()
     assert listening.messages == []
-    assert prepare(clean, Config()).left_out is None
+    assert prepare_data(clean, Config()).exclusions is None
 
 
 def test_masks_saved_as_jpeg_are_trained_on_and_said(clean: Path) -> None:
     Image.fromarray(np.full(SIZE, 1, np.uint8)).save(clean / "masks/train/0.jpg")
     (clean / "masks/train/0.png").unlink()
-    prepared = prepare(clean, Config(), skip_invalid=True)
-    assert prepared.left_out == ()
+    prepared = prepare_data(clean, Config(), skip_invalid=True)
+    assert prepared.exclusions == ()
     assert len(prepared.splits["train"]) == 3
-    (line,) = prepared.overruled
+    (line,) = prepared.waived
     assert line.startswith("error: 1 mask saved as JPEG")
 
 
@@ -194,41 +197,41 @@ def test_without_a_pair_there_is_no_forcing(clean: Path) -> None:
     for name in NAMES:
         (clean / f"masks/{name}.png").write_bytes(b"")
     listening = Recorder()
-    with pytest.raises(DataError, match=r"0 training pair\(s\)"), use_reporter(listening):
-        prepare(clean, Config(), skip_invalid=True)
-    assert sum(line.startswith("left out: ") for line in listening.messages) == 5
+    with pytest.raises(DataError, match=r"has 0 training"), use_reporter(listening):
+        prepare_data(clean, Config(), skip_invalid=True)
+    assert sum(line.startswith("excluded: ") for line in listening.messages) == 5
 
 
 def test_without_a_class_there_is_no_forcing(clean: Path) -> None:
     (clean / "dataset.yaml").unlink()
     for name in NAMES:
         write_png(clean / f"masks/{name}.png", np.full(SIZE, 255, np.uint8))
-    with pytest.raises(DataError, match="no mask holds a pixel of any class"):
-        prepare(clean, Config(), skip_invalid=True)
+    with pytest.raises(DataError, match="No mask contains a pixel of any class"):
+        prepare_data(clean, Config(), skip_invalid=True)
 
 
 def test_a_val_split_without_a_usable_pair_is_made_anew(clean: Path) -> None:
     for name in ("val/0", "val/1"):
         (clean / f"masks/{name}.png").write_bytes(b"")
-    prepared = prepare(clean, Config(), skip_invalid=True)
+    prepared = prepare_data(clean, Config(), skip_invalid=True)
     assert (len(prepared.splits["train"]), len(prepared.splits["val"])) == (2, 1)
-    assert any("no val split" in note for note in prepared.notes)
+    assert any("No validation split" in note for note in prepared.notes)
 
 
 def test_test_images_are_not_opened(clean: Path) -> None:
     for kind in ("images", "masks"):
         (clean / kind / "test").mkdir()
         (clean / kind / "test/0.png").write_bytes(b"")
-    prepared = prepare(clean, Config(), skip_invalid=True)
-    assert prepared.left_out == ()
+    prepared = prepare_data(clean, Config(), skip_invalid=True)
+    assert prepared.exclusions == ()
     assert len(prepared.splits["test"]) == 1
 
 
 class _Container:
     """Four pairs in one file, of which one cannot be read."""
 
-    def decode_image(self, sample: Sample) -> Decoded:
-        return Decoded(pixels=IMAGE ^ np.uint8(int(sample.name)), alpha=False)
+    def decode_image(self, sample: Sample) -> DecodedImage:
+        return DecodedImage(pixels=IMAGE ^ np.uint8(int(sample.name)), alpha=False)
 
     def read_mask(self, sample: Sample) -> Array:
         if sample.name == "2":
@@ -243,13 +246,13 @@ def test_pairs_in_a_container_are_left_out_by_name(tmp_path: Path) -> None:
     samples = tuple(Sample(name=str(i), image_path=tar, label_path=tar, split=None) for i in range(4))
     classes = describe_classes({"names": ["a", "b", "c"]})
     dataset = replace(
-        open_dataset(tmp_path).with_classes(classes, 3), pairing=Pairing(samples=samples, reader=_Container())
+        Dataset.load(tmp_path).with_classes(classes, 3), index=DatasetIndex(samples=samples, reader=_Container())
     )
-    rest, left_out = leave_out_faults(dataset)
-    assert left_out == (LeftOut("all.tar: 2", "2 has no outline; draw one."),)
+    rest, left_out = exclude_invalid(dataset)
+    assert left_out == (Exclusion("all.tar: 2", "2 has no outline; draw one."),)
     assert [sample.name for sample in rest.samples] == ["0", "1", "3"]
-    assert diagnose(survey(rest, rest.samples)).errors == ()
-    assert without(dataset, left_out) == rest
+    assert run_checks(scan_dataset(rest)).errors == ()
+    assert drop_excluded(dataset, left_out) == rest
 
 
 def an_error(code: str, *files: str) -> Finding:
@@ -257,19 +260,19 @@ def an_error(code: str, *files: str) -> Finding:
 
 
 def test_only_errors_that_are_out_of_the_way_are_overruled() -> None:
-    left_out = (LeftOut("a", ""), LeftOut("b", ""))
-    assert is_overruled(an_error("missing_mask", "a", "b"), left_out)
-    assert is_overruled(an_error("jpeg_mask", "c"), left_out)
-    assert not is_overruled(an_error("missing_mask", "a", "c"), left_out)
-    assert not is_overruled(an_error("no_classes"), left_out)
-    assert not is_overruled(an_error("jpeg_mask", "c"), None)
+    left_out = (Exclusion("a", ""), Exclusion("b", ""))
+    assert is_waived(an_error("missing_mask", "a", "b"), left_out)
+    assert is_waived(an_error("jpeg_mask", "c"), left_out)
+    assert not is_waived(an_error("missing_mask", "a", "c"), left_out)
+    assert not is_waived(an_error("no_classes"), left_out)
+    assert not is_waived(an_error("jpeg_mask", "c"), None)
 
 
 def test_the_list_is_written_and_read(tmp_path: Path) -> None:
     path = tmp_path / "left_out.yaml"
-    for left_out in ((), (LeftOut("ä/<b>: 1.png", "no mask"), LeftOut("\udcff.png", "size: 3 × 4, 'odd'"))):
-        write_left_out(path, left_out)
-        assert read_left_out(path) == left_out
+    for left_out in ((), (Exclusion("ä/<b>: 1.png", "no mask"), Exclusion("\udcff.png", "size: 3 × 4, 'odd'"))):
+        write_exclusions(path, left_out)
+        assert read_exclusions(path) == left_out
     assert path.read_text(encoding="utf-8").startswith("# Trained with --skip-invalid")
 
 
@@ -278,4 +281,4 @@ def test_a_damaged_list_is_an_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "left_out.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"left_out\.yaml must list 'file' and 'reason'"):
-        read_left_out(path)
+        read_exclusions(path)

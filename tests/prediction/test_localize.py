@@ -375,7 +375,7 @@ def test_a_bad_file_is_listed_and_the_rest_is_done(photos: Path, tmp_path: Path)
     report = localize([photos], tmp_path / "out", classifier="any")
     ((path, reason),) = report.failures
     assert path.name == "broken.png"
-    assert "is no image of a known format" in reason
+    assert "is not an image of a known format" in reason
     assert len(files_in(tmp_path / "out")) == 2
 
 

@@ -15,8 +15,8 @@ from PIL import Image
 from pixelwise.config import NetworkConfig
 from pixelwise.data.io.images import read_image, read_mask
 from pixelwise.data.rasters import ome_zarr_reader
-from pixelwise.data.rasters._gdal import gdal
-from pixelwise.data.rasters.ome_zarr_reader import ZarrImage
+from pixelwise.data.rasters._gdal import use_gdal
+from pixelwise.data.rasters.ome_zarr_reader import ZarrRaster
 from pixelwise.data.rasters.windows import BLOCK
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.inference.predictor import Predictor, load
@@ -92,7 +92,7 @@ def noise(height: int, width: int, channels: int = 3, dtype: str = "uint8") -> A
 def write(path: Path, image: Array, **options: Any) -> Path:
     """An image as GDAL writes it."""
     with (
-        gdal(),
+        use_gdal(),
         rasterio.open(
             path,
             "w",
@@ -168,7 +168,7 @@ def test_nodata_is_carried_over(dtype: str, nodata: float, make_model: Callable[
     expected = predictor.predict(read_image(path)).labels
     expected[20:60, 100:] = 255
     np.testing.assert_array_equal(found, expected)
-    with gdal(), rasterio.open(tmp_path / "labels.tif") as file:
+    with use_gdal(), rasterio.open(tmp_path / "labels.tif") as file:
         assert file.nodata == 255
 
 
@@ -419,14 +419,14 @@ def test_windows_are_no_larger_than_planned(
 ) -> None:
     monkeypatch.setattr(home, "BLOCK", 16)
     read: list[tuple[int, int]] = []
-    real = ZarrImage.read
+    real = ZarrRaster.read
 
-    def spy(image: ZarrImage, rows: slice, columns: slice) -> Array:
+    def spy(image: ZarrRaster, rows: slice, columns: slice) -> Array:
         found = real(image, rows, columns)
         read.append(found.shape[:2])
         return found
 
-    monkeypatch.setattr(ZarrImage, "read", spy)
+    monkeypatch.setattr(ZarrRaster, "read", spy)
     labels_of(padded, write_zarr(tmp_path / "x.zarr", noise(150, 230)), tmp_path / "labels.zarr")
     plan = padded.cutting.windows((150, 230))
     most = plan.largest if isinstance(plan, TilePlan) else (64, plan.columns[1].read.stop - plan.columns[1].read.start)
@@ -568,13 +568,13 @@ on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="read
 def peak_of(model: Path, side: int, folder: Path) -> int:
     """Bytes that a process holds at most while it predicts an image of zeros, of side² pixels."""
     path, target = folder / f"{side}.tif", folder / f"{side}_labels.tif"
-    with gdal(), rasterio.open(
+    with use_gdal(), rasterio.open(
         path, "w", height=side, width=side, count=3, dtype="uint8", tiled=True, sparse_ok="true", bigtiff="if_safer",
         compress="deflate",
     ):  # fmt: skip
         pass
     peak = measured(model, path, target)
-    with gdal(), rasterio.open(target) as file:
+    with use_gdal(), rasterio.open(target) as file:
         assert file.shape == (side, side)
     return peak
 

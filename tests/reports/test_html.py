@@ -5,14 +5,14 @@ import jinja2
 import numpy as np
 import pytest
 
-from pixelwise.api.check import check
+from pixelwise.api import check
 from pixelwise.data.io.images import write_png
 from pixelwise.reports.html import render
 
 
 def test_a_missing_value_is_an_error() -> None:
     with pytest.raises(jinja2.UndefinedError, match="report"):
-        render("report.html.jinja", {})
+        render("training_report.html.jinja", {})
 
 
 def test_a_name_that_is_no_utf8_is_no_obstacle(tmp_path: Path) -> None:

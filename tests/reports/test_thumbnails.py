@@ -10,9 +10,9 @@ import tifffile
 from PIL import Image
 
 from pixelwise.data.classes import classes_from_values, describe_classes
-from pixelwise.data.dataset import Dataset, open_dataset
-from pixelwise.data.formats.pairing import FileReader
-from pixelwise.data.io.images import Array, Decoded, write_png
+from pixelwise.data.dataset import Dataset
+from pixelwise.data.formats.dataset_index import SampleReader
+from pixelwise.data.io.images import Array, DecodedImage, write_png
 from pixelwise.data.sample import Sample
 from pixelwise.reports.thumbnails import (
     MAX_CHARACTERS,
@@ -41,7 +41,7 @@ def halves(left: object, right: object, shape: tuple[int, ...] = (40, 80)) -> Ar
 def a_pair(root: Path, image: Array, mask: Array, description: dict[str, Any] = RED_AND_BLUE) -> Dataset:
     write_png(root / "images/0.png", image)
     write_png(root / "masks/0.png", mask)
-    return open_dataset(root).with_classes(describe_classes(description), 3)
+    return Dataset.load(root).with_classes(describe_classes(description), 3)
 
 
 def near(pixel: Array, color: tuple[int, int, int]) -> bool:
@@ -130,8 +130,8 @@ def test_masks_of_unknown_classes_are_stretched(tmp_path: Path) -> None:
 
 def test_a_set_whose_classes_are_not_known_is_shown(tmp_path: Path) -> None:
     a_pair(tmp_path, GRAY, halves(1, 3))
-    dataset = open_dataset(tmp_path)
-    assert dataset.classes is None
+    dataset = Dataset.load(tmp_path)
+    assert dataset.declared_classes is None
     assert len(pair_thumbnail(dataset, dataset.samples[0]).panels) == 2
 
 
@@ -140,7 +140,7 @@ def test_sixteen_bits_and_many_bands_are_shown(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir(parents=True)
     tifffile.imwrite(tmp_path / "images/0.tif", bands, photometric="rgb", extrasamples=[0] * 3, planarconfig="contig")
     write_png(tmp_path / "masks/0.png", halves(0, 1))
-    dataset = open_dataset(tmp_path).with_classes(describe_classes(RED_AND_BLUE), 6)
+    dataset = Dataset.load(tmp_path).with_classes(describe_classes(RED_AND_BLUE), 6)
     image, mask = pair_thumbnail(dataset, dataset.samples[0]).panels
     assert pixels_of(image).mean() == pytest.approx(127, abs=15)
     assert mask.what == "mask over the image"
@@ -153,19 +153,19 @@ def test_files_in_no_pair_are_shown_alone(tmp_path: Path) -> None:
     assert near(pixels_of(image)[20, 10], (128, 128, 128))
     assert near(pixels_of(mask)[20, 10], (220, 0, 0))
     for show in (image_thumbnail, mask_thumbnail):
-        assert "cannot be read" in show(dataset, tmp_path / "images/away.png").panels[0].trouble
+        assert "the file does not exist" in show(dataset, tmp_path / "images/away.png").panels[0].trouble
 
 
-class _Floats(FileReader):
-    def decode_image(self, sample: Sample) -> Decoded:
+class _Floats(SampleReader):
+    def decode_image(self, sample: Sample) -> DecodedImage:
         pixels = np.linspace(-500, 500, 40 * 80).reshape(40, 80, 1)
         pixels[0, :3, 0] = np.nan, np.inf, -np.inf
-        return Decoded(pixels=pixels, alpha=False)
+        return DecodedImage(pixels=pixels, alpha=False)
 
 
 def test_values_that_are_not_finite_keep_no_image_from_being_shown(tmp_path: Path) -> None:
     dataset = a_pair(tmp_path, GRAY, halves(0, 1))
-    dataset = replace(dataset, pairing=replace(dataset.pairing, reader=_Floats()))
+    dataset = replace(dataset, index=replace(dataset.index, reader=_Floats()))
     shown = pixels_of(pair_thumbnail(dataset, dataset.samples[0]).panels[0])
     assert shown[2].mean() < 60
     assert shown[-2].mean() > 200

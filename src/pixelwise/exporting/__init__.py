@@ -1,5 +1,1 @@
-"""The whole answer, from image to label map, as one file that other programs run."""
-
-from pixelwise.exporting.export import Exported, export
-
-__all__ = ["Exported", "export"]
+"""Export a model as one file of another runtime, from image to label map."""

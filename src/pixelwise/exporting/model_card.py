@@ -1,4 +1,4 @@
-"""The JSON card beside an exported file: what it takes, what it gives, and what it was measured to be."""
+"""The model card of an exported file: its inputs, outputs and measured agreement with the model, as JSON."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 
-from pixelwise.data.formats._documents import read_json
 from pixelwise.errors import DataError, InvalidArgumentError
-from pixelwise.exporting.parity import Proof
-from pixelwise.files import compute_file_sha256
+from pixelwise.exporting.result import Parity
+from pixelwise.files import compute_file_sha256, read_json
 from pixelwise.inference.predictor import Predictor
 from pixelwise.lowering.graph import INPUT, OUTPUTS
-from pixelwise.quantization.accuracy import Accuracy
+from pixelwise.quantization.result import Int8Accuracy
 from pixelwise.version import __version__
 
 
@@ -24,11 +23,11 @@ def describe_export(
     format_name: str,
     precision: str,
     outputs: tuple[str, ...],
-    proof: Proof,
-    accuracy: Accuracy | None,
+    parity: Parity,
+    accuracy: Int8Accuracy | None,
     versions: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Plain values, as JSON holds them; no time, host or path, so that equal exports have equal cards."""
+    """Return the content of the card. It has no time, host or path, so that equal exports give equal cards."""
     spec = predictor.spec
     num_classes = len(spec.classes.names)
     return {
@@ -41,33 +40,31 @@ def describe_export(
             "name": INPUT,
             "shape": ["B", "H", "W", spec.channels],
             "dtype": spec.dtype,
-            "units": "as the training images have them",
+            "units": "the raw units of the training images",
         },
         "outputs": [_output(name, num_classes) for name in outputs],
         "classes": list(spec.classes.names),
         "colors": [list(color) for color in spec.classes.colors],
         "label_mapping": {str(value): label for value, label in spec.classes.label_mapping.items()},
         "tiling": _tiling(predictor),
-        "proof": asdict(proof),
+        "parity": asdict(parity),
         **({"accuracy": asdict(accuracy)} if accuracy else {}),
         "versions": {"pixelwise": __version__, "torch": torch.__version__, **versions},
     }
 
 
 def require_own_card(path: Path) -> None:
-    """InvalidArgumentError where the card's name is taken: by that of another export, or by a file that is no card."""
-    place = path.with_suffix(".json")
-    if not place.exists():
+    """Raise InvalidArgumentError if the name of the card is taken by another export or another file."""
+    card = path.with_suffix(".json")
+    if not card.exists():
         return
     try:
-        owner = read_json(place)["file"]
+        owner = read_json(card)["file"]
     except (DataError, KeyError, TypeError):
         owner = None
     if owner != path.name:
-        what = f"the card of {owner}" if owner else "no card of an export"
-        raise InvalidArgumentError(
-            f"{place} would be replaced, but is {what}; give {path.name} another name or folder."
-        )
+        content = f"the model card of {owner}" if owner else "not a model card"
+        raise InvalidArgumentError(f"{card} exists and is {content}. Write {path.name} to another name or folder.")
 
 
 def _output(name: str, num_classes: int) -> dict[str, Any]:
@@ -77,14 +74,14 @@ def _output(name: str, num_classes: int) -> dict[str, Any]:
 
 
 def _tiling(predictor: Predictor) -> dict[str, Any]:
-    """How to cut an image into tiles whose labels are those of the whole image.
+    """Describe how to cut an image into tiles that give the same labels as the whole image.
 
-    A tile answers for rows [a, b), `a` a multiple of the stride, and is given [a - top, b + bottom), the
-    halo rounded up to whole strides, as far as the image goes. Columns alike.
+    A tile for rows [a, b), with `a` a multiple of the stride, reads rows [a - top, b + bottom), with the halo rounded
+    up to whole strides and clipped to the image. The same holds for columns.
     """
     geometry = predictor.geometry
     if geometry is None:
-        return {"exact": False, "reason": "the network sees the whole image"}
+        return {"exact": False, "reason": "the receptive field is the whole image"}
     (rows, columns), halo = geometry.stride, geometry.halo
     return {
         "exact": True,

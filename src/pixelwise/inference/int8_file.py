@@ -1,11 +1,12 @@
-"""A model's network in int8: one ONNX file beside the model file, made once from labeled images.
+"""The int8 network of a model, stored as an ONNX file next to the model file.
 
-`quantization/activation_ranges.py` makes it; engines that compute in int8 take it instead of the network. Its metadata
-is a JSON with its own checksum, that of the model it was made from, so that the scales of one are never used for
-another, and what int8 was measured to lose.
+`pixelwise quantize` writes it, and engines that compute in int8 load it. Its metadata is one JSON object: the format
+number of the file, the checksum of the graph, the checksum of the model that it was made from, the measured accuracy
+and the versions of the packages that wrote it.
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,79 +15,114 @@ import numpy as np
 import torch
 
 from pixelwise.data.io.images import Array
-from pixelwise.errors import InvalidArgumentError
+from pixelwise.errors import InvalidArgumentError, PathAccessError
 from pixelwise.files import compute_sha256, write_atomically
 from pixelwise.model_file import find_model, read_checksum
 from pixelwise.networks import Segmenter
 
+logger = logging.getLogger(__name__)
+
+INT8_FORMAT = 2
+"""Format of the file; format 1 held the accuracy of one engine and no format number."""
+
 
 def int8_file(model: str | Path) -> Path:
-    """Where it lies, or would, of a run folder or a model file."""
+    """Return the path of the int8 file that belongs to a run folder or model file."""
     return find_model(Path(model)).with_suffix(".int8.onnx")
 
 
-def read_int8(model: str | Path) -> tuple[bytes, dict[str, Any]]:
-    """The graph from frames to the network's output, and what is known of it.
+def read_int8(model: str | Path, engine: str | None = None) -> tuple[bytes, dict[str, Any]]:
+    """Read the int8 file of a model.
+
+    Args:
+        engine: engine that will run the network; a warning is logged if its accuracy was not measured.
+
+    Returns:
+        The ONNX graph from frames to the network's output, and the metadata.
 
     Raises:
-        InvalidArgumentError: there is none, it is damaged, or it was made from another model.
+        InvalidArgumentError: the file does not exist, is damaged, or was made from another model.
     """
-    import onnx
-
     path, checksum = int8_file(model), read_checksum(model)
-    again = f"'pixelwise evaluate {model} DATA --precision int8' makes it again."
+    command = f"'pixelwise quantize {model} DATA'"
+    if not path.exists():
+        raise InvalidArgumentError(f"{model} has no int8 file ({path.name}). Create it with {command}.")
     try:
-        proto = onnx.load(path)
-        (entry,) = proto.metadata_props
-        facts = json.loads(entry.value)
-        proto.ClearField("metadata_props")
-        graph = proto.SerializeToString(deterministic=True)
-        whole, own = facts["sha256"] == compute_sha256([graph]), facts["model"] == checksum
-    except FileNotFoundError:
+        graph, facts = _read(path)
+        is_whole = facts["sha256"] == compute_sha256([graph])
+    except Exception as error:  # the parser raises many types
+        raise InvalidArgumentError(f"{path} is damaged. Delete it and run {command}.") from error
+    if facts.get("format") != INT8_FORMAT:
         raise InvalidArgumentError(
-            f"{model} has no scales for int8 yet, which are found on labeled images, once: run "
-            f"'pixelwise evaluate {model} DATA --precision int8' first."
-        ) from None
-    except Exception as error:  # of a parser that raises what it likes
-        raise InvalidArgumentError(f"{path} is damaged; {again}") from error
-    if not whole:
-        raise InvalidArgumentError(f"{path} is damaged; {again}")
-    if not own:
-        raise InvalidArgumentError(f"{path} was made from another model; {again}")
+            f"{path} has format {facts.get('format', 1)}; this version reads format {INT8_FORMAT}. Run {command} again."
+        )
+    if not is_whole:
+        raise InvalidArgumentError(f"{path} is damaged. Run {command} again.")
+    if facts["model"] != checksum:
+        raise InvalidArgumentError(f"{path} was made from another model. Run {command} again.")
+    measured = facts.get("accuracy", {}).get("engines", {})
+    if engine is not None and engine not in measured:
+        logger.warning(
+            f"int8 accuracy was measured with {', '.join(measured) or 'no engine'}, not with {engine}. Run {command} "
+            f"on this machine to measure it."
+        )
     return graph, facts
 
 
-def write_int8(model: str | Path, graph: bytes, facts: Mapping[str, Any]) -> None:
-    """The file, whole or not at all.
+def write_int8(model: str | Path, graph: bytes, facts: Mapping[str, Any], *, path: Path | None = None) -> None:
+    """Write the int8 file of a model atomically.
 
     Args:
-        graph: in int8, from frames to the network's output.
-        facts: plain values, for whoever wants to know what it was made with.
+        graph: ONNX in int8, from frames to the network's output.
+        facts: further metadata, plain values.
+        path: file to write; None: next to the model.
 
     Raises:
-        InvalidArgumentError: it cannot be written there.
+        PathAccessError: the file cannot be written.
     """
     import onnx
 
-    proto, path = onnx.load_model_from_string(graph), int8_file(model)
+    proto, path = onnx.load_model_from_string(graph), path or int8_file(model)
     proto.ClearField("metadata_props")
-    known = {
-        **facts,
-        "model": read_checksum(model),
-        "sha256": compute_sha256([proto.SerializeToString(deterministic=True)]),
-    }
+    checksum = compute_sha256([proto.SerializeToString(deterministic=True)])
+    metadata = {**facts, "format": INT8_FORMAT, "model": read_checksum(model), "sha256": checksum}
     entry = proto.metadata_props.add()
-    entry.key, entry.value = "pixelwise", json.dumps(known, sort_keys=True)
+    entry.key, entry.value = "pixelwise", json.dumps(metadata, sort_keys=True)
     try:
         write_atomically(path, proto.SerializeToString(deterministic=True))
     except OSError as error:
-        raise InvalidArgumentError(
-            f"{path} cannot be written ({error}), and int8 is kept there; copy the model to a folder of your own."
+        raise PathAccessError(
+            f"{path} cannot be written ({error}). Copy the model to a folder that you can write to."
         ) from error
 
 
+def require_replaceable(path: Path) -> None:
+    """Raise InvalidArgumentError if a file exists at the path that is not an int8 file of Pixelwise."""
+    if not path.exists():
+        return
+    try:
+        _read(path)
+    except Exception as error:  # the parser raises many types
+        raise InvalidArgumentError(
+            f"{path} exists and is not an int8 file that Pixelwise wrote. Delete it or write to another file with -o."
+        ) from error
+
+
+def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """Return the graph without metadata, and the metadata."""
+    import onnx
+
+    proto = onnx.load(path)
+    (entry,) = proto.metadata_props
+    facts = json.loads(entry.value)
+    if entry.key != "pixelwise" or "sha256" not in facts:
+        raise ValueError("no metadata of Pixelwise")
+    proto.ClearField("metadata_props")
+    return proto.SerializeToString(deterministic=True), facts
+
+
 def frames_of(module: Segmenter, images: Iterator[Array]) -> Iterator[Array]:
-    """(H, W, C) images → what the network is given of each: (1, C, h, w) float32, of a legal size."""
+    """Normalize and pad images (H, W, C) to network inputs (1, C, h, w) float32 of a legal size."""
     for image in images:
         rows, columns = (module.padded_indices(side).numpy() for side in image.shape[:2])
         framed = torch.from_numpy(image[np.ix_(rows, columns)]).permute(2, 0, 1)[None]

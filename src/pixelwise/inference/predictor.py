@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.dataset import to_channels
-from pixelwise.data.io.decoded import as_supported, require_finite
+from pixelwise.data.dataset import match_channels
+from pixelwise.data.io.decoded_image import convert_dtype, require_finite
 from pixelwise.data.io.images import Array
 from pixelwise.devices import Precision, autocast, choose_device, choose_precision, has_fast_bf16, keep_freed_memory
 from pixelwise.errors import InvalidArgumentError, unknown_name
@@ -319,7 +319,7 @@ class Predictor:
         pixels = image[..., None] if image.ndim == 2 else image
         if pixels.ndim != 3 or 0 in pixels.shape:
             raise InvalidArgumentError(f"an image is (H, W) or (H, W, C) with no side of 0, not {image.shape}.")
-        pixels = as_supported(pixels)
+        pixels = convert_dtype(pixels)
         if str(pixels.dtype) != self.spec.dtype:
             raise InvalidArgumentError(
                 f"the image is {image.dtype}, but the model was trained on {self.spec.dtype}; "
@@ -333,7 +333,7 @@ class Predictor:
                 f"or give all channels in one."
             )
         # torch.from_numpy refuses to share memory that must not be written, such as Pillow's.
-        return np.require(to_channels(pixels, self.spec.channels, "the image"), requirements=["C", "W"])
+        return np.require(match_channels(pixels, self.spec.channels, "the image"), requirements=["C", "W"])
 
 
 def load(model: str | Path, *, device: str = "auto", precision: str = "auto", engine: str = "auto") -> Predictor:
@@ -342,7 +342,7 @@ def load(model: str | Path, *, device: str = "auto", precision: str = "auto", en
     `precision="auto"` takes bf16 where the device computes in it and this model was measured to
     give the same answers (kept in the model file), else fp32, the reference.
 
-    `precision="int8"` needs what `evaluate` makes once, in int8, from labeled images.
+    `precision="int8"` needs the file that `quantize` writes.
 
     `engine` is "torch", "torch-compile", "openvino" (on the CPU) or "onnxruntime" (in fp32 and int8). "auto" is torch
     here, but in int8: the others take seconds to start, and how many images are to come only `predict` and
@@ -356,7 +356,7 @@ def load(model: str | Path, *, device: str = "auto", precision: str = "auto", en
     chosen = _precision(precision, place, spec, name)
     require_engine(name, place, chosen)
     predictor = make_predictor(module, spec, place, chosen, name)
-    return in_int8(predictor, name, read_int8(model)[0]) if chosen == "int8" else predictor
+    return in_int8(predictor, name, read_int8(model, name)[0]) if chosen == "int8" else predictor
 
 
 def make_predictor(

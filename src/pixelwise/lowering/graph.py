@@ -1,7 +1,7 @@
-"""A model as a graph of standard operators, for images of any number, height and width.
+"""Graphs of standard operators for any number, height and width of images.
 
-Three modules say what a graph gives: `AnswerGraph` from pixels to labels, `LogitsGraph` from
-(B, C, H, W) to logits, `NetworkGraph` what the network alone makes of frames. `capture` records each.
+Four modules define what a graph computes: `AnswerGraph` maps pixels to labels, `LogitsGraph` maps (B, C, H, W)
+to logits, `FrameGraph` maps pixels to network inputs, `NetworkGraph` is the network. `capture` records them.
 """
 
 import copy
@@ -18,7 +18,6 @@ from torch.utils._sympy.value_ranges import ValueRanges
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.lowering.pooling_rewrite import StandardPooling
 from pixelwise.networks import Segmenter
-from pixelwise.shapes import Size
 
 INPUT = "images"
 OUTPUTS = ("labels", "logits")
@@ -26,41 +25,44 @@ OUTPUTS = ("labels", "logits")
 _CHECKS = ("aten::_assert_scalar", "aten::_assert_tensor_metadata", "aten::sym_constrain_range_for_size")
 
 
+class FrameGraph(nn.Module):
+    """Pixels (B, H, W, C) of any type to network inputs (B, C, h, w) float32, normalized and of a legal size."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        super().__init__()
+        # The network is left out: its parameters would be written into the graph.
+        self.segmenter = copy.deepcopy(segmenter, {id(segmenter.network): None}).eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return _frame_images(self.segmenter, images.permute(0, 3, 1, 2), torch.float32)
+
+
 class LogitsGraph(nn.Module):
-    """(B, C, H, W) of any type in raw units → logits (B, K, H, W) float32, as `Segmenter` gives them.
+    """(B, C, H, W) of any type in raw units to logits (B, K, H, W) float32, as `Segmenter` computes them.
 
     Args:
         segmenter: copied, in evaluation mode.
-        compute: type of the network's weights and arithmetic; normalization is in float32.
+        compute: dtype of the network; normalization is in float32.
     """
 
     def __init__(self, segmenter: Segmenter, *, compute: torch.dtype = torch.float32) -> None:
         super().__init__()
-        # Contiguous: a predictor keeps its weights channels_last, which files of torch.export hold with a warning.
+        # Contiguous: a predictor keeps its weights channels_last, which torch.export stores with a warning.
         self.segmenter = copy.deepcopy(segmenter).eval().to(memory_format=torch.contiguous_format)
         self.segmenter.network.to(compute)
         self.compute = compute
 
     def forward(self, images: Tensor) -> Tensor:
-        size = (images.shape[2], images.shape[3])
         with StandardPooling():
-            logits = self.segmenter.network(self._framed(images, size))
-        return logits[:, :, : size[0], : size[1]].float()  # type: ignore[no-any-return]
-
-    def _framed(self, images: Tensor, size: Size) -> Tensor:
-        """Normalized, and of a legal size: rows and columns are looked up, as their number is no number yet."""
-        x = self.segmenter.normalize(images).to(self.compute)
-        if self.segmenter.margin or self.segmenter.multiple > 1:
-            for dim, side in zip((2, 3), size, strict=True):
-                x = x.index_select(dim, self.segmenter.padded_indices(side))
-        return x
+            logits = self.segmenter.network(_frame_images(self.segmenter, images, self.compute))
+        return logits[:, :, : images.shape[2], : images.shape[3]].float()  # type: ignore[no-any-return]
 
 
 class NetworkGraph(nn.Module):
-    """(B, C, H, W) float32, normalized and of a legal size → the network's own output.
+    """Network inputs (B, C, H, W) float32 of a legal size to the network's own output.
 
     Args:
-        network: in evaluation mode; it is not copied.
+        network: in evaluation mode; not copied.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -74,7 +76,7 @@ class NetworkGraph(nn.Module):
 
 
 class AnswerGraph(nn.Module):
-    """(B, H, W, C) in the model's type → labels (B, H, W), and the logits while `with_logits` is set.
+    """Pixels (B, H, W, C) in the model's type to labels (B, H, W), and logits if `with_logits` is set.
 
     Labels are uint8 class indices, uint16 above 256 classes; the first of equal logits wins.
     """
@@ -91,21 +93,30 @@ class AnswerGraph(nn.Module):
         return (labels, logits) if self.with_logits else (labels,)
 
 
-def capture(module: nn.Module, example: Tensor, *, dynamic: tuple[int, ...]) -> ExportedProgram:
-    """What a module of one image tensor does, as standard operators, for any size of the `dynamic` dimensions.
+def _frame_images(segmenter: Segmenter, images: Tensor, dtype: torch.dtype) -> Tensor:
+    """Normalize images (B, C, H, W) and pad them to a legal size, with rows and columns by index."""
+    x = segmenter.normalize(images).to(dtype)
+    if segmenter.margin or segmenter.multiple > 1:
+        for dim in (2, 3):
+            x = x.index_select(dim, segmenter.padded_indices(images.shape[dim]))
+    return x
 
-    Tracing takes it that no map is one pixel wide, and refuses what it cannot prove for all sizes. Both
-    are left out here: whether the graph holds down to a single pixel is measured afterwards.
+
+def capture(module: nn.Module, example: Tensor, *, dynamic: tuple[int, ...]) -> ExportedProgram:
+    """Capture a module with one tensor input as standard operators, for any size of the `dynamic` dimensions.
+
+    The tracer assumes that no feature map is one pixel wide and adds assertions for what it cannot prove. Both are
+    removed here; the comparison after export covers single pixels.
 
     Args:
-        example: an image batch whose dynamic dimensions are all different and above 32.
+        example: a batch whose dynamic dimensions are all different and above 32.
 
     Raises:
-        InvalidArgumentError: the module does something with its image that no graph can hold.
+        InvalidArgumentError: the module cannot be captured.
     """
     shapes: Mapping[str, Any] = {INPUT: dict.fromkeys(dynamic, Dim.DYNAMIC)}
-    # Oblivious: maps of one row are not a case of their own.
     try:
+        # Oblivious: a dimension of size 1 is not specialized.
         with torch.no_grad(), symbols.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
             program = torch.export.export(
                 module.eval(),
@@ -114,10 +125,10 @@ def capture(module: nn.Module, example: Tensor, *, dynamic: tuple[int, ...]) -> 
                 strict=False,
                 prefer_deferred_runtime_asserts_over_guards=True,
             )
-    except Exception as error:  # of PyTorch's tracer, which has many
+    except Exception as error:  # the tracer raises many types
         reason = str(error).strip().partition("\n")[0]
         raise InvalidArgumentError(
-            f"the network cannot be recorded for images of any size ({type(error).__name__}: {reason}); predict with "
+            f"The network cannot be exported for images of any size ({type(error).__name__}: {reason}). Predict with "
             f"--engine torch, and report this."
         ) from error
     _drop_checks(program)
@@ -127,7 +138,7 @@ def capture(module: nn.Module, example: Tensor, *, dynamic: tuple[int, ...]) -> 
 
 
 def _drop_checks(program: ExportedProgram) -> None:
-    """Removes assertions about sizes, and with them where in our source each step came from."""
+    """Remove assertions about sizes, and the source location of each node."""
     graph = program.graph
     for node in list(graph.nodes):
         name = getattr(node.target, "name", str)()

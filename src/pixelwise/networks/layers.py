@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pixelwise.errors import unknown_name
 from pixelwise.ops.pooling import max_unpool
-from pixelwise.ops.transposed_conv import TransposedConv
+from pixelwise.ops.transposed_convolution import TransposedConv
 from pixelwise.ops.upsampling import interpolate, unpool_bed_of_nails, unpool_nearest
 from pixelwise.shapes import Size
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pixelwise.networks.segnet import EncoderStage, dropout_by_level, dropout_layer, initialize_as_released
 from pixelwise.ops.pooling import max_unpool
-from pixelwise.ops.transposed_conv import TransposedConv
+from pixelwise.ops.transposed_convolution import TransposedConv
 from pixelwise.ops.upsampling import bilinear_weight, interpolate
 
 

@@ -1,4 +1,4 @@
-"""Operators: tensors in, tensors out. They know no network."""
+"""Operators of segmentation networks: tensors in, tensors out."""
 
 from pixelwise.ops.pooling import (
     MaxPoolWithSwitches,
@@ -8,7 +8,7 @@ from pixelwise.ops.pooling import (
     pack_switches,
     unpack_switches,
 )
-from pixelwise.ops.transposed_conv import (
+from pixelwise.ops.transposed_convolution import (
     TransposedConv,
     as_direct_conv,
     conv_matrix,

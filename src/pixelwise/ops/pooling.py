@@ -1,9 +1,9 @@
-"""Max pooling that records where each maximum was, and the unpooling that puts values back there.
+"""Max pooling that records the position of each maximum, and the unpooling that restores the positions.
 
-The pair that SegNet is built on: Badrinarayanan, Kendall, Cipolla, "SegNet: A Deep Convolutional
-Encoder-Decoder Architecture for Image Segmentation", PAMI 2017 (arXiv:1511.00561), section 3.1. A
-*switch* is the place of the maximum inside its own window, dy · kernel + dx, in one byte: it needs
-no knowledge of the map's width, and two bits are enough for a 2x2 window.
+SegNet is built on this pair: Badrinarayanan, Kendall, Cipolla, "SegNet: A Deep Convolutional Encoder-Decoder
+Architecture for Image Segmentation", PAMI 2017 (arXiv:1511.00561), section 3.1. A *switch* is the position of the
+maximum inside its window, dy · kernel_size + dx, stored in one byte. It does not depend on the width of the map, and
+two bits are enough for a 2x2 window.
 """
 
 import torch
@@ -11,130 +11,168 @@ from torch import Tensor, nn
 
 import pixelwise.ops.kernels.registration  # noqa: F401 registers torch.ops.pixelwise
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.ops.checks import check_map, describe, memory_format_of
+from pixelwise.ops.checks import check_map, describe_tensor, get_memory_format
 from pixelwise.shapes import Size, compute_pooled_size, compute_unpooled_sides
 
-_KERNELS = range(2, 16)  # the places of a 15x15 window are the last to fit a byte
+_KERNEL_SIZES = range(2, 16)  # a byte can number the positions of windows up to 15x15
 
 
 def max_pool_with_switches(
     x: Tensor,
-    kernel: int = 2,
+    kernel_size: int = 2,
     ceil_mode: bool = False,
     *,
     out: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Maxima of windows that do not overlap, and where in their windows they were.
+    """Pool non-overlapping windows to their maxima and record the position of each maximum.
 
-    The first of equal maxima wins, in row-major order; a NaN wins its window, the last one if there
-    are several. Differentiable in `x`; only the switches are kept for the backward pass.
+    The first of equal maxima wins, in row-major order. A NaN wins its window; of several, the last one wins. The
+    operator is differentiable in `x`, and only the switches are stored for the backward pass.
 
     Args:
-        x: (B, C, H, W) floating point, contiguous or channels_last; the results keep its format.
-        kernel: side of the windows and stride, 2 to 15.
-        ceil_mode: False leaves the last rows and columns out where they fill no window, True pools
-            them in clipped windows (SegNet: 45 → 23 → 12).
-        out: tensors to write instead of new ones, as the results are; not differentiable.
+        x: (B, C, H, W) floating point, contiguous or channels_last. The results have the same memory format.
+        kernel_size: Side and stride of the windows in pixels, 2 to 15.
+        ceil_mode: False drops the last rows and columns where they do not fill a window; True pools them in smaller
+            windows (SegNet: 45 → 23 → 12).
+        out: Tensors to write instead of new ones, with the shape and dtype of the results. Not differentiable.
 
     Returns:
-        pooled (B, C, H', W') as `x`, and switches (B, C, H', W') uint8 in [0, kernel²): place
-        dy · kernel + dx, also in a clipped window. H' is H / kernel rounded down, or up.
+        The maxima (B, C, H', W') in the dtype of `x`, and the switches (B, C, H', W') uint8 in [0, kernel_size²).
+        A switch is dy · kernel_size + dx, also in a smaller window. H' is H / kernel_size, rounded down or up.
 
     Raises:
-        InvalidArgumentError: not such a tensor, kernel or `out`, or a side shorter than `kernel` in floor mode.
+        InvalidArgumentError: `x`, `kernel_size` or `out` is invalid, or a side is shorter than `kernel_size` and
+            `ceil_mode` is False.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.ops import max_pool_with_switches
+        >>> x = torch.tensor([[[[1.0, 5.0, 0.0, 2.0], [3.0, 2.0, 9.0, 4.0]]]])
+        >>> max_pool_with_switches(x)
+        (tensor([[[[5., 9.]]]]), tensor([[[[1, 2]]]], dtype=torch.uint8))
     """
     check_map("x", x)
-    _check_kernel(kernel)
-    size = compute_pooled_size((x.shape[2], x.shape[3]), kernel, ceil_mode)
+    _check_kernel_size(kernel_size)
+    size = compute_pooled_size((x.shape[2], x.shape[3]), kernel_size, ceil_mode)
     if min(size) < 1:
         raise InvalidArgumentError(
-            f"x of {x.shape[2]}x{x.shape[3]} has no whole {kernel}x{kernel} window; "
-            "use ceil_mode=True to pool clipped ones."
+            f"x of {x.shape[2]}x{x.shape[3]} has no whole {kernel_size}x{kernel_size} window; "
+            "use ceil_mode=True to pool smaller ones."
         )
     if out is None:
-        return torch.ops.pixelwise.max_pool_with_switches(x, kernel, ceil_mode)  # type: ignore[no-any-return]
+        return torch.ops.pixelwise.max_pool_with_switches(x, kernel_size, ceil_mode)  # type: ignore[no-any-return]
     pooled, switches = out
     _check_out(pooled, x, size, x.dtype, (x,))
     _check_out(switches, x, size, torch.uint8, (x,))
-    torch.ops.pixelwise.max_pool_with_switches.out(x, kernel, ceil_mode, pooled=pooled, switches=switches)
+    torch.ops.pixelwise.max_pool_with_switches.out(x, kernel_size, ceil_mode, pooled=pooled, switches=switches)
     return pooled, switches
 
 
-def max_unpool(pooled: Tensor, switches: Tensor, size: Size, kernel: int = 2, *, out: Tensor | None = None) -> Tensor:
-    """Each value back at its own place, zeros everywhere else: the partial inverse of the pooling.
+def max_unpool(
+    pooled: Tensor, switches: Tensor, size: Size, kernel_size: int = 2, *, out: Tensor | None = None
+) -> Tensor:
+    """Write each value to the position of its switch and zeros everywhere else.
 
-    Differentiable in `pooled`. On the CPU switches that lead out of their windows or out of the map
-    are an error; on other devices their values are dropped, as nothing is waited for there.
+    This is the partial inverse of `max_pool_with_switches`, and it is differentiable in `pooled`. On the CPU, a switch
+    outside its window or outside the map is an error. Other devices drop its value, because a check would have to wait
+    for the device.
 
     Args:
-        pooled: (B, C, H', W') floating point; its memory format is the result's.
-        switches: (B, C, H', W') uint8, as `max_pool_with_switches` gives them; any memory format.
-        size: (height, width) of the result, which is the size of the map that was pooled. Legal are
-            (H' - 1) · kernel < height < (H' + 1) · kernel, and the same for the width.
-        kernel: side of the windows, 2 to 15.
-        out: tensor to write instead of a new one, as the result is; not differentiable.
+        pooled: (B, C, H', W') floating point. The result has the same memory format.
+        switches: (B, C, H', W') uint8 from `max_pool_with_switches`, in any memory format.
+        size: (height, width) of the result, which is the size of the map that was pooled. The height must satisfy
+            (H' - 1) · kernel_size < height < (H' + 1) · kernel_size; the width likewise.
+        kernel_size: Side of the windows in pixels, 2 to 15.
+        out: Tensor to write instead of a new one, with the shape and dtype of the result. Not differentiable.
 
     Returns:
-        (B, C, height, width) as `pooled`.
+        (B, C, height, width) in the dtype of `pooled`.
 
     Raises:
-        InvalidArgumentError: tensors that do not belong together, a size these switches cannot come from,
-            or switches that lead astray.
+        InvalidArgumentError: The tensors do not match, `size` cannot have been pooled to H' x W', or, on the CPU, a
+            switch is out of range.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.ops import max_unpool
+        >>> pooled = torch.tensor([[[[5.0, 9.0]]]])
+        >>> switches = torch.tensor([[[[1, 2]]]], dtype=torch.uint8)
+        >>> max_unpool(pooled, switches, (2, 4))
+        tensor([[[[0., 5., 0., 0.],
+                  [0., 0., 9., 0.]]]])
     """
     check_map("pooled", pooled)
-    _check_kernel(kernel)
+    _check_kernel_size(kernel_size)
     if switches.dtype != torch.uint8:
         raise InvalidArgumentError(
-            f"switches are {switches.dtype}, but must be uint8 places inside the windows, as "
-            "max_pool_with_switches gives them; the flat indices of torch's max_pool2d are something else."
+            f"switches are {switches.dtype}, but must be uint8 positions inside the windows from "
+            "max_pool_with_switches; the flat indices of torch's max_pool2d cannot be used."
         )
     if switches.shape != pooled.shape or switches.device != pooled.device:
         raise InvalidArgumentError(
-            f"switches {describe(switches)} do not belong to pooled {describe(pooled)}: they are of another pooling."
+            f"switches {describe_tensor(switches)} do not match pooled {describe_tensor(pooled)}: "
+            "they come from another pooling."
         )
-    if not torch.compiler.is_exporting():  # where sides are symbols, and a condition on them is one on the image
-        _check_sides(size, pooled, kernel)
+    if not torch.compiler.is_exporting():  # sides are symbols there, and a check would limit the image size
+        _check_sides(size, pooled, kernel_size)
     if out is None:
-        return torch.ops.pixelwise.max_unpool(pooled, switches, size, kernel)  # type: ignore[no-any-return]
+        return torch.ops.pixelwise.max_unpool(pooled, switches, size, kernel_size)  # type: ignore[no-any-return]
     _check_out(out, pooled, size, pooled.dtype, (pooled,))
-    torch.ops.pixelwise.max_unpool.out(pooled, switches, size, kernel, full=out)
+    torch.ops.pixelwise.max_unpool.out(pooled, switches, size, kernel_size, full=out)
     return out
 
 
 def pack_switches(switches: Tensor) -> Tensor:
-    """Switches of 2x2 windows at 2 bits each, a quarter of their bytes: four channels in one byte.
+    """Pack the switches of 2x2 windows at 2 bits each, four channels in one byte.
 
-    The SegNet paper's "2 bits for each 2x2 pooling window": 1.32 MB for all five poolings of SegNet
-    at 360x480, where PyTorch's int64 indices take 42.3 MB.
+    The SegNet paper counts "2 bits for each 2x2 pooling window". All five poolings of SegNet at 360x480 then take
+    1.32 MB; the int64 indices of PyTorch take 42.3 MB.
 
     Args:
-        switches: (B, C, H', W') uint8 in [0, 4).
+        switches: (B, C, H', W') uint8 in [0, 3].
 
     Returns:
-        (B, ceil(C / 4), H', W') uint8: bits 0 and 1 hold channel 4c, bits 2 and 3 channel 4c + 1, ...
+        (B, ceil(C / 4), H', W') uint8. Bits 0 and 1 hold channel 4c, bits 2 and 3 hold channel 4c + 1, and so on.
 
     Raises:
-        InvalidArgumentError: not uint8, not four-dimensional, or, on the CPU, a switch above 3.
+        InvalidArgumentError: `switches` is not a uint8 tensor with four dimensions or, on the CPU, has a value above 3.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.ops import pack_switches
+        >>> switches = torch.tensor([1, 2, 3, 0, 3], dtype=torch.uint8).view(1, 5, 1, 1)
+        >>> pack_switches(switches).flatten()  # 1 + 2·4 + 3·16 + 0·64, and 3
+        tensor([57,  3], dtype=torch.uint8)
     """
     _check_switches(switches)
     if switches.is_cpu and not torch.compiler.is_compiling() and switches.numel() and switches.max() > 3:
-        raise InvalidArgumentError(f"switches up to {int(switches.max())} are not of 2x2 windows: 2 bits hold 0 to 3.")
+        raise InvalidArgumentError(
+            f"switches are up to {int(switches.max())}, but those of 2x2 windows are 0 to 3 (2 bits)."
+        )
     four = nn.functional.pad(switches, (0, 0, 0, 0, 0, -switches.shape[1] % 4))
     return four[:, 0::4] | four[:, 1::4] << 2 | four[:, 2::4] << 4 | four[:, 3::4] << 6
 
 
 def unpack_switches(packed: Tensor, num_channels: int) -> Tensor:
-    """The inverse of `pack_switches`.
+    """Restore the switches that `pack_switches` packed.
 
     Args:
         packed: (B, ceil(C / 4), H', W') uint8.
         num_channels: C.
 
     Returns:
-        (B, C, H', W') uint8 in [0, 4), in the memory format of `packed`.
+        (B, C, H', W') uint8 in [0, 3], in the memory format of `packed`.
 
     Raises:
-        InvalidArgumentError: not uint8, not four-dimensional, or a C that was not packed into as many bytes.
+        InvalidArgumentError: `packed` is not a uint8 tensor with four dimensions, or C switches do not take as many
+            bytes as it has channels.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.ops import unpack_switches
+        >>> packed = torch.tensor([57, 3], dtype=torch.uint8).view(1, 2, 1, 1)
+        >>> unpack_switches(packed, 5).flatten()
+        tensor([1, 2, 3, 0, 3], dtype=torch.uint8)
     """
     _check_switches(packed)
     if packed.shape[1] != -(-num_channels // 4):
@@ -143,65 +181,102 @@ def unpack_switches(packed: Tensor, num_channels: int) -> Tensor:
             f"channels of switches, not {num_channels}."
         )
     shifts = torch.arange(0, 8, 2, dtype=torch.uint8, device=packed.device).view(1, 1, 4, 1, 1)
-    memory_format = memory_format_of(packed)
     switches = (packed.unsqueeze(2) >> shifts & 3).flatten(1, 2)[:, :num_channels]
-    return switches.contiguous(memory_format=memory_format)
+    return switches.contiguous(memory_format=get_memory_format(packed))
 
 
 class MaxPoolWithSwitches(nn.Module):
-    """`max_pool_with_switches` as a module."""
+    """The module form of `max_pool_with_switches`.
 
-    def __init__(self, kernel: int = 2, ceil_mode: bool = False) -> None:
+    Args:
+        kernel_size: Side and stride of the windows in pixels, 2 to 15.
+        ceil_mode: Whether incomplete windows at the bottom and right are pooled, too.
+
+    Returns:
+        `forward(x)` takes (B, C, H, W) and returns the maxima and the switches (B, C, H', W').
+
+    Raises:
+        InvalidArgumentError: `kernel_size` is not in 2 to 15.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.ops import MaxPoolWithSwitches
+        >>> pooled, switches = MaxPoolWithSwitches(ceil_mode=True)(torch.rand(1, 8, 45, 60))
+        >>> pooled.shape, switches.dtype
+        (torch.Size([1, 8, 23, 30]), torch.uint8)
+    """
+
+    def __init__(self, kernel_size: int = 2, ceil_mode: bool = False) -> None:
         super().__init__()
-        _check_kernel(kernel)
-        self.kernel, self.ceil_mode = kernel, ceil_mode
+        _check_kernel_size(kernel_size)
+        self.kernel_size, self.ceil_mode = kernel_size, ceil_mode
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return max_pool_with_switches(x, self.kernel, self.ceil_mode)
+        """Return the maxima and the switches of (B, C, H, W)."""
+        return max_pool_with_switches(x, self.kernel_size, self.ceil_mode)
 
 
 class MaxUnpool(nn.Module):
-    """`max_unpool` as a module."""
+    """The module form of `max_unpool`.
 
-    def __init__(self, kernel: int = 2) -> None:
+    Args:
+        kernel_size: Side of the windows in pixels, 2 to 15.
+
+    Returns:
+        `forward(pooled, switches, size)` returns (B, C, height, width).
+
+    Raises:
+        InvalidArgumentError: `kernel_size` is not in 2 to 15.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.ops import MaxPoolWithSwitches, MaxUnpool
+        >>> x = torch.rand(1, 8, 45, 60)
+        >>> pooled, switches = MaxPoolWithSwitches(ceil_mode=True)(x)
+        >>> MaxUnpool()(pooled, switches, (45, 60)).shape
+        torch.Size([1, 8, 45, 60])
+    """
+
+    def __init__(self, kernel_size: int = 2) -> None:
         super().__init__()
-        _check_kernel(kernel)
-        self.kernel = kernel
+        _check_kernel_size(kernel_size)
+        self.kernel_size = kernel_size
 
     def forward(self, pooled: Tensor, switches: Tensor, size: Size) -> Tensor:
-        return max_unpool(pooled, switches, size, self.kernel)
+        """Return (B, C, height, width) with each value of `pooled` at its switch."""
+        return max_unpool(pooled, switches, size, self.kernel_size)
 
 
-def _check_kernel(kernel: int) -> None:
-    if kernel not in _KERNELS:
-        raise InvalidArgumentError(f"kernel is {kernel!r}, but must be a whole number from 2 to 15.")
+def _check_kernel_size(kernel_size: int) -> None:
+    if kernel_size not in _KERNEL_SIZES:
+        raise InvalidArgumentError(f"kernel_size is {kernel_size!r}, but must be an integer from 2 to 15.")
 
 
-def _check_sides(size: Size, pooled: Tensor, kernel: int) -> None:
-    """That a map of this size can have been pooled to that of `pooled`."""
+def _check_sides(size: Size, pooled: Tensor, kernel_size: int) -> None:
+    """Raise InvalidArgumentError unless a map of `size` can have been pooled to the size of `pooled`."""
     for name, side, windows in zip(("height", "width"), size, pooled.shape[2:], strict=True):
-        legal = compute_unpooled_sides(windows, kernel)
-        if not legal.start <= side < legal.stop:  # torch.compile cannot look up a side that is a symbol
+        legal = compute_unpooled_sides(windows, kernel_size)
+        if not legal.start <= side < legal.stop:  # torch.compile cannot look up a symbolic side in a range
             raise InvalidArgumentError(
-                f"{name} {side} cannot have been pooled to {windows} by windows of {kernel}: legal are "
-                f"{legal[0]} to {legal[-1]}."
+                f"{name} {side} cannot have been pooled to {windows} by windows of {kernel_size}; "
+                f"it must be {legal[0]} to {legal[-1]}."
             )
 
 
 def _check_switches(switches: Tensor) -> None:
     if switches.dim() != 4 or switches.dtype != torch.uint8:
-        raise InvalidArgumentError(f"switches are {describe(switches)}, but must be (B, C, H, W) in uint8.")
+        raise InvalidArgumentError(f"switches are {describe_tensor(switches)}, but must be (B, C, H, W) in uint8.")
 
 
 def _check_out(out: Tensor, like: Tensor, size: Size, dtype: torch.dtype, inputs: tuple[Tensor, ...]) -> None:
-    """That `out` can be written in place of the result."""
+    """Raise InvalidArgumentError unless the result can be written to `out`."""
     shape = (*like.shape[:2], *size)
-    memory_format = memory_format_of(like)
+    memory_format = get_memory_format(like)
     fits = out.shape == shape and out.dtype == dtype and out.device == like.device
     if not fits or not out.is_contiguous(memory_format=memory_format):
         layout = str(memory_format).removeprefix("torch.")
         raise InvalidArgumentError(
-            f"out is {describe(out)}, but must be {shape} {dtype} on {like.device}, dense and {layout}."
+            f"out is {describe_tensor(out)}, but must be {shape} {dtype} on {like.device}, dense and {layout}."
         )
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*inputs, out)):
         raise InvalidArgumentError("out= cannot be differentiated; leave it out, or call under torch.no_grad().")

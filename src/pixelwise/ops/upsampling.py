@@ -1,8 +1,7 @@
-"""Ways from a small map to a large one that learn nothing: unpooling without switches, interpolation,
-and the kernel with which a transposed convolution interpolates.
+"""Upsampling without weights: unpooling without switches, interpolation, and bilinear kernels.
 
-All keep the memory format of their input, take float64, float32, bfloat16 and float16, and are
-differentiable as often as asked.
+All operators keep the memory format of their input, take float64, float32, bfloat16 and float16, and have derivatives
+of every order.
 """
 
 from collections.abc import Mapping
@@ -14,18 +13,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.errors import InvalidArgumentError, unknown_name
-from pixelwise.ops.checks import check_map, memory_format_of
-from pixelwise.shapes import Size, pair
+from pixelwise.ops.checks import check_map, get_memory_format
+from pixelwise.shapes import Size, to_pair
 
 InterpolationMode = Literal["nearest", "bilinear", "bicubic"]
 
-# PyTorch's own "nearest" takes the pixel at floor(i · scale), half a pixel off the other two modes.
+# PyTorch's "nearest" reads the pixel at floor(i · scale), which is half a pixel off the other two modes.
 _TORCH_MODES: Mapping[str, str] = MappingProxyType(
     {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic"}
 )
 
-# Measured: PyTorch 2.15, 2 Zen 5 cores, factor 2, (8, 64, 120, 160), freed memory kept by the allocator;
-# milliseconds forward, and forward with backward.
+# Measured with PyTorch 2.15 on 2 Zen 5 cores: factor 2, (8, 64, 120, 160), an allocator that keeps freed memory.
+# Milliseconds forward, and forward with backward.
 #
 #                               contiguous             channels_last
 #   nearest                     float32    bfloat16    float32    bfloat16
@@ -37,47 +36,67 @@ _TORCH_MODES: Mapping[str, str] = MappingProxyType(
 #   zeros, strided assignment   13   36    8.9   24     10   51   5.0   27
 #   cat with zeros              18   18     11   11     15   16   8.6  8.4
 #
-# On contiguous maps the stack is the slower one in that one case; at (2, 512, 23, 30) it takes 0.84 where
-# interpolate takes 6.1. The gradient of cat is a view with gaps, which the layer before pays for.
+# The stack is slower on contiguous float32 maps only; at (2, 512, 23, 30) it takes 0.84 ms and interpolate 6.1 ms.
+# The gradient of cat is a view with gaps, which slows the layer before.
 
 
 def unpool_nearest(x: Tensor, factor: int | Size = 2) -> Tensor:
-    """Each value repeated over its own block: the gradient of average pooling, up to a factor.
+    """Repeat each value over its own block of `factor` pixels.
+
+    Up to a factor, this is the gradient of average pooling. It is one of the upsamplings compared with switches in the
+    SegNet paper (Badrinarayanan, Kendall, Cipolla, PAMI 2017, arXiv:1511.00561).
 
     Args:
         x: (B, C, H, W) floating point, contiguous or channels_last.
-        factor: rows and columns of a block, at least 1; one number for both.
+        factor: Rows and columns of a block in pixels, at least 1; one number for both.
 
     Returns:
-        (B, C, H · factor, W · factor) as `x`.
+        (B, C, H · factor, W · factor) in the dtype of `x`.
 
     Raises:
-        InvalidArgumentError: not such a tensor or factor.
+        InvalidArgumentError: `x` is not such a tensor, or `factor` is below 1.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.ops import unpool_nearest
+        >>> unpool_nearest(torch.tensor([[[[1.0, 2.0]]]]))
+        tensor([[[[1., 1., 2., 2.],
+                  [1., 1., 2., 2.]]]])
     """
     check_map("x", x)
     rows, columns = _check_factor(factor)
-    if not x.is_cpu or memory_format_of(x) == torch.channels_last:
+    if not x.is_cpu or get_memory_format(x) == torch.channels_last:
         return functional.interpolate(x, size=(x.shape[2] * rows, x.shape[3] * columns), mode="nearest")
     wide = torch.stack([x] * columns, dim=4).flatten(3)
     return torch.stack([wide] * rows, dim=3).flatten(2, 3)
 
 
 def unpool_bed_of_nails(x: Tensor, factor: int | Size = 2) -> Tensor:
-    """Each value at the top left of its block, zeros elsewhere: unpooling where no switches are known.
+    """Write each value to the top left of its block and zeros elsewhere: unpooling without switches.
+
+    Fixed positions instead of recorded ones: Dosovitskiy, Springenberg, Brox, "Learning to Generate Chairs with
+    Convolutional Neural Networks", CVPR 2015 (arXiv:1411.5928).
 
     Args:
         x: (B, C, H, W) floating point, contiguous or channels_last.
-        factor: rows and columns of a block, at least 1; one number for both.
+        factor: Rows and columns of a block in pixels, at least 1; one number for both.
 
     Returns:
-        (B, C, H · factor, W · factor) as `x`.
+        (B, C, H · factor, W · factor) in the dtype of `x`.
 
     Raises:
-        InvalidArgumentError: not such a tensor or factor.
+        InvalidArgumentError: `x` is not such a tensor, or `factor` is below 1.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.ops import unpool_bed_of_nails
+        >>> unpool_bed_of_nails(torch.tensor([[[[1.0, 2.0]]]]))
+        tensor([[[[1., 0., 2., 0.],
+                  [0., 0., 0., 0.]]]])
     """
     check_map("x", x)
     rows, columns = _check_factor(factor)
-    if memory_format_of(x) == torch.channels_last:
+    if get_memory_format(x) == torch.channels_last:
         pixels = x.permute(0, 2, 3, 1)[:, :, None, :, None]
         blocks = functional.pad(pixels, (0, 0, 0, columns - 1, 0, 0, 0, rows - 1))
         return blocks.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
@@ -86,136 +105,209 @@ def unpool_bed_of_nails(x: Tensor, factor: int | Size = 2) -> Tensor:
 
 
 def interpolate(x: Tensor, size: Size, mode: InterpolationMode = "bilinear") -> Tensor:
-    """Resampled to `size`; pixels are squares and their values lie at the centers.
+    """Resample a map to `size`, with half-pixel centers in every mode (`align_corners=False`).
 
-    Output pixel i lies at (i + 1/2) · H / height - 1/2 in rows of the input, in every mode, so that the
-    corners of the images coincide and not the centers of the corner pixels (`align_corners=False`).
-    Beyond the outermost centers the border is repeated.
+    Output row i reads the input at row (i + 1/2) · H / height - 1/2, so the corners of the two maps coincide. The
+    border is repeated beyond the outermost centers.
 
-    - "nearest": the pixel the center falls into.
-    - "bilinear": the weighted mean of the 2x2 pixels around the center.
-    - "bicubic": a weighted sum of 4x4 (Keys 1981, a = -0.75); it can leave the range of the input.
+    - "nearest" reads the pixel that contains this point.
+    - "bilinear" reads the weighted mean of the 2x2 pixels around it.
+    - "bicubic" reads a weighted sum of 4x4 pixels (Keys, "Cubic Convolution Interpolation for Digital Image
+      Processing", 1981, a = -0.75); it can exceed the range of the input.
 
-    No mode averages more when the map gets smaller. Bilinear still reads 2x2 pixels: at half the size
-    that is the mean of each 2x2 block, at a quarter the mean of the middle 4 pixels of 16, the others
-    unread. What is finer than the new pixels then shows up as false patterns (aliasing); pool first.
+    No mode averages more pixels for smaller outputs. At a quarter of the size, "bilinear" reads the middle 4 pixels of
+    16, and details finer than the new pixels cause aliasing. Pool first in that case.
 
     Args:
-        x: (B, C, H, W) floating point with H and W of at least 1.
-        size: (height, width) of the result, at least 1.
-        mode: as above.
+        x: (B, C, H, W) floating point, with H and W of at least 1.
+        size: (height, width) of the result in pixels, at least 1.
+        mode: "nearest", "bilinear" or "bicubic".
 
     Returns:
-        (B, C, height, width) as `x`.
+        (B, C, height, width) in the dtype of `x`.
 
     Raises:
-        InvalidArgumentError: not such a tensor, size or mode.
+        InvalidArgumentError: `x` is not such a tensor, a side is below 1, or `mode` is unknown.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.ops import interpolate
+        >>> interpolate(torch.tensor([[[[0.0, 4.0]]]]), (1, 4))
+        tensor([[[[0., 1., 3., 4.]]]])
     """
     check_map("x", x)
     if mode not in _TORCH_MODES:
         raise unknown_name("interpolation mode", mode, get_args(InterpolationMode))
     if min(size) < 1 or min(x.shape[2:]) < 1:
         raise InvalidArgumentError(
-            f"cannot interpolate {x.shape[2]}x{x.shape[3]} to {size[0]}x{size[1]}: sides start at 1."
+            f"cannot interpolate {x.shape[2]}x{x.shape[3]} to {size[0]}x{size[1]}: sides must be at least 1."
         )
     align_corners = None if mode == "nearest" else False
     return functional.interpolate(x, size, mode=_TORCH_MODES[mode], align_corners=align_corners)
 
 
-def bilinear_kernel(kernel: int, *, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
-    """The kernel with which a transposed convolution interpolates bilinearly (FCN, Long et al., CVPR 2015).
+def bilinear_kernel(
+    kernel_size: int, *, dtype: torch.dtype = torch.float32, device: torch.device | None = None
+) -> Tensor:
+    """Return the kernel with which a transposed convolution interpolates bilinearly.
 
-    A tent, (1 - |y - c| / f)(1 - |x - c| / f), with f = (k + 1) // 2 and its peak c in the middle: on a
-    pixel for odd k, between two for even k. With stride s = f each phase of the output sums to 1, so
-    that a constant map stays constant away from the border; the kernel itself sums to s². Only
-    k = 2s with padding s / 2 keeps the corners of the images together, as `interpolate` does.
+    FCN initializes its upsampling with it: Long, Shelhamer, Darrell, CVPR 2015. The kernel is
+    (1 - |y - c| / f)(1 - |x - c| / f) with f = (k + 1) // 2 and its peak c in the middle: on a pixel for odd k, between
+    two pixels for even k. With stride s = f each phase of the output sums to 1, so a constant map stays constant away
+    from the border. Only k = 2s with padding s / 2 aligns the corners as `interpolate` does.
 
     Args:
-        kernel: side k, at least 1.
-        dtype, device: of the result.
+        kernel_size: Side k in pixels, at least 1.
+        dtype: Data type of the result.
+        device: Device of the result.
 
     Returns:
-        (k, k) in (0, 1]: `bilinear_kernel(4)` is the outer product of (.25, .75, .75, .25) with itself.
+        (k, k) with values in (0, 1].
 
     Raises:
-        InvalidArgumentError: a kernel below 1.
+        InvalidArgumentError: `kernel_size` is below 1.
+
+    Example:
+        >>> from pixelwise.ops import bilinear_kernel
+        >>> bilinear_kernel(3)
+        tensor([[0.2500, 0.5000, 0.2500],
+                [0.5000, 1.0000, 0.5000],
+                [0.2500, 0.5000, 0.2500]])
     """
-    if kernel < 1:
-        raise InvalidArgumentError(f"kernel is {kernel}, but a kernel has at least 1 row.")
-    distance = (torch.arange(kernel, dtype=torch.float64, device=device) - (kernel - 1) / 2).abs()
-    tent = 1 - distance / ((kernel + 1) // 2)
+    if kernel_size < 1:
+        raise InvalidArgumentError(f"kernel_size is {kernel_size}, but must be at least 1.")
+    distance = (torch.arange(kernel_size, dtype=torch.float64, device=device) - (kernel_size - 1) / 2).abs()
+    tent = 1 - distance / ((kernel_size + 1) // 2)
     return torch.outer(tent, tent).to(dtype)
 
 
 def bilinear_weight(
     channels: int,
-    kernel: int,
+    kernel_size: int,
     *,
     groups: int = 1,
     dtype: torch.dtype = torch.float32,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Weight of a transposed convolution that interpolates each channel by itself.
+    """Return the weight of a transposed convolution that interpolates each channel separately.
 
-    The kernel stands on the diagonal only. Written to all pairs of channels, as is often done, each
-    output would be the sum over all classes.
+    The kernel of `bilinear_kernel` is on the diagonal only, as in FCN (Long, Shelhamer, Darrell, CVPR 2015). With the
+    kernel at all pairs of channels, each output would be the sum over all classes.
 
     Args:
-        channels: C, going in and coming out.
-        kernel: side k of `bilinear_kernel`.
-        groups: 1 as in FCN, which may learn to mix classes; C for the same map at C times less work.
-        dtype, device: of the result.
+        channels: C, the number of input and of output channels.
+        kernel_size: Side k of the kernel in pixels.
+        groups: 1 as in FCN, which can then learn to mix classes; C for the same map with C times fewer products.
+        dtype: Data type of the result.
+        device: Device of the result.
 
     Returns:
-        (C, C / groups, k, k).
+        (C, C / groups, k, k) with values in [0, 1].
 
     Raises:
-        InvalidArgumentError: channels that cannot be divided into the groups.
+        InvalidArgumentError: `groups` does not divide `channels`, or `kernel_size` is below 1.
+
+    Example:
+        >>> from pixelwise.ops import bilinear_weight
+        >>> weight = bilinear_weight(21, 64)
+        >>> weight.shape, weight[0, 1].abs().max().item()
+        (torch.Size([21, 21, 64, 64]), 0.0)
     """
     if channels < 1 or groups < 1 or channels % groups:
         raise InvalidArgumentError(f"{channels} channels cannot be divided into {groups} groups.")
     group_channels = channels // groups
-    weight = torch.zeros(channels, group_channels, kernel, kernel, dtype=dtype, device=device)
-    every = torch.arange(channels, device=device)
-    weight[every, every % group_channels] = bilinear_kernel(kernel, dtype=dtype, device=device)
+    weight = torch.zeros(channels, group_channels, kernel_size, kernel_size, dtype=dtype, device=device)
+    indices = torch.arange(channels, device=device)
+    weight[indices, indices % group_channels] = bilinear_kernel(kernel_size, dtype=dtype, device=device)
     return weight
 
 
 class UnpoolNearest(nn.Module):
-    """`unpool_nearest` as a module."""
+    """The module form of `unpool_nearest`.
+
+    Args:
+        factor: Rows and columns of a block in pixels, at least 1; one number for both.
+
+    Returns:
+        `forward(x)` takes (B, C, H, W) and returns (B, C, H · factor, W · factor).
+
+    Raises:
+        InvalidArgumentError: `factor` is below 1.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.ops import UnpoolNearest
+        >>> UnpoolNearest(2)(torch.rand(1, 8, 23, 30)).shape
+        torch.Size([1, 8, 46, 60])
+    """
 
     def __init__(self, factor: int | Size = 2) -> None:
         super().__init__()
         self.factor = _check_factor(factor)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (B, C, H, W) with each value repeated over its block."""
         return unpool_nearest(x, self.factor)
 
 
 class UnpoolBedOfNails(nn.Module):
-    """`unpool_bed_of_nails` as a module."""
+    """The module form of `unpool_bed_of_nails`.
+
+    Args:
+        factor: Rows and columns of a block in pixels, at least 1; one number for both.
+
+    Returns:
+        `forward(x)` takes (B, C, H, W) and returns (B, C, H · factor, W · factor).
+
+    Raises:
+        InvalidArgumentError: `factor` is below 1.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.ops import UnpoolBedOfNails
+        >>> UnpoolBedOfNails(2)(torch.rand(1, 8, 23, 30)).shape
+        torch.Size([1, 8, 46, 60])
+    """
 
     def __init__(self, factor: int | Size = 2) -> None:
         super().__init__()
         self.factor = _check_factor(factor)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (B, C, H, W) with each value at the top left of its block."""
         return unpool_bed_of_nails(x, self.factor)
 
 
 class Interpolate(nn.Module):
-    """`interpolate` as a module; the size comes with the map, as in `MaxUnpool`."""
+    """The module form of `interpolate`; the size is an argument of `forward`, as in `MaxUnpool`.
+
+    Args:
+        mode: "nearest", "bilinear" or "bicubic".
+
+    Returns:
+        `forward(x, size)` takes (B, C, H, W) and returns (B, C, height, width).
+
+    Raises:
+        InvalidArgumentError: In `forward`, where the mode is unknown or a side is below 1.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.ops import Interpolate
+        >>> Interpolate("bicubic")(torch.rand(1, 8, 23, 30), (45, 60)).shape
+        torch.Size([1, 8, 45, 60])
+    """
 
     def __init__(self, mode: InterpolationMode = "bilinear") -> None:
         super().__init__()
         self.mode = mode
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
+        """Return (B, C, H, W) resampled to `size`."""
         return interpolate(x, size, self.mode)
 
 
 def _check_factor(factor: int | Size) -> Size:
-    rows, columns = pair(factor)
+    rows, columns = to_pair(factor)
     if min(rows, columns) < 1:
-        raise InvalidArgumentError(f"factor is {factor}, but blocks have at least 1 row and 1 column.")
+        raise InvalidArgumentError(f"factor is {factor}, but must be at least 1.")
     return rows, columns

@@ -69,7 +69,9 @@ def suits_pretrained(fingerprint: Fingerprint) -> bool:
 
 def list_candidates(crop: Size, available: list[AvailableEncoder]) -> tuple[NetworkCandidate, ...]:
     """Return the candidates from small to large. Pretrained encoders replace all but the smallest network."""
-    own = tuple(dataclasses.replace(candidate, depth=compute_depth(crop, candidate.stem_stride)) for candidate in CANDIDATES)
+    own = tuple(
+        dataclasses.replace(candidate, depth=compute_depth(crop, candidate.stem_stride)) for candidate in CANDIDATES
+    )
     if not available:
         return own
     pretrained = (

@@ -2,15 +2,16 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
 
-from pixelwise.checks import CODES, Finding, diagnose
+from pixelwise.checks import CODES, Finding
+from pixelwise.checks.runner import run_checks
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.sample import Sample
-from pixelwise.data.scan import Survey, survey
+from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import CheckpointError
 from pixelwise.files import write_atomically
 
@@ -37,12 +38,12 @@ def exclude_invalid(dataset: Dataset) -> tuple[Dataset, tuple[Exclusion, ...]]:
 
     Reads every pair once. Test pairs are not opened, and stay.
     """
-    surveyed = survey(dataset, [s for s in dataset.samples if s.split != "test"])
-    errors = diagnose(surveyed).errors
+    scanned = scan_dataset(dataset, [s for s in dataset.samples if s.split != "test"])
+    errors = run_checks(scanned).errors
     for error in errors:
         logger.info(f"error: {error.message} {error.fix}")
     blocking = [error for error in errors if error.code not in ACCEPTED_CODES]
-    exclusions = (*_exclude_pairs(surveyed, blocking), *_exclude_unpaired(dataset, blocking))
+    exclusions = (*_exclude_pairs(scanned, blocking), *_exclude_unpaired(dataset, blocking))
     for exclusion in exclusions:
         logger.info(str(exclusion))
     return drop_excluded(dataset, exclusions), exclusions
@@ -52,8 +53,7 @@ def drop_excluded(dataset: Dataset, exclusions: Iterable[Exclusion]) -> Dataset:
     """Return the dataset without the excluded pairs."""
     files = {exclusion.file for exclusion in exclusions}
     names = _name_pairs(dataset)
-    kept = tuple(sample for sample in dataset.samples if names[sample] not in files)
-    return replace(dataset, pairing=replace(dataset.pairing, samples=kept))
+    return dataset.with_samples(tuple(sample for sample in dataset.samples if names[sample] not in files))
 
 
 def is_waived(error: Finding, exclusions: Sequence[Exclusion] | None) -> bool:
@@ -70,7 +70,9 @@ def is_waived(error: Finding, exclusions: Sequence[Exclusion] | None) -> bool:
 def write_exclusions(path: Path, exclusions: Iterable[Exclusion]) -> None:
     """Write `left_out.yaml`; an empty list means that --skip-invalid found nothing to exclude."""
     header = "# Trained with --skip-invalid, without these files of the dataset:\n"
-    text = yaml.safe_dump([asdict(exclusion) for exclusion in exclusions], sort_keys=False, allow_unicode=True, width=1000)
+    text = yaml.safe_dump(
+        [asdict(exclusion) for exclusion in exclusions], sort_keys=False, allow_unicode=True, width=1000
+    )
     write_atomically(path, (header + text).encode())
 
 
@@ -87,32 +89,31 @@ def read_exclusions(path: Path) -> tuple[Exclusion, ...]:
         raise CheckpointError(f"{path} must list 'file' and 'reason'. Restore it, or start a new run.") from error
 
 
-def _exclude_pairs(surveyed: Survey, errors: Sequence[Finding]) -> Iterator[Exclusion]:
+def _exclude_pairs(dataset: Dataset, errors: Sequence[Finding]) -> Iterator[Exclusion]:
     """Exclude each pair that an error names, with the first reason."""
-    dataset = surveyed.dataset
-    by_file = dataset.samples_by_file()
+    by_file = dataset.map_files_to_samples()
     reasons: dict[Sample, str] = {}
-    for reading in surveyed.readings:
-        if fault := reading.image_error or reading.mask_error:
-            reasons[reading.sample] = _make_relative(fault, dataset)
+    for stats in dataset.stats:
+        if error_message := stats.image_error or stats.mask_error:
+            reasons[stats.sample] = _make_relative(error_message, dataset)
     for error in errors:
         for sample in filter(None, map(by_file.get, error.files)):
             reasons.setdefault(sample, CODES[error.code][1])
     names = _name_pairs(dataset)
     for sample, reason in sorted(reasons.items()):
-        yield Exclusion(names[sample], reason.removeprefix(f"{dataset.relative(sample.image_path)}: "))
+        yield Exclusion(names[sample], reason.removeprefix(f"{dataset.get_relative_path(sample.image_path)}: "))
 
 
 def _name_pairs(dataset: Dataset) -> dict[Sample, str]:
     """Return the name of each pair: its image file, and its sample name if the file holds several pairs."""
-    by_file = dataset.samples_by_file()
-    files = {sample: dataset.relative(sample.image_path) for sample in dataset.samples}
+    by_file = dataset.map_files_to_samples()
+    files = {sample: dataset.get_relative_path(sample.image_path) for sample in dataset.samples}
     return {sample: file if file in by_file else f"{file}: {sample.name}" for sample, file in files.items()}
 
 
 def _exclude_unpaired(dataset: Dataset, errors: Sequence[Finding]) -> Iterator[Exclusion]:
     """Exclude the files that errors name and that belong to no pair."""
-    paired = {dataset.relative(path) for s in dataset.samples for path in (s.image_path, s.label_path)}
+    paired = {dataset.get_relative_path(path) for s in dataset.samples for path in (s.image_path, s.label_path)}
     reasons = {file: CODES[error.code][1] for error in reversed(errors) for file in error.files}
     return (Exclusion(file, reason) for file, reason in sorted(reasons.items()) if file not in paired)
 

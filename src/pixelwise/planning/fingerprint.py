@@ -8,9 +8,9 @@ import numpy as np
 
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
-from pixelwise.data.sample import Sample
-from pixelwise.data.scan import Reading, Survey
-from pixelwise.data.splits.splits import Splits
+from pixelwise.data.sample import Sample, Splits
+from pixelwise.data.sample_stats import SampleStats
+from pixelwise.data.scan import compute_normalization, count_class_pixels
 from pixelwise.shapes import Size
 
 MAX_LABEL_MAPS = 40
@@ -72,16 +72,14 @@ class Fingerprint:
     @property
     def class_shares(self) -> tuple[float, ...]:
         """Fraction of each class among the labeled training pixels."""
-        total = max(sum(self.class_count_pixels), 1)
-        return tuple(pixels / total for pixels in self.class_count_pixels)
+        total = max(sum(self.class_pixels), 1)
+        return tuple(pixels / total for pixels in self.class_pixels)
 
 
-def compute_fingerprint(surveyed: Survey, splits: Splits) -> Fingerprint:
+def compute_dataset_fingerprint(dataset: Dataset, splits: Splits) -> Fingerprint:
     """Compute the fingerprint; reads some label maps again."""
-    train = _select_readings(surveyed, splits["train"])
-    mean, std = surveyed.normalization(splits["train"])
-    dataset = surveyed.dataset
-    assert dataset.classes is not None
+    train = _select_stats(dataset, splits["train"])
+    mean, std = compute_normalization(dataset, splits["train"])
     sizes = [r.size for r in train if r.size]
     labels = _analyze_labels(dataset, splits["train"], count_label_maps(max(map(_count_pixels, sizes))))
     return Fingerprint(
@@ -90,23 +88,23 @@ def compute_fingerprint(surveyed: Survey, splits: Splits) -> Fingerprint:
         median_size=(int(np.median([size[0] for size in sizes])), int(np.median([size[1] for size in sizes]))),
         smallest_size=min(sizes, key=_count_pixels),
         largest_size=max(sizes, key=_count_pixels),
-        largest_val_size=max([r.size for r in _select_readings(surveyed, splits["val"]) if r.size], key=_count_pixels),
+        largest_val_size=max([r.size for r in _select_stats(dataset, splits["val"]) if r.size], key=_count_pixels),
         channels=dataset.channels or 0,
         dtype=train[0].dtype,
         mean=tuple(mean),
         std=tuple(std),
         bytes_per_pixel=(bytes_per_pixel := _count_bytes_per_pixel(train[0].dtype, dataset)),
         pair_bytes=sum(map(_count_pixels, sizes)) * bytes_per_pixel,
-        class_pixels=tuple(surveyed.class_pixels(splits["train"]).sum(0).tolist()),
+        class_pixels=tuple(count_class_pixels(dataset, splits["train"]).sum(0).tolist()),
         components=labels.components,
         border_share=labels.border_share,
         is_upright=labels.is_upright,
     )
 
 
-def _select_readings(surveyed: Survey, samples: Sequence[Sample]) -> list[Reading]:
+def _select_stats(dataset: Dataset, samples: Sequence[Sample]) -> list[SampleStats]:
     wanted = set(samples)
-    return [r for r in surveyed.readings if r.sample in wanted and r.size]
+    return [r for r in dataset.stats if r.sample in wanted and r.size]
 
 
 def _count_pixels(size: Size) -> int:
@@ -115,7 +113,6 @@ def _count_pixels(size: Size) -> int:
 
 def _count_bytes_per_pixel(dtype: str, dataset: Dataset) -> int:
     """Return the bytes of a pixel of an image and of its label map together."""
-    assert dataset.classes is not None
     label_bytes = 1 if len(dataset.classes.names) <= 256 else 2
     return (dataset.channels or 0) * np.dtype(dtype).itemsize + label_bytes
 
@@ -136,7 +133,6 @@ def count_label_maps(pixels: int) -> int:
 
 def _analyze_labels(dataset: Dataset, samples: Sequence[Sample], count: int) -> _LabelStats:
     """Analyze `count` label maps, evenly distributed over the samples."""
-    assert dataset.classes is not None
     num_classes = len(dataset.classes.names)
     components: list[list[Array]] = [[] for _ in range(num_classes)]
     halves = np.zeros((2, num_classes))

@@ -94,4 +94,6 @@ def describe_lengths(components: tuple[ComponentStats | None, ...]) -> str:
 def describe_details(fingerprint: Fingerprint) -> str:
     """Describe the thinnest class and the borders."""
     thinnest = min((stats.thickness for stats in fingerprint.components if stats), default=0.0)
-    return f"the thinnest class is {thinnest:g} pixels thick, {fingerprint.border_share:.0%} of the pixels are on borders"
+    return (
+        f"the thinnest class is {thinnest:g} pixels thick, {fingerprint.border_share:.0%} of the pixels are on borders"
+    )

@@ -95,7 +95,9 @@ def estimate_memory(
         InvalidArgumentError: the network cannot be built, or does not accept samples of this size.
     """
     is_cuda, precision = device.type == "cuda", config.training.precision
-    counts = _count(config.network, config.optimizer, fingerprint.channels, len(fingerprint.class_pixels), config.data.crop_size)
+    counts = _count(
+        config.network, config.optimizer, fingerprint.channels, len(fingerprint.class_pixels), config.data.crop_size
+    )
     saved = counts.checkpointed if config.training.activation_checkpointing else counts.activations
     ends = _input_output_bytes(config, fingerprint)
     image = counts.activations * _pixels(fingerprint.largest_val_size) / _pixels(config.data.crop_size)
@@ -173,14 +175,20 @@ def _optimizer_bytes(network: nn.Module, config: OptimizerConfig) -> int:
     if config.name != "muon":
         return 4 * (2 if config.name == "adamw" else 1) * sum(p.numel() for p in network.parameters())
     orthogonal = [p.ndim >= 2 and compute_shorter_side(p) <= MAX_SHORT_SIDE for p in network.parameters()]
-    return 4 * sum((2 - is_orthogonal) * p.numel() for is_orthogonal, p in zip(orthogonal, network.parameters(), strict=True))
+    return 4 * sum(
+        (2 - is_orthogonal) * p.numel() for is_orthogonal, p in zip(orthogonal, network.parameters(), strict=True)
+    )
 
 
 def _image_bytes(config: Config, fingerprint: Fingerprint) -> int:
     """Return the bytes of the cached images and of four prefetched batches."""
     training = config.training
     pair_bytes = fingerprint.pair_bytes / fingerprint.num_train
-    shown = fingerprint.num_train if training.steps is None else min(fingerprint.num_train, training.steps * training.batch_size)
+    shown = (
+        fingerprint.num_train
+        if training.steps is None
+        else min(fingerprint.num_train, training.steps * training.batch_size)
+    )
     batches = 4 * training.batch_size * _pixels(config.data.crop_size) * fingerprint.bytes_per_pixel
     return int(min(config.data.cache_gib * GIB, shown * pair_bytes) + batches)
 

@@ -1,7 +1,7 @@
 """Open a dataset, scan it, split it and check it for errors. Test images are not opened."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -9,18 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from pixelwise.checks import require_sound
+from pixelwise.checks.runner import require_valid_dataset
 from pixelwise.config import Config, LossConfig
 from pixelwise.data.classes import Classes
-from pixelwise.data.dataset import Dataset, open_dataset
-from pixelwise.data.sample import Sample
-from pixelwise.data.scan import Survey, survey
-from pixelwise.data.splits.assign import Division, divide, divide_in_folds
-from pixelwise.data.splits.splits import Splits, read_splits
+from pixelwise.data.dataset import Dataset
+from pixelwise.data.sample import Sample, Splits
+from pixelwise.data.scan import compute_normalization, count_class_pixels, scan_dataset
+from pixelwise.data.splits.splits import SplitAssignment, assign_folds, assign_splits, read_splits
 from pixelwise.losses import inverse_log_weights, median_frequency_weights
 from pixelwise.model_file import ModelSpec
 from pixelwise.planning.exclusions import ACCEPTED_CODES, Exclusion, drop_excluded, exclude_invalid, is_waived
-from pixelwise.planning.fingerprint import Fingerprint, compute_fingerprint
+from pixelwise.planning.fingerprint import Fingerprint, compute_dataset_fingerprint
 from pixelwise.training.trainer import Trainer
 
 
@@ -32,7 +31,6 @@ class TrainingData:
     splits: Splits
     groups: Mapping[Sample, str]
     """Group of a sample, if the splits keep groups or blocks together."""
-    survey: Survey
     notes: tuple[str, ...]
     """Warnings and notes for the user."""
     exclusions: tuple[Exclusion, ...] | None = None
@@ -43,18 +41,17 @@ class TrainingData:
     @property
     def classes(self) -> Classes:
         """The classes, known after the scan."""
-        assert self.dataset.classes is not None
         return self.dataset.classes
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
         """The statistics on which a plan depends; reads some label maps."""
-        return compute_fingerprint(self.survey, self.splits)
+        return compute_dataset_fingerprint(self.dataset, self.splits)
 
     @cached_property
     def class_pixels(self) -> tuple[int, ...]:
         """Pixels of each class in the training images."""
-        return tuple(self.survey.class_pixels(self.splits["train"]).sum(0).tolist())
+        return tuple(count_class_pixels(self.dataset, self.splits["train"]).sum(0).tolist())
 
     @property
     def class_shares(self) -> tuple[float, ...]:
@@ -68,30 +65,33 @@ class TrainingData:
             return None
         if loss.class_weights == "inverse_log":
             return tuple(inverse_log_weights(self.class_pixels, loss.class_weight_power).tolist())
-        pixels = self.survey.class_pixels(self.splits["train"])
-        sizes = {reading.sample: sum(reading.values.values()) for reading in self.survey.readings}
+        pixels = count_class_pixels(self.dataset, self.splits["train"])
+        sizes = {stats.sample: sum(stats.value_counts.values()) for stats in self.dataset.stats}
         image_pixels = np.array([sizes[sample] for sample in self.splits["train"]])
         weights = median_frequency_weights(pixels.sum(0), ((pixels > 0) * image_pixels[:, None]).sum(0))
         return tuple(float(weight) for weight in np.asarray(weights) ** loss.class_weight_power)
 
     def trainer_arguments(self, config: Config) -> dict[str, Any]:
         """Return the arguments of a Trainer for a config, except those of the machine."""
-        mean, std = self.survey.normalization(self.splits["train"])
-        is_train = {sample: True for sample in self.splits["train"]}
+        mean, std = compute_normalization(self.dataset, self.splits["train"])
+        train = set(self.splits["train"])
         spec = ModelSpec(
             network=config.network,
             classes=self.classes,
             channels=self.dataset.channels or 0,
-            channel_files=self.dataset.pairing.channel_files,
-            dtype=next(reading.dtype for reading in self.survey.readings if reading.sample in is_train),
+            channel_files=self.dataset.index.channel_files,
+            dtype=next(stats.dtype for stats in self.dataset.stats if stats.sample in train),
             mean=tuple(mean),
             std=tuple(std),
             scores={},
         )
-        weights = self.class_weights(config.loss)
         return {
-            "config": config, "dataset": self.dataset, "splits": self.splits, "spec": spec, "class_weights": weights,
-        }  # fmt: skip
+            "config": config,
+            "dataset": replace(self.dataset, stats=()),  # large, and not needed any more
+            "splits": self.splits,
+            "spec": spec,
+            "class_weights": self.class_weights(config.loss),
+        }
 
     def make_trainer(self, config: Config, device: torch.device) -> Trainer:
         """Return a trainer in this process, with random weights."""
@@ -120,12 +120,12 @@ def prepare_data(
     Raises:
         DataError: the dataset has errors; the message names all of them.
     """
-    scanned, exclusions = _scan(data, config, skip_invalid, exclusions)
+    dataset, exclusions = _scan(data, config, skip_invalid, exclusions)
     if splits_file:
-        division = Division(splits=read_splits(splits_file, scanned.dataset.samples, revise=update_splits))
+        assignment = SplitAssignment(splits=read_splits(splits_file, dataset.samples, revise=update_splits))
     else:
-        division = divide(scanned, config.data, config.training.seed)
-    return _check(scanned, division, exclusions)
+        assignment = assign_splits(dataset, config.data, config.training.seed)
+    return _check(dataset, assignment, exclusions)
 
 
 def prepare_folds(
@@ -138,38 +138,37 @@ def prepare_folds(
     exclusions: tuple[Exclusion, ...] | None = None,
 ) -> list[TrainingData]:
     """Prepare the data of each fold as `prepare_data` does; the files are read once."""
-    scanned, exclusions = _scan(data, config, skip_invalid, exclusions)
+    dataset, exclusions = _scan(data, config, skip_invalid, exclusions)
     if splits_files:
-        divisions = [Division(splits=read_splits(path, scanned.dataset.samples)) for path in splits_files]
+        assignments = [SplitAssignment(splits=read_splits(path, dataset.samples)) for path in splits_files]
     else:
-        divisions = divide_in_folds(scanned, config.data, num_folds, config.training.seed)
-    return [_check(scanned, division, exclusions) for division in divisions]
+        assignments = assign_folds(dataset, config.data, num_folds, config.training.seed)
+    return [_check(dataset, assignment, exclusions) for assignment in assignments]
 
 
 def _scan(
     data: str | Path, config: Config, skip_invalid: bool, exclusions: tuple[Exclusion, ...] | None
-) -> tuple[Survey, tuple[Exclusion, ...] | None]:
+) -> tuple[Dataset, tuple[Exclusion, ...] | None]:
     """Read the training and validation pairs, without the excluded ones."""
-    dataset = open_dataset(data, config.data.format)
+    dataset = Dataset.load(data, config.data.format)
     if skip_invalid:
         dataset, exclusions = exclude_invalid(dataset)
     elif exclusions:
         dataset = drop_excluded(dataset, exclusions)
-    return survey(dataset, [sample for sample in dataset.samples if sample.split != "test"]), exclusions
+    return scan_dataset(dataset, [sample for sample in dataset.samples if sample.split != "test"]), exclusions
 
 
-def _check(scanned: Survey, division: Division, exclusions: tuple[Exclusion, ...] | None) -> TrainingData:
+def _check(dataset: Dataset, assignment: SplitAssignment, exclusions: tuple[Exclusion, ...] | None) -> TrainingData:
     """Raise DataError for errors in the data that are not waived."""
-    report = require_sound(scanned, division.splits, overruled=partial(is_waived, exclusions=exclusions))
+    report = require_valid_dataset(dataset, assignment.splits, is_accepted=partial(is_waived, exclusions=exclusions))
     accepted = [f"error: {f.message}" for f in report.errors if f.code in ACCEPTED_CODES]
     notes = [f"{f.severity}: {f.message}" for f in report.findings if f.severity != "error"]
-    notes += [f"warning: {division.crossing}"] if division.crossing else []
+    notes += [f"warning: {assignment.warning}"] if assignment.warning else []
     return TrainingData(
-        dataset=scanned.dataset,
-        splits=division.splits,
-        groups=division.groups,
-        survey=scanned,
-        notes=(*notes, *division.notes),
+        dataset=dataset,
+        splits=assignment.splits,
+        groups=assignment.groups,
+        notes=(*notes, *assignment.notes),
         exclusions=exclusions,
         waived=(*accepted, *map(str, exclusions or ())),
     )

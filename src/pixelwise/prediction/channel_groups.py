@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from pixelwise.data.io.channel_files import split_channel
-from pixelwise.data.rasters import only_by_windows
+from pixelwise.data.rasters import is_windowed_only
 from pixelwise.prediction.inputs import Input
 
 Channels = dict[int, list[Input]]
@@ -55,7 +55,7 @@ def _fault(image: str, channels: Mapping[int, Sequence[Input]], files: Iterable[
             names = " and ".join(file.path.name for file in of_one)
             return f"channel {channel} of its image {image} is there twice, as {names}; remove one."
     for file in files:
-        if only_by_windows(file.path):
+        if is_windowed_only(file.path):
             return (
                 f"{file.path.name} is read window by window, which is not done for images of several files; "
                 f"give one file of all channels."

@@ -10,14 +10,14 @@ from typing import BinaryIO
 
 from pixelwise.data import rasters
 from pixelwise.data.io import images, video
-from pixelwise.data.io.channel_files import stack
-from pixelwise.data.io.images import Array, Decoded, decode_image, decode_image_bytes, read_image, read_image_bytes
-from pixelwise.data.rasters import only_by_windows
+from pixelwise.data.io.channel_files import stack_channels
+from pixelwise.data.io.images import Array, DecodedImage, decode_image, decode_image_bytes, read_image, read_image_bytes
+from pixelwise.data.rasters import is_windowed_only
 from pixelwise.data.rasters.ome_zarr_reader import is_zarr
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.prediction.remote import find_remote, is_remote, open_remote, read_remote
 
-ENDINGS = (*images.ENDINGS, *rasters.ENDINGS)
+ENDINGS = (*images.IMAGE_EXTENSIONS, *rasters.WINDOWED_EXTENSIONS)
 """Of images that can be predicted: files, and folders that are one image."""
 
 
@@ -49,7 +49,7 @@ class Input:
 
     @property
     def is_video(self) -> bool:
-        return self.path.suffix.lower() in video.ENDINGS
+        return self.path.suffix.lower() in video.VIDEO_EXTENSIONS
 
     @property
     def inner_name(self) -> str:
@@ -64,18 +64,18 @@ class Input:
             return self._stacked(channels)
         if self.url:
             return read_image_bytes(read_remote(self.url), self.url, channels)
-        if only_by_windows(self.path):
+        if is_windowed_only(self.path):
             raise DataError(f"{self.path}: is read window by window, by 'pixelwise predict' alone; cut out an image.")
         return read_image(self.path, channels)
 
     def _stacked(self, channels: int | None) -> Array:
-        decoded = stack((file.name, file._decoded()) for file in self.files)
+        decoded = stack_channels((file.name, file._decoded()) for file in self.files)
         try:
-            return decoded.filled(channels)[0]
+            return decoded.fill_missing(channels)[0]
         except DataError as error:
             raise DataError(f"{self.name}: {error}") from error
 
-    def _decoded(self) -> Decoded:
+    def _decoded(self) -> DecodedImage:
         return decode_image_bytes(read_remote(self.url), self.url) if self.url else decode_image(self.path)
 
     def open(self) -> BinaryIO:
@@ -92,7 +92,7 @@ def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, vid
 
     An `output` folder inside an input folder is passed over: results are no inputs.
     """
-    endings = (*ENDINGS, *video.ENDINGS) if videos else ENDINGS
+    endings = (*ENDINGS, *video.VIDEO_EXTENSIONS) if videos else ENDINGS
     found: dict[str, Input] = {}
     for given in inputs:
         matches = [item for item in _expand(str(given), endings) if not _is_result(item, Path(given), output)]
@@ -116,7 +116,9 @@ def _is_result(item: Input, given: Path, output: Path | None) -> bool:
 def _expand(given: str, endings: tuple[str, ...]) -> Iterator[Input]:
     path = Path(given)
     if is_remote(given):
-        remote = tuple(ending for ending in endings if ending not in rasters.ENDINGS)  # those are read from files alone
+        remote = tuple(
+            ending for ending in endings if ending not in rasters.WINDOWED_EXTENSIONS
+        )  # those are read from files alone
         yield from (_elsewhere(url, inner) for url, inner in find_remote(given, remote))
     elif path.is_dir() and not is_zarr(path):
         yield from _inside(path, endings)

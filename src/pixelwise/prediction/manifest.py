@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixelwise.data.formats._documents import read_json
-from pixelwise.errors import DataError, InvalidArgumentError
-from pixelwise.files import write_atomically
+from pixelwise.errors import InvalidArgumentError
+from pixelwise.files import READ_ERRORS, read_json, write_atomically
 from pixelwise.prediction.outputs import JOB_FILES
 
 FILE_NAME = "predict.json"
@@ -82,7 +81,7 @@ def _before(output: Path) -> Any:
     """The request that the folder was last asked for; None where there was none, or it cannot be read."""
     try:
         return read_json(output / FILE_NAME)
-    except DataError:
+    except READ_ERRORS:
         return None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.georeference import Georeference, read_georeference
 from pixelwise.data.io.images import Array, read_mask
-from pixelwise.data.rasters import kind_of
+from pixelwise.data.rasters import find_raster_format
 from pixelwise.data.rasters.ome_zarr_metadata import is_label_zarr
 from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.files import remove_temporary_files, write_atomically
@@ -162,7 +162,7 @@ class Outputs:
 
 
 def _file_of(item: Input, kind: str) -> Path:
-    end = kind_of(item.path).labels if item.windowed and kind == "labels" else WRITERS[kind][0]
+    end = find_raster_format(item.path).label_extension if item.windowed and kind == "labels" else WRITERS[kind][0]
     return item.stem.with_name(item.stem.name + end)
 
 

@@ -14,15 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from pixelwise.data.formats._documents import read_json
-from pixelwise.data.io.decoded import MAX_PIXELS
+from pixelwise.data.io.decoded_image import MAX_PIXELS
 from pixelwise.data.io.images import Array
-from pixelwise.data.rasters import Raster, kind_of, only_by_windows
+from pixelwise.data.rasters import Raster, find_raster_format, is_windowed_only
 from pixelwise.data.rasters._gdal import has_rasterio
-from pixelwise.data.rasters.rasterio_reader import TIFF, num_pixels
+from pixelwise.data.rasters.rasterio_reader import TIFF, count_tiff_pixels
 from pixelwise.data.rasters.windows import BLOCK
 from pixelwise.errors import DataError, InvalidArgumentError
-from pixelwise.files import write_atomically
+from pixelwise.files import READ_ERRORS, read_json, write_atomically
 from pixelwise.inference.predictor import Predictor
 from pixelwise.inference.tiling.plan import Part, Plan, StripPlan
 from pixelwise.prediction.manifest import remove
@@ -39,9 +38,9 @@ def needs_windows(path: Path, able: bool) -> bool:
         able: whether windows can give what is asked for. If not, a TIFF is only taken so where it could
             not be decoded as a whole either.
     """
-    if only_by_windows(path):
+    if is_windowed_only(path):
         return True
-    pixels = num_pixels(path) if path.suffix.lower() in TIFF else 0
+    pixels = count_tiff_pixels(path) if path.suffix.lower() in TIFF else 0
     return pixels > MAX_PIXELS or (pixels > WINDOWED_PIXELS and able and has_rasterio())
 
 
@@ -68,14 +67,14 @@ def predict_raster(
         InvalidArgumentError: what reads the image is not installed, or the network sees the whole image.
         DataError: the image cannot be read, or does not suit the model.
     """
-    with kind_of(path).open(path, predictor.spec.channels) as raster:
+    with find_raster_format(path).open(path, predictor.spec.channels) as raster:
         plan = predictor.cutting.windows(raster.size)
         parts = _Parts(_folder_of_parts(target), plan, predictor.classes.dtype)
         parts.begin(_description(raster, plan, predictor.device.type, request), resume=resume)
         checked = _Checked(predictor, raster)
         source = _Ahead(checked) if isinstance(plan, StripPlan) else checked
         for part, labels in predictor.label_parts(source, plan, parts.has):
-            missing = raster.missing(*plan.writes(part))
+            missing = raster.find_missing(*plan.writes(part))
             if missing is not None:
                 labels[missing] = predictor.classes.ignore_index
             parts.write(part, labels)
@@ -194,7 +193,7 @@ def _folder_of_parts(target: Path) -> Path:
 def _read(file: Path) -> Any:
     try:
         return read_json(file)
-    except DataError:
+    except READ_ERRORS:
         return None
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
-from pixelwise.data.io.images import ENDINGS
+from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.errors import DataError, InvalidArgumentError, missing_extra
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -16,7 +16,7 @@ def is_remote(given: str) -> bool:
     return bool(_URL.match(given))
 
 
-def find_remote(url: str, endings: tuple[str, ...] = ENDINGS) -> Iterator[tuple[str, PurePosixPath]]:
+def find_remote(url: str, endings: tuple[str, ...] = IMAGE_EXTENSIONS) -> Iterator[tuple[str, PurePosixPath]]:
     """Each image with its URL and the path that its outputs keep; of a folder what is below it.
 
     A URL that ends in one of `endings` is taken for an image, unasked; one with `*` is a pattern. InvalidArgumentError

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.data.io.images import Array
-from pixelwise.data.io.video import Frame, Video, open_video
+from pixelwise.data.io.video import Video, VideoFrame, open_video
 from pixelwise.errors import PixelwiseError
 from pixelwise.inference.batching import Answer, Failure, predict_all
 from pixelwise.inference.predictor import Predictor, Tiling
@@ -39,7 +39,7 @@ def num_images(item: Input) -> int:
 class _Done:
     """A frame whose files are written."""
 
-    frame: Frame
+    frame: VideoFrame
     labeled: Labeled
     coded: Any
     """For the labeled video; None where there is none."""
@@ -92,13 +92,13 @@ class Videos:
                 report_progress(item.path.name, count, max(video.num_frames, count))
         return count
 
-    def _predicted(self, item: Input, video: Video) -> Iterator[Answer[Frame, None] | Failure[Frame]]:
+    def _predicted(self, item: Input, video: Video) -> Iterator[Answer[VideoFrame, None] | Failure[VideoFrame]]:
         channels = self.predictor.spec.channels
 
-        def read(frame: Frame) -> tuple[Array, None]:
-            return frame.pixels(channels), None
+        def read(frame: VideoFrame) -> tuple[Array, None]:
+            return frame.to_array(channels), None
 
-        def tell(frame: Frame, words: str) -> None:
+        def tell(frame: VideoFrame, words: str) -> None:
             if frame.number == 1:
                 logger.info(f"{item.name}: {words} in its first frame")
 
@@ -113,7 +113,9 @@ class Videos:
         )
         return told(outcomes, self.tiling, tell)
 
-    def _write_frame(self, item: Input, work: Path, labeled: LabeledVideo | None, answer: Answer[Frame, None]) -> _Done:
+    def _write_frame(
+        self, item: Input, work: Path, labeled: LabeledVideo | None, answer: Answer[VideoFrame, None]
+    ) -> _Done:
         frame = answer.item
         made = self.job.write_frame(item, frame.number, answer.image, answer.prediction, work)
         coded = None if labeled is None else labeled.prepared(labeled_picture(made))

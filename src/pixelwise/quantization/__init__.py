@@ -1,1 +1,1 @@
-"""Quantize a model to int8 and measure what it costs."""
+"""Quantize a model to int8 and measure its accuracy."""

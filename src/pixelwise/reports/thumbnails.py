@@ -13,6 +13,7 @@ from pixelwise.data.io.images import Array, decode_image, read_mask
 from pixelwise.data.sample import Sample
 from pixelwise.data.visualization import blend_colors, colorize_labels, to_data_uri, to_display_image
 from pixelwise.errors import DataError
+from pixelwise.files import READ_ERRORS
 
 SIDE = 256
 MAX_CHARACTERS = 12_000
@@ -70,7 +71,7 @@ def pair_thumbnail(dataset: Dataset, sample: Sample) -> Thumbnail:
     picture = image if isinstance(image, str) else _picture(image)
     if isinstance(mask, str):
         return _thumbnail(dataset, sample.image_path, image, [_panel("image", picture), _panel("mask", mask)])
-    drawn = _draw(mask, dataset.classes)
+    drawn = _draw(mask, dataset.resolved_classes)
     if isinstance(image, str) or isinstance(picture, str) or image.shape[:2] != mask.shape[:2]:
         second = _panel(f"mask, {_size(mask)}", drawn.colors)
     else:
@@ -90,7 +91,7 @@ def mask_thumbnail(dataset: Dataset, path: Path) -> Thumbnail:
     mask = _read(dataset, path, lambda: read_mask(path))
     if isinstance(mask, str):
         return _thumbnail(dataset, path, mask, [_panel("mask", mask)])
-    drawn = _draw(mask, dataset.classes)
+    drawn = _draw(mask, dataset.resolved_classes)
     return _thumbnail(dataset, path, mask, [_panel("mask", drawn.colors)], drawn)
 
 
@@ -98,7 +99,7 @@ def _thumbnail(
     dataset: Dataset, path: Path, content: Array | str, panels: list[Panel], drawn: _Mask | None = None
 ) -> Thumbnail:
     return Thumbnail(
-        name=dataset.relative(path),
+        name=dataset.get_relative_path(path),
         size="" if isinstance(content, str) else _size(content),
         panels=tuple(panels),
         labels=drawn.found if drawn else frozenset(),
@@ -110,7 +111,7 @@ def _read(dataset: Dataset, path: Path, read: Callable[[], Array]) -> Array | st
     """The pixels, or what stands in their way, without the path that stands beside it anyway."""
     try:
         return read()
-    except DataError as error:
+    except READ_ERRORS as error:
         return str(error).removeprefix(f"{path}: ").replace(f"{dataset.root}/", "")
 
 

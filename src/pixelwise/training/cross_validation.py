@@ -1,12 +1,13 @@
 """`train --folds K`: the folder of K runs, and the scores of all.
 
-    RUN/fold-1 ... fold-K    ordinary run folders, described before the first one is trained
-    RUN/folds.json           number of folds, budget, and the scores of the finished folds
-    RUN/folds.html           the same as a page
+RUN/fold-1 ... fold-K    ordinary run folders, described before the first one is trained
+RUN/folds.json           number of folds, budget, and the scores of the finished folds
+RUN/folds.html           the same as a page
 """
 
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from pixelwise.data.classes import Classes
 from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.files import write_atomically
 from pixelwise.reports.cross_validation_report import summarize, write_fold_report
+from pixelwise.training.results import CrossValidationResult
 from pixelwise.training.run_dir import RunFolder
 
 CLOSING_SECONDS = 3.0
@@ -62,8 +64,8 @@ class CrossValidation:
         """Raise InvalidArgumentError if the folder holds folds or a run: nothing is overwritten."""
         if self.summary.exists():
             raise InvalidArgumentError(
-                f"{self.path} already holds folds ({self.summary.name}). Continue them with --resume, or choose another "
-                f"folder with -o."
+                f"{self.path} already holds folds ({self.summary.name}). Continue them with --resume, or choose "
+                f"another folder with -o."
             )
         RunFolder(self.path).require_free()
 
@@ -81,13 +83,28 @@ class CrossValidation:
         scores = self.summary_scores if self.scores else {"folds": {}}
         write_atomically(self.summary, (json.dumps({**values, **scores}, indent=2) + "\n").encode())
 
-    def add_scores(self, run: RunFolder, scores: Mapping[str, Any], classes: Classes) -> None:
-        """Store the scores of a finished fold; after the last one, write the page."""
+    def add_scores(self, run: RunFolder, scores: Mapping[str, Any]) -> None:
+        """Store the scores of a finished fold."""
         self.scores[run.path.name] = scores
         self.scores = dict(sorted(self.scores.items(), key=lambda item: int(item[0].rpartition("-")[2])))
         self.write()
-        if self.is_finished:
-            write_fold_report(self.report, self.path.name, self.summary_scores, classes)
+
+    def write_report(self, classes: Classes) -> None:
+        """Write the page with the scores of all folds."""
+        write_fold_report(self.report, self.path.name, self.summary_scores, classes)
+
+    def make_result(self) -> CrossValidationResult:
+        """Return the result of finished folds."""
+        paths = tuple(run.path for run in self.folds)
+        return CrossValidationResult(run=self.path, folds=paths, report=self.report, scores=self.summary_scores)
+
+
+def schedule_start(begun: float, position: int, seconds: float) -> float:
+    """Return the instant from which the budget of a fold counts, if each fold has `seconds`.
+
+    A fold that is late takes the time from the next one, not from the whole.
+    """
+    return min(time.monotonic(), begun + position * seconds)
 
 
 def load_cross_validation(path: Path) -> CrossValidation:
@@ -103,5 +120,7 @@ def load_cross_validation(path: Path) -> CrossValidation:
         result.budget_seconds = values["budget_seconds"]
         result.scores = dict(values["folds"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{result.summary} cannot be read ({error}). Start new folds in another folder.") from error
+        raise CheckpointError(
+            f"{result.summary} cannot be read ({error}). Start new folds in another folder."
+        ) from error
     return result

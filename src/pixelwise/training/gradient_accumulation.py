@@ -69,7 +69,7 @@ def accumulate_gradients(
     for i, (part, fraction) in enumerate(zip(parts, fractions, strict=True), start=1):
         with nullcontext() if i == len(parts) else skip_gradient_sync(model):
             value = fraction * loss(compute_logits(part), part)
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
         total += value.detach()
     return world.sum(total) / world.size
 
@@ -95,9 +95,7 @@ def _accumulate_from_all_logits(
 
 
 @torch.no_grad()
-def _compute_logits_only(
-    model: nn.Module, parts: Sequence[Batch], compute_logits: Callable[[Batch], Tensor]
-) -> Tensor:
+def _compute_logits_only(model: nn.Module, parts: Sequence[Batch], compute_logits: Callable[[Batch], Tensor]) -> Tensor:
     """Return the logits of all parts; random state and batch statistics stay, so that a second pass is equal."""
     device = parts[0].images.device
     with preserve_buffers(model), torch.random.fork_rng([device] if device.type == "cuda" else []):

@@ -46,10 +46,9 @@ class LivePage:
     def add_image(self, sample: Sample, labels: Array, prediction: Array) -> None:
         """Store the pictures of an evaluated image, if the page shows it."""
         if sample in self.pictures:
-            image, _ = self.dataset.read_pair(sample)
+            image, _ = self.dataset.read(sample)
             step = -(-max(labels.shape) // MAX_SIDE)
             small, truth, predicted = (pixels[::step, ::step] for pixels in (image, labels, prediction))
-            assert self.dataset.classes is not None
             pictures = panels(small, truth, predicted, self.dataset.classes)
             self.pictures[sample] = {
                 name: to_data_uri(pictures[name], MAX_SIDE) for name in ("image", "truth", "prediction")
@@ -76,7 +75,6 @@ class LivePage:
     def _values(self, progress: float, state: RunState) -> dict[str, Any]:
         metrics = list(self.run.read_metrics())
         classes = self.dataset.classes
-        assert classes is not None
         return {
             "title": self.run.path.name,
             "state": STATE_TEXTS[state],

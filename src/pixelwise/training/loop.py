@@ -45,6 +45,9 @@ def fit(trainer: Trainer, run: RunFolder, *, deadline: float | None = None, resu
     if checkpoint:
         trainer.resume_from(checkpoint)
     trainer.seed_rank()
+    size, batch_size = trainer.world.size, trainer.config.training.batch_size
+    if size > 1:
+        logger.info(f"{size} processes: {batch_size // size} of the {batch_size} images of a batch each")
     if trainer.config.training.compile:
         logger.info("compiling the network in the first step, which takes a minute or more")
     with SignalGuard() as signals:
@@ -110,7 +113,7 @@ class TrainingLoop:
             progress=progress,
             stop=self.signals.is_pending,
             evaluate=evaluate,
-            save=not has_ended and time.monotonic() >= self.next_save,
+            save=bool(self.history) and not has_ended and time.monotonic() >= self.next_save,
             finish=has_ended and not evaluate,
         )
         decision = self.trainer.world.agree(decision)
@@ -180,9 +183,14 @@ class TrainingLoop:
         start = time.monotonic()
         state = trainer.state()
         if trainer.world.is_first:
-            counts = {"step": trainer.num_steps, "evaluations": trainer.num_evaluations}
-            seconds, best = self.clock.seconds_used, trainer.best_score
-            checkpoint = Checkpoint(**counts, seconds=seconds, best_score=best, finished=finished, **state)
+            checkpoint = Checkpoint(
+                step=trainer.num_steps,
+                seconds=self.clock.seconds_used,
+                best_score=trainer.best_score,
+                evaluations=trainer.num_evaluations,
+                finished=finished,
+                **state,
+            )
             save_checkpoint(self.folder, checkpoint)
         end = time.monotonic()
         self.next_save = end + compute_checkpoint_interval(end - start, self.config.checkpoint_interval_seconds)

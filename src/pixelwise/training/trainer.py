@@ -13,14 +13,13 @@ from pixelwise.config import Config
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.loader import Batch, Batches, PairCache
-from pixelwise.data.sample import Sample
-from pixelwise.data.splits.splits import Splits
+from pixelwise.data.sample import Sample, Splits
 from pixelwise.data.unet_weight_map import border_weights
 from pixelwise.devices import Precision, get_random_state, keep_freed_memory, set_random_state
 from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.inference.predictor import Predictor, make_predictor
 from pixelwise.losses import build_loss
-from pixelwise.lowering.compile_errors import compilation_explained
+from pixelwise.lowering.compile_errors import explain_compile_errors
 from pixelwise.model_file import ModelSpec
 from pixelwise.networks import Segmenter
 from pixelwise.networks.activation_checkpointing import enable_activation_checkpointing
@@ -128,7 +127,7 @@ class Trainer:
         return Trainer(**{**self.arguments, **changes})
 
     def rebuild_single(self) -> "Trainer":
-        """Return a new trainer in this process only, which takes whole batches in as many parts as there were processes.
+        """Return a new trainer in this process only, which divides whole batches into as many parts as processes.
 
         With one process, return this trainer.
         """
@@ -146,7 +145,7 @@ class Trainer:
             module.eval()  # batch statistics do not change either
         set_learning_rate(self.optimizer, config.optimizer.lr * compute_lr_factor(progress, config.schedule))
         self.optimizer.zero_grad()
-        with explain_lost_process(), compilation_explained():
+        with explain_lost_process(), explain_compile_errors():
             loss = accumulate_gradients(
                 self.wrapped_model,
                 batch.to(self.device).parts(self.parts),

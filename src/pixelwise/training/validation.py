@@ -7,7 +7,7 @@ from typing import Any
 
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
-from pixelwise.evaluation.evaluate import Tally, score_samples
+from pixelwise.evaluation.evaluate import EvaluationCounts, score_samples
 from pixelwise.inference.predictor import Predictor
 from pixelwise.metrics import ConfusionMatrix
 from pixelwise.model_file import load_model, save_model
@@ -53,7 +53,7 @@ def score_validation(
     boundaries: bool = True,
     report: bool = False,
     on_image: ImageCallback = _ignore_image,
-) -> Tally:
+) -> EvaluationCounts:
     """Score all validation images, each process its part; `on_image` and the progress report see this part only."""
     own = score_samples(
         predictor,
@@ -63,27 +63,25 @@ def score_validation(
         report=report,
         on_image=on_image,
     )
-    return add_tallies(trainer.world.gather(own), trainer.val_samples)
+    return add_counts(trainer.world.gather(own), trainer.val_samples)
 
 
-def add_tallies(tallies: Sequence[Tally], samples: Sequence[Sample]) -> Tally:
-    """Add the tallies of parts of `samples`."""
-    first, *others = tallies
+def add_counts(parts: Sequence[EvaluationCounts], samples: Sequence[Sample]) -> EvaluationCounts:
+    """Add the counts of parts of `samples`."""
+    first, *others = parts
     confusion, boundary, per_image = first.confusion, first.boundary, dict(first.per_image)
     for other in others:
         confusion = confusion + other.confusion
         boundary = boundary + other.boundary if boundary and other.boundary else None
         per_image |= other.per_image
-    return Tally(confusion, boundary, {sample: per_image[sample] for sample in samples})
+    return EvaluationCounts(confusion, boundary, {sample: per_image[sample] for sample in samples})
 
 
-def score_and_keep_best(
-    trainer: Trainer, run: RunFolder, on_image: ImageCallback = _ignore_image
-) -> Mapping[str, Any]:
+def score_and_keep_best(trainer: Trainer, run: RunFolder, on_image: ImageCallback = _ignore_image) -> Mapping[str, Any]:
     """Score the averaged weights; if the mean IoU is the best so far, write them as the model file."""
     predictor = trainer.predictor()
-    tally = score_validation(trainer, predictor, boundaries=False, on_image=on_image)
-    scores = tally.scores(trainer.spec.classes.names)
+    counts = score_validation(trainer, predictor, boundaries=False, on_image=on_image)
+    scores = counts.compute_scores(trainer.spec.classes.names)
     if trainer.world.is_first and (scores["mean_iou"] or 0.0) > trainer.best_score:
         summary = {"mean_iou": scores["mean_iou"], "global_accuracy": scores["global_accuracy"]}
         save_model(run.model, trainer.spec.with_scores(summary), predictor.module.state_dict())
@@ -92,10 +90,10 @@ def score_and_keep_best(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredModel:
-    """The best model of a run, as a float32 predictor, and its tally on the validation images."""
+    """The best model of a run, as a float32 predictor, and its evaluation counts on the validation images."""
 
     predictor: Predictor
-    tally: Tally
+    counts: EvaluationCounts
 
 
 def score_best_model(trainer: Trainer, run: RunFolder) -> ScoredModel:
@@ -104,39 +102,39 @@ def score_best_model(trainer: Trainer, run: RunFolder) -> ScoredModel:
     module, spec = load_model(run.model) if first else (trainer.spec.build(), trainer.spec)
     labels: dict[Sample, Array] = {}
     predictor = replace(trainer.share_predictor(module, "fp32"), spec=spec)
-    tally = score_validation(
+    counts = score_validation(
         trainer,
         predictor,
         report=True,
         on_image=lambda sample, _, prediction: labels.__setitem__(sample, prediction),
     )
     if not first:
-        return ScoredModel(predictor=predictor, tally=tally)
-    scores = tally.scores(spec.classes.names)
+        return ScoredModel(predictor=predictor, counts=counts)
+    scores = counts.compute_scores(spec.classes.names)
     names = ("mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1", "num_images")
     stored = {name: scores[name] for name in names}
     if trainer.config.training.precision == "bf16":
-        stored["bf16"] = compare_precision(replace(predictor, precision="bf16"), trainer, labels, tally)
+        stored["bf16"] = compare_precision(replace(predictor, precision="bf16"), trainer, labels, counts)
     spec = spec.with_scores(stored)
     save_model(run.model, spec, module.state_dict())
-    return ScoredModel(predictor=replace(predictor, spec=spec), tally=tally)
+    return ScoredModel(predictor=replace(predictor, spec=spec), counts=counts)
 
 
 def compare_precision(
-    predictor: Predictor, trainer: Trainer, reference: Mapping[Sample, Array], scored: Tally
+    predictor: Predictor, trainer: Trainer, reference: Mapping[Sample, Array], scored: EvaluationCounts
 ) -> dict[str, float]:
     """Compare with float32 label maps: the fraction of equal labels, and the difference in mean IoU."""
     equal = total = 0
 
-    def count(sample: Sample, _: Array, prediction: Array) -> None:
+    def compare(sample: Sample, _: Array, prediction: Array) -> None:
         nonlocal equal, total
         equal += int((prediction == reference[sample]).sum())
         total += prediction.size
 
-    tally = score_samples(predictor, trainer.dataset, list(reference), boundaries=False, on_image=count)
+    counts = score_samples(predictor, trainer.dataset, list(reference), boundaries=False, on_image=compare)
     names = predictor.classes.names
-    same_images = Tally(ConfusionMatrix(len(names)), None)
+    same_images = EvaluationCounts(ConfusionMatrix(len(names)), None)
     for sample in reference:
         same_images.confusion = same_images.confusion + scored.per_image[sample]
-    before, after = (t.scores(names)["mean_iou"] or 0.0 for t in (same_images, tally))
+    before, after = (t.compute_scores(names)["mean_iou"] or 0.0 for t in (same_images, counts))
     return {"agreement": equal / total, "mean_iou_difference": after - before}

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pixelwise.data.formats import recognize_format
+from pixelwise.data.formats import detect_format
 from pixelwise.data.formats.ade20k import find_pairs
 from pixelwise.data.io.images import write_png
 from pixelwise.errors import DataError
@@ -12,7 +12,7 @@ from support.mask_sets import ade20k, image, pairs, text
 def test_numbers_are_names_where_the_table_is_missing(tmp_path: Path) -> None:
     ade20k(tmp_path)
     (tmp_path / "objectInfo150.txt").unlink()
-    assert recognize_format(tmp_path) == "ade20k"
+    assert detect_format(tmp_path) == "ade20k"
     assert find_pairs(tmp_path).description["names"][::149] == ["1", "150"]
 
 
@@ -26,7 +26,7 @@ def test_a_table_of_something_else_is_an_error(tmp_path: Path) -> None:
 def test_a_folder_set_may_have_the_same_folders(tmp_path: Path) -> None:
     names = ((f"images/{split}/a.png", f"annotations/{split}/a.png") for split in ("training", "validation"))
     pairs(tmp_path, (0, 1), *names)
-    assert recognize_format(tmp_path) == "folder"
+    assert detect_format(tmp_path) == "folder"
 
 
 def test_unlabeled_testing_images_are_no_fault_and_others_are(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pixelwise.data.formats.camvid import CAMVID, find_pairs
+from pixelwise.data.formats.camvid import can_read, find_pairs
 from pixelwise.errors import DataError
 from support.mask_sets import camvid, pairs, text
 
@@ -19,7 +19,7 @@ from support.mask_sets import camvid, pairs, text
 def test_a_path_is_told_by_its_longest_end_that_is_there(tmp_path: Path, line: str) -> None:
     pairs(tmp_path, (0, 1), ("train/a b.png", "trainannot/a b.png"), ("a b.png", "b.png"))
     text(tmp_path / "train.txt", f"\n{line}\n{line}\n")
-    assert CAMVID.recognizes(tmp_path)
+    assert can_read(tmp_path)
     (sample,) = find_pairs(tmp_path).samples
     assert (sample.name, sample.split) == ("train/a b", "train")
     assert sample.image_path == tmp_path / "train/a b.png"
@@ -84,4 +84,4 @@ def test_a_list_of_another_form_beside_good_ones_is_an_error(tmp_path: Path) -> 
 def test_lists_of_images_alone_are_another_thing(tmp_path: Path) -> None:
     text(tmp_path / "train.txt", "images/a.png\nimages/b.png\n")
     text(tmp_path / "val.txt", "")
-    assert not CAMVID.recognizes(tmp_path)
+    assert not can_read(tmp_path)

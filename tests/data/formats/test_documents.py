@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from pixelwise.data.formats._documents import parse_color, peek, read_json, read_xml, size_of, well_formed
-from pixelwise.errors import DataError
+from pixelwise.data.formats._documents import parse_color, peek, read_xml, size_of, well_formed
+from pixelwise.errors import DataError, PathNotFoundError
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -11,30 +11,9 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_json_of_any_encoding(tmp_path: Path, encoding: str) -> None:
-    assert read_json(write(tmp_path / "a.json", '{"ä": [1]}'.encode(encoding))) == {"ä": [1]}
-
-
-@pytest.mark.parametrize(
-    ("content", "fault"),
-    [
-        (b"", "line 1, column 1"),
-        (b'{"a": 1,\n "b"}', "line 2, column 5: Expecting ':' delimiter"),
-        (b'"\xff\xfe\xfd"', "codec can't decode"),
-        (b"[" * 100_000, "recursion"),
-        (b"1" * 5000, "limit"),
-    ],
-)
-def test_broken_json_is_an_error_with_the_place(tmp_path: Path, content: bytes, fault: str) -> None:
-    with pytest.raises(DataError, match=rf"a\.json: cannot be read \(.*{fault}.*\); export it once more, or remove it"):
-        read_json(write(tmp_path / "a.json", content))
-
-
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
-    for read in (read_json, read_xml):
-        with pytest.raises(DataError, match=r"a\.json: cannot be read \(No such file"):
-            read(tmp_path / "a.json")
+    with pytest.raises(PathNotFoundError, match=r"a\.xml: the file does not exist"):
+        read_xml(tmp_path / "a.xml")
 
 
 def test_xml_is_read(tmp_path: Path) -> None:

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.formats.folder import LABEL_FOLDERS, find_pairs
-from pixelwise.data.formats.pairing import Pairing
-from pixelwise.data.io.images import ENDINGS
+from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.errors import DataError
 
 
@@ -21,7 +21,7 @@ def plant(root: Path, *files: str) -> Path:
 def pairs(root: Path) -> list[tuple[str, str, str, str | None]]:
     """(name, image, mask, split) of a folder in which nothing else lies."""
     found = find_pairs(root)
-    assert found == Pairing(samples=found.samples)
+    assert found == DatasetIndex(samples=found.samples)
     return [(s.name, relative(root, s.image_path), relative(root, s.label_path), s.split) for s in found.samples]
 
 
@@ -43,7 +43,7 @@ def test_flat(tmp_path: Path, labels: str) -> None:
 
 
 def test_every_mix_of_endings(tmp_path: Path) -> None:
-    endings = [*ENDINGS, ".PNG", ".Jpg", ".TIFF"]
+    endings = [*IMAGE_EXTENSIONS, ".PNG", ".Jpg", ".TIFF"]
     for number, (image, mask) in enumerate(product(endings, endings)):
         plant(tmp_path, f"images/{number}{image}", f"masks/{number}{mask}")
     assert len(pairs(tmp_path)) == len(endings) ** 2
@@ -283,7 +283,6 @@ def test_files_of_one_stem_are_in_no_pair_and_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ([], r"is not a folder; give the folder that holds images/ and masks/"),
         (["a.png"], "holds no folder 'images'; put the images into images/"),
         (["images/a.png"], "holds no folder of masks; name it masks or labels or annotations"),
         (["train/images/a.png"], "train holds no folder of masks"),

@@ -7,22 +7,30 @@ import numpy as np
 import pytest
 
 from pixelwise.cli import main
-from pixelwise.data.dataset import open_dataset
-from pixelwise.data.formats import FORMATS, recognize_format
-from pixelwise.data.formats.pairing import Format, Pairing
-from pixelwise.data.scan import survey
-from pixelwise.errors import DataError, InvalidArgumentError
+from pixelwise.data.dataset import Dataset
+from pixelwise.data.formats import FORMATS, detect_format
+from pixelwise.data.formats.dataset_index import DatasetFormat, DatasetIndex
+from pixelwise.data.scan import scan_dataset
+from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
 from support.mask_sets import MASK_SETS, MaskSet, camvid, mask, pairs, text
 
 
-def marked(name: str) -> Format:
-    """A format known by a file of its name."""
-    return Format(recognizes=lambda root: (root / name).exists(), find=lambda root: Pairing(samples=()))
+class MarkedFormat:
+    """A format that is recognized by one file."""
+
+    def __init__(self, file_name: str) -> None:
+        self.file_name = file_name
+
+    def can_read(self, root: Path) -> bool:
+        return (root / self.file_name).exists()
+
+    def find_pairs(self, root: Path) -> DatasetIndex:
+        return DatasetIndex(samples=())
 
 
 @pytest.fixture
 def two_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    more = {"tiles": marked("tiles.json"), "rolls": marked("rolls.json")}
+    more: dict[str, DatasetFormat] = {"tiles": MarkedFormat("tiles.json"), "rolls": MarkedFormat("rolls.json")}
     monkeypatch.setattr("pixelwise.data.formats.FORMATS", {**FORMATS, **more})
 
 
@@ -38,27 +46,29 @@ def holding(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.mark.usefixtures("two_more")
 def test_the_format_is_the_one_that_the_files_look_like(holding: Callable[..., Path]) -> None:
-    assert recognize_format(holding()) == "folder"
-    assert recognize_format(holding("rolls.json")) == "rolls"
+    assert detect_format(holding()) == "folder"
+    assert detect_format(holding("rolls.json")) == "rolls"
 
 
 @pytest.mark.usefixtures("two_more")
 def test_where_several_fit_the_user_is_asked(holding: Callable[..., Path]) -> None:
     root = holding("rolls.json", "tiles.json")
-    with pytest.raises(DataError, match="looks like tiles and like rolls; say which it is with --format"):
-        recognize_format(root)
-    assert recognize_format(root, "rolls") == "rolls"
+    with pytest.raises(DataError, match="fits several formats: tiles, rolls; choose one with --format"):
+        detect_format(root)
+    assert detect_format(root, "rolls") == "rolls"
 
 
 def test_an_unknown_format_names_the_choices(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="folder"):
-        open_dataset(tmp_path, "foldr")
+        Dataset.load(tmp_path, "foldr")
 
 
-def test_a_file_is_no_dataset(tmp_path: Path) -> None:
+def test_a_file_and_a_missing_folder_are_errors(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
-    with pytest.raises(DataError, match="is not a folder"):
-        recognize_format(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png' is a file; give the folder with images/ and masks/"):
+        detect_format(tmp_path / "a.png")
+    with pytest.raises(PathNotFoundError, match=r"The dataset folder '.*nowhere' does not exist; check the path"):
+        detect_format(tmp_path / "nowhere")
 
 
 each_set = pytest.mark.parametrize("made", MASK_SETS.values(), ids=MASK_SETS)
@@ -67,26 +77,26 @@ each_set = pytest.mark.parametrize("made", MASK_SETS.values(), ids=MASK_SETS)
 @each_set
 def test_a_set_is_recognized_as_one_format_alone(made: MaskSet, tmp_path: Path) -> None:
     made.build(tmp_path)
-    special = [name for name, format in FORMATS.items() if name != "folder" and format.recognizes(tmp_path)]
+    special = [name for name, format in FORMATS.items() if name != "folder" and format.can_read(tmp_path)]
     assert special == [made.format] * (made.format != "folder")
-    assert recognize_format(tmp_path) == made.format
+    assert detect_format(tmp_path) == made.format
 
 
 def test_a_folder_set_is_recognized_too(tmp_path: Path) -> None:
-    assert not FORMATS["folder"].recognizes(tmp_path)
+    assert not FORMATS["folder"].can_read(tmp_path)
     MASK_SETS["folder"].build(tmp_path)
-    assert FORMATS["folder"].recognizes(tmp_path)
+    assert FORMATS["folder"].can_read(tmp_path)
 
 
 @each_set
 def test_pairs_classes_and_pixels_are_read(made: MaskSet, tmp_path: Path) -> None:
     made.build(tmp_path)
-    surveyed = survey(dataset := open_dataset(tmp_path), dataset.samples)
-    found = surveyed.dataset
+    dataset = scan_dataset(dataset := Dataset.load(tmp_path), dataset.samples)
+    found = dataset
     assert [(s.name, s.split) for s in found.samples] == made.samples
-    plain = Pairing(samples=found.samples, description=found.pairing.description)
-    assert found.pairing == replace(plain, channel_files=made is MASK_SETS["nnunet"])
-    assert [r.image_error or r.mask_error for r in surveyed.readings] == [None] * len(made.samples)
+    plain = DatasetIndex(samples=found.samples, description=found.index.description)
+    assert found.index == replace(plain, channel_files=made is MASK_SETS["nnunet"])
+    assert [r.image_error or r.mask_error for r in dataset.stats] == [None] * len(made.samples)
     assert found.channels == made.channels
     classes = found.classes
     assert classes is not None
@@ -94,7 +104,7 @@ def test_pairs_classes_and_pixels_are_read(made: MaskSet, tmp_path: Path) -> Non
     assert len(classes.names) == max(made.classes) + 1
     for sample in found.samples:
         assert np.array_equal(found.read_mask(sample), mask(*made.values))
-        pixels, labels = found.read_pair(sample)
+        pixels, labels = found.read(sample)
         assert np.array_equal(labels, np.resize(np.array(made.labels), labels.shape))
         assert pixels.shape == (*labels.shape, made.channels)
 
@@ -128,7 +138,7 @@ def test_new_names_for_the_same_classes_keep_the_formats_colors(tmp_path: Path) 
     camvid(tmp_path)
     names = [f"klasse{number}" for number in range(11)]
     text(tmp_path / "dataset.yaml", f"names: {json.dumps(names)}\n")
-    classes = open_dataset(tmp_path).classes
+    classes = Dataset.load(tmp_path).classes
     assert classes is not None
     assert (classes.names, classes.colors[1], classes.ignore) == (tuple(names), (128, 0, 0), (11, 255))
 
@@ -136,7 +146,7 @@ def test_new_names_for_the_same_classes_keep_the_formats_colors(tmp_path: Path) 
 def test_other_classes_leave_nothing_of_the_formats(tmp_path: Path) -> None:
     camvid(tmp_path)
     text(tmp_path / "dataset.yaml", f"names: {json.dumps([f'c{number}' for number in range(12)])}\n")
-    classes = open_dataset(tmp_path).classes
+    classes = Dataset.load(tmp_path).classes
     assert classes is not None
     assert (len(classes.colors), classes.ignore, classes.label_mapping[11]) == (12, (255,), 11)
 
@@ -145,9 +155,9 @@ def test_names_at_fault_name_the_folder_where_no_dataset_yaml_is(tmp_path: Path)
     pairs(tmp_path, (0, 1), ("images/a.png", "masks/a.png"))
     text(tmp_path / "class_dict.csv", "name,r,g,b\nroad,0,0,0\nroad,1,1,1\n")
     with pytest.raises(DataError, match=r"test_names_at_fault\S+: 'names' lists 'road' twice"):
-        open_dataset(tmp_path)
+        Dataset.load(tmp_path)
 
 
 def test_a_named_format_without_files_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no images .*; lay them out as docs/data.md shows for 'voc'"):
-        open_dataset(tmp_path, "voc")
+    with pytest.raises(DataError, match=r"No images found in .*Expected the layout of format 'voc'"):
+        Dataset.load(tmp_path, "voc")

@@ -5,7 +5,7 @@ import pytest
 
 from pixelwise.data.formats._index_files import Listed, listed_pairing
 from pixelwise.data.formats._polygons import Drawing, drawn_classes
-from pixelwise.data.formats.pairing import Pairing
+from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.rasterize import box
 from pixelwise.errors import DataError
 from support.drawings import relative, write_picture
@@ -13,7 +13,7 @@ from support.drawings import relative, write_picture
 CLASSES = drawn_classes(Path("list"), [("cat", "cat", None)])
 
 
-def pair(root: Path, listed: dict[str, str], folders: Sequence[str] = ("images", ".")) -> Pairing:
+def pair(root: Path, listed: dict[str, str], folders: Sequence[str] = ("images", ".")) -> DatasetIndex:
     """`listed`: name of an image → name of the document that lists it."""
     entries = [
         Listed(document=root / document, name=name, split=None, content=number)

@@ -107,5 +107,5 @@ def test_each_is_recognized_and_no_other(tmp_path: Path, name: str) -> None:
     plants: dict[str, Callable[[Path], None]] = dict(PLANTS)
     write_picture(tmp_path / "images/a.png")
     plants[name](tmp_path)
-    recognized = {key for key in PLANTS if FORMATS[key].recognizes(tmp_path)} - {"folder"}
+    recognized = {key for key in PLANTS if FORMATS[key].can_read(tmp_path)} - {"folder"}
     assert recognized == {name} - {"folder"}

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from pixelwise.data.dataset import open_dataset
-from pixelwise.data.formats.voc import VOC, find_pairs, voc_color
+from pixelwise.data.dataset import Dataset
+from pixelwise.data.formats.voc import can_read, find_pairs, voc_color
 from pixelwise.data.io.images import write_png
 from pixelwise.errors import DataError
 from support.mask_sets import image, pairs, text, voc
@@ -52,8 +52,8 @@ def test_what_labelme_writes(tmp_path: Path) -> None:
     pairs(tmp_path, (0, 1, 255), ("JPEGImages/a.jpg", "SegmentationClassPNG/a.png"))
     text(tmp_path / "SegmentationClass/a.npy", "")
     text(tmp_path / "class_names.txt", "_background_\ncat")
-    assert VOC.recognizes(tmp_path)
-    classes = open_dataset(tmp_path).classes
+    assert can_read(tmp_path)
+    classes = Dataset.load(tmp_path).classes
     assert classes is not None
     assert (classes.names, classes.ignore) == (("_background_", "cat"), (255,))
     (tmp_path / "class_names.txt").unlink()
@@ -68,8 +68,7 @@ def test_what_cvat_writes(tmp_path: Path) -> None:
     text(tmp_path / "ImageSets/Segmentation/default.txt", "a\n")
     path = tmp_path / "labelmap.txt"
     text(path, "# label:color_rgb:parts:actions\nbackground:0,0,0::\nroad:255,0,0::\n")
-    dataset = open_dataset(tmp_path)
-    assert dataset.classes is not None
+    dataset = Dataset.load(tmp_path)
     assert (dataset.classes.names, dataset.classes.colors[1]) == (("background", "road"), (255, 0, 0))
     for line in ("road", "road:1,x,2::"):
         text(path, line)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pixelwise.data.io.channel_files import split_channel, stack
-from pixelwise.data.io.decoded import Decoded
+from pixelwise.data.io.channel_files import split_channel, stack_channels
+from pixelwise.data.io.decoded_image import DecodedImage
 from pixelwise.errors import DataError
 
 
@@ -24,7 +24,9 @@ def test_a_channel_is_told_by_four_digits_at_the_end(stem: str, parts: tuple[str
 
 def test_channels_are_stacked_in_the_order_given() -> None:
     bands = [np.full((2, 3, 1), value, np.uint16) for value in (500, 7)]
-    stacked = stack((f"{number}.png", Decoded(pixels=band, alpha=False)) for number, band in enumerate(bands))
+    stacked = stack_channels(
+        (f"{number}.png", DecodedImage(pixels=band, alpha=False)) for number, band in enumerate(bands)
+    )
     np.testing.assert_array_equal(stacked.pixels, np.broadcast_to(np.array([500, 7], np.uint16), (2, 3, 2)))
     assert stacked.pixels.dtype == np.uint16
     assert not stacked.alpha
@@ -32,7 +34,7 @@ def test_channels_are_stacked_in_the_order_given() -> None:
 
 def test_an_alpha_channel_is_dropped_if_it_is_the_same_everywhere() -> None:
     gray = np.full((2, 3, 2), 9, np.uint8)
-    assert stack([("a.png", Decoded(pixels=gray, alpha=True))]).pixels.shape == (2, 3, 1)
+    assert stack_channels([("a.png", DecodedImage(pixels=gray, alpha=True))]).pixels.shape == (2, 3, 1)
     gray[0, 0, 1] = 8
     with pytest.raises(DataError, match=r"^a\.png: the alpha channel varies"):
-        stack([("a.png", Decoded(pixels=gray, alpha=True))])
+        stack_channels([("a.png", DecodedImage(pixels=gray, alpha=True))])

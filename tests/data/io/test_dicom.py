@@ -7,7 +7,7 @@ import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
-from pixelwise.data.io.decoded import Array
+from pixelwise.data.io.decoded_image import Array
 from pixelwise.data.io.images import read_image, read_mask
 from pixelwise.errors import DataError
 
@@ -95,9 +95,9 @@ def test_several_frames_are_refused(tmp_path: Path) -> None:
 
 
 def test_absurd_sizes_are_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pixelwise.data.io.decoded.MAX_PIXELS", 70)
+    monkeypatch.setattr("pixelwise.data.io.decoded_image.MAX_PIXELS", 70)
     path = write(tmp_path / "a.dcm", STORED.astype(np.uint16))
-    with pytest.raises(DataError, match=r"a\.dcm: more than 70 pixels; cut the image into tiles"):
+    with pytest.raises(DataError, match=r"a\.dcm: the image has more than 70 pixels; cut it into tiles"):
         read_image(path)
 
 
@@ -112,6 +112,6 @@ def test_without_the_extra_the_error_says_how_to_install_it(tmp_path: Path, monk
     path = write(tmp_path / "a.dcm", STORED.astype(np.uint16))
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(
-        DataError, match=r'a\.dcm: DICOM needs one package more; install it: pip install "pixelwise\[dicom\]"'
+        DataError, match=r'a\.dcm: DICOM needs pydicom, which is not installed; pip install "pixelwise\[dicom\]"'
     ):
         read_image(path)

@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pixelwise.data.io.file_info import claims_too_many_pixels, format_of, inspect, inspect_bytes, orientation_of
+from pixelwise.data.io.file_info import (
+    detect_image_format,
+    inspect_bytes,
+    inspect_file,
+    is_decompression_bomb,
+    read_orientation,
+)
 from pixelwise.data.io.images import decode_image
 from pixelwise.errors import DataError
 
@@ -54,7 +60,7 @@ FILES = {
 def test_a_whole_file_is_known_by_its_content(name: str) -> None:
     content = inspect_bytes(FILES[name])
     assert content.format == name.split()[0]
-    assert not content.cut_short
+    assert not content.is_truncated
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -64,7 +70,7 @@ def test_a_file_cut_anywhere_is_found_or_cannot_be_decoded(
 ) -> None:
     whole = FILES[name]
     cut = whole[: int(share * len(whole))]
-    if inspect_bytes(cut).cut_short:
+    if inspect_bytes(cut).is_truncated:
         return
     path = tmp_path_factory.mktemp("cut") / "image.png"
     path.write_bytes(cut)
@@ -79,18 +85,18 @@ def test_the_last_bytes_of_a_png_are_missed_though_the_decoder_does_not_ask_for_
     path = tmp_path / "image.png"
     path.write_bytes(FILES["PNG"][:-missing])
     np.testing.assert_array_equal(decode_image(path).pixels, IMAGE)
-    assert inspect(path).cut_short
+    assert inspect_file(path).is_truncated
 
 
 @pytest.mark.parametrize("name", ["JPEG", "JPEG progressive", "JPEG with preview", "PNG"])
 def test_zeros_for_an_end_are_found(name: str) -> None:
     whole = FILES[name]
-    assert inspect_bytes(whole[:-30] + bytes(30)).cut_short
+    assert inspect_bytes(whole[:-30] + bytes(30)).is_truncated
 
 
 @pytest.mark.parametrize("content", [b"", b"B", b"a text", b"\x89PNG\r\n\x1a", b"RIFF1234WAVE"])
 def test_what_is_no_image_has_no_format(content: bytes) -> None:
-    assert format_of(content) == ""
+    assert detect_image_format(content) == ""
     assert inspect_bytes(content) == inspect_bytes(b"")
 
 
@@ -103,16 +109,16 @@ def test_alpha_and_palette() -> None:
     buffer = io.BytesIO()
     palette.save(buffer, "PNG")
     content = inspect_bytes(buffer.getvalue())
-    assert (content.color_of(0), content.color_of(1)) == ((1, 2, 3), (4, 5, 6))
-    assert content.color_of(300) is None
+    assert (content.get_color(0), content.get_color(1)) == ((1, 2, 3), (4, 5, 6))
+    assert content.get_color(300) is None
 
 
 def test_only_image_files_are_opened(tmp_path: Path) -> None:
     """A sample's path may be an index of gigabytes, or a member of an archive."""
     index = tmp_path / "instances.json"
     index.write_bytes(FILES["PNG"])
-    assert inspect(index).format == ""
-    assert inspect(tmp_path / "archive.tar" / "0.png").format == ""
+    assert inspect_file(index).format == ""
+    assert inspect_file(tmp_path / "archive.tar" / "0.png").format == ""
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])
@@ -121,14 +127,14 @@ def test_orientations(tmp_path: Path, orientation: int) -> None:
     exif[0x0112] = orientation
     path = tmp_path / "image.jpg"
     path.write_bytes(pillow("JPEG", exif=exif))
-    assert orientation_of(path) == orientation
+    assert read_orientation(path) == orientation
 
 
 def test_what_cannot_be_read_is_upright_and_no_bomb(tmp_path: Path) -> None:
     path = tmp_path / "text.png"
     path.write_bytes(b"a text")
-    assert orientation_of(path) == 1
-    assert not claims_too_many_pixels(path)
+    assert read_orientation(path) == 1
+    assert not is_decompression_bomb(path)
 
 
 def huge_tiff() -> bytes:
@@ -148,4 +154,4 @@ def huge_tiff() -> bytes:
 def test_bombs_are_known_by_their_header(tmp_path: Path, make: Callable[[], bytes], is_bomb: bool) -> None:
     path = tmp_path / "image.tif"
     path.write_bytes(make())
-    assert claims_too_many_pixels(path) is is_bomb
+    assert is_decompression_bomb(path) is is_bomb

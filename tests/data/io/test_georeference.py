@@ -27,15 +27,15 @@ def read(path: Path, *tags: Any) -> Georeference | None:
 def test_scale_and_tie_point(tmp_path: Path) -> None:
     found = read(tmp_path / "a.tif", SCALE, TIE, keys((1025, 1), (3072, 32633)))
     assert found is not None
-    assert found.place(10, 20) == (1000.0, 5000.0)
-    assert found.place(12, 21) == (1001.0, 4998.0)
+    assert found.to_map(10, 20) == (1000.0, 5000.0)
+    assert found.to_map(12, 21) == (1001.0, 4998.0)
     assert (found.epsg, found.pixel_area) == (32633, 1.0)
 
 
 def test_numbers_of_centers_are_moved_by_half_a_pixel(tmp_path: Path) -> None:
     found = read(tmp_path / "a.tif", SCALE, TIE, keys((1025, 2), (2048, 4326)))
     assert found is not None
-    assert found.place(10.5, 20.5) == (1000.0, 5000.0)
+    assert found.to_map(10.5, 20.5) == (1000.0, 5000.0)
     assert found.epsg == 4326
 
 
@@ -43,7 +43,7 @@ def test_a_transformation_may_turn(tmp_path: Path) -> None:
     matrix = (0.0, 3.0, 0.0, 100.0, 2.0, 0.0, 0.0, 200.0, *[0.0] * 4, 0.0, 0.0, 0.0, 1.0)
     found = read(tmp_path / "a.tif", (34264, 12, 16, matrix))
     assert found is not None
-    assert found.place(1, 2) == (106.0, 202.0)
+    assert found.to_map(1, 2) == (106.0, 202.0)
     assert (found.epsg, found.pixel_area) == (None, 6.0)
 
 

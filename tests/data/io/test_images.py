@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from pixelwise.data.io.decoded import MAX_PIXELS
+from pixelwise.data.io.decoded_image import MAX_PIXELS
 from pixelwise.data.io.images import (
     Array,
     decode_image,
@@ -24,7 +24,7 @@ from pixelwise.data.io.images import (
     read_size,
     write_png,
 )
-from pixelwise.errors import DataError
+from pixelwise.errors import DataError, PathNotFoundError
 
 SIZE = (7, 11)
 ORIENTATION = 0x0112
@@ -311,10 +311,10 @@ def test_a_tiff_mask_of_another_type_holds_ids(tmp_path: Path, dtype: type) -> N
     [
         (np.full(SIZE, 0.5, np.float32), "the mask holds fractions; save class ids as 8 or 16 bit"),
         (np.full(SIZE, np.nan, np.float32), "the mask holds fractions"),
-        (np.full(SIZE, np.inf, np.float32), "the mask holds inf; class ids must lie between 0 and 65535"),
-        (np.full(SIZE, -1, np.int16), "the mask holds -1; class ids must lie between 0 and 65535"),
-        (np.full(SIZE, 65536, np.uint32), "the mask holds 65536; class ids must lie between"),
-        (np.full((*SIZE, 3), 256, np.uint16), "the mask holds 256; colors must lie between 0 and 255"),
+        (np.full(SIZE, np.inf, np.float32), "the mask holds inf; save class ids between 0 and 65535"),
+        (np.full(SIZE, -1, np.int16), "the mask holds -1; save class ids between 0 and 65535"),
+        (np.full(SIZE, 65536, np.uint32), "the mask holds 65536; save class ids between"),
+        (np.full((*SIZE, 3), 256, np.uint16), "the mask holds 256; save colors between 0 and 255"),
         (np.zeros((*SIZE, 4), np.uint8), "the mask has 4 channels; save class ids in one channel"),
     ],
 )
@@ -338,7 +338,7 @@ def test_a_stack_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.png: cannot be read \(No such file"):
+    with pytest.raises(PathNotFoundError, match=r"a\.png: the file does not exist"):
         read_image(tmp_path / "a.png")
 
 
@@ -358,7 +358,7 @@ def test_a_foreign_file_is_an_error(tmp_path: Path, content: bytes) -> None:
     """By its content, also where Pillow would know it: EPS would run another program."""
     (tmp_path / "a.png").write_bytes(content)
     for read in (read_image, read_mask):
-        with pytest.raises(DataError, match=r"a\.png: is no image of a known format \(\.png, .*; replace"):
+        with pytest.raises(DataError, match=r"a\.png: is not an image of a known format \(\.png, .*; replace"):
             read(tmp_path / "a.png")
 
 
@@ -406,12 +406,12 @@ def test_whatever_the_bytes_the_error_is_ours(
 
 @pytest.mark.parametrize("ending", [".png", ".png16", ".bmp", ".tif"])
 def test_a_file_of_absurd_size_is_refused_unread(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pixelwise.data.io.decoded.MAX_PIXELS", 100)
+    monkeypatch.setattr("pixelwise.data.io.decoded_image.MAX_PIXELS", 100)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)  # Pillow refuses twice of this
     path = tmp_path / "a"
     path.write_bytes(encode(ending, np.zeros((10, 11, 3), np.uint8)))
     for read in (read_image, read_mask):
-        with pytest.raises(DataError, match=r"/a: more than 100 pixels; cut the image into tiles"):
+        with pytest.raises(DataError, match=r"/a: the image has more than 100 pixels; cut it into tiles"):
             read(path)
 
 
@@ -449,7 +449,7 @@ def test_bytes_are_read_as_files_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [decode_image_bytes, read_mask_bytes])
-@pytest.mark.parametrize(("content", "message"), [(b"", "the file is empty"), (b"no image", "is no image of a known")])
+@pytest.mark.parametrize(("content", "message"), [(b"", "the file is empty"), (b"no image", "is not an image")])
 def test_errors_in_bytes_carry_their_name(read: Any, content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=f"^a.tar: 1.png: {message}"):
         read(content, "a.tar: 1.png")
@@ -473,12 +473,12 @@ def test_the_size_of_an_image_of_many_bands(tmp_path: Path) -> None:
 
 def test_the_size_of_what_is_no_image_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"text")
-    with pytest.raises(DataError, match=r"a\.png: is no image of a known format"):
+    with pytest.raises(DataError, match=r"a\.png: is not an image of a known format"):
         read_size(tmp_path / "a.png")
 
 
 def test_the_bytes_of_an_image_are_decoded_as_its_file(tmp_path: Path) -> None:
     path = save_png(tmp_path / "a.png", noise(3))
     np.testing.assert_array_equal(decode_image_bytes(path.read_bytes(), "x").pixels, read_image(path))
-    with pytest.raises(DataError, match=r"^a part of a file: is no image of a known format"):
+    with pytest.raises(DataError, match=r"^a part of a file: is not an image of a known format"):
         decode_image_bytes(b"text", "a part of a file")

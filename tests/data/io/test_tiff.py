@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from pixelwise.data.io.decoded import Array
+from pixelwise.data.io.decoded_image import Array
 from pixelwise.data.io.images import decode_image, read_image, read_mask
 from pixelwise.errors import DataError
 
@@ -73,7 +73,7 @@ def test_most_files_have_no_nodata(tmp_path: Path) -> None:
 
 def test_a_nodata_value_that_is_no_number_is_an_error(tmp_path: Path) -> None:
     path = save(tmp_path / "a.tif", scene(2, np.float32), nodata="none")
-    with pytest.raises(DataError, match=r"a\.tif: its nodata value 'none' is no number; write the tag GDAL_NODATA"):
+    with pytest.raises(DataError, match=r"a\.tif: its nodata value 'none' is not a number; correct the tag"):
         read_image(path)
 
 

@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from pixelwise.data.rasters._gdal import CACHE_BYTES, gdal, has_rasterio
+from pixelwise.data.rasters._gdal import CACHE_BYTES, has_rasterio, use_gdal
 from pixelwise.errors import InvalidArgumentError
 
 pytest.importorskip("rasterio")
@@ -15,7 +15,7 @@ def test_the_absence_of_rasterio_names_the_extra(monkeypatch: pytest.MonkeyPatch
         pytest.raises(
             InvalidArgumentError, match=r'rasterio, which is not installed: pip install "pixelwise\[raster\]"'
         ),
-        gdal(),
+        use_gdal(),
     ):
         pass
 
@@ -23,5 +23,5 @@ def test_the_absence_of_rasterio_names_the_extra(monkeypatch: pytest.MonkeyPatch
 def test_the_cache_is_small() -> None:
     from rasterio._env import get_gdal_config
 
-    with gdal():
+    with use_gdal():
         assert get_gdal_config("GDAL_CACHEMAX") == CACHE_BYTES

@@ -25,7 +25,7 @@ def pixels(channels: int = 3, dtype: str = "uint8") -> Array:
 def read(path: Path, window: tuple[slice, slice] = ALL) -> Array:
     with open_zarr(path, 3) as image:
         assert image.size == (70, 50)
-        assert image.missing(*window) is None
+        assert image.find_missing(*window) is None
         return image.read(*window)
 
 

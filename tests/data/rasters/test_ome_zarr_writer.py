@@ -6,13 +6,13 @@ import pytest
 from pixelwise.data.classes import describe_classes
 from pixelwise.data.rasters import ome_zarr_writer as home
 from pixelwise.data.rasters import windows as blocks_home
-from pixelwise.data.rasters.ome_zarr_metadata import Axis, Multiscale, is_label_zarr, parse_multiscale
+from pixelwise.data.rasters.ome_zarr_metadata import Multiscale, ZarrAxis, is_label_zarr, parse_multiscale
 from pixelwise.data.rasters.ome_zarr_writer import write_label_zarr
 
 zarr = pytest.importorskip("zarr")
 
 CLASSES = describe_classes({"names": ["a", "b", "c"]})
-AXES = tuple(Axis(name=name, kind="space", unit="", scale=0.5, translation=3.0) for name in "yx")
+AXES = tuple(ZarrAxis(name=name, kind="space", unit="", scale=0.5, translation=3.0) for name in "yx")
 
 
 @pytest.mark.parametrize(("version", "format"), [("0.4", 2), ("0.5", 3)])

@@ -8,8 +8,8 @@ import pytest
 
 from pixelwise.data.classes import describe_classes
 from pixelwise.data.rasters import openslide_reader as home
-from pixelwise.data.rasters._gdal import gdal
-from pixelwise.data.rasters.openslide_reader import Slide, open_slide
+from pixelwise.data.rasters._gdal import use_gdal
+from pixelwise.data.rasters.openslide_reader import SlideRaster, open_slide
 from pixelwise.errors import DataError, InvalidArgumentError
 from support.rasters import TILE, write_slide
 
@@ -32,7 +32,7 @@ def test_a_window_is_part_of_the_slide(tmp_path: Path) -> None:
         found = slide.read(*WINDOW)
         np.testing.assert_array_equal(found, pixels()[WINDOW])
         assert found.flags.c_contiguous
-        assert slide.missing(*ALL) is None
+        assert slide.find_missing(*ALL) is None
 
 
 def test_what_was_not_scanned_is_missing_and_white(tmp_path: Path) -> None:
@@ -41,8 +41,8 @@ def test_what_was_not_scanned_is_missing_and_white(tmp_path: Path) -> None:
     expected[absent] = 255
     with open_slide(write_slide(tmp_path / "x.svs", pixels(), missing=[(1, 0)]), 3) as slide:
         np.testing.assert_array_equal(slide.read(*WINDOW), expected[WINDOW])
-        np.testing.assert_array_equal(slide.missing(*WINDOW), absent[WINDOW])
-        assert slide.missing(slice(0, TILE), slice(0, 100)) is None
+        np.testing.assert_array_equal(slide.find_missing(*WINDOW), absent[WINDOW])
+        assert slide.find_missing(slice(0, TILE), slice(0, 100)) is None
 
 
 class Drawn:
@@ -56,11 +56,11 @@ class Drawn:
 
 
 def test_what_is_partly_there_is_laid_over_the_background() -> None:
-    slide = Slide(path=Path("x.mrxs"), slide=Drawn())
+    slide = SlideRaster(path=Path("x.mrxs"), slide=Drawn())
     expected = [round(0.2 * 100 + 0.8 * 255), round(0.2 * 200), round(0.8 * 16)]
     found = slide.read(slice(0, 2), slice(0, 4))
     np.testing.assert_array_equal(found, np.tile(np.array(expected, np.uint8), (2, 4, 1)))
-    assert slide.missing(slice(0, 2), slice(0, 4)) is None
+    assert slide.find_missing(slice(0, 2), slice(0, 4)) is None
 
 
 def test_only_tiles_of_the_window_are_read(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_the_labels_keep_the_size_of_the_pixels(tmp_path: Path) -> None:
     labels[5:] = 255
     with open_slide(write_slide(tmp_path / "x.svs", pixels(), microns=0.25), 3) as slide:
         slide.write_labels(tmp_path / "l.tif", [labels], classes)
-    with gdal(), rasterio.open(tmp_path / "l.tif") as file:
+    with use_gdal(), rasterio.open(tmp_path / "l.tif") as file:
         np.testing.assert_array_equal(file.read(1), labels)
         assert file.nodata == 255
         tags = file.tags()

@@ -8,7 +8,7 @@ import tifffile
 
 from pixelwise.data.io.images import decode_image
 from pixelwise.data.rasters import rasterio_reader as home
-from pixelwise.data.rasters.rasterio_reader import num_pixels, open_image_file
+from pixelwise.data.rasters.rasterio_reader import count_tiff_pixels, open_image_file
 from pixelwise.errors import DataError
 
 rasterio = pytest.importorskip("rasterio")
@@ -43,7 +43,7 @@ def test_windows_hold_what_reading_the_whole_gives(
     image[3:20, 5:9] = value
     image[30, 2, 1] = value
     path = write(tmp_path / "x.tif", image, **nodata(value))
-    expected, missing = decode_image(path).filled(3)
+    expected, missing = decode_image(path).fill_missing(3)
     assert missing is not None
     window = (slice(2, 33), slice(1, 22))
     with open_image_file(path, 3) as raster:
@@ -51,13 +51,13 @@ def test_windows_hold_what_reading_the_whole_gives(
         np.testing.assert_array_equal(raster.read(*ALL), expected)
         np.testing.assert_array_equal(raster.read(*window), expected[window])
         assert raster.read(*window).dtype == expected.dtype
-        np.testing.assert_array_equal(raster.missing(*window), missing.all(2)[window])
-        assert raster.missing(slice(34, 40), slice(0, 30)) is None
+        np.testing.assert_array_equal(raster.find_missing(*window), missing.all(2)[window])
+        assert raster.find_missing(slice(34, 40), slice(0, 30)) is None
 
 
 def test_an_image_without_nodata_misses_nothing(tmp_path: Path) -> None:
     with open_image_file(write(tmp_path / "x.tif", pixels()), 3) as raster:
-        assert raster.missing(*ALL) is None
+        assert raster.find_missing(*ALL) is None
 
 
 def test_a_constant_alpha_is_dropped(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_integers_that_float_cannot_tell_apart_are_named(tmp_path: Path) -> None
 
 
 def test_pixels_are_counted_from_the_header(tmp_path: Path) -> None:
-    assert num_pixels(write(tmp_path / "x.tif", pixels())) == 40 * 30
+    assert count_tiff_pixels(write(tmp_path / "x.tif", pixels())) == 40 * 30
     (tmp_path / "broken.tif").write_bytes(b"II*\0")
-    assert num_pixels(tmp_path / "broken.tif") == 0
-    assert num_pixels(tmp_path / "nowhere.tif") == 0
+    assert count_tiff_pixels(tmp_path / "broken.tif") == 0
+    assert count_tiff_pixels(tmp_path / "nowhere.tif") == 0

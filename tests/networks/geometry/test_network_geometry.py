@@ -20,7 +20,7 @@ from pixelwise.networks.encoders import ChainEncoder
 from pixelwise.networks.fcn import FCN
 from pixelwise.networks.geometry.layer_windows import set_padding
 from pixelwise.networks.geometry.network_geometry import Halo, NetworkGeometry, trace_geometry
-from pixelwise.networks.geometry.receptive_field import Axis
+from pixelwise.networks.geometry.receptive_field import ReceptiveField
 from pixelwise.networks.geometry.tracer import Tracer, copy_to_meta
 from pixelwise.networks.segnet import SegNet
 from pixelwise.networks.segnet_basic import TABLE_1
@@ -236,7 +236,7 @@ def stacks(draw: st.DrawFn) -> nn.Sequential:
 SIDE = 30
 
 
-def follow(stack: nn.Module) -> tuple[tuple[Axis, Axis], torch.Size]:
+def follow(stack: nn.Module) -> tuple[tuple[ReceptiveField, ReceptiveField], torch.Size]:
     """What the outputs depend on, and their size; stacks that cannot be built or followed are left out."""
     image = torch.empty(1, 1, SIDE, SIDE, device="meta")
     try:
@@ -455,7 +455,7 @@ def test_blocks_unfolded_by_reshaping_are_followed():
         return blocks.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
 
     network = nn.Sequential(Function(unfold), nn.Conv2d(16, 4, 1))
-    assert trace_geometry(network, in_channels=4).rows == Axis(2, ((0, 1),))
+    assert trace_geometry(network, in_channels=4).rows == ReceptiveField(2, ((0, 1),))
 
 
 def bicubic(x: Tensor) -> Tensor:

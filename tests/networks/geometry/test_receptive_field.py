@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.geometry.receptive_field import (
     IMAGE,
-    Axis,
+    ReceptiveField,
     interpolated,
     is_border_outside_image,
     joined,
@@ -38,11 +38,11 @@ def test_what_operations_read(reads, positions):
 
 def test_phases_of_an_upsampled_map_differ():
     halved = through(IMAGE, window(2, stride=2))
-    assert halved == Axis(2, ((0, 1),))
+    assert halved == ReceptiveField(2, ((0, 1),))
     grown = through(halved, repeated(2))
-    assert grown == Axis(2, ((0, 1), (0, 1)))
+    assert grown == ReceptiveField(2, ((0, 1), (0, 1)))
     # A bound from kernels and strides alone would say 5 pixels for both phases.
-    assert through(grown, window(3, padding=1)) == Axis(2, ((-2, 1), (0, 3)))
+    assert through(grown, window(3, padding=1)) == ReceptiveField(2, ((-2, 1), (0, 3)))
 
 
 def test_reading_every_second_of_an_upsampled_map_restores_the_stride():
@@ -50,7 +50,7 @@ def test_reading_every_second_of_an_upsampled_map_restores_the_stride():
 
 
 def test_intervals_continue_beyond_the_first_turn():
-    axis = Axis(4, ((0, 3), (1, 5)))
+    axis = ReceptiveField(4, ((0, 3), (1, 5)))
     assert [axis.at(place) for place in (-2, -1, 0, 3)] == [(-4, -1), (-3, 1), (0, 3), (5, 9)]
     assert axis.receptive_field == 5
 
@@ -61,19 +61,21 @@ def test_intervals_continue_beyond_the_first_turn():
     st.integers(1, 20),
 )
 def test_reach_is_the_hull_of_all_intervals(spans, start, length):
-    axis = Axis(7, tuple((first, first + span) for first, span in spans))
+    axis = ReceptiveField(7, tuple((first, first + span) for first, span in spans))
     intervals = [axis.at(place) for place in range(start, start + length)]
     expected = min(first for first, _ in intervals), max(last for _, last in intervals) + 1
     assert axis.reach(start, start + length) == expected
 
 
 def test_a_sum_depends_on_both():
-    assert joined(Axis(2, ((0, 1), (0, 1))), Axis(1, ((-1, 1),))) == Axis(2, ((-1, 1), (0, 2)))
+    assert joined(ReceptiveField(2, ((0, 1), (0, 1))), ReceptiveField(1, ((-1, 1),))) == ReceptiveField(
+        2, ((-1, 1), (0, 2))
+    )
 
 
 def test_a_sum_of_different_resolutions_is_refused():
     with pytest.raises(InvalidArgumentError, match=r"different resolution: 1 values to 1 pixels, and 1 to 2"):
-        joined(IMAGE, Axis(2, ((0, 1),)))
+        joined(IMAGE, ReceptiveField(2, ((0, 1),)))
 
 
 @given(st.integers(1, 7), st.integers(1, 4), st.integers(0, 9), st.integers(1, 3), st.integers(20, 40))
@@ -83,5 +85,5 @@ def test_only_what_lies_beyond_the_border_is_examined(kernel, stride, padding, d
     outputs = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
     read = {position for output in range(outputs) for position in reads.of(output)}
     assert is_border_outside_image(IMAGE, reads, (size, size, outputs))
-    shifted = Axis(1, ((1, 1),))
+    shifted = ReceptiveField(1, ((1, 1),))
     assert is_border_outside_image(shifted, reads, (size, size, outputs)) == (-1 not in read)

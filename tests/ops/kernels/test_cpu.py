@@ -12,13 +12,13 @@ from pixelwise.ops import kernels, max_pool_with_switches, max_unpool
 from pixelwise.ops.kernels import cpu, reference
 
 CPU = torch.device("cpu")
-built = pytest.mark.skipif(cpu.library() is None, reason="the compiled kernels were not built")
+built = pytest.mark.skipif(cpu.load_library() is None, reason="the compiled kernels were not built")
 
 
 @pytest.fixture
 def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """A look-up of its own, whose result no other test sees."""
-    monkeypatch.setattr(cpu, "library", cpu.library.__wrapped__)
+    monkeypatch.setattr(cpu, "load_library", cpu.load_library.__wrapped__)
 
 
 @pytest.mark.usefixtures("_forget")
@@ -132,6 +132,6 @@ library.pixelwise_max_pool(ctypes.byref(Map(1, side, side, 1, side // 2, side //
 assert list(pooled[:3]) == [side + 1, side + 3, side + 5], pooled[:3]
 assert pooled[-1] == side**2 - 1 and set(switches) == {3}
 """
-    library = cpu.library()
+    library = cpu.load_library()
     assert library is not None
     subprocess.run([sys.executable, "-c", script, library._name], check=True)

@@ -26,7 +26,7 @@ def written_again(source: Path, target: Path) -> None:
     """Each frame of a video as it is, by the writer of labeled videos."""
     with source.open("rb") as file, open_video(file, "x") as video, LabeledVideo(target, video) as labeled:
         for frame in video.frames():
-            labeled.add(labeled.prepared(frame.pixels()), frame)
+            labeled.add(labeled.prepared(frame.to_array()), frame)
 
 
 def test_uneven_times_are_carried_over_and_so_are_durations(tmp_path: Path) -> None:

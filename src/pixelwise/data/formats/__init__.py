@@ -1,54 +1,59 @@
-"""How datasets lie on disk: one short file a format, one line each in `FORMATS`."""
+"""Dataset formats that are read in place: one module per format, listed in `FORMATS`."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from pixelwise.data.formats.ade20k import ADE20K
-from pixelwise.data.formats.camvid import CAMVID
-from pixelwise.data.formats.cityscapes import CITYSCAPES
-from pixelwise.data.formats.coco import COCO
-from pixelwise.data.formats.cvat import CVAT
-from pixelwise.data.formats.folder import FOLDER
-from pixelwise.data.formats.huggingface import HUGGINGFACE
-from pixelwise.data.formats.labelme import LABELME
-from pixelwise.data.formats.nnunet import NNUNET
-from pixelwise.data.formats.pairing import Format
-from pixelwise.data.formats.supervisely import SUPERVISELY
-from pixelwise.data.formats.voc import VOC
-from pixelwise.data.formats.webdataset import WEBDATASET
-from pixelwise.data.formats.yolo import YOLO
+from pixelwise.data.formats import (
+    ade20k,
+    camvid,
+    cityscapes,
+    coco,
+    cvat,
+    folder,
+    huggingface,
+    labelme,
+    nnunet,
+    supervisely,
+    voc,
+    webdataset,
+    yolo,
+)
+from pixelwise.data.formats._files import require_folder
+from pixelwise.data.formats.dataset_index import DatasetFormat
 from pixelwise.errors import DataError, unknown_name
 
-FORMATS: Mapping[str, Format] = {
-    "folder": FOLDER,
-    "camvid": CAMVID,
-    "voc": VOC,
-    "cityscapes": CITYSCAPES,
-    "ade20k": ADE20K,
-    "nnunet": NNUNET,
-    "huggingface": HUGGINGFACE,
-    "webdataset": WEBDATASET,
-    "coco": COCO,
-    "cvat": CVAT,
-    "labelme": LABELME,
-    "supervisely": SUPERVISELY,
-    "yolo": YOLO,
+FORMATS: Mapping[str, DatasetFormat] = {
+    "folder": folder,
+    "camvid": camvid,
+    "voc": voc,
+    "cityscapes": cityscapes,
+    "ade20k": ade20k,
+    "nnunet": nnunet,
+    "huggingface": huggingface,
+    "webdataset": webdataset,
+    "coco": coco,
+    "cvat": cvat,
+    "labelme": labelme,
+    "supervisely": supervisely,
+    "yolo": yolo,
 }
-"""`folder` is taken where no other one is recognized: its folders occur in many of them."""
+"""Format name → module. `folder` is the fallback: many other formats contain its folders, too."""
 
 
-def recognize_format(root: Path, name: str | None = None) -> str:
-    """The format of a dataset: the one asked for, or the one its files look like.
+def detect_format(root: Path, name: str | None = None) -> str:
+    """Return the name of a dataset's format: `name` if given, else the only one that can read the files.
 
-    Raises InvalidArgumentError for an unknown name and DataError where several formats would fit.
+    Raises:
+        InvalidArgumentError: The name is unknown.
+        PathNotFoundError: The folder does not exist.
+        DataError: The path is a file, or several formats fit.
     """
     if name is not None:
         if name not in FORMATS:
             raise unknown_name("format", name, FORMATS)
         return name
-    if not root.is_dir():
-        raise DataError(f"{root} is not a folder; give the folder that holds images/ and masks/.")
-    found = [key for key, format in FORMATS.items() if key != "folder" and format.recognizes(root)]
-    if len(found) > 1:
-        raise DataError(f"{root} looks like {' and like '.join(found)}; say which it is with --format.")
-    return found[0] if found else "folder"
+    require_folder(root)
+    matches = [key for key, dataset_format in FORMATS.items() if key != "folder" and dataset_format.can_read(root)]
+    if len(matches) > 1:
+        raise DataError(f"{root} fits several formats: {', '.join(matches)}; choose one with --format.")
+    return matches[0] if matches else "folder"

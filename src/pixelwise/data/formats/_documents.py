@@ -1,6 +1,5 @@
 """JSON and XML files of annotation tools, read as files of a stranger."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,17 +7,10 @@ from typing import Any
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-from pixelwise.data.io.decoded import MAX_PIXELS
+from pixelwise.data.io.decoded_image import MAX_PIXELS
 from pixelwise.errors import DataError
+from pixelwise.files import read_bytes
 from pixelwise.shapes import Size
-
-
-def read_bytes(path: Path) -> bytes:
-    """A whole file. DataError where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); replace or remove it.") from error
 
 
 def read_lines(path: Path) -> list[str]:
@@ -26,16 +18,6 @@ def read_lines(path: Path) -> list[str]:
     try:
         return [line.strip() for line in read_bytes(path).decode("utf-8-sig").split("\n")]
     except UnicodeDecodeError as error:
-        raise _broken(path, str(error)) from error
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds. DataError gives the file and the place of a fault."""
-    try:
-        return json.loads(read_bytes(path))
-    except json.JSONDecodeError as error:
-        raise _broken(path, f"line {error.lineno}, column {error.colno}: {error.msg}") from error
-    except (ValueError, RecursionError) as error:  # no text, a number of 5000 digits, 1000 lists in lists
         raise _broken(path, str(error)) from error
 
 

@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pixelwise.data.formats.pairing import Pairing
-from pixelwise.data.io.images import ENDINGS
+from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import SPLITS, Sample, Split
-from pixelwise.errors import DataError
+from pixelwise.errors import DataError, PathNotFoundError
 
 Files = Mapping[str, Sequence[Path]]
 """Name → the files of that name: one, unless they clash."""
@@ -29,7 +29,7 @@ class Part:
     split: Split | None
 
 
-def match(parts: Iterable[Part]) -> Pairing:
+def match(parts: Iterable[Part]) -> DatasetIndex:
     """All pairs, and the files that are in none. Where a name has several files, none is taken."""
     samples: list[Sample] = []
     without_mask: list[Path] = []
@@ -42,7 +42,7 @@ def match(parts: Iterable[Part]) -> Pairing:
         samples += [_sample(part, name) for name in images & labels]
         without_mask += [part.images[name][0] for name in images - labels]
         without_image += [part.labels[name][0] for name in labels - images]
-    return Pairing(
+    return DatasetIndex(
         samples=tuple(sorted(samples)),
         images_without_mask=tuple(sorted(without_mask)),
         masks_without_image=tuple(sorted(without_image)),
@@ -77,6 +77,14 @@ def outside(folders: Iterable[Path], used: Collection[Path]) -> tuple[Path, ...]
     return tuple(path for path in below if is_picture(path) and set(used).isdisjoint(path.parents))
 
 
+def require_folder(root: Path) -> None:
+    """Raise PathNotFoundError if a dataset's folder does not exist, and DataError if it is a file."""
+    if not root.exists():
+        raise PathNotFoundError(f"The dataset folder {str(root)!r} does not exist; check the path.")
+    if not root.is_dir():
+        raise DataError(f"The dataset {str(root)!r} is a file; give the folder with images/ and masks/.")
+
+
 def folders_in(folder: Path) -> list[Path]:
     """The folders that lie in a folder, sorted, less the hidden ones; none where there is no folder."""
     if not folder.is_dir():
@@ -85,7 +93,7 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def is_picture(path: Path) -> bool:
-    return path.suffix.lower() in ENDINGS
+    return path.suffix.lower() in IMAGE_EXTENSIONS
 
 
 def of_splits(paths: Sequence[Path]) -> dict[Split, Path]:

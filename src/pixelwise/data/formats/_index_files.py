@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from pixelwise.data.formats._documents import well_formed
 from pixelwise.data.formats._polygons import Drawing, DrawingReader, DrawnClasses, drawn_pairing, sample_name
-from pixelwise.data.formats.pairing import Pairing
+from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.sample import Sample, Split
 from pixelwise.errors import DataError
 
@@ -39,7 +39,7 @@ def listed_pairing(
     folders: Mapping[Path, Sequence[str]],
     draw: Callable[[T], Drawing],
     classes: DrawnClasses,
-) -> Pairing:
+) -> DatasetIndex:
     """The listed images among the pictures, which `draw` gives their shapes.
 
     `folders`: for each document the folders below the root where its images may lie, the likeliest first.

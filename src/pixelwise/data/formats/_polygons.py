@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.classes import Color, default_colors, ignore_index_for
-from pixelwise.data.formats.pairing import FileReader, Pairing
-from pixelwise.data.io.images import ENDINGS, Array
+from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader
+from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array
 from pixelwise.data.rasterize import Shape, rasterize
 from pixelwise.data.sample import SPLITS, Sample, Split
 from pixelwise.errors import DataError
@@ -45,7 +45,7 @@ class DrawnClasses:
     values: Mapping[Hashable, int]
     """Whatever the format calls a class by → mask value."""
     description: Mapping[str, Any]
-    """For `Pairing.description`."""
+    """For `DatasetIndex.description`."""
 
     @property
     def ignore_index(self) -> int:
@@ -58,7 +58,7 @@ class DrawnClasses:
         return self.values[key]
 
 
-class DrawingReader(FileReader):
+class DrawingReader(SampleReader):
     """Images are files; masks are painted when they are asked for."""
 
     def __init__(self, draw: Callable[[Sample], Drawing], classes: DrawnClasses) -> None:
@@ -106,7 +106,7 @@ def drawn_pairing(
     masks_without_image: Iterable[Path] = (),
     outside_splits: Iterable[Path] = (),
     foreign_files: Iterable[Path] = (),
-) -> Pairing:
+) -> DatasetIndex:
     """The pairs in order. Those of one name are told apart from the others, as are those without a split where
     others have one."""
     by_name: dict[str, list[Sample]] = {}
@@ -115,7 +115,7 @@ def drawn_pairing(
     single = [group[0] for group in by_name.values() if len(group) == 1]
     in_splits = [sample for sample in single if sample.split]
     stray = [sample.image_path for sample in single if in_splits and not sample.split]
-    return Pairing(
+    return DatasetIndex(
         samples=tuple(sorted(in_splits or single)),
         images_without_mask=tuple(sorted(images_without_mask)),
         masks_without_image=tuple(sorted(masks_without_image)),
@@ -127,7 +127,7 @@ def drawn_pairing(
     )
 
 
-def files_below(root: Path, endings: tuple[str, ...] = ENDINGS) -> Iterator[Path]:
+def files_below(root: Path, endings: tuple[str, ...] = IMAGE_EXTENSIONS) -> Iterator[Path]:
     """Every file of these endings below the folder, sorted; hidden ones are the system's, not the user's."""
     for path in sorted(root.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(root).parts)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pixelwise.data.formats._files import Part, by_stem, folders_in, labeled, match, of_splits, outside, read_lines
-from pixelwise.data.formats.pairing import Format, Pairing
+from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.sample import Split
 from pixelwise.errors import DataError
 
@@ -20,7 +20,7 @@ NUM_CLASSES = 150
 _INFO = "objectInfo150.txt"
 
 
-def find_pairs(root: Path) -> Pairing:
+def find_pairs(root: Path) -> DatasetIndex:
     """The pairs of training, validation and, where it has masks, testing."""
     splits = of_splits(folders_in(root / "images"))
     return replace(
@@ -53,11 +53,8 @@ def _names(root: Path) -> list[str]:
     return names
 
 
-def _recognizes(root: Path) -> bool:
+def can_read(root: Path) -> bool:
     folder = root / "annotations" / "training"
     if not (folder.is_dir() and (root / "images" / "training").is_dir()):
         return False
     return (root / _INFO).is_file() or next(folder.glob("ADE_train_*.png"), None) is not None
-
-
-ADE20K = Format(recognizes=_recognizes, find=find_pairs)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.data.formats._files import Part, match, of_splits, read_lines
-from pixelwise.data.formats.pairing import Format, Pairing
-from pixelwise.data.io.images import ENDINGS
+from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Split
 from pixelwise.errors import DataError
 
-_PATH = re.compile(rf"[^\s,;].*?(?i:{'|'.join(map(re.escape, ENDINGS))})(?=[\s,;]|$)")
+_PATH = re.compile(rf"[^\s,;].*?(?i:{'|'.join(map(re.escape, IMAGE_EXTENSIONS))})(?=[\s,;]|$)")
 """A path up to the ending of a picture: it may hold blanks."""
 
 _SEQUENCES = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_")
@@ -39,7 +39,7 @@ _CLASSES: dict[str, Any] = {
 """The 11 classes of the SegNet paper; 11 is void."""
 
 
-def find_pairs(root: Path) -> Pairing:
+def find_pairs(root: Path) -> DatasetIndex:
     """The pairs that the lists name. DataError names a line whose image and mask are both missing."""
     found = match([_part(root, split, path) for split, path in _lists(root).items()])
     camvid = all(_SEQUENCES.match(sample.image_path.name) for sample in found.samples)
@@ -100,8 +100,5 @@ def _add(files: dict[str, list[Path]], name: str, path: Path | None) -> None:
         files[name].append(path)
 
 
-def _recognizes(root: Path) -> bool:
+def can_read(root: Path) -> bool:
     return bool(_lists(root))
-
-
-CAMVID = Format(recognizes=_recognizes, find=find_pairs)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.data.formats._files import Part, by_stem, labeled, match, outside
-from pixelwise.data.formats.pairing import Format, Pairing
+from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.sample import SPLITS, Split
 
 CLASSES: Sequence[tuple[str, int, tuple[int, int, int]]] = (
@@ -46,7 +46,7 @@ _COARSE = "train_extra"
 """Images that have coarse masks only."""
 
 
-def find_pairs(root: Path) -> Pairing:
+def find_pairs(root: Path) -> DatasetIndex:
     """The pairs of train, val and test, in trainIds where as many masks have that form, else in ids."""
     by_train_ids, by_ids = (_pairs(root, ending) for ending in (_TRAIN_IDS, _IDS))
     in_ids = len(by_ids.samples) > len(by_train_ids.samples)
@@ -57,7 +57,7 @@ def find_pairs(root: Path) -> Pairing:
     )
 
 
-def _pairs(root: Path, ending: str) -> Pairing:
+def _pairs(root: Path, ending: str) -> DatasetIndex:
     return match(labeled(_part(root, split, ending) for split in SPLITS))
 
 
@@ -89,8 +89,5 @@ def _description(mapping: Mapping[int, int] | None) -> dict[str, Any]:
     }
 
 
-def _recognizes(root: Path) -> bool:
+def can_read(root: Path) -> bool:
     return (root / _IMAGES).is_dir() and (root / _LABELS).is_dir()
-
-
-CITYSCAPES = Format(recognizes=_recognizes, find=find_pairs)

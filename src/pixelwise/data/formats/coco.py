@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.classes import Color
-from pixelwise.data.formats._documents import peek, read_json, size_of, well_formed
+from pixelwise.data.formats._documents import peek, size_of, well_formed
 from pixelwise.data.formats._index_files import Listed, listed_pairing
 from pixelwise.data.formats._polygons import Drawing, DrawnClasses, drawn_classes, files_below, split_among
-from pixelwise.data.formats.pairing import Format, Pairing
+from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import Array
 from pixelwise.data.rasterize import Bitmap, Polygon, Shape, unroll
 from pixelwise.data.sample import Split
 from pixelwise.errors import DataError
+from pixelwise.files import read_json
 from pixelwise.shapes import Size
 
 _Record = Mapping[str, Any]
@@ -40,7 +41,7 @@ _UNLABELED = re.compile(r"(test|unlabeled)\d*", re.IGNORECASE)
 """Folders of images that COCO itself publishes without annotations."""
 
 
-def find_pairs(root: Path) -> Pairing:
+def find_pairs(root: Path) -> DatasetIndex:
     """All images of the JSON files. The files are read here, once; masks are painted when they are asked for."""
     documents = {path: read_json(path) for path in _annotation_files(root)}
     if not documents:
@@ -199,8 +200,5 @@ def _unpacked(text: str) -> Iterator[int]:
         raise DataError("the run lengths end within a number; export the mask once more.")
 
 
-def _recognizes(root: Path) -> bool:
+def can_read(root: Path) -> bool:
     return bool(_annotation_files(root))
-
-
-COCO = Format(recognizes=_recognizes, find=find_pairs)

@@ -17,7 +17,7 @@ from xml.etree.ElementTree import Element
 from pixelwise.data.formats._documents import parse_color, peek, read_xml, size_of, well_formed
 from pixelwise.data.formats._index_files import Listed, listed_pairing
 from pixelwise.data.formats._polygons import Drawing, DrawnClasses, drawn_classes, files_below, split_among
-from pixelwise.data.formats.pairing import Format, Pairing
+from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.rasterize import Bitmap, Ellipse, Polygon, Shape, box, unroll
 from pixelwise.errors import DataError
 
@@ -25,7 +25,7 @@ _ROOT = re.compile(r"<annotations[\s>]")
 _WITHOUT_AREA = ("points", "polyline", "cuboid", "skeleton")
 
 
-def find_pairs(root: Path) -> Pairing:
+def find_pairs(root: Path) -> DatasetIndex:
     """All images of the XML files. The files are read here, once; masks are painted when they are asked for."""
     documents = {path: read_xml(path) for path in _annotation_files(root)}
     if not documents:
@@ -96,8 +96,5 @@ def _numbers(element: Element, *names: str) -> list[float]:
     return [float(element.attrib[name]) for name in names]
 
 
-def _recognizes(root: Path) -> bool:
+def can_read(root: Path) -> bool:
     return bool(_annotation_files(root))
-
-
-CVAT = Format(recognizes=_recognizes, find=find_pairs)

@@ -25,8 +25,9 @@ from pixelwise.data.formats._files import (
     outside,
     read_lines,
     read_names,
+    require_folder,
 )
-from pixelwise.data.formats.pairing import Format, Pairing
+from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.sample import Split
 from pixelwise.errors import DataError
 
@@ -49,7 +50,7 @@ class _Folders:
     split: Split | None
 
 
-def find_pairs(root: Path) -> Pairing:
+def find_pairs(root: Path) -> DatasetIndex:
     """All pairs of a folder format; nothing is dropped silently."""
     folders = _folders(root)
     used = {folder for f in folders for folder in (f.images, f.labels)}
@@ -64,8 +65,7 @@ def find_pairs(root: Path) -> Pairing:
 
 def _folders(root: Path) -> list[_Folders]:
     """Where the images and masks of each split lie."""
-    if not root.is_dir():
-        raise DataError(f"{root} is not a folder; give the folder that holds images/ and masks/.")
+    require_folder(root)
     splits = of_splits(folders_in(root))
     if inner := {split: images for split, folder in splits.items() if (images := _image_folder(folder))}:
         return [_Folders(images=images, labels=_labels_for(images), split=s) for s, images in inner.items()]
@@ -207,11 +207,8 @@ def _description(root: Path) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read ({error}); write lines of name,r,g,b below a heading.") from error
 
 
-def _recognizes(root: Path) -> bool:
+def can_read(root: Path) -> bool:
     try:
         return bool(_folders(root))
     except DataError:
         return False
-
-
-FOLDER = Format(recognizes=_recognizes, find=find_pairs)

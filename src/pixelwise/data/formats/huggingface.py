@@ -17,9 +17,8 @@ from typing import Any
 
 from pixelwise.data.formats._arrow import ArrowFile, RowGroups, open_arrow, open_parquet
 from pixelwise.data.formats._shards import Shard, find_shards, split_named, used_shards
-from pixelwise.data.formats.folder import FOLDER
-from pixelwise.data.formats.pairing import Format, Pairing
-from pixelwise.data.io.images import Array, Decoded, decode_image_bytes, read_mask_bytes
+from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader
+from pixelwise.data.formats.folder import can_read as is_folder_dataset
 from pixelwise.data.sample import Sample, Split
 from pixelwise.errors import DataError
 
@@ -28,24 +27,20 @@ LABEL_COLUMNS = ("label", "mask", "annotation", "segmentation", "labels", "masks
 
 
 @dataclass(frozen=True, slots=True)
-class RowReader:
-    """Decodes one row at a time; safe from several threads."""
+class RowReader(SampleReader):
+    """Reads images and masks from the rows of tables."""
 
     rows: Mapping[Sample, tuple[ArrowFile, int]]
     image_column: str
     label_column: str
 
-    def decode_image(self, sample: Sample) -> Decoded:
-        return decode_image_bytes(self.image_bytes(sample), sample.image_place)
+    def read_image_bytes(self, sample: Sample) -> bytes:
+        return self._read(sample, self.image_column, sample.image_location)
 
-    def read_mask(self, sample: Sample) -> Array:
-        return read_mask_bytes(self._content(sample, self.label_column, sample.label_place), sample.label_place)
+    def read_mask_bytes(self, sample: Sample) -> bytes:
+        return self._read(sample, self.label_column, sample.label_location)
 
-    def image_bytes(self, sample: Sample) -> bytes:
-        """The image file as it lies in its row."""
-        return self._content(sample, self.image_column, sample.image_place)
-
-    def _content(self, sample: Sample, column: str, place: str) -> bytes:
+    def _read(self, sample: Sample, column: str, place: str) -> bytes:
         file, row = self.rows[sample]
         value = file.value(column, row)
         content = value.get("bytes") if isinstance(value, Mapping) else value
@@ -56,7 +51,7 @@ class RowReader:
         return bytes(content)
 
 
-def find_pairs(root: Path) -> Pairing:
+def find_pairs(root: Path) -> DatasetIndex:
     """A pair for each row. Footers and descriptions are read, no picture. InvalidArgumentError without pyarrow."""
     saved = _is_saved(root)
     shards, outside = used_shards(_saved_shards(root) if saved else find_shards(root, ".parquet"))
@@ -69,7 +64,7 @@ def find_pairs(root: Path) -> Pairing:
         if missing := {image, label} - set(file.pictures):
             raise DataError(f"{file.path} has no column {min(missing)!r} of pictures, but others do; restore it.")
     rows = {sample: (file, row) for sample, file, row in _rows(files, image, label)}
-    return Pairing(
+    return DatasetIndex(
         samples=tuple(sorted(rows)),
         outside_splits=outside,
         reader=RowReader(rows, image, label),
@@ -164,10 +159,10 @@ def _json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _recognizes(root: Path) -> bool:
+def can_read(root: Path) -> bool:
     if _is_saved(root):
         return True
-    pictures = (root / "images").is_dir() or FOLDER.recognizes(root)
+    pictures = (root / "images").is_dir() or is_folder_dataset(root)
     return not pictures and bool(find_shards(root, ".parquet"))
 
 
@@ -175,6 +170,3 @@ def _is_saved(root: Path) -> bool:
     """Whether `save_to_disk` wrote it: several splits, or one."""
     one = (root / "state.json").exists() and (root / "dataset_info.json").exists()
     return one or (root / "dataset_dict.json").exists()
-
-
-HUGGINGFACE = Format(recognizes=_recognizes, find=find_pairs)

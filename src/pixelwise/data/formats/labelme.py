@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelwise.data.formats._documents import peek, read_bytes, read_json, size_of, well_formed
+from pixelwise.data.formats._documents import peek, size_of, well_formed
 from pixelwise.data.formats._polygons import (
     Drawing,
     DrawingReader,
@@ -30,11 +30,12 @@ from pixelwise.data.formats._polygons import (
     sample_name,
     split_among,
 )
-from pixelwise.data.formats.pairing import Format, Pairing
-from pixelwise.data.io.images import ENDINGS, Decoded, decode_image_bytes, read_size
+from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.io.images import IMAGE_EXTENSIONS, DecodedImage, decode_image_bytes, read_size
 from pixelwise.data.rasterize import Bitmap, Ellipse, Polygon, Shape, box
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError
+from pixelwise.files import read_json
 from pixelwise.shapes import Size
 
 
@@ -54,15 +55,14 @@ class _Document:
 class _Reader(DrawingReader):
     """Images without a file of their own are decoded from the JSON file."""
 
-    def decode_image(self, sample: Sample) -> Decoded:
+    def decode_image(self, sample: Sample) -> DecodedImage:
         return _embedded_image(sample.label_path) if _is_embedded(sample) else super().decode_image(sample)
 
-    def image_bytes(self, sample: Sample) -> bytes:
-        """The image's file, wherever it lies."""
-        return _embedded(sample.label_path) if _is_embedded(sample) else read_bytes(sample.image_path)
+    def read_image_bytes(self, sample: Sample) -> bytes:
+        return _embedded(sample.label_path) if _is_embedded(sample) else super().read_image_bytes(sample)
 
 
-def find_pairs(root: Path) -> Pairing:
+def find_pairs(root: Path) -> DatasetIndex:
     """All JSON files of LabelMe. They are read here, once; masks are painted when they are asked for."""
     pictures = set(files_below(root))
     read = {path: _read(root, path, pictures) for path in files_below(root, (".json",))}
@@ -104,7 +104,7 @@ def _find_image(root: Path, path: Path, image_path: str, pictures: set[Path]) ->
     """The file that imagePath names, one of that name where images usually lie, or one of the stem of the JSON file."""
     folder, given = path.parent.relative_to(root), image_path.replace("\\", "/")
     names = (f"{folder}/{given}", f"{folder}/{basename(given)}", f"{folder}/../images/{basename(given)}")
-    same_stem = (path.with_suffix(ending) for ending in ENDINGS)
+    same_stem = (path.with_suffix(ending) for ending in IMAGE_EXTENSIONS)
     return next((p for p in (*(root / normpath(name) for name in names), *same_stem) if p in pictures), None)
 
 
@@ -148,7 +148,7 @@ def _embedded(path: Path) -> bytes:
         return base64.b64decode(read_json(path)["imageData"], validate=True)
 
 
-def _embedded_image(path: Path) -> Decoded:
+def _embedded_image(path: Path) -> DecodedImage:
     return decode_image_bytes(_embedded(path), f"{path}: imageData")
 
 
@@ -176,7 +176,7 @@ def _shape(shape: Mapping[str, Any], value: int) -> Shape:
     raise DataError(f"a {kind} of {shape['label']!r} covers no pixels; draw its area as a polygon, or remove it.")
 
 
-def _recognizes(root: Path) -> bool:
+def can_read(root: Path) -> bool:
     """By the first JSON file of each folder, down to those within the folders of the root."""
     for folder, subfolders, names in os.walk(root):
         deep = len(Path(folder).relative_to(root).parts)
@@ -190,6 +190,3 @@ def _recognizes(root: Path) -> bool:
 def _is_labelme(path: Path) -> bool:
     text = peek(path, 4096)
     return '"shapes"' in text and any(key in text for key in ('"shape_type"', '"imagePath"', '"imageData"'))
-
-
-LABELME = Format(recognizes=_recognizes, find=find_pairs)

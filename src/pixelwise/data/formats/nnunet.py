@@ -14,23 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.data.formats._files import Part, by_stem, match
-from pixelwise.data.formats.pairing import FileReader, Format, Pairing
-from pixelwise.data.io.channel_files import split_channel, stack
-from pixelwise.data.io.images import ENDINGS, Decoded, decode_image
+from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader
+from pixelwise.data.io.channel_files import split_channel, stack_channels
+from pixelwise.data.io.images import IMAGE_EXTENSIONS, DecodedImage, decode_image
 from pixelwise.data.sample import Sample, Split
 from pixelwise.errors import DataError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelReader(FileReader):
+class ChannelReader(SampleReader):
     """Images whose channels lie in a file each."""
 
     channels: Mapping[Path, Sequence[Path]]
     """A sample's image path → its files in the order of the channels."""
 
-    def decode_image(self, sample: Sample) -> Decoded:
+    def decode_image(self, sample: Sample) -> DecodedImage:
         """(H, W, C), a file each. DataError names a file of another size, type or channel count."""
-        return stack((path, decode_image(path)) for path in self.channels[sample.image_path])
+        return stack_channels((path, decode_image(path)) for path in self.channels[sample.image_path])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ Case = dict[int, list[Path]]
 """Channel → its file; several only where they clash."""
 
 
-def find_pairs(root: Path) -> Pairing:
+def find_pairs(root: Path) -> DatasetIndex:
     """The cases of training and, where labelsTs is there, of test. DataError says what dataset.json lacks."""
     info = _read_info(root / "dataset.json")
     test = (root / "labelsTs").is_dir()
@@ -80,7 +80,7 @@ def find_pairs(root: Path) -> Pairing:
     reader = ChannelReader(channels={paths[0]: paths for found in files.values() for paths in found.values()})
     return replace(
         match(parts),
-        reader=reader if stacked else FileReader(),
+        reader=reader if stacked else SampleReader(),
         channel_files=stacked,
         description=info.description,
     )
@@ -139,11 +139,11 @@ def _num_channels(values: Mapping[str, Any]) -> int:
 
 def _ending(values: Mapping[str, Any]) -> str:
     ending = values.get("file_ending")
-    if isinstance(ending, str) and ending.lower() in ENDINGS:
+    if isinstance(ending, str) and ending.lower() in IMAGE_EXTENSIONS:
         return ending
     raise DataError(
-        f"'file_ending' is {ending!r}, but images of two dimensions are read ({', '.join(ENDINGS)}); save each "
-        f"slice of a volume as such a file, with a case name of its own, and give the new ending there."
+        f"'file_ending' is {ending!r}, but images of two dimensions are read ({', '.join(IMAGE_EXTENSIONS)}); save "
+        f"each slice of a volume as such a file, with a case name of its own, and give the new ending there."
     )
 
 
@@ -164,8 +164,5 @@ def _labels(values: Mapping[str, Any]) -> dict[str, int]:
     return labels
 
 
-def _recognizes(root: Path) -> bool:
+def can_read(root: Path) -> bool:
     return (root / "dataset.json").is_file() and all((root / name).is_dir() for name in ("imagesTr", "labelsTr"))
-
-
-NNUNET = Format(recognizes=_recognizes, find=find_pairs)

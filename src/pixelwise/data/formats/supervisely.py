@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelwise.data.formats._documents import parse_color, read_json, size_of, well_formed
+from pixelwise.data.formats._documents import parse_color, size_of, well_formed
 from pixelwise.data.formats._polygons import (
     Drawing,
     DrawingReader,
@@ -29,15 +29,16 @@ from pixelwise.data.formats._polygons import (
     sample_name,
     split_among,
 )
-from pixelwise.data.formats.pairing import Format, Pairing
-from pixelwise.data.io.decoded import MAX_PIXELS
+from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.io.decoded_image import MAX_PIXELS
 from pixelwise.data.io.images import Array, decode_image_bytes
 from pixelwise.data.rasterize import Bitmap, Polygon, Shape, box
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError
+from pixelwise.files import read_json
 
 
-def find_pairs(root: Path) -> Pairing:
+def find_pairs(root: Path) -> DatasetIndex:
     """All images of the datasets. meta.json is read here; objects are read when their masks are asked for."""
     if not (root / "meta.json").is_file():
         raise DataError(f"{root} holds no meta.json; export the whole project from Supervisely.")
@@ -121,8 +122,5 @@ def _bitmap(text: str) -> Array:
     return decoded.pixels[..., -1 if decoded.alpha else 0] > 0
 
 
-def _recognizes(root: Path) -> bool:
+def can_read(root: Path) -> bool:
     return (root / "meta.json").is_file() and any(root.glob("*/ann"))
-
-
-SUPERVISELY = Format(recognizes=_recognizes, find=find_pairs)

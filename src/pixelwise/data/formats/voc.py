@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.data.formats._files import Part, by_stem, labeled, match, of_splits, read_lines, read_names
-from pixelwise.data.formats.pairing import Format, Pairing
+from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.sample import Split
 from pixelwise.errors import DataError
 
@@ -38,7 +38,7 @@ def voc_color(index: int) -> list[int]:
     return [sum((index >> 3 * bit + channel & 1) << 7 - bit for bit in range(3)) for channel in range(3)]
 
 
-def find_pairs(root: Path) -> Pairing:
+def find_pairs(root: Path) -> DatasetIndex:
     """The pairs that the lists name; all where there are none. DataError names a line without any file."""
     everything = Part(images=by_stem(root / _IMAGES), labels=by_stem(_label_folder(root)), split=None)
     lists = _lists(root)
@@ -76,7 +76,7 @@ def _checked(everything: Part, path: Path) -> list[str]:
     return [name for _, name in lines]
 
 
-def _description(root: Path, found: Pairing) -> dict[str, Any]:
+def _description(root: Path, found: DatasetIndex) -> dict[str, Any]:
     if (root / "labelmap.txt").is_file():
         return _label_map(root / "labelmap.txt")
     for path in (root / "class_names.txt", root / "labels.txt"):
@@ -98,8 +98,5 @@ def _label_map(path: Path) -> dict[str, Any]:
     return {"names": [row[0] for row in rows], "colors": colors}
 
 
-def _recognizes(root: Path) -> bool:
+def can_read(root: Path) -> bool:
     return (root / _IMAGES).is_dir() and any((root / name).is_dir() for name in _LABELS)
-
-
-VOC = Format(recognizes=_recognizes, find=find_pairs)

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixelwise.data.formats._shards import Shard, find_shards, used_shards
-from pixelwise.data.formats.folder import FOLDER
-from pixelwise.data.formats.pairing import Format, Pairing
-from pixelwise.data.io.images import ENDINGS, Array, Decoded, decode_image_bytes, read_mask_bytes
+from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader
+from pixelwise.data.formats.folder import can_read as is_folder_dataset
+from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError
 
@@ -41,20 +41,16 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class TarReader:
-    """Reads members at their places. Every read opens the shard anew, so threads share no position."""
+class TarReader(SampleReader):
+    """Reads members of tar files. Every read opens the file again, so threads share no position."""
 
     places: dict[tuple[Path, str], Place]
 
-    def decode_image(self, sample: Sample) -> Decoded:
-        return decode_image_bytes(self.image_bytes(sample), sample.image_place)
-
-    def read_mask(self, sample: Sample) -> Array:
-        return read_mask_bytes(self._read(sample.label_path, sample.label_entry), sample.label_place)
-
-    def image_bytes(self, sample: Sample) -> bytes:
-        """The image file as it lies in the shard."""
+    def read_image_bytes(self, sample: Sample) -> bytes:
         return self._read(sample.image_path, sample.image_entry)
+
+    def read_mask_bytes(self, sample: Sample) -> bytes:
+        return self._read(sample.label_path, sample.label_entry)
 
     def _read(self, path: Path, entry: str) -> bytes:
         place = self.places[path, entry]
@@ -69,7 +65,7 @@ class TarReader:
         return content
 
 
-def find_pairs(root: Path) -> Pairing:
+def find_pairs(root: Path) -> DatasetIndex:
     """All pairs of all shards; only headers are read. DataError for a shard that is damaged or compressed."""
     shards, outside = used_shards(find_shards(root, ".tar"))
     for ending in _COMPRESSED:
@@ -88,7 +84,7 @@ def find_pairs(root: Path) -> Pairing:
                 pairs.append((shard, key, images[0], labels[0]))
             else:
                 odd[_fault(images, labels)] += [shard.path / entry for entry in (*images, *labels)]
-    return Pairing(
+    return DatasetIndex(
         samples=tuple(sorted(_samples(pairs))),
         images_without_mask=tuple(odd["no mask"]),
         masks_without_image=tuple(odd["no image"]),
@@ -140,9 +136,9 @@ def _by_key(names: Iterable[str]) -> dict[str, tuple[list[str], list[str]]]:
     for name in names:
         if match := re.fullmatch(r"(?:\./)?((?:.*/)?[^./]+)\.([^/]*)", name):
             kind, _, ending = f".{match[2].lower()}".rpartition(".")
-            if f".{ending}" in ENDINGS and kind.strip(".") in ("", *IMAGE_WORDS):
+            if f".{ending}" in IMAGE_EXTENSIONS and kind.strip(".") in ("", *IMAGE_WORDS):
                 keys[match[1]][0].append(name)
-            elif f".{ending}" in ENDINGS and kind.strip(".") in LABEL_WORDS:
+            elif f".{ending}" in IMAGE_EXTENSIONS and kind.strip(".") in LABEL_WORDS:
                 keys[match[1]][1].append(name)
     return keys
 
@@ -168,12 +164,9 @@ def _samples(pairs: list[tuple[Shard, str, str, str]]) -> Iterator[Sample]:
         )
 
 
-def _recognizes(root: Path) -> bool:
+def can_read(root: Path) -> bool:
     """Shards, and no folder without one: a tar file beside folders of images is their download."""
     shards = [shard.path for ending in (".tar", *_COMPRESSED) for shard in find_shards(root, ending)]
     holding = {path.relative_to(root).parts[0] for path in shards}
     folders = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    return bool(shards) and folders <= holding and not FOLDER.recognizes(root)
-
-
-WEBDATASET = Format(recognizes=_recognizes, find=find_pairs)
+    return bool(shards) and folders <= holding and not is_folder_dataset(root)

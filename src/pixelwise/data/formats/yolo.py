@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pixelwise.data.formats._documents import read_bytes, read_lines, well_formed
+from pixelwise.data.formats._documents import read_lines, well_formed
 from pixelwise.data.formats._polygons import (
     Drawing,
     DrawingReader,
@@ -27,18 +27,19 @@ from pixelwise.data.formats._polygons import (
     files_below,
     sample_name,
 )
-from pixelwise.data.formats.pairing import Format, Pairing
-from pixelwise.data.io.images import ENDINGS, read_size
+from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.io.images import IMAGE_EXTENSIONS, read_size
 from pixelwise.data.rasterize import Polygon, Shape
 from pixelwise.data.sample import SPLITS, Sample, Split
 from pixelwise.errors import DataError
+from pixelwise.files import read_bytes
 from pixelwise.shapes import Size
 
 _SLACK = 0.01
 """How far a polygon may stick out of the image, in fractions; further out the numbers are no fractions."""
 
 
-def find_pairs(root: Path) -> Pairing:
+def find_pairs(root: Path) -> DatasetIndex:
     """All images of the folders that the YAML file names. Text files are read when their masks are asked for."""
     path = _description_file(root)
     if path is None:
@@ -135,7 +136,7 @@ def _below(root: Path, name: Path) -> Path | None:
 def _images_of_list(root: Path, path: Path) -> Iterator[Path]:
     for name in filter(None, read_lines(path)):
         found = _below(root, Path(name)) or _below(root, path.parent.relative_to(root) / name)
-        if found is None or found.suffix.lower() not in ENDINGS:
+        if found is None or found.suffix.lower() not in IMAGE_EXTENSIONS:
             raise DataError(f"{path.name} lists {name!r}, which is no image below {root}; correct it.")
         yield found
 
@@ -183,8 +184,5 @@ def _shape(words: list[str], size: Size, classes: DrawnClasses) -> Shape:
     return Polygon(value=classes.value(key), outline=numbers.reshape(-1, 2) * (width, height))
 
 
-def _recognizes(root: Path) -> bool:
+def can_read(root: Path) -> bool:
     return _description_file(root) is not None
-
-
-YOLO = Format(recognizes=_recognizes, find=find_pairs)

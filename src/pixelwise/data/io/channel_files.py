@@ -1,50 +1,45 @@
-"""Images whose channels lie in a file each, called as nnU-Net does: STEM_0000.png, STEM_0001.png, ..."""
+"""Images with one file per channel, named as in nnU-Net: STEM_0000.png, STEM_0001.png, ..."""
 
 import re
 from collections.abc import Iterable
 
 import numpy as np
 
-from pixelwise.data.io.decoded import Array, Decoded
+from pixelwise.data.io.decoded_image import DecodedImage
 from pixelwise.errors import DataError
 
-_NAME = re.compile(r"(.+)_(\d{4})")
+_CHANNEL_STEM = re.compile(r"(.+)_(\d{4})")
 
 
 def split_channel(stem: str) -> tuple[str, int] | None:
-    """`road_1_0002` → `("road_1", 2)`; None of a stem that names no channel."""
-    found = _NAME.fullmatch(stem)
-    return (found[1], int(found[2])) if found else None
+    """Split a stem into image and channel: `road_1_0002` → `("road_1", 2)`; None if it names no channel."""
+    match = _CHANNEL_STEM.fullmatch(stem)
+    return (match[1], int(match[2])) if match else None
 
 
-def stack(files: Iterable[tuple[object, Decoded]]) -> Decoded:
-    """The files of an image in the order of its channels, each with its name → (H, W, C).
+def stack_channels(files: Iterable[tuple[object, DecodedImage]]) -> DecodedImage:
+    """Stack files of one channel each, given with their names, to one (H, W, C) image.
 
-    DataError names a file of several channels, or of another size or type than the first.
+    Raises:
+        DataError: A file has several channels, or another size or type than the first.
     """
-    bands = [(name, _band(name, decoded)) for name, decoded in files]
-    first = bands[0][1]
-    for name, band in bands:
-        if (band.shape, band.dtype) != (first.shape, first.dtype):
+    bands = []
+    for name, decoded in files:
+        try:
+            band = decoded.drop_alpha(None)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
+        if band.shape[2] != 1:
             raise DataError(
-                f"{name}: is {_kind(band)}, but channel 0 of the image is {_kind(first)} (height x width); "
+                f"{name}: has {band.shape[2]} channels, but an image with one file per channel needs one in each; "
+                f"save the channels in separate files."
+            )
+        bands.append(band)
+        first = bands[0]
+        if (band.shape, band.dtype) != (first.shape, first.dtype):
+            kinds = [f"{array.shape[0]}x{array.shape[1]} {array.dtype}" for array in (band, first)]
+            raise DataError(
+                f"{name}: is {kinds[0]}, but channel 0 of the image is {kinds[1]} (height x width); "
                 f"save all channels of an image in one size and type."
             )
-    return Decoded(pixels=np.concatenate([band for _, band in bands], axis=-1), alpha=False)
-
-
-def _band(name: object, decoded: Decoded) -> Array:
-    """(H, W, 1) of a file that holds one channel."""
-    try:
-        band = decoded.without_alpha(None)
-    except DataError as error:
-        raise DataError(f"{name}: {error}") from error
-    if band.shape[2] != 1:
-        raise DataError(
-            f"{name}: has {band.shape[2]} channels, but each file of an image of several holds one; save them apart."
-        )
-    return band
-
-
-def _kind(band: Array) -> str:
-    return f"{band.shape[0]}x{band.shape[1]} {band.dtype}"
+    return DecodedImage(pixels=np.concatenate(bands, axis=-1), alpha=False)

@@ -1,8 +1,8 @@
-"""Decoding and encoding of image files, with the limits on what an image may be.
+"""Decoding and encoding of image files: PNG, JPEG, BMP, WebP, TIFF and DICOM.
 
-Images are (H, W, C) uint8, uint16 or float32: other real numbers come as float32, in their units.
-Masks are (H, W) uint8 or uint16 as stored (of a palette mask: the palette index), or (H, W, 3) uint8
-for masks coded by color. The EXIF rotation is applied to both.
+Images are (H, W, C) uint8, uint16 or float32; other real numbers become float32 without scaling. Masks are (H, W)
+uint8 or uint16 as stored (in a palette mask: the palette index), or (H, W, 3) uint8 if they are coded by color.
+The EXIF rotation is applied to both.
 """
 
 import io
@@ -12,79 +12,102 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import tifffile
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pixelwise.data.io import dicom, tiff
-from pixelwise.data.io.decoded import ORIENTATION, Array, Decoded, as_supported, oriented, too_large, with_channels
+from pixelwise.data.io.decoded_image import (
+    ORIENTATION,
+    Array,
+    DecodedImage,
+    add_channel_axis,
+    apply_orientation,
+    convert_dtype,
+    require_size,
+    too_large,
+)
+from pixelwise.data.io.tiff import TIFF_MAGIC, decode_tiff
 from pixelwise.errors import DataError
-from pixelwise.files import write_atomically
+from pixelwise.files import read_bytes, write_atomically
 from pixelwise.shapes import Size
 
 __all__ = [
-    "ENDINGS",
+    "IMAGE_EXTENSIONS",
     "Array",
-    "Decoded",
+    "DecodedImage",
     "decode_image",
+    "decode_image_bytes",
+    "encode_png",
     "read_image",
+    "read_image_bytes",
     "read_mask",
+    "read_mask_bytes",
+    "read_size",
     "write_png",
 ]
 
 _T = TypeVar("_T")
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", dicom.ENDING)
+IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm")
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
-_READ_BY_HEADER = ("PNG", "JPEG", "BMP", "WEBP")
-"""Formats whose size Pillow tells as it is decoded here; the kinds of TIFF are too many."""
+_HEADER_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+"""Formats in which Pillow's header gives the decoded size; TIFF has too many variants."""
 
 
 def read_image(path: Path, channels: int | None = None) -> Array:
-    """An image file → (H, W, C) uint8, uint16 or float32. DataError names the file, the fault and the cure.
+    """Read an image file as (H, W, C) uint8, uint16 or float32.
 
-    Missing data is filled with the mean of its channel in the image (`Decoded.filled`).
+    Args:
+        path: The image file.
+        channels: Expected number of channels, which decides whether an alpha channel is data.
+
+    Returns:
+        The pixels; missing values are replaced by the mean of their channel.
+
+    Raises:
+        PathNotFoundError, PathAccessError, DataError: The file does not exist, may not be read or is damaged.
     """
-    return _read(path, lambda content: _decode_image(content).filled(channels)[0])
+    return read_image_bytes(read_bytes(path), str(path), channels)
 
 
-def decode_image(path: Path) -> Decoded:
-    """An image file as stored, alpha and missing data included."""
-    return _read(path, _decode_image)
+def decode_image(path: Path) -> DecodedImage:
+    """Read an image file as stored, with alpha and missing data."""
+    return decode_image_bytes(read_bytes(path), str(path))
 
 
 def read_mask(path: Path) -> Array:
-    """A mask file → (H, W) uint8 or uint16 as stored, or (H, W, 3) uint8."""
-    return _read(path, _decode_mask)
-
-
-def decode_image_bytes(content: bytes, name: str) -> Decoded:
-    """The bytes of an image file as stored, alpha included; errors call them `name`."""
-    return _decoded(content, name, _decode_image)
-
-
-def read_image_bytes(content: bytes, name: str, channels: int | None = None) -> Array:
-    """As `read_image`, of the bytes of an image file; errors call them `name`."""
-    return _decoded(content, name, lambda found: _decode_image(found).filled(channels)[0])
-
-
-def read_mask_bytes(content: bytes, name: str) -> Array:
-    """The bytes of a mask file → (H, W) uint8 or uint16 as stored, or (H, W, 3) uint8."""
-    return _decoded(content, name, _decode_mask)
+    """Read a mask file as (H, W) uint8 or uint16 as stored, or (H, W, 3) uint8."""
+    return read_mask_bytes(read_bytes(path), str(path))
 
 
 def read_size(path: Path) -> Size:
-    """(height, width) of an image file as `read_image` gives it, without decoding pixels where that is possible."""
-    return _read(path, _size)
+    """Return (height, width) as `read_image` gives them, from the header if possible."""
+    return _convert_errors(read_bytes(path), str(path), _decode_size)
+
+
+def read_image_bytes(content: bytes, name: str, channels: int | None = None) -> Array:
+    """Decode an image as `read_image` does; errors call it `name`."""
+    return _convert_errors(content, name, lambda content: _decode_image(content).fill_missing(channels)[0])
+
+
+def decode_image_bytes(content: bytes, name: str) -> DecodedImage:
+    """Decode an image as stored; errors call it `name`."""
+    return _convert_errors(content, name, _decode_image)
+
+
+def read_mask_bytes(content: bytes, name: str) -> Array:
+    """Decode a mask as `read_mask` does; errors call it `name`."""
+    return _convert_errors(content, name, _decode_mask)
 
 
 def write_png(path: Path, pixels: Array, palette: Sequence[tuple[int, int, int]] = ()) -> None:
-    """Writes `encode_png`; the file appears complete or not at all."""
+    """Write the output of `encode_png` atomically."""
     write_atomically(path, encode_png(pixels, palette))
 
 
 def encode_png(pixels: Array, palette: Sequence[tuple[int, int, int]] = ()) -> bytes:
-    """(H, W) or (H, W, 3) uint8, or (H, W) uint16 → PNG; `palette` makes (H, W) a palette PNG."""
+    """Encode (H, W) or (H, W, 3) uint8, or (H, W) uint16, as PNG; `palette` makes (H, W) uint8 a palette PNG."""
     picture = Image.fromarray(pixels)
     if palette:
         picture.putpalette([channel for color in palette for channel in color])
@@ -93,16 +116,8 @@ def encode_png(pixels: Array, palette: Sequence[tuple[int, int, int]] = ()) -> b
     return buffer.getvalue()
 
 
-def _read(path: Path, decode: Callable[[bytes], _T]) -> _T:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); replace or remove it.") from error
-    return _decoded(content, str(path), decode)
-
-
-def _decoded(content: bytes, name: str, decode: Callable[[bytes], _T]) -> _T:
-    """The one place where decoders' errors become ours, with the file's name."""
+def _convert_errors(content: bytes, name: str, decode: Callable[[bytes], _T]) -> _T:
+    """Turn all errors of decoders into DataError with the name of the file."""
     try:
         if not content:
             raise DataError("the file is empty; replace or remove it.")
@@ -112,62 +127,75 @@ def _decoded(content: bytes, name: str, decode: Callable[[bytes], _T]) -> _T:
     except Image.DecompressionBombError as error:
         raise DataError(f"{name}: {too_large()}") from error
     except UnidentifiedImageError as error:
-        known = ", ".join(ENDINGS)
-        raise DataError(f"{name}: is no image of a known format ({known}); replace or remove it.") from error
-    except Exception as error:  # decoders raise whatever the broken bytes lead them to
-        reason = str(error) or type(error).__name__
-        raise DataError(f"{name}: cannot be decoded ({reason}); replace or remove it.") from error
+        known = ", ".join(IMAGE_EXTENSIONS)
+        raise DataError(f"{name}: is not an image of a known format ({known}); replace or remove it.") from error
+    except Exception as error:  # decoders raise errors of any type on damaged files
+        plain = isinstance(error, OSError | tifffile.TiffFileError) and str(error)
+        reason = f" ({error})" if plain else ""
+        raise DataError(f"{name}: cannot be decoded{reason}; replace or remove it.") from error
 
 
-def _size(content: bytes) -> Size:
+def _decode_size(content: bytes) -> Size:
     try:
-        with Image.open(io.BytesIO(content), formats=_READ_BY_HEADER) as header:
+        with Image.open(io.BytesIO(content), formats=_HEADER_FORMATS) as header:
             width, height = header.size
-            turned = header.getexif().get(ORIENTATION, 1) >= 5
+            transposed = header.getexif().get(ORIENTATION, 1) >= 5
     except UnidentifiedImageError:
         height, width = _decode_image(content).pixels.shape[:2]
-        turned = False
-    return (width, height) if turned else (height, width)
+        transposed = False
+    return (width, height) if transposed else (height, width)
 
 
-def _decode_image(content: bytes) -> Decoded:
+def _decode_image(content: bytes) -> DecodedImage:
     decoded = _decode(content, as_stored=False)
-    return replace(decoded, pixels=as_supported(decoded.pixels))
+    return replace(decoded, pixels=convert_dtype(decoded.pixels))
 
 
 def _decode_mask(content: bytes) -> Array:
+    """Decode class ids of one channel or colors of three, within the range of the returned type."""
     decoded = _decode(content, as_stored=True)
-    if decoded.alpha:
-        try:
-            return _as_mask(decoded.without_alpha(None))
-        except DataError as error:
-            raise DataError("the mask's alpha channel varies; save masks without alpha.") from error
-    return _as_mask(decoded.pixels)
+    try:
+        pixels = decoded.drop_alpha(None)
+    except DataError as error:
+        raise DataError("the mask's alpha channel varies; save masks without alpha.") from error
+    num_channels = pixels.shape[2]
+    if num_channels not in (1, 3):
+        raise DataError(f"the mask has {num_channels} channels; save class ids in one channel.")
+    if pixels.dtype.kind == "f" and not (pixels == np.rint(pixels)).all():
+        raise DataError("the mask holds fractions; save class ids as 8 or 16 bit integers.")
+    kind, largest = ("colors", 255) if num_channels == 3 else ("class ids", 65535)
+    for extreme in (pixels.min(), pixels.max()):
+        if not 0 <= extreme <= largest:
+            raise DataError(f"the mask holds {extreme}; save {kind} between 0 and {largest}.")
+    if num_channels == 3:
+        return pixels.astype(np.uint8, copy=False)
+    is_small = pixels.dtype in (np.bool_, np.uint8)
+    return pixels[..., 0].astype(np.uint8 if is_small else np.uint16, copy=False)
 
 
-def _decode(content: bytes, *, as_stored: bool) -> Decoded:
-    """Stored values are those of a mask: palette indices, and gray below 8 bit not stretched."""
-    if content[:4] in tiff.MAGIC:
-        return tiff.decode_tiff(content, as_stored=as_stored)
-    if dicom.is_dicom(content):
-        return dicom.decode_dicom(content, as_stored=as_stored)
-    if _png_header(content)[0] == 16:
-        return _decode_deep_png(content)
-    return _decode_with_pillow(content, as_stored)
+def _decode(content: bytes, *, as_stored: bool) -> DecodedImage:
+    """Decode by the format; `as_stored` keeps the values of masks: palette indices and unscaled gray."""
+    if content[:4] in TIFF_MAGIC:
+        return decode_tiff(content, as_stored=as_stored)
+    if content[128:132] == b"DICM":
+        return _decode_dicom(content, as_stored=as_stored)
+    if _read_png_header(content)[0] == 16:
+        return _decode_16_bit_png(content)
+    return _decode_with_pillow(content, as_stored=as_stored)
 
 
-def _decode_with_pillow(content: bytes, as_stored: bool) -> Decoded:
+def _decode_with_pillow(content: bytes, *, as_stored: bool) -> DecodedImage:
     with Image.open(io.BytesIO(content), formats=_PILLOW_FORMATS) as stored:
         ImageOps.exif_transpose(stored, in_place=True)
-        picture: Image.Image = stored if as_stored else _unpacked(stored)
+        picture: Image.Image = stored if as_stored else _convert_mode(stored)
         pixels = np.asarray(picture)
-    if as_stored and _png_header(content) in ((2, 0), (4, 0)):
-        pixels = pixels // {2: 85, 4: 17}[content[24]]  # Pillow stretches shallow gray to 0..255
-    return Decoded(pixels=with_channels(pixels), alpha=picture.mode in ("RGBA", "LA"))
+    if as_stored and _read_png_header(content) in ((2, 0), (4, 0)):
+        pixels = pixels // {2: 85, 4: 17}[content[24]]  # Pillow scales gray of 2 and 4 bit to 0..255
+    return DecodedImage(pixels=add_channel_axis(pixels), alpha=picture.mode in ("RGBA", "LA"))
 
 
-def _unpacked(picture: Image.Image) -> Image.Image:
-    """Palettes, single bits and printing inks as gray or color."""
+def _convert_mode(picture: Image.Image) -> Image.Image:
+    """Convert palettes, single bits and CMYK to gray or color."""
     if picture.mode == "P":
         return picture.convert("RGBA" if "transparency" in picture.info else "RGB")
     if picture.mode == "1":
@@ -175,34 +203,47 @@ def _unpacked(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB") if picture.mode == "CMYK" else picture
 
 
-def _decode_deep_png(content: bytes) -> Decoded:
-    """Every PNG of 16 bit: Pillow would cut those with color or alpha to 8 bit."""
-    import imagecodecs  # takes a while to start, and few datasets need it
+def _decode_16_bit_png(content: bytes) -> DecodedImage:
+    """Decode with imagecodecs: Pillow reduces 16-bit PNGs with color or alpha to 8 bit."""
+    import imagecodecs  # slow to import, and few datasets need it
 
     orientation = 1
-    with Image.open(io.BytesIO(content), formats=("PNG",)) as header:  # refuses absurd sizes
+    with Image.open(io.BytesIO(content), formats=("PNG",)) as header:  # raises for too many pixels
         if b"eXIf" in content:
             orientation = header.getexif().get(ORIENTATION, 1)
-    pixels = with_channels(imagecodecs.png_decode(content))
-    return Decoded(pixels=oriented(pixels, orientation), alpha=pixels.shape[2] in (2, 4))
+    pixels = add_channel_axis(imagecodecs.png_decode(content))
+    return DecodedImage(pixels=apply_orientation(pixels, orientation), alpha=pixels.shape[2] in (2, 4))
 
 
-def _as_mask(pixels: Array) -> Array:
-    if pixels.shape[2] not in (1, 3):
-        raise DataError(f"the mask has {pixels.shape[2]} channels; save class ids in one channel.")
-    if pixels.dtype.kind == "f" and not (pixels == np.rint(pixels)).all():
-        raise DataError("the mask holds fractions; save class ids as 8 or 16 bit integers.")
-    top = 255 if pixels.shape[2] == 3 else 65535
-    for extreme in (pixels.min(), pixels.max()):
-        if not 0 <= extreme <= top:
-            kind = "colors" if pixels.shape[2] == 3 else "class ids"
-            raise DataError(f"the mask holds {extreme}; {kind} must lie between 0 and {top}.")
-    if pixels.shape[2] == 3:
-        return pixels.astype(np.uint8, copy=False)
-    small = pixels.dtype in (np.bool_, np.uint8)
-    return pixels[..., 0].astype(np.uint8 if small else np.uint16, copy=False)
+def _decode_dicom(content: bytes, *, as_stored: bool) -> DecodedImage:
+    """Decode a single frame; unless `as_stored`, in the units of its modality and in color.
+
+    Rescale slope and intercept (or the modality's table) are applied wherever the file has them. The result is then
+    float32 even if they change nothing, so that all files of a scanner have one type.
+    """
+    try:
+        from pydicom import dcmread
+        from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
+        from pydicom.pixels.utils import pixel_array
+    except ImportError as error:
+        raise DataError('DICOM needs pydicom, which is not installed; pip install "pixelwise[dicom]"') from error
+    dataset = dcmread(io.BytesIO(content))
+    num_frames = int(dataset.get("NumberOfFrames") or 1)
+    if num_frames > 1:
+        raise DataError(f"the DICOM file holds {num_frames} frames; save one frame per file.")
+    require_size(int(dataset.Rows), int(dataset.Columns))
+    pixels: Array = pixel_array(dataset)
+    if not as_stored:
+        if dataset.PhotometricInterpretation == "PALETTE COLOR":
+            pixels = apply_color_lut(pixels, dataset)
+        if dataset.PhotometricInterpretation == "MONOCHROME1":  # 0 is white
+            highest = -1 if pixels.dtype.kind == "i" else 2 ** int(dataset.BitsStored) - 1
+            pixels = (highest - pixels).astype(pixels.dtype)
+        if "RescaleSlope" in dataset or "ModalityLUTSequence" in dataset:
+            pixels = apply_modality_lut(pixels, dataset).astype(np.float32)
+    return DecodedImage(pixels=add_channel_axis(pixels), alpha=False)
 
 
-def _png_header(content: bytes) -> tuple[int, int]:
-    """Bit depth and color type of a PNG; (0, 0) of anything else."""
+def _read_png_header(content: bytes) -> tuple[int, int]:
+    """Return bit depth and color type of a PNG, or (0, 0) for other content."""
     return (content[24], content[25]) if content[:8] == _PNG_MAGIC and len(content) > 25 else (0, 0)

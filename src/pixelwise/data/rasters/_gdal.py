@@ -11,7 +11,7 @@ CACHE_BYTES = 64 << 20
 
 
 @contextlib.contextmanager
-def gdal() -> Iterator[None]:
+def use_gdal() -> Iterator[None]:
     """GDAL with a small cache, and silent about images that lie on no map.
 
     InvalidArgumentError where rasterio, which brings it, is not installed.

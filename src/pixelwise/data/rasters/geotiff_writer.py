@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.io.decoded import Array
-from pixelwise.data.rasters._gdal import gdal
+from pixelwise.data.io.decoded_image import Array
+from pixelwise.data.rasters._gdal import use_gdal
 from pixelwise.data.rasters.windows import BLOCK, in_blocks
 from pixelwise.shapes import Size
 
@@ -30,7 +30,7 @@ class Geotiff:
 
     def write(self, path: Path, strips: Iterable[Array], classes: Classes) -> None:
         """Writes (h, W) labels, which come from the top."""
-        with gdal(), self._create(path, classes) as file:
+        with use_gdal(), self._create(path, classes) as file:
             for top, piece in in_blocks(strips):
                 file.write(piece, 1, window=((top, top + len(piece)), (0, self.size[1])))
 

@@ -19,7 +19,7 @@ _CREATOR = "pixelwise"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Axis:
+class ZarrAxis:
     """An axis of the image: where its pixels lie along it."""
 
     name: str
@@ -38,12 +38,12 @@ class Multiscale:
     """An image in several resolutions."""
 
     version: str
-    axes: tuple[Axis, ...]
+    axes: tuple[ZarrAxis, ...]
     """Of the finest array, in its order."""
     levels: tuple[str, ...]
     """Paths of the arrays, the finest first."""
 
-    def axis(self, name: str) -> Axis:
+    def axis(self, name: str) -> ZarrAxis:
         return next(axis for axis in self.axes if axis.name == name)
 
 
@@ -76,7 +76,7 @@ def _multiscale(image: Mapping[str, Any], version: str) -> Multiscale:
         elif step["type"] == "translation":
             translations = _paired(translations, step["translation"], lambda a, b: a + b)
     axes = (
-        Axis(name=name, kind=kind, unit=unit, scale=scale, translation=translation)
+        ZarrAxis(name=name, kind=kind, unit=unit, scale=scale, translation=translation)
         for (name, kind, unit), scale, translation in zip(given, scales, translations, strict=True)
     )
     return Multiscale(version=version, axes=tuple(axes), levels=tuple(level["path"] for level in datasets))

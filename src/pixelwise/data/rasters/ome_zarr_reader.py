@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.io.decoded import Array, as_supported, with_channels
+from pixelwise.data.io.decoded_image import Array, add_channel_axis, convert_dtype
 from pixelwise.data.rasters.ome_zarr_metadata import Multiscale, parse_multiscale
 from pixelwise.data.rasters.ome_zarr_writer import write_label_zarr
 from pixelwise.data.rasters.windows import decoding
@@ -21,7 +21,7 @@ _MARKS = ("zarr.json", ".zgroup", ".zarray")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ZarrImage:
+class ZarrRaster:
     """An open OME-Zarr. It knows no missing pixels: a chunk that was never written holds its fill value."""
 
     path: Path
@@ -49,9 +49,9 @@ class ZarrImage:
         with decoding(self.path, rows, columns, Exception):  # codecs raise whatever the broken bytes lead them to
             stored = np.asarray(self.array[window]).transpose([order.index(name) for name in last])
             native = stored.astype(stored.dtype.newbyteorder("="), copy=False)
-            return as_supported(np.ascontiguousarray(with_channels(native)))
+            return convert_dtype(np.ascontiguousarray(add_channel_axis(native)))
 
-    def missing(self, rows: slice, columns: slice) -> None:
+    def find_missing(self, rows: slice, columns: slice) -> None:
         """Nothing is."""
 
     def write_labels(self, path: Path, strips: Iterable[Array], classes: Classes) -> None:
@@ -70,7 +70,7 @@ def is_zarr(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def open_zarr(path: Path, channels: int) -> Iterator[ZarrImage]:
+def open_zarr(path: Path, channels: int) -> Iterator[ZarrRaster]:
     """Opens an OME-Zarr for reading by windows.
 
     Raises:
@@ -86,7 +86,7 @@ def open_zarr(path: Path, channels: int) -> Iterator[ZarrImage]:
         image = parse_multiscale(found.attrs)
         if image is None:
             raise DataError(_no_image(found))
-        opened = ZarrImage(path=path, array=found[image.levels[0]], image=image)
+        opened = ZarrRaster(path=path, array=found[image.levels[0]], image=image)
         _require_plane(opened)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
@@ -101,7 +101,7 @@ def _no_image(found: Any) -> str:
     return f"is no OME-Zarr image, as its own metadata name no multiscales; {cure}."
 
 
-def _require_plane(opened: ZarrImage) -> None:
+def _require_plane(opened: ZarrRaster) -> None:
     """DataError for all but one plane of rows and columns with channels."""
     names, lengths = opened._names, opened.array.shape
     if len(names) != len(lengths) or len(set(names)) != len(names) or not {"y", "x"} <= set(names) or 0 in lengths:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.io.decoded import Array
+from pixelwise.data.io.decoded_image import Array
 from pixelwise.data.rasters.ome_zarr_metadata import ZARR_FORMATS, Multiscale, label_attributes
 from pixelwise.data.rasters.windows import BLOCK, in_blocks
 from pixelwise.shapes import Size

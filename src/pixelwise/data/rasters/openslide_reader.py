@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.io.decoded import Array
-from pixelwise.data.rasters._gdal import CACHE_BYTES, gdal
+from pixelwise.data.io.decoded_image import Array
+from pixelwise.data.rasters._gdal import CACHE_BYTES, use_gdal
 from pixelwise.data.rasters.geotiff_writer import Geotiff
 from pixelwise.data.rasters.windows import decoding
 from pixelwise.errors import DataError, missing_extra
@@ -23,7 +23,7 @@ _WHITE = "FFFFFF"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slide:
+class SlideRaster:
     """An open slide. Where nothing was scanned it shows its background, as viewers and exports of patches do."""
 
     path: Path
@@ -51,7 +51,7 @@ class Slide:
         blended = colors * weights + self._background * (255 - weights)
         return ((blended + 127) // 255).astype(np.uint8)
 
-    def missing(self, rows: slice, columns: slice) -> Array | None:
+    def find_missing(self, rows: slice, columns: slice) -> Array | None:
         """(h, w) bool: where nothing was scanned; None where all was."""
         absent: Array = self._stored(rows, columns)[..., 3] == 0  # mostly from the cache: `read` was here before
         return absent if absent.any() else None
@@ -75,7 +75,7 @@ class Slide:
 
 
 @contextlib.contextmanager
-def open_slide(path: Path, channels: int) -> Iterator[Slide]:
+def open_slide(path: Path, channels: int) -> Iterator[SlideRaster]:
     """Opens a slide for reading by windows.
 
     Raises:
@@ -86,7 +86,7 @@ def open_slide(path: Path, channels: int) -> Iterator[Slide]:
         import openslide
     except (ImportError, OSError) as error:  # OSError: its library is there and cannot be loaded
         raise missing_extra("a whole slide", "openslide", "slides") from error
-    with gdal():  # or the labels could not be written when all is done
+    with use_gdal():  # or the labels could not be written when all is done
         try:
             slide = openslide.OpenSlide(path)
         except (openslide.OpenSlideError, OSError) as error:
@@ -94,7 +94,7 @@ def open_slide(path: Path, channels: int) -> Iterator[Slide]:
             raise DataError(f"{path}: cannot be read as a whole slide ({reason}); replace or remove it.") from error
         with slide:
             slide.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
-            yield Slide(path=path, slide=slide)
+            yield SlideRaster(path=path, slide=slide)
 
 
 def _resolution(properties: Mapping[str, str]) -> dict[str, str]:

@@ -13,8 +13,8 @@ import numpy as np
 import tifffile
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.io.decoded import ORIENTATION, Array, Means, as_supported, find_missing
-from pixelwise.data.rasters._gdal import gdal
+from pixelwise.data.io.decoded_image import ORIENTATION, Array, ChannelMeans, convert_dtype, find_missing
+from pixelwise.data.rasters._gdal import use_gdal
 from pixelwise.data.rasters.geotiff_writer import Geotiff
 from pixelwise.data.rasters.windows import decoding
 from pixelwise.errors import DataError
@@ -28,7 +28,7 @@ _SURVEYED = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageFile:
+class RasterioRaster:
     """An open image file. Errors name it."""
 
     path: Path
@@ -38,7 +38,7 @@ class ImageFile:
     """Those that are channels, counted from 1."""
     nodata: float | None
     """The value that stands for missing data; NaN is one."""
-    means: Means
+    means: ChannelMeans
     """Of the whole image, once it is surveyed."""
 
     @property
@@ -58,7 +58,7 @@ class ImageFile:
         missing = find_missing(pixels, self.nodata)
         return pixels if missing is None else self.means.fill(pixels, missing)
 
-    def missing(self, rows: slice, columns: slice) -> Array | None:
+    def find_missing(self, rows: slice, columns: slice) -> Array | None:
         """(h, w) bool: the pixels of which no channel is there; None where there are none."""
         if self.nodata is None:
             return None
@@ -99,11 +99,11 @@ class ImageFile:
         window = ((rows.start, rows.stop), (columns.start, columns.stop))
         with decoding(self.path, rows, columns, RasterioError):
             pixels = self.dataset.read(list(bands), window=window)
-            return as_supported(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+            return convert_dtype(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
 
 @contextlib.contextmanager
-def open_image_file(path: Path, channels: int) -> Iterator[ImageFile]:
+def open_image_file(path: Path, channels: int) -> Iterator[RasterioRaster]:
     """Opens an image file for reading by windows, after one look through it where its rules ask for that.
 
     Args:
@@ -113,7 +113,7 @@ def open_image_file(path: Path, channels: int) -> Iterator[ImageFile]:
         InvalidArgumentError: rasterio is not installed.
         DataError: the file cannot be read, or stores pixels in a way that windows do not undo.
     """
-    with gdal():
+    with use_gdal():
         import rasterio
         from rasterio.errors import RasterioError
 
@@ -125,13 +125,13 @@ def open_image_file(path: Path, channels: int) -> Iterator[ImageFile]:
         with dataset:
             alpha = dataset.colorinterp[-1] == rasterio.enums.ColorInterp.alpha and dataset.count != channels
             bands = tuple(range(1, dataset.count + (0 if alpha else 1)))
-            means = Means(len(bands))
-            raster = ImageFile(path=path, dataset=dataset, bands=bands, nodata=dataset.nodata, means=means)
+            means = ChannelMeans(len(bands))
+            raster = RasterioRaster(path=path, dataset=dataset, bands=bands, nodata=dataset.nodata, means=means)
             raster.survey()
             yield raster
 
 
-def num_pixels(path: Path) -> int:
+def count_tiff_pixels(path: Path) -> int:
     """Of a TIFF, by its header; 0 where it has none that can be read: decoding will say why."""
     try:
         with tifffile.TiffFile(path) as file:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelwise.data.io.decoded import Array
+from pixelwise.data.io.decoded_image import Array
 from pixelwise.errors import DataError
 
 BLOCK = 512

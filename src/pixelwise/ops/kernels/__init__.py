@@ -1,5 +1,6 @@
-"""The loops behind `ops/pooling.py`: compiled C++ on the CPU, Triton on NVIDIA and AMD GPUs, plain
-PyTorch where neither is there. They differ in speed alone.
+"""The loops of `ops/pooling.py`: compiled C++ on the CPU, Triton on NVIDIA and AMD GPUs, plain PyTorch elsewhere.
+
+All three give the same results and differ only in speed.
 """
 
 from typing import Protocol
@@ -11,8 +12,11 @@ from pixelwise.ops.kernels import cpu, gpu, reference
 
 
 class Kernels(Protocol):
-    """What each of the three modules offers. All tensors come checked, dense, in one memory format;
-    the last argument is written. On the CPU the result says whether a switch led astray."""
+    """The interface of the three modules.
+
+    All tensors are checked, dense and in one memory format; the last argument is written. On the CPU, the result says
+    whether a switch was out of range.
+    """
 
     def max_pool(self, full: Tensor, kernel: int, pooled: Tensor, switches: Tensor) -> None: ...
     def max_unpool(self, pooled: Tensor, switches: Tensor, kernel: int, full: Tensor) -> bool: ...
@@ -20,8 +24,8 @@ class Kernels(Protocol):
 
 
 def choose(device: torch.device) -> Kernels:
-    """The fastest kernels that are there for tensors on `device`."""
-    if device.type == "cpu" and cpu.library():
+    """Return the fastest available kernels for tensors on `device`."""
+    if device.type == "cpu" and cpu.load_library():
         return cpu
     if device.type == "cuda" and gpu.is_available():
         return gpu
@@ -29,7 +33,7 @@ def choose(device: torch.device) -> Kernels:
 
 
 def describe(device: torch.device) -> str:
-    """Which kernels run on `device`, for bug reports: "C++ (avx512, openmp)", "Triton", "plain PyTorch"."""
+    """Return the name of the kernels for bug reports: "C++ (avx512, openmp)", "Triton" or "plain PyTorch"."""
     kernels = choose(device)
     if kernels is cpu:
         return cpu.describe()

@@ -1,7 +1,7 @@
 """The compiled CPU kernels, called through their C interface (cpp/pooling.h).
 
-Two environment variables help to narrow a fault down: PIXELWISE_KERNELS names another library to
-load, or is `plain` for none; PIXELWISE_INSTRUCTIONS is `avx512`, `avx2` or `baseline`.
+Two environment variables help to narrow down a fault. PIXELWISE_KERNELS is the path of another library, or `plain` for
+none. PIXELWISE_INSTRUCTIONS is `avx512`, `avx2` or `baseline`.
 """
 
 import ctypes
@@ -15,22 +15,22 @@ from torch import Tensor
 
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 
-# Fresh memory is filled five times as fast on huge pages. Smaller maps mostly get used memory.
+# New memory is filled five times as fast on huge pages. Smaller maps mostly reuse memory.
 HUGE_PAGES_FROM_BYTES = 4 << 20
 
-_FIELDS = ("planes", "height", "width", "inner", "pooled_height", "pooled_width", "kernel", "dtype", "threads")
+FIELDS = ("planes", "height", "width", "inner", "pooled_height", "pooled_width", "kernel", "dtype", "threads")
 
 
-class Map(ctypes.Structure):
-    """`struct pixelwise_map`: the sizes."""
+class PoolingSizes(ctypes.Structure):
+    """The sizes of one call, `struct pixelwise_map` of cpp/pooling.h."""
 
-    _fields_ = tuple((name, ctypes.c_int64) for name in _FIELDS)
+    _fields_ = [(name, ctypes.c_int64) for name in FIELDS]
 
 
 @functools.cache
-def library() -> ctypes.CDLL | None:
-    """The shared library, or None where it was not built or is for another kind of processor."""
-    for path in _places():
+def load_library() -> ctypes.CDLL | None:
+    """Return the shared library, or None if it was not built or is for another kind of processor."""
+    for path in _list_candidates():
         if path.exists():
             try:
                 return _declare(ctypes.CDLL(str(path)))
@@ -39,64 +39,66 @@ def library() -> ctypes.CDLL | None:
     return None
 
 
-def _places() -> list[Path]:
+def _list_candidates() -> list[Path]:
     chosen = os.environ.get("PIXELWISE_KERNELS")
     if chosen:
         return [] if chosen == "plain" else [Path(chosen)]
-    # In an editable install the package has two folders: the sources', and the one built into.
+    # An editable install has two folders for the package: the one of the sources and the one of the build.
     return [Path(folder) / "pixelwise_pooling.so" for folder in sys.modules[__package__].__path__]
 
 
-def _declare(loaded: ctypes.CDLL) -> ctypes.CDLL:
+def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     pointer = ctypes.c_void_p
     for name in ("pixelwise_max_pool", "pixelwise_max_unpool", "pixelwise_take"):
-        getattr(loaded, name).argtypes = (ctypes.POINTER(Map), pointer, pointer, pointer)
-    loaded.pixelwise_max_pool.restype = None
-    loaded.pixelwise_use_huge_pages.argtypes = (pointer, ctypes.c_int64)
-    loaded.pixelwise_use_huge_pages.restype = None
-    loaded.pixelwise_instructions.restype = ctypes.c_char_p
-    loaded.pixelwise_threads.restype = ctypes.c_char_p
-    return loaded
+        getattr(library, name).argtypes = (ctypes.POINTER(PoolingSizes), pointer, pointer, pointer)
+    library.pixelwise_max_pool.restype = None
+    library.pixelwise_use_huge_pages.argtypes = (pointer, ctypes.c_int64)
+    library.pixelwise_use_huge_pages.restype = None
+    library.pixelwise_instructions.restype = ctypes.c_char_p
+    library.pixelwise_threads.restype = ctypes.c_char_p
+    return library
 
 
 def describe() -> str:
-    """ "C++ (avx512, openmp)": the instruction set, and whose threads."""
-    loaded = _loaded()
-    return f"C++ ({loaded.pixelwise_instructions().decode()}, {loaded.pixelwise_threads().decode()})"
+    """Return the instruction set and the owner of the threads: "C++ (avx512, openmp)"."""
+    library = _require_library()
+    return f"C++ ({library.pixelwise_instructions().decode()}, {library.pixelwise_threads().decode()})"
 
 
 def max_pool(full: Tensor, kernel: int, pooled: Tensor, switches: Tensor) -> None:
-    """(B, C, H, W) → maxima and their places dy · kernel + dx, both (B, C, H', W')."""
-    sizes = _sizes(full, kernel, pooled)
-    _loaded().pixelwise_max_pool(sizes, full.data_ptr(), pooled.data_ptr(), switches.data_ptr())
+    """Write the maxima of (B, C, H, W) and their positions dy · kernel + dx, both (B, C, H', W')."""
+    sizes = _collect_sizes(full, kernel, pooled)
+    _require_library().pixelwise_max_pool(sizes, full.data_ptr(), pooled.data_ptr(), switches.data_ptr())
 
 
 def max_unpool(pooled: Tensor, switches: Tensor, kernel: int, full: Tensor) -> bool:
-    """Zeros, and each value at its switch. Whether a switch led out of its window or map."""
-    sizes = _sizes(full, kernel, pooled)
-    return bool(_loaded().pixelwise_max_unpool(sizes, full.data_ptr(), pooled.data_ptr(), switches.data_ptr()))
+    """Write each value to its switch and zeros elsewhere; return whether a switch was out of range."""
+    sizes = _collect_sizes(full, kernel, pooled)
+    pointers = full.data_ptr(), pooled.data_ptr(), switches.data_ptr()
+    return bool(_require_library().pixelwise_max_unpool(sizes, *pointers))
 
 
 def take(full: Tensor, switches: Tensor, kernel: int, pooled: Tensor) -> bool:
-    """The values of (B, C, H, W) at the switches. Returns as `max_unpool` does."""
-    sizes = _sizes(full, kernel, pooled)
-    return bool(_loaded().pixelwise_take(sizes, full.data_ptr(), pooled.data_ptr(), switches.data_ptr()))
+    """Write the values of (B, C, H, W) at the switches; return whether a switch was out of range."""
+    sizes = _collect_sizes(full, kernel, pooled)
+    return bool(_require_library().pixelwise_take(sizes, full.data_ptr(), pooled.data_ptr(), switches.data_ptr()))
 
 
-def use_huge_pages(fresh: Tensor) -> Tensor:
-    """The same tensor; called before it is first written."""
-    if fresh.nbytes >= HUGE_PAGES_FROM_BYTES:
-        _loaded().pixelwise_use_huge_pages(fresh.data_ptr(), fresh.nbytes)
-    return fresh
+def use_huge_pages(tensor: Tensor) -> Tensor:
+    """Request huge pages for a new, unwritten tensor and return it."""
+    if tensor.nbytes >= HUGE_PAGES_FROM_BYTES:
+        _require_library().pixelwise_use_huge_pages(tensor.data_ptr(), tensor.nbytes)
+    return tensor
 
 
-def _loaded() -> ctypes.CDLL:
-    loaded = library()
-    assert loaded is not None
-    return loaded
+def _require_library() -> ctypes.CDLL:
+    library = load_library()
+    assert library is not None
+    return library
 
 
-def _sizes(full: Tensor, kernel: int, pooled: Tensor) -> Map:
+def _collect_sizes(full: Tensor, kernel: int, pooled: Tensor) -> PoolingSizes:
     batch, channels, height, width = full.shape
     planes, inner = (batch * channels, 1) if full.is_contiguous() else (batch, channels)
-    return Map(planes, height, width, inner, *pooled.shape[2:], kernel, DTYPES[full.dtype], torch.get_num_threads())
+    threads = torch.get_num_threads()
+    return PoolingSizes(planes, height, width, inner, *pooled.shape[2:], kernel, DTYPES[full.dtype], threads)

@@ -1,8 +1,7 @@
-"""The pooling operators as PyTorch knows them, `torch.ops.pixelwise.*`: what they compute, their
-shapes for tracing, their gradients and batching rules. `ops/pooling.py` is their public face.
+"""Register the pooling operators as `torch.ops.pixelwise.*`: kernels, output shapes, gradients and batching rules.
 
-Each of the two maps is the other's gradient: pooling hands its gradient back through max_unpool,
-unpooling through take, and those two through each other. Only the switches are saved for it.
+`ops/pooling.py` is the public interface. The gradient of pooling is max_unpool, the gradient of unpooling is take, and
+those two are the gradients of each other. Only the switches are saved for the backward pass.
 """
 
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.ops import kernels
-from pixelwise.ops.checks import memory_format_of
+from pixelwise.ops.checks import get_memory_format
 from pixelwise.ops.kernels import cpu
 from pixelwise.shapes import Size, compute_pooled_size
 
@@ -29,79 +28,81 @@ _SCHEMAS = {
 }
 
 
-def _new(like: Tensor, size: Size, memory_format: torch.memory_format, dtype: torch.dtype | None = None) -> Tensor:
+def _allocate(like: Tensor, size: Size, memory_format: torch.memory_format, dtype: torch.dtype | None = None) -> Tensor:
     shape = (*like.shape[:2], *size)
-    # Not new_empty: it cannot be told the format.
+    # new_empty takes no memory format.
     return torch.empty(shape, dtype=dtype or like.dtype, device=like.device, memory_format=memory_format)
 
 
-def _fresh(like: Tensor, size: Size, memory_format: torch.memory_format, dtype: torch.dtype | None = None) -> Tensor:
-    fresh = _new(like, size, memory_format, dtype)
-    return cpu.use_huge_pages(fresh) if like.is_cpu and cpu.library() else fresh
+def _allocate_output(
+    like: Tensor, size: Size, memory_format: torch.memory_format, dtype: torch.dtype | None = None
+) -> Tensor:
+    result = _allocate(like, size, memory_format, dtype)
+    return cpu.use_huge_pages(result) if like.is_cpu and cpu.load_library() else result
 
 
-# ---- what they compute
+# ---- kernels
 
 
 def _pool(x: Tensor, kernel: int, ceil_mode: bool) -> tuple[Tensor, Tensor]:
-    memory_format = memory_format_of(x)
+    memory_format = get_memory_format(x)
     size = compute_pooled_size((x.shape[2], x.shape[3]), kernel, ceil_mode)
-    pooled, switches = _fresh(x, size, memory_format), _fresh(x, size, memory_format, torch.uint8)
+    pooled, switches = _allocate_output(x, size, memory_format), _allocate_output(x, size, memory_format, torch.uint8)
     kernels.choose(x.device).max_pool(x.contiguous(memory_format=memory_format), kernel, pooled, switches)
     return pooled, switches
 
 
 def _pool_out(x: Tensor, kernel: int, ceil_mode: bool, *, pooled: Tensor, switches: Tensor) -> None:
-    kernels.choose(x.device).max_pool(x.contiguous(memory_format=memory_format_of(x)), kernel, pooled, switches)
+    kernels.choose(x.device).max_pool(x.contiguous(memory_format=get_memory_format(x)), kernel, pooled, switches)
 
 
 def _unpool(pooled: Tensor, switches: Tensor, size: list[int], kernel: int) -> Tensor:
-    full = _fresh(pooled, (size[0], size[1]), memory_format_of(pooled))
+    full = _allocate_output(pooled, (size[0], size[1]), get_memory_format(pooled))
     _unpool_out(pooled, switches, size, kernel, full=full)
     return full
 
 
 def _unpool_out(pooled: Tensor, switches: Tensor, size: list[int], kernel: int, *, full: Tensor) -> None:
-    memory_format = memory_format_of(pooled)
+    memory_format = get_memory_format(pooled)
     pooled, switches = (t.contiguous(memory_format=memory_format) for t in (pooled, switches))
     if kernels.choose(pooled.device).max_unpool(pooled, switches, kernel, full):
-        raise _astray(size, kernel)
+        raise _error_for_switches(size, kernel)
 
 
 def _take(full: Tensor, switches: Tensor, kernel: int) -> Tensor:
-    memory_format = memory_format_of(full)
-    pooled = _fresh(full, (switches.shape[2], switches.shape[3]), memory_format)
+    memory_format = get_memory_format(full)
+    pooled = _allocate_output(full, (switches.shape[2], switches.shape[3]), memory_format)
     full, switches = (t.contiguous(memory_format=memory_format) for t in (full, switches))
     if kernels.choose(full.device).take(full, switches, kernel, pooled):
-        raise _astray(full.shape[2:], kernel)
+        raise _error_for_switches(full.shape[2:], kernel)
     return pooled
 
 
-def _astray(size: Any, kernel: int) -> InvalidArgumentError:
+def _error_for_switches(size: Any, kernel: int) -> InvalidArgumentError:
     height, width = size
     return InvalidArgumentError(
-        f"switches hold places outside their {kernel}x{kernel} windows or outside {height}x{width}: "
-        f"they were not recorded by max_pool_with_switches(kernel={kernel}) on a map of this size."
+        f"switches point outside their {kernel}x{kernel} windows or outside the {height}x{width} map: "
+        f"they were not recorded by max_pool_with_switches(kernel_size={kernel}) on a map of this size."
     )
 
 
-# ---- their shapes, for tracing
+# ---- output shapes, for tracing
 
 
 def _pool_shape(x: Tensor, kernel: int, ceil_mode: bool) -> tuple[Tensor, Tensor]:
     size = compute_pooled_size((x.shape[2], x.shape[3]), kernel, ceil_mode)
-    return _new(x, size, memory_format_of(x)), _new(x, size, memory_format_of(x), torch.uint8)
+    return _allocate(x, size, get_memory_format(x)), _allocate(x, size, get_memory_format(x), torch.uint8)
 
 
 def _unpool_shape(pooled: Tensor, switches: Tensor, size: list[int], kernel: int) -> Tensor:
-    return _new(pooled, (size[0], size[1]), memory_format_of(pooled))
+    return _allocate(pooled, (size[0], size[1]), get_memory_format(pooled))
 
 
 def _take_shape(full: Tensor, switches: Tensor, kernel: int) -> Tensor:
-    return _new(full, (switches.shape[2], switches.shape[3]), memory_format_of(full))
+    return _allocate(full, (switches.shape[2], switches.shape[3]), get_memory_format(full))
 
 
-# ---- their gradients
+# ---- gradients
 
 
 def _pool_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -134,46 +135,52 @@ def _take_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
     return torch.ops.pixelwise.max_unpool(grad, *ctx.saved_tensors, ctx.size, ctx.kernel), None, None
 
 
-# ---- their batching rules: the batched dimension joins B
+# ---- batching rules: the batched dimension is merged with B
 
 
-def _joined(x: Tensor, dim: int | None, count: int) -> Tensor:
+def _merge_batch(x: Tensor, dim: int | None, count: int) -> Tensor:
     x = x.unsqueeze(0).expand(count, *x.shape) if dim is None else x.movedim(dim, 0)
     return x.flatten(0, 1)
 
 
 def _pool_vmap(info: Any, dims: tuple[Any, ...], x: Tensor, *sizes: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    results = torch.ops.pixelwise.max_pool_with_switches(_joined(x, dims[0], info.batch_size), *sizes)
+    results = torch.ops.pixelwise.max_pool_with_switches(_merge_batch(x, dims[0], info.batch_size), *sizes)
     return tuple(result.unflatten(0, (info.batch_size, -1)) for result in results), (0, 0)
 
 
 def _unpool_vmap(info: Any, dims: tuple[Any, ...], x: Tensor, switches: Tensor, *sizes: Any) -> tuple[Tensor, int]:
-    joined = (_joined(tensor, dim, info.batch_size) for tensor, dim in zip((x, switches), dims, strict=False))
-    return torch.ops.pixelwise.max_unpool(*joined, *sizes).unflatten(0, (info.batch_size, -1)), 0
+    merged = (_merge_batch(tensor, dim, info.batch_size) for tensor, dim in zip((x, switches), dims, strict=False))
+    return torch.ops.pixelwise.max_unpool(*merged, *sizes).unflatten(0, (info.batch_size, -1)), 0
 
 
 def _take_vmap(info: Any, dims: tuple[Any, ...], x: Tensor, switches: Tensor, *sizes: Any) -> tuple[Tensor, int]:
-    joined = (_joined(tensor, dim, info.batch_size) for tensor, dim in zip((x, switches), dims, strict=False))
-    return torch.ops.pixelwise.take_at_switches(*joined, *sizes).unflatten(0, (info.batch_size, -1)), 0
+    merged = (_merge_batch(tensor, dim, info.batch_size) for tensor, dim in zip((x, switches), dims, strict=False))
+    return torch.ops.pixelwise.take_at_switches(*merged, *sizes).unflatten(0, (info.batch_size, -1)), 0
 
 
 def _register() -> None:
-    computed = {_POOL: _pool, _UNPOOL: _unpool, _TAKE: _take, f"{_POOL}.out": _pool_out, f"{_UNPOOL}.out": _unpool_out}
+    implementations = {
+        _POOL: _pool,
+        _UNPOOL: _unpool,
+        _TAKE: _take,
+        f"{_POOL}.out": _pool_out,
+        f"{_UNPOOL}.out": _unpool_out,
+    }
     for name, schema in _SCHEMAS.items():
         _LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
-        _LIBRARY.impl(name, computed[name], "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+        _LIBRARY.impl(name, implementations[name], "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     for name, shape in ((_POOL, _pool_shape), (_UNPOOL, _unpool_shape), (_TAKE, _take_shape)):
         torch.library.register_fake(f"pixelwise::{name}", shape, lib=_LIBRARY)
     for name in (f"{_POOL}.out", f"{_UNPOOL}.out"):
         torch.library.register_fake(f"pixelwise::{name}", lambda *args, **kwargs: None, lib=_LIBRARY)
-    for name, backward, context, batched in (
+    for name, backward, context, batching_rule in (
         (_POOL, _pool_backward, _pool_context, _pool_vmap),
         (_UNPOOL, _unpool_backward, _unpool_context, _unpool_vmap),
         (_TAKE, _take_backward, _take_context, _take_vmap),
     ):
         qualified = f"pixelwise::{name}"
         torch.library.register_autograd(qualified, backward, setup_context=context, lib=_LIBRARY)
-        torch.library.register_vmap(qualified, batched, lib=_LIBRARY)
+        torch.library.register_vmap(qualified, batching_rule, lib=_LIBRARY)
 
 
 _register()

@@ -1,7 +1,7 @@
-"""The loops of `gpu.py` in Triton's own language, which only looks like Python.
+"""The loops of `gpu.py` in Triton's language.
 
-A program handles a tile of rows x elements, where the rows of all planes are counted through and the
-elements of a row are its columns (contiguous) or its columns and channels (channels_last).
+A program computes a tile of rows x elements. Rows are numbered over all planes. The elements of a row are its columns
+(contiguous), or its columns and channels (channels_last).
 """
 
 import triton
@@ -10,13 +10,13 @@ import triton.language as tl
 
 @triton.jit
 def _tile(rows, inner, num_rows, elements, tile_rows: tl.constexpr, tile_elements: tl.constexpr, wide: tl.constexpr):
-    """Plane, row, column and channel of each element of the tile, its offset, and whether it is there."""
+    """Return plane, row, column, channel and offset of each element of the tile, and whether it exists."""
     row = tl.program_id(0) * tile_rows + tl.arange(0, tile_rows)[:, None]
     element = tl.program_id(1) * tile_elements + tl.arange(0, tile_elements)[None, :]
-    there = (row < num_rows) & (element < elements)
+    exists = (row < num_rows) & (element < elements)
     if wide:
         row = row.to(tl.int64)
-    return row // rows, row % rows, element // inner, element % inner, row * elements + element, there
+    return row // rows, row % rows, element // inner, element % inner, row * elements + element, exists
 
 
 @triton.jit
@@ -40,23 +40,23 @@ def max_pool(
     tile_elements: tl.constexpr,
     wide: tl.constexpr,
 ):
-    plane, row, column, channel, to, there = _tile(
+    plane, row, column, channel, to, exists = _tile(
         rows, inner, num_rows, columns * inner, tile_rows, tile_elements, wide
     )
     top, left = row * kernel, column * kernel
     start = full + ((plane * height + top) * width + left) * inner + channel
-    best = _comparable(tl.load(start, mask=there, other=0.0))
-    places = tl.zeros(best.shape, tl.int32)
-    for place in tl.static_range(1, kernel * kernel):
-        dy = place // kernel
-        dx = place % kernel
-        inside = there & (top + dy < height) & (left + dx < width)
+    best = _comparable(tl.load(start, mask=exists, other=0.0))
+    positions = tl.zeros(best.shape, tl.int32)
+    for position in tl.static_range(1, kernel * kernel):
+        dy = position // kernel
+        dx = position % kernel
+        inside = exists & (top + dy < height) & (left + dx < width)
         candidate = _comparable(tl.load(start + (dy * width + dx) * inner, mask=inside, other=float("-inf")))
         wins = (candidate > best) | (candidate != candidate)
         best = tl.where(wins, candidate, best)
-        places = tl.where(wins, place, places)
-    tl.store(pooled + to, best, mask=there)
-    tl.store(switches + to, places.to(tl.uint8), mask=there)
+        positions = tl.where(wins, position, positions)
+    tl.store(pooled + to, best, mask=exists)
+    tl.store(switches + to, positions.to(tl.uint8), mask=exists)
 
 
 @triton.jit
@@ -75,14 +75,14 @@ def max_unpool(
     tile_elements: tl.constexpr,
     wide: tl.constexpr,
 ):
-    plane, y, x, channel, to, there = _tile(height, inner, num_rows, width * inner, tile_rows, tile_elements, wide)
+    plane, y, x, channel, to, exists = _tile(height, inner, num_rows, width * inner, tile_rows, tile_elements, wide)
     row, column = y // kernel, x // kernel
-    covered = there & (row < rows) & (column < columns)
+    covered = exists & (row < rows) & (column < columns)
     source = ((plane * rows + row) * columns + column) * inner + channel
-    place = (y % kernel) * kernel + x % kernel
-    # The value alone where the switch points here; elsewhere the masked load gives the zero.
-    chosen = covered & (tl.load(switches + source, mask=covered, other=255).to(tl.int32) == place)
-    tl.store(full + to, tl.load(pooled + source, mask=chosen, other=0.0), mask=there)
+    position = (y % kernel) * kernel + x % kernel
+    # The value is loaded only where the switch points here; elsewhere the masked load gives zero.
+    chosen = covered & (tl.load(switches + source, mask=covered, other=255).to(tl.int32) == position)
+    tl.store(full + to, tl.load(pooled + source, mask=chosen, other=0.0), mask=exists)
 
 
 @triton.jit
@@ -101,11 +101,11 @@ def take(
     tile_elements: tl.constexpr,
     wide: tl.constexpr,
 ):
-    plane, row, column, channel, to, there = _tile(
+    plane, row, column, channel, to, exists = _tile(
         rows, inner, num_rows, columns * inner, tile_rows, tile_elements, wide
     )
-    place = tl.load(switches + to, mask=there, other=255).to(tl.int32)
-    y, x = row * kernel + place // kernel, column * kernel + place % kernel
-    inside = there & (place < kernel * kernel) & (y < height) & (x < width)
+    position = tl.load(switches + to, mask=exists, other=255).to(tl.int32)
+    y, x = row * kernel + position // kernel, column * kernel + position % kernel
+    inside = exists & (position < kernel * kernel) & (y < height) & (x < width)
     source = ((plane * height + y) * width + x) * inner + channel
-    tl.store(pooled + to, tl.load(full + source, mask=inside, other=0.0), mask=there)
+    tl.store(pooled + to, tl.load(full + source, mask=inside, other=0.0), mask=exists)

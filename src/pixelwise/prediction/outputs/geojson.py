@@ -52,7 +52,7 @@ def _closed(
 ) -> Iterator[list[tuple[float, float]]]:
     """Rings as GeoJSON wants them: closed, the area to the left of the way in the axes' own sense."""
     for index, ring in enumerate(found):
-        points: list[tuple[float, float]] = [place.place(*point) if place else point for point in ring]
+        points: list[tuple[float, float]] = [place.to_map(*point) if place else point for point in ring]
         if (twice_area(points) > 0) != (index == 0):
             points.reverse()
         yield [*points, points[0]]

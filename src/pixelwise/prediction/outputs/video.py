@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.io.images import Array
-from pixelwise.data.io.video import THREADS, Frame, Video, import_av
+from pixelwise.data.io.video import NUM_THREADS, Video, VideoFrame, import_av
 from pixelwise.data.visualization import overlay_labels, to_display_image
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.prediction.outputs.pictures import with_legend
@@ -87,7 +87,7 @@ class LabeledVideo:
         frame = self.av.VideoFrame.from_ndarray(picture, format="rgb24")
         return frame.reformat(format="yuv420p", dst_colorspace="ITU709")
 
-    def add(self, prepared: Any, frame: Frame) -> None:
+    def add(self, prepared: Any, frame: VideoFrame) -> None:
         """The next frame: what `prepared` gave, and the one that it shows labeled; all of one size."""
         with self._failures():
             if self.stream is None:
@@ -106,7 +106,7 @@ class LabeledVideo:
         except self.av.FFmpegError as error:
             raise OSError(f"the labeled video cannot be written ({error.strerror})") from error
 
-    def _begun(self, prepared: Any, frame: Frame) -> Any:
+    def _begun(self, prepared: Any, frame: VideoFrame) -> Any:
         stream = self.container.add_stream(self.encoder.name, rate=self.video.rate, options=self.encoder.options)
         tick = self.video.tick
         if tick.denominator > self.encoder.finest_tick:
@@ -119,7 +119,7 @@ class LabeledVideo:
         context.sample_aspect_ratio = 1 / aspect if frame.orientation >= 5 else aspect
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = LIMITED_RANGE
-        context.thread_count = THREADS
+        context.thread_count = NUM_THREADS
         return stream
 
 
@@ -155,7 +155,7 @@ class FrameList:
     def __exit__(self, *_: object) -> None:
         self.file.close()
 
-    def add(self, frame: Frame) -> None:
+    def add(self, frame: VideoFrame) -> None:
         self.rows.writerow((frame_stem(frame.number), f"{float(frame.ticks * self.tick):.6f}"))
 
 

@@ -1,2 +1,2 @@
-// Compiled once per instruction set, with its flags and -DPIXELWISE_ISA=its name.
+// Compiled once per instruction set, with its compiler flags and -DPIXELWISE_ISA=NAME.
 #include "loops.h"

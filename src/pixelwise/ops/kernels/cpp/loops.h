@@ -1,9 +1,9 @@
-// The loops, compiled once per instruction set: the includer names it with PIXELWISE_ISA.
+// The loops, compiled once per instruction set, which PIXELWISE_ISA names.
 //
-// Vectors are the compiler's own (GCC, Clang), so that one text serves AVX-512, AVX2, SSE2 and NEON.
-// A step handles L neighboring windows: neighbors in the row of a contiguous map, channels of one place
-// in channels_last. A row that L does not divide ends with a step that overlaps the one before it, which
-// writes the same values again; rows shorter than L take a shorter vector.
+// Vectors use the compiler's extension (GCC, Clang), so one source serves AVX-512, AVX2, SSE2 and NEON.
+// A step processes L neighboring windows: neighbors in a row of a contiguous map, or channels of one
+// position in channels_last. If L does not divide a row, the last step overlaps the one before it and
+// writes the same values again. Rows shorter than L use a shorter vector.
 
 #include <cstdint>
 #include <cstring>
@@ -41,16 +41,15 @@ template <typename V> inline V load(const void* from) {
     return value;
 }
 
-// A load that also fetches what the same stream needs soon. The processor's own prefetching loses
-// track of two rows read in turn: with this, pooling (8, 64, 240, 320) runs at the speed of a copy
-// instead of half of it.
+// A load that also prefetches 4 KiB ahead in the same stream. The hardware prefetcher does not follow
+// two rows read in turn: with this, pooling (8, 64, 240, 320) is as fast as a copy, without it half as fast.
 template <typename V> inline V load_ahead(const void* from) {
     constexpr int64_t ahead_bytes = 4096;
     __builtin_prefetch(static_cast<const char*>(from) + ahead_bytes);
     return load<V>(from);
 }
 
-// Stores that pass the caches by: for maps that no cache could keep until they are read again.
+// Stores that bypass the caches, for maps too large to stay in a cache until they are read again.
 template <bool stream, typename V> inline void store(void* to, const V& value) {
 #if defined(__AVX512F__)
     if constexpr (stream && sizeof(V) == 64) {
@@ -73,7 +72,7 @@ template <bool stream, typename V> inline void store(void* to, const V& value) {
     std::memcpy(to, &value, sizeof(V));
 }
 
-// Not std::min: a copy of it compiled for AVX-512 could be linked in for older processors, too.
+// Not std::min: the linker could use its copy compiled for AVX-512 on older processors, too.
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 inline void finish_streams() {
@@ -82,7 +81,7 @@ inline void finish_streams() {
 #endif
 }
 
-// How an element is ordered. `Raw` is how it is moved, `Index` the integer of the same width.
+// Types of an element: `Raw` is loaded and stored, `Index` is the integer of the same width.
 struct Float32 {
     using Raw = float;
     using Index = int32_t;
@@ -108,7 +107,7 @@ template <typename V, typename T> inline V filled(T value) {
 }
 template <typename M, typename V> inline V select(const M& mask, const V& yes, const V& no) { return mask ? yes : no; }
 
-// The best so far of L windows, and where it was.
+// The maximum so far of L windows, and its position.
 template <typename E, int L> struct Best {
     using Values = Vector<typename E::Raw, L>;
     using Indices = Vector<typename E::Index, L>;
@@ -126,8 +125,8 @@ template <typename E, int L> struct Best {
     }
 };
 
-// 16-bit floats are compared as integers of the same order: -infinity at 0, both zeros at one place,
-// +infinity at twice its bits, any NaN above.
+// 16-bit floats are compared as integers of the same order: -infinity is 0, both zeros are equal,
+// +infinity is twice its bits, every NaN is larger.
 template <typename E, int L> struct HalfBest {
     using Values = Vector<int16_t, L>;
     using Keys = Vector<uint16_t, L>;
@@ -137,7 +136,7 @@ template <typename E, int L> struct HalfBest {
 
     static Keys key(const Values& bits) {
         const Values sign = bits >> 15;
-        // Unsigned: the additions wrap around on purpose.
+        // Unsigned, because the additions wrap around.
         const Keys offset = filled<Keys>(uint16_t(E::infinity)) + ((Keys)sign & filled<Keys>(uint16_t(0x8001)));
         return (Keys)(Values)(bits ^ sign) + offset;
     }
@@ -148,7 +147,7 @@ template <typename E, int L> struct HalfBest {
     }
     void meet(const Values& candidate, int16_t place) {
         const Keys candidate_keys = key(candidate);
-        // A NaN also beats a NaN: it is compared with the largest that is none.
+        // A NaN also replaces a NaN: the candidate is compared with +infinity then.
         const auto wins = candidate_keys > select(keys < top, keys, filled<Keys>(top));
         values = select(wins, candidate, values);
         keys = select(wins, candidate_keys, keys);
@@ -191,7 +190,7 @@ template <int start, typename V, int... I> inline V zip(const V& a, const V& b, 
     return __builtin_shufflevector(a, b, (start + I / 2 + (I % 2) * lanes)...);
 }
 
-// The L values at one place (dx) of L neighboring 2-wide windows of a contiguous row.
+// The L values at each column of L neighboring 2-wide windows of a contiguous row.
 template <typename E, int L> struct Pair {
     Vector<typename E::Raw, L> first, second;
 };
@@ -215,8 +214,8 @@ inline void join(typename E::Raw* row, const Vector<typename E::Raw, L>& first,
     }
 }
 
-// Calls step(i, L) so that every i of [0, count) is handled, by the longest vectors that fit. The last
-// step may overlap the one before, but not where stores pass the caches by: a line must be written once.
+// Calls step(i, L) until every i of [0, count) is processed, with the longest vectors that fit. The last
+// step may overlap the one before, except with stores that bypass the caches, which must write a line once.
 template <int L, bool stream, typename Step> inline void in_steps(int64_t count, const Step& step) {
     if constexpr (L > 1) {
         if (stream ? count % L != 0 : count < L) return in_steps<L / 2, stream>(count, step);
@@ -227,7 +226,7 @@ template <int L, bool stream, typename Step> inline void in_steps(int64_t count,
     if (i < count) step(count - L, width);
 }
 
-// One row of windows of one plane: `full` is at the first row of the windows, `rows` of which are in the map.
+// One row of windows of one plane. `full` points to their first row; `rows` rows of it are inside the map.
 template <typename E> struct Row {
     using Raw = typename E::Raw;
     static constexpr int lanes = vector_bytes / int(sizeof(Raw));
@@ -236,25 +235,25 @@ template <typename E> struct Row {
 
     int64_t kernel() const { return map.kernel; }
     int64_t columns(int64_t window) const { return smaller(map.kernel, map.width - window * map.kernel); }
-    // Windows with all their columns in the map.
+    // Number of windows with all columns inside the map.
     int64_t whole() const { return smaller(map.pooled_width, map.width / map.kernel); }
     const Raw* at(const Raw* full, int64_t dy, int64_t column) const {
         return full + (dy * map.width + column) * map.inner;
     }
 
-    // Windows that are 2x2 and whole, which have loops of their own.
+    // Number of complete 2x2 windows, which have their own loops.
     int64_t whole_pairs() const { return kernel() == 2 && rows == 2 ? whole() : 0; }
 
     struct Window {
-        int64_t side, height, width; // nominal, and what of it is in the map
+        int64_t side, height, width; // nominal side, and the rows and columns inside the map
     };
-    // K is 2 for a whole 2x2 window, so that its loops unroll, and 0 where only the map knows.
+    // K is 2 for a complete 2x2 window, so that its loops unroll, and 0 for a size known at run time.
     template <int K> Window window_of(int64_t window) const {
         if constexpr (K == 2) return {2, 2, 2};
         else return {kernel(), rows, columns(window)};
     }
 
-    // Whether one of L switches of a window with so many columns leads out of it.
+    // Whether one of L switches points out of a window with this number of columns.
     template <int L> bool leads_astray(const uint8_t* switches, int64_t columns) const {
         if (columns == kernel()) return beyond<L>(switches, rows * kernel());
         bool astray = false;
@@ -262,7 +261,7 @@ template <typename E> struct Row {
         return astray;
     }
 
-    // Calls step(K, L, window, channel) for each window of a row and all channels, as `pool_step` wants it.
+    // Calls step(K, L, window, channel) for each window of a row and all channels; see `pool_step`.
     template <bool stream, typename Step> void each_window(const Step& step) const {
         const auto channels = [&](auto k, int64_t window) {
             in_steps<lanes, stream>(map.inner, [&](int64_t channel, auto width) { step(k, width, window, channel); });
@@ -374,7 +373,7 @@ template <typename E> struct Row {
         return leads_astray<L>(switches + from, width);
     }
 
-    // ---- taking
+    // ---- reading values at switches
 
     template <bool stream> bool take(const Raw* full, Raw* pooled, const uint8_t* switches) const {
         if (map.inner > 1) return take_inner<stream>(full, pooled, switches);
@@ -428,7 +427,7 @@ template <typename E> struct Row {
     }
 };
 
-// Rows of windows [begin, end) of all planes together. Returns whether a switch led astray.
+// Processes rows of windows [begin, end), numbered over all planes. Returns whether a switch was out of range.
 template <typename E, bool stream>
 bool run_rows(const Task& task, int64_t begin, int64_t end) {
     using Raw = typename E::Raw;

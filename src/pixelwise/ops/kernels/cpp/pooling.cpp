@@ -1,4 +1,4 @@
-// The C interface: picks the instruction set, shares the rows among threads.
+// The C interface: chooses the instruction set and divides the rows among threads.
 
 #include "pooling.h"
 
@@ -14,8 +14,8 @@
 #include <sys/mman.h>
 #endif
 
-// The OpenMP runtime that PyTorch loaded, if any: its threads are warm, and a second runtime's would
-// fight them for the cores. Weak: the library also loads where there is none.
+// The OpenMP runtime that PyTorch loaded, if any: its threads already run, and the threads of a second
+// runtime would compete for the cores. The symbol is weak, so the library also loads without a runtime.
 #if defined(__ELF__)
 extern "C" void GOMP_parallel(void (*)(void*), void*, unsigned, unsigned) __attribute__((weak));
 #endif
@@ -30,7 +30,7 @@ struct Choice {
     Run run;
 };
 
-// The widest this processor has; the environment may ask for less, so that all can be tested on one.
+// The widest instruction set of this processor. The environment can select a narrower one for tests.
 Choice choose() {
 #if defined(PIXELWISE_X86)
     const char* asked = std::getenv("PIXELWISE_INSTRUCTIONS");
@@ -48,7 +48,7 @@ Choice choose() {
 
 const Choice choice = choose();
 
-// Each thread takes the next piece until none is left, so it does not matter how many there are.
+// Each thread takes the next piece until none is left, so any number of threads works.
 struct Shared {
     const Task& task;
     int64_t rows, piece;
@@ -85,13 +85,13 @@ void on_threads(int64_t threads, Shared& shared) {
 
 constexpr int64_t element_bytes[] = {4, 8, 2, 2};
 
-// A map this large has left the caches before it is read again. Stores that pass them by save reading
-// the memory first: unpooling (8, 64, 240, 320) takes 5 ms instead of 11.
+// Maps of this size leave the caches before they are read again. Stores that bypass the caches avoid
+// reading the memory first: unpooling (8, 64, 240, 320) takes 5 ms instead of 11.
 constexpr int64_t stream_bytes = int64_t(8) << 20;
 constexpr int64_t line = 64;
 
-// Such stores must be aligned, and steps must not overlap: vectors of at least half a line divide the
-// channels, or the whole windows of a row.
+// Such stores must be aligned, and steps must not overlap: vectors of at least half a cache line must
+// divide the channels, or the complete windows of a row.
 bool may_stream(Work work, const pixelwise_map& map, const void* full, const void* pooled) {
     const bool to_full = work == Work::unpool;
     const int64_t element = element_bytes[map.dtype];
@@ -112,7 +112,7 @@ bool run(Work work, const pixelwise_map* map, const void* full, const void* pool
                     const_cast<void*>(pooled),
                     const_cast<uint8_t*>(switches),
                     may_stream(work, *map, full, pooled)};
-    // Below this a thread costs more than it does.
+    // With fewer elements, starting a thread takes longer than it saves.
     constexpr int64_t worth_a_thread = 32768;
     const int64_t elements = map->planes * map->height * map->width * map->inner;
     int64_t threads = elements / worth_a_thread + 1;

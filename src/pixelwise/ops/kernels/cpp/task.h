@@ -1,4 +1,4 @@
-// What the dispatch hands to the loops.
+// The arguments of the loops.
 
 #ifndef PIXELWISE_TASK_H
 #define PIXELWISE_TASK_H
@@ -15,7 +15,7 @@ struct Task {
     void* full;
     void* pooled;
     uint8_t* switches;
-    bool stream; // store past the caches; full and pooled rows are then multiples of a vector
+    bool stream; // bypass the caches; rows are then multiples of a vector
 };
 
 #define PIXELWISE_DECLARE(isa)                                                                                         \

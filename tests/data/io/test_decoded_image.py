@@ -3,15 +3,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelwise.data.io.decoded import Array, Decoded, as_supported, require_finite
+from pixelwise.data.io.decoded_image import Array, DecodedImage, convert_dtype, require_finite
 from pixelwise.errors import DataError
 
 NAN = float("nan")
 
 
-def decoded(pixels: object, dtype: type, nodata: float | None) -> Decoded:
+def decoded(pixels: object, dtype: type, nodata: float | None) -> DecodedImage:
     """One row of pixels of two channels."""
-    return Decoded(pixels=np.array([pixels], dtype), alpha=False, nodata=nodata)
+    return DecodedImage(pixels=np.array([pixels], dtype), alpha=False, nodata=nodata)
 
 
 # Types.
@@ -20,31 +20,31 @@ def decoded(pixels: object, dtype: type, nodata: float | None) -> Decoded:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_supported_pixels_are_not_copied(dtype: type) -> None:
     pixels = np.ones((2, 3, 1), dtype)
-    assert as_supported(pixels) is pixels
+    assert convert_dtype(pixels) is pixels
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int16, np.float16])
 def test_other_short_numbers_keep_each_value_as_float32(dtype: type) -> None:
     every = np.arange(2 ** (8 * dtype().itemsize), dtype=np.uint16).astype(f"u{dtype().itemsize}").view(dtype)
-    converted = as_supported(every)
+    converted = convert_dtype(every)
     assert converted.dtype == np.float32
     np.testing.assert_array_equal(converted, every)
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.int64])
 def test_long_integers_must_fit(dtype: type) -> None:
-    assert as_supported(np.array([2**24, 1], dtype)).tolist() == [2**24, 1]
+    assert convert_dtype(np.array([2**24, 1], dtype)).tolist() == [2**24, 1]
     with pytest.raises(
         DataError, match="pixels reach 16777217, but are exact up to 16777216 only; save them as float32"
     ):
-        as_supported(np.array([2**24 + 1], dtype))
+        convert_dtype(np.array([2**24 + 1], dtype))
     if dtype != np.uint32:
         with pytest.raises(DataError, match="pixels reach 16777217"):
-            as_supported(np.array([-(2**24) - 1], dtype))
+            convert_dtype(np.array([-(2**24) - 1], dtype))
 
 
 def test_doubles_are_rounded() -> None:
-    converted = as_supported(np.array([0.1, 1e300, NAN]))
+    converted = convert_dtype(np.array([0.1, 1e300, NAN]))
     assert converted.dtype == np.float32
     np.testing.assert_array_equal(converted, np.array([0.1, np.inf, NAN], np.float32))
 
@@ -52,7 +52,7 @@ def test_doubles_are_rounded() -> None:
 @pytest.mark.parametrize("dtype", [np.complex64, np.bool_])
 def test_what_is_no_number_is_an_error(dtype: type) -> None:
     with pytest.raises(DataError, match=f"pixels are {np.dtype(dtype)}; save the image with 8 or 16 bit, or as float"):
-        as_supported(np.zeros((2, 2), dtype))
+        convert_dtype(np.zeros((2, 2), dtype))
 
 
 # Missing data.
@@ -61,14 +61,14 @@ def test_what_is_no_number_is_an_error(dtype: type) -> None:
 def test_a_whole_image_has_nothing_missing() -> None:
     for nodata in (None, 7.0, NAN):
         image = decoded([[1, 2], [3, 4]], np.float32, nodata)
-        pixels, missing = image.filled(None)
+        pixels, missing = image.fill_missing(None)
         assert missing is None
         assert pixels is image.pixels
 
 
 def test_floats_are_missing_one_by_one() -> None:
     """Each is filled with the mean of its channel."""
-    pixels, missing = decoded([[-9999, 2], [-9999, -9999], [3, 6], [5, 1]], np.float32, -9999).filled(None)
+    pixels, missing = decoded([[-9999, 2], [-9999, -9999], [3, 6], [5, 1]], np.float32, -9999).fill_missing(None)
     assert missing is not None
     assert missing.tolist() == [[[True, False], [True, True], [False, False], [False, False]]]
     assert pixels.tolist() == [[[4, 2], [4, 3], [3, 6], [5, 1]]]
@@ -77,7 +77,7 @@ def test_floats_are_missing_one_by_one() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_integers_are_missing_where_all_channels_are(dtype: type) -> None:
     """0 in one of them is a dark color."""
-    pixels, missing = decoded([[0, 0], [0, 4], [9, 6], [4, 3]], dtype, 0).filled(None)
+    pixels, missing = decoded([[0, 0], [0, 4], [9, 6], [4, 3]], dtype, 0).fill_missing(None)
     assert missing is not None
     assert missing.tolist() == [[[True, True], [False, False], [False, False], [False, False]]]
     assert pixels.tolist() == [[[4, 4], [0, 4], [9, 6], [4, 3]]]
@@ -86,29 +86,29 @@ def test_integers_are_missing_where_all_channels_are(dtype: type) -> None:
 
 @pytest.mark.parametrize("nodata", [-9999.0, 256.0, 0.5, NAN, float("inf")])
 def test_a_value_that_the_type_cannot_hold_is_nowhere(nodata: float) -> None:
-    assert decoded([[0, 1], [255, 255]], np.uint8, nodata).filled(None)[1] is None
+    assert decoded([[0, 1], [255, 255]], np.uint8, nodata).fill_missing(None)[1] is None
 
 
 @pytest.mark.parametrize("nodata", [NAN, float("inf"), -3.4028234663852886e38, -1.7976931348623157e308, 0.1])
 def test_nodata_is_compared_as_the_pixels_were_rounded(nodata: float) -> None:
     stored = np.array([[[nodata], [2.0]]])
-    image = Decoded(pixels=as_supported(stored), alpha=False, nodata=nodata)
-    pixels, missing = image.filled(None)
+    image = DecodedImage(pixels=convert_dtype(stored), alpha=False, nodata=nodata)
+    pixels, missing = image.fill_missing(None)
     assert missing is not None
     assert missing.ravel().tolist() == [True, False]
     assert pixels.ravel().tolist() == [2, 2]
 
 
 def test_an_image_without_any_data_is_0() -> None:
-    pixels, missing = decoded([[NAN, NAN]] * 3, np.float32, NAN).filled(None)
+    pixels, missing = decoded([[NAN, NAN]] * 3, np.float32, NAN).fill_missing(None)
     assert missing is not None
     assert missing.all()
     assert not pixels.any()
 
 
 def test_alpha_is_dropped_before() -> None:
-    image = Decoded(pixels=np.array([[[0, 255], [6, 255]]], np.uint8), alpha=True, nodata=0)
-    pixels, missing = image.filled(None)
+    image = DecodedImage(pixels=np.array([[[0, 255], [6, 255]]], np.uint8), alpha=True, nodata=0)
+    pixels, missing = image.fill_missing(None)
     assert pixels.tolist() == [[[6], [6]]]
     assert missing is not None
     assert missing.tolist() == [[[True], [False]]]
@@ -119,7 +119,7 @@ def test_alpha_is_dropped_before() -> None:
 def test_values_that_are_not_finite_are_an_error(value: float, nodata: float | None) -> None:
     image = decoded([[value, 1], [-9999, value]], np.float32, nodata)
     with pytest.raises(DataError, match="the image holds 2 NaN or infinite values; save it with its nodata value"):
-        image.filled(None)
+        image.fill_missing(None)
 
 
 def test_only_floats_are_looked_through() -> None:
@@ -133,7 +133,7 @@ def test_filling_keeps_the_mean_and_all_that_is_there(seed: int, dtype: type) ->
     pixels: Array = rng.integers(1, 200, (5, 7, 3)).astype(dtype)
     gone = rng.random((5, 7)) < 0.5
     pixels[gone] = 0
-    filled, missing = Decoded(pixels=pixels, alpha=False, nodata=0).filled(None)
+    filled, missing = DecodedImage(pixels=pixels, alpha=False, nodata=0).fill_missing(None)
     assert (np.zeros_like(gone) if missing is None else missing.all(2)).tolist() == gone.tolist()
     np.testing.assert_array_equal(filled[~gone], pixels[~gone])
     if gone.any() and not gone.all():

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.ops import transposed_conv as transposed_conv_module
-from pixelwise.ops.transposed_conv import (
+from pixelwise.ops import transposed_convolution as transposed_conv_module
+from pixelwise.ops.transposed_convolution import (
     TransposedConv,
     as_direct_conv,
     conv_matrix,
@@ -19,7 +19,7 @@ from pixelwise.ops.transposed_conv import (
     overlap_counts,
     transposed_conv,
 )
-from pixelwise.shapes import compute_output_padding, compute_transposed_conv_side, pair
+from pixelwise.shapes import compute_output_padding, compute_transposed_conv_side, to_pair
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 FORMATS = [torch.contiguous_format, torch.channels_last]
@@ -252,7 +252,7 @@ def test_maps_with_gaps_and_no_images(arguments, shape, layout):
     [
         (transposed_conv, *OVERLAPPING),
         (as_direct_conv, *OVERLAPPING),
-        (transposed_conv_module._pointwise, {}, TILING[1]),
+        (transposed_conv_module._convolve_pointwise, {}, TILING[1]),
     ],
 )
 @every_layout
@@ -269,7 +269,7 @@ def test_gradients(operator, arguments, shape, layout):
 def test_blocks_side_by_side_are_the_transposed_convolution(dtype, kernel, biased, layout):
     x, weight, bias = inputs((4, 3, *kernel), dtype, layout)
     bias = bias if biased else None
-    y = transposed_conv_module._pointwise(x, weight, bias)
+    y = transposed_conv_module._convolve_pointwise(x, weight, bias)
     torch.testing.assert_close(y, functional.conv_transpose2d(x, weight, bias, stride=kernel))
     assert y.is_contiguous(memory_format=layout)
 
@@ -287,8 +287,10 @@ def test_blocks_side_by_side_are_the_transposed_convolution(dtype, kernel, biase
 )
 def test_which_way_it_is_computed(monkeypatch, layout, dtype, requires_grad, stride, expected):
     taken = []
-    pointwise = transposed_conv_module._pointwise
-    monkeypatch.setattr(transposed_conv_module, "_pointwise", lambda *tensors: taken.append(1) or pointwise(*tensors))
+    pointwise = transposed_conv_module._convolve_pointwise
+    monkeypatch.setattr(
+        transposed_conv_module, "_convolve_pointwise", lambda *tensors: taken.append(1) or pointwise(*tensors)
+    )
     x, weight, bias = inputs((4, 3, 2, 2), dtype, layout)
     transposed_conv(x.requires_grad_(requires_grad), weight, bias, stride=stride)
     assert bool(taken) == expected
@@ -378,10 +380,15 @@ def test_module_without_bias():
         ((1, 4, 3, 3), (3, 4, 2, 2), {}, r"is for 3 channels, but x has 4; it must be \(C_in, C_out / groups"),
         ((1, 4, 3, 3), (4, 3, 2, 2), {"bias": torch.zeros(4)}, r"bias is \(4,\), but must be \(3,\)"),
         ((1, 4, 3, 3), (4, 3, 2, 2), {"padding": 2}, r"3x3 gives no output with a 2x2 kernel .*use less padding"),
-        ((1, 4, 3, 3), (4, 3, 2, 2), {"stride": 0}, r"stride \(0, 0\), .* start at 1, padding \(0, 0\) at 0"),
-        ((1, 4, 3, 3), (4, 3, 2, 2), {"dilation": (1, 0)}, r"dilation \(1, 0\) and groups 1 start at 1"),
-        ((1, 4, 3, 3), (4, 3, 2, 2), {"groups": 0}, r"groups 0 start at 1"),
-        ((1, 4, 3, 3), (4, 3, 2, 2), {"padding": -1}, r"padding \(-1, -1\) at 0"),
+        (
+            (1, 4, 3, 3),
+            (4, 3, 2, 2),
+            {"stride": 0},
+            r"stride \(0, 0\), .* must be at least 1, padding \(0, 0\) at least 0",
+        ),
+        ((1, 4, 3, 3), (4, 3, 2, 2), {"dilation": (1, 0)}, r"dilation \(1, 0\) and groups 1 must be at least 1"),
+        ((1, 4, 3, 3), (4, 3, 2, 2), {"groups": 0}, r"groups 0 must be at least 1"),
+        ((1, 4, 3, 3), (4, 3, 2, 2), {"padding": -1}, r"padding \(-1, -1\) at least 0"),
         (
             (1, 4, 3, 3),
             (4, 3, 2, 2),
@@ -412,13 +419,13 @@ def test_module_matrix_and_counts_refuse_what_cannot_be():
     with pytest.raises(InvalidArgumentError, match=r"must have four dimensions"):
         conv_matrix(torch.zeros(1, 5, 5), (4, 9))
     for kernel, stride in [(0, 2), (2, 0)]:
-        with pytest.raises(InvalidArgumentError, match=rf"kernel {kernel} and stride {stride} start at 1"):
+        with pytest.raises(InvalidArgumentError, match=rf"kernel_size {kernel} and stride {stride} must be at least 1"):
             overlap_counts(kernel, stride)
 
 
 def test_one_number_stands_for_both_axes():
     x, weight, bias = inputs((4, 3, 3, 3))
     once = {"stride": 2, "padding": 1, "output_padding": 1, "dilation": 1}
-    twice = {name: pair(value) for name, value in once.items()}
+    twice = {name: to_pair(value) for name, value in once.items()}
     for operator in BOTH:
         assert torch.equal(operator(x, weight, bias, **once), operator(x, weight, bias, **twice))

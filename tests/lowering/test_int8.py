@@ -11,8 +11,8 @@ from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.engines import Source, with_network
 from pixelwise.lowering.graph import OUTPUTS, AnswerGraph, LogitsGraph
+from pixelwise.lowering.int8 import get_quantizer_versions, quantize_graph, select_nodes
 from pixelwise.lowering.onnx import to_onnx
-from pixelwise.lowering.quantize import nodes_to_quantize, quantize, quantizer_versions
 from pixelwise.networks import Segmenter, build_network
 
 onnx = pytest.importorskip("onnx")
@@ -61,7 +61,7 @@ def kind(request):
     """A graph, the same in int8, and the images whose values set its scales."""
     name, choices, dtype = request.param
     content = answer_of(name, choices, dtype)
-    return content, quantize(content, images_of(dtype)), images_of(dtype)
+    return content, quantize_graph(content, images_of(dtype)), images_of(dtype)
 
 
 def test_inner_layers_hold_int8_and_the_first_and_last_stay_float(kind):
@@ -81,7 +81,7 @@ def test_it_gives_what_the_graph_gives_up_to_the_steps_of_8_bits(kind):
 
 def test_equal_images_give_equal_bytes_that_name_no_file_and_no_foreign_operator(kind):
     content, made, images = kind
-    assert quantize(content, images) == made
+    assert quantize_graph(content, images) == made
     assert b".py" not in made
     assert {node.domain for node in onnx.load_model_from_string(made).graph.node} == {""}
 
@@ -115,7 +115,7 @@ def test_only_what_lies_between_layers_is_taken():
         ("last", "Conv", ["product", "w"], {}),
         ("after", "Add", ["last", "last"], {}),
     )
-    assert nodes_to_quantize(graph) == ["relu", "inner"]
+    assert select_nodes(graph) == ["relu", "inner"]
 
 
 def test_a_transposed_convolution_by_groups_stays_float():
@@ -125,20 +125,20 @@ def test_a_transposed_convolution_by_groups_stays_float():
         ("up", "ConvTranspose", ["inner", "w"], {"group": 3}),
         ("last", "Conv", ["up", "w"], {}),
     )
-    assert nodes_to_quantize(graph) == ["inner"]
+    assert select_nodes(graph) == ["inner"]
 
 
 def test_a_network_without_inner_layers_is_refused():
     graph = graph_of(("first", "Conv", ["images", "w"], {}), ("last", "Conv", ["first", "w"], {}))
     with pytest.raises(InvalidArgumentError, match=r"no layer between its first and its last.* another precision"):
-        nodes_to_quantize(graph)
+        select_nodes(graph)
 
 
 @pytest.mark.parametrize("absent", ["onnx", "onnxruntime"])
 def test_a_missing_quantizer_is_named(monkeypatch, absent):
     monkeypatch.setitem(sys.modules, absent, None)
     with pytest.raises(InvalidArgumentError, match=r'int8 needs .*pip install "pixelwise\[onnx\]"'):
-        quantizer_versions()
+        get_quantizer_versions()
 
 
 def weight_bytes(content):
@@ -160,7 +160,7 @@ def weight_bytes(content):
 )
 def test_every_kind_of_network(name, choices):
     content = answer_of(name, choices, "float32", channels=4)
-    made = quantize(content, images_of("float32", channels=4))
+    made = quantize_graph(content, images_of("float32", channels=4))
     assert weight_bytes(made) < 0.45 * weight_bytes(content)
     (image, *_) = images_of("float32", channels=4)
     (_, expected), (_, logits) = run(content, image), run(made, image)

@@ -1,0 +1,164 @@
+"""Decoded images: their pixel types, alpha channel, missing data and orientation."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pixelwise.errors import DataError
+
+Array = npt.NDArray[Any]
+
+MAX_PIXELS = 178_956_970
+"""Pillow's own limit, applied to every format: a small file can claim any size."""
+
+ORIENTATION = 0x0112
+"""Tag of the orientation in TIFF and EXIF; see `apply_orientation`."""
+
+_MAX_EXACT = 2**24
+"""float32 represents all integers up to here exactly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedImage:
+    """An image as stored, before the rules for alpha and missing data are applied."""
+
+    pixels: Array
+    """(H, W, C) uint8, uint16 or float32."""
+    alpha: bool
+    """Whether the file declares the last channel as alpha."""
+    nodata: float | None = None
+    """Value of missing data; may be NaN."""
+
+    def drop_alpha(self, channels: int | None) -> Array:
+        """Return the pixels without a constant alpha channel.
+
+        Args:
+            channels: Expected number of channels; an alpha channel that it includes is kept as data.
+
+        Raises:
+            DataError: The alpha channel varies and is not included.
+        """
+        if not self.alpha or channels == self.pixels.shape[2]:
+            return self.pixels
+        if (self.pixels[..., -1] != self.pixels[0, 0, -1]).any():
+            raise DataError(
+                f"the alpha channel varies, so it may carry data; write 'channels: "
+                f"{self.pixels.shape[2]}' into dataset.yaml to use it, or save without alpha."
+            )
+        return np.ascontiguousarray(self.pixels[..., :-1])
+
+    def fill_missing(self, channels: int | None, *, allow_nonfinite: bool = False) -> tuple[Array, Array | None]:
+        """Replace missing values by the mean of their channel, or by 0 where a channel has no values.
+
+        Args:
+            channels: As in `drop_alpha`.
+            allow_nonfinite: Accept NaN and infinite values that are not `nodata`, which no network may get.
+
+        Returns:
+            (H, W, C) pixels, and (H, W, C) bool of the missing values or None if there are none.
+
+        Raises:
+            DataError: As `drop_alpha` and `require_finite`.
+        """
+        pixels = self.drop_alpha(channels)
+        missing = find_missing(pixels, self.nodata)
+        if not allow_nonfinite:
+            require_finite(pixels if missing is None else pixels[~missing])
+        if missing is None:
+            return pixels, None
+        means = ChannelMeans(pixels.shape[2])
+        means.add(pixels, missing)
+        return means.fill(pixels, missing), missing
+
+
+class ChannelMeans:
+    """The mean of each channel over the valid values of an image, which may be added in parts."""
+
+    def __init__(self, channels: int) -> None:
+        self.sums = np.zeros(channels)
+        self.counts = np.zeros(channels, np.int64)
+
+    def add(self, pixels: Array, missing: Array | None) -> None:
+        """Add a part of the image; both arrays are (h, w, C)."""
+        valid = np.ones(pixels.shape, bool) if missing is None else ~missing
+        self.sums += pixels.sum((0, 1), np.float64, where=valid)
+        self.counts += valid.sum((0, 1))
+
+    def fill(self, pixels: Array, missing: Array) -> Array:
+        """Return a part of the image with its missing values replaced by the means."""
+        means = self.sums / np.maximum(self.counts, 1)
+        if pixels.dtype.kind != "f":
+            means = np.rint(means)
+        return np.where(missing, means.astype(pixels.dtype), pixels)
+
+
+def convert_dtype(pixels: Array) -> Array:
+    """Keep uint8, uint16 and float32; convert other real numbers to float32 without scaling.
+
+    Raises:
+        DataError: The pixels are not real numbers, or integers that float32 cannot represent.
+    """
+    if pixels.dtype in (np.uint8, np.uint16, np.float32):
+        return pixels
+    if pixels.dtype.kind not in "iuf":
+        raise DataError(f"pixels are {pixels.dtype}; save the image with 8 or 16 bit, or as float32.")
+    if pixels.dtype.kind != "f" and pixels.size:
+        largest = max(abs(int(pixels.min())), abs(int(pixels.max())))
+        if largest > _MAX_EXACT:
+            raise DataError(f"pixels reach {largest}, but are exact up to {_MAX_EXACT} only; save them as float32.")
+    with np.errstate(over="ignore"):  # an overflow becomes infinite, which `require_finite` reports
+        return pixels.astype(np.float32)
+
+
+def require_finite(pixels: Array) -> None:
+    """Raise DataError if a float image holds NaN or infinite values."""
+    if pixels.dtype.kind == "f" and not (finite := np.isfinite(pixels)).all():
+        raise DataError(
+            f"the image holds {np.count_nonzero(~finite)} NaN or infinite values; save it with its nodata "
+            f"value as a GeoTIFF (NaN is one), or repair it."
+        )
+
+
+def require_size(height: int, width: int) -> None:
+    """Raise DataError for more than `MAX_PIXELS`, before memory is allocated."""
+    if height * width > MAX_PIXELS:
+        raise DataError(too_large())
+
+
+def too_large() -> str:
+    """Return the message for an image of more than `MAX_PIXELS`."""
+    return f"the image has more than {MAX_PIXELS:,} pixels; cut it into tiles."
+
+
+def find_missing(pixels: Array, nodata: float | None) -> Array | None:
+    """Return (H, W, C) bool of the missing values, or None if there are none.
+
+    A float value is missing on its own. An integer is missing only if all channels of its pixel are nodata,
+    because 0 in one channel may be a dark color.
+    """
+    if nodata is None:
+        return None
+    if pixels.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # the lowest double is a common nodata value and overflows float32
+            missing: Array = np.isnan(pixels) if np.isnan(nodata) else pixels == np.float32(nodata)
+    else:
+        missing = np.broadcast_to((pixels == nodata).all(2, keepdims=True), pixels.shape)
+    return missing if missing.any() else None
+
+
+def add_channel_axis(pixels: Array) -> Array:
+    """Return (H, W) pixels as (H, W, 1), and (H, W, C) unchanged."""
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def apply_orientation(pixels: Array, orientation: int) -> Array:
+    """Turn pixels upright by the TIFF or EXIF orientation: 1 is upright, 2 to 4 flip, 5 to 8 also transpose."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
