@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pixelwise import checks
 from pixelwise.checks import CheckReport
-from pixelwise.reports.check_report import write_check_page
+from pixelwise.reports.check_report import write_check_report
 from pixelwise.shapes import Size
 
 
@@ -28,5 +28,5 @@ def check(
     report = checks.check(data, format=format, resolution=resolution, group_by=group_by, json_path=json_path)
     if html_path:
         assert report.surveyed is not None
-        write_check_page(Path(html_path), report, report.surveyed)
+        write_check_report(Path(html_path), report, report.surveyed)
     return report

@@ -19,7 +19,7 @@ from typing import Any
 from pixelwise.data.classes import Classes
 from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.files import write_atomically
-from pixelwise.reports.cross_validation_report import summarize, write_fold_report
+from pixelwise.reports.cross_validation_report import summarize_folds, write_folds_report
 from pixelwise.training.run_dir import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class FoldsResult:
     """The run folder of each."""
     report: Path
     scores: Mapping[str, Any]
-    """`folds, mean, std, pooled`, as `evaluation.fold_report.summarize` describes them."""
+    """`folds, mean, std, pooled`, as `reports.cross_validation_report.summarize_folds` describes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Folds:
 def write_folds(folder: FoldsFolder, folds: Folds) -> None:
     """folds.json, with the summary of the folds that are done."""
     values = {"num_folds": folds.num_folds, "budget_seconds": folds.budget_seconds}
-    summary = summarize(folds.scores) if folds.scores else {"folds": {}}
+    summary = summarize_folds(folds.scores) if folds.scores else {"folds": {}}
     write_atomically(folder.summary, (json.dumps({**values, **summary}, indent=2) + "\n").encode())
 
 
@@ -114,7 +114,7 @@ def read_folds(folder: FoldsFolder) -> Folds:
 def result_of(folder: FoldsFolder, folds: Folds) -> FoldsResult:
     """Of folds that are all done."""
     paths = tuple(folder.fold(number).path for number in range(1, folds.num_folds + 1))
-    return FoldsResult(run=folder.path, folds=paths, report=folder.page, scores=summarize(folds.scores))
+    return FoldsResult(run=folder.path, folds=paths, report=folder.page, scores=summarize_folds(folds.scores))
 
 
 def train_folds(
@@ -141,5 +141,5 @@ def train_folds(
         folds.scores = dict(sorted(folds.scores.items(), key=lambda item: int(item[0].rpartition("-")[2])))
         write_folds(folder, folds)
     result = result_of(folder, folds)
-    write_fold_report(folder.page, folder.path.name, result.scores, classes)
+    write_folds_report(folder.page, folder.path.name, result.scores, classes)
     return result
