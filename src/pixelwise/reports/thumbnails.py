@@ -13,6 +13,7 @@ from pixelwise.data.io.images import Array, decode_image, read_mask
 from pixelwise.data.sample import Sample
 from pixelwise.data.visualization import blend_colors, colorize_labels, to_data_uri, to_display_image
 from pixelwise.errors import DataError
+from pixelwise.files import READ_ERRORS
 
 MAX_SIDE = 256
 MAX_CHARACTERS = 12_000
@@ -115,7 +116,7 @@ def _read(dataset: Dataset, path: Path, read: Callable[[], Array]) -> Array | st
     """Return the pixels, or the message of the error without the path, which the thumbnail shows."""
     try:
         return read()
-    except DataError as error:
+    except READ_ERRORS as error:
         return str(error).removeprefix(f"{path}: ").replace(f"{dataset.root}/", "")
 
 
