@@ -10,7 +10,7 @@ import pytest
 
 from pixelwise.api.train import train
 from pixelwise.config import load_config
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.splits.splits import read_splits
 from pixelwise.errors import CheckpointError, DataError, InvalidArgumentError
 from pixelwise.evaluation.evaluate import evaluate
@@ -33,7 +33,7 @@ def folded(streets: Path, tiny: Arguments, tmp_path_factory: pytest.TempPathFact
 
 
 def test_folds_are_runs_that_share_out_train_and_val(folded: FoldsResult, streets: Path) -> None:
-    dataset = open_dataset(streets)
+    dataset = Dataset.load(streets)
     splits = [read_splits(run / "splits.yaml", dataset.samples) for run in folded.folds]
     assert sorted(s for one in splits for s in one["val"]) == [s for s in dataset.samples if s.split != "test"]
     assert [len(one["test"]) for one in splits] == [4, 4, 4]

@@ -13,7 +13,7 @@ import yaml
 from pixelwise.api.config_diff import Change, refuse_changes, require_unchanged
 from pixelwise.api.train import train
 from pixelwise.config import Config, load_config, to_yaml
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import read_image, write_png
 from pixelwise.data.splits.splits import read_splits
 from pixelwise.errors import CheckpointError, DataError, InvalidArgumentError
@@ -152,7 +152,7 @@ def test_another_dataset_is_refused_with_what_is_different(started: Path, other_
 
 def test_another_dataset_is_taken_where_that_is_allowed(started: Path, other_data: Path) -> None:
     with pytest.raises(DataError, match="0001"):  # were its names alone compared
-        read_splits(started / "splits.yaml", open_dataset(other_data).samples)
+        read_splits(started / "splits.yaml", Dataset.load(other_data).samples)
     train(other_data, started, resume=True, allow_changes=True, device="cpu")
     splits = yaml.safe_load((started / "splits.yaml").read_text())
     assert "train/new" in splits["train"]

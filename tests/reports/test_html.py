@@ -12,7 +12,7 @@ from pixelwise.reports.html import render
 
 def test_a_missing_value_is_an_error() -> None:
     with pytest.raises(jinja2.UndefinedError, match="report"):
-        render("report.html.jinja", {})
+        render("training_report.html.jinja", {})
 
 
 def test_a_name_that_is_no_utf8_is_no_obstacle(tmp_path: Path) -> None:

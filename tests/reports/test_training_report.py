@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from pixelwise.data.classes import describe_classes
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import write_png
-from pixelwise.evaluation.evaluate import mean_iou_of, score_samples
+from pixelwise.evaluation.evaluate import score_samples
 from pixelwise.inference.predictor import load
-from pixelwise.reports.training_report import Report, write_report
+from pixelwise.reports.training_report import Report, compute_image_score, write_report
 
 LINES = [
     {"step": 1, "progress": 0.1, "loss": 2.0, "lr": 0.1, "images_per_second": 9.0, "seconds": 1.0},
@@ -52,7 +52,7 @@ def a_report(model: Path, data: Path, names: Sequence[str], **changes: Any) -> R
     predictor = load(model, device="cpu")
     classes = describe_classes({"names": list(names)})
     predictor = replace(predictor, spec=replace(predictor.spec, classes=classes))
-    dataset = open_dataset(data).with_classes(classes, 3)
+    dataset = Dataset.load(data).with_classes(classes, 3)
     samples = [sample for sample in dataset.samples if sample.split == "val"]
     report = Report(
         title="runs & more",
@@ -141,7 +141,7 @@ def test_the_worst_images_come_first_and_none_twice(model: Path, tmp_path: Path)
     report = a_report(model, pairs(tmp_path / "data", masks(12)), ["a", "b", "c"])
     page = written(tmp_path / "r.html", report)
     shown = re.findall(r"<h3>(\S+)", page)
-    by_score = sorted(report.tally.per_image, key=lambda s: mean_iou_of(report.tally.per_image[s]))
+    by_score = sorted(report.tally.per_image, key=lambda s: compute_image_score(report.tally.per_image[s]))
     assert shown[:3] == [sample.name for sample in by_score[:3]]
     assert shown[-3:] == [sample.name for sample in by_score[-3:]]
     assert len(shown) == len(set(shown)) == 9
@@ -171,7 +171,7 @@ def test_a_page_without_curves_is_made(model: Path, tmp_path: Path) -> None:
 def test_every_figure_is_that_of_the_scores(model: Path, tmp_path: Path) -> None:
     report = a_report(model, pairs(tmp_path / "data", masks(3)), ["a", "b", "c"])
     page = written(tmp_path / "r.html", report)
-    scores = report.tally.scores(["a", "b", "c"])
+    scores = report.tally.compute_scores(["a", "b", "c"])
     for key in ("mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1"):
         assert f"<b>{100 * scores[key]:.1f} %</b>" in page
     assert "scores on 3 validation images" in page

@@ -10,7 +10,7 @@ from pixelwise.api.train_folds import resume_folds, start_folds
 from pixelwise.api.train_options import Request
 from pixelwise.api.train_run import TrainResult, resume_run, start_run
 from pixelwise.config import Config, load_config, parse_duration, parse_settings
-from pixelwise.data.splits.splits import require_folds
+from pixelwise.data.splits.splits import require_valid_num_folds
 from pixelwise.devices import choose_device, choose_precision
 from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.networks import NETWORKS
@@ -79,7 +79,7 @@ def train(
     if allow_changes and not resume:
         raise InvalidArgumentError("--allow-changes is for a run that goes on; give it with --resume.")
     if folds is not None:
-        require_folds(folds)
+        require_valid_num_folds(folds)
     request = Request(
         data=Path(data),
         given=load_config(config) if config else None,

@@ -128,7 +128,7 @@ def _train_fold(run: RunFolder, prepared: Prepared, config: Config, request: Req
     checkpoint = load_checkpoint(run)
     if checkpoint and checkpoint.finished and run.report.exists():  # stopped before its scores were written down
         predictor = load(run.path, device=str(job.device), precision="fp32", engine="torch")
-        return score_samples(predictor, job.dataset, job.val_samples()).scores(names)
+        return score_samples(predictor, job.dataset, job.val_samples()).compute_scores(names)
     if not checkpoint:
         job = with_first_weights(job, request)
-    return train_and_report(run, prepared, job, request, resume=True).tally.scores(names)
+    return train_and_report(run, prepared, job, request, resume=True).tally.compute_scores(names)

@@ -25,7 +25,7 @@ from pixelwise.api.config_diff import (
 )
 from pixelwise.api.train_options import Request
 from pixelwise.config import Config, load_config
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.splits.splits import write_splits
 from pixelwise.devices import enable_deterministic_algorithms
 from pixelwise.errors import CheckpointError, InvalidArgumentError
@@ -98,7 +98,7 @@ def resume_run(run: RunFolder, request: Request) -> TrainResult:
     if checkpoint and checkpoint.finished and run.report.exists() and not weighty(changes):
         logger.info(f"{run.path} is finished; nothing to do.")
         return _result(run)
-    dataset = without(open_dataset(request.data, config.data.format), left_out or ())
+    dataset = without(Dataset.load(request.data, config.data.format), left_out or ())
     if request.allow_changes:
         changes += data_changes(run, dataset)
     else:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.dataset import to_channels
+from pixelwise.data.dataset import match_channels
 from pixelwise.data.io.decoded_image import convert_dtype, require_finite
 from pixelwise.data.io.images import Array
 from pixelwise.devices import Precision, autocast, choose_device, choose_precision, has_fast_bf16, keep_freed_memory
@@ -316,7 +316,7 @@ class Predictor:
                 f"or give all channels in one."
             )
         # torch.from_numpy refuses to share memory that must not be written, such as Pillow's.
-        return np.require(to_channels(pixels, self.spec.channels, "the image"), requirements=["C", "W"])
+        return np.require(match_channels(pixels, self.spec.channels, "the image"), requirements=["C", "W"])
 
 
 def load(model: str | Path, *, device: str = "auto", precision: str = "auto", engine: str = "auto") -> Predictor:

@@ -14,7 +14,7 @@ from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Sample
-from pixelwise.data.scan import Survey
+from pixelwise.data.scan import count_class_pixels
 from pixelwise.data.visualization import to_css_color
 from pixelwise.files import write_atomically
 from pixelwise.reports.html import render
@@ -31,9 +31,8 @@ Key = Sample | Path
 """What a thumbnail is made of: a pair, or a file in no pair."""
 
 
-def write_check_page(path: Path, report: CheckReport, surveyed: Survey) -> None:
+def write_check_page(path: Path, report: CheckReport, dataset: Dataset) -> None:
     """Writes the page whole or not at all. It is the same whenever it is made from the same files."""
-    dataset = surveyed.dataset
     album = _Album.of(dataset)
     wanted = {id(finding): album.keys(finding) for finding in _illustrated(report.findings)}
     drawn = _random_sample(dataset)
@@ -42,8 +41,8 @@ def write_check_page(path: Path, report: CheckReport, surveyed: Survey) -> None:
         "name": dataset.root.resolve().name,
         "report": report,
         "summary": _summary(report.findings),
-        "facts": _facts(report, surveyed),
-        "class_rows": _class_rows(surveyed),
+        "facts": _facts(report, dataset),
+        "class_rows": _class_rows(dataset),
         "max_class_rows": MAX_CLASS_ROWS,
         "groups": _groups(report.findings, album, wanted),
         "sample": [album.drawn[sample] for sample in drawn],
@@ -67,14 +66,14 @@ class _Album:
 
     @classmethod
     def of(cls, dataset: Dataset) -> "_Album":
-        by_file = dataset.samples_by_file()
+        by_file = dataset.map_files_to_samples()
         paths = {path for sample in dataset.samples for path in (sample.image_path, sample.label_path)}
         masks = {sample.label_path.parent for sample in dataset.samples}
         masks |= {path.parent for path in dataset.index.masks_without_image}
         return cls(
             dataset=dataset,
             by_file=by_file,
-            shared=frozenset(map(dataset.relative, paths)) - by_file.keys(),
+            shared=frozenset(map(dataset.get_relative_path, paths)) - by_file.keys(),
             masks=frozenset(masks - {sample.image_path.parent for sample in dataset.samples}),
             drawn={},
         )
@@ -92,7 +91,7 @@ class _Album:
 
     def files(self, key: Key) -> set[str]:
         paths = [key] if isinstance(key, Path) else [key.image_path, key.label_path]
-        return set(map(self.dataset.relative, paths))
+        return set(map(self.dataset.get_relative_path, paths))
 
     def draw(self, keys: Iterable[Key]) -> None:
         wanted = list(dict.fromkeys(keys))
@@ -131,12 +130,12 @@ def _summary(findings: Sequence[Finding]) -> list[tuple[str, str]]:
     return [(s, f"{count} {s}{'s' if count > 1 else ''}") for s, count in counts.items() if count]
 
 
-def _facts(report: CheckReport, surveyed: Survey) -> list[tuple[str, str, str]]:
+def _facts(report: CheckReport, dataset: Dataset) -> list[tuple[str, str, str]]:
     """The set in numbers: title, number, a word on it."""
-    good = [r for r in surveyed.readings if r.size]
+    good = [r for r in dataset.stats if r.size]
     splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
-    origin = "named by the dataset" if surveyed.classes_described else "as found in the masks"
-    masks = sum(r.mask_error is None for r in surveyed.readings)
+    origin = "named by the dataset" if dataset.declared_classes else "as found in the masks"
+    masks = sum(r.mask_error is None for r in dataset.stats)
     return [
         ("images", f"{report.num_images:,}", splits or "no pairs"),
         ("masks read", f"{masks:,}", "one for each image" if masks == report.num_images else "not one for each image"),
@@ -162,14 +161,13 @@ def _kinds(values: Iterable[object]) -> str:
     return ", ".join(sorted({str(value) for value in values})) or "–"
 
 
-def _class_rows(surveyed: Survey) -> list[dict[str, Any]]:
+def _class_rows(dataset: Dataset) -> list[dict[str, Any]]:
     """Each class with its share of the pixels that count, and the number of images it is seen in."""
-    classes = surveyed.dataset.classes
-    assert classes is not None
-    pixels = surveyed.class_pixels(r.sample for r in surveyed.readings)
+    classes = dataset.classes
+    pixels = count_class_pixels(dataset, (r.sample for r in dataset.stats))
     shares = pixels.sum(0) / max(int(pixels.sum()), 1)
     images = (pixels > 0).sum(0)
-    seen = max(1, sum(bool(r.values) for r in surveyed.readings))
+    seen = max(1, sum(bool(r.value_counts) for r in dataset.stats))
     return [
         {
             "name": name,

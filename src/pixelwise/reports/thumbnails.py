@@ -71,7 +71,7 @@ def pair_thumbnail(dataset: Dataset, sample: Sample) -> Thumbnail:
     picture = image if isinstance(image, str) else _picture(image)
     if isinstance(mask, str):
         return _thumbnail(dataset, sample.image_path, image, [_panel("image", picture), _panel("mask", mask)])
-    drawn = _draw(mask, dataset.classes)
+    drawn = _draw(mask, dataset.resolved_classes)
     if isinstance(image, str) or isinstance(picture, str) or image.shape[:2] != mask.shape[:2]:
         second = _panel(f"mask, {_size(mask)}", drawn.colors)
     else:
@@ -91,7 +91,7 @@ def mask_thumbnail(dataset: Dataset, path: Path) -> Thumbnail:
     mask = _read(dataset, path, lambda: read_mask(path))
     if isinstance(mask, str):
         return _thumbnail(dataset, path, mask, [_panel("mask", mask)])
-    drawn = _draw(mask, dataset.classes)
+    drawn = _draw(mask, dataset.resolved_classes)
     return _thumbnail(dataset, path, mask, [_panel("mask", drawn.colors)], drawn)
 
 
@@ -99,7 +99,7 @@ def _thumbnail(
     dataset: Dataset, path: Path, content: Array | str, panels: list[Panel], drawn: _Mask | None = None
 ) -> Thumbnail:
     return Thumbnail(
-        name=dataset.relative(path),
+        name=dataset.get_relative_path(path),
         size="" if isinstance(content, str) else _size(content),
         panels=tuple(panels),
         labels=drawn.found if drawn else frozenset(),

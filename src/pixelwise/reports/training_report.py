@@ -13,9 +13,10 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample, Split
 from pixelwise.data.visualization import overlay_labels, to_css_color, to_data_uri, to_display_image
-from pixelwise.evaluation.evaluate import Tally, mean_iou_of
+from pixelwise.evaluation.evaluate import EvaluationCounts
 from pixelwise.files import write_atomically
 from pixelwise.inference.predictor import Predictor
+from pixelwise.metrics import ConfusionMatrix, mean_iou
 from pixelwise.reports.html import render
 from pixelwise.reports.plots import chart, smooth
 
@@ -33,7 +34,7 @@ class Report:
     class_shares: Sequence[float]
     """Share of each class among the training pixels."""
     predictor: Predictor
-    tally: Tally
+    tally: EvaluationCounts
     """Of the validation images."""
     metrics: Sequence[Mapping[str, Any]]
     """Lines of metrics.jsonl."""
@@ -45,7 +46,7 @@ class Report:
 def write_report(path: Path, report: Report) -> None:
     """Writes the page whole or not at all."""
     classes = report.predictor.classes
-    scores = report.tally.scores(classes.names)
+    scores = report.tally.compute_scores(classes.names)
     values = {
         "report": report,
         "scores": scores,
@@ -106,7 +107,7 @@ def _groups(report: Report, classes: Classes) -> list[dict[str, Any]]:
     """The worst, median and best images, each as image, truth, prediction and errors."""
     tallies = report.tally.per_image
     scored = [sample for sample in tallies if tallies[sample].counts.any()]  # else all is ignored
-    ranked = sorted(scored, key=lambda s: mean_iou_of(tallies[s]))
+    ranked = sorted(scored, key=lambda s: compute_image_score(tallies[s]))
     count = min(SHOWN_PER_GROUP, -(-len(ranked) // 3))
     middle = (len(ranked) - count) // 2
     chosen = {
@@ -119,11 +120,11 @@ def _groups(report: Report, classes: Classes) -> list[dict[str, Any]]:
 
 
 def _show(report: Report, classes: Classes, sample: Sample) -> dict[str, Any]:
-    image, labels = report.dataset.read_pair(sample)
+    image, labels = report.dataset.read(sample)
     shown = panels(image, labels, report.predictor.predict(image).labels, classes)
     return {
         "name": sample.name,
-        "score": percent(mean_iou_of(report.tally.per_image[sample])),
+        "score": percent(compute_image_score(report.tally.per_image[sample])),
         "size": f"{labels.shape[1]} × {labels.shape[0]}",
         "panels": {name: to_data_uri(pixels, MAX_PICTURE_SIDE) for name, pixels in shown.items()},
     }
@@ -169,6 +170,12 @@ def _curves(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
         ]
         charts.append(chart("Validation", lines))
     return charts
+
+
+def compute_image_score(confusion: ConfusionMatrix) -> float:
+    """Return the mean IoU of an image, or 0 if it is undefined."""
+    value = mean_iou(confusion.counts)
+    return 0.0 if np.isnan(value) else value
 
 
 def percent(value: float | None) -> str:
