@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelwise.api.check import check
+from pixelwise.api import check
 from pixelwise.checks import CheckReport, Finding
 from pixelwise.data.classes import describe_classes
 from pixelwise.data.dataset import Dataset
