@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelwise.api.check import check
+from pixelwise.api import check
 from pixelwise.checks import CheckReport, Finding
 from pixelwise.data.classes import describe_classes
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.data.sample import Sample
-from pixelwise.data.scan import survey
+from pixelwise.data.scan import scan_dataset
 from pixelwise.reports.check_report import MAX_FILES, MAX_FINDINGS, SAMPLE_SIZE, write_check_report
 
 VOID = {"meta", "img", "br"}
@@ -82,10 +82,10 @@ def write_checked(data: Path, page: Path) -> Page:
 
 def write_findings(data: Path, findings: Sequence[Finding], page: Path) -> Page:
     """Write a page with the given findings."""
-    dataset = open_dataset(data)
-    surveyed = survey(dataset, dataset.samples)
+    dataset = Dataset.load(data)
+    dataset = scan_dataset(dataset)
     report = CheckReport(format="folder", num_images=9, classes=("a",), splits={}, findings=tuple(findings))
-    write_check_report(page, report, surveyed)
+    write_check_report(page, report, dataset)
     return Page(page.read_bytes())
 
 
@@ -218,12 +218,12 @@ def test_containers_and_other_files_are_listed_without_pictures(tmp_path: Path) 
     tar = data / "all.tar"
     samples = tuple(Sample(name=str(i), image_path=tar, label_path=tar, split=None) for i in range(3))
     dataset = replace(
-        open_dataset(data).with_classes(describe_classes({"names": ["a", "b"]}), 3), index=DatasetIndex(samples=samples)
+        Dataset.load(data).with_classes(describe_classes({"names": ["a", "b"]}), 3), index=DatasetIndex(samples=samples)
     )
-    surveyed = survey(dataset, samples)
+    dataset = scan_dataset(dataset, samples)
     findings = (make_finding("bad", "all.tar", "notes.doc"),)
     report = CheckReport(format="tar", num_images=3, classes=("a", "b"), splits={}, findings=findings)
-    write_check_report(tmp_path / "page.html", report, surveyed)
+    write_check_report(tmp_path / "page.html", report, dataset)
     page = Page((tmp_path / "page.html").read_bytes())
     assert page.images == []
     assert "2 files" in page.text

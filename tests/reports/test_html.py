@@ -5,7 +5,7 @@ import jinja2
 import numpy as np
 import pytest
 
-from pixelwise.api.check import check
+from pixelwise.api import check
 from pixelwise.data.io.images import write_png
 from pixelwise.reports.html import render_page
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pixelwise.data.classes import describe_classes
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import write_png
 from pixelwise.evaluation.evaluate import score_samples
 from pixelwise.inference.predictor import load
@@ -52,7 +52,7 @@ def make_report(model: Path, data: Path, names: Sequence[str], **changes: Any) -
     predictor = load(model, device="cpu")
     classes = describe_classes({"names": list(names)})
     predictor = replace(predictor, spec=replace(predictor.spec, classes=classes))
-    dataset = open_dataset(data).with_classes(classes, 3)
+    dataset = Dataset.load(data).with_classes(classes, 3)
     samples = [sample for sample in dataset.samples if sample.split == "val"]
     report = TrainingReport(
         title="runs & more",

@@ -40,7 +40,7 @@ def evaluated(page: LivePage) -> str:
     for line in (TRAINED, {**TRAINED, "step": 12}, SCORED):
         page.run.append_metrics(line)
     for sample in page.shown:
-        _, labels = page.dataset.read_pair(sample)
+        _, labels = page.dataset.read(sample)
         page.keep(sample, labels, np.zeros_like(labels))
     page.evaluated(12, 0.25)
     return page.run.live.read_text(encoding="utf-8")

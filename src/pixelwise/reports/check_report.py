@@ -13,7 +13,7 @@ from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Sample
-from pixelwise.data.scan import Survey
+from pixelwise.data.scan import count_class_pixels
 from pixelwise.data.visualization import to_css_color
 from pixelwise.files import write_atomically
 from pixelwise.reports.html import render_page
@@ -32,9 +32,8 @@ Entry = Sample | Path
 """The content of a thumbnail: a pair, or a file without a partner."""
 
 
-def write_check_report(path: Path, report: CheckReport, survey: Survey) -> None:
+def write_check_report(path: Path, report: CheckReport, dataset: Dataset) -> None:
     """Write the report atomically. The same files give the same report."""
-    dataset = survey.dataset
     thumbnails = _ThumbnailCache(dataset)
     sample = _draw_sample(dataset)
     groups = _group_by_code(report.findings)
@@ -44,8 +43,8 @@ def write_check_report(path: Path, report: CheckReport, survey: Survey) -> None:
         "name": dataset.root.resolve().name,
         "report": report,
         "summary": _summarize(report.findings),
-        "facts": _list_facts(report, survey),
-        "class_rows": _build_class_rows(survey),
+        "facts": _list_facts(report, dataset),
+        "class_rows": _build_class_rows(dataset),
         "max_class_rows": MAX_CLASS_ROWS,
         "groups": [
             _build_group(group, thumbnails, [entries.get(id(finding), []) for finding in group]) for group in groups
@@ -62,10 +61,10 @@ class _ThumbnailCache:
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
-        self.samples_by_file = dataset.samples_by_file()
+        self.samples_by_file = dataset.map_files_to_samples()
         paths = {path for sample in dataset.samples for path in (sample.image_path, sample.label_path)}
         # A file with several samples, such as an archive, has no picture of its own.
-        self.containers = set(map(dataset.relative, paths)) - self.samples_by_file.keys()
+        self.containers = set(map(dataset.get_relative_path, paths)) - self.samples_by_file.keys()
         mask_paths = [sample.label_path for sample in dataset.samples] + list(dataset.index.masks_without_image)
         self.mask_folders = {path.parent for path in mask_paths}
         self.mask_folders -= {sample.image_path.parent for sample in dataset.samples}
@@ -87,7 +86,7 @@ class _ThumbnailCache:
 
     def list_files(self, entry: Entry) -> set[str]:
         paths = [entry] if isinstance(entry, Path) else [entry.image_path, entry.label_path]
-        return set(map(self.dataset.relative, paths))
+        return set(map(self.dataset.get_relative_path, paths))
 
     def draw(self, entries: Iterable[Entry]) -> None:
         unique = list(dict.fromkeys(entries))
@@ -122,12 +121,12 @@ def _summarize(findings: Sequence[Finding]) -> list[tuple[str, str]]:
     return [(s, f"{count} {s}{'s' if count > 1 else ''}") for s, count in counts.items() if count]
 
 
-def _list_facts(report: CheckReport, survey: Survey) -> list[tuple[str, str, str]]:
+def _list_facts(report: CheckReport, dataset: Dataset) -> list[tuple[str, str, str]]:
     """Return titles, numbers and explanations."""
-    readable = [r for r in survey.readings if r.size]
+    readable = [r for r in dataset.stats if r.size]
     splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
-    origin = "from the dataset's description" if survey.classes_described else "from the mask values"
-    masks = sum(r.mask_error is None for r in survey.readings)
+    origin = "from the dataset's description" if dataset.declared_classes else "from the mask values"
+    masks = sum(r.mask_error is None for r in dataset.stats)
     pixel_types = _join_distinct(r.dtype for r in readable) + " pixels" if readable else ""
     return [
         ("images", f"{report.num_images:,}", splits or "no pairs"),
@@ -154,14 +153,13 @@ def _join_distinct(values: Iterable[object]) -> str:
     return ", ".join(sorted({str(value) for value in values})) or "–"
 
 
-def _build_class_rows(survey: Survey) -> list[dict[str, Any]]:
+def _build_class_rows(dataset: Dataset) -> list[dict[str, Any]]:
     """Return each class with its share of the labeled pixels and the number of images that show it."""
-    classes = survey.dataset.classes
-    assert classes is not None
-    pixels = survey.class_pixels(r.sample for r in survey.readings)
+    classes = dataset.classes
+    pixels = count_class_pixels(dataset, (r.sample for r in dataset.stats))
     shares = pixels.sum(0) / max(int(pixels.sum()), 1)
     num_images = (pixels > 0).sum(0)
-    num_labeled = max(1, sum(bool(r.values) for r in survey.readings))
+    num_labeled = max(1, sum(bool(r.value_counts) for r in dataset.stats))
     return [
         {
             "name": name,

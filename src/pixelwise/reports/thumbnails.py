@@ -73,7 +73,7 @@ def draw_pair(dataset: Dataset, sample: Sample) -> Thumbnail:
     if isinstance(mask, str):
         panels = (_make_panel("image", picture), _make_panel("mask", mask))
         return _make_thumbnail(dataset, sample.image_path, image, panels)
-    small = _draw_mask(mask, dataset.classes)
+    small = _draw_mask(mask, dataset.resolved_classes)
     if isinstance(image, str) or isinstance(picture, str) or image.shape[:2] != mask.shape[:2]:
         second = _make_panel(f"mask, {_format_size(mask)}", small.colors)
     else:
@@ -96,7 +96,7 @@ def draw_mask_file(dataset: Dataset, path: Path) -> Thumbnail:
     mask = _read(dataset, path, lambda: read_mask(path))
     if isinstance(mask, str):
         return _make_thumbnail(dataset, path, mask, (_make_panel("mask", mask),))
-    small = _draw_mask(mask, dataset.classes)
+    small = _draw_mask(mask, dataset.resolved_classes)
     return _make_thumbnail(dataset, path, mask, (_make_panel("mask", small.colors),), small)
 
 
@@ -104,7 +104,7 @@ def _make_thumbnail(
     dataset: Dataset, path: Path, content: Array | str, panels: tuple[Panel, ...], mask: _SmallMask | None = None
 ) -> Thumbnail:
     return Thumbnail(
-        name=dataset.relative(path),
+        name=dataset.get_relative_path(path),
         size="" if isinstance(content, str) else _format_size(content),
         panels=panels,
         labels=mask.present if mask else frozenset(),

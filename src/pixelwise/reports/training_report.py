@@ -121,7 +121,7 @@ def _select_images(per_image: Mapping[Sample, ConfusionMatrix]) -> dict[str, lis
 
 
 def _draw_image(report: TrainingReport, classes: Classes, sample: Sample) -> dict[str, Any]:
-    image, labels = report.dataset.read_pair(sample)
+    image, labels = report.dataset.read(sample)
     panels = draw_panels(image, labels, report.predictor.predict(image).labels, classes)
     return {
         "name": sample.name,

@@ -20,24 +20,13 @@ from pixelwise.data.classes import Classes
 from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.files import write_atomically
 from pixelwise.reports.cross_validation_report import summarize_folds, write_folds_report
+from pixelwise.training.results import CrossValidationResult
 from pixelwise.training.run_dir import RunFolder
 
 logger = logging.getLogger(__name__)
 
 CLOSING_SECONDS = 3.0
 """For adding up and the page, out of the budget of the whole."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoldsResult:
-    """What the folds left behind."""
-
-    run: Path
-    folds: tuple[Path, ...]
-    """The run folder of each."""
-    report: Path
-    scores: Mapping[str, Any]
-    """`folds, mean, std, pooled`, as `reports.cross_validation_report.summarize_folds` describes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +100,10 @@ def read_folds(folder: FoldsFolder) -> Folds:
         raise CheckpointError(f"{folder.summary} cannot be read ({error}); start new folds elsewhere.") from error
 
 
-def result_of(folder: FoldsFolder, folds: Folds) -> FoldsResult:
+def result_of(folder: FoldsFolder, folds: Folds) -> CrossValidationResult:
     """Of folds that are all done."""
     paths = tuple(folder.fold(number).path for number in range(1, folds.num_folds + 1))
-    return FoldsResult(run=folder.path, folds=paths, report=folder.page, scores=summarize_folds(folds.scores))
+    return CrossValidationResult(run=folder.path, folds=paths, report=folder.page, scores=summarize_folds(folds.scores))
 
 
 def train_folds(
@@ -124,7 +113,7 @@ def train_folds(
     *,
     seconds_each: float | None,
     classes: Classes,
-) -> FoldsResult:
+) -> CrossValidationResult:
     """Trains the folds that are not done, one after the other, and writes the summary and its page.
 
     `train_fold(number, started)` trains one, whose `seconds_each` count from `started`

@@ -48,10 +48,9 @@ class LivePage:
     def keep(self, sample: Sample, labels: Array, prediction: Array) -> None:
         """While an evaluation goes over its images: what the page is to show of this one."""
         if sample in self.shown:
-            image, _ = self.dataset.read_pair(sample)
+            image, _ = self.dataset.read(sample)
             step = -(-max(labels.shape) // MAX_SIDE)
             small, truth, seen = (pixels[::step, ::step] for pixels in (image, labels, prediction))
-            assert self.dataset.classes is not None
             pictures = draw_panels(small, truth, seen, self.dataset.classes)
             self.shown[sample] = {
                 name: to_data_uri(pictures[name], MAX_SIDE) for name in ("image", "truth", "prediction")

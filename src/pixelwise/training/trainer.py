@@ -14,8 +14,7 @@ from pixelwise.config import Config
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.loader import Batch, Batches, PairCache
-from pixelwise.data.sample import Sample
-from pixelwise.data.splits.splits import Splits
+from pixelwise.data.sample import Sample, Splits
 from pixelwise.data.unet_weight_map import border_weights
 from pixelwise.devices import Precision, get_random_state, keep_freed_memory, set_random_state
 from pixelwise.errors import InvalidArgumentError
