@@ -228,7 +228,7 @@ def test_skip_invalid_lists_the_excluded_files(pixelwise: Run, streets: Path) ->
     assert "0003.png" in Path("run/left_out.yaml").read_text(encoding="utf-8")
 
 
-def test_check_of_nothing_is_is_refused(pixelwise: Run) -> None:
+def test_check_of_a_missing_folder_exits_with_2(pixelwise: Run) -> None:
     assert is_refused(pixelwise("check", "nowhere"), "'nowhere' does not exist")
 
 

@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelwise.progress import STARTED_VARIABLE, budget_start, count_budget_from, report_progress, use_reporter
+from pixelwise.progress import (
+    STARTED_VARIABLE,
+    budget_start,
+    count_budget_from,
+    format_duration,
+    report_progress,
+    use_reporter,
+)
 from support.recorder import Recorder
 
 logger = logging.getLogger("pixelwise.tests")
@@ -137,3 +144,10 @@ def test_a_budget_includes_imports() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout == "True\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(45.4, "45 s"), (119, "119 s"), (1230, "20.5 min"), (7199, "120.0 min"), (11520, "3.2 h")]
+)
+def test_durations_have_a_unit_that_fits(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text

@@ -43,6 +43,13 @@ _handler: _ReporterHandler | None = None
 _started: float | None = None
 
 
+def format_duration(seconds: float) -> str:
+    """Return `45 s`, `20.5 min` or `3.2 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def report_progress(label: str, done: float, total: float, note: str = "") -> None:
     """Report that `done` of `total` units of the work named `label` are complete."""
     if _handler is not None:

@@ -22,12 +22,14 @@ from pixelwise.api.options import (
     to_path,
 )
 from pixelwise.config import Config, parse_duration
+from pixelwise.errors import wrap_path_errors
 
 if TYPE_CHECKING:
     from pixelwise.checks.findings import CheckReport
     from pixelwise.conversion import Converted
 
 
+@wrap_path_errors()
 def check(
     data: Data,
     *,
@@ -69,7 +71,7 @@ def check(
     from pixelwise.data.scan import scan_dataset
     from pixelwise.data.splits.user_groups import find_user_groups
     from pixelwise.files import write_atomically
-    from pixelwise.reports.check_report import write_check_page
+    from pixelwise.reports.check_report import write_check_report
 
     require_valid_resolution(resolution)
     dataset = Dataset.load(to_path(data), format)
@@ -81,10 +83,11 @@ def check(
         text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
         write_atomically(Path(json_path), text.encode())
     if html_path is not None:
-        write_check_page(Path(html_path), report, dataset)
+        write_check_report(Path(html_path), report, dataset)
     return report
 
 
+@wrap_path_errors()
 def convert(
     data: Data,
     output: Annotated[StrPath, Option(help="Folder of the new dataset, new or empty.", short="-o")],
@@ -119,6 +122,7 @@ def convert(
     return run(to_path(data), to_path(output), to=to, format=format)
 
 
+@wrap_path_errors()
 def plan(
     data: Data,
     *,

@@ -130,7 +130,7 @@ def describe_network(name: str, size: Size = (360, 480), *, in_channels: int = 3
     """
     network = _build(name, in_channels, num_classes)
     field = trace_geometry(network, in_channels=in_channels)
-    legal = field.input_size(size)
+    legal = field.compute_input_size(size)
     images = torch.empty(1, in_channels, *legal, device="meta")
     return NetworkRow(
         name=name,
@@ -139,7 +139,7 @@ def describe_network(name: str, size: Size = (360, 480), *, in_channels: int = 3
         gflops=sum(row.gflops for row in describe_layers(network, legal, in_channels=in_channels)),
         activation_mb=count_saved_bytes(network.train(), images) / 1e6,
         stride=field.stride,
-        receptive_field=field.receptive_field if field.local else None,
+        receptive_field=field.receptive_field if field.is_local else None,
         paper=PAPERS.get(name, PAPERS.get(type(network).__name__, "")),
     )
 

@@ -19,7 +19,7 @@ from typing import Any
 from pixelwise.data.classes import Classes
 from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.files import write_atomically
-from pixelwise.reports.cross_validation_report import summarize, write_fold_report
+from pixelwise.reports.cross_validation_report import summarize_folds, write_folds_report
 from pixelwise.training.results import CrossValidationResult
 from pixelwise.training.run_dir import RunFolder
 
@@ -83,7 +83,7 @@ class Folds:
 def write_folds(folder: FoldsFolder, folds: Folds) -> None:
     """folds.json, with the summary of the folds that are done."""
     values = {"num_folds": folds.num_folds, "budget_seconds": folds.budget_seconds}
-    summary = summarize(folds.scores) if folds.scores else {"folds": {}}
+    summary = summarize_folds(folds.scores) if folds.scores else {"folds": {}}
     write_atomically(folder.summary, (json.dumps({**values, **summary}, indent=2) + "\n").encode())
 
 
@@ -103,7 +103,7 @@ def read_folds(folder: FoldsFolder) -> Folds:
 def result_of(folder: FoldsFolder, folds: Folds) -> CrossValidationResult:
     """Of folds that are all done."""
     paths = tuple(folder.fold(number).path for number in range(1, folds.num_folds + 1))
-    return CrossValidationResult(run=folder.path, folds=paths, report=folder.page, scores=summarize(folds.scores))
+    return CrossValidationResult(run=folder.path, folds=paths, report=folder.page, scores=summarize_folds(folds.scores))
 
 
 def train_folds(
@@ -130,5 +130,5 @@ def train_folds(
         folds.scores = dict(sorted(folds.scores.items(), key=lambda item: int(item[0].rpartition("-")[2])))
         write_folds(folder, folds)
     result = result_of(folder, folds)
-    write_fold_report(folder.page, folder.path.name, result.scores, classes)
+    write_folds_report(folder.page, folder.path.name, result.scores, classes)
     return result
