@@ -156,10 +156,11 @@ class Dataset:
 
     def __getitem__(self, index: int) -> tuple[Array, Array]:
         """Read the image (H, W, C) and the mask (H, W) of class indices of one sample."""
-        return self.read(self.samples[index])
+        image, mask = self.read(self.samples[index])
+        return np.require(image, requirements="W"), mask  # PyTorch warns of arrays that cannot be written to
 
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
-        return map(self.read, self.samples)
+        return map(self.__getitem__, range(len(self)))
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{name}: {len(samples)}" for name, samples in self.splits.items())
