@@ -245,7 +245,7 @@ class Reads:
             self.names.append(sample.name)
             return read(dataset, sample)
 
-        monkeypatch.setattr(Dataset, "read_pair", counting)
+        monkeypatch.setattr(Dataset, "read", counting)
 
 
 PAIR_BYTES = 2 * SIZE[0] * SIZE[1]
