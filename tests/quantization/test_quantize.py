@@ -210,7 +210,7 @@ def test_an_image_that_cannot_be_read_is_an_error(
     def fail(*_: Any) -> None:
         raise InvalidArgumentError("cannot be read")
 
-    monkeypatch.setattr(Dataset, "read_pair", fail)
+    monkeypatch.setattr(Dataset, "read", fail)
     with pytest.raises(InvalidArgumentError, match="cannot be read"):
         measure_accuracy(dataset, select(dataset, "val"), predictor, {})
 
