@@ -41,7 +41,7 @@ def bilinear_layer(num_classes: int, up: AlignedUpsampling, *, weights: Upsampli
     layer: nn.Module = TransposedConv(
         num_classes,
         num_classes,
-        up.kernel,
+        up.kernel_size,
         stride=up.factor,
         padding=up.padding,
         output_padding=up.output_padding,

@@ -18,7 +18,7 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 from torchvision import models
 
-from pixelwise.errors import InvalidArgumentError, ModelFileError, unknown_name
+from pixelwise.errors import InvalidArgumentError, ModelFileError, PathNotFoundError, unknown_name
 
 Shape = tuple[int, ...]
 
@@ -146,7 +146,7 @@ def read_weights(path: Path) -> Weights:
     stands before every name ("module.") is stripped, and the notes say so.
     """
     if not path.is_file():
-        raise ModelFileError(f"{path} does not exist; give a .pth, .pt or .safetensors file of weights.")
+        raise PathNotFoundError(f"Weights '{path}' do not exist. Expected a .pth, .pt or .safetensors file.")
     content: Any
     try:
         if path.suffix == ".safetensors":
