@@ -383,12 +383,12 @@ def networks(
 ) -> None:
     """List the networks with their size, cost and geometry, or the layers of one."""
     from pixelwise.cli.console import print_layers, print_networks
-    from pixelwise.networks.summary import describe_layers, describe_networks
+    from pixelwise.networks.summary import describe
 
     if name is None:
-        print_networks(describe_networks(size), size)
+        print_networks(describe(size=size), size)
     else:
-        print_layers(name, describe_layers(name, size, in_channels=3, num_classes=11), size)
+        print_layers(name, describe(name, size=size), size)
 
 
 @app.command()

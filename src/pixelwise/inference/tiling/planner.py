@@ -138,7 +138,7 @@ class Cutting:
         return plan
 
     def _framed(self, size: Size) -> Size:
-        return len(self.module.padded_indices(size[0])), len(self.module.padded_indices(size[1]))
+        return len(self.module.compute_padded_indices(size[0])), len(self.module.compute_padded_indices(size[1]))
 
     @cached_property
     def _skeleton(self) -> nn.Module:

@@ -56,7 +56,7 @@ def exact_tiles(
         plan: for this module and the source's size.
         infer: (h, w, C) pixels of a size that the network takes → its own output (K, h', w').
     """
-    rows, columns = (module.padded_indices(side).numpy() for side in source.size)
+    rows, columns = (module.compute_padded_indices(side).numpy() for side in source.size)
     parts = itertools.product(range(len(plan.rows)), range(len(plan.columns)))
     for part, tile in zip(parts, plan, strict=True):
         if not done(part):
@@ -77,7 +77,7 @@ def exact_strips(
         stream: a size that the network takes, what reads (h, w, C) of its rows in order, and strips of its
             rows → its own output (K, h, w) for each strip.
     """
-    rows, columns = (module.padded_indices(side).numpy() for side in source.size)
+    rows, columns = (module.compute_padded_indices(side).numpy() for side in source.size)
     for column, band in enumerate(plan.columns):
         first = next((row for row in range(len(plan.rows)) if not done((row, column))), None)
         if first is None:
