@@ -36,8 +36,8 @@ from torchvision import io, tv_tensors
 from torchvision.transforms import v2
 
 from pixelwise.config import AugmentationConfig
-from pixelwise.data.dataset import Dataset, open_dataset
-from pixelwise.data.loader import Batches, PairCache, prefetch
+from pixelwise.data.dataset import Dataset
+from pixelwise.data.loader import Batches, SampleCache, prefetch
 from pixelwise.data.sample import Sample
 from pixelwise.devices import keep_freed_memory
 
@@ -73,8 +73,8 @@ def main() -> None:
 
 
 def open_some(root: Path) -> tuple[Dataset, list[Sample]]:
-    dataset = open_dataset(root)
-    if dataset.classes is None:
+    dataset = Dataset.load(root)
+    if dataset.declared_classes is None:
         raise SystemExit(f"{root} names no classes; give CamVid with its dataset.yaml.")
     dataset = dataset.with_classes(dataset.classes, 3)
     return dataset, [sample for sample in dataset.samples if sample.split == "train"][:NUM_IMAGES]
@@ -115,7 +115,7 @@ def ours(dataset: Dataset, samples: list[Sample], crop: tuple[int, int], decoded
 def our_batches(
     dataset: Dataset, samples: list[Sample], crop: tuple[int, int], decoded: bool, pinned: bool = False
 ) -> Batches:
-    cache = PairCache(dataset, 1e10 if decoded else 0)
+    cache = SampleCache(dataset, 1e10 if decoded else 0)
     if decoded:
         for sample in samples:
             cache[sample]
@@ -124,10 +124,10 @@ def our_batches(
         cache=cache,
         samples=samples,
         augmentation=augmentation,
-        crop=crop,
+        crop_size=crop,
         batch_size=BATCH,
         seed=0,
-        pinned=pinned,
+        pin_memory=pinned,
     )
 
 
@@ -143,7 +143,7 @@ def with_torchvision(dataset: Dataset, samples: list[Sample], crop: tuple[int, i
     def decode(sample: Sample) -> tuple[Tensor, Tensor]:
         return io.decode_image(str(sample.image_path)), io.decode_image(str(sample.label_path))[0]
 
-    kept = {sample: as_tensors(dataset.read_pair(sample)) for sample in samples} if decoded else {}
+    kept = {sample: as_tensors(dataset.read(sample)) for sample in samples} if decoded else {}
     upcoming = itertools.cycle(samples)
 
     def make() -> tuple[Tensor, Tensor]:
@@ -181,7 +181,7 @@ def with_albumentations(dataset: Dataset, samples: list[Sample], crop: tuple[int
         assert labels is not None
         return image, labels
 
-    kept = {sample: dataset.read_pair(sample) for sample in samples} if decoded else {}
+    kept = {sample: dataset.read(sample) for sample in samples} if decoded else {}
     upcoming = itertools.cycle(samples)
 
     def make() -> tuple[Tensor, Tensor]:
@@ -206,7 +206,7 @@ def arrive(dataset: Dataset, samples: list[Sample], device: torch.device, thread
     batches = our_batches(dataset, samples, CROPS[0], True, pinned=device.type == "cuda")
     count = 40 * threads
     start = time.perf_counter()
-    for step, batch in prefetch(batches.make, iter(range(count + 8)), ahead=threads + 1, threads=threads):
+    for step, batch in prefetch(batches.make, iter(range(count + 8)), num_ahead=threads + 1, num_threads=threads):
         batch.to(device)
         if step == 7:
             start = time.perf_counter()

@@ -439,7 +439,7 @@ def plot_steps(axes: Axes, runs: Floats, label: str, color: str) -> None:
 def draw_scene(networks: Mapping[str, Any], comparison: Comparison) -> Figure:
     """Draw image, ground truth and predictions with a legend of the classes."""
     classes = comparison.prepared.classes
-    image, labels = comparison.prepared.dataset.read_pair(comparison.scene())
+    image, labels = comparison.prepared.dataset.read(comparison.scene())
     pictures = list(scene_pictures(networks, comparison))
     pictures = [
         ("image", to_display_image(image)),

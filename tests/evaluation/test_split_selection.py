@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.evaluation.split_selection import choose_split
 from pixelwise.model_file import MODEL_FILE_NAME
@@ -18,7 +18,7 @@ def model(make_model: Callable[..., Path], tmp_path: Path) -> Path:
 
 
 def choose(data: Path, model: Path, split: str | None = None) -> tuple[str, list[str]]:
-    name, samples = choose_split(open_dataset(data), model, split)
+    name, samples = choose_split(Dataset.load(data), model, split)
     return name, [sample.name for sample in samples]
 
 
@@ -36,7 +36,7 @@ def test_a_split_by_name(model: Path, tmp_path: Path) -> None:
     data = pairs(tmp_path / "data", ["train", "test"])
     assert choose(data, model, "train") == ("train", ["train/a", "train/b"])
     with pytest.raises(InvalidArgumentError, match=r"data has no split 'val'. It has: test, train"):
-        choose_split(open_dataset(data), model, "val")
+        choose_split(Dataset.load(data), model, "val")
 
 
 def test_training_images_are_never_the_default(model: Path, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_splits_of_another_dataset_are_ignored(run: Path, tmp_path: Path) -> Non
 
 def test_a_missing_validation_image_is_an_error(run: Path, tmp_path: Path) -> None:
     (run / "splits.yaml").write_text("train: [a]\nval: [b, c]\n")
-    with pytest.raises(DataError, match=r"splits\.yaml lists 'c', which the dataset does not hold"):
+    with pytest.raises(DataError, match=r"splits\.yaml lists 'c', which the dataset no longer contains"):
         choose(pairs(tmp_path / "data", ["."]), run)
 
 

@@ -142,7 +142,7 @@ def positive(encoder: Encoder) -> Encoder:
 
 
 def _averaged(x, pool):
-    sides = [get_windows(pool)[0].size(side) for side in x.shape[2:]]
+    sides = [get_windows(pool)[0].compute_output_size(side) for side in x.shape[2:]]
     end = pool.kernel_size if pool.ceil_mode else 0
     y = nn.functional.avg_pool2d(nn.functional.pad(x, (0, end, 0, end)), pool.kernel_size, pool.stride, pool.padding)
     return y[:, :, : sides[0], : sides[1]]

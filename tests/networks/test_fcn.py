@@ -110,7 +110,7 @@ def test_released_alexnet_has_the_published_parameters_and_8_layers():
     assert count(network) - count(network.up) == 56_954_261
     assert sum(isinstance(m, nn.Conv2d) for m in network.modules()) == 8
     (up,) = network.plan
-    assert (up.kernel, up.offset) == (63, 18)
+    assert (up.kernel_size, up.offset) == (63, 18)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_released_alexnet_has_the_published_parameters_and_8_layers():
 )
 def test_released_offsets(stride, kernels, offsets):
     network = released(21, stride)
-    assert [up.kernel for up in network.plan] == kernels
+    assert [up.kernel_size for up in network.plan] == kernels
     assert [up.offset for up in network.plan] == offsets
     assert network.size_multiple == 1
 
@@ -160,7 +160,7 @@ def test_every_sum_and_the_output_are_aligned(name):
     lines = [compute_alignment(path) for path in encoder.paths[::-1]][:3]
     (a, b) = lines[0]
     for (fine_a, fine_b), up in zip([*lines[1:], IMAGE], network.plan, strict=True):
-        a, b = a * up.factor, b * up.factor + Fraction(up.kernel - 1, 2) - up.padding
+        a, b = a * up.factor, b * up.factor + Fraction(up.kernel_size - 1, 2) - up.padding
         assert (a, b) == (fine_a, fine_b - up.finer_crop)
     assert (a, b) == (1, 0)
 
@@ -481,7 +481,7 @@ def test_alexnet_s_fc6_sees_the_padded_image():
     classifier = narrow_alexnet()
     network = FCN.from_classifier(classifier, 5, stride=32).eval()
     (up,) = network.plan
-    assert (up.kernel, up.offset) == (63, 18)
+    assert (up.kernel_size, up.offset) == (63, 18)
     image = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         features = network.encoder(image).maps[-1][:, :, :6, :6]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pixelwise.data.dataset import Dataset, open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError
@@ -74,7 +74,7 @@ def evaluate(
     """
     model, data = os.fspath(model), os.fspath(data)
     predictor = load(model, device=device, precision=precision, engine=engine)
-    dataset = adapt_to_model(open_dataset(data, format), predictor)
+    dataset = adapt_to_model(Dataset.load(data, format), predictor)
     split, samples = choose_split(dataset, Path(model), split)
     logger.info(f"Evaluating on split {split!r}: {len(samples)} images, {predictor.precision}")
     if num_unlabeled := len(dataset.index.images_without_mask):
@@ -113,7 +113,7 @@ def score_samples(
     counts = EvaluationCounts(ConfusionMatrix(num_classes), BoundaryScore(num_classes) if boundaries else None)
     with ThreadPoolExecutor(1, thread_name_prefix="boundaries") as pool:
         matches = []
-        answers = predict_all(predictor, samples, dataset.read_pair, name=lambda sample: sample.image_place)
+        answers = predict_all(predictor, samples, dataset.read, name=lambda sample: sample.image_location)
         for done, answer in enumerate(answers, start=1):
             if isinstance(answer, Failure):
                 raise answer.error

@@ -39,7 +39,7 @@ def choose_split(dataset: Dataset, model: Path, split: str | None) -> tuple[str,
 
 def adapt_to_model(dataset: Dataset, predictor: Predictor) -> Dataset:
     """Return the dataset with the classes and channels of the model; class names must be equal."""
-    classes = dataset.classes or predictor.classes
+    classes = dataset.declared_classes or predictor.classes
     if classes.names != predictor.classes.names:
         raise InvalidArgumentError(
             f"{dataset.root} has the classes {', '.join(classes.names)}, but the model has "

@@ -43,7 +43,7 @@ def build_bilinear_layer(
     layer: nn.Module = TransposedConv(
         num_classes,
         num_classes,
-        up.kernel,
+        up.kernel_size,
         stride=up.factor,
         padding=up.padding,
         output_padding=up.output_padding,

@@ -4,11 +4,12 @@ Networks are built and run on the meta device, which has shapes and no data, so 
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, overload
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,8 @@ from torch._ops import OpOverload
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
-from pixelwise.config import NetworkConfig
-from pixelwise.errors import unknown_name
+from pixelwise.config import Config, NetworkConfig
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.activation_checkpointing import StageMethod, checkpoint_call, wrap_stages
 from pixelwise.networks.geometry.network_geometry import trace_geometry
 from pixelwise.networks.geometry.tracer import OpObserver, copy_to_meta
@@ -73,14 +74,14 @@ class LayerRow:
     gflops: float
 
 
-@overload
 def describe(
-    name: None = None, *, size: Size = ..., in_channels: int = ..., num_classes: int = ...
-) -> list[NetworkRow]: ...
-@overload
-def describe(name: str, *, size: Size = ..., in_channels: int = ..., num_classes: int = ...) -> list[LayerRow]: ...
-def describe(
-    name: str | None = None, *, size: Size = (360, 480), in_channels: int = 3, num_classes: int = 11
+    name: str | None = None,
+    *,
+    size: Size = (360, 480),
+    in_channels: int = 3,
+    num_classes: int = 11,
+    encoder: str | None = None,
+    settings: Mapping[str, object] = MappingProxyType({}),
 ) -> list[NetworkRow] | list[LayerRow]:
     """Return the table of `pixelwise networks`: all networks, or the layers of one.
 
@@ -91,30 +92,38 @@ def describe(
         size: (height, width) of the image in pixels. The layers need a size that is legal for the network.
         in_channels: C of the image.
         num_classes: K of the logits.
+        encoder: Encoder of the named network.
+        settings: Configuration values of the named network, such as `{"network.depth": 3}`.
 
     Returns:
         A list of `NetworkRow` or, with `name`, of `LayerRow`.
 
     Raises:
-        InvalidArgumentError: The name is unknown, or the size is not legal; the message names the legal ones.
+        InvalidArgumentError: A name or setting is unknown, or the size is not legal; the message names the legal ones.
 
     Example:
         >>> from pixelwise.networks import describe
-        >>> layers = describe("unet", size=(64, 96), num_classes=5)
+        >>> layers = describe("unet", size=(64, 96), num_classes=5, settings={"network.depth": 3})
         >>> layers[0].name, layers[0].operator, layers[-1].shape
         ('first.0', 'conv2d', (5, 64, 96))
     """
-    if name is not None:
-        network = _build_on_meta(name, in_channels, num_classes)
-        return describe_layers(network, size, in_channels=in_channels)
-    return [describe_network(name, size=size, in_channels=in_channels, num_classes=num_classes) for name in NETWORKS]
+    if name is None:
+        if encoder is not None or settings:
+            raise InvalidArgumentError("encoder and settings need the name of a network.")
+        return [describe_network(key, size=size, in_channels=in_channels, num_classes=num_classes) for key in NETWORKS]
+    changes = {**settings, "network.name": name, **({} if encoder is None else {"network.encoder": encoder})}
+    with torch.device("meta"):
+        config = Config().replace(changes).network
+        network = build_network(config, in_channels=in_channels, num_classes=num_classes)
+    return describe_layers(network, size, in_channels=in_channels)
 
 
 def describe_network(name: str, *, size: Size = (360, 480), in_channels: int = 3, num_classes: int = 11) -> NetworkRow:
     """Return the row of one network, built with the defaults of the config."""
-    network = _build_on_meta(name, in_channels, num_classes)
+    with torch.device("meta"):
+        network = build_network(NetworkConfig(name=name), in_channels=in_channels, num_classes=num_classes)
     geometry = trace_geometry(network, in_channels=in_channels)
-    legal = geometry.input_size(size)
+    legal = geometry.compute_input_size(size)
     images = torch.empty(1, in_channels, *legal, device="meta")
     return NetworkRow(
         name=name,
@@ -123,7 +132,7 @@ def describe_network(name: str, *, size: Size = (360, 480), in_channels: int = 3
         gflops=sum(row.gflops for row in describe_layers(network, legal, in_channels=in_channels)),
         activation_mb=count_saved_bytes(network.train(), images) / 1e6,
         stride=geometry.stride,
-        receptive_field=geometry.receptive_field if geometry.local else None,
+        receptive_field=geometry.receptive_field if geometry.is_local else None,
         paper=PAPERS.get(name, PAPERS.get(type(network).__name__, "")),
     )
 
@@ -141,13 +150,6 @@ def describe_layers(network: nn.Module, size: Size, *, in_channels: int) -> list
     with torch.inference_mode(), FlopCounterMode(display=False) as flops, _LayerRecorder(skeleton, flops) as recorder:
         skeleton(images)
     return recorder.rows
-
-
-def _build_on_meta(name: str, in_channels: int, num_classes: int) -> nn.Module:
-    if name not in NETWORKS:
-        raise unknown_name("network", name, NETWORKS)
-    with torch.device("meta"):
-        return build_network(NetworkConfig(name=name), in_channels=in_channels, num_classes=num_classes)
 
 
 class _LayerRecorder(OpObserver):

@@ -174,7 +174,7 @@ def test_files_that_cannot_be_read_are_clear_errors(tmp_path):
 
 
 def test_missing_file_is_not_found(tmp_path):
-    with pytest.raises(PathNotFoundError, match=r"none.pth does not exist; give a \.pth"):
+    with pytest.raises(PathNotFoundError, match=r"none.pth.* do not exist. Expected a \.pth"):
         load_weights(small(), tmp_path / "none.pth")
 
 

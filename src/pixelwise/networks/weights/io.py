@@ -146,7 +146,7 @@ def read_weights(path: Path) -> Weights:
         ModelFileError: The file is damaged or has other contents.
     """
     if not path.is_file():
-        raise PathNotFoundError(f"{path} does not exist; give a .pth, .pt or .safetensors file of weights.")
+        raise PathNotFoundError(f"Weights '{path}' do not exist. Expected a .pth, .pt or .safetensors file.")
     content: Any
     try:
         if path.suffix == ".safetensors":
