@@ -277,7 +277,13 @@ def quantize(
     """
     from pixelwise.quantization.quantize import quantize as run
 
-    return run(model, data, output, max_iou_drop=max_iou_drop, format=format)
+    return run(
+        to_path(model),
+        to_path(data),
+        None if output is None else to_path(output),
+        max_iou_drop=max_iou_drop,
+        format=format,
+    )
 
 
 @wrap_path_errors()

@@ -247,10 +247,10 @@ def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
     [
         (annotation([SQUARE], 5), r"the class 5 is not among those listed \(3, 7\)"),
         (annotation([]), "has no segmentation, at most a box; draw its outline"),
-        (annotation([[1, 2, 3, 4]]), "a polygon needs three corners"),
+        (annotation([[1, 2, 3, 4]]), "a polygon has points of shape"),
         (annotation([[1, 2, 3, 4, 5, 6, 7]]), "a polygon has 7 numbers, but x and y come in pairs"),
         (annotation([[1, 2, 3, 4, 5, "x"]]), "malformed"),
-        (annotation([[1, 2, 3, 4, 5, None]]), "holds the number nan, which is no position"),
+        (annotation([[1, 2, 3, 4, 5, None]]), "has the coordinate nan, which is not in any image"),
         (annotation([7]), "malformed"),
         (annotation({"size": [8, 6], "counts": [48]}), r"run lengths for \[8, 6\], but the image is \[6, 8\]"),
         (annotation({"size": [6, 8], "counts": [47]}), "the run lengths do not add up to 48 pixels"),

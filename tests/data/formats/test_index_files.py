@@ -6,7 +6,7 @@ import pytest
 from pixelwise.data.formats._index_files import Listed, listed_pairing
 from pixelwise.data.formats._polygons import Drawing, drawn_classes
 from pixelwise.data.formats.dataset_index import DatasetIndex
-from pixelwise.data.rasterize import box
+from pixelwise.data.rasterize import make_box
 from pixelwise.errors import DataError
 from support.drawings import relative, write_picture
 
@@ -26,7 +26,7 @@ def pair(root: Path, listed: dict[str, str], folders: Sequence[str] = ("images",
 def draw(number: int) -> Drawing:
     if number > 9:
         raise KeyError("points")
-    return Drawing(size=(1, 9), shapes=[box(1, 0, 0, number, 1)])
+    return Drawing(size=(1, 9), shapes=[make_box(1, 0, 0, number, 1)])
 
 
 def test_each_image_gets_the_shapes_of_its_own_entry(tmp_path: Path) -> None:

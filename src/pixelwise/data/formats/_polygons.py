@@ -13,7 +13,7 @@ import numpy as np
 from pixelwise.data.classes import Color, default_colors, ignore_index_for
 from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array
-from pixelwise.data.rasterize import Shape, rasterize
+from pixelwise.data.rasterize import DrawnShape, rasterize
 from pixelwise.data.sample import SPLITS, Sample, Split
 from pixelwise.errors import DataError
 from pixelwise.shapes import Size
@@ -35,7 +35,7 @@ class Drawing:
 
     size: Size
     """As the annotation gives it; whether the image agrees is for the caller of `read_mask` to see."""
-    shapes: Sequence[Shape]
+    shapes: Sequence[DrawnShape]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from pixelwise.data.formats._index_files import Listed, listed_pairing
 from pixelwise.data.formats._polygons import Drawing, DrawnClasses, drawn_classes, files_below, split_among
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import Array
-from pixelwise.data.rasterize import Bitmap, Polygon, Shape, unroll
+from pixelwise.data.rasterize import Bitmap, DrawnShape, Polygon, decode_run_lengths
 from pixelwise.data.sample import Split
 from pixelwise.errors import DataError
 from pixelwise.files import read_json
@@ -140,7 +140,7 @@ def _draw(content: _Content, classes: DrawnClasses) -> Drawing:
     return Drawing(size=size, shapes=[s for a in crowds_first for s in _shapes(a, size, classes)])
 
 
-def _shapes(annotation: _Record, size: Size, classes: DrawnClasses) -> Iterator[Shape]:
+def _shapes(annotation: _Record, size: Size, classes: DrawnClasses) -> Iterator[DrawnShape]:
     with well_formed(_number(annotation)):
         value, outline = classes.value(annotation["category_id"]), annotation.get("segmentation")
         if not outline:
@@ -170,7 +170,7 @@ def _decode(runs: _Record, size: Size) -> Array:
         )
     counts = runs["counts"]
     lengths = list(_unpacked(counts)) if isinstance(counts, str) else counts
-    return unroll(lengths, (size[1], size[0])).T
+    return decode_run_lengths(lengths, (size[1], size[0])).T
 
 
 def _unpacked(text: str) -> Iterator[int]:

@@ -18,7 +18,7 @@ from pixelwise.data.formats._documents import parse_color, peek, read_xml, size_
 from pixelwise.data.formats._index_files import Listed, listed_pairing
 from pixelwise.data.formats._polygons import Drawing, DrawnClasses, drawn_classes, files_below, split_among
 from pixelwise.data.formats.dataset_index import DatasetIndex
-from pixelwise.data.rasterize import Bitmap, Ellipse, Polygon, Shape, box, unroll
+from pixelwise.data.rasterize import Bitmap, DrawnShape, Ellipse, Polygon, decode_run_lengths, make_box
 from pixelwise.errors import DataError
 
 _ROOT = re.compile(r"<annotations[\s>]")
@@ -66,27 +66,27 @@ def _draw(image: Element, classes: DrawnClasses) -> Drawing:
     return Drawing(size=size, shapes=list(_shapes(raised, classes)))
 
 
-def _shapes(elements: list[Element], classes: DrawnClasses) -> Iterator[Shape]:
+def _shapes(elements: list[Element], classes: DrawnClasses) -> Iterator[DrawnShape]:
     for element in elements:
         if element.tag != "tag":
             with well_formed(f"a {element.tag} of {element.get('label')!r}"):
                 yield _shape(element, classes.value(element.attrib["label"]))
 
 
-def _shape(element: Element, value: int) -> Shape:
+def _shape(element: Element, value: int) -> DrawnShape:
     if element.tag == "polygon":
         points = element.attrib["points"].split(";")
         return Polygon(value=value, outline=[[float(number) for number in point.split(",")] for point in points])
     if element.tag == "box":
         left, top, right, bottom = _numbers(element, "xtl", "ytl", "xbr", "ybr")
-        return box(value, left, top, right, bottom, float(element.get("rotation", 0)))
+        return make_box(value, left, top, right, bottom, float(element.get("rotation", 0)))
     if element.tag == "ellipse":
         x, y, rx, ry = _numbers(element, "cx", "cy", "rx", "ry")
         return Ellipse(value=value, center=(x, y), radii=(rx, ry), degrees=float(element.get("rotation", 0)))
     if element.tag == "mask":
         top, left, height, width = (int(number) for number in _numbers(element, "top", "left", "height", "width"))
         runs = [int(run) for run in element.attrib["rle"].split(",")]
-        return Bitmap(value=value, pixels=unroll(runs, size_of(height, width)), top=top, left=left)
+        return Bitmap(value=value, pixels=decode_run_lengths(runs, size_of(height, width)), top=top, left=left)
     if element.tag in _WITHOUT_AREA:
         raise DataError("covers no pixels; draw its area as a polygon, or remove it.")
     raise DataError("is no shape of CVAT; export 'CVAT for images 1.1' once more.")

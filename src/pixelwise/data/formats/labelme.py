@@ -32,7 +32,7 @@ from pixelwise.data.formats._polygons import (
 )
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, DecodedImage, decode_image_bytes, read_size
-from pixelwise.data.rasterize import Bitmap, Ellipse, Polygon, Shape, box
+from pixelwise.data.rasterize import Bitmap, DrawnShape, Ellipse, Polygon, make_box
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError
 from pixelwise.files import read_json
@@ -152,19 +152,19 @@ def _embedded_image(path: Path) -> DecodedImage:
     return decode_image_bytes(_embedded(path), f"{path}: imageData")
 
 
-def _shapes(shapes: Iterable[Mapping[str, Any]], classes: DrawnClasses) -> Iterator[Shape]:
+def _shapes(shapes: Iterable[Mapping[str, Any]], classes: DrawnClasses) -> Iterator[DrawnShape]:
     for number, shape in enumerate(shapes, 1):
         with well_formed(f"shape {number}"):
             yield _shape(shape, classes.value(shape["label"]))
 
 
-def _shape(shape: Mapping[str, Any], value: int) -> Shape:
+def _shape(shape: Mapping[str, Any], value: int) -> DrawnShape:
     kind, points = shape.get("shape_type") or "polygon", shape["points"]
     if kind == "polygon":
         return Polygon(value=value, outline=points)
     if kind == "rectangle":
         x, y = zip(*points, strict=True)  # two corners, or all four
-        return box(value, min(x), min(y), max(x), max(y))
+        return make_box(value, min(x), min(y), max(x), max(y))
     if kind == "circle":
         (x, y), (rim_x, rim_y) = points
         radius = float(np.hypot(rim_x - x, rim_y - y))

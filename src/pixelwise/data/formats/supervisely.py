@@ -32,7 +32,7 @@ from pixelwise.data.formats._polygons import (
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.decoded_image import MAX_PIXELS
 from pixelwise.data.io.images import Array, decode_image_bytes
-from pixelwise.data.rasterize import Bitmap, Polygon, Shape, box
+from pixelwise.data.rasterize import Bitmap, DrawnShape, Polygon, make_box
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError
 from pixelwise.files import read_json
@@ -79,13 +79,13 @@ def _draw(sample: Sample, classes: DrawnClasses) -> Drawing:
         return Drawing(size=size, shapes=list(_shapes(content["objects"], classes)))
 
 
-def _shapes(objects: list[Mapping[str, Any]], classes: DrawnClasses) -> Iterator[Shape]:
+def _shapes(objects: list[Mapping[str, Any]], classes: DrawnClasses) -> Iterator[DrawnShape]:
     for number, thing in enumerate(objects, 1):
         with well_formed(f"object {number}"):
             yield _shape(thing, classes.value(thing["classTitle"]))
 
 
-def _shape(thing: Mapping[str, Any], value: int) -> Shape:
+def _shape(thing: Mapping[str, Any], value: int) -> DrawnShape:
     kind = thing["geometryType"]
     if kind == "bitmap":
         left, top = thing["bitmap"]["origin"]
@@ -97,7 +97,7 @@ def _shape(thing: Mapping[str, Any], value: int) -> Shape:
         (first, second), *_ = _corners([thing["points"]["exterior"]], 0)
         (left, top), (right, bottom) = np.minimum(first, second), np.maximum(first, second)
         last = 1 if _are_pixels([first, second]) else 0  # pixel numbers include the last
-        return box(value, left, top, right + last, bottom + last)
+        return make_box(value, left, top, right + last, bottom + last)
     raise DataError(f"a {kind} of {thing['classTitle']!r} covers no pixels; draw its area as a polygon, or remove it.")
 
 

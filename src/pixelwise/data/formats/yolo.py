@@ -29,7 +29,7 @@ from pixelwise.data.formats._polygons import (
 )
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, read_size
-from pixelwise.data.rasterize import Polygon, Shape
+from pixelwise.data.rasterize import DrawnShape, Polygon
 from pixelwise.data.sample import SPLITS, Sample, Split
 from pixelwise.errors import DataError
 from pixelwise.files import read_bytes
@@ -165,14 +165,14 @@ def _draw(sample: Sample, classes: DrawnClasses) -> Drawing:
         return Drawing(size=size, shapes=list(_shapes(lines, size, classes)))
 
 
-def _shapes(lines: list[str], size: Size, classes: DrawnClasses) -> Iterator[Shape]:
+def _shapes(lines: list[str], size: Size, classes: DrawnClasses) -> Iterator[DrawnShape]:
     for number, line in enumerate(lines, 1):
         if words := line.split():
             with well_formed(f"line {number}"):
                 yield _shape(words, size, classes)
 
 
-def _shape(words: list[str], size: Size, classes: DrawnClasses) -> Shape:
+def _shape(words: list[str], size: Size, classes: DrawnClasses) -> DrawnShape:
     key, numbers = int(words[0]), np.array(words[1:], float)
     if len(numbers) == 4:
         raise DataError("a class and 4 numbers are a detection box, not an outline; export the set for segmentation.")
