@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from pixelwise.api.predict import predict
+from pixelwise.api import predict
 from pixelwise.data.io.decoded_image import Array
 from pixelwise.data.io.images import read_image, read_mask, write_png
 from pixelwise.errors import DataError, InvalidArgumentError

@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import read_image, read_mask, write_png
 from pixelwise.errors import InvalidArgumentError, ModelFileError
 from pixelwise.inference.predictor import Predictor, load
@@ -255,12 +255,11 @@ def test_what_goes_into_a_tool_comes_back_as_the_labels(noisy: Path, photos: Pat
     (tmp_path / "set").mkdir()
     shutil.copytree(photos, tmp_path / "set" / "images", ignore=shutil.ignore_patterns(".*"))
     shutil.copy(tmp_path / "out" / "cvat.xml", tmp_path / "set")
-    dataset = open_dataset(tmp_path / "set")
-    assert dataset.classes is not None
+    dataset = Dataset.load(tmp_path / "set")
     assert dataset.classes.names == ("background", "cell", "nucleus")
     for sample in dataset.samples:
         inner = sample.image_path.relative_to(tmp_path / "set" / "images")
-        np.testing.assert_array_equal(dataset.read_pair(sample)[1], read_mask(tmp_path / "out" / inner))
+        np.testing.assert_array_equal(dataset.read(sample)[1], read_mask(tmp_path / "out" / inner))
 
 
 def test_small_regions_and_holes_go_from_labels_and_not_from_probabilities(

@@ -1,4 +1,5 @@
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from pixelwise.data.rasters.windows import BLOCK
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.inference.tiling import planner
-from pixelwise.inference.tiling.plan import Part, TilePlan
+from pixelwise.inference.tiling.plan import Tile
 from pixelwise.prediction import rasters as home
 from pixelwise.prediction.predict import predict
 from pixelwise.prediction.rasters import forget_parts, needs_windows, predict_raster
@@ -60,16 +61,10 @@ def predictors(models: dict[str, Path]) -> dict[str, Predictor]:
     return made
 
 
-@pytest.fixture(autouse=True, params=["strips"])
-def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Parts of some ten pixels, also for small images."""
+@pytest.fixture(autouse=True)
+def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tile small images, too."""
     monkeypatch.setattr(planner, "WINDOWED_BYTES", 1 << 20)
-    monkeypatch.setattr(planner, "BAND_WIDTHS", (64, 32) if request.param == "strips" else ())
-    monkeypatch.setattr(planner, "STRIP_PIXELS", 64 * 32)
-    return str(request.param)
-
-
-by_both = pytest.mark.parametrize("cut", ["strips", "tiles"], indirect=True)
 
 
 @pytest.fixture(params=NETWORKS)
@@ -121,11 +116,10 @@ def read_labels(target: Path) -> Array:
     return found
 
 
-@by_both
 @pytest.mark.parametrize("size", [(150, 230), (1, 90), (90, 1), (1, 1), (37, 64)])
 def test_windows_give_what_the_whole_image_gives(predictor: Predictor, size: tuple[int, int], tmp_path: Path) -> None:
     image = noise(*size)
-    plan = predictor.cutting.windows(size)
+    plan = predictor.tile_planner.plan_windowed(size)
     found = labels_of(predictor, write(tmp_path / "x.tif", image), tmp_path / "labels.tif")
     np.testing.assert_array_equal(found, predictor.predict(image, tiling="none").labels)
     if size == (150, 230):
@@ -185,16 +179,14 @@ def test_a_bigtiff_is_read(padded: Predictor, tmp_path: Path) -> None:
     np.testing.assert_array_equal(labels_of(padded, path, tmp_path / "l.tif"), padded.predict(image).labels)
 
 
-@pytest.mark.parametrize("cut", ["tiles"], indirect=True)
 def test_tiles_inside_a_large_image_take_no_more_than_those_at_its_border(
     padded: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     height, width = planner.WINDOWED_SIZE
     most = 1.005 * height * width  # just the whole of the image that tiles are chosen for
-    monkeypatch.setattr(planner, "WINDOWED_BYTES", most * padded.cutting.bytes_per_pixel)
-    plan = padded.cutting.windows((9000, 9000))
-    assert isinstance(plan, TilePlan)
-    assert 0.3 * most < plan.largest[0] * plan.largest[1] <= most
+    monkeypatch.setattr(planner, "WINDOWED_BYTES", most * padded.tile_planner.bytes_per_pixel)
+    plan = padded.tile_planner.plan_windowed((9000, 9000))
+    assert 0.3 * most < math.prod(plan.max_input_size) <= most
     assert max(span.write.stop - span.write.start for span in plan.rows) <= height
 
 
@@ -220,29 +212,28 @@ def stopped(padded: Predictor, tmp_path: Path) -> Path:
     return path
 
 
-def parts_predicted(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
-    """The parts that are predicted from here on."""
-    parts: list[Part] = []
-    write = home._Parts.write
+def record_tiles(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Record the indices of the tiles that are predicted."""
+    indices: list[tuple[int, int]] = []
+    write = home._TileFiles.write
 
-    def spy(self: home._Parts, part: Part, labels: Array) -> None:
-        parts.append(part)
-        write(self, part, labels)
+    def spy(self: home._TileFiles, tile: Tile, labels: Array) -> None:
+        indices.append(tile.index)
+        write(self, tile, labels)
 
-    monkeypatch.setattr(home._Parts, "write", spy)
-    return parts
+    monkeypatch.setattr(home._TileFiles, "write", spy)
+    return indices
 
 
-@by_both
 def test_a_stopped_job_goes_on_with_the_parts_that_are_missing(
     padded: Predictor, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = {path.name for path in (tmp_path / ".labels.tif.part").glob("*.labels")}
-    parts = parts_predicted(monkeypatch)
+    indices = record_tiles(monkeypatch)
     labels_of(padded, stopped, tmp_path / "labels.tif", resume=True)
-    plan = padded.cutting.windows((220, 150))
+    plan = padded.tile_planner.plan_windowed((220, 150))
     assert there
-    assert len(parts) == len(plan.rows) * len(plan.columns) - len(there)
+    assert len(indices) == len(plan) - len(there)
     labels_of(padded, stopped, tmp_path / "at_once.tif")
     assert (tmp_path / "labels.tif").read_bytes() == (tmp_path / "at_once.tif").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["at_once.tif", "labels.tif", "x.tif"]
@@ -258,10 +249,10 @@ def test_a_damaged_part_is_named(padded: Predictor, stopped: Path, tmp_path: Pat
 def test_parts_that_are_forgotten_are_predicted_again(
     padded: Predictor, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts = parts_predicted(monkeypatch)
+    indices = record_tiles(monkeypatch)
     forget_parts(tmp_path / "labels.tif")
     labels_of(padded, stopped, tmp_path / "labels.tif", resume=True)
-    assert (0, 0) in parts
+    assert (0, 0) in indices
     forget_parts(tmp_path / "labels.tif")  # there are none
 
 
@@ -271,23 +262,22 @@ def test_what_belongs_to_something_else_is_not_continued(
 ) -> None:
     if change == "image":
         write(stopped, noise(220, 150)[::-1], compress="deflate")
-    parts = parts_predicted(monkeypatch)
+    indices = record_tiles(monkeypatch)
     request = {"model": "another"} if change == "request" else {}
     found = labels_of(padded, stopped, tmp_path / "l.tif", request=request)
-    parts.clear()
+    indices.clear()
     kept = labels_of(padded, stopped, tmp_path / "labels.tif", request=request, resume=change != "not asked for")
-    plan = padded.cutting.windows((220, 150))
-    assert len(parts) == len(plan.rows) * len(plan.columns)
+    plan = padded.tile_planner.plan_windowed((220, 150))
+    assert len(indices) == len(plan)
     np.testing.assert_array_equal(kept, found)
 
 
-@by_both
 def test_progress_counts_parts(padded: Predictor, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     path = write(tmp_path / "x.tif", noise(100, 150))
     labels_of(padded, path, tmp_path / "l.tif", track=lambda *both: told.append(both))
-    plan = padded.cutting.windows((100, 150))
-    assert [done for done, _ in told] == list(range(1, len(plan.rows) * len(plan.columns) + 1))
+    plan = padded.tile_planner.plan_windowed((100, 150))
+    assert [done for done, _ in told] == list(range(1, len(plan) + 1))
     assert told[-1][0] == told[-1][1]
 
 
@@ -297,7 +287,7 @@ def test_progress_counts_parts(padded: Predictor, tmp_path: Path) -> None:
 def test_a_network_that_sees_the_whole_image_is_refused(make_model: Callable[..., Path], tmp_path: Path) -> None:
     network = NetworkConfig(name="unet", base_channels=8, depth=2, normalization="group")
     predictor = load(make_model(tmp_path / "m", network=network), device="cpu")
-    with pytest.raises(InvalidArgumentError, match=r"the network sees the whole image, .* cut the image, or train"):
+    with pytest.raises(InvalidArgumentError, match=r"the network depends on the whole image, .* Cut the image"):
         labels_of(predictor, write(tmp_path / "x.tif", noise(8, 8)), tmp_path / "l.tif")
 
 
@@ -413,11 +403,7 @@ def test_a_slide_gives_what_its_pixels_give(predictor: Predictor, tmp_path: Path
     np.testing.assert_array_equal(labels_of(predictor, path, tmp_path / "labels.tif"), expected)
 
 
-@by_both
-def test_windows_are_no_larger_than_planned(
-    cut: str, padded: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(home, "BLOCK", 16)
+def test_windows_are_no_larger_than_planned(padded: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[tuple[int, int]] = []
     real = ZarrRaster.read
 
@@ -428,13 +414,11 @@ def test_windows_are_no_larger_than_planned(
 
     monkeypatch.setattr(ZarrRaster, "read", spy)
     labels_of(padded, write_zarr(tmp_path / "x.zarr", noise(150, 230)), tmp_path / "labels.zarr")
-    plan = padded.cutting.windows((150, 230))
-    most = plan.largest if isinstance(plan, TilePlan) else (64, plan.columns[1].read.stop - plan.columns[1].read.start)
+    plan = padded.tile_planner.plan_windowed((150, 230))
+    most = plan.max_input_size
     assert len(read) > 1
     assert all(height <= most[0] and width <= most[1] for height, width in read)
     assert most[0] * most[1] < 150 * 230
-    if cut == "strips":  # each row once
-        assert sum(height for height, _ in read) == 150 * len(plan.columns)
 
 
 @pytest.mark.parametrize("when", ["in the rows", "as it was put together"])
@@ -455,10 +439,10 @@ def test_a_stopped_zarr_goes_on(when: str, padded: Predictor, tmp_path: Path, mo
         with pytest.raises(StopError):
             labels_of(padded, path, target, track=stop)
     assert not target.exists()
-    parts = parts_predicted(monkeypatch)
+    indices = record_tiles(monkeypatch)
     found = labels_of(padded, path, target, resume=True)
-    assert (0, 0) not in parts
-    assert bool(parts) == (when == "in the rows")
+    assert (0, 0) not in indices
+    assert bool(indices) == (when == "in the rows")
     np.testing.assert_array_equal(found, padded.predict(noise(420, 40)).labels)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.zarr", "x.zarr"]
     assert not (target / "half").exists()
@@ -476,9 +460,9 @@ def test_a_zarr_that_has_changed_is_not_continued(
     with pytest.raises(StopError):
         labels_of(padded, path, target, track=stop)
     pytest.importorskip("zarr").open_group(path)["s0"][0, :9, :9] = 0
-    parts = parts_predicted(monkeypatch)
+    indices = record_tiles(monkeypatch)
     labels_of(padded, path, target, resume=True)
-    assert (0, 0) in parts
+    assert (0, 0) in indices
 
 
 @pytest.fixture

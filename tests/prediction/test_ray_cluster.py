@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelwise.api.predict import predict
+from pixelwise.api import predict
 from pixelwise.config import NetworkConfig
 from pixelwise.data.io.images import write_png
 from pixelwise.errors import InvalidArgumentError, ModelFileError

@@ -286,12 +286,12 @@ def lines_of(skeleton: nn.Module, size: Size) -> tuple[Alignment, Alignment] | N
         tracer = Tracer(images)
         try:
             with tracer:
-                found = tracer.map_of(skeleton(images))
+                found = tracer.get_map(skeleton(images))
         except InvalidArgumentError:
             return None
-    if found is None or any(len(axis.intervals) > 1 for axis in found.axes):
+    if found is None or any(len(axis.intervals) > 1 for axis in found.fields):
         return None
-    rows, columns = (_line(axis) for axis in found.axes)
+    rows, columns = (_line(axis) for axis in found.fields)
     return rows, columns
 
 

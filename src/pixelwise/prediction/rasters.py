@@ -19,13 +19,11 @@ from pixelwise.data.io.images import Array
 from pixelwise.data.rasters import Raster, find_raster_format, is_windowed_only
 from pixelwise.data.rasters._gdal import has_rasterio
 from pixelwise.data.rasters.rasterio_reader import TIFF, count_tiff_pixels
-from pixelwise.data.rasters.windows import BLOCK
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.files import READ_ERRORS, read_json, write_atomically
 from pixelwise.inference.predictor import Predictor
-from pixelwise.inference.tiling.plan import Part, Plan, StripPlan
+from pixelwise.inference.tiling.plan import Tile, TilePlan
 from pixelwise.prediction.manifest import remove
-from pixelwise.shapes import round_up
 
 WINDOWED_PIXELS = 64 << 20
 """Larger TIFFs are read by windows, where that can give what is asked for."""
@@ -68,17 +66,15 @@ def predict_raster(
         DataError: the image cannot be read, or does not suit the model.
     """
     with find_raster_format(path).open(path, predictor.spec.channels) as raster:
-        plan = predictor.cutting.windows(raster.size)
-        parts = _Parts(_folder_of_parts(target), plan, predictor.classes.dtype)
+        plan = predictor.tile_planner.plan_windowed(raster.size)
+        parts = _TileFiles(_folder_of_parts(target), plan, predictor.classes.dtype)
         parts.begin(_description(raster, plan, predictor.device.type, request), resume=resume)
-        checked = _Checked(predictor, raster)
-        source = _Ahead(checked) if isinstance(plan, StripPlan) else checked
-        for part, labels in predictor.label_parts(source, plan, parts.has):
-            missing = raster.find_missing(*plan.writes(part))
+        for tile, labels in predictor.label_tiles(_Checked(predictor, raster), plan, parts.has):
+            missing = raster.find_missing(*tile.write)
             if missing is not None:
                 labels[missing] = predictor.classes.ignore_index
-            parts.write(part, labels)
-            track(parts.num_done, len(plan.rows) * len(plan.columns))
+            parts.write(tile, labels)
+            track(parts.num_done, len(plan))
         made = parts.folder / target.name
         remove(made)  # of an attempt that was stopped
         raster.write_labels(made, parts.read(), predictor.classes)
@@ -111,42 +107,11 @@ class _Checked:
 
 
 @dataclass(slots=True)
-class _Ahead:
-    """Rows of a source that is asked for them in order, read in whole blocks.
-
-    Images are stored in blocks, and of each all is decoded where a few rows are wanted.
-    """
-
-    source: _Checked
-    columns: slice | None = None
-    top: int = 0
-    """Of what is held."""
-    held: Array | None = None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.source.size
-
-    def read(self, rows: slice, columns: slice) -> Array:
-        bottom = self.top + (0 if self.held is None else len(self.held))
-        if self.held is None or columns != self.columns or not self.top <= rows.start <= bottom:
-            self.columns, self.top, self.held = columns, rows.start, None
-            bottom = rows.start
-        if rows.stop > bottom:
-            until = min(round_up(rows.stop, BLOCK), self.size[0])
-            more = self.source.read(slice(bottom, until), columns)
-            before = more[:0] if self.held is None else self.held[rows.start - self.top :]
-            self.top, self.held = rows.start, np.concatenate((before, more))
-        assert self.held is not None
-        return self.held[rows.start - self.top : rows.stop - self.top]
-
-
-@dataclass(slots=True)
-class _Parts:
+class _TileFiles:
     """Labels of the parts of a plan, as files."""
 
     folder: Path
-    plan: Plan
+    plan: TilePlan
     dtype: type[np.generic]
     num_done: int = 0
 
@@ -158,18 +123,18 @@ class _Parts:
             write_atomically(file, json.dumps(description, sort_keys=True).encode())
         self.num_done = len(list(self.folder.glob("*.labels")))
 
-    def has(self, part: Part) -> bool:
-        return self._file(part).exists()
+    def has(self, tile: Tile) -> bool:
+        return self._file(*tile.index).exists()
 
-    def write(self, part: Part, labels: Array) -> None:
-        self.num_done += not self.has(part)
-        write_atomically(self._file(part), zlib.compress(labels.tobytes(), 1))
+    def write(self, tile: Tile, labels: Array) -> None:
+        self.num_done += not self.has(tile)
+        write_atomically(self._file(*tile.index), zlib.compress(labels.tobytes(), 1))
 
     def read(self) -> Iterator[Array]:
         """(h, W) each, from top to bottom."""
         for row, rows in enumerate(self.plan.rows):
             height = rows.write.stop - rows.write.start
-            pieces = [self._file((row, column)).read_bytes() for column in range(len(self.plan.columns))]
+            pieces = [self._file(row, column).read_bytes() for column in range(len(self.plan.columns))]
             try:
                 labels = [np.frombuffer(zlib.decompress(piece), self.dtype).reshape(height, -1) for piece in pieces]
             except (zlib.error, ValueError) as error:
@@ -181,8 +146,7 @@ class _Parts:
     def remove(self) -> None:
         remove(self.folder)
 
-    def _file(self, part: Part) -> Path:
-        row, column = part
+    def _file(self, row: int, column: int) -> Path:
         return self.folder / f"{row:06d}-{column:04d}.labels"
 
 
@@ -197,10 +161,10 @@ def _read(file: Path) -> Any:
         return None
 
 
-def _description(raster: Raster, plan: Plan, device: str, request: Mapping[str, Any]) -> dict[str, Any]:
+def _description(raster: Raster, plan: TilePlan, device: str, request: Mapping[str, Any]) -> dict[str, Any]:
     """What the parts belong to."""
     ends = {"rows": [span.write.stop for span in plan.rows], "columns": [span.write.stop for span in plan.columns]}
-    return {**raster.stamp, "plan": type(plan).__name__, **ends, "device": device, "request": dict(request)}
+    return {**raster.stamp, **ends, "device": device, "request": dict(request)}
 
 
 def _put(made: Path, target: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pixelwise.data.classes import Classes, describe_classes
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.prediction.outputs.annotations import CocoFile, CvatFile, JobFile, require_nameable, write_labelme
@@ -38,13 +38,10 @@ def save(folder: Path, kind: str, classes: Classes) -> None:
 
 def read_back(folder: Path, format: str, classes: Classes) -> dict[str, Array]:
     """Image → labels in the indices of `classes`, by our own reader."""
-    dataset = open_dataset(folder, format)
-    assert dataset.classes is not None
+    dataset = Dataset.load(folder, format)
     found = dataset.classes.names
     ours = np.array([classes.names.index(name) if name in classes.names else 99 for name in found])
-    return {
-        s.image_path.relative_to(folder / "images").as_posix(): ours[dataset.read_pair(s)[1]] for s in dataset.samples
-    }
+    return {s.image_path.relative_to(folder / "images").as_posix(): ours[dataset.read(s)[1]] for s in dataset.samples}
 
 
 @pytest.mark.parametrize("classes", [CELLS, ABC], ids=["background", "none"])
@@ -60,13 +57,13 @@ def test_what_is_written_is_read_back_pixel_for_pixel(tmp_path: Path, kind: str,
 def test_the_formats_are_told_by_their_files(tmp_path: Path) -> None:
     for kind in ("coco", "cvat", "labelme"):
         save(tmp_path / kind, kind, CELLS)
-        assert len(open_dataset(tmp_path / kind).samples) == 3
+        assert len(Dataset.load(tmp_path / kind).samples) == 3
 
 
 def test_colors_go_along(tmp_path: Path) -> None:
     for kind in ("coco", "cvat"):
         save(tmp_path / kind, kind, CELLS)
-        classes = open_dataset(tmp_path / kind, kind).classes
+        classes = Dataset.load(tmp_path / kind, kind).classes
         assert classes is not None
         assert classes.colors[1:] == CELLS.colors[1:]
 
@@ -97,7 +94,7 @@ def test_a_job_of_no_images_is_a_whole_file(tmp_path: Path, make: Callable[[Clas
     path = tmp_path / ("x.json" if make is CocoFile else "x.xml")
     path.write_bytes(make(ABC).content())
     with pytest.raises(Exception, match="images"):  # the reader's, that none are listed
-        open_dataset(tmp_path)
+        Dataset.load(tmp_path)
 
 
 def test_a_name_that_means_no_object_is_refused() -> None:
