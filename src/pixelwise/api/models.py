@@ -17,8 +17,9 @@ from pixelwise.api.options import (
     Settings,
     StrPath,
     to_path,
+    to_paths,
 )
-from pixelwise.errors import InvalidArgumentError, unknown_name
+from pixelwise.errors import InvalidArgumentError, unknown_name, wrap_path_errors
 
 if TYPE_CHECKING:
     from pixelwise.exporting.result import ExportResult
@@ -43,6 +44,7 @@ SaveKind = Literal[
 ]
 
 
+@wrap_path_errors()
 def load(
     model: StrPath, *, device: str = "auto", precision: InferencePrecision = "auto", engine: Engine = "auto"
 ) -> "Predictor":
@@ -73,6 +75,7 @@ def load(
     return run(to_path(model), device=device, precision=precision, engine=engine)
 
 
+@wrap_path_errors()
 def evaluate(
     model: Model,
     data: Data,
@@ -127,6 +130,7 @@ def evaluate(
     )
 
 
+@wrap_path_errors()
 def predict(
     model: Model,
     inputs: Annotated[
@@ -208,14 +212,14 @@ def predict(
     def predict_with(open_place: Any = None) -> "PredictReport":
         return run(
             to_path(model),
-            [to_path(path) for path in inputs],
+            to_paths(inputs),
             to_path(output),
-            save=save,
+            save=[save] if isinstance(save, str) else save,
             tiling=tiling,
             label_values=label_values,
             min_area=min_area,
             fill_holes=fill_holes,
-            tta=tta,
+            tta=[tta] if isinstance(tta, str) else tta,
             resume=resume,
             shard=shard,
             device=device,
@@ -232,6 +236,7 @@ def predict(
         return predict_with(open_place)
 
 
+@wrap_path_errors()
 def quantize(
     model: Model,
     data: Data,
@@ -272,9 +277,16 @@ def quantize(
     """
     from pixelwise.quantization.quantize import quantize as run
 
-    return run(model, data, output, max_iou_drop=max_iou_drop, format=format)
+    return run(
+        to_path(model),
+        to_path(data),
+        None if output is None else to_path(output),
+        max_iou_drop=max_iou_drop,
+        format=format,
+    )
 
 
+@wrap_path_errors()
 def export(
     model: Model,
     output: Annotated[StrPath, Option(help="File that ends in .onnx, .xml or .pt2, or a folder.", short="-o")],
@@ -336,6 +348,7 @@ def export(
     )
 
 
+@wrap_path_errors()
 def localize(
     images: Annotated[Sequence[StrPath], Argument(help="Image files, folders (recursive) or globs.", metavar="IMAGE")],
     output: Annotated[StrPath, Option(help="Folder for the heat maps.", short="-o")],
@@ -373,7 +386,7 @@ def localize(
     from pixelwise.prediction.localize import localize as run
 
     return run(
-        [to_path(image) for image in images],
+        to_paths(images),
         to_path(output),
         classifier=classifier,
         weights=to_path(weights),
@@ -396,4 +409,4 @@ def describe_networks(
     """Return the networks with size, cost and geometry, or the layers of one; see `pixelwise.networks.describe`."""
     from pixelwise.networks.summary import describe
 
-    return describe(name, size, in_channels=channels, num_classes=classes, encoder=encoder, settings=settings)
+    return describe(name, size=size, in_channels=channels, num_classes=classes, encoder=encoder, settings=settings)

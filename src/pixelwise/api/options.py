@@ -5,9 +5,12 @@ exists only in Python.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
+
+from pixelwise.errors import InvalidArgumentError
 
 StrPath = str | os.PathLike[str]
 
@@ -15,6 +18,15 @@ StrPath = str | os.PathLike[str]
 def to_path(path: StrPath) -> str | Path:
     """Return a string, which may be a URL, as it is, and any other path-like object as a `Path`."""
     return path if isinstance(path, str) else Path(path)
+
+
+def to_paths(paths: StrPath | Sequence[StrPath]) -> list[str | Path]:
+    """Return the paths of a sequence, or the only path."""
+    if isinstance(paths, str | os.PathLike):
+        return [to_path(paths)]
+    if not paths:
+        raise InvalidArgumentError("no inputs are given. Expected at least one file, folder, pattern or URL.")
+    return [to_path(path) for path in paths]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
 from pixelwise.data.sample_stats import SampleStats, count_values
 from pixelwise.data.visualization import overlay_labels, to_css_color, to_data_uri, to_display_image
-from pixelwise.errors import DataError, PathAccessError, PathNotFoundError, unknown_name
+from pixelwise.errors import DataError, PathAccessError, PathNotFoundError, unknown_name, wrap_path_errors
 from pixelwise.files import READ_ERRORS, read_yaml
 
 _KEYS = ("names", "colors", "ignore", "label_mapping", "coding", "channels")
@@ -69,6 +69,7 @@ class Dataset:
     """Statistics of the samples that `scan.scan_dataset` read."""
 
     @classmethod
+    @wrap_path_errors()
     def load(cls, path: str | os.PathLike[str], format: str | None = None) -> "Dataset":
         """Find the samples in a folder and read its `dataset.yaml`.
 

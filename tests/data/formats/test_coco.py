@@ -247,10 +247,10 @@ def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
     [
         (annotation([SQUARE], 5), r"the class 5 is not among those listed \(3, 7\)"),
         (annotation([]), "has no segmentation, at most a box; draw its outline"),
-        (annotation([[1, 2, 3, 4]]), "a polygon needs three corners"),
+        (annotation([[1, 2, 3, 4]]), "a polygon has points of shape"),
         (annotation([[1, 2, 3, 4, 5, 6, 7]]), "a polygon has 7 numbers, but x and y come in pairs"),
         (annotation([[1, 2, 3, 4, 5, "x"]]), "a value has an unexpected type or form"),
-        (annotation([[1, 2, 3, 4, 5, None]]), "holds the number nan, which is no position"),
+        (annotation([[1, 2, 3, 4, 5, None]]), "has the coordinate nan, which is not in any image"),
         (annotation([7]), "a value has an unexpected type or form"),
         (
             annotation({"size": [8, 6], "counts": [48]}),

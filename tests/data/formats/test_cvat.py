@@ -125,7 +125,7 @@ def test_images_without_an_entry_and_entries_without_an_image_are_told(tmp_path:
     ("fault", "message"),
     [
         (polygon("cow"), r"a polygon of 'cow': the class 'cow' is not among those listed \(dog, cat\)"),
-        (polygon(points="1,1;2,2"), "a polygon of 'cat': a polygon needs three corners"),
+        (polygon(points="1,1;2,2"), "a polygon of 'cat': a polygon has points of shape"),
         (polygon(points="1,1;2"), "a value has an unexpected type or form"),
         (polygon(points="1,x;2,2"), "a value has an unexpected type or form"),
         (shape("box", xtl=1), "'ytl' is missing; export the annotations again"),

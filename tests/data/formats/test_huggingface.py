@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pixelwise.api.check import check
+from pixelwise import check
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats import detect_format
 from pixelwise.data.io.images import Array, encode_png

@@ -181,8 +181,8 @@ def test_what_has_no_area_is_an_error(tmp_path: Path, kind: str) -> None:
     [
         ({"label": "cat"}, r"shape 1: 'points' is missing; export the annotations again"),
         ({"points": SQUARE}, r"shape 1: 'label' is missing"),
-        (shape("cat", SQUARE[:2]), "a polygon needs three corners"),
-        (shape("cat", [[1, 1], [1, 1]], "circle"), r"radii \(0.0, 0.0\), but both must be above 0"),
+        (shape("cat", SQUARE[:2]), "a polygon has points of shape"),
+        (shape("cat", [[1, 1], [1, 1]], "circle"), r"radii \(0.0, 0.0\). Expected two numbers above 0"),
         (shape("cat", SQUARE, "circle"), "a value has an unexpected type or form"),
         (shape("cat", [[1, 1], [2, 2]], "mask"), "'mask' is missing"),
         (shape("cat", [[1, 1], [2, 2]], "mask", mask="?"), "a value has an unexpected type or form"),

@@ -136,7 +136,7 @@ NO_PICTURE = thing("bitmap", bitmap={"data": base64.b64encode(zlib.compress(b"PN
     ("fault", "message"),
     [
         (drawn("rectangle", [[1, 1], [3, 2]], label="cow"), r"the class 'cow' is not among those listed \(dog, cat\)"),
-        (drawn("polygon", [[1, 1], [3, 2]]), "a polygon needs three corners"),
+        (drawn("polygon", [[1, 1], [3, 2]]), "a polygon has points of shape"),
         (drawn("polygon", [[1, 1], [3, 2], [1]]), "a value has an unexpected type or form"),
         (drawn("rectangle", [[1, 1]]), "a value has an unexpected type or form"),
         (thing("polygon"), "'points' is missing"),

@@ -114,8 +114,8 @@ def test_files_that_no_split_reads_are_told(tmp_path: Path) -> None:
     [
         ("0 0.5 0.5 0.2 0.2", "line 1: a class and 4 numbers are a box, not an outline; export the dataset for"),
         ("\n0 0.1 0.1 0.2 0.2 0.3", "line 2: 5 numbers follow the class, but x and y come in pairs"),
-        ("0 0.1 0.1", "line 1: a polygon needs three corners"),
-        ("0", "line 1: a polygon needs three corners"),
+        ("0 0.1 0.1", "line 1: a polygon has points of shape"),
+        ("0", "line 1: a polygon has points of shape"),
         ("0 10 10 40 10 40 30", "line 1: 10, 10, ... are not fractions of width and height"),
         ("0 nan 0 1 0 1 1", "line 1: nan, 0, ... are not fractions"),
         ("7 0 0 1 0 1 1", r"line 1: the class 7 is not among those listed \(0, 1\)"),

@@ -15,7 +15,7 @@ from pixelwise.data.classes import Color, default_colors, ignore_index_for
 from pixelwise.data.formats._documents import locate_errors
 from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader
 from pixelwise.data.io.images import Array
-from pixelwise.data.rasterize import Shape, rasterize
+from pixelwise.data.rasterize import DrawnShape, rasterize
 from pixelwise.data.sample import Sample, Split
 from pixelwise.errors import DataError
 from pixelwise.shapes import Size
@@ -32,7 +32,7 @@ class ImageShapes:
 
     size: Size
     """Size by the annotation, which may differ from the size of the image."""
-    shapes: Sequence[Shape]
+    shapes: Sequence[DrawnShape]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

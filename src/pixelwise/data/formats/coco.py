@@ -23,7 +23,7 @@ from pixelwise.data.formats._files import find_images, find_split
 from pixelwise.data.formats._shapes import ImageShapes, ListedImage, ShapeClasses, index_listed_images, make_classes
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import Array
-from pixelwise.data.rasterize import Bitmap, Polygon, Shape, unroll
+from pixelwise.data.rasterize import Bitmap, DrawnShape, Polygon, decode_run_lengths
 from pixelwise.data.sample import Split
 from pixelwise.errors import DataError
 from pixelwise.files import read_json
@@ -142,7 +142,7 @@ def _list_folders(root: Path, document: Path) -> list[str]:
 def _parse_shapes(content: _Content, classes: ShapeClasses) -> ImageShapes:
     image, annotations = content
     size = parse_size(image["height"], image["width"])
-    shapes: list[Shape] = []
+    shapes: list[DrawnShape] = []
     for annotation in sorted(annotations, key=lambda annotation: not annotation.get("iscrowd")):
         with locate_errors(_name_annotation(annotation)):
             value, outline = classes.get_value(annotation["category_id"]), annotation.get("segmentation")
@@ -174,7 +174,7 @@ def _decode_runs(runs: _Record, size: Size) -> Array:
         )
     counts = runs["counts"]
     lengths = list(_unpack_counts(counts)) if isinstance(counts, str) else counts
-    return unroll(lengths, (size[1], size[0])).T
+    return decode_run_lengths(lengths, (size[1], size[0])).T
 
 
 def _unpack_counts(text: str) -> Iterator[int]:

@@ -19,7 +19,7 @@ from pixelwise.data.formats._documents import locate_errors, parse_color, parse_
 from pixelwise.data.formats._files import find_images, find_split
 from pixelwise.data.formats._shapes import ImageShapes, ListedImage, ShapeClasses, index_listed_images, make_classes
 from pixelwise.data.formats.dataset_index import DatasetIndex
-from pixelwise.data.rasterize import Bitmap, Ellipse, Polygon, Shape, box, unroll
+from pixelwise.data.rasterize import Bitmap, DrawnShape, Ellipse, Polygon, decode_run_lengths, make_box
 from pixelwise.errors import DataError
 
 _ROOT = re.compile(r"<annotations[\s>]")
@@ -77,20 +77,20 @@ def _parse_shapes(image: Element, classes: ShapeClasses) -> ImageShapes:
     return ImageShapes(size=size, shapes=shapes)
 
 
-def _parse_shape(element: Element, value: int) -> Shape:
+def _parse_shape(element: Element, value: int) -> DrawnShape:
     if element.tag == "polygon":
         points = element.attrib["points"].split(";")
         return Polygon(value=value, outline=[[float(number) for number in point.split(",")] for point in points])
     if element.tag == "box":
         left, top, right, bottom = _read_numbers(element, "xtl", "ytl", "xbr", "ybr")
-        return box(value, left, top, right, bottom, float(element.get("rotation", 0)))
+        return make_box(value, left, top, right, bottom, float(element.get("rotation", 0)))
     if element.tag == "ellipse":
         x, y, rx, ry = _read_numbers(element, "cx", "cy", "rx", "ry")
         return Ellipse(value=value, center=(x, y), radii=(rx, ry), degrees=float(element.get("rotation", 0)))
     if element.tag == "mask":
         top, left, height, width = (int(n) for n in _read_numbers(element, "top", "left", "height", "width"))
         runs = [int(run) for run in element.attrib["rle"].split(",")]
-        return Bitmap(value=value, pixels=unroll(runs, parse_size(height, width)), top=top, left=left)
+        return Bitmap(value=value, pixels=decode_run_lengths(runs, parse_size(height, width)), top=top, left=left)
     if element.tag in _WITHOUT_AREA:
         raise DataError("covers no pixels; draw its area as a polygon, or remove it.")
     raise DataError("is not a shape of CVAT; export 'CVAT for images 1.1' again.")

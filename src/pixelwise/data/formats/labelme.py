@@ -31,7 +31,7 @@ from pixelwise.data.formats._shapes import (
 )
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, DecodedImage, decode_image_bytes, read_size
-from pixelwise.data.rasterize import Bitmap, Ellipse, Polygon, Shape, box
+from pixelwise.data.rasterize import Bitmap, DrawnShape, Ellipse, Polygon, make_box
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError, PixelwiseError
 from pixelwise.files import READ_ERRORS, read_json
@@ -166,13 +166,13 @@ def _parse_shapes(documents: Mapping[Sample, _Document], classes: ShapeClasses, 
         return ImageShapes(size=size, shapes=shapes)
 
 
-def _parse_shape(shape: Mapping[str, Any], value: int) -> Shape:
+def _parse_shape(shape: Mapping[str, Any], value: int) -> DrawnShape:
     kind, points = shape.get("shape_type") or "polygon", shape["points"]
     if kind == "polygon":
         return Polygon(value=value, outline=points)
     if kind == "rectangle":
         x, y = zip(*points, strict=True)  # two corners, or all four
-        return box(value, min(x), min(y), max(x), max(y))
+        return make_box(value, min(x), min(y), max(x), max(y))
     if kind == "circle":
         (x, y), (rim_x, rim_y) = points
         radius = float(np.hypot(rim_x - x, rim_y - y))

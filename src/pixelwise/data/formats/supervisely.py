@@ -31,7 +31,7 @@ from pixelwise.data.formats._shapes import (
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.decoded_image import MAX_PIXELS
 from pixelwise.data.io.images import Array, decode_image_bytes
-from pixelwise.data.rasterize import Bitmap, Polygon, Shape, box
+from pixelwise.data.rasterize import Bitmap, DrawnShape, Polygon, make_box
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError
 from pixelwise.files import read_json
@@ -87,7 +87,7 @@ def _read_shapes(sample: Sample, classes: ShapeClasses) -> ImageShapes:
         return ImageShapes(size=size, shapes=shapes)
 
 
-def _parse_object(labeled_object: Mapping[str, Any], value: int) -> Shape:
+def _parse_object(labeled_object: Mapping[str, Any], value: int) -> DrawnShape:
     kind = labeled_object["geometryType"]
     if kind == "bitmap":
         bitmap = labeled_object["bitmap"]
@@ -102,7 +102,7 @@ def _parse_object(labeled_object: Mapping[str, Any], value: int) -> Shape:
         first, second = (np.asarray(corner, float) for corner in labeled_object["points"]["exterior"])
         (left, top), (right, bottom) = np.minimum(first, second), np.maximum(first, second)
         last = 1 if _has_integers([first, second]) else 0  # pixel numbers include the last
-        return box(value, left, top, right + last, bottom + last)
+        return make_box(value, left, top, right + last, bottom + last)
     raise DataError(
         f"a {kind} of {labeled_object['classTitle']!r} covers no pixels; draw its area as a polygon, or remove it."
     )

@@ -28,7 +28,7 @@ from pixelwise.data.formats._shapes import (
 )
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, read_size
-from pixelwise.data.rasterize import Polygon, Shape
+from pixelwise.data.rasterize import DrawnShape, Polygon
 from pixelwise.data.sample import SPLITS, Sample, Split
 from pixelwise.errors import DataError
 from pixelwise.files import READ_ERRORS, read_yaml
@@ -151,7 +151,7 @@ def _read_shapes(sample: Sample, classes: ShapeClasses) -> ImageShapes:
     return ImageShapes(size=size, shapes=shapes)
 
 
-def _parse_line(words: list[str], size: Size, classes: ShapeClasses) -> Shape:
+def _parse_line(words: list[str], size: Size, classes: ShapeClasses) -> DrawnShape:
     key, numbers = int(words[0]), np.array(words[1:], float)
     if len(numbers) == 4:
         raise DataError("a class and 4 numbers are a box, not an outline; export the dataset for segmentation.")
