@@ -86,7 +86,7 @@ def _frame_images(segmenter: Segmenter, images: Tensor, dtype: torch.dtype) -> T
     x = segmenter.normalize(images.permute(0, 3, 1, 2)).to(dtype)
     if segmenter.margin or segmenter.multiple > 1:
         for dim in (2, 3):
-            x = x.index_select(dim, segmenter.padded_indices(x.shape[dim]))
+            x = x.index_select(dim, segmenter.compute_padded_indices(x.shape[dim]))
     return x
 
 
