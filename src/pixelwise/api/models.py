@@ -409,4 +409,4 @@ def describe_networks(
     """Return the networks with size, cost and geometry, or the layers of one; see `pixelwise.networks.describe`."""
     from pixelwise.networks.summary import describe
 
-    return describe(name, size, in_channels=channels, num_classes=classes, encoder=encoder, settings=settings)
+    return describe(name, size=size, in_channels=channels, num_classes=classes, encoder=encoder, settings=settings)

@@ -124,6 +124,6 @@ def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
 def prepare_frames(module: Segmenter, images: Iterator[Array]) -> Iterator[Array]:
     """Normalize and pad images (H, W, C) to network inputs (1, C, h, w) float32 of a legal size."""
     for image in images:
-        rows, columns = (module.padded_indices(side).numpy() for side in image.shape[:2])
+        rows, columns = (module.compute_padded_indices(side).numpy() for side in image.shape[:2])
         framed = torch.from_numpy(image[np.ix_(rows, columns)]).permute(2, 0, 1)[None]
         yield module.normalize(framed).contiguous().numpy()
