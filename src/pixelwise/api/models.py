@@ -277,7 +277,13 @@ def quantize(
     """
     from pixelwise.quantization.quantize import quantize as run
 
-    return run(model, data, output, max_iou_drop=max_iou_drop, format=format)
+    return run(
+        to_path(model),
+        to_path(data),
+        None if output is None else to_path(output),
+        max_iou_drop=max_iou_drop,
+        format=format,
+    )
 
 
 @wrap_path_errors()
@@ -403,4 +409,4 @@ def describe_networks(
     """Return the networks with size, cost and geometry, or the layers of one; see `pixelwise.networks.describe`."""
     from pixelwise.networks.summary import describe
 
-    return describe(name, size, in_channels=channels, num_classes=classes, encoder=encoder, settings=settings)
+    return describe(name, size=size, in_channels=channels, num_classes=classes, encoder=encoder, settings=settings)

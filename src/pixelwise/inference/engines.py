@@ -59,7 +59,7 @@ class Source:
         return to_onnx(NetworkGraph(network), example, outputs=("logits",), dynamic=(0, 2, 3))
 
     def _frame(self, height: int, width: int) -> Size:
-        return len(self.module.padded_indices(height)), len(self.module.padded_indices(width))
+        return len(self.module.compute_padded_indices(height)), len(self.module.compute_padded_indices(width))
 
 
 class CompiledNetwork(nn.Module):

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pixelwise.conversion.polygonize import Region, regions, rings, twice_area
-from pixelwise.conversion.polygons import object_labels
+from pixelwise.conversion.polygonize import Region, compute_doubled_area, find_regions, trace_rings
+from pixelwise.conversion.polygons import get_object_labels
 from pixelwise.data.io.georeference import Georeference
 from pixelwise.files import write_atomically
 from pixelwise.prediction.outputs.prediction_view import Labeled
@@ -23,7 +23,7 @@ def write_polygons(path: Path, made: Labeled) -> None:
     """
     place, classes = made.georeference, made.classes
     features = []
-    for region in regions(made.labels, object_labels(classes)):
+    for region in find_regions(made.labels, get_object_labels(classes)):
         found = {"class": classes.names[region.label], "color": f"#{bytes(classes.colors[region.label]).hex()}"}
         features.append(_feature(region, found, place))
     content: dict[str, Any] = {"type": "FeatureCollection", **_frame(place), "features": features}
@@ -43,7 +43,7 @@ def _frame(place: Georeference | None) -> dict[str, Any]:
 def _feature(region: Region, properties: dict[str, Any], place: Georeference | None) -> dict[str, Any]:
     pixels = int(region.inside.sum())
     properties |= {"pixels": pixels} | ({"area": pixels * place.pixel_area} if place else {})
-    coordinates = list(_closed(rings(region), place))
+    coordinates = list(_closed(trace_rings(region), place))
     return {"type": "Feature", "properties": properties, "geometry": {"type": "Polygon", "coordinates": coordinates}}
 
 
@@ -53,6 +53,6 @@ def _closed(
     """Rings as GeoJSON wants them: closed, the area to the left of the way in the axes' own sense."""
     for index, ring in enumerate(found):
         points: list[tuple[float, float]] = [place.to_map(*point) if place else point for point in ring]
-        if (twice_area(points) > 0) != (index == 0):
+        if (compute_doubled_area(points) > 0) != (index == 0):
             points.reverse()
         yield [*points, points[0]]
