@@ -5,12 +5,12 @@ import shutil
 from pathlib import Path
 
 from pixelwise.api.check import check
+from pixelwise.api.predict import predict
 from pixelwise.api.train import train
 from pixelwise.api.train_run import TrainResult
 from pixelwise.data.synthetic import write_dataset
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.evaluation.evaluate import evaluate
-from pixelwise.prediction.predict import predict
 from pixelwise.training.run_dir import RunFolder
 
 logger = logging.getLogger(__name__)

@@ -1,19 +1,19 @@
-"""`pixelwise predict`: images labeled by this process, by a share of several, or by a cluster."""
+"""`pixelwise predict`: label images and videos, as one process, as one of several shards, or on a cluster."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
-from pixelwise.errors import InvalidArgumentError, unknown_name
+from pixelwise.errors import InvalidArgumentError, require_known
 from pixelwise.inference.predictor import Tiling
-from pixelwise.prediction.executor import Place
+from pixelwise.prediction.executor import LocalExecutor
+from pixelwise.prediction.output_writer import OutputWriter
 from pixelwise.prediction.outputs import LabelValues
-from pixelwise.prediction.predict import PredictReport
-from pixelwise.prediction.predict import predict as run
-from pixelwise.prediction.ray_cluster import ray_cluster
+from pixelwise.prediction.predict import predict_files
+from pixelwise.prediction.ray_cluster import RayExecutor
+from pixelwise.prediction.report import PredictReport
 
-CLUSTERS: dict[str, Callable[..., AbstractContextManager[Callable[[], Place]]]] = {"ray": ray_cluster}
-"""Name → a context that gives what connects to it."""
+CLUSTERS = {"ray": RayExecutor}
 
 
 def predict(
@@ -34,41 +34,44 @@ def predict(
     precision: str = "auto",
     engine: str = "auto",
 ) -> PredictReport:
-    """Writes what `save` names of every input image below `output`, as `inference.predict.predict` says.
+    """Label images and videos.
 
     Args:
-        cluster: "ray" predicts on all machines of a Ray cluster (docs/clusters.md): the one that
-            RAY_ADDRESS names, else one that runs on this machine, else one that is started for the job.
-            Model, inputs and output must lie at the same path on each. It cannot be combined with `shard`.
+        model: a run folder or a model file.
+        inputs: files, folders (recursively), globs and URLs.
+        output: folder for the outputs; folder structure and stems of the inputs are kept.
+        save: names of outputs: "labels", "overlay", "probabilities", "polygons", "coco", "table", ...
+        tiling: how large images are divided, as for `Predictor.predict`.
+        label_values: values of label files: class indices, or the mask values of the dataset.
+        min_area: pixels; smaller regions take the label of a neighbor.
+        fill_holes: holes in regions are filled. Probabilities do not change, nor with `min_area`.
+        tta: test-time augmentations: "flips", "rotations", "scales".
+        resume: skip inputs whose files an equal request has completed.
+        shard: "2/8" predicts the second of eight shares of the inputs.
+        cluster: "ray" predicts on all machines of a Ray cluster: the one that RAY_ADDRESS names, else one that runs
+            on this machine, else one that is started. Model, inputs and output must have the same path on each
+            machine. Not together with `shard`.
+        device: "auto", "cpu", "cuda" or "mps".
+        precision: "auto", "fp32", "bf16" or "int8".
+        engine: "auto", "torch", "torch-compile", "openvino" or "onnxruntime".
 
-    All other arguments, and what is raised, are those of `inference.predict.predict`.
+    Raises:
+        InvalidArgumentError: nothing to predict, two inputs with one name, or an unknown name. Nothing is written.
+        ModelFileError: the model cannot be read.
     """
-    if cluster is not None and cluster not in CLUSTERS:
-        raise unknown_name("cluster", cluster, CLUSTERS)
+    require_known("cluster", [cluster] if cluster else [], CLUSTERS)
     if cluster is not None and shard is not None:
-        raise InvalidArgumentError("--shard and --cluster both share out the images; leave one of them out.")
-
-    def predict_at(open_place: Callable[[], Place] | None) -> PredictReport:
-        return run(
-            model,
-            inputs,
-            output,
-            save=save,
-            tiling=tiling,
-            label_values=label_values,
-            min_area=min_area,
-            fill_holes=fill_holes,
-            tta=tta,
-            resume=resume,
-            shard=shard,
-            device=device,
-            precision=precision,
-            engine=engine,
-            open_place=open_place,
-        )
-
-    if cluster is None:
-        return predict_at(None)
-    where = CLUSTERS[cluster](model, device=device, precision=precision, engine=engine)
-    with where as open_place:
-        return predict_at(open_place)
+        raise InvalidArgumentError("--shard and --cluster both divide the images. Omit one of them.")
+    writer = OutputWriter(
+        folder=Path(output),
+        kinds=tuple(dict.fromkeys(save)),
+        label_values=label_values,
+        min_area=min_area,
+        fill_holes=fill_holes,
+    )
+    executor_class = LocalExecutor if cluster is None else CLUSTERS[cluster]
+    executor = executor_class(
+        model=model, tiling=tiling, tta=tuple(tta), device=device, precision=precision, engine=engine
+    )
+    with closing(executor):
+        return predict_files(inputs, writer, executor, resume=resume, shard=shard)

@@ -79,7 +79,7 @@ def read_training_images(dataset: Dataset, samples: Sequence[Sample], predictor:
     """Yield images (H, W, C) in the model's type, one at a time, cropped to `MAX_IMAGE_SIZE`."""
     rng = np.random.default_rng(SEED)
     for sample in samples:
-        image = predictor.checked(dataset.read_image(sample))
+        image = predictor.check_image(dataset.read_image(sample))
         height, width = (min(side, limit) for side, limit in zip(image.shape[:2], MAX_IMAGE_SIZE, strict=True))
         top = int(rng.integers(0, image.shape[0] - height + 1))
         left = int(rng.integers(0, image.shape[1] - width + 1))
