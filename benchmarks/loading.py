@@ -36,7 +36,7 @@ from torchvision import io, tv_tensors
 from torchvision.transforms import v2
 
 from pixelwise.config import AugmentationConfig
-from pixelwise.data.dataset import Dataset, open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.loader import Batches, PairCache, prefetch
 from pixelwise.data.sample import Sample
 from pixelwise.devices import keep_freed_memory
@@ -73,8 +73,8 @@ def main() -> None:
 
 
 def open_some(root: Path) -> tuple[Dataset, list[Sample]]:
-    dataset = open_dataset(root)
-    if dataset.classes is None:
+    dataset = Dataset.load(root)
+    if dataset.declared_classes is None:
         raise SystemExit(f"{root} names no classes; give CamVid with its dataset.yaml.")
     dataset = dataset.with_classes(dataset.classes, 3)
     return dataset, [sample for sample in dataset.samples if sample.split == "train"][:NUM_IMAGES]
@@ -143,7 +143,7 @@ def with_torchvision(dataset: Dataset, samples: list[Sample], crop: tuple[int, i
     def decode(sample: Sample) -> tuple[Tensor, Tensor]:
         return io.decode_image(str(sample.image_path)), io.decode_image(str(sample.label_path))[0]
 
-    kept = {sample: as_tensors(dataset.read_pair(sample)) for sample in samples} if decoded else {}
+    kept = {sample: as_tensors(dataset.read(sample)) for sample in samples} if decoded else {}
     upcoming = itertools.cycle(samples)
 
     def make() -> tuple[Tensor, Tensor]:
@@ -181,7 +181,7 @@ def with_albumentations(dataset: Dataset, samples: list[Sample], crop: tuple[int
         assert labels is not None
         return image, labels
 
-    kept = {sample: dataset.read_pair(sample) for sample in samples} if decoded else {}
+    kept = {sample: dataset.read(sample) for sample in samples} if decoded else {}
     upcoming = itertools.cycle(samples)
 
     def make() -> tuple[Tensor, Tensor]:

@@ -130,21 +130,19 @@ def call(kind: str, task: dict[str, Any]) -> Any:
 
 def work(kind: str, task: dict[str, Any]) -> dict[str, Any]:
     """Run one task in the measured process."""
-    from pixelwise.api import train_options
-    from pixelwise.api.train import train
+    from pixelwise.api import train, train_options
 
-    settings = [f"{key}={value}" for key, value in task["settings"].items()]
     result: dict[str, Any] = {}
     if kind == "plan":
         result = predictions(plan_few_steps(task))
     elif kind == "few":
-        few = ["training.num_evaluations=1"]
+        few = {"training.num_evaluations": 1}
         train(task["data"], task["run"], config=task["config"], steps=FEW_STEPS, settings=few, device="cpu")
     else:
         made: list[Any] = []
         make_plan = train_options.make_plan
         train_options.make_plan = lambda *arguments: made.append(make_plan(*arguments)) or made[-1]  # type: ignore[attr-defined, func-returns-value]
-        train(task["data"], task["run"], budget=task["budget"], settings=settings, device="cpu")
+        train(task["data"], task["run"], budget=task["budget"], settings=task["settings"], device="cpu")
         result = predictions(made[0])
     return {**result, "seconds": time.monotonic() - STARTED, "peak_bytes": peak()}
 

@@ -35,16 +35,16 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
+from pixelwise.api import predict
 from pixelwise.config import NetworkConfig
 from pixelwise.data.classes import Classes
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.devices import Precision, autocast, choose_device, has_fast_bf16, synchronize
 from pixelwise.inference.engines import ENGINES, EngineName, Source
 from pixelwise.inference.int8_file import frames_of, int8_file, write_int8
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.lowering.int8 import quantize_graph
 from pixelwise.model_file import ModelSpec, save_model
-from pixelwise.prediction.predict import predict
 
 try:
     import segmentation_models_pytorch as smp
@@ -121,8 +121,8 @@ def whole_command(model: Path, predictor: Predictor) -> Job:
 
 
 def open_some(root: Path, count: int) -> tuple[list[Path], Classes]:
-    dataset = open_dataset(root)
-    if dataset.classes is None:
+    dataset = Dataset.load(root)
+    if dataset.declared_classes is None:
         raise SystemExit(f"{root} names no classes; give CamVid with its dataset.yaml.")
     return [sample.image_path for sample in dataset.samples if sample.split == "test"][:count], dataset.classes
 

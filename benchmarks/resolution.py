@@ -284,7 +284,7 @@ class Comparison:
         classes = self.prepared.classes
         measures = Measures(names=classes.names, ignore_index=classes.ignore_index, distances=self.distances)
         tally = score_samples(predictor, self.prepared.dataset, self.samples, on_image=measures.add)
-        scores = tally.scores(classes.names)
+        scores = tally.compute_scores(classes.names)
         kept = {key: scores[key] for key in ("mean_iou", "global_accuracy", "boundary_f1")}
         iou = {name: values["iou"] for name, values in scores["per_class"].items()}
         return {**kept, "iou": iou, **measures.values()}
@@ -439,7 +439,7 @@ def plot_steps(axes: Axes, runs: Floats, label: str, color: str) -> None:
 def draw_scene(networks: Mapping[str, Any], comparison: Comparison) -> Figure:
     """Draw image, ground truth and predictions with a legend of the classes."""
     classes = comparison.prepared.classes
-    image, labels = comparison.prepared.dataset.read_pair(comparison.scene())
+    image, labels = comparison.prepared.dataset.read(comparison.scene())
     pictures = list(scene_pictures(networks, comparison))
     pictures = [
         ("image", to_display_image(image)),

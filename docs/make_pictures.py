@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 import pixelwise
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import write_png
 from pixelwise.evaluation.evaluate import choose_split, for_model
 from pixelwise.prediction.outputs.pictures import with_legend
@@ -16,11 +16,11 @@ from pixelwise.reports.training_report import panels
 def main(run: Path, shown: int = 3) -> None:
     """Draw every tenth test image of the demo: image, ground truth, prediction and errors, with a legend."""
     predictor = pixelwise.load(run)
-    dataset = for_model(open_dataset(run / "data"), predictor)
+    dataset = for_model(Dataset.load(run / "data"), predictor)
     _, samples = choose_split(dataset, run, "test")
     rows = []
     for sample in samples[:: max(1, len(samples) // shown)][:shown]:
-        image, labels = dataset.read_pair(sample)
+        image, labels = dataset.read(sample)
         parts = panels(image, labels, predictor.predict(image).labels, predictor.classes)
         gap = np.full((len(image), 6, 3), 255, np.uint8)
         rows.append(np.concatenate([p for part in parts.values() for p in (part, gap)][:-1], axis=1))

@@ -75,9 +75,15 @@ def _synthetic(factory: pytest.TempPathFactory, name: str, size: tuple[int, int]
 @pytest.fixture(scope="session")
 def tiny() -> dict[str, Any]:
     """Arguments of `train` for a run of about a second that repeats bit for bit."""
-    settings = ("network.base_channels=4", "network.depth=2", "network.stem_stride=1", "data.crop_size=[64, 96]")
     return {
-        "settings": (*settings, "training.batch_size=4", "training.num_evaluations=2"),
+        "settings": {
+            "network.base_channels": 4,
+            "network.depth": 2,
+            "network.stem_stride": 1,
+            "data.crop_size": [64, 96],
+            "training.batch_size": 4,
+            "training.num_evaluations": 2,
+        },
         "steps": 6,
         "deterministic": True,
         "device": "cpu",
@@ -88,7 +94,7 @@ def tiny() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def trained(streets: Path, tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished `tiny` run on `streets`. Read only."""
-    from pixelwise.api.train import train
+    from pixelwise.api import train
 
     return train(streets, tmp_path_factory.mktemp("runs") / "trained", **tiny).run
 
@@ -98,11 +104,11 @@ def make_job(streets: Path, tiny: dict[str, Any]) -> Callable[..., "Job"]:
     """`make_job(changes)`: the job of a `tiny` run on `streets`, with changes to its config."""
     import torch
 
-    from pixelwise.config import Config, parse_settings
+    from pixelwise.config import Config
     from pixelwise.planning.prepare_data import prepare
 
     prepared = prepare(streets, Config())
-    config = Config().replace({**parse_settings(tiny["settings"]), "training.steps": tiny["steps"]})
+    config = Config().replace({**tiny["settings"], "training.steps": tiny["steps"]})
 
     def make(changes: Mapping[str, Any] = MappingProxyType({})) -> "Job":
         return prepared.job(config.replace(changes), torch.device("cpu"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pixelwise.api.train import train
+from pixelwise.api import train
 from pixelwise.model_file import MODEL_FILE_NAME
 from pixelwise.training.run_dir import RunFolder
 from support.processes import waiting
@@ -67,9 +67,8 @@ def kill(victim: subprocess.Popen[str], streets: Path, tiny: dict[str, Any], tmp
     """`kill(run, instant)`: a `pixelwise train` that ends at an instant; its exit code and what it said."""
 
     def act(run: Path, instant: Instant, *more: str) -> tuple[int, str]:
-        settings = [
-            word for one in (*tiny["settings"], "training.checkpoint_interval_seconds=1e-6") for word in ("--set", one)
-        ]
+        values = {**tiny["settings"], "training.checkpoint_interval_seconds": 1e-6}
+        settings = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
         options = ["--steps", str(tiny["steps"]), "--deterministic", "--device", "cpu", "--precision", "fp32"]
         arguments = ["train", str(streets), "-o", str(run), *options, *settings, *more]
         request = {"arguments": arguments, "instant": instant, "output": str(tmp_path / "said.txt")}
@@ -83,7 +82,7 @@ def kill(victim: subprocess.Popen[str], streets: Path, tiny: dict[str, Any], tmp
 
 
 def require_as_never_stopped(run: Path, trained: Path, streets: Path, tiny: dict[str, Any]) -> None:
-    settings = (*tiny["settings"], "training.checkpoint_interval_seconds=1e-6")
+    settings = {**tiny["settings"], "training.checkpoint_interval_seconds": 1e-6}
     train(streets, run, **{**tiny, "settings": settings}, resume=True)
     assert (run / MODEL_FILE_NAME).read_bytes() == (trained / MODEL_FILE_NAME).read_bytes()
     assert validations(run) == validations(trained)

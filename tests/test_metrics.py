@@ -1,4 +1,4 @@
-"""Counts and formulas against loops over pixels, laws of merging, hand-worked cases, and the facts of CamVid."""
+"""Test counts and formulas against loops over pixels, by laws of merging, by hand and on CamVid."""
 
 import functools
 import itertools
@@ -35,7 +35,7 @@ Map = npt.NDArray[np.uint8]
 
 
 def random_pair(seed: int, shape: tuple[int, ...], num_classes: int, void: float = 0.2) -> tuple[Map, Map]:
-    """A prediction and labels of random classes; a share of the labels is void."""
+    """Return a prediction and labels of random classes; a share of the labels is ignored."""
     rng = np.random.default_rng(seed)
     prediction = rng.integers(0, num_classes, shape, dtype=np.uint8)
     labels = rng.integers(0, num_classes, shape, dtype=np.uint8)
@@ -44,7 +44,7 @@ def random_pair(seed: int, shape: tuple[int, ...], num_classes: int, void: float
 
 
 def random_regions(seed: int, shape: tuple[int, int], num_classes: int, void: float = 0.1) -> tuple[Map, Map]:
-    """A prediction and labels made of rectangles, which touch: there are boundaries, but not everywhere."""
+    """Return a prediction and labels of touching rectangles, so that some pixels are boundaries."""
     rng = np.random.default_rng(seed)
     labels = np.zeros(shape, np.uint8)
     for i in range(4):
@@ -55,7 +55,7 @@ def random_regions(seed: int, shape: tuple[int, int], num_classes: int, void: fl
     return prediction, labels
 
 
-def counted(prediction: Map, labels: Map, num_classes: int) -> ConfusionMatrix:
+def count(prediction: Map, labels: Map, num_classes: int) -> ConfusionMatrix:
     matrix = ConfusionMatrix(num_classes)
     matrix.update(prediction, labels, ignore_index=VOID)
     return matrix
@@ -66,7 +66,7 @@ def counted(prediction: Map, labels: Map, num_classes: int) -> ConfusionMatrix:
 HAND = np.array([[3, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
 
 
-def test_scores_worked_by_hand() -> None:
+def test_scores_by_hand() -> None:
     nan = math.nan
     assert iou(HAND) == pytest.approx([3 / 4, 1 / 3, 0, nan], nan_ok=True)
     assert dice(HAND) == pytest.approx([6 / 7, 2 / 4, 0, nan], nan_ok=True)
@@ -84,7 +84,7 @@ def test_class_accuracy_is_recall_not_precision() -> None:
 
 def test_rows_are_truth_and_columns_prediction() -> None:
     prediction, labels = np.array([[0, 1, 1]]), np.array([[0, 0, VOID]])
-    assert counted(prediction, labels, 2).counts.tolist() == [[1, 1], [0, 0]]
+    assert count(prediction, labels, 2).counts.tolist() == [[1, 1], [0, 0]]
 
 
 @given(
@@ -94,21 +94,21 @@ def test_rows_are_truth_and_columns_prediction() -> None:
     num_classes=st.sampled_from([1, 2, 11, 16, 17, 255]),
     void=st.sampled_from([0.0, 0.5, 1.0]),
 )
-def test_counts_equal_a_loop_over_the_pixels(seed: int, height: int, width: int, num_classes: int, void: float) -> None:
+def test_counts_equal_loop_over_pixels(seed: int, height: int, width: int, num_classes: int, void: float) -> None:
     prediction, labels = random_pair(seed, (height, width), num_classes, void)
     expected = np.zeros((num_classes, num_classes), int)
     for p, t in zip(prediction.flat, labels.flat, strict=True):
         if t != VOID:
             expected[t, p] += 1
-    matrix = counted(prediction, labels, num_classes)
+    matrix = count(prediction, labels, num_classes)
     assert np.array_equal(matrix.counts, expected)
     assert matrix.counts.dtype == np.int64
 
 
 @given(seed=st.integers(0, 2**32), num_classes=st.integers(1, 6))
-def test_formulas_equal_sets_of_pixels(seed: int, num_classes: int) -> None:
+def test_formulas_equal_pixel_sets(seed: int, num_classes: int) -> None:
     prediction, labels = random_pair(seed, (5, 4), num_classes)
-    counts = counted(prediction, labels, num_classes).counts
+    counts = count(prediction, labels, num_classes).counts
     valid = labels != VOID
     for c in range(num_classes):
         truth, found = valid & (labels == c), valid & (prediction == c)
@@ -123,34 +123,34 @@ def test_formulas_equal_sets_of_pixels(seed: int, num_classes: int) -> None:
 
 
 @given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(0, 12), max_size=4))
-def test_any_split_over_batches_merges_to_the_same_counts(seed: int, cuts: list[int]) -> None:
+def test_batches_merge_to_same_counts(seed: int, cuts: list[int]) -> None:
     prediction, labels = random_pair(seed, (12, 3, 4), 5)
     edges = [0, *sorted(cuts), 12]
-    parts = [counted(prediction[a:b], labels[a:b], 5) for a, b in itertools.pairwise(edges)]
-    assert functools.reduce(operator.add, parts) == counted(prediction, labels, 5)
-    assert functools.reduce(operator.add, reversed(parts)) == counted(prediction, labels, 5)
+    parts = [count(prediction[a:b], labels[a:b], 5) for a, b in itertools.pairwise(edges)]
+    assert functools.reduce(operator.add, parts) == count(prediction, labels, 5)
+    assert functools.reduce(operator.add, reversed(parts)) == count(prediction, labels, 5)
 
 
 def test_scores_of_a_dataset_are_not_means_over_images() -> None:
-    """Class 1 is in the first image only: found by half there. The second image predicts it wrongly on one pixel."""
-    first = counted(np.array([[1, 0, 0, 0]]), np.array([[1, 1, 0, 0]]), 2)
-    second = counted(np.array([[1, 0, 0, 0]]), np.array([[0, 0, 0, 0]]), 2)
+    """Class 1 is only in the first image, where half of it is found; the second image predicts it on one pixel."""
+    first = count(np.array([[1, 0, 0, 0]]), np.array([[1, 1, 0, 0]]), 2)
+    second = count(np.array([[1, 0, 0, 0]]), np.array([[0, 0, 0, 0]]), 2)
     together = first + second
     assert iou(together.counts) == pytest.approx([5 / 7, 1 / 3])
     assert mean_iou(together.counts) != pytest.approx((mean_iou(first.counts) + mean_iou(second.counts)) / 2)
 
 
-def test_global_accuracy_weighs_images_by_their_counted_pixels() -> None:
-    right = counted(np.zeros((1, 4), int), np.array([[0, VOID, VOID, VOID]]), 2)
-    wrong = counted(np.ones((1, 4), int), np.zeros((1, 4), int), 2)
+def test_global_accuracy_weights_images_by_counted_pixels() -> None:
+    right = count(np.zeros((1, 4), int), np.array([[0, VOID, VOID, VOID]]), 2)
+    wrong = count(np.ones((1, 4), int), np.zeros((1, 4), int), 2)
     assert global_accuracy((right + wrong).counts) == pytest.approx(1 / 5)
 
 
 @given(seed=st.integers(0, 2**32))
-def test_predictions_on_void_change_nothing(seed: int) -> None:
+def test_predictions_on_ignored_pixels_do_not_count(seed: int) -> None:
     prediction, labels = random_regions(seed, (12, 9), 4, void=0.2)
     other = np.where(labels == VOID, np.random.default_rng(seed).integers(0, 256, labels.shape), prediction)
-    assert counted(other, labels, 4) == counted(prediction, labels, 4)
+    assert count(other, labels, 4) == count(prediction, labels, 4)
     first = boundary_f1(prediction, labels, 4, ignore_index=VOID)
     assert boundary_f1(other, labels, 4, ignore_index=VOID) == pytest.approx(first, nan_ok=True)
 
@@ -166,21 +166,21 @@ def test_any_integer_dtype(dtype: type[np.integer], ignore_index: int) -> None:
         labels[0] = VOID
     matrix = ConfusionMatrix(4)
     matrix.update(prediction.astype(np.int64), marked, ignore_index=ignore_index)
-    assert matrix == counted(prediction, labels, 4)
+    assert matrix == count(prediction, labels, 4)
     assert boundary_f1(prediction.astype(np.int64), marked, 4, ignore_index=ignore_index) == boundary_f1(
         prediction, labels, 4, ignore_index=VOID
     )
 
 
-def test_counts_do_not_overflow_where_pairs_of_classes_need_more_than_16_bits() -> None:
+def test_counts_do_not_overflow_16_bits() -> None:
     matrix = ConfusionMatrix(300)
     matrix.update(np.array([299, 0]), np.array([299, 299]), ignore_index=65535)
     assert matrix.counts[299, 299] == matrix.counts[299, 0] == 1
     assert matrix.counts.sum() == 2
 
 
-def test_a_matrix_travels_between_processes_and_reads_as_what_makes_it() -> None:
-    matrix = counted(*random_pair(0, (5, 5), 3), 3)
+def test_matrix_pickles_and_repr_evaluates() -> None:
+    matrix = count(*random_pair(0, (5, 5), 3), 3)
     assert pickle.loads(pickle.dumps(matrix)) == matrix
     assert eval(repr(matrix)) == matrix
     assert ConfusionMatrix.from_counts(matrix.counts.tolist()) == matrix
@@ -188,8 +188,8 @@ def test_a_matrix_travels_between_processes_and_reads_as_what_makes_it() -> None
     assert matrix != ConfusionMatrix(4)
 
 
-def test_adding_changes_neither_matrix_and_counts_cannot_be_written() -> None:
-    first, second = counted(*random_pair(0, (5, 5), 3), 3), counted(*random_pair(1, (5, 5), 3), 3)
+def test_addition_copies_and_counts_are_read_only() -> None:
+    first, second = count(*random_pair(0, (5, 5), 3), 3), count(*random_pair(1, (5, 5), 3), 3)
     before = first.counts.copy()
     total = first + second
     total.update(np.zeros(3, int), np.zeros(3, int), ignore_index=VOID)
@@ -198,8 +198,8 @@ def test_adding_changes_neither_matrix_and_counts_cannot_be_written() -> None:
         first.counts[0, 0] = 1
 
 
-@pytest.mark.parametrize("count", [counted, functools.partial(boundary_f1, ignore_index=VOID)])
-def test_refuses_what_it_cannot_count(count: object) -> None:
+@pytest.mark.parametrize("count", [count, functools.partial(boundary_f1, ignore_index=VOID)])
+def test_invalid_maps_raise(count: object) -> None:
     assert callable(count)
     zeros = np.zeros((2, 3), np.uint8)
     with pytest.raises(InvalidArgumentError, match=r"prediction \(2, 3\) and labels \(3, 2\) must have the same shape"):
@@ -208,18 +208,18 @@ def test_refuses_what_it_cannot_count(count: object) -> None:
         count(zeros.astype(float), zeros, 4)
     with pytest.raises(InvalidArgumentError, match="labels must hold integer class indices, not bool"):
         count(zeros, zeros.astype(bool), 4)
-    with pytest.raises(DataError, match=r"label 4 is neither a class, 0..3, nor ignored \(255\)"):
+    with pytest.raises(DataError, match=r"label 4 is neither a class, 0..3, nor the ignore index 255"):
         count(zeros, zeros + 4, 4)
     with pytest.raises(DataError, match="label -1 is neither"):
         count(zeros, zeros.astype(int) - 1, 4)
-    with pytest.raises(InvalidArgumentError, match=r"predicted class 255 is outside 0..3"):
+    with pytest.raises(InvalidArgumentError, match=r"predicted class 255 is not in 0..3"):
         count(zeros + VOID, zeros, 4)
-    with pytest.raises(InvalidArgumentError, match="predicted class -2 is outside"):
+    with pytest.raises(InvalidArgumentError, match="predicted class -2 is not in"):
         count(zeros.astype(int) - 2, zeros, 4)
 
 
-def test_refuses_matrices_that_cannot_be() -> None:
-    with pytest.raises(InvalidArgumentError, match="at least 1 class, not 0"):
+def test_invalid_matrices_raise() -> None:
+    with pytest.raises(InvalidArgumentError, match="num_classes is 0, but must be at least 1"):
         ConfusionMatrix(0)
     with pytest.raises(InvalidArgumentError, match=r"cannot add confusion matrices of 2 and 3 classes"):
         ConfusionMatrix(2) + ConfusionMatrix(3)
@@ -227,6 +227,8 @@ def test_refuses_matrices_that_cannot_be() -> None:
         ConfusionMatrix.from_counts(np.zeros((2, 3), int))
     with pytest.raises(InvalidArgumentError, match=r"must be \(K, K\) integers, not \(2, 2\) float64"):
         ConfusionMatrix.from_counts(np.zeros((2, 2)))
+    with pytest.raises(InvalidArgumentError, match=r"counts must be \(K, K\), not \(2, 3\)"):
+        mean_class_accuracy(np.zeros((2, 3), np.int64))
 
 
 # ---------------------------------------------------------------------------------------------- boundaries
@@ -237,8 +239,8 @@ def disk(center: tuple[int, int], shape: tuple[int, int] = (360, 480), radius: i
     return ((y - center[0]) ** 2 + (x - center[1]) ** 2 <= radius**2).astype(np.uint8)
 
 
-def boundary_by_loops(classes: Map, void: npt.NDArray[np.bool_]) -> set[tuple[int, int, int]]:
-    """(class, y, x) of all boundary pixels, one neighbor at a time."""
+def find_boundary_by_loops(classes: Map, void: npt.NDArray[np.bool_]) -> set[tuple[int, int, int]]:
+    """Return (class, y, x) of all boundary pixels, one neighbor at a time."""
     height, width = classes.shape
     found = set()
     for y, x in np.ndindex(height, width):
@@ -252,7 +254,7 @@ def boundary_by_loops(classes: Map, void: npt.NDArray[np.bool_]) -> set[tuple[in
 
 
 def largest_matching(candidates: list[list[int]]) -> int:
-    """Kuhn's algorithm: one augmenting path after another."""
+    """Return the size of a maximum matching by Kuhn's algorithm."""
     partner: dict[int, int] = {}
 
     def place(left: int, tried: set[int]) -> bool:
@@ -269,7 +271,7 @@ def largest_matching(candidates: list[list[int]]) -> int:
 
 def boundary_f1_by_loops(prediction: Map, labels: Map, num_classes: int) -> float:
     void = labels == VOID
-    truth, predicted = boundary_by_loops(labels, void), boundary_by_loops(prediction, void)
+    truth, predicted = find_boundary_by_loops(labels, void), find_boundary_by_loops(prediction, void)
     tolerance = 0.0075 * math.hypot(*labels.shape)
     of_classes = []
     for c in range(num_classes):
@@ -292,16 +294,14 @@ def boundary_f1_by_loops(prediction: Map, labels: Map, num_classes: int) -> floa
     num_classes=st.integers(1, 4),
     void=st.sampled_from([0.0, 0.05]),
 )
-def test_boundary_f1_equals_a_loop_over_the_pixels(
-    seed: int, shape: tuple[int, int], num_classes: int, void: float
-) -> None:
+def test_boundary_f1_equals_loop_over_pixels(seed: int, shape: tuple[int, int], num_classes: int, void: float) -> None:
     prediction, labels = random_regions(seed, shape, num_classes, void)
     expected = boundary_f1_by_loops(prediction, labels, num_classes)
     assert boundary_f1(prediction, labels, num_classes, ignore_index=VOID) == pytest.approx(expected, nan_ok=True)
 
 
 @given(seed=st.integers(0, 2**32))
-def test_the_truth_is_its_own_best_prediction(seed: int) -> None:
+def test_truth_scores_1(seed: int) -> None:
     prediction, labels = random_regions(seed, (40, 30), 4)
     itself = np.where(labels == VOID, np.uint8(0), labels)
     perfect = boundary_f1(itself, labels, 4, ignore_index=VOID)
@@ -309,8 +309,8 @@ def test_the_truth_is_its_own_best_prediction(seed: int) -> None:
     assert not boundary_f1(prediction, labels, 4, ignore_index=VOID) > 1
 
 
-def test_the_tolerance_is_0_75_percent_of_the_diagonal() -> None:
-    """4.5 pixels at 360×480."""
+def test_tolerance_is_0_75_percent_of_diagonal() -> None:
+    """The tolerance is 4.5 pixels at 360×480."""
     labels = disk((180, 240))
     for moved in [(180, 244), (176, 240), (183, 243)]:
         assert boundary_f1(disk(moved), labels, 2, ignore_index=VOID) == 1
@@ -321,8 +321,8 @@ def test_the_tolerance_is_0_75_percent_of_the_diagonal() -> None:
     assert boundary_f1(disk((180, 244))[half], labels[half], 2, ignore_index=VOID) < 1
 
 
-def test_boundary_pixels_are_paired_one_to_one() -> None:
-    """A truth of one line, a prediction of that line and two more beside it, all within the tolerance."""
+def test_boundary_pixels_match_one_to_one() -> None:
+    """The truth is one line, the prediction has two more lines next to it within the tolerance."""
     labels = np.zeros((360, 480), np.uint8)
     labels[180] = 1
     prediction = labels.copy()
@@ -332,8 +332,8 @@ def test_boundary_pixels_are_paired_one_to_one() -> None:
     assert boundary_f1(prediction, labels, 2, ignore_index=VOID) == pytest.approx((1 / 2 + 2 / 3) / 2)
 
 
-def test_pairing_coinciding_pixels_first_would_pair_too_few() -> None:
-    """Corners that cross: the most pairs leave a pixel that has an equal partner to another one."""
+def test_matching_is_maximum() -> None:
+    """In a maximum matching a pixel can be matched with another one than the pixel at its own position."""
     labels, prediction = np.zeros((2, 360, 480), np.uint8)
     labels[100, [100, 104]] = 1
     prediction[100, [104, 108]] = 1
@@ -342,19 +342,19 @@ def test_pairing_coinciding_pixels_first_would_pair_too_few() -> None:
     assert boundary_f1(prediction, labels, 2, ignore_index=VOID) == 1
 
 
-def test_classes_absent_from_both_are_skipped_and_absent_from_one_score_0() -> None:
+def test_absent_classes() -> None:
     labels = disk((180, 240))
     assert boundary_f1(labels, labels, 50, ignore_index=VOID) == 1
     # Class 2 is only in the prediction, and class 1 only in the truth; class 0 is right.
     assert boundary_f1(2 * labels, labels, 3, ignore_index=VOID) == pytest.approx(1 / 3)
 
 
-def test_the_frame_of_the_image_is_no_boundary() -> None:
+def test_image_border_is_not_a_boundary() -> None:
     flat = np.zeros((36, 48), np.uint8)
     assert math.isnan(boundary_f1(flat, flat, 2, ignore_index=VOID))
 
 
-def test_void_is_no_boundary() -> None:
+def test_ignored_pixels_are_not_a_boundary() -> None:
     labels = np.zeros((36, 48), np.uint8)
     labels[10:20, 10:20] = VOID
     prediction = np.zeros_like(labels)
@@ -362,17 +362,17 @@ def test_void_is_no_boundary() -> None:
     prediction[12:18, 12:18] = 2
     # All of class 2 and its boundary with class 1 are on void. Class 1 is a ring of pixels next to void but for its
     # four corners; its 48 - 4 neighbors of class 0 are not next to void.
-    assert boundary_by_loops(prediction, labels == VOID) >= {(1, 9, 9), (0, 8, 9)}
+    assert find_boundary_by_loops(prediction, labels == VOID) >= {(1, 9, 9), (0, 8, 9)}
     assert boundary_f1(prediction, labels, 3, ignore_index=VOID) == 0
     assert math.isnan(boundary_f1(np.where(labels == VOID, np.uint8(2), labels), labels, 3, ignore_index=VOID))
 
 
 def test_boundary_f1_takes_one_image() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"takes one image, \(H, W\), not \(2, 3, 4\)"):
+    with pytest.raises(InvalidArgumentError, match=r"takes one image \(H, W\), not \(2, 3, 4\)"):
         boundary_f1(np.zeros((2, 3, 4), int), np.zeros((2, 3, 4), int), 2, ignore_index=VOID)
 
 
-def test_large_images_are_searched_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_large_images(monkeypatch: pytest.MonkeyPatch) -> None:
     prediction, labels = random_regions(3, (300, 400), 4)
     whole = boundary_f1(prediction, labels, 4, ignore_index=VOID)
     assert 0 < whole < 1
@@ -381,7 +381,7 @@ def test_large_images_are_searched_in_blocks(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @given(seed=st.integers(0, 2**32), cut=st.integers(0, 5))
-def test_boundary_scores_average_over_images_in_any_split_and_order(seed: int, cut: int) -> None:
+def test_boundary_scores_average_over_images_in_any_order(seed: int, cut: int) -> None:
     pairs = [random_regions(seed + i, (20, 20), 3) for i in range(4)]
     flat = np.zeros((20, 20), np.uint8)
     pairs.insert(2, (flat, flat))
@@ -396,7 +396,7 @@ def test_boundary_scores_average_over_images_in_any_split_and_order(seed: int, c
     assert (first + second).value == (second + first).value == together.value
 
 
-def test_boundary_scores_of_nothing_are_undefined_and_of_other_classes_do_not_add() -> None:
+def test_empty_boundary_scores_are_undefined_and_other_classes_do_not_add() -> None:
     assert math.isnan(BoundaryScore(3).value)
     with pytest.raises(InvalidArgumentError, match="cannot add boundary scores of 2 and 3 classes"):
         BoundaryScore(2) + BoundaryScore(3)
@@ -405,7 +405,7 @@ def test_boundary_scores_of_nothing_are_undefined_and_of_other_classes_do_not_ad
 # ---------------------------------------------------------------------------------------------- the table of scores
 
 
-def test_scores_are_those_of_the_contract() -> None:
+def test_scores_have_documented_keys() -> None:
     boundary = BoundaryScore(4, [0.5, math.nan, 0.25])
     table = compute_scores(ConfusionMatrix.from_counts(HAND), boundary, ["a", "b", "c", "d"], num_images=3)
     assert list(table) == [
@@ -440,7 +440,7 @@ def test_undefined_scores_are_none() -> None:
     assert compute_scores(ConfusionMatrix(2), BoundaryScore(2), ["a", "b"], num_images=0)["boundary_f1"] is None
 
 
-def test_scores_need_a_name_for_each_class() -> None:
+def test_wrong_number_of_names_raises() -> None:
     with pytest.raises(InvalidArgumentError, match="3 class names for 2 classes"):
         compute_scores(ConfusionMatrix(2), None, ["a", "b", "c"], num_images=0)
 
@@ -474,7 +474,7 @@ def test_pixels_of_camvid(shared_data: Path, split: str, num_images: int) -> Non
 
 
 def test_predicting_road_everywhere_on_camvid() -> None:
-    """The baseline of the test set, from its pixel totals alone."""
+    """The baseline of the test set follows from its pixel totals."""
     counts = np.zeros((11, 11), np.int64)
     counts[:, ROAD] = [int(n) for n in CAMVID_PIXELS["test"].split()[:11]]
     assert global_accuracy(counts) == pytest.approx(0.26836, abs=5e-6)

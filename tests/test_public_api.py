@@ -1,9 +1,13 @@
-"""The surface users build on: public names, commands and options. A change here is deliberate."""
+"""Public names, commands and options. A change here is deliberate."""
 
+import ast
 import importlib
+import inspect
 import json
 import subprocess
 import sys
+import time
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,17 +22,18 @@ OUTPUT = {"-o", "--output"}
 WHERE = {"--device", "--precision"}
 ENGINE = {"--engine"}
 
-# Command → its arguments, in order, and its options. An option is added here first.
+# Command → its arguments, in order, and its options. Add a new option here first.
 COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "check": (["DATA"], {"--format", "--resolution", "--group-by", "--json", "--html"}),
     "convert": (["DATA"], {"--to", "--format"} | OUTPUT),
-    "demo": ([], OUTPUT),
+    "demo": ([], OUTPUT | WHERE),
     "evaluate": (["MODEL", "DATA"], {"--split", "--format", "--json"} | WHERE | ENGINE),
     "export": (["MODEL"], {"--format", "--logits", "--precision", "--min-agreement"} | OUTPUT),
+    "config": ([], {"--json-schema"}),
     "info": ([], set()),
-    "localize": (["IMAGE"], {"--classifier", "--weights", "--class"} | OUTPUT),
-    "networks": (["NAME"], {"--size"}),
-    "plan": (["DATA"], {"--budget", "--format", "--group-by"} | OUTPUT),
+    "localize": (["IMAGE"], {"--classifier", "--weights", "--class", "--device"} | OUTPUT),
+    "networks": (["NAME"], {"--size", "--channels", "--classes", "--encoder", "--set"}),
+    "plan": (["DATA"], {"--budget", "--network", "--set", "--seed", "--format", "--group-by"} | OUTPUT | WHERE),
     "predict": (
         ["MODEL", "INPUT"],
         {
@@ -71,7 +76,7 @@ REPORT_HEAVY = f"print(json.dumps([name for name in {HEAVY} if name in sys.modul
 
 
 def public_names(module: ModuleType) -> set[str]:
-    """What `dir` shows, without the submodules that some import has left there."""
+    """Return the names that `dir` shows, without submodules that an import has added."""
     return {
         name
         for name in dir(module)
@@ -79,8 +84,12 @@ def public_names(module: ModuleType) -> set[str]:
     }
 
 
+SHARED = {"-v", "--verbose", "-q", "--quiet"}
+"""Options of every command."""
+
+
 def command_table(app: typer.Typer) -> dict[str, tuple[list[str], set[str]]]:
-    """The surface as the command line has it, in the form of COMMANDS."""
+    """Return the commands of an app in the form of COMMANDS."""
     group: Any = typer.main.get_command(app)
     return {name: _arguments_and_options(command) for name, command in group.commands.items()}
 
@@ -88,7 +97,7 @@ def command_table(app: typer.Typer) -> dict[str, tuple[list[str], set[str]]]:
 def _arguments_and_options(command: Any) -> tuple[list[str], set[str]]:
     arguments = [_argument_word(p) for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option"]
-    return arguments, {word for p in options for word in (*p.opts, *p.secondary_opts)}
+    return arguments, {word for p in options for word in (*p.opts, *p.secondary_opts)} - SHARED
 
 
 def _argument_word(argument: Any) -> str:
@@ -96,18 +105,18 @@ def _argument_word(argument: Any) -> str:
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """A fresh interpreter, as a user starts it."""
+    """Run a new interpreter."""
     command = [sys.executable, "-W", "error", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_all_names_the_public_names() -> None:
-    assert set(pixelwise.__all__) - {"__version__"} == public_names(pixelwise)
+def test_all_lists_the_public_names() -> None:
+    assert set(pixelwise.__all__) == {*public_names(pixelwise), "__version__"}
 
 
 def test_all_is_sorted_and_short() -> None:
     assert list(pixelwise.__all__) == sorted(set(pixelwise.__all__))
-    assert len(pixelwise.__all__) <= 25
+    assert len(pixelwise.__all__) <= 30
 
 
 @pytest.mark.parametrize("name", pixelwise.__all__)
@@ -122,9 +131,9 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_each_command_is_also_a_function(name: str) -> None:
-    assert name in pixelwise.__all__
-    function = getattr(pixelwise, name)
-    assert callable(function.describe if name == "networks" else function)
+    in_python = {"networks": pixelwise.networks.describe, "config": pixelwise.Config.json_schema}
+    assert callable(in_python.get(name) or getattr(pixelwise, name))
+    assert name in in_python or name in pixelwise.__all__
 
 
 def test_networks_is_the_package_and_load_a_function() -> None:
@@ -132,11 +141,11 @@ def test_networks_is_the_package_and_load_a_function() -> None:
     assert callable(pixelwise.load)
 
 
-def test_commands_and_options_are_the_frozen_ones() -> None:
+def test_commands_and_options_are_frozen() -> None:
     assert command_table(pixelwise.cli.main.app) == COMMANDS
 
 
-def test_a_new_option_is_noticed() -> None:
+def test_a_new_option_is_detected() -> None:
     app = typer.Typer()
 
     @app.command()
@@ -151,7 +160,7 @@ def test_a_new_option_is_noticed() -> None:
     }
 
 
-def test_a_leaked_name_is_noticed() -> None:
+def test_a_leaked_name_is_detected() -> None:
     module = ModuleType("planted")
     vars(module).update(__all__=["load"], load=len, leaked=len)
     assert public_names(module) == {"load", "leaked"}
@@ -180,18 +189,18 @@ def test_python_m_pixelwise_lists_the_commands() -> None:
         (["fly"], "fly"),
     ],
 )
-def test_a_wrong_command_line_is_one_message_and_exit_code_2(arguments: list[str], said: str) -> None:
+def test_an_invalid_command_line_gives_one_message_and_exit_code_2(arguments: list[str], said: str) -> None:
     result = python("-m", "pixelwise", *arguments)
     assert (result.returncode, "Traceback" in result.stderr) == (2, False), result.stderr
     assert said in result.stderr.lower()
 
 
-def test_importing_the_package_starts_nothing_heavy() -> None:
+def test_importing_the_package_imports_nothing_heavy() -> None:
     result = python("-c", f"import json, sys, pixelwise, pixelwise.cli.main; {REPORT_HEAVY}")
     assert json.loads(result.stdout) == [], result.stderr
 
 
-def test_help_starts_nothing_heavy() -> None:
+def test_help_imports_nothing_heavy() -> None:
     script = (
         "import json, runpy, sys; sys.argv = ['pixelwise', '--help']\n"
         "try:\n    runpy.run_module('pixelwise', run_name='__main__')\n"
@@ -201,6 +210,78 @@ def test_help_starts_nothing_heavy() -> None:
     assert json.loads(result.stdout.splitlines()[-1]) == [], result.stderr
 
 
-def test_a_heavy_start_is_noticed() -> None:
+def test_a_heavy_import_is_detected() -> None:
     result = python("-c", f"import json, sys, scipy; {REPORT_HEAVY}")
     assert json.loads(result.stdout) == ["scipy"], result.stderr
+
+
+IMPORT_ALL = """
+import importlib, json, pkgutil
+import pixelwise
+failed = []
+for module in pkgutil.walk_packages(pixelwise.__path__, "pixelwise."):
+    if module.name in ("pixelwise.__main__", "pixelwise.ops.kernels.pixelwise_pooling"):  # the latter is not Python
+        continue
+    try:
+        importlib.import_module(module.name)
+    except ImportError:  # of an extra that is not installed
+        failed.append(module.name)
+import pixelwise.api
+others = {"__version__", "losses", "metrics", "networks", "ops"}
+functions = [name for name in pixelwise.__all__ if name.islower() and name not in others]
+modules = [name for name in functions if not callable(getattr(pixelwise, name))]
+modules += [name for name in pixelwise.api.__all__ if not callable(getattr(pixelwise.api, name))]
+print(json.dumps({"functions": functions, "modules": modules, "failed": failed}))
+"""
+
+
+def test_no_module_has_the_name_of_a_function() -> None:
+    """Importing a submodule replaces the attribute of its name."""
+    result = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert {"train", "load", "export"} <= set(found["functions"])
+    assert (found["modules"], found["failed"]) == ([], [])
+
+
+def test_type_checkers_and_the_interpreter_see_the_same_names() -> None:
+    tree = ast.parse(Path(pixelwise.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    typed = {alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert typed | {"__version__"} == set(pixelwise.__all__)
+    assert dir(pixelwise) == pixelwise.__all__
+
+
+def test_help_is_fast() -> None:
+    """The fastest of three starts, as another process may be using the machine."""
+    seconds = []
+    for _ in range(3):
+        started = time.monotonic()
+        assert python("-m", "pixelwise", "--help").returncode == 0
+        seconds.append(time.monotonic() - started)
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize("words", [["--version"], ["-h"], ["train", "-h"]])
+def test_version_and_short_help(words: list[str]) -> None:
+    result = python("-m", "pixelwise", *words)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert (pixelwise.__version__ if words == ["--version"] else "Usage") in result.stdout
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_help_of_a_command_is_short(name: str) -> None:
+    function, text = pixelwise.cli.main.COMMANDS[name]
+    assert len(text) < 70
+    assert "?" not in text
+    for parameter in inspect.signature(function).parameters.values():
+        for mark in getattr(parameter.annotation, "__metadata__", ()):
+            assert "docs/" not in mark.help
+            assert "default" not in mark.help.lower()  # the tool shows it
+
+
+def test_completion_is_offered() -> None:
+    result = python("-m", "pixelwise", "--show-completion", "bash")
+    assert "_PIXELWISE_COMPLETE" in result.stdout or result.returncode == 0, result.stderr

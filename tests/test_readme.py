@@ -11,7 +11,7 @@ import typer.main
 
 import pixelwise
 import pixelwise.cli.main
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import write_png
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -107,7 +107,7 @@ def test_the_dataset_yaml_it_shows_is_read(tmp_path: Path) -> None:
     pixels = [[0, 128, 255]]
     write_png(tmp_path / "images" / "a.png", pixels_of(pixels))
     write_png(tmp_path / "masks" / "a.png", pixels_of(pixels))
-    classes = open_dataset(tmp_path).classes
+    classes = Dataset.load(tmp_path).classes
     assert classes is not None
     assert classes.names == ("background", "cell", "border")
     labels, unlisted = classes.to_labels(pixels_of(pixels))

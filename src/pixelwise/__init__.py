@@ -1,43 +1,89 @@
-"""Pixelwise: semantic segmentation with convolutional networks, from a folder to a measured model."""
+"""Semantic segmentation with convolutional networks: datasets, training, evaluation, prediction, export."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pixelwise.version import __version__ as __version__
+from pixelwise.version import __version__
 
-_HOMES = {
-    "DataError": "pixelwise.errors",
-    "ModelFileError": "pixelwise.errors",
-    "PixelwiseError": "pixelwise.errors",
+if TYPE_CHECKING:
+    from pixelwise import losses, metrics, networks, ops
+    from pixelwise.api import (
+        check,
+        convert,
+        demo,
+        evaluate,
+        export,
+        info,
+        load,
+        localize,
+        plan,
+        predict,
+        quantize,
+        train,
+    )
+    from pixelwise.config import Config
+    from pixelwise.data.dataset import Dataset
+    from pixelwise.errors import (
+        CheckpointError,
+        DataError,
+        InvalidArgumentError,
+        ModelFileError,
+        PathAccessError,
+        PathNotFoundError,
+        PixelwiseError,
+        TrainingError,
+    )
+    from pixelwise.inference.predictor import Prediction, Predictor
+
+__all__ = [
+    "CheckpointError",
+    "Config",
+    "DataError",
+    "Dataset",
+    "InvalidArgumentError",
+    "ModelFileError",
+    "PathAccessError",
+    "PathNotFoundError",
+    "PixelwiseError",
+    "Prediction",
+    "Predictor",
+    "TrainingError",
+    "__version__",
+    "check",
+    "convert",
+    "demo",
+    "evaluate",
+    "export",
+    "info",
+    "load",
+    "localize",
+    "losses",
+    "metrics",
+    "networks",
+    "ops",
+    "plan",
+    "predict",
+    "quantize",
+    "train",
+]
+
+_SUBPACKAGES = ("losses", "metrics", "networks", "ops")
+_CLASSES = {
+    "Config": "pixelwise.config",
+    "Dataset": "pixelwise.data.dataset",
     "Prediction": "pixelwise.inference.predictor",
     "Predictor": "pixelwise.inference.predictor",
-    "Config": "pixelwise.config",
-    "InvalidArgumentError": "pixelwise.errors",
-    "check": "pixelwise.api.check",
-    "convert": "pixelwise.conversion",
-    "demo": "pixelwise.api.demo",
-    "evaluate": "pixelwise.evaluation.evaluate",
-    "export": "pixelwise.exporting.export",
-    "info": "pixelwise.api.info",
-    "load": "pixelwise.inference.predictor",
-    "localize": "pixelwise.prediction.localize",
-    "networks": "pixelwise",
-    "plan": "pixelwise.api.plan",
-    "predict": "pixelwise.api.predict",
-    "quantize": "pixelwise.api.quantize",
-    "train": "pixelwise.api.train",
 }
-"""Public name → module; resolved on first use, so that importing the package is quick."""
-
-__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    """Import a public name on first use: PyTorch takes seconds."""
+    if name not in __all__:
         raise AttributeError(f"module 'pixelwise' has no attribute {name!r}")
-    if name == "networks":
-        return importlib.import_module("pixelwise.networks")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"pixelwise.{name}")
+    home = _CLASSES.get(name) or ("pixelwise.errors" if name.endswith("Error") else "pixelwise.api")
+    return getattr(importlib.import_module(home), name)
 
 
 def __dir__() -> list[str]:

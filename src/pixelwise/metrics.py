@@ -1,17 +1,16 @@
-"""Scores of predicted label maps: count once, then formulas.
+"""Scores of predicted label maps: count pixels once, then compute formulas.
 
-Everything but the boundary score is one line on a confusion matrix: a (K, K) array of pixel counts
-over the whole dataset, **rows truth, columns prediction**. Nothing is averaged over images or
-batches: in a set where few images show a class, the mean of per-image scores answers another
-question. Pixels whose label is ``ignore_index`` are dropped before anything is counted, whatever
-was predicted there.
+All scores except boundary F1 are formulas on one confusion matrix: a (K, K) array of pixel counts over the whole
+dataset, with **rows for the truth and columns for the prediction**. Nothing is averaged over images or batches: where
+few images show a class, the mean of scores per image answers another question. Pixels with the label `ignore_index`
+are dropped before anything is counted.
 
-Undefined is ``nan`` here and ``null`` in the scores that are written. Decided for absent classes:
+Undefined scores are `nan` here and `null` in JSON. The rules for absent classes are:
 
-- absent from truth and prediction: all its scores are undefined, and it is left out of every mean
-  (as in FCN's script; SegNet's counts it as 0);
-- absent from the truth but predicted: IoU and Dice are 0, for every such pixel is wrong; the
-  accuracy is undefined, for there was nothing to find, and is left out of the mean.
+- A class absent from truth and prediction has no scores, and is left out of every mean, as in the script of FCN. (The
+  script of SegNet counts it as 0.)
+- A class absent from the truth but predicted has IoU and Dice 0, because every such pixel is wrong. Its accuracy is
+  undefined and left out of the mean, because there was nothing to find.
 """
 
 import math
@@ -25,31 +24,65 @@ from scipy.sparse.csgraph import maximum_flow
 
 from pixelwise.errors import DataError, InvalidArgumentError
 
+__all__ = [
+    "BoundaryScore",
+    "ConfusionMatrix",
+    "boundary_f1",
+    "class_accuracy",
+    "compute_scores",
+    "dice",
+    "global_accuracy",
+    "iou",
+    "mean_class_accuracy",
+    "mean_dice",
+    "mean_iou",
+]
+
 Labels = npt.NDArray[np.integer[Any]]
 Counts = npt.NDArray[np.int64]
 PerClass = npt.NDArray[np.float64]
 
-# Candidates looked at together: bounds the memory on large images.
 _BLOCK = 2**20
+"""Candidate pairs that are compared at a time, to limit the memory for large images."""
 
 
 class ConfusionMatrix:
-    """Pixel counts by true class (row) and predicted class (column), added up over images.
+    """Pixel counts by true class (row) and predicted class (column), summed over images.
 
-    Matrices add (``a + b``), so any split of the images over batches, processes or ranks gives the
-    same counts.
+    Matrices can be added (`a + b`), so any division of the images into batches, processes or ranks gives the same
+    counts.
+
+    Args:
+        num_classes: K, at least 1.
+
+    Returns:
+        An empty matrix; `update` adds images to it, and `counts` is the (K, K) array.
+
+    Raises:
+        InvalidArgumentError: `num_classes` is below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from pixelwise.metrics import ConfusionMatrix, iou
+        >>> confusion = ConfusionMatrix(2)
+        >>> confusion.update(np.array([[0, 1, 1]]), np.array([[0, 0, 255]]), ignore_index=255)
+        >>> confusion.counts
+        array([[1, 1],
+               [0, 0]])
+        >>> iou(confusion.counts)
+        array([0.5, 0. ])
     """
 
     __slots__ = ("_counts",)
 
     def __init__(self, num_classes: int) -> None:
         if num_classes < 1:
-            raise InvalidArgumentError(f"a confusion matrix needs at least 1 class, not {num_classes}.")
+            raise InvalidArgumentError(f"num_classes is {num_classes}, but must be at least 1.")
         self._counts: Counts = np.zeros((num_classes, num_classes), np.int64)
 
     @classmethod
     def from_counts(cls, counts: npt.ArrayLike) -> Self:
-        """A matrix that starts from (K, K) ``counts``, as ``.counts`` of another one (they are copied)."""
+        """Return a matrix with a copy of (K, K) integer counts."""
         given = np.array(counts)
         if given.ndim != 2 or given.shape[0] != given.shape[1] or given.dtype.kind not in "iu":
             raise InvalidArgumentError(f"counts must be (K, K) integers, not {given.shape} {given.dtype}.")
@@ -59,20 +92,24 @@ class ConfusionMatrix:
 
     @property
     def counts(self) -> Counts:
-        """(K, K) int64, read-only view: ``counts[i, j]`` pixels of class i were predicted as class j."""
+        """Return a read-only view (K, K) int64: `counts[i, j]` pixels of class i were predicted as class j."""
         view = self._counts.view()
         view.flags.writeable = False
         return view
 
     def update(self, prediction: Labels, labels: Labels, *, ignore_index: int) -> None:
-        """Add the pixels of ``prediction`` and ``labels``: equal shapes, any integer dtypes, classes 0..K-1.
+        """Add the pixels of an image or a batch.
+
+        Args:
+            prediction: Class indices 0..K-1 of any integer dtype and any shape.
+            labels: Class indices 0..K-1, or `ignore_index`, in the shape of `prediction`.
+            ignore_index: Label of the pixels to ignore.
 
         Raises:
-            InvalidArgumentError: different shapes, other dtypes than integers, or a predicted class outside
-            0..K-1.
-            DataError: a label that is neither ``ignore_index`` nor in 0..K-1.
+            InvalidArgumentError: The shapes differ, a dtype is not an integer, or a predicted class is not in 0..K-1.
+            DataError: A label is neither `ignore_index` nor in 0..K-1.
         """
-        _check_alike(prediction, labels)
+        _check_maps(prediction, labels)
         num_classes = len(self._counts)
         counted = labels != ignore_index
         truth, predicted = labels[counted], prediction[counted]
@@ -92,91 +129,235 @@ class ConfusionMatrix:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ConfusionMatrix) and np.array_equal(self._counts, other._counts)
 
-    __hash__ = None  # type: ignore[assignment]  # it changes with every update
+    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __repr__(self) -> str:
         return f"ConfusionMatrix.from_counts({self._counts.tolist()})"
 
 
 def iou(counts: Counts) -> PerClass:
-    """(K,) intersection over union: TP / (TP + FP + FN)."""
-    return _ratio(np.diag(counts), counts.sum(1) + counts.sum(0) - np.diag(counts))
+    """Compute the intersection over union of each class: TP / (TP + FP + FN).
+
+    The Jaccard index, the score of PASCAL VOC (Everingham et al., IJCV 2010) and of the FCN and SegNet papers.
+
+    Args:
+        counts: (K, K) int64 pixel counts, rows truth, columns prediction.
+
+    Returns:
+        (K,) float64 in [0, 1], `nan` where undefined.
+
+    Raises:
+        InvalidArgumentError: `counts` is not (K, K).
+
+    Example:
+        >>> import numpy as np
+        >>> from pixelwise.metrics import iou
+        >>> iou(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
+        array([0.75, 0.8 ,  nan])
+    """
+    return _divide(_true_positives(counts), counts.sum(1) + counts.sum(0) - np.diag(counts))
 
 
 def dice(counts: Counts) -> PerClass:
-    """(K,) 2 TP / (2 TP + FP + FN)."""
-    return _ratio(2 * np.diag(counts), counts.sum(1) + counts.sum(0))
+    """Compute the Dice coefficient (F1) of each class: 2 TP / (2 TP + FP + FN).
+
+    Dice, "Measures of the Amount of Ecologic Association Between Species", 1945.
+
+    Args:
+        counts: (K, K) int64 pixel counts, rows truth, columns prediction.
+
+    Returns:
+        (K,) float64 in [0, 1], `nan` where undefined.
+
+    Raises:
+        InvalidArgumentError: `counts` is not (K, K).
+
+    Example:
+        >>> import numpy as np
+        >>> from pixelwise.metrics import dice
+        >>> dice(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]])).round(3)
+        array([0.857, 0.889,   nan])
+    """
+    return _divide(2 * _true_positives(counts), counts.sum(1) + counts.sum(0))
 
 
 def class_accuracy(counts: Counts) -> PerClass:
-    """(K,) share of the pixels of each true class that were found (recall): TP / (TP + FN)."""
-    return _ratio(np.diag(counts), counts.sum(1))
+    """Compute the accuracy (recall) of each class: TP / (TP + FN).
+
+    Args:
+        counts: (K, K) int64 pixel counts, rows truth, columns prediction.
+
+    Returns:
+        (K,) float64 in [0, 1], `nan` where undefined.
+
+    Raises:
+        InvalidArgumentError: `counts` is not (K, K).
+
+    Example:
+        >>> import numpy as np
+        >>> from pixelwise.metrics import class_accuracy
+        >>> class_accuracy(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
+        array([0.75, 1.  ,  nan])
+    """
+    return _divide(_true_positives(counts), counts.sum(1))
 
 
 def mean_iou(counts: Counts) -> float:
-    """Mean of ``iou`` over the classes where it is defined."""
-    return _mean(iou(counts))
+    """Compute the mean of `iou` over the classes where it is defined (mIoU of the FCN and SegNet papers).
+
+    Args:
+        counts: (K, K) int64 pixel counts, rows truth, columns prediction.
+
+    Returns:
+        A fraction in [0, 1], `nan` where undefined.
+
+    Raises:
+        InvalidArgumentError: `counts` is not (K, K).
+
+    Example:
+        >>> import numpy as np
+        >>> from pixelwise.metrics import mean_iou
+        >>> mean_iou(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
+        0.775
+    """
+    return _average(iou(counts))
 
 
 def mean_dice(counts: Counts) -> float:
-    """Mean of ``dice`` over the classes where it is defined."""
-    return _mean(dice(counts))
+    """Compute the mean of `dice` over the classes where it is defined.
+
+    Args:
+        counts: (K, K) int64 pixel counts, rows truth, columns prediction.
+
+    Returns:
+        A fraction in [0, 1], `nan` where undefined.
+
+    Raises:
+        InvalidArgumentError: `counts` is not (K, K).
+
+    Example:
+        >>> import numpy as np
+        >>> from pixelwise.metrics import mean_dice
+        >>> mean_dice(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
+        0.873015873015873
+    """
+    return _average(dice(counts))
 
 
 def mean_class_accuracy(counts: Counts) -> float:
-    """Mean of ``class_accuracy`` over the classes of the truth (C of the SegNet paper)."""
-    return _mean(class_accuracy(counts))
+    """Compute the mean of `class_accuracy` over the classes in the truth (C of the SegNet paper).
+
+    Args:
+        counts: (K, K) int64 pixel counts, rows truth, columns prediction.
+
+    Returns:
+        A fraction in [0, 1], `nan` where undefined.
+
+    Raises:
+        InvalidArgumentError: `counts` is not (K, K).
+
+    Example:
+        >>> import numpy as np
+        >>> from pixelwise.metrics import mean_class_accuracy
+        >>> mean_class_accuracy(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
+        0.875
+    """
+    return _average(class_accuracy(counts))
 
 
 def global_accuracy(counts: Counts) -> float:
-    """Share of all pixels that were predicted right (G of the SegNet paper)."""
-    return float(_ratio(np.trace(counts), counts.sum()))
+    """Compute the share of all pixels that are correct (G of the SegNet paper).
+
+    Args:
+        counts: (K, K) int64 pixel counts, rows truth, columns prediction.
+
+    Returns:
+        A fraction in [0, 1], `nan` where undefined.
+
+    Raises:
+        InvalidArgumentError: `counts` is not (K, K).
+
+    Example:
+        >>> import numpy as np
+        >>> from pixelwise.metrics import global_accuracy
+        >>> global_accuracy(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
+        0.875
+    """
+    return float(_divide(_true_positives(counts).sum(), counts.sum()))
 
 
 def boundary_f1(prediction: Labels, labels: Labels, num_classes: int, *, ignore_index: int) -> float:
-    """Boundary F1 of one image (BF of the SegNet paper, after Csurka et al. 2013): the mean over its classes.
+    """Compute the boundary F1 of one image, averaged over its classes (BF of the SegNet paper, PAMI 2017).
 
-    Per class, the boundary pixels of the truth are paired one to one with those of the prediction
-    that lie within 0.75 % of the image diagonal (4.5 pixels at 360x480), as many pairs as possible.
-    Precision and recall are the shares of paired pixels, so F1 = 2 pairs / (predicted + true
-    boundary pixels). The released SegNet script pairs one to one too; Csurka's original lets a
-    pixel match any number of pixels within the distance, and so scores higher.
+    For each class, the boundary pixels of the truth are matched one to one with those of the prediction within 0.75 %
+    of the image diagonal (4.5 pixels at 360x480), with as many pairs as possible. Precision and recall are the shares
+    of matched pixels, so F1 = 2 pairs / (predicted + true boundary pixels). The released script of SegNet also matches
+    one to one. The original score (Csurka, Larlus, Perronnin, BMVC 2013) lets a pixel match any number of pixels within
+    the distance, which gives higher values.
 
-    A boundary pixel is a pixel with a 4-neighbor of another class. The frame of the image is no
-    boundary. Pixels that are ignored, or have an ignored 4-neighbor, are left out of both. A class
-    counts if it has a boundary in the truth or in the prediction, and is skipped if it has none in
-    either.
+    A boundary pixel has a 4-neighbor of another class; the border of the image is not a boundary. Ignored pixels, and
+    pixels with an ignored 4-neighbor, are left out. A class counts if it has a boundary in the truth or in the
+    prediction.
 
     Args:
-        prediction: (H, W) integer classes 0..num_classes-1.
-        labels: (H, W) integer classes 0..num_classes-1, or ``ignore_index``.
+        prediction: (H, W) integer class indices 0..K-1.
+        labels: (H, W) integer class indices 0..K-1, or `ignore_index`.
+        num_classes: K.
+        ignore_index: Label of the pixels to ignore.
 
     Returns:
-        A fraction in [0, 1]; ``nan`` where no class has a boundary.
+        A fraction in [0, 1]; `nan` if no class has a boundary.
 
     Raises:
-        InvalidArgumentError, DataError: as ``ConfusionMatrix.update``, or arrays that are not (H, W).
+        InvalidArgumentError: The arrays are not (H, W), the shapes differ, a dtype is not an integer, or a predicted
+            class is not in 0..K-1.
+        DataError: A label is neither `ignore_index` nor in 0..K-1.
+
+    Example:
+        >>> import numpy as np
+        >>> from pixelwise.metrics import boundary_f1
+        >>> labels = np.repeat([[0, 0, 0, 1, 1, 1]], 6, axis=0)
+        >>> boundary_f1(labels, labels, 2, ignore_index=255)
+        1.0
     """
-    _check_alike(prediction, labels)
+    _check_maps(prediction, labels)
     if labels.ndim != 2:
-        raise InvalidArgumentError(f"boundary_f1 takes one image, (H, W), not {labels.shape}.")
+        raise InvalidArgumentError(f"boundary_f1 takes one image (H, W), not {labels.shape}.")
     counted = labels != ignore_index
     _check_classes(prediction[counted], labels[counted], num_classes, ignore_index)
-    truth = _class_boundaries(labels, counted)
-    predicted = _class_boundaries(prediction, counted)
-    paired = _paired(truth, predicted)
+    truth = _find_boundaries(labels, counted)
+    predicted = _find_boundaries(prediction, counted)
     true_pixels, predicted_pixels, pairs = (
         np.bincount(classes, minlength=num_classes)
-        for classes in (truth[truth >= 0], predicted[predicted >= 0], paired)
+        for classes in (truth[truth >= 0], predicted[predicted >= 0], _match_boundaries(truth, predicted))
     )
-    return _mean(_ratio(2 * pairs, true_pixels + predicted_pixels))
+    return _average(_divide(2 * pairs, true_pixels + predicted_pixels))
 
 
 class BoundaryScore:
-    """``boundary_f1`` averaged over images, fed beside a ``ConfusionMatrix``.
+    """The mean of `boundary_f1` over images, updated image by image next to a `ConfusionMatrix`.
 
-    An image without boundaries has no score and is skipped. Scores of parts of a dataset add (``a + b``) as confusion
-    matrices do, exactly and in any order.
+    An image without boundaries has no score and is left out. Scores of parts of a dataset can be added (`a + b`), with
+    the same result in any order.
+
+    Args:
+        num_classes: K.
+        image_scores: Scores of the images so far, `nan` where undefined.
+
+    Returns:
+        A score without images; `update` adds one, and `value` is the mean.
+
+    Raises:
+        InvalidArgumentError: In `update`, as `boundary_f1`.
+
+    Example:
+        >>> import numpy as np
+        >>> from pixelwise.metrics import BoundaryScore
+        >>> labels = np.repeat([[0, 0, 0, 1, 1, 1]], 6, axis=0)
+        >>> boundary = BoundaryScore(2)
+        >>> boundary.update(labels, labels, ignore_index=255)
+        >>> boundary.value
+        1.0
     """
 
     __slots__ = ("_num_classes", "_scores")
@@ -186,20 +367,19 @@ class BoundaryScore:
         self._scores = list(image_scores)
 
     def update(self, prediction: Labels, labels: Labels, *, ignore_index: int) -> None:
-        """Add one image: (H, W) ``prediction`` and ``labels``, as ``boundary_f1`` takes them."""
-        score = boundary_f1(prediction, labels, self._num_classes, ignore_index=ignore_index)
-        self._scores.append(score)
+        """Add one image: `prediction` and `labels` (H, W), as in `boundary_f1`."""
+        self._scores.append(boundary_f1(prediction, labels, self._num_classes, ignore_index=ignore_index))
 
     @property
     def image_scores(self) -> tuple[float, ...]:
-        """The score of each image, in the order they came; ``nan`` where undefined."""
+        """Return the score of each image in order, `nan` where undefined."""
         return tuple(self._scores)
 
     @property
     def value(self) -> float:
-        """The mean over the images; ``nan`` if none has a score."""
+        """Return the mean over the images, `nan` if none has a score."""
         defined = [score for score in self._scores if not math.isnan(score)]
-        # fsum rounds once, so that the order of the images cannot show.
+        # fsum rounds once, so the result does not depend on the order of the images.
         return math.fsum(defined) / len(defined) if defined else math.nan
 
     def __add__(self, other: Self) -> Self:
@@ -211,33 +391,42 @@ class BoundaryScore:
 
 
 def compute_scores(
-    confusion: ConfusionMatrix,
-    boundary: BoundaryScore | None,
-    class_names: Sequence[str],
-    *,
-    num_images: int,
+    confusion: ConfusionMatrix, boundary: BoundaryScore | None, class_names: Sequence[str], *, num_images: int
 ) -> dict[str, Any]:
-    """All scores as ``pixelwise evaluate --json`` writes them: plain values, ``None`` where undefined.
+    """Compute all scores in the form of ``pixelwise evaluate --json``.
 
-    ``mean_iou, global_accuracy, mean_class_accuracy, mean_dice, boundary_f1``: fractions in [0, 1].
-    ``per_class``: name → ``iou, accuracy, dice`` and ``pixels``, those of the truth. ``confusion``: rows truth, columns
-    prediction. ``num_images``: as given.
+    Args:
+        confusion: Pixel counts of the whole dataset.
+        boundary: Boundary scores of its images, or None.
+        class_names: K names.
+        num_images: Number of images, which is copied to the result.
+
+    Returns:
+        Plain values, `None` where undefined. `mean_iou, global_accuracy, mean_class_accuracy, mean_dice, boundary_f1`
+        are fractions in [0, 1]. `per_class` maps each name to `iou, accuracy, dice` and `pixels` of the truth.
+        `confusion` has rows for the truth and columns for the prediction.
 
     Raises:
-        InvalidArgumentError: the number of names is not the number of classes.
+        InvalidArgumentError: The number of names is not K.
+
+    Example:
+        >>> from pixelwise.metrics import ConfusionMatrix, compute_scores
+        >>> scores = compute_scores(ConfusionMatrix.from_counts([[3, 1], [0, 4]]), None, ["road", "sky"], num_images=1)
+        >>> scores["mean_iou"], scores["per_class"]["road"]["pixels"]
+        (0.775, 4)
     """
     counts = confusion.counts
     if len(class_names) != len(counts):
         raise InvalidArgumentError(f"{len(class_names)} class names for {len(counts)} classes; give one for each.")
     columns = zip(iou(counts), class_accuracy(counts), dice(counts), counts.sum(1), strict=True)
     return {
-        "mean_iou": _or_none(mean_iou(counts)),
-        "global_accuracy": _or_none(global_accuracy(counts)),
-        "mean_class_accuracy": _or_none(mean_class_accuracy(counts)),
-        "mean_dice": _or_none(mean_dice(counts)),
-        "boundary_f1": None if boundary is None else _or_none(boundary.value),
+        "mean_iou": _to_json(mean_iou(counts)),
+        "global_accuracy": _to_json(global_accuracy(counts)),
+        "mean_class_accuracy": _to_json(mean_class_accuracy(counts)),
+        "mean_dice": _to_json(mean_dice(counts)),
+        "boundary_f1": None if boundary is None else _to_json(boundary.value),
         "per_class": {
-            name: {"iou": _or_none(i), "accuracy": _or_none(a), "dice": _or_none(d), "pixels": int(n)}
+            name: {"iou": _to_json(i), "accuracy": _to_json(a), "dice": _to_json(d), "pixels": int(n)}
             for name, (i, a, d, n) in zip(class_names, columns, strict=True)
         },
         "confusion": counts.tolist(),
@@ -245,7 +434,7 @@ def compute_scores(
     }
 
 
-def _check_alike(prediction: Labels, labels: Labels) -> None:
+def _check_maps(prediction: Labels, labels: Labels) -> None:
     if prediction.shape != labels.shape:
         raise InvalidArgumentError(f"prediction {prediction.shape} and labels {labels.shape} must have the same shape.")
     for name, array in (("prediction", prediction), ("labels", labels)):
@@ -254,28 +443,27 @@ def _check_alike(prediction: Labels, labels: Labels) -> None:
 
 
 def _check_classes(predicted: Labels, truth: Labels, num_classes: int, ignore_index: int) -> None:
-    if (value := _outside(truth, num_classes)) is not None:
+    if (value := _find_invalid_class(truth, num_classes)) is not None:
         raise DataError(
-            f"label {value} is neither a class, 0..{num_classes - 1}, nor ignored ({ignore_index}). "
+            f"label {value} is neither a class, 0..{num_classes - 1}, nor the ignore index {ignore_index}. "
             "Map it to a class or ignore it."
         )
-    if (value := _outside(predicted, num_classes)) is not None:
+    if (value := _find_invalid_class(predicted, num_classes)) is not None:
         raise InvalidArgumentError(
-            f"predicted class {value} is outside 0..{num_classes - 1}: the prediction is of a model with other classes."
+            f"predicted class {value} is not in 0..{num_classes - 1}: the prediction is of a model with other classes."
         )
 
 
-def _outside(classes: Labels, num_classes: int) -> int | None:
+def _find_invalid_class(classes: Labels, num_classes: int) -> int | None:
     extremes = (int(classes.min()), int(classes.max())) if classes.size else ()
     return next((value for value in extremes if not 0 <= value < num_classes), None)
 
 
-def _class_boundaries(classes: Labels, counted: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
-    """(H, W): the class of each boundary pixel, -1 elsewhere."""
+def _find_boundaries(classes: Labels, counted: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    """Return (H, W) with the class of each boundary pixel, -1 elsewhere."""
     boundary = np.zeros(classes.shape, np.bool_)
     usable = counted.copy()
-    for axis in (0, 1):
-        first, second = _neighbors(axis)
+    for first, second in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
         differ = classes[first] != classes[second]
         boundary[first] |= differ
         boundary[second] |= differ
@@ -284,20 +472,14 @@ def _class_boundaries(classes: Labels, counted: npt.NDArray[np.bool_]) -> npt.ND
     return np.where(boundary & usable, classes.astype(np.int32), np.int32(-1))
 
 
-def _neighbors(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    full = (slice(None),) * axis
-    return (*full, slice(None, -1)), (*full, slice(1, None))
+def _match_boundaries(truth: npt.NDArray[np.int32], predicted: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Return the classes of the true boundary pixels that a maximum one-to-one matching pairs.
 
-
-def _paired(truth: npt.NDArray[np.int32], predicted: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """The classes of the true boundary pixels that a largest one-to-one pairing within the tolerance pairs.
-
-    A pixel is a boundary of its own class only, so one bipartite graph holds all classes. Its
-    largest matching is the maximum flow of source → true pixels → predicted pixels → sink; Dinic's
-    algorithm is exact, and on these graphs many times faster than SciPy's
-    ``maximum_bipartite_matching``.
+    A pixel is a boundary of its own class only, so one bipartite graph holds all classes. Its maximum matching is the
+    maximum flow of source → true pixels → predicted pixels → sink. Dinic's algorithm is exact, and on these graphs many
+    times faster than SciPy's `maximum_bipartite_matching`.
     """
-    neighbors, degrees = _candidates(truth, predicted)
+    neighbors, degrees = _find_candidates(truth, predicted)
     classes = truth[truth >= 0]
     if neighbors.size == 0:
         return classes[:0]
@@ -310,15 +492,15 @@ def _paired(truth: npt.NDArray[np.int32], predicted: npt.NDArray[np.int32]) -> n
     graph = csr_array((np.ones(edges.size, np.int32), edges, starts), shape=(sink + 1, sink + 1))
     flow = maximum_flow(graph, 0, sink, method="dinic").flow
     source = slice(flow.indptr[0], flow.indptr[1])
-    paired: npt.NDArray[np.int32] = classes[flow.indices[source][flow.data[source] > 0] - 1]
-    return paired
+    matched: npt.NDArray[np.int32] = classes[flow.indices[source][flow.data[source] > 0] - 1]
+    return matched
 
 
-def _candidates(
+def _find_candidates(
     truth: npt.NDArray[np.int32], predicted: npt.NDArray[np.int32]
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.intp]]:
-    """Row by row, which predicted boundary pixels (by number) each true one may be paired with, and how many."""
-    offsets = _offsets_within_tolerance(*truth.shape)
+    """Return the predicted boundary pixels that each true one can be matched with, concatenated, and their numbers."""
+    offsets = _list_offsets(*truth.shape)
     margin = int(np.abs(offsets).max())
     padded = np.pad(predicted, margin, constant_values=-1)
     width = padded.shape[1]
@@ -326,42 +508,49 @@ def _candidates(
     numbers = np.cumsum(classes_at >= 0, dtype=np.int32) - 1
     y, x = np.nonzero(truth >= 0)
     positions, classes = (y + margin) * width + x + margin, truth[y, x]
-    found, degrees = [numbers[:0]], [np.zeros(0, np.intp)]
-    for block in _blocks(positions.size, len(steps)):
+    candidates, degrees = [numbers[:0]], [np.zeros(0, np.intp)]
+    for block in _split_rows(positions.size, len(steps)):
         around = positions[block, None] + steps
         match = classes_at[around] == classes[block, None]
-        found.append(numbers[around[match]])
+        candidates.append(numbers[around[match]])
         degrees.append(np.count_nonzero(match, axis=1))
-    return np.concatenate(found), np.concatenate(degrees)
+    return np.concatenate(candidates), np.concatenate(degrees)
 
 
-def _blocks(rows: int, columns: int) -> Iterator[slice]:
-    """Slices of as many rows as hold ``_BLOCK`` elements."""
+def _split_rows(rows: int, columns: int) -> Iterator[slice]:
+    """Return slices of rows with at most `_BLOCK` elements each."""
     step = max(1, _BLOCK // columns)
     return (slice(start, start + step) for start in range(0, rows, step))
 
 
-def _offsets_within_tolerance(height: int, width: int) -> npt.NDArray[np.intp]:
-    """(N, 2) row and column offsets no longer than 0.75 % (3 / 400) of the diagonal, in row-major order."""
+def _list_offsets(height: int, width: int) -> npt.NDArray[np.intp]:
+    """Return the (N, 2) row and column offsets up to 0.75 % (3 / 400) of the diagonal, in row-major order."""
     largest_square = 9 * (height**2 + width**2) // 400**2
     reach = math.isqrt(largest_square)
     y, x = np.indices((2 * reach + 1, 2 * reach + 1)).reshape(2, -1) - reach
     return np.stack([y, x], axis=1)[y**2 + x**2 <= largest_square]
 
 
-def _ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> PerClass:
-    """numerator / denominator, ``nan`` where the denominator is 0."""
+def _true_positives(counts: Counts) -> Counts:
+    """Return the diagonal (K,) of the confusion matrix."""
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
+        raise InvalidArgumentError(f"counts must be (K, K), not {counts.shape}.")
+    return np.diag(counts)
+
+
+def _divide(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> PerClass:
+    """Divide, with `nan` where the denominator is 0."""
     bottom = np.asarray(denominator, np.float64)
     quotient: PerClass = np.full(bottom.shape, np.nan)
     np.divide(numerator, bottom, out=quotient, where=bottom != 0)
     return quotient
 
 
-def _mean(values: PerClass) -> float:
-    """Mean of the values that are defined; ``nan`` if none is."""
+def _average(values: PerClass) -> float:
+    """Return the mean of the values that are not `nan`, or `nan` without one."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else math.nan
 
 
-def _or_none(value: float) -> float | None:
+def _to_json(value: float) -> float | None:
     return None if math.isnan(value) else float(value)

@@ -51,6 +51,13 @@ _reporter: Reporter = _Silent()
 _started: float | None = None
 
 
+def format_duration(seconds: float) -> str:
+    """Return `45 s`, `20.5 min` or `3.2 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def report_progress(label: str, done: float, total: float, note: str = "") -> None:
     """Report that `done` of `total` units of the work named `label` are complete."""
     _reporter.track(label, done, total, note)

@@ -10,8 +10,6 @@ from pixelwise.model_file import MODEL_FILE_NAME
 
 Arguments = dict[str, Any]
 
-Arguments = dict[str, Any]
-
 
 @pytest.fixture
 def finished(trained: Path, tmp_path: Path) -> Path:

@@ -5,13 +5,11 @@ from typing import Any
 
 import pytest
 
-from pixelwise.api.demo import _DEMO_MARK, _clear_demo, demo
-from pixelwise.api.train import train
-from pixelwise.api.train_run import TrainResult
+from pixelwise.api import demo, train
+from pixelwise.api.training import _DEMO_MARK, _clear_demo
 from pixelwise.data.synthetic import write_dataset
 from pixelwise.errors import InvalidArgumentError
-
-Arguments = dict[str, Any]
+from pixelwise.training.results import TrainResult
 
 Arguments = dict[str, Any]
 
@@ -27,8 +25,8 @@ def small_demo(monkeypatch: pytest.MonkeyPatch, tiny: Arguments) -> None:
     def short(data: Path, folder: Path, **_: Any) -> TrainResult:
         return run(data, folder, **tiny)
 
-    monkeypatch.setattr("pixelwise.api.demo.write_dataset", few)
-    monkeypatch.setattr("pixelwise.api.demo.train", short)
+    monkeypatch.setattr("pixelwise.data.synthetic.write_dataset", few)
+    monkeypatch.setattr("pixelwise.api.training.train", short)
 
 
 def test_the_demo_does_the_whole_job_and_replaces_an_earlier_one(small_demo: None, tmp_path: Path) -> None:
@@ -43,14 +41,14 @@ def test_the_demo_does_the_whole_job_and_replaces_an_earlier_one(small_demo: Non
 
 def test_the_demo_refuses_a_folder_of_something_else(small_demo: None, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("three years")
-    with pytest.raises(InvalidArgumentError, match="holds something that is no demo; choose another folder"):
+    with pytest.raises(InvalidArgumentError, match=r"holds files of something else. Choose another folder"):
         demo(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_the_demo_refuses_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(InvalidArgumentError, match="holds something that is no demo; choose another folder"):
+    with pytest.raises(InvalidArgumentError, match=r"holds files of something else. Choose another folder"):
         demo(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 

@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from pixelwise.api.train import train
+from pixelwise.api import train
 
 
 def test_the_report_of_a_run_that_ended_early_says_so(streets: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
-    settings = [
-        *tiny["settings"],
-        "training.num_evaluations=8",
-        "training.early_stopping_patience=1",
-        "optimizer.lr=1e-9",
-    ]
+    settings = {
+        **tiny["settings"],
+        "training.num_evaluations": 8,
+        "training.early_stopping_patience": 1,
+        "optimizer.lr": 1e-9,
+    }
     result = train(streets, tmp_path / "run", **{**tiny, "settings": settings, "steps": 8})
     assert (
         "ended early (training.early_stopping_patience): evaluations without a better mean IoU than"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from pixelwise.api.train import train
+from pixelwise.api import train
 from pixelwise.config import load_config
 from pixelwise.errors import CheckpointError, InvalidArgumentError, ModelFileError
 from pixelwise.model_file import MODEL_FILE_NAME, load_model
@@ -19,7 +19,12 @@ Arguments = dict[str, Any]
 @pytest.fixture
 def short(tiny: Arguments) -> Arguments:
     """Two steps that hardly move, and nothing named that the model knows itself."""
-    settings = ["data.crop_size=[64,64]", "training.batch_size=2", "training.num_evaluations=1", "optimizer.lr=1e-9"]
+    settings = {
+        "data.crop_size": [64, 64],
+        "training.batch_size": 2,
+        "training.num_evaluations": 1,
+        "optimizer.lr": 1e-9,
+    }
     return {**tiny, "steps": 2, "settings": settings}
 
 
@@ -55,7 +60,7 @@ def test_the_same_seed_gives_the_same_model(trained: Path, cells: Path, short: A
 def test_a_network_that_differs_is_refused_before_anything_is_written(
     trained: Path, streets: Path, short: Arguments, tmp_path: Path
 ) -> None:
-    short["settings"].append("network.base_channels=8")
+    short["settings"]["network.base_channels"] = 8
     with pytest.raises(
         InvalidArgumentError, match=r"trained is no start for this run: .*network\.base_channels is 4 there and 8 here"
     ):
@@ -64,7 +69,7 @@ def test_a_network_that_differs_is_refused_before_anything_is_written(
 
 
 def test_two_origins_are_refused(trained: Path, streets: Path, short: Arguments, tmp_path: Path) -> None:
-    short["settings"].append("network.encoder_weights=imagenet")
+    short["settings"]["network.encoder_weights"] = "imagenet"
     with pytest.raises(InvalidArgumentError, match=r"training\.init_from and network\.encoder_weights both say where"):
         train(streets, tmp_path / "run", init_from=trained, **short)
 
@@ -81,7 +86,7 @@ def test_a_resumed_run_keeps_its_origin(trained: Path, finished: Path, streets: 
 
 def test_freezing_random_weights_is_said(streets: Path, tiny: Arguments, tmp_path: Path) -> None:
     heard = Recorder()
-    settings = (*tiny["settings"], "optimizer.freeze_stages=1")
+    settings = {**tiny["settings"], "optimizer.freeze_stages": 1}
     with use_reporter(heard):
         train(streets, tmp_path / "run", **{**tiny, "settings": settings, "steps": 1})
     assert "warning: optimizer.freeze_stages keeps random weights; give --weights or --init-from" in heard.messages

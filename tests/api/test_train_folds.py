@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from pixelwise.api.train import train
+from pixelwise.api import train
 from pixelwise.config import load_config
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.splits.splits import read_splits
 from pixelwise.errors import CheckpointError, DataError, InvalidArgumentError
 from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.model_file import MODEL_FILE_NAME, load_model
-from pixelwise.training.cross_validation import FoldsResult
+from pixelwise.training.results import CrossValidationResult
 from pixelwise.training.trainer import Trainer
 from support.folders import contents
 
@@ -25,15 +25,15 @@ Arguments = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def folded(streets: Path, tiny: Arguments, tmp_path_factory: pytest.TempPathFactory) -> FoldsResult:
+def folded(streets: Path, tiny: Arguments, tmp_path_factory: pytest.TempPathFactory) -> CrossValidationResult:
     """Three finished folds. Read only."""
     result = train(streets, tmp_path_factory.mktemp("folds") / "run", folds=3, **tiny)
-    assert isinstance(result, FoldsResult)
+    assert isinstance(result, CrossValidationResult)
     return result
 
 
-def test_folds_are_runs_that_share_out_train_and_val(folded: FoldsResult, streets: Path) -> None:
-    dataset = open_dataset(streets)
+def test_folds_are_runs_that_share_out_train_and_val(folded: CrossValidationResult, streets: Path) -> None:
+    dataset = Dataset.load(streets)
     splits = [read_splits(run / "splits.yaml", dataset.samples) for run in folded.folds]
     assert sorted(s for one in splits for s in one["val"]) == [s for s in dataset.samples if s.split != "test"]
     assert [len(one["test"]) for one in splits] == [4, 4, 4]
@@ -50,7 +50,7 @@ def test_folds_are_runs_that_share_out_train_and_val(folded: FoldsResult, street
     assert len({load_model(run)[1].mean for run in folded.folds}) == 3
 
 
-def test_the_scores_of_the_folds_are_those_of_their_models(folded: FoldsResult, streets: Path) -> None:
+def test_the_scores_of_the_folds_are_those_of_their_models(folded: CrossValidationResult, streets: Path) -> None:
     stored = json.loads((folded.run / "folds.json").read_text())
     assert stored == {"num_folds": 3, "budget_seconds": None, **folded.scores}
     scored = [evaluate(run, streets, split="val", device="cpu", precision="fp32") for run in folded.folds]
@@ -59,7 +59,7 @@ def test_the_scores_of_the_folds_are_those_of_their_models(folded: FoldsResult, 
     assert folded.scores["mean"]["mean_iou"] == pytest.approx(sum(s["mean_iou"] for s in scored) / 3)
 
 
-def test_finished_folds_resumed_change_nothing(folded: FoldsResult, streets: Path, tiny: Arguments) -> None:
+def test_finished_folds_resumed_change_nothing(folded: CrossValidationResult, streets: Path, tiny: Arguments) -> None:
     before = contents(folded.run)
     assert train(streets, folded.run, resume=True) == folded
     assert train(streets, folded.run, resume=True, folds=3, **tiny) == folded
@@ -67,7 +67,7 @@ def test_finished_folds_resumed_change_nothing(folded: FoldsResult, streets: Pat
 
 
 def test_folds_that_were_interrupted_go_on(
-    folded: FoldsResult, streets: Path, tiny: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folded: CrossValidationResult, streets: Path, tiny: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the middle of the second: the first is not touched, the second goes on, and all is as if never stopped."""
     step: Callable[..., Any] = Trainer.step
@@ -92,7 +92,7 @@ def test_folds_that_were_interrupted_go_on(
 
 
 def test_a_fold_that_finished_before_its_scores_were_written_is_scored_again(
-    folded: FoldsResult, streets: Path, tmp_path: Path
+    folded: CrossValidationResult, streets: Path, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(folded.run, tmp_path / "run")
     stored = json.loads((copy / "folds.json").read_text())
@@ -105,7 +105,7 @@ def test_a_fold_that_finished_before_its_scores_were_written_is_scored_again(
 
 
 def test_folds_without_their_mark_start_from_the_beginning(
-    folded: FoldsResult, streets: Path, tiny: Arguments, tmp_path: Path
+    folded: CrossValidationResult, streets: Path, tiny: Arguments, tmp_path: Path
 ) -> None:
     """Stopped while they were described."""
     (tmp_path / "fold-1").mkdir()
@@ -121,12 +121,12 @@ def test_folds_without_their_mark_start_from_the_beginning(
         ({"budget": "20m"}, r"another config:\n  training\.budget_seconds: .* → 1200\.0\n"),
     ],
 )
-def test_other_folds_are_refused(folded: FoldsResult, streets: Path, changes: Arguments, said: str) -> None:
+def test_other_folds_are_refused(folded: CrossValidationResult, streets: Path, changes: Arguments, said: str) -> None:
     with pytest.raises(CheckpointError, match=said):
         train(streets, folded.run, resume=True, **changes)
 
 
-def test_folds_take_no_changes(folded: FoldsResult, streets: Path) -> None:
+def test_folds_take_no_changes(folded: CrossValidationResult, streets: Path) -> None:
     with pytest.raises(
         InvalidArgumentError, match="holds folds, which are only alike without --allow-changes; resume without it"
     ):
@@ -134,7 +134,7 @@ def test_folds_take_no_changes(folded: FoldsResult, streets: Path) -> None:
 
 
 def test_a_folder_of_folds_is_no_place_for_a_run_nor_the_reverse(
-    folded: FoldsResult, trained: Path, streets: Path, tiny: Arguments
+    folded: CrossValidationResult, trained: Path, streets: Path, tiny: Arguments
 ) -> None:
     for changes in ({}, {"folds": 3}):
         with pytest.raises(InvalidArgumentError, match=r"already holds folds \(folds\.json\)"):

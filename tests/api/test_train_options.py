@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pixelwise.api.train import train
+from pixelwise.api import train
 
 
 def train_nothing(monkeypatch: pytest.MonkeyPatch, asked: list[Any]) -> None:
@@ -31,7 +31,7 @@ def test_a_given_config_without_a_length_takes_the_default_budget(
         tmp_path / "c",
         config=tmp_path / "b" / "config.yaml",
         budget="90s",
-        settings=["network.base_channels=8"],
+        settings={"network.base_channels": 8},
     )
     lengths = [(config.training.steps, config.training.budget_seconds) for config in asked]
     assert lengths == [(None, 1200), (9, None), (None, 90)]

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from pixelwise.api import train
 from pixelwise.api.config_diff import Change, refuse_changes, require_unchanged
-from pixelwise.api.train import train
 from pixelwise.config import Config, load_config, to_yaml
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import read_image, write_png
 from pixelwise.data.splits.splits import read_splits
 from pixelwise.errors import CheckpointError, DataError, InvalidArgumentError
@@ -60,7 +60,7 @@ def test_a_run_without_a_checkpoint_starts_from_the_beginning(started: Path, tra
         ({"steps": 7}, r"training\.steps: 6 → 7"),
         ({"seed": 1}, r"training\.seed: 0 → 1"),
         (
-            {"settings": ["optimizer.lr=0.5", "network.base_channels=8"]},
+            {"settings": {"optimizer.lr": 0.5, "network.base_channels": 8}},
             r"network\.base_channels: 4 → 8\n  optimizer\.lr: 0\.02 → 0\.5",
         ),
         ({"budget": "20m"}, r"training\.budget_seconds: null → 1200\.0"),
@@ -75,13 +75,13 @@ def test_another_config_is_refused(finished: Path, streets: Path, changes: Argum
 
 
 def test_another_network_or_optimizer_is_refused_whatever_is_allowed(finished: Path, streets: Path) -> None:
-    changes = ["optimizer.name=sgd", "optimizer.lr=0.5"]
+    changes = {"optimizer.name": "sgd", "optimizer.lr": 0.5}
     with pytest.raises(CheckpointError, match=r"optimizer\.name: \w+ → sgd\nthese cannot change within a run"):
         train(streets, finished, resume=True, allow_changes=True, settings=changes)
 
 
 def test_allowed_changes_hold_from_there_on_and_are_written_down(finished: Path, streets: Path) -> None:
-    settings = ["optimizer.lr=0.003", "optimizer.weight_decay=0.5"]
+    settings = {"optimizer.lr": 0.003, "optimizer.weight_decay": 0.5}
     train(streets, finished, resume=True, allow_changes=True, steps=8, settings=settings, device="cpu")
     config = (finished / "config.yaml").read_text()
     assert load_config(finished / "config.yaml").training.steps == 8
@@ -98,7 +98,7 @@ def test_allowed_changes_hold_from_there_on_and_are_written_down(finished: Path,
 
 
 def test_memory_may_be_saved_from_now_on_without_asking(started: Path, trained: Path, streets: Path) -> None:
-    settings = ["training.activation_checkpointing=true"]
+    settings = {"training.activation_checkpointing": True}
     train(streets, started, resume=True, settings=settings, device="cpu")
     assert (started / MODEL_FILE_NAME).read_bytes() == (trained / MODEL_FILE_NAME).read_bytes()
     assert load_config(started / "config.yaml").training.activation_checkpointing
@@ -107,7 +107,7 @@ def test_memory_may_be_saved_from_now_on_without_asking(started: Path, trained: 
 
 def test_a_finished_run_saves_no_memory_any_more(finished: Path, streets: Path) -> None:
     before = contents(finished)
-    train(streets, finished, resume=True, settings=["training.activation_checkpointing=true"], device="cpu")
+    train(streets, finished, resume=True, settings={"training.activation_checkpointing": True}, device="cpu")
     assert contents(finished) == before
 
 
@@ -152,7 +152,7 @@ def test_another_dataset_is_refused_with_what_is_different(started: Path, other_
 
 def test_another_dataset_is_taken_where_that_is_allowed(started: Path, other_data: Path) -> None:
     with pytest.raises(DataError, match="0001"):  # were its names alone compared
-        read_splits(started / "splits.yaml", open_dataset(other_data).samples)
+        read_splits(started / "splits.yaml", Dataset.load(other_data).samples)
     train(other_data, started, resume=True, allow_changes=True, device="cpu")
     splits = yaml.safe_load((started / "splits.yaml").read_text())
     assert "train/new" in splits["train"]
@@ -202,7 +202,7 @@ def test_a_folder_that_may_not_be_written_is_refused_before_anything_is_read(
     streets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
-    monkeypatch.setattr("pixelwise.api.train.start_run", lambda *arguments: pytest.fail("began"))
+    monkeypatch.setattr("pixelwise.api.train_command.start_run", lambda *arguments: pytest.fail("began"))
     with pytest.raises(
         InvalidArgumentError, match=f"{tmp_path} may not be written to; make it writable, or choose another"
     ):

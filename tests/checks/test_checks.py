@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelwise.checks import CheckReport, check, require_sound
-from pixelwise.data.dataset import open_dataset
-from pixelwise.data.scan import survey
+from pixelwise.api.check import check
+from pixelwise.checks import CheckReport
+from pixelwise.checks.runner import require_valid_dataset
+from pixelwise.data.dataset import Dataset
+from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
 from support.faults import PAIRS, all_masks, describe, mask, noise, put, put_as, put_bytes, remove, write_clean
 
@@ -143,8 +145,8 @@ def test_a_group_that_matches_nothing_is_refused(clean: Path) -> None:
 
 def test_a_sound_set_may_be_trained_on(clean: Path) -> None:
     put("images/train/0.png", noise()[..., 0])(clean)
-    dataset = open_dataset(clean)
-    assert found(require_sound(survey(dataset, dataset.samples))) == ["gray_repeated"]
+    dataset = Dataset.load(clean)
+    assert found(require_valid_dataset(scan_dataset(dataset))) == ["gray_repeated"]
 
 
 def test_training_stops_at_errors_and_names_the_first(clean: Path) -> None:
@@ -158,9 +160,9 @@ def test_training_stops_at_errors_and_names_the_first(clean: Path) -> None:
         put_as("masks/val/0.png", "JPEG", mask(0)),
     ):
         plant(clean)
-    dataset = open_dataset(clean)
+    dataset = Dataset.load(clean)
     with pytest.raises(DataError, match=r"masks/train/1.png: the file is empty. Replace or remove it.") as caught:
-        require_sound(survey(dataset, dataset.samples))
+        require_valid_dataset(scan_dataset(dataset))
     lines = str(caught.value).splitlines()
     assert len(lines) == 7
     last = f"All findings: pixelwise check {clean}. To train on what is sound: --skip-invalid."
@@ -170,27 +172,27 @@ def test_training_stops_at_errors_and_names_the_first(clean: Path) -> None:
 def test_overruled_errors_do_not_stop_training(clean: Path) -> None:
     remove("masks/train/1.png")(clean)
     put_bytes("masks/train/0.png", b"")(clean)
-    dataset = open_dataset(clean)
-    surveyed = survey(dataset, dataset.samples)
+    dataset = Dataset.load(clean)
+    dataset = scan_dataset(dataset)
     with pytest.raises(DataError, match=r"1 image without a mask: images/train/1\.png") as caught:
-        require_sound(surveyed, overruled=lambda error: error.code == "empty_file")
+        require_valid_dataset(dataset, overruled=lambda error: error.code == "empty_file")
     assert "0.png: the file is empty" not in str(caught.value)
-    report = require_sound(surveyed, overruled=lambda error: True)
+    report = require_valid_dataset(dataset, overruled=lambda error: True)
     assert len(report.errors) == 2
 
 
 def test_the_report_carries_what_was_read(clean: Path) -> None:
     report = check(clean)
-    assert report.surveyed is not None
-    assert len(report.surveyed.readings) == 9
-    assert "surveyed" not in report.to_dict()
+    assert report.dataset is not None
+    assert len(report.dataset.stats) == 9
+    assert "dataset" not in report.to_dict()
 
 
 def test_what_was_not_surveyed_is_not_judged(clean: Path) -> None:
     """Training surveys train and val; a class may then be missing in test unseen."""
     put("images/test/0.png", noise())(clean)
     put("masks/test/0.png", mask(0))(clean)
-    dataset = open_dataset(clean)
+    dataset = Dataset.load(clean)
     seen = [s for s in dataset.samples if s.split != "test"]
-    assert require_sound(survey(dataset, seen)).findings == ()
+    assert require_valid_dataset(scan_dataset(dataset, seen)).findings == ()
     assert found(check(clean)) == ["class_not_in_split"] * 2

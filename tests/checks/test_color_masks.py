@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelwise.checks import check
-from pixelwise.data.dataset import open_dataset
+from pixelwise.api.check import check
+from pixelwise.data.dataset import Dataset
 from support.faults import BLUE, GREEN, RED, all_masks, in_colors, mask, put, write_clean
 
 
@@ -25,7 +25,7 @@ def test_the_cure_can_be_pasted(colored: Path) -> None:
     report = check(colored)
     assert report.findings == ()
     assert report.classes == ("class_0", "class_1", "class_2")
-    labels = open_dataset(colored).read_labels(open_dataset(colored).samples[0])
+    labels = Dataset.load(colored).read_labels(Dataset.load(colored).samples[0])
     np.testing.assert_array_equal(labels, mask(2, 1, 0))  # in the order of the packed colors
 
 

@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelwise.checks import check, duplicates
+from pixelwise.api.check import check
+from pixelwise.checks import duplicates
 from pixelwise.data.sample import Sample
-from pixelwise.data.sample_stats import ImageTraits
-from pixelwise.data.scan import Reading
+from pixelwise.data.sample_stats import ImageTraits, SampleStats
 from support.faults import copy, mask, noise, put, write_clean
 
 
@@ -56,7 +56,7 @@ def test_ordering_by_a_projection_misses_no_pair(block: int, monkeypatch: pytest
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
     sample = Sample(name="a", image_path=Path("a"), label_path=Path("a"), split=None)
     readings = [
-        Reading(sample=sample, channels=n, image_traits=ImageTraits(thumbnail=v)) for n, v in enumerate(vectors)
+        SampleStats(sample=sample, channels=n, image_traits=ImageTraits(thumbnail=v)) for n, v in enumerate(vectors)
     ]
     found = sorted((a.channels, b.channels) for a, b in duplicates._alike(readings))
     wide = vectors.astype(np.float32)

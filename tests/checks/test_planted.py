@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelwise.checks import CODES, check, diagnose
-from pixelwise.data.dataset import open_dataset
+from pixelwise.api.check import check
+from pixelwise.checks import CODES
+from pixelwise.checks.runner import run_checks
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.dataset_index import SampleReader
 from pixelwise.data.io.images import Array, DecodedImage, write_png
 from pixelwise.data.sample import Sample
-from pixelwise.data.scan import survey
+from pixelwise.data.scan import compute_normalization, scan_dataset
 from support.faults import FAULTS, Fault, noise, write_clean
 
 
@@ -87,13 +89,13 @@ class FloatImages(SampleReader):
 
 
 def test_values_that_are_not_finite(clean: Path) -> None:
-    dataset = open_dataset(clean)
+    dataset = Dataset.load(clean)
     dataset = replace(dataset, index=replace(dataset.index, reader=FloatImages()))
-    surveyed = survey(dataset, dataset.samples)
-    (finding,) = diagnose(surveyed).findings
+    dataset = scan_dataset(dataset)
+    (finding,) = run_checks(dataset).findings
     assert (finding.code, finding.severity, finding.files) == ("not_finite", "error", ("images/train/1.png",))
     assert finding.message.startswith("1 image with NaN or infinite values (4 in all)")
-    assert np.isfinite(surveyed.normalization(dataset.samples)).all()
+    assert np.isfinite(compute_normalization(dataset, dataset.samples)).all()
 
 
 BY_OTHER_SETS = {"swapped_channels", "inverted_mask", "not_finite"}

@@ -10,12 +10,12 @@ from typer.testing import CliRunner
 from pixelwise.cli.main import app
 from pixelwise.conversion import WRITERS, convert, image_ending
 from pixelwise.conversion.masks import FolderWriter
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats import FORMATS
 from pixelwise.data.formats.dataset_index import SampleReader
 from pixelwise.data.io.images import DecodedImage, read_image, write_png
 from pixelwise.data.sample import Sample
-from pixelwise.data.scan import survey
+from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.progress import use_reporter
 
@@ -37,13 +37,12 @@ class Spoken:
 
 def labels_by_image(root: Path, format: str | None = None) -> dict[bytes, list[list[str]]]:
     """Pixels of each image → the name of the class of each pixel, `ignored` where there is none."""
-    opened = open_dataset(root, format)
-    dataset = survey(opened, opened.samples).dataset
-    assert dataset.classes is not None
+    opened = Dataset.load(root, format)
+    dataset = scan_dataset(opened)
     names = dict(enumerate(dataset.classes.names)) | {dataset.classes.ignore_index: "ignored"}
     found = {}
     for sample in dataset.samples:
-        image, labels = dataset.read_pair(sample)
+        image, labels = dataset.read(sample)
         found[image.tobytes()] = [[names[value] for value in row] for row in labels.tolist()]
     return found
 
@@ -62,7 +61,7 @@ def test_a_set_comes_back_as_it_went_in(make: Make, tmp_path: Path, to: str, nam
 @pytest.mark.parametrize("to", sorted(set(WRITERS) & set(FORMATS) - {"nnunet"}))
 def test_splits_come_back(make: Make, tmp_path: Path, to: str) -> None:
     convert(make(), tmp_path / "there", to=to)
-    splits = [sample.split for sample in open_dataset(tmp_path / "there").samples]
+    splits = [sample.split for sample in Dataset.load(tmp_path / "there").samples]
     assert splits == ["test", "test", "train", "train", "val", "val"]
 
 
@@ -81,7 +80,7 @@ def test_classes_without_names_get_those_of_their_values(tmp_path: Path) -> None
         write_png(tmp_path / f"s/images/{split}/{name}.png", np.arange(16, dtype=np.uint8).reshape(4, 4))
         write_png(tmp_path / f"s/masks/{split}/{name}.png", np.uint8([[0, 7]] * 2 + [[9, 255]] * 2).repeat(2, 1))
     convert(tmp_path / "s", tmp_path / "out", to="folder")
-    classes = open_dataset(tmp_path / "out").classes
+    classes = Dataset.load(tmp_path / "out").classes
     assert classes is not None
     assert (classes.names, dict(classes.label_mapping)) == (("0", "7", "9"), {0: 0, 1: 1, 2: 2})
     assert labels_by_image(tmp_path / "out") == labels_by_image(tmp_path / "s")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from pixelwise.data.dataset import Dataset, open_dataset, to_channels, unlisted_message
+from pixelwise.data.dataset import Dataset, match_channels, unlisted_message
 from pixelwise.data.formats.dataset_index import SampleReader
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.data.sample import Sample
@@ -29,36 +29,36 @@ def write(root: Path, description: str = NAMES, **masks: Array) -> Path:
 
 
 def test_a_pair_is_read(tmp_path: Path) -> None:
-    dataset = open_dataset(write(tmp_path))
+    dataset = Dataset.load(write(tmp_path))
     assert (dataset.format, dataset.root, dataset.channels) == ("folder", tmp_path, None)
-    image, labels = dataset.read_pair(dataset.samples[0])
+    image, labels = dataset.read(dataset.samples[0])
     np.testing.assert_array_equal(image, IMAGE)
     np.testing.assert_array_equal(labels, MASK)
     assert labels.dtype == np.uint8
 
 
 def test_a_root_may_be_a_text(tmp_path: Path) -> None:
-    assert open_dataset(str(write(tmp_path))).root == tmp_path
+    assert Dataset.load(str(write(tmp_path))).root == tmp_path
 
 
 @pytest.mark.parametrize("description", ["", "channels: 3\n"])
 def test_without_names_classes_are_left_open(tmp_path: Path, description: str) -> None:
-    dataset = open_dataset(write(tmp_path, description))
-    assert dataset.classes is None
+    dataset = Dataset.load(write(tmp_path, description))
+    assert dataset.declared_classes is None
     with pytest.raises(DataError, match=r"the classes of .* are not known; survey the dataset first"):
         dataset.read_labels(dataset.samples[0])
 
 
 def test_without_a_description_classes_are_left_open(tmp_path: Path) -> None:
     (write(tmp_path) / "dataset.yaml").unlink()
-    assert open_dataset(tmp_path).classes is None
+    assert Dataset.load(tmp_path).declared_classes is None
 
 
 def test_the_classes_found_later_are_put_in(tmp_path: Path) -> None:
-    described = open_dataset(write(tmp_path))
+    described = Dataset.load(write(tmp_path))
     assert described.classes is not None
     (tmp_path / "dataset.yaml").unlink()
-    dataset = open_dataset(tmp_path).with_classes(described.classes, 3)
+    dataset = Dataset.load(tmp_path).with_classes(described.classes, 3)
     assert dataset.channels == 3
     np.testing.assert_array_equal(dataset.read_labels(dataset.samples[0]), MASK)
 
@@ -67,29 +67,28 @@ def test_the_classes_found_later_are_put_in(tmp_path: Path) -> None:
 
 
 def coding(dataset: Dataset) -> str:
-    assert dataset.classes is not None
     return dataset.classes.coding
 
 
 def test_rgb_masks_are_read_by_their_colors(tmp_path: Path) -> None:
-    dataset = open_dataset(write(tmp_path, NAMES + COLORS, a=COLORED))
+    dataset = Dataset.load(write(tmp_path, NAMES + COLORS, a=COLORED))
     assert coding(dataset) == "rgb"
     assert dataset.read_labels(dataset.samples[0]).tolist() == [[0, 1, 2]] * 4
 
 
 def test_rgb_masks_are_read_by_a_mapping_of_colors(tmp_path: Path) -> None:
     mapping = "label_mapping:\n  10, 0, 0: car\n  0, 20, 0: road\n  0, 0, 30: road\n"
-    dataset = open_dataset(write(tmp_path, NAMES + mapping, a=COLORED))
+    dataset = Dataset.load(write(tmp_path, NAMES + mapping, a=COLORED))
     assert dataset.read_labels(dataset.samples[0]).tolist() == [[2, 1, 1]] * 4
 
 
 def test_index_masks_with_colors_stay_index_masks(tmp_path: Path) -> None:
-    assert coding(open_dataset(write(tmp_path, NAMES + COLORS))) == "index"
+    assert coding(Dataset.load(write(tmp_path, NAMES + COLORS))) == "index"
 
 
 def test_index_masks_saved_with_three_channels_stay_index_masks(tmp_path: Path) -> None:
     gray = np.stack([MASK] * 3, -1)
-    dataset = open_dataset(write(tmp_path, NAMES + COLORS, a=gray))
+    dataset = Dataset.load(write(tmp_path, NAMES + COLORS, a=gray))
     assert coding(dataset) == "index"
     np.testing.assert_array_equal(dataset.read_labels(dataset.samples[0]), MASK)
 
@@ -98,14 +97,14 @@ def test_black_and_white_may_be_colors(tmp_path: Path) -> None:
     mask = np.zeros((4, 6, 3), np.uint8)
     mask[:, 3:] = 255
     text = "names: [ground, house]\ncolors: [[0, 0, 0], [255, 255, 255]]\n"
-    dataset = open_dataset(write(tmp_path, text, a=mask))
+    dataset = Dataset.load(write(tmp_path, text, a=mask))
     np.testing.assert_array_equal(dataset.read_labels(dataset.samples[0]), mask[..., 0] // 255)
 
 
 @pytest.mark.parametrize("empty", [np.zeros((4, 6), np.uint8), np.zeros((4, 6, 3), np.uint8)])
 def test_an_empty_mask_leaves_the_coding_open(tmp_path: Path, empty: Array) -> None:
     text = NAMES + COLORS + "ignore: [0, 0, 0]\n"
-    dataset = open_dataset(write(tmp_path, text, a=empty, b=COLORED))
+    dataset = Dataset.load(write(tmp_path, text, a=empty, b=COLORED))
     assert coding(dataset) == "rgb"
     assert set(dataset.read_labels(dataset.samples[0]).ravel().tolist()) == {255}
 
@@ -114,17 +113,17 @@ def test_a_black_rgb_mask_leaves_the_coding_open(tmp_path: Path) -> None:
     """Though black is a color of the set: here the masks are indices in three channels."""
     black, gray = np.zeros((4, 6, 3), np.uint8), np.stack([MASK] * 3, -1)
     text = NAMES + "colors: [[10, 0, 0], [0, 20, 0], [0, 0, 0]]\n"
-    assert coding(open_dataset(write(tmp_path, text, a=black, b=gray))) == "index"
+    assert coding(Dataset.load(write(tmp_path, text, a=black, b=gray))) == "index"
 
 
 def test_the_description_decides_the_coding(tmp_path: Path) -> None:
-    assert coding(open_dataset(write(tmp_path, NAMES + COLORS + "coding: rgb\n"))) == "rgb"
+    assert coding(Dataset.load(write(tmp_path, NAMES + COLORS + "coding: rgb\n"))) == "rgb"
 
 
 def test_a_mask_that_cannot_be_read_leaves_the_coding_open(tmp_path: Path) -> None:
     write(tmp_path, NAMES + COLORS, a=MASK, b=COLORED)
     (tmp_path / "masks/a.png").write_bytes(b"")
-    assert coding(open_dataset(tmp_path)) == "rgb"
+    assert coding(Dataset.load(tmp_path)) == "rgb"
 
 
 def test_the_masks_of_test_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +138,7 @@ def test_the_masks_of_test_are_not_opened(tmp_path: Path, monkeypatch: pytest.Mo
         return MASK
 
     monkeypatch.setattr(SampleReader, "read_mask", read_mask)
-    open_dataset(tmp_path)
+    Dataset.load(tmp_path)
     assert [path.parent.name for path in opened] == ["train"]
 
 
@@ -165,7 +164,7 @@ def test_the_masks_of_test_are_not_opened(tmp_path: Path, monkeypatch: pytest.Mo
 )
 def test_a_faulty_description_is_an_error_that_names_it(tmp_path: Path, description: str, message: str) -> None:
     with pytest.raises(DataError, match=f"dataset.yaml.*{message}"):
-        open_dataset(write(tmp_path, description))
+        Dataset.load(write(tmp_path, description))
 
 
 def test_a_set_without_images_is_an_error(tmp_path: Path) -> None:
@@ -173,32 +172,32 @@ def test_a_set_without_images_is_an_error(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
     with pytest.raises(DataError, match=r"holds no images \(.png, .*.dcm\); put them into images/"):
-        open_dataset(tmp_path)
+        Dataset.load(tmp_path)
 
 
 def test_sizes_that_differ_are_an_error(tmp_path: Path) -> None:
     write(tmp_path)
     write_png(tmp_path / "images/a.png", IMAGE[:3])
-    dataset = open_dataset(tmp_path)
+    dataset = Dataset.load(tmp_path)
     with pytest.raises(DataError, match=r"masks/a.png is 4x6, but its image .*images/a.png is 3x6"):
-        dataset.read_pair(dataset.samples[0])
+        dataset.read(dataset.samples[0])
 
 
 def test_a_value_that_is_not_listed_is_an_error(tmp_path: Path) -> None:
-    dataset = open_dataset(write(tmp_path, a=np.array([[0, 9]], np.uint8)))
+    dataset = Dataset.load(write(tmp_path, a=np.array([[0, 9]], np.uint8)))
     with pytest.raises(DataError, match=r"masks/a.png: holds 9, which dataset.yaml does not list; add"):
         dataset.read_labels(dataset.samples[0])
 
 
 def test_a_colored_mask_among_index_masks_is_an_error(tmp_path: Path) -> None:
-    dataset = open_dataset(write(tmp_path, a=COLORED))
+    dataset = Dataset.load(write(tmp_path, a=COLORED))
     with pytest.raises(DataError, match=r"masks/a.png: the mask is an RGB picture"):
         dataset.read_labels(dataset.samples[0])
 
 
 def test_unlisted_values_are_shown_as_they_are_written(tmp_path: Path) -> None:
     index, rgb = (
-        open_dataset(write(tmp_path / name, NAMES + COLORS, a=mask)).classes
+        Dataset.load(write(tmp_path / name, NAMES + COLORS, a=mask)).classes
         for name, mask in (("index", MASK), ("rgb", COLORED))
     )
     assert index is not None
@@ -216,26 +215,26 @@ def test_unlisted_values_are_shown_as_they_are_written(tmp_path: Path) -> None:
 
 def test_gray_is_repeated_for_three_channels() -> None:
     gray = IMAGE[..., :1]
-    np.testing.assert_array_equal(to_channels(gray, 3, "a.png"), np.concatenate([gray] * 3, -1))
+    np.testing.assert_array_equal(match_channels(gray, 3, "a.png"), np.concatenate([gray] * 3, -1))
 
 
 @pytest.mark.parametrize("channels", [None, 3])
 def test_fitting_images_are_left_alone(channels: int | None) -> None:
-    assert to_channels(IMAGE, channels, "a.png") is IMAGE
+    assert match_channels(IMAGE, channels, "a.png") is IMAGE
 
 
 @pytest.mark.parametrize(("found", "wanted"), [(3, 1), (1, 4), (4, 3), (3, 4)])
 def test_other_channels_are_an_error(found: int, wanted: int) -> None:
     image = np.zeros((2, 2, found), np.uint8)
     with pytest.raises(DataError, match=rf"a.png has {found} channel\(s\), but {wanted} are expected"):
-        to_channels(image, wanted, "a.png")
+        match_channels(image, wanted, "a.png")
 
 
 def test_described_channels_keep_a_varying_alpha(tmp_path: Path) -> None:
     write(tmp_path, NAMES + "channels: 4\n")
     rgba = np.random.default_rng(0).integers(0, 256, (4, 6, 4), np.uint8)
     write_png(tmp_path / "images/a.png", rgba)
-    dataset = open_dataset(tmp_path)
+    dataset = Dataset.load(tmp_path)
     np.testing.assert_array_equal(dataset.read_image(dataset.samples[0]), rgba)
 
 
@@ -250,8 +249,8 @@ def test_pixels_without_data_are_ignored_in_the_labels(tmp_path: Path) -> None:
     path = tmp_path / "images/a.tif"
     tifffile.imwrite(path, image, photometric="minisblack", planarconfig="contig", extratags=tags)
     (tmp_path / "dataset.yaml").write_text("names: [a, b]")
-    dataset = open_dataset(tmp_path)
-    pixels, labels = dataset.read_pair(dataset.samples[0])
+    dataset = Dataset.load(tmp_path)
+    pixels, labels = dataset.read(dataset.samples[0])
     assert labels[0].tolist() == [255, 255, 1, 1, 1, 1]
     assert (labels[1:] == 1).all()
     np.testing.assert_array_equal(pixels[0, 0], np.float32(np.nanmean(np.where(image == -1, np.nan, image), (0, 1))))
@@ -262,23 +261,23 @@ def test_pixels_without_data_are_ignored_in_the_labels(tmp_path: Path) -> None:
 def test_files_tell_their_sample_unless_it_is_one_of_many(tmp_path: Path) -> None:
     for name in ("images/0", "images/1", "masks/0", "masks/1"):
         write_png(tmp_path / f"{name}.png", np.zeros((2, 3), np.uint8))
-    dataset = open_dataset(tmp_path)
+    dataset = Dataset.load(tmp_path)
     first, second = dataset.samples
     own = {"images/0.png": first, "masks/0.png": first, "images/1.png": second, "masks/1.png": second}
-    assert dataset.samples_by_file() == own
+    assert dataset.map_files_to_samples() == own
     index = tmp_path / "masks.json"
     sharing = tuple(replace(sample, label_path=index) for sample in dataset.samples)
     shared = replace(dataset, index=replace(dataset.index, samples=sharing))
-    assert shared.samples_by_file() == dict(zip(("images/0.png", "images/1.png"), sharing, strict=True))
+    assert shared.map_files_to_samples() == dict(zip(("images/0.png", "images/1.png"), sharing, strict=True))
 
 
 def test_a_file_elsewhere_is_named_by_its_whole_path(tmp_path: Path) -> None:
     for name in ("here/images/0", "here/masks/0", "there/0"):
         write_png(tmp_path / f"{name}.png", np.zeros((2, 3), np.uint8))
-    dataset = open_dataset(tmp_path / "here")
+    dataset = Dataset.load(tmp_path / "here")
     elsewhere = tmp_path / "there" / "0.png"
-    assert dataset.relative(dataset.samples[0].image_path) == "images/0.png"
-    assert dataset.relative(elsewhere) == str(elsewhere)
+    assert dataset.get_relative_path(dataset.samples[0].image_path) == "images/0.png"
+    assert dataset.get_relative_path(elsewhere) == str(elsewhere)
     sample = replace(dataset.samples[0], image_path=elsewhere)
     apart = replace(dataset, index=replace(dataset.index, samples=(sample,)))
-    assert apart.samples_by_file() == {str(elsewhere): sample, "masks/0.png": sample}
+    assert apart.map_files_to_samples() == {str(elsewhere): sample, "masks/0.png": sample}

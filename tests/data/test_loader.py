@@ -12,11 +12,11 @@ import tifffile
 import torch
 
 from pixelwise.config import AugmentationConfig
-from pixelwise.data.dataset import Dataset, open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.data.loader import Batch, Batches, PairCache, prefetch
 from pixelwise.data.sample import Sample
-from pixelwise.data.scan import survey
+from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import DataError
 
 NOTHING = AugmentationConfig(flip_horizontal=0, flip_vertical=0, scale=(1, 1), rotate=0, color=0)
@@ -29,8 +29,8 @@ def write(root: Path, dtype: type = np.uint8) -> Dataset:
     for i in range(PAIRS):
         write_png(root / f"images/{i}.png", np.full(SIZE, i, dtype))
         write_png(root / f"masks/{i}.png", np.full(SIZE, i, np.uint8))
-    dataset = open_dataset(root)
-    return survey(dataset, dataset.samples).dataset
+    dataset = Dataset.load(root)
+    return scan_dataset(dataset)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_a_batch_holds_raw_images_and_labels(tmp_path: Path, dtype: type) -> Non
 
 
 def test_color_images_lie_channels_last(streets: Path) -> None:
-    images = batches_of(open_dataset(streets)).make(0).images
+    images = batches_of(Dataset.load(streets)).make(0).images
     assert images.shape == (3, 3, 16, 32)
     assert images.is_contiguous(memory_format=torch.channels_last)
 
@@ -93,7 +93,7 @@ def test_each_image_has_its_own_labels(dataset: Dataset) -> None:
 
 
 def test_a_batch_is_a_function_of_seed_and_step(streets: Path) -> None:
-    batches, again = (batches_of(open_dataset(streets)) for _ in range(2))
+    batches, again = (batches_of(Dataset.load(streets)) for _ in range(2))
     forward = [batches.make(step) for step in range(6)]
     backward = [again.make(step) for step in reversed(range(6))][::-1]
     assert all(same(a, b) for a, b in zip(forward, backward, strict=True))
@@ -102,7 +102,7 @@ def test_a_batch_is_a_function_of_seed_and_step(streets: Path) -> None:
 
 
 def test_weights_are_those_of_the_labels_as_trained(streets: Path) -> None:
-    batches = batches_of(open_dataset(streets))
+    batches = batches_of(Dataset.load(streets))
     assert batches.make(0).pixel_weights is None
     for resolution in (1.0, 0.5):
         batch = replace(batches, weigh=halves).make(0, resolution)
@@ -114,20 +114,20 @@ def test_weights_are_those_of_the_labels_as_trained(streets: Path) -> None:
 
 def test_a_deformed_batch_is_a_function_of_seed_and_step(streets: Path) -> None:
     elastic = replace(AugmentationConfig(), elastic=4.0)
-    batches, again = (replace(batches_of(open_dataset(streets)), augmentation=elastic, weigh=halves) for _ in range(2))
+    batches, again = (replace(batches_of(Dataset.load(streets)), augmentation=elastic, weigh=halves) for _ in range(2))
     assert same(batches.make(3), again.make(3))
     assert not torch.equal(batches.make(3).labels, replace(batches, augmentation=AugmentationConfig()).make(3).labels)
 
 
 def test_each_showing_of_a_sample_is_augmented_anew(streets: Path) -> None:
-    batches = batches_of(open_dataset(streets))
+    batches = batches_of(Dataset.load(streets))
     batch = replace(batches, samples=batches.samples[:1]).make(0)
     shown = {image.numpy().tobytes() for image in batch.images}
     assert len(shown) == 3
 
 
 def test_a_batch_does_not_depend_on_the_cache(streets: Path) -> None:
-    dataset = open_dataset(streets)
+    dataset = Dataset.load(streets)
     kept, unkept = batches_of(dataset, 1e9), batches_of(dataset, 0)
     assert all(same(kept.make(step), unkept.make(step)) for step in [0, 1, 2, 0, 1, 2])
 
@@ -167,8 +167,8 @@ def test_lower_resolution_shows_the_same_scene_smaller(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_png(tmp_path / f"images/{name}.png", left * 200)
         write_png(tmp_path / f"masks/{name}.png", left)
-    dataset = open_dataset(tmp_path)
-    dataset = survey(dataset, dataset.samples).dataset
+    dataset = Dataset.load(tmp_path)
+    dataset = scan_dataset(dataset)
     batches = replace(batches_of(dataset), augmentation=NOTHING, crop=(32, 64), multiple=8)
     np.testing.assert_array_equal(batches.make(0, 0.5).labels[0], left[::2, ::2])
     np.testing.assert_array_equal(batches.make(0, 0.5).images[0, 0], left[::2, ::2] * 200)
@@ -202,8 +202,8 @@ def test_float_images_come_as_they_are(tmp_path: Path) -> None:
         (tmp_path / "images").mkdir(exist_ok=True)
         tifffile.imwrite(tmp_path / f"images/{name}.tif", np.full(SIZE, value, np.float32))
         write_png(tmp_path / f"masks/{name}.png", np.full(SIZE, value > 0, np.uint8))
-    dataset = open_dataset(tmp_path)
-    dataset = survey(dataset, dataset.samples).dataset
+    dataset = Dataset.load(tmp_path)
+    dataset = scan_dataset(dataset)
     batch = replace(batches_of(dataset), augmentation=NOTHING, batch_size=2).make(0)
     assert batch.images.dtype == torch.float32
     for image, labels in zip(batch.images, batch.labels, strict=True):
@@ -239,7 +239,7 @@ class Reads:
 
     def __init__(self, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
         self.names: list[str] = []
-        read = Dataset.read_pair
+        read = Dataset.read
 
         def counting(dataset: Dataset, sample: Sample) -> tuple[Array, Array]:
             self.names.append(sample.name)
@@ -267,8 +267,8 @@ def test_a_smaller_pair_still_finds_room(tmp_path: Path, monkeypatch: pytest.Mon
     for name, side in (("a", 10), ("b", 20), ("c", 10)):
         write_png(tmp_path / f"images/{name}.png", np.full((side, side), 1, np.uint8))
         write_png(tmp_path / f"masks/{name}.png", np.full((side, side), 1, np.uint8))
-    dataset = open_dataset(tmp_path)
-    dataset = survey(dataset, dataset.samples).dataset
+    dataset = Dataset.load(tmp_path)
+    dataset = scan_dataset(dataset)
     reads = Reads(dataset, monkeypatch)
     cache = PairCache(dataset, 500)
     for sample in dataset.samples * 2:
@@ -303,7 +303,7 @@ def numbered(step: int) -> Batch:
 
 @pytest.mark.parametrize("threads", [1, 2, 8])
 def test_batches_do_not_depend_on_the_threads(streets: Path, threads: int) -> None:
-    dataset = open_dataset(streets)
+    dataset = Dataset.load(streets)
     expected = [batches_of(dataset).make(step) for step in range(4, 12)]
     batches = batches_of(dataset, 1e9)
     found = list(prefetch(batches.make, iter(range(4, 12)), threads=threads))

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.classes import MAX_FOUND_CLASSES
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, write_png
-from pixelwise.data.scan import MAX_FOUND_CLASSES, Reading, Survey, survey
+from pixelwise.data.sample_stats import SampleStats
+from pixelwise.data.scan import compute_normalization, count_class_pixels, scan_dataset
 from pixelwise.errors import DataError
 
 GDAL_NODATA = 42113
@@ -19,7 +21,7 @@ def noise(*shape: int, dtype: type = np.uint8) -> Array:
     return RNG.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
 
 
-def look(root: Path, pairs: dict[str, tuple[Array, Array]], description: str | None = None) -> Survey:
+def look(root: Path, pairs: dict[str, tuple[Array, Array]], description: str | None = None) -> Dataset:
     """Write the pairs (image, mask), TIFF where PNG would not do, and survey them all."""
     for name, (image, mask) in pairs.items():
         write_png(root / f"masks/{name}.png", mask)
@@ -29,12 +31,12 @@ def look(root: Path, pairs: dict[str, tuple[Array, Array]], description: str | N
         tifffile.imwrite(root / f"images/{name}.tif", image, photometric=kind, **format)
     if description is not None:
         (root / "dataset.yaml").write_text(description, encoding="utf-8")
-    dataset = open_dataset(root)
-    return survey(dataset, dataset.samples)
+    dataset = Dataset.load(root)
+    return scan_dataset(dataset)
 
 
-def one(root: Path, image: Array, mask: Array = MASK, description: str | None = None) -> Reading:
-    return look(root, {"a": (image, mask)}, description).readings[0]
+def one(root: Path, image: Array, mask: Array = MASK, description: str | None = None) -> SampleStats:
+    return look(root, {"a": (image, mask)}, description).stats[0]
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 6])
@@ -66,8 +68,8 @@ def test_faults_are_recorded_with_their_file(tmp_path: Path) -> None:
     look(tmp_path, {"a": (noise(2, 3, 3), MASK)})
     (tmp_path / "images/a.tif").write_bytes(b"II*\0")
     (tmp_path / "masks/a.png").write_bytes(b"")
-    dataset = open_dataset(tmp_path)
-    (reading,) = survey(dataset, dataset.samples).readings
+    dataset = Dataset.load(tmp_path)
+    (reading,) = scan_dataset(dataset).stats
     assert reading.image_error is not None
     assert reading.image_error.startswith(f"{tmp_path / 'images/a.tif'}: the file is cut short; copy or download")
     assert reading.mask_error == f"{tmp_path / 'masks/a.png'}: the file is empty; replace or remove it."
@@ -85,13 +87,13 @@ def test_alpha(tmp_path: Path) -> None:
     path = tmp_path / "images/a.png"
     write_png(tmp_path / "masks/a.png", MASK)
     write_png(path, rgba)
-    dataset = open_dataset(tmp_path)
-    (varying,) = survey(dataset, dataset.samples).readings
+    dataset = Dataset.load(tmp_path)
+    (varying,) = scan_dataset(dataset).stats
     assert varying.image_error is not None
     assert varying.image_error.startswith(f"{path}: the alpha channel varies")
     rgba[..., 3] = 255
     write_png(path, rgba)
-    (constant,) = survey(dataset, dataset.samples).readings
+    (constant,) = scan_dataset(dataset).stats
     assert (constant.alpha_dropped, constant.channels) == (True, 3)
 
 
@@ -109,28 +111,26 @@ def test_a_constant_image(tmp_path: Path, value: int) -> None:
 
 def test_classes_are_those_found(tmp_path: Path) -> None:
     found = look(tmp_path, {"a": (noise(2, 3, 3), MASK)})
-    assert found.dataset.classes is not None
-    assert found.dataset.classes.names == ("0", "7")
-    assert not found.classes_described
+    assert found.classes is not None
+    assert found.classes.names == ("0", "7")
+    assert not found.declared_classes is not None
 
 
 def test_described_classes_and_channels_stay(tmp_path: Path) -> None:
     text = "names: [a, b]\nchannels: 1\n"
     found = look(tmp_path, {"a": (noise(2, 3, 3), MASK)}, text)
-    assert found.dataset.classes is not None
-    assert found.dataset.classes.names == ("a", "b")
-    assert found.dataset.channels == 1
-    assert found.classes_described
+    assert found.classes is not None
+    assert found.classes.names == ("a", "b")
+    assert found.channels == 1
+    assert found.declared_classes is not None
 
 
 def test_pictures_as_masks_are_no_classes(tmp_path: Path) -> None:
     mask = np.arange(MAX_FOUND_CLASSES + 2, dtype=np.uint16).reshape(2, -1)
     few = look(tmp_path / "few", {"a": (noise(2, 3, 3), mask[:, :-1])})
-    assert few.dataset.classes is not None
-    assert len(few.dataset.classes.names) == MAX_FOUND_CLASSES - 1  # 255 is ignored
+    assert len(few.classes.names) == MAX_FOUND_CLASSES - 1  # 255 is ignored
     many = look(tmp_path / "many", {"a": (noise(2, 3, 3), mask)})
-    assert many.dataset.classes is not None
-    assert many.dataset.classes.names == ()
+    assert many.classes.names == ()
 
 
 @pytest.mark.parametrize(
@@ -140,16 +140,16 @@ def test_pictures_as_masks_are_no_classes(tmp_path: Path) -> None:
 def test_channels_are_those_of_most(tmp_path: Path, channels: list[int], expected: int) -> None:
     images = {f"{i}": noise(2, 3, c) if c > 1 else noise(2, 3) for i, c in enumerate(channels)}
     found = look(tmp_path, {name: (image, MASK) for name, image in images.items()})
-    assert found.dataset.channels == expected
+    assert found.channels == expected
 
 
 def test_class_pixels_are_counted_by_sample(tmp_path: Path) -> None:
     text = "names: [a, b, c]\nlabel_mapping: {0: a, 7: c, 8: c}\nignore: 9\n"
     other = np.array([[7, 8, 9]], np.uint8)
     found = look(tmp_path, {"x": (noise(2, 3, 3), MASK), "y": (noise(1, 3, 3), other)}, text)
-    x, y = found.dataset.samples
-    assert found.class_pixels([y, x]).tolist() == [[0, 0, 2], [2, 0, 3]]
-    assert found.class_pixels([]).shape == (0, 3)
+    x, y = found.samples
+    assert count_class_pixels(found, [y, x]).tolist() == [[0, 0, 2], [2, 0, 3]]
+    assert count_class_pixels(found, []).shape == (0, 3)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 6])
@@ -159,7 +159,7 @@ def test_normalization_is_that_of_all_pixels(tmp_path: Path, dtype: type, channe
     images = [noise(h, 3, channels, dtype=dtype) for h in (2, 9, 4)]
     shown = [image[..., 0] if channels == 1 else image for image in images]
     found = look(tmp_path, {f"{i}": (s, s[..., 0] if s.ndim == 3 else s) for i, s in enumerate(shown)})
-    mean, std = found.normalization(found.dataset.samples[:2])
+    mean, std = compute_normalization(found, found.samples[:2])
     pixels = np.concatenate([image.reshape(-1, channels) for image in images[:2]]).astype(float)
     np.testing.assert_allclose(mean, pixels.mean(0), atol=1e-4)
     np.testing.assert_allclose(std, pixels.std(0), atol=1e-4)
@@ -168,20 +168,20 @@ def test_normalization_is_that_of_all_pixels(tmp_path: Path, dtype: type, channe
 def test_gray_counts_in_each_channel(tmp_path: Path) -> None:
     gray, color = noise(2, 3), noise(2, 3, 3)
     found = look(tmp_path, {"a": (gray, MASK), "b": (color, MASK)})
-    mean, _ = found.normalization(found.dataset.samples)
+    mean, _ = compute_normalization(found, found.samples)
     pixels = np.stack([np.stack([gray] * 3, -1), color])
     np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)), atol=1e-4)
 
 
 def test_constant_images_have_a_deviation_to_divide_by(tmp_path: Path) -> None:
     found = look(tmp_path, {"a": (np.full((7, 13, 3), 77, np.uint8), MASK)})
-    assert found.normalization(found.dataset.samples) == ([77.0] * 3, [0.001] * 3)
+    assert compute_normalization(found, found.samples) == ([77.0] * 3, [0.001] * 3)
 
 
 # Missing data, and float images.
 
 
-def look_at_scenes(root: Path, images: dict[str, Array], mask: Array, nodata: str) -> Survey:
+def look_at_scenes(root: Path, images: dict[str, Array], mask: Array, nodata: str) -> Dataset:
     """GeoTIFFs (H, W, C) with a nodata value, each with the same mask."""
     for name, image in images.items():
         write_png(root / f"masks/{name}.png", mask)
@@ -189,8 +189,8 @@ def look_at_scenes(root: Path, images: dict[str, Array], mask: Array, nodata: st
         tags = [(GDAL_NODATA, "s", 0, nodata, True)]
         path = root / f"images/{name}.tif"
         tifffile.imwrite(path, image, photometric="minisblack", planarconfig="contig", extratags=tags)
-    dataset = open_dataset(root)
-    return survey(dataset, dataset.samples)
+    dataset = Dataset.load(root)
+    return scan_dataset(dataset)
 
 
 @pytest.mark.parametrize("channels", [2, 6])
@@ -203,23 +203,23 @@ def test_missing_values_do_not_count(tmp_path: Path, dtype: type, nodata: int, c
     found = look_at_scenes(tmp_path, images, MASK, str(nodata))
     values = np.concatenate([image.reshape(-1, channels) for image in images.values()]).astype(float)
     there = np.where(values == nodata, np.nan, values)
-    mean, std = found.normalization(found.dataset.samples)
+    mean, std = compute_normalization(found, found.samples)
     np.testing.assert_allclose(mean, np.nanmean(there, 0), rtol=1e-6)
     np.testing.assert_allclose(std, np.nanstd(there, 0), rtol=1e-6)
-    a, b = found.readings
+    a, b = found.stats
     assert a.values == {0: 0, 7: 3, 255: 1}  # 0 lies under missing pixels alone, and is listed all the same
     assert b.values == {0: 2, 7: 3, 255: 1}
-    assert found.class_pixels(found.dataset.samples).tolist() == [[0, 3], [2, 3]]
+    assert count_class_pixels(found, found.samples).tolist() == [[0, 3], [2, 3]]
     assert a.num_values.tolist() == [4] * channels
 
 
 def test_an_image_without_data_has_no_weight(tmp_path: Path) -> None:
     images = {"a": np.full((2, 3, 2), np.nan, np.float32), "b": np.full((2, 3, 2), 5, np.float32)}
     found = look_at_scenes(tmp_path, images, MASK, "nan")
-    assert found.normalization(found.dataset.samples)[0] == [5, 5]
-    assert found.readings[0].constant
+    assert compute_normalization(found, found.samples)[0] == [5, 5]
+    assert found.stats[0].constant
     with pytest.raises(DataError, match=r"channel 1 of the images holds no data .* leave the channel out"):
-        found.normalization(found.dataset.samples[:1])
+        compute_normalization(found, found.samples[:1])
 
 
 def test_values_that_are_not_finite_are_recorded(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_values_that_are_not_finite_are_recorded(tmp_path: Path) -> None:
 def test_the_normalization_of_floats_does_not_depend_on_their_unit(tmp_path: Path, unit: float, offset: int) -> None:
     image = ((RNG.normal(size=(20, 30, 6)) + offset) * unit).astype(np.float32)
     found = look(tmp_path, {"a": (image, np.resize(MASK, (20, 30)))})
-    mean, std = found.normalization(found.dataset.samples)
+    mean, std = compute_normalization(found, found.samples)
     wide = image.astype(np.float64)
     np.testing.assert_allclose(mean, wide.mean((0, 1)), rtol=1e-6, atol=1e-9 * unit)
     np.testing.assert_allclose(std, wide.std((0, 1)), rtol=1e-5)
@@ -245,6 +245,6 @@ def test_the_normalization_of_floats_does_not_depend_on_their_unit(tmp_path: Pat
 @pytest.mark.parametrize("value", [0, 1e-5, 77, 1e6])
 def test_a_constant_float_channel_has_a_deviation_to_divide_by(tmp_path: Path, value: float) -> None:
     found = look(tmp_path, {"a": (np.full((7, 13, 3), value, np.float32), MASK)})
-    mean, std = found.normalization(found.dataset.samples)
+    mean, std = compute_normalization(found, found.samples)
     np.testing.assert_allclose(mean, value, rtol=1e-6)
     assert all(0 < d <= 1e-3 for d in std)

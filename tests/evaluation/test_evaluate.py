@@ -9,11 +9,11 @@ import pytest
 
 from pixelwise.data.io.images import read_image, read_mask, write_png
 from pixelwise.errors import DataError, InvalidArgumentError
-from pixelwise.evaluation.evaluate import evaluate, mean_iou_of
+from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.inference.predictor import load
-from pixelwise.metrics import ConfusionMatrix
 from pixelwise.model_file import load_model
 from pixelwise.progress import use_reporter
+from support.recorder import Recorder
 from support.small_sets import pairs
 
 KEYS = {
@@ -27,14 +27,14 @@ def model(make_model: Callable[..., Path], tmp_path: Path) -> Path:
     return make_model(tmp_path / "m", classes={"names": ["road", "sky"]})
 
 
-def test_other_classes_are_refused(model: Path, tmp_path: Path) -> None:
+def test_other_classes_are_an_error(model: Path, tmp_path: Path) -> None:
     data = pairs(tmp_path / "data", ["test"])
     (data / "dataset.yaml").write_text("names: [road, tree]\n")
-    with pytest.raises(InvalidArgumentError, match="has the classes road, tree, but the model knows road, sky"):
+    with pytest.raises(InvalidArgumentError, match="has the classes road, tree, but the model has road, sky"):
         evaluate(model, data, device="cpu")
 
 
-def test_classes_of_the_same_names_may_be_coded_otherwise(model: Path, tmp_path: Path) -> None:
+def test_classes_with_other_mask_values_are_mapped(model: Path, tmp_path: Path) -> None:
     data = pairs(tmp_path / "data", ["test"])
     before = evaluate(model, data, device="cpu")
     (data / "dataset.yaml").write_text("names: [road, sky]\nlabel_mapping: {10: 0, 20: 1}\n")
@@ -43,21 +43,21 @@ def test_classes_of_the_same_names_may_be_coded_otherwise(model: Path, tmp_path:
     assert evaluate(model, data, device="cpu") == before
 
 
-def test_an_image_of_another_kind_is_an_error_that_names_it(model: Path, tmp_path: Path) -> None:
+def test_an_image_of_another_dtype_is_an_error(model: Path, tmp_path: Path) -> None:
     data = pairs(tmp_path / "data", ["test"])
     write_png(data / "images" / "test" / "b.png", np.zeros((8, 12), np.uint16))
     with pytest.raises(InvalidArgumentError, match=r"test/b\.png: the image is uint16"):
         evaluate(model, data, device="cpu")
 
 
-def test_a_mask_of_another_size_is_an_error_that_names_it(model: Path, tmp_path: Path) -> None:
+def test_a_mask_of_another_size_is_an_error(model: Path, tmp_path: Path) -> None:
     data = pairs(tmp_path / "data", ["test"])
     write_png(data / "masks" / "test" / "b.png", np.zeros((8, 11), np.uint8))
     with pytest.raises(DataError, match=r"test/b\.png is 8x11, but its image .*test/b\.png is 8x12"):
         evaluate(model, data, device="cpu")
 
 
-def test_scores_agree_with_a_count_by_hand(model: Path, tmp_path: Path) -> None:
+def test_scores_equal_a_manual_count(model: Path, tmp_path: Path) -> None:
     data = pairs(tmp_path / "data", ["test"])
     mask = data / "masks" / "test" / "a.png"
     ignored = read_mask(mask).copy()
@@ -84,7 +84,7 @@ def test_scores_agree_with_a_count_by_hand(model: Path, tmp_path: Path) -> None:
     assert sky["dice"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
 
 
-def test_json_holds_the_contracts_keys_and_what_is_returned(model: Path, tmp_path: Path) -> None:
+def test_json_has_the_documented_keys_and_equals_the_result(model: Path, tmp_path: Path) -> None:
     data = pairs(tmp_path / "data", ["val"])
     path = tmp_path / "new" / "scores.json"
     scores = evaluate(model, data, json_path=path, device="cpu")
@@ -95,7 +95,7 @@ def test_json_holds_the_contracts_keys_and_what_is_returned(model: Path, tmp_pat
     assert (written["split"], written["model"], written["data"]) == ("val", str(model), str(data))
 
 
-def test_what_is_undefined_is_null(model: Path, tmp_path: Path) -> None:
+def test_undefined_scores_are_none(model: Path, tmp_path: Path) -> None:
     data = pairs(tmp_path / "data", ["test"])
     for path in (data / "masks" / "test").iterdir():
         write_png(path, np.full((8, 12), 255, np.uint8))
@@ -103,38 +103,26 @@ def test_what_is_undefined_is_null(model: Path, tmp_path: Path) -> None:
     assert (scores["mean_iou"], scores["global_accuracy"], scores["boundary_f1"]) == (None, None, None)
 
 
-def test_what_is_not_scored_is_said(model: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-
-    class Listening:
-        def log(self, message: str) -> None:
-            said.append(message)
-
-        def track(self, label: str, done: float, total: float, note: str = "") -> None: ...
-
+def test_images_without_masks_are_reported(model: Path, tmp_path: Path) -> None:
     data = pairs(tmp_path / "data", ["val", "test"])
     (data / "masks" / "test" / "b.png").unlink()
-    with use_reporter(Listening()):
+    recorder = Recorder()
+    with use_reporter(recorder):
         evaluate(model, data, device="cpu")
-    assert said[0] == "scoring split 'test': 1 images, fp32"
-    assert "1 image(s)" in said[1]
-    assert "have no mask" in said[1]
+    assert recorder.messages[0] == "Evaluating on split 'test': 1 images, fp32"
+    assert "1 image(s)" in recorder.messages[1]
+    assert "have no mask" in recorder.messages[1]
 
 
-def test_val_is_scored_as_training_stored_it(trained: Path, streets: Path) -> None:
+def test_scores_of_val_equal_the_stored_ones(trained: Path, streets: Path) -> None:
     stored: Any = load_model(trained)[1].scores
     scores = evaluate(trained, streets, split="val", device="cpu", precision="fp32")
     assert {key: scores[key] for key in stored} == stored
 
 
-def test_mean_iou_of_nothing_is_zero() -> None:
-    assert mean_iou_of(ConfusionMatrix(2)) == 0
-    assert mean_iou_of(ConfusionMatrix.from_counts([[1, 0], [0, 1]])) == 1
-
-
-def test_files_of_one_stem_are_refused_by_name(trained: Path, streets: Path, tmp_path: Path) -> None:
+def test_files_with_the_same_stem_are_an_error(trained: Path, streets: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(streets, data)
     shutil.copy(data / "images/test/0000.png", data / "images/test/0000.webp")
-    with pytest.raises(DataError, match=r"same stem \(0000\.png, 0000\.webp\); rename or remove"):
+    with pytest.raises(DataError, match=r"same stem \(0000\.png, 0000\.webp\)\. Rename or remove"):
         evaluate(trained, data, device="cpu")

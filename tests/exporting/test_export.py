@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from pixelwise.cli.console import print_export
+from pixelwise.cli.results import print_export
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.exporting import export as module
@@ -61,7 +61,7 @@ def test_the_card_says_what_the_file_takes_and_gives(made):
 
 
 def test_the_command_prints_file_size_agreement_and_gap(made, capsys):
-    print_export(made)
+    print_export(made, {})
     shown = capsys.readouterr().out
     assert str(made.file) in shown
     assert "MB" in shown
@@ -89,7 +89,7 @@ def test_int8_shows_the_accuracy_that_quantize_measured(made_int8, quantized, ca
     assert card["accuracy"] == facts["accuracy"]
     assert facts["versions"].items() <= card["versions"].items()
     assert made_int8.accuracy == Int8Accuracy.from_dict(facts["accuracy"])
-    print_export(made_int8)
+    print_export(made_int8, {})
     shown = capsys.readouterr().out
     assert f"a drop of {made_int8.accuracy.compute_iou_drop('onnxruntime'):.2f} points" in shown
     assert "4 validation images" in shown

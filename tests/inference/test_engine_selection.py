@@ -260,7 +260,7 @@ def test_commands_leave_the_choice_to_the_measurement_only_where_it_is_open(
         counts.append(num_images)
         return predictor
 
-    monkeypatch.setattr("pixelwise.prediction.predict.for_job", noting)
+    monkeypatch.setattr("pixelwise.inference.predictor.for_job", noting)
     monkeypatch.setattr("pixelwise.evaluation.evaluate.for_job", noting)
     images = [str(path) for path in sorted((streets / "images").rglob("*.png"))[:3]]
     with pytest.raises(SystemExit) as ended:

@@ -1,4 +1,4 @@
-"""Class weights worked by hand, and those of CamVid."""
+"""Test class weights by hand and on CamVid."""
 
 import numpy as np
 import pytest
@@ -14,16 +14,16 @@ def test_median_frequency_weights_by_hand() -> None:
     assert median_frequency_weights([50, 10, 10], [100, 40, 100], power=0) == pytest.approx([1, 1, 1])
 
 
-def test_classes_that_never_occur_get_weight_1_and_do_not_move_the_median() -> None:
+def test_absent_classes_get_weight_1_and_do_not_change_median() -> None:
     weights = median_frequency_weights([50, 0, 10, 10, 0], [100, 0, 40, 100, 0])
     assert weights == pytest.approx([0.5, 1, 1, 2.5, 1])
     assert median_frequency_weights([0, 0], [0, 0]) == pytest.approx([1, 1])
 
 
-def test_median_frequency_weights_refuse_counts_that_cannot_be() -> None:
+def test_invalid_counts_raise() -> None:
     with pytest.raises(InvalidArgumentError, match=r"\(2,\) and image_pixels \(3,\) must both be \(K,\)"):
         median_frequency_weights([1, 2], [1, 2, 3])
-    with pytest.raises(InvalidArgumentError, match="class 1 has more pixels than the images it occurs in"):
+    with pytest.raises(InvalidArgumentError, match="class 1 has more pixels than the images that contain it"):
         median_frequency_weights([1, 3], [2, 2])
 
 
@@ -46,11 +46,11 @@ def test_inverse_log_weights_by_hand() -> None:
     assert inverse_log_weights([75, 24, 1], power=0.5) == pytest.approx(np.sqrt(expected))
 
 
-def test_inverse_log_weights_have_a_ceiling_and_classes_that_never_occur_weight_1() -> None:
+def test_inverse_log_weights_are_bounded_and_1_for_absent_classes() -> None:
     assert inverse_log_weights([10**9, 1, 0]) == pytest.approx([1 / np.log(2.02), 1 / np.log(1.02), 1])
     assert inverse_log_weights([0, 0]) == pytest.approx([1, 1])
 
 
-def test_inverse_log_weights_refuse_what_is_no_count_a_class() -> None:
+def test_inverse_log_weights_of_invalid_counts_raise() -> None:
     with pytest.raises(InvalidArgumentError, match=r"class_pixels must be \(K,\), not \(1, 2\)"):
         inverse_log_weights([[1, 2]])

@@ -1,4 +1,4 @@
-"""Losses against loops over pixels in NumPy, against PyTorch, and against what they promise about weights and void."""
+"""Test losses against loops over pixels in NumPy, against PyTorch, and the rules for weights and ignored pixels."""
 
 import math
 from typing import Any, get_type_hints
@@ -23,7 +23,7 @@ every_loss = pytest.mark.parametrize("loss", EVERY.values(), ids=EVERY.keys())
 def batch(
     seed: int = 0, shape: tuple[int, int, int] = (2, 5, 7), num_classes: int = 3, void: float = 0.3
 ) -> tuple[Tensor, Tensor]:
-    """Random float64 logits (B, K, H, W) and uint8 labels (B, H, W), a share of them void."""
+    """Return random float64 logits (B, K, H, W) and uint8 labels (B, H, W), a share of them ignored."""
     generator = torch.Generator().manual_seed(seed)
     size, (height, width) = shape[0], shape[1:]
     logits = 3 * torch.randn(size, num_classes, height, width, generator=generator, dtype=torch.float64)
@@ -33,7 +33,7 @@ def batch(
 
 
 def gradient(loss: Loss, logits: Tensor, labels: Tensor, ignore_index: int = VOID) -> Tensor:
-    """As the loss hands it back: ``logits.grad`` would have been brought into the format of the logits."""
+    """Return the gradient of the loss; ``logits.grad`` would have the memory format of the logits."""
     logits = logits.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     return torch.autograd.grad(loss(logits, labels, ignore_index=ignore_index), logits)[0]
 
@@ -41,7 +41,7 @@ def gradient(loss: Loss, logits: Tensor, labels: Tensor, ignore_index: int = VOI
 def pixel_by_pixel(
     logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, pixel_weights: Tensor | None = None
 ) -> tuple[float, float]:
-    """Cross entropy and Dice as their docstrings say them, one pixel at a time."""
+    """Return cross-entropy and Dice by their formulas, one pixel at a time."""
     num_classes = logits.shape[1]
     of_class = np.ones(num_classes) if class_weights is None else class_weights.numpy()
     of_pixel = np.ones(labels.shape) if pixel_weights is None else pixel_weights.numpy()
@@ -72,7 +72,7 @@ def pixel_by_pixel(
     void=st.sampled_from([0.0, 0.3, 0.9, 1.0]),
     weighted=st.booleans(),
 )
-def test_equals_the_sums_pixel_by_pixel(
+def test_equals_sums_pixel_by_pixel(
     seed: int, height: int, width: int, num_classes: int, void: float, weighted: bool
 ) -> None:
     logits, labels = batch(seed, (2, height, width), num_classes, void)
@@ -91,7 +91,7 @@ def test_equals_the_sums_pixel_by_pixel(
     assert both == pytest.approx(expected_cross_entropy + 0.5 * expected_dice)
 
 
-def test_a_case_worked_by_hand() -> None:
+def test_values_by_hand() -> None:
     # Two pixels, both of class 0, predicted with probability 1/2 and 3/4; a third is void.
     logits = torch.log(torch.tensor([[[[0.5, 0.75, 0.1]], [[0.5, 0.25, 0.9]]]]))
     labels = torch.tensor([[[0, 0, VOID]]], dtype=torch.uint8)
@@ -103,7 +103,7 @@ def test_a_case_worked_by_hand() -> None:
     assert dice(logits, labels, ignore_index=VOID).item() == pytest.approx(1 - 2.5 / 3.25, rel=1e-6)
 
 
-def test_cross_entropy_is_that_of_pytorch() -> None:
+def test_cross_entropy_matches_pytorch() -> None:
     logits, labels = batch(num_classes=11)
     # Every class has weight 1 here, so that PyTorch divides by the number of pixels too.
     assert cross_entropy(logits, labels, ignore_index=VOID).item() == pytest.approx(
@@ -116,7 +116,7 @@ def test_cross_entropy_is_that_of_pytorch() -> None:
 
 @every_loss
 @pytest.mark.parametrize("weighted", [False, True])
-def test_the_gradient_is_that_of_the_loss(loss: Loss, weighted: bool) -> None:
+def test_gradcheck(loss: Loss, weighted: bool) -> None:
     logits, labels = batch(shape=(2, 3, 4))
     of_class = torch.tensor([0.5, 2.0, 1.5], dtype=torch.float64) if weighted else None
     of_pixel = torch.rand(labels.shape, dtype=torch.float64) if weighted else None
@@ -128,9 +128,7 @@ def test_the_gradient_is_that_of_the_loss(loss: Loss, weighted: bool) -> None:
 
 
 @every_loss
-def test_images_that_are_cut_into_blocks_have_the_same_loss_and_gradient(
-    loss: Loss, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocks_do_not_change_loss_and_gradient(loss: Loss, monkeypatch: pytest.MonkeyPatch) -> None:
     logits, labels = batch(shape=(2, 7, 5))
     whole = loss(logits, labels, ignore_index=VOID), gradient(loss, logits, labels)
     monkeypatch.setattr("pixelwise.losses.soft_confusion._CACHED_PIXELS", 10)
@@ -139,7 +137,7 @@ def test_images_that_are_cut_into_blocks_have_the_same_loss_and_gradient(
 
 
 @every_loss
-def test_twice_the_weights_are_twice_the_loss(loss: Loss) -> None:
+def test_doubled_weights_double_the_loss(loss: Loss) -> None:
     logits, labels = batch()
     plain = loss(logits, labels, ignore_index=VOID)
     ones = loss(logits, labels, ignore_index=VOID, class_weights=torch.ones(3))
@@ -148,7 +146,7 @@ def test_twice_the_weights_are_twice_the_loss(loss: Loss) -> None:
     torch.testing.assert_close(twos, 2 * plain)
 
 
-def test_pixel_weights_scale_cross_entropy_and_share_out_dice() -> None:
+def test_pixel_weights_scale_cross_entropy_but_not_dice() -> None:
     logits, labels = batch()
     twos = torch.full(labels.shape, 2.0)
     torch.testing.assert_close(
@@ -160,7 +158,7 @@ def test_pixel_weights_scale_cross_entropy_and_share_out_dice() -> None:
     )
 
 
-def test_cross_entropy_is_divided_by_the_pixels_not_by_their_weights() -> None:
+def test_cross_entropy_is_divided_by_pixels_not_by_weights() -> None:
     logits, labels = batch()
     weights = torch.tensor([0.1, 0.2, 3.0], dtype=torch.float64)
     valid = labels != VOID
@@ -171,7 +169,7 @@ def test_cross_entropy_is_divided_by_the_pixels_not_by_their_weights() -> None:
 
 
 @every_loss
-def test_predictions_on_void_change_nothing_and_get_no_gradient(loss: Loss) -> None:
+def test_ignored_pixels_do_not_count_and_get_no_gradient(loss: Loss) -> None:
     logits, labels = batch()
     void = (labels == VOID).unsqueeze(1)
     other = torch.where(void, 50 * torch.randn_like(logits), logits)
@@ -182,7 +180,7 @@ def test_predictions_on_void_change_nothing_and_get_no_gradient(loss: Loss) -> N
 
 @every_loss
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_without_a_valid_pixel_loss_and_gradient_are_zero(loss: Loss, memory_format: torch.memory_format) -> None:
+def test_loss_and_gradient_are_0_without_valid_pixels(loss: Loss, memory_format: torch.memory_format) -> None:
     logits = batch()[0].float().contiguous(memory_format=memory_format)
     labels = torch.full((2, 5, 7), VOID, dtype=torch.uint8)
     assert loss(logits, labels, ignore_index=VOID).item() == 0
@@ -237,7 +235,7 @@ def test_float64_stays_float64(loss: Loss) -> None:
 
 
 @every_loss
-def test_the_memory_format_of_the_logits_changes_nothing_and_is_kept(loss: Loss) -> None:
+def test_memory_format_of_logits_is_kept(loss: Loss) -> None:
     logits, labels = batch()
     last = logits.contiguous(memory_format=torch.channels_last)
     assert loss(last, labels, ignore_index=VOID) == loss(logits, labels, ignore_index=VOID)
@@ -247,7 +245,7 @@ def test_the_memory_format_of_the_logits_changes_nothing_and_is_kept(loss: Loss)
 
 
 @every_loss
-def test_logits_of_any_size_stay_finite(loss: Loss) -> None:
+def test_extreme_logits_stay_finite(loss: Loss) -> None:
     logits, labels = batch()
     huge = (1e4 * logits).float()
     assert torch.isfinite(loss(huge, labels, ignore_index=VOID))
@@ -255,7 +253,7 @@ def test_logits_of_any_size_stay_finite(loss: Loss) -> None:
 
 
 @every_loss
-def test_a_few_steps_down_the_gradient_find_the_labels(loss: Loss) -> None:
+def test_gradient_descent_finds_labels(loss: Loss) -> None:
     labels = batch()[1]
     logits = torch.zeros(2, 3, 5, 7, requires_grad=True)
     optimizer = torch.optim.Adam([logits], lr=0.5)
@@ -266,14 +264,14 @@ def test_a_few_steps_down_the_gradient_find_the_labels(loss: Loss) -> None:
     assert torch.equal(logits.argmax(1)[labels != VOID], labels[labels != VOID].long())
 
 
-def test_dice_is_0_when_right_and_1_when_wrong_everywhere() -> None:
+def test_dice_is_0_if_correct_and_1_if_wrong_everywhere() -> None:
     labels = batch(void=0.0)[1].long()
     right = 100 * F.one_hot(labels, 3).permute(0, 3, 1, 2).float()
     assert dice(right, labels, ignore_index=VOID).item() == pytest.approx(0, abs=1e-6)
     assert dice(right.roll(1, dims=1), labels, ignore_index=VOID).item() == pytest.approx(1)
 
 
-def test_dice_counts_over_the_batch_not_per_image() -> None:
+def test_dice_sums_over_the_batch() -> None:
     logits, labels = batch(shape=(2, 4, 4))
     together = dice(logits, labels, ignore_index=VOID)
     stacked = dice(
@@ -282,8 +280,8 @@ def test_dice_counts_over_the_batch_not_per_image() -> None:
     torch.testing.assert_close(together, stacked)
 
 
-def test_false_positives_cost_dice_although_their_class_does_not_occur() -> None:
-    """An empty image: all background. Predicting some foreground costs, the more the more, and training undoes it."""
+def test_false_positives_of_absent_class_increase_dice() -> None:
+    """In an image of background only, more predicted foreground increases the loss, and training removes it."""
     labels = torch.zeros(1, 4, 4, dtype=torch.long)
     logits = torch.zeros(1, 2, 4, 4)
     logits[:, 0] = 10.0
@@ -300,18 +298,18 @@ def test_false_positives_cost_dice_although_their_class_does_not_occur() -> None
 
 
 @pytest.mark.parametrize("given", [(2, 3, 5), (2, 3, 5, 7, 1)])
-def test_refuses_logits_that_are_not_a_batch_of_maps(given: tuple[int, ...]) -> None:
+def test_invalid_logits_raise(given: tuple[int, ...]) -> None:
     with pytest.raises(InvalidArgumentError, match=r"logits must be \(B, K, H, W\)"):
         cross_entropy(torch.zeros(given), torch.zeros(2, 5, 7, dtype=torch.long), ignore_index=VOID)
 
 
-def test_refuses_integer_logits() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"floating, not \(2, 3, 5, 7\) torch.int64"):
+def test_integer_logits_raise() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"floating point, not \(2, 3, 5, 7\) torch.int64"):
         dice(torch.zeros(2, 3, 5, 7, dtype=torch.long), torch.zeros(2, 5, 7, dtype=torch.long), ignore_index=VOID)
 
 
 @every_loss
-def test_refuses_arguments_that_do_not_fit_the_logits(loss: Loss) -> None:
+def test_mismatched_arguments_raise(loss: Loss) -> None:
     logits, labels = batch()
     with pytest.raises(InvalidArgumentError, match=r"labels must be \(B, H, W\) = \(2, 5, 7\).*not \(2, 1, 5, 7\)"):
         loss(logits, labels.unsqueeze(1), ignore_index=VOID)
@@ -327,8 +325,8 @@ CAMVID_TRAIN_PIXELS = [
 ]  # fmt: skip
 
 
-def test_the_weights_of_segnet_average_0_5091_over_camvid() -> None:
-    """The factor by which PyTorch's normalization would raise SegNet's learning rate: 1 / 0.5091 = 1.96."""
+def test_weights_of_segnet_average_0_5091_over_camvid() -> None:
+    """PyTorch's normalization would multiply SegNet's learning rate by 1 / 0.5091 = 1.96."""
     published = torch.tensor([0.2595, 0.1826, 4.5640, 0.1417, 0.9051, 0.3826, 9.6446, 1.8418, 0.6823, 6.2478, 7.3614])
     thousands = [round(n / 1000) for n in CAMVID_TRAIN_PIXELS]
     labels = torch.repeat_interleave(torch.arange(11), torch.tensor(thousands)).view(1, 1, -1)
@@ -338,7 +336,7 @@ def test_the_weights_of_segnet_average_0_5091_over_camvid() -> None:
     assert (ours / pytorch).item() == pytest.approx(0.5091, abs=5e-5)
 
 
-def test_the_table_has_the_names_of_the_config() -> None:
+def test_losses_match_config() -> None:
     assert tuple(LOSSES) == get_type_hints(LossConfig)["name"].__args__
 
 
@@ -348,7 +346,7 @@ def of_config(**settings: Any) -> float:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_config_names_its_loss_and_what_stands_beside_it(name: str) -> None:
+def test_config_selects_loss_and_extra_terms(name: str) -> None:
     logits, labels = batch()
     alone = {key: LOSSES[key](logits, labels, ignore_index=VOID).item() for key in LOSSES}
     assert of_config(name=name) == pytest.approx(alone[name])
@@ -357,7 +355,7 @@ def test_a_config_names_its_loss_and_what_stands_beside_it(name: str) -> None:
     assert of_config(name=name, dice_weight=0.5, lovasz_weight=2.0) == pytest.approx(alone[name] + beside)
 
 
-def test_a_config_sets_gamma_and_beta() -> None:
+def test_config_sets_gamma_and_beta() -> None:
     logits, labels = batch()
     sharp, plain = focal(logits, labels, ignore_index=VOID, gamma=5.0), of_config(name="focal")
     assert of_config(name="focal", focal_gamma=5.0) == pytest.approx(sharp.item()) != pytest.approx(plain)
@@ -366,7 +364,7 @@ def test_a_config_sets_gamma_and_beta() -> None:
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
-def test_focal_is_its_formula_pixel_by_pixel(gamma: float) -> None:
+def test_focal_equals_formula_pixel_by_pixel(gamma: float) -> None:
     logits, labels = batch()
     p = logits.softmax(1).gather(1, labels.long().masked_fill(labels == VOID, 0).unsqueeze(1))[:, 0]
     expected = (-((1 - p) ** gamma) * p.log())[labels != VOID].mean()
@@ -374,7 +372,7 @@ def test_focal_is_its_formula_pixel_by_pixel(gamma: float) -> None:
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 3.0])
-def test_the_gradient_of_focal_is_that_of_the_loss_and_finite_where_all_is_right(gamma: float) -> None:
+def test_gradient_of_focal_is_finite_for_correct_pixels(gamma: float) -> None:
     logits, labels = batch(shape=(1, 3, 3))
 
     def of_logits(logits: Tensor) -> Tensor:
@@ -385,7 +383,7 @@ def test_the_gradient_of_focal_is_that_of_the_loss_and_finite_where_all_is_right
     assert torch.equal(torch.autograd.grad(of_logits(right), right)[0], torch.zeros_like(right))
 
 
-def test_focal_without_gamma_is_cross_entropy_and_tversky_in_the_middle_is_dice() -> None:
+def test_focal_with_gamma_0_is_cross_entropy_and_tversky_with_beta_half_is_dice() -> None:
     logits, labels = batch()
     options = {"ignore_index": VOID, "class_weights": torch.tensor([0.5, 2.0, 1.0])}
     torch.testing.assert_close(focal(logits, labels, gamma=0.0, **options), cross_entropy(logits, labels, **options))
@@ -393,16 +391,16 @@ def test_focal_without_gamma_is_cross_entropy_and_tversky_in_the_middle_is_dice(
 
 
 def test_tversky_by_hand() -> None:
-    """Of class 0, four pixels: three found, one missed, and two seen too much."""
+    """Class 0 has four pixels: three true positives, one false negative, and two false positives."""
     labels = torch.tensor([[[0, 0, 0, 0, 1, 1, 1]]])
     logits = 100.0 * F.one_hot(torch.tensor([[[0, 0, 0, 1, 0, 0, 1]]]), 2).permute(0, 3, 1, 2)
     expected = (1 - 3 / (3 + 0.2 * 2 + 0.8 * 1) + 1 - 1 / (1 + 0.2 * 1 + 0.8 * 2)) / 2
     assert tversky(logits, labels, ignore_index=VOID, beta=0.8).item() == pytest.approx(expected)
 
 
-def test_refuses_a_gamma_and_a_beta_that_are_none() -> None:
+def test_invalid_gamma_and_beta_raise() -> None:
     logits, labels = batch()
-    with pytest.raises(InvalidArgumentError, match=r"gamma is -1\.0, but must be >= 0"):
+    with pytest.raises(InvalidArgumentError, match=r"gamma is -1\.0, but must be at least 0"):
         focal(logits, labels, ignore_index=VOID, gamma=-1.0)
-    with pytest.raises(InvalidArgumentError, match=r"beta is 1\.5, but must be 0 <= x <= 1"):
+    with pytest.raises(InvalidArgumentError, match=r"beta is 1\.5, but must be in \[0, 1\]"):
         tversky(logits, labels, ignore_index=VOID, beta=1.5)

@@ -1,4 +1,4 @@
-"""Lovász-Softmax against the definition: a sum over sets of wrong pixels, each with its own IoU."""
+"""Test Lovász-Softmax against its definition: a sum over sets of wrong pixels, each with its own IoU."""
 
 import numpy as np
 import pytest
@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from pixelwise.losses import lovasz
-from pixelwise.losses.lovasz_softmax import jaccard_steps
+from pixelwise.losses.lovasz_softmax import compute_jaccard_steps
 
 VOID = 255
 
 
 def loss_of_wrong(is_class: list[bool], weight: list[float], wrong: list[int]) -> float:
-    """One minus IoU of a class where exactly these pixels are wrong."""
+    """Return one minus IoU of a class if exactly these pixels are wrong."""
     inside = sum(w for c, w in zip(is_class, weight, strict=True) if c)
     missed = sum(weight[i] for i in wrong if is_class[i])
     added = sum(weight[i] for i in wrong if not is_class[i])
@@ -23,7 +23,7 @@ def loss_of_wrong(is_class: list[bool], weight: list[float], wrong: list[int]) -
 
 
 def by_definition(logits: Tensor, labels: Tensor, weights: Tensor) -> float:
-    """Errors from large to small, each times what its pixel adds to the loss of those before it."""
+    """Return the sum of the sorted errors, each times the increase of the loss by its pixel."""
     p = logits.softmax(1).movedim(1, 0).flatten(1).numpy()
     truth, weight = labels.flatten().tolist(), weights.flatten().tolist()
     valid = [i for i, label in enumerate(truth) if label != VOID]
@@ -43,7 +43,7 @@ def by_definition(logits: Tensor, labels: Tensor, weights: Tensor) -> float:
 
 @settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), num_classes=st.integers(1, 4), void=st.sampled_from([0.0, 0.3, 1.0]))
-def test_equals_its_definition(seed: int, num_classes: int, void: float) -> None:
+def test_equals_definition(seed: int, num_classes: int, void: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(2, num_classes, 2, 3, generator=generator, dtype=torch.float64)
     labels = torch.randint(0, num_classes, (2, 2, 3), generator=generator)
@@ -53,13 +53,13 @@ def test_equals_its_definition(seed: int, num_classes: int, void: float) -> None
     assert found.item() == pytest.approx(by_definition(logits, labels, weights))
 
 
-def test_certain_predictions_cost_one_minus_their_mean_iou() -> None:
+def test_certain_predictions_give_one_minus_mean_iou() -> None:
     labels = torch.tensor([[[0, 0, 0, 1, 1, VOID]]])
     logits = 100.0 * functional.one_hot(torch.tensor([[[0, 0, 1, 1, 1, 0]]]), 2).permute(0, 3, 1, 2)
     assert lovasz(logits, labels, ignore_index=VOID).item() == pytest.approx(1 - (2 / 3 + 2 / 3) / 2)
 
 
-def test_a_pixel_of_weight_2_counts_as_two() -> None:
+def test_pixel_of_weight_2_counts_twice() -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(1, 3, 1, 5), torch.tensor([[[0, 1, 1, 2, 0]]])
     weighted = lovasz(logits, labels, ignore_index=VOID, pixel_weights=torch.tensor([[[1.0, 2, 1, 1, 1]]]))
@@ -67,23 +67,23 @@ def test_a_pixel_of_weight_2_counts_as_two() -> None:
     torch.testing.assert_close(weighted, lovasz(logits[..., twice], labels[..., twice], ignore_index=VOID))
 
 
-def test_the_steps_by_hand() -> None:
-    """Two of three pixels are of the class; then the other one goes wrong between them."""
+def test_steps_by_hand() -> None:
+    """Two of three pixels are of the class; in the second case the other one is wrong between them."""
     ones = torch.ones(3)
-    assert jaccard_steps(torch.tensor([True, True, False]), ones).tolist() == [0.5, 0.5, 0]
-    steps = jaccard_steps(torch.tensor([True, False, True]), ones)
+    assert compute_jaccard_steps(torch.tensor([True, True, False]), ones).tolist() == [0.5, 0.5, 0]
+    steps = compute_jaccard_steps(torch.tensor([True, False, True]), ones)
     torch.testing.assert_close(steps, torch.tensor([1 / 2, 1 / 6, 1 / 3]))
 
 
-def test_a_class_without_weight_still_has_its_share_of_the_mean() -> None:
+def test_class_of_weight_0_counts_in_the_mean() -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(1, 2, 1, 4), torch.tensor([[[0, 1, 1, 0]]])
     parts = [lovasz(logits, labels, ignore_index=VOID, class_weights=torch.eye(2)[c]) for c in (0, 1)]
     torch.testing.assert_close(parts[0] + parts[1], lovasz(logits, labels, ignore_index=VOID))
 
 
-def test_the_gradient_jumps_where_two_pixels_change_places() -> None:
-    """Why runs that differ by rounding alone may part: the loss hardly moves, its slopes are exchanged."""
+def test_gradient_jumps_where_two_pixels_swap_order() -> None:
+    """Runs that differ by rounding can diverge: the loss hardly changes, but two gradients are exchanged."""
     labels = torch.tensor([[[0, 1, 1, 0]]])
 
     def at(nudge: float) -> tuple[float, Tensor]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.lowering.compile_errors import compilation_explained
+from pixelwise.lowering.compile_errors import explain_compile_errors
 
 
 def test_a_compiler_that_fails_is_explained() -> None:
@@ -13,10 +13,10 @@ def test_a_compiler_that_fails_is_explained() -> None:
 
     compiled = torch.compile(lambda x: x + 1, backend=without_compiler)
     message = r"No working C\+\+ compiler found.*training\.compile=false, --engine torch"
-    with pytest.raises(InvalidArgumentError, match=message), compilation_explained():
+    with pytest.raises(InvalidArgumentError, match=message), explain_compile_errors():
         compiled(torch.ones(2))
 
 
 def test_other_errors_stay_what_they_are() -> None:
-    with pytest.raises(RuntimeError, match="shapes of nothing"), compilation_explained():
+    with pytest.raises(RuntimeError, match="shapes of nothing"), explain_compile_errors():
         raise RuntimeError("shapes of nothing")

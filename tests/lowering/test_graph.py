@@ -50,7 +50,7 @@ def test_one_graph_takes_every_size(name, choices):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_graph_of_every_network_takes_every_size(name):
-    assert_graph_is_the_model(segmenter_of(name, {"base_channels": 4} if "width" in NETWORK_KEYS[name] else {}))
+    assert_graph_is_the_model(segmenter_of(name, {"base_channels": 4} if "base_channels" in NETWORK_KEYS[name] else {}))
 
 
 def test_the_network_alone_from_maps_to_logits():

@@ -11,7 +11,7 @@ from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.engines import Source, with_network
 from pixelwise.lowering.graph import OUTPUTS, AnswerGraph, LogitsGraph
-from pixelwise.lowering.int8 import get_quantizer_versions, nodes_to_quantize, quantize_graph
+from pixelwise.lowering.int8 import get_quantizer_versions, quantize_graph, select_nodes
 from pixelwise.lowering.onnx import to_onnx
 from pixelwise.networks import Segmenter, build_network
 
@@ -115,7 +115,7 @@ def test_only_what_lies_between_layers_is_taken():
         ("last", "Conv", ["product", "w"], {}),
         ("after", "Add", ["last", "last"], {}),
     )
-    assert nodes_to_quantize(graph) == ["relu", "inner"]
+    assert select_nodes(graph) == ["relu", "inner"]
 
 
 def test_a_transposed_convolution_by_groups_stays_float():
@@ -125,13 +125,13 @@ def test_a_transposed_convolution_by_groups_stays_float():
         ("up", "ConvTranspose", ["inner", "w"], {"group": 3}),
         ("last", "Conv", ["up", "w"], {}),
     )
-    assert nodes_to_quantize(graph) == ["inner"]
+    assert select_nodes(graph) == ["inner"]
 
 
 def test_a_network_without_inner_layers_is_refused():
     graph = graph_of(("first", "Conv", ["images", "w"], {}), ("last", "Conv", ["first", "w"], {}))
     with pytest.raises(InvalidArgumentError, match=r"no layer between its first and its last.* another precision"):
-        nodes_to_quantize(graph)
+        select_nodes(graph)
 
 
 @pytest.mark.parametrize("absent", ["onnx", "onnxruntime"])

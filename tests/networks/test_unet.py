@@ -88,7 +88,7 @@ def test_on_an_encoder_sizes_are_refused_too_so_that_geometry_can_tell_the_legal
     with pytest.raises(InvalidArgumentError, match=r"multiples of 32, not 31x64; wrap it in Segmenter"):
         network(torch.zeros(1, 3, 31, 64))
     field = trace_geometry(network, in_channels=3)
-    assert (field.local, field.stride, field.size_minimum, field.size_multiple) == (True, (32, 32), 32, 32)
+    assert (field.is_local, field.stride, field.min_size, field.size_multiple) == (True, (32, 32), 32, 32)
 
 
 def test_stem_needs_same_padding():

@@ -1,6 +1,4 @@
-import pytest
-
-from pixelwise.planning.estimate import Forecast, TimeForecast, minutes, times
+from pixelwise.planning.estimate import Forecast, TimeForecast, times
 from pixelwise.planning.memory_estimate import MemoryForecast
 
 GIB = 2**30
@@ -28,11 +26,6 @@ def test_what_was_not_timed_and_not_tried_is_not_said():
     said = "\n".join(forecast(time=None, tried_peak=3 * GIB).lines())
     assert "nothing is timed where the steps are given" in said
     assert "in one process" not in said
-
-
-@pytest.mark.parametrize(("seconds", "words"), [(45.4, "45 s"), (119, "119 s"), (1230, "20.5 min")])
-def test_time_in_words(seconds, words):
-    assert minutes(seconds) == words
 
 
 def test_numbers_of_times():

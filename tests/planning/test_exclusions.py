@@ -10,14 +10,15 @@ import pytest
 import tifffile
 from PIL import Image
 
-from pixelwise.checks import Finding, diagnose
+from pixelwise.checks import Finding
+from pixelwise.checks.runner import run_checks
 from pixelwise.config import Config
 from pixelwise.data.classes import describe_classes
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import Array, DecodedImage, write_png
 from pixelwise.data.sample import Sample
-from pixelwise.data.scan import survey
+from pixelwise.data.scan import scan_dataset
 from pixelwise.data.splits.splits import write_splits
 from pixelwise.errors import CheckpointError, DataError
 from pixelwise.planning.exclusions import (
@@ -85,10 +86,10 @@ FAULTS: list[tuple[Plant, list[str], str, tuple[str, ...]]] = [
     (
         put_bytes("images/train/0.bmp", bitmap()),
         ["images/train/0.bmp", "images/train/0.png"],
-        "^files such as a.jpg and a.png, whose partner is ambiguous$",
+        "^files such as a.jpg and a.png have the same name",
         ("train/1", "train/2", "val/0", "val/1"),
     ),
-    (put("images/stray.png", IMAGE), ["images/stray.png"], "^a file lies beside the split folders", NAMES),
+    (put("images/stray.png", IMAGE), ["images/stray.png"], "^a file is outside the split folders", NAMES),
     (
         put_bytes("images/train/2.png", b""),
         ["images/train/2.png"],
@@ -110,19 +111,19 @@ FAULTS: list[tuple[Plant, list[str], str, tuple[str, ...]]] = [
     (
         put("masks/train/1.png", MASK[:4]),
         ["images/train/1.png"],
-        "^image and mask differ in size$",
+        "^image and mask have different sizes$",
         ("train/0", "train/2", "val/0", "val/1"),
     ),
     (
         put("masks/train/1.png", MASK + 6),
         ["images/train/1.png"],
-        "^mask values that dataset.yaml does not list$",
+        "^masks contain values that dataset.yaml does not list$",
         ("train/0", "train/2", "val/0", "val/1"),
     ),
     (
         put_bytes("images/train/1.png", bytes(imagecodecs.png_encode(IMAGE.astype(np.uint16) * 9))),
         ["images/train/1.png"],
-        "^images of different types of pixels",
+        "^images have different pixel types",
         ("train/0", "train/2", "val/0", "val/1"),
     ),
 ]
@@ -155,8 +156,10 @@ def test_images_of_odd_channels_are_left_out(clean: Path) -> None:
     tifffile.imwrite(
         clean / "images/train/1.tif", bands, photometric="rgb", extrasamples=[0] * 3, planarconfig="contig"
     )
-    _, left_out = leave_out_faults(open_dataset(clean))
-    assert left_out == (LeftOut("images/train/1.tif", "images unlike most, or unlike `channels`"),)
+    _, left_out = leave_out_faults(Dataset.load(clean))
+    assert left_out == (
+        LeftOut("images/train/1.tif", "images have different numbers of channels, or not the declared number"),
+    )
 
 
 def test_a_run_that_goes_on_has_the_same_pairs(clean: Path) -> None:
@@ -194,7 +197,7 @@ def test_without_a_pair_there_is_no_forcing(clean: Path) -> None:
     for name in NAMES:
         (clean / f"masks/{name}.png").write_bytes(b"")
     listening = Recorder()
-    with pytest.raises(DataError, match=r"0 training pair\(s\)"), use_reporter(listening):
+    with pytest.raises(DataError, match=r"has 0 training"), use_reporter(listening):
         prepare(clean, Config(), skip_invalid=True)
     assert sum(line.startswith("left out: ") for line in listening.messages) == 5
 
@@ -203,7 +206,7 @@ def test_without_a_class_there_is_no_forcing(clean: Path) -> None:
     (clean / "dataset.yaml").unlink()
     for name in NAMES:
         write_png(clean / f"masks/{name}.png", np.full(SIZE, 255, np.uint8))
-    with pytest.raises(DataError, match="no mask holds a pixel of any class"):
+    with pytest.raises(DataError, match="No mask contains a pixel of any class"):
         prepare(clean, Config(), skip_invalid=True)
 
 
@@ -212,7 +215,7 @@ def test_a_val_split_without_a_usable_pair_is_made_anew(clean: Path) -> None:
         (clean / f"masks/{name}.png").write_bytes(b"")
     prepared = prepare(clean, Config(), skip_invalid=True)
     assert (len(prepared.splits["train"]), len(prepared.splits["val"])) == (2, 1)
-    assert any("no val split" in note for note in prepared.notes)
+    assert any("No validation split" in note for note in prepared.notes)
 
 
 def test_test_images_are_not_opened(clean: Path) -> None:
@@ -243,12 +246,12 @@ def test_pairs_in_a_container_are_left_out_by_name(tmp_path: Path) -> None:
     samples = tuple(Sample(name=str(i), image_path=tar, label_path=tar, split=None) for i in range(4))
     classes = describe_classes({"names": ["a", "b", "c"]})
     dataset = replace(
-        open_dataset(tmp_path).with_classes(classes, 3), index=DatasetIndex(samples=samples, reader=_Container())
+        Dataset.load(tmp_path).with_classes(classes, 3), index=DatasetIndex(samples=samples, reader=_Container())
     )
     rest, left_out = leave_out_faults(dataset)
     assert left_out == (LeftOut("all.tar: 2", "2 has no outline; draw one."),)
     assert [sample.name for sample in rest.samples] == ["0", "1", "3"]
-    assert diagnose(survey(rest, rest.samples)).errors == ()
+    assert run_checks(scan_dataset(rest)).errors == ()
     assert without(dataset, left_out) == rest
 
 

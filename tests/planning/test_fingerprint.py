@@ -18,7 +18,7 @@ def test_figures_of_the_training_images_alone(streets):
     assert (seen.channels, seen.dtype) == (3, "uint8")
     assert seen.upright
 
-    pairs = [prepared.dataset.read_pair(s) for s in prepared.splits["train"]]
+    pairs = [prepared.dataset.read(s) for s in prepared.splits["train"]]
     pixels = np.concatenate([image.reshape(-1, 3) for image, _ in pairs]).astype(float)
     assert seen.mean == pytest.approx(pixels.mean(0), abs=1e-3)
     assert seen.std == pytest.approx(pixels.std(0), abs=1e-3)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import pixelwise
-from pixelwise.data.dataset import Dataset, open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.synthetic import STREET_NAMES, write_dataset
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.evaluation.evaluate import evaluate
@@ -43,7 +43,7 @@ def predictor(make_model: Callable[..., Path], tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def dataset(streets: Path, predictor: Predictor) -> Dataset:
-    return open_dataset(streets, None).with_classes(predictor.classes, 3)
+    return Dataset.load(streets, None).with_classes(predictor.classes, 3)
 
 
 def select(dataset: Dataset, split: str) -> list[Any]:
@@ -168,7 +168,7 @@ def test_accuracy_of_equal_and_of_other_labels(dataset: Dataset, predictor: Pred
     samples = select(dataset, "val")
     counts = ConfusionMatrix(len(STREET_NAMES))
     for sample in samples:
-        image, labels = dataset.read_pair(sample)
+        image, labels = dataset.read(sample)
         counts.update(predictor.predict(image).labels, labels, ignore_index=predictor.classes.ignore_index)
     quantized: Any = {"onnxruntime": predictor, "openvino": Shifted(predictor, 1)}
     model_mean_iou, engines = measure_accuracy(dataset, samples, predictor, quantized)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pixelwise.cli import main
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, write_png
 
 SIZE = (6, 8)
@@ -29,7 +29,7 @@ def write_json(path: Path, content: Any) -> Path:
 
 def masks(root: Path, format: str) -> dict[str, Array]:
     """Name → mask values of every sample of a dataset that is recognized by itself."""
-    dataset = open_dataset(root)
+    dataset = Dataset.load(root)
     assert dataset.format == format
     return {sample.name: dataset.read_mask(sample) for sample in dataset.samples}
 

@@ -11,9 +11,9 @@ from pixelwise.data.classes import describe_classes
 from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.metrics import ConfusionMatrix, compute_scores
 from pixelwise.training.cross_validation import (
+    CrossValidationResult,
     Folds,
     FoldsFolder,
-    FoldsResult,
     read_folds,
     result_of,
     train_folds,
@@ -37,7 +37,7 @@ def run(
     folds: Folds,
     train_fold: Callable[[int, float], Mapping[str, Any]],
     seconds_each: float | None = None,
-) -> FoldsResult:
+) -> CrossValidationResult:
     return train_folds(folder, folds, train_fold, seconds_each=seconds_each, classes=CLASSES)
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, get_args, get_type_hints
 
 import pytest
 
-from pixelwise.api.train import train
+from pixelwise.api import train
 from pixelwise.config import Config, TrainingConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.training.loggers import LOGGERS, open_loggers, require_loggers
@@ -134,7 +134,7 @@ def test_one_that_is_not_installed_is_an_error_with_the_line_that_installs_it(
     said = rf'logging to {spoken} \(training\.loggers\) needs {name}.*: pip install "pixelwise\[{name}\]"'
     with pytest.raises(InvalidArgumentError, match=said):
         require_loggers(["tensorboard", name])
-    settings = (*tiny["settings"], f"training.loggers=[tensorboard, {name}]")
+    settings = {**tiny["settings"], "training.loggers": ["tensorboard", name]}
     with pytest.raises(InvalidArgumentError, match=said):
         train(streets, tmp_path / "run", **{**tiny, "settings": settings})
     assert not (tmp_path / "run").exists()

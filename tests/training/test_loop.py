@@ -153,7 +153,7 @@ def test_training_learns_and_keeps_the_best(make_job: MakeJob, run: RunFolder) -
     losses = [line["loss"] for line in run.read_metrics() if "loss" in line]
     assert losses[-1] < 0.8 * losses[0]
     best = max(line["val"]["mean_iou"] for line in run.read_metrics() if "val" in line)
-    assert scored.tally.scores(job.spec.classes.names)["mean_iou"] == pytest.approx(best)
+    assert scored.tally.compute_scores(job.spec.classes.names)["mean_iou"] == pytest.approx(best)
     assert load_model(run.model)[1].scores["mean_iou"] == pytest.approx(best)
 
 

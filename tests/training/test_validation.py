@@ -62,7 +62,7 @@ def test_the_final_scores_are_those_of_float32(make_job: MakeJob, run: RunFolder
     evaluate_and_keep_best(Trainer(job), run, -1.0)
     scored = score_best(job, run)
     spec = load_model(run.model)[1]
-    expected = scored.tally.scores(spec.classes.names)
+    expected = scored.tally.compute_scores(spec.classes.names)
     kept = dict(spec.scores)
     measured = kept.pop("bf16", None)
     assert kept == {key: expected[key] for key in kept}

@@ -1,6 +1,26 @@
-"""The commands that join several parts, each as a Python function of the same words.
+"""Commands as Python functions: one typed signature each, from which the command line is derived.
 
-`evaluate`, `predict`, `localize` and `convert` live with what they do. `check` joins the doctor and the
-page that shows what it found; the planner stands above the training loop, so what plans and then trains
-must stand above both.
+The modules have other names than the functions, because importing a submodule replaces the attribute of its name.
 """
+
+from pixelwise.api.datasets import check, convert, plan
+from pixelwise.api.environment import describe_config, info
+from pixelwise.api.models import describe_networks, evaluate, export, load, localize, predict, quantize
+from pixelwise.api.training import demo, train
+
+__all__ = [
+    "check",
+    "convert",
+    "demo",
+    "describe_config",
+    "describe_networks",
+    "evaluate",
+    "export",
+    "info",
+    "load",
+    "localize",
+    "plan",
+    "predict",
+    "quantize",
+    "train",
+]

@@ -61,7 +61,7 @@ def inventory(dataset: Dataset) -> dict[str, int]:
     """File below the dataset's root → bytes, of all that trains or validates. Nothing is read."""
     pairs = [(s.image_path, s.label_path) for s in dataset.samples if s.split != "test"]
     files = sorted({path for pair in pairs for path in pair})
-    return {dataset.relative(path): path.stat().st_size for path in files if path.is_file()}
+    return {dataset.get_relative_path(path): path.stat().st_size for path in files if path.is_file()}
 
 
 def write_inventory(run: RunFolder, dataset: Dataset) -> None:

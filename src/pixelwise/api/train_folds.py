@@ -27,19 +27,19 @@ from pixelwise.training.cross_validation import (
     CLOSING_SECONDS,
     Folds,
     FoldsFolder,
-    FoldsResult,
     read_folds,
     result_of,
     train_folds,
     write_folds,
 )
+from pixelwise.training.results import CrossValidationResult
 from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.signals import INTERRUPTIONS
 
 logger = logging.getLogger(__name__)
 
 
-def start_folds(folder: FoldsFolder, num_folds: int, request: Request) -> FoldsResult:
+def start_folds(folder: FoldsFolder, num_folds: int, request: Request) -> CrossValidationResult:
     """Plans once, describes every fold, and trains them."""
     asked = request.taken(request.given or Config())
     prepared = prepare_folds(request.data, asked, num_folds, skip_invalid=request.skip_invalid)
@@ -78,7 +78,7 @@ def _plan_fold(prepared: Sequence[Prepared], asked: Config, request: Request) ->
     return Plan(config=config, reasons={**made.reasons, "training.budget_seconds": reason})
 
 
-def resume_folds(folder: FoldsFolder, num_folds: int | None, request: Request) -> FoldsResult:
+def resume_folds(folder: FoldsFolder, num_folds: int | None, request: Request) -> CrossValidationResult:
     """Goes on with the folds that are not done; those that are stay as they are."""
     folds = read_folds(folder)
     if request.allow_changes:
@@ -106,7 +106,7 @@ def resume_folds(folder: FoldsFolder, num_folds: int | None, request: Request) -
 
 def _train_folds(
     folder: FoldsFolder, folds: Folds, prepared: Sequence[Prepared], config: Config, request: Request
-) -> FoldsResult:
+) -> CrossValidationResult:
     def train_fold(number: int, started: float) -> Mapping[str, Any]:
         own = replace(request, started=started)
         return _train_fold(folder.fold(number), prepared[number - 1], config, own)
@@ -128,7 +128,7 @@ def _train_fold(run: RunFolder, prepared: Prepared, config: Config, request: Req
     checkpoint = load_checkpoint(run)
     if checkpoint and checkpoint.finished and run.report.exists():  # stopped before its scores were written down
         predictor = load(run.path, device=str(job.device), precision="fp32", engine="torch")
-        return score_samples(predictor, job.dataset, job.val_samples()).scores(names)
+        return score_samples(predictor, job.dataset, job.val_samples()).compute_scores(names)
     if not checkpoint:
         job = with_first_weights(job, request)
-    return train_and_report(run, prepared, job, request, resume=True).tally.scores(names)
+    return train_and_report(run, prepared, job, request, resume=True).tally.compute_scores(names)

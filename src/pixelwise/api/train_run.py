@@ -2,10 +2,8 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -25,7 +23,7 @@ from pixelwise.api.config_diff import (
 )
 from pixelwise.api.train_options import Request
 from pixelwise.config import Config, load_config
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.splits.splits import write_splits
 from pixelwise.devices import enable_deterministic_algorithms
 from pixelwise.errors import CheckpointError, InvalidArgumentError
@@ -36,29 +34,19 @@ from pixelwise.networks.stages import compute_learning_rate_scales, get_first_st
 from pixelwise.planning.exclusions import LeftOut, read_left_out, without, write_left_out
 from pixelwise.planning.plan import Plan
 from pixelwise.planning.prepare_data import Prepared, prepare
-from pixelwise.reports.training_report import Report, write_report
+from pixelwise.reports.training_report import TrainingReport, write_training_report
 from pixelwise.training.checkpoint import Checkpoint, load_checkpoint
 from pixelwise.training.early_stopping import early_stop_note
 from pixelwise.training.loop import train_model
 from pixelwise.training.profiler import profile_steps
 from pixelwise.training.resource_errors import disk_trouble_explained
+from pixelwise.training.results import TrainResult
 from pixelwise.training.run_dir import RunFolder, default_run_folder
 from pixelwise.training.signals import INTERRUPTIONS
 from pixelwise.training.trainer import Job, alone
 from pixelwise.training.validation import Scored
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainResult:
-    """What a run left behind."""
-
-    run: Path
-    model: Path
-    report: Path
-    scores: Mapping[str, Any]
-    """On the validation images."""
 
 
 def start_run(run: RunFolder | None, request: Request) -> TrainResult:
@@ -98,7 +86,7 @@ def resume_run(run: RunFolder, request: Request) -> TrainResult:
     if checkpoint and checkpoint.finished and run.report.exists() and not weighty(changes):
         logger.info(f"{run.path} is finished; nothing to do.")
         return _result(run)
-    dataset = without(open_dataset(request.data, config.data.format), left_out or ())
+    dataset = without(Dataset.load(request.data, config.data.format), left_out or ())
     if request.allow_changes:
         changes += data_changes(run, dataset)
     else:
@@ -249,18 +237,18 @@ def train_and_report(run: RunFolder, prepared: Prepared, job: Job, request: Requ
             raise
         metrics = list(run.read_metrics())
         early = early_stop_note(metrics, config.early_stopping_patience)
-        report = Report(
+        report = TrainingReport(
             title=run.path.name,
             dataset=prepared.dataset,
             splits=prepared.splits,
             class_shares=prepared.seen.class_shares,
             predictor=scored.predictor,
-            tally=scored.tally,
+            counts=scored.tally,
             metrics=metrics,
             config=run.config.read_text(encoding="utf-8"),
             notes=(*([early] if early else ()), *prepared.overruled, *read_change_notes(run), *prepared.notes),
         )
-        write_report(run.report, report)
+        write_training_report(run.report, report)
     if early:
         logger.info(early)
     return scored

@@ -1,4 +1,4 @@
-"""Which classes are there to learn and to measure, and how much of them."""
+"""Check which classes occur in which splits, and how often."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,124 +7,120 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
-from pixelwise.checks.findings import Case, Finding, Look, count, finding, some
-from pixelwise.checks.mask_values import doubtful_values, is_foreground_ignored
+from pixelwise.checks.context import Check, CheckContext
+from pixelwise.checks.findings import Finding, format_count, format_names, make_finding
+from pixelwise.checks.mask_values import find_artifact_values, is_foreground_ignored
 from pixelwise.data.sample import SPLITS
-from pixelwise.data.scan import Reading
-from pixelwise.errors import InvalidArgumentError
+from pixelwise.data.sample_stats import SampleStats
+from pixelwise.data.scan import count_class_pixels
 from pixelwise.files import READ_ERRORS
-from pixelwise.shapes import Size
 
-IMBALANCE = 1e-3
-"""A class of a smaller share of the labeled pixels hardly adds to the loss."""
+MIN_CLASS_SHARE = 1e-3
+"""A class with a smaller share of the labeled pixels hardly contributes to the loss."""
 BACKGROUND_NAMES = ("background", "_background_", "__background__", "bg")
 
 
-def require_usable(resolution: Size | None) -> None:
-    """InvalidArgumentError for a planned resolution without a pixel."""
-    if resolution is not None and min(resolution) < 1:
-        raise InvalidArgumentError(
-            f"the resolution {resolution} has no pixels; give height and width, such as 256 512."
-        )
+def _list_classes(context: CheckContext) -> list[tuple[int, str]]:
+    """Return index and name of the classes, without those that damaged masks created."""
+    artifacts = {context.classes.label_mapping.get(value) for value in find_artifact_values(context)}
+    return [(index, name) for index, name in enumerate(context.classes.names) if index not in artifacts]
 
 
-def _classes(case: Case) -> list[tuple[int, str]]:
-    """Index and name, less the classes that faults of the masks made."""
-    doubtful = {case.classes.label_mapping.get(value) for value in doubtful_values(case)}
-    return [(index, name) for index, name in enumerate(case.classes.names) if index not in doubtful]
+def _find_masks_with_class(context: CheckContext, index: int) -> list[SampleStats]:
+    values = {value for value, to in context.classes.label_mapping.items() if to == index}
+    return [s for s in context.stats if values & set(s.value_counts)]
 
 
-def _shown(case: Case, index: int) -> list[Reading]:
-    """The readings whose mask shows a class."""
-    values = {value for value, to in case.classes.label_mapping.items() if to == index}
-    return [r for r in case.readings if values & set(r.values)]
-
-
-def _presence(case: Case) -> Iterator[Finding]:
-    split_of = {sample: split for split in SPLITS for sample in case.splits[split]}
-    used = {split_of[r.sample] for r in case.readings if r.values}
-    for index, name in _classes(case):
-        shown = _shown(case, index)
-        there = {split_of[r.sample] for r in shown}
-        missing = [split for split in SPLITS if split in used - there]
-        if not shown:
-            if not is_foreground_ignored(case):  # which says why
-                message = f"class {name!r} is named, but occurs in no mask."
-                yield finding("class_unused", (), message, "Remove it, or check the mask values.")
-        elif len(shown) == 1:
-            files = case.mask_names(shown)
-            message = f"class {name!r} occurs in one image alone: {files[0]}."
-            yield finding("class_in_one_image", files, message, "It cannot be learned and measured: label more of it.")
+def _check_presence(context: CheckContext) -> Iterator[Finding]:
+    split_of = {sample: split for split in SPLITS for sample in context.splits[split]}
+    used = {split_of[s.sample] for s in context.stats if s.value_counts}
+    for index, name in _list_classes(context):
+        containing = _find_masks_with_class(context, index)
+        present = {split_of[s.sample] for s in containing}
+        missing = [split for split in SPLITS if split in used - present]
+        if not containing:
+            if not is_foreground_ignored(context):  # that finding gives the reason
+                message = f"Class {name!r} does not occur in any mask."
+                fix = "Remove it from dataset.yaml, or check that the masks contain its value."
+                yield make_finding("class_unused", (), message, fix)
+        elif len(containing) == 1:
+            files = context.list_masks(containing)
+            message = f"Class {name!r} occurs in one mask only: {files[0]}."
+            fix = "Label more images of this class: training and validation each need at least one."
+            yield make_finding("class_in_one_image", files, message, fix)
         elif "train" in missing:
-            where = " and ".join(split for split in SPLITS if split in there)
-            message = f"class {name!r} occurs in {where}, but not in train."
-            yield finding("class_not_in_train", (), message, "It cannot be learned: move images.")
+            where = " and ".join(split for split in SPLITS if split in present)
+            message = f"Class {name!r} occurs in {where}, but not in train, so it cannot be learned."
+            yield make_finding("class_not_in_train", (), message, "Move some images of this class to train.")
         elif missing:
-            message = f"class {name!r} does not occur in {' or '.join(missing)}."
-            yield finding("class_not_in_split", (), message, "It is not measured there: move images.")
+            where = " or ".join(missing)
+            message = f"Class {name!r} does not occur in {where}, so it is not evaluated there."
+            yield make_finding("class_not_in_split", (), message, f"Move some images of this class to {where}.")
 
 
-def _imbalance(case: Case) -> Iterator[Finding]:
-    total = Counter[int]()
-    for r in case.readings:
-        for value, pixels in r.values.items():
-            if value in case.classes.label_mapping:
-                total[case.classes.label_mapping[value]] += pixels
-    for index, name in _classes(case):
-        share = total[index] / max(total.total(), 1)
-        if 0 < share < IMBALANCE:
-            message = f"class {name!r} holds {share:.4%} of the labeled pixels, less than {IMBALANCE:.1%}."
-            fix = "Label more of it, merge it with another by 'label_mapping', or weigh classes: loss.class_weights."
-            yield finding("extreme_imbalance", (), message, fix)
+def _check_imbalance(context: CheckContext) -> Iterator[Finding]:
+    pixels = count_class_pixels(context.dataset, (s.sample for s in context.stats)).sum(0)
+    shares = pixels / max(int(pixels.sum()), 1)
+    for index, name in _list_classes(context):
+        if 0 < shares[index] < MIN_CLASS_SHARE:
+            message = f"Class {name!r} has {shares[index]:.4%} of the labeled pixels, less than {MIN_CLASS_SHARE:.1%}."
+            fix = (
+                "Label more images of this class, merge it with another class by 'label_mapping' in dataset.yaml, or "
+                "train with --set loss.class_weights=inverse_log."
+            )
+            yield make_finding("extreme_imbalance", (), message, fix)
 
 
-def _empty(case: Case) -> Iterator[Finding]:
-    background = _background(case)
-    values = {value for value, index in case.classes.label_mapping.items() if index == background}
-    other = set(case.classes.label_mapping) - values
-    if files := case.mask_names(r for r in case.readings if set(r.values) & values and not set(r.values) & other):
-        message = f"{count(len(files), 'mask')} of background alone: {some(files)}."
-        yield finding("empty_mask", files, message, "Nothing to do if these images show nothing; else label them.")
+def _check_empty_masks(context: CheckContext) -> Iterator[Finding]:
+    background = _find_background(context)
+    values = {value for value, index in context.classes.label_mapping.items() if index == background}
+    other = set(context.classes.label_mapping) - values
+    empty = [s for s in context.stats if set(s.value_counts) & values and not set(s.value_counts) & other]
+    if files := context.list_masks(empty):
+        message = f"{format_count(len(files), 'mask')} with only background: {format_names(files)}."
+        fix = "If the images show no object, nothing needs to be done. Otherwise label the objects."
+        yield make_finding("empty_mask", files, message, fix)
 
 
-def _background(case: Case) -> int | None:
-    """The class that is named so; without names, 0 beside a single other value."""
-    names = [name.strip().lower() for name in case.classes.names]
+def _find_background(context: CheckContext) -> int | None:
+    """Return the class named background; without declared names, 0 if there is one other value."""
+    names = [name.strip().lower() for name in context.classes.names]
     named = [index for index, name in enumerate(names) if name in BACKGROUND_NAMES]
-    if not named and not case.surveyed.classes_described and len(names) == 2 and names[0] == "0":
+    if not named and not context.has_declared_classes and len(names) == 2 and names[0] == "0":
         return 0
     return named[0] if named else None
 
 
-def _tiny_objects(case: Case) -> Iterator[Finding]:
-    if case.resolution is None:
+def _check_tiny_objects(context: CheckContext) -> Iterator[Finding]:
+    if context.resolution is None:
         return
     with ThreadPoolExecutor(max_workers=4) as pool:
-        lost = list(pool.map(lambda r: _lost_regions(case, r), case.readings))
-    shown = "x".join(map(str, case.resolution))
-    for index, name in _classes(case):
-        if files := case.mask_names(r for r, regions in zip(case.readings, lost, strict=True) if regions[index]):
+        lost = list(pool.map(lambda s: _count_lost_regions(context, s), context.stats))
+    resolution = "x".join(map(str, context.resolution))
+    for index, name in _list_classes(context):
+        files = context.list_masks(s for s, regions in zip(context.stats, lost, strict=True) if regions[index])
+        if files:
             number = sum(regions[index] for regions in lost)
             message = (
-                f"{count(number, 'region')} of class {name!r} would be smaller than a pixel at {shown}, "
-                f"in {count(len(files), 'mask')}: {some(files)}."
+                f"{format_count(number, 'region')} of class {name!r} would be smaller than a pixel at {resolution}, "
+                f"in {format_count(len(files), 'mask')}: {format_names(files)}."
             )
-            yield finding("tiny_objects", files, message, "Train on crops, or at a larger resolution.")
+            yield make_finding("tiny_objects", files, message, "Train on crops, or at a higher resolution.")
 
 
-def _lost_regions(case: Case, reading: Reading) -> Counter[int]:
-    """Class index → its connected regions whose area, scaled, falls below one pixel."""
+def _count_lost_regions(context: CheckContext, stats: SampleStats) -> Counter[int]:
+    """Count the connected regions of each class whose area is below one pixel after scaling."""
     lost = Counter[int]()
-    assert case.resolution is not None
+    assert context.resolution is not None
     try:
-        labels = case.surveyed.dataset.read_labels(reading.sample)
+        labels = context.dataset.read_labels(stats.sample)
     except READ_ERRORS:
-        return lost  # told elsewhere
-    scale = case.resolution[0] * case.resolution[1] / labels.size
+        return lost  # reported by other checks
+    scale = context.resolution[0] * context.resolution[1] / labels.size
     for index in np.unique(labels).tolist() if scale < 1 else []:
-        _, _, statistics, _ = cv2.connectedComponentsWithStats((labels == index).astype(np.uint8), connectivity=8)
-        lost[index] = int((statistics[1:, cv2.CC_STAT_AREA] * scale < 1).sum())
+        _, _, regions, _ = cv2.connectedComponentsWithStats((labels == index).astype(np.uint8), connectivity=8)
+        lost[index] = int((regions[1:, cv2.CC_STAT_AREA] * scale < 1).sum())
     return lost
 
 
-LOOKS: tuple[Look, ...] = (_presence, _imbalance, _empty, _tiny_objects)
+CHECKS: tuple[Check, ...] = (_check_presence, _check_imbalance, _check_empty_masks, _check_tiny_objects)

@@ -1,88 +1,92 @@
-"""Masks that are colored: pictures, palettes and alpha."""
+"""Checks of color masks: RGB images, palettes and alpha channels."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from pixelwise.checks.findings import Case, Finding, Look, count, finding, some
+from pixelwise.checks.context import Check, CheckContext
+from pixelwise.checks.findings import Finding, format_count, format_names, make_finding
 from pixelwise.data.classes import Color
-from pixelwise.data.scan import Reading
+from pixelwise.data.sample_stats import SampleStats
 
 MAX_COLORS = 64
-"""Masks of more colors than this were compressed or resized, so that most colors are of no class."""
+"""Masks with more colors were compressed or resized, so most of the colors are not those of a class."""
 MIN_COLOR_SHARE = 1e-3
-"""Of so many colors, those of a smaller share of all pixels are surely not classes."""
+"""Of so many colors, those with a smaller share of all pixels are left out of the suggested list."""
 
 
-def _pictures(case: Case) -> Iterator[Finding]:
-    """Color pictures where ids are expected. A few among id masks are odd ones, and unreadable."""
-    colored = [r for r in case.readings if r.mask_traits.colors]
-    most = 2 * len(colored) > len([r for r in case.readings if r.values or r.mask_traits.colors])
-    files = case.mask_names(colored)
-    if colored and most and not case.surveyed.classes_described:
+def _check_rgb_masks(context: CheckContext) -> Iterator[Finding]:
+    """Find RGB masks where class indices are expected: most masks, or a few unreadable ones."""
+    colored = [s for s in context.stats if s.color_counts]
+    is_majority = 2 * len(colored) > sum(bool(s.value_counts or s.color_counts) for s in context.stats)
+    files = context.list_masks(colored)
+    if colored and is_majority and not context.has_declared_classes:
         total = Counter[int]()
-        for r in colored:
-            total.update(r.mask_traits.colors)
+        for s in colored:
+            total.update(s.color_counts)
         message = (
-            f"{count(len(files), 'mask')} in {count(len(total), 'color')}, which no dataset.yaml lists: {some(files)}."
+            f"{format_count(len(files), 'mask')} in {format_count(len(total), 'color')}, which no dataset.yaml lists: "
+            f"{format_names(files)}."
         )
-        yield finding("color_masks", files, message, _snippet(total))
+        yield make_finding("color_masks", files, message, _suggest_description(total))
     elif colored:
-        message = f"{some(files)}: the mask is an RGB picture, but the classes are not given by color."
-        fix = "List 'names' and 'colors' in dataset.yaml, or save class ids in one channel."
-        yield finding("unreadable_mask", files, message, fix)
+        message = f"{format_names(files)}: the mask is an RGB image, but the classes are not defined by color."
+        fix = "List 'names' and 'colors' in dataset.yaml, or save masks with class indices in one channel."
+        yield make_finding("unreadable_mask", files, message, fix)
 
 
-def _snippet(total: Counter[int]) -> str:
-    """What to write into dataset.yaml, ready to paste."""
+def _suggest_description(total: Counter[int]) -> str:
+    """Return the keys to paste into dataset.yaml."""
     kept = list(total)
-    head = "Write this into dataset.yaml, with names of your own:"
+    head = "Write this into dataset.yaml, with your own names:"
     if len(total) > MAX_COLORS:
-        least = MIN_COLOR_SHARE * total.total()
-        kept = [color for color, pixels in total.most_common(MAX_COLORS) if pixels >= least]
+        min_pixels = MIN_COLOR_SHARE * total.total()
+        kept = [color for color, pixels in total.most_common(MAX_COLORS) if pixels >= min_pixels]
         head = (
-            f"So many colors come from JPEG or smooth resizing: save the masks anew from the source. These "
-            f"{len(kept)} are the frequent ones, for dataset.yaml:"
+            f"So many different colors are the result of JPEG compression or interpolation: save the original masks "
+            f"again as PNG. Then write this into dataset.yaml; these {len(kept)} colors are the most frequent:"
         )
     colors = [[v >> 16 & 255, v >> 8 & 255, v & 255] for v in sorted(kept)]
     names = ", ".join(f"class_{index}" for index in range(len(colors)))
     return f"{head}\nnames: [{names}]\ncolors: {colors}\ncoding: rgb"
 
 
-def _differing_palettes(case: Case) -> Iterator[Finding]:
-    """Each picture quantized by itself: the same index then means another class in each mask."""
-    shown = _palette_colors(case)
-    usual = {index: colors.most_common(1)[0][0] for index, colors in _colors_by_index(shown).items()}
-    odd = [r for r, colors in shown if any(usual[index] != color for index, color in colors.items())]
-    if files := case.mask_names(odd):
-        message = f"{count(len(files), 'palette mask')} with other colors at the same indices than most: {some(files)}."
-        fix = "Ids are the indices, so make all masks with one palette, or save them as RGB and list 'colors'."
-        yield finding("palette_differs", files, message, fix)
-
-
-def _palette_colors(case: Case) -> list[tuple[Reading, dict[int, Color]]]:
-    """Of each palette mask, the color of each index that occurs in it."""
-    if case.classes.coding == "rgb":
-        return []
-    with_palette = [r for r in case.readings if r.mask_content.palette]
-    found = [(r, {index: r.mask_content.get_color(index) for index in r.values}) for r in with_palette]
-    return [(r, {index: color for index, color in colors.items() if color is not None}) for r, colors in found]
-
-
-def _colors_by_index(shown: list[tuple[Reading, dict[int, Color]]]) -> dict[int, Counter[Color]]:
-    by_index: dict[int, Counter[Color]] = defaultdict(Counter)
-    for _, colors in shown:
+def _check_differing_palettes(context: CheckContext) -> Iterator[Finding]:
+    """Find masks that were quantized separately: the same index then means another class in each mask."""
+    palettes = _read_palettes(context)
+    colors_by_index: dict[int, Counter[Color]] = defaultdict(Counter)
+    for _, colors in palettes:
         for index, color in colors.items():
-            by_index[index][color] += 1
-    return by_index
+            colors_by_index[index][color] += 1
+    usual = {index: colors.most_common(1)[0][0] for index, colors in colors_by_index.items()}
+    odd = [s for s, colors in palettes if any(usual[index] != color for index, color in colors.items())]
+    if files := context.list_masks(odd):
+        message = (
+            f"{format_count(len(files), 'palette mask')} with other colors for the same indices than most masks: "
+            f"{format_names(files)}."
+        )
+        fix = "Palette indices are class indices. Save all masks with one palette, or as RGB and list 'colors'."
+        yield make_finding("palette_differs", files, message, fix)
 
 
-def _palette_order(case: Case) -> Iterator[Finding]:
-    """What a color tool shows as one class is read as another, because the list has another order."""
-    classes = case.classes
-    if not case.surveyed.classes_described:
+def _read_palettes(context: CheckContext) -> list[tuple[SampleStats, dict[int, Color]]]:
+    """Return the color of each index that occurs in each palette mask."""
+    if context.classes.coding == "rgb":
+        return []
+    palettes = []
+    for s in context.stats:
+        if s.mask_file.palette:
+            colors = {index: s.mask_file.get_color(index) for index in s.value_counts}
+            palettes.append((s, {index: color for index, color in colors.items() if color is not None}))
+    return palettes
+
+
+def _check_palette_order(context: CheckContext) -> Iterator[Finding]:
+    """Find masks whose palette orders the classes differently than dataset.yaml."""
+    classes = context.classes
+    if not context.has_declared_classes:
         return
     odd, swapped = [], set()
-    for r, colors in _palette_colors(case):
+    for s, colors in _read_palettes(context):
         wrong = {
             (index, classes.names[classes.colors.index(color)])
             for index, color in colors.items()
@@ -91,28 +95,37 @@ def _palette_order(case: Case) -> Iterator[Finding]:
             and color != classes.colors[classes.label_mapping[index]]
         }
         swapped |= wrong
-        odd += [r] if wrong else []
-    if files := case.mask_names(odd):
+        odd += [s] if wrong else []
+    if files := context.list_masks(odd):
         shown = [f"index {index} has the color of {name!r}" for index, name in sorted(swapped)]
-        message = f"{count(len(files), 'palette mask')} in which {some(shown)}: {some(files)}."
-        fix = "Put 'names' and 'colors' in dataset.yaml in the order of the palette, or give a 'label_mapping'."
-        yield finding("palette_order", files, message, fix)
+        message = f"{format_count(len(files), 'palette mask')} in which {format_names(shown)}: {format_names(files)}."
+        fix = "List 'names' and 'colors' in dataset.yaml in the order of the palette, or add a 'label_mapping'."
+        yield make_finding("palette_order", files, message, fix)
 
 
-def _colors_by_palette(case: Case) -> Iterator[Finding]:
-    """The classes are listed by color, and these masks hold indices that only look so."""
-    if case.classes.coding != "rgb":
+def _check_palettes_among_rgb(context: CheckContext) -> Iterator[Finding]:
+    """Find palette masks, which are read by index, where the classes are defined by color."""
+    if context.classes.coding != "rgb":
         return
-    if files := case.mask_names(r for r in case.readings if r.mask_content.palette):
-        message = f"{count(len(files), 'palette mask')} among masks coded by color, read by their index: {some(files)}."
-        yield finding("palette_differs", files, message, "Save them as RGB.")
+    if files := context.list_masks(s for s in context.stats if s.mask_file.palette):
+        message = (
+            f"{format_count(len(files), 'palette mask')} where classes are defined by color, but palette masks are "
+            f"read by index: {format_names(files)}."
+        )
+        yield make_finding("palette_differs", files, message, "Save these masks as RGB.")
 
 
-def _alpha(case: Case) -> Iterator[Finding]:
-    if files := case.mask_names(r for r in case.readings if r.mask_content.alpha and not r.mask_error):
-        message = f"{count(len(files), 'mask')} with an alpha channel: {some(files)}."
-        fix = "It is constant and dropped; save masks without it, before a tool makes use of it."
-        yield finding("rgba_mask", files, message, fix)
+def _check_alpha(context: CheckContext) -> Iterator[Finding]:
+    if files := context.list_masks(s for s in context.stats if s.mask_file.alpha and not s.mask_error):
+        message = f"{format_count(len(files), 'mask')} with a constant alpha channel: {format_names(files)}."
+        fix = "The alpha channel is not used. Save masks without it, because other programs may apply it."
+        yield make_finding("rgba_mask", files, message, fix)
 
 
-LOOKS: tuple[Look, ...] = (_pictures, _differing_palettes, _palette_order, _colors_by_palette, _alpha)
+CHECKS: tuple[Check, ...] = (
+    _check_rgb_masks,
+    _check_differing_palettes,
+    _check_palette_order,
+    _check_palettes_among_rgb,
+    _check_alpha,
+)

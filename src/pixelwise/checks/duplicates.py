@@ -1,100 +1,103 @@
-"""Images that occur twice: exactly, or but for compression, size or noise."""
+"""Checks for images that occur several times: exactly, or with differences in compression, size or noise."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from pixelwise.checks.findings import Case, Finding, Look, count, finding, some
+from pixelwise.checks.context import Check, CheckContext
+from pixelwise.checks.findings import Finding, format_count, format_names, make_finding
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
-from pixelwise.data.scan import Reading
+from pixelwise.data.sample_stats import SampleStats
 
-NEAR = 0.9995
-"""Correlation of two thumbnails from which images count as copies. On 40 images of CamVid, copies saved as JPEG of
-quality 50, at half the size, darkened by a fifth or with noise of std 8 have 0.9999 and more. Of its 701
-video frames, most have a closest other one between 0.86 and 0.98; only 8, of cars that stand still, exceed this."""
-_REACH = (2 * (1 - NEAR)) ** 0.5 + 1e-3
-"""Distance of two vectors of length 1 that correlate so, and what rounding adds."""
-_BLOCK = 1024
-"""Rows of the correlations that are held at once."""
+MIN_CORRELATION = 0.9995
+"""Correlation of two thumbnails from which images count as near duplicates. On 40 images of CamVid, copies saved as
+JPEG of quality 50, at half the size, darkened by a fifth or with noise of std 8 have at least 0.9999. Of its 701
+video frames, most have a closest other one between 0.86 and 0.98; only 8, of a standing car, exceed this."""
+_MAX_DISTANCE = (2 * (1 - MIN_CORRELATION)) ** 0.5 + 1e-3
+"""Distance of two unit vectors with that correlation, plus rounding."""
+_CHUNK_ROWS = 1024
+"""Rows of the correlation matrix that are computed at once."""
 
-Group = list[Reading]
+Copies = list[SampleStats]
+
+_LEAKAGE_FIX = "Keep them in one split: scores on images that were trained on are too high."
 
 
-def _exact(case: Case) -> Iterator[Finding]:
-    groups = [group for group in _by_fingerprint(case) if len(group) > 1]
-    if contradicting := [g for g in groups if _is_contradiction(g)]:
-        files = sorted([*_images(case, contradicting), *case.mask_names(r for g in contradicting for r in g)])
+def _check_exact_duplicates(context: CheckContext) -> Iterator[Finding]:
+    groups = [group for group in _group_by_fingerprint(context) if len(group) > 1]
+    if contradicting := [g for g in groups if _has_different_masks(g)]:
+        images, masks = _list_images(context, contradicting), context.list_masks(s for g in contradicting for s in g)
         message = (
-            f"{count(len(contradicting), 'image')} more than once, with different masks: {_shown(case, contradicting)}."
+            f"{format_count(len(contradicting), 'image')} several times with different masks: "
+            f"{_format_copies(context, contradicting)}."
         )
-        yield finding("contradicting_masks", files, message, "Keep the pair whose mask is right.")
-    if within := [g for g in groups if len(_splits(g)) == 1 and not _is_contradiction(g)]:
-        message = f"{count(len(within), 'image')} more than once: {_shown(case, within)}."
-        yield finding(
-            "duplicates",
-            _images(case, within),
-            message,
-            "Keep one of each: it counts twice, and may come into two splits.",
+        fix = "Keep the copy with the correct mask and remove the others."
+        yield make_finding("contradicting_masks", sorted([*images, *masks]), message, fix)
+    if within := [g for g in groups if len(_find_splits(g)) == 1 and not _has_different_masks(g)]:
+        message = f"{format_count(len(within), 'image')} several times in one split: {_format_copies(context, within)}."
+        fix = "Keep one copy of each: copies have more weight in training, and may get into different splits."
+        yield make_finding("duplicates", _list_images(context, within), message, fix)
+    if across := [g for g in groups if len(_find_splits(g)) > 1]:
+        message = f"{format_count(len(across), 'image')} in more than one split: {_format_copies(context, across)}."
+        yield make_finding("duplicates_across_splits", _list_images(context, across), message, _LEAKAGE_FIX)
+
+
+def _has_different_masks(group: Copies) -> bool:
+    return len({s.mask_fingerprint for s in group if s.value_counts}) > 1
+
+
+def _check_near_duplicates(context: CheckContext) -> Iterator[Finding]:
+    unique = [group[0] for group in _group_by_fingerprint(context)]
+    pairs = [[a, b] for a, b in find_similar_pairs(unique)]
+    if within := _merge_pairs(pair for pair in pairs if len(_find_splits(pair)) == 1):
+        message = (
+            f"{format_count(len(within), 'group')} of nearly identical images in one split: "
+            f"{_format_copies(context, within)}."
         )
-    if across := [g for g in groups if len(_splits(g)) > 1]:
-        message = f"{count(len(across), 'image')} in more than one split: {_shown(case, across)}."
-        fix = "Keep each in one split: scores on what was trained on are too good."
-        yield finding("duplicates_across_splits", _images(case, across), message, fix)
+        fix = "Keep one image of each group: copies, and frames of a standing camera, add no information."
+        yield make_finding("near_duplicates", _list_images(context, within), message, fix)
+    if across := [pair for pair in pairs if len(_find_splits(pair)) > 1]:
+        message = (
+            f"{format_count(len(across), 'pair')} of nearly identical images in different splits: "
+            f"{_format_copies(context, across)}."
+        )
+        yield make_finding("near_duplicates_across_splits", _list_images(context, across), message, _LEAKAGE_FIX)
 
 
-def _is_contradiction(group: Group) -> bool:
-    return len({r.mask_traits.fingerprint for r in group if r.values}) > 1
-
-
-def _near(case: Case) -> Iterator[Finding]:
-    unique = [group[0] for group in _by_fingerprint(case)]
-    pairs = list(_alike(unique))
-    across = [[a, b] for a, b in pairs if len(_splits([a, b])) > 1]
-    within = _joined([a, b] for a, b in pairs if len(_splits([a, b])) == 1)
-    if within:
-        message = f"{count(len(within), 'group')} of nearly the same image in a split: {_shown(case, within)}."
-        fix = "Keep one of each: copies, and frames of a camera that stands still, teach nothing new."
-        yield finding("near_duplicates", _images(case, within), message, fix)
-    if across:
-        message = f"{count(len(across), 'pair')} of nearly the same image in two splits: {_shown(case, across)}."
-        fix = "Keep both in one split: scores on what was trained on are too good."
-        yield finding("near_duplicates_across_splits", _images(case, across), message, fix)
-
-
-def _by_fingerprint(case: Case) -> list[Group]:
-    """Readings of equal pixels together. Images of a single value are all alike, and told elsewhere."""
-    groups: dict[bytes, Group] = defaultdict(list)
-    for r in case.images:
-        if not r.constant:
-            groups[r.image_traits.fingerprint].append(r)
+def _group_by_fingerprint(context: CheckContext) -> list[Copies]:
+    """Group images with equal pixels. Constant images are left out: they are equal and have their own finding."""
+    groups: dict[bytes, Copies] = defaultdict(list)
+    for s in context.decoded_images:
+        if not s.is_constant:
+            groups[s.image_fingerprint].append(s)
     return list(groups.values())
 
 
-def _alike(readings: Sequence[Reading]) -> Iterator[tuple[Reading, Reading]]:
-    """Pairs whose thumbnails correlate.
+def find_similar_pairs(stats: Sequence[SampleStats]) -> Iterator[tuple[SampleStats, SampleStats]]:
+    """Yield the pairs of images whose thumbnails correlate by at least `MIN_CORRELATION`.
 
-    Such thumbnails, vectors of length 1, are close to each other, and so are their projections on any
-    direction. Ordered by one along which they differ much, each has to be compared with few.
+    Such thumbnails, as unit vectors, are close to each other, and so are their projections on any direction. After
+    sorting by a projection along which they vary strongly, each is compared with few others.
     """
-    if not readings:
+    if not stats:
         return
-    thumbnails = np.stack([r.image_traits.thumbnail for r in readings]).astype(np.float32)
-    places = thumbnails @ _main_direction(thumbnails)
-    order = np.argsort(places, kind="stable")
-    thumbnails, places = thumbnails[order], places[order]
-    for start in range(0, len(order), _BLOCK):
-        rows = thumbnails[start : start + _BLOCK]
-        end = np.searchsorted(places, places[start + len(rows) - 1] + _REACH, side="right")
+    thumbnails = np.stack([s.thumbnail for s in stats]).astype(np.float32)
+    projections = thumbnails @ _find_main_direction(thumbnails)
+    order = np.argsort(projections, kind="stable")
+    thumbnails, projections = thumbnails[order], projections[order]
+    for start in range(0, len(order), _CHUNK_ROWS):
+        rows = thumbnails[start : start + _CHUNK_ROWS]
+        end = np.searchsorted(projections, projections[start + len(rows) - 1] + _MAX_DISTANCE, side="right")
         correlations: Array = rows @ thumbnails[start:end].T
-        for first, second in np.argwhere(np.triu(correlations, 1) >= NEAR).tolist():
+        for first, second in np.argwhere(np.triu(correlations, 1) >= MIN_CORRELATION).tolist():
             low, high = sorted((order[start + first], order[start + second]))
-            yield readings[low], readings[high]
+            yield stats[low], stats[high]
 
 
-def _main_direction(vectors: Array) -> Array:
-    """(N, D) → (D,) of length 1: nearly the first principal one, by a few power iterations."""
+def _find_main_direction(vectors: Array) -> Array:
+    """Approximate the first principal direction of (N, D) vectors by four power iterations: (D,) with norm 1."""
     direction: Array = vectors[0]
     for _ in range(4):
         direction = vectors.T @ (vectors @ direction)
@@ -102,33 +105,32 @@ def _main_direction(vectors: Array) -> Array:
     return direction
 
 
-def _joined(pairs: Iterable[Group]) -> list[Group]:
-    """Pairs that share a reading in one group."""
-    group_of: dict[Sample, Group] = {}
+def _merge_pairs(pairs: Iterable[Copies]) -> list[Copies]:
+    """Merge pairs that share a sample."""
+    group_of: dict[Sample, Copies] = {}
     for first, second in pairs:
-        group, other = (group_of.setdefault(r.sample, [r]) for r in (first, second))
+        group, other = (group_of.setdefault(s.sample, [s]) for s in (first, second))
         if group is not other:
             group += other
-            group_of.update((r.sample, group) for r in other)
+            group_of.update((s.sample, group) for s in other)
     return list({id(group): group for group in group_of.values()}.values())
 
 
-def _splits(group: Group) -> set[str | None]:
-    """The dataset's own; where it has none, the splits are yet to be made."""
-    return {r.sample.split for r in group}
+def _find_splits(group: Copies) -> set[str | None]:
+    """Return the dataset's own splits of the samples; splits that are made later keep copies together."""
+    return {s.sample.split for s in group}
 
 
-def _images(case: Case, groups: Iterable[Group]) -> list[str]:
-    return case.image_names(r for group in groups for r in group)
+def _list_images(context: CheckContext, groups: Iterable[Copies]) -> list[str]:
+    return context.list_images(s for group in groups for s in group)
 
 
-def _shown(case: Case, groups: Sequence[Group]) -> str:
-    return some([_equation(case.image_names(group)) for group in groups])
+def _format_copies(context: CheckContext, groups: Sequence[Copies]) -> str:
+    texts = []
+    for group in groups:
+        names = context.list_images(group)
+        texts.append(" = ".join([*names[:3], *[f"{len(names) - 3} more"] * (len(names) > 3)]))
+    return format_names(texts)
 
 
-def _equation(names: Sequence[str]) -> str:
-    more = [f"{len(names) - 3} more"] if len(names) > 3 else []
-    return " = ".join([*names[:3], *more])
-
-
-LOOKS: tuple[Look, ...] = (_exact, _near)
+CHECKS: tuple[Check, ...] = (_check_exact_duplicates, _check_near_duplicates)

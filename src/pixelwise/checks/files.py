@@ -1,109 +1,116 @@
-"""Which files are there, and which of them can be read."""
+"""Checks of the files: which exist, and which can be read."""
 
 import os
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from pixelwise.checks.findings import Case, Finding, Look, count, finding, printable, sentence, some
+from pixelwise.checks.context import Check, CheckContext, split_error_message
+from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, make_printable
 from pixelwise.data.io.file_info import FORMAT_OF_EXTENSION, is_decompression_bomb
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import SPLITS
-from pixelwise.data.scan import Reading
 
 
-def _pairing(case: Case) -> Iterator[Finding]:
-    pairing = case.surveyed.dataset.index
-    if files := case.names(pairing.images_without_mask):
-        message = f"{count(len(files), 'image')} without a mask: {some(files)}."
-        yield finding("missing_mask", files, message, "Add the mask of the same stem, or remove the image.")
-    if files := case.names(pairing.masks_without_image):
-        message = f"{count(len(files), 'mask')} without an image: {some(files)}."
-        yield finding("orphan_mask", files, message, "Add the image of the same stem, or remove the mask.")
-    if files := case.names(pairing.same_stem):
-        message = f"{len(files)} files share a stem, so their partner is ambiguous: {some(files)}."
-        yield finding("same_stem", files, message, "Rename or remove one of each stem.")
-    if files := case.names(pairing.outside_splits):
-        message = f"{count(len(files), 'file')} outside {', '.join(SPLITS)}, so unread: {some(files)}."
-        yield finding("outside_splits", files, message, "Move them into a folder of one of these names, or away.")
-    if files := case.names(pairing.foreign_files):
-        message = f"{count(len(files), 'file')} that no image has the ending of: {some(files)}."
-        fix = f"Convert them to one of {', '.join(IMAGE_EXTENSIONS)}, or ignore this."
-        yield finding("foreign_file", files, message, fix)
+def _check_pairing(context: CheckContext) -> Iterator[Finding]:
+    index = context.dataset.index
+    if files := context.list_files(index.images_without_mask):
+        message = f"{format_count(len(files), 'image')} without a mask: {format_names(files)}."
+        fix = "Add a mask with the same name as the image, or remove the image."
+        yield make_finding("missing_mask", files, message, fix)
+    if files := context.list_files(index.masks_without_image):
+        message = f"{format_count(len(files), 'mask')} without an image: {format_names(files)}."
+        fix = "Add an image with the same name as the mask, or remove the mask."
+        yield make_finding("orphan_mask", files, message, fix)
+    if files := context.list_files(index.same_stem):
+        message = (
+            f"{len(files)} files differ only in their suffix, so it is unclear which belong together: "
+            f"{format_names(files)}."
+        )
+        yield make_finding("same_stem", files, message, "Rename or remove all but one file of each name.")
+    if files := context.list_files(index.outside_splits):
+        message = (
+            f"{format_count(len(files), 'file')} outside the folders {', '.join(SPLITS)} will not be read: "
+            f"{format_names(files)}."
+        )
+        yield make_finding("outside_splits", files, message, "Move them into one of these folders, or remove them.")
+    if files := context.list_files(index.foreign_files):
+        message = f"{format_count(len(files), 'file')} without the suffix of an image: {format_names(files)}."
+        fix = f"Convert images to one of {', '.join(IMAGE_EXTENSIONS)}. Other files are not read and can stay."
+        yield make_finding("foreign_file", files, message, fix)
 
 
-def _links(case: Case) -> Iterator[Finding]:
-    """Formats see files alone, and a link that leads nowhere is none."""
+def _check_links(context: CheckContext) -> Iterator[Finding]:
+    """Find broken symbolic links, which formats do not list as files."""
     broken = []
-    for folder, folders, names in os.walk(case.surveyed.dataset.root):
+    for folder, folders, names in os.walk(context.dataset.root):
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths = [Path(folder, name) for name in names + folders if not name.startswith(".")]
         broken += [path for path in paths if path.is_symlink() and not path.exists()]
-    if files := case.names(broken):
-        message = f"{count(len(files), 'symbolic link')} to nowhere: {some(files)}."
-        yield finding("broken_link", files, message, "Put back what they point to, or remove them.")
+    if files := context.list_files(broken):
+        message = f"{format_count(len(files), 'symbolic link')} to a file that does not exist: {format_names(files)}."
+        yield make_finding("broken_link", files, message, "Restore the target of each link, or remove the link.")
 
 
-def _names(case: Case) -> Iterator[Finding]:
-    pairing = case.surveyed.dataset.index
-    pairs = [path for s in pairing.samples for path in (s.image_path, s.label_path)]
-    lone = [*pairing.images_without_mask, *pairing.masks_without_image, *pairing.same_stem, *pairing.outside_splits]
-    if files := case.names(path for path in [*pairs, *lone] if printable(str(path)) != str(path)):
-        message = f"{count(len(files), 'file name')} not in UTF-8, which no list of files can hold: {some(files)}."
-        yield finding("unreadable_name", files, message, "Rename them.")
+def _check_names(context: CheckContext) -> Iterator[Finding]:
+    index = context.dataset.index
+    paths = [path for s in index.samples for path in (s.image_path, s.label_path)]
+    paths += [*index.images_without_mask, *index.masks_without_image, *index.same_stem, *index.outside_splits]
+    if files := context.list_files(path for path in paths if make_printable(str(path)) != str(path)):
+        message = f"{format_count(len(files), 'file name')} not in UTF-8, so no list can contain them: "
+        fix = "Rename the files, for example to ASCII letters."
+        yield make_finding("unreadable_name", files, f"{message}{format_names(files)}.", fix)
 
 
-def _decoding(case: Case) -> Iterator[Finding]:
-    """One finding for each code and cure."""
-    faults: dict[tuple[str, str], list[tuple[Path, str]]] = defaultdict(list)
-    for path, error, code in _failures(case):
-        fault, _, cure = error.removeprefix(f"{path}: ").rpartition("; ")
-        faults[code, cure].append((path, fault))
-    for (code, cure), failed in sorted(faults.items()):
-        reasons = dict(failed)
-        shown = [f"{case.names([path])[0]}: {reason}" for path, reason in sorted(reasons.items())]
-        message = f"{count(len(reasons), 'file')} that cannot be used: {some(shown)}."
-        if len(set(reasons.values())) == 1:
-            message = f"{some(case.names(reasons))}: {failed[0][1]}."
-        yield finding(code, case.names(reasons), message, sentence(cure))
+def _check_decoding(context: CheckContext) -> Iterator[Finding]:
+    """Yield one finding for each code and fix."""
+    failures: dict[tuple[str, str], dict[Path, str]] = defaultdict(dict)
+    for path, error, code in _list_failures(context):
+        problem, fix = split_error_message(error.removeprefix(f"{path}: "))
+        failures[code, fix][path] = problem
+    for (code, fix), problems in sorted(failures.items()):
+        shown = [f"{context.list_files([path])[0]}: {problem[:-1]}" for path, problem in sorted(problems.items())]
+        message = f"{format_count(len(problems), 'file')} cannot be used: {format_names(shown)}."
+        if len(set(problems.values())) == 1:
+            message = f"{format_names(context.list_files(problems))}: {next(iter(problems.values()))}"
+        yield make_finding(code, context.list_files(problems), message, fix)
 
 
-def _failures(case: Case) -> Iterator[tuple[Path, str, str]]:
-    """Path, what its reader said of it, and the code for that. Masks of color are told elsewhere."""
-    for r in case.readings:
-        if r.image_error:
-            yield r.sample.image_path, r.image_error, _code(r.sample.image_path, r.image_content.is_truncated, "image")
-        if r.mask_error and not r.mask_traits.colors:
-            yield r.sample.label_path, r.mask_error, _code(r.sample.label_path, r.mask_content.is_truncated, "mask")
+def _list_failures(context: CheckContext) -> Iterator[tuple[Path, str, str]]:
+    """Yield path, error and code of each file that could not be read; color masks are checked in `color_masks`."""
+    for s in context.stats:
+        if s.image_error:
+            path = s.sample.image_path
+            yield path, s.image_error, _find_code(path, s.image_file.is_truncated, "unreadable_image")
+        if s.mask_error and not s.color_counts:
+            path = s.sample.label_path
+            yield path, s.mask_error, _find_code(path, s.mask_file.is_truncated, "unreadable_mask")
 
 
-def _code(path: Path, is_truncated: bool, kind: str) -> str:
-    """Asked for broken files alone, so their headers may be read again."""
+def _find_code(path: Path, is_truncated: bool, default: str) -> str:
+    """Return the code of a file that cannot be read; this is rare, so its header may be read again."""
     if path.is_file() and path.stat().st_size == 0:
         return "empty_file"
     if is_truncated:
         return "truncated_file"
-    return "decompression_bomb" if path.is_file() and is_decompression_bomb(path) else f"unreadable_{kind}"
+    return "decompression_bomb" if path.is_file() and is_decompression_bomb(path) else default
 
 
-def _endings(case: Case) -> Iterator[Finding]:
-    wrong = []
-    for r in case.readings:
-        if r.sample.image_entry or r.sample.label_entry:
-            continue  # of members the content is not looked at
-        wrong += [(r.sample.image_path, r.image_content.format)] if not r.image_error else []
-        # JPEG under another name is told by `masks`: the cure is another
-        wrong += [(r.sample.label_path, r.mask_content.format)] if _is_sound_mask(r) else []
-    wrong = [(path, kind) for path, kind in wrong if kind and kind != FORMAT_OF_EXTENSION.get(path.suffix.lower())]
-    if files := case.names(path for path, _ in wrong):
-        kinds = " and ".join(sorted({kind for _, kind in wrong}))
-        message = f"{count(len(files), 'file')} whose content is {kinds}, whatever the ending says: {some(files)}."
-        fix = "It is read all the same; other programs may refuse it: rename the file, or save it anew."
-        yield finding("wrong_extension", files, message, fix)
+def _check_suffixes(context: CheckContext) -> Iterator[Finding]:
+    formats: list[tuple[Path, str]] = []
+    for s in context.stats:
+        if s.sample.image_entry or s.sample.label_entry:
+            continue  # the contents of entries are not inspected
+        if not s.image_error:
+            formats.append((s.sample.image_path, s.image_file.format))
+        if not s.mask_error and s.mask_file.format != "JPEG":  # `mask_values` reports JPEG masks
+            formats.append((s.sample.label_path, s.mask_file.format))
+    wrong = [(path, kind) for path, kind in formats if kind and kind != FORMAT_OF_EXTENSION.get(path.suffix.lower())]
+    if files := context.list_files(path for path, _ in wrong):
+        kinds = " or ".join(sorted({kind for _, kind in wrong}))
+        message = f"{format_count(len(files), 'file')} with {kinds} data, but another suffix: {format_names(files)}."
+        fix = "Pixelwise reads them, but other programs may not. Correct the suffix, or save the files again."
+        yield make_finding("wrong_extension", files, message, fix)
 
 
-def _is_sound_mask(reading: Reading) -> bool:
-    return not reading.mask_error and reading.mask_content.format != "JPEG"
-
-
-LOOKS: tuple[Look, ...] = (_pairing, _links, _names, _decoding, _endings)
+CHECKS: tuple[Check, ...] = (_check_pairing, _check_links, _check_names, _check_decoding, _check_suffixes)

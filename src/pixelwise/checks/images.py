@@ -1,95 +1,109 @@
-"""Whether the images are of one kind, and each like the others."""
+"""Checks of the images: channels, pixel types and values, compared with the rest of the dataset."""
 
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from pixelwise.checks.findings import Case, Finding, Look, count, finding, some
-from pixelwise.checks.outliers import MIN_VALUES, is_consistent, reversed_ones
-from pixelwise.data.scan import Reading
+from pixelwise.checks.context import Check, CheckContext
+from pixelwise.checks.findings import Finding, format_count, format_names, make_finding
+from pixelwise.checks.outliers import MIN_VALUES, find_reversed, is_consistent
+from pixelwise.data.sample_stats import SampleStats
 
 
-def _channels(case: Case) -> Iterator[Finding]:
-    wanted = case.surveyed.dataset.channels
-    legal = {wanted, 1} if wanted == 3 else {wanted}
-    if odd := [r for r in case.images if r.channels not in legal]:
-        yield _odd(case, odd, f"{wanted} channels", lambda r: f"{r.channels}", "mixed_channels")
-    if gray := case.image_names(r for r in case.images if r.channels == 1 and wanted == 3):
-        message = f"{count(len(gray), 'gray image')} among RGB ones: {some(gray)}."
-        yield finding("gray_repeated", gray, message, "Gray is repeated to 3 channels: nothing to do, if it is meant.")
-    if files := case.image_names(r for r in case.images if r.alpha_dropped):
-        message = f"{count(len(files), 'image')} with a constant alpha channel: {some(files)}."
-        yield finding("alpha_dropped", files, message, "It is dropped: nothing to do.")
+def _check_channels(context: CheckContext) -> Iterator[Finding]:
+    expected = context.dataset.channels
+    accepted = {expected, 1} if expected == 3 else {expected}
+    if odd := [s for s in context.decoded_images if s.channels not in accepted]:
+        yield _report_mix(context, odd, f"{expected} channels", lambda s: f"{s.channels}", "mixed_channels")
+    if files := context.list_images(s for s in context.decoded_images if s.channels == 1 and expected == 3):
+        message = f"{format_count(len(files), 'gray image')} among RGB images: {format_names(files)}."
+        fix = "They are repeated to 3 channels. If they should be in color, replace them."
+        yield make_finding("gray_repeated", files, message, fix)
+    if files := context.list_images(s for s in context.decoded_images if s.alpha_dropped):
+        message = f"{format_count(len(files), 'image')} with a constant alpha channel: {format_names(files)}."
+        yield make_finding("alpha_dropped", files, message, "The alpha channel is not used. Nothing needs to be done.")
 
 
-def _types(case: Case) -> Iterator[Finding]:
-    types = sorted(r.dtype for r in case.images)
-    most = max(types, key=types.count, default="")
-    if odd := [r for r in case.images if r.dtype != most]:
-        yield _odd(case, odd, f"{most} pixels", lambda r: r.dtype, "mixed_bit_depth")
+def _check_types(context: CheckContext) -> Iterator[Finding]:
+    types = sorted(s.dtype for s in context.decoded_images)
+    usual = max(types, key=types.count, default="")
+    if odd := [s for s in context.decoded_images if s.dtype != usual]:
+        yield _report_mix(context, odd, f"{usual} pixels", lambda s: s.dtype, "mixed_bit_depth")
 
 
-def _odd(case: Case, odd: Sequence[Reading], wanted: str, kind: Callable[[Reading], str], code: str) -> Finding:
-    """A mix that cannot be trained on; the files named are those unlike the others."""
-    files = case.image_names(odd)
-    kinds = ", ".join(sorted({kind(r) for r in odd}))
-    message = f"images should have {wanted}, but {len(files)} of them {_have(len(files))} {kinds}: {some(files)}."
-    return finding(code, files, message, "Convert them, so that all are of one kind.")
+def _report_mix(
+    context: CheckContext, odd: Sequence[SampleStats], expected: str, get: Callable[[SampleStats], str], code: str
+) -> Finding:
+    """Report images that differ from the others in a way that training does not allow."""
+    files = context.list_images(odd)
+    found = ", ".join(sorted({get(s) for s in odd}))
+    verb = "has" if len(files) == 1 else "have"
+    message = f"images should have {expected}, but {len(files)} of them {verb} {found}: {format_names(files)}."
+    return make_finding(code, files, message, "Convert them to the format of the other images.")
 
 
-def _have(number: int) -> str:
-    return "has" if number == 1 else "have"
+def _check_values(context: CheckContext) -> Iterator[Finding]:
+    if files := context.list_images(s for s in context.decoded_images if s.num_nonfinite):
+        number = sum(s.num_nonfinite for s in context.decoded_images)
+        message = (
+            f"{format_count(len(files), 'image')} with NaN or infinite values ({number:,} in total): "
+            f"{format_names(files)}."
+        )
+        fix = "Replace them by a number and mark the pixels as ignored in the masks: one NaN makes the loss NaN."
+        yield make_finding("not_finite", files, message, fix)
+    if files := context.list_images(s for s in context.decoded_images if s.is_constant):
+        message = f"{format_count(len(files), 'image')} with the same value in all pixels: {format_names(files)}."
+        yield make_finding("constant_image", files, message, "Replace the images, or remove them with their masks.")
 
 
-def _values(case: Case) -> Iterator[Finding]:
-    if files := case.image_names(r for r in case.images if r.image_traits.not_finite):
-        number = sum(r.image_traits.not_finite for r in case.images)
-        message = f"{count(len(files), 'image')} with NaN or infinite values ({number:,} in all): {some(files)}."
-        fix = "One of them makes every weight NaN: replace them by a number, and ignore these pixels in the masks."
-        yield finding("not_finite", files, message, fix)
-    if files := case.image_names(r for r in case.images if r.constant):
-        message = f"{count(len(files), 'image')} of a single value: {some(files)}."
-        yield finding("constant_image", files, message, "Replace them, or remove the pairs.")
+def _check_swapped_channels(context: CheckContext) -> Iterator[Finding]:
+    """Compare each image's map of red minus blue with the median map.
 
-
-def _swapped_channels(case: Case) -> Iterator[Finding]:
-    """Where red exceeds blue is much the same in all images of a set: sky above, skin, stain or soil.
-
-    Each image's small map of red minus blue is compared with the median map. The cosine of an image
-    with red and blue exchanged is the negative of what it should be.
+    Where red exceeds blue is similar in all images of a dataset: sky above, skin, stain or soil. With red and blue
+    swapped, the cosine between the maps is the negative of the usual one.
     """
-    colored = [r for r in case.images if r.image_traits.red_minus_blue.any()]
+    colored = [s for s in context.decoded_images if s.red_minus_blue.any()]
     if len(colored) < MIN_VALUES:
         return
-    maps = np.stack([r.image_traits.red_minus_blue for r in colored])
+    maps = np.stack([s.red_minus_blue for s in colored])
     typical = np.median(maps, axis=0)
     cosines = maps @ typical / (np.linalg.norm(maps, axis=1) * max(float(np.linalg.norm(typical)), 1e-9))
-    odd = [r for r, wrong in zip(colored, reversed_ones(cosines, 0.02), strict=True) if wrong]
-    if files := case.image_names(odd):
-        what = f"{count(len(files), 'image')} whose colors fit the others only with red and blue exchanged"
-        fix = "Look at them: OpenCV reads and writes BGR. Exchange the channels of these files."
-        yield finding("swapped_channels", files, f"{what}: {some(files)}.", fix)
+    odd = [s for s, is_reversed in zip(colored, find_reversed(cosines, 0.02), strict=True) if is_reversed]
+    if files := context.list_images(odd):
+        message = (
+            f"{format_count(len(files), 'image')} in which red and blue seem to be swapped, compared with the other "
+            f"images: {format_names(files)}."
+        )
+        fix = "Look at them. If the colors are wrong, swap the channels: OpenCV reads and writes BGR."
+        yield make_finding("swapped_channels", files, message, fix)
 
 
-def _inverted_masks(case: Case) -> Iterator[Finding]:
-    """Where two classes differ in brightness, an inverted mask has the difference the wrong way round.
+def _check_inverted_masks(context: CheckContext) -> Iterator[Finding]:
+    """Compare the difference in brightness between two classes, or else their areas, with the other masks."""
+    values = sorted(context.mask_values & set(context.classes.label_mapping))
+    if len(values) != 2:
+        return
+    low, high = values
+    both = [s for s in context.stats if s.mean_gray.keys() == {low, high}]
+    contrast = np.array([s.mean_gray[high] - s.mean_gray[low] for s in both])
+    share = np.array([s.value_counts[high] / (s.value_counts[high] + s.value_counts[low]) for s in both])
+    min_std = 0.02 * float(np.abs(contrast).max(initial=0.0))
+    if is_consistent(contrast, min_std):
+        reversed_masks = find_reversed(contrast, min_std)
+    else:
+        reversed_masks = find_reversed(share - 0.5, 0.02)
+    if files := context.list_masks(s for s, is_reversed in zip(both, reversed_masks, strict=True) if is_reversed):
+        message = (
+            f"{format_count(len(files), 'mask')} in which the two classes seem to be swapped, compared with the other "
+            f"masks: {format_names(files)}."
+        )
+        yield make_finding("inverted_mask", files, message, "Look at them. If they are wrong, swap the two values.")
 
-    Where they do not, their shares of the area may still be exchanged.
-    """
-    low, high = _two_values(case) or (0, 0)
-    both = [r for r in case.readings if r.mask_traits.gray.keys() == {low, high}]
-    contrast = np.array([r.mask_traits.gray[high] - r.mask_traits.gray[low] for r in both])
-    share = np.array([r.values[high] / (r.values[high] + r.values[low]) for r in both])
-    floor = 0.02 * float(np.abs(contrast).max(initial=0.0))
-    wrong = reversed_ones(contrast, floor) if is_consistent(contrast, floor) else reversed_ones(share - 0.5, 0.02)
-    if files := case.mask_names(r for r, is_wrong in zip(both, wrong, strict=True) if is_wrong):
-        message = f"{count(len(files), 'mask')} with the two classes exchanged against the others: {some(files)}."
-        yield finding("inverted_mask", files, message, "Look at them, and exchange the values if so.")
 
-
-def _two_values(case: Case) -> tuple[int, int] | None:
-    values = sorted({value for r in case.readings for value in r.values} & set(case.classes.label_mapping))
-    return (values[0], values[1]) if len(values) == 2 else None
-
-
-LOOKS: tuple[Look, ...] = (_channels, _types, _values, _swapped_channels, _inverted_masks)
+CHECKS: tuple[Check, ...] = (
+    _check_channels,
+    _check_types,
+    _check_values,
+    _check_swapped_channels,
+    _check_inverted_masks,
+)

@@ -1,109 +1,104 @@
-"""What belongs together and lies in two splits: images of a patient, frames of a video, tiles of a raster."""
+"""Checks for related images in different splits: of one patient, of one video, or tiles of one raster."""
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from pixelwise.checks.findings import Case, Finding, Look, count, finding, some
+from pixelwise.checks.context import Check, CheckContext
+from pixelwise.checks.findings import Finding, format_count, format_names, make_finding
 from pixelwise.data.sample import Sample, Split
 from pixelwise.data.splits.spatial_blocks import Position, find_position
-from pixelwise.data.splits.user_groups import find_groups
+from pixelwise.data.splits.user_groups import find_user_groups
 
 _LAST_NUMBER = re.compile(r"^(.*?)(\d+)(\D*)$")
 
 
-def _named_groups(case: Case) -> Iterator[Finding]:
-    if case.group_by is None:
+def _check_user_groups(context: CheckContext) -> Iterator[Finding]:
+    if context.group_by is None:
         return
     members: dict[str, list[Sample]] = defaultdict(list)
-    dataset = case.surveyed.dataset
-    for sample, group in find_groups(dataset.samples, case.group_by, dataset.root).items():
+    dataset = context.dataset
+    for sample, group in find_user_groups(dataset.samples, context.group_by, dataset.root).items():
         members[group].append(sample)
-    apart = {group: samples for group, samples in members.items() if len({s.split for s in samples}) > 1}
-    if files := case.names(s.image_path for samples in apart.values() for s in samples):
-        shown = [f"{group!r} in {' and '.join(_split_names(samples))}" for group, samples in sorted(apart.items())]
-        message = f"{count(len(apart), 'group')} in more than one split: {some(shown)}."
-        yield finding("group_in_two_splits", files, message, "Move the images of a group into one split.")
+    splits = {group: sorted({str(s.split) for s in samples}) for group, samples in sorted(members.items())}
+    divided = [group for group in splits if len(splits[group]) > 1]
+    if files := context.list_files(s.image_path for group in divided for s in members[group]):
+        shown = [f"{group!r} in {' and '.join(splits[group])}" for group in divided]
+        message = f"{format_count(len(divided), 'group')} in more than one split: {format_names(shown)}."
+        yield make_finding("group_in_two_splits", files, message, "Move all images of a group into one split.")
 
 
-def _split_names(samples: Sequence[Sample]) -> list[str]:
-    return sorted({str(s.split) for s in samples})
-
-
-def _sequences(case: Case) -> Iterator[Finding]:
-    """Names that count on from one split to another. With a pattern, the user has said what belongs together."""
-    if case.group_by is not None:
+def _check_sequences(context: CheckContext) -> Iterator[Finding]:
+    """Find names that continue from one split to another; skipped where the user defines groups."""
+    if context.group_by is not None:
         return
-    samples = case.surveyed.dataset.samples
-    found = {sample: find_position(_without_split(sample)) for sample in samples}
-    tiles = {sample: tile for sample, tile in found.items() if tile and tile.kind == "tiles"}
-    pairs = {*_next_tiles(tiles), *_next_frames([s for s in samples if s not in tiles])}
-    if files := case.names(s.image_path for pair in pairs for s in pair):
+    samples = context.dataset.samples
+    positions = {sample: find_position(_remove_split(sample)) for sample in samples}
+    tiles = {sample: position for sample, position in positions.items() if position and position.kind == "tiles"}
+    pairs = {*_find_neighboring_tiles(tiles), *_find_neighboring_frames([s for s in samples if s not in tiles])}
+    if files := context.list_files(s.image_path for pair in pairs for s in pair):
         shown = [f"{a.name} next to {b.name}" for a, b in sorted(pairs)]
-        what = f"{count(len(pairs), 'pair')} of images next to each other by their names"
-        message = f"{what}, in two splits: {some(shown)}."
-        fix = (
-            "If they are frames of one video or tiles of one raster, keep these together: scores on neighbors of "
-            "what was trained on are too good. --group-by says what belongs together."
+        message = (
+            f"{format_count(len(pairs), 'pair')} of images that are neighbors by their names, in different splits: "
+            f"{format_names(shown)}."
         )
-        yield finding("sequence_in_two_splits", files, message, fix)
+        fix = (
+            "If they are frames of one video or tiles of one raster, keep these in one split: scores on neighbors of "
+            "training images are too high. If they are unrelated, define groups with --group-by."
+        )
+        yield make_finding("sequence_in_two_splits", files, message, fix)
 
 
-def _without_split(sample: Sample) -> str:
+def _remove_split(sample: Sample) -> str:
     return sample.name.removeprefix(f"{sample.split}/")
 
 
-def _next_tiles(tiles: Mapping[Sample, Position]) -> Iterator[tuple[Sample, Sample]]:
-    """Tiles of different splits with a side in common: one step apart in their row or in their column."""
+def _find_neighboring_tiles(tiles: Mapping[Sample, Position]) -> Iterator[tuple[Sample, Sample]]:
+    """Yield tiles of different splits with a common side: one step apart in their row or in their column."""
     rasters: dict[str, list[tuple[tuple[int, int], Sample]]] = defaultdict(list)
     for sample, tile in tiles.items():
         rasters[tile.scene].append(((tile.row, tile.column), sample))
     for members in rasters.values():
-        placed = dict(members)
-        if len(placed) < len(members):
-            continue  # a place that occurs twice tells of several rasters
-        rows, columns = (_smallest_step(numbers) for numbers in zip(*placed, strict=True))
-        for (row, column), sample in placed.items():
-            for place in ((row + rows, column), (row, column + columns)):
-                if place in placed and placed[place].split != sample.split:
-                    yield sample, placed[place]
+        by_cell = dict(members)
+        if len(by_cell) < len(members):
+            continue  # a position that occurs twice means that there are several rasters
+        row_step, column_step = (_find_smallest_step(numbers) for numbers in zip(*by_cell, strict=True))
+        for (row, column), sample in by_cell.items():
+            for neighbor in ((row + row_step, column), (row, column + column_step)):
+                if neighbor in by_cell and by_cell[neighbor].split != sample.split:
+                    yield sample, by_cell[neighbor]
 
 
-def _smallest_step(numbers: Iterable[int]) -> int:
-    """1 in a count of tiles, their size where names tell pixels."""
+def _find_smallest_step(numbers: Iterable[int]) -> int:
+    """Return 1 where names count tiles, and the tile size where they give pixels."""
     return min((b - a for a, b in pairwise(sorted(set(numbers)))), default=1)
 
 
-def _next_frames(samples: Iterable[Sample]) -> Iterator[tuple[Sample, Sample]]:
-    """Frames of different splits that follow each other: the last number of their names counts them."""
+def _find_neighboring_frames(samples: Iterable[Sample]) -> Iterator[tuple[Sample, Sample]]:
+    """Yield consecutive frames of different splits, by the last number of their names.
+
+    A number that occurs twice means that each split counts separately; such clips are skipped.
+    """
     clips: dict[tuple[str, str], list[tuple[int, Sample]]] = defaultdict(list)
     for sample in samples:
-        if match := _LAST_NUMBER.match(_without_split(sample)):
+        if match := _LAST_NUMBER.match(_remove_split(sample)):
             clips[match[1], match[3]].append((int(match[2]), sample))
     for frames in clips.values():
-        yield from _neighbors(frames)
+        ordered = sorted(frames)
+        if len({number for number, _ in ordered}) < len(ordered):
+            continue
+        for (number, sample), (next_number, other) in pairwise(ordered):
+            if sample.split != other.split:
+                step = max(_find_usual_step(ordered, sample.split), _find_usual_step(ordered, other.split))
+                if next_number - number <= 1.5 * step:
+                    yield sample, other
 
 
-def _neighbors(members: list[tuple[int, Sample]]) -> Iterator[tuple[Sample, Sample]]:
-    """Members of different splits whose numbers follow each other.
+def _find_usual_step(ordered: Sequence[tuple[int, Sample]], split: Split | None) -> int:
+    """Return the most frequent step from one frame of a split to the next; 1 where no step is frequent.
 
-    A number that occurs twice tells that each split counts for itself: then numbers mean nothing.
-    """
-    ordered = sorted(members)
-    if len({number for number, _ in ordered}) < len(ordered):
-        return
-    for (number, sample), (following, other) in pairwise(ordered):
-        if sample.split != other.split:
-            steps = max(_usual_step(ordered, sample.split), _usual_step(ordered, other.split))
-            if following - number <= 1.5 * steps:
-                yield sample, other
-
-
-def _usual_step(ordered: Sequence[tuple[int, Sample]], split: Split | None) -> int:
-    """From one frame of a split to its next; 1 where no step is usual.
-
-    Numbers of frames grow by the same step, give or take a few; those of unrelated photos do not.
+    Frame numbers grow by nearly the same step; those of unrelated photos do not.
     """
     numbers = [number for number, sample in ordered if sample.split == split]
     steps = Counter(following - number for number, following in pairwise(numbers))
@@ -111,4 +106,4 @@ def _usual_step(ordered: Sequence[tuple[int, Sample]], split: Split | None) -> i
     return step if times > 1 and 2 * times > steps.total() else 1
 
 
-LOOKS: tuple[Look, ...] = (_named_groups, _sequences)
+CHECKS: tuple[Check, ...] = (_check_user_groups, _check_sequences)

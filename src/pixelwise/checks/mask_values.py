@@ -1,160 +1,174 @@
-"""Whether mask values are those of classes."""
+"""Check that mask values are those of classes."""
 
 from collections import Counter
 from collections.abc import Iterator
 
-from pixelwise.checks.findings import Case, Finding, Look, count, finding, sentence, some
-from pixelwise.data.dataset import unlisted_message
-from pixelwise.data.scan import MAX_FOUND_CLASSES, Reading
+from pixelwise.checks.context import Check, CheckContext
+from pixelwise.checks.findings import Finding, format_count, format_names, make_finding
+from pixelwise.data.classes import MAX_FOUND_CLASSES
+from pixelwise.data.dataset import describe_unlisted_values
+from pixelwise.data.sample_stats import SampleStats
 
-BETWEEN_SHARE = 0.8
-"""Of the pixels of a value that interpolation made, at least so many lie strictly between two others: all but
-those at corners. Of a class that is an area of its own, nearly none do."""
-RARE_SHARE = 0.01
-"""A value of a larger share of the set's pixels was not made by interpolation."""
+MIN_BETWEEN_SHARE = 0.8
+"""Least share of the pixels of an interpolated value that have smaller and larger neighbors: all except those at
+corners. For a class that is an area of its own, the share is nearly 0."""
+MAX_RARE_SHARE = 0.01
+"""A value with a larger share of all pixels is not the result of interpolation."""
 MIN_BETWEEN_VALUES = 3
-"""Fewer values along borders may be classes of thin lines: a membrane, a contour."""
+"""Fewer values along borders may be classes of thin lines, such as a membrane or a contour."""
 
 
-def doubtful_values(case: Case) -> set[int]:
-    """Values that JPEG or interpolation made where no classes are named. They are told once, not as classes.
+def find_artifact_values(context: CheckContext) -> set[int]:
+    """Return the values that JPEG or interpolation created where no classes are declared.
 
-    They are those that no sound mask holds: some lie at corners, and not between others.
+    They are those that no valid mask contains: some of them occur at corners, and not between other values.
     """
-    if case.surveyed.classes_described:
+    if context.has_declared_classes:
         return set()
-    between = _between_values(case)
-    sound, damaged = set[int](), set[int]()
-    for r in case.readings:
-        (damaged if _is_jpeg(r) or between & set(r.values) else sound).update(r.values)
-    return damaged - sound if sound else between
+    between = _find_between_values(context)
+    valid, damaged = set[int](), set[int]()
+    for s in context.stats:
+        (damaged if _is_jpeg(s) or between & set(s.value_counts) else valid).update(s.value_counts)
+    return damaged - valid if valid else between
 
 
-def _is_jpeg(reading: Reading) -> bool:
-    return reading.mask_content.format == "JPEG"
+def _is_jpeg(stats: SampleStats) -> bool:
+    return stats.mask_file.format == "JPEG"
 
 
-def _jpeg(case: Case) -> Iterator[Finding]:
-    if files := case.mask_names(r for r in case.readings if _is_jpeg(r)):
-        message = f"{count(len(files), 'mask')} saved as JPEG, which changes the values of pixels: {some(files)}."
-        fix = "Save masks as PNG, from the source: what JPEG changed cannot be told any more."
-        yield finding("jpeg_mask", files, message, fix)
-
-
-def _unlisted(case: Case, reading: Reading) -> list[int]:
-    """Values that neither a class nor `ignore` names. Those of JPEG masks are told by `_jpeg`."""
-    listed = set(case.classes.label_mapping) | set(case.classes.ignore)
-    return [] if _is_jpeg(reading) else sorted(set(reading.values) - listed)
-
-
-def _is_interpolated(case: Case, reading: Reading) -> bool:
-    """Whether nearly all pixels of unlisted values lie between others. A single value may be a forgotten id."""
-    unlisted = _unlisted(case, reading)
-    between = sum(reading.mask_traits.between.get(value, 0) for value in unlisted)
-    return len(unlisted) > 1 and between >= BETWEEN_SHARE * sum(reading.values[value] for value in unlisted)
-
-
-def _between_values(case: Case) -> set[int]:
-    """Where no classes are named: rare values that lie only between two others, if they are many."""
-    total, between = Counter[int](), Counter[int]()
-    for r in case.readings:
-        if not _is_jpeg(r):
-            total.update(r.values)
-            between.update(r.mask_traits.between)
-    rare = RARE_SHARE * sum(total.values())
-    made = {v for v in between if total[v] < rare and between[v] >= BETWEEN_SHARE * total[v]}
-    return made if len(made) >= MIN_BETWEEN_VALUES else set()
-
-
-def _interpolated(case: Case) -> Iterator[Finding]:
-    if not case.classes.names:
-        return  # pictures, which `_class_count` tells
-    if case.surveyed.classes_described:
-        wrong = [r for r in case.readings if _is_interpolated(case, r)]
-        values = {value for r in wrong for value in _unlisted(case, r)}
-    else:
-        values = _between_values(case)
-        wrong = [r for r in case.readings if values & set(r.values)]
-    if files := case.mask_names(wrong):
+def _check_jpeg(context: CheckContext) -> Iterator[Finding]:
+    if files := context.list_masks(s for s in context.stats if _is_jpeg(s)):
         message = (
-            f"{count(len(files), 'mask')} resized with smoothing: {len(values)} values lie on borders alone, "
-            f"between those on both sides: {some(files)}."
+            f"{format_count(len(files), 'mask')} saved as JPEG, which changes class indices: {format_names(files)}."
         )
-        fix = "Resize masks by nearest neighbor, from the source: what was smoothed cannot be told any more."
-        yield finding("interpolated_mask", files, message, fix)
+        fix = "Create the masks again from their source and save them as PNG: the lost values cannot be restored."
+        yield make_finding("jpeg_mask", files, message, fix)
 
 
-def _unlisted_values(case: Case) -> Iterator[Finding]:
-    if not case.classes.names:
+def _find_unlisted(context: CheckContext, stats: SampleStats) -> list[int]:
+    """Return the values that neither a class nor `ignore` lists, except in JPEG masks, which have their own finding."""
+    listed = set(context.classes.label_mapping) | set(context.classes.ignore)
+    return [] if _is_jpeg(stats) else sorted(set(stats.value_counts) - listed)
+
+
+def _is_interpolated(context: CheckContext, stats: SampleStats) -> bool:
+    """Return whether nearly all pixels of unlisted values have smaller and larger neighbors.
+
+    A single value may instead be a class that was not listed.
+    """
+    unlisted = _find_unlisted(context, stats)
+    between = sum(stats.between_counts.get(value, 0) for value in unlisted)
+    total = sum(stats.value_counts[value] for value in unlisted)
+    return len(unlisted) > 1 and between >= MIN_BETWEEN_SHARE * total
+
+
+def _find_between_values(context: CheckContext) -> set[int]:
+    """Return rare values that occur only between two others, if there are many, where no classes are declared."""
+    total, between = Counter[int](), Counter[int]()
+    for s in context.stats:
+        if not _is_jpeg(s):
+            total.update(s.value_counts)
+            between.update(s.between_counts)
+    max_pixels = MAX_RARE_SHARE * sum(total.values())
+    values = {v for v in between if total[v] < max_pixels and between[v] >= MIN_BETWEEN_SHARE * total[v]}
+    return values if len(values) >= MIN_BETWEEN_VALUES else set()
+
+
+def _check_interpolation(context: CheckContext) -> Iterator[Finding]:
+    if not context.classes.names:
+        return  # pictures: see _check_class_count
+    if context.has_declared_classes:
+        wrong = [s for s in context.stats if _is_interpolated(context, s)]
+        values = {value for s in wrong for value in _find_unlisted(context, s)}
+    else:
+        values = _find_between_values(context)
+        wrong = [s for s in context.stats if values & set(s.value_counts)]
+    if files := context.list_masks(wrong):
+        message = (
+            f"{format_count(len(files), 'mask')} resized with interpolation: {len(values)} values occur only along "
+            f"borders, between the values of both sides: {format_names(files)}."
+        )
+        fix = "Resize the original masks again with nearest-neighbor interpolation: the lost values cannot be restored."
+        yield make_finding("interpolated_mask", files, message, fix)
+
+
+def _check_unlisted_values(context: CheckContext) -> Iterator[Finding]:
+    if not context.classes.names:
         return
-    wrong = [r for r in case.readings if _unlisted(case, r) and not _is_interpolated(case, r)]
-    if files := case.mask_names(wrong):
-        values = sorted({value for r in wrong for value in _unlisted(case, r)})
-        fault, _, cure = unlisted_message(values, case.classes).removeprefix("holds ").rpartition("; ")
-        message = f"{count(len(files), 'mask')} with {fault}: {some(files)}."
-        yield finding("unlisted_values", files, message, sentence(cure))
+    wrong = [s for s in context.stats if _find_unlisted(context, s) and not _is_interpolated(context, s)]
+    if files := context.list_masks(wrong):
+        unlisted = sorted({value for s in wrong for value in _find_unlisted(context, s)})
+        values, fix = describe_unlisted_values(unlisted, context.classes)
+        message = (
+            f"{format_count(len(files), 'mask')} with {values}, which dataset.yaml does not list: "
+            f"{format_names(files)}."
+        )
+        yield make_finding("unlisted_values", files, message, fix)
 
 
-def _all_ignored(case: Case) -> Iterator[Finding]:
-    if not case.classes.names:
+def _check_all_ignored(context: CheckContext) -> Iterator[Finding]:
+    if not context.classes.names:
         return
-    known = set(case.classes.label_mapping)
-    ignored = [r for r in case.readings if r.values and not set(r.values) & known and not _unlisted(case, r)]
-    if files := case.mask_names(ignored):
-        message = f"{count(len(files), 'mask')} of ignored pixels alone: {some(files)}."
-        yield finding("all_ignored", files, message, "Label them, or remove the pairs.")
+    known = set(context.classes.label_mapping)
+    ignored = [
+        s
+        for s in context.stats
+        if s.value_counts and not set(s.value_counts) & known and not _find_unlisted(context, s)
+    ]
+    if files := context.list_masks(ignored):
+        message = f"{format_count(len(files), 'mask')} in which all pixels are ignored: {format_names(files)}."
+        yield make_finding("all_ignored", files, message, "Label them, or remove the images and masks.")
 
 
-def _class_count(case: Case) -> Iterator[Finding]:
-    values = {value for r in case.readings for value in r.values}
-    names = case.classes.names
+def _check_class_count(context: CheckContext) -> Iterator[Finding]:
+    values, names = context.mask_values, context.classes.names
     if len(values) > MAX_FOUND_CLASSES and not names:
-        message = f"the masks hold {len(values)} different values, too many to be classes."
-        fix = "Name the classes in dataset.yaml, and check that the masks are not pictures."
-        yield finding("no_classes", (), message, fix)
-    elif values and not values & set(case.classes.label_mapping):
-        fix = "Label some pixels, or name their values in dataset.yaml."
-        yield finding("no_classes", (), "no mask holds a pixel of any class.", fix)
+        message = f"The masks contain {len(values)} different values, too many to be classes."
+        fix = "Check that the masks are not photos. If they are masks, list the class names in dataset.yaml."
+        yield make_finding("no_classes", (), message, fix)
+    elif values and not values & set(context.classes.label_mapping):
+        fix = "Label some pixels, or add their values to 'names' or 'label_mapping' in dataset.yaml."
+        yield make_finding("no_classes", (), "No mask contains a pixel of any class.", fix)
     elif len(names) == 1:
-        message = f"there is only one class, {names[0]!r}, so there is nothing to tell apart."
-        yield finding("single_class", (), message, "Label at least two classes.")
+        message = f"There is only one class, {names[0]!r}, so there is nothing to distinguish."
+        yield make_finding("single_class", (), message, "Label at least two classes, for example a background.")
 
 
-def _ignored_foreground(case: Case) -> Iterator[Finding]:
-    if is_foreground_ignored(case):
-        name = case.classes.names[1]
-        message = f"the masks hold 0 and 255, but 255 is ignored, so class {name!r} never occurs."
-        yield finding("foreground_ignored", (), message, "Write 'label_mapping: {0: 0, 255: 1}' into dataset.yaml.")
+def _check_ignored_foreground(context: CheckContext) -> Iterator[Finding]:
+    if is_foreground_ignored(context):
+        name = context.classes.names[1]
+        message = f"The masks contain 0 and 255, but 255 is ignored, so class {name!r} does not occur."
+        fix = "Write 'label_mapping: {0: 0, 255: 1}' into dataset.yaml."
+        yield make_finding("foreground_ignored", (), message, fix)
 
 
-def is_foreground_ignored(case: Case) -> bool:
-    """Two named classes over masks of 0 and 255 alone: 255 is surely the second, but counts as ignored."""
-    values = {value for r in case.readings for value in r.values}
-    binary = len(case.classes.names) == 2 and case.classes.coding == "index" and values == {0, 255}
-    return binary and 255 in case.classes.ignore
+def is_foreground_ignored(context: CheckContext) -> bool:
+    """Return whether two declared classes have masks of 0 and 255, where 255 counts as ignored instead of class 1."""
+    is_binary = len(context.classes.names) == 2 and context.classes.coding == "index"
+    return is_binary and context.mask_values == {0, 255} and 255 in context.classes.ignore
 
 
-def _coding(case: Case) -> Iterator[Finding]:
-    classes = case.classes
-    if case.surveyed.classes_described or not classes.names:
+def _check_undeclared_classes(context: CheckContext) -> Iterator[Finding]:
+    classes = context.classes
+    if context.has_declared_classes or not classes.names:
         return
     if 255 in classes.label_mapping:
-        message = "the masks hold 0 and 255: read as background and foreground."
+        message = "The masks contain 0 and 255. They are read as background and foreground."
         fix = "To name them, write 'names' and 'label_mapping: {0: 0, 255: 1}' into dataset.yaml."
-        yield finding("binary_masks", (), message, fix)
+        yield make_finding("binary_masks", (), message, fix)
     else:
         pairs = ", ".join(f"{v} → {i}" for v, i in list(classes.label_mapping.items())[:12])
         more = ", ..." if len(classes.label_mapping) > 12 else ""
-        message = f"no classes named: mask values became classes ({pairs}{more}); 255 is ignored."
-        yield finding("ids_compacted", (), message, "Name the classes in dataset.yaml to choose them.")
+        message = f"No classes are named: mask values became class indices ({pairs}{more}), and 255 is ignored."
+        yield make_finding("ids_compacted", (), message, "To choose the classes, list their names in dataset.yaml.")
 
 
-LOOKS: tuple[Look, ...] = (
-    _jpeg,
-    _interpolated,
-    _unlisted_values,
-    _all_ignored,
-    _class_count,
-    _ignored_foreground,
-    _coding,
+CHECKS: tuple[Check, ...] = (
+    _check_jpeg,
+    _check_interpolation,
+    _check_unlisted_values,
+    _check_all_ignored,
+    _check_class_count,
+    _check_ignored_foreground,
+    _check_undeclared_classes,
 )

@@ -1,4 +1,4 @@
-"""One robust question: which of many values have the wrong sign, against what the others have in common?"""
+"""Robust test for values whose sign is opposite to that of most others."""
 
 import math
 
@@ -7,40 +7,40 @@ import numpy as np
 from pixelwise.data.io.images import Array
 
 MIN_VALUES = 8
-"""Fewer do not say what is usual."""
-_CONSISTENT = 2.5
-"""Deviations that lie between the usual value and 0, at least; else signs mean nothing. Of red minus blue, drawn
-street scenes have 3.0; CamVid, whose cameras disagree on white, has 2.2 and is not judged."""
-_FAR = 4.0
-"""Deviations from the usual value that make one of a hundred values unusual; one more for each tenfold number,
-because the farthest of many sound images lies farther off (drawn street scenes: 5.0 among 4,000)."""
-_MIRRORED = 0.6
-"""An exchanged pair gives the negative of the usual value; at least so much of it."""
+"""Fewer values do not show what is usual."""
+_MIN_CONSISTENCY = 2.5
+"""Least distance of the median from 0 in stds, else signs mean nothing. For red minus blue, synthetic street scenes
+have 3.0; CamVid, whose cameras differ in white balance, has 2.2 and is not tested."""
+_MIN_DISTANCE = 4.0
+"""Distance from the median, in stds, of an outlier among 100 values; one more for each tenfold number, because the
+farthest of many valid images is farther away (synthetic street scenes: 5.0 among 4,000)."""
+_MIN_NEGATIVE = 0.6
+"""Swapped values are about the negative of the median; at least this share of it."""
 
 
-def is_consistent(values: Array, floor: float) -> bool:
-    """Whether values (N,) share a sign clearly enough to judge single ones. `floor` is their least std."""
+def is_consistent(values: Array, min_std: float) -> bool:
+    """Return whether values (N,) agree in their sign clearly enough to test single ones."""
     if len(values) < MIN_VALUES:
         return False
-    middle, std = _usual(values, floor)
-    return abs(middle) > _CONSISTENT * std
+    median, std = _estimate_distribution(values, min_std)
+    return abs(median) > _MIN_CONSISTENCY * std
 
 
-def reversed_ones(values: Array, floor: float) -> Array:
-    """(N,) bool: far from the usual value, and near its negative. Nobody where values are not consistent.
+def find_reversed(values: Array, min_std: float) -> Array:
+    """Find values far from the median and near its negative: (N,) bool, all False where values are not consistent.
 
-    It holds for up to about a tenth of the values; more of them would count as usual.
+    It detects up to about a tenth of the values; more of them would change the median.
     """
-    if not is_consistent(values, floor):
+    if not is_consistent(values, min_std):
         return np.zeros(len(values), bool)
-    middle, std = _usual(values, floor)
-    unusual = _FAR + max(0.0, math.log10(len(values) / 100))
-    far: Array = np.abs(values - middle) > unusual * std
-    near: Array = -values * np.sign(middle) > _MIRRORED * abs(middle)
-    return np.logical_and(far, near)
+    median, std = _estimate_distribution(values, min_std)
+    min_distance = _MIN_DISTANCE + max(0.0, math.log10(len(values) / 100))
+    is_far: Array = np.abs(values - median) > min_distance * std
+    is_negative: Array = -values * np.sign(median) > _MIN_NEGATIVE * abs(median)
+    return np.logical_and(is_far, is_negative)
 
 
-def _usual(values: Array, floor: float) -> tuple[float, float]:
-    """Median, and the std of a normal distribution of the same median absolute std."""
-    middle = float(np.median(values))
-    return middle, max(1.4826 * float(np.median(np.abs(values - middle))), floor)
+def _estimate_distribution(values: Array, min_std: float) -> tuple[float, float]:
+    """Return the median, and the std of a normal distribution with the same median absolute deviation."""
+    median = float(np.median(values))
+    return median, max(1.4826 * float(np.median(np.abs(values - median))), min_std)

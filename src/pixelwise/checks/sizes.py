@@ -1,51 +1,52 @@
-"""Whether a mask is as large as its image, and if not, why."""
+"""Check that a mask has the size of its image."""
 
 from collections import defaultdict
 from collections.abc import Iterator
 
-from pixelwise.checks.findings import Case, Finding, Look, count, finding, some
+from pixelwise.checks.context import Check, CheckContext
+from pixelwise.checks.findings import Finding, format_count, format_names, make_finding
 from pixelwise.data.io.file_info import read_orientation
-from pixelwise.data.scan import Reading
+from pixelwise.data.sample_stats import SampleStats
 
-_ABOUT = {
-    "size_mismatch": ("of another size than the image", "Save both at one size."),
+_TEXTS = {
+    "size_mismatch": ("with another size than the image", "Save image and mask with the same size."),
     "exif_rotation": (
-        "as large as the image before its EXIF rotation, which Pixelwise applies",
-        "Rotate the masks as the images show, or save images and masks without the EXIF tag, both upright.",
+        "with the size of the image before its EXIF rotation, which Pixelwise applies",
+        "Rotate the masks in the same way, or remove the EXIF orientation of the images and save them upright.",
     ),
     "transposed_mask": (
-        "with height and width exchanged",
-        "Save the masks with rows and columns exchanged; many libraries give (width, height) arrays.",
+        "with height and width swapped",
+        "Transpose the masks and save them again. Many libraries return arrays in the order (width, height).",
     ),
 }
 
 
-def _mismatches(case: Case) -> Iterator[Finding]:
-    found: dict[str, list[Reading]] = defaultdict(list)
-    for r in case.readings:
-        if r.size and r.mask_size and r.size != r.mask_size:
-            found[_cause(r)].append(r)
-    for code, (what, fix) in _ABOUT.items():
-        if wrong := found[code]:
-            shown = [_sizes(case, r) for r in wrong]
-            message = f"{count(len(wrong), 'mask')} {what}: {some(shown)} (height x width)."
-            files = [*case.image_names(wrong), *case.mask_names(wrong)]
-            yield finding(code, sorted(files), message, fix)
+def _check_sizes(context: CheckContext) -> Iterator[Finding]:
+    mismatches: dict[str, list[SampleStats]] = defaultdict(list)
+    for s in context.stats:
+        if s.size and s.mask_size and s.size != s.mask_size:
+            mismatches[_find_code(s)].append(s)
+    for code, (what, fix) in _TEXTS.items():
+        if wrong := mismatches[code]:
+            shown = [_format_sizes(context, s) for s in wrong]
+            message = f"{format_count(len(wrong), 'mask')} {what}: {format_names(shown)} (height x width)."
+            files = [*context.list_images(wrong), *context.list_masks(wrong)]
+            yield make_finding(code, sorted(files), message, fix)
 
 
-def _cause(reading: Reading) -> str:
-    if reading.size != (reading.mask_size or ())[::-1]:
+def _find_code(stats: SampleStats) -> str:
+    if stats.size != (stats.mask_size or ())[::-1]:
         return "size_mismatch"
-    turned = (5, 6, 7, 8)  # orientations that exchange height and width
-    image, mask = (read_orientation(path) for path in (reading.sample.image_path, reading.sample.label_path))
-    return "exif_rotation" if (image in turned) != (mask in turned) else "transposed_mask"
+    swapping = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+    image, mask = (read_orientation(path) for path in (stats.sample.image_path, stats.sample.label_path))
+    return "exif_rotation" if (image in swapping) != (mask in swapping) else "transposed_mask"
 
 
-def _sizes(case: Case, reading: Reading) -> str:
-    assert reading.size is not None
-    assert reading.mask_size is not None
-    (height, width), (mask_height, mask_width) = reading.size, reading.mask_size
-    return f"{case.mask_names([reading])[0]} is {mask_height}x{mask_width}, but its image is {height}x{width}"
+def _format_sizes(context: CheckContext, stats: SampleStats) -> str:
+    assert stats.size is not None
+    assert stats.mask_size is not None
+    (height, width), (mask_height, mask_width) = stats.size, stats.mask_size
+    return f"{context.list_masks([stats])[0]} is {mask_height}x{mask_width}, but its image is {height}x{width}"
 
 
-LOOKS: tuple[Look, ...] = (_mismatches,)
+CHECKS: tuple[Check, ...] = (_check_sizes,)

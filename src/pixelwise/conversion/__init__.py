@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelwise.checks import require_sound
+from pixelwise.checks.runner import require_valid_dataset
 from pixelwise.conversion.masks import FolderWriter, NnUNetWriter, VocWriter, WebDatasetWriter
 from pixelwise.conversion.polygons import CocoWriter, YoloWriter
 from pixelwise.conversion.writer import Content, Pair, Writer, encode_image
-from pixelwise.data.dataset import Dataset, open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import DecodedImage, decode_image_bytes
 from pixelwise.data.sample import Sample
-from pixelwise.data.scan import survey
+from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.files import READ_ERRORS
 from pixelwise.progress import report_progress
@@ -57,8 +57,7 @@ def convert(data: str | Path, output: str | Path, *, to: str, format: str | None
     if to not in WRITERS:
         raise unknown_name("format to write", to, WRITERS)
     _require_free(output)
-    dataset = _sound(open_dataset(data, format))
-    assert dataset.classes is not None
+    dataset = _sound(Dataset.load(data, format))
     assert dataset.channels is not None
     content = Content(classes=dataset.classes, channels=dataset.channels, samples=dataset.samples)
     with _appearing(output) as folder:
@@ -74,9 +73,9 @@ def convert(data: str | Path, output: str | Path, *, to: str, format: str | None
 
 def _sound(dataset: Dataset) -> Dataset:
     """With the classes and channels of the whole set, test images included."""
-    surveyed = survey(dataset, dataset.samples)
-    require_sound(surveyed)
-    return surveyed.dataset
+    scanned = scan_dataset(dataset)
+    require_valid_dataset(scanned)
+    return scanned
 
 
 def _require_free(output: Path) -> None:
@@ -101,7 +100,7 @@ def _appearing(output: Path) -> Iterator[Path]:
 
 
 def _read(dataset: Dataset, sample: Sample) -> Pair:
-    pixels, labels = dataset.read_pair(sample)
+    pixels, labels = dataset.read(sample)
     decoded = dataset.decode_image(sample)
     content, ending = _as_stored(dataset, sample, decoded) or encode_image(decoded.pixels)
     return Pair(sample=sample, image=content, ending=ending, pixels=pixels, labels=labels)
@@ -112,7 +111,7 @@ def _as_stored(dataset: Dataset, sample: Sample, decoded: DecodedImage) -> tuple
     content = dataset.index.reader.read_image_bytes(sample)
     ending = image_ending(content)
     try:
-        alone = decode_image_bytes(content, sample.image_place)
+        alone = decode_image_bytes(content, sample.image_location)
     except READ_ERRORS:  # such as the description of an image that lies elsewhere
         return None
     same = alone.alpha == decoded.alpha and np.array_equal(alone.pixels, decoded.pixels)

@@ -1,218 +1,376 @@
-"""A dataset as opened: its pairs, its classes, and the two ways to read a pair."""
+"""A dataset: its samples, its classes, and how an image and its mask are read."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import html
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from pixelwise.data.classes import Classes, Coding, describe_classes
+from pixelwise.data.classes import Classes, Coding, classes_from_values, describe_classes, mask_values
 from pixelwise.data.formats import FORMATS, detect_format
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage
-from pixelwise.data.sample import Sample, entry_of
-from pixelwise.errors import DataError
-from pixelwise.files import READ_ERRORS
+from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
+from pixelwise.data.sample_stats import SampleStats, count_values
+from pixelwise.data.visualization import overlay_labels, to_css_color, to_data_uri, to_display_image
+from pixelwise.errors import DataError, PathAccessError, PathNotFoundError, unknown_name
+from pixelwise.files import READ_ERRORS, read_yaml
 
 _KEYS = ("names", "colors", "ignore", "label_mapping", "coding", "channels")
+_NUM_SHOWN_IN_HTML = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Dataset:
-    """Pairs found under `root`; nothing is read before it is asked for."""
+    """Images with their masks, in one of the supported formats.
+
+    A dataset behaves as a sequence of `(image, mask)` pairs of NumPy arrays, so it works with
+    `torch.utils.data.DataLoader`. Create it with `Dataset.load`; files are read when they are needed.
+
+    Attributes:
+        root: The folder of the dataset.
+        format: The name of its format, such as `folder`, `voc` or `coco`.
+        samples: The pairs, in the order of their names.
+        classes: Names, colors and mask values of the classes.
+        splits: The samples of each split.
+        channels: Number of channels of every image as the network gets it; None until known.
+
+    Example:
+        >>> import tempfile
+        >>> from pixelwise import Dataset
+        >>> from pixelwise.data.synthetic import write_dataset
+        >>> folder = tempfile.mkdtemp()
+        >>> write_dataset(folder, "cells", num_train=3, num_val=1, num_test=0, size=(32, 48))
+        >>> dataset = Dataset.load(folder)
+        >>> len(dataset), dataset.classes.names
+        (4, ('membrane', 'cell'))
+        >>> image, mask = dataset[0]
+        >>> image.shape, mask.shape
+        ((32, 48, 1), (32, 48))
+        >>> [len(mask) for image, mask in dataset.split("val")]
+        [32]
+    """
 
     root: Path
     format: str
-    """A name of `formats.FORMATS`."""
     index: DatasetIndex
-    classes: Classes | None
-    """None until a survey has seen which mask values occur, where dataset.yaml names no classes."""
+    """Samples and the files that belong to none, as the format found them."""
+    declared_classes: Classes | None
+    """Classes that `dataset.yaml` or the format names; None where the masks themselves define them."""
+    resolved_classes: Classes | None
+    """Classes by which masks are read: declared, found by a scan, or those of a model; None until known."""
     channels: int | None
-    """Channels of every image as the network gets it; None until known."""
+    stats: tuple[SampleStats, ...] = field(default=(), compare=False)
+    """Statistics of the samples that `scan.scan_dataset` read."""
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], format: str | None = None) -> "Dataset":
+        """Find the samples in a folder and read its `dataset.yaml`.
+
+        Args:
+            path: The folder of the dataset.
+            format: A name of `pixelwise.data.formats.FORMATS`; None recognizes the format.
+
+        Returns:
+            The dataset. No image is read.
+
+        Raises:
+            PathNotFoundError: `path` does not exist.
+            PathAccessError: `path` or its `dataset.yaml` may not be read.
+            DataError: There are no images, or `dataset.yaml` is invalid.
+            InvalidArgumentError: `format` is unknown.
+
+        Example:
+            >>> Dataset.load("absent")
+            Traceback (most recent call last):
+            pixelwise.errors.PathNotFoundError: Dataset 'absent' does not exist. Expected the folder of a dataset.
+        """
+        root = Path(path)
+        if not root.exists():
+            raise PathNotFoundError(f"Dataset {str(path)!r} does not exist. Expected the folder of a dataset.")
+        if not os.access(root, os.R_OK | os.X_OK):
+            raise PathAccessError(f"Dataset {str(path)!r} may not be read. Check the permissions of the folder.")
+        format = detect_format(root, format)
+        index = FORMATS[format].find_pairs(root)
+        description = _merge_descriptions(index.description, _read_description(root))
+        if not (index.samples or index.images_without_mask or index.same_stem):
+            raise DataError(f"No images found in {root} ({', '.join(IMAGE_EXTENSIONS)}). {_explain_format(format)}")
+        classes = _parse_classes(root, description, index)
+        return cls(
+            root=root,
+            format=format,
+            index=index,
+            declared_classes=classes,
+            resolved_classes=classes,
+            channels=_parse_channels(root, description),
+        )
 
     @property
     def samples(self) -> tuple[Sample, ...]:
         return self.index.samples
 
-    def relative(self, path: Path) -> str:
-        """A file as findings name it: below `root`; one that lies elsewhere by its whole path."""
+    @cached_property
+    def classes(self) -> Classes:
+        """The classes; where none are declared, those of the values that occur in the masks outside test.
+
+        Raises:
+            DataError: A mask that defines the classes cannot be read.
+        """
+        if self.resolved_classes is not None:
+            return self.resolved_classes
+
+        def find_values(sample: Sample) -> set[int]:
+            mask = self.read_mask(sample)
+            try:
+                return set(count_values(mask_values(mask, "index")))
+            except DataError as error:
+                raise DataError(f"{sample.label_location}: {error}") from error
+
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            return classes_from_values(set().union(*pool.map(find_values, self._samples_outside_test())))
+
+    @property
+    def splits(self) -> Splits:
+        """The samples of each split that has some; train where the format has no splits."""
+        return {split: samples for split, samples in group_by_split(self.samples).items() if samples}
+
+    def split(self, name: Split) -> "Dataset":
+        """Return the dataset with only the samples of one split, with the classes of the whole dataset.
+
+        Raises:
+            InvalidArgumentError: The dataset has no such split.
+        """
+        splits = self.splits
+        if name not in splits:
+            raise unknown_name("split", name, splits)
+        return replace(self.with_samples(splits[name]), resolved_classes=self.classes)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Array, Array]:
+        """Read the image (H, W, C) and the mask (H, W) of class indices of one sample."""
+        return self.read(self.samples[index])
+
+    def __iter__(self) -> Iterator[tuple[Array, Array]]:
+        return map(self.read, self.samples)
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{name}: {len(samples)}" for name, samples in self.splits.items())
+        names = [repr(name) for name in self.resolved_classes.names] if self.resolved_classes else ["not read yet"]
+        shown = ", ".join([*names[:8], *["..."] * (len(names) > 8)])
+        return f"Dataset({str(self.root)!r}, format={self.format!r}, splits={{{splits}}}, classes=[{shown}])"
+
+    def _repr_html_(self) -> str:
+        """Return a few samples with their masks, a legend and the splits, for notebooks."""
+        counts = ", ".join(f"{name} {len(samples):,}" for name, samples in self.splits.items())
+        head = f"{len(self):,} samples ({counts}), format {self.format}" if counts else f"0 samples, {self.format}"
+        candidates = self._samples_outside_test()
+        figures = [self._draw_figure(sample) for sample in candidates[:: len(candidates) // _NUM_SHOWN_IN_HTML + 1]]
+        try:
+            classes = self.classes
+            legend = [
+                f'<span style="display:inline-block;width:1em;background:{to_css_color(color)}">&nbsp;</span> '
+                f"{html.escape(name)}&ensp;"
+                for name, color in zip(classes.names, classes.colors, strict=True)
+            ]
+        except READ_ERRORS:  # the figures show it
+            legend = []
+        return f"<p><b>{html.escape(str(self.root))}</b>: {head}</p>{''.join(figures)}<p>{''.join(legend)}</p>"
+
+    def _draw_figure(self, sample: Sample) -> str:
+        try:
+            image, mask = self.read(sample)
+            picture = overlay_labels(to_display_image(image), mask, self.classes)
+            content = f'<img src="{to_data_uri(picture, 192)}">'
+        except READ_ERRORS as error:
+            content = html.escape(str(error))
+        style = "display:inline-block;margin:4px;max-width:192px;vertical-align:top"
+        return f'<figure style="{style}">{content}<figcaption>{html.escape(sample.name)}</figcaption></figure>'
+
+    def _samples_outside_test(self) -> Sequence[Sample]:
+        """Return the samples that are not in test; all where there are only test samples."""
+        return [sample for sample in self.samples if sample.split != "test"] or self.samples
+
+    def get_relative_path(self, path: Path) -> str:
+        """Return a file's path below `root`, or its whole path where it is elsewhere."""
         return (path.relative_to(self.root) if path.is_relative_to(self.root) else path).as_posix()
 
-    def image_file(self, sample: Sample) -> str:
-        """The file of a sample's image as findings name it, and its member where the file holds several."""
-        return entry_of(self.relative(sample.image_path), sample.image_entry)
+    def get_image_file(self, sample: Sample) -> str:
+        """Return the relative path of a sample's image, with its entry where the file holds several."""
+        return format_location(self.get_relative_path(sample.image_path), sample.image_entry)
 
-    def label_file(self, sample: Sample) -> str:
-        """The same of its labels."""
-        return entry_of(self.relative(sample.label_path), sample.label_entry)
+    def get_label_file(self, sample: Sample) -> str:
+        """Return the relative path of a sample's mask, with its entry where the file holds several."""
+        return format_location(self.get_relative_path(sample.label_path), sample.label_entry)
 
-    def samples_by_file(self) -> dict[str, Sample]:
-        """File, as findings name it, → its sample, of the files that belong to one sample alone.
+    def map_files_to_samples(self) -> dict[str, Sample]:
+        """Map each relative file that belongs to one sample only to that sample.
 
-        An index of all masks belongs to many, so it is not among them.
+        An index file with the masks of many samples is left out.
         """
         owners: dict[str, set[Sample]] = {}
         for sample in self.samples:
-            for file in {self.image_file(sample), self.label_file(sample)}:
+            for file in {self.get_image_file(sample), self.get_label_file(sample)}:
                 owners.setdefault(file, set()).add(sample)
         return {file: next(iter(samples)) for file, samples in owners.items() if len(samples) == 1}
 
+    def with_samples(self, samples: Iterable[Sample]) -> "Dataset":
+        """Return the dataset with only these samples."""
+        return replace(self, index=replace(self.index, samples=tuple(samples)))
+
+    def with_classes(self, classes: Classes, channels: int) -> "Dataset":
+        """Return the dataset read with these classes and this number of channels."""
+        return replace(self, resolved_classes=classes, channels=channels)
+
     def decode_image(self, sample: Sample) -> DecodedImage:
-        """The image as stored."""
+        """Read the image as stored."""
         return self.index.reader.decode_image(sample)
 
     def read_mask(self, sample: Sample) -> Array:
-        """(H, W) uint8 or uint16 mask values, or (H, W, 3) uint8 colors."""
+        """Read the mask as stored: (H, W) uint8 or uint16 values, or (H, W, 3) uint8 colors."""
         return self.index.reader.read_mask(sample)
 
     def read_image(self, sample: Sample) -> Array:
-        """(H, W, C) uint8, uint16 or float32 with C = `channels`; missing data is filled."""
+        """Read the image as (H, W, C) uint8, uint16 or float32 with C = `channels`; missing data is filled."""
         return self._read_filled(sample)[0]
 
-    def _read_filled(self, sample: Sample) -> tuple[Array, Array | None]:
-        """The image, and which values of the file were missing, (H, W, C) bool or None."""
-        decoded = self.decode_image(sample)
-        try:
-            image, missing = decoded.fill_missing(self.channels)
-        except DataError as error:
-            raise DataError(f"{sample.image_place}: {error}") from error
-        return to_channels(image, self.channels, sample.image_place), missing
-
     def read_labels(self, sample: Sample) -> Array:
-        """(H, W) class indices or `classes.ignore_index`. An unlisted mask value is an error."""
-        if self.classes is None:
-            raise DataError(f"the classes of {self.root} are not known; survey the dataset first.")
+        """Read the mask as (H, W) class indices or `classes.ignore_index`.
+
+        Raises:
+            DataError: The mask cannot be read, or contains values that are not listed.
+        """
         mask = self.read_mask(sample)
         try:
             labels, unlisted = self.classes.to_labels(mask)
         except DataError as error:
-            raise DataError(f"{sample.label_place}: {error}") from error
+            raise DataError(f"{sample.label_location}: {error}") from error
         if unlisted:
-            raise DataError(f"{sample.label_place}: {unlisted_message(unlisted, self.classes)}")
+            values, fix = describe_unlisted_values(unlisted, self.classes)
+            raise DataError(f"{sample.label_location}: contains {values}, which dataset.yaml does not list. {fix}")
         return labels
 
-    def read_pair(self, sample: Sample) -> tuple[Array, Array]:
-        """Image and labels of one size; a mismatch is an error that names both.
+    def read(self, sample: Sample) -> tuple[Array, Array]:
+        """Read the image and the labels of a sample, both of one size.
 
-        Pixels where the image holds no data in any channel are ignored in the labels.
+        Pixels where no channel of the image has data are ignored in the labels.
+
+        Raises:
+            DataError: One of them cannot be read, or their sizes differ.
         """
         image, missing = self._read_filled(sample)
         labels = self.read_labels(sample)
         if image.shape[:2] != labels.shape:
             raise DataError(
-                f"{sample.label_place} is {labels.shape[0]}x{labels.shape[1]}, but its image "
-                f"{sample.image_place} is {image.shape[0]}x{image.shape[1]} (height x width); "
-                f"save both at one size."
+                f"{sample.label_location} is {labels.shape[0]}x{labels.shape[1]}, but its image "
+                f"{sample.image_location} is {image.shape[0]}x{image.shape[1]} (height x width). "
+                f"Save both with the same size."
             )
-        if missing is not None and self.classes is not None:
+        if missing is not None:
             labels[missing.all(2)] = self.classes.ignore_index
         return image, labels
 
-    def with_classes(self, classes: Classes, channels: int) -> "Dataset":
-        return replace(self, classes=classes, channels=channels)
+    def _read_filled(self, sample: Sample) -> tuple[Array, Array | None]:
+        """Read the image, and which of its values are missing in the file: (H, W, C) bool or None."""
+        decoded = self.decode_image(sample)
+        try:
+            image, missing = decoded.fill_missing(self.channels)
+        except DataError as error:
+            raise DataError(f"{sample.image_location}: {error}") from error
+        return match_channels(image, self.channels, sample.image_location), missing
 
 
-def open_dataset(root: str | Path, format: str | None = None) -> Dataset:
-    """Finds the pairs and reads `dataset.yaml`. DataError where there is nothing to work on.
+def match_channels(image: Array, channels: int | None, location: object) -> Array:
+    """Return the image with `channels` channels: gray is repeated for 3, None accepts any number.
 
-    `format` is a name of `FORMATS`; None: the one that the files look like.
+    Raises:
+        DataError: The image has another number of channels.
     """
-    root = Path(root)
-    format = detect_format(root, format)
-    index = FORMATS[format].find_pairs(root)
-    description = _joined(index.description, _read_description(root))
-    if not (index.samples or index.images_without_mask or index.same_stem):
-        cure = "put them into images/ and the masks of the same stem into masks/"
-        if format != "folder":
-            cure = f"lay them out as docs/data.md shows for {format!r}, or name another --format"
-        raise DataError(f"{root} holds no images ({', '.join(IMAGE_EXTENSIONS)}); {cure}.")
-    return Dataset(
-        root=root,
-        format=format,
-        index=index,
-        classes=_described_classes(root, description, index),
-        channels=_described_channels(root, description),
-    )
-
-
-def to_channels(image: Array, channels: int | None, where: object) -> Array:
-    """Gray is repeated for a model of 3 channels; any other mismatch is an error."""
-    found = image.shape[2]
-    if channels is None or found == channels:
+    if channels is None or image.shape[2] == channels:
         return image
-    if found == 1 and channels == 3:
+    if image.shape[2] == 1 and channels == 3:
         return np.repeat(image, 3, axis=2)
     raise DataError(
-        f"{where} has {found} channel(s), but {channels} are expected; convert it, or train on images of one kind."
+        f"{location} has {image.shape[2]} channel(s), but {channels} are expected. Convert it, or train on images "
+        f"with the same number of channels."
     )
 
 
-def unlisted_message(values: list[int], classes: Classes) -> str:
-    """What to say of mask values that no class and no ignore value covers."""
+def describe_unlisted_values(values: Sequence[int], classes: Classes) -> tuple[str, str]:
+    """Return the mask values that neither a class nor `ignore` lists, as text, and how to fix them."""
     if classes.coding == "rgb":
         shown = [str((v >> 16 & 255, v >> 8 & 255, v & 255)) for v in values[:6]]
-        listed = "the 'colors' or 'ignore'"
+        keys, what = "'colors' or 'ignore'", "color"
     else:
         shown = [str(v) for v in values[:6]]
-        listed = "'names', 'label_mapping' or 'ignore'"
+        keys, what = "'names', 'label_mapping' or 'ignore'", "value"
     more = f" and {len(values) - 6} more" if len(values) > 6 else ""
+    plural = "s" if len(values) > 1 else ""
     return (
-        f"holds {', '.join(shown)}{more}, which dataset.yaml does not list; add to {listed} there, "
-        f"or repair the mask (JPEG and smooth resizing make such values)."
+        f"the {what}{plural} {', '.join(shown)}{more}",
+        f"Add missing {what}s to {keys} in dataset.yaml, or correct the mask: JPEG compression and interpolation "
+        f"create such {what}s.",
     )
+
+
+def _explain_format(format: str) -> str:
+    if format == "folder":
+        return "Put the images into images/ and masks of the same name into masks/."
+    return f"Expected the layout of format {format!r}. Check the path, or choose another --format."
 
 
 def _read_description(root: Path) -> Mapping[str, Any]:
     path = root / "dataset.yaml"
     if not path.exists():
         return {}
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: 2001-99-99 as a date
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path} cannot be read: {reason}") from error
+    values = read_yaml(path) or {}
     if not isinstance(values, dict):
-        raise DataError(f"{path} must hold keys such as 'names:', not {type(values).__name__}.")
-    unknown = sorted(str(k) for k in values if k not in _KEYS)
-    if unknown:
-        raise DataError(f"{path} has the unknown key {unknown[0]!r}; known are {', '.join(_KEYS)}.")
+        raise DataError(f"{path} contains a {type(values).__name__}. Expected keys such as 'names:'.")
+    if unknown := sorted(str(k) for k in values if k not in _KEYS):
+        raise DataError(f"{path} has the unknown key {unknown[0]!r}. Expected: {', '.join(_KEYS)}.")
     return values
 
 
-def _joined(told: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """dataset.yaml's keys in place of the format's. As many names are new names for the same classes;
-    another number of names are other classes, for which the format's colors and ids do not hold."""
-    names = given.get("names", told.get("names"))
-    if isinstance(names, list | dict) and len(names) != len(told.get("names", names)):
-        told = {key: value for key, value in told.items() if key == "channels"}
-    return {**told, **given}
+def _merge_descriptions(declared: Mapping[str, Any], overrides: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Override what the format declares by dataset.yaml, key by key.
+
+    As many names rename the classes of the format. Another number of names means other classes, so the colors and
+    mask values that the format declares do not apply.
+    """
+    names = overrides.get("names", declared.get("names"))
+    if isinstance(names, list | dict) and len(names) != len(declared.get("names", names)):
+        declared = {key: value for key, value in declared.items() if key == "channels"}
+    return {**declared, **overrides}
 
 
-def _described_classes(root: Path, description: Mapping[str, Any], index: DatasetIndex) -> Classes | None:
+def _parse_classes(root: Path, description: Mapping[str, Any], index: DatasetIndex) -> Classes | None:
     path = root / "dataset.yaml" if (root / "dataset.yaml").exists() else root
     if "names" not in description:
-        needing = sorted({"colors", "label_mapping", "ignore", "coding"} & set(description))
-        if needing:
-            raise DataError(f"{path} gives {needing[0]!r} without 'names'; add the names.")
+        if needing := sorted({"colors", "label_mapping", "ignore", "coding"} & set(description)):
+            raise DataError(f"{path} gives {needing[0]!r} without 'names'. Add 'names: [...]'.")
         return None
     values = dict(description)
     if "coding" not in values and {"colors", "label_mapping"} & set(values):
-        values["coding"] = _coding(index, values.get("colors"))
+        values["coding"] = _find_coding(index, values.get("colors"))
     try:
         return describe_classes(values)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 
 
-def _coding(index: DatasetIndex, colors: object) -> Coding:
-    """Whether masks are colored pictures. An empty mask says nothing, so look on; not at test."""
+def _find_coding(index: DatasetIndex, colors: object) -> Coding:
+    """Decide from the first mask with a nonzero value whether masks are coded by color; test is not read."""
     for sample in [s for s in index.samples if s.split != "test"][:50]:
         try:
             mask = index.reader.read_mask(sample)
         except READ_ERRORS:
-            continue  # the survey reports it
+            continue  # reported by the scan
         if mask.ndim == 3 and _is_colored(mask, colors if isinstance(colors, list) else []):
             return "rgb"
         if mask.any():
@@ -221,15 +379,15 @@ def _coding(index: DatasetIndex, colors: object) -> Coding:
 
 
 def _is_colored(mask: Array, colors: list[object]) -> bool:
-    """A gray picture too, where its values are listed as colors and cannot all be indices."""
+    """Return whether a mask of three channels has colors, or grays that are listed as colors and are not indices."""
     if (mask != mask[..., :1]).any():
         return True
     values = np.unique(mask).tolist()
     return values[-1] >= len(colors) and all([v, v, v] in colors for v in values)
 
 
-def _described_channels(root: Path, description: Mapping[str, Any]) -> int | None:
+def _parse_channels(root: Path, description: Mapping[str, Any]) -> int | None:
     channels = description.get("channels")
     if channels is None or (type(channels) is int and channels >= 1):
         return channels
-    raise DataError(f"{root / 'dataset.yaml'}: 'channels' is {channels!r}; write a number such as 4.")
+    raise DataError(f"{root / 'dataset.yaml'}: 'channels' is {channels!r}. Expected a number such as 4.")

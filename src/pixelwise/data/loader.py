@@ -67,7 +67,7 @@ class PairCache:
     def __getitem__(self, sample: Sample) -> tuple[Array, Array]:
         if sample in self._pairs:
             return self._pairs[sample]
-        pair = self.dataset.read_pair(sample)
+        pair = self.dataset.read(sample)
         size = sum(part.nbytes for part in pair)
         with self._lock:
             if sample not in self._pairs and self._bytes + size <= self.max_bytes:

@@ -1,5 +1,6 @@
-"""What one example is: an image file and its label file."""
+"""A sample of a dataset: an image file and its mask file."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,29 +11,40 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Sample:
-    """One image with its labels on disk; nothing is read yet."""
+    """An image and its mask on disk; nothing is read yet."""
 
     name: str
-    """Path of the image below the folder of images, without ending: `train/0001`."""
+    """Path of the image below the image folder, without suffix: `train/0001`."""
     image_path: Path
     label_path: Path
     split: Split | None
     """None where the format has no splits."""
     image_entry: str = ""
-    """Which part of `image_path` is the image, where that file holds several: `0001.jpg` of a tar file."""
+    """Name of the image inside `image_path`, where that file holds several: `0001.jpg` of a tar file."""
     label_entry: str = ""
 
     @property
-    def image_place(self) -> str:
-        """What messages call the image: its file, and where in it."""
-        return entry_of(str(self.image_path), self.image_entry)
+    def image_location(self) -> str:
+        """File of the image and its entry in that file, for messages."""
+        return format_location(str(self.image_path), self.image_entry)
 
     @property
-    def label_place(self) -> str:
-        """What messages call the labels."""
-        return entry_of(str(self.label_path), self.label_entry)
+    def label_location(self) -> str:
+        """File of the mask and its entry in that file, for messages."""
+        return format_location(str(self.label_path), self.label_entry)
 
 
-def entry_of(file: str, entry: str) -> str:
-    """`shard.tar: 0001.png`; the file itself where it holds nothing else."""
+Splits = dict[Split, list[Sample]]
+
+
+def format_location(file: str, entry: str) -> str:
+    """Return `shard.tar: 0001.png`; only the file where there is no entry."""
     return f"{file}: {entry}" if entry else file
+
+
+def group_by_split(samples: Iterable[Sample]) -> Splits:
+    """Return the sorted samples of each split of the dataset; samples without a split belong to train."""
+    splits: Splits = {name: [] for name in SPLITS}
+    for sample in sorted(samples):
+        splits[sample.split or "train"].append(sample)
+    return splits

@@ -1,218 +1,187 @@
-"""One pass over the files of a dataset: what the doctor, the planner and the model need to know.
+"""One pass over the files of a dataset, for the checks, the planner and the model.
 
-Everything is read once, in threads; faults are recorded, not raised.
+Every file is read once, in threads. Errors are recorded instead of raised.
 """
 
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
-from pixelwise.data.classes import Classes, classes_from_values, mask_values
+from pixelwise.data.classes import classes_from_values, mask_values
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.file_info import FileInfo, inspect_entry, inspect_file
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
-from pixelwise.data.sample_stats import ImageTraits, MaskTraits, count_values, image_traits, mask_traits
+from pixelwise.data.sample_stats import (
+    SampleStats,
+    compute_fingerprint,
+    compute_mean_gray,
+    compute_thumbnails,
+    count_between,
+    count_values,
+)
 from pixelwise.errors import DataError
 from pixelwise.files import READ_ERRORS
-from pixelwise.shapes import Size
-
-MAX_FOUND_CLASSES = 1024
-"""Masks of more values than this are pictures, unless dataset.yaml says otherwise."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """What one pair turned out to be."""
+def scan_dataset(dataset: Dataset, samples: Iterable[Sample] | None = None) -> Dataset:
+    """Read every pair of `samples` and return the dataset with their statistics.
 
-    sample: Sample
-    image_error: str | None = None
-    mask_error: str | None = None
-    size: Size | None = None
-    mask_size: Size | None = None
-    channels: int = 0
-    dtype: str = ""
-    alpha_dropped: bool = False
-    constant: bool = False
-    num_values: Array = field(default_factory=lambda: np.zeros(0))
-    """(C,) float64, the values that are not missing."""
-    mean: Array = field(default_factory=lambda: np.zeros(0))
-    """(C,) float64, raw units, over the values that are not missing; 0 where all are."""
-    square_mean: Array = field(default_factory=lambda: np.zeros(0))
-    """(C,) float64, mean of the squared raw values, likewise."""
-    values: dict[int, int] = field(default_factory=dict)
-    """Mask value → pixels, less those where the image holds no data."""
-    image_content: FileInfo = field(default_factory=FileInfo)
-    mask_content: FileInfo = field(default_factory=FileInfo)
-    image_traits: ImageTraits = field(default_factory=ImageTraits)
-    mask_traits: MaskTraits = field(default_factory=MaskTraits)
+    Args:
+        dataset: The dataset as loaded.
+        samples: The samples to read; None reads all.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
-    """Readings of some splits of a dataset, and what follows from them."""
-
-    dataset: Dataset
-    """With classes and channels; without a class where no mask shows one."""
-    readings: tuple[Reading, ...]
-    classes_described: bool
-    """Whether dataset.yaml names the classes; else they are those the masks hold."""
-
-    def class_pixels(self, samples: Iterable[Sample]) -> Array:
-        """(N, K) int64: pixels of each class in each of N samples."""
-        classes = self.dataset.classes
-        assert classes is not None
-        by_sample = {r.sample: r.values for r in self.readings}
-        wanted = list(samples)
-        counts = np.zeros((len(wanted), len(classes.names)), np.int64)
-        for row, sample in zip(counts, wanted, strict=True):
-            for value, pixels in by_sample[sample].items():
-                if value in classes.label_mapping:
-                    row[classes.label_mapping[value]] += pixels
-        return counts
-
-    def normalization(self, samples: Iterable[Sample]) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation per channel over all pixels of `samples`, in raw units.
-
-        Values that are missing do not count. Raises DataError for a channel that is missing in all.
-        """
-        wanted, channels = set(samples), self.dataset.channels or 0
-        used = [r for r in self.readings if r.sample in wanted and r.size]
-        # resize repeats the one channel of gray images among RGB ones
-        weights = np.array([np.resize(r.num_values, channels) for r in used])
-        if empty := np.flatnonzero(weights.sum(0) == 0).tolist():
-            raise DataError(
-                f"channel {empty[0] + 1} of the images holds no data (nodata everywhere); leave the channel out, "
-                f"or correct the nodata value."
-            )
-        mean = np.average([np.resize(r.mean, channels) for r in used], axis=0, weights=weights)
-        square = np.average([np.resize(r.square_mean, channels) for r in used], axis=0, weights=weights)
-        std = np.sqrt(np.maximum(square - mean**2, _least_variance(square)))
-        return [_rounded(m) for m in mean], [_rounded(d) for d in std]
-
-
-def _least_variance(square: Array) -> Array:
-    """Of a constant channel, to be divided by; small beside the values, whatever their unit is."""
-    return np.where(square > 0, np.minimum(1e-6, 1e-8 * square), 1e-6)
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.9g}")
-
-
-def survey(dataset: Dataset, samples: Iterable[Sample]) -> Survey:
-    """Reads every pair of `samples`. What dataset.yaml leaves open is settled from what is found."""
+    Returns:
+        The dataset with `stats`, and with the classes and channels that were found where none are declared.
+        Without a readable mask it has no class.
+    """
     with ThreadPoolExecutor(max_workers=4) as pool:
-        readings = tuple(pool.map(lambda sample: _read(dataset, sample), samples))
-    classes = dataset.classes or _found_classes(readings)
-    channels = dataset.channels or _found_channels(readings)
-    return Survey(
-        dataset=dataset.with_classes(classes, channels),
-        readings=readings,
-        classes_described=dataset.classes is not None,
+        stats = tuple(pool.map(lambda s: _scan_sample(dataset, s), dataset.samples if samples is None else samples))
+    found = {value for s in stats for value in s.value_counts}
+    return replace(
+        dataset,
+        resolved_classes=dataset.resolved_classes or classes_from_values(found),
+        channels=dataset.channels or _find_channels(stats),
+        stats=stats,
     )
 
 
-def _read(dataset: Dataset, sample: Sample) -> Reading:
-    image_content = inspect_entry(sample.image_entry) if sample.image_entry else inspect_file(sample.image_path)
-    mask_content = inspect_entry(sample.label_entry) if sample.label_entry else inspect_file(sample.label_path)
-    reading = Reading(sample=sample, image_content=image_content, mask_content=mask_content)
+def count_class_pixels(dataset: Dataset, samples: Iterable[Sample]) -> Array:
+    """Count the pixels of each of K classes in each of N scanned samples: (N, K) int64."""
+    value_counts = {s.sample: s.value_counts for s in dataset.stats}
+    samples = list(samples)
+    counts = np.zeros((len(samples), len(dataset.classes.names)), np.int64)
+    for row, sample in zip(counts, samples, strict=True):
+        for value, pixels in value_counts[sample].items():
+            if value in dataset.classes.label_mapping:
+                row[dataset.classes.label_mapping[value]] += pixels
+    return counts
+
+
+def compute_normalization(dataset: Dataset, samples: Iterable[Sample]) -> tuple[list[float], list[float]]:
+    """Compute the mean and standard deviation of each channel over all valid pixels of scanned samples.
+
+    Returns:
+        Mean and std, in raw units.
+
+    Raises:
+        DataError: A channel has no valid value in any of the images.
+    """
+    wanted, channels = set(samples), dataset.channels or 0
+    used = [s for s in dataset.stats if s.sample in wanted and s.size]
+    # np.resize repeats the one channel of gray images among RGB ones.
+    weights = np.array([np.resize(s.num_valid, channels) for s in used])
+    if empty := np.flatnonzero(weights.sum(0) == 0).tolist():
+        raise DataError(
+            f"channel {empty[0] + 1} has no valid value in any image: every value is nodata. Remove the channel from "
+            f"the images, or correct the nodata value."
+        )
+    mean = np.average([np.resize(s.mean, channels) for s in used], axis=0, weights=weights)
+    square = np.average([np.resize(s.square_mean, channels) for s in used], axis=0, weights=weights)
+    # A constant channel needs a std to divide by: small compared with the values in any unit.
+    min_variance = np.where(square > 0, np.minimum(1e-6, 1e-8 * square), 1e-6)
+    std = np.sqrt(np.maximum(square - mean**2, min_variance))
+    return [float(f"{m:.9g}") for m in mean], [float(f"{s:.9g}") for s in std]
+
+
+def _scan_sample(dataset: Dataset, sample: Sample) -> SampleStats:
+    stats = SampleStats(
+        sample=sample,
+        image_file=inspect_entry(sample.image_entry) if sample.image_entry else inspect_file(sample.image_path),
+        mask_file=inspect_entry(sample.label_entry) if sample.label_entry else inspect_file(sample.label_path),
+    )
     image = missing = None
     try:
-        reading, image, missing = _with_image(reading, dataset)
+        image, missing = _scan_image(dataset, stats)
     except READ_ERRORS as error:
-        reading = replace(reading, image_error=str(error))
+        stats.image_error = str(error)
     try:
-        return _with_mask(reading, dataset, image, missing)
+        _scan_mask(dataset, stats, image, missing)
     except READ_ERRORS as error:
-        return replace(reading, mask_error=str(error))
+        stats.mask_error = str(error)
+    return stats
 
 
-def _with_image(reading: Reading, dataset: Dataset) -> tuple[Reading, Array, Array | None]:
-    """The reading, the image, and where it holds no data in any channel, (H, W) bool or None."""
-    place = reading.sample.image_place
-    _require_whole(reading.image_content, place)
-    decoded = dataset.decode_image(reading.sample)
+def _scan_image(dataset: Dataset, stats: SampleStats) -> tuple[Array, Array | None]:
+    """Measure the image. Return it and where all its channels are missing, (H, W) bool or None."""
+    location = stats.sample.image_location
+    _require_complete(stats.image_file, location)
+    decoded = dataset.decode_image(stats.sample)
     try:
         pixels, missing = decoded.fill_missing(dataset.channels, allow_nonfinite=True)
     except DataError as error:
-        raise DataError(f"{place}: {error}") from error
-    traits = image_traits(pixels)
-    finite = np.nan_to_num(pixels, posinf=0, neginf=0) if traits.not_finite else pixels
-    num_values, mean, square_mean = _moments(finite, missing)
-    seen = replace(
-        reading,
-        size=pixels.shape[:2],
-        channels=pixels.shape[2],
-        dtype=str(pixels.dtype),
-        alpha_dropped=pixels.shape[2] < decoded.pixels.shape[2],
-        constant=_is_constant(pixels, square_mean - mean**2),
-        num_values=num_values,
-        mean=mean,
-        square_mean=square_mean,
-        image_traits=traits,
-    )
-    return seen, pixels, None if missing is None else np.asarray(missing.all(2))
+        raise DataError(f"{location}: {error}") from error
+    finite = pixels
+    if pixels.dtype.kind == "f":
+        is_finite = np.isfinite(pixels)
+        stats.num_nonfinite = int(is_finite.size - np.count_nonzero(is_finite))
+        finite = np.where(is_finite, pixels, 0) if stats.num_nonfinite else pixels
+    stats.size, stats.channels, stats.dtype = pixels.shape[:2], pixels.shape[2], str(pixels.dtype)
+    stats.alpha_dropped = pixels.shape[2] < decoded.pixels.shape[2]
+    stats.num_valid, stats.mean, stats.square_mean = _compute_moments(finite, missing)
+    stats.is_constant = _is_constant(pixels, stats.square_mean - stats.mean**2)
+    stats.image_fingerprint = compute_fingerprint(finite)
+    stats.thumbnail, stats.red_minus_blue = compute_thumbnails(finite)
+    return pixels, None if missing is None else np.asarray(missing.all(2))
 
 
-def _with_mask(reading: Reading, dataset: Dataset, image: Array | None, missing: Array | None) -> Reading:
-    place = reading.sample.label_place
-    _require_whole(reading.mask_content, place)
-    mask = dataset.read_mask(reading.sample)
+def _scan_mask(dataset: Dataset, stats: SampleStats, image: Array | None, missing: Array | None) -> None:
+    location = stats.sample.label_location
+    _require_complete(stats.mask_file, location)
+    mask = dataset.read_mask(stats.sample)
     try:
-        values = mask_values(mask, dataset.classes.coding if dataset.classes else "index")
-    except DataError as error:
-        colors = count_values(mask_values(mask, "rgb"))
-        return replace(reading, mask_error=f"{place}: {error}", mask_traits=MaskTraits(colors=colors))
-    counted = count_values(values)
+        values = mask_values(mask, dataset.resolved_classes.coding if dataset.resolved_classes else "index")
+    except READ_ERRORS as error:
+        stats.color_counts = count_values(mask_values(mask, "rgb"))
+        raise DataError(f"{location}: {error}") from error
     if image is not None and image.shape[:2] != values.shape:
         image = missing = None
-    traits = mask_traits(mask, values, counted, image)
+    counts = count_values(values)
+    stats.mask_fingerprint = compute_fingerprint(values)
+    if len(counts) > 2:
+        stats.between_counts = count_between(mask, values)
+    if len(counts) == 2 and image is not None:
+        stats.mean_gray = compute_mean_gray(values, image)
     if missing is not None:
-        # Values that occur nowhere else stay, with 0 pixels: they must be listed all the same.
+        # Values that occur nowhere else keep 0 pixels: they must be listed in dataset.yaml all the same.
         for value, pixels in count_values(values[missing]).items():
-            counted[value] -= pixels
-    return replace(reading, mask_size=mask.shape[:2], values=counted, mask_traits=traits)
+            counts[value] -= pixels
+    stats.mask_size, stats.value_counts = mask.shape[:2], counts
 
 
-def _require_whole(content: FileInfo, place: str) -> None:
-    """Decoders may fill in what is missing at the end of a file, and say nothing."""
-    if content.is_truncated:
-        raise DataError(f"{place}: the file is cut short; copy or download it again, or remove it.")
+def _require_complete(file: FileInfo, location: str) -> None:
+    """Raise DataError for a truncated file: decoders may fill in its end without an error."""
+    if file.is_truncated:
+        raise DataError(f"{location}: the file is truncated. Copy or download it again, or remove it.")
 
 
 def _is_constant(pixels: Array, variance: Array) -> bool:
-    """The exact comparison takes longer than all else here, and few images of whole numbers need it."""
+    """Compare exactly only where the variance allows it: the comparison takes longer than the other statistics."""
     may_be = pixels.dtype.kind == "f" or variance.max() < 0.25
     return may_be and bool((pixels == pixels[0, 0]).all())
 
 
-def _moments(pixels: Array, missing: Array | None) -> tuple[Array, Array, Array]:
-    """(C,) number of values that are there, their mean and the mean of their squares."""
+def _compute_moments(pixels: Array, missing: Array | None) -> tuple[Array, Array, Array]:
+    """Compute the number of valid values, their mean and their mean square, each (C,)."""
     height, width, channels = pixels.shape
-    if missing is None and channels <= 4:  # OpenCV is faster, but stops at 4 channels
+    if missing is None and channels <= 4:  # OpenCV is faster, but takes at most 4 channels
         mean, std = (part.ravel() for part in cv2.meanStdDev(pixels))
         return np.full(channels, float(height * width)), mean, std**2 + mean**2
-    there = np.ones(pixels.shape, bool) if missing is None else ~missing
-    num_values = there.sum((0, 1), dtype=np.float64)
+    valid = np.ones(pixels.shape, bool) if missing is None else ~missing
+    num_valid = valid.sum((0, 1), dtype=np.float64)
     wide = pixels.astype(np.float64)
-    sums = [np.sum(part, (0, 1), where=there) for part in (wide, wide**2)]
-    mean, square_mean = (total / np.maximum(num_values, 1) for total in sums)
-    return num_values, mean, square_mean
+    sums = [np.sum(part, (0, 1), where=valid) for part in (wide, wide**2)]
+    mean, square_mean = (total / np.maximum(num_valid, 1) for total in sums)
+    return num_valid, mean, square_mean
 
 
-def _found_classes(readings: Iterable[Reading]) -> Classes:
-    values = {value for r in readings for value in r.values}
-    return classes_from_values(values if len(values) <= MAX_FOUND_CLASSES else ())
-
-
-def _found_channels(readings: Iterable[Reading]) -> int:
-    """What most images have, gray ones counted as the RGB ones they stand among."""
-    counts = Counter(r.channels for r in readings if r.size)
+def _find_channels(stats: Iterable[SampleStats]) -> int:
+    """Return the most frequent number of channels; 3 where gray images occur among RGB ones."""
+    counts = Counter(s.channels for s in stats if s.size)
     if set(counts) == {1, 3}:
         return 3
     return max(sorted(counts), key=counts.__getitem__, default=0)

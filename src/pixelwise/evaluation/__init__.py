@@ -1,1 +1,1 @@
-"""How good a model is: scores, and the report."""
+"""Evaluate a model on labeled images."""

@@ -1,75 +1,92 @@
-"""Scores of a model on a dataset, over one confusion matrix."""
+"""Evaluate a model on a dataset: predict, count, compute scores from one confusion matrix."""
 
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pixelwise.data.dataset import Dataset, open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError
-from pixelwise.evaluation.split_selection import choose_split, for_model
+from pixelwise.evaluation.split_selection import adapt_to_model, choose_split
 from pixelwise.files import write_atomically
 from pixelwise.inference.batching import Failure, predict_all
 from pixelwise.inference.engine_selection import for_job
 from pixelwise.inference.predictor import Predictor, load
-from pixelwise.metrics import BoundaryScore, ConfusionMatrix, compute_scores, mean_iou
+from pixelwise.metrics import BoundaryScore, ConfusionMatrix, compute_scores
 from pixelwise.progress import report_progress
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Tally:
-    """What is counted while images are scored; every figure of a report comes from here."""
+class EvaluationCounts:
+    """The counts from which every score of an evaluation is computed."""
 
     confusion: ConfusionMatrix
     boundary: BoundaryScore | None
-    """None where boundaries are not scored (they take longer than the network on small images)."""
+    """None if boundaries are not scored; they take longer than the network on small images."""
     per_image: dict[Sample, ConfusionMatrix] = field(default_factory=dict)
 
-    def scores(self, names: Sequence[str]) -> dict[str, Any]:
+    def compute_scores(self, names: Sequence[str]) -> dict[str, Any]:
+        """Compute the scores, see `metrics.compute_scores`.
+
+        Args:
+            names: of the classes.
+        """
         return compute_scores(self.confusion, self.boundary, names, num_images=len(self.per_image))
 
 
 def evaluate(
-    model: str | Path,
-    data: str | Path,
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str],
     *,
     split: str | None = None,
     format: str | None = None,
-    json_path: str | Path | None = None,
+    json_path: str | os.PathLike[str] | None = None,
     device: str = "auto",
     precision: str = "auto",
     engine: str = "auto",
 ) -> dict[str, Any]:
-    """Scores on split `test`, else `val`, else (no splits anywhere) on all images.
+    """Score a model on a split of a dataset.
 
-    `precision="int8"` uses the file that `quantize` writes.
+    Args:
+        model: Run folder or model file.
+        data: Dataset with the classes of the model.
+        split: "train", "val" or "test"; default: "test", else "val", else all images.
+        format: Dataset format; default: recognized.
+        json_path: File for the scores as JSON.
+        device: "auto", "cpu", "cuda" or "mps".
+        precision: "auto", "fp32", "bf16" or "int8"; int8 uses the file that `quantize` writes.
+        engine: "auto", "torch", "torch-compile", "openvino" or "onnxruntime".
 
-    Returns the dictionary that `json_path` receives: fractions in [0, 1], None where undefined.
-    Raises InvalidArgumentError where the dataset's classes are not the model's.
+    Returns:
+        The scores: fractions in [0, 1], None if undefined; see `metrics.compute_scores`.
+
+    Raises:
+        InvalidArgumentError: an argument is invalid, or the dataset has other classes than the model.
+        DataError: an image or mask cannot be used.
     """
+    model, data = os.fspath(model), os.fspath(data)
     predictor = load(model, device=device, precision=precision, engine=engine)
-    dataset = for_model(open_dataset(data, format), predictor)
-    chosen, samples = choose_split(dataset, Path(model), split)
-    logger.info(f"scoring split {chosen!r}: {len(samples)} images, {predictor.precision}")
-    if unlabeled := len(dataset.index.images_without_mask):
-        logger.info(f"{unlabeled} image(s) of {dataset.root} have no mask and are not scored")
+    dataset = adapt_to_model(Dataset.load(data, format), predictor)
+    split, samples = choose_split(dataset, Path(model), split)
+    logger.info(f"Evaluating on split {split!r}: {len(samples)} images, {predictor.precision}")
+    if num_unlabeled := len(dataset.index.images_without_mask):
+        logger.info(f"{num_unlabeled} image(s) of {dataset.root} have no mask and are left out")
     if dataset.index.same_stem:
         names = ", ".join(path.name for path in dataset.index.same_stem[:3])
-        raise DataError(f"{dataset.root} holds files of the same stem ({names}); rename or remove one of each.")
+        raise DataError(f"{dataset.root} has files with the same stem ({names}). Rename or remove one of each.")
     if engine == "auto":
         predictor = for_job(predictor, model, num_images=len(samples))
-    tally = score_samples(predictor, dataset, samples, report=True)
-    result = tally.scores(predictor.classes.names)
-    result |= {"split": chosen, "model": str(model), "data": str(data)}
+    counts = score_samples(predictor, dataset, samples, report=True)
+    result = counts.compute_scores(predictor.classes.names)
+    result |= {"split": split, "model": model, "data": data}
     if json_path:
         write_atomically(Path(json_path), (json.dumps(result, indent=2) + "\n").encode())
     return result
@@ -83,35 +100,33 @@ def score_samples(
     boundaries: bool = True,
     report: bool = False,
     on_image: Callable[[Sample, Array, Array], None] = lambda sample, labels, prediction: None,
-) -> Tally:
-    """Predicts and counts. Files are read ahead, small images of one size share batches, and boundaries
-    are matched in a thread beside the network. `report` shows the progress.
+) -> EvaluationCounts:
+    """Predict samples and count. Files are read ahead, and boundaries are matched in another thread.
+
+    Args:
+        boundaries: also score boundaries.
+        report: report progress.
+        on_image: called with each sample, its labels and its predicted labels.
     """
-    names = predictor.classes.names
-    ignore = predictor.classes.ignore_index
-    tally = Tally(ConfusionMatrix(len(names)), BoundaryScore(len(names)) if boundaries else None)
+    num_classes = len(predictor.classes.names)
+    ignore_index = predictor.classes.ignore_index
+    counts = EvaluationCounts(ConfusionMatrix(num_classes), BoundaryScore(num_classes) if boundaries else None)
     with ThreadPoolExecutor(1, thread_name_prefix="boundaries") as pool:
-        matched = []
-        answers = predict_all(predictor, samples, dataset.read_pair, name=lambda sample: sample.image_place)
+        matches = []
+        answers = predict_all(predictor, samples, dataset.read, name=lambda sample: sample.image_location)
         for done, answer in enumerate(answers, start=1):
             if isinstance(answer, Failure):
                 raise answer.error
             sample, labels, prediction = answer.item, answer.extra, answer.prediction.labels
-            one = ConfusionMatrix(len(names))
-            one.update(prediction, labels, ignore_index=ignore)
-            tally.confusion = tally.confusion + one
-            tally.per_image[sample] = one
-            if tally.boundary is not None:
-                matched.append(pool.submit(tally.boundary.update, prediction, labels, ignore_index=ignore))
+            confusion = ConfusionMatrix(num_classes)
+            confusion.update(prediction, labels, ignore_index=ignore_index)
+            counts.confusion = counts.confusion + confusion
+            counts.per_image[sample] = confusion
+            if counts.boundary is not None:
+                matches.append(pool.submit(counts.boundary.update, prediction, labels, ignore_index=ignore_index))
             on_image(sample, labels, prediction)
             if report:
                 report_progress("evaluate", done, len(samples))
-        for match in matched:
+        for match in matches:
             match.result()
-    return tally
-
-
-def mean_iou_of(confusion: ConfusionMatrix) -> float:
-    """Mean IoU of one image or set; 0 where nothing is defined, so that it can be sorted by."""
-    value = mean_iou(confusion.counts)
-    return 0.0 if np.isnan(value) else float(value)
+    return counts

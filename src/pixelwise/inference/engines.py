@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from pixelwise.devices import Precision
 from pixelwise.errors import InvalidArgumentError, missing_extra, unknown_name
 from pixelwise.inference.fuse_batchnorm import for_prediction
-from pixelwise.lowering.compile_errors import compilation_explained
+from pixelwise.lowering.compile_errors import explain_compile_errors
 from pixelwise.lowering.graph import INPUT, NetworkGraph
 from pixelwise.lowering.onnx import to_onnx
 from pixelwise.networks import Segmenter
@@ -76,7 +76,7 @@ class CompiledNetwork(nn.Module):
         self._turn = threading.Lock()
 
     def forward(self, frames: Tensor) -> Tensor:
-        with self._turn, compilation_explained():
+        with self._turn, explain_compile_errors():
             answer: Tensor = self._compiled(frames)
             return answer.clone() if self._copied else answer
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.dataset import to_channels
+from pixelwise.data.dataset import match_channels
 from pixelwise.data.io.decoded_image import convert_dtype, require_finite
 from pixelwise.data.io.images import Array, encode_png
 from pixelwise.data.visualization import overlay_labels, to_display_image
@@ -23,11 +23,9 @@ from pixelwise.errors import InvalidArgumentError, require_known
 from pixelwise.inference.engine_selection import for_job
 from pixelwise.inference.engines import ENGINES, EngineName, Source, choose_engine, require_engine, with_network
 from pixelwise.inference.int8_file import read_int8
-from pixelwise.inference.tiling.op_recorder import record
-from pixelwise.inference.tiling.plan import Part, Plan, StripPlan
-from pixelwise.inference.tiling.planner import WHOLE_PIXELS, Cutting
-from pixelwise.inference.tiling.row_ops import Rows
-from pixelwise.inference.tiling.tiled import Done, PixelSource, Whole, blended, exact_strips, exact_tiles, seam_score
+from pixelwise.inference.tiling.plan import Tile, TilePlan
+from pixelwise.inference.tiling.planner import WHOLE_PIXELS, TilePlanner
+from pixelwise.inference.tiling.tiled import ArraySource, PixelSource, blend_tiles, compute_seam_score, predict_tiles
 from pixelwise.inference.tta import average_views, make_views
 from pixelwise.model_file import ModelSpec, load_model
 from pixelwise.networks import Segmenter
@@ -168,14 +166,13 @@ class Predictor:
     def _predict(self, pixels: Array, tiling: Tiling, tile_size: int | None, keep_logits: bool) -> Prediction:
         size = (pixels.shape[0], pixels.shape[1])
         given = (tile_size, tile_size) if tile_size else None
-        if tiling == "none" or (not given and self.cutting.fits(size)):
+        if tiling == "none" or (not given and self.tile_planner.is_whole(size)):
             return self._predict_whole(lambda: self._run(pixels), keep_logits)
         if tiling == "exact" and self.geometry is not None:
-            plan = self.cutting.tiles(given, size) if given else self.cutting.plan(size)
-            return self._predict_parts(plan, pixels, keep_logits)
-        tile = given or self.cutting.blended_tile
-        prediction = self._predict_whole(lambda: blended(pixels, tile, self._run), keep_logits)
-        return replace(prediction, seam_score=seam_score(prediction.labels, tile))
+            return self._predict_tiled(self.tile_planner.plan(size, given), pixels, keep_logits)
+        tile = given or self.tile_planner.blend_tile_size
+        prediction = self._predict_whole(lambda: blend_tiles(pixels, tile, self._run), keep_logits)
+        return replace(prediction, seam_score=compute_seam_score(prediction.labels, tile))
 
     def batch_size(self, size: Size) -> int:
         """Return how many images of this size are predicted at once; 1 in float32 on the CPU, the reference."""
@@ -205,58 +202,45 @@ class Predictor:
         kept = logits.cpu() if keep_logits else None
         return Prediction(labels=self._labels(logits), _logits=lambda: run().cpu() if kept is None else kept)
 
-    def _predict_parts(self, plan: Plan, pixels: Array, keep_logits: bool) -> Prediction:
-        """Predict by exact parts. Only the labels are as large as the image, unless the logits are kept."""
-        source = Whole(pixels)
+    def _predict_tiled(self, plan: TilePlan, pixels: Array, keep_logits: bool) -> Prediction:
+        """Predict exact tiles; only the labels have the size of the image, unless the logits are kept."""
+        source = ArraySource(pixels)
 
-        def compute_logits() -> Tensor:
+        def predict_logits() -> Tensor:
             logits = torch.empty(len(self.classes.names), *source.size)
-            for part, found in self._answers(source, plan):
-                logits[:, *plan.writes(part)] = found.cpu()
-                del found
+            for tile, tile_logits in self._predict_tiles(source, plan):
+                logits[:, *tile.write] = tile_logits.cpu()
+                del tile_logits
             return logits
 
         if keep_logits:
-            return self._predict_whole(compute_logits, keep_logits)
+            return self._predict_whole(predict_logits, keep_logits)
         labels = np.empty(source.size, self._label_type)
-        for part, found in self.label_parts(source, plan):
-            labels[plan.writes(part)] = found
-        return Prediction(labels=labels, _logits=compute_logits)
+        for tile, tile_labels in self.label_tiles(source, plan):
+            labels[tile.write] = tile_labels
+        return Prediction(labels=labels, _logits=predict_logits)
 
-    def label_parts(
-        self, source: PixelSource, plan: Plan, done: Done = lambda part: False
-    ) -> Iterator[tuple[Part, npt.NDArray[Any]]]:
-        """Predict the labels of each part of a plan for which `done` is false.
+    def label_tiles(
+        self, source: PixelSource, plan: TilePlan, is_done: Callable[[Tile], bool] = lambda tile: False
+    ) -> Iterator[tuple[Tile, npt.NDArray[Any]]]:
+        """Yield each tile of a plan that is not done with its labels (h, w).
 
-        The pixels of the source must have passed `check_image`. Strips after one that is not done are repeated.
+        Args:
+            source: the image, with pixels as `check_image` returns them.
+            plan: its tiles.
+            is_done: whether to skip a tile.
         """
-        for part, logits in self._answers(source, plan, done):
+        for tile, logits in self._predict_tiles(source, plan, is_done):
             labels = self._labels(logits)
-            del logits  # before the next part is computed
-            yield part, labels
+            del logits  # or the logits of two tiles would be in memory while the next one is predicted
+            yield tile, labels
 
-    def _answers(
-        self, source: PixelSource, plan: Plan, done: Done = lambda part: False
-    ) -> Iterator[tuple[Part, Tensor]]:
-        if isinstance(plan, StripPlan):
-            return exact_strips(self.module, source, plan, self._stream, done)
-        return exact_tiles(self.module, source, plan, lambda seen: self._run(seen, self._ready.forward_padded), done)
-
-    def _stream(self, size: Size, read: Callable[[Rows], Array], strips: Sequence[Rows]) -> Iterator[Tensor]:
-        """Run the network by rows; yields (K, h, w) of its own output for each strip of a padded image."""
-        program = record(self._ready.network, size, channels=self.spec.channels)
-
-        def normalize(rows: Rows) -> Tensor:
-            return self._ready.normalize(self._to_device(self._as_batch(read(rows))))
-
-        answers = program.run(normalize, strips)
-        for _ in strips:
-            yield self._next(answers)
-
-    @torch.inference_mode()
-    def _next(self, answers: Iterator[Tensor]) -> Tensor:
-        with autocast(self.device, self.precision):
-            return next(answers)[0].float()
+    def _predict_tiles(
+        self, source: PixelSource, plan: TilePlan, is_done: Callable[[Tile], bool] = lambda tile: False
+    ) -> Iterator[tuple[Tile, Tensor]]:
+        return predict_tiles(
+            self.module, source, plan, lambda pixels: self._run(pixels, self._ready.forward_padded), is_done
+        )
 
     def _average_views(self, pixels: Array, tta: Sequence[str], tiling: Tiling, tile_size: int | None) -> Prediction:
         scores: list[float | None] = []
@@ -276,7 +260,7 @@ class Predictor:
             geometry = trace_geometry(self.module.network, in_channels=self.spec.channels)
         except InvalidArgumentError:  # an operator without a geometry rule
             return None
-        return geometry if geometry.local else None
+        return geometry if geometry.is_local else None
 
     @cached_property
     def _ready(self) -> Segmenter:
@@ -288,15 +272,14 @@ class Predictor:
         return with_network(self.module, network)
 
     @cached_property
-    def cutting(self) -> Cutting:
-        """Return how images are divided into parts."""
-        is_torch = self.engine == "torch"  # other engines are assumed to need no more memory than PyTorch
-        return Cutting(
-            module=self._ready if is_torch else self.module,
+    def tile_planner(self) -> TilePlanner:
+        """Plans how images are tiled."""
+        # Another engine is assumed to need no more memory than PyTorch without batch-norm fusion.
+        return TilePlanner(
+            module=self._ready if self.engine == "torch" else self.module,
             channels=self.spec.channels,
             precision=self.precision,
             geometry=self.geometry,
-            by_strips=is_torch,
         )
 
     @torch.inference_mode()
@@ -367,7 +350,7 @@ class Predictor:
                 f"STEM_{self.spec.channels - 1:04d}, or give one file with all channels."
             )
         # torch.from_numpy does not accept read-only memory, such as that of Pillow.
-        return np.require(to_channels(pixels, self.spec.channels, "the image"), requirements=["C", "W"])
+        return np.require(match_channels(pixels, self.spec.channels, "the image"), requirements=["C", "W"])
 
 
 def load(

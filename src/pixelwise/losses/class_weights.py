@@ -1,4 +1,4 @@
-"""Class weights from how often the classes occur."""
+"""Class weights from the frequencies of the classes."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,28 +9,36 @@ from pixelwise.errors import InvalidArgumentError
 def median_frequency_weights(
     class_pixels: npt.ArrayLike, image_pixels: npt.ArrayLike, power: float = 1.0
 ) -> npt.NDArray[np.float64]:
-    """Class weights ``(median f / f_c) ** power`` (median frequency balancing, Eigen & Fergus 2015).
+    """Compute ``(median f / f_c) ** power`` for each class: median frequency balancing.
 
-    ``f_c = class_pixels[c] / image_pixels[c]``: the pixels of class c over all pixels (ignored ones
-    too) of the images in which c occurs, so that a class is not called rare for occurring in few
-    images. The median is over the classes that occur. A class that never occurs gets weight 1: no
-    pixel of it will ever be weighted.
+    ``f_c = class_pixels[c] / image_pixels[c]`` is the share of class c in the images that contain it, ignored pixels
+    included. A class that occurs in few images is therefore not treated as rare. The median is over the classes that
+    occur. A class that does not occur gets weight 1, which is never used. Eigen, Fergus, "Predicting Depth, Surface
+    Normals and Semantic Labels with a Common Multi-Scale Convolutional Architecture", ICCV 2015 (arXiv:1411.4734).
 
     Args:
-        class_pixels: (K,) pixels of each class in the training set.
-        image_pixels: (K,) total pixels of the training images in which each class occurs.
-        power: 1 balances fully, 0 not at all, 0.5 is a common middle.
+        class_pixels: (K,) number of pixels of each class in the training set.
+        image_pixels: (K,) number of all pixels of the training images that contain each class.
+        power: Exponent of the weights: 1 balances fully, 0 gives 1 for every class.
+
+    Returns:
+        (K,) float64 weights, above 0.
 
     Raises:
-        InvalidArgumentError: unequal lengths, or a class with more pixels than its images have.
+        InvalidArgumentError: The lengths differ, or a class has more pixels than its images.
+
+    Example:
+        >>> from pixelwise.losses import median_frequency_weights
+        >>> median_frequency_weights([800, 100, 50], [1000, 1000, 500]).round(3)
+        array([0.125, 1.   , 1.   ])
     """
     pixels, totals = np.asarray(class_pixels, np.float64), np.asarray(image_pixels, np.float64)
     if pixels.shape != totals.shape or pixels.ndim != 1:
         raise InvalidArgumentError(f"class_pixels {pixels.shape} and image_pixels {totals.shape} must both be (K,).")
     if np.any(pixels > totals):
         raise InvalidArgumentError(
-            f"class {int(np.argmax(pixels > totals))} has more pixels than the images it occurs in; "
-            "image_pixels counts all pixels of those images."
+            f"class {int(np.argmax(pixels > totals))} has more pixels than the images that contain it; "
+            "image_pixels must count all pixels of those images."
         )
     weights, occurs = np.ones_like(pixels), pixels > 0
     if occurs.any():
@@ -40,19 +48,27 @@ def median_frequency_weights(
 
 
 def inverse_log_weights(class_pixels: npt.ArrayLike, power: float = 1.0) -> npt.NDArray[np.float64]:
-    """Class weights ``(1 / ln(1.02 + p_c)) ** power`` (ENet, Paszke et al. 2016, arXiv 1606.02147).
+    """Compute ``(1 / ln(1.02 + p_c)) ** power`` for each class, the weights of ENet.
 
-    ``p_c`` is the share of class c among all labeled pixels. The weights lie between 1.4, of a class
-    that has all pixels, and 50.5; unlike those of median frequencies they have a ceiling, so that a
-    class of hardly any pixels cannot rule the loss. A class that never occurs gets weight 1: no pixel
-    of it will ever be weighted.
+    ``p_c`` is the share of class c in all labeled pixels. With power 1, the weights are between 1.4, for a class with
+    all pixels, and 50.5. Unlike median frequency weights they are bounded, so a class with very few pixels cannot
+    dominate the loss. A class that does not occur gets weight 1, which is never used. Paszke et al., "ENet: A Deep
+    Neural Network Architecture for Real-Time Semantic Segmentation", 2016 (arXiv:1606.02147).
 
     Args:
-        class_pixels: (K,) pixels of each class in the training set.
-        power: 1 as published, 0 all weights 1.
+        class_pixels: (K,) number of pixels of each class in the training set.
+        power: Exponent of the weights: 1 as published, 0 gives 1 for every class.
+
+    Returns:
+        (K,) float64 weights, above 0.
 
     Raises:
-        InvalidArgumentError: not one number a class.
+        InvalidArgumentError: `class_pixels` is not one-dimensional.
+
+    Example:
+        >>> from pixelwise.losses import inverse_log_weights
+        >>> inverse_log_weights([900, 99, 1]).round(2)
+        array([ 1.53,  8.89, 48.12])
     """
     pixels = np.asarray(class_pixels, np.float64)
     if pixels.ndim != 1:

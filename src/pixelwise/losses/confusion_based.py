@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from pixelwise.losses.signature import check_shapes, require, weighted
-from pixelwise.losses.soft_confusion import SoftCounts, soft_counts
+from pixelwise.errors import InvalidArgumentError
+from pixelwise.losses.signature import apply_class_weights, check_shapes
+from pixelwise.losses.soft_confusion import SoftConfusion, compute_soft_confusion
 
 
 def cross_entropy(
@@ -15,7 +16,30 @@ def cross_entropy(
     class_weights: Tensor | None = None,
     pixel_weights: Tensor | None = None,
 ) -> Tensor:
-    """Mean over the pixels that are not ignored of ``-w_class * w_pixel * log p(true class)``, in nats."""
+    """Compute the mean of ``-w_class * w_pixel * log p(true class)`` over the pixels that are not ignored, in nats.
+
+    The loss of FCN (Long, Shelhamer, Darrell, CVPR 2015) and SegNet (Badrinarayanan, Kendall, Cipolla, PAMI 2017).
+
+    Args:
+        logits: (B, K, H, W) of any floating dtype.
+        labels: (B, H, W) of any integer dtype, with classes 0..K-1 or `ignore_index`.
+        ignore_index: Label of the pixels to ignore.
+        class_weights: (K,) factor of each class, or None for 1.
+        pixel_weights: (B, H, W) factor of each pixel, not negative, or None for 1.
+
+    Returns:
+        The loss as a scalar tensor, float32 (float64 for float64 logits), at least 0.
+
+    Raises:
+        InvalidArgumentError: The shapes do not match, or `logits` are not floating point.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.losses import cross_entropy
+        >>> labels = torch.tensor([[[0, 1], [1, 255]]])
+        >>> cross_entropy(torch.zeros(1, 2, 2, 2), labels, ignore_index=255)  # log 2
+        tensor(0.6931)
+    """
     return focal(
         logits,
         labels,
@@ -35,16 +59,38 @@ def focal(
     pixel_weights: Tensor | None = None,
     gamma: float = 2.0,
 ) -> Tensor:
-    """Cross-entropy, each pixel times ``(1 - p(true class)) ** gamma`` (Lin et al., ICCV 2017).
+    """Compute the cross-entropy with each pixel multiplied by ``(1 - p(true class)) ** gamma``.
 
-    Pixels that are right already count little, so that the many easy ones do not drown the few hard
-    ones. The ``alpha`` of the paper are the ``class_weights``. With gamma 0 it is the cross-entropy.
+    Pixels that are already correct contribute little, so many easy pixels do not dominate a few difficult ones. The
+    ``alpha`` of the paper is `class_weights`. Gamma 0 gives the cross-entropy. Lin, Goyal, Girshick, He, Dollár, "Focal
+    Loss for Dense Object Detection", ICCV 2017 (arXiv:1708.02002).
 
-    Raises InvalidArgumentError for a gamma below 0.
+    Args:
+        logits: (B, K, H, W) of any floating dtype.
+        labels: (B, H, W) of any integer dtype, with classes 0..K-1 or `ignore_index`.
+        ignore_index: Label of the pixels to ignore.
+        class_weights: (K,) factor of each class, or None for 1.
+        pixel_weights: (B, H, W) factor of each pixel, not negative, or None for 1.
+        gamma: Exponent, at least 0.
+
+    Returns:
+        The loss as a scalar tensor, float32 (float64 for float64 logits), at least 0.
+
+    Raises:
+        InvalidArgumentError: The shapes do not match, `logits` are not floating point, or `gamma` is below 0.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.losses import focal
+        >>> labels = torch.tensor([[[0, 1], [1, 255]]])
+        >>> focal(torch.zeros(1, 2, 2, 2), labels, ignore_index=255)  # 0.5² · log 2
+        tensor(0.1733)
     """
     check_shapes(logits, labels, class_weights, pixel_weights)
-    require(gamma >= 0, "gamma", gamma, ">= 0")
-    return _per_pixel(soft_counts(logits, labels, ignore_index, pixel_weights, gamma), class_weights)
+    if not gamma >= 0:
+        raise InvalidArgumentError(f"gamma is {gamma!r}, but must be at least 0.")
+    confusion = compute_soft_confusion(logits, labels, ignore_index, pixel_weights, gamma)
+    return _average_pixels(confusion, class_weights)
 
 
 def dice(
@@ -55,21 +101,39 @@ def dice(
     class_weights: Tensor | None = None,
     pixel_weights: Tensor | None = None,
 ) -> Tensor:
-    """One minus soft Dice, averaged over the classes that occur in the labels of the batch.
+    """Compute one minus soft Dice, averaged over the classes in the labels of the batch.
 
-    Soft Dice of class c is ``2 sum(p_c y_c) / sum(p_c + y_c)``, the sums over all pixels of the
-    batch that are not ignored (V-Net, Milletari et al. 2016, without the squares; over the batch as
-    in nnU-Net). ``pixel_weights`` multiply the summands; ``class_weights`` multiply each class's
-    share of the mean.
+    Soft Dice of class c is ``2 sum(p_c y_c) / sum(p_c + y_c)``, with sums over all pixels of the batch that are not
+    ignored: V-Net (Milletari, Navab, Ahmadi, 3DV 2016, arXiv:1606.04797) without the squares, over the batch as in
+    nnU-Net. `pixel_weights` multiply the summands, `class_weights` the contribution of each class to the mean.
 
-    A class that does not occur has no share: its Dice is 0 whatever is predicted, a constant
-    without gradient (or, with the usual smoothing term, a gradient that only appears once hardly a
-    pixel is left). Its false positives still cost, because the background is a class like any other
-    here: each one is probability that the true class of its pixel lacks, whose own Dice falls. An
-    image of background alone is therefore not free of charge.
+    A class that is not in the labels does not contribute: its Dice is the constant 0, without a gradient. Its false
+    positives still increase the loss, because they reduce the probability, and so the Dice, of the true class of their
+    pixels. Background is a class like the others here, so an image of background only still has a gradient.
+
+    Args:
+        logits: (B, K, H, W) of any floating dtype.
+        labels: (B, H, W) of any integer dtype, with classes 0..K-1 or `ignore_index`.
+        ignore_index: Label of the pixels to ignore.
+        class_weights: (K,) factor of each class, or None for 1.
+        pixel_weights: (B, H, W) factor of each pixel, not negative, or None for 1.
+
+    Returns:
+        The loss as a scalar tensor, float32 (float64 for float64 logits), in [0, 1] without class weights.
+
+    Raises:
+        InvalidArgumentError: The shapes do not match, or `logits` are not floating point.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.losses import dice
+        >>> labels = torch.tensor([[[0, 1], [1, 0]]])
+        >>> dice(torch.zeros(1, 2, 2, 2), labels, ignore_index=255)
+        tensor(0.5000)
     """
     check_shapes(logits, labels, class_weights, pixel_weights)
-    return _overlap(soft_counts(logits, labels, ignore_index, pixel_weights), class_weights, beta=0.5)
+    confusion = compute_soft_confusion(logits, labels, ignore_index, pixel_weights)
+    return _average_overlaps(confusion, class_weights, beta=0.5)
 
 
 def tversky(
@@ -81,18 +145,39 @@ def tversky(
     pixel_weights: Tensor | None = None,
     beta: float = 0.7,
 ) -> Tensor:
-    """One minus the soft Tversky index, averaged over the classes that occur (Salehi et al., MLMI 2017).
+    """Compute one minus the soft Tversky index, averaged over the classes in the labels of the batch.
 
-    The index of class c is ``hit / (hit + (1 - beta) * false alarms + beta * missed)``, the three
-    as sums of probabilities over the batch. Above 0.5, what is missed costs more than what is seen
-    too much, for classes of few pixels; the paper found 0.7 best. With 0.5 it is ``dice``, whose words
-    on weights and absent classes hold here too.
+    The index of class c is ``TP / (TP + (1 - beta) * FP + beta * FN)`` with sums of probabilities over the batch.
+    Above 0.5, false negatives count more than false positives, for classes with few pixels. The paper found 0.7 best;
+    0.5 gives `dice`, whose rules for weights and absent classes apply here, too. Salehi, Erdogmus, Gholipour, "Tversky
+    Loss Function for Image Segmentation Using 3D Fully Convolutional Deep Networks", MLMI 2017 (arXiv:1706.05721).
 
-    Raises InvalidArgumentError for a beta outside [0, 1].
+    Args:
+        logits: (B, K, H, W) of any floating dtype.
+        labels: (B, H, W) of any integer dtype, with classes 0..K-1 or `ignore_index`.
+        ignore_index: Label of the pixels to ignore.
+        class_weights: (K,) factor of each class, or None for 1.
+        pixel_weights: (B, H, W) factor of each pixel, not negative, or None for 1.
+        beta: Weight of the false negatives, in [0, 1].
+
+    Returns:
+        The loss as a scalar tensor, float32 (float64 for float64 logits), in [0, 1] without class weights.
+
+    Raises:
+        InvalidArgumentError: The shapes do not match, `logits` are not floating point, or `beta` is not in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.losses import tversky
+        >>> labels = torch.tensor([[[0, 1], [1, 0]]])
+        >>> tversky(torch.zeros(1, 2, 2, 2), labels, ignore_index=255, beta=0.7)
+        tensor(0.5000)
     """
     check_shapes(logits, labels, class_weights, pixel_weights)
-    require(0 <= beta <= 1, "beta", beta, "0 <= x <= 1")
-    return _overlap(soft_counts(logits, labels, ignore_index, pixel_weights), class_weights, beta)
+    if not 0 <= beta <= 1:
+        raise InvalidArgumentError(f"beta is {beta!r}, but must be in [0, 1].")
+    confusion = compute_soft_confusion(logits, labels, ignore_index, pixel_weights)
+    return _average_overlaps(confusion, class_weights, beta)
 
 
 def cross_entropy_and_dice(
@@ -104,19 +189,44 @@ def cross_entropy_and_dice(
     pixel_weights: Tensor | None = None,
     dice_weight: float = 1.0,
 ) -> Tensor:
-    """``cross_entropy + dice_weight * dice``, from one softmax and one gradient."""
+    """Compute ``cross_entropy + dice_weight * dice`` with one softmax and one gradient.
+
+    The sum is the loss of nnU-Net: Isensee et al., Nature Methods 2021 (arXiv:1904.08128).
+
+    Args:
+        logits: (B, K, H, W) of any floating dtype.
+        labels: (B, H, W) of any integer dtype, with classes 0..K-1 or `ignore_index`.
+        ignore_index: Label of the pixels to ignore.
+        class_weights: (K,) factor of each class, or None for 1.
+        pixel_weights: (B, H, W) factor of each pixel, not negative, or None for 1.
+        dice_weight: Factor of the Dice term.
+
+    Returns:
+        The loss as a scalar tensor, float32 (float64 for float64 logits).
+
+    Raises:
+        InvalidArgumentError: The shapes do not match, or `logits` are not floating point.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.losses import cross_entropy_and_dice
+        >>> labels = torch.tensor([[[0, 1], [1, 0]]])
+        >>> cross_entropy_and_dice(torch.zeros(1, 2, 2, 2), labels, ignore_index=255)  # log 2 + 0.5
+        tensor(1.1931)
+    """
     check_shapes(logits, labels, class_weights, pixel_weights)
-    counts = soft_counts(logits, labels, ignore_index, pixel_weights)
-    return _per_pixel(counts, class_weights) + dice_weight * _overlap(counts, class_weights, beta=0.5)
+    confusion = compute_soft_confusion(logits, labels, ignore_index, pixel_weights)
+    overlap = _average_overlaps(confusion, class_weights, beta=0.5)
+    return _average_pixels(confusion, class_weights) + dice_weight * overlap
 
 
-def _per_pixel(counts: SoftCounts, class_weights: Tensor | None) -> Tensor:
-    return weighted(counts.surprise, class_weights).sum() / counts.pixels.clamp(min=1)
+def _average_pixels(confusion: SoftConfusion, class_weights: Tensor | None) -> Tensor:
+    return apply_class_weights(confusion.surprise, class_weights).sum() / confusion.num_pixels.clamp(min=1)
 
 
-def _overlap(counts: SoftCounts, class_weights: Tensor | None, beta: float) -> Tensor:
-    occurs = counts.true > 0
-    # hit + (1 - beta) * (predicted - hit) + beta * (true - hit)
-    size = torch.where(occurs, (1 - beta) * counts.predicted + beta * counts.true, 1)
-    losses = torch.where(occurs, 1 - counts.hit / size, 0)
-    return weighted(losses, class_weights).sum() / occurs.sum().clamp(min=1)
+def _average_overlaps(confusion: SoftConfusion, class_weights: Tensor | None, beta: float) -> Tensor:
+    occurs = confusion.true > 0
+    # TP + (1 - beta) * FP + beta * FN, with FP = predicted - TP and FN = true - TP
+    size = torch.where(occurs, (1 - beta) * confusion.predicted + beta * confusion.true, 1)
+    losses = torch.where(occurs, 1 - confusion.true_positive / size, 0)
+    return apply_class_weights(losses, class_weights).sum() / occurs.sum().clamp(min=1)

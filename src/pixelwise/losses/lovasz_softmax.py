@@ -1,4 +1,4 @@
-"""Lovász-Softmax: the mean IoU as a loss. Berman, Triki, Blaschko, CVPR 2018 (arXiv 1705.08790)."""
+"""Lovász-Softmax, the mean IoU as a loss: Berman, Triki, Blaschko, CVPR 2018 (arXiv:1705.08790)."""
 
 from typing import Any
 
@@ -16,13 +16,32 @@ def lovasz(
     class_weights: Tensor | None = None,
     pixel_weights: Tensor | None = None,
 ) -> Tensor:
-    """The Lovász extension of one minus IoU, averaged over the classes that occur in the labels of the batch.
+    """Compute the Lovász extension of one minus IoU, averaged over the classes in the labels of the batch.
 
-    It equals one minus IoU where all probabilities are 0 or 1, and is piecewise linear in between. A
-    class that does not occur has no share of the mean, as in ``dice``; its false positives cost their
-    true classes. ``class_weights`` multiply each class's share; a pixel of weight w counts as w
-    pixels. Sorting all pixels once for each class that occurs takes several times as long as the
-    other losses.
+    It equals one minus IoU where all probabilities are 0 or 1, and is piecewise linear in between. A class that is not
+    in the labels does not contribute, as in `dice`; its false positives increase the loss of their true classes. The
+    loss sorts all pixels once for each class in the labels, so it takes several times as long as the other losses.
+    Berman, Triki, Blaschko, "The Lovász-Softmax loss", CVPR 2018 (arXiv:1705.08790).
+
+    Args:
+        logits: (B, K, H, W) of any floating dtype.
+        labels: (B, H, W) of any integer dtype, with classes 0..K-1 or `ignore_index`.
+        ignore_index: Label of the pixels to ignore.
+        class_weights: (K,) factor of the contribution of each class to the mean, or None for 1.
+        pixel_weights: (B, H, W) weights, not negative: a pixel of weight w counts as w pixels. None for 1.
+
+    Returns:
+        The loss as a scalar tensor, float32 (float64 for float64 logits), in [0, 1] without class weights.
+
+    Raises:
+        InvalidArgumentError: The shapes do not match, or `logits` are not floating point.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.losses import lovasz
+        >>> labels = torch.tensor([[[0, 1], [1, 0]]])
+        >>> lovasz(torch.zeros(1, 2, 2, 2), labels, ignore_index=255)
+        tensor(0.5000)
     """
     check_shapes(logits, labels, class_weights, pixel_weights)
     classes = labels.long()
@@ -36,7 +55,7 @@ def lovasz(
 
 
 class _Lovasz(torch.autograd.Function):
-    """Once the errors are sorted the loss is linear in them, so its gradient is known with its value."""
+    """The loss with its gradient: the loss is linear in the sorted errors, so both are known together."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, classes: Tensor, weights: Tensor, valid: Tensor, shares: Tensor) -> Tensor:
@@ -46,7 +65,7 @@ class _Lovasz(torch.autograd.Function):
         occurring = torch.unique(truth[weight > 0]).tolist()
         count = max(len(occurring), 1)
         for c in occurring:
-            loss += shares[c] * _of_class(p[c], truth == c, weight, slopes[c])
+            loss += shares[c] * _compute_class_loss(p[c], truth == c, weight, slopes[c])
             slopes[c] *= shares[c]
         slopes = p * (slopes - (slopes * p).sum(0)) / count  # through the softmax
         gradient = torch.zeros_like(logits)
@@ -61,24 +80,27 @@ class _Lovasz(torch.autograd.Function):
         return gradient * outer.to(gradient.dtype), None, None, None, None
 
 
-def _of_class(p: Tensor, is_class: Tensor, weight: Tensor, slope: Tensor) -> Tensor:
-    """The loss of one class; its derivative by ``p`` (N,) is written to ``slope`` (N,)."""
+def _compute_class_loss(p: Tensor, is_class: Tensor, weight: Tensor, slope: Tensor) -> Tensor:
+    """Return the loss of one class, and write its derivative with respect to `p` (N,) to `slope` (N,)."""
     errors, order = torch.where(is_class, 1 - p, p).sort(descending=True, stable=True)
-    steps = jaccard_steps(is_class[order], weight[order])
+    steps = compute_jaccard_steps(is_class[order], weight[order])
     slope[order] = torch.where(is_class[order], -steps, steps)
-    return (errors * steps).sum()  # autocast would take a product of vectors in bfloat16
+    return (errors * steps).sum()  # not a dot product, which autocast computes in bfloat16
 
 
-def jaccard_steps(is_class: Tensor, weight: Tensor) -> Tensor:
-    """How much one minus IoU rises with each pixel that becomes wrong, one after the other.
+def compute_jaccard_steps(is_class: Tensor, weight: Tensor) -> Tensor:
+    """Return the increase of one minus IoU for each pixel that becomes wrong, in order.
 
-    With pixels 0..i wrong, the intersection is what is left of the class, and the union the class
-    and all wrong pixels of others. Of three equal pixels, the first two of the class: the first error
-    leaves 1 of 2, the second 0 of 2, so that the steps are 1/2, 1/2 and 0.
+    With pixels 0..i wrong, the intersection is the remaining pixels of the class, and the union is the class and all
+    wrong pixels of other classes. Example: three equal pixels, the first two of the class. The first error leaves 1 of
+    2, the second 0 of 2, so the steps are 1/2, 1/2 and 0.
 
     Args:
-        is_class: (N,) bool, whether a pixel is truly of the class, by falling error.
-        weight: (N,) how many pixels each counts as.
+        is_class: (N,) bool, whether the pixel is of the class, in the order of decreasing error.
+        weight: (N,) weight of each pixel.
+
+    Returns:
+        (N,) steps, which sum to 1 where the class has pixels.
     """
     inside = weight * is_class
     total = inside.sum()

@@ -1,4 +1,4 @@
-"""What all losses have in common: the arguments, and what is wrong with them."""
+"""The signature of all losses, and the checks of their arguments."""
 
 from typing import Protocol
 
@@ -8,7 +8,28 @@ from pixelwise.errors import InvalidArgumentError
 
 
 class Loss(Protocol):
-    """What every entry of ``LOSSES`` can be called with."""
+    """The signature of every loss in `LOSSES`, and of a loss of one's own.
+
+    Args:
+        logits: (B, K, H, W) of any floating dtype.
+        labels: (B, H, W) of any integer dtype, with classes 0..K-1 or `ignore_index`.
+        ignore_index: Label of the pixels to ignore; their loss and gradient are 0.
+        class_weights: (K,) factor of each class, or None for 1.
+        pixel_weights: (B, H, W) factor of each pixel, not negative, or None for 1.
+
+    Returns:
+        The loss as a scalar tensor, float32 (float64 for float64 logits).
+
+    Raises:
+        InvalidArgumentError: The shapes do not match, or `logits` are not floating point.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.losses import LOSSES, Loss
+        >>> loss: Loss = LOSSES["dice"]
+        >>> loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.uint8), ignore_index=255)
+        tensor(0.3333)
+    """
 
     def __call__(
         self,
@@ -21,28 +42,24 @@ class Loss(Protocol):
     ) -> Tensor: ...
 
 
-def weighted(losses: Tensor, class_weights: Tensor | None) -> Tensor:
+def apply_class_weights(losses: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Multiply the losses (K,) of the classes by their weights."""
     return losses if class_weights is None else losses * class_weights.to(losses)
 
 
 def check_shapes(logits: Tensor, labels: Tensor, class_weights: Tensor | None, pixel_weights: Tensor | None) -> None:
+    """Raise InvalidArgumentError unless the four tensors match."""
     if logits.ndim != 4 or not logits.is_floating_point():
         raise InvalidArgumentError(
-            f"logits must be (B, K, H, W) and floating, not {tuple(logits.shape)} {logits.dtype}."
+            f"logits must be (B, K, H, W) and floating point, not {tuple(logits.shape)} {logits.dtype}."
         )
     batch, num_classes, *size = logits.shape
     expected = (batch, *size)
     if labels.shape != expected:
         raise InvalidArgumentError(
-            f"labels must be (B, H, W) = {expected} to go with the logits, not {tuple(labels.shape)}."
+            f"labels must be (B, H, W) = {expected} to match the logits, not {tuple(labels.shape)}."
         )
     if class_weights is not None and class_weights.shape != (num_classes,):
         raise InvalidArgumentError(f"class_weights must be (K,) = ({num_classes},), not {tuple(class_weights.shape)}.")
     if pixel_weights is not None and pixel_weights.shape != expected:
         raise InvalidArgumentError(f"pixel_weights must be (B, H, W) = {expected}, not {tuple(pixel_weights.shape)}.")
-
-
-def require(condition: bool, name: str, value: object, legal: str) -> None:
-    """InvalidArgumentError for a number that no loss is defined for."""
-    if not condition:
-        raise InvalidArgumentError(f"{name} is {value!r}, but must be {legal}.")

@@ -1,4 +1,4 @@
-"""A soft confusion matrix of a batch, with its gradient in closed form."""
+"""The soft confusion matrix of a batch, with its gradient in closed form."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -11,102 +11,106 @@ from torch import Tensor
 _CACHED_PIXELS = 2**15
 
 
-class SoftCounts(NamedTuple):
-    """Sums over the pixels that are not ignored, each times the weight of its pixel: a soft confusion matrix."""
+class SoftConfusion(NamedTuple):
+    """Sums over the pixels that are not ignored, with pixel weights: the margins of a soft confusion matrix."""
 
     surprise: Tensor
-    """(K,) of -(1 - p) ** gamma * log p, p of the true class, by true class."""
-    hit: Tensor
-    """(K,) of p(true class), by true class."""
+    """(K,) sums of -(1 - p) ** gamma * log p, with p of the true class, by true class."""
+    true_positive: Tensor
+    """(K,) sums of p of the true class, by true class."""
     predicted: Tensor
-    """(K,) of p of each class."""
+    """(K,) sums of p of each class."""
     true: Tensor
-    """(K,) of 1, by true class."""
-    pixels: Tensor
+    """(K,) sums of 1, by true class."""
+    num_pixels: Tensor
     """() number of these pixels, without weights."""
 
 
-def soft_counts(
+def compute_soft_confusion(
     logits: Tensor, labels: Tensor, ignore_index: int, pixel_weights: Tensor | None, gamma: float = 0.0
-) -> SoftCounts:
-    """Counts over all pixels of the batch; ``gamma`` takes surprise off pixels that are right already."""
+) -> SoftConfusion:
+    """Sum over all pixels of the batch; `gamma` reduces the surprise of pixels that are already correct."""
     classes = labels.long()
     valid = classes != ignore_index
     classes = classes.masked_fill(~valid, 0)
     weights = valid.to(torch.promote_types(logits.dtype, torch.float32))
     if pixel_weights is not None:
         weights = weights * pixel_weights.to(weights)
-    surprise, hit, predicted, true = _SoftCounts.apply(logits, classes.unsqueeze(1), weights.unsqueeze(1), gamma)
-    return SoftCounts(surprise, hit, predicted, true, pixels=valid.sum())
+    inputs = logits, classes.unsqueeze(1), weights.unsqueeze(1), gamma
+    surprise, true_positive, predicted, true = _SoftConfusionFunction.apply(*inputs)
+    return SoftConfusion(surprise, true_positive, predicted, true, valid.sum())
 
 
-class _SoftCounts(torch.autograd.Function):
-    """``SoftCounts`` with its gradient in closed form, block by block.
+class _SoftConfusionFunction(torch.autograd.Function):
+    """The sums of `SoftConfusion` with their gradient in closed form, block by block.
 
-    With g the gradients of the sums, y the true class and w the weight of a pixel, the chain rule
-    through the softmax is ``w * (p_c * (gP_c - r) + [c = y] * t)``, where ``t = gH_y * p_y + gS_y * s'``,
-    ``s'`` is the slope of the surprise by log p_y (-1 with gamma 0), and ``r = t + sum_k gP_k * p_k``.
+    Let gP, gH and gS be the gradients of predicted, true_positive and surprise, y the true class and w the weight of a
+    pixel. The chain rule through the softmax gives ``w * (p_c * (gP_c - r) + [c = y] * t)``, where
+    ``t = gH_y * p_y + gS_y * s'``, ``s'`` is the derivative of the surprise with respect to log p_y (-1 for gamma 0),
+    and ``r = t + sum_k gP_k * p_k``.
 
-    Only the logits are kept and the softmax is taken again on the way back: blocks stay in the
-    cache, and no array of the size of the logits is ever allocated but their gradient, which has
-    their dtype and memory format.
+    Only the logits are saved, and the backward pass computes the softmax again. Blocks fit into the cache, and no other
+    array of the size of the logits is allocated than their gradient, which has their dtype and memory format.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, classes: Tensor, weights: Tensor, gamma: float) -> tuple[Tensor, ...]:
         ctx.save_for_backward(logits, classes, weights)
         ctx.gamma = gamma
-        surprise, hit, predicted, true = (weights.new_zeros(logits.shape[1]) for _ in range(4))
-        for scores, labels, weight in _blocks(logits, classes, weights):
+        surprise, true_positive, predicted, true = (weights.new_zeros(logits.shape[1]) for _ in range(4))
+        for scores, labels, weight in _split_blocks(logits, classes, weights):
             log_p = F.log_softmax(scores.to(weight.dtype).contiguous(), dim=0)
             log_p_true = log_p.gather(0, labels)
-            _add_by_class(surprise, labels, surprise_of(log_p_true, gamma) * weight)
-            _add_by_class(hit, labels, log_p_true.exp() * weight)
+            _add_by_class(surprise, labels, compute_surprise(log_p_true, gamma) * weight)
+            _add_by_class(true_positive, labels, log_p_true.exp() * weight)
             _add_by_class(true, labels, weight)
             predicted += log_p.exp_().mul_(weight).sum((1, 2))
         ctx.mark_non_differentiable(true)
-        return surprise, hit, predicted, true
+        return surprise, true_positive, predicted, true
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, surprise: Tensor, hit: Tensor, predicted: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, surprise: Tensor, true_positive: Tensor, predicted: Tensor, _: Tensor
+    ) -> tuple[Tensor | None, ...]:
         logits, classes, weights = ctx.saved_tensors
         of_class = predicted.view(-1, 1, 1)
         gradient = torch.empty_like(logits)
-        for scores, labels, weight, out in _blocks(logits, classes, weights, gradient):
+        for scores, labels, weight, out in _split_blocks(logits, classes, weights, gradient):
             p = F.softmax(scores.to(weight.dtype).contiguous(), dim=0)
             p_true = p.gather(0, labels)
-            of_true = _at(labels, hit) * p_true + _at(labels, surprise) * surprise_slope(p_true, ctx.gamma)
+            slope = compute_surprise_slope(p_true, ctx.gamma)
+            of_true = _select(labels, true_positive) * p_true + _select(labels, surprise) * slope
             rest = of_true + (p * of_class).sum(0, keepdim=True)
             p.mul_(of_class - rest).scatter_add_(0, labels, of_true)
             out.copy_(p.mul_(weight))
         return gradient, None, None, None
 
 
-def surprise_of(log_p: Tensor, gamma: float) -> Tensor:
-    """``-(1 - p) ** gamma * log p``."""
+def compute_surprise(log_p: Tensor, gamma: float) -> Tensor:
+    """Return ``-(1 - p) ** gamma * log p``."""
     return -log_p if gamma == 0 else -((-torch.expm1(log_p)) ** gamma) * log_p
 
 
-def surprise_slope(p: Tensor, gamma: float) -> Tensor | float:
-    """The derivative of ``surprise_of`` by log p."""
+def compute_surprise_slope(p: Tensor, gamma: float) -> Tensor | float:
+    """Return the derivative of `compute_surprise` with respect to log p."""
     if gamma == 0:
         return -1.0
     tiny = torch.finfo(p.dtype).tiny
-    missing = (1 - p).clamp(min=tiny)  # 0 to a negative power, times log 1, would be no number
+    missing = (1 - p).clamp(min=tiny)  # 0 to a negative power, times log 1, would be NaN
     return gamma * missing ** (gamma - 1) * p * p.clamp(min=tiny).log() - missing**gamma
 
 
-def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Cut (B, ?, H, W) tensors alike into (?, rows, W): small enough for a CPU's cache, whole images elsewhere."""
+def _split_blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Split (B, C, H, W) tensors into (C, rows, W): small enough for the cache of a CPU, whole images elsewhere."""
     height, width = tensors[0].shape[2:]
     rows = max(1, _CACHED_PIXELS // width) if tensors[0].is_cpu else height
     for image in zip(*tensors, strict=True):
         yield from zip(*(part.split(rows, dim=1) for part in image), strict=True)
 
 
-def _at(classes: Tensor, values: Tensor) -> Tensor:
-    """``values[classes]``, which takes several times as long on a CPU."""
+def _select(classes: Tensor, values: Tensor) -> Tensor:
+    """Return ``values[classes]``; indexing itself takes several times as long on a CPU."""
     return values.index_select(0, classes.flatten()).view_as(classes)
 
 

@@ -1,1 +1,1 @@
-"""A model, or its network alone, as one graph of standard operators, and that graph as ONNX."""
+"""Capture a model or its network as a graph of standard operators, and convert it to ONNX."""

@@ -1,4 +1,4 @@
-"""Where torch.compile cannot work: an error that says what it needs."""
+"""Errors of torch.compile that say what to install."""
 
 import logging
 from collections.abc import Iterator
@@ -8,21 +8,18 @@ from pixelwise.errors import InvalidArgumentError
 
 
 @contextmanager
-def compilation_explained() -> Iterator[None]:
-    """What torch.compile raises, at the first pass of a size, becomes a InvalidArgumentError.
-
-    It also warns that no CUDA was found, which is no news on a CPU: that is not passed on.
-    """
+def explain_compile_errors() -> Iterator[None]:
+    """Turn errors of torch.compile into InvalidArgumentError, and hide its warning that CUDA was not found."""
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     try:
         yield
     except RuntimeError as error:
-        from torch._dynamo.exc import TorchDynamoException  # whose import takes seconds
+        from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
 
         if not isinstance(error, TorchDynamoException):
             raise
-        reason = " ".join(str(error).strip().splitlines()[:2])  # the second says what its backend has met
+        reason = " ".join(str(error).strip().splitlines()[:2])  # the second names the backend error
         raise InvalidArgumentError(
-            f"torch.compile failed ({reason}); it needs a C++ compiler on a CPU, and Triton and a C compiler on a GPU. "
-            "Install them, or leave compiling out: training.compile=false, --engine torch."
+            f"torch.compile failed ({reason}). It needs a C++ compiler on a CPU, and Triton and a C compiler on a GPU. "
+            "Install them, or do not compile: training.compile=false, --engine torch."
         ) from error

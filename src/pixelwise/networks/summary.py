@@ -5,10 +5,11 @@ the whole table takes seconds and no memory.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,8 +18,8 @@ from torch._ops import OpOverload
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
-from pixelwise.config import NetworkConfig
-from pixelwise.errors import unknown_name
+from pixelwise.config import Config, NetworkConfig
+from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.networks.activation_checkpointing import Pass, checkpoint_call, wrap_stages
 from pixelwise.networks.geometry.network_geometry import trace_geometry
 from pixelwise.networks.geometry.tracer import OpObserver, copy_to_meta
@@ -76,16 +77,44 @@ class LayerRow:
     gflops: float
 
 
-def describe(name: str | None = None, size: Size = (360, 480)) -> list[NetworkRow] | list[LayerRow]:
-    """What `pixelwise networks` prints: all networks, or the layers of the named one.
+def describe(
+    name: str | None = None,
+    size: Size = (360, 480),
+    *,
+    in_channels: int = 3,
+    num_classes: int = 11,
+    encoder: str | None = None,
+    settings: Mapping[str, object] = MappingProxyType({}),
+) -> list[NetworkRow] | list[LayerRow]:
+    """Return the networks with size, cost and geometry, or the layers of one.
 
     Args:
-        size: height and width of the image, in pixels; 3 channels and 11 classes, as CamVid has.
+        name: Network whose layers to list; None: all networks.
+        size: Height and width of the image, in pixels.
+        in_channels: Number of image channels.
+        num_classes: Number of classes.
+        encoder: Encoder of the named network.
+        settings: Configuration values of the named network, such as `{"network.depth": 3}`.
+
+    Returns:
+        A row per network, or per layer in the order of execution.
 
     Raises:
-        InvalidArgumentError: an unknown name, or a size that the network cannot take, which says the legal ones.
+        InvalidArgumentError: an unknown name or setting, or a size that the network cannot take.
+
+    Example:
+        >>> describe("segnet-basic", (64, 64))[0].operator
+        'conv2d'
     """
-    return describe_networks(size) if name is None else describe_layers(name, size, in_channels=3, num_classes=11)
+    if name is None:
+        if encoder is not None or settings:
+            raise InvalidArgumentError("encoder and settings describe one network. Give its name, too.")
+        return describe_networks(size, in_channels=in_channels, num_classes=num_classes)
+    changes = {**settings, "network.name": name, **({} if encoder is None else {"network.encoder": encoder})}
+    with torch.device("meta"):
+        config = Config().replace(changes).network
+        network = build_network(config, in_channels=in_channels, num_classes=num_classes)
+    return describe_layers(network, size, in_channels=in_channels)
 
 
 def describe_networks(size: Size = (360, 480), *, in_channels: int = 3, num_classes: int = 11) -> list[NetworkRow]:
@@ -101,7 +130,7 @@ def describe_network(name: str, size: Size = (360, 480), *, in_channels: int = 3
     """
     network = _build(name, in_channels, num_classes)
     field = trace_geometry(network, in_channels=in_channels)
-    legal = field.input_size(size)
+    legal = field.compute_input_size(size)
     images = torch.empty(1, in_channels, *legal, device="meta")
     return NetworkRow(
         name=name,
@@ -110,7 +139,7 @@ def describe_network(name: str, size: Size = (360, 480), *, in_channels: int = 3
         gflops=sum(row.gflops for row in describe_layers(network, legal, in_channels=in_channels)),
         activation_mb=count_saved_bytes(network.train(), images) / 1e6,
         stride=field.stride,
-        receptive_field=field.receptive_field if field.local else None,
+        receptive_field=field.receptive_field if field.is_local else None,
         paper=PAPERS.get(name, PAPERS.get(type(network).__name__, "")),
     )
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pixelwise.planning.memory_estimate import MemoryForecast, gib
+from pixelwise.progress import format_duration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +40,13 @@ class Forecast:
         """For people, without the sign of a comment."""
         said = [f"forecast, on {self.device}: {self.num_steps:,} steps, each image {times(self.epochs)}"]
         if self.time:
+            time = self.time
+            total, start, steps, evaluations, end = map(
+                format_duration, (time.total, time.start, time.steps, time.evaluations, time.end)
+            )
             said.append(
-                f"time: {minutes(self.time.total)} = start {minutes(self.time.start)} + steps "
-                f"{minutes(self.time.steps)} + evaluations {minutes(self.time.evaluations)} + last evaluation and "
-                f"report {minutes(self.time.end)}"
+                f"time: {total} = start {start} + steps {steps} + evaluations {evaluations} + last evaluation and "
+                f"report {end}"
             )
         else:
             said.append("time: not known, because nothing is timed where the steps are given")
@@ -63,11 +67,6 @@ class Forecast:
             ),
         }
         return " + ".join(f"{name} {gib(size)}" for name, size in parts.items() if size)
-
-
-def minutes(seconds: float) -> str:
-    """`45 s`, `20.5 min`."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
 
 
 def times(number: float) -> str:

@@ -2,15 +2,16 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
 
-from pixelwise.checks import CODES, Finding, diagnose
+from pixelwise.checks import CODES, Finding
+from pixelwise.checks.runner import run_checks
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.sample import Sample
-from pixelwise.data.scan import Survey, survey
+from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import CheckpointError
 from pixelwise.files import write_atomically
 
@@ -37,12 +38,12 @@ def leave_out_faults(dataset: Dataset) -> tuple[Dataset, tuple[LeftOut, ...]]:
 
     Reads every pair once. Test pairs are not opened, and stay.
     """
-    surveyed = survey(dataset, [s for s in dataset.samples if s.split != "test"])
-    errors = diagnose(surveyed).errors
+    scanned = scan_dataset(dataset, [s for s in dataset.samples if s.split != "test"])
+    errors = run_checks(scanned).errors
     for error in errors:
         logger.info(f"error: {error.message} {error.fix}")
     blocking = [error for error in errors if error.code not in ACCEPTED]
-    left_out = (*_in_pairs(surveyed, blocking), *_in_no_pair(dataset, blocking))
+    left_out = (*_in_pairs(scanned, blocking), *_in_no_pair(dataset, blocking))
     for one in left_out:
         logger.info(str(one))
     return without(dataset, left_out), left_out
@@ -53,7 +54,7 @@ def without(dataset: Dataset, left_out: Iterable[LeftOut]) -> Dataset:
     files = {one.file for one in left_out}
     names = _pair_names(dataset)
     kept = tuple(sample for sample in dataset.samples if names[sample] not in files)
-    return replace(dataset, index=replace(dataset.index, samples=kept))
+    return dataset.with_samples(kept)
 
 
 def is_overruled(error: Finding, left_out: Sequence[LeftOut] | None) -> bool:
@@ -82,31 +83,30 @@ def read_left_out(path: Path) -> tuple[LeftOut, ...]:
         raise CheckpointError(f"{path} must list 'file' and 'reason'; restore it, or start a new run.") from error
 
 
-def _in_pairs(surveyed: Survey, errors: Sequence[Finding]) -> Iterator[LeftOut]:
+def _in_pairs(dataset: Dataset, errors: Sequence[Finding]) -> Iterator[LeftOut]:
     """Each pair that an error names, with the first reason why."""
-    dataset = surveyed.dataset
-    by_file = dataset.samples_by_file()
+    by_file = dataset.map_files_to_samples()
     reasons: dict[Sample, str] = {}
-    for reading in surveyed.readings:
-        if fault := reading.image_error or reading.mask_error:
-            reasons[reading.sample] = _below(fault, dataset)
+    for stats in dataset.stats:
+        if fault := stats.image_error or stats.mask_error:
+            reasons[stats.sample] = _below(fault, dataset)
     for error in errors:
         for sample in filter(None, map(by_file.get, error.files)):
             reasons.setdefault(sample, CODES[error.code][1])
     names = _pair_names(dataset)
     for sample, reason in sorted(reasons.items()):
-        yield LeftOut(names[sample], reason.removeprefix(f"{dataset.relative(sample.image_path)}: "))
+        yield LeftOut(names[sample], reason.removeprefix(f"{dataset.get_relative_path(sample.image_path)}: "))
 
 
 def _pair_names(dataset: Dataset) -> dict[Sample, str]:
     """What a pair is called here: its image file, and its name where the file holds other pairs too."""
-    by_file = dataset.samples_by_file()
-    files = {sample: dataset.relative(sample.image_path) for sample in dataset.samples}
+    by_file = dataset.map_files_to_samples()
+    files = {sample: dataset.get_relative_path(sample.image_path) for sample in dataset.samples}
     return {sample: file if file in by_file else f"{file}: {sample.name}" for sample, file in files.items()}
 
 
 def _in_no_pair(dataset: Dataset, errors: Sequence[Finding]) -> Iterator[LeftOut]:
-    paired = {dataset.relative(path) for s in dataset.samples for path in (s.image_path, s.label_path)}
+    paired = {dataset.get_relative_path(path) for s in dataset.samples for path in (s.image_path, s.label_path)}
     reasons = {file: CODES[error.code][1] for error in reversed(errors) for file in error.files}
     return (LeftOut(file, reason) for file, reason in sorted(reasons.items()) if file not in paired)
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
-from pixelwise.data.sample import Sample
-from pixelwise.data.scan import Reading, Survey
-from pixelwise.data.splits.splits import Splits
+from pixelwise.data.sample import Sample, Splits
+from pixelwise.data.sample_stats import SampleStats
+from pixelwise.data.scan import compute_normalization, count_class_pixels
 from pixelwise.shapes import Size
 
 SAMPLED_LABELS = 40
@@ -77,12 +77,10 @@ class Fingerprint:
         return tuple(pixels / total for pixels in self.class_pixels)
 
 
-def fingerprint(surveyed: Survey, splits: Splits, weights: tuple[float, ...]) -> Fingerprint:
+def fingerprint(dataset: Dataset, splits: Splits, weights: tuple[float, ...]) -> Fingerprint:
     """Of the training images; of the validation images, number and largest size alone."""
-    train = _readings(surveyed, splits["train"])
-    mean, std = surveyed.normalization(splits["train"])
-    dataset = surveyed.dataset
-    assert dataset.classes is not None
+    train = _readings(dataset, splits["train"])
+    mean, std = compute_normalization(dataset, splits["train"])
     sizes = [r.size for r in train if r.size]
     seen = _look_at_labels(dataset, splits["train"], labels_to_read(max(map(_pixels, sizes))))
     return Fingerprint(
@@ -91,14 +89,14 @@ def fingerprint(surveyed: Survey, splits: Splits, weights: tuple[float, ...]) ->
         median_size=(int(np.median([size[0] for size in sizes])), int(np.median([size[1] for size in sizes]))),
         smallest_size=min(sizes, key=_pixels),
         largest_size=max(sizes, key=_pixels),
-        largest_val_size=max([r.size for r in _readings(surveyed, splits["val"]) if r.size], key=_pixels),
+        largest_val_size=max([r.size for r in _readings(dataset, splits["val"]) if r.size], key=_pixels),
         channels=dataset.channels or 0,
         dtype=train[0].dtype,
         mean=tuple(mean),
         std=tuple(std),
         bytes_per_pixel=(of_pixel := _bytes_of_pixel(train[0].dtype, dataset)),
         pair_bytes=sum(map(_pixels, sizes)) * of_pixel,
-        class_pixels=tuple(surveyed.class_pixels(splits["train"]).sum(0).tolist()),
+        class_pixels=tuple(count_class_pixels(dataset, splits["train"]).sum(0).tolist()),
         class_weights=weights,
         objects=seen.objects,
         border_share=seen.border_share,
@@ -106,9 +104,9 @@ def fingerprint(surveyed: Survey, splits: Splits, weights: tuple[float, ...]) ->
     )
 
 
-def _readings(surveyed: Survey, samples: Sequence[Sample]) -> list[Reading]:
+def _readings(dataset: Dataset, samples: Sequence[Sample]) -> list[SampleStats]:
     wanted = set(samples)
-    return [r for r in surveyed.readings if r.sample in wanted and r.size]
+    return [r for r in dataset.stats if r.sample in wanted and r.size]
 
 
 def _pixels(size: Size) -> int:
@@ -117,7 +115,6 @@ def _pixels(size: Size) -> int:
 
 def _bytes_of_pixel(dtype: str, dataset: Dataset) -> int:
     """Of an image and its labels together."""
-    assert dataset.classes is not None
     of_label = 1 if len(dataset.classes.names) <= 256 else 2
     return (dataset.channels or 0) * np.dtype(dtype).itemsize + of_label
 
@@ -138,7 +135,6 @@ def labels_to_read(pixels: int) -> int:
 
 def _look_at_labels(dataset: Dataset, samples: Sequence[Sample], count: int) -> _Seen:
     """On some label maps, spread evenly over the training images."""
-    assert dataset.classes is not None
     num_classes = len(dataset.classes.names)
     regions: list[list[Array]] = [[] for _ in range(num_classes)]
     halves = np.zeros((2, num_classes))

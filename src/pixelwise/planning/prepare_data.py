@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pixelwise.checks import require_sound
+from pixelwise.checks.runner import require_valid_dataset
 from pixelwise.config import Config, LossConfig
 from pixelwise.data.classes import Classes
-from pixelwise.data.dataset import Dataset, open_dataset
-from pixelwise.data.sample import Sample
-from pixelwise.data.scan import Survey, survey
-from pixelwise.data.splits.assign import Division, divide, divide_in_folds
-from pixelwise.data.splits.splits import Splits, read_splits
+from pixelwise.data.dataset import Dataset
+from pixelwise.data.sample import Sample, Splits
+from pixelwise.data.scan import count_class_pixels, scan_dataset
+from pixelwise.data.splits.splits import SplitAssignment, assign_folds, assign_splits, read_splits
 from pixelwise.losses import inverse_log_weights, median_frequency_weights
 from pixelwise.model_file import ModelSpec
 from pixelwise.planning.exclusions import ACCEPTED, LeftOut, is_overruled, leave_out_faults, without
@@ -40,7 +39,6 @@ class Prepared:
 
     @property
     def classes(self) -> Classes:
-        assert self.dataset.classes is not None
         return self.dataset.classes
 
     def job(self, config: Config, device: torch.device) -> Job:
@@ -90,12 +88,12 @@ def prepare(
     run, if forced, has left out. `skip_invalid` leaves out what errors name, says so to `progress`, and reads the
     pairs a second time; what errors still forbid stops.
     """
-    surveyed, left_out = _survey(data, config, skip_invalid, left_out)
+    dataset, left_out = _survey(data, config, skip_invalid, left_out)
     if made_splits:
-        division = Division(splits=read_splits(made_splits, surveyed.dataset.samples, revise=revise_splits))
+        division = SplitAssignment(splits=read_splits(made_splits, dataset.samples, revise=revise_splits))
     else:
-        division = divide(surveyed, config.data, config.training.seed)
-    return _prepared(surveyed, division, left_out)
+        division = assign_splits(dataset, config.data, config.training.seed)
+    return _prepared(dataset, division, left_out)
 
 
 def prepare_folds(
@@ -108,12 +106,12 @@ def prepare_folds(
     left_out: tuple[LeftOut, ...] | None = None,
 ) -> list[Prepared]:
     """`prepare` for each of the folds: the files are read once, and each fold is described by its training images."""
-    surveyed, left_out = _survey(data, config, skip_invalid, left_out)
+    dataset, left_out = _survey(data, config, skip_invalid, left_out)
     if made_splits:
-        divisions = [Division(splits=read_splits(path, surveyed.dataset.samples)) for path in made_splits]
+        divisions = [SplitAssignment(splits=read_splits(path, dataset.samples)) for path in made_splits]
     else:
-        divisions = divide_in_folds(surveyed, config.data, num_folds, config.training.seed)
-    return [_prepared(surveyed, division, left_out) for division in divisions]
+        divisions = assign_folds(dataset, config.data, num_folds, config.training.seed)
+    return [_prepared(dataset, division, left_out) for division in divisions]
 
 
 def _survey(
@@ -121,35 +119,35 @@ def _survey(
     config: Config,
     skip_invalid: bool,
     left_out: tuple[LeftOut, ...] | None,
-) -> tuple[Survey, tuple[LeftOut, ...] | None]:
+) -> tuple[Dataset, tuple[LeftOut, ...] | None]:
     """What there is to train and validate on, read, and what was left out of it."""
-    dataset = open_dataset(data, config.data.format)
+    dataset = Dataset.load(data, config.data.format)
     if skip_invalid:
         dataset, left_out = leave_out_faults(dataset)
     elif left_out:
         dataset = without(dataset, left_out)
-    return survey(dataset, [sample for sample in dataset.samples if sample.split != "test"]), left_out
+    return scan_dataset(dataset, [sample for sample in dataset.samples if sample.split != "test"]), left_out
 
 
-def _prepared(surveyed: Survey, division: Division, left_out: tuple[LeftOut, ...] | None) -> Prepared:
-    report = require_sound(surveyed, division.splits, overruled=partial(is_overruled, left_out=left_out))
+def _prepared(dataset: Dataset, division: SplitAssignment, left_out: tuple[LeftOut, ...] | None) -> Prepared:
+    report = require_valid_dataset(dataset, division.splits, is_accepted=partial(is_overruled, left_out=left_out))
     accepted = [f"error: {f.message}" for f in report.errors if f.code in ACCEPTED]
     notes = [f"{f.severity}: {f.message}" for f in report.findings if f.severity != "error"]
-    notes += [f"warning: {division.crossing}"] if division.crossing else []
+    notes += [f"warning: {division.warning}"] if division.warning else []
     return Prepared(
-        dataset=surveyed.dataset,
+        dataset=dataset,
         splits=division.splits,
         groups=division.groups,
-        seen=fingerprint(surveyed, division.splits, _class_weights(surveyed, division.splits)),
+        seen=fingerprint(dataset, division.splits, _class_weights(dataset, division.splits)),
         notes=(*notes, *division.notes),
         left_out=left_out,
         overruled=(*accepted, *map(str, left_out or ())),
     )
 
 
-def _class_weights(surveyed: Survey, splits: Splits) -> tuple[float, ...]:
-    pixels = surveyed.class_pixels(splits["train"])
-    by_sample = {r.sample: sum(r.values.values()) for r in surveyed.readings}
+def _class_weights(dataset: Dataset, splits: Splits) -> tuple[float, ...]:
+    pixels = count_class_pixels(dataset, splits["train"])
+    by_sample = {s.sample: sum(s.value_counts.values()) for s in dataset.stats}
     sizes = np.array([by_sample[s] for s in splits["train"]])
     weights = median_frequency_weights(pixels.sum(0), ((pixels > 0) * sizes[:, None]).sum(0))
     return tuple(float(weight) for weight in weights)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pixelwise.data import rasters
-from pixelwise.data.io import images, video
+from pixelwise.data.io import images
 from pixelwise.data.io.channel_files import split_channel, stack_channels
 from pixelwise.data.io.images import Array, DecodedImage, decode_image, decode_image_bytes, read_image, read_image_bytes
+from pixelwise.data.io.video import VIDEO_EXTENSIONS
 from pixelwise.data.rasters import find_raster_format, is_windowed_only
 from pixelwise.data.rasters.ome_zarr_reader import is_zarr
-from pixelwise.errors import DataError, InvalidArgumentError
+from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
 from pixelwise.prediction.outputs import WRITERS
 from pixelwise.prediction.outputs.video import FRAME_LIST, LABELED_VIDEO
 from pixelwise.prediction.remote import find_remote, is_remote, open_remote, read_remote
@@ -154,9 +155,10 @@ def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, vid
         Each input once, sorted.
 
     Raises:
-        InvalidArgumentError: an entry of `inputs` names nothing.
+        PathNotFoundError: an entry of `inputs` does not exist.
+        InvalidArgumentError: an entry of `inputs` contains no image.
     """
-    suffixes = (*SUFFIXES, *video.VIDEO_EXTENSIONS) if videos else SUFFIXES
+    suffixes = (*SUFFIXES, *VIDEO_EXTENSIONS) if videos else SUFFIXES
     found: dict[str, Input] = {}
     for given in map(str, inputs):
         path = Path(given)
@@ -173,7 +175,8 @@ def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, vid
             matches = list(_search_pattern(given, suffixes))
         if not matches:
             kinds = "an image, a video" if videos else "an image"
-            raise InvalidArgumentError(
+            is_missing = not is_remote(given) and not path.exists() and not glob.has_magic(given)
+            raise (PathNotFoundError if is_missing else InvalidArgumentError)(
                 f"No images found at {given!r}. Expected {kinds}, a folder or a glob pattern; "
                 f"supported suffixes: {', '.join(suffixes)}."
             )
@@ -184,9 +187,8 @@ def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, vid
 
 def make_input(path: Path, stem: str | Path, url: str = "") -> Input:
     """Return the input of a path, of the class that its suffix asks for."""
-    is_raster = not url and is_windowed_only(path)
-    kind = VideoInput if path.suffix.lower() in video.VIDEO_EXTENSIONS else RasterInput if is_raster else Input
-    return kind(path, Path(stem), url)
+    kind = VideoInput if path.suffix.lower() in VIDEO_EXTENSIONS else Input
+    return (RasterInput if not url and is_windowed_only(path) else kind)(path, Path(stem), url)
 
 
 def _search_folder(folder: Path, suffixes: tuple[str, ...], skip: Path | None = None) -> Iterator[Input]:

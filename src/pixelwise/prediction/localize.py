@@ -243,12 +243,12 @@ def find_alignment(skeleton: nn.Module, size: Size) -> tuple[Alignment, Alignmen
         tracer = Tracer(images)
         try:
             with tracer:
-                traced = tracer.map_of(skeleton(images))
+                traced = tracer.get_map(skeleton(images))
         except InvalidArgumentError:
             return None
-    if traced is None or any(len(axis.intervals) > 1 for axis in traced.axes):
+    if traced is None or any(len(axis.intervals) > 1 for axis in traced.fields):
         return None
-    rows, columns = (_align(axis) for axis in traced.axes)
+    rows, columns = (_align(axis) for axis in traced.fields)
     return rows, columns
 
 
@@ -266,8 +266,7 @@ def align_maps(maps: Tensor, alignments: tuple[Alignment, Alignment] | None, siz
     if alignments is None:
         return functional.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
     rows, columns = (
-        (torch.arange(side, device=maps.device) * float(alignment.scale) + float(alignment.offset) + 0.5) * 2 / count
-        - 1
+        (torch.arange(side, device=maps.device) * float(line.scale) + float(line.offset) + 0.5) * 2 / count - 1
         for side, line, count in zip(size, alignments, cells, strict=True)
     )
     grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)[None]

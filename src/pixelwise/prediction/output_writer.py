@@ -75,9 +75,8 @@ class OutputWriter:
 
     @property
     def only_labels(self) -> bool:
-        """Return whether the labels of the network are the only output, as for images that are read by windows."""
-        unchanged = self.label_values == "index" and self.min_area <= 1 and not self.fill_holes
-        return self.kinds == ("labels",) and unchanged
+        """Return whether the labels of the network are the only output."""
+        return self.kinds == ("labels",) and self.label_values == "index" and self.min_area <= 1 and not self.fill_holes
 
     def begin(
         self,

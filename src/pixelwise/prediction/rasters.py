@@ -19,14 +19,12 @@ from pixelwise.data.io.images import Array
 from pixelwise.data.rasters import Raster, find_raster_format
 from pixelwise.data.rasters._gdal import has_rasterio
 from pixelwise.data.rasters.rasterio_reader import count_tiff_pixels
-from pixelwise.data.rasters.windows import BLOCK
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.files import READ_ERRORS, read_json, write_atomically
 from pixelwise.inference.predictor import Predictor
-from pixelwise.inference.tiling.plan import Part, Plan, StripPlan
+from pixelwise.inference.tiling.plan import Tile, TilePlan
 from pixelwise.prediction.output_writer import remove_path
 from pixelwise.progress import report_progress
-from pixelwise.shapes import round_up
 
 WINDOWED_PIXELS = 64 << 20
 """Larger TIFFs are read by windows, if that can give the requested outputs."""
@@ -60,17 +58,15 @@ def predict_raster(
         DataError: the image cannot be read, or does not fit the model.
     """
     with find_raster_format(path).open(path, predictor.spec.channels) as raster:
-        plan = predictor.cutting.windows(raster.size)
-        parts = _PartFiles(_part_folder(target), plan, predictor.classes.dtype)
+        plan = predictor.tile_planner.plan_windowed(raster.size)
+        parts = _TileFiles(_part_folder(target), plan, predictor.classes.dtype)
         parts.begin(_describe_parts(raster, plan, predictor.device.type, manifest), resume=resume)
-        checked = _CheckedRaster(predictor, raster)
-        source = _RowBuffer(checked) if isinstance(plan, StripPlan) else checked
-        for part, labels in predictor.label_parts(source, plan, parts.has):
-            missing = raster.find_missing(*plan.writes(part))
+        for tile, labels in predictor.label_tiles(_CheckedRaster(predictor, raster), plan, parts.has):
+            missing = raster.find_missing(*tile.write)
             if missing is not None:
                 labels[missing] = predictor.classes.ignore_index
-            parts.write(part, labels)
-            report_progress(path.name, parts.num_done, len(plan.rows) * len(plan.columns))
+            parts.write(tile, labels)
+            report_progress(path.name, parts.num_done, len(plan))
         result = parts.folder / target.name
         remove_path(result)  # of an interrupted attempt
         raster.write_labels(result, parts.read(), predictor.classes)
@@ -103,42 +99,11 @@ class _CheckedRaster:
 
 
 @dataclass(slots=True)
-class _RowBuffer:
-    """Reads the rows of a source in whole blocks, for readers that ask for a few rows at a time, in order.
-
-    Images are stored in blocks, each of which is decoded as a whole.
-    """
-
-    source: _CheckedRaster
-    columns: slice | None = None
-    top: int = 0
-    """First row in the buffer."""
-    buffer: Array | None = None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.source.size
-
-    def read(self, rows: slice, columns: slice) -> Array:
-        bottom = self.top + (0 if self.buffer is None else len(self.buffer))
-        if self.buffer is None or columns != self.columns or not self.top <= rows.start <= bottom:
-            self.columns, self.top, self.buffer = columns, rows.start, None
-            bottom = rows.start
-        if rows.stop > bottom:
-            until = min(round_up(rows.stop, BLOCK), self.size[0])
-            more = self.source.read(slice(bottom, until), columns)
-            before = more[:0] if self.buffer is None else self.buffer[rows.start - self.top :]
-            self.top, self.buffer = rows.start, np.concatenate((before, more))
-        assert self.buffer is not None
-        return self.buffer[rows.start - self.top : rows.stop - self.top]
-
-
-@dataclass(slots=True)
-class _PartFiles:
-    """The labels of the parts of a plan, as files."""
+class _TileFiles:
+    """The labels of the tiles of a plan, as files."""
 
     folder: Path
-    plan: Plan
+    plan: TilePlan
     dtype: type[np.generic]
     num_done: int = 0
 
@@ -150,18 +115,18 @@ class _PartFiles:
             write_atomically(file, json.dumps(description, sort_keys=True).encode())
         self.num_done = len(list(self.folder.glob("*.labels")))
 
-    def has(self, part: Part) -> bool:
-        return self._file(part).exists()
+    def has(self, tile: Tile) -> bool:
+        return self._file(*tile.index).exists()
 
-    def write(self, part: Part, labels: Array) -> None:
-        self.num_done += not self.has(part)
-        write_atomically(self._file(part), zlib.compress(labels.tobytes(), 1))
+    def write(self, tile: Tile, labels: Array) -> None:
+        self.num_done += not self.has(tile)
+        write_atomically(self._file(*tile.index), zlib.compress(labels.tobytes(), 1))
 
     def read(self) -> Iterator[Array]:
         """(h, W) each, from top to bottom."""
         for row, rows in enumerate(self.plan.rows):
             height = rows.write.stop - rows.write.start
-            pieces = [self._file((row, column)).read_bytes() for column in range(len(self.plan.columns))]
+            pieces = [self._file(row, column).read_bytes() for column in range(len(self.plan.columns))]
             try:
                 labels = [np.frombuffer(zlib.decompress(piece), self.dtype).reshape(height, -1) for piece in pieces]
             except (zlib.error, ValueError) as error:
@@ -173,8 +138,7 @@ class _PartFiles:
     def remove(self) -> None:
         remove_path(self.folder)
 
-    def _file(self, part: Part) -> Path:
-        row, column = part
+    def _file(self, row: int, column: int) -> Path:
         return self.folder / f"{row:06d}-{column:04d}.labels"
 
 
@@ -189,10 +153,10 @@ def _read(file: Path) -> Any:
         return None
 
 
-def _describe_parts(raster: Raster, plan: Plan, device: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything that the labels of the parts depend on."""
+def _describe_parts(raster: Raster, plan: TilePlan, device: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return everything that the labels of the tiles depend on."""
     ends = {"rows": [span.write.stop for span in plan.rows], "columns": [span.write.stop for span in plan.columns]}
-    return {**raster.stamp, "plan": type(plan).__name__, **ends, "device": device, "request": dict(manifest)}
+    return {**raster.stamp, **ends, "device": device, "request": dict(manifest)}
 
 
 def _publish(result: Path, target: Path) -> None:

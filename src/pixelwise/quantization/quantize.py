@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelwise.data.dataset import Dataset, open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.evaluation.split_selection import choose_split, for_model
+from pixelwise.evaluation.split_selection import adapt_to_model, choose_split
 from pixelwise.inference.batching import Failure, predict_all
 from pixelwise.inference.engines import ENGINES, EngineName, Source
 from pixelwise.inference.int8_file import frames_of, int8_file, require_replaceable, write_int8
@@ -49,7 +49,7 @@ def quantize(
     require_replaceable(path)
     versions = {"pixelwise": __version__, **get_quantizer_versions()}
     reference = load(model, device="cpu", precision="fp32", engine="torch")
-    dataset = for_model(open_dataset(Path(data), format), reference)
+    dataset = adapt_to_model(Dataset.load(Path(data), format), reference)
     training = draw_training_samples(choose_split(dataset, model, "train")[1])
     _, validation = choose_split(dataset, model, "val")
     logger.info(f"Finding activation ranges on {len(training)} training images")
@@ -105,11 +105,11 @@ def measure_accuracy(
     confusions = {name: ConfusionMatrix(len(classes.names)) for name in (None, *quantized)}
     equal = dict.fromkeys(quantized, 0)
     pixels = 0
-    answers = predict_all(reference, samples, dataset.read_pair, name=lambda sample: sample.image_place)
+    answers = predict_all(reference, samples, dataset.read, name=lambda sample: sample.image_location)
     for done, answer in enumerate(answers, start=1):
         if isinstance(answer, Failure):
             raise answer.error
-        image, expected = reference.checked(answer.image), answer.prediction.labels
+        image, expected = reference.check_image(answer.image), answer.prediction.labels
         confusions[None].update(expected, answer.extra, ignore_index=classes.ignore_index)
         for name, predictor in quantized.items():
             labels = predictor.predict(image).labels

@@ -19,25 +19,14 @@ from typing import Any
 from pixelwise.data.classes import Classes
 from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.files import write_atomically
-from pixelwise.reports.cross_validation_report import summarize, write_fold_report
+from pixelwise.reports.cross_validation_report import summarize_folds, write_folds_report
+from pixelwise.training.results import CrossValidationResult
 from pixelwise.training.run_dir import RunFolder
 
 logger = logging.getLogger(__name__)
 
 CLOSING_SECONDS = 3.0
 """For adding up and the page, out of the budget of the whole."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoldsResult:
-    """What the folds left behind."""
-
-    run: Path
-    folds: tuple[Path, ...]
-    """The run folder of each."""
-    report: Path
-    scores: Mapping[str, Any]
-    """`folds, mean, std, pooled`, as `evaluation.fold_report.summarize` describes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +83,7 @@ class Folds:
 def write_folds(folder: FoldsFolder, folds: Folds) -> None:
     """folds.json, with the summary of the folds that are done."""
     values = {"num_folds": folds.num_folds, "budget_seconds": folds.budget_seconds}
-    summary = summarize(folds.scores) if folds.scores else {"folds": {}}
+    summary = summarize_folds(folds.scores) if folds.scores else {"folds": {}}
     write_atomically(folder.summary, (json.dumps({**values, **summary}, indent=2) + "\n").encode())
 
 
@@ -111,10 +100,10 @@ def read_folds(folder: FoldsFolder) -> Folds:
         raise CheckpointError(f"{folder.summary} cannot be read ({error}); start new folds elsewhere.") from error
 
 
-def result_of(folder: FoldsFolder, folds: Folds) -> FoldsResult:
+def result_of(folder: FoldsFolder, folds: Folds) -> CrossValidationResult:
     """Of folds that are all done."""
     paths = tuple(folder.fold(number).path for number in range(1, folds.num_folds + 1))
-    return FoldsResult(run=folder.path, folds=paths, report=folder.page, scores=summarize(folds.scores))
+    return CrossValidationResult(run=folder.path, folds=paths, report=folder.page, scores=summarize_folds(folds.scores))
 
 
 def train_folds(
@@ -124,7 +113,7 @@ def train_folds(
     *,
     seconds_each: float | None,
     classes: Classes,
-) -> FoldsResult:
+) -> CrossValidationResult:
     """Trains the folds that are not done, one after the other, and writes the summary and its page.
 
     `train_fold(number, started)` trains one, whose `seconds_each` count from `started`
@@ -141,5 +130,5 @@ def train_folds(
         folds.scores = dict(sorted(folds.scores.items(), key=lambda item: int(item[0].rpartition("-")[2])))
         write_folds(folder, folds)
     result = result_of(folder, folds)
-    write_fold_report(folder.page, folder.path.name, result.scores, classes)
+    write_folds_report(folder.page, folder.path.name, result.scores, classes)
     return result

@@ -12,9 +12,11 @@ from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.data.visualization import to_css_color, to_data_uri
 from pixelwise.files import write_atomically
-from pixelwise.reports.html import render
-from pixelwise.reports.plots import chart, smooth, thin
-from pixelwise.reports.training_report import panels, percent
+from pixelwise.progress import format_duration
+from pixelwise.reports.html import render_page
+from pixelwise.reports.plots import plot_training
+from pixelwise.reports.score_tables import format_percent
+from pixelwise.reports.training_report import draw_panels
 from pixelwise.training.run_dir import RunFolder
 
 MAX_SAMPLES = 3
@@ -46,11 +48,10 @@ class LivePage:
     def keep(self, sample: Sample, labels: Array, prediction: Array) -> None:
         """While an evaluation goes over its images: what the page is to show of this one."""
         if sample in self.shown:
-            image, _ = self.dataset.read_pair(sample)
+            image, _ = self.dataset.read(sample)
             step = -(-max(labels.shape) // MAX_SIDE)
             small, truth, seen = (pixels[::step, ::step] for pixels in (image, labels, prediction))
-            assert self.dataset.classes is not None
-            pictures = panels(small, truth, seen, self.dataset.classes)
+            pictures = draw_panels(small, truth, seen, self.dataset.classes)
             self.shown[sample] = {
                 name: to_data_uri(pictures[name], MAX_SIDE) for name in ("image", "truth", "prediction")
             }
@@ -68,7 +69,7 @@ class LivePage:
     def write(self, progress: float, state: State = "training") -> None:
         """Writes the page whole or not at all."""
         start = time.monotonic()
-        write_atomically(self.run.live, render("live_report.html.jinja", self._values(progress, state)))
+        write_atomically(self.run.live, render_page("live_report.html.jinja", self._values(progress, state)))
         now = time.monotonic()
         self.next_time = now + max(LEAST_SECONDS, (now - start) / COST_SHARE)
 
@@ -83,7 +84,7 @@ class LivePage:
             "progress": progress,
             "status": status(metrics, progress),
             "cards": cards(metrics),
-            "curves": curves(metrics),
+            "curves": plot_training(metrics, "steps"),
             "images": [{"name": s.name, "panels": pictures} for s, pictures in self.shown.items() if pictures],
             "images_step": self.step_shown,
             "classes": [(name, to_css_color(color)) for name, color in zip(classes.names, classes.colors, strict=True)],
@@ -95,15 +96,8 @@ def status(metrics: Sequence[Mapping[str, Any]], progress: float) -> str:
     if not metrics:
         return "nothing measured yet"
     spent = metrics[-1]["seconds"]
-    left = f", about {minutes(spent * (1 - progress) / progress)} left" if 0 < progress < 1 else ""
-    return f"step {metrics[-1]['step']:,} · {progress:.0%} done · {minutes(spent)} so far{left}"
-
-
-def minutes(seconds: float) -> str:
-    """`45 s`, `20.5 min`, `3.2 h`."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    left = f", about {format_duration(spent * (1 - progress) / progress)} left" if 0 < progress < 1 else ""
+    return f"step {metrics[-1]['step']:,} · {progress:.0%} done · {format_duration(spent)} so far{left}"
 
 
 def cards(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
@@ -116,25 +110,5 @@ def cards(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
         shown.append(("images a second", f"{last['images_per_second']:.1f}", "trained on"))
     if scored := [line for line in metrics if "val" in line]:
         best = max(scored, key=lambda line: line["val"]["mean_iou"] or 0.0)
-        shown.append(("best mean IoU", percent(best["val"]["mean_iou"]), f"at step {best['step']:,}"))
+        shown.append(("best mean IoU", format_percent(best["val"]["mean_iou"]), f"at step {best['step']:,}"))
     return shown
-
-
-def curves(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Loss, learning rate and validation scores over the steps, as inline SVG."""
-    trained = [line for line in metrics if "loss" in line]
-    scored = [line for line in metrics if "val" in line]
-    charts = []
-    if len(trained) > 1:
-        steps, losses, rates = (thin([line[key] for line in trained]) for key in ("step", "loss", "lr"))
-        lines = [(steps, losses, "#c9d6e8", ""), (steps, smooth(losses), "#2f6db5", "")]
-        charts.append(chart("Training loss", lines, "steps"))
-        charts.append(chart("Learning rate", [(steps, rates, "#7a5aa8", "")], "steps"))
-    if scored:
-        steps = [line["step"] for line in scored]
-        shown = {"mean_iou": ("#d9602b", "mean IoU"), "global_accuracy": ("#3a8a5f", "global accuracy")}
-        lines = [
-            (steps, [line["val"][key] or 0.0 for line in scored], color, label) for key, (color, label) in shown.items()
-        ]
-        charts.append(chart("Validation", lines, "steps"))
-    return charts

@@ -14,14 +14,13 @@ from pixelwise.config import Config
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.loader import Batch, Batches, PairCache
-from pixelwise.data.sample import Sample
-from pixelwise.data.splits.splits import Splits
+from pixelwise.data.sample import Sample, Splits
 from pixelwise.data.unet_weight_map import border_weights
 from pixelwise.devices import Precision, get_random_state, keep_freed_memory, set_random_state
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.predictor import Predictor, make_predictor
 from pixelwise.losses import build_loss
-from pixelwise.lowering.compile_errors import compilation_explained
+from pixelwise.lowering.compile_errors import explain_compile_errors
 from pixelwise.model_file import ModelSpec
 from pixelwise.networks import Segmenter
 from pixelwise.networks.activation_checkpointing import enable_activation_checkpointing
@@ -140,7 +139,7 @@ class Trainer:
             module.eval()  # batch statistics stay, too
         set_learning_rate(self.optimizer, config.optimizer.lr * learning_rate_factor(progress, config.schedule))
         self.optimizer.zero_grad()
-        with losses_explained(), compilation_explained():
+        with losses_explained(), explain_compile_errors():
             loss = add_gradients(
                 self.replica,
                 batch.to(self.job.device).parts(self.parts),

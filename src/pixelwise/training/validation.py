@@ -11,7 +11,7 @@ from torch import Tensor
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.devices import Precision
-from pixelwise.evaluation.evaluate import Tally, score_samples
+from pixelwise.evaluation.evaluate import EvaluationCounts, score_samples
 from pixelwise.inference.predictor import Predictor, make_predictor
 from pixelwise.metrics import ConfusionMatrix
 from pixelwise.model_file import load_model, save_model
@@ -68,7 +68,7 @@ def score_together(
     boundaries: bool = True,
     report: bool = False,
     on_image: OnImage = _pass_over,
-) -> Tally:
+) -> EvaluationCounts:
     """Counts over all validation images, each process its share of them, added up. `on_image` and
     `progress` see the share of this process.
     """
@@ -94,7 +94,7 @@ def score_own_share(job: Job) -> None:
     job.world.gather(own)
 
 
-def add_up(tallies: Sequence[Tally], samples: Sequence[Sample]) -> Tally:
+def add_up(tallies: Sequence[EvaluationCounts], samples: Sequence[Sample]) -> EvaluationCounts:
     """The count over all samples, from those of its parts."""
     first, *others = tallies
     confusion, boundary, per_image = first.confusion, first.boundary, dict(first.per_image)
@@ -102,7 +102,7 @@ def add_up(tallies: Sequence[Tally], samples: Sequence[Sample]) -> Tally:
         confusion = confusion + other.confusion
         boundary = boundary + other.boundary if boundary and other.boundary else None
         per_image |= other.per_image
-    return Tally(confusion, boundary, {sample: per_image[sample] for sample in samples})
+    return EvaluationCounts(confusion, boundary, {sample: per_image[sample] for sample in samples})
 
 
 def evaluate_and_keep_best(
@@ -115,7 +115,7 @@ def evaluate_and_keep_best(
     job = trainer.job
     predictor = trainer.predictor()
     tally = score_together(predictor, job, boundaries=False, on_image=on_image)
-    scores = tally.scores(job.spec.classes.names)
+    scores = tally.compute_scores(job.spec.classes.names)
     if (scores["mean_iou"] or 0.0) > best_score:
         short = {"mean_iou": scores["mean_iou"], "global_accuracy": scores["global_accuracy"]}
         save_model(run.model, job.spec.with_scores(short), predictor.module.state_dict())
@@ -127,7 +127,7 @@ class Scored:
     """The best model of a run, ready to predict in float32, and its count on the validation images."""
 
     predictor: Predictor
-    tally: Tally
+    tally: EvaluationCounts
 
 
 def score_best(job: Job, run: RunFolder) -> Scored:
@@ -141,7 +141,7 @@ def score_best(job: Job, run: RunFolder) -> Scored:
         report=True,
         on_image=lambda sample, _, prediction: labels.__setitem__(sample, prediction),
     )
-    scores = tally.scores(spec.classes.names)
+    scores = tally.compute_scores(spec.classes.names)
     kept = {
         k: scores[k]
         for k in ("mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1", "num_images")
@@ -154,7 +154,7 @@ def score_best(job: Job, run: RunFolder) -> Scored:
 
 
 def compare_precision(
-    predictor: Predictor, job: Job, reference: Mapping[Sample, Array], scored: Tally
+    predictor: Predictor, job: Job, reference: Mapping[Sample, Array], scored: EvaluationCounts
 ) -> dict[str, float]:
     """Share of labels equal to float32's on the images of `reference`, and the difference in mean IoU."""
     equal = total = 0
@@ -166,8 +166,8 @@ def compare_precision(
 
     tally = score_samples(predictor, job.dataset, list(reference), boundaries=False, on_image=count)
     names = predictor.classes.names
-    same_images = Tally(ConfusionMatrix(len(names)), None)
+    same_images = EvaluationCounts(ConfusionMatrix(len(names)), None)
     for sample in reference:
         same_images.confusion = same_images.confusion + scored.per_image[sample]
-    before, after = (t.scores(names)["mean_iou"] or 0.0 for t in (same_images, tally))
+    before, after = (t.compute_scores(names)["mean_iou"] or 0.0 for t in (same_images, tally))
     return {"agreement": equal / total, "mean_iou_difference": after - before}

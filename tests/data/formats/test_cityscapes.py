@@ -1,13 +1,13 @@
 from pathlib import Path
 
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.cityscapes import CLASSES, find_pairs
 from support.mask_sets import cityscapes, cityscapes_ids, pairs
 
 
 def test_every_other_id_is_ignored(tmp_path: Path) -> None:
     cityscapes_ids(tmp_path)
-    classes = open_dataset(tmp_path).classes
+    classes = Dataset.load(tmp_path).classes
     assert classes is not None
     assert dict(classes.label_mapping) == {id_: index for index, (_, id_, _) in enumerate(CLASSES)}
     assert {*classes.label_mapping, *classes.ignore} == set(range(256))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.coco import find_pairs
 from pixelwise.errors import DataError
 from support.drawings import SIZE, check, filled, finding, masks, relative, write_json, write_picture
@@ -62,8 +62,7 @@ def test_an_annotation_may_have_several_parts(tmp_path: Path) -> None:
 
 
 def test_categories_become_classes_in_ascending_order_of_their_ids(tmp_path: Path) -> None:
-    dataset = open_dataset(plant(tmp_path, annotation([SQUARE], 7)))
-    assert dataset.classes is not None
+    dataset = Dataset.load(plant(tmp_path, annotation([SQUARE], 7)))
     assert dataset.classes.names == ("background", "cat", "dog")
     assert dataset.read_labels(dataset.samples[0]).tolist() == filled((DOG, slice(1, 3), slice(1, 4)))
 
@@ -72,17 +71,16 @@ def test_a_category_may_be_the_background(tmp_path: Path) -> None:
     categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "Background"}]
     below, above = annotation([SQUARE], 1), annotation([[2, 1, 4, 1, 4, 3, 2, 3]], 2)
     root = plant(tmp_path, below, above, categories=categories)
-    assert open_dataset(root).index.description["names"] == ["Background", "cat"]
+    assert Dataset.load(root).index.description["names"] == ["Background", "cat"]
     assert mask(root) == filled((1, slice(1, 3), slice(1, 2)))
 
 
 def test_more_than_255_classes_take_16_bit(tmp_path: Path) -> None:
     categories = [{"id": i, "name": f"class {i}"} for i in range(1, 301)]
-    dataset = open_dataset(plant(tmp_path, annotation([SQUARE], 255), annotation([SQUARE], 300), categories=categories))
+    dataset = Dataset.load(plant(tmp_path, annotation([SQUARE], 255), annotation([SQUARE], 300), categories=categories))
     labels = dataset.read_labels(dataset.samples[0])
     assert labels.dtype == np.uint16
     assert labels.tolist() == filled((300, slice(1, 3), slice(1, 4)))
-    assert dataset.classes is not None
     assert dataset.classes.label_mapping[255] == 255
 
 
@@ -146,7 +144,7 @@ def test_long_runs_are_packed_into_several_characters(tmp_path: Path) -> None:
 def test_where_images_lie(tmp_path: Path, json_file: str, folder: str, name: str, split: str | None) -> None:
     write_picture(tmp_path / folder / "a.png")
     write_json(tmp_path / json_file, document(annotation([SQUARE]), images=[image(name)]))
-    dataset = open_dataset(tmp_path)
+    dataset = Dataset.load(tmp_path)
     (sample,) = dataset.samples
     assert (dataset.format, sample.split) == ("coco", split)
     assert sample.image_path == tmp_path / folder / "a.png"
@@ -157,14 +155,14 @@ def test_files_of_captions_and_keypoints_are_left_aside(tmp_path: Path) -> None:
     write_picture(tmp_path / "train2017/a.png")
     for kind in ("instances", "captions", "person_keypoints"):
         write_json(tmp_path / f"annotations/{kind}_train2017.json", document(annotation([SQUARE])))
-    assert [s.name for s in open_dataset(tmp_path).samples] == ["train2017/a"]
+    assert [s.name for s in Dataset.load(tmp_path).samples] == ["train2017/a"]
 
 
 def test_splits_of_several_files(tmp_path: Path) -> None:
     for split in ("train", "val"):
         write_picture(tmp_path / split / "a.png")
         write_json(tmp_path / f"annotations/instances_{split}.json", document(annotation([SQUARE])))
-    assert [(s.name, s.split) for s in open_dataset(tmp_path).samples] == [("train/a", "train"), ("val/a", "val")]
+    assert [(s.name, s.split) for s in Dataset.load(tmp_path).samples] == [("train/a", "train"), ("val/a", "val")]
 
 
 def test_images_that_are_not_listed_and_listed_ones_without_a_file_are_told(tmp_path: Path) -> None:
@@ -215,7 +213,7 @@ def test_a_faulty_file_is_an_error(tmp_path: Path, content: Any, message: str) -
     plant(tmp_path)
     write_json(tmp_path / "instances.json", content)
     with pytest.raises(DataError, match=message):
-        open_dataset(tmp_path)
+        Dataset.load(tmp_path)
 
 
 def test_a_broken_file_is_an_error_with_the_place(tmp_path: Path) -> None:
@@ -224,7 +222,7 @@ def test_a_broken_file_is_an_error_with_the_place(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"instances.json: is not valid JSON \(line 1, column \d+: .*; write or export it again"
     ):
-        open_dataset(tmp_path)
+        Dataset.load(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["train/_annotations.coco.json", "annotations/instances_val.json"])
@@ -233,12 +231,12 @@ def test_a_file_of_the_usual_name_is_not_passed_over_when_broken(tmp_path: Path,
     (root / name).parent.mkdir()
     (root / name).write_text("{", encoding="utf-8")
     with pytest.raises(DataError, match=r"json: is not valid JSON \(line 1"):
-        open_dataset(root)
+        Dataset.load(root)
 
 
 def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no COCO file; put instances_train\.json"):
-        open_dataset(tmp_path, "coco")
+        Dataset.load(tmp_path, "coco")
 
 
 # Faults of an image: the doctor names them all.
@@ -266,7 +264,7 @@ def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
 )
 def test_a_faulty_annotation_is_found_by_the_doctor(tmp_path: Path, fault: Any, message: str) -> None:
     root = plant(tmp_path / "data", fault)
-    dataset = open_dataset(root)
+    dataset = Dataset.load(root)
     with pytest.raises(DataError, match=f"instances.json: image 'a.png': annotation 17: .*{message}"):
         dataset.read_mask(dataset.samples[0])
     found = finding(check(root, tmp_path), "unreadable_mask")
@@ -276,16 +274,16 @@ def test_a_faulty_annotation_is_found_by_the_doctor(tmp_path: Path, fault: Any, 
 
 @pytest.mark.parametrize("size", [(0, 8), (10**9, 10**9), (-6, -8)])
 def test_a_size_of_no_image_is_an_error(tmp_path: Path, size: tuple[int, int]) -> None:
-    dataset = open_dataset(plant(tmp_path, images=[image("a.png", size=size)]))
+    dataset = Dataset.load(plant(tmp_path, images=[image("a.png", size=size)]))
     with pytest.raises(DataError, match=r"the size .* \(height x width\) is none of an image"):
         dataset.read_mask(dataset.samples[0])
 
 
 def test_a_size_unlike_the_images_is_an_error_with_both(tmp_path: Path) -> None:
     root = plant(tmp_path / "data", images=[image("a.png", size=(8, 6))])
-    dataset = open_dataset(root)
+    dataset = Dataset.load(root)
     with pytest.raises(DataError, match=r"instances.json is 8x6, but its image .*a.png is 6x8"):
-        dataset.read_pair(dataset.samples[0])
+        dataset.read(dataset.samples[0])
     assert "is 8x6, but its image is 6x8" in finding(check(root, tmp_path), "transposed_mask")["message"]
 
 
@@ -293,5 +291,5 @@ def test_a_description_of_ones_own_merges_classes(tmp_path: Path) -> None:
     root = plant(tmp_path, annotation([SQUARE], 7))
     text = "names: [nothing, animal]\nlabel_mapping: {0: 0, 1: 1, 2: 1}\n"
     (root / "dataset.yaml").write_text(text, encoding="utf-8")
-    dataset = open_dataset(root)
+    dataset = Dataset.load(root)
     assert dataset.read_labels(dataset.samples[0]).tolist() == filled((1, slice(1, 3), slice(1, 4)))

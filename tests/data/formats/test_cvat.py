@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.cvat import find_pairs
 from pixelwise.errors import DataError
 from support.drawings import SIZE, check, filled, finding, masks, relative, write_picture
@@ -84,8 +84,7 @@ def test_shapes_of_higher_z_order_lie_above_and_equal_ones_in_their_order(tmp_pa
 
 
 def test_labels_of_the_file_become_classes_with_their_colors(tmp_path: Path) -> None:
-    dataset = open_dataset(plant(tmp_path, polygon()))
-    assert dataset.classes is not None
+    dataset = Dataset.load(plant(tmp_path, polygon()))
     assert dataset.classes.names == ("background", "dog", "cat")
     assert dataset.classes.colors == ((0, 0, 0), (255, 140, 0), (0, 0, 255))
     assert dataset.read_labels(dataset.samples[0]).tolist() == filled((CAT, *AREA))
@@ -108,7 +107,7 @@ def test_tags_are_left_aside_and_an_image_without_shapes_is_background(tmp_path:
 )
 def test_where_images_lie(tmp_path: Path, name: str, subset: str, picture: str, split: str | None) -> None:
     write_picture(tmp_path / picture)
-    (sample,) = open_dataset(write(tmp_path, document(image(name=name, subset=subset)))).samples
+    (sample,) = Dataset.load(write(tmp_path, document(image(name=name, subset=subset)))).samples
     assert (sample.image_path, sample.split) == (tmp_path / picture, split)
 
 
@@ -143,7 +142,7 @@ def test_images_without_an_entry_and_entries_without_an_image_are_told(tmp_path:
 )
 def test_a_faulty_shape_is_found_by_the_doctor(tmp_path: Path, fault: str, message: str) -> None:
     root = plant(tmp_path / "data", fault)
-    dataset = open_dataset(root)
+    dataset = Dataset.load(root)
     with pytest.raises(DataError, match=rf"annotations\.xml: image 'a\.png': .*{message}"):
         dataset.read_mask(dataset.samples[0])
     assert finding(check(root, tmp_path), "unreadable_mask")["files"] == ["annotations.xml"]
@@ -171,9 +170,9 @@ def test_a_size_unlike_the_images_is_an_error_with_both(tmp_path: Path) -> None:
 )
 def test_a_faulty_file_is_an_error(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        open_dataset(write(plant(tmp_path), text))
+        Dataset.load(write(plant(tmp_path), text))
 
 
 def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no XML file of CVAT; export 'CVAT for images 1\.1' into it"):
-        open_dataset(tmp_path, "cvat")
+        Dataset.load(tmp_path, "cvat")

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from pixelwise.cli import main
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats import FORMATS, detect_format
 from pixelwise.data.formats.dataset_index import DatasetFormat, DatasetIndex
-from pixelwise.data.scan import survey
+from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
 from support.mask_sets import MASK_SETS, MaskSet, camvid, mask, pairs, text
 
@@ -60,7 +60,7 @@ def test_where_several_fit_the_user_is_asked(holding: Callable[..., Path]) -> No
 
 def test_an_unknown_format_names_the_choices(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="folder"):
-        open_dataset(tmp_path, "foldr")
+        Dataset.load(tmp_path, "foldr")
 
 
 def test_a_file_and_a_missing_folder_are_errors(tmp_path: Path) -> None:
@@ -91,12 +91,12 @@ def test_a_folder_set_is_recognized_too(tmp_path: Path) -> None:
 @each_set
 def test_pairs_classes_and_pixels_are_read(made: MaskSet, tmp_path: Path) -> None:
     made.build(tmp_path)
-    surveyed = survey(dataset := open_dataset(tmp_path), dataset.samples)
-    found = surveyed.dataset
+    dataset = scan_dataset(dataset := Dataset.load(tmp_path), dataset.samples)
+    found = dataset
     assert [(s.name, s.split) for s in found.samples] == made.samples
     plain = DatasetIndex(samples=found.samples, description=found.index.description)
     assert found.index == replace(plain, channel_files=made is MASK_SETS["nnunet"])
-    assert [r.image_error or r.mask_error for r in surveyed.readings] == [None] * len(made.samples)
+    assert [r.image_error or r.mask_error for r in dataset.stats] == [None] * len(made.samples)
     assert found.channels == made.channels
     classes = found.classes
     assert classes is not None
@@ -104,7 +104,7 @@ def test_pairs_classes_and_pixels_are_read(made: MaskSet, tmp_path: Path) -> Non
     assert len(classes.names) == max(made.classes) + 1
     for sample in found.samples:
         assert np.array_equal(found.read_mask(sample), mask(*made.values))
-        pixels, labels = found.read_pair(sample)
+        pixels, labels = found.read(sample)
         assert np.array_equal(labels, np.resize(np.array(made.labels), labels.shape))
         assert pixels.shape == (*labels.shape, made.channels)
 
@@ -138,7 +138,7 @@ def test_new_names_for_the_same_classes_keep_the_formats_colors(tmp_path: Path) 
     camvid(tmp_path)
     names = [f"klasse{number}" for number in range(11)]
     text(tmp_path / "dataset.yaml", f"names: {json.dumps(names)}\n")
-    classes = open_dataset(tmp_path).classes
+    classes = Dataset.load(tmp_path).classes
     assert classes is not None
     assert (classes.names, classes.colors[1], classes.ignore) == (tuple(names), (128, 0, 0), (11, 255))
 
@@ -146,7 +146,7 @@ def test_new_names_for_the_same_classes_keep_the_formats_colors(tmp_path: Path) 
 def test_other_classes_leave_nothing_of_the_formats(tmp_path: Path) -> None:
     camvid(tmp_path)
     text(tmp_path / "dataset.yaml", f"names: {json.dumps([f'c{number}' for number in range(12)])}\n")
-    classes = open_dataset(tmp_path).classes
+    classes = Dataset.load(tmp_path).classes
     assert classes is not None
     assert (len(classes.colors), classes.ignore, classes.label_mapping[11]) == (12, (255,), 11)
 
@@ -155,9 +155,9 @@ def test_names_at_fault_name_the_folder_where_no_dataset_yaml_is(tmp_path: Path)
     pairs(tmp_path, (0, 1), ("images/a.png", "masks/a.png"))
     text(tmp_path / "class_dict.csv", "name,r,g,b\nroad,0,0,0\nroad,1,1,1\n")
     with pytest.raises(DataError, match=r"test_names_at_fault\S+: 'names' lists 'road' twice"):
-        open_dataset(tmp_path)
+        Dataset.load(tmp_path)
 
 
 def test_a_named_format_without_files_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no images .*; lay them out as docs/data.md shows for 'voc'"):
-        open_dataset(tmp_path, "voc")
+    with pytest.raises(DataError, match=r"No images found in .*Expected the layout of format 'voc'"):
+        Dataset.load(tmp_path, "voc")

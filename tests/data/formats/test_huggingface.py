@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pixelwise.checks import check
-from pixelwise.data.dataset import Dataset, open_dataset
+from pixelwise.api.check import check
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats import detect_format
 from pixelwise.data.io.images import Array, encode_png
 from pixelwise.errors import DataError, InvalidArgumentError
@@ -88,7 +88,7 @@ def reads_as(dataset: Dataset, number: int, seed: int) -> bool:
 
 @pytest.mark.parametrize("write", [write_shards, write_folders, write_saved])
 def test_each_row_is_a_pair(tmp_path: Path, write: Callable[[Path], Path]) -> None:
-    dataset = open_dataset(write(tmp_path))
+    dataset = Dataset.load(write(tmp_path))
     assert dataset.format == "huggingface"
     names = [sample.name for sample in dataset.samples]
     assert names == ["train/000000", "train/000001", "train/000002", "val/000000"]
@@ -99,14 +99,14 @@ def test_each_row_is_a_pair(tmp_path: Path, write: Callable[[Path], Path]) -> No
 
 def test_one_saved_split_is_a_set(tmp_path: Path) -> None:
     write_arrow(tmp_path / "saved", range(3), None)
-    dataset = open_dataset(tmp_path / "saved")
+    dataset = Dataset.load(tmp_path / "saved")
     assert [(s.name, s.split) for s in dataset.samples] == [("000000", None), ("000001", None), ("000002", None)]
     assert reads_as(dataset, 2, 2)
 
 
 @pytest.mark.parametrize("write", [write_folders, write_saved])
 def test_many_threads_read_one_set(tmp_path: Path, write: Callable[[Path], Path]) -> None:
-    dataset = open_dataset(write(tmp_path))
+    dataset = Dataset.load(write(tmp_path))
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(lambda number: reads_as(dataset, number % 4, number % 4), range(200)))
 
@@ -114,7 +114,7 @@ def test_many_threads_read_one_set(tmp_path: Path, write: Callable[[Path], Path]
 def test_plain_bytes_are_pictures_too(tmp_path: Path) -> None:
     columns = {"img": [encode_png(picture(7))], "mask": [encode_png(mask(7))], "id": ["a"]}
     pq.write_table(pa.table(columns), tmp_path / "all.parquet")
-    assert reads_as(open_dataset(tmp_path), 0, 7)
+    assert reads_as(Dataset.load(tmp_path), 0, 7)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_plain_bytes_are_pictures_too(tmp_path: Path) -> None:
 )
 def test_columns_are_told_by_their_names(tmp_path: Path, image: str, label: str) -> None:
     write_parquet(tmp_path / "train.parquet", [4], image=image, label=label)
-    dataset = open_dataset(tmp_path)
+    dataset = Dataset.load(tmp_path)
     assert (dataset.samples[0].image_entry, dataset.samples[0].label_entry) == (f"row 0: {image}", f"row 0: {label}")
     assert reads_as(dataset, 0, 4)
 
@@ -130,23 +130,23 @@ def test_columns_are_told_by_their_names(tmp_path: Path, image: str, label: str)
 def test_columns_that_cannot_be_told_are_named(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", [4], label="depth")
     with pytest.raises(DataError, match=r"columns of pictures are image, depth, .* rename them to 'image' and"):
-        open_dataset(tmp_path)
+        Dataset.load(tmp_path)
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "train.parquet")
     with pytest.raises(DataError, match=r"columns of pictures are none"):
-        open_dataset(tmp_path)
+        Dataset.load(tmp_path)
 
 
 def test_every_file_must_have_the_columns(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train-0.parquet", [0])
     write_parquet(tmp_path / "train-1.parquet", [1], label="mask")
     with pytest.raises(DataError, match=r"train-1.parquet has no column 'label' of pictures"):
-        open_dataset(tmp_path)
+        Dataset.load(tmp_path)
 
 
 def test_names_come_from_id2label(tmp_path: Path) -> None:
     write_shards(tmp_path)
     (tmp_path / "id2label.json").write_text('{"2": "sky", "0": "road", "1": "tree", "-1": "plate"}')
-    classes = open_dataset(tmp_path).classes
+    classes = Dataset.load(tmp_path).classes
     assert classes is not None
     assert (classes.names, classes.label_mapping) == (("road", "tree", "sky"), {0: 0, 1: 1, 2: 2})
 
@@ -154,7 +154,7 @@ def test_names_come_from_id2label(tmp_path: Path) -> None:
 def test_ids_with_gaps_are_mapped(tmp_path: Path) -> None:
     write_shards(tmp_path)
     (tmp_path / "id2label.json").write_text('{"0": "road", "7": "tree"}')
-    classes = open_dataset(tmp_path).classes
+    classes = Dataset.load(tmp_path).classes
     assert classes is not None
     assert classes.label_mapping == {0: 0, 7: 1}
     assert classes.ignore == (255,)
@@ -172,22 +172,22 @@ def test_a_wrong_id2label_is_an_error(tmp_path: Path, text: str, message: str) -
     write_shards(tmp_path)
     (tmp_path / "id2label.json").write_text(text)
     with pytest.raises(DataError, match=f"id2label.json {message}"):
-        open_dataset(tmp_path)
+        Dataset.load(tmp_path)
 
 
 def test_an_id2label_of_nothing_names_nothing(tmp_path: Path) -> None:
     write_shards(tmp_path)
     (tmp_path / "id2label.json").write_text("{}")
-    assert open_dataset(tmp_path).classes is None
+    assert Dataset.load(tmp_path).declared_classes is None
 
 
 def test_names_come_from_the_column_that_lists_the_classes_of_an_image(tmp_path: Path) -> None:
     scene = {"_type": "ClassLabel", "names": ["street", "park"]}
     listed = {"_type": "Sequence", "feature": {"_type": "ClassLabel", "names": ["road", "sky", "tree"]}}
     write_parquet(tmp_path / "train.parquet", [0, 1], features={"scene": scene})
-    assert open_dataset(tmp_path).classes is None  # of the image as a whole: another task
+    assert Dataset.load(tmp_path).declared_classes is None  # of the image as a whole: another task
     write_parquet(tmp_path / "train.parquet", [0, 1], features={"scene": scene, "classes": listed})
-    classes = open_dataset(tmp_path).classes
+    classes = Dataset.load(tmp_path).classes
     assert classes is not None
     assert classes.names == ("road", "sky", "tree")
 
@@ -195,7 +195,7 @@ def test_names_come_from_the_column_that_lists_the_classes_of_an_image(tmp_path:
 def test_shards_of_no_split_are_told(tmp_path: Path) -> None:
     write_shards(tmp_path)
     write_parquet(tmp_path / "data" / "extra.parquet", [9])
-    assert open_dataset(tmp_path).index.outside_splits == (tmp_path / "data" / "extra.parquet",)
+    assert Dataset.load(tmp_path).index.outside_splits == (tmp_path / "data" / "extra.parquet",)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_broken_row_is_named(tmp_path: Path, content: dict[str, Any] | None, m
     rows[1]["label"] = content
     schema = pa.schema([("image", PICTURE), ("label", PICTURE)])
     pq.write_table(pa.Table.from_pylist(rows, schema), tmp_path / "train.parquet")
-    dataset = open_dataset(tmp_path)
+    dataset = Dataset.load(tmp_path)
     with pytest.raises(DataError, match=f"train.parquet: row 1: label: {message}"):
         dataset.read_mask(dataset.samples[1])
     assert reads_as(dataset, 2, 2)
@@ -225,7 +225,7 @@ def test_a_damaged_page_is_named(tmp_path: Path) -> None:
     write_parquet(path, range(40))
     content = path.read_bytes()
     path.write_bytes(b"PAR1" + bytes(len(content) // 2) + content[4 + len(content) // 2 :])
-    dataset = open_dataset(tmp_path)
+    dataset = Dataset.load(tmp_path)
     with pytest.raises(DataError, match=r"train.parquet: row 3: image: cannot be read .*; restore the file"):
         dataset.read_image(dataset.samples[3])
 
@@ -233,14 +233,14 @@ def test_a_damaged_page_is_named(tmp_path: Path) -> None:
 def test_a_file_that_is_no_parquet_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_bytes(b"no parquet")
     with pytest.raises(DataError, match=r"train.parquet: is no whole parquet file .*; restore the file"):
-        open_dataset(tmp_path)
+        Dataset.load(tmp_path)
 
 
 def test_a_file_that_is_no_arrow_is_an_error(tmp_path: Path) -> None:
     path = write_saved(tmp_path) / "train" / "data-00000-of-00001.arrow"
     path.write_bytes(path.read_bytes()[:900])
     with pytest.raises(DataError, match=r"is no whole Arrow file .*; restore the file"):
-        open_dataset(tmp_path)
+        Dataset.load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -254,12 +254,12 @@ def test_a_file_that_is_no_arrow_is_an_error(tmp_path: Path) -> None:
 def test_a_wrong_description_is_an_error(tmp_path: Path, name: str, text: str, message: str) -> None:
     (write_saved(tmp_path) / name).write_text(text)
     with pytest.raises(DataError, match=message):
-        open_dataset(tmp_path)
+        Dataset.load(tmp_path)
 
 
 def test_a_folder_without_tables_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no table; give the folder of parquet files"):
-        open_dataset(tmp_path, "huggingface")
+        Dataset.load(tmp_path, "huggingface")
 
 
 def test_tables_beside_folders_of_images_are_no_set(tmp_path: Path) -> None:
@@ -272,4 +272,4 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.
     write_shards(tmp_path)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(InvalidArgumentError, match=r'needs pyarrow, .*: pip install "pixelwise\[parquet\]"'):
-        open_dataset(tmp_path)
+        Dataset.load(tmp_path)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.labelme import find_pairs
 from pixelwise.data.io.images import Array, read_image
 from pixelwise.errors import DataError
@@ -71,8 +71,7 @@ def test_a_mask_lies_at_its_first_point(tmp_path: Path) -> None:
 
 
 def test_labels_become_classes_in_sorted_order_and_later_shapes_lie_above(tmp_path: Path) -> None:
-    dataset = open_dataset(plant(tmp_path, shape("dog"), shape("cat", [[2, 1], [4, 1], [4, 3], [2, 3]])))
-    assert dataset.classes is not None
+    dataset = Dataset.load(plant(tmp_path, shape("dog"), shape("cat", [[2, 1], [4, 1], [4, 3], [2, 3]])))
     assert dataset.classes.names == ("background", "cat", "dog")
     expected = filled((2, *AREA), (1, slice(1, 3), slice(2, 4)))
     assert dataset.read_labels(dataset.samples[0]).tolist() == expected
@@ -84,8 +83,7 @@ def test_labels_of_background_and_ignore(tmp_path: Path) -> None:
         shape("_background_", [[2, 1], [4, 1], [4, 3], [2, 3]]),
         shape("__ignore__", [[0, 0], [2, 0], [0, 2]]),
     )
-    dataset = open_dataset(plant(tmp_path, *shapes))
-    assert dataset.classes is not None
+    dataset = Dataset.load(plant(tmp_path, *shapes))
     assert dataset.classes.names == ("_background_", "cat")
     expected = np.array(filled((1, slice(1, 3), slice(1, 2))))
     expected[[0, 0, 1], [0, 1, 0]] = 255
@@ -109,8 +107,8 @@ def test_an_embedded_image_is_read_where_the_file_is_missing(tmp_path: Path, siz
     pixels = read_image(root / "a.png")
     (root / "a.png").unlink()
     write_json(root / "a.json", document(shape(), imageData=encoded(pixels), **size))
-    dataset = open_dataset(root)
-    image, labels = dataset.read_pair(dataset.samples[0])
+    dataset = Dataset.load(root)
+    image, labels = dataset.read(dataset.samples[0])
     np.testing.assert_array_equal(image, pixels)
     assert labels.tolist() == filled((1, *AREA))
     assert dataset.samples[0].image_path == root / "a.json"
@@ -128,7 +126,7 @@ def test_the_bytes_of_an_image_are_given_wherever_it_lies(tmp_path: Path) -> Non
 
 def test_the_file_comes_before_the_embedded_image(tmp_path: Path) -> None:
     root = plant(tmp_path, shape(), imageData=encoded(np.zeros((2, 2), np.uint8)))
-    assert open_dataset(root).samples[0].image_path == root / "a.png"
+    assert Dataset.load(root).samples[0].image_path == root / "a.png"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +146,7 @@ def test_the_file_comes_before_the_embedded_image(tmp_path: Path) -> None:
 def test_where_images_lie(tmp_path: Path, json_file: str, picture: str, image_path: str, split: str | None) -> None:
     write_picture(tmp_path / picture)
     write_json(tmp_path / json_file, document(shape(), image=image_path))
-    dataset = open_dataset(tmp_path)
+    dataset = Dataset.load(tmp_path)
     (sample,) = dataset.samples
     assert (dataset.format, sample.split, sample.image_path) == ("labelme", split, tmp_path / picture)
 
@@ -173,7 +171,7 @@ def test_two_files_of_one_image_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["line", "linestrip", "point", "points"])
 def test_what_has_no_area_is_an_error(tmp_path: Path, kind: str) -> None:
-    dataset = open_dataset(plant(tmp_path, shape(), shape("pole", [[0, 0], [3, 3]], kind)))
+    dataset = Dataset.load(plant(tmp_path, shape(), shape("pole", [[0, 0], [3, 3]], kind)))
     with pytest.raises(DataError, match=rf"a\.json: shape 2: a {kind} of 'pole' covers no pixels; draw its area"):
         dataset.read_mask(dataset.samples[0])
 
@@ -194,7 +192,7 @@ def test_what_has_no_area_is_an_error(tmp_path: Path, kind: str) -> None:
 )
 def test_a_faulty_shape_is_found_by_the_doctor(tmp_path: Path, fault: Any, message: str) -> None:
     root = plant(tmp_path / "data", fault)
-    dataset = open_dataset(root)
+    dataset = Dataset.load(root)
     with pytest.raises(DataError, match=rf"a\.json: .*{message}"):
         dataset.read_mask(dataset.samples[0])
     assert finding(check(root, tmp_path), "unreadable_mask")["files"] == ["a.json"]
@@ -213,7 +211,7 @@ def test_broken_files_are_all_found_by_the_doctor(tmp_path: Path) -> None:
 
 def test_a_broken_embedded_image_is_an_error(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", document(shape(), imageData="AAAA"))
-    dataset = open_dataset(tmp_path)
+    dataset = Dataset.load(tmp_path)
     with pytest.raises(DataError, match=r"a\.json: imageData: is not an image of a known format"):
         dataset.decode_image(dataset.samples[0])
 
@@ -230,10 +228,10 @@ def test_a_rotated_photo_is_drawn_on_as_it_is_shown(tmp_path: Path) -> None:
     Image.new("RGB", (SIZE[0], SIZE[1])).save(tmp_path / "a.jpg", exif=turned)
     for size in ({}, {"imageHeight": None, "imageWidth": None}):
         write_json(tmp_path / "a.json", document(shape(), image="a.jpg", **size))
-        dataset = open_dataset(tmp_path)
-        assert dataset.read_pair(dataset.samples[0])[1].tolist() == filled((1, *AREA))
+        dataset = Dataset.load(tmp_path)
+        assert dataset.read(dataset.samples[0])[1].tolist() == filled((1, *AREA))
 
 
 def test_a_folder_without_such_files_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no JSON file of LabelMe; put each beside its image"):
-        open_dataset(tmp_path, "labelme")
+        Dataset.load(tmp_path, "labelme")

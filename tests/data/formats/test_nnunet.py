@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.nnunet import find_pairs
 from pixelwise.data.io.images import read_image, write_png
 from pixelwise.errors import DataError, PathNotFoundError
@@ -14,7 +14,7 @@ from support.mask_sets import INFO, image, mask, nnunet, nnunet_rgb, text
 
 def test_channels_are_stacked_in_order(tmp_path: Path) -> None:
     nnunet(tmp_path)
-    dataset = open_dataset(tmp_path)
+    dataset = Dataset.load(tmp_path)
     pixels = dataset.read_image(dataset.samples[0])
     files = [tmp_path / f"imagesTs/road_c_000{channel}.png" for channel in range(2)]
     assert np.array_equal(pixels, np.concatenate([read_image(file) for file in files], -1))
@@ -25,7 +25,7 @@ def test_a_channel_that_is_missing_is_told_when_it_is_read(tmp_path: Path) -> No
     nnunet(tmp_path)
     for channel in range(2):
         (tmp_path / f"imagesTr/road_{'ab'[channel]}_{channel:04d}.png").unlink()
-    dataset = open_dataset(tmp_path)
+    dataset = Dataset.load(tmp_path)
     for sample, name in zip(dataset.samples[1:], ("road_a_0000", "road_b_0001"), strict=True):
         with pytest.raises(PathNotFoundError, match=rf"imagesTr/{name}.png: the file does not exist"):
             dataset.decode_image(sample)
@@ -42,7 +42,7 @@ def test_a_channel_that_is_missing_is_told_when_it_is_read(tmp_path: Path) -> No
 def test_a_channel_unlike_the_first_is_an_error(tmp_path: Path, pixels: Any, message: str) -> None:
     nnunet(tmp_path)
     write_png(tmp_path / "imagesTs/road_c_0001.png", pixels)
-    dataset = open_dataset(tmp_path)
+    dataset = Dataset.load(tmp_path)
     with pytest.raises(DataError, match=message):
         dataset.decode_image(dataset.samples[0])
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.supervisely import find_pairs
 from pixelwise.data.io.images import Array
 from pixelwise.errors import DataError
@@ -99,8 +99,7 @@ def test_a_bitmap_lies_at_its_origin(tmp_path: Path, mode: str) -> None:
 
 def test_classes_come_from_the_project_and_later_objects_lie_above(tmp_path: Path) -> None:
     root = plant(tmp_path, drawn("rectangle", [[1, 1], [3, 2]]), bitmap(np.ones((2, 1), bool), 2, 1, label="dog"))
-    dataset = open_dataset(root)
-    assert dataset.classes is not None
+    dataset = Dataset.load(root)
     assert dataset.classes.names == ("background", "dog", "cat")
     assert dataset.classes.colors == ((0, 0, 0), (255, 140, 0), (0, 0, 255))
     expected = filled((CAT, *AREA), (DOG, slice(1, 3), slice(2, 3)))
@@ -149,7 +148,7 @@ NO_PICTURE = thing("bitmap", bitmap={"data": base64.b64encode(zlib.compress(b"PN
 )
 def test_a_faulty_object_is_found_by_the_doctor(tmp_path: Path, fault: Any, message: str) -> None:
     root = plant(tmp_path / "data", fault)
-    dataset = open_dataset(root)
+    dataset = Dataset.load(root)
     with pytest.raises(DataError, match=rf"a\.png\.json: object 1: .*{message}"):
         dataset.read_mask(dataset.samples[0])
     assert finding(check(root, tmp_path), "unreadable_mask")["files"] == ["ds0/ann/a.png.json"]
@@ -179,9 +178,9 @@ def test_a_faulty_project_is_an_error(tmp_path: Path, meta: Any, message: str) -
     root = plant(tmp_path)
     write_json(root / "meta.json", meta)
     with pytest.raises(DataError, match=message):
-        open_dataset(root)
+        Dataset.load(root)
 
 
 def test_a_folder_without_a_project_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no meta\.json; export the whole project"):
-        open_dataset(tmp_path, "supervisely")
+        Dataset.load(tmp_path, "supervisely")

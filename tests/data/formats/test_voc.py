@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.voc import can_read, find_pairs, voc_color
 from pixelwise.data.io.images import write_png
 from pixelwise.errors import DataError
@@ -53,7 +53,7 @@ def test_what_labelme_writes(tmp_path: Path) -> None:
     text(tmp_path / "SegmentationClass/a.npy", "")
     text(tmp_path / "class_names.txt", "_background_\ncat")
     assert can_read(tmp_path)
-    classes = open_dataset(tmp_path).classes
+    classes = Dataset.load(tmp_path).classes
     assert classes is not None
     assert (classes.names, classes.ignore) == (("_background_", "cat"), (255,))
     (tmp_path / "class_names.txt").unlink()
@@ -68,8 +68,7 @@ def test_what_cvat_writes(tmp_path: Path) -> None:
     text(tmp_path / "ImageSets/Segmentation/default.txt", "a\n")
     path = tmp_path / "labelmap.txt"
     text(path, "# label:color_rgb:parts:actions\nbackground:0,0,0::\nroad:255,0,0::\n")
-    dataset = open_dataset(tmp_path)
-    assert dataset.classes is not None
+    dataset = Dataset.load(tmp_path)
     assert (dataset.classes.names, dataset.classes.colors[1]) == (("background", "road"), (255, 0, 0))
     for line in ("road", "road:1,x,2::"):
         text(path, line)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pixelwise.data.dataset import open_dataset
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.yolo import find_pairs
 from pixelwise.errors import DataError
 from support.drawings import SIZE, check, filled, finding, masks, relative, write_picture
@@ -58,13 +58,12 @@ def test_an_empty_text_file_and_a_missing_one_are_background(tmp_path: Path) -> 
     write_picture(root / "images/train/b.png")
     found = masks(root, "yolo")
     assert found["train/a"].tolist() == found["train/b"].tolist() == filled()
-    assert open_dataset(root).index.images_without_mask == ()
+    assert Dataset.load(root).index.images_without_mask == ()
 
 
 @pytest.mark.parametrize("names", ["names: [cat, dog]\nnc: 2\n", "names: {1: dog, 0: cat}\n"])
 def test_both_forms_of_names(tmp_path: Path, names: str) -> None:
-    dataset = open_dataset(plant(tmp_path, line(1, *SQUARE), yaml=f"train: images/train\n{names}"))
-    assert dataset.classes is not None
+    dataset = Dataset.load(plant(tmp_path, line(1, *SQUARE), yaml=f"train: images/train\n{names}"))
     assert dataset.classes.names == ("background", "cat", "dog")
     assert dataset.read_labels(dataset.samples[0]).tolist() == filled((DOG, *AREA))
 
@@ -89,7 +88,7 @@ def test_where_files_lie(tmp_path: Path, yaml: str, picture: str, label: str, sp
     write_text(tmp_path / label, line(0, *SQUARE))
     write_text(tmp_path / "train.txt", "./images/a.png\n")
     write_text(tmp_path / "coco8.yaml", f"{yaml}names: [cat]\n")
-    (sample,) = open_dataset(tmp_path).samples
+    (sample,) = Dataset.load(tmp_path).samples
     assert (sample.image_path, sample.label_path) == (tmp_path / picture, tmp_path / label)
     assert sample.split == split
     assert masks(tmp_path, "yolo")[sample.name].tolist() == filled((CAT, *AREA))
@@ -97,7 +96,7 @@ def test_where_files_lie(tmp_path: Path, yaml: str, picture: str, label: str, sp
 
 def test_a_path_may_be_absolute(tmp_path: Path) -> None:
     root = plant(tmp_path, yaml=f"path: {tmp_path}\ntrain: {tmp_path}/images/train\nnames: [cat]\n")
-    assert [sample.name for sample in open_dataset(root).samples] == ["train/a"]
+    assert [sample.name for sample in Dataset.load(root).samples] == ["train/a"]
 
 
 def test_files_that_no_split_reads_are_told(tmp_path: Path) -> None:
@@ -126,7 +125,7 @@ def test_files_that_no_split_reads_are_told(tmp_path: Path) -> None:
 )
 def test_a_faulty_line_is_found_by_the_doctor(tmp_path: Path, text: str, message: str) -> None:
     root = plant(tmp_path / "data", text)
-    dataset = open_dataset(root)
+    dataset = Dataset.load(root)
     with pytest.raises(DataError, match=rf"labels/train/a\.txt: {message}"):
         dataset.read_mask(dataset.samples[0])
     assert finding(check(root, tmp_path), "unreadable_mask")["files"] == ["labels/train/a.txt"]
@@ -157,10 +156,10 @@ def test_a_faulty_description_is_an_error(tmp_path: Path, yaml: str, message: st
     root = plant(tmp_path / "data", yaml=yaml)
     write_text(root / "list.txt", "images/gone.png\n")
     with pytest.raises(DataError, match=message):
-        open_dataset(root)
+        Dataset.load(root)
 
 
 @pytest.mark.parametrize("yaml", ["train: images/train\n", "names: [cat]\n", ""])
 def test_a_folder_without_a_description_is_an_error(tmp_path: Path, yaml: str) -> None:
     with pytest.raises(DataError, match=r"holds no data\.yaml with 'names' and 'train'; write one"):
-        open_dataset(plant(tmp_path, yaml=yaml), "yolo")
+        Dataset.load(plant(tmp_path, yaml=yaml), "yolo")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pixelwise.data.splits.spatial_blocks import (
     MIN_TILES,
     Position,
-    block_grid,
+    choose_block_grid,
     describe_scenes,
     find_position,
     find_positions,
@@ -50,7 +50,7 @@ def test_a_name_that_does_not_tell(name: str) -> None:
     [("a_3_17", "tiles", 3, 17), ("img_0031", "frames", 0, 31), ("7", "frames", 0, 7)],
 )
 def test_plain_numbers_will_do_where_the_user_is_certain(name: str, kind: str, row: int, column: int) -> None:
-    found = find_position(name, certain=True)
+    found = find_position(name, accept_plain_numbers=True)
     assert found is not None
     assert (found.kind, found.row, found.column) == (kind, row, column)
 
@@ -68,12 +68,12 @@ def test_positions_are_those_of_all_or_of_none() -> None:
     [(10, 20, 8, (2, 4)), (1, 100, 8, (1, 8)), (100, 1, 8, (8, 1)), (4, 4, 1, (1, 1)), (2, 2, 9, (2, 2))],
 )
 def test_a_grid_of_blocks_near_square(rows: int, columns: int, count: int, grid: tuple[int, int]) -> None:
-    assert block_grid(rows, columns, count) == grid
+    assert choose_block_grid(rows, columns, count) == grid
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 60))
 def test_a_grid_has_as_many_blocks_as_asked_for_where_it_can(rows: int, columns: int, count: int) -> None:
-    down, across = block_grid(rows, columns, count)
+    down, across = choose_block_grid(rows, columns, count)
     assert 1 <= down <= rows
     assert 1 <= across <= columns
     assert down * across >= min(count, rows * columns)

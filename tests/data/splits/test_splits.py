@@ -8,12 +8,12 @@ from pixelwise.data.sample import Sample, Split
 from pixelwise.data.splits.groups import Unit, join
 from pixelwise.data.splits.splits import (
     Splits,
-    crossing_note,
+    describe_split_groups,
+    group_by_split,
     make_folds,
     make_splits,
-    own_splits,
     read_splits,
-    require_folds,
+    require_valid_num_folds,
     write_splits,
 )
 from pixelwise.errors import DataError, InvalidArgumentError
@@ -31,7 +31,7 @@ GIVEN = [*samples(5, "train"), *samples(2, "val"), *samples(3, "test")]
 def test_own_splits_are_taken_as_they_are() -> None:
     splits, note = make_splits(GIVEN[::-1], 0.2, 0)
     assert note is None
-    assert splits == own_splits(GIVEN)
+    assert splits == group_by_split(GIVEN)
     assert splits == {"train": GIVEN[:5], "val": GIVEN[5:7], "test": GIVEN[7:]}
 
 
@@ -89,7 +89,7 @@ def test_splits_to_file_and_back(tmp_path: Path, there: list[Sample]) -> None:
 
 
 def test_a_pair_that_is_gone_is_an_error(tmp_path: Path) -> None:
-    write_splits(tmp_path / "splits.yaml", own_splits(GIVEN))
+    write_splits(tmp_path / "splits.yaml", group_by_split(GIVEN))
     with pytest.raises(DataError, match=r"splits.yaml lists 'train/000', which the dataset does not"):
         read_splits(tmp_path / "splits.yaml", GIVEN[1:])
 
@@ -174,7 +174,7 @@ def test_folds_tear_no_group_and_validate_each_image_once(
         assert torn(fold, units) == []
         assert sorted(fold["train"] + fold["val"]) == pool
         assert fold["train"] == sorted(fold["train"])
-        assert fold["test"] == own_splits(everything)["test"]
+        assert fold["test"] == group_by_split(everything)["test"]
     assert folds == make_folds(everything[::-1], count, seed, units=units[::-1])
 
 
@@ -185,7 +185,7 @@ def test_two_pairs_make_two_folds() -> None:
 
 def test_one_fold_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="--folds is 1, but must be at least 2"):
-        require_folds(1)
+        require_valid_num_folds(1)
     with pytest.raises(InvalidArgumentError, match="--folds is 0"):
         make_folds(samples(4), 0, 0)
 
@@ -200,17 +200,17 @@ def test_a_single_group_says_why_and_what_to_do() -> None:
 
 
 def test_a_group_in_two_of_the_own_splits_is_told() -> None:
-    splits = own_splits(GIVEN)
+    splits = group_by_split(GIVEN)
     groups = {s: s.name[-1] for s in GIVEN}
-    assert crossing_note(splits, {s: s.name for s in GIVEN}) is None
-    note = crossing_note(splits, groups)
+    assert describe_split_groups(splits, {s: s.name for s in GIVEN}) is None
+    note = describe_split_groups(splits, groups)
     assert note is not None
     assert note.startswith("3 of 5 groups lie in more than one of the dataset's own splits")
     assert note.endswith("'0' (train, val, test), '1' (train, val, test), '2' (train, test).")
 
 
 def test_the_group_stands_beside_each_sample(tmp_path: Path) -> None:
-    splits = own_splits(GIVEN)
+    splits = group_by_split(GIVEN)
     write_splits(tmp_path / "splits.yaml", splits, {s: f"patient\n{s.name[-1]}" for s in GIVEN[:4]})
     lines = (tmp_path / "splits.yaml").read_text(encoding="utf-8").splitlines()
     assert lines[:2] == ["train:", "- train/000  # patient 0"]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pixelwise.data.sample import Sample
 from pixelwise.data.splits.groups import Unit
-from pixelwise.data.splits.stratify import Presence, even_targets, stratify
+from pixelwise.data.splits.stratify import Presence, divide_evenly, stratify
 
 HERE = Path("unread")
 
@@ -38,7 +38,7 @@ def units_with(units: list[Unit], presence: Presence, index: int) -> int:
 @given(deals(largest=6), st.integers(0, 9))
 def test_each_unit_is_dealt_once_and_no_part_is_empty(deal: tuple[list[Unit], Presence, int], seed: int) -> None:
     units, presence, count = deal
-    parts = stratify(units, presence, even_targets(num_images(units), count), seed)
+    parts = stratify(units, presence, divide_evenly(num_images(units), count), seed)
     assert len(parts) == count
     assert all(parts)
     assert sorted(u.name for part in parts for u in part) == [u.name for u in units]
@@ -47,7 +47,7 @@ def test_each_unit_is_dealt_once_and_no_part_is_empty(deal: tuple[list[Unit], Pr
 @given(deals(largest=6), st.integers(0, 9), st.randoms(use_true_random=False))
 def test_the_seed_decides_and_not_the_order(deal: tuple[list[Unit], Presence, int], seed: int, random: object) -> None:
     units, presence, count = deal
-    targets = even_targets(num_images(units), count)
+    targets = divide_evenly(num_images(units), count)
     shuffled = list(units)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     assert stratify(units, presence, targets, seed) == stratify(shuffled, presence, targets, seed)
@@ -57,7 +57,7 @@ def test_the_seed_decides_and_not_the_order(deal: tuple[list[Unit], Presence, in
 def test_single_images_hold_the_proportions_exactly(deal: tuple[list[Unit], Presence, int], share: float) -> None:
     units, presence, count = deal
     taken = min(max(1, round(share * len(units))), len(units) - 1)
-    for targets in ([len(units) - taken, taken], even_targets(len(units), count)):
+    for targets in ([len(units) - taken, taken], divide_evenly(len(units), count)):
         assert [len(part) for part in stratify(units, presence, targets, 0)] == targets
 
 
@@ -66,7 +66,7 @@ def test_groups_hold_the_proportions_within_the_largest(deal: tuple[list[Unit], 
     units, presence, count = deal
     total, largest = num_images(units), max(len(u.samples) for u in units)
     taken = min(max(1, round(share * total)), total - 1)
-    for targets in ([total - taken, taken], even_targets(total, count)):
+    for targets in ([total - taken, taken], divide_evenly(total, count)):
         sizes = [num_images(part) for part in stratify(units, presence, targets, 0)]
         assert all(abs(size - target) <= largest for size, target in zip(sizes, targets, strict=True))
 
@@ -78,7 +78,7 @@ def test_the_rarest_class_that_can_be_everywhere_is(deal: tuple[list[Unit], Pres
     if not shown:
         return
     rarest = min(shown, key=lambda c: (shown[c], c))
-    parts = stratify(units, presence, even_targets(num_images(units), count), seed)
+    parts = stratify(units, presence, divide_evenly(num_images(units), count), seed)
     there = [units_with(part, presence, rarest) > 0 for part in parts]
     assert sum(there) == min(count, shown[rarest])
 
@@ -93,7 +93,7 @@ def test_a_class_of_as_many_images_as_folds_is_in_every_fold(more: list[int], se
         for _ in range(number):
             units.append(unit(len(units)))
             presence[units[-1].samples[0]] = frozenset({index})
-    for part in stratify(units, presence, even_targets(len(units), count), seed):
+    for part in stratify(units, presence, divide_evenly(len(units), count), seed):
         assert all(units_with(part, presence, index) for index in range(len(numbers)))
 
 
@@ -117,5 +117,5 @@ def test_a_class_of_two_images_is_in_both_splits_and_of_one_in_train(seed: int) 
 
 
 def test_even_targets_differ_by_one() -> None:
-    assert even_targets(7, 3) == [3, 2, 2]
-    assert even_targets(6, 3) == [2, 2, 2]
+    assert divide_evenly(7, 3) == [3, 2, 2]
+    assert divide_evenly(6, 3) == [2, 2, 2]

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pixelwise.data.sample import Sample
-from pixelwise.data.splits.user_groups import find_groups
+from pixelwise.data.splits.user_groups import find_user_groups
 from pixelwise.errors import InvalidArgumentError
 
 ROOT = Path("data")
@@ -20,7 +20,7 @@ SAMPLES = [sample(name) for name in NAMES]
 
 
 def groups(group: str, root: Path = ROOT) -> list[str]:
-    return list(find_groups(SAMPLES, group, root).values())
+    return list(find_user_groups(SAMPLES, group, root).values())
 
 
 @pytest.mark.parametrize(

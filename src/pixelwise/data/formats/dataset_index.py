@@ -18,11 +18,11 @@ class SampleReader:
 
     def decode_image(self, sample: Sample) -> DecodedImage:
         """Read the image as stored, with its alpha channel."""
-        return decode_image_bytes(self.read_image_bytes(sample), sample.image_place)
+        return decode_image_bytes(self.read_image_bytes(sample), sample.image_location)
 
     def read_mask(self, sample: Sample) -> Array:
         """Read the mask as (H, W) uint8 or uint16 values, or (H, W, 3) uint8 colors."""
-        return read_mask_bytes(self.read_mask_bytes(sample), sample.label_place)
+        return read_mask_bytes(self.read_mask_bytes(sample), sample.label_location)
 
     def read_image_bytes(self, sample: Sample) -> bytes:
         """Read the encoded image file."""

@@ -35,10 +35,10 @@ class RowReader(SampleReader):
     label_column: str
 
     def read_image_bytes(self, sample: Sample) -> bytes:
-        return self._read(sample, self.image_column, sample.image_place)
+        return self._read(sample, self.image_column, sample.image_location)
 
     def read_mask_bytes(self, sample: Sample) -> bytes:
-        return self._read(sample, self.label_column, sample.label_place)
+        return self._read(sample, self.label_column, sample.label_location)
 
     def _read(self, sample: Sample, column: str, place: str) -> bytes:
         file, row = self.rows[sample]

@@ -1,1 +1,1 @@
-"""Split a dataset into training, validation and test samples, or into folds."""
+"""Splits into training, validation and test samples."""

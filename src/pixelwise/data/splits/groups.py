@@ -1,4 +1,4 @@
-"""What must stay together when a dataset is split: groups, blocks of neighbors, copies of one picture."""
+"""Groups of samples that must be in one split: user groups, blocks of neighbors, and copies of one image."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,137 +6,135 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from pixelwise.config import DataConfig
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.sample import Sample
-from pixelwise.data.scan import Survey
 from pixelwise.data.splits.spatial_blocks import describe_scenes, find_position, find_positions, make_blocks
-from pixelwise.data.splits.user_groups import find_groups
+from pixelwise.data.splits.user_groups import find_user_groups
 from pixelwise.errors import InvalidArgumentError
 
 MIN_BLOCKS = 8
-"""Fewer blocks cannot hold the shares, so `auto` leaves a smaller set to single images."""
+"""Fewer blocks cannot give the requested shares, so `split_by: auto` splits single images instead."""
 
 BLOCKS_WANTED = 20
-"""For a split in two; folds want at least `BLOCKS_PER_FOLD` each."""
+"""Number of blocks for a split in two; folds want at least `BLOCKS_PER_FOLD` each."""
 
 BLOCKS_PER_FOLD = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unit:
-    """Samples that are all in one split."""
+class SampleGroup:
+    """Samples that are all assigned to the same split."""
 
     name: str
     samples: tuple[Sample, ...]
     """Sorted, at least one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Units:
-    """A dataset in units, and what was decided."""
-
-    units: tuple[Unit, ...]
-    """In the order of their first samples; every sample is in exactly one."""
-    notes: tuple[str, ...] = ()
-    """For the user: why these, and how to choose others."""
-
-    @property
-    def names(self) -> dict[Sample, str]:
-        """Unit of every sample that shares one."""
-        return {sample: unit.name for unit in self.units if len(unit.samples) > 1 for sample in unit.samples}
+def single_sample_groups(samples: Iterable[Sample]) -> tuple[SampleGroup, ...]:
+    """Return a group for each sample."""
+    return tuple(SampleGroup(name=sample.name, samples=(sample,)) for sample in sorted(samples))
 
 
-def single_units(samples: Iterable[Sample]) -> tuple[Unit, ...]:
-    """Every image for itself."""
-    return tuple(Unit(name=sample.name, samples=(sample,)) for sample in sorted(samples))
+def find_sample_groups(
+    dataset: Dataset, samples: Sequence[Sample], config: DataConfig, num_parts: int = 2
+) -> tuple[tuple[SampleGroup, ...], list[str]]:
+    """Find which of `samples` must stay together.
 
+    Groups come from `data.group_by` if it is set, else from `data.split_by`. Copies of one image always stay
+    together.
 
-def find_units(surveyed: Survey, samples: Sequence[Sample], config: DataConfig, num_parts: int = 2) -> Units:
-    """What of `samples` must stay together, as the config says.
+    Args:
+        dataset: A scanned dataset.
+        samples: The samples to split.
+        config: The section `data` of a configuration.
+        num_parts: The number of parts to split into: 2, or the number of folds.
 
-    By `data.group_by` where it is given, else by `data.split_by`; copies of one picture in any case.
-    `num_parts` is what will be made of them: two splits, or so many folds.
+    Returns:
+        The groups, ordered by their first samples, and notes for the user.
     """
     samples = sorted(samples)
-    groups: dict[Sample, str] = {}
+    group_names: dict[Sample, str] = {}
     notes: list[str] = []
     if config.group_by is not None:
-        groups = find_groups(samples, config.group_by, surveyed.dataset.root)
+        group_names = find_user_groups(samples, config.group_by, dataset.root)
     elif config.split_by != "image":
-        groups, notes = _find_blocks(samples, config.split_by == "block", num_parts)
-    copies = find_copies(surveyed, samples)
+        group_names, notes = _find_blocks(samples, config.split_by == "block", num_parts)
+    copies = find_copies(dataset, samples)
     if copies:
         notes.append(
-            f"{sum(map(len, copies))} images are {len(copies)} picture(s) several times over, pixel for pixel; "
-            f"copies stay in one split."
+            f"{sum(map(len, copies))} images are copies of {len(copies)} image(s), equal in all pixels. "
+            f"Copies stay in one split."
         )
-    return Units(units=join(samples, groups, copies), notes=tuple(notes))
+    return merge_groups(samples, group_names, copies), notes
 
 
-def _find_blocks(samples: Sequence[Sample], asked: bool, num_parts: int) -> tuple[dict[Sample, str], list[str]]:
-    """Blocks of neighboring tiles or frames where the names tell of them."""
+def _find_blocks(samples: Sequence[Sample], is_required: bool, num_parts: int) -> tuple[dict[Sample, str], list[str]]:
+    """Find blocks of neighboring tiles or frames by the names of the samples; return them and notes."""
     names = [sample.name.removeprefix(f"{sample.split}/") for sample in samples]
-    positions = find_positions(names, certain=asked)
+    positions = find_positions(names, accept_plain_numbers=is_required)
     if not positions:
-        if asked:
-            raise _no_positions(names)
+        if is_required:
+            raise _missing_positions_error(names)
         return {}, []
     blocks = make_blocks(positions, max(BLOCKS_WANTED, BLOCKS_PER_FOLD * num_parts))
-    count, what = len(set(blocks)), describe_scenes(positions)
-    if not asked and count < max(MIN_BLOCKS, 2 * num_parts):
+    count, scenes = len(set(blocks)), describe_scenes(positions)
+    if not is_required and count < max(MIN_BLOCKS, 2 * num_parts):
         note = (
-            f"the names are those of {what}, too few for blocks, so single images are split and neighbors may be "
-            f"in two splits; --set data.split_by=block keeps neighbors together, --group-by decides by the name."
+            f"File names indicate {scenes}, too few for blocks: single images are split, so neighbors may be in "
+            f"two splits. Keep neighbors together with --set data.split_by=block, or group by name with --group-by."
         )
         return {}, [note]
-    note = f"the names are those of {what}: {count} blocks of neighbors are split, not single images"
-    note += "." if asked else "; --set data.split_by=image splits those, --group-by decides by the name."
+    note = f"File names indicate {scenes}: {count} blocks of neighbors are split instead of single images."
+    if not is_required:
+        note += " Split single images with --set data.split_by=image, or group by name with --group-by."
     return dict(zip(samples, blocks, strict=True)), [note]
 
 
-def _no_positions(names: Sequence[str]) -> InvalidArgumentError:
-    without = [name for name in names if find_position(name, certain=True) is None]
-    shown = f"{without[0]!r} ends in no number" if without else "some names count tiles and others frames"
+def _missing_positions_error(names: Sequence[str]) -> InvalidArgumentError:
+    without = [name for name in names if find_position(name, accept_plain_numbers=True) is None]
+    reason = f"{without[0]!r} does not end in a number" if without else "some names number tiles and others frames"
     return InvalidArgumentError(
-        f"data.split_by is 'block', but {shown}; name tiles as scene_x512_y1024 or scene_3_17 and frames as "
-        f"video_0031, or group by the name with --group-by."
+        f"data.split_by is 'block', but {reason}. Name tiles as scene_x512_y1024 or scene_3_17 and frames as "
+        f"video_0031, or group by name with --group-by."
     )
 
 
-def find_copies(surveyed: Survey, samples: Iterable[Sample]) -> list[list[Sample]]:
-    """Sets of images with the same pixels, at least two each.
+def find_copies(dataset: Dataset, samples: Iterable[Sample]) -> list[list[Sample]]:
+    """Find the scanned samples whose images are equal in all pixels, in lists of at least two.
 
-    Images of one value are left out: empty tiles are all alike, teach nothing, and would tie every
-    group that holds one to every other.
+    Constant images are left out: empty tiles are all equal, and would join all groups that contain one.
     """
-    wanted, alike = set(samples), defaultdict(list)
-    for reading in surveyed.readings:
-        fingerprint = reading.image_traits.fingerprint
-        if fingerprint and not reading.constant and reading.sample in wanted:
-            alike[fingerprint].append(reading.sample)
-    return [sorted(found) for found in alike.values() if len(found) > 1]
+    wanted, copies = set(samples), defaultdict(list)
+    for stats in dataset.stats:
+        if stats.image_fingerprint and not stats.is_constant and stats.sample in wanted:
+            copies[stats.image_fingerprint].append(stats.sample)
+    return [sorted(equal) for equal in copies.values() if len(equal) > 1]
 
 
-def join(
-    samples: Sequence[Sample], groups: Mapping[Sample, str], copies: Iterable[Sequence[Sample]]
-) -> tuple[Unit, ...]:
-    """The smallest units that tear apart no group and no set of copies; named by their groups, else by an image."""
-    first = {sample: sample for sample in samples}
+def merge_groups(
+    samples: Sequence[Sample], group_names: Mapping[Sample, str], copies: Iterable[Sequence[Sample]]
+) -> tuple[SampleGroup, ...]:
+    """Return the smallest groups that split neither a named group nor a list of copies (union-find).
 
-    def root(sample: Sample) -> Sample:
-        while first[sample] != sample:
-            first[sample] = sample = first[first[sample]]
+    A group is named by the groups that it contains, else by its first sample.
+    """
+    parent = {sample: sample for sample in samples}
+
+    def find_root(sample: Sample) -> Sample:
+        while parent[sample] != sample:
+            parent[sample] = sample = parent[parent[sample]]
         return sample
 
     members = defaultdict(list)
-    for sample, group in groups.items():
-        members[group].append(sample)
-    for together in (*members.values(), *copies):
-        for one, other in pairwise(together):
-            first[root(one)] = root(other)
-    units = defaultdict(list)
+    for sample, name in group_names.items():
+        members[name].append(sample)
+    for linked in (*members.values(), *copies):
+        for one, other in pairwise(linked):
+            parent[find_root(one)] = find_root(other)
+    merged = defaultdict(list)
     for sample in samples:
-        units[root(sample)].append(sample)
+        merged[find_root(sample)].append(sample)
     return tuple(
-        Unit(name=" + ".join(sorted({groups.get(sample, found[0].name) for sample in found})), samples=tuple(found))
-        for found in sorted(map(sorted, units.values()))
+        SampleGroup(name=" + ".join(sorted({group_names.get(s, group[0].name) for s in group})), samples=tuple(group))
+        for group in sorted(map(sorted, merged.values()))
     )

@@ -1,28 +1,90 @@
-"""Which samples train, validate and test. Seeded, and written down with the run."""
+"""Assign samples to train, val and test, or to folds: seeded, and stored with the run."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from pixelwise.data.sample import SPLITS, Sample, Split
-from pixelwise.data.splits.groups import Unit, single_units
-from pixelwise.data.splits.stratify import Presence, even_targets, stratify
+from pixelwise.config import DataConfig
+from pixelwise.data.dataset import Dataset
+from pixelwise.data.sample import SPLITS, Sample, Splits, group_by_split
+from pixelwise.data.scan import count_class_pixels
+from pixelwise.data.splits.groups import SampleGroup, find_sample_groups, single_sample_groups
+from pixelwise.data.splits.stratify import ClassPresence, divide_evenly, stratify
+from pixelwise.data.splits.user_groups import find_user_groups
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.files import write_atomically
 
-Splits = dict[Split, list[Sample]]
 
-_OTHERWISE = "group otherwise with --group-by, or split single images with --set data.split_by=image"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitAssignment:
+    """Splits of a dataset, and how they were made."""
+
+    splits: Splits
+    groups: Mapping[Sample, str] = field(default_factory=dict)
+    """Name of the group of each sample that was kept together with others."""
+    notes: tuple[str, ...] = ()
+    """How the splits were made, for the user; empty where they are the dataset's own."""
+    warning: str | None = None
+    """Set where a user group is in several of the dataset's own splits."""
 
 
-def own_splits(samples: Sequence[Sample]) -> Splits:
-    """The dataset's own splits; samples of a format without splits are all for training."""
-    splits: Splits = {name: [] for name in SPLITS}
-    for sample in sorted(samples):
-        splits[sample.split or "train"].append(sample)
-    return splits
+def assign_splits(dataset: Dataset, config: DataConfig, seed: int) -> SplitAssignment:
+    """Return the dataset's own splits; without a val split, a share of the training samples becomes one.
+
+    The training samples must have been scanned. Test images are not read.
+    """
+    own = group_by_split(dataset.samples)
+    train = own["train"] if not own["val"] else []
+    groups, notes = find_sample_groups(dataset, train, config)
+    presence = find_class_presence(dataset, train)
+    splits, note = make_splits(dataset.samples, config.val_fraction, seed, groups=groups, presence=presence)
+    return _make_assignment(dataset, config, splits, groups, [note, *notes] if note else [])
+
+
+def assign_folds(dataset: Dataset, config: DataConfig, num_folds: int, seed: int) -> list[SplitAssignment]:
+    """Return the splits of each fold of the training and validation samples, which must have been scanned."""
+    own = group_by_split(dataset.samples)
+    pool = own["train"] + own["val"]
+    groups, notes = find_sample_groups(dataset, pool, config, num_folds)
+    presence = find_class_presence(dataset, pool)
+    folds = make_folds(dataset.samples, num_folds, seed, groups=groups, presence=presence)
+    note = _describe_folds(own, len(groups), num_folds, seed)
+    return [_make_assignment(dataset, config, splits, groups, [note, *notes]) for splits in folds]
+
+
+def find_class_presence(dataset: Dataset, samples: Sequence[Sample]) -> ClassPresence:
+    """Return the classes that occur in the mask of each scanned sample."""
+    is_present = count_class_pixels(dataset, samples) > 0
+    return {s: frozenset(row.nonzero()[0].tolist()) for s, row in zip(samples, is_present, strict=True)}
+
+
+def _describe_folds(own: Splits, num_groups: int, num_folds: int, seed: int) -> str:
+    num_images = len(own["train"]) + len(own["val"])
+    groups = f" in {num_groups} groups" if num_groups < num_images else ""
+    pooled = f" (train and val combined: {len(own['train'])} + {len(own['val'])})" if own["val"] else ""
+    test = f" The {len(own['test'])} test images are not used." if own["test"] else ""
+    return (
+        f"{num_folds} folds of {num_images} images{groups}{pooled}, drawn with seed {seed}: each image is used for "
+        f"validation in one fold and for training in the others.{test}"
+    )
+
+
+def _make_assignment(
+    dataset: Dataset, config: DataConfig, splits: Splits, groups: Sequence[SampleGroup], notes: Sequence[str]
+) -> SplitAssignment:
+    group_names: dict[Sample, str] = {}
+    if config.group_by is not None:
+        group_names = find_user_groups(dataset.samples, config.group_by, dataset.root)
+    merged = {sample: group.name for group in groups if len(group.samples) > 1 for sample in group.samples}
+    return SplitAssignment(
+        splits=splits,
+        groups={**group_names, **merged},
+        notes=tuple(notes),
+        warning=describe_split_groups(splits, group_names),
+    )
 
 
 def make_splits(
@@ -30,33 +92,42 @@ def make_splits(
     val_fraction: float,
     seed: int,
     *,
-    units: Sequence[Unit] | None = None,
-    presence: Presence | None = None,
+    groups: Sequence[SampleGroup] | None = None,
+    presence: ClassPresence | None = None,
 ) -> tuple[Splits, str | None]:
-    """The dataset's own splits; where it names no val split, a seeded share of train becomes one.
+    """Return the samples' own splits; without a val split, a seeded share of train becomes one.
 
-    `units` are what may not be torn apart of the training samples, by default single images;
-    `presence` says which classes an image shows, so that both splits show them alike. Returns the
-    splits and a note for the user when a split was made.
+    Args:
+        samples: All samples of the dataset.
+        val_fraction: The share of the training samples to use for validation.
+        seed: Seed of the draw.
+        groups: The training samples in groups that stay together; None: single samples.
+        presence: The classes of each sample, so that both splits contain similar shares of each.
+
+    Returns:
+        The splits, and a note for the user if a split was made.
+
+    Raises:
+        DataError: There are too few samples or groups.
     """
-    splits = own_splits(samples)
+    splits = group_by_split(samples)
     train = splits["train"]
     if splits["val"] and train:
         return splits, None
     if len(train) < 2:
         raise DataError(
-            f"{len(train)} training pair(s) and {len(splits['val'])} of a val split, but at least "
-            f"one to train on and one to validate on are needed; add some."
+            f"The dataset has {len(train)} training and {len(splits['val'])} validation pair(s), but at least one of "
+            f"each is needed. Add images with masks."
         )
-    units = single_units(train) if units is None else units
-    _require_units(units, 2, "a split needs one to train on and one to validate on; name a val split")
-    count = min(max(1, round(val_fraction * len(train))), len(train) - 1)
-    kept, taken = stratify(units, presence or {}, (len(train) - count, count), seed)
-    splits["train"], splits["val"] = _samples(kept), _samples(taken)
-    groups = f" in {len(taken)} of {len(units)} groups" if len(units) < len(train) else ""
+    groups = single_sample_groups(train) if groups is None else groups
+    _require_groups(groups, 2, "a validation split needs 2")
+    num_val = min(max(1, round(val_fraction * len(train))), len(train) - 1)
+    train_groups, val_groups = stratify(groups, presence or {}, (len(train) - num_val, num_val), seed)
+    splits["train"], splits["val"] = _list_samples(train_groups), _list_samples(val_groups)
+    in_groups = f" in {len(val_groups)} of {len(groups)} groups" if len(groups) < len(train) else ""
     note = (
-        f"no val split: {len(splits['val'])} of the {len(train)} training images{groups}, drawn with seed {seed}, "
-        f"validate instead of training."
+        f"No validation split found: {len(splits['val'])} of the {len(train)} training images{in_groups}, drawn with "
+        f"seed {seed}, are used for validation."
     )
     return splits, note
 
@@ -66,103 +137,110 @@ def make_folds(
     num_folds: int,
     seed: int,
     *,
-    units: Sequence[Unit] | None = None,
-    presence: Presence | None = None,
+    groups: Sequence[SampleGroup] | None = None,
+    presence: ClassPresence | None = None,
 ) -> list[Splits]:
-    """As many splits as folds: each sample of train and val validates in exactly one and trains in the others.
+    """Return splits for cross-validation: each train or val sample validates in one fold and trains in the others.
 
-    Test samples are the same in all. `units` and `presence` are those of `make_splits`, of the
-    training and validation samples together.
+    Test samples are the same in all folds. `groups` and `presence` are those of `make_splits`, for the training and
+    validation samples together.
     """
-    own = own_splits(samples)
+    own = group_by_split(samples)
     pool = sorted(own["train"] + own["val"])
-    units = single_units(pool) if units is None else units
-    require_folds(num_folds)
-    _require_units(units, num_folds, f"{num_folds} folds need one each; make fewer folds")
-    folds = stratify(units, presence or {}, even_targets(len(pool), num_folds), seed)
+    groups = single_sample_groups(pool) if groups is None else groups
+    require_valid_num_folds(num_folds)
+    _require_groups(groups, num_folds, f"{num_folds} folds need {num_folds}")
+    folds = stratify(groups, presence or {}, divide_evenly(len(pool), num_folds), seed)
     return [
         {
-            "train": _samples([unit for other in folds if other is not fold for unit in other]),
-            "val": _samples(fold),
+            "train": _list_samples([group for other in folds if other is not fold for group in other]),
+            "val": _list_samples(fold),
             "test": own["test"],
         }
         for fold in folds
     ]
 
 
-def require_folds(num_folds: int) -> None:
+def require_valid_num_folds(num_folds: int) -> None:
+    """Raise InvalidArgumentError for fewer than 2 folds."""
     if num_folds < 2:
-        raise InvalidArgumentError(f"--folds is {num_folds}, but must be at least 2; one fold would train on nothing.")
+        raise InvalidArgumentError(f"--folds is {num_folds}. Expected at least 2.")
 
 
-def _require_units(units: Sequence[Unit], count: int, needed: str) -> None:
-    if len(units) >= count:
+def _require_groups(groups: Sequence[SampleGroup], count: int, requirement: str) -> None:
+    if len(groups) >= count:
         return
-    num_images = sum(len(unit.samples) for unit in units)
-    names = ", ".join(repr(unit.name) for unit in units[:3])
+    num_images = sum(len(group.samples) for group in groups)
+    names = ", ".join(repr(group.name) for group in groups[:3])
     raise DataError(
-        f"the {num_images} images make {len(units)} group(s) that may not be torn apart ({names}), but {needed}, "
-        f"{_OTHERWISE}."
+        f"The {num_images} images form {len(groups)} group(s) that must stay together ({names}), but {requirement}. "
+        f"Group differently with --group-by, split single images with --set data.split_by=image, or make fewer parts."
     )
 
 
-def _samples(units: Sequence[Unit]) -> list[Sample]:
-    return sorted(sample for unit in units for sample in unit.samples)
+def _list_samples(groups: Sequence[SampleGroup]) -> list[Sample]:
+    return sorted(sample for group in groups for sample in group.samples)
 
 
-def crossing_note(splits: Splits, groups: Mapping[Sample, str]) -> str | None:
-    """A note where a group lies in two splits, which the dataset's own splits may well do."""
+def describe_split_groups(splits: Splits, groups: Mapping[Sample, str]) -> str | None:
+    """Return a warning if a group is in several splits, which the dataset's own splits may cause."""
     found = defaultdict(set)
     for split, samples in splits.items():
         for sample in samples:
             if sample in groups:
                 found[groups[sample]].add(split)
-    crossing = sorted(group for group, there in found.items() if len(there) > 1)
-    if not crossing:
+    divided = sorted(group for group, where in found.items() if len(where) > 1)
+    if not divided:
         return None
-    shown = ", ".join(f"{group!r} ({', '.join(s for s in SPLITS if s in found[group])})" for group in crossing[:3])
-    more = f" and {len(crossing) - 3} more" if len(crossing) > 3 else ""
+    shown = ", ".join(f"{group!r} ({', '.join(s for s in SPLITS if s in found[group])})" for group in divided[:3])
+    more = f" and {len(divided) - 3} more" if len(divided) > 3 else ""
     return (
-        f"{len(crossing)} of {len(found)} groups lie in more than one of the dataset's own splits, so scores "
-        f"come out too high: {shown}{more}."
+        f"{len(divided)} of {len(found)} groups are in more than one of the dataset's own splits, so scores are too "
+        f"high: {shown}{more}."
     )
 
 
 def write_splits(path: Path, splits: Splits, groups: Mapping[Sample, str] | None = None) -> None:
-    """The lists of sample names, readable by people; the group of a sample stands beside it."""
+    """Write the sample names of each split as YAML; the group of a sample is a comment in its line."""
     lines = []
     for split, samples in splits.items():
         if samples:
             lines.append(f"{split}:")
-            lines += [_line(sample, (groups or {}).get(sample)) for sample in samples]
+            lines += [_format_line(sample, (groups or {}).get(sample)) for sample in samples]
     write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
 
 
-def _line(sample: Sample, group: str | None) -> str:
+def _format_line(sample: Sample, group: str | None) -> str:
     name = yaml.safe_dump([sample.name], allow_unicode=True, width=10**6).rstrip("\n")
     comment = "".join(c for c in " ".join((group or "").split()) if c.isprintable())
     return f"{name}  # {comment}" if comment else name
 
 
 def read_splits(path: Path, samples: Sequence[Sample], *, revise: bool = False) -> Splits:
-    """The inverse of `write_splits`. A name that the dataset no longer has is an error.
+    """Read the splits that `write_splits` wrote.
 
-    With `revise` it is left out, and samples that are not listed train, where the dataset itself does not say
-    otherwise: so none that was trained on comes to validate.
+    Args:
+        path: The file.
+        samples: The samples of the dataset.
+        revise: Leave out names that the dataset no longer has, and add samples that are not listed to their own
+            split, else to train: a sample that was trained on never becomes a validation sample.
+
+    Raises:
+        DataError: The file lists a name that the dataset does not have, or is damaged.
     """
     by_name = {sample.name: sample for sample in samples}
     splits: Splits = {name: [] for name in SPLITS}
     listed = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(listed, dict) or not set(listed) <= set(SPLITS):
-        raise DataError(f"{path} must list samples under {', '.join(SPLITS)}; restore or remove it.")
+        raise DataError(f"{path} is damaged. Expected samples under {', '.join(SPLITS)}. Restore or remove it.")
     for split, names in listed.items():
         for name in names:
             if name in by_name:
                 splits[split].append(by_name.pop(name))
             elif not revise:
                 raise DataError(
-                    f"{path} lists {name!r}, which the dataset does not hold any more; "
-                    f"put the pair back, or start a new run."
+                    f"{path} lists {name!r}, which the dataset no longer contains. Restore the image and its mask, "
+                    f"or start a new run."
                 )
     for sample in by_name.values() if revise else ():
         splits[sample.split or "train"].append(sample)

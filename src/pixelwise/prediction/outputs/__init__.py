@@ -71,6 +71,5 @@ OBJECT_OUTPUTS = ("coco", "cvat", "labelme")
 
 def require_kinds(kinds: Iterable[str], classes: Classes) -> None:
     """Raise InvalidArgumentError for outputs that cannot name these classes."""
-    for kind in kinds:
-        if kind in OBJECT_OUTPUTS:
-            require_nameable(kind, classes)
+    for kind in set(kinds) & set(OBJECT_OUTPUTS):
+        require_nameable(kind, classes)

@@ -1,6 +1,6 @@
 """How long does `pixelwise check` take? The goal: 10,000 pairs of 512x512 in under 3 minutes on 2 cores.
 
-    python benchmarks/doctor.py [--pairs 10000] [--size 512] [--set DIR]
+    python benchmarks/checks.py [--pairs 10000] [--size 512] [--set DIR]
 
 Draws street scenes into a temporary folder (or into DIR, and takes those that lie there), each different,
 and checks them as a user would. Drawing takes longer than the check and is not counted.
@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from machine import write_result
 
-from pixelwise.checks import check
+from pixelwise.api.check import check
 from pixelwise.data.synthetic import STREET_NAMES, street_scene
 
 SCENE = (256, 256)
@@ -85,7 +85,7 @@ def main() -> None:
         "pairs_per_second": round(rate, 1),
         "findings": {f.code: len(f.files) for f in report.findings},
     }
-    write_result(Path(__file__).parent / "results" / "doctor-cpu.json", result)
+    write_result(Path(__file__).parent / "results" / "checks-cpu.json", result)
 
 
 if __name__ == "__main__":

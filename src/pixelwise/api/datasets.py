@@ -1,0 +1,178 @@
+"""Commands that read datasets: check, convert, plan."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pixelwise.api.options import (
+    Data,
+    Device,
+    Format,
+    GroupBy,
+    JsonPath,
+    Option,
+    Precision,
+    Seed,
+    Settings,
+    StrPath,
+    to_path,
+)
+from pixelwise.config import Config, parse_duration
+
+if TYPE_CHECKING:
+    from pixelwise.checks.findings import CheckReport
+    from pixelwise.conversion import Converted
+
+
+def check(
+    data: Data,
+    *,
+    format: Format = None,
+    resolution: Annotated[
+        tuple[int, int] | None, Option(help="Training resolution, to find objects that vanish there.", metavar="H W")
+    ] = None,
+    group_by: GroupBy = None,
+    json_path: JsonPath = None,
+    html_path: Annotated[
+        StrPath | None, Option(help="HTML page with pictures to write.", name="--html", metavar="FILE")
+    ] = None,
+) -> "CheckReport":
+    """Report problems in a dataset and how to fix them.
+
+    Args:
+        data: Dataset folder. Every image and mask in it is read.
+        format: Dataset format; None: detected.
+        resolution: Height and width to which training scales the images; None: they are not scaled.
+        group_by: Group of an image, as `data.group_by` of a config.
+        json_path: JSON file to write with the report.
+        html_path: HTML page to write, with pictures of the problems and of random samples.
+
+    Returns:
+        The findings, errors first, and the number of images per split.
+
+    Raises:
+        PathNotFoundError: `data` does not exist.
+        DataError: `data` is not a dataset.
+        InvalidArgumentError: an unknown format, or an invalid resolution or group.
+
+    Example:
+        >>> report = pw.check(data)
+        >>> report.errors
+        ()
+    """
+    from pixelwise.checks.runner import require_valid_resolution, run_checks
+    from pixelwise.data.dataset import Dataset
+    from pixelwise.data.scan import scan_dataset
+    from pixelwise.data.splits.user_groups import find_user_groups
+    from pixelwise.files import write_atomically
+    from pixelwise.reports.check_report import write_check_report
+
+    require_valid_resolution(resolution)
+    dataset = Dataset.load(to_path(data), format)
+    if group_by is not None:  # before images are read
+        find_user_groups(dataset.samples, group_by, dataset.root)
+    dataset = scan_dataset(dataset)
+    report = run_checks(dataset, resolution=resolution, group_by=group_by)
+    if json_path is not None:
+        text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        write_atomically(Path(json_path), text.encode())
+    if html_path is not None:
+        write_check_report(Path(html_path), report, dataset)
+    return report
+
+
+def convert(
+    data: Data,
+    output: Annotated[StrPath, Option(help="Folder of the new dataset, new or empty.", short="-o")],
+    *,
+    to: Annotated[
+        Literal["coco", "folder", "nnunet", "voc", "webdataset", "yolo"], Option(help="Format of the new dataset.")
+    ],
+    format: Format = None,
+) -> "Converted":
+    """Write a dataset in another format, with the same label of each pixel.
+
+    Args:
+        data: Dataset folder, which is only read.
+        output: Folder to write, new or empty. It appears only when it is complete.
+        to: Format of the new dataset.
+        format: Format of `data`; None: detected.
+
+    Returns:
+        The folder, the number of images, and notes on what the format cannot express.
+
+    Raises:
+        PathNotFoundError: `data` does not exist.
+        DataError: `data` has errors that `check` reports.
+        InvalidArgumentError: an unknown format, an `output` with files, or a missing extra.
+
+    Example:
+        >>> pw.convert(data, "shards", to="webdataset").num_images
+        20
+    """
+    from pixelwise.conversion import convert as run
+
+    return run(to_path(data), to_path(output), to=to, format=format)
+
+
+def plan(
+    data: Data,
+    *,
+    budget: Annotated[str | float, Option(help="Time for the whole run, such as 90s, 20m or 1h30m.")] = "20m",
+    network: Annotated[str | None, Option(help="Network, as listed by `networks`.", metavar="NAME")] = None,
+    settings: Annotated[Mapping[str, object], Settings] = MappingProxyType({}),
+    format: Format = None,
+    group_by: GroupBy = None,
+    output: Annotated[StrPath | None, Option(help="Config file to write.", short="-o", metavar="FILE")] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    seed: Seed = None,
+) -> Config:
+    """Choose network, sample size and schedule for a dataset, this machine and a time budget.
+
+    Args:
+        data: Dataset folder.
+        budget: Time for the whole run, in seconds or as a text.
+        network: Network, a name of `pixelwise.networks.NETWORKS`; None: chosen.
+        settings: Fixed configuration values, `{"section.key": value}`.
+        format: Dataset format; None: detected.
+        group_by: Group of an image, as `data.group_by` of a config.
+        output: File to write with the config.
+        device: Device to plan for.
+        precision: Arithmetic to plan for.
+        seed: Seed of the run; None: 0.
+
+    Returns:
+        The config, with the reason for each choice in `reasons` and the estimate in `estimate`.
+
+    Raises:
+        PathNotFoundError: `data` does not exist.
+        DataError: `data` has errors that `check` reports.
+        InvalidArgumentError: an unknown name, an invalid value, or a budget that is too short.
+
+    Example:
+        >>> config = pw.plan(data, budget="20m", network="unet", device="cpu")
+        >>> config.network.name, config.training.budget_seconds
+        ('unet', 1200.0)
+    """
+    from pixelwise.devices import choose_device, choose_precision
+    from pixelwise.files import write_atomically
+    from pixelwise.planning.planner import make_plan
+    from pixelwise.planning.prepare_data import prepare
+
+    started = time.monotonic()
+    changes: dict[str, object] = {**settings, "training.budget_seconds": parse_duration(budget)}
+    named = {"data.format": format, "data.group_by": group_by, "network.name": network, "training.seed": seed}
+    changes |= {key: value for key, value in named.items() if value is not None}
+    prepared = prepare(Path(data), Config().replace(changes))
+    place = choose_device(device)
+    planned = make_plan(prepared, place, choose_precision(precision, place), changes, started)
+    estimate = tuple(planned.forecast.lines()) if planned.forecast else ()
+    config = replace(planned.config, reasons=planned.reasons, estimate=estimate)
+    if output is not None:
+        write_atomically(Path(output), config.to_yaml().encode())
+    return config

@@ -1,0 +1,389 @@
+"""Commands that use models: load, evaluate, predict, export, localize, networks."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pixelwise.api.options import (
+    Argument,
+    Data,
+    Device,
+    Engine,
+    Format,
+    InferencePrecision,
+    JsonPath,
+    Model,
+    Option,
+    Settings,
+    StrPath,
+    to_path,
+)
+from pixelwise.errors import InvalidArgumentError, require_known
+
+if TYPE_CHECKING:
+    from pixelwise.exporting.result import ExportResult
+    from pixelwise.inference.predictor import Predictor
+    from pixelwise.networks.summary import LayerRow, NetworkRow
+    from pixelwise.prediction.report import LocalizeReport, PredictReport
+    from pixelwise.quantization.result import QuantizeResult
+
+SaveKind = Literal[
+    "labels",
+    "overlay",
+    "probabilities",
+    "probabilities-tiff",
+    "confidence",
+    "entropy",
+    "polygons",
+    "labelme",
+    "coco",
+    "cvat",
+    "table",
+]
+
+
+def load(
+    model: StrPath, *, device: str = "auto", precision: InferencePrecision = "auto", engine: Engine = "auto"
+) -> "Predictor":
+    """Load a model for prediction.
+
+    Args:
+        model: Run folder or model file.
+        device: Device of the network; "auto": CUDA, then MPS, then the CPU.
+        precision: Arithmetic; "auto": bf16 if the device has it and this model gives the same answers, else fp32.
+            "int8" needs the file that `quantize` writes.
+        engine: Library that runs the network; "auto": torch.
+
+    Returns:
+        A predictor: `predictor.predict(image)` gives a `Prediction` with `labels` and `probabilities`.
+
+    Raises:
+        PathNotFoundError: `model` does not exist.
+        ModelFileError: `model` is not a model of this version.
+        InvalidArgumentError: the device, precision or engine is unknown or not available.
+
+    Example:
+        >>> predictor = pw.load(model, device="cpu")
+        >>> predictor.predict(image).labels.shape
+        (64, 96)
+    """
+    from pixelwise.inference.predictor import load as run
+
+    return run(to_path(model), device=device, precision=precision, engine=engine)
+
+
+def evaluate(
+    model: Model,
+    data: Data,
+    *,
+    split: Annotated[
+        Literal["train", "val", "test"] | None, Option(help="Split to score.", default="test, else val")
+    ] = None,
+    format: Format = None,
+    json_path: JsonPath = None,
+    device: Device = "auto",
+    precision: InferencePrecision = "auto",
+    engine: Engine = "auto",
+) -> dict[str, Any]:
+    """Compute the scores of a model on a dataset.
+
+    Args:
+        model: Run folder or model file.
+        data: Dataset folder.
+        split: Split to score; None: "test", else "val", else all images of a dataset without splits.
+        format: Dataset format; None: detected.
+        json_path: JSON file to write with the scores.
+        device: Device of the network.
+        precision: Arithmetic of the network.
+        engine: Library that runs the network.
+
+    Returns:
+        `mean_iou`, `global_accuracy`, `mean_class_accuracy`, `mean_dice`, `boundary_f1`, `per_class`, `confusion`,
+        `num_images`, `split`, `model` and `data`. Scores are fractions in [0, 1], None where undefined.
+
+    Raises:
+        PathNotFoundError: `model` or `data` does not exist.
+        ModelFileError: `model` is not a model of this version.
+        DataError: `data` is not a dataset, or an image of the split cannot be read.
+        InvalidArgumentError: the dataset has other classes than the model, or an argument is invalid.
+
+    Example:
+        >>> scores = pw.evaluate(model, data, device="cpu")
+        >>> scores["split"], scores["num_images"]
+        ('test', 4)
+    """
+    from pixelwise.evaluation.evaluate import evaluate as run
+
+    return run(
+        to_path(model),
+        to_path(data),
+        split=split,
+        format=format,
+        json_path=None if json_path is None else to_path(json_path),
+        device=device,
+        precision=precision,
+        engine=engine,
+    )
+
+
+def predict(
+    model: Model,
+    inputs: Annotated[
+        Sequence[StrPath],
+        Argument(help="Images, OME-Zarr and videos: files, folders (recursive), globs or URLs.", metavar="INPUT"),
+    ],
+    output: Annotated[StrPath, Option(help="Folder for the results.", short="-o")],
+    *,
+    save: Annotated[
+        Sequence[SaveKind],
+        Option(
+            help="Outputs, separated by commas: labels, overlay, probabilities, probabilities-tiff, confidence, "
+            "entropy, polygons, labelme, coco, cvat, table.",
+            metavar="NAME,...",
+        ),
+    ] = ("labels",),
+    tiling: Annotated[
+        Literal["exact", "blend", "none"], Option(help="Method for images that do not fit in memory.")
+    ] = "exact",
+    label_values: Annotated[
+        Literal["index", "dataset"], Option(help="Values of label files: class indices, or the dataset's mask values.")
+    ] = "index",
+    min_area: Annotated[
+        int, Option(help="Smallest region to keep; smaller ones take a neighbor's class.", metavar="PIXELS")
+    ] = 0,
+    fill_holes: Annotated[bool, Option(help="Fill holes inside regions.")] = False,
+    tta: Annotated[
+        Sequence[str],
+        Option(help="Test-time augmentation, separated by commas: flips, rotations, scales.", metavar="NAME,..."),
+    ] = (),
+    resume: Annotated[bool, Option(help="Skip inputs whose results are complete.")] = False,
+    shard: Annotated[str | None, Option(help="Share of the inputs to predict, such as 2/8.", metavar="I/N")] = None,
+    cluster: Annotated[Literal["ray"] | None, Option(help="Cluster whose machines predict.")] = None,
+    device: Device = "auto",
+    precision: InferencePrecision = "auto",
+    engine: Engine = "auto",
+) -> "PredictReport":
+    """Predict the labels of images and videos and write them as files.
+
+    An input that cannot be read does not stop the others: it is listed in `failures`.
+
+    Args:
+        model: Run folder or model file.
+        inputs: Files, folders (searched recursively), glob patterns and URLs.
+        output: Folder for the results.
+        save: Outputs per image (label map, overlay, ...) or for all images ("coco", "cvat", "table").
+        tiling: "exact" gives the labels of the whole image; "blend" averages overlapping tiles; "none" does not tile.
+        label_values: "index" writes class indices, "dataset" the mask values of the training data.
+        min_area: Regions with fewer pixels take the class of a neighbor.
+        fill_holes: Fill holes inside regions.
+        tta: Transforms to average over, such as "flip" or "scales".
+        resume: Skip images whose files an equal command has written.
+        shard: "2/8" predicts the second of eight shares of the inputs.
+        cluster: "ray" predicts on all machines of a Ray cluster, which must see the same paths.
+        device: Device of the network.
+        precision: Arithmetic of the network.
+        engine: Library that runs the network.
+
+    Returns:
+        The written files, the failures with their reasons, and the number of skipped images.
+
+    Raises:
+        PathNotFoundError: `model` or an input does not exist.
+        ModelFileError: `model` is not a model of this version.
+        InvalidArgumentError: an argument is invalid, or two inputs would be written to one file.
+
+    Example:
+        >>> report = pw.predict(model, [photos], "predictions", save=["labels", "overlay"], device="cpu")
+        >>> len(report.written), report.failures
+        (8, ())
+    """
+    from pixelwise.prediction.executor import LocalExecutor
+    from pixelwise.prediction.output_writer import OutputWriter
+    from pixelwise.prediction.predict import predict_files
+    from pixelwise.prediction.ray_cluster import RayExecutor
+
+    require_known("cluster", [cluster] if cluster else [], ["ray"])
+    if cluster is not None and shard is not None:
+        raise InvalidArgumentError("shard and cluster both divide the inputs. Choose one of them.")
+    writer = OutputWriter(
+        folder=Path(output),
+        kinds=tuple(dict.fromkeys(save)),
+        label_values=label_values,
+        min_area=min_area,
+        fill_holes=fill_holes,
+    )
+    executor_class = LocalExecutor if cluster is None else RayExecutor
+    executor = executor_class(
+        model=to_path(model), tiling=tiling, tta=tuple(tta), device=device, precision=precision, engine=engine
+    )
+    with closing(executor):
+        return predict_files([to_path(path) for path in inputs], writer, executor, resume=resume, shard=shard)
+
+
+def quantize(
+    model: Model,
+    data: Data,
+    output: Annotated[
+        StrPath | None, Option(help="File to write.", short="-o", default="model.int8.onnx next to the model")
+    ] = None,
+    *,
+    max_iou_drop: Annotated[
+        float, Option(help="Largest drop of mean IoU to accept, in points from 0 to 100.", metavar="POINTS")
+    ] = 1.0,
+    format: Format = None,
+) -> "QuantizeResult":
+    """Quantize a model to int8, measure its accuracy, and write the result to a file next to it.
+
+    Activation ranges are found on up to 32 training images. The mean IoU is measured on the validation split with
+    every installed engine that computes in int8. `predict`, `evaluate`, `export` and `load` use the file with the
+    precision "int8".
+
+    Args:
+        model: Run folder or model file.
+        data: Dataset with a training and a validation split and the classes of the model.
+        output: File to write; None: `model.int8.onnx` next to the model file, where the other commands look for it.
+        max_iou_drop: Points of mean IoU that int8 may lose, from 0 to 100; a point is 0.01.
+        format: Dataset format; None: detected.
+
+    Returns:
+        The file, and the mean IoU in int8 and float32.
+
+    Raises:
+        PathNotFoundError: `model` or `data` does not exist.
+        InvalidArgumentError: int8 loses more than `max_iou_drop`, a split is missing, the classes differ, the extra
+            `onnx` is not installed, or `output` is a file that is not an int8 file.
+
+    Example:
+        >>> result = pw.quantize("runs/first", "street")  # doctest: +SKIP
+        >>> result.accuracy.engines["onnxruntime"].mean_iou  # doctest: +SKIP
+        0.7297
+    """
+    from pixelwise.quantization.quantize import quantize as run
+
+    return run(model, data, output, max_iou_drop=max_iou_drop, format=format)
+
+
+def export(
+    model: Model,
+    output: Annotated[StrPath, Option(help="File that ends in .onnx, .xml or .pt2, or a folder.", short="-o")],
+    *,
+    format: Annotated[
+        Literal["onnx", "openvino", "torch-export"] | None,
+        Option(help="Format of the file.", default="by the suffix, else onnx"),
+    ] = None,
+    logits: Annotated[bool, Option(help="Add the logits to the outputs of the graph.")] = False,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"], Option(help="Arithmetic of the network; int8 after `quantize`.")
+    ] = "fp32",
+    min_agreement: Annotated[
+        float | None,
+        Option(
+            help="Smallest fraction of labels equal to the model's.",
+            metavar="FRACTION",
+            default="0.9999; fp16: 0.995; int8: 0",
+        ),
+    ] = None,
+) -> "ExportResult":
+    """Write a model as ONNX, OpenVINO or torch.export, and compare the result with the model.
+
+    The graph maps (B, H, W, C) pixels of any size to (B, H, W) labels. Normalization, padding and cropping are part
+    of it. A JSON card is written next to it, and for ONNX a script that runs it.
+
+    Args:
+        model: Run folder or model file.
+        output: File that ends in .onnx, .xml or .pt2, or a folder, in which the file is named "model".
+        format: Format of the file; None: by the suffix of `output`, else ONNX.
+        logits: Add the logits (B, K, H, W) float32 to the outputs.
+        precision: "fp16" halves the size of the weights, "int8" quarters it and needs the
+            file that `quantize` writes.
+        min_agreement: Smallest fraction of labels equal to the model's; None: 0.9999, fp16 0.995, int8 0.
+            For int8 it refers to the validation images of `quantize`.
+
+    Returns:
+        The file, its size, and how close it is to the model.
+
+    Raises:
+        PathNotFoundError: `model` does not exist.
+        ModelFileError: `model` is not a model of this version.
+        InvalidArgumentError: an invalid argument, no int8 file, a missing extra, or a file that does not agree with
+            the model.
+
+    Example:
+        >>> pw.export(model, "model.pt2").file.name
+        'model.pt2'
+    """
+    from pixelwise.exporting.export import export as run
+
+    return run(
+        to_path(model),
+        to_path(output),
+        format=format,
+        logits=logits,
+        precision=precision,
+        min_agreement=min_agreement,
+    )
+
+
+def localize(
+    images: Annotated[Sequence[StrPath], Argument(help="Image files, folders (recursive) or globs.", metavar="IMAGE")],
+    output: Annotated[StrPath, Option(help="Folder for the heat maps.", short="-o")],
+    *,
+    classifier: Annotated[str, Option(help="Classifier: vgg16, resnet50, timm:convnext_tiny, ...", metavar="NAME")],
+    weights: Annotated[
+        Literal["imagenet"] | StrPath, Option(help="Weights of the classifier.", metavar="FILE|imagenet")
+    ] = "imagenet",
+    class_name: Annotated[
+        str | None, Option(help="Name or index of a class.", name="--class", metavar="NAME", default="the top 3")
+    ] = None,
+    device: Device = "auto",
+) -> "LocalizeReport":
+    """Write heat maps that show where in each image a classifier sees its classes.
+
+    Args:
+        images: Files, folders (searched recursively) and glob patterns.
+        output: Folder for the heat maps, STEM_heatmap.png.
+        classifier: Name in torchvision ("resnet50") or timm ("timm:convnext_tiny").
+        weights: "imagenet", or a file with all weights of the classifier.
+        class_name: Name or index of the class to show; None: the three most probable ones.
+        device: Device of the network.
+
+    Returns:
+        The classes and positions found in each image, and the failures with their reasons.
+
+    Raises:
+        PathNotFoundError: an image or the weights do not exist.
+        ModelFileError: the weights do not fit the classifier.
+        InvalidArgumentError: an unknown classifier or class.
+
+    Example:
+        >>> report = pw.localize([photos], "heatmaps", classifier="resnet18")  # doctest: +SKIP
+    """
+    from pixelwise.prediction.localize import localize as run
+
+    return run(
+        [to_path(image) for image in images],
+        to_path(output),
+        classifier=classifier,
+        weights=to_path(weights),
+        class_name=class_name,
+        device=device,
+    )
+
+
+def describe_networks(
+    name: Annotated[str | None, Argument(help="Network whose layers to list.", metavar="NAME")] = None,
+    *,
+    size: Annotated[tuple[int, int], Option(help="Height and width of the image.", metavar="H W")] = (360, 480),
+    channels: Annotated[int, Option(help="Number of image channels.")] = 3,
+    classes: Annotated[int, Option(help="Number of classes.")] = 11,
+    encoder: Annotated[
+        str | None, Option(help="Encoder of unet or fcn, such as resnet34 or timm:convnext_tiny.", metavar="NAME")
+    ] = None,
+    settings: Annotated[Mapping[str, object], Settings] = MappingProxyType({}),
+) -> "list[NetworkRow] | list[LayerRow]":
+    """Return the networks with size, cost and geometry, or the layers of one; see `pixelwise.networks.describe`."""
+    from pixelwise.networks.summary import describe
+
+    return describe(name, size, in_channels=channels, num_classes=classes, encoder=encoder, settings=settings)

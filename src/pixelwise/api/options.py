@@ -1,0 +1,65 @@
+"""Parameters of commands: help and shell form, next to the type in a function's signature.
+
+The command line derives its parameters from these annotations (`pixelwise.cli.parameters`). A parameter without one
+exists only in Python.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+StrPath = str | os.PathLike[str]
+
+
+def to_path(path: StrPath) -> str | Path:
+    """Return a string, which may be a URL, as it is, and any other path-like object as a `Path`."""
+    return path if isinstance(path, str) else Path(path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Argument:
+    """A positional parameter of a command."""
+
+    help: str
+    metavar: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """A named parameter of a command."""
+
+    help: str
+    name: str | None = None
+    """Name in the shell; None: the parameter's, with dashes."""
+    short: str | None = None
+    """One-letter name, such as -o."""
+    metavar: str | None = None
+    default: str | None = None
+    """Text of the default in the help; None: the default value, if it has one."""
+
+
+Data = Annotated[StrPath, Argument(help="Dataset folder, such as one with images/ and masks/.")]
+Model = Annotated[StrPath, Argument(help="Run folder or model file.")]
+Format = Annotated[
+    str | None,
+    Option(help="Dataset format: folder, voc, coco, ...", metavar="NAME", default="detected"),
+]
+GroupBy = Annotated[
+    str | None,
+    Option(
+        help="Group of an image (patient, scene, video), never divided between splits.",
+        metavar="REGEX|FILE.csv:COLUMN",
+    ),
+]
+JsonPath = Annotated[StrPath | None, Option(help="JSON file to write.", name="--json", metavar="FILE")]
+Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:1, ... or mps.", metavar="NAME")]
+Precision = Annotated[Literal["auto", "fp32", "bf16"], Option(help="Arithmetic of the network.")]
+InferencePrecision = Annotated[
+    Literal["auto", "fp32", "bf16", "int8"], Option(help="Arithmetic of the network; int8 after `quantize`.")
+]
+Engine = Annotated[
+    Literal["auto", "torch", "torch-compile", "openvino", "onnxruntime"], Option(help="Library that runs the network.")
+]
+Seed = Annotated[int | None, Option(help="Seed of splits, weights and augmentation.", default="0")]
+Settings = Option(help="Configuration key; repeatable.", name="--set", metavar="section.key=value")

@@ -1,0 +1,204 @@
+"""Commands that train: train, demo."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from pixelwise.api.options import Data, Device, Format, GroupBy, Option, Precision, Seed, Settings, StrPath
+from pixelwise.config import load_config, parse_duration
+from pixelwise.errors import InvalidArgumentError
+from pixelwise.training.results import CrossValidationResult, TrainResult
+
+logger = logging.getLogger(__name__)
+
+DEMO_BUDGET = "100s"
+_DEMO_MARK = ".pixelwise-demo"
+
+
+def train(
+    data: Data,
+    output: Annotated[StrPath | None, Option(help="Run folder.", short="-o", default="runs/DATA-NETWORK-N")] = None,
+    *,
+    format: Format = None,
+    group_by: GroupBy = None,
+    folds: Annotated[int | None, Option(help="Number of cross-validation folds; one run each.", metavar="K")] = None,
+    config: Annotated[StrPath | None, Option(help="Config file to use instead of a plan.", metavar="FILE")] = None,
+    network: Annotated[str | None, Option(help="Network, as listed by `networks`.", metavar="NAME")] = None,
+    encoder: Annotated[
+        str | None, Option(help="Encoder of unet or fcn, such as resnet34 or timm:convnext_tiny.", metavar="NAME")
+    ] = None,
+    weights: Annotated[
+        Literal["imagenet", "none"] | StrPath | None,
+        Option(help="Initial weights of the encoder.", metavar="FILE|imagenet|none", default="none"),
+    ] = None,
+    init_from: Annotated[
+        StrPath | None,
+        Option(help="Run or model with the initial weights; its classes may differ.", metavar="MODEL"),
+    ] = None,
+    budget: Annotated[
+        str | float | None, Option(help="Time for the whole command, such as 90s, 20m or 1h30m.", default="20m")
+    ] = None,
+    steps: Annotated[int | None, Option(help="Number of optimizer steps, instead of a budget.")] = None,
+    resume: Annotated[bool, Option(help="Continue the run in --output.")] = False,
+    allow_changes: Annotated[bool, Option(help="With --resume: accept another config or dataset.")] = False,
+    profile: Annotated[bool, Option(help="Profile a few steps before training; see profile.txt.")] = False,
+    skip_invalid: Annotated[bool, Option(help="Leave out files with errors instead of stopping.")] = False,
+    settings: Annotated[Mapping[str, object], Settings] = MappingProxyType({}),
+    seed: Seed = None,
+    deterministic: Annotated[bool, Option(help="Repeat the run bit for bit on CPU.")] = False,
+    devices: Annotated[int | None, Option(help="Number of processes, each with its own device.", metavar="N")] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> TrainResult | CrossValidationResult:
+    """Train a network on a dataset, score it, and write a model and a report.
+
+    Network, sample size and schedule are planned for the dataset, the machine and the budget. Every argument that
+    is given overrides the plan. When torchrun has started several processes, each trains on its part of every batch,
+    and all return the same result.
+
+    Args:
+        data: Dataset folder.
+        output: Run folder. A folder with a run is an error without `resume`. None: `runs/DATA-NETWORK-N`.
+        format: Dataset format; None: detected.
+        group_by: Group of an image, never divided between splits: a regular expression on the names, or
+            FILE.csv:COLUMN.
+        folds: Number of folds for cross-validation. One run per fold in `output`/fold-1, ...; they share the budget.
+        config: Config file to use instead of a plan.
+        network: Network, a name of `pixelwise.networks.NETWORKS`.
+        encoder: Classifier to use as the encoder of unet or fcn.
+        weights: Initial weights of the encoder: "imagenet", "none" or a file.
+        init_from: Run folder or model file with the initial weights; its network is used unless another is given.
+        budget: Time for the whole command, in seconds or as a text; None: "20m", unless `steps` is given.
+        steps: Number of optimizer steps, instead of a budget.
+        resume: Continue the run in `output` from its last checkpoint.
+        allow_changes: With `resume`: accept another config or dataset, and list the changes in `changes.yaml`.
+        profile: Profile a few steps before training: `profile.txt`, `profile.json.gz`.
+        skip_invalid: Leave out files with errors; they are listed in `left_out.yaml`.
+        settings: Configuration values, `{"section.key": value}`; they override `config` and the plan.
+        seed: Seed of splits, weights and augmentation; None: 0.
+        deterministic: Repeat the run bit for bit on CPU.
+        devices: Number of processes, each with its own device. Only on the command line; in Python, use torchrun.
+        device: Device of the network.
+        precision: Arithmetic of the forward and backward pass.
+
+    Returns:
+        The run folder, the model file, the report and the scores on the validation images.
+
+    Raises:
+        PathNotFoundError: `data`, `config`, `weights` or `init_from` does not exist.
+        DataError: `data` has errors that `check` reports.
+        CheckpointError: the run in `output` cannot be resumed.
+        TrainingError: the loss is NaN, or the device is out of memory.
+        InvalidArgumentError: an unknown name, an invalid value, or arguments that exclude each other.
+
+    Example:
+        >>> result = pw.train(data, "run", network="unet", steps=2, device="cpu")
+        >>> result.model.name
+        'model.safetensors'
+    """
+    from pixelwise.api.train_command import start_or_resume
+
+    if budget is not None and steps is not None:
+        raise InvalidArgumentError("budget and steps both set the length of the run. Choose one of them.")
+    if resume and output is None:
+        raise InvalidArgumentError("resume needs the run folder. Give it as output (-o).")
+    if init_from is not None and weights not in (None, "none"):
+        raise InvalidArgumentError("init_from and weights both set the initial weights. Choose one of them.")
+    if allow_changes and not resume:
+        raise InvalidArgumentError("allow_changes has no effect without resume. Give both, or neither.")
+    named = {
+        "data.format": format,
+        "data.group_by": group_by,
+        "network.name": network,
+        "network.encoder": encoder,
+        "network.encoder_weights": weights if weights in (None, "imagenet", "none") else "file",
+        "training.init_from": None if init_from is None else str(init_from),
+        "training.steps": steps,
+        "training.budget_seconds": None if budget is None else parse_duration(budget),
+        "training.seed": seed,
+        "training.deterministic": True if deterministic else None,
+    }
+    return start_or_resume(
+        Path(data),
+        None if output is None else Path(output),
+        changes={**settings, **{key: value for key, value in named.items() if value is not None}},
+        config=None if config is None else load_config(config),
+        weights=weights,
+        folds=folds,
+        resume=resume,
+        allow_changes=allow_changes,
+        profile=profile,
+        skip_invalid=skip_invalid,
+        devices=devices,
+        device=device,
+        precision=precision,
+    )
+
+
+def demo(
+    output: Annotated[StrPath, Option(help="Folder for the dataset, the run and the predictions.", short="-o")] = (
+        "runs/demo"
+    ),
+    *,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> TrainResult:
+    """Generate a dataset of street scenes, then check, train, evaluate and predict, in under three minutes.
+
+    Args:
+        output: Folder for everything. An earlier demo in it is replaced; a folder with other files is an error.
+        device: Device of the network.
+        precision: Arithmetic of the network.
+
+    Returns:
+        The result of `train`. The folder also holds `data/`, `evaluation.json` and `predictions/`.
+
+    Raises:
+        InvalidArgumentError: `output` holds other files.
+
+    Example:
+        >>> result = pw.demo("runs/demo")  # doctest: +SKIP
+        >>> result.scores["mean_iou"] > 0.5  # doctest: +SKIP
+        True
+    """
+    from pixelwise.api.datasets import check
+    from pixelwise.api.models import evaluate, predict
+    from pixelwise.data.synthetic import write_dataset
+
+    folder = Path(output)
+    _clear_demo(folder)
+    data = folder / "data"
+    logger.info(f"generating street scenes in {data}")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _DEMO_MARK).touch()
+    write_dataset(data, "streets", num_train=160, num_val=32, num_test=32, size=(192, 256))
+    report = check(data)
+    logger.info(f"check: {len(report.errors)} errors, {len(report.findings)} findings")
+    # No pretrained weights: the demo downloads nothing and gives everybody the same plan.
+    result = train(data, folder, weights="none", budget=DEMO_BUDGET, device=device, precision=precision)
+    assert isinstance(result, TrainResult)
+    scores = evaluate(result.model, data, json_path=folder / "evaluation.json", device=device, precision=precision)
+    logger.info(f"test mean IoU: {scores['mean_iou']:.3f}, boundary F1: {scores['boundary_f1']:.3f}")
+    images, predictions = data / "images" / "test", folder / "predictions"
+    predict(result.model, [images], predictions, save=("labels", "overlay"), device=device, precision=precision)
+    logger.info(f"labels and overlays of the test images: {predictions}")
+    return result
+
+
+def _clear_demo(folder: Path) -> None:
+    """Remove the files of an earlier demo; raise InvalidArgumentError for a folder with other files."""
+    import shutil
+
+    from pixelwise.training.run_dir import RunFolder
+
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not (folder / _DEMO_MARK).exists():
+        raise InvalidArgumentError(f"{folder} holds files of something else. Choose another folder (-o).")
+    for path in [*(folder / name for name in ("data", "predictions", "evaluation.json")), *RunFolder(folder).contents]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

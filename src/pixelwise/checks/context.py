@@ -1,0 +1,75 @@
+"""What every check receives."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pixelwise.checks.findings import Finding, make_printable
+from pixelwise.data.classes import Classes
+from pixelwise.data.dataset import Dataset
+from pixelwise.data.sample import Splits
+from pixelwise.data.sample_stats import SampleStats
+from pixelwise.shapes import Size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckContext:
+    """A scanned dataset, its splits, and the options of the check."""
+
+    dataset: Dataset
+    splits: Splits
+    resolution: Size | None = None
+    """Height and width to which images will be scaled for training; None: they are not scaled."""
+    group_by: str | None = None
+    """Pattern on names, or FILE.csv:COLUMN, of the groups that must stay in one split, as `data.group_by`."""
+
+    @property
+    def classes(self) -> Classes:
+        return self.dataset.classes
+
+    @property
+    def has_declared_classes(self) -> bool:
+        return self.dataset.declared_classes is not None
+
+    @property
+    def stats(self) -> tuple[SampleStats, ...]:
+        return self.dataset.stats
+
+    @property
+    def decoded_images(self) -> list[SampleStats]:
+        """The statistics of samples whose image could be decoded."""
+        return [s for s in self.stats if s.size]
+
+    @property
+    def mask_values(self) -> set[int]:
+        """All values that occur in the masks."""
+        return {value for s in self.stats for value in s.value_counts}
+
+    def list_files(self, paths: Iterable[Path]) -> list[str]:
+        """Return sorted, printable file names relative to the dataset."""
+        return _sort_printable(map(self.dataset.get_relative_path, paths))
+
+    def list_images(self, stats: Iterable[SampleStats]) -> list[str]:
+        """Return the image files, with their entries in files that hold several: `shard.tar: 0001.png`."""
+        return _sort_printable(self.dataset.get_image_file(s.sample) for s in stats)
+
+    def list_masks(self, stats: Iterable[SampleStats]) -> list[str]:
+        """Return the mask files, with their entries in files that hold several."""
+        return _sort_printable(self.dataset.get_label_file(s.sample) for s in stats)
+
+
+Check = Callable[[CheckContext], Iterator[Finding]]
+
+
+def _sort_printable(names: Iterable[str]) -> list[str]:
+    return sorted({make_printable(name) for name in names})
+
+
+def split_error_message(message: str) -> tuple[str, str]:
+    """Split the message of an error into what is wrong and what to do, both as sentences."""
+    if match := re.match(r"(.*?)\. (?=[A-Z'])(.*)", message, re.DOTALL):
+        problem, fix = match.groups()
+    else:
+        problem, _, fix = message.rpartition("; ")
+    return f"{problem}.", fix[:1].upper() + fix[1:]

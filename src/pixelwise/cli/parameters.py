@@ -1,0 +1,119 @@
+"""From the signature of a Python function to the parameters of a command, and back.
+
+Typer takes no unions. The annotation of a parameter decides what the shell takes:
+
+    str | PathLike            a path; a URL is left as it is
+    "choice" | str | PathLike a text
+    Sequence (Argument)       several values
+    Sequence (Option)         one text with commas
+    Mapping                   key=value, repeated
+    bool                      a flag
+    all others                the type itself, without None
+"""
+
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+
+from pixelwise.api.options import Argument, Option
+from pixelwise.config import parse_settings
+from pixelwise.errors import unknown_name
+
+Parser = Callable[[Any], Any]
+
+
+def derive_parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parameter], dict[str, Parser]]:
+    """Return Typer's parameters of a function, and the parser of each value that the shell gives."""
+    parameters, parsers = [], {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        hint, *marks = get_args(parameter.annotation) if get_origin(parameter.annotation) is Annotated else (None,)
+        mark = next((mark for mark in marks if isinstance(mark, Argument | Option)), None)
+        if mark is None:  # only in Python
+            continue
+        kind, parsers[name] = _shell_form(hint, mark)
+        default = parameter.default
+        is_empty = default is not parameter.empty and isinstance(default, Sequence | Mapping) and not default
+        if is_empty:
+            default = None
+        elif isinstance(default, tuple | list) and kind is str:
+            default = ",".join(default)
+        info = _typer_info(name, mark, is_flag=kind is bool)
+        optional = kind | None if default is None else kind
+        parameters.append(
+            inspect.Parameter(name, parameter.KEYWORD_ONLY, default=default, annotation=Annotated[optional, info])
+        )
+    return parameters, parsers
+
+
+def _typer_info(name: str, mark: Argument | Option, *, is_flag: bool) -> Any:
+    if isinstance(mark, Argument):
+        return typer.Argument(help=mark.help, metavar=mark.metavar, path_type=str)
+    words = [*([mark.short] if mark.short else []), mark.name or "--" + name.replace("_", "-")]
+    show_default = mark.default or not is_flag
+    return typer.Option(*words, help=mark.help, metavar=mark.metavar, show_default=show_default, path_type=str)
+
+
+def _shell_form(hint: Any, mark: Argument | Option) -> tuple[Any, Parser]:
+    """Return the type that Typer gets for an annotation, and what makes its value the function's."""
+    parts = union_parts(hint)
+    origins = {get_origin(part) for part in parts}
+    if Mapping in origins:
+        return list[str], lambda values: parse_settings(values or ())
+    if Sequence in origins:
+        return (list[Path], _parse_paths) if isinstance(mark, Argument) else (str, _split_commas)
+    if os.PathLike in origins:
+        return (str, _as_is) if Literal in origins else (Path, _parse_path)
+    if str in parts:
+        return str, _as_is
+    (kind,) = parts
+    return kind, _as_is
+
+
+def union_parts(hint: Any) -> list[Any]:
+    """Return the members of a union without None, else the type itself."""
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return [part for part in parts if part is not NoneType]
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def _split_commas(text: str | None) -> list[str]:
+    return [word.strip() for word in (text or "").split(",") if word.strip()]
+
+
+def _parse_path(text: str | None) -> Path | str | None:
+    return text if text is None or "://" in text else Path(text)  # Path would remove a slash of "://"
+
+
+def _parse_paths(texts: list[str]) -> list[Path | str | None]:
+    return [_parse_path(text) for text in texts]
+
+
+_EXAMPLES = {int: ("an integer", "3"), float: ("a number", "0.5"), tuple[int, int]: ("two integers", "360 480")}
+"""Type of an option → what it must be, and an example."""
+
+
+def describe_error(error: typer.TyperException) -> str:
+    """Return the message for a request that Typer refuses; empty if Typer has printed one.
+
+    The message of the library that checks values is replaced by one that shows the choices or an example.
+    """
+    findings = getattr(error.__cause__, "errors", None)
+    if not isinstance(error, typer.BadParameter) or findings is None or error.ctx is None or error.param is None:
+        return error.format_message()
+    option, value = max(error.param.opts, key=len), findings()[0]["input"]
+    signature = inspect.signature(error.ctx.command.callback or describe_error)
+    (kind,) = union_parts(get_args(signature.parameters[str(error.param.name)].annotation)[0])
+    if get_origin(kind) is Literal:
+        return str(unknown_name(f"value for {option}:", str(value), get_args(kind)))
+    if kind not in _EXAMPLES:
+        return error.format_message()
+    what, example = _EXAMPLES[kind]
+    return f"{option} is {value!r}, but must be {what}, such as {option} {example}."

@@ -1,0 +1,255 @@
+"""Results on standard output: one function per type of result."""
+
+import itertools
+import json
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+from rich.text import Text
+
+from pixelwise.config import Config, ConfigKey
+from pixelwise.training.results import SCORE_NAMES, CrossValidationResult, TrainResult
+
+if TYPE_CHECKING:  # these import PyTorch or NumPy, and the result has imported them
+    from pixelwise.checks.findings import CheckReport, Finding
+    from pixelwise.conversion import Converted
+    from pixelwise.exporting.result import ExportResult
+    from pixelwise.networks.summary import LayerRow, NetworkRow
+    from pixelwise.prediction.report import LocalizeReport, PredictReport
+    from pixelwise.quantization.result import Int8Accuracy, QuantizeResult
+
+PLAIN: dict[str, Any] = {"box": SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}
+STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+
+
+def print_result(result: Any, arguments: Mapping[str, Any]) -> None:
+    """Print the result of a command that was called with these arguments."""
+    row = result[0] if isinstance(result, list) else result
+    PRINTERS[type(row).__name__](result, arguments)
+
+
+def has_failures(result: Any) -> bool:
+    """Return whether a command is done with failures, or has found errors."""
+    return bool(getattr(result, "failures", ()) or getattr(result, "errors", ()))
+
+
+def print_check(report: "CheckReport", arguments: Mapping[str, Any]) -> None:
+    """Print the findings of `check`, errors first."""
+    console = Console(highlight=False, soft_wrap=False)
+    splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
+    console.print(f"format {report.format}: {report.num_images} images ({splits})", markup=False)
+    console.print(f"{len(report.classes)} classes: {', '.join(report.classes)}", markup=False)
+    if report.findings:
+        table = Table(Column("severity", no_wrap=True), "finding", **PLAIN)
+        for finding in report.findings:
+            table.add_section()
+            table.add_row(Text(finding.severity, STYLES[finding.severity]), _format_finding(finding))
+        console.print(table)
+        counts = Counter[str](finding.severity for finding in report.findings)
+        summary = ", ".join(f"{counts[name]} {name}{'s' * (counts[name] != 1)}" for name in STYLES if counts[name])
+        is_cut = any(len(finding.files) > 3 for finding in report.findings)
+        console.print(f"{summary}{'; all files: --json FILE' if is_cut else ''}", markup=False)
+    else:
+        console.print("no problems found: the dataset is ready.")
+    if arguments.get("html_path"):
+        print(f"page: {arguments['html_path']}")
+
+
+def _format_finding(finding: "Finding") -> Text:
+    files = f"  {len(finding.files):,} file{'s' * (len(finding.files) != 1)}" if finding.files else ""
+    return Text.assemble(
+        (finding.code, STYLES[finding.severity]),
+        (files, "dim"),
+        f"\n{finding.message}",
+        (f"\n→ {finding.fix}", "italic"),
+    )
+
+
+def print_conversion(result: "Converted", arguments: Mapping[str, Any]) -> None:
+    """Print how many pairs were written."""
+    print(f"{result.num_images} pairs written to {result.output} as {result.format}")
+
+
+def print_plan(config: Config, arguments: Mapping[str, Any]) -> None:
+    """Print a config, or the estimate if the config was written to a file."""
+    if arguments["output"] is None:
+        print(config.to_yaml(), end="")
+    else:
+        print(*config.estimate, f"config: {arguments['output']}", sep="\n")
+
+
+def print_training(result: TrainResult, arguments: Mapping[str, Any]) -> None:
+    """Print the scores of a run, its model and its report."""
+    print_scores(result.scores)
+    print(f"model:  {result.model}\nreport: {result.report}")
+
+
+def print_cross_validation(result: CrossValidationResult, arguments: Mapping[str, Any]) -> None:
+    """Print mean and standard deviation over the folds, and the scores of the pooled confusion matrix."""
+    console = Console(highlight=False)
+    mean, std, pooled = (result.scores[name] for name in ("mean", "std", "pooled"))
+    table = Table("score", "mean", "std", "all images", title=f"{len(result.scores['folds'])} folds")
+    for name in SCORE_NAMES:
+        table.add_row(name.replace("_", " "), *(_format_score(scores.get(name)) for scores in (mean, std, pooled)))
+    console.print(table)
+    classes = Table("class", "IoU", "std", "all images", "pixels")
+    for name, row in pooled["per_class"].items():
+        ious = [_format_score(scores["per_class"][name]["iou"]) for scores in (mean, std, pooled)]
+        classes.add_row(escape(name), *ious, f"{row['pixels']:,}")
+    console.print(classes)
+    print(f"folds:  {result.run}\nreport: {result.report}")
+
+
+def print_mapping(values: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+    """Print scores as tables, a JSON schema as JSON, and other values by key."""
+    if "mean_iou" in values:
+        print_scores(values)
+    elif "$schema" in values:
+        print(json.dumps(values, indent=2))
+    else:
+        for key, value in values.items():
+            print(f"{key:<24}{value}")
+
+
+def print_scores(scores: Mapping[str, Any]) -> None:
+    """Print the scores of a dataset, and of each class if they are known."""
+    console = Console(highlight=False)
+    table = Table("score", "value", title=f"split {scores['split']}" if "split" in scores else "validation")
+    for name in SCORE_NAMES:
+        if name in scores:
+            table.add_row(name.replace("_", " "), _format_score(scores[name]))
+    console.print(table)
+    if "per_class" in scores:
+        classes = Table("class", "IoU", "accuracy", "Dice", "pixels")
+        for name, row in scores["per_class"].items():
+            values = (_format_score(row[score]) for score in ("iou", "accuracy", "dice"))
+            classes.add_row(escape(name), *values, f"{row['pixels']:,}")
+        console.print(classes)
+
+
+def print_predictions(report: "PredictReport", arguments: Mapping[str, Any]) -> None:
+    """Print how many files were written, and the failures."""
+    skipped = f"; {report.skipped} images were complete before" if arguments["resume"] else ""
+    print(f"{len(report.written)} files written to {arguments['output']}{skipped}")
+    print_failures(report.failures)
+
+
+def print_quantization(result: "QuantizeResult", arguments: Mapping[str, Any]) -> None:
+    """Print the int8 file and its accuracy."""
+    print(result.file)
+    print_int8_accuracy(result.accuracy)
+
+
+def print_export(result: "ExportResult", arguments: Mapping[str, Any]) -> None:
+    """Print the files, their size, and how closely they reproduce the model."""
+    parity = result.parity
+    print(f"{result.file}  {result.num_bytes / 1e6:.1f} MB")
+    if result.accuracy:
+        print_int8_accuracy(result.accuracy)
+    print(f"  labels agree on {parity.agreement:.4%} of the pixels of synthetic images of {len(parity.sizes)} sizes")
+    print(f"  largest logit gap {parity.largest_logit_gap:.2g}, with logits up to {parity.largest_logit:.2g}")
+    for file in result.other_files:
+        print(file)
+
+
+def print_int8_accuracy(accuracy: "Int8Accuracy") -> None:
+    """Print the mean IoU of int8 on each engine, compared with float32."""
+    for name, engine in accuracy.engines.items():
+        print(
+            f"  {name}: mean IoU {engine.mean_iou:.4f} in int8, {accuracy.model_mean_iou:.4f} in float32, a drop of "
+            f"{accuracy.compute_iou_drop(name):.2f} points; labels agree on {engine.agreement:.4%} of the pixels of "
+            f"{accuracy.num_validation_images} validation images"
+        )
+
+
+def print_networks(rows: "Sequence[NetworkRow]", arguments: Mapping[str, Any]) -> None:
+    """Print one line per network, grouped by paper."""
+    table = Table(
+        Column("network", no_wrap=True),
+        *(Column(name, justify="right") for name in ("params", "GFLOPs", "MB", "stride", "field")),
+        title=_describe_input(arguments),
+        caption="GFLOPs: forward pass. MB: activations kept for the backward pass. stride: a shift of the image by "
+        "this many pixels shifts the output. field: receptive field of an output pixel, rows x columns.",
+        **PLAIN,
+    )
+    for paper, group in itertools.groupby(rows, key=lambda row: row.paper):
+        table.add_row(f"[italic]{paper}[/italic]")
+        for row in group:
+            sides = dict.fromkeys(row.receptive_field or ("all",))  # one number for a square
+            figures = (f"{row.parameters / 1e6:.2f}M", f"{row.gflops:.1f}", f"{row.activation_mb:.0f}")
+            table.add_row(f" {row.name}", *figures, str(max(row.stride)), "x".join(map(str, sides)))
+    Console(highlight=False).print(table)
+
+
+def print_layers(rows: "Sequence[LayerRow]", arguments: Mapping[str, Any]) -> None:
+    """Print one line per layer, in the order of execution."""
+    table = Table(
+        "layer",
+        "operator",
+        *(Column(name, justify="right") for name in ("output", "parameters", "GFLOPs")),
+        title=f"{arguments['name']}: {_describe_input(arguments)}",
+    )
+    for row in rows:
+        shape = "x".join(map(str, row.shape))
+        table.add_row(row.name, row.operator, shape, f"{row.parameters:,}", f"{row.gflops:.2f}")
+    Console(highlight=False).print(table)
+
+
+def _describe_input(arguments: Mapping[str, Any]) -> str:
+    height, width = arguments["size"]
+    return f"image of {height}x{width}, {arguments['channels']} channels, {arguments['classes']} classes"
+
+
+def print_localization(report: "LocalizeReport", arguments: Mapping[str, Any]) -> None:
+    """Print the classes found in each image, with the position of the largest logit, and the failures."""
+    for image in report.images:
+        print(image.image)
+        for found in image.classes:
+            row, column = found.peak
+            print(f"  {found.name:<30} {found.probability:6.1%}   strongest at row {row}, column {column}")
+    print(f"{len(report.images)} heat maps written to {arguments['output']}")
+    print_failures(report.failures)
+
+
+def print_config_keys(keys: Sequence[ConfigKey], arguments: Mapping[str, Any]) -> None:
+    """Print the keys of a config with default, legal values and documentation."""
+    for key in keys:
+        default = list(key.default) if isinstance(key.default, tuple) else key.default
+        print(f"{key.name}: {json.dumps(default)}  ({key.legal})")
+        print(textwrap.indent(textwrap.fill(key.doc, 96), "    "))
+
+
+def print_failures(failures: Iterable[tuple[Path, str]]) -> None:
+    """Print the inputs that failed, on standard error."""
+    for path, reason in failures:
+        print(f"failed: {reason if str(path) in reason else f'{path}: {reason}'}", file=sys.stderr)
+
+
+def _format_score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+PRINTERS: Mapping[str, Callable[[Any, Mapping[str, Any]], None]] = {
+    "CheckReport": print_check,
+    "Config": print_plan,
+    "ConfigKey": print_config_keys,
+    "Converted": print_conversion,
+    "CrossValidationResult": print_cross_validation,
+    "ExportResult": print_export,
+    "LayerRow": print_layers,
+    "LocalizeReport": print_localization,
+    "NetworkRow": print_networks,
+    "PredictReport": print_predictions,
+    "QuantizeResult": print_quantization,
+    "TrainResult": print_training,
+    "dict": print_mapping,
+}
+"""Name of a result's class (of a list: its items') → function. By name, because importing the classes is slow."""

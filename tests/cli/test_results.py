@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import pytest
+
+from pixelwise.checks import CheckReport, Finding, Severity
+from pixelwise.cli.results import print_check, print_cross_validation, print_failures, print_scores, print_training
+from pixelwise.training.results import CrossValidationResult, TrainResult
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def a_report(*findings: Finding) -> CheckReport:
+    return CheckReport(
+        format="folder", num_images=3, classes=("a", "[red]b"), splits={"train": 2, "val": 1}, findings=findings
+    )
+
+
+def test_scores_are_a_table_with_escaped_names(capsys: Capture) -> None:
+    row = {"iou": 0.25, "accuracy": None, "dice": 0.5, "pixels": 12345}
+    print_scores({"mean_iou": 0.123456, "boundary_f1": None, "split": "test", "per_class": {"[bold]": row}})
+    shown = capsys.readouterr().out
+    assert "split test" in shown
+    assert "0.1235" in shown
+    assert "[bold]" in shown
+    assert "12,345" in shown
+    assert "None" not in shown
+
+
+def test_scores_stored_in_a_model_are_shown_without_classes(capsys: Capture) -> None:
+    print_scores({"mean_iou": 0.5, "num_images": 4, "bf16": {"agreement": 1.0}})
+    shown = capsys.readouterr().out
+    assert "validation" in shown
+    assert "mean iou" in shown
+    assert "IoU" not in shown
+
+
+def test_cross_validation_shows_mean_and_std(capsys: Capture) -> None:
+    row = {"mean_iou": 0.5, "global_accuracy": 0.6, "mean_class_accuracy": 0.7, "mean_dice": 0.8}
+    of_class = {"per_class": {"[red]x": {"iou": 0.25, "pixels": 12345}}}
+    std = {**dict.fromkeys(row, 0.03), "boundary_f1": None, "per_class": {"[red]x": {"iou": None}}}
+    scores = {
+        "folds": dict.fromkeys(["fold-1", "fold-2"]),
+        "mean": {**row, "boundary_f1": 0.9, **of_class},
+        "std": std,
+        "pooled": {**row, **of_class},
+    }
+    print_cross_validation(
+        CrossValidationResult(run=Path("runs/folds"), folds=(), report=Path("runs/folds/folds.html"), scores=scores), {}
+    )
+    shown = capsys.readouterr().out
+    assert "2 folds" in shown
+    lines = {words[0]: words[1:] for line in shown.splitlines() if (words := line.strip("│ ").split("│"))}
+    assert [word.strip() for word in lines["mean iou            "]] == ["0.5000", "0.0300", "0.5000"]
+    assert [word.strip() for word in lines["boundary f1         "]] == ["0.9000", "-", "-"]
+    assert "[red]x" in shown
+    assert "12,345" in shown
+
+
+def test_a_dataset_without_problems_is_ready(capsys: Capture) -> None:
+    print_check(a_report(), {})
+    shown = capsys.readouterr().out
+    assert "format folder: 3 images (train 2, val 1)" in shown
+    assert "2 classes: a, [red]b" in shown
+    assert "no problems found: the dataset is ready." in shown
+
+
+def test_findings_are_escaped(capsys: Capture) -> None:
+    message = r"x[0].png and C:\[new]\y.png have [red]faults[/red]."
+    print_check(a_report(Finding(code="some_code", severity="error", files=(), message=message, fix="Fix them.")), {})
+    shown = capsys.readouterr().out
+    assert message in shown
+    assert "Fix them." in shown
+    assert "some_code" in shown
+
+
+def a_finding(severity: Severity, code: str, files: int) -> Finding:
+    names = tuple(f"images/{number}.png" for number in range(files))
+    return Finding(code=code, severity=severity, files=names, message=f"{files} things.", fix="Fix them.")
+
+
+def test_findings_are_counted_and_printed_one_block_each(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    findings = [a_finding("error", "first_code", 1200), a_finding("error", "second_code", 1)]
+    print_check(a_report(*findings, a_finding("warning", "third_code", 0)), {})
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert max(map(len, lines)) <= 60
+    start = lines.index("error     first_code  1,200 files")
+    assert lines[start + 1 : start + 3] == ["1200 things.", "→ Fix them."]
+    assert "error     second_code  1 file" in lines
+    assert "warning   third_code" in lines
+    assert lines[-1] == "2 errors, 1 warning; all files: --json FILE"
+
+
+def test_a_short_list_of_files_needs_no_json(capsys: Capture) -> None:
+    print_check(a_report(a_finding("note", "a_code", 3)), {})
+    assert capsys.readouterr().out.splitlines()[-1] == "1 note"
+
+
+def test_failures_name_the_file_once(capsys: Capture) -> None:
+    print_failures([("a.png", "a.png: is empty"), ("b.png", "no room")])  # type: ignore[list-item]
+    assert capsys.readouterr().err == "failed: a.png: is empty\nfailed: b.png: no room\n"
+
+
+def test_a_run_is_printed_with_its_files(capsys: Capture) -> None:
+    run = Path("runs/a")
+    result = TrainResult(run=run, model=run / "model", report=run / "report.html", scores={"mean_iou": 0.5})
+    print_training(result, {})
+    assert capsys.readouterr().out.endswith("model:  runs/a/model\nreport: runs/a/report.html\n")
