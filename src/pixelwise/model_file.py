@@ -17,8 +17,8 @@ from torch import Tensor
 
 from pixelwise.config import NetworkConfig, from_dict
 from pixelwise.data.classes import Classes, classes_from_dict
-from pixelwise.errors import ModelFileError, PixelwiseError
-from pixelwise.files import compute_sha256, write_atomically
+from pixelwise.errors import ModelFileError, PathNotFoundError, PixelwiseError
+from pixelwise.files import compute_sha256, wrap_access_errors, write_atomically
 from pixelwise.networks import Segmenter, build_network
 from pixelwise.version import __version__
 
@@ -95,11 +95,13 @@ def read_spec(model: str | Path) -> ModelSpec:
 
 
 def find_model(path: Path) -> Path:
-    """The file of a run folder, or the file itself; ModelFileError where there is none."""
-    found = path / MODEL_FILE_NAME if path.is_dir() else path
-    if not found.is_file():
-        hint = "the run has not been scored yet" if path.is_dir() else "give a run folder or a model file"
-        raise ModelFileError(f"{found} does not exist; {hint}.")
+    """The file of a run folder, or the file itself; PathNotFoundError where there is none."""
+    with wrap_access_errors(path):
+        found = path / MODEL_FILE_NAME if path.is_dir() else path
+        exists = found.is_file()
+    if not exists:
+        hint = "The run has not been evaluated yet." if path.is_dir() else "Expected a run folder or a model file."
+        raise PathNotFoundError(f"Model '{found}' does not exist. {hint}")
     return found
 
 

@@ -62,7 +62,7 @@ def test_a_network_that_differs_is_refused_before_anything_is_written(
 ) -> None:
     short["settings"]["network.base_channels"] = 8
     with pytest.raises(
-        InvalidArgumentError, match=r"trained is no start for this run: .*network\.base_channels is 4 there and 8 here"
+        InvalidArgumentError, match=r"trained is no start for this run: .*network\.base_channels is 4 there, 8 here"
     ):
         train(streets, tmp_path / "run", init_from=trained, **short)
     assert not (tmp_path / "run").exists()

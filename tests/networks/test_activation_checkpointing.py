@@ -29,22 +29,22 @@ def unet() -> nn.Module:
 
 
 def segnet() -> nn.Module:
-    return SegNet(3, 4, widths=WIDTHS, convolutions=(2, 2, 2))
+    return SegNet(3, 4, channels=WIDTHS, depths=(2, 2, 2))
 
 
 def bayesian_segnet() -> nn.Module:
-    return SegNet(3, 4, widths=WIDTHS, convolutions=(2, 2, 2), skips="concat", dropout=0.5)
+    return SegNet(3, 4, channels=WIDTHS, depths=(2, 2, 2), skips="concat", dropout=0.5)
 
 
 def fcn() -> nn.Module:
     """Its head drops out."""
-    encoder = ChainEncoder({"features": build_vgg_layers(3, widths=WIDTHS, depths=(2, 2, 2))}, taps="pools")
-    return FCN(3, 4, encoder=encoder, head=build_fc_layers(8, channels=16, kernel=3, padding=1), stride=2)
+    encoder = ChainEncoder({"features": build_vgg_layers(3, channels=WIDTHS, depths=(2, 2, 2))}, taps="pools")
+    return FCN(3, 4, encoder=encoder, head=build_fc_layers(8, channels=16, kernel_size=3, padding=1), stride=2)
 
 
 def unet_on_vgg() -> nn.Module:
     """Switches cross over."""
-    layers = build_vgg_layers(3, widths=WIDTHS, depths=(2, 2, 2), batch_norm=True)
+    layers = build_vgg_layers(3, channels=WIDTHS, depths=(2, 2, 2), batch_norm=True)
     return EncoderUNet(3, 4, encoder=ChainEncoder({"features": layers}), upsampling="switches")
 
 
@@ -135,6 +135,6 @@ def test_a_network_without_stages_is_an_error() -> None:
     with torch.device("meta"):
         network = build_network(NetworkConfig(encoder="timm:hrnet_w18_small"), in_channels=3, num_classes=2)
     with pytest.raises(
-        InvalidArgumentError, match=r"training\.recompute is true, but EncoderUNet has no encoder stages"
+        InvalidArgumentError, match=r"training\.activation_checkpointing is true, but EncoderUNet has no encoder stages"
     ):
         enable_activation_checkpointing(network)

@@ -9,7 +9,7 @@ from pixelwise.networks.backbones import (
     build_fc_layers,
     build_vgg_layers,
     convert_fc_layers,
-    get_fc_kernel,
+    get_fc_kernel_size,
 )
 
 
@@ -39,7 +39,7 @@ def test_torchvision_s_weights_give_torchvision_s_values():
     torch.manual_seed(0)
     layers = [4, "M", 8, "M", 16, 16, "M", 32, 32, "M", 32, 32, "M"]
     network = torchvision.models.vgg.make_layers(layers, batch_norm=True)
-    ours = build_vgg_layers(3, widths=(4, 8, 16, 32, 32), depths=VGG_DEPTHS["vgg11"], batch_norm=True)
+    ours = build_vgg_layers(3, channels=(4, 8, 16, 32, 32), depths=VGG_DEPTHS["vgg11"], batch_norm=True)
     ours.load_state_dict(network.state_dict())
     image = torch.randn(2, 3, 64, 70)
     torch.testing.assert_close(ours(image), network(image))
@@ -47,13 +47,13 @@ def test_torchvision_s_weights_give_torchvision_s_values():
 
 def test_caffenet_has_the_published_parameters_with_its_fc_layers():
     body = meta(build_caffenet_layers, in_channels=3)
-    head = meta(build_fc_layers, in_channels=256, kernel=6, padding=0)
+    head = meta(build_fc_layers, in_channels=256, kernel_size=6, padding=0)
     class_layer = 4096 * 21 + 21
     assert count(body) + count(head) + class_layer == 56_954_261
 
 
 def test_caffenet_normalizes_behind_its_first_two_poolings_as_caffe_does():
-    layers = list(build_caffenet_layers(3, widths=(4, 4, 4, 4, 4)))
+    layers = list(build_caffenet_layers(3, channels=(4, 4, 4, 4, 4)))
     places = [i for i, layer in enumerate(layers) if isinstance(layer, nn.LocalResponseNorm)]
     assert [type(layers[i - 1]) for i in places] == [nn.MaxPool2d] * 2
     # Three channels of 255, all within the window of five; Caffe divides alpha by the five.
@@ -62,12 +62,12 @@ def test_caffenet_normalizes_behind_its_first_two_poolings_as_caffe_does():
 
 
 def test_caffenet_sees_227_pixels_as_6x6_cells():
-    assert build_caffenet_layers(3, widths=(4, 4, 4, 4, 4))(torch.randn(1, 3, 227, 227)).shape == (1, 4, 6, 6)
+    assert build_caffenet_layers(3, channels=(4, 4, 4, 4, 4))(torch.randn(1, 3, 227, 227)).shape == (1, 4, 6, 6)
 
 
 def test_he_initialization():
     torch.manual_seed(0)
-    for module in [*build_vgg_layers(3, widths=(64, 64), depths=(1, 2)), *build_fc_layers(64, channels=256)]:
+    for module in [*build_vgg_layers(3, channels=(64, 64), depths=(1, 2)), *build_fc_layers(64, channels=256)]:
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 10_000:
             fan_in = module.weight[0].numel()
             assert module.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.02)
@@ -125,5 +125,5 @@ def test_the_weights_are_copies():
 )
 def test_the_map_that_linear_layers_see(name, kernel):
     classifier = meta(torchvision.models.get_model, name=name)
-    assert get_fc_kernel(classifier) == kernel
+    assert get_fc_kernel_size(classifier) == kernel
     assert (convert_fc_layers(classifier) is None) == (kernel == 1)

@@ -13,8 +13,8 @@ from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.convolutionalize import (
     ChannelNorm,
     class_activation,
+    compute_sliding_window,
     convolutionalize,
-    sliding_window,
 )
 
 # name, map at the native size. A map of 1x1 is the second form.
@@ -327,15 +327,15 @@ def test_channel_norm_by_hand():
     [(7, 1, (7, 1)), (7, 7, (1, 1)), (14, 7, (2, 2)), (8, 7, (2, 1)), (6, 3, (2, 2)), (1, 1, (1, 1))],
 )
 def test_sliding_window(size, pooled, window):
-    assert sliding_window(size, pooled) == window
+    assert compute_sliding_window(size, pooled) == window
 
 
 @pytest.mark.parametrize(("size", "pooled"), [(9, 7), (5, 3), (1, 7), (3, 7)])
 def test_uneven_windows_are_refused(size, pooled):
     with pytest.raises(
-        InvalidArgumentError, match=f"brings {size} rows or columns to {pooled} .* multiple of {pooled}"
+        InvalidArgumentError, match=f"reduces {size} rows or columns to {pooled} .* multiple of {pooled}"
     ):
-        sliding_window(size, pooled)
+        compute_sliding_window(size, pooled)
 
 
 class Branching(nn.Module):
@@ -350,34 +350,34 @@ def averaged(*head: nn.Module) -> nn.Module:
 REFUSED = {
     r"has no weights": lambda: nn.Identity(),
     r"has no convolution": lambda: nn.Sequential(nn.Flatten(), nn.Linear(972, 2)),
-    r"takes no 18x18 images \(.*\); give its own input_size": lambda: Pooled(lambda x: x.flatten(1), nn.Linear(9, 2)),
-    r"gives \(1, 4, 4, 4\), not logits \(B, K\)": lambda: Pooled(lambda x: x, nn.Identity()),
-    r"gives tuple, not logits": lambda: Pooled(lambda x: (x, x), nn.Identity()),
-    r"not made from one map .*vision transformer": lambda: VisionTransformer(18, 6, 1, 1, 4, 4, num_classes=2),
-    r"'amax' makes a vector of the map in another way than by the average": lambda: Pooled(
+    r"does not take 18x18 images \(.*\); set input_size to its native size": lambda: Pooled(
+        lambda x: x.flatten(1), nn.Linear(9, 2)
+    ),
+    r"returns \(1, 4, 4, 4\), not logits \(B, K\)": lambda: Pooled(lambda x: x, nn.Identity()),
+    r"returns tuple, not logits": lambda: Pooled(lambda x: (x, x), nn.Identity()),
+    r"not computed from one map .*vision transformer": lambda: VisionTransformer(18, 6, 1, 1, 4, 4, num_classes=2),
+    r"'amax' computes a vector from the map in another way than by the average": lambda: Pooled(
         lambda x: x.amax([2, 3]), nn.Linear(4, 2)
     ),
-    r"twice as wide its map is 1x1 instead of wider than 1x1": lambda: Pooled(
+    r"its map is 1x1, and 1x1 for an image twice as wide": lambda: Pooled(
         nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten()), nn.Linear(4, 2)
     ),
     # On the 1x1 map of the native size, the maximum is the average.
-    r"twice as wide its map is 1x1": lambda: Pooled(
+    r"its map is 1x1, and 1x1 for an image twice": lambda: Pooled(
         nn.Sequential(nn.Conv2d(4, 4, 4), nn.AdaptiveMaxPool2d(1), nn.Flatten()), nn.Linear(4, 2)
     ),
-    r"twice as wide its map is 1x1 instead of wider": lambda: Pooled(
+    r"its map is 1x1, and 1x1 for an image": lambda: Pooled(
         lambda x: (nn.functional.adaptive_avg_pool2d(x, 1) + nn.functional.adaptive_max_pool2d(x, 1)).flatten(1),
         nn.Linear(4, 2),
     ),
-    r"twice as wide its map is 5x1 instead of": lambda: Pooled(
-        lambda x: x.permute(0, 2, 3, 1).flatten(1), nn.Linear(64, 2)
-    ),
-    r"brings 4 rows or columns to 6": lambda: Pooled(
+    r"and 5x1 for an image twice as wide": lambda: Pooled(lambda x: x.permute(0, 2, 3, 1).flatten(1), nn.Linear(64, 2)),
+    r"reduces 4 rows or columns to 6": lambda: Pooled(
         nn.Sequential(nn.AdaptiveAvgPool2d(6), nn.Flatten()), nn.Linear(144, 2)
     ),
     r"'head.0' after its pool does not act on each position": lambda: averaged(nn.Softmax(-1), nn.Linear(4, 2)),
-    r"no linear layer takes the 4x4 map": lambda: Pooled(lambda x: x.flatten(1), nn.Identity()),
+    r"flattens a 4x4 map, but no linear layer takes it": lambda: Pooled(lambda x: x.flatten(1), nn.Identity()),
     r"logits that differ by": lambda: Pooled(lambda x: x.flatten(1), nn.Sequential(nn.Softmax(1), nn.Linear(64, 2))),
-    r"takes no other size than \(18, 18\) \(.*invalid for input": lambda: Pooled(
+    r"takes only images of \(18, 18\) \(.*invalid for input": lambda: Pooled(
         lambda x: x.reshape(1, 4, 16).reshape(1, 4, 4, 4).mean([2, 3]), nn.Linear(4, 2)
     ),
     r"torch\.fx cannot trace the layers after its last map": lambda: averaged(Branching(), nn.Linear(4, 2)),
@@ -387,7 +387,7 @@ REFUSED = {
 @pytest.mark.parametrize("reason", REFUSED)
 def test_what_cannot_be_converted_is_refused_with_the_reason(reason, capfd):
     torch.manual_seed(0)
-    with pytest.raises(InvalidArgumentError, match=f"cannot be made fully convolutional: .*{reason}"):
+    with pytest.raises(InvalidArgumentError, match=f"cannot be converted to a fully convolutional network: .*{reason}"):
         convolutionalize(REFUSED[reason](), input_size=18)
     assert capfd.readouterr().err == ""
 
@@ -428,5 +428,5 @@ def test_class_activation_takes_one_image(shape):
 
 @pytest.mark.parametrize("index", [-1, 2])
 def test_class_activation_refuses_classes_it_has_not(index):
-    with pytest.raises(InvalidArgumentError, match=f"class {index} is not one of the network's classes 0 to 1"):
+    with pytest.raises(InvalidArgumentError, match=f"class {index} is not in 0..1"):
         class_activation(nn.Conv2d(3, 2, 1), torch.zeros(1, 3, 8, 8), [0, index])

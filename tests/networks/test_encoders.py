@@ -61,7 +61,7 @@ def on_meta(name: str, **options) -> Encoder:
 
 def vgg(**options) -> ChainEncoder:
     taps = options.pop("taps", "stages")
-    layers = build_vgg_layers(3, widths=(4, 6, 8), depths=(1, 2, 1), **options)
+    layers = build_vgg_layers(3, channels=(4, 6, 8), depths=(1, 2, 1), **options)
     return ChainEncoder({"features": layers}, taps=taps)
 
 
@@ -142,7 +142,7 @@ def positive(encoder: Encoder) -> Encoder:
 
 
 def _averaged(x, pool):
-    sides = [get_windows(pool)[0].size(side) for side in x.shape[2:]]
+    sides = [get_windows(pool)[0].compute_output_size(side) for side in x.shape[2:]]
     end = pool.kernel_size if pool.ceil_mode else 0
     y = nn.functional.avg_pool2d(nn.functional.pad(x, (0, end, 0, end)), pool.kernel_size, pool.stride, pool.padding)
     return y[:, :, : sides[0], : sides[1]]
@@ -333,7 +333,7 @@ def test_unknown_names_list_the_nearest():
 
 
 def test_a_vision_transformer_s_shifted_windows_are_refused():
-    with pytest.raises(InvalidArgumentError, match="is no encoder for images of any size"):
+    with pytest.raises(InvalidArgumentError, match="is not an encoder for images of any size"):
         on_meta("timm:swin_tiny_patch4_window7_224")
 
 
@@ -358,7 +358,7 @@ class ChannelsLast(nn.Module):
 
 def test_channels_last_features_of_timm_are_refused(monkeypatch):
     monkeypatch.setattr(timm, "create_model", lambda *_, **__: ChannelsLast())
-    with pytest.raises(InvalidArgumentError, match=r"does not give maps \(B, C, H, W\)"):
+    with pytest.raises(InvalidArgumentError, match=r"does not return maps \(B, C, H, W\)"):
         build_encoder("timm:resnet18", in_channels=3)
 
 
@@ -368,7 +368,7 @@ def test_maps_behind_pools_need_pools():
 
 
 def test_convolutions_can_be_taken_away_from_the_end():
-    layers = build_vgg_layers(3, widths=(4,), depths=(1,))[:2]
+    layers = build_vgg_layers(3, channels=(4,), depths=(1,))[:2]
     assert ChainEncoder({"features": layers}).strides == (1,)
 
 

@@ -25,7 +25,7 @@ def released(num_classes: int, stride: int, *, name: str = "vgg16", grouped: boo
     with torch.device("meta"):
         encoder = build_encoder(name, in_channels=3, taps="pools", ceil_mode=True, first_padding=100)
         kernel = 7 if name == "vgg16" else 6
-        head = build_fc_layers(encoder.out_channels[-1], kernel=kernel, padding=0)
+        head = build_fc_layers(encoder.out_channels[-1], kernel_size=kernel, padding=0)
         return FCN(3, num_classes, encoder=encoder, head=head, stride=stride, upsampling="frozen", grouped=grouped)
 
 
@@ -40,7 +40,7 @@ def small(
     batch_norm: bool = False,
 ) -> FCN:
     """The paper's VGG16, narrow."""
-    layers = {"features": build_vgg_layers(3, widths=(4, 8, 8, 8, 8), batch_norm=batch_norm)}
+    layers = {"features": build_vgg_layers(3, channels=(4, 8, 8, 8, 8), batch_norm=batch_norm)}
     set_padding(layers, ceil_mode=padding == "released", first_padding=100 if padding == "released" else None)
     return FCN(
         3,
@@ -54,21 +54,21 @@ def small(
 
 
 def small_alexnet(stride: int = 32) -> FCN:
-    layers = {"features": build_caffenet_layers(3, widths=(4, 8, 8, 8, 8))}
+    layers = {"features": build_caffenet_layers(3, channels=(4, 8, 8, 8, 8))}
     set_padding(layers, ceil_mode=True, first_padding=100)
     return FCN(
         3,
         2,
         encoder=ChainEncoder(layers, taps="pools"),
-        head=build_fc_layers(8, channels=16, kernel=6, padding=0),
+        head=build_fc_layers(8, channels=16, kernel_size=6, padding=0),
         stride=stride,
     )
 
 
 def shallow(stride: int = 2) -> FCN:
     """Three poolings only, so that 32 pixels are enough to learn from."""
-    encoder = ChainEncoder({"features": build_vgg_layers(3, widths=(16, 32, 32), depths=(2, 2, 2))}, taps="pools")
-    return FCN(3, 2, encoder=encoder, head=build_fc_layers(32, channels=32, kernel=3, padding=1), stride=stride)
+    encoder = ChainEncoder({"features": build_vgg_layers(3, channels=(16, 32, 32), depths=(2, 2, 2))}, taps="pools")
+    return FCN(3, 2, encoder=encoder, head=build_fc_layers(32, channels=32, kernel_size=3, padding=1), stride=stride)
 
 
 @torch.no_grad()
@@ -110,7 +110,7 @@ def test_released_alexnet_has_the_published_parameters_and_8_layers():
     assert count(network) - count(network.up) == 56_954_261
     assert sum(isinstance(m, nn.Conv2d) for m in network.modules()) == 8
     (up,) = network.plan
-    assert (up.kernel, up.offset) == (63, 18)
+    assert (up.kernel_size, up.offset) == (63, 18)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_released_alexnet_has_the_published_parameters_and_8_layers():
 )
 def test_released_offsets(stride, kernels, offsets):
     network = released(21, stride)
-    assert [up.kernel for up in network.plan] == kernels
+    assert [up.kernel_size for up in network.plan] == kernels
     assert [up.offset for up in network.plan] == offsets
     assert network.size_multiple == 1
 
@@ -160,7 +160,7 @@ def test_every_sum_and_the_output_are_aligned(name):
     lines = [compute_alignment(path) for path in encoder.paths[::-1]][:3]
     (a, b) = lines[0]
     for (fine_a, fine_b), up in zip([*lines[1:], IMAGE], network.plan, strict=True):
-        a, b = a * up.factor, b * up.factor + Fraction(up.kernel - 1, 2) - up.padding
+        a, b = a * up.factor, b * up.factor + Fraction(up.kernel_size - 1, 2) - up.padding
         assert (a, b) == (fine_a, fine_b - up.finer_crop)
     assert (a, b) == (1, 0)
 
@@ -191,7 +191,7 @@ def test_a_cell_s_score_falls_on_the_pixels_around_its_center(network, place):
     if stride == 32:
         path = (*path, *get_windows(network.head))
     line = compute_alignment(path)
-    impulse = torch.zeros_like(network.scores(torch.zeros(1, 3, *size)))
+    impulse = torch.zeros_like(network.compute_scores(torch.zeros(1, 3, *size)))
     impulse[0, 1, place, place + 1] = 1
     with torch.no_grad():
         logits = network.up[f"{stride}to1"](impulse)[:, :, : size[0], : size[1]]
@@ -270,7 +270,7 @@ def test_the_released_forms_take_every_size_up_to_200(network):
 
 
 def test_same_padding_refuses_sizes_without_a_whole_map():
-    with pytest.raises(InvalidArgumentError, match=r"multiples of 32, not 64x60; wrap it in Segmenter"):
+    with pytest.raises(InvalidArgumentError, match=r"multiples of 32, such as 64x64, not 64x60; .*Segmenter"):
         small()(torch.zeros(1, 3, 64, 60))
 
 
@@ -287,7 +287,7 @@ def test_dilation_takes_the_place_of_strides():
     encoder = build_encoder("resnet18", in_channels=1, output_stride=8)
     network = FCN(1, 3, encoder=encoder, stride=8).eval()
     assert [up.factor for up in network.plan] == [8]
-    assert network.scores(torch.zeros(1, 1, 64, 64)).shape == (1, 3, 8, 8)
+    assert network.compute_scores(torch.zeros(1, 1, 64, 64)).shape == (1, 3, 8, 8)
     assert network(torch.zeros(1, 1, 64, 72)).shape == (1, 3, 64, 72)
 
 
@@ -311,11 +311,11 @@ def test_a_finer_network_starts_with_the_scores_of_the_coarser(padding, coarse, 
     coarser, finer = stages(padding=padding, coarse=coarse, fine=fine)
     image = torch.randn(1, 3, 96, 128)
     with torch.no_grad():
-        scores = coarser.scores(image)
+        scores = coarser.compute_scores(image)
         for stride in (16, 8):
             if fine <= stride < coarse:
                 scores = finer.up[f"{2 * stride}to{stride}"](scores)
-        torch.testing.assert_close(finer.scores(image), scores)
+        torch.testing.assert_close(finer.compute_scores(image), scores)
     assert scores.std() > 0
 
 
@@ -399,7 +399,7 @@ def test_weights_are_taken_over_where_both_have_them():
 @pytest.mark.parametrize(
     ("coarser", "named"),
     [
-        (small(8), "up.8to1.weight|Differing"),
+        (small(8), "up.8to1.weight|Different"),
         (small(16, num_classes=3), "score.32.weight"),
         (small(16, grouped=False), "up.32to16.weight"),
         (small(16, batch_norm=True), "running_mean"),
@@ -416,7 +416,7 @@ def test_only_coarser_networks_of_the_same_parts_can_be_started_from(coarser, na
 def narrow_vgg(batch_norm: bool = False) -> nn.Module:
     with torch.device("meta"):
         classifier = torchvision.models.VGG(nn.Sequential(), init_weights=False)
-    classifier.features = build_vgg_layers(3, widths=(4, 4, 8, 8, 8), batch_norm=batch_norm)
+    classifier.features = build_vgg_layers(3, channels=(4, 4, 8, 8, 8), batch_norm=batch_norm)
     fc = [nn.Linear(8 * 49, 24), nn.ReLU(), nn.Dropout(), nn.Linear(24, 24), nn.ReLU(), nn.Dropout()]
     classifier.classifier = nn.Sequential(*fc, nn.Linear(24, 10))
     return classifier.eval()
@@ -481,7 +481,7 @@ def test_alexnet_s_fc6_sees_the_padded_image():
     classifier = narrow_alexnet()
     network = FCN.from_classifier(classifier, 5, stride=32).eval()
     (up,) = network.plan
-    assert (up.kernel, up.offset) == (63, 18)
+    assert (up.kernel_size, up.offset) == (63, 18)
     image = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         features = network.encoder(image).maps[-1][:, :, :6, :6]
@@ -493,7 +493,7 @@ def test_alexnet_s_fc6_sees_the_padded_image():
     ("classifier", "padding"), [(narrow_alexnet(), "same"), (torchvision.models.resnet18(), "released")]
 )
 def test_paddings_a_classifier_cannot_have_are_refused(classifier, padding):
-    with pytest.raises(InvalidArgumentError, match=f"cannot have padding='{padding}'; leave it out"):
+    with pytest.raises(InvalidArgumentError, match=f"does not support padding='{padding}'; use padding=None"):
         FCN.from_classifier(classifier, 5, padding=padding)
 
 
@@ -506,13 +506,13 @@ def test_other_classifiers_are_refused():
 
 
 def test_the_encoder_must_fit_the_images():
-    with pytest.raises(InvalidArgumentError, match="the encoder takes 3 channels, the images have 1"):
+    with pytest.raises(InvalidArgumentError, match="the encoder takes 3 channels, but in_channels is 1"):
         FCN(1, 2, encoder=small().encoder)
 
 
 def test_the_stride_must_be_one_of_the_encoder_s():
     with pytest.raises(
-        InvalidArgumentError, match=r"no map of this encoder has stride 64; choose one of \(32, 16, 8, 4, 2\)"
+        InvalidArgumentError, match=r"this encoder has no map of stride 64; choose one of \(32, 16, 8, 4, 2\)"
     ):
         FCN(3, 2, encoder=small().encoder, stride=64)
 
@@ -520,7 +520,7 @@ def test_the_stride_must_be_one_of_the_encoder_s():
 def test_alignment_must_be_known():
     encoder = small().encoder
     encoder.paths = None
-    with pytest.raises(InvalidArgumentError, match=r"cannot be told.*choose another one"):
+    with pytest.raises(InvalidArgumentError, match=r"cannot be determined; choose another encoder"):
         FCN(3, 2, encoder=encoder)
 
 

@@ -9,7 +9,7 @@ from pixelwise.networks.segnet_basic import (
     BilinearInterpolation,
     FCNBasic,
     SegNetBasic,
-    image_normalization,
+    build_image_normalization,
     initialize_bilinear,
 )
 from pixelwise.ops.transposed_convolution import TransposedConv
@@ -48,7 +48,7 @@ def test_released_basic_network_has_the_published_parameters():
 
 def test_bright_image_is_normalized_as_in_caffe():
     """The window of 5 channels covers all 3: 255 / (1 + 2e-5 · 3 · 255²)^0.75."""
-    normalized = image_normalization()(torch.full((1, 3, 2, 2), 255.0))
+    normalized = build_image_normalization()(torch.full((1, 3, 2, 2), 255.0))
     torch.testing.assert_close(normalized, torch.full((1, 3, 2, 2), 255 / 4.9015**0.75))
 
 
@@ -148,8 +148,8 @@ def test_transposed_convolutions_start_bilinear_and_keep_a_constant_map():
 def test_contract(name):
     torch.manual_seed(0)
 
-    def segmenter(depth: int, width: int = 6) -> Segmenter:
-        network = TABLE_1[name](3, 2, base_channels=width, depth=depth)
+    def segmenter(depth: int, base_channels: int = 6) -> Segmenter:
+        network = TABLE_1[name](3, 2, base_channels=base_channels, depth=depth)
         return Segmenter(network, mean=[0.0] * 3, std=[1.0] * 3)
 
     contracts.assert_any_size(segmenter(4), 3, 2)

@@ -52,7 +52,7 @@ def test_unpadded_sizes(side, output):
 
 @pytest.mark.parametrize("side", [571, 200, 172, 16])
 def test_unpadded_refuses_other_sizes(side):
-    with pytest.raises(InvalidArgumentError, match=r"sides of 16m\+60 .*188, 204.*not"):
+    with pytest.raises(InvalidArgumentError, match=r"heights and widths of 16m\+60 .*188, 204.*not"):
         UNet(1, 2, base_channels=2)(torch.zeros(1, 1, side, side))
 
 
@@ -79,20 +79,20 @@ def test_initialization_has_the_paper_s_deviation():
 
 def test_same_padding_refuses_sizes_it_cannot_halve():
     network = UNet(3, 2, base_channels=4, depth=2, padding="same", normalization="batch", stem_stride=2)
-    with pytest.raises(InvalidArgumentError, match=r"multiples of 8, not 60x64; wrap it in Segmenter"):
+    with pytest.raises(InvalidArgumentError, match=r"multiples of 8, such as 64x64, not 60x64; .*Segmenter"):
         network(torch.zeros(1, 3, 60, 64))
 
 
 def test_on_an_encoder_sizes_are_refused_too_so_that_geometry_can_tell_the_legal_ones():
     network = build_network(NetworkConfig(encoder="resnet18"), in_channels=3, num_classes=2)
-    with pytest.raises(InvalidArgumentError, match=r"multiples of 32, not 31x64; wrap it in Segmenter"):
+    with pytest.raises(InvalidArgumentError, match=r"multiples of 32, such as 32x64, not 31x64; .*Segmenter"):
         network(torch.zeros(1, 3, 31, 64))
     field = trace_geometry(network, in_channels=3)
     assert (field.is_local, field.stride, field.min_size, field.size_multiple) == (True, (32, 32), 32, 32)
 
 
 def test_stem_needs_same_padding():
-    with pytest.raises(InvalidArgumentError, match="stem_stride above 1 needs padding='same'"):
+    with pytest.raises(InvalidArgumentError, match="stem_stride 2 needs padding='same'"):
         UNet(3, 2, stem_stride=2)
 
 
@@ -216,7 +216,17 @@ def test_group_normalization_takes_one_pixel_of_one_image():
     assert network(torch.randn(1, 1, 4, 4)).shape == (1, 2, 4, 4)
 
 
-def test_unknown_normalization_lists_the_choices():
+def test_unknown_padding_lists_choices():
+    with pytest.raises(InvalidArgumentError, match=r"unknown padding 'sam'. Did you mean 'same'\? .*: same, valid"):
+        UNet(1, 2, padding="sam")
+
+
+def test_illegal_size_is_also_a_value_error():
+    with pytest.raises(ValueError, match=r"heights and widths of 16m\+60"):
+        UNet(3, 5, base_channels=2)(torch.zeros(1, 3, 64, 64))
+
+
+def test_unknown_normalization_lists_choices():
     with pytest.raises(
         InvalidArgumentError, match=r"unknown normalization 'bach'. Did you mean 'batch'\? .*: batch, group, none"
     ):

@@ -415,7 +415,7 @@ def test_no_image_and_no_classifier_are_refused(photos: Path, tmp_path: Path) ->
         localize([tmp_path / "gone.png"], tmp_path / "out", classifier="resnet18")
     with pytest.raises(InvalidArgumentError, match=r"unknown classifier 'resnet19'.* Did you mean"):
         localize([photos], tmp_path / "out", classifier="resnet19")
-    with pytest.raises(ModelFileError, match="does not exist"):
+    with pytest.raises(PathNotFoundError, match="do not exist"):
         localize([photos], tmp_path / "out", classifier="squeezenet1_1", weights="gone.pth")
     assert not (tmp_path / "out").exists()
 

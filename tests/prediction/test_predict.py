@@ -15,7 +15,7 @@ from PIL import Image
 from pixelwise.api import predict
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import read_image, read_mask, write_png
-from pixelwise.errors import InvalidArgumentError, ModelFileError
+from pixelwise.errors import InvalidArgumentError, PathNotFoundError
 from pixelwise.inference.predictor import load
 from pixelwise.prediction import async_writer as home
 from pixelwise.prediction.executor import LocalExecutor
@@ -188,7 +188,7 @@ def test_an_unknown_coding_is_an_error(model: Path, photos: Path, tmp_path: Path
 
 
 def test_a_missing_model_writes_nothing(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="does not exist"):
+    with pytest.raises(PathNotFoundError, match="does not exist"):
         predict(tmp_path / "gone", [photos], tmp_path / "out", device="cpu")
     assert not (tmp_path / "out").exists()
 

@@ -379,7 +379,7 @@ def test_what_windows_cannot_give_fails_alone(
     assert [path.name for path in report.written] == ["small.png", "small_overlay.png"]
     ((path, reason),) = report.failures
     assert path == large
-    assert "x.tif: which only gives labels; ask for --save labels, without" in reason
+    assert "x.tif: which only gives labels. Use --save labels without" in reason
 
 
 @pytest.mark.parametrize(

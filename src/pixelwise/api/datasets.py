@@ -22,12 +22,14 @@ from pixelwise.api.options import (
     to_path,
 )
 from pixelwise.config import Config, parse_duration
+from pixelwise.errors import wrap_path_errors
 
 if TYPE_CHECKING:
     from pixelwise.checks.findings import CheckReport
     from pixelwise.conversion import Converted
 
 
+@wrap_path_errors()
 def check(
     data: Data,
     *,
@@ -85,6 +87,7 @@ def check(
     return report
 
 
+@wrap_path_errors()
 def convert(
     data: Data,
     output: Annotated[StrPath, Option(help="Folder of the new dataset, new or empty.", short="-o")],
@@ -119,6 +122,7 @@ def convert(
     return run(to_path(data), to_path(output), to=to, format=format)
 
 
+@wrap_path_errors()
 def plan(
     data: Data,
     *,

@@ -13,12 +13,13 @@ from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.predictor import Predictor
 
 
-def choose_split(dataset: Dataset, model: Path, split: str | None) -> tuple[str, list[Sample]]:
+def choose_split(dataset: Dataset, model: str | Path, split: str | None) -> tuple[str, list[Sample]]:
     """Return the name and the samples of a split: of the dataset, or of the run that trained the model.
 
     Args:
         split: None: the first of "test", "val" and, without any splits, "all".
     """
+    model = Path(model)
     by_split: dict[str, list[Sample]] = {}
     for sample in dataset.samples:
         if sample.split:

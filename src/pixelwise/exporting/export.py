@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import tempfile
 from pathlib import Path
 from typing import Literal, get_args
@@ -37,33 +36,15 @@ DYNAMIC = (0, 1, 2)
 
 
 def export(
-    model: str | os.PathLike[str],
-    output: str | os.PathLike[str],
+    model: str | Path,
+    output: str | Path,
     *,
     format: FormatName | None = None,
     logits: bool = False,
     precision: ExportPrecision = "fp32",
     min_agreement: float | None = None,
 ) -> ExportResult:
-    """Write a model as a graph from pixels (B, H, W, C) to labels (B, H, W), for images of any size.
-
-    The graph includes normalization, padding, cropping and argmax. Before the file is written, its outputs are
-    compared with the model on synthetic images. A model card in JSON is written next to it, and for ONNX a script
-    that predicts with the file.
-
-    Args:
-        model: Run folder or model file.
-        output: File that ends in .onnx, .xml or .pt2, or a folder for a file named "model".
-        format: "onnx", "openvino" or "torch-export"; default: from the suffix of `output`, else ONNX.
-        logits: Also output logits (B, K, H, W) float32.
-        precision: "fp16" halves the size of the file, "int8" quarters it and needs the file that `quantize` writes.
-        min_agreement: Smallest share of labels, in [0, 1], that must equal the model's; default 0.9999, fp16 0.995,
-            int8 0. For int8 it refers to the validation images of `quantize`.
-
-    Raises:
-        InvalidArgumentError: an argument is invalid, an extra is not installed, there is no int8 file, or the file
-            does not agree with the model.
-    """
+    """Export a model and compare the file with the model, see `pixelwise.export`."""
     if precision not in get_args(ExportPrecision):
         raise unknown_name("precision", precision, get_args(ExportPrecision))
     least = MIN_AGREEMENT[precision] if min_agreement is None else min_agreement
@@ -76,7 +57,6 @@ def export(
         raise InvalidArgumentError(f"{name} does not support int8. Use the format {able}, or fp32 or fp16.")
     require_own_card(path)
     versions = dict(row.get_versions())
-    model = Path(model)
     predictor = load(model, device="cpu", precision="fp32", engine="torch")
     int8_graph, accuracy = None, None
     if precision == "int8":

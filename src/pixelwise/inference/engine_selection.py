@@ -106,7 +106,7 @@ def measure(
     """Each engine's times and agreement, and its network as it runs; without those that fail."""
     source = Source(module=predictor.module, channels=predictor.spec.channels)
     images = _drawn(predictor)
-    expected = _labels(with_network(predictor.module, source.folded("fp32")), images, predictor, "fp32")
+    expected = _labels(with_network(predictor.module, source.optimize("fp32")), images, predictor, "fp32")
     found: list[Measured] = []
     running: dict[EngineName, nn.Module] = {}
     translated = 0.0  # translating is done once for all engines, but each would have to do it

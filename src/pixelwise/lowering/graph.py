@@ -98,7 +98,7 @@ def _frame_images(segmenter: Segmenter, images: Tensor, dtype: torch.dtype) -> T
     x = segmenter.normalize(images).to(dtype)
     if segmenter.margin or segmenter.multiple > 1:
         for dim in (2, 3):
-            x = x.index_select(dim, segmenter.padded_indices(images.shape[dim]))
+            x = x.index_select(dim, segmenter.compute_padded_indices(images.shape[dim]))
     return x
 
 

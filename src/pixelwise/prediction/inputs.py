@@ -158,6 +158,8 @@ def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, vid
         PathNotFoundError: an entry of `inputs` does not exist.
         InvalidArgumentError: an entry of `inputs` contains no image.
     """
+    if not inputs:
+        raise InvalidArgumentError("no inputs are given. Expected at least one file, folder, pattern or URL.")
     suffixes = (*SUFFIXES, *VIDEO_EXTENSIONS) if videos else SUFFIXES
     found: dict[str, Input] = {}
     for given in map(str, inputs):

@@ -1,7 +1,6 @@
 """Quantize a model to int8 with activation ranges from training images, and measure the result."""
 
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ from pixelwise.errors import InvalidArgumentError
 from pixelwise.evaluation.split_selection import adapt_to_model, choose_split
 from pixelwise.inference.batching import Failure, predict_all
 from pixelwise.inference.engines import ENGINES, EngineName, Source
-from pixelwise.inference.int8_file import frames_of, int8_file, require_replaceable, write_int8
+from pixelwise.inference.int8_file import get_int8_path, prepare_frames, require_replaceable, write_int8
 from pixelwise.inference.predictor import Predictor, in_int8, load
 from pixelwise.lowering.int8 import get_quantizer_versions, quantize_graph
 from pixelwise.metrics import ConfusionMatrix, mean_iou
@@ -34,18 +33,17 @@ SEED = 0
 
 
 def quantize(
-    model: str | os.PathLike[str],
-    data: str | os.PathLike[str],
-    output: str | os.PathLike[str] | None = None,
+    model: str | Path,
+    data: str | Path,
+    output: str | Path | None = None,
     *,
     max_iou_drop: float = 1.0,
     format: str | None = None,
 ) -> QuantizeResult:
-    """Write the network of a model in int8; see `pixelwise.api.quantize`."""
+    """Quantize a model to int8, see `pixelwise.quantize`."""
     if not 0 <= max_iou_drop <= 100:
         raise InvalidArgumentError(f"max_iou_drop is {max_iou_drop}. Expected points of mean IoU from 0 to 100.")
-    model = Path(model)
-    path = int8_file(model) if output is None else Path(output)
+    path = get_int8_path(model) if output is None else Path(output)
     require_replaceable(path)
     versions = {"pixelwise": __version__, **get_quantizer_versions()}
     reference = load(model, device="cpu", precision="fp32", engine="torch")
@@ -55,7 +53,7 @@ def quantize(
     logger.info(f"Finding activation ranges on {len(training)} training images")
     images = read_training_images(dataset, training, reference)
     source = Source(module=reference.module, channels=reference.spec.channels)
-    graph = quantize_graph(source.onnx, frames_of(reference.module, images))
+    graph = quantize_graph(source.onnx, prepare_frames(reference.module, images))
     quantized = {name: in_int8(reference, name, graph) for name in _find_int8_engines()}
     model_mean_iou, engines = measure_accuracy(dataset, validation, reference, quantized)
     accuracy = Int8Accuracy(

@@ -84,8 +84,8 @@ def test_images_of_another_number_of_channels(tmp_path: Path) -> None:
 def test_networks_without_a_classifier_are_refused(tmp_path: Path) -> None:
     path = save(torchvision.models.resnet18(), tmp_path)
     config = NetworkConfig(base_channels=4, depth=2, encoder_weights="file")
-    with pytest.raises(InvalidArgumentError, match=r"UNet has no classifier in it"):
+    with pytest.raises(InvalidArgumentError, match=r"UNet has no layers of a classifier"):
         load_classifier_weights(build(config), config, path)
     config = NetworkConfig(encoder="vgg11", encoder_weights="file")
-    with pytest.raises(InvalidArgumentError, match=r"nothing of .* fits the network"):
+    with pytest.raises(InvalidArgumentError, match=r"no tensor of .* fits the network"):
         load_classifier_weights(build(config), config, path)
