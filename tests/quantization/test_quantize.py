@@ -1,6 +1,7 @@
 """`quantize`: the images it uses, what it measures, what it writes and what it refuses."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,15 @@ def test_a_drop_above_the_limit_is_refused_and_the_old_file_stays(
 def test_a_limit_outside_its_range_is_refused(model: Path, streets: Path, points: float) -> None:
     with pytest.raises(InvalidArgumentError, match=f"max_iou_drop is {points}. Expected points of mean IoU from 0"):
         pixelwise.quantize(model, streets, max_iou_drop=points)
+
+
+@pytest.mark.parametrize("absent", ["onnx", "onnxruntime"])
+def test_a_missing_quantizer_is_an_error(
+    model: Path, streets: Path, monkeypatch: pytest.MonkeyPatch, absent: str
+) -> None:
+    monkeypatch.setitem(sys.modules, absent, None)
+    with pytest.raises(InvalidArgumentError, match=r'onnxruntime needs .*pip install "pixelwise\[onnx\]"'):
+        pixelwise.quantize(model, streets)
 
 
 @pytest.mark.parametrize("content", [b"mine", b""])

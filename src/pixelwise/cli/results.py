@@ -20,7 +20,7 @@ from pixelwise.training.results import SCORE_NAMES, CrossValidationResult, Train
 
 if TYPE_CHECKING:  # these import PyTorch or NumPy, and the result has imported them
     from pixelwise.checks.findings import CheckReport, Finding
-    from pixelwise.conversion import Converted
+    from pixelwise.conversion import ConversionResult
     from pixelwise.exporting.result import ExportResult
     from pixelwise.networks.summary import LayerRow, NetworkRow
     from pixelwise.prediction.report import LocalizeReport, PredictReport
@@ -73,7 +73,7 @@ def _format_finding(finding: "Finding") -> Text:
     )
 
 
-def print_conversion(result: "Converted", arguments: Mapping[str, Any]) -> None:
+def print_conversion(result: "ConversionResult", arguments: Mapping[str, Any]) -> None:
     """Print how many pairs were written."""
     print(f"{result.num_images} pairs written to {result.output} as {result.format}")
 
@@ -241,7 +241,7 @@ PRINTERS: Mapping[str, Callable[[Any, Mapping[str, Any]], None]] = {
     "CheckReport": print_check,
     "Config": print_plan,
     "ConfigKey": print_config_keys,
-    "Converted": print_conversion,
+    "ConversionResult": print_conversion,
     "CrossValidationResult": print_cross_validation,
     "ExportResult": print_export,
     "LayerRow": print_layers,

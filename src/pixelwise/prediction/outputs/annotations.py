@@ -12,14 +12,20 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 from xml.sax.saxutils import escape, quoteattr
 
-from pixelwise.conversion.polygonize import Point, polygon, regions
-from pixelwise.conversion.polygons import BACKGROUND, IGNORED, coco_categories, coco_category, object_labels
+from pixelwise.conversion.polygonize import Point, find_regions, trace_polygon
+from pixelwise.conversion.polygons import (
+    BACKGROUND_NAME,
+    IGNORE_NAME,
+    get_coco_category,
+    get_object_labels,
+    make_coco_categories,
+)
 from pixelwise.data.classes import Classes
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.files import write_atomically
 from pixelwise.prediction.outputs.labeled_image import LabeledImage
 
-RESERVED_NAMES = (BACKGROUND, "_background_", IGNORED, "__ignore__")
+RESERVED_NAMES = (BACKGROUND_NAME, "_background_", IGNORE_NAME, "__ignore__")
 """Names, in any case, that readers of these formats treat as pixels without an object."""
 
 
@@ -41,7 +47,7 @@ class SummaryFile(Protocol):
 
 def require_nameable(kind: str, classes: Classes) -> None:
     """Raise InvalidArgumentError if readers would treat a class as background or as pixels to ignore."""
-    for label in object_labels(classes):
+    for label in get_object_labels(classes):
         if (name := classes.names[label]).lower() in RESERVED_NAMES:
             raise InvalidArgumentError(
                 f"Readers of {kind} files ignore objects named {name!r}, which is the name of class {label}. "
@@ -88,16 +94,16 @@ class CocoFile:
         height, width = labeled.labels.shape
         number = len(self.images) + 1
         self.images.append({"id": number, "file_name": labeled.name, "width": width, "height": height})
-        for region in regions(labeled.labels, object_labels(self.classes)):
+        for region in find_regions(labeled.labels, get_object_labels(self.classes)):
             region_height, region_width = region.inside.shape
             values = {
                 "id": len(self.annotations) + 1,
                 "image_id": number,
-                "category_id": coco_category(self.classes, region.label),
+                "category_id": get_coco_category(self.classes, region.label),
                 "iscrowd": 0,
                 "bbox": [region.left, region.top, region_width, region_height],
                 "area": int(region.inside.sum()),
-                "segmentation": [[number for point in polygon(region) for number in point]],
+                "segmentation": [[number for point in trace_polygon(region) for number in point]],
             }
             self.annotations.append(json.dumps(values))
 
@@ -110,7 +116,7 @@ class CocoFile:
     def encode(self) -> bytes:
         lists = (
             f'"images": {json.dumps(self.images, ensure_ascii=False)}',
-            f'"categories": {json.dumps(coco_categories(self.classes), ensure_ascii=False)}',
+            f'"categories": {json.dumps(make_coco_categories(self.classes), ensure_ascii=False)}',
             f'"annotations": [{", ".join(self.annotations)}]',
         )
         return ("{" + ",\n".join(lists) + "}\n").encode()
@@ -143,7 +149,7 @@ class CvatFile:
         labels = [
             f"        <label><name>{escape(self.classes.names[i])}</name>"
             f"<color>#{bytes(self.classes.colors[i]).hex()}</color><attributes></attributes></label>"
-            for i in object_labels(self.classes)
+            for i in get_object_labels(self.classes)
         ]
         lines = [
             '<?xml version="1.0" encoding="utf-8"?>',
@@ -159,7 +165,10 @@ class CvatFile:
 
 
 def _find_polygons(labeled: LabeledImage) -> list[tuple[int, list[Point]]]:
-    return [(region.label, polygon(region)) for region in regions(labeled.labels, object_labels(labeled.classes))]
+    return [
+        (region.label, trace_polygon(region))
+        for region in find_regions(labeled.labels, get_object_labels(labeled.classes))
+    ]
 
 
 def _format_points(points: Sequence[Point]) -> str:

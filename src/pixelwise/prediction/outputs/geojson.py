@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pixelwise.conversion.polygonize import regions, rings, twice_area
-from pixelwise.conversion.polygons import object_labels
+from pixelwise.conversion.polygonize import compute_doubled_area, find_regions, trace_rings
+from pixelwise.conversion.polygons import get_object_labels
 from pixelwise.data.io.georeference import Georeference
 from pixelwise.files import write_atomically
 from pixelwise.prediction.outputs.labeled_image import LabeledImage
@@ -23,7 +23,7 @@ def write_polygons(path: Path, labeled: LabeledImage) -> None:
     """
     georeference, classes = labeled.georeference, labeled.classes
     features = []
-    for region in regions(labeled.labels, object_labels(classes)):
+    for region in find_regions(labeled.labels, get_object_labels(classes)):
         pixels = int(region.inside.sum())
         properties = {
             "class": classes.names[region.label],
@@ -31,7 +31,7 @@ def write_polygons(path: Path, labeled: LabeledImage) -> None:
             "pixels": pixels,
             **({"area": pixels * georeference.pixel_area} if georeference else {}),
         }
-        geometry = {"type": "Polygon", "coordinates": list(_close_rings(rings(region), georeference))}
+        geometry = {"type": "Polygon", "coordinates": list(_close_rings(trace_rings(region), georeference))}
         features.append({"type": "Feature", "properties": properties, "geometry": geometry})
     content = {"type": "FeatureCollection", **_describe_coordinates(georeference), "features": features}
     write_atomically(path, (json.dumps(content, ensure_ascii=False) + "\n").encode())
@@ -56,6 +56,6 @@ def _close_rings(
     """Close rings as GeoJSON requires, the outer one counterclockwise in map coordinates."""
     for index, ring in enumerate(rings):
         points: list[tuple[float, float]] = [georeference.to_map(*point) if georeference else point for point in ring]
-        if (twice_area(points) > 0) != (index == 0):
+        if (compute_doubled_area(points) > 0) != (index == 0):
             points.reverse()
         yield [*points, points[0]]
