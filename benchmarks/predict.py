@@ -35,6 +35,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
+from pixelwise.api import predict
 from pixelwise.config import NetworkConfig
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
@@ -44,7 +45,6 @@ from pixelwise.inference.int8_file import get_int8_path, prepare_frames, write_i
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.lowering.int8 import quantize_graph
 from pixelwise.model_file import ModelSpec, save_model
-from pixelwise.prediction.predict import predict
 
 try:
     import segmentation_models_pytorch as smp

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from pixelwise.api import predict
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError, PathAccessError
 from pixelwise.inference import engines
@@ -16,7 +17,6 @@ from pixelwise.inference.engines import Source, choose_engine
 from pixelwise.inference.int8_file import get_int8_path, prepare_frames, read_int8, write_int8
 from pixelwise.inference.predictor import load
 from pixelwise.lowering.int8 import quantize_graph
-from pixelwise.prediction.predict import predict
 
 MakeModel = Callable[..., Path]
 INT8_ENGINES = ["openvino", "onnxruntime"]

@@ -82,7 +82,7 @@ def read_training_images(dataset: Dataset, samples: Sequence[Sample], predictor:
     """Yield images (H, W, C) in the model's type, one at a time, cropped to `MAX_IMAGE_SIZE`."""
     rng = np.random.default_rng(SEED)
     for sample in samples:
-        image = predictor.checked(dataset.read_image(sample))
+        image = predictor.check_image(dataset.read_image(sample))
         height, width = (min(side, limit) for side, limit in zip(image.shape[:2], MAX_IMAGE_SIZE, strict=True))
         top = int(rng.integers(0, image.shape[0] - height + 1))
         left = int(rng.integers(0, image.shape[1] - width + 1))
@@ -112,7 +112,7 @@ def measure_accuracy(
     for done, answer in enumerate(answers, start=1):
         if isinstance(answer, Failure):
             raise answer.error
-        image, expected = reference.checked(answer.image), answer.prediction.labels
+        image, expected = reference.check_image(answer.image), answer.prediction.labels
         confusions[None].update(expected, answer.extra, ignore_index=classes.ignore_index)
         for name, predictor in quantized.items():
             labels = predictor.predict(image).labels
