@@ -1,53 +1,72 @@
-"""What exact parts cost: seconds per pixel against the whole image, at a limit of memory.
+"""Measure exact tiles at a memory limit: time per pixel relative to an image without tiles, and peak memory.
 
-    python benchmarks/tiling.py                 # minutes; networks at the sizes that are used
+    python benchmarks/tiling.py                                     # three networks, 6000x6000
+    python benchmarks/tiling.py --side 20000 --networks "unet width 16, stem 2" --rounds 1
 
-For each network, in turns: the time per pixel of an image that is taken whole; of a large one in strips, as
-the predictor cuts it; and of the same in tiles, as for engines that cannot be taken apart, with the pixels that
-the network is given against those of the image. On a CPU freed memory is kept by the allocator, for all
-alike. Each network has a process of its own. `resident` is what it holds after the strips, before any tile.
+For each network, the largest tiles are chosen with which the process stays below the limit. Then a process that
+predicts an image of 1024x1024 without tiles and one that predicts the large image in tiles run in turns. The
+figures are medians. Processor seconds are reported next to wall-clock seconds, because other work on the machine
+changes only the latter. Images above 10,000 pixels a side are read window by window, smaller ones are in memory.
 """
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from machine import write_result
 
 from pixelwise.config import NetworkConfig
 from pixelwise.data.classes import describe_classes
-from pixelwise.devices import choose_device, choose_precision, measure_resident_memory
+from pixelwise.data.io.images import Array
+from pixelwise.devices import choose_device, choose_precision
 from pixelwise.inference.predictor import Predictor, make_predictor
-from pixelwise.inference.tiling.plan import Plan, StripPlan, TilePlan
-from pixelwise.inference.tiling.planner import MAX_BYTES
-from pixelwise.inference.tiling.tiled import Whole
+from pixelwise.inference.tiling import planner
+from pixelwise.inference.tiling.tiled import ArraySource
 from pixelwise.model_file import ModelSpec
-from pixelwise.planning.candidates import CANDIDATES
 
-WHOLE = (1024, 1024)
+WHOLE_SIDE = 1024
+MAX_SIDE_IN_MEMORY = 10_000
+TENSOR_MIB = (1024, 896, 768, 640, 512, 384, 256, 192, 128)
+"""Limits of the tensors to try, so that the whole process stays below its limit."""
 
-
-def networks() -> dict[str, NetworkConfig]:
-    """The sizes of U-Net that the planner chooses from, and the published networks."""
-    planned = {
-        f"unet width {c.width}, stem {c.stem_stride}": NetworkConfig(
-            base_channels=c.width, depth=c.depth, max_channels=c.max_channels, stem_stride=c.stem_stride
-        )
-        for c in CANDIDATES
-    }
-    return {**planned, "segnet": NetworkConfig(name="segnet"), "unet-paper": NetworkConfig(name="unet-paper")}
+NETWORKS = {
+    "unet width 16, stem 2": NetworkConfig(base_channels=16, max_channels=256, stem_stride=2),
+    "unet width 32, stem 2": NetworkConfig(base_channels=32, max_channels=256, stem_stride=2),
+    "segnet": NetworkConfig(name="segnet"),
+}
 
 
-def predictor_of(network: NetworkConfig, device: torch.device) -> Predictor:
+class RepeatedSource:
+    """A pixel source larger than memory: a block of noise, repeated."""
+
+    BLOCK = 2048
+
+    def __init__(self, side: int) -> None:
+        self.size = (side, side)
+        self._pixels = make_noise(self.BLOCK)
+
+    def read(self, rows: slice, columns: slice) -> Array:
+        """Read a window (h, w, C)."""
+        indices = [np.arange(part.start, part.stop) % self.BLOCK for part in (rows, columns)]
+        pixels: Array = self._pixels[np.ix_(*indices)]
+        return pixels
+
+
+def make_noise(side: int) -> Array:
+    """Return an image (side, side, 3) uint8."""
+    return np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+
+
+def build_predictor(network: NetworkConfig) -> Predictor:
+    """Return a predictor with random weights on the CPU."""
     spec = ModelSpec(
         network=network,
         classes=describe_classes({"names": [str(index) for index in range(11)]}),
@@ -57,72 +76,121 @@ def predictor_of(network: NetworkConfig, device: torch.device) -> Predictor:
         std=(64.0,) * 3,
         scores={},
     )
+    device = choose_device("cpu")
     return make_predictor(spec.build(), spec, device, choose_precision("auto", device))
 
 
-def seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+def work(network: str, side: int, tensor_mib: int) -> None:
+    """Predict once for each line of standard input; write what it took to standard output as JSON.
+
+    Args:
+        network: A key of `NETWORKS`.
+        side: Of the image; `WHOLE_SIDE` without tiles.
+        tensor_mib: The tile planner's limit.
+    """
+    predictor = build_predictor(NETWORKS[network])
+    info: dict[str, Any] = {"precision": predictor.precision}
+    run: Callable[[], object]
+    if side == WHOLE_SIDE:
+        image = make_noise(side)
+
+        def run() -> object:
+            return predictor.predict(image)
+    else:
+        planner.MAX_BYTES = planner.WINDOWED_BYTES = tensor_mib << 20
+        in_memory = side <= MAX_SIDE_IN_MEMORY
+        source = ArraySource(make_noise(side)) if in_memory else RepeatedSource(side)
+        plan = (
+            predictor.tile_planner.plan(source.size) if in_memory else predictor.tile_planner.plan_windowed(source.size)
+        )
+        labels = np.empty(source.size, np.uint8) if in_memory else None
+        info["tile"] = [plan.rows[0].write.stop, plan.columns[0].write.stop]
+        info["input_pixel_ratio"] = round(plan.num_input_pixels / side**2, 3)
+
+        def run() -> object:
+            for tile, tile_labels in predictor.label_tiles(source, plan):
+                if labels is not None:
+                    labels[tile.write] = tile_labels
+            return None
+
+    predictor.predict(make_noise(256))
+    print(json.dumps(info), flush=True)
+    for _ in sys.stdin:
+        wall, cpu = time.perf_counter(), time.process_time()
+        run()
+        measured = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(json.dumps({**measured, "peak": peak}), flush=True)
 
 
-def measure(predictor: Predictor, side: int, rounds: int) -> dict[str, Any]:
-    rng = np.random.default_rng(0)
-    whole, large = (rng.integers(0, 256, (*size, 3), np.uint8) for size in (WHOLE, (side, side)))
-    tiles, strips = tiles_of(predictor, side), predictor.cutting.plan((side, side))
-    labels = np.empty((side, side), np.uint8)
+class Worker:
+    """A process that predicts on request."""
 
-    def by(plan: Plan) -> None:
-        for part, found in predictor.label_parts(Whole(large), plan):
-            labels[plan.writes(part)] = found
+    def __init__(self, network: str, side: int, tensor_mib: int) -> None:
+        arguments = ["--worker", network, "--side", str(side), "--tensor-mib", str(tensor_mib)]
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.info: dict[str, Any] = self._read()
 
-    predictor.predict(whole[:256])
-    row: dict[str, Any] = {"precision": predictor.precision}
-    if isinstance(strips, StripPlan):
-        in_turns = [(seconds(lambda: predictor.predict(whole)), seconds(lambda: by(strips))) for _ in range(rounds)]
-        row |= {**compare(in_turns, side, "strips"), "strip": [strips.rows[0].write.stop, strips.columns[0].write.stop]}
-        row["resident_gigabytes"] = round(measure_resident_memory() / 1e9, 2)
-    in_turns = [(seconds(lambda: predictor.predict(whole)), seconds(lambda: by(tiles))) for _ in range(rounds)]
-    row |= {**compare(in_turns, side, "tiles"), "tile": [tiles.rows[0].write.stop, tiles.columns[0].write.stop]}
-    return {**row, "pixels_given_to_tiles": round(tiles.pixels / side**2, 3)}
+    def predict(self) -> dict[str, float]:
+        """Predict once and return the seconds (`wall`, `cpu`) and the peak bytes of the process so far."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self._read()
 
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
 
-def compare(times: list[tuple[float, float]], side: int, name: str) -> dict[str, float]:
-    whole, parts = (statistics.median(column) for column in zip(*times, strict=True))
-    pixels = WHOLE[0] * WHOLE[1]
-    return {
-        f"whole_megapixels_per_second_beside_{name}": round(1e-6 * pixels / whole, 3),
-        f"{name}_time_ratio": round((parts / side**2) / (whole / pixels), 3),
-    }
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        result: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return result
 
 
-def tiles_of(predictor: Predictor, side: int) -> TilePlan:
-    """What the predictor takes where the network cannot be streamed."""
-    plan = replace(predictor.cutting, by_strips=False).plan((side, side))
-    assert isinstance(plan, TilePlan)
-    return plan
+def measure(network: str, side: int, rounds: int, max_bytes: float) -> dict[str, Any]:
+    """Measure one network; see the module."""
+    for tensor_mib in TENSOR_MIB:
+        tiles = Worker(network, side, tensor_mib)
+        if tiles.predict()["peak"] <= max_bytes:
+            break
+        tiles.close()
+    whole = Worker(network, WHOLE_SIDE, 0)
+    measured = [(whole.predict(), tiles.predict()) for _ in range(rounds)]
+    for worker in (whole, tiles):
+        worker.close()
+    row: dict[str, Any] = {**tiles.info, "tensor_mib": tensor_mib}
+    for key in ("wall", "cpu"):
+        whole_seconds, tiles_seconds = (
+            statistics.median(run[key] for run in runs) for runs in zip(*measured, strict=True)
+        )
+        row[f"{key}_seconds"] = round(tiles_seconds, 2)
+        row[f"{key}_ratio"] = round((tiles_seconds / side**2) / (whole_seconds / WHOLE_SIDE**2), 3)
+    row["peak_gigabytes"] = round(measured[-1][1]["peak"] / 1e9, 2)
+    row["peak_gigabytes_whole"] = round(measured[-1][0]["peak"] / 1e9, 2)
+    return row
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--side", type=int, default=6000, help="of the large image")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--networks", nargs="*", help="names; default all")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--side", type=int, default=6000, help="of the large image, in pixels")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--networks", nargs="*", choices=NETWORKS, help="default: all")
+    parser.add_argument("--limit", type=float, default=2.0, help="of each process, in GB")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "tiling-cpu.json")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--tensor-mib", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        device = choose_device(arguments.device)
-        predictor = predictor_of(networks()[arguments.worker], device)
-        print(json.dumps(measure(predictor, arguments.side, arguments.rounds)))
+        work(arguments.worker, arguments.side, arguments.tensor_mib)
         return
     results = {}
-    for name in arguments.networks or networks():
-        command = [sys.executable, __file__, *sys.argv[1:], "--worker", name]
-        results[name] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-        print(name, results[name], flush=True)
-    values = {"side": arguments.side, "limit_bytes": MAX_BYTES, "networks": results}
-    write_result(Path(__file__).parent / "results" / f"tiling-{choose_device(arguments.device).type}.json", values)
+    for network in arguments.networks or NETWORKS:
+        results[network] = measure(network, arguments.side, arguments.rounds, arguments.limit * 1e9)
+        print(network, results[network], flush=True)
+    write_result(arguments.output, {"side": arguments.side, "limit_gigabytes": arguments.limit, "networks": results})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The layers of the house, read off the imports: nothing here imports the package.
+"""Check the layers of the package by parsing its imports; nothing is imported.
 
-Each check is a function from a parsed tree to a list of complaints. It runs twice: on the real
-package, where the list must be empty, and on a small planted tree with a fault it must find.
+Each check is a function from a parsed tree to a list of violations. It runs twice: on the real package, where the list
+must be empty, and on a small planted tree with a violation that it must find.
 """
 
 import ast
@@ -17,8 +17,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = "pixelwise"
 SOURCE = REPOSITORY / "src" / PACKAGE
 
-# A module imports from the rows above its own, never from its own row or from one below.
-# docs/architecture.md shows the same table.
+# A module imports from rows above its own, never from its own row or from rows below.
+# docs/architecture.md has the same table.
 LAYERS = (
     ("errors", "version"),
     ("shapes", "config", "devices", "progress", "files"),
@@ -35,37 +35,38 @@ LAYERS = (
 )
 LAYER_OF = {name: number for number, row in enumerate(LAYERS) for name in row}
 
-# The front doors stand above the layers: they re-export, and hold no logic of their own.
+# These modules are above all layers: they only re-export names.
 DOORS = ("__init__", "__main__")
 
 DRAWERS = {"utils", "util", "helpers", "helper", "misc", "common", "core", "base"}
 
-# What `pixelwise --help` and a typing error in a recipe must not wait for.
+# Slow imports that `pixelwise --help` and errors in a configuration must not wait for.
 HEAVY = {"torch", "torchvision", "timm", "cv2", "scipy", "matplotlib"}
 LIGHT_MODULES = ("__init__", "__main__", "cli.main", "errors", "config", "shapes", "version")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Import:
-    """One imported name: `target` is dotted, absolute, and may end in a name that is no module."""
+    """One imported name: `target` is dotted and absolute, and may end in a name that is not a module."""
 
     target: str
     line: int
     at_start: bool
-    """Executed when the module is imported, as opposed to inside a function or for typing only."""
+    """Executed when the module is imported, not inside a function or for typing only."""
+    in_function: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Module:
     name: str
-    """Dotted, below the package: `data.images`; a package goes by its folder's name: `data`."""
+    """Dotted, without the package: `data.images`; a package has the name of its folder: `data`."""
     path: Path
-    """Relative to the package's folder."""
+    """Relative to the folder of the package."""
     imports: tuple[Import, ...]
 
     @property
     def part(self) -> str:
-        """The entry of the layer table it belongs to."""
+        """The entry of the layer table."""
         return self.name.partition(".")[0]
 
 
@@ -73,7 +74,7 @@ Tree = dict[str, Module]
 
 
 def read_tree(root: Path) -> Tree:
-    """Parse every file below `root`, the folder of the package."""
+    """Parse every file in `root`, the folder of the package."""
     modules = (_read_module(path, root) for path in sorted(root.rglob("*.py")))
     return {module.name: module for module in modules}
 
@@ -87,17 +88,19 @@ def _read_module(path: Path, root: Path) -> Module:
     return Module(name=name, path=inner, imports=tuple(_imports(body, (PACKAGE, *parts[:-1]))))
 
 
-def _imports(body: Iterable[ast.AST], package: tuple[str, ...], at_start: bool = True) -> Iterator[Import]:
+def _imports(
+    body: Iterable[ast.AST], package: tuple[str, ...], at_start: bool = True, in_function: bool = False
+) -> Iterator[Import]:
     for node in body:
         for target in _targets(node, package):
             assert isinstance(node, ast.stmt)
-            yield Import(target=target, line=node.lineno, at_start=at_start)
-        later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield Import(target=target, line=node.lineno, at_start=at_start, in_function=in_function)
+        inside = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            yield from _imports(node.body, package, False)
-            yield from _imports(node.orelse, package, at_start)
+            yield from _imports(node.body, package, False, inside)
+            yield from _imports(node.orelse, package, at_start, inside)
         else:
-            yield from _imports(ast.iter_child_nodes(node), package, at_start and not later)
+            yield from _imports(ast.iter_child_nodes(node), package, at_start and not inside, inside)
 
 
 def _targets(node: ast.AST, package: tuple[str, ...]) -> list[str]:
@@ -111,13 +114,13 @@ def _targets(node: ast.AST, package: tuple[str, ...]) -> list[str]:
 
 
 def _inner_target(target: str) -> str | None:
-    """`pixelwise.data.images` → `data.images`; "" for the package itself; None for other code."""
+    """Return `data.images` for `pixelwise.data.images`, "" for the package itself, None for other code."""
     top, _, rest = target.partition(".")
     return rest if top == PACKAGE else None
 
 
 def misdirected_imports(tree: Tree) -> list[str]:
-    """Imports of the own row, of a row below, or through the front door; also inside functions."""
+    """Return imports from the same row, from a row below, or through the package itself; also inside functions."""
     return [
         f"{module.path.as_posix()}:{line.line} {reason}"
         for module in tree.values()
@@ -139,23 +142,23 @@ def _misdirection(part: str, target: str) -> str | None:
     below, above = LAYER_OF[other], LAYER_OF[part]
     if below < above:
         return None
-    place = "stands on the same row" if below == above else f"stands below, on row {below}"
+    place = "is on the same row" if below == above else f"is below, on row {below}"
     return f"imports {target}: {other} {place}; {part} is on row {above}"
 
 
 def unlisted_modules(tree: Tree) -> list[str]:
-    """Top-level files and folders that the layer table does not name."""
+    """Return top-level files and folders that are missing in the layer table."""
     parts = {module.part for module in tree.values()} - set(DOORS)
     return sorted(parts - set(LAYER_OF))
 
 
 def drawers(tree: Tree) -> list[str]:
-    """Files and folders named after nothing in particular, at any depth."""
+    """Return files and folders with a name that says nothing, at any depth."""
     return sorted(name for name in tree if DRAWERS & set(name.split(".")))
 
 
 def import_cycles(tree: Tree) -> list[str]:
-    """Rings of modules that import each other while being imported."""
+    """Return cycles of modules that import each other at import time."""
     graph = {name: set(_imported_modules(module, tree)) for name, module in tree.items()}
     reach = {name: _reachable(name, graph) for name in graph}
     rings = {
@@ -167,9 +170,9 @@ def import_cycles(tree: Tree) -> list[str]:
 
 
 def _imported_modules(module: Module, tree: Tree) -> Iterator[str]:
-    """Modules of the tree that `module` names in imports executed at its start.
+    """Yield modules of the tree that `module` imports at import time.
 
-    Not the packages on the way: `data/__init__.py` may import `data.images`, whose own imports of
+    Parent packages do not count: `data/__init__.py` may import `data.images`, whose own imports of
     `pixelwise.data.sample` pass through the package without needing a name from it.
     """
     for line in module.imports:
@@ -193,7 +196,7 @@ def _reachable(start: str, graph: dict[str, set[str]]) -> set[str]:
 
 
 def heavy_starts(tree: Tree) -> list[str]:
-    """Ways from a light module to a heavy library through imports executed at the start."""
+    """Return chains of imports from a light module to a slow library at import time."""
     graph = {name: set(_started_modules(module, tree)) for name, module in tree.items()}
     return [
         f"{light} starts {library}, imported by {tree[name].path.as_posix()}:{line}"
@@ -205,7 +208,7 @@ def heavy_starts(tree: Tree) -> list[str]:
 
 
 def _started_modules(module: Module, tree: Tree) -> Iterator[str]:
-    """As `_imported_modules`, and the packages on the way: Python runs their files first."""
+    """Yield the modules of `_imported_modules` and their parent packages, which Python runs first."""
     yield from (name for name in DOORS[:1] if name in tree)
     for name in _imported_modules(module, tree):
         parts = name.split(".")
@@ -220,15 +223,35 @@ def _heavy_imports(module: Module) -> Iterator[tuple[str, int]]:
             yield library, line.line
 
 
+MAX_LOCAL_IMPORTS = 12
+
+OPTIONAL = {
+    "pydicom", "pyarrow", "pycocotools", "onnx", "onnxscript", "onnxruntime", "openvino", "mlflow", "wandb", "fsspec",
+    "rasterio", "zarr", "openslide", "av", "ray", "triton",
+}  # fmt: skip
+
+
+def local_imports(tree: Tree) -> list[str]:
+    """Return imports inside functions, except in `api` and `cli` and of optional packages."""
+    found = {
+        (module.path.as_posix(), line.line): line.target  # one entry for each statement
+        for module in tree.values()
+        if module.name not in DOORS and module.part not in ("api", "cli")
+        for line in module.imports
+        if line.in_function and line.target.partition(".")[0] not in OPTIONAL
+    }
+    return [f"{path}:{line} {target}" for (path, line), target in found.items()]
+
+
 def documented_layers(text: str) -> tuple[tuple[str, ...], ...]:
-    """The table of docs/architecture.md: lines such as `    2  ops · data · losses · metrics`."""
+    """Return the table of docs/architecture.md: lines such as `    2  ops · data · losses · metrics`."""
     rows = re.findall(r"^ {4}(\d+) {1,2}(\S.*)$", text, flags=re.MULTILINE)
     assert [int(number) for number, _ in rows] == list(range(len(rows)))
     return tuple(tuple(names.split(" · ")) for _, names in rows)
 
 
 def documented_paths(text: str) -> list[str]:
-    """The files the document sends its reader to: second cells of rows that ask a question."""
+    """Return the files that the document names: second cells of rows with a question."""
     rows = re.findall(r"^\| .*\?.* \| (.*) \|$", text, flags=re.MULTILINE)
     return re.findall(r"`([\w/]+(?:\.py|/))`", " ".join(rows))
 
@@ -244,7 +267,7 @@ def test_imports_point_one_way(tree: Tree) -> None:
     assert misdirected_imports(tree) == []
 
 
-def test_the_table_names_every_module(tree: Tree) -> None:
+def test_the_table_has_every_module(tree: Tree) -> None:
     assert unlisted_modules(tree) == []
 
 
@@ -254,6 +277,15 @@ def test_no_module_is_a_drawer(tree: Tree) -> None:
 
 def test_no_modules_import_each_other(tree: Tree) -> None:
     assert import_cycles(tree) == []
+
+
+def test_few_imports_are_inside_functions(tree: Tree) -> None:
+    assert len(local_imports(tree)) <= MAX_LOCAL_IMPORTS, "\n".join(local_imports(tree))
+
+
+def test_optional_packages_are_extras() -> None:
+    extras = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8").partition("[project.optional-dependencies]")[2]
+    assert [name for name in OPTIONAL - {"triton"} if name not in extras] == []
 
 
 def test_light_modules_start_light(tree: Tree) -> None:
@@ -275,11 +307,11 @@ def test_the_document_points_to_files_that_exist(document: str) -> None:
     assert [path for path in paths if not (SOURCE / path).exists()] == []
 
 
-def test_no_name_stands_on_two_rows() -> None:
+def test_no_name_is_on_two_rows() -> None:
     assert len(LAYER_OF) == sum(len(row) for row in LAYERS)
 
 
-# The checks themselves. `plant` writes a small package and reads it.
+# Tests of the checks. `plant` writes a small package and parses it.
 
 
 def plant(root: Path, files: dict[str, str]) -> Tree:
@@ -327,17 +359,17 @@ def test_a_sound_tree_passes(tmp_path: Path) -> None:
 def test_an_import_from_below_is_found(tmp_path: Path, line: str) -> None:
     (found,) = misdirected_imports(plant(tmp_path, {**SOUND, "data/splits.py": line}))
     assert found.startswith("data/splits.py:")
-    assert found.endswith("networks stands below, on row 3; data is on row 2")
+    assert found.endswith("networks is below, on row 3; data is on row 2")
 
 
 def test_an_import_from_the_same_row_is_found(tmp_path: Path) -> None:
     planted = plant(tmp_path, {"data/a.py": "from pixelwise.losses import dice", "losses.py": ""})
     (found,) = misdirected_imports(planted)
-    assert "data/a.py:1 imports pixelwise.losses.dice: losses stands on the same row" in found
+    assert "data/a.py:1 imports pixelwise.losses.dice: losses is on the same row" in found
 
 
 @pytest.mark.parametrize("line", ["import pixelwise", "from pixelwise import load"])
-def test_an_import_through_the_front_door_is_found(tmp_path: Path, line: str) -> None:
+def test_an_import_through_the_package_is_found(tmp_path: Path, line: str) -> None:
     (found,) = misdirected_imports(plant(tmp_path, {"training/loop.py": line}))
     assert "import it from the module that defines it" in found
 
@@ -369,7 +401,7 @@ def test_a_submodule_that_imports_its_own_package_is_a_cycle(tmp_path: Path) -> 
     assert import_cycles(plant(tmp_path, ring)) == ["data ↔ data.images"]
 
 
-def test_a_ring_closed_only_inside_a_function_is_no_cycle(tmp_path: Path) -> None:
+def test_a_cycle_inside_a_function_is_allowed(tmp_path: Path) -> None:
     pair = {
         "data/a.py": "from pixelwise.data.b import f",
         "data/b.py": "def f():\n    import pixelwise.data.a",
@@ -396,7 +428,13 @@ def test_a_heavy_start_is_found_through_other_modules(tmp_path: Path) -> None:
     assert heavy_starts(plant(tmp_path, way)) == [expected]
 
 
-def test_paths_are_read_off_the_document() -> None:
+def test_an_import_inside_a_function_is_found(tmp_path: Path) -> None:
+    lines = "def f():\n    import torch\n    import zarr\n    def g():\n        from pixelwise.data import sample\n"
+    planted = plant(tmp_path, {"networks/unet.py": lines, "api/train.py": lines, "data/typed.py": "import cv2\n"})
+    assert local_imports(planted) == ["networks/unet.py:2 torch", "networks/unet.py:5 pixelwise.data.sample"]
+
+
+def test_paths_are_found_in_the_document() -> None:
     text = "| File | - |\n| Who? | `data/images.py`, `x.py` |\n| What? | in `data/layouts/` |\n"
     assert documented_paths(text) == ["data/images.py", "x.py", "data/layouts/"]
 
@@ -405,5 +443,5 @@ def test_a_differing_document_is_found() -> None:
     assert documented_layers("    0  errors\n    1  shapes · recipe\n") != LAYERS
 
 
-def test_heavy_names_no_module_of_python() -> None:
+def test_heavy_modules_are_not_in_the_standard_library() -> None:
     assert not HEAVY & set(sys.stdlib_module_names)

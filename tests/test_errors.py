@@ -5,18 +5,27 @@ from pixelwise.errors import InvalidArgumentError, PixelwiseError, missing_extra
 
 
 @pytest.mark.parametrize(
-    "name", ["InvalidArgumentError", "DataError", "ModelFileError", "CheckpointError", "TrainingError"]
+    "name",
+    [
+        "InvalidArgumentError",
+        "PathNotFoundError",
+        "PathAccessError",
+        "DataError",
+        "ModelFileError",
+        "CheckpointError",
+        "TrainingError",
+    ],
 )
-def test_every_error_is_a_pixelwise_error_and_drawn_in_the_tree(name: str) -> None:
+def test_every_error_is_in_the_tree(name: str) -> None:
     assert issubclass(getattr(errors, name), PixelwiseError)
     assert errors.__doc__ is not None
     assert f"── {name} " in errors.__doc__
 
 
-def test_the_tree_draws_every_error() -> None:
+def test_the_tree_is_complete() -> None:
     assert errors.__doc__ is not None
     kinds = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, Exception)]
-    assert len(kinds) == 6
+    assert len(kinds) == 8
     assert errors.__doc__.count("── ") == len(kinds) - 1
 
 
@@ -26,11 +35,11 @@ def test_an_unknown_name_lists_the_choices_and_the_nearest() -> None:
     assert str(error) == "unknown network 'unett'. Did you mean 'unet'? Choose one of: fcn, unet."
 
 
-def test_a_missing_extra_gives_the_line_that_installs_it() -> None:
+def test_a_missing_extra_gives_the_pip_command() -> None:
     error = missing_extra("writing COCO", "pycocotools", "coco")
     assert isinstance(error, InvalidArgumentError)
     assert str(error) == 'writing COCO needs pycocotools, which is not installed: pip install "pixelwise[coco]"'
 
 
-def test_a_name_far_from_all_gets_no_suggestion() -> None:
+def test_a_name_unlike_all_choices_gets_no_suggestion() -> None:
     assert str(unknown_name("loss", "xyz", ["dice"])) == "unknown loss 'xyz'. Choose one of: dice."

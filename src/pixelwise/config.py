@@ -171,7 +171,7 @@ class LossConfig:
     name: Literal["cross_entropy", "focal", "dice", "tversky", "lovasz"] = "cross_entropy"
     """Main loss, a name of `pixelwise.losses.LOSSES`."""
     class_weights: Literal["none", "median_frequency", "inverse_log"] = "none"
-    """How class weights follow from class frequencies."""
+    """Formula of the class weights, from class frequencies."""
     class_weight_power: Fraction = 0.5
     """Exponent of the class weights; 1 gives them as published, 0 gives equal weights."""
     dice_weight: NonNegative = 0.0
@@ -229,7 +229,7 @@ class TrainingConfig:
     sync_batch_norm: bool = False
     """Compute batch statistics over the images of all processes; GPUs only."""
     sharding: Literal["none", "fsdp"] = "none"
-    """How processes store weights, gradients, averages and optimizer state: as copies, or as shards (FSDP2)."""
+    """Storage of weights, gradients, averages and optimizer state: a copy per process, or a shard each (FSDP2)."""
     steps: Count | None = None
     """Length of the run in optimizer steps; None: as many as fit `budget_seconds`."""
     budget_seconds: Positive | None = None

@@ -14,7 +14,8 @@ traceback and exits with code 2.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 
 
 class PixelwiseError(Exception):
@@ -60,3 +61,23 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InvalidArgumen
     near = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return InvalidArgumentError(f"unknown {kind} {name!r}.{hint} Choose one of: {', '.join(known)}.")
+
+
+def require_known(kind: str, names: Iterable[str], choices: Collection[str]) -> None:
+    """Raise `unknown_name` for the first name that is not among the choices."""
+    for name in names:
+        if name not in choices:
+            raise unknown_name(kind, name, choices)
+
+
+@contextmanager
+def wrap_path_errors() -> Iterator[None]:
+    """Turn errors of the operating system into PathNotFoundError or PathAccessError; also a decorator."""
+    try:
+        yield
+    except PixelwiseError:
+        raise
+    except FileNotFoundError as error:
+        raise PathNotFoundError(f"{error.filename or error} does not exist.") from error
+    except PermissionError as error:
+        raise PathAccessError(f"{error.filename or error} may not be read or written.") from error

@@ -1,7 +1,7 @@
-"""What long work reports: messages through `logging`, progress through one reporter for the whole process.
+"""Messages and progress of long work, and the instant from which a budget counts.
 
 Modules log to `logging.getLogger(__name__)` and call `report_progress`. Both are silent by default. The command line
-installs a reporter with `use_reporter`; it is not thread-local, so messages of writer threads reach it too.
+installs a reporter with `use_reporter`. The reporter is global, so that the threads of loaders and writers reach it.
 """
 
 import logging
@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from typing import Protocol
 
 logger = logging.getLogger("pixelwise")
-logger.addHandler(logging.NullHandler())  # silent by default: without it, Python prints warnings itself
+logger.addHandler(logging.NullHandler())  # without a handler, Python prints warnings
 
 STARTED_VARIABLE = "PIXELWISE_STARTED"
-"""Environment variable with the start of the command, for the ranks that it launches. `time.monotonic` is one clock
-for all processes of a machine."""
+"""Environment variable that hands the start of a command to the ranks that it launches. All processes of a machine
+share the clock `time.monotonic`."""
 
 
 class Reporter(Protocol):
@@ -26,17 +26,7 @@ class Reporter(Protocol):
         """Show one line."""
 
     def track(self, label: str, done: float, total: float, note: str = "") -> None:
-        """Show that `done` of `total` units are complete; called often."""
-
-
-class SilentReporter:
-    """Drops messages and progress."""
-
-    def log(self, message: str) -> None:
-        pass
-
-    def track(self, label: str, done: float, total: float, note: str = "") -> None:
-        pass
+        """Show that `done` of `total` units are complete. Long work calls this often."""
 
 
 class _ReporterHandler(logging.Handler):
@@ -49,18 +39,28 @@ class _ReporterHandler(logging.Handler):
         self.reporter.log(prefix + record.getMessage())
 
 
-_reporter: Reporter = SilentReporter()
+_handler: _ReporterHandler | None = None
 _started: float | None = None
+
+
+def format_duration(seconds: float) -> str:
+    """Return `45 s`, `20.5 min` or `3.2 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def report_progress(label: str, done: float, total: float, note: str = "") -> None:
     """Report that `done` of `total` units of the work named `label` are complete."""
-    _reporter.track(label, done, total, note)
+    if _handler is not None:
+        _handler.reporter.track(label, done, total, note)
 
 
 @contextmanager
 def use_reporter(reporter: Reporter, level: int = logging.INFO) -> Iterator[None]:
     """Send messages of at least `level`, and progress, to `reporter` inside the block, in all threads.
+
+    The reporter of an outer block receives nothing inside the block.
 
     Example:
         >>> class Printer:
@@ -72,18 +72,22 @@ def use_reporter(reporter: Reporter, level: int = logging.INFO) -> Iterator[None
         ...     report_progress("train", 1, 2)
         train: 1/2
     """
-    global _reporter
-    before, level_before = _reporter, logger.level
-    handler = _ReporterHandler(reporter, level)
-    logger.addHandler(handler)
-    logger.setLevel(level)
-    _reporter = reporter
+    before = _handler, logger.level
+    _install(_ReporterHandler(reporter, level), level)
     try:
         yield
     finally:
-        _reporter = before
-        logger.setLevel(level_before)
-        logger.removeHandler(handler)
+        _install(*before)
+
+
+def _install(handler: _ReporterHandler | None, level: int) -> None:
+    global _handler
+    if _handler is not None:
+        logger.removeHandler(_handler)
+    if handler is not None:
+        logger.addHandler(handler)
+    logger.setLevel(level)
+    _handler = handler
 
 
 @contextmanager

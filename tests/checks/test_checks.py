@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelwise.api.check import check
+from pixelwise import check
 from pixelwise.checks import CheckReport
 from pixelwise.checks.runner import require_valid_dataset
 from pixelwise.data.dataset import Dataset
@@ -32,7 +32,7 @@ def test_a_clean_set_has_no_findings(clean: Path) -> None:
     assert report.splits == {"train": 6, "val": 3}
 
 
-def test_all_faults_are_told_at_once_errors_first(clean: Path) -> None:
+def test_all_faults_are_reported_errors_first(clean: Path) -> None:
     for plant in (
         put("images/train/0.png", noise()[..., 0]),
         put("masks/train/1.png", mask(255)),
@@ -43,8 +43,8 @@ def test_all_faults_are_told_at_once_errors_first(clean: Path) -> None:
     assert found(check(clean)) == ["empty_file", "all_ignored", "gray_repeated"]
 
 
-def test_many_faults_of_a_kind_are_one_finding(clean: Path) -> None:
-    """The message names three and counts the rest; the list is whole."""
+def test_many_faults_of_one_code_are_one_finding(clean: Path) -> None:
+    """The message names three files and counts the rest; the list of files is complete."""
     for name in PAIRS[:7]:
         put(f"masks/{name}.png", mask(0, 1, 2, 9)[:-1])(clean)
     for name in PAIRS[7:]:
@@ -58,7 +58,7 @@ def test_many_faults_of_a_kind_are_one_finding(clean: Path) -> None:
     assert [len(f.files) for f in (unreadable, sizes, values)] == [2, 14, 7]
 
 
-def test_faults_of_one_code_with_different_cures_stay_apart(clean: Path) -> None:
+def test_faults_of_one_code_with_different_fixes_are_separate(clean: Path) -> None:
     put_bytes("images/train/0.png", b"a text")(clean)
     put("images/train/1.png", noise(channels=4))(clean)
     first, second = check(clean).findings
@@ -66,7 +66,7 @@ def test_faults_of_one_code_with_different_cures_stay_apart(clean: Path) -> None
     assert {first.files, second.files} == {("images/train/0.png",), ("images/train/1.png",)}
 
 
-def test_different_reasons_with_one_cure_are_told_each(clean: Path) -> None:
+def test_different_reasons_with_one_fix_are_all_reported(clean: Path) -> None:
     put_bytes("images/train/0.png", b"a text")(clean)
     put_bytes("images/train/1.png", b"II*\0")(clean)
     put_bytes("images/train/2.png", b"BM and no more")(clean)
@@ -75,7 +75,7 @@ def test_different_reasons_with_one_cure_are_told_each(clean: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["masks", "images"])
-def test_a_set_of_empty_files_is_still_reported(clean: Path, folder: str) -> None:
+def test_a_dataset_of_empty_files_is_reported(clean: Path, folder: str) -> None:
     describe(None)(clean)
     for name in PAIRS:
         (clean / f"{folder}/{name}.png").write_bytes(b"")
@@ -90,7 +90,7 @@ def test_only_ignored_pixels_are_an_error_where_classes_are_named(clean: Path) -
     assert found(check(clean))[0] == "no_classes"
 
 
-def test_a_description_without_names_leaves_the_note_on_found_classes(clean: Path) -> None:
+def test_a_description_without_names_does_not_name_classes(clean: Path) -> None:
     describe("channels: 3\n")(clean)
     assert found(check(clean)) == ["ids_compacted"]
 
@@ -98,7 +98,7 @@ def test_a_description_without_names_leaves_the_note_on_found_classes(clean: Pat
 def test_many_found_classes_are_not_all_listed(clean: Path) -> None:
     all_masks(lambda _: mask(*range(20)), description=None)(clean)
     (ids,) = check(clean).findings
-    assert "10 → 10, 11 → 11, ...);" in ids.message
+    assert "10 → 10, 11 → 11, ...), and 255 is ignored" in ids.message
 
 
 def test_images_without_a_mask_are_counted(clean: Path) -> None:
@@ -110,7 +110,7 @@ def test_images_without_a_mask_are_counted(clean: Path) -> None:
     "plant",
     [lambda root: None, put_bytes("masks/val/0.png", b""), describe(None), put_bytes("masks/val/0.png", b"\xff")],
 )
-def test_the_report_is_written_whatever_it_says(clean: Path, plant: Plant) -> None:
+def test_the_report_is_written_for_every_result(clean: Path, plant: Plant) -> None:
     plant(clean)
     report = check(clean, json_path=clean / "out" / "report.json")
     written = json.loads((clean / "out" / "report.json").read_text(encoding="utf-8"))
@@ -120,18 +120,18 @@ def test_the_report_is_written_whatever_it_says(clean: Path, plant: Plant) -> No
         assert list(finding) == ["code", "severity", "files", "message", "fix"]
 
 
-def test_no_dataset_at_all_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(PathNotFoundError, match="does not exist; check the path"):
+def test_a_missing_dataset_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(PathNotFoundError, match="does not exist"):
         check(tmp_path / "absent")
 
 
 def test_a_resolution_without_pixels_is_refused(clean: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"the resolution \(0, 32\) has no pixels; give height and width"):
+    with pytest.raises(InvalidArgumentError, match=r"resolution is \(0, 32\). Expected height and width above 0"):
         check(clean, resolution=(0, 32))
 
 
-def test_a_group_that_is_no_expression_is_refused(clean: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"--group-by '\(' is not a regular expression"):
+def test_an_invalid_pattern_is_refused(clean: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"--group-by '\(' is not a valid regular expression"):
         check(clean, group_by="(")
 
 
@@ -140,10 +140,10 @@ def test_a_group_that_matches_nothing_is_refused(clean: Path) -> None:
         check(clean, group_by="patient")
 
 
-# What training asks.
+# Before training.
 
 
-def test_a_sound_set_may_be_trained_on(clean: Path) -> None:
+def test_a_valid_dataset_may_be_trained_on(clean: Path) -> None:
     put("images/train/0.png", noise()[..., 0])(clean)
     dataset = Dataset.load(clean)
     assert found(require_valid_dataset(scan_dataset(dataset))) == ["gray_repeated"]
@@ -165,31 +165,24 @@ def test_training_stops_at_errors_and_names_the_first(clean: Path) -> None:
         require_valid_dataset(scan_dataset(dataset))
     lines = str(caught.value).splitlines()
     assert len(lines) == 7
-    last = f"All findings: pixelwise check {clean}. To train on what is sound: --skip-invalid."
+    last = f"List all findings: pixelwise check {clean}. Train without the invalid files: --skip-invalid."
     assert lines[-2:] == ["(and 2 more)", last]
 
 
-def test_overruled_errors_do_not_stop_training(clean: Path) -> None:
+def test_accepted_errors_do_not_stop_training(clean: Path) -> None:
     remove("masks/train/1.png")(clean)
     put_bytes("masks/train/0.png", b"")(clean)
     dataset = Dataset.load(clean)
     dataset = scan_dataset(dataset)
     with pytest.raises(DataError, match=r"1 image without a mask: images/train/1\.png") as caught:
-        require_valid_dataset(dataset, overruled=lambda error: error.code == "empty_file")
+        require_valid_dataset(dataset, is_accepted=lambda error: error.code == "empty_file")
     assert "0.png: the file is empty" not in str(caught.value)
-    report = require_valid_dataset(dataset, overruled=lambda error: True)
+    report = require_valid_dataset(dataset, is_accepted=lambda error: True)
     assert len(report.errors) == 2
 
 
-def test_the_report_carries_what_was_read(clean: Path) -> None:
-    report = check(clean)
-    assert report.dataset is not None
-    assert len(report.dataset.stats) == 9
-    assert "dataset" not in report.to_dict()
-
-
-def test_what_was_not_surveyed_is_not_judged(clean: Path) -> None:
-    """Training surveys train and val; a class may then be missing in test unseen."""
+def test_what_was_not_scanned_is_not_checked(clean: Path) -> None:
+    """Training scans train and val, so a class may be missing in test."""
     put("images/test/0.png", noise())(clean)
     put("masks/test/0.png", mask(0))(clean)
     dataset = Dataset.load(clean)

@@ -4,24 +4,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelwise.api.check import check
+from pixelwise import check
 from pixelwise.data.dataset import Dataset
-from support.faults import BLUE, GREEN, RED, all_masks, in_colors, mask, put, write_clean
+from support.faults import BLUE, GREEN, RED, all_masks, make_color_masks, mask, put, write_clean
 
 
 @pytest.fixture
 def colored(tmp_path: Path) -> Path:
-    all_masks(in_colors(RED, GREEN, BLUE), description=None)(write_clean(tmp_path))
+    all_masks(make_color_masks(RED, GREEN, BLUE), description=None)(write_clean(tmp_path))
     return tmp_path
 
 
-def snippet(fix: str) -> str:
+def get_snippet(fix: str) -> str:
     return fix.split(":\n", 1)[1]
 
 
-def test_the_cure_can_be_pasted(colored: Path) -> None:
+def test_the_fix_can_be_pasted(colored: Path) -> None:
     (finding,) = check(colored).findings
-    (colored / "dataset.yaml").write_text(snippet(finding.fix))
+    (colored / "dataset.yaml").write_text(get_snippet(finding.fix))
     report = check(colored)
     assert report.findings == ()
     assert report.classes == ("class_0", "class_1", "class_2")
@@ -29,27 +29,29 @@ def test_the_cure_can_be_pasted(colored: Path) -> None:
     np.testing.assert_array_equal(labels, mask(2, 1, 0))  # in the order of the packed colors
 
 
-def test_of_very_many_colors_the_frequent_ones_are_listed(colored: Path) -> None:
-    """As JPEG leaves them: a few of each odd color."""
+def test_the_most_frequent_of_many_colors_are_listed(colored: Path) -> None:
+    """JPEG creates a few pixels of many other colors."""
     ramp = np.array([*([RED] * 600), *((i, i, 100) for i in range(168))], np.uint8).reshape(24, 32, 3)
     put("masks/train/1.png", ramp)(colored)
     (finding,) = check(colored).findings
     assert "9 masks in 171 colors" in finding.message
-    assert finding.fix.startswith("So many colors come from JPEG or smooth resizing: save the masks anew")
-    assert "These 3 are the frequent ones" in finding.fix
-    assert snippet(finding.fix).startswith("names: [class_0, class_1, class_2]\n")
+    assert finding.fix.startswith(
+        "So many different colors are the result of JPEG compression or interpolation: save the original masks"
+    )
+    assert "these 3 colors are the most frequent" in finding.fix
+    assert get_snippet(finding.fix).startswith("names: [class_0, class_1, class_2]\n")
 
 
-def test_a_gray_mask_among_colored_ones_does_not_hide_them(colored: Path) -> None:
+def test_a_gray_mask_among_color_masks_does_not_hide_them(colored: Path) -> None:
     put("masks/train/1.png", mask(0, 1, 2))(colored)
     codes = [f.code for f in check(colored).findings]
     assert codes == ["color_masks", "class_in_one_image", "class_in_one_image", "class_in_one_image", "ids_compacted"]
 
 
-def test_color_masks_where_ids_are_named_ask_for_colors(colored: Path) -> None:
+def test_color_masks_with_named_classes_need_colors(colored: Path) -> None:
     (colored / "dataset.yaml").write_text("names: [a, b, c]\n")
     (unreadable, *unused) = check(colored).findings
     assert unreadable.code == "unreadable_mask"
-    assert re.search(r"the mask is an RGB picture.*", unreadable.message)
+    assert re.search(r"the mask is an RGB image.*", unreadable.message)
     assert len(unreadable.files) == 9
     assert {f.code for f in unused} == {"class_unused"}

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from pixelwise.checks.findings import CODES, count, finding, printable, sentence, some
+from pixelwise.checks.context import split_error_message
+from pixelwise.checks.findings import CODES, format_count, format_names, make_finding, make_printable
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "check.md"
 
@@ -14,24 +15,36 @@ def test_every_code_is_documented_with_its_severity() -> None:
 
 
 def test_a_finding_has_the_severity_of_its_code() -> None:
-    assert finding("missing_mask", ["a.png"], "m.", "f.").severity == "error"
-    assert finding("split_made", (), "m.", "f.").severity == "note"
+    assert make_finding("missing_mask", ["a.png"], "m.", "f.").severity == "error"
+    assert make_finding("split_made", (), "m.", "f.").severity == "note"
 
 
-def test_bytes_that_are_no_text_are_shown() -> None:
-    assert printable("caf\udce9.png") == "caf\\xe9.png"
-    assert printable("café.png") == "café.png"
-    assert finding("missing_mask", (), "caf\udce9", "").message == "caf\\xe9"
+def test_bytes_that_are_not_text_are_shown() -> None:
+    assert make_printable("caf\udce9.png") == "caf\\xe9.png"
+    assert make_printable("café.png") == "café.png"
+    assert make_finding("missing_mask", (), "caf\udce9", "").message == "caf\\xe9"
 
 
 @pytest.mark.parametrize(
     ("names", "shown"), [(["a"], "a"), (list("abc"), "a, b, c"), (list("abcde"), "a, b, c and 2 more")]
 )
-def test_some(names: list[str], shown: str) -> None:
-    assert some(names) == shown
+def test_names_are_shortened(names: list[str], shown: str) -> None:
+    assert format_names(names) == shown
 
 
-def test_words() -> None:
-    assert (count(1, "mask"), count(2, "mask"), count(12345, "mask")) == ("1 mask", "2 masks", "12,345 masks")
-    assert sentence("write 'X' there.") == "Write 'X' there."
-    assert sentence("") == ""
+def test_numbers_and_nouns() -> None:
+    counts = (format_count(1, "mask"), format_count(2, "mask"), format_count(12345, "mask"))
+    assert counts == ("1 mask", "2 masks", "12,345 masks")
+
+
+@pytest.mark.parametrize(
+    ("message", "parts"),
+    [
+        ("the file is empty. Replace or remove it.", ("the file is empty.", "Replace or remove it.")),
+        ("the file is empty; replace or remove it.", ("the file is empty.", "Replace or remove it.")),
+        ("a.b. 'x' is wrong. Correct it. Or not.", ("a.b.", "'x' is wrong. Correct it. Or not.")),
+        ("x is 1.5; 2.5 was expected. Expected 2.", ("x is 1.5; 2.5 was expected.", "Expected 2.")),
+    ],
+)
+def test_errors_are_split_into_problem_and_fix(message: str, parts: tuple[str, str]) -> None:
+    assert split_error_message(message) == parts

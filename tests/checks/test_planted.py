@@ -1,4 +1,4 @@
-"""One fault at a time, planted into a clean synthetic set: exactly its finding, and none without it."""
+"""Each fault, added to a valid dataset, gives exactly its finding."""
 
 import re
 import shutil
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelwise.api.check import check
+from pixelwise import check
 from pixelwise.checks import CODES
 from pixelwise.checks.runner import run_checks
 from pixelwise.data.dataset import Dataset
@@ -27,7 +27,7 @@ def clean(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.code} {fault.note}".strip())
-def test_a_planted_fault_is_the_one_finding(clean: Path, fault: Fault) -> None:
+def test_a_fault_gives_its_finding(clean: Path, fault: Fault) -> None:
     fault.plant(clean)
     report = check(clean, **fault.options)
     assert sorted(f.code for f in report.findings) == sorted([fault.code, *fault.also]), report.findings
@@ -36,7 +36,7 @@ def test_a_planted_fault_is_the_one_finding(clean: Path, fault: Fault) -> None:
     assert finding.files == fault.files
     assert re.search(fault.message, finding.message)
     assert finding.message.endswith(".")
-    assert finding.fix.startswith(fault.cure)
+    assert finding.fix.startswith(fault.fix)
 
 
 def test_the_clean_set_has_no_findings(clean: Path) -> None:
@@ -44,7 +44,7 @@ def test_the_clean_set_has_no_findings(clean: Path) -> None:
     assert report.findings == ()
 
 
-# Faults that only show against images that have something in common, or that no file can hold yet.
+# Faults that need images with something in common, or a reader of float images.
 
 
 def edit(*paths: Path, change: Callable[[Array], Array]) -> None:
@@ -58,7 +58,7 @@ def test_swapped_channels(streets: Path, tmp_path: Path) -> None:
     edit(root / "images/val/0001.png", change=lambda pixels: pixels[..., ::-1])
     (finding,) = check(root).findings
     assert (finding.code, finding.severity, finding.files) == ("swapped_channels", "warning", ("images/val/0001.png",))
-    assert "fit the others only with red and blue exchanged" in finding.message
+    assert "in which red and blue seem to be swapped" in finding.message
 
 
 def test_an_inverted_mask(cells: Path, tmp_path: Path) -> None:
@@ -66,11 +66,11 @@ def test_an_inverted_mask(cells: Path, tmp_path: Path) -> None:
     edit(root / "labels/val/0001.png", change=lambda pixels: 1 - pixels)
     (finding,) = check(root).findings
     assert (finding.code, finding.severity, finding.files) == ("inverted_mask", "warning", ("labels/val/0001.png",))
-    assert "1 mask with the two classes exchanged" in finding.message
+    assert "1 mask in which the two classes seem to be swapped" in finding.message
 
 
 def test_an_inverted_mask_by_its_area(cells: Path, tmp_path: Path) -> None:
-    """Where brightness tells nothing: here images without any relation to the masks."""
+    """By area, where the brightness of images is unrelated to the masks."""
     root = Path(shutil.copytree(cells, tmp_path / "cells"))
     for number, path in enumerate(sorted(root.glob("images/*/*.png"))):
         write_png(path, noise(number, (64, 64), 1)[..., 0])
@@ -79,7 +79,7 @@ def test_an_inverted_mask_by_its_area(cells: Path, tmp_path: Path) -> None:
 
 
 class FloatImages(SampleReader):
-    """The clean set as float images, of which one has values that are none."""
+    """Reads the clean set as float images, one of them with values that are not finite."""
 
     def decode_image(self, sample: Sample) -> DecodedImage:
         pixels = super().decode_image(sample).pixels.astype(np.float32)
@@ -94,18 +94,18 @@ def test_values_that_are_not_finite(clean: Path) -> None:
     dataset = scan_dataset(dataset)
     (finding,) = run_checks(dataset).findings
     assert (finding.code, finding.severity, finding.files) == ("not_finite", "error", ("images/train/1.png",))
-    assert finding.message.startswith("1 image with NaN or infinite values (4 in all)")
+    assert finding.message.startswith("1 image with NaN or infinite values (4 in total)")
     assert np.isfinite(compute_normalization(dataset, dataset.samples)).all()
 
 
-BY_OTHER_SETS = {"swapped_channels", "inverted_mask", "not_finite"}
+TESTED_SEPARATELY = {"swapped_channels", "inverted_mask", "not_finite"}
 
 
 def test_every_code_is_planted() -> None:
-    assert {fault.code for fault in FAULTS} | BY_OTHER_SETS == set(CODES)
+    assert {fault.code for fault in FAULTS} | TESTED_SEPARATELY == set(CODES)
 
 
-# What is clean, and what is real.
+# Valid datasets.
 
 
 @pytest.mark.parametrize("name", ["streets", "cells"])
@@ -115,8 +115,8 @@ def test_synthetic_sets_have_no_findings(name: str, request: pytest.FixtureReque
     assert report.splits == {"train": 12, "val": 4, "test": 4}
 
 
-def test_camvid_is_told_what_is_true_of_it(shared_data: Path) -> None:
-    """Of 701 frames, eight show a car that stands still, and three clips were cut between splits."""
+def test_camvid(shared_data: Path) -> None:
+    """Of 701 frames, eight show a standing car, and three clips were divided between splits."""
     near, sequence = check(shared_data / "camvid").findings
     assert (near.code, len(near.files)) == ("near_duplicates", 8)
     assert {Path(name).name[:10] for name in near.files} == {"0001TP_009", "Seq05VD_f0"}
@@ -125,7 +125,7 @@ def test_camvid_is_told_what_is_true_of_it(shared_data: Path) -> None:
     assert len(sequence.files) == 6
 
 
-def test_isbi_is_told_what_is_true_of_it(shared_data: Path) -> None:
-    """One stack of slices, cut in two."""
+def test_isbi(shared_data: Path) -> None:
+    """One stack of slices was divided."""
     (finding,) = check(shared_data / "isbi2012").findings
     assert (finding.code, finding.files) == ("sequence_in_two_splits", ("images/train/19.png", "images/val/20.png"))

@@ -40,7 +40,7 @@ def labels_of(classes: Classes, mask: object, dtype: type = np.uint8) -> list[An
     ("count", "ignore_index", "dtype"),
     [(2, 255, np.uint8), (255, 255, np.uint8), (256, 65535, np.uint16), (1000, 65535, np.uint16)],
 )
-def test_the_ignore_label_is_the_largest_value_of_the_type(count: int, ignore_index: int, dtype: type) -> None:
+def test_the_ignore_index_is_the_largest_value_of_the_dtype(count: int, ignore_index: int, dtype: type) -> None:
     values = range(1000, 1000 + count)
     classes = classes_from_values(values)
     assert classes.ignore_index == ignore_index_for(count) == ignore_index == np.iinfo(dtype).max
@@ -49,7 +49,7 @@ def test_the_ignore_label_is_the_largest_value_of_the_type(count: int, ignore_in
     assert labels_of(classes, mask, np.uint16) == [[0, ignore_index, count - 1]]
 
 
-# What a dataset that names nothing holds.
+# Classes found in masks.
 
 
 def test_zero_and_255_are_background_and_foreground() -> None:
@@ -64,21 +64,21 @@ def test_other_ids_are_compacted_in_ascending_order() -> None:
     assert labels_of(classes, [[0, 3, 7, 255]]) == [[0, 1, 2, 255]]
 
 
-def test_the_class_of_0_is_gray_where_nothing_is_named() -> None:
+def test_the_class_of_0_is_gray_without_names() -> None:
     assert classes_from_values([3, 0, 7]).colors == (GRAY, *default_colors(3)[1:])
     assert classes_from_values([1, 3, 7]).colors == default_colors(3)
 
 
 @pytest.mark.parametrize("values", [[], [255]])
-def test_nothing_but_255_is_no_class(values: list[int]) -> None:
+def test_255_only_is_no_class(values: list[int]) -> None:
     assert classes_from_values(values).names == ()
     assert classes_from_values(values).ignore == (255,)
 
 
-# What dataset.yaml describes.
+# Classes of dataset.yaml.
 
 
-def test_names_alone_mean_their_indices_and_255_ignored() -> None:
+def test_names_without_a_mapping_are_indices_and_255_is_ignored() -> None:
     assert labels_of(describe(), [[0, 1, 2, 255]]) == [[0, 1, 2, 255]]
 
 
@@ -102,7 +102,7 @@ def test_a_mapping_comes_before_ignore() -> None:
     assert labels_of(classes, [[2, 3, 255]]) == [[2, 255, 255]]
 
 
-def test_without_a_mapping_ignore_is_heeded() -> None:
+def test_without_a_mapping_ignored_values_are_not_classes() -> None:
     classes = describe(ignore=0)
     assert classes.names == tuple(NAMES)
     assert labels_of(classes, [[0, 1, 2]]) == [[255, 1, 2]]
@@ -114,7 +114,7 @@ def test_ignore_is_one_value_or_a_list(ignore: object) -> None:
 
 
 @pytest.mark.parametrize("key", ["ignore", "colors", "label_mapping"])
-def test_a_key_without_a_value_is_as_if_left_out(key: str) -> None:
+def test_a_key_without_a_value_has_no_effect(key: str) -> None:
     assert describe_classes({"names": NAMES, key: None}) == describe()
 
 
@@ -142,46 +142,46 @@ def test_colors_are_merged_by_a_mapping() -> None:
     assert labels_of(classes, mask) == [[0, 0, 1, 2]]
 
 
-def test_no_color_need_be_ignored() -> None:
+def test_ignoring_a_color_is_optional() -> None:
     assert describe(colors=COLORS, coding="rgb", ignore=[]).ignore == ()
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"names": None}, "'names' must list the class names"),
-        ({"names": []}, "'names' must list the class names"),
-        ({"names": "sky"}, "'names' must list the class names"),
-        ({"names": {1: "a", 2: "b"}}, "must have the keys 0, 1, 2, ... without a gap"),
-        ({"names": {0: "a", "x": "b"}}, "must have the keys 0, 1, 2, ... without a gap"),
-        ({"names": [False, "b"]}, "'names' holds False; put names such as no, off and null in quotes"),
-        ({"names": ["a", None]}, "'names' holds None; put names"),
-        ({"names": ["a", ["b"]]}, "'names' holds .'b'.; put names"),
+        ({"names": None}, "Expected a list of class names"),
+        ({"names": []}, "Expected a list of class names"),
+        ({"names": "sky"}, "Expected a list of class names"),
+        ({"names": {1: "a", 2: "b"}}, "Expected 0, 1, 2, ... without a gap"),
+        ({"names": {0: "a", "x": "b"}}, "Expected 0, 1, 2, ... without a gap"),
+        ({"names": [False, "b"]}, "'names' contains False. Put names such as no, off and null in quotes"),
+        ({"names": ["a", None]}, "'names' contains None. Put names"),
+        ({"names": ["a", ["b"]]}, "'names' contains .'b'.. Put names"),
         ({"names": ["a", "b", "a"]}, "'names' lists 'a' twice"),
-        ({"names": list(range(65536))}, "'names' lists 65536 classes; a mask holds 65535"),
-        ({"coding": "bgr"}, "'coding' is 'bgr'; write index or rgb"),
+        ({"names": list(range(65536))}, "'names' lists 65536 classes. Expected at most 65535"),
+        ({"coding": "bgr"}, "'coding' is 'bgr'. Expected index or rgb"),
         ({"colors": COLORS[:2]}, "one .red, green, blue. for each of the 3 names"),
         ({"colors": "red"}, "one .red, green, blue. for each of the 3 names"),
-        ({"colors": [*COLORS[:2], [0, 0, 256]]}, "'colors' holds .0, 0, 256., which is no color"),
-        ({"colors": [*COLORS[:2], [0, 0]]}, "'colors' holds .0, 0., which is no color"),
-        ({"colors": [*COLORS[:2], "red"]}, "'colors' holds 'red', which is no color"),
+        ({"colors": [*COLORS[:2], [0, 0, 256]]}, "'colors' contains .0, 0, 256.. Expected .red, green, blue."),
+        ({"colors": [*COLORS[:2], [0, 0]]}, "'colors' contains .0, 0.. Expected .red, green, blue."),
+        ({"colors": [*COLORS[:2], "red"]}, "'colors' contains 'red'. Expected .red, green, blue."),
         ({"colors": [*COLORS[:2], COLORS[0]], "coding": "rgb"}, "lists .128, 128, 128. twice"),
         ({"coding": "rgb"}, "'coding' is rgb, but 'colors' is missing"),
-        ({"ignore": -1}, "'ignore' holds -1; write mask values from 0 to 65535"),
-        ({"ignore": 65536}, "'ignore' holds 65536; write mask values"),
-        ({"ignore": [[0, 0, 0]]}, "'ignore' holds .0, 0, 0.; write mask values"),
-        ({"ignore": True}, "'ignore' holds True; write mask values"),
-        ({"ignore": 255, "colors": COLORS, "coding": "rgb"}, "'ignore' holds .255., which is no color"),
-        ({"label_mapping": [0, 1]}, "'label_mapping' must map mask values to classes"),
-        ({"label_mapping": {0: "boat"}}, "sends 0 to 'boat', which is neither a name nor an index"),
-        ({"label_mapping": {0: 3}}, "sends 0 to 3, which is neither a name nor an index of the 3"),
-        ({"label_mapping": {0: -1}}, "sends 0 to -1"),
-        ({"label_mapping": {"x": 0}}, "'label_mapping' holds 'x'; write mask values"),
-        ({"label_mapping": {5: 0}, "coding": "rgb"}, "'label_mapping' holds 5, which is no color"),
-        ({"label_mapping": {"red, 0, 0": 0}, "coding": "rgb"}, "which is no color"),
+        ({"ignore": -1}, "'ignore' contains -1. Expected mask values from 0 to 65535"),
+        ({"ignore": 65536}, "'ignore' contains 65536. Expected mask values"),
+        ({"ignore": [[0, 0, 0]]}, "'ignore' contains .0, 0, 0.. Expected mask values"),
+        ({"ignore": True}, "'ignore' contains True. Expected mask values"),
+        ({"ignore": 255, "colors": COLORS, "coding": "rgb"}, "'ignore' contains .255.. Expected .red, green, blue."),
+        ({"label_mapping": [0, 1]}, "'label_mapping' is .0, 1.. Expected mask values and classes"),
+        ({"label_mapping": {0: "boat"}}, "maps 0 to 'boat'. Expected a class name or an index"),
+        ({"label_mapping": {0: 3}}, "maps 0 to 3. Expected a class name or an index from 0 to 2"),
+        ({"label_mapping": {0: -1}}, "maps 0 to -1"),
+        ({"label_mapping": {"x": 0}}, "'label_mapping' contains 'x'. Expected mask values"),
+        ({"label_mapping": {5: 0}, "coding": "rgb"}, "'label_mapping' contains 5. Expected .red, green, blue."),
+        ({"label_mapping": {"red, 0, 0": 0}, "coding": "rgb"}, "Expected .red, green, blue."),
     ],
 )
-def test_a_faulty_description_is_an_error(values: dict[str, object], message: str) -> None:
+def test_an_invalid_description_is_an_error(values: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         describe_classes({"names": NAMES, **values})
 
@@ -189,13 +189,13 @@ def test_a_faulty_description_is_an_error(values: dict[str, object], message: st
 # Masks to labels and back.
 
 
-def test_unlisted_values_are_told_and_come_out_ignored() -> None:
+def test_unlisted_values_are_returned_and_ignored() -> None:
     labels, unlisted = describe().to_labels(np.array([[0, 9, 255, 7]], np.uint8))
     assert labels.tolist() == [[0, 255, 255, 255]]
     assert unlisted == [7, 9]
 
 
-def test_unlisted_colors_are_told_and_come_out_ignored() -> None:
+def test_unlisted_colors_are_returned_and_ignored() -> None:
     classes = describe(colors=COLORS, coding="rgb")
     labels, unlisted = classes.to_labels(np.array([[COLORS[2], [1, 2, 3]]], np.uint8))
     assert labels.tolist() == [[2, 255]]
@@ -268,7 +268,7 @@ def test_a_gray_rgb_mask_holds_indices() -> None:
 
 
 def test_a_colored_mask_without_colors_is_an_error() -> None:
-    with pytest.raises(DataError, match="the mask is an RGB picture, but its classes are not given"):
+    with pytest.raises(DataError, match="the mask is an RGB image, but the classes are not defined"):
         mask_values(np.array([[[1, 2, 3]]], np.uint8), "index")
 
 

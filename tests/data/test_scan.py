@@ -21,8 +21,8 @@ def noise(*shape: int, dtype: type = np.uint8) -> Array:
     return RNG.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
 
 
-def look(root: Path, pairs: dict[str, tuple[Array, Array]], description: str | None = None) -> Dataset:
-    """Write the pairs (image, mask), TIFF where PNG would not do, and survey them all."""
+def scan(root: Path, pairs: dict[str, tuple[Array, Array]], description: str | None = None) -> Dataset:
+    """Write the pairs (image, mask), TIFF where PNG would not do, and scan them all."""
     for name, (image, mask) in pairs.items():
         write_png(root / f"masks/{name}.png", mask)
         (root / "images").mkdir(exist_ok=True)
@@ -35,51 +35,60 @@ def look(root: Path, pairs: dict[str, tuple[Array, Array]], description: str | N
     return scan_dataset(dataset)
 
 
-def one(root: Path, image: Array, mask: Array = MASK, description: str | None = None) -> SampleStats:
-    return look(root, {"a": (image, mask)}, description).stats[0]
+def scan_one(root: Path, image: Array, mask: Array = MASK, description: str | None = None) -> SampleStats:
+    return scan(root, {"a": (image, mask)}, description).stats[0]
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 6])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_reading_of_an_image(tmp_path: Path, dtype: type, channels: int) -> None:
+def test_statistics_of_an_image(tmp_path: Path, dtype: type, channels: int) -> None:
     image = noise(2, 3, channels, dtype=dtype)
-    reading = one(tmp_path, image[..., 0] if channels == 1 else image)
-    assert (reading.size, reading.channels, reading.dtype) == ((2, 3), channels, np.dtype(dtype).name)
-    assert (reading.image_error, reading.mask_error) == (None, None)
-    assert not reading.constant
-    assert not reading.alpha_dropped
+    stats = scan_one(tmp_path, image[..., 0] if channels == 1 else image)
+    assert (stats.size, stats.channels, stats.dtype) == ((2, 3), channels, np.dtype(dtype).name)
+    assert (stats.image_error, stats.mask_error) == (None, None)
+    assert not stats.is_constant
+    assert not stats.alpha_dropped
     wide = image.astype(np.float64)
-    np.testing.assert_allclose(reading.mean, wide.mean((0, 1)))
-    np.testing.assert_allclose(reading.square_mean, (wide**2).mean((0, 1)))
+    np.testing.assert_allclose(stats.mean, wide.mean((0, 1)))
+    np.testing.assert_allclose(stats.square_mean, (wide**2).mean((0, 1)))
 
 
-def test_a_reading_of_a_mask(tmp_path: Path) -> None:
-    reading = one(tmp_path, noise(2, 3, 3))
-    assert (reading.mask_size, reading.values) == ((2, 3), {0: 2, 7: 3, 255: 1})
+def test_statistics_of_a_mask(tmp_path: Path) -> None:
+    stats = scan_one(tmp_path, noise(2, 3, 3))
+    assert (stats.mask_size, stats.value_counts) == ((2, 3), {0: 2, 7: 3, 255: 1})
 
 
-def test_a_reading_of_a_color_mask(tmp_path: Path) -> None:
+def test_the_image_is_compared_under_masks_of_two_values_only(tmp_path: Path) -> None:
+    image, binary = noise(4, 6), np.tile(np.array([[0, 0, 0, 1, 1, 1]], np.uint8), (4, 1))
+    stats = scan_one(tmp_path / "binary", image, binary)
+    assert stats.mean_gray == {0: image[:, :3].mean(), 1: image[:, 3:].mean()}
+    assert stats.between_counts == {}
+    assert scan_one(tmp_path / "three", image, np.tile(np.array([[0, 1, 2]], np.uint8), (4, 2))).mean_gray == {}
+    assert scan_one(tmp_path / "size", image, binary[:-1]).mean_gray == {}
+
+
+def test_statistics_of_a_color_mask(tmp_path: Path) -> None:
     mask = np.array([[[1, 2, 3], [9, 9, 9], [1, 2, 3]]], np.uint8)
     text = "names: [a, b]\ncolors: [[1, 2, 3], [9, 9, 9]]"
-    assert one(tmp_path, noise(1, 3, 3), mask, text).values == {0x010203: 2, 0x090909: 1}
+    assert scan_one(tmp_path, noise(1, 3, 3), mask, text).value_counts == {0x010203: 2, 0x090909: 1}
 
 
-def test_faults_are_recorded_with_their_file(tmp_path: Path) -> None:
-    look(tmp_path, {"a": (noise(2, 3, 3), MASK)})
+def test_errors_are_recorded_with_their_file(tmp_path: Path) -> None:
+    scan(tmp_path, {"a": (noise(2, 3, 3), MASK)})
     (tmp_path / "images/a.tif").write_bytes(b"II*\0")
     (tmp_path / "masks/a.png").write_bytes(b"")
     dataset = Dataset.load(tmp_path)
-    (reading,) = scan_dataset(dataset).stats
-    assert reading.image_error is not None
-    assert reading.image_error.startswith(f"{tmp_path / 'images/a.tif'}: the file is cut short; copy or download")
-    assert reading.mask_error == f"{tmp_path / 'masks/a.png'}: the file is empty; replace or remove it."
-    assert (reading.size, reading.mask_size, reading.values) == (None, None, {})
+    (stats,) = scan_dataset(dataset).stats
+    assert stats.image_error is not None
+    assert stats.image_error.startswith(f"{tmp_path / 'images/a.tif'}: the file is truncated. Copy or download")
+    assert stats.mask_error == f"{tmp_path / 'masks/a.png'}: the file is empty; replace or remove it."
+    assert (stats.size, stats.mask_size, stats.value_counts) == (None, None, {})
 
 
 def test_a_color_mask_without_colors_is_recorded_with_its_file(tmp_path: Path) -> None:
-    reading = one(tmp_path, noise(2, 3, 3), noise(2, 3, 3))
-    assert reading.mask_error is not None
-    assert reading.mask_error.startswith(f"{tmp_path / 'masks/a.png'}: the mask is an RGB picture")
+    stats = scan_one(tmp_path, noise(2, 3, 3), noise(2, 3, 3))
+    assert stats.mask_error is not None
+    assert stats.mask_error.startswith(f"{tmp_path / 'masks/a.png'}: the mask is an RGB image")
 
 
 def test_alpha(tmp_path: Path) -> None:
@@ -99,37 +108,37 @@ def test_alpha(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [0, 1, 77, 255])
 def test_a_constant_image(tmp_path: Path, value: int) -> None:
-    """Of a size whose inverse is no binary fraction."""
+    """Its size has an inverse that is not a binary fraction."""
     image = np.full((7, 13, 3), value, np.uint8)
-    assert one(tmp_path / "constant", image).constant
+    assert scan_one(tmp_path / "constant", image).is_constant
     image[3, 3, 1] ^= 1
-    assert not one(tmp_path / "other", image).constant
+    assert not scan_one(tmp_path / "other", image).is_constant
 
 
-# What follows for the set.
+# The whole dataset.
 
 
-def test_classes_are_those_found(tmp_path: Path) -> None:
-    found = look(tmp_path, {"a": (noise(2, 3, 3), MASK)})
-    assert found.classes is not None
-    assert found.classes.names == ("0", "7")
-    assert not found.declared_classes is not None
+def test_classes_are_found_in_the_masks(tmp_path: Path) -> None:
+    dataset = scan(tmp_path, {"a": (noise(2, 3, 3), MASK)})
+    assert dataset.classes is not None
+    assert dataset.classes.names == ("0", "7")
+    assert dataset.declared_classes is None
 
 
-def test_described_classes_and_channels_stay(tmp_path: Path) -> None:
+def test_declared_classes_and_channels_stay(tmp_path: Path) -> None:
     text = "names: [a, b]\nchannels: 1\n"
-    found = look(tmp_path, {"a": (noise(2, 3, 3), MASK)}, text)
-    assert found.classes is not None
-    assert found.classes.names == ("a", "b")
-    assert found.channels == 1
-    assert found.declared_classes is not None
+    dataset = scan(tmp_path, {"a": (noise(2, 3, 3), MASK)}, text)
+    assert dataset.classes is not None
+    assert dataset.classes.names == ("a", "b")
+    assert dataset.channels == 1
+    assert dataset.declared_classes is not None
 
 
-def test_pictures_as_masks_are_no_classes(tmp_path: Path) -> None:
+def test_masks_of_too_many_values_have_no_classes(tmp_path: Path) -> None:
     mask = np.arange(MAX_FOUND_CLASSES + 2, dtype=np.uint16).reshape(2, -1)
-    few = look(tmp_path / "few", {"a": (noise(2, 3, 3), mask[:, :-1])})
+    few = scan(tmp_path / "few", {"a": (noise(2, 3, 3), mask[:, :-1])})
     assert len(few.classes.names) == MAX_FOUND_CLASSES - 1  # 255 is ignored
-    many = look(tmp_path / "many", {"a": (noise(2, 3, 3), mask)})
+    many = scan(tmp_path / "many", {"a": (noise(2, 3, 3), mask)})
     assert many.classes.names == ()
 
 
@@ -137,29 +146,29 @@ def test_pictures_as_masks_are_no_classes(tmp_path: Path) -> None:
     ("channels", "expected"),
     [([1], 1), ([1, 3], 3), ([3, 3, 4], 3), ([4, 4, 3], 4), ([3, 4], 3), ([1, 3, 4, 4], 4)],
 )
-def test_channels_are_those_of_most(tmp_path: Path, channels: list[int], expected: int) -> None:
+def test_channels_are_those_of_most_images(tmp_path: Path, channels: list[int], expected: int) -> None:
     images = {f"{i}": noise(2, 3, c) if c > 1 else noise(2, 3) for i, c in enumerate(channels)}
-    found = look(tmp_path, {name: (image, MASK) for name, image in images.items()})
-    assert found.channels == expected
+    dataset = scan(tmp_path, {name: (image, MASK) for name, image in images.items()})
+    assert dataset.channels == expected
 
 
-def test_class_pixels_are_counted_by_sample(tmp_path: Path) -> None:
+def test_class_pixels_are_counted_per_sample(tmp_path: Path) -> None:
     text = "names: [a, b, c]\nlabel_mapping: {0: a, 7: c, 8: c}\nignore: 9\n"
     other = np.array([[7, 8, 9]], np.uint8)
-    found = look(tmp_path, {"x": (noise(2, 3, 3), MASK), "y": (noise(1, 3, 3), other)}, text)
-    x, y = found.samples
-    assert count_class_pixels(found, [y, x]).tolist() == [[0, 0, 2], [2, 0, 3]]
-    assert count_class_pixels(found, []).shape == (0, 3)
+    dataset = scan(tmp_path, {"x": (noise(2, 3, 3), MASK), "y": (noise(1, 3, 3), other)}, text)
+    x, y = dataset.samples
+    assert count_class_pixels(dataset, [y, x]).tolist() == [[0, 0, 2], [2, 0, 3]]
+    assert count_class_pixels(dataset, []).shape == (0, 3)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 6])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_normalization_is_that_of_all_pixels(tmp_path: Path, dtype: type, channels: int) -> None:
-    """Over images of different sizes, and only over those asked for."""
+def test_normalization_uses_all_pixels(tmp_path: Path, dtype: type, channels: int) -> None:
+    """Of images of different sizes, and only of the given samples."""
     images = [noise(h, 3, channels, dtype=dtype) for h in (2, 9, 4)]
     shown = [image[..., 0] if channels == 1 else image for image in images]
-    found = look(tmp_path, {f"{i}": (s, s[..., 0] if s.ndim == 3 else s) for i, s in enumerate(shown)})
-    mean, std = compute_normalization(found, found.samples[:2])
+    dataset = scan(tmp_path, {f"{i}": (s, s[..., 0] if s.ndim == 3 else s) for i, s in enumerate(shown)})
+    mean, std = compute_normalization(dataset, dataset.samples[:2])
     pixels = np.concatenate([image.reshape(-1, channels) for image in images[:2]]).astype(float)
     np.testing.assert_allclose(mean, pixels.mean(0), atol=1e-4)
     np.testing.assert_allclose(std, pixels.std(0), atol=1e-4)
@@ -167,21 +176,21 @@ def test_normalization_is_that_of_all_pixels(tmp_path: Path, dtype: type, channe
 
 def test_gray_counts_in_each_channel(tmp_path: Path) -> None:
     gray, color = noise(2, 3), noise(2, 3, 3)
-    found = look(tmp_path, {"a": (gray, MASK), "b": (color, MASK)})
-    mean, _ = compute_normalization(found, found.samples)
+    dataset = scan(tmp_path, {"a": (gray, MASK), "b": (color, MASK)})
+    mean, _ = compute_normalization(dataset, dataset.samples)
     pixels = np.stack([np.stack([gray] * 3, -1), color])
     np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)), atol=1e-4)
 
 
-def test_constant_images_have_a_deviation_to_divide_by(tmp_path: Path) -> None:
-    found = look(tmp_path, {"a": (np.full((7, 13, 3), 77, np.uint8), MASK)})
-    assert compute_normalization(found, found.samples) == ([77.0] * 3, [0.001] * 3)
+def test_the_std_of_constant_images_is_not_zero(tmp_path: Path) -> None:
+    dataset = scan(tmp_path, {"a": (np.full((7, 13, 3), 77, np.uint8), MASK)})
+    assert compute_normalization(dataset, dataset.samples) == ([77.0] * 3, [0.001] * 3)
 
 
 # Missing data, and float images.
 
 
-def look_at_scenes(root: Path, images: dict[str, Array], mask: Array, nodata: str) -> Dataset:
+def scan_geotiffs(root: Path, images: dict[str, Array], mask: Array, nodata: str) -> Dataset:
     """GeoTIFFs (H, W, C) with a nodata value, each with the same mask."""
     for name, image in images.items():
         write_png(root / f"masks/{name}.png", mask)
@@ -199,52 +208,53 @@ def test_missing_values_do_not_count(tmp_path: Path, dtype: type, nodata: int, c
     images = {name: RNG.integers(1, 200, (2, 3, channels)).astype(dtype) for name in "ab"}
     images["a"][0, :2] = nodata
     if dtype == np.float32:
-        images["b"][1, 1, 0] = nodata  # one channel alone
-    found = look_at_scenes(tmp_path, images, MASK, str(nodata))
+        images["b"][1, 1, 0] = nodata  # one channel only
+    dataset = scan_geotiffs(tmp_path, images, MASK, str(nodata))
     values = np.concatenate([image.reshape(-1, channels) for image in images.values()]).astype(float)
     there = np.where(values == nodata, np.nan, values)
-    mean, std = compute_normalization(found, found.samples)
+    mean, std = compute_normalization(dataset, dataset.samples)
     np.testing.assert_allclose(mean, np.nanmean(there, 0), rtol=1e-6)
     np.testing.assert_allclose(std, np.nanstd(there, 0), rtol=1e-6)
-    a, b = found.stats
-    assert a.values == {0: 0, 7: 3, 255: 1}  # 0 lies under missing pixels alone, and is listed all the same
-    assert b.values == {0: 2, 7: 3, 255: 1}
-    assert count_class_pixels(found, found.samples).tolist() == [[0, 3], [2, 3]]
-    assert a.num_values.tolist() == [4] * channels
+    a, b = dataset.stats
+    assert a.value_counts == {0: 0, 7: 3, 255: 1}  # 0 occurs only under missing pixels, and must be listed all the same
+    assert b.value_counts == {0: 2, 7: 3, 255: 1}
+    assert count_class_pixels(dataset, dataset.samples).tolist() == [[0, 3], [2, 3]]
+    assert a.num_valid.tolist() == [4] * channels
 
 
 def test_an_image_without_data_has_no_weight(tmp_path: Path) -> None:
     images = {"a": np.full((2, 3, 2), np.nan, np.float32), "b": np.full((2, 3, 2), 5, np.float32)}
-    found = look_at_scenes(tmp_path, images, MASK, "nan")
-    assert compute_normalization(found, found.samples)[0] == [5, 5]
-    assert found.stats[0].constant
-    with pytest.raises(DataError, match=r"channel 1 of the images holds no data .* leave the channel out"):
-        compute_normalization(found, found.samples[:1])
+    dataset = scan_geotiffs(tmp_path, images, MASK, "nan")
+    assert compute_normalization(dataset, dataset.samples)[0] == [5, 5]
+    assert dataset.stats[0].is_constant
+    with pytest.raises(DataError, match=r"channel 1 has no valid value in any image.* Remove the channel"):
+        compute_normalization(dataset, dataset.samples[:1])
 
 
 def test_values_that_are_not_finite_are_recorded(tmp_path: Path) -> None:
     image = np.ones((2, 3, 6), np.float32)
     image[0, 0, 0] = np.nan
-    reading = one(tmp_path, image)
-    assert reading.image_error is None
-    assert reading.image_traits.not_finite == 1
-    assert np.isfinite(reading.mean).all()
+    stats = scan_one(tmp_path, image)
+    assert stats.image_error is None
+    assert stats.num_nonfinite == 1
+    assert np.isfinite(stats.thumbnail).all()
+    assert np.isfinite(stats.mean).all()
 
 
 @pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
 @pytest.mark.parametrize("offset", [0, 3000])
 def test_the_normalization_of_floats_does_not_depend_on_their_unit(tmp_path: Path, unit: float, offset: int) -> None:
     image = ((RNG.normal(size=(20, 30, 6)) + offset) * unit).astype(np.float32)
-    found = look(tmp_path, {"a": (image, np.resize(MASK, (20, 30)))})
-    mean, std = compute_normalization(found, found.samples)
+    dataset = scan(tmp_path, {"a": (image, np.resize(MASK, (20, 30)))})
+    mean, std = compute_normalization(dataset, dataset.samples)
     wide = image.astype(np.float64)
     np.testing.assert_allclose(mean, wide.mean((0, 1)), rtol=1e-6, atol=1e-9 * unit)
     np.testing.assert_allclose(std, wide.std((0, 1)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("value", [0, 1e-5, 77, 1e6])
-def test_a_constant_float_channel_has_a_deviation_to_divide_by(tmp_path: Path, value: float) -> None:
-    found = look(tmp_path, {"a": (np.full((7, 13, 3), value, np.float32), MASK)})
-    mean, std = compute_normalization(found, found.samples)
+def test_the_std_of_a_constant_float_channel_is_not_zero(tmp_path: Path, value: float) -> None:
+    dataset = scan(tmp_path, {"a": (np.full((7, 13, 3), value, np.float32), MASK)})
+    mean, std = compute_normalization(dataset, dataset.samples)
     np.testing.assert_allclose(mean, value, rtol=1e-6)
     assert all(0 < d <= 1e-3 for d in std)

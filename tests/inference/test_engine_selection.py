@@ -214,7 +214,7 @@ def test_agreement_is_measured_and_a_failure_left_out(
 
     fakes = {
         "torch": ENGINES["torch"],
-        "openvino": row(lambda source, device, precision: Turned(source.folded(precision))),
+        "openvino": row(lambda source, device, precision: Turned(source.optimize(precision))),
         "onnxruntime": row(failing),
     }
     monkeypatch.setattr(home, "ENGINES", fakes)
@@ -231,7 +231,7 @@ def test_translating_counts_for_each_engine_that_needs_it(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch, ticks: Callable[[], float]
 ) -> None:
     monkeypatch.setattr("pixelwise.inference.engines.Source.onnx", b"")
-    same = replace(ENGINES["openvino"], build=lambda source, device, precision: source.folded(precision))
+    same = replace(ENGINES["openvino"], build=lambda source, device, precision: source.optimize(precision))
     monkeypatch.setattr(home, "ENGINES", {"torch": ENGINES["torch"], "openvino": same, "onnxruntime": same})
     found, _ = measure(predictor, ("torch", "openvino", "onnxruntime"), ticks)
     assert [one.start_seconds for one in found] == [1, 2, 2]
@@ -260,7 +260,7 @@ def test_commands_leave_the_choice_to_the_measurement_only_where_it_is_open(
         counts.append(num_images)
         return predictor
 
-    monkeypatch.setattr("pixelwise.prediction.predict.for_job", noting)
+    monkeypatch.setattr("pixelwise.inference.predictor.for_job", noting)
     monkeypatch.setattr("pixelwise.evaluation.evaluate.for_job", noting)
     images = [str(path) for path in sorted((streets / "images").rglob("*.png"))[:3]]
     with pytest.raises(SystemExit) as ended:

@@ -13,13 +13,13 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from pixelwise.api import predict
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference import engines as home
 from pixelwise.inference import predictor as predicting
 from pixelwise.inference.engines import ENGINES, Source, installed_versions, require_engine
 from pixelwise.inference.predictor import Predictor, load
-from pixelwise.prediction.predict import predict
 
 MakeModel = Callable[..., Path]
 CPU = torch.device("cpu")

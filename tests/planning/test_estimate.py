@@ -1,6 +1,4 @@
-import pytest
-
-from pixelwise.planning.estimate import RunEstimate, TimeEstimate, format_duration, format_epochs
+from pixelwise.planning.estimate import RunEstimate, TimeEstimate, format_epochs
 from pixelwise.planning.memory_estimate import MemoryEstimate
 
 GIB = 2**30
@@ -35,11 +33,6 @@ def test_what_was_not_timed_and_not_tried_is_not_said():
     said = "\n".join(forecast(time=None, planning_peak=3 * GIB).lines())
     assert "nothing is timed if the steps are given" in said
     assert "in the same process" not in said
-
-
-@pytest.mark.parametrize(("seconds", "words"), [(45.4, "45 s"), (119, "119 s"), (1230, "20.5 min")])
-def test_time_in_words(seconds, words):
-    assert format_duration(seconds) == words
 
 
 def test_numbers_of_times():

@@ -1,4 +1,5 @@
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import tifffile
 import torch
 from PIL import Image
 
+from pixelwise.api import predict
 from pixelwise.config import NetworkConfig
 from pixelwise.data.io.images import read_image, read_mask
 from pixelwise.data.rasters import ome_zarr_reader
@@ -21,10 +23,11 @@ from pixelwise.data.rasters.windows import BLOCK
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.inference.tiling import planner
-from pixelwise.inference.tiling.plan import Part, TilePlan
+from pixelwise.inference.tiling.plan import Tile
 from pixelwise.prediction import rasters as home
-from pixelwise.prediction.predict import predict
-from pixelwise.prediction.rasters import forget_parts, needs_windows, predict_raster
+from pixelwise.prediction.inputs import RasterInput, make_input
+from pixelwise.prediction.rasters import is_large_tiff, predict_raster, remove_parts
+from pixelwise.progress import use_reporter
 from support.rasters import TILE, write_slide, write_zarr
 
 rasterio = pytest.importorskip("rasterio")
@@ -60,16 +63,10 @@ def predictors(models: dict[str, Path]) -> dict[str, Predictor]:
     return made
 
 
-@pytest.fixture(autouse=True, params=["strips"])
-def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Parts of some ten pixels, also for small images."""
+@pytest.fixture(autouse=True)
+def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tile small images, too."""
     monkeypatch.setattr(planner, "WINDOWED_BYTES", 1 << 20)
-    monkeypatch.setattr(planner, "BAND_WIDTHS", (64, 32) if request.param == "strips" else ())
-    monkeypatch.setattr(planner, "STRIP_PIXELS", 64 * 32)
-    return str(request.param)
-
-
-by_both = pytest.mark.parametrize("cut", ["strips", "tiles"], indirect=True)
 
 
 @pytest.fixture(params=NETWORKS)
@@ -107,9 +104,29 @@ def write(path: Path, image: Array, **options: Any) -> Path:
     return path
 
 
-def labels_of(predictor: Predictor, path: Path, target: Path, **options: Any) -> Array:
-    settings: dict[str, Any] = {"request": {}, "resume": False, "track": lambda done, total: None}
-    predict_raster(predictor, path, target, **settings | options)
+class TrackReporter:
+    """A reporter that calls a function with the progress."""
+
+    def __init__(self, track: Callable[[float, float], None]) -> None:
+        self.call = track
+
+    def log(self, message: str) -> None: ...
+
+    def track(self, label: str, done: float, total: float, note: str = "") -> None:
+        self.call(done, total)
+
+
+def labels_of(
+    predictor: Predictor,
+    path: Path,
+    target: Path,
+    *,
+    manifest: Any = None,
+    resume: bool = False,
+    track: Callable[[float, float], None] = lambda done, total: None,
+) -> Array:
+    with use_reporter(TrackReporter(track)):
+        predict_raster(predictor, path, target, manifest=manifest or {}, resume=resume)
     return read_labels(target)
 
 
@@ -121,11 +138,10 @@ def read_labels(target: Path) -> Array:
     return found
 
 
-@by_both
 @pytest.mark.parametrize("size", [(150, 230), (1, 90), (90, 1), (1, 1), (37, 64)])
 def test_windows_give_what_the_whole_image_gives(predictor: Predictor, size: tuple[int, int], tmp_path: Path) -> None:
     image = noise(*size)
-    plan = predictor.cutting.windows(size)
+    plan = predictor.tile_planner.plan_windowed(size)
     found = labels_of(predictor, write(tmp_path / "x.tif", image), tmp_path / "labels.tif")
     np.testing.assert_array_equal(found, predictor.predict(image, tiling="none").labels)
     if size == (150, 230):
@@ -141,7 +157,7 @@ def test_parts_are_continued_over_blocks(padded: Predictor, tmp_path: Path) -> N
     np.testing.assert_array_equal(found, padded.predict(image).labels)
 
 
-def test_the_geotiff_lies_where_the_image_does(padded: Predictor, tmp_path: Path) -> None:
+def test_the_geotiff_has_the_position_of_the_image(padded: Predictor, tmp_path: Path) -> None:
     transform = rasterio.Affine(0.5, 0, 4e5, 0, -0.5, 5e6)
     image = write(tmp_path / "x.tif", noise(60, 70), crs="EPSG:32633", transform=transform)
     labels_of(padded, image, tmp_path / "labels.tif")
@@ -158,7 +174,9 @@ def test_the_geotiff_lies_where_the_image_does(padded: Predictor, tmp_path: Path
 
 
 @pytest.mark.parametrize(("dtype", "nodata"), [("uint8", 0), ("float32", float("nan")), ("float32", -9999.0)])
-def test_nodata_is_carried_over(dtype: str, nodata: float, make_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_nodata_becomes_the_ignore_index(
+    dtype: str, nodata: float, make_model: Callable[..., Path], tmp_path: Path
+) -> None:
     predictor = load(make_model(tmp_path / "m", dtype=dtype, network=NETWORKS["padded"]), device="cpu")
     image = noise(90, 140, dtype=dtype) + np.ones((), dtype)
     image[20:60, 100:] = nodata  # nothing is there
@@ -185,16 +203,14 @@ def test_a_bigtiff_is_read(padded: Predictor, tmp_path: Path) -> None:
     np.testing.assert_array_equal(labels_of(padded, path, tmp_path / "l.tif"), padded.predict(image).labels)
 
 
-@pytest.mark.parametrize("cut", ["tiles"], indirect=True)
 def test_tiles_inside_a_large_image_take_no_more_than_those_at_its_border(
     padded: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     height, width = planner.WINDOWED_SIZE
     most = 1.005 * height * width  # just the whole of the image that tiles are chosen for
-    monkeypatch.setattr(planner, "WINDOWED_BYTES", most * padded.cutting.bytes_per_pixel)
-    plan = padded.cutting.windows((9000, 9000))
-    assert isinstance(plan, TilePlan)
-    assert 0.3 * most < plan.largest[0] * plan.largest[1] <= most
+    monkeypatch.setattr(planner, "WINDOWED_BYTES", most * padded.tile_planner.bytes_per_pixel)
+    plan = padded.tile_planner.plan_windowed((9000, 9000))
+    assert 0.3 * most < math.prod(plan.max_input_size) <= most
     assert max(span.write.stop - span.write.start for span in plan.rows) <= height
 
 
@@ -209,7 +225,7 @@ class StopError(Exception):
 def stopped(padded: Predictor, tmp_path: Path) -> Path:
     """An image whose prediction was stopped in the middle."""
 
-    def stop(done: int, total: int) -> None:
+    def stop(done: float, total: float) -> None:
         if done > total / 2:
             raise StopError
 
@@ -220,29 +236,28 @@ def stopped(padded: Predictor, tmp_path: Path) -> Path:
     return path
 
 
-def parts_predicted(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
-    """The parts that are predicted from here on."""
-    parts: list[Part] = []
-    write = home._Parts.write
+def record_tiles(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Record the indices of the tiles that are predicted."""
+    indices: list[tuple[int, int]] = []
+    write = home._TileFiles.write
 
-    def spy(self: home._Parts, part: Part, labels: Array) -> None:
-        parts.append(part)
-        write(self, part, labels)
+    def spy(self: home._TileFiles, tile: Tile, labels: Array) -> None:
+        indices.append(tile.index)
+        write(self, tile, labels)
 
-    monkeypatch.setattr(home._Parts, "write", spy)
-    return parts
+    monkeypatch.setattr(home._TileFiles, "write", spy)
+    return indices
 
 
-@by_both
-def test_a_stopped_job_goes_on_with_the_parts_that_are_missing(
+def test_an_interrupted_job_resumes_with_the_missing_parts(
     padded: Predictor, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = {path.name for path in (tmp_path / ".labels.tif.part").glob("*.labels")}
-    parts = parts_predicted(monkeypatch)
+    indices = record_tiles(monkeypatch)
     labels_of(padded, stopped, tmp_path / "labels.tif", resume=True)
-    plan = padded.cutting.windows((220, 150))
+    plan = padded.tile_planner.plan_windowed((220, 150))
     assert there
-    assert len(parts) == len(plan.rows) * len(plan.columns) - len(there)
+    assert len(indices) == len(plan) - len(there)
     labels_of(padded, stopped, tmp_path / "at_once.tif")
     assert (tmp_path / "labels.tif").read_bytes() == (tmp_path / "at_once.tif").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["at_once.tif", "labels.tif", "x.tif"]
@@ -251,44 +266,43 @@ def test_a_stopped_job_goes_on_with_the_parts_that_are_missing(
 def test_a_damaged_part_is_named(padded: Predictor, stopped: Path, tmp_path: Path) -> None:
     folder = tmp_path / ".labels.tif.part"
     next(folder.glob("*.labels")).write_bytes(b"damaged")
-    with pytest.raises(DataError, match=r"\.labels\.tif\.part: a part is damaged .* remove the folder"):
+    with pytest.raises(DataError, match=r"\.labels\.tif\.part: A part is damaged .* Remove the folder"):
         labels_of(padded, stopped, tmp_path / "labels.tif", resume=True)
 
 
-def test_parts_that_are_forgotten_are_predicted_again(
+def test_removed_parts_are_predicted_again(
     padded: Predictor, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts = parts_predicted(monkeypatch)
-    forget_parts(tmp_path / "labels.tif")
+    indices = record_tiles(monkeypatch)
+    remove_parts(tmp_path / "labels.tif")
     labels_of(padded, stopped, tmp_path / "labels.tif", resume=True)
-    assert (0, 0) in parts
-    forget_parts(tmp_path / "labels.tif")  # there are none
+    assert (0, 0) in indices
+    remove_parts(tmp_path / "labels.tif")  # there are none
 
 
-@pytest.mark.parametrize("change", ["image", "request", "not asked for"])
-def test_what_belongs_to_something_else_is_not_continued(
+@pytest.mark.parametrize("change", ["image", "manifest", "no resume"])
+def test_parts_of_another_request_are_not_resumed(
     change: str, padded: Predictor, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if change == "image":
         write(stopped, noise(220, 150)[::-1], compress="deflate")
-    parts = parts_predicted(monkeypatch)
-    request = {"model": "another"} if change == "request" else {}
-    found = labels_of(padded, stopped, tmp_path / "l.tif", request=request)
-    parts.clear()
-    kept = labels_of(padded, stopped, tmp_path / "labels.tif", request=request, resume=change != "not asked for")
-    plan = padded.cutting.windows((220, 150))
-    assert len(parts) == len(plan.rows) * len(plan.columns)
+    indices = record_tiles(monkeypatch)
+    manifest = {"model": "another"} if change == "manifest" else {}
+    found = labels_of(padded, stopped, tmp_path / "l.tif", manifest=manifest)
+    indices.clear()
+    kept = labels_of(padded, stopped, tmp_path / "labels.tif", manifest=manifest, resume=change != "no resume")
+    plan = padded.tile_planner.plan_windowed((220, 150))
+    assert len(indices) == len(plan)
     np.testing.assert_array_equal(kept, found)
 
 
-@by_both
 def test_progress_counts_parts(padded: Predictor, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
+    tracked: list[tuple[float, float]] = []
     path = write(tmp_path / "x.tif", noise(100, 150))
-    labels_of(padded, path, tmp_path / "l.tif", track=lambda *both: told.append(both))
-    plan = padded.cutting.windows((100, 150))
-    assert [done for done, _ in told] == list(range(1, len(plan.rows) * len(plan.columns) + 1))
-    assert told[-1][0] == told[-1][1]
+    labels_of(padded, path, tmp_path / "l.tif", track=lambda *both: tracked.append(both))
+    plan = padded.tile_planner.plan_windowed((100, 150))
+    assert [done for done, _ in tracked] == list(range(1, len(plan) + 1))
+    assert tracked[-1][0] == tracked[-1][1]
 
 
 # What cannot be done.
@@ -297,12 +311,12 @@ def test_progress_counts_parts(padded: Predictor, tmp_path: Path) -> None:
 def test_a_network_that_sees_the_whole_image_is_refused(make_model: Callable[..., Path], tmp_path: Path) -> None:
     network = NetworkConfig(name="unet", base_channels=8, depth=2, normalization="group")
     predictor = load(make_model(tmp_path / "m", network=network), device="cpu")
-    with pytest.raises(InvalidArgumentError, match=r"the network sees the whole image, .* cut the image, or train"):
+    with pytest.raises(InvalidArgumentError, match=r"the network depends on the whole image, .* Cut the image"):
         labels_of(predictor, write(tmp_path / "x.tif", noise(8, 8)), tmp_path / "l.tif")
 
 
-def test_an_image_that_does_not_suit_the_model_is_named(padded: Predictor, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"x\.tif: the image is uint16, but the model was trained on uint8"):
+def test_an_image_that_does_not_fit_the_model_is_named(padded: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"x\.tif: The image is uint16, but the model was trained on uint8"):
         labels_of(padded, write(tmp_path / "x.tif", noise(8, 8, dtype="uint16")), tmp_path / "l.tif")
 
 
@@ -334,14 +348,15 @@ def test_large_tiffs_and_jpeg_2000_are_read_by_windows(large: Path, monkeypatch:
     Image.fromarray(noise(90, 90)).save(png)
     broken = large.with_name("broken.tif")
     broken.write_bytes(b"II*\0")
-    assert needs_windows(large, True)
-    assert needs_windows(Path("nowhere.JP2"), False)
-    assert not any(needs_windows(path, True) for path in (small, png, broken))
-    assert not needs_windows(large, False)  # as long as it can be decoded as a whole
+    assert is_large_tiff(large, True)
+    assert isinstance(make_input(Path("nowhere.JP2"), "nowhere"), RasterInput)
+    assert not any(is_large_tiff(path, True) for path in (small, broken))
+    assert not isinstance(make_input(png, "large"), RasterInput)
+    assert not is_large_tiff(large, False)  # it can be decoded as a whole
     monkeypatch.setattr(home, "has_rasterio", lambda: False)
-    assert not needs_windows(large, True)
+    assert not is_large_tiff(large, True)
     monkeypatch.setattr(home, "MAX_PIXELS", 50 * 60 - 1)
-    assert needs_windows(large, False)
+    assert is_large_tiff(large, False)
 
 
 def test_predict_chooses_windows_by_itself(large: Path, models: dict[str, Path], tmp_path: Path) -> None:
@@ -364,7 +379,7 @@ def test_what_windows_cannot_give_fails_alone(
     assert [path.name for path in report.written] == ["small.png", "small_overlay.png"]
     ((path, reason),) = report.failures
     assert path == large
-    assert "x.tif: is read window by window, which gives labels alone; ask for --save labels, without" in reason
+    assert "x.tif: which only gives labels. Use --save labels without" in reason
 
 
 @pytest.mark.parametrize(
@@ -413,11 +428,7 @@ def test_a_slide_gives_what_its_pixels_give(predictor: Predictor, tmp_path: Path
     np.testing.assert_array_equal(labels_of(predictor, path, tmp_path / "labels.tif"), expected)
 
 
-@by_both
-def test_windows_are_no_larger_than_planned(
-    cut: str, padded: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(home, "BLOCK", 16)
+def test_windows_are_no_larger_than_planned(padded: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[tuple[int, int]] = []
     real = ZarrRaster.read
 
@@ -428,20 +439,20 @@ def test_windows_are_no_larger_than_planned(
 
     monkeypatch.setattr(ZarrRaster, "read", spy)
     labels_of(padded, write_zarr(tmp_path / "x.zarr", noise(150, 230)), tmp_path / "labels.zarr")
-    plan = padded.cutting.windows((150, 230))
-    most = plan.largest if isinstance(plan, TilePlan) else (64, plan.columns[1].read.stop - plan.columns[1].read.start)
+    plan = padded.tile_planner.plan_windowed((150, 230))
+    most = plan.max_input_size
     assert len(read) > 1
     assert all(height <= most[0] and width <= most[1] for height, width in read)
     assert most[0] * most[1] < 150 * 230
-    if cut == "strips":  # each row once
-        assert sum(height for height, _ in read) == 150 * len(plan.columns)
 
 
 @pytest.mark.parametrize("when", ["in the rows", "as it was put together"])
-def test_a_stopped_zarr_goes_on(when: str, padded: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_zarr_is_resumed(
+    when: str, padded: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, target = write_zarr(tmp_path / "x.zarr", noise(420, 40)), tmp_path / "labels.zarr"
 
-    def stop(done: int, total: int) -> None:
+    def stop(done: float, total: float) -> None:
         if when == "in the rows" and done > total / 2:
             raise StopError
 
@@ -455,30 +466,28 @@ def test_a_stopped_zarr_goes_on(when: str, padded: Predictor, tmp_path: Path, mo
         with pytest.raises(StopError):
             labels_of(padded, path, target, track=stop)
     assert not target.exists()
-    parts = parts_predicted(monkeypatch)
+    indices = record_tiles(monkeypatch)
     found = labels_of(padded, path, target, resume=True)
-    assert (0, 0) not in parts
-    assert bool(parts) == (when == "in the rows")
+    assert (0, 0) not in indices
+    assert bool(indices) == (when == "in the rows")
     np.testing.assert_array_equal(found, padded.predict(noise(420, 40)).labels)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.zarr", "x.zarr"]
     assert not (target / "half").exists()
 
 
-def test_a_zarr_that_has_changed_is_not_continued(
-    padded: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_zarr_is_not_resumed(padded: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, target = write_zarr(tmp_path / "x.zarr", noise(420, 40)), tmp_path / "labels.zarr"
 
-    def stop(done: int, total: int) -> None:
+    def stop(done: float, total: float) -> None:
         if done > total / 2:
             raise StopError
 
     with pytest.raises(StopError):
         labels_of(padded, path, target, track=stop)
     pytest.importorskip("zarr").open_group(path)["s0"][0, :9, :9] = 0
-    parts = parts_predicted(monkeypatch)
+    indices = record_tiles(monkeypatch)
     labels_of(padded, path, target, resume=True)
-    assert (0, 0) in parts
+    assert (0, 0) in indices
 
 
 @pytest.fixture
@@ -513,10 +522,10 @@ def test_zarrs_and_slides_have_no_overlay(mixed: Path, models: dict[str, Path], 
     report = predict(models["padded"], [mixed], tmp_path / "out", save=["overlay"], device="cpu")
     assert [path.name for path in report.written] == ["small_overlay.png"]
     assert [path.name for path, _ in report.failures] == ["field.ome.zarr", "slide.svs"]
-    assert all("is read window by window, which gives labels alone" in reason for _, reason in report.failures)
+    assert all("which only gives labels" in reason for _, reason in report.failures)
 
 
-def test_a_broken_zarr_fails_alone(mixed: Path, models: dict[str, Path], tmp_path: Path) -> None:
+def test_a_broken_zarr_does_not_stop_the_others(mixed: Path, models: dict[str, Path], tmp_path: Path) -> None:
     (mixed / "field.ome.zarr" / "zarr.json").write_text("{")
     (mixed / "file.zarr").touch()
     report = predict(models["padded"], [mixed], tmp_path / "out", device="cpu")
@@ -524,13 +533,9 @@ def test_a_broken_zarr_fails_alone(mixed: Path, models: dict[str, Path], tmp_pat
     assert all("cannot be read as Zarr" in reason for _, reason in report.failures)
 
 
-def test_a_folder_that_is_no_label_image_is_never_replaced(
-    mixed: Path, models: dict[str, Path], tmp_path: Path
-) -> None:
+def test_another_folder_is_never_replaced(mixed: Path, models: dict[str, Path], tmp_path: Path) -> None:
     foreign = write_zarr(tmp_path / "out" / "field.ome.zarr", noise(8, 8))
-    with pytest.raises(
-        InvalidArgumentError, match=r"would replace the folder .*, which is no label image written here"
-    ):
+    with pytest.raises(InvalidArgumentError, match=r"would replace the folder .*, which is not a label image"):
         predict(models["padded"], [mixed], tmp_path / "out", device="cpu")
     assert (foreign / "s0").exists()
 
@@ -541,9 +546,7 @@ def test_an_image_that_is_a_folder_is_not_written_into(
 ) -> None:
     image = mixed / "field.ome.zarr"
     before = sorted(image.rglob("*"))
-    with pytest.raises(
-        InvalidArgumentError, match=r"lies in the image .*field\.ome\.zarr; choose another folder with -o"
-    ):
+    with pytest.raises(InvalidArgumentError, match=r"is inside an input. Choose another one with -o"):
         predict(models["padded"], [image], image / inside, device="cpu")
     assert sorted(image.rglob("*")) == before
 
@@ -557,7 +560,7 @@ from pixelwise.inference.predictor import load
 from pixelwise.prediction.rasters import predict_raster
 
 predictor = load(sys.argv[1], device="cpu", precision="fp32")
-predict_raster(predictor, Path(sys.argv[2]), Path(sys.argv[3]), request={}, resume=False, track=lambda *_: None)
+predict_raster(predictor, Path(sys.argv[2]), Path(sys.argv[3]), manifest={})
 lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
 print(json.dumps(int(lines["VmHWM"].split()[0]) * 1024))
 """

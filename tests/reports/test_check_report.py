@@ -19,13 +19,13 @@ from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import scan_dataset
-from pixelwise.reports.check_report import SAMPLE_SIZE, SHOWN_FILES, SHOWN_FINDINGS, write_check_page
+from pixelwise.reports.check_report import MAX_FILES, MAX_FINDINGS, SAMPLE_SIZE, write_check_report
 
 VOID = {"meta", "img", "br"}
 
 
 class Page(HTMLParser):
-    """What a page holds; fails where a tag is closed that is not the innermost open one."""
+    """The content of a page; fails if a closing tag does not match the innermost open tag."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__()
@@ -63,8 +63,8 @@ class Page(HTMLParser):
             self.headings[-1] = tag, f"{text} {data}".strip()
 
 
-def pairs(root: Path, count: int, size: tuple[int, int] = (24, 32)) -> Path:
-    """Pairs of noise, all for training but the last two."""
+def write_pairs(root: Path, count: int, size: tuple[int, int] = (24, 32)) -> Path:
+    """Write pairs of noise; the last two are the validation split."""
     rng = np.random.default_rng(0)
     for number in range(count):
         split = "val" if number >= count - 2 else "train"
@@ -75,55 +75,55 @@ def pairs(root: Path, count: int, size: tuple[int, int] = (24, 32)) -> Path:
     return root
 
 
-def checked(data: Path, page: Path) -> Page:
+def write_checked(data: Path, page: Path) -> Page:
     check(data, html_path=page)
     return Page(page.read_bytes())
 
 
-def written(data: Path, findings: Sequence[Finding], page: Path) -> Page:
-    """The page of findings made up here."""
+def write_findings(data: Path, findings: Sequence[Finding], page: Path) -> Page:
+    """Write a page with the given findings."""
     dataset = Dataset.load(data)
     dataset = scan_dataset(dataset)
     report = CheckReport(format="folder", num_images=9, classes=("a",), splits={}, findings=tuple(findings))
-    write_check_page(page, report, dataset)
+    write_check_report(page, report, dataset)
     return Page(page.read_bytes())
 
 
-def a_finding(code: str, *files: str, severity: Any = "error") -> Finding:
-    return Finding(code=code, severity=severity, files=files, message=f"{code} is wrong.", fix="Mend it.")
+def make_finding(code: str, *files: str, severity: Any = "error") -> Finding:
+    return Finding(code=code, severity=severity, files=files, message=f"{code} is wrong.", fix="Fix it.")
 
 
-def decoded(image: dict[str, str]) -> Array:
+def decode(image: dict[str, str]) -> Array:
     kind, _, content = image["src"].partition(",")
     assert kind == "data:image/webp;base64"
     with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
         return np.asarray(picture.convert("RGB"))
 
 
-def test_a_clean_set_is_shown_with_a_sample(tmp_path: Path) -> None:
-    page = checked(pairs(tmp_path / "cars", 30), tmp_path / "page.html")
+def test_a_clean_dataset_is_shown_with_a_sample(tmp_path: Path) -> None:
+    page = write_checked(write_pairs(tmp_path / "cars", 30), tmp_path / "page.html")
     assert ("h1", "cars") in page.headings
     assert "Nothing found: the dataset is ready." in page.text
     assert "train 28, val 2" in page.text
     assert "32 × 24" in page.text
     assert len(page.images) == 2 * SAMPLE_SIZE
-    assert {decoded(image).shape for image in page.images} == {(24, 32, 3)}
+    assert {decode(image).shape for image in page.images} == {(24, 32, 3)}
     assert all(image["alt"] and image["width"] for image in page.images)
     assert f"{SAMPLE_SIZE} of 30 pairs" in page.text
 
 
-def test_the_page_needs_no_network_and_is_the_same_each_time(tmp_path: Path) -> None:
-    data = pairs(tmp_path / "cars", 5)
-    page = checked(data, tmp_path / "page.html")
-    assert checked(data, tmp_path / "again.html").source == page.source
+def test_the_page_is_offline_and_reproducible(tmp_path: Path) -> None:
+    data = write_pairs(tmp_path / "cars", 5)
+    page = write_checked(data, tmp_path / "page.html")
+    assert write_checked(data, tmp_path / "again.html").source == page.source
     assert "://" not in page.source
     assert not re.search(r"@import|<link|<script|<iframe|url\(|//cdn", page.source)
     assert all(image["src"].startswith("data:image/") for image in page.images)
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
 
 
-def test_the_page_is_light_or_dark_and_prints(tmp_path: Path) -> None:
-    source = checked(pairs(tmp_path / "cars", 3), tmp_path / "page.html").source
+def test_the_page_has_light_dark_and_print_styles(tmp_path: Path) -> None:
+    source = write_checked(write_pairs(tmp_path / "cars", 3), tmp_path / "page.html").source
     for wanted in (
         "color-scheme: light dark",
         "@media (prefers-color-scheme: dark)",
@@ -141,9 +141,9 @@ def luminance(color: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", [0, 1, 2])
-def test_text_stands_out_from_its_ground(tmp_path: Path, scheme: int) -> None:
+def test_text_has_enough_contrast(tmp_path: Path, scheme: int) -> None:
     """WCAG's 4.5 : 1, in light, dark and print."""
-    source = checked(pairs(tmp_path / "cars", 3), tmp_path / "page.html").source
+    source = write_checked(write_pairs(tmp_path / "cars", 3), tmp_path / "page.html").source
     blocks = re.findall(r":root \{(.*?)\}", source, flags=re.DOTALL)
     tokens = dict(re.findall(r"--([\w-]+): #([0-9a-f]{3,6})\b", blocks[scheme]))
     grounds = [("ink", "paper"), ("ink", "back"), ("soft", "paper"), ("soft", "back")]
@@ -153,12 +153,12 @@ def test_text_stands_out_from_its_ground(tmp_path: Path, scheme: int) -> None:
 
 
 def test_every_finding_is_shown_errors_first(tmp_path: Path) -> None:
-    data = pairs(tmp_path / "cars", 6)
+    data = write_pairs(tmp_path / "cars", 6)
     (data / "masks/train/00.png").unlink()
     (data / "images/train/01.png").unlink()
     (data / "images/train/02.png").write_bytes(b"")
     write_png(data / "masks/train/03.png", np.full((24, 32), 7, np.uint8))
-    page = checked(data, tmp_path / "page.html")
+    page = write_checked(data, tmp_path / "page.html")
     report = check(data)
     codes = [text for tag, text in page.headings if tag == "h3"]
     assert codes == [f"{f.severity} {f.code}" for f in report.findings]
@@ -172,10 +172,10 @@ def test_every_finding_is_shown_errors_first(tmp_path: Path) -> None:
     assert str(data) not in page.source
 
 
-def test_names_are_escaped(tmp_path: Path) -> None:
-    data = pairs(tmp_path / "cars", 4)
+def test_file_names_are_escaped(tmp_path: Path) -> None:
+    data = write_pairs(tmp_path / "cars", 4)
     (data / "images/train/00.png").rename(data / "images/train/<b>&'\".png")
-    page = checked(data, tmp_path / "page.html")
+    page = write_checked(data, tmp_path / "page.html")
     assert "<b>&" not in page.source
     assert "images/train/<b>&'\".png" in page.text
     assert "<i>sky" not in page.source
@@ -183,102 +183,104 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     assert any(image["alt"] == "image: images/train/<b>&'\".png" for image in page.images)
 
 
-def test_thirty_findings_of_noise_stay_under_five_megabytes(tmp_path: Path) -> None:
-    data = pairs(tmp_path / "noise", 9, (300, 400))
+def test_thirty_findings_stay_under_five_megabytes(tmp_path: Path) -> None:
+    data = write_pairs(tmp_path / "noise", 9, (300, 400))
     files = [f"images/train/{number:02}.png" for number in range(7)]
-    page = written(data, [a_finding(f"code_{i}", *files) for i in range(30)], tmp_path / "page.html")
-    assert len(page.images) == 30 * SHOWN_FILES * 2 + 9 * 2
+    page = write_findings(data, [make_finding(f"code_{i}", *files) for i in range(30)], tmp_path / "page.html")
+    assert len(page.images) == 30 * MAX_FILES * 2 + 9 * 2
     assert page.text.count("1 more file") == 30
     assert page.bytes < 5_000_000
 
 
-def test_many_findings_of_a_code_are_shown_in_a_few_and_all_told(tmp_path: Path) -> None:
-    data = pairs(tmp_path / "cars", 3)
+def test_findings_beyond_the_limit_are_listed_without_pictures(tmp_path: Path) -> None:
+    data = write_pairs(tmp_path / "cars", 3)
     findings = [
-        replace(a_finding("bad", "images/train/00.png"), message=f"fault number {i}.")
-        for i in range(SHOWN_FINDINGS + 3)
+        replace(make_finding("bad", "images/train/00.png"), message=f"fault number {i}.")
+        for i in range(MAX_FINDINGS + 3)
     ]
-    page = written(data, findings, tmp_path / "page.html")
-    assert len(page.images) == 2 * SHOWN_FINDINGS + 2 * 3
+    page = write_findings(data, findings, tmp_path / "page.html")
+    assert len(page.images) == 2 * MAX_FINDINGS + 2 * 3
     assert [f"fault number {i}." in page.text for i in range(len(findings))] == [True] * len(findings)
-    assert "3 more of this kind" in page.text
+    assert "3 more findings of this kind" in page.text
     assert f"{len(findings)} times" in page.text
 
 
 def test_a_pair_named_by_both_its_files_is_shown_once(tmp_path: Path) -> None:
-    data = pairs(tmp_path / "cars", 3)
-    page = written(data, [a_finding("bad", "images/train/00.png", "masks/train/00.png")], tmp_path / "page.html")
+    data = write_pairs(tmp_path / "cars", 3)
+    page = write_findings(
+        data, [make_finding("bad", "images/train/00.png", "masks/train/00.png")], tmp_path / "page.html"
+    )
     assert len(page.images) == 2 + 2 * 3
 
 
-def test_a_container_and_other_files_are_named_only(tmp_path: Path) -> None:
-    data = pairs(tmp_path / "cars", 3)
+def test_containers_and_other_files_are_listed_without_pictures(tmp_path: Path) -> None:
+    data = write_pairs(tmp_path / "cars", 3)
     tar = data / "all.tar"
     samples = tuple(Sample(name=str(i), image_path=tar, label_path=tar, split=None) for i in range(3))
     dataset = replace(
         Dataset.load(data).with_classes(describe_classes({"names": ["a", "b"]}), 3), index=DatasetIndex(samples=samples)
     )
     dataset = scan_dataset(dataset, samples)
-    findings = (a_finding("bad", "all.tar", "notes.doc"),)
+    findings = (make_finding("bad", "all.tar", "notes.doc"),)
     report = CheckReport(format="tar", num_images=3, classes=("a", "b"), splits={}, findings=findings)
-    write_check_page(tmp_path / "page.html", report, dataset)
+    write_check_report(tmp_path / "page.html", report, dataset)
     page = Page((tmp_path / "page.html").read_bytes())
     assert page.images == []
     assert "2 files" in page.text
     assert "notes.doc" in page.text
 
 
-def test_files_in_no_pair_are_shown_as_what_they_are(tmp_path: Path) -> None:
-    data = pairs(tmp_path / "cars", 3)
+def test_files_without_a_partner_are_drawn(tmp_path: Path) -> None:
+    data = write_pairs(tmp_path / "cars", 3)
     (data / "images/train/lone.png").write_bytes((data / "images/train/00.png").read_bytes())
     (data / "masks/train/alone.png").write_bytes((data / "masks/train/00.png").read_bytes())
-    findings = [a_finding("a", "images/train/lone.png"), a_finding("b", "masks/train/alone.png")]
-    page = written(data, findings, tmp_path / "page.html")
+    findings = [make_finding("a", "images/train/lone.png"), make_finding("b", "masks/train/alone.png")]
+    page = write_findings(data, findings, tmp_path / "page.html")
     assert [image["alt"] for image in page.images[:2]] == [
         "image: images/train/lone.png", "mask: masks/train/alone.png"
     ]  # fmt: skip
 
 
-def test_a_set_of_which_no_mask_can_be_read_has_a_page(tmp_path: Path) -> None:
-    data = pairs(tmp_path / "cars", 4)
+def test_a_dataset_without_readable_masks(tmp_path: Path) -> None:
+    data = write_pairs(tmp_path / "cars", 4)
     (data / "dataset.yaml").unlink()
     for path in (data / "masks").rglob("*.png"):
         path.write_bytes(b"")
-    page = checked(data, tmp_path / "page.html")
+    page = write_checked(data, tmp_path / "page.html")
     assert "masks read0" in page.text.replace("\n", "")
     assert "Classes" not in page.text
     assert len(page.images) == 2 * 4
     for path in (data / "images").rglob("*.png"):
         path.write_bytes(b"")
-    page = checked(data, tmp_path / "page.html")
+    page = write_checked(data, tmp_path / "page.html")
     assert page.images == []
     assert "no image can be read" in page.text
 
 
-def test_a_set_without_a_pair_has_a_page(tmp_path: Path) -> None:
-    data = pairs(tmp_path / "cars", 4)
+def test_a_dataset_without_pairs(tmp_path: Path) -> None:
+    data = write_pairs(tmp_path / "cars", 4)
     for path in (data / "masks").rglob("*.png"):
         path.unlink()
-    page = checked(data, tmp_path / "page.html")
+    page = write_checked(data, tmp_path / "page.html")
     assert len(page.images) == 4
     assert "A random sample" not in page.text
 
 
 def test_shares_of_rare_classes_keep_their_digits(tmp_path: Path) -> None:
-    data = pairs(tmp_path / "cars", 3, (100, 100))
+    data = write_pairs(tmp_path / "cars", 3, (100, 100))
     for path in (data / "masks").rglob("*.png"):
         mask = np.zeros((100, 100), np.uint8)
         mask[0, :3] = 1
         write_png(path, mask)
-    text = checked(data, tmp_path / "page.html").text
+    text = write_checked(data, tmp_path / "page.html").text
     assert "0.03 %" in text
     assert "100.0 %" in text
 
 
-def test_sizes_that_differ_are_told(tmp_path: Path) -> None:
-    data = pairs(tmp_path / "cars", 3)
+def test_different_sizes_are_described(tmp_path: Path) -> None:
+    data = write_pairs(tmp_path / "cars", 3)
     for kind, shape in (("images", (10, 50, 3)), ("masks", (10, 50))):
         write_png(data / kind / "train/00.png", np.zeros(shape, np.uint8))
-    text = checked(data, tmp_path / "page.html").text
+    text = write_checked(data, tmp_path / "page.html").text
     assert "median size" in text
     assert "widths 32 to 50, heights 10 to 24" in text

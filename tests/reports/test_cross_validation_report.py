@@ -7,23 +7,23 @@ import pytest
 
 from pixelwise.data.classes import describe_classes
 from pixelwise.metrics import BoundaryScore, ConfusionMatrix, compute_scores
-from pixelwise.reports.cross_validation_report import spread, summarize, write_fold_report
+from pixelwise.reports.cross_validation_report import format_spread, summarize_folds, write_folds_report
 
 NAMES = ["a & b", "c", "d"]
 COUNTS = ([[6, 2, 0], [1, 9, 0], [0, 0, 0]], [[3, 3, 0], [0, 2, 0], [0, 0, 0]], [[5, 0, 1], [2, 7, 0], [0, 1, 4]])
 
 
-def of_fold(counts: list[list[int]], num_images: int, boundary: float = 0.5) -> dict[str, Any]:
+def score_fold(counts: list[list[int]], num_images: int, boundary: float = 0.5) -> dict[str, Any]:
     return compute_scores(
         ConfusionMatrix.from_counts(counts), BoundaryScore(3, (boundary,)), NAMES, num_images=num_images
     )
 
 
-FOLDS = {f"fold-{i + 1}": of_fold(counts, 2 + i, 0.1 * i) for i, counts in enumerate(COUNTS)}
+FOLDS = {f"fold-{i + 1}": score_fold(counts, 2 + i, 0.1 * i) for i, counts in enumerate(COUNTS)}
 
 
-def test_mean_and_spread_are_those_over_the_folds() -> None:
-    summary = summarize(FOLDS)
+def test_mean_and_std_are_over_the_folds() -> None:
+    summary = summarize_folds(FOLDS)
     for key in ("mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1"):
         values = [fold[key] for fold in FOLDS.values()]
         assert summary["mean"][key] == pytest.approx(statistics.mean(values))
@@ -33,16 +33,16 @@ def test_mean_and_spread_are_those_over_the_folds() -> None:
     assert summary["std"]["per_class"]["c"]["iou"] == pytest.approx(statistics.stdev(ious))
 
 
-def test_a_class_counts_in_the_folds_that_show_it() -> None:
-    summary = summarize(FOLDS)
+def test_a_class_counts_only_in_folds_where_it_is_defined() -> None:
+    summary = summarize_folds(FOLDS)
     assert summary["mean"]["per_class"]["d"]["iou"] == FOLDS["fold-3"]["per_class"]["d"]["iou"]
     assert summary["std"]["per_class"]["d"]["iou"] is None
-    two = summarize({name: FOLDS[name] for name in ("fold-1", "fold-2")})
+    two = summarize_folds({name: FOLDS[name] for name in ("fold-1", "fold-2")})
     assert two["mean"]["per_class"]["d"]["iou"] is None
 
 
-def test_the_matrices_are_added_up_and_scored() -> None:
-    pooled = summarize(FOLDS)["pooled"]
+def test_pooled_scores_come_from_the_sum_of_the_matrices() -> None:
+    pooled = summarize_folds(FOLDS)["pooled"]
     total = np.sum(COUNTS, 0)
     assert pooled["confusion"] == total.tolist()
     assert pooled["num_images"] == 2 + 3 + 4
@@ -50,22 +50,22 @@ def test_the_matrices_are_added_up_and_scored() -> None:
     assert "boundary_f1" not in pooled
 
 
-def test_a_single_fold_has_no_spread() -> None:
-    summary = summarize({"fold-1": FOLDS["fold-1"]})
+def test_a_single_fold_has_no_std() -> None:
+    summary = summarize_folds({"fold-1": FOLDS["fold-1"]})
     assert summary["std"]["mean_iou"] is None
-    assert "±" not in spread(summary, "mean_iou")
+    assert "±" not in format_spread(summary, "mean_iou")
 
 
-def test_the_page_shows_each_fold_and_the_whole(tmp_path: Path) -> None:
-    summary = summarize(FOLDS)
-    write_fold_report(tmp_path / "folds.html", "runs & more", summary, describe_classes({"names": NAMES}))
+def test_the_report_shows_each_fold_and_all_images(tmp_path: Path) -> None:
+    summary = summarize_folds(FOLDS)
+    write_folds_report(tmp_path / "folds.html", "runs & more", summary, describe_classes({"names": NAMES}))
     page = (tmp_path / "folds.html").read_text(encoding="utf-8")
     assert "<h1>runs &amp; more</h1>" in page
     assert "3 folds · 9 images, each scored once" in page
     assert '<a href="fold-2/report.html">fold-2</a>' in page
-    assert "all images together" in page
-    assert spread(summary, "mean_iou") in page
+    assert "<td>all images</td>" in page
+    assert format_spread(summary, "mean_iou") in page
     assert "a &amp; b" in page
     mean, std = (100 * summary[k]["mean_iou"] for k in ("mean", "std"))
-    assert spread(summary, "mean_iou") == f"{mean:.1f} ± {std:.1f} %"
+    assert format_spread(summary, "mean_iou") == f"{mean:.1f} ± {std:.1f} %"
     assert "http" not in page

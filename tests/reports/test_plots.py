@@ -1,13 +1,33 @@
 import pytest
 
-from pixelwise.reports.plots import MAX_POINTS, chart, smooth, thin
+from pixelwise.reports.plots import MAX_POINTS, plot_chart, plot_training, smooth, thin
+
+METRICS = [
+    {"step": 1, "loss": 2.0, "lr": 0.1, "seconds": 60.0},
+    {"step": 2, "loss": 1.0, "lr": 0.1, "seconds": 120.0},
+    {"step": 2, "val": {"mean_iou": None, "global_accuracy": 0.5}, "seconds": 120.0},
+]
 
 
-def test_a_chart_is_one_picture_that_is_the_same_whenever_it_is_drawn() -> None:
-    first, second = (chart("Loss", [([1, 2], [3.0, 4.0], "#000000", "")], "steps") for _ in range(2))
+def test_a_chart_is_one_svg_and_reproducible() -> None:
+    first, second = (plot_chart("Loss", [([1, 2], [3.0, 4.0], "#000000", "")], "steps") for _ in range(2))
     assert first == second
     assert first.startswith("<svg")
     assert "steps" in first
+
+
+def test_training_is_plotted_over_minutes_or_steps() -> None:
+    loss, validation = plot_training(METRICS, "minutes")
+    assert "Training loss" in loss
+    assert "minutes" in loss
+    assert "global accuracy" in validation
+    _, rate, validation = plot_training(METRICS, "steps")
+    assert "Learning rate" in rate
+    assert "steps" in validation
+
+
+def test_without_metrics_there_are_no_charts() -> None:
+    assert plot_training([], "minutes") == plot_training(METRICS[:1], "steps") == []
 
 
 def test_smooth_keeps_length_and_mean_of_a_line() -> None:
@@ -15,7 +35,7 @@ def test_smooth_keeps_length_and_mean_of_a_line() -> None:
     assert len(smooth([1.0, 5.0, 3.0])) == 3
 
 
-def test_thin_keeps_short_curves_and_takes_means_of_long_ones() -> None:
+def test_thin_keeps_short_curves_and_averages_long_ones() -> None:
     assert thin([1.0, 2.0]) == [1.0, 2.0]
     assert thin([]) == []
     long = thin([float(i) for i in range(2 * MAX_POINTS)])

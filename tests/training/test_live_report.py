@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pixelwise.training import live_report as home
-from pixelwise.training.live_report import LivePage, describe_status, draw_curves, format_duration, make_cards
+from pixelwise.training.live_report import LivePage, describe_status, make_cards
 from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import Trainer
 
@@ -95,7 +95,7 @@ def test_a_page_that_takes_long_is_written_less_often(
         clock.now += 2.0
         return b""
 
-    monkeypatch.setattr(home, "render", slow)
+    monkeypatch.setattr(home, "render_page", slow)
     page.write(0.1)
     assert page.next_time == 202.0
 
@@ -105,7 +105,7 @@ def test_large_images_are_shown_smaller(page: LivePage, monkeypatch: pytest.Monk
     seen: list[Any] = []
     monkeypatch.setattr(
         home,
-        "panels",
+        "draw_panels",
         lambda image, *rest: (
             seen.append(image.shape) or dict.fromkeys(("image", "truth", "prediction"), np.zeros((2, 2, 3), np.uint8))
         ),
@@ -119,12 +119,7 @@ def test_large_images_are_shown_smaller(page: LivePage, monkeypatch: pytest.Monk
 def test_before_anything_is_measured_the_page_says_so(page: LivePage) -> None:
     page.write(0.0)
     assert "no step yet" in page.run.live.read_text(encoding="utf-8")
-    assert (make_cards([]), draw_curves([])) == ([], [])
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (1230, "20.5 min"), (11520, "3.2 h")])
-def test_durations_in_words(seconds: float, text: str) -> None:
-    assert format_duration(seconds) == text
+    assert make_cards([]) == []
 
 
 def test_nothing_is_left_at_the_end() -> None:

@@ -21,12 +21,14 @@ from pixelwise.api.options import (
     to_path,
 )
 from pixelwise.config import Config, parse_duration
+from pixelwise.errors import wrap_path_errors
 
 if TYPE_CHECKING:
     from pixelwise.checks.findings import CheckReport
-    from pixelwise.conversion import Converted
+    from pixelwise.conversion import ConversionResult
 
 
+@wrap_path_errors()
 def check(
     data: Data,
     *,
@@ -68,7 +70,7 @@ def check(
     from pixelwise.data.scan import scan_dataset
     from pixelwise.data.splits.user_groups import find_user_groups
     from pixelwise.files import write_atomically
-    from pixelwise.reports.check_report import write_check_page
+    from pixelwise.reports.check_report import write_check_report
 
     require_valid_resolution(resolution)
     dataset = Dataset.load(to_path(data), format)
@@ -80,10 +82,11 @@ def check(
         text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
         write_atomically(Path(json_path), text.encode())
     if html_path is not None:
-        write_check_page(Path(html_path), report, dataset)
+        write_check_report(Path(html_path), report, dataset)
     return report
 
 
+@wrap_path_errors()
 def convert(
     data: Data,
     output: Annotated[StrPath, Option(help="Folder of the new dataset, new or empty.", short="-o")],
@@ -92,7 +95,7 @@ def convert(
         Literal["coco", "folder", "nnunet", "voc", "webdataset", "yolo"], Option(help="Format of the new dataset.")
     ],
     format: Format = None,
-) -> "Converted":
+) -> "ConversionResult":
     """Write a dataset in another format, with the same label of each pixel.
 
     Args:
@@ -113,11 +116,12 @@ def convert(
         >>> pw.convert(data, "shards", to="webdataset").num_images
         20
     """
-    from pixelwise.conversion import convert as run
+    from pixelwise.conversion import convert_dataset
 
-    return run(to_path(data), to_path(output), to=to, format=format)
+    return convert_dataset(to_path(data), to_path(output), to=to, format=format)
 
 
+@wrap_path_errors()
 def plan(
     data: Data,
     *,

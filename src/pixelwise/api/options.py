@@ -5,6 +5,7 @@ exists only in Python.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +16,12 @@ StrPath = str | os.PathLike[str]
 def to_path(path: StrPath) -> str | Path:
     """Return a string, which may be a URL, as it is, and any other path-like object as a `Path`."""
     return path if isinstance(path, str) else Path(path)
+
+
+def to_paths(paths: StrPath | Sequence[StrPath]) -> list[str | Path]:
+    """Return the paths of a sequence, or the only path."""
+    given = [paths] if isinstance(paths, str | os.PathLike) else paths
+    return [to_path(path) for path in given]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

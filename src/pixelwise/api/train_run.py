@@ -35,7 +35,7 @@ from pixelwise.networks.activation_checkpointing import enable_activation_checkp
 from pixelwise.networks.stages import compute_learning_rate_scales, get_first_stages
 from pixelwise.planning.exclusions import Exclusion, drop_excluded, read_exclusions, write_exclusions
 from pixelwise.planning.prepare_data import TrainingData, prepare_data
-from pixelwise.reports.training_report import Report, write_report
+from pixelwise.reports.training_report import TrainingReport, write_training_report
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.distributed import World
 from pixelwise.training.early_stopping import describe_early_stop
@@ -311,18 +311,18 @@ def train_run(
             metrics = list(folder.read_metrics())
             early_stop = describe_early_stop(metrics, config.early_stopping_patience)
             notes = (*([early_stop] if early_stop else ()), *describe_changes(folder), *prepared.notes)
-            report = Report(
+            report = TrainingReport(
                 title=folder.path.name,
                 dataset=trainer.dataset,
                 splits=trainer.splits,
                 class_shares=prepared.class_shares,
                 predictor=scored.predictor,
-                tally=scored.counts,
+                counts=scored.counts,
                 metrics=metrics,
                 config=folder.config.read_text(encoding="utf-8"),
                 notes=notes,
             )
-            write_report(folder.report, report)
+            write_training_report(folder.report, report)
             if early_stop:
                 logger.info(early_stop)
     return scored.counts

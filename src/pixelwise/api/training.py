@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pixelwise.api.options import Data, Device, Format, GroupBy, Option, Precision, Seed, Settings, StrPath
 from pixelwise.config import load_config, parse_duration
-from pixelwise.errors import InvalidArgumentError
+from pixelwise.errors import InvalidArgumentError, wrap_path_errors
 from pixelwise.training.results import CrossValidationResult, TrainResult
 
 logger = logging.getLogger(__name__)
@@ -17,6 +17,7 @@ DEMO_BUDGET = "100s"
 _DEMO_MARK = ".pixelwise-demo"
 
 
+@wrap_path_errors()
 def train(
     data: Data,
     output: Annotated[StrPath | None, Option(help="Run folder.", short="-o", default="runs/DATA-NETWORK-N")] = None,
@@ -137,6 +138,7 @@ def train(
     )
 
 
+@wrap_path_errors()
 def demo(
     output: Annotated[StrPath, Option(help="Folder for the dataset, the run and the predictions.", short="-o")] = (
         "runs/demo"

@@ -18,7 +18,7 @@ from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
 from pixelwise.data.sample_stats import SampleStats, count_values
 from pixelwise.data.visualization import overlay_labels, to_css_color, to_data_uri, to_display_image
-from pixelwise.errors import DataError, PathAccessError, PathNotFoundError, unknown_name
+from pixelwise.errors import DataError, PathAccessError, PathNotFoundError, unknown_name, wrap_path_errors
 from pixelwise.files import READ_ERRORS, read_yaml
 
 _KEYS = ("names", "colors", "ignore", "label_mapping", "coding", "channels")
@@ -69,6 +69,7 @@ class Dataset:
     """Statistics of the samples that `scan.scan_dataset` read."""
 
     @classmethod
+    @wrap_path_errors()
     def load(cls, path: str | os.PathLike[str], format: str | None = None) -> "Dataset":
         """Find the samples in a folder and read its `dataset.yaml`.
 
@@ -155,10 +156,11 @@ class Dataset:
 
     def __getitem__(self, index: int) -> tuple[Array, Array]:
         """Read the image (H, W, C) and the mask (H, W) of class indices of one sample."""
-        return self.read(self.samples[index])
+        image, mask = self.read(self.samples[index])
+        return np.require(image, requirements="W"), mask  # PyTorch warns of arrays that cannot be written to
 
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
-        return map(self.read, self.samples)
+        return map(self.__getitem__, range(len(self)))
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{name}: {len(samples)}" for name, samples in self.splits.items())

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from pixelwise.devices import Precision, autocast, describe_device, synchronize
 from pixelwise.files import write_atomically
 from pixelwise.inference.engines import ENGINES, EngineName, Source, installed_versions, with_network
-from pixelwise.inference.predictor import Predictor
 from pixelwise.inference.probe_images import draw_scene
 from pixelwise.model_file import find_model, read_checksum
 from pixelwise.networks import Segmenter
 from pixelwise.version import __version__
+
+if TYPE_CHECKING:  # it imports this module
+    from pixelwise.inference.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ class Measured:
     """Share of labels of the drawn images that PyTorch in float32 gives too."""
 
 
-def for_job(predictor: Predictor, model: str | Path, *, num_images: int) -> Predictor:
+def for_job(predictor: "Predictor", model: str | Path, *, num_images: int) -> "Predictor":
     """A predictor of the same model, device and precision, on the engine that should be done first.
 
     A job of fewer than `MEASURE_FROM` images never measures: it asks what an earlier one has measured,
@@ -97,14 +99,14 @@ def pick(measured: Sequence[Measured], num_images: int, *, ready: Sequence[Engin
 
 
 def measure(
-    predictor: Predictor,
+    predictor: "Predictor",
     names: Sequence[EngineName],
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[list[Measured], dict[EngineName, nn.Module]]:
     """Each engine's times and agreement, and its network as it runs; without those that fail."""
     source = Source(module=predictor.module, channels=predictor.spec.channels)
     images = _drawn(predictor)
-    expected = _labels(with_network(predictor.module, source.folded("fp32")), images, predictor, "fp32")
+    expected = _labels(with_network(predictor.module, source.optimize("fp32")), images, predictor, "fp32")
     found: list[Measured] = []
     running: dict[EngineName, nn.Module] = {}
     translated = 0.0  # translating is done once for all engines, but each would have to do it
@@ -136,7 +138,7 @@ def measure(
     return found, running
 
 
-def _rivals(predictor: Predictor) -> list[EngineName]:
+def _rivals(predictor: "Predictor") -> list[EngineName]:
     """Engines beside PyTorch that are installed, start soon and compute on this device in this precision."""
     soon = {name: row for name, row in ENGINES.items() if name != "torch" and not row.slow_start}
     return [
@@ -146,7 +148,7 @@ def _rivals(predictor: Predictor) -> list[EngineName]:
     ]
 
 
-def _drawn(predictor: Predictor) -> list[Tensor]:
+def _drawn(predictor: "Predictor") -> list[Tensor]:
     """Scenes (1, C, H, W) on the device, as the predictor gives images to its module."""
     scenes = [torch.from_numpy(draw_scene(seed, SIZE, predictor.spec)) for seed in range(IMAGES)]
     return [scene.permute(2, 0, 1)[None].to(predictor.device) for scene in scenes]
@@ -154,14 +156,14 @@ def _drawn(predictor: Predictor) -> list[Tensor]:
 
 @torch.inference_mode()
 def _labels(
-    module: Segmenter, images: Sequence[Tensor], predictor: Predictor, precision: Precision
+    module: Segmenter, images: Sequence[Tensor], predictor: "Predictor", precision: Precision
 ) -> npt.NDArray[np.int64]:
     with autocast(predictor.device, precision):
         labels: npt.NDArray[np.int64] = torch.cat([module(image).argmax(1) for image in images]).cpu().numpy()
     return labels
 
 
-def _image_seconds(module: Segmenter, image: Tensor, predictor: Predictor, clock: Callable[[], float]) -> float:
+def _image_seconds(module: Segmenter, image: Tensor, predictor: "Predictor", clock: Callable[[], float]) -> float:
     """The shortest of several passes: whatever else the machine does only makes them longer."""
     times: list[float] = []
     while not times or sum(times) < SECONDS:
@@ -174,7 +176,7 @@ def _image_seconds(module: Segmenter, image: Tensor, predictor: Predictor, clock
     return min(times)
 
 
-def _key(model: Path, predictor: Predictor) -> dict[str, Any]:
+def _key(model: Path, predictor: "Predictor") -> dict[str, Any]:
     """All that a measurement holds for: where one value differs, it is made again."""
     return {
         "model": read_checksum(model),

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pixelwise.devices import Precision
 from pixelwise.errors import InvalidArgumentError, missing_extra, unknown_name
-from pixelwise.inference.fuse_batchnorm import for_prediction
+from pixelwise.inference.fuse_batchnorm import optimize_for_inference
 from pixelwise.lowering.compile_errors import explain_compile_errors
 from pixelwise.lowering.graph import INPUT, NetworkGraph
 from pixelwise.lowering.onnx import to_onnx
@@ -47,19 +47,21 @@ class Source:
         assert self.int8 is not None
         return self.int8
 
-    def folded(self, precision: Precision) -> nn.Module:
-        return for_prediction(self.module.network, self._frame(512, 512), channels=self.channels, precision=precision)
+    def optimize(self, precision: Precision) -> nn.Module:
+        return optimize_for_inference(
+            self.module.network, self._frame(512, 512), channels=self.channels, precision=precision
+        )
 
     @cached_property
     def onnx(self) -> bytes:
         """The folded network in float32 for frames of any number and size; seconds of work."""
-        network = self.folded("fp32").to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        network = self.optimize("fp32").to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         # Sides that differ, so that neither is taken for the other, nor for the number of images.
         example = torch.zeros(2, self.channels, *self._frame(40, 40 + self.module.multiple))
         return to_onnx(NetworkGraph(network), example, outputs=("logits",), dynamic=(0, 2, 3))
 
     def _frame(self, height: int, width: int) -> Size:
-        return len(self.module.padded_indices(height)), len(self.module.padded_indices(width))
+        return len(self.module.compute_padded_indices(height)), len(self.module.compute_padded_indices(width))
 
 
 class CompiledNetwork(nn.Module):
@@ -156,13 +158,13 @@ def _has_cuda_provider(device: torch.device) -> bool:
 ENGINES: Mapping[EngineName, Engine] = {
     "torch": Engine(
         title="PyTorch",
-        build=lambda source, device, precision: source.folded(precision),
+        build=lambda source, device, precision: source.optimize(precision),
         precisions=("fp32", "bf16"),
         runs_on=lambda device: True,
     ),
     "torch-compile": Engine(
         title="torch.compile",
-        build=lambda source, device, precision: CompiledNetwork(source.folded(precision), device),
+        build=lambda source, device, precision: CompiledNetwork(source.optimize(precision), device),
         precisions=("fp32", "bf16"),
         runs_on=lambda device: device.type in ("cpu", "cuda"),
         slow_start=True,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pixelwise.planning.memory_estimate import MemoryEstimate, format_gib
+from pixelwise.progress import format_duration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +66,6 @@ class RunEstimate:
             largest: phases[largest],
         }
         return " + ".join(f"{name} {format_gib(size)}" for name, size in parts.items() if size)
-
-
-def format_duration(seconds: float) -> str:
-    """Format as `45 s` or `20.5 min`."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
 
 
 def format_epochs(number: float) -> str:

@@ -1,1 +1,1 @@
-"""HTML reports of checks, training runs and cross-validation."""
+"""HTML reports, each one offline file."""

@@ -1,4 +1,4 @@
-"""What the pages share: one style, one way to fill a template, and pictures inside the file itself."""
+"""Render HTML pages from the templates of this package."""
 
 from collections.abc import Mapping
 from importlib.resources import files
@@ -7,8 +7,8 @@ from typing import Any
 import jinja2
 
 
-def render(template: str, values: Mapping[str, Any]) -> bytes:
-    """A page from a template of this package; whatever `values` hold is escaped, a missing one is an error."""
+def render_page(template: str, values: Mapping[str, Any]) -> bytes:
+    """Render a template; values are escaped, and a missing value is an error."""
     folder = files("pixelwise.reports")
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
@@ -17,5 +17,5 @@ def render(template: str, values: Mapping[str, Any]) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # Names of files need not be UTF-8: what is not comes out as a question mark.
+    # File names may not be UTF-8; their other bytes become question marks.
     return environment.get_template(template).render(values).encode("utf-8", "replace")

@@ -1,25 +1,50 @@
-"""Curves as inline SVG: of a whole run in the report, of one under way on its live page."""
+"""Training curves as inline SVG."""
 
 import io
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-Line = tuple[Sequence[float], Sequence[float], str, str]
-"""x, y, color, and a label or ""; lines with a label have points, and lie between 0 and 1."""
+Curve = tuple[Sequence[float], Sequence[float], str, str]
+"""x, y, color, and a label or "". Curves with a label have markers and values between 0 and 1."""
 
 MAX_POINTS = 600
-"""Of a curve on a live page: as many as it has pixels."""
+"""Largest number of points of a curve: about one per pixel."""
 
-# Without it the picture is the same whenever it is drawn, and refers to no address.
+# Without metadata the same curves give the same file, and it names no address.
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
-def chart(title: str, lines: Iterable[Line], x_label: str = "minutes") -> str:
-    """One picture, without a background."""
+def plot_training(metrics: Sequence[Mapping[str, Any]], x_axis: Literal["minutes", "steps"]) -> list[str]:
+    """Plot the lines of metrics.jsonl: loss, with `x_axis="steps"` the learning rate, and validation scores."""
+    scale, key = (60, "seconds") if x_axis == "minutes" else (1, "step")
+    steps = [line for line in metrics if "loss" in line]
+    evaluations = [line for line in metrics if "val" in line]
+    charts = []
+    if len(steps) > 1:
+        x, losses, rates = (thin([line[name] for line in steps]) for name in (key, "loss", "lr"))
+        x = [value / scale for value in x]
+        charts.append(
+            plot_chart("Training loss", [(x, losses, "#c9d6e8", ""), (x, smooth(losses), "#2f6db5", "")], x_axis)
+        )
+        if x_axis == "steps":
+            charts.append(plot_chart("Learning rate", [(x, rates, "#7a5aa8", "")], x_axis))
+    if evaluations:
+        x = [line[key] / scale for line in evaluations]
+        titles = {"mean_iou": ("#d9602b", "mean IoU"), "global_accuracy": ("#3a8a5f", "global accuracy")}
+        curves: list[Curve] = [
+            (x, [line["val"][name] or 0.0 for line in evaluations], color, label)
+            for name, (color, label) in titles.items()
+        ]
+        charts.append(plot_chart("Validation", curves, x_axis))
+    return charts
+
+
+def plot_chart(title: str, curves: Sequence[Curve], x_label: str) -> str:
+    """Plot curves in one SVG element without a background."""
     style: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": "pixelwise",
@@ -29,15 +54,13 @@ def chart(title: str, lines: Iterable[Line], x_label: str = "minutes") -> str:
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(5.6, 2.9), layout="constrained")
         axes = figure.add_subplot()
-        labeled = False
-        for x, y, color, label in lines:
+        for x, y, color, label in curves:
             axes.plot(x, y, color=color, label=label or None, marker="o" if label else None, markersize=4)
-            labeled = labeled or bool(label)
         axes.set_title(title, loc="left", fontsize=11)
         axes.set_xlabel(x_label)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        if labeled:
+        if any(label for *_, label in curves):
             axes.set_ylim(0, 1)
             axes.legend(frameon=False, loc="best")
         buffer = io.StringIO()
@@ -47,7 +70,7 @@ def chart(title: str, lines: Iterable[Line], x_label: str = "minutes") -> str:
 
 
 def smooth(values: Sequence[float]) -> list[float]:
-    """A running mean over a twentieth of the run."""
+    """Return the running mean over a tenth of the values, a twentieth on each side."""
     width = max(1, len(values) // 20)
     padded = np.pad(values, width, mode="edge")
     kernel = np.ones(2 * width + 1) / (2 * width + 1)
@@ -55,6 +78,6 @@ def smooth(values: Sequence[float]) -> list[float]:
 
 
 def thin(values: Sequence[float]) -> list[float]:
-    """Means of neighbors, so that at most MAX_POINTS are left."""
+    """Return means of neighboring values, at most `MAX_POINTS`."""
     count = -(-len(values) // MAX_POINTS)
     return [float(np.mean(values[i : i + count])) for i in range(0, len(values), max(count, 1))]

@@ -1,4 +1,4 @@
-"""Files of a dataset as small pictures: an image, and its mask over it. What cannot be read says why."""
+"""Thumbnails of dataset files: an image, and its mask over it, or the error that prevented reading."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,175 +15,152 @@ from pixelwise.data.visualization import blend_colors, colorize_labels, to_data_
 from pixelwise.errors import DataError
 from pixelwise.files import READ_ERRORS
 
-SIDE = 256
+MAX_SIDE = 256
 MAX_CHARACTERS = 12_000
-"""Of one picture as text, so that the size of a page follows from how many it shows."""
-UNLISTED: Color = (255, 0, 200)
-"""Pixels whose value no class covers: a color that hardly any class has."""
+"""Of one picture as a data URI, which bounds the size of a page."""
+UNLISTED_COLOR: Color = (255, 0, 200)
+"""Marks pixels whose value belongs to no class; hardly any class has this color."""
 
-_ATTEMPTS = ((SIDE, 82), (SIDE, 60), (192, 50), (128, 40), (96, 20))
-"""Side and quality, one after the other until a picture is small enough."""
+_ENCODINGS = ((MAX_SIDE, 82), (MAX_SIDE, 60), (192, 50), (128, 40), (96, 20))
+"""Side and quality, tried in order until a picture has at most `MAX_CHARACTERS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """One picture, or the reason why there is none."""
+    """One picture of a thumbnail, or the reason why there is none."""
 
-    what: str
+    title: str
     uri: str = ""
     height: int = 3
     width: int = 4
-    trouble: str = ""
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thumbnail:
-    """What there is to see of one pair, or of a file in no pair."""
+    """The pictures of a pair, or of a file without a partner."""
 
     name: str
-    """Path below the dataset's root, of the image if there is one."""
+    """Path below the root of the dataset; of a pair, that of the image."""
     size: str
-    """Width × height in pixels, of the same file; empty where it cannot be read."""
+    """Width × height of this file in pixels; empty if it cannot be read."""
     panels: tuple[Panel, ...]
     labels: frozenset[int] = frozenset()
-    """Class indices that the mask shows, and the ignore index."""
-    unlisted: bool = False
-    """Whether it shows pixels that no class covers."""
+    """Class indices in the mask, and the ignore index."""
+    has_unlisted: bool = False
+    """Whether the mask has pixels that belong to no class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Mask:
-    """A mask, small, as it is drawn."""
+class _SmallMask:
+    """A mask at the size of a thumbnail."""
 
     labels: Array
-    """(h, w) class indices; borders run where they change."""
+    """(h, w) class indices; borders are drawn between them."""
     colors: Array
     """(h, w, 3) uint8."""
-    found: frozenset[int] = frozenset()
+    present: frozenset[int] = frozenset()
+    """Labels in the mask at full size."""
     unlisted: Array | None = None
-    """(h, w) bool, where there are such pixels."""
+    """(h, w) bool, if the mask has unlisted pixels."""
 
 
-def pair_thumbnail(dataset: Dataset, sample: Sample) -> Thumbnail:
-    """The image beside its mask over it; beside the mask alone where their sizes differ."""
+def draw_pair(dataset: Dataset, sample: Sample) -> Thumbnail:
+    """Draw the image, and the mask over the image; if their sizes differ, the mask only."""
     image = _read(dataset, sample.image_path, lambda: dataset.decode_image(sample).pixels)
     mask = _read(dataset, sample.label_path, lambda: dataset.read_mask(sample))
-    picture = image if isinstance(image, str) else _picture(image)
+    picture = image if isinstance(image, str) else _draw_image(image)
     if isinstance(mask, str):
-        return _thumbnail(dataset, sample.image_path, image, [_panel("image", picture), _panel("mask", mask)])
-    drawn = _draw(mask, dataset.resolved_classes)
+        panels = (_make_panel("image", picture), _make_panel("mask", mask))
+        return _make_thumbnail(dataset, sample.image_path, image, panels)
+    small = _draw_mask(mask, dataset.resolved_classes)
     if isinstance(image, str) or isinstance(picture, str) or image.shape[:2] != mask.shape[:2]:
-        second = _panel(f"mask, {_size(mask)}", drawn.colors)
+        second = _make_panel(f"mask, {_format_size(mask)}", small.colors)
     else:
-        second = _panel("mask over the image", _over(picture, drawn))
-    return _thumbnail(dataset, sample.image_path, image, [_panel("image", picture), second], drawn)
+        overlay = blend_colors(picture, small.labels, small.colors, 0.6)
+        if small.unlisted is not None:
+            overlay[small.unlisted] = UNLISTED_COLOR
+        second = _make_panel("mask over the image", overlay)
+    return _make_thumbnail(dataset, sample.image_path, image, (_make_panel("image", picture), second), small)
 
 
-def image_thumbnail(dataset: Dataset, path: Path) -> Thumbnail:
-    """An image that is in no pair."""
-    image = _read(dataset, path, lambda: decode_image(path).pixels)
-    picture = image if isinstance(image, str) else _picture(image)
-    return _thumbnail(dataset, path, image, [_panel("image", picture)])
+def draw_file(dataset: Dataset, path: Path, *, is_mask: bool) -> Thumbnail:
+    """Draw an image without a mask, or a mask without an image."""
+    pixels = _read(dataset, path, lambda: read_mask(path) if is_mask else decode_image(path).pixels)
+    small = None if isinstance(pixels, str) or not is_mask else _draw_mask(pixels, dataset.resolved_classes)
+    picture = small.colors if small else pixels if isinstance(pixels, str) else _draw_image(pixels)
+    return _make_thumbnail(dataset, path, pixels, (_make_panel("mask" if is_mask else "image", picture),), small)
 
 
-def mask_thumbnail(dataset: Dataset, path: Path) -> Thumbnail:
-    """A mask that is in no pair."""
-    mask = _read(dataset, path, lambda: read_mask(path))
-    if isinstance(mask, str):
-        return _thumbnail(dataset, path, mask, [_panel("mask", mask)])
-    drawn = _draw(mask, dataset.resolved_classes)
-    return _thumbnail(dataset, path, mask, [_panel("mask", drawn.colors)], drawn)
-
-
-def _thumbnail(
-    dataset: Dataset, path: Path, content: Array | str, panels: list[Panel], drawn: _Mask | None = None
+def _make_thumbnail(
+    dataset: Dataset, path: Path, content: Array | str, panels: tuple[Panel, ...], mask: _SmallMask | None = None
 ) -> Thumbnail:
     return Thumbnail(
         name=dataset.get_relative_path(path),
-        size="" if isinstance(content, str) else _size(content),
-        panels=tuple(panels),
-        labels=drawn.found if drawn else frozenset(),
-        unlisted=drawn is not None and drawn.unlisted is not None,
+        size="" if isinstance(content, str) else _format_size(content),
+        panels=panels,
+        labels=mask.present if mask else frozenset(),
+        has_unlisted=mask is not None and mask.unlisted is not None,
     )
 
 
 def _read(dataset: Dataset, path: Path, read: Callable[[], Array]) -> Array | str:
-    """The pixels, or what stands in their way, without the path that stands beside it anyway."""
+    """Return the pixels, or the message of the error without the path, which the thumbnail shows."""
     try:
         return read()
     except READ_ERRORS as error:
         return str(error).removeprefix(f"{path}: ").replace(f"{dataset.root}/", "")
 
 
-def _panel(what: str, picture: Array | str) -> Panel:
+def _make_panel(title: str, picture: Array | str) -> Panel:
     if isinstance(picture, str):
-        return Panel(what=what, trouble=picture)
-    height, width = picture.shape[:2]
-    return Panel(what=what, uri=_embed_small(picture), height=height, width=width)
-
-
-def _embed_small(picture: Array) -> str:
-    for side, quality in _ATTEMPTS:
+        return Panel(title=title, error=picture)
+    for side, quality in _ENCODINGS:
         uri = to_data_uri(picture, side, quality)
         if len(uri) <= MAX_CHARACTERS:
             break
-    return uri
+    return Panel(title=title, uri=uri, height=picture.shape[0], width=picture.shape[1])
 
 
-def _size(pixels: Array) -> str:
+def _format_size(pixels: Array) -> str:
     return f"{pixels.shape[1]} × {pixels.shape[0]}"
 
 
-def _small_size(pixels: Array) -> tuple[int, int]:
-    """Width and height, as OpenCV has them, of a picture that fits a thumbnail."""
+def _shrink(pixels: Array, interpolation: int = cv2.INTER_AREA) -> Array:
+    """Shrink to at most `MAX_SIDE`; INTER_NEAREST does not mix values."""
     height, width = pixels.shape[:2]
-    scale = min(1.0, SIDE / max(height, width))
-    return max(1, round(width * scale)), max(1, round(height * scale))
+    scale = min(1.0, MAX_SIDE / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(pixels, size, interpolation=interpolation)
 
 
-def _picture(image: Array) -> Array:
+def _draw_image(image: Array) -> Array:
     if image.dtype.kind == "f":
         image = np.nan_to_num(image, posinf=0, neginf=0)
-    return _shrunk(to_display_image(image))
+    return _shrink(to_display_image(image))
 
 
-def _shrunk(picture: Array) -> Array:
-    return cv2.resize(picture, _small_size(picture), interpolation=cv2.INTER_AREA)
-
-
-def _picked(pixels: Array) -> Array:
-    """Shrunk without mixing values."""
-    return cv2.resize(pixels, _small_size(pixels), interpolation=cv2.INTER_NEAREST)
-
-
-def _draw(mask: Array, classes: Classes | None) -> _Mask:
-    """A mask in the colors of its classes; where they are unknown, as the picture that it is."""
+def _draw_mask(mask: Array, classes: Classes | None) -> _SmallMask:
+    """Draw a mask in the class colors; if they are unknown, as an image."""
     if classes is None or not classes.names:
-        return _as_picture(mask)
+        return _draw_mask_as_image(mask)
     try:
-        labels, unlisted = classes.to_labels(mask)
-    except DataError:  # colors, where ids are expected: the doctor says so
-        return _as_picture(mask)
-    small = _picked(labels)
+        labels, unlisted_values = classes.to_labels(mask)
+    except DataError:  # colors instead of class ids, which is a finding of its own
+        return _draw_mask_as_image(mask)
+    small = _shrink(labels, cv2.INTER_NEAREST)
     colors = colorize_labels(small, classes)
-    where = None
-    if unlisted:
-        # They may be a thin fringe: a small pixel is marked if any of its pixels is one of them.
-        odd = np.isin(mask_values(mask, classes.coding), unlisted)
-        where = _shrunk(odd.astype(np.float32)) > 0
-        colors[where] = UNLISTED
-        labels = labels[~odd]
-    return _Mask(labels=small, colors=colors, found=frozenset(np.unique(labels).tolist()), unlisted=where)
+    unlisted = None
+    if unlisted_values:
+        # A small pixel is marked if any of its pixels is unlisted, so that thin lines stay visible.
+        is_unlisted = np.isin(mask_values(mask, classes.coding), unlisted_values)
+        unlisted = _shrink(is_unlisted.astype(np.float32)) > 0
+        colors[unlisted] = UNLISTED_COLOR
+        labels = labels[~is_unlisted]
+    return _SmallMask(labels=small, colors=colors, present=frozenset(np.unique(labels).tolist()), unlisted=unlisted)
 
 
-def _as_picture(mask: Array) -> _Mask:
-    pixels = mask if mask.ndim == 3 else mask[..., None].astype(np.uint16)  # wider than 8 bit is stretched
-    colors = _picked(to_display_image(pixels))
-    return _Mask(labels=np.zeros(colors.shape[:2], np.uint8), colors=colors)
-
-
-def _over(picture: Array, mask: _Mask) -> Array:
-    shown = blend_colors(picture, mask.labels, mask.colors, 0.6)
-    if mask.unlisted is not None:
-        shown[mask.unlisted] = UNLISTED
-    return shown
+def _draw_mask_as_image(mask: Array) -> _SmallMask:
+    pixels = mask if mask.ndim == 3 else mask[..., None].astype(np.uint16)  # 16-bit values are stretched
+    colors = _shrink(to_display_image(pixels), cv2.INTER_NEAREST)
+    return _SmallMask(labels=np.zeros(colors.shape[:2], np.uint8), colors=colors)

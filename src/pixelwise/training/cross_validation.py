@@ -16,7 +16,7 @@ from typing import Any
 from pixelwise.data.classes import Classes
 from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.files import write_atomically
-from pixelwise.reports.cross_validation_report import summarize, write_fold_report
+from pixelwise.reports.cross_validation_report import summarize_folds, write_folds_report
 from pixelwise.training.results import CrossValidationResult
 from pixelwise.training.run_dir import RunFolder
 
@@ -58,7 +58,7 @@ class CrossValidation:
     @property
     def summary_scores(self) -> dict[str, Any]:
         """`folds`, `mean`, `std` and `pooled` of the finished folds."""
-        return summarize(self.scores)
+        return summarize_folds(self.scores)
 
     def require_free(self) -> None:
         """Raise InvalidArgumentError if the folder holds folds or a run: nothing is overwritten."""
@@ -91,7 +91,7 @@ class CrossValidation:
 
     def write_report(self, classes: Classes) -> None:
         """Write the page with the scores of all folds."""
-        write_fold_report(self.report, self.path.name, self.summary_scores, classes)
+        write_folds_report(self.report, self.path.name, self.summary_scores, classes)
 
     def make_result(self) -> CrossValidationResult:
         """Return the result of finished folds."""

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pixelwise.devices import choose_device
 from pixelwise.errors import InvalidArgumentError, PixelwiseError, TrainingError
-from pixelwise.progress import SilentReporter, use_reporter
+from pixelwise.progress import use_reporter
 
 Value = TypeVar("Value")
 
@@ -198,6 +198,16 @@ def name_attempt() -> str:
     return f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0') if is_one_machine else '0'}"
 
 
+class _SilentReporter:
+    """Drops the messages and the progress of all processes but the first."""
+
+    def log(self, message: str) -> None:
+        pass
+
+    def track(self, label: str, done: float, total: float, note: str = "") -> None:
+        pass
+
+
 @contextmanager
 def open_world(device: str) -> Iterator[World]:
     """Join the processes that torchrun started; without torchrun, yield a world of one process.
@@ -221,7 +231,7 @@ def open_world(device: str) -> Iterator[World]:
                 stack.callback(dist.destroy_process_group)
             control = dist.new_group(backend="gloo", timeout=TIMEOUT)
         if dist.get_rank() > 0:
-            stack.enter_context(use_reporter(SilentReporter(), level=logging.CRITICAL))
+            stack.enter_context(use_reporter(_SilentReporter(), level=logging.CRITICAL))
         yield World(rank=dist.get_rank(), size=dist.get_world_size(), control=control)
 
 

@@ -12,9 +12,11 @@ from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.data.visualization import to_css_color, to_data_uri
 from pixelwise.files import write_atomically
-from pixelwise.reports.html import render
-from pixelwise.reports.plots import chart, smooth, thin
-from pixelwise.reports.training_report import panels, percent
+from pixelwise.progress import format_duration
+from pixelwise.reports.html import render_page
+from pixelwise.reports.plots import plot_training
+from pixelwise.reports.score_tables import format_percent
+from pixelwise.reports.training_report import draw_panels
 from pixelwise.training.run_dir import RunFolder
 
 MAX_SAMPLES = 3
@@ -49,7 +51,7 @@ class LivePage:
             image, _ = self.dataset.read(sample)
             step = -(-max(labels.shape) // MAX_SIDE)
             small, truth, predicted = (pixels[::step, ::step] for pixels in (image, labels, prediction))
-            pictures = panels(small, truth, predicted, self.dataset.classes)
+            pictures = draw_panels(small, truth, predicted, self.dataset.classes)
             self.pictures[sample] = {
                 name: to_data_uri(pictures[name], MAX_SIDE) for name in ("image", "truth", "prediction")
             }
@@ -68,7 +70,7 @@ class LivePage:
     def write(self, progress: float, state: RunState = "training") -> None:
         """Write the page atomically."""
         start = time.monotonic()
-        write_atomically(self.run.live, render("live_report.html.jinja", self._values(progress, state)))
+        write_atomically(self.run.live, render_page("live_report.html.jinja", self._values(progress, state)))
         now = time.monotonic()
         self.next_time = now + max(MIN_SECONDS, (now - start) / MAX_COST)
 
@@ -82,7 +84,7 @@ class LivePage:
             "progress": progress,
             "status": describe_status(metrics, progress),
             "cards": make_cards(metrics),
-            "curves": draw_curves(metrics),
+            "curves": plot_training(metrics, "steps"),
             "images": [{"name": s.name, "panels": pictures} for s, pictures in self.pictures.items() if pictures],
             "images_step": self.pictures_step,
             "classes": [(name, to_css_color(color)) for name, color in zip(classes.names, classes.colors, strict=True)],
@@ -98,13 +100,6 @@ def describe_status(metrics: Sequence[Mapping[str, Any]], progress: float) -> st
     return f"step {metrics[-1]['step']:,} · {progress:.0%} done · {format_duration(spent)} so far{left}"
 
 
-def format_duration(seconds: float) -> str:
-    """Format as `45 s`, `20.5 min` or `3.2 h`."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 def make_cards(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     """Return the newest numbers: name, value, explanation."""
     cards = []
@@ -115,25 +110,5 @@ def make_cards(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str
         cards.append(("images per second", f"{last['images_per_second']:.1f}", "in training"))
     if scored := [line for line in metrics if "val" in line]:
         best = max(scored, key=lambda line: line["val"]["mean_iou"] or 0.0)
-        cards.append(("best mean IoU", percent(best["val"]["mean_iou"]), f"at step {best['step']:,}"))
+        cards.append(("best mean IoU", format_percent(best["val"]["mean_iou"]), f"at step {best['step']:,}"))
     return cards
-
-
-def draw_curves(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Draw loss, learning rate and validation scores over the steps, as inline SVG."""
-    trained = [line for line in metrics if "loss" in line]
-    scored = [line for line in metrics if "val" in line]
-    charts = []
-    if len(trained) > 1:
-        steps, losses, rates = (thin([line[key] for line in trained]) for key in ("step", "loss", "lr"))
-        lines = [(steps, losses, "#c9d6e8", ""), (steps, smooth(losses), "#2f6db5", "")]
-        charts.append(chart("Training loss", lines, "steps"))
-        charts.append(chart("Learning rate", [(steps, rates, "#7a5aa8", "")], "steps"))
-    if scored:
-        steps = [line["step"] for line in scored]
-        shown = {"mean_iou": ("#d9602b", "mean IoU"), "global_accuracy": ("#3a8a5f", "global accuracy")}
-        lines = [
-            (steps, [line["val"][key] or 0.0 for line in scored], color, label) for key, (color, label) in shown.items()
-        ]
-        charts.append(chart("Validation", lines, "steps"))
-    return charts

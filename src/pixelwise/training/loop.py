@@ -147,7 +147,7 @@ class TrainingLoop:
             return trainer.batches.make_sized(step, sizes.pop(step))
 
         threads = choose_loader_threads(trainer.device)
-        return prefetch(make, number_steps(), ahead=threads + 1, threads=threads)
+        return prefetch(make, number_steps(), num_ahead=threads + 1, num_threads=threads)
 
     def count_due_evaluations(self, progress: float) -> int:
         """Return the number of evaluations due at `progress`; they are evenly distributed."""

@@ -53,7 +53,7 @@ def profile_steps(trainer: Trainer, run: RunFolder, steps: int = PROFILED_STEPS)
     """
     batches, threads = trainer.batches, choose_loader_threads(trainer.device)
     is_cuda = trainer.device.type == "cuda"
-    upcoming = prefetch(batches.make, iter(range(WARMUP_STEPS + steps)), ahead=threads + 1, threads=threads)
+    upcoming = prefetch(batches.make, iter(range(WARMUP_STEPS + steps)), num_ahead=threads + 1, num_threads=threads)
     for _ in range(WARMUP_STEPS):
         _take_step(trainer, upcoming)
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler prints lines about GPUs even if there are none

@@ -33,7 +33,7 @@ from pixelwise.data.splits.spatial_blocks import (
         ("videos/a/0007", "frames", "videos/a/*", 0, 7),
     ],
 )
-def test_a_name_that_tells_where_its_image_lies(name: str, kind: str, scene: str, row: int, column: int) -> None:
+def test_names_with_a_position(name: str, kind: str, scene: str, row: int, column: int) -> None:
     assert find_position(name) == Position(kind=kind, scene=scene, row=row, column=column)  # type: ignore[arg-type]
 
 
@@ -41,7 +41,7 @@ def test_a_name_that_tells_where_its_image_lies(name: str, kind: str, scene: str
     "name",
     ["0001", "img_0001", "cell_12_03", "aachen_000000_000019", "0001TP_006690", "well_f3", "x5_r2"],
 )
-def test_a_name_that_does_not_tell(name: str) -> None:
+def test_names_without_a_position(name: str) -> None:
     assert find_position(name) is None
 
 
@@ -49,13 +49,13 @@ def test_a_name_that_does_not_tell(name: str) -> None:
     ("name", "kind", "row", "column"),
     [("a_3_17", "tiles", 3, 17), ("img_0031", "frames", 0, 31), ("7", "frames", 0, 7)],
 )
-def test_plain_numbers_will_do_where_the_user_is_certain(name: str, kind: str, row: int, column: int) -> None:
+def test_plain_numbers_are_accepted_on_request(name: str, kind: str, row: int, column: int) -> None:
     found = find_position(name, accept_plain_numbers=True)
     assert found is not None
     assert (found.kind, found.row, found.column) == (kind, row, column)
 
 
-def test_positions_are_those_of_all_or_of_none() -> None:
+def test_all_names_need_a_position_of_one_kind() -> None:
     tiles = ["tile_0_0", "tile_0_1"]
     assert len(find_positions(tiles)) == 2
     assert find_positions([*tiles, "photo"]) == []
@@ -67,12 +67,12 @@ def test_positions_are_those_of_all_or_of_none() -> None:
     ("rows", "columns", "count", "grid"),
     [(10, 20, 8, (2, 4)), (1, 100, 8, (1, 8)), (100, 1, 8, (8, 1)), (4, 4, 1, (1, 1)), (2, 2, 9, (2, 2))],
 )
-def test_a_grid_of_blocks_near_square(rows: int, columns: int, count: int, grid: tuple[int, int]) -> None:
+def test_a_grid_of_nearly_square_blocks(rows: int, columns: int, count: int, grid: tuple[int, int]) -> None:
     assert choose_block_grid(rows, columns, count) == grid
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 60))
-def test_a_grid_has_as_many_blocks_as_asked_for_where_it_can(rows: int, columns: int, count: int) -> None:
+def test_a_grid_has_enough_blocks(rows: int, columns: int, count: int) -> None:
     down, across = choose_block_grid(rows, columns, count)
     assert 1 <= down <= rows
     assert 1 <= across <= columns
@@ -85,7 +85,7 @@ def raster(rows: int, columns: int, scene: str = "s", step: int = 1) -> list[Pos
     ]
 
 
-def test_tiles_become_compact_blocks_named_by_what_they_cover() -> None:
+def test_tiles_form_compact_blocks_named_by_their_range() -> None:
     blocks = make_blocks(raster(4, 8, step=512), 8)
     assert len(set(blocks)) == 8
     assert blocks[0] == blocks[1] == blocks[8] == blocks[9] == "s rows 0-512, columns 0-512"
@@ -93,8 +93,8 @@ def test_tiles_become_compact_blocks_named_by_what_they_cover() -> None:
 
 
 @given(st.integers(1, 15), st.integers(1, 15), st.integers(2, 30), st.integers(1, 3))
-def test_neighbors_are_apart_only_along_borders_of_blocks(rows: int, columns: int, wanted: int, scenes: int) -> None:
-    """Each block is a rectangle of its scene, so only its rim has neighbors outside."""
+def test_blocks_are_rectangles(rows: int, columns: int, wanted: int, scenes: int) -> None:
+    """Each block is a rectangle of its scene, so only tiles at its border have neighbors in another block."""
     positions = [p for i in range(scenes) for p in raster(rows, columns, f"s{i}")]
     inside = defaultdict(list)
     for position, block in zip(positions, make_blocks(positions, wanted), strict=True):
@@ -107,30 +107,30 @@ def test_neighbors_are_apart_only_along_borders_of_blocks(rows: int, columns: in
         assert max(width) - min(width) + 1 == len(width)
 
 
-def test_frames_become_runs() -> None:
+def test_frames_form_blocks_of_consecutive_frames() -> None:
     frames = [Position(kind="frames", scene="vid_*", row=0, column=30 * i) for i in range(100)]
     blocks = make_blocks(frames, 20)
     assert len(set(blocks)) == 20
     assert blocks[:5] == ["vid_* 0-120"] * 5
 
 
-def test_many_scenes_stay_whole_and_a_large_one_does_not() -> None:
+def test_small_scenes_stay_whole_and_a_large_one_is_divided() -> None:
     small = [p for i in range(30) for p in raster(3, 3, f"s{i}")]
     assert len(set(make_blocks(small, 20))) == 30
     mixed = [*small, *raster(20, 20, "large")]
     assert len({b for b in make_blocks(mixed, 20) if b.startswith("large")}) > 5
 
 
-def test_a_block_is_not_all_border() -> None:
+def test_a_block_has_a_minimum_size() -> None:
     assert len(set(make_blocks(raster(4, 4), 20))) == 16 // MIN_TILES
 
 
-def test_what_was_found_is_said() -> None:
+def test_scenes_are_described() -> None:
     assert describe_scenes(raster(2, 2)) == "tiles of 1 scene"
     frames = [Position(kind="frames", scene=str(i), row=0, column=0) for i in range(3)]
     assert describe_scenes(frames) == "frames of 3 videos"
 
 
 @pytest.mark.parametrize("name", ["textile_3_17", "evidence_12", "frame", "video_a"])
-def test_part_of_a_word_or_a_word_without_a_number_does_not_tell(name: str) -> None:
+def test_parts_of_words_and_words_without_numbers_have_no_position(name: str) -> None:
     assert find_position(name) is None

@@ -1,15 +1,22 @@
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelwise.data.sample import Sample, Split
-from pixelwise.data.splits.groups import Unit, join
+from pixelwise.config import DataConfig
+from pixelwise.data.dataset import Dataset
+from pixelwise.data.io.images import write_png
+from pixelwise.data.sample import Sample, Split, Splits, group_by_split
+from pixelwise.data.scan import scan_dataset
+from pixelwise.data.splits.groups import SampleGroup, merge_groups
 from pixelwise.data.splits.splits import (
-    Splits,
+    assign_folds,
+    assign_splits,
     describe_split_groups,
-    group_by_split,
+    find_class_presence,
     make_folds,
     make_splits,
     read_splits,
@@ -28,7 +35,7 @@ def samples(count: int, split: Split | None = None) -> list[Sample]:
 GIVEN = [*samples(5, "train"), *samples(2, "val"), *samples(3, "test")]
 
 
-def test_own_splits_are_taken_as_they_are() -> None:
+def test_own_splits_are_used() -> None:
     splits, note = make_splits(GIVEN[::-1], 0.2, 0)
     assert note is None
     assert splits == group_by_split(GIVEN)
@@ -46,7 +53,7 @@ def test_a_made_split_is_seeded_and_disjoint(count: int, fraction: float, seed: 
     assert train
     assert val
     assert abs(len(val) - fraction * count) <= 1
-    expected = f"no val split: {len(val)} of the {count} training images, drawn with seed {seed}"
+    expected = f"No validation split found: {len(val)} of the {count} training images, drawn with seed {seed}"
     assert note is not None
     assert note.startswith(expected)
     assert (splits, note) == make_splits(all_samples[::-1], fraction, seed)
@@ -57,56 +64,56 @@ def test_another_seed_draws_others() -> None:
     assert len({tuple(val) for val in drawn}) == 5
 
 
-def test_a_split_is_made_of_train_alone() -> None:
+def test_a_split_is_made_of_train_only() -> None:
     splits, _ = make_splits([*samples(10, "train"), *samples(3, "test")], 0.3, 0)
     assert [len(splits[s]) for s in ("train", "val", "test")] == [7, 3, 3]
     assert {s.split for s in splits["val"]} == {"train"}
 
 
 @pytest.mark.parametrize(
-    ("there", "message"),
+    ("available", "message"),
     [
-        ([], r"0 training pair\(s\) and 0 of a val split.* are needed; add some"),
-        (samples(1), r"1 training pair\(s\) and 0 of a val split"),
-        (samples(9, "val"), r"0 training pair\(s\) and 9 of a val split"),
-        (samples(9, "test"), r"0 training pair\(s\) and 0 of a val split"),
+        ([], r"0 training and 0 validation pair\(s\).* is needed. Add images"),
+        (samples(1), r"1 training and 0 validation"),
+        (samples(9, "val"), r"0 training and 9 validation"),
+        (samples(9, "test"), r"0 training and 0 validation"),
     ],
 )
-def test_nothing_to_train_or_validate_on_is_an_error(there: list[Sample], message: str) -> None:
+def test_too_few_samples_are_an_error(available: list[Sample], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        make_splits(there, 0.2, 0)
+        make_splits(available, 0.2, 0)
 
 
 def test_one_to_train_and_one_to_validate_are_enough() -> None:
     assert make_splits([*samples(1, "train"), *samples(1, "val")], 0.2, 0)[1] is None
 
 
-@pytest.mark.parametrize("there", [GIVEN, samples(9)])
-def test_splits_to_file_and_back(tmp_path: Path, there: list[Sample]) -> None:
-    splits, _ = make_splits(there, 0.2, 0)
+@pytest.mark.parametrize("available", [GIVEN, samples(9)])
+def test_splits_to_file_and_back(tmp_path: Path, available: list[Sample]) -> None:
+    splits, _ = make_splits(available, 0.2, 0)
     write_splits(tmp_path / "splits.yaml", splits)
-    assert read_splits(tmp_path / "splits.yaml", there) == splits
+    assert read_splits(tmp_path / "splits.yaml", available) == splits
 
 
-def test_a_pair_that_is_gone_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_sample_is_an_error(tmp_path: Path) -> None:
     write_splits(tmp_path / "splits.yaml", group_by_split(GIVEN))
-    with pytest.raises(DataError, match=r"splits.yaml lists 'train/000', which the dataset does not"):
+    with pytest.raises(DataError, match=r"splits.yaml lists 'train/000', which the dataset no longer contains"):
         read_splits(tmp_path / "splits.yaml", GIVEN[1:])
 
 
-def test_revised_lists_lose_what_is_gone_and_train_on_what_is_new(tmp_path: Path) -> None:
+def test_revised_splits_drop_missing_samples_and_add_new_ones_to_train(tmp_path: Path) -> None:
     write_splits(tmp_path / "splits.yaml", {"train": GIVEN[1:5], "val": GIVEN[5:7], "test": []})
-    there = [*GIVEN[2:], *samples(1), *samples(3, "val")]
-    revised = read_splits(tmp_path / "splits.yaml", there, revise=True)
+    available = [*GIVEN[2:], *samples(1), *samples(3, "val")]
+    revised = read_splits(tmp_path / "splits.yaml", available, revise=True)
     assert [sample.name for sample in revised["train"]] == ["all/000", "train/002", "train/003", "train/004"]
     assert [sample.name for sample in revised["val"]] == ["val/000", "val/001", "val/002"]
     assert revised["test"] == GIVEN[7:]
 
 
 @pytest.mark.parametrize("content", ["", "- a", "dev: [a]"])
-def test_another_file_is_an_error(tmp_path: Path, content: str) -> None:
+def test_a_damaged_file_is_an_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "splits.yaml").write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match=r"splits.yaml must list samples under train, val, test"):
+    with pytest.raises(DataError, match=r"splits.yaml is damaged. Expected samples under train, val, test"):
         read_splits(tmp_path / "splits.yaml", GIVEN)
 
 
@@ -114,68 +121,68 @@ def test_another_file_is_an_error(tmp_path: Path, content: str) -> None:
 
 
 @st.composite
-def grouped(draw: st.DrawFn) -> tuple[list[Sample], dict[Sample, str], tuple[Unit, ...]]:
-    """Samples of train, val and test, the group of each of train and val, and their units."""
+def draw_groups(draw: st.DrawFn) -> tuple[list[Sample], dict[Sample, str], tuple[SampleGroup, ...]]:
+    """Draw samples of train, val and test, the group names of those in train and val, and the merged groups."""
     sizes = {split: draw(st.integers(least, 12)) for split, least in (("train", 2), ("val", 0), ("test", 0))}
     everything = [s for split, size in sizes.items() for s in samples(size, split)]  # type: ignore[arg-type]
     pool = [s for s in everything if s.split != "test"]
-    groups = {sample: draw(st.sampled_from("abcdefgh")) for sample in pool}
+    names = {sample: draw(st.sampled_from("abcdefgh")) for sample in pool}
     copies = draw(st.lists(st.lists(st.sampled_from(pool), min_size=2, max_size=3, unique=True), max_size=3))
-    units = join(sorted(pool), groups, copies)
-    assert all(sum(set(one) <= set(unit.samples) for unit in units) == 1 for one in copies)
-    return everything, groups, units
+    groups = merge_groups(sorted(pool), names, copies)
+    assert all(sum(set(one) <= set(group.samples) for group in groups) == 1 for one in copies)
+    return everything, names, groups
 
 
-def torn(splits: Splits, units: tuple[Unit, ...]) -> list[str]:
-    """Units in more than one split."""
-    places = [{split for split, there in splits.items() if set(there) & set(unit.samples)} for unit in units]
-    return [unit.name for unit, found in zip(units, places, strict=True) if len(found) > 1]
+def find_divided(splits: Splits, groups: tuple[SampleGroup, ...]) -> list[str]:
+    """Return the names of groups in more than one split."""
+    found = [{split for split, samples in splits.items() if set(samples) & set(group.samples)} for group in groups]
+    return [group.name for group, where in zip(groups, found, strict=True) if len(where) > 1]
 
 
-@given(grouped(), st.floats(0.05, 0.95), st.integers(0, 9))
+@given(draw_groups(), st.floats(0.05, 0.95), st.integers(0, 9))
 def test_no_group_is_in_two_splits(
-    made: tuple[list[Sample], dict[Sample, str], tuple[Unit, ...]], fraction: float, seed: int
+    drawn: tuple[list[Sample], dict[Sample, str], tuple[SampleGroup, ...]], fraction: float, seed: int
 ) -> None:
-    everything, groups, _ = made
+    everything, names, _ = drawn
     everything = [s for s in everything if s.split != "val"]
     train = [s for s in everything if s.split == "train"]
-    units = join(train, {s: groups[s] for s in train}, ())
-    if len(units) < 2:
-        with pytest.raises(DataError, match=r"make 1 group\(s\) that may not be torn apart"):
-            make_splits(everything, fraction, seed, units=units)
+    groups = merge_groups(train, {s: names[s] for s in train}, ())
+    if len(groups) < 2:
+        with pytest.raises(DataError, match=r"form 1 group\(s\) that must stay together"):
+            make_splits(everything, fraction, seed, groups=groups)
         return
-    splits, note = make_splits(everything, fraction, seed, units=units)
-    assert torn(splits, units) == []
+    splits, note = make_splits(everything, fraction, seed, groups=groups)
+    assert find_divided(splits, groups) == []
     assert sorted(splits["train"] + splits["val"]) == train
     assert splits["train"]
     assert splits["val"]
-    assert splits == make_splits(everything[::-1], fraction, seed, units=units[::-1])[0]
-    largest = max(len(unit.samples) for unit in units)
+    assert splits == make_splits(everything[::-1], fraction, seed, groups=groups[::-1])[0]
+    largest = max(len(group.samples) for group in groups)
     assert abs(len(splits["val"]) - fraction * len(train)) <= largest + 1
     assert note is not None
-    assert ("groups" in note) == (len(units) < len(train))
+    assert ("groups" in note) == (len(groups) < len(train))
 
 
-@given(grouped(), st.integers(2, 6), st.integers(0, 9))
-def test_folds_tear_no_group_and_validate_each_image_once(
-    made: tuple[list[Sample], dict[Sample, str], tuple[Unit, ...]], count: int, seed: int
+@given(draw_groups(), st.integers(2, 6), st.integers(0, 9))
+def test_folds_divide_no_group_and_validate_each_image_once(
+    drawn: tuple[list[Sample], dict[Sample, str], tuple[SampleGroup, ...]], count: int, seed: int
 ) -> None:
-    everything, _, units = made
-    if len(units) < count:
-        with pytest.raises(DataError, match=rf"but {count} folds need one each; make fewer folds, group otherwise"):
-            make_folds(everything, count, seed, units=units)
+    everything, _, groups = drawn
+    if len(groups) < count:
+        with pytest.raises(DataError, match=rf"but {count} folds need {count}. Group differently"):
+            make_folds(everything, count, seed, groups=groups)
         return
-    folds = make_folds(everything, count, seed, units=units)
+    folds = make_folds(everything, count, seed, groups=groups)
     pool = sorted(s for s in everything if s.split != "test")
     assert len(folds) == count
     assert sorted(s for fold in folds for s in fold["val"]) == pool
     for fold in folds:
         assert fold["val"]
-        assert torn(fold, units) == []
+        assert find_divided(fold, groups) == []
         assert sorted(fold["train"] + fold["val"]) == pool
         assert fold["train"] == sorted(fold["train"])
         assert fold["test"] == group_by_split(everything)["test"]
-    assert folds == make_folds(everything[::-1], count, seed, units=units[::-1])
+    assert folds == make_folds(everything[::-1], count, seed, groups=groups[::-1])
 
 
 def test_two_pairs_make_two_folds() -> None:
@@ -184,32 +191,30 @@ def test_two_pairs_make_two_folds() -> None:
 
 
 def test_one_fold_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match="--folds is 1, but must be at least 2"):
+    with pytest.raises(InvalidArgumentError, match=r"--folds is 1\. Expected at least 2"):
         require_valid_num_folds(1)
     with pytest.raises(InvalidArgumentError, match="--folds is 0"):
         make_folds(samples(4), 0, 0)
 
 
-def test_a_single_group_says_why_and_what_to_do() -> None:
-    units = [Unit(name="patient 7", samples=tuple(samples(3)))]
-    said = (
-        r"the 3 images make 1 group\(s\) .* \('patient 7'\), but .* name a val split, group otherwise with --group-by"
-    )
-    with pytest.raises(DataError, match=said):
-        make_splits(samples(3), 0.2, 0, units=units)
+def test_a_single_group_is_an_error() -> None:
+    groups = [SampleGroup(name="patient 7", samples=tuple(samples(3)))]
+    message = r"The 3 images form 1 group\(s\) .* \('patient 7'\), but a validation split needs 2. Group differently"
+    with pytest.raises(DataError, match=message):
+        make_splits(samples(3), 0.2, 0, groups=groups)
 
 
-def test_a_group_in_two_of_the_own_splits_is_told() -> None:
+def test_a_group_in_two_of_the_own_splits_is_a_warning() -> None:
     splits = group_by_split(GIVEN)
     groups = {s: s.name[-1] for s in GIVEN}
     assert describe_split_groups(splits, {s: s.name for s in GIVEN}) is None
     note = describe_split_groups(splits, groups)
     assert note is not None
-    assert note.startswith("3 of 5 groups lie in more than one of the dataset's own splits")
+    assert note.startswith("3 of 5 groups are in more than one of the dataset's own splits")
     assert note.endswith("'0' (train, val, test), '1' (train, val, test), '2' (train, test).")
 
 
-def test_the_group_stands_beside_each_sample(tmp_path: Path) -> None:
+def test_the_group_is_a_comment_of_each_sample(tmp_path: Path) -> None:
     splits = group_by_split(GIVEN)
     write_splits(tmp_path / "splits.yaml", splits, {s: f"patient\n{s.name[-1]}" for s in GIVEN[:4]})
     lines = (tmp_path / "splits.yaml").read_text(encoding="utf-8").splitlines()
@@ -224,3 +229,85 @@ def test_any_name_is_read_back(tmp_path_factory: pytest.TempPathFactory, name: s
     one = Sample(name=name, image_path=path, label_path=path, split=None)
     write_splits(path, {"train": [one]}, {one: group})
     assert read_splits(path, [one])["train"] == [one]
+
+
+# From a scanned dataset and a configuration.
+
+PATIENTS = DataConfig(group_by=r"p(\d+)", val_fraction=0.25)
+
+
+def write_pairs(root: Path, *names: str) -> None:
+    """Write pairs; class 2 occurs only in those whose name ends in `rare`."""
+    rng = np.random.default_rng(len(names))
+    for name in names:
+        write_png(root / f"images/{name}.png", rng.integers(0, 256, (4, 4), np.uint8))
+        write_png(root / f"masks/{name}.png", np.array([[0, 1], [1, 2 if name.endswith("rare") else 0]], np.uint8))
+
+
+def scan(root: Path) -> Dataset:
+    """Scan what training reads: all except the test images."""
+    dataset = Dataset.load(root)
+    return scan_dataset(dataset, [s for s in dataset.samples if s.split != "test"])
+
+
+@pytest.fixture
+def patients(tmp_path: Path) -> Path:
+    write_pairs(tmp_path, *(f"p{p}_{i}" for p in range(8) for i in range(3)))
+    return tmp_path
+
+
+def test_patients_are_in_one_split(patients: Path) -> None:
+    assignment = assign_splits(scan(patients), PATIENTS, 0)
+    val = {assignment.groups[s] for s in assignment.splits["val"]}
+    assert len(val) == 2
+    assert val.isdisjoint(assignment.groups[s] for s in assignment.splits["train"])
+    assert assignment.notes == (
+        "No validation split found: 6 of the 24 training images in 2 of 8 groups, drawn with seed 0, are used for "
+        "validation.",
+    )
+    assert assignment.warning is None
+
+
+def test_classes_are_stratified(tmp_path: Path) -> None:
+    write_pairs(tmp_path, *(f"{i}" for i in range(18)), "a_rare", "b_rare")
+    dataset = scan(tmp_path)
+    presence = find_class_presence(dataset, list(dataset.samples))
+    assert {s.name for s, classes in presence.items() if 2 in classes} == {"a_rare", "b_rare"}
+    for seed in range(3):
+        splits = assign_splits(dataset, DataConfig(), seed).splits
+        assert sum(s.name.endswith("rare") for s in splits["val"]) == 1
+
+
+def test_own_splits_stay_and_a_patient_in_two_is_a_warning(tmp_path: Path) -> None:
+    write_pairs(tmp_path, "train/p1_a", "train/p2_a", "val/p2_b", "val/p3_a", "test/p1_b")
+    assignment = assign_splits(scan(tmp_path), PATIENTS, 0)
+    assert [len(assignment.splits[s]) for s in ("train", "val", "test")] == [2, 2, 1]
+    assert assignment.notes == ()
+    assert assignment.warning is not None
+    assert "'1' (train, test), '2' (train, val)" in assignment.warning
+    assert assign_splits(scan(tmp_path), DataConfig(), 0).warning is None
+
+
+def test_folds_combine_train_and_val_and_do_not_read_test(tmp_path: Path) -> None:
+    write_pairs(tmp_path, *(f"train/p{i}_a" for i in range(6)), *(f"val/p{i}_b" for i in range(6)), "test/p9_a")
+    (tmp_path / "images/test/p9_a.png").write_bytes(b"not an image")
+    folds = assign_folds(scan(tmp_path), PATIENTS, 3, 0)
+    assert len(folds) == 3
+    for fold in folds:
+        assert [len(fold.splits[s]) for s in ("train", "val", "test")] == [8, 4, 1]
+        assert len({fold.groups[s] for s in fold.splits["val"]}) == 2
+        assert fold.warning is None
+    assert folds[0].notes == (
+        "3 folds of 12 images in 6 groups (train and val combined: 6 + 6), drawn with seed 0: each image is used for "
+        "validation in one fold and for training in the others. The 1 test images are not used.",
+    )
+
+
+def test_blocks_are_noted_once(tmp_path: Path) -> None:
+    write_pairs(tmp_path, *(f"tile_{r}_{c}" for r in range(8) for c in range(8)))
+    assignment = assign_splits(scan(tmp_path), DataConfig(), 0)
+    assert len(assignment.notes) == 2
+    assert len(assignment.groups) == 64
+    shutil.move(tmp_path / "images/tile_0_0.png", tmp_path / "images/photo.png")
+    shutil.move(tmp_path / "masks/tile_0_0.png", tmp_path / "masks/photo.png")
+    assert assign_splits(scan(tmp_path), DataConfig(), 0).groups == {}

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelwise.inference.tiling.plan import Span, choose_tile, plan_spans, plan_tiles
-from pixelwise.networks.geometry.network_geometry import NetworkGeometry
+from pixelwise.inference.tiling.plan import TileSpan, choose_tile_size, plan_spans, plan_tiles
+from pixelwise.networks.geometry import NetworkGeometry
 from pixelwise.networks.geometry.receptive_field import ReceptiveField
 
 PADDED = ReceptiveField(8, tuple((-8, 15) for _ in range(8)))
@@ -16,9 +16,9 @@ def field(axis: ReceptiveField, *, minimum: int, multiple: int, lost: int = 0) -
     return NetworkGeometry(
         rows=axis,
         columns=axis,
-        local=True,
-        global_operations=(),
-        size_minimum=minimum,
+        is_local=True,
+        global_ops=(),
+        min_size=minimum,
         size_multiple=multiple,
         output_sizes=tuple(
             (side - lost, side - lost) for side in range(minimum, minimum + math.lcm(axis.stride, multiple), multiple)
@@ -32,8 +32,8 @@ ANY = field(ReceptiveField(2, ((-3, 4), (-2, 5))), minimum=1, multiple=1)
 FIELDS = {"same": SAME, "valid": VALID, "any size": ANY}
 
 
-def spans(*ranges: tuple[int, int, int, int]) -> tuple[Span, ...]:
-    return tuple(Span(write=slice(a, b), read=slice(c, d)) for a, b, c, d in ranges)
+def spans(*ranges: tuple[int, int, int, int]) -> tuple[TileSpan, ...]:
+    return tuple(TileSpan(write=slice(a, b), read=slice(c, d)) for a, b, c, d in ranges)
 
 
 def test_the_example() -> None:
@@ -52,17 +52,17 @@ def test_an_image_smaller_than_a_tile_is_one_tile() -> None:
 @given(name=st.sampled_from(sorted(FIELDS)), side=st.integers(1, 200), tile=st.integers(1, 64))
 def test_every_row_is_written_once_by_a_tile_that_sees_all_it_depends_on(name: str, side: int, tile: int) -> None:
     geometry = FIELDS[name]
-    framed = geometry.input_size((side, side))[0]
+    framed = geometry.compute_input_size((side, side))[0]
     plan = plan_spans(geometry, 0, side, framed, tile)
     assert [row for span in plan for row in range(side)[span.write]] == list(range(side))
     for span in plan:
-        first, last = geometry.rows.reach(span.write.start, span.write.stop)
+        first, last = geometry.rows.get_range(span.write.start, span.write.stop)
         assert span.read.start <= max(first, 0)
         assert min(last, framed) <= span.read.stop <= framed
         assert span.read.start % geometry.rows.stride == 0
         seen = (span.read.stop - span.read.start,) * 2
-        assert geometry.legal_size(seen) == seen
-        assert span.keep.stop <= geometry.output_size(seen)[0]
+        assert geometry.compute_legal_size(seen) == seen
+        assert span.keep.stop <= geometry.compute_output_size(seen)[0]
 
 
 @given(
@@ -72,24 +72,24 @@ def test_every_row_is_written_once_by_a_tile_that_sees_all_it_depends_on(name: s
 )
 def test_chosen_tiles_see_no_more_than_allowed(name: str, size: tuple[int, int], max_pixels: int) -> None:
     geometry = FIELDS[name]
-    framed = geometry.input_size(size)
-    plan = plan_tiles(geometry, size, framed, choose_tile(geometry, size, framed, max_pixels))
-    height, width = plan.largest
+    framed = geometry.compute_input_size(size)
+    plan = plan_tiles(geometry, size, framed, choose_tile_size(geometry, size, framed, max_pixels))
+    height, width = plan.max_input_size
     assert height * width <= max_pixels
 
 
 def test_where_nothing_fits_the_smallest_tile_is_taken() -> None:
-    assert choose_tile(SAME, (64, 64), (64, 64), 10) == (8, 8)
+    assert choose_tile_size(SAME, (64, 64), (64, 64), 10) == (8, 8)
 
 
 @pytest.mark.parametrize("size", [(64, 640), (640, 64), (400, 400)])
 def test_no_other_shape_of_tiles_sees_fewer_pixels(size: tuple[int, int]) -> None:
-    chosen = plan_tiles(SAME, size, size, choose_tile(SAME, size, size, 6000)).pixels
+    chosen = plan_tiles(SAME, size, size, choose_tile_size(SAME, size, size, 6000)).num_input_pixels
     for rows in range(8, size[0] + 1, 8):
         for columns in range(8, size[1] + 1, 8):
             plan = plan_tiles(SAME, size, size, (rows, columns))
-            if plan.largest[0] * plan.largest[1] <= 6000:
-                assert plan.pixels >= 0.9 * chosen
+            if math.prod(plan.max_input_size) <= 6000:
+                assert plan.num_input_pixels >= 0.9 * chosen
 
 
 def test_a_plan_lists_rows_then_columns() -> None:

@@ -16,7 +16,7 @@ from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference import predictor as home
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.inference.tiling import planner
-from pixelwise.inference.tiling.tiled import blended, seam_score, windows
+from pixelwise.inference.tiling.tiled import blend_tiles, compute_seam_score, plan_blend_windows
 from pixelwise.networks import Segmenter
 
 MakeModel = Callable[..., Any]
@@ -122,19 +122,19 @@ def test_a_network_that_sees_the_whole_image_is_blended_and_scored(sees_all: Pre
 
 def test_memory_bounds_blended_tiles_too(sees_all: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "WHOLE_PIXELS", 100)
-    monkeypatch.setattr(planner, "MAX_BYTES", 20 * 20 * sees_all.cutting.bytes_per_pixel)
-    assert not sees_all.cutting.fits((200, 100))
-    assert sees_all.cutting.blended_tile == (10, 10)
+    monkeypatch.setattr(planner, "MAX_BYTES", 20 * 20 * sees_all.tile_planner.bytes_per_pixel)
+    assert not sees_all.tile_planner.is_whole((200, 100))
+    assert sees_all.tile_planner.blend_tile_size == (10, 10)
 
 
 def test_blending_what_does_not_depend_on_the_window_changes_nothing() -> None:
     pixels = image(33, 47)
-    logits = blended(pixels, (8, 5), lambda seen: torch.from_numpy(seen).permute(2, 0, 1).float())
+    logits = blend_tiles(pixels, (8, 5), lambda seen: torch.from_numpy(seen).permute(2, 0, 1).float())
     np.testing.assert_allclose(logits.permute(1, 2, 0), pixels, rtol=1e-5)
 
 
 def test_windows_overlap_by_half() -> None:
-    assert windows(10, 4) == [slice(0, 6), slice(2, 10), slice(6, 10)]
+    assert plan_blend_windows(10, 4) == [slice(0, 6), slice(2, 10), slice(6, 10)]
 
 
 def test_local_networks_are_blended_on_request(predictors: Callable[[str], Predictor]) -> None:
@@ -145,18 +145,18 @@ def test_local_networks_are_blended_on_request(predictors: Callable[[str], Predi
 
 def test_a_seam_is_seen() -> None:
     labels = np.random.default_rng(0).integers(0, 2, (40, 40))
-    assert seam_score(labels, (8, 8)) == pytest.approx(1, abs=0.2)
+    assert compute_seam_score(labels, (8, 8)) == pytest.approx(1, abs=0.2)
     labels = np.zeros((40, 40), np.uint8)
     labels[:, 8:16] = 1
     labels[3, 20] = 1
-    score = seam_score(labels, (8, 8))
+    score = compute_seam_score(labels, (8, 8))
     assert score is not None
     assert score > 50
 
 
 def test_without_borders_there_is_no_seam() -> None:
-    assert seam_score(np.eye(8, dtype=np.uint8), (8, 8)) is None
-    assert seam_score(np.zeros((16, 16), np.uint8), (8, 8)) is None
+    assert compute_seam_score(np.eye(8, dtype=np.uint8), (8, 8)) is None
+    assert compute_seam_score(np.zeros((16, 16), np.uint8), (8, 8)) is None
 
 
 @pytest.mark.parametrize(

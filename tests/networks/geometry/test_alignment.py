@@ -43,7 +43,7 @@ def released(stride: int) -> list[tuple[SlidingWindow, ...]]:
 )
 def test_the_offsets_of_the_released_vgg16(stride, kernels, offsets):
     plan, multiple = plan_upsampling(released(stride))
-    assert [up.kernel for up in plan] == kernels
+    assert [up.kernel_size for up in plan] == kernels
     assert [up.offset for up in plan] == offsets
     assert [up.output_padding for up in plan] == [0] * len(plan)
     assert multiple == 1
@@ -61,7 +61,7 @@ def test_the_kernel_and_offset_of_the_released_alexnet():
         SlidingWindow(6),
     )
     (up,), multiple = plan_upsampling([path])
-    assert (up.kernel, up.offset, multiple) == (63, 18, 1)
+    assert (up.kernel_size, up.offset, multiple) == (63, 18, 1)
 
 
 @pytest.mark.parametrize(("stride", "raw"), [(32, [16]), (16, [-1, 24]), (8, [-1, -3, 28])])
@@ -76,7 +76,7 @@ def test_the_offsets_of_the_same_padded_form_if_nothing_were_cut_on_the_way(stri
         here = Alignment(fine.scale, fine.offset + up.offset)
     assert found == raw
     plan, _ = plan_upsampling(paths)
-    assert all((up.kernel, up.padding) == (2 * up.factor, up.factor // 2) for up in plan)
+    assert all((up.kernel_size, up.padding) == (2 * up.factor, up.factor // 2) for up in plan)
 
 
 @given(st.integers(1, 699), st.sampled_from([32, 16, 8]))
@@ -85,7 +85,7 @@ def test_the_released_form_covers_every_size(side, stride):
     plan, _ = plan_upsampling(paths)
     size = compute_map_size(paths[0], side)
     for up, path in zip(plan, (*paths[1:], ()), strict=True):
-        uncut = up.factor * (size - 1) + up.kernel  # as Caffe's Crop layers meet it
+        uncut = up.factor * (size - 1) + up.kernel_size  # as Caffe's Crop layers meet it
         room, wanted = (compute_map_size(path, side), uncut) if up.offset < 0 else (uncut, compute_map_size(path, side))
         assert wanted >= 1
         assert abs(up.offset) + wanted <= room
@@ -99,7 +99,7 @@ def test_sizes_of_the_released_form_at_500_pixels():
 
 windows = st.builds(
     SlidingWindow,
-    kernel=st.integers(1, 5),
+    kernel_size=st.integers(1, 5),
     stride=st.integers(1, 3),
     padding=st.integers(0, 2),
     dilation=st.integers(1, 2),
@@ -125,7 +125,7 @@ def slide(window, cells, step):
     if not cells:
         return []
     first, last = cells[0]
-    reach = window.dilation * (window.kernel - 1)
+    reach = window.dilation * (window.kernel_size - 1)
     end = len(cells) + window.padding + window.end_padding
     starts = range(-window.padding, end - reach, window.stride)
     return [(first + step * start, last + step * (start + reach)) for start in starts]
@@ -136,7 +136,7 @@ def slide(window, cells, step):
 def test_sizes_are_those_of_pytorch(ceil_mode, kernel, stride, padding, side):
     assume(padding <= kernel // 2 and side + 2 * padding >= kernel)
     pooled = nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil_mode)(torch.zeros(1, 1, side, side))
-    assert SlidingWindow(kernel, stride, padding, ceil_mode=ceil_mode).size(side) == pooled.shape[2]
+    assert SlidingWindow(kernel, stride, padding, ceil_mode=ceil_mode).compute_output_size(side) == pooled.shape[2]
 
 
 def test_centers_of_five_poolings():
@@ -153,25 +153,25 @@ def test_an_upscaling_brings_a_map_onto_the_image(poolings, odd_windows, padding
     scale, offset = compute_alignment(path)
     up = align_upsampling(Alignment(scale, offset))
     cell = scale * 7 + offset  # over pixel 7
-    assert up.factor * cell + Fraction(up.kernel - 1, 2) - up.offset == 7
-    assert up.kernel in (2 * up.factor, 2 * up.factor - 1)
+    assert up.factor * cell + Fraction(up.kernel_size - 1, 2) - up.offset == 7
+    assert up.kernel_size in (2 * up.factor, 2 * up.factor - 1)
 
 
 @given(st.integers(1, 5), st.integers(1, 8), st.integers(1, 4))
 def test_the_size_of_an_upscaling_is_that_of_pytorch(factor, side, offset):
     up = AlignedUpsampling(factor, 2 * factor, min(offset, factor), 0)
-    layer = nn.ConvTranspose2d(1, 1, up.kernel, stride=factor, padding=up.padding)
-    assume(up.size(side) >= 1)
-    assert layer(torch.zeros(1, 1, side, side)).shape[2] == up.size(side)
+    layer = nn.ConvTranspose2d(1, 1, up.kernel_size, stride=factor, padding=up.padding)
+    assume(up.compute_output_size(side) >= 1)
+    assert layer(torch.zeros(1, 1, side, side)).shape[2] == up.compute_output_size(side)
 
 
 def test_quarter_cells_cannot_be_aligned():
-    with pytest.raises(InvalidArgumentError, match=r"no whole number of half cells apart.*symmetrically"):
+    with pytest.raises(InvalidArgumentError, match=r"not a multiple of half a cell.*symmetrically"):
         align_upsampling(Alignment(Fraction(1, 2), Fraction(1, 8)))
 
 
 def test_scales_must_be_a_whole_factor_apart():
-    with pytest.raises(InvalidArgumentError, match=r"cannot be brought onto"):
+    with pytest.raises(InvalidArgumentError, match=r"cannot be aligned with"):
         align_upsampling(Alignment(Fraction(1, 3)), Alignment(Fraction(1, 2)))
 
 

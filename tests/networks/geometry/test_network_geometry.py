@@ -18,8 +18,8 @@ from pixelwise.networks import Segmenter, UNet
 from pixelwise.networks.backbones import build_caffenet_layers, build_fc_layers, build_vgg_layers
 from pixelwise.networks.encoders import ChainEncoder
 from pixelwise.networks.fcn import FCN
+from pixelwise.networks.geometry import Halo, NetworkGeometry, trace_geometry
 from pixelwise.networks.geometry.layer_windows import set_padding
-from pixelwise.networks.geometry.network_geometry import Halo, NetworkGeometry, trace_geometry
 from pixelwise.networks.geometry.receptive_field import ReceptiveField
 from pixelwise.networks.geometry.tracer import Tracer, copy_to_meta
 from pixelwise.networks.segnet import SegNet
@@ -74,7 +74,7 @@ def rows_that_influence(network: nn.Module, images: Tensor) -> Callable[[int], l
 
 
 def small_fcn(stride: int, *, released: bool) -> FCN:
-    layers = {"features": build_vgg_layers(3, widths=(2,) * 5)}
+    layers = {"features": build_vgg_layers(3, channels=(2,) * 5)}
     set_padding(layers, ceil_mode=released, first_padding=100 if released else None)
     encoder = ChainEncoder(layers, taps="pools")
     head = build_fc_layers(2, channels=2, padding=0 if released else 3)
@@ -82,11 +82,11 @@ def small_fcn(stride: int, *, released: bool) -> FCN:
 
 
 def small_alexnet_fcn() -> FCN:
-    layers = {"features": build_caffenet_layers(3, widths=(2,) * 5)}
+    layers = {"features": build_caffenet_layers(3, channels=(2,) * 5)}
     set_padding(layers, ceil_mode=True, first_padding=100)
     encoder = ChainEncoder(layers, taps="pools")
     return FCN(
-        3, 2, encoder=encoder, head=build_fc_layers(2, channels=2, kernel=6, padding=0), stride=32, grouped=False
+        3, 2, encoder=encoder, head=build_fc_layers(2, channels=2, kernel_size=6, padding=0), stride=32, grouped=False
     )
 
 
@@ -101,10 +101,10 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "unet-paper": lambda: UNet(3, 2, base_channels=1),
     "unet-paper-switches": lambda: UNet(3, 2, base_channels=2, depth=2, upsampling="switches", skips="none"),
     "unet-paper-bilinear": lambda: UNet(3, 2, base_channels=1, depth=2, upsampling="bilinear", skips="add"),
-    "segnet": lambda: SegNet(3, 2, widths=(1,) * 5),
+    "segnet": lambda: SegNet(3, 2, channels=(1,) * 5),
     **{
         f"segnet-{upsampling}-{skips}": lambda upsampling=upsampling, skips=skips: SegNet(
-            3, 2, widths=(1,) * 3, convolutions=(1, 2, 1), upsampling=upsampling, skips=skips
+            3, 2, channels=(1,) * 3, depths=(1, 2, 1), upsampling=upsampling, skips=skips
         )
         for upsampling, skips in (("nearest", "none"), ("bilinear", "add"), ("transposed", "concat"))
     },
@@ -128,17 +128,17 @@ def small_image(height: int, width: int) -> Tensor:
 def test_the_field_is_exactly_what_influences_each_phase(name):
     network = make_positive(NETWORKS[name]())
     field = field_named(name)
-    assert field.local
+    assert field.is_local
     assert field.rows == field.columns
     stride, period = field.rows.stride, len(field.rows.intervals)
     # The first turn whose dependence lies inside the image, and the first phase of the next.
     turn = -(min(first for first, _ in field.rows.intervals) // stride)
     places = range(turn * period, (turn + 1) * period + 1)
-    size = field.legal_size((field.rows.reach(places.start, places.stop)[1], 1))
+    size = field.compute_legal_size((field.rows.get_range(places.start, places.stop)[1], 1))
     influence = rows_that_influence(network, small_image(*size))
     for place in places:
         rows = influence(place)
-        assert (rows[0], rows[-1]) == field.rows.at(place)
+        assert (rows[0], rows[-1]) == field.rows.get_interval(place)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -149,15 +149,15 @@ def test_a_tile_with_its_halo_gives_what_the_whole_image_gives(name):
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.5)
     field = field_named(name)
-    stride, halo, margin = field.stride[0], field.halo, field.margin[0]
+    stride, halo, margin = field.stride[0], field.halo, field.offset[0]
     start = 2 * stride  # of the tile, whose first row without the top border's influence is:
     window = start + round_up(max(halo.top - margin, 0), stride)
-    height, width = field.legal_size((window + 2 * stride + margin + halo.bottom + stride // 2, 1))
+    height, width = field.compute_legal_size((window + 2 * stride + margin + halo.bottom + stride // 2, 1))
     image = small_image(height, width)
     with torch.no_grad():
         whole = network(image)
         bottom = network(image[:, :, start:])
-        end, _ = field.legal_size((height - start - stride, 1))
+        end, _ = field.compute_legal_size((height - start - stride, 1))
         inner = network(image[:, :, start : start + end])
     torch.testing.assert_close(bottom[:, :, window - start :], whole[:, :, window:], rtol=1e-9, atol=1e-12)
     stop = start + end - margin - halo.bottom
@@ -171,11 +171,11 @@ def test_a_tile_with_its_halo_gives_what_the_whole_image_gives(name):
 def test_sizes_are_those_of_the_network(name):
     network = NETWORKS[name]().eval()
     field = field_named(name)
-    sides = range(field.size_minimum, field.size_minimum + 34, field.size_multiple)
+    sides = range(field.min_size, field.min_size + 34, field.size_multiple)
     for side in sides[:: 5 if len(sides) > 5 else 1]:
         with torch.no_grad():
-            output = network(torch.zeros(1, 3, side, field.size_minimum))
-        assert output.shape[2:] == field.output_size((side, field.size_minimum))
+            output = network(torch.zeros(1, 3, side, field.min_size))
+        assert output.shape[2:] == field.compute_output_size((side, field.min_size))
 
 
 # Stacks of layers as hypothesis likes them, one channel wide.
@@ -245,9 +245,9 @@ def follow(stack: nn.Module) -> tuple[tuple[ReceptiveField, ReceptiveField], tor
     except (InvalidArgumentError, RuntimeError):
         assume(False)
     assume(min(output.shape) >= 1 and max(output.shape) <= 90)
-    followed = tracer.map_of(output)
+    followed = tracer.get_map(output)
     assert followed is not None
-    return followed.axes, output.shape[2:]
+    return followed.fields, output.shape[2:]
 
 
 def image_of_one_channel() -> Tensor:
@@ -264,7 +264,7 @@ def test_random_stacks_depend_on_exactly_the_field(stack):
         for place in range(0, size[dim - 2], max(size[dim - 2] // 8, 1)):
             (gradient,) = torch.autograd.grad(output.select(dim, place).sum(), image, retain_graph=True)
             found = gradient.sum((0, 1, 5 - dim)).nonzero().flatten().tolist()
-            first, last = axis.at(place)
+            first, last = axis.get_interval(place)
             if first >= 0 and last < SIDE:
                 assert (found[0], found[-1]) == (first, last)
             assert all(first <= position <= last for position in found)
@@ -287,7 +287,7 @@ def test_tiles_of_random_stacks_repeat_what_depends_on_them_alone(stack, turns, 
     places = [
         place
         for place in range(offset, min(size[0], offset + tile.shape[2]))
-        if axis.at(place)[1] < stop and (axis.at(place)[0] >= start or start == 0)
+        if axis.get_interval(place)[1] < stop and (axis.get_interval(place)[0] >= start or start == 0)
     ]
     torch.testing.assert_close(tile[:, :, [place - offset for place in places]], whole[:, :, places])
 
@@ -297,13 +297,12 @@ def test_tiles_of_random_stacks_repeat_what_depends_on_them_alone(stack, turns, 
 
 def test_the_paper_s_unet():
     field = trace_geometry(UNet(1, 2, base_channels=1), in_channels=1)
-    assert (field.size_minimum, field.size_multiple) == (188, 16)
-    assert field.stride == field.resolution == (16, 16)
-    assert field.output_size((572, 700)) == (388, 516)
-    assert field.margin == (92, 92)
-    assert field.output_frame((572, 572)) == (slice(92, 480), slice(92, 480))
-    assert field.legal_size((573, 1)) == (588, 188)
-    assert field.input_size((388, 389)) == (572, 588)
+    assert (field.min_size, field.size_multiple) == (188, 16)
+    assert field.stride == field.output_stride == (16, 16)
+    assert field.compute_output_size((572, 700)) == (388, 516)
+    assert field.offset == (92, 92)
+    assert field.compute_legal_size((573, 1)) == (588, 188)
+    assert field.compute_input_size((388, 389)) == (572, 588)
     network = UNet(1, 2, base_channels=1)
     contracting = [nn.Sequential(nn.MaxPool2d(2), down.block) for down in network.down]
     assert trace_geometry(nn.Sequential(network.first, *contracting), in_channels=1).receptive_field == (140, 140)
@@ -311,8 +310,8 @@ def test_the_paper_s_unet():
 
 def test_the_halo_of_an_unpadded_network_is_at_least_what_it_loses():
     field = trace_geometry(nn.ConvTranspose2d(1, 1, 1, padding=1), in_channels=1)
-    assert field.output_size((9, 9)) == (7, 7)
-    assert field.margin == (1, 1)
+    assert field.compute_output_size((9, 9)) == (7, 7)
+    assert field.offset == (1, 1)
     assert field.halo == Halo(top=1, bottom=1, left=1, right=1)
 
 
@@ -324,9 +323,9 @@ def test_receptive_fields_of_vgg16_as_in_the_fcn_paper(pools, pixels):
     field = trace_geometry(nn.Sequential(*layers), in_channels=1)
     assert field.receptive_field == (pixels, pixels)
     assert field.stride == (2**pools, 2**pools)
-    assert field.resolution == (1, 1)
-    assert field.margin == (0, 0)
-    assert field.output_size((360, 480)) == (360 // 2**pools, 480 // 2**pools)
+    assert field.output_stride == (1, 1)
+    assert field.offset == (0, 0)
+    assert field.compute_output_size((360, 480)) == (360 // 2**pools, 480 // 2**pools)
 
 
 def test_four_levels_of_segnet_basic_see_106_pixels():
@@ -352,15 +351,15 @@ def test_a_block_made_channels_depends_on_all_of_it():
 
 def test_sizes_that_lose_differently_are_all_kept():
     field = trace_geometry(nn.Sequential(nn.MaxPool2d(2), nn.Upsample(scale_factor=2)), in_channels=1)
-    assert (field.size_minimum, field.size_multiple) == (2, 1)
-    assert [field.output_size((side, 2))[0] for side in (2, 3, 4, 5, 45)] == [2, 2, 4, 4, 44]
+    assert (field.min_size, field.size_multiple) == (2, 1)
+    assert [field.compute_output_size((side, 2))[0] for side in (2, 3, 4, 5, 45)] == [2, 2, 4, 4, 44]
     assert field.halo.bottom == 1
 
 
 def test_illegal_sizes_are_refused_and_the_legal_ones_named():
     field = trace_geometry(UNet(1, 2, base_channels=1), in_channels=1)
     with pytest.raises(InvalidArgumentError, match=r"takes sides of 188 \+ 16k pixels \(188, 204, ...\), not 572x571"):
-        field.output_size((572, 571))
+        field.compute_output_size((572, 571))
 
 
 def test_the_network_is_not_changed():
@@ -376,7 +375,7 @@ def test_half_precision_and_segmenters_are_followed_too():
     network = UNet(1, 2, base_channels=1, depth=1, padding="same")
     field = trace_geometry(Segmenter(network, mean=[0.0], std=[1.0]), in_channels=1)
     assert field.rows == trace_geometry(network, in_channels=1).rows
-    assert (field.size_minimum, field.size_multiple) == (1, 1)
+    assert (field.min_size, field.size_multiple) == (1, 1)
 
 
 # What other networks are made of.
@@ -416,8 +415,8 @@ GLOBAL: dict[str, Callable[[Tensor], Tensor]] = {
 def test_what_sees_the_whole_image_is_named(name):
     network = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), Function(GLOBAL[name]))
     field = trace_geometry(network, in_channels=4)
-    assert not field.local
-    assert field.global_operations == (name,)
+    assert not field.is_local
+    assert field.global_ops == (name,)
     assert field.receptive_field == (3, 3)
 
 
@@ -444,9 +443,9 @@ LOCAL: dict[str, Callable[[Tensor], Tensor]] = {
 def test_what_acts_on_each_pixel_leaves_the_field(name):
     network = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), Function(LOCAL[name]))
     field = trace_geometry(network, in_channels=4)
-    assert field.local
+    assert field.is_local
     assert field.receptive_field == (3, 3)
-    assert field.stride == field.resolution == (1, 1)
+    assert field.stride == field.output_stride == (1, 1)
 
 
 def test_blocks_unfolded_by_reshaping_are_followed():
@@ -469,7 +468,10 @@ def test_bicubic_upsampling_reads_four_pixels():
 REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "unknown": (lambda x: x.cumsum(2), r"aten::cumsum on \(1, 4, 512, 512\) may mix pixels"),
     "flip": (lambda x: x.flip(2), "aten::flip on .* may mix pixels"),
-    "factor": (lambda x: functional.interpolate(x, size=(640, 640)), "resizes 512x512 to 640x640, .* no whole factor"),
+    "factor": (
+        lambda x: functional.interpolate(x, size=(640, 640)),
+        "resizes 512x512 to 640x640, .* not an integer factor",
+    ),
     "corners": (
         lambda x: functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True),
         "align_corners=True",
@@ -480,18 +482,18 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
         "aten::add .*joins maps of different resolution",
     ),
     "rows joined": (lambda x: torch.cat([x, x], dim=2), "joins maps along rows or columns"),
-    "transposed": (lambda x: x + x.transpose(2, 3), "such whose rows are different dimensions"),
+    "transposed": (lambda x: x + x.transpose(2, 3), "maps whose rows are different dimensions"),
     "rows split": (lambda x: x.split(8, dim=2)[0], "splits rows or columns"),
-    "one row": (lambda x: x[:, :, 0][:, :, None], "takes one row or column"),
-    "flat": (lambda x: x.flatten(2).view_as(x), "reshapes them to .* rows or columns are lost"),
+    "one row": (lambda x: x[:, :, 0][:, :, None], "selects one row or column"),
+    "flat": (lambda x: x.flatten(2).view_as(x), "reshapes a map to .* mixes rows or columns"),
     "cropped, then padded": (lambda x: functional.pad(x[:, :, 3:, 3:], (1, 1, 1, 1)), "pads a map that was cropped"),
-    "mean": (lambda x: x.mean((2, 3), keepdim=True), "no map that lies on the image .*aten::mean"),
-    "constant": (lambda x: torch.zeros(1, 1, 4, 4, device=x.device), "no map that lies on the image"),
-    "two outputs": (lambda x: (x, x), "must give one tensor"),  # type: ignore[dict-item, return-value]
-    "nothing legal": (lambda x: x.view(7, -1), "takes no two sizes up to 1024x1024"),
+    "mean": (lambda x: x.mean((2, 3), keepdim=True), "no rows and columns of the image .*aten::mean"),
+    "constant": (lambda x: torch.zeros(1, 1, 4, 4, device=x.device), "no rows and columns of the image"),
+    "two outputs": (lambda x: (x, x), "must return one tensor"),  # type: ignore[dict-item, return-value]
+    "nothing legal": (lambda x: x.view(7, -1), "accepts no two sizes up to 1024x1024"),
     "offset by the size": (
         lambda x: functional.pad(x, (0, 0, x.shape[2] % 2, 0)),
-        "differs between sides of 512 and 513",
+        "differ between sides of 512 and 513",
     ),
 }
 

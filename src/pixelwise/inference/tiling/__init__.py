@@ -1,1 +1,1 @@
-"""Predict an image in parts that give exactly what the whole image gives."""
+"""Predict a large image in tiles that give exactly the result of the whole image."""

@@ -1,7 +1,6 @@
-"""An image predicted part by part, in strips or tiles: exactly where the network is local, blended where it is not."""
+"""Predict an image in tiles: exact for networks that are local, blended for all others."""
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,119 +10,94 @@ import torch
 from torch import Tensor
 
 from pixelwise.data.io.images import Array
-from pixelwise.inference.tiling.plan import Part, StripPlan, TilePlan
-from pixelwise.inference.tiling.row_ops import Rows
+from pixelwise.inference.tiling.plan import Tile, TilePlan
 from pixelwise.networks.segmenter import Segmenter
 from pixelwise.shapes import Size
 
 
 class PixelSource(Protocol):
-    """Pixels that are read window by window: an array, or a file larger than memory."""
+    """Pixels that are read window by window, from an array or from a file larger than memory."""
 
     @property
     def size(self) -> Size:
-        """Height and width."""
+        """(height, width)."""
 
     def read(self, rows: slice, columns: slice) -> Array:
-        """(h, w, C); the slices lie within the image."""
+        """Read a window (h, w, C); the slices are inside the image."""
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
-    """The source that an array is."""
+class ArraySource:
+    """A pixel source from an array in memory."""
 
     pixels: Array
     """(H, W, C)."""
 
     @property
     def size(self) -> Size:
+        """(height, width)."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
     def read(self, rows: slice, columns: slice) -> Array:
+        """Return a window (h, w, C), which is a view."""
         return self.pixels[rows, columns]
 
 
-Done = Callable[[Part], bool]
-"""Whether a part need not be given any more."""
-
-
-def exact_tiles(
-    module: Segmenter, source: PixelSource, plan: TilePlan, infer: Callable[[Array], Tensor], done: Done
-) -> Iterator[tuple[Part, Tensor]]:
-    """Each part of the plan that is not done with its part (K, h, w) of the logits of the whole image.
-
-    Args:
-        plan: for this module and the source's size.
-        infer: (h, w, C) pixels of a size that the network takes → its own output (K, h', w').
-    """
-    rows, columns = (module.padded_indices(side).numpy() for side in source.size)
-    parts = itertools.product(range(len(plan.rows)), range(len(plan.columns)))
-    for part, tile in zip(parts, plan, strict=True):
-        if not done(part):
-            seen = _framed(source, rows[tile.rows.read], columns[tile.columns.read])
-            yield part, infer(seen)[:, *tile.keep]
-
-
-def exact_strips(
-    module: Segmenter,
+def predict_tiles(
+    segmenter: Segmenter,
     source: PixelSource,
-    plan: StripPlan,
-    stream: Callable[[Size, Callable[[Rows], Array], Sequence[Rows]], Iterator[Tensor]],
-    done: Done,
-) -> Iterator[tuple[Part, Tensor]]:
-    """The same of strips, band by band; in each from the first that is not done on.
+    plan: TilePlan,
+    infer: Callable[[Array], Tensor],
+    is_done: Callable[[Tile], bool],
+) -> Iterator[tuple[Tile, Tensor]]:
+    """Yield each tile that is not done with its logits (K, h, w), which are those of the whole image.
 
     Args:
-        stream: a size that the network takes, what reads (h, w, C) of its rows in order, and strips of its
-            rows → its own output (K, h, w) for each strip.
+        segmenter: Defines how the image is padded.
+        source: The image.
+        plan: Its tiles, for this segmenter and this size.
+        infer: Maps pixels (h, w, C) of a legal size to the network's own output (K, h', w').
+        is_done: Whether to skip a tile.
     """
-    rows, columns = (module.padded_indices(side).numpy() for side in source.size)
-    for column, band in enumerate(plan.columns):
-        first = next((row for row in range(len(plan.rows)) if not done((row, column))), None)
-        if first is None:
-            continue
-        seen, places = rows[plan.rows[first].read], columns[band.read]
-        begin = plan.rows[first].read.start
-        strips = [(span.write.start - begin, span.write.stop - begin) for span in plan.rows[first:]]
-
-        def read(part: Rows, seen: Array = seen, places: Array = places) -> Array:
-            return _framed(source, seen[slice(*part)], places)
-
-        answers = stream((len(seen), len(places)), read, strips)
-        for row in range(first, len(plan.rows)):
-            yield (row, column), next(answers)[:, :, band.keep]
+    rows, columns = (segmenter.compute_padded_indices(side).numpy() for side in source.size)
+    for tile in plan:
+        if not is_done(tile):
+            pixels = _read_padded(source, rows[tile.rows.read], columns[tile.columns.read])
+            yield tile, infer(pixels)[:, *tile.keep]
 
 
-def _framed(source: PixelSource, rows: Array, columns: Array) -> Array:
-    """(h, w, C) of what these rows and columns of the framed image show, read as one window."""
+def _read_padded(source: PixelSource, rows: Array, columns: Array) -> Array:
+    """Read these rows and columns of the image, which may repeat or be mirrored, as one window (h, w, C)."""
     top, left = int(rows.min()), int(columns.min())
     window = source.read(slice(top, int(rows.max()) + 1), slice(left, int(columns.max()) + 1))
-    if _is_run(rows) and _is_run(columns):
+    if _is_contiguous(rows) and _is_contiguous(columns):
         return window
-    framed: Array = window[np.ix_(rows - top, columns - left)]
-    return framed
+    padded: Array = window[np.ix_(rows - top, columns - left)]
+    return padded
 
 
-def _is_run(places: Array) -> bool:
-    """Whether each place is the one after the place before: neither mirrored nor repeated, which takes steps
-    of -1 or 0 in between."""
-    return int(places[-1]) - int(places[0]) == len(places) - 1
+def _is_contiguous(indices: Array) -> bool:
+    """Return whether indices rise by 1; mirrored or repeated ones have steps of -1 or 0."""
+    return int(indices[-1]) - int(indices[0]) == len(indices) - 1
 
 
-def blended(pixels: Array, tile: Size, infer: Callable[[Array], Tensor]) -> Tensor:
-    """(K, H, W) float32 logits: the mean over windows of twice the tile, that overlap by half.
+def blend_tiles(pixels: Array, tile_size: Size, infer: Callable[[Array], Tensor]) -> Tensor:
+    """Return the weighted mean of the logits of windows that overlap by half, (K, H, W) float32.
 
-    A window counts most in its middle and nothing at its border, so that nothing changes at once.
+    Windows have twice the height and width of a tile. Their weight falls from their center to zero at their border, so
+    that no border is visible.
 
     Args:
-        infer: (h, w, C) pixels → (K, h, w) logits.
+        pixels: (H, W, C).
+        tile_size: (height, width).
+        infer: Maps pixels (h, w, C) to logits (K, h, w).
     """
     size = (pixels.shape[0], pixels.shape[1])
     total = weights = torch.zeros(())
-    for rows in windows(size[0], tile[0]):
-        for columns in windows(size[1], tile[1]):
+    for rows in plan_blend_windows(size[0], tile_size[0]):
+        for columns in plan_blend_windows(size[1], tile_size[1]):
             logits = infer(pixels[rows, columns]).cpu()
-            weight = torch.outer(_hat(rows, tile[0]), _hat(columns, tile[1]))
+            weight = torch.outer(_compute_hat(rows, tile_size[0]), _compute_hat(columns, tile_size[1]))
             if not total.ndim:
                 total, weights = torch.zeros(len(logits), *size), torch.zeros(size)
             total[:, rows, columns] += logits * weight
@@ -131,33 +105,44 @@ def blended(pixels: Array, tile: Size, infer: Callable[[Array], Tensor]) -> Tens
     return total / weights
 
 
-def windows(side: int, tile: int) -> list[slice]:
-    """Windows of twice the tile, one every tile, cut at the image: `windows(10, 4)` are 0:6, 2:10 and 6:10."""
+def plan_blend_windows(side: int, tile_side: int) -> list[slice]:
+    """Plan windows of twice a tile's side, one for each tile, clipped to the image.
+
+    Example:
+        >>> plan_blend_windows(10, 4)
+        [slice(0, 6, None), slice(2, 10, None), slice(6, 10, None)]
+    """
     return [
-        slice(max(start - tile // 2, 0), min(start + tile + (tile + 1) // 2, side)) for start in range(0, side, tile)
+        slice(max(start - tile_side // 2, 0), min(start + tile_side + (tile_side + 1) // 2, side))
+        for start in range(0, side, tile_side)
     ]
 
 
-def _hat(window: slice, tile: int) -> Tensor:
-    """Weights along a window: from next to nothing at its ends to 1 in its middle."""
+def _compute_hat(window: slice, tile_side: int) -> Tensor:
+    """Return weights that rise linearly from the ends of a window to 1 in its center."""
     length = window.stop - window.start
-    places = torch.arange(length) + 0.5
-    return torch.minimum(places, length - places) / tile
+    centers = torch.arange(length) + 0.5
+    return torch.minimum(centers, length - centers) / tile_side
 
 
-def seam_score(labels: npt.NDArray[np.generic], tile: Size) -> float | None:
-    """How many times as often neighboring labels differ across the borders of tiles as elsewhere.
+def compute_seam_score(labels: npt.NDArray[np.generic], tile_size: Size) -> float | None:
+    """Return how many times as often neighboring labels differ across tile borders as elsewhere.
 
-    None where there is no border, or no label differs elsewhere.
+    Args:
+        labels: (H, W).
+        tile_size: (height, width).
+
+    Returns:
+        About 1 where no seam is visible; None if there are no borders, or no labels differ elsewhere.
     """
     at_borders, elsewhere = np.zeros(2), np.zeros(2)
     for axis in (0, 1):
         differs = np.diff(labels.astype(np.int32), axis=axis) != 0
         counts = differs.sum(1 - axis)
-        borders = np.arange(1, labels.shape[axis]) % tile[axis] == 0
+        is_border = np.arange(1, labels.shape[axis]) % tile_size[axis] == 0
         across = labels.shape[1 - axis]
-        at_borders += counts[borders].sum(), borders.sum() * across
-        elsewhere += counts[~borders].sum(), (~borders).sum() * across
+        at_borders += counts[is_border].sum(), is_border.sum() * across
+        elsewhere += counts[~is_border].sum(), (~is_border).sum() * across
     if not at_borders[1] or not elsewhere[0]:
         return None
     return float(at_borders[0] / at_borders[1] / (elsewhere[0] / elsewhere[1]))

@@ -1,7 +1,6 @@
-"""The geometry of a network: stride, receptive field, halo and sizes, as integers.
+"""The geometry of a network: stride, receptive field, halo and legal input sizes, as integers.
 
-Found by following the image through the network itself (`tracing.py`), not declared by it: a network
-that is changed cannot keep a geometry that is out of date.
+It is traced through the network itself (`tracer.py`), not declared, so it cannot be out of date.
 """
 
 import itertools
@@ -13,21 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from pixelwise.errors import InvalidArgumentError, PixelwiseError
-from pixelwise.networks.geometry.op_rules import Map
+from pixelwise.networks.geometry.op_rules import FeatureMap
 from pixelwise.networks.geometry.receptive_field import ReceptiveField
 from pixelwise.networks.geometry.tracer import Tracer, copy_to_meta
 from pixelwise.shapes import Size, round_up
 
-LARGEST_MINIMUM = 1024
-"""Sides tried until a network takes one; the paper's U-Net starts at 188."""
+MAX_MIN_SIZE = 1024
+"""Largest side that is tried in the search for the smallest legal one; the paper's U-Net starts at 188."""
 
-TRACED_SIDE = 512
-"""At least this large is the image that is traced: no map on the way shrinks to a single pixel."""
+MIN_TRACED_SIZE = 512
+"""Smallest side of the traced image: large enough that no feature map shrinks to a single pixel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Halo:
-    """Pixels of the image beyond an output window that can influence it, at each side."""
+    """Pixels of the image outside an output window that can influence it, on each side."""
 
     top: int
     bottom: int
@@ -37,219 +36,220 @@ class Halo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkGeometry:
-    """What each output pixel of a network depends on, and which sizes the network takes.
+    """The receptive field of each output pixel of a network, and the input sizes that it accepts.
 
-    Rows and columns are counted in the input. The halo is that of an output window [a, b) with `a`,
-    its first row or column, a multiple of `stride` and any `b`: it depends on the input rows
-    [a + margin - halo.top, b + margin + halo.bottom), as far as the image has them. A tile that
-    starts at a multiple of `stride` and holds these pixels gives the same values there as the whole
-    image. `rows.reach(a, b)` is exact for any window. Behind a `Segmenter` the image is the padded one.
+    All numbers are input pixels; (rows, columns) where there are two. `halo` applies to an output window [a, b) where
+    `a`, its first row or column, is a multiple of `stride`, and b is any number. The window depends on the input rows
+    [a + offset - halo.top, b + offset + halo.bottom), clipped to the image. A tile that starts at a multiple of
+    `stride` and contains these rows gives the same values there as the whole image. `rows.get_range(a, b)` is exact
+    for any window. Behind a `Segmenter` the image is the padded one.
+
+    Example:
+        >>> geometry = trace_geometry(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.MaxPool2d(2)), in_channels=3)
+        >>> geometry.stride, geometry.receptive_field, geometry.halo
+        ((2, 2), (4, 4), Halo(top=1, bottom=1, left=1, right=1))
+        >>> geometry.compute_output_size((360, 480))
+        (180, 240)
     """
 
     rows: ReceptiveField
-    """What each output row depends on, phase by phase: `rows.at(i)` is the first and last input row."""
     columns: ReceptiveField
-    local: bool
-    """False: it sees the whole image, and the numbers below tell what it would see without the
-    operators that do so."""
-    global_operations: tuple[str, ...]
-    """The operators that see the whole image, such as "aten::group_norm"."""
-    size_minimum: int
+    is_local: bool
+    """False: some operator depends on the whole image; the other numbers then ignore these operators."""
+    global_ops: tuple[str, ...]
+    """The operators that depend on the whole image, such as "aten::group_norm"."""
+    min_size: int
     """Smallest legal height and width."""
     size_multiple: int
-    """The legal ones are size_minimum + k * size_multiple: 188 + 16k for the paper's U-Net."""
+    """Legal sides are min_size + k * size_multiple: 188 + 16k for the paper's U-Net."""
     output_sizes: tuple[Size, ...]
-    """Output sizes for the legal squares from the smallest on, until they repeat (see `output_size`)."""
+    """Output sizes for the legal squares, from the smallest to where the pattern repeats; see `compute_output_size`."""
 
     @property
     def stride(self) -> Size:
-        """Shifting the image by this many rows, or columns, shifts the output by as many."""
+        """Shifting the image by this number of rows, or columns, shifts the output by a whole number of pixels."""
         return self.rows.stride, self.columns.stride
 
     @property
-    def resolution(self) -> Size:
-        """Output rows, and columns, in one `stride` of the image; equal to it but for feature maps."""
+    def output_stride(self) -> Size:
+        """Output rows, and columns, for one `stride` of the image; equal to `stride` at full resolution."""
         return len(self.rows.intervals), len(self.columns.intervals)
 
     @property
     def receptive_field(self) -> Size:
-        """Rows and columns that one output pixel depends on, at its largest over the phases."""
-        return self.rows.receptive_field, self.columns.receptive_field
+        """Rows and columns that influence one output pixel, the largest over all output pixels."""
+        return self.rows.size, self.columns.size
 
     @property
-    def margin(self) -> Size:
-        """Input rows above, and columns left of, output pixel (0, 0): 92 for the paper's U-Net.
-
-        0 where the output has the size of the input.
-        """
-        return _margin(self.rows, self.lost[0]), _margin(self.columns, self.lost[1])
+    def offset(self) -> Size:
+        """Input row and column at output pixel (0, 0): 92 for the paper's U-Net, 0 for padded networks."""
+        return _compute_offset(self.rows, self.size_loss[0]), _compute_offset(self.columns, self.size_loss[1])
 
     @property
     def halo(self) -> Halo:
-        top, bottom = _halo(self.rows, self.margin[0], self.lost[0])
-        left, right = _halo(self.columns, self.margin[1], self.lost[1])
+        """Pixels that a tile needs on each side."""
+        top, bottom = _compute_halo(self.rows, self.offset[0], self.size_loss[0])
+        left, right = _compute_halo(self.columns, self.offset[1], self.size_loss[1])
         return Halo(top=top, bottom=bottom, left=left, right=right)
 
     @property
-    def lost(self) -> Size:
-        """By how many rows and columns the output is smaller than the input, at most."""
-        sides = itertools.count(self.size_minimum, self.size_multiple)
-        lost = [(side - height, side - width) for side, (height, width) in zip(sides, self.output_sizes, strict=False)]
-        return max(rows for rows, _ in lost), max(columns for _, columns in lost)
+    def size_loss(self) -> Size:
+        """Rows and columns by which the output is smaller than the input, at most."""
+        sides = itertools.count(self.min_size, self.size_multiple)
+        losses = [
+            (side - height, side - width) for side, (height, width) in zip(sides, self.output_sizes, strict=False)
+        ]
+        return max(rows for rows, _ in losses), max(columns for _, columns in losses)
 
-    def legal_size(self, size: Size) -> Size:
-        """The smallest (height, width) that the network takes and that holds `size`."""
-        height, width = (
-            self.size_minimum + round_up(max(side - self.size_minimum, 0), self.size_multiple) for side in size
-        )
+    def compute_legal_size(self, size: Size) -> Size:
+        """Return the smallest legal (height, width) of at least `size`."""
+        height, width = (self.min_size + round_up(max(side - self.min_size, 0), self.size_multiple) for side in size)
         return height, width
 
-    def input_size(self, output: Size) -> Size:
-        """The smallest (height, width) that the network takes and whose output holds `output`."""
-        return self.legal_size((output[0] + self.lost[0], output[1] + self.lost[1]))
+    def compute_input_size(self, output_size: Size) -> Size:
+        """Return the smallest legal (height, width) whose output is at least `output_size`."""
+        return self.compute_legal_size((output_size[0] + self.size_loss[0], output_size[1] + self.size_loss[1]))
 
-    def output_size(self, size: Size) -> Size:
-        """(height, width) of the output for an input of `size`.
+    def compute_output_size(self, size: Size) -> Size:
+        """Return the (height, width) of the output for an input of `size`.
 
         Raises:
-            InvalidArgumentError: the network does not take this size.
+            InvalidArgumentError: The network does not accept this size.
         """
-        if self.legal_size(size) != size:
+        if self.compute_legal_size(size) != size:
+            first, second = self.min_size, self.min_size + self.size_multiple
             raise InvalidArgumentError(
-                f"this network takes sides of {self.size_minimum} + {self.size_multiple}k pixels "
-                f"({self.size_minimum}, {self.size_minimum + self.size_multiple}, ...), not {size[0]}x{size[1]}; "
-                "pad to the next legal size."
+                f"this network takes sides of {first} + {self.size_multiple}k pixels ({first}, {second}, ...), not "
+                f"{size[0]}x{size[1]}. Pad the image to the next legal size."
             )
-        return self._output_side(size, 0), self._output_side(size, 1)
+        height, width = (self._compute_output_side(size[axis], axis) for axis in (0, 1))
+        return height, width
 
-    def _output_side(self, size: Size, dimension: int) -> int:
-        steps = (size[dimension] - self.size_minimum) // self.size_multiple
-        turns, step = divmod(steps, len(self.output_sizes))
-        axis = (self.rows, self.columns)[dimension]
-        strides = turns * len(self.output_sizes) * self.size_multiple // axis.stride
-        return self.output_sizes[step][dimension] + strides * len(axis.intervals)
-
-    def output_frame(self, size: Size) -> tuple[slice, slice]:
-        """Rows and columns of an input of `size` that the output covers: 92 to 480 of 572."""
-        height, width = self.output_size(size)
-        top, left = self.margin
-        return slice(top, top + height), slice(left, left + width)
+    def _compute_output_side(self, side: int, axis: int) -> int:
+        repeats, index = divmod((side - self.min_size) // self.size_multiple, len(self.output_sizes))
+        field = (self.rows, self.columns)[axis]
+        strides = repeats * len(self.output_sizes) * self.size_multiple // field.stride
+        return self.output_sizes[index][axis] + strides * len(field.intervals)
 
 
 def trace_geometry(network: nn.Module, *, in_channels: int) -> NetworkGeometry:
-    """The geometry of a network, traced in evaluation mode and without its weights.
+    """Trace the geometry of a network in evaluation mode, without its weights.
 
     Args:
-        network: maps (B, in_channels, H, W) to (B, K, H', W'). It is not changed.
+        network: Maps (B, in_channels, H, W) to (B, K, H', W'). It is not changed.
         in_channels: C of its images.
 
+    Returns:
+        The geometry, which holds for all legal sizes.
+
     Raises:
-        InvalidArgumentError: the network takes no size, resizes by a factor that is not whole, joins maps of
-            different resolution, or uses an operator that geometry does not know.
+        InvalidArgumentError: The network accepts no size, resizes by a factor that is not an integer, joins maps of
+            different resolution, or uses an operator without a rule in `op_rules.py`.
     """
-    skeleton = copy_to_meta(network)
-    minimum, multiple = _legal_sides(skeleton, in_channels)
-    found, tracer = _trace_all_sizes(skeleton, in_channels, minimum, multiple)
-    rows, columns = found.axes
+    meta_network = copy_to_meta(network)
+    min_size, multiple = _find_legal_sides(meta_network, in_channels)
+    feature_map, global_ops = _trace_all_sizes(meta_network, in_channels, min_size, multiple)
+    rows, columns = feature_map.fields
     repeat = math.lcm(multiple, rows.stride, columns.stride)
     return NetworkGeometry(
         rows=rows,
         columns=columns,
-        local=not tracer.global_operations,
-        global_operations=tuple(dict.fromkeys(tracer.global_operations)),
-        size_minimum=minimum,
+        is_local=not global_ops,
+        global_ops=tuple(dict.fromkeys(global_ops)),
+        min_size=min_size,
         size_multiple=multiple,
-        output_sizes=_output_sizes(skeleton, in_channels, range(minimum, minimum + repeat, multiple)),
+        output_sizes=_run_output_sizes(meta_network, in_channels, range(min_size, min_size + repeat, multiple)),
     )
 
 
-def _output_size(skeleton: nn.Module, in_channels: int, side: int) -> Size:
+def _run_output_size(meta_network: nn.Module, in_channels: int, side: int) -> Size:
     with torch.inference_mode():
-        output = skeleton(torch.empty(1, in_channels, side, side, device="meta"))
+        output = meta_network(torch.empty(1, in_channels, side, side, device="meta"))
     if not isinstance(output, Tensor) or output.dim() != 4:
-        raise InvalidArgumentError("the network must give one tensor (B, K, H, W); wrap one that gives something else.")
+        raise InvalidArgumentError("the network must return one tensor (B, K, H, W). Wrap one that returns more.")
     return output.shape[2], output.shape[3]
 
 
-def _output_sizes(skeleton: nn.Module, in_channels: int, sides: range) -> tuple[Size, ...]:
-    """Output sizes for squares of these sides.
+def _run_output_sizes(meta_network: nn.Module, in_channels: int, sides: range) -> tuple[Size, ...]:
+    """Return the output sizes for squares of these sides.
 
-    Most networks lose the same at every size, mostly nothing. Where a few sides lose the same, the
-    others are not run: 32 runs of a deep encoder take seconds even without arithmetic.
+    Most networks lose the same number of pixels at every size, mostly none. If a few sides lose the same, the others
+    are not run: 32 runs of a deep encoder take seconds, even without arithmetic.
     """
-    few = {*sides[:3], sides[len(sides) // 2], sides[-1]}
-    tried = {side: _output_size(skeleton, in_channels, side) for side in few}
-    lost = {(side - height, side - width) for side, (height, width) in tried.items()}
-    if len(lost) > 1:
-        return tuple(tried.get(side) or _output_size(skeleton, in_channels, side) for side in sides)
-    ((rows, columns),) = lost
+    sampled = {*sides[:3], sides[len(sides) // 2], sides[-1]}
+    sizes = {side: _run_output_size(meta_network, in_channels, side) for side in sampled}
+    losses = {(side - height, side - width) for side, (height, width) in sizes.items()}
+    if len(losses) > 1:
+        return tuple(sizes.get(side) or _run_output_size(meta_network, in_channels, side) for side in sides)
+    ((rows, columns),) = losses
     return tuple((side - rows, side - columns) for side in sides)
 
 
-def _legal_sides(skeleton: nn.Module, in_channels: int) -> tuple[int, int]:
-    """The smallest side of a square that the network takes, and the step to the next, by trying."""
-    legal = _tried_sides(skeleton, in_channels)
+def _find_legal_sides(meta_network: nn.Module, in_channels: int) -> tuple[int, int]:
+    """Return the smallest side of a square that the network accepts, and the step to the next one."""
+    legal = _iterate_legal_sides(meta_network, in_channels)
     minimum = next(legal)
     return minimum, next(legal) - minimum
 
 
-def _tried_sides(skeleton: nn.Module, in_channels: int) -> Iterator[int]:
+def _iterate_legal_sides(meta_network: nn.Module, in_channels: int) -> Iterator[int]:
     reason: Exception | None = None
-    for side in range(1, LARGEST_MINIMUM + 1):
+    for side in range(1, MAX_MIN_SIZE + 1):
         try:
-            _output_size(skeleton, in_channels, side)
+            _run_output_size(meta_network, in_channels, side)
         except (PixelwiseError, RuntimeError, ValueError, AssertionError) as error:
             reason = error
         else:
             yield side
-    raise InvalidArgumentError(f"the network takes no two sizes up to {LARGEST_MINIMUM}x{LARGEST_MINIMUM}: {reason}")
+    raise InvalidArgumentError(f"the network accepts no two sizes up to {MAX_MIN_SIZE}x{MAX_MIN_SIZE}: {reason}")
 
 
-def _trace_all_sizes(skeleton: nn.Module, in_channels: int, minimum: int, multiple: int) -> tuple[Map, Tracer]:
-    """The dependence that holds for all legal sizes: traced at one, and at the next, which must agree."""
-    start = minimum + round_up(max(TRACED_SIDE - minimum, 0), multiple)
-    found, _ = _trace(skeleton, in_channels, start)
-    stride = math.lcm(*(axis.stride for axis in found.axes))
+def _trace_all_sizes(
+    meta_network: nn.Module, in_channels: int, min_size: int, multiple: int
+) -> tuple[FeatureMap, list[str]]:
+    """Return the feature map of the output and the global operators, traced at two legal sizes that must agree."""
+    start = min_size + round_up(max(MIN_TRACED_SIZE - min_size, 0), multiple)
+    feature_map, _ = _trace(meta_network, in_channels, start)
+    stride = math.lcm(*(field.stride for field in feature_map.fields))
     sides = range(start, start + math.lcm(stride, multiple), multiple)
-    # Whole strides, where they are legal: no window is clipped at the bottom and right.
+    # A multiple of the stride, if one is legal: no window is clipped at the bottom and right.
     side = next((side for side in sides if side % stride == 0), start)
-    found, tracer = _trace(skeleton, in_channels, side)
-    if _trace(skeleton, in_channels, side + multiple)[0] != found:
+    feature_map, global_ops = _trace(meta_network, in_channels, side)
+    if _trace(meta_network, in_channels, side + multiple)[0] != feature_map:
         raise InvalidArgumentError(
-            f"what the network's outputs depend on differs between sides of {side} and {side + multiple} pixels, "
-            "both of which it takes; let it refuse sizes that it cannot align."
+            f"the receptive fields of the network differ between sides of {side} and {side + multiple} pixels, both "
+            "of which it accepts. Let it refuse sizes that it cannot align."
         )
-    return found, tracer
+    return feature_map, global_ops
 
 
-def _trace(skeleton: nn.Module, in_channels: int, side: int) -> tuple[Map, Tracer]:
-    with torch.inference_mode():
-        images = torch.empty(1, in_channels, side, side, device="meta")
-        tracer = Tracer(images)
-        with tracer:
-            output = skeleton(images)
-    found = tracer.map_of(output)
-    if found is None or found.dims != (2, 3):
-        seen = ", ".join(tracer.global_operations) or "no operator that reads the image"
-        raise InvalidArgumentError(f"the network's output is no map that lies on the image (after {seen}).")
-    return found, tracer
+def _trace(meta_network: nn.Module, in_channels: int, side: int) -> tuple[FeatureMap, list[str]]:
+    images = torch.empty(1, in_channels, side, side, device="meta")
+    with torch.inference_mode(), Tracer(images) as tracer:
+        output = meta_network(images)
+    feature_map = tracer.get_map(output)
+    if feature_map is None or feature_map.dims != (2, 3):
+        ops = ", ".join(tracer.global_ops) or "no operator that reads the image"
+        raise InvalidArgumentError(f"the network's output has no rows and columns of the image (after {ops}).")
+    return feature_map, tracer.global_ops
 
 
-def _margin(axis: ReceptiveField, lost: int) -> int:
-    """Where the middle of what output pixel 0 depends on lies, over the phases, rounded down."""
-    if lost == 0 or len(axis.intervals) != axis.stride:
+def _compute_offset(field: ReceptiveField, size_loss: int) -> int:
+    """Return the middle of the receptive field of output pixel 0, the mean over the phases rounded down."""
+    if size_loss == 0 or len(field.intervals) != field.stride:
         return 0
-    return sum(first + last - 2 * phase for phase, (first, last) in enumerate(axis.intervals)) // (2 * axis.stride)
+    middles = sum(first + last - 2 * phase for phase, (first, last) in enumerate(field.intervals))
+    return middles // (2 * field.stride)
 
 
-def _halo(axis: ReceptiveField, margin: int, lost: int) -> Size:
-    """Before a window that starts at a multiple of the stride, and behind one that ends anywhere.
+def _compute_halo(field: ReceptiveField, offset: int, size_loss: int) -> tuple[int, int]:
+    """Return the halo before a window that starts at a multiple of the stride, and after one that ends anywhere.
 
-    At least what an unpadded network loses there, even if nothing would depend on it.
+    It is at least what an unpadded network loses there, even if no output depends on it.
     """
-    period = len(axis.intervals)
-    before = margin - min(first for first, _ in axis.intervals)
-    # One pixel of a coarser map stands for several of the image, up to where the next one begins.
-    ends = [(phase + 1) * axis.stride // period for phase in range(period)]
-    behind = max(last + 1 - end for (_, last), end in zip(axis.intervals, ends, strict=True)) - margin
-    return max(before, margin, 0), max(behind, lost - margin if period == axis.stride else 0, 0)
+    period = len(field.intervals)
+    before = offset - min(first for first, _ in field.intervals)
+    # One pixel of a coarser map covers several pixels of the image, up to the start of the next one.
+    ends = [(phase + 1) * field.stride // period for phase in range(period)]
+    after = max(last + 1 - end for (_, last), end in zip(field.intervals, ends, strict=True)) - offset
+    return max(before, offset, 0), max(after, size_loss - offset if period == field.stride else 0, 0)

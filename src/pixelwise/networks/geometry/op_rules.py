@@ -1,8 +1,8 @@
-"""What each of PyTorch's operators does to a map that lies on the image: one short rule for each.
+"""Receptive-field rules of PyTorch operators, one short function for each kind.
 
-A rule takes an operator's arguments and gives the dependence of its result. `RULES`, at the end,
-says which operator has which rule; those it does not name and that PyTorch does not tag as
-pointwise are an error that names them, as what is unknown must not be taken for harmless.
+A rule takes an operator call and returns the feature map of its result. `RULES` at the end assigns the rules by
+operator name. An operator that has no rule and that PyTorch does not tag as pointwise raises an error that names it,
+because an unknown operator may mix pixels.
 """
 
 import math
@@ -14,245 +14,296 @@ from torch import Tensor
 
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.geometry.receptive_field import (
-    IMAGE,
-    Reads,
+    IDENTITY,
+    ReadPattern,
     ReceptiveField,
-    interpolated,
+    compose,
     is_border_outside_image,
     merge_fields,
-    repeated,
-    through,
-    transposed,
-    window,
 )
 from pixelwise.shapes import Size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Map:
-    """A tensor of which two dimensions lie on the image."""
+class FeatureMap:
+    """A tensor with two dimensions that correspond to the rows and columns of the image."""
 
-    axes: tuple[ReceptiveField, ReceptiveField] = (IMAGE, IMAGE)
-    """Of the rows and of the columns."""
+    fields: tuple[ReceptiveField, ReceptiveField] = (IDENTITY, IDENTITY)
+    """Receptive fields of its rows and of its columns."""
     dims: tuple[int, int] = (2, 3)
-    """Which dimensions are rows and columns."""
-
-
-Followed = Map | None
-"""None: the tensor knows of the image, but does not lie on it, as a mean over all pixels does."""
+    """The dimensions of its rows and columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One operator at work."""
+class OpCall:
+    """One call of an operator in a network."""
 
     name: str
     arguments: dict[str, Any]
-    """By their names in the operator's schema; missing ones have their default."""
-    maps: list[tuple[Tensor, Map]]
-    """The inputs that lie on the image."""
+    """By name in the operator's schema, with defaults filled in."""
+    maps: list[tuple[Tensor, FeatureMap]]
+    """The inputs that are feature maps."""
     constants: list[Tensor]
-    """The inputs that do not depend on the image: weights and the like."""
+    """The inputs that do not depend on the image, such as weights."""
     output: Tensor
-    image: Size
+    image_size: Size
 
     @property
-    def map(self) -> Map:
+    def map(self) -> FeatureMap:
+        """The first feature map."""
         return self.maps[0][1]
 
-    def sizes(self) -> list[tuple[int, int, int]]:
-        """Of the image, the input and the output, for rows and columns."""
-        tensor, followed = self.maps[0]
-        return [
-            (side, tensor.shape[dim], self.output.shape[dim])
-            for side, dim in zip(self.image, followed.dims, strict=True)
-        ]
+    @property
+    def input_size(self) -> Size:
+        """Height and width of the first feature map."""
+        tensor, feature_map = self.maps[0]
+        return tensor.shape[feature_map.dims[0]], tensor.shape[feature_map.dims[1]]
+
+    @property
+    def output_size(self) -> Size:
+        """Height and width of the result, if its dimensions are those of the first feature map."""
+        return self.output.shape[self.map.dims[0]], self.output.shape[self.map.dims[1]]
 
 
-Rule = Callable[[Call], Followed]
+Rule = Callable[[OpCall], FeatureMap | None]
+"""None: the result depends on the image, but has no rows and columns, like a mean over all pixels."""
 
 
-def _read(call: Call, patterns: Iterable[Reads]) -> Map:
-    """The map that reads `patterns` of rows and columns."""
-    followed = call.map
-    axes = []
-    for axis, reads, sizes in zip(followed.axes, patterns, call.sizes(), strict=True):
-        if not is_border_outside_image(axis, reads, sizes):
+def trace_op(call: OpCall, *, is_pointwise: bool) -> FeatureMap | None:
+    """Return the feature map of an operator's result.
+
+    Args:
+        call: The operator, its inputs and its output.
+        is_pointwise: Whether PyTorch tags the operator as pointwise.
+
+    Returns:
+        None where the result has no rows and columns of the image.
+
+    Raises:
+        InvalidArgumentError: The operator has no rule, or its rule does not cover these arguments.
+    """
+    return RULES.get(call.name, _trace_join if is_pointwise else _refuse)(call)
+
+
+def is_global(call: OpCall) -> bool:
+    """Return whether an operator normalizes over the whole image, or differs from position to position."""
+    match call.name:
+        case "aten::group_norm" | "aten::instance_norm":
+            return True
+        case "aten::batch_norm":
+            return bool(call.arguments["training"])
+        case "aten::layer_norm":  # over the channels of each pixel it is local, as in ConvNeXt
+            return max(call.map.dims) >= call.maps[0][0].dim() - len(call.arguments["normalized_shape"])
+    if call.name in RULES and call.name not in ("aten::cat", "aten::stack"):
+        return False  # its constants are weights
+    # Joined with a tensor that differs from pixel to pixel, such as a position embedding.
+    tensor, feature_map = call.maps[0]
+    dims = [dim - tensor.dim() for dim in feature_map.dims]
+    return any(constant.shape[dim] > 1 for constant in call.constants for dim in dims if constant.dim() >= -dim)
+
+
+def _apply_patterns(call: OpCall, patterns: Iterable[ReadPattern]) -> FeatureMap:
+    """Return the map that reads the first map by `patterns` of rows and columns."""
+    fields = []
+    for field, pattern, image, given, made in zip(
+        call.map.fields, patterns, call.image_size, call.input_size, call.output_size, strict=True
+    ):
+        if not is_border_outside_image(field, pattern, image_size=image, input_size=given, output_size=made):
             raise InvalidArgumentError(
-                "pads a map that was cropped before, so that its border lies inside the image, where no tile "
-                "can find it again; crop after the last padding."
+                "pads a map that was cropped before. The border of the crop is inside the image and differs "
+                "between tiles. Crop after the last padding."
             )
-        axes.append(through(axis, reads))
-    return replace(followed, axes=(axes[0], axes[1]))
+        fields.append(compose(field, pattern))
+    return replace(call.map, fields=(fields[0], fields[1]))
 
 
-def _require_last(call: Call) -> None:
-    """Kernels and factors are of the last two dimensions, so these must be rows and columns."""
-    tensor, followed = call.maps[0]
-    if followed.dims != (tensor.dim() - 2, tensor.dim() - 1):
-        raise InvalidArgumentError(
-            "has windows on a map that was turned, which geometry does not follow; turn it back first."
-        )
+def _require_last_dims(call: OpCall) -> None:
+    """Raise if rows and columns are not the last two dimensions, to which kernels and factors apply."""
+    tensor, feature_map = call.maps[0]
+    if feature_map.dims != (tensor.dim() - 2, tensor.dim() - 1):
+        raise InvalidArgumentError("has windows on a permuted map, which is not supported. Permute it back first.")
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    """Of rows and columns, from one number or a list that ends with them."""
+def _get_pair(value: Any) -> tuple[int, int]:
+    """Return the numbers of rows and columns, from one number or a list that ends with them."""
     values = [value] if isinstance(value, int) else list(value)
     return (values[0], values[0]) if len(values) == 1 else (values[-2], values[-1])
 
 
-def _convolution(call: Call) -> Followed:
-    _require_last(call)
+def _trace_convolution(call: OpCall) -> FeatureMap:
     given = call.arguments
-    kernels, dilations = _pair(given["weight"].shape), _pair(given["dilation"])
+    kernels, dilations = _get_pair(given["weight"].shape), _get_pair(given["dilation"])
     if given["padding"] == "same":
-        paddings = _pair([d * (k - 1) // 2 for k, d in zip(kernels, dilations, strict=True)])
+        paddings = _get_pair([d * (k - 1) // 2 for k, d in zip(kernels, dilations, strict=True)])
     else:
-        paddings = (0, 0) if given["padding"] == "valid" else _pair(given["padding"])
-    settings = zip(kernels, _pair(given["stride"]), paddings, dilations, strict=True)
-    return _read(call, (window(k, stride=s, padding=p, dilation=d) for k, s, p, d in settings))
+        paddings = (0, 0) if given["padding"] == "valid" else _get_pair(given["padding"])
+    return _trace_windows(call, kernels, _get_pair(given["stride"]), paddings, dilations)
 
 
-def _pooling(call: Call) -> Followed:
-    _require_last(call)
+def _trace_pooling(call: OpCall) -> FeatureMap:
     given = call.arguments
-    kernels = _pair(given["kernel_size"])
-    strides = _pair(given["stride"] or given["kernel_size"])
-    settings = zip(kernels, strides, _pair(given["padding"]), _pair(given.get("dilation", 1)), strict=True)
-    return _read(call, (window(k, stride=s, padding=p, dilation=d) for k, s, p, d in settings))
+    kernels = _get_pair(given["kernel_size"])
+    strides = _get_pair(given["stride"] or given["kernel_size"])
+    return _trace_windows(call, kernels, strides, _get_pair(given["padding"]), _get_pair(given.get("dilation", 1)))
 
 
-def _transposed_convolution(call: Call) -> Followed:
-    _require_last(call)
+def _trace_windows(call: OpCall, kernels: Size, strides: Size, paddings: Size, dilations: Size) -> FeatureMap:
+    _require_last_dims(call)
+    settings = zip(kernels, strides, paddings, dilations, strict=True)
+    return _apply_patterns(
+        call, (ReadPattern.for_window(k, stride=s, padding=p, dilation=d) for k, s, p, d in settings)
+    )
+
+
+def _trace_transposed_convolution(call: OpCall) -> FeatureMap:
+    _require_last_dims(call)
     given = call.arguments
     names = ("stride", "padding", "dilation")
-    settings = zip(_pair(given["weight"].shape), *(_pair(given[name]) for name in names), strict=True)
-    return _read(call, (transposed(k, stride=s, padding=p, dilation=d) for k, s, p, d in settings))
+    settings = zip(_get_pair(given["weight"].shape), *(_get_pair(given[name]) for name in names), strict=True)
+    return _apply_patterns(
+        call, (ReadPattern.for_transposed_window(k, stride=s, padding=p, dilation=d) for k, s, p, d in settings)
+    )
 
 
-def _factors(call: Call) -> tuple[int, int]:
-    _require_last(call)
-    (_, height, rows), (_, width, columns) = call.sizes()
-    told = call.arguments.get("scale_factors") or (rows / height, columns / width)
-    if rows % height or columns % width or tuple(told) != (rows // height, columns // width):
+def _compute_factors(call: OpCall) -> tuple[int, int]:
+    """Return the integer factors of an upsampling."""
+    _require_last_dims(call)
+    (height, width), (rows, columns) = call.input_size, call.output_size
+    factors = call.arguments.get("scale_factors") or (rows / height, columns / width)
+    if rows % height or columns % width or tuple(factors) != (rows // height, columns // width):
         raise InvalidArgumentError(
-            f"resizes {height}x{width} to {rows}x{columns}, which is no whole factor and cannot be tiled; "
-            "upsample by a whole factor, and crop."
+            f"resizes {height}x{width} to {rows}x{columns}, which is not an integer factor and cannot be tiled. "
+            "Upsample by an integer factor, and crop."
         )
     return rows // height, columns // width
 
 
-def _nearest(call: Call) -> Followed:
-    return _read(call, map(repeated, _factors(call)))
+def _trace_nearest(call: OpCall) -> FeatureMap:
+    return _apply_patterns(call, map(ReadPattern.for_repetition, _compute_factors(call)))
 
 
-def _interpolation(call: Call) -> Followed:
+def _trace_interpolation(call: OpCall) -> FeatureMap:
     if call.arguments["align_corners"]:
-        raise InvalidArgumentError("interpolates with align_corners=True, whose grid depends on the size; use False.")
-    reach = 2 if "bicubic" in call.name else 1
-    return _read(call, (interpolated(factor, reach) for factor in _factors(call)))
+        raise InvalidArgumentError("uses align_corners=True, whose grid depends on the size. Use align_corners=False.")
+    radius = 2 if "bicubic" in call.name else 1
+    return _apply_patterns(call, (ReadPattern.for_interpolation(f, radius) for f in _compute_factors(call)))
 
 
-def _shuffle(call: Call) -> Followed:
-    _require_last(call)
-    return _read(call, [repeated(call.arguments["upscale_factor"])] * 2)
+def _trace_pixel_shuffle(call: OpCall) -> FeatureMap:
+    _require_last_dims(call)
+    return _apply_patterns(call, [ReadPattern.for_repetition(call.arguments["upscale_factor"])] * 2)
 
 
-def _unshuffle(call: Call) -> Followed:
-    """Each block becomes the channels of one pixel, so that all of it counts from here on."""
-    _require_last(call)
-    factor = call.arguments["downscale_factor"]
-    return _read(call, [window(factor, stride=factor)] * 2)
+def _trace_pixel_unshuffle(call: OpCall) -> FeatureMap:
+    """Each block becomes the channels of one position, which depends on the whole block."""
+    factors = (call.arguments["downscale_factor"],) * 2
+    return _trace_windows(call, factors, factors, (0, 0), (1, 1))
 
 
-def _switch_pooling(call: Call) -> Followed:
+def _trace_pooling_with_switches(call: OpCall) -> FeatureMap:
     """The switches depend on the same windows as the maxima."""
-    _require_last(call)
-    return _read(call, [window(call.arguments["kernel"], stride=call.arguments["kernel"])] * 2)
+    kernels = (call.arguments["kernel"],) * 2
+    return _trace_windows(call, kernels, kernels, (0, 0), (1, 1))
 
 
-def _unpooling(call: Call) -> Followed:
-    """A value can be put anywhere in its window, and is missed where it is not."""
+def _trace_unpooling(call: OpCall) -> FeatureMap:
+    """A value may move to any position of its window, which also decides where there is none."""
     _, (_, switches) = call.maps
-    joint = replace(_join(call), dims=switches.dims)
-    grown = replace(call, maps=[(call.maps[0][0], joint)])
-    return _read(grown, [repeated(call.arguments["kernel"])] * 2)
+    joined = replace(_trace_join(call), dims=switches.dims)
+    return _apply_patterns(
+        replace(call, maps=[(call.maps[0][0], joined)]), [ReadPattern.for_repetition(call.arguments["kernel"])] * 2
+    )
 
 
-def _padding(call: Call) -> Followed:
+def _trace_padding(call: OpCall) -> FeatureMap:
     pads, tensor = call.arguments.get("pad", call.arguments.get("padding")), call.maps[0][0]
     if pads is None or call.arguments.get("mode") == "circular":
-        raise InvalidArgumentError("pads in a way that geometry does not know; use constant, replicate or reflect.")
-    before = [2 * (tensor.dim() - 1 - dim) for dim in call.map.dims]
-    return _read(call, (window(1, padding=pads[place] if place < len(pads) else 0) for place in before))
+        raise InvalidArgumentError("pads in a way that has no rule. Use constant, replicate or reflect.")
+    # Pads are listed from the last dimension to the first, two for each.
+    indices = [2 * (tensor.dim() - 1 - dim) for dim in call.map.dims]
+    return _apply_patterns(
+        call, (ReadPattern.for_window(1, padding=pads[index] if index < len(pads) else 0) for index in indices)
+    )
 
 
-def _slice(call: Call) -> Followed:
-    """`aten::slice`, also `aten::narrow`, along one dimension."""
-    given, (tensor, followed) = call.arguments, call.maps[0]
+def _trace_slice(call: OpCall) -> FeatureMap:
+    """Trace `aten::slice` and `aten::narrow`, which cut along one dimension."""
+    given, (tensor, feature_map) = call.arguments, call.maps[0]
     side = tensor.shape[given["dim"]]
     start, step = given["start"] or 0, given.get("step", 1)
     start = max(start + side, 0) if start < 0 else min(start, side)
-    patterns = {given["dim"] % tensor.dim(): window(1, stride=step, padding=-start)}
-    return _read(call, (patterns.get(dim, window(1)) for dim in followed.dims))
+    sliced = given["dim"] % tensor.dim()
+    return _apply_patterns(
+        call,
+        (
+            ReadPattern.for_window(1, stride=step, padding=-start) if dim == sliced else ReadPattern.for_window(1)
+            for dim in feature_map.dims
+        ),
+    )
 
 
-def _split(call: Call) -> Followed:
-    tensor, followed = call.maps[0]
-    if call.arguments["dim"] % tensor.dim() in followed.dims:
-        raise InvalidArgumentError("splits rows or columns, which geometry does not follow; slice them.")
-    return followed
+def _trace_split(call: OpCall) -> FeatureMap:
+    tensor, feature_map = call.maps[0]
+    if call.arguments["dim"] % tensor.dim() in feature_map.dims:
+        raise InvalidArgumentError("splits rows or columns, which is not supported. Slice them.")
+    return feature_map
 
 
-def _same(call: Call) -> Followed:
+def _keep(call: OpCall) -> FeatureMap:
     return call.map
 
 
-def _mixing_one_dimension(call: Call) -> Followed:
-    """Softmax, and a linear layer, which mixes the last dimension."""
-    tensor, followed = call.maps[0]
-    return None if call.arguments.get("dim", -1) % tensor.dim() in followed.dims else followed
+def _trace_mixing_one_dim(call: OpCall) -> FeatureMap | None:
+    """Trace softmax, and a linear layer, which mixes the last dimension."""
+    tensor, feature_map = call.maps[0]
+    return None if call.arguments.get("dim", -1) % tensor.dim() in feature_map.dims else feature_map
 
 
-def _join(call: Call) -> Map:
-    """Sums, products and concatenations of maps that lie alike."""
-    from_the_end = {tuple(dim - tensor.dim() for dim in followed.dims) for tensor, followed in call.maps}
+def _trace_join(call: OpCall) -> FeatureMap:
+    """Trace sums, products and concatenations of maps with the same rows and columns."""
+    dims_from_end = {tuple(dim - tensor.dim() for dim in feature_map.dims) for tensor, feature_map in call.maps}
     along = call.arguments["dim"] % call.output.dim() if call.name == "aten::cat" else None
-    if len(from_the_end) > 1 or along in call.map.dims:
-        raise InvalidArgumentError("joins maps along rows or columns, or such whose rows are different dimensions.")
-    rows, columns = zip(*(followed.axes for _, followed in call.maps), strict=True)
-    dims = tuple(dim + call.output.dim() for dim in from_the_end.pop())
-    return Map(axes=(merge_fields(rows), merge_fields(columns)), dims=(dims[0], dims[1]))
+    if len(dims_from_end) > 1 or along in call.map.dims:
+        raise InvalidArgumentError("joins maps along rows or columns, or maps whose rows are different dimensions.")
+    rows, columns = zip(*(feature_map.fields for _, feature_map in call.maps), strict=True)
+    row_dim, column_dim = (dim + call.output.dim() for dim in dims_from_end.pop())
+    return FeatureMap(fields=(merge_fields(rows), merge_fields(columns)), dims=(row_dim, column_dim))
 
 
-def _stack(call: Call) -> Followed:
+def _trace_stack(call: OpCall) -> FeatureMap:
     new = call.arguments["dim"] % call.output.dim()
     rows, columns = (dim + (dim >= new) for dim in call.map.dims)
-    return replace(_join(call), dims=(rows, columns))
+    return replace(_trace_join(call), dims=(rows, columns))
 
 
-def _reshape(call: Call) -> Followed:
-    """Rows and columns stay, or take in the dimension behind them (its values lie side by side then),
-    or give one off (whose values were side by side). Other dimensions may do what they want.
+def _trace_reshape(call: OpCall) -> FeatureMap:
+    """Trace a reshape.
+
+    Rows and columns may stay, absorb the dimension after them (whose values become neighbors), or split off such a
+    dimension. All other dimensions may change.
     """
-    tensor, followed = call.maps[0]
+    tensor, feature_map = call.maps[0]
     shapes = tensor.shape, call.output.shape
-    found = {}
-    for old, new in _regrouped(*shapes):
-        inside = [dim for dim in old if dim in followed.dims]
+    reads: dict[int, tuple[ReadPattern, int]] = {}
+    for old, new in _match_dims(*shapes):
+        inside = [dim for dim in old if dim in feature_map.dims]
         before, after = shapes[0][old[0]], shapes[1][new[0]]
         if inside == old[:1] and min(len(old), len(new)) == 1:
-            pattern = repeated(after // before) if after > before else window(before // after, stride=before // after)
-            found[old[0]] = pattern, new[0]
-    if set(found) != set(followed.dims):
-        raise InvalidArgumentError(f"reshapes them to {tuple(shapes[1])}, in which rows or columns are lost.")
-    (row_reads, row_dim), (column_reads, column_dim) = (found[dim] for dim in followed.dims)
-    rows, columns = followed.axes
-    return Map(axes=(through(rows, row_reads), through(columns, column_reads)), dims=(row_dim, column_dim))
+            pattern = (
+                ReadPattern.for_repetition(after // before)
+                if after > before
+                else ReadPattern.for_window(before // after, stride=before // after)
+            )
+            reads[old[0]] = pattern, new[0]
+    if set(reads) != set(feature_map.dims):
+        raise InvalidArgumentError(f"reshapes a map to {tuple(shapes[1])}, which mixes rows or columns.")
+    (row_reads, row_dim), (column_reads, column_dim) = (reads[dim] for dim in feature_map.dims)
+    rows, columns = feature_map.fields
+    return FeatureMap(fields=(compose(rows, row_reads), compose(columns, column_reads)), dims=(row_dim, column_dim))
 
 
-def _regrouped(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
-    """Which dimensions a reshape makes of which, in groups as small as possible.
+def _match_dims(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield the smallest groups of old and new dimensions of a reshape.
 
     (2, 6, 5) → (12, 5): ([0, 1], [0]) and ([2], [1]).
     """
@@ -267,93 +318,89 @@ def _regrouped(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[li
         yield left, right
 
 
-def _permutation(call: Call) -> Followed:
-    given, (tensor, followed) = call.arguments, call.maps[0]
+def _trace_permutation(call: OpCall) -> FeatureMap:
+    given, (tensor, feature_map) = call.arguments, call.maps[0]
     order = list(range(tensor.dim()))
     if "dims" in given:
         order = [dim % tensor.dim() for dim in given["dims"]]
     else:
         one, other = given["dim0"], given["dim1"]
         order[one], order[other] = order[other], order[one]
-    return replace(followed, dims=(order.index(followed.dims[0]), order.index(followed.dims[1])))
+    rows, columns = feature_map.dims
+    return replace(feature_map, dims=(order.index(rows), order.index(columns)))
 
 
-def _reduction(call: Call) -> Followed:
-    """Means and maxima over channels keep the map; over rows or columns they see the whole image."""
-    given, (tensor, followed) = call.arguments, call.maps[0]
+def _trace_reduction(call: OpCall) -> FeatureMap | None:
+    """Trace a reduction: over channels it keeps the map, over rows or columns it depends on the whole image."""
+    given, (tensor, feature_map) = call.arguments, call.maps[0]
     dims = given.get("dim")
     reduced = {dim % tensor.dim() for dim in ([dims] if isinstance(dims, int) else dims or range(tensor.dim()))}
-    if reduced & set(followed.dims):
+    if reduced & set(feature_map.dims):
         return None
-    return followed if given["keepdim"] else _without(followed, reduced)
+    return feature_map if given["keepdim"] else _drop_dims(feature_map, reduced)
 
 
-def _select(call: Call) -> Followed:
-    tensor, followed = call.maps[0]
+def _trace_select(call: OpCall) -> FeatureMap:
+    tensor, feature_map = call.maps[0]
     selected = call.arguments["dim"] % tensor.dim()
-    if selected in followed.dims:
-        raise InvalidArgumentError("takes one row or column, which geometry does not follow; slice it.")
-    return _without(followed, {selected})
+    if selected in feature_map.dims:
+        raise InvalidArgumentError("selects one row or column, which is not supported. Slice it.")
+    return _drop_dims(feature_map, {selected})
 
 
-def _without(followed: Map, gone: set[int]) -> Map:
-    """Without dimensions that are neither rows nor columns."""
-    rows, columns = (dim - sum(other < dim for other in gone) for dim in followed.dims)
-    return replace(followed, dims=(rows, columns))
+def _drop_dims(feature_map: FeatureMap, dropped: set[int]) -> FeatureMap:
+    """Remove dimensions that are neither rows nor columns."""
+    rows, columns = (dim - sum(other < dim for other in dropped) for dim in feature_map.dims)
+    return replace(feature_map, dims=(rows, columns))
 
 
-def _adaptive_pooling(call: Call) -> Followed:
-    return call.map if all(size == output for _, size, output in call.sizes()) else None
+def _trace_adaptive_pooling(call: OpCall) -> FeatureMap | None:
+    return call.map if call.input_size == call.output_size else None
 
 
-def _whole(call: Call) -> Followed:
+def _lose_map(call: OpCall) -> None:
     return None
 
 
-def _unknown(call: Call) -> Followed:
+def _refuse(call: OpCall) -> FeatureMap:
     raise InvalidArgumentError(
-        "may mix pixels in a way that geometry does not know; add its rule to networks/geometry/op_rules.py."
+        "may mix pixels: it has no receptive-field rule. Add one to networks/geometry/op_rules.py."
     )
 
 
-def _rules(rule: Rule, names: str) -> dict[str, Rule]:
+def _assign(rule: Rule, names: str) -> dict[str, Rule]:
     return {name if "::" in name else f"aten::{name}": rule for name in names.split()}
 
 
 RULES: dict[str, Rule] = {
-    **_rules(_convolution, "conv2d"),
-    **_rules(_transposed_convolution, "conv_transpose2d"),
-    **_rules(_pooling, "max_pool2d max_pool2d_with_indices avg_pool2d avg_pool3d"),
-    **_rules(_switch_pooling, "pixelwise::max_pool_with_switches"),
-    **_rules(_unpooling, "pixelwise::max_unpool"),
-    **_rules(_nearest, "upsample_nearest2d _upsample_nearest_exact2d"),
-    **_rules(_interpolation, "upsample_bilinear2d upsample_bicubic2d"),
-    **_rules(_shuffle, "pixel_shuffle"),
-    **_rules(_unshuffle, "pixel_unshuffle"),
-    **_rules(_padding, "pad constant_pad_nd reflection_pad2d replication_pad2d"),
-    **_rules(_slice, "slice narrow"),
-    **_rules(_join, "cat"),
-    **_rules(_stack, "stack"),
-    **_rules(_select, "select"),
-    **_rules(_split, "split split_with_sizes chunk"),
-    **_rules(_reshape, "view reshape flatten unflatten squeeze unsqueeze"),
-    **_rules(_permutation, "permute transpose"),
-    **_rules(_same, "alias detach contiguous clone to _to_copy dropout dropout_ feature_dropout channel_shuffle"),
-    **_rules(_same, "batch_norm prelu hardswish hardswish_ group_norm instance_norm layer_norm"),
-    **_rules(_mixing_one_dimension, "softmax log_softmax linear"),
-    **_rules(_reduction, "mean sum amax amin"),
-    **_rules(_adaptive_pooling, "adaptive_avg_pool2d adaptive_max_pool2d"),
-    **_rules(_whole, "matmul bmm baddbmm scaled_dot_product_attention"),
+    **_assign(_trace_convolution, "conv2d"),
+    **_assign(_trace_transposed_convolution, "conv_transpose2d"),
+    **_assign(_trace_pooling, "max_pool2d max_pool2d_with_indices avg_pool2d avg_pool3d"),
+    **_assign(_trace_pooling_with_switches, "pixelwise::max_pool_with_switches"),
+    **_assign(_trace_unpooling, "pixelwise::max_unpool"),
+    **_assign(_trace_nearest, "upsample_nearest2d _upsample_nearest_exact2d"),
+    **_assign(_trace_interpolation, "upsample_bilinear2d upsample_bicubic2d"),
+    **_assign(_trace_pixel_shuffle, "pixel_shuffle"),
+    **_assign(_trace_pixel_unshuffle, "pixel_unshuffle"),
+    **_assign(_trace_padding, "pad constant_pad_nd reflection_pad2d replication_pad2d"),
+    **_assign(_trace_slice, "slice narrow"),
+    **_assign(_trace_join, "cat"),
+    **_assign(_trace_stack, "stack"),
+    **_assign(_trace_select, "select"),
+    **_assign(_trace_split, "split split_with_sizes chunk"),
+    **_assign(_trace_reshape, "view reshape flatten unflatten squeeze unsqueeze"),
+    **_assign(_trace_permutation, "permute transpose"),
+    **_assign(_keep, "alias detach contiguous clone to _to_copy dropout dropout_ feature_dropout channel_shuffle"),
+    **_assign(_keep, "batch_norm prelu hardswish hardswish_ group_norm instance_norm layer_norm"),
+    **_assign(_trace_mixing_one_dim, "softmax log_softmax linear"),
+    **_assign(_trace_reduction, "mean sum amax amin"),
+    **_assign(_trace_adaptive_pooling, "adaptive_avg_pool2d adaptive_max_pool2d"),
+    **_assign(_lose_map, "matmul bmm baddbmm scaled_dot_product_attention"),
 }
-"""By operator, whatever its overload. Those that PyTorch tags as pointwise are joins as well."""
+"""By operator name, for all overloads. Operators that PyTorch tags as pointwise use `_trace_join`."""
 
 SHAPE_ONLY = {
     *("aten::zeros_like", "aten::ones_like", "aten::full_like"),
     *("aten::new_zeros", "aten::new_ones", "aten::new_full"),
 }
-"""Operators whose result has nothing of the image but its shape."""
-
-
-def dependence(call: Call, *, pointwise: bool) -> Followed:
-    """What the result of an operator depends on; `pointwise` where PyTorch tags it so."""
-    return RULES.get(call.name, _join if pointwise else _unknown)(call)
+"""Operators whose result depends only on the shape of their input."""

@@ -1,12 +1,9 @@
-"""Which pixels of the image each value inside a network depends on, in integers.
+"""Receptive fields along one axis, in integers.
 
-An operation on maps reads, along each axis, a fixed pattern of positions that repeats: a convolution
-with stride 2 reads two positions further for each of its outputs, an upsampling by 2 reads one
-position further for each two. Composing these patterns gives, for each output pixel, the first and
-the last image pixel that can influence it. Fractions and rounding never enter, so the result is
-exact where a bound from kernel sizes and strides alone is too wide after upsampling.
-
-Read from the top down: the pattern of one operation, the dependence it makes of its input's.
+An operator reads a pattern of input positions that repeats along each axis. A convolution with stride 2 reads two
+positions further for each output, an upsampling by 2 reads one position further for every two outputs. Composing
+these patterns gives the first and the last image pixel that can influence each output pixel. There are no fractions
+and no rounding, so the result is exact. A bound from kernel sizes and strides is too wide after an upsampling.
 """
 
 import functools
@@ -17,150 +14,190 @@ from dataclasses import dataclass
 from pixelwise.errors import InvalidArgumentError
 
 Interval = tuple[int, int]
-"""The first and the last position, both included."""
+"""The first and the last position, both inclusive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reads:
-    """What an operation reads along one axis.
+class ReadPattern:
+    """The input positions that an operator reads along one axis.
 
     Output `len(positions) * q + phase` reads the inputs `step * q + p` for each p of `positions[phase]`.
+
+    Example:
+        >>> pattern = ReadPattern.for_window(3, stride=2, padding=1)
+        >>> pattern.get_inputs(0), pattern.get_inputs(5)
+        ([-1, 0, 1], [9, 10, 11])
     """
 
     step: int
     positions: tuple[tuple[int, ...], ...]
 
-    def of(self, output: int) -> list[int]:
+    @classmethod
+    def for_window(cls, kernel: int, *, stride: int = 1, padding: int = 0, dilation: int = 1) -> "ReadPattern":
+        """Return the pattern of a convolution, a pooling or a crop (which has a negative padding)."""
+        return cls(step=stride, positions=(tuple(dilation * tap - padding for tap in range(kernel)),))
+
+    @classmethod
+    def for_transposed_window(cls, kernel: int, *, stride: int, padding: int = 0, dilation: int = 1) -> "ReadPattern":
+        """Return the pattern of a transposed convolution.
+
+        Input i is written to outputs stride * i + dilation * tap - padding. A kernel smaller than the stride leaves
+        some outputs empty. They count as reading the input before them.
+        """
+        phases = []
+        for phase in range(stride):
+            written = [phase + padding - dilation * tap for tap in range(kernel)]
+            inputs = sorted(position // stride for position in written if position % stride == 0)
+            phases.append(tuple(inputs) or ((phase + padding) // stride,))
+        return cls(step=1, positions=tuple(phases))
+
+    @classmethod
+    def for_repetition(cls, factor: int) -> "ReadPattern":
+        """Return the pattern of nearest upsampling, unpooling and pixel shuffle: output i reads i // factor."""
+        return cls.for_transposed_window(factor, stride=factor)
+
+    @classmethod
+    def for_interpolation(cls, factor: int, radius: int = 1) -> "ReadPattern":
+        """Return the pattern of an upsampling with `align_corners=False`.
+
+        The center of output i is at input (i + 1/2) / factor - 1/2. It reads `radius` inputs on each side (bilinear 1,
+        bicubic 2), or a single input whose center is at the same point.
+        """
+        phases = []
+        for phase in range(factor):
+            position, remainder = divmod(2 * phase + 1 - factor, 2 * factor)
+            phases.append(tuple(range(position + 1 - radius, position + radius + 1)) if remainder else (position,))
+        return cls(step=1, positions=tuple(phases))
+
+    def get_inputs(self, output: int) -> list[int]:
+        """Return the input positions that `output` reads."""
         turns, phase = divmod(output, len(self.positions))
         return [position + turns * self.step for position in self.positions[phase]]
 
 
-def window(kernel: int, *, stride: int = 1, padding: int = 0, dilation: int = 1) -> Reads:
-    """A convolution, a pooling, a crop (negative padding): `window(3, padding=1)` reads -1, 0, 1."""
-    return Reads(step=stride, positions=(tuple(dilation * tap - padding for tap in range(kernel)),))
-
-
-def transposed(kernel: int, *, stride: int, padding: int = 0, dilation: int = 1) -> Reads:
-    """A transposed convolution: input i is written to stride * i + dilation * tap - padding.
-
-    Outputs that a kernel smaller than the stride leaves empty count as reading the input before them.
-    """
-    phases = []
-    for phase in range(stride):
-        places = [phase + padding - dilation * tap for tap in range(kernel)]
-        inputs = sorted(place // stride for place in places if place % stride == 0)
-        phases.append(tuple(inputs) or ((phase + padding) // stride,))
-    return Reads(step=1, positions=tuple(phases))
-
-
-def repeated(factor: int) -> Reads:
-    """Nearest upsampling, unpooling, pixel shuffle: output i reads i // factor."""
-    return transposed(factor, stride=factor)
-
-
-def interpolated(factor: int, reach: int = 1) -> Reads:
-    """Upsampling with pixel areas aligned: output i lies at (i + 1/2) / factor - 1/2.
-
-    It reads `reach` inputs to each side, 1 if bilinear and 2 if bicubic, but one alone where it lies on it.
-    """
-    phases = []
-    for phase in range(factor):
-        place, rest = divmod(2 * phase + 1 - factor, 2 * factor)
-        phases.append(tuple(range(place + 1 - reach, place + reach + 1)) if rest else (place,))
-    return Reads(step=1, positions=tuple(phases))
-
-
 @dataclass(frozen=True, slots=True)
 class ReceptiveField:
-    """What the values of a map depend on along one axis of the image.
+    """The image pixels that influence the positions of a feature map, along one axis.
 
-    Value `len(intervals) * q + phase` depends on image pixels `stride * q + first` to
-    `stride * q + last`, where (first, last) is `intervals[phase]`.
+    Position `len(intervals) * q + phase` depends on the image pixels `stride * q + first` to `stride * q + last`,
+    where (first, last) is `intervals[phase]`.
 
-    `ReceptiveField(2, ((-1, 1), (0, 2)))`: of the size of the image, and shifts with it by whole 2 pixels.
+    Example:
+        A map of the size of the image, after a pooling by 2, an upsampling by 2 and a 3x3 convolution:
+
+        >>> field = ReceptiveField(2, ((-2, 1), (0, 3)))
+        >>> field.get_interval(4), field.get_interval(5), field.get_range(4, 6), field.size
+        ((2, 5), (4, 7), (2, 8), 4)
     """
 
     stride: int
-    """Shifting the image by this many pixels shifts the map by one turn of `intervals`."""
+    """Shifting the image by this many pixels shifts the map by `len(intervals)` positions."""
     intervals: tuple[Interval, ...]
 
-    def at(self, position: int) -> Interval:
-        """The interval of the value at `position`, which may be negative."""
+    def get_interval(self, position: int) -> Interval:
+        """Return the first and the last pixel that influence `position`, which may be negative."""
         turns, phase = divmod(position, len(self.intervals))
         first, last = self.intervals[phase]
         return first + turns * self.stride, last + turns * self.stride
 
-    def reach(self, start: int, stop: int) -> tuple[int, int]:
-        """The image pixels [start', stop') that the values [start, stop) depend on, in the whole plane."""
-        turn = len(self.intervals)
-        if turn == 1:
+    def get_range(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the half-open range of pixels that influence positions start to stop - 1.
+
+        The range is not clipped to the image.
+        """
+        period = len(self.intervals)
+        if period == 1:
             ((first, last),) = self.intervals
             return first + start * self.stride, last + (stop - 1) * self.stride + 1
-        # Intervals repeat: the ends of the window are where its extremes are.
-        ends = {*range(start, min(start + turn, stop)), *range(max(start, stop - turn), stop)}
-        first, last = _hull(map(self.at, ends))
+        # The intervals repeat, so the extremes are among the first and the last `period` positions.
+        ends = {*range(start, min(start + period, stop)), *range(max(start, stop - period), stop)}
+        first, last = _compute_hull(map(self.get_interval, ends))
         return first, last + 1
 
     @property
-    def receptive_field(self) -> int:
-        """Pixels from the first to the last that influence one value, at its largest over the phases."""
+    def size(self) -> int:
+        """Pixels from the first to the last that influence one position; the largest over the phases."""
         return max(last - first + 1 for first, last in self.intervals)
 
 
-IMAGE = ReceptiveField(1, ((0, 0),))
-"""Every pixel depends on itself."""
+IDENTITY = ReceptiveField(1, ((0, 0),))
+"""The receptive field of the image itself."""
 
 
 @functools.lru_cache(maxsize=4096)
-def through(axis: ReceptiveField, reads: Reads) -> ReceptiveField:
-    """The dependence of an operation's outputs on the image, given that of its inputs."""
-    period = len(axis.intervals)
-    turns = period // math.gcd(period, reads.step)
-    outputs = range(turns * len(reads.positions))
-    intervals = tuple(_hull(map(axis.at, reads.of(output))) for output in outputs)
-    return ReceptiveField(axis.stride * turns * reads.step // period, intervals)
+def compose(field: ReceptiveField, pattern: ReadPattern) -> ReceptiveField:
+    """Return the receptive field of an operator's output, given that of its input.
+
+    Example:
+        >>> pooled = compose(IDENTITY, ReadPattern.for_window(2, stride=2))
+        >>> compose(pooled, ReadPattern.for_window(3, padding=1))
+        ReceptiveField(stride=2, intervals=((-2, 3),))
+    """
+    period = len(field.intervals)
+    turns = period // math.gcd(period, pattern.step)
+    outputs = range(turns * len(pattern.positions))
+    intervals = tuple(_compute_hull(map(field.get_interval, pattern.get_inputs(output))) for output in outputs)
+    return ReceptiveField(field.stride * turns * pattern.step // period, intervals)
+
+
+def merge_fields(fields: Sequence[ReceptiveField]) -> ReceptiveField:
+    """Return the receptive field of a sum or concatenation of maps.
+
+    Raises:
+        InvalidArgumentError: The maps differ in resolution.
+    """
+    return functools.reduce(_merge_two_fields, fields)
 
 
 @functools.lru_cache(maxsize=4096)
-def joined(first: ReceptiveField, second: ReceptiveField) -> ReceptiveField:
-    """The dependence of a sum or concatenation. Both maps must have the same resolution."""
+def _merge_two_fields(first: ReceptiveField, second: ReceptiveField) -> ReceptiveField:
     periods = len(first.intervals), len(second.intervals)
     if first.stride * periods[1] != second.stride * periods[0]:
         raise InvalidArgumentError(
-            f"joins maps of different resolution: {periods[0]} values to {first.stride} pixels, and "
-            f"{periods[1]} to {second.stride}; upsample one of them by a whole factor first."
+            f"joins maps of different resolution: {periods[0]} positions per {first.stride} pixels and "
+            f"{periods[1]} per {second.stride}. Upsample one of them by an integer factor first."
         )
     period = math.lcm(*periods)
-    intervals = tuple(_hull((first.at(position), second.at(position))) for position in range(period))
+    intervals = tuple(
+        _compute_hull((first.get_interval(position), second.get_interval(position))) for position in range(period)
+    )
     return ReceptiveField(first.stride * period // periods[0], intervals)
 
 
-def merge_fields(axes: Sequence[ReceptiveField]) -> ReceptiveField:
-    return functools.reduce(joined, axes)
+def is_border_outside_image(
+    field: ReceptiveField, pattern: ReadPattern, *, image_size: int, input_size: int, output_size: int
+) -> bool:
+    """Return whether all padding that an operator reads depends only on pixels outside the image.
 
-
-def is_border_outside_image(axis: ReceptiveField, reads: Reads, sizes: tuple[int, int, int]) -> bool:
-    """Whether all that is read beyond the border of a map depends on pixels beyond the image's.
-
-    Then a value that padding has touched can be told by its interval, and a tile whose halo holds
-    the intervals gives what the whole image gives. Padding a map that was cropped breaks this: the
-    crop's border lies inside the image, at another place for each tile.
+    If so, a position that padding influences is known by its interval, and a tile whose halo holds the intervals
+    gives the result of the whole image. Padding a map that was cropped breaks this: the border of the crop is inside
+    the image, at another position for each tile.
 
     Args:
-        axis: of the map that is read.
-        sizes: of the image, of the map that is read, and of the result.
+        field: Receptive field of the operator's input.
+        pattern: What the operator reads.
+        image_size: Pixels of the image along the axis.
+        input_size: Positions of the operator's input.
+        output_size: Positions of the operator's output.
+
+    Example:
+        >>> pattern = ReadPattern.for_window(3, padding=1)
+        >>> is_border_outside_image(IDENTITY, pattern, image_size=8, input_size=8, output_size=8)
+        True
+        >>> cropped = ReceptiveField(1, ((1, 1),))
+        >>> is_border_outside_image(cropped, pattern, image_size=8, input_size=7, output_size=7)
+        False
     """
-    image, size, outputs = sizes
-    lowest, highest = min(map(min, reads.positions)), max(map(max, reads.positions))
-    turn = len(reads.positions)
-    head = range(min(turn * -(lowest // reads.step), outputs))
-    tail = range(max(turn * -((highest - size) // reads.step), 0), outputs)
-    read = {position for output in (*head, *tail) for position in reads.of(output)}
-    return all(axis.at(position)[0] < 0 for position in read if position < 0) and all(
-        axis.at(position)[1] >= image for position in read if position >= size
+    lowest, highest = min(map(min, pattern.positions)), max(map(max, pattern.positions))
+    period = len(pattern.positions)
+    head = range(min(period * -(lowest // pattern.step), output_size))
+    tail = range(max(period * -((highest - input_size) // pattern.step), 0), output_size)
+    read = {position for output in (*head, *tail) for position in pattern.get_inputs(output)}
+    return all(field.get_interval(position)[0] < 0 for position in read if position < 0) and all(
+        field.get_interval(position)[1] >= image_size for position in read if position >= input_size
     )
 
 
-def _hull(intervals: Iterable[Interval]) -> Interval:
+def _compute_hull(intervals: Iterable[Interval]) -> Interval:
     firsts, lasts = zip(*intervals, strict=True)
     return min(firsts), max(lasts)

@@ -1,8 +1,7 @@
-"""Follows an image through a network and keeps, for each value, what it depends on.
+"""Trace the receptive fields of all tensors inside a network.
 
-The network runs once on tensors without data (the meta device), and a dispatch mode sees each of
-PyTorch's operators with its arguments. This needs no graph capture: tracing a network takes as long
-as a forward pass without arithmetic, 10 to 100 ms, where `torch.export` takes seconds.
+The network runs once on tensors without data (the meta device), and a dispatch mode observes each PyTorch operator
+with its arguments. No graph is captured: tracing takes 10 to 100 ms, while `torch.export` takes seconds.
 """
 
 import copy
@@ -15,30 +14,30 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.networks.geometry.op_rules import RULES, SHAPE_ONLY, Call, Followed, Map, dependence
+from pixelwise.networks.geometry.op_rules import SHAPE_ONLY, FeatureMap, OpCall, is_global, trace_op
 from pixelwise.shapes import Size
 
 
 def copy_to_meta(network: nn.Module) -> nn.Module:
-    """A float32 copy in evaluation mode on the meta device: every layer and shape, and no weights."""
-    # What `deepcopy` finds in its memo it takes for already copied, so the weights never are.
+    """Return a float32 copy in evaluation mode on the meta device, which has all layers and shapes but no weights."""
+    # `deepcopy` does not copy tensors that are already in its memo, so the weights are never copied.
     memo: dict[int, Tensor] = {id(b): b.to("meta") for b in network.buffers()}
     memo |= {id(p): nn.Parameter(p.detach().to("meta"), requires_grad=p.requires_grad) for p in network.parameters()}
     return copy.deepcopy(network, memo).float().eval()
 
 
 class OpObserver(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While it is active, is shown each of PyTorch's operators once it has run.
+    """A context manager that calls `on_op` after each PyTorch operator inside the block.
 
-    Under `torch.inference_mode`, where operators arrive whole: elsewhere PyTorch takes convolutions,
-    normalizations and linear layers apart before a mode can see them.
+    Use it under `torch.inference_mode`. Elsewhere PyTorch decomposes convolutions, normalizations and linear layers
+    before a dispatch mode sees them.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
 
     def on_op(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        """An operator, what it was given and what it gave."""
+        """Handle one operator, its arguments and its result."""
         raise NotImplementedError
 
     def __torch_dispatch__(
@@ -50,77 +49,62 @@ class OpObserver(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def find_tensors(values: Any) -> list[Tensor]:
-    """Every tensor in nested tuples, lists and dicts, in their order."""
+    """Return all tensors in nested tuples, lists and dicts, in order."""
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 class Tracer(OpObserver):  # type: ignore[no-untyped-call]
-    """While it is active, follows `image` (B, C, H, W) through all operators."""
+    """An observer that traces `image` (B, C, H, W) through all operators inside the block.
+
+    Attributes:
+        global_ops: The operators whose result depends on the whole image, such as "aten::group_norm".
+    """
 
     def __init__(self, image: Tensor) -> None:
         super().__init__()
-        self.global_operations: list[str] = []
-        self._size: Size = (image.shape[2], image.shape[3])
-        # By identity; each tensor is kept, so that no other can take its id. Meta tensors hold no data.
-        self._followed: dict[int, tuple[Tensor, Followed]] = {id(image): (image, Map())}
+        self.global_ops: list[str] = []
+        self._image_size: Size = (image.shape[2], image.shape[3])
+        # Keyed by id. The tensors are kept so that ids stay unique; meta tensors take no memory.
+        self._traced: dict[int, tuple[Tensor, FeatureMap | None]] = {id(image): (image, FeatureMap())}
 
-    def map_of(self, tensor: Tensor) -> Followed:
-        return self._followed.get(id(tensor), (tensor, None))[1]
+    def get_map(self, tensor: Tensor) -> FeatureMap | None:
+        """Return what is known of a tensor; None where its dimensions do not correspond to the image's."""
+        return self._traced.get(id(tensor), (tensor, None))[1]
 
     def on_op(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        arguments = bind(func, args, kwargs)
+        """Trace one operator."""
+        arguments = _bind_arguments(func, args, kwargs)
         inputs, outputs = find_tensors(list(arguments.values())), find_tensors(result)
-        followed = [self._followed[id(tensor)] for tensor in inputs if id(tensor) in self._followed]
-        if followed and outputs and func._schema.name not in SHAPE_ONLY:
-            call = Call(
+        traced = [self._traced[id(tensor)] for tensor in inputs if id(tensor) in self._traced]
+        if not traced or not outputs or func._schema.name in SHAPE_ONLY:
+            return
+        maps = [(tensor, feature_map) for tensor, feature_map in traced if feature_map]
+        output_map = None
+        if maps:
+            call = OpCall(
                 name=func._schema.name,
                 arguments=arguments,
-                maps=[(tensor, found) for tensor, found in followed if found],
-                constants=[tensor for tensor in inputs if id(tensor) not in self._followed],
+                maps=maps,
+                constants=[tensor for tensor in inputs if id(tensor) not in self._traced],
                 output=outputs[0],
-                image=self._size,
+                image_size=self._image_size,
             )
-            found = self._apply(call, torch.Tag.pointwise in func.tags) if call.maps else None
-            self._followed.update({id(output): (output, found) for output in outputs})
+            output_map = self._trace(call, is_pointwise=torch.Tag.pointwise in func.tags)
+        self._traced.update({id(output): (output, output_map) for output in outputs})
 
-    def _apply(self, call: Call, pointwise: bool) -> Followed:
+    def _trace(self, call: OpCall, *, is_pointwise: bool) -> FeatureMap | None:
         try:
-            found = dependence(call, pointwise=pointwise)
+            output_map = trace_op(call, is_pointwise=is_pointwise)
         except InvalidArgumentError as error:
             shapes = " and ".join(str(tuple(tensor.shape)) for tensor, _ in call.maps)
             raise InvalidArgumentError(f"{call.name} on {shapes} {error}") from None
-        if is_global(call, found):
-            self.global_operations.append(call.name)
-        return found
+        if output_map is None or is_global(call):
+            self.global_ops.append(call.name)
+        return output_map
 
 
-def is_global(call: Call, found: Followed) -> bool:
-    """Whether an operator whose dependence was `found` mixes all pixels, or differs from place to place."""
-    return found is None or _normalizes_maps(call) or _depends_on_place(call)
-
-
-def _normalizes_maps(call: Call) -> bool:
-    """Normalizations over the whole image. Over the channels of each pixel they are local (ConvNeXt)."""
-    match call.name:
-        case "aten::batch_norm":
-            return bool(call.arguments["training"])
-        case "aten::layer_norm":
-            last = call.maps[0][0].dim()
-            return max(call.map.dims) >= last - len(call.arguments["normalized_shape"])
-    return call.name in ("aten::group_norm", "aten::instance_norm")
-
-
-def _depends_on_place(call: Call) -> bool:
-    """Joined with something that differs from pixel to pixel, such as an embedding of positions."""
-    if call.name in RULES and call.name not in ("aten::cat", "aten::stack"):
-        return False  # its constants are weights
-    tensor, followed = call.maps[0]
-    places = [dim - tensor.dim() for dim in followed.dims]
-    return any(constant.shape[place] > 1 for constant in call.constants for place in places if constant.dim() >= -place)
-
-
-def bind(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments by name, with the defaults of the operator's schema."""
+def _bind_arguments(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments by name, with the defaults of the operator's schema."""
     parameters = func._schema.arguments
     defaults = {parameter.name: parameter.default_value for parameter in parameters}
     return {**defaults, **{p.name: value for p, value in zip(parameters, args, strict=False)}, **kwargs}
