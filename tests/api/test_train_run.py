@@ -120,8 +120,8 @@ def test_a_run_that_takes_no_changes_takes_this_one_neither(tmp_path: Path) -> N
         require_same_config(RunFolder(tmp_path), Config(), asked, is_changeable=False)
 
 
-def test_changes_are_allowed_only_to_a_run_that_goes_on(streets: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="--allow-changes is for a run that goes on; give it with --resume"):
+def test_changes_are_allowed_only_with_resume(streets: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="allow_changes has no effect without resume"):
         train(streets, tmp_path / "run", allow_changes=True)
 
 

@@ -148,10 +148,9 @@ def note_samples(output: Path) -> None:
     rank = os.environ.get("RANK", "0")
 
     def noted(self: Batches, step: int, size: tuple[int, int]) -> Any:
-        part, parts = self.share
-        count = self.batch_size // parts
-        first = step * self.batch_size + part * count
-        names = [self._sample(position).name for position in range(first, first + count)]
+        count = self.batch_size // self.world_size
+        first = step * self.batch_size + self.rank * count
+        names = [self._get_sample(position).name for position in range(first, first + count)]
         with (output / f"samples-{rank}.txt").open("a") as file:
             file.write(json.dumps([step, names]) + "\n")
         return make(self, step, size)

@@ -26,12 +26,13 @@ from pixelwise.config import Config, load_config
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.splits.splits import write_splits
 from pixelwise.devices import choose_precision, enable_deterministic_algorithms
-from pixelwise.errors import CheckpointError, InvalidArgumentError, unknown_name
+from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.evaluation.evaluate import EvaluationCounts
 from pixelwise.files import write_atomically
+from pixelwise.import_paths import load_import_path
 from pixelwise.model_file import ModelSpec, load_model
-from pixelwise.networks import NETWORKS
 from pixelwise.networks.activation_checkpointing import enable_activation_checkpointing
+from pixelwise.networks.registry import require_network_name
 from pixelwise.networks.stages import compute_learning_rate_scales, get_first_stages
 from pixelwise.planning.exclusions import Exclusion, drop_excluded, read_exclusions, write_exclusions
 from pixelwise.planning.prepare_data import TrainingData, prepare_data
@@ -143,8 +144,10 @@ def check_options(output: Path | None, options: TrainOptions) -> TrainOptions:
     options = options.use_network_of_model()
     given = (options.config or Config()).replace(options.changes)
     require_loggers(given.training.loggers)
-    if given.network.name not in NETWORKS:
-        raise unknown_name("network", given.network.name, NETWORKS)
+    require_network_name(given.network.name)
+    for key, path in (("loss.function", given.loss.function), ("augmentation.function", given.augmentation.function)):
+        if path:
+            load_import_path(path, key)
     return options
 
 

@@ -23,7 +23,8 @@ BatchLoss = Callable[[Tensor, Batch], Tensor]
 
 def is_mean_over_pixels(config: LossConfig) -> bool:
     """Return whether the loss is the mean over the non-ignored pixels, so that the losses of parts can be added."""
-    return config.name in ("cross_entropy", "focal") and not (config.dice_weight or config.lovasz_weight)
+    is_mean = config.name in ("cross_entropy", "focal") and config.function is None
+    return is_mean and not (config.dice_weight or config.lovasz_weight)
 
 
 def accumulate_gradients(

@@ -101,7 +101,7 @@ class RunFolder:
 
 def default_run_folder(data: Path, network: str, parent: Path = Path("runs")) -> Path:
     """Return the first free folder `runs/DATA-NETWORK-N`."""
-    stem = f"{data.resolve().name}-{network}"
+    stem = f"{data.resolve().name}-{network.rpartition(':')[2]}"
     number = 1
     while (parent / f"{stem}-{number}").exists():
         number += 1

@@ -17,6 +17,7 @@ from pixelwise.data.sample import Sample, Splits
 from pixelwise.data.unet_weight_map import border_weights
 from pixelwise.devices import Precision, get_random_state, keep_freed_memory, set_random_state
 from pixelwise.errors import CheckpointError, InvalidArgumentError
+from pixelwise.import_paths import load_import_path
 from pixelwise.inference.predictor import Predictor, make_predictor
 from pixelwise.losses import build_loss
 from pixelwise.lowering.compile_errors import explain_compile_errors
@@ -100,7 +101,7 @@ class Trainer:
         self._gathered: dict[str, Any] | None = None
 
     def _make_batches(self) -> Batches:
-        config = self.config
+        config, augment = self.config, self.config.augmentation.function
         return Batches(
             cache=SampleCache(self.dataset, config.data.cache_gib * 2**30),
             samples=self.splits.get("train", ()),
@@ -110,6 +111,7 @@ class Trainer:
             seed=config.training.seed,
             rank=self.world.rank,
             world_size=self.world.size,
+            augment=load_import_path(augment, "augmentation.function") if augment else None,
             compute_pixel_weights=self._border_weights(),
             pin_memory=self.device.type == "cuda",
         )
