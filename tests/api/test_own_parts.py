@@ -105,7 +105,7 @@ def test_a_missing_module_is_an_error_that_names_it(own: Path, streets: Path, mo
         ({"network": "support.own_parts:darken"}, r"cannot be built .* parameters in_channels and num_classes"),
         ({"network": "support.own_parts:__doc__"}, "is not a class or function"),
         ({"network": TinyNet(3, 2)}, "network is an instance of TinyNet"),
-        ({"loss": lambda logits, labels, **arguments: logits.sum()}, "loss is .*a lambda or a local function"),
+        ({"loss": lambda logits, labels, **arguments: logits.sum()}, "loss is .*a lambda or local function"),
         ({"augment": own_parts.CallableObject()}, "augment is an instance of CallableObject"),
         ({"augment": own_parts.shrink}, "the augmentation returned an array"),
         ({"settings": {"network.depth": 2}}, r"network\.depth is 2, but .* does not use it"),

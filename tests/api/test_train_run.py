@@ -267,8 +267,8 @@ def test_a_forced_run_names_what_it_leaves_out(faulty: Path, tiny: Arguments, tm
     assert not {"train/0001", "train/0003"} & set(splits["train"])
     report = (run / "report.html").read_text(encoding="utf-8")
     for line in (
-        "left out: images/train/0003.png: the file is empty; replace or remove it.",
-        "left out: images/train/0001.png: an image has no mask",
+        "excluded: images/train/0003.png: the file is empty; replace or remove it.",
+        "excluded: images/train/0001.png: an image has no mask",
     ):
         assert line in report
         assert recorder.messages.count(line) == 1
@@ -283,7 +283,7 @@ def test_a_forced_run_goes_on_without_what_it_left_out(faulty: Path, tiny: Argum
     train(faulty, run, resume=True, device="cpu")
     assert (run / MODEL_FILE_NAME).read_bytes() == model
     assert yaml.safe_load((run / "left_out.yaml").read_text()) == LEFT_OUT
-    assert "left out: images/train/0001.png: an image has no mask" in (run / "report.html").read_text(encoding="utf-8")
+    assert "excluded: images/train/0001.png: an image has no mask" in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_forced_run_stops_at_an_error_that_came_later(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
