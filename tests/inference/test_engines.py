@@ -151,7 +151,7 @@ def test_what_an_engine_cannot_do_is_refused(model: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(home, "find_spec", lambda package: object())
     with pytest.raises(InvalidArgumentError, match="ONNX Runtime supports fp32 and int8, not bf16"):
         load(model, device="cpu", precision="bf16", engine="onnxruntime")
-    with pytest.raises(InvalidArgumentError, match=r"OpenVINO does not support cuda on this machine\. Use --device cpu"):
+    with pytest.raises(InvalidArgumentError, match="OpenVINO does not support cuda on this machine"):
         require_engine("openvino", torch.device("cuda"), "fp32")
 
 
