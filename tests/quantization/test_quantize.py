@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,7 @@ def make_accuracy(mean_iou: float, model_mean_iou: float = 0.5, agreement: float
 def set_mean_iou(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Replace the measurement and the search for ranges; the model has a mean IoU of 0.5."""
     empty = onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], [])).SerializeToString()
+    monkeypatch.setattr(module, "NetworkSource", lambda **_: SimpleNamespace(onnx=b""))  # its export takes seconds
     monkeypatch.setattr(module, "quantize_graph", lambda *_: empty)
     monkeypatch.setattr(module, "make_int8_predictor", lambda reference, *_: reference)
 
