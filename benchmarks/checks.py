@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from machine import write_result
 
-from pixelwise.api.check import check
+from pixelwise import check
 from pixelwise.data.synthetic import STREET_NAMES, street_scene
 
 SCENE = (256, 256)

@@ -37,7 +37,7 @@ from torchvision.transforms import v2
 
 from pixelwise.config import AugmentationConfig
 from pixelwise.data.dataset import Dataset
-from pixelwise.data.loader import Batches, PairCache, prefetch
+from pixelwise.data.loader import Batches, SampleCache, prefetch
 from pixelwise.data.sample import Sample
 from pixelwise.devices import keep_freed_memory
 
@@ -115,7 +115,7 @@ def ours(dataset: Dataset, samples: list[Sample], crop: tuple[int, int], decoded
 def our_batches(
     dataset: Dataset, samples: list[Sample], crop: tuple[int, int], decoded: bool, pinned: bool = False
 ) -> Batches:
-    cache = PairCache(dataset, 1e10 if decoded else 0)
+    cache = SampleCache(dataset, 1e10 if decoded else 0)
     if decoded:
         for sample in samples:
             cache[sample]
@@ -124,10 +124,10 @@ def our_batches(
         cache=cache,
         samples=samples,
         augmentation=augmentation,
-        crop=crop,
+        crop_size=crop,
         batch_size=BATCH,
         seed=0,
-        pinned=pinned,
+        pin_memory=pinned,
     )
 
 
@@ -206,7 +206,7 @@ def arrive(dataset: Dataset, samples: list[Sample], device: torch.device, thread
     batches = our_batches(dataset, samples, CROPS[0], True, pinned=device.type == "cuda")
     count = 40 * threads
     start = time.perf_counter()
-    for step, batch in prefetch(batches.make, iter(range(count + 8)), ahead=threads + 1, threads=threads):
+    for step, batch in prefetch(batches.make, iter(range(count + 8)), num_ahead=threads + 1, num_threads=threads):
         batch.to(device)
         if step == 7:
             start = time.perf_counter()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-MODULES = [importlib.import_module(f"pixelwise.{name}") for name in ("losses", "metrics", "ops")]
+MODULES = [importlib.import_module(f"pixelwise.{name}") for name in ("losses", "metrics", "networks", "ops")]
 NAMES = [
     pytest.param(getattr(module, name), id=f"{module.__name__}.{name}")
     for module in MODULES

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelwise.api.check import check
+from pixelwise import check
 from pixelwise.checks import CheckReport
 from pixelwise.checks.runner import require_valid_dataset
 from pixelwise.data.dataset import Dataset

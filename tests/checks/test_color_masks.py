@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelwise.api.check import check
+from pixelwise import check
 from pixelwise.data.dataset import Dataset
 from support.faults import BLUE, GREEN, RED, all_masks, make_color_masks, mask, put, write_clean
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelwise.api.check import check
+from pixelwise import check
 from pixelwise.checks import duplicates
 from pixelwise.data.sample import Sample
 from pixelwise.data.sample_stats import SampleStats

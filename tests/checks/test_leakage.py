@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pixelwise.api.check import check
+from pixelwise import check
 from pixelwise.checks.findings import Finding
 from pixelwise.data.io.images import write_png
 from support.faults import mask, noise

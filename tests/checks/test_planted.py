@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelwise.api.check import check
+from pixelwise import check
 from pixelwise.checks import CODES
 from pixelwise.checks.runner import run_checks
 from pixelwise.data.dataset import Dataset

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from pixelwise.config import AugmentationConfig
-from pixelwise.data.augmentation import Augmentation, _reach, apply, draw_augmentation
+from pixelwise.data.augmentation import Augmentation, _choose_range, apply_augmentation, draw_augmentation
 from pixelwise.data.io.images import Array
 
 IDENTITY = Augmentation(
@@ -27,7 +27,7 @@ NOTHING = AugmentationConfig(flip_horizontal=0, flip_vertical=0, scale=(1, 1), r
 
 
 def noise(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> Array:
-    """Float noise lies around 0."""
+    """Float noise has a mean of 0."""
     rng = np.random.default_rng(0)
     if dtype == np.float32:
         return rng.normal(0, 300, (height, width, channels)).astype(np.float32)
@@ -35,7 +35,7 @@ def noise(height: int, width: int, channels: int = 3, dtype: type = np.uint8) ->
 
 
 def blocks(rows: int, columns: int, side: int, classes: int = 5) -> Array:
-    """Labels in squares, neighbors different."""
+    """Return labels in squares, different from their neighbors."""
     small = (np.arange(rows)[:, None] * 2 + np.arange(columns)) % classes
     return np.kron(small, np.ones((side, side), int)).astype(np.uint8)
 
@@ -67,9 +67,9 @@ SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 @pytest.mark.parametrize(("channels", "dtype"), KINDS)
 @pytest.mark.parametrize("size", [(8, 8), (7, 12), (1, 5), (1, 1)])
-def test_the_identity_plan_changes_nothing(size: tuple[int, int], channels: int, dtype: type) -> None:
+def test_the_identity_has_no_effect(size: tuple[int, int], channels: int, dtype: type) -> None:
     image, labels = noise(*size, channels, dtype), noise(*size, 1)[..., 0]
-    warped, warped_labels = apply(IDENTITY, image, labels, size)
+    warped, warped_labels = apply_augmentation(IDENTITY, image, labels, size)
     assert warped.dtype == dtype
     np.testing.assert_array_equal(warped, image)
     np.testing.assert_array_equal(warped_labels, labels)
@@ -80,41 +80,41 @@ def test_the_identity_plan_changes_nothing(size: tuple[int, int], channels: int,
 def test_flips_are_exact(size: tuple[int, int], channels: int, dtype: type) -> None:
     image, labels = noise(*size, channels, dtype), noise(*size, 1, np.uint16)[..., 0]
     plan = replace(IDENTITY, flip_horizontal=True)
-    for flipped, expected in zip(apply(plan, image, labels, size), (image, labels), strict=True):
+    for flipped, expected in zip(apply_augmentation(plan, image, labels, size), (image, labels), strict=True):
         np.testing.assert_array_equal(flipped, expected[:, ::-1])
     plan = replace(IDENTITY, flip_vertical=True)
-    for flipped, expected in zip(apply(plan, image, labels, size), (image, labels), strict=True):
+    for flipped, expected in zip(apply_augmentation(plan, image, labels, size), (image, labels), strict=True):
         np.testing.assert_array_equal(flipped, expected[::-1])
 
 
 def test_a_quarter_turn_is_exact() -> None:
     image, labels = noise(9, 9), noise(9, 9, 1)[..., 0]
-    turned, turned_labels = apply(replace(IDENTITY, angle=math.pi / 2), image, labels, (9, 9))
+    turned, turned_labels = apply_augmentation(replace(IDENTITY, angle=math.pi / 2), image, labels, (9, 9))
     np.testing.assert_array_equal(turned, np.rot90(image))
     np.testing.assert_array_equal(turned_labels, np.rot90(labels))
 
 
 @pytest.mark.parametrize(("shift", "top", "left"), [((0.0, 0.0), 0, 0), ((1.0, 1.0), 6, 12), ((0.5, 0.25), 3, 3)])
-def test_a_crop_lies_where_the_shift_says(shift: tuple[float, float], top: int, left: int) -> None:
+def test_the_shift_positions_the_crop(shift: tuple[float, float], top: int, left: int) -> None:
     image, labels = noise(10, 20), noise(10, 20, 1)[..., 0]
-    crop, crop_labels = apply(replace(IDENTITY, shift=shift), image, labels, (4, 8))
+    crop, crop_labels = apply_augmentation(replace(IDENTITY, shift=shift), image, labels, (4, 8))
     np.testing.assert_array_equal(crop, image[top : top + 4, left : left + 8])
     np.testing.assert_array_equal(crop_labels, labels[top : top + 4, left : left + 8])
 
 
 @pytest.mark.parametrize(("channels", "dtype"), KINDS)
-def test_outside_the_image_is_its_mirror(channels: int, dtype: type) -> None:
+def test_the_image_is_mirrored_at_its_border(channels: int, dtype: type) -> None:
     image, labels = noise(6, 8, channels, dtype), noise(6, 8, 1)[..., 0]
-    wide, wide_labels = apply(IDENTITY, image, labels, (10, 14))
+    wide, wide_labels = apply_augmentation(IDENTITY, image, labels, (10, 14))
     np.testing.assert_array_equal(wide, np.pad(image, ((2, 2), (3, 3), (0, 0)), "symmetric"))
     np.testing.assert_array_equal(wide_labels, np.pad(labels, ((2, 2), (3, 3)), "symmetric"))
 
 
 @pytest.mark.parametrize(("channels", "dtype"), KINDS)
-def test_scale_two_doubles_every_pixel_of_a_block_picture(channels: int, dtype: type) -> None:
+def test_scale_two_doubles_every_pixel_of_a_block_image(channels: int, dtype: type) -> None:
     labels = blocks(3, 4, 6)
     image: Array = np.stack([labels.astype(dtype) * 50 + c for c in range(channels)], -1)
-    doubled, doubled_labels = apply(replace(IDENTITY, scale=2.0), image, labels, (36, 48))
+    doubled, doubled_labels = apply_augmentation(replace(IDENTITY, scale=2.0), image, labels, (36, 48))
     np.testing.assert_array_equal(doubled_labels, np.kron(labels, np.ones((2, 2), np.uint8)))
     inner = np.zeros((12, 12), bool)
     inner[1:-1, 1:-1] = True  # bilinear lookup reaches one pixel over a border
@@ -126,10 +126,10 @@ def test_scale_two_doubles_every_pixel_of_a_block_picture(channels: int, dtype: 
 @pytest.mark.parametrize(("channels", "dtype"), KINDS)
 @pytest.mark.parametrize("factor", [2, 4])
 def test_shrinking_averages(factor: int, channels: int, dtype: type) -> None:
-    """Of noise, each pixel is the mean of the pixels it stands for, and not one of them."""
+    """Each pixel of shrunk noise is the mean of the pixels it covers, and not one of them."""
     image, labels = noise(16, 24, channels, dtype), blocks(16 // factor, 24 // factor, factor)
     size = (16 // factor, 24 // factor)
-    small, small_labels = apply(replace(IDENTITY, scale=1 / factor), image, labels, size)
+    small, small_labels = apply_augmentation(replace(IDENTITY, scale=1 / factor), image, labels, size)
     split = image.reshape(size[0], factor, size[1], factor, channels)
     np.testing.assert_allclose(small, split.mean((1, 3)), atol=1)
     np.testing.assert_array_equal(small_labels, labels[::factor, ::factor])
@@ -139,13 +139,13 @@ def test_shrinking_averages(factor: int, channels: int, dtype: type) -> None:
 
 
 @given(GEOMETRY, SIZES, SIZES, st.sampled_from(KINDS))
-def test_sizes_and_types_are_exact_and_no_label_is_new(
+def test_sizes_and_dtypes_are_kept_and_no_label_is_new(
     plan: Augmentation, source: tuple[int, int], size: tuple[int, int], kind: tuple[int, type]
 ) -> None:
     channels, dtype = kind
     of_labels = np.uint16 if dtype == np.uint16 else np.uint8
     image, labels = noise(*source, channels, dtype), noise(*source, 1, of_labels)[..., 0]
-    warped, warped_labels = apply(plan, image, labels, size)
+    warped, warped_labels = apply_augmentation(plan, image, labels, size)
     assert warped.shape == (*size, channels)
     assert warped_labels.shape == size
     assert (warped.dtype, warped_labels.dtype) == (dtype, of_labels)
@@ -156,11 +156,11 @@ def test_sizes_and_types_are_exact_and_no_label_is_new(
 def test_image_and_labels_move_together(
     plan: Augmentation, displacements: tuple[float, ...], scale: float, height: int, width: int
 ) -> None:
-    """The labels, painted into the image: away from their borders both must agree."""
+    """With the labels drawn as the image, both must agree away from borders."""
     labels = blocks(3, 3, 24)[:height, :width]
     image = np.stack([labels * 50, 255 - labels * 50], -1)
     plan = replace(plan, scale=scale, displacements=displacements)
-    warped, warped_labels = apply(plan, image, labels, (48, 48))
+    warped, warped_labels = apply_augmentation(plan, image, labels, (48, 48))
     reach = 2 * math.ceil(max(scale, 1)) + 1  # how far averaging and lookup mix, in output pixels
     window = np.ones((2 * reach + 1,) * 2, np.uint8)
     inside = cv2.erode(warped_labels, window) == cv2.dilate(warped_labels, window)
@@ -176,12 +176,12 @@ def test_image_and_labels_move_together(
 @pytest.mark.parametrize("angle", [0.0, 0.4, 2.5])
 @pytest.mark.parametrize("elastic", [0.0, 2.0])
 def test_image_and_labels_are_aligned_within_half_a_pixel(scale: float, angle: float, elastic: float) -> None:
-    """The painted labels, cut at the middle between two classes, are the labels warped."""
+    """The drawn labels, thresholded between two classes, equal the warped labels."""
     rows, columns = np.mgrid[:121, :137]
     disc = ((rows - 55.3) ** 2 + (columns - 71.8) ** 2 < 45**2).astype(np.uint8)
     displacements = draw_augmentation(replace(NOTHING, elastic=elastic), np.random.default_rng(3)).displacements
     plan = replace(IDENTITY, scale=scale, angle=angle, flip_horizontal=True, displacements=displacements)
-    warped, labels = apply(plan, disc[..., None] * 200, disc, (40, 40))
+    warped, labels = apply_augmentation(plan, disc[..., None] * 200, disc, (40, 40))
     cut = (warped[..., 0] >= 100).astype(np.uint8)
     differing = np.count_nonzero(cut != labels)
     border = np.count_nonzero(cv2.dilate(labels, np.ones((3, 3), np.uint8)) != labels)
@@ -199,8 +199,8 @@ def test_color_never_changes_labels_and_keeps_the_type(
     image, labels = noise(9, 11, channels, dtype), noise(9, 11, 1)[..., 0]
     factors = (brightness, contrast, saturation)
     colored = replace(plan, brightness=brightness, contrast=contrast, saturation=saturation)
-    plain, plain_labels = apply(plan, image, labels, (8, 8))
-    recolored, recolored_labels = apply(colored, image, labels, (8, 8))
+    plain, plain_labels = apply_augmentation(plan, image, labels, (8, 8))
+    recolored, recolored_labels = apply_augmentation(colored, image, labels, (8, 8))
     np.testing.assert_array_equal(recolored_labels, plain_labels)
     assert recolored.shape == plain.shape
     assert recolored.dtype == dtype
@@ -208,7 +208,7 @@ def test_color_never_changes_labels_and_keeps_the_type(
 
 
 def reference(image: Array, brightness: float, contrast: float, saturation: float) -> Array:
-    """Saturation about the luma, contrast about the mean, brightness, one after the other.
+    """Apply saturation around the luma, contrast around the mean and brightness, one after the other.
 
     Of float images, brightness is a shift in standard stds.
     """
@@ -224,12 +224,12 @@ def reference(image: Array, brightness: float, contrast: float, saturation: floa
     return clipped
 
 
-def test_color_worked_by_hand() -> None:
+def test_colors_computed_by_hand() -> None:
     image = np.array([[[100, 100, 100], [200, 100, 0]]], np.uint8)
     labels = np.zeros((1, 2), np.uint8)
 
     def recolored(**factors: float) -> list[list[int]]:
-        pixels, _ = apply(replace(IDENTITY, **factors), image, labels, (1, 2))  # type: ignore[arg-type]
+        pixels, _ = apply_augmentation(replace(IDENTITY, **factors), image, labels, (1, 2))  # type: ignore[arg-type]
         listed: list[list[int]] = pixels[0].tolist()
         return listed
 
@@ -239,15 +239,15 @@ def test_color_worked_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("channels", "dtype"), [*KINDS, (65, np.uint8), (224, np.float32)])
-def test_a_sample_is_written_where_it_is_wanted(channels: int, dtype: type) -> None:
-    """Into a batch, of any number of bands, as it is without one."""
+def test_a_sample_is_written_into_given_arrays(channels: int, dtype: type) -> None:
+    """For any number of channels, the result is the same as in new arrays."""
     image, labels = noise(30, 40, channels, dtype), blocks(5, 8, 8)[:30, :40]
     plan = replace(IDENTITY, scale=0.7, angle=0.3, brightness=1.2, contrast=0.8, saturation=0.5)
     images, all_labels = np.zeros((3, 16, 24, channels), dtype), np.zeros((3, 16, 24), np.uint8)
-    written = apply(plan, image, labels, (16, 24), (images[1], all_labels[1]))
+    written = apply_augmentation(plan, image, labels, (16, 24), (images[1], all_labels[1]))
     assert np.shares_memory(written[0], images)
     assert np.shares_memory(written[1], all_labels)
-    alone, alone_labels = apply(plan, image, labels, (16, 24))
+    alone, alone_labels = apply_augmentation(plan, image, labels, (16, 24))
     np.testing.assert_array_equal(images[1], alone)
     np.testing.assert_array_equal(all_labels[1], alone_labels)
     assert not images[[0, 2]].any()
@@ -255,21 +255,21 @@ def test_a_sample_is_written_where_it_is_wanted(channels: int, dtype: type) -> N
 
 
 @pytest.mark.parametrize("channels", [65, 224])
-def test_each_of_many_bands_is_warped_as_one_alone(channels: int) -> None:
+def test_each_of_many_channels_is_warped_like_a_single_one(channels: int) -> None:
     image, labels = noise(20, 30, channels, np.float32), blocks(5, 8, 8)[:20, :30]
     plan = replace(IDENTITY, scale=1.3, angle=0.3, brightness=1.2, contrast=0.8)
-    warped, _ = apply(plan, image, labels, (16, 24))
+    warped, _ = apply_augmentation(plan, image, labels, (16, 24))
     for band in range(0, channels, 8):
-        alone, _ = apply(plan, np.ascontiguousarray(image[..., band : band + 1]), labels, (16, 24))
+        alone, _ = apply_augmentation(plan, np.ascontiguousarray(image[..., band : band + 1]), labels, (16, 24))
         # Of many bands, OpenCV rounds places to 1/32 of a pixel.
         np.testing.assert_allclose(warped[..., band], alone[..., 0], atol=60)
 
 
 @given(st.integers(1, 60), st.floats(-150, 150), st.floats(0, 90), st.sampled_from([1, 2, 4, 8]))
-def test_what_is_read_and_mirrored_is_what_the_window_needs(side: int, low: float, length: float, step: int) -> None:
-    """Against NumPy's mirror of the whole image, in whole steps."""
+def test_the_range_to_read_and_mirror_is_what_the_crop_needs(side: int, low: float, length: float, step: int) -> None:
+    """Compare with NumPy's mirrored padding of the whole image, in multiples of the factor."""
     high = low + length
-    inside, before, after = _reach(low, high, side, step)
+    inside, before, after = _choose_range(low, high, side, step)
     line = np.arange(side)
     read = np.pad(line[inside], (before, after), "symmetric")
     origin = inside.start - before
@@ -280,21 +280,21 @@ def test_what_is_read_and_mirrored_is_what_the_window_needs(side: int, low: floa
     np.testing.assert_array_equal(read, wanted)
 
 
-def test_a_large_image_is_not_read_as_a_whole() -> None:
-    """Only what the window shows; OpenCV itself stops at 32767 pixels along a side."""
+def test_only_the_crop_of_a_large_image_is_read() -> None:
+    """OpenCV supports at most 32767 pixels per side."""
     image = np.zeros((8, 70_000, 3), np.uint8)
     image[:, 69_000:] = 9
     for displacements in ((), STILL):
         plan = replace(IDENTITY, shift=(0.5, 1.0), angle=0.01, displacements=displacements)
-        warped, _ = apply(plan, image, image[..., 0], (8, 64))
+        warped, _ = apply_augmentation(plan, image, image[..., 0], (8, 64))
         assert (warped == 9).all()
 
 
-def test_the_given_arrays_are_left_alone() -> None:
-    """They are the cache's."""
+def test_the_given_arrays_are_not_changed() -> None:
+    """The cache uses them again."""
     image, labels = noise(9, 9), noise(9, 9, 1)[..., 0]
     image.flags.writeable = labels.flags.writeable = False
-    warped, warped_labels = apply(replace(IDENTITY, brightness=0.5), image, labels, (9, 9))
+    warped, warped_labels = apply_augmentation(replace(IDENTITY, brightness=0.5), image, labels, (9, 9))
     assert not np.shares_memory(warped, image)
     assert not np.shares_memory(warped_labels, labels)
 
@@ -306,8 +306,8 @@ def displaced_by(rows: float, columns: float) -> tuple[float, ...]:
     return (rows,) * 9 + (columns,) * 9
 
 
-def test_displacements_are_normal_with_the_deviation_of_the_config() -> None:
-    """U-Net's: 10 pixels, on a grid of 3 x 3."""
+def test_displacements_are_normal_with_the_std_of_the_config() -> None:
+    """As in the U-Net paper: 10 pixels on a 3 x 3 grid."""
     config = replace(NOTHING, elastic=10.0)
     plans = [draw_augmentation(config, np.random.default_rng(seed)) for seed in range(4000)]
     drawn = np.array([plan.displacements for plan in plans])
@@ -319,7 +319,7 @@ def test_displacements_are_normal_with_the_deviation_of_the_config() -> None:
 
 
 @given(st.integers(0, 2**32))
-def test_an_elastic_deformation_changes_nothing_else_of_a_plan(seed: int) -> None:
+def test_an_elastic_deformation_changes_no_other_parameter(seed: int) -> None:
     plain = draw_augmentation(AugmentationConfig(), np.random.default_rng(seed))
     elastic = draw_augmentation(AugmentationConfig(elastic=10), np.random.default_rng(seed))
     assert plain.displacements == ()
@@ -337,19 +337,21 @@ def test_displacements_shrink_with_the_resolution() -> None:
 @pytest.mark.parametrize("size", [(8, 8), (7, 12), (14, 20), (1, 5), (1, 1)])
 @pytest.mark.parametrize("turn", [0.0, math.pi / 2])
 @pytest.mark.parametrize(("channels", "dtype"), KINDS)
-def test_displacements_of_zero_change_nothing(size: tuple[int, int], turn: float, channels: int, dtype: type) -> None:
+def test_zero_displacements_have_no_effect(size: tuple[int, int], turn: float, channels: int, dtype: type) -> None:
     image, labels = noise(9, 9, channels, dtype), noise(9, 9, 1)[..., 0]
     plan = replace(IDENTITY, angle=turn, flip_vertical=True, shift=(0.0, 0.0))
     for plain, bent in zip(
-        apply(plan, image, labels, size), apply(replace(plan, displacements=STILL), image, labels, size), strict=True
+        apply_augmentation(plan, image, labels, size),
+        apply_augmentation(replace(plan, displacements=STILL), image, labels, size),
+        strict=True,
     ):
         np.testing.assert_array_equal(bent, plain)
 
 
-def test_displacements_are_rows_then_columns_of_the_place_shown() -> None:
+def test_displacements_are_rows_then_columns() -> None:
     image, labels = noise(10, 20), noise(10, 20, 1)[..., 0]
     plan = replace(IDENTITY, displacements=displaced_by(2, -3))
-    moved, moved_labels = apply(plan, image, labels, (4, 8))
+    moved, moved_labels = apply_augmentation(plan, image, labels, (4, 8))
     np.testing.assert_array_equal(moved, image[5:9, 3:11])
     np.testing.assert_array_equal(moved_labels, labels[5:9, 3:11])
 
@@ -357,29 +359,29 @@ def test_displacements_are_rows_then_columns_of_the_place_shown() -> None:
 def test_displacements_are_in_pixels_of_the_sample() -> None:
     labels = blocks(3, 4, 6)
     plan = replace(IDENTITY, scale=2.0)
-    _, plain = apply(plan, labels[..., None], labels, (36, 48))
-    _, moved = apply(replace(plan, displacements=displaced_by(0, 6)), labels[..., None], labels, (36, 48))
+    _, plain = apply_augmentation(plan, labels[..., None], labels, (36, 48))
+    _, moved = apply_augmentation(replace(plan, displacements=displaced_by(0, 6)), labels[..., None], labels, (36, 48))
     np.testing.assert_array_equal(moved[:, :-6], plain[:, 6:])
 
 
-def test_what_is_shown_from_outside_is_the_mirror() -> None:
+def test_a_deformed_crop_is_mirrored_outside_of_the_image() -> None:
     image, labels = noise(6, 8), noise(6, 8, 1)[..., 0]
     plan = replace(IDENTITY, displacements=displaced_by(-4, 5))
-    moved, moved_labels = apply(plan, image, labels, (6, 8))
+    moved, moved_labels = apply_augmentation(plan, image, labels, (6, 8))
     np.testing.assert_array_equal(moved, np.pad(image, ((4, 0), (0, 5), (0, 0)), "symmetric")[:6, 5:])
     np.testing.assert_array_equal(moved_labels, np.pad(labels, ((4, 0), (0, 5)), "symmetric")[:6, 5:])
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_points_are_interpolated_bicubically(axis: int) -> None:
-    """Rows (or columns) 0, 16 and 32 have the points themselves; row 8 has Keys' -1/16, 9/16, 9/16, -1/16 of them."""
+def test_control_points_are_interpolated_bicubically(axis: int) -> None:
+    """Rows (or columns) 0, 16 and 32 equal the points; row 8 has Keys' weights -1/16, 9/16, 9/16, -1/16."""
     ramp = np.arange(0, 64000, 1000, dtype=np.uint16)  # a sample shows the place it looks up, in thousandths
     image = np.broadcast_to(ramp[:, None, None], (64, 64, 1)).swapaxes(0, axis)
     points = np.zeros((2, 3, 3))
     points[axis] = np.array([2.0, -4.0, 8.0])[:, None] if axis == 0 else np.array([2.0, -4.0, 8.0])
     plan = replace(IDENTITY, displacements=tuple(points.ravel().tolist()))
-    sample, _ = apply(plan, image, np.zeros((64, 64), np.uint8), (33, 33))
-    plain, _ = apply(IDENTITY, image, np.zeros((64, 64), np.uint8), (33, 33))
+    sample, _ = apply_augmentation(plan, image, np.zeros((64, 64), np.uint8), (33, 33))
+    plain, _ = apply_augmentation(IDENTITY, image, np.zeros((64, 64), np.uint8), (33, 33))
     found = (sample[..., 0].astype(float) - plain[..., 0]) / 1000
     found = found if axis == 0 else found.T
     first, second = (9 * (2 - 4) - 2 - 8) / 16, (9 * (-4 + 8) - 2 - 8) / 16  # the ends count again beyond them
@@ -387,14 +389,14 @@ def test_points_are_interpolated_bicubically(axis: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_one_field_looks_up_image_and_labels(seed: int) -> None:
-    """Against SciPy's lookup at the field's places, for the paper's 10 pixels."""
+def test_image_and_labels_are_sampled_at_the_same_positions(seed: int) -> None:
+    """Compare with SciPy's sampling at the same positions, for the 10 pixels of the paper."""
     rng = np.random.default_rng(seed)
     smooth = ndimage.gaussian_filter(rng.normal(size=(120, 140)), 5)
     image = np.rint(np.interp(smooth, (smooth.min(), smooth.max()), (0, 255))).astype(np.uint8)
     labels = (image // 40).astype(np.uint8)
     plan = replace(draw_augmentation(replace(NOTHING, elastic=10.0), rng), shift=(0.5, 0.5))
-    warped, warped_labels = apply(plan, image[..., None], labels, (100, 110))
+    warped, warped_labels = apply_augmentation(plan, image[..., None], labels, (100, 110))
     at = np.indices((100, 110)) / np.array([99 / 2, 109 / 2])[:, None, None]
     field = np.stack([by_definition(points, at) for points in np.reshape(plan.displacements, (2, 3, 3))])
     places = np.indices((100, 110)) + np.array([10, 15])[:, None, None] + field
@@ -406,7 +408,7 @@ def test_one_field_looks_up_image_and_labels(seed: int) -> None:
 
 
 def by_definition(points: Array, at: Array) -> Array:
-    """Cubic convolution of the 3 x 3 points with the ends repeated, as a sum of 16 terms at each place."""
+    """Compute the cubic convolution of the 3 x 3 points with repeated ends, as a sum of 16 terms per position."""
 
     def kernel(d: Array) -> Array:
         d = np.abs(d)
@@ -426,7 +428,7 @@ def by_definition(points: Array, at: Array) -> Array:
 
 
 @given(st.integers(0, 2**32))
-def test_a_drawn_plan_keeps_to_the_config(seed: int) -> None:
+def test_drawn_parameters_are_within_the_config(seed: int) -> None:
     config = AugmentationConfig(scale=(0.5, 2.0), rotate=30, color=0.4)
     plan = draw_augmentation(config, np.random.default_rng(seed))
     assert 0.5 <= plan.scale <= 2.0
@@ -439,7 +441,7 @@ def test_a_drawn_plan_keeps_to_the_config(seed: int) -> None:
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])
-def test_flips_happen_as_often_as_asked(probability: float) -> None:
+def test_flips_have_the_given_probability(probability: float) -> None:
     config = replace(NOTHING, flip_horizontal=probability, flip_vertical=1 - probability)
     for seed in range(20):
         plan = draw_augmentation(config, np.random.default_rng(seed))
@@ -453,6 +455,6 @@ def test_scales_are_drawn_log_uniformly() -> None:
     assert abs(np.mean(np.array(scales) < 1) - 0.5) < 0.04
 
 
-def test_a_config_of_nothing_draws_the_identity() -> None:
+def test_a_config_without_augmentation_draws_the_identity() -> None:
     plan = draw_augmentation(NOTHING, np.random.default_rng(0))
     assert replace(plan, shift=IDENTITY.shift) == IDENTITY

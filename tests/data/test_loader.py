@@ -14,7 +14,7 @@ import torch
 from pixelwise.config import AugmentationConfig
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, write_png
-from pixelwise.data.loader import Batch, Batches, PairCache, prefetch
+from pixelwise.data.loader import Batch, Batches, SampleCache, prefetch
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import DataError
@@ -24,8 +24,8 @@ PAIRS = 7
 SIZE = (24, 40)
 
 
-def write(root: Path, dtype: type = np.uint8) -> Dataset:
-    """Gray pairs; image and labels of pair i are i everywhere."""
+def write_pairs(root: Path, dtype: type = np.uint8) -> Dataset:
+    """Write gray pairs; all pixels and labels of pair i are i."""
     for i in range(PAIRS):
         write_png(root / f"images/{i}.png", np.full(SIZE, i, dtype))
         write_png(root / f"masks/{i}.png", np.full(SIZE, i, np.uint8))
@@ -35,29 +35,29 @@ def write(root: Path, dtype: type = np.uint8) -> Dataset:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return write(tmp_path_factory.mktemp("plain"))
+    return write_pairs(tmp_path_factory.mktemp("plain"))
 
 
 @pytest.fixture(autouse=True)
 def _opencv_threads() -> Iterator[None]:
-    """Prefetching changes a setting of the whole process."""
+    """Restore the number of OpenCV threads, which prefetching changes for the process."""
     before = cv2.getNumThreads()
     yield
     cv2.setNumThreads(before)
 
 
-def batches_of(dataset: Dataset, cache_bytes: float = 0) -> Batches:
+def make_batches(dataset: Dataset, cache_bytes: float = 0) -> Batches:
     return Batches(
-        cache=PairCache(dataset, cache_bytes),
+        cache=SampleCache(dataset, cache_bytes),
         samples=dataset.samples,
         augmentation=AugmentationConfig(),
-        crop=(16, 32),
+        crop_size=(16, 32),
         batch_size=3,
         seed=5,
     )
 
 
-def same(a: Batch, b: Batch) -> bool:
+def is_same(a: Batch, b: Batch) -> bool:
     if a.pixel_weights is None or b.pixel_weights is None:
         alike = a.pixel_weights is b.pixel_weights
     else:
@@ -74,38 +74,38 @@ def halves(labels: Array) -> Array:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_a_batch_holds_raw_images_and_labels(tmp_path: Path, dtype: type) -> None:
-    batch = batches_of(write(tmp_path, dtype)).make(0)
+    batch = make_batches(write_pairs(tmp_path, dtype)).make(0)
     assert batch.images.shape == (3, 1, 16, 32)
     assert batch.images.dtype == (torch.uint8 if dtype == np.uint8 else torch.uint16)
     assert batch.labels.shape == (3, 16, 32)
     assert batch.labels.dtype == torch.uint8
 
 
-def test_color_images_lie_channels_last(streets: Path) -> None:
-    images = batches_of(Dataset.load(streets)).make(0).images
+def test_color_images_are_channels_last(streets: Path) -> None:
+    images = make_batches(Dataset.load(streets)).make(0).images
     assert images.shape == (3, 3, 16, 32)
     assert images.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_each_image_has_its_own_labels(dataset: Dataset) -> None:
-    batch = replace(batches_of(dataset), augmentation=NOTHING).make(0)
+    batch = replace(make_batches(dataset), augmentation=NOTHING).make(0)
     assert torch.equal(batch.images[:, 0], batch.labels)
 
 
 def test_a_batch_is_a_function_of_seed_and_step(streets: Path) -> None:
-    batches, again = (batches_of(Dataset.load(streets)) for _ in range(2))
+    batches, again = (make_batches(Dataset.load(streets)) for _ in range(2))
     forward = [batches.make(step) for step in range(6)]
     backward = [again.make(step) for step in reversed(range(6))][::-1]
-    assert all(same(a, b) for a, b in zip(forward, backward, strict=True))
-    assert not any(same(forward[i], forward[j]) for i in range(6) for j in range(i))
-    assert not same(replace(batches, seed=6).make(0), forward[0])
+    assert all(is_same(a, b) for a, b in zip(forward, backward, strict=True))
+    assert not any(is_same(forward[i], forward[j]) for i in range(6) for j in range(i))
+    assert not is_same(replace(batches, seed=6).make(0), forward[0])
 
 
-def test_weights_are_those_of_the_labels_as_trained(streets: Path) -> None:
-    batches = batches_of(Dataset.load(streets))
+def test_pixel_weights_are_computed_from_augmented_labels(streets: Path) -> None:
+    batches = make_batches(Dataset.load(streets))
     assert batches.make(0).pixel_weights is None
     for resolution in (1.0, 0.5):
-        batch = replace(batches, weigh=halves).make(0, resolution)
+        batch = replace(batches, compute_pixel_weights=halves).make(0, resolution)
         assert batch.pixel_weights is not None
         assert batch.pixel_weights.dtype == torch.float32
         assert torch.equal(batch.pixel_weights, batch.labels / 2)
@@ -114,13 +114,16 @@ def test_weights_are_those_of_the_labels_as_trained(streets: Path) -> None:
 
 def test_a_deformed_batch_is_a_function_of_seed_and_step(streets: Path) -> None:
     elastic = replace(AugmentationConfig(), elastic=4.0)
-    batches, again = (replace(batches_of(Dataset.load(streets)), augmentation=elastic, weigh=halves) for _ in range(2))
-    assert same(batches.make(3), again.make(3))
+    batches, again = (
+        replace(make_batches(Dataset.load(streets)), augmentation=elastic, compute_pixel_weights=halves)
+        for _ in range(2)
+    )
+    assert is_same(batches.make(3), again.make(3))
     assert not torch.equal(batches.make(3).labels, replace(batches, augmentation=AugmentationConfig()).make(3).labels)
 
 
-def test_each_showing_of_a_sample_is_augmented_anew(streets: Path) -> None:
-    batches = batches_of(Dataset.load(streets))
+def test_a_sample_is_augmented_differently_in_each_epoch(streets: Path) -> None:
+    batches = make_batches(Dataset.load(streets))
     batch = replace(batches, samples=batches.samples[:1]).make(0)
     shown = {image.numpy().tobytes() for image in batch.images}
     assert len(shown) == 3
@@ -128,13 +131,13 @@ def test_each_showing_of_a_sample_is_augmented_anew(streets: Path) -> None:
 
 def test_a_batch_does_not_depend_on_the_cache(streets: Path) -> None:
     dataset = Dataset.load(streets)
-    kept, unkept = batches_of(dataset, 1e9), batches_of(dataset, 0)
-    assert all(same(kept.make(step), unkept.make(step)) for step in [0, 1, 2, 0, 1, 2])
+    kept, unkept = make_batches(dataset, 1e9), make_batches(dataset, 0)
+    assert all(is_same(kept.make(step), unkept.make(step)) for step in [0, 1, 2, 0, 1, 2])
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 20])
-def test_each_epoch_shows_each_sample_once(dataset: Dataset, batch_size: int) -> None:
-    batches = replace(batches_of(dataset), augmentation=NOTHING, batch_size=batch_size)
+def test_each_epoch_uses_each_sample_once(dataset: Dataset, batch_size: int) -> None:
+    batches = replace(make_batches(dataset), augmentation=NOTHING, batch_size=batch_size)
     steps = -(-3 * PAIRS // batch_size)
     shown = [int(labels[0, 0]) for step in range(steps) for labels in batches.make(step).labels]
     epochs = [shown[start : start + PAIRS] for start in range(0, 3 * PAIRS, PAIRS)]
@@ -157,85 +160,85 @@ def test_each_epoch_shows_each_sample_once(dataset: Dataset, batch_size: int) ->
 def test_sizes_of_lower_resolution(
     dataset: Dataset, crop: tuple[int, int], resolution: float, size: tuple[int, int]
 ) -> None:
-    batches = replace(batches_of(dataset), crop=crop)
+    batches = replace(make_batches(dataset), crop_size=crop)
     assert batches.size_at(resolution) == size
     assert batches.make(0, resolution).labels.shape == (3, *size)
 
 
-def test_lower_resolution_shows_the_same_scene_smaller(tmp_path: Path) -> None:
+def test_a_lower_resolution_shrinks_the_same_scene(tmp_path: Path) -> None:
     left = np.repeat(np.array([[0, 1]], np.uint8), 32, axis=1).repeat(32, axis=0)
     for name in ("a", "b"):
         write_png(tmp_path / f"images/{name}.png", left * 200)
         write_png(tmp_path / f"masks/{name}.png", left)
     dataset = Dataset.load(tmp_path)
     dataset = scan_dataset(dataset)
-    batches = replace(batches_of(dataset), augmentation=NOTHING, crop=(32, 64), multiple=8)
+    batches = replace(make_batches(dataset), augmentation=NOTHING, crop_size=(32, 64), size_multiple=8)
     np.testing.assert_array_equal(batches.make(0, 0.5).labels[0], left[::2, ::2])
     np.testing.assert_array_equal(batches.make(0, 0.5).images[0, 0], left[::2, ::2] * 200)
 
 
-def test_a_faulty_pair_is_an_error(tmp_path: Path) -> None:
-    dataset = write(tmp_path)
+def test_an_invalid_pair_is_an_error(tmp_path: Path) -> None:
+    dataset = write_pairs(tmp_path)
     (tmp_path / "masks/3.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"masks/3\.png: the file is empty"):
-        replace(batches_of(dataset), batch_size=PAIRS).make(0)
+        replace(make_batches(dataset), batch_size=PAIRS).make(0)
 
 
 @pytest.mark.parametrize(
-    ("odd", "said"),
+    ("odd", "message"),
     [
         (np.zeros(SIZE, np.uint16), "has 1 channel.s. of uint16, but .* has 1 of uint8"),
         (np.zeros(SIZE, np.uint8), "has 1 channel.s. of uint8, but .* has 1 of uint16"),
     ],
 )
-def test_a_batch_holds_images_of_one_kind(tmp_path: Path, odd: Array, said: str) -> None:
-    dataset = write(tmp_path, np.uint16 if odd.dtype == np.uint8 else np.uint8)
+def test_a_batch_has_images_of_one_format(tmp_path: Path, odd: Array, message: str) -> None:
+    dataset = write_pairs(tmp_path, np.uint16 if odd.dtype == np.uint8 else np.uint8)
     write_png(tmp_path / "images/3.png", odd)
-    batches = replace(batches_of(dataset), batch_size=PAIRS)
+    batches = replace(make_batches(dataset), batch_size=PAIRS)
     samples = sorted(dataset.samples, key=lambda sample: sample.name == "3")
-    with pytest.raises(DataError, match=rf"\.png {said}; convert them, so that all are of one kind"):
+    with pytest.raises(DataError, match=rf"\.png {message}. Convert all images"):
         replace(batches, samples=samples).make(0)
 
 
-def test_float_images_come_as_they_are(tmp_path: Path) -> None:
+def test_float_images_are_not_changed(tmp_path: Path) -> None:
     for name, value in (("a", -3.5), ("b", 1e5)):
         (tmp_path / "images").mkdir(exist_ok=True)
         tifffile.imwrite(tmp_path / f"images/{name}.tif", np.full(SIZE, value, np.float32))
         write_png(tmp_path / f"masks/{name}.png", np.full(SIZE, value > 0, np.uint8))
     dataset = Dataset.load(tmp_path)
     dataset = scan_dataset(dataset)
-    batch = replace(batches_of(dataset), augmentation=NOTHING, batch_size=2).make(0)
+    batch = replace(make_batches(dataset), augmentation=NOTHING, batch_size=2).make(0)
     assert batch.images.dtype == torch.float32
     for image, labels in zip(batch.images, batch.labels, strict=True):
         assert image.unique().tolist() == [1e5 if labels[0, 0] else -3.5]
 
 
 def test_a_batch_moves_to_a_device(dataset: Dataset) -> None:
-    batch = replace(batches_of(dataset), weigh=halves).make(0)
-    assert same(batch.to(torch.device("cpu")), batch)
+    batch = replace(make_batches(dataset), compute_pixel_weights=halves).make(0)
+    assert is_same(batch.to(torch.device("cpu")), batch)
     moved = batch.to(torch.device("meta"))
     assert moved.pixel_weights is not None
     assert {part.device.type for part in (moved.images, moved.labels, moved.pixel_weights)} == {"meta"}
-    assert batches_of(dataset).make(0).to(torch.device("meta")).pixel_weights is None
+    assert make_batches(dataset).make(0).to(torch.device("meta")).pixel_weights is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_batch_moves_to_a_gpu(dataset: Dataset) -> None:
-    batch = replace(batches_of(dataset), weigh=halves, pinned=True).make(0)
+    batch = replace(make_batches(dataset), compute_pixel_weights=halves, pin_memory=True).make(0)
     assert batch.images.is_pinned()
-    assert same(batch, replace(batches_of(dataset), weigh=halves).make(0))
+    assert is_same(batch, replace(make_batches(dataset), compute_pixel_weights=halves).make(0))
     moved = batch.to(torch.device("cuda"))
     assert moved.images.is_cuda
     assert moved.pixel_weights is not None
     assert moved.pixel_weights.is_cuda
-    assert same(moved.to(torch.device("cpu")), batch)
+    assert is_same(moved.to(torch.device("cpu")), batch)
 
 
 # The cache.
 
 
 class Reads:
-    """Counts what is read."""
+    """Counts the samples that are read."""
 
     def __init__(self, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
         self.names: list[str] = []
@@ -252,9 +255,9 @@ PAIR_BYTES = 2 * SIZE[0] * SIZE[1]
 
 
 @pytest.mark.parametrize("kept", [0, 1, 3, PAIRS])
-def test_the_cache_keeps_what_fits(dataset: Dataset, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_stores_what_fits(dataset: Dataset, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = Reads(dataset, monkeypatch)
-    cache = PairCache(dataset, kept * PAIR_BYTES + 1)
+    cache = SampleCache(dataset, kept * PAIR_BYTES + 1)
     for _ in range(2):
         for sample in dataset.samples:
             image, labels = cache[sample]
@@ -263,21 +266,21 @@ def test_the_cache_keeps_what_fits(dataset: Dataset, kept: int, monkeypatch: pyt
     assert sum(part.nbytes for pair in cache._pairs.values() for part in pair) == kept * PAIR_BYTES
 
 
-def test_a_smaller_pair_still_finds_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_smaller_pair_may_still_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, side in (("a", 10), ("b", 20), ("c", 10)):
         write_png(tmp_path / f"images/{name}.png", np.full((side, side), 1, np.uint8))
         write_png(tmp_path / f"masks/{name}.png", np.full((side, side), 1, np.uint8))
     dataset = Dataset.load(tmp_path)
     dataset = scan_dataset(dataset)
     reads = Reads(dataset, monkeypatch)
-    cache = PairCache(dataset, 500)
+    cache = SampleCache(dataset, 500)
     for sample in dataset.samples * 2:
         cache[sample]
     assert reads.names == ["a", "b", "c", "b"]
 
 
-def test_the_bound_holds_when_many_read_at_once(dataset: Dataset) -> None:
-    cache = PairCache(dataset, 3 * PAIR_BYTES)
+def test_the_cache_keeps_its_limit_with_several_threads(dataset: Dataset) -> None:
+    cache = SampleCache(dataset, 3 * PAIR_BYTES)
     gate = threading.Barrier(8)
 
     def read() -> None:
@@ -304,35 +307,35 @@ def numbered(step: int) -> Batch:
 @pytest.mark.parametrize("threads", [1, 2, 8])
 def test_batches_do_not_depend_on_the_threads(streets: Path, threads: int) -> None:
     dataset = Dataset.load(streets)
-    expected = [batches_of(dataset).make(step) for step in range(4, 12)]
-    batches = batches_of(dataset, 1e9)
-    found = list(prefetch(batches.make, iter(range(4, 12)), threads=threads))
+    expected = [make_batches(dataset).make(step) for step in range(4, 12)]
+    batches = make_batches(dataset, 1e9)
+    found = list(prefetch(batches.make, iter(range(4, 12)), num_threads=threads))
     assert [step for step, _ in found] == list(range(4, 12))
-    assert all(same(batch, other) for (_, batch), other in zip(found, expected, strict=True))
+    assert all(is_same(batch, other) for (_, batch), other in zip(found, expected, strict=True))
 
 
-def test_order_is_kept_however_long_each_takes() -> None:
+def test_the_order_does_not_depend_on_the_duration() -> None:
     def make(step: int) -> Batch:
         time.sleep(0.02 if step % 3 == 0 else 0)
         return numbered(step)
 
-    found = list(prefetch(make, iter(range(12)), ahead=5, threads=6))
+    found = list(prefetch(make, iter(range(12)), num_ahead=5, num_threads=6))
     assert [(step, int(batch.images)) for step, batch in found] == [(i, i) for i in range(12)]
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 5])
 def test_few_steps_are_all_made(steps: int) -> None:
-    assert [step for step, _ in prefetch(numbered, iter(range(steps)), ahead=3)] == list(range(steps))
+    assert [step for step, _ in prefetch(numbered, iter(range(steps)), num_ahead=3)] == list(range(steps))
 
 
-def test_no_more_is_made_than_asked_ahead() -> None:
+def test_only_num_ahead_batches_are_made_in_advance() -> None:
     made: list[int] = []
 
     def make(step: int) -> Batch:
         made.append(step)
         return numbered(step)
 
-    source = prefetch(make, count(), ahead=3)
+    source = prefetch(make, count(), num_ahead=3)
     next(source)
     source.close()  # type: ignore[attr-defined]
     assert set(made) <= {0, 1, 2, 3}
@@ -344,13 +347,13 @@ def loaders() -> list[threading.Thread]:
 
 
 def test_a_consumer_may_stop_early() -> None:
-    for step, _ in prefetch(numbered, count(), threads=3):
+    for step, _ in prefetch(numbered, count(), num_threads=3):
         if step == 4:
             break
     assert loaders() == []
 
 
-def test_an_error_while_making_reaches_the_consumer() -> None:
+def test_an_error_of_make_reaches_the_consumer() -> None:
     def make(step: int) -> Batch:
         if step == 2:
             raise DataError("a.png: the file is empty")
@@ -373,7 +376,7 @@ def test_an_error_of_the_steps_reaches_the_consumer() -> None:
     assert loaders() == []
 
 
-def test_opencv_is_left_one_thread() -> None:
+def test_opencv_uses_one_thread() -> None:
     cv2.setNumThreads(2)
     list(prefetch(numbered, iter(range(1))))
     assert cv2.getNumThreads() == 1

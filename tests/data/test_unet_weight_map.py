@@ -26,7 +26,7 @@ def two_squares(gap: int, side: int = 5) -> Array:
 
 
 def by_definition(labels: Array, background: int, w0: float, sigma: float) -> Array:
-    """One distance to each cell at each pixel."""
+    """Compute the weights from the distance of each pixel to each cell."""
     cells, count = ndimage.label((labels != background) & (labels != VOID))
     weights = np.ones(labels.shape)
     if count < 2:
@@ -49,7 +49,7 @@ def test_the_center_of_a_gap_of_one_pixel() -> None:
 
 @pytest.mark.parametrize("gap", [1, 2, 3, 10])
 @pytest.mark.parametrize(("w0", "sigma"), [(10.0, 5.0), (3.0, 2.0)])
-def test_all_across_a_straight_gap_the_distances_add_up_to_the_same(gap: int, w0: float, sigma: float) -> None:
+def test_the_sum_of_distances_is_constant_across_a_straight_gap(gap: int, w0: float, sigma: float) -> None:
     row = weights_of(two_squares(gap), w0=w0, sigma=sigma)[4, 7 : 7 + gap]
     np.testing.assert_allclose(row, 1 + w0 * math.exp(-((gap + 1) ** 2) / (2 * sigma**2)), rtol=1e-6)
 
@@ -59,7 +59,7 @@ def test_distances_are_added_before_they_are_squared() -> None:
     assert weights_of(two_squares(gap=1))[4, 0] == pytest.approx(1 + 10 * math.exp(-(10**2) / 50), rel=1e-6)
 
 
-def test_distances_go_around_corners_as_the_crow_flies() -> None:
+def test_distances_are_euclidean() -> None:
     labels = np.zeros((5, 9), np.uint8)
     labels[0, 0] = labels[4, 8] = 1
     assert weights_of(labels)[3, 4] == pytest.approx(1 + 10 * math.exp(-((5 + math.hypot(1, 4)) ** 2) / 50), rel=1e-6)
@@ -75,16 +75,16 @@ def test_cells_themselves_have_weight_1() -> None:
     [np.zeros((4, 6)), np.ones((4, 6)), np.full((4, 6), VOID), np.eye(1, 6), two_squares(gap=0), np.zeros((1, 1))],
     ids=["background", "all one cell", "void", "one pixel", "squares that touch", "one background pixel"],
 )
-def test_fewer_than_two_cells_have_no_border_between_them(labels: Array) -> None:
+def test_fewer_than_two_cells_have_no_border(labels: Array) -> None:
     np.testing.assert_array_equal(weights_of(labels.astype(np.uint8)), np.ones(labels.shape, np.float32))
 
 
-def test_cells_that_touch_at_a_corner_are_two() -> None:
+def test_cells_that_touch_at_a_corner_are_separate() -> None:
     weights = weights_of(np.eye(2, dtype=np.uint8))
     assert weights[0, 1] == weights[1, 0] == pytest.approx(1 + 10 * math.exp(-4 / 50), rel=1e-6)
 
 
-def test_ignored_pixels_are_no_cell_and_weigh_1() -> None:
+def test_ignored_pixels_are_not_cells_and_have_weight_1() -> None:
     labels = two_squares(gap=3)
     expected = weights_of(labels)
     labels[:, 8] = VOID  # the middle of the gap
@@ -129,14 +129,14 @@ def test_equals_the_definition(
 
 
 @pytest.mark.parametrize("num_cells", [2, 3, 4, 5, 8, 9, 33])
-def test_no_number_of_cells_is_missed(num_cells: int) -> None:
-    """A row of single pixels, 4 apart: in the middle of each gap both neighbors are 2 away."""
+def test_any_number_of_cells(num_cells: int) -> None:
+    """In the middle of the gaps of single pixels, 4 apart, both neighbors have a distance of 2."""
     labels = np.zeros((1, 4 * num_cells - 3), np.uint8)
     labels[0, ::4] = 1
     np.testing.assert_allclose(weights_of(labels)[0, 2::4], 1 + 10 * math.exp(-16 / 50), rtol=1e-6)
 
 
-def test_the_labels_are_left_alone() -> None:
+def test_the_labels_are_not_changed() -> None:
     labels = two_squares(gap=1)
     labels.flags.writeable = False
     weights_of(labels)
@@ -145,12 +145,12 @@ def test_the_labels_are_left_alone() -> None:
 # Guards.
 
 
-def test_refuses_labels_that_are_no_map() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"labels must be \(H, W\), not \(2, 3, 4\); weigh the images"):
+def test_labels_must_be_two_dimensional() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"labels has shape \(2, 3, 4\)\. Expected \(H, W\)"):
         weights_of(np.zeros((2, 3, 4), np.uint8))
 
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan])
-def test_refuses_a_sigma_that_is_no_length(sigma: float) -> None:
-    with pytest.raises(InvalidArgumentError, match="but must be a positive number of pixels"):
+def test_sigma_must_be_positive(sigma: float) -> None:
+    with pytest.raises(InvalidArgumentError, match="Expected a positive number of pixels"):
         weights_of(two_squares(gap=1), sigma=sigma)

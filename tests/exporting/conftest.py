@@ -1,4 +1,4 @@
-"""One model and its ONNX file, and one in int8, for all tests that read them: translating takes seconds."""
+"""Exported models for all tests of this folder: an export takes seconds."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def model(make_model, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def made(model):
+def exported(model):
     pytest.importorskip("onnxruntime")
     from pixelwise.exporting.export import export
 
@@ -32,7 +32,7 @@ def quantized(trained, streets, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def made_int8(quantized, tmp_path_factory):
+def exported_int8(quantized, tmp_path_factory):
     from pixelwise.exporting.export import export
 
     return export(quantized, tmp_path_factory.mktemp("int8") / "tiny.onnx", precision="int8")

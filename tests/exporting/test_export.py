@@ -1,4 +1,4 @@
-"""Whole exports: what is written, that it is the model, and what is refused."""
+"""Whole exports: the files, their agreement with the model, and errors."""
 
 import hashlib
 import json
@@ -19,38 +19,38 @@ from pixelwise.inference.predictor import load
 from pixelwise.quantization.result import Int8Accuracy
 
 
-def images_of(*shape, dtype="uint8"):
+def make_images(*shape, dtype="uint8"):
     return np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
 
 
-def test_the_file_its_card_and_its_runner_are_written_and_nothing_else(made):
-    assert sorted(path.name for path in made.file.parent.iterdir()) == ["predict_onnx.py", "tiny.json", "tiny.onnx"]
-    assert {path.name for path in made.other_files} == {"predict_onnx.py", "tiny.json"}
-    assert made.num_bytes == made.file.stat().st_size
-    assert made.parity.agreement == 1
-    assert made.parity.largest_logit_gap < 1e-4
+def test_the_file_the_card_and_the_script_are_written(exported):
+    assert sorted(path.name for path in exported.file.parent.iterdir()) == ["predict_onnx.py", "tiny.json", "tiny.onnx"]
+    assert {path.name for path in exported.other_files} == {"predict_onnx.py", "tiny.json"}
+    assert exported.num_bytes == exported.file.stat().st_size
+    assert exported.parity.agreement == 1
+    assert exported.parity.largest_logit_gap < 1e-4
 
 
-def test_the_file_labels_images_of_any_size_as_the_model_does(made, model):
-    run = FORMATS["onnx"].read(made.file)
+def test_labels_of_any_image_size_equal_those_of_the_model(exported, model):
+    run = FORMATS["onnx"].read(exported.file)
     predictor = load(model, device="cpu", precision="fp32")
     for size in [(1, 1), (1, 6), (37, 50)]:
-        images = images_of(3, *size, 3)
+        images = make_images(3, *size, 3)
         (labels,) = run(images)
         assert labels.dtype == np.uint8
         np.testing.assert_array_equal(labels, [predictor.predict(image).labels for image in images])
 
 
-def test_the_file_holds_no_path_of_this_machine_and_no_operator_of_this_package(made):
+def test_the_file_has_no_local_path_and_no_custom_operator(exported):
     import onnx
 
-    assert b".py" not in made.file.read_bytes()
-    assert {node.domain for node in onnx.load(made.file).graph.node} == {""}
+    assert b".py" not in exported.file.read_bytes()
+    assert {node.domain for node in onnx.load(exported.file).graph.node} == {""}
 
 
-def test_the_card_says_what_the_file_takes_and_gives(made):
-    card = json.loads(made.file.with_suffix(".json").read_text(encoding="utf-8"))
-    assert card["sha256"] == hashlib.sha256(made.file.read_bytes()).hexdigest()
+def test_the_card_describes_inputs_and_outputs(exported):
+    card = json.loads(exported.file.with_suffix(".json").read_text(encoding="utf-8"))
+    assert card["sha256"] == hashlib.sha256(exported.file.read_bytes()).hexdigest()
     assert card["input"]["shape"] == ["B", "H", "W", 3]
     assert card["outputs"] == [{"name": "labels", "shape": ["B", "H", "W"], "dtype": "uint8"}]
     assert card["classes"] == ["road", "sky", "tree"]
@@ -60,21 +60,21 @@ def test_the_card_says_what_the_file_takes_and_gives(made):
     assert {"pixelwise", "torch", "onnx", "onnxruntime"} <= card["versions"].keys()
 
 
-def test_the_command_prints_file_size_agreement_and_gap(made, capsys):
-    print_export(made, {})
+def test_print_export_shows_size_agreement_and_gap(exported, capsys):
+    print_export(exported, {})
     shown = capsys.readouterr().out
-    assert str(made.file) in shown
+    assert str(exported.file) in shown
     assert "MB" in shown
     assert "agree on 100.0000%" in shown
     assert "largest logit gap" in shown
 
 
 def test_torch_export_with_logits(make_model, tmp_path):
-    """Of 16 bits and two channels; the file says all that its sizes can be."""
+    """With 16 bits and two channels."""
     model = make_model(tmp_path / "m", network=NetworkConfig(base_channels=2, depth=1), channels=2, dtype="uint16")
-    made = export(model, tmp_path / "out" / "tiny.pt2", logits=True)
-    images = images_of(1, 1, 9, 2, dtype="uint16")
-    labels, logits = FORMATS["torch-export"].read(made.file)(images)
+    exported = export(model, tmp_path / "out" / "tiny.pt2", logits=True)
+    images = make_images(1, 1, 9, 2, dtype="uint16")
+    labels, logits = FORMATS["torch-export"].read(exported.file)(images)
     expected = load(model, device="cpu", precision="fp32").predict(images[0])
     np.testing.assert_array_equal(labels[0], expected.labels)
     np.testing.assert_allclose(logits[0], expected.logits, atol=1e-4)
@@ -82,24 +82,24 @@ def test_torch_export_with_logits(make_model, tmp_path):
     assert [output["name"] for output in card["outputs"]] == ["labels", "logits"]
 
 
-def test_int8_shows_the_accuracy_that_quantize_measured(made_int8, quantized, capsys):
-    card = json.loads(made_int8.file.with_suffix(".json").read_text(encoding="utf-8"))
+def test_int8_shows_the_accuracy_that_quantize_measured(exported_int8, quantized, capsys):
+    card = json.loads(exported_int8.file.with_suffix(".json").read_text(encoding="utf-8"))
     facts = read_int8(quantized)[1]
     assert card["precision"] == "int8"
     assert card["accuracy"] == facts["accuracy"]
     assert facts["versions"].items() <= card["versions"].items()
-    assert made_int8.accuracy == Int8Accuracy.from_dict(facts["accuracy"])
-    print_export(made_int8, {})
+    assert exported_int8.accuracy == Int8Accuracy.from_dict(facts["accuracy"])
+    print_export(exported_int8, {})
     shown = capsys.readouterr().out
-    assert f"a drop of {made_int8.accuracy.compute_iou_drop('onnxruntime'):.2f} points" in shown
+    assert f"a drop of {exported_int8.accuracy.compute_iou_drop('onnxruntime'):.2f} points" in shown
     assert "4 validation images" in shown
 
 
-def test_int8_gives_the_labels_of_predict_in_int8(made_int8, quantized):
-    run = FORMATS["onnx"].read(made_int8.file)
+def test_int8_gives_the_labels_of_predict_in_int8(exported_int8, quantized):
+    run = FORMATS["onnx"].read(exported_int8.file)
     predictor = load(quantized, device="cpu", precision="int8", engine="onnxruntime")
     for size in [(1, 1), (7, 30), (64, 96)]:
-        images = images_of(2, *size, 3)
+        images = make_images(2, *size, 3)
         (labels,) = run(images)
         assert labels.dtype == np.uint8
         np.testing.assert_array_equal(labels, [predictor.predict(image, tiling="none").labels for image in images])
@@ -130,10 +130,10 @@ def test_min_agreement_of_int8_refers_to_the_validation_images(quantized, tmp_pa
 @pytest.mark.slow
 def test_int8_for_openvino(quantized, tmp_path):
     pytest.importorskip("openvino")
-    made = export(quantized, tmp_path / "tiny.xml", precision="int8", logits=True)
+    exported = export(quantized, tmp_path / "tiny.xml", precision="int8", logits=True)
     card = json.loads((tmp_path / "tiny.json").read_text(encoding="utf-8"))
     assert {"openvino", "onnxruntime"} <= card["versions"].keys()
-    labels, logits = FORMATS["openvino"].read(made.file)(images_of(2, 5, 9, 3))
+    labels, logits = FORMATS["openvino"].read(exported.file)(make_images(2, 5, 9, 3))
     assert (labels.shape, logits.shape) == ((2, 5, 9), (2, 8, 5, 9))
 
 
@@ -143,9 +143,9 @@ def test_int8_for_openvino(quantized, tmp_path):
 def test_every_format_in_every_precision(model, tmp_path, name, precision):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("openvino")
-    made = export(model, tmp_path / "out", format=name, precision=precision)
-    assert made.file.name == f"model{FORMATS[name].suffix}"
-    assert made.parity.agreement >= {"fp32": 0.9999, "fp16": 0.995}[precision]
+    exported = export(model, tmp_path / "out", format=name, precision=precision)
+    assert exported.file.name == f"model{FORMATS[name].suffix}"
+    assert exported.parity.agreement >= {"fp32": 0.9999, "fp16": 0.995}[precision]
 
 
 @pytest.mark.slow
@@ -158,19 +158,19 @@ def test_every_format_in_every_precision(model, tmp_path, name, precision):
         ("fcn", {"encoder": "resnet18"}),
     ],
 )
-def test_onnx_of_every_kind_of_network(make_model, tmp_path, name, choices):
+def test_onnx_of_different_networks(make_model, tmp_path, name, choices):
     pytest.importorskip("onnxruntime")
     model = make_model(tmp_path / "m", network=NetworkConfig(name=name, **choices))
     assert export(model, tmp_path / "model.onnx").parity.agreement >= 0.9999
 
 
-def test_a_file_that_disagrees_is_refused_and_the_old_one_stays(model, tmp_path, monkeypatch):
+def test_a_file_that_disagrees_is_not_written_and_the_old_one_stays(model, tmp_path, monkeypatch):
     path = tmp_path / "tiny.pt2"
     path.write_bytes(b"before")
     bad = Parity(agreement=0.9, largest_logit_gap=2.5, largest_logit=9, sizes=((1, 1),))
     monkeypatch.setattr(module, "compare_with_model", lambda *_: bad)
-    said = r"agree with the model's on 90\.0000% .* 99\.99% is required.*up to 2\.5.*--min-agreement"
-    with pytest.raises(InvalidArgumentError, match=said):
+    message = r"agree with the model's on 90\.0000% .* 99\.99% is required.*up to 2\.5.*--min-agreement"
+    with pytest.raises(InvalidArgumentError, match=message):
         export(model, path)
     with pytest.raises(InvalidArgumentError, match=r"95\.00% is required"):
         export(model, path, min_agreement=0.95)
@@ -178,7 +178,7 @@ def test_a_file_that_disagrees_is_refused_and_the_old_one_stays(model, tmp_path,
     assert path.read_bytes() == b"before"
 
 
-def test_the_card_of_another_export_stays(model, tmp_path):
+def test_the_card_of_another_export_is_not_replaced(model, tmp_path):
     for content, owner in (('{"file": "tiny.onnx"}', r"the model card of tiny\.onnx"), ("mine", "not a model card")):
         (tmp_path / "tiny.json").write_text(content)
         with pytest.raises(InvalidArgumentError, match=rf"tiny\.json exists and is {owner}\. Write tiny\.pt2"):
@@ -188,7 +188,7 @@ def test_the_card_of_another_export_stays(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("output", "options", "said"),
+    ("output", "options", "message"),
     [
         ("a.onnx", {"format": "openvino"}, r"suffix of .*a\.onnx means onnx, but the format is openvino\. Use \*\.xml"),
         ("a", {"format": "onyx"}, "unknown format 'onyx'. Did you mean 'onnx'"),
@@ -197,13 +197,13 @@ def test_the_card_of_another_export_stays(model, tmp_path):
         ("a.pt2", {"precision": "int8"}, "torch-export does not support int8. Use the format onnx or openvino"),
     ],
 )
-def test_a_request_that_cannot_be_done_is_refused(model, tmp_path, output, options, said):
-    with pytest.raises(InvalidArgumentError, match=said):
+def test_invalid_arguments_are_errors(model, tmp_path, output, options, message):
+    with pytest.raises(InvalidArgumentError, match=message):
         export(model, tmp_path / output, **options)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_is_no_file(model, tmp_path):
+def test_a_folder_as_file_is_an_error(model, tmp_path):
     (tmp_path / "model.onnx").mkdir()
     with pytest.raises(InvalidArgumentError, match=r"is a folder\. Expected the name of a file"):
         export(model, tmp_path)
@@ -213,7 +213,7 @@ def test_a_folder_is_no_file(model, tmp_path):
     ("absent", "output", "extra"),
     [("onnxscript", "a.onnx", "onnx"), ("onnxruntime", "a.onnx", "onnx"), ("openvino", "a.xml", "openvino")],
 )
-def test_a_missing_extra_is_named(model, tmp_path, monkeypatch, absent, output, extra):
+def test_a_missing_extra_is_an_error(model, tmp_path, monkeypatch, absent, output, extra):
     monkeypatch.setitem(sys.modules, absent, None)
     with pytest.raises(InvalidArgumentError, match=rf'pip install "pixelwise\[{extra}\]"'):
         export(model, tmp_path / output)

@@ -8,15 +8,15 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from pixelwise.api import predict
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError, PathAccessError
 from pixelwise.inference import engines
 from pixelwise.inference import int8_file as int8_module
-from pixelwise.inference.engines import Source, choose_engine
-from pixelwise.inference.int8_file import frames_of, int8_file, read_int8, write_int8
+from pixelwise.inference.engines import NetworkSource, choose_engine
+from pixelwise.inference.int8_file import get_int8_path, prepare_frames, read_int8, write_int8
 from pixelwise.inference.predictor import load
 from pixelwise.lowering.int8 import quantize_graph
-from pixelwise.prediction.predict import predict
 
 MakeModel = Callable[..., Path]
 INT8_ENGINES = ["openvino", "onnxruntime"]
@@ -36,15 +36,15 @@ def model(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> Pa
         tmp_path_factory.mktemp("int8") / "m.safetensors", network=NetworkConfig(base_channels=4, depth=2)
     )
     module = load(path, device="cpu", precision="fp32").module
-    graph = quantize_graph(Source(module=module, channels=3).onnx, frames_of(module, iter(images())))
+    graph = quantize_graph(NetworkSource(module=module, channels=3).onnx, prepare_frames(module, iter(images())))
     write_int8(path, graph, {"why": "a test", "accuracy": {"engines": {"onnxruntime": {}}}})
     return path
 
 
 def test_what_is_written_is_read(model: Path) -> None:
     graph, facts = read_int8(model)
-    assert int8_file(model) == model.with_name("m.int8.onnx")
-    assert 0 < len(graph) < int8_file(model).stat().st_size
+    assert get_int8_path(model) == model.with_name("m.int8.onnx")
+    assert 0 < len(graph) < get_int8_path(model).stat().st_size
     assert facts["why"] == "a test"
 
 
@@ -75,7 +75,7 @@ def test_frames_are_those_that_the_network_is_given(make_model: MakeModel, tmp_p
     with torch.inference_mode():
         for image in images():
             module(torch.from_numpy(image).permute(2, 0, 1)[None])
-    for frame, expected in zip(frames_of(module, iter(images())), given, strict=True):
+    for frame, expected in zip(prepare_frames(module, iter(images())), given, strict=True):
         assert frame.dtype == np.float32
         np.testing.assert_allclose(frame, expected.numpy(), rtol=1e-6)
 
@@ -89,7 +89,7 @@ def test_a_missing_file_is_an_error_that_names_the_command(make_model: MakeModel
 
 def test_the_file_of_another_model_is_refused(model: Path, make_model: MakeModel, tmp_path: Path) -> None:
     other = make_model(tmp_path / "other.safetensors", seed=1)
-    int8_file(other).write_bytes(int8_file(model).read_bytes())
+    get_int8_path(other).write_bytes(get_int8_path(model).read_bytes())
     with pytest.raises(
         InvalidArgumentError, match=r"other\.int8\.onnx was made from another model. Run 'pixelwise quantize"
     ):
@@ -123,7 +123,7 @@ def test_an_engine_whose_accuracy_was_not_measured_is_a_warning(model: Path, cap
 def test_a_damaged_file_is_named(make_model: MakeModel, tmp_path: Path, content: bytes) -> None:
     pytest.importorskip("onnx")
     path = make_model(tmp_path / "m.safetensors")
-    int8_file(path).write_bytes(content)
+    get_int8_path(path).write_bytes(content)
     with pytest.raises(InvalidArgumentError, match=r"m\.int8\.onnx is damaged. Delete it and run 'pixelwise quantize"):
         read_int8(path)
 
@@ -132,10 +132,10 @@ def test_weights_that_were_altered_are_damage(model: Path, tmp_path: Path) -> No
     onnx = pytest.importorskip("onnx")
     path = tmp_path / "m.safetensors"
     path.write_bytes(model.read_bytes())
-    proto = onnx.load(int8_file(model))
+    proto = onnx.load(get_int8_path(model))
     weights = next(tensor for tensor in proto.graph.initializer if len(tensor.dims) == 4)
     weights.raw_data = bytes(len(weights.raw_data))
-    onnx.save(proto, int8_file(path))
+    onnx.save(proto, get_int8_path(path))
     with pytest.raises(InvalidArgumentError, match=r"m\.int8\.onnx is damaged"):
         read_int8(path)
 
@@ -163,6 +163,6 @@ def test_the_first_engine_that_is_installed_and_has_int8_is_taken(monkeypatch: p
 
 def test_an_engine_without_int8_names_those_that_have_it(model: Path) -> None:
     with pytest.raises(
-        InvalidArgumentError, match="PyTorch computes in fp32 and bf16, not in int8; use --engine openvino or"
+        InvalidArgumentError, match=r"PyTorch supports fp32 and bf16, not int8\. Use --engine openvino or"
     ):
         load(model, device="cpu", precision="int8", engine="torch")

@@ -7,7 +7,7 @@ from pixelwise.errors import InvalidArgumentError
 from pixelwise.lowering.compile_errors import explain_compile_errors
 
 
-def test_a_compiler_that_fails_is_explained() -> None:
+def test_a_missing_compiler_is_an_error_that_names_it() -> None:
     def without_compiler(graph: torch.fx.GraphModule, inputs: Any) -> Any:
         raise RuntimeError("No working C++ compiler found")
 
@@ -17,6 +17,6 @@ def test_a_compiler_that_fails_is_explained() -> None:
         compiled(torch.ones(2))
 
 
-def test_other_errors_stay_what_they_are() -> None:
+def test_other_errors_are_not_changed() -> None:
     with pytest.raises(RuntimeError, match="shapes of nothing"), explain_compile_errors():
         raise RuntimeError("shapes of nothing")

@@ -1,7 +1,6 @@
-"""Which layers become int8, and that they do in the runtimes that read them."""
+"""Which layers become int8, in the graph and in the runtimes."""
 
 import io
-import sys
 
 import numpy as np
 import pytest
@@ -9,35 +8,35 @@ import torch
 
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.inference.engines import Source, with_network
-from pixelwise.lowering.graph import OUTPUTS, AnswerGraph, LogitsGraph
-from pixelwise.lowering.int8 import get_quantizer_versions, quantize_graph, select_nodes
+from pixelwise.inference.engines import NetworkSource, replace_network
+from pixelwise.lowering.graph import OUTPUTS, AnswerGraph
+from pixelwise.lowering.int8 import quantize_graph, select_nodes
 from pixelwise.lowering.onnx import to_onnx
 from pixelwise.networks import Segmenter, build_network
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-KINDS = [
+NETWORKS = [
     pytest.param(("unet", {"base_channels": 4, "depth": 1}, "uint8"), id="unet"),
-    # Translating it takes seconds.
+    # Its export takes seconds.
     pytest.param(("segnet-basic", {"base_channels": 4}, "uint16"), id="segnet", marks=pytest.mark.slow),
 ]
 
 
-def answer_of(name, choices, dtype="uint8", channels=3, num_classes=3):
-    """A folded graph of a network with fresh weights, as ONNX."""
+def build_answer_graph(name, choices, dtype="uint8", channels=3, num_classes=3):
+    """Return ONNX of a network with random weights, batch normalization folded."""
     torch.manual_seed(0)
     network = build_network(NetworkConfig(name=name, **choices), in_channels=channels, num_classes=num_classes)
     module = Segmenter(network, mean=[100.0] * channels, std=[50.0] * channels).eval()
-    folded = with_network(module, Source(module=module, channels=channels).folded("fp32"))
+    folded = replace_network(module, NetworkSource(module=module, channels=channels).optimize("fp32"))
     example = torch.zeros(2, 77, 93, channels, dtype=getattr(torch, dtype))
-    graph = AnswerGraph(LogitsGraph(folded), num_classes=num_classes)
+    graph = AnswerGraph(folded, num_classes=num_classes)
     return to_onnx(graph, example, outputs=OUTPUTS, dynamic=(0, 1, 2))
 
 
-def images_of(dtype, channels=3):
-    """(1, H, W, C) of several sizes, about the mean that the network takes off."""
+def make_images(dtype, channels=3):
+    """Return images (1, H, W, C) of several sizes, near the mean of the network."""
     rng = np.random.default_rng(0)
     return [rng.integers(0, 200, (1, height, 37, channels)).astype(dtype) for height in (24, 41, 32)]
 
@@ -48,78 +47,78 @@ def run(content, images):
     return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {"images": images})
 
 
-def types_of(proto):
-    """Operator → the integer types of its weights as stored; of a layer in float32 none."""
+def list_weight_types(proto):
+    """Return the stored weight type of each layer; None for float32."""
     scaled = {node.output[0]: node.input[0] for node in proto.graph.node if node.op_type == "DequantizeLinear"}
     stored = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
     layers = [node for node in proto.graph.node if node.op_type in ("Conv", "ConvTranspose")]
     return [stored.get(scaled.get(node.input[1])) for node in layers]
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request):
-    """A graph, the same in int8, and the images whose values set its scales."""
+@pytest.fixture(scope="module", params=NETWORKS)
+def quantized(request):
+    """Return a graph, the same graph in int8, and the images of its activation ranges."""
     name, choices, dtype = request.param
-    content = answer_of(name, choices, dtype)
-    return content, quantize_graph(content, images_of(dtype)), images_of(dtype)
+    content = build_answer_graph(name, choices, dtype)
+    return content, quantize_graph(content, make_images(dtype)), make_images(dtype)
 
 
-def test_inner_layers_hold_int8_and_the_first_and_last_stay_float(kind):
-    first, *inner, last = types_of(onnx.load_model_from_string(kind[1]))
+def test_inner_layers_are_int8_and_the_first_and_last_are_float(quantized):
+    first, *inner, last = list_weight_types(onnx.load_model_from_string(quantized[1]))
     assert (first, last) == (None, None)
     assert inner
     assert set(inner) == {onnx.TensorProto.INT8}
 
 
-def test_it_gives_what_the_graph_gives_up_to_the_steps_of_8_bits(kind):
-    content, made, images = kind
+def test_outputs_equal_the_graph_up_to_8_bits(quantized):
+    content, int8, images = quantized
     for image in images:
-        (_, expected), (labels, logits) = run(content, image), run(made, image)
+        (_, expected), (labels, logits) = run(content, image), run(int8, image)
         assert labels.shape == image.shape[:3]
         assert 0 < np.abs(logits - expected).mean() < 0.1 * np.abs(expected).max()
 
 
-def test_equal_images_give_equal_bytes_that_name_no_file_and_no_foreign_operator(kind):
-    content, made, images = kind
-    assert quantize_graph(content, images) == made
-    assert b".py" not in made
-    assert {node.domain for node in onnx.load_model_from_string(made).graph.node} == {""}
+def test_equal_images_give_equal_bytes_without_local_paths_and_custom_operators(quantized):
+    content, int8, images = quantized
+    assert quantize_graph(content, images) == int8
+    assert b".py" not in int8
+    assert {node.domain for node in onnx.load_model_from_string(int8).graph.node} == {""}
 
 
-def test_openvino_computes_them_in_8_bits(kind):
+def test_openvino_computes_in_8_bits(quantized):
     openvino = pytest.importorskip("openvino")
     core = openvino.Core()
-    compiled = core.compile_model(core.read_model(io.BytesIO(kind[1])), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found = [
+    compiled = core.compile_model(core.read_model(io.BytesIO(quantized[1])), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    precisions = [
         str(node.get_rt_info()["runtimePrecision"].astype(str))
         for node in compiled.get_runtime_model().get_ops()
         if node.get_rt_info()["layerType"].astype(str) == "Convolution"
     ]
-    assert sum(precision in ("u8", "i8") for precision in found) >= len(found) - 2, found
+    assert sum(precision in ("u8", "i8") for precision in precisions) >= len(precisions) - 2, precisions
 
 
-def graph_of(*nodes, weights=("w",)):
-    made = [onnx.helper.make_node(op, inputs, [name], name=name, **more) for name, op, inputs, more in nodes]
+def make_graph(*descriptions, weights=("w",)):
+    nodes = [onnx.helper.make_node(op, inputs, [name], name=name, **more) for name, op, inputs, more in descriptions]
     tensors = [onnx.numpy_helper.from_array(np.zeros(1, np.float32), name) for name in weights]
-    return onnx.helper.make_graph(made, "graph", [], [], tensors)
+    return onnx.helper.make_graph(nodes, "graph", [], [], tensors)
 
 
-def test_only_what_lies_between_layers_is_taken():
-    graph = graph_of(
+def test_only_nodes_between_layers_are_selected():
+    graph = make_graph(
         ("before", "Add", ["images", "images"], {}),
         ("first", "Conv", ["before", "w"], {}),
         ("relu", "Relu", ["first"], {}),
         ("inner", "Conv", ["relu", "w"], {}),
         ("slice", "Slice", ["inner"], {}),
-        ("product", "MatMul", ["slice", "relu"], {}),  # of two maps: it has no weights
+        ("product", "MatMul", ["slice", "relu"], {}),  # has no weights
         ("last", "Conv", ["product", "w"], {}),
         ("after", "Add", ["last", "last"], {}),
     )
     assert select_nodes(graph) == ["relu", "inner"]
 
 
-def test_a_transposed_convolution_by_groups_stays_float():
-    graph = graph_of(
+def test_a_grouped_transposed_convolution_stays_float():
+    graph = make_graph(
         ("first", "Conv", ["images", "w"], {}),
         ("inner", "Conv", ["first", "w"], {"group": 3}),
         ("up", "ConvTranspose", ["inner", "w"], {"group": 3}),
@@ -128,17 +127,10 @@ def test_a_transposed_convolution_by_groups_stays_float():
     assert select_nodes(graph) == ["inner"]
 
 
-def test_a_network_without_inner_layers_is_refused():
-    graph = graph_of(("first", "Conv", ["images", "w"], {}), ("last", "Conv", ["first", "w"], {}))
+def test_a_network_without_inner_layers_is_an_error():
+    graph = make_graph(("first", "Conv", ["images", "w"], {}), ("last", "Conv", ["first", "w"], {}))
     with pytest.raises(InvalidArgumentError, match=r"no layer between its first and its last.* another precision"):
         select_nodes(graph)
-
-
-@pytest.mark.parametrize("absent", ["onnx", "onnxruntime"])
-def test_a_missing_quantizer_is_named(monkeypatch, absent):
-    monkeypatch.setitem(sys.modules, absent, None)
-    with pytest.raises(InvalidArgumentError, match=r'int8 needs .*pip install "pixelwise\[onnx\]"'):
-        get_quantizer_versions()
 
 
 def weight_bytes(content):
@@ -159,9 +151,9 @@ def weight_bytes(content):
     ],
 )
 def test_every_kind_of_network(name, choices):
-    content = answer_of(name, choices, "float32", channels=4)
-    made = quantize_graph(content, images_of("float32", channels=4))
-    assert weight_bytes(made) < 0.45 * weight_bytes(content)
-    (image, *_) = images_of("float32", channels=4)
-    (_, expected), (_, logits) = run(content, image), run(made, image)
+    content = build_answer_graph(name, choices, "float32", channels=4)
+    int8 = quantize_graph(content, make_images("float32", channels=4))
+    assert weight_bytes(int8) < 0.45 * weight_bytes(content)
+    (image, *_) = make_images("float32", channels=4)
+    (_, expected), (_, logits) = run(content, image), run(int8, image)
     assert np.abs(logits - expected).mean() <= 0.1 * np.abs(expected).max()

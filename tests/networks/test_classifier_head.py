@@ -5,17 +5,17 @@ from torch import Tensor, fx, nn
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.classifier_head import (
     Head,
-    acts_at_each_position,
-    does_nothing,
-    doubled,
+    double_width,
+    draw_noise,
     find_head,
-    noise,
+    is_identity,
+    is_pointwise,
     trace_classifier,
 )
 
 
 def traced(*layers: nn.Module) -> fx.GraphModule:
-    """Stages that keep the size, then the layers, as a graph."""
+    """Return the graph of stages that keep the size, and of the layers after them."""
     network = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()), *layers).eval()
     with torch.no_grad():
         return trace_classifier(network, torch.randn(1, 3, 6, 6))[0]
@@ -50,7 +50,7 @@ def test_no_pool():
     assert head.before == head.after == (3, 3)
 
 
-def test_what_grows_with_the_image_stays_whole():
+def test_modules_that_grow_with_the_image_stay_whole():
     graph = traced(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(4, 3)).graph
     assert [str(n.target) for n in graph.nodes if n.op == "call_module"] == ["0", "1.0", "1.1", "2"]
 
@@ -67,39 +67,39 @@ def test_what_grows_with_the_image_stays_whole():
         (nn.Upsample(size=6), False),
     ],
 )
-def test_acts_at_each_position(layer, answer):
+def test_is_pointwise(layer, answer):
     torch.manual_seed(0)
     graph = traced(layer, nn.Flatten(), nn.Linear(144, 2))
     (node,) = (n for n in graph.graph.nodes if n.target == "1")
-    assert acts_at_each_position(graph, node) is answer
+    assert is_pointwise(graph, node) is answer
 
 
 @pytest.mark.parametrize(
     ("layer", "answer"),
     [(nn.Dropout(0.9), True), (nn.Identity(), True), (nn.ReLU(inplace=True), False), (nn.Linear(36, 36), False)],
 )
-def test_does_nothing(layer, answer):
+def test_is_identity(layer, answer):
     graph = traced(layer, nn.Flatten(), nn.Linear(144, 2)) if not isinstance(layer, nn.Linear) else None
     graph = graph or traced(nn.MaxPool2d(2), nn.Flatten(), layer)
     (node,) = (n for n in graph.graph.nodes if n.op == "call_module" and graph.get_submodule(n.target) is layer)
-    assert does_nothing(graph, node) is answer
+    assert is_identity(graph, node) is answer
 
 
-def test_noise_is_the_same_at_each_call_and_leaves_the_random_state():
+def test_noise_is_constant_and_keeps_the_random_state():
     network, state = nn.Conv2d(1, 1, 1).double(), torch.get_rng_state()
-    assert torch.equal(noise(network, 2, 3), noise(network, 2, 3))
-    assert noise(network, 2).dtype == torch.float64
+    assert torch.equal(draw_noise(network, 2, 3), draw_noise(network, 2, 3))
+    assert draw_noise(network, 2).dtype == torch.float64
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_doubled_images_lie_side_by_side():
+def test_double_width_images_lie_side_by_side():
     image = torch.arange(4.0).reshape(1, 1, 2, 2)
-    assert doubled(image)[0, 0].tolist() == [[0, 1, 0, 1], [2, 3, 2, 3]]
+    assert double_width(image)[0, 0].tolist() == [[0, 1, 0, 1], [2, 3, 2, 3]]
 
 
 def test_no_map_is_an_error():
     graph = fx.symbolic_trace(nn.Sequential(nn.Linear(4, 2)))
     for node in graph.graph.nodes:
         node.meta["shape"] = torch.Size((1, 2))
-    with pytest.raises(InvalidArgumentError, match="not made from one map of features"):
+    with pytest.raises(InvalidArgumentError, match="not computed from one map of features"):
         find_head(graph)

@@ -13,8 +13,8 @@ from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.convolutionalize import (
     ChannelNorm,
     class_activation,
+    compute_sliding_window,
     convolutionalize,
-    sliding_window,
 )
 
 # name, map at the native size. A map of 1x1 is the second form.
@@ -49,7 +49,7 @@ def build(name: str) -> nn.Module:
 
 
 def with_statistics(network: nn.Module, size: int) -> nn.Module:
-    """Batch normalization with the statistics of real images, as after training.
+    """Set batch normalization to the statistics of real images, as after training.
 
     With those of its start, the signal fades from layer to layer, and logits would be biases alone.
     """
@@ -136,7 +136,7 @@ def fully_connected(pooled: int, width: int, classes: int) -> list[nn.Module]:
 )
 @example(width=4, classes=3, pooled=3, window=2, extra=(2, 1))
 @settings(max_examples=25)
-def test_sliding_form_is_the_classifier_on_every_crop(width, classes, pooled, window, extra):
+def test_sliding_form_equals_classifier_on_every_crop(width, classes, pooled, window, extra):
     torch.manual_seed(width)
     size = 4 * pooled * window + 2
     classifier = with_statistics(nn.Sequential(*unpadded_stages(width), *fully_connected(pooled, width, classes)), size)
@@ -150,7 +150,7 @@ def test_sliding_form_is_the_classifier_on_every_crop(width, classes, pooled, wi
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "timm:convnext_atto"])
-def test_sliding_form_is_the_head_on_every_window_of_the_map(name):
+def test_sliding_form_equals_head_on_every_window(name):
     torch.manual_seed(0)
     classifier = with_statistics(build(name), 64)
     network = convolutionalize(classifier, input_size=64)
@@ -167,7 +167,7 @@ def test_sliding_form_is_the_head_on_every_window_of_the_map(name):
 
 @given(width=st.integers(1, 6), height=st.integers(6, 40), columns=st.integers(6, 40))
 @settings(max_examples=25)
-def test_fine_form_s_mean_is_the_logits_at_any_size(width, height, columns):
+def test_mean_of_fine_form_equals_logits_at_any_size(width, height, columns):
     torch.manual_seed(width)
     pool: list[nn.Module] = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(width, 3)]
     classifier = with_statistics(nn.Sequential(*unpadded_stages(width), *pool), 30)
@@ -180,7 +180,7 @@ def test_fine_form_s_mean_is_the_logits_at_any_size(width, height, columns):
 
 
 class Pooled(nn.Module):
-    """Stages of stride 4, and any other way from their map to logits."""
+    """A classifier with stages of stride 4 and any head."""
 
     def __init__(self, to_vector, head: nn.Module) -> None:
         super().__init__()
@@ -256,7 +256,7 @@ def test_kinds_of_heads(kind):
     assert not any(isinstance(m, nn.Linear | nn.BatchNorm1d | nn.Flatten) for m in network.modules())
 
 
-def test_names_and_values_of_the_weights_stay():
+def test_names_and_values_of_weights_are_kept():
     torch.manual_seed(0)
     classifier = nn.Sequential(*unpadded_stages(4), *fully_connected(3, 4, 3))
     weights = convolutionalize(classifier, input_size=26).state_dict()
@@ -268,7 +268,7 @@ def test_names_and_values_of_the_weights_stay():
     assert weights["10.weight"].shape == (3, 5, 1, 1)
 
 
-def test_stages_stay_whole_and_training_parts_are_left_out():
+def test_stages_stay_whole_and_training_parts_are_removed():
     class WithAuxiliary(Pooled):
         def __init__(self) -> None:
             super().__init__(lambda x: x.mean([2, 3]), nn.Linear(4, 3))
@@ -283,7 +283,7 @@ def test_stages_stay_whole_and_training_parts_are_left_out():
     assert [name for name, _ in network.named_children()] == ["stages", "head"]
 
 
-def test_the_classifier_itself_is_not_changed():
+def test_classifier_itself_is_not_changed():
     classifier = nn.Sequential(*unpadded_stages(4), *fully_connected(1, 4, 3)).train()
     classifier[-1].weight.requires_grad_(False)
     before = copy.deepcopy(classifier.state_dict())
@@ -302,7 +302,7 @@ def test_the_classifier_itself_is_not_changed():
     assert frozen == ["10.weight"]
 
 
-def test_the_result_compiles_exports_and_learns():
+def test_result_compiles_exports_and_learns():
     torch.manual_seed(0)
     network = convolutionalize(nn.Sequential(*unpadded_stages(4), *fully_connected(2, 4, 3)), input_size=18)
     images = torch.randn(2, 3, 34, 26)
@@ -327,15 +327,15 @@ def test_channel_norm_by_hand():
     [(7, 1, (7, 1)), (7, 7, (1, 1)), (14, 7, (2, 2)), (8, 7, (2, 1)), (6, 3, (2, 2)), (1, 1, (1, 1))],
 )
 def test_sliding_window(size, pooled, window):
-    assert sliding_window(size, pooled) == window
+    assert compute_sliding_window(size, pooled) == window
 
 
 @pytest.mark.parametrize(("size", "pooled"), [(9, 7), (5, 3), (1, 7), (3, 7)])
-def test_uneven_windows_are_refused(size, pooled):
+def test_uneven_windows_raise(size, pooled):
     with pytest.raises(
-        InvalidArgumentError, match=f"brings {size} rows or columns to {pooled} .* multiple of {pooled}"
+        InvalidArgumentError, match=f"reduces {size} rows or columns to {pooled} .* multiple of {pooled}"
     ):
-        sliding_window(size, pooled)
+        compute_sliding_window(size, pooled)
 
 
 class Branching(nn.Module):
@@ -350,34 +350,34 @@ def averaged(*head: nn.Module) -> nn.Module:
 REFUSED = {
     r"has no weights": lambda: nn.Identity(),
     r"has no convolution": lambda: nn.Sequential(nn.Flatten(), nn.Linear(972, 2)),
-    r"takes no 18x18 images \(.*\); give its own input_size": lambda: Pooled(lambda x: x.flatten(1), nn.Linear(9, 2)),
-    r"gives \(1, 4, 4, 4\), not logits \(B, K\)": lambda: Pooled(lambda x: x, nn.Identity()),
-    r"gives tuple, not logits": lambda: Pooled(lambda x: (x, x), nn.Identity()),
-    r"not made from one map .*vision transformer": lambda: VisionTransformer(18, 6, 1, 1, 4, 4, num_classes=2),
-    r"'amax' makes a vector of the map in another way than by the average": lambda: Pooled(
+    r"does not take 18x18 images \(.*\); set input_size to its native size": lambda: Pooled(
+        lambda x: x.flatten(1), nn.Linear(9, 2)
+    ),
+    r"returns \(1, 4, 4, 4\), not logits \(B, K\)": lambda: Pooled(lambda x: x, nn.Identity()),
+    r"returns tuple, not logits": lambda: Pooled(lambda x: (x, x), nn.Identity()),
+    r"not computed from one map .*vision transformer": lambda: VisionTransformer(18, 6, 1, 1, 4, 4, num_classes=2),
+    r"'amax' computes a vector from the map in another way than by the average": lambda: Pooled(
         lambda x: x.amax([2, 3]), nn.Linear(4, 2)
     ),
-    r"twice as wide its map is 1x1 instead of wider than 1x1": lambda: Pooled(
+    r"its map is 1x1, and 1x1 for an image twice as wide": lambda: Pooled(
         nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten()), nn.Linear(4, 2)
     ),
     # On the 1x1 map of the native size, the maximum is the average.
-    r"twice as wide its map is 1x1": lambda: Pooled(
+    r"its map is 1x1, and 1x1 for an image twice": lambda: Pooled(
         nn.Sequential(nn.Conv2d(4, 4, 4), nn.AdaptiveMaxPool2d(1), nn.Flatten()), nn.Linear(4, 2)
     ),
-    r"twice as wide its map is 1x1 instead of wider": lambda: Pooled(
+    r"its map is 1x1, and 1x1 for an image": lambda: Pooled(
         lambda x: (nn.functional.adaptive_avg_pool2d(x, 1) + nn.functional.adaptive_max_pool2d(x, 1)).flatten(1),
         nn.Linear(4, 2),
     ),
-    r"twice as wide its map is 5x1 instead of": lambda: Pooled(
-        lambda x: x.permute(0, 2, 3, 1).flatten(1), nn.Linear(64, 2)
-    ),
-    r"brings 4 rows or columns to 6": lambda: Pooled(
+    r"and 5x1 for an image twice as wide": lambda: Pooled(lambda x: x.permute(0, 2, 3, 1).flatten(1), nn.Linear(64, 2)),
+    r"reduces 4 rows or columns to 6": lambda: Pooled(
         nn.Sequential(nn.AdaptiveAvgPool2d(6), nn.Flatten()), nn.Linear(144, 2)
     ),
     r"'head.0' after its pool does not act on each position": lambda: averaged(nn.Softmax(-1), nn.Linear(4, 2)),
-    r"no linear layer takes the 4x4 map": lambda: Pooled(lambda x: x.flatten(1), nn.Identity()),
+    r"flattens a 4x4 map, but no linear layer takes it": lambda: Pooled(lambda x: x.flatten(1), nn.Identity()),
     r"logits that differ by": lambda: Pooled(lambda x: x.flatten(1), nn.Sequential(nn.Softmax(1), nn.Linear(64, 2))),
-    r"takes no other size than \(18, 18\) \(.*invalid for input": lambda: Pooled(
+    r"takes only images of \(18, 18\) \(.*invalid for input": lambda: Pooled(
         lambda x: x.reshape(1, 4, 16).reshape(1, 4, 4, 4).mean([2, 3]), nn.Linear(4, 2)
     ),
     r"torch\.fx cannot trace the layers after its last map": lambda: averaged(Branching(), nn.Linear(4, 2)),
@@ -385,14 +385,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("reason", REFUSED)
-def test_what_cannot_be_converted_is_refused_with_the_reason(reason, capfd):
+def test_unsupported_classifier_raises_with_reason(reason, capfd):
     torch.manual_seed(0)
-    with pytest.raises(InvalidArgumentError, match=f"cannot be made fully convolutional: .*{reason}"):
+    with pytest.raises(InvalidArgumentError, match=f"cannot be converted to a fully convolutional network: .*{reason}"):
         convolutionalize(REFUSED[reason](), input_size=18)
     assert capfd.readouterr().err == ""
 
 
-def test_class_activation_is_the_map_at_the_image_s_size():
+def test_class_activation_has_the_size_of_the_image():
     network = nn.Conv2d(3, 2, 1, stride=2, bias=False)
     image = torch.zeros(1, 3, 4, 4)
     image[0, :, 2, 2] = 1
@@ -406,7 +406,7 @@ def test_class_activation_is_the_map_at_the_image_s_size():
     assert not maps.requires_grad
 
 
-def test_class_activation_finds_what_the_classifier_sees():
+def test_class_activation_finds_the_object():
     torch.manual_seed(0)
     classifier = with_statistics(nn.Sequential(*unpadded_stages(8), nn.AdaptiveAvgPool2d(1), nn.Flatten()), 34)
     classifier.append(nn.Linear(8, 2))
@@ -427,6 +427,6 @@ def test_class_activation_takes_one_image(shape):
 
 
 @pytest.mark.parametrize("index", [-1, 2])
-def test_class_activation_refuses_classes_it_has_not(index):
-    with pytest.raises(InvalidArgumentError, match=f"class {index} is not one of the network's classes 0 to 1"):
+def test_class_activation_of_unknown_class_raises(index):
+    with pytest.raises(InvalidArgumentError, match=f"class {index} is not in 0..1"):
         class_activation(nn.Conv2d(3, 2, 1), torch.zeros(1, 3, 8, 8), [0, index])

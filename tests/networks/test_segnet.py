@@ -11,10 +11,12 @@ from torchvision.models import vgg16, vgg16_bn
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.layers import Skips, Upsampling
 from pixelwise.networks.segmenter import Segmenter
-from pixelwise.networks.segnet import SegNet, dropout_by_level, load_vgg16, map_vgg16_names
+from pixelwise.networks.segnet import SegNet, distribute_dropout
+from pixelwise.networks.weights.from_classifier import map_vgg16_names
+from pixelwise.networks.weights.io import load_weights
 from support import contracts
 
-SMALL = {"widths": (4, 6, 8, 8, 8), "convolutions": (2, 1, 1, 1, 2)}
+SMALL = {"channels": (4, 6, 8, 8, 8), "depths": (2, 1, 1, 1, 2)}
 
 
 def count(modules: nn.Module, kind: type[nn.Module]) -> int:
@@ -51,7 +53,7 @@ def test_26_convolutions_with_the_channel_drop_in_the_last_of_each_decoder_stage
     assert decoder == [512, 512, 512, 512, 512, 256, 256, 256, 128, 128, 64, 64, 11]
 
 
-def test_every_convolution_but_the_last_has_batch_normalization_and_relu(released):
+def test_all_convolutions_except_the_last_have_batch_normalization_and_relu(released):
     stages = [*released.encoder, *released.decoder]
     layers = [type(layer) for stage in stages for layer in stage.convolutions]
     assert layers == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * 25 + [nn.Conv2d]
@@ -69,8 +71,8 @@ def test_sizes_of_360x480():
     assert sizes == [(180, 240), (90, 120), (45, 60), (23, 30), (12, 15)]
 
 
-def with_pytorch_s_pooling(network: SegNet, images: Tensor) -> Tensor:
-    """The same weights between PyTorch's own pooling and unpooling with flat indices."""
+def run_with_pytorch_pooling(network: SegNet, images: Tensor) -> Tensor:
+    """Run the same weights with PyTorch's own pooling and unpooling with flat indices."""
     x, levels = images, []
     for stage in network.encoder:
         features = stage.convolutions(x)
@@ -86,12 +88,12 @@ def test_each_level_is_unpooled_by_its_own_switches(size):
     torch.manual_seed(0)
     network = SegNet(2, 3, **SMALL).train()
     images = torch.randn(2, 2, *size)
-    torch.testing.assert_close(network(images), with_pytorch_s_pooling(network, images), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(network(images), run_with_pytorch_pooling(network, images), rtol=1e-4, atol=1e-4)
 
 
 def test_initialization_as_released():
     torch.manual_seed(0)
-    for module in SegNet(3, 11, widths=(64, 128), convolutions=(2, 2)).modules():
+    for module in SegNet(3, 11, channels=(64, 128), depths=(2, 2)).modules():
         if isinstance(module, nn.BatchNorm2d):
             assert (module.weight == 1).all()
             assert (module.bias == torch.tensor(1e-3)).all()
@@ -106,7 +108,7 @@ def test_initialization_as_released():
 @pytest.mark.parametrize("upsampling", get_args(Upsampling))
 def test_every_upsampling_with_every_use_of_skips(upsampling, skips):
     torch.manual_seed(0)
-    network = SegNet(3, 2, widths=(4, 6), convolutions=(1, 2), upsampling=upsampling, skips=skips)
+    network = SegNet(3, 2, channels=(4, 6), depths=(1, 2), upsampling=upsampling, skips=skips)
     segmenter = Segmenter(network, mean=[128.0] * 3, std=[64.0] * 3)
     contracts.assert_any_size(segmenter, 3, 2)
     contracts.assert_every_parameter_learns(segmenter, 3, 2)
@@ -114,7 +116,7 @@ def test_every_upsampling_with_every_use_of_skips(upsampling, skips):
 
 def test_skips_reach_the_decoder_stage_of_their_own_level():
     torch.manual_seed(0)
-    network = SegNet(1, 2, widths=(3, 4), convolutions=(1, 1), skips="concat", upsampling="nearest").eval()
+    network = SegNet(1, 2, channels=(3, 4), depths=(1, 1), skips="concat", upsampling="nearest").eval()
     image = torch.randn(1, 1, 8, 8)
     with torch.no_grad():
         fine, pooled, _ = network.encoder[0](image)
@@ -143,20 +145,22 @@ def test_dropout_changes_no_name_and_no_parameter():
 
 
 def test_dropout_by_level():
-    assert dropout_by_level(5, 0.5) == [0, 0, 0.5, 0.5, 0.5]
-    assert dropout_by_level(1, 0) == [0]
-    with pytest.raises(InvalidArgumentError, match="third level and below, and this network has 2; use dropout=0"):
-        dropout_by_level(2, 0.5)
+    assert distribute_dropout(5, 0.5) == [0, 0, 0.5, 0.5, 0.5]
+    assert distribute_dropout(1, 0) == [0]
+    with pytest.raises(InvalidArgumentError, match="from the third level on and this network has 2; use dropout=0"):
+        distribute_dropout(2, 0.5)
 
 
-@pytest.mark.parametrize(("widths", "convolutions"), [((), ()), ((4, 8), (1, 1, 1))])
-def test_refuses_widths_and_convolutions_that_do_not_pair(widths, convolutions):
-    with pytest.raises(InvalidArgumentError, match=r"widths \(.*\) and convolutions \(.*\) must be one pair a level"):
-        SegNet(3, 2, widths=widths, convolutions=convolutions)
+@pytest.mark.parametrize(("channels", "depths"), [((), ()), ((4, 8), (1, 1, 1))])
+def test_mismatched_channels_and_depths_raise(channels, depths):
+    with pytest.raises(
+        InvalidArgumentError, match=r"channels \(.*\) and depths \(.*\) must have one number for each level"
+    ):
+        SegNet(3, 2, channels=channels, depths=depths)
 
 
 def test_without_skips_no_map_outlives_its_pooling():
-    network, maps = SegNet(1, 2, widths=(2, 2), convolutions=(1, 1)).eval(), []
+    network, maps = SegNet(1, 2, channels=(2, 2), depths=(1, 1)).eval(), []
     finest = network.encoder[0].convolutions
     finest.register_forward_hook(lambda module, inputs, outputs: maps.append(weakref.ref(outputs)))
     network.decoder[0].register_forward_pre_hook(lambda module, inputs: maps.append(maps[0]() is None))
@@ -170,14 +174,16 @@ def test_vgg16_weights_make_the_encoder_vgg16(build):
     """The features of torchvision's classifier, with random weights, are the encoder's last pooled map."""
     torch.manual_seed(0)
     with torch.device("meta"):
-        classifier = build(encoder_weights=None).eval()
+        classifier = build(weights=None).eval()
     weights = {
         name: torch.rand(t.shape) * 0.1 - 0.045 * (t.ndim == 4)
         for name, t in classifier.state_dict().items()
         if name.startswith("features") and t.ndim
     }
     network = SegNet(3, 2).eval()
-    load_vgg16(network, weights)
+    names = map_vgg16_names(batch_norm=build is vgg16_bn)
+    report = load_weights(network, {names[name]: tensor for name, tensor in weights.items()})
+    assert len(report.loaded) == len(names)
     if build is vgg16:  # no batch normalization: the encoder's must do nothing
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -194,32 +200,13 @@ def test_vgg16_weights_make_the_encoder_vgg16(build):
 
 
 @pytest.mark.parametrize(("build", "entries"), [(vgg16, 26), (vgg16_bn, 78)])
-def test_vgg16_names_are_torchvision_s_and_ours(build, entries, released):
+def test_vgg16_names_match_both_networks(build, entries, released):
     with torch.device("meta"):
-        theirs = build(encoder_weights=None).state_dict()
+        theirs = build(weights=None).state_dict()
     names = map_vgg16_names(batch_norm=build is vgg16_bn)
     assert len(names) == entries == len(set(names.values()))
     assert all(theirs[name].shape == released.state_dict()[ours].shape for name, ours in names.items())
     assert names["features.0.weight"] == "encoder.0.convolutions.0.weight"
-
-
-def test_vgg16_refuses_other_weights():
-    with pytest.raises(
-        InvalidArgumentError, match=r"no weights of torchvision's vgg16 or vgg16_bn: features.0.weight is mis"
-    ):
-        load_vgg16(SegNet(3, 2, **SMALL), {"classifier.0.weight": torch.zeros(1)})
-
-
-def test_vgg16_refuses_a_network_it_does_not_fit_and_leaves_it_alone():
-    with torch.device("meta"):
-        weights = vgg16(weights=None).state_dict()
-    network = SegNet(1, 2, **SMALL)
-    before = {name: t.clone() for name, t in network.state_dict().items()}
-    with pytest.raises(
-        InvalidArgumentError, match=r"features.0.weight, \(64, 3, 3, 3\), does not fit .* 3 input channels"
-    ):
-        load_vgg16(network, weights)
-    torch.testing.assert_close(network.state_dict(), before)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
@@ -227,7 +214,7 @@ def test_contract(dropout):
     torch.manual_seed(0)
 
     def segmenter(dropout: float = 0.0) -> Segmenter:
-        network = SegNet(3, 2, widths=(12, 16, 16), convolutions=(1, 2, 1), dropout=dropout)
+        network = SegNet(3, 2, channels=(12, 16, 16), depths=(1, 2, 1), dropout=dropout)
         return Segmenter(network, mean=[128.0] * 3, std=[64.0] * 3)
 
     contracts.assert_any_size(segmenter(dropout), 3, 2)

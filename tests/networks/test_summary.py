@@ -4,10 +4,10 @@ from torch import nn
 
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import NETWORKS, UNet
-from pixelwise.networks.summary import LayerRow, count_saved_bytes, describe_layers, describe_network, describe_networks
+from pixelwise.networks.summary import LayerRow, count_saved_bytes, describe, describe_layers, describe_network
 
 
-def test_the_paper_s_unet_layer_by_layer():
+def test_paper_s_unet_layer_by_layer():
     with torch.device("meta"):
         network = UNet(1, 2)
     rows = describe_layers(network, (572, 572), in_channels=1)
@@ -39,7 +39,7 @@ def test_costs_counted_by_hand():
     )
 
 
-def test_normalization_has_weights_and_is_listed_though_it_keeps_the_shape():
+def test_normalization_is_listed_because_it_has_weights():
     network = nn.Sequential(nn.Conv2d(1, 4, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU())
     rows = describe_layers(network, (8, 8), in_channels=1)
     assert [(row.name, row.operator, row.parameters) for row in rows] == [("0", "conv2d", 4), ("1", "batch_norm", 8)]
@@ -66,15 +66,15 @@ def test_memory_counts_each_block_once_and_no_weights():
     assert count_saved_bytes(network, images) == 4 * 200 * (3 + 8)
 
 
-def test_the_network_is_not_changed():
+def test_network_is_not_changed():
     network = UNet(1, 2, base_channels=2).train()
     describe_layers(network, (188, 188), in_channels=1)
     assert network.training
     assert all(parameter.device.type == "cpu" for parameter in network.parameters())
 
 
-def test_the_table_has_a_row_and_a_paper_for_each_network():
-    rows = describe_networks((45, 61), in_channels=1, num_classes=2)
+def test_every_network_has_a_row_and_a_paper():
+    rows = describe(size=(45, 61), in_channels=1, num_classes=2)
     assert [row.name for row in rows] == list(NETWORKS)
     for row in rows:
         assert row.paper, f"cite the paper of {row.name} in describe.PAPERS"
@@ -84,20 +84,18 @@ def test_the_table_has_a_row_and_a_paper_for_each_network():
 
 
 def test_one_network():
-    row = describe_network("unet", (360, 480))
-    assert row.parameters == sum(
-        layer.parameters for layer in describe_layers("unet", (368, 480), in_channels=3, num_classes=11)
-    )
+    row = describe_network("unet", size=(360, 480))
+    assert row.parameters == sum(layer.parameters for layer in describe("unet", size=(368, 480)))
     assert row.size == (368, 480)
     assert row.stride == (16, 16)
     assert row.receptive_field == (204, 204)
     assert "Ronneberger" in row.paper
 
 
-def test_unknown_names_and_illegal_sizes_are_refused():
+def test_unknown_names_and_illegal_sizes_raise():
     with pytest.raises(InvalidArgumentError, match=r"unknown network 'umet'. Did you mean 'unet'\?"):
         describe_network("umet")
     with pytest.raises(InvalidArgumentError, match=r"unknown network 'umet'"):
-        describe_layers("umet", (32, 32), in_channels=3)
-    with pytest.raises(InvalidArgumentError, match=r"sides of 16m\+60"):
+        describe("umet", size=(32, 32))
+    with pytest.raises(InvalidArgumentError, match=r"heights and widths of 16m\+60"):
         describe_layers(UNet(1, 2, base_channels=2), (571, 571), in_channels=1)

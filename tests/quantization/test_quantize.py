@@ -1,6 +1,7 @@
 """`quantize`: the images it uses, what it measures, what it writes and what it refuses."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.synthetic import STREET_NAMES, write_dataset
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.evaluation.evaluate import evaluate
-from pixelwise.inference.int8_file import int8_file, read_int8
+from pixelwise.inference.int8_file import get_int8_path, read_int8
 from pixelwise.inference.predictor import Prediction, Predictor, load
 from pixelwise.metrics import ConfusionMatrix, mean_iou
 from pixelwise.model_file import MODEL_FILE_NAME
@@ -59,7 +60,7 @@ def set_mean_iou(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Replace the measurement and the search for ranges; the model has a mean IoU of 0.5."""
     empty = onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], [])).SerializeToString()
     monkeypatch.setattr(module, "quantize_graph", lambda *_: empty)
-    monkeypatch.setattr(module, "in_int8", lambda reference, *_: reference)
+    monkeypatch.setattr(module, "make_int8_predictor", lambda reference, *_: reference)
 
     def set_value(mean_iou: float) -> None:
         monkeypatch.setattr(module, "measure_accuracy", lambda *_: (0.5, make_accuracy(mean_iou)))
@@ -80,7 +81,7 @@ class Shifted:
 
 def test_quantize_writes_one_file_that_evaluate_and_load_use(model: Path, streets: Path) -> None:
     result = pixelwise.quantize(model, streets, max_iou_drop=5)
-    assert result.file == int8_file(model)
+    assert result.file == get_int8_path(model)
     assert sorted(path.name for path in model.parent.iterdir()) == ["model.int8.onnx", "model.safetensors"]
     facts = read_int8(model)[1]
     assert Int8Accuracy.from_dict(facts["accuracy"]) == result.accuracy
@@ -109,7 +110,7 @@ def test_a_drop_above_the_limit_is_refused_and_the_old_file_stays(
 ) -> None:
     set_mean_iou(0.495)
     assert pixelwise.quantize(model, streets).file.exists()
-    before = int8_file(model).read_bytes()
+    before = get_int8_path(model).read_bytes()
     set_mean_iou(0.48)
     message = r"not written. On 4 .* is 0\.4800 in int8 \(onnxruntime\) and 0\.5000 in float32, 2 points lower; "
     with pytest.raises(InvalidArgumentError, match=message + r"at most 1 .*--max-iou-drop"):
@@ -119,16 +120,25 @@ def test_a_drop_above_the_limit_is_refused_and_the_old_file_stays(
     set_mean_iou(float("nan"))
     with pytest.raises(InvalidArgumentError, match="is nan in int8"):
         pixelwise.quantize(model, streets)
-    assert int8_file(model).read_bytes() == before
+    assert get_int8_path(model).read_bytes() == before
     set_mean_iou(0.48)
     pixelwise.quantize(model, streets, max_iou_drop=3)
-    assert int8_file(model).read_bytes() != before
+    assert get_int8_path(model).read_bytes() != before
 
 
 @pytest.mark.parametrize("points", [-1, 101])
 def test_a_limit_outside_its_range_is_refused(model: Path, streets: Path, points: float) -> None:
     with pytest.raises(InvalidArgumentError, match=f"max_iou_drop is {points}. Expected points of mean IoU from 0"):
         pixelwise.quantize(model, streets, max_iou_drop=points)
+
+
+@pytest.mark.parametrize("absent", ["onnx", "onnxruntime"])
+def test_a_missing_quantizer_is_an_error(
+    model: Path, streets: Path, monkeypatch: pytest.MonkeyPatch, absent: str
+) -> None:
+    monkeypatch.setitem(sys.modules, absent, None)
+    with pytest.raises(InvalidArgumentError, match=r'onnxruntime needs .*pip install "pixelwise\[onnx\]"'):
+        pixelwise.quantize(model, streets)
 
 
 @pytest.mark.parametrize("content", [b"mine", b""])

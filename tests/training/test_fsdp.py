@@ -34,7 +34,7 @@ def small_unet() -> nn.Module:
 
 
 def small_segnet() -> nn.Module:
-    return SegNet(3, 4, widths=(4, 8), convolutions=(1, 2))
+    return SegNet(3, 4, channels=(4, 8), depths=(1, 2))
 
 
 def vgg_with_switches() -> nn.Module:

@@ -1,6 +1,6 @@
 """Batches for training. A batch is a pure function of (seed, step, resolution).
 
-So nothing but the step needs to be stored to resume, and the number of threads changes nothing.
+Resuming therefore needs only the step, and the number of threads does not change the batches.
 """
 
 import functools
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from pixelwise.config import AugmentationConfig
-from pixelwise.data.augmentation import apply, draw_augmentation
+from pixelwise.data.augmentation import apply_augmentation, draw_augmentation
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
@@ -26,37 +26,38 @@ from pixelwise.shapes import Size, round_up
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Raw images (B, C, H, W) uint8, uint16 or float32 (memory channels last), labels (B, H, W) integer."""
+    """Raw images (B, C, H, W) uint8, uint16 or float32 in channels-last memory, and labels (B, H, W) integer."""
 
     images: torch.Tensor
     labels: torch.Tensor
     pixel_weights: torch.Tensor | None = None
-    """(B, H, W) float32 factors for the loss; None: every pixel counts the same."""
+    """(B, H, W) float32 weights for the loss; None: all pixels have the same weight."""
 
     def to(self, device: torch.device) -> "Batch":
+        """Copy the batch to a device, without waiting for a CUDA device."""
         weights = self.pixel_weights
         return Batch(
-            _moved(self.images, device),
-            _moved(self.labels, device),
-            None if weights is None else _moved(weights, device),
+            _copy_to_device(self.images, device),
+            _copy_to_device(self.labels, device),
+            None if weights is None else _copy_to_device(weights, device),
         )
 
-    def parts(self, count: int) -> "list[Batch]":
-        """Its images in order, in `count` parts of about one size (fewer where there are fewer images)."""
+    def chunk(self, count: int) -> "list[Batch]":
+        """Split the batch into `count` batches of nearly equal size; fewer where there are fewer images."""
         images, labels = self.images.chunk(count), self.labels.chunk(count)
         weights = [None] * len(images) if self.pixel_weights is None else self.pixel_weights.chunk(count)
-        return [Batch(*part) for part in zip(images, labels, weights, strict=True)]
+        return [Batch(*chunk) for chunk in zip(images, labels, weights, strict=True)]
 
 
-def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+def _copy_to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     if device.type != "cuda":
         return tensor.to(device)
     return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
 
 
 @dataclass(slots=True)
-class PairCache:
-    """Decoded pairs, kept while they fit. Samples are drawn uniformly, so nothing is ever evicted."""
+class SampleCache:
+    """Decoded images and labels, stored while they fit. Samples are drawn uniformly, so none is evicted."""
 
     dataset: Dataset
     max_bytes: float
@@ -78,91 +79,94 @@ class PairCache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batches:
-    """Makes the batch of any step: each epoch shows every sample once, in an order drawn by seed."""
+    """Training batches of every step. Each epoch uses every sample once, in an order drawn by seed."""
 
-    cache: PairCache
+    cache: SampleCache
     samples: Sequence[Sample]
     augmentation: AugmentationConfig
-    crop: Size
+    crop_size: Size
     batch_size: int
+    """Number of samples of a batch, over all ranks."""
     seed: int
-    share: tuple[int, int] = (0, 1)
-    """Which part of each batch is made, of how many equal ones: those of all processes are the batch of one."""
-    multiple: int = 16
-    """Sizes below the full crop are rounded up to this, so that the network need not pad."""
-    weigh: Callable[[Array], Array] | None = None
-    """Labels (H, W) as they are trained, augmented and cut → the weights of their pixels, (H, W) float32."""
-    pinned: bool = False
-    """Written into memory from which a CUDA device copies by itself."""
+    rank: int = 0
+    world_size: int = 1
+    """Each rank makes an equal part of each batch; together they are the batch of a single process."""
+    size_multiple: int = 16
+    """Sizes below the full crop are rounded up to a multiple of this, so that the network does not pad."""
+    compute_pixel_weights: Callable[[Array], Array] | None = None
+    """Function from augmented, cropped labels (H, W) to the weights of their pixels, (H, W) float32."""
+    pin_memory: bool = False
+    """Use memory from which a CUDA device copies without the CPU."""
 
     def make(self, step: int, resolution: float = 1.0) -> Batch:
-        """The batch of `step`, its samples `resolution` times the crop."""
+        """Make the batch of a step, with samples of `resolution` times the crop size."""
         return self.make_sized(step, self.size_at(resolution))
 
     def make_sized(self, step: int, size: Size) -> Batch:
-        """The batch of `step`, its samples of this (height, width)."""
-        part, parts = self.share
-        count = self.batch_size // parts
-        first = step * self.batch_size + part * count
+        """Make the batch of a step, with samples of this (height, width)."""
+        count = self.batch_size // self.world_size
+        first = step * self.batch_size + self.rank * count
         positions = range(first, first + count)
-        samples = [self._sample(position) for position in positions]
+        samples = [self._get_sample(position) for position in positions]
         pairs = [self.cache[sample] for sample in samples]
         image, labels = pairs[0]
-        images = _empty((len(pairs), *size, image.shape[2]), image.dtype, self.pinned)
-        all_labels = _empty((len(pairs), *size), labels.dtype, self.pinned)
+        images = _allocate((len(pairs), *size, image.shape[2]), image.dtype, self.pin_memory)
+        all_labels = _allocate((len(pairs), *size), labels.dtype, self.pin_memory)
         for i, position in enumerate(positions):
-            _require_alike(samples[i], pairs[i][0], samples[0], image)
+            _require_same_format(samples[i], pairs[i][0], samples[0], image)
             rng = np.random.default_rng([self.seed, 1, position])
-            plan = draw_augmentation(self.augmentation, rng, size[0] / self.crop[0])
-            apply(plan, *pairs[i], size, (images[i].numpy(), all_labels[i].numpy()))
+            plan = draw_augmentation(self.augmentation, rng, size[0] / self.crop_size[0])
+            apply_augmentation(plan, *pairs[i], size, (images[i].numpy(), all_labels[i].numpy()))
         weights = None
-        if self.weigh:
-            weights = torch.from_numpy(np.stack([self.weigh(one) for one in all_labels.numpy()]))
+        if self.compute_pixel_weights:
+            weights = torch.from_numpy(np.stack([self.compute_pixel_weights(one) for one in all_labels.numpy()]))
         return Batch(images.permute(0, 3, 1, 2), all_labels, weights)
 
     def size_at(self, resolution: float) -> Size:
+        """Return the size of samples at `resolution` times the crop size."""
         if resolution == 1:
-            return self.crop
-        height, width = (min(side, round_up(max(1, round(side * resolution)), self.multiple)) for side in self.crop)
+            return self.crop_size
+        height, width = (
+            min(side, round_up(max(1, round(side * resolution)), self.size_multiple)) for side in self.crop_size
+        )
         return height, width
 
-    def _sample(self, position: int) -> Sample:
+    def _get_sample(self, position: int) -> Sample:
         epoch, index = divmod(position, len(self.samples))
-        return self.samples[int(_order(self.seed, epoch, len(self.samples))[index])]
+        return self.samples[int(_draw_order(self.seed, epoch, len(self.samples))[index])]
 
 
 @functools.lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, count: int) -> Array:
-    """The order of an epoch's samples: kept, as drawing it takes longer the more there are."""
+def _draw_order(seed: int, epoch: int, count: int) -> Array:
+    """Draw the order of an epoch's samples; cached, because its cost grows with their number."""
     return np.random.default_rng([seed, 0, epoch]).permutation(count)
 
 
-def _empty(shape: tuple[int, ...], dtype: np.dtype[Any], pinned: bool) -> torch.Tensor:
-    """Memory to be written to."""
-    return torch.empty_like(torch.from_numpy(np.empty(shape, dtype)), pin_memory=pinned)
+def _allocate(shape: tuple[int, ...], dtype: np.dtype[Any], pin_memory: bool) -> torch.Tensor:
+    return torch.empty_like(torch.from_numpy(np.empty(shape, dtype)), pin_memory=pin_memory)
 
 
-def _require_alike(sample: Sample, image: Array, first: Sample, wanted: Array) -> None:
-    """One batch holds images of one kind."""
-    if image.dtype != wanted.dtype or image.shape[2] != wanted.shape[2]:
+def _require_same_format(sample: Sample, image: Array, first: Sample, expected: Array) -> None:
+    """Raise DataError for images of different dtype or number of channels in one batch."""
+    if image.dtype != expected.dtype or image.shape[2] != expected.shape[2]:
         raise DataError(
             f"{sample.image_path} has {image.shape[2]} channel(s) of {image.dtype}, but {first.image_path} has "
-            f"{wanted.shape[2]} of {wanted.dtype}; convert them, so that all are of one kind."
+            f"{expected.shape[2]} of {expected.dtype}. Convert all images to one format."
         )
 
 
 def prefetch(
-    make: Callable[[int], Batch], steps: Iterator[int], *, ahead: int = 3, threads: int = 2
+    make: Callable[[int], Batch], steps: Iterator[int], *, num_ahead: int = 3, num_threads: int = 2
 ) -> Iterator[tuple[int, Batch]]:
-    """(step, batch) in order, made in threads `ahead` of their use."""
+    """Yield (step, batch) in the order of `steps`, made in threads up to `num_ahead` batches before their use."""
     # One OpenCV thread each: its own pool would take the cores that compute the network.
     cv2.setNumThreads(1)
-    with ThreadPoolExecutor(threads, thread_name_prefix="loader") as pool:
+    with ThreadPoolExecutor(num_threads, thread_name_prefix="loader") as pool:
         waiting: deque[tuple[int, Future[Batch]]] = deque()
         try:
             for step in steps:
                 waiting.append((step, pool.submit(make, step)))
-                if len(waiting) > ahead:
+                if len(waiting) > num_ahead:
                     ready, future = waiting.popleft()
                     yield ready, future.result()
             while waiting:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from pixelwise.errors import DataError
 from pixelwise.evaluation.split_selection import adapt_to_model, choose_split
 from pixelwise.files import write_atomically
 from pixelwise.inference.batching import Failure, predict_all
-from pixelwise.inference.engine_selection import for_job
+from pixelwise.inference.engine_selection import select_engine
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.metrics import BoundaryScore, ConfusionMatrix, compute_scores
 from pixelwise.progress import report_progress
@@ -43,39 +42,20 @@ class EvaluationCounts:
 
 
 def evaluate(
-    model: str | os.PathLike[str],
-    data: str | os.PathLike[str],
+    model: str | Path,
+    data: str | Path,
     *,
     split: str | None = None,
     format: str | None = None,
-    json_path: str | os.PathLike[str] | None = None,
+    json_path: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
     engine: str = "auto",
 ) -> dict[str, Any]:
-    """Score a model on a split of a dataset.
-
-    Args:
-        model: Run folder or model file.
-        data: Dataset with the classes of the model.
-        split: "train", "val" or "test"; default: "test", else "val", else all images.
-        format: Dataset format; default: recognized.
-        json_path: File for the scores as JSON.
-        device: "auto", "cpu", "cuda" or "mps".
-        precision: "auto", "fp32", "bf16" or "int8"; int8 uses the file that `quantize` writes.
-        engine: "auto", "torch", "torch-compile", "openvino" or "onnxruntime".
-
-    Returns:
-        The scores: fractions in [0, 1], None if undefined; see `metrics.compute_scores`.
-
-    Raises:
-        InvalidArgumentError: an argument is invalid, or the dataset has other classes than the model.
-        DataError: an image or mask cannot be used.
-    """
-    model, data = os.fspath(model), os.fspath(data)
+    """Compute the scores of a model on a split of a dataset, see `pixelwise.evaluate`."""
     predictor = load(model, device=device, precision=precision, engine=engine)
     dataset = adapt_to_model(Dataset.load(data, format), predictor)
-    split, samples = choose_split(dataset, Path(model), split)
+    split, samples = choose_split(dataset, model, split)
     logger.info(f"Evaluating on split {split!r}: {len(samples)} images, {predictor.precision}")
     if num_unlabeled := len(dataset.index.images_without_mask):
         logger.info(f"{num_unlabeled} image(s) of {dataset.root} have no mask and are left out")
@@ -83,10 +63,10 @@ def evaluate(
         names = ", ".join(path.name for path in dataset.index.same_stem[:3])
         raise DataError(f"{dataset.root} has files with the same stem ({names}). Rename or remove one of each.")
     if engine == "auto":
-        predictor = for_job(predictor, model, num_images=len(samples))
+        predictor = select_engine(predictor, model, num_images=len(samples))
     counts = score_samples(predictor, dataset, samples, report=True)
     result = counts.compute_scores(predictor.classes.names)
-    result |= {"split": split, "model": model, "data": data}
+    result |= {"split": split, "model": str(model), "data": str(data)}
     if json_path:
         write_atomically(Path(json_path), (json.dumps(result, indent=2) + "\n").encode())
     return result

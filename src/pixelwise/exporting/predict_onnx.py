@@ -1,7 +1,7 @@
-"""Labels images with an exported model: python predict_onnx.py model.onnx IMAGE... -o FOLDER
+"""Predict labels of images with an exported model: python predict_onnx.py model.onnx IMAGE... -o FOLDER
 
-Needs onnxruntime, numpy and pillow, and the card (model.json) beside the model. Writes a PNG of class
-indices for each image, in the colors of the classes; of more than 256 classes, in 16 bits.
+Needs onnxruntime, numpy, pillow, and the model card (model.json) next to the model. Writes a PNG of class indices per
+image, in the colors of the classes; above 256 classes, in 16 bits.
 """
 
 import argparse
@@ -20,15 +20,15 @@ except ImportError as error:
 
 
 def read_image(path: Path, channels: int, dtype: str) -> Any:
-    """(H, W, C) as the model takes it: gray or RGB of 8 bits, or gray of 16 bits."""
+    """Return (H, W, C): gray or RGB of 8 bits, or gray of 16 bits."""
     with Image.open(path) as opened:
         upright = ImageOps.exif_transpose(opened)
-    deep = upright.mode.startswith("I")
-    if (dtype, channels) in {("uint8", 1), ("uint8", 3)} and not deep:
+    is_16_bit = upright.mode.startswith("I")
+    if (dtype, channels) in {("uint8", 1), ("uint8", 3)} and not is_16_bit:
         return np.atleast_3d(np.asarray(upright.convert("L" if channels == 1 else "RGB")))
-    if (dtype, channels) == ("uint16", 1) and deep:
+    if (dtype, channels) == ("uint16", 1) and is_16_bit:
         return np.atleast_3d(np.asarray(upright).astype(np.uint16))
-    sys.exit(f"{path} ({upright.mode}) cannot be read here as {channels} channels of {dtype}; read it by other means.")
+    sys.exit(f"{path} ({upright.mode}) cannot be read as {channels} channels of {dtype}. Convert it first.")
 
 
 def write_labels(path: Path, labels: Any, colors: list[list[int]]) -> None:
@@ -44,15 +44,15 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("-o", "--output", type=Path, default=Path("labels"))
-    asked = parser.parse_args()
-    card = json.loads(asked.model.with_suffix(".json").read_text(encoding="utf-8"))
-    if hashlib.sha256(asked.model.read_bytes()).hexdigest() != card["sha256"]:
-        sys.exit(f"{asked.model} is not the file that its card describes; export it again.")
-    session = onnxruntime.InferenceSession(asked.model)
-    for path in asked.images:
+    arguments = parser.parse_args()
+    card = json.loads(arguments.model.with_suffix(".json").read_text(encoding="utf-8"))
+    if hashlib.sha256(arguments.model.read_bytes()).hexdigest() != card["sha256"]:
+        sys.exit(f"{arguments.model} does not match its model card. Export it again.")
+    session = onnxruntime.InferenceSession(arguments.model)
+    for path in arguments.images:
         image = read_image(path, card["input"]["shape"][-1], card["input"]["dtype"])
         labels = session.run(["labels"], {"images": image[None]})[0][0]
-        write_labels(asked.output / f"{path.stem}.png", labels, card["colors"])
+        write_labels(arguments.output / f"{path.stem}.png", labels, card["colors"])
 
 
 if __name__ == "__main__":

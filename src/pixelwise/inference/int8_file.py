@@ -26,7 +26,7 @@ INT8_FORMAT = 2
 """Format of the file; format 1 held the accuracy of one engine and no format number."""
 
 
-def int8_file(model: str | Path) -> Path:
+def get_int8_path(model: str | Path) -> Path:
     """Return the path of the int8 file that belongs to a run folder or model file."""
     return find_model(Path(model)).with_suffix(".int8.onnx")
 
@@ -43,7 +43,7 @@ def read_int8(model: str | Path, engine: str | None = None) -> tuple[bytes, dict
     Raises:
         InvalidArgumentError: the file does not exist, is damaged, or was made from another model.
     """
-    path, checksum = int8_file(model), read_checksum(model)
+    path, checksum = get_int8_path(model), read_checksum(model)
     command = f"'pixelwise quantize {model} DATA'"
     if not path.exists():
         raise InvalidArgumentError(f"{model} has no int8 file ({path.name}). Create it with {command}.")
@@ -82,7 +82,7 @@ def write_int8(model: str | Path, graph: bytes, facts: Mapping[str, Any], *, pat
     """
     import onnx
 
-    proto, path = onnx.load_model_from_string(graph), path or int8_file(model)
+    proto, path = onnx.load_model_from_string(graph), path or get_int8_path(model)
     proto.ClearField("metadata_props")
     checksum = compute_sha256([proto.SerializeToString(deterministic=True)])
     metadata = {**facts, "format": INT8_FORMAT, "model": read_checksum(model), "sha256": checksum}
@@ -121,9 +121,9 @@ def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
     return proto.SerializeToString(deterministic=True), facts
 
 
-def frames_of(module: Segmenter, images: Iterator[Array]) -> Iterator[Array]:
+def prepare_frames(module: Segmenter, images: Iterator[Array]) -> Iterator[Array]:
     """Normalize and pad images (H, W, C) to network inputs (1, C, h, w) float32 of a legal size."""
     for image in images:
-        rows, columns = (module.padded_indices(side).numpy() for side in image.shape[:2])
+        rows, columns = (module.compute_padded_indices(side).numpy() for side in image.shape[:2])
         framed = torch.from_numpy(image[np.ix_(rows, columns)]).permute(2, 0, 1)[None]
         yield module.normalize(framed).contiguous().numpy()

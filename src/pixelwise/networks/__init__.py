@@ -1,4 +1,4 @@
-"""Networks: images in, logits out."""
+"""Networks for semantic segmentation: images in, logits out."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,8 @@ if TYPE_CHECKING:
     from pixelwise.networks.fcn import FCN
     from pixelwise.networks.summary import describe
 
-_LATER = {
-    "FCN": "pixelwise.networks.fcn",
-    "describe": "pixelwise.networks.summary",
-}
-"""Resolved on first use, because their imports are slow: torchvision and timm take seconds. None is named
-like its module, which would take its place here once it is imported."""
+_LAZY = {"FCN": "pixelwise.networks.fcn", "describe": "pixelwise.networks.summary"}
+"""Imported on first use, because torchvision and timm take seconds to import."""
 
 __all__ = [
     "FCN",
@@ -35,6 +31,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in _LAZY:
         raise AttributeError(f"module 'pixelwise.networks' has no attribute {name!r}")
-    return getattr(importlib.import_module(_LATER[name]), name)
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

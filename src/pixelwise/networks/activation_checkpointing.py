@@ -1,13 +1,12 @@
-"""Maps that are made again on the way back, in place of being kept: less memory for more time.
+"""Activation checkpointing: maps are recomputed in the backward pass instead of stored, for less memory and more time.
 
-Chen, Xu, Zhang, Guestrin, "Training Deep Nets with Sublinear Memory Cost", 2016 (arXiv 1604.06174).
-What is kept is what passes between the stages; in the backward pass each stage runs once more, just
-before its maps are needed. Numbers and weights stay the same bit by bit, as far as the device repeats
-its own results.
+Chen, Xu, Zhang, Guestrin, "Training Deep Nets with Sublinear Memory Cost", 2016 (arXiv:1604.06174). Only the maps
+between the stages are stored. In the backward pass each stage runs again, just before its maps are needed. Results and
+weights stay the same bit by bit, if the device repeats its own results.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 from weakref import WeakMethod
@@ -19,68 +18,63 @@ from torch.utils.checkpoint import checkpoint
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.stages import get_decoder_blocks, get_encoder_stages
 
-Pass = Callable[..., Any]
-"""A method that takes maps through a stage."""
+StageMethod = Callable[..., Any]
+"""A method that computes the maps of a stage."""
 
-Runner = Callable[[Pass, tuple[Any, ...]], Any]
-"""Calls a stage's method with its arguments, in a way of its own."""
+StageRunner = Callable[[StageMethod, tuple[Any, ...]], Any]
+"""A function that calls a stage's method with its arguments."""
 
 
 def enable_activation_checkpointing(network: nn.Module) -> None:
-    """From now on, training keeps no maps inside a stage of the encoder or a step of the decoder.
+    """Change a network in place, so that training stores no maps inside a stage of the encoder or a decoder block.
 
-    Batch statistics move once, and what is dropped out the first time is dropped out the second time.
-    Names of parameters, and what is computed without gradients, are as before.
+    Batch statistics are updated once, and dropout draws the same values both times. The names of parameters and
+    passes without gradients do not change.
 
-    Raises InvalidArgumentError where the network has no stages that can be told apart.
+    Raises:
+        InvalidArgumentError: The network has no stages.
     """
     wrap_stages(network, checkpoint_call)
 
 
-def wrap_stages(network: nn.Module, runner: Runner) -> None:
-    """Has each stage of the encoder and each step of the decoder be run by `runner`.
+def wrap_stages(network: nn.Module, runner: StageRunner) -> None:
+    """Change a network in place, so that `runner` runs each stage of the encoder and each block of the decoder.
 
-    Raises InvalidArgumentError where the network has no stages that can be told apart.
+    Raises:
+        InvalidArgumentError: The network has no stages.
     """
-    if not get_encoder_stages(network):
+    stages = get_encoder_stages(network)
+    if not stages:
         raise InvalidArgumentError(
-            f"training.activation_checkpointing is true, but {type(network).__name__} has no encoder stages "
-            "that can be told apart; leave it at false."
+            f"training.activation_checkpointing is true, but {type(network).__name__} has no encoder stages; "
+            "set it to false."
         )
-    for module, name in _passes(network):
-        # Weak: a network that refers to itself would wait for the garbage collector with its memory.
-        setattr(module, name, partial(_run, WeakMethod(getattr(module, name)), runner))
-
-
-def _passes(network: nn.Module) -> list[tuple[nn.Module, str]]:
-    """What runs the stages and steps: modules, and the names of their methods."""
     encoder: Any = getattr(network, "encoder", None)
-    if hasattr(encoder, "pass_stage"):  # one method for all stages, each of several modules
-        own = [(encoder, "pass_stage")]
+    if hasattr(encoder, "run_stage"):  # one method for all stages, which consist of several modules
+        methods: list[tuple[nn.Module, str]] = [(encoder, "run_stage")]
     else:
-        own = [(module, "forward") for stage in get_encoder_stages(network) for module in stage]
-    return [*own, *((step, "forward") for step in get_decoder_blocks(network))]
+        methods = [(module, "forward") for stage in stages for module in stage]
+    methods += [(block, "forward") for block in get_decoder_blocks(network)]
+    for module, name in methods:
+        # Weak: a network that refers to itself would keep its memory until the garbage collector runs.
+        setattr(module, name, partial(_call_weakly, WeakMethod(getattr(module, name)), runner))
 
 
-def _run(method: WeakMethod[Pass], runner: Runner, *inputs: Any) -> Any:
+def _call_weakly(method: WeakMethod[StageMethod], runner: StageRunner, *inputs: Any) -> Any:
     call = method()
     assert call is not None
     return runner(call, inputs)
 
 
-def checkpoint_call(call: Pass, inputs: tuple[Any, ...]) -> Any:
-    """Without what it would keep, which it makes again in the backward pass."""
+def checkpoint_call(call: StageMethod, inputs: tuple[Any, ...]) -> Any:
+    """Call a stage's method without storing its maps; the backward pass calls it again."""
     module: nn.Module = call.__self__  # type: ignore[attr-defined]
-
-    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), preserve_buffers(module)
-
-    return checkpoint(call, *inputs, use_reentrant=False, context_fn=contexts)
+    return checkpoint(call, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), preserve_buffers(module)))
 
 
 @contextmanager
 def preserve_buffers(module: nn.Module) -> Iterator[None]:
-    """Batch statistics and other buffers are, in the end, what they were."""
+    """Restore batch statistics and other buffers at the end."""
     before: list[Tensor] = [buffer.clone() for buffer in module.buffers()]
     try:
         yield

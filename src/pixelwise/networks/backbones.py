@@ -1,6 +1,5 @@
-"""The layers of the classifiers that the papers start from, at any width, all of them convolutions."""
+"""The classifiers that the papers start from, as convolutional layers of any width: VGG, CaffeNet, and their heads."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -9,7 +8,7 @@ from torch import nn
 from pixelwise.networks.layers import initialize_he
 
 VGG_DEPTHS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
-"""Convolutions of each stage."""
+"""Number of convolutions of each stage."""
 
 VGG_CHANNELS = (64, 128, 256, 512, 512)
 """Channels of each stage."""
@@ -18,20 +17,23 @@ VGG_CHANNELS = (64, 128, 256, 512, 512)
 def build_vgg_layers(
     in_channels: int,
     *,
-    widths: Sequence[int] = VGG_CHANNELS,
+    channels: Sequence[int] = VGG_CHANNELS,
     depths: Sequence[int] = VGG_DEPTHS["vgg16"],
     batch_norm: bool = False,
 ) -> nn.Sequential:
-    """3x3 convolutions with ReLU, and a 2x2 max pooling behind each stage: VGG16, unless told otherwise.
+    """Return the convolutional layers of a VGG: 3x3 convolutions with ReLU, and 2x2 max pooling after each stage.
 
-    Entries are named as those of torchvision's `vgg16().features`, with `batch_norm` of `vgg16_bn`.
-    Simonyan, Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015.
+    The names are those of torchvision's `vgg16().features`, with `batch_norm` of `vgg16_bn`. Simonyan, Zisserman, "Very
+    Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015 (arXiv:1409.1556).
 
     Args:
-        widths, depths: of each stage, its channels and its number of convolutions.
+        in_channels: C of the images.
+        channels: Channels of each stage.
+        depths: Number of convolutions of each stage.
+        batch_norm: Whether batch normalization follows each convolution.
     """
     layers: list[nn.Module] = []
-    for width, depth in zip(widths, depths, strict=True):
+    for width, depth in zip(channels, depths, strict=True):
         for _ in range(depth):
             layers.append(nn.Conv2d(in_channels, width, 3, padding=1))
             layers.extend([nn.BatchNorm2d(width)] if batch_norm else [])
@@ -43,23 +45,25 @@ def build_vgg_layers(
     return network
 
 
-def build_caffenet_layers(in_channels: int, *, widths: Sequence[int] = (96, 256, 384, 384, 256)) -> nn.Sequential:
-    """CaffeNet, the AlexNet that FCN-AlexNet was made of: two groups, normalization behind pooling.
+def build_caffenet_layers(in_channels: int, *, channels: Sequence[int] = (96, 256, 384, 384, 256)) -> nn.Sequential:
+    """Return the convolutional layers of CaffeNet, the AlexNet that FCN-AlexNet is based on.
 
-    torchvision's `alexnet` has neither, and narrower layers. Krizhevsky, Sutskever, Hinton, "ImageNet
-    Classification with Deep Convolutional Neural Networks", NeurIPS 2012; layers as in FCN's release.
+    It has two groups and a normalization after pooling; torchvision's `alexnet` has neither, and fewer channels.
+    Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", NeurIPS 2012;
+    layers as in the release of FCN.
 
     Args:
-        widths: channels of the five convolutions, even numbers.
+        in_channels: C of the images.
+        channels: Channels of the five convolutions, even numbers.
     """
-    first, second, third, fourth, fifth = widths
+    first, second, third, fourth, fifth = channels
 
-    def pooling() -> list[nn.Module]:
+    def build_pooling() -> list[nn.Module]:
         return [nn.ReLU(inplace=True), nn.MaxPool2d(3, 2), nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)]
 
     network = nn.Sequential(
-        *(nn.Conv2d(in_channels, first, 11, stride=4), *pooling()),
-        *(nn.Conv2d(first, second, 5, padding=2, groups=2), *pooling()),
+        *(nn.Conv2d(in_channels, first, 11, stride=4), *build_pooling()),
+        *(nn.Conv2d(first, second, 5, padding=2, groups=2), *build_pooling()),
         *(nn.Conv2d(second, third, 3, padding=1), nn.ReLU(inplace=True)),
         *(nn.Conv2d(third, fourth, 3, padding=1, groups=2), nn.ReLU(inplace=True)),
         *(nn.Conv2d(fourth, fifth, 3, padding=1, groups=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2)),
@@ -72,68 +76,66 @@ def build_fc_layers(
     in_channels: int,
     *,
     channels: int = 4096,
-    kernel: int = 7,
+    kernel_size: int = 7,
     padding: int = 3,
     dilation: int = 1,
     dropout: float = 0.5,
 ) -> nn.Sequential:
-    """fc6 and fc7 of a VGG or AlexNet as convolutions, each with ReLU and dropout.
+    """Return fc6 and fc7 of a VGG or AlexNet as convolutions, each with ReLU and dropout.
 
     Args:
-        in_channels: of the encoder's last map.
-        kernel: side of that map at the classifier's own image size: 7 for VGG, 6 for AlexNet.
-        padding: 0 in the released networks; dilation · (kernel - 1) / 2 keeps the map's size.
-        dilation: the factor by which the encoder's last strides were left out.
+        in_channels: Channels of the encoder's last map.
+        channels: Channels of fc6 and fc7.
+        kernel_size: Side of that map at the native image size of the classifier: 7 for VGG, 6 for AlexNet.
+        padding: 0 in the released networks; dilation · (kernel_size - 1) / 2 keeps the size of the map.
+        dilation: The factor that replaces the encoder's last strides.
+        dropout: Probability.
     """
-    fc6 = nn.Conv2d(in_channels, channels, kernel, padding=padding, dilation=dilation)
+    fc6 = nn.Conv2d(in_channels, channels, kernel_size, padding=padding, dilation=dilation)
     fc7 = nn.Conv2d(channels, channels, 1)
-    for layer in (fc6, fc7):
+    layers = nn.Sequential()
+    for number, layer in ((6, fc6), (7, fc7)):
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-    return nn.Sequential(
-        OrderedDict(
-            fc6=fc6,
-            relu6=nn.ReLU(inplace=True),
-            drop6=nn.Dropout(dropout),
-            fc7=fc7,
-            relu7=nn.ReLU(inplace=True),
-            drop7=nn.Dropout(dropout),
-        )
-    )
+        layers.add_module(f"fc{number}", layer)
+        layers.add_module(f"relu{number}", nn.ReLU(inplace=True))
+        layers.add_module(f"drop{number}", nn.Dropout(dropout))
+    return layers
 
 
 def convert_fc_layers(classifier: nn.Module, *, padding: int | None = None) -> nn.Sequential | None:
-    """fc6 and fc7 of a torchvision VGG or AlexNet as convolutions, weights copied: `build_fc_layers`.
+    """Return fc6 and fc7 of a torchvision VGG or AlexNet as convolutions, with copies of its weights.
 
-    A linear layer on a map of k x k cells is a k x k convolution: (4096, 25088) → (4096, 512, 7, 7).
+    A linear layer on a map of k x k pixels is a k x k convolution: (4096, 25088) → (4096, 512, 7, 7).
 
     Args:
-        padding: as of `build_fc_layers`; None: half the kernel.
+        classifier: A classifier of torchvision.
+        padding: As in `build_fc_layers`; None for half the kernel.
 
     Returns:
-        None for classifiers that pool globally, where no linear layer sees a map.
+        The layers, or None for classifiers that pool globally, where no linear layer sees a map.
     """
-    kernel = get_fc_kernel(classifier)
-    if kernel == 1:
+    kernel_size = get_fc_kernel_size(classifier)
+    if kernel_size == 1:
         return None
     layers = classifier.get_submodule("classifier").modules()
     first, second, _ = (layer for layer in layers if isinstance(layer, nn.Linear))
-    channels, width = first.in_features // kernel**2, first.out_features
-    padding = kernel // 2 if padding is None else padding
+    in_channels, channels = first.in_features // kernel_size**2, first.out_features
+    padding = kernel_size // 2 if padding is None else padding
     weights = {
-        "fc6.weight": first.weight.view(width, channels, kernel, kernel),
+        "fc6.weight": first.weight.view(channels, in_channels, kernel_size, kernel_size),
         "fc6.bias": first.bias,
-        "fc7.weight": second.weight.view(width, width, 1, 1),
+        "fc7.weight": second.weight.view(channels, channels, 1, 1),
         "fc7.bias": second.bias,
     }
-    with torch.device("meta"):  # VGG's 120 million weights are not drawn first
-        head = build_fc_layers(channels, channels=width, kernel=kernel, padding=padding)
+    with torch.device("meta"):  # avoids drawing the 120 million weights of VGG
+        head = build_fc_layers(in_channels, channels=channels, kernel_size=kernel_size, padding=padding)
     head.load_state_dict({name: weight.detach().clone() for name, weight in weights.items()}, assign=True)
     return head
 
 
-def get_fc_kernel(classifier: nn.Module) -> int:
-    """Side of the map that the linear layers of a torchvision classifier see: VGG 7, AlexNet 6, others 1."""
+def get_fc_kernel_size(classifier: nn.Module) -> int:
+    """Return the side of the map that the linear layers of a torchvision classifier see: VGG 7, AlexNet 6, others 1."""
     pool = getattr(classifier, "avgpool", None)
     size = pool.output_size if isinstance(pool, nn.AdaptiveAvgPool2d) else 1
     return int(size[0] or 1) if isinstance(size, tuple) else int(size or 1)

@@ -1,8 +1,7 @@
-"""A trained classifier turned into a fully convolutional network, its weights kept: Long, Shelhamer,
-Darrell, "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015, section 3.1. A fully
-connected layer is a convolution whose kernel covers all of the map that it sees.
+"""Convert trained classifiers to fully convolutional networks.
 
-The result is compared with the classifier before it is returned.
+A fully connected layer is a convolution whose kernel covers the whole map that it sees: Long, Shelhamer, Darrell,
+"Fully Convolutional Networks for Semantic Segmentation", CVPR 2015, section 3.1.
 """
 
 import copy
@@ -16,73 +15,89 @@ from torch.nn import functional
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.classifier_head import (
     Head,
-    acts_at_each_position,
-    does_nothing,
-    doubled,
+    double_width,
+    draw_noise,
     find_head,
-    noise,
+    get_sources,
+    get_weights,
+    is_identity,
+    is_pointwise,
     refuse,
-    sources_of,
     trace_classifier,
-    weights_of,
 )
 from pixelwise.shapes import Size
 
 TOLERANCE = 1e-4
-"""Largest difference of logits, relative to the largest logit: float32 sums in another order."""
+"""Largest difference of logits relative to the largest logit, because float32 sums have another order."""
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer normalization over the channels of (B, C, H, W), at each position by itself."""
+    """Layer normalization over the channels of (B, C, H, W), separately at each position."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the normalized map."""
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 def convolutionalize(classifier: nn.Module, *, input_size: int = 224) -> nn.Module:
-    """The same network with its fully connected layers as convolutions, weights and names kept.
+    """Convert a trained classifier to a fully convolutional network, with its weights and names.
 
-    There are two exact forms:
+    Long, Shelhamer, Darrell, "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015, section 3.1. There
+    are two exact forms:
 
-    - An average over the whole map, then one linear layer or none: the pool is left out and the
-      linear layer is a 1x1 convolution on the fine map. At any input size, the mean of the result
-      over its positions is the classifier's logits.
-    - Anything else around the pool (the 7x7 map that fc6 of VGG sees; a norm, an activation or
-      several layers after the pool): the pool becomes an average over the window that it has at the
-      native input size, with stride 1, and what follows acts at each position. The result is 1x1 at
-      the native size, and the classifier slid over the map beyond.
+    - For an average over the whole map and then at most one linear layer, the pool is removed and the linear layer
+      becomes a 1x1 convolution on the fine map. At any input size, the mean of the result over its positions is the
+      classifier's logits.
+    - For all others (the 7x7 map that fc6 of VGG sees; a norm, an activation or several layers after the pool), the
+      pool becomes an average over the window that it has at the native input size, with stride 1, and the layers after
+      it act on each position. The result is 1x1 at the native size. On larger images it is the classifier evaluated at
+      each window.
+
+    The result is compared with the classifier before it is returned.
 
     Args:
-        classifier: maps (B, C, H, W) float32 to logits (B, K). It is copied, not changed.
-        input_size: side in pixels of the images it was made for; it decides the windows of the
-            second form.
+        classifier: Maps (B, C, H, W) float32 to logits (B, K). It is copied, not changed.
+        input_size: Side in pixels of the images that it was trained on; it determines the windows of the second form.
 
-    Returns (B, C, H, W) float32 → (B, K, h, w), in evaluation mode. Parts of the classifier that
-    serve only its training, such as auxiliary outputs, are left out; it can be trained further.
-    Raises InvalidArgumentError where the classifier cannot be converted, with the reason.
+    Returns:
+        A module (B, C, H, W) float32 → (B, K, h, w), in evaluation mode. Parts that only serve training, such as
+        auxiliary outputs, are left out. It can be trained further.
+
+    Raises:
+        InvalidArgumentError: The classifier cannot be converted; the message has the reason.
+
+    Example:
+        >>> import torch, torchvision
+        >>> from pixelwise.networks import convolutionalize
+        >>> network = convolutionalize(torchvision.models.resnet18().eval())
+        >>> network(torch.rand(1, 3, 256, 320)).shape
+        torch.Size([1, 1000, 8, 10])
     """
-    device = weights_of(classifier).device
-    # On the CPU: a GPU may round convolutions, and not linear layers, to TF32.
+    device = get_weights(classifier).device
+    # On the CPU, because a GPU can round convolutions, but not linear layers, to TF32.
     network = copy.deepcopy(classifier).cpu().eval()
-    images = noise(network, 1, _in_channels(network), input_size, input_size)
+    images = draw_noise(network, 1, _get_in_channels(network), input_size, input_size)
     with torch.no_grad():
         traced, logits = trace_classifier(network, images)
         _rewrite(traced, find_head(traced))
-        _require_same(traced, images, logits)
+        _check_equal(traced, images, logits)
     return traced.to(device)
 
 
 def class_activation(network: nn.Module, image: Tensor, classes: Sequence[int]) -> Tensor:
-    """Where a classifier sees each class: Zhou et al., "Learning Deep Features for Discriminative
-    Localization", CVPR 2016.
+    """Compute class activation maps: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016.
 
     Args:
-        network: what `convolutionalize` returns, in evaluation mode. Its first form gives the paper's
-            class activation map, plus the class's bias.
+        network: A network from `convolutionalize`. Its first form gives the paper's class activation map, plus the bias
+            of the class.
         image: (1, C, H, W) float32, normalized as the network expects.
         classes: N class indices.
 
-    Returns (N, H, W) float32 logits, brought to the image's size by bilinear interpolation.
+    Returns:
+        (N, H, W) float32 logits, interpolated bilinearly to the size of the image.
+
+    Raises:
+        InvalidArgumentError: `image` is not one image, or a class index is not in 0..K-1.
     """
     if image.ndim != 4 or image.shape[0] != 1:
         raise InvalidArgumentError(f"class_activation takes one image (1, C, H, W), not {tuple(image.shape)}.")
@@ -90,33 +105,35 @@ def class_activation(network: nn.Module, image: Tensor, classes: Sequence[int]) 
         maps: Tensor = network(image)
     wrong = [index for index in classes if not 0 <= index < maps.shape[1]]
     if wrong:
-        raise InvalidArgumentError(f"class {wrong[0]} is not one of the network's classes 0 to {maps.shape[1] - 1}.")
+        raise InvalidArgumentError(f"class {wrong[0]} is not in 0..{maps.shape[1] - 1}, the classes of the network.")
     size = image.shape[2:]
     return functional.interpolate(maps[:, list(classes)], size, mode="bilinear", align_corners=False)[0]
 
 
-def _in_channels(network: nn.Module) -> int:
+def _get_in_channels(network: nn.Module) -> int:
     first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
     if first is None:
         raise refuse("it has no convolution.")
     return first.in_channels
 
 
-# The rewriting: first all that is needed, then the graph's change
+# The rewriting: first all new layers, then the change of the graph
 
 
 def _rewrite(traced: fx.GraphModule, head: Head) -> None:
-    """Puts convolutions in place of the linear layers, and a sliding average in place of the pool."""
+    """Replace the linear layers by convolutions, and the pool by a sliding average."""
     kernel = dilation = (1, 1)
     if head.pool and not _is_linear(traced, head):
-        (rows, down), (columns, right) = (sliding_window(*pair) for pair in zip(head.before, head.after, strict=True))
+        (rows, down), (columns, right) = (
+            compute_sliding_window(*pair) for pair in zip(head.before, head.after, strict=True)
+        )
         kernel, dilation = (rows, columns), (down, right)
     new_layers = _new_layers(traced, head, dilation)
     if kernel != (1, 1):
         _insert_average(traced, head.pool[0], kernel)
     dropped = [node for node, layer in new_layers.items() if layer is None]
     for node in (*head.pool, *head.flatten, *dropped):
-        node.replace_all_uses_with(sources_of(node)[0])
+        node.replace_all_uses_with(get_sources(node)[0])
         traced.graph.erase_node(node)
     for node, layer in new_layers.items():
         if layer is not None:
@@ -128,16 +145,16 @@ def _rewrite(traced: fx.GraphModule, head: Head) -> None:
 
 
 def _is_linear(traced: fx.GraphModule, head: Head) -> bool:
-    """After a global pool comes one linear layer or none: it may be exchanged with the average."""
-    layers = [node for node in (*head.on_map, *head.on_vector) if not does_nothing(traced, node)]
-    linear = all(isinstance(_module(traced, node), nn.Linear | nn.Conv2d) for node in layers)
+    """Return whether at most one linear layer follows a global pool, so that the two commute."""
+    layers = [node for node in (*head.on_map, *head.on_vector) if not is_identity(traced, node)]
+    linear = all(isinstance(_get_module(traced, node), nn.Linear | nn.Conv2d) for node in layers)
     return head.after == (1, 1) and len(layers) <= 1 and linear
 
 
-def sliding_window(size: int, pooled: int) -> tuple[int, int]:
-    """(length, step) of the windows by which adaptive pooling brings `size` to `pooled` values.
+def compute_sliding_window(size: int, pooled: int) -> tuple[int, int]:
+    """Return (length, step) of the windows with which adaptive pooling reduces `size` to `pooled` values.
 
-    >>> sliding_window(7, 1), sliding_window(14, 7), sliding_window(8, 7)
+    >>> compute_sliding_window(7, 1), compute_sliding_window(14, 7), compute_sliding_window(8, 7)
     ((7, 1), (2, 2), (2, 1))
     """
     starts = [i * size // pooled for i in range(pooled)]
@@ -145,14 +162,14 @@ def sliding_window(size: int, pooled: int) -> tuple[int, int]:
     steps = {b - a for a, b in itertools.pairwise(starts)} or {1}
     if len(lengths) > 1 or len(steps) > 1 or 0 in steps:
         raise refuse(
-            f"its pool brings {size} rows or columns to {pooled} by windows of several lengths or steps; "
+            f"its pool reduces {size} rows or columns to {pooled} with windows of several lengths or steps; "
             f"choose an input_size that gives a multiple of {pooled}."
         )
     return lengths.pop(), steps.pop()
 
 
 def _insert_average(traced: fx.GraphModule, pool: fx.Node, kernel: Size) -> None:
-    (source,) = sources_of(pool)
+    (source,) = get_sources(pool)
     with traced.graph.inserting_before(pool):
         slide = traced.graph.call_function(functional.avg_pool2d, (source, kernel, 1))
     slide.meta = dict(source.meta)
@@ -160,34 +177,34 @@ def _insert_average(traced: fx.GraphModule, pool: fx.Node, kernel: Size) -> None
 
 
 def _new_layers(traced: fx.GraphModule, head: Head, dilation: Size) -> dict[fx.Node, nn.Module | None]:
-    """What takes the place of the layers that act on vectors: None for nothing. The others stay."""
+    """Return the new layers for those that act on vectors, None to remove one. The others stay."""
     layers: dict[fx.Node, nn.Module | None] = {}
     window = head.after
     for node in head.on_vector:
-        module = _module(traced, node)
+        module = _get_module(traced, node)
         if isinstance(module, nn.Linear):
-            layers[node] = _convolution(module, window, dilation)
+            layers[node] = _convert_linear(module, window, dilation)
             window = dilation = (1, 1)
         elif isinstance(module, nn.BatchNorm1d | nn.LayerNorm) and window == (1, 1):
-            layers[node] = _norm(module)
-        elif not acts_at_each_position(traced, node):
-            if not does_nothing(traced, node):
-                raise refuse(f"'{node.target}' after its pool does not act on each position by itself.")
+            layers[node] = _convert_norm(module)
+        elif not is_pointwise(traced, node):
+            if not is_identity(traced, node):
+                raise refuse(f"'{node.target}' after its pool does not act on each position separately.")
             layers[node] = None
     if window != (1, 1):
-        raise refuse(f"no linear layer takes the {window[0]}x{window[1]} map that it flattens.")
+        raise refuse(f"it flattens a {window[0]}x{window[1]} map, but no linear layer takes it.")
     return layers
 
 
-def _module(traced: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+def _get_module(traced: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
-def _convolution(linear: nn.Linear, window: Size, dilation: Size) -> nn.Conv2d:
-    """The convolution with the linear layer's own weights: (O, C h w) seen as (O, C, h, w)."""
+def _convert_linear(linear: nn.Linear, window: Size, dilation: Size) -> nn.Conv2d:
+    """Return the convolution with the linear layer's own weights: (O, C h w) viewed as (O, C, h, w)."""
     channels = linear.in_features // (window[0] * window[1])
     bias = linear.bias is not None
-    # On "meta": weights that are replaced at once need no memory and no random numbers.
+    # On "meta", because the weights are replaced and need no memory and no random numbers.
     result = nn.Conv2d(channels, linear.out_features, window, dilation=dilation, bias=bias, device="meta")
     weight = linear.weight.detach().reshape(linear.out_features, channels, *window)
     result.weight = nn.Parameter(weight, requires_grad=linear.weight.requires_grad)
@@ -196,33 +213,33 @@ def _convolution(linear: nn.Linear, window: Size, dilation: Size) -> nn.Conv2d:
     return result
 
 
-def _norm(norm: nn.BatchNorm1d | nn.LayerNorm) -> nn.Module:
-    """The norm of vectors as one of maps, at each position."""
+def _convert_norm(norm: nn.BatchNorm1d | nn.LayerNorm) -> nn.Module:
+    """Return the norm of vectors as a norm of maps, at each position."""
     result: nn.Module
     if isinstance(norm, nn.LayerNorm):
         result = ChannelNorm(norm.normalized_shape, eps=norm.eps, elementwise_affine=norm.elementwise_affine)
     else:
         settings = (norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
         result = nn.BatchNorm2d(*settings)
-    # LayerNorm may have a weight and no bias: the parameters themselves, whichever there are.
+    # LayerNorm can have a weight without a bias, so all existing parameters are set.
     for name, value in (*norm.named_parameters(), *norm.named_buffers()):
         setattr(result, name, value)
     return result
 
 
-def _require_same(traced: fx.GraphModule, images: Tensor, logits: Tensor) -> None:
-    """The proof: the classifier's logits at the native size, and a wider map on a wider image."""
+def _check_equal(traced: fx.GraphModule, images: Tensor, logits: Tensor) -> None:
+    """Raise unless the result has the classifier's logits at the native size, and a wider map for a wider image."""
     maps = traced(images)
     difference = (maps.mean((2, 3)) - logits).abs().max()
     if not difference <= TOLERANCE * logits.abs().max():
-        raise refuse(f"as convolutions its layers give logits that differ by {difference:.2g}.")
+        raise refuse(f"as convolutions, its layers give logits that differ by {difference:.2g}.")
     try:
-        # `forward`: calling the graph would print the code around an error.
-        wider = traced.forward(doubled(images)).shape
-    except Exception as error:  # a backbone that takes one size only may raise anything
-        raise refuse(f"its backbone takes no other size than {tuple(images.shape[2:])} ({error}).") from error
+        # `forward`, because calling the graph would print the code around an error.
+        wider = traced.forward(double_width(images)).shape
+    except Exception as error:  # a backbone that takes one size only can raise anything
+        raise refuse(f"its backbone takes only images of {tuple(images.shape[2:])} ({error}).") from error
     if wider[3] <= maps.shape[3]:
         raise refuse(
-            f"on an image twice as wide its map is {wider[2]}x{wider[3]} instead of wider than "
-            f"{maps.shape[2]}x{maps.shape[3]}: something fixes its size, or turns it."
+            f"its map is {maps.shape[2]}x{maps.shape[3]}, and {wider[2]}x{wider[3]} for an image twice as wide: "
+            "a layer fixes its size, or transposes it."
         )

@@ -1,12 +1,12 @@
-"""Classifiers cut into stages: one contract for every network that takes an encoder.
+"""Classifiers of torchvision and timm as encoders, with one contract for every network that takes an encoder.
 
-Sides that are multiples of the coarsest stride give maps of exactly (H / stride, W / stride), but for
-AlexNet and CaffeNet, whose unpadded windows lose cells at the border. Other sides are halved with
+If the sides of an image are multiples of the coarsest stride, the maps have exactly (H / stride, W / stride) pixels.
+AlexNet and CaffeNet are exceptions, because their unpadded windows lose pixels at the border. Other sides are rounded:
 
-    VGG, ConvNeXt     the odd pixel left out, at each stage; VGG with `ceil_mode` keeps it
-    DenseNet          the odd pixel kept down to stride 4, then left out
-    GoogLeNet         the odd pixel kept at strides 2 and 32, left out between
-    all others        the odd pixel kept: sides are H / stride rounded up
+    VGG, ConvNeXt     down at each stage; VGG with `ceil_mode` rounds up
+    DenseNet          up to stride 4, then down
+    GoogLeNet         up at strides 2 and 32, down between them
+    all others        up: sides are H / stride rounded up
 """
 
 import itertools
@@ -35,45 +35,45 @@ from pixelwise.networks.layers import initialize_he
 from pixelwise.ops import max_pool_with_switches
 
 Taps = Literal["stages", "pools"]
-"""Where maps are taken: "stages", the last map of each stride (U-Net, SegNet), or "pools", what each
-max pooling gives (FCN; VGG and AlexNet only)."""
+"""Which maps are returned: "stages", the last map of each stride (U-Net, SegNet), or "pools", the output of each max
+pooling (FCN; VGG and AlexNet only)."""
 
 FAMILIES = (
     *("alexnet", "convnext", "densenet", "efficientnet", "googlenet", "mnasnet", "mobilenet", "regnet"),
     *("resnet", "resnext", "shufflenet", "vgg", "wide_resnet"),
 )
-"""How the names of those torchvision classifiers begin that are a chain of modules."""
+"""Prefixes of the names of torchvision classifiers that are a chain of modules."""
 
 HEADS = ("avgpool", "dropout", "classifier", "fc", "aux1", "aux2")
-"""What these classifiers call the modules that belong to no encoder."""
+"""Names of the modules of these classifiers that are not part of an encoder."""
 
-_UNFIT = (RuntimeError, TypeError, ValueError, AttributeError, AssertionError, NotImplementedError)
-"""What timm's networks raise for a way of building them, or a size, that they do not have."""
+_BUILD_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, AssertionError, NotImplementedError)
+"""Errors of timm's networks for an unsupported option or image size."""
 
 _ODD_SIZE = (161, 130)
-"""Height and width of an image whose maps tell one way of rounding and padding from the others."""
+"""Height and width of an image for which all ways of rounding and padding give different map sizes."""
 
 
 class Features(NamedTuple):
-    """What an encoder sees in images (B, C, H, W)."""
+    """The output of an encoder for images (B, C, H, W)."""
 
     maps: list[Tensor]
     """Fine to coarse: (B, out_channels[i], H / strides[i], W / strides[i])."""
     switches: list[Tensor]
-    """Of the 2x2 max poolings, fine to coarse: uint8, as `ops.max_pool_with_switches` gives them."""
+    """Switches of the 2x2 max poolings, fine to coarse, from `ops.max_pool_with_switches`."""
 
 
 class Encoder(nn.Module):
-    """The contract: `forward(images, *, with_switches=False) -> Features`, and
+    """The contract of encoders: `forward(images, *, with_switches=False) -> Features`, and these attributes.
 
     in_channels: C of the images.
-    out_channels, strides: of the maps, fine to coarse; strides rise.
-    paths: the windows between the image and each map, of which sizes and alignment are computed
-        (`alignment.py`); None where they cannot be told.
-    first_layer: name of the convolution that sees the image. Weights for another number of channels
-        fit when their entry `f"{first_layer}.weight"` is changed.
-    stages: names of the modules that act one after the other from one map to the next, fine to coarse;
-        () where an encoder is no such chain. `pass_stage` takes one of them.
+    out_channels, strides: Channels and strides of the maps, fine to coarse.
+    paths: Windows between the image and each map, from which `alignment.py` computes sizes and alignment; None if they
+        cannot be determined.
+    first_layer: Name of the convolution that sees the image. Weights for another number of channels fit after a change
+        of the entry `f"{first_layer}.weight"`.
+    stages: Names of the modules that run in order from one map to the next, fine to coarse; () if the encoder is not
+        such a chain.
     """
 
     in_channels: int
@@ -83,67 +83,77 @@ class Encoder(nn.Module):
     first_layer: str
     stages: tuple[tuple[str, ...], ...]
 
+    def forward(self, images: Tensor, *, with_switches: bool = False) -> Features:
+        """Return the maps of (B, C, H, W) and, on request, the switches of the 2x2 max poolings."""
+        x, features = images, Features([], [])
+        for stage in self.stages:
+            x, switches = self.run_stage(x, stage, with_switches)
+            features.maps.append(x)
+            features.switches.extend(switches)
+        return features
+
+    def run_stage(self, x: Tensor, stage: tuple[str, ...], with_switches: bool) -> tuple[Tensor, list[Tensor]]:
+        """Return the map after a stage, and the switches of its 2x2 max poolings."""
+        switches = []
+        for name in stage:
+            layer = self.get_submodule(name)
+            if with_switches and isinstance(layer, nn.MaxPool2d) and layer.kernel_size == layer.stride == 2:
+                x, positions = max_pool_with_switches(x, 2, layer.ceil_mode)
+                switches.append(positions)
+            else:
+                x = layer(x)
+        return x, switches
+
+    def check_in_channels(self, in_channels: int) -> None:
+        """Raise InvalidArgumentError unless the encoder takes images with `in_channels`."""
+        if self.in_channels != in_channels:
+            raise InvalidArgumentError(
+                f"the encoder takes {self.in_channels} channels, but in_channels is {in_channels}; "
+                "build the encoder with the same number."
+            )
+
 
 class ChainEncoder(Encoder):
-    """Layers that act one after the other, under the names they have in a classifier.
+    """Layers that run in order, with their names in a classifier.
 
     Args:
-        layers: name → module; of a Sequential, each child is a layer of its own.
-        taps: where maps are taken. With "stages" and poolings of 2x2 alone, as in VGG, `switches[i]`
-            is of the pooling of `maps[i]`.
+        layers: Name → module; each child of a Sequential is a layer of its own.
+        taps: Which maps are returned. With "stages" and only 2x2 poolings, as in VGG, `switches[i]` is of the pooling
+            of `maps[i]`.
 
     Raises:
-        InvalidArgumentError: taps="pools" for layers that do not end with a max pooling, or layers whose
-            branches look at different places.
+        InvalidArgumentError: `taps` is "pools" and the last layer is not a max pooling, or the branches of a layer have
+            different alignment.
     """
 
     def __init__(self, layers: Mapping[str, nn.Module], *, taps: Taps = "stages") -> None:
         super().__init__()
         for name, layer in layers.items():
             self.add_module(name, layer)
-        self.chain = tuple(name for name, _ in flatten_layers(layers))
+        chain = list(flatten_layers(layers))
         self.first_layer, first = find_first_convolution(layers)
         self.in_channels = first.in_channels
-        paths = list(itertools.accumulate(get_windows(layer) for _, layer in flatten_layers(layers)))
-        self.taps = _taps_of(layers, paths, taps)
+        paths = list(itertools.accumulate(get_windows(layer) for _, layer in chain))
+        ends = _find_taps(layers, paths, taps)
         self.stages = tuple(
-            self.chain[start:end] for start, end in itertools.pairwise((0, *(place + 1 for place in self.taps)))
+            tuple(name for name, _ in chain[start:end])
+            for start, end in itertools.pairwise((0, *(index + 1 for index in ends)))
         )
-        self.paths = tuple(paths[place] for place in self.taps)
+        self.paths = tuple(paths[index] for index in ends)
         self.strides = tuple(compute_stride(path) for path in self.paths)
         self.out_channels = tuple(shape[1] for shape in infer_map_shapes(self, 256, 256))
 
-    def forward(self, images: Tensor, *, with_switches: bool = False) -> Features:
-        x, features = images, Features([], [])
-        for stage in self.stages:
-            x, switches = self.pass_stage(x, stage, with_switches)
-            features.maps.append(x)
-            features.switches.extend(switches)
-        return features
-
-    def pass_stage(self, x: Tensor, stage: tuple[str, ...], with_switches: bool) -> tuple[Tensor, list[Tensor]]:
-        """The map before a stage → the map after it, and the switches of its 2x2 max poolings."""
-        found = []
-        for name in stage:
-            layer = self.get_submodule(name)
-            if with_switches and isinstance(layer, nn.MaxPool2d) and layer.kernel_size == layer.stride == 2:
-                x, switches = max_pool_with_switches(x, 2, layer.ceil_mode)
-                found.append(switches)
-            else:
-                x = layer(x)
-        return x, found
-
 
 class TimmEncoder(Encoder):
-    """A network of timm as it gives its features, under timm's names; it records no switches.
+    """A network of timm that returns features, with timm's names.
 
     Args:
-        name: as timm knows it.
+        name: Name of the network in timm.
         in_channels: C of the images.
-        output_stride: the coarsest stride, by dilation in place of the last strides; None: as it is.
+        output_stride: The coarsest stride, by dilation instead of the last strides; None for the native one.
 
     Raises:
-        InvalidArgumentError: an unknown name, or a network that timm cannot build so.
+        InvalidArgumentError: The name is unknown, or timm cannot build the network with these options.
     """
 
     def __init__(self, name: str, *, in_channels: int, output_stride: int | None = None) -> None:
@@ -154,57 +164,50 @@ class TimmEncoder(Encoder):
         try:
             self.model = timm.create_model(name, features_only=True, in_chans=in_channels, **options)
             self.in_channels = in_channels
-            self.stages = self._stages()
+            self.stages = self._find_stages()
             info: Any = self.model.feature_info
             shapes = infer_map_shapes(self, 320, 192)
-        except _UNFIT as error:
+        except _BUILD_ERRORS as error:
             raise InvalidArgumentError(
-                f"timm's {name!r} is no encoder for images of any size ({error}); choose another."
+                f"timm's {name!r} is not an encoder for images of any size ({error}); choose another encoder."
             ) from error
         self.out_channels = tuple(info.channels())
         self.strides = tuple(info.reduction())
         self.first_layer = find_first_convolution({"model": self.model})[0]
         if [shape[1] for shape in shapes] != list(self.out_channels):
             raise InvalidArgumentError(
-                f"timm's {name!r} does not give maps (B, C, H, W), but {shapes}; choose another encoder."
+                f"timm's {name!r} does not return maps (B, C, H, W), but {shapes}; choose another encoder."
             )
-        self.paths = self._paths()
+        self.paths = self._find_paths()
 
     def forward(self, images: Tensor, *, with_switches: bool = False) -> Features:
+        """Return the maps of (B, C, H, W)."""
         if not self.stages:
             return Features(list(self.model(images)), [])
-        x, features = images, Features([], [])
-        for stage in self.stages:
-            x = self.pass_stage(x, stage)
-            features.maps.append(x)
-        return features
+        return super().forward(images, with_switches=with_switches)
 
-    def pass_stage(self, x: Tensor, stage: tuple[str, ...]) -> Tensor:
-        """The map before a stage → the map after it."""
-        for name in stage:
-            x = self.model.get_submodule(name)(x)
-        return x
-
-    def _stages(self) -> tuple[tuple[str, ...], ...]:
-        """Of models that timm runs one child after the other; some of the children give maps."""
+    def _find_stages(self) -> tuple[tuple[str, ...], ...]:
+        """Return the stages of models whose children run in order and partly return maps."""
         names: Mapping[str, str] = getattr(self.model, "return_layers", {})
         children = [name for name, _ in self.model.named_children()]
-        ends = [place + 1 for place, name in enumerate(children) if name in names]
-        return tuple(tuple(children[start:end]) for start, end in itertools.pairwise((0, *ends)))
+        ends = [index + 1 for index, name in enumerate(children) if name in names]
+        return tuple(
+            tuple(f"model.{name}" for name in children[start:end]) for start, end in itertools.pairwise((0, *ends))
+        )
 
-    def _paths(self) -> tuple[WindowPath, ...] | None:
-        """Of models that are a chain and do what the attributes of their modules say."""
+    def _find_paths(self) -> tuple[WindowPath, ...] | None:
+        """Return the paths of models that are a chain, if the attributes of their modules explain the map sizes."""
         names = getattr(self.model, "return_layers", None)
         if names is None:
             return None
         try:
             layers = [(name, get_windows(layer)) for name, layer in self.model.named_children()]
             sizes = [shape[2:] for shape in infer_map_shapes(self, *_ODD_SIZE)]
-        except (InvalidArgumentError, *_UNFIT):
+        except (InvalidArgumentError, *_BUILD_ERRORS):
             return None
         paths = itertools.accumulate(windows for _, windows in layers)
         tapped = tuple(path for (name, _), path in zip(layers, paths, strict=True) if name in names)
-        # Convolutions that choose their padding by the image's size do not say so; sizes tell.
+        # Convolutions that choose their padding by the size of the image show only in the sizes.
         expected = [tuple(compute_map_size(path, side) for side in _ODD_SIZE) for path in tapped]
         return tapped if sizes == expected else None
 
@@ -218,52 +221,52 @@ def build_encoder(
     ceil_mode: bool = False,
     first_padding: int | None = None,
 ) -> Encoder:
-    """An encoder with fresh weights, by name.
+    """Build an encoder with random weights, by name.
 
     Args:
-        name: one of `list_encoders()`, such as "vgg16", "alexnet" or "resnet34": torchvision's, whose
-            weight files fit entry for entry; "caffenet", the AlexNet of FCN's paper; or "timm:NAME",
-            any network of timm that gives features, such as "timm:convnext_tiny".
+        name: One of `list_encoders()`, such as "vgg16", "alexnet" or "resnet34", with the names of torchvision's weight
+            files; "caffenet", the AlexNet of FCN's paper; or "timm:NAME" for any network of timm that returns features,
+            such as "timm:convnext_tiny".
         in_channels: C of the images.
-        taps: where maps are taken.
-        output_stride: the coarsest stride, reached by dilation (`windows.dilate`); None: as it is.
-        ceil_mode: whether max poolings round up, as in Caffe: SegNet, and FCN as released.
-        first_padding: padding of the first convolution, 100 in FCN as released; None: as it is.
+        taps: Which maps are returned.
+        output_stride: The coarsest stride, by dilation (`layer_windows.dilate`); None for the native one.
+        ceil_mode: Whether max poolings round up, as in Caffe: SegNet, and FCN as released.
+        first_padding: Padding of the first convolution, 100 in FCN as released; None for the native one.
 
     Raises:
-        InvalidArgumentError: an unknown name (the nearest is named), or an option this network cannot take.
+        InvalidArgumentError: The name is unknown, or the network does not have an option.
     """
     if name.startswith("timm:"):
         if taps != "stages" or ceil_mode or first_padding is not None:
             raise InvalidArgumentError(
-                f"{name} takes no taps, ceil_mode or first_padding: they are for VGG and AlexNet."
+                f"{name} takes no taps, ceil_mode or first_padding; they are for VGG and AlexNet."
             )
         return TimmEncoder(name.removeprefix("timm:"), in_channels=in_channels, output_stride=output_stride)
     if name not in list_encoders():
         raise unknown_name("encoder", name, [*list_encoders(), "timm:NAME"])
-    layers = _fresh_layers(name, in_channels)
+    layers = _build_layers(name, in_channels)
     set_padding(layers, ceil_mode=ceil_mode, first_padding=first_padding)
     return ChainEncoder(layers if output_stride is None else dilate(layers, output_stride), taps=taps)
 
 
 def list_encoders() -> list[str]:
-    """The names `build_encoder` knows, but for those of timm."""
-    foreign = torchvision.models.list_models(module=torchvision.models)
-    return sorted(["caffenet", *(name for name in foreign if name.startswith(FAMILIES))])
+    """Return the names of `build_encoder`, without those of timm."""
+    names = torchvision.models.list_models(module=torchvision.models)
+    return sorted(["caffenet", *(name for name in names if name.startswith(FAMILIES))])
 
 
 def get_classifier_layers(classifier: nn.Module) -> Layers:
-    """What a torchvision classifier does before its global pooling, for `ChainEncoder`; no copies."""
+    """Return the modules of a torchvision classifier before its global pooling, for `ChainEncoder`; not copied."""
     kind = type(classifier).__name__.lower()
     if not kind.startswith(FAMILIES):
         raise unknown_name("classifier", kind, FAMILIES)
     layers = {name: layer for name, layer in classifier.named_children() if name not in HEADS}
-    # torchvision applies DenseNet's last ReLU as a function.
+    # torchvision applies the last ReLU of DenseNet as a function.
     return {**layers, "last": nn.ReLU()} if kind.startswith("densenet") else layers
 
 
 def infer_map_shapes(encoder: Encoder, height: int, width: int) -> list[tuple[int, ...]]:
-    """(1, C, H, W) of each map for an image of that size; nothing is computed."""
+    """Return (1, C, H, W) of each map for an image of that size, without computing it (meta device)."""
     named = (*encoder.named_parameters(), *encoder.named_buffers())
     tensors = {name: tensor.to("meta") for name, tensor in named}
     image = named[0][1].new_empty(1, encoder.in_channels, height, width, device="meta")
@@ -274,37 +277,37 @@ def infer_map_shapes(encoder: Encoder, height: int, width: int) -> list[tuple[in
     return [tuple(features.shape) for features in maps]
 
 
-def _taps_of(layers: Mapping[str, nn.Module], paths: list[WindowPath], taps: Taps) -> tuple[int, ...]:
-    """Which places of the chain give a map."""
+def _find_taps(layers: Mapping[str, nn.Module], paths: list[WindowPath], taps: Taps) -> tuple[int, ...]:
+    """Return the indices of the layers in the chain that return a map."""
     last = len(paths) - 1
     if taps == "stages":
         strides = [compute_stride(path) for path in paths]
-        return tuple(place for place in range(last + 1) if place == last or strides[place] != strides[place + 1])
-    places = tuple(place for place, (_, layer) in enumerate(flatten_layers(layers)) if isinstance(layer, nn.MaxPool2d))
-    if places[-1:] != (last,):
+        return tuple(index for index in range(last + 1) if index == last or strides[index] != strides[index + 1])
+    pools = tuple(index for index, (_, layer) in enumerate(flatten_layers(layers)) if isinstance(layer, nn.MaxPool2d))
+    if pools[-1:] != (last,):
         raise InvalidArgumentError('taps="pools" needs an encoder that ends with a max pooling: a VGG or AlexNet.')
-    return places
+    return pools
 
 
-def _fresh_layers(name: str, in_channels: int) -> Layers:
+def _build_layers(name: str, in_channels: int) -> Layers:
     if name == "caffenet":
         return {"features": build_caffenet_layers(in_channels)}
-    if name.startswith("vgg"):  # torchvision would first draw 120 million weights of fully connected layers
+    if name.startswith("vgg"):  # torchvision would also draw the 120 million weights of the linear layers
         depths = VGG_DEPTHS[name.removesuffix("_bn")]
         return {"features": build_vgg_layers(in_channels, depths=depths, batch_norm=name.endswith("_bn"))}
     options: dict[str, Any] = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
     layers = get_classifier_layers(torchvision.models.get_model(name, weights=None, **options))
-    place, first = find_first_convolution(layers)
+    first_name, first = find_first_convolution(layers)
     if first.in_channels == in_channels:
         return layers
     trunk = nn.ModuleDict(layers)
-    trunk.set_submodule(place, _with_channels(first, in_channels))
+    trunk.set_submodule(first_name, _build_similar_convolution(first, in_channels))
     return dict(trunk.items())
 
 
-def _with_channels(like: nn.Conv2d, in_channels: int) -> nn.Conv2d:
-    """A fresh convolution that differs in its input channels alone."""
-    fresh = nn.Conv2d(
+def _build_similar_convolution(like: nn.Conv2d, in_channels: int) -> nn.Conv2d:
+    """Return a new convolution that differs only in its input channels."""
+    convolution = nn.Conv2d(
         in_channels,
         like.out_channels,
         (like.kernel_size[0], like.kernel_size[1]),
@@ -312,5 +315,5 @@ def _with_channels(like: nn.Conv2d, in_channels: int) -> nn.Conv2d:
         like.padding if isinstance(like.padding, str) else (like.padding[0], like.padding[1]),
         bias=like.bias is not None,
     )
-    initialize_he(fresh)
-    return fresh
+    initialize_he(convolution)
+    return convolution

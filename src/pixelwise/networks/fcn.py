@@ -1,13 +1,12 @@
-"""FCN: Long, Shelhamer, Darrell, "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015.
+"""FCN: Long, Shelhamer, Darrell, "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015 (arXiv:1411.4038).
 
-Read from the bottom up: the layers that grow a map, the layers that score one, the network.
-Layers and numbers are those of the authors' release (shelhamer/fcn.berkeleyvision.org).
-
-The paper's networks and today's differ in their parts alone; offsets and kernels follow from them:
+The file reads bottom-up: the upsampling layer, the score layer, the network. Layers and numbers are those of the
+authors' release (shelhamer/fcn.berkeleyvision.org). The networks of the paper and those of today differ only in their
+parts, from which offsets and kernels follow:
 
     as released     build_encoder("vgg16", taps="pools", ceil_mode=True, first_padding=100, ...),
                     build_fc_layers(512, padding=0), upsampling="frozen", grouped=False; any size
-    same padding    build_encoder("vgg16", taps="pools", ...), build_fc_layers(512); sides of 32m
+    same padding    build_encoder("vgg16", taps="pools", ...), build_fc_layers(512); multiples of 32
 """
 
 import copy
@@ -18,24 +17,27 @@ import torch
 from torch import Tensor, nn
 
 from pixelwise.errors import InvalidArgumentError, unknown_name
-from pixelwise.networks.backbones import convert_fc_layers, get_fc_kernel
+from pixelwise.networks.backbones import convert_fc_layers, get_fc_kernel_size
 from pixelwise.networks.encoders import ChainEncoder, Encoder, get_classifier_layers
 from pixelwise.networks.geometry.alignment import AlignedUpsampling, WindowPath, plan_upsampling
 from pixelwise.networks.geometry.layer_windows import get_windows, set_padding
+from pixelwise.networks.layers import check_size
 from pixelwise.ops import TransposedConv, bilinear_kernel
 
 UpsamplingWeights = Literal["learned", "frozen"]
-"""Bilinear to begin with, and trained as in the paper, or left so as in the authors' release."""
+"""Bilinear at first and trained, as in the paper, or frozen, as in the authors' release."""
 
 Padding = Literal["same", "released"]
 """Maps of size / stride, or the released networks': 100 pixels around the image, none at fc6."""
 
 FIRST_PADDING = 100
-"""Of the released networks: the smallest image then still has a map behind fc6."""
+"""Padding of the first convolution of the released networks: the smallest image still has a map after fc6."""
 
 
-def bilinear_layer(num_classes: int, up: AlignedUpsampling, *, weights: UpsamplingWeights, grouped: bool) -> nn.Module:
-    """The transposed convolution of an upscaling, bilinear in each class, nothing between classes."""
+def build_bilinear_layer(
+    num_classes: int, up: AlignedUpsampling, *, weights: UpsamplingWeights, grouped: bool
+) -> nn.Module:
+    """Return the transposed convolution of an upsampling, bilinear in each class and zero between classes."""
     if weights not in get_args(UpsamplingWeights):
         raise unknown_name("upsampling", weights, get_args(UpsamplingWeights))
     layer: nn.Module = TransposedConv(
@@ -54,7 +56,7 @@ def bilinear_layer(num_classes: int, up: AlignedUpsampling, *, weights: Upsampli
 
 @torch.no_grad()
 def set_bilinear(layer: nn.Module) -> None:
-    """Bilinear weights for a transposed convolution, dense (on the diagonal only) or grouped."""
+    """Set the weights of a transposed convolution, dense (on the diagonal only) or grouped, to bilinear kernels."""
     weight = layer.get_parameter("weight")
     weight.zero_()
     classes = torch.arange(weight.shape[0])
@@ -62,8 +64,8 @@ def set_bilinear(layer: nn.Module) -> None:
     weight[classes, outputs] = bilinear_kernel(weight.shape[-1], dtype=weight.dtype, device=weight.device)
 
 
-def score_layer(in_channels: int, num_classes: int) -> nn.Conv2d:
-    """1x1 convolution, zero at first: random weights gave "neither better performance nor faster convergence"."""
+def build_score_layer(in_channels: int, num_classes: int) -> nn.Conv2d:
+    """Return a 1x1 convolution of zeros: random weights gave "neither better performance nor faster convergence"."""
     layer = nn.Conv2d(in_channels, num_classes, 1)
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
@@ -71,32 +73,39 @@ def score_layer(in_channels: int, num_classes: int) -> nn.Conv2d:
 
 
 class FCN(nn.Module):
-    """Class scores on an encoder's last map, joined on the way up by scores of its finer maps.
+    """FCN (Long, Shelhamer, Darrell, CVPR 2015): class scores of several maps of an encoder, upsampled and summed.
 
-    The offset algebra (`alignment.py`) chooses kernel, crop and padding of each upscaling so that each
-    sum, and the output, is aligned to the pixel. In the released form these are the paper's: k64 cut
-    at 19 for 32s; k4 at 5 and k32 at 27 for 16s; k4 at 5, k4 at 9 and k16 at 31 for 8s; k63 at 18 for
-    AlexNet. Parameters for 3 channels and 21 classes, VGG16, dense upsampling: 136,152,917 for 32s,
-    134,815,994 for 16s, 134,489,759 for 8s.
-
-    With scores that are all zero only the score layers learn in the first step; the rest follows.
+    The offset algebra of `geometry/alignment.py` chooses kernel, crop and padding of each upsampling, so that each sum
+    and the output are aligned to the pixel. In the released form these are the paper's: k64 cropped at 19 for 32s; k4
+    at 5 and k32 at 27 for 16s; k4 at 5, k4 at 9 and k16 at 31 for 8s; k63 at 18 for AlexNet. With 3 channels, 21
+    classes, VGG16 and dense upsampling, the networks have 136,152,917 (32s), 134,815,994 (16s) and 134,489,759 (8s)
+    parameters. The first step changes only the score layers, because all scores are zero at first.
 
     Args:
-        in_channels: C of the images, as the encoder has it.
+        in_channels: C of the images, equal to that of the encoder.
         num_classes: K of the logits.
-        encoder: gives the maps, see `encoders.py`.
-        head: what the last map passes before its scores, `build_fc_layers` for VGG and AlexNet; None: nothing.
-        stride: of the finest map that has scores: 32, 16 or 8 in the paper, any of the encoder's strides.
-        upsampling: whether upscalings are "learned", from bilinear ones, or "frozen".
-        grouped: one kernel a class; False as in the release, K x K of them, bilinear on the diagonal.
-            For 21 classes, forward and backward, x8 from 45x45 on 2 Zen 5 cores: 10 against 35 ms.
+        encoder: Network that returns the maps; see `encoders.py`.
+        head: Layers between the last map and its scores: `build_fc_layers` for VGG and AlexNet, or None.
+        stride: Stride of the finest map with scores: 32, 16 or 8 in the paper; any of the encoder's strides.
+        upsampling: "learned", from bilinear kernels, or "frozen".
+        grouped: Whether each class has one kernel. False has K x K kernels as in the release, bilinear on the diagonal.
+            For 21 classes, forward and backward, x8 from 45x45 on 2 Zen 5 cores: 10 ms grouped, 35 ms dense.
 
-    Input (B, C, H, W) floating point, output (B, K, H, W). H and W must be multiples of
-    `size_multiple`: 1 where every size has a map of its own, as in the released form, and else the
-    encoder's coarsest stride.
+    Returns:
+        `forward(images)` takes (B, C, H, W) floating point and returns logits (B, K, H, W). H and W must be multiples
+        of `size_multiple`: 1 in the released form, else the encoder's coarsest stride.
 
     Raises:
-        InvalidArgumentError: parts that do not fit together, or that have no alignment.
+        InvalidArgumentError: The parts do not match or cannot be aligned, or, in `forward`, H or W is not a multiple of
+            `size_multiple`.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.networks import FCN
+        >>> from pixelwise.networks.encoders import build_encoder
+        >>> network = FCN(3, 5, encoder=build_encoder("resnet18", in_channels=3))
+        >>> network(torch.rand(1, 3, 64, 96)).shape
+        torch.Size([1, 5, 64, 96])
     """
 
     def __init__(
@@ -111,7 +120,7 @@ class FCN(nn.Module):
         grouped: bool = True,
     ) -> None:
         super().__init__()
-        paths = _check_parts(in_channels, encoder, stride)
+        paths = _get_paths(in_channels, encoder, stride)
         head = nn.Sequential() if head is None else head
         paths[0] = (*paths[0], *get_windows(head))
         strides = encoder.strides[::-1][: len(paths)]
@@ -119,51 +128,47 @@ class FCN(nn.Module):
         self.stride = stride
         self.plan, self.size_multiple = plan_upsampling(paths)
         self.encoder, self.head = encoder, head
-        widths = (_out_channels(head, channels[0]), *channels[1:])
-        # Named by strides, so that FCNs of different strides call the same layer the same.
+        widths = (_get_out_channels(head, channels[0]), *channels[1:])
+        # Named by strides, so that FCNs of different strides have the same names for the same layers.
         self.score = nn.ModuleDict(
-            {str(s): score_layer(width, num_classes) for s, width in zip(strides, widths, strict=True)}
+            {str(s): build_score_layer(width, num_classes) for s, width in zip(strides, widths, strict=True)}
         )
         self.up = nn.ModuleDict(
             {
-                f"{coarse}to{fine}": bilinear_layer(num_classes, up, weights=upsampling, grouped=grouped)
+                f"{coarse}to{fine}": build_bilinear_layer(num_classes, up, weights=upsampling, grouped=grouped)
                 for (coarse, fine), up in zip(itertools.pairwise((*strides, 1)), self.plan, strict=True)
             }
         )
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, K, H, W) for images (B, C, H, W)."""
         height, width = images.shape[2:]
-        if height % self.size_multiple or width % self.size_multiple:
-            raise InvalidArgumentError(
-                f"this FCN takes sides that are multiples of {self.size_multiple}, not {height}x{width}; "
-                "wrap it in Segmenter, which pads and crops."
-            )
+        check_size("this FCN", (height, width), self.size_multiple)
         last: nn.Module = self.up[f"{self.stride}to1"]
-        return last(self.scores(images))[:, :, :height, :width]  # type: ignore[no-any-return]
+        return last(self.compute_scores(images))[:, :, :height, :width]  # type: ignore[no-any-return]
 
-    def scores(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, K, h, w): the summed scores at `stride`, before the last upscaling."""
+    def compute_scores(self, images: Tensor) -> Tensor:
+        """Return the summed scores (B, K, h, w) at `stride`, before the last upsampling."""
         maps = self.encoder(images).maps[::-1]
         (coarsest, score), *finer = self.score.items()
         x: Tensor = score(self.head(maps[0]))
         for (stride, score), features, up in zip(finer, maps[1:], self.plan, strict=False):
-            grown = self.up[f"{coarsest}to{stride}"](x)
-            x = _add(grown, score(features), up.finer_crop)
+            upsampled = self.up[f"{coarsest}to{stride}"](x)
+            x = _add_aligned(upsampled, score(features), up.finer_crop)
             coarsest = stride
         return x
 
     def start_from(self, coarser: "FCN") -> None:
-        """Weights of an FCN of a coarser stride: 32s → 16s → 8s, the paper's training in stages.
+        """Copy the weights of an FCN with a coarser stride: 32s → 16s → 8s, the paper's training in stages.
 
-        The scores of the new maps are set to zero, so that at first `scores` are exactly those of
-        `coarser`, enlarged. What that does to the logits depends on the kernels. Odd ones (ResNet)
-        change none: a line between two cells stays what it is. Even ones (VGG: 4 and 32 in place of
-        64) change none farther than a quarter of a cell from cell centers, in rows and in columns;
-        nearer, a straight line now cuts the corner that interpolation has at a center, by at most an
-        eighth of the scores' second difference in that direction.
+        The scores of the new maps are set to zero, so `compute_scores` first returns exactly the upsampled scores of
+        `coarser`. The effect on the logits depends on the kernels. Odd ones (ResNet) change no logit, because a line
+        between two cells stays the same. Even ones (VGG: 4 and 32 instead of 64) change no logit farther than a quarter
+        of a cell from the cell centers, in rows and in columns. Nearer, they round the corner of the interpolation at
+        the center, by at most an eighth of the second difference of the scores in that direction.
 
         Raises:
-            InvalidArgumentError: `coarser` is not coarser, or not made of the same parts.
+            InvalidArgumentError: `coarser` is not coarser, or has other parts.
         """
         theirs, ours = coarser.state_dict(), self.state_dict()
         dropped = theirs.keys() - ours.keys()
@@ -171,8 +176,8 @@ class FCN(nn.Module):
         differing = [name for name, tensor in shared.items() if tensor.shape != ours[name].shape]
         if differing or dropped != {f"up.{coarser.stride}to1.weight"}:
             raise InvalidArgumentError(
-                f"an FCN-{self.stride}s cannot start from this FCN-{coarser.stride}s: it needs a coarser one "
-                f"with the same encoder, head, classes and upsampling. Differing: {sorted([*differing, *dropped])}."
+                f"an FCN-{self.stride}s cannot start from this FCN-{coarser.stride}s: it needs a coarser one with the "
+                f"same encoder, head, classes and upsampling. Different: {sorted([*differing, *dropped])}."
             )
         self.load_state_dict(shared, strict=False)
         for name in self.score.keys() - coarser.score.keys():
@@ -192,23 +197,30 @@ class FCN(nn.Module):
         upsampling: UpsamplingWeights = "learned",
         grouped: bool = True,
     ) -> "FCN":
-        """An FCN with the weights of a torchvision classifier, copied; only the class layer is new.
+        """Return an FCN with copies of the weights of a torchvision classifier; only the score layers are new.
 
-        fc6 and fc7 of VGG and AlexNet become convolutions: (4096, 25088) → (4096, 512, 7, 7). Of the
-        others, which pool globally, all that comes before the pooling is kept.
+        fc6 and fc7 of VGG and AlexNet become convolutions: (4096, 25088) → (4096, 512, 7, 7). Of the others, which pool
+        globally, all layers before the pooling are used.
 
         Args:
-            padding: "released" (VGG and AlexNet) or "same" (all but AlexNet, whose 6x6 fc6 has no
-                middle cell); None: "same" where it can be.
+            classifier: A classifier of torchvision.
+            num_classes: K of the logits.
+            stride: As in `FCN`.
+            padding: "released" (VGG and AlexNet) or "same" (all except AlexNet, whose 6x6 fc6 has no center pixel);
+                None for "same" where possible.
+            upsampling: As in `FCN`.
+            grouped: As in `FCN`.
 
         Raises:
-            InvalidArgumentError: a classifier of another kind, or a padding that it cannot have.
+            InvalidArgumentError: The classifier is of another kind, or does not have the padding.
         """
         layers = copy.deepcopy(get_classifier_layers(classifier))
-        kernel = get_fc_kernel(classifier)
-        padding = padding or ("same" if kernel % 2 else "released")
-        if (padding == "released" and kernel == 1) or (padding == "same" and kernel % 2 == 0):
-            raise InvalidArgumentError(f"{type(classifier).__name__} cannot have padding={padding!r}; leave it out.")
+        kernel_size = get_fc_kernel_size(classifier)
+        padding = padding or ("same" if kernel_size % 2 else "released")
+        if (padding == "released" and kernel_size == 1) or (padding == "same" and kernel_size % 2 == 0):
+            raise InvalidArgumentError(
+                f"{type(classifier).__name__} does not support padding={padding!r}; use padding=None."
+            )
         if padding == "released":
             set_padding(layers, ceil_mode=True, first_padding=FIRST_PADDING)
         head = convert_fc_layers(classifier, padding=0 if padding == "released" else None)
@@ -224,29 +236,28 @@ class FCN(nn.Module):
         )
 
 
-def _add(grown: Tensor, finer: Tensor, finer_crop: int) -> Tensor:
+def _add_aligned(upsampled: Tensor, finer: Tensor, finer_crop: int) -> Tensor:
     if finer_crop:
-        rows, columns = (slice(finer_crop, finer_crop + side) for side in grown.shape[2:])
-        return grown + finer[:, :, rows, columns]
-    return grown[:, :, : finer.shape[2], : finer.shape[3]] + finer
+        rows, columns = (slice(finer_crop, finer_crop + side) for side in upsampled.shape[2:])
+        return upsampled + finer[:, :, rows, columns]
+    return upsampled[:, :, : finer.shape[2], : finer.shape[3]] + finer
 
 
-def _check_parts(in_channels: int, encoder: Encoder, stride: int) -> list[WindowPath]:
-    """The paths of the maps that get scores, coarse to fine."""
-    if encoder.in_channels != in_channels:
-        raise InvalidArgumentError(f"the encoder takes {encoder.in_channels} channels, the images have {in_channels}.")
+def _get_paths(in_channels: int, encoder: Encoder, stride: int) -> list[WindowPath]:
+    """Return the window paths of the maps that get scores, coarse to fine."""
+    encoder.check_in_channels(in_channels)
     if encoder.paths is None:
         raise InvalidArgumentError(
-            "where the cells of this encoder lie on the image cannot be told, so its maps cannot be "
-            "aligned; choose another one, such as torchvision's network of the same name."
+            "the alignment of this encoder's maps cannot be determined; choose another encoder, such as torchvision's "
+            "network of the same name."
         )
     if stride not in encoder.strides:
         raise InvalidArgumentError(
-            f"no map of this encoder has stride {stride}; choose one of {encoder.strides[::-1]}."
+            f"this encoder has no map of stride {stride}; choose one of {encoder.strides[::-1]}."
         )
     return list(encoder.paths[encoder.strides.index(stride) :][::-1])
 
 
-def _out_channels(head: nn.Module, in_channels: int) -> int:
+def _get_out_channels(head: nn.Module, in_channels: int) -> int:
     convolutions = [module for module in head.modules() if isinstance(module, nn.Conv2d)]
     return convolutions[-1].out_channels if convolutions else in_channels

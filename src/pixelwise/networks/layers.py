@@ -1,7 +1,7 @@
-"""What decoders have in common: how a small map grows, how a skip joins it, how weights start.
+"""Building blocks of all decoders: upsampling, skip connections, initialization, and the check of image sizes.
 
-A decoder step doubles a map by one of five ways of upsampling and joins it with the encoder's map
-of that size in one of three ways. The two choices are independent of each other and of the network.
+A decoder step doubles a map with one of five upsamplings, and joins it with the encoder's map of the same size in one
+of three ways. The two choices are independent of each other and of the network.
 """
 
 from typing import Literal, get_args
@@ -9,26 +9,26 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from pixelwise.errors import unknown_name
+from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.ops.pooling import max_unpool
 from pixelwise.ops.transposed_convolution import TransposedConv
 from pixelwise.ops.upsampling import interpolate, unpool_bed_of_nails, unpool_nearest
-from pixelwise.shapes import Size
+from pixelwise.shapes import Size, round_up
 
 Upsampling = Literal["switches", "nearest", "bed_of_nails", "bilinear", "transposed"]
-"""SegNet's recorded positions; a value repeated 2x2; a value at the top left among zeros; bilinear
-interpolation; a learned 2x2 transposed convolution with stride 2 (FCN, U-Net)."""
+"""Unpooling to recorded positions (SegNet), repetition of each value, a value among zeros, bilinear interpolation, or a
+learned 2x2 transposed convolution with stride 2 (FCN, U-Net)."""
 
 Skips = Literal["none", "add", "concat"]
-"""What becomes of the encoder's map: unused (SegNet), added (FCN), or concatenated (U-Net)."""
+"""Whether the encoder's map is unused (SegNet), added (FCN), or concatenated (U-Net)."""
 
 
-def upsampling_layer(upsampling: Upsampling, in_channels: int, out_channels: int) -> nn.Module:
-    """The learned part of an upsampling step, to be called before `upsample`.
+def build_upsampling(upsampling: Upsampling, in_channels: int, out_channels: int) -> nn.Module:
+    """Return the learned layer of an upsampling step, which runs before `upsample`.
 
-    "transposed" doubles the map and changes its channels at once. All others change the channels by
-    a 1x1 convolution, where they change: before growing, at a quarter of the cost, and so that
-    switches meet as many channels as were pooled.
+    "transposed" doubles the map and changes its channels. The others change channels, if necessary, by a 1x1
+    convolution. It runs before upsampling, at a quarter of the cost, and so switches meet as many channels as were
+    pooled.
     """
     if upsampling not in get_args(Upsampling):
         raise unknown_name("upsampling", upsampling, get_args(Upsampling))
@@ -38,14 +38,16 @@ def upsampling_layer(upsampling: Upsampling, in_channels: int, out_channels: int
 
 
 def upsample(x: Tensor, size: Size, upsampling: Upsampling, switches: Tensor | None) -> Tensor:
-    """(B, C, h, w) from `upsampling_layer` → (B, C, *size), grown by exactly 2.
+    """Upsample (B, C, h, w) from `build_upsampling` by exactly 2, and crop to (B, C, *size).
 
-    Where ceil-mode pooling had an odd size, the surplus row or column is cut off at the bottom or
-    right; nothing is ever resized to `size`, since a factor of 45/23 cannot be tiled.
+    Where ceil-mode pooling had an odd size, one row or column is cropped at the bottom or right. Maps are never resized
+    to `size`, because a factor of 45/23 cannot be tiled.
 
     Args:
-        size: (height, width) of the map that was pooled, each twice the pooled one or one less.
-        switches: (B, C, h, w) uint8, from the pooling of that level; used by "switches" only.
+        x: (B, C, h, w).
+        size: (height, width) of the map that was pooled; each is twice the pooled side or one less.
+        upsampling: How to upsample.
+        switches: (B, C, h, w) uint8 of the pooling at this level; used by "switches" only.
     """
     match upsampling:
         case "switches":
@@ -58,30 +60,44 @@ def upsample(x: Tensor, size: Size, upsampling: Upsampling, switches: Tensor | N
         case "bilinear":
             x = interpolate(x, (2 * x.shape[2], 2 * x.shape[3]), "bilinear")
         case "transposed":
-            pass  # its layer has doubled it
+            pass  # its layer doubled the map
     return x[:, :, : size[0], : size[1]]
 
 
 def count_joined_channels(channels: int, skips: Skips) -> int:
-    """Channels after `join` of two maps of `channels` each."""
+    """Return the channels after `join_skip` of two maps with `channels` each."""
     if skips not in get_args(Skips):
         raise unknown_name("skips", skips, get_args(Skips))
     return 2 * channels if skips == "concat" else channels
 
 
-def join(x: Tensor, skip: Tensor | None, skips: Skips) -> Tensor:
-    """The decoder's map (B, C, H, W) with the encoder's of the same shape, which "none" leaves out."""
+def join_skip(x: Tensor, skip: Tensor | None, skips: Skips) -> Tensor:
+    """Join the decoder's map (B, C, H, W) with the encoder's map of the same shape."""
     if skips == "none" or skip is None:
         return x
     return torch.cat([skip, x], dim=1) if skips == "concat" else skip + x
 
 
 def initialize_he(network: nn.Module) -> None:
-    """N(0, sqrt(2 / N)) with N = k k C_in for every convolution, biases zero (He et al., ICCV 2015)."""
+    """Draw the weights of all convolutions from N(0, sqrt(2 / N)) with N = k k C_in, and set biases to 0.
+
+    He, Zhang, Ren, Sun, "Delving Deep into Rectifiers", ICCV 2015.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            # Each output pixel of a transposed 2x2 stride-2 convolution sees one input pixel.
+            # Each output pixel of a transposed 2x2 convolution with stride 2 sees one input pixel.
             fan_in = module.weight[0].numel() if isinstance(module, nn.Conv2d) else module.in_channels
             nn.init.normal_(module.weight, std=(2 / fan_in) ** 0.5)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def check_size(name: str, size: Size, multiple: int) -> None:
+    """Raise InvalidArgumentError unless height and width are multiples of `multiple`."""
+    height, width = size
+    if height % multiple or width % multiple:
+        legal = f"{round_up(height, multiple)}x{round_up(width, multiple)}"
+        raise InvalidArgumentError(
+            f"{name} takes heights and widths that are multiples of {multiple}, such as {legal}, not {height}x{width}; "
+            "pad the images, or wrap the network in Segmenter, which pads and crops."
+        )

@@ -1,12 +1,11 @@
-"""NETWORKS: from the name of a network to what builds it. The one place where names meet numbers.
+"""NETWORKS, the table from the name of a network to its builder: the only place where names meet numbers.
 
-FCN and encoders are imported when one is built: torchvision and timm, which they cut into stages,
-take seconds to import.
+FCN and encoders are imported when one is built, because torchvision and timm take seconds to import.
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -16,22 +15,20 @@ from pixelwise.networks.segnet import SegNet
 from pixelwise.networks.segnet_basic import TABLE_1, SegNetBasic
 from pixelwise.networks.unet import EncoderUNet, UNet
 
-if TYPE_CHECKING:
-    from pixelwise.networks.encoders import Encoder
-
 NetworkBuilder = Callable[[int, int, NetworkConfig], nn.Module]
 
 
-def _unet(in_channels: int, num_classes: int, config: NetworkConfig) -> nn.Module:
+def _build_unet(in_channels: int, num_classes: int, config: NetworkConfig) -> nn.Module:
+    decoder: Any = {
+        "normalization": config.normalization,
+        "upsampling": config.upsampling or "transposed",
+        "skips": config.skips or "concat",
+    }
     if config.encoder:
-        return EncoderUNet(
-            in_channels,
-            num_classes,
-            encoder=_encoder(config.encoder, in_channels),
-            normalization=config.normalization,
-            upsampling=config.upsampling or "transposed",
-            skips=config.skips or "concat",
-        )
+        from pixelwise.networks.encoders import build_encoder
+
+        encoder = build_encoder(config.encoder, in_channels=in_channels)
+        return EncoderUNet(in_channels, num_classes, encoder=encoder, **decoder)
     return UNet(
         in_channels,
         num_classes,
@@ -39,38 +36,33 @@ def _unet(in_channels: int, num_classes: int, config: NetworkConfig) -> nn.Modul
         depth=config.depth,
         max_channels=config.max_channels,
         padding="same",
-        normalization=config.normalization,
-        upsampling=config.upsampling or "transposed",
-        skips=config.skips or "concat",
         stem_stride=config.stem_stride,
+        **decoder,
     )
 
 
-def _unet_paper(in_channels: int, num_classes: int, config: NetworkConfig) -> nn.Module:
+def _build_paper_unet(in_channels: int, num_classes: int, config: NetworkConfig) -> nn.Module:
     return UNet(in_channels, num_classes, base_channels=config.base_channels or 64, depth=config.depth)
 
 
-def _segnet(in_channels: int, num_classes: int, config: NetworkConfig, *, dropout: float = 0.0) -> nn.Module:
-    width = config.base_channels or 64
+def _build_segnet(in_channels: int, num_classes: int, config: NetworkConfig, *, dropout: float = 0.0) -> nn.Module:
     return SegNet(
         in_channels,
         num_classes,
-        widths=(width, 2 * width, 4 * width, 8 * width, 8 * width),
+        channels=[factor * (config.base_channels or 64) for factor in (1, 2, 4, 8, 8)],
         upsampling=config.upsampling or "switches",
         skips=config.skips or "none",
         dropout=dropout,
     )
 
 
-def _table_1(in_channels: int, num_classes: int, config: NetworkConfig, *, row: str) -> nn.Module:
-    return TABLE_1[row](in_channels, num_classes, base_channels=config.base_channels or 64)
+def _build_basic(
+    in_channels: int, num_classes: int, config: NetworkConfig, *, build: Callable[..., nn.Module]
+) -> nn.Module:
+    return build(in_channels, num_classes, base_channels=config.base_channels or 64)
 
 
-def _bayesian_basic(in_channels: int, num_classes: int, config: NetworkConfig) -> nn.Module:
-    return SegNetBasic(in_channels, num_classes, base_channels=config.base_channels or 64, dropout=0.5)
-
-
-def _fcn(
+def _build_fcn(
     in_channels: int,
     num_classes: int,
     config: NetworkConfig,
@@ -78,7 +70,7 @@ def _fcn(
     stride: int,
     form: Literal["same", "released", "alexnet"] = "same",
 ) -> nn.Module:
-    """FCN on an encoder: VGG16 with fc6 and fc7 unless the config names another."""
+    """Build FCN on VGG16 with fc6 and fc7, or on the encoder of the config."""
     from pixelwise.networks.backbones import build_fc_layers
     from pixelwise.networks.encoders import build_encoder
     from pixelwise.networks.fcn import FCN, FIRST_PADDING
@@ -94,8 +86,8 @@ def _fcn(
     )
     head = None
     if has_head:
-        kernel = 6 if form == "alexnet" else 7
-        head = build_fc_layers(encoder.out_channels[-1], kernel=kernel, padding=3 if form == "same" else 0)
+        kernel_size = 6 if form == "alexnet" else 7
+        head = build_fc_layers(encoder.out_channels[-1], kernel_size=kernel_size, padding=3 if form == "same" else 0)
     return FCN(
         in_channels,
         num_classes,
@@ -107,65 +99,70 @@ def _fcn(
     )
 
 
-def _encoder(name: str, in_channels: int) -> "Encoder":
-    from pixelwise.networks.encoders import build_encoder
-
-    return build_encoder(name, in_channels=in_channels)
-
-
 NETWORKS: Mapping[str, NetworkBuilder] = {
-    "unet": _unet,
-    "unet-paper": _unet_paper,
-    "segnet": _segnet,
-    **{row: partial(_table_1, row=row) for row in TABLE_1},
-    "bayesian-segnet": partial(_segnet, dropout=0.5),
-    "bayesian-segnet-basic": _bayesian_basic,
-    "fcn": partial(_fcn, stride=8),
-    "fcn-32s": partial(_fcn, stride=32),
-    "fcn-16s": partial(_fcn, stride=16),
-    "fcn-8s": partial(_fcn, stride=8),
-    "fcn-paper": partial(_fcn, stride=8, form="released"),
-    "fcn-alexnet": partial(_fcn, stride=32, form="alexnet"),
+    "unet": _build_unet,
+    "unet-paper": _build_paper_unet,
+    "segnet": _build_segnet,
+    **{name: partial(_build_basic, build=build) for name, build in TABLE_1.items()},
+    "bayesian-segnet": partial(_build_segnet, dropout=0.5),
+    "bayesian-segnet-basic": partial(_build_basic, build=partial(SegNetBasic, dropout=0.5)),
+    "fcn": partial(_build_fcn, stride=8),
+    "fcn-32s": partial(_build_fcn, stride=32),
+    "fcn-16s": partial(_build_fcn, stride=16),
+    "fcn-8s": partial(_build_fcn, stride=8),
+    "fcn-paper": partial(_build_fcn, stride=8, form="released"),
+    "fcn-alexnet": partial(_build_fcn, stride=32, form="alexnet"),
 }
+"""Name → function of in_channels, num_classes and the network section of a config."""
+
+_UNET_KEYS = "base_channels depth max_channels stem_stride encoder encoder_weights normalization upsampling skips"
+_SEGNET_KEYS = "base_channels encoder_weights upsampling skips"
 
 NETWORK_KEYS: Mapping[str, frozenset[str]] = {
-    "unet": frozenset(
-        (
-            "base_channels",
-            "depth",
-            "max_channels",
-            "stem_stride",
-            "encoder",
-            "encoder_weights",
-            "normalization",
-            "upsampling",
-            "skips",
-        )
-    ),
-    "unet-paper": frozenset(("base_channels", "depth")),
-    "segnet": frozenset(("base_channels", "encoder_weights", "upsampling", "skips")),
-    "bayesian-segnet": frozenset(("base_channels", "encoder_weights", "upsampling", "skips")),
-    **dict.fromkeys(("bayesian-segnet-basic", *TABLE_1), frozenset(("base_channels",))),
-    **dict.fromkeys(("fcn", "fcn-32s", "fcn-16s", "fcn-8s"), frozenset(("encoder", "encoder_weights"))),
-    "fcn-paper": frozenset(("encoder_weights",)),
-    "fcn-alexnet": frozenset(),
+    name: frozenset(keys.split())
+    for name, keys in {
+        "unet": _UNET_KEYS,
+        "unet-paper": "base_channels depth",
+        **dict.fromkeys(("segnet", "bayesian-segnet"), _SEGNET_KEYS),
+        **dict.fromkeys(("bayesian-segnet-basic", *TABLE_1), "base_channels"),
+        **dict.fromkeys(("fcn", "fcn-32s", "fcn-16s", "fcn-8s"), "encoder encoder_weights"),
+        "fcn-paper": "encoder_weights",
+        "fcn-alexnet": "",
+    }.items()
 }
-"""Which keys of the config's network section say something to a network; the others must be left alone."""
+"""Name → the keys of the config's network section that the network uses; the others must keep their defaults."""
 
 
 def build_network(config: NetworkConfig, *, in_channels: int, num_classes: int) -> nn.Module:
-    """The network a config names, with fresh weights.
+    """Build the network of a config with random weights.
+
+    Args:
+        config: The `network` section of a config; `config.name` is a key of `NETWORKS`.
+        in_channels: C of the images.
+        num_classes: K of the logits.
+
+    Returns:
+        A module that maps images (B, C, H, W) to logits (B, K, H, W). `Segmenter` adds normalization and padding.
 
     Raises:
-        InvalidArgumentError: an unknown name (the choices are listed), or a key this network does not have.
+        InvalidArgumentError: The name is unknown, the network does not use a key that is set, or its values do not
+            match; the message names the legal ones.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.config import NetworkConfig
+        >>> from pixelwise.networks import build_network
+        >>> network = build_network(NetworkConfig(name="segnet", base_channels=8), in_channels=3, num_classes=5)
+        >>> network(torch.rand(1, 3, 45, 61)).shape
+        torch.Size([1, 5, 45, 61])
     """
     if config.name not in NETWORKS:
         raise unknown_name("network", config.name, NETWORKS)
-    default = NetworkConfig()
-    for key in NetworkConfig.__dataclass_fields__.keys() - NETWORK_KEYS[config.name] - {"name"}:
+    keys, default = NETWORK_KEYS[config.name], NetworkConfig()
+    for key in NetworkConfig.__dataclass_fields__.keys() - keys - {"name"}:
         if getattr(config, key) != getattr(default, key):
             raise InvalidArgumentError(
-                f"network.{key} means nothing to {config.name!r}, which has "
-                f"{', '.join(sorted(NETWORK_KEYS[config.name]))}; leave it out."
+                f"network.{key} is {getattr(config, key)!r}, but {config.name!r} does not use it; leave it out. "
+                f"Its keys: {', '.join(sorted(keys)) or 'none'}."
             )
     return NETWORKS[config.name](in_channels, num_classes, config)

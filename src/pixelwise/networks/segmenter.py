@@ -1,4 +1,4 @@
-"""The one network module that others see: raw images in, logits of the same size out."""
+"""The network together with its normalization and padding: raw images in, logits of the same size out."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,33 @@ from pixelwise.shapes import round_up
 
 
 class Segmenter(nn.Module):
-    """Normalizes, pads, runs the network, crops. Saved with the network, so training, prediction
-    and export share it with no argument.
+    """A network with the normalization, padding and cropping of its images.
+
+    They are saved with the network, so training, prediction and export share them. Padding uses edge replication at the
+    bottom and right, only where the legal sizes of the network require it. If the network has unpadded convolutions,
+    the image is also padded on all sides by reflection, the overlap-tile strategy of U-Net (Ronneberger, Fischer, Brox,
+    MICCAI 2015).
 
     Args:
-        network: maps (B, C, H, W) to (B, K, H - margin, W - margin) for legal sides, which are its
-            `size_offset` (0) and multiples of its `size_multiple`; `output_margin` (0) is what its
-            unpadded convolutions cut off. A network that `takes_raw_images` sees them as they are.
-        mean, std: per channel, in the images' raw units.
+        network: Maps (B, C, H, W) to (B, K, H - margin, W - margin). Legal sides are multiples of its `size_multiple`
+            plus its `size_offset` (0). Its `output_margin` (0) is the reduction by unpadded convolutions. Images for a
+            network with `takes_raw_images` are not normalized.
+        mean: Mean of each channel in the raw units of the images.
+        std: Standard deviation of each channel in the raw units of the images, above 0.
+
+    Returns:
+        `forward(images)` takes (B, C, H, W) of any dtype in raw units and returns logits (B, K, H, W) of the same size.
+
+    Raises:
+        InvalidArgumentError: `mean` and `std` have different lengths, or `std` is not above 0.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.networks import Segmenter, UNet
+        >>> network = UNet(3, 5, base_channels=8, depth=2, padding="same")
+        >>> segmenter = Segmenter(network, mean=[120.0] * 3, std=[60.0] * 3)
+        >>> segmenter(torch.randint(256, (1, 3, 45, 61), dtype=torch.uint8)).shape
+        torch.Size([1, 5, 45, 61])
     """
 
     mean: Tensor
@@ -26,8 +45,8 @@ class Segmenter(nn.Module):
 
     def __init__(self, network: nn.Module, *, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        if len(mean) != len(std) or not all(d > 0 for d in std):
-            raise InvalidArgumentError(f"mean {mean} and std {std} must be one pair a channel, > 0.")
+        if len(mean) != len(std) or not all(value > 0 for value in std):
+            raise InvalidArgumentError(f"mean {mean} and std {std} must have one value a channel, with std above 0.")
         self.network = network
         if getattr(network, "takes_raw_images", False):
             mean, std = [0.0] * len(mean), [1.0] * len(std)
@@ -38,16 +57,11 @@ class Segmenter(nn.Module):
         self.margin: int = getattr(network, "output_margin", 0)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) of any type in raw units → logits (B, K, H, W) at the same size.
-
-        Rows and columns are added at the bottom and right by edge replication, where the network's
-        legal sizes ask for it, and cut off again. What unpadded convolutions cut off is put around
-        the image before, mirrored at its border (U-Net's overlap-tile strategy).
-        """
+        """Return logits (B, K, H, W) for images (B, C, H, W) of any dtype in raw units."""
         height, width = images.shape[2:]
         if self.margin:
             for dim, side in ((2, height), (3, width)):
-                images = images.index_select(dim, self.padded_indices(side).to(images.device))
+                images = images.index_select(dim, self.compute_padded_indices(side).to(images.device))
             return self.forward_padded(images)[:, :, :height, :width]
         rows, columns = self.compute_padding(height)[1], self.compute_padding(width)[1]
         normalized = self.normalize(images)
@@ -56,32 +70,30 @@ class Segmenter(nn.Module):
         logits: Tensor = self.network(normalized)
         return logits[:, :, :height, :width]
 
-    def forward_padded(self, frames: Tensor) -> Tensor:
-        """(B, C, H, W) in raw units, of a legal size → the network's own output, nothing added or cut off."""
-        logits: Tensor = self.network(self.normalize(frames))
+    def forward_padded(self, images: Tensor) -> Tensor:
+        """Return the network's output for raw images (B, C, H, W) of a legal size, without padding and cropping."""
+        logits: Tensor = self.network(self.normalize(images))
         return logits
 
     def normalize(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) of any type in raw units → float32, by mean and std."""
-        return (images.float() - self.mean).div_(self.std)  # in place: one such map less at a time
+        """Return raw images (B, C, H, W) of any dtype as float32, normalized by mean and std."""
+        return (images.float() - self.mean).div_(self.std)  # in place, to save the memory of one map
 
-    def padded_indices(self, side: int) -> Tensor:
-        """For each row (or column) of the framed image, the row of the image that it shows; int64.
+    def compute_padded_indices(self, side: int) -> Tensor:
+        """Return the row (or column) of the image at each row of the padded image, int64.
 
-        Mirrored, the edge row comes once, back and forth as often as needed: torch's own reflection
-        ends after one time, and does nothing for a single pixel.
+        Reflection does not repeat the edge row, and goes back and forth as often as needed. PyTorch's own reflection
+        allows one turn, and fails for a single pixel.
         """
         before, after = self.compute_padding(side)
-        places = torch.arange(-before, side + after)
+        positions = torch.arange(-before, side + after)
         if not self.margin:
-            return places.clamp(0, side - 1)
-        # In an exported graph `side` is a symbol, which max() would ask for its value.
-        turned = places.abs() % torch.full_like(places, torch.sym_max(2 * side - 2, 1))
-        return torch.where(turned < side, turned, 2 * side - 2 - turned)
+            return positions.clamp(0, side - 1)
+        # In an exported graph `side` is a symbol, and max() would need its value.
+        reflected = positions.abs() % torch.full_like(positions, torch.sym_max(2 * side - 2, 1))
+        return torch.where(reflected < side, reflected, 2 * side - 2 - reflected)
 
     def compute_padding(self, side: int) -> tuple[int, int]:
-        """Pixels to add before and after, so that the network takes the sum and its output begins where
-        the image does.
-        """
-        whole = round_up(side + self.margin - self.offset, self.multiple) + self.offset
-        return self.margin // 2, whole - side - self.margin // 2
+        """Return the pixels to add before and after, so that the size is legal and the output starts at the image."""
+        padded = round_up(side + self.margin - self.offset, self.multiple) + self.offset
+        return self.margin // 2, padded - side - self.margin // 2

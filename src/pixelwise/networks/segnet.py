@@ -1,67 +1,69 @@
-"""SegNet: Badrinarayanan, Kendall, Cipolla, "SegNet: A Deep Convolutional Encoder-Decoder
-Architecture for Image Segmentation", PAMI 2017 (arXiv 1511.00561), as its authors released it.
-With dropout it is Bayesian SegNet: Kendall, Badrinarayanan, Cipolla, BMVC 2017 (arXiv 1511.02680).
-Read from the bottom up: convolutions, an encoder stage, a decoder stage, the network.
+"""SegNet: Badrinarayanan, Kendall, Cipolla, "SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image
+Segmentation", PAMI 2017 (arXiv:1511.00561), as released by its authors. With dropout it is Bayesian SegNet: Kendall,
+Badrinarayanan, Cipolla, BMVC 2017 (arXiv:1511.02680).
+
+The file reads bottom-up: convolutions, an encoder stage, a decoder stage, the network.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.layers import (
     Skips,
     Upsampling,
+    build_upsampling,
     count_joined_channels,
     initialize_he,
-    join,
+    join_skip,
     upsample,
-    upsampling_layer,
 )
 from pixelwise.ops.pooling import max_pool_with_switches
 from pixelwise.shapes import Size
 
 
-def conv_bn_relu(channels: Sequence[int], kernel: int = 3) -> list[nn.Module]:
-    """Convolution (same size, with bias), batch normalization and ReLU for each pair of channels.
+def build_conv_bn_relu(channels: Sequence[int], kernel_size: int = 3) -> list[nn.Module]:
+    """Return a convolution (same size, with bias), batch normalization and ReLU for each pair of channels.
 
-    Batch normalization subtracts the bias again; it is there because it is in the release.
+    Batch normalization removes the bias; the bias is there because the release has it.
     """
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(channels):
-        convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+        convolution = nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2)
         layers += [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
     return layers
 
 
-def dropout_by_level(depth: int, dropout: float) -> list[float]:
-    """Bayesian SegNet drops at the third level and below: `(5, 0.5) → [0, 0, .5, .5, .5]`."""
+def build_dropout(dropout: float) -> nn.Module:
+    """Return a dropout layer, or an identity for probability 0."""
+    return nn.Dropout(dropout) if dropout else nn.Identity()
+
+
+def distribute_dropout(depth: int, dropout: float) -> list[float]:
+    """Return the dropout of each level; Bayesian SegNet has it from the third level on: `(4, 0.5) → [0, 0, .5, .5]`."""
     if dropout and depth < 3:
         raise InvalidArgumentError(
-            f"dropout sits at the third level and below, and this network has {depth}; use dropout=0."
+            f"dropout is {dropout}, but it applies from the third level on and this network has {depth}; use dropout=0."
         )
     return [0.0, 0.0, *[dropout] * (depth - 2)][:depth]
-
-
-def dropout_layer(dropout: float) -> nn.Module:
-    return nn.Dropout(dropout) if dropout else nn.Identity()
 
 
 class EncoderStage(nn.Module):
     """Convolutions, then 2x2 max pooling that records its switches.
 
-    (B, C, H, W) → features (B, C', H, W), pooled (B, C', ceil(H / 2), ceil(W / 2)) and the switches
-    of the pooling, uint8 of the pooled shape. Ceil mode pools every size: 45 → 23 → 12.
+    `forward` takes (B, C, H, W) and returns the map (B, C', H, W), the pooled map (B, C', ceil(H / 2), ceil(W / 2)) and
+    the uint8 switches in the shape of the pooled map. Ceil mode pools every size: 45 → 23 → 12.
     """
 
-    def __init__(self, channels: Sequence[int], *, kernel: int = 3, dropout: float = 0.0) -> None:
+    def __init__(self, channels: Sequence[int], *, kernel_size: int = 3, dropout: float = 0.0) -> None:
         super().__init__()
-        self.convolutions = nn.Sequential(*conv_bn_relu(channels, kernel))
-        self.dropout = dropout_layer(dropout)
+        self.convolutions = nn.Sequential(*build_conv_bn_relu(channels, kernel_size))
+        self.dropout = build_dropout(dropout)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the map before pooling, the pooled map and the switches."""
         features = self.convolutions(x)
         pooled, switches = max_pool_with_switches(features, 2, ceil_mode=True)
         return features, self.dropout(pooled), switches
@@ -71,9 +73,12 @@ class DecoderStage(nn.Module):
     """Upsampling to the size before the pooling, the skip if there is one, then convolutions.
 
     Args:
-        channels: of the pooled maps, after each convolution but the last, and of the output. They
-            drop in the last convolution, so that unpooled maps always fit their switches.
-        classify: the last convolution gives logits, without batch normalization and ReLU.
+        channels: Channels of the pooled map, after each convolution except the last, and of the output. The number
+            changes in the last convolution, so that unpooled maps always match their switches.
+        classify: Whether the last convolution returns logits, without batch normalization and ReLU.
+        upsampling: As in `SegNet`.
+        skips: As in `SegNet`.
+        dropout: Probability after the last convolution.
     """
 
     def __init__(
@@ -82,37 +87,49 @@ class DecoderStage(nn.Module):
         super().__init__()
         self.upsampling: Upsampling = upsampling
         self.skips: Skips = skips
-        self.up = upsampling_layer(upsampling, channels[0], channels[0])
-        layers = conv_bn_relu([count_joined_channels(channels[0], skips), *channels[1:]])
+        self.up = build_upsampling(upsampling, channels[0], channels[0])
+        layers = build_conv_bn_relu([count_joined_channels(channels[0], skips), *channels[1:]])
         self.convolutions = nn.Sequential(*layers[: -2 if classify else None])
-        self.dropout = dropout_layer(dropout)
+        self.dropout = build_dropout(dropout)
 
     def forward(self, x: Tensor, size: Size, switches: Tensor, skip: Tensor | None) -> Tensor:
+        """Return the finer map of (height, width) `size`."""
         x = upsample(self.up(x), size, self.upsampling, switches)
-        return self.dropout(self.convolutions(join(x, skip, self.skips)))  # type: ignore[no-any-return]
+        return self.dropout(self.convolutions(join_skip(x, skip, self.skips)))  # type: ignore[no-any-return]
 
 
 class SegNet(nn.Module):
-    """VGG16's convolutions as encoder, their mirror image as decoder, switches between the two.
+    """SegNet (Badrinarayanan, Kendall, Cipolla, PAMI 2017): VGG16's convolutions, their mirror image, and switches.
 
-    The defaults are the released network: 26 convolutions, each with batch normalization and ReLU
-    except the last, which gives the logits. `SegNet(3, 11)` has 29,433,483 parameters in its
-    convolutions and 15,872 in its batch normalizations. Where the release differs from PyTorch's
-    batch normalization: its eps is 1e-9 (here 1e-5, as reduced precision and VGG16's own batch
-    normalization need), and its test statistics are recomputed over the training set.
+    The defaults are the released network: 26 convolutions, each with batch normalization and ReLU except the last,
+    which returns the logits. `SegNet(3, 11)` has 29,433,483 parameters in its convolutions and 15,872 in its batch
+    normalizations. Two things differ from the release: its batch normalization has eps 1e-9 (1e-5 here, for reduced
+    precision and the weights of VGG16), and its test statistics are recomputed over the training set.
 
     Args:
         in_channels: C of the images.
         num_classes: K of the logits.
-        widths: channels of each level, fine to coarse.
-        convolutions: how many of them at each level, in the encoder and in the decoder.
-        upsampling: how the decoder grows its maps.
-        skips: whether the encoder's map before pooling is added to, or concatenated with, the grown one.
-        dropout: probability, after the poolings and the decoder stages of the third level and below,
-            as in Bayesian SegNet, which uses 0.5 (`bayesian.sample` keeps it on at prediction).
+        channels: Channels of each level, fine to coarse.
+        depths: Number of convolutions of each level, in the encoder and in the decoder.
+        upsampling: "switches" as in the paper, "nearest", "bed_of_nails", "bilinear" or "transposed".
+        skips: "none" as in the paper, or "add" or "concat" for the encoder's map before pooling.
+        dropout: Probability after the poolings and decoder stages of the third level and below. Bayesian SegNet (BMVC
+            2017) uses 0.5, and `mc_dropout.sample_predictions` keeps it on for prediction.
 
-    Input (B, C, H, W) floating point, output (B, K, H, W); any H and W. The release feeds raw
-    values 0..255; batch normalization makes the scale of the input immaterial.
+    Returns:
+        `forward(images)` takes (B, C, H, W) floating point of any size and returns logits (B, K, H, W). The release
+        feeds raw values 0..255; batch normalization makes the scale of the input irrelevant.
+
+    Raises:
+        InvalidArgumentError: `channels` and `depths` have different lengths, `dropout` has no level to act on, or a
+            name is unknown.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.networks import SegNet
+        >>> network = SegNet(3, 5, channels=(8, 16), depths=(1, 2))
+        >>> network(torch.rand(1, 3, 45, 61)).shape
+        torch.Size([1, 5, 45, 61])
     """
 
     size_multiple = 1
@@ -122,36 +139,35 @@ class SegNet(nn.Module):
         in_channels: int,
         num_classes: int,
         *,
-        widths: Sequence[int] = (64, 128, 256, 512, 512),
-        convolutions: Sequence[int] = (2, 2, 3, 3, 3),
+        channels: Sequence[int] = (64, 128, 256, 512, 512),
+        depths: Sequence[int] = (2, 2, 3, 3, 3),
         upsampling: Upsampling = "switches",
         skips: Skips = "none",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if not widths or len(widths) != len(convolutions):
-            raise InvalidArgumentError(f"widths {widths} and convolutions {convolutions} must be one pair a level.")
+        if not channels or len(channels) != len(depths):
+            raise InvalidArgumentError(f"channels {channels} and depths {depths} must have one number for each level.")
         self.skips: Skips = skips
-        drops = dropout_by_level(len(widths), dropout)
-        inputs, outputs = (in_channels, *widths[:-1]), (num_classes, *widths[:-1])
+        dropouts = distribute_dropout(len(channels), dropout)
+        inputs, outputs = (in_channels, *channels[:-1]), (num_classes, *channels[:-1])
         self.encoder = nn.ModuleList(
-            EncoderStage([first, *[width] * count], dropout=drop)
-            for first, width, count, drop in zip(inputs, widths, convolutions, drops, strict=True)
+            EncoderStage([first, *[width] * depth], dropout=p)
+            for first, width, depth, p in zip(inputs, channels, depths, dropouts, strict=True)
         )
         decoder = [
-            DecoderStage(
-                [*[width] * count, last], classify=level == 0, upsampling=upsampling, skips=skips, dropout=drop
-            )
-            for level, (width, count, last, drop) in enumerate(zip(widths, convolutions, outputs, drops, strict=True))
+            DecoderStage([*[width] * depth, last], classify=level == 0, upsampling=upsampling, skips=skips, dropout=p)
+            for level, (width, depth, last, p) in enumerate(zip(channels, depths, outputs, dropouts, strict=True))
         ]
         self.decoder = nn.ModuleList(decoder[::-1])
         initialize_as_released(self)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, K, H, W) for images (B, C, H, W)."""
         x, levels = images, []
         for encode in self.encoder:
             features, x, switches = encode(x)
-            # Without skips only the switches cross over: at a byte a window, not the maps they came from.
+            # Without skips only the switches are kept, one byte a window, and not the maps before pooling.
             skip = None if self.skips == "none" else features
             levels.append(((features.shape[2], features.shape[3]), switches, skip))
         for decode, (size, switches, skip) in zip(self.decoder, reversed(levels), strict=True):
@@ -160,53 +176,9 @@ class SegNet(nn.Module):
 
 
 def initialize_as_released(network: nn.Module) -> None:
-    """He initialization, and batch normalization that starts with scale 1 and shift 0.001."""
+    """Apply He initialization, and start batch normalization with scale 1 and shift 0.001."""
     initialize_he(network)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
             nn.init.constant_(module.bias, 1e-3)
-
-
-VGG16_CONVOLUTIONS = (2, 2, 3, 3, 3)
-
-
-def map_vgg16_names(*, batch_norm: bool = False) -> dict[str, str]:
-    """From torchvision's names of VGG16's 13 convolutions to those of SegNet's encoder.
-
-    `features.0.weight → encoder.0.convolutions.0.weight`, and so on; for `vgg16_bn` the batch
-    normalizations with their statistics too.
-    """
-    parts = [("weight", "bias"), ("weight", "bias", "running_mean", "running_var")][: 1 + batch_norm]
-    names, index = {}, 0
-    for stage, count in enumerate(VGG16_CONVOLUTIONS):
-        for layer in range(count):
-            for offset, entries in enumerate(parts):
-                for entry in entries:
-                    ours = f"encoder.{stage}.convolutions.{3 * layer + offset}.{entry}"
-                    names[f"features.{index + offset}.{entry}"] = ours
-            index += len(parts) + 1  # and its ReLU
-        index += 1  # the pooling
-    return names
-
-
-def load_vgg16(network: SegNet, weights: Mapping[str, Tensor]) -> None:
-    """Copies the convolutions of torchvision's `vgg16` or `vgg16_bn` into the encoder, all or nothing.
-
-    Args:
-        network: with VGG16's widths and convolutions, and 3 input channels.
-        weights: the classifier's state dict; its fully connected layers are left out.
-    """
-    names = map_vgg16_names(batch_norm="features.1.running_mean" in weights)
-    targets = network.state_dict()
-    for theirs, ours in names.items():
-        if theirs not in weights:
-            raise InvalidArgumentError(f"these are no weights of torchvision's vgg16 or vgg16_bn: {theirs} is missing.")
-        if ours not in targets or weights[theirs].shape != targets[ours].shape:
-            raise InvalidArgumentError(
-                f"{theirs}, {tuple(weights[theirs].shape)}, does not fit this SegNet's {ours}; VGG16 weights "
-                "need 3 input channels and the default widths and convolutions."
-            )
-    with torch.no_grad():
-        for theirs, ours in names.items():
-            targets[ours].copy_(weights[theirs])

@@ -1,55 +1,66 @@
-"""SegNet-Basic and the seven other decoders that Table 1 of the SegNet paper (Badrinarayanan,
-Kendall, Cipolla, PAMI 2017, arXiv 1511.00561) compares on the same small encoder. `TABLE_1`, at the
-bottom, builds each by its name.
+"""SegNet-Basic and the seven other decoders on the same small encoder, as compared in Table 1 of the SegNet paper:
+Badrinarayanan, Kendall, Cipolla, PAMI 2017 (arXiv:1511.00561).
+
+The file reads bottom-up: the encoder, the networks, and `TABLE_1`, which builds each by its name.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from pixelwise.networks.segnet import EncoderStage, dropout_by_level, dropout_layer, initialize_as_released
+from pixelwise.networks.segnet import EncoderStage, build_dropout, distribute_dropout, initialize_as_released
 from pixelwise.ops.pooling import max_unpool
 from pixelwise.ops.transposed_convolution import TransposedConv
 from pixelwise.ops.upsampling import bilinear_weight, interpolate
 
 
-def image_normalization() -> nn.Module:
-    """The release's "local contrast normalization": divides by (1 + 2e-5 times the sum of squares
-    over the nearest 5 channels)^0.75. Made for raw values 0..255; at unit std it does nothing.
+def build_image_normalization() -> nn.Module:
+    """Return the "local contrast normalization" of the release.
+
+    It divides by (1 + 2e-5 times the sum of squares over the nearest 5 channels)^0.75. It is meant for raw values
+    0..255, and has no effect at unit standard deviation.
     """
     return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)
 
 
-def basic_encoder(in_channels: int, base_channels: int, depth: int, dropout: float = 0.0) -> nn.ModuleList:
-    """7x7 convolution, batch normalization, ReLU and pooling, `depth` times; sees 106 pixels at depth 4."""
-    channels = [in_channels, *[base_channels] * depth]
-    drops = dropout_by_level(depth, dropout)
-    pairs = itertools.pairwise(channels)
-    return nn.ModuleList(EncoderStage(pair, kernel=7, dropout=p) for pair, p in zip(pairs, drops, strict=True))
+def build_basic_encoder(in_channels: int, base_channels: int, depth: int, dropout: float = 0.0) -> nn.ModuleList:
+    """Return `depth` stages of 7x7 convolution, batch normalization, ReLU and pooling; depth 4 sees 106 pixels."""
+    pairs = itertools.pairwise([in_channels, *[base_channels] * depth])
+    dropouts = distribute_dropout(depth, dropout)
+    return nn.ModuleList(EncoderStage(pair, kernel_size=7, dropout=p) for pair, p in zip(pairs, dropouts, strict=True))
 
 
 class SegNetBasic(nn.Module):
-    """Four convolutions down, four up, and a 1x1 classifier; no ReLU in the decoder.
+    """SegNet-Basic (Badrinarayanan, Kendall, Cipolla, PAMI 2017): four convolutions down, four up, a 1x1 classifier.
 
-    `SegNetBasic(3, 11)` has 1,415,563 parameters in its convolutions, biases included as in the
+    The decoder has no ReLU. `SegNetBasic(3, 11)` has 1,415,563 parameters in its convolutions, with biases as in the
     release, and 1,024 in its batch normalizations.
 
     Args:
         in_channels: C of the images.
         num_classes: K of the logits.
-        base_channels: channels of every map.
-        depth: number of poolings.
-        encoder_addition: adds the encoder's maps to what the decoder's convolution gives.
-        single_channel_decoder: each decoder filter sees only the map it belongs to.
-        dropout: probability, after the poolings and decoder stages of the third level and below.
+        base_channels: Channels of every map.
+        depth: Number of poolings.
+        encoder_addition: Whether the encoder's maps are added to the maps of the decoder's convolutions.
+        single_channel_decoder: Whether each decoder filter sees only its own map.
+        dropout: Probability after the poolings and decoder stages of the third level and below.
 
-    Input (B, C, H, W) floating point in raw units 0..255 (see `image_normalization`), output
-    (B, K, H, W); any H and W.
+    Returns:
+        `forward(images)` takes (B, C, H, W) floating point of any size, in raw units 0..255, and returns logits
+        (B, K, H, W).
+
+    Raises:
+        InvalidArgumentError: `dropout` is above 0 and `depth` below 3.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.networks import SegNetBasic
+        >>> SegNetBasic(3, 5, base_channels=8)(torch.rand(1, 3, 45, 61) * 255).shape
+        torch.Size([1, 5, 45, 61])
     """
 
     size_multiple = 1
@@ -68,8 +79,8 @@ class SegNetBasic(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder_addition = encoder_addition
-        self.normalize = image_normalization()
-        self.encoder = basic_encoder(in_channels, base_channels, depth, dropout)
+        self.normalize = build_image_normalization()
+        self.encoder = build_basic_encoder(in_channels, base_channels, depth, dropout)
         groups = base_channels if single_channel_decoder else 1
         self.decoder = nn.ModuleList(
             nn.Sequential(
@@ -77,11 +88,12 @@ class SegNetBasic(nn.Module):
             )
             for _ in range(depth)
         )
-        self.decoder_dropout = nn.ModuleList(dropout_layer(p) for p in dropout_by_level(depth, dropout)[::-1])
+        self.decoder_dropout = nn.ModuleList(build_dropout(p) for p in distribute_dropout(depth, dropout)[::-1])
         self.classify = nn.Conv2d(base_channels, num_classes, 1)
         initialize_as_released(self)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, K, H, W) for raw images (B, C, H, W)."""
         x, levels = self.normalize(images), []
         for encode in self.encoder:
             features, x, switches = encode(x)
@@ -94,10 +106,10 @@ class SegNetBasic(nn.Module):
 
 
 class BilinearInterpolation(nn.Module):
-    """The encoder, a 1x1 classifier, and fixed bilinear interpolation back to the image's size.
+    """The encoder, a 1x1 classifier, and fixed bilinear interpolation to the size of the image.
 
-    The classifier comes first: it commutes with interpolation, and costs 4^depth times less there.
-    Arguments, input and output as `SegNetBasic`.
+    The classifier comes first: it commutes with the interpolation, and costs 4^depth times less there. Arguments, input
+    and output are those of `SegNetBasic`.
     """
 
     size_multiple = 1
@@ -105,12 +117,13 @@ class BilinearInterpolation(nn.Module):
 
     def __init__(self, in_channels: int, num_classes: int, *, base_channels: int = 64, depth: int = 4) -> None:
         super().__init__()
-        self.normalize = image_normalization()
-        self.encoder = basic_encoder(in_channels, base_channels, depth)
+        self.normalize = build_image_normalization()
+        self.encoder = build_basic_encoder(in_channels, base_channels, depth)
         self.classify = nn.Conv2d(base_channels, num_classes, 1)
         initialize_as_released(self)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, K, H, W) for raw images (B, C, H, W)."""
         x = self.normalize(images)
         for encode in self.encoder:
             _, x, _ = encode(x)
@@ -120,16 +133,19 @@ class BilinearInterpolation(nn.Module):
 
 
 class FCNBasic(nn.Module):
-    """The encoder of SegNet-Basic under the decoder of FCN: learned 8x8 transposed convolutions with
-    stride 2 that start bilinear, and sums with the encoder's pooled maps.
+    """The encoder of SegNet-Basic with the decoder of FCN.
+
+    The decoder has learned 8x8 transposed convolutions with stride 2, bilinear at first, and sums with the encoder's
+    pooled maps.
 
     Args:
-        in_channels, num_classes, base_channels, depth: as `SegNetBasic`.
-        addition: adds the pooled map of the same size at each step.
-        dim_reduction: 1x1 convolutions bring the encoder's maps to K channels first; else all
-            channels are kept to the end and classified there.
-
-    Input and output as `SegNetBasic`.
+        in_channels: As in `SegNetBasic`.
+        num_classes: As in `SegNetBasic`.
+        base_channels: As in `SegNetBasic`.
+        depth: As in `SegNetBasic`.
+        addition: Whether the pooled map of the same size is added at each step.
+        dim_reduction: Whether 1x1 convolutions first reduce the encoder's maps to K channels. Otherwise all channels
+            are kept to the end and classified there.
     """
 
     size_multiple = 1
@@ -147,8 +163,8 @@ class FCNBasic(nn.Module):
     ) -> None:
         super().__init__()
         channels = num_classes if dim_reduction else base_channels
-        self.normalize = image_normalization()
-        self.encoder = basic_encoder(in_channels, base_channels, depth)
+        self.normalize = build_image_normalization()
+        self.encoder = build_basic_encoder(in_channels, base_channels, depth)
         self.reduce = nn.ModuleList(
             nn.Conv2d(base_channels, num_classes, 1) if dim_reduction else nn.Identity()
             for _ in range(depth if addition else 1)
@@ -162,12 +178,13 @@ class FCNBasic(nn.Module):
             initialize_bilinear(layer.weight)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, K, H, W) for raw images (B, C, H, W)."""
         x, sizes, pooled = self.normalize(images), [], []
         for encode in self.encoder:
             sizes.append(x.shape[2:])
             _, x, _ = encode(x)
             pooled.append(x)
-        # Coarse to fine; without addition only the coarsest has something to reduce it.
+        # Coarse to fine; without addition only the coarsest map is reduced.
         maps = [reduce(x) for reduce, x in zip(self.reduce, reversed(pooled), strict=False)]
         x = maps[0]
         for step, (grow, size) in enumerate(zip(self.grow, reversed(sizes), strict=True), start=1):
@@ -178,21 +195,15 @@ class FCNBasic(nn.Module):
 
 @torch.no_grad()
 def initialize_bilinear(weight: Tensor) -> None:
-    """Each channel (of (C, C, 8, 8)) onto itself, none onto another.
+    """Set a weight (C, C, 8, 8) to bilinear interpolation of each channel.
 
-    At stride 2 four of an 8x8 kernel overlap along an axis, not two, and add up to 2, in the plane to
-    4: a quarter of it keeps a constant map as it is.
+    At stride 2 four taps of an 8x8 kernel overlap along each axis instead of two, and sum to 4 in the plane. A quarter
+    of the kernel therefore keeps a constant map constant.
     """
     weight.copy_(bilinear_weight(len(weight), 8) / 4)
 
 
-class Builder(Protocol):
-    """What builds a network of Table 1."""
-
-    def __call__(self, in_channels: int, num_classes: int, *, base_channels: int = 64, depth: int = 4) -> nn.Module: ...
-
-
-TABLE_1: Mapping[str, Builder] = MappingProxyType(
+TABLE_1: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
     {
         "bilinear-interpolation": BilinearInterpolation,
         "segnet-basic": SegNetBasic,

@@ -1,7 +1,6 @@
-"""What `pixelwise networks` tells: size, cost, memory and geometry of each network, and its layers.
+"""Size, cost, memory and geometry of the networks, and their layers, for `pixelwise networks`.
 
-Nothing is computed: networks are built and run on the meta device, which has shapes and no data, so
-the whole table takes seconds and no memory.
+Networks are built and run on the meta device, which has shapes and no data, so the table takes seconds and no memory.
 """
 
 import itertools
@@ -19,97 +18,99 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
 from pixelwise.config import Config, NetworkConfig
-from pixelwise.errors import InvalidArgumentError, unknown_name
-from pixelwise.networks.activation_checkpointing import Pass, checkpoint_call, wrap_stages
+from pixelwise.errors import InvalidArgumentError
+from pixelwise.networks.activation_checkpointing import StageMethod, checkpoint_call, wrap_stages
 from pixelwise.networks.geometry.network_geometry import trace_geometry
 from pixelwise.networks.geometry.tracer import OpObserver, copy_to_meta
 from pixelwise.networks.registry import NETWORKS, build_network
 from pixelwise.networks.segmenter import Segmenter
 from pixelwise.shapes import Size
 
-UNET = "U-Net: Ronneberger et al., MICCAI 2015"
-SEGNET = "SegNet: Badrinarayanan et al., PAMI 2017"
-BAYESIAN_SEGNET = "Bayesian SegNet: Kendall et al., BMVC 2017"
-FCN = "FCN: Long et al., CVPR 2015"
+_SEGNET = "SegNet: Badrinarayanan et al., PAMI 2017"
+_BAYESIAN_SEGNET = "Bayesian SegNet: Kendall et al., BMVC 2017"
 
 PAPERS = {
-    "UNet": UNET,
-    "SegNet": SEGNET,
-    "SegNetBasic": SEGNET,
-    "BilinearInterpolation": SEGNET,
-    "FCNBasic": SEGNET,
-    "FCN": FCN,
-    "bayesian-segnet": BAYESIAN_SEGNET,
-    "bayesian-segnet-basic": BAYESIAN_SEGNET,
+    "UNet": "U-Net: Ronneberger et al., MICCAI 2015",
+    "SegNet": _SEGNET,
+    "SegNetBasic": _SEGNET,
+    "BilinearInterpolation": _SEGNET,
+    "FCNBasic": _SEGNET,
+    "FCN": "FCN: Long et al., CVPR 2015",
+    "bayesian-segnet": _BAYESIAN_SEGNET,
+    "bayesian-segnet-basic": _BAYESIAN_SEGNET,
 }
-"""By class; by name where the same class is also the network of another paper."""
+"""By class, or by name if the class is also the network of another paper."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkRow:
-    """One network, at one size, for one image in float32."""
+    """The properties of one network, for one image in float32."""
 
     name: str
     parameters: int
     size: Size
-    """Height and width of its input: the smallest that gives logits for all of the size asked for."""
+    """Height and width of its input: the smallest legal size that gives logits for the whole image."""
     gflops: float
-    """Of one forward pass: twice the multiply-adds of its convolutions, in 10^9."""
+    """10^9 floating point operations of one forward pass: twice the multiply-adds of its convolutions."""
     activation_mb: float
-    """What one training step keeps for the backward pass, without weights, in 10^6 bytes."""
+    """10^6 bytes that a training step stores for the backward pass, without weights."""
     stride: Size
     receptive_field: Size | None
-    """Rows and columns that one output pixel depends on; None: the whole image."""
+    """Rows and columns that one output pixel depends on; None for the whole image."""
     paper: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerRow:
-    """One layer: an operator that has weights, multiplies or changes the shape, at its place in the network."""
+    """The properties of one layer: an operator that has weights, multiplies or changes the shape."""
 
     name: str
-    """Of the module it is in: "down.0.block.3"; "" for the network itself."""
+    """Name of its module: "down.0.block.3"; "" for the network itself."""
     operator: str
-    """As PyTorch calls it: "conv2d", "max_pool2d", "cat"."""
+    """Name in PyTorch: "conv2d", "max_pool2d", "cat"."""
     shape: tuple[int, ...]
-    """Of its output, without the batch: (C, H, W)."""
+    """Shape of its output without the batch: (C, H, W)."""
     parameters: int
     gflops: float
 
 
 def describe(
     name: str | None = None,
-    size: Size = (360, 480),
     *,
+    size: Size = (360, 480),
     in_channels: int = 3,
     num_classes: int = 11,
     encoder: str | None = None,
     settings: Mapping[str, object] = MappingProxyType({}),
 ) -> list[NetworkRow] | list[LayerRow]:
-    """Return the networks with size, cost and geometry, or the layers of one.
+    """Return the table of `pixelwise networks`: all networks, or the layers of one.
+
+    The papers are U-Net (MICCAI 2015), SegNet (PAMI 2017), Bayesian SegNet (BMVC 2017) and FCN (CVPR 2015).
 
     Args:
-        name: Network whose layers to list; None: all networks.
-        size: Height and width of the image, in pixels.
-        in_channels: Number of image channels.
-        num_classes: Number of classes.
+        name: A key of `NETWORKS` for its layers in the order of execution; None for all networks.
+        size: (height, width) of the image in pixels. The layers need a size that is legal for the network.
+        in_channels: C of the image.
+        num_classes: K of the logits.
         encoder: Encoder of the named network.
         settings: Configuration values of the named network, such as `{"network.depth": 3}`.
 
     Returns:
-        A row per network, or per layer in the order of execution.
+        A list of `NetworkRow` or, with `name`, of `LayerRow`.
 
     Raises:
-        InvalidArgumentError: an unknown name or setting, or a size that the network cannot take.
+        InvalidArgumentError: A name or setting is unknown, or the size is not legal; the message names the legal ones.
 
     Example:
-        >>> describe("segnet-basic", (64, 64))[0].operator
-        'conv2d'
+        >>> from pixelwise.networks import describe
+        >>> layers = describe("unet", size=(64, 96), num_classes=5, settings={"network.depth": 3})
+        >>> layers[0].name, layers[0].operator, layers[-1].shape
+        ('first.0', 'conv2d', (5, 64, 96))
     """
     if name is None:
         if encoder is not None or settings:
-            raise InvalidArgumentError("encoder and settings describe one network. Give its name, too.")
-        return describe_networks(size, in_channels=in_channels, num_classes=num_classes)
+            raise InvalidArgumentError("encoder and settings need the name of a network.")
+        return [describe_network(key, size=size, in_channels=in_channels, num_classes=num_classes) for key in NETWORKS]
     changes = {**settings, "network.name": name, **({} if encoder is None else {"network.encoder": encoder})}
     with torch.device("meta"):
         config = Config().replace(changes).network
@@ -117,20 +118,12 @@ def describe(
     return describe_layers(network, size, in_channels=in_channels)
 
 
-def describe_networks(size: Size = (360, 480), *, in_channels: int = 3, num_classes: int = 11) -> list[NetworkRow]:
-    """All networks of the table, in its order, as a config builds them that names nothing else."""
-    return [describe_network(name, size, in_channels=in_channels, num_classes=num_classes) for name in NETWORKS]
-
-
-def describe_network(name: str, size: Size = (360, 480), *, in_channels: int = 3, num_classes: int = 11) -> NetworkRow:
-    """One network of the table.
-
-    Raises:
-        InvalidArgumentError: no such network.
-    """
-    network = _build(name, in_channels, num_classes)
-    field = trace_geometry(network, in_channels=in_channels)
-    legal = field.compute_input_size(size)
+def describe_network(name: str, *, size: Size = (360, 480), in_channels: int = 3, num_classes: int = 11) -> NetworkRow:
+    """Return the row of one network, built with the defaults of the config."""
+    with torch.device("meta"):
+        network = build_network(NetworkConfig(name=name), in_channels=in_channels, num_classes=num_classes)
+    geometry = trace_geometry(network, in_channels=in_channels)
+    legal = geometry.compute_input_size(size)
     images = torch.empty(1, in_channels, *legal, device="meta")
     return NetworkRow(
         name=name,
@@ -138,41 +131,29 @@ def describe_network(name: str, size: Size = (360, 480), *, in_channels: int = 3
         size=legal,
         gflops=sum(row.gflops for row in describe_layers(network, legal, in_channels=in_channels)),
         activation_mb=count_saved_bytes(network.train(), images) / 1e6,
-        stride=field.stride,
-        receptive_field=field.receptive_field if field.is_local else None,
+        stride=geometry.stride,
+        receptive_field=geometry.receptive_field if geometry.is_local else None,
         paper=PAPERS.get(name, PAPERS.get(type(network).__name__, "")),
     )
 
 
-def describe_layers(network: nn.Module | str, size: Size, *, in_channels: int, num_classes: int = 2) -> list[LayerRow]:
-    """The layers in the order in which they run, with their output shapes for an image of `size`.
+def describe_layers(network: nn.Module, size: Size, *, in_channels: int) -> list[LayerRow]:
+    """Return the layers in the order of execution, with their output shapes for an image of `size`.
 
-    Args:
-        network: a network, whatever its device, which is not changed; or a name of the table, which is
-            built for `num_classes`.
-        size: height and width, which the network must take.
-        in_channels: C of its images.
+    The network may be on any device and is not changed.
 
     Raises:
-        InvalidArgumentError: no such network, or it does not take this size.
+        InvalidArgumentError: The size is not legal for the network.
     """
-    built = _build(network, in_channels, num_classes) if isinstance(network, str) else network
-    skeleton = copy_to_meta(built)
+    skeleton = copy_to_meta(network)
     images = torch.empty(1, in_channels, *size, device="meta")
-    with torch.inference_mode(), FlopCounterMode(display=False) as flops, _Layers(skeleton, flops) as layers:
+    with torch.inference_mode(), FlopCounterMode(display=False) as flops, _LayerRecorder(skeleton, flops) as recorder:
         skeleton(images)
-    return layers.rows
+    return recorder.rows
 
 
-def _build(name: str, in_channels: int, num_classes: int) -> nn.Module:
-    if name not in NETWORKS:
-        raise unknown_name("network", name, NETWORKS)
-    with torch.device("meta"):
-        return build_network(NetworkConfig(name=name), in_channels=in_channels, num_classes=num_classes)
-
-
-class _Layers(OpObserver):
-    """Records the layers of a network that runs while it is active."""
+class _LayerRecorder(OpObserver):
+    """Records the layers of a network that runs in its context."""
 
     def __init__(self, network: nn.Module, flops: FlopCounterMode) -> None:
         super().__init__()
@@ -181,7 +162,7 @@ class _Layers(OpObserver):
         self._modules = ModuleTracker()
         self._counted: set[str] = set()
 
-    def __enter__(self) -> "_Layers":
+    def __enter__(self) -> "_LayerRecorder":
         self._modules.__enter__()  # type: ignore[no-untyped-call]
         return super().__enter__()  # type: ignore[no-any-return, no-untyped-call]
 
@@ -191,8 +172,9 @@ class _Layers(OpObserver):
 
     def on_op(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         output = result[0] if isinstance(result, tuple | list) else result
-        name = self._module()
-        parameters = self._parameters(name)
+        # The innermost of the nested modules that run.
+        name = max(self._modules.parents - {"Global"}, key=len, default="").partition(".")[2]
+        parameters = self._count_parameters(name)
         given = next((arg for arg in args if isinstance(arg, Tensor)), None)
         changes = output.dim() == 4 and not func.is_view and (given is None or output.shape != given.shape)
         before, self._flops_so_far = self._flops_so_far, self._flops.get_total_flops()
@@ -208,12 +190,8 @@ class _Layers(OpObserver):
                 )
             )
 
-    def _module(self) -> str:
-        """Of the modules that are running, one in the other, the innermost."""
-        return max(self._modules.parents - {"Global"}, key=len, default="").partition(".")[2]
-
-    def _parameters(self, name: str) -> int:
-        """Of a module's own parameters, when it is met first."""
+    def _count_parameters(self, name: str) -> int:
+        """Return the number of a module's own parameters, at its first operator."""
         if name in self._counted:
             return 0
         self._counted.add(name)
@@ -221,33 +199,36 @@ class _Layers(OpObserver):
 
 
 def count_saved_bytes(network: nn.Module, images: Tensor) -> int:
-    """Bytes that a forward pass in training keeps for the backward pass, each memory block once."""
-    return _saved(partial(network, images), _weights(network))
+    """Return the bytes that a training forward pass stores for the backward pass, each memory block once."""
+    return _count_saved(partial(network, images), _list_weight_blocks(network))
 
 
 def count_checkpointed_bytes(segmenter: Segmenter, images: Tensor) -> int:
-    """As `count_saved_bytes`, at the peak of a step with `training.activation_checkpointing`: what passes between the
-    stages, and the maps of the largest stage, which is run again. The network is one that recomputes from then on.
+    """Return `count_saved_bytes` at the peak of a step with activation checkpointing.
 
-    Raises InvalidArgumentError where it has no stages that can be told apart.
+    These are the maps between the stages, and the maps of the largest stage, which runs again. Activation checkpointing
+    stays enabled in the network.
+
+    Raises:
+        InvalidArgumentError: The network has no stages.
     """
-    of_stages = [0]
+    stage_bytes = [0]
 
-    def counted(call: Pass, inputs: tuple[Any, ...]) -> Any:
-        given = [_block(value) for value in inputs if isinstance(value, Tensor)]
-        of_stages.append(_saved(partial(call, *inputs), _weights(segmenter) | set(given)))
+    def count_and_checkpoint(call: StageMethod, inputs: tuple[Any, ...]) -> Any:
+        given = {_get_block(value) for value in inputs if isinstance(value, Tensor)}
+        stage_bytes.append(_count_saved(partial(call, *inputs), _list_weight_blocks(segmenter) | given))
         return checkpoint_call(call, inputs)
 
-    wrap_stages(segmenter.network, counted)
-    return count_saved_bytes(segmenter, images) + max(of_stages)
+    wrap_stages(segmenter.network, count_and_checkpoint)
+    return count_saved_bytes(segmenter, images) + max(stage_bytes)
 
 
-def _saved(call: Callable[[], Any], known: AbstractSet[int]) -> int:
-    """Bytes of the blocks that a call keeps, but for those known already."""
+def _count_saved(call: Callable[[], Any], known: AbstractSet[int]) -> int:
+    """Return the bytes of the memory blocks that a call stores, without the known ones."""
     saved: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        saved.setdefault(_block(tensor), tensor)
+        saved.setdefault(_get_block(tensor), tensor)
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
@@ -256,10 +237,10 @@ def _saved(call: Callable[[], Any], known: AbstractSet[int]) -> int:
     return sum(tensor.untyped_storage().nbytes() for block, tensor in saved.items() if block not in known)
 
 
-def _weights(network: nn.Module) -> set[int]:
-    return {_block(tensor) for tensor in itertools.chain(network.parameters(), network.buffers())}
+def _list_weight_blocks(network: nn.Module) -> set[int]:
+    return {_get_block(tensor) for tensor in itertools.chain(network.parameters(), network.buffers())}
 
 
-def _block(tensor: Tensor) -> int:
-    """Which memory a tensor lies in; without data there is no address to tell."""
+def _get_block(tensor: Tensor) -> int:
+    """Return an identifier of a tensor's memory; meta tensors have no address."""
     return int(tensor.untyped_storage()._cdata)

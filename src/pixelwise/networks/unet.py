@@ -1,5 +1,7 @@
-"""U-Net: Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image
-Segmentation", MICCAI 2015. Read from the bottom up: a block, a step down, a step up, the network.
+"""U-Net: Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015
+(arXiv:1505.04597).
+
+The file reads bottom-up: a block, a step down, a step up, the network, and the same decoder on another encoder.
 """
 
 import itertools
@@ -14,68 +16,71 @@ from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.networks.layers import (
     Skips,
     Upsampling,
+    build_upsampling,
+    check_size,
     count_joined_channels,
     initialize_he,
-    join,
+    join_skip,
     upsample,
-    upsampling_layer,
 )
 from pixelwise.ops import max_pool_with_switches
 from pixelwise.shapes import Size, center_crop
 
-if TYPE_CHECKING:  # whose import brings along all of torchvision and timm
+if TYPE_CHECKING:  # imports torchvision and timm
     from pixelwise.networks.encoders import Encoder
 
 Padding = Literal["valid", "same"]
 Normalization = Literal["none", "batch", "group"]
 
 
-class DoubleConv(nn.Sequential):
-    """Two 3x3 convolutions, each with normalization and ReLU."""
-
-    def __init__(self, in_channels: int, out_channels: int, padding: Padding, normalization: Normalization) -> None:
-        layers: list[nn.Module] = []
-        for channels in (in_channels, out_channels):
-            # A bias before batch normalization would be subtracted again with the mean.
-            bias = normalization != "batch"
-            layers.append(nn.Conv2d(channels, out_channels, 3, padding=int(padding == "same"), bias=bias))
-            layers += normalization_layer(normalization, out_channels)
-            layers.append(nn.ReLU(inplace=True))
-        super().__init__(*layers)
-
-
-def normalization_layer(normalization: Normalization, channels: int) -> list[nn.Module]:
+def build_normalization(normalization: Normalization, channels: int) -> list[nn.Module]:
+    """Return the normalization layer, or no layer."""
     match normalization:
         case "none":
             return []
         case "batch":
             return [nn.BatchNorm2d(channels)]
         case "group":
-            # 32 groups as Wu and He (ECCV 2018) found best, of 2 channels or more: a group of one
-            # channel on a map of one pixel has no std.
+            # 32 groups, the best number in Wu and He (ECCV 2018), but at least 2 channels a group: a group of
+            # one channel on a map of one pixel has no standard deviation.
             groups = math.gcd(channels, 32)
             return [nn.GroupNorm(groups if groups < channels else max(groups // 2, 1), channels)]
         case _:
             raise unknown_name("normalization", normalization, get_args(Normalization))
 
 
+class DoubleConv(nn.Sequential):
+    """Two 3x3 convolutions, each followed by normalization and ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, padding: Padding, normalization: Normalization) -> None:
+        layers: list[nn.Module] = []
+        for channels in (in_channels, out_channels):
+            # Batch normalization subtracts the mean, and would so remove a bias.
+            bias = normalization != "batch"
+            layers.append(nn.Conv2d(channels, out_channels, 3, padding=int(padding == "same"), bias=bias))
+            layers += build_normalization(normalization, out_channels)
+            layers.append(nn.ReLU(inplace=True))
+        super().__init__(*layers)
+
+
 class Down(nn.Module):
-    """2x2 max pooling with stride 2, then a double convolution; and the switches of the pooling."""
+    """A step of the contracting path: 2x2 max pooling with stride 2, then a double convolution."""
 
     def __init__(self, in_channels: int, out_channels: int, padding: Padding, normalization: Normalization) -> None:
         super().__init__()
         self.block = DoubleConv(in_channels, out_channels, padding, normalization)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the coarser map and the switches of the pooling."""
         pooled, switches = max_pool_with_switches(x, 2)
         return self.block(pooled), switches
 
 
 class Up(nn.Module):
-    """Transposed 2x2 convolution, concatenation with the cropped skip, then a double convolution.
+    """A step of the expanding path: transposed 2x2 convolution, concatenation of the skip, then a double convolution.
 
-    Or another `upsampling` and another use of the skip. Unpadded convolutions have cut a border off
-    since the pooling, so its switches are cropped like the skip.
+    `upsampling` and `skips` select other ways. Unpadded convolutions reduce the maps, so the skip and the switches are
+    cropped to the size of the upsampled map.
     """
 
     def __init__(
@@ -90,46 +95,61 @@ class Up(nn.Module):
         super().__init__()
         self.upsampling: Upsampling = upsampling
         self.skips: Skips = skips
-        self.up = upsampling_layer(upsampling, in_channels, skip_channels)
+        self.up = build_upsampling(upsampling, in_channels, skip_channels)
         self.block = DoubleConv(count_joined_channels(skip_channels, skips), skip_channels, padding, normalization)
 
     def forward(self, x: Tensor, switches: Tensor | None, skip: Tensor | None) -> Tensor:
+        """Return the finer map."""
         height, width = x.shape[2:]
         size = (2 * height, 2 * width)
         switches = None if switches is None else crop(switches, (height, width))
         x = upsample(self.up(x), size, self.upsampling, switches)
         skip = None if skip is None else crop(skip, size)
-        return self.block(join(x, skip, self.skips))  # type: ignore[no-any-return]
+        return self.block(join_skip(x, skip, self.skips))  # type: ignore[no-any-return]
 
 
 def crop(x: Tensor, size: Size) -> Tensor:
-    """The middle of (B, C, H, W)."""
+    """Return the center (B, C, *size) of (B, C, H, W)."""
     rows, columns = center_crop((x.shape[2], x.shape[3]), size)
     return x[:, :, rows, columns]
 
 
 class UNet(nn.Module):
-    """The contracting path, the expanding path, and the skips between them.
+    """U-Net (Ronneberger, Fischer, Brox, MICCAI 2015): a contracting path, an expanding path, and skips between them.
 
-    The defaults are the paper's network: 23 convolutions, none padded, so that 572 x 572 pixels
-    give 388 x 388 logits; `UNet(1, 2)` has 31,030,658 parameters.
+    The defaults are the network of the paper: 23 convolutions without padding, so 572x572 pixels give 388x388 logits.
+    `UNet(1, 2)` has 31,030,658 parameters.
 
     Args:
         in_channels: C of the images.
         num_classes: K of the logits.
-        base_channels: channels of the finest level, doubled at each level down to at most `max_channels`.
-        depth: number of poolings.
-        padding: "valid" loses a border at each convolution, as in the paper; "same" keeps the size.
-        normalization: "none" as in the paper, or "batch" or "group" after each convolution.
-        upsampling: how the expanding path doubles its maps.
-        skips: what the expanding path does with the maps of the contracting path.
-        stem_stride: with 2 or 4, blocks of that many pixels squared become the channels of one, and
-            the last layer unfolds them again; the network between is as fast as on an image that
-            much smaller, without losing pixels. Needs padding "same". (Pixel shuffle: Shi et al.,
-            CVPR 2016.)
+        base_channels: Channels of the finest level, doubled at each level down to at most `max_channels`.
+        depth: Number of poolings.
+        max_channels: Largest number of channels of a level.
+        padding: "valid" reduces the maps at each convolution, as in the paper; "same" keeps their size.
+        normalization: "none" as in the paper, or "batch" or "group" normalization after each convolution.
+        upsampling: "transposed" as in the paper, "switches", "nearest", "bed_of_nails" or "bilinear".
+        skips: "concat" as in the paper, "add" or "none".
+        stem_stride: 1, or 2 or 4 to fold blocks of that many pixels squared into channels. The last layer unfolds them,
+            so the network is as fast as on an image that much smaller, and no pixel is lost. Needs padding "same".
+            (Pixel shuffle: Shi et al., CVPR 2016.)
 
-    Input (B, C, H, W) floating point, output (B, K, H', W'). With "same", H and W must be multiples
-    of `size_multiple`, and H' = H. With "valid", each pooled size must be even.
+    Returns:
+        `forward(images)` takes (B, C, H, W) floating point and returns logits (B, K, H', W'). With padding "same", H
+        and W must be multiples of `size_multiple`, and H' = H. With "valid", every pooled side must be even.
+
+    Raises:
+        InvalidArgumentError: A name is unknown, `stem_stride` is above 1 without padding "same", or, in `forward`, H or
+            W is not legal; the message names legal sizes.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.networks import UNet
+        >>> network = UNet(3, 5, base_channels=8, depth=2, padding="same", normalization="batch")
+        >>> network(torch.rand(1, 3, 64, 96)).shape
+        torch.Size([1, 5, 64, 96])
+        >>> UNet(1, 2, base_channels=8)(torch.rand(1, 1, 188, 204)).shape  # without padding, as in the paper
+        torch.Size([1, 2, 4, 20])
     """
 
     def __init__(
@@ -147,8 +167,10 @@ class UNet(nn.Module):
         stem_stride: int = 1,
     ) -> None:
         super().__init__()
+        if padding not in get_args(Padding):
+            raise unknown_name("padding", padding, get_args(Padding))
         if stem_stride > 1 and padding == "valid":
-            raise InvalidArgumentError("stem_stride above 1 needs padding='same'.")
+            raise InvalidArgumentError(f"stem_stride {stem_stride} needs padding='same'; with 'valid' it must be 1.")
         channels = [min(base_channels * 2**level, max_channels) for level in range(depth + 1)]
         self.padding = padding
         self.skips: Skips = skips
@@ -165,6 +187,7 @@ class UNet(nn.Module):
         initialize_blocks_equally(self.classify, stem_stride)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, K, H', W') for images (B, C, H, W)."""
         self._check_size(images.shape[2], images.shape[3])
         x = self.first(functional.pixel_unshuffle(images, self.stem_stride))
         levels = []
@@ -178,47 +201,50 @@ class UNet(nn.Module):
 
     @property
     def size_offset(self) -> int:
-        """Legal sides are this and multiples of `size_multiple`: 60 in the paper."""
-        # From the bottom up: m pixels pooled from 2 m, which two convolutions left of 2 m + 4, ...
+        """Return the offset of legal sides, which are `size_multiple` · m + offset: 60 in the paper."""
+        # From the bottom up: two convolutions reduce 2 m + 4 pixels to 2 m, which are pooled to m, ...
         return 0 if self.padding == "same" else 4 * (2 ** len(self.down) - 1)
 
     @property
     def output_margin(self) -> int:
-        """Rows, and columns, by which the output is smaller than the input: 184 in the paper."""
+        """Return the rows, and columns, by which the output is smaller than the input: 184 in the paper."""
         levels = 2 ** len(self.down)
         return 0 if self.padding == "same" else 4 * levels + 8 * (levels - 1)
 
     def _check_size(self, height: int, width: int) -> None:
         if self.padding == "same":
-            require_multiples((height, width), self.size_multiple)
+            check_size("this U-Net", (height, width), self.size_multiple)
             return
         levels, offset = self.size_multiple, self.size_offset
         if any((side - offset) % levels or (side - offset) // levels < 8 for side in (height, width)):
             raise InvalidArgumentError(
-                f"this unpadded U-Net takes sides of {levels}m+{offset} with m of at least 8 "
-                f"({8 * levels + offset}, {9 * levels + offset}, ...), not {height}x{width}."
+                f"this U-Net without padding takes heights and widths of {levels}m+{offset} with m of at least 8 "
+                f"({8 * levels + offset}, {9 * levels + offset}, ...), not {height}x{width}; "
+                "wrap it in Segmenter, which pads and crops, or use padding='same'."
             )
 
 
 class EncoderUNet(nn.Module):
-    """The expanding path on the maps of any encoder, in place of the contracting path.
+    """U-Net's expanding path on the maps of any encoder, instead of its contracting path.
 
-    Each step up halves the stride and ends with as many channels as the encoder's map there. What is
-    left of the stride at the finest map (2 for ResNet, 4 for ConvNeXt) is unfolded by the last layer,
-    as after `stem_stride`.
+    Each step up halves the stride and has as many output channels as the encoder's map there. The last layer unfolds
+    the remaining stride of the finest map (2 for ResNet, 4 for ConvNeXt), as with `stem_stride` of `UNet`.
 
     Args:
-        in_channels: C of the images, as the encoder has it.
+        in_channels: C of the images, equal to that of the encoder.
         num_classes: K of the logits.
-        encoder: gives the maps, see `encoders.py`; their strides double.
-        normalization: of the expanding path, "none", "batch" or "group".
-        upsampling: how it doubles its maps; "switches" needs an encoder of 2x2 max poolings (VGG).
-        skips: what it does with the encoder's maps.
+        encoder: Network that returns maps with strides that double; see `encoders.py`.
+        normalization: "none", "batch" or "group", in the expanding path.
+        upsampling: As in `UNet`; "switches" needs an encoder with 2x2 max poolings (VGG).
+        skips: As in `UNet`.
 
-    Input (B, C, H, W) floating point, sides multiples of `size_multiple`; output (B, K, H, W).
+    Returns:
+        `forward(images)` takes (B, C, H, W) floating point, with H and W multiples of `size_multiple`, and returns
+        logits (B, K, H, W).
 
     Raises:
-        InvalidArgumentError: parts that do not fit together.
+        InvalidArgumentError: The encoder has other channels, strides or poolings than needed, or, in `forward`, H or W
+            is not a multiple of `size_multiple`.
     """
 
     size_offset = output_margin = 0
@@ -235,17 +261,14 @@ class EncoderUNet(nn.Module):
     ) -> None:
         super().__init__()
         strides, channels = encoder.strides, encoder.out_channels
-        if encoder.in_channels != in_channels:
-            raise InvalidArgumentError(
-                f"the encoder takes {encoder.in_channels} channels, the images have {in_channels}."
-            )
+        encoder.check_in_channels(in_channels)
         if any(coarse != 2 * fine for fine, coarse in itertools.pairwise(strides)):
             raise InvalidArgumentError(f"this encoder has maps of strides {strides}; U-Net needs strides that double.")
         pools = [m for m in encoder.modules() if isinstance(m, nn.MaxPool2d) and m.kernel_size == m.stride == 2]
         if upsampling == "switches" and len(pools) != len(strides) - 1:
             raise InvalidArgumentError(
-                "upsampling='switches' needs an encoder whose maps all end in 2x2 max pooling, such as vgg16; "
-                "choose another upsampling for this one."
+                "upsampling='switches' needs an encoder with 2x2 max pooling after each map, such as vgg16; "
+                "choose another upsampling for this encoder."
             )
         self.encoder = encoder
         self.upsampling, self.skips = upsampling, skips
@@ -260,27 +283,19 @@ class EncoderUNet(nn.Module):
         initialize_blocks_equally(self.classify, self.finest)
 
     def forward(self, images: Tensor) -> Tensor:
-        require_multiples((images.shape[2], images.shape[3]), self.size_multiple)
+        """Return logits (B, K, H, W) for images (B, C, H, W)."""
+        check_size("this U-Net", (images.shape[2], images.shape[3]), self.size_multiple)
         maps, switches = self.encoder(images, with_switches=self.upsampling == "switches")
         x, skips = maps[-1], maps[-2::-1]
-        for up, skip, places in itertools.zip_longest(self.up, skips, switches[::-1]):
-            x = up(x, places, None if self.skips == "none" else skip)
+        for up, skip, level_switches in itertools.zip_longest(self.up, skips, switches[::-1]):
+            x = up(x, level_switches, None if self.skips == "none" else skip)
         return functional.pixel_shuffle(self.classify(x), self.finest)
 
 
-def require_multiples(size: Size, multiple: int) -> None:
-    """InvalidArgumentError for sides that a padded U-Net cannot halve as often as it has to."""
-    height, width = size
-    if height % multiple or width % multiple:
-        raise InvalidArgumentError(
-            f"this U-Net takes sides that are multiples of {multiple}, not {height}x{width}; "
-            "wrap it in Segmenter, which pads and crops."
-        )
-
-
 def initialize_blocks_equally(layer: nn.Conv2d, side: int) -> None:
-    """The pixels of one block start alike, so that unfolding draws no checkerboard (Aitken et al.,
-    "Checkerboard artifact free sub-pixel convolution", 2017).
+    """Give the pixels of each unfolded block equal weights, so that the first output has no checkerboard.
+
+    Aitken et al., "Checkerboard artifact free sub-pixel convolution", 2017 (arXiv:1707.02937).
     """
     with torch.no_grad():
         layer.weight.copy_(layer.weight[:: side**2].repeat_interleave(side**2, dim=0))

@@ -126,7 +126,9 @@ def upcoming_batches(job: Job, pace: Pace, first_step: int) -> Iterator[tuple[in
             yield step
 
     threads = choose_loader_threads(job.device)
-    return prefetch(lambda step: batches.make_sized(step, sizes.pop(step)), steps(), ahead=threads + 1, threads=threads)
+    return prefetch(
+        lambda step: batches.make_sized(step, sizes.pop(step)), steps(), num_ahead=threads + 1, num_threads=threads
+    )
 
 
 def make_pace(trainer: Trainer, deadline: float | None, checkpoint: Checkpoint | None) -> Pace:

@@ -52,7 +52,7 @@ def profile_steps(job: Job, run: RunFolder, steps: int = STEPS) -> StepProfile:
     line for chrome://tracing or Perfetto.
     """
     trainer, batches, threads = Trainer(job), job.batches(), choose_loader_threads(job.device)
-    upcoming = prefetch(batches.make, iter(range(WARM_UP + steps)), ahead=threads + 1, threads=threads)
+    upcoming = prefetch(batches.make, iter(range(WARM_UP + steps)), num_ahead=threads + 1, num_threads=threads)
     for _ in range(WARM_UP):
         _take_step(trainer, upcoming)
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler's own lines, also of GPUs that are not there

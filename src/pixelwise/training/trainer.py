@@ -13,7 +13,7 @@ from torch.profiler import record_function
 from pixelwise.config import Config
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
-from pixelwise.data.loader import Batch, Batches, PairCache
+from pixelwise.data.loader import Batch, Batches, SampleCache
 from pixelwise.data.sample import Sample, Splits
 from pixelwise.data.unet_weight_map import border_weights
 from pixelwise.devices import Precision, get_random_state, keep_freed_memory, set_random_state
@@ -54,15 +54,16 @@ class Job:
     def batches(self) -> Batches:
         config = self.config
         return Batches(
-            cache=PairCache(self.dataset, config.data.cache_gib * 2**30),
+            cache=SampleCache(self.dataset, config.data.cache_gib * 2**30),
             samples=self.splits["train"],
             augmentation=config.augmentation,
-            crop=config.data.crop_size,
+            crop_size=config.data.crop_size,
             batch_size=config.training.batch_size,
             seed=config.training.seed,
-            share=(self.world.rank, self.world.size),
-            weigh=self._border_weights(),
-            pinned=self.device.type == "cuda",
+            rank=self.world.rank,
+            world_size=self.world.size,
+            compute_pixel_weights=self._border_weights(),
+            pin_memory=self.device.type == "cuda",
         )
 
     def _border_weights(self) -> Callable[[Array], Array] | None:
@@ -142,7 +143,7 @@ class Trainer:
         with losses_explained(), explain_compile_errors():
             loss = add_gradients(
                 self.replica,
-                batch.to(self.job.device).parts(self.parts),
+                batch.to(self.job.device).chunk(self.parts),
                 self._loss_of,
                 config.training.precision,
                 mean_over_pixels_but=self.job.spec.classes.ignore_index if is_mean_over_pixels(config.loss) else None,

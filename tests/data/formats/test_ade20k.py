@@ -19,7 +19,7 @@ def test_numbers_are_names_where_the_table_is_missing(tmp_path: Path) -> None:
 def test_a_table_of_something_else_is_an_error(tmp_path: Path) -> None:
     ade20k(tmp_path)
     text(tmp_path / "objectInfo150.txt", "Idx\tName\n1\twall\n2\twall\n")
-    with pytest.raises(DataError, match=r"objectInfo150.txt must hold .* but 1 names are found; restore or remove it"):
+    with pytest.raises(DataError, match=r"objectInfo150.txt has 1 different class names; expected .* remove it"):
         find_pairs(tmp_path)
 
 

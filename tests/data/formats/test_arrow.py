@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pixelwise.data.formats._arrow import MAX_GROUPS, RowGroups, open_arrow, open_parquet
+from pixelwise.data.formats._arrow import MAX_GROUPS, RowGroupCache, open_arrow, open_parquet
 
 
 @pytest.fixture
@@ -18,13 +18,13 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_values_are_found_in_their_group(file: Path) -> None:
-    opened = open_parquet(file, RowGroups())
-    assert (opened.num_rows, opened.pictures, opened.features) == (20, ("image", "large"), {})
-    assert [opened.value("large", row) for row in range(20)] == [b"%d" % row for row in range(20)]
-    assert opened.value("image", 13) == {"bytes": b"13", "path": None}
+    opened = open_parquet(file, RowGroupCache())
+    assert (opened.num_rows, opened.image_columns, opened.features) == (20, ("image", "large"), {})
+    assert [opened.read_value("large", row) for row in range(20)] == [b"%d" % row for row in range(20)]
+    assert opened.read_value("image", 13) == {"bytes": b"13", "path": None}
 
 
-def test_few_groups_are_kept(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_groups_are_groups(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
 
     class Counting(pq.ParquetFile):  # type: ignore[misc]
@@ -32,13 +32,13 @@ def test_few_groups_are_kept(file: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             read.append(group)
             return super().read_row_group(group, **arguments)
 
-    kept = RowGroups()
+    kept = RowGroupCache()
     opened = open_parquet(file, kept)
     monkeypatch.setattr(pq, "ParquetFile", Counting)
     for row in (0, 1, 4, 0, 8, 0, 4):
-        opened.value("image", row)
+        opened.read_value("image", row)
     assert read == [0, 1, 2, 1]
-    assert len(kept._kept) == MAX_GROUPS
+    assert len(kept._groups) == MAX_GROUPS
 
 
 @pytest.mark.parametrize("noted", [b"[]", b"{", b"{}", b'{"info": {"features": []}}'])
@@ -47,4 +47,4 @@ def test_features_that_cannot_be_read_are_none(tmp_path: Path, noted: bytes) -> 
     with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as out, pa.ipc.new_stream(out, rows.schema) as stream:
         stream.write_table(rows)
     opened = open_arrow(tmp_path / "a.arrow")
-    assert (opened.features, opened.num_rows, opened.value("image", 0)) == ({}, 1, b"a")
+    assert (opened.features, opened.num_rows, opened.read_value("image", 0)) == ({}, 1, b"a")

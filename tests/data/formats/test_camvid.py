@@ -35,7 +35,7 @@ def test_a_list_may_hold_its_pairs_in_one_line(tmp_path: Path) -> None:
 def test_a_path_does_not_leave_the_folder(tmp_path: Path) -> None:
     pairs(tmp_path, (0, 1), ("a.png", "b.png"))
     text(tmp_path / "data/train.txt", "../a.png ../b.png\n")
-    with pytest.raises(DataError, match=r"neither ../a.png nor ../b.png lies below"):
+    with pytest.raises(DataError, match=r"neither ../a.png nor ../b.png exists below"):
         find_pairs(tmp_path / "data")
 
 
@@ -68,14 +68,14 @@ def test_two_masks_of_an_image_clash(tmp_path: Path) -> None:
 def test_a_line_of_something_else_is_an_error(tmp_path: Path) -> None:
     pairs(tmp_path, (0, 1), ("a.png", "b.png"))
     text(tmp_path / "train.txt", "a.png b.png\na.png 1\n")
-    with pytest.raises(DataError, match=r"train.txt, line 2 holds 'a.png 1'; write the path of an image"):
+    with pytest.raises(DataError, match=r"train.txt, line 2 is 'a.png 1'; write the path of an image"):
         find_pairs(tmp_path)
 
 
 def test_a_list_of_another_form_beside_good_ones_is_an_error(tmp_path: Path) -> None:
     camvid(tmp_path)
     text(tmp_path / "val.txt", "val/0001TP_3.png\n")
-    with pytest.raises(DataError, match=r"val.txt, line 1 holds"):
+    with pytest.raises(DataError, match=r"val.txt, line 1 is"):
         find_pairs(tmp_path)
     text(tmp_path / "val.txt", "")
     assert {s.split for s in find_pairs(tmp_path).samples} == {"train", "test"}

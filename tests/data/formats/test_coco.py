@@ -194,17 +194,17 @@ def test_images_of_one_stem_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (document(images=[image("x.png")]), "image 'x.png' and all others are not below .*; put the images there"),
-        (document(images=[]), "no image is not below"),
-        (document(images=[image("a.png"), image("b.png")]), "two images have the id 1; number them apart"),
+        (document(images=[image("x.png")]), "image 'x.png' and all others do not exist below .*; put the images there"),
+        (document(images=[]), "images do not exist below"),
+        (document(images=[image("a.png"), image("b.png")]), "two images have the id 1; give each its own id"),
         (document(images=[image("a.png"), image("./a.png", 2)]), "a.png is listed twice, in .* and in .*; keep one"),
         (document(images=[{"id": 1}]), "instances.json: 'file_name' is missing"),
         (document(annotation([SQUARE], image_id=9)), "annotation 17 is of image 9, which is not listed"),
-        (document(annotation([SQUARE], segments_info=[])), "holds panoptic segments; use the instances file"),
+        (document(annotation([SQUARE], segments_info=[])), "contains panoptic segments; use the instances file"),
         (document(categories=[{"id": 1, "name": "a"}] * 1 + [{"id": 2, "name": "a"}]), "lists the class 'a' twice"),
         (document(categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]), "category 1 is 'b', but 'a'"),
-        (document(categories=[{"id": 1}]), "'name' is missing; export the annotations once more"),
-        (document(categories=[None]), "malformed"),
+        (document(categories=[{"id": 1}]), "'name' is missing; export the annotations again"),
+        (document(categories=[None]), "a value has an unexpected type or form"),
         ({"images": [], "categories": []}, "lists no categories"),
         ({"images": [image("a.png")], "categories": CATEGORIES}, "'annotations' is missing"),
     ],
@@ -235,7 +235,7 @@ def test_a_file_of_the_usual_name_is_not_passed_over_when_broken(tmp_path: Path,
 
 
 def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no COCO file; put instances_train\.json"):
+    with pytest.raises(DataError, match=r"has no COCO file; put instances_train\.json"):
         Dataset.load(tmp_path, "coco")
 
 
@@ -247,19 +247,22 @@ def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
     [
         (annotation([SQUARE], 5), r"the class 5 is not among those listed \(3, 7\)"),
         (annotation([]), "has no segmentation, at most a box; draw its outline"),
-        (annotation([[1, 2, 3, 4]]), "a polygon needs three corners"),
+        (annotation([[1, 2, 3, 4]]), "a polygon has points of shape"),
         (annotation([[1, 2, 3, 4, 5, 6, 7]]), "a polygon has 7 numbers, but x and y come in pairs"),
-        (annotation([[1, 2, 3, 4, 5, "x"]]), "malformed"),
-        (annotation([[1, 2, 3, 4, 5, None]]), "holds the number nan, which is no position"),
-        (annotation([7]), "malformed"),
-        (annotation({"size": [8, 6], "counts": [48]}), r"run lengths for \[8, 6\], but the image is \[6, 8\]"),
+        (annotation([[1, 2, 3, 4, 5, "x"]]), "a value has an unexpected type or form"),
+        (annotation([[1, 2, 3, 4, 5, None]]), "has the coordinate nan, which is not in any image"),
+        (annotation([7]), "a value has an unexpected type or form"),
+        (
+            annotation({"size": [8, 6], "counts": [48]}),
+            r"run lengths are of the size \[8, 6\], but the image",
+        ),
         (annotation({"size": [6, 8], "counts": [47]}), "the run lengths do not add up to 48 pixels"),
         (annotation({"size": [6, 8]}), "'counts' is missing"),
         (annotation({"size": [6, 8], "counts": "0"}), "the run lengths do not add up to 48 pixels"),
         (annotation({"size": [6, 8], "counts": "P"}), "the run lengths end within a number"),
-        (annotation({"size": [6, 8], "counts": "P" * 40}), "are none that COCO packs"),
-        (annotation({"size": [6, 8], "counts": "1 2"}), "the run lengths '1 2' are none that COCO packs"),
-        (annotation({"size": [6, 8], "counts": "é"}), "malformed"),
+        (annotation({"size": [6, 8], "counts": "P" * 40}), "are not run lengths in COCO's compressed form"),
+        (annotation({"size": [6, 8], "counts": "1 2"}), "'1 2' are not run lengths in COCO's compressed form"),
+        (annotation({"size": [6, 8], "counts": "é"}), "a value has an unexpected type or form"),
     ],
 )
 def test_a_faulty_annotation_is_found_by_the_doctor(tmp_path: Path, fault: Any, message: str) -> None:
@@ -275,7 +278,7 @@ def test_a_faulty_annotation_is_found_by_the_doctor(tmp_path: Path, fault: Any, 
 @pytest.mark.parametrize("size", [(0, 8), (10**9, 10**9), (-6, -8)])
 def test_a_size_of_no_image_is_an_error(tmp_path: Path, size: tuple[int, int]) -> None:
     dataset = Dataset.load(plant(tmp_path, images=[image("a.png", size=size)]))
-    with pytest.raises(DataError, match=r"the size .* \(height x width\) is none of an image"):
+    with pytest.raises(DataError, match=r"the size .* \(height x width\) is not between 1 and"):
         dataset.read_mask(dataset.samples[0])
 
 

@@ -125,19 +125,19 @@ def test_images_without_an_entry_and_entries_without_an_image_are_told(tmp_path:
     ("fault", "message"),
     [
         (polygon("cow"), r"a polygon of 'cow': the class 'cow' is not among those listed \(dog, cat\)"),
-        (polygon(points="1,1;2,2"), "a polygon of 'cat': a polygon needs three corners"),
-        (polygon(points="1,1;2"), "malformed"),
-        (polygon(points="1,x;2,2"), "malformed"),
-        (shape("box", xtl=1), "'ytl' is missing; export the annotations once more"),
+        (polygon(points="1,1;2,2"), "a polygon of 'cat': a polygon has points of shape"),
+        (polygon(points="1,1;2"), "a value has an unexpected type or form"),
+        (polygon(points="1,x;2,2"), "a value has an unexpected type or form"),
+        (shape("box", xtl=1), "'ytl' is missing; export the annotations again"),
         (shape("mask", rle="3, 4", left=1, top=1, width=3, height=2), "do not add up to 6 pixels"),
-        (shape("mask", rle="6", left=1, top=1, width=10**6, height=10**6), "is none of an image"),
+        (shape("mask", rle="6", left=1, top=1, width=10**6, height=10**6), "is not between 1 and"),
         (shape("polyline", points=SQUARE), "a polyline of 'cat': covers no pixels; draw its area as a polygon"),
         (shape("points", points=SQUARE), "a points of 'cat': covers no pixels"),
         (shape("cuboid"), "a cuboid of 'cat': covers no pixels"),
         (shape("skeleton"), "a skeleton of 'cat': covers no pixels"),
-        (shape("blob"), "a blob of 'cat': is no shape of CVAT"),
+        (shape("blob"), "a blob of 'cat': is not a shape of CVAT"),
         ("<polygon></polygon>", "'label' is missing"),
-        (polygon(z_order="up"), "malformed"),  # type: ignore[arg-type]
+        (polygon(z_order="up"), "a value has an unexpected type or form"),  # type: ignore[arg-type]
     ],
 )
 def test_a_faulty_shape_is_found_by_the_doctor(tmp_path: Path, fault: str, message: str) -> None:
@@ -159,12 +159,12 @@ def test_a_size_unlike_the_images_is_an_error_with_both(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (document(image())[:-5], r"annotations\.xml: cannot be read \(line 4, column \d+: unclosed token\)"),
-        (document(image(name="x.png")), r"image 'x\.png' and all others are not below"),
-        (document(), "no image is not below"),
+        (document(image())[:-5], r"annotations\.xml: is not valid XML \(line 4, column \d+: unclosed token\)"),
+        (document(image(name="x.png")), r"image 'x\.png' and all others do not exist below"),
+        (document(), "images do not exist below"),
         (document(image(), image()), r"a\.png is listed twice, in .* and in .*; keep one"),
-        (document(image(), labels=""), "lists no labels; export 'CVAT for images 1.1' once more"),
-        (document(image(), labels=LABELS.replace("#ff8c00", "orange")), "malformed"),
+        (document(image(), labels=""), "lists no labels; export 'CVAT for images 1.1' again"),
+        (document(image(), labels=LABELS.replace("#ff8c00", "orange")), "a value has an unexpected type or form"),
         (document("<image></image>"), "'name' is missing"),
     ],
 )
@@ -174,5 +174,5 @@ def test_a_faulty_file_is_an_error(tmp_path: Path, text: str, message: str) -> N
 
 
 def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no XML file of CVAT; export 'CVAT for images 1\.1' into it"):
+    with pytest.raises(DataError, match=r"has no XML file of CVAT; export 'CVAT for images 1\.1' into it"):
         Dataset.load(tmp_path, "cvat")

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pixelwise.data.formats._documents import parse_color, peek, read_xml, size_of, well_formed
+from pixelwise.data.formats._documents import locate_errors, parse_color, parse_size, read_ends, read_xml
 from pixelwise.errors import DataError, PathNotFoundError
 
 
@@ -23,7 +23,7 @@ def test_xml_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"<a>\n<b></a>", b"<a/><a/>", b"<a>&b;</a>"])
 def test_broken_xml_is_an_error_with_the_place(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(DataError, match=r"a\.xml: cannot be read \(line \d, column \d+: .*\); export it once more"):
+    with pytest.raises(DataError, match=r"a\.xml: is not valid XML \(line \d, column \d+: .*\); export it again"):
         read_xml(write(tmp_path / "a.xml", content))
 
 
@@ -40,36 +40,36 @@ def test_entities_are_refused_before_they_are_read(tmp_path: Path, declaration: 
         read_xml(write(tmp_path / "a.xml", f"{declaration}<a>&b;</a>".encode()))
 
 
-def test_peek_shows_both_ends(tmp_path: Path) -> None:
+def test_read_ends_shows_both_ends(tmp_path: Path) -> None:
     path = write(tmp_path / "a", b"0123456789")
-    assert [peek(path, length) for length in (3, 7, 20)] == ["012789", "0123456789", "0123456789"]
-    assert peek(tmp_path / "none", 3) == ""
+    assert [read_ends(path, length) for length in (3, 7, 20)] == ["012789", "0123456789", "0123456789"]
+    assert read_ends(tmp_path / "none", 3) == ""
 
 
 def test_places_are_named_from_the_outside_to_the_inside() -> None:
     fault = r"^file: shape 1: 'points' is missing; export"
-    with pytest.raises(DataError, match=fault), well_formed("file"), well_formed("shape 1"):
+    with pytest.raises(DataError, match=fault), locate_errors("file"), locate_errors("shape 1"):
         raise KeyError("points")
 
 
 def test_our_own_faults_keep_their_type() -> None:
-    with pytest.raises(AssertionError), well_formed("file"):
+    with pytest.raises(AssertionError), locate_errors("file"):
         raise AssertionError
 
 
 @pytest.mark.parametrize(("height", "width"), [(0, 1), (1, -1), (100_000, 100_000)])
 def test_sizes_of_no_image_are_refused(height: int, width: int) -> None:
     with pytest.raises(
-        DataError, match=rf"the size {height}x{width} \(height x width\) is none of an image; correct it"
+        DataError, match=rf"the size {height}x{width} \(height x width\) is not between 1 and .* pixels; correct it"
     ):
-        size_of(height, width)
+        parse_size(height, width)
 
 
 def test_sizes_may_be_texts() -> None:
-    assert size_of("6", 8.0) == (6, 8)
+    assert parse_size("6", 8.0) == (6, 8)
 
 
 def test_colors() -> None:
     assert [parse_color(text) for text in ("#ff8c00", "FF8C00", "", None)] == [(255, 140, 0), (255, 140, 0), None, None]
-    with pytest.raises(DataError, match="'#fff' is no color; write one such as #ff8c00"):
+    with pytest.raises(DataError, match="'#fff' is not a color; write one such as #ff8c00"):
         parse_color("#fff")

@@ -4,15 +4,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelwise.data.formats._files import Part, by_stem, labeled, match, of_splits, outside, read_lines, read_names
-from pixelwise.errors import DataError
+from pixelwise.data.formats._files import (
+    SplitFiles,
+    drop_unlabeled_test,
+    find_images_outside,
+    find_split_paths,
+    group_by_stem,
+    pair_files,
+    read_class_names,
+    read_lines,
+)
+from pixelwise.errors import DataError, PathNotFoundError
 from support.mask_sets import text
 
 
 def test_files_of_one_name_are_pairs_and_the_others_are_told() -> None:
     a, b, c, d, e = (Path(f"{letter}.png") for letter in "abcde")
-    part = Part(images={"1": [a], "2": [b], "3": [c, d]}, labels={"1": [c], "3": [a], "4": [e]}, split="val")
-    found = match([part])
+    part = SplitFiles(images={"1": [a], "2": [b], "3": [c, d]}, labels={"1": [c], "3": [a], "4": [e]}, split="val")
+    found = pair_files([part])
     assert [(s.name, s.image_path, s.label_path, s.split) for s in found.samples] == [("val/1", a, c, "val")]
     assert (found.images_without_mask, found.masks_without_image, found.same_stem) == ((b,), (e,), (c, d))
 
@@ -27,7 +36,7 @@ def test_every_file_is_told_once(images: dict[str, int], labels: dict[str, int])
         {name: [Path(kind, f"{name}{number}.png") for number in range(count)] for name, count in counts.items()}
         for kind, counts in (("images", images), ("labels", labels))
     ]
-    found = match([Part(images=kinds[0], labels=kinds[1], split=None)])
+    found = pair_files([SplitFiles(images=kinds[0], labels=kinds[1], split=None)])
     told = [path for s in found.samples for path in (s.image_path, s.label_path)]
     told += [*found.images_without_mask, *found.masks_without_image, *found.same_stem]
     everything = {path for files in kinds for paths in files.values() for path in paths}
@@ -36,49 +45,51 @@ def test_every_file_is_told_once(images: dict[str, int], labels: dict[str, int])
     assert {path.name[0] for path in everything - set(told)} <= clashing
 
 
-def test_a_test_split_without_any_mask_is_unlabeled() -> None:
-    parts = [Part(images={"1": [Path("1.png")]}, labels={}, split=split) for split in ("train", "val", "test", None)]
-    assert [part.split for part in labeled(parts)] == ["train", "val", None]
-    some = Part(images={}, labels={"1": [Path("1.png")]}, split="test")
-    assert labeled([some]) == [some]
+def test_a_test_split_without_masks_is_dropped() -> None:
+    parts = [
+        SplitFiles(images={"1": [Path("1.png")]}, labels={}, split=split) for split in ("train", "val", "test", None)
+    ]
+    assert [part.split for part in drop_unlabeled_test(parts)] == ["train", "val", None]
+    some = SplitFiles(images={}, labels={"1": [Path("1.png")]}, split="test")
+    assert drop_unlabeled_test([some]) == [some]
 
 
 def test_stems_are_paths_below_the_folder(tmp_path: Path) -> None:
     for name in ("x/a.png", "x/a.b.JPG", "x/a.txt", ".x/a.png"):
         text(tmp_path / name, "")
-    assert sorted(by_stem(tmp_path)) == ["x/a", "x/a.b"]
-    assert by_stem(tmp_path / "nowhere") == {}
+    assert sorted(group_by_stem(tmp_path)) == ["x/a", "x/a.b"]
+    assert group_by_stem(tmp_path / "nowhere") == {}
 
 
 def test_pictures_outside_are_told(tmp_path: Path) -> None:
     for name in ("a/1.png", "b/1.png", "2.png", "b/1.txt"):
         text(tmp_path / name, "")
-    assert outside([tmp_path], [tmp_path / "a"]) == (tmp_path / "2.png", tmp_path / "b/1.png")
+    assert find_images_outside([tmp_path], [tmp_path / "a"]) == (tmp_path / "2.png", tmp_path / "b/1.png")
 
 
 def test_splits_are_told_by_name() -> None:
     paths = [Path(name) for name in ("Training", "valid", "val", "test.txt", "train.old", "Test.old")]
-    assert of_splits(paths) == {"train": Path("Training"), "val": Path("val"), "test": Path("test.txt")}
-    assert of_splits([Path("valid"), Path("eval")]) == {}
+    assert find_split_paths(paths) == {"train": Path("Training"), "val": Path("val"), "test": Path("test.txt")}
+    assert find_split_paths([Path("valid"), Path("eval")]) == {}
 
 
 def test_lines_keep_their_numbers(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa\r\n\r\n b c \n")
     assert read_lines(tmp_path / "list.txt") == [(1, "a"), (3, "b c")]
-    with pytest.raises(DataError, match=r"none.txt cannot be read"):
+    with pytest.raises(PathNotFoundError, match=r"none.txt: the file does not exist"):
         read_lines(tmp_path / "none.txt")
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match=r"list.txt cannot be read .*save it as UTF-8"):
+    with pytest.raises(DataError, match=r"list.txt: is not UTF-8 text; save it as UTF-8"):
         read_lines(tmp_path / "list.txt")
 
 
 def test_names_are_of_one_class_each(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     text(path, "road\n\ntraffic light\n")
-    assert read_names(path) == ["road", "traffic light"]
+    assert read_class_names(path) == ["road", "traffic light"]
     text(path, "road\nsky\nroad\n")
-    with pytest.raises(DataError, match=r"names.txt, line 3: 'road' stands there twice"):
-        read_names(path)
+    with pytest.raises(DataError, match=r"names.txt, line 3: the class 'road' is listed twice"):
+        read_class_names(path)
     text(path, "\n")
-    with pytest.raises(DataError, match=r"names.txt names no class; write one name a line"):
-        read_names(path)
+    with pytest.raises(DataError, match=r"names.txt lists no classes; write one name per line"):
+        read_class_names(path)

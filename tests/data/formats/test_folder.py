@@ -250,7 +250,7 @@ def test_a_dictionary_of_classes_gives_names_and_colors(tmp_path: Path) -> None:
     }
     for content in ("name,r,g,b\nAnimal,64,128,green\n", "name,r,g,b\n,\n"):
         path.write_text(content, encoding="utf-8")
-        with pytest.raises(DataError, match=r"class_dict.csv cannot be read.*write lines of name,r,g,b"):
+        with pytest.raises(DataError, match=r"class_dict.csv, line 2: .* does not have the form name,r,g,b"):
             find_pairs(tmp_path)
 
 
@@ -259,7 +259,7 @@ def test_valid_txt_lists_the_images_of_val(tmp_path: Path) -> None:
     (tmp_path / "valid.txt").write_text("b.png\n", encoding="utf-8")
     assert [name for name, *_ in pairs(tmp_path)] == ["train/a", "train/c", "val/b"]
     (tmp_path / "valid.txt").write_text("b.png\nd.png\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"valid.txt, line 2: no image is called 'd.png'"):
+    with pytest.raises(DataError, match=r"valid.txt, line 2: there is no image 'd.png'"):
         find_pairs(tmp_path)
 
 
@@ -283,12 +283,12 @@ def test_files_of_one_stem_are_in_no_pair_and_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["a.png"], "holds no folder 'images'; put the images into images/"),
-        (["images/a.png"], "holds no folder of masks; name it masks or labels or annotations"),
-        (["train/images/a.png"], "train holds no folder of masks"),
+        (["a.png"], "has no folder 'images'; put the images into images/"),
+        (["images/a.png"], "has no folder of masks; name it masks or labels or annotations"),
+        (["train/images/a.png"], "train has no folder of masks"),
         (
             ["images/a.png", "masks/a.png", "labels/a.txt"],
-            r"holds several folders of masks \(masks, labels\); keep the one to train on",
+            r"has several folders of masks \(masks, labels\); keep the one to train on",
         ),
     ],
 )

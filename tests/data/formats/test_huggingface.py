@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pixelwise.api.check import check
+from pixelwise import check
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats import detect_format
 from pixelwise.data.io.images import Array, encode_png
@@ -129,17 +129,17 @@ def test_columns_are_told_by_their_names(tmp_path: Path, image: str, label: str)
 
 def test_columns_that_cannot_be_told_are_named(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", [4], label="depth")
-    with pytest.raises(DataError, match=r"columns of pictures are image, depth, .* rename them to 'image' and"):
+    with pytest.raises(DataError, match=r"the columns of images are image, depth, .* rename them to 'image' and"):
         Dataset.load(tmp_path)
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "train.parquet")
-    with pytest.raises(DataError, match=r"columns of pictures are none"):
+    with pytest.raises(DataError, match=r"the columns of images are none"):
         Dataset.load(tmp_path)
 
 
 def test_every_file_must_have_the_columns(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train-0.parquet", [0])
     write_parquet(tmp_path / "train-1.parquet", [1], label="mask")
-    with pytest.raises(DataError, match=r"train-1.parquet has no column 'label' of pictures"):
+    with pytest.raises(DataError, match=r"train-1.parquet has no column 'label' of images"):
         Dataset.load(tmp_path)
 
 
@@ -163,15 +163,15 @@ def test_ids_with_gaps_are_mapped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "must hold an object, not list"),
+        ("[]", "must contain a JSON object"),
         ('{"road": 0}', "must map mask values to names"),
-        ("{", "cannot be read .*; restore it"),
+        ("{", "is not valid JSON .*; write or export it again"),
     ],
 )
 def test_a_wrong_id2label_is_an_error(tmp_path: Path, text: str, message: str) -> None:
     write_shards(tmp_path)
     (tmp_path / "id2label.json").write_text(text)
-    with pytest.raises(DataError, match=f"id2label.json {message}"):
+    with pytest.raises(DataError, match=rf"id2label.json\S* {message}"):
         Dataset.load(tmp_path)
 
 
@@ -203,9 +203,9 @@ def test_shards_of_no_split_are_told(tmp_path: Path) -> None:
     [
         (stored(b"no picture"), "is not an image of a known format"),
         (stored(b""), "the file is empty"),
-        (stored(None, "b.png"), r"holds only the path b.png; save the dataset with the bytes"),
-        (stored(None), "holds nothing; save the dataset with the bytes"),
-        (None, "holds nothing; save the dataset with the bytes"),
+        (stored(None, "b.png"), r"contains only the path b.png; save the dataset with the bytes"),
+        (stored(None), "contains no image; save the dataset with the bytes"),
+        (None, "contains no image; save the dataset with the bytes"),
     ],
 )
 def test_a_broken_row_is_named(tmp_path: Path, content: dict[str, Any] | None, message: str) -> None:
@@ -226,20 +226,20 @@ def test_a_damaged_page_is_named(tmp_path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(b"PAR1" + bytes(len(content) // 2) + content[4 + len(content) // 2 :])
     dataset = Dataset.load(tmp_path)
-    with pytest.raises(DataError, match=r"train.parquet: row 3: image: cannot be read .*; restore the file"):
+    with pytest.raises(DataError, match=r"train.parquet: row 3: image: cannot be read; restore the file"):
         dataset.read_image(dataset.samples[3])
 
 
 def test_a_file_that_is_no_parquet_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_bytes(b"no parquet")
-    with pytest.raises(DataError, match=r"train.parquet: is no whole parquet file .*; restore the file"):
+    with pytest.raises(DataError, match=r"train.parquet: is not a complete parquet file; restore the file"):
         Dataset.load(tmp_path)
 
 
 def test_a_file_that_is_no_arrow_is_an_error(tmp_path: Path) -> None:
     path = write_saved(tmp_path) / "train" / "data-00000-of-00001.arrow"
     path.write_bytes(path.read_bytes()[:900])
-    with pytest.raises(DataError, match=r"is no whole Arrow file .*; restore the file"):
+    with pytest.raises(DataError, match=r"is not a complete Arrow file; restore the file"):
         Dataset.load(tmp_path)
 
 
@@ -258,7 +258,7 @@ def test_a_wrong_description_is_an_error(tmp_path: Path, name: str, text: str, m
 
 
 def test_a_folder_without_tables_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no table; give the folder of parquet files"):
+    with pytest.raises(DataError, match=r"has no tables; give the folder of parquet files"):
         Dataset.load(tmp_path, "huggingface")
 
 

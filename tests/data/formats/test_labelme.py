@@ -179,15 +179,15 @@ def test_what_has_no_area_is_an_error(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"label": "cat"}, r"shape 1: 'points' is missing; export the annotations once more"),
+        ({"label": "cat"}, r"shape 1: 'points' is missing; export the annotations again"),
         ({"points": SQUARE}, r"shape 1: 'label' is missing"),
-        (shape("cat", SQUARE[:2]), "a polygon needs three corners"),
-        (shape("cat", [[1, 1], [1, 1]], "circle"), r"radii \(0.0, 0.0\), but both must be above 0"),
-        (shape("cat", SQUARE, "circle"), "malformed"),
+        (shape("cat", SQUARE[:2]), "a polygon has points of shape"),
+        (shape("cat", [[1, 1], [1, 1]], "circle"), r"radii \(0.0, 0.0\). Expected two numbers above 0"),
+        (shape("cat", SQUARE, "circle"), "a value has an unexpected type or form"),
         (shape("cat", [[1, 1], [2, 2]], "mask"), "'mask' is missing"),
-        (shape("cat", [[1, 1], [2, 2]], "mask", mask="?"), "malformed"),
+        (shape("cat", [[1, 1], [2, 2]], "mask", mask="?"), "a value has an unexpected type or form"),
         (shape("cat", [[1, 1], [2, 2]], "mask", mask=base64.b64encode(b"x").decode()), "mask: is not an image"),
-        (7, "malformed"),
+        (7, "a value has an unexpected type or form"),
     ],
 )
 def test_a_faulty_shape_is_found_by_the_doctor(tmp_path: Path, fault: Any, message: str) -> None:
@@ -233,5 +233,5 @@ def test_a_rotated_photo_is_drawn_on_as_it_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_such_files_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no JSON file of LabelMe; put each beside its image"):
+    with pytest.raises(DataError, match="has no JSON file of LabelMe; put each next to its image"):
         Dataset.load(tmp_path, "labelme")

@@ -81,7 +81,7 @@ def test_ids_that_leave_gaps_are_mapped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("case", "case.png does not end in its channel; nnU-Net calls it case_0000.png"),
+        ("case", "case.png has no channel in its name; rename it to case_0000.png"),
         ("a_0007", r"a_0007.png is channel 7, counted from 0, but 'channel_names' in dataset.json lists 2"),
     ],
 )
@@ -97,7 +97,7 @@ def test_a_file_that_is_no_channel_is_an_error(tmp_path: Path, name: str, messag
     [
         ({"file_ending": ".nii.gz"}, "'file_ending' is '.nii.gz', but .* save each slice of a volume as such a file"),
         ({"file_ending": None}, "'file_ending' is None"),
-        ({"labels": {"background": 0, "whole": [1, 2]}}, r"'whole' is a region of several ids, \[1, 2\]; regions"),
+        ({"labels": {"background": 0, "whole": [1, 2]}}, r"'whole' is a region of several ids, \[1, 2\], but regions"),
         ({"labels": {"0": "background", "1": "x"}}, "the label '0' has the id 'background'; write names with ids"),
         ({"labels": {"a": 1, "b": 1}}, "two of the 'labels' have one id"),
         ({"labels": ["a"]}, "'labels' must map names to ids"),
@@ -112,7 +112,7 @@ def test_what_dataset_json_must_tell(tmp_path: Path, changes: dict[str, Any], me
         find_pairs(tmp_path)
 
 
-@pytest.mark.parametrize(("content", "message"), [("{", "cannot be read"), ("[]", "must hold keys such as 'labels'")])
+@pytest.mark.parametrize(("content", "message"), [("{", "is not valid JSON"), ("[]", "has no keys such as 'labels'")])
 def test_a_dataset_json_of_something_else_is_an_error(tmp_path: Path, content: str, message: str) -> None:
     nnunet(tmp_path)
     text(tmp_path / "dataset.json", content)

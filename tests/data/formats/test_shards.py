@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pixelwise.data.formats._shards import Shard, find_shards, split_named, used_shards
+from pixelwise.data.formats._shards import DataShard, find_shard_split, find_shards, select_shards
 
 
 def plant(root: Path, *files: str) -> Path:
@@ -26,7 +26,7 @@ def plant(root: Path, *files: str) -> Path:
     ],
 )
 def test_names_tell_the_split(parts: tuple[str, ...], split: str | None) -> None:
-    assert split_named(parts) == split
+    assert find_shard_split(parts) == split
 
 
 def test_shards_lie_up_to_two_folders_deep_and_are_not_hidden(tmp_path: Path) -> None:
@@ -37,6 +37,6 @@ def test_shards_lie_up_to_two_folders_deep_and_are_not_hidden(tmp_path: Path) ->
 
 
 def test_where_shards_name_splits_the_others_are_not_read(tmp_path: Path) -> None:
-    train, other = Shard(path=tmp_path / "a", split="train"), Shard(path=tmp_path / "b", split=None)
-    assert used_shards([train, other]) == ([train], (other.path,))
-    assert used_shards([other]) == ([other], ())
+    train, other = DataShard(path=tmp_path / "a", split="train"), DataShard(path=tmp_path / "b", split=None)
+    assert select_shards([train, other]) == ([train], (other.path,))
+    assert select_shards([other]) == ([other], ())

@@ -136,14 +136,14 @@ NO_PICTURE = thing("bitmap", bitmap={"data": base64.b64encode(zlib.compress(b"PN
     ("fault", "message"),
     [
         (drawn("rectangle", [[1, 1], [3, 2]], label="cow"), r"the class 'cow' is not among those listed \(dog, cat\)"),
-        (drawn("polygon", [[1, 1], [3, 2]]), "a polygon needs three corners"),
-        (drawn("polygon", [[1, 1], [3, 2], [1]]), "malformed"),
-        (drawn("rectangle", [[1, 1]]), "malformed"),
+        (drawn("polygon", [[1, 1], [3, 2]]), "a polygon has points of shape"),
+        (drawn("polygon", [[1, 1], [3, 2], [1]]), "a value has an unexpected type or form"),
+        (drawn("rectangle", [[1, 1]]), "a value has an unexpected type or form"),
         (thing("polygon"), "'points' is missing"),
         (thing("line", points={}), "a line of 'cat' covers no pixels; draw its area as a polygon"),
-        (BAD_BITMAP, "the bitmap cannot be inflated"),
+        (BAD_BITMAP, "the bitmap cannot be decompressed"),
         (NO_PICTURE, "bitmap: is not an image of a known format"),
-        (7, "malformed"),
+        (7, "a value has an unexpected type or form"),
     ],
 )
 def test_a_faulty_object_is_found_by_the_doctor(tmp_path: Path, fault: Any, message: str) -> None:
@@ -170,7 +170,7 @@ def test_a_size_unlike_the_images_is_an_error_with_both(tmp_path: Path) -> None:
     [
         ({}, r"meta\.json: 'classes' is missing"),
         ({"classes": []}, "lists no classes; export the whole project"),
-        ({"classes": [{"title": "a", "color": "red"}]}, "'red' is no color; write one such as #ff8c00"),
+        ({"classes": [{"title": "a", "color": "red"}]}, "'red' is not a color; write one such as #ff8c00"),
         ({"classes": [{"title": "a"}, {"title": "a"}]}, "lists the class 'a' twice"),
     ],
 )
@@ -182,5 +182,5 @@ def test_a_faulty_project_is_an_error(tmp_path: Path, meta: Any, message: str) -
 
 
 def test_a_folder_without_a_project_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no meta\.json; export the whole project"):
+    with pytest.raises(DataError, match=r"has no meta\.json; export the whole project"):
         Dataset.load(tmp_path, "supervisely")

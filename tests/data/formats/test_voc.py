@@ -72,7 +72,7 @@ def test_what_cvat_writes(tmp_path: Path) -> None:
     assert (dataset.classes.names, dataset.classes.colors[1]) == (("background", "road"), (255, 0, 0))
     for line in ("road", "road:1,x,2::"):
         text(path, line)
-        with pytest.raises(DataError, match=r"labelmap.txt cannot be read .*write lines such as road:128,64,128::"):
+        with pytest.raises(DataError, match=r"labelmap.txt, line \d: .* does not have the form road:128"):
             find_pairs(tmp_path)
 
 

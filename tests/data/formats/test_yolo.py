@@ -112,15 +112,15 @@ def test_files_that_no_split_reads_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0 0.5 0.5 0.2 0.2", "line 1: a class and 4 numbers are a detection box, not an outline; export the set for"),
-        ("\n0 0.1 0.1 0.2 0.2 0.3", "line 2: 5 numbers after the class, but x and y come in pairs"),
-        ("0 0.1 0.1", "line 1: a polygon needs three corners"),
-        ("0", "line 1: a polygon needs three corners"),
-        ("0 10 10 40 10 40 30", "line 1: 10, 10, ... are no fractions of width and height"),
-        ("0 nan 0 1 0 1 1", "line 1: nan, 0, ... are no fractions"),
+        ("0 0.5 0.5 0.2 0.2", "line 1: a class and 4 numbers are a box, not an outline; export the dataset for"),
+        ("\n0 0.1 0.1 0.2 0.2 0.3", "line 2: 5 numbers follow the class, but x and y come in pairs"),
+        ("0 0.1 0.1", "line 1: a polygon has points of shape"),
+        ("0", "line 1: a polygon has points of shape"),
+        ("0 10 10 40 10 40 30", "line 1: 10, 10, ... are not fractions of width and height"),
+        ("0 nan 0 1 0 1 1", "line 1: nan, 0, ... are not fractions"),
         ("7 0 0 1 0 1 1", r"line 1: the class 7 is not among those listed \(0, 1\)"),
-        ("cat 0 0 1 0 1 1", "line 1: malformed"),
-        ("0 0 0 1 0 1 x", "line 1: malformed"),
+        ("cat 0 0 1 0 1 1", "line 1: a value has an unexpected type"),
+        ("0 0 0 1 0 1 x", "line 1: a value has an unexpected type"),
     ],
 )
 def test_a_faulty_line_is_found_by_the_doctor(tmp_path: Path, text: str, message: str) -> None:
@@ -134,22 +134,25 @@ def test_a_faulty_line_is_found_by_the_doctor(tmp_path: Path, text: str, message
 def test_a_text_file_in_another_coding_is_found_by_the_doctor(tmp_path: Path) -> None:
     root = plant(tmp_path / "data")
     (root / "labels/train/a.txt").write_bytes(b"\xff\xfe")
-    assert "a.txt: cannot be read ('utf-8' codec" in finding(check(root, tmp_path), "unreadable_mask")["message"]
+    assert "a.txt: is not UTF-8 text" in finding(check(root, tmp_path), "unreadable_mask")["message"]
 
 
 @pytest.mark.parametrize(
     ("yaml", "message"),
     [
-        ("names: [cat]\ntrain: [a", r"data\.yaml cannot be read"),
+        ("names: [cat]\ntrain: [a", r"data\.yaml: is not valid YAML"),
         ("train: images/train\nnames: [cat]\nnc: 2\n", "'names' lists 1 classes, but 'nc' is 2; make them agree"),
         ("train: images/train\nnames: []\n", "'names' lists 0 classes"),
-        ("train: images/train\nnames: 7\n", "malformed"),
+        ("train: images/train\nnames: 7\n", "a value has an unexpected type or form"),
         ("train: images/train\nnames: [cat, cat]\n", "lists the class 'cat' twice"),
         ("train: images/train\nnames: [cat]\nkpt_shape: [17, 3]\n", "describes keypoints, not areas"),
-        ("train: images/gone\nnames: [cat]\n", "'train' names 'images/gone', which is not below .*; correct it"),
-        ("train: ../..\nnames: [cat]\n", "'train' names '../..', which is not below"),
+        (
+            "train: images/gone\nnames: [cat]\n",
+            "'train' names 'images/gone', which does not exist below .*; correct",
+        ),
+        ("train: ../..\nnames: [cat]\n", "'train' names '../..', which does not exist below"),
         ("train: images\nval: images/train\nnames: [cat]\n", r"a\.png is in train and in val; name folders"),
-        ("train: list.txt\nnames: [cat]\n", r"list\.txt lists 'images/gone\.png', which is no image below"),
+        ("train: list.txt\nnames: [cat]\n", r"list\.txt, line 1: 'images/gone\.png' is not an image below"),
     ],
 )
 def test_a_faulty_description_is_an_error(tmp_path: Path, yaml: str, message: str) -> None:
@@ -161,5 +164,5 @@ def test_a_faulty_description_is_an_error(tmp_path: Path, yaml: str, message: st
 
 @pytest.mark.parametrize("yaml", ["train: images/train\n", "names: [cat]\n", ""])
 def test_a_folder_without_a_description_is_an_error(tmp_path: Path, yaml: str) -> None:
-    with pytest.raises(DataError, match=r"holds no data\.yaml with 'names' and 'train'; write one"):
+    with pytest.raises(DataError, match=r"has no data\.yaml with 'names' and 'train'; write one"):
         Dataset.load(plant(tmp_path, yaml=yaml), "yolo")

@@ -75,7 +75,7 @@ def rows_that_influence(network: nn.Module, images: Tensor) -> Callable[[int], l
 
 
 def small_fcn(stride: int, *, released: bool) -> FCN:
-    layers = {"features": build_vgg_layers(3, widths=(2,) * 5)}
+    layers = {"features": build_vgg_layers(3, channels=(2,) * 5)}
     set_padding(layers, ceil_mode=released, first_padding=100 if released else None)
     encoder = ChainEncoder(layers, taps="pools")
     head = build_fc_layers(2, channels=2, padding=0 if released else 3)
@@ -83,11 +83,11 @@ def small_fcn(stride: int, *, released: bool) -> FCN:
 
 
 def small_alexnet_fcn() -> FCN:
-    layers = {"features": build_caffenet_layers(3, widths=(2,) * 5)}
+    layers = {"features": build_caffenet_layers(3, channels=(2,) * 5)}
     set_padding(layers, ceil_mode=True, first_padding=100)
     encoder = ChainEncoder(layers, taps="pools")
     return FCN(
-        3, 2, encoder=encoder, head=build_fc_layers(2, channels=2, kernel=6, padding=0), stride=32, grouped=False
+        3, 2, encoder=encoder, head=build_fc_layers(2, channels=2, kernel_size=6, padding=0), stride=32, grouped=False
     )
 
 
@@ -102,10 +102,10 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "unet-paper": lambda: UNet(3, 2, base_channels=1),
     "unet-paper-switches": lambda: UNet(3, 2, base_channels=2, depth=2, upsampling="switches", skips="none"),
     "unet-paper-bilinear": lambda: UNet(3, 2, base_channels=1, depth=2, upsampling="bilinear", skips="add"),
-    "segnet": lambda: SegNet(3, 2, widths=(1,) * 5),
+    "segnet": lambda: SegNet(3, 2, channels=(1,) * 5),
     **{
         f"segnet-{upsampling}-{skips}": lambda upsampling=upsampling, skips=skips: SegNet(
-            3, 2, widths=(1,) * 3, convolutions=(1, 2, 1), upsampling=upsampling, skips=skips
+            3, 2, channels=(1,) * 3, depths=(1, 2, 1), upsampling=upsampling, skips=skips
         )
         for upsampling, skips in (("nearest", "none"), ("bilinear", "add"), ("transposed", "concat"))
     },

@@ -1,4 +1,4 @@
-"""Single values of tables in Arrow and parquet files, the table itself left on disk."""
+"""Reading single values of the tables in Arrow and parquet files, without loading the tables."""
 
 import json
 from collections import OrderedDict
@@ -12,104 +12,111 @@ from typing import Any
 from pixelwise.errors import DataError, missing_extra
 
 MAX_GROUPS = 2
-"""Row groups of parquet files kept: one that is read in order, and the one that follows it."""
+"""Number of row groups in memory: the current one and the next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrowFile:
-    """A file whose rows are read one by one."""
+    """An open table file."""
 
     path: Path
     num_rows: int
-    pictures: tuple[str, ...]
-    """Columns of encoded pictures: bytes, or a struct of bytes and path."""
+    image_columns: tuple[str, ...]
+    """Columns of encoded images or masks: bytes, or a struct of bytes and path."""
     features: Mapping[str, Any]
-    """What `datasets` notes about each column; empty where it noted nothing."""
-    value: Callable[[str, int], Any]
-    """(column, row) → the plain value. DataError where it cannot be read."""
+    """Features of the columns as `datasets` stores them; empty if it stored none."""
+    read_value: Callable[[str, int], Any]
+    """(column, row) → the plain value; raises DataError."""
 
 
-class RowGroups:
-    """The row groups of parquet files last read: a file is read by groups, and mostly in order."""
+class RowGroupCache:
+    """The most recent row groups of parquet files, which are read as a whole and mostly in order."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Path, int], Any] = OrderedDict()
+        self._groups: OrderedDict[tuple[Path, int], Any] = OrderedDict()
         self._lock = Lock()
 
     def get(self, path: Path, group: int, columns: tuple[str, ...]) -> Any:
-        with self._lock:  # the threads that wait mostly want the same group
-            if (path, group) not in self._kept:
+        """Return a row group, from the cache or the file."""
+        with self._lock:  # waiting threads mostly need the same group
+            if (path, group) not in self._groups:
                 with _arrow().parquet.ParquetFile(path) as file:
-                    self._kept[path, group] = file.read_row_group(group, columns=list(columns), use_threads=False)
-            self._kept.move_to_end((path, group))
-            while len(self._kept) > MAX_GROUPS:
-                self._kept.popitem(last=False)
-            return self._kept[path, group]
+                    self._groups[path, group] = file.read_row_group(group, columns=list(columns), use_threads=False)
+            self._groups.move_to_end((path, group))
+            while len(self._groups) > MAX_GROUPS:
+                self._groups.popitem(last=False)
+            return self._groups[path, group]
 
 
-def open_parquet(path: Path, kept: RowGroups) -> ArrowFile:
-    """A parquet file, of which the footer is read. DataError where it is none."""
-    with _reading(path, "is no whole parquet file"), _arrow().parquet.ParquetFile(path) as file:
+def open_parquet(path: Path, cache: RowGroupCache) -> ArrowFile:
+    """Open a parquet file by its footer; raise DataError for other files."""
+    with _convert_errors(path, "is not a complete parquet file"), _arrow().parquet.ParquetFile(path) as file:
         schema, groups = file.schema_arrow, file.metadata.num_row_groups
         sizes = [file.metadata.row_group(group).num_rows for group in range(groups)]
-    pictures = _pictures(schema)
+    image_columns = _find_image_columns(schema)
     group_of_row = [(group, row) for group, size in enumerate(sizes) for row in range(size)]
 
-    def value(column: str, row: int) -> Any:
+    def read_value(column: str, row: int) -> Any:
         group, inner = group_of_row[row]
-        with _reading(path, f"row {row}: {column}: cannot be read"):
-            return kept.get(path, group, pictures).column(column)[inner].as_py()
+        with _convert_errors(path, f"row {row}: {column}: cannot be read"):
+            return cache.get(path, group, image_columns).column(column)[inner].as_py()
 
-    return ArrowFile(path=path, num_rows=sum(sizes), pictures=pictures, features=_features(schema), value=value)
+    return ArrowFile(
+        path=path,
+        num_rows=sum(sizes),
+        image_columns=image_columns,
+        features=_read_features(schema),
+        read_value=read_value,
+    )
 
 
 def open_arrow(path: Path) -> ArrowFile:
-    """A file of `save_to_disk`, mapped into memory, so that only what is used is ever read."""
+    """Open a file of `save_to_disk` as a memory map, so that only used values are read."""
     pa = _arrow()
-    with _reading(path, "is no whole Arrow file"):
+    with _convert_errors(path, "is not a complete Arrow file"):
         table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
 
-    def value(column: str, row: int) -> Any:
-        with _reading(path, f"row {row}: {column}: cannot be read"):
+    def read_value(column: str, row: int) -> Any:
+        with _convert_errors(path, f"row {row}: {column}: cannot be read"):
             return table.column(column)[row].as_py()
 
     return ArrowFile(
         path=path,
         num_rows=table.num_rows,
-        pictures=_pictures(table.schema),
-        features=_features(table.schema),
-        value=value,
+        image_columns=_find_image_columns(table.schema),
+        features=_read_features(table.schema),
+        read_value=read_value,
     )
 
 
-def _pictures(schema: Any) -> tuple[str, ...]:
+def _find_image_columns(schema: Any) -> tuple[str, ...]:
     types = _arrow().types
 
-    def holds_bytes(kind: Any) -> bool:
+    def has_bytes(kind: Any) -> bool:
         if types.is_struct(kind):
-            return kind.get_field_index("bytes") >= 0 and holds_bytes(kind.field("bytes").type)
+            return kind.get_field_index("bytes") >= 0 and has_bytes(kind.field("bytes").type)
         return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
-    return tuple(field.name for field in schema if holds_bytes(field.type))
+    return tuple(field.name for field in schema if has_bytes(field.type))
 
 
-def _features(schema: Any) -> Mapping[str, Any]:
-    """`datasets` keeps them in the schema's metadata, as JSON."""
+def _read_features(schema: Any) -> Mapping[str, Any]:
+    """Read the features that `datasets` stores as JSON in the schema's metadata."""
     try:
-        noted = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        features = noted["info"]["features"]
+        stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = stored["info"]["features"]
     except (ValueError, KeyError, TypeError):
         return {}
     return features if isinstance(features, dict) else {}
 
 
 @contextmanager
-def _reading(path: Path, fault: str) -> Iterator[None]:
-    """Arrow's errors, which are of many kinds and may have several lines, become ours."""
+def _convert_errors(path: Path, fault: str) -> Iterator[None]:
+    """Turn the errors of Arrow into DataError."""
     try:
         yield
     except (OSError, ValueError, _arrow().ArrowException) as error:
-        raise DataError(f"{path}: {fault} ({' '.join(str(error).split())}); restore the file.") from error
+        raise DataError(f"{path}: {fault}; restore the file.") from error
 
 
 def _arrow() -> Any:

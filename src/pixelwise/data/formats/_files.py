@@ -1,47 +1,55 @@
-"""Listings of folders and index files, and the one rule by which images and masks are paired."""
+"""Listing of files and folders, names of splits, text files, and the pairing of images and masks by name."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import SPLITS, Sample, Split
 from pixelwise.errors import DataError, PathNotFoundError
+from pixelwise.files import read_text
 
-Files = Mapping[str, Sequence[Path]]
-"""Name → the files of that name: one, unless they clash."""
+FilesByName = Mapping[str, Sequence[Path]]
+"""Name → its files; more than one if the name is ambiguous."""
 
 SPLIT_NAMES: Mapping[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "eval"),
     "test": ("test", "testing"),
 }
-"""What folders of a split are called, in any case; the first name stands before the others."""
+"""Names of a split's folders, in any case; the first is preferred."""
+
+_SPLIT_OF_NAME = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """The images and masks of one split. Those of one name are a pair."""
+class SplitFiles:
+    """The images and masks of one split; those of equal names are pairs."""
 
-    images: Files
-    labels: Files
+    images: FilesByName
+    labels: FilesByName
     split: Split | None
 
 
-def match(parts: Iterable[Part]) -> DatasetIndex:
-    """All pairs, and the files that are in none. Where a name has several files, none is taken."""
+def pair_files(parts: Iterable[SplitFiles]) -> DatasetIndex:
+    """Pair images and masks by name; files of ambiguous names are in no pair."""
     samples: list[Sample] = []
     without_mask: list[Path] = []
     without_image: list[Path] = []
     same_stem: list[Path] = []
     for part in parts:
-        clashing = {n for files in (part.images, part.labels) for n, paths in files.items() if len(paths) > 1}
-        same_stem += [p for files in (part.images, part.labels) for n in clashing for p in _several(files.get(n, ()))]
-        images, labels = part.images.keys() - clashing, part.labels.keys() - clashing
-        samples += [_sample(part, name) for name in images & labels]
-        without_mask += [part.images[name][0] for name in images - labels]
-        without_image += [part.labels[name][0] for name in labels - images]
+        for name in part.images.keys() | part.labels.keys():
+            images, labels = part.images.get(name, ()), part.labels.get(name, ())
+            if len(images) > 1 or len(labels) > 1:
+                same_stem += [path for paths in (images, labels) if len(paths) > 1 for path in paths]
+            elif images and labels:
+                full_name = prefix_split(part.split, name)
+                samples.append(Sample(name=full_name, image_path=images[0], label_path=labels[0], split=part.split))
+            else:
+                without_mask += images
+                without_image += labels
     return DatasetIndex(
         samples=tuple(sorted(samples)),
         images_without_mask=tuple(sorted(without_mask)),
@@ -50,31 +58,14 @@ def match(parts: Iterable[Part]) -> DatasetIndex:
     )
 
 
-def labeled(parts: Iterable[Part]) -> list[Part]:
-    """The parts less a test split without a single mask: many sets keep those of test to themselves."""
+def prefix_split(split: Split | None, name: str) -> str:
+    """Return the full name of a sample: `train/0001`."""
+    return f"{split}/{name}" if split else name
+
+
+def drop_unlabeled_test(parts: Iterable[SplitFiles]) -> list[SplitFiles]:
+    """Drop a test split without masks: many datasets do not publish them."""
     return [part for part in parts if part.labels or part.split != "test"]
-
-
-def by_stem(folder: Path) -> dict[str, list[Path]]:
-    """Path below the folder without its ending → the pictures of that stem."""
-    files: dict[str, list[Path]] = {}
-    for path in filter(is_picture, files_below(folder)):
-        files.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
-    return files
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """Every file below the folder, sorted; hidden ones are the system's, not the user's."""
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden:
-            yield path
-
-
-def outside(folders: Iterable[Path], used: Collection[Path]) -> tuple[Path, ...]:
-    """The pictures in some folders that lie in none of those that are used."""
-    below = [path for folder in folders for path in files_below(folder)]
-    return tuple(path for path in below if is_picture(path) and set(used).isdisjoint(path.parents))
 
 
 def require_folder(root: Path) -> None:
@@ -85,60 +76,92 @@ def require_folder(root: Path) -> None:
         raise DataError(f"The dataset {str(root)!r} is a file; give the folder with images/ and masks/.")
 
 
-def folders_in(folder: Path) -> list[Path]:
-    """The folders that lie in a folder, sorted, less the hidden ones; none where there is no folder."""
+def list_folders(folder: Path) -> list[Path]:
+    """List the folders in a folder, sorted, without hidden ones; an empty list if it does not exist."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def is_picture(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_EXTENSIONS
+def find_files(folder: Path, extensions: Collection[str] | None = None) -> Iterator[Path]:
+    """Yield all files below a folder, sorted, without hidden ones.
 
-
-def of_splits(paths: Sequence[Path]) -> dict[Split, Path]:
-    """Folders or list files by the split that their name tells; where several tell one, none is taken.
-
-    `val` is taken before `valid` and its like.
+    Args:
+        folder: The folder; may not exist.
+        extensions: Extensions in lower case; None for all files.
     """
-    named = {split: [p for p in paths if _told(p).lower() in SPLIT_NAMES[split]] for split in SPLITS}
+    for path in sorted(folder.rglob("*")):
+        if extensions is None or path.suffix.lower() in extensions:
+            is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+            if not is_hidden and path.is_file():
+                yield path
+
+
+def find_images(folder: Path) -> Iterator[Path]:
+    """Yield all files below a folder that have the extension of an image."""
+    return find_files(folder, IMAGE_EXTENSIONS)
+
+
+def find_images_outside(folders: Iterable[Path], used: Collection[Path]) -> tuple[Path, ...]:
+    """Find the images below `folders` that are in none of the folders that are used."""
+    return tuple(path for folder in folders for path in find_images(folder) if set(used).isdisjoint(path.parents))
+
+
+def group_by_stem(folder: Path) -> dict[str, list[Path]]:
+    """Group the images below a folder by their relative path without the extension."""
+    files: dict[str, list[Path]] = {}
+    for path in find_images(folder):
+        files.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
+    return files
+
+
+def find_split_paths(paths: Sequence[Path]) -> dict[Split, Path]:
+    """Map splits to the folders or list files named after them.
+
+    `val` is preferred to `valid`; of several other names for one split, none is used.
+    """
     found: dict[Split, Path] = {}
-    for split, candidates in named.items():
-        plain = [path for path in candidates if _told(path) == split]
-        if len(plain or candidates) == 1:
-            found[split] = (plain or candidates)[0]
+    for split in SPLITS:
+        candidates = [path for path in paths if find_split([path.name.removesuffix(".txt")]) == split]
+        exact = [path for path in candidates if path.name.removesuffix(".txt") == split]
+        if len(exact or candidates) == 1:
+            found[split] = (exact or candidates)[0]
     return found
 
 
+def find_split(words: Iterable[str]) -> Split | None:
+    """Return the split of the first word that names one; None if there is none."""
+    return next((_SPLIT_OF_NAME[word.lower()] for word in words if word.lower() in _SPLIT_OF_NAME), None)
+
+
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """Line numbers and lines of a text file, stripped, without the empty ones."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); save it as UTF-8 text.") from error
-    return [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    """Read numbers and stripped text of the lines of a text file, without empty ones."""
+    return [(number, line.strip()) for number, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
 
 
-def read_names(path: Path) -> list[str]:
-    """Class names, one a line. DataError where one stands there twice."""
+def read_class_names(path: Path) -> list[str]:
+    """Read one class name per line."""
     names: list[str] = []
     for number, name in read_lines(path):
         if name in names:
-            raise DataError(f"{path}, line {number}: {name!r} stands there twice; give each class its own name.")
+            raise DataError(f"{path}, line {number}: the class {name!r} is listed twice; give each class its own name.")
         names.append(name)
     if not names:
-        raise DataError(f"{path} names no class; write one name a line, or remove the file.")
+        raise DataError(f"{path} lists no classes; write one name per line, or remove the file.")
     return names
 
 
-def _told(path: Path) -> str:
-    return path.name.removesuffix(".txt")
-
-
-def _sample(part: Part, name: str) -> Sample:
-    full = f"{part.split}/{name}" if part.split else name
-    return Sample(name=full, image_path=part.images[name][0], label_path=part.labels[name][0], split=part.split)
-
-
-def _several(paths: Sequence[Path]) -> Sequence[Path]:
-    return paths if len(paths) > 1 else ()
+def parse_class_colors(
+    path: Path, lines: Iterable[tuple[int, str]], split_line: Callable[[str], tuple[str, Sequence[str]]], form: str
+) -> dict[str, Any]:
+    """Parse lines of a class name and a color; `split_line` splits one, and errors show the expected `form`."""
+    names, colors = [], []
+    for number, line in lines:
+        try:
+            name, color = split_line(line)
+            red, green, blue = (int(value) for value in color)
+        except (ValueError, IndexError) as error:
+            raise DataError(f"{path}, line {number}: {line!r} does not have the form {form}; correct it.") from error
+        names.append(name.strip())
+        colors.append([red, green, blue])
+    return {"names": names, "colors": colors}

@@ -1,18 +1,26 @@
-"""ADE20K as the Scene Parsing benchmark publishes it: 150 classes, 0 for everything else.
+"""ADE20K as published by the Scene Parsing benchmark: 150 classes; mask value 0 is everything else.
 
     images/training/ADE_train_00000001.jpg             images/validation/ADE_val_00000001.jpg
     annotations/training/ADE_train_00000001.png        annotations/validation/ADE_val_00000001.png
     objectInfo150.txt
 
-Told from a folder set, whose folders may be called the same, by objectInfo150.txt or the files' names.
+The folder format may have the same folders: ADE20K is recognized by objectInfo150.txt or by the names of the files.
 """
 
 from dataclasses import replace
 from pathlib import Path
 
-from pixelwise.data.formats._files import Part, by_stem, folders_in, labeled, match, of_splits, outside, read_lines
+from pixelwise.data.formats._files import (
+    SplitFiles,
+    drop_unlabeled_test,
+    find_images_outside,
+    find_split_paths,
+    group_by_stem,
+    list_folders,
+    pair_files,
+    read_lines,
+)
 from pixelwise.data.formats.dataset_index import DatasetIndex
-from pixelwise.data.sample import Split
 from pixelwise.errors import DataError
 
 NUM_CLASSES = 150
@@ -20,14 +28,24 @@ NUM_CLASSES = 150
 _INFO = "objectInfo150.txt"
 
 
+def can_read(root: Path) -> bool:
+    folder = root / "annotations" / "training"
+    if not (folder.is_dir() and (root / "images" / "training").is_dir()):
+        return False
+    return (root / _INFO).is_file() or next(folder.glob("ADE_train_*.png"), None) is not None
+
+
 def find_pairs(root: Path) -> DatasetIndex:
-    """The pairs of training, validation and, where it has masks, testing."""
-    splits = of_splits(folders_in(root / "images"))
+    splits = find_split_paths(list_folders(root / "images"))
+    parts = (
+        SplitFiles(images=group_by_stem(images), labels=group_by_stem(root / "annotations" / images.name), split=split)
+        for split, images in splits.items()
+    )
     return replace(
-        match(labeled(_part(root, split, images) for split, images in splits.items())),
-        outside_splits=outside([root / "images"], splits.values()),
+        pair_files(drop_unlabeled_test(parts)),
+        outside_splits=find_images_outside([root / "images"], splits.values()),
         description={
-            "names": _names(root),
+            "names": _read_names(root / _INFO),
             "ignore": [0],
             "label_mapping": {index + 1: index for index in range(NUM_CLASSES)},
             "coding": "index",
@@ -35,26 +53,14 @@ def find_pairs(root: Path) -> DatasetIndex:
     )
 
 
-def _part(root: Path, split: Split, images: Path) -> Part:
-    return Part(images=by_stem(images), labels=by_stem(root / "annotations" / images.name), split=split)
-
-
-def _names(root: Path) -> list[str]:
-    """The first of each class's names, in the last column; numbers where the table is missing."""
-    path = root / _INFO
+def _read_names(path: Path) -> list[str]:
+    """Read the first of each class's names in the last column; without the table, use numbers."""
     if not path.is_file():
         return [str(number) for number in range(1, NUM_CLASSES + 1)]
     names = [line.split("\t")[-1].split(",")[0].strip() for _, line in read_lines(path)[1:]]
     if len(set(names)) != NUM_CLASSES or len(names) != NUM_CLASSES:
         raise DataError(
-            f"{path} must hold a heading and {NUM_CLASSES} lines that end in a tab and a class name of "
-            f"its own, but {len(set(names))} names are found; restore or remove it."
+            f"{path} has {len(set(names))} different class names; expected a heading and {NUM_CLASSES} lines that "
+            f"each end in a tab and a class name; restore or remove it."
         )
     return names
-
-
-def can_read(root: Path) -> bool:
-    folder = root / "annotations" / "training"
-    if not (folder.is_dir() and (root / "images" / "training").is_dir()):
-        return False
-    return (root / _INFO).is_file() or next(folder.glob("ADE_train_*.png"), None) is not None

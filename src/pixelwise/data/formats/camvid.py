@@ -1,10 +1,11 @@
-"""Lists of image and mask, as the SegNet tutorial keeps CamVid: `train.txt`, `val.txt`, `test.txt`.
+"""CamVid as in the SegNet tutorial: list files of images and masks.
 
     train.txt              /SegNet/CamVid/train/0001TP_006690.png /SegNet/CamVid/trainannot/0001TP_006690.png
     train/0001TP_006690.png
     trainannot/0001TP_006690.png
+    val.txt, test.txt, ...
 
-Paths may begin with folders of another machine: what counts is the longest end that lies below the root.
+Paths may begin with folders of another machine: the longest end of a path that exists below the root is used.
 """
 
 import re
@@ -13,17 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pixelwise.data.formats._files import Part, match, of_splits, read_lines
+from pixelwise.data.formats._files import SplitFiles, find_split_paths, pair_files, read_lines
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Split
 from pixelwise.errors import DataError
 
-_PATH = re.compile(rf"[^\s,;].*?(?i:{'|'.join(map(re.escape, IMAGE_EXTENSIONS))})(?=[\s,;]|$)")
-"""A path up to the ending of a picture: it may hold blanks."""
-
-_SEQUENCES = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_")
-"""How the images of CamVid's four videos are called."""
+_IMAGE_PATH = re.compile(rf"[^\s,;].*?(?i:{'|'.join(map(re.escape, IMAGE_EXTENSIONS))})(?=[\s,;]|$)")
+"""A path up to the extension of an image; it may contain blanks."""
+_VIDEO_NAMES = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_")
+"""Start of the names of images in CamVid's four videos."""
 _CLASSES: dict[str, Any] = {
     "names": [
         *("Sky", "Building", "Pole", "Road", "Pavement", "Tree"),
@@ -39,66 +39,58 @@ _CLASSES: dict[str, Any] = {
 """The 11 classes of the SegNet paper; 11 is void."""
 
 
+def can_read(root: Path) -> bool:
+    return bool(_find_lists(root))
+
+
 def find_pairs(root: Path) -> DatasetIndex:
-    """The pairs that the lists name. DataError names a line whose image and mask are both missing."""
-    found = match([_part(root, split, path) for split, path in _lists(root).items()])
-    camvid = all(_SEQUENCES.match(sample.image_path.name) for sample in found.samples)
-    return replace(found, description=_CLASSES if camvid and found.samples else {})
+    index = pair_files([_read_list(root, split, path) for split, path in _find_lists(root).items()])
+    is_camvid = all(_VIDEO_NAMES.match(sample.image_path.name) for sample in index.samples)
+    return replace(index, description=_CLASSES if is_camvid and index.samples else {})
 
 
-def _lists(root: Path) -> dict[Split, Path]:
-    """The lists by split, all of them where one names pairs: another that does not is at fault."""
-    lists = of_splits([path for path in sorted(root.glob("*.txt")) if path.is_file()])
-    return lists if any(_is_list(path) for path in lists.values()) else {}
+def _find_lists(root: Path) -> dict[Split, Path]:
+    """Find the list files by split; none if no list begins with a pair of images."""
+    lists = find_split_paths([path for path in sorted(root.glob("*.txt")) if path.is_file()])
+    return lists if any(_has_pair(path) for path in lists.values()) else {}
 
 
-def _is_list(path: Path) -> bool:
-    """Whether the first line that is not empty names two pictures."""
+def _has_pair(path: Path) -> bool:
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         first = next((line for line in file if line.strip()), "")
-    return len(_PATH.findall(first)) >= 2
+    return len(_IMAGE_PATH.findall(first)) >= 2
 
 
-def _part(root: Path, split: Split, path: Path) -> Part:
+def _read_list(root: Path, split: Split, path: Path) -> SplitFiles:
     images: dict[str, list[Path]] = {}
     labels: dict[str, list[Path]] = {}
-    for number, image_text, label_text in _pairs(path):
-        image, label = _below(root, image_text), _below(root, label_text)
-        there = image or label
-        if there is None:
+    for number, *texts in _read_pairs(path):
+        image, label = (_find_below(root, text) for text in texts)
+        existing = image or label
+        if existing is None:
             raise DataError(
-                f"{path}, line {number}: neither {image_text} nor {label_text} lies below {root}; "
+                f"{path}, line {number}: neither {texts[0]} nor {texts[1]} exists below {root}; "
                 f"put them back, or remove the line."
             )
-        name = there.relative_to(root).with_suffix("").as_posix().removeprefix(f"{split}/")
-        _add(images, name, image)
-        _add(labels, name, label)
-    return Part(images=images, labels=labels, split=split)
+        name = existing.relative_to(root).with_suffix("").as_posix().removeprefix(f"{split}/")
+        for files, found in ((images, image), (labels, label)):
+            if found and found not in files.setdefault(name, []):  # a repeated line is one pair
+                files[name].append(found)
+    return SplitFiles(images=images, labels=labels, split=split)
 
 
-def _pairs(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Line number, image and mask; some lists hold all their pairs in one line."""
+def _read_pairs(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Yield line number, image and mask; some lists have all their pairs in one line."""
     for number, line in read_lines(path):
-        found = _PATH.findall(line)
-        if not found or len(found) % 2:
+        paths = _IMAGE_PATH.findall(line)
+        if not paths or len(paths) % 2:
             raise DataError(
-                f"{path}, line {number} holds {line[:100]!r}; write the path of an image and the path of its mask."
+                f"{path}, line {number} is {line[:100]!r}; write the path of an image and the path of its mask."
             )
-        yield from ((number, *pair) for pair in zip(found[::2], found[1::2], strict=True))
+        yield from ((number, *pair) for pair in zip(paths[::2], paths[1::2], strict=True))
 
 
-def _below(root: Path, text: str) -> Path | None:
-    """The file below the root that the longest end of a path names."""
-    steps = [step for step in text.replace("\\", "/").split("/") if step not in ("", ".")]
-    ends = (root.joinpath(*steps[i:]) for i in range(len(steps)) if ".." not in steps[i:])
+def _find_below(root: Path, text: str) -> Path | None:
+    parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", ".")]
+    ends = (root.joinpath(*parts[i:]) for i in range(len(parts)) if ".." not in parts[i:])
     return next((path for path in ends if path.is_file()), None)
-
-
-def _add(files: dict[str, list[Path]], name: str, path: Path | None) -> None:
-    """A line that stands there twice is one pair; two masks of an image clash."""
-    if path and path not in files.setdefault(name, []):
-        files[name].append(path)
-
-
-def can_read(root: Path) -> bool:
-    return bool(_lists(root))

@@ -1,9 +1,9 @@
-"""Folder pairs: images in one folder, masks of the same name in another, or marked ones in the same.
+"""Folders of images and masks with equal names; masks may also be marked, and then be in the folder of the images.
 
     images/0001.jpg          images/train/0001.jpg      train/images/0001.jpg     train/0001.jpg
     masks/0001.png           masks/train/0001.png       train/masks/0001.png      train_labels/0001.png
 
-The mask may be marked, as in `0001_mask.png` or `label_0001.png`; it may then lie beside its image.
+Marked names are such as `0001_mask.png` and `label_0001.png`.
 """
 
 import csv
@@ -14,201 +14,203 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.data.formats._files import (
-    Files,
-    Part,
-    by_stem,
-    files_below,
-    folders_in,
-    is_picture,
-    match,
-    of_splits,
-    outside,
+    FilesByName,
+    SplitFiles,
+    find_files,
+    find_images_outside,
+    find_split_paths,
+    group_by_stem,
+    list_folders,
+    pair_files,
+    parse_class_colors,
+    read_class_names,
     read_lines,
-    read_names,
     require_folder,
 )
 from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Split
-from pixelwise.errors import DataError
+from pixelwise.errors import DataError, PathNotFoundError
 
 IMAGE_FOLDERS = ("images", "image", "img_dir")
 LABEL_FOLDERS = ("masks", "labels", "annotations", "mask", "label", "ann_dir")
-BESIDE = ("_labels", "_masks", "_label", "_mask", "_annotations", "_annot", "annot", "_gt")
-"""What the folder of masks beside a folder such as train is called after it."""
+LABEL_SUFFIXES = ("_labels", "_masks", "_label", "_mask", "_annotations", "_annot", "annot", "_gt")
+"""Suffixes of a folder with the masks of a folder such as `train`."""
 
 _WORDS = "(?i:masks?|labels?|annotations?|segmentation|seg|groundtruth|gt)"
-_MASK = re.compile(rf"^{_WORDS}[-_](?=.)|(?<=.)[-_]{_WORDS}$|(?<=.)_[LP]$")
-_IMAGE = re.compile(r"^(?i:image|img)[-_](?=.)|(?<=.)[-_](?i:image|img|sat)$")
+_MASK_MARK = re.compile(rf"^{_WORDS}[-_](?=.)|(?<=.)[-_]{_WORDS}$|(?<=.)_[LP]$")
+_IMAGE_MARK = re.compile(r"^(?i:image|img)[-_](?=.)|(?<=.)[-_](?i:image|img|sat)$")
+
+
+def can_read(root: Path) -> bool:
+    try:
+        return bool(_find_folders(root))
+    except (DataError, PathNotFoundError):
+        return False
+
+
+def find_pairs(root: Path) -> DatasetIndex:
+    pairs = _find_folders(root)
+    used = {folder for pair in pairs for folder in (pair.images, pair.labels)}
+    return replace(
+        pair_files(part for pair in pairs for part in _find_split_files(root, pair)),
+        outside_splits=find_images_outside(_find_known_folders(root, pairs), used),
+        foreign_files=tuple(
+            path
+            for folder in sorted(used)
+            for path in find_files(folder)
+            if path.suffix.lower() not in IMAGE_EXTENSIONS and path.parent != root
+        ),
+        description=_describe(root),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Folders:
-    """A folder of images and the folder of their masks, which may be the same one."""
+class _FolderPair:
+    """A folder of images and the folder of their masks, which may be the same."""
 
     images: Path
     labels: Path
     split: Split | None
 
 
-def find_pairs(root: Path) -> DatasetIndex:
-    """All pairs of a folder format; nothing is dropped silently."""
-    folders = _folders(root)
-    used = {folder for f in folders for folder in (f.images, f.labels)}
-    within = [path for folder in sorted(used) for path in files_below(folder)]
-    return replace(
-        match(part for f in folders for part in _parts(root, f)),
-        outside_splits=outside(_all_folders(root, folders), used),
-        foreign_files=tuple(p for p in within if not is_picture(p) and p.parent != root),
-        description=_description(root),
-    )
-
-
-def _folders(root: Path) -> list[_Folders]:
-    """Where the images and masks of each split lie."""
+def _find_folders(root: Path) -> list[_FolderPair]:
+    """Find the folders of images and masks of each split."""
     require_folder(root)
-    splits = of_splits(folders_in(root))
-    if inner := {split: images for split, folder in splits.items() if (images := _image_folder(folder))}:
-        return [_Folders(images=images, labels=_labels_for(images), split=s) for s, images in inner.items()]
-    if images := _image_folder(root):
-        return _below(images, _labels_for(images))
-    if word := next((w for w in BESIDE for folder in splits.values() if _beside(folder, w).is_dir()), None):
-        return [_Folders(images=folder, labels=_beside(folder, word), split=s) for s, folder in splits.items()]
-    if any(_holds_both(folder) for folder in splits.values()):
-        return [_Folders(images=folder, labels=folder, split=s) for s, folder in splits.items()]
-    if _holds_both(root):
-        return [_Folders(images=root, labels=root, split=None)]
+    splits = find_split_paths(list_folders(root))
+    if inner := {split: images for split, folder in splits.items() if (images := _find_image_folder(folder))}:
+        return [_FolderPair(images=images, labels=_find_labels(images), split=s) for s, images in inner.items()]
+    if images := _find_image_folder(root):
+        labels = _find_labels(images)
+        image_splits, label_splits = (find_split_paths(list_folders(folder)) for folder in (images, labels))
+        return [  # folders of masks may use other names of the splits
+            _FolderPair(images=path, labels=label_splits.get(split, labels / path.name), split=split)
+            for split, path in image_splits.items()
+        ] or [_FolderPair(images=images, labels=labels, split=None)]
+    for suffix in LABEL_SUFFIXES:
+        labels_of = {folder: folder.with_name(folder.name + suffix) for folder in splits.values()}
+        if any(labels.is_dir() for labels in labels_of.values()):
+            return [_FolderPair(images=path, labels=labels_of[path], split=split) for split, path in splits.items()]
+    if any(_has_marked_masks(folder) for folder in splits.values()):
+        return [_FolderPair(images=folder, labels=folder, split=split) for split, folder in splits.items()]
+    if _has_marked_masks(root):
+        return [_FolderPair(images=root, labels=root, split=None)]
     raise DataError(
-        f"{root} holds no folder 'images'; put the images into images/ and the masks of the "
+        f"{root} has no folder 'images'; put the images into images/ and the masks of the "
         f"same stem into masks/, or use images/train and masks/train."
     )
 
 
-def _image_folder(parent: Path) -> Path | None:
+def _find_image_folder(parent: Path) -> Path | None:
     return next((parent / name for name in IMAGE_FOLDERS if (parent / name).is_dir()), None)
 
 
-def _labels_for(images: Path) -> Path:
+def _find_labels(images: Path) -> Path:
+    """Find the folder of masks next to a folder of images."""
     parent = images.parent
     found = [parent / name for name in LABEL_FOLDERS if (parent / name).is_dir()]
-    if not found and _holds_both(images):
+    if not found and _has_marked_masks(images):
         return images
     if not found:
-        raise DataError(f"{parent} holds no folder of masks; name it {' or '.join(LABEL_FOLDERS[:3])}.")
+        raise DataError(f"{parent} has no folder of masks; name it {' or '.join(LABEL_FOLDERS[:3])}.")
     if len(found) > 1:
         raise DataError(
-            f"{parent} holds several folders of masks ({', '.join(p.name for p in found)}); "
+            f"{parent} has several folders of masks ({', '.join(p.name for p in found)}); "
             f"keep the one to train on and move the others away."
         )
     return found[0]
 
 
-def _below(images: Path, labels: Path) -> list[_Folders]:
-    """The splits in a folder of images; their masks may use another word for a split."""
-    splits, masks = of_splits(folders_in(images)), of_splits(folders_in(labels))
-    if not splits:
-        return [_Folders(images=images, labels=labels, split=None)]
-    return [_Folders(images=i, labels=masks.get(s, labels / i.name), split=s) for s, i in splits.items()]
+def _has_marked_masks(folder: Path) -> bool:
+    return bool(_separate_masks(group_by_stem(folder))[1])
 
 
-def _beside(folder: Path, word: str) -> Path:
-    return folder.with_name(folder.name + word)
-
-
-def _holds_both(folder: Path) -> bool:
-    """Whether masks lie among images, told by their marks."""
-    return bool(_told_apart(by_stem(folder))[1])
-
-
-def _all_folders(root: Path, folders: list[_Folders]) -> Iterator[Path]:
-    """Every folder that looks like one of images or masks, whether it is read or not."""
-    first = folders[0]
+def _find_known_folders(root: Path, pairs: list[_FolderPair]) -> Iterator[Path]:
+    """Yield every folder with a name of images or masks, read or not."""
+    first = pairs[0]
     if first.images == root:
         return
     if first.images.parent == root and first.split:  # train/0001.jpg
-        yield from folders_in(root)
+        yield from list_folders(root)
         return
-    inner = first.split and first.images.name in IMAGE_FOLDERS  # train/images/0001.jpg
-    for place in [root, *(folders_in(root) if inner else ())]:
-        yield from (place / n for n in (*IMAGE_FOLDERS, *LABEL_FOLDERS) if (place / n).is_dir())
+    is_inner = first.split and first.images.name in IMAGE_FOLDERS  # train/images/0001.jpg
+    for parent in [root, *(list_folders(root) if is_inner else ())]:
+        yield from (parent / name for name in (*IMAGE_FOLDERS, *LABEL_FOLDERS) if (parent / name).is_dir())
 
 
-def _parts(root: Path, folders: _Folders) -> Iterator[Part]:
-    """What is to be paired, masks under the names of their images."""
-    if folders.images == folders.labels:
-        images, labels = _told_apart(by_stem(folders.images))
+def _find_split_files(root: Path, pair: _FolderPair) -> list[SplitFiles]:
+    """Find the files of a pair of folders, with masks under the names of their images."""
+    if pair.images == pair.labels:
+        images, labels = _separate_masks(group_by_stem(pair.images))
     else:
-        images, labels = by_stem(folders.images), by_stem(folders.labels)
-    part = Part(images=images, labels=_named_as(images, labels), split=folders.split)
-    yield from [part] if folders.split else _listed_val(root, part)
+        images, labels = group_by_stem(pair.images), group_by_stem(pair.labels)
+    labels = _rename_masks(images, labels)
+    if pair.split is None and (root / "valid.txt").is_file():
+        val = _read_val_names(root / "valid.txt", images)
+        return [
+            SplitFiles(
+                images={name: paths for name, paths in images.items() if (name in val) == (split == "val")},
+                labels={name: paths for name, paths in labels.items() if (name in val) == (split == "val")},
+                split=split,
+            )
+            for split in ("train", "val")
+        ]
+    return [SplitFiles(images=images, labels=labels, split=pair.split)]
 
 
-def _told_apart(files: Files) -> tuple[Files, Files]:
-    """Images and masks of one folder; of masks, every mark counts that some image's mask has."""
-    bare = {**{_bare(name, _IMAGE)[0]: name for name in files}, **{name: name for name in files}}
-    marks = {mark for core, mark in (_bare(name, _MASK) for name in files) if mark and core in bare}
-    labels = {name: paths for name, paths in files.items() if _bare(name, _MASK)[1] in marks - {""}}
+def _separate_masks(files: FilesByName) -> tuple[FilesByName, FilesByName]:
+    """Separate images and masks of one folder by the marks that at least one mask of an image has."""
+    image_of = _map_to_images(files)
+    split_names = {name: _split_mark(name, _MASK_MARK) for name in files}
+    marks = {mark for core, mark in split_names.values() if mark and core in image_of}
+    labels = {name: paths for name, paths in files.items() if split_names[name][1] in marks}
     return {name: paths for name, paths in files.items() if name not in labels}, labels
 
 
-def _named_as(images: Files, labels: Files) -> Files:
-    """Masks under their image's name; one that is of no image keeps its own."""
-    by_core = {**{_bare(name, _IMAGE)[0]: name for name in images}, **{name: name for name in images}}
+def _rename_masks(images: FilesByName, labels: FilesByName) -> FilesByName:
+    """Rename masks to the names of their images; a mask without an image keeps its name."""
+    image_of = _map_to_images(images)
     renamed: dict[str, list[Path]] = {}
     for name, paths in labels.items():
-        target = by_core.get(_bare(name, _MASK)[0], name)
-        own = name in images or target in labels
-        renamed.setdefault(name if own else target, []).extend(paths)
+        target = image_of.get(_split_mark(name, _MASK_MARK)[0], name)
+        keep = name in images or target in labels
+        renamed.setdefault(name if keep else target, []).extend(paths)
     return renamed
 
 
-def _bare(name: str, marks: re.Pattern[str]) -> tuple[str, str]:
-    """A name without its mark, and the mark: `city/1_mask` → `city/1` and `_mask`."""
+def _map_to_images(files: FilesByName) -> dict[str, str]:
+    """Map names with and without the mark of an image to the name."""
+    return {**{_split_mark(name, _IMAGE_MARK)[0]: name for name in files}, **{name: name for name in files}}
+
+
+def _split_mark(name: str, marks: re.Pattern[str]) -> tuple[str, str]:
+    """Split a name into the rest and its mark: `city/1_mask` → `city/1` and `_mask`."""
     folder, slash, last = name.rpartition("/")
-    found = marks.search(last)
-    if not found:
+    match = marks.search(last)
+    if not match:
         return name, ""
-    return folder + slash + last[: found.start()] + last[found.end() :], found[0]
+    return folder + slash + last[: match.start()] + last[match.end() :], match[0]
 
 
-def _listed_val(root: Path, part: Part) -> list[Part]:
-    """A set without splits, less those that valid.txt lists by the names of their image files."""
-    path = root / "valid.txt"
-    if not path.is_file():
-        return [part]
-    names = {image.name: name for name, paths in part.images.items() for image in paths}
+def _read_val_names(path: Path, images: FilesByName) -> set[str]:
+    """Read the names of validation images from a list of their files."""
+    names = {image.name: name for name, paths in images.items() for image in paths}
     listed = set()
     for number, line in read_lines(path):
         if line not in names:
-            raise DataError(f"{path}, line {number}: no image is called {line!r}; restore it or remove the line.")
+            raise DataError(f"{path}, line {number}: there is no image {line!r}; restore it, or remove the line.")
         listed.add(names[line])
-    splits: tuple[Split, Split] = ("train", "val")
-    return [_some(part, split, listed) for split in splits]
+    return listed
 
 
-def _some(part: Part, split: Split, listed: set[str]) -> Part:
-    images, labels = (
-        {name: paths for name, paths in files.items() if (name in listed) == (split == "val")}
-        for files in (part.images, part.labels)
-    )
-    return Part(images=images, labels=labels, split=split)
-
-
-def _description(root: Path) -> dict[str, Any]:
-    """Names from codes.txt, or names and colors from class_dict.csv."""
+def _describe(root: Path) -> dict[str, Any]:
+    """Describe the classes by the names in codes.txt, or the names and colors in class_dict.csv."""
     if (root / "codes.txt").is_file():
-        return {"names": read_names(root / "codes.txt")}
+        return {"names": read_class_names(root / "codes.txt")}
     path = root / "class_dict.csv"
-    if not path.is_file():
-        return {}
-    rows = list(csv.reader(line for _, line in read_lines(path)))[1:]
-    try:
-        return {"names": [row[0].strip() for row in rows], "colors": [[int(v) for v in row[1:4]] for row in rows]}
-    except (ValueError, IndexError) as error:
-        raise DataError(f"{path} cannot be read ({error}); write lines of name,r,g,b below a heading.") from error
+    return parse_class_colors(path, read_lines(path)[1:], _split_row, "name,r,g,b") if path.is_file() else {}
 
 
-def can_read(root: Path) -> bool:
-    try:
-        return bool(_folders(root))
-    except DataError:
-        return False
+def _split_row(line: str) -> tuple[str, list[str]]:
+    name, *color = next(csv.reader([line]))
+    return name, color[:3]

@@ -1,97 +1,107 @@
-"""LabelMe: one JSON file an image, of labeled polygons, rectangles, circles and masks.
+"""LabelMe: one JSON file per image, with labeled polygons, rectangles, circles and masks.
 
     0001.jpg                 train/0001.jpg          images/0001.jpg
     0001.json                train/0001.json         annotations/0001.json   (imagePath leads to the image)
 
-A folder named after a split holds that split. Coordinates count from the corner of the first pixel; later shapes
-lie over earlier ones. Labels become classes in sorted order; `_background_` is background and `__ignore__` is
-ignored, as LabelMe's own tools have it. An image that lies in its JSON file only is read from there.
+A folder named after a split is that split. Coordinates start at the corner of the first pixel; later shapes cover
+earlier ones. Labels become classes in sorted order; `_background_` is background and `__ignore__` is ignored, as in
+LabelMe's own tools. An image without a file is read from the JSON file that contains it.
 """
 
 import base64
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from posixpath import basename, normpath
 from typing import Any
 
 import numpy as np
 
-from pixelwise.data.formats._documents import peek, size_of, well_formed
-from pixelwise.data.formats._polygons import (
-    Drawing,
-    DrawingReader,
-    DrawnClasses,
-    drawn_classes,
-    drawn_pairing,
-    files_below,
-    sample_name,
-    split_among,
+from pixelwise.data.formats._documents import locate_errors, parse_size, read_ends
+from pixelwise.data.formats._files import find_files, find_images, find_split
+from pixelwise.data.formats._shapes import (
+    ImageShapes,
+    ShapeClasses,
+    ShapeReader,
+    find_image,
+    make_classes,
+    make_index,
+    name_sample,
 )
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, DecodedImage, decode_image_bytes, read_size
-from pixelwise.data.rasterize import Bitmap, Ellipse, Polygon, Shape, box
+from pixelwise.data.rasterize import Bitmap, DrawnShape, Ellipse, Polygon, make_box
 from pixelwise.data.sample import Sample
-from pixelwise.errors import DataError
-from pixelwise.files import read_json
-from pixelwise.shapes import Size
+from pixelwise.errors import DataError, PixelwiseError
+from pixelwise.files import READ_ERRORS, read_json
+
+
+def can_read(root: Path) -> bool:
+    """Check the first JSON file of each folder, down to two folders below the root."""
+    for folder, subfolders, names in os.walk(root):
+        depth = len(Path(folder).relative_to(root).parts)
+        subfolders[:] = [name for name in subfolders if depth < 2 and not name.startswith(".")]
+        first = min((name for name in names if name.lower().endswith(".json")), default=None)
+        if first:
+            text = read_ends(Path(folder, first), 4096)
+            if '"shapes"' in text and any(key in text for key in ('"shape_type"', '"imagePath"', '"imageData"')):
+                return True
+    return False
+
+
+def find_pairs(root: Path) -> DatasetIndex:
+    """Find all JSON files of LabelMe, which are read once; masks are painted when they are read."""
+    images = set(find_images(root))
+    parsed = {path: _read_document(root, path, images) for path in find_files(root, (".json",))}
+    documents = [document for document in parsed.values() if document]
+    if not documents:
+        raise DataError(f"{root} has no JSON file of LabelMe; put each next to its image.")
+    classes = make_classes(root, [(label, label, None) for label in sorted(_collect_labels(documents))])
+    pairs = {_make_sample(root, d.image, d.path): d for d in documents if d.image}
+    return make_index(
+        pairs,
+        _Reader(partial(_parse_shapes, pairs, classes), classes),
+        classes,
+        images_without_mask=images - {document.image for document in documents},
+        masks_without_image=[document.path for document in documents if not document.image],
+        foreign_files=[path for path, document in parsed.items() if not document],
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Document:
-    """What is kept of a JSON file: not the image, which is most of it."""
+    """A JSON file without the image, which is most of it."""
 
     path: Path
     image: Path | None
-    """None: neither a file nor embedded."""
+    """The image file, or `path` if it contains the image; None if there is no image."""
     shapes: Any
     size: tuple[Any, Any]
-    fault: DataError | None = None
-    """Why the file could not be read. Raised when its mask is asked for: the doctor lists all such files."""
+    fault: PixelwiseError | None = None
+    """Why the file could not be read; raised when its mask is read, so that checks list all such files."""
 
 
-class _Reader(DrawingReader):
-    """Images without a file of their own are decoded from the JSON file."""
+class _Reader(ShapeReader):
+    """Also reads images that are contained in their JSON file."""
 
     def decode_image(self, sample: Sample) -> DecodedImage:
-        return _embedded_image(sample.label_path) if _is_embedded(sample) else super().decode_image(sample)
+        return _decode_embedded(sample.label_path) if _is_embedded(sample) else super().decode_image(sample)
 
     def read_image_bytes(self, sample: Sample) -> bytes:
-        return _embedded(sample.label_path) if _is_embedded(sample) else super().read_image_bytes(sample)
+        return _read_embedded(sample.label_path) if _is_embedded(sample) else super().read_image_bytes(sample)
 
 
-def find_pairs(root: Path) -> DatasetIndex:
-    """All JSON files of LabelMe. They are read here, once; masks are painted when they are asked for."""
-    pictures = set(files_below(root))
-    read = {path: _read(root, path, pictures) for path in files_below(root, (".json",))}
-    documents = [document for document in read.values() if document]
-    if not documents:
-        raise DataError(f"{root} holds no JSON file of LabelMe; put each beside its image.")
-    classes = drawn_classes(root, [(label, label, None) for label in sorted(_labels(documents))])
-    pairs = {_sample(root, d.image, d.path): d for d in documents if d.image}
-    used = {document.image for document in documents}
-    return drawn_pairing(
-        pairs,
-        _Reader(partial(_draw, pairs, classes), classes),
-        classes,
-        images_without_mask=pictures - used,
-        masks_without_image=[d.path for d in documents if not d.image],
-        foreign_files=[path for path, document in read.items() if not document],
-    )
-
-
-def _read(root: Path, path: Path, pictures: set[Path]) -> _Document | None:
-    """None of a JSON file of something else."""
+def _read_document(root: Path, path: Path, images: set[Path]) -> _Document | None:
+    """Read a JSON file; return None if it is not of LabelMe."""
     try:
         content = read_json(path)
-    except DataError as error:
-        image = _find_image(root, path, "", pictures)
+    except READ_ERRORS as error:
+        image = _find_image(root, path, "", images)
         return _Document(path=path, image=image, shapes=(), size=(None, None), fault=error)
     if not isinstance(content, dict) or "shapes" not in content:
         return None
-    image = _find_image(root, path, str(content.get("imagePath") or ""), pictures)
+    image = _find_image(root, path, str(content.get("imagePath") or ""), images)
     return _Document(
         path=path,
         image=image or (path if content.get("imageData") else None),
@@ -100,71 +110,69 @@ def _read(root: Path, path: Path, pictures: set[Path]) -> _Document | None:
     )
 
 
-def _find_image(root: Path, path: Path, image_path: str, pictures: set[Path]) -> Path | None:
-    """The file that imagePath names, one of that name where images usually lie, or one of the stem of the JSON file."""
-    folder, given = path.parent.relative_to(root), image_path.replace("\\", "/")
-    names = (f"{folder}/{given}", f"{folder}/{basename(given)}", f"{folder}/../images/{basename(given)}")
-    same_stem = (path.with_suffix(ending) for ending in IMAGE_EXTENSIONS)
-    return next((p for p in (*(root / normpath(name) for name in names), *same_stem) if p in pictures), None)
+def _find_image(root: Path, path: Path, image_path: str, images: set[Path]) -> Path | None:
+    """Find an image by its imagePath, or else by the stem of the JSON file."""
+    folder = path.parent.relative_to(root).as_posix()
+    named = find_image(root, image_path, (folder, f"{folder}/../images"), images) if image_path else None
+    same_stem = (path.with_suffix(extension) for extension in IMAGE_EXTENSIONS)
+    return named or next((image for image in same_stem if image in images), None)
 
 
-def _labels(documents: Iterable[_Document]) -> set[str]:
-    """All labels; what is malformed is told when its mask is asked for."""
-    found = set()
+def _collect_labels(documents: Iterable[_Document]) -> set[str]:
+    """Collect all labels; malformed shapes are reported when their mask is read."""
+    labels = set()
     for document in documents:
-        shapes = document.shapes if isinstance(document.shapes, list) else []
-        found |= {shape["label"] for shape in shapes if isinstance(shape, dict) and isinstance(shape.get("label"), str)}
-    return found
+        for shape in document.shapes if isinstance(document.shapes, list) else ():
+            if isinstance(shape, dict) and isinstance(shape.get("label"), str):
+                labels.add(shape["label"])
+    return labels
 
 
-def _sample(root: Path, image: Path, document: Path) -> Sample:
-    split = split_among(document.relative_to(root).parts[:-1])
-    return Sample(name=sample_name(root, image), image_path=image, label_path=document, split=split)
-
-
-def _draw(documents: Mapping[Sample, _Document], classes: DrawnClasses, sample: Sample) -> Drawing:
-    document = documents[sample]
-    if document.fault:
-        raise document.fault
-    with well_formed(str(document.path)):
-        size = size_of(*document.size) if all(document.size) else _image_size(sample)
-        return Drawing(size=size, shapes=list(_shapes(document.shapes, classes)))
-
-
-def _image_size(sample: Sample) -> Size:
-    """Of old files, which do not tell it."""
-    if not _is_embedded(sample):
-        return read_size(sample.image_path)
-    height, width = _embedded_image(sample.label_path).pixels.shape[:2]
-    return height, width
+def _make_sample(root: Path, image: Path, document: Path) -> Sample:
+    split = find_split(document.relative_to(root).parts[:-1])
+    return Sample(name=name_sample(root, image), image_path=image, label_path=document, split=split)
 
 
 def _is_embedded(sample: Sample) -> bool:
     return sample.image_path == sample.label_path
 
 
-def _embedded(path: Path) -> bytes:
-    with well_formed(str(path)):
-        return base64.b64decode(read_json(path)["imageData"], validate=True)
+def _read_embedded(path: Path) -> bytes:
+    content = read_json(path)
+    with locate_errors(path):
+        return base64.b64decode(content["imageData"], validate=True)
 
 
-def _embedded_image(path: Path) -> DecodedImage:
-    return decode_image_bytes(_embedded(path), f"{path}: imageData")
+def _decode_embedded(path: Path) -> DecodedImage:
+    return decode_image_bytes(_read_embedded(path), f"{path}: imageData")
 
 
-def _shapes(shapes: Iterable[Mapping[str, Any]], classes: DrawnClasses) -> Iterator[Shape]:
-    for number, shape in enumerate(shapes, 1):
-        with well_formed(f"shape {number}"):
-            yield _shape(shape, classes.value(shape["label"]))
+def _parse_shapes(documents: Mapping[Sample, _Document], classes: ShapeClasses, sample: Sample) -> ImageShapes:
+    document = documents[sample]
+    if document.fault:
+        raise document.fault
+    with locate_errors(document.path):
+        if all(document.size):
+            size = parse_size(*document.size)
+        elif _is_embedded(sample):  # old files do not contain the size
+            height, width = _decode_embedded(sample.label_path).pixels.shape[:2]
+            size = (height, width)
+        else:
+            size = read_size(sample.image_path)
+        shapes = []
+        for number, shape in enumerate(document.shapes, 1):
+            with locate_errors(f"shape {number}"):
+                shapes.append(_parse_shape(shape, classes.get_value(shape["label"])))
+        return ImageShapes(size=size, shapes=shapes)
 
 
-def _shape(shape: Mapping[str, Any], value: int) -> Shape:
+def _parse_shape(shape: Mapping[str, Any], value: int) -> DrawnShape:
     kind, points = shape.get("shape_type") or "polygon", shape["points"]
     if kind == "polygon":
         return Polygon(value=value, outline=points)
     if kind == "rectangle":
         x, y = zip(*points, strict=True)  # two corners, or all four
-        return box(value, min(x), min(y), max(x), max(y))
+        return make_box(value, min(x), min(y), max(x), max(y))
     if kind == "circle":
         (x, y), (rim_x, rim_y) = points
         radius = float(np.hypot(rim_x - x, rim_y - y))
@@ -174,19 +182,3 @@ def _shape(shape: Mapping[str, Any], value: int) -> Shape:
         pixels = decode_image_bytes(base64.b64decode(shape["mask"], validate=True), "mask").pixels[..., 0] > 0
         return Bitmap(value=value, pixels=pixels, top=round(top), left=round(left))
     raise DataError(f"a {kind} of {shape['label']!r} covers no pixels; draw its area as a polygon, or remove it.")
-
-
-def can_read(root: Path) -> bool:
-    """By the first JSON file of each folder, down to those within the folders of the root."""
-    for folder, subfolders, names in os.walk(root):
-        deep = len(Path(folder).relative_to(root).parts)
-        subfolders[:] = [name for name in subfolders if deep < 2 and not name.startswith(".")]
-        first = min((name for name in names if name.lower().endswith(".json")), default=None)
-        if first and _is_labelme(Path(folder, first)):
-            return True
-    return False
-
-
-def _is_labelme(path: Path) -> bool:
-    text = peek(path, 4096)
-    return '"shapes"' in text and any(key in text for key in ('"shape_type"', '"imagePath"', '"imageData"'))

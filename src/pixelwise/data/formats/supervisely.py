@@ -1,126 +1,122 @@
-"""Supervisely: meta.json with the classes, and one JSON file an image in each dataset.
+"""Supervisely: meta.json with the classes, and one JSON file per image in each of the datasets.
 
     meta.json
     train/img/0001.jpg
     train/ann/0001.jpg.json
 
-A dataset named after a split is that split. Whole coordinates are those of pixels, whose centers they mean, as
-Supervisely exports them; where an object has fractions, its coordinates count from the corner of the first pixel,
-as in its labeling tool. Later objects lie over earlier ones. A file without objects is background.
+A dataset named after a split is that split. Integer coordinates are those of pixels and mean their centers, as
+Supervisely exports them; an object with fractions has coordinates from the corner of the first pixel, as in the
+labeling tool. Later objects cover earlier ones. A file without objects is background.
 """
 
 import base64
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pixelwise.data.formats._documents import parse_color, size_of, well_formed
-from pixelwise.data.formats._polygons import (
-    Drawing,
-    DrawingReader,
-    DrawnClasses,
-    drawn_classes,
-    drawn_pairing,
-    files_below,
-    sample_name,
-    split_among,
+from pixelwise.data.formats._documents import locate_errors, parse_color, parse_size
+from pixelwise.data.formats._files import find_files, find_images, find_split
+from pixelwise.data.formats._shapes import (
+    ImageShapes,
+    ShapeClasses,
+    ShapeReader,
+    make_classes,
+    make_index,
+    name_sample,
 )
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.decoded_image import MAX_PIXELS
 from pixelwise.data.io.images import Array, decode_image_bytes
-from pixelwise.data.rasterize import Bitmap, Polygon, Shape, box
+from pixelwise.data.rasterize import Bitmap, DrawnShape, Polygon, make_box
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError
 from pixelwise.files import read_json
 
 
+def can_read(root: Path) -> bool:
+    return (root / "meta.json").is_file() and any(root.glob("*/ann"))
+
+
 def find_pairs(root: Path) -> DatasetIndex:
-    """All images of the datasets. meta.json is read here; objects are read when their masks are asked for."""
-    if not (root / "meta.json").is_file():
-        raise DataError(f"{root} holds no meta.json; export the whole project from Supervisely.")
-    classes = _classes(root / "meta.json")
-    images = [path for path in files_below(root) if path.parent.name == "img"]
-    labels = {path for path in files_below(root, (".json",)) if path.parent.name == "ann"}
-    samples = [_sample(root, path) for path in images]
-    return drawn_pairing(
+    """Find the images of all datasets; objects are read when their masks are read."""
+    path = root / "meta.json"
+    if not path.is_file():
+        raise DataError(f"{root} has no meta.json; export the whole project from Supervisely.")
+    classes = _read_classes(path)
+    labels = {path for path in find_files(root, (".json",)) if path.parent.name == "ann"}
+    samples = [_make_sample(root, path) for path in find_images(root) if path.parent.name == "img"]
+    return make_index(
         [sample for sample in samples if sample.label_path in labels],
-        DrawingReader(partial(_draw, classes=classes), classes),
+        ShapeReader(partial(_read_shapes, classes=classes), classes),
         classes,
         images_without_mask=[sample.image_path for sample in samples if sample.label_path not in labels],
         masks_without_image=labels - {sample.label_path for sample in samples},
     )
 
 
-def _classes(path: Path) -> DrawnClasses:
-    with well_formed(str(path)):
-        listed = [(str(c["title"]), str(c["title"]), parse_color(c.get("color"))) for c in read_json(path)["classes"]]
+def _read_classes(path: Path) -> ShapeClasses:
+    meta = read_json(path)
+    with locate_errors(path):
+        listed = [(str(c["title"]), str(c["title"]), parse_color(c.get("color"))) for c in meta["classes"]]
         if not listed:
             raise DataError("lists no classes; export the whole project from Supervisely.")
-    return drawn_classes(path, listed)
+    return make_classes(path, listed)
 
 
-def _sample(root: Path, image: Path) -> Sample:
+def _make_sample(root: Path, image: Path) -> Sample:
     return Sample(
-        name=sample_name(root, image),
+        name=name_sample(root, image),
         image_path=image,
         label_path=image.parent.parent / "ann" / f"{image.name}.json",
-        split=split_among(image.relative_to(root).parts[:-1]),
+        split=find_split(image.relative_to(root).parts[:-1]),
     )
 
 
-def _draw(sample: Sample, classes: DrawnClasses) -> Drawing:
+def _read_shapes(sample: Sample, classes: ShapeClasses) -> ImageShapes:
     content = read_json(sample.label_path)
-    with well_formed(str(sample.label_path)):
-        size = size_of(content["size"]["height"], content["size"]["width"])
-        return Drawing(size=size, shapes=list(_shapes(content["objects"], classes)))
+    with locate_errors(sample.label_path):
+        size = parse_size(content["size"]["height"], content["size"]["width"])
+        shapes = []
+        for number, labeled_object in enumerate(content["objects"], 1):
+            with locate_errors(f"object {number}"):
+                shapes.append(_parse_object(labeled_object, classes.get_value(labeled_object["classTitle"])))
+        return ImageShapes(size=size, shapes=shapes)
 
 
-def _shapes(objects: list[Mapping[str, Any]], classes: DrawnClasses) -> Iterator[Shape]:
-    for number, thing in enumerate(objects, 1):
-        with well_formed(f"object {number}"):
-            yield _shape(thing, classes.value(thing["classTitle"]))
-
-
-def _shape(thing: Mapping[str, Any], value: int) -> Shape:
-    kind = thing["geometryType"]
+def _parse_object(labeled_object: Mapping[str, Any], value: int) -> DrawnShape:
+    kind = labeled_object["geometryType"]
     if kind == "bitmap":
-        left, top = thing["bitmap"]["origin"]
-        return Bitmap(value=value, pixels=_bitmap(thing["bitmap"]["data"]), top=int(top), left=int(left))
+        bitmap = labeled_object["bitmap"]
+        left, top = bitmap["origin"]
+        return Bitmap(value=value, pixels=_decode_bitmap(bitmap["data"]), top=int(top), left=int(left))
     if kind == "polygon":
-        outline, *holes = _corners([thing["points"]["exterior"], *thing["points"].get("interior", [])], 0.5)
+        points = labeled_object["points"]
+        rings = [np.asarray(ring, float) for ring in (points["exterior"], *points.get("interior", []))]
+        outline, *holes = [ring + 0.5 for ring in rings] if _has_integers(rings) else rings
         return Polygon(value=value, outline=outline, holes=holes)
     if kind == "rectangle":
-        (first, second), *_ = _corners([thing["points"]["exterior"]], 0)
+        first, second = (np.asarray(corner, float) for corner in labeled_object["points"]["exterior"])
         (left, top), (right, bottom) = np.minimum(first, second), np.maximum(first, second)
-        last = 1 if _are_pixels([first, second]) else 0  # pixel numbers include the last
-        return box(value, left, top, right + last, bottom + last)
-    raise DataError(f"a {kind} of {thing['classTitle']!r} covers no pixels; draw its area as a polygon, or remove it.")
+        last = 1 if _has_integers([first, second]) else 0  # pixel numbers include the last
+        return make_box(value, left, top, right + last, bottom + last)
+    raise DataError(
+        f"a {kind} of {labeled_object['classTitle']!r} covers no pixels; draw its area as a polygon, or remove it."
+    )
 
 
-def _corners(rings: list[Any], to_center: float) -> list[Array]:
-    """The rings of one object, (N, 2) each, moved to the frame of `rasterize`."""
-    arrays = [np.asarray(ring, float) for ring in rings]
-    return [ring + to_center for ring in arrays] if _are_pixels(arrays) else arrays
+def _has_integers(arrays: list[Array]) -> bool:
+    return all((array == np.rint(array)).all() for array in arrays)
 
 
-def _are_pixels(rings: list[Array]) -> bool:
-    return all((ring == np.rint(ring)).all() for ring in rings)
-
-
-def _bitmap(text: str) -> Array:
-    """(H', W') bool from a PNG, deflated and written in base64; its alpha, or else its first channel, tells."""
-    inflater = zlib.decompressobj()
+def _decode_bitmap(text: str) -> Array:
+    """Decode a deflated PNG in base64 to (h, w) bool, by its alpha or else its first channel."""
     try:
-        content = inflater.decompress(base64.b64decode(text, validate=True), MAX_PIXELS)
+        content = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), MAX_PIXELS)
     except zlib.error as error:
-        raise DataError(f"the bitmap cannot be inflated ({error}); export it once more.") from error
+        raise DataError("the bitmap cannot be decompressed; export it again.") from error
     decoded = decode_image_bytes(content, "bitmap")
     return decoded.pixels[..., -1 if decoded.alpha else 0] > 0
-
-
-def can_read(root: Path) -> bool:
-    return (root / "meta.json").is_file() and any(root.glob("*/ann"))

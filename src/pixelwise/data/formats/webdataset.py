@@ -1,12 +1,12 @@
-"""WebDataset: tar shards that are read where they lie, for sets too large to be kept as single files.
+"""WebDataset: tar shards read in place, for datasets that are too large for single files.
 
     train-000000.tar      0001.jpg  0001.mask.png  0001.json  0002.jpg  0002.mask.png ...
     train-000001.tar
-    val-000000.tar        or train/000000.tar, val/000000.tar; without a split, all is one set
+    val-000000.tar        or train/000000.tar, val/000000.tar; or shards without a split
 
-A sample is what shares a key: the member's name up to the first dot of its last part. Its image ends
-in `.jpg`, `.png`, ... (or `.image.png`), its mask in `.mask.png`, `.seg.png` or `.label.png`; other
-members belong to other uses. One pass over the headers finds where each member lies.
+Members with one key are a sample: the name of a member up to the first dot of its last part. Images end in `.jpg`,
+`.png`, ... (or `.image.png`), masks in `.mask.png`, `.seg.png` or `.label.png`; other members are not used. One pass
+over the headers finds the positions of the members.
 """
 
 import re
@@ -16,25 +16,69 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pixelwise.data.formats._shards import Shard, find_shards, used_shards
+from pixelwise.data.formats._files import list_folders, prefix_split
+from pixelwise.data.formats._shards import DataShard, find_shards, select_shards
 from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader
 from pixelwise.data.formats.folder import can_read as is_folder_dataset
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError
+from pixelwise.files import wrap_access_errors
 
 LABEL_WORDS = ("mask", "seg", "label", "labels", "masks", "segmentation", "annotation")
 IMAGE_WORDS = ("image", "img", "rgb")
 MAX_MEMBER_BYTES = 2**31
-"""No image file is larger; a damaged header can claim any size."""
+"""Upper limit for an image file; a damaged header can claim any size."""
 
 _BLOCK = tarfile.BLOCKSIZE
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
+def can_read(root: Path) -> bool:
+    """Return whether there are shards and no folder without one: shards next to images are their download."""
+    shards = [shard.path for extension in (".tar", *_COMPRESSED) for shard in find_shards(root, extension)]
+    with_shards = {path.relative_to(root).parts[0] for path in shards}
+    folders = {path.name for path in list_folders(root)}
+    return bool(shards) and folders <= with_shards and not is_folder_dataset(root)
+
+
+def find_pairs(root: Path) -> DatasetIndex:
+    """Find the pairs of all shards; only headers are read."""
+    shards, outside = select_shards(find_shards(root, ".tar"))
+    for extension in _COMPRESSED:
+        for shard in find_shards(root, extension):
+            raise DataError(f"{shard.path}: is compressed, so samples cannot be read in place; decompress it.")
+    if not shards:
+        raise DataError(f"{root} has no .tar file; give the folder of shards such as train-000000.tar.")
+    members: dict[tuple[Path, str], TarMember] = {}
+    pairs: list[tuple[DataShard, str, str, str]] = []
+    without_mask, without_image, same_stem = [], [], []
+    for shard in shards:
+        shard_members = dict(_read_members(shard.path))
+        for key, (images, labels) in _group_by_key(shard_members).items():
+            paths = [shard.path / entry for entry in (*images, *labels)]
+            if len(images) > 1 or len(labels) > 1:
+                same_stem += paths
+            elif images and labels:
+                members |= {(shard.path, entry): shard_members[entry] for entry in (*images, *labels)}
+                pairs.append((shard, key, images[0], labels[0]))
+            elif images:
+                without_mask += paths
+            else:
+                without_image += paths
+    return DatasetIndex(
+        samples=tuple(sorted(_make_samples(pairs))),
+        images_without_mask=tuple(without_mask),
+        masks_without_image=tuple(without_image),
+        same_stem=tuple(same_stem),
+        outside_splits=outside,
+        reader=TarReader(members),
+    )
+
+
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the bytes of a member lie in its shard."""
+class TarMember:
+    """The position of a member's bytes in its shard."""
 
     offset: int
     size: int
@@ -42,9 +86,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class TarReader(SampleReader):
-    """Reads members of tar files. Every read opens the file again, so threads share no position."""
+    """Reads members of shards. Every read opens the shard again, so threads share no position."""
 
-    places: dict[tuple[Path, str], Place]
+    members: dict[tuple[Path, str], TarMember]
 
     def read_image_bytes(self, sample: Sample) -> bytes:
         return self._read(sample.image_path, sample.image_entry)
@@ -53,120 +97,65 @@ class TarReader(SampleReader):
         return self._read(sample.label_path, sample.label_entry)
 
     def _read(self, path: Path, entry: str) -> bytes:
-        place = self.places[path, entry]
-        try:
-            with path.open("rb", buffering=0) as file:
-                file.seek(place.offset)
-                content = file.read(place.size)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}); replace or remove it.") from error
-        if len(content) < place.size:
-            raise DataError(f"{path}: {entry}: the shard ends before it does; restore the shard.")
+        member = self.members[path, entry]
+        with wrap_access_errors(path), path.open("rb", buffering=0) as file:
+            file.seek(member.offset)
+            content = file.read(member.size)
+        if len(content) < member.size:
+            raise DataError(f"{path}: {entry}: the shard ends within this member; restore the shard.")
         return content
 
 
-def find_pairs(root: Path) -> DatasetIndex:
-    """All pairs of all shards; only headers are read. DataError for a shard that is damaged or compressed."""
-    shards, outside = used_shards(find_shards(root, ".tar"))
-    for ending in _COMPRESSED:
-        for shard in find_shards(root, ending):
-            raise DataError(f"{shard.path}: is compressed, so that no sample can be found in it; decompress it.")
-    if not shards:
-        raise DataError(f"{root} holds no .tar file; give the folder of shards such as train-000000.tar.")
-    places: dict[tuple[Path, str], Place] = {}
-    pairs: list[tuple[Shard, str, str, str]] = []
-    odd: dict[str, list[Path]] = defaultdict(list)
-    for shard in shards:
-        found = dict(_members(shard.path))
-        for key, (images, labels) in _by_key(found).items():
-            if len(images) == len(labels) == 1:
-                places |= {(shard.path, entry): found[entry] for entry in (*images, *labels)}
-                pairs.append((shard, key, images[0], labels[0]))
-            else:
-                odd[_fault(images, labels)] += [shard.path / entry for entry in (*images, *labels)]
-    return DatasetIndex(
-        samples=tuple(sorted(_samples(pairs))),
-        images_without_mask=tuple(odd["no mask"]),
-        masks_without_image=tuple(odd["no image"]),
-        same_stem=tuple(odd["several"]),
-        outside_splits=outside,
-        reader=TarReader(places),
-    )
-
-
-def _members(path: Path) -> Iterator[tuple[str, Place]]:
-    """Name and place of each file in a shard, by one pass over its headers."""
-    end, seen = 0, set()
+def _read_members(path: Path) -> Iterator[tuple[str, TarMember]]:
+    """Yield name and position of each file in a shard."""
+    end, names = 0, set()
     try:
-        with tarfile.open(path, "r:") as archive:
+        with wrap_access_errors(path), tarfile.open(path, "r:") as archive:
             for member in archive:
                 end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
                 if member.isdir():
                     continue
-                _require_plain(path, member)
-                if member.name in seen:
-                    raise DataError(f"{path}: {member.name} occurs twice; write the shard anew.")
-                seen.add(member.name)
-                yield member.name, Place(member.offset_data, member.size)
-        _require_end(path, end)
+                if not member.isreg() or member.issparse():
+                    raise DataError(f"{path}: {member.name} is a link or device; write the shard with regular files.")
+                if not 0 <= member.size <= MAX_MEMBER_BYTES:
+                    raise DataError(
+                        f"{path}: {member.name} claims {member.size:,} bytes, more than an image has; restore it."
+                    )
+                if member.name in names:
+                    raise DataError(f"{path}: {member.name} occurs twice; write the shard again.")
+                names.add(member.name)
+                yield member.name, TarMember(member.offset_data, member.size)
     except tarfile.TarError as error:
-        raise DataError(f"{path}: is no whole, uncompressed tar file ({error}); restore it.") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); replace or remove it.") from error
-
-
-def _require_plain(path: Path, member: tarfile.TarInfo) -> None:
-    if not member.isreg() or member.issparse():
-        raise DataError(f"{path}: {member.name} is a link or device, no file; write the shard with the files.")
-    if not 0 <= member.size <= MAX_MEMBER_BYTES:
-        raise DataError(f"{path}: {member.name} claims {member.size:,} bytes, more than an image has; restore it.")
-
-
-def _require_end(path: Path, end: int) -> None:
-    """A damaged header ends the pass without a word; what follows the last member must be zeros or nothing."""
-    with path.open("rb") as file:
+        raise DataError(f"{path}: is not a complete, uncompressed tar file; restore it.") from error
+    with wrap_access_errors(path), path.open("rb") as file:
         file.seek(end)
-        if file.read(_BLOCK).strip(b"\0"):
-            raise DataError(f"{path}: is damaged at byte {end:,}, so that what follows is lost; restore it.")
+        if file.read(_BLOCK).strip(b"\0"):  # a damaged header ends the pass without an error
+            raise DataError(f"{path}: is damaged at byte {end:,}, so the members after it are lost; restore it.")
 
 
-def _by_key(names: Iterable[str]) -> dict[str, tuple[list[str], list[str]]]:
-    """Key → its images and its masks, one of each unless something is wrong."""
+def _group_by_key(names: Iterable[str]) -> dict[str, tuple[list[str], list[str]]]:
+    """Group members by their key: its images and its masks."""
     keys: dict[str, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
     for name in names:
         if match := re.fullmatch(r"(?:\./)?((?:.*/)?[^./]+)\.([^/]*)", name):
-            kind, _, ending = f".{match[2].lower()}".rpartition(".")
-            if f".{ending}" in IMAGE_EXTENSIONS and kind.strip(".") in ("", *IMAGE_WORDS):
+            kind, _, extension = f".{match[2].lower()}".rpartition(".")
+            if f".{extension}" in IMAGE_EXTENSIONS and kind.strip(".") in ("", *IMAGE_WORDS):
                 keys[match[1]][0].append(name)
-            elif f".{ending}" in IMAGE_EXTENSIONS and kind.strip(".") in LABEL_WORDS:
+            elif f".{extension}" in IMAGE_EXTENSIONS and kind.strip(".") in LABEL_WORDS:
                 keys[match[1]][1].append(name)
     return keys
 
 
-def _fault(images: list[str], labels: list[str]) -> str:
-    if len(images) > 1 or len(labels) > 1:
-        return "several"
-    return "no mask" if images else "no image"
-
-
-def _samples(pairs: list[tuple[Shard, str, str, str]]) -> Iterator[Sample]:
-    """Keys count within a shard only: one that another shard of its split has too is called SHARD/KEY."""
-    times = Counter((shard.split, key) for shard, key, _, _ in pairs)
+def _make_samples(pairs: list[tuple[DataShard, str, str, str]]) -> Iterator[Sample]:
+    """Make the samples; a key that occurs in several shards of a split is named SHARD/KEY."""
+    counts = Counter((shard.split, key) for shard, key, _, _ in pairs)
     for shard, key, image, label in pairs:
-        unique = key if times[shard.split, key] == 1 else f"{shard.path.stem}/{key}"
+        unique_key = key if counts[shard.split, key] == 1 else f"{shard.path.stem}/{key}"
         yield Sample(
-            name=f"{shard.split}/{unique}" if shard.split else unique,
+            name=prefix_split(shard.split, unique_key),
             image_path=shard.path,
             label_path=shard.path,
             split=shard.split,
             image_entry=image,
             label_entry=label,
         )
-
-
-def can_read(root: Path) -> bool:
-    """Shards, and no folder without one: a tar file beside folders of images is their download."""
-    shards = [shard.path for ending in (".tar", *_COMPRESSED) for shard in find_shards(root, ending)]
-    holding = {path.relative_to(root).parts[0] for path in shards}
-    folders = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    return bool(shards) and folders <= holding and not is_folder_dataset(root)

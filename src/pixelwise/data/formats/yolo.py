@@ -1,11 +1,11 @@
-"""YOLO segmentation: a YAML file of names and folders, and one text file of polygons an image.
+"""YOLO segmentation: a YAML file of names and folders, and one text file of polygons per image.
 
     data.yaml                       names: [car, road]; train: images/train; val: images/val
     images/train/0001.jpg           or train/images/0001.jpg
     labels/train/0001.txt           lines `class x1 y1 x2 y2 x3 y3 ...`
 
-Coordinates are fractions of width and height, 0 at the outer edge of the first pixel and 1 at that of the last.
-Later lines lie over earlier ones. An image whose text file is empty or missing is background, as in YOLO itself.
+Coordinates are fractions of width and height: 0 is the outer edge of the first pixel, 1 that of the last. Later lines
+cover earlier ones. An image with an empty or missing text file is background, as in YOLO itself.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,81 +15,79 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from pixelwise.data.formats._documents import read_lines, well_formed
-from pixelwise.data.formats._polygons import (
-    Drawing,
-    DrawingReader,
-    DrawnClasses,
-    drawn_classes,
-    drawn_pairing,
-    files_below,
-    sample_name,
+from pixelwise.data.formats._documents import locate_errors
+from pixelwise.data.formats._files import find_files, find_images, read_lines
+from pixelwise.data.formats._shapes import (
+    ImageShapes,
+    ShapeClasses,
+    ShapeReader,
+    make_classes,
+    make_index,
+    name_sample,
 )
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, read_size
-from pixelwise.data.rasterize import Polygon, Shape
+from pixelwise.data.rasterize import DrawnShape, Polygon
 from pixelwise.data.sample import SPLITS, Sample, Split
 from pixelwise.errors import DataError
-from pixelwise.files import read_bytes
+from pixelwise.files import READ_ERRORS, read_yaml
 from pixelwise.shapes import Size
 
 _SLACK = 0.01
-"""How far a polygon may stick out of the image, in fractions; further out the numbers are no fractions."""
+"""Largest distance of a polygon from the image, in fractions; numbers further out are not fractions."""
+
+
+def can_read(root: Path) -> bool:
+    return _find_description(root) is not None
 
 
 def find_pairs(root: Path) -> DatasetIndex:
-    """All images of the folders that the YAML file names. Text files are read when their masks are asked for."""
-    path = _description_file(root)
+    """Find the images of the folders in the YAML file; text files are read when their masks are read."""
+    path = _find_description(root)
     if path is None:
-        raise DataError(f"{root} holds no data.yaml with 'names' and 'train'; write one.")
-    description = _read(path)
-    with well_formed(str(path)):
+        raise DataError(f"{root} has no data.yaml with 'names' and 'train'; write one.")
+    description = read_yaml(path)
+    with locate_errors(path):
         if "kpt_shape" in description:
-            raise DataError("describes keypoints, not areas; export the set for segmentation.")
-        classes = drawn_classes(path, [(key, name, None) for key, name in _names(description).items()])
-        images = _by_image(root, description)
-    samples = [_sample(root, image, split) for image, split in images.items()]
+            raise DataError("describes keypoints, not areas; export the dataset for segmentation.")
+        classes = make_classes(path, [(key, name, None) for key, name in _parse_names(description).items()])
+        images = _find_split_images(root, description)
+    samples = [
+        Sample(name=name_sample(root, image), image_path=image, label_path=_find_label_file(root, image), split=split)
+        for image, split in images.items()
+    ]
     labels = {sample.label_path for sample in samples}
     folders = {path.parent for path in labels}
-    return drawn_pairing(
+    return make_index(
         samples,
-        DrawingReader(partial(_draw, classes=classes), classes),
+        ShapeReader(partial(_read_shapes, classes=classes), classes),
         classes,
-        masks_without_image=[p for p in _text_files(root) if p.parent in folders and p not in labels],
-        outside_splits=[p for p in files_below(root) if p not in images and "images" in p.relative_to(root).parts],
+        masks_without_image=[
+            path
+            for path in find_files(root, (".txt",))
+            if path.parent in folders and path not in labels and path.name != "classes.txt"  # names, by some tools
+        ],
+        outside_splits=[p for p in find_images(root) if p not in images and "images" in p.relative_to(root).parts],
     )
 
 
-def _text_files(root: Path) -> list[Path]:
-    """Less the lists of class names that some tools put beside them."""
-    return [path for path in files_below(root, (".txt",)) if path.name != "classes.txt"]
-
-
-def _description_file(root: Path) -> Path | None:
-    """`data.yaml`, or another one of its kind; dataset.yaml is Pixelwise's own."""
+def _find_description(root: Path) -> Path | None:
+    """Find `data.yaml` or another file of its form; dataset.yaml is Pixelwise's own."""
     paths = sorted([*root.glob("*.yaml"), *root.glob("*.yml")], key=lambda p: (p.stem != "data", p))
     return next((path for path in paths if path.stem != "dataset" and _is_description(path)), None)
 
 
 def _is_description(path: Path) -> bool:
     try:
-        return {"names", "train"} <= _read(path).keys()
-    except DataError:
-        return path.stem == "data"  # what is wrong with it is said when it is read
+        content = read_yaml(path)
+    except READ_ERRORS:
+        return path.stem == "data"  # its fault is reported when it is read
+    return isinstance(content, dict) and {"names", "train"} <= content.keys()
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(read_bytes(path))
-    except (ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}; write it as YAML.") from error
-    return content if isinstance(content, dict) else {}
-
-
-def _names(description: Mapping[str, Any]) -> dict[int, str]:
-    """Class number → name; both forms that YOLO has."""
+def _parse_names(description: Mapping[str, Any]) -> dict[int, str]:
+    """Parse the names, a list or a mapping, to class number → name."""
     names = description["names"]
     listed = names if isinstance(names, dict) else dict(enumerate(names))
     count = description.get("nc", len(listed))
@@ -98,91 +96,68 @@ def _names(description: Mapping[str, Any]) -> dict[int, str]:
     return {int(key): str(listed[key]) for key in sorted(listed)}
 
 
-def _by_image(root: Path, description: Mapping[str, Any]) -> dict[Path, Split]:
+def _find_split_images(root: Path, description: Mapping[str, Any]) -> dict[Path, Split]:
     images: dict[Path, Split] = {}
     for split in SPLITS:
-        for image in _images(root, description, split):
+        for image in _find_images_of_split(root, description, split):
             if images.setdefault(image, split) != split:
                 raise DataError(f"{image} is in {images[image]} and in {split}; name folders that do not overlap.")
     return images
 
 
-def _images(root: Path, description: Mapping[str, Any], split: Split) -> Iterator[Path]:
+def _find_images_of_split(root: Path, description: Mapping[str, Any], split: Split) -> Iterator[Path]:
+    """Yield the images of the folders and list files that the YAML file names for a split."""
     given = description.get(split, description.get("valid") if split == "val" else None)
     for entry in given if isinstance(given, list) else [given] if given else []:
-        place = _find(root, str(description.get("path") or "."), str(entry))
-        if place is None:
-            raise DataError(f"{split!r} names {entry!r}, which is not below {root}; correct it.")
-        if place.is_dir():
-            yield from files_below(place)
-        else:
-            yield from _images_of_list(root, place)
+        # `path` and leading `../` are often those of the machine that wrote the file.
+        name, relative = str(entry), str(entry)
+        while relative.startswith("../"):
+            relative = relative[3:]
+        candidates = (f"{description.get('path') or '.'}/{name}", name, relative)
+        path = next(filter(None, (_find_below(root, Path(candidate)) for candidate in candidates)), None)
+        if path is None:
+            raise DataError(f"{split!r} names {name!r}, which does not exist below {root}; correct it.")
+        if path.is_dir():
+            yield from find_images(path)
+            continue
+        for number, line in read_lines(path):
+            image = _find_below(root, Path(line)) or _find_below(root, path.parent.relative_to(root) / line)
+            if image is None or image.suffix.lower() not in IMAGE_EXTENSIONS:
+                raise DataError(f"{path.name}, line {number}: {line!r} is not an image below {root}; correct it.")
+            yield image
 
 
-def _find(root: Path, base: str, entry: str) -> Path | None:
-    """A folder or a list file. `path` and leading `../` are often those of the machine that wrote the file."""
-    upward = entry
-    while upward.startswith("../"):
-        upward = upward[3:]
-    return next(filter(None, (_below(root, Path(name)) for name in (f"{base}/{entry}", entry, upward))), None)
+def _find_below(root: Path, name: Path) -> Path | None:
+    """Return an existing path below the root, which may be given as absolute; links are not followed."""
+    path, top = Path(abspath(root / name)), Path(abspath(root))
+    return root / path.relative_to(top) if path.is_relative_to(top) and path.exists() else None
 
 
-def _below(root: Path, name: Path) -> Path | None:
-    """What lies below the root under a name, which may be absolute; links are not followed, as they may lead out."""
-    place, top = Path(abspath(root / name)), Path(abspath(root))
-    return root / place.relative_to(top) if place.is_relative_to(top) and place.exists() else None
-
-
-def _images_of_list(root: Path, path: Path) -> Iterator[Path]:
-    for name in filter(None, read_lines(path)):
-        found = _below(root, Path(name)) or _below(root, path.parent.relative_to(root) / name)
-        if found is None or found.suffix.lower() not in IMAGE_EXTENSIONS:
-            raise DataError(f"{path.name} lists {name!r}, which is no image below {root}; correct it.")
-        yield found
-
-
-def _sample(root: Path, image: Path, split: Split) -> Sample:
-    return Sample(name=sample_name(root, image), image_path=image, label_path=_label_file(root, image), split=split)
-
-
-def _label_file(root: Path, image: Path) -> Path:
-    """The last folder `images` becomes `labels`; without one the text file lies beside the image."""
+def _find_label_file(root: Path, image: Path) -> Path:
+    """Replace the last folder `images` by `labels`; without one, the text file is next to the image."""
     parts = list(image.relative_to(root).with_suffix(".txt").parts)
-    for place in reversed(range(len(parts) - 1)):
-        if parts[place] == "images":
-            parts[place] = "labels"
+    for position in reversed(range(len(parts) - 1)):
+        if parts[position] == "images":
+            parts[position] = "labels"
             break
     return root.joinpath(*parts)
 
 
-def _draw(sample: Sample, classes: DrawnClasses) -> Drawing:
-    size = read_size(sample.image_path)
-    path = sample.label_path
-    if not path.exists():
-        return Drawing(size=size, shapes=())
-    lines = read_lines(path)
-    with well_formed(str(path)):
-        return Drawing(size=size, shapes=list(_shapes(lines, size, classes)))
+def _read_shapes(sample: Sample, classes: ShapeClasses) -> ImageShapes:
+    size, path, shapes = read_size(sample.image_path), sample.label_path, []
+    for number, line in read_lines(path) if path.exists() else ():
+        with locate_errors(f"{path}: line {number}"):
+            shapes.append(_parse_line(line.split(), size, classes))
+    return ImageShapes(size=size, shapes=shapes)
 
 
-def _shapes(lines: list[str], size: Size, classes: DrawnClasses) -> Iterator[Shape]:
-    for number, line in enumerate(lines, 1):
-        if words := line.split():
-            with well_formed(f"line {number}"):
-                yield _shape(words, size, classes)
-
-
-def _shape(words: list[str], size: Size, classes: DrawnClasses) -> Shape:
+def _parse_line(words: list[str], size: Size, classes: ShapeClasses) -> DrawnShape:
     key, numbers = int(words[0]), np.array(words[1:], float)
     if len(numbers) == 4:
-        raise DataError("a class and 4 numbers are a detection box, not an outline; export the set for segmentation.")
+        raise DataError("a class and 4 numbers are a box, not an outline; export the dataset for segmentation.")
     if len(numbers) % 2:
-        raise DataError(f"{len(numbers)} numbers after the class, but x and y come in pairs; draw it once more.")
+        raise DataError(f"{len(numbers)} numbers follow the class, but x and y come in pairs; draw it again.")
     if not ((numbers >= -_SLACK) & (numbers <= 1 + _SLACK)).all():
-        raise DataError(f"{words[1]}, {words[2]}, ... are no fractions of width and height; export once more.")
+        raise DataError(f"{words[1]}, {words[2]}, ... are not fractions of width and height; export it again.")
     height, width = size
-    return Polygon(value=classes.value(key), outline=numbers.reshape(-1, 2) * (width, height))
-
-
-def can_read(root: Path) -> bool:
-    return _description_file(root) is not None
+    return Polygon(value=classes.get_value(key), outline=numbers.reshape(-1, 2) * (width, height))

@@ -100,7 +100,7 @@ class TilePlanner:
         return bytes_float32 / math.prod(size) * (0.5 if self.precision == "bf16" else 1.0)
 
     def _pad(self, size: Size) -> Size:
-        return len(self.module.padded_indices(size[0])), len(self.module.padded_indices(size[1]))
+        return len(self.module.compute_padded_indices(size[0])), len(self.module.compute_padded_indices(size[1]))
 
 
 def measure_peak_bytes(meta_network: nn.Module, size: Size, *, channels: int) -> int:

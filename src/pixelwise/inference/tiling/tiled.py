@@ -59,7 +59,7 @@ def predict_tiles(
         infer: Maps pixels (h, w, C) of a legal size to the network's own output (K, h', w').
         is_done: Whether to skip a tile.
     """
-    rows, columns = (segmenter.padded_indices(side).numpy() for side in source.size)
+    rows, columns = (segmenter.compute_padded_indices(side).numpy() for side in source.size)
     for tile in plan:
         if not is_done(tile):
             pixels = _read_padded(source, rows[tile.rows.read], columns[tile.columns.read])

@@ -1,7 +1,7 @@
-"""A classifier's weights as the first weights of a segmentation network: encoder, and fc6 and fc7 of FCN.
+"""Initialize a segmentation network with the weights of a classifier: the encoder, and fc6 and fc7 of FCN.
 
-This is how FCN and SegNet were trained (Long et al., CVPR 2015, section 3): the classifier's layers
-are kept, the layers that bring the size back, and the one that scores the classes, are new.
+FCN and SegNet were trained this way (Long, Shelhamer, Darrell, CVPR 2015, section 3): the classifier's layers keep
+their weights; the layers that restore the size and the one that scores the classes are new.
 """
 
 import re
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
+from pixelwise.networks.backbones import VGG_DEPTHS
 from pixelwise.networks.encoders import Encoder, TimmEncoder
-from pixelwise.networks.segnet import SegNet, map_vgg16_names
+from pixelwise.networks.segnet import SegNet
 from pixelwise.networks.weights.io import (
     LoadReport,
     Weights,
@@ -28,32 +29,54 @@ from pixelwise.networks.weights.io import (
 def load_classifier_weights(
     network: nn.Module, config: NetworkConfig, weights: Literal["imagenet"] | Path
 ) -> LoadReport:
-    """Loads a classifier's weights into what of `network` is made of its layers.
+    """Load a classifier's weights into the layers of `network` that are the same.
 
-    Images with another number of channels than the classifier's get adapted first weights
-    (`pretrained.adapt_first_layer`).
+    For images with another number of channels than the classifier's, the first weights are adapted
+    (`io.adapt_first_layer`).
 
     Args:
-        network: as `build_network` makes it from `config`.
-        weights: "imagenet", downloaded by torchvision or timm, or a file of the classifier's weights.
+        network: A network from `build_network` with `config`.
+        config: The network section of the config.
+        weights: "imagenet", which torchvision or timm downloads, or a file of the classifier's weights.
 
-    Returns what was loaded; `missing` are the layers that are new.
+    Returns:
+        The report; its `missing` tensors are of the layers that are new.
 
     Raises:
-        InvalidArgumentError: a network without a classifier in it, weights that cannot be downloaded, or of
-            which nothing fits.
-        ModelFileError: a file that cannot be read.
+        InvalidArgumentError: The network has no layers of a classifier, the weights cannot be downloaded, or no tensor
+            fits.
+        PathNotFoundError: The file does not exist.
+        ModelFileError: The file cannot be read.
     """
-    name = config.encoder or "vgg16"
     if isinstance(weights, Path):
-        found = read_weights(weights)
+        source = read_weights(weights)
     else:
-        found = Weights(tensors=build_classifier(name, weights=weights).network.state_dict())
-    return load_weights(network, Weights(tensors=_renamed(network, found.tensors), notes=found.notes))
+        classifier = build_classifier(config.encoder or "vgg16", weights=weights).network
+        source = Weights(tensors=classifier.state_dict())
+    return load_weights(network, Weights(tensors=_rename(network, source.tensors), notes=source.notes))
 
 
-def _renamed(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The classifier's tensors under the names they have in the network, and in its shapes."""
+def map_vgg16_names(*, batch_norm: bool = False) -> dict[str, str]:
+    """Return torchvision's names of VGG16's 13 convolutions → the names in SegNet's encoder.
+
+    For example `features.0.weight → encoder.0.convolutions.0.weight`. For `vgg16_bn` the batch normalizations with
+    their statistics are included.
+    """
+    parts = [("weight", "bias"), ("weight", "bias", "running_mean", "running_var")][: 1 + batch_norm]
+    names, index = {}, 0
+    for stage, depth in enumerate(VGG_DEPTHS["vgg16"]):
+        for layer in range(depth):
+            for offset, entries in enumerate(parts):
+                for entry in entries:
+                    ours = f"encoder.{stage}.convolutions.{3 * layer + offset}.{entry}"
+                    names[f"features.{index + offset}.{entry}"] = ours
+            index += len(parts) + 1  # and its ReLU
+        index += 1  # the pooling
+    return names
+
+
+def _rename(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the classifier's tensors with the names and shapes that they have in the network."""
     if isinstance(network, SegNet):
         names = map_vgg16_names(batch_norm="features.1.running_mean" in tensors)
         renamed = {ours: tensors[theirs] for theirs, ours in names.items() if theirs in tensors}
@@ -62,12 +85,12 @@ def _renamed(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Ten
         encoder = getattr(network, "encoder", None)
         if not isinstance(encoder, Encoder):
             raise InvalidArgumentError(
-                f"{type(network).__name__} has no classifier in it that weights could be for; name one with "
-                "--encoder, or take another network."
+                f"{type(network).__name__} has no layers of a classifier; choose an encoder with --encoder, or another "
+                "network."
             )
-        theirs = _as_timm_names(encoder, tensors) if isinstance(encoder, TimmEncoder) else tensors
+        theirs = _rename_for_timm(encoder, tensors) if isinstance(encoder, TimmEncoder) else tensors
         renamed = {f"encoder.{name}": tensor for name, tensor in theirs.items()}
-        renamed |= _fully_connected(network, tensors)
+        renamed |= _convert_fully_connected(network, tensors)
         first = f"encoder.{encoder.first_layer}.weight"
     if first in renamed:
         channels = network.get_parameter(first).shape[1]
@@ -76,14 +99,14 @@ def _renamed(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Ten
     return renamed
 
 
-def _as_timm_names(encoder: TimmEncoder, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """timm names a stage "stages_0" where it gives features, and "stages.0" in the classifier."""
+def _rename_for_timm(encoder: TimmEncoder, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors with the names of features: timm renames the "stages.0" of a classifier to "stages_0"."""
     ours = {re.sub(r"[._]", ".", name.removeprefix("model.")): name for name in encoder.state_dict()}
     return {ours.get(re.sub(r"[._]", ".", name), name): tensor for name, tensor in tensors.items()}
 
 
-def _fully_connected(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """fc6 and fc7 of VGG and AlexNet as convolutions: (4096, 25088) → (4096, 512, 7, 7)."""
+def _convert_fully_connected(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return fc6 and fc7 of VGG and AlexNet as convolutions: (4096, 25088) → (4096, 512, 7, 7)."""
     head = getattr(network, "head", None)
     if not head:
         return {}

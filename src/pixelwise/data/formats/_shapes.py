@@ -1,0 +1,218 @@
+"""Formats whose labels are shapes: their classes, the masks painted from them, and the images that a file lists.
+
+A pixel that no shape covers is background, class 0.
+"""
+
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from posixpath import basename, normpath
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from pixelwise.data.classes import Color, default_colors, ignore_index_for
+from pixelwise.data.formats._documents import locate_errors
+from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader
+from pixelwise.data.io.images import Array
+from pixelwise.data.rasterize import DrawnShape, rasterize
+from pixelwise.data.sample import Sample, Split
+from pixelwise.errors import DataError
+from pixelwise.shapes import Size
+
+T = TypeVar("T")
+
+_BACKGROUND_NAMES = ("background", "_background_")
+_IGNORE_NAMES = ("ignore", "__ignore__")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageShapes:
+    """The shapes on one image, from the lowest to the uppermost."""
+
+    size: Size
+    """Size by the annotation, which may differ from the size of the image."""
+    shapes: Sequence[DrawnShape]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShapeClasses:
+    """The classes of a format and their mask values; 0 is background."""
+
+    values: Mapping[Hashable, int]
+    """The format's key of a class → mask value."""
+    description: Mapping[str, Any]
+    """For `DatasetIndex.description`."""
+
+    @property
+    def ignore_index(self) -> int:
+        return ignore_index_for(len(self.description["names"]))
+
+    def get_value(self, key: Hashable) -> int:
+        """Return the mask value of a class; raise DataError for an unknown one."""
+        if key not in self.values:
+            known = ", ".join(str(k) for k in list(self.values)[:12])
+            raise DataError(f"the class {key!r} is not among those listed ({known}); list it, or correct the label.")
+        return self.values[key]
+
+
+class ShapeReader(SampleReader):
+    """Reads images from files, and paints masks from shapes when they are read."""
+
+    def __init__(self, read_shapes: Callable[[Sample], ImageShapes], classes: ShapeClasses) -> None:
+        self._read_shapes = read_shapes
+        self._dtype = np.uint8 if classes.ignore_index == 255 else np.uint16
+
+    def read_mask(self, sample: Sample) -> Array:
+        shapes = self._read_shapes(sample)
+        return rasterize(shapes.shapes, shapes.size, self._dtype)
+
+
+def make_classes(source: Path, listed: Sequence[tuple[Hashable, str, Color | None]]) -> ShapeClasses:
+    """Make the classes from a format's keys, names and colors.
+
+    Background is added in front unless a class has this name. Pixels of a class named `ignore` are ignored.
+    """
+    names = [name for _, name, _ in listed]
+    if duplicates := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{source} lists the class {duplicates[0]!r} twice; give each class its own name.")
+    own = [row for row in listed if row[1].lower() in _BACKGROUND_NAMES][:1] or [(None, "background", (0, 0, 0))]
+    rows = own + [row for row in listed if row not in own and row[1].lower() not in _IGNORE_NAMES]
+    ignore_index = ignore_index_for(len(rows))
+    description: dict[str, Any] = {"names": [name for _, name, _ in rows], "coding": "index"}
+    if ignore_index != 255:  # 255 is then a class, which only a mapping can tell
+        description |= {"label_mapping": {i: i for i in range(len(rows))}, "ignore": ignore_index}
+    if any(color for _, _, color in rows[1:]):
+        defaults = default_colors(len(rows))
+        description["colors"] = [list(color or default) for (_, _, color), default in zip(rows, defaults, strict=True)]
+    values = {row[0]: rows.index(row) if row in rows else ignore_index for row in listed}
+    return ShapeClasses(values=values, description=description)
+
+
+def make_index(
+    samples: Iterable[Sample],
+    reader: ShapeReader,
+    classes: ShapeClasses,
+    *,
+    images_without_mask: Iterable[Path] = (),
+    masks_without_image: Iterable[Path] = (),
+    outside_splits: Iterable[Path] = (),
+    foreign_files: Iterable[Path] = (),
+) -> DatasetIndex:
+    """Make the index of a dataset without samples of equal names, and without unsplit ones if others have a split."""
+    by_name: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_name.setdefault(sample.name, []).append(sample)
+    same_stem: set[Path] = set()
+    unique = []
+    for group in by_name.values():
+        images = {sample.image_path for sample in group}
+        if len(group) == 1:
+            unique += group
+        elif len(images) > 1:
+            same_stem |= images
+        else:  # several labels of one image
+            same_stem |= {sample.label_path for sample in group}
+    in_splits = [sample for sample in unique if sample.split]
+    unsplit = [sample.image_path for sample in unique if in_splits and not sample.split]
+    return DatasetIndex(
+        samples=tuple(sorted(in_splits or unique)),
+        images_without_mask=tuple(sorted(images_without_mask)),
+        masks_without_image=tuple(sorted(masks_without_image)),
+        same_stem=tuple(sorted(same_stem)),
+        outside_splits=tuple(sorted({*outside_splits, *unsplit})),
+        foreign_files=tuple(sorted(foreign_files)),
+        reader=reader,
+        description=classes.description,
+    )
+
+
+def name_sample(root: Path, path: Path) -> str:
+    """Name a sample by its relative path without the extension and without folders of all images: `train/0001`."""
+    *folders, stem = path.relative_to(root).with_suffix("").parts
+    return "/".join([*(folder for folder in folders if folder not in ("images", "img", "datasets")), stem])
+
+
+def find_image(root: Path, name: str, folders: Sequence[str], images: Collection[Path]) -> Path | None:
+    """Find an image by the name in an annotation, which may be a path of another machine.
+
+    Args:
+        root: Folder of the dataset.
+        name: Path of the image as the annotation gives it.
+        folders: Folders below the root to search, the most likely one first.
+        images: All images below the root.
+    """
+    name = name.replace("\\", "/")
+    candidates = (root / normpath(f"{folder}/{form}") for form in (name, basename(name)) for folder in folders)
+    return next((path for path in candidates if path in images), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedImage(Generic[T]):
+    """An image in a document that lists many of them."""
+
+    document: Path
+    name: str
+    """Path of the image as the document gives it."""
+    split: Split | None
+    content: T
+    """The annotation of the image in the document."""
+
+    @property
+    def place(self) -> str:
+        return f"{self.document}: image {self.name!r}"
+
+
+def index_listed_images(
+    root: Path,
+    listed: Sequence[ListedImage[T]],
+    images: Iterable[Path],
+    folders: Mapping[Path, Sequence[str]],
+    parse_shapes: Callable[[T], ImageShapes],
+    classes: ShapeClasses,
+) -> DatasetIndex:
+    """Make the index of a dataset from the images that documents list.
+
+    Args:
+        root: Folder of the dataset.
+        listed: The images that are listed.
+        images: All images below the root. Those in folders of listed images are without mask, others in no split.
+        folders: Document → folders of its images below the root, the most likely one first.
+        parse_shapes: Parses the content of a listed image.
+        classes: The classes of the dataset.
+    """
+    known = set(images)
+    found: dict[Path, ListedImage[T]] = {}
+    missing: list[Path] = []
+    for entry in listed:
+        path = find_image(root, entry.name, folders[entry.document], known)
+        if path is None:
+            missing.append(root / folders[entry.document][0] / basename(entry.name.replace("\\", "/")))
+        elif path in found:
+            raise DataError(f"{path} is listed twice, in {found[path].document} and in {entry.document}; keep one.")
+        else:
+            found[path] = entry
+    if not found:
+        subject = f"{listed[0].place} and all others" if listed else f"{', '.join(map(str, folders))}: images"
+        raise DataError(f"{subject} do not exist below {root}; put the images there.")
+    entries = {name_sample(root, path): entry for path, entry in found.items()}
+    used = {path.parent for path in found}
+
+    def read_shapes(sample: Sample) -> ImageShapes:
+        entry = entries[sample.name]
+        with locate_errors(entry.place):
+            return parse_shapes(entry.content)
+
+    samples = [
+        Sample(name=name_sample(root, path), image_path=path, label_path=entry.document, split=entry.split)
+        for path, entry in found.items()
+    ]
+    unlisted = known - set(found)
+    return make_index(
+        samples,
+        ShapeReader(read_shapes, classes),
+        classes,
+        images_without_mask=[path for path in unlisted if path.parent in used],
+        masks_without_image=missing,
+        outside_splits=[path for path in unlisted if path.parent not in used],
+    )

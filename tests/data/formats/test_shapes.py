@@ -1,0 +1,176 @@
+"""The helpers of formats whose labels are shapes, and the recognition of these formats."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pixelwise.data.formats import FORMATS
+from pixelwise.data.formats._files import find_images, find_split
+from pixelwise.data.formats._shapes import ImageShapes, ListedImage, index_listed_images, make_classes, name_sample
+from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.rasterize import make_box
+from pixelwise.errors import DataError
+from support.drawings import relative, write_json, write_picture
+
+HERE = Path("classes")
+
+
+def description(*names: str) -> Any:
+    return make_classes(HERE, [(name, name, None) for name in names]).description
+
+
+def test_background_comes_first() -> None:
+    assert description("b", "a")["names"] == ["background", "b", "a"]
+    assert description("b", "Background")["names"] == ["Background", "b"]
+
+
+def test_what_is_called_ignore_is_no_class() -> None:
+    classes = make_classes(HERE, [(5, "ignore", None), (6, "a", None)])
+    assert classes.description["names"] == ["background", "a"]
+    assert [classes.get_value(5), classes.get_value(6)] == [255, 1]
+
+
+def test_colors_are_those_given_and_spare_ones() -> None:
+    classes = make_classes(HERE, [(1, "a", (1, 2, 3)), (2, "b", None)])
+    assert classes.description["colors"][:2] == [[0, 0, 0], [1, 2, 3]]
+    assert len(classes.description["colors"]) == 3
+    assert "colors" not in description("a", "b")
+
+
+def test_a_class_listed_twice_is_an_error() -> None:
+    with pytest.raises(DataError, match="classes lists the class 'a' twice; give each class its own name"):
+        description("a", "b", "a")
+
+
+def test_a_class_that_is_not_listed_is_an_error() -> None:
+    with pytest.raises(DataError, match=r"the class 'c' is not among those listed \(a, b\); list it, or correct"):
+        make_classes(HERE, [("a", "a", None), ("b", "b", None)]).get_value("c")
+
+
+def test_names_leave_out_folders_that_all_images_have() -> None:
+    root = Path("/data")
+    paths = ["a.png", "images/train/a.png", "train/images/a.1.png", "ds/datasets/sub/img/a.png"]
+    assert [name_sample(root, root / path) for path in paths] == ["a", "train/a", "train/a.1", "ds/sub/a"]
+
+
+def test_words_of_splits() -> None:
+    words = ("train", "Training", "val", "VALID", "validation", "test", "Testing")
+    assert [find_split([word]) for word in words] == ["train"] * 2 + ["val"] * 3 + ["test"] * 2
+    assert find_split(["trains", "x"]) is None
+    assert find_split(["trains", "Valid", "test"]) == "val"
+
+
+def test_hidden_files_are_not_the_users(tmp_path: Path) -> None:
+    for name in ("b.png", "a/c.JPG", ".thumbs/d.png", "a/.e.png", "f.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [path.name for path in find_images(tmp_path)] == ["c.JPG", "b.png"]
+
+
+def _coco(root: Path) -> None:
+    write_json(root / "annotations/instances_train.json", {"images": [], "annotations": [], "categories": []})
+
+
+def _labelme(root: Path) -> None:
+    write_json(root / "train/a.json", {"version": "5", "flags": {}, "shapes": [], "imagePath": "a.png"})
+
+
+def _cvat(root: Path) -> None:
+    (root / "annotations.xml").write_text("<annotations><version>1.1</version></annotations>", encoding="utf-8")
+
+
+def _yolo(root: Path) -> None:
+    (root / "data.yaml").write_text("train: images/train\nnames: [cat]\n", encoding="utf-8")
+
+
+def _supervisely(root: Path) -> None:
+    write_json(root / "meta.json", {"classes": [{"title": "cat", "shape": "polygon"}], "tags": []})
+    write_json(root / "ds0/ann/a.png.json", {"size": {}, "objects": []})
+
+
+def _folder(root: Path) -> None:
+    write_picture(root / "masks/a.png")
+    (root / "dataset.yaml").write_text("names: [a, b]\n", encoding="utf-8")
+    write_json(root / "report.json", {"images": 3})
+
+
+PLANTS = {
+    "coco": _coco,
+    "labelme": _labelme,
+    "cvat": _cvat,
+    "yolo": _yolo,
+    "supervisely": _supervisely,
+    "folder": _folder,
+}
+
+
+@pytest.mark.parametrize("name", PLANTS)
+def test_each_is_recognized_and_no_other(tmp_path: Path, name: str) -> None:
+    plants: dict[str, Callable[[Path], None]] = dict(PLANTS)
+    write_picture(tmp_path / "images/a.png")
+    plants[name](tmp_path)
+    recognized = {key for key in PLANTS if FORMATS[key].can_read(tmp_path)} - {"folder"}
+    assert recognized == {name} - {"folder"}
+
+
+# Documents that list images.
+
+CLASSES = make_classes(Path("list"), [("cat", "cat", None)])
+
+
+def pair(root: Path, listed: dict[str, str], folders: Sequence[str] = ("images", ".")) -> DatasetIndex:
+    """`listed`: name of an image → name of the document that lists it."""
+    entries = [
+        ListedImage(document=root / document, name=name, split=None, content=number)
+        for number, (name, document) in enumerate(listed.items(), 1)
+    ]
+    where = {root / document: folders for document in listed.values()}
+    return index_listed_images(root, entries, sorted(root.rglob("*.png")), where, draw, CLASSES)
+
+
+def draw(number: int) -> ImageShapes:
+    if number > 9:
+        raise KeyError("points")
+    return ImageShapes(size=(1, 9), shapes=[make_box(1, 0, 0, number, 1)])
+
+
+def test_each_image_gets_the_shapes_of_its_own_entry(tmp_path: Path) -> None:
+    for name in ("images/a.png", "b.png", "images/deep/c.png"):
+        write_picture(tmp_path / name)
+    index = pair(tmp_path, {"a.png": "one", "b.png": "two", "deep/c.png": "one"})
+    pixels = {s.image_path.name: int(index.reader.read_mask(s).sum()) for s in index.samples}
+    assert pixels == {"a.png": 1, "b.png": 2, "c.png": 3}
+    assert [s.label_path.name for s in index.samples] == ["one", "two", "one"]
+
+
+def test_the_first_folder_counts_and_the_whole_name_before_its_last_part(tmp_path: Path) -> None:
+    for name in ("images/a.png", "a.png", "deep/a.png"):
+        write_picture(tmp_path / name)
+    assert relative(tmp_path, [s.image_path for s in pair(tmp_path, {"a.png": "x"}).samples]) == ["images/a.png"]
+    assert relative(tmp_path, [s.image_path for s in pair(tmp_path, {"deep/a.png": "x"}).samples]) == ["deep/a.png"]
+    assert relative(tmp_path, [s.image_path for s in pair(tmp_path, {"C:\\x\\a.png": "x"}).samples]) == ["images/a.png"]
+
+
+def test_nothing_outside_of_the_root_is_taken(tmp_path: Path) -> None:
+    write_picture(tmp_path / "secret/a.png")
+    write_picture(tmp_path / "data/b.png")
+    index = pair(tmp_path / "data", {"b.png": "x", "../secret/a.png": "x", f"{tmp_path}/secret/a.png": "y"})
+    assert [s.name for s in index.samples] == ["b"]
+    assert relative(tmp_path, index.masks_without_image) == ["data/images/a.png"] * 2
+
+
+def test_an_image_of_two_documents_is_an_error(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png is listed twice, in .*one and in .*two; keep one"):
+        pair(tmp_path, {"a.png": "one", "./a.png": "two"})
+
+
+def test_what_cannot_be_drawn_is_an_error_with_the_place(tmp_path: Path) -> None:
+    names = [f"{number}.png" for number in range(10)]
+    for name in names:
+        write_picture(tmp_path / name)
+    index = pair(tmp_path, dict.fromkeys(names, "one"))
+    with pytest.raises(DataError, match=r"one: image '9\.png': 'points' is missing"):
+        index.reader.read_mask(index.samples[9])
