@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.config import NetworkConfig
-from pixelwise.inference.fuse_batchnorm import Pair, consecutive_pairs, for_prediction
+from pixelwise.inference.fuse_batchnorm import ConvNormPair, find_pairs, optimize_for_inference
 from pixelwise.networks import build_network
 
 SIZE = (64, 64)
@@ -41,7 +41,7 @@ def norms(network: nn.Module) -> int:
 def test_the_folded_network_gives_the_same(name: str) -> None:
     network = enlivened(build_network(NETWORKS[name], in_channels=3, num_classes=4))
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    folded = for_prediction(network, SIZE, channels=3, precision="fp32")
+    folded = optimize_for_inference(network, SIZE, channels=3, precision="fp32")
     images = torch.randn(2, 3, *SIZE)
     with torch.no_grad():
         expected, found = network(images), folded(images)
@@ -54,7 +54,7 @@ def test_the_folded_network_gives_the_same(name: str) -> None:
 
 def test_bf16_weights_change_nothing_under_autocast() -> None:
     network = enlivened(build_network(NETWORKS["unet"], in_channels=3, num_classes=4))
-    in_fp32, in_bf16 = (for_prediction(network, SIZE, channels=3, precision=p) for p in ("fp32", "bf16"))
+    in_fp32, in_bf16 = (optimize_for_inference(network, SIZE, channels=3, precision=p) for p in ("fp32", "bf16"))
     assert next(in_bf16.parameters()).dtype == torch.bfloat16
     images = torch.randn(1, 3, *SIZE)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
@@ -91,8 +91,8 @@ def kept(net: Net, images: Tensor) -> Tensor:
 )
 def test_what_is_not_a_pair_is_left_alone(use: Callable[[Net, Tensor], Tensor]) -> None:
     network = enlivened(Net(use))
-    assert consecutive_pairs(network, SIZE, channels=3) == []
-    folded = for_prediction(network, SIZE, channels=3, precision="fp32")
+    assert find_pairs(network, SIZE, channels=3) == []
+    folded = optimize_for_inference(network, SIZE, channels=3, precision="fp32")
     images = torch.randn(1, 3, *SIZE)
     with torch.no_grad():
         torch.testing.assert_close(folded(images), network(images), rtol=0, atol=0)
@@ -101,18 +101,18 @@ def test_what_is_not_a_pair_is_left_alone(use: Callable[[Net, Tensor], Tensor]) 
 def test_the_order_of_the_modules_tells_nothing() -> None:
     network = Net(lambda net, x: net.norm(net.convolution(x)))
     network.norm, network.convolution = network.norm, network.convolution
-    assert consecutive_pairs(network, SIZE, channels=3) == [Pair(convolution="convolution", normalization="norm")]
+    assert find_pairs(network, SIZE, channels=3) == [ConvNormPair(convolution="convolution", normalization="norm")]
 
 
 def test_a_norm_without_statistics_is_left_alone() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False))
-    assert consecutive_pairs(network, SIZE, channels=3) == []
+    assert find_pairs(network, SIZE, channels=3) == []
 
 
 def test_factors_and_biases_may_be_missing() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4, affine=False))
     enlivened(network)
-    folded = for_prediction(network, SIZE, channels=3, precision="fp32")
+    folded = optimize_for_inference(network, SIZE, channels=3, precision="fp32")
     images = torch.randn(1, 3, *SIZE)
     with torch.no_grad():
         torch.testing.assert_close(folded(images), network(images), rtol=1e-5, atol=1e-5)

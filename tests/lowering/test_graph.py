@@ -4,7 +4,7 @@ import torch
 
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.inference.fuse_batchnorm import for_prediction
+from pixelwise.inference.fuse_batchnorm import optimize_for_inference
 from pixelwise.lowering.graph import AnswerGraph, FrameGraph, NetworkGraph, capture
 from pixelwise.networks import NETWORKS, Segmenter, build_network
 from pixelwise.networks.registry import NETWORK_KEYS
@@ -68,7 +68,7 @@ def test_frame_and_network_graph_give_the_logits(name, choices):
 
 def test_network_graph_of_a_deep_unet():
     """Its transposed convolutions must not use sizes that are symbols."""
-    network = for_prediction(
+    network = optimize_for_inference(
         build_segmenter("unet", {"base_channels": 2}).network, (64, 64), channels=2, precision="fp32"
     )
     network.to(memory_format=torch.contiguous_format)

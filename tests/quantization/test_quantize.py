@@ -60,7 +60,7 @@ def set_mean_iou(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Replace the measurement and the search for ranges; the model has a mean IoU of 0.5."""
     empty = onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], [])).SerializeToString()
     monkeypatch.setattr(module, "quantize_graph", lambda *_: empty)
-    monkeypatch.setattr(module, "in_int8", lambda reference, *_: reference)
+    monkeypatch.setattr(module, "make_int8_predictor", lambda reference, *_: reference)
 
     def set_value(mean_iou: float) -> None:
         monkeypatch.setattr(module, "measure_accuracy", lambda *_: (0.5, make_accuracy(mean_iou)))

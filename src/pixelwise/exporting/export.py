@@ -15,7 +15,7 @@ from pixelwise.exporting.model_card import describe_export, require_own_card
 from pixelwise.exporting.parity import compare_with_model
 from pixelwise.exporting.result import ExportResult
 from pixelwise.files import write_atomically
-from pixelwise.inference.engines import choose_engine, installed_versions
+from pixelwise.inference.engines import choose_engine, get_installed_versions
 from pixelwise.inference.int8_file import read_int8
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.lowering.graph import OUTPUTS, AnswerGraph, FrameGraph, capture
@@ -96,7 +96,7 @@ def export(
             "precision": precision,
             "parity": asdict(parity),
             **({"accuracy": asdict(accuracy)} if accuracy else {}),
-            "versions": {"pixelwise": __version__, **installed_versions()},
+            "versions": {"pixelwise": __version__, **get_installed_versions()},
         }
         file.with_suffix(".json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if name == "onnx":

@@ -9,8 +9,8 @@ from pixelwise.data.classes import Classes, describe_classes
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.prediction.outputs.annotations import CocoFile, CvatFile, JobFile, require_nameable, write_labelme
-from support.predictions import ABC, CELLS, predicted
+from pixelwise.prediction.outputs.annotations import CocoFile, CvatFile, SummaryFile, require_nameable, write_labelme
+from support.predictions import ABC, CELLS, make_labeled
 
 RNG = np.random.default_rng(0)
 MAPS = {
@@ -27,13 +27,13 @@ def save(folder: Path, kind: str, classes: Classes) -> None:
     for name, labels in MAPS.items():
         source = folder / "images" / name
         write_png(source, np.zeros((*labels.shape, 3), np.uint8))
-        image = predicted(labels, classes=classes, source=source, name=name)
+        image = make_labeled(labels, classes=classes, source=source, name=name)
         if made is None:
             write_labelme(source.with_suffix(".json"), image)
         else:
             made.add(image)
     if made is not None:
-        (folder / {"coco": "coco.json", "cvat": "cvat.xml"}[kind]).write_bytes(made.content())
+        (folder / {"coco": "coco.json", "cvat": "cvat.xml"}[kind]).write_bytes(made.encode())
 
 
 def read_back(folder: Path, format: str, classes: Classes) -> dict[str, Array]:
@@ -83,22 +83,24 @@ def test_pycocotools_sees_the_same_pixels(tmp_path: Path) -> None:
 
 
 def test_labelme_leads_to_the_image(tmp_path: Path) -> None:
-    write_labelme(tmp_path / "out" / "x.json", predicted([[1]], source=tmp_path / "photos" / "x.png"))
+    write_labelme(tmp_path / "out" / "x.json", make_labeled([[1]], source=tmp_path / "photos" / "x.png"))
     content = json.loads((tmp_path / "out" / "x.json").read_text())
     assert content["imagePath"] == "../photos/x.png"
     assert (content["imageHeight"], content["imageWidth"]) == (1, 1)
 
 
 @pytest.mark.parametrize("make", [CocoFile, CvatFile])
-def test_a_job_of_no_images_is_a_whole_file(tmp_path: Path, make: Callable[[Classes], JobFile]) -> None:
+def test_a_job_of_no_images_is_a_whole_file(tmp_path: Path, make: Callable[[Classes], SummaryFile]) -> None:
     path = tmp_path / ("x.json" if make is CocoFile else "x.xml")
-    path.write_bytes(make(ABC).content())
+    path.write_bytes(make(ABC).encode())
     with pytest.raises(Exception, match="images"):  # the reader's, that none are listed
         Dataset.load(tmp_path)
 
 
 def test_a_name_that_means_no_object_is_refused() -> None:
     classes = describe_classes({"names": ["road", "Ignore"]})
-    with pytest.raises(InvalidArgumentError, match=r"readers of cvat files take 'Ignore' for no object, but class 1"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"Readers of cvat files ignore objects named 'Ignore', which is the name of class 1"
+    ):
         require_nameable("cvat", classes)
     require_nameable("cvat", CELLS)

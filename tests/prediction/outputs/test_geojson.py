@@ -11,14 +11,14 @@ from pixelwise.data.io.georeference import Georeference
 from pixelwise.data.io.images import Array
 from pixelwise.data.rasterize import Polygon, rasterize
 from pixelwise.prediction.outputs.geojson import write_polygons
-from support.predictions import ABC, CELLS, predicted
+from support.predictions import ABC, CELLS, make_labeled
 
 NORTH_UP = Georeference(x=(0.5, 0.0, 1000.0), y=(0.0, -0.5, 5000.0), epsg=32633)
 RING = np.array([[1, 1, 1, 0], [1, 0, 1, 0], [1, 1, 1, 2]], np.uint8)
 
 
 def written(path: Path, labels: Array, classes: Classes = CELLS, place: Georeference | None = None) -> Any:
-    write_polygons(path, predicted(labels, classes=classes, georeference=place))
+    write_polygons(path, make_labeled(labels, classes=classes, georeference=place))
     return json.loads(path.read_text())
 
 
