@@ -13,7 +13,7 @@ from pixelwise.data.io import images, video
 from pixelwise.data.io.channel_files import stack_channels
 from pixelwise.data.io.images import Array, DecodedImage, decode_image, decode_image_bytes, read_image, read_image_bytes
 from pixelwise.data.rasters import is_windowed_only
-from pixelwise.data.rasters.ome_zarr_reader import is_zarr
+from pixelwise.data.rasters.ome_zarr import is_zarr
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.prediction.remote import find_remote, is_remote, open_remote, read_remote
 

@@ -17,8 +17,8 @@ import numpy as np
 from pixelwise.data.io.decoded_image import MAX_PIXELS
 from pixelwise.data.io.images import Array
 from pixelwise.data.rasters import Raster, find_raster_format, is_windowed_only
-from pixelwise.data.rasters._gdal import has_rasterio
-from pixelwise.data.rasters.rasterio_reader import TIFF, count_tiff_pixels
+from pixelwise.data.rasters.geotiff_writer import has_rasterio
+from pixelwise.data.rasters.rasterio_reader import TIFF_EXTENSIONS, count_tiff_pixels
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.files import READ_ERRORS, read_json, write_atomically
 from pixelwise.inference.predictor import Predictor
@@ -38,7 +38,7 @@ def needs_windows(path: Path, able: bool) -> bool:
     """
     if is_windowed_only(path):
         return True
-    pixels = count_tiff_pixels(path) if path.suffix.lower() in TIFF else 0
+    pixels = count_tiff_pixels(path) if path.suffix.lower() in TIFF_EXTENSIONS else 0
     return pixels > MAX_PIXELS or (pixels > WINDOWED_PIXELS and able and has_rasterio())
 
 
