@@ -213,7 +213,7 @@ def find_cyclists(localizer: Localizer, scenes: Scenes) -> list[Found]:
     found = []
     for image, mask in zip(scenes.images, scenes.masks, strict=True):
         if mask.any():
-            _, (heat,) = localizer.look(image, 1)
+            _, (heat,) = localizer.compute_heatmaps(image, 1)
             row, column = heat.peak
             boxes = find_objects(label(mask, structure=np.ones((3, 3)))[0])
             inside = any(r.start <= row < r.stop and c.start <= column < c.stop for r, c in boxes)
@@ -240,7 +240,7 @@ def summary(found: Sequence[Found]) -> dict[str, dict[str, float]]:
 def draw_examples(localizer: Localizer, scenes: Scenes) -> Pixels:
     """Draw the first scenes with clearly visible cyclists, regardless of the result."""
     clear = [i for i, mask in enumerate(scenes.masks) if mask.sum() >= VISIBLE[-1]][:SHOWN]
-    pictures = [draw_heatmaps(*localizer.look(scenes.images[index], 1)) for index in clear]
+    pictures = [draw_heatmaps(*localizer.compute_heatmaps(scenes.images[index], 1)) for index in clear]
     return np.concatenate([np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")) for picture in pictures])
 
 

@@ -9,7 +9,7 @@ import pixelwise
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import write_png
 from pixelwise.evaluation.evaluate import choose_split, for_model
-from pixelwise.prediction.outputs.pictures import with_legend
+from pixelwise.prediction.outputs.pictures import add_legend
 from pixelwise.reports.training_report import panels
 
 
@@ -26,7 +26,7 @@ def main(run: Path, shown: int = 3) -> None:
         rows.append(np.concatenate([p for part in parts.values() for p in (part, gap)][:-1], axis=1))
         rows.append(np.full((6, rows[0].shape[1], 3), 255, np.uint8))
     legend = list(zip(predictor.classes.names, predictor.classes.colors, strict=True))
-    write_png(Path(__file__).parent / "demo.png", with_legend(np.concatenate(rows[:-1]), legend))
+    write_png(Path(__file__).parent / "demo.png", add_legend(np.concatenate(rows[:-1]), legend))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fixtures that more than one test file uses."""
+"""Fixtures for several test files."""
 
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-# The clock of a busy machine must not fail a test, and every run tries the same examples.
+# No deadline, as the machine may be busy; every run tries the same examples.
 settings.register_profile("pixelwise", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pixelwise")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _two_threads() -> None:
-    """The same thread count everywhere: sums over more threads round differently."""
+    """Use the same number of threads everywhere: sums over more threads round differently."""
     import torch
 
     torch.set_num_threads(2)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _interruptible() -> None:
-    """Python's own handler, also where a shell started the tests in the background, ignoring SIGINT."""
+def _default_interrupt_handler() -> None:
+    """Install Python's handler: tests that a shell starts in the background ignore SIGINT."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_weights_of_others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Plans are the same on every machine: no network, and none of the weights that its user has."""
+def _no_pretrained_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give the same plans on every machine: no downloads, and no weights of the user."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PIXELWISE_OFFLINE", "1")
         patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch-home")))
@@ -45,7 +45,7 @@ def _no_weights_of_others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real datasets that lie beside the checkout, not in it."""
+    """Real datasets in a folder next to the checkout."""
     folder = REPOSITORY.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"needs the datasets in {folder}, which are not part of the repository")
@@ -74,7 +74,7 @@ def _synthetic(factory: pytest.TempPathFactory, name: str, size: tuple[int, int]
 
 @pytest.fixture(scope="session")
 def tiny() -> dict[str, Any]:
-    """Arguments of `train` for a run of about a second that repeats bit for bit."""
+    """Arguments of `train` for a deterministic run of about a second."""
     return {
         "settings": {
             "network.base_channels": 4,
@@ -118,7 +118,7 @@ def make_job(streets: Path, tiny: dict[str, Any]) -> Callable[..., "Job"]:
 
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., Path]:
-    """`make_model(path, names=..., ...)`: writes the file of a tiny model that was never trained."""
+    """`make_model(path, names=..., ...)` writes the file of a tiny model with random weights."""
     import torch
 
     from pixelwise.config import NetworkConfig

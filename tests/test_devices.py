@@ -12,12 +12,12 @@ from pixelwise.errors import InvalidArgumentError
 CPU = torch.device("cpu")
 
 
-def test_the_cpu_is_described_with_its_threads() -> None:
+def test_cpu_description_has_threads() -> None:
     assert describe_device(CPU).endswith(f", {torch.get_num_threads()} threads")
 
 
-def have(monkeypatch: pytest.MonkeyPatch, *, cuda: int = 0, mps: bool = False) -> None:
-    """Pretend that the machine has these devices."""
+def pretend_devices(monkeypatch: pytest.MonkeyPatch, *, cuda: int = 0, mps: bool = False) -> None:
+    """Pretend that the computer has these devices."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
@@ -27,27 +27,27 @@ def have(monkeypatch: pytest.MonkeyPatch, *, cuda: int = 0, mps: bool = False) -
     ("cuda", "mps", "expected"),
     [(0, False, "cpu"), (0, True, "mps"), (2, False, "cuda"), (1, True, "cuda")],
 )
-def test_auto_takes_the_fastest(monkeypatch: pytest.MonkeyPatch, cuda: int, mps: bool, expected: str) -> None:
-    have(monkeypatch, cuda=cuda, mps=mps)
+def test_auto_prefers_the_fastest_device(monkeypatch: pytest.MonkeyPatch, cuda: int, mps: bool, expected: str) -> None:
+    pretend_devices(monkeypatch, cuda=cuda, mps=mps)
     assert choose_device() == torch.device(expected)
 
 
-def test_a_device_is_taken_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    have(monkeypatch, cuda=2)
+def test_devices_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_devices(monkeypatch, cuda=2)
     assert choose_device("cpu") == CPU
     assert choose_device("cuda:1") == torch.device("cuda", 1)
 
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "cuda:", ":0", "meta"])
-def test_an_unknown_device_is_an_error(name: str) -> None:
+def test_unknown_device_raises(name: str) -> None:
     with pytest.raises(InvalidArgumentError, match=r"unknown device .* choose auto, cpu"):
         choose_device(name)
 
 
 @pytest.mark.parametrize("name", ["mps", "cuda:2", "cpu:1"])
-def test_a_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    have(monkeypatch, cuda=2)
-    with pytest.raises(InvalidArgumentError, match=f"'{name}' is not available here; use --device auto"):
+def test_unavailable_device_raises(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    pretend_devices(monkeypatch, cuda=2)
+    with pytest.raises(InvalidArgumentError, match=f"'{name}' is not available on this computer; use --device auto"):
         choose_device(name)
 
 
@@ -59,12 +59,12 @@ def test_auto_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch, fa
     assert devices.choose_precision("bf16", CPU) == "bf16"
 
 
-def test_an_unknown_precision_is_an_error() -> None:
+def test_unknown_precision_raises() -> None:
     with pytest.raises(InvalidArgumentError, match="unknown precision 'fp16'; choose auto, fp32 or bf16"):
         devices.choose_precision("fp16", CPU)
 
 
-def test_fast_bf16_asks_the_device_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fast_bf16_depends_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     assert has_fast_bf16(CPU) is True
@@ -95,15 +95,13 @@ def test_synchronize_waits_for_the_device(monkeypatch: pytest.MonkeyPatch, kind:
     ("kind", "cores", "expected"),
     [("cpu", 64, 2), ("cuda", 16, 8), ("cuda", 6, 5), ("mps", 1, 2), ("cuda", None, 2)],
 )
-def test_batches_are_made_on_the_cores_that_are_free(
-    monkeypatch: pytest.MonkeyPatch, kind: str, cores: int | None, expected: int
-) -> None:
+def test_loader_threads(monkeypatch: pytest.MonkeyPatch, kind: str, cores: int | None, expected: int) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: cores)
     assert devices.choose_loader_threads(torch.device(kind)) == expected
 
 
 def test_freed_memory_is_kept() -> None:
-    """In a process of its own: the setting is for good."""
+    """The setting is permanent, so it needs its own process."""
     script = """
 from pathlib import Path
 import torch
@@ -125,11 +123,11 @@ print(full - resident())
 
 def test_other_systems_keep_their_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr("ctypes.CDLL", lambda name: pytest.fail("no C library is asked"))
+    monkeypatch.setattr("ctypes.CDLL", lambda name: pytest.fail("a C library is loaded"))
     devices.keep_freed_memory()
 
 
-# What a Linux machine says of its memory, as files below a folder.
+# The files of Linux about memory, in a folder.
 
 MEMINFO = "MemTotal: 8000 kB\nMemFree: 100 kB\nMemAvailable: 4000 kB\n"
 
@@ -142,7 +140,7 @@ def write(root: Path, files: dict[str, str]) -> Path:
 
 
 def group(folder: str, limit: str, *, used: int = 1000, cache: int = 200) -> dict[str, str]:
-    """A control group of version 2."""
+    """Return the files of a control group of version 2."""
     return {
         f"sys/fs/cgroup/{folder}memory.max": limit,
         f"sys/fs/cgroup/{folder}memory.current": f"{used}\n",
@@ -153,12 +151,12 @@ def group(folder: str, limit: str, *, used: int = 1000, cache: int = 200) -> dic
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        ({}, None),  # no Linux
+        ({}, None),  # not Linux
         ({"proc/meminfo": MEMINFO}, 4_096_000),
         ({"proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/\n"}, 4_096_000),  # no limit to read
         ({"proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/job\n", **group("job/", "max\n")}, 4_096_000),
         ({"proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/job\n", **group("job/", "3000\n")}, 2200),
-        # A limit of a group around it; the inner path is one of the machine outside.
+        # A limit of a parent group; the inner path is that of the host.
         ({"proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/docker/abc\n", **group("", "5000\n")}, 4200),
         (
             {"proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/a/b\n", **group("a/", "900\n"), **group("a/b/", "max")},
@@ -177,18 +175,16 @@ def group(folder: str, limit: str, *, used: int = 1000, cache: int = 200) -> dic
         ),
     ],
 )
-def test_free_memory_is_the_least_of_what_is_there_and_what_is_allowed(
-    tmp_path: Path, files: dict[str, str], expected: int | None
-) -> None:
+def test_free_memory_is_the_lowest_limit(tmp_path: Path, files: dict[str, str], expected: int | None) -> None:
     assert devices.measure_free_memory(CPU, write(tmp_path, files)) == expected
 
 
-def test_free_memory_of_a_gpu_is_the_driver_s(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_memory_of_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5, 9))
     assert devices.measure_free_memory(torch.device("cuda")) == 5
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_this_process_lies_in_memory() -> None:
+def test_resident_memory_of_this_process() -> None:
     assert 2**24 < devices.measure_resident_memory() < 2**40
     assert (devices.measure_free_memory(CPU) or 0) > 0

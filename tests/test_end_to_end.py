@@ -318,7 +318,7 @@ def test_predict_writes_values_of_the_dataset(pixelwise: Run, streets: Path, tra
         ),
         (["predict", "MODEL", "DATA"], ["-o"]),
         (["convert", "DATA", "-o", "out", "--to", "foldr"], ["unknown value for --to: 'foldr'", "folder"]),
-        (["convert", "DATA", "-o", "DATA", "--to", "voc"], ["is in the way"]),
+        (["convert", "DATA", "-o", "DATA", "--to", "voc"], ["already exists and is not empty"]),
         (["train", "DATA", "--budget", "soon"], ["'soon' is not a duration"]),
         (["train", "DATA", "--network", "unett", "--steps", "1"], ["unknown network 'unett'", "unet"]),
         (["train", "DATA", "--set", "optimizer.learning_rate=1"], ["learning_rate"]),

@@ -75,15 +75,16 @@ _CLASSES = {
     "Predictor": "pixelwise.inference.predictor",
 }
 
+if not TYPE_CHECKING:  # a type checker knows the names above, and reports all others
 
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use: PyTorch takes seconds."""
-    if name not in __all__:
-        raise AttributeError(f"module 'pixelwise' has no attribute {name!r}")
-    if name in _SUBPACKAGES:
-        return importlib.import_module(f"pixelwise.{name}")
-    home = _CLASSES.get(name) or ("pixelwise.errors" if name.endswith("Error") else "pixelwise.api")
-    return getattr(importlib.import_module(home), name)
+    def __getattr__(name: str) -> Any:
+        """Import a public name on first use: PyTorch takes seconds."""
+        if name not in __all__:
+            raise AttributeError(f"module 'pixelwise' has no attribute {name!r}")
+        if name in _SUBPACKAGES:
+            return importlib.import_module(f"pixelwise.{name}")
+        home = _CLASSES.get(name) or ("pixelwise.errors" if name.endswith("Error") else "pixelwise.api")
+        return getattr(importlib.import_module(home), name)
 
 
 def __dir__() -> list[str]:

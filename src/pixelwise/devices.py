@@ -1,4 +1,4 @@
-"""Where the arithmetic runs: device, precision, threads and memory, decided in one place."""
+"""Device, precision, random state and free memory of the computation."""
 
 import ctypes
 import os
@@ -14,35 +14,39 @@ import torch
 from pixelwise.errors import InvalidArgumentError
 
 Precision = Literal["fp32", "bf16", "int8"]
-"""int8 is for prediction alone, by engines that have it."""
+"""int8 is for prediction only, with engines that support it."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """`auto` takes CUDA, then MPS, then the CPU. A device that is not there is an error."""
-    there = {
+    """Return a device by name; `auto` prefers CUDA, then MPS, then the CPU.
+
+    Raises:
+        InvalidArgumentError: The name is unknown, or the device is not available.
+    """
+    counts = {
         "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
         "mps": int(torch.backends.mps.is_available()),
         "cpu": 1,
     }
     if name == "auto":
-        return torch.device(next(kind for kind, count in there.items() if count))
+        return torch.device(next(kind for kind, count in counts.items() if count))
     kind, colon, index = name.partition(":")
-    if kind not in there or (colon and not index.isdecimal()):
+    if kind not in counts or (colon and not index.isdecimal()):
         raise InvalidArgumentError(f"unknown device {name!r}; choose auto, cpu, cuda, cuda:1 or mps.")
-    if int(index or 0) >= there[kind]:
-        raise InvalidArgumentError(f"device {name!r} is not available here; use --device auto or cpu.")
+    if int(index or 0) >= counts[kind]:
+        raise InvalidArgumentError(f"device {name!r} is not available on this computer; use --device auto or cpu.")
     return torch.device(name)
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 convolutions run on the device's own instructions, and not emulated."""
+    """Return whether the device has instructions for bfloat16 convolutions, without emulation."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def choose_precision(name: str, device: torch.device) -> Precision:
-    """`auto` is bf16 where the device computes in it, else fp32."""
+    """Return a precision by name; `auto` is bf16 where the device has instructions for it, else fp32."""
     if name == "auto":
         return "bf16" if has_fast_bf16(device) else "fp32"
     if name not in ("fp32", "bf16"):
@@ -51,12 +55,12 @@ def choose_precision(name: str, device: torch.device) -> Precision:
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """The context for a forward pass; float32 is left alone."""
+    """Return the context of a forward pass; it changes nothing for fp32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def describe_device(device: torch.device) -> str:
-    """The GPU's name, or the processor's and the threads that PyTorch takes of it, as far as the system tells."""
+    """Return the name of the GPU, or that of the processor with the number of PyTorch's threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     name, cpuinfo = platform.processor(), Path("/proc/cpuinfo")
@@ -67,17 +71,17 @@ def describe_device(device: torch.device) -> str:
 
 
 def choose_loader_threads(device: torch.device) -> int:
-    """Threads that make batches: 2 beside a network on the CPU, else all cores but one, 8 at most."""
+    """Return the number of loader threads: 2 next to a network on the CPU, else all cores except one, at most 8."""
     if device.type == "cpu":
         return 2
     return max(2, min(8, (os.cpu_count() or 1) - 1))
 
 
 @contextmanager
-def enable_deterministic_algorithms(wanted: bool) -> Iterator[None]:
-    """Torch's deterministic algorithms, inside the block only."""
+def enable_deterministic_algorithms(enabled: bool) -> Iterator[None]:
+    """Use torch's deterministic algorithms inside the block, if `enabled`."""
     before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(wanted or before)
+    torch.use_deterministic_algorithms(enabled or before)
     try:
         yield
     finally:
@@ -85,10 +89,10 @@ def enable_deterministic_algorithms(wanted: bool) -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Let the C allocator keep what is freed (Linux, glibc); call once, before training on CPU.
+    """Let the C allocator keep freed memory (Linux, glibc). Call it once before training on the CPU.
 
-    Activations of tens of megabytes are otherwise returned to the system at every free and
-    faulted in page by page at the next allocation, which costs more than filling them.
+    Otherwise activations of tens of megabytes are returned to the system at every free, and faulted in page by page at
+    the next allocation, which takes longer than filling them.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -100,7 +104,7 @@ def keep_freed_memory() -> None:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for queued work, so that a clock read next to it means something."""
+    """Wait for queued work, so that the clock can be read."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -108,7 +112,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def get_random_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """Of the random numbers that a run on `device` draws, by type of device."""
+    """Return the states of the random generators that a run on `device` uses, by type of device."""
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
@@ -116,26 +120,26 @@ def get_random_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def set_random_state(states: Mapping[str, torch.Tensor], device: torch.device) -> None:
-    """The inverse of `random_state`; of a type that is not that of `device`, nothing is set."""
+    """Restore the states from `get_random_state`; those of another type of device are ignored."""
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def measure_free_memory(device: torch.device, root: Path = Path("/")) -> int | None:
-    """Bytes that this process may still take: of the GPU, or of the machine, where a control group
-    (a container, a batch system) may allow less than there is. None where the system does not tell.
+    """Return the bytes that this process can still allocate on the GPU or in main memory; None if unknown.
 
-    `root` is where /proc and /sys are looked for.
+    In main memory a control group (a container, a batch system) can have a lower limit than the computer. `root` is the
+    directory that contains /proc and /sys.
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    free = [_available(root), *_left_to_control_groups(root)]
+    free = [_read_available_memory(root), *_read_control_groups(root)]
     return min((number for number in free if number is not None), default=None)
 
 
 def measure_resident_memory() -> int:
-    """Bytes of this process that lie in memory now; 0 where the system does not tell."""
+    """Return the bytes of this process in main memory; 0 if unknown."""
     try:
         pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
     except OSError:
@@ -143,8 +147,8 @@ def measure_resident_memory() -> int:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _available(root: Path) -> int | None:
-    """What Linux says is available without swapping."""
+def _read_available_memory(root: Path) -> int | None:
+    """Return the bytes that are available without swapping, according to Linux."""
     path = root / "proc" / "meminfo"
     if not path.exists():
         return None
@@ -152,8 +156,8 @@ def _available(root: Path) -> int | None:
     return int(facts["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in facts else None
 
 
-def _left_to_control_groups(root: Path) -> Iterator[int]:
-    """Limit less use of each control group that this process is in, and of those around it; versions 2 and 1."""
+def _read_control_groups(root: Path) -> Iterator[int]:
+    """Yield limit minus use of each control group of this process and of its parents, for versions 2 and 1."""
     membership = root / "proc" / "self" / "cgroup"
     if not membership.exists():
         return
@@ -172,7 +176,7 @@ def _left_to_control_groups(root: Path) -> Iterator[int]:
                 most, used = (group / limit).read_text().strip(), int((group / usage).read_text())
                 facts = dict(fact.split() for fact in (group / "memory.stat").read_text().splitlines())
             except OSError:
-                continue  # inside a container the path may be that of the machine outside
+                continue  # inside a container the path can be that of the host
             if most != "max":
-                # Files that were read stay in memory until it is wanted.
+                # Files that were read stay in memory until it is needed.
                 yield max(int(most) - used + int(facts.get(cache, 0)), 0)

@@ -14,7 +14,7 @@ traceback and exits with code 2.
 """
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -61,6 +61,13 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InvalidArgumen
     near = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return InvalidArgumentError(f"unknown {kind} {name!r}.{hint} Choose one of: {', '.join(known)}.")
+
+
+def require_known(kind: str, names: Iterable[str], choices: Collection[str]) -> None:
+    """Raise `unknown_name` for the first name that is not among the choices."""
+    for name in names:
+        if name not in choices:
+            raise unknown_name(kind, name, choices)
 
 
 @contextmanager

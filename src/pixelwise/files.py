@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from pixelwise.errors import DataError, PathAccessError, PathNotFoundError
+from pixelwise.errors import DataError, InvalidArgumentError, PathAccessError, PathNotFoundError
 
 READ_ERRORS = (DataError, PathNotFoundError, PathAccessError)
 """Errors of a file that does not exist, may not be read, or whose contents cannot be used."""
@@ -124,3 +124,9 @@ def compute_file_sha256(path: Path) -> str:
     """Compute the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_new_folder(path: Path) -> None:
+    """Raise InvalidArgumentError if `path` is a file, or a folder that is not empty."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InvalidArgumentError(f"{path} already exists and is not empty. Choose a new or empty folder.")

@@ -1,11 +1,16 @@
-"""One safe file: weights, network, classes, preprocessing and scores. Nothing is ever unpickled.
+"""The model file: weights, network, classes, preprocessing and scores in one safetensors file, without pickle.
 
-A safetensors file with a single metadata key, `pixelwise`, holding JSON with sorted keys; no time,
-host or path in it, so equal runs give equal files.
+The metadata has a single key, `pixelwise`, with JSON in sorted keys. It holds no time, host or path, so equal runs
+write equal files.
+
+The format number follows one rule. Readers ignore keys that they do not know, at every level, so a later version may
+add keys. A key that changes the labels must raise `FORMAT`, because an older version would ignore it and predict
+something else. A file with another format is refused.
 """
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,32 +33,33 @@ MODEL_FILE_NAME = "model.safetensors"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """All that is needed to build a model and to use it, except its weights."""
+    """The contents of a model file except its weights."""
 
     network: NetworkConfig
     classes: Classes
     channels: int
     """C of the images."""
     dtype: str
-    """Type of the images' pixels: uint8, uint16 or float32."""
+    """Data type of the pixels: uint8, uint16 or float32."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
     scores: Mapping[str, Any]
-    """Scores on the validation images, and how far bf16 agrees with fp32 there."""
+    """Scores on the validation images, and the agreement of bf16 with fp32 there."""
     channel_files: bool = False
-    """Whether each image came as C files, one a channel: `STEM_0000.png`, `STEM_0001.png`, ..."""
+    """True if each image consists of C files, one per channel: `STEM_0000.png`, `STEM_0001.png`, ..."""
 
     def with_scores(self, scores: Mapping[str, Any]) -> "ModelSpec":
+        """Return a copy with other scores."""
         return replace(self, scores=scores)
 
     def build(self) -> Segmenter:
-        """The model with fresh weights."""
+        """Build the model with random weights."""
         network = build_network(self.network, in_channels=self.channels, num_classes=len(self.classes.names))
         return Segmenter(network, mean=self.mean, std=self.std)
 
 
 def save_model(path: Path, spec: ModelSpec, weights: Mapping[str, Tensor]) -> None:
-    """Writes the file whole or not at all."""
+    """Write a model file completely or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     values = _to_dict(spec)
     values["checksum"] = _compute_checksum(values, tensors)
@@ -62,47 +68,64 @@ def save_model(path: Path, spec: ModelSpec, weights: Mapping[str, Tensor]) -> No
 
 
 def load_model(model: str | Path) -> tuple[Segmenter, ModelSpec]:
-    """A model file, or the run folder that holds it → the module in evaluation mode, and its spec.
+    """Load a model file, or that of a run folder: the module in evaluation mode, and its spec.
 
-    Raises ModelFileError where the file is missing, truncated, altered, foreign or too new.
+    Raises:
+        PathNotFoundError: The file does not exist.
+        PathAccessError: The file may not be read.
+        ModelFileError: The file is truncated, altered, from another program or of another format.
     """
     path = find_model(Path(model))
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path} is not a whole safetensors file ({error}); copy or train it again.") from error
-    values = _read_metadata(path, metadata)
+    with _open(path) as file:
+        values = _read_metadata(path, file.metadata() or {})
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     if values.pop("checksum", None) != _compute_checksum(values, weights):
-        raise ModelFileError(f"{path} was altered after it was written (checksum); copy or train it again.")
-    spec = _read_spec(path, values)
-    module = _build(path, spec)
-    _require_fitting(path, module.state_dict(), weights)
-    module.load_state_dict(weights)
+        raise ModelFileError(f"{path} was altered after it was written (checksum); copy it again, or train again.")
+    spec = _to_spec(path, values)
+    try:
+        module = spec.build()
+    except (PixelwiseError, TypeError, ValueError, RuntimeError) as error:
+        # A newer version can have more networks.
+        raise ModelFileError(
+            f"{path}: its network cannot be built ({error}); update Pixelwise, or train again."
+        ) from error
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelFileError(
+            f"{path}: its tensors do not fit the network in its metadata ({error}); copy it again, or train again."
+        ) from error
     return module.eval(), spec
 
 
 def read_checksum(model: str | Path) -> str:
-    """The checksum that a model file was written with, as `load_model` checks it; weights are not read."""
-    return str(_stored(find_model(Path(model))).get("checksum"))
+    """Return the checksum in a model file without reading its weights; `load_model` verifies it."""
+    path = find_model(Path(model))
+    with _open(path) as file:
+        return str(_read_metadata(path, file.metadata() or {}).get("checksum"))
 
 
 def read_spec(model: str | Path) -> ModelSpec:
-    """The spec that a model file was written with; weights are not read, and nothing is checked against them."""
+    """Return the spec in a model file without reading its weights or verifying the checksum."""
     path = find_model(Path(model))
-    return _read_spec(path, _stored(path))
+    with _open(path) as file:
+        return _to_spec(path, _read_metadata(path, file.metadata() or {}))
 
 
 def find_model(path: Path) -> Path:
-    """The file of a run folder, or the file itself; PathNotFoundError where there is none."""
+    """Return the model file of a run folder, or the file itself.
+
+    Raises:
+        PathNotFoundError: The file does not exist.
+        PathAccessError: The file may not be read.
+    """
     with wrap_access_errors(path):
-        found = path / MODEL_FILE_NAME if path.is_dir() else path
-        exists = found.is_file()
-    if not exists:
-        hint = "The run has not been evaluated yet." if path.is_dir() else "Expected a run folder or a model file."
-        raise PathNotFoundError(f"Model '{found}' does not exist. {hint}")
-    return found
+        file = path / MODEL_FILE_NAME if path.is_dir() else path
+        if file.is_file():
+            file.open("rb").close()
+            return file
+    hint = "The run has not been evaluated yet." if path.is_dir() else "Expected a run folder or a model file."
+    raise PathNotFoundError(f"Model '{file}' does not exist. {hint}")
 
 
 def _to_dict(spec: ModelSpec) -> dict[str, Any]:
@@ -119,12 +142,30 @@ def _to_dict(spec: ModelSpec) -> dict[str, Any]:
             "dtype": spec.dtype,
             "mean": list(spec.mean),
             "std": list(spec.std),
-            # Only where it says something: files of other models stay as older versions wrote them, byte for byte.
             **({"channel_files": True} if spec.channel_files else {}),
         },
         "versions": {"pixelwise": __version__, "torch": torch.__version__},
         "scores": dict(spec.scores),
     }
+
+
+def _to_spec(path: Path, values: Mapping[str, Any]) -> ModelSpec:
+    try:
+        known = NetworkConfig.__dataclass_fields__
+        network = {key: value for key, value in values["network"].items() if key in known}
+        preprocessing = values["preprocessing"]
+        return ModelSpec(
+            network=from_dict({"network": network}).network,
+            classes=classes_from_dict({**values["classes"], "colors": values["colors"]}),
+            channels=preprocessing["channels"],
+            dtype=preprocessing["dtype"],
+            mean=tuple(preprocessing["mean"]),
+            std=tuple(preprocessing["std"]),
+            scores=values["scores"],
+            channel_files=preprocessing.get("channel_files", False),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, PixelwiseError) as error:
+        raise ModelFileError(f"{path}: its metadata is damaged ({error!r}); train the model again.") from error
 
 
 def _compute_checksum(values: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
@@ -139,13 +180,15 @@ def _compute_checksum(values: Mapping[str, Any], weights: Mapping[str, Tensor]) 
     return compute_sha256(iterate_chunks())
 
 
-def _stored(path: Path) -> dict[str, Any]:
-    """The description alone."""
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            return _read_metadata(path, file.metadata() or {})
+            yield file
     except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path} is not a whole safetensors file ({error}); copy or train it again.") from error
+        raise ModelFileError(
+            f"{path} is not a complete safetensors file ({error}); copy it again, or train again."
+        ) from error
 
 
 def _read_metadata(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -153,50 +196,14 @@ def _read_metadata(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         raise ModelFileError(f"{path} was not written by Pixelwise: it has no 'pixelwise' metadata.")
     try:
         values = json.loads(metadata["pixelwise"])
-        written, by = values["format"], values["versions"]["pixelwise"]
+        written, version = int(values["format"]), values["versions"]["pixelwise"]
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{path}: its description is damaged ({error!r}); train it again.") from error
+        raise ModelFileError(f"{path}: its metadata is damaged ({error!r}); train the model again.") from error
     if written != FORMAT:
+        remedy = f"Train the model again, or use Pixelwise {version}."
+        if written > FORMAT:
+            remedy = f"Install Pixelwise {version} or a newer version."
         raise ModelFileError(
-            f"{path} has format {written}, this version reads {FORMAT}; it was written by Pixelwise {by}: "
-            f"use that version or a newer one."
+            f"{path} has format {written} of Pixelwise {version}, but this version reads format {FORMAT}. {remedy}"
         )
     return dict(values)
-
-
-def _read_spec(path: Path, values: Mapping[str, Any]) -> ModelSpec:
-    try:
-        preprocessing = values["preprocessing"]
-        return ModelSpec(
-            network=from_dict({"network": values["network"]}).network,
-            classes=classes_from_dict({**values["classes"], "colors": values["colors"]}),
-            channels=preprocessing["channels"],
-            dtype=preprocessing["dtype"],
-            mean=tuple(preprocessing["mean"]),
-            std=tuple(preprocessing["std"]),
-            scores=values["scores"],
-            channel_files=preprocessing.get("channel_files", False),
-        )
-    except (KeyError, TypeError, ValueError, PixelwiseError) as error:
-        raise ModelFileError(f"{path}: its description is damaged ({error!r}); train it again.") from error
-
-
-def _build(path: Path, spec: ModelSpec) -> Segmenter:
-    """The module; a description that makes none may come from a version with more networks."""
-    try:
-        return spec.build()
-    except (PixelwiseError, TypeError, ValueError, RuntimeError) as error:
-        raise ModelFileError(
-            f"{path}: its network cannot be built ({error}); update Pixelwise, or train it again."
-        ) from error
-
-
-def _require_fitting(path: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Names, shapes and types must be those of the network that the description names."""
-    names = sorted(wanted.keys() ^ found.keys())
-    wrong = names or [n for n in wanted if wanted[n].shape != found[n].shape or wanted[n].dtype != found[n].dtype]
-    if wrong:
-        raise ModelFileError(
-            f"{path}: {len(wrong)} tensors do not fit the network it describes (first: {wrong[0]}); "
-            f"the file was altered."
-        )

@@ -8,7 +8,7 @@ import torch
 
 from pixelwise.api import train
 from pixelwise.config import load_config
-from pixelwise.errors import CheckpointError, InvalidArgumentError, ModelFileError
+from pixelwise.errors import CheckpointError, InvalidArgumentError, PathNotFoundError
 from pixelwise.model_file import MODEL_FILE_NAME, load_model
 from pixelwise.progress import use_reporter
 from support.recorder import Recorder
@@ -75,7 +75,7 @@ def test_two_origins_are_refused(trained: Path, streets: Path, short: Arguments,
 
 
 def test_a_model_that_is_none_is_an_error(streets: Path, short: Arguments, tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="does not exist; give a run folder or a model file"):
+    with pytest.raises(PathNotFoundError, match=r"does not exist\. Expected a run folder or a model file"):
         train(streets, tmp_path / "run", init_from=tmp_path / "absent", **short)
 
 

@@ -8,13 +8,12 @@ import pytest
 import torch
 import yaml
 
-from pixelwise.api import train
+from pixelwise.api import predict, train
 from pixelwise.config import load_config
 from pixelwise.data.io.images import read_mask, write_png
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.model_file import MODEL_FILE_NAME, load_model
-from pixelwise.prediction.predict import predict
 from pixelwise.training.results import CrossValidationResult, TrainResult
 from support.folders import contents
 

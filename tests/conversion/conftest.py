@@ -1,4 +1,4 @@
-"""Small datasets with what conversions stumble over."""
+"""Small datasets with what is difficult to convert."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,8 +13,8 @@ from pixelwise.data.io.images import Array, write_png
 Make = Callable[..., Path]
 
 
-def scene(seed: int, *, ignored: bool) -> Array:
-    """(20, 24) uint8: blobs with holes and islands of 3 classes, some pixels ignored."""
+def draw_labels(seed: int, *, ignored: bool) -> Array:
+    """Draw (20, 24) uint8 labels: shapes with holes and islands of 3 classes, and ignored pixels."""
     rng = np.random.default_rng(seed)
     labels = np.zeros((20, 24), np.uint8)
     cv2.rectangle(labels, (2, 2), (17, 14), 1, 2)
@@ -29,7 +29,7 @@ def scene(seed: int, *, ignored: bool) -> Array:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """`make(names=..., splits=..., ignored=...)`: a folder of JPEG images, two in each split."""
+    """Return `make(names=..., splits=..., ignored=...)`, which writes a folder with two JPEG images in each split."""
 
     def write(
         names: Sequence[str] = ("background", "ring", "blob"),
@@ -43,7 +43,7 @@ def make(tmp_path: Path) -> Make:
                 image = np.random.default_rng(seed).integers(0, 256, (20, 24, 3), np.uint8)
                 (root / "images" / name).parent.mkdir(parents=True, exist_ok=True)
                 (root / "images" / f"{name}.jpg").write_bytes(cv2.imencode(".jpg", image)[1].tobytes())
-                write_png(root / "masks" / f"{name}.png", scene(seed, ignored=ignored))
+                write_png(root / "masks" / f"{name}.png", draw_labels(seed, ignored=ignored))
         text = {"names": list(names), "colors": [[0, 0, 0], [250, 0, 0], [0, 250, 0]]}
         (root / "dataset.yaml").write_text(yaml.safe_dump(text))
         return root

@@ -1,4 +1,4 @@
-"""The whole way: sets come back from a format as they went in, and nothing is left half-written."""
+"""Round trips through every format, and interrupted conversions."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pixelwise.cli.main import app
-from pixelwise.conversion import WRITERS, convert, image_ending
+from pixelwise.conversion import WRITERS, convert_dataset, find_image_suffix
 from pixelwise.conversion.masks import FolderWriter
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats import FORMATS
@@ -18,25 +18,13 @@ from pixelwise.data.sample import Sample
 from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.progress import use_reporter
+from support.recorder import Recorder
 
 Make = Callable[..., Path]
 
 
-class Spoken:
-    """Keeps what was said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def log(self, message: str) -> None:
-        self.lines.append(message)
-
-    def track(self, label: str, done: float, total: float, note: str = "") -> None:
-        pass
-
-
 def labels_by_image(root: Path, format: str | None = None) -> dict[bytes, list[list[str]]]:
-    """Pixels of each image → the name of the class of each pixel, `ignored` where there is none."""
+    """Map the bytes of each image to the class name of each pixel, or `ignored`."""
     opened = Dataset.load(root, format)
     dataset = scan_dataset(opened)
     names = dict(enumerate(dataset.classes.names)) | {dataset.classes.ignore_index: "ignored"}
@@ -49,44 +37,43 @@ def labels_by_image(root: Path, format: str | None = None) -> dict[bytes, list[l
 
 @pytest.mark.parametrize("names", [("background", "ring", "blob"), ("sky", "ring", "blob")])
 @pytest.mark.parametrize("to", sorted(set(WRITERS) & set(FORMATS)))
-def test_a_set_comes_back_as_it_went_in(make: Make, tmp_path: Path, to: str, names: tuple[str, ...]) -> None:
+def test_labels_survive_a_round_trip(make: Make, tmp_path: Path, to: str, names: tuple[str, ...]) -> None:
     source = make(names=names, ignored=to != "yolo")
-    convert(source, tmp_path / "there", to=to)
-    convert(tmp_path / "there", tmp_path / "back", to="folder", format=to)
+    convert_dataset(source, tmp_path / "converted", to=to)
+    convert_dataset(tmp_path / "converted", tmp_path / "back", to="folder", format=to)
     before = labels_by_image(source)
-    assert labels_by_image(tmp_path / "there") == before, f"{to} is not recognized, or not read as written"
+    assert labels_by_image(tmp_path / "converted") == before, f"{to} is not recognized, or not read as written"
     assert labels_by_image(tmp_path / "back") == before
 
 
 @pytest.mark.parametrize("to", sorted(set(WRITERS) & set(FORMATS) - {"nnunet"}))
-def test_splits_come_back(make: Make, tmp_path: Path, to: str) -> None:
-    convert(make(), tmp_path / "there", to=to)
-    splits = [sample.split for sample in Dataset.load(tmp_path / "there").samples]
+def test_splits_survive(make: Make, tmp_path: Path, to: str) -> None:
+    convert_dataset(make(), tmp_path / "converted", to=to)
+    splits = [sample.split for sample in Dataset.load(tmp_path / "converted").samples]
     assert splits == ["test", "test", "train", "train", "val", "val"]
 
 
 @pytest.mark.parametrize("to", sorted(WRITERS))
-def test_the_same_set_gives_the_same_bytes(make: Make, tmp_path: Path, to: str) -> None:
+def test_the_same_dataset_gives_the_same_bytes(make: Make, tmp_path: Path, to: str) -> None:
     source = make()
     for name in ("one", "two"):
-        convert(source, tmp_path / name, to=to)
+        convert_dataset(source, tmp_path / name, to=to)
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
     assert files
     assert all((tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files)
 
 
-def test_classes_without_names_get_those_of_their_values(tmp_path: Path) -> None:
+def test_classes_without_names_are_named_by_their_values(tmp_path: Path) -> None:
     for name, split in (("a", "train"), ("b", "val"), ("c", "test")):
         write_png(tmp_path / f"s/images/{split}/{name}.png", np.arange(16, dtype=np.uint8).reshape(4, 4))
         write_png(tmp_path / f"s/masks/{split}/{name}.png", np.uint8([[0, 7]] * 2 + [[9, 255]] * 2).repeat(2, 1))
-    convert(tmp_path / "s", tmp_path / "out", to="folder")
+    convert_dataset(tmp_path / "s", tmp_path / "out", to="folder")
     classes = Dataset.load(tmp_path / "out").classes
-    assert classes is not None
     assert (classes.names, dict(classes.label_mapping)) == (("0", "7", "9"), {0: 0, 1: 1, 2: 2})
     assert labels_by_image(tmp_path / "out") == labels_by_image(tmp_path / "s")
 
 
-def test_images_that_are_no_file_of_their_own_are_written_without_loss(
+def test_images_without_a_file_are_written_without_loss(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = make(splits=["train", "val"])
@@ -95,13 +82,13 @@ def test_images_that_are_no_file_of_their_own_are_written_without_loss(
         return DecodedImage(pixels=read_image(sample.image_path)[::-1], alpha=False)
 
     monkeypatch.setattr(SampleReader, "decode_image", flipped)
-    convert(source, tmp_path / "out", to="folder")
+    convert_dataset(source, tmp_path / "out", to="folder")
     written = read_image(tmp_path / "out/images/val/city/0.1.png")
     assert np.array_equal(written, read_image(source / "images/val/city/0.1.jpg")[::-1])
 
 
 @pytest.mark.parametrize(
-    ("content", "ending"),
+    ("content", "suffix"),
     [
         (b"\x89PNG\r\n\x1a\n", ".png"),
         (b"\xff\xd8\xff\xe0", ".jpg"),
@@ -113,49 +100,49 @@ def test_images_that_are_no_file_of_their_own_are_written_without_loss(
         (b"{}", None),
     ],
 )
-def test_the_first_bytes_tell_the_ending(content: bytes, ending: str | None) -> None:
-    assert image_ending(content) == ending
+def test_the_first_bytes_give_the_suffix(content: bytes, suffix: str | None) -> None:
+    assert find_image_suffix(content) == suffix
 
 
-def test_a_wrong_ending_is_put_right(make: Make, tmp_path: Path) -> None:
+def test_a_wrong_suffix_is_corrected(make: Make, tmp_path: Path) -> None:
     source = make(splits=["train", "val"])
     (source / "images/val/city/0.1.jpg").rename(source / "images/val/city/0.1.png")
-    convert(source, tmp_path / "out", to="folder")
+    convert_dataset(source, tmp_path / "out", to="folder")
     assert (tmp_path / "out/images/val/city/0.1.jpg").exists()
 
 
-def test_the_command_line_names_what_can_be_written() -> None:
-    said = CliRunner().invoke(app, ["convert", "--help"], env={"COLUMNS": "200"}).output
-    assert [name for name in WRITERS if name not in said] == []
+def test_the_help_lists_the_formats() -> None:
+    output = CliRunner().invoke(app, ["convert", "--help"], env={"COLUMNS": "200"}).output
+    assert [name for name in WRITERS if name not in output] == []
 
 
 def test_an_unknown_format_names_the_choices(make: Make, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match=r"unknown format to write 'foldr'. Did you mean 'folder'\?"):
-        convert(make(), tmp_path / "out", to="foldr")
+        convert_dataset(make(), tmp_path / "out", to="foldr")
 
 
-def test_a_folder_that_holds_something_is_refused(make: Make, tmp_path: Path) -> None:
+def test_a_folder_with_files_is_refused(make: Make, tmp_path: Path) -> None:
     source = make()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").touch()
-    for taken in (tmp_path / "out", source, tmp_path / "out" / "mine.txt"):
-        with pytest.raises(InvalidArgumentError, match=r"is in the way; name a folder that is new or empty"):
-            convert(source, taken, to="folder")
+    for existing in (tmp_path / "out", source, tmp_path / "out" / "mine.txt"):
+        with pytest.raises(InvalidArgumentError, match="already exists and is not empty"):
+            convert_dataset(source, existing, to="folder")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
-def test_an_empty_folder_is_taken(make: Make, tmp_path: Path) -> None:
+def test_an_empty_folder_is_accepted(make: Make, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    assert convert(make(), tmp_path / "out", to="folder").num_images == 6
+    assert convert_dataset(make(), tmp_path / "out", to="folder").num_images == 6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
 
 
-def test_errors_of_the_data_stop_it_before_anything_is_written(make: Make, tmp_path: Path) -> None:
+def test_invalid_data_stops_before_anything_is_written(make: Make, tmp_path: Path) -> None:
     source = make()
     (source / "masks/test/city/0.1.png").write_bytes(b"broken")
     (source / "masks/train/city/1.1.png").unlink()
     with pytest.raises(DataError, match=r"(?s)without a mask: images/train/city/1.1.jpg.*masks/test/city/0.1.png"):
-        convert(source, tmp_path / "out", to="folder")
+        convert_dataset(source, tmp_path / "out", to="folder")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
@@ -169,12 +156,12 @@ def test_an_interruption_leaves_nothing(
 
     monkeypatch.setattr(FolderWriter, "finish", interrupted)
     with pytest.raises(type(error) if isinstance(error, OSError) else KeyboardInterrupt):
-        convert(make(), tmp_path / "out", to="folder")
+        convert_dataset(make(), tmp_path / "out", to="folder")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
-def test_what_is_lost_is_said(make: Make, tmp_path: Path) -> None:
-    spoken = Spoken()
-    with use_reporter(spoken):
-        made = convert(make(), tmp_path / "out", to="yolo")
-    assert spoken.lines == [f"note: {made.notes[0]}"]
+def test_notes_are_logged(make: Make, tmp_path: Path) -> None:
+    recorder = Recorder()
+    with use_reporter(recorder):
+        result = convert_dataset(make(), tmp_path / "out", to="yolo")
+    assert recorder.messages == [f"note: {result.notes[0]}"]

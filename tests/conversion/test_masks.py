@@ -8,70 +8,70 @@ import pytest
 import yaml
 from PIL import Image
 
-from pixelwise.conversion import convert
+from pixelwise.conversion import convert_dataset
 from pixelwise.data.io.images import Array, read_image, write_png
 from pixelwise.errors import DataError
 
 Make = Callable[..., Path]
 
 
-def stored(path: Path) -> Array:
-    """The values of a mask file, read by Pillow alone."""
+def read_values(path: Path) -> Array:
+    """Read the values of a mask file with Pillow."""
     with Image.open(path) as picture:
         return np.asarray(picture)
 
 
-def listing(root: Path) -> list[str]:
+def list_files(root: Path) -> list[str]:
     return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
 
 
-def same_bytes(one: Path, two: Path) -> bool:
+def has_same_bytes(one: Path, two: Path) -> bool:
     return one.read_bytes() == two.read_bytes()
 
 
 def test_folder(make: Make, tmp_path: Path) -> None:
     source, out = make(splits=["train", "val"]), tmp_path / "out"
-    convert(source, out, to="folder")
-    assert listing(out) == [
+    convert_dataset(source, out, to="folder")
+    assert list_files(out) == [
         "dataset.yaml",
         *(f"images/{split}/city/{n}.1.jpg" for split in ("train", "val") for n in (0, 1)),
         *(f"masks/{split}/city/{n}.1.png" for split in ("train", "val") for n in (0, 1)),
     ]
-    assert same_bytes(out / "images/val/city/1.1.jpg", source / "images/val/city/1.1.jpg")
-    assert np.array_equal(stored(out / "masks/val/city/1.1.png"), stored(source / "masks/val/city/1.1.png"))
+    assert has_same_bytes(out / "images/val/city/1.1.jpg", source / "images/val/city/1.1.jpg")
+    assert np.array_equal(read_values(out / "masks/val/city/1.1.png"), read_values(source / "masks/val/city/1.1.png"))
     assert yaml.safe_load((out / "dataset.yaml").read_text())["ignore"] == [255]
 
 
 def test_a_folder_without_splits_has_none(make: Make, tmp_path: Path) -> None:
-    convert(make(splits=[""]), tmp_path / "out", to="folder")
-    assert "images/city/0.1.jpg" in listing(tmp_path / "out")
+    convert_dataset(make(splits=[""]), tmp_path / "out", to="folder")
+    assert "images/city/0.1.jpg" in list_files(tmp_path / "out")
 
 
 def test_voc(make: Make, tmp_path: Path) -> None:
     source, out = make(), tmp_path / "out"
-    convert(source, out, to="voc")
+    convert_dataset(source, out, to="voc")
     assert (out / "ImageSets/Segmentation/val.txt").read_text() == "val_city_0.1\nval_city_1.1\n"
-    assert same_bytes(out / "JPEGImages/val_city_0.1.jpg", source / "images/val/city/0.1.jpg")
+    assert has_same_bytes(out / "JPEGImages/val_city_0.1.jpg", source / "images/val/city/0.1.jpg")
     with Image.open(out / "SegmentationClass/val_city_0.1.png") as picture:
         assert picture.mode == "P"
-        assert np.array_equal(np.asarray(picture), stored(source / "masks/val/city/0.1.png"))
+        assert np.array_equal(np.asarray(picture), read_values(source / "masks/val/city/0.1.png"))
         assert picture.convert("RGB").getpixel((23, 19)) == (224, 224, 192)
     assert len(list((out / "SegmentationClass").iterdir())) == 6
 
 
-def test_voc_holds_255_classes(tmp_path: Path) -> None:
+def test_voc_supports_255_classes(tmp_path: Path) -> None:
     for number, name in enumerate(("a", "b")):
         write_png(tmp_path / "images" / f"{name}.png", np.arange(64, dtype=np.uint8).reshape(8, 8) + np.uint8(number))
         write_png(tmp_path / "masks" / f"{name}.png", np.arange(64, dtype=np.uint16).reshape(8, 8))
     (tmp_path / "dataset.yaml").write_text(yaml.safe_dump({"names": [str(i) for i in range(256)]}))
-    with pytest.raises(DataError, match=r"masks of VOC hold 255 classes, not 256; convert to folder"):
-        convert(tmp_path, tmp_path / "out", to="voc")
+    with pytest.raises(DataError, match=r"has 256 classes, but masks of VOC have at most 255. Convert it to folder"):
+        convert_dataset(tmp_path, tmp_path / "out", to="voc")
 
 
 def test_webdataset(make: Make, tmp_path: Path) -> None:
     source, out = make(), tmp_path / "out"
-    convert(source, out, to="webdataset")
-    assert listing(out) == ["dataset.yaml", "test-000000.tar", "train-000000.tar", "val-000000.tar"]
+    convert_dataset(source, out, to="webdataset")
+    assert list_files(out) == ["dataset.yaml", "test-000000.tar", "train-000000.tar", "val-000000.tar"]
     with tarfile.open(out / "val-000000.tar") as archive:
         assert archive.getnames() == [f"city/{n}_1.{end}" for n in (0, 1) for end in ("jpg", "mask.png")]
         assert {(m.mtime, m.uid, m.uname) for m in archive} == {(0, 0, "")}
@@ -81,29 +81,29 @@ def test_webdataset(make: Make, tmp_path: Path) -> None:
         mask = archive.extractfile("city/1_1.mask.png")
         assert mask is not None
         with Image.open(mask) as picture:
-            assert np.array_equal(np.asarray(picture), stored(source / "masks/val/city/1.1.png"))
+            assert np.array_equal(np.asarray(picture), read_values(source / "masks/val/city/1.1.png"))
 
 
 def test_full_shards_are_closed(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pixelwise.conversion.masks.SHARD_BYTES", 1)
-    convert(make(splits=[""]), tmp_path / "out", to="webdataset")
-    assert listing(tmp_path / "out") == ["all-000000.tar", "all-000001.tar", "dataset.yaml"]
+    convert_dataset(make(splits=[""]), tmp_path / "out", to="webdataset")
+    assert list_files(tmp_path / "out") == ["all-000000.tar", "all-000001.tar", "dataset.yaml"]
     with tarfile.open(tmp_path / "out" / "all-000001.tar") as archive:
         assert archive.getnames() == ["city/1_1.jpg", "city/1_1.mask.png"]
     assert (tmp_path / "out" / "all-000001.tar").read_bytes()[-1024:] == bytes(1024)
 
 
-def test_keys_that_differ_by_dots_alone_are_an_error(make: Make, tmp_path: Path) -> None:
+def test_keys_that_differ_only_by_dots_are_an_error(make: Make, tmp_path: Path) -> None:
     source = make(splits=[""])
     for part, ending in (("images", "jpg"), ("masks", "png")):
         (source / part / "city" / f"1.1.{ending}").rename(source / part / "city" / f"0_1.{ending}")
-    with pytest.raises(DataError, match=r"2 images would be written under the one name 'None/city/0_1'"):
-        convert(source, tmp_path / "out", to="webdataset")
+    with pytest.raises(DataError, match=r"2 images would all be written as 'None/city/0_1'"):
+        convert_dataset(source, tmp_path / "out", to="webdataset")
 
 
 def test_nnunet(make: Make, tmp_path: Path) -> None:
     source, out = make(), tmp_path / "out"
-    made = convert(source, out, to="nnunet")
+    result = convert_dataset(source, out, to="nnunet")
     assert json.loads((out / "dataset.json").read_text()) == {
         "channel_names": {"0": "R", "1": "G", "2": "B"},
         "labels": {"background": 0, "ring": 1, "blob": 2, "ignore": 3},
@@ -111,29 +111,29 @@ def test_nnunet(make: Make, tmp_path: Path) -> None:
         "file_ending": ".png",
         "overwrite_image_reader_writer": "NaturalImage2DIO",
     }
-    assert made.notes == ("nnU-Net draws its own folds: 2 val pair(s) are among imagesTr",)
+    assert result.notes == ("nnU-Net makes its own folds: 2 val pair(s) are in imagesTr",)
     cases = [f"{split}_city_{n}.1" for split in ("train", "val") for n in (0, 1)]
     assert sorted(p.name for p in (out / "imagesTr").iterdir()) == [f"{case}_0000.png" for case in cases]
     assert sorted(p.name for p in (out / "labelsTr").iterdir()) == [f"{case}.png" for case in cases]
     assert sorted(p.name for p in (out / "imagesTs").iterdir()) == [f"test_city_{n}.1_0000.png" for n in (0, 1)]
-    image = stored(out / "imagesTr/val_city_1.1_0000.png")
+    image = read_values(out / "imagesTr/val_city_1.1_0000.png")
     assert np.array_equal(image, read_image(source / "images/val/city/1.1.jpg"))
-    labels = stored(source / "masks/val/city/1.1.png")
-    assert np.array_equal(stored(out / "labelsTr/val_city_1.1.png"), np.where(labels == 255, 3, labels))
+    labels = read_values(source / "masks/val/city/1.1.png")
+    assert np.array_equal(read_values(out / "labelsTr/val_city_1.1.png"), np.where(labels == 255, 3, labels))
 
 
-def test_nnunet_names_an_ignore_label_only_where_one_occurs(make: Make, tmp_path: Path) -> None:
-    made = convert(make(names=["sky", "ring", "blob"], ignored=False), tmp_path / "out", to="nnunet")
+def test_nnunet_has_an_ignore_label_only_if_it_occurs(make: Make, tmp_path: Path) -> None:
+    result = convert_dataset(make(names=["sky", "ring", "blob"], ignored=False), tmp_path / "out", to="nnunet")
     assert json.loads((tmp_path / "out/dataset.json").read_text())["labels"] == {"sky": 0, "ring": 1, "blob": 2}
-    assert made.notes[1] == "nnU-Net takes label 0 for the background, and here it is 'sky'"
+    assert result.notes[1] == "nnU-Net uses label 0 for the background, but here it is 'sky'"
 
 
-def test_nnunet_keeps_the_name_ignore(make: Make, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a class is named 'ignore', which nnU-Net takes for .*; rename it"):
-        convert(make(names=["background", "ignore", "blob"]), tmp_path / "out", to="nnunet")
+def test_nnunet_reserves_the_name_ignore(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a class is named 'ignore', which nnU-Net uses for .* Rename it"):
+        convert_dataset(make(names=["background", "ignore", "blob"]), tmp_path / "out", to="nnunet")
 
 
-def test_nnunet_takes_other_channels_one_by_one(tmp_path: Path) -> None:
+def test_nnunet_writes_other_channels_separately(tmp_path: Path) -> None:
     import tifffile
 
     for seed, name in enumerate(("a", "b")):
@@ -141,7 +141,7 @@ def test_nnunet_takes_other_channels_one_by_one(tmp_path: Path) -> None:
         (tmp_path / "s/images").mkdir(parents=True, exist_ok=True)
         tifffile.imwrite(tmp_path / f"s/images/{name}.tif", bands, photometric="minisblack", planarconfig="contig")
         write_png(tmp_path / f"s/masks/{name}.png", (bands[..., 0] > 2000).astype(np.uint8))
-    convert(tmp_path / "s", tmp_path / "out", to="nnunet")
-    found = [stored(tmp_path / f"out/imagesTr/b_{channel:04}.png") for channel in range(5)]
+    convert_dataset(tmp_path / "s", tmp_path / "out", to="nnunet")
+    found = [read_values(tmp_path / f"out/imagesTr/b_{channel:04}.png") for channel in range(5)]
     assert np.array_equal(np.stack(found, -1), bands)
     assert json.loads((tmp_path / "out/dataset.json").read_text())["channel_names"]["4"] == "4"

@@ -95,3 +95,9 @@ def test_a_fold_is_scored_on_images_outside_its_training(model: Path, tmp_path: 
 def test_splits_of_a_finished_run(trained: Path, streets: Path) -> None:
     listed = yaml.safe_load((trained / "splits.yaml").read_text())
     assert choose(streets, trained) == ("test", listed["test"])
+
+
+def test_a_damaged_splits_file_is_an_error(run: Path, tmp_path: Path) -> None:
+    (run / "splits.yaml").write_text("damaged\n")
+    with pytest.raises(DataError, match=r"splits\.yaml is damaged"):
+        choose(pairs(tmp_path / "data", ["."]), run)

@@ -9,7 +9,7 @@ import pytest
 
 from pixelwise.errors import DataError, PixelwiseError
 from pixelwise.inference import predictor as home
-from pixelwise.inference.batching import Answer, Failure, predict_all
+from pixelwise.inference.batching import Failure, PredictedImage, predict_all
 from pixelwise.inference.predictor import Predictor, load
 
 Image = npt.NDArray[Any]
@@ -31,13 +31,13 @@ def predictor(reference: Predictor) -> Predictor:
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images each batch held that is predicted while the fixture lives."""
     sizes: list[int] = []
-    whole = Predictor.predict_alike
+    whole = Predictor.predict_images
 
     def counting(self: Predictor, images: Any, **options: Any) -> Any:
         sizes.append(len(images))
         return whole(self, images, **options)
 
-    monkeypatch.setattr(Predictor, "predict_alike", counting)
+    monkeypatch.setattr(Predictor, "predict_images", counting)
     return sizes
 
 
@@ -54,7 +54,7 @@ def test_batches_give_what_each_image_gives_alone(predictor: Predictor, batches:
     answers = list(predict_all(predictor, range(6), read, keep_logits=keep_logits))
     assert batches == [2, 3]
     for number, answer in enumerate(answers):
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, PredictedImage)
         assert (answer.item, answer.extra) == (number, f"extra {number}")
         np.testing.assert_array_equal(answer.image, image(number))
         alone = predictor.predict(image(number))
@@ -65,12 +65,12 @@ def test_batches_give_what_each_image_gives_alone(predictor: Predictor, batches:
 
 def test_the_reference_does_not_depend_on_an_image_s_neighbors(reference: Predictor, batches: list[int]) -> None:
     for number, answer in enumerate(predict_all(reference, range(6), read, keep_logits=True)):
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, PredictedImage)
         np.testing.assert_array_equal(answer.prediction.logits, reference.predict(image(number)).logits)
     assert batches == []
 
 
-def test_a_batch_holds_no_more_pixels_than_an_image_taken_whole(
+def test_a_batch_has_no_more_pixels_than_a_whole_image(
     predictor: Predictor, batches: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert predictor.batch_size((20, 24)) == home.MAX_BATCH
@@ -81,7 +81,7 @@ def test_a_batch_holds_no_more_pixels_than_an_image_taken_whole(
     assert batches == [2, 2]
 
 
-def test_failures_keep_their_place_and_name(predictor: Predictor) -> None:
+def test_failures_keep_their_position_and_name(predictor: Predictor) -> None:
     def faulty(number: int) -> tuple[Image, None]:
         if number == 1:
             raise DataError("one: cannot be read.")
@@ -93,23 +93,21 @@ def test_failures_keep_their_place_and_name(predictor: Predictor) -> None:
     assert set(failed) == {1, 3}
     with pytest.raises(DataError, match=r"^one: cannot be read"):
         raise failed[1]
-    with pytest.raises(PixelwiseError, match=r"^image 3: the image is uint16, but the model was trained on uint8"):
+    with pytest.raises(PixelwiseError, match=r"^image 3: The image is uint16, but the model was trained on uint8"):
         raise failed[3]
 
 
-def test_a_fault_of_the_batch_is_that_of_each_image(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Predictor, images: Any, **options: Any) -> Any:
-        raise DataError("too small.")
+def test_an_error_of_a_batch_only_fails_the_image_at_fault(predictor: Predictor, batches: list[int]) -> None:
+    def read_other_dtype(number: int) -> tuple[Image, None]:
+        return image(number).astype(np.uint16 if number == 3 else np.uint8), None
 
-    monkeypatch.setattr(Predictor, "predict_alike", refuse)
-    first, second = predict_all(predictor, range(2), read)
-    assert isinstance(first, Failure)
-    assert isinstance(second, Failure)
-    with pytest.raises(PixelwiseError, match=r"^1: too small\."):
-        raise second.error
+    answers = list(predict_all(predictor, range(6), read_other_dtype))
+    assert [type(answer) for answer in answers] == [PredictedImage] * 3 + [Failure] + [PredictedImage] * 2
+    assert [answer.item for answer in answers] == list(range(6))
+    assert batches == [2, 3]  # the second one has failed, so its images were predicted one by one
 
 
-def test_no_more_is_read_than_two_batches_ahead(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_most_two_batches_are_read_ahead(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(home, "MAX_BATCH", 3)
     started: list[int] = []
 

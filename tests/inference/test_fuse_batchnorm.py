@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.config import NetworkConfig
-from pixelwise.inference.fuse_batchnorm import Pair, consecutive_pairs, for_prediction
+from pixelwise.inference.fuse_batchnorm import ConvNormPair, find_pairs, optimize_for_inference
 from pixelwise.networks import build_network
 
 SIZE = (64, 64)
@@ -38,10 +38,10 @@ def norms(network: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_folded_network_gives_the_same(name: str) -> None:
+def test_the_optimized_network_gives_the_same(name: str) -> None:
     network = enlivened(build_network(NETWORKS[name], in_channels=3, num_classes=4))
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    folded = for_prediction(network, SIZE, channels=3, precision="fp32")
+    folded = optimize_for_inference(network, SIZE, channels=3, precision="fp32")
     images = torch.randn(2, 3, *SIZE)
     with torch.no_grad():
         expected, found = network(images), folded(images)
@@ -52,9 +52,9 @@ def test_the_folded_network_gives_the_same(name: str) -> None:
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-def test_bf16_weights_change_nothing_under_autocast() -> None:
+def test_bf16_weights_give_the_same_under_autocast() -> None:
     network = enlivened(build_network(NETWORKS["unet"], in_channels=3, num_classes=4))
-    in_fp32, in_bf16 = (for_prediction(network, SIZE, channels=3, precision=p) for p in ("fp32", "bf16"))
+    in_fp32, in_bf16 = (optimize_for_inference(network, SIZE, channels=3, precision=p) for p in ("fp32", "bf16"))
     assert next(in_bf16.parameters()).dtype == torch.bfloat16
     images = torch.randn(1, 3, *SIZE)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
@@ -89,30 +89,30 @@ def kept(net: Net, images: Tensor) -> Tensor:
         pytest.param(lambda net, x: net.norm(net.convolution(x)) + net.norm(x), id="the norm runs twice"),
     ],
 )
-def test_what_is_not_a_pair_is_left_alone(use: Callable[[Net, Tensor], Tensor]) -> None:
+def test_other_combinations_are_not_fused(use: Callable[[Net, Tensor], Tensor]) -> None:
     network = enlivened(Net(use))
-    assert consecutive_pairs(network, SIZE, channels=3) == []
-    folded = for_prediction(network, SIZE, channels=3, precision="fp32")
+    assert find_pairs(network, SIZE, channels=3) == []
+    folded = optimize_for_inference(network, SIZE, channels=3, precision="fp32")
     images = torch.randn(1, 3, *SIZE)
     with torch.no_grad():
         torch.testing.assert_close(folded(images), network(images), rtol=0, atol=0)
 
 
-def test_the_order_of_the_modules_tells_nothing() -> None:
+def test_the_order_of_the_modules_does_not_matter() -> None:
     network = Net(lambda net, x: net.norm(net.convolution(x)))
     network.norm, network.convolution = network.norm, network.convolution
-    assert consecutive_pairs(network, SIZE, channels=3) == [Pair(convolution="convolution", normalization="norm")]
+    assert find_pairs(network, SIZE, channels=3) == [ConvNormPair(convolution="convolution", normalization="norm")]
 
 
-def test_a_norm_without_statistics_is_left_alone() -> None:
+def test_a_norm_without_statistics_is_not_fused() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False))
-    assert consecutive_pairs(network, SIZE, channels=3) == []
+    assert find_pairs(network, SIZE, channels=3) == []
 
 
 def test_factors_and_biases_may_be_missing() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4, affine=False))
     enlivened(network)
-    folded = for_prediction(network, SIZE, channels=3, precision="fp32")
+    folded = optimize_for_inference(network, SIZE, channels=3, precision="fp32")
     images = torch.randn(1, 3, *SIZE)
     with torch.no_grad():
         torch.testing.assert_close(folded(images), network(images), rtol=1e-5, atol=1e-5)

@@ -4,8 +4,8 @@ import torch
 
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.inference.fuse_batchnorm import for_prediction
-from pixelwise.lowering.graph import AnswerGraph, LogitsGraph, NetworkGraph, capture
+from pixelwise.inference.fuse_batchnorm import optimize_for_inference
+from pixelwise.lowering.graph import AnswerGraph, FrameGraph, NetworkGraph, capture
 from pixelwise.networks import NETWORKS, Segmenter, build_network
 from pixelwise.networks.registry import NETWORK_KEYS
 
@@ -18,7 +18,7 @@ SMALL = [
 ]
 
 
-def segmenter_of(name, choices, channels=2, num_classes=3):
+def build_segmenter(name, choices, channels=2, num_classes=3):
     torch.manual_seed(0)
     network = build_network(NetworkConfig(name=name, **choices), in_channels=channels, num_classes=num_classes)
     for parameter in network.parameters():
@@ -29,7 +29,7 @@ def segmenter_of(name, choices, channels=2, num_classes=3):
 
 def assert_graph_is_the_model(segmenter, channels=2):
     example = torch.zeros(2, 77, 93, channels, dtype=torch.uint8)
-    program = capture(AnswerGraph(LogitsGraph(segmenter), num_classes=3), example, dynamic=(0, 1, 2))
+    program = capture(AnswerGraph(segmenter, num_classes=3), example, dynamic=(0, 1, 2))
     assert not [node for node in program.graph.nodes if "pixelwise" in str(node.target)]
     module = program.module()
     for size in SIZES:
@@ -44,26 +44,33 @@ def assert_graph_is_the_model(segmenter, channels=2):
 
 @pytest.mark.parametrize(("name", "choices"), SMALL)
 def test_one_graph_for_every_size(name, choices):
-    assert_graph_is_the_model(segmenter_of(name, choices))
+    assert_graph_is_the_model(build_segmenter(name, choices))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_one_graph_for_every_size_of_every_network(name):
-    assert_graph_is_the_model(segmenter_of(name, {"base_channels": 4} if "base_channels" in NETWORK_KEYS[name] else {}))
+    assert_graph_is_the_model(
+        build_segmenter(name, {"base_channels": 4} if "base_channels" in NETWORK_KEYS[name] else {})
+    )
 
 
-def test_logits_graph():
-    segmenter = segmenter_of("unet", {"base_channels": 2, "depth": 1})
-    program = capture(LogitsGraph(segmenter), torch.zeros(2, 2, 37, 41), dynamic=(0, 2, 3))
-    images = torch.rand(1, 2, 9, 14) * 255
+@pytest.mark.parametrize(("name", "choices"), SMALL)
+def test_frame_and_network_graph_give_the_logits(name, choices):
+    segmenter = build_segmenter(name, choices)
+    frame_graph = capture(FrameGraph(segmenter), torch.zeros(2, 77, 93, 2, dtype=torch.uint8), dynamic=(0, 1, 2))
+    assert not frame_graph.state_dict.keys() & dict(segmenter.named_parameters()).keys()
+    images = torch.randint(0, 256, (1, 9, 14, 2), dtype=torch.uint8)
     with torch.no_grad():
-        torch.testing.assert_close(program.module()(images), segmenter(images), rtol=1e-4, atol=1e-4)
+        logits = NetworkGraph(segmenter.network)(frame_graph.module()(images))[:, :, :9, :14]
+        torch.testing.assert_close(logits, segmenter(images.permute(0, 3, 1, 2)), rtol=1e-4, atol=1e-4)
 
 
 def test_network_graph_of_a_deep_unet():
     """Its transposed convolutions must not use sizes that are symbols."""
-    network = for_prediction(segmenter_of("unet", {"base_channels": 2}).network, (64, 64), channels=2, precision="fp32")
+    network = optimize_for_inference(
+        build_segmenter("unet", {"base_channels": 2}).network, (64, 64), channels=2, precision="fp32"
+    )
     network.to(memory_format=torch.contiguous_format)
     program = capture(NetworkGraph(network), torch.zeros(2, 2, 48, 64), dynamic=(0, 2, 3))
     images = torch.rand(1, 2, 16, 32)
@@ -83,19 +90,19 @@ def test_a_network_that_cannot_be_captured_is_an_error():
 
 
 def test_half_precision_does_not_change_the_model():
-    segmenter = segmenter_of("unet", {"base_channels": 2, "depth": 1})
-    graph = LogitsGraph(segmenter, compute=torch.float16)
+    segmenter = build_segmenter("unet", {"base_channels": 2, "depth": 1})
+    graph = AnswerGraph(segmenter, num_classes=3, compute=torch.float16)
     assert next(graph.segmenter.network.parameters()).dtype == torch.float16
     assert next(segmenter.parameters()).dtype == torch.float32
-    images = torch.rand(1, 2, 9, 14) * 255
+    images = torch.rand(1, 9, 14, 2) * 255
     with torch.no_grad():
-        logits = graph(images)
-        torch.testing.assert_close(logits, segmenter(images), rtol=0.02, atol=0.02)
+        _, logits = graph(images)
+        torch.testing.assert_close(logits, segmenter(images.permute(0, 3, 1, 2)), rtol=0.02, atol=0.02)
     assert logits.dtype == torch.float32
 
 
 @pytest.mark.parametrize(("count", "dtype"), [(256, torch.uint8), (257, torch.uint16)])
 def test_labels_of_more_than_256_classes_are_uint16(count, dtype):
-    segmenter = segmenter_of("unet", {"base_channels": 2, "depth": 1}, num_classes=count)
-    labels, _ = AnswerGraph(LogitsGraph(segmenter), num_classes=count)(torch.zeros(1, 4, 4, 2, dtype=torch.uint8))
+    segmenter = build_segmenter("unet", {"base_channels": 2, "depth": 1}, num_classes=count)
+    labels, _ = AnswerGraph(segmenter, num_classes=count)(torch.zeros(1, 4, 4, 2, dtype=torch.uint8))
     assert labels.dtype == dtype

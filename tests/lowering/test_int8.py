@@ -1,7 +1,6 @@
 """Which layers become int8, in the graph and in the runtimes."""
 
 import io
-import sys
 
 import numpy as np
 import pytest
@@ -9,9 +8,9 @@ import torch
 
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.inference.engines import Source, with_network
-from pixelwise.lowering.graph import OUTPUTS, AnswerGraph, LogitsGraph
-from pixelwise.lowering.int8 import get_quantizer_versions, quantize_graph, select_nodes
+from pixelwise.inference.engines import NetworkSource, replace_network
+from pixelwise.lowering.graph import OUTPUTS, AnswerGraph
+from pixelwise.lowering.int8 import quantize_graph, select_nodes
 from pixelwise.lowering.onnx import to_onnx
 from pixelwise.networks import Segmenter, build_network
 
@@ -30,9 +29,9 @@ def build_answer_graph(name, choices, dtype="uint8", channels=3, num_classes=3):
     torch.manual_seed(0)
     network = build_network(NetworkConfig(name=name, **choices), in_channels=channels, num_classes=num_classes)
     module = Segmenter(network, mean=[100.0] * channels, std=[50.0] * channels).eval()
-    folded = with_network(module, Source(module=module, channels=channels).folded("fp32"))
+    folded = replace_network(module, NetworkSource(module=module, channels=channels).optimize("fp32"))
     example = torch.zeros(2, 77, 93, channels, dtype=getattr(torch, dtype))
-    graph = AnswerGraph(LogitsGraph(folded), num_classes=num_classes)
+    graph = AnswerGraph(folded, num_classes=num_classes)
     return to_onnx(graph, example, outputs=OUTPUTS, dynamic=(0, 1, 2))
 
 
@@ -132,13 +131,6 @@ def test_a_network_without_inner_layers_is_an_error():
     graph = make_graph(("first", "Conv", ["images", "w"], {}), ("last", "Conv", ["first", "w"], {}))
     with pytest.raises(InvalidArgumentError, match=r"no layer between its first and its last.* another precision"):
         select_nodes(graph)
-
-
-@pytest.mark.parametrize("absent", ["onnx", "onnxruntime"])
-def test_a_missing_quantizer_is_an_error(monkeypatch, absent):
-    monkeypatch.setitem(sys.modules, absent, None)
-    with pytest.raises(InvalidArgumentError, match=r'int8 needs .*pip install "pixelwise\[onnx\]"'):
-        get_quantizer_versions()
 
 
 def weight_bytes(content):

@@ -1,4 +1,4 @@
-"""Recomputing gives the same numbers bit by bit, and keeps less."""
+"""Test that recomputing gives equal results bit by bit, and saves fewer bytes."""
 
 import gc
 import weakref
@@ -37,13 +37,13 @@ def bayesian_segnet() -> nn.Module:
 
 
 def fcn() -> nn.Module:
-    """Its head drops out."""
+    """Return an FCN with dropout in its head."""
     encoder = ChainEncoder({"features": build_vgg_layers(3, channels=WIDTHS, depths=(2, 2, 2))}, taps="pools")
     return FCN(3, 4, encoder=encoder, head=build_fc_layers(8, channels=16, kernel_size=3, padding=1), stride=2)
 
 
 def unet_on_vgg() -> nn.Module:
-    """Switches cross over."""
+    """Return a U-Net on VGG with switches."""
     layers = build_vgg_layers(3, channels=WIDTHS, depths=(2, 2, 2), batch_norm=True)
     return EncoderUNet(3, 4, encoder=ChainEncoder({"features": layers}), upsampling="switches")
 
@@ -65,7 +65,7 @@ NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
 
 
 def trained(name: str, *, again: bool) -> tuple[dict[str, Tensor], Tensor]:
-    """Weights and statistics after three steps, and random numbers drawn after them."""
+    """Return weights and statistics after three steps, and the next random numbers."""
     torch.manual_seed(0)
     network = NETWORKS[name]().train()
     if again:
@@ -83,7 +83,7 @@ def trained(name: str, *, again: bool) -> tuple[dict[str, Tensor], Tensor]:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_three_steps_end_in_the_same_weights_and_statistics(name: str) -> None:
+def test_three_steps_give_equal_weights_and_statistics(name: str) -> None:
     (kept, drawn), (again, drawn_again) = (trained(name, again=choice) for choice in (False, True))
     assert list(again) == list(kept)
     assert [key for key, tensor in kept.items() if not torch.equal(again[key], tensor)] == []
@@ -91,7 +91,7 @@ def test_three_steps_end_in_the_same_weights_and_statistics(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_less_is_kept(name: str) -> None:
+def test_fewer_bytes_are_saved(name: str) -> None:
     network, images = NETWORKS[name]().train(), torch.randn(2, 3, 32, 32)
     before = count_saved_bytes(network, images)
     enable_activation_checkpointing(network)
@@ -99,7 +99,7 @@ def test_less_is_kept(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_answer_without_gradients_is_the_same(name: str) -> None:
+def test_output_without_gradients_is_equal(name: str) -> None:
     network, images = NETWORKS[name]().eval(), torch.randn(1, 3, 32, 32)
     with torch.no_grad():
         before = network(images)
@@ -107,9 +107,9 @@ def test_the_answer_without_gradients_is_the_same(name: str) -> None:
         assert torch.equal(network(images), before)
 
 
-def test_the_peak_counted_by_hand() -> None:
-    """Between the stages: the image, a map of each stage, the switches. In the largest, which is the step up: the
-    joined maps, and one after each of two convolutions.
+def test_peak_by_hand() -> None:
+    """The image, a map of each stage and the switches are stored between the stages. The largest stage is the step up,
+    with the joined maps and the map after each of two convolutions.
     """
     with torch.device("meta"):
         network = UNet(3, 2, base_channels=4, depth=1, padding="same")
@@ -119,7 +119,7 @@ def test_the_peak_counted_by_hand() -> None:
     assert count_checkpointed_bytes(segmenter, torch.empty(1, 3, 32, 32, device="meta")) == between + of_step_up
 
 
-def test_a_network_is_freed_without_the_garbage_collector() -> None:
+def test_network_is_freed_without_the_garbage_collector() -> None:
     network = unet()
     enable_activation_checkpointing(network)
     gone = weakref.ref(network.get_submodule("first"))
@@ -131,7 +131,7 @@ def test_a_network_is_freed_without_the_garbage_collector() -> None:
         gc.enable()
 
 
-def test_a_network_without_stages_is_an_error() -> None:
+def test_network_without_stages_raises() -> None:
     with torch.device("meta"):
         network = build_network(NetworkConfig(encoder="timm:hrnet_w18_small"), in_channels=3, num_classes=2)
     with pytest.raises(

@@ -24,7 +24,7 @@ def meta(build, **arguments):
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("name", VGG_DEPTHS)
-def test_entries_are_those_of_torchvision(name, batch_norm):
+def test_entries_match_torchvision(name, batch_norm):
     ours = meta(build_vgg_layers, in_channels=3, depths=VGG_DEPTHS[name], batch_norm=batch_norm)
     theirs = meta(torchvision.models.get_model, name=name + "_bn" * batch_norm).features
     assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
@@ -52,7 +52,7 @@ def test_caffenet_has_the_published_parameters_with_its_fc_layers():
     assert count(body) + count(head) + class_layer == 56_954_261
 
 
-def test_caffenet_normalizes_behind_its_first_two_poolings_as_caffe_does():
+def test_caffenet_normalizes_after_its_first_two_poolings():
     layers = list(build_caffenet_layers(3, channels=(4, 4, 4, 4, 4)))
     places = [i for i, layer in enumerate(layers) if isinstance(layer, nn.LocalResponseNorm)]
     assert [type(layers[i - 1]) for i in places] == [nn.MaxPool2d] * 2
@@ -74,14 +74,14 @@ def test_he_initialization():
             assert not module.bias.any()
 
 
-def test_dropout_behind_fc6_and_fc7():
+def test_dropout_after_fc6_and_fc7():
     layers = build_fc_layers(4, channels=8)
     assert [name for name, layer in layers.named_children() if isinstance(layer, nn.Dropout)] == ["drop6", "drop7"]
     assert all(layer.p == 0.5 for layer in layers if isinstance(layer, nn.Dropout))
 
 
 class Small(nn.Module):
-    """A classifier as torchvision's VGG and AlexNet are, but smaller."""
+    """A small classifier with the structure of torchvision's VGG and AlexNet."""
 
     def __init__(self, kernel: int, first: list[nn.Module]) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class Small(nn.Module):
 
 
 @pytest.mark.parametrize(("kernel", "first"), [(7, []), (6, [nn.Dropout()])])
-def test_fc_layers_give_what_the_linear_layers_gave(kernel, first):
+def test_fc_layers_equal_linear_layers(kernel, first):
     torch.manual_seed(0)
     classifier = Small(kernel, first).eval()
     x = torch.randn(2, 3, kernel, kernel)
@@ -103,7 +103,7 @@ def test_fc_layers_give_what_the_linear_layers_gave(kernel, first):
     torch.testing.assert_close(head.fc6(x).flatten(1), fc6(x.flatten(1)))
 
 
-def test_half_the_kernel_is_padded_where_nothing_else_is_said():
+def test_default_padding_is_half_the_kernel():
     classifier = Small(7, []).eval()
     x = torch.randn(1, 3, 7, 7)
     same, unpadded = convert_fc_layers(classifier).eval(), convert_fc_layers(classifier, padding=0).eval()
@@ -111,7 +111,7 @@ def test_half_the_kernel_is_padded_where_nothing_else_is_said():
     torch.testing.assert_close(same(x)[:, :, 3:4, 3:4], unpadded(x))
 
 
-def test_the_weights_are_copies():
+def test_weights_are_copies():
     classifier = Small(7, [])
     head = convert_fc_layers(classifier)
     with torch.no_grad():
@@ -123,7 +123,7 @@ def test_the_weights_are_copies():
 @pytest.mark.parametrize(
     ("name", "kernel"), [("vgg11", 7), ("alexnet", 6), ("resnet18", 1), ("densenet121", 1), ("mobilenet_v3_small", 1)]
 )
-def test_the_map_that_linear_layers_see(name, kernel):
+def test_map_that_linear_layers_see(name, kernel):
     classifier = meta(torchvision.models.get_model, name=name)
     assert get_fc_kernel_size(classifier) == kernel
     assert (convert_fc_layers(classifier) is None) == (kernel == 1)

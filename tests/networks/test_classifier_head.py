@@ -15,7 +15,7 @@ from pixelwise.networks.classifier_head import (
 
 
 def traced(*layers: nn.Module) -> fx.GraphModule:
-    """Stages that keep the size, then the layers, as a graph."""
+    """Return the graph of stages that keep the size, and of the layers after them."""
     network = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()), *layers).eval()
     with torch.no_grad():
         return trace_classifier(network, torch.randn(1, 3, 6, 6))[0]
@@ -50,7 +50,7 @@ def test_no_pool():
     assert head.before == head.after == (3, 3)
 
 
-def test_what_grows_with_the_image_stays_whole():
+def test_modules_that_grow_with_the_image_stay_whole():
     graph = traced(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(4, 3)).graph
     assert [str(n.target) for n in graph.nodes if n.op == "call_module"] == ["0", "1.0", "1.1", "2"]
 
@@ -85,7 +85,7 @@ def test_is_identity(layer, answer):
     assert is_identity(graph, node) is answer
 
 
-def test_draw_noise_is_the_same_at_each_call_and_leaves_the_random_state():
+def test_noise_is_constant_and_keeps_the_random_state():
     network, state = nn.Conv2d(1, 1, 1).double(), torch.get_rng_state()
     assert torch.equal(draw_noise(network, 2, 3), draw_noise(network, 2, 3))
     assert draw_noise(network, 2).dtype == torch.float64

@@ -12,7 +12,6 @@ from torchvision.models.vision_transformer import VisionTransformer
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.convolutionalize import (
     ChannelNorm,
-    class_activation,
     compute_sliding_window,
     convolutionalize,
 )
@@ -49,7 +48,7 @@ def build(name: str) -> nn.Module:
 
 
 def with_statistics(network: nn.Module, size: int) -> nn.Module:
-    """Batch normalization with the statistics of real images, as after training.
+    """Set batch normalization to the statistics of real images, as after training.
 
     With those of its start, the signal fades from layer to layer, and logits would be biases alone.
     """
@@ -136,7 +135,7 @@ def fully_connected(pooled: int, width: int, classes: int) -> list[nn.Module]:
 )
 @example(width=4, classes=3, pooled=3, window=2, extra=(2, 1))
 @settings(max_examples=25)
-def test_sliding_form_is_the_classifier_on_every_crop(width, classes, pooled, window, extra):
+def test_sliding_form_equals_classifier_on_every_crop(width, classes, pooled, window, extra):
     torch.manual_seed(width)
     size = 4 * pooled * window + 2
     classifier = with_statistics(nn.Sequential(*unpadded_stages(width), *fully_connected(pooled, width, classes)), size)
@@ -150,7 +149,7 @@ def test_sliding_form_is_the_classifier_on_every_crop(width, classes, pooled, wi
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "timm:convnext_atto"])
-def test_sliding_form_is_the_head_on_every_window_of_the_map(name):
+def test_sliding_form_equals_head_on_every_window(name):
     torch.manual_seed(0)
     classifier = with_statistics(build(name), 64)
     network = convolutionalize(classifier, input_size=64)
@@ -167,7 +166,7 @@ def test_sliding_form_is_the_head_on_every_window_of_the_map(name):
 
 @given(width=st.integers(1, 6), height=st.integers(6, 40), columns=st.integers(6, 40))
 @settings(max_examples=25)
-def test_fine_form_s_mean_is_the_logits_at_any_size(width, height, columns):
+def test_mean_of_fine_form_equals_logits_at_any_size(width, height, columns):
     torch.manual_seed(width)
     pool: list[nn.Module] = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(width, 3)]
     classifier = with_statistics(nn.Sequential(*unpadded_stages(width), *pool), 30)
@@ -180,7 +179,7 @@ def test_fine_form_s_mean_is_the_logits_at_any_size(width, height, columns):
 
 
 class Pooled(nn.Module):
-    """Stages of stride 4, and any other way from their map to logits."""
+    """A classifier with stages of stride 4 and any head."""
 
     def __init__(self, to_vector, head: nn.Module) -> None:
         super().__init__()
@@ -256,7 +255,7 @@ def test_kinds_of_heads(kind):
     assert not any(isinstance(m, nn.Linear | nn.BatchNorm1d | nn.Flatten) for m in network.modules())
 
 
-def test_names_and_values_of_the_weights_stay():
+def test_names_and_values_of_weights_are_kept():
     torch.manual_seed(0)
     classifier = nn.Sequential(*unpadded_stages(4), *fully_connected(3, 4, 3))
     weights = convolutionalize(classifier, input_size=26).state_dict()
@@ -268,7 +267,7 @@ def test_names_and_values_of_the_weights_stay():
     assert weights["10.weight"].shape == (3, 5, 1, 1)
 
 
-def test_stages_stay_whole_and_training_parts_are_left_out():
+def test_stages_stay_whole_and_training_parts_are_removed():
     class WithAuxiliary(Pooled):
         def __init__(self) -> None:
             super().__init__(lambda x: x.mean([2, 3]), nn.Linear(4, 3))
@@ -283,7 +282,7 @@ def test_stages_stay_whole_and_training_parts_are_left_out():
     assert [name for name, _ in network.named_children()] == ["stages", "head"]
 
 
-def test_the_classifier_itself_is_not_changed():
+def test_classifier_itself_is_not_changed():
     classifier = nn.Sequential(*unpadded_stages(4), *fully_connected(1, 4, 3)).train()
     classifier[-1].weight.requires_grad_(False)
     before = copy.deepcopy(classifier.state_dict())
@@ -302,7 +301,7 @@ def test_the_classifier_itself_is_not_changed():
     assert frozen == ["10.weight"]
 
 
-def test_the_result_compiles_exports_and_learns():
+def test_result_compiles_exports_and_learns():
     torch.manual_seed(0)
     network = convolutionalize(nn.Sequential(*unpadded_stages(4), *fully_connected(2, 4, 3)), input_size=18)
     images = torch.randn(2, 3, 34, 26)
@@ -331,7 +330,7 @@ def test_sliding_window(size, pooled, window):
 
 
 @pytest.mark.parametrize(("size", "pooled"), [(9, 7), (5, 3), (1, 7), (3, 7)])
-def test_uneven_windows_are_refused(size, pooled):
+def test_uneven_windows_raise(size, pooled):
     with pytest.raises(
         InvalidArgumentError, match=f"reduces {size} rows or columns to {pooled} .* multiple of {pooled}"
     ):
@@ -385,48 +384,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("reason", REFUSED)
-def test_what_cannot_be_converted_is_refused_with_the_reason(reason, capfd):
+def test_unsupported_classifier_raises_with_reason(reason, capfd):
     torch.manual_seed(0)
     with pytest.raises(InvalidArgumentError, match=f"cannot be converted to a fully convolutional network: .*{reason}"):
         convolutionalize(REFUSED[reason](), input_size=18)
     assert capfd.readouterr().err == ""
-
-
-def test_class_activation_is_the_map_at_the_image_s_size():
-    network = nn.Conv2d(3, 2, 1, stride=2, bias=False)
-    image = torch.zeros(1, 3, 4, 4)
-    image[0, :, 2, 2] = 1
-    maps = class_activation(network, image, [1, 0, 1])
-    assert maps.shape == (3, 4, 4)
-    assert torch.equal(maps[0], maps[2])
-    # Bilinear from 2 to 4 pixels: the map's pixel centers lie at 0.5 and 2.5.
-    ramp = torch.tensor([0.0, 0.25, 0.75, 1.0])
-    total = network.weight[1].sum()
-    torch.testing.assert_close(maps[0], total * ramp[:, None] * ramp[None], rtol=1e-5, atol=1e-6)
-    assert not maps.requires_grad
-
-
-def test_class_activation_finds_what_the_classifier_sees():
-    torch.manual_seed(0)
-    classifier = with_statistics(nn.Sequential(*unpadded_stages(8), nn.AdaptiveAvgPool2d(1), nn.Flatten()), 34)
-    classifier.append(nn.Linear(8, 2))
-    image = torch.zeros(1, 3, 34, 34)
-    image[:, :, 22:30, 6:14] = 3
-    network = convolutionalize(classifier, input_size=34)
-    maps = class_activation(network, image, [0])[0]
-    changed = (maps - maps[0, -1]).abs()
-    row, column = divmod(int(changed.argmax()), 34)
-    assert 20 <= row < 32
-    assert 4 <= column < 16
-
-
-@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (3, 8, 8)])
-def test_class_activation_takes_one_image(shape):
-    with pytest.raises(InvalidArgumentError, match=r"one image \(1, C, H, W\), not \("):
-        class_activation(nn.Conv2d(3, 2, 1), torch.zeros(shape), [0])
-
-
-@pytest.mark.parametrize("index", [-1, 2])
-def test_class_activation_refuses_classes_it_has_not(index):
-    with pytest.raises(InvalidArgumentError, match=f"class {index} is not in 0..1"):
-        class_activation(nn.Conv2d(3, 2, 1), torch.zeros(1, 3, 8, 8), [0, index])

@@ -54,7 +54,7 @@ def rounding(name):
 
 
 def on_meta(name: str, **options) -> Encoder:
-    """Without memory or time for weights; but torchvision's RegNets compute their widths with tensors."""
+    """Build an encoder on the meta device; torchvision's RegNets compute their widths with tensors, on the CPU."""
     with torch.device("cpu" if name.startswith("regnet") else "meta"):
         return build_encoder(name, in_channels=options.pop("in_channels", 3), **options)
 
@@ -83,7 +83,7 @@ def test_every_listed_encoder_gives_maps_of_its_strides_and_channels(name):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_odd_sizes_are_rounded_as_documented_and_as_the_paths_say(name):
+def test_odd_sizes_are_rounded_as_documented(name):
     encoder = on_meta(name)
     rule = rounding(name)
     for size in [(64, 160), (97, 75), (61, 46)]:
@@ -96,7 +96,7 @@ def test_odd_sizes_are_rounded_as_documented_and_as_the_paths_say(name):
 @pytest.mark.parametrize(
     ("name", "side", "sizes"), [("alexnet", 224, [55, 27, 13, 6]), ("caffenet", 227, [55, 27, 13, 6])]
 )
-def test_alexnets_lose_cells_at_the_border(name, side, sizes):
+def test_alexnet_loses_pixels_at_the_border(name, side, sizes):
     assert [shape[2] for shape in infer_map_shapes(on_meta(name), side, side)] == sizes
 
 
@@ -124,13 +124,13 @@ def test_ceil_mode_keeps_odd_pixels(name):
         *((name, [0] * 5) for name in ("resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "timm:resnet18")),
     ],
 )
-def test_pixels_over_which_the_first_cells_lie(name, centers):
+def test_centers_of_the_first_cells(name, centers):
     lines = [compute_alignment(path) for path in on_meta(name).paths]
     assert [float(-line.offset / line.scale) for line in lines] == centers
 
 
 def positive(encoder: Encoder) -> Encoder:
-    """The same windows, but nothing cancels, saturates or wins."""
+    """Replace weights and activations, so that every input pixel contributes."""
     for module in encoder.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.constant_(module.weight, 1 / module.weight[0].numel())
@@ -153,7 +153,7 @@ def _averaged(x, pool):
     [("vgg11", 320), ("alexnet", 480), ("resnet18", 900), ("densenet121", 500)],
 )
 def test_cells_depend_on_pixels_around_their_center(name, rows):
-    """Which pixels have a gradient: an interval around the pixel that the algebra names."""
+    """The pixels with a gradient are an interval around the pixel of the algebra."""
     encoder = positive(build_encoder(name, in_channels=1))
     image = torch.rand(1, 1, rows, 63 if name == "alexnet" else 32, dtype=torch.float64, requires_grad=True)
     # The last maps of a DenseNet depend on 1000 and 2000 rows.
@@ -186,7 +186,7 @@ def test_maps_of_a_vgg(taps):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_switches_are_those_of_the_poolings_of_the_maps():
+def test_switches_belong_to_the_maps():
     encoder = vgg()
     features = encoder(torch.randn(2, 3, 26, 40), with_switches=True)
     assert len(features.switches) == 3
@@ -216,7 +216,7 @@ def test_other_poolings_have_no_switches():
     "name", ["alexnet", "vgg11", "resnet18", "mobilenet_v3_small", "densenet121", "googlenet", "convnext_tiny"]
 )
 def test_weights_of_torchvision_fit_entry_for_entry(name):
-    """And all but the classifier's head finds its place."""
+    """All tensors except the head of the classifier have a match."""
     with torch.device("meta"):
         options = {"init_weights": False} if name == "googlenet" else {}
         theirs = torchvision.models.get_model(name, **options).state_dict()
@@ -227,7 +227,7 @@ def test_weights_of_torchvision_fit_entry_for_entry(name):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "densenet121", "shufflenet_v2_x0_5"])
-def test_the_last_map_gives_the_classifier_s_logits(name):
+def test_last_map_gives_logits_of_classifier(name):
     torch.manual_seed(0)
     classifier = torchvision.models.get_model(name, weights=None).eval()
     encoder = ChainEncoder(get_classifier_layers(classifier)).eval()
@@ -240,7 +240,7 @@ def test_the_last_map_gives_the_classifier_s_logits(name):
 @pytest.mark.parametrize(
     "name", ["vgg11", "resnet18", "convnext_tiny", "mobilenet_v2", "timm:resnet18", "timm:convnext_atto"]
 )
-def test_the_first_layer_takes_any_number_of_channels_and_is_named(name):
+def test_first_layer_takes_any_number_of_channels_and_is_named(name):
     encoder, usual = (on_meta(name, in_channels=channels) for channels in (5, 3))
     weights, others = encoder.state_dict(), usual.state_dict()
     differing = [key for key in weights if weights[key].shape != others[key].shape]
@@ -248,7 +248,7 @@ def test_the_first_layer_takes_any_number_of_channels_and_is_named(name):
     assert weights[differing[0]].shape[1] == 5
 
 
-def test_a_new_first_layer_has_he_s_deviation():
+def test_new_first_layer_has_he_initialization():
     torch.manual_seed(0)
     weight = build_encoder("resnet18", in_channels=8).conv1.weight
     assert weight.std().item() == pytest.approx((2 / (8 * 49)) ** 0.5, rel=0.02)
@@ -264,7 +264,7 @@ def test_a_new_first_layer_has_he_s_deviation():
         ("shufflenet_v2_x0_5", 8),
     ],
 )
-def test_dilation_keeps_the_values_where_the_strides_would_have_been(name, output_stride):
+def test_dilation_keeps_values_at_strided_positions(name, output_stride):
     torch.manual_seed(0)
     strided = build_encoder(name, in_channels=1).double().eval()
     dense = build_encoder(name, in_channels=1, output_stride=output_stride).double().eval()
@@ -299,7 +299,7 @@ def test_timm_dilates_by_itself(output_stride):
     assert infer_map_shapes(encoder, 64, 64)[-1][2] == 64 // output_stride
 
 
-def test_measuring_an_encoder_leaves_it_in_its_mode():
+def test_inferring_shapes_keeps_the_mode():
     encoder = vgg(batch_norm=True)
     assert encoder.training
     infer_map_shapes(encoder.eval(), 32, 32)
@@ -311,7 +311,7 @@ def test_measuring_an_encoder_leaves_it_in_its_mode():
     "name",
     ["timm:efficientnet_b0", "timm:resnet18d", "timm:resnetv2_50x1_bit", "timm:nfnet_l0", "timm:hrnet_w18_small"],
 )
-def test_alignment_that_cannot_be_told_is_none(name):
+def test_unknown_alignment_is_none(name):
     assert on_meta(name).paths is None
 
 
@@ -332,19 +332,19 @@ def test_unknown_names_list_the_nearest():
         get_classifier_layers(nn.Linear(1, 1))
 
 
-def test_a_vision_transformer_s_shifted_windows_are_refused():
+def test_shifted_window_transformer_raises():
     with pytest.raises(InvalidArgumentError, match="is not an encoder for images of any size"):
         on_meta("timm:swin_tiny_patch4_window7_224")
 
 
 @pytest.mark.parametrize("options", [{"taps": "pools"}, {"ceil_mode": True}, {"first_padding": 100}])
-def test_options_that_timm_does_not_have_are_refused(options):
+def test_unsupported_options_of_timm_raise(options):
     with pytest.raises(InvalidArgumentError, match="timm:resnet18 takes no taps, ceil_mode or first_padding"):
         build_encoder("timm:resnet18", in_channels=3, **options)
 
 
 class ChannelsLast(nn.Module):
-    """As timm's transformers give their maps."""
+    """A network with (B, H, W, C) maps, as timm's transformers."""
 
     feature_info = timm.models._features.FeatureInfo([{"num_chs": 8, "reduction": 2, "module": "one"}], [0])
 
@@ -356,18 +356,18 @@ class ChannelsLast(nn.Module):
         return [self.one(x).permute(0, 2, 3, 1)]
 
 
-def test_channels_last_features_of_timm_are_refused(monkeypatch):
+def test_channels_last_features_of_timm_raise(monkeypatch):
     monkeypatch.setattr(timm, "create_model", lambda *_, **__: ChannelsLast())
     with pytest.raises(InvalidArgumentError, match=r"does not return maps \(B, C, H, W\)"):
         build_encoder("timm:resnet18", in_channels=3)
 
 
-def test_maps_behind_pools_need_pools():
+def test_pool_taps_need_pools():
     with pytest.raises(InvalidArgumentError, match="needs an encoder that ends with a max pooling"):
         build_encoder("resnet18", in_channels=3, taps="pools")
 
 
-def test_convolutions_can_be_taken_away_from_the_end():
+def test_chain_may_end_with_a_convolution():
     layers = build_vgg_layers(3, channels=(4,), depths=(1,))[:2]
     assert ChainEncoder({"features": layers}).strides == (1,)
 

@@ -21,7 +21,7 @@ def count(network: nn.Module) -> int:
 
 
 def released(num_classes: int, stride: int, *, name: str = "vgg16", grouped: bool = False) -> FCN:
-    """At full width, without memory for its weights."""
+    """Build a network of full width without memory for its weights."""
     with torch.device("meta"):
         encoder = build_encoder(name, in_channels=3, taps="pools", ceil_mode=True, first_padding=100)
         kernel = 7 if name == "vgg16" else 6
@@ -66,14 +66,14 @@ def small_alexnet(stride: int = 32) -> FCN:
 
 
 def shallow(stride: int = 2) -> FCN:
-    """Three poolings only, so that 32 pixels are enough to learn from."""
+    """Build a network with three poolings, so that it can learn from 32 pixels."""
     encoder = ChainEncoder({"features": build_vgg_layers(3, channels=(16, 32, 32), depths=(2, 2, 2))}, taps="pools")
     return FCN(3, 2, encoder=encoder, head=build_fc_layers(32, channels=32, kernel_size=3, padding=1), stride=stride)
 
 
 @torch.no_grad()
 def randomize_scores(network: FCN) -> FCN:
-    """As after some training: scores that are not all zero."""
+    """Draw scores that are not all zero, as after training."""
     for parameter in network.score.parameters():
         parameter.normal_()
     return network
@@ -132,7 +132,7 @@ def test_same_padding_has_the_parameters_of_the_released_form():
 
 
 @pytest.mark.parametrize("padding", ["same", "released"])
-def test_the_paper_s_layers(padding):
+def test_paper_s_layers(padding):
     network = small(padding=padding, num_classes=5)
     assert [type(layer).__name__ for layer in network.head] == ["Conv2d", "ReLU", "Dropout"] * 2
     assert [layer.p for layer in network.head if isinstance(layer, nn.Dropout)] == [0.5, 0.5]
@@ -153,7 +153,7 @@ ENCODERS = ("resnet18", "resnet50", "densenet121", "googlenet", "mobilenet_v2", 
     "name", [*ENCODERS, "vgg11", "shufflenet_v2_x0_5", "mnasnet0_5", "timm:resnet18", "timm:convnext_atto"]
 )
 def test_every_sum_and_the_output_are_aligned(name):
-    """Follows y = a x + b through the network; a = 1 and b = 0 at the end."""
+    """Follow y = a x + b through the network; at the end a = 1 and b = 0."""
     with torch.device("meta"):
         encoder = build_encoder(name, in_channels=3)
         network = FCN(3, 5, encoder=encoder, stride=8)
@@ -182,8 +182,8 @@ def tent(distance, stride):
         (small_alexnet(), 2),
     ],
 )
-def test_a_cell_s_score_falls_on_the_pixels_around_its_center(network, place):
-    """One cell of the finest map gets a score: pixels have the tent around the pixel the algebra names."""
+def test_scores_of_a_cell_are_centered_on_its_pixels(network, place):
+    """A score of one cell of the finest map gives a tent around the pixel of the algebra."""
     size = (96, 128)
     network.eval()
     stride = network.stride
@@ -204,13 +204,13 @@ def test_a_cell_s_score_falls_on_the_pixels_around_its_center(network, place):
 
 
 def sum_crops(network):
-    """Cells of the finest map that were cut off before its scores were added."""
+    """Return the number of cells of the finest map that are cropped before its scores are added."""
     return network.plan[-2].finer_crop if len(network.plan) > 1 else 0
 
 
 @pytest.mark.parametrize("padding", ["same", "released"])
-def test_a_pool3_cell_is_scored_over_the_pixels_that_pooling_took_it_from(padding):
-    """Through the whole network: a class scored where pool3 is bright lights up where the image is."""
+def test_pool3_cell_is_scored_over_the_pixels_that_pooling_took_it_from(padding):
+    """A class with scores where pool3 is bright has high logits where the image is bright."""
     network = small(8, padding=padding, num_classes=1, upsampling="frozen").eval()
     with torch.no_grad():
         for layer in network.encoder.modules():
@@ -254,7 +254,7 @@ def test_frozen_weights_are_bilinear_within_a_class(grouped):
 
 @pytest.mark.parametrize("stride", [8, 16, 32])
 @pytest.mark.parametrize("size", [(1, 33), (47, 61)])
-def test_the_released_form_takes_any_size(stride, size):
+def test_released_form_takes_any_size(stride, size):
     network = small(stride, padding="released").eval()
     with torch.no_grad():
         assert network(torch.zeros(1, 3, *size)).shape == (1, 2, *size)
@@ -262,14 +262,14 @@ def test_the_released_form_takes_any_size(stride, size):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("network", [small(8, padding="released"), small_alexnet()])
-def test_the_released_forms_take_every_size_up_to_200(network):
+def test_released_forms_take_every_size_up_to_200(network):
     network.eval()
     with torch.no_grad():
         for side in range(1, 201):
             assert network(torch.zeros(1, 3, side, 201 - side)).shape[2:] == (side, 201 - side)
 
 
-def test_same_padding_refuses_sizes_without_a_whole_map():
+def test_same_padding_raises_for_illegal_sizes():
     with pytest.raises(InvalidArgumentError, match=r"multiples of 32, such as 64x64, not 64x60; .*Segmenter"):
         small()(torch.zeros(1, 3, 64, 60))
 
@@ -283,7 +283,7 @@ def test_any_stride_of_the_encoder(stride):
         assert network(torch.zeros(1, 1, 64, 96)).shape == (1, 3, 64, 96)
 
 
-def test_dilation_takes_the_place_of_strides():
+def test_dilation_replaces_strides():
     encoder = build_encoder("resnet18", in_channels=1, output_stride=8)
     network = FCN(1, 3, encoder=encoder, stride=8).eval()
     assert [up.factor for up in network.plan] == [8]
@@ -307,7 +307,7 @@ def stages(*, padding: str, coarse: int, fine: int) -> tuple[FCN, FCN]:
 
 @pytest.mark.parametrize("padding", ["same", "released"])
 @pytest.mark.parametrize(("coarse", "fine"), [(32, 16), (16, 8), (32, 8)])
-def test_a_finer_network_starts_with_the_scores_of_the_coarser(padding, coarse, fine):
+def test_finer_network_starts_with_scores_of_coarser(padding, coarse, fine):
     coarser, finer = stages(padding=padding, coarse=coarse, fine=fine)
     image = torch.randn(1, 3, 96, 128)
     with torch.no_grad():
@@ -320,7 +320,7 @@ def test_a_finer_network_starts_with_the_scores_of_the_coarser(padding, coarse, 
 
 
 def second_differences(x, dim):
-    """At the cells, 0 at the borders."""
+    """Return the second differences at the cells, 0 at the borders."""
     d = x.diff(n=2, dim=dim).abs()
     return nn.functional.pad(d, (1, 1, 0, 0) if dim == 3 else (0, 0, 1, 1))
 
@@ -346,7 +346,7 @@ def test_even_kernels_cut_corners_near_cell_centers_only(coarse, fine):
     assert 0.01 < difference[:, :, inner].max() <= 2 * bound
 
 
-def test_an_even_kernel_cuts_a_corner_by_an_eighth_of_the_second_difference():
+def test_even_kernel_changes_corners_by_an_eighth_of_the_second_difference():
     coarser, finer = stages(padding="same", coarse=32, fine=16)
     scores = torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0]).expand(1, 2, 5, 5).clone()
     with torch.no_grad():
@@ -359,7 +359,7 @@ def test_an_even_kernel_cuts_a_corner_by_an_eighth_of_the_second_difference():
     assert difference[64 : 80 - 8].abs().max() < 1e-6
 
 
-def test_a_plane_of_scores_is_not_changed_inside():
+def test_linear_scores_are_preserved_inside():
     coarser, finer = stages(padding="same", coarse=32, fine=16)
     scores = (torch.arange(5.0)[:, None] - 2 * torch.arange(6.0)).expand(1, 2, 5, 6)
     with torch.no_grad():
@@ -383,7 +383,7 @@ def test_odd_kernels_change_no_logit():
     torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
 
 
-def test_weights_are_taken_over_where_both_have_them():
+def test_common_weights_are_copied():
     coarser, finer = small(16), small(8)
     with torch.no_grad():
         for parameter in [*coarser.parameters(), *finer.parameters()]:
@@ -405,7 +405,7 @@ def test_weights_are_taken_over_where_both_have_them():
         (small(16, batch_norm=True), "running_mean"),
     ],
 )
-def test_only_coarser_networks_of_the_same_parts_can_be_started_from(coarser, named):
+def test_start_from_needs_a_coarser_network_of_the_same_parts(coarser, named):
     with pytest.raises(InvalidArgumentError, match=rf"an FCN-8s cannot start from this FCN-\d+s.*({named})"):
         small(8).start_from(coarser)
 
@@ -433,7 +433,7 @@ def narrow_alexnet() -> nn.Module:
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_fc6_and_fc7_give_what_the_classifier_s_hidden_layers_gave(batch_norm):
+def test_fc6_and_fc7_equal_hidden_layers_of_classifier(batch_norm):
     torch.manual_seed(0)
     classifier = narrow_vgg(batch_norm)
     network = FCN.from_classifier(classifier, 5).eval()
@@ -448,7 +448,7 @@ def test_fc6_and_fc7_give_what_the_classifier_s_hidden_layers_gave(batch_norm):
             torch.testing.assert_close(layers(features)[:, :, 3, 3], hidden, rtol=1e-4, atol=1e-5)
 
 
-def test_the_class_layer_is_new_and_the_rest_is_copied():
+def test_class_layer_is_new_and_the_rest_is_copied():
     classifier = narrow_vgg()
     network = FCN.from_classifier(classifier, 5)
     assert network.score["32"].weight.shape == (5, 24, 1, 1)
@@ -468,7 +468,7 @@ def test_the_class_layer_is_new_and_the_rest_is_copied():
         (torchvision.models.resnet18(), None, [1, 1, 7]),
     ],
 )
-def test_the_padding_fits_the_classifier(classifier, padding, offsets):
+def test_default_padding_fits_the_classifier(classifier, padding, offsets):
     network = FCN.from_classifier(classifier, 5, padding=padding).eval()
     if offsets:
         assert [up.offset for up in network.plan] == offsets
@@ -492,12 +492,12 @@ def test_alexnet_s_fc6_sees_the_padded_image():
 @pytest.mark.parametrize(
     ("classifier", "padding"), [(narrow_alexnet(), "same"), (torchvision.models.resnet18(), "released")]
 )
-def test_paddings_a_classifier_cannot_have_are_refused(classifier, padding):
+def test_unsupported_paddings_raise(classifier, padding):
     with pytest.raises(InvalidArgumentError, match=f"does not support padding='{padding}'; use padding=None"):
         FCN.from_classifier(classifier, 5, padding=padding)
 
 
-def test_other_classifiers_are_refused():
+def test_other_classifiers_raise():
     with pytest.raises(InvalidArgumentError, match="unknown classifier 'sequential'"):
         FCN.from_classifier(nn.Sequential(nn.Linear(1, 1)), 5)
 
@@ -505,12 +505,12 @@ def test_other_classifiers_are_refused():
 # Guards.
 
 
-def test_the_encoder_must_fit_the_images():
+def test_encoder_of_other_channels_raises():
     with pytest.raises(InvalidArgumentError, match="the encoder takes 3 channels, but in_channels is 1"):
         FCN(1, 2, encoder=small().encoder)
 
 
-def test_the_stride_must_be_one_of_the_encoder_s():
+def test_unknown_stride_raises():
     with pytest.raises(
         InvalidArgumentError, match=r"this encoder has no map of stride 64; choose one of \(32, 16, 8, 4, 2\)"
     ):
@@ -530,7 +530,7 @@ def test_unknown_upsampling_lists_the_choices():
 
 
 @pytest.mark.parametrize("padding", [0, 2])
-def test_an_fc6_that_leaves_borders_without_scores_is_refused(padding):
+def test_fc6_without_scores_at_borders_raises(padding):
     with pytest.raises(InvalidArgumentError, match="does not reach the borders"):
         FCN(3, 2, encoder=small().encoder, head=build_fc_layers(8, channels=4, padding=padding), stride=32)
 
@@ -538,8 +538,8 @@ def test_an_fc6_that_leaves_borders_without_scores_is_refused(padding):
 # The contract of all networks.
 
 
-def with_scores(network: FCN) -> Segmenter:
-    """Scores that are all zero pass no gradient on to what is before them, so they get other values first."""
+def randomize_and_wrap(network: FCN) -> Segmenter:
+    """Wrap a network with random scores, because zero scores pass no gradient to the layers before them."""
     segmenter = Segmenter(network, mean=[128.0] * 3, std=[64.0] * 3)
     randomize_scores(network)
     return segmenter
@@ -562,11 +562,11 @@ def small_resnet() -> FCN:
 def test_contract(build):
     torch.manual_seed(0)
     contracts.assert_any_size(Segmenter(build(), mean=[128.0] * 3, std=[64.0] * 3), 3, 2)
-    contracts.assert_every_parameter_learns(with_scores(build()), 3, 2)
-    contracts.assert_compiles_and_exports(with_scores(build()), 3)
+    contracts.assert_every_parameter_learns(randomize_and_wrap(build()), 3, 2)
+    contracts.assert_compiles_and_exports(randomize_and_wrap(build()), 3)
 
 
-def test_zero_scores_learn_first_and_pass_gradients_from_the_second_step_on():
+def test_zero_scores_learn_first_and_pass_gradients_from_the_second_step():
     torch.manual_seed(0)
     network = shallow()
     images, labels = torch.rand(2, 3, 32, 32), torch.randint(0, 2, (2, 32, 32))

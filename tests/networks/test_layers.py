@@ -31,8 +31,8 @@ BILINEAR = torch.tensor([[1.0, 1.25, 1.75, 2.0], [1.5, 1.75, 2.25, 2.5], [2.5, 2
         ("bilinear", BILINEAR),
     ],
 )
-def test_doubles_exactly_and_cuts_at_the_bottom_and_right(upsampling, expected):
-    """3 rows pooled to 2 by ceil mode: all ways give the first 3 of 4 rows, and 3 of 4 columns."""
+def test_upsampling_doubles_and_crops_at_the_bottom_and_right(upsampling, expected):
+    """Ceil mode pools 3 rows to 2: all upsamplings return the first 3 of 4 rows, and 3 of 4 columns."""
     for columns in (3, 4):
         grown = upsample(MAP, (3, columns), upsampling, SWITCHES)
         torch.testing.assert_close(grown[0, 0], expected[:, :columns])
@@ -40,7 +40,7 @@ def test_doubles_exactly_and_cuts_at_the_bottom_and_right(upsampling, expected):
 
 @pytest.mark.parametrize("upsampling", get_args(Upsampling))
 @pytest.mark.parametrize("size", [(1, 1), (45, 30), (6, 7)])
-def test_gives_back_the_size_before_the_pooling(upsampling, size):
+def test_upsampling_restores_the_size_before_pooling(upsampling, size):
     pooled, switches = max_pool_with_switches(torch.randn(2, 6, *size), 2, ceil_mode=True)
     layer = build_upsampling(upsampling, 6, 6)
     assert upsample(layer(pooled), size, upsampling, switches).shape == (2, 6, *size)
@@ -54,7 +54,7 @@ def test_transposed_convolution_doubles_by_itself():
 
 
 @pytest.mark.parametrize("upsampling", sorted(set(get_args(Upsampling)) - {"transposed"}))
-def test_others_change_channels_by_a_1x1_convolution_and_only_where_they_change(upsampling):
+def test_other_upsamplings_change_channels_by_a_1x1_convolution(upsampling):
     assert isinstance(build_upsampling(upsampling, 4, 4), nn.Identity)
     reducing = build_upsampling(upsampling, 4, 2)
     assert isinstance(reducing, nn.Conv2d)
@@ -82,7 +82,7 @@ def test_unknown_skips_list_the_choices():
         count_joined_channels(4, "cat")
 
 
-def test_he_initialization_counts_what_one_output_pixel_sees():
+def test_he_initialization_counts_inputs_of_one_output_pixel():
     torch.manual_seed(0)
     layers = [
         (nn.Conv2d(64, 256, 3), 576),

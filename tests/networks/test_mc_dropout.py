@@ -9,7 +9,7 @@ from pixelwise.networks.segnet import SegNet
 
 
 class Passes(nn.Module):
-    """Gives the logits it was told, one pass after the other."""
+    """A network that returns the given logits, one pass after the other."""
 
     def __init__(self, *passes: Tensor) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ def test_mean_of_the_softmax_and_variance_by_hand():
     torch.testing.assert_close(variance, torch.full((1, 1, 1), 1 / 16))
 
 
-def test_is_the_mean_and_the_variance_over_all_samples():
+def test_mean_and_variance_over_all_samples():
     passes = torch.randn(7, 2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
     mean, variance = sample_predictions(Passes(*passes), torch.zeros(0), 7)
     torch.testing.assert_close(mean, passes.softmax(2).mean(0))
@@ -81,12 +81,12 @@ def test_modes_are_restored_after_an_error():
     assert all(module.training for module in network.modules())
 
 
-def test_only_dropout_is_as_in_training():
+def test_only_dropout_is_in_training_mode():
     network = segnet(0.5).eval()
     with enable_dropout_only(network):
         assert {type(module) for module in network.modules() if module.training} == {nn.Dropout}
 
 
-def test_refuses_no_samples():
+def test_zero_samples_raise():
     with pytest.raises(InvalidArgumentError, match="samples is 0, but must be at least 1"):
         sample_predictions(segnet(0.5), IMAGES, 0)

@@ -17,7 +17,7 @@ def test_every_name_builds_and_gives_logits_of_any_size(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_key_that_means_nothing_to_a_network_is_refused(name):
+def test_unused_key_raises(name):
     telling = {
         "base_channels": 5,
         "depth": 3,
@@ -49,7 +49,7 @@ def test_encoders_and_decoders_by_name(name, choices):
 
 
 def test_published_parameters():
-    """SegNet, SegNet-Basic, U-Net and FCN-8s for 3 channels and 11 classes, as in their papers."""
+    """The parameters for 3 channels and 11 classes are those of the papers."""
     expected = {"segnet": 29_433_483 + 15_872, "segnet-basic": 1_415_563 + 1_024, "unet-paper": 31_032_395}
     for name, count in {**expected, "fcn-paper": 134_348_929}.items():
         with torch.device("meta"):
@@ -57,13 +57,13 @@ def test_published_parameters():
         assert sum(parameter.numel() for parameter in network.parameters()) == count
 
 
-def test_an_encoder_whose_poolings_record_no_switches_is_refused():
+def test_encoder_without_switches_raises():
     config = NetworkConfig(encoder="resnet18", upsampling="switches")
     with pytest.raises(InvalidArgumentError, match="needs an encoder with 2x2 max pooling after each map"):
         build_network(config, in_channels=3, num_classes=2)
 
 
-def test_the_papers_forms_keep_their_encoders():
+def test_forms_of_the_papers_have_fixed_encoders():
     with pytest.raises(InvalidArgumentError, match=r"network\.encoder is 'resnet18', but 'fcn-paper' does not use it"):
         build_network(NetworkConfig(name="fcn-paper", encoder="resnet18"), in_channels=3, num_classes=2)
 

@@ -48,6 +48,6 @@ def test_statistics_are_saved_with_the_weights():
 
 
 @pytest.mark.parametrize(("mean", "std"), [([0.0], [0.0]), ([0.0, 1.0], [1.0])])
-def test_refuses_bad_statistics(mean, std):
+def test_invalid_statistics_raise(mean, std):
     with pytest.raises(InvalidArgumentError, match="one value a channel"):
         Segmenter(Probe(1), mean=mean, std=std)

@@ -53,7 +53,7 @@ def test_26_convolutions_with_the_channel_drop_in_the_last_of_each_decoder_stage
     assert decoder == [512, 512, 512, 512, 512, 256, 256, 256, 128, 128, 64, 64, 11]
 
 
-def test_every_convolution_but_the_last_has_batch_normalization_and_relu(released):
+def test_all_convolutions_except_the_last_have_batch_normalization_and_relu(released):
     stages = [*released.encoder, *released.decoder]
     layers = [type(layer) for stage in stages for layer in stage.convolutions]
     assert layers == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * 25 + [nn.Conv2d]
@@ -71,8 +71,8 @@ def test_sizes_of_360x480():
     assert sizes == [(180, 240), (90, 120), (45, 60), (23, 30), (12, 15)]
 
 
-def with_pytorch_s_pooling(network: SegNet, images: Tensor) -> Tensor:
-    """The same weights between PyTorch's own pooling and unpooling with flat indices."""
+def run_with_pytorch_pooling(network: SegNet, images: Tensor) -> Tensor:
+    """Run the same weights with PyTorch's own pooling and unpooling with flat indices."""
     x, levels = images, []
     for stage in network.encoder:
         features = stage.convolutions(x)
@@ -88,7 +88,7 @@ def test_each_level_is_unpooled_by_its_own_switches(size):
     torch.manual_seed(0)
     network = SegNet(2, 3, **SMALL).train()
     images = torch.randn(2, 2, *size)
-    torch.testing.assert_close(network(images), with_pytorch_s_pooling(network, images), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(network(images), run_with_pytorch_pooling(network, images), rtol=1e-4, atol=1e-4)
 
 
 def test_initialization_as_released():
@@ -200,7 +200,7 @@ def test_vgg16_weights_make_the_encoder_vgg16(build):
 
 
 @pytest.mark.parametrize(("build", "entries"), [(vgg16, 26), (vgg16_bn, 78)])
-def test_vgg16_names_are_torchvision_s_and_ours(build, entries, released):
+def test_vgg16_names_match_both_networks(build, entries, released):
     with torch.device("meta"):
         theirs = build(weights=None).state_dict()
     names = map_vgg16_names(batch_norm=build is vgg16_bn)

@@ -46,7 +46,7 @@ def test_released_basic_network_has_the_published_parameters():
     assert sum(p.numel() for p in network.parameters()) == 1_415_563 + 1024 == 1_416_587
 
 
-def test_bright_image_is_normalized_as_in_caffe():
+def test_bright_image_normalization_matches_caffe():
     """The window of 5 channels covers all 3: 255 / (1 + 2e-5 · 3 · 255²)^0.75."""
     normalized = build_image_normalization()(torch.full((1, 3, 2, 2), 255.0))
     torch.testing.assert_close(normalized, torch.full((1, 3, 2, 2), 255 / 4.9015**0.75))
@@ -62,8 +62,8 @@ def test_decoder_has_no_relu_and_its_maps_contain_negatives():
 
 
 @pytest.mark.parametrize("encoder_addition", [False, True])
-def test_forward_as_the_paper_describes_it(encoder_addition):
-    """Against PyTorch's own unpooling; the encoder's maps are added after the decoder's convolution."""
+def test_forward_matches_the_paper(encoder_addition):
+    """The reference uses PyTorch's own unpooling, and adds the encoder's maps after the decoder's convolution."""
     torch.manual_seed(0)
     network = SegNetBasic(3, 2, base_channels=4, encoder_addition=encoder_addition).eval()
     images = torch.rand(1, 3, 45, 61) * 255
@@ -131,7 +131,7 @@ def test_addition_sums_pooled_maps_of_the_same_size(dim_reduction):
     torch.testing.assert_close(network(images), expected)
 
 
-def test_without_addition_only_the_coarsest_map_counts():
+def test_without_addition_only_the_coarsest_map_is_used():
     network = FCNBasic(3, 5, base_channels=4, depth=3, addition=False)
     assert len(network.reduce) == 1
 

@@ -27,7 +27,7 @@ def network(name: str, encoder: str | None = None) -> nn.Module:
         ("unet", "timm:resnet18", 5),
     ],
 )
-def test_the_stages_hold_the_encoder_each_part_once(name: str, encoder: str | None, count: int) -> None:
+def test_stages_cover_the_encoder_once(name: str, encoder: str | None, count: int) -> None:
     made = network(name, encoder)
     stages = get_encoder_stages(made)
     assert len(stages) == count
@@ -42,7 +42,7 @@ def test_stages_go_from_fine_to_coarse() -> None:
     assert widths == [64, 64, 128, 256, 512]
 
 
-def test_a_network_without_stages_says_so() -> None:
+def test_network_without_stages_raises() -> None:
     with pytest.raises(
         InvalidArgumentError, match="freeze_stages is 1, but Conv2d has 0 encoder stages; set it to at most 0"
     ):

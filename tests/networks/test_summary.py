@@ -7,7 +7,7 @@ from pixelwise.networks import NETWORKS, UNet
 from pixelwise.networks.summary import LayerRow, count_saved_bytes, describe, describe_layers, describe_network
 
 
-def test_the_paper_s_unet_layer_by_layer():
+def test_paper_s_unet_layer_by_layer():
     with torch.device("meta"):
         network = UNet(1, 2)
     rows = describe_layers(network, (572, 572), in_channels=1)
@@ -39,7 +39,7 @@ def test_costs_counted_by_hand():
     )
 
 
-def test_normalization_has_weights_and_is_listed_though_it_keeps_the_shape():
+def test_normalization_is_listed_because_it_has_weights():
     network = nn.Sequential(nn.Conv2d(1, 4, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU())
     rows = describe_layers(network, (8, 8), in_channels=1)
     assert [(row.name, row.operator, row.parameters) for row in rows] == [("0", "conv2d", 4), ("1", "batch_norm", 8)]
@@ -66,14 +66,14 @@ def test_memory_counts_each_block_once_and_no_weights():
     assert count_saved_bytes(network, images) == 4 * 200 * (3 + 8)
 
 
-def test_the_network_is_not_changed():
+def test_network_is_not_changed():
     network = UNet(1, 2, base_channels=2).train()
     describe_layers(network, (188, 188), in_channels=1)
     assert network.training
     assert all(parameter.device.type == "cpu" for parameter in network.parameters())
 
 
-def test_the_table_has_a_row_and_a_paper_for_each_network():
+def test_every_network_has_a_row_and_a_paper():
     rows = describe(size=(45, 61), in_channels=1, num_classes=2)
     assert [row.name for row in rows] == list(NETWORKS)
     for row in rows:
@@ -92,7 +92,7 @@ def test_one_network():
     assert "Ronneberger" in row.paper
 
 
-def test_unknown_names_and_illegal_sizes_are_refused():
+def test_unknown_names_and_illegal_sizes_raise():
     with pytest.raises(InvalidArgumentError, match=r"unknown network 'umet'. Did you mean 'unet'\?"):
         describe_network("umet")
     with pytest.raises(InvalidArgumentError, match=r"unknown network 'umet'"):

@@ -51,14 +51,14 @@ def test_unpadded_sizes(side, output):
 
 
 @pytest.mark.parametrize("side", [571, 200, 172, 16])
-def test_unpadded_refuses_other_sizes(side):
+def test_unpadded_raises_for_illegal_sizes(side):
     with pytest.raises(InvalidArgumentError, match=r"heights and widths of 16m\+60 .*188, 204.*not"):
         UNet(1, 2, base_channels=2)(torch.zeros(1, 1, side, side))
 
 
 @pytest.mark.parametrize("upsampling", sorted(set(get_args(Upsampling)) - {"bilinear"}))
 def test_unpadded_is_equivariant_to_shifts_of_16_pixels(upsampling):
-    """Also with switches, which are cropped with the maps. (Bilinear repeats its border values.)"""
+    """This includes switches, which are cropped with the maps. (Bilinear repeats its border values.)"""
     torch.manual_seed(0)
     network = UNet(1, 2, base_channels=4, upsampling=upsampling).eval()
     image = torch.randn(1, 1, 204, 204)
@@ -68,7 +68,7 @@ def test_unpadded_is_equivariant_to_shifts_of_16_pixels(upsampling):
     torch.testing.assert_close(whole[:, :, 16:, 16:], part, rtol=1e-4, atol=1e-5)
 
 
-def test_initialization_has_the_paper_s_deviation():
+def test_initialization_has_the_std_of_the_paper():
     torch.manual_seed(0)
     for module in UNet(1, 2).modules():
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 10_000:
@@ -77,13 +77,13 @@ def test_initialization_has_the_paper_s_deviation():
             assert module.bias.abs().max() == 0
 
 
-def test_same_padding_refuses_sizes_it_cannot_halve():
+def test_same_padding_raises_for_illegal_sizes():
     network = UNet(3, 2, base_channels=4, depth=2, padding="same", normalization="batch", stem_stride=2)
     with pytest.raises(InvalidArgumentError, match=r"multiples of 8, such as 64x64, not 60x64; .*Segmenter"):
         network(torch.zeros(1, 3, 60, 64))
 
 
-def test_on_an_encoder_sizes_are_refused_too_so_that_geometry_can_tell_the_legal_ones():
+def test_encoder_unet_raises_for_illegal_sizes():
     network = build_network(NetworkConfig(encoder="resnet18"), in_channels=3, num_classes=2)
     with pytest.raises(InvalidArgumentError, match=r"multiples of 32, such as 32x64, not 31x64; .*Segmenter"):
         network(torch.zeros(1, 3, 31, 64))
@@ -102,12 +102,12 @@ def test_no_bias_before_batch_normalization():
     assert biased == [network.classify]
 
 
-def test_width_is_doubled_up_to_its_ceiling():
+def test_channels_double_up_to_max_channels():
     network = UNet(3, 2, base_channels=8, depth=3, max_channels=16, padding="same")
     assert [down.block[0].out_channels for down in network.down] == [16, 16, 16]
 
 
-def test_unfolding_starts_without_a_checkerboard():
+def test_first_output_has_no_checkerboard():
     network = UNet(3, 2, base_channels=4, depth=1, padding="same", normalization="batch", stem_stride=2)
     logits = network(torch.randn(1, 3, 16, 16))
     blocks = logits.unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2)
@@ -115,7 +115,7 @@ def test_unfolding_starts_without_a_checkerboard():
     assert logits.std() > 0
 
 
-def test_names_of_the_weights_are_those_of_existing_model_files():
+def test_weight_names_match_model_files():
     blocks = ["first", "down.0.block", "up.0.block"]
     layers = [f"{block}.{layer}" for block in blocks for layer in (0, 2)]
     names = {f"{layer}.{entry}" for layer in [*layers, "up.0.up", "classify"] for entry in ("weight", "bias")}
@@ -123,7 +123,7 @@ def test_names_of_the_weights_are_those_of_existing_model_files():
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
-def test_forward_as_the_paper_draws_it(padding):
+def test_forward_matches_the_figure_of_the_paper(padding):
     torch.manual_seed(0)
     network = UNet(1, 2, base_channels=3, depth=2, padding=padding)
     side = 44 if padding == "valid" else 24
@@ -139,14 +139,14 @@ def test_forward_as_the_paper_draws_it(padding):
     torch.testing.assert_close(network(image), network.classify(x), rtol=1e-4, atol=1e-5)
 
 
-def test_crops_are_those_of_the_paper():
+def test_crops_match_the_paper():
     rows = torch.arange(568.0).view(1, 1, 568, 1)
     for size, target, margin in [(64, 56, 4), (136, 104, 16), (280, 200, 40), (568, 392, 88)]:
         assert crop(rows[:, :, :size], (target, 1)).flatten()[0] == margin
 
 
 def test_switches_of_a_valid_network_are_cropped_like_its_skips():
-    """Unpooling the cropped map puts values where unpooling the whole map would have put them."""
+    """Unpooling the cropped map gives the same positions as unpooling the whole map."""
     torch.manual_seed(0)
     up = UNet(1, 2, base_channels=2, depth=1, upsampling="switches", skips="none").up[0]
     up.up, up.block = nn.Identity(), nn.Identity()
@@ -178,7 +178,7 @@ def test_every_upsampling_with_every_use_of_skips(upsampling, skips):
     contracts.assert_every_parameter_learns(segmenter, 3, 2)
 
 
-def test_without_skips_the_contracting_path_speaks_through_its_end_alone():
+def test_without_skips_only_the_last_map_is_used():
     torch.manual_seed(0)
     network = UNet(1, 2, base_channels=2, depth=1, padding="same", skips="none", upsampling="nearest")
     for parameter in network.down.parameters():

@@ -37,7 +37,7 @@ def _each_kernels(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def oracle(x: np.ndarray, kernel: int) -> tuple[np.ndarray, np.ndarray]:
-    """Maxima and switches of one plane, window by window; ceil mode."""
+    """Return maxima and switches of one plane, window by window, in ceil mode."""
     rows, columns = (-(-side // kernel) for side in x.shape)
     pooled, switches = np.zeros((rows, columns)), np.zeros((rows, columns), np.uint8)
     for r, c in np.ndindex(rows, columns):
@@ -61,7 +61,7 @@ maps = st.tuples(
 
 
 def draw(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> Tensor:
-    """Few values, so that there are ties, with both zeros, infinities and NaN of both signs among them."""
+    """Draw from few values, so that there are ties, with both zeros, infinities and NaN of both signs."""
     generator = torch.Generator().manual_seed(seed)
     values = torch.tensor([-2.0, -1.0, -0.0, 0.0, 1.0, 2.0, 3.0, torch.inf, -torch.inf, torch.nan, -torch.nan])
     likely = torch.tensor([4.0, 4, 4, 4, 4, 4, 1, 0.1, 4, 0.1, 0.1])
@@ -92,7 +92,7 @@ def test_maxima_and_positions_match_oracle(case: tuple) -> None:
 
 
 def unpooled_zeros(x: Tensor, switches: Tensor, kernel: int) -> Tensor:
-    """Where the unpooled map must be zero: off the switches, and on those that chose a zero."""
+    """Return where the unpooled map must be zero: outside the switches, and at those of a zero."""
     chosen = torch.zeros(x.shape, dtype=torch.bool)
     for index in np.ndindex(*switches.shape):
         dy, dx = divmod(int(switches[index]), kernel)
@@ -145,7 +145,7 @@ def test_unpooling_restores_positions(case: tuple, data: st.DataObject) -> None:
 def draw_positions(
     shape: torch.Size, windows: int, side: int, kernel: int, dim: int, generator: torch.Generator
 ) -> Tensor:
-    """Random offsets inside windows, the last of which may be clipped."""
+    """Draw random offsets inside windows; the last window can be incomplete."""
     room = torch.full((windows,), kernel).clamp(max=side - torch.arange(windows) * kernel)
     view = [1, 1, 1, 1]
     view[dim] = windows
@@ -350,7 +350,7 @@ def test_bit_order() -> None:
 
 
 def test_packed_size_of_segnet() -> None:
-    """Channels and pooled sizes of SegNet at 360x480: 1.32 MB, where int64 indices take 42.3 MB."""
+    """The switches of SegNet at 360x480 take 1.32 MB; int64 indices take 42.3 MB."""
     sizes = [(64, 180, 240), (128, 90, 120), (256, 45, 60), (512, 23, 30), (512, 12, 15)]
     switches = [torch.zeros(1, *size, dtype=torch.uint8) for size in sizes]
     assert sum(tensor.nbytes for tensor in switches) == 5_283_840

@@ -85,7 +85,7 @@ def random(*shape, dtype=torch.float64, layout=torch.contiguous_format, seed=0):
 
 
 def inputs(shape, dtype=torch.float64, layout=torch.contiguous_format, size=(3, 4)):
-    """x, weight and bias."""
+    """Return x, weight and bias."""
     return (
         random(2, shape[0], *size, dtype=dtype, layout=layout),
         random(*shape, dtype=dtype, seed=1),
@@ -95,7 +95,7 @@ def inputs(shape, dtype=torch.float64, layout=torch.contiguous_format, size=(3, 
 
 @pytest.mark.parametrize("operator", BOTH)
 def test_by_hand(operator):
-    """Each value stamps the kernel, two apart; the middle column gets both stamps."""
+    """Each value adds the kernel, two pixels apart; the kernels overlap in the middle column."""
     x = torch.tensor([[[[1.0, 10.0]]]])
     weight = torch.tensor([[[[1.0, 2.0, 3.0]]]])
     assert operator(x, weight, stride=2).tolist() == [[[[1, 2, 13, 20, 30]]]]
@@ -122,8 +122,8 @@ def test_both_equal_pytorch_and_the_formula_gives_the_size(case):
 
 
 @given(cases())
-def test_the_matrix_is_the_convolution_and_its_transpose_is_the_transposed_one(case):
-    """<C x, y> = <x, C^T y>, and each operator is the other's gradient."""
+def test_matrix_equals_convolution_and_transposed_convolution(case):
+    """The two satisfy <C x, y> = <x, C^T y>, and are the gradients of each other."""
     size = tuple(2 * side + 6 for side in case.size)
     weight = random(2 * case.groups, 3, *case.kernel, seed=1)
     convolution = {name: getattr(case, name) for name in ("stride", "padding", "dilation", "groups")}
@@ -152,8 +152,8 @@ def test_the_matrix_is_the_convolution_and_its_transpose_is_the_transposed_one(c
     torch.testing.assert_close(torch.autograd.grad(back, y, x.detach())[0], z.detach())
 
 
-def test_the_matrix_by_hand():
-    """Three places of a kernel of two on four pixels."""
+def test_matrix_by_hand():
+    """A kernel of two has three positions on four pixels."""
     weight = torch.tensor([[[[1.0, 2.0]]]])
     assert conv_matrix(weight, (1, 4)).to_dense().tolist() == [[1, 2, 0, 0], [0, 1, 2, 0], [0, 0, 1, 2]]
     padded = conv_matrix(weight, (1, 2), padding=(0, 1), stride=(1, 2))
@@ -162,7 +162,7 @@ def test_the_matrix_by_hand():
     assert padded._nnz() == 2
 
 
-def test_the_matrix_can_be_differentiated_by_the_weight():
+def test_matrix_can_be_differentiated_by_the_weight():
     weight, x, y = random(2, 3, 2, 2).requires_grad_(), random(3, 4, 5), random(2, 3, 4, seed=1)
     (expected,) = torch.autograd.grad(functional.conv2d(x, weight), weight, y)
     (gradient,) = torch.autograd.grad(conv_matrix(weight, (4, 5)) @ x.flatten(), weight, y.flatten())
@@ -170,7 +170,7 @@ def test_the_matrix_can_be_differentiated_by_the_weight():
 
 
 def test_one_channel_equals_scipy():
-    """With stride 1 it is the full convolution of signal processing, kernel turned and all."""
+    """With stride 1 it is the full convolution of signal processing."""
     x, weight = random(1, 1, 5, 6), random(1, 1, 3, 2, seed=1)
     expected = signal.convolve2d(x[0, 0].numpy(), weight[0, 0].numpy(), mode="full")
     for operator in BOTH:
@@ -186,8 +186,8 @@ def test_overlap_counts(kernel, stride, counts):
 
 
 @given(st.integers(1, 9), st.integers(1, 5))
-def test_overlap_counts_are_what_a_map_of_ones_gives(kernel, stride):
-    """Away from the border; in two dimensions the counts multiply."""
+def test_overlap_counts_equal_convolution_of_ones(kernel, stride):
+    """The counts hold away from the border, and multiply in two dimensions."""
     ones = torch.ones(1, 1, 12, 12)
     y = transposed_conv(ones, torch.ones(1, 1, kernel, kernel), stride=stride)[0, 0]
     start = stride * -(-kernel // stride)
@@ -266,7 +266,7 @@ def test_gradients(operator, arguments, shape, layout):
 @pytest.mark.parametrize("kernel", [(1, 1), (2, 2), (2, 3), (4, 1)])
 @pytest.mark.parametrize("biased", [True, False])
 @every_layout
-def test_blocks_side_by_side_are_the_transposed_convolution(dtype, kernel, biased, layout):
+def test_pointwise_blocks_equal_transposed_convolution(dtype, kernel, biased, layout):
     x, weight, bias = inputs((4, 3, *kernel), dtype, layout)
     bias = bias if biased else None
     y = transposed_conv_module._convolve_pointwise(x, weight, bias)
@@ -285,7 +285,7 @@ def test_blocks_side_by_side_are_the_transposed_convolution(dtype, kernel, biase
         (torch.contiguous_format, torch.float32, True, 1, False),
     ],
 )
-def test_which_way_it_is_computed(monkeypatch, layout, dtype, requires_grad, stride, expected):
+def test_choice_of_algorithm(monkeypatch, layout, dtype, requires_grad, stride, expected):
     taken = []
     pointwise = transposed_conv_module._convolve_pointwise
     monkeypatch.setattr(
@@ -350,7 +350,7 @@ def test_autocast(arguments, shape, layout):
 
 
 @given(cases())
-def test_module_is_interchangeable_with_pytorch_s(case):
+def test_module_is_interchangeable_with_pytorch(case):
     channels = 2 * case.groups, 3 * case.groups
     torch.manual_seed(0)
     ours = TransposedConv(*channels, case.kernel, **case.arguments())
@@ -398,18 +398,18 @@ def test_module_without_bias():
         ((1, 4, 3, 3), (4, 3, 2, 2), {"output_padding": (0, -1)}, r"output_padding -1 must be at least 0"),
     ],
 )
-def test_refusals(operator, x, weight, arguments, message):
+def test_invalid_arguments_raise(operator, x, weight, arguments, message):
     with pytest.raises(InvalidArgumentError, match=message):
         operator(torch.zeros(x), torch.zeros(weight), **arguments)
 
 
 @pytest.mark.parametrize("operator", BOTH)
-def test_dtypes_are_not_mixed(operator):
+def test_mixed_dtypes_raise(operator):
     with pytest.raises(InvalidArgumentError, match=r"weight is torch.float32, but x is torch.bfloat16"):
         operator(torch.zeros(1, 1, 2, 2, dtype=torch.bfloat16), torch.zeros(1, 1, 2, 2))
 
 
-def test_module_matrix_and_counts_refuse_what_cannot_be():
+def test_invalid_module_matrix_and_counts_raise():
     with pytest.raises(InvalidArgumentError, match=r"4 and 3 channels cannot be divided into 2 groups"):
         TransposedConv(4, 3, 2, groups=2)
     with pytest.raises(InvalidArgumentError, match=r"output_padding 1 must be"):

@@ -43,7 +43,7 @@ def nails_oracle(x, rows, columns):
 
 
 def random_map(shape, dtype=torch.float32, layout=torch.contiguous_format):
-    """Strides tell the layout also where both are contiguous: 1x1 pixels, no images."""
+    """Return a map whose strides have the layout also at 1x1 pixels and without images."""
     torch.manual_seed(0)
     return torch.empty(shape, dtype=dtype, memory_format=layout).copy_(torch.randn(shape))
 
@@ -165,7 +165,7 @@ def test_nearest_is_interpolation_by_a_whole_factor(factor):
 @pytest.mark.parametrize("size", [(10, 12), (7, 9), (3, 2), (5, 6), (1, 1)])
 @pytest.mark.parametrize(("mode", "order"), [("nearest", 0), ("bilinear", 1)])
 def test_interpolation_has_half_pixel_centers(mode, order, size):
-    """SciPy reads the input at the places the docstring names."""
+    """SciPy reads the input at the positions in the docstring."""
     x = random_map((1, 1, 5, 6), torch.float64)
     places = [(np.arange(new) + 0.5) * old / new - (0.5 if order else 0) for new, old in zip(size, (5, 6), strict=True)]
     if order == 0:  # the pixel the center falls into; SciPy would round halves its own way
@@ -189,7 +189,7 @@ def test_bicubic_by_hand():
     np.testing.assert_allclose(y[5:9], right[::-1], atol=1e-15)
 
 
-def test_bilinear_reads_only_the_middle_when_it_makes_small():
+def test_bilinear_downsampling_reads_only_the_middle():
     x = random_map((1, 1, 8, 8))
     torch.testing.assert_close(interpolate(x, (4, 4), "bilinear"), functional.avg_pool2d(x, 2))
     middle = x.view(1, 1, 2, 4, 2, 4)[:, :, :, 1:3, :, 1:3].mean((3, 5))
@@ -218,7 +218,7 @@ def test_each_phase_of_a_bilinear_kernel_sums_to_one(kernel):
 
 @pytest.mark.parametrize("groups", [1, 3])
 @pytest.mark.parametrize("kernel", [3, 4, 8])
-def test_a_constant_stays_constant_in_the_interior(kernel, groups):
+def test_constant_stays_constant_in_the_interior(kernel, groups):
     stride = (kernel + 1) // 2
     x = torch.arange(1.0, 4).view(1, 3, 1, 1).expand(1, 3, 5, 6)
     y = functional.conv_transpose2d(x, bilinear_weight(3, kernel, groups=groups), stride=stride, groups=groups)
@@ -261,7 +261,7 @@ def test_interpolate_module():
 
 
 @every_operator
-def test_refuses_what_is_no_map(operator):
+def test_invalid_maps_raise(operator):
     with pytest.raises(
         InvalidArgumentError, match=r"x is \(3, 4, 5\) torch.float32 on cpu, but must be \(B, C, H, W\)"
     ):
@@ -272,12 +272,12 @@ def test_refuses_what_is_no_map(operator):
 
 @pytest.mark.parametrize("unpool", [*UNPOOLINGS, lambda x, factor: UnpoolNearest(factor)(x)])
 @pytest.mark.parametrize("factor", [0, (2, 0), -1])
-def test_refuses_empty_blocks(unpool, factor):
+def test_empty_blocks_raise(unpool, factor):
     with pytest.raises(InvalidArgumentError, match=r"must be at least 1"):
         unpool(torch.zeros(1, 1, 2, 2), factor)
 
 
-def test_interpolate_refuses_other_modes_and_sizes():
+def test_invalid_interpolation_raises():
     with pytest.raises(InvalidArgumentError, match=r"unknown interpolation mode 'linear'.*bicubic, bilinear, nearest"):
         interpolate(torch.zeros(1, 1, 2, 2), (4, 4), "linear")
     with pytest.raises(InvalidArgumentError, match=r"cannot interpolate 2x3 to 0x4: sides must be at least 1"):
@@ -286,7 +286,7 @@ def test_interpolate_refuses_other_modes_and_sizes():
         interpolate(torch.zeros(1, 1, 0, 3), (4, 4))
 
 
-def test_bilinear_kernels_refuse_what_is_none():
+def test_invalid_bilinear_kernels_raise():
     with pytest.raises(InvalidArgumentError, match=r"kernel_size is 0, but must be at least 1"):
         bilinear_kernel(0)
     with pytest.raises(InvalidArgumentError, match=r"4 channels cannot be divided into 3 groups"):

@@ -3,34 +3,34 @@ import pytest
 import torch
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.inference.batching import Answer, Failure
-from pixelwise.inference.predictor import Prediction
+from pixelwise.inference.batching import Failure, PredictedImage
+from pixelwise.inference.predictor import Prediction, Tiling
 from pixelwise.prediction import async_writer as home
-from pixelwise.prediction.async_writer import told, written_behind
+from pixelwise.prediction.async_writer import log_blending, write_in_background
 
 
-def answer(item: int, seam_score: float | None = None) -> Answer[int, None]:
+def answer(item: int) -> PredictedImage[int, None]:
     labels = np.zeros((2, 2), np.uint8)
-    prediction = Prediction(labels=labels, _logits=lambda: torch.zeros(1, 2, 2), seam_score=seam_score)
-    return Answer(item=item, image=np.zeros((2, 2, 3), np.uint8), extra=None, prediction=prediction)
+    prediction = Prediction(labels=labels, _logits=lambda: torch.zeros(1, 2, 2))
+    return PredictedImage(item=item, image=np.zeros((2, 2, 3), np.uint8), extra=None, prediction=prediction)
 
 
 @pytest.mark.parametrize("behind", [0, 8])
-def test_all_is_told_in_its_order_failures_too(monkeypatch: pytest.MonkeyPatch, behind: int) -> None:
-    monkeypatch.setattr(home, "BEHIND", behind)
+def test_results_and_failures_keep_their_order(monkeypatch: pytest.MonkeyPatch, behind: int) -> None:
+    monkeypatch.setattr(home, "MAX_PENDING", behind)
     unread = InvalidArgumentError("cannot be read")
 
-    def write(one: Answer[int, None]) -> int:
+    def write(one: PredictedImage[int, None]) -> int:
         if one.item == 3:
             raise OSError("the disk is full")
         return 10 * one.item
 
-    found = list(written_behind([answer(1), Failure(item=2, error=unread), answer(3), answer(4)], write))
+    found = list(write_in_background([answer(1), Failure(item=2, error=unread), answer(3), answer(4)], write))
     assert [str(one) for one in found] == ["10", "cannot be read", "the disk is full", "40"]
 
 
-def test_few_wait_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(home, "BEHIND", 2)
+def test_few_predictions_wait_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(home, "MAX_PENDING", 2)
     taken: list[int] = []
 
     def answers() -> object:
@@ -38,18 +38,16 @@ def test_few_wait_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
             taken.append(item)
             yield answer(item)
 
-    outcomes = written_behind(answers(), lambda one: one.item)  # type: ignore[arg-type]
+    outcomes = write_in_background(answers(), lambda one: one.item)  # type: ignore[arg-type]
     assert next(outcomes) == 0
     assert taken == [0, 1, 2]
     assert list(outcomes) == list(range(1, 9))
 
 
-def test_blended_tiles_are_told_of() -> None:
-    said: list[tuple[int, str]] = []
-    outcomes = [answer(1), answer(2, 1.25), Failure(item=3, error=InvalidArgumentError("x"))]
-    assert list(told(outcomes, "exact", lambda item, words: said.append((item, words)))) == outcomes
-    assert [item for item, _ in said] == [2]
-    assert said[0][1].startswith("tiles are blended, as this network sees the whole image")
-    assert said[0][1].endswith("seam score 1.25")
-    list(told(outcomes, "blend", lambda item, words: said.append((item, words))))
-    assert said[1][1] == "tiles are blended, as asked for; seam score 1.25"
+@pytest.mark.parametrize(("tiling", "reason"), [("exact", "global receptive field"), ("blend", "requested")])
+def test_blending_is_logged_with_its_reason(tiling: Tiling, reason: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        log_blending("a.png", 1.25, tiling)
+    assert caplog.messages[0].startswith("a.png: tiles were blended (")
+    assert reason in caplog.messages[0]
+    assert caplog.messages[0].endswith("seam score: 1.25")

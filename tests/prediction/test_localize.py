@@ -16,18 +16,18 @@ from torchvision import models
 
 from pixelwise.cli import main
 from pixelwise.data.io.images import write_png
-from pixelwise.errors import InvalidArgumentError, ModelFileError
+from pixelwise.errors import InvalidArgumentError, ModelFileError, PathNotFoundError
 from pixelwise.networks.convolutionalize import convolutionalize
 from pixelwise.networks.geometry.alignment import Alignment
 from pixelwise.networks.geometry.tracer import copy_to_meta
 from pixelwise.networks.weights.io import Classifier
 from pixelwise.prediction.localize import (
     Localizer,
-    class_index,
-    lines_of,
+    align_maps,
+    find_alignment,
+    find_class,
     load_classifier,
     localize,
-    place,
     working_size,
 )
 from pixelwise.progress import use_reporter
@@ -110,20 +110,20 @@ def inside(place: Size, rows: slice, columns: slice) -> bool:
 # What a classifier sees
 
 
-def test_the_maximum_lies_on_the_thing_itself() -> None:
-    picture, heats = colors().look(gray_with({(8, 20): RED, (20, 4): BLUE}, (32, 40)))
+def test_the_maximum_is_on_the_object() -> None:
+    picture, heats = colors().compute_heatmaps(gray_with({(8, 20): RED, (20, 4): BLUE}, (32, 40)))
     assert picture.shape == (32, 40, 3)
     peaks = {heat.name: heat.peak for heat in heats}
     assert inside(peaks["class 0"], slice(8, 12), slice(20, 24))
     assert inside(peaks["class 2"], slice(20, 24), slice(4, 8))
 
 
-def test_classes_come_most_probable_first_and_the_wanted_one_alone() -> None:
+def test_classes_are_sorted_by_probability_or_chosen() -> None:
     localizer = colors(names=("red", "green", "blue"))
     image = gray_with({(8, 20): RED, (8, 24): RED, (20, 4): BLUE}, (32, 40))
-    _, heats = localizer.look(image)
+    _, heats = localizer.compute_heatmaps(image)
     assert [heat.name for heat in heats] == ["red", "blue", "green"]
-    _, (green,) = localizer.look(image, 1)
+    _, (green,) = localizer.compute_heatmaps(image, 1)
     assert (green.name, green.probability) == ("green", heats[2].probability)
     np.testing.assert_array_equal(green.logits, heats[2].logits)
 
@@ -134,7 +134,7 @@ def test_probabilities_and_maps_are_those_of_the_classifier() -> None:
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     classifier = Classifier(network=network, classes=(), input_size=64, mean=mean, std=std, report=None)
-    _, heats = Localizer(classifier, device=CPU).look(image)
+    _, heats = Localizer(classifier, device=CPU).compute_heatmaps(image)
     normalized = (torch.tensor(image).permute(2, 0, 1)[None] / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(
         std
     )[:, None, None]
@@ -148,13 +148,13 @@ def test_probabilities_and_maps_are_those_of_the_classifier() -> None:
     np.testing.assert_allclose(heats[0].logits[::32, ::32], best, rtol=1e-4)
 
 
-def test_one_class_alone_is_a_yes_or_no() -> None:
-    _, (heat,) = colors(num_classes=1).look(np.full((16, 16, 3), 153, np.uint8))
+def test_a_single_class_has_a_sigmoid() -> None:
+    _, (heat,) = colors(num_classes=1).compute_heatmaps(np.full((16, 16, 3), 153, np.uint8))
     assert heat.probability == pytest.approx(1 / (1 + np.exp(-1)), rel=1e-5)  # (153 / 255 - 0.5) / 0.1 = 1
 
 
 def test_two_classes_are_both_shown() -> None:
-    assert len(colors(num_classes=2).look(np.zeros((16, 16, 3), np.uint8))[1]) == 2
+    assert len(colors(num_classes=2).compute_heatmaps(np.zeros((16, 16, 3), np.uint8))[1]) == 2
 
 
 @pytest.mark.parametrize(
@@ -166,15 +166,15 @@ def test_two_classes_are_both_shown() -> None:
     ],
     ids=["gray 16 bit", "four bands", "12 bit in 16"],
 )
-def test_any_depth_and_number_of_bands_is_seen(image: npt.NDArray[Any]) -> None:
-    _, heats = colors().look(image)
+def test_any_depth_and_number_of_bands_is_supported(image: npt.NDArray[Any]) -> None:
+    _, heats = colors().compute_heatmaps(image)
     assert heats[0].peak[0] >= 60
     assert heats[0].logits.max() > heats[0].logits.min()
 
 
 def test_twelve_bits_are_not_black() -> None:
     image = np.tile(np.arange(64, dtype=np.uint16)[:, None, None] * 50, (1, 64, 1))
-    assert colors().look(image)[1][0].logits.max() > 4  # white gives (1 - 0.5) / 0.1 = 5
+    assert colors().compute_heatmaps(image)[1][0].logits.max() > 4  # white gives (1 - 0.5) / 0.1 = 5
 
 
 # Sizes
@@ -198,7 +198,7 @@ def test_working_sizes(size: tuple[int, int], expected: tuple[int, int]) -> None
 
 
 @given(st.integers(1, 20_000), st.integers(1, 20_000), st.integers(16, 1500))
-def test_working_sizes_lie_between_the_native_size_and_the_limit(height: int, width: int, native: int) -> None:
+def test_working_sizes_are_between_the_input_size_and_the_limit(height: int, width: int, native: int) -> None:
     sides = working_size((height, width), native)
     assert all(native <= side <= max(native, 1024) for side in sides)
     if native <= min(height, width) and max(height, width) <= 1024:
@@ -207,8 +207,8 @@ def test_working_sizes_lie_between_the_native_size_and_the_limit(height: int, wi
 
 def test_small_images_are_scaled_up_and_large_ones_down() -> None:
     localizer = colors(input_size=32)
-    assert localizer.look(np.zeros((8, 16, 3), np.uint8))[0].shape == (32, 64, 3)
-    picture, heats = localizer.look(gray_with({(0, 2044): RED}, (64, 2048)))
+    assert localizer.compute_heatmaps(np.zeros((8, 16, 3), np.uint8))[0].shape == (32, 64, 3)
+    picture, heats = localizer.compute_heatmaps(gray_with({(0, 2044): RED}, (64, 2048)))
     assert picture.shape == (32, 1024, 3)
     assert heats[0].peak[1] >= 1022
 
@@ -217,19 +217,19 @@ def test_small_images_are_scaled_up_and_large_ones_down() -> None:
 
 
 @given(st.integers(1, 5), st.integers(1, 6), st.integers(1, 8), st.integers(1, 8))
-def test_cells_of_a_pooling_are_placed_as_interpolation_places_them(h: int, w: int, down: int, right: int) -> None:
+def test_cells_of_a_pooling_are_aligned_like_interpolation(h: int, w: int, down: int, right: int) -> None:
     maps = torch.randn(2, h, w, generator=torch.Generator().manual_seed(h * w))
     lines = tuple(Alignment(Fraction(1, step), Fraction(1 - step, 2 * step)) for step in (down, right))
     size = (h * down, w * right)
     expected = functional.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
-    torch.testing.assert_close(place(maps, lines, size), expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(place(maps, None, size), expected)
+    torch.testing.assert_close(align_maps(maps, lines, size), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(align_maps(maps, None, size), expected)
 
 
-def test_values_go_on_beyond_the_outermost_cells() -> None:
+def test_values_are_constant_beyond_the_outermost_cells() -> None:
     """Two cells, over pixels 2 and 4 of seven."""
     line = Alignment(Fraction(1, 2), Fraction(-1))
-    placed = place(torch.tensor([[[10.0, 30.0]]]), (Alignment(), line), (1, 7))
+    placed = align_maps(torch.tensor([[[10.0, 30.0]]]), (Alignment(), line), (1, 7))
     assert placed.flatten().tolist() == pytest.approx([10, 10, 10, 20, 30, 30, 30])
 
 
@@ -242,26 +242,26 @@ def test_values_go_on_beyond_the_outermost_cells() -> None:
         (nn.Sequential(nn.MaxPool2d(4), nn.Conv2d(3, 2, (7, 1), padding=(3, 0))), Fraction(3, 2), 4),
     ],
 )
-def test_cells_lie_over_the_middle_of_what_they_see(network: nn.Module, first: Fraction, stride: int) -> None:
-    lines = lines_of(copy_to_meta(network), (64, 80))
+def test_cells_are_at_the_center_of_their_receptive_fields(network: nn.Module, first: Fraction, stride: int) -> None:
+    lines = find_alignment(copy_to_meta(network), (64, 80))
     assert lines is not None
     for line in lines:
         assert line.scale * first + line.offset == 0
         assert line.scale == Fraction(1, stride)
 
 
-def test_a_resnets_first_cell_lies_over_the_first_pixel() -> None:
+def test_the_first_cell_of_a_resnet_is_at_the_first_pixel() -> None:
     skeleton = copy_to_meta(convolutionalize(models.resnet18(num_classes=2), input_size=64))
-    assert lines_of(skeleton, (75, 200)) == (Alignment(Fraction(1, 32), Fraction(0)),) * 2
+    assert find_alignment(skeleton, (75, 200)) == (Alignment(Fraction(1, 32), Fraction(0)),) * 2
 
 
-def test_an_upsampled_or_unknown_map_has_no_lines() -> None:
+def test_an_upsampled_or_unknown_map_has_no_alignment() -> None:
     class Norm(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x / torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True)
 
-    assert lines_of(nn.Upsample(scale_factor=2), (16, 16)) is None
-    assert lines_of(Norm(), (16, 16)) is None
+    assert find_alignment(nn.Upsample(scale_factor=2), (16, 16)) is None
+    assert find_alignment(Norm(), (16, 16)) is None
 
 
 # Classes
@@ -271,21 +271,21 @@ def test_an_upsampled_or_unknown_map_has_no_lines() -> None:
     ("wanted", "index"), [("cat", 0), ("Mountain Bike", 1), ("mountain bike", 1), ("2", 2), ("crane", 2)]
 )
 def test_a_class_goes_by_its_name_or_number(wanted: str, index: int) -> None:
-    assert class_index(["cat", "mountain bike", "crane", "crane"], wanted) == index
+    assert find_class(["cat", "mountain bike", "crane", "crane"], wanted) == index
 
 
 def test_every_class_of_imagenet_can_be_named() -> None:
-    assert [class_index(IMAGENET, name) for name in IMAGENET] == list(range(1000))
+    assert [find_class(IMAGENET, name) for name in IMAGENET] == list(range(1000))
 
 
 def test_an_unknown_class_names_the_nearest() -> None:
     with pytest.raises(InvalidArgumentError, match=r"unknown class 'mountan bike'. Did you mean 'mountain bike'\?"):
-        class_index(IMAGENET, "mountan bike")
+        find_class(IMAGENET, "mountan bike")
     with pytest.raises(InvalidArgumentError, match="unknown class 'cyclist'") as error:
-        class_index(IMAGENET, "cyclist")
+        find_class(IMAGENET, "cyclist")
     assert len(str(error.value)) < 300
-    with pytest.raises(InvalidArgumentError, match="class 1000 is not one of the classifier's classes 0 to 999"):
-        class_index(IMAGENET, "1000")
+    with pytest.raises(InvalidArgumentError, match=r"Class 1000 does not exist\. The classifier has classes 0 to 999"):
+        find_class(IMAGENET, "1000")
 
 
 # Weights
@@ -300,7 +300,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_file_says_how_many_classes_there_are(weights: Path) -> None:
+def test_the_file_determines_the_number_of_classes(weights: Path) -> None:
     loaded = load_classifier("squeezenet1_1", weights)
     assert loaded.report is not None
     assert loaded.report.complete
@@ -330,7 +330,7 @@ def test_weights_of_another_shape_are_refused(weights: Path, tmp_path: Path) -> 
         load_classifier("squeezenet1_1", str(tmp_path / "w.pt"))
 
 
-def test_counters_of_batches_may_be_missing_and_what_is_more_is_left(tmp_path: Path) -> None:
+def test_batch_counters_may_be_missing_and_extra_tensors_are_ignored(tmp_path: Path) -> None:
     tensors = models.mobilenet_v3_small(num_classes=4).state_dict()
     kept = {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
     torch.save({**kept, "auxiliary.weight": torch.zeros(4)}, tmp_path / "w.pt")
@@ -348,29 +348,29 @@ def test_each_image_gets_a_heat_map(photos: Path, tmp_path: Path) -> None:
     report = localize([photos], out, classifier="any")
     assert files_in(out) == ["one_heatmap.png", "trip/two_heatmap.png"]
     assert report.failures == ()
-    assert [(found.image, found.picture) for found in report.images] == [
+    assert [(found.image, found.heatmap) for found in report.images] == [
         (photos / "one.png", out / "one_heatmap.png"),
         (photos / "trip" / "two.png", out / "trip" / "two_heatmap.png"),
     ]
-    assert report.images[1].sights[0].name == "red"
+    assert report.images[1].classes[0].name == "red"
     with Image.open(out / "one_heatmap.png") as picture:
         assert min(picture.size) > 400
 
 
 @pytest.mark.usefixtures("by_color")
-def test_places_are_told_in_pixels_of_the_file(tmp_path: Path) -> None:
+def test_peaks_are_in_pixels_of_the_file(tmp_path: Path) -> None:
     image = np.full((1500, 3000, 3), 40, np.uint8)
     image[600:650, 2400:2450] = RED
     write_png(tmp_path / "large.png", image)
     report = localize([tmp_path / "large.png"], tmp_path / "out", classifier="any", class_name="red")
-    ((sight,),) = (found.sights for found in report.images)
-    assert inside(sight.place, slice(600, 650), slice(2400, 2450))
+    ((sight,),) = (found.classes for found in report.images)
+    assert inside(sight.peak, slice(600, 650), slice(2400, 2450))
     assert sight.name == "red"
     assert 1 / 3 < sight.probability < 1
 
 
 @pytest.mark.usefixtures("by_color")
-def test_a_bad_file_is_listed_and_the_rest_is_done(photos: Path, tmp_path: Path) -> None:
+def test_a_bad_file_is_listed_and_the_others_are_predicted(photos: Path, tmp_path: Path) -> None:
     (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     report = localize([photos], tmp_path / "out", classifier="any")
     ((path, reason),) = report.failures
@@ -380,7 +380,7 @@ def test_a_bad_file_is_listed_and_the_rest_is_done(photos: Path, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("by_color")
-def test_progress_counts_every_input_and_results_are_no_inputs(photos: Path) -> None:
+def test_progress_counts_every_input_and_excludes_results(photos: Path) -> None:
     seen: list[tuple[float, float]] = []
 
     class Counting:
@@ -406,16 +406,16 @@ def test_two_images_of_one_name_are_refused_before_anything_is_loaded(photos: Pa
 
 def test_a_heat_map_never_replaces_an_image(photos: Path) -> None:
     write_png(photos / "one_heatmap.png", np.zeros((4, 4), np.uint8))
-    with pytest.raises(InvalidArgumentError, match=r"the heat map of .*one\.png would replace the image"):
+    with pytest.raises(InvalidArgumentError, match=r"The heat map of .*one\.png would replace the image"):
         localize([photos], photos, classifier="no such")
 
 
 def test_no_image_and_no_classifier_are_refused(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="is no image, no folder with images"):
+    with pytest.raises(PathNotFoundError, match="No images found"):
         localize([tmp_path / "gone.png"], tmp_path / "out", classifier="resnet18")
     with pytest.raises(InvalidArgumentError, match=r"unknown classifier 'resnet19'.* Did you mean"):
         localize([photos], tmp_path / "out", classifier="resnet19")
-    with pytest.raises(ModelFileError, match="does not exist"):
+    with pytest.raises(PathNotFoundError, match="do not exist"):
         localize([photos], tmp_path / "out", classifier="squeezenet1_1", weights="gone.pth")
     assert not (tmp_path / "out").exists()
 
@@ -429,7 +429,7 @@ def run(*arguments: object) -> int:
     return int(end.value.code or 0)
 
 
-def test_the_command_tells_what_it_saw_and_where(
+def test_the_command_prints_classes_and_peaks(
     photos: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"

@@ -1,18 +1,40 @@
+import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from pixelwise.errors import InvalidArgumentError
+from pixelwise.prediction import output_writer as home
 from pixelwise.prediction.inputs import Input
-from pixelwise.prediction.output_writer import Outputs
+from pixelwise.prediction.output_writer import MANIFEST, OutputWriter, remove_path
+from support.predictions import ABC
 
 ITEM = Input(Path("photos/trip/a.jpg"), Path("trip/a"))
+FIRST = {"model": "abc", "settings": {"tiling": "exact", "min_area": 0}}
+OTHER = {"model": "xyz", "settings": {}}
 
 
-def test_outputs_of_some_images_are_without_files_on_all() -> None:
-    outputs = Outputs(folder=Path("out"), kinds=("labels", "table", "overlay", "coco"), min_area=3)
-    assert outputs.of_images() == Outputs(folder=Path("out"), kinds=("labels", "overlay"), min_area=3)
+def begin(
+    folder: Path, manifest: Mapping[str, Any] = FIRST, stems: tuple[str, ...] = (), *, resume: bool = False
+) -> set[Input]:
+    inputs = [Input(Path("photos") / f"{stem}.jpg", Path(stem)) for stem in stems]
+    return OutputWriter(folder=folder, kinds=("labels",)).begin(inputs, ABC, manifest, resume=resume)
 
 
-def test_what_a_killed_writer_has_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    outputs = Outputs(folder=tmp_path, kinds=("labels", "overlay"))
+def read_manifest(folder: Path) -> Any:
+    return json.loads((folder / MANIFEST).read_text())
+
+
+def test_a_worker_has_no_summary_files() -> None:
+    writer = OutputWriter(folder=Path("out"), kinds=("labels", "table", "overlay", "coco"), min_area=3)
+    assert writer.without_summaries() == OutputWriter(folder=Path("out"), kinds=("labels", "overlay"), min_area=3)
+
+
+def test_temporary_files_of_killed_writers_are_removed_and_no_others(tmp_path: Path) -> None:
+    writer = OutputWriter(folder=tmp_path, kinds=("labels", "overlay"))
     kept = [
         "trip/a.png",
         "trip/.b.png.0123456789ab.part",
@@ -20,11 +42,109 @@ def test_what_a_killed_writer_has_left_is_removed_and_nothing_else(tmp_path: Pat
         ".a.png.0123456789ab.part",
         "trip/x.part",
     ]
-    left = ["trip/.a.png.0123456789ab.part", "trip/.a_overlay.png.ba9876543210.part"]
+    removed = ["trip/.a.png.0123456789ab.part", "trip/.a_overlay.png.ba9876543210.part"]
     (tmp_path / "trip" / ".a.png.rows.part").mkdir(parents=True)
-    for name in (*kept, *left):
+    for name in (*kept, *removed):
         (tmp_path / name).write_text("x")
-    elsewhere = Input(Path("photos/none/c.jpg"), Path("none/c"))  # nothing was written for it yet
-    outputs.remove_unfinished([ITEM, elsewhere])
+    missing = Input(Path("photos/none/c.jpg"), Path("none/c"))  # nothing was written for it yet
+    writer.remove_unfinished([ITEM, missing])
     files = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(files) == sorted(kept)
+
+
+def test_a_new_folder_gets_a_manifest(tmp_path: Path) -> None:
+    assert begin(tmp_path / "out", resume=True) == set()
+    assert read_manifest(tmp_path / "out") == FIRST
+
+
+def test_outputs_of_an_equal_request_are_complete_only_with_resume(tmp_path: Path) -> None:
+    begin(tmp_path, stems=("a", "b"))
+    (tmp_path / "a.png").write_text("done")
+    assert [item.stem.name for item in begin(tmp_path, stems=("a", "b"), resume=True)] == ["a"]
+    assert begin(tmp_path, stems=("a", "b")) == set()
+    assert (tmp_path / "a.png").exists()  # until the equal result replaces it
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"model": "xyz", "settings": FIRST["settings"]}, "another model"),
+        ({"model": "abc", "settings": {"tiling": "exact", "min_area": 9}}, "min_area was 0 and is 9"),
+    ],
+)
+def test_another_request_is_not_resumed(tmp_path: Path, other: Mapping[str, Any], message: str) -> None:
+    begin(tmp_path)
+    with pytest.raises(InvalidArgumentError, match=rf"holds the results of another request \({message}\)"):
+        begin(tmp_path, other, resume=True)
+    assert read_manifest(tmp_path) == FIRST
+
+
+@pytest.mark.parametrize("text", ["[]", '{"settings": 1}'])
+def test_a_manifest_of_another_format_is_not_resumed(tmp_path: Path, text: str) -> None:
+    (tmp_path / MANIFEST).write_text(text)
+    with pytest.raises(InvalidArgumentError, match=r"predict\.json has another format"):
+        begin(tmp_path, resume=True)
+
+
+def test_outputs_of_another_request_are_removed(tmp_path: Path) -> None:
+    begin(tmp_path, stems=("a",))
+    (tmp_path / "a.png").write_text("old")
+    begin(tmp_path, OTHER, ("a", "none"))
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_outputs_without_a_manifest_are_not_complete(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("old")
+    assert begin(tmp_path, stems=("a",), resume=True) == set()
+    assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_of_shards_that_begin_at_once_the_first_manifest_stays(
+    tmp_path: Path, resume: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that the first one has written since must not look older than the manifest."""
+    (tmp_path / "a.png").write_text("old")
+
+    def remove_while_another_shard_begins(path: Path) -> None:
+        monkeypatch.undo()
+        begin(tmp_path, resume=resume)
+        os.utime(tmp_path / MANIFEST, (1000, 1000))
+
+    monkeypatch.setattr(home, "remove_path", remove_while_another_shard_begins)
+    assert begin(tmp_path, stems=("a",), resume=resume) == set()
+    assert (tmp_path / MANIFEST).stat().st_mtime == 1000
+
+
+@pytest.mark.parametrize("option", ["--resume", "--shard", "--cluster"])
+@pytest.mark.parametrize("kind", ["coco", "cvat", "table"])
+def test_summary_files_need_label_files(kind: str, option: str) -> None:
+    OutputWriter(folder=Path("out"), kinds=("overlay", "labelme"), label_values="dataset").require_label_files(option)
+    OutputWriter(folder=Path("out"), kinds=(kind, "labels")).require_label_files(option)
+    message = rf"{option} reads the finished images for {kind} from label files .* or omit {option}"
+    for writer in (
+        OutputWriter(folder=Path("out"), kinds=(kind,)),
+        OutputWriter(folder=Path("out"), kinds=(kind, "labels"), label_values="dataset"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=message):
+            writer.require_label_files(option)
+
+
+def test_an_output_may_be_a_folder(tmp_path: Path) -> None:
+    old, target, link = tmp_path / "out" / "a.zarr", tmp_path / "target", tmp_path / "out" / "b.zarr"
+    for folder in (old / "0", target):
+        folder.mkdir(parents=True)
+        (folder / "0").touch()
+    link.symlink_to(target)
+    for path in (old, link, tmp_path / "out" / "nothing.zarr"):
+        remove_path(path)
+    assert list((tmp_path / "out").iterdir()) == []
+    assert (target / "0").exists()
+
+
+def test_a_folder_is_removed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.zarr").mkdir()
+    exists: list[bool] = []
+    monkeypatch.setattr("shutil.rmtree", lambda renamed: exists.append((tmp_path / "a.zarr").exists()))
+    remove_path(tmp_path / "a.zarr")
+    assert exists == [False]

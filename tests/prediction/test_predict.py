@@ -3,26 +3,28 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
+from pixelwise.api import predict
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import read_image, read_mask, write_png
-from pixelwise.errors import InvalidArgumentError, ModelFileError
-from pixelwise.inference.predictor import Predictor, load
+from pixelwise.errors import InvalidArgumentError, PathNotFoundError
+from pixelwise.inference.predictor import load
 from pixelwise.prediction import async_writer as home
-from pixelwise.prediction.executor import Task
+from pixelwise.prediction.executor import LocalExecutor
 from pixelwise.prediction.inputs import Input, find_inputs
-from pixelwise.prediction.output_writer import Job, Written
+from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles
 from pixelwise.prediction.outputs import WRITERS
-from pixelwise.prediction.postprocess import tidy
-from pixelwise.prediction.predict import predict, work_through
+from pixelwise.prediction.postprocess import postprocess_labels
+from pixelwise.prediction.predict import predict_files, take_share
+from pixelwise.prediction.report import PredictReport
 from pixelwise.progress import use_reporter
 from support.films import write_film
 
@@ -65,7 +67,7 @@ def test_a_folder_is_searched_and_its_structure_kept(model: Path, photos: Path, 
     assert report.failures == ()
 
 
-def test_a_pattern_takes_the_images_that_match(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_pattern_finds_the_images_that_match(model: Path, photos: Path, tmp_path: Path) -> None:
     predict(model, [f"{photos}/*.*"], tmp_path / "out", device="cpu")
     assert found(tmp_path / "out") == ["one.png"]  # and neither notes.txt nor the folder odd.png
 
@@ -123,13 +125,13 @@ def test_outputs_of_two_kinds_that_collide_are_refused(model: Path, photos: Path
 
 def test_an_output_never_replaces_an_input(model: Path, photos: Path) -> None:
     before = (photos / "one.png").read_bytes()
-    with pytest.raises(InvalidArgumentError, match=r"the labels of .*one\.png would replace the image"):
+    with pytest.raises(InvalidArgumentError, match=r"The labels output of .*one\.png would replace the image"):
         predict(model, [photos / "one.png"], photos, device="cpu")
     assert (photos / "one.png").read_bytes() == before
     assert predict(model, [photos / "one.png"], photos, save=["overlay"], device="cpu").failures == ()
 
 
-def test_a_bad_file_is_listed_and_the_rest_is_done(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_bad_file_is_listed_and_the_others_are_predicted(model: Path, photos: Path, tmp_path: Path) -> None:
     (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     write_png(photos / "deep16.png", np.zeros((3, 3), np.uint16))
     (photos / "gone.png").symlink_to(photos / "nowhere.png")
@@ -137,11 +139,11 @@ def test_a_bad_file_is_listed_and_the_rest_is_done(model: Path, photos: Path, tm
     failed = {path.name: reason for path, reason in report.failures}
     assert set(failed) == {"broken.png", "deep16.png", "gone.png"}
     assert "broken.png" in failed["broken.png"]
-    assert "the image is uint16" in failed["deep16.png"]
+    assert "The image is uint16" in failed["deep16.png"]
     assert found(tmp_path / "out") == ["one.png", "trip/deep/one.png", "trip/two.v2.png"]
 
 
-def test_a_file_that_is_no_image_is_listed_when_it_is_named(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_named_file_that_is_not_an_image_is_listed(model: Path, photos: Path, tmp_path: Path) -> None:
     report = predict(model, [photos / "notes.txt", photos / "one.png"], tmp_path / "out", device="cpu")
     assert [path.name for path, _ in report.failures] == ["notes.txt"]
     assert len(report.written) == 1
@@ -162,9 +164,10 @@ def test_a_link_to_nothing_is_listed(model: Path, photos: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("given", ["nothing.png", "*.tif", "empty"])
-def test_nothing_found_is_an_error_that_names_the_input(model: Path, tmp_path: Path, given: str) -> None:
+def test_inputs_without_images_are_an_error(model: Path, tmp_path: Path, given: str) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InvalidArgumentError, match=r"is no image, no folder with images and no pattern"):
+    error = PathNotFoundError if given == "nothing.png" else InvalidArgumentError
+    with pytest.raises(error, match=r"No images found at .* Expected an image, a video, a folder"):
         predict(model, [tmp_path / given], tmp_path / "out", device="cpu")
     assert not (tmp_path / "out").exists()
 
@@ -174,20 +177,18 @@ def test_an_unknown_output_is_an_error(model: Path, photos: Path, tmp_path: Path
         predict(model, [photos], tmp_path / "out", save=["label"], device="cpu")
 
 
-def test_no_output_at_all_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        InvalidArgumentError, match=r"nothing to save; name at least one of: coco, confidence, .*, table"
-    ):
+def test_an_empty_list_of_outputs_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"Nothing to save. Choose from: coco, confidence, .*, table"):
         predict(model, [photos], tmp_path / "out", save=[], device="cpu")
 
 
-def test_an_unknown_coding_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_unknown_label_values_are_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="unknown label values 'color'"):
         predict(model, [photos], tmp_path / "out", label_values="color", device="cpu")  # type: ignore[arg-type]
 
 
 def test_a_missing_model_writes_nothing(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="does not exist"):
+    with pytest.raises(PathNotFoundError, match="does not exist"):
         predict(tmp_path / "gone", [photos], tmp_path / "out", device="cpu")
     assert not (tmp_path / "out").exists()
 
@@ -207,7 +208,7 @@ def test_progress_counts_every_input(model: Path, photos: Path, tmp_path: Path) 
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_what_cannot_be_written_is_listed_in_its_place(
+def test_write_errors_are_listed_in_order(
     model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Writing happens in threads; order and reasons are those of one after the other."""
@@ -220,7 +221,7 @@ def test_what_cannot_be_written_is_listed_in_its_place(
 
     monkeypatch.setitem(WRITERS, "labels", (".png", fail_deep))
     for behind in (0, 8):
-        monkeypatch.setattr(home, "BEHIND", behind)
+        monkeypatch.setattr(home, "MAX_PENDING", behind)
         report = predict(model, [photos], tmp_path / f"out{behind}", device="cpu", precision="bf16")
         names = [path.relative_to(tmp_path / f"out{behind}").as_posix() for path in report.written]
         assert names == ["one.png", "trip/two.v2.png"]
@@ -250,7 +251,7 @@ def test_all_outputs_of_a_folder(noisy: Path, photos: Path, tmp_path: Path) -> N
     assert [image["file_name"] for image in images] == ["one.png", "trip/deep/one.png", "trip/two.v2.png"]
 
 
-def test_what_goes_into_a_tool_comes_back_as_the_labels(noisy: Path, photos: Path, tmp_path: Path) -> None:
+def test_annotation_files_are_read_back_as_the_labels(noisy: Path, photos: Path, tmp_path: Path) -> None:
     predict(noisy, [photos], tmp_path / "out", save=["labels", "cvat"], min_area=4, device="cpu")
     (tmp_path / "set").mkdir()
     shutil.copytree(photos, tmp_path / "set" / "images", ignore=shutil.ignore_patterns(".*"))
@@ -262,15 +263,13 @@ def test_what_goes_into_a_tool_comes_back_as_the_labels(noisy: Path, photos: Pat
         np.testing.assert_array_equal(dataset.read(sample)[1], read_mask(tmp_path / "out" / inner))
 
 
-def test_small_regions_and_holes_go_from_labels_and_not_from_probabilities(
-    noisy: Path, photos: Path, tmp_path: Path
-) -> None:
+def test_postprocessing_changes_labels_and_not_probabilities(noisy: Path, photos: Path, tmp_path: Path) -> None:
     kinds = ["labels", "probabilities", "table"]
     for name, options in (("plain", {}), ("tidy", {"min_area": 6, "fill_holes": True})):
         predict(noisy, [photos / "one.png"], tmp_path / name, save=kinds, device="cpu", **options)  # type: ignore[arg-type]
     plain, tidied = (read_mask(tmp_path / name / "one.png") for name in ("plain", "tidy"))
     assert (plain != tidied).any()
-    np.testing.assert_array_equal(tidied, tidy(plain, min_area=6, fill_holes=True))
+    np.testing.assert_array_equal(tidied, postprocess_labels(plain, min_area=6, fill_holes=True))
     one, other = (np.load(tmp_path / name / "one_probabilities.npz")["probabilities"] for name in ("plain", "tidy"))
     np.testing.assert_array_equal(one, other)
     rows = (tmp_path / "tidy" / "table.csv").read_text().splitlines()[1:]
@@ -289,25 +288,23 @@ def test_a_geotiff_gives_polygons_on_the_map(model: Path, tmp_path: Path) -> Non
     assert sum(float(row[5]) for row in rows) == 48.0
 
 
-def test_a_name_that_the_job_needs_itself_is_refused(model: Path, tmp_path: Path) -> None:
+def test_a_name_of_a_job_file_is_refused(model: Path, tmp_path: Path) -> None:
     for name, kind in (("predict", "labelme"), ("coco", "labelme")):
         write_png(tmp_path / f"{name}.png", np.zeros((2, 2, 3), np.uint8))
         with pytest.raises(InvalidArgumentError, match=rf"and .*{name}\.png would both be written to {name}\.json"):
             predict(model, [tmp_path / f"{name}.png"], tmp_path / "out", save=[kind, "coco"], device="cpu")
 
 
-def test_names_that_a_tool_would_misread_are_refused_before_anything_is_written(
+def test_reserved_names_are_refused_before_anything_is_written(
     make_model: Callable[..., Path], photos: Path, tmp_path: Path
 ) -> None:
     model = make_model(tmp_path / "m", classes={"names": ["road", "ignore"]})
-    with pytest.raises(InvalidArgumentError, match="readers of coco files take 'ignore' for no object"):
+    with pytest.raises(InvalidArgumentError, match="Readers of coco files ignore objects named 'ignore'"):
         predict(model, [photos], tmp_path / "out", save=["coco"], device="cpu")
     assert not (tmp_path / "out").exists()
 
 
-def test_resume_does_what_is_missing_and_completes_the_files_on_all_images(
-    noisy: Path, photos: Path, tmp_path: Path
-) -> None:
+def test_resume_predicts_missing_images_and_completes_summary_files(noisy: Path, photos: Path, tmp_path: Path) -> None:
     kinds = ["labels", "overlay", "coco", "table", "cvat"]
     predict(noisy, [photos], tmp_path / "whole", save=kinds, device="cpu")
     out = tmp_path / "out"
@@ -334,9 +331,7 @@ def test_resume_with_another_request_is_refused(model: Path, noisy: Path, photos
     assert predict(model, [photos], tmp_path / "out", device="cpu").skipped == 0
 
 
-def test_resume_does_not_take_up_what_another_request_has_left(
-    model: Path, noisy: Path, photos: Path, tmp_path: Path
-) -> None:
+def test_resume_does_not_use_outputs_of_another_request(model: Path, noisy: Path, photos: Path, tmp_path: Path) -> None:
     """The first model's labels of one image, the second one's of another, and then of both."""
     one, other = photos / "one.png", photos / "trip" / "two.v2.png"
     out, fresh = tmp_path / "out", tmp_path / "fresh"
@@ -351,7 +346,7 @@ def test_resume_does_not_take_up_what_another_request_has_left(
 
 
 def test_resume_of_a_table_without_labels_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="--resume reads what is done for table from label files"):
+    with pytest.raises(InvalidArgumentError, match="--resume reads the finished images for table from label files"):
         predict(model, [photos], tmp_path / "out", save=["table"], resume=True, device="cpu")
 
 
@@ -408,7 +403,7 @@ def test_shards_of_another_request_that_start_at_once_do_not_disturb_each_other(
     assert predict(noisy, [photos], tmp_path / "out", resume=True, device="cpu").skipped == 3
 
 
-def test_a_shard_removes_what_another_request_has_left_of_its_own_images_alone(
+def test_a_shard_only_removes_old_outputs_of_its_own_images(
     model: Path, noisy: Path, photos: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -423,7 +418,7 @@ def test_a_shard_removes_what_another_request_has_left_of_its_own_images_alone(
     assert (report.skipped, len(report.failures)) == (0, 1)
 
 
-def test_a_shard_without_an_image_is_done_and_says_so(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_shard_without_an_image_is_logged(model: Path, photos: Path, tmp_path: Path) -> None:
     said: list[str] = []
 
     class Listening:
@@ -438,14 +433,14 @@ def test_a_shard_without_an_image_is_done_and_says_so(model: Path, photos: Path,
     assert said == ["shard 4/4: 0 of 3 inputs"]
 
 
-def test_a_shard_looks_at_the_names_of_all_images(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_shard_checks_the_names_of_all_images(model: Path, photos: Path, tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(photos / "one.bmp")
     for number in range(1, 5):
         with pytest.raises(InvalidArgumentError, match="would both be written to"):
             predict(model, [photos], tmp_path / "out", shard=f"{number}/4", device="cpu")
 
 
-def test_files_on_all_images_are_left_to_the_last_step(noisy: Path, photos: Path, tmp_path: Path) -> None:
+def test_summary_files_are_left_to_the_last_job(noisy: Path, photos: Path, tmp_path: Path) -> None:
     kinds = ["labels", "table", "coco"]
     predict(noisy, [photos], tmp_path / "whole", save=kinds, min_area=4, device="cpu")
     for number in (1, 2):
@@ -456,8 +451,8 @@ def test_files_on_all_images_are_left_to_the_last_step(noisy: Path, photos: Path
     assert same_files(tmp_path / "out", tmp_path / "whole")
 
 
-def test_a_shard_with_a_file_on_all_images_but_no_labels_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="--shard reads what is done for table from label files"):
+def test_a_shard_with_a_summary_file_but_no_labels_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="--shard reads the finished images for table from label files"):
         predict(model, [photos], tmp_path / "out", save=["table"], shard="1/2", device="cpu")
 
 
@@ -465,47 +460,67 @@ def test_a_shard_refuses_names_that_the_last_step_could_not_write(
     make_model: Callable[..., Path], photos: Path, tmp_path: Path
 ) -> None:
     model = make_model(tmp_path / "m", classes={"names": ["road", "ignore"]})
-    with pytest.raises(InvalidArgumentError, match="readers of coco files take 'ignore' for no object"):
+    with pytest.raises(InvalidArgumentError, match="Readers of coco files ignore objects named 'ignore'"):
         predict(model, [photos], tmp_path / "out", save=["labels", "coco"], shard="1/2", device="cpu")
 
 
-class Elsewhere:
-    """Stands for other processes: files lie there at the end, and nothing else is known."""
+@dataclass(kw_only=True)
+class RemoteExecutor(LocalExecutor):
+    """Stands for other processes: the files exist at the end, and nothing else is known."""
 
-    def __init__(self, predictor: Predictor) -> None:
-        self.predictor, self.classes, self.precision = predictor, predictor.classes, predictor.precision
+    writes_elsewhere: ClassVar[bool] = True
 
-    def work(self, task: Task, job: Job, images: Sequence[Input]) -> Iterator[Written | Exception]:
-        theirs = replace(task, outputs=task.outputs.of_images())
-        own = Job(outputs=theirs.outputs, classes=self.classes)
-        for outcome in work_through(self.predictor, theirs, own, images):
-            yield outcome if isinstance(outcome, Exception) else Written(outcome.paths, None)
+    def run(self, writer: OutputWriter, inputs: Sequence[Input]) -> Iterator[WrittenFiles | Exception]:
+        for result in super().run(writer.without_summaries(), inputs):
+            yield result if isinstance(result, Exception) else WrittenFiles(result.paths)
 
 
-def test_files_on_all_images_are_made_of_what_others_have_written(noisy: Path, photos: Path, tmp_path: Path) -> None:
+def predict_remotely(model: Path, inputs: list[Path], output: Path, save: Sequence[str]) -> PredictReport:
+    writer = OutputWriter(folder=output, kinds=tuple(save))
+    return predict_files(inputs, writer, RemoteExecutor(model=model, device="cpu"))
+
+
+def test_summary_files_are_made_from_the_files_of_other_processes(noisy: Path, photos: Path, tmp_path: Path) -> None:
     (photos / "broken.png").write_bytes(b"broken")
     write_film(photos / "trip.mp4", 3)
     kinds = ["labels", "overlay", "table", "cvat"]
-    here = predict(noisy, [photos], tmp_path / "whole", save=kinds, device="cpu")
-    place = Elsewhere(load(noisy, device="cpu"))
-    there = predict(noisy, [photos], tmp_path / "out", save=kinds, open_place=lambda: place)
+    local = predict(noisy, [photos], tmp_path / "whole", save=kinds, device="cpu")  # type: ignore[arg-type]
+    remote = predict_remotely(noisy, [photos], tmp_path / "out", kinds)
     assert same_files(tmp_path / "out", tmp_path / "whole")
-    assert [path.name for path in there.written] == [path.name for path in here.written]
-    assert there.failures == here.failures
+    assert [path.name for path in remote.written] == [path.name for path in local.written]
+    assert remote.failures == local.failures
 
 
-def test_a_label_file_of_others_that_is_not_there_is_listed(
+def test_a_missing_label_file_of_another_process_is_listed(
     noisy: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(WRITERS, "labels", (".png", lambda *arguments: None))
-    place = Elsewhere(load(noisy, device="cpu"))
-    report = predict(noisy, [photos / "one.png"], tmp_path / "out", save=["labels", "table"], open_place=lambda: place)
-    assert "cannot be read" in report.failures[0][1]
+    report = predict_remotely(noisy, [photos / "one.png"], tmp_path / "out", ["labels", "table"])
+    assert len(report.failures) == 1
 
 
-def test_a_file_on_all_images_without_labels_cannot_be_made_of_what_others_write(
+def test_summary_files_without_labels_cannot_be_made_from_the_files_of_other_processes(
     model: Path, photos: Path, tmp_path: Path
 ) -> None:
-    place = Elsewhere(load(model, device="cpu"))
-    with pytest.raises(InvalidArgumentError, match="--cluster reads what is done for table from label files"):
-        predict(model, [photos], tmp_path / "out", save=["table"], open_place=lambda: place)
+    with pytest.raises(InvalidArgumentError, match="--cluster reads the finished images for table from label files"):
+        predict_remotely(model, [photos], tmp_path / "out", ["table"])
+
+
+@pytest.mark.parametrize(("shard", "names"), [("1/1", "abcdefg"), ("2/3", "be"), (" 12/12 ", ""), ("7/7", "g")])
+def test_a_share_is_every_nth_input(shard: str, names: str) -> None:
+    inputs = [Input(Path(name), Path(name)) for name in "abcdefg"]
+    assert "".join(item.path.name for item in take_share(inputs, shard)) == names
+
+
+@pytest.mark.parametrize("text", ["0/8", "9/8", "0/0", "3", "1/2/3", "-1/4", "a/b", ""])
+def test_another_shard_is_refused(text: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=rf"--shard is '{text}'. Expected i/n with i from 1 to n"):
+        take_share([], text)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 10])
+def test_all_shares_together_have_each_input_once(count: int) -> None:
+    inputs = [Input(Path(name), Path(name)) for name in "abcdefg"]
+    shares = [take_share(inputs, f"{number}/{count}") for number in range(1, count + 1)]
+    assert sorted((item for share in shares for item in share), key=lambda item: item.path) == inputs
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1

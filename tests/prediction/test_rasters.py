@@ -13,6 +13,7 @@ import tifffile
 import torch
 from PIL import Image
 
+from pixelwise.api import predict
 from pixelwise.config import NetworkConfig
 from pixelwise.data.io.images import read_image, read_mask
 from pixelwise.data.rasters import ome_zarr
@@ -24,8 +25,9 @@ from pixelwise.inference.predictor import Predictor, load
 from pixelwise.inference.tiling import planner
 from pixelwise.inference.tiling.plan import Tile
 from pixelwise.prediction import rasters as home
-from pixelwise.prediction.predict import predict
-from pixelwise.prediction.rasters import forget_parts, needs_windows, predict_raster
+from pixelwise.prediction.inputs import RasterInput, make_input
+from pixelwise.prediction.rasters import is_large_tiff, predict_raster, remove_parts
+from pixelwise.progress import use_reporter
 from support.rasters import TILE, write_slide, write_zarr
 
 rasterio = pytest.importorskip("rasterio")
@@ -102,9 +104,29 @@ def write(path: Path, image: Array, **options: Any) -> Path:
     return path
 
 
-def labels_of(predictor: Predictor, path: Path, target: Path, **options: Any) -> Array:
-    settings: dict[str, Any] = {"request": {}, "resume": False, "track": lambda done, total: None}
-    predict_raster(predictor, path, target, **settings | options)
+class TrackReporter:
+    """A reporter that calls a function with the progress."""
+
+    def __init__(self, track: Callable[[float, float], None]) -> None:
+        self.call = track
+
+    def log(self, message: str) -> None: ...
+
+    def track(self, label: str, done: float, total: float, note: str = "") -> None:
+        self.call(done, total)
+
+
+def labels_of(
+    predictor: Predictor,
+    path: Path,
+    target: Path,
+    *,
+    manifest: Any = None,
+    resume: bool = False,
+    track: Callable[[float, float], None] = lambda done, total: None,
+) -> Array:
+    with use_reporter(TrackReporter(track)):
+        predict_raster(predictor, path, target, manifest=manifest or {}, resume=resume)
     return read_labels(target)
 
 
@@ -128,14 +150,14 @@ def test_windows_give_what_the_whole_image_gives(predictor: Predictor, size: tup
         assert len(np.unique(found)) > 1
 
 
-def test_parts_are_continued_over_blocks(padded: Predictor, tmp_path: Path) -> None:
+def test_parts_and_blocks_may_end_at_different_rows(padded: Predictor, tmp_path: Path) -> None:
     """Parts and the GeoTIFF's own tiles do not end together."""
     image = noise(BLOCK + 70, 40)
     found = labels_of(padded, write(tmp_path / "x.tif", image), tmp_path / "labels.tif")
     np.testing.assert_array_equal(found, padded.predict(image).labels)
 
 
-def test_the_geotiff_lies_where_the_image_does(padded: Predictor, tmp_path: Path) -> None:
+def test_the_geotiff_has_the_position_of_the_image(padded: Predictor, tmp_path: Path) -> None:
     transform = rasterio.Affine(0.5, 0, 4e5, 0, -0.5, 5e6)
     image = write(tmp_path / "x.tif", noise(60, 70), crs="EPSG:32633", transform=transform)
     labels_of(padded, image, tmp_path / "labels.tif")
@@ -152,7 +174,9 @@ def test_the_geotiff_lies_where_the_image_does(padded: Predictor, tmp_path: Path
 
 
 @pytest.mark.parametrize(("dtype", "nodata"), [("uint8", 0), ("float32", float("nan")), ("float32", -9999.0)])
-def test_nodata_is_carried_over(dtype: str, nodata: float, make_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_nodata_becomes_the_ignore_index(
+    dtype: str, nodata: float, make_model: Callable[..., Path], tmp_path: Path
+) -> None:
     predictor = load(make_model(tmp_path / "m", dtype=dtype, network=NETWORKS["padded"]), device="cpu")
     image = noise(90, 140, dtype=dtype) + np.ones((), dtype)
     image[20:60, 100:] = nodata  # nothing is there
@@ -201,7 +225,7 @@ class StopError(Exception):
 def stopped(padded: Predictor, tmp_path: Path) -> Path:
     """An image whose prediction was stopped in the middle."""
 
-    def stop(done: int, total: int) -> None:
+    def stop(done: float, total: float) -> None:
         if done > total / 2:
             raise StopError
 
@@ -225,7 +249,7 @@ def record_tiles(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return indices
 
 
-def test_a_stopped_job_goes_on_with_the_parts_that_are_missing(
+def test_an_interrupted_job_resumes_with_the_missing_parts(
     padded: Predictor, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = {path.name for path in (tmp_path / ".labels.tif.part").glob("*.labels")}
@@ -242,57 +266,57 @@ def test_a_stopped_job_goes_on_with_the_parts_that_are_missing(
 def test_a_damaged_part_is_named(padded: Predictor, stopped: Path, tmp_path: Path) -> None:
     folder = tmp_path / ".labels.tif.part"
     next(folder.glob("*.labels")).write_bytes(b"damaged")
-    with pytest.raises(DataError, match=r"\.labels\.tif\.part: a part is damaged .* remove the folder"):
+    with pytest.raises(DataError, match=r"\.labels\.tif\.part: A part is damaged .* Remove the folder"):
         labels_of(padded, stopped, tmp_path / "labels.tif", resume=True)
 
 
-def test_parts_that_are_forgotten_are_predicted_again(
+def test_removed_parts_are_predicted_again(
     padded: Predictor, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     indices = record_tiles(monkeypatch)
-    forget_parts(tmp_path / "labels.tif")
+    remove_parts(tmp_path / "labels.tif")
     labels_of(padded, stopped, tmp_path / "labels.tif", resume=True)
     assert (0, 0) in indices
-    forget_parts(tmp_path / "labels.tif")  # there are none
+    remove_parts(tmp_path / "labels.tif")  # there are none
 
 
-@pytest.mark.parametrize("change", ["image", "request", "not asked for"])
-def test_what_belongs_to_something_else_is_not_continued(
+@pytest.mark.parametrize("change", ["image", "manifest", "no resume"])
+def test_parts_of_another_request_are_not_resumed(
     change: str, padded: Predictor, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if change == "image":
         write(stopped, noise(220, 150)[::-1], compress="deflate")
     indices = record_tiles(monkeypatch)
-    request = {"model": "another"} if change == "request" else {}
-    found = labels_of(padded, stopped, tmp_path / "l.tif", request=request)
+    manifest = {"model": "another"} if change == "manifest" else {}
+    found = labels_of(padded, stopped, tmp_path / "l.tif", manifest=manifest)
     indices.clear()
-    kept = labels_of(padded, stopped, tmp_path / "labels.tif", request=request, resume=change != "not asked for")
+    kept = labels_of(padded, stopped, tmp_path / "labels.tif", manifest=manifest, resume=change != "no resume")
     plan = padded.tile_planner.plan_windowed((220, 150))
     assert len(indices) == len(plan)
     np.testing.assert_array_equal(kept, found)
 
 
 def test_progress_counts_parts(padded: Predictor, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
+    tracked: list[tuple[float, float]] = []
     path = write(tmp_path / "x.tif", noise(100, 150))
-    labels_of(padded, path, tmp_path / "l.tif", track=lambda *both: told.append(both))
+    labels_of(padded, path, tmp_path / "l.tif", track=lambda *both: tracked.append(both))
     plan = padded.tile_planner.plan_windowed((100, 150))
-    assert [done for done, _ in told] == list(range(1, len(plan) + 1))
-    assert told[-1][0] == told[-1][1]
+    assert [done for done, _ in tracked] == list(range(1, len(plan) + 1))
+    assert tracked[-1][0] == tracked[-1][1]
 
 
 # What cannot be done.
 
 
-def test_a_network_that_sees_the_whole_image_is_refused(make_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_network_with_a_global_receptive_field_is_refused(make_model: Callable[..., Path], tmp_path: Path) -> None:
     network = NetworkConfig(name="unet", base_channels=8, depth=2, normalization="group")
     predictor = load(make_model(tmp_path / "m", network=network), device="cpu")
     with pytest.raises(InvalidArgumentError, match=r"the network depends on the whole image, .* Cut the image"):
         labels_of(predictor, write(tmp_path / "x.tif", noise(8, 8)), tmp_path / "l.tif")
 
 
-def test_an_image_that_does_not_suit_the_model_is_named(padded: Predictor, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"x\.tif: the image is uint16, but the model was trained on uint8"):
+def test_an_image_that_does_not_fit_the_model_is_named(padded: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"x\.tif: The image is uint16, but the model was trained on uint8"):
         labels_of(padded, write(tmp_path / "x.tif", noise(8, 8, dtype="uint16")), tmp_path / "l.tif")
 
 
@@ -324,14 +348,15 @@ def test_large_tiffs_and_jpeg_2000_are_read_by_windows(large: Path, monkeypatch:
     Image.fromarray(noise(90, 90)).save(png)
     broken = large.with_name("broken.tif")
     broken.write_bytes(b"II*\0")
-    assert needs_windows(large, True)
-    assert needs_windows(Path("nowhere.JP2"), False)
-    assert not any(needs_windows(path, True) for path in (small, png, broken))
-    assert not needs_windows(large, False)  # as long as it can be decoded as a whole
+    assert is_large_tiff(large, True)
+    assert isinstance(make_input(Path("nowhere.JP2"), "nowhere"), RasterInput)
+    assert not any(is_large_tiff(path, True) for path in (small, broken))
+    assert not isinstance(make_input(png, "large"), RasterInput)
+    assert not is_large_tiff(large, False)  # it can be decoded as a whole
     monkeypatch.setattr(home, "has_rasterio", lambda: False)
-    assert not needs_windows(large, True)
+    assert not is_large_tiff(large, True)
     monkeypatch.setattr(home, "MAX_PIXELS", 50 * 60 - 1)
-    assert needs_windows(large, False)
+    assert is_large_tiff(large, False)
 
 
 def test_predict_chooses_windows_by_itself(large: Path, models: dict[str, Path], tmp_path: Path) -> None:
@@ -345,7 +370,7 @@ def test_predict_chooses_windows_by_itself(large: Path, models: dict[str, Path],
     assert again.skipped == 2
 
 
-def test_what_windows_cannot_give_fails_alone(
+def test_outputs_without_windows_only_fail_for_large_images(
     large: Path, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(home, "MAX_PIXELS", 50 * 60 - 1)
@@ -354,13 +379,13 @@ def test_what_windows_cannot_give_fails_alone(
     assert [path.name for path in report.written] == ["small.png", "small_overlay.png"]
     ((path, reason),) = report.failures
     assert path == large
-    assert "x.tif: is read window by window, which gives labels alone; ask for --save labels, without" in reason
+    assert "x.tif: which only gives labels. Use --save labels without" in reason
 
 
 @pytest.mark.parametrize(
     "option", [{"min_area": 9}, {"fill_holes": True}, {"label_values": "dataset"}, {"tiling": "none"}]
 )
-def test_options_on_whole_images_take_whole_images(
+def test_options_for_whole_images_exclude_windows(
     option: dict[str, Any], large: Path, models: dict[str, Path], tmp_path: Path
 ) -> None:
     report = predict(models["padded"], [large], tmp_path / "out", device="cpu", **option)
@@ -380,7 +405,7 @@ def test_an_ome_zarr_gives_what_its_pixels_give(axes: str, predictor: Predictor,
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
-def test_the_label_zarr_lies_where_the_image_does(version: str, padded: Predictor, tmp_path: Path) -> None:
+def test_the_label_zarr_has_the_position_of_the_image(version: str, padded: Predictor, tmp_path: Path) -> None:
     scale, translation = (1, 0.5, 0.25), (0, 10, 20)
     image = write_zarr(tmp_path / "x.zarr", noise(60, 70), version=version, scale=scale, translation=translation)
     labels_of(padded, image, tmp_path / "labels.zarr")
@@ -422,10 +447,12 @@ def test_windows_are_no_larger_than_planned(padded: Predictor, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("when", ["in the rows", "as it was put together"])
-def test_a_stopped_zarr_goes_on(when: str, padded: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_zarr_is_resumed(
+    when: str, padded: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, target = write_zarr(tmp_path / "x.zarr", noise(420, 40)), tmp_path / "labels.zarr"
 
-    def stop(done: int, total: int) -> None:
+    def stop(done: float, total: float) -> None:
         if when == "in the rows" and done > total / 2:
             raise StopError
 
@@ -448,12 +475,10 @@ def test_a_stopped_zarr_goes_on(when: str, padded: Predictor, tmp_path: Path, mo
     assert not (target / "half").exists()
 
 
-def test_a_zarr_that_has_changed_is_not_continued(
-    padded: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_zarr_is_not_resumed(padded: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, target = write_zarr(tmp_path / "x.zarr", noise(420, 40)), tmp_path / "labels.zarr"
 
-    def stop(done: int, total: int) -> None:
+    def stop(done: float, total: float) -> None:
         if done > total / 2:
             raise StopError
 
@@ -477,7 +502,7 @@ def mixed(tmp_path: Path) -> Path:
     return folder
 
 
-def test_zarrs_and_slides_are_predicted_beside_images(mixed: Path, models: dict[str, Path], tmp_path: Path) -> None:
+def test_zarrs_and_slides_are_predicted_with_images(mixed: Path, models: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     report = predict(models["padded"], [mixed], out, device="cpu")
     assert report.failures == ()
@@ -497,10 +522,10 @@ def test_zarrs_and_slides_have_no_overlay(mixed: Path, models: dict[str, Path], 
     report = predict(models["padded"], [mixed], tmp_path / "out", save=["overlay"], device="cpu")
     assert [path.name for path in report.written] == ["small_overlay.png"]
     assert [path.name for path, _ in report.failures] == ["field.ome.zarr", "slide.svs"]
-    assert all("is read window by window, which gives labels alone" in reason for _, reason in report.failures)
+    assert all("which only gives labels" in reason for _, reason in report.failures)
 
 
-def test_a_broken_zarr_fails_alone(mixed: Path, models: dict[str, Path], tmp_path: Path) -> None:
+def test_a_broken_zarr_does_not_stop_the_others(mixed: Path, models: dict[str, Path], tmp_path: Path) -> None:
     (mixed / "field.ome.zarr" / "zarr.json").write_text("{")
     (mixed / "file.zarr").touch()
     report = predict(models["padded"], [mixed], tmp_path / "out", device="cpu")
@@ -508,13 +533,9 @@ def test_a_broken_zarr_fails_alone(mixed: Path, models: dict[str, Path], tmp_pat
     assert all("cannot be read as Zarr" in reason for _, reason in report.failures)
 
 
-def test_a_folder_that_is_no_label_image_is_never_replaced(
-    mixed: Path, models: dict[str, Path], tmp_path: Path
-) -> None:
+def test_another_folder_is_never_replaced(mixed: Path, models: dict[str, Path], tmp_path: Path) -> None:
     foreign = write_zarr(tmp_path / "out" / "field.ome.zarr", noise(8, 8))
-    with pytest.raises(
-        InvalidArgumentError, match=r"would replace the folder .*, which is no label image written here"
-    ):
+    with pytest.raises(InvalidArgumentError, match=r"would replace the folder .*, which is not a label image"):
         predict(models["padded"], [mixed], tmp_path / "out", device="cpu")
     assert (foreign / "s0").exists()
 
@@ -525,9 +546,7 @@ def test_an_image_that_is_a_folder_is_not_written_into(
 ) -> None:
     image = mixed / "field.ome.zarr"
     before = sorted(image.rglob("*"))
-    with pytest.raises(
-        InvalidArgumentError, match=r"lies in the image .*field\.ome\.zarr; choose another folder with -o"
-    ):
+    with pytest.raises(InvalidArgumentError, match=r"is inside an input. Choose another one with -o"):
         predict(models["padded"], [image], image / inside, device="cpu")
     assert sorted(image.rglob("*")) == before
 
@@ -541,7 +560,7 @@ from pixelwise.inference.predictor import load
 from pixelwise.prediction.rasters import predict_raster
 
 predictor = load(sys.argv[1], device="cpu", precision="fp32")
-predict_raster(predictor, Path(sys.argv[2]), Path(sys.argv[3]), request={}, resume=False, track=lambda *_: None)
+predict_raster(predictor, Path(sys.argv[2]), Path(sys.argv[3]), manifest={})
 lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
 print(json.dumps(int(lines["VmHWM"].split()[0]) * 1024))
 """

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,24 +18,22 @@ import pytest
 from pixelwise.api import predict
 from pixelwise.config import NetworkConfig
 from pixelwise.data.io.images import write_png
-from pixelwise.errors import InvalidArgumentError, ModelFileError
-from pixelwise.model_file import read_checksum
+from pixelwise.errors import InvalidArgumentError, PixelwiseError
+from pixelwise.model_file import read_checksum, read_spec
 from pixelwise.prediction import ray_cluster as home
-from pixelwise.prediction.executor import Task
-from pixelwise.prediction.inputs import Input
-from pixelwise.prediction.manifest import JobRequest
-from pixelwise.prediction.output_writer import Job, Outputs, Written
+from pixelwise.prediction.executor import LocalExecutor
+from pixelwise.prediction.inputs import Input, RasterInput
+from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles
 from pixelwise.prediction.ray_cluster import (
-    Crew,
-    Look,
-    Setting,
-    cut_in_parts,
-    do_parts,
-    in_order,
-    look,
-    plan_crew,
-    predictor_of,
+    WorkerPlan,
+    inspect_worker,
+    plan_workers,
+    predict_chunks,
+    restore_order,
+    split_into_chunks,
+    start_executor,
 )
+from pixelwise.version import __version__
 from support.processes import waiting
 
 KINDS = ["labels", "overlay", "table"]
@@ -62,120 +59,127 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-# What is planned
+# Planning
+
+
+def plan_of(num_workers: int, num_cpus: int, num_gpus: int) -> WorkerPlan:
+    return WorkerPlan(num_workers=num_workers, num_cpus=num_cpus, num_gpus=num_gpus)
 
 
 @pytest.mark.parametrize(
-    ("nodes", "device", "crew"),
+    ("nodes", "device", "plan"),
     [
-        ([{"CPU": 16.0}, {"CPU": 8.0, "memory": 1e9}], "auto", Crew(size=6, cpus=4, gpus=0)),
-        ([{"CPU": 2.0}, {"CPU": 9.0}, {}], "auto", Crew(size=5, cpus=2, gpus=0)),
-        ([{"CPU": 16.0, "GPU": 2.0}, {"CPU": 64.0}], "auto", Crew(size=2, cpus=4, gpus=1)),
-        ([{"CPU": 16.0, "GPU": 2.0}, {"CPU": 2.0, "GPU": 4.0}], "cuda", Crew(size=6, cpus=1, gpus=1)),
-        ([{"CPU": 16.0, "GPU": 2.0}], "cpu", Crew(size=4, cpus=4, gpus=0)),
+        ([{"CPU": 16.0}, {"CPU": 8.0, "memory": 1e9}], "auto", plan_of(6, 4, 0)),
+        ([{"CPU": 2.0}, {"CPU": 9.0}, {}], "auto", plan_of(5, 2, 0)),
+        ([{"CPU": 16.0, "GPU": 2.0}, {"CPU": 64.0}], "auto", plan_of(2, 4, 1)),
+        (
+            [{"CPU": 16.0, "GPU": 2.0}, {"CPU": 2.0, "GPU": 4.0}],
+            "cuda",
+            plan_of(6, 1, 1),
+        ),
+        ([{"CPU": 16.0, "GPU": 2.0}], "cpu", plan_of(4, 4, 0)),
     ],
 )
-def test_a_worker_takes_a_gpu_or_a_few_cpus(nodes: Any, device: str, crew: Crew) -> None:
-    assert plan_crew(nodes, device) == crew
+def test_a_worker_takes_a_gpu_or_a_few_cpus(nodes: Any, device: str, plan: WorkerPlan) -> None:
+    assert plan_workers(nodes, device) == plan
 
 
 @pytest.mark.parametrize(
     ("nodes", "device", "said"),
     [
-        ([{"CPU": 4.0}], "cuda", "no machine of the cluster has a GPU"),
-        ([{"CPU": 4.0}], "cuda:1", "--device cuda:1 cannot be asked of a cluster"),
-        ([{"CPU": 0.5}, {}], "auto", "no machine of the cluster offers CPUs"),
+        ([{"CPU": 4.0}], "cuda", "No machine of the cluster has a GPU"),
+        ([{"CPU": 4.0}], "cuda:1", "--device cuda:1 is not supported on a cluster"),
+        ([{"CPU": 0.5}, {}], "auto", "No machine of the cluster offers CPUs"),
     ],
 )
-def test_what_a_cluster_does_not_have_is_an_error(nodes: Any, device: str, said: str) -> None:
+def test_devices_that_the_cluster_lacks_are_an_error(nodes: Any, device: str, said: str) -> None:
     with pytest.raises(InvalidArgumentError, match=said):
-        plan_crew(nodes, device)
+        plan_workers(nodes, device)
 
 
 def item(number: int, *, windowed: bool = False) -> Input:
-    return Input(Path(f"{number}.png"), Path(str(number)), windowed=windowed)
+    kind = RasterInput if windowed else Input
+    return kind(Path(f"{number}.png"), Path(str(number)))
 
 
 @pytest.mark.parametrize(("images", "workers", "sizes"), [(200, 1, [16] * 12 + [8]), (10, 2, [2] * 5), (3, 9, [1] * 3)])
-def test_parts_are_small_and_there_are_some_for_each_worker(images: int, workers: int, sizes: list[int]) -> None:
-    parts = cut_in_parts([item(number) for number in range(images)], workers)
+def test_chunks_are_small_and_there_are_several_per_worker(images: int, workers: int, sizes: list[int]) -> None:
+    parts = split_into_chunks([item(number) for number in range(images)], workers)
     assert [len(part) for part in parts] == sizes
     assert [pair for part in parts for pair in part] == [(number, item(number)) for number in range(images)]
 
 
-def test_an_image_read_by_windows_is_a_part_of_its_own() -> None:
+def test_an_image_read_by_windows_has_its_own_chunk() -> None:
     images = [item(number, windowed=number in (1, 2)) for number in range(64)]
-    parts = cut_in_parts(images, 1)
+    parts = split_into_chunks(images, 1)
     assert [len(part) for part in parts] == [1, 1, 1, 16, 16, 16, 13]
 
 
-def test_outcomes_are_put_in_order() -> None:
-    assert list(in_order([(2, "c"), (0, "a"), (3, "d"), (1, "b")])) == ["a", "b", "c", "d"]
+def test_results_are_put_in_order() -> None:
+    assert list(restore_order([(2, "c"), (0, "a"), (3, "d"), (1, "b")])) == ["a", "b", "c", "d"]
     given = iter([(0, "a"), (2, "c")])
-    assert next(in_order(given)) == "a"  # no later than it must
+    assert next(restore_order(given)) == "a"  # no later than it must
     assert list(given) == [(2, "c")]
 
 
-# What runs elsewhere
+# Workers
 
 
-def task_of(model: Path, out: Path) -> Task:
-    request = JobRequest(model=read_checksum(model), settings={"precision": "fp32"})
-    outputs = Outputs(folder=out, kinds=("labels",))
-    return Task(outputs=outputs, request=request, tiling="exact", tta=(), able=True, resume=True)
+def make_writer(model: Path, folder: Path) -> OutputWriter:
+    manifest = {"model": read_checksum(model), "settings": {"precision": "fp32"}}
+    classes = read_spec(model).classes
+    return OutputWriter(folder=folder, kinds=("labels",), classes=classes, manifest=manifest, resumed=True)
 
 
-def setting_of(model: Path) -> Setting:
-    checksum = read_checksum(model)
-    return Setting(model=model, checksum=checksum, device="cpu", precision="fp32", engine="auto", threads=2)
+def make_executor(model: Path) -> LocalExecutor:
+    return LocalExecutor(model=model, device="cpu", precision="fp32")
+
+
+def predict_on_worker(model: Path, folder: Path, *chunks: list[tuple[int, Input]]) -> dict[str, list[Any]]:
+    batch = {"chunk": np.array([pickle.dumps(chunk) for chunk in chunks], object)}
+    return predict_chunks(batch, writer=make_writer(model, folder), executor=make_executor(model), num_threads=2)
 
 
 def test_a_worker_loads_a_model_once(model: Path) -> None:
-    assert predictor_of(setting_of(model)) is predictor_of(setting_of(model))
+    checksum = read_checksum(model)
+    assert start_executor(make_executor(model), checksum, 2) is start_executor(make_executor(model), checksum, 2)
 
 
-def test_a_worker_writes_its_part_and_says_what_became_of_it(model: Path, photos: Path, tmp_path: Path) -> None:
-    part = [(7, Input(photos / "a.png", Path("a"))), (3, Input(photos / "broken.png", Path("broken")))]
-    batch = {"part": np.array([pickle.dumps(part)], object)}
-    lines = do_parts(batch, task=task_of(model, tmp_path / "out"), setting=setting_of(model))
-    assert lines["number"] == [7, 3]
-    assert lines["error"][0] == ""
-    assert "broken.png" in lines["error"][1]
+def test_a_worker_writes_its_chunk_and_returns_errors(model: Path, photos: Path, tmp_path: Path) -> None:
+    chunk = [(7, Input(photos / "a.png", Path("a"))), (3, Input(photos / "broken.png", Path("broken")))]
+    rows = predict_on_worker(model, tmp_path / "out", chunk)
+    assert rows["number"] == [7, 3]
+    assert rows["error"][0] == ""
+    assert "broken.png" in rows["error"][1]
     assert list(files(tmp_path / "out")) == ["a.png"]
 
 
-def test_a_worker_passes_on_what_there_is_to_say(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def speaking(predictor: Any, task: Task, job: Job, images: Sequence[Input]) -> Iterator[Written]:
-        for one in images:
+def test_a_worker_returns_its_messages(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def log(executor: LocalExecutor, writer: OutputWriter, inputs: Sequence[Input]) -> Iterator[WrittenFiles]:
+        for one in inputs:
             logging.getLogger("pixelwise").info(f"{one.name} has tiles")
-            yield Written((), None)
+            yield WrittenFiles(())
 
-    monkeypatch.setattr(home, "work_through", speaking)
-    parts = [pickle.dumps([(0, item(0)), (1, item(1))]), pickle.dumps([(2, item(2))])]
-    batch = {"part": np.array(parts, object)}
-    lines = do_parts(batch, task=task_of(model, tmp_path / "out"), setting=setting_of(model))
-    assert lines["said"] == ["0.png has tiles\n1.png has tiles", "", "2.png has tiles"]
+    monkeypatch.setattr(LocalExecutor, "run", log)
+    rows = predict_on_worker(model, tmp_path / "out", [(0, item(0)), (1, item(1))], [(2, item(2))])
+    assert rows["messages"] == ["0.png has tiles\n1.png has tiles", "", "2.png has tiles"]
 
 
-def test_a_worker_that_finds_another_model_does_nothing(
-    model: Path, make_model: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_worker_with_another_model_does_nothing(model: Path, make_model: Callable[..., Path], tmp_path: Path) -> None:
     other = make_model(tmp_path / "other", seed=11)
-    with pytest.raises(InvalidArgumentError, match="other is another model here than where the command was given"):
-        predictor_of(replace(setting_of(model), model=other))
+    with pytest.raises(InvalidArgumentError, match="other on this machine is not the model of the command"):
+        start_executor(make_executor(other), read_checksum(model), 2)
 
 
-def test_a_look_finds_classes_and_precision_or_why_not(model: Path, tmp_path: Path) -> None:
-    found = look(model, "cpu", "fp32", "auto")
-    assert isinstance(found, Look)
-    assert (found.classes.names, found.precision) == (("road", "sky", "tree"), "fp32")
-    assert isinstance(look(tmp_path / "gone", "cpu", "fp32", "auto"), ModelFileError)
+def test_the_inspection_returns_version_and_precision_or_the_error(model: Path, tmp_path: Path) -> None:
+    assert inspect_worker(model, "cpu", "fp32", "auto") == (__version__, "fp32")
+    assert isinstance(inspect_worker(tmp_path / "gone", "cpu", "fp32", "auto"), PixelwiseError)
 
 
 # The command, on a stand-in
 
 
-class PretendRay:
+class FakeRay:
     """As much of Ray as is used, in this process: parts are done last first."""
 
     class exceptions:  # noqa: N801 (a module of Ray)
@@ -224,22 +228,22 @@ class PretendRay:
     def lines(self, rows: Sequence[dict[str, Any]], worker: Callable[..., Any]) -> Iterator[dict[str, Any]]:
         assert self.running
         for row in reversed(rows):
-            found = worker({"part": np.array([row["part"]], object)}, **self.options["fn_kwargs"])
-            for number, error, said in zip(found["number"], found["error"], found["said"], strict=True):
-                yield {"number": np.int64(number), "error": error, "said": said}
+            found = worker({"chunk": np.array([row["chunk"]], object)}, **self.options["fn_kwargs"])
+            for number, error, message in zip(found["number"], found["error"], found["messages"], strict=True):
+                yield {"number": np.int64(number), "error": error, "messages": message}
             if self.fault:
                 raise self.fault
 
 
 @pytest.fixture
-def ray(monkeypatch: pytest.MonkeyPatch) -> PretendRay:
-    pretended = PretendRay()
-    monkeypatch.setattr(home, "_ray", lambda: pretended)
+def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
+    pretended = FakeRay()
+    monkeypatch.setattr(home, "_import_ray", lambda: pretended)
     return pretended
 
 
 def test_a_cluster_gives_what_one_machine_gives(
-    model: Path, photos: Path, tmp_path: Path, ray: PretendRay, monkeypatch: pytest.MonkeyPatch
+    model: Path, photos: Path, tmp_path: Path, ray: FakeRay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # workers stand elsewhere: they must be given whole paths
     here = predict(model, ["photos"], "whole", save=KINDS, device="cpu")
@@ -248,14 +252,14 @@ def test_a_cluster_gives_what_one_machine_gives(
     assert [str(path) for path in there.written] == [str(path).replace("whole", "out") for path in here.written]
     assert [path for path, _ in there.failures] == [path for path, _ in here.failures] == [Path("photos/broken.png")]
     given = ray.options["fn_kwargs"]
-    assert given["setting"].model.is_absolute()
-    assert given["task"].outputs.folder == tmp_path / "out"
-    assert given["task"].outputs.kinds == ("labels", "overlay")
-    assert (given["setting"].threads, ray.options["num_cpus"], ray.options["num_gpus"]) == (2, 2, None)
+    assert given["executor"].model.is_absolute()
+    assert given["writer"].folder == tmp_path / "out"
+    assert given["writer"].kinds == ("labels", "overlay")
+    assert (given["num_threads"], ray.options["num_cpus"], ray.options["num_gpus"]) == (2, 2, None)
     assert not ray.running
 
 
-def test_what_is_done_is_not_given_out_again(model: Path, photos: Path, tmp_path: Path, ray: PretendRay) -> None:
+def test_finished_inputs_are_not_predicted_again(model: Path, photos: Path, tmp_path: Path, ray: FakeRay) -> None:
     (photos / "broken.png").unlink()
     predict(model, [photos], tmp_path / "out", save=KINDS, device="cpu")
     before = files(tmp_path / "out")
@@ -269,59 +273,57 @@ def test_what_is_done_is_not_given_out_again(model: Path, photos: Path, tmp_path
     assert ray.options == {}
 
 
-def test_what_killed_workers_have_left_is_removed(model: Path, photos: Path, tmp_path: Path, ray: PretendRay) -> None:
+def test_temporary_files_of_killed_workers_are_removed(model: Path, photos: Path, tmp_path: Path, ray: FakeRay) -> None:
     (tmp_path / "out" / "trip").mkdir(parents=True)
     (tmp_path / "out" / "trip" / ".a.png.0123456789ab.part").write_text("half")
     predict(model, [photos], tmp_path / "out", device="cpu", cluster="ray")
     assert [name for name in files(tmp_path / "out") if name.endswith(".part")] == []
 
 
-def test_a_connection_that_is_there_stays(model: Path, photos: Path, tmp_path: Path, ray: PretendRay) -> None:
+def test_an_existing_connection_is_kept(model: Path, photos: Path, tmp_path: Path, ray: FakeRay) -> None:
     ray.running = True
     predict(model, [photos / "a.png"], tmp_path / "out", device="cpu", cluster="ray")
     assert ray.running
 
 
-def test_a_cluster_that_gives_up_is_an_error_that_says_how_to_go_on(
-    model: Path, photos: Path, tmp_path: Path, ray: PretendRay
+def test_a_failed_cluster_is_an_error_that_names_resume(
+    model: Path, photos: Path, tmp_path: Path, ray: FakeRay
 ) -> None:
     ray.fault = ray.exceptions.RayError("UserError: a\n ...\npixelwise.errors.DataError: all gone\nTo retry, ...")
-    with pytest.raises(InvalidArgumentError, match=r"has given up \(DataError: all gone\); .* --resume"):
+    with pytest.raises(InvalidArgumentError, match=r"The cluster failed \(DataError: all gone\)\. .* --resume"):
         predict(model, [photos], tmp_path / "out", device="cpu", cluster="ray")
     assert not ray.running
 
 
-def test_a_machine_without_this_package_is_an_error(model: Path, photos: Path, tmp_path: Path, ray: PretendRay) -> None:
+def test_a_machine_without_this_package_is_an_error(model: Path, photos: Path, tmp_path: Path, ray: FakeRay) -> None:
     ray.fault, ray.at_once = ray.exceptions.RayError("Traceback\nNo module named 'pixelwise'"), True
     with pytest.raises(
-        InvalidArgumentError, match=r"cannot begin \(No module named 'pixelwise'\); install pixelwise .* on each"
+        InvalidArgumentError, match=r"cannot start \(No module named 'pixelwise'\)\. Install pixelwise .* on each"
     ):
         predict(model, [photos], tmp_path / "out", device="cpu", cluster="ray")
     assert not (tmp_path / "out").exists()
 
 
-def test_no_cluster_at_the_address_is_an_error(model: Path, photos: Path, tmp_path: Path, ray: PretendRay) -> None:
+def test_no_cluster_at_the_address_is_an_error(model: Path, photos: Path, tmp_path: Path, ray: FakeRay) -> None:
     ray.fault = ConnectionError("nobody there")
     with pytest.raises(
-        InvalidArgumentError, match=r"no Ray cluster can be reached \(nobody there\); check RAY_ADDRESS"
+        InvalidArgumentError, match=r"No Ray cluster can be reached \(nobody there\)\. Check RAY_ADDRESS"
     ):
         predict(model, [photos], tmp_path / "out", device="cpu", cluster="ray")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_that_the_cluster_does_not_see_is_an_error(photos: Path, tmp_path: Path, ray: PretendRay) -> None:
-    with pytest.raises(ModelFileError, match="does not exist"):
+def test_a_model_that_does_not_exist_on_the_cluster_is_an_error(photos: Path, tmp_path: Path, ray: FakeRay) -> None:
+    with pytest.raises(PixelwiseError, match="does not exist"):
         predict(tmp_path / "gone", [photos], tmp_path / "out", device="cpu", cluster="ray")
     assert not ray.running
 
 
 def test_another_version_on_the_cluster_is_an_error(
-    model: Path, photos: Path, tmp_path: Path, ray: PretendRay, monkeypatch: pytest.MonkeyPatch
+    model: Path, photos: Path, tmp_path: Path, ray: FakeRay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    older = look(model, "cpu", "fp32", "auto")
-    assert isinstance(older, Look)
-    monkeypatch.setattr(home, "look", lambda *arguments: replace(older, version="0.0.1"))
-    with pytest.raises(InvalidArgumentError, match=r"the cluster has pixelwise 0\.0\.1, this machine"):
+    monkeypatch.setattr(home, "inspect_worker", lambda *arguments: ("0.0.1", "fp32"))
+    with pytest.raises(InvalidArgumentError, match=r"The cluster has pixelwise 0\.0\.1, this machine"):
         predict(model, [photos], tmp_path / "out", device="cpu", cluster="ray")
 
 
@@ -333,15 +335,15 @@ def test_without_ray_the_extra_is_named(
         predict(model, [photos], tmp_path / "out", cluster="ray")
 
 
-def test_rows_of_tiles_of_an_earlier_job_are_not_taken_up(
-    model: Path, tmp_path: Path, ray: PretendRay, monkeypatch: pytest.MonkeyPatch
+def test_parts_of_an_earlier_job_are_not_resumed(
+    model: Path, tmp_path: Path, ray: FakeRay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forgotten: list[Path] = []
-    monkeypatch.setattr(home, "forget_parts", forgotten.append)
+    removed: list[Path] = []
+    monkeypatch.setattr(home, "remove_parts", removed.append)
     write_png(tmp_path / "x.jp2", np.zeros((2, 2), np.uint8))  # fails, but only elsewhere
     for resume in (False, True):
         predict(model, [tmp_path / "x.jp2"], tmp_path / "out", device="cpu", cluster="ray", resume=resume)
-        assert forgotten == [tmp_path / "out" / "x.tif"]
+        assert removed == [tmp_path / "out" / "x.tif"]
 
 
 # Ray itself
@@ -349,7 +351,7 @@ def test_rows_of_tiles_of_an_earlier_job_are_not_taken_up(
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason='needs Ray: pip install "pixelwise[ray]"')
-def test_a_node_that_is_killed_costs_no_file(make_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_killed_node_loses_no_file(make_model: Callable[..., Path], tmp_path: Path) -> None:
     """Two nodes, one killed while its worker is at work: all files are there, once, as one machine writes them."""
     model = make_model(tmp_path / "m", seed=10, network=NetworkConfig(base_channels=16, depth=2))
     rng = np.random.default_rng(0)

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pixelwise.api import predict
 from pixelwise.data.io.images import read_mask, write_png
 from pixelwise.data.io.video import open_video
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.inference.batching import Answer
+from pixelwise.inference.batching import PredictedImage
 from pixelwise.inference.predictor import load
 from pixelwise.prediction import videos as home
-from pixelwise.prediction.inputs import find_inputs
+from pixelwise.prediction.inputs import VideoInput, find_inputs
 from pixelwise.prediction.outputs import WRITERS
-from pixelwise.prediction.predict import predict
-from pixelwise.prediction.videos import num_images
+from pixelwise.prediction.videos import count_frames
 from pixelwise.progress import use_reporter
 from support.films import TICK, read_film, scene, write_film, write_pieces
 
@@ -100,10 +100,10 @@ def test_a_model_of_other_pixels_lists_the_video(make_model: Callable[..., Path]
     deep = make_model(tmp_path / "deep", dtype="uint16")
     (failure,) = predict(deep, [films], tmp_path / "out", device="cpu").failures
     assert failure[0] == films / "trip/sea.mp4"
-    assert "sea.mp4: frame 1: the image is uint8, but the model was trained on uint16" in failure[1]
+    assert "sea.mp4: frame 1: The image is uint8, but the model was trained on uint16" in failure[1]
 
 
-def test_a_turned_video_of_odd_sides_comes_out_upright_and_even(model: Path, tmp_path: Path) -> None:
+def test_a_rotated_video_of_odd_sides_becomes_upright_and_even(model: Path, tmp_path: Path) -> None:
     picture = np.zeros((49, 65, 3), np.uint8)
     write_film(tmp_path / "a.mkv", [picture] * 2, codec="ffv1", pixel_format="bgr0")  # which can be odd
     write_film(tmp_path / "b.mp4", 2, rotation=90)
@@ -116,7 +116,7 @@ def test_a_turned_video_of_odd_sides_comes_out_upright_and_even(model: Path, tmp
     assert heights[1][0] >= 64 > heights[0][0] >= 49
 
 
-def test_a_broken_video_is_listed_and_nothing_of_it_is_there(model: Path, films: Path, tmp_path: Path) -> None:
+def test_a_broken_video_is_listed_and_leaves_no_files(model: Path, films: Path, tmp_path: Path) -> None:
     write_png(tmp_path / "in" / "one.png", scene(0))
     broken(tmp_path / "in" / "cut.mp4")
     (tmp_path / "in" / "none.mp4").write_bytes(b"no video")
@@ -146,12 +146,12 @@ def test_all_kinds_of_outputs_of_frames(model: Path, films: Path, tmp_path: Path
     assert json.loads((tmp_path / "out/sea/000002.json").read_text())["imagePath"] == "000002.png"
 
 
-def test_specks_go_from_frames_too(model: Path, films: Path, tmp_path: Path) -> None:
+def test_small_regions_are_removed_from_frames(model: Path, films: Path, tmp_path: Path) -> None:
     predict(model, [films / "trip/sea.mp4"], tmp_path / "out", min_area=10**6, device="cpu")
     assert len(np.unique(read_mask(tmp_path / "out/sea/000001.png"))) == 1
 
 
-def test_without_pyav_images_are_done_and_videos_listed(
+def test_without_pyav_images_are_predicted_and_videos_listed(
     model: Path, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_png(tmp_path / "one.png", scene(0))
@@ -170,12 +170,10 @@ def test_a_video_behind_a_url(model: Path, films: Path, tmp_path: Path) -> None:
     assert report.failures == ()
     assert len(found(tmp_path / "out")) == 5
     (failure,) = predict(model, [f"file://{films}/gone.mp4"], tmp_path / "out", device="cpu").failures
-    assert "gone.mp4: cannot be read" in failure[1]
+    assert "gone.mp4: The file cannot be read" in failure[1]
 
 
-def test_resume_passes_over_a_video_that_is_done_and_does_another_again(
-    model: Path, films: Path, tmp_path: Path
-) -> None:
+def test_resume_skips_a_complete_video_and_repeats_another(model: Path, films: Path, tmp_path: Path) -> None:
     kinds = ["labels", "overlay", "table", "cvat", "coco"]
     whole, out = tmp_path / "whole", tmp_path / "out"
     (tmp_path / "in").mkdir()
@@ -196,7 +194,7 @@ def test_resume_passes_over_a_video_that_is_done_and_does_another_again(
             assert (out / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_resume_lists_a_video_whose_labels_are_gone(model: Path, films: Path, tmp_path: Path) -> None:
+def test_resume_lists_a_video_without_its_labels(model: Path, films: Path, tmp_path: Path) -> None:
     predict(model, [films], tmp_path / "out", save=["labels", "table"], device="cpu")
     (tmp_path / "out/trip/sea/000003.png").unlink()
     report = predict(model, [films], tmp_path / "out", save=["labels", "table"], resume=True, device="cpu")
@@ -204,7 +202,7 @@ def test_resume_lists_a_video_whose_labels_are_gone(model: Path, films: Path, tm
     assert (tmp_path / "out/table.csv").read_text().splitlines() == ["image,class,pixels,share,regions,area"]
 
 
-def test_frames_of_a_longer_video_before_are_removed_and_nothing_else(model: Path, tmp_path: Path) -> None:
+def test_frames_of_an_earlier_longer_video_are_removed(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     write_film(tmp_path / "a.mp4", 5)
     predict(model, [tmp_path / "a.mp4"], out, device="cpu")
@@ -215,7 +213,7 @@ def test_frames_of_a_longer_video_before_are_removed_and_nothing_else(model: Pat
     assert found(out) == ["a/000001.png", "a/000002.png", "a/000009.jpg", "a/12.png", "a/frames.csv", "a/notes.txt"]
 
 
-def test_what_a_killed_process_has_left_is_in_nobodys_way(model: Path, films: Path, tmp_path: Path) -> None:
+def test_files_of_a_killed_process_are_removed(model: Path, films: Path, tmp_path: Path) -> None:
     left = tmp_path / "out/trip/.sea.part"
     left.mkdir(parents=True)
     (left / "000009.png").write_text("half")
@@ -253,17 +251,17 @@ def test_a_frame_that_cannot_be_written_ends_its_video(
 
 
 @pytest.mark.parametrize("name", ["a/000001.png", "a/000001.v2.png"])
-def test_an_image_called_as_a_frame_is_refused(model: Path, tmp_path: Path, name: str) -> None:
+def test_an_image_named_like_a_frame_is_refused(model: Path, tmp_path: Path, name: str) -> None:
     write_film(tmp_path / "a.mp4", 1)
     write_png(tmp_path / name, scene(0))
-    with pytest.raises(InvalidArgumentError, match=r"a frame of .*a\.mp4 and .*0001.* might both be written to a/0+1"):
+    with pytest.raises(InvalidArgumentError, match=r"A frame of .*a\.mp4 and .*0001.* might both be written to a/0+1"):
         predict(model, [tmp_path], tmp_path / "out", device="cpu")
-    with pytest.raises(InvalidArgumentError, match=r"a frame of .*a\.mp4 might replace the image .*0001"):
+    with pytest.raises(InvalidArgumentError, match=r"A frame of .*a\.mp4 might replace the image .*0001"):
         predict(model, [tmp_path / "a.mp4", tmp_path / name], tmp_path, device="cpu")
     assert predict(model, [tmp_path], tmp_path / "out", save=["overlay"], device="cpu").failures == ()
 
 
-def test_an_image_beside_the_frames_is_none_of_them(model: Path, tmp_path: Path) -> None:
+def test_an_image_next_to_the_frames_is_allowed(model: Path, tmp_path: Path) -> None:
     write_film(tmp_path / "a.mp4", 1)
     write_png(tmp_path / "a/sea.png", scene(0))
     predict(model, [tmp_path], tmp_path / "out", device="cpu")
@@ -293,13 +291,13 @@ def test_progress_counts_frames(model: Path, films: Path, tmp_path: Path) -> Non
 
 def test_frames_are_counted_before_they_are_decoded(films: Path, tmp_path: Path) -> None:
     (item,) = find_inputs([films], videos=True)
-    assert num_images(item) == 4
-    write_png(tmp_path / "a.png", scene(0))
+    assert isinstance(item, VideoInput)
+    assert count_frames(item) == 4
     (tmp_path / "b.mp4").write_bytes(b"no video")
-    assert [num_images(item) for item in find_inputs([tmp_path], videos=True)] == [1, 1]
+    assert count_frames(VideoInput(tmp_path / "b.mp4", Path("b"))) == 1
 
 
-def test_few_frames_are_held_at_once(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_frames_are_in_memory_at_once(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Decoded frames wait for the network, answers for the disk; both are few, however long the video is."""
     decoded: list[int] = []
     ahead: list[int] = []
@@ -331,14 +329,14 @@ def test_a_size_that_changes_lists_the_video(model: Path, tmp_path: Path) -> Non
     assert "near frame 2 (the size changes from 48x64 to 32x32)" in failure[1]
 
 
-def test_blended_tiles_are_told_of_once(
+def test_blended_tiles_are_logged_once(
     model: Path, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = home.predict_all
 
     def blended(*arguments: Any, **options: Any) -> Any:
         for answer in whole(*arguments, **options):
-            assert isinstance(answer, Answer)
+            assert isinstance(answer, PredictedImage)
             yield replace(answer, prediction=replace(answer.prediction, seam_score=1.5))
 
     monkeypatch.setattr(home, "predict_all", blended)
@@ -353,5 +351,5 @@ def test_blended_tiles_are_told_of_once(
     with use_reporter(Listening()):
         predict(model, [films], tmp_path / "out", tiling="blend", device="cpu")
     assert [line.partition(": ")[2] for line in said] == [
-        "tiles are blended, as asked for; seam score 1.50 in its first frame"
+        "first frame: tiles were blended (requested); seam score: 1.50"
     ]

@@ -1,6 +1,7 @@
 """`quantize`: the images it uses, what it measures, what it writes and what it refuses."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def set_mean_iou(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Replace the measurement and the search for ranges; the model has a mean IoU of 0.5."""
     empty = onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], [])).SerializeToString()
     monkeypatch.setattr(module, "quantize_graph", lambda *_: empty)
-    monkeypatch.setattr(module, "in_int8", lambda reference, *_: reference)
+    monkeypatch.setattr(module, "make_int8_predictor", lambda reference, *_: reference)
 
     def set_value(mean_iou: float) -> None:
         monkeypatch.setattr(module, "measure_accuracy", lambda *_: (0.5, make_accuracy(mean_iou)))
@@ -129,6 +130,15 @@ def test_a_drop_above_the_limit_is_refused_and_the_old_file_stays(
 def test_a_limit_outside_its_range_is_refused(model: Path, streets: Path, points: float) -> None:
     with pytest.raises(InvalidArgumentError, match=f"max_iou_drop is {points}. Expected points of mean IoU from 0"):
         pixelwise.quantize(model, streets, max_iou_drop=points)
+
+
+@pytest.mark.parametrize("absent", ["onnx", "onnxruntime"])
+def test_a_missing_quantizer_is_an_error(
+    model: Path, streets: Path, monkeypatch: pytest.MonkeyPatch, absent: str
+) -> None:
+    monkeypatch.setitem(sys.modules, absent, None)
+    with pytest.raises(InvalidArgumentError, match=r'onnxruntime needs .*pip install "pixelwise\[onnx\]"'):
+        pixelwise.quantize(model, streets)
 
 
 @pytest.mark.parametrize("content", [b"mine", b""])

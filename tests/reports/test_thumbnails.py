@@ -19,8 +19,7 @@ from pixelwise.reports.thumbnails import (
     MAX_SIDE,
     UNLISTED_COLOR,
     Panel,
-    draw_image_file,
-    draw_mask_file,
+    draw_file,
     draw_pair,
 )
 
@@ -123,7 +122,7 @@ def test_color_masks_of_index_classes_are_drawn_as_images(tmp_path: Path) -> Non
 
 def test_masks_of_unknown_classes_are_drawn_as_images(tmp_path: Path) -> None:
     dataset = write_pair(tmp_path, GRAY, halves(1, 3)).with_classes(classes_from_values(()), 3)
-    shown = decode_panel(draw_mask_file(dataset, tmp_path / "masks/0.png").panels[0])
+    shown = decode_panel(draw_file(dataset, tmp_path / "masks/0.png", is_mask=True).panels[0])
     assert is_near(shown[20, 10], (0, 0, 0))
     assert is_near(shown[20, 70], (255, 255, 255))
 
@@ -148,12 +147,13 @@ def test_images_with_16_bits_and_many_bands(tmp_path: Path) -> None:
 
 def test_files_without_a_partner(tmp_path: Path) -> None:
     dataset = write_pair(tmp_path, GRAY, halves(0, 1))
-    (image,) = draw_image_file(dataset, tmp_path / "images/0.png").panels
-    (mask,) = draw_mask_file(dataset, tmp_path / "masks/0.png").panels
+    (image,) = draw_file(dataset, tmp_path / "images/0.png", is_mask=False).panels
+    (mask,) = draw_file(dataset, tmp_path / "masks/0.png", is_mask=True).panels
     assert is_near(decode_panel(image)[20, 10], (128, 128, 128))
     assert is_near(decode_panel(mask)[20, 10], (220, 0, 0))
-    for show in (draw_image_file, draw_mask_file):
-        assert "the file does not exist" in show(dataset, tmp_path / "images/away.png").panels[0].error
+    for is_mask in (False, True):
+        thumbnail = draw_file(dataset, tmp_path / "images/away.png", is_mask=is_mask)
+        assert "the file does not exist" in thumbnail.panels[0].error
 
 
 class _Floats(SampleReader):

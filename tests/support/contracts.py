@@ -1,4 +1,4 @@
-"""What every network must do, whatever it is: each network's test file runs these on its own."""
+"""Checks for every network, which the test file of each network runs."""
 
 import torch
 from torch import nn
@@ -6,7 +6,7 @@ from torch.nn import functional
 
 
 def assert_any_size(segmenter: nn.Module, channels: int, num_classes: int) -> None:
-    """Logits of the image's own size, down to a single pixel."""
+    """Check that the logits have the size of the image, down to a single pixel."""
     segmenter.eval()
     for height, width in [(1, 1), (7, 61), (45, 33), (64, 64)]:
         images = torch.randint(0, 256, (2, channels, height, width), dtype=torch.uint8)
@@ -17,7 +17,7 @@ def assert_any_size(segmenter: nn.Module, channels: int, num_classes: int) -> No
 
 
 def assert_every_parameter_learns(segmenter: nn.Module, channels: int, num_classes: int) -> None:
-    """One step of SGD moves every parameter."""
+    """Check that one step of SGD changes every parameter."""
     segmenter.train()
     images = torch.rand(2, channels, 64, 64) * 255
     labels = torch.randint(0, num_classes, (2, 64, 64))
@@ -25,12 +25,12 @@ def assert_every_parameter_learns(segmenter: nn.Module, channels: int, num_class
     optimizer = torch.optim.SGD(segmenter.parameters(), lr=0.1)
     functional.cross_entropy(segmenter(images), labels).backward()
     optimizer.step()
-    still = [name for name, p in segmenter.named_parameters() if torch.equal(p, before[name])]
-    assert not still
+    unchanged = [name for name, p in segmenter.named_parameters() if torch.equal(p, before[name])]
+    assert not unchanged
 
 
 def assert_overfits_four_images(segmenter: nn.Module, channels: int) -> None:
-    """Learns four images of a bright disk by heart."""
+    """Check that training on four images of a bright disk fits them."""
     generator = torch.Generator().manual_seed(0)
     y, x = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
     centers = torch.randint(8, 24, (4, 2), generator=generator)
@@ -48,7 +48,7 @@ def assert_overfits_four_images(segmenter: nn.Module, channels: int) -> None:
 
 
 def assert_compiles_and_exports(segmenter: nn.Module, channels: int) -> None:
-    """`torch.compile` with aot_eager and `torch.export` give the same logits."""
+    """Check that `torch.compile` with aot_eager and `torch.export` give equal logits."""
     segmenter.eval()
     images = torch.rand(1, channels, 64, 48) * 255
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Predictions made up for tests of outputs."""
+"""Synthetic predictions for tests of outputs."""
 
 from pathlib import Path
 from typing import Any
@@ -9,33 +9,30 @@ import torch
 from pixelwise.data.classes import Classes, describe_classes
 from pixelwise.data.io.georeference import Georeference
 from pixelwise.inference.predictor import Prediction
-from pixelwise.prediction.outputs import Predicted
+from pixelwise.prediction.outputs import LabeledImage, LabelValues
 
 COLORS = [[10, 20, 30], [200, 100, 0], [0, 0, 255]]
 ABC = describe_classes({"names": ["a", "b", "c"], "colors": COLORS})
 CELLS = describe_classes({"names": ["background", "cell", "a <b> & 'c'"], "colors": COLORS})
 
 
-def predicted(
+def make_labeled(
     labels: Any,
     *,
     classes: Classes = ABC,
-    image: Any = None,
-    logits: Any = None,
-    source: Path = Path("photos/x.png"),
+    source: Path | None = Path("photos/x.png"),
     name: str = "x.png",
     georeference: Georeference | None = None,
-) -> Predicted:
-    """An image of which a network is sure that it shows `labels`, unless `logits` (K, H, W) say otherwise."""
+    label_values: LabelValues = "index",
+) -> LabeledImage:
+    """Return an image with these labels."""
     array = np.asarray(labels, np.uint8 if len(classes.names) <= 256 else np.uint16)
-    one_hot = torch.nn.functional.one_hot(torch.from_numpy(array.astype(np.int64)), len(classes.names))
-    found = 20.0 * one_hot.permute(2, 0, 1).float() if logits is None else torch.tensor(logits, dtype=torch.float32)
-    return Predicted(
-        source=source,
-        name=name,
-        labels=array,
-        classes=classes,
-        georeference=georeference,
-        image=np.zeros((*array.shape, 3), np.uint8) if image is None else image,
-        prediction=Prediction(labels=array, _logits=lambda: found),
-    )
+    return LabeledImage(array, classes, name, source, georeference, label_values)
+
+
+def make_prediction(labels: Any, *, num_classes: int = 3, logits: Any = None) -> Prediction:
+    """Return a prediction of these labels with high probability, unless `logits` (K, H, W) are given."""
+    array = np.asarray(labels, np.uint8)
+    one_hot = torch.nn.functional.one_hot(torch.from_numpy(array.astype(np.int64)), num_classes)
+    values = 20.0 * one_hot.permute(2, 0, 1).float() if logits is None else torch.tensor(logits, dtype=torch.float32)
+    return Prediction(labels=array, _logits=lambda: values)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
-WORKER = "MapBatches(do_parts)"
+WORKER = "MapBatches(predict_chunks)"
 PATIENCE_SECONDS = 120
 
 

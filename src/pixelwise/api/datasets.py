@@ -26,7 +26,7 @@ from pixelwise.errors import wrap_path_errors
 
 if TYPE_CHECKING:
     from pixelwise.checks.findings import CheckReport
-    from pixelwise.conversion import Converted
+    from pixelwise.conversion import ConversionResult
 
 
 @wrap_path_errors()
@@ -96,7 +96,7 @@ def convert(
         Literal["coco", "folder", "nnunet", "voc", "webdataset", "yolo"], Option(help="Format of the new dataset.")
     ],
     format: Format = None,
-) -> "Converted":
+) -> "ConversionResult":
     """Write a dataset in another format, with the same label of each pixel.
 
     Args:
@@ -117,9 +117,9 @@ def convert(
         >>> pw.convert(data, "shards", to="webdataset").num_images
         20
     """
-    from pixelwise.conversion import convert as run
+    from pixelwise.conversion import convert_dataset
 
-    return run(to_path(data), to_path(output), to=to, format=format)
+    return convert_dataset(to_path(data), to_path(output), to=to, format=format)
 
 
 @wrap_path_errors()

@@ -1,6 +1,8 @@
 """Commands that use models: load, evaluate, predict, export, localize, networks."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,14 +21,13 @@ from pixelwise.api.options import (
     to_path,
     to_paths,
 )
-from pixelwise.errors import InvalidArgumentError, unknown_name, wrap_path_errors
+from pixelwise.errors import InvalidArgumentError, require_known, wrap_path_errors
 
 if TYPE_CHECKING:
     from pixelwise.exporting.result import ExportResult
     from pixelwise.inference.predictor import Predictor
     from pixelwise.networks.summary import LayerRow, NetworkRow
-    from pixelwise.prediction.localize import LocalizeReport
-    from pixelwise.prediction.predict import PredictReport
+    from pixelwise.prediction.report import LocalizeReport, PredictReport
     from pixelwise.quantization.result import QuantizeResult
 
 SaveKind = Literal[
@@ -202,38 +203,32 @@ def predict(
         >>> len(report.written), report.failures
         (8, ())
     """
-    from pixelwise.prediction.predict import predict as run
+    from pixelwise.prediction.executor import LocalExecutor
+    from pixelwise.prediction.output_writer import OutputWriter
+    from pixelwise.prediction.predict import predict_files
+    from pixelwise.prediction.ray_cluster import RayExecutor
 
-    if cluster not in (None, "ray"):
-        raise unknown_name("cluster", cluster, ["ray"])
+    require_known("cluster", [cluster] if cluster else [], ["ray"])
     if cluster is not None and shard is not None:
         raise InvalidArgumentError("shard and cluster both divide the inputs. Choose one of them.")
-
-    def predict_with(open_place: Any = None) -> "PredictReport":
-        return run(
-            to_path(model),
-            to_paths(inputs),
-            to_path(output),
-            save=[save] if isinstance(save, str) else save,
-            tiling=tiling,
-            label_values=label_values,
-            min_area=min_area,
-            fill_holes=fill_holes,
-            tta=[tta] if isinstance(tta, str) else tta,
-            resume=resume,
-            shard=shard,
-            device=device,
-            precision=precision,
-            engine=engine,
-            open_place=open_place,
-        )
-
-    if cluster is None:
-        return predict_with()
-    from pixelwise.prediction.ray_cluster import ray_cluster
-
-    with ray_cluster(to_path(model), device=device, precision=precision, engine=engine) as open_place:
-        return predict_with(open_place)
+    writer = OutputWriter(
+        folder=Path(output),
+        kinds=tuple(dict.fromkeys([save] if isinstance(save, str) else save)),
+        label_values=label_values,
+        min_area=min_area,
+        fill_holes=fill_holes,
+    )
+    executor_class = LocalExecutor if cluster is None else RayExecutor
+    executor = executor_class(
+        model=to_path(model),
+        tiling=tiling,
+        tta=(tta,) if isinstance(tta, str) else tuple(tta),
+        device=device,
+        precision=precision,
+        engine=engine,
+    )
+    with closing(executor):
+        return predict_files(to_paths(inputs), writer, executor, resume=resume, shard=shard)
 
 
 @wrap_path_errors()

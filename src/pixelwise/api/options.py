@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pixelwise.errors import InvalidArgumentError
-
 StrPath = str | os.PathLike[str]
 
 
@@ -22,11 +20,8 @@ def to_path(path: StrPath) -> str | Path:
 
 def to_paths(paths: StrPath | Sequence[StrPath]) -> list[str | Path]:
     """Return the paths of a sequence, or the only path."""
-    if isinstance(paths, str | os.PathLike):
-        return [to_path(paths)]
-    if not paths:
-        raise InvalidArgumentError("no inputs are given. Expected at least one file, folder, pattern or URL.")
-    return [to_path(path) for path in paths]
+    given = [paths] if isinstance(paths, str | os.PathLike) else paths
+    return [to_path(path) for path in given]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ class ConsoleProgress:
         )
         self.tasks: dict[str, TaskID] = {}
         self.last_line = 0.0
-        self.begun: set[str] = set()
+        self.printed_labels: set[str] = set()
 
     def __enter__(self) -> "ConsoleProgress":
         if self.console.is_terminal:
@@ -54,7 +54,7 @@ class ConsoleProgress:
         if not self.draws_progress:
             return
         if not self.console.is_terminal:
-            self._plain(label, done, total, note)
+            self._print_line(label, done, total, note)
             return
         if label not in self.tasks:
             self.tasks[label] = self.bars.add_task(label, total=total, note=note)
@@ -62,15 +62,15 @@ class ConsoleProgress:
         if done >= total:
             self.bars.remove_task(self.tasks.pop(label))
 
-    def _plain(self, label: str, done: float, total: float, note: str) -> None:
+    def _print_line(self, label: str, done: float, total: float, note: str) -> None:
         now = time.monotonic()
-        ends = done >= total and label in self.begun  # a label that was printed is also printed at its end
+        ends = done >= total and label in self.printed_labels  # a label that was printed is also printed at its end
         if now - self.last_line >= PLAIN_SECONDS or ends:
             self.last_line = now
-            self.begun.add(label)
+            self.printed_labels.add(label)
             self.log(f"{label} {done / max(total, 1e-9):4.0%}  {note}".rstrip())
         if done >= total:
-            self.begun.discard(label)
+            self.printed_labels.discard(label)
 
 
 @contextmanager

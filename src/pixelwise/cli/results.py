@@ -20,11 +20,10 @@ from pixelwise.training.results import SCORE_NAMES, CrossValidationResult, Train
 
 if TYPE_CHECKING:  # these import PyTorch or NumPy, and the result has imported them
     from pixelwise.checks.findings import CheckReport, Finding
-    from pixelwise.conversion import Converted
+    from pixelwise.conversion import ConversionResult
     from pixelwise.exporting.result import ExportResult
     from pixelwise.networks.summary import LayerRow, NetworkRow
-    from pixelwise.prediction.localize import LocalizeReport
-    from pixelwise.prediction.predict import PredictReport
+    from pixelwise.prediction.report import LocalizeReport, PredictReport
     from pixelwise.quantization.result import Int8Accuracy, QuantizeResult
 
 PLAIN: dict[str, Any] = {"box": SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}
@@ -74,7 +73,7 @@ def _format_finding(finding: "Finding") -> Text:
     )
 
 
-def print_conversion(result: "Converted", arguments: Mapping[str, Any]) -> None:
+def print_conversion(result: "ConversionResult", arguments: Mapping[str, Any]) -> None:
     """Print how many pairs were written."""
     print(f"{result.num_images} pairs written to {result.output} as {result.format}")
 
@@ -213,9 +212,9 @@ def print_localization(report: "LocalizeReport", arguments: Mapping[str, Any]) -
     """Print the classes found in each image, with the position of the largest logit, and the failures."""
     for image in report.images:
         print(image.image)
-        for sight in image.sights:
-            row, column = sight.place
-            print(f"  {sight.name:<30} {sight.probability:6.1%}   strongest at row {row}, column {column}")
+        for found in image.classes:
+            row, column = found.peak
+            print(f"  {found.name:<30} {found.probability:6.1%}   strongest at row {row}, column {column}")
     print(f"{len(report.images)} heat maps written to {arguments['output']}")
     print_failures(report.failures)
 
@@ -242,7 +241,7 @@ PRINTERS: Mapping[str, Callable[[Any, Mapping[str, Any]], None]] = {
     "CheckReport": print_check,
     "Config": print_plan,
     "ConfigKey": print_config_keys,
-    "Converted": print_conversion,
+    "ConversionResult": print_conversion,
     "CrossValidationResult": print_cross_validation,
     "ExportResult": print_export,
     "LayerRow": print_layers,

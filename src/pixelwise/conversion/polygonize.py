@@ -1,7 +1,7 @@
 """Regions of a label map, and their outlines along the edges of pixels.
 
-A region is a set of pixels of one class that touch along edges. Its polygon has integer corners, so a
-pixel's center is inside it exactly if the pixel is in the region: nothing is lost or moved.
+A region is a 4-connected component of one class. Its polygon has integer corners, so the center of a pixel is
+inside exactly if the pixel belongs to the region: rasterizing the polygon gives the same pixels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,42 +13,44 @@ import numpy as np
 from pixelwise.data.io.images import Array
 
 Point = tuple[int, int]
-"""(x, y): column and row of a corner, from the upper left one of the image."""
+"""(x, y): column and row of a corner of a pixel; (0, 0) is the upper left corner of the image."""
 
 _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
-"""Right, down, left, up: each the right turn of the one before."""
+"""Directions right, down, left, up: each is a right turn from the previous one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
-    """Connected pixels of one class."""
+    """A connected component of one class."""
 
     label: int
     top: int
     left: int
     inside: Array
-    """(h, w) bool within the bounding box that begins at (top, left)."""
+    """(h, w) bool in the bounding box that starts at (top, left)."""
 
 
-def regions(labels: Array, wanted: range) -> Iterator[Region]:
-    """The regions of the labels in `wanted`, class by class."""
+def find_regions(labels: Array, wanted: range) -> Iterator[Region]:
+    """Yield the regions of the labels in `wanted`, class by class."""
     for label in np.unique(labels).tolist():
         if label not in wanted:
             continue
-        here = (labels == label).astype(np.uint8)
-        count, numbers, boxes, _ = cv2.connectedComponentsWithStats(here, connectivity=4)
+        mask = (labels == label).astype(np.uint8)
+        count, numbers, boxes, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
         for number in range(1, count):
             left, top, width, height = boxes[number, :4].tolist()
             inside = numbers[top : top + height, left : left + width] == number
             yield Region(label=label, top=top, left=left, inside=inside)
 
 
-def polygon(region: Region) -> list[Point]:
-    """One closed polygon around a region, its holes cut out by bridges of no width.
+def trace_polygon(region: Region) -> list[Point]:
+    """Trace one closed polygon around a region; bridges of zero width connect it to its holes.
 
-    Two pixels side by side at the image's corner: `[(0, 0), (2, 0), (2, 1), (0, 1)]`.
+    Example:
+        >>> trace_polygon(Region(label=1, top=0, left=0, inside=np.ones((1, 2), bool)))
+        [(0, 0), (2, 0), (2, 1), (0, 1)]
     """
-    outer, *holes = _loops(region.inside)
+    outer, *holes = _trace_loops(region.inside)
     corners = np.array(outer)
     bridged: dict[int, list[list[Point]]] = {}
     for hole in holes:
@@ -58,77 +60,81 @@ def polygon(region: Region) -> list[Point]:
     for index, (x, y) in enumerate(outer):
         points.append((x, y))
         for hole in bridged.get(index, []):
-            corner = (hole[0][0], y)  # along the grid, so that no bridge crosses the center of a pixel
+            corner = (hole[0][0], y)  # along the grid, so no bridge crosses the center of a pixel
             points += [corner, *hole, hole[0], corner, (x, y)]
     return [(x + region.left, y + region.top) for x, y in points]
 
 
-def rings(region: Region) -> list[list[Point]]:
-    """The outer ring, clockwise as one sees it, then the holes, the other way round.
+def trace_rings(region: Region) -> list[list[Point]]:
+    """Trace the outer ring, clockwise on the screen, then the holes, counterclockwise.
 
-    No ring touches itself, as `_loops` may at a corner: that part is a ring of its own. So the rings
-    are those of one valid polygon. A pixel at the image's corner: `[[(0, 0), (1, 0), (1, 1), (0, 1)]]`.
+    Loops that touch themselves at a corner are divided there, so the rings form one valid polygon.
+
+    Example:
+        >>> trace_rings(Region(label=1, top=0, left=0, inside=np.ones((1, 1), bool)))
+        [[(0, 0), (1, 0), (1, 1), (0, 1)]]
     """
-    parts = [part for loop in _loops(region.inside) for part in _parts(loop)]
-    outer_first = sorted(parts, key=lambda part: twice_area(part) < 0)
+    parts = [part for loop in _trace_loops(region.inside) for part in _split_loop(loop)]
+    outer_first = sorted(parts, key=lambda part: compute_doubled_area(part) < 0)
     return [[(x + region.left, y + region.top) for x, y in part] for part in outer_first]
 
 
-def twice_area(ring: Sequence[tuple[float, float]]) -> float:
-    """Twice the area within a ring: positive where it goes from x to y, on a screen clockwise."""
+def compute_doubled_area(ring: Sequence[tuple[float, float]]) -> float:
+    """Compute twice the signed area of a ring: positive if it is clockwise on the screen."""
     return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(ring, [*ring[1:], ring[0]], strict=True))
 
 
-def _parts(loop: list[Point]) -> Iterator[list[Point]]:
-    """A loop cut at corners that it passes twice."""
-    way: dict[Point, None] = {}  # in order, and fast to look into
+def _split_loop(loop: list[Point]) -> Iterator[list[Point]]:
+    """Split a loop at corners that it passes twice."""
+    path: dict[Point, None] = {}  # ordered, with fast lookup
     for point in loop:
-        if point in way:
-            part = [way.popitem()[0]]
+        if point in path:
+            part = [path.popitem()[0]]
             while part[-1] != point:
-                part.append(way.popitem()[0])
+                part.append(path.popitem()[0])
             yield part[::-1]
-        way[point] = None
-    yield list(way)
+        path[point] = None
+    yield list(path)
 
 
-def _loops(inside: Array) -> list[list[Point]]:
-    """The corners of each outline, the outer one first; the region lies to the right of the way."""
-    edges = _edges(inside)
+def _trace_loops(inside: Array) -> list[list[Point]]:
+    """Return the corners of each outline, the outer one first; the region is on the right of the path."""
+    edges = _find_edges(inside)
     loops = []
     while edges:
-        start, open_ways = next(iter(edges.items()))  # the uppermost, leftmost: on the outer one at first
-        way = min(open_ways)
-        loops.append(_walk(edges, start, way))
+        start, directions = next(iter(edges.items()))  # the uppermost, leftmost corner: first on the outer outline
+        loops.append(_trace_loop(edges, start, min(directions)))
     return loops
 
 
-def _edges(inside: Array) -> dict[Point, set[int]]:
-    """Corner → the ways that edges of the region leave it, in reading order."""
+def _find_edges(inside: Array) -> dict[Point, set[int]]:
+    """Map each corner to the directions of the region's edges that start there, in reading order."""
     padded = np.pad(inside, 1)
+    height, width = inside.shape
     starts = []
-    # Above, right of, below and left of a pixel: where its edge starts, going clockwise.
-    for way, (row, column, x, y) in enumerate(((0, 1, 0, 0), (1, 2, 1, 0), (2, 1, 1, 1), (1, 0, 0, 1))):
-        height, width = inside.shape
+    # Neighbor above, right, below and left of a pixel, and the corner where the edge to it starts, clockwise.
+    for direction, (row, column, x, y) in enumerate(((0, 1, 0, 0), (1, 2, 1, 0), (2, 1, 1, 1), (1, 0, 0, 1))):
         rows, columns = np.nonzero(inside & ~padded[row : row + height, column : column + width])
-        starts += [(y0, x0, way) for y0, x0 in zip((rows + y).tolist(), (columns + x).tolist(), strict=True)]
+        starts += [(y0, x0, direction) for y0, x0 in zip((rows + y).tolist(), (columns + x).tolist(), strict=True)]
     edges: dict[Point, set[int]] = {}
-    for y0, x0, way in sorted(starts):
-        edges.setdefault((x0, y0), set()).add(way)
+    for y0, x0, direction in sorted(starts):
+        edges.setdefault((x0, y0), set()).add(direction)
     return edges
 
 
-def _walk(edges: dict[Point, set[int]], start: Point, way: int) -> list[Point]:
-    """One outline from a corner back to it; its edges are taken out. Where two ways part, it turns right:
-    pixels that touch at a corner alone are not connected."""
-    corners, point, before = [start], start, way
+def _trace_loop(edges: dict[Point, set[int]], start: Point, direction: int) -> list[Point]:
+    """Follow one outline from a corner back to it, and remove its edges.
+
+    At corners with two outgoing edges it turns right, because pixels that touch only at a corner are not connected.
+    """
+    corners, point = [start], start
     while True:
-        edges[point].remove(way)
+        edges[point].remove(direction)
         if not edges[point]:
             del edges[point]
-        before, point = way, (point[0] + _STEPS[way][0], point[1] + _STEPS[way][1])
+        previous, point = direction, (point[0] + _STEPS[direction][0], point[1] + _STEPS[direction][1])
         if point == start:
             return corners
-        way = next(w for turn in (1, 0, 3) if (w := (before + turn) % 4) in edges[point])
-        if way != before:
+        direction = next(d for turn in (1, 0, 3) if (d := (previous + turn) % 4) in edges[point])
+        if direction != previous:
             corners.append(point)

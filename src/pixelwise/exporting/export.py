@@ -3,6 +3,7 @@
 import json
 import logging
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -14,11 +15,13 @@ from pixelwise.exporting.model_card import describe_export, require_own_card
 from pixelwise.exporting.parity import compare_with_model
 from pixelwise.exporting.result import ExportResult
 from pixelwise.files import write_atomically
+from pixelwise.inference.engines import choose_engine, get_installed_versions
 from pixelwise.inference.int8_file import read_int8
 from pixelwise.inference.predictor import Predictor, load
-from pixelwise.lowering.graph import OUTPUTS, AnswerGraph, FrameGraph, LogitsGraph, capture
+from pixelwise.lowering.graph import OUTPUTS, AnswerGraph, FrameGraph, capture
 from pixelwise.lowering.onnx import join_answer, to_onnx
 from pixelwise.quantization.result import Int8Accuracy
+from pixelwise.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -52,17 +55,16 @@ def export(
         raise InvalidArgumentError(f"min_agreement is {least}. Expected a share from 0 to 1.")
     name, path = _resolve_target(Path(output), format)
     row = FORMATS[name]
+    choose_engine(row.engine)  # an error if it is not installed
     if precision == "int8" and row.from_onnx is None:
         able = " or ".join(key for key, other in FORMATS.items() if other.from_onnx)
         raise InvalidArgumentError(f"{name} does not support int8. Use the format {able}, or fp32 or fp16.")
     require_own_card(path)
-    versions = dict(row.get_versions())
     predictor = load(model, device="cpu", precision="fp32", engine="torch")
     int8_graph, accuracy = None, None
     if precision == "int8":
-        int8_graph, facts = read_int8(model)
-        accuracy = Int8Accuracy.from_dict(facts["accuracy"])
-        versions = {**facts["versions"], **versions}
+        int8_graph, metadata = read_int8(model)
+        accuracy = Int8Accuracy.from_dict(metadata["accuracy"])
     logger.info(f"Exporting {predictor.spec.network.name} as {name}")
     with tempfile.TemporaryDirectory() as folder:
         full, labels_only = (Path(folder) / outputs / path.name for outputs in ("full", "labels"))
@@ -87,16 +89,15 @@ def export(
                 f"{least:.2%} is required. Logits differ by up to {parity.largest_logit_gap:.3g}. Use another format "
                 f"or precision, or require less with --min-agreement."
             )
-        card = describe_export(
-            predictor,
-            file,
-            format_name=name,
-            precision=precision,
-            outputs=OUTPUTS if logits else OUTPUTS[:1],
-            parity=parity,
-            accuracy=accuracy,
-            versions=versions,
-        )
+        outputs = OUTPUTS if logits else OUTPUTS[:1]
+        card = {
+            **describe_export(predictor, file, outputs),
+            "format": name,
+            "precision": precision,
+            "parity": asdict(parity),
+            **({"accuracy": asdict(accuracy)} if accuracy else {}),
+            "versions": {"pixelwise": __version__, **get_installed_versions()},
+        }
         file.with_suffix(".json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if name == "onnx":
             file.with_name(RUNNER).write_bytes(Path(__file__).with_name(RUNNER).read_bytes())
@@ -132,7 +133,7 @@ def _resolve_target(output: Path, name: FormatName | None) -> tuple[FormatName, 
 
 def _build_graph(predictor: Predictor, precision: ExportPrecision) -> AnswerGraph:
     compute = torch.float16 if precision == "fp16" else torch.float32
-    return AnswerGraph(LogitsGraph(predictor.module, compute=compute), num_classes=len(predictor.classes.names))
+    return AnswerGraph(predictor.module, num_classes=len(predictor.classes.names), compute=compute)
 
 
 def _build_onnx(predictor: Predictor, precision: ExportPrecision, int8_graph: bytes | None) -> bytes:

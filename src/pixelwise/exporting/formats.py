@@ -4,13 +4,13 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 
 from pixelwise.data.io.images import Array
-from pixelwise.errors import missing_extra
+from pixelwise.inference.engines import EngineName
 from pixelwise.lowering.graph import INPUT
 
 FormatName = Literal["onnx", "openvino", "torch-export"]
@@ -25,8 +25,8 @@ class ExportFormat:
 
     suffix: str
     read: Callable[[Path], Run]
-    get_versions: Callable[[], Mapping[str, str]]
-    """Return the versions of required packages; InvalidArgumentError if one is not installed."""
+    engine: EngineName
+    """The engine that runs the file; its packages write it."""
     from_onnx: Callable[[bytes, Path], None] | None
     """Write a file from ONNX; None: the format is written by torch.export."""
     weights_suffix: str | None = None
@@ -44,40 +44,23 @@ def _read_onnx(path: Path) -> Run:
     return lambda images: tuple(session.run(None, {INPUT: images}))
 
 
-def _get_onnx_versions() -> Mapping[str, str]:
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript
-    except ImportError as error:
-        raise missing_extra("ONNX", "onnx, onnxscript and onnxruntime", "onnx") from error
-    return {module.__name__: module.__version__ for module in (onnx, onnxruntime, onnxscript)}
-
-
 def _write_openvino(content: bytes, path: Path) -> None:
-    openvino = _import_openvino()
+    import openvino
+
     openvino.save_model(openvino.Core().read_model(io.BytesIO(content)), path, compress_to_fp16=False)
 
 
 def _read_openvino(path: Path) -> Run:
+    import openvino
+
     # In float32 on every processor: the file is checked, not the processor's arithmetic.
-    model = _import_openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(images: Array) -> tuple[Array, ...]:
         answers = model([images])
         return tuple(answers[output] for output in model.outputs)
 
     return run
-
-
-def _import_openvino() -> Any:
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-        import openvino
-    except ImportError as error:
-        raise missing_extra("OpenVINO", "openvino, onnx and onnxscript", "openvino") from error
-    return openvino
 
 
 def _read_torch(path: Path) -> Run:
@@ -91,13 +74,9 @@ def _read_torch(path: Path) -> Run:
 
 
 FORMATS: Mapping[FormatName, ExportFormat] = {
-    "onnx": ExportFormat(suffix=".onnx", read=_read_onnx, get_versions=_get_onnx_versions, from_onnx=_write_onnx),
+    "onnx": ExportFormat(suffix=".onnx", read=_read_onnx, engine="onnxruntime", from_onnx=_write_onnx),
     "openvino": ExportFormat(
-        suffix=".xml",
-        read=_read_openvino,
-        get_versions=lambda: {"openvino": _import_openvino().__version__},
-        from_onnx=_write_openvino,
-        weights_suffix=".bin",
+        suffix=".xml", read=_read_openvino, engine="openvino", from_onnx=_write_openvino, weights_suffix=".bin"
     ),
-    "torch-export": ExportFormat(suffix=".pt2", read=_read_torch, get_versions=dict, from_onnx=None),
+    "torch-export": ExportFormat(suffix=".pt2", read=_read_torch, engine="torch", from_onnx=None),
 }

@@ -1,40 +1,26 @@
 """The model card of an exported file: its inputs, outputs and measured agreement with the model, as JSON."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pixelwise.errors import DataError, InvalidArgumentError
-from pixelwise.exporting.result import Parity
 from pixelwise.files import compute_file_sha256, read_json
 from pixelwise.inference.predictor import Predictor
-from pixelwise.lowering.graph import INPUT, OUTPUTS
-from pixelwise.quantization.result import Int8Accuracy
-from pixelwise.version import __version__
+from pixelwise.lowering.graph import INPUT
 
 
-def describe_export(
-    predictor: Predictor,
-    path: Path,
-    *,
-    format_name: str,
-    precision: str,
-    outputs: tuple[str, ...],
-    parity: Parity,
-    accuracy: Int8Accuracy | None,
-    versions: Mapping[str, str],
-) -> dict[str, Any]:
-    """Return the content of the card. It has no time, host or path, so that equal exports give equal cards."""
+def describe_export(predictor: Predictor, path: Path, outputs: tuple[str, ...]) -> dict[str, Any]:
+    """Describe a file. The result has no time, host or path, so that equal exports give equal cards."""
     spec = predictor.spec
     num_classes = len(spec.classes.names)
+    described: dict[str, dict[str, Any]] = {
+        "labels": {"shape": ["B", "H", "W"], "dtype": "uint8" if num_classes <= 256 else "uint16"},
+        "logits": {"shape": ["B", num_classes, "H", "W"], "dtype": "float32"},
+    }
     return {
         "file": path.name,
         "sha256": compute_file_sha256(path),
-        "format": format_name,
-        "precision": precision,
         "network": spec.network.name,
         "input": {
             "name": INPUT,
@@ -42,14 +28,11 @@ def describe_export(
             "dtype": spec.dtype,
             "units": "the raw units of the training images",
         },
-        "outputs": [_output(name, num_classes) for name in outputs],
+        "outputs": [{"name": name, **described[name]} for name in outputs],
         "classes": list(spec.classes.names),
         "colors": [list(color) for color in spec.classes.colors],
         "label_mapping": {str(value): label for value, label in spec.classes.label_mapping.items()},
-        "tiling": _tiling(predictor),
-        "parity": asdict(parity),
-        **({"accuracy": asdict(accuracy)} if accuracy else {}),
-        "versions": {"pixelwise": __version__, "torch": torch.__version__, **versions},
+        "tiling": _describe_tiling(predictor),
     }
 
 
@@ -67,13 +50,7 @@ def require_own_card(path: Path) -> None:
         raise InvalidArgumentError(f"{card} exists and is {content}. Write {path.name} to another name or folder.")
 
 
-def _output(name: str, num_classes: int) -> dict[str, Any]:
-    if name == OUTPUTS[0]:
-        return {"name": name, "shape": ["B", "H", "W"], "dtype": "uint8" if num_classes <= 256 else "uint16"}
-    return {"name": name, "shape": ["B", num_classes, "H", "W"], "dtype": "float32"}
-
-
-def _tiling(predictor: Predictor) -> dict[str, Any]:
+def _describe_tiling(predictor: Predictor) -> dict[str, Any]:
     """Describe how to cut an image into tiles that give the same labels as the whole image.
 
     A tile for rows [a, b), with `a` a multiple of the stride, reads rows [a - top, b + bottom), with the halo rounded

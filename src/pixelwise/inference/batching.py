@@ -1,4 +1,4 @@
-"""Many images through one predictor: decoded ahead, in batches of one size, answered in their order."""
+"""Predict many images: decode ahead in threads, and predict images of one size in batches."""
 
 import itertools
 from collections import deque
@@ -14,13 +14,13 @@ from pixelwise.inference.predictor import Prediction, Predictor, Tiling
 Item = TypeVar("Item")
 Extra = TypeVar("Extra")
 
-AHEAD = 4
-"""Images that are decoded ahead of their use, at least; of small ones two batches."""
+MIN_AHEAD = 4
+"""Images that are decoded before they are needed, at least; two batches of small ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer(Generic[Item, Extra]):
-    """What became of one image."""
+class PredictedImage(Generic[Item, Extra]):
+    """An image and its prediction."""
 
     item: Item
     image: Array
@@ -37,15 +37,6 @@ class Failure(Generic[Item]):
     error: PixelwiseError | OSError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Read(Generic[Item, Extra]):
-    item: Item
-    image: Array
-    extra: Extra
-    batch: int
-    """How many images like this one are predicted at once."""
-
-
 def predict_all(
     predictor: Predictor,
     items: Iterable[Item],
@@ -55,93 +46,61 @@ def predict_all(
     keep_logits: bool = False,
     tta: Sequence[str] = (),
     name: Callable[[Item], object] = str,
-) -> Iterator[Answer[Item, Extra] | Failure[Item]]:
-    """One answer or failure for each item, in their order, as from `predictor.predict` one by one.
+) -> Iterator[PredictedImage[Item, Extra] | Failure[Item]]:
+    """Predict every item, in their order, with the results of `predictor.predict` for each.
 
-    In float32 on the CPU they are the same bit for bit; in batches they differ by rounding.
+    In float32 on the CPU the results are equal bit for bit. In batches they differ by rounding.
 
     Args:
-        items: taken as they are needed, so there may be any number; an error of theirs ends all.
-        read: gives the image and what else belongs to it; called in threads. It may raise
-            PixelwiseError or OSError.
-        tiling, keep_logits, tta: as for `predict`. Images that are small enough to share a batch are
-            taken whole anyway; augmented ones go alone.
-        name: what an error calls the item.
+        items: consumed as needed, so there may be any number. Errors of the iterable are raised.
+        read: returns an image and its extra data; called in threads. It may raise PixelwiseError or OSError.
+        tiling, keep_logits, tta: as for `predict`. Images that are small enough for a batch are always predicted as
+            a whole; with `tta` there are no batches.
+        name: name of an item in errors.
     """
-    waiting: list[_Read[Item, Extra]] = []
-
-    def answered() -> Iterator[Answer[Item, Extra] | Failure[Item]]:
-        try:
-            if len(waiting) > 1:
-                predictions = predictor.predict_alike([one.image for one in waiting], keep_logits=keep_logits)
-            else:
-                image = waiting[0].image
-                predictions = [predictor.predict(image, tiling=tiling, keep_logits=keep_logits, tta=tta)]
-        except PixelwiseError as error:
-            for one in waiting:
-                failure = InvalidArgumentError(f"{name(one.item)}: {error}")
-                failure.__cause__ = error
-                yield Failure(item=one.item, error=failure)
-        else:
-            for one, prediction in zip(waiting, predictions, strict=True):
-                yield Answer(item=one.item, image=one.image, extra=one.extra, prediction=prediction)
-        waiting.clear()
-
-    for found in _read_ahead(predictor, items, read, name):
-        if waiting and not _joins(found, waiting):
-            yield from answered()
-        if isinstance(found, Failure):
-            yield found
-            continue
-        waiting.append(found)
-        if tta or len(waiting) >= found.batch:
-            yield from answered()
-    if waiting:
-        yield from answered()
-
-
-def _joins(found: _Read[Item, Extra] | Failure[Item], waiting: Sequence[_Read[Item, Extra]]) -> bool:
-    return isinstance(found, _Read) and found.image.shape == waiting[0].image.shape
-
-
-def _read_ahead(
-    predictor: Predictor,
-    items: Iterable[Item],
-    read: Callable[[Item], tuple[Array, Extra]],
-    name: Callable[[Item], object],
-) -> Iterator[_Read[Item, Extra] | Failure[Item]]:
-    """Each item as read, a few ahead of their use: of large images few, as each takes memory."""
-    ahead = AHEAD
-    upcoming = iter(items)
+    upcoming, ahead, num_single = iter(items), MIN_AHEAD, 0
     reading: deque[tuple[Item, Future[tuple[Array, Extra]]]] = deque()
+
+    def fill() -> bool:
+        for item in itertools.islice(upcoming, max(ahead - len(reading), 0)):
+            reading.append((item, pool.submit(read, item)))
+        return bool(reading)
+
     with ThreadPoolExecutor(2, thread_name_prefix="decode") as pool:
         try:
-            while True:
-                for item in itertools.islice(upcoming, max(ahead - len(reading), 0)):
-                    reading.append((item, pool.submit(read, item)))
-                if not reading:
-                    return
+            while fill():
                 item, future = reading.popleft()
-                found = _checked(predictor, item, future, name)
-                if isinstance(found, _Read):
-                    ahead = max(AHEAD, 2 * found.batch)
-                yield found
-        finally:  # whoever stops listening does not wait for images that nobody will see
+                fault = future.exception()
+                if isinstance(fault, PixelwiseError | OSError):
+                    yield Failure(item=item, error=fault)
+                    continue
+                shape = future.result()[0].shape
+                limit = 1 if tta or num_single > 0 else predictor.batch_size((shape[0], shape[1]))
+                num_single -= 1
+                ahead = max(MIN_AHEAD, 2 * limit)  # few large images, because each takes memory
+                batch = [(item, future)]
+                while len(batch) < limit and fill() and _has_shape(reading[0][1], shape):
+                    batch.append(reading.popleft())
+                images = [future.result()[0] for _, future in batch]
+                try:
+                    if len(batch) > 1:
+                        predictions = predictor.predict_images(images, keep_logits=keep_logits)
+                    else:
+                        predictions = [predictor.predict(images[0], tiling=tiling, keep_logits=keep_logits, tta=tta)]
+                except PixelwiseError as error:
+                    if len(batch) > 1:  # predict them one by one, so that only the image at fault fails
+                        num_single = len(batch)
+                        reading.extendleft(reversed(batch))
+                    else:
+                        yield Failure(item=item, error=InvalidArgumentError(f"{name(item)}: {error}"))
+                    continue
+                for item, future in batch:
+                    image, extra = future.result()
+                    yield PredictedImage(item=item, image=image, extra=extra, prediction=predictions.pop(0))
+        finally:  # do not decode images that nobody will use
             for _, future in reading:
                 future.cancel()
 
 
-def _checked(
-    predictor: Predictor, item: Item, future: Future[tuple[Array, Extra]], name: Callable[[Item], object]
-) -> _Read[Item, Extra] | Failure[Item]:
-    try:
-        image, extra = future.result()
-    except (PixelwiseError, OSError) as error:
-        return Failure(item=item, error=error)
-    try:
-        predictor.checked(image)
-    except PixelwiseError as error:
-        failure = InvalidArgumentError(f"{name(item)}: {error}")
-        failure.__cause__ = error
-        return Failure(item=item, error=failure)
-    return _Read(item=item, image=image, extra=extra, batch=predictor.batch_size((image.shape[0], image.shape[1])))
+def _has_shape(future: Future[tuple[Array, Extra]], shape: tuple[int, ...]) -> bool:
+    return future.exception() is None and future.result()[0].shape == shape

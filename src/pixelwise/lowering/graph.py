@@ -1,7 +1,7 @@
 """Graphs of standard operators for any number, height and width of images.
 
-Four modules define what a graph computes: `AnswerGraph` maps pixels to labels, `LogitsGraph` maps (B, C, H, W)
-to logits, `FrameGraph` maps pixels to network inputs, `NetworkGraph` is the network. `capture` records them.
+`AnswerGraph` maps pixels to labels. `FrameGraph` maps pixels to network inputs, and `NetworkGraph` is the network.
+`capture` records them.
 """
 
 import copy
@@ -25,8 +25,35 @@ OUTPUTS = ("labels", "logits")
 _CHECKS = ("aten::_assert_scalar", "aten::_assert_tensor_metadata", "aten::sym_constrain_range_for_size")
 
 
+class AnswerGraph(nn.Module):
+    """Pixels (B, H, W, C) in the model's dtype to labels (B, H, W), and logits (B, K, H, W) if `with_logits` is set.
+
+    Labels are uint8 class indices, uint16 above 256 classes; the first of equal logits wins. Logits are float32.
+
+    Args:
+        segmenter: copied, in evaluation mode.
+        compute: dtype of the network; normalization is in float32.
+    """
+
+    def __init__(self, segmenter: Segmenter, *, num_classes: int, compute: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        # Contiguous: a predictor keeps its weights channels_last, which torch.export stores with a warning.
+        self.segmenter = copy.deepcopy(segmenter).eval().to(memory_format=torch.contiguous_format)
+        self.segmenter.network.to(compute)
+        self.compute = compute
+        self.label_type = torch.uint8 if num_classes <= 256 else torch.uint16
+        self.with_logits = True
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        with StandardPooling():
+            output = self.segmenter.network(_frame_images(self.segmenter, images, self.compute))
+        logits = output[:, :, : images.shape[1], : images.shape[2]].float()
+        labels = logits.argmax(1).to(self.label_type)
+        return (labels, logits) if self.with_logits else (labels,)
+
+
 class FrameGraph(nn.Module):
-    """Pixels (B, H, W, C) of any type to network inputs (B, C, h, w) float32, normalized and of a legal size."""
+    """Pixels (B, H, W, C) of any dtype to network inputs (B, C, h, w) float32, normalized and of a legal size."""
 
     def __init__(self, segmenter: Segmenter) -> None:
         super().__init__()
@@ -34,32 +61,11 @@ class FrameGraph(nn.Module):
         self.segmenter = copy.deepcopy(segmenter, {id(segmenter.network): None}).eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        return _frame_images(self.segmenter, images.permute(0, 3, 1, 2), torch.float32)
-
-
-class LogitsGraph(nn.Module):
-    """(B, C, H, W) of any type in raw units to logits (B, K, H, W) float32, as `Segmenter` computes them.
-
-    Args:
-        segmenter: copied, in evaluation mode.
-        compute: dtype of the network; normalization is in float32.
-    """
-
-    def __init__(self, segmenter: Segmenter, *, compute: torch.dtype = torch.float32) -> None:
-        super().__init__()
-        # Contiguous: a predictor keeps its weights channels_last, which torch.export stores with a warning.
-        self.segmenter = copy.deepcopy(segmenter).eval().to(memory_format=torch.contiguous_format)
-        self.segmenter.network.to(compute)
-        self.compute = compute
-
-    def forward(self, images: Tensor) -> Tensor:
-        with StandardPooling():
-            logits = self.segmenter.network(_frame_images(self.segmenter, images, self.compute))
-        return logits[:, :, : images.shape[2], : images.shape[3]].float()  # type: ignore[no-any-return]
+        return _frame_images(self.segmenter, images, torch.float32)
 
 
 class NetworkGraph(nn.Module):
-    """Network inputs (B, C, H, W) float32 of a legal size to the network's own output.
+    """Network inputs (B, C, h, w) float32 of a legal size to the network's own output.
 
     Args:
         network: in evaluation mode; not copied.
@@ -75,30 +81,12 @@ class NetworkGraph(nn.Module):
         return output
 
 
-class AnswerGraph(nn.Module):
-    """Pixels (B, H, W, C) in the model's type to labels (B, H, W), and logits if `with_logits` is set.
-
-    Labels are uint8 class indices, uint16 above 256 classes; the first of equal logits wins.
-    """
-
-    def __init__(self, logits: LogitsGraph, *, num_classes: int) -> None:
-        super().__init__()
-        self.logits = logits
-        self.label_type = torch.uint8 if num_classes <= 256 else torch.uint16
-        self.with_logits = True
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        logits = self.logits(images.permute(0, 3, 1, 2))
-        labels = logits.argmax(1).to(self.label_type)
-        return (labels, logits) if self.with_logits else (labels,)
-
-
 def _frame_images(segmenter: Segmenter, images: Tensor, dtype: torch.dtype) -> Tensor:
-    """Normalize images (B, C, H, W) and pad them to a legal size, with rows and columns by index."""
-    x = segmenter.normalize(images).to(dtype)
+    """Normalize images (B, H, W, C) and pad them to a legal size, with rows and columns by index."""
+    x = segmenter.normalize(images.permute(0, 3, 1, 2)).to(dtype)
     if segmenter.margin or segmenter.multiple > 1:
         for dim in (2, 3):
-            x = x.index_select(dim, segmenter.compute_padded_indices(images.shape[dim]))
+            x = x.index_select(dim, segmenter.compute_padded_indices(x.shape[dim]))
     return x
 
 

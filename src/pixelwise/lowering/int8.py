@@ -7,28 +7,18 @@ Runtime and OpenVINO both turn into int8 layers.
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 from pixelwise.data.io.images import Array
-from pixelwise.errors import InvalidArgumentError, missing_extra
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.lowering.graph import INPUT
 
 WEIGHTED_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators with weights, which take nearly all of the time."""
 CONNECTING_OPS = ("Add", "Concat", "MaxPool", "Relu", "Resize")
 """Operators that can stay in int8 between two layers."""
-
-
-def get_quantizer_versions() -> Mapping[str, str]:
-    """Return package versions; InvalidArgumentError if ONNX Runtime, which has the quantizer, is not installed."""
-    try:
-        import onnx
-        import onnxruntime
-    except ImportError as error:
-        raise missing_extra("int8", "onnx and onnxruntime", "onnx") from error
-    return {module.__name__: module.__version__ for module in (onnx, onnxruntime)}
 
 
 def quantize_graph(onnx_file: bytes, inputs: Iterable[Array]) -> bytes:

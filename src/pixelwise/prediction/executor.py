@@ -1,44 +1,89 @@
-"""The seam between a prediction job and the processes that do it: this one, or those of a cluster."""
+"""Predict inputs and write their outputs in this process."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, get_args
 
-from pixelwise.data.classes import Classes
 from pixelwise.devices import Precision
-from pixelwise.inference.predictor import Tiling
-from pixelwise.prediction.inputs import Input
-from pixelwise.prediction.manifest import JobRequest
-from pixelwise.prediction.output_writer import Job, Outputs, Written
+from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
+from pixelwise.inference.batching import PredictedImage, predict_all
+from pixelwise.inference.predictor import Predictor, Tiling, load
+from pixelwise.inference.tta import TRANSFORMS
+from pixelwise.prediction.async_writer import log_blending, write_in_background
+from pixelwise.prediction.inputs import Input, VideoInput
+from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles
+from pixelwise.prediction.rasters import predict_raster
+from pixelwise.prediction.videos import predict_video
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What is done with each image, whichever process does it."""
+@dataclass(kw_only=True, unsafe_hash=True)
+class LocalExecutor:
+    """Predicts inputs with one model in this process.
 
-    outputs: Outputs
-    request: JobRequest
-    tiling: Tiling
-    tta: tuple[str, ...]
-    able: bool
-    """Whether windows can give what is asked for."""
-    resume: bool
-    """Whether parts of images that an equal request has left are taken up."""
+    `start` loads the model for a number of images and returns the precision. `run` predicts, after `start`.
+    """
 
+    writes_elsewhere: ClassVar[bool] = False
+    """Whether other processes write the outputs, so that only the files are known here."""
 
-class Place(Protocol):
-    """Where images are predicted and their files written: in this process, or elsewhere."""
+    model: str | Path
+    tiling: Tiling = "exact"
+    tta: tuple[str, ...] = ()
+    device: str = "auto"
+    precision: str = "auto"
+    engine: str = "auto"
+    predictor: Predictor = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        require_known("tiling", [self.tiling], get_args(Tiling))
+        require_known("test-time augmentation", self.tta, TRANSFORMS)
 
     @property
-    def classes(self) -> Classes: ...
+    def is_exact(self) -> bool:
+        """Return whether tiles give the labels of the whole image."""
+        return self.tiling == "exact" and not self.tta
 
-    @property
-    def precision(self) -> Precision: ...
+    def start(self, num_images: int) -> Precision:
+        options = {"device": self.device, "precision": self.precision, "engine": self.engine}
+        self.predictor = load(self.model, num_images=num_images, **options)
+        return self.predictor.precision
 
-    def work(self, task: Task, job: Job, images: Sequence[Input]) -> Iterator[Written | Exception]:
-        """What became of each image, in their order.
+    def run(self, writer: OutputWriter, inputs: Sequence[Input]) -> Iterator[WrittenFiles | Exception]:
+        """Predict inputs and write their files; yields the files of each input or the error, in order."""
 
-        In this process `job` writes the files; frames of a video it also adds at once to the files on all
-        images. Elsewhere only the files of the images are written: `labeled` is None then, and read from
-        the label files.
-        """
+        def write(one: PredictedImage[Input, None]) -> WrittenFiles:
+            if one.prediction.seam_score is not None:
+                log_blending(one.item.name, one.prediction.seam_score, self.tiling)
+            return writer.write(one.item, one.image, one.prediction)
+
+        predicted = predict_all(
+            self.predictor,
+            [item for item in inputs if not item.is_long],
+            lambda item: (item.read(self.predictor.spec.channels), None),
+            tiling=self.tiling,
+            keep_logits=writer.needs_probabilities,
+            tta=self.tta,
+            name=lambda item: item.name,
+        )
+        written = write_in_background(predicted, write)
+        for item in inputs:
+            yield self._predict_long(writer, item) if item.is_long else next(written)
+
+    def close(self) -> None:
+        """Release what `start` acquired."""
+
+    def _predict_long(self, writer: OutputWriter, item: Input) -> WrittenFiles | Exception:
+        try:
+            if isinstance(item, VideoInput):
+                return predict_video(self.predictor, writer, item, tiling=self.tiling, tta=self.tta)
+            if not (writer.only_labels and self.is_exact):
+                raise InvalidArgumentError(
+                    f"{item.name}: This image is read window by window, which only gives labels. Use --save labels "
+                    f"without --tiling, --label-values, --min-area, --fill-holes and --tta."
+                )
+            target = writer.list_paths(item)["labels"]
+            predict_raster(self.predictor, item.path, target, manifest=writer.manifest, resume=writer.resumed)
+            return WrittenFiles((target,))
+        except (PixelwiseError, OSError) as error:
+            return error

@@ -1,149 +1,268 @@
-"""What is to be predicted: files, folders, globs and URLs → images in a fixed order."""
+"""Find what to predict: files, folders, globs and URLs become inputs in a fixed order."""
 
 import glob
 import io
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import BinaryIO
 
 from pixelwise.data import rasters
-from pixelwise.data.io import images, video
-from pixelwise.data.io.channel_files import stack_channels
+from pixelwise.data.io import images
+from pixelwise.data.io.channel_files import split_channel, stack_channels
 from pixelwise.data.io.images import Array, DecodedImage, decode_image, decode_image_bytes, read_image, read_image_bytes
-from pixelwise.data.rasters import is_windowed_only
+from pixelwise.data.io.video import VIDEO_EXTENSIONS
+from pixelwise.data.rasters import find_raster_format, is_windowed_only
 from pixelwise.data.rasters.ome_zarr import is_zarr
-from pixelwise.errors import DataError, InvalidArgumentError
+from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
+from pixelwise.prediction.outputs import WRITERS
+from pixelwise.prediction.outputs.video import FRAME_LIST, LABELED_VIDEO
 from pixelwise.prediction.remote import find_remote, is_remote, open_remote, read_remote
 
-ENDINGS = (*images.IMAGE_EXTENSIONS, *rasters.WINDOWED_EXTENSIONS)
-"""Of images that can be predicted: files, and folders that are one image."""
+SUFFIXES = (*images.IMAGE_EXTENSIONS, *rasters.WINDOWED_EXTENSIONS)
+"""File name suffixes of images, and of folders that are one image."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Input:
-    """One image or video and where its outputs go: the folder structure and the stem are kept."""
+    """An image to predict. Its outputs keep its folder structure and stem."""
 
     path: Path
-    """Of a URL only its path: `name` is what users know it by. Of an image of several files, the first."""
+    """File; of a URL only its path. Of an image of several files, the first."""
     stem: Path
+    """Path of the outputs below the output folder, without a suffix."""
     url: str = ""
-    """Of an image elsewhere; empty of a file."""
-    windowed: bool = False
-    """Whether it is read window by window, its labels written as such an image has them."""
-    files: tuple["Input", ...] = ()
-    """Of an image that has a file for each channel, these, in their order."""
-    fault: str = ""
-    """Why these are no image; empty where they are."""
+    """URL of the image; empty for a file."""
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Return the name that messages use."""
         return self.url or str(self.path)
 
     @property
-    def folder(self) -> str:
-        """Where it lies."""
-        return self.url.partition("?")[0].rpartition("/")[0] or str(self.path.parent)
+    def source(self) -> Path | None:
+        """Return the file; None for a URL."""
+        return None if self.url else self.path
 
     @property
-    def is_video(self) -> bool:
-        return self.path.suffix.lower() in video.VIDEO_EXTENSIONS
-
-    @property
-    def inner_name(self) -> str:
-        """Its name in files that list several images: `trip/0001.jpg`."""
+    def relative_name(self) -> str:
+        """Return the name in files that list several images, such as `trip/0001.jpg`."""
         return self.stem.with_name(self.stem.name + self.path.suffix).as_posix()
 
+    @property
+    def is_long(self) -> bool:
+        """Return whether prediction may take hours, so that a worker gets this input without others."""
+        return isinstance(self, RasterInput | VideoInput)
+
+    def list_outputs(self, kinds: Sequence[str]) -> dict[str, str]:
+        """Return the outputs among `kinds` that are written, each with the ending of its path after the stem."""
+        return {kind: WRITERS[kind][0] for kind in kinds if kind in WRITERS}
+
+    def list_files(self) -> list[Path]:
+        """Return the files that outputs must not replace."""
+        return [] if self.url else [self.path]
+
+    def decode(self) -> DecodedImage:
+        """Decode the file as stored, alpha and missing data included."""
+        return decode_image_bytes(read_remote(self.url), self.url) if self.url else decode_image(self.path)
+
     def read(self, channels: int | None = None) -> Array:
-        """(H, W, C) as `read_image` gives it. DataError of a fault, and of what is never decoded as a whole."""
+        """Decode the image to (H, W, C), as `read_image` does."""
+        url = self.url
+        return read_image_bytes(read_remote(url), url, channels) if url else read_image(self.path, channels)
+
+    def open(self) -> BinaryIO:
+        """Open the encoded file."""
+        return io.BytesIO(read_remote(self.url)) if self.url else self.path.open("rb")
+
+    def absolute(self) -> "Input":
+        """Return the same input with absolute paths, for processes with other working folders."""
+        return self if self.url else replace(self, path=self.path.absolute())
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelGroup(Input):
+    """An image with one file per channel. A fault of the group is raised when it is read."""
+
+    files: tuple[Input, ...] = ()
+    """In the order of the channels."""
+    fault: str = ""
+    """Why the files are not an image; empty if they are."""
+
+    def read(self, channels: int | None = None) -> Array:
+        """Decode and stack the files to (H, W, C)."""
         if self.fault:
             raise DataError(self.fault)
-        if self.files:
-            return self._stacked(channels)
-        if self.url:
-            return read_image_bytes(read_remote(self.url), self.url, channels)
-        if is_windowed_only(self.path):
-            raise DataError(f"{self.path}: is read window by window, by 'pixelwise predict' alone; cut out an image.")
-        return read_image(self.path, channels)
-
-    def _stacked(self, channels: int | None) -> Array:
-        decoded = stack_channels((file.name, file._decoded()) for file in self.files)
+        decoded = stack_channels((file.name, file.decode()) for file in self.files)
         try:
             return decoded.fill_missing(channels)[0]
         except DataError as error:
             raise DataError(f"{self.name}: {error}") from error
 
-    def _decoded(self) -> DecodedImage:
-        return decode_image_bytes(read_remote(self.url), self.url) if self.url else decode_image(self.path)
+    def list_files(self) -> list[Path]:
+        """Return the files of all channels."""
+        return [path for file in self.files for path in file.list_files()]
+
+    def absolute(self) -> "Input":
+        """Return the same input with absolute paths."""
+        files = tuple(file.absolute() for file in self.files)
+        return replace(self, path=files[0].path, files=files)
+
+
+@dataclass(frozen=True, slots=True)
+class RasterInput(Input):
+    """An image that is read window by window, because it may be larger than memory."""
+
+    def list_outputs(self, kinds: Sequence[str]) -> dict[str, str]:
+        """Return the outputs; labels have the format of the image."""
+        outputs = Input.list_outputs(self, kinds)
+        return outputs | {"labels": find_raster_format(self.path).label_extension} if "labels" in outputs else outputs
+
+    def read(self, channels: int | None = None) -> Array:
+        """Raise DataError: the image is never decoded as a whole."""
+        raise DataError(
+            f"{self.path}: This format is only read window by window, by 'pixelwise predict'. Cut out an image."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInput(Input):
+    """A video, whose frames are predicted like images."""
+
+    def list_outputs(self, kinds: Sequence[str]) -> dict[str, str]:
+        """Return the outputs that appear last: the labeled video, and the list of the frames in their folder."""
+        frames = {"frames": f"/{FRAME_LIST}"} if list_frame_outputs(kinds) else {}
+        return {**({"overlay": LABELED_VIDEO} if "overlay" in kinds else {}), **frames}
 
     def open(self) -> BinaryIO:
-        """The encoded image or video, of several files the first; of a video behind a URL only what is read."""
-        if self.url and self.is_video:
-            return open_remote(self.url)
-        return io.BytesIO(read_remote(self.url)) if self.url else self.path.open("rb")
+        """Open the video; behind a URL only the parts that are read are fetched."""
+        return open_remote(self.url) if self.url else self.path.open("rb")
+
+
+def list_frame_outputs(kinds: Sequence[str]) -> tuple[str, ...]:
+    """Return the outputs among `kinds` that each frame of a video has: all but the overlay, which is one video."""
+    return tuple(kind for kind in kinds if kind in WRITERS and kind != "overlay")
 
 
 def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, videos: bool = False) -> list[Input]:
-    """Files, folders (recursively), globs and URLs → images in a fixed order. Nothing found is an error.
+    """Find the images, and with `videos` the videos, that files, folders (recursively), globs and URLs name.
 
-    With `videos` those are found, too.
+    Args:
+        output: an output folder inside an input folder, which is skipped.
 
-    An `output` folder inside an input folder is passed over: results are no inputs.
+    Returns:
+        Each input once, sorted.
+
+    Raises:
+        PathNotFoundError: an entry of `inputs` does not exist.
+        InvalidArgumentError: an entry of `inputs` contains no image.
     """
-    endings = (*ENDINGS, *video.VIDEO_EXTENSIONS) if videos else ENDINGS
+    if not inputs:
+        raise InvalidArgumentError("no inputs are given. Expected at least one file, folder, pattern or URL.")
+    suffixes = (*SUFFIXES, *VIDEO_EXTENSIONS) if videos else SUFFIXES
     found: dict[str, Input] = {}
-    for given in inputs:
-        matches = [item for item in _expand(str(given), endings) if not _is_result(item, Path(given), output)]
+    for given in map(str, inputs):
+        path = Path(given)
+        if is_remote(given):  # windows are only read from files
+            formats = tuple(suffix for suffix in suffixes if suffix not in rasters.WINDOWED_EXTENSIONS)
+            matches = [
+                make_input(Path(name), Path(name).with_suffix(""), url) for url, name in find_remote(given, formats)
+            ]
+        elif path.is_dir() and not is_zarr(path):
+            matches = list(_search_folder(path, suffixes, skip=output))
+        elif path.exists():
+            matches = [make_input(path, path.stem)]
+        else:
+            matches = list(_search_pattern(given, suffixes))
         if not matches:
-            raise InvalidArgumentError(
-                f"{given} is no image, no folder with images and no pattern that matches one; "
-                f"{'images and videos' if videos else 'images'} end in {', '.join(endings)}."
+            kinds = "an image, a video" if videos else "an image"
+            is_missing = not is_remote(given) and not path.exists() and not glob.has_magic(given)
+            raise (PathNotFoundError if is_missing else InvalidArgumentError)(
+                f"No images found at {given!r}. Expected {kinds}, a folder or a glob pattern; "
+                f"supported suffixes: {', '.join(suffixes)}."
             )
-        for item in matches:  # a pattern such as photos/** names the folder before what is in it
+        for item in matches:  # a pattern such as photos/** names the folder before its files
             found.setdefault(item.name, item)
-    return sorted(found.values())
+    return sorted(found.values(), key=lambda item: (item.path, item.name))
 
 
-def _is_result(item: Input, given: Path, output: Path | None) -> bool:
-    if output is None or item.url or not given.is_dir():
-        return False
-    folder, inside = output.resolve(), item.path.resolve()
-    return folder != given.resolve() and given.resolve() in folder.parents and folder in inside.parents
+def make_input(path: Path, stem: str | Path, url: str = "") -> Input:
+    """Return the input of a path, of the class that its suffix asks for."""
+    kind = VideoInput if path.suffix.lower() in VIDEO_EXTENSIONS else Input
+    return (RasterInput if not url and is_windowed_only(path) else kind)(path, Path(stem), url)
 
 
-def _expand(given: str, endings: tuple[str, ...]) -> Iterator[Input]:
-    path = Path(given)
-    if is_remote(given):
-        remote = tuple(
-            ending for ending in endings if ending not in rasters.WINDOWED_EXTENSIONS
-        )  # those are read from files alone
-        yield from (_elsewhere(url, inner) for url, inner in find_remote(given, remote))
-    elif path.is_dir() and not is_zarr(path):
-        yield from _inside(path, endings)
-    elif path.exists():
-        yield Input(path, Path(path.stem))
-    else:
-        for match in map(Path, glob.iglob(given, recursive=True)):
-            if any(map(is_zarr, match.parents)):
-                continue  # a pattern such as photos/** names all that a Zarr is made of
-            if match.is_dir() and not is_zarr(match):
-                yield from _inside(match, endings)
-            elif is_zarr(match) or match.suffix.lower() in endings:
-                yield Input(match, Path(match.stem))
-
-
-def _elsewhere(url: str, inner: PurePosixPath) -> Input:
-    return Input(Path(inner), Path(inner.with_suffix("")), url)
-
-
-def _inside(folder: Path, endings: tuple[str, ...]) -> Iterator[Input]:
-    """Every image or video below a folder; hidden files and folders are the system's, not the user's."""
+def _search_folder(folder: Path, suffixes: tuple[str, ...], skip: Path | None = None) -> Iterator[Input]:
+    """Find every image or video below a folder. Hidden files and folders belong to the system and are skipped."""
+    skipped = None if skip is None else skip.resolve()
     for here, folders, files in os.walk(folder):
-        whole = [name for name in folders if is_zarr(Path(here, name))]
-        folders[:] = [name for name in folders if name not in whole and not name.startswith(".")]
-        for name in (*whole, *(file for file in files if Path(file).suffix.lower() in endings)):
+        zarrs = [name for name in folders if is_zarr(Path(here, name))]
+        folders[:] = [name for name in folders if name not in zarrs and not name.startswith(".")]
+        folders[:] = [name for name in folders if Path(here, name).resolve() != skipped]
+        for name in (*zarrs, *(file for file in files if Path(file).suffix.lower() in suffixes)):
             if not name.startswith("."):
                 path = Path(here, name)
-                yield Input(path, path.relative_to(folder).with_suffix(""))
+                yield make_input(path, path.relative_to(folder).with_suffix(""))
+
+
+def _search_pattern(pattern: str, suffixes: tuple[str, ...]) -> Iterator[Input]:
+    """Find the images and videos that a glob pattern matches, and those in folders that it matches."""
+    for path in map(Path, glob.iglob(pattern, recursive=True)):
+        if any(map(is_zarr, path.parents)):
+            continue  # a pattern such as photos/** matches all files that a Zarr consists of
+        if path.is_dir() and not is_zarr(path):
+            yield from _search_folder(path, suffixes)
+        elif is_zarr(path) or path.suffix.lower() in suffixes:
+            yield make_input(path, path.stem)
+
+
+def group_channels(inputs: Iterable[Input], num_channels: int) -> list[Input]:
+    """Group the files STEM_0000, STEM_0001, ... of a folder into the image STEM.
+
+    Videos and files whose names contain no channel number are returned unchanged. A group with another number of
+    channels than `num_channels` has a fault, so that only this image fails, when it is read.
+    """
+    result: list[Input] = []
+    groups: dict[tuple[str, str], dict[int, list[Input]]] = {}
+    for item in inputs:
+        named = None if isinstance(item, VideoInput) else split_channel(item.stem.name)
+        if named is None:
+            result.append(item)
+        else:
+            folder = item.url.partition("?")[0].rpartition("/")[0] or str(item.path.parent)
+            groups.setdefault((folder, named[0]), {}).setdefault(named[1], []).append(item)
+    for (_, stem), channels in groups.items():
+        files = tuple(file for channel in sorted(channels) for file in channels[channel])
+        first = files[0]
+        fault = _find_fault(stem + first.path.suffix, channels, files, num_channels)
+        fault = f"{first.name}: {fault}" if fault else ""
+        result.append(ChannelGroup(first.path, first.stem.with_name(stem), first.url, files, fault))
+    return sorted(result, key=lambda item: (item.path, item.name))
+
+
+def _find_fault(image: str, channels: Mapping[int, Sequence[Input]], files: Iterable[Input], num_channels: int) -> str:
+    """Return why the files are not an image; empty if they are."""
+    missing = [str(channel) for channel in range(num_channels) if channel not in channels]
+    if missing:
+        return (
+            f"The image {image} has the channels 0 to {num_channels - 1}, but no file was given for channel "
+            f"{', '.join(missing)}. Give all files, their folder, or one file with all channels whose name does not "
+            f"end in four digits."
+        )
+    for channel, same in sorted(channels.items()):
+        if channel >= num_channels:
+            return (
+                f"There is also {same[0].path.name}, but the model was trained on the channels 0 to "
+                f"{num_channels - 1}. Remove that file."
+            )
+        if len(same) > 1:
+            names = " and ".join(file.path.name for file in same)
+            return f"Channel {channel} of the image {image} has two files, {names}. Remove one."
+    for file in files:
+        if isinstance(file, RasterInput):
+            return (
+                f"{file.path.name} is read window by window, which is not supported for images of several files. "
+                f"Give one file with all channels."
+            )
+    return ""

@@ -1,274 +1,309 @@
-"""The outputs of one prediction job: which files there will be, writing them, and taking up what is done."""
+"""Write the outputs of a prediction job, and resume one that was interrupted.
+
+The file `predict.json` in the output folder records the request. Outputs that are not older than it belong to that
+request: each file appears complete or not at all.
+"""
 
 import contextlib
+import json
+import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.georeference import Georeference, read_georeference
 from pixelwise.data.io.images import Array, read_mask
-from pixelwise.data.rasters import find_raster_format
 from pixelwise.data.rasters.ome_zarr_metadata import is_label_zarr
-from pixelwise.errors import InvalidArgumentError, unknown_name
-from pixelwise.files import remove_temporary_files, write_atomically
+from pixelwise.errors import InvalidArgumentError, require_known
+from pixelwise.files import READ_ERRORS, read_json, remove_temporary_files, write_atomically
 from pixelwise.inference.predictor import Prediction
-from pixelwise.prediction.inputs import Input
-from pixelwise.prediction.manifest import FILE_NAME
+from pixelwise.prediction.inputs import Input, VideoInput, list_frame_outputs
 from pixelwise.prediction.outputs import (
     GEOREFERENCED,
-    JOB_FILES,
-    OF_PROBABILITIES,
+    PROBABILITY_OUTPUTS,
+    SUMMARY_FILES,
     WRITERS,
-    JobFile,
-    Labeled,
+    LabeledImage,
     LabelValues,
-    Predicted,
+    SummaryFile,
     require_kinds,
 )
-from pixelwise.prediction.outputs.video import (
-    FRAME_LIST,
-    LABELED_VIDEO,
-    frame_stem,
-    is_of_frame,
-    read_frame_numbers,
-)
-from pixelwise.prediction.postprocess import require_min_area, tidy
+from pixelwise.prediction.outputs.video import FRAME_LIST, format_frame_stem, is_frame_file, read_frame_numbers
+from pixelwise.prediction.postprocess import postprocess_labels, require_min_area
+
+MANIFEST = "predict.json"
+"""File in the output folder with the model and the settings that its outputs depend on."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outputs:
-    """What a job writes, and where."""
+@dataclass(frozen=True, slots=True)
+class WrittenFiles:
+    """What was written for one input."""
+
+    paths: tuple[Path, ...]
+    labeled: LabeledImage | None = None
+    """For the summary files; None if they contain it already, or if another process wrote the files."""
+
+
+@dataclass(slots=True, kw_only=True)
+class OutputWriter:
+    """Writes the outputs `kinds` of every input below `folder`."""
 
     folder: Path
     kinds: tuple[str, ...]
     label_values: LabelValues = "index"
     min_area: int = 0
     fill_holes: bool = False
+    classes: Classes | None = None
+    """Set by `begin`, as are the following."""
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    """Everything that the outputs depend on, except the images."""
+    resumed: bool = False
+    """Whether outputs of an equal request are kept."""
+    summaries: dict[str, SummaryFile] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """InvalidArgumentError for an unknown name or a value out of range."""
-        choices = (*WRITERS, *JOB_FILES)
-        if not self.kinds:
-            raise InvalidArgumentError(f"nothing to save; name at least one of: {', '.join(sorted(choices))}.")
-        for kind in self.kinds:
-            if kind not in choices:
-                raise unknown_name("output", kind, choices)
-        if self.label_values not in ("index", "dataset"):
-            raise unknown_name("label values", self.label_values, ("index", "dataset"))
+        require_known("output", self.kinds, (*WRITERS, *SUMMARY_FILES))
+        require_known("label values", [self.label_values], get_args(LabelValues))
         require_min_area(self.min_area)
 
     @property
-    def need_probabilities(self) -> bool:
-        return any(kind in OF_PROBABILITIES for kind in self.kinds)
+    def needs_probabilities(self) -> bool:
+        return any(kind in PROBABILITY_OUTPUTS for kind in self.kinds)
 
     @property
     def only_labels(self) -> bool:
-        """Whether nothing is asked for but the network's own labels: all that windows can give."""
-        changed = self.label_values != "index" or self.min_area > 1 or self.fill_holes
-        return self.kinds == ("labels",) and not changed
+        """Return whether the labels of the network are the only output."""
+        return self.kinds == ("labels",) and self.label_values == "index" and self.min_area <= 1 and not self.fill_holes
 
-    def of_images(self) -> "Outputs":
-        """Without the files on all images: what a process writes that sees only some of them."""
-        return replace(self, kinds=tuple(kind for kind in self.kinds if kind in WRITERS))
+    def begin(
+        self,
+        inputs: Sequence[Input],
+        classes: Classes,
+        manifest: Mapping[str, Any],
+        *,
+        resume: bool = False,
+        shard_of: Sequence[Input] | None = None,
+    ) -> set[Input]:
+        """Check the outputs, record the request in the folder, and remove outputs of another request.
 
-    @property
-    def frame_kinds(self) -> tuple[str, ...]:
-        """What is written of each frame of a video: all but the overlay, which is one video."""
-        return tuple(kind for kind in self.kinds if kind in WRITERS and kind != "overlay")
+        Shards may begin at the same time, each with its own inputs. The manifest that one has written stays, because
+        outputs older than it count as incomplete. If two are written at the same instant, `resume` repeats some work.
 
-    def frames_folder(self, item: Input) -> Path:
-        """Of the files of a video's frames; called as those of images `000001`, `000002`, ... would be."""
-        return self.folder / item.stem
+        Args:
+            manifest: plain values that the outputs depend on.
+            resume: keep the outputs of an equal request.
+            shard_of: the inputs of all shards, if `inputs` are those of one. Their outputs must have different names,
+                and summary files are not written.
 
-    def paths(self, item: Input) -> dict[str, Path]:
-        """The files of one image: name of the output → file. Of a video those that appear last of all."""
-        if item.is_video:
-            labeled = {"overlay": self.folder / item.stem.with_name(item.stem.name + LABELED_VIDEO)}
-            listed = {"frames": self.frames_folder(item) / FRAME_LIST}
-            return {**(labeled if "overlay" in self.kinds else {}), **(listed if self.frame_kinds else {})}
-        return {kind: self.folder / _file_of(item, kind) for kind in self.kinds if kind in WRITERS}
+        Returns:
+            The inputs that are complete.
 
-    def job_paths(self) -> dict[str, Path]:
-        """The files on all images."""
-        return {kind: self.folder / JOB_FILES[kind][0] for kind in self.kinds if kind in JOB_FILES}
-
-    def all_paths(self, images: Iterable[Input]) -> list[Path]:
-        """Every file of the job but its description."""
-        of_images = (path for item in images for path in self.paths(item).values())
-        return [*of_images, *self.job_paths().values()]
-
-    def require_free(self, images: Sequence[Input]) -> None:
-        """No two outputs may have one name, and none may replace or enter an image that it is made from."""
-        given = {file.path.resolve() for item in images for file in item.files or (item,) if not file.url}
-        place = self.folder.resolve()
-        if around := given & {place, *place.parents}:
+        Raises:
+            InvalidArgumentError: two outputs have one name, an output would replace an input, a format cannot
+                represent the classes, or `resume` with another request.
+        """
+        if not self.kinds:
             raise InvalidArgumentError(
-                f"{self.folder} lies in the image {around.pop()}; choose another folder with -o."
+                f"Nothing to save. Choose from: {', '.join(sorted((*WRITERS, *SUMMARY_FILES)))}."
             )
-        owners = {path: f"the {kind} file" for kind, path in self.job_paths().items()}
-        owners[self.folder / FILE_NAME] = "the job's description"
-        for item in images:
-            for kind, path in self.paths(item).items():
-                if path in owners:
-                    raise InvalidArgumentError(
-                        f"{owners[path]} and {item.name} would both be written to {path.relative_to(self.folder)}; "
-                        f"rename one, or predict them into different folders."
-                    )
-                if path.resolve() in given:
-                    raise InvalidArgumentError(
-                        f"the {kind} of {item.name} would replace the image {path}; choose another folder with -o."
-                    )
-                if path.is_dir() and not is_label_zarr(path):
-                    raise InvalidArgumentError(
-                        f"the {kind} of {item.name} would replace the folder {path}, which is no label image written "
-                        f"here; choose another folder with -o."
-                    )
+        everything = inputs if shard_of is None else shard_of
+        sources = {path.resolve() for item in everything for path in item.list_files()}
+        owners = {path: f"the {kind} file" for kind, path in self._list_summary_paths().items()}
+        owners[self.folder / MANIFEST] = "the manifest"
+        for item in everything:
+            for kind, path in self.list_paths(item).items():
+                if path in owners or path.resolve() in sources or (path.is_dir() and not is_label_zarr(path)):
+                    raise self._describe_conflict(item, kind, path, owners)
                 owners[path] = item.name
-        if self.frame_kinds:
-            for item in images:
-                if item.is_video:
-                    self._require_folder_free(item, owners, given)
+        if sources & {self.folder.resolve(), *self.folder.resolve().parents}:
+            raise InvalidArgumentError(f"The folder {self.folder} is inside an input. Choose another one with -o.")
+        for item in everything:
+            if isinstance(item, VideoInput) and list_frame_outputs(self.kinds):
+                self._require_free_frames(item, owners, sources)
+        require_kinds(self.kinds, classes)
+        if shard_of is not None:
+            self.kinds = tuple(kind for kind in self.kinds if kind in WRITERS)
+        self.classes, self.manifest = classes, manifest
+        self.summaries = {kind: SUMMARY_FILES[kind][1](classes) for kind in self.kinds if kind in SUMMARY_FILES}
+        previous = self._read_manifest()
+        self.resumed = resume and previous == manifest
+        if previous == manifest:
+            return {item for item in inputs if resume and self._is_complete(item)}
+        if resume and previous is not None:
+            raise InvalidArgumentError(
+                f"{self.folder} holds the results of another request ({_describe_changes(previous, manifest)}). "
+                f"Use the same options, choose another folder with -o, or omit --resume."
+            )
+        outputs = [path for item in inputs for path in self.list_paths(item).values()]
+        for path in (*outputs, *self._list_summary_paths().values()):
+            if path.exists() or path.is_symlink():
+                remove_path(path)
+        if self._read_manifest() != manifest:
+            content = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
+            write_atomically(self.folder / MANIFEST, content.encode())
+        return set()
 
-    def _require_folder_free(self, item: Input, owners: Mapping[Path, str], given: Iterable[Path]) -> None:
-        """Nothing else in the folder of a video's frames may be called as a frame's file is: how many there
-        will be is not known yet."""
-        folder = self.frames_folder(item)
-        for path, owner in owners.items():
-            if path.parent == folder and is_of_frame(path.name):
-                raise InvalidArgumentError(
-                    f"a frame of {item.name} and {owner} might both be written to {path.relative_to(self.folder)}; "
-                    f"rename one, or predict them into different folders."
-                )
-        for image in given:
-            if image.parent == folder.resolve() and is_of_frame(image.name):
-                raise InvalidArgumentError(
-                    f"a frame of {item.name} might replace the image {image}; choose another folder with -o."
-                )
-
-    def are_there(self, item: Input) -> bool:
-        """Whether all files of an image are, written since the job was begun: older ones, of an image that this
-        request has not named before, are of another request. Each appears whole or not at all.
-        """
-        begun = (self.folder / FILE_NAME).stat().st_mtime_ns
-        return all(path.exists() and path.stat().st_mtime_ns >= begun for path in self.paths(item).values())
-
-    def remove_unfinished(self, images: Iterable[Input]) -> None:
-        """Removes what processes that were killed have left of files of these images; only once none is at work."""
-        targets = {path for item in images for path in self.paths(item).values()}
-        for folder in {path.parent for path in targets if path.parent.is_dir()}:
-            remove_temporary_files(folder, targets.__contains__)
-
-
-def _file_of(item: Input, kind: str) -> Path:
-    end = find_raster_format(item.path).label_extension if item.windowed and kind == "labels" else WRITERS[kind][0]
-    return item.stem.with_name(item.stem.name + end)
-
-
-@dataclass(slots=True, kw_only=True)
-class Job:
-    """The files of a job, as they come into being."""
-
-    outputs: Outputs
-    classes: Classes
-    job_files: dict[str, JobFile] = field(init=False)
-
-    def __post_init__(self) -> None:
-        require_kinds(self.outputs.kinds, self.classes)
-        self.job_files = {kind: JOB_FILES[kind][1](self.classes) for kind in self.outputs.job_paths()}
-
-    def write(self, item: Input, image: Array, prediction: Prediction) -> "Written":
-        """The files of one image. Several threads may write at once."""
-        made = self._predicted(item, image, prediction)
-        paths = self.outputs.paths(item)
+    def write(self, item: Input, image: Array, prediction: Prediction) -> WrittenFiles:
+        """Write the files of one image; in any thread."""
+        labeled = self._label(item, self._postprocess(prediction))
+        paths = self.list_paths(item)
         for kind, path in paths.items():
-            WRITERS[kind][1](path, made, self.outputs.label_values)
-        return Written(tuple(paths.values()), made.without_image())
+            WRITERS[kind][1](path, labeled, image, prediction)
+        return WrittenFiles(tuple(paths.values()), labeled)
 
-    def write_frame(self, item: Input, number: int, image: Array, prediction: Prediction, folder: Path) -> Predicted:
-        """The files of one frame of a video, into a folder. Several threads may write at once."""
-        outputs = self.outputs
-        labels = tidy(prediction.labels, min_area=outputs.min_area, fill_holes=outputs.fill_holes)
-        made = Predicted(labels=labels, image=image, prediction=prediction, **self._frame_whereabouts(item, number))
-        for kind in outputs.frame_kinds:
+    def write_frame(
+        self, item: VideoInput, number: int, image: Array, prediction: Prediction, folder: Path
+    ) -> LabeledImage:
+        """Write the files of one frame of a video into a folder; in any thread."""
+        labeled = self._label_frame(item, number, self._postprocess(prediction))
+        for kind in list_frame_outputs(self.kinds):
             end, write = WRITERS[kind]
-            write(folder / f"{frame_stem(number)}{end}", made, outputs.label_values)
-        return made
+            write(folder / f"{format_frame_stem(number)}{end}", labeled, image, prediction)
+        return labeled
 
-    def recall(self, item: Input, paths: tuple[Path, ...]) -> "Written":
-        """What `write` gave of an image that is done, earlier or by another process, from its label file.
+    def add(self, labeled: LabeledImage) -> None:
+        """Add an image to the summary files; in one thread, in the order of the inputs."""
+        for file in self.summaries.values():
+            file.add(labeled)
 
-        `paths` are those of its files that this job has written. Frames of a video are added at once.
-        """
-        if not self.job_files:
-            return Written(paths, None)
-        if item.is_video:
-            with self.undone_if_broken():
-                self._recall_frames(item)
-            return Written(paths, None)
-        labels = read_mask(self.outputs.paths(item)["labels"])
-        return Written(paths, Labeled(labels=labels, **self._whereabouts(item)))
-
-    def add(self, written: "Written") -> None:
-        """Puts an image into the files on all images; one thread, in the order of the images."""
-        if written.labeled is not None:
-            for file in self.job_files.values():
-                file.add(written.labeled)
+    def add_from_files(self, item: Input) -> None:
+        """Add an input to the summary files from its label files, which were written earlier or by another process."""
+        if not self.summaries:
+            return
+        if not isinstance(item, VideoInput):
+            self.add(self._label(item, read_mask(self.list_paths(item)["labels"])))
+            return
+        folder = self.folder / item.stem
+        with self.roll_back_on_error():
+            for number in read_frame_numbers(folder / FRAME_LIST):
+                labels = read_mask(folder / f"{format_frame_stem(number)}{WRITERS['labels'][0]}")
+                self.add(self._label_frame(item, number, labels))
 
     @contextlib.contextmanager
-    def undone_if_broken(self) -> Iterator[None]:
-        """Takes out of the files on all images what was added inside, where that ends with an error."""
-        marks = {kind: file.mark() for kind, file in self.job_files.items()}
+    def roll_back_on_error(self) -> Iterator[None]:
+        """Remove from the summary files what was added inside the block, if it ends with an error."""
+        marks = {kind: file.mark() for kind, file in self.summaries.items()}
         try:
             yield
         except BaseException:
             for kind, mark in marks.items():
-                self.job_files[kind].back_to(mark)
+                self.summaries[kind].roll_back(mark)
             raise
 
     def finish(self) -> list[Path]:
-        """The files on all images."""
-        paths = self.outputs.job_paths()
+        """Write the summary files and return their paths."""
+        paths = self._list_summary_paths()
         for kind, path in paths.items():
-            write_atomically(path, self.job_files[kind].content())
+            write_atomically(path, self.summaries[kind].encode())
         return list(paths.values())
 
-    def _predicted(self, item: Input, image: Array, prediction: Prediction) -> Predicted:
-        outputs = self.outputs
-        labels = tidy(prediction.labels, min_area=outputs.min_area, fill_holes=outputs.fill_holes)
-        return Predicted(labels=labels, image=image, prediction=prediction, **self._whereabouts(item))
+    def list_paths(self, item: Input) -> dict[str, Path]:
+        """Return the files of one input by kind; for a video those that appear last."""
+        return {kind: self.folder / f"{item.stem}{end}" for kind, end in item.list_outputs(self.kinds).items()}
 
-    def _recall_frames(self, item: Input) -> None:
-        folder = self.outputs.frames_folder(item)
-        for number in read_frame_numbers(folder / FRAME_LIST):
-            labels = read_mask(folder / f"{frame_stem(number)}{WRITERS['labels'][0]}")
-            self.add(Written((), Labeled(labels=labels, **self._frame_whereabouts(item, number))))
+    def require_label_files(self, option: str) -> None:
+        """Raise InvalidArgumentError if summary files cannot be completed from label files, as `option` needs."""
+        kinds = [kind for kind in self.kinds if kind in SUMMARY_FILES]
+        if kinds and ("labels" not in self.kinds or self.label_values != "index"):
+            raise InvalidArgumentError(
+                f"{option} reads the finished images for {kinds[0]} from label files with class indices. "
+                f"Save labels too, with --label-values index, or omit {option}."
+            )
 
-    def _frame_whereabouts(self, item: Input, number: int) -> dict[str, Any]:
-        return {"source": None, "name": (item.stem / f"{frame_stem(number)}.png").as_posix(), "classes": self.classes}
+    def without_summaries(self) -> "OutputWriter":
+        """Return a writer for a process that predicts only some of the inputs."""
+        return replace(self, kinds=tuple(kind for kind in self.kinds if kind in WRITERS), summaries={})
 
-    def _whereabouts(self, item: Input) -> dict[str, Any]:
-        return {
-            "source": None if item.url else item.path,
-            "name": item.inner_name,
-            "classes": self.classes,
-            "georeference": self._georeference(item),
-        }
+    def remove_unfinished(self, inputs: Iterable[Input]) -> None:
+        """Remove temporary files that killed processes left for these inputs. No process may be writing them."""
+        targets = {path for item in inputs for path in self.list_paths(item).values()}
+        for folder in {path.parent for path in targets if path.parent.is_dir()}:
+            remove_temporary_files(folder, targets.__contains__)
 
-    def _georeference(self, item: Input) -> Georeference | None:
-        if not any(kind in GEOREFERENCED for kind in self.outputs.kinds):
-            return None
-        with item.open() as file:
-            return read_georeference(file)
+    def _postprocess(self, prediction: Prediction) -> Array:
+        changes = self.min_area > 1 or self.fill_holes
+        return postprocess_labels(prediction.labels, self.min_area, self.fill_holes) if changes else prediction.labels
+
+    def _label(self, item: Input, labels: Array) -> LabeledImage:
+        assert self.classes is not None, "begin was not called"
+        place = _read_georeference(item) if any(kind in GEOREFERENCED for kind in self.kinds) else None
+        return LabeledImage(labels, self.classes, item.relative_name, item.source, place, self.label_values)
+
+    def _label_frame(self, item: VideoInput, number: int, labels: Array) -> LabeledImage:
+        assert self.classes is not None, "begin was not called"
+        name = (item.stem / f"{format_frame_stem(number)}.png").as_posix()
+        return LabeledImage(labels, self.classes, name, label_values=self.label_values)
+
+    def _list_summary_paths(self) -> dict[str, Path]:
+        return {kind: self.folder / SUMMARY_FILES[kind][0] for kind in self.kinds if kind in SUMMARY_FILES}
+
+    def _is_complete(self, item: Input) -> bool:
+        """Return whether all files exist and are not older than the manifest, as those of another request may be."""
+        begun = (self.folder / MANIFEST).stat().st_mtime_ns
+        return all(path.exists() and path.stat().st_mtime_ns >= begun for path in self.list_paths(item).values())
+
+    def _read_manifest(self) -> Any:
+        with contextlib.suppress(*READ_ERRORS):  # missing or damaged
+            return read_json(self.folder / MANIFEST)
+        return None
+
+    def _describe_conflict(
+        self, item: Input, kind: str, path: Path, owners: Mapping[Path, str]
+    ) -> InvalidArgumentError:
+        """Return the error for an output whose path is in use."""
+        relative = path.relative_to(self.folder)
+        if path in owners:
+            return InvalidArgumentError(
+                f"{owners[path]} and {item.name} would both be written to {relative}. "
+                f"Rename one, or predict them into different folders."
+            )
+        what = f"the folder {path}, which is not a label image of Pixelwise" if path.is_dir() else f"the image {path}"
+        return InvalidArgumentError(
+            f"The {kind} output of {item.name} would replace {what}. Choose another folder with -o."
+        )
+
+    def _require_free_frames(self, item: VideoInput, owners: Mapping[Path, str], sources: Iterable[Path]) -> None:
+        """Raise InvalidArgumentError if a file in the folder of the frames may be replaced by one of a frame.
+
+        How many frames there will be is not known before the video is decoded.
+        """
+        folder = self.folder / item.stem
+        for path, owner in owners.items():
+            if path.parent == folder and is_frame_file(path.name):
+                raise InvalidArgumentError(
+                    f"A frame of {item.name} and {owner} might both be written to {path.relative_to(self.folder)}. "
+                    f"Rename one, or predict them into different folders."
+                )
+        for source in sources:
+            if source.parent == folder.resolve() and is_frame_file(source.name):
+                raise InvalidArgumentError(
+                    f"A frame of {item.name} might replace the image {source}. Choose another folder with -o."
+                )
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What an image has given."""
+def remove_path(path: Path) -> None:
+    """Remove a file, or a folder at once with its contents, so that no half of it looks like a result."""
+    if path.is_dir() and not path.is_symlink():
+        renamed = path.with_name(f".{path.name}.{os.getpid()}.gone")
+        path.rename(renamed)
+        shutil.rmtree(renamed)
+    else:
+        path.unlink(missing_ok=True)
 
-    paths: tuple[Path, ...]
-    labeled: Labeled | None
-    """For the files on all images; None where there are none, or where it is in them."""
-    added: bool = False
-    """Whether it is in them."""
+
+def _read_georeference(item: Input) -> Georeference | None:
+    with item.open() as file:
+        return read_georeference(file)
+
+
+def _describe_changes(previous: Any, manifest: Mapping[str, Any]) -> str:
+    if not isinstance(previous, dict) or not isinstance(previous.get("settings"), dict):
+        return f"{MANIFEST} has another format"
+    if previous.get("model") != manifest["model"]:
+        return "another model"
+    old, new = previous["settings"], manifest["settings"]
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return ", ".join(f"{name} was {old.get(name)!r} and is {new.get(name)!r}" for name in names)

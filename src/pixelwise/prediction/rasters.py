@@ -1,13 +1,13 @@
-"""Images larger than memory: windows in, labels of the same kind out, stopped and continued at any part.
+"""Predict images larger than memory: windows in, labels of the same format out.
 
-Labels of finished parts lie as small files in a folder beside the result, each complete or not there at
-all. The result is made from them in one pass at the end, so an interruption changes no byte of it.
+Labels of finished parts are small files in a folder next to the result, each complete or missing, so that an
+interrupted prediction can be resumed. The result is made from them in one pass, so an interruption does not change it.
 """
 
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,80 +16,72 @@ import numpy as np
 
 from pixelwise.data.io.decoded_image import MAX_PIXELS
 from pixelwise.data.io.images import Array
-from pixelwise.data.rasters import Raster, find_raster_format, is_windowed_only
+from pixelwise.data.rasters import Raster, find_raster_format
 from pixelwise.data.rasters.geotiff_writer import has_rasterio
-from pixelwise.data.rasters.rasterio_reader import TIFF_EXTENSIONS, count_tiff_pixels
+from pixelwise.data.rasters.rasterio_reader import count_tiff_pixels
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.files import READ_ERRORS, read_json, write_atomically
 from pixelwise.inference.predictor import Predictor
 from pixelwise.inference.tiling.plan import Tile, TilePlan
-from pixelwise.prediction.manifest import remove
+from pixelwise.prediction.output_writer import remove_path
+from pixelwise.progress import report_progress
 
 WINDOWED_PIXELS = 64 << 20
-"""Larger TIFFs are read by windows, where that can give what is asked for."""
+"""Larger TIFFs are read by windows, if that can give the requested outputs."""
 
 
-def needs_windows(path: Path, able: bool) -> bool:
-    """Whether an image is predicted by windows: what nothing else reads here, and large TIFFs.
+def is_large_tiff(path: Path, can_use_windows: bool) -> bool:
+    """Return whether a TIFF is predicted by windows.
 
     Args:
-        able: whether windows can give what is asked for. If not, a TIFF is only taken so where it could
-            not be decoded as a whole either.
+        can_use_windows: whether windows can give the requested outputs. If not, a TIFF is only read by windows if it
+            could not be decoded as a whole, and then it fails.
     """
-    if is_windowed_only(path):
-        return True
-    pixels = count_tiff_pixels(path) if path.suffix.lower() in TIFF_EXTENSIONS else 0
-    return pixels > MAX_PIXELS or (pixels > WINDOWED_PIXELS and able and has_rasterio())
+    pixels = count_tiff_pixels(path)
+    return pixels > MAX_PIXELS or (pixels > WINDOWED_PIXELS and can_use_windows and has_rasterio())
 
 
 def predict_raster(
-    predictor: Predictor,
-    path: Path,
-    target: Path,
-    *,
-    request: Mapping[str, Any],
-    resume: bool,
-    track: Callable[[int, int], None],
+    predictor: Predictor, path: Path, target: Path, *, manifest: Mapping[str, Any], resume: bool = False
 ) -> None:
-    """Writes the labels of an image as its kind asks for: a tiled, compressed GeoTIFF, or an OME-Zarr.
+    """Write the labels of an image in the format for its kind: a tiled, compressed GeoTIFF, or an OME-Zarr.
 
-    Pixels that hold no data in the image are the ignore index. Memory grows with the
-    width of the image by the labels of a few rows, one byte a pixel, and with nothing else.
+    Pixels without data in the image get the ignore index. Memory only grows with the width of the image, by the
+    labels of a few rows.
 
     Args:
-        request: all that decides the labels but the image, as plain values of JSON.
-        resume: continues what an equal request has left of an image that has not changed.
-        track: hears how many parts of how many are done.
+        manifest: everything except the image that the labels depend on, as plain values of JSON.
+        resume: continue what an equal request has left, if the image has not changed.
 
     Raises:
-        InvalidArgumentError: what reads the image is not installed, or the network sees the whole image.
-        DataError: the image cannot be read, or does not suit the model.
+        InvalidArgumentError: the package that reads the image is not installed, or the receptive field is global.
+        DataError: the image cannot be read, or does not fit the model.
     """
     with find_raster_format(path).open(path, predictor.spec.channels) as raster:
         plan = predictor.tile_planner.plan_windowed(raster.size)
-        parts = _TileFiles(_folder_of_parts(target), plan, predictor.classes.dtype)
-        parts.begin(_description(raster, plan, predictor.device.type, request), resume=resume)
-        for tile, labels in predictor.label_tiles(_Checked(predictor, raster), plan, parts.has):
+        parts = _TileFiles(_part_folder(target), plan, predictor.classes.dtype)
+        parts.begin(_describe_parts(raster, plan, predictor.device.type, manifest), resume=resume)
+        for tile, labels in predictor.label_tiles(_CheckedRaster(predictor, raster), plan, parts.has):
             missing = raster.find_missing(*tile.write)
             if missing is not None:
                 labels[missing] = predictor.classes.ignore_index
             parts.write(tile, labels)
-            track(parts.num_done, len(plan))
-        made = parts.folder / target.name
-        remove(made)  # of an attempt that was stopped
-        raster.write_labels(made, parts.read(), predictor.classes)
-        _put(made, target)
+            report_progress(path.name, parts.num_done, len(plan))
+        result = parts.folder / target.name
+        remove_path(result)  # of an interrupted attempt
+        raster.write_labels(result, parts.read(), predictor.classes)
+        _publish(result, target)
         parts.remove()
 
 
-def forget_parts(target: Path) -> None:
-    """Removes what an interrupted `predict_raster` has left."""
-    remove(_folder_of_parts(target))
+def remove_parts(target: Path) -> None:
+    """Remove what an interrupted `predict_raster` has left."""
+    remove_path(_part_folder(target))
 
 
 @dataclass(frozen=True, slots=True)
-class _Checked:
-    """The raster as the model takes it."""
+class _CheckedRaster:
+    """A raster with pixels as the model takes them."""
 
     predictor: Predictor
     raster: Raster
@@ -101,14 +93,14 @@ class _Checked:
     def read(self, rows: slice, columns: slice) -> Array:
         pixels = self.raster.read(rows, columns)
         try:
-            return self.predictor.checked(pixels)
+            return self.predictor.check_image(pixels)
         except (DataError, InvalidArgumentError) as error:
             raise type(error)(f"{self.raster.path}: {error}") from error
 
 
 @dataclass(slots=True)
 class _TileFiles:
-    """Labels of the parts of a plan, as files."""
+    """The labels of the tiles of a plan, as files."""
 
     folder: Path
     plan: TilePlan
@@ -116,7 +108,7 @@ class _TileFiles:
     num_done: int = 0
 
     def begin(self, description: dict[str, Any], *, resume: bool) -> None:
-        """Keeps what is there only if it was made for the same."""
+        """Prepare the folder; finished parts are kept only if they have the same description."""
         file = self.folder / "image.json"
         if not (resume and _read(file) == description):
             self.remove()
@@ -139,18 +131,18 @@ class _TileFiles:
                 labels = [np.frombuffer(zlib.decompress(piece), self.dtype).reshape(height, -1) for piece in pieces]
             except (zlib.error, ValueError) as error:
                 raise DataError(
-                    f"{self.folder}: a part is damaged ({error}); remove the folder, and begin anew."
+                    f"{self.folder}: A part is damaged ({error}). Remove the folder and start again."
                 ) from error
             yield np.hstack(labels)
 
     def remove(self) -> None:
-        remove(self.folder)
+        remove_path(self.folder)
 
     def _file(self, row: int, column: int) -> Path:
         return self.folder / f"{row:06d}-{column:04d}.labels"
 
 
-def _folder_of_parts(target: Path) -> Path:
+def _part_folder(target: Path) -> Path:
     return target.with_name(f".{target.name}.part")
 
 
@@ -161,18 +153,18 @@ def _read(file: Path) -> Any:
         return None
 
 
-def _description(raster: Raster, plan: TilePlan, device: str, request: Mapping[str, Any]) -> dict[str, Any]:
-    """What the parts belong to."""
+def _describe_parts(raster: Raster, plan: TilePlan, device: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return everything that the labels of the tiles depend on."""
     ends = {"rows": [span.write.stop for span in plan.rows], "columns": [span.write.stop for span in plan.columns]}
-    return {**raster.stamp, **ends, "device": device, "request": dict(request)}
+    return {**raster.stamp, **ends, "device": device, "request": dict(manifest)}
 
 
-def _put(made: Path, target: Path) -> None:
-    """Moves a file or folder to its place, where it appears complete or not at all."""
-    for path in made.rglob("*") if made.is_dir() else (made,):
+def _publish(result: Path, target: Path) -> None:
+    """Move a file or folder to its place, where it appears complete or not at all."""
+    for path in result.rglob("*") if result.is_dir() else (result,):
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-    if made.is_dir():  # a folder can take the place of nothing
-        remove(target)
-    made.replace(target)
+    if result.is_dir():  # a folder cannot replace another one
+        remove_path(target)
+    result.replace(target)

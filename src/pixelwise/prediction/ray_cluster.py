@@ -1,12 +1,12 @@
-"""`predict --cluster ray`: the one predict path in many processes, on any number of machines, by Ray Data.
+"""`predict --cluster ray`: predict in many processes, on any number of machines, with Ray Data.
 
-The command shares the images out in small parts. Workers, each with a predictor that is loaded once, write the
-files and say in a few bytes what became of each image. The part of a worker that is lost is given to another one:
-every file appears whole or not at all, and what is written twice is the same.
+The command divides the inputs into small chunks. Workers load the predictor once, write their own outputs and return
+only status messages. The chunk of a lost worker is given to another one: every file appears complete or not at all,
+and files that are written twice are equal.
 
-Workers are processes that run tasks of Ray and keep their predictor, not actors. The parts of an actor whose
-machine is lost wait until it has started again, in a place that the others give up only when all else is done (seen
-in Ray 2.60); a task goes to whoever is free.
+Workers are processes that run tasks of Ray and keep their predictor, not actors. The chunks of an actor whose machine
+is lost wait until it has restarted, which happens only after all other chunks are done (seen in Ray 2.60); a task
+runs on any free worker.
 """
 
 import functools
@@ -14,288 +14,257 @@ import logging
 import math
 import pickle
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy.typing as npt
 import torch
 
-from pixelwise.data.classes import Classes
 from pixelwise.devices import Precision
 from pixelwise.errors import InvalidArgumentError, PixelwiseError, missing_extra
-from pixelwise.inference.predictor import Predictor, load
+from pixelwise.inference.predictor import load
 from pixelwise.model_file import read_checksum
-from pixelwise.prediction.executor import Place, Task
-from pixelwise.prediction.inputs import Input
-from pixelwise.prediction.output_writer import Job, Written
-from pixelwise.prediction.predict import work_through
-from pixelwise.prediction.rasters import forget_parts
+from pixelwise.prediction.executor import LocalExecutor
+from pixelwise.prediction.inputs import Input, RasterInput
+from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles
+from pixelwise.prediction.rasters import remove_parts
 from pixelwise.progress import use_reporter
 from pixelwise.version import __version__
 
 logger = logging.getLogger(__name__)
 
-CPUS = 4
-"""Of one worker, at most: images of common sizes gain more from a second worker than from more threads."""
-PART = 16
-"""Images that a worker is given at once, at most. They are done again when its machine is lost."""
-PARTS_EACH = 4
-"""Parts for each worker, at least, where there are images enough: so that all are done at about the same time."""
-MOST_BLOCKS = 10_000
-"""Of Ray Data, which holds some kilobytes for each."""
+MAX_CPUS = 4
+"""CPUs of one worker, at most: for images of common sizes, a second worker gains more than more threads."""
+MAX_CHUNK = 16
+"""Images in a chunk, at most. They are repeated if the machine of the worker is lost."""
+MIN_CHUNKS_PER_WORKER = 4
+"""Chunks for each worker, if there are enough images, so that all workers finish at about the same time."""
+MAX_BLOCKS = 10_000
+"""Blocks of Ray Data, each of which takes some kilobytes."""
+
+NumberedInput = tuple[int, Input]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Crew:
-    """The workers that a cluster has room for."""
+class WorkerPlan:
+    """The workers that fit on a cluster."""
 
-    size: int
-    cpus: int
-    """Of each: its threads."""
-    gpus: int
-    """Of each: 0 or 1."""
+    num_workers: int
+    num_cpus: int
+    """CPUs of each worker, and its number of threads."""
+    num_gpus: int
+    """GPUs of each worker: 0 or 1."""
 
 
-def plan_crew(nodes: Iterable[Mapping[str, float]], device: str) -> Crew:
-    """One worker a GPU, or, without GPUs, one for each few CPUs of a machine.
+def plan_workers(nodes: Iterable[Mapping[str, float]], device: str) -> WorkerPlan:
+    """Plan one worker per GPU, or without GPUs one for every few CPUs of a machine.
 
     Args:
-        nodes: what Ray counts on each machine that is there: `{"CPU": 16.0, "GPU": 2.0, ...}`.
-        device: "auto" takes GPUs if there are any.
+        nodes: the resources of each running machine, as Ray counts them: `{"CPU": 16.0, "GPU": 2.0, ...}`.
+        device: "auto" uses GPUs if there are any.
 
-    InvalidArgumentError where the cluster has nothing of the kind.
+    Raises:
+        InvalidArgumentError: the cluster does not have the device.
     """
-    rooms = [(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in nodes]
-    gpus = sum(gpu for _, gpu in rooms)
-    if device == "cuda" or (device == "auto" and gpus):
-        if not gpus:
+    machines = [(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in nodes]
+    num_gpus = sum(gpus for _, gpus in machines)
+    if device == "cuda" or (device == "auto" and num_gpus):
+        if not num_gpus:
             raise InvalidArgumentError(
-                "--device cuda, but no machine of the cluster has a GPU; use --device auto or cpu."
+                "--device cuda: No machine of the cluster has a GPU. Use --device auto or --device cpu."
             )
-        threads = min(cpu // gpu for cpu, gpu in rooms if gpu)
-        return Crew(size=gpus, cpus=max(1, min(CPUS, threads)), gpus=1)
+        threads = min(cpus // gpus for cpus, gpus in machines if gpus)
+        return WorkerPlan(num_workers=num_gpus, num_cpus=max(1, min(MAX_CPUS, threads)), num_gpus=1)
     if device not in ("auto", "cpu"):
-        raise InvalidArgumentError(f"--device {device} cannot be asked of a cluster; choose auto, cpu or cuda.")
-    cores = [cpu for cpu, _ in rooms if cpu]
-    if not cores:
-        raise InvalidArgumentError("no machine of the cluster offers CPUs; start Ray there with --num-cpus 1 or more.")
-    each = min(CPUS, *cores)
-    return Crew(size=sum(cpu // each for cpu in cores), cpus=each, gpus=0)
+        raise InvalidArgumentError(f"--device {device} is not supported on a cluster. Choose auto, cpu or cuda.")
+    cpus = [cpus for cpus, _ in machines if cpus]
+    if not cpus:
+        raise InvalidArgumentError("No machine of the cluster offers CPUs. Start Ray with --num-cpus 1 or more.")
+    each = min(MAX_CPUS, *cpus)
+    return WorkerPlan(num_workers=sum(count // each for count in cpus), num_cpus=each, num_gpus=0)
 
 
-Numbered = tuple[int, Input]
+def split_into_chunks(inputs: Sequence[Input], num_workers: int) -> list[list[NumberedInput]]:
+    """Split inputs into chunks of consecutive ones with their numbers; an input that may take hours has its own."""
+    size = max(1, min(MAX_CHUNK, math.ceil(len(inputs) / (MIN_CHUNKS_PER_WORKER * num_workers))))
+    chunks: list[list[NumberedInput]] = []
+    for number, item in enumerate(inputs):
+        is_separate = item.is_long or (chunks and chunks[-1][-1][1].is_long)
+        if not chunks or is_separate or len(chunks[-1]) == size:
+            chunks.append([])
+        chunks[-1].append((number, item))
+    return chunks
 
 
-def cut_in_parts(images: Sequence[Input], workers: int) -> list[list[Numbered]]:
-    """Consecutive images with their numbers; a video, or what is read by windows, may take hours and is alone."""
-    size = max(1, min(PART, math.ceil(len(images) / (PARTS_EACH * workers))))
-    parts: list[list[Numbered]] = []
-    for number, item in enumerate(images):
-        alone = _is_long(item) or (parts and _is_long(parts[-1][-1][1]))
-        if not parts or alone or len(parts[-1]) == size:
-            parts.append([])
-        parts[-1].append((number, item))
-    return parts
-
-
-def _is_long(item: Input) -> bool:
-    return item.windowed or item.is_video
-
-
-def in_order(rows: Iterable[tuple[int, str]]) -> Iterator[str]:
-    """(number, what became of it) in any order → what became of each, from number 0 on."""
+def restore_order(rows: Iterable[tuple[int, str]]) -> Iterator[str]:
+    """Yield the values of (number, value) pairs, given in any order, from number 0 on."""
     waiting: dict[int, str] = {}
     upcoming = 0
-    for number, outcome in rows:
-        waiting[number] = outcome
+    for number, value in rows:
+        waiting[number] = value
         while upcoming in waiting:
             yield waiting.pop(upcoming)
             upcoming += 1
 
 
-@dataclass(slots=True)
-class _Notes:
-    """Keeps what is said, for the process that shows it."""
+class LogCollector:
+    """A reporter that keeps messages, for the process that shows them."""
 
-    lines: list[str]
+    def __init__(self) -> None:
+        self.messages: list[str] = []
 
     def log(self, message: str) -> None:
-        self.lines.append(message)
+        self.messages.append(message)
 
     def track(self, label: str, done: float, total: float, note: str = "") -> None:
         pass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """What all workers are told; equal ones share a predictor."""
-
-    model: Path
-    checksum: str
-    device: str
-    precision: str
-    engine: str
-    threads: int
-
-
 @functools.lru_cache(maxsize=1)
-def predictor_of(setting: Setting) -> Predictor:
-    """Loaded once in each process. PixelwiseError where this machine has another model in its place, or none."""
-    torch.set_num_threads(setting.threads)
-    if read_checksum(setting.model) != setting.checksum:
+def start_executor(executor: LocalExecutor, checksum: str, num_threads: int) -> LocalExecutor:
+    """Load the predictor once per process. Raises InvalidArgumentError if this machine has another model."""
+    torch.set_num_threads(num_threads)
+    if read_checksum(executor.model) != checksum:
         raise InvalidArgumentError(
-            f"{setting.model} is another model here than where the command was given; share one folder."
+            f"{executor.model} on this machine is not the model of the command. Use a shared folder."
         )
-    return load(setting.model, device=setting.device, precision=setting.precision, engine=setting.engine)
+    executor.start(0)
+    return executor
 
 
-def do_parts(batch: Mapping[str, npt.NDArray[Any]], *, task: Task, setting: Setting) -> dict[str, list[Any]]:
-    """Runs on a worker. Parts → a line for each image: its number, why it failed or "", what there is to say."""
-    predictor = predictor_of(setting)
-    job = Job(outputs=task.outputs, classes=predictor.classes)
-    lines: dict[str, list[Any]] = {"number": [], "error": [], "said": []}
-    for content in batch["part"]:
-        part: list[Numbered] = pickle.loads(content)
-        notes = _Notes([])
-        with use_reporter(notes):
-            outcomes = list(work_through(predictor, task, job, [item for _, item in part]))
-        lines["number"] += [number for number, _ in part]
-        lines["error"] += [str(one) or type(one).__name__ if isinstance(one, Exception) else "" for one in outcomes]
-        lines["said"] += ["\n".join(notes.lines), *[""] * (len(part) - 1)]
-    return lines
+def predict_chunks(
+    batch: Mapping[str, npt.NDArray[Any]], *, writer: OutputWriter, executor: LocalExecutor, num_threads: int
+) -> dict[str, list[Any]]:
+    """Predict chunks on a worker; returns for each input its number, the error or "", and messages."""
+    started = start_executor(executor, writer.manifest["model"], num_threads)
+    columns: dict[str, list[Any]] = {"number": [], "error": [], "messages": []}
+    for content in batch["chunk"]:
+        chunk: list[NumberedInput] = pickle.loads(content)
+        collector = LogCollector()
+        with use_reporter(collector):
+            results = list(started.run(writer, [item for _, item in chunk]))
+        columns["number"] += [number for number, _ in chunk]
+        columns["error"] += [str(one) or type(one).__name__ if isinstance(one, Exception) else "" for one in results]
+        columns["messages"] += ["\n".join(collector.messages), *[""] * (len(chunk) - 1)]
+    return columns
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """What a worker finds before any work is given out."""
-
-    classes: Classes
-    precision: Precision
-    version: str
-
-
-def look(model: Path, device: str, precision: str, engine: str) -> Look | PixelwiseError:
-    """Runs on a machine of the cluster: it knows which precision its processor or GPU is fast in."""
+def inspect_worker(model: Path, device: str, precision: str, engine: str) -> tuple[str, Precision] | PixelwiseError:
+    """Return the version of Pixelwise on a machine, and the precision that its processor or GPU is fast in."""
     try:
-        predictor = load(model, device=device, precision=precision, engine=engine)
+        return __version__, load(model, device=device, precision=precision, engine=engine).precision
     except PixelwiseError as error:
         return error
-    return Look(classes=predictor.classes, precision=predictor.precision, version=__version__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RayPlace:
-    """The machines of a cluster."""
+@dataclass(kw_only=True)
+class RayExecutor(LocalExecutor):
+    """Predicts inputs on all machines of a Ray cluster.
 
-    ray: Any
-    model: Path
-    crew: Crew
-    engine: str
-    found: Look
-
-    @property
-    def classes(self) -> Classes:
-        return self.found.classes
-
-    @property
-    def precision(self) -> Precision:
-        return self.found.precision
-
-    def work(self, task: Task, job: Job, images: Sequence[Input]) -> Iterator[Written | Exception]:
-        """As `Place.work`. InvalidArgumentError where the cluster gives up."""
-        if not images:
-            return
-        if not task.resume:
-            for target in (task.outputs.paths(item)["labels"] for item in images if item.windowed and task.able):
-                forget_parts(target)
-        lines = self._lines(_elsewhere(task), [_absolute(item) for item in images])
-        try:
-            for item, reason in zip(images, in_order(lines), strict=True):
-                # What failed elsewhere is known by its words alone.
-                yield PixelwiseError(reason) if reason else Written(tuple(task.outputs.paths(item).values()), None)
-        except self.ray.exceptions.RayError as error:
-            raise InvalidArgumentError(
-                f"the cluster has given up ({_reason(error)}); what is written stays: go on with --resume."
-            ) from error
-        task.outputs.remove_unfinished(images)
-
-    def _lines(self, task: Task, images: Sequence[Input]) -> Iterator[tuple[int, str]]:
-        data, crew = self.ray.data, self.crew
-        parts = cut_in_parts(images, crew.size)
-        logger.info(f"{len(images)} images in {len(parts)} parts, for {min(crew.size, len(parts))} workers")
-        setting = Setting(
-            model=self.model,
-            checksum=task.request.model,
-            device="cuda" if crew.gpus else "cpu",
-            precision=self.precision,
-            engine=self.engine,
-            threads=crew.cpus,
-        )
-        rows = [{"part": pickle.dumps(part)} for part in parts]
-        made = data.from_items(rows, override_num_blocks=min(len(rows), MOST_BLOCKS)).map_batches(
-            do_parts,
-            batch_size=1,
-            fn_kwargs={"task": task, "setting": setting},
-            num_cpus=None if crew.gpus else crew.cpus,
-            num_gpus=crew.gpus or None,
-        )
-        for line in made.iter_rows():
-            if line["said"]:
-                logger.info(line["said"])
-            yield int(line["number"]), line["error"]
-
-
-@contextmanager
-def ray_cluster(model: str | Path, *, device: str, precision: str, engine: str) -> Iterator[Callable[[], Place]]:
-    """Gives a function that connects to a cluster, and leaves the cluster at the end.
-
-    The function takes the connection that is there, else the cluster that RAY_ADDRESS names, else one that
-    runs on this machine, else starts one on this machine alone. On a cluster, `engine="auto"` is torch:
-    which engine is fastest differs from machine to machine, and the files must not.
+    It uses the existing connection, else the cluster that RAY_ADDRESS names, else one that runs on this machine, else
+    it starts one on this machine. With `engine="auto"` it uses torch: the fastest engine differs between machines, but
+    the files must not.
     """
-    ray = _ray()
-    connected = bool(ray.is_initialized())
 
-    def connect() -> Place:
-        if not connected:
-            _connect(ray)
-        crew = plan_crew((node["Resources"] for node in ray.nodes() if node["Alive"]), device)
-        place = Path(model).absolute()
-        wanted = ray.remote(num_cpus=0 if crew.gpus else 1, num_gpus=crew.gpus)(look)
+    writes_elsewhere: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.ray = _import_ray()
+        self.model = Path(self.model).absolute()
+        self.was_connected = bool(self.ray.is_initialized())
+
+    def start(self, num_images: int) -> Precision:
+        """Connect to the cluster, plan the workers, and return the precision that one of them computes in."""
+        ray = self.ray
+        if not self.was_connected:
+            try:
+                ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
+            except ConnectionError as error:
+                raise InvalidArgumentError(
+                    f"No Ray cluster can be reached ({_reason(error)}). Check RAY_ADDRESS."
+                ) from error
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
+            ray.data.DataContext.get_current().enable_progress_bars = False
+        self.workers = plan_workers((node["Resources"] for node in ray.nodes() if node["Alive"]), self.device)
+        self.worker_device = "cuda" if self.workers.num_gpus else "cpu"
+        options = {"num_cpus": 0 if self.workers.num_gpus else 1, "num_gpus": self.workers.num_gpus}
+        inspect = ray.remote(**options)(inspect_worker)
         try:
-            found = ray.get(wanted.remote(place, "cuda" if crew.gpus else "cpu", precision, engine))
+            found = ray.get(inspect.remote(self.model, self.worker_device, self.precision, self.engine))
         except ray.exceptions.RayError as error:
             raise InvalidArgumentError(
-                f"a machine of the cluster cannot begin ({_reason(error)}); install pixelwise {__version__} on each."
+                f"A machine of the cluster cannot start ({_reason(error)}). Install pixelwise {__version__} on each."
             ) from error
         if isinstance(found, PixelwiseError):
             raise found
-        if found.version != __version__:
+        version: str = found[0]
+        if version != __version__:
             raise InvalidArgumentError(
-                f"the cluster has pixelwise {found.version}, this machine {__version__}; install one."
+                f"The cluster has pixelwise {version}, this machine {__version__}. Install the same version."
             )
-        return RayPlace(ray=ray, model=place, crew=crew, engine=engine, found=found)
+        self.worker_precision: Precision = found[1]
+        precision: Precision = found[1]
+        return precision
 
-    try:
-        yield connect
-    finally:
-        if not connected:
-            ray.shutdown()
+    def run(self, writer: OutputWriter, inputs: Sequence[Input]) -> Iterator[WrittenFiles | Exception]:
+        """Predict inputs on the workers; raises InvalidArgumentError if the cluster fails."""
+        if not inputs:
+            return
+        if not writer.resumed:
+            for item in inputs:
+                if isinstance(item, RasterInput) and writer.only_labels and self.is_exact:
+                    remove_parts(writer.list_paths(item)["labels"])
+        try:
+            errors = restore_order(self._collect(writer, inputs))
+            for item, error in zip(inputs, errors, strict=True):
+                # Workers return the message of an error, not the error.
+                yield PixelwiseError(error) if error else WrittenFiles(tuple(writer.list_paths(item).values()))
+        except self.ray.exceptions.RayError as error:
+            raise InvalidArgumentError(
+                f"The cluster failed ({_reason(error)}). Finished outputs stay; continue with --resume."
+            ) from error
+        writer.remove_unfinished(inputs)
+
+    def close(self) -> None:
+        """Leave the cluster, unless the connection existed before."""
+        if not self.was_connected:
+            self.ray.shutdown()
+
+    def _collect(self, writer: OutputWriter, inputs: Sequence[Input]) -> Iterator[tuple[int, str]]:
+        """Predict on the workers; yields the number of each input and its error or ""."""
+        workers = self.workers
+        chunks = split_into_chunks([item.absolute() for item in inputs], workers.num_workers)
+        logger.info(
+            f"{len(inputs)} inputs in {len(chunks)} chunks, for {min(workers.num_workers, len(chunks))} workers"
+        )
+        executor = LocalExecutor(
+            model=self.model,
+            tiling=self.tiling,
+            tta=self.tta,
+            device=self.worker_device,
+            precision=self.worker_precision,
+            engine=self.engine,
+        )
+        # Parts of images are resumed: those that exist after the start belong to this job.
+        theirs = replace(writer.without_summaries(), folder=writer.folder.absolute(), resumed=True)
+        rows = [{"chunk": pickle.dumps(chunk)} for chunk in chunks]
+        results = self.ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS)).map_batches(
+            predict_chunks,
+            batch_size=1,
+            fn_kwargs={"writer": theirs, "executor": executor, "num_threads": workers.num_cpus},
+            num_cpus=None if workers.num_gpus else workers.num_cpus,
+            num_gpus=workers.num_gpus or None,
+        )
+        for row in results.iter_rows():
+            if row["messages"]:
+                logger.info(row["messages"])
+            yield int(row["number"]), row["error"]
 
 
-def _connect(ray: Any) -> None:
-    try:
-        ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
-    except ConnectionError as error:
-        raise InvalidArgumentError(f"no Ray cluster can be reached ({_reason(error)}); check RAY_ADDRESS.") from error
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-
-
-def _ray() -> Any:
+def _import_ray() -> Any:
     try:
         import ray
         import ray.data
@@ -304,22 +273,8 @@ def _ray() -> Any:
     return ray
 
 
-def _elsewhere(task: Task) -> Task:
-    """As other processes need it: they stand in other folders, and see only some of the images.
-
-    Parts of images are always taken up: what lies there once the work has begun is of this job.
-    """
-    outputs = replace(task.outputs.of_images(), folder=task.outputs.folder.absolute())
-    return replace(task, outputs=outputs, resume=True)
-
-
-def _absolute(item: Input) -> Input:
-    files = tuple(map(_absolute, item.files))
-    return replace(item, files=files) if item.url else replace(item, path=item.path.absolute(), files=files)
-
-
 def _reason(error: Exception) -> str:
-    """The last line that names an error: before it stands the way it has taken, after it advice on Ray's settings."""
+    """Return the last line that names an error; before it is the traceback, after it advice on settings of Ray."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception): ", line)]
     return (named or lines)[-1].removeprefix("pixelwise.errors.")

@@ -1,8 +1,8 @@
-"""Images and videos behind URLs of any kind that fsspec knows: https://, s3://, ... (extra `remote`)."""
+"""Read images and videos behind URLs that fsspec supports: https://, s3://, ... (extra `remote`)."""
 
 import re
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
@@ -11,62 +11,59 @@ from pixelwise.errors import DataError, InvalidArgumentError, missing_extra
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
-def is_remote(given: str) -> bool:
-    """Whether it has a scheme. One letter is a drive of Windows."""
-    return bool(_URL.match(given))
+def is_remote(name: str) -> bool:
+    """Return whether a name has a scheme. A single letter is a drive of Windows."""
+    return bool(_URL.match(name))
 
 
-def find_remote(url: str, endings: tuple[str, ...] = IMAGE_EXTENSIONS) -> Iterator[tuple[str, PurePosixPath]]:
-    """Each image with its URL and the path that its outputs keep; of a folder what is below it.
+def find_remote(url: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> Iterator[tuple[str, Path]]:
+    """Find the images at a URL; yields the URL of each and the path that its outputs keep.
 
-    A URL that ends in one of `endings` is taken for an image, unasked; one with `*` is a pattern. InvalidArgumentError
-    where the place cannot be asked.
+    A URL that ends in one of `extensions` is one image; no request is made. A URL with `*` is a pattern, any other one
+    a folder. Raises InvalidArgumentError if the server cannot be reached.
     """
-    path = _path(url)
-    if path.suffix.lower() in endings and "*" not in url:
-        yield url, PurePosixPath(path.name)
+    path = _url_path(url)
+    if path.suffix.lower() in extensions and "*" not in url:
+        yield url, Path(path.name)
         return
     try:
-        system, root = _fsspec().url_to_fs(url)
-        found = system.glob(root) if "*" in url else system.find(root)
-        names = {name: str(system.unstrip_protocol(name)) for name in sorted(found)}
+        system, root = _import_fsspec().url_to_fs(url)
+        names = system.glob(root) if "*" in url else system.find(root)
+        urls = {name: str(system.unstrip_protocol(name)) for name in sorted(names)}
     except InvalidArgumentError:
         raise
-    except Exception as error:  # each kind of place has errors of its own
-        raise InvalidArgumentError(f"{url} cannot be looked into ({_reason(error)}); check the address.") from error
-    for name, full in names.items():
-        inner = (
-            PurePosixPath(name.removeprefix(root).lstrip("/")) if "*" not in url else PurePosixPath(_path(full).name)
-        )
-        hidden = any(part.startswith(".") for part in inner.parts)
-        if inner.suffix.lower() in endings and not hidden:
-            yield full, inner
+    except Exception as error:  # every file system has its own errors
+        raise InvalidArgumentError(f"{url} cannot be listed ({_reason(error)}). Check the address.") from error
+    for name, full_url in urls.items():
+        is_pattern = "*" in url
+        inner = Path(_url_path(full_url).name if is_pattern else name.removeprefix(root).lstrip("/"))
+        is_hidden = any(part.startswith(".") for part in inner.parts)
+        if inner.suffix.lower() in extensions and not is_hidden:
+            yield full_url, inner
 
 
 def read_remote(url: str) -> bytes:
-    """All bytes behind a URL. DataError where they cannot be had."""
-    try:
-        with _fsspec().open(url, "rb") as file:
-            return bytes(file.read())
-    except InvalidArgumentError:
-        raise
-    except Exception as error:  # each kind of place has errors of its own
-        raise DataError(f"{url}: cannot be read ({_reason(error)}); check the address.") from error
+    """Read all bytes behind a URL. Raises DataError if that fails."""
+    with open_remote(url) as file:
+        try:
+            return file.read()
+        except Exception as error:  # every file system has its own errors
+            raise DataError(f"{url}: The file cannot be read ({_reason(error)}). Check the address.") from error
 
 
 def open_remote(url: str) -> BinaryIO:
-    """What is behind a URL, read as it is needed. DataError where it cannot be had."""
+    """Open the file behind a URL, whose parts are fetched as they are read. Raises DataError if that fails."""
     try:
-        system, path = _fsspec().url_to_fs(url)
+        system, path = _import_fsspec().url_to_fs(url)
         return cast(BinaryIO, system.open(path, "rb"))
     except InvalidArgumentError:
         raise
-    except Exception as error:  # each kind of place has errors of its own
-        raise DataError(f"{url}: cannot be read ({_reason(error)}); check the address.") from error
+    except Exception as error:  # every file system has its own errors
+        raise DataError(f"{url}: The file cannot be read ({_reason(error)}). Check the address.") from error
 
 
-def _path(url: str) -> PurePosixPath:
-    """What stands behind the scheme, without a query."""
+def _url_path(url: str) -> PurePosixPath:
+    """Return the part of a URL after the scheme, without the query."""
     return PurePosixPath(url.partition("://")[2].partition("?")[0])
 
 
@@ -74,7 +71,7 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _fsspec() -> Any:
+def _import_fsspec() -> Any:
     try:
         import fsspec.core
     except ImportError as error:

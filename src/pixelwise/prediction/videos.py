@@ -1,151 +1,124 @@
-"""A video through one predictor: its frames as images, its outputs complete or not there at all."""
+"""Predict videos: the frames are predicted like images, and the outputs are complete or missing."""
 
 import contextlib
-import functools
-import logging
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pixelwise.data.io.images import Array
 from pixelwise.data.io.video import Video, VideoFrame, open_video
 from pixelwise.errors import PixelwiseError
-from pixelwise.inference.batching import Answer, Failure, predict_all
+from pixelwise.inference.batching import PredictedImage, predict_all
 from pixelwise.inference.predictor import Predictor, Tiling
-from pixelwise.prediction.async_writer import told, written_behind
-from pixelwise.prediction.inputs import Input
-from pixelwise.prediction.output_writer import Job, Written
-from pixelwise.prediction.outputs import WRITERS, Labeled
-from pixelwise.prediction.outputs.video import FRAME_LIST, FrameList, LabeledVideo, frame_number, labeled_picture
+from pixelwise.prediction.async_writer import log_blending, write_in_background
+from pixelwise.prediction.inputs import VideoInput, list_frame_outputs
+from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles
+from pixelwise.prediction.outputs import WRITERS, LabeledImage
+from pixelwise.prediction.outputs.video import (
+    FRAME_LIST,
+    FrameList,
+    LabeledVideo,
+    draw_labeled_frame,
+    parse_frame_number,
+)
 from pixelwise.progress import report_progress
 
-logger = logging.getLogger(__name__)
 
-
-def num_images(item: Input) -> int:
-    """How many images an input will be, as far as can be told without decoding it: at least one."""
-    if not item.is_video or item.url:
+def count_frames(item: VideoInput) -> int:
+    """Return the number of frames, as far as it is known without decoding the video: at least one."""
+    if item.url:
         return 1
     try:
         with item.open() as file, open_video(file, item.name) as video:
             return max(video.num_frames, 1)
-    except (PixelwiseError, OSError):  # said when it is read
+    except (PixelwiseError, OSError):  # reported when the video is read
         return 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Done:
-    """A frame whose files are written."""
+def predict_video(
+    predictor: Predictor, writer: OutputWriter, item: VideoInput, *, tiling: Tiling, tta: Sequence[str]
+) -> WrittenFiles:
+    """Predict the frames of a video and write all outputs.
 
-    frame: VideoFrame
-    labeled: Labeled
-    coded: Any
-    """For the labeled video; None where there is none."""
+    Memory does not grow with the length of the video, except for the summary files. The outputs are in a hidden folder
+    until the last frame is complete, so an error leaves nothing behind.
+    """
+    work = (writer.folder / item.stem).with_name(f".{item.stem.name}.part")
+    try:
+        with writer.roll_back_on_error():
+            shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
+            work.mkdir(parents=True)
+            with item.open() as file, open_video(file, item.name) as video:
+                count = _write_frames(predictor, writer, item, video, work, tiling, tta)
+            return WrittenFiles(_publish(writer, item, work, count))
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Videos:
-    """The videos of a job."""
+def _write_frames(
+    predictor: Predictor,
+    writer: OutputWriter,
+    item: VideoInput,
+    video: Video,
+    work: Path,
+    tiling: Tiling,
+    tta: Sequence[str],
+) -> int:
+    """Predict and write all frames; returns their number."""
 
-    predictor: Predictor
-    job: Job
-    tiling: Tiling
-    tta: Sequence[str]
+    def write(one: PredictedImage[VideoFrame, None]) -> tuple[VideoFrame, LabeledImage, Any]:
+        if one.item.number == 1 and one.prediction.seam_score is not None:
+            log_blending(f"{item.name}: first frame", one.prediction.seam_score, tiling)
+        labeled = writer.write_frame(item, one.item.number, one.image, one.prediction, work)
+        picture = None if overlay is None else overlay.convert(draw_labeled_frame(labeled, one.image))
+        return one.item, labeled, picture
 
-    def write(self, item: Input) -> Written | Exception:
-        """All outputs of a video. Memory does not grow with its length, but for the files on all images.
-
-        Until the last frame they lie in a hidden folder beside; a fault in the middle leaves nothing.
-        """
-        work = self.job.outputs.frames_folder(item).with_name(f".{item.stem.name}.part")
-        try:
-            with self.job.undone_if_broken():
-                _remove(work)  # of a process that was killed
-                work.mkdir(parents=True)
-                with item.open() as file, open_video(file, item.name) as video:
-                    count = self._write_frames(item, video, work)
-                return Written(self._publish(item, work, count), None, added=True)
-        except (PixelwiseError, OSError) as error:
-            return error
-        finally:
-            _remove(work)
-
-    def _write_frames(self, item: Input, video: Video, work: Path) -> int:
-        """Predicts and writes all frames. Returns how many there are."""
-        overlaid = "overlay" in self.job.outputs.kinds
-        count = 0
-        with contextlib.ExitStack() as closing:
-            labeled = closing.enter_context(LabeledVideo(_labeled_video(work), video)) if overlaid else None
-            frames = closing.enter_context(FrameList(work / FRAME_LIST, video))
-            write = functools.partial(self._write_frame, item, work, labeled)
-            written = closing.enter_context(contextlib.closing(written_behind(self._predicted(item, video), write)))
-            for done in written:
-                if isinstance(done, Exception):
-                    raise done
-                if labeled is not None:
-                    labeled.add(done.coded, done.frame)
-                frames.add(done.frame)
-                self.job.add(Written((), done.labeled))
-                count = done.frame.number
-                report_progress(item.path.name, count, max(video.num_frames, count))
-        return count
-
-    def _predicted(self, item: Input, video: Video) -> Iterator[Answer[VideoFrame, None] | Failure[VideoFrame]]:
-        channels = self.predictor.spec.channels
-
-        def read(frame: VideoFrame) -> tuple[Array, None]:
-            return frame.to_array(channels), None
-
-        def tell(frame: VideoFrame, words: str) -> None:
-            if frame.number == 1:
-                logger.info(f"{item.name}: {words} in its first frame")
-
-        outcomes = predict_all(
-            self.predictor,
+    count = 0
+    with contextlib.ExitStack() as stack:
+        has_overlay = "overlay" in writer.kinds
+        overlay = stack.enter_context(LabeledVideo(_overlay_path(work), video)) if has_overlay else None
+        frames = stack.enter_context(FrameList(work / FRAME_LIST, video))
+        predicted = predict_all(
+            predictor,
             video.frames(),
-            read,
-            tiling=self.tiling,
-            keep_logits=self.job.outputs.need_probabilities,
-            tta=self.tta,
+            lambda frame: (frame.to_array(predictor.spec.channels), None),
+            tiling=tiling,
+            keep_logits=writer.needs_probabilities,
+            tta=tta,
             name=lambda frame: f"{item.name}: frame {frame.number}",
         )
-        return told(outcomes, self.tiling, tell)
-
-    def _write_frame(
-        self, item: Input, work: Path, labeled: LabeledVideo | None, answer: Answer[VideoFrame, None]
-    ) -> _Done:
-        frame = answer.item
-        made = self.job.write_frame(item, frame.number, answer.image, answer.prediction, work)
-        coded = None if labeled is None else labeled.prepared(labeled_picture(made))
-        return _Done(frame=frame, labeled=made.without_image(), coded=coded)
-
-    def _publish(self, item: Input, work: Path, count: int) -> tuple[Path, ...]:
-        """Moves what is complete to its place; the list of frames, which says that they are there, last."""
-        outputs, targets = self.job.outputs, self.job.outputs.paths(item)
-        if "overlay" in targets:
-            _labeled_video(work).replace(targets["overlay"])
-        if "frames" not in targets:
-            return tuple(targets.values())
-        listed, folder = targets["frames"], outputs.frames_folder(item)
-        listed.unlink(missing_ok=True)
-        folder.mkdir(exist_ok=True)
-        for path in work.iterdir():
-            if path.name != FRAME_LIST:
-                path.replace(folder / path.name)
-        ends = [WRITERS[kind][0] for kind in outputs.frame_kinds]
-        for path in folder.iterdir():  # of a longer video before
-            if any(frame_number(path.name, end) > count for end in ends):
-                path.unlink()
-        (work / FRAME_LIST).replace(listed)
-        return tuple(folder if name == "frames" else path for name, path in targets.items())
+        for result in stack.enter_context(contextlib.closing(write_in_background(predicted, write))):
+            if isinstance(result, Exception):
+                raise result
+            frame, labeled, picture = result
+            if overlay is not None:
+                overlay.add(picture, frame)
+            frames.add(frame)
+            writer.add(labeled)
+            count = frame.number
+            report_progress(item.path.name, count, max(video.num_frames, count))
+    return count
 
 
-def _labeled_video(work: Path) -> Path:
+def _publish(writer: OutputWriter, item: VideoInput, work: Path, count: int) -> tuple[Path, ...]:
+    """Move the outputs to their places; the list of frames last, because it says that they are complete."""
+    targets, folder = writer.list_paths(item), writer.folder / item.stem
+    if "overlay" in targets:
+        _overlay_path(work).replace(targets["overlay"])
+    if "frames" not in targets:
+        return tuple(targets.values())
+    targets["frames"].unlink(missing_ok=True)
+    folder.mkdir(exist_ok=True)
+    for path in work.iterdir():
+        if path.name != FRAME_LIST:
+            path.replace(folder / path.name)
+    ends = [WRITERS[kind][0] for kind in list_frame_outputs(writer.kinds)]
+    for path in folder.iterdir():  # of an earlier, longer video
+        if any(parse_frame_number(path.name, end) > count for end in ends):
+            path.unlink()
+    (work / FRAME_LIST).replace(targets["frames"])
+    return tuple(folder if kind == "frames" else path for kind, path in targets.items())
+
+
+def _overlay_path(work: Path) -> Path:
     return work / "labeled.mp4"
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)

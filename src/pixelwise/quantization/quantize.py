@@ -13,10 +13,10 @@ from pixelwise.data.sample import Sample
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.evaluation.split_selection import adapt_to_model, choose_split
 from pixelwise.inference.batching import Failure, predict_all
-from pixelwise.inference.engines import ENGINES, EngineName, Source
+from pixelwise.inference.engines import ENGINES, EngineName, NetworkSource, choose_engine, get_installed_versions
 from pixelwise.inference.int8_file import get_int8_path, prepare_frames, require_replaceable, write_int8
-from pixelwise.inference.predictor import Predictor, in_int8, load
-from pixelwise.lowering.int8 import get_quantizer_versions, quantize_graph
+from pixelwise.inference.predictor import Predictor, load, make_int8_predictor
+from pixelwise.lowering.int8 import quantize_graph
 from pixelwise.metrics import ConfusionMatrix, mean_iou
 from pixelwise.progress import report_progress
 from pixelwise.quantization.result import EngineAccuracy, Int8Accuracy, QuantizeResult
@@ -45,16 +45,20 @@ def quantize(
         raise InvalidArgumentError(f"max_iou_drop is {max_iou_drop}. Expected points of mean IoU from 0 to 100.")
     path = get_int8_path(model) if output is None else Path(output)
     require_replaceable(path)
-    versions = {"pixelwise": __version__, **get_quantizer_versions()}
+    choose_engine("onnxruntime")  # which has the quantizer
     reference = load(model, device="cpu", precision="fp32", engine="torch")
     dataset = adapt_to_model(Dataset.load(Path(data), format), reference)
     training = draw_training_samples(choose_split(dataset, model, "train")[1])
     _, validation = choose_split(dataset, model, "val")
     logger.info(f"Finding activation ranges on {len(training)} training images")
     images = read_training_images(dataset, training, reference)
-    source = Source(module=reference.module, channels=reference.spec.channels)
+    source = NetworkSource(module=reference.module, channels=reference.spec.channels)
     graph = quantize_graph(source.onnx, prepare_frames(reference.module, images))
-    quantized = {name: in_int8(reference, name, graph) for name in _find_int8_engines()}
+    quantized = {
+        name: make_int8_predictor(reference, name, graph)
+        for name, engine in ENGINES.items()
+        if engine.is_installed and "int8" in engine.precisions
+    }
     model_mean_iou, engines = measure_accuracy(dataset, validation, reference, quantized)
     accuracy = Int8Accuracy(
         model_mean_iou=model_mean_iou,
@@ -63,6 +67,7 @@ def quantize(
         num_training_images=len(training),
     )
     _require_accuracy(accuracy, max_iou_drop, path)
+    versions = {"pixelwise": __version__, **get_installed_versions()}
     write_int8(model, graph, {"accuracy": asdict(accuracy), "versions": versions}, path=path)
     return QuantizeResult(file=path, accuracy=accuracy)
 
@@ -77,7 +82,7 @@ def read_training_images(dataset: Dataset, samples: Sequence[Sample], predictor:
     """Yield images (H, W, C) in the model's type, one at a time, cropped to `MAX_IMAGE_SIZE`."""
     rng = np.random.default_rng(SEED)
     for sample in samples:
-        image = predictor.checked(dataset.read_image(sample))
+        image = predictor.check_image(dataset.read_image(sample))
         height, width = (min(side, limit) for side, limit in zip(image.shape[:2], MAX_IMAGE_SIZE, strict=True))
         top = int(rng.integers(0, image.shape[0] - height + 1))
         left = int(rng.integers(0, image.shape[1] - width + 1))
@@ -107,7 +112,7 @@ def measure_accuracy(
     for done, answer in enumerate(answers, start=1):
         if isinstance(answer, Failure):
             raise answer.error
-        image, expected = reference.checked(answer.image), answer.prediction.labels
+        image, expected = reference.check_image(answer.image), answer.prediction.labels
         confusions[None].update(expected, answer.extra, ignore_index=classes.ignore_index)
         for name, predictor in quantized.items():
             labels = predictor.predict(image).labels
@@ -124,10 +129,6 @@ def measure_accuracy(
         name: EngineAccuracy(mean_iou=mean_iou(confusions[name].counts), agreement=equal[name] / pixels)
         for name in quantized
     }
-
-
-def _find_int8_engines() -> list[EngineName]:
-    return [name for name, engine in ENGINES.items() if "int8" in engine.precisions and engine.installed]
 
 
 def _require_accuracy(accuracy: Int8Accuracy, max_iou_drop: float, path: Path) -> None:

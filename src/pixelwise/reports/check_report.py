@@ -18,7 +18,7 @@ from pixelwise.data.visualization import to_css_color
 from pixelwise.files import write_atomically
 from pixelwise.reports.html import render_page
 from pixelwise.reports.score_tables import format_percent
-from pixelwise.reports.thumbnails import UNLISTED_COLOR, Thumbnail, draw_image_file, draw_mask_file, draw_pair
+from pixelwise.reports.thumbnails import UNLISTED_COLOR, Thumbnail, draw_file, draw_pair
 
 MAX_FILES = 6
 """Thumbnails of one finding; other files are listed."""
@@ -96,8 +96,7 @@ class _ThumbnailCache:
     def _draw_entry(self, entry: Entry) -> Thumbnail:
         if isinstance(entry, Sample):
             return draw_pair(self.dataset, entry)
-        draw = draw_mask_file if entry.parent in self.mask_folders else draw_image_file
-        return draw(self.dataset, entry)
+        return draw_file(self.dataset, entry, is_mask=entry.parent in self.mask_folders)
 
 
 def _group_by_code(findings: Sequence[Finding]) -> list[list[Finding]]:

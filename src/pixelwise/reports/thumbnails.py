@@ -84,20 +84,12 @@ def draw_pair(dataset: Dataset, sample: Sample) -> Thumbnail:
     return _make_thumbnail(dataset, sample.image_path, image, (_make_panel("image", picture), second), small)
 
 
-def draw_image_file(dataset: Dataset, path: Path) -> Thumbnail:
-    """Draw an image without a mask."""
-    image = _read(dataset, path, lambda: decode_image(path).pixels)
-    picture = image if isinstance(image, str) else _draw_image(image)
-    return _make_thumbnail(dataset, path, image, (_make_panel("image", picture),))
-
-
-def draw_mask_file(dataset: Dataset, path: Path) -> Thumbnail:
-    """Draw a mask without an image."""
-    mask = _read(dataset, path, lambda: read_mask(path))
-    if isinstance(mask, str):
-        return _make_thumbnail(dataset, path, mask, (_make_panel("mask", mask),))
-    small = _draw_mask(mask, dataset.resolved_classes)
-    return _make_thumbnail(dataset, path, mask, (_make_panel("mask", small.colors),), small)
+def draw_file(dataset: Dataset, path: Path, *, is_mask: bool) -> Thumbnail:
+    """Draw an image without a mask, or a mask without an image."""
+    pixels = _read(dataset, path, lambda: read_mask(path) if is_mask else decode_image(path).pixels)
+    small = None if isinstance(pixels, str) or not is_mask else _draw_mask(pixels, dataset.resolved_classes)
+    picture = small.colors if small else pixels if isinstance(pixels, str) else _draw_image(pixels)
+    return _make_thumbnail(dataset, path, pixels, (_make_panel("mask" if is_mask else "image", picture),), small)
 
 
 def _make_thumbnail(

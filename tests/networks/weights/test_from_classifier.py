@@ -1,4 +1,4 @@
-"""A classifier's weights in segmentation networks: tensors compared one by one with the classifier's."""
+"""Test a classifier's weights in segmentation networks, tensor by tensor."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def test_vgg_into_segnet(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_all_of_vgg_into_fcn(tmp_path: Path) -> None:
-    """fc6 and fc7 too: only the class layers and the upsampling are new."""
+    """This includes fc6 and fc7; only the class layers and the upsampling are new."""
     classifier = torchvision.models.vgg16()
     config = NetworkConfig(name="fcn-8s", encoder_weights="file")
     network = build(config)
@@ -81,7 +81,7 @@ def test_images_of_another_number_of_channels(tmp_path: Path) -> None:
     torch.testing.assert_close(ours, classifier.conv1(image.expand(1, 3, 32, 32)), rtol=1e-4, atol=1e-5)
 
 
-def test_networks_without_a_classifier_are_refused(tmp_path: Path) -> None:
+def test_networks_without_a_classifier_raise(tmp_path: Path) -> None:
     path = save(torchvision.models.resnet18(), tmp_path)
     config = NetworkConfig(base_channels=4, depth=2, encoder_weights="file")
     with pytest.raises(InvalidArgumentError, match=r"UNet has no layers of a classifier"):

@@ -33,7 +33,7 @@ def build(made: NetworkSpec, seed: int) -> nn.Module:
     ],
     ids=lambda network: f"{network.name}-{network.encoder}-{network.stem_stride}",
 )
-def test_logits_of_classes_that_stay_are_those_of_the_trained_network(network: NetworkConfig) -> None:
+def test_kept_classes_have_equal_logits(network: NetworkConfig) -> None:
     theirs, ours = kind(network), kind(network, classes=NEW)
     trained, fresh = build(theirs, 1).eval(), build(ours, 2).eval()
     carried = load_model_weights(fresh, ours, trained.state_dict(), theirs)
@@ -45,7 +45,7 @@ def test_logits_of_classes_that_stay_are_those_of_the_trained_network(network: N
     torch.testing.assert_close(after[:, [1, 2]], before[:, [2, 0]])
 
 
-def test_classes_that_share_their_upsampling_keep_what_is_between_them() -> None:
+def test_weights_between_kept_classes_are_kept() -> None:
     theirs, ours = (
         kind(NetworkConfig(name="fcn-basic", base_channels=2)),
         kind(NetworkConfig(name="fcn-basic", base_channels=2), classes=NEW),
@@ -80,13 +80,13 @@ def test_other_channels_adapt_the_first_layer(stem_stride: int) -> None:
         assert torch.equal(fresh.first[0].weight, adapt_first_layer(trained.first[0].weight, 1))
 
 
-def test_the_same_classes_are_all_kept() -> None:
+def test_same_classes_are_all_kept() -> None:
     carried = load_model_weights(build(kind(), 2), kind(), build(kind(), 1).state_dict(), kind())
     assert carried.num_parameters == carried.total_parameters
     assert carried.summary().endswith("numbers kept; classes kept: road, sky, tree")
 
 
-def test_a_summary_names_what_is_new_and_what_is_dropped() -> None:
+def test_summary_names_new_and_dropped_classes() -> None:
     theirs, ours = kind(), kind(classes=("car",))
     carried = load_model_weights(build(ours, 2), ours, build(theirs, 1).state_dict(), theirs)
     assert carried.summary().endswith("classes kept: none; new: car; dropped: road, sky, tree")
@@ -102,7 +102,7 @@ def test_a_summary_names_what_is_new_and_what_is_dropped() -> None:
         (NetworkConfig(name="segnet", base_channels=4, depth=4), r"network\.name is 'unet' there, 'segnet' here"),
     ],
 )
-def test_another_network_is_refused_and_the_difference_named(other: NetworkConfig, said: str) -> None:
+def test_another_network_raises_and_names_the_difference(other: NetworkConfig, said: str) -> None:
     ours = kind(other)
     fresh = build(ours, 2)
     before = {name: tensor.clone() for name, tensor in fresh.state_dict().items()}

@@ -116,7 +116,7 @@ def test_files_load_whole(name, tmp_path):
         (lambda w: {**w, "epoch": 3}, ()),
     ],
 )
-def test_wrapped_weights_are_found_and_the_report_says_how(wrap, notes, tmp_path):
+def test_wrapped_weights_are_found_and_reported(wrap, notes, tmp_path):
     source, network = small(), small()
     report = load_weights(network, save(wrap(dict(source.state_dict())), tmp_path / "checkpoint.pth"))
     assert report.complete
@@ -125,12 +125,12 @@ def test_wrapped_weights_are_found_and_the_report_says_how(wrap, notes, tmp_path
     assert_equal(network, source.state_dict())
 
 
-def test_a_prefix_that_only_some_names_have_stays(tmp_path):
+def test_prefix_of_some_names_is_kept(tmp_path):
     path = save({"module.a": torch.zeros(1), "b": torch.zeros(1)}, tmp_path / "w.pth")
     assert list(read_weights(path).tensors) == ["module.a", "b"]
 
 
-def test_old_names_of_densenet_are_understood(tmp_path):
+def test_old_names_of_densenet_are_renamed(tmp_path):
     with torch.device("meta"):
         names = list(models.densenet121().features.denseblock1.denselayer1.state_dict())
     old = {f"denselayer1.{n}".replace("norm1", "norm.1").replace("conv2", "conv.2"): torch.zeros(1) for n in names}
@@ -139,7 +139,7 @@ def test_old_names_of_densenet_are_understood(tmp_path):
     assert weights.notes == ("'norm.1' renamed to 'norm1', and so on",)
 
 
-def test_half_precision_weights_become_those_of_the_network(tmp_path):
+def test_half_precision_weights_are_converted(tmp_path):
     source, network = small().half(), small()
     load_weights(network, save(source.state_dict(), tmp_path / "half.safetensors"))
     assert network[0].weight.dtype == torch.float32
@@ -150,7 +150,7 @@ class Payload:
     pass
 
 
-def test_files_that_cannot_be_read_are_clear_errors(tmp_path):
+def test_invalid_files_raise(tmp_path):
     cases = {
         r"pickled.pth is damaged, or holds more than tensors \(UnpicklingError": save(
             {"a": Payload()}, tmp_path / "pickled.pth"
@@ -179,7 +179,7 @@ def test_missing_file_is_not_found(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_truncated_files_are_clear_errors(suffix, tmp_path):
+def test_truncated_files_raise(suffix, tmp_path):
     path = save(small().state_dict(), tmp_path / f"w.{suffix}")
     whole = path.read_bytes()
     for length in range(0, len(whole), len(whole) // 13):
@@ -200,7 +200,7 @@ def test_nothing_is_executed(tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
-def test_weights_of_another_network_are_refused(tmp_path):
+def test_weights_of_another_network_raise(tmp_path):
     path = save({"encoder.weight": torch.zeros(2)}, tmp_path / "other.pth")
     with pytest.raises(InvalidArgumentError, match=r"no tensor of .*other.pth fits .*'encoder.weight'.*'0.weight'"):
         load_weights(small(), path)
@@ -208,7 +208,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
         load_weights(small(), {})
 
 
-def test_nothing_is_loaded_where_one_tensor_cannot_be():
+def test_nothing_is_loaded_if_one_tensor_fails():
     source, network = small(), small()
     before = {name: values.clone() for name, values in network.state_dict().items()}
     broken = {**source.state_dict(), "3.weight": torch.empty(3, 4, device="meta")}
@@ -221,7 +221,7 @@ def test_nothing_is_loaded_where_one_tensor_cannot_be():
 
 
 @given(trained=st.integers(1, 4), channels=st.integers(1, 13), kernel=st.integers(1, 5))
-def test_a_gray_image_repeated_gives_the_same_response(trained, channels, kernel):
+def test_repeated_gray_image_gives_the_same_response(trained, channels, kernel):
     torch.manual_seed(channels)
     weight, gray = torch.randn(2, trained, kernel, kernel), torch.randn(1, 1, 8, 8)
     adapted = adapt_first_layer(weight, channels)
@@ -235,7 +235,7 @@ def test_a_gray_image_repeated_gives_the_same_response(trained, channels, kernel
     ("channels", "expected"),
     [(1, [111]), (2, [101, 10]), (3, [1, 10, 100]), (4, [0.5, 10, 100, 0.5]), (6, [0.5, 5, 50, 0.5, 5, 50])],
 )
-def test_how_the_trained_channels_are_dealt_out(channels, expected):
+def test_assignment_of_trained_channels(channels, expected):
     weight = torch.tensor([1.0, 10.0, 100.0]).reshape(1, 3, 1, 1)
     assert adapt_first_layer(weight, channels).flatten().tolist() == expected
 
@@ -253,7 +253,7 @@ def _no_connection(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "timm:mobilenetv3_small_050"])
-def test_random_classifier_knows_what_its_library_published(name):
+def test_random_classifier_has_published_facts(name):
     classifier = build_classifier(name, weights="none")
     assert classifier.report is None
     assert not classifier.network.training
@@ -322,7 +322,7 @@ def test_imagenet_weights_come_from_the_libraries(monkeypatch):
     assert_equal(other.network, trained.state_dict())
 
 
-def test_googlenet_makes_of_the_usual_input_what_its_weights_expect():
+def test_googlenet_transforms_its_input():
     network = build_classifier("googlenet", weights="none").network
     assert network.transform_input
     assert network.aux1 is None
@@ -336,7 +336,7 @@ def test_googlenet_makes_of_the_usual_input_what_its_weights_expect():
         ("timm:mobilenetv3_small_050", r"https://huggingface\.co/timm/mobilenetv3_small_050\.lamb_in1k/resolve/main/"),
     ],
 )
-def test_without_a_connection_the_error_says_what_to_fetch(name, url):
+def test_error_without_a_connection_names_the_url(name, url):
     with pytest.raises(
         InvalidArgumentError, match=rf"{name}' cannot be downloaded .*no route to host.* download {url}.* and give that"
     ):
@@ -362,6 +362,6 @@ def test_unknown_names_list_the_nearest(name, message):
         build_classifier(name, weights="none")
 
 
-def test_unknown_weights_are_refused():
+def test_unknown_weights_raise():
     with pytest.raises(InvalidArgumentError, match=r"weights are 'imagenett', but must be 'imagenet', 'none'"):
         build_classifier("squeezenet1_1", weights="imagenett")  # type: ignore[arg-type]

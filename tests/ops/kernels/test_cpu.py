@@ -1,4 +1,4 @@
-"""Finding, loading and describing the compiled kernels; their results are tested in test_pooling.py."""
+"""Test finding, loading and describing the compiled kernels; test_pooling.py tests their results."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ built = pytest.mark.skipif(cpu.load_library() is None, reason="the compiled kern
 
 @pytest.fixture
 def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look-up of its own, whose result no other test sees."""
+    """Load the library without the cache, so that other tests do not see the result."""
     monkeypatch.setattr(cpu, "load_library", cpu.load_library.__wrapped__)
 
 
@@ -29,7 +29,7 @@ def test_plain_by_request(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_forget")
-def test_a_library_that_is_missing_or_broken_leaves_plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_or_broken_library_falls_back_to_plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = tmp_path / "pixelwise_pooling.so"
     for _ in range(2):
         monkeypatch.setenv("PIXELWISE_KERNELS", str(broken))
@@ -38,8 +38,8 @@ def test_a_library_that_is_missing_or_broken_leaves_plain(monkeypatch: pytest.Mo
 
 
 @built
-def test_the_threads_are_pytorchs() -> None:
-    """A second OpenMP runtime would fight PyTorch's for the cores."""
+def test_threads_of_pytorch_are_used() -> None:
+    """A second OpenMP runtime would compete with that of PyTorch for the cores."""
     description = kernels.describe(CPU)
     assert description.startswith("C++ (")
     if sys.platform == "linux":
@@ -65,7 +65,7 @@ def test_any_number_of_threads(threads: int) -> None:
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("width", [256, 255, 250])
-def test_maps_large_enough_to_pass_the_caches_by(
+def test_maps_large_enough_to_bypass_the_caches(
     dtype: torch.dtype, memory_format: torch.memory_format, width: int
 ) -> None:
     x = torch.randn(3, 64, 192, width).to(dtype).contiguous(memory_format=memory_format)
@@ -80,7 +80,7 @@ def test_maps_large_enough_to_pass_the_caches_by(
 @built
 @pytest.mark.parametrize("instructions", ["avx512", "avx2", "baseline"])
 def test_every_instruction_set(instructions: str) -> None:
-    """In a process of its own, since the choice is made once. Where there is no such set, baseline runs."""
+    """The choice is made once, so it needs its own process. Without the instruction set, baseline runs."""
     script = """
 import itertools, torch
 from pixelwise.ops.kernels import cpu, reference
@@ -114,8 +114,8 @@ for dtype, channels, memory_format, kernel in itertools.product(
 
 
 @built
-def test_without_openmp_threads_are_its_own() -> None:
-    """Loaded where no OpenMP runtime is, as next to a PyTorch for macOS."""
+def test_own_threads_without_openmp() -> None:
+    """Load the library without an OpenMP runtime, as with PyTorch for macOS."""
     script = """
 import ctypes, os, sys
 library = ctypes.CDLL(sys.argv[1])

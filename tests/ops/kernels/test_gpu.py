@@ -1,4 +1,4 @@
-"""The Triton kernels: run lane by lane on the CPU by Triton's interpreter, and on a GPU where there is one."""
+"""Test the Triton kernels with Triton's interpreter on the CPU, and on a GPU if there is one."""
 
 import importlib.util
 import os
@@ -63,14 +63,14 @@ print(cases, "cases")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton comes with PyTorch for GPUs only")
-def test_the_kernels_under_the_interpreter() -> None:
+def test_kernels_under_the_interpreter() -> None:
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, check=False)
     assert done.stdout == "72 cases\n", done.stderr
 
 
-def test_a_triton_that_cannot_run_leaves_plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on this machine without a GPU, or on one with a GPU and without a C compiler."""
+def test_triton_that_cannot_run_falls_back_to_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This is the case without a GPU, and with a GPU but without a C compiler."""
     monkeypatch.setattr(gpu, "is_available", gpu.is_available.__wrapped__)
 
     def fail(*arguments: object) -> None:
@@ -89,7 +89,7 @@ def test_a_triton_that_cannot_run_leaves_plain(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_a_gpu_agrees_with_the_cpu(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+def test_gpu_equals_cpu(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
     x = torch.randn(2, 5, 45, 61).to(dtype).contiguous(memory_format=memory_format)
     results = []
     for device in ("cpu", "cuda"):

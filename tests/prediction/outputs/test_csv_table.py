@@ -4,18 +4,18 @@ import io
 import numpy as np
 
 from pixelwise.data.io.georeference import Georeference
-from pixelwise.prediction.outputs.csv_table import TableFile
-from support.predictions import CELLS, predicted
+from pixelwise.prediction.outputs.csv_table import CsvTable
+from support.predictions import CELLS, make_labeled
 
 LABELS = np.array([[1, 0, 1], [1, 0, 0]], np.uint8)
 
 
-def test_every_class_of_every_image_has_a_line() -> None:
-    table = TableFile(CELLS)
-    table.add(predicted(LABELS, classes=CELLS, name="a, b.png"))
+def test_every_class_of_every_image_has_a_row() -> None:
+    table = CsvTable(CELLS)
+    table.add(make_labeled(LABELS, classes=CELLS, name="a, b.png"))
     place = Georeference(x=(0.5, 0, 0), y=(0, -0.5, 0), epsg=None)
-    table.add(predicted(LABELS, classes=CELLS, name="trip/c.tif", georeference=place))
-    rows = list(csv.reader(io.StringIO(table.content().decode())))
+    table.add(make_labeled(LABELS, classes=CELLS, name="trip/c.tif", georeference=place))
+    rows = list(csv.reader(io.StringIO(table.encode().decode())))
     assert rows == [
         ["image", "class", "pixels", "share", "regions", "area"],
         ["a, b.png", "background", "3", "0.500000", "1", ""],

@@ -9,16 +9,16 @@ from pixelwise.data.classes import Classes, describe_classes
 from pixelwise.data.io.images import read_mask
 from pixelwise.data.visualization import overlay_labels
 from pixelwise.prediction.outputs.pictures import (
-    with_legend,
+    add_legend,
     write_labels,
     write_overlay,
 )
-from support.predictions import ABC, COLORS, predicted
+from support.predictions import ABC, COLORS, make_labeled
 
 
 def test_labels_are_a_palette_png_of_class_indices_in_the_class_colors(tmp_path: Path) -> None:
     labels = np.array([[0, 1, 2], [2, 2, 0]], np.uint8)
-    write_labels(tmp_path / "x.png", predicted(labels, classes=ABC), "index")
+    write_labels(tmp_path / "x.png", make_labeled(labels))
     with Image.open(tmp_path / "x.png") as picture:
         assert picture.mode == "P"
         np.testing.assert_array_equal(np.asarray(picture), labels)
@@ -28,7 +28,7 @@ def test_labels_are_a_palette_png_of_class_indices_in_the_class_colors(tmp_path:
 def test_more_than_256_classes_are_written_in_16_bit(tmp_path: Path) -> None:
     classes = describe_classes({"names": [str(i) for i in range(300)]})
     labels = np.array([[0, 299], [256, 1]], np.uint16)
-    write_labels(tmp_path / "x.png", predicted(labels, classes=classes), "index")
+    write_labels(tmp_path / "x.png", make_labeled(labels, classes=classes))
     np.testing.assert_array_equal(read_mask(tmp_path / "x.png"), labels)
 
 
@@ -40,31 +40,31 @@ def test_more_than_256_classes_are_written_in_16_bit(tmp_path: Path) -> None:
         {"names": ["a", "b", "c"], "colors": COLORS, "coding": "rgb"},
     ],
 )
-def test_data_coding_is_read_back_as_the_same_labels(tmp_path: Path, described: dict[str, Any]) -> None:
+def test_mask_values_are_read_back_as_the_same_labels(tmp_path: Path, described: dict[str, Any]) -> None:
     classes = describe_classes(described)
     labels = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
-    write_labels(tmp_path / "x.png", predicted(labels, classes=classes), "dataset")
+    write_labels(tmp_path / "x.png", make_labeled(labels, classes=classes, label_values="dataset"))
     read, unlisted = classes.to_labels(read_mask(tmp_path / "x.png"))
     np.testing.assert_array_equal(read, labels)
     assert unlisted == []
 
 
-def test_data_coding_writes_the_masks_own_values(tmp_path: Path) -> None:
+def test_label_values_dataset_writes_mask_values(tmp_path: Path) -> None:
     classes = describe_classes({"names": ["a", "b"], "label_mapping": {0: 0, 255: 1}})
-    write_labels(tmp_path / "x.png", predicted([[0, 1]], classes=classes), "dataset")
+    write_labels(tmp_path / "x.png", make_labeled([[0, 1]], classes=classes, label_values="dataset"))
     assert read_mask(tmp_path / "x.png").tolist() == [[0, 255]]
 
 
 def test_the_overlay_has_a_legend_of_the_classes_that_occur(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Any] = []
     monkeypatch.setattr(
-        "pixelwise.prediction.outputs.pictures.with_legend",
-        lambda picture, entries: shown.extend(entries) or with_legend(picture, entries),
+        "pixelwise.prediction.outputs.pictures.add_legend",
+        lambda picture, entries: shown.extend(entries) or add_legend(picture, entries),
     )
     image = np.zeros((10, 200, 3), np.uint8)
     labels = np.zeros((10, 200), np.uint8)
     labels[:, :150] = 2
-    write_overlay(tmp_path / "x.png", predicted(labels, image=image))
+    write_overlay(tmp_path / "x.png", make_labeled(labels), image)
     assert shown == [("c  75.0%", (0, 0, 255)), ("a  25.0%", (10, 20, 30))]
     with Image.open(tmp_path / "x.png") as picture:
         assert picture.width == 200
@@ -74,8 +74,8 @@ def test_the_overlay_has_a_legend_of_the_classes_that_occur(tmp_path: Path, monk
 
 def test_a_legend_is_wrapped_and_never_narrower_than_its_texts() -> None:
     entries = [("a rather long name", (255, 0, 0)), ("b", (0, 255, 0)), ("c", (0, 0, 255))]
-    narrow = with_legend(np.zeros((4, 1, 3), np.uint8), entries)
-    wide = with_legend(np.zeros((4, 2000, 3), np.uint8), entries)
+    narrow = add_legend(np.zeros((4, 1, 3), np.uint8), entries)
+    wide = add_legend(np.zeros((4, 2000, 3), np.uint8), entries)
     assert narrow.shape[0] > wide.shape[0]
     assert wide.shape[1] == 2000
     for _, color in entries:
@@ -85,5 +85,5 @@ def test_a_legend_is_wrapped_and_never_narrower_than_its_texts() -> None:
 
 def test_a_class_name_of_several_lines_is_shown_on_one(tmp_path: Path) -> None:
     classes = Classes(names=("two\nlines",), colors=((1, 2, 3),), label_mapping={0: 0})
-    write_overlay(tmp_path / "x.png", predicted([[0, 0], [0, 0]], classes=classes))
+    write_overlay(tmp_path / "x.png", make_labeled([[0, 0], [0, 0]], classes=classes), np.zeros((2, 2, 3), np.uint8))
     assert (tmp_path / "x.png").exists()

@@ -1,18 +1,20 @@
-"""What predictions look like on disk: one table of all that `predict --save` can write.
+"""All outputs that `predict --save` can write, in one table.
 
-A file of one image is written by a function, whichever thread calls it. A file on all images of a job is
-given them one by one, in their order, and written at the end.
+A file of one image is written by a function, in any thread. A file that covers all images receives them one by one,
+in their order, and is written at the end.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from pixelwise.data.classes import Classes
-from pixelwise.prediction.outputs.annotations import CocoFile, CvatFile, JobFile, require_nameable, write_labelme
-from pixelwise.prediction.outputs.csv_table import TableFile
+from pixelwise.data.io.images import Array
+from pixelwise.inference.predictor import Prediction
+from pixelwise.prediction.outputs.annotations import CocoFile, CvatFile, SummaryFile, require_nameable, write_labelme
+from pixelwise.prediction.outputs.csv_table import CsvTable
 from pixelwise.prediction.outputs.geojson import write_polygons
+from pixelwise.prediction.outputs.labeled_image import LabeledImage, LabelValues
 from pixelwise.prediction.outputs.pictures import write_labels, write_overlay
-from pixelwise.prediction.outputs.prediction_view import Labeled, LabelValues, Predicted
 from pixelwise.prediction.outputs.probabilities import (
     write_confidence,
     write_entropy,
@@ -22,47 +24,52 @@ from pixelwise.prediction.outputs.probabilities import (
 
 __all__ = [
     "GEOREFERENCED",
-    "JOB_FILES",
-    "OF_PROBABILITIES",
+    "PROBABILITY_OUTPUTS",
+    "SUMMARY_FILES",
     "WRITERS",
-    "JobFile",
     "LabelValues",
-    "Labeled",
-    "Predicted",
+    "LabeledImage",
+    "SummaryFile",
     "require_kinds",
 ]
 
-Writer = Callable[[Path, Predicted, LabelValues], None]
+Writer = Callable[[Path, LabeledImage, Array, Prediction], None]
+"""Takes the file, the labels, the image (H, W, C) and the prediction, whose labels are not postprocessed."""
 
 WRITERS: dict[str, tuple[str, Writer]] = {
-    "confidence": ("_confidence.png", lambda path, made, _: write_confidence(path, made)),
-    "entropy": ("_entropy.png", lambda path, made, _: write_entropy(path, made)),
-    "labelme": (".json", lambda path, made, _: write_labelme(path, made)),
-    "labels": (".png", write_labels),
-    "overlay": ("_overlay.png", lambda path, made, _: write_overlay(path, made)),
-    "polygons": (".geojson", lambda path, made, _: write_polygons(path, made)),
-    "probabilities": ("_probabilities.npz", lambda path, made, _: write_probabilities(path, made)),
-    "probabilities-tiff": ("_probabilities.tif", lambda path, made, _: write_probabilities_tiff(path, made)),
+    "confidence": ("_confidence.png", lambda path, labeled, image, predicted: write_confidence(path, predicted)),
+    "entropy": ("_entropy.png", lambda path, labeled, image, predicted: write_entropy(path, predicted)),
+    "labelme": (".json", lambda path, labeled, image, predicted: write_labelme(path, labeled)),
+    "labels": (".png", lambda path, labeled, image, predicted: write_labels(path, labeled)),
+    "overlay": ("_overlay.png", lambda path, labeled, image, predicted: write_overlay(path, labeled, image)),
+    "polygons": (".geojson", lambda path, labeled, image, predicted: write_polygons(path, labeled)),
+    "probabilities": (
+        "_probabilities.npz",
+        lambda path, labeled, image, predicted: write_probabilities(path, predicted, labeled.classes.names),
+    ),
+    "probabilities-tiff": (
+        "_probabilities.tif",
+        lambda path, labeled, image, predicted: write_probabilities_tiff(path, predicted, labeled.classes.names),
+    ),
 }
-"""Files of one image: name → (what follows the stem, function)."""
+"""Files of one image: name → (ending after the stem, function)."""
 
-JOB_FILES: Mapping[str, tuple[str, Callable[[Classes], JobFile]]] = {
+SUMMARY_FILES: Mapping[str, tuple[str, Callable[[Classes], SummaryFile]]] = {
     "coco": ("coco.json", CocoFile),
     "cvat": ("cvat.xml", CvatFile),
-    "table": ("table.csv", TableFile),
+    "table": ("table.csv", CsvTable),
 }
-"""Files on all images of a job: name → (file in the output folder, how it begins)."""
+"""Files that cover all images: name → (file in the output folder, constructor)."""
 
-OF_PROBABILITIES = ("confidence", "entropy", "probabilities", "probabilities-tiff")
-"""Made from probabilities, so the logits had better be kept."""
+PROBABILITY_OUTPUTS = ("confidence", "entropy", "probabilities", "probabilities-tiff")
+"""Computed from probabilities, so the logits are kept."""
 GEOREFERENCED = ("polygons", "table")
-"""Say where things are on the map."""
-OF_OBJECTS = ("coco", "cvat", "labelme")
+"""Contain positions or areas on the map."""
+OBJECT_OUTPUTS = ("coco", "cvat", "labelme")
 """For annotation tools: each region is an object with the name of its class."""
 
 
 def require_kinds(kinds: Iterable[str], classes: Classes) -> None:
-    """InvalidArgumentError for outputs that cannot name these classes."""
-    for kind in kinds:
-        if kind in OF_OBJECTS:
-            require_nameable(kind, classes)
+    """Raise InvalidArgumentError for outputs that cannot name these classes."""
+    for kind in set(kinds) & set(OBJECT_OUTPUTS):
+        require_nameable(kind, classes)

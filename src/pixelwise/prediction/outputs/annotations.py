@@ -1,7 +1,7 @@
 """Predictions for annotation tools: LabelMe, COCO and CVAT for images.
 
-A region of one class becomes one polygon along the edges of its pixels. Holes are cut out by bridges of
-no width, so whoever takes pixels whose centers are inside reads the same labels. A class called
+Each region of a class becomes one polygon along the edges of its pixels. Bridges of zero width connect holes to the
+outline, so that the pixels whose centers are inside the polygon are exactly those of the region. A class named
 `background` at index 0 has no objects.
 """
 
@@ -12,62 +12,68 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 from xml.sax.saxutils import escape, quoteattr
 
-from pixelwise.conversion.polygonize import Point, polygon, regions
-from pixelwise.conversion.polygons import BACKGROUND, IGNORED, coco_categories, coco_category, object_labels
+from pixelwise.conversion.polygonize import Point, find_regions, trace_polygon
+from pixelwise.conversion.polygons import (
+    BACKGROUND_NAME,
+    IGNORE_NAME,
+    get_coco_category,
+    get_object_labels,
+    make_coco_categories,
+)
 from pixelwise.data.classes import Classes
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.files import write_atomically
-from pixelwise.prediction.outputs.prediction_view import Labeled
+from pixelwise.prediction.outputs.labeled_image import LabeledImage
 
-TAKEN = (BACKGROUND, "_background_", IGNORED, "__ignore__")
-"""Names that readers take for pixels without an object, in any case of letters."""
+RESERVED_NAMES = (BACKGROUND_NAME, "_background_", IGNORE_NAME, "__ignore__")
+"""Names, in any case, that readers of these formats treat as pixels without an object."""
 
 
-class JobFile(Protocol):
-    """A file on all images of a job."""
+class SummaryFile(Protocol):
+    """A file that covers all images."""
 
-    def add(self, made: Labeled) -> None:
-        """The next image."""
+    def add(self, labeled: LabeledImage) -> None:
+        """Add the next image."""
 
     def mark(self) -> tuple[int, ...]:
-        """Where the file stands, for `back_to`."""
+        """Return the current position, for `roll_back`."""
 
-    def back_to(self, mark: tuple[int, ...]) -> None:
-        """Takes out what was added since."""
+    def roll_back(self, mark: tuple[int, ...]) -> None:
+        """Remove everything that was added since `mark`."""
 
-    def content(self) -> bytes:
-        """The file, once all images are in it."""
+    def encode(self) -> bytes:
+        """Return the content of the file."""
 
 
 def require_nameable(kind: str, classes: Classes) -> None:
-    """InvalidArgumentError where an object's class would be read as background, or as pixels to ignore."""
-    for label in object_labels(classes):
-        if (name := classes.names[label]).lower() in TAKEN:
+    """Raise InvalidArgumentError if readers would treat a class as background or as pixels to ignore."""
+    for label in get_object_labels(classes):
+        if (name := classes.names[label]).lower() in RESERVED_NAMES:
             raise InvalidArgumentError(
-                f"readers of {kind} files take {name!r} for no object, but class {label} has this name; "
-                f"save polygons or labels instead, or rename the class and train again."
+                f"Readers of {kind} files ignore objects named {name!r}, which is the name of class {label}. "
+                f"Save polygons or labels instead, or rename the class and train again."
             )
 
 
-def write_labelme(path: Path, made: Labeled) -> None:
-    """One JSON file of LabelMe; `imagePath` leads from it to the image."""
+def write_labelme(path: Path, labeled: LabeledImage) -> None:
+    """Write one LabelMe JSON file; `imagePath` is relative to it."""
     shapes: list[dict[str, Any]] = [
         {
-            "label": made.classes.names[label],
+            "label": labeled.classes.names[label],
             "points": points,
             "group_id": None,
             "description": "",
             "shape_type": "polygon",
             "flags": {},
         }
-        for label, points in _polygons(made)
+        for label, points in _find_polygons(labeled)
     ]
-    height, width = made.labels.shape
+    height, width = labeled.labels.shape
     content = {
         "version": "5.0.0",
         "flags": {},
         "shapes": shapes,
-        "imagePath": _way(path, made.source) if made.source else PurePosixPath(made.name).name,
+        "imagePath": _relative_path(path, labeled.source) if labeled.source else PurePosixPath(labeled.name).name,
         "imageData": None,
         "imageHeight": height,
         "imageWidth": width,
@@ -76,74 +82,74 @@ def write_labelme(path: Path, made: Labeled) -> None:
 
 
 class CocoFile:
-    """`images`, `categories` and `annotations` of instances; numbers begin at 1."""
+    """A COCO file with `images`, `categories` and `annotations` of instances; ids begin at 1."""
 
     def __init__(self, classes: Classes) -> None:
         self.classes = classes
         self.images: list[dict[str, Any]] = []
         self.annotations: list[str] = []
-        """Each as its JSON: a thousandth of the memory that the lists of corners would take."""
+        """Each encoded as JSON, which takes a thousandth of the memory of lists of corners."""
 
-    def add(self, made: Labeled) -> None:
-        height, width = made.labels.shape
+    def add(self, labeled: LabeledImage) -> None:
+        height, width = labeled.labels.shape
         number = len(self.images) + 1
-        self.images.append({"id": number, "file_name": made.name, "width": width, "height": height})
-        for region in regions(made.labels, object_labels(self.classes)):
-            tall, wide = region.inside.shape
+        self.images.append({"id": number, "file_name": labeled.name, "width": width, "height": height})
+        for region in find_regions(labeled.labels, get_object_labels(self.classes)):
+            region_height, region_width = region.inside.shape
             values = {
                 "id": len(self.annotations) + 1,
                 "image_id": number,
-                "category_id": coco_category(self.classes, region.label),
+                "category_id": get_coco_category(self.classes, region.label),
                 "iscrowd": 0,
-                "bbox": [region.left, region.top, wide, tall],
+                "bbox": [region.left, region.top, region_width, region_height],
                 "area": int(region.inside.sum()),
-                "segmentation": [[number for point in polygon(region) for number in point]],
+                "segmentation": [[number for point in trace_polygon(region) for number in point]],
             }
             self.annotations.append(json.dumps(values))
 
     def mark(self) -> tuple[int, ...]:
         return len(self.images), len(self.annotations)
 
-    def back_to(self, mark: tuple[int, ...]) -> None:
+    def roll_back(self, mark: tuple[int, ...]) -> None:
         del self.images[mark[0] :], self.annotations[mark[1] :]
 
-    def content(self) -> bytes:
+    def encode(self) -> bytes:
         lists = (
             f'"images": {json.dumps(self.images, ensure_ascii=False)}',
-            f'"categories": {json.dumps(coco_categories(self.classes), ensure_ascii=False)}',
+            f'"categories": {json.dumps(make_coco_categories(self.classes), ensure_ascii=False)}',
             f'"annotations": [{", ".join(self.annotations)}]',
         )
         return ("{" + ",\n".join(lists) + "}\n").encode()
 
 
 class CvatFile:
-    """CVAT for images 1.1."""
+    """A file of the format CVAT for images 1.1."""
 
     def __init__(self, classes: Classes) -> None:
         self.classes = classes
         self.images: list[str] = []
 
-    def add(self, made: Labeled) -> None:
-        height, width = made.labels.shape
-        head = f'<image id="{len(self.images)}" name={quoteattr(made.name)} width="{width}" height="{height}">'
+    def add(self, labeled: LabeledImage) -> None:
+        height, width = labeled.labels.shape
+        head = f'<image id="{len(self.images)}" name={quoteattr(labeled.name)} width="{width}" height="{height}">'
         shapes = [
             f"    <polygon label={quoteattr(self.classes.names[label])} source="
-            f'"auto" occluded="0" points="{_pairs(points)}" z_order="0"></polygon>'
-            for label, points in _polygons(made)
+            f'"auto" occluded="0" points="{_format_points(points)}" z_order="0"></polygon>'
+            for label, points in _find_polygons(labeled)
         ]
         self.images.append("\n".join([f"  {head}", *shapes, "  </image>"]))
 
     def mark(self) -> tuple[int, ...]:
         return (len(self.images),)
 
-    def back_to(self, mark: tuple[int, ...]) -> None:
+    def roll_back(self, mark: tuple[int, ...]) -> None:
         del self.images[mark[0] :]
 
-    def content(self) -> bytes:
+    def encode(self) -> bytes:
         labels = [
             f"        <label><name>{escape(self.classes.names[i])}</name>"
             f"<color>#{bytes(self.classes.colors[i]).hex()}</color><attributes></attributes></label>"
-            for i in object_labels(self.classes)
+            for i in get_object_labels(self.classes)
         ]
         lines = [
             '<?xml version="1.0" encoding="utf-8"?>',
@@ -158,16 +164,19 @@ class CvatFile:
         return "\n".join(lines).encode()
 
 
-def _polygons(made: Labeled) -> list[tuple[int, list[Point]]]:
-    return [(region.label, polygon(region)) for region in regions(made.labels, object_labels(made.classes))]
+def _find_polygons(labeled: LabeledImage) -> list[tuple[int, list[Point]]]:
+    return [
+        (region.label, trace_polygon(region))
+        for region in find_regions(labeled.labels, get_object_labels(labeled.classes))
+    ]
 
 
-def _pairs(points: Sequence[Point]) -> str:
+def _format_points(points: Sequence[Point]) -> str:
     return ";".join(f"{x:.2f},{y:.2f}" for x, y in points)
 
 
-def _way(path: Path, image: Path) -> str:
-    """From the folder of a file to an image; on another drive there is none but the whole path."""
+def _relative_path(path: Path, image: Path) -> str:
+    """Return the path from the folder of a file to an image; absolute if they are on different drives."""
     try:
         return Path(os.path.relpath(image, path.parent)).as_posix()
     except ValueError:

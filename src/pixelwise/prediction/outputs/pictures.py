@@ -1,4 +1,4 @@
-"""Predictions to look at: label PNG, and overlay with legend."""
+"""Pictures of predictions: the label file, and an overlay with a legend."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,37 +6,31 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from pixelwise.data.classes import Color
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.data.visualization import overlay_labels, to_display_image
-from pixelwise.prediction.outputs.prediction_view import LabelValues, Predicted
+from pixelwise.prediction.outputs.labeled_image import LabeledImage
 
 
-def write_labels(path: Path, made: Predicted, label_values: LabelValues) -> None:
-    """`index`: palette PNG of class indices in the class colors; `data`: the dataset's own values."""
-    if label_values == "dataset":
-        write_png(path, made.classes.to_mask(made.labels))
-    elif len(made.classes.names) > 256:
-        write_png(path, made.labels)
-    else:
-        write_png(path, made.labels, made.classes.colors)
+def write_labels(path: Path, labeled: LabeledImage) -> None:
+    """Write class indices as a palette PNG in the class colors, or the mask values of the dataset."""
+    write_png(path, labeled.mask, labeled.palette)
 
 
-def write_overlay(path: Path, made: Predicted) -> None:
-    """The image under its classes in their colors, with a legend of those that occur."""
-    labels, classes = made.labels, made.classes
-    picture = overlay_labels(to_display_image(made.image), labels, classes)
-    present = np.flatnonzero(np.bincount(labels.ravel()))
-    shares = [float((labels == i).mean()) for i in present]
+def write_overlay(path: Path, labeled: LabeledImage, image: Array) -> None:
+    """Write the image blended with the class colors, and a legend of the classes that occur."""
+    labels, classes = labeled.labels, labeled.classes
+    counts = np.bincount(labels.ravel())
     entries = [
-        # Joined: the font measures single lines only.
-        (f"{' '.join(classes.names[i].split())}  {share:.1%}", classes.colors[i])
-        for share, i in sorted(zip(shares, present.tolist(), strict=True), reverse=True)
+        # The font only measures single lines.
+        (f"{' '.join(classes.names[label].split())}  {counts[label] / labels.size:.1%}", classes.colors[label])
+        for label in sorted(np.flatnonzero(counts).tolist(), key=lambda label: (counts[label], label), reverse=True)
     ]
-    write_png(path, with_legend(picture, entries))
+    write_png(path, add_legend(overlay_labels(to_display_image(image), labels, classes), entries))
 
 
-def with_legend(picture: Array, entries: Sequence[tuple[str, tuple[int, int, int]]]) -> Array:
-    """The picture with a strip below it: a swatch and a text for each entry, wrapped to its width."""
+def add_legend(picture: Array, entries: Sequence[tuple[str, Color]]) -> Array:
+    """Append a strip below a picture with a swatch and a text for each entry, wrapped to the width."""
     font = ImageFont.load_default(12)
     boxes = [int(font.getlength(text)) + 30 for text, _ in entries]
     width = max(picture.shape[1], *boxes, 1)

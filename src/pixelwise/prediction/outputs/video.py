@@ -1,4 +1,4 @@
-"""Outputs of a video: one labeled video, and a list of the frames whose files lie in a folder."""
+"""Outputs of a video: a labeled video, and the list of the frames whose files are in a folder."""
 
 import contextlib
 import csv
@@ -17,42 +17,42 @@ from pixelwise.data.io.images import Array
 from pixelwise.data.io.video import NUM_THREADS, Video, VideoFrame, import_av
 from pixelwise.data.visualization import overlay_labels, to_display_image
 from pixelwise.errors import DataError, InvalidArgumentError
-from pixelwise.prediction.outputs.pictures import with_legend
-from pixelwise.prediction.outputs.prediction_view import Predicted
+from pixelwise.prediction.outputs.labeled_image import LabeledImage
+from pixelwise.prediction.outputs.pictures import add_legend
 
 LABELED_VIDEO = "_overlay.mp4"
-"""What follows the stem."""
+"""Ending of a labeled video after the stem."""
 FRAME_LIST = "frames.csv"
-"""In the folder of the frames' files; written last, so where it is, they are all there."""
+"""File in the folder of the frames. It is written last, so that all frames are complete where it exists."""
 
 BT709 = 1
 LIMITED_RANGE = 1
-"""What H.264 calls the colors of television, which players take for granted."""
+"""Codes of H.264 for the colors of television, which players assume."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Encoder:
-    """One of libav's, and how it is asked for a quality at which the colors of classes stay apart."""
+class VideoEncoder:
+    """An encoder of libav, with options for a quality at which class colors remain distinct."""
 
     name: str
     options: dict[str, str]
     finest_tick: int
-    """Largest denominator of its unit of time."""
+    """Largest denominator of its time base."""
 
 
 ENCODERS = (
-    # No frame refers to a later one: of those that do, MP4 tells a wrong length where times are uneven.
-    Encoder(name="libx264", options={"crf": "18", "preset": "veryfast", "bf": "0"}, finest_tick=1 << 30),
-    # In every build of libav; H.264 is not. The bit rate is out of reach, so that the quantizers decide.
-    Encoder(name="mpeg4", options={"qmin": "2", "qmax": "3", "b": "200M"}, finest_tick=65535),
+    # Without B-frames: with them, MP4 stores a wrong duration if times are uneven.
+    VideoEncoder(name="libx264", options={"crf": "18", "preset": "veryfast", "bf": "0"}, finest_tick=1 << 30),
+    # Every build of libav has this one, unlike H.264. The bit rate is never reached, so that the quantizers decide.
+    VideoEncoder(name="mpeg4", options={"qmin": "2", "qmax": "3", "b": "200M"}, finest_tick=65535),
 )
-"""The first that this PyAV has is taken."""
+"""The first one that PyAV supports is used."""
 
 
 class LabeledVideo:
-    """An MP4 being written; every frame is shown when and as long as in the video it is made of.
+    """Writes an MP4 whose frames have the times and durations of the source video.
 
-    OSError where it cannot be written.
+    Raises OSError if it cannot be written.
     """
 
     def __init__(self, path: Path, video: Video) -> None:
@@ -60,10 +60,10 @@ class LabeledVideo:
         self.video = video
         self.av = import_av("a labeled video")
         self.encoder = _choose_encoder(self.av)
-        with self._failures():
+        with self._wrap_errors():
             self.container: Any = self.av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
         self.stream: Any = None
-        """None before the first frame: it says how large they are."""
+        """None before the first frame, which defines the size."""
 
     def __enter__(self) -> "LabeledVideo":
         return self
@@ -75,38 +75,38 @@ class LabeledVideo:
             with contextlib.suppress(self.av.FFmpegError):
                 self.container.close()
             return
-        with self._failures():
+        with self._wrap_errors():
             if self.stream is not None:
                 self.container.mux(self.stream.encode(None))
             self.container.close()
         with self.path.open("rb") as file:
             os.fsync(file.fileno())
 
-    def prepared(self, picture: Array) -> Any:
-        """(H, W, 3) uint8 with even sides → a frame in the encoder's colors. Any thread may ask."""
+    def convert(self, picture: Array) -> Any:
+        """Convert (H, W, 3) uint8 with even sides to a frame in the colors of the encoder; in any thread."""
         frame = self.av.VideoFrame.from_ndarray(picture, format="rgb24")
         return frame.reformat(format="yuv420p", dst_colorspace="ITU709")
 
-    def add(self, prepared: Any, frame: VideoFrame) -> None:
-        """The next frame: what `prepared` gave, and the one that it shows labeled; all of one size."""
-        with self._failures():
+    def add(self, picture: Any, frame: VideoFrame) -> None:
+        """Encode the next picture, a result of `convert`, with the time of its source frame. All have one size."""
+        with self._wrap_errors():
             if self.stream is None:
-                self.stream = self._begun(prepared, frame)
+                self.stream = self._add_stream(picture, frame)
             tick = Fraction(self.stream.codec_context.time_base)
-            prepared.time_base = tick
-            prepared.pts = round(frame.ticks * self.video.tick / tick)
-            prepared.duration = round(frame.duration * self.video.tick / tick)
-            self.container.mux(self.stream.encode(prepared))
+            picture.time_base = tick
+            picture.pts = round(frame.ticks * self.video.tick / tick)
+            picture.duration = round(frame.duration * self.video.tick / tick)
+            self.container.mux(self.stream.encode(picture))
 
     @contextlib.contextmanager
-    def _failures(self) -> Iterator[None]:
-        """Those of libav as errors of the system."""
+    def _wrap_errors(self) -> Iterator[None]:
+        """Raise errors of libav as OSError."""
         try:
             yield
         except self.av.FFmpegError as error:
-            raise OSError(f"the labeled video cannot be written ({error.strerror})") from error
+            raise OSError(f"The labeled video cannot be written ({error.strerror}).") from error
 
-    def _begun(self, prepared: Any, frame: VideoFrame) -> Any:
+    def _add_stream(self, picture: Any, frame: VideoFrame) -> Any:
         stream = self.container.add_stream(self.encoder.name, rate=self.video.rate, options=self.encoder.options)
         tick = self.video.tick
         if tick.denominator > self.encoder.finest_tick:
@@ -115,7 +115,7 @@ class LabeledVideo:
         aspect = self.video.pixel_aspect
         context = stream.codec_context
         context.time_base = tick
-        context.width, context.height, context.pix_fmt = prepared.width, prepared.height, "yuv420p"
+        context.width, context.height, context.pix_fmt = picture.width, picture.height, "yuv420p"
         context.sample_aspect_ratio = 1 / aspect if frame.orientation >= 5 else aspect
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = LIMITED_RANGE
@@ -123,25 +123,24 @@ class LabeledVideo:
         return stream
 
 
-def labeled_picture(made: Predicted) -> Array:
-    """(H, W, 3) uint8 with even sides: a frame under its classes, and below it the names of all classes.
+def draw_labeled_frame(labeled: LabeledImage, image: Array) -> Array:
+    """Draw a frame with its classes and a legend of all classes: (H, W, 3) uint8 with even sides.
 
-    The legend is the same in every frame. It is left out where it would be taller than half of the frame. An
-    odd side grows by a copy of its last row or column, as encoders halve the colors of two neighbors.
+    The legend is the same in every frame, and omitted if it would be taller than half of the frame. The last row or
+    column of an odd side is repeated, because encoders share colors between two neighbors.
     """
-    picture = overlay_labels(to_display_image(made.image), made.labels, made.classes)
-    entries = [
-        (" ".join(name.split()), color) for name, color in zip(made.classes.names, made.classes.colors, strict=True)
-    ]
-    explained = with_legend(picture, entries)
-    if 2 * (explained.shape[0] - picture.shape[0]) <= picture.shape[0]:
-        picture = explained
+    classes = labeled.classes
+    picture = overlay_labels(to_display_image(image), labeled.labels, classes)
+    entries = [(" ".join(name.split()), color) for name, color in zip(classes.names, classes.colors, strict=True)]
+    extended = add_legend(picture, entries)
+    if 2 * (extended.shape[0] - picture.shape[0]) <= picture.shape[0]:
+        picture = extended
     odd = picture.shape[0] % 2, picture.shape[1] % 2
     return np.pad(picture, ((0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
 
 
 class FrameList:
-    """`frames.csv` being written: a line for each frame, and when it is shown."""
+    """Writes `frames.csv`: one row per frame, with its time."""
 
     def __init__(self, path: Path, video: Video) -> None:
         self.file = path.open("w", encoding="utf-8", newline="")
@@ -156,43 +155,45 @@ class FrameList:
         self.file.close()
 
     def add(self, frame: VideoFrame) -> None:
-        self.rows.writerow((frame_stem(frame.number), f"{float(frame.ticks * self.tick):.6f}"))
+        self.rows.writerow((format_frame_stem(frame.number), f"{float(frame.ticks * self.tick):.6f}"))
 
 
 def read_frame_numbers(path: Path) -> Iterator[int]:
-    """The frames of a list. DataError where it is none."""
+    """Read the frame numbers of a list. Raises DataError if the file is not one."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 yield int(row["frame"])
     except (OSError, ValueError, KeyError, csv.Error) as error:
-        raise DataError(f"{path}: is no list of frames ({error}); predict the video without --resume.") from error
+        raise DataError(
+            f"{path}: The file is not a list of frames ({error}). Predict the video without --resume."
+        ) from error
 
 
-def frame_stem(number: int) -> str:
-    """What the files of a frame begin with."""
+def format_frame_stem(number: int) -> str:
+    """Return the stem of the files of a frame."""
     return f"{number:06d}"
 
 
-def is_of_frame(name: str) -> bool:
-    """Whether a file in the folder of frames is called as one of theirs."""
+def is_frame_file(name: str) -> bool:
+    """Return whether a file name in the folder of the frames may belong to a frame."""
     return re.match(r"\d{6}", name) is not None
 
 
-def frame_number(name: str, end: str) -> int:
-    """Of the file of a frame; 0 for what is called otherwise."""
+def parse_frame_number(name: str, end: str) -> int:
+    """Return the number of the frame that a file with this ending belongs to; 0 for other names."""
     found = re.fullmatch(rf"(\d{{6,}}){re.escape(end)}", name)
     return int(found[1]) if found else 0
 
 
-def _choose_encoder(av: Any) -> Encoder:
+def _choose_encoder(av: Any) -> VideoEncoder:
     for encoder in ENCODERS:
         try:
             av.codec.Codec(encoder.name, "w")
-        except ValueError:  # unknown to this build
+        except ValueError:  # not in this build
             continue
         return encoder
     names = " or ".join(encoder.name for encoder in ENCODERS)
     raise InvalidArgumentError(
-        f"a labeled video needs the encoder {names}, which this PyAV has not; install another build."
+        f"A labeled video needs the encoder {names}, which this build of PyAV does not have. Install another build."
     )
