@@ -6,13 +6,11 @@ A fully connected layer is a convolution whose kernel covers the whole map that 
 
 import copy
 import itertools
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.classifier_head import (
     Head,
     double_width,
@@ -82,32 +80,6 @@ def convolutionalize(classifier: nn.Module, *, input_size: int = 224) -> nn.Modu
         _rewrite(traced, find_head(traced))
         _check_equal(traced, images, logits)
     return traced.to(device)
-
-
-def class_activation(network: nn.Module, image: Tensor, classes: Sequence[int]) -> Tensor:
-    """Compute class activation maps: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016.
-
-    Args:
-        network: A network from `convolutionalize`. Its first form gives the paper's class activation map, plus the bias
-            of the class.
-        image: (1, C, H, W) float32, normalized as the network expects.
-        classes: N class indices.
-
-    Returns:
-        (N, H, W) float32 logits, interpolated bilinearly to the size of the image.
-
-    Raises:
-        InvalidArgumentError: `image` is not one image, or a class index is not in 0..K-1.
-    """
-    if image.ndim != 4 or image.shape[0] != 1:
-        raise InvalidArgumentError(f"class_activation takes one image (1, C, H, W), not {tuple(image.shape)}.")
-    with torch.no_grad():
-        maps: Tensor = network(image)
-    wrong = [index for index in classes if not 0 <= index < maps.shape[1]]
-    if wrong:
-        raise InvalidArgumentError(f"class {wrong[0]} is not in 0..{maps.shape[1] - 1}, the classes of the network.")
-    size = image.shape[2:]
-    return functional.interpolate(maps[:, list(classes)], size, mode="bilinear", align_corners=False)[0]
 
 
 def _get_in_channels(network: nn.Module) -> int:
