@@ -49,13 +49,13 @@ ALL = [TORCH, OPENVINO, ONNX]
         ([], 1000, "torch"),
     ],
 )
-def test_the_engine_that_is_done_first_and_agrees(
-    found: Sequence[EngineTiming], num_images: int, expected: str
+def test_the_fastest_engine_that_agrees_is_chosen(
+    timings: Sequence[EngineTiming], num_images: int, expected: str
 ) -> None:
-    assert choose_fastest(found, num_images) == expected
+    assert choose_fastest(timings, num_images) == expected
 
 
-def test_an_engine_that_runs_already_needs_no_start() -> None:
+def test_a_started_engine_needs_no_start() -> None:
     assert choose_fastest(ALL, 2, started=("torch", "openvino")) == "openvino"
 
 
@@ -117,7 +117,7 @@ def test_a_large_job_measures_once(predictor: Predictor, model: Path, measuremen
 
 
 @pytest.mark.parametrize("change", ["model", "precision", "versions", "device"])
-def test_a_measurement_of_anything_else_is_made_again(
+def test_a_measurement_of_another_setup_is_repeated(
     change: str,
     predictor: Predictor,
     model: Path,
@@ -139,7 +139,7 @@ def test_a_measurement_of_anything_else_is_made_again(
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"key": 1}', "\xff"])
-def test_a_damaged_measurement_is_made_again(
+def test_a_damaged_measurement_is_repeated(
     damage: str, predictor: Predictor, model: Path, measurements: list[Any]
 ) -> None:
     select_engine(predictor, model, num_images=MANY)
@@ -152,7 +152,7 @@ def test_a_damaged_measurement_is_made_again(
 
 
 @pytest.mark.parametrize("engines", [[{"engine": "torch"}], [1], [{}], 7])
-def test_engines_that_are_none_are_not_read(tmp_path: Path, engines: Any) -> None:
+def test_unknown_engines_are_not_read(tmp_path: Path, engines: Any) -> None:
     (tmp_path / "x.json").write_text(json.dumps({"key": {}, "engines": engines}), encoding="utf-8")
     assert read_timings(tmp_path / "x.json", {}) is None
 
@@ -162,13 +162,13 @@ def test_an_engine_of_another_version_is_not_read(tmp_path: Path) -> None:
     assert read_timings(tmp_path / "x.json", {}) is None
 
 
-def test_a_folder_that_may_not_be_written_is_no_error(tmp_path: Path) -> None:
+def test_a_read_only_folder_is_not_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     write_timings(tmp_path / "file" / "x.json", {}, ALL)
     assert read_timings(tmp_path / "file" / "x.json", {}) is None
 
 
-def test_what_runs_on_another_engine_already_stays_there(
+def test_a_predictor_on_another_engine_is_unchanged(
     predictor: Predictor, model: Path, measurements: list[tuple[str, ...]]
 ) -> None:
     small = replace(predictor, engine="onnxruntime", precision="int8")
@@ -176,7 +176,9 @@ def test_what_runs_on_another_engine_already_stays_there(
     assert measurements == []
 
 
-def test_nothing_else_installed_is_torch(predictor: Predictor, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_other_engines_torch_is_used(
+    predictor: Predictor, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pixelwise.inference.engines.find_spec", lambda package: None)
     assert select_engine(predictor, model, num_images=MANY) is predictor
 
@@ -185,7 +187,7 @@ def test_nothing_else_installed_is_torch(predictor: Predictor, model: Path, monk
     ("device", "precision", "expected"),
     [("cpu", "fp32", ["openvino", "onnxruntime"]), ("cpu", "bf16", ["openvino"]), ("mps", "fp32", [])],
 )
-def test_rivals_compute_on_the_device_in_the_precision(
+def test_candidates_support_device_and_precision(
     device: str, precision: Any, expected: list[str], predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pixelwise.inference.engines.find_spec", lambda package: object())
@@ -215,7 +217,7 @@ def ticks(monkeypatch: pytest.MonkeyPatch) -> Callable[[], float]:
     return lambda: float(next(count))
 
 
-def test_agreement_is_measured_and_a_failure_left_out(
+def test_agreement_is_measured_and_failures_are_excluded(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch, ticks: Callable[[], float]
 ) -> None:
     def row(build: Any) -> Engine:
@@ -236,7 +238,7 @@ def test_agreement_is_measured_and_a_failure_left_out(
     assert heard.lines == ["OpenVINO is not used: no rule for this operator"]
 
 
-def test_translating_counts_for_each_engine_that_needs_it(
+def test_the_export_counts_for_each_engine_that_needs_it(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch, ticks: Callable[[], float]
 ) -> None:
     monkeypatch.setattr("pixelwise.inference.engines.NetworkSource.onnx", b"")
@@ -255,7 +257,7 @@ def test_a_failure_of_torch_is_an_error(
 
 
 @pytest.mark.parametrize(("options", "asked"), [([], [3]), (["--engine", "torch"], [])])
-def test_commands_leave_the_choice_to_the_measurement_only_where_it_is_open(
+def test_commands_measure_only_with_engine_auto(
     options: list[str],
     asked: list[int],
     trained: Path,

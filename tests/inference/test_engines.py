@@ -74,7 +74,7 @@ def test_logits_are_those_of_torch(
 
 
 @pytest.mark.parametrize("name", RIVALS)
-def test_images_of_a_batch_are_answered_each(name: str, reference: Predictor, source: NetworkSource) -> None:
+def test_images_of_a_batch_are_predicted_separately(name: str, reference: Predictor, source: NetworkSource) -> None:
     images = torch.from_numpy(np.stack([image(9, 14), image(9, 14)[::-1]])).permute(0, 3, 1, 2)
     expected = reference.predict_batch(images)
     torch.testing.assert_close(on(name, reference, source).predict_batch(images), expected, rtol=1e-4, atol=1e-4)
@@ -97,7 +97,7 @@ def test_openvino_computes_in_bf16(reference: Predictor, source: NetworkSource) 
     assert 1e-4 * np.abs(expected).max() < gap < 0.05 * np.abs(expected).max()
 
 
-def test_bf16_that_openvino_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch, source: NetworkSource) -> None:
+def test_bf16_that_openvino_does_not_support_is_refused(monkeypatch: pytest.MonkeyPatch, source: NetworkSource) -> None:
     openvino = pytest.importorskip("openvino")
 
     class Old:
@@ -110,7 +110,7 @@ def test_bf16_that_openvino_does_not_have_is_refused(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("name", RIVALS)
-def test_threads_may_ask_at_once(name: str, reference: Predictor, source: NetworkSource) -> None:
+def test_several_threads_may_predict(name: str, reference: Predictor, source: NetworkSource) -> None:
     predictor = on(name, reference, source)
     predictions = [predictor.predict(image(33, side)) for side in (20, 30, 40, 50)]
     with ThreadPoolExecutor(4) as pool:
@@ -139,7 +139,7 @@ def test_a_job_runs_on_the_engine_that_it_names(
 @pytest.mark.parametrize(
     ("name", "line"), [("openvino", r"pixelwise\[openvino\]"), ("onnxruntime", r"pixelwise\[onnx\]")]
 )
-def test_an_absent_engine_says_how_to_install_it(
+def test_a_missing_engine_is_an_error_with_the_install_command(
     name: str, line: str, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(home, "find_spec", lambda package: None if package == name else object())
@@ -147,7 +147,7 @@ def test_an_absent_engine_says_how_to_install_it(
         load(model, engine=name)
 
 
-def test_what_an_engine_cannot_do_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_devices_and_precisions_are_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(home, "find_spec", lambda package: object())
     with pytest.raises(InvalidArgumentError, match="ONNX Runtime supports fp32 and int8, not bf16"):
         load(model, device="cpu", precision="bf16", engine="onnxruntime")
@@ -155,15 +155,13 @@ def test_what_an_engine_cannot_do_is_refused(model: Path, monkeypatch: pytest.Mo
         require_engine("openvino", torch.device("cuda"), "fp32")
 
 
-def test_an_engine_of_the_cpu_takes_it_where_the_device_is_left_open(
-    model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_of_the_cpu_uses_it_with_device_auto(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(home, "find_spec", lambda package: object())
     monkeypatch.setattr(predicting, "choose_device", lambda name: torch.device("cuda"))
     assert load(model, engine="openvino").device == CPU
 
 
-def test_auto_precision_is_one_that_the_engine_has(
+def test_auto_precision_is_supported_by_the_engine(
     make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(home, "find_spec", lambda package: object())
@@ -187,7 +185,7 @@ def test_a_network_that_cannot_be_compiled_is_an_error(
         predictor.predict(image(9, 14))
 
 
-def test_versions_are_those_of_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_are_those_of_installed_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert get_installed_versions()["torch"].split("+")[0] == torch.__version__.split("+")[0]
     monkeypatch.setattr(home, "find_spec", lambda package: None)
     assert get_installed_versions() == {}

@@ -41,7 +41,7 @@ def model(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return path
 
 
-def test_what_is_written_is_read(model: Path) -> None:
+def test_an_int8_file_is_read_back(model: Path) -> None:
     graph, facts = read_int8(model)
     assert get_int8_path(model) == model.with_name("m.int8.onnx")
     assert 0 < len(graph) < get_int8_path(model).stat().st_size
@@ -59,7 +59,7 @@ def test_labels_are_nearly_the_models(model: Path, engine: str) -> None:
         assert 0 < gap.mean() < 0.1 * np.abs(expected.logits).max()
 
 
-def test_a_job_in_int8_takes_an_engine_that_has_it(model: Path, tmp_path: Path) -> None:
+def test_a_job_in_int8_uses_an_engine_that_supports_it(model: Path, tmp_path: Path) -> None:
     from PIL import Image
 
     Image.fromarray(images()[0]).save(tmp_path / "one.png")
@@ -151,7 +151,7 @@ def test_a_folder_that_cannot_be_written_is_named(
         write_int8(make_model(tmp_path / "m.safetensors"), read_int8(model)[0], {})
 
 
-def test_the_first_engine_that_is_installed_and_has_int8_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_installed_engine_with_int8_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "find_spec", lambda package: object())
     assert choose_engine("auto", "int8") == "openvino"
     monkeypatch.setattr(engines, "find_spec", lambda package: None if package == "openvino" else object())
