@@ -20,8 +20,15 @@ from pixelwise.data.io.images import Array, encode_png
 from pixelwise.data.visualization import overlay_labels, to_display_image
 from pixelwise.devices import Precision, autocast, choose_device, choose_precision, has_fast_bf16, keep_freed_memory
 from pixelwise.errors import InvalidArgumentError, require_known
-from pixelwise.inference.engine_selection import for_job
-from pixelwise.inference.engines import ENGINES, EngineName, Source, choose_engine, require_engine, with_network
+from pixelwise.inference.engine_selection import select_engine
+from pixelwise.inference.engines import (
+    ENGINES,
+    EngineName,
+    NetworkSource,
+    choose_engine,
+    replace_network,
+    require_engine,
+)
 from pixelwise.inference.int8_file import read_int8
 from pixelwise.inference.tiling.plan import Tile, TilePlan
 from pixelwise.inference.tiling.planner import WHOLE_PIXELS, TilePlanner
@@ -105,7 +112,7 @@ class Predictor:
     device: torch.device
     precision: Precision
     engine: EngineName = "torch"
-    running: nn.Module | None = None
+    engine_network: nn.Module | None = None
     """The network on its engine; None: it is built at the first prediction."""
 
     @property
@@ -265,11 +272,11 @@ class Predictor:
     @cached_property
     def _ready(self) -> Segmenter:
         """Return the module with its network optimized for prediction by the engine."""
-        network = self.running
+        network = self.engine_network
         if network is None:
-            source = Source(module=self.module, channels=self.spec.channels)
+            source = NetworkSource(module=self.module, channels=self.spec.channels)
             network = ENGINES[self.engine].build(source, self.device, self.precision)
-        return with_network(self.module, network)
+        return replace_network(self.module, network)
 
     @cached_property
     def tile_planner(self) -> TilePlanner:
@@ -385,8 +392,8 @@ def load(
     require_engine(name, chosen_device, chosen)
     predictor = make_predictor(module, spec, chosen_device, chosen, name)
     if chosen == "int8":
-        return in_int8(predictor, name, read_int8(model, name)[0])
-    return for_job(predictor, model, num_images=num_images) if engine == "auto" and num_images else predictor
+        return make_int8_predictor(predictor, name, read_int8(model, name)[0])
+    return select_engine(predictor, model, num_images=num_images) if engine == "auto" and num_images else predictor
 
 
 def make_predictor(
@@ -399,11 +406,11 @@ def make_predictor(
     return Predictor(module=module, spec=spec, device=device, precision=precision, engine=engine)
 
 
-def in_int8(predictor: Predictor, engine: EngineName, graph: bytes) -> Predictor:
+def make_int8_predictor(predictor: Predictor, engine: EngineName, graph: bytes) -> Predictor:
     """Return the predictor with its network in int8, an ONNX graph, on an engine that supports int8."""
-    source = Source(module=predictor.module, channels=predictor.spec.channels, int8=graph)
-    running = ENGINES[engine].build(source, predictor.device, "int8")
-    return replace(predictor, precision="int8", engine=engine, running=running)
+    source = NetworkSource(module=predictor.module, channels=predictor.spec.channels, int8=graph)
+    network = ENGINES[engine].build(source, predictor.device, "int8")
+    return replace(predictor, precision="int8", engine=engine, engine_network=network)
 
 
 def _choose_precision(name: str, device: torch.device, spec: ModelSpec, engine: EngineName) -> Precision:
