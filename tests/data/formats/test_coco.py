@@ -45,12 +45,12 @@ def mask(root: Path) -> list[list[int]]:
 # What is drawn.
 
 
-def test_a_polygon_counts_from_the_corner_of_the_first_pixel(tmp_path: Path) -> None:
+def test_polygon_coordinates_start_at_the_corner_of_the_first_pixel(tmp_path: Path) -> None:
     assert mask(plant(tmp_path, annotation([SQUARE]))) == filled((CAT, slice(1, 3), slice(1, 4)))
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools beside NumPy 2
-def test_whole_coordinates_give_the_pixels_of_pycocotools(tmp_path: Path) -> None:
+def test_integer_polygons_are_as_in_pycocotools(tmp_path: Path) -> None:
     (run,) = pycocotools.mask.frPyObjects([SQUARE], *SIZE)
     assert mask(plant(tmp_path, annotation([SQUARE]))) == (pycocotools.mask.decode(run) * CAT).tolist()
 
@@ -84,7 +84,7 @@ def test_more_than_255_classes_take_16_bit(tmp_path: Path) -> None:
     assert dataset.classes.label_mapping[255] == 255
 
 
-def test_later_annotations_lie_over_earlier_ones_and_crowds_below_all(tmp_path: Path) -> None:
+def test_later_annotations_cover_earlier_ones_and_crowds_are_below_all(tmp_path: Path) -> None:
     first, second = annotation([SQUARE], 3), annotation([[2, 1, 4, 1, 4, 3, 2, 3]], 7)
     crowd = annotation({"size": [*SIZE], "counts": [0, SIZE[0] * SIZE[1]]}, 3, iscrowd=1)
     expected = filled((CAT, slice(None), slice(None)), (DOG, slice(1, 3), slice(2, 4)))
@@ -95,13 +95,13 @@ def test_an_image_without_annotations_is_background(tmp_path: Path) -> None:
     assert mask(plant(tmp_path)) == filled()
 
 
-def test_run_lengths_go_down_the_columns(tmp_path: Path) -> None:
+def test_run_lengths_are_along_the_columns(tmp_path: Path) -> None:
     runs = {"size": [*SIZE], "counts": [6, 3, 39]}
     assert mask(plant(tmp_path, annotation(runs))) == filled((CAT, slice(0, 3), slice(1, 2)))
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.02, 0.5, 1.0]))
-def test_packed_run_lengths_are_those_of_pycocotools(
+def test_compressed_run_lengths_are_as_in_pycocotools(
     tmp_path_factory: pytest.TempPathFactory, seed: int, share: float
 ) -> None:
     pixels = (np.random.default_rng(seed).random(SIZE) < share).astype(np.uint8)
@@ -141,7 +141,7 @@ def test_long_runs_are_packed_into_several_characters(tmp_path: Path) -> None:
         ("annotations/coco.json", "pictures", "../pictures/a.png", None),
     ],
 )
-def test_where_images_lie(tmp_path: Path, json_file: str, folder: str, name: str, split: str | None) -> None:
+def test_locations_of_images(tmp_path: Path, json_file: str, folder: str, name: str, split: str | None) -> None:
     write_picture(tmp_path / folder / "a.png")
     write_json(tmp_path / json_file, document(annotation([SQUARE]), images=[image(name)]))
     dataset = Dataset.load(tmp_path)
@@ -151,7 +151,7 @@ def test_where_images_lie(tmp_path: Path, json_file: str, folder: str, name: str
     assert sample.label_path == tmp_path / json_file
 
 
-def test_files_of_captions_and_keypoints_are_left_aside(tmp_path: Path) -> None:
+def test_files_of_captions_and_keypoints_are_skipped(tmp_path: Path) -> None:
     write_picture(tmp_path / "train2017/a.png")
     for kind in ("instances", "captions", "person_keypoints"):
         write_json(tmp_path / f"annotations/{kind}_train2017.json", document(annotation([SQUARE])))
@@ -165,7 +165,7 @@ def test_splits_of_several_files(tmp_path: Path) -> None:
     assert [(s.name, s.split) for s in Dataset.load(tmp_path).samples] == [("train/a", "train"), ("val/a", "val")]
 
 
-def test_images_that_are_not_listed_and_listed_ones_without_a_file_are_told(tmp_path: Path) -> None:
+def test_unlisted_images_and_missing_files_are_listed(tmp_path: Path) -> None:
     for name in ("train/a.png", "train/b.png", "extra/c.png", "test2017/d.png", "unlabeled2017/e.png"):
         write_picture(tmp_path / name)
     images = [image("a.png"), image("gone.png", 2)]
@@ -179,7 +179,7 @@ def test_images_that_are_not_listed_and_listed_ones_without_a_file_are_told(tmp_
     assert finding(answer, "orphan_mask")["files"] == ["train/gone.png"]
 
 
-def test_images_of_one_stem_are_told(tmp_path: Path) -> None:
+def test_images_of_equal_stems_are_listed(tmp_path: Path) -> None:
     write_picture(tmp_path / "b.png")
     write_picture(tmp_path / "a.bmp.png").rename(tmp_path / "a.bmp")
     plant(tmp_path, images=[image("a.png"), image("a.bmp", 2), image("b.png", 3)])
@@ -209,7 +209,7 @@ def test_images_of_one_stem_are_told(tmp_path: Path) -> None:
         ({"images": [image("a.png")], "categories": CATEGORIES}, "'annotations' is missing"),
     ],
 )
-def test_a_faulty_file_is_an_error(tmp_path: Path, content: Any, message: str) -> None:
+def test_an_invalid_file_is_an_error(tmp_path: Path, content: Any, message: str) -> None:
     plant(tmp_path)
     write_json(tmp_path / "instances.json", content)
     with pytest.raises(DataError, match=message):
@@ -226,7 +226,7 @@ def test_a_broken_file_is_an_error_with_the_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["train/_annotations.coco.json", "annotations/instances_val.json"])
-def test_a_file_of_the_usual_name_is_not_passed_over_when_broken(tmp_path: Path, name: str) -> None:
+def test_a_damaged_file_with_the_usual_name_is_an_error(tmp_path: Path, name: str) -> None:
     root = plant(tmp_path, annotation([SQUARE]))
     (root / name).parent.mkdir()
     (root / name).write_text("{", encoding="utf-8")
@@ -265,7 +265,7 @@ def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
         (annotation({"size": [6, 8], "counts": "é"}), "a value has an unexpected type or form"),
     ],
 )
-def test_a_faulty_annotation_is_found_by_the_doctor(tmp_path: Path, fault: Any, message: str) -> None:
+def test_an_invalid_annotation_is_an_error_and_a_finding(tmp_path: Path, fault: Any, message: str) -> None:
     root = plant(tmp_path / "data", fault)
     dataset = Dataset.load(root)
     with pytest.raises(DataError, match=f"instances.json: image 'a.png': annotation 17: .*{message}"):
@@ -276,13 +276,13 @@ def test_a_faulty_annotation_is_found_by_the_doctor(tmp_path: Path, fault: Any, 
 
 
 @pytest.mark.parametrize("size", [(0, 8), (10**9, 10**9), (-6, -8)])
-def test_a_size_of_no_image_is_an_error(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_an_impossible_size_is_an_error(tmp_path: Path, size: tuple[int, int]) -> None:
     dataset = Dataset.load(plant(tmp_path, images=[image("a.png", size=size)]))
     with pytest.raises(DataError, match=r"the size .* \(height x width\) is not between 1 and"):
         dataset.read_mask(dataset.samples[0])
 
 
-def test_a_size_unlike_the_images_is_an_error_with_both(tmp_path: Path) -> None:
+def test_a_size_other_than_the_images_is_an_error_with_both_sizes(tmp_path: Path) -> None:
     root = plant(tmp_path / "data", images=[image("a.png", size=(8, 6))])
     dataset = Dataset.load(root)
     with pytest.raises(DataError, match=r"instances.json is 8x6, but its image .*a.png is 6x8"):

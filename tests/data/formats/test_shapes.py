@@ -26,7 +26,7 @@ def test_background_comes_first() -> None:
     assert description("b", "Background")["names"] == ["Background", "b"]
 
 
-def test_what_is_called_ignore_is_no_class() -> None:
+def test_pixels_of_a_class_named_ignore_are_ignored() -> None:
     classes = make_classes(HERE, [(5, "ignore", None), (6, "a", None)])
     assert classes.description["names"] == ["background", "a"]
     assert [classes.get_value(5), classes.get_value(6)] == [255, 1]
@@ -55,14 +55,14 @@ def test_names_leave_out_folders_that_all_images_have() -> None:
     assert [name_sample(root, root / path) for path in paths] == ["a", "train/a", "train/a.1", "ds/sub/a"]
 
 
-def test_words_of_splits() -> None:
+def test_names_of_splits() -> None:
     words = ("train", "Training", "val", "VALID", "validation", "test", "Testing")
     assert [find_split([word]) for word in words] == ["train"] * 2 + ["val"] * 3 + ["test"] * 2
     assert find_split(["trains", "x"]) is None
     assert find_split(["trains", "Valid", "test"]) == "val"
 
 
-def test_hidden_files_are_not_the_users(tmp_path: Path) -> None:
+def test_hidden_files_are_skipped(tmp_path: Path) -> None:
     for name in ("b.png", "a/c.JPG", ".thumbs/d.png", "a/.e.png", "f.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -107,7 +107,7 @@ PLANTS = {
 
 
 @pytest.mark.parametrize("name", PLANTS)
-def test_each_is_recognized_and_no_other(tmp_path: Path, name: str) -> None:
+def test_each_format_is_recognized_and_no_other(tmp_path: Path, name: str) -> None:
     plants: dict[str, Callable[[Path], None]] = dict(PLANTS)
     write_picture(tmp_path / "images/a.png")
     plants[name](tmp_path)
@@ -145,7 +145,7 @@ def test_each_image_gets_the_shapes_of_its_own_entry(tmp_path: Path) -> None:
     assert [s.label_path.name for s in index.samples] == ["one", "two", "one"]
 
 
-def test_the_first_folder_counts_and_the_whole_name_before_its_last_part(tmp_path: Path) -> None:
+def test_the_first_folder_and_the_whole_name_are_preferred(tmp_path: Path) -> None:
     for name in ("images/a.png", "a.png", "deep/a.png"):
         write_picture(tmp_path / name)
     assert relative(tmp_path, [s.image_path for s in pair(tmp_path, {"a.png": "x"}).samples]) == ["images/a.png"]
@@ -153,7 +153,7 @@ def test_the_first_folder_counts_and_the_whole_name_before_its_last_part(tmp_pat
     assert relative(tmp_path, [s.image_path for s in pair(tmp_path, {"C:\\x\\a.png": "x"}).samples]) == ["images/a.png"]
 
 
-def test_nothing_outside_of_the_root_is_taken(tmp_path: Path) -> None:
+def test_images_outside_the_root_are_not_read(tmp_path: Path) -> None:
     write_picture(tmp_path / "secret/a.png")
     write_picture(tmp_path / "data/b.png")
     index = pair(tmp_path / "data", {"b.png": "x", "../secret/a.png": "x", f"{tmp_path}/secret/a.png": "y"})
@@ -167,7 +167,7 @@ def test_an_image_of_two_documents_is_an_error(tmp_path: Path) -> None:
         pair(tmp_path, {"a.png": "one", "./a.png": "two"})
 
 
-def test_what_cannot_be_drawn_is_an_error_with_the_place(tmp_path: Path) -> None:
+def test_invalid_content_is_an_error_with_the_image(tmp_path: Path) -> None:
     names = [f"{number}.png" for number in range(10)]
     for name in names:
         write_picture(tmp_path / name)

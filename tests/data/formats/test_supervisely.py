@@ -70,11 +70,11 @@ def mask(root: Path) -> list[list[int]]:
         bitmap(np.ones((2, 3), bool), 1, 1),
     ],
 )
-def test_whole_coordinates_mean_pixels_and_fractions_places(tmp_path: Path, shape: Any) -> None:
+def test_integer_coordinates_are_pixels_and_fractions_are_positions(tmp_path: Path, shape: Any) -> None:
     assert mask(plant(tmp_path, shape)) == filled((CAT, *AREA))
 
 
-def test_whole_corners_of_a_polygon_are_centers(tmp_path: Path) -> None:
+def test_integer_corners_of_a_polygon_are_pixel_centers(tmp_path: Path) -> None:
     """A diamond from center to center: its left and upper corners lie on its edge, and belong to it."""
     expected = np.zeros(SIZE, int)
     expected[1, 3], expected[2, 2:5], expected[3, 1:6], expected[4, 2:5] = 0, CAT, CAT, CAT
@@ -90,14 +90,14 @@ def test_a_polygon_has_holes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA"])
-def test_a_bitmap_lies_at_its_origin(tmp_path: Path, mode: str) -> None:
+def test_a_bitmap_starts_at_its_origin(tmp_path: Path, mode: str) -> None:
     pixels = np.array([[1, 0, 1], [1, 1, 0]], bool)
     expected = np.zeros(SIZE, int)
     expected[2:4, 4:7] = pixels * CAT
     assert mask(plant(tmp_path, bitmap(pixels, 4, 2, mode))) == expected.tolist()
 
 
-def test_classes_come_from_the_project_and_later_objects_lie_above(tmp_path: Path) -> None:
+def test_classes_are_from_the_project_and_later_objects_cover_earlier_ones(tmp_path: Path) -> None:
     root = plant(tmp_path, drawn("rectangle", [[1, 1], [3, 2]]), bitmap(np.ones((2, 1), bool), 2, 1, label="dog"))
     dataset = Dataset.load(root)
     assert dataset.classes.names == ("background", "dog", "cat")
@@ -118,7 +118,7 @@ def test_datasets_named_after_splits_are_splits(tmp_path: Path) -> None:
     assert relative(tmp_path, pairing.outside_splits) == ["ds0/img/a.png"]
 
 
-def test_files_without_a_partner_are_told(tmp_path: Path) -> None:
+def test_files_without_a_partner_are_listed(tmp_path: Path) -> None:
     root = plant(tmp_path)
     write_picture(root / "ds0/img/b.png")
     write_json(root / "ds0/ann/c.png.json", annotation())
@@ -146,7 +146,7 @@ NO_PICTURE = thing("bitmap", bitmap={"data": base64.b64encode(zlib.compress(b"PN
         (7, "a value has an unexpected type or form"),
     ],
 )
-def test_a_faulty_object_is_found_by_the_doctor(tmp_path: Path, fault: Any, message: str) -> None:
+def test_an_invalid_object_is_an_error_and_a_finding(tmp_path: Path, fault: Any, message: str) -> None:
     root = plant(tmp_path / "data", fault)
     dataset = Dataset.load(root)
     with pytest.raises(DataError, match=rf"a\.png\.json: object 1: .*{message}"):
@@ -154,13 +154,13 @@ def test_a_faulty_object_is_found_by_the_doctor(tmp_path: Path, fault: Any, mess
     assert finding(check(root, tmp_path), "unreadable_mask")["files"] == ["ds0/ann/a.png.json"]
 
 
-def test_a_broken_file_is_found_by_the_doctor(tmp_path: Path) -> None:
+def test_a_damaged_file_is_a_finding(tmp_path: Path) -> None:
     root = plant(tmp_path / "data")
     (root / "ds0/ann/a.png.json").write_text("{", encoding="utf-8")
     assert "line 1, column 2" in finding(check(root, tmp_path), "unreadable_mask")["message"]
 
 
-def test_a_size_unlike_the_images_is_an_error_with_both(tmp_path: Path) -> None:
+def test_a_size_other_than_the_images_is_an_error_with_both_sizes(tmp_path: Path) -> None:
     root = plant(tmp_path / "data", size=(8, 6))
     assert "a.png.json is 8x6, but its image is 6x8" in finding(check(root, tmp_path), "transposed_mask")["message"]
 
@@ -174,7 +174,7 @@ def test_a_size_unlike_the_images_is_an_error_with_both(tmp_path: Path) -> None:
         ({"classes": [{"title": "a"}, {"title": "a"}]}, "lists the class 'a' twice"),
     ],
 )
-def test_a_faulty_project_is_an_error(tmp_path: Path, meta: Any, message: str) -> None:
+def test_an_invalid_project_is_an_error(tmp_path: Path, meta: Any, message: str) -> None:
     root = plant(tmp_path)
     write_json(root / "meta.json", meta)
     with pytest.raises(DataError, match=message):

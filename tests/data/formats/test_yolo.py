@@ -40,7 +40,7 @@ def mask(root: Path) -> list[list[int]]:
     return values
 
 
-def test_corners_are_fractions_of_width_and_height_and_later_lines_lie_above(tmp_path: Path) -> None:
+def test_coordinates_are_fractions_and_later_lines_cover_earlier_ones(tmp_path: Path) -> None:
     root = plant(tmp_path, line(1, *SQUARE), "", line(0, *RIGHT_HALF), "")
     assert mask(root) == filled((DOG, *AREA), (CAT, slice(1, 3), slice(2, 4)))
 
@@ -80,7 +80,7 @@ def test_both_forms_of_names(tmp_path: Path, names: str) -> None:
         ("train: train.txt\n", "images/a.png", "labels/a.txt", "train"),
     ],
 )
-def test_where_files_lie(tmp_path: Path, yaml: str, picture: str, label: str, split: str) -> None:
+def test_locations_of_files(tmp_path: Path, yaml: str, picture: str, label: str, split: str) -> None:
     write_picture(tmp_path / picture)
     (tmp_path / "train").mkdir(exist_ok=True)
     (tmp_path / "valid/images").mkdir(exist_ok=True, parents=True)
@@ -99,7 +99,7 @@ def test_a_path_may_be_absolute(tmp_path: Path) -> None:
     assert [sample.name for sample in Dataset.load(root).samples] == ["train/a"]
 
 
-def test_files_that_no_split_reads_are_told(tmp_path: Path) -> None:
+def test_files_in_no_split_are_listed(tmp_path: Path) -> None:
     root = plant(tmp_path)
     write_picture(root / "images/extra/b.png")
     write_text(root / "labels/train/c.txt", "")
@@ -123,7 +123,7 @@ def test_files_that_no_split_reads_are_told(tmp_path: Path) -> None:
         ("0 0 0 1 0 1 x", "line 1: a value has an unexpected type"),
     ],
 )
-def test_a_faulty_line_is_found_by_the_doctor(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_line_is_an_error_and_a_finding(tmp_path: Path, text: str, message: str) -> None:
     root = plant(tmp_path / "data", text)
     dataset = Dataset.load(root)
     with pytest.raises(DataError, match=rf"labels/train/a\.txt: {message}"):
@@ -131,7 +131,7 @@ def test_a_faulty_line_is_found_by_the_doctor(tmp_path: Path, text: str, message
     assert finding(check(root, tmp_path), "unreadable_mask")["files"] == ["labels/train/a.txt"]
 
 
-def test_a_text_file_in_another_coding_is_found_by_the_doctor(tmp_path: Path) -> None:
+def test_a_text_file_in_another_encoding_is_a_finding(tmp_path: Path) -> None:
     root = plant(tmp_path / "data")
     (root / "labels/train/a.txt").write_bytes(b"\xff\xfe")
     assert "a.txt: is not UTF-8 text" in finding(check(root, tmp_path), "unreadable_mask")["message"]
@@ -155,7 +155,7 @@ def test_a_text_file_in_another_coding_is_found_by_the_doctor(tmp_path: Path) ->
         ("train: list.txt\nnames: [cat]\n", r"list\.txt, line 1: 'images/gone\.png' is not an image below"),
     ],
 )
-def test_a_faulty_description_is_an_error(tmp_path: Path, yaml: str, message: str) -> None:
+def test_an_invalid_description_is_an_error(tmp_path: Path, yaml: str, message: str) -> None:
     root = plant(tmp_path / "data", yaml=yaml)
     write_text(root / "list.txt", "images/gone.png\n")
     with pytest.raises(DataError, match=message):
