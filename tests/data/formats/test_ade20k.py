@@ -6,7 +6,7 @@ from pixelwise.data.formats import detect_format
 from pixelwise.data.formats.ade20k import find_pairs
 from pixelwise.data.io.images import write_png
 from pixelwise.errors import DataError
-from support.mask_sets import ade20k, image, pairs, text
+from support.mask_datasets import ade20k, image, pairs, text
 
 
 def test_numbers_are_the_names_without_the_table(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from pixelwise.data.formats.camvid import can_read, find_pairs
 from pixelwise.errors import DataError
-from support.mask_sets import camvid, pairs, text
+from support.mask_datasets import camvid, pairs, text
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.cityscapes import CLASSES, find_pairs
-from support.mask_sets import cityscapes, cityscapes_ids, pairs
+from support.mask_datasets import cityscapes, cityscapes_ids, pairs
 
 
 def test_every_other_id_is_ignored(tmp_path: Path) -> None:

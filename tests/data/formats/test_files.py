@@ -15,7 +15,7 @@ from pixelwise.data.formats._files import (
     read_lines,
 )
 from pixelwise.errors import DataError, PathNotFoundError
-from support.mask_sets import text
+from support.mask_datasets import text
 
 
 def test_files_of_one_name_are_pairs_and_others_are_listed() -> None:

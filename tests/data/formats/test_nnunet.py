@@ -9,7 +9,7 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.nnunet import find_pairs
 from pixelwise.data.io.images import read_image, write_png
 from pixelwise.errors import DataError, PathNotFoundError
-from support.mask_sets import INFO, image, mask, nnunet, nnunet_rgb, text
+from support.mask_datasets import INFO, image, mask, nnunet, nnunet_rgb, text
 
 
 def test_channels_are_stacked_in_order(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pixelwise.data.formats._shapes import ImageShapes, ListedImage, index_liste
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.rasterize import make_box
 from pixelwise.errors import DataError
-from support.drawings import relative, write_json, write_picture
+from support.shape_datasets import list_relative, write_image, write_json
 
 HERE = Path("classes")
 
@@ -91,7 +91,7 @@ def _supervisely(root: Path) -> None:
 
 
 def _folder(root: Path) -> None:
-    write_picture(root / "masks/a.png")
+    write_image(root / "masks/a.png")
     (root / "dataset.yaml").write_text("names: [a, b]\n", encoding="utf-8")
     write_json(root / "report.json", {"images": 3})
 
@@ -109,7 +109,7 @@ PLANTS = {
 @pytest.mark.parametrize("name", PLANTS)
 def test_each_format_is_recognized_and_no_other(tmp_path: Path, name: str) -> None:
     plants: dict[str, Callable[[Path], None]] = dict(PLANTS)
-    write_picture(tmp_path / "images/a.png")
+    write_image(tmp_path / "images/a.png")
     plants[name](tmp_path)
     recognized = {key for key in PLANTS if FORMATS[key].can_read(tmp_path)} - {"folder"}
     assert recognized == {name} - {"folder"}
@@ -138,7 +138,7 @@ def draw(number: int) -> ImageShapes:
 
 def test_each_image_gets_the_shapes_of_its_own_entry(tmp_path: Path) -> None:
     for name in ("images/a.png", "b.png", "images/deep/c.png"):
-        write_picture(tmp_path / name)
+        write_image(tmp_path / name)
     index = pair(tmp_path, {"a.png": "one", "b.png": "two", "deep/c.png": "one"})
     pixels = {s.image_path.name: int(index.reader.read_mask(s).sum()) for s in index.samples}
     assert pixels == {"a.png": 1, "b.png": 2, "c.png": 3}
@@ -147,22 +147,26 @@ def test_each_image_gets_the_shapes_of_its_own_entry(tmp_path: Path) -> None:
 
 def test_the_first_folder_and_the_whole_name_are_preferred(tmp_path: Path) -> None:
     for name in ("images/a.png", "a.png", "deep/a.png"):
-        write_picture(tmp_path / name)
-    assert relative(tmp_path, [s.image_path for s in pair(tmp_path, {"a.png": "x"}).samples]) == ["images/a.png"]
-    assert relative(tmp_path, [s.image_path for s in pair(tmp_path, {"deep/a.png": "x"}).samples]) == ["deep/a.png"]
-    assert relative(tmp_path, [s.image_path for s in pair(tmp_path, {"C:\\x\\a.png": "x"}).samples]) == ["images/a.png"]
+        write_image(tmp_path / name)
+    for listed, expected in (("a.png", "images/a.png"), ("deep/a.png", "deep/a.png"), ("C:\\x\\a.png", "images/a.png")):
+        (sample,) = pair(tmp_path, {listed: "x"}).samples
+        assert list_relative(tmp_path, [sample.image_path]) == [expected]
+    ]
+    assert list_relative(tmp_path, [s.image_path for s in pair(tmp_path, {"C:\\x\\a.png": "x"}).samples]) == [
+        "images/a.png"
+    ]
 
 
 def test_images_outside_the_root_are_not_read(tmp_path: Path) -> None:
-    write_picture(tmp_path / "secret/a.png")
-    write_picture(tmp_path / "data/b.png")
+    write_image(tmp_path / "secret/a.png")
+    write_image(tmp_path / "data/b.png")
     index = pair(tmp_path / "data", {"b.png": "x", "../secret/a.png": "x", f"{tmp_path}/secret/a.png": "y"})
     assert [s.name for s in index.samples] == ["b"]
-    assert relative(tmp_path, index.masks_without_image) == ["data/images/a.png"] * 2
+    assert list_relative(tmp_path, index.masks_without_image) == ["data/images/a.png"] * 2
 
 
 def test_an_image_of_two_documents_is_an_error(tmp_path: Path) -> None:
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"a\.png is listed twice, in .*one and in .*two; keep one"):
         pair(tmp_path, {"a.png": "one", "./a.png": "two"})
 
@@ -170,7 +174,7 @@ def test_an_image_of_two_documents_is_an_error(tmp_path: Path) -> None:
 def test_invalid_content_is_an_error_with_the_image(tmp_path: Path) -> None:
     names = [f"{number}.png" for number in range(10)]
     for name in names:
-        write_picture(tmp_path / name)
+        write_image(tmp_path / name)
     index = pair(tmp_path, dict.fromkeys(names, "one"))
     with pytest.raises(DataError, match=r"one: image '9\.png': 'points' is missing"):
         index.reader.read_mask(index.samples[9])

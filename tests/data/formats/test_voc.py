@@ -6,7 +6,7 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.voc import can_read, find_pairs, voc_color
 from pixelwise.data.io.images import write_png
 from pixelwise.errors import DataError
-from support.mask_sets import image, pairs, text, voc
+from support.mask_datasets import image, pairs, text, voc
 
 
 @pytest.mark.parametrize(
