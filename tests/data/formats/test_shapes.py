@@ -151,10 +151,6 @@ def test_the_first_folder_and_the_whole_name_are_preferred(tmp_path: Path) -> No
     for listed, expected in (("a.png", "images/a.png"), ("deep/a.png", "deep/a.png"), ("C:\\x\\a.png", "images/a.png")):
         (sample,) = pair(tmp_path, {listed: "x"}).samples
         assert list_relative(tmp_path, [sample.image_path]) == [expected]
-    ]
-    assert list_relative(tmp_path, [s.image_path for s in pair(tmp_path, {"C:\\x\\a.png": "x"}).samples]) == [
-        "images/a.png"
-    ]
 
 
 def test_images_outside_the_root_are_not_read(tmp_path: Path) -> None:
