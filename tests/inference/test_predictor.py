@@ -13,7 +13,7 @@ from PIL import Image as PictureFile
 from torch import nn
 
 from pixelwise.config import NetworkConfig
-from pixelwise.errors import DataError, InvalidArgumentError, ModelFileError
+from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
 from pixelwise.inference import predictor as home
 from pixelwise.inference.predictor import Predictor, load, make_predictor
 from pixelwise.model_file import load_model
@@ -161,7 +161,7 @@ def test_an_unknown_choice_is_an_error(model: Path, arguments: dict[str, str], s
 
 
 def test_a_missing_model_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="does not exist"):
+    with pytest.raises(PathNotFoundError, match="does not exist"):
         load(tmp_path / "gone")
 
 

@@ -14,7 +14,7 @@ from pixelwise.data.io.channel_files import split_channel, stack_channels
 from pixelwise.data.io.images import Array, DecodedImage, decode_image, decode_image_bytes, read_image, read_image_bytes
 from pixelwise.data.io.video import VIDEO_EXTENSIONS
 from pixelwise.data.rasters import find_raster_format, is_windowed_only
-from pixelwise.data.rasters.ome_zarr_reader import is_zarr
+from pixelwise.data.rasters.ome_zarr import is_zarr
 from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
 from pixelwise.prediction.outputs import WRITERS
 from pixelwise.prediction.outputs.video import FRAME_LIST, LABELED_VIDEO

@@ -39,7 +39,7 @@ SEEDS_PER_DATASET = 1_000_000
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class SyntheticDataset:
-    """How to draw the images of a synthetic dataset, and its classes."""
+    """A function that draws images, and the classes of their labels."""
 
     draw: Callable[[int, tuple[int, int]], ImageAndLabels]
     """Function from seed and (height, width) to an image and its labels."""
