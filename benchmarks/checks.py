@@ -1,8 +1,8 @@
-"""How long does `pixelwise check` take? The goal: 10,000 pairs of 512x512 in under 3 minutes on 2 cores.
+"""Duration of `pixelwise check`. Goal: 10,000 pairs of 512x512 in under 3 minutes on 2 cores.
 
     python benchmarks/checks.py [--pairs 10000] [--size 512] [--set DIR]
 
-Draws street scenes into a temporary folder (or into DIR, and takes those that lie there), each different,
+Draws street scenes into a temporary folder (or into DIR, unless it contains some), each different,
 and checks them as a user would. Drawing takes longer than the check and is not counted.
 """
 

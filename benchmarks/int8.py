@@ -25,7 +25,7 @@ from pixelwise.config import NetworkConfig
 from pixelwise.data.classes import describe_classes
 from pixelwise.data.io.images import Array
 from pixelwise.exporting.export import export
-from pixelwise.inference.engines import Source
+from pixelwise.inference.engines import NetworkSource
 from pixelwise.inference.int8_file import prepare_frames, write_int8
 from pixelwise.inference.predictor import load
 from pixelwise.inference.probe_images import draw_scene
@@ -87,7 +87,7 @@ def write_fresh_model(path: Path, size: Size) -> Path:
     save_model(path, spec, spec.build().state_dict())
     module = load(path, device="cpu", precision="fp32").module
     scenes = (draw_scene(seed, size, spec) for seed in range(NUM_SCENES))
-    graph = quantize_graph(Source(module=module, channels=3).onnx, prepare_frames(module, scenes))
+    graph = quantize_graph(NetworkSource(module=module, channels=3).onnx, prepare_frames(module, scenes))
     unknown = EngineAccuracy(mean_iou=0, agreement=0)
     accuracy = Int8Accuracy(
         model_mean_iou=0, engines={"onnxruntime": unknown}, num_validation_images=0, num_training_images=0

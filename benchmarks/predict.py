@@ -40,7 +40,7 @@ from pixelwise.config import NetworkConfig
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
 from pixelwise.devices import Precision, autocast, choose_device, has_fast_bf16, synchronize
-from pixelwise.inference.engines import ENGINES, EngineName, Source
+from pixelwise.inference.engines import ENGINES, EngineName, NetworkSource
 from pixelwise.inference.int8_file import get_int8_path, prepare_frames, write_int8
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.lowering.int8 import quantize_graph
@@ -58,7 +58,7 @@ Job = Callable[[Sequence[Path], Path], object]
 
 
 def main() -> None:
-    usual = [name for name, row in ENGINES.items() if row.installed and not row.slow_start]
+    usual = [name for name, row in ENGINES.items() if row.is_installed and not row.is_slow_to_start]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data" / "camvid")
     parser.add_argument("--model", type=Path, help="a run folder or model file; default: U-Net on ResNet-18, untrained")
@@ -139,10 +139,10 @@ def fresh_model(path: Path, classes: Classes, some: Sequence[Path]) -> Path:
     )
     torch.manual_seed(0)
     save_model(path, spec, spec.build().state_dict())
-    if ENGINES["onnxruntime"].installed:
+    if ENGINES["onnxruntime"].is_installed:
         module = load(path, device="cpu", precision="fp32").module
         frames = prepare_frames(module, (np.asarray(Image.open(image).convert("RGB")) for image in some))
-        write_int8(path, quantize_graph(Source(module=module, channels=3).onnx, frames), {})
+        write_int8(path, quantize_graph(NetworkSource(module=module, channels=3).onnx, frames), {})
     return path
 
 
@@ -190,7 +190,7 @@ def measure(
 def bare_network(predictor: Predictor) -> Callable[[int], None]:
     """Run the forward pass on a normalized and padded batch on the device."""
     count = predictor.batch_size(SIZE)
-    module = predictor._ready
+    module = predictor._optimized_module
     sides = [len(module.compute_padded_indices(side)) for side in SIZE]
     batch = torch.randn(count, predictor.spec.channels, *sides, device=predictor.device)
     batch = batch.contiguous(memory_format=torch.channels_last)

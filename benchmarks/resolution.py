@@ -35,7 +35,7 @@ from pixelwise.config import Config
 from pixelwise.data.io.images import Array, read_mask, write_png
 from pixelwise.data.loader import prefetch
 from pixelwise.data.sample import Sample
-from pixelwise.data.synthetic import KINDS, write_dataset
+from pixelwise.data.synthetic import SYNTHETIC_DATASETS, write_dataset
 from pixelwise.data.visualization import colorize_labels, to_display_image
 from pixelwise.devices import Precision, choose_device, choose_precision
 from pixelwise.evaluation.evaluate import score_samples
@@ -109,7 +109,7 @@ def main() -> None:
     save(draw_borders(results), stem, "fcn")
     save(draw_upsamplings(results), stem, "segnet")
     save(draw_skips(results, gradients), stem, "unet")
-    if arguments.data in KINDS:  # other datasets may not be published
+    if arguments.data in SYNTHETIC_DATASETS:  # other datasets may not be published
         save(draw_scene(results, comparison), stem, "scene")
 
 
@@ -124,7 +124,7 @@ def require_same(path: Path, settings: Mapping[str, Any]) -> None:
 
 def data_folder(data: str, work: Path, settings: Mapping[str, Any]) -> Path:
     """Return the given folder, or a folder with synthetic images."""
-    if data not in KINDS:
+    if data not in SYNTHETIC_DATASETS:
         return Path(data)
     folder = work / "data"
     if not folder.exists():

@@ -46,7 +46,7 @@ class ModelSpec:
     scores: Mapping[str, Any]
     """Scores on the validation images, and the agreement of bf16 with fp32 there."""
     channel_files: bool = False
-    """Whether each image consists of C files, one per channel: `STEM_0000.png`, `STEM_0001.png`, ..."""
+    """True if each image consists of C files, one per channel: `STEM_0000.png`, `STEM_0001.png`, ..."""
 
     def with_scores(self, scores: Mapping[str, Any]) -> "ModelSpec":
         """Return a copy with other scores."""
@@ -89,8 +89,12 @@ def load_model(model: str | Path) -> tuple[Segmenter, ModelSpec]:
         raise ModelFileError(
             f"{path}: its network cannot be built ({error}); update Pixelwise, or train again."
         ) from error
-    _check_tensors(path, module.state_dict(), weights)
-    module.load_state_dict(weights)
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelFileError(
+            f"{path}: its tensors do not fit the network in its metadata ({error}); copy it again, or train again."
+        ) from error
     return module.eval(), spec
 
 
@@ -203,17 +207,3 @@ def _read_metadata(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
             f"{path} has format {written} of Pixelwise {version}, but this version reads format {FORMAT}. {remedy}"
         )
     return dict(values)
-
-
-def _check_tensors(path: Path, expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-    """Raise ModelFileError unless names, shapes and dtypes are those of the network in the metadata."""
-    wrong = sorted(expected.keys() ^ weights.keys()) or [
-        name
-        for name, tensor in expected.items()
-        if tensor.shape != weights[name].shape or tensor.dtype != weights[name].dtype
-    ]
-    if wrong:
-        raise ModelFileError(
-            f"{path}: {len(wrong)} tensors do not fit the network in its metadata (first: {wrong[0]}); "
-            "copy it again, or train again."
-        )

@@ -36,7 +36,7 @@ def test_the_most_frequent_of_many_colors_are_listed(colored: Path) -> None:
     (finding,) = check(colored).findings
     assert "9 masks in 171 colors" in finding.message
     assert finding.fix.startswith(
-        "So many different colors are the result of JPEG compression or interpolation: save the original masks"
+        "This many colors are the result of JPEG compression or interpolation: save the original masks"
     )
     assert "these 3 colors are the most frequent" in finding.fix
     assert get_snippet(finding.fix).startswith("names: [class_0, class_1, class_2]\n")

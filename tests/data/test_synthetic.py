@@ -17,18 +17,18 @@ from PIL import Image
 from pixelwise.data.synthetic import (
     CELL_COLORS,
     CELL_NAMES,
-    KINDS,
     STREET_COLORS,
     STREET_NAMES,
-    Picture,
+    SYNTHETIC_DATASETS,
+    ImageAndLabels,
     cell_image,
     street_scene,
     write_dataset,
 )
-from pixelwise.data.synthetic.canvas import CYCLIST, Camera, Canvas, Light, box
+from pixelwise.data.synthetic.canvas import CYCLIST, Camera, Canvas, Light, make_box
 from pixelwise.errors import InvalidArgumentError
 
-Draw = Callable[[int, tuple[int, int]], Picture]
+Draw = Callable[[int, tuple[int, int]], ImageAndLabels]
 DRAWS = pytest.mark.parametrize(
     ("draw", "channels", "num_classes"),
     [(street_scene, 3, len(STREET_NAMES)), (cell_image, 1, len(CELL_NAMES))],
@@ -38,7 +38,7 @@ SIDES = st.integers(32, 160)
 
 
 @cache
-def pictures(draw: Draw, count: int) -> list[Picture]:
+def pictures(draw: Draw, count: int) -> list[ImageAndLabels]:
     return [draw(seed, (96, 128)) for seed in range(count)]
 
 
@@ -71,7 +71,7 @@ def files_of(root: Path) -> list[str]:
 @DRAWS
 @settings(deadline=None, max_examples=25)
 @given(height=SIDES, width=SIDES, seed=st.integers(0, 2**63))
-def test_any_size_gives_arrays_of_the_promised_form(
+def test_any_size_gives_arrays_of_the_documented_shape(
     draw: Draw, channels: int, num_classes: int, height: int, width: int, seed: int
 ) -> None:
     image, labels = draw(seed, (height, width))
@@ -92,9 +92,7 @@ def test_extreme_sizes(draw: Draw, channels: int, num_classes: int, size: tuple[
 
 
 @DRAWS
-def test_the_same_seed_gives_the_same_pixels_and_leaves_global_state_alone(
-    draw: Draw, channels: int, num_classes: int
-) -> None:
+def test_the_same_seed_gives_the_same_pixels_without_global_state(draw: Draw, channels: int, num_classes: int) -> None:
     first = draw(7, (64, 80))
     before = repr(np.random.get_state())
     cv2.setRNGSeed(11)
@@ -104,7 +102,7 @@ def test_the_same_seed_gives_the_same_pixels_and_leaves_global_state_alone(
 
 
 @DRAWS
-def test_a_returned_array_is_the_callers_to_change(draw: Draw, channels: int, num_classes: int) -> None:
+def test_returned_arrays_may_be_changed(draw: Draw, channels: int, num_classes: int) -> None:
     image, labels = draw(5, (48, 48))
     kept = image.copy(), labels.copy()
     image[:], labels[:] = 0, 0
@@ -120,9 +118,9 @@ def test_different_seeds_give_different_pictures(draw: Draw, channels: int, num_
 
 @DRAWS
 def test_seed_and_size_out_of_range_are_refused(draw: Draw, channels: int, num_classes: int) -> None:
-    with pytest.raises(InvalidArgumentError, match="seed -1 is negative"):
+    with pytest.raises(InvalidArgumentError, match=r"seed is -1. Expected 0 or more"):
         draw(-1, (64, 64))
-    with pytest.raises(InvalidArgumentError, match=r"size \(64, 31\) is too small"):
+    with pytest.raises(InvalidArgumentError, match=r"size is \(64, 31\). Expected at least 32x32"):
         draw(0, (64, 31))
 
 
@@ -137,7 +135,7 @@ def plain_canvas(**changes: int) -> Canvas:
     return Canvas(image=image, labels=labels, camera=camera, light=light)
 
 
-def test_projection_worked_by_hand() -> None:
+def test_projection_computed_by_hand() -> None:
     # 100 cm right of the camera and 150 cm below it, 1000 cm ahead, focal length 200 pixels:
     # 20 columns right of column 64, 30 rows below row 48, in sixteenths.
     camera = plain_canvas().camera
@@ -149,16 +147,16 @@ def test_projection_worked_by_hand() -> None:
     assert abs(int(bent[0]) - (64 * 16 + 41 * 200 * 16 // 4096)) <= 1
 
 
-def test_haze_takes_the_color_of_distant_things() -> None:
+def test_haze_reduces_the_color_of_distant_objects() -> None:
     light = plain_canvas().light
     assert light.shade((100, 0, 50), 0, 100) == (100, 0, 50)
     assert light.shade((100, 0, 50), 5_000, 100) == (150, 100, 125)
     assert light.shade((100, 0, 50), 0, 50) == (50, 0, 25)
 
 
-def test_labels_are_drawn_without_values_in_between() -> None:
+def test_labels_are_not_anti_aliased() -> None:
     canvas = plain_canvas()
-    corners = box((-130, 170), (20, 190), (800, 1100))
+    corners = make_box((-130, 170), (20, 190), (800, 1100))
     canvas.solid(corners, (90, 60, 30), 6)
     canvas.stroke(np.array([[(-300, 0, 900), (-200, 330, 900)]]), 40, (90, 60, 30), 6)
     canvas.fill(np.array([[(200, 0, 900), (320, 80, 900), (230, 300, 900)]]), (90, 60, 30), 6)
@@ -168,11 +166,11 @@ def test_labels_are_drawn_without_values_in_between() -> None:
     assert (painted & (canvas.labels == 6)).sum() > 0.95 * (canvas.labels == 6).sum()
 
 
-def test_a_box_shows_only_the_faces_that_are_turned_to_the_camera() -> None:
+def test_only_visible_faces_of_a_box_are_drawn() -> None:
     light = Light(faces=(20, 40, 60, 80, 100), haze=(0, 0, 0), visibility=10**9)
     for x, seen in (((200, 300), {20, 60}), ((-300, -200), {40, 60}), ((-50, 50), {60})):
         canvas = replace(plain_canvas(), light=light)
-        canvas.solid(box(x, (0, 200), (800, 1200)), (100, 100, 100), 5)
+        canvas.solid(make_box(x, (0, 200), (800, 1200)), (100, 100, 100), 5)
         values, counts = np.unique(canvas.image[canvas.labels == 5][:, 0], return_counts=True)
         assert set(values[counts > 80].tolist()) == seen
 
@@ -180,7 +178,7 @@ def test_a_box_shows_only_the_faces_that_are_turned_to_the_camera() -> None:
 # ---------------------------------------------------------------- what is in the pictures
 
 
-def test_names_and_colors_belong_together() -> None:
+def test_each_name_has_a_color() -> None:
     assert STREET_NAMES[:4] == ("sky", "building", "road", "pavement")
     assert STREET_NAMES[4:] == ("tree", "car", "cyclist", "pole")
     assert STREET_NAMES.index("cyclist") == CYCLIST
@@ -212,7 +210,7 @@ def test_membranes_are_thin_and_cells_many() -> None:
     assert 0.17 < membrane < 0.32
 
 
-def test_neither_sky_floats_below_the_road_nor_road_above_the_sky() -> None:
+def test_sky_is_above_road() -> None:
     rows = np.arange(96)[:, None]
     for _, labels in pictures(street_scene, 50):
         sky, road = (np.broadcast_to(rows, labels.shape)[labels == index] for index in (0, 2))
@@ -227,7 +225,7 @@ def test_membranes_are_darker_than_their_own_cells_in_every_image() -> None:
 
 
 @DRAWS
-def test_color_alone_does_not_solve_the_task(draw: Draw, channels: int, num_classes: int) -> None:
+def test_color_is_not_sufficient_for_the_task(draw: Draw, channels: int, num_classes: int) -> None:
     ceiling = {8: 0.3, 2: 0.65}[num_classes]
     assert nearest_mean_color_mean_iou(draw, 50, num_classes) < ceiling
 
@@ -256,7 +254,7 @@ def test_a_dataset_on_disk_is_complete_and_exact(tmp_path: Path) -> None:
     ("kind", "names", "colors"),
     [("streets", STREET_NAMES, STREET_COLORS), ("cells", CELL_NAMES, CELL_COLORS)],
 )
-def test_dataset_yaml_lists_the_classes_and_labels_hold_nothing_else(
+def test_dataset_yaml_lists_the_classes_and_labels_have_no_others(
     tmp_path: Path, kind: str, names: tuple[str, ...], colors: tuple[tuple[int, int, int], ...]
 ) -> None:
     write_dataset(tmp_path, kind, num_train=1, num_val=1, num_test=1, size=(64, 64))  # type: ignore[arg-type]
@@ -274,7 +272,7 @@ def test_cell_images_are_gray_files(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(stored)[..., None], cell_image(0, (48, 64))[0])
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(SYNTHETIC_DATASETS))
 def test_no_image_is_shared_between_splits_or_datasets(tmp_path: Path, kind: str) -> None:
     for seed in (0, 1):
         write_dataset(
@@ -285,31 +283,31 @@ def test_no_image_is_shared_between_splits_or_datasets(tmp_path: Path, kind: str
     assert len({path.read_bytes() for path in files}) == 32
 
 
-def test_requests_that_cannot_be_done_are_refused(tmp_path: Path) -> None:
+def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
     def write(kind: str = "cells", num_train: int = 1, seed: int = 0, side: int = 32) -> None:
         write_dataset(
             tmp_path / "data", kind, num_train=num_train, num_val=0, num_test=0,  # type: ignore[arg-type]
             size=(32, side), seed=seed,
         )  # fmt: skip
 
-    with pytest.raises(InvalidArgumentError, match=r"unknown kind of synthetic data 'street'.*'streets'"):
+    with pytest.raises(InvalidArgumentError, match=r"unknown synthetic dataset 'street'.*'streets'"):
         write(kind="street")
-    with pytest.raises(InvalidArgumentError, match="cannot draw -1 train, 0 val, 0 test images"):
+    with pytest.raises(InvalidArgumentError, match="images are -1 train, 0 val, 0 test"):
         write(num_train=-1)
-    with pytest.raises(InvalidArgumentError, match="cannot draw 0 train, 0 val, 0 test images"):
+    with pytest.raises(InvalidArgumentError, match="images are 0 train, 0 val, 0 test"):
         write(num_train=0)
-    with pytest.raises(InvalidArgumentError, match="1 to 1000000 in all"):
+    with pytest.raises(InvalidArgumentError, match="1 to 1000000 in total"):
         write(num_train=1_000_001)
-    with pytest.raises(InvalidArgumentError, match="seed -3 is negative"):
+    with pytest.raises(InvalidArgumentError, match="seed is -3"):
         write(seed=-3)
-    with pytest.raises(InvalidArgumentError, match=r"size \(32, 16\) is too small"):
+    with pytest.raises(InvalidArgumentError, match=r"size is \(32, 16\)"):
         write(side=16)
     assert not (tmp_path / "data").exists()
 
 
-def test_a_folder_that_holds_something_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_folder_with_files_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "keep.txt").write_text("mine")
     for root in (tmp_path, tmp_path / "keep.txt"):
-        with pytest.raises(InvalidArgumentError, match="is in the way; name a folder that is new or empty"):
+        with pytest.raises(InvalidArgumentError, match="already exists and is not empty"):
             write_dataset(root, "cells", num_train=1, num_val=0, num_test=0, size=(32, 32))
     assert files_of(tmp_path) == ["keep.txt"]

@@ -146,11 +146,11 @@ def test_the_labels_are_not_changed() -> None:
 
 
 def test_labels_must_be_two_dimensional() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"labels must be \(H, W\), not \(2, 3, 4\); weigh the images"):
+    with pytest.raises(InvalidArgumentError, match=r"labels has shape \(2, 3, 4\)\. Expected \(H, W\)"):
         weights_of(np.zeros((2, 3, 4), np.uint8))
 
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan])
 def test_sigma_must_be_positive(sigma: float) -> None:
-    with pytest.raises(InvalidArgumentError, match="but must be a positive number of pixels"):
+    with pytest.raises(InvalidArgumentError, match="Expected a positive number of pixels"):
         weights_of(two_squares(gap=1), sigma=sigma)

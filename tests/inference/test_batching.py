@@ -70,7 +70,7 @@ def test_the_reference_does_not_depend_on_an_image_s_neighbors(reference: Predic
     assert batches == []
 
 
-def test_a_batch_holds_no_more_pixels_than_an_image_taken_whole(
+def test_a_batch_has_no_more_pixels_than_a_whole_image(
     predictor: Predictor, batches: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert predictor.batch_size((20, 24)) == home.MAX_BATCH
@@ -81,7 +81,7 @@ def test_a_batch_holds_no_more_pixels_than_an_image_taken_whole(
     assert batches == [2, 2]
 
 
-def test_failures_keep_their_place_and_name(predictor: Predictor) -> None:
+def test_failures_keep_their_position_and_name(predictor: Predictor) -> None:
     def faulty(number: int) -> tuple[Image, None]:
         if number == 1:
             raise DataError("one: cannot be read.")
@@ -107,7 +107,7 @@ def test_an_error_of_a_batch_only_fails_the_image_at_fault(predictor: Predictor,
     assert batches == [2, 3]  # the second one has failed, so its images were predicted one by one
 
 
-def test_no_more_is_read_than_two_batches_ahead(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_most_two_batches_are_read_ahead(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(home, "MAX_BATCH", 3)
     started: list[int] = []
 

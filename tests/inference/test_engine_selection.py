@@ -13,16 +13,23 @@ from torch import Tensor, nn
 
 from pixelwise.cli.main import main
 from pixelwise.inference import engine_selection as home
-from pixelwise.inference.engine_selection import Measured, for_job, measure, pick, read_measured, write_measured
+from pixelwise.inference.engine_selection import (
+    EngineTiming,
+    choose_fastest,
+    measure_engines,
+    read_timings,
+    select_engine,
+    write_timings,
+)
 from pixelwise.inference.engines import ENGINES, Engine
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.progress import use_reporter
 
-MANY = home.MEASURE_FROM
+MANY = home.MIN_IMAGES
 
 
-def measured(engine: Any, start: float, image: float, agreement: float = 1.0) -> Measured:
-    return Measured(engine=engine, start_seconds=start, image_seconds=image, agreement=agreement)
+def measured(engine: Any, start: float, image: float, agreement: float = 1.0) -> EngineTiming:
+    return EngineTiming(engine=engine, start_seconds=start, image_seconds=image, agreement=agreement)
 
 
 TORCH, OPENVINO, ONNX = measured("torch", 0, 0.1), measured("openvino", 8, 0.05), measured("onnxruntime", 7, 0.08)
@@ -30,7 +37,7 @@ ALL = [TORCH, OPENVINO, ONNX]
 
 
 @pytest.mark.parametrize(
-    ("found", "num_images", "expected"),
+    ("timings", "num_images", "expected"),
     [
         (ALL, 1, "torch"),
         (ALL, 159, "torch"),  # 15.9 s, and 15.95 s with OpenVINO
@@ -42,12 +49,14 @@ ALL = [TORCH, OPENVINO, ONNX]
         ([], 1000, "torch"),
     ],
 )
-def test_the_engine_that_is_done_first_and_agrees(found: Sequence[Measured], num_images: int, expected: str) -> None:
-    assert pick(found, num_images) == expected
+def test_the_fastest_engine_that_agrees_is_chosen(
+    timings: Sequence[EngineTiming], num_images: int, expected: str
+) -> None:
+    assert choose_fastest(timings, num_images) == expected
 
 
-def test_an_engine_that_runs_already_needs_no_start() -> None:
-    assert pick(ALL, 2, ready=("torch", "openvino")) == "openvino"
+def test_a_started_engine_needs_no_start() -> None:
+    assert choose_fastest(ALL, 2, started=("torch", "openvino")) == "openvino"
 
 
 @pytest.fixture
@@ -65,14 +74,14 @@ def measurements(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """The engines of each measurement; they are made up, and OpenVINO is the fastest."""
     asked: list[tuple[str, ...]] = []
 
-    def made_up(predictor: Predictor, names: tuple[str, ...]) -> tuple[list[Measured], dict[Any, Any]]:
+    def made_up(predictor: Predictor, names: tuple[str, ...]) -> tuple[list[EngineTiming], dict[Any, Any]]:
         asked.append(names)
         return ALL, {"openvino": nn.Identity()}
 
-    monkeypatch.setattr(home, "measure", made_up)
+    monkeypatch.setattr(home, "measure_engines", made_up)
     monkeypatch.setattr("pixelwise.inference.engines.find_spec", lambda package: object())
-    monkeypatch.setattr(home, "installed_versions", lambda: {"openvino": "1"})
-    monkeypatch.setattr(home, "_rivals", lambda predictor: ["openvino", "onnxruntime"])
+    monkeypatch.setattr(home, "get_installed_versions", lambda: {"openvino": "1"})
+    monkeypatch.setattr(home, "_list_candidates", lambda predictor: ["openvino", "onnxruntime"])
     return asked
 
 
@@ -88,7 +97,7 @@ class Heard:
 
 
 def test_a_small_job_measures_nothing(predictor: Predictor, model: Path, measurements: list[Any]) -> None:
-    assert for_job(predictor, model, num_images=MANY - 1) is predictor
+    assert select_engine(predictor, model, num_images=MANY - 1) is predictor
     assert measurements == []
     assert [path.name for path in model.parent.iterdir()] == [model.name]
 
@@ -96,19 +105,19 @@ def test_a_small_job_measures_nothing(predictor: Predictor, model: Path, measure
 def test_a_large_job_measures_once(predictor: Predictor, model: Path, measurements: list[Any]) -> None:
     heard = Heard()
     with use_reporter(heard):
-        first = for_job(predictor, model, num_images=MANY)
+        first = select_engine(predictor, model, num_images=MANY)
     assert first.engine == "openvino"
-    assert isinstance(first.running, nn.Identity)  # which was measured, and is not made again
-    assert heard.lines == ["measuring the engines torch, openvino, onnxruntime once", "engine: OpenVINO, fp32"]
+    assert isinstance(first.engine_network, nn.Identity)  # which was measured, and is not made again
+    assert heard.lines == ["Measuring the engines torch, openvino, onnxruntime once", "engine: OpenVINO, fp32"]
     assert model.with_name("model.engine.json").is_file()
-    second = for_job(predictor, model, num_images=MANY)
-    assert (second.engine, second.running) == ("openvino", None)
-    assert for_job(predictor, model.parent, num_images=1).engine == "torch"
+    second = select_engine(predictor, model, num_images=MANY)
+    assert (second.engine, second.engine_network) == ("openvino", None)
+    assert select_engine(predictor, model.parent, num_images=1).engine == "torch"
     assert measurements == [("torch", "openvino", "onnxruntime")]
 
 
 @pytest.mark.parametrize("change", ["model", "precision", "versions", "device"])
-def test_a_measurement_of_anything_else_is_made_again(
+def test_a_measurement_of_another_setup_is_repeated(
     change: str,
     predictor: Predictor,
     model: Path,
@@ -116,71 +125,73 @@ def test_a_measurement_of_anything_else_is_made_again(
     make_model: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for_job(predictor, model, num_images=MANY)
+    select_engine(predictor, model, num_images=MANY)
     if change == "model":
         make_model(model, seed=1)
     elif change == "precision":
         predictor = replace(predictor, precision="bf16")
     elif change == "versions":
-        monkeypatch.setattr(home, "installed_versions", lambda: {"openvino": "2"})
+        monkeypatch.setattr(home, "get_installed_versions", lambda: {"openvino": "2"})
     else:
         monkeypatch.setattr(home, "describe_device", lambda device: "another processor")
-    for_job(predictor, model, num_images=MANY)
+    select_engine(predictor, model, num_images=MANY)
     assert len(measurements) == 2
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"key": 1}', "\xff"])
-def test_a_damaged_measurement_is_made_again(
+def test_a_damaged_measurement_is_repeated(
     damage: str, predictor: Predictor, model: Path, measurements: list[Any]
 ) -> None:
-    for_job(predictor, model, num_images=MANY)
+    select_engine(predictor, model, num_images=MANY)
     kept = model.with_name("model.engine.json")
     sound = kept.read_text(encoding="utf-8")
     kept.write_bytes(damage.encode("latin-1"))
-    for_job(predictor, model, num_images=MANY)
+    select_engine(predictor, model, num_images=MANY)
     assert len(measurements) == 2
     assert kept.read_text(encoding="utf-8") == sound
 
 
 @pytest.mark.parametrize("engines", [[{"engine": "torch"}], [1], [{}], 7])
-def test_engines_that_are_none_are_not_read(tmp_path: Path, engines: Any) -> None:
+def test_unknown_engines_are_not_read(tmp_path: Path, engines: Any) -> None:
     (tmp_path / "x.json").write_text(json.dumps({"key": {}, "engines": engines}), encoding="utf-8")
-    assert read_measured(tmp_path / "x.json", {}) is None
+    assert read_timings(tmp_path / "x.json", {}) is None
 
 
 def test_an_engine_of_another_version_is_not_read(tmp_path: Path) -> None:
-    write_measured(tmp_path / "x.json", {}, [TORCH, replace(ONNX, engine="abacus")])  # type: ignore[arg-type]
-    assert read_measured(tmp_path / "x.json", {}) is None
+    write_timings(tmp_path / "x.json", {}, [TORCH, replace(ONNX, engine="abacus")])  # type: ignore[arg-type]
+    assert read_timings(tmp_path / "x.json", {}) is None
 
 
-def test_a_folder_that_may_not_be_written_is_no_error(tmp_path: Path) -> None:
+def test_a_read_only_folder_is_not_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    write_measured(tmp_path / "file" / "x.json", {}, ALL)
-    assert read_measured(tmp_path / "file" / "x.json", {}) is None
+    write_timings(tmp_path / "file" / "x.json", {}, ALL)
+    assert read_timings(tmp_path / "file" / "x.json", {}) is None
 
 
-def test_what_runs_on_another_engine_already_stays_there(
+def test_a_predictor_on_another_engine_is_unchanged(
     predictor: Predictor, model: Path, measurements: list[tuple[str, ...]]
 ) -> None:
     small = replace(predictor, engine="onnxruntime", precision="int8")
-    assert for_job(small, model, num_images=MANY) is small
+    assert select_engine(small, model, num_images=MANY) is small
     assert measurements == []
 
 
-def test_nothing_else_installed_is_torch(predictor: Predictor, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_other_engines_torch_is_used(
+    predictor: Predictor, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pixelwise.inference.engines.find_spec", lambda package: None)
-    assert for_job(predictor, model, num_images=MANY) is predictor
+    assert select_engine(predictor, model, num_images=MANY) is predictor
 
 
 @pytest.mark.parametrize(
     ("device", "precision", "expected"),
     [("cpu", "fp32", ["openvino", "onnxruntime"]), ("cpu", "bf16", ["openvino"]), ("mps", "fp32", [])],
 )
-def test_rivals_compute_on_the_device_in_the_precision(
+def test_candidates_support_device_and_precision(
     device: str, precision: Any, expected: list[str], predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pixelwise.inference.engines.find_spec", lambda package: object())
-    assert home._rivals(replace(predictor, device=torch.device(device), precision=precision)) == expected
+    assert home._list_candidates(replace(predictor, device=torch.device(device), precision=precision)) == expected
 
 
 class Turned(nn.Module):
@@ -201,12 +212,12 @@ def failing(*_: Any) -> nn.Module:
 @pytest.fixture
 def ticks(monkeypatch: pytest.MonkeyPatch) -> Callable[[], float]:
     """A clock that goes on by one second whenever it is read, and small images."""
-    monkeypatch.setattr(home, "SIZE", (32, 40))
+    monkeypatch.setattr(home, "IMAGE_SIZE", (32, 40))
     count = itertools.count()
     return lambda: float(next(count))
 
 
-def test_agreement_is_measured_and_a_failure_left_out(
+def test_agreement_is_measured_and_failures_are_excluded(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch, ticks: Callable[[], float]
 ) -> None:
     def row(build: Any) -> Engine:
@@ -220,20 +231,20 @@ def test_agreement_is_measured_and_a_failure_left_out(
     monkeypatch.setattr(home, "ENGINES", fakes)
     heard = Heard()
     with use_reporter(heard):
-        found, running = measure(predictor, tuple(fakes), ticks)
+        found, running = measure_engines(predictor, tuple(fakes), ticks)
     assert found == [measured("torch", 1, 1), measured("openvino", 1, 1, found[1].agreement)]
     assert found[1].agreement < 0.9
     assert list(running) == ["torch", "openvino"]
-    assert heard.lines == ["OpenVINO is left out: no rule for this operator"]
+    assert heard.lines == ["OpenVINO is not used: no rule for this operator"]
 
 
-def test_translating_counts_for_each_engine_that_needs_it(
+def test_the_export_counts_for_each_engine_that_needs_it(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch, ticks: Callable[[], float]
 ) -> None:
-    monkeypatch.setattr("pixelwise.inference.engines.Source.onnx", b"")
+    monkeypatch.setattr("pixelwise.inference.engines.NetworkSource.onnx", b"")
     same = replace(ENGINES["openvino"], build=lambda source, device, precision: source.optimize(precision))
     monkeypatch.setattr(home, "ENGINES", {"torch": ENGINES["torch"], "openvino": same, "onnxruntime": same})
-    found, _ = measure(predictor, ("torch", "openvino", "onnxruntime"), ticks)
+    found, _ = measure_engines(predictor, ("torch", "openvino", "onnxruntime"), ticks)
     assert [one.start_seconds for one in found] == [1, 2, 2]
 
 
@@ -242,11 +253,11 @@ def test_a_failure_of_torch_is_an_error(
 ) -> None:
     monkeypatch.setattr(home, "ENGINES", {"torch": replace(ENGINES["torch"], build=failing)})
     with pytest.raises(ValueError, match="no rule"):
-        measure(predictor, ("torch",), ticks)
+        measure_engines(predictor, ("torch",), ticks)
 
 
 @pytest.mark.parametrize(("options", "asked"), [([], [3]), (["--engine", "torch"], [])])
-def test_commands_leave_the_choice_to_the_measurement_only_where_it_is_open(
+def test_commands_measure_only_with_engine_auto(
     options: list[str],
     asked: list[int],
     trained: Path,
@@ -260,8 +271,8 @@ def test_commands_leave_the_choice_to_the_measurement_only_where_it_is_open(
         counts.append(num_images)
         return predictor
 
-    monkeypatch.setattr("pixelwise.inference.predictor.for_job", noting)
-    monkeypatch.setattr("pixelwise.evaluation.evaluate.for_job", noting)
+    monkeypatch.setattr("pixelwise.inference.predictor.select_engine", noting)
+    monkeypatch.setattr("pixelwise.evaluation.evaluate.select_engine", noting)
     images = [str(path) for path in sorted((streets / "images").rglob("*.png"))[:3]]
     with pytest.raises(SystemExit) as ended:
         main(["predict", str(trained), *images, "-o", str(tmp_path), "--device", "cpu", *options])

@@ -18,7 +18,7 @@ from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference import engines as home
 from pixelwise.inference import predictor as predicting
-from pixelwise.inference.engines import ENGINES, Source, installed_versions, require_engine
+from pixelwise.inference.engines import ENGINES, NetworkSource, get_installed_versions, require_engine
 from pixelwise.inference.predictor import Predictor, load
 
 MakeModel = Callable[..., Path]
@@ -44,10 +44,10 @@ def reference(model: Path) -> Predictor:
 
 
 @pytest.fixture(scope="module")
-def source(reference: Predictor) -> Source:
-    """Translated once for all tests: that takes seconds."""
+def source(reference: Predictor) -> NetworkSource:
+    """Exported once for all tests, because the export takes seconds."""
     pytest.importorskip("onnxscript")
-    return Source(module=reference.module, channels=3)
+    return NetworkSource(module=reference.module, channels=3)
 
 
 def skip_without(engine: str) -> None:
@@ -55,15 +55,17 @@ def skip_without(engine: str) -> None:
         pytest.importorskip(package)
 
 
-def on(name: Any, reference: Predictor, source: Source, precision: Any = "fp32") -> Predictor:
+def on(name: Any, reference: Predictor, source: NetworkSource, precision: Any = "fp32") -> Predictor:
     skip_without(name)
     network = ENGINES[name].build(source, CPU, precision)  # type: ignore[index]
-    return replace(reference, engine=name, precision=precision, running=network)
+    return replace(reference, engine=name, precision=precision, engine_network=network)
 
 
 @pytest.mark.parametrize("name", RIVALS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (37, 50)])
-def test_logits_are_those_of_torch(name: str, size: tuple[int, int], reference: Predictor, source: Source) -> None:
+def test_logits_are_those_of_torch(
+    name: str, size: tuple[int, int], reference: Predictor, source: NetworkSource
+) -> None:
     pixels = image(*size)
     expected = reference.predict(pixels, keep_logits=True)
     found = on(name, reference, source).predict(pixels, keep_logits=True)
@@ -72,21 +74,21 @@ def test_logits_are_those_of_torch(name: str, size: tuple[int, int], reference: 
 
 
 @pytest.mark.parametrize("name", RIVALS)
-def test_images_of_a_batch_are_answered_each(name: str, reference: Predictor, source: Source) -> None:
+def test_images_of_a_batch_are_predicted_separately(name: str, reference: Predictor, source: NetworkSource) -> None:
     images = torch.from_numpy(np.stack([image(9, 14), image(9, 14)[::-1]])).permute(0, 3, 1, 2)
     expected = reference.predict_batch(images)
     torch.testing.assert_close(on(name, reference, source).predict_batch(images), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", RIVALS)
-def test_tiles_give_the_labels_of_the_whole(name: str, reference: Predictor, source: Source) -> None:
+def test_tiles_give_the_labels_of_the_whole(name: str, reference: Predictor, source: NetworkSource) -> None:
     predictor = on(name, reference, source)
     whole = predictor.predict(image(70, 51)).labels
     tiles = predictor.predict(image(70, 51), tile_size=16).labels
     assert (tiles == whole).mean() >= 0.995
 
 
-def test_openvino_computes_in_bf16(reference: Predictor, source: Source) -> None:
+def test_openvino_computes_in_bf16(reference: Predictor, source: NetworkSource) -> None:
     openvino = pytest.importorskip("openvino")
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU has no bf16")
@@ -95,7 +97,7 @@ def test_openvino_computes_in_bf16(reference: Predictor, source: Source) -> None
     assert 1e-4 * np.abs(expected).max() < gap < 0.05 * np.abs(expected).max()
 
 
-def test_bf16_that_openvino_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
+def test_bf16_that_openvino_does_not_support_is_refused(monkeypatch: pytest.MonkeyPatch, source: NetworkSource) -> None:
     openvino = pytest.importorskip("openvino")
 
     class Old:
@@ -103,12 +105,12 @@ def test_bf16_that_openvino_does_not_have_is_refused(monkeypatch: pytest.MonkeyP
             return ["FP32"]
 
     monkeypatch.setattr(openvino, "Core", Old)
-    with pytest.raises(InvalidArgumentError, match="does not compute in bf16 on this CPU"):
+    with pytest.raises(InvalidArgumentError, match="does not support bf16 on this CPU"):
         ENGINES["openvino"].build(source, CPU, "bf16")
 
 
 @pytest.mark.parametrize("name", RIVALS)
-def test_threads_may_ask_at_once(name: str, reference: Predictor, source: Source) -> None:
+def test_several_threads_may_predict(name: str, reference: Predictor, source: NetworkSource) -> None:
     predictor = on(name, reference, source)
     predictions = [predictor.predict(image(33, side)) for side in (20, 30, 40, 50)]
     with ThreadPoolExecutor(4) as pool:
@@ -118,10 +120,10 @@ def test_threads_may_ask_at_once(name: str, reference: Predictor, source: Source
 
 @pytest.mark.parametrize("name", RIVALS)
 def test_a_job_runs_on_the_engine_that_it_names(
-    name: str, model: Path, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, model: Path, source: NetworkSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     skip_without(name)
-    monkeypatch.setattr(Source, "onnx", source.onnx)
+    monkeypatch.setattr(NetworkSource, "onnx", source.onnx)
     built: list[Any] = []
     row = ENGINES[name]  # type: ignore[index]
     spied = replace(row, build=lambda *arguments: (built.append(name), row.build(*arguments))[1])
@@ -137,7 +139,7 @@ def test_a_job_runs_on_the_engine_that_it_names(
 @pytest.mark.parametrize(
     ("name", "line"), [("openvino", r"pixelwise\[openvino\]"), ("onnxruntime", r"pixelwise\[onnx\]")]
 )
-def test_an_absent_engine_says_how_to_install_it(
+def test_a_missing_engine_is_an_error_with_the_install_command(
     name: str, line: str, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(home, "find_spec", lambda package: None if package == name else object())
@@ -145,23 +147,21 @@ def test_an_absent_engine_says_how_to_install_it(
         load(model, engine=name)
 
 
-def test_what_an_engine_cannot_do_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_devices_and_precisions_are_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(home, "find_spec", lambda package: object())
-    with pytest.raises(InvalidArgumentError, match="ONNX Runtime computes in fp32 and int8, not in bf16"):
+    with pytest.raises(InvalidArgumentError, match="ONNX Runtime supports fp32 and int8, not bf16"):
         load(model, device="cpu", precision="bf16", engine="onnxruntime")
-    with pytest.raises(InvalidArgumentError, match="OpenVINO does not compute on cuda here; use --device cpu"):
+    with pytest.raises(InvalidArgumentError, match="OpenVINO does not support cuda on this machine"):
         require_engine("openvino", torch.device("cuda"), "fp32")
 
 
-def test_an_engine_of_the_cpu_takes_it_where_the_device_is_left_open(
-    model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_of_the_cpu_uses_it_with_device_auto(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(home, "find_spec", lambda package: object())
     monkeypatch.setattr(predicting, "choose_device", lambda name: torch.device("cuda"))
     assert load(model, engine="openvino").device == CPU
 
 
-def test_auto_precision_is_one_that_the_engine_has(
+def test_auto_precision_is_supported_by_the_engine(
     make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(home, "find_spec", lambda package: object())
@@ -177,7 +177,7 @@ def failing_backend(graph: Any, inputs: Any, **options: Any) -> Any:
 
 
 def test_a_network_that_cannot_be_compiled_is_an_error(
-    reference: Predictor, source: Source, monkeypatch: pytest.MonkeyPatch
+    reference: Predictor, source: NetworkSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=failing_backend))
     predictor = on("torch-compile", reference, source)
@@ -185,10 +185,10 @@ def test_a_network_that_cannot_be_compiled_is_an_error(
         predictor.predict(image(9, 14))
 
 
-def test_versions_are_those_of_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert installed_versions()["torch"].split("+")[0] == torch.__version__.split("+")[0]
+def test_versions_are_those_of_installed_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert get_installed_versions()["torch"].split("+")[0] == torch.__version__.split("+")[0]
     monkeypatch.setattr(home, "find_spec", lambda package: None)
-    assert installed_versions() == {}
+    assert get_installed_versions() == {}
 
 
 @pytest.mark.slow

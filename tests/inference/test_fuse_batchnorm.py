@@ -38,7 +38,7 @@ def norms(network: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_folded_network_gives_the_same(name: str) -> None:
+def test_the_optimized_network_gives_the_same(name: str) -> None:
     network = enlivened(build_network(NETWORKS[name], in_channels=3, num_classes=4))
     before = {key: value.clone() for key, value in network.state_dict().items()}
     folded = optimize_for_inference(network, SIZE, channels=3, precision="fp32")
@@ -52,7 +52,7 @@ def test_the_folded_network_gives_the_same(name: str) -> None:
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-def test_bf16_weights_change_nothing_under_autocast() -> None:
+def test_bf16_weights_give_the_same_under_autocast() -> None:
     network = enlivened(build_network(NETWORKS["unet"], in_channels=3, num_classes=4))
     in_fp32, in_bf16 = (optimize_for_inference(network, SIZE, channels=3, precision=p) for p in ("fp32", "bf16"))
     assert next(in_bf16.parameters()).dtype == torch.bfloat16
@@ -89,7 +89,7 @@ def kept(net: Net, images: Tensor) -> Tensor:
         pytest.param(lambda net, x: net.norm(net.convolution(x)) + net.norm(x), id="the norm runs twice"),
     ],
 )
-def test_what_is_not_a_pair_is_left_alone(use: Callable[[Net, Tensor], Tensor]) -> None:
+def test_other_combinations_are_not_fused(use: Callable[[Net, Tensor], Tensor]) -> None:
     network = enlivened(Net(use))
     assert find_pairs(network, SIZE, channels=3) == []
     folded = optimize_for_inference(network, SIZE, channels=3, precision="fp32")
@@ -98,13 +98,13 @@ def test_what_is_not_a_pair_is_left_alone(use: Callable[[Net, Tensor], Tensor]) 
         torch.testing.assert_close(folded(images), network(images), rtol=0, atol=0)
 
 
-def test_the_order_of_the_modules_tells_nothing() -> None:
+def test_the_order_of_the_modules_does_not_matter() -> None:
     network = Net(lambda net, x: net.norm(net.convolution(x)))
     network.norm, network.convolution = network.norm, network.convolution
     assert find_pairs(network, SIZE, channels=3) == [ConvNormPair(convolution="convolution", normalization="norm")]
 
 
-def test_a_norm_without_statistics_is_left_alone() -> None:
+def test_a_norm_without_statistics_is_not_fused() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False))
     assert find_pairs(network, SIZE, channels=3) == []
 

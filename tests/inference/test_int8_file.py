@@ -13,7 +13,7 @@ from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError, PathAccessError
 from pixelwise.inference import engines
 from pixelwise.inference import int8_file as int8_module
-from pixelwise.inference.engines import Source, choose_engine
+from pixelwise.inference.engines import NetworkSource, choose_engine
 from pixelwise.inference.int8_file import get_int8_path, prepare_frames, read_int8, write_int8
 from pixelwise.inference.predictor import load
 from pixelwise.lowering.int8 import quantize_graph
@@ -36,12 +36,12 @@ def model(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> Pa
         tmp_path_factory.mktemp("int8") / "m.safetensors", network=NetworkConfig(base_channels=4, depth=2)
     )
     module = load(path, device="cpu", precision="fp32").module
-    graph = quantize_graph(Source(module=module, channels=3).onnx, prepare_frames(module, iter(images())))
+    graph = quantize_graph(NetworkSource(module=module, channels=3).onnx, prepare_frames(module, iter(images())))
     write_int8(path, graph, {"why": "a test", "accuracy": {"engines": {"onnxruntime": {}}}})
     return path
 
 
-def test_what_is_written_is_read(model: Path) -> None:
+def test_an_int8_file_is_read_back(model: Path) -> None:
     graph, facts = read_int8(model)
     assert get_int8_path(model) == model.with_name("m.int8.onnx")
     assert 0 < len(graph) < get_int8_path(model).stat().st_size
@@ -59,7 +59,7 @@ def test_labels_are_nearly_the_models(model: Path, engine: str) -> None:
         assert 0 < gap.mean() < 0.1 * np.abs(expected.logits).max()
 
 
-def test_a_job_in_int8_takes_an_engine_that_has_it(model: Path, tmp_path: Path) -> None:
+def test_a_job_in_int8_uses_an_engine_that_supports_it(model: Path, tmp_path: Path) -> None:
     from PIL import Image
 
     Image.fromarray(images()[0]).save(tmp_path / "one.png")
@@ -151,7 +151,7 @@ def test_a_folder_that_cannot_be_written_is_named(
         write_int8(make_model(tmp_path / "m.safetensors"), read_int8(model)[0], {})
 
 
-def test_the_first_engine_that_is_installed_and_has_int8_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_installed_engine_with_int8_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "find_spec", lambda package: object())
     assert choose_engine("auto", "int8") == "openvino"
     monkeypatch.setattr(engines, "find_spec", lambda package: None if package == "openvino" else object())
@@ -163,6 +163,6 @@ def test_the_first_engine_that_is_installed_and_has_int8_is_taken(monkeypatch: p
 
 def test_an_engine_without_int8_names_those_that_have_it(model: Path) -> None:
     with pytest.raises(
-        InvalidArgumentError, match="PyTorch computes in fp32 and bf16, not in int8; use --engine openvino or"
+        InvalidArgumentError, match=r"PyTorch supports fp32 and bf16, not int8\. Use --engine openvino or"
     ):
         load(model, device="cpu", precision="int8", engine="torch")

@@ -1,3 +1,6 @@
+import base64
+import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from PIL import Image as PictureFile
 from torch import nn
 
 from pixelwise.config import NetworkConfig
-from pixelwise.errors import DataError, InvalidArgumentError, ModelFileError
+from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
 from pixelwise.inference import predictor as home
 from pixelwise.inference.predictor import Predictor, load, make_predictor
 from pixelwise.model_file import load_model
@@ -54,8 +58,8 @@ def test_probabilities_sum_to_one_and_agree_with_the_labels(rgb: Predictor, keep
 
 def test_kept_logits_need_no_second_run(rgb: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[int] = []
-    run = Predictor._run
-    monkeypatch.setattr(Predictor, "_run", lambda self, pixels: (runs.append(1), run(self, pixels))[1])
+    run = Predictor._infer_image
+    monkeypatch.setattr(Predictor, "_infer_image", lambda self, pixels: (runs.append(1), run(self, pixels))[1])
     kept = rgb.predict(image(8, 8), keep_logits=True)
     np.testing.assert_array_equal(kept.logits.argmax(0), kept.labels)
     assert kept.probabilities is kept.probabilities
@@ -76,7 +80,7 @@ def test_gray_is_repeated_for_a_model_of_three_channels(rgb: Predictor) -> None:
     np.testing.assert_array_equal(rgb.predict(gray[..., 0]).logits, expected)
 
 
-def test_an_image_that_must_not_be_written_is_read(rgb: Predictor) -> None:
+def test_a_read_only_array_is_predicted(rgb: Predictor) -> None:
     fixed = image(16, 16)[::-1, ::-1]
     expected = rgb.predict(fixed.copy()).labels
     fixed.flags.writeable = False
@@ -90,14 +94,14 @@ def test_images_of_other_kinds_are_labeled(make_model: MakeModel, tmp_path: Path
     assert prediction.labels.shape == (9, 14)
 
 
-def test_sixteen_bits_are_not_cut_to_eight(make_model: MakeModel, tmp_path: Path) -> None:
+def test_sixteen_bits_are_not_reduced_to_eight(make_model: MakeModel, tmp_path: Path) -> None:
     predictor = load(make_model(tmp_path / "m", channels=1, dtype="uint16"), device="cpu")
     low, high = (np.full((8, 8, 1), value, np.uint16) for value in (7, 40007))
     assert not np.array_equal(predictor.predict(low).logits, predictor.predict(high).logits)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
-def test_other_numbers_are_taken_as_float32(make_model: MakeModel, tmp_path: Path, dtype: type) -> None:
+def test_other_numbers_are_converted_to_float32(make_model: MakeModel, tmp_path: Path, dtype: type) -> None:
     predictor = load(make_model(tmp_path / "m", channels=6, dtype="float32"), device="cpu")
     values = np.random.default_rng(0).integers(-300, 300, (9, 14, 6))
     expected = predictor.predict(values.astype(np.float32)).logits
@@ -112,7 +116,7 @@ def test_values_that_are_not_finite_are_an_error(make_model: MakeModel, tmp_path
 
 
 @pytest.mark.parametrize(("count", "dtype"), [(256, np.uint8), (257, np.uint16)])
-def test_many_classes_take_wider_labels(make_model: MakeModel, tmp_path: Path, count: int, dtype: type) -> None:
+def test_many_classes_need_wider_labels(make_model: MakeModel, tmp_path: Path, count: int, dtype: type) -> None:
     classes = {"names": [f"c{i}" for i in range(count)]}
     predictor = load(make_model(tmp_path / "m", classes=classes), device="cpu")
     prediction = predictor.predict(image(8, 8))
@@ -157,7 +161,7 @@ def test_an_unknown_choice_is_an_error(model: Path, arguments: dict[str, str], s
 
 
 def test_a_missing_model_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="does not exist"):
+    with pytest.raises(PathNotFoundError, match="does not exist"):
         load(tmp_path / "gone")
 
 
@@ -176,7 +180,7 @@ AGREES = {"agreement": 0.999, "mean_iou_difference": -0.001}
         (True, {"agreement": 0.995, "mean_iou_difference": 0.003}, "bf16"),
     ],
 )
-def test_auto_takes_bf16_only_where_it_is_fast_and_was_measured_to_agree(
+def test_auto_chooses_bf16_only_if_it_is_fast_and_agrees(
     make_model: MakeModel,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -191,7 +195,7 @@ def test_auto_takes_bf16_only_where_it_is_fast_and_was_measured_to_agree(
     assert load(path, device="cpu", precision="bf16").precision == "bf16"
 
 
-def test_bf16_answers_in_float32(model: Path) -> None:
+def test_bf16_logits_are_float32(model: Path) -> None:
     prediction = load(model, device="cpu", precision="bf16").predict(image(20, 20), keep_logits=True)
     assert prediction.logits.dtype == np.float32
     np.testing.assert_array_equal(prediction.logits.argmax(0), prediction.labels)
@@ -231,7 +235,7 @@ def pixel_by_pixel(model: Path) -> Predictor:
 
 @pytest.mark.parametrize("tile_size", [None, 7])
 @pytest.mark.parametrize("tta", [["flips"], ["rotations"]])
-def test_augmentation_changes_nothing_where_the_network_commutes_with_it(
+def test_augmentation_does_not_change_a_network_that_commutes_with_it(
     pixel_by_pixel: Predictor, tta: list[str], tile_size: int | None
 ) -> None:
     plain = pixel_by_pixel.predict(image(12, 17))
@@ -259,3 +263,28 @@ def test_scales_and_rotations_together_keep_the_size(rgb: Predictor) -> None:
 def test_samples_and_augmentation_are_not_mixed(rgb: Predictor) -> None:
     with pytest.raises(InvalidArgumentError, match="tta and samples both average predictions"):
         rgb.predict(image(4, 4), tta=["flips"], samples=3)
+
+
+@pytest.mark.parametrize(("size", "shown"), [((33, 17), (33, 17)), ((2050, 20), (513, 5))])
+def test_a_prediction_shows_the_overlay_and_its_classes(
+    rgb: Predictor, size: tuple[int, int], shown: tuple[int, int]
+) -> None:
+    prediction = rgb.predict(image(*size))
+    text = prediction._repr_html_()
+    assert text is not None
+    content = base64.b64decode(text.partition("base64,")[2].partition('"')[0])
+    with PictureFile.open(io.BytesIO(content)) as picture:
+        assert picture.size == shown[::-1]
+    for label, name in enumerate(rgb.classes.names):
+        assert (f"{name} " in text) == (label in prediction.labels)
+    shares = [float(share) for share in re.findall(r"([\d.]+)%", text)]
+    assert sum(shares) == pytest.approx(100, abs=0.5)
+
+
+def test_class_names_are_escaped_in_notebooks(make_model: MakeModel, tmp_path: Path) -> None:
+    classes = {"names": ["<script>", "a & b"]}
+    predictor = load(make_model(tmp_path / "m", channels=1, dtype="uint16", classes=classes), device="cpu")
+    text = predictor.predict(image(8, 8, 1, "uint16")[..., 0])._repr_html_()
+    assert text is not None
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text or "a &amp; b" in text

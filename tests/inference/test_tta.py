@@ -47,7 +47,7 @@ def test_a_view_is_inverted_exactly(view: View) -> None:
 
 
 @pytest.mark.parametrize("tta", [["flips"], ["rotations"]])
-def test_the_mean_of_a_network_that_sees_predict_pixels_is_its_plain_answer(tta: Sequence[str]) -> None:
+def test_the_mean_of_a_network_of_1x1_convolutions_is_its_prediction(tta: Sequence[str]) -> None:
     torch.testing.assert_close(average_views(make_views(tta), IMAGE, predict_pixels), predict_pixels(IMAGE))
 
 

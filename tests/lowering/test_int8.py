@@ -8,7 +8,7 @@ import torch
 
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.inference.engines import Source, with_network
+from pixelwise.inference.engines import NetworkSource, replace_network
 from pixelwise.lowering.graph import OUTPUTS, AnswerGraph
 from pixelwise.lowering.int8 import quantize_graph, select_nodes
 from pixelwise.lowering.onnx import to_onnx
@@ -29,7 +29,7 @@ def build_answer_graph(name, choices, dtype="uint8", channels=3, num_classes=3):
     torch.manual_seed(0)
     network = build_network(NetworkConfig(name=name, **choices), in_channels=channels, num_classes=num_classes)
     module = Segmenter(network, mean=[100.0] * channels, std=[50.0] * channels).eval()
-    folded = with_network(module, Source(module=module, channels=channels).optimize("fp32"))
+    folded = replace_network(module, NetworkSource(module=module, channels=channels).optimize("fp32"))
     example = torch.zeros(2, 77, 93, channels, dtype=getattr(torch, dtype))
     graph = AnswerGraph(folded, num_classes=num_classes)
     return to_onnx(graph, example, outputs=OUTPUTS, dynamic=(0, 1, 2))

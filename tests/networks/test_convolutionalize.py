@@ -12,7 +12,6 @@ from torchvision.models.vision_transformer import VisionTransformer
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.convolutionalize import (
     ChannelNorm,
-    class_activation,
     compute_sliding_window,
     convolutionalize,
 )
@@ -390,43 +389,3 @@ def test_unsupported_classifier_raises_with_reason(reason, capfd):
     with pytest.raises(InvalidArgumentError, match=f"cannot be converted to a fully convolutional network: .*{reason}"):
         convolutionalize(REFUSED[reason](), input_size=18)
     assert capfd.readouterr().err == ""
-
-
-def test_class_activation_has_the_size_of_the_image():
-    network = nn.Conv2d(3, 2, 1, stride=2, bias=False)
-    image = torch.zeros(1, 3, 4, 4)
-    image[0, :, 2, 2] = 1
-    maps = class_activation(network, image, [1, 0, 1])
-    assert maps.shape == (3, 4, 4)
-    assert torch.equal(maps[0], maps[2])
-    # Bilinear from 2 to 4 pixels: the map's pixel centers lie at 0.5 and 2.5.
-    ramp = torch.tensor([0.0, 0.25, 0.75, 1.0])
-    total = network.weight[1].sum()
-    torch.testing.assert_close(maps[0], total * ramp[:, None] * ramp[None], rtol=1e-5, atol=1e-6)
-    assert not maps.requires_grad
-
-
-def test_class_activation_finds_the_object():
-    torch.manual_seed(0)
-    classifier = with_statistics(nn.Sequential(*unpadded_stages(8), nn.AdaptiveAvgPool2d(1), nn.Flatten()), 34)
-    classifier.append(nn.Linear(8, 2))
-    image = torch.zeros(1, 3, 34, 34)
-    image[:, :, 22:30, 6:14] = 3
-    network = convolutionalize(classifier, input_size=34)
-    maps = class_activation(network, image, [0])[0]
-    changed = (maps - maps[0, -1]).abs()
-    row, column = divmod(int(changed.argmax()), 34)
-    assert 20 <= row < 32
-    assert 4 <= column < 16
-
-
-@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (3, 8, 8)])
-def test_class_activation_takes_one_image(shape):
-    with pytest.raises(InvalidArgumentError, match=r"one image \(1, C, H, W\), not \("):
-        class_activation(nn.Conv2d(3, 2, 1), torch.zeros(shape), [0])
-
-
-@pytest.mark.parametrize("index", [-1, 2])
-def test_class_activation_of_unknown_class_raises(index):
-    with pytest.raises(InvalidArgumentError, match=f"class {index} is not in 0..1"):
-        class_activation(nn.Conv2d(3, 2, 1), torch.zeros(1, 3, 8, 8), [0, index])

@@ -29,7 +29,7 @@ def test_results_and_failures_keep_their_order(monkeypatch: pytest.MonkeyPatch, 
     assert [str(one) for one in found] == ["10", "cannot be read", "the disk is full", "40"]
 
 
-def test_few_wait_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_predictions_wait_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(home, "MAX_PENDING", 2)
     taken: list[int] = []
 

@@ -72,7 +72,7 @@ def test_files_given_one_by_one_are_an_image(scenes: Path) -> None:
     assert (item.stem, item.fault) == (Path("b_1"), "")
 
 
-def test_videos_and_names_without_a_number_stay_as_they_are(scenes: Path) -> None:
+def test_videos_and_names_without_a_number_are_unchanged(scenes: Path) -> None:
     shutil.rmtree(scenes / "trip")
     for name in ("film_0000.mp4", "whole.png"):
         (scenes / name).touch()
@@ -113,7 +113,7 @@ def test_channels_behind_urls_are_an_image(scenes: Path) -> None:
         ),
     ],
 )
-def test_a_fault_is_told_when_the_image_is_read(scenes: Path, changes: dict[str, str | None], message: str) -> None:
+def test_a_fault_is_raised_when_the_image_is_read(scenes: Path, changes: dict[str, str | None], message: str) -> None:
     contents = {path.name: path.read_bytes() for path in scenes.glob("*.png")}
     for name, source in changes.items():
         if source is None:
@@ -126,20 +126,20 @@ def test_a_fault_is_told_when_the_image_is_read(scenes: Path, changes: dict[str,
     assert second.read(2).shape == (9, 13, 2)
 
 
-def test_channels_of_unequal_size_are_the_error_of_training(scenes: Path) -> None:
+def test_channels_of_different_sizes_are_an_error(scenes: Path) -> None:
     write_png(scenes / "a_0001.png", drawn(1)[1:])
     with pytest.raises(DataError, match=r"a_0001\.png: is 8x13 uint8, but channel 0 of the image is 9x13 uint8"):
         group(scenes)[0].read(2)
 
 
-def test_values_that_are_no_numbers_are_told_with_the_file(scenes: Path) -> None:
+def test_nan_is_an_error_that_names_the_file(scenes: Path) -> None:
     for channel in range(2):
         tifffile.imwrite(scenes / f"c_{channel:04d}.tif", np.full((9, 13), np.nan, np.float32))
     with pytest.raises(DataError, match=r"c_0000\.tif: the image holds 234 NaN"):
         group(scenes)[1].read(2)
 
 
-def test_other_machines_find_the_files(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absolute_inputs_are_found_from_other_folders(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(scenes)
     item = pickle.loads(pickle.dumps(group(Path("trip"))[0].absolute()))
     monkeypatch.chdir("/")
@@ -167,7 +167,7 @@ def test_an_image_gives_the_labels_of_its_stacked_channels(model: Path, scenes: 
     assert '"../scenes/a_0000.png"' in (out / "a.json").read_text()
 
 
-def test_what_is_done_is_passed_over_and_shares_count_images(model: Path, scenes: Path, tmp_path: Path) -> None:
+def test_complete_images_are_skipped_and_shares_count_images(model: Path, scenes: Path, tmp_path: Path) -> None:
     for shard in ("1/2", "2/2"):
         assert len(predict(model, [scenes], tmp_path / "out", shard=shard, device="cpu").written) == 1
     again = predict(model, [scenes], tmp_path / "out", resume=True, device="cpu")
@@ -185,7 +185,7 @@ def test_a_fault_is_a_failure_of_its_image(model: Path, scenes: Path, tmp_path: 
     assert "gray.png: The image has 1 channel(s), but the model was trained on images of 2 files" in gray
 
 
-def test_one_channel_is_not_taken_for_a_gray_image(make_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_channel_file_is_not_a_gray_image(make_model: Callable[..., Path], tmp_path: Path) -> None:
     gray = drawn(0)
     load(make_model(tmp_path / "plain"), device="cpu").predict(gray)
     predictor = load(make_model(tmp_path / "m", channel_files=True), device="cpu")
@@ -205,6 +205,6 @@ def test_no_channel_is_replaced_by_a_result(model: Path, scenes: Path) -> None:
                         scenes / "x_0001.png"], scenes, device="cpu")  # fmt: skip
 
 
-def test_other_models_see_an_image_in_each_file(make_model: Callable[..., Path], scenes: Path, tmp_path: Path) -> None:
+def test_other_models_predict_each_channel_file(make_model: Callable[..., Path], scenes: Path, tmp_path: Path) -> None:
     predict(make_model(tmp_path / "plain"), [scenes], tmp_path / "out", device="cpu")
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["a_0000.png", "a_0001.png"]

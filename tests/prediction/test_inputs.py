@@ -22,7 +22,7 @@ def memory() -> Iterator[str]:
     system.rm("/photos", recursive=True)
 
 
-def test_results_inside_the_input_folder_are_no_inputs(tmp_path: Path) -> None:
+def test_results_inside_the_input_folder_are_not_inputs(tmp_path: Path) -> None:
     for name in ("a.png", "out/a.png", "output/b.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write_png(tmp_path / name, np.zeros((2, 2), np.uint8))
@@ -57,7 +57,7 @@ def test_a_pattern_does_not_look_into_a_zarr(pattern: str, zarrs: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.zarr", "x.svs", "x.jp2"])
-def test_what_is_read_by_windows_is_never_read_as_a_whole(name: str, zarrs: Path) -> None:
+def test_windowed_formats_are_never_read_as_a_whole(name: str, zarrs: Path) -> None:
     (zarrs / name).touch()
     (item,) = find_inputs([zarrs / name])
     with pytest.raises(DataError, match=rf"{name}: This format is only read window by window, .*\. Cut out"):
@@ -89,7 +89,7 @@ def test_a_url_of_a_file_is_the_file(tmp_path: Path) -> None:
     assert [i.relative_name for i in find_inputs([f"file://{tmp_path}"])] == ["x.png"]
 
 
-def test_a_query_is_no_part_of_the_name() -> None:
+def test_a_query_is_not_part_of_the_name() -> None:
     (item,) = find_inputs(["https://nowhere.invalid/scenes/7.tif?key=1"])
     assert (item.stem, item.name) == (Path("7"), "https://nowhere.invalid/scenes/7.tif?key=1")
 
@@ -99,7 +99,7 @@ def test_nothing_behind_a_url_is_an_error(memory: str) -> None:
         find_inputs(["memory://nowhere"])
 
 
-def test_a_place_that_cannot_be_asked_is_an_error() -> None:
+def test_a_url_that_cannot_be_listed_is_an_error() -> None:
     with pytest.raises(InvalidArgumentError, match=r"nothing://x cannot be listed \(.*\)\. Check the address"):
         find_inputs(["nothing://x"])
 
@@ -125,7 +125,7 @@ def test_without_fsspec_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         find_inputs(["memory://photos"])
 
 
-def test_videos_are_found_where_they_are_asked_for(tmp_path: Path) -> None:
+def test_videos_are_found_on_request(tmp_path: Path) -> None:
     for name in ("a.png", "trip/b.MP4", "trip/c.webm", ".hidden.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
@@ -157,7 +157,7 @@ def test_a_video_behind_a_url_is_read_as_it_is_needed(memory: str) -> None:
         gone.open()
 
 
-def test_a_drive_is_no_scheme() -> None:
+def test_a_drive_is_not_a_scheme() -> None:
     with pytest.raises(PathNotFoundError, match="No images found"):
         find_inputs(["C://photos"])
 

@@ -118,7 +118,7 @@ def test_the_maximum_is_on_the_object() -> None:
     assert inside(peaks["class 2"], slice(20, 24), slice(4, 8))
 
 
-def test_classes_come_most_probable_first_and_the_wanted_one_alone() -> None:
+def test_classes_are_sorted_by_probability_or_chosen() -> None:
     localizer = colors(names=("red", "green", "blue"))
     image = gray_with({(8, 20): RED, (8, 24): RED, (20, 4): BLUE}, (32, 40))
     _, heats = localizer.compute_heatmaps(image)
@@ -166,7 +166,7 @@ def test_two_classes_are_both_shown() -> None:
     ],
     ids=["gray 16 bit", "four bands", "12 bit in 16"],
 )
-def test_any_depth_and_number_of_bands_is_seen(image: npt.NDArray[Any]) -> None:
+def test_any_depth_and_number_of_bands_is_supported(image: npt.NDArray[Any]) -> None:
     _, heats = colors().compute_heatmaps(image)
     assert heats[0].peak[0] >= 60
     assert heats[0].logits.max() > heats[0].logits.min()
@@ -198,7 +198,7 @@ def test_working_sizes(size: tuple[int, int], expected: tuple[int, int]) -> None
 
 
 @given(st.integers(1, 20_000), st.integers(1, 20_000), st.integers(16, 1500))
-def test_working_sizes_lie_between_the_native_size_and_the_limit(height: int, width: int, native: int) -> None:
+def test_working_sizes_are_between_the_input_size_and_the_limit(height: int, width: int, native: int) -> None:
     sides = working_size((height, width), native)
     assert all(native <= side <= max(native, 1024) for side in sides)
     if native <= min(height, width) and max(height, width) <= 1024:
@@ -217,7 +217,7 @@ def test_small_images_are_scaled_up_and_large_ones_down() -> None:
 
 
 @given(st.integers(1, 5), st.integers(1, 6), st.integers(1, 8), st.integers(1, 8))
-def test_cells_of_a_pooling_are_placed_as_interpolation_places_them(h: int, w: int, down: int, right: int) -> None:
+def test_cells_of_a_pooling_are_aligned_like_interpolation(h: int, w: int, down: int, right: int) -> None:
     maps = torch.randn(2, h, w, generator=torch.Generator().manual_seed(h * w))
     lines = tuple(Alignment(Fraction(1, step), Fraction(1 - step, 2 * step)) for step in (down, right))
     size = (h * down, w * right)
@@ -242,7 +242,7 @@ def test_values_are_constant_beyond_the_outermost_cells() -> None:
         (nn.Sequential(nn.MaxPool2d(4), nn.Conv2d(3, 2, (7, 1), padding=(3, 0))), Fraction(3, 2), 4),
     ],
 )
-def test_cells_lie_over_the_middle_of_what_they_see(network: nn.Module, first: Fraction, stride: int) -> None:
+def test_cells_are_at_the_center_of_their_receptive_fields(network: nn.Module, first: Fraction, stride: int) -> None:
     lines = find_alignment(copy_to_meta(network), (64, 80))
     assert lines is not None
     for line in lines:
@@ -250,12 +250,12 @@ def test_cells_lie_over_the_middle_of_what_they_see(network: nn.Module, first: F
         assert line.scale == Fraction(1, stride)
 
 
-def test_a_resnets_first_cell_lies_over_the_first_pixel() -> None:
+def test_the_first_cell_of_a_resnet_is_at_the_first_pixel() -> None:
     skeleton = copy_to_meta(convolutionalize(models.resnet18(num_classes=2), input_size=64))
     assert find_alignment(skeleton, (75, 200)) == (Alignment(Fraction(1, 32), Fraction(0)),) * 2
 
 
-def test_an_upsampled_or_unknown_map_has_no_lines() -> None:
+def test_an_upsampled_or_unknown_map_has_no_alignment() -> None:
     class Norm(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x / torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True)
@@ -303,7 +303,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_file_determines_the_number_of_classes(weights: Path) -> None:
     loaded = load_classifier("squeezenet1_1", weights)
     assert loaded.report is not None
-    assert loaded.report.complete
+    assert loaded.report.is_complete
     assert Localizer(loaded, device=CPU).names == tuple(f"class {i}" for i in range(5))
 
 
@@ -330,7 +330,7 @@ def test_weights_of_another_shape_are_refused(weights: Path, tmp_path: Path) -> 
         load_classifier("squeezenet1_1", str(tmp_path / "w.pt"))
 
 
-def test_counters_of_batches_may_be_missing_and_what_is_more_is_left(tmp_path: Path) -> None:
+def test_batch_counters_may_be_missing_and_extra_tensors_are_ignored(tmp_path: Path) -> None:
     tensors = models.mobilenet_v3_small(num_classes=4).state_dict()
     kept = {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
     torch.save({**kept, "auxiliary.weight": torch.zeros(4)}, tmp_path / "w.pt")
@@ -370,7 +370,7 @@ def test_peaks_are_in_pixels_of_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("by_color")
-def test_a_bad_file_is_listed_and_the_rest_is_done(photos: Path, tmp_path: Path) -> None:
+def test_a_bad_file_is_listed_and_the_others_are_predicted(photos: Path, tmp_path: Path) -> None:
     (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     report = localize([photos], tmp_path / "out", classifier="any")
     ((path, reason),) = report.failures
@@ -380,7 +380,7 @@ def test_a_bad_file_is_listed_and_the_rest_is_done(photos: Path, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("by_color")
-def test_progress_counts_every_input_and_results_are_no_inputs(photos: Path) -> None:
+def test_progress_counts_every_input_and_excludes_results(photos: Path) -> None:
     seen: list[tuple[float, float]] = []
 
     class Counting:

@@ -80,7 +80,7 @@ def test_regions_are_numbered_in_reading_order(labels: Array) -> None:
 
 @settings(max_examples=80)
 @given(Labels, st.integers(0, 12))
-def test_small_regions_are_those_of_the_oracle(labels: Array, min_area: int) -> None:
+def test_small_regions_agree_with_a_simple_implementation(labels: Array, min_area: int) -> None:
     before = labels.copy()
     tidied = postprocess_labels(labels, min_area=min_area)
     np.testing.assert_array_equal(tidied, slowly(labels, min_area))
@@ -92,16 +92,16 @@ def test_small_regions_are_those_of_the_oracle(labels: Array, min_area: int) -> 
 
 @settings(max_examples=80)
 @given(Labels)
-def test_holes_are_those_of_the_oracle(labels: Array) -> None:
+def test_holes_agree_with_a_simple_implementation(labels: Array) -> None:
     np.testing.assert_array_equal(postprocess_labels(labels, fill_holes=True), filled_slowly(labels))
 
 
-def test_a_speck_takes_the_label_of_its_longest_border() -> None:
+def test_a_small_region_takes_the_label_of_its_longest_border() -> None:
     labels = np.array([[1, 1, 2], [1, 0, 2], [1, 1, 2]], np.uint8)
     assert postprocess_labels(labels, min_area=2).tolist() == [[1, 1, 2], [1, 1, 2], [1, 1, 2]]
 
 
-def test_holes_are_filled_and_nuclei_and_cells_stay() -> None:
+def test_holes_are_filled_and_nuclei_and_cells_remain() -> None:
     labels = np.zeros((9, 9), np.uint8)
     labels[1:8, 1:8] = 1  # a cell on its background
     labels[2:4, 2:4] = 2  # a nucleus
@@ -111,19 +111,19 @@ def test_holes_are_filled_and_nuclei_and_cells_stay() -> None:
     np.testing.assert_array_equal(postprocess_labels(labels, fill_holes=True), expected)
 
 
-def test_a_bay_at_the_images_border_is_no_hole() -> None:
+def test_a_bay_at_the_border_is_not_a_hole() -> None:
     labels = np.array([[1, 1, 1], [1, 0, 0], [1, 1, 1]], np.uint8)
     np.testing.assert_array_equal(postprocess_labels(labels, fill_holes=True), labels)
 
 
-def test_specks_in_a_hole_go_before_it_is_filled() -> None:
+def test_small_regions_in_a_hole_are_removed_before_it_is_filled() -> None:
     labels = np.ones((7, 7), np.uint16)
     labels[2:5, 2:5], labels[3, 3] = 0, 2
     np.testing.assert_array_equal(postprocess_labels(labels, fill_holes=True), labels)
     assert (postprocess_labels(labels, min_area=2, fill_holes=True) == 1).all()
 
 
-def test_nothing_is_changed_unless_asked_for() -> None:
+def test_labels_are_unchanged_by_default() -> None:
     labels = np.array([[0, 1], [2, 0]], np.uint8)
     assert postprocess_labels(labels) is labels
     assert postprocess_labels(labels, min_area=1) is labels

@@ -67,7 +67,7 @@ def test_a_folder_is_searched_and_its_structure_kept(model: Path, photos: Path, 
     assert report.failures == ()
 
 
-def test_a_pattern_takes_the_images_that_match(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_pattern_finds_the_images_that_match(model: Path, photos: Path, tmp_path: Path) -> None:
     predict(model, [f"{photos}/*.*"], tmp_path / "out", device="cpu")
     assert found(tmp_path / "out") == ["one.png"]  # and neither notes.txt nor the folder odd.png
 
@@ -131,7 +131,7 @@ def test_an_output_never_replaces_an_input(model: Path, photos: Path) -> None:
     assert predict(model, [photos / "one.png"], photos, save=["overlay"], device="cpu").failures == ()
 
 
-def test_a_bad_file_is_listed_and_the_rest_is_done(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_bad_file_is_listed_and_the_others_are_predicted(model: Path, photos: Path, tmp_path: Path) -> None:
     (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     write_png(photos / "deep16.png", np.zeros((3, 3), np.uint16))
     (photos / "gone.png").symlink_to(photos / "nowhere.png")
@@ -143,7 +143,7 @@ def test_a_bad_file_is_listed_and_the_rest_is_done(model: Path, photos: Path, tm
     assert found(tmp_path / "out") == ["one.png", "trip/deep/one.png", "trip/two.v2.png"]
 
 
-def test_a_file_that_is_no_image_is_listed_when_it_is_named(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_named_file_that_is_not_an_image_is_listed(model: Path, photos: Path, tmp_path: Path) -> None:
     report = predict(model, [photos / "notes.txt", photos / "one.png"], tmp_path / "out", device="cpu")
     assert [path.name for path, _ in report.failures] == ["notes.txt"]
     assert len(report.written) == 1
@@ -164,7 +164,7 @@ def test_a_link_to_nothing_is_listed(model: Path, photos: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("given", ["nothing.png", "*.tif", "empty"])
-def test_nothing_found_is_an_error_that_names_the_input(model: Path, tmp_path: Path, given: str) -> None:
+def test_inputs_without_images_are_an_error(model: Path, tmp_path: Path, given: str) -> None:
     (tmp_path / "empty").mkdir()
     error = PathNotFoundError if given == "nothing.png" else InvalidArgumentError
     with pytest.raises(error, match=r"No images found at .* Expected an image, a video, a folder"):
@@ -177,12 +177,12 @@ def test_an_unknown_output_is_an_error(model: Path, photos: Path, tmp_path: Path
         predict(model, [photos], tmp_path / "out", save=["label"], device="cpu")
 
 
-def test_no_output_at_all_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_an_empty_list_of_outputs_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match=r"Nothing to save. Choose from: coco, confidence, .*, table"):
         predict(model, [photos], tmp_path / "out", save=[], device="cpu")
 
 
-def test_an_unknown_coding_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_unknown_label_values_are_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="unknown label values 'color'"):
         predict(model, [photos], tmp_path / "out", label_values="color", device="cpu")  # type: ignore[arg-type]
 
@@ -208,7 +208,7 @@ def test_progress_counts_every_input(model: Path, photos: Path, tmp_path: Path) 
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_what_cannot_be_written_is_listed_in_its_place(
+def test_write_errors_are_listed_in_order(
     model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Writing happens in threads; order and reasons are those of one after the other."""
@@ -251,7 +251,7 @@ def test_all_outputs_of_a_folder(noisy: Path, photos: Path, tmp_path: Path) -> N
     assert [image["file_name"] for image in images] == ["one.png", "trip/deep/one.png", "trip/two.v2.png"]
 
 
-def test_what_goes_into_a_tool_comes_back_as_the_labels(noisy: Path, photos: Path, tmp_path: Path) -> None:
+def test_annotation_files_are_read_back_as_the_labels(noisy: Path, photos: Path, tmp_path: Path) -> None:
     predict(noisy, [photos], tmp_path / "out", save=["labels", "cvat"], min_area=4, device="cpu")
     (tmp_path / "set").mkdir()
     shutil.copytree(photos, tmp_path / "set" / "images", ignore=shutil.ignore_patterns(".*"))
@@ -263,9 +263,7 @@ def test_what_goes_into_a_tool_comes_back_as_the_labels(noisy: Path, photos: Pat
         np.testing.assert_array_equal(dataset.read(sample)[1], read_mask(tmp_path / "out" / inner))
 
 
-def test_small_regions_and_holes_go_from_labels_and_not_from_probabilities(
-    noisy: Path, photos: Path, tmp_path: Path
-) -> None:
+def test_postprocessing_changes_labels_and_not_probabilities(noisy: Path, photos: Path, tmp_path: Path) -> None:
     kinds = ["labels", "probabilities", "table"]
     for name, options in (("plain", {}), ("tidy", {"min_area": 6, "fill_holes": True})):
         predict(noisy, [photos / "one.png"], tmp_path / name, save=kinds, device="cpu", **options)  # type: ignore[arg-type]
@@ -290,14 +288,14 @@ def test_a_geotiff_gives_polygons_on_the_map(model: Path, tmp_path: Path) -> Non
     assert sum(float(row[5]) for row in rows) == 48.0
 
 
-def test_a_name_that_the_job_needs_itself_is_refused(model: Path, tmp_path: Path) -> None:
+def test_a_name_of_a_job_file_is_refused(model: Path, tmp_path: Path) -> None:
     for name, kind in (("predict", "labelme"), ("coco", "labelme")):
         write_png(tmp_path / f"{name}.png", np.zeros((2, 2, 3), np.uint8))
         with pytest.raises(InvalidArgumentError, match=rf"and .*{name}\.png would both be written to {name}\.json"):
             predict(model, [tmp_path / f"{name}.png"], tmp_path / "out", save=[kind, "coco"], device="cpu")
 
 
-def test_names_that_a_tool_would_misread_are_refused_before_anything_is_written(
+def test_reserved_names_are_refused_before_anything_is_written(
     make_model: Callable[..., Path], photos: Path, tmp_path: Path
 ) -> None:
     model = make_model(tmp_path / "m", classes={"names": ["road", "ignore"]})
@@ -306,9 +304,7 @@ def test_names_that_a_tool_would_misread_are_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_resume_does_what_is_missing_and_completes_the_files_on_all_images(
-    noisy: Path, photos: Path, tmp_path: Path
-) -> None:
+def test_resume_predicts_missing_images_and_completes_summary_files(noisy: Path, photos: Path, tmp_path: Path) -> None:
     kinds = ["labels", "overlay", "coco", "table", "cvat"]
     predict(noisy, [photos], tmp_path / "whole", save=kinds, device="cpu")
     out = tmp_path / "out"
@@ -335,9 +331,7 @@ def test_resume_with_another_request_is_refused(model: Path, noisy: Path, photos
     assert predict(model, [photos], tmp_path / "out", device="cpu").skipped == 0
 
 
-def test_resume_does_not_take_up_what_another_request_has_left(
-    model: Path, noisy: Path, photos: Path, tmp_path: Path
-) -> None:
+def test_resume_does_not_use_outputs_of_another_request(model: Path, noisy: Path, photos: Path, tmp_path: Path) -> None:
     """The first model's labels of one image, the second one's of another, and then of both."""
     one, other = photos / "one.png", photos / "trip" / "two.v2.png"
     out, fresh = tmp_path / "out", tmp_path / "fresh"
@@ -409,7 +403,7 @@ def test_shards_of_another_request_that_start_at_once_do_not_disturb_each_other(
     assert predict(noisy, [photos], tmp_path / "out", resume=True, device="cpu").skipped == 3
 
 
-def test_a_shard_removes_what_another_request_has_left_of_its_own_images_alone(
+def test_a_shard_only_removes_old_outputs_of_its_own_images(
     model: Path, noisy: Path, photos: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -424,7 +418,7 @@ def test_a_shard_removes_what_another_request_has_left_of_its_own_images_alone(
     assert (report.skipped, len(report.failures)) == (0, 1)
 
 
-def test_a_shard_without_an_image_is_done_and_says_so(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_shard_without_an_image_is_logged(model: Path, photos: Path, tmp_path: Path) -> None:
     said: list[str] = []
 
     class Listening:
@@ -439,14 +433,14 @@ def test_a_shard_without_an_image_is_done_and_says_so(model: Path, photos: Path,
     assert said == ["shard 4/4: 0 of 3 inputs"]
 
 
-def test_a_shard_looks_at_the_names_of_all_images(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_shard_checks_the_names_of_all_images(model: Path, photos: Path, tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(photos / "one.bmp")
     for number in range(1, 5):
         with pytest.raises(InvalidArgumentError, match="would both be written to"):
             predict(model, [photos], tmp_path / "out", shard=f"{number}/4", device="cpu")
 
 
-def test_files_on_all_images_are_left_to_the_last_step(noisy: Path, photos: Path, tmp_path: Path) -> None:
+def test_summary_files_are_left_to_the_last_job(noisy: Path, photos: Path, tmp_path: Path) -> None:
     kinds = ["labels", "table", "coco"]
     predict(noisy, [photos], tmp_path / "whole", save=kinds, min_area=4, device="cpu")
     for number in (1, 2):
@@ -457,7 +451,7 @@ def test_files_on_all_images_are_left_to_the_last_step(noisy: Path, photos: Path
     assert same_files(tmp_path / "out", tmp_path / "whole")
 
 
-def test_a_shard_with_a_file_on_all_images_but_no_labels_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_shard_with_a_summary_file_but_no_labels_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="--shard reads the finished images for table from label files"):
         predict(model, [photos], tmp_path / "out", save=["table"], shard="1/2", device="cpu")
 

@@ -16,9 +16,9 @@ from PIL import Image
 from pixelwise.api import predict
 from pixelwise.config import NetworkConfig
 from pixelwise.data.io.images import read_image, read_mask
-from pixelwise.data.rasters import ome_zarr_reader
-from pixelwise.data.rasters._gdal import use_gdal
-from pixelwise.data.rasters.ome_zarr_reader import ZarrRaster
+from pixelwise.data.rasters import ome_zarr
+from pixelwise.data.rasters.geotiff_writer import use_gdal
+from pixelwise.data.rasters.ome_zarr import ZarrRaster
 from pixelwise.data.rasters.windows import BLOCK
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.inference.predictor import Predictor, load
@@ -150,7 +150,7 @@ def test_windows_give_what_the_whole_image_gives(predictor: Predictor, size: tup
         assert len(np.unique(found)) > 1
 
 
-def test_parts_are_continued_over_blocks(padded: Predictor, tmp_path: Path) -> None:
+def test_parts_and_blocks_may_end_at_different_rows(padded: Predictor, tmp_path: Path) -> None:
     """Parts and the GeoTIFF's own tiles do not end together."""
     image = noise(BLOCK + 70, 40)
     found = labels_of(padded, write(tmp_path / "x.tif", image), tmp_path / "labels.tif")
@@ -308,7 +308,7 @@ def test_progress_counts_parts(padded: Predictor, tmp_path: Path) -> None:
 # What cannot be done.
 
 
-def test_a_network_that_sees_the_whole_image_is_refused(make_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_network_with_a_global_receptive_field_is_refused(make_model: Callable[..., Path], tmp_path: Path) -> None:
     network = NetworkConfig(name="unet", base_channels=8, depth=2, normalization="group")
     predictor = load(make_model(tmp_path / "m", network=network), device="cpu")
     with pytest.raises(InvalidArgumentError, match=r"the network depends on the whole image, .* Cut the image"):
@@ -370,7 +370,7 @@ def test_predict_chooses_windows_by_itself(large: Path, models: dict[str, Path],
     assert again.skipped == 2
 
 
-def test_what_windows_cannot_give_fails_alone(
+def test_outputs_without_windows_only_fail_for_large_images(
     large: Path, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(home, "MAX_PIXELS", 50 * 60 - 1)
@@ -385,7 +385,7 @@ def test_what_windows_cannot_give_fails_alone(
 @pytest.mark.parametrize(
     "option", [{"min_area": 9}, {"fill_holes": True}, {"label_values": "dataset"}, {"tiling": "none"}]
 )
-def test_options_on_whole_images_take_whole_images(
+def test_options_for_whole_images_exclude_windows(
     option: dict[str, Any], large: Path, models: dict[str, Path], tmp_path: Path
 ) -> None:
     report = predict(models["padded"], [large], tmp_path / "out", device="cpu", **option)
@@ -405,7 +405,7 @@ def test_an_ome_zarr_gives_what_its_pixels_give(axes: str, predictor: Predictor,
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
-def test_the_label_zarr_lies_where_the_image_does(version: str, padded: Predictor, tmp_path: Path) -> None:
+def test_the_label_zarr_has_the_position_of_the_image(version: str, padded: Predictor, tmp_path: Path) -> None:
     scale, translation = (1, 0.5, 0.25), (0, 10, 20)
     image = write_zarr(tmp_path / "x.zarr", noise(60, 70), version=version, scale=scale, translation=translation)
     labels_of(padded, image, tmp_path / "labels.zarr")
@@ -462,7 +462,7 @@ def test_an_interrupted_zarr_is_resumed(
         raise StopError
 
     with monkeypatch.context() as stopping:
-        stopping.setattr(ome_zarr_reader, "write_label_zarr", stop_late)
+        stopping.setattr(ome_zarr, "write_label_zarr", stop_late)
         with pytest.raises(StopError):
             labels_of(padded, path, target, track=stop)
     assert not target.exists()
@@ -502,7 +502,7 @@ def mixed(tmp_path: Path) -> Path:
     return folder
 
 
-def test_zarrs_and_slides_are_predicted_beside_images(mixed: Path, models: dict[str, Path], tmp_path: Path) -> None:
+def test_zarrs_and_slides_are_predicted_with_images(mixed: Path, models: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     report = predict(models["padded"], [mixed], out, device="cpu")
     assert report.failures == ()

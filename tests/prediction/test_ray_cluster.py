@@ -92,7 +92,7 @@ def test_a_worker_takes_a_gpu_or_a_few_cpus(nodes: Any, device: str, plan: Worke
         ([{"CPU": 0.5}, {}], "auto", "No machine of the cluster offers CPUs"),
     ],
 )
-def test_what_a_cluster_does_not_have_is_an_error(nodes: Any, device: str, said: str) -> None:
+def test_devices_that_the_cluster_lacks_are_an_error(nodes: Any, device: str, said: str) -> None:
     with pytest.raises(InvalidArgumentError, match=said):
         plan_workers(nodes, device)
 
@@ -115,7 +115,7 @@ def test_an_image_read_by_windows_has_its_own_chunk() -> None:
     assert [len(part) for part in parts] == [1, 1, 1, 16, 16, 16, 13]
 
 
-def test_outcomes_are_put_restore_order() -> None:
+def test_results_are_put_in_order() -> None:
     assert list(restore_order([(2, "c"), (0, "a"), (3, "d"), (1, "b")])) == ["a", "b", "c", "d"]
     given = iter([(0, "a"), (2, "c")])
     assert next(restore_order(given)) == "a"  # no later than it must
@@ -313,7 +313,7 @@ def test_no_cluster_at_the_address_is_an_error(model: Path, photos: Path, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_that_the_cluster_does_not_see_is_an_error(photos: Path, tmp_path: Path, ray: FakeRay) -> None:
+def test_a_model_that_does_not_exist_on_the_cluster_is_an_error(photos: Path, tmp_path: Path, ray: FakeRay) -> None:
     with pytest.raises(PixelwiseError, match="does not exist"):
         predict(tmp_path / "gone", [photos], tmp_path / "out", device="cpu", cluster="ray")
     assert not ray.running

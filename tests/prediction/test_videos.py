@@ -10,7 +10,7 @@ import pytest
 
 from pixelwise.api import predict
 from pixelwise.data.io.images import read_mask, write_png
-from pixelwise.data.io.video import open_video
+from pixelwise.data.io.video import Video, open_video
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.batching import PredictedImage
 from pixelwise.inference.predictor import load
@@ -103,7 +103,7 @@ def test_a_model_of_other_pixels_lists_the_video(make_model: Callable[..., Path]
     assert "sea.mp4: frame 1: The image is uint8, but the model was trained on uint16" in failure[1]
 
 
-def test_a_turned_video_of_odd_sides_comes_out_upright_and_even(model: Path, tmp_path: Path) -> None:
+def test_a_rotated_video_of_odd_sides_becomes_upright_and_even(model: Path, tmp_path: Path) -> None:
     picture = np.zeros((49, 65, 3), np.uint8)
     write_film(tmp_path / "a.mkv", [picture] * 2, codec="ffv1", pixel_format="bgr0")  # which can be odd
     write_film(tmp_path / "b.mp4", 2, rotation=90)
@@ -116,7 +116,7 @@ def test_a_turned_video_of_odd_sides_comes_out_upright_and_even(model: Path, tmp
     assert heights[1][0] >= 64 > heights[0][0] >= 49
 
 
-def test_a_broken_video_is_listed_and_nothing_of_it_is_there(model: Path, films: Path, tmp_path: Path) -> None:
+def test_a_broken_video_is_listed_and_leaves_no_files(model: Path, films: Path, tmp_path: Path) -> None:
     write_png(tmp_path / "in" / "one.png", scene(0))
     broken(tmp_path / "in" / "cut.mp4")
     (tmp_path / "in" / "none.mp4").write_bytes(b"no video")
@@ -151,7 +151,7 @@ def test_small_regions_are_removed_from_frames(model: Path, films: Path, tmp_pat
     assert len(np.unique(read_mask(tmp_path / "out/sea/000001.png"))) == 1
 
 
-def test_without_pyav_images_are_done_and_videos_listed(
+def test_without_pyav_images_are_predicted_and_videos_listed(
     model: Path, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_png(tmp_path / "one.png", scene(0))
@@ -202,7 +202,7 @@ def test_resume_lists_a_video_without_its_labels(model: Path, films: Path, tmp_p
     assert (tmp_path / "out/table.csv").read_text().splitlines() == ["image,class,pixels,share,regions,area"]
 
 
-def test_frames_of_a_longer_video_before_are_removed_and_nothing_else(model: Path, tmp_path: Path) -> None:
+def test_frames_of_an_earlier_longer_video_are_removed(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     write_film(tmp_path / "a.mp4", 5)
     predict(model, [tmp_path / "a.mp4"], out, device="cpu")
@@ -297,11 +297,11 @@ def test_frames_are_counted_before_they_are_decoded(films: Path, tmp_path: Path)
     assert count_frames(VideoInput(tmp_path / "b.mp4", Path("b"))) == 1
 
 
-def test_few_frames_are_held_at_once(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_frames_are_in_memory_at_once(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Decoded frames wait for the network, answers for the disk; both are few, however long the video is."""
     decoded: list[int] = []
     ahead: list[int] = []
-    whole = home.Video.frames
+    whole = Video.frames
 
     def frames(video: Any) -> Any:
         for frame in whole(video):
@@ -315,7 +315,7 @@ def test_few_frames_are_held_at_once(model: Path, tmp_path: Path, monkeypatch: p
             if label == "a.mp4":
                 ahead.append(len(decoded) - int(done))
 
-    monkeypatch.setattr(home.Video, "frames", frames)
+    monkeypatch.setattr(Video, "frames", frames)
     write_film(tmp_path / "a.mp4", [scene(i % 8, 32, 32) for i in range(30)])
     with use_reporter(Counting()):
         predict(model, [tmp_path / "a.mp4"], tmp_path / "out", save=["overlay"], device="cpu")

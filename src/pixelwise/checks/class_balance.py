@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from pixelwise.checks.context import Check, CheckContext
-from pixelwise.checks.findings import Finding, format_count, format_names, make_finding
+from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, report_files
 from pixelwise.checks.mask_values import find_artifact_values, is_foreground_ignored
 from pixelwise.data.sample import SPLITS
 from pixelwise.data.sample_stats import SampleStats
@@ -76,10 +76,8 @@ def _check_empty_masks(context: CheckContext) -> Iterator[Finding]:
     values = {value for value, index in context.classes.label_mapping.items() if index == background}
     other = set(context.classes.label_mapping) - values
     empty = [s for s in context.stats if set(s.value_counts) & values and not set(s.value_counts) & other]
-    if files := context.list_masks(empty):
-        message = f"{format_count(len(files), 'mask')} with only background: {format_names(files)}."
-        fix = "If the images show no object, nothing needs to be done. Otherwise label the objects."
-        yield make_finding("empty_mask", files, message, fix)
+    fix = "If the images show no object, nothing needs to be done. Otherwise label the objects."
+    yield from report_files("empty_mask", context.list_masks(empty), "mask", "with only background", fix)
 
 
 def _find_background(context: CheckContext) -> int | None:

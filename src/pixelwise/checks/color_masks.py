@@ -4,14 +4,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from pixelwise.checks.context import Check, CheckContext
-from pixelwise.checks.findings import Finding, format_count, format_names, make_finding
+from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, report_files
 from pixelwise.data.classes import Color
 from pixelwise.data.sample_stats import SampleStats
 
 MAX_COLORS = 64
 """Masks with more colors were compressed or resized, so most of the colors are not those of a class."""
 MIN_COLOR_SHARE = 1e-3
-"""Of so many colors, those with a smaller share of all pixels are left out of the suggested list."""
+"""Colors with a smaller share of all pixels are left out of the suggested list, if there are many."""
 
 
 def _check_rgb_masks(context: CheckContext) -> Iterator[Finding]:
@@ -23,11 +23,8 @@ def _check_rgb_masks(context: CheckContext) -> Iterator[Finding]:
         total = Counter[int]()
         for s in colored:
             total.update(s.color_counts)
-        message = (
-            f"{format_count(len(files), 'mask')} in {format_count(len(total), 'color')}, which no dataset.yaml lists: "
-            f"{format_names(files)}."
-        )
-        yield make_finding("color_masks", files, message, _suggest_description(total))
+        problem = f"in {format_count(len(total), 'color')}, which no dataset.yaml lists"
+        yield from report_files("color_masks", files, "mask", problem, _suggest_description(total))
     elif colored:
         message = f"{format_names(files)}: the mask is an RGB image, but the classes are not defined by color."
         fix = "List 'names' and 'colors' in dataset.yaml, or save masks with class indices in one channel."
@@ -42,7 +39,7 @@ def _suggest_description(total: Counter[int]) -> str:
         min_pixels = MIN_COLOR_SHARE * total.total()
         kept = [color for color, pixels in total.most_common(MAX_COLORS) if pixels >= min_pixels]
         head = (
-            f"So many different colors are the result of JPEG compression or interpolation: save the original masks "
+            f"This many colors are the result of JPEG compression or interpolation: save the original masks "
             f"again as PNG. Then write this into dataset.yaml; these {len(kept)} colors are the most frequent:"
         )
     colors = [[v >> 16 & 255, v >> 8 & 255, v & 255] for v in sorted(kept)]
@@ -59,13 +56,9 @@ def _check_differing_palettes(context: CheckContext) -> Iterator[Finding]:
             colors_by_index[index][color] += 1
     usual = {index: colors.most_common(1)[0][0] for index, colors in colors_by_index.items()}
     odd = [s for s, colors in palettes if any(usual[index] != color for index, color in colors.items())]
-    if files := context.list_masks(odd):
-        message = (
-            f"{format_count(len(files), 'palette mask')} with other colors for the same indices than most masks: "
-            f"{format_names(files)}."
-        )
-        fix = "Palette indices are class indices. Save all masks with one palette, or as RGB and list 'colors'."
-        yield make_finding("palette_differs", files, message, fix)
+    problem = "with other colors for the same indices than most masks"
+    fix = "Palette indices are class indices. Save all masks with one palette, or as RGB and list 'colors'."
+    yield from report_files("palette_differs", context.list_masks(odd), "palette mask", problem, fix)
 
 
 def _read_palettes(context: CheckContext) -> list[tuple[SampleStats, dict[int, Color]]]:
@@ -96,30 +89,24 @@ def _check_palette_order(context: CheckContext) -> Iterator[Finding]:
         }
         swapped |= wrong
         odd += [s] if wrong else []
-    if files := context.list_masks(odd):
-        shown = [f"index {index} has the color of {name!r}" for index, name in sorted(swapped)]
-        message = f"{format_count(len(files), 'palette mask')} in which {format_names(shown)}: {format_names(files)}."
-        fix = "List 'names' and 'colors' in dataset.yaml in the order of the palette, or add a 'label_mapping'."
-        yield make_finding("palette_order", files, message, fix)
+    problem = "in which " + format_names(
+        [f"index {index} has the color of {name!r}" for index, name in sorted(swapped)]
+    )
+    fix = "List 'names' and 'colors' in dataset.yaml in the order of the palette, or add a 'label_mapping'."
+    yield from report_files("palette_order", context.list_masks(odd), "palette mask", problem, fix)
 
 
 def _check_palettes_among_rgb(context: CheckContext) -> Iterator[Finding]:
     """Find palette masks, which are read by index, where the classes are defined by color."""
-    if context.classes.coding != "rgb":
-        return
-    if files := context.list_masks(s for s in context.stats if s.mask_file.palette):
-        message = (
-            f"{format_count(len(files), 'palette mask')} where classes are defined by color, but palette masks are "
-            f"read by index: {format_names(files)}."
-        )
-        yield make_finding("palette_differs", files, message, "Save these masks as RGB.")
+    files = context.list_masks(s for s in context.stats if s.mask_file.palette and context.classes.coding == "rgb")
+    problem = "where classes are defined by color, but palette masks are read by index"
+    yield from report_files("palette_differs", files, "palette mask", problem, "Save these masks as RGB.")
 
 
 def _check_alpha(context: CheckContext) -> Iterator[Finding]:
-    if files := context.list_masks(s for s in context.stats if s.mask_file.alpha and not s.mask_error):
-        message = f"{format_count(len(files), 'mask')} with a constant alpha channel: {format_names(files)}."
-        fix = "The alpha channel is not used. Save masks without it, because other programs may apply it."
-        yield make_finding("rgba_mask", files, message, fix)
+    files = context.list_masks(s for s in context.stats if s.mask_file.alpha and not s.mask_error)
+    fix = "The alpha channel is not used. Save masks without it, because other programs may apply it."
+    yield from report_files("rgba_mask", files, "mask", "with a constant alpha channel", fix)
 
 
 CHECKS: tuple[Check, ...] = (

@@ -1,4 +1,4 @@
-"""What every check receives."""
+"""The data that every check receives."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pixelwise.checks.context import Check, CheckContext, split_error_message
-from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, make_printable
+from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, make_printable, report_files
 from pixelwise.data.io.file_info import FORMAT_OF_EXTENSION, is_decompression_bomb
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import SPLITS
@@ -14,30 +14,22 @@ from pixelwise.data.sample import SPLITS
 
 def _check_pairing(context: CheckContext) -> Iterator[Finding]:
     index = context.dataset.index
-    if files := context.list_files(index.images_without_mask):
-        message = f"{format_count(len(files), 'image')} without a mask: {format_names(files)}."
-        fix = "Add a mask with the same name as the image, or remove the image."
-        yield make_finding("missing_mask", files, message, fix)
-    if files := context.list_files(index.masks_without_image):
-        message = f"{format_count(len(files), 'mask')} without an image: {format_names(files)}."
-        fix = "Add an image with the same name as the mask, or remove the mask."
-        yield make_finding("orphan_mask", files, message, fix)
+    fix = "Add a mask with the same name as the image, or remove the image."
+    files = context.list_files(index.images_without_mask)
+    yield from report_files("missing_mask", files, "image", "without a mask", fix)
+    fix = "Add an image with the same name as the mask, or remove the mask."
+    files = context.list_files(index.masks_without_image)
+    yield from report_files("orphan_mask", files, "mask", "without an image", fix)
     if files := context.list_files(index.same_stem):
-        message = (
-            f"{len(files)} files differ only in their suffix, so it is unclear which belong together: "
-            f"{format_names(files)}."
-        )
-        yield make_finding("same_stem", files, message, "Rename or remove all but one file of each name.")
-    if files := context.list_files(index.outside_splits):
-        message = (
-            f"{format_count(len(files), 'file')} outside the folders {', '.join(SPLITS)} will not be read: "
-            f"{format_names(files)}."
-        )
-        yield make_finding("outside_splits", files, message, "Move them into one of these folders, or remove them.")
-    if files := context.list_files(index.foreign_files):
-        message = f"{format_count(len(files), 'file')} without the suffix of an image: {format_names(files)}."
-        fix = f"Convert images to one of {', '.join(IMAGE_EXTENSIONS)}. Other files are not read and can stay."
-        yield make_finding("foreign_file", files, message, fix)
+        message = f"{len(files)} files differ only in their suffix, so it is unclear which belong together: "
+        fix = "Rename or remove all but one file of each name."
+        yield make_finding("same_stem", files, f"{message}{format_names(files)}.", fix)
+    problem = f"outside the folders {', '.join(SPLITS)} will not be read"
+    fix = "Move them into one of these folders, or remove them."
+    yield from report_files("outside_splits", context.list_files(index.outside_splits), "file", problem, fix)
+    fix = f"Convert images to one of {', '.join(IMAGE_EXTENSIONS)}. Other files are not read and can stay."
+    files = context.list_files(index.foreign_files)
+    yield from report_files("foreign_file", files, "file", "without the suffix of an image", fix)
 
 
 def _check_links(context: CheckContext) -> Iterator[Finding]:
@@ -47,19 +39,18 @@ def _check_links(context: CheckContext) -> Iterator[Finding]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths = [Path(folder, name) for name in names + folders if not name.startswith(".")]
         broken += [path for path in paths if path.is_symlink() and not path.exists()]
-    if files := context.list_files(broken):
-        message = f"{format_count(len(files), 'symbolic link')} to a file that does not exist: {format_names(files)}."
-        yield make_finding("broken_link", files, message, "Restore the target of each link, or remove the link.")
+    fix = "Restore the target of each link, or remove the link."
+    files = context.list_files(broken)
+    yield from report_files("broken_link", files, "symbolic link", "to a file that does not exist", fix)
 
 
 def _check_names(context: CheckContext) -> Iterator[Finding]:
     index = context.dataset.index
     paths = [path for s in index.samples for path in (s.image_path, s.label_path)]
     paths += [*index.images_without_mask, *index.masks_without_image, *index.same_stem, *index.outside_splits]
-    if files := context.list_files(path for path in paths if make_printable(str(path)) != str(path)):
-        message = f"{format_count(len(files), 'file name')} not in UTF-8, so no list can contain them: "
-        fix = "Rename the files, for example to ASCII letters."
-        yield make_finding("unreadable_name", files, f"{message}{format_names(files)}.", fix)
+    files = context.list_files(path for path in paths if make_printable(str(path)) != str(path))
+    problem, fix = "not in UTF-8, so no list can contain them", "Rename the files, for example to ASCII letters."
+    yield from report_files("unreadable_name", files, "file name", problem, fix)
 
 
 def _check_decoding(context: CheckContext) -> Iterator[Finding]:
@@ -106,11 +97,10 @@ def _check_suffixes(context: CheckContext) -> Iterator[Finding]:
         if not s.mask_error and s.mask_file.format != "JPEG":  # `mask_values` reports JPEG masks
             formats.append((s.sample.label_path, s.mask_file.format))
     wrong = [(path, kind) for path, kind in formats if kind and kind != FORMAT_OF_EXTENSION.get(path.suffix.lower())]
-    if files := context.list_files(path for path, _ in wrong):
-        kinds = " or ".join(sorted({kind for _, kind in wrong}))
-        message = f"{format_count(len(files), 'file')} with {kinds} data, but another suffix: {format_names(files)}."
-        fix = "Pixelwise reads them, but other programs may not. Correct the suffix, or save the files again."
-        yield make_finding("wrong_extension", files, message, fix)
+    problem = f"with {' or '.join(sorted({kind for _, kind in wrong}))} data, but another suffix"
+    fix = "Pixelwise reads them, but other programs may not. Correct the suffix, or save the files again."
+    files = context.list_files(path for path, _ in wrong)
+    yield from report_files("wrong_extension", files, "file", problem, fix)
 
 
 CHECKS: tuple[Check, ...] = (_check_pairing, _check_links, _check_names, _check_decoding, _check_suffixes)

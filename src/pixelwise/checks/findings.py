@@ -1,6 +1,6 @@
 """Findings of the checks, and every code that they use."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -68,7 +68,7 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     ),
     "group_in_two_splits": ("warning", "a group of --group-by has images in several splits"),
     "sequence_in_two_splits": ("warning", "neighboring frames or tiles, by their names, are in different splits"),
-    "split_made": ("note", "there is no val split, so a seeded one is made"),
+    "split_made": ("note", "no val split exists, so a seeded one is made"),
 }
 """Code → severity and meaning. Codes are stable.
 
@@ -126,6 +126,13 @@ def make_finding(code: str, files: Sequence[str], message: str, fix: str) -> Fin
         message=make_printable(message),
         fix=make_printable(fix),
     )
+
+
+def report_files(code: str, files: Sequence[str], noun: str, problem: str, fix: str) -> Iterator[Finding]:
+    """Yield a finding such as `2 images without a mask: a.png, b.png.`; nothing if there are no files."""
+    if files:
+        message = f"{format_count(len(files), noun)} {problem}: {format_names(files)}."
+        yield make_finding(code, files, message, fix)
 
 
 def make_printable(text: str) -> str:

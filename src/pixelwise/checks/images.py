@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from pixelwise.checks.context import Check, CheckContext
-from pixelwise.checks.findings import Finding, format_count, format_names, make_finding
+from pixelwise.checks.findings import Finding, format_names, make_finding, report_files
 from pixelwise.checks.outliers import MIN_VALUES, find_reversed, is_consistent
 from pixelwise.data.sample_stats import SampleStats
 
@@ -15,13 +15,12 @@ def _check_channels(context: CheckContext) -> Iterator[Finding]:
     accepted = {expected, 1} if expected == 3 else {expected}
     if odd := [s for s in context.decoded_images if s.channels not in accepted]:
         yield _report_mix(context, odd, f"{expected} channels", lambda s: f"{s.channels}", "mixed_channels")
-    if files := context.list_images(s for s in context.decoded_images if s.channels == 1 and expected == 3):
-        message = f"{format_count(len(files), 'gray image')} among RGB images: {format_names(files)}."
-        fix = "They are repeated to 3 channels. If they should be in color, replace them."
-        yield make_finding("gray_repeated", files, message, fix)
-    if files := context.list_images(s for s in context.decoded_images if s.alpha_dropped):
-        message = f"{format_count(len(files), 'image')} with a constant alpha channel: {format_names(files)}."
-        yield make_finding("alpha_dropped", files, message, "The alpha channel is not used. Nothing needs to be done.")
+    gray = [s for s in context.decoded_images if s.channels == 1 and expected == 3]
+    fix = "They are repeated to 3 channels. If they should be in color, replace them."
+    yield from report_files("gray_repeated", context.list_images(gray), "gray image", "among RGB images", fix)
+    files = context.list_images(s for s in context.decoded_images if s.alpha_dropped)
+    fix = "The alpha channel is not used. Nothing needs to be done."
+    yield from report_files("alpha_dropped", files, "image", "with a constant alpha channel", fix)
 
 
 def _check_types(context: CheckContext) -> Iterator[Finding]:
@@ -43,17 +42,13 @@ def _report_mix(
 
 
 def _check_values(context: CheckContext) -> Iterator[Finding]:
-    if files := context.list_images(s for s in context.decoded_images if s.num_nonfinite):
-        number = sum(s.num_nonfinite for s in context.decoded_images)
-        message = (
-            f"{format_count(len(files), 'image')} with NaN or infinite values ({number:,} in total): "
-            f"{format_names(files)}."
-        )
-        fix = "Replace them by a number and mark the pixels as ignored in the masks: one NaN makes the loss NaN."
-        yield make_finding("not_finite", files, message, fix)
-    if files := context.list_images(s for s in context.decoded_images if s.is_constant):
-        message = f"{format_count(len(files), 'image')} with the same value in all pixels: {format_names(files)}."
-        yield make_finding("constant_image", files, message, "Replace the images, or remove them with their masks.")
+    nonfinite = [s for s in context.decoded_images if s.num_nonfinite]
+    problem = f"with NaN or infinite values ({sum(s.num_nonfinite for s in nonfinite):,} in total)"
+    fix = "Replace them by a number and mark the pixels as ignored in the masks: one NaN makes the loss NaN."
+    yield from report_files("not_finite", context.list_images(nonfinite), "image", problem, fix)
+    files = context.list_images(s for s in context.decoded_images if s.is_constant)
+    fix = "Replace the images, or remove them with their masks."
+    yield from report_files("constant_image", files, "image", "with the same value in all pixels", fix)
 
 
 def _check_swapped_channels(context: CheckContext) -> Iterator[Finding]:
@@ -69,13 +64,9 @@ def _check_swapped_channels(context: CheckContext) -> Iterator[Finding]:
     typical = np.median(maps, axis=0)
     cosines = maps @ typical / (np.linalg.norm(maps, axis=1) * max(float(np.linalg.norm(typical)), 1e-9))
     odd = [s for s, is_reversed in zip(colored, find_reversed(cosines, 0.02), strict=True) if is_reversed]
-    if files := context.list_images(odd):
-        message = (
-            f"{format_count(len(files), 'image')} in which red and blue seem to be swapped, compared with the other "
-            f"images: {format_names(files)}."
-        )
-        fix = "Look at them. If the colors are wrong, swap the channels: OpenCV reads and writes BGR."
-        yield make_finding("swapped_channels", files, message, fix)
+    problem = "in which red and blue seem to be swapped, compared with the other images"
+    fix = "Look at them. If the colors are wrong, swap the channels: OpenCV reads and writes BGR."
+    yield from report_files("swapped_channels", context.list_images(odd), "image", problem, fix)
 
 
 def _check_inverted_masks(context: CheckContext) -> Iterator[Finding]:
@@ -92,12 +83,10 @@ def _check_inverted_masks(context: CheckContext) -> Iterator[Finding]:
         reversed_masks = find_reversed(contrast, min_std)
     else:
         reversed_masks = find_reversed(share - 0.5, 0.02)
-    if files := context.list_masks(s for s, is_reversed in zip(both, reversed_masks, strict=True) if is_reversed):
-        message = (
-            f"{format_count(len(files), 'mask')} in which the two classes seem to be swapped, compared with the other "
-            f"masks: {format_names(files)}."
-        )
-        yield make_finding("inverted_mask", files, message, "Look at them. If they are wrong, swap the two values.")
+    files = context.list_masks(s for s, is_reversed in zip(both, reversed_masks, strict=True) if is_reversed)
+    problem = "in which the two classes seem to be swapped, compared with the other masks"
+    fix = "Look at them. If they are wrong, swap the two values."
+    yield from report_files("inverted_mask", files, "mask", problem, fix)
 
 
 CHECKS: tuple[Check, ...] = (

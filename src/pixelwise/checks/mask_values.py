@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from pixelwise.checks.context import Check, CheckContext
-from pixelwise.checks.findings import Finding, format_count, format_names, make_finding
+from pixelwise.checks.findings import Finding, make_finding, report_files
 from pixelwise.data.classes import MAX_FOUND_CLASSES
 from pixelwise.data.dataset import describe_unlisted_values
 from pixelwise.data.sample_stats import SampleStats
@@ -37,12 +37,9 @@ def _is_jpeg(stats: SampleStats) -> bool:
 
 
 def _check_jpeg(context: CheckContext) -> Iterator[Finding]:
-    if files := context.list_masks(s for s in context.stats if _is_jpeg(s)):
-        message = (
-            f"{format_count(len(files), 'mask')} saved as JPEG, which changes class indices: {format_names(files)}."
-        )
-        fix = "Create the masks again from their source and save them as PNG: the lost values cannot be restored."
-        yield make_finding("jpeg_mask", files, message, fix)
+    files = context.list_masks(s for s in context.stats if _is_jpeg(s))
+    fix = "Create the masks again from their source and save them as PNG: the lost values cannot be restored."
+    yield from report_files("jpeg_mask", files, "mask", "saved as JPEG, which changes class indices", fix)
 
 
 def _find_unlisted(context: CheckContext, stats: SampleStats) -> list[int]:
@@ -83,41 +80,28 @@ def _check_interpolation(context: CheckContext) -> Iterator[Finding]:
     else:
         values = _find_between_values(context)
         wrong = [s for s in context.stats if values & set(s.value_counts)]
-    if files := context.list_masks(wrong):
-        message = (
-            f"{format_count(len(files), 'mask')} resized with interpolation: {len(values)} values occur only along "
-            f"borders, between the values of both sides: {format_names(files)}."
-        )
-        fix = "Resize the original masks again with nearest-neighbor interpolation: the lost values cannot be restored."
-        yield make_finding("interpolated_mask", files, message, fix)
+    problem = (
+        f"resized with interpolation: {len(values)} values occur only along borders, between the values of both sides"
+    )
+    fix = "Resize the original masks again with nearest-neighbor interpolation: the lost values cannot be restored."
+    yield from report_files("interpolated_mask", context.list_masks(wrong), "mask", problem, fix)
 
 
 def _check_unlisted_values(context: CheckContext) -> Iterator[Finding]:
-    if not context.classes.names:
-        return
     wrong = [s for s in context.stats if _find_unlisted(context, s) and not _is_interpolated(context, s)]
-    if files := context.list_masks(wrong):
+    if wrong and context.classes.names:
         unlisted = sorted({value for s in wrong for value in _find_unlisted(context, s)})
         values, fix = describe_unlisted_values(unlisted, context.classes)
-        message = (
-            f"{format_count(len(files), 'mask')} with {values}, which dataset.yaml does not list: "
-            f"{format_names(files)}."
-        )
-        yield make_finding("unlisted_values", files, message, fix)
+        problem = f"with {values}, which dataset.yaml does not list"
+        yield from report_files("unlisted_values", context.list_masks(wrong), "mask", problem, fix)
 
 
 def _check_all_ignored(context: CheckContext) -> Iterator[Finding]:
-    if not context.classes.names:
-        return
     known = set(context.classes.label_mapping)
-    ignored = [
-        s
-        for s in context.stats
-        if s.value_counts and not set(s.value_counts) & known and not _find_unlisted(context, s)
-    ]
-    if files := context.list_masks(ignored):
-        message = f"{format_count(len(files), 'mask')} in which all pixels are ignored: {format_names(files)}."
-        yield make_finding("all_ignored", files, message, "Label them, or remove the images and masks.")
+    empty = [s for s in context.stats if s.value_counts and not set(s.value_counts) & known]
+    files = context.list_masks(s for s in empty if context.classes.names and not _find_unlisted(context, s))
+    fix = "Label them, or remove the images and masks."
+    yield from report_files("all_ignored", files, "mask", "in which all pixels are ignored", fix)
 
 
 def _check_class_count(context: CheckContext) -> Iterator[Finding]:

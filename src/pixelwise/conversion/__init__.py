@@ -37,7 +37,7 @@ WRITERS: Mapping[str, Callable[[Path, Dataset], DatasetWriter]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversionResult:
-    """What a conversion wrote."""
+    """The output of a conversion."""
 
     output: Path
     format: str

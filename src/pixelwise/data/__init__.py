@@ -1,1 +1,1 @@
-"""From a folder of images and masks to batches."""
+"""Datasets: formats, images and masks, splits, augmentation and training batches."""

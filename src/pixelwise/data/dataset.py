@@ -83,7 +83,7 @@ class Dataset:
         Raises:
             PathNotFoundError: `path` does not exist.
             PathAccessError: `path` or its `dataset.yaml` may not be read.
-            DataError: There are no images, or `dataset.yaml` is invalid.
+            DataError: The folder has no images, or `dataset.yaml` is invalid.
             InvalidArgumentError: `format` is unknown.
 
         Example:

@@ -38,7 +38,7 @@ Splits = dict[Split, list[Sample]]
 
 
 def format_location(file: str, entry: str) -> str:
-    """Return `shard.tar: 0001.png`; only the file where there is no entry."""
+    """Return `shard.tar: 0001.png`; only the file if `entry` is empty."""
     return f"{file}: {entry}" if entry else file
 
 

@@ -24,7 +24,7 @@ _MAX_SAMPLED_SIDE = 64
 
 @dataclass(slots=True, kw_only=True)
 class SampleStats:
-    """What a scan measured of one sample; fields of what could not be read keep their defaults."""
+    """Measurements of one sample by a scan; fields of unreadable files keep their defaults."""
 
     sample: Sample
     image_file: FileInfo = field(default_factory=FileInfo)

@@ -15,7 +15,7 @@ from pixelwise.errors import DataError
 from pixelwise.evaluation.split_selection import adapt_to_model, choose_split
 from pixelwise.files import write_atomically
 from pixelwise.inference.batching import Failure, predict_all
-from pixelwise.inference.engine_selection import for_job
+from pixelwise.inference.engine_selection import select_engine
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.metrics import BoundaryScore, ConfusionMatrix, compute_scores
 from pixelwise.progress import report_progress
@@ -63,7 +63,7 @@ def evaluate(
         names = ", ".join(path.name for path in dataset.index.same_stem[:3])
         raise DataError(f"{dataset.root} has files with the same stem ({names}). Rename or remove one of each.")
     if engine == "auto":
-        predictor = for_job(predictor, model, num_images=len(samples))
+        predictor = select_engine(predictor, model, num_images=len(samples))
     counts = score_samples(predictor, dataset, samples, report=True)
     result = counts.compute_scores(predictor.classes.names)
     result |= {"split": split, "model": str(model), "data": str(data)}

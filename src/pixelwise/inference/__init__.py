@@ -1,1 +1,1 @@
-"""From a model file and an image to labels: the one predict path."""
+"""Predict images with a model file: the one predict path of all commands."""

@@ -1,9 +1,10 @@
-"""Which engine a job runs on: the fastest that gives the model's labels, measured once a model and machine.
+"""Choose the engine of a job: the fastest one that gives the labels of the model.
 
-`measure` finds how long each engine takes to start and how long for an image, and whether its labels
-are the model's. `pick` weighs that for a number of images. The measurement lies beside the model file.
+`measure_engines` measures how long each engine takes to start and per image, and whether its labels agree. The result
+is stored next to the model file, once per model and machine. `choose_fastest` weighs it for a number of images.
 """
 
+import contextlib
 import json
 import logging
 import time
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from pixelwise.devices import Precision, autocast, describe_device, synchronize
 from pixelwise.files import write_atomically
-from pixelwise.inference.engines import ENGINES, EngineName, Source, installed_versions, with_network
+from pixelwise.inference.engines import ENGINES, EngineName, NetworkSource, get_installed_versions, replace_network
 from pixelwise.inference.probe_images import draw_scene
 from pixelwise.model_file import find_model, read_checksum
 from pixelwise.networks import Segmenter
@@ -31,131 +32,131 @@ if TYPE_CHECKING:  # it imports this module
 logger = logging.getLogger(__name__)
 
 MIN_AGREEMENT = 0.995
-"""Share of labels that an engine must share with PyTorch in float32."""
+"""Smallest share of labels that an engine and PyTorch in float32 must have in common."""
 
-MEASURE_FROM = 500
-"""Images of a job, from which on measuring is worth its time (the translation to ONNX alone takes ten
-seconds of one core for a U-Net on ResNet-18); a smaller job uses what was measured before."""
+MIN_IMAGES = 500
+"""Images of a job from which on measuring pays off: the conversion of a U-Net on ResNet-18 to ONNX takes ten seconds of
+one core. A smaller job uses an earlier measurement."""
 
-SIZE = (352, 480)
-"""Of the images that are drawn for it."""
-IMAGES = 2
-SECONDS = 0.5
-"""How long an engine is timed, after its first pass."""
+IMAGE_SIZE = (352, 480)
+"""Height and width of the synthetic images."""
+NUM_IMAGES = 2
+MIN_SECONDS = 0.5
+"""Duration of the timing of an engine after its first pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """What was found of one engine."""
+class EngineTiming:
+    """The measurement of one engine."""
 
     engine: EngineName
     start_seconds: float
-    """Until it is ready, the first pass included."""
+    """Time until the end of the first pass."""
     image_seconds: float
-    """For one image of `SIZE`."""
+    """Time for one image of `IMAGE_SIZE`."""
     agreement: float
-    """Share of labels of the drawn images that PyTorch in float32 gives too."""
+    """Share of labels that are equal to those of PyTorch in float32."""
 
 
-def for_job(predictor: "Predictor", model: str | Path, *, num_images: int) -> "Predictor":
-    """A predictor of the same model, device and precision, on the engine that should be done first.
+def select_engine(predictor: "Predictor", model: str | Path, *, num_images: int) -> "Predictor":
+    """Return a predictor of the same model, device and precision on the engine that should finish first.
 
-    A job of fewer than `MEASURE_FROM` images never measures: it asks what an earlier one has measured,
-    and stays with PyTorch where none has. An engine that cannot be used is left out, and said.
+    A job of fewer than `MIN_IMAGES` images does not measure; without an earlier measurement it uses PyTorch.
+    An engine that fails is excluded, with a message.
 
     Args:
-        predictor: on PyTorch.
-        model: the run folder or model file it was loaded from.
+        predictor: a predictor on PyTorch; others, such as int8, are returned unchanged.
+        model: the run folder or model file that it was loaded from.
     """
-    if predictor.engine != "torch":  # in int8 there is no choice
+    if predictor.engine != "torch":
         return predictor
-    rivals = _rivals(predictor)
-    if not rivals:
+    candidates = _list_candidates(predictor)
+    if not candidates:
         return predictor
     path = find_model(Path(model))
-    kept, key = path.with_suffix(".engine.json"), _key(path, predictor)
-    running: dict[EngineName, nn.Module] = {}
-    measured = read_measured(kept, key)
-    if measured is None:
-        if num_images < MEASURE_FROM:
+    file, setup = path.with_suffix(".engine.json"), _describe_setup(path, predictor)
+    networks: dict[EngineName, nn.Module] = {}
+    timings = read_timings(file, setup)
+    if timings is None:
+        if num_images < MIN_IMAGES:
             return predictor
-        logger.info(f"measuring the engines torch, {', '.join(rivals)} once")
-        measured, running = measure(predictor, ("torch", *rivals))
-        write_measured(kept, key, measured)
-    chosen = pick(measured, num_images, ready=tuple(running))
+        logger.info(f"Measuring the engines torch, {', '.join(candidates)} once")
+        timings, networks = measure_engines(predictor, ("torch", *candidates))
+        write_timings(file, setup, timings)
+    chosen = choose_fastest(timings, num_images, started=tuple(networks))
     if chosen != "torch":
         logger.info(f"engine: {ENGINES[chosen].title}, {predictor.precision}")
-    return replace(predictor, engine=chosen, running=running.get(chosen))
+    return replace(predictor, engine=chosen, engine_network=networks.get(chosen))
 
 
-def pick(measured: Sequence[Measured], num_images: int, *, ready: Sequence[EngineName] = ()) -> EngineName:
-    """The engine that would be done first, among PyTorch and those that agree; those `ready` need no start."""
+def choose_fastest(
+    timings: Sequence[EngineTiming], num_images: int, *, started: Sequence[EngineName] = ()
+) -> EngineName:
+    """Return the engine that would finish first, among PyTorch and those that agree with it."""
 
-    def seconds(one: Measured) -> float:
-        return (0 if one.engine in ready else one.start_seconds) + num_images * one.image_seconds
+    def estimate_seconds(timing: EngineTiming) -> float:
+        return (0 if timing.engine in started else timing.start_seconds) + num_images * timing.image_seconds
 
-    able = [one for one in measured if one.engine == "torch" or one.agreement >= MIN_AGREEMENT]
-    return min(able, key=seconds).engine if able else "torch"
+    agreeing = [one for one in timings if one.engine == "torch" or one.agreement >= MIN_AGREEMENT]
+    return min(agreeing, key=estimate_seconds).engine if agreeing else "torch"
 
 
-def measure(
-    predictor: "Predictor",
-    names: Sequence[EngineName],
-    clock: Callable[[], float] = time.perf_counter,
-) -> tuple[list[Measured], dict[EngineName, nn.Module]]:
-    """Each engine's times and agreement, and its network as it runs; without those that fail."""
-    source = Source(module=predictor.module, channels=predictor.spec.channels)
-    images = _drawn(predictor)
-    expected = _labels(with_network(predictor.module, source.optimize("fp32")), images, predictor, "fp32")
-    found: list[Measured] = []
-    running: dict[EngineName, nn.Module] = {}
-    translated = 0.0  # translating is done once for all engines, but each would have to do it
+def measure_engines(
+    predictor: "Predictor", names: Sequence[EngineName], clock: Callable[[], float] = time.perf_counter
+) -> tuple[list[EngineTiming], dict[EngineName, nn.Module]]:
+    """Return the timings and the networks of the engines that do not fail."""
+    source = NetworkSource(module=predictor.module, channels=predictor.spec.channels)
+    images = _draw_images(predictor)
+    expected = _predict_labels(replace_network(predictor.module, source.optimize("fp32")), images, predictor, "fp32")
+    timings: list[EngineTiming] = []
+    networks: dict[EngineName, nn.Module] = {}
+    export_seconds = 0.0  # the export to ONNX happens once here, but each engine would need it
     for name in names:
         start = clock()
         try:
-            if ENGINES[name].packages and not translated:
+            if ENGINES[name].packages and not export_seconds:
                 _ = source.onnx
-                translated = clock() - start
+                export_seconds = clock() - start
                 start = clock()
             network = ENGINES[name].build(source, predictor.device, predictor.precision)
-            module = with_network(predictor.module, network)
-            labels = _labels(module, images, predictor, predictor.precision)
-        except Exception as error:  # of a library we know little of; PyTorch does the job
+            module = replace_network(predictor.module, network)
+            labels = _predict_labels(module, images, predictor, predictor.precision)
+        except Exception as error:  # of the library; PyTorch can do the job
             if name == "torch":
                 raise
-            logger.info(f"{ENGINES[name].title} is left out: {error}")
+            logger.info(f"{ENGINES[name].title} is not used: {error}")
             continue
-        ready = clock() - start
-        found.append(
-            Measured(
+        seconds = clock() - start
+        timings.append(
+            EngineTiming(
                 engine=name,
-                start_seconds=ready + (translated if ENGINES[name].packages else 0),
-                image_seconds=_image_seconds(module, images[0], predictor, clock),
+                start_seconds=seconds + (export_seconds if ENGINES[name].packages else 0),
+                image_seconds=_measure_image_seconds(module, images[0], predictor, clock),
                 agreement=float((labels == expected).mean()),
             )
         )
-        running[name] = network
-    return found, running
+        networks[name] = network
+    return timings, networks
 
 
-def _rivals(predictor: "Predictor") -> list[EngineName]:
-    """Engines beside PyTorch that are installed, start soon and compute on this device in this precision."""
-    soon = {name: row for name, row in ENGINES.items() if name != "torch" and not row.slow_start}
+def _list_candidates(predictor: "Predictor") -> list[EngineName]:
+    """List the engines other than PyTorch that are installed, start fast, and support device and precision."""
     return [
         name
-        for name, row in soon.items()
-        if row.installed and predictor.precision in row.precisions and row.runs_on(predictor.device)
+        for name, row in ENGINES.items()
+        if name != "torch" and not row.is_slow_to_start and row.is_installed
+        if predictor.precision in row.precisions and row.runs_on(predictor.device)
     ]
 
 
-def _drawn(predictor: "Predictor") -> list[Tensor]:
-    """Scenes (1, C, H, W) on the device, as the predictor gives images to its module."""
-    scenes = [torch.from_numpy(draw_scene(seed, SIZE, predictor.spec)) for seed in range(IMAGES)]
+def _draw_images(predictor: "Predictor") -> list[Tensor]:
+    """Draw synthetic images (1, C, H, W) on the device of the predictor."""
+    scenes = [torch.from_numpy(draw_scene(seed, IMAGE_SIZE, predictor.spec)) for seed in range(NUM_IMAGES)]
     return [scene.permute(2, 0, 1)[None].to(predictor.device) for scene in scenes]
 
 
 @torch.inference_mode()
-def _labels(
+def _predict_labels(
     module: Segmenter, images: Sequence[Tensor], predictor: "Predictor", precision: Precision
 ) -> npt.NDArray[np.int64]:
     with autocast(predictor.device, precision):
@@ -163,10 +164,12 @@ def _labels(
     return labels
 
 
-def _image_seconds(module: Segmenter, image: Tensor, predictor: "Predictor", clock: Callable[[], float]) -> float:
-    """The shortest of several passes: whatever else the machine does only makes them longer."""
+def _measure_image_seconds(
+    module: Segmenter, image: Tensor, predictor: "Predictor", clock: Callable[[], float]
+) -> float:
+    """Return the shortest of several passes, because other work of the machine only makes them longer."""
     times: list[float] = []
-    while not times or sum(times) < SECONDS:
+    while not times or sum(times) < MIN_SECONDS:
         synchronize(predictor.device)
         start = clock()
         with torch.inference_mode(), autocast(predictor.device, predictor.precision):
@@ -176,32 +179,30 @@ def _image_seconds(module: Segmenter, image: Tensor, predictor: "Predictor", clo
     return min(times)
 
 
-def _key(model: Path, predictor: "Predictor") -> dict[str, Any]:
-    """All that a measurement holds for: where one value differs, it is made again."""
+def _describe_setup(model: Path, predictor: "Predictor") -> dict[str, Any]:
+    """Return everything that a measurement depends on."""
     return {
         "model": read_checksum(model),
         "device": f"{predictor.device}, {describe_device(predictor.device)}",
         "precision": predictor.precision,
-        "versions": {"pixelwise": __version__, **installed_versions()},
+        "versions": {"pixelwise": __version__, **get_installed_versions()},
     }
 
 
-def read_measured(path: Path, key: dict[str, Any]) -> list[Measured] | None:
-    """What lies beside the model; None where nothing does, or it is of another model, machine or version."""
+def read_timings(path: Path, setup: dict[str, Any]) -> list[EngineTiming] | None:
+    """Read the timings next to a model; None if the file is missing or damaged, or was measured in another setup."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["key"] != key:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored["key"] != setup:
             return None
-        measured = [Measured(**values) for values in kept["engines"]]
-        return measured if all(one.engine in ENGINES for one in measured) else None
-    except (OSError, ValueError, KeyError, TypeError):  # absent, or damaged: measured again
+        timings = [EngineTiming(**values) for values in stored["engines"]]
+        return timings if all(one.engine in ENGINES for one in timings) else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def write_measured(path: Path, key: dict[str, Any], measured: Sequence[Measured]) -> None:
-    """Beside the model, or nowhere where its folder may not be written: then the next job measures again."""
-    content = json.dumps({"key": key, "engines": [asdict(one) for one in measured]}, indent=2)
-    try:
+def write_timings(path: Path, setup: dict[str, Any], timings: Sequence[EngineTiming]) -> None:
+    """Write timings next to a model. If the folder is not writable, the next job measures again."""
+    content = json.dumps({"key": setup, "engines": [asdict(one) for one in timings]}, indent=2)
+    with contextlib.suppress(OSError):
         write_atomically(path, f"{content}\n".encode())
-    except OSError:
-        return

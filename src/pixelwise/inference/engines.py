@@ -1,8 +1,7 @@
-"""What computes a network: PyTorch, as it is or compiled, OpenVINO or ONNX Runtime, behind one seam.
+"""Engines that run a network: PyTorch, torch.compile, OpenVINO and ONNX Runtime.
 
-An engine makes a module of a network: normalized frames (B, C, H, W) float32 of a legal size → the
-network's own output. It stands in the network's place in a `Segmenter`, so normalization, padding,
-tiles and batches are the same for all engines.
+An engine makes a module that maps normalized frames (B, C, H, W) float32 of a legal size to the output of the network.
+The module replaces the network of a `Segmenter`, so normalization, padding, tiles and batches are the same for all.
 """
 
 import copy
@@ -32,31 +31,32 @@ EngineName = Literal["torch", "torch-compile", "openvino", "onnxruntime"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """A trained network, and what several engines are made from."""
+class NetworkSource:
+    """A trained network in the forms that engines are built from."""
 
     module: Segmenter
     channels: int
     int8: bytes | None = None
-    """The network in int8, as ONNX; see `int8.py`."""
+    """The network in int8, as ONNX; see `int8_file.py`."""
 
     def graph(self, precision: Precision) -> bytes:
-        """The network as ONNX, of which an engine makes what it computes."""
+        """Return the network as ONNX."""
         if precision != "int8":
             return self.onnx
         assert self.int8 is not None
         return self.int8
 
     def optimize(self, precision: Precision) -> nn.Module:
+        """Return the network with fused batch normalizations."""
         return optimize_for_inference(
             self.module.network, self._frame(512, 512), channels=self.channels, precision=precision
         )
 
     @cached_property
     def onnx(self) -> bytes:
-        """The folded network in float32 for frames of any number and size; seconds of work."""
+        """Return the optimized network in float32, for frames of any number and size; takes seconds."""
         network = self.optimize("fp32").to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        # Sides that differ, so that neither is taken for the other, nor for the number of images.
+        # All sizes differ, so that the exporter does not take them for one dimension.
         example = torch.zeros(2, self.channels, *self._frame(40, 40 + self.module.multiple))
         return to_onnx(NetworkGraph(network), example, outputs=("logits",), dynamic=(0, 2, 3))
 
@@ -65,26 +65,27 @@ class Source:
 
 
 class CompiledNetwork(nn.Module):
-    """A network compiled by torch.compile for the first size of batch, then once for all sizes; on a GPU its kernels
-    are launched as one CUDA graph.
+    """A network compiled by torch.compile, for the first batch size and then once for all sizes.
+
+    On a GPU, its kernels are launched as one CUDA graph.
     """
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
         super().__init__()
         on_gpu = device.type == "cuda"
         self._compiled = torch.compile(network, options={"triton.cudagraphs": on_gpu, "freezing": True})
-        # A graph answers in memory of its own, which the next answer overwrites.
-        self._copied = on_gpu
-        self._turn = threading.Lock()
+        # The next run of a CUDA graph overwrites its output.
+        self._must_clone = on_gpu
+        self._lock = threading.Lock()
 
     def forward(self, frames: Tensor) -> Tensor:
-        with self._turn, explain_compile_errors():
-            answer: Tensor = self._compiled(frames)
-            return answer.clone() if self._copied else answer
+        with self._lock, explain_compile_errors():
+            output: Tensor = self._compiled(frames)
+            return output.clone() if self._must_clone else output
 
 
 class OpenVinoNetwork(nn.Module):
-    """A network compiled by OpenVINO for this CPU, for as many threads as PyTorch has."""
+    """A network compiled by OpenVINO for this CPU, with the number of threads of PyTorch."""
 
     def __init__(self, onnx: bytes, precision: Precision) -> None:
         super().__init__()
@@ -93,23 +94,23 @@ class OpenVinoNetwork(nn.Module):
         core = openvino.Core()
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not has_bf16:
-            raise InvalidArgumentError("OpenVINO does not compute in bf16 on this CPU; choose precision fp32 or auto.")
+            raise InvalidArgumentError("OpenVINO does not support bf16 on this CPU. Choose precision fp32 or auto.")
         settings = {
-            # Of int8 this is for the layers that are not: the first and the last, where the maps are largest.
+            # In int8, the first and the last layers, with the largest maps, use this precision.
             "INFERENCE_PRECISION_HINT": "bf16" if has_bf16 and precision != "fp32" else "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
         self._compiled = core.compile_model(core.read_model(io.BytesIO(onnx)), "CPU", settings)
-        # It refuses a call while another is in progress, and probabilities may be asked for in threads.
-        self._turn = threading.Lock()
+        # OpenVINO does not allow concurrent calls, and several threads may compute probabilities.
+        self._lock = threading.Lock()
 
     def forward(self, frames: Tensor) -> Tensor:
-        with self._turn:
+        with self._lock:
             return torch.from_numpy(self._compiled([frames.contiguous().numpy()])[0])
 
 
 class OnnxRuntimeNetwork(nn.Module):
-    """A network in a session of ONNX Runtime. On a GPU, frames and logits pass through the CPU's memory."""
+    """A network in a session of ONNX Runtime. On a GPU, frames and logits are copied through CPU memory."""
 
     def __init__(self, onnx: bytes, device: torch.device) -> None:
         super().__init__()
@@ -129,21 +130,21 @@ class OnnxRuntimeNetwork(nn.Module):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """One row of ENGINES."""
+    """A row of ENGINES."""
 
     title: str
-    build: Callable[[Source, torch.device, Precision], nn.Module]
+    build: Callable[[NetworkSource, torch.device, Precision], nn.Module]
     precisions: tuple[Precision, ...]
     runs_on: Callable[[torch.device], bool]
-    """Whether it computes on this device; asked only where its packages are installed."""
+    """Returns whether the engine supports a device; called only if its packages are installed."""
     packages: tuple[str, ...] = ()
-    """Beyond what Pixelwise always needs; the first is the engine itself."""
+    """Optional packages; the first is the engine itself."""
     extra: str = ""
-    slow_start: bool = False
-    """Whether it starts so slowly that only who names it gets it."""
+    is_slow_to_start: bool = False
+    """If true, "auto" does not choose the engine."""
 
     @property
-    def installed(self) -> bool:
+    def is_installed(self) -> bool:
         return all(find_spec(package) for package in self.packages)
 
 
@@ -167,7 +168,7 @@ ENGINES: Mapping[EngineName, Engine] = {
         build=lambda source, device, precision: CompiledNetwork(source.optimize(precision), device),
         precisions=("fp32", "bf16"),
         runs_on=lambda device: device.type in ("cpu", "cuda"),
-        slow_start=True,
+        is_slow_to_start=True,
     ),
     "openvino": Engine(
         title="OpenVINO",
@@ -189,16 +190,15 @@ ENGINES: Mapping[EngineName, Engine] = {
 
 
 def choose_engine(name: str, precision: str = "auto") -> EngineName:
-    """The engine of this name; `auto` is torch until `engine_choice` has measured the others, and in int8, which
-    torch does not have, OpenVINO, else ONNX Runtime.
+    """Return the engine of a name; "auto" is torch, or OpenVINO or ONNX Runtime for int8.
 
     Raises:
-        InvalidArgumentError: an unknown name, or packages that are not installed.
+        InvalidArgumentError: the name is unknown, or packages of the engine are not installed.
     """
     for known in get_args(EngineName):
         if name == known:
             row = ENGINES[known]
-            if not row.installed:
+            if not row.is_installed:
                 *others, last = row.packages
                 raise missing_extra(f"the engine {name}", f"{', '.join(others)} and {last}", row.extra)
             return known  # type: ignore[no-any-return]
@@ -206,38 +206,38 @@ def choose_engine(name: str, precision: str = "auto") -> EngineName:
         raise unknown_name("engine", name, ("auto", *ENGINES))
     if precision != "int8":
         return "torch"
-    able: list[EngineName] = [key for key, row in ENGINES.items() if "int8" in row.precisions]
-    # Where none is installed, the first one is missed by its name.
-    return next((key for key in able if ENGINES[key].installed), None) or choose_engine(able[0])
+    supported: list[EngineName] = [key for key, row in ENGINES.items() if "int8" in row.precisions]
+    # If none is installed, the error names the first one.
+    return next((key for key in supported if ENGINES[key].is_installed), None) or choose_engine(supported[0])
 
 
 def require_engine(name: EngineName, device: torch.device, precision: Precision) -> None:
-    """InvalidArgumentError where the engine does not compute on the device, or in the precision."""
+    """Raise InvalidArgumentError if the engine does not support the device or the precision."""
     row = ENGINES[name]
     if not row.runs_on(device):
         raise InvalidArgumentError(
-            f"{row.title} does not compute on {device} here; use --device cpu or --engine torch."
+            f"{row.title} does not support {device} on this machine. Use --device cpu or --engine torch."
         )
     if precision not in row.precisions:
-        able = " or ".join(key for key, other in ENGINES.items() if precision in other.precisions)
+        supported = " or ".join(key for key, other in ENGINES.items() if precision in other.precisions)
         raise InvalidArgumentError(
-            f"{row.title} computes in {' and '.join(row.precisions)}, not in {precision}; use --engine {able}."
+            f"{row.title} supports {' and '.join(row.precisions)}, not {precision}. Use --engine {supported}."
         )
 
 
-def with_network(module: Segmenter, network: nn.Module) -> Segmenter:
-    """A copy of the module around another network, which is not copied."""
-    return copy.deepcopy(module, {id(module.network): network})  # what the memo holds counts as copied
+def replace_network(module: Segmenter, network: nn.Module) -> Segmenter:
+    """Return a copy of a module with another network, which is not copied."""
+    return copy.deepcopy(module, {id(module.network): network})  # the memo holds what is already copied
 
 
-def installed_versions() -> dict[str, str]:
-    """Of all packages that engines need and that are installed, PyTorch among them."""
+def get_installed_versions() -> dict[str, str]:
+    """Return the versions of PyTorch and of the installed packages of all engines."""
     names = dict.fromkeys(("torch", *(package for row in ENGINES.values() for package in row.packages)))
     return {name: _version(name) for name in names if find_spec(name)}
 
 
 def _version(package: str) -> str:
-    """Of the distribution; ONNX Runtime for GPUs is distributed under another name than it is imported by."""
+    """Return the version of a package. The distribution of ONNX Runtime for GPUs has another name."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

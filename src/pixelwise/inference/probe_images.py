@@ -1,4 +1,4 @@
-"""Images made up for a model, to compare on where no dataset is at hand: in its type and about its units."""
+"""Synthetic test images that match a model's input dtype and statistics."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,19 +10,19 @@ from pixelwise.shapes import Size
 
 
 def draw_noise(seed: int, size: Size, spec: ModelSpec) -> Array:
-    """(H, W, C) of the model's type; mean and std of each channel are the model's, as far as its type allows."""
-    return _in_units(np.random.default_rng(seed).normal(size=(*size, spec.channels)), spec)
+    """Draw noise (H, W, C) with the dtype of the model, and its mean and std as far as the dtype allows."""
+    return _to_pixels(np.random.default_rng(seed).normal(size=(*size, spec.channels)), spec)
 
 
 def draw_scene(seed: int, size: Size, spec: ModelSpec) -> Array:
-    """As `draw_noise`, a drawn street: its three colors in turn for as many channels as there are."""
+    """Draw a street scene (H, W, C) like `draw_noise`; its three colors are repeated for all channels."""
     scene: npt.NDArray[np.float64] = street_scene(seed, size)[0].astype(np.float64)
     scene = (scene - scene.mean()) / scene.std()
-    return _in_units(scene[..., np.arange(spec.channels) % 3], spec)
+    return _to_pixels(scene[..., np.arange(spec.channels) % 3], spec)
 
 
-def _in_units(values: npt.NDArray[np.float64], spec: ModelSpec) -> Array:
-    """Values of mean 0 and std 1 → pixels as the training images have them."""
+def _to_pixels(values: npt.NDArray[np.float64], spec: ModelSpec) -> Array:
+    """Convert values of mean 0 and std 1 to pixels like those of the training images."""
     pixels = values * np.array(spec.std) + np.array(spec.mean)
     dtype = np.dtype(spec.dtype)
     if dtype.kind == "u":

@@ -40,14 +40,8 @@ def cross_entropy(
         >>> cross_entropy(torch.zeros(1, 2, 2, 2), labels, ignore_index=255)  # log 2
         tensor(0.6931)
     """
-    return focal(
-        logits,
-        labels,
-        ignore_index=ignore_index,
-        class_weights=class_weights,
-        pixel_weights=pixel_weights,
-        gamma=0.0,
-    )
+    check_shapes(logits, labels, class_weights, pixel_weights)
+    return _average_pixels(compute_soft_confusion(logits, labels, ignore_index, pixel_weights), class_weights)
 
 
 def focal(
@@ -61,9 +55,9 @@ def focal(
 ) -> Tensor:
     """Compute the cross-entropy with each pixel multiplied by ``(1 - p(true class)) ** gamma``.
 
-    Pixels that are already correct contribute little, so many easy pixels do not dominate a few difficult ones. The
-    ``alpha`` of the paper is `class_weights`. Gamma 0 gives the cross-entropy. Lin, Goyal, Girshick, He, Dollár, "Focal
-    Loss for Dense Object Detection", ICCV 2017 (arXiv:1708.02002).
+    Pixels that are already correct contribute little, and do not dominate the difficult ones by their number. The alpha
+    of the paper is `class_weights`. Gamma 0 gives the cross-entropy. Lin, Goyal, Girshick, He, Dollár, "Focal Loss for
+    Dense Object Detection", ICCV 2017 (arXiv:1708.02002).
 
     Args:
         logits: (B, K, H, W) of any floating dtype.

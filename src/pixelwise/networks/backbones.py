@@ -1,9 +1,9 @@
 """The classifiers that the papers start from, as convolutional layers of any width: VGG, CaffeNet, and their heads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pixelwise.networks.layers import initialize_he
 
@@ -106,8 +106,6 @@ def build_fc_layers(
 def convert_fc_layers(classifier: nn.Module, *, padding: int | None = None) -> nn.Sequential | None:
     """Return fc6 and fc7 of a torchvision VGG or AlexNet as convolutions, with copies of its weights.
 
-    A linear layer on a map of k x k pixels is a k x k convolution: (4096, 25088) → (4096, 512, 7, 7).
-
     Args:
         classifier: A classifier of torchvision.
         padding: As in `build_fc_layers`; None for half the kernel.
@@ -118,20 +116,33 @@ def convert_fc_layers(classifier: nn.Module, *, padding: int | None = None) -> n
     kernel_size = get_fc_kernel_size(classifier)
     if kernel_size == 1:
         return None
-    layers = classifier.get_submodule("classifier").modules()
-    first, second, _ = (layer for layer in layers if isinstance(layer, nn.Linear))
-    in_channels, channels = first.in_features // kernel_size**2, first.out_features
+    tensors = classifier.state_dict()
+    channels, features = tensors[_list_linear_weights(tensors)[0]].shape
     padding = kernel_size // 2 if padding is None else padding
-    weights = {
-        "fc6.weight": first.weight.view(channels, in_channels, kernel_size, kernel_size),
-        "fc6.bias": first.bias,
-        "fc7.weight": second.weight.view(channels, channels, 1, 1),
-        "fc7.bias": second.bias,
-    }
     with torch.device("meta"):  # avoids drawing the 120 million weights of VGG
-        head = build_fc_layers(in_channels, channels=channels, kernel_size=kernel_size, padding=padding)
-    head.load_state_dict({name: weight.detach().clone() for name, weight in weights.items()}, assign=True)
+        head = build_fc_layers(features // kernel_size**2, channels=channels, kernel_size=kernel_size, padding=padding)
+    weights = {name: tensor.clone() for name, tensor in convert_fc_weights(head, tensors).items()}
+    head.load_state_dict(weights, assign=True)
     return head
+
+
+def convert_fc_weights(head: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of a classifier's first two linear layers with the names and shapes of `build_fc_layers`.
+
+    A linear layer on a map of k x k pixels is a k x k convolution: (4096, 25088) → (4096, 512, 7, 7). Layers of another
+    size are left out.
+    """
+    weights = {}
+    for layer, name in zip(("fc6", "fc7"), _list_linear_weights(tensors), strict=False):
+        weight = head.get_parameter(f"{layer}.weight")
+        if tensors[name].numel() == weight.numel():
+            weights[f"{layer}.weight"] = tensors[name].view(weight.shape)
+            weights[f"{layer}.bias"] = tensors[name.replace("weight", "bias")]
+    return weights
+
+
+def _list_linear_weights(tensors: Mapping[str, Tensor]) -> list[str]:
+    return [name for name, tensor in tensors.items() if name.startswith("classifier.") and tensor.dim() == 2]
 
 
 def get_fc_kernel_size(classifier: nn.Module) -> int:

@@ -6,17 +6,15 @@ A fully connected layer is a convolution whose kernel covers the whole map that 
 
 import copy
 import itertools
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.classifier_head import (
     Head,
     double_width,
-    draw_noise,
+    draw_normal,
     find_head,
     get_sources,
     get_weights,
@@ -76,38 +74,12 @@ def convolutionalize(classifier: nn.Module, *, input_size: int = 224) -> nn.Modu
     device = get_weights(classifier).device
     # On the CPU, because a GPU can round convolutions, but not linear layers, to TF32.
     network = copy.deepcopy(classifier).cpu().eval()
-    images = draw_noise(network, 1, _get_in_channels(network), input_size, input_size)
+    images = draw_normal(network, 1, _get_in_channels(network), input_size, input_size)
     with torch.no_grad():
         traced, logits = trace_classifier(network, images)
         _rewrite(traced, find_head(traced))
         _check_equal(traced, images, logits)
     return traced.to(device)
-
-
-def class_activation(network: nn.Module, image: Tensor, classes: Sequence[int]) -> Tensor:
-    """Compute class activation maps: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016.
-
-    Args:
-        network: A network from `convolutionalize`. Its first form gives the paper's class activation map, plus the bias
-            of the class.
-        image: (1, C, H, W) float32, normalized as the network expects.
-        classes: N class indices.
-
-    Returns:
-        (N, H, W) float32 logits, interpolated bilinearly to the size of the image.
-
-    Raises:
-        InvalidArgumentError: `image` is not one image, or a class index is not in 0..K-1.
-    """
-    if image.ndim != 4 or image.shape[0] != 1:
-        raise InvalidArgumentError(f"class_activation takes one image (1, C, H, W), not {tuple(image.shape)}.")
-    with torch.no_grad():
-        maps: Tensor = network(image)
-    wrong = [index for index in classes if not 0 <= index < maps.shape[1]]
-    if wrong:
-        raise InvalidArgumentError(f"class {wrong[0]} is not in 0..{maps.shape[1] - 1}, the classes of the network.")
-    size = image.shape[2:]
-    return functional.interpolate(maps[:, list(classes)], size, mode="bilinear", align_corners=False)[0]
 
 
 def _get_in_channels(network: nn.Module) -> int:
@@ -128,7 +100,7 @@ def _rewrite(traced: fx.GraphModule, head: Head) -> None:
             compute_sliding_window(*pair) for pair in zip(head.before, head.after, strict=True)
         )
         kernel, dilation = (rows, columns), (down, right)
-    new_layers = _new_layers(traced, head, dilation)
+    new_layers = _build_new_layers(traced, head, dilation)
     if kernel != (1, 1):
         _insert_average(traced, head.pool[0], kernel)
     dropped = [node for node, layer in new_layers.items() if layer is None]
@@ -176,7 +148,7 @@ def _insert_average(traced: fx.GraphModule, pool: fx.Node, kernel: Size) -> None
     pool.replace_input_with(source, slide)
 
 
-def _new_layers(traced: fx.GraphModule, head: Head, dilation: Size) -> dict[fx.Node, nn.Module | None]:
+def _build_new_layers(traced: fx.GraphModule, head: Head, dilation: Size) -> dict[fx.Node, nn.Module | None]:
     """Return the new layers for those that act on vectors, None to remove one. The others stay."""
     layers: dict[fx.Node, nn.Module | None] = {}
     window = head.after

@@ -35,7 +35,7 @@ from pixelwise.networks.layers import initialize_he
 from pixelwise.ops import max_pool_with_switches
 
 Taps = Literal["stages", "pools"]
-"""Which maps are returned: "stages", the last map of each stride (U-Net, SegNet), or "pools", the output of each max
+"""The maps that are returned: "stages", the last map of each stride (U-Net, SegNet), or "pools", the output of each max
 pooling (FCN; VGG and AlexNet only)."""
 
 FAMILIES = (
@@ -307,13 +307,7 @@ def _build_layers(name: str, in_channels: int) -> Layers:
 
 def _build_similar_convolution(like: nn.Conv2d, in_channels: int) -> nn.Conv2d:
     """Return a new convolution that differs only in its input channels."""
-    convolution = nn.Conv2d(
-        in_channels,
-        like.out_channels,
-        (like.kernel_size[0], like.kernel_size[1]),
-        (like.stride[0], like.stride[1]),
-        like.padding if isinstance(like.padding, str) else (like.padding[0], like.padding[1]),
-        bias=like.bias is not None,
-    )
+    options: Any = {"kernel_size": like.kernel_size, "stride": like.stride, "padding": like.padding}
+    convolution = nn.Conv2d(in_channels, like.out_channels, bias=like.bias is not None, **options)
     initialize_he(convolution)
     return convolution

@@ -20,7 +20,7 @@ Upsampling = Literal["switches", "nearest", "bed_of_nails", "bilinear", "transpo
 learned 2x2 transposed convolution with stride 2 (FCN, U-Net)."""
 
 Skips = Literal["none", "add", "concat"]
-"""Whether the encoder's map is unused (SegNet), added (FCN), or concatenated (U-Net)."""
+"""The use of the encoder's map: none (SegNet), addition (FCN), or concatenation (U-Net)."""
 
 
 def build_upsampling(upsampling: Upsampling, in_channels: int, out_channels: int) -> nn.Module:

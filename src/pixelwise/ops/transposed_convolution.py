@@ -9,7 +9,7 @@ Arithmetic: Dumoulin, Visin, "A guide to convolution arithmetic for deep learnin
 Checkerboards: Odena, Dumoulin, Olah, "Deconvolution and Checkerboard Artifacts", Distill, 2016.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,7 @@ from pixelwise.ops.upsampling import unpool_bed_of_nails
 from pixelwise.shapes import Size, compute_conv_side, compute_transposed_conv_side, to_pair
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class ConvArguments:
+class ConvArguments(NamedTuple):
     """Checked arguments of a transposed convolution, as (height, width) pairs."""
 
     stride: Size
@@ -30,19 +29,6 @@ class ConvArguments:
     output_padding: Size = (0, 0)
     dilation: Size = (1, 1)
     groups: int = 1
-
-    def __post_init__(self) -> None:
-        if min(*self.stride, *self.dilation, self.groups) < 1 or min(self.padding) < 0:
-            raise InvalidArgumentError(
-                f"stride {self.stride}, dilation {self.dilation} and groups {self.groups} must be at least 1, "
-                f"padding {self.padding} at least 0."
-            )
-        for added, stride, dilation in zip(self.output_padding, self.stride, self.dilation, strict=True):
-            if not 0 <= added < max(stride, dilation):
-                raise InvalidArgumentError(
-                    f"output_padding {added} must be at least 0 and below the larger of stride {stride} and "
-                    f"dilation {dilation}: more rows than that would stay empty."
-                )
 
 
 def transposed_conv(
@@ -414,13 +400,19 @@ def _expand(values: Tensor, *axes: int) -> Tensor:
 def _check_arguments(
     stride: int | Size, padding: int | Size, output_padding: int | Size, dilation: int | Size, groups: int
 ) -> ConvArguments:
-    return ConvArguments(
-        stride=to_pair(stride),
-        padding=to_pair(padding),
-        output_padding=to_pair(output_padding),
-        dilation=to_pair(dilation),
-        groups=groups,
-    )
+    arguments = ConvArguments(to_pair(stride), to_pair(padding), to_pair(output_padding), to_pair(dilation), groups)
+    if min(*arguments.stride, *arguments.dilation, groups) < 1 or min(arguments.padding) < 0:
+        raise InvalidArgumentError(
+            f"stride {arguments.stride}, dilation {arguments.dilation} and groups {groups} must be at least 1, "
+            f"padding {arguments.padding} at least 0."
+        )
+    for added, step, spread in zip(arguments.output_padding, arguments.stride, arguments.dilation, strict=True):
+        if not 0 <= added < max(step, spread):
+            raise InvalidArgumentError(
+                f"output_padding {added} must be at least 0 and below the larger of stride {step} and dilation "
+                f"{spread}: more rows than that would stay empty."
+            )
+    return arguments
 
 
 def _check_tensors(x: Tensor, weight: Tensor, bias: Tensor | None, arguments: ConvArguments) -> None:

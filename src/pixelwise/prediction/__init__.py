@@ -1,1 +1,1 @@
-"""Predict files: find inputs, run a predictor, write outputs."""
+"""Predict files: find inputs, predict them, and write the outputs."""

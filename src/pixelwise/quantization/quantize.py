@@ -13,9 +13,9 @@ from pixelwise.data.sample import Sample
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.evaluation.split_selection import adapt_to_model, choose_split
 from pixelwise.inference.batching import Failure, predict_all
-from pixelwise.inference.engines import ENGINES, EngineName, Source, choose_engine, installed_versions
+from pixelwise.inference.engines import ENGINES, EngineName, NetworkSource, choose_engine, get_installed_versions
 from pixelwise.inference.int8_file import get_int8_path, prepare_frames, require_replaceable, write_int8
-from pixelwise.inference.predictor import Predictor, in_int8, load
+from pixelwise.inference.predictor import Predictor, load, make_int8_predictor
 from pixelwise.lowering.int8 import quantize_graph
 from pixelwise.metrics import ConfusionMatrix, mean_iou
 from pixelwise.progress import report_progress
@@ -52,12 +52,12 @@ def quantize(
     _, validation = choose_split(dataset, model, "val")
     logger.info(f"Finding activation ranges on {len(training)} training images")
     images = read_training_images(dataset, training, reference)
-    source = Source(module=reference.module, channels=reference.spec.channels)
+    source = NetworkSource(module=reference.module, channels=reference.spec.channels)
     graph = quantize_graph(source.onnx, prepare_frames(reference.module, images))
     quantized = {
-        name: in_int8(reference, name, graph)
+        name: make_int8_predictor(reference, name, graph)
         for name, engine in ENGINES.items()
-        if engine.installed and "int8" in engine.precisions
+        if engine.is_installed and "int8" in engine.precisions
     }
     model_mean_iou, engines = measure_accuracy(dataset, validation, reference, quantized)
     accuracy = Int8Accuracy(
@@ -67,7 +67,7 @@ def quantize(
         num_training_images=len(training),
     )
     _require_accuracy(accuracy, max_iou_drop, path)
-    versions = {"pixelwise": __version__, **installed_versions()}
+    versions = {"pixelwise": __version__, **get_installed_versions()}
     write_int8(model, graph, {"accuracy": asdict(accuracy), "versions": versions}, path=path)
     return QuantizeResult(file=path, accuracy=accuracy)
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pixelwise.data.classes import describe_classes
-from pixelwise.data.rasters.ome_zarr_metadata import is_label_zarr, label_attributes, parse_multiscale
+from pixelwise.data.rasters.ome_zarr_metadata import is_label_zarr, make_label_attributes, parse_multiscale
 from pixelwise.errors import DataError
 
 CLASSES = describe_classes({"names": ["a", "b"], "colors": [[1, 2, 3], [4, 5, 6]]})
@@ -48,7 +48,7 @@ def test_an_image_is_found_with_its_place(version: str) -> None:
     assert found.version == version
     assert found.levels == ("0", "1")
     assert [axis.name for axis in found.axes] == ["c", "y", "x"]
-    y, x = found.axis("y"), found.axis("x")
+    y, x = found.get_axis("y"), found.get_axis("x")
     assert (y.kind, y.unit, y.scale, y.translation) == ("space", "micrometer", 1.0, 120.0)
     assert (x.scale, x.translation) == (0.5, 40.0)
 
@@ -66,7 +66,7 @@ def test_a_group_may_describe_no_image(attributes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("attributes", [described("0.3", image()), {"ome": {"version": "0.6", "multiscales": [{}]}}])
 def test_another_version_is_an_error(attributes: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"its metadata are NGFF 0\.[36]; save it as 0\.4 or 0\.5"):
+    with pytest.raises(DataError, match=r"its metadata is NGFF 0\.[36]; save it as 0\.4 or 0\.5"):
         parse_multiscale(attributes)
 
 
@@ -75,7 +75,7 @@ def test_another_version_is_an_error(attributes: dict[str, Any]) -> None:
     [{}, {**image(), "datasets": []}, {**image(), "axes": ["y", "x"]}, image(scale(1, 1)), image({"type": "scale"})],
 )
 def test_broken_metadata_are_an_error(inner: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"its NGFF metadata cannot be understood \(.*\); write the image anew"):
+    with pytest.raises(DataError, match=r"its NGFF metadata is invalid or incomplete; write the image again"):
         parse_multiscale(described("0.4", inner))
 
 
@@ -83,7 +83,7 @@ def test_broken_metadata_are_an_error(inner: dict[str, Any]) -> None:
 def test_labels_lie_where_the_image_does(version: str) -> None:
     source = parse_multiscale(described(version, image(scale(1, 0.5, 0.25), translation(0, 10, 20))))
     assert source is not None
-    attributes = label_attributes(source, CLASSES, "x")
+    attributes = make_label_attributes(source, CLASSES, "x")
     found = parse_multiscale(attributes)
     assert found is not None
     assert (found.version, found.levels) == (version, ("0", "1"))
@@ -99,7 +99,7 @@ def test_labels_lie_where_the_image_does(version: str) -> None:
 def test_an_image_at_the_origin_is_not_moved() -> None:
     source = parse_multiscale(described("0.5", image(scale(1, 1, 1))))
     assert source is not None
-    (level, _) = label_attributes(source, CLASSES, "x")["ome"]["multiscales"][0]["datasets"]
+    (level, _) = make_label_attributes(source, CLASSES, "x")["ome"]["multiscales"][0]["datasets"]
     assert level["coordinateTransformations"] == [scale(1.0, 1.0)]
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from pixelwise.data.classes import describe_classes
 from pixelwise.data.rasters import openslide_reader as home
-from pixelwise.data.rasters._gdal import use_gdal
+from pixelwise.data.rasters.geotiff_writer import use_gdal
 from pixelwise.data.rasters.openslide_reader import SlideRaster, open_slide
-from pixelwise.errors import DataError, InvalidArgumentError
+from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
 from support.rasters import TILE, write_slide
 
 openslide = pytest.importorskip("openslide")
@@ -89,7 +89,7 @@ def test_the_labels_keep_the_size_of_the_pixels(tmp_path: Path) -> None:
 
 
 def test_pixels_of_unknown_size_have_no_resolution() -> None:
-    assert home._resolution({}) == {}
+    assert home._make_resolution_tags({}) == {}
 
 
 def test_another_slide_has_another_stamp(tmp_path: Path) -> None:
@@ -101,14 +101,13 @@ def test_another_slide_has_another_stamp(tmp_path: Path) -> None:
         assert slide.stamp["changed"] != stamp["changed"]
 
 
-@pytest.mark.parametrize("content", [b"no slide", None])
-def test_what_is_no_slide_is_an_error(content: bytes | None, tmp_path: Path) -> None:
-    if content:
-        (tmp_path / "x.ndpi").write_bytes(content)
-    with (
-        pytest.raises(DataError, match=r"x\.ndpi: cannot be read as a whole slide \(.+\); replace or remove it"),
-        open_slide(tmp_path / "x.ndpi", 3),
-    ):
+def test_a_file_that_is_not_a_slide_and_a_missing_file_are_errors(tmp_path: Path) -> None:
+    path = tmp_path / "x.ndpi"
+    with pytest.raises(PathNotFoundError, match=r"x\.ndpi: the file does not exist"), open_slide(path, 3):
+        pass
+    path.write_bytes(b"no slide")
+    message = r"x\.ndpi: cannot be read as a whole slide; replace or remove it"
+    with pytest.raises(DataError, match=message), open_slide(path, 3):
         pass
 
 

@@ -38,7 +38,7 @@ def test_windows_hold_what_reading_the_whole_gives(
     dtype: str, value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also what is missing: filled with the mean of the whole image, however many windows it is looked through in."""
-    monkeypatch.setattr(home, "_SURVEYED", 16)
+    monkeypatch.setattr(home, "_SCAN_SIDE", 16)
     image = pixels(dtype=dtype)
     image[3:20, 5:9] = value
     image[30, 2, 1] = value
@@ -71,7 +71,7 @@ def test_a_constant_alpha_is_dropped(tmp_path: Path) -> None:
 
 
 def test_a_varying_alpha_is_an_error_unless_it_is_a_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(home, "_SURVEYED", 16)
+    monkeypatch.setattr(home, "_SCAN_SIDE", 16)
     image = pixels(4)
     image[..., 3] = 255
     image[39, 29, 3] = 0
@@ -86,16 +86,19 @@ def test_a_varying_alpha_is_an_error_unless_it_is_a_channel(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "reason"),
     [
-        ({"extratags": [(274, 3, 1, 6, True)], "photometric": "minisblack"}, "stored turned or mirrored"),
+        ({"extratags": [(274, 3, 1, 6, True)], "photometric": "minisblack"}, "stored rotated or mirrored"),
         ({"photometric": "palette", "colormap": np.zeros((3, 256), np.uint16)}, "stored with a palette"),
         ({"photometric": "miniswhite"}, "stored with 0 for white"),
     ],
 )
-def test_what_windows_do_not_undo_is_refused(options: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_stored_forms_that_need_conversion_are_refused(options: dict[str, Any], reason: str, tmp_path: Path) -> None:
     path = write(tmp_path / "x.tif", pixels(1)[..., 0], **options)
-    with pytest.raises(DataError, match=rf"x\.tif: it is {said}, which is not undone"), open_image_file(path, 1):
+    with (
+        pytest.raises(DataError, match=rf"x\.tif: it is {reason}, which windows"),
+        open_image_file(path, 1),
+    ):
         pass
 
 
@@ -108,7 +111,10 @@ def test_single_bits_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["x.tif", "x.jp2"])
 def test_what_is_no_image_is_an_error(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"no image")
-    with pytest.raises(DataError, match=rf"{name}: cannot be read by windows \("), open_image_file(tmp_path / name, 3):
+    with (
+        pytest.raises(DataError, match=rf"{name}: cannot be read by windows"),
+        open_image_file(tmp_path / name, 3),
+    ):
         pass
 
 

@@ -36,11 +36,11 @@ def spans(*ranges: tuple[int, int, int, int]) -> tuple[TileSpan, ...]:
     return tuple(TileSpan(write=slice(a, b), read=slice(c, d)) for a, b, c, d in ranges)
 
 
-def test_the_example() -> None:
+def test_docstring_example() -> None:
     assert plan_spans(SAME, 0, 24, 24, 8) == spans((0, 8, 0, 16), (8, 16, 0, 24), (16, 24, 8, 24))
 
 
-def test_an_unpadded_network_reads_what_it_loses() -> None:
+def test_tiles_of_an_unpadded_network_read_its_size_loss() -> None:
     assert plan_spans(VALID, 0, 10, 32, 4) == spans((0, 4, 0, 24), (4, 8, 4, 28), (8, 10, 8, 32))
     assert [span.keep for span in plan_spans(VALID, 0, 10, 32, 4)] == [slice(0, 4), slice(0, 4), slice(0, 2)]
 
@@ -50,7 +50,7 @@ def test_an_image_smaller_than_a_tile_is_one_tile() -> None:
 
 
 @given(name=st.sampled_from(sorted(FIELDS)), side=st.integers(1, 200), tile=st.integers(1, 64))
-def test_every_row_is_written_once_by_a_tile_that_sees_all_it_depends_on(name: str, side: int, tile: int) -> None:
+def test_every_row_is_written_once_with_its_receptive_field(name: str, side: int, tile: int) -> None:
     geometry = FIELDS[name]
     framed = geometry.compute_input_size((side, side))[0]
     plan = plan_spans(geometry, 0, side, framed, tile)
@@ -70,7 +70,7 @@ def test_every_row_is_written_once_by_a_tile_that_sees_all_it_depends_on(name: s
     size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
     max_pixels=st.integers(1200, 100_000),
 )
-def test_chosen_tiles_see_no_more_than_allowed(name: str, size: tuple[int, int], max_pixels: int) -> None:
+def test_chosen_tiles_read_at_most_max_pixels(name: str, size: tuple[int, int], max_pixels: int) -> None:
     geometry = FIELDS[name]
     framed = geometry.compute_input_size(size)
     plan = plan_tiles(geometry, size, framed, choose_tile_size(geometry, size, framed, max_pixels))
@@ -78,12 +78,12 @@ def test_chosen_tiles_see_no_more_than_allowed(name: str, size: tuple[int, int],
     assert height * width <= max_pixels
 
 
-def test_where_nothing_fits_the_smallest_tile_is_taken() -> None:
+def test_smallest_tile_is_chosen_if_none_fits() -> None:
     assert choose_tile_size(SAME, (64, 64), (64, 64), 10) == (8, 8)
 
 
 @pytest.mark.parametrize("size", [(64, 640), (640, 64), (400, 400)])
-def test_no_other_shape_of_tiles_sees_fewer_pixels(size: tuple[int, int]) -> None:
+def test_no_other_tile_size_reads_fewer_pixels(size: tuple[int, int]) -> None:
     chosen = plan_tiles(SAME, size, size, choose_tile_size(SAME, size, size, 6000)).num_input_pixels
     for rows in range(8, size[0] + 1, 8):
         for columns in range(8, size[1] + 1, 8):
@@ -92,7 +92,7 @@ def test_no_other_shape_of_tiles_sees_fewer_pixels(size: tuple[int, int]) -> Non
                 assert plan.num_input_pixels >= 0.9 * chosen
 
 
-def test_a_plan_lists_rows_then_columns() -> None:
+def test_plan_iterates_row_by_row() -> None:
     tiles = list(plan_tiles(SAME, (16, 24), (16, 24), (8, 16)))
     assert [tile.write for tile in tiles] == [
         (slice(0, 8), slice(0, 16)),

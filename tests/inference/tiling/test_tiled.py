@@ -1,3 +1,4 @@
+import doctest
 import functools
 import re
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference import predictor as home
 from pixelwise.inference.predictor import Predictor, load
-from pixelwise.inference.tiling import planner
+from pixelwise.inference.tiling import planner, tiled
 from pixelwise.inference.tiling.tiled import blend_tiles, compute_seam_score, plan_blend_windows
 from pixelwise.networks import Segmenter
 
@@ -64,7 +65,7 @@ def _enliven(module: Segmenter) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_exact_tiles_give_what_the_whole_image_gives(name: str, predictors: Callable[[str], Predictor]) -> None:
+def test_exact_tiles_equal_the_whole_image(name: str, predictors: Callable[[str], Predictor]) -> None:
     predictor = predictors(name)
     for height, width, tile in ((70, 101, 32), (3, 90, 41), (1, 1, 4)):
         whole = predictor.predict(image(height, width), tiling="none", keep_logits=True)
@@ -84,7 +85,7 @@ def test_any_size_of_image_and_tile(height: int, width: int, tile: int, predicto
         np.testing.assert_array_equal(predictors(name).predict(pixels, tile_size=tile).labels, whole.labels)
 
 
-def test_labels_without_logits_are_those_with_them(predictors: Callable[[str], Predictor]) -> None:
+def test_labels_do_not_depend_on_keep_logits(predictors: Callable[[str], Predictor]) -> None:
     without = predictors("unet").predict(image(50, 40), tile_size=16)
     kept = predictors("unet").predict(image(50, 40), tile_size=16, keep_logits=True)
     np.testing.assert_array_equal(without.labels, kept.labels)
@@ -112,7 +113,7 @@ def sees_all(predictors: Callable[[str], Predictor]) -> Predictor:
     return home.make_predictor(module, spec, torch.device("cpu"), "fp32")
 
 
-def test_a_network_that_sees_the_whole_image_is_blended_and_scored(sees_all: Predictor) -> None:
+def test_a_global_network_is_blended_with_a_seam_score(sees_all: Predictor) -> None:
     assert sees_all.geometry is None
     prediction = sees_all.predict(image(40, 40), tile_size=8)
     assert prediction.labels.shape == (40, 40)
@@ -120,14 +121,14 @@ def test_a_network_that_sees_the_whole_image_is_blended_and_scored(sees_all: Pre
     assert sees_all.predict(image(40, 40)).seam_score is None
 
 
-def test_memory_bounds_blended_tiles_too(sees_all: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_limits_blended_tiles(sees_all: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "WHOLE_PIXELS", 100)
     monkeypatch.setattr(planner, "MAX_BYTES", 20 * 20 * sees_all.tile_planner.bytes_per_pixel)
     assert not sees_all.tile_planner.is_whole((200, 100))
     assert sees_all.tile_planner.blend_tile_size == (10, 10)
 
 
-def test_blending_what_does_not_depend_on_the_window_changes_nothing() -> None:
+def test_blending_equal_windows_changes_nothing() -> None:
     pixels = image(33, 47)
     logits = blend_tiles(pixels, (8, 5), lambda seen: torch.from_numpy(seen).permute(2, 0, 1).float())
     np.testing.assert_allclose(logits.permute(1, 2, 0), pixels, rtol=1e-5)
@@ -143,7 +144,7 @@ def test_local_networks_are_blended_on_request(predictors: Callable[[str], Predi
     np.testing.assert_array_equal(prediction.probabilities.argmax(0), prediction.labels)
 
 
-def test_a_seam_is_seen() -> None:
+def test_seam_score_of_a_visible_seam() -> None:
     labels = np.random.default_rng(0).integers(0, 2, (40, 40))
     assert compute_seam_score(labels, (8, 8)) == pytest.approx(1, abs=0.2)
     labels = np.zeros((40, 40), np.uint8)
@@ -154,7 +155,7 @@ def test_a_seam_is_seen() -> None:
     assert score > 50
 
 
-def test_without_borders_there_is_no_seam() -> None:
+def test_seam_score_without_borders_is_none() -> None:
     assert compute_seam_score(np.eye(8, dtype=np.uint8), (8, 8)) is None
     assert compute_seam_score(np.zeros((16, 16), np.uint8), (8, 8)) is None
 
@@ -163,6 +164,12 @@ def test_without_borders_there_is_no_seam() -> None:
     ("arguments", "message"),
     [({"tiling": "exat"}, "exact"), ({"tile_size": 0}, "tile_size is 0, but must be at least 1 pixel")],
 )
-def test_refusals(arguments: Mapping[str, Any], message: str, predictors: Callable[[str], Predictor]) -> None:
+def test_invalid_arguments(arguments: Mapping[str, Any], message: str, predictors: Callable[[str], Predictor]) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         predictors("unet").predict(image(4, 4), **arguments)
+
+
+def test_examples() -> None:
+    result = doctest.testmod(tiled)
+    assert result.attempted
+    assert not result.failed

@@ -41,7 +41,7 @@ def released(stride: int) -> list[tuple[SlidingWindow, ...]]:
     ("stride", "kernels", "offsets"),
     [(32, [64], [19]), (16, [4, 32], [-5, 27]), (8, [4, 4, 16], [-5, -9, 31])],
 )
-def test_the_offsets_of_the_released_vgg16(stride, kernels, offsets):
+def test_offsets_equal_those_of_the_released_vgg16(stride, kernels, offsets):
     plan, multiple = plan_upsampling(released(stride))
     assert [up.kernel_size for up in plan] == kernels
     assert [up.offset for up in plan] == offsets
@@ -49,7 +49,7 @@ def test_the_offsets_of_the_released_vgg16(stride, kernels, offsets):
     assert multiple == 1
 
 
-def test_the_kernel_and_offset_of_the_released_alexnet():
+def test_kernel_and_offset_equal_those_of_the_released_alexnet():
     pool = SlidingWindow(3, 2, ceil_mode=True)
     path = (
         SlidingWindow(11, 4, 100),
@@ -65,7 +65,7 @@ def test_the_kernel_and_offset_of_the_released_alexnet():
 
 
 @pytest.mark.parametrize(("stride", "raw"), [(32, [16]), (16, [-1, 24]), (8, [-1, -3, 28])])
-def test_the_offsets_of_the_same_padded_form_if_nothing_were_cut_on_the_way(stride, raw):
+def test_offsets_with_same_padding_without_intermediate_crops(stride, raw):
     """The published numbers keep the frame of the uncut upsampled map; ours cut it at each sum."""
     pool3, pool4, pool5 = vgg16_pools(1)
     paths = [(*pool5, SlidingWindow(7, padding=3)), pool4, pool3][: {32: 1, 16: 2, 8: 3}[stride]]
@@ -80,7 +80,7 @@ def test_the_offsets_of_the_same_padded_form_if_nothing_were_cut_on_the_way(stri
 
 
 @given(st.integers(1, 699), st.sampled_from([32, 16, 8]))
-def test_the_released_form_covers_every_size(side, stride):
+def test_released_fcn_covers_every_size(side, stride):
     paths = released(stride)
     plan, _ = plan_upsampling(paths)
     size = compute_map_size(paths[0], side)
@@ -92,7 +92,7 @@ def test_the_released_form_covers_every_size(side, stride):
         size = wanted
 
 
-def test_sizes_of_the_released_form_at_500_pixels():
+def test_map_sizes_of_the_released_fcn_at_500_pixels():
     sizes = [compute_map_size(path, 500) for path in (*vgg16_pools(100), released(32)[0])]
     assert sizes == [88, 44, 22, 16]
 
@@ -109,7 +109,7 @@ windows = st.builds(
 
 
 @given(st.lists(windows, max_size=3), st.integers(1, 40))
-def test_sizes_and_centers_are_those_of_windows_laid_out_one_by_one(path, side):
+def test_sizes_and_centers_match_explicit_windows(path, side):
     """Each cell is the interval of pixels, padding included, that it looks at."""
     cells, step = [(pixel, pixel) for pixel in range(side)], 1
     for window in path:
@@ -133,7 +133,7 @@ def slide(window, cells, step):
 
 @pytest.mark.parametrize("ceil_mode", [False, True])
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 1), st.integers(1, 30))
-def test_sizes_are_those_of_pytorch(ceil_mode, kernel, stride, padding, side):
+def test_sizes_match_pytorch(ceil_mode, kernel, stride, padding, side):
     assume(padding <= kernel // 2 and side + 2 * padding >= kernel)
     pooled = nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil_mode)(torch.zeros(1, 1, side, side))
     assert SlidingWindow(kernel, stride, padding, ceil_mode=ceil_mode).compute_output_size(side) == pooled.shape[2]
@@ -144,7 +144,7 @@ def test_centers_of_five_poolings():
 
 
 @given(st.integers(1, 6), st.integers(0, 3), st.integers(0, 8))
-def test_an_upscaling_brings_a_map_onto_the_image(poolings, odd_windows, padding):
+def test_upsampling_aligns_a_map_with_the_image(poolings, odd_windows, padding):
     path = [
         SlidingWindow(3, padding=padding),
         *[SlidingWindow(3, 2, 1)] * odd_windows,
@@ -158,19 +158,19 @@ def test_an_upscaling_brings_a_map_onto_the_image(poolings, odd_windows, padding
 
 
 @given(st.integers(1, 5), st.integers(1, 8), st.integers(1, 4))
-def test_the_size_of_an_upscaling_is_that_of_pytorch(factor, side, offset):
+def test_upsampling_size_matches_pytorch(factor, side, offset):
     up = AlignedUpsampling(factor, 2 * factor, min(offset, factor), 0)
     layer = nn.ConvTranspose2d(1, 1, up.kernel_size, stride=factor, padding=up.padding)
     assume(up.compute_output_size(side) >= 1)
     assert layer(torch.zeros(1, 1, side, side)).shape[2] == up.compute_output_size(side)
 
 
-def test_quarter_cells_cannot_be_aligned():
+def test_quarter_cells_are_an_error():
     with pytest.raises(InvalidArgumentError, match=r"not a multiple of half a cell.*symmetrically"):
         align_upsampling(Alignment(Fraction(1, 2), Fraction(1, 8)))
 
 
-def test_scales_must_be_a_whole_factor_apart():
+def test_scales_must_differ_by_an_integer_factor():
     with pytest.raises(InvalidArgumentError, match=r"cannot be aligned with"):
         align_upsampling(Alignment(Fraction(1, 3)), Alignment(Fraction(1, 2)))
 
@@ -182,7 +182,7 @@ def test_scales_must_be_a_whole_factor_apart():
         (SlidingWindow(2, 2), SlidingWindow(5, 2, 2), SlidingWindow(4, 1, 1)),  # too small at the other end
     ],
 )
-def test_maps_that_do_not_reach_the_borders_are_refused(path):
+def test_maps_that_do_not_reach_the_borders_are_an_error(path):
     with pytest.raises(InvalidArgumentError, match=r"does not reach the borders.*first_padding=100"):
         plan_upsampling([path])
 

@@ -50,7 +50,7 @@ def test_branches_that_agree_count_once():
     "branches",
     [(nn.Conv2d(1, 1, 3, 2, 1), nn.AvgPool2d(2)), (nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3))],
 )
-def test_branches_that_look_elsewhere_are_refused(branches):
+def test_branches_with_different_centers_are_an_error(branches):
     with pytest.raises(InvalidArgumentError, match="the branches of Parallel have different centers"):
         get_windows(Parallel(*branches))
 
@@ -65,19 +65,19 @@ def test_padding_must_be_a_number():
         get_windows(nn.Conv2d(1, 1, 3, padding="same"))
 
 
-def test_the_chain_opens_one_level_of_sequentials():
+def test_flatten_layers_opens_one_level_of_sequentials():
     layers = {"stem": nn.Conv2d(1, 1, 1), "body": nn.Sequential(nn.Sequential(nn.ReLU()), nn.ReLU())}
     assert [name for name, _ in flatten_layers(layers)] == ["stem", "body.0", "body.1"]
 
 
-def test_a_layer_that_occurs_twice_acts_twice():
+def test_a_layer_that_occurs_twice_counts_twice():
     pool = nn.MaxPool2d(2)
     layers = {"features": nn.Sequential(pool, pool)}
     assert [name for name, _ in flatten_layers(layers)] == ["features.0", "features.1"]
     assert get_windows(layers["features"]) == (SlidingWindow(2, 2), SlidingWindow(2, 2))
 
 
-def test_the_first_convolution_is_named():
+def test_find_first_convolution():
     layers = {"norm": nn.BatchNorm2d(1), "body": nn.Sequential(nn.ReLU(), Parallel(nn.Conv2d(1, 1, 3)))}
     name, convolution = find_first_convolution(layers)
     assert nn.ModuleDict(layers).get_submodule(name) is convolution
@@ -98,7 +98,7 @@ def test_padding_is_set_in_place():
 
 
 @pytest.mark.parametrize(("kernel", "padding"), [(2, 0), (3, 1), (3, 0)])
-def test_dense_pooling_has_the_pooled_values_and_more(kernel, padding):
+def test_dense_pooling_contains_the_pooled_values(kernel, padding):
     x = -torch.rand(1, 2, 12, 12)  # a maximum over added zeros would show
     window = SlidingWindow(kernel, 2, padding)
     dense = DenseMaxPool(window, 1)
@@ -125,11 +125,11 @@ def test_even_convolutions_and_averages_cannot_be_dilated(late):
         dilate({"features": nn.Sequential(nn.MaxPool2d(2), late)}, 2)
 
 
-def test_an_unpadded_window_behind_a_removed_stride_cannot_be_dilated():
+def test_an_unpadded_window_after_a_removed_stride_cannot_be_dilated():
     with pytest.raises(InvalidArgumentError, match="cannot be dilated"):
         dilate({"features": nn.Sequential(nn.MaxPool2d(2), nn.MaxPool2d(2), nn.Conv2d(1, 1, 4))}, 2)
 
 
-def test_nothing_is_padded_with_zeros_in_a_dense_pooling():
+def test_dense_pooling_does_not_pad_with_zeros():
     assert DenseMaxPool(SlidingWindow(2, 2), 2)(torch.full((1, 1, 4, 4), -5.0)).eq(-5).all()
     assert not math.isinf(DenseMaxPool(SlidingWindow(3, 2, 1), 2)(torch.zeros(1, 1, 3, 3)).min())

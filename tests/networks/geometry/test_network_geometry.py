@@ -1,6 +1,7 @@
 """Geometry against what the networks really do: which pixels change an output, which tiles repeat it."""
 
 import copy
+import doctest
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +19,7 @@ from pixelwise.networks import Segmenter, UNet
 from pixelwise.networks.backbones import build_caffenet_layers, build_fc_layers, build_vgg_layers
 from pixelwise.networks.encoders import ChainEncoder
 from pixelwise.networks.fcn import FCN
-from pixelwise.networks.geometry import Halo, NetworkGeometry, trace_geometry
+from pixelwise.networks.geometry import Halo, NetworkGeometry, network_geometry, trace_geometry
 from pixelwise.networks.geometry.layer_windows import set_padding
 from pixelwise.networks.geometry.receptive_field import ReceptiveField
 from pixelwise.networks.geometry.tracer import Tracer, copy_to_meta
@@ -125,7 +126,7 @@ def small_image(height: int, width: int) -> Tensor:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_field_is_exactly_what_influences_each_phase(name):
+def test_receptive_field_is_what_influences_each_phase(name):
     network = make_positive(NETWORKS[name]())
     field = field_named(name)
     assert field.is_local
@@ -142,7 +143,7 @@ def test_the_field_is_exactly_what_influences_each_phase(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_tile_with_its_halo_gives_what_the_whole_image_gives(name):
+def test_tile_with_halo_equals_the_whole_image(name):
     """Also at the bottom, where the image ends anywhere; with maxima, switches and nonlinearities."""
     torch.manual_seed(0)
     network = NETWORKS[name]().double().eval()
@@ -168,7 +169,7 @@ def test_a_tile_with_its_halo_gives_what_the_whole_image_gives(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_sizes_are_those_of_the_network(name):
+def test_output_sizes_match_the_network(name):
     network = NETWORKS[name]().eval()
     field = field_named(name)
     sides = range(field.min_size, field.min_size + 34, field.size_multiple)
@@ -256,7 +257,7 @@ def image_of_one_channel() -> Tensor:
 
 @given(stacks())
 @settings(max_examples=60)
-def test_random_stacks_depend_on_exactly_the_field(stack):
+def test_receptive_field_of_random_stacks(stack):
     axes, size = follow(stack)
     image = image_of_one_channel().requires_grad_()
     output = make_positive(stack)(image)
@@ -272,7 +273,7 @@ def test_random_stacks_depend_on_exactly_the_field(stack):
 
 @given(stacks(), st.integers(0, 3), st.integers(1, 8))
 @settings(max_examples=60)
-def test_tiles_of_random_stacks_repeat_what_depends_on_them_alone(stack, turns, missing):
+def test_tiles_of_random_stacks_equal_the_whole_image(stack, turns, missing):
     """A tile of any height that starts at a multiple of the stride."""
     (axis, _), size = follow(stack)
     start, offset, stop = turns * axis.stride, turns * len(axis.intervals), SIDE - missing
@@ -295,7 +296,7 @@ def test_tiles_of_random_stacks_repeat_what_depends_on_them_alone(stack, turns, 
 # Facts and hand-worked cases.
 
 
-def test_the_paper_s_unet():
+def test_paper_unet():
     field = trace_geometry(UNet(1, 2, base_channels=1), in_channels=1)
     assert (field.min_size, field.size_multiple) == (188, 16)
     assert field.stride == field.output_stride == (16, 16)
@@ -308,7 +309,7 @@ def test_the_paper_s_unet():
     assert trace_geometry(nn.Sequential(network.first, *contracting), in_channels=1).receptive_field == (140, 140)
 
 
-def test_the_halo_of_an_unpadded_network_is_at_least_what_it_loses():
+def test_halo_of_an_unpadded_network_is_at_least_its_size_loss():
     field = trace_geometry(nn.ConvTranspose2d(1, 1, 1, padding=1), in_channels=1)
     assert field.compute_output_size((9, 9)) == (7, 7)
     assert field.offset == (1, 1)
@@ -316,7 +317,7 @@ def test_the_halo_of_an_unpadded_network_is_at_least_what_it_loses():
 
 
 @pytest.mark.parametrize(("pools", "pixels"), [(3, 44), (4, 100), (5, 212)])
-def test_receptive_fields_of_vgg16_as_in_the_fcn_paper(pools, pixels):
+def test_receptive_fields_of_vgg16_match_the_fcn_paper(pools, pixels):
     layers: list[nn.Module] = []
     for convolutions in (2, 2, 3, 3, 3)[:pools]:
         layers += [*(nn.Conv2d(1, 1, 3, padding=1) for _ in range(convolutions)), nn.MaxPool2d(2)]
@@ -328,7 +329,7 @@ def test_receptive_fields_of_vgg16_as_in_the_fcn_paper(pools, pixels):
     assert field.compute_output_size((360, 480)) == (360 // 2**pools, 480 // 2**pools)
 
 
-def test_four_levels_of_segnet_basic_see_106_pixels():
+def test_receptive_field_of_segnet_basic_is_106_pixels():
     layers = [(nn.Conv2d(1, 1, 7, padding=3), nn.MaxPool2d(2)) for _ in range(4)]
     field = trace_geometry(nn.Sequential(*(layer for pair in layers for layer in pair)), in_channels=1)
     assert field.receptive_field == (106, 106)
@@ -340,7 +341,7 @@ def test_rows_and_columns_may_differ():
     assert field.halo == Halo(top=1, bottom=1, left=3, right=3)
 
 
-def test_a_block_made_channels_depends_on_all_of_it():
+def test_pixel_unshuffle_depends_on_the_whole_block():
     network = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(16, 16, 1), nn.PixelShuffle(4))
     field = trace_geometry(network, in_channels=1)
     assert field.stride == field.receptive_field == (4, 4)
@@ -349,20 +350,20 @@ def test_a_block_made_channels_depends_on_all_of_it():
     assert field.halo == Halo(top=0, bottom=3, left=0, right=3)
 
 
-def test_sizes_that_lose_differently_are_all_kept():
+def test_output_sizes_that_differ_in_size_loss():
     field = trace_geometry(nn.Sequential(nn.MaxPool2d(2), nn.Upsample(scale_factor=2)), in_channels=1)
     assert (field.min_size, field.size_multiple) == (2, 1)
     assert [field.compute_output_size((side, 2))[0] for side in (2, 3, 4, 5, 45)] == [2, 2, 4, 4, 44]
     assert field.halo.bottom == 1
 
 
-def test_illegal_sizes_are_refused_and_the_legal_ones_named():
+def test_illegal_sizes_are_an_error_that_lists_legal_ones():
     field = trace_geometry(UNet(1, 2, base_channels=1), in_channels=1)
     with pytest.raises(InvalidArgumentError, match=r"takes sides of 188 \+ 16k pixels \(188, 204, ...\), not 572x571"):
         field.compute_output_size((572, 571))
 
 
-def test_the_network_is_not_changed():
+def test_network_is_not_changed():
     network = nn.Sequential(nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1)).train()
     before = copy.deepcopy(network.state_dict())
     trace_geometry(network, in_channels=1)
@@ -370,7 +371,7 @@ def test_the_network_is_not_changed():
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
-def test_half_precision_and_segmenters_are_followed_too():
+def test_half_precision_networks_and_segmenters():
     assert trace_geometry(nn.Conv2d(1, 1, 3).bfloat16(), in_channels=1).receptive_field == (3, 3)
     network = UNet(1, 2, base_channels=1, depth=1, padding="same")
     field = trace_geometry(Segmenter(network, mean=[0.0], std=[1.0]), in_channels=1)
@@ -412,7 +413,7 @@ GLOBAL: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", GLOBAL)
-def test_what_sees_the_whole_image_is_named(name):
+def test_global_ops_are_named(name):
     network = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), Function(GLOBAL[name]))
     field = trace_geometry(network, in_channels=4)
     assert not field.is_local
@@ -440,7 +441,7 @@ LOCAL: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", LOCAL)
-def test_what_acts_on_each_pixel_leaves_the_field(name):
+def test_pixelwise_ops_do_not_change_the_receptive_field(name):
     network = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), Function(LOCAL[name]))
     field = trace_geometry(network, in_channels=4)
     assert field.is_local
@@ -448,7 +449,7 @@ def test_what_acts_on_each_pixel_leaves_the_field(name):
     assert field.stride == field.output_stride == (1, 1)
 
 
-def test_blocks_unfolded_by_reshaping_are_followed():
+def test_blocks_unfolded_by_reshaping():
     def unfold(x: Tensor) -> Tensor:
         blocks = x.view(1, 4, x.shape[2] // 2, 2, x.shape[3] // 2, 2)
         return blocks.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
@@ -499,7 +500,13 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_followed_is_named(name):
+def test_unsupported_ops_are_an_error_that_names_them(name):
     function, message = REFUSED[name]
     with pytest.raises(InvalidArgumentError, match=message):
         trace_geometry(Function(function), in_channels=4)
+
+
+def test_examples():
+    result = doctest.testmod(network_geometry)
+    assert result.attempted
+    assert not result.failed

@@ -1,8 +1,11 @@
+import doctest
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pixelwise.errors import InvalidArgumentError
+from pixelwise.networks.geometry import receptive_field
 from pixelwise.networks.geometry.receptive_field import (
     IDENTITY,
     ReadPattern,
@@ -29,7 +32,7 @@ from pixelwise.networks.geometry.receptive_field import (
         (ReadPattern.for_interpolation(2, radius=2), [[-2, -1, 0, 1], [-1, 0, 1, 2]]),
     ],
 )
-def test_what_operations_read(reads, positions):
+def test_read_patterns(reads, positions):
     assert [reads.get_inputs(output) for output in range(len(positions))] == positions
 
 
@@ -42,11 +45,11 @@ def test_phases_of_an_upsampled_map_differ():
     assert compose(grown, ReadPattern.for_window(3, padding=1)) == ReceptiveField(2, ((-2, 1), (0, 3)))
 
 
-def test_reading_every_second_of_an_upsampled_map_restores_the_stride():
+def test_subsampling_an_upsampled_map_restores_the_stride():
     assert compose(compose(IDENTITY, ReadPattern.for_repetition(2)), ReadPattern.for_window(1, stride=2)) == IDENTITY
 
 
-def test_intervals_continue_beyond_the_first_turn():
+def test_intervals_repeat():
     axis = ReceptiveField(4, ((0, 3), (1, 5)))
     assert [axis.get_interval(place) for place in (-2, -1, 0, 3)] == [(-4, -1), (-3, 1), (0, 3), (5, 9)]
     assert axis.size == 5
@@ -57,25 +60,25 @@ def test_intervals_continue_beyond_the_first_turn():
     st.integers(-9, 9),
     st.integers(1, 20),
 )
-def test_reach_is_the_hull_of_all_intervals(spans, start, length):
+def test_range_is_the_hull_of_all_intervals(spans, start, length):
     axis = ReceptiveField(7, tuple((first, first + span) for first, span in spans))
     intervals = [axis.get_interval(place) for place in range(start, start + length)]
     expected = min(first for first, _ in intervals), max(last for _, last in intervals) + 1
     assert axis.get_range(start, start + length) == expected
 
 
-def test_a_sum_depends_on_both():
+def test_merged_fields_contain_both():
     merged = merge_fields([ReceptiveField(2, ((0, 1), (0, 1))), ReceptiveField(1, ((-1, 1),))])
     assert merged == ReceptiveField(2, ((-1, 1), (0, 2)))
 
 
-def test_a_sum_of_different_resolutions_is_refused():
+def test_merging_different_resolutions_is_an_error():
     with pytest.raises(InvalidArgumentError, match=r"different resolution: 1 positions per 1 pixels and 1 per 2"):
         merge_fields([IDENTITY, ReceptiveField(2, ((0, 1),))])
 
 
 @given(st.integers(1, 7), st.integers(1, 4), st.integers(0, 9), st.integers(1, 3), st.integers(20, 40))
-def test_only_what_lies_beyond_the_border_is_examined(kernel, stride, padding, dilation, size):
+def test_border_check_against_all_outputs(kernel, stride, padding, dilation, size):
     """Against all outputs, one by one, where each position depends on itself or on its right neighbor."""
     reads = ReadPattern.for_window(kernel, stride=stride, padding=padding, dilation=dilation)
     outputs = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
@@ -83,3 +86,9 @@ def test_only_what_lies_beyond_the_border_is_examined(kernel, stride, padding, d
     sizes = {"image_size": size, "input_size": size, "output_size": outputs}
     assert is_border_outside_image(IDENTITY, reads, **sizes)
     assert is_border_outside_image(ReceptiveField(1, ((1, 1),)), reads, **sizes) == (-1 not in read)
+
+
+def test_examples():
+    result = doctest.testmod(receptive_field)
+    assert result.attempted
+    assert not result.failed

@@ -46,7 +46,7 @@ def read_back(folder: Path, format: str, classes: Classes) -> dict[str, Array]:
 
 @pytest.mark.parametrize("classes", [CELLS, ABC], ids=["background", "none"])
 @pytest.mark.parametrize("kind", ["coco", "cvat", "labelme"])
-def test_what_is_written_is_read_back_pixel_for_pixel(tmp_path: Path, kind: str, classes: Classes) -> None:
+def test_annotation_files_are_read_back_pixel_for_pixel(tmp_path: Path, kind: str, classes: Classes) -> None:
     save(tmp_path, kind, classes)
     found = read_back(tmp_path, kind, classes)
     assert set(found) == set(MAPS)
@@ -54,13 +54,13 @@ def test_what_is_written_is_read_back_pixel_for_pixel(tmp_path: Path, kind: str,
         np.testing.assert_array_equal(found[name], labels)
 
 
-def test_the_formats_are_told_by_their_files(tmp_path: Path) -> None:
+def test_the_formats_are_detected_from_their_files(tmp_path: Path) -> None:
     for kind in ("coco", "cvat", "labelme"):
         save(tmp_path / kind, kind, CELLS)
         assert len(Dataset.load(tmp_path / kind).samples) == 3
 
 
-def test_colors_go_along(tmp_path: Path) -> None:
+def test_colors_are_written(tmp_path: Path) -> None:
     for kind in ("coco", "cvat"):
         save(tmp_path / kind, kind, CELLS)
         classes = Dataset.load(tmp_path / kind, kind).classes
@@ -68,7 +68,7 @@ def test_colors_go_along(tmp_path: Path) -> None:
         assert classes.colors[1:] == CELLS.colors[1:]
 
 
-def test_pycocotools_sees_the_same_pixels(tmp_path: Path) -> None:
+def test_pycocotools_reads_the_same_pixels(tmp_path: Path) -> None:
     mask = pytest.importorskip("pycocotools.mask")
     save(tmp_path, "coco", CELLS)
     content = json.loads((tmp_path / "coco.json").read_text())
@@ -82,7 +82,7 @@ def test_pycocotools_sees_the_same_pixels(tmp_path: Path) -> None:
                 assert runs == mask.encode(np.asfortranarray(labels == category).astype(np.uint8))
 
 
-def test_labelme_leads_to_the_image(tmp_path: Path) -> None:
+def test_labelme_has_the_path_of_the_image(tmp_path: Path) -> None:
     write_labelme(tmp_path / "out" / "x.json", make_labeled([[1]], source=tmp_path / "photos" / "x.png"))
     content = json.loads((tmp_path / "out" / "x.json").read_text())
     assert content["imagePath"] == "../photos/x.png"
@@ -90,14 +90,14 @@ def test_labelme_leads_to_the_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [CocoFile, CvatFile])
-def test_a_job_of_no_images_is_a_whole_file(tmp_path: Path, make: Callable[[Classes], SummaryFile]) -> None:
+def test_a_job_without_images_writes_a_valid_file(tmp_path: Path, make: Callable[[Classes], SummaryFile]) -> None:
     path = tmp_path / ("x.json" if make is CocoFile else "x.xml")
     path.write_bytes(make(ABC).encode())
     with pytest.raises(Exception, match="images"):  # the reader's, that none are listed
         Dataset.load(tmp_path)
 
 
-def test_a_name_that_means_no_object_is_refused() -> None:
+def test_a_reserved_name_is_refused() -> None:
     classes = describe_classes({"names": ["road", "Ignore"]})
     with pytest.raises(
         InvalidArgumentError, match=r"Readers of cvat files ignore objects named 'Ignore', which is the name of class 1"

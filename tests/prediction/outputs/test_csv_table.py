@@ -10,7 +10,7 @@ from support.predictions import CELLS, make_labeled
 LABELS = np.array([[1, 0, 1], [1, 0, 0]], np.uint8)
 
 
-def test_every_class_of_every_image_has_a_line() -> None:
+def test_every_class_of_every_image_has_a_row() -> None:
     table = CsvTable(CELLS)
     table.add(make_labeled(LABELS, classes=CELLS, name="a, b.png"))
     place = Georeference(x=(0.5, 0, 0), y=(0, -0.5, 0), epsg=None)

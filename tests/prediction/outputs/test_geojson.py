@@ -26,7 +26,7 @@ def signed_area(ring: list[list[float]]) -> float:
     return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in itertools.pairwise(ring)) / 2
 
 
-def test_the_polygons_in_pixels_are_the_labels_again(tmp_path: Path) -> None:
+def test_polygons_rasterize_to_the_labels(tmp_path: Path) -> None:
     labels = np.random.default_rng(1).integers(0, 3, (12, 17)).astype(np.uint8)
     content = written(tmp_path / "x.geojson", labels)
     shapes = []
@@ -38,7 +38,7 @@ def test_the_polygons_in_pixels_are_the_labels_again(tmp_path: Path) -> None:
     assert "crs" not in content
 
 
-def test_a_feature_says_class_color_and_area(tmp_path: Path) -> None:
+def test_a_feature_has_class_color_and_area(tmp_path: Path) -> None:
     first, second = written(tmp_path / "x.geojson", RING)["features"]
     assert first["properties"] == {"class": "cell", "color": "#c86400", "pixels": 8}
     assert second["properties"]["class"] == "a <b> & 'c'"
@@ -65,13 +65,13 @@ def test_map_coordinates_and_their_system(tmp_path: Path) -> None:
     ]
 
 
-def test_a_map_without_a_code_is_said(tmp_path: Path) -> None:
+def test_a_map_without_a_code_is_described(tmp_path: Path) -> None:
     content = written(tmp_path / "x.geojson", RING, place=Georeference(x=(1, 0, 0), y=(0, 1, 0), epsg=None))
     assert content["coordinates"] == "map, in a system that the image does not name"
 
 
 @pytest.mark.parametrize("place", [None, NORTH_UP, Georeference(x=(0, 3, 1), y=(2, 0, 5), epsg=None)])
-def test_rings_are_closed_and_turn_by_the_right_hand_rule(tmp_path: Path, place: Georeference | None) -> None:
+def test_rings_are_closed_and_follow_the_right_hand_rule(tmp_path: Path, place: Georeference | None) -> None:
     outer, hole = written(tmp_path / "x.geojson", RING, place=place)["features"][0]["geometry"]["coordinates"]
     assert outer[0] == outer[-1]
     assert hole[0] == hole[-1]

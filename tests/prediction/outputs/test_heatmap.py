@@ -65,7 +65,7 @@ def test_picture_maps_and_color_bar_are_drawn() -> None:
     assert (right.reshape(-1, 3) == 255).all(1).any()
 
 
-def test_the_hottest_place_is_where_the_map_says() -> None:
+def test_the_peak_is_the_maximum_of_the_map() -> None:
     """In the panel of a black picture, red lies where the logits are high: at its right edge."""
     logits = np.tile(np.arange(32, dtype=np.float32), (24, 1))
     pixels = np.asarray(opened(draw_heatmaps(np.zeros((24, 32, 3), np.uint8), [make_heatmap(logits)])).convert("RGB"))
@@ -74,14 +74,14 @@ def test_the_hottest_place_is_where_the_map_says() -> None:
     assert 1150 < columns.min() < columns.max() < 1250
 
 
-def test_equal_arguments_give_equal_bytes_without_a_word_on_the_software() -> None:
+def test_equal_arguments_give_equal_bytes_without_a_software_tag() -> None:
     first, second = (draw_heatmaps(picture(), [make_heatmap(ramp())]) for _ in range(2))
     assert first == second
     assert opened(first).info.keys() <= {"dpi"}
 
 
 @pytest.mark.parametrize("name", ["$x", "a_b^{c$", "100 %", "[bold]"])
-def test_names_are_no_formulas(name: str) -> None:
+def test_names_are_not_formulas(name: str) -> None:
     assert draw_heatmaps(picture(), [make_heatmap(ramp(), name)]) != draw_heatmaps(
         picture(), [make_heatmap(ramp(), "x")]
     )

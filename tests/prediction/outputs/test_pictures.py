@@ -40,7 +40,7 @@ def test_more_than_256_classes_are_written_in_16_bit(tmp_path: Path) -> None:
         {"names": ["a", "b", "c"], "colors": COLORS, "coding": "rgb"},
     ],
 )
-def test_data_coding_is_read_back_as_the_same_labels(tmp_path: Path, described: dict[str, Any]) -> None:
+def test_mask_values_are_read_back_as_the_same_labels(tmp_path: Path, described: dict[str, Any]) -> None:
     classes = describe_classes(described)
     labels = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
     write_labels(tmp_path / "x.png", make_labeled(labels, classes=classes, label_values="dataset"))
@@ -49,7 +49,7 @@ def test_data_coding_is_read_back_as_the_same_labels(tmp_path: Path, described: 
     assert unlisted == []
 
 
-def test_data_coding_writes_the_masks_own_values(tmp_path: Path) -> None:
+def test_label_values_dataset_writes_mask_values(tmp_path: Path) -> None:
     classes = describe_classes({"names": ["a", "b"], "label_mapping": {0: 0, 255: 1}})
     write_labels(tmp_path / "x.png", make_labeled([[0, 1]], classes=classes, label_values="dataset"))
     assert read_mask(tmp_path / "x.png").tolist() == [[0, 255]]

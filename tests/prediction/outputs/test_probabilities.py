@@ -18,7 +18,7 @@ from support.predictions import ABC, make_prediction
 LOGITS = np.random.default_rng(0).normal(size=(3, 4, 5))
 
 
-def test_probabilities_are_kept_with_the_names(tmp_path: Path) -> None:
+def test_probabilities_are_written_with_the_names(tmp_path: Path) -> None:
     prediction = make_prediction([[0, 2]])
     write_probabilities(tmp_path / "x.npz", prediction, ABC.names)
     with np.load(tmp_path / "x.npz") as stored:
@@ -61,7 +61,7 @@ def test_maps_are_16_bit_pictures(tmp_path: Path) -> None:
         np.testing.assert_allclose(stored / 65535, values(prediction.probabilities), atol=1e-5)
 
 
-def test_a_sure_prediction_is_white_in_confidence_and_black_in_entropy(tmp_path: Path) -> None:
+def test_a_certain_prediction_has_full_confidence_and_no_entropy(tmp_path: Path) -> None:
     prediction = make_prediction([[1, 2]], logits=[[[-99, -99]], [[99, -99]], [[-99, 99]]])
     write_confidence(tmp_path / "c.png", prediction)
     write_entropy(tmp_path / "e.png", prediction)

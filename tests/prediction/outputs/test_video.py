@@ -113,7 +113,7 @@ def test_a_labeled_frame_is_the_overlay_above_a_legend(tmp_path: Path) -> None:
     assert {tuple(color) for color in COLORS} <= swatches
 
 
-def test_a_legend_too_tall_is_left_out() -> None:
+def test_a_legend_that_is_too_tall_is_omitted() -> None:
     labels = np.zeros((40, 160), np.uint8)
     assert draw(labels).shape == (40, 160, 3)
     many = describe_classes({"names": [f"class {i}" for i in range(200)]})
@@ -121,7 +121,7 @@ def test_a_legend_too_tall_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(61, 161), (60, 161), (61, 160)])
-def test_an_odd_side_grows_by_a_copy_of_its_end(height: int, width: int) -> None:
+def test_an_odd_side_is_padded_with_its_last_row_or_column(height: int, width: int) -> None:
     labels = np.zeros((height, width), np.uint8)
     labels[:, -1] = 1
     picture = draw(labels)

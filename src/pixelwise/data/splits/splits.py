@@ -26,7 +26,7 @@ class SplitAssignment:
     groups: Mapping[Sample, str] = field(default_factory=dict)
     """Name of the group of each sample that was kept together with others."""
     notes: tuple[str, ...] = ()
-    """How the splits were made, for the user; empty where they are the dataset's own."""
+    """Description of how the splits were made; empty where they are the dataset's own."""
     warning: str | None = None
     """Set where a user group is in several of the dataset's own splits."""
 

@@ -1,7 +1,7 @@
-"""The canvas under the drawn streets: a camera, a light, and one call that draws image and labels.
+"""A canvas for street scenes: a camera, a light, and methods that draw into image and labels.
 
-World points are integers ``(x, y, z)`` in centimeters: x to the right, y up from the road, z away
-from the camera. The image is drawn anti-aliased, the labels are not.
+World points are integers (x, y, z) in centimeters: x to the right, y up from the road, z away from the camera.
+The image is anti-aliased, the labels are not.
 """
 
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pixelwise.data.classes import Color
 from pixelwise.errors import InvalidArgumentError
 
-Color = tuple[int, int, int]
 Points = npt.NDArray[np.int64]
 
 STREET_NAMES: tuple[str, ...] = (
@@ -24,14 +24,14 @@ STREET_COLORS: tuple[Color, ...] = (
 )  # fmt: skip
 SKY, BUILDING, ROAD, PAVEMENT, TREE, CAR, CYCLIST, POLE = range(8)
 
-SHIFT = 4  # cv2 takes points in sixteenths of a pixel: distant objects keep their shape
+SHIFT = 4  # OpenCV takes points in sixteenths of a pixel, which preserves the shape of distant objects
 NEAR, FAR = 220, 9000
-GROUND_NEAR = 40  # the ground reaches below the bottom row of every camera
+GROUND_NEAR = 40  # the ground extends below the bottom row of every camera
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Camera:
-    """A pinhole camera above the road; the street itself may bend and climb with distance."""
+    """A pinhole camera above the road. The street may bend and climb with the distance."""
 
     focal: int
     row: int
@@ -39,13 +39,13 @@ class Camera:
     x: int
     height: int
     bend: int
-    """Sideways drift of the street 82 m ahead, in centimeters; ``climb`` likewise, upward."""
+    """Sideways shift of the street at a distance of 82 m, in centimeters; `climb` is the same upward."""
     climb: int
     roll: int
-    """Rows the horizon falls per 256 columns."""
+    """Rows by which the horizon falls per 256 columns."""
 
     def project(self, points: Points) -> npt.NDArray[np.int32]:
-        """World points ``(..., 3)`` to ``(..., 2)`` column and row in sixteenths of a pixel."""
+        """Project world points (..., 3) to (..., 2) column and row in sixteenths of a pixel."""
         z = points[..., 2]
         scale = (self.focal << 16) // z
         square = z * z >> 13
@@ -59,15 +59,16 @@ class Camera:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Light:
-    """Brightness of the six faces of a box, and the haze that takes distant color away."""
+    """Brightness of the faces of a box, and haze that reduces the color of distant objects."""
 
     faces: tuple[int, ...]
-    """Percent, in the order of ``BOX_FACES``."""
+    """Percent, in the order of `BOX_FACES`."""
     haze: Color
     visibility: int
-    """Distance in centimeters at which nothing but haze would be left."""
+    """Distance in centimeters at which only haze would be visible."""
 
     def shade(self, color: Color, depth: int, percent: int) -> Color:
+        """Return a color at a brightness and a distance."""
         fog = min(100 * depth // self.visibility, 80)
         red, green, blue = (
             (min(part * percent // 100, 255) * (100 - fog) + haze * fog) // 100
@@ -83,7 +84,7 @@ BOX_FACES = np.array([(4, 0, 2, 6), (1, 5, 7, 3), (0, 1, 3, 2), (5, 4, 6, 7), (2
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Canvas:
-    """Draws world points into the image and, where a label is given, into the labels."""
+    """An image and its labels, into which world points are drawn."""
 
     image: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.uint8]
@@ -91,12 +92,12 @@ class Canvas:
     light: Light
 
     def fill(self, polygons: Points, color: Color | None, label: int | None, percent: int = 100) -> None:
-        """Fill polygons ``(N, P, 3)``; without a color only the labels are drawn."""
+        """Fill polygons (N, P, 3) in the image if there is a color, and in the labels if there is a label."""
         outlines = list(self.camera.project(polygons))
         self._fill_outlines(outlines, int(polygons[0, 0, 2]), color, label, percent)
 
     def stroke(self, lines: Points, width: int, color: Color, label: int | None, percent: int = 100) -> None:
-        """Draw open lines ``(N, P, 3)`` that are ``width`` centimeters thick."""
+        """Draw open lines (N, P, 3) that are `width` centimeters thick."""
         outlines, depth = list(self.camera.project(lines)), int(lines[0, 0, 2])
         pixels = max(1, (self.camera.focal * width + depth // 2) // depth)
         paint = self.light.shade(color, depth, percent)
@@ -105,11 +106,11 @@ class Canvas:
             cv2.polylines(self.labels, outlines, False, (label,), pixels, cv2.LINE_8, SHIFT)
 
     def solid(self, corners: Points, color: Color, label: int, pane: Color | None = None) -> None:
-        """Fill the faces of a box ``(8, 3)`` that are turned here; panes are set into its sides."""
+        """Fill the visible faces of a box (8, 3), with panes in its sides."""
         faces = self.camera.project(corners)[BOX_FACES]
         diagonal, other = (faces[:, 2:] - faces[:, :2]).astype(np.int64).transpose(1, 0, 2)
-        turned_here = diagonal[:, 0] * other[:, 1] < diagonal[:, 1] * other[:, 0]
-        for index in np.flatnonzero(turned_here).tolist():
+        is_visible = diagonal[:, 0] * other[:, 1] < diagonal[:, 1] * other[:, 0]
+        for index in np.flatnonzero(is_visible).tolist():
             face, depth = faces[index], int(corners[BOX_FACES[index, 0], 2])
             self._fill_outlines([face], depth, color, label, self.light.faces[index])
             if pane is not None and index < 4:
@@ -131,13 +132,13 @@ class Canvas:
             cv2.fillPoly(self.labels, outlines, (label,), cv2.LINE_8, SHIFT)
 
 
-def box(x: tuple[int, int], y: tuple[int, int], z: tuple[int, int]) -> Points:
-    """The corners ``(8, 3)`` of a box along the axes, numbered as ``BOX_FACES`` expects."""
+def make_box(x: tuple[int, int], y: tuple[int, int], z: tuple[int, int]) -> Points:
+    """Return the corners (8, 3) of a box along the axes, numbered as `BOX_FACES` expects."""
     return np.array([(x[i & 1], y[i >> 1 & 1], z[i >> 2]) for i in range(8)])
 
 
 def pick_color(rng: np.random.Generator, palette: tuple[Color, ...], spread: int = 22) -> Color:
-    """A color of the palette, up to ``spread`` lighter or darker, with a little cast of its own."""
+    """Draw a color of the palette, up to `spread` lighter or darker, with a slight color cast."""
     choice, light, *casts = rng.random(5).tolist()
     base, change = palette[int(choice * len(palette))], spread * (2 * light - 1)
     red, green, blue = (
@@ -146,16 +147,16 @@ def pick_color(rng: np.random.Generator, palette: tuple[Color, ...], spread: int
     return red, green, blue
 
 
-def check_picture(seed: int, size: tuple[int, int]) -> None:
-    """Raise ``InvalidArgumentError`` for a seed or a size that no picture can be drawn from."""
+def require_valid_request(seed: int, size: tuple[int, int]) -> None:
+    """Raise InvalidArgumentError for a negative seed or a size below 32."""
     if seed < 0:
-        raise InvalidArgumentError(f"seed {seed} is negative; a synthetic picture needs a seed >= 0.")
+        raise InvalidArgumentError(f"seed is {seed}. Expected 0 or more.")
     if min(size) < 32:
-        raise InvalidArgumentError(f"size {size} is too small; a synthetic picture needs at least 32x32.")
+        raise InvalidArgumentError(f"size is {size}. Expected at least 32x32.")
 
 
 def smooth_noise(rng: np.random.Generator, size: tuple[int, int], grain: int) -> npt.NDArray[np.float32]:
-    """Noise ``(H, W) float32`` of about unit strength with spots about ``grain`` pixels wide."""
+    """Draw noise (H, W) float32 with a std of about 1 and spots of about `grain` pixels."""
     if grain <= 1:
         return rng.standard_normal(size, dtype=np.float32)
     coarse = rng.standard_normal((size[0] // grain + 2, size[1] // grain + 2), dtype=np.float32)

@@ -1,8 +1,8 @@
 """Touching cells under an electron microscope, drawn from a seed, with exact labels.
 
-Read from :func:`cell_image` down. Every pixel belongs to the nearest of many scattered ellipses, so
-that cells of all sizes touch; where two cells meet runs a membrane of varying thickness. Inside the
-cells lie organelles that are as dark as membranes and are not.
+Read from `cell_image` down. Every pixel belongs to the nearest of many scattered ellipses, so cells of all sizes
+touch. A membrane of varying thickness separates them. Organelles inside of cells are as dark as membranes, but
+belong to the cell.
 """
 
 import math
@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pixelwise.data.synthetic.canvas import Color, check_picture, smooth_noise
+from pixelwise.data.classes import Color
+from pixelwise.data.synthetic.canvas import require_valid_request, smooth_noise
 
 Plane = npt.NDArray[np.float32]
 
@@ -21,19 +22,22 @@ MEMBRANE, CELL = range(2)
 
 
 def cell_image(seed: int, size: tuple[int, int] = (192, 192)) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """One microscope image: a pure function of ``seed`` (>= 0) and ``size`` (height, width; >= 32).
+    """Draw a microscope image similar to those of the ISBI 2012 challenge (Arganda-Carreras et al. 2015).
 
-    Returns the image ``(H, W, 1) uint8`` and the labels ``(H, W) uint8``, indices into
-    ``CELL_NAMES``. Larger sizes show more cells, not larger ones. The look follows the
-    electron-microscopy challenge of ISBI 2012 (Arganda-Carreras et al. 2015).
+    Args:
+        seed: Seed, at least 0. Equal arguments give equal pixels.
+        size: Height and width, at least 32. Larger images have more cells of the same size.
+
+    Returns:
+        The image (H, W, 1) uint8 and the labels (H, W) uint8, indices into `CELL_NAMES`.
     """
-    check_picture(seed, size)
+    require_valid_request(seed, size)
     rng = np.random.default_rng(seed)
     diameter = min(int(rng.integers(20, 46)), min(size) // 2)
     cells = _tessellate(rng, size, diameter)
     distance = _distance_to_border(cells)
     thickness = np.clip(1.5 + 0.35 * smooth_noise(rng, size, diameter), 0.9, 4)
-    thickness += 4 * np.clip(smooth_noise(rng, size, diameter // 2) - 1.9, 0, 1)  # cut at a slant
+    thickness += 4 * np.clip(smooth_noise(rng, size, diameter // 2) - 1.9, 0, 1)  # membranes cut at an angle
     labels = np.where(distance < thickness, MEMBRANE, CELL).astype(np.uint8)
     image = _paint_cytoplasm(rng, cells, distance)
     _add_organelles(rng, image, distance, diameter)
@@ -41,11 +45,11 @@ def cell_image(seed: int, size: tuple[int, int] = (192, 192)) -> tuple[npt.NDArr
     return _expose(rng, image)[..., None], labels
 
 
-# ---------------------------------------------------------------- where the cells are
+# Geometry of the cells.
 
 
 def _tessellate(rng: np.random.Generator, size: tuple[int, int], diameter: int) -> npt.NDArray[np.int32]:
-    """The number ``(H, W) int32`` of the cell each pixel belongs to."""
+    """Return the number of the cell of each pixel, (H, W) int32."""
     seeds = _scatter_ellipses(rng, size, diameter)
     _, nearest = cv2.distanceTransformWithLabels(
         (seeds == 0).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
@@ -57,7 +61,7 @@ def _tessellate(rng: np.random.Generator, size: tuple[int, int], diameter: int) 
 
 
 def _scatter_ellipses(rng: np.random.Generator, size: tuple[int, int], diameter: int) -> npt.NDArray[np.int32]:
-    """Numbered ellipses on zero ground, large ones first; some images hold a bundle of fibers."""
+    """Draw numbered ellipses on 0, large ones first; some images contain a bundle of fibers."""
     height, width = size
     seeds = np.zeros(size, np.int32)
     count = 4 + 3 * height * width // (2 * diameter * diameter)
@@ -74,19 +78,19 @@ def _scatter_ellipses(rng: np.random.Generator, size: tuple[int, int], diameter:
 
 
 def _ripple(rng: np.random.Generator, cells: npt.NDArray[np.int32], diameter: int) -> npt.NDArray[np.int32]:
-    """Bend the straight borders: each pixel looks a few pixels aside."""
+    """Bend the straight borders by random displacements of a few pixels."""
     height, width = cells.shape
     columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     for grain, strength in ((diameter // 2, diameter / 14), (5, 0.7)):
         columns += smooth_noise(rng, (height, width), grain) * np.float32(strength)
         rows += smooth_noise(rng, (height, width), grain) * np.float32(strength)
-    near = cells.astype(np.float32)  # exact: there are far fewer than 2**24 cells
+    near = cells.astype(np.float32)  # exact below 2**24 cells
     moved = cv2.remap(near, columns, rows, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT)
     return np.asarray(moved, np.int32)
 
 
 def _distance_to_border(cells: npt.NDArray[np.int32]) -> Plane:
-    """Distance ``(H, W) float32`` in pixels to the nearest pixel that touches another cell."""
+    """Return the distance (H, W) float32 in pixels to the nearest pixel that touches another cell."""
     inside = np.ones(cells.shape, np.uint8)
     inside[:, 1:][cells[:, 1:] != cells[:, :-1]] = 0
     inside[1:][cells[1:] != cells[:-1]] = 0
@@ -95,11 +99,11 @@ def _distance_to_border(cells: npt.NDArray[np.int32]) -> Plane:
     return np.asarray(cv2.distanceTransform(inside, cv2.DIST_L2, 5), np.float32)
 
 
-# ---------------------------------------------------------------- what they look like
+# Appearance.
 
 
 def _paint_cytoplasm(rng: np.random.Generator, cells: npt.NDArray[np.int32], distance: Plane) -> Plane:
-    """Gray of the cells: each its own, lighter toward the middle, granular."""
+    """Paint each cell in its own gray, lighter toward the center, with granules."""
     grays = rng.normal(150, rng.uniform(5, 17), int(cells.max()) + 1).astype(np.float32)
     image = grays[cells] + np.minimum(distance, 12) * np.float32(rng.uniform(0, 1.5))
     size = (cells.shape[0], cells.shape[1])
@@ -108,26 +112,26 @@ def _paint_cytoplasm(rng: np.random.Generator, cells: npt.NDArray[np.int32], dis
 
 
 def _add_organelles(rng: np.random.Generator, image: Plane, distance: Plane, diameter: int) -> None:
-    """Mitochondria, vesicles and filaments, kept clear of the membranes."""
+    """Draw mitochondria, vesicles and filaments at a distance from the membranes."""
     layer = np.zeros(image.shape, np.uint8)
     area = image.size / diameter**2
-    roomy = np.argwhere(distance > max(4, diameter // 7))
-    plain = np.argwhere(distance > 3.5)
-    if len(roomy):
-        for row, column in roomy[rng.integers(len(roomy), size=int(rng.poisson(0.2 * area)))].tolist():
+    large_cells = np.argwhere(distance > max(4, diameter // 7))
+    small_cells = np.argwhere(distance > 3.5)
+    if len(large_cells):
+        for row, column in large_cells[rng.integers(len(large_cells), size=int(rng.poisson(0.2 * area)))].tolist():
             _draw_mitochondrion(rng, layer, (column, row), float(distance[row, column]))
-    if len(plain):
-        for row, column in plain[rng.integers(len(plain), size=int(rng.poisson(1.6 * area)))].tolist():
+    if len(small_cells):
+        for row, column in small_cells[rng.integers(len(small_cells), size=int(rng.poisson(1.6 * area)))].tolist():
             _draw_speck(rng, layer, (column, row))
     clear = np.clip((distance - 3) / 2, 0, 1) * np.float32(rng.uniform(0.35, 0.6))
     image -= cv2.GaussianBlur(layer, (3, 3), 0.8) * clear
 
 
 def _draw_mitochondrion(
-    rng: np.random.Generator, layer: npt.NDArray[np.uint8], center: tuple[int, int], room: float
+    rng: np.random.Generator, layer: npt.NDArray[np.uint8], center: tuple[int, int], max_radius: float
 ) -> None:
-    """A dark oval with a darker outline, striped by its folds."""
-    axes = (max(3, int(room * rng.uniform(0.6, 1.1))), max(2, int(room * rng.uniform(0.4, 0.7))))
+    """Draw a dark oval with a darker outline and stripes."""
+    axes = (max(3, int(max_radius * rng.uniform(0.6, 1.1))), max(2, int(max_radius * rng.uniform(0.4, 0.7))))
     turn, gray = float(rng.uniform(0, 180)), int(rng.integers(60, 150))
     oval = np.zeros_like(layer)
     cv2.ellipse(oval, center, axes, turn, 0, 360, (1,), -1)
@@ -142,7 +146,7 @@ def _draw_mitochondrion(
 
 
 def _draw_speck(rng: np.random.Generator, layer: npt.NDArray[np.uint8], center: tuple[int, int]) -> None:
-    """A vesicle (ring), a granule (dot), or a piece of a filament."""
+    """Draw a vesicle (ring), a granule (dot) or a piece of a filament."""
     kind, gray = int(rng.integers(3)), (int(rng.integers(90, 256)),)
     if kind < 2:
         radius = int(rng.integers(1, 4))
@@ -153,7 +157,7 @@ def _draw_speck(rng: np.random.Generator, layer: npt.NDArray[np.uint8], center: 
 
 
 def _stain_membranes(rng: np.random.Generator, image: Plane, distance: Plane, thickness: Plane) -> None:
-    """Darken the membranes; the stain fades to the sides and is uneven along the way."""
+    """Darken the membranes; the stain fades to the sides and varies along them."""
     size = (image.shape[0], image.shape[1])
     profile = np.exp(-((distance / (thickness + np.float32(0.6))) ** 2))
     uneven = 1 + np.float32(0.22) * smooth_noise(rng, size, 14)
@@ -161,11 +165,11 @@ def _stain_membranes(rng: np.random.Generator, image: Plane, distance: Plane, th
 
 
 def _expose(rng: np.random.Generator, image: Plane) -> npt.NDArray[np.uint8]:
-    """Uneven illumination, contrast, focus and the grain of the detector."""
+    """Apply uneven illumination, contrast, focus and detector noise."""
     size = (image.shape[0], image.shape[1])
     field = 1 + np.float32(0.06) * smooth_noise(rng, size, max(min(size) // 2, 8))
-    seen = image * field * np.float32(rng.uniform(0.65, 1.25)) + np.float32(rng.uniform(-25, 15))
+    exposed = image * field * np.float32(rng.uniform(0.65, 1.25)) + np.float32(rng.uniform(-25, 15))
     grain = rng.standard_normal(size, dtype=np.float32) * np.float32(rng.uniform(6, 18))
-    blurred = cv2.GaussianBlur(seen, (5, 5), float(rng.uniform(0.3, 1.0)))
+    blurred = cv2.GaussianBlur(exposed, (5, 5), float(rng.uniform(0.3, 1.0)))
     noise = cv2.GaussianBlur(grain, (3, 3), float(rng.uniform(0.2, 0.6)))
     return np.asarray(np.clip(blurred + noise, 0, 255), np.uint8)

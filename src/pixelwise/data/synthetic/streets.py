@@ -1,8 +1,8 @@
-"""Street scenes drawn from a seed, with exact labels: a small world seen in perspective.
+"""Street scenes in perspective, drawn from a seed, with exact labels.
 
-Read from :func:`street_scene` down. The street is laid out in world coordinates (integers,
-centimeters), everything on it is drawn from far to near so that nearer things hide farther ones,
-and texture, exposure and sensor noise come last. Image and labels are drawn by the same calls.
+Read from `street_scene` down. Objects have world coordinates (integers, centimeters) and are drawn from far to
+near, so that near objects hide far ones. Texture, exposure and sensor noise follow. Image and labels are drawn by
+the same calls.
 """
 
 import math
@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pixelwise.data.classes import Color
 from pixelwise.data.synthetic.canvas import (
     FAR,
     GROUND_NEAR,
@@ -24,11 +25,10 @@ from pixelwise.data.synthetic.canvas import (
     SKY,
     Camera,
     Canvas,
-    Color,
     Light,
     Points,
-    check_picture,
     pick_color,
+    require_valid_request,
     smooth_noise,
 )
 from pixelwise.data.synthetic.objects import (
@@ -40,46 +40,51 @@ from pixelwise.data.synthetic.objects import (
     draw_tree,
 )
 
-Thing = tuple[int, Callable[[Canvas, np.random.Generator], None]]
+SceneObject = tuple[int, Callable[[Canvas, np.random.Generator], None]]
+"""Depth of an object, and a function that draws it."""
 
 
 def street_scene(seed: int, size: tuple[int, int] = (192, 256)) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """One street scene: a pure function of ``seed`` (>= 0) and ``size`` (height, width; >= 32).
+    """Draw a street scene whose class frequencies are close to those of CamVid (Brostow et al. 2009).
 
-    Returns the image ``(H, W, 3) uint8`` RGB and the labels ``(H, W) uint8``, indices into
-    ``STREET_NAMES``. Shares of the classes are close to those of CamVid (Brostow et al. 2009).
+    Args:
+        seed: Seed, at least 0. Equal arguments give equal pixels.
+        size: Height and width, at least 32.
+
+    Returns:
+        The image (H, W, 3) uint8 RGB and the labels (H, W) uint8, indices into `STREET_NAMES`.
     """
-    check_picture(seed, size)
+    require_valid_request(seed, size)
     rng = np.random.default_rng(seed)
     street = _plan_street(rng)
-    canvas = _blank_canvas(rng, street, size)
+    canvas = _make_canvas(rng, street, size)
     _draw_ground(canvas, street, rng)
     _cast_shadows(canvas, street, rng)
-    things = [*_backdrop(canvas, rng), *_side_lots(street, rng), *_furniture(street, rng)]
-    things += _traffic(street, rng)
-    for _, draw in sorted(things, key=lambda thing: -thing[0]):
+    objects = [*_place_backdrop(canvas, rng), *_place_buildings(street, rng), *_place_poles(street, rng)]
+    objects += _place_traffic(street, rng)
+    for _, draw in sorted(objects, key=lambda item: -item[0]):
         draw(canvas, rng)
     return _expose(canvas, rng), canvas.labels
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Street:
-    """Lengths in centimeters, shares in percent."""
+    """Dimensions of a street in centimeters, and frequencies of objects in percent."""
 
     half_road: int
     half_span: int
-    """From the middle of the road to the house fronts."""
+    """Distance from the center of the road to the house fronts."""
     green: int
-    """Share of the lots that hold trees in place of a house."""
+    """Share of the lots with trees instead of a house."""
     floors: int
-    """Upper limit of the houses' height."""
+    """Largest number of floors of a house."""
     traffic: int
-    """Share of the parking places and of the stretches of road that hold a car."""
+    """Share of the parking spaces and road sections with a car."""
     sunny_side: int
-    """-1: the sun stands on the left, 1: on the right."""
+    """-1: the sun is on the left, 1: on the right."""
 
 
-# ---------------------------------------------------------------- the plan
+# Layout.
 
 
 def _plan_street(rng: np.random.Generator) -> Street:
@@ -94,8 +99,8 @@ def _plan_street(rng: np.random.Generator) -> Street:
     )
 
 
-def _blank_canvas(rng: np.random.Generator, street: Street, size: tuple[int, int]) -> Canvas:
-    """Camera, light and sky."""
+def _make_canvas(rng: np.random.Generator, street: Street, size: tuple[int, int]) -> Canvas:
+    """Create the canvas with camera, light and sky."""
     height, width = size
     overcast = bool(rng.random() < 0.4)
     shaded, lit = (78, 92) if overcast else (58, 118)
@@ -122,8 +127,8 @@ def _blank_canvas(rng: np.random.Generator, street: Street, size: tuple[int, int
     return Canvas(image=image, labels=np.full(size, SKY, np.uint8), camera=camera, light=light)
 
 
-def _backdrop(canvas: Canvas, rng: np.random.Generator) -> Iterator[Thing]:
-    """Roofs and tree tops that close the view at the end of the street."""
+def _place_backdrop(canvas: Canvas, rng: np.random.Generator) -> Iterator[SceneObject]:
+    """Place houses and trees at the end of the street."""
     reach = FAR * canvas.labels.shape[1] // canvas.camera.focal
     x = -reach
     while x < reach:
@@ -136,8 +141,8 @@ def _backdrop(canvas: Canvas, rng: np.random.Generator) -> Iterator[Thing]:
         x += width
 
 
-def _side_lots(street: Street, rng: np.random.Generator) -> Iterator[Thing]:
-    """Houses, gardens and side streets along both sides, from the camera to the end."""
+def _place_buildings(street: Street, rng: np.random.Generator) -> Iterator[SceneObject]:
+    """Place houses, gardens and side streets along both sides."""
     for side in (-1, 1):
         z = NEAR
         while z < FAR - 1200:
@@ -152,8 +157,8 @@ def _side_lots(street: Street, rng: np.random.Generator) -> Iterator[Thing]:
             z = end + (int(rng.integers(250, 800)) if rng.random() < 0.2 else 0)
 
 
-def _furniture(street: Street, rng: np.random.Generator) -> Iterator[Thing]:
-    """Poles and street trees at the curb; each side has its own spacing."""
+def _place_poles(street: Street, rng: np.random.Generator) -> Iterator[SceneObject]:
+    """Place poles and street trees at the curb, with a different spacing on each side."""
     for side in (-1, 1):
         x = side * (street.half_road + 45)
         z = int(rng.integers(350, 1200))
@@ -166,8 +171,8 @@ def _furniture(street: Street, rng: np.random.Generator) -> Iterator[Thing]:
             z += int(rng.integers(450, 1700))
 
 
-def _traffic(street: Street, rng: np.random.Generator) -> Iterator[Thing]:
-    """Parked cars along the curb, moving cars in the lanes, cyclists between the two."""
+def _place_traffic(street: Street, rng: np.random.Generator) -> Iterator[SceneObject]:
+    """Place parked cars along the curb, moving cars in the lanes, and cyclists between them."""
     for side in (-1, 1):
         lanes = ((street.half_road - 105, 3), (street.half_road // 2 - 40, 1))
         for lane, busy in lanes:
@@ -182,11 +187,11 @@ def _traffic(street: Street, rng: np.random.Generator) -> Iterator[Thing]:
         yield z, partial(draw_cyclist, x=x, z=z)
 
 
-# ---------------------------------------------------------------- ground
+# Ground.
 
 
-def _strip(x: tuple[int, int], z: tuple[int, int]) -> Points:
-    """A ground strip ``(1, 2 * P, 3)`` along the street, cut so that it can follow the bend."""
+def _make_strip(x: tuple[int, int], z: tuple[int, int]) -> Points:
+    """Return a ground strip (1, 2 P, 3) along the street, in sections so that it can follow the bend."""
     steps = 12 if z[1] > 2 * z[0] else 3
     depths = (z[0] * (z[1] / z[0]) ** (np.arange(steps) / (steps - 1))).astype(np.int64)
     strip = np.zeros((1, 2 * steps, 3), np.int64)
@@ -199,50 +204,50 @@ def _draw_ground(canvas: Canvas, street: Street, rng: np.random.Generator) -> No
     asphalt = pick_color(rng, ((84, 86, 90), (112, 112, 112), (136, 132, 126), (64, 66, 72)))
     slabs = pick_color(rng, ((132, 128, 122), (156, 150, 140), (104, 104, 106), (142, 120, 106)))
     paving, half = (GROUND_NEAR, FAR + 600), street.half_road
-    canvas.fill(_strip((-8 * FAR, 8 * FAR), paving), slabs, PAVEMENT)
-    canvas.fill(_strip((-half, half), paving), asphalt, ROAD)
+    canvas.fill(_make_strip((-8 * FAR, 8 * FAR), paving), slabs, PAVEMENT)
+    canvas.fill(_make_strip((-half, half), paving), asphalt, ROAD)
     for z in rng.integers(700, 5000, int(rng.integers(0, 3))):  # side streets
-        canvas.fill(_strip((-8 * FAR, 8 * FAR), (int(z), int(z) + 480)), asphalt, ROAD)
+        canvas.fill(_make_strip((-8 * FAR, 8 * FAR), (int(z), int(z) + 480)), asphalt, ROAD)
     _draw_repairs(canvas, half, asphalt, rng)
     _draw_markings(canvas, half, rng)
     for side in (-1, 1):
-        edge = _strip((side * half, side * (half + 14)), paving)
+        edge = _make_strip((side * half, side * (half + 14)), paving)
         canvas.fill(edge, pick_color(rng, ((150, 148, 142), (110, 108, 104))), None)
 
 
 def _draw_repairs(canvas: Canvas, half: int, asphalt: Color, rng: np.random.Generator) -> None:
-    """Darker and lighter patches of asphalt."""
+    """Draw darker and lighter patches of asphalt."""
     for _ in range(int(rng.integers(0, 5))):
         x, z = int(rng.integers(-half, half - 100)), int(rng.integers(300, 2500))
-        patch = _strip((x, min(x + int(rng.integers(60, 260)), half)), (z, z + 400))
+        patch = _make_strip((x, min(x + int(rng.integers(60, 260)), half)), (z, z + 400))
         canvas.fill(patch, asphalt, None, int(rng.integers(75, 120)))
 
 
 def _draw_markings(canvas: Canvas, half: int, rng: np.random.Generator) -> None:
-    """Broken center line, curb lines, now and then a zebra crossing: painted, and still road."""
+    """Draw a broken center line, curb lines and sometimes a zebra crossing, all labeled as road."""
     white = pick_color(rng, ((200, 200, 196), (216, 190, 110)))
     if rng.random() < 0.75:
         period = int(rng.integers(300, 700))
         for z in range(NEAR, FAR // 2, period):
-            canvas.fill(_strip((-8, 8), (z, z + period // 2)), white, None)
+            canvas.fill(_make_strip((-8, 8), (z, z + period // 2)), white, None)
     if rng.random() < 0.4:
         for x in (30 - half, half - 42):
-            canvas.fill(_strip((x, x + 12), (GROUND_NEAR, FAR)), white, None)
+            canvas.fill(_make_strip((x, x + 12), (GROUND_NEAR, FAR)), white, None)
     if rng.random() < 0.25:
         z = int(rng.integers(500, 1600))
         for x in range(-half + 20, half - 60, 110):
-            canvas.fill(_strip((x, x + 55), (z, z + 260)), white, None)
+            canvas.fill(_make_strip((x, x + 55), (z, z + 260)), white, None)
 
 
 def _cast_shadows(canvas: Canvas, street: Street, rng: np.random.Generator) -> None:
-    """Shadows of the houses and trees on the sunny side, thrown across the ground."""
+    """Darken the ground by the shadows of houses and trees on the sunny side."""
     shadow = np.zeros(canvas.labels.shape, np.uint8)
     z, side = GROUND_NEAR, street.sunny_side
     while z < FAR // 2:
         end = z + int(rng.integers(150, 900))
         if rng.random() < 0.6:
             reach = street.half_span - int(rng.integers(0, 2 * street.half_span))
-            quad = _strip((side * 3 * street.half_span, side * reach), (z, end))
+            quad = _make_strip((side * 3 * street.half_span, side * reach), (z, end))
             cv2.fillPoly(shadow, list(canvas.camera.project(quad)), (255,), cv2.LINE_AA, SHIFT)
         z = end
     strength = float(rng.uniform(0.1, 0.55))
@@ -251,7 +256,7 @@ def _cast_shadows(canvas: Canvas, street: Street, rng: np.random.Generator) -> N
     np.multiply(canvas.image, kept[..., None], out=canvas.image, casting="unsafe")
 
 
-# ---------------------------------------------------------------- weather, texture, sensor
+# Weather, texture and sensor.
 
 # Strength of coarse, medium and fine texture per class, in gray levels.
 TEXTURE = np.array(
@@ -261,7 +266,7 @@ TEXTURE = np.array(
 
 
 def _expose(canvas: Canvas, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Texture of the surfaces, then what lens and sensor do: cast, exposure, blur, noise."""
+    """Apply the texture of surfaces, then color cast, exposure, blur and noise of the camera."""
     size = canvas.labels.shape
     height, width = size
     short = min(height, width)

@@ -34,7 +34,7 @@ class Tile:
     """One tile of a plan."""
 
     index: tuple[int, int]
-    """Which of the plan's rows and which of its columns."""
+    """Its position among the plan's rows and columns."""
     rows: TileSpan
     columns: TileSpan
 

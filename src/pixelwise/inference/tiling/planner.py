@@ -26,7 +26,7 @@ MAX_BYTES = 1 << 30
 The process takes two to three times as much, because the allocator leaves gaps between blocks of many sizes.
 """
 WINDOWED_BYTES = 384 << 20
-"""The same for images that are read window by window, where the whole process stays below 2 GB.
+"""The limit for images that are read window by window, where the whole process stays below 2 GB.
 
 Measured for a U-Net with 2 base channels and tiles of 512 MiB: 0.6 GB before the first tile, 1.74 GB in all.
 """

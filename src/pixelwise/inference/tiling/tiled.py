@@ -133,7 +133,7 @@ def compute_seam_score(labels: npt.NDArray[np.generic], tile_size: Size) -> floa
         tile_size: (height, width).
 
     Returns:
-        About 1 where no seam is visible; None if there are no borders, or no labels differ elsewhere.
+        About 1 where seams are invisible; None without borders, or if labels are constant elsewhere.
     """
     at_borders, elsewhere = np.zeros(2), np.zeros(2)
     for axis in (0, 1):

@@ -2,8 +2,8 @@
 
 An operator reads a pattern of input positions that repeats along each axis. A convolution with stride 2 reads two
 positions further for each output, an upsampling by 2 reads one position further for every two outputs. Composing
-these patterns gives the first and the last image pixel that can influence each output pixel. There are no fractions
-and no rounding, so the result is exact. A bound from kernel sizes and strides is too wide after an upsampling.
+these patterns gives the first and the last image pixel that can influence each output pixel. All numbers are
+integers, so the result is exact. A bound from kernel sizes and strides is too wide after an upsampling.
 """
 
 import functools

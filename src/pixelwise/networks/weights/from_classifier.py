@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.networks.backbones import VGG_DEPTHS
+from pixelwise.networks.backbones import VGG_DEPTHS, convert_fc_weights
 from pixelwise.networks.encoders import Encoder, TimmEncoder
 from pixelwise.networks.segnet import SegNet
 from pixelwise.networks.weights.io import (
@@ -90,7 +90,8 @@ def _rename(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tens
             )
         theirs = _rename_for_timm(encoder, tensors) if isinstance(encoder, TimmEncoder) else tensors
         renamed = {f"encoder.{name}": tensor for name, tensor in theirs.items()}
-        renamed |= _convert_fully_connected(network, tensors)
+        if head := getattr(network, "head", None):
+            renamed |= {f"head.{name}": tensor for name, tensor in convert_fc_weights(head, tensors).items()}
         first = f"encoder.{encoder.first_layer}.weight"
     if first in renamed:
         channels = network.get_parameter(first).shape[1]
@@ -103,18 +104,3 @@ def _rename_for_timm(encoder: TimmEncoder, tensors: Mapping[str, Tensor]) -> dic
     """Return the tensors with the names of features: timm renames the "stages.0" of a classifier to "stages_0"."""
     ours = {re.sub(r"[._]", ".", name.removeprefix("model.")): name for name in encoder.state_dict()}
     return {ours.get(re.sub(r"[._]", ".", name), name): tensor for name, tensor in tensors.items()}
-
-
-def _convert_fully_connected(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return fc6 and fc7 of VGG and AlexNet as convolutions: (4096, 25088) → (4096, 512, 7, 7)."""
-    head = getattr(network, "head", None)
-    if not head:
-        return {}
-    linear = [name for name, tensor in tensors.items() if name.startswith("classifier.") and tensor.dim() == 2]
-    renamed = {}
-    for layer, theirs in zip(("fc6", "fc7"), linear, strict=False):
-        weight = head.get_parameter(f"{layer}.weight")
-        if tensors[theirs].numel() == weight.numel():
-            renamed[f"head.{layer}.weight"] = tensors[theirs].view(weight.shape)
-            renamed[f"head.{layer}.bias"] = tensors[theirs.replace("weight", "bias")]
-    return renamed

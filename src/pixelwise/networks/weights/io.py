@@ -61,7 +61,7 @@ class LoadReport:
     """Names that were stripped or renamed."""
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Return whether the whole network was loaded and the whole file was used."""
         return not (self.missing or self.unexpected or self.reshaped)
 
@@ -244,7 +244,8 @@ def build_classifier(
     Raises:
         InvalidArgumentError: The name is unknown, or the weights cannot be downloaded.
     """
-    published = _find_in_timm(name.removeprefix("timm:")) if name.startswith("timm:") else _find_in_torchvision(name)
+    is_timm = name.startswith("timm:")
+    published = _find_in_timm(name.removeprefix("timm:")) if is_timm else _find_in_torchvision(name)
     network = published.build(num_classes)
     report = None
     if isinstance(weights, Path):

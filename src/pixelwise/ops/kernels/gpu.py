@@ -1,6 +1,6 @@
 """The GPU kernels in Triton: one lane computes one element of the output.
 
-There are no atomics, so every run gives the same result, and no write can be out of bounds.
+Atomics are not used, so every run gives the same result, and no write can be out of bounds.
 """
 
 import functools

@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from pixelwise.data.rasters._gdal import CACHE_BYTES, has_rasterio, use_gdal
+from pixelwise.data.rasters.geotiff_writer import CACHE_BYTES, has_rasterio, use_gdal
 from pixelwise.errors import InvalidArgumentError
 
 pytest.importorskip("rasterio")
