@@ -155,7 +155,7 @@ def iou(counts: Counts) -> PerClass:
         >>> iou(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
         array([0.75, 0.8 ,  nan])
     """
-    return _divide(_true_positives(counts), counts.sum(1) + counts.sum(0) - np.diag(counts))
+    return _divide(_get_diagonal(counts), counts.sum(1) + counts.sum(0) - np.diag(counts))
 
 
 def dice(counts: Counts) -> PerClass:
@@ -178,7 +178,7 @@ def dice(counts: Counts) -> PerClass:
         >>> dice(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]])).round(3)
         array([0.857, 0.889,   nan])
     """
-    return _divide(2 * _true_positives(counts), counts.sum(1) + counts.sum(0))
+    return _divide(2 * _get_diagonal(counts), counts.sum(1) + counts.sum(0))
 
 
 def class_accuracy(counts: Counts) -> PerClass:
@@ -199,7 +199,7 @@ def class_accuracy(counts: Counts) -> PerClass:
         >>> class_accuracy(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
         array([0.75, 1.  ,  nan])
     """
-    return _divide(_true_positives(counts), counts.sum(1))
+    return _divide(_get_diagonal(counts), counts.sum(1))
 
 
 def mean_iou(counts: Counts) -> float:
@@ -283,7 +283,7 @@ def global_accuracy(counts: Counts) -> float:
         >>> global_accuracy(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
         0.875
     """
-    return float(_divide(_true_positives(counts).sum(), counts.sum()))
+    return float(_divide(_get_diagonal(counts).sum(), counts.sum()))
 
 
 def boundary_f1(prediction: Labels, labels: Labels, num_classes: int, *, ignore_index: int) -> float:
@@ -531,7 +531,7 @@ def _list_offsets(height: int, width: int) -> npt.NDArray[np.intp]:
     return np.stack([y, x], axis=1)[y**2 + x**2 <= largest_square]
 
 
-def _true_positives(counts: Counts) -> Counts:
+def _get_diagonal(counts: Counts) -> Counts:
     """Return the diagonal (K,) of the confusion matrix."""
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
         raise InvalidArgumentError(f"counts must be (K, K), not {counts.shape}.")

@@ -14,7 +14,7 @@ from pixelwise.inference.predictor import load
 from pixelwise.model_file import load_model
 from pixelwise.progress import use_reporter
 from support.recorder import Recorder
-from support.small_sets import pairs
+from support.small_datasets import pairs
 
 KEYS = {
     "mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1",
@@ -46,7 +46,7 @@ def test_classes_with_other_mask_values_are_mapped(model: Path, tmp_path: Path) 
 def test_an_image_of_another_dtype_is_an_error(model: Path, tmp_path: Path) -> None:
     data = pairs(tmp_path / "data", ["test"])
     write_png(data / "images" / "test" / "b.png", np.zeros((8, 12), np.uint16))
-    with pytest.raises(InvalidArgumentError, match=r"test/b\.png: the image is uint16"):
+    with pytest.raises(InvalidArgumentError, match=r"test/b\.png: The image is uint16"):
         evaluate(model, data, device="cpu")
 
 

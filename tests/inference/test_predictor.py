@@ -13,7 +13,7 @@ from PIL import Image as PictureFile
 from torch import nn
 
 from pixelwise.config import NetworkConfig
-from pixelwise.errors import DataError, InvalidArgumentError, ModelFileError
+from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
 from pixelwise.inference import predictor as home
 from pixelwise.inference.predictor import Predictor, load, make_predictor
 from pixelwise.model_file import load_model
@@ -58,8 +58,8 @@ def test_probabilities_sum_to_one_and_agree_with_the_labels(rgb: Predictor, keep
 
 def test_kept_logits_need_no_second_run(rgb: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[int] = []
-    run = Predictor._run
-    monkeypatch.setattr(Predictor, "_run", lambda self, pixels: (runs.append(1), run(self, pixels))[1])
+    run = Predictor._infer_image
+    monkeypatch.setattr(Predictor, "_infer_image", lambda self, pixels: (runs.append(1), run(self, pixels))[1])
     kept = rgb.predict(image(8, 8), keep_logits=True)
     np.testing.assert_array_equal(kept.logits.argmax(0), kept.labels)
     assert kept.probabilities is kept.probabilities
@@ -161,7 +161,7 @@ def test_an_unknown_choice_is_an_error(model: Path, arguments: dict[str, str], s
 
 
 def test_a_missing_model_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="does not exist"):
+    with pytest.raises(PathNotFoundError, match="does not exist"):
         load(tmp_path / "gone")
 
 

@@ -6,7 +6,7 @@ from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.classifier_head import (
     Head,
     double_width,
-    draw_noise,
+    draw_normal,
     find_head,
     is_identity,
     is_pointwise,
@@ -22,7 +22,7 @@ def traced(*layers: nn.Module) -> fx.GraphModule:
 
 
 def head_of(*layers: nn.Module) -> tuple[Head, list[list[str]]]:
-    """The head, and the names of its nodes."""
+    """Return the head and the names of its nodes."""
     head = find_head(traced(*layers))
     return head, [[n.name for n in nodes] for nodes in (head.pool, head.on_map, head.flatten, head.on_vector)]
 
@@ -87,8 +87,8 @@ def test_is_identity(layer, answer):
 
 def test_noise_is_constant_and_keeps_the_random_state():
     network, state = nn.Conv2d(1, 1, 1).double(), torch.get_rng_state()
-    assert torch.equal(draw_noise(network, 2, 3), draw_noise(network, 2, 3))
-    assert draw_noise(network, 2).dtype == torch.float64
+    assert torch.equal(draw_normal(network, 2, 3), draw_normal(network, 2, 3))
+    assert draw_normal(network, 2).dtype == torch.float64
     assert torch.equal(torch.get_rng_state(), state)
 
 

@@ -303,7 +303,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_file_determines_the_number_of_classes(weights: Path) -> None:
     loaded = load_classifier("squeezenet1_1", weights)
     assert loaded.report is not None
-    assert loaded.report.complete
+    assert loaded.report.is_complete
     assert Localizer(loaded, device=CPU).names == tuple(f"class {i}" for i in range(5))
 
 

@@ -16,9 +16,9 @@ from PIL import Image
 from pixelwise.api import predict
 from pixelwise.config import NetworkConfig
 from pixelwise.data.io.images import read_image, read_mask
-from pixelwise.data.rasters import ome_zarr_reader
-from pixelwise.data.rasters._gdal import use_gdal
-from pixelwise.data.rasters.ome_zarr_reader import ZarrRaster
+from pixelwise.data.rasters import ome_zarr
+from pixelwise.data.rasters.geotiff_writer import use_gdal
+from pixelwise.data.rasters.ome_zarr import ZarrRaster
 from pixelwise.data.rasters.windows import BLOCK
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.inference.predictor import Predictor, load
@@ -462,7 +462,7 @@ def test_an_interrupted_zarr_is_resumed(
         raise StopError
 
     with monkeypatch.context() as stopping:
-        stopping.setattr(ome_zarr_reader, "write_label_zarr", stop_late)
+        stopping.setattr(ome_zarr, "write_label_zarr", stop_late)
         with pytest.raises(StopError):
             labels_of(padded, path, target, track=stop)
     assert not target.exists()

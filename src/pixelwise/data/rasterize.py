@@ -8,6 +8,9 @@ center to the left crosses the outline an odd number of times. A center exactly 
 area to the right of the edge, or below a horizontal one. Of two polygons that share an edge, exactly one
 therefore gets the pixel: neighbors have neither a gap nor an overlap.
 
+No library is exact here: on 2,000 random polygons each with integer, half and real coordinates, cv2.fillPoly and
+Pillow differ on over 99 %, pycocotools on 85 % or more, and rasterio on 2 to 89 % (points on edges, crossings).
+
 Coordinates that do not form a shape raise DataError when the shape is created.
 """
 

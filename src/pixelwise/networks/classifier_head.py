@@ -47,7 +47,7 @@ def get_weights(network: nn.Module) -> Tensor:
     return weights
 
 
-def draw_noise(network: nn.Module, *shape: int) -> Tensor:
+def draw_normal(network: nn.Module, *shape: int) -> Tensor:
     """Return normally distributed values, equal in every call and independent of the global random state."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(get_weights(network))
 
@@ -74,7 +74,7 @@ def get_sources(node: fx.Node) -> list[fx.Node]:
 def is_pointwise(traced: fx.GraphModule, node: fx.Node) -> bool:
     """Return whether the node computes each position of a 2x3 map separately."""
     shape = get_shape(get_sources(node)[0])
-    maps = draw_noise(traced, 1, shape[1], 2, 3)
+    maps = draw_normal(traced, 1, shape[1], 2, 3)
     separate = _flatten_positions(maps).reshape(6, shape[1], *[1] * (len(shape) - 2))
     try:
         together, parts = _run(traced, [node], maps), _run(traced, [node], separate)
@@ -85,7 +85,7 @@ def is_pointwise(traced: fx.GraphModule, node: fx.Node) -> bool:
 
 def is_identity(traced: fx.GraphModule, node: fx.Node) -> bool:
     """Return whether the node returns its input in evaluation mode, as dropout does."""
-    value = draw_noise(traced, *get_shape(get_sources(node)[0]))
+    value = draw_normal(traced, *get_shape(get_sources(node)[0]))
     return _is_close(_run(traced, [node], value), value)
 
 
@@ -93,7 +93,7 @@ def _is_average(traced: fx.GraphModule, nodes: Sequence[fx.Node]) -> bool:
     """Return whether the nodes average over a grid of windows, on the native map and on one twice as large."""
     _, channels, height, width = get_shape(get_sources(nodes[0])[0])
     return all(
-        _equals_average(traced, nodes, draw_noise(traced, 1, channels, height * scale, width * scale))
+        _equals_average(traced, nodes, draw_normal(traced, 1, channels, height * scale, width * scale))
         for scale in (1, 2)
     )
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from pixelwise.networks.classifier_head import (
     Head,
     double_width,
-    draw_noise,
+    draw_normal,
     find_head,
     get_sources,
     get_weights,
@@ -74,7 +74,7 @@ def convolutionalize(classifier: nn.Module, *, input_size: int = 224) -> nn.Modu
     device = get_weights(classifier).device
     # On the CPU, because a GPU can round convolutions, but not linear layers, to TF32.
     network = copy.deepcopy(classifier).cpu().eval()
-    images = draw_noise(network, 1, _get_in_channels(network), input_size, input_size)
+    images = draw_normal(network, 1, _get_in_channels(network), input_size, input_size)
     with torch.no_grad():
         traced, logits = trace_classifier(network, images)
         _rewrite(traced, find_head(traced))
@@ -100,7 +100,7 @@ def _rewrite(traced: fx.GraphModule, head: Head) -> None:
             compute_sliding_window(*pair) for pair in zip(head.before, head.after, strict=True)
         )
         kernel, dilation = (rows, columns), (down, right)
-    new_layers = _new_layers(traced, head, dilation)
+    new_layers = _build_new_layers(traced, head, dilation)
     if kernel != (1, 1):
         _insert_average(traced, head.pool[0], kernel)
     dropped = [node for node, layer in new_layers.items() if layer is None]
@@ -148,7 +148,7 @@ def _insert_average(traced: fx.GraphModule, pool: fx.Node, kernel: Size) -> None
     pool.replace_input_with(source, slide)
 
 
-def _new_layers(traced: fx.GraphModule, head: Head, dilation: Size) -> dict[fx.Node, nn.Module | None]:
+def _build_new_layers(traced: fx.GraphModule, head: Head, dilation: Size) -> dict[fx.Node, nn.Module | None]:
     """Return the new layers for those that act on vectors, None to remove one. The others stay."""
     layers: dict[fx.Node, nn.Module | None] = {}
     window = head.after

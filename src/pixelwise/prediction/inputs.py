@@ -14,7 +14,7 @@ from pixelwise.data.io.channel_files import split_channel, stack_channels
 from pixelwise.data.io.images import Array, DecodedImage, decode_image, decode_image_bytes, read_image, read_image_bytes
 from pixelwise.data.io.video import VIDEO_EXTENSIONS
 from pixelwise.data.rasters import find_raster_format, is_windowed_only
-from pixelwise.data.rasters.ome_zarr_reader import is_zarr
+from pixelwise.data.rasters.ome_zarr import is_zarr
 from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
 from pixelwise.prediction.outputs import WRITERS
 from pixelwise.prediction.outputs.video import FRAME_LIST, LABELED_VIDEO
@@ -88,7 +88,7 @@ class ChannelGroup(Input):
     files: tuple[Input, ...] = ()
     """In the order of the channels."""
     fault: str = ""
-    """Why the files are not an image; empty if they are."""
+    """The reason that the files are not an image; empty if they are."""
 
     def read(self, channels: int | None = None) -> Array:
         """Decode and stack the files to (H, W, C)."""

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pixelwise.data.rasters.rasterio_reader import TIFF
+from pixelwise.data.rasters.rasterio_reader import TIFF_EXTENSIONS
 from pixelwise.errors import InvalidArgumentError, PixelwiseError
 from pixelwise.model_file import read_checksum, read_spec
 from pixelwise.prediction.executor import LocalExecutor
@@ -49,7 +49,7 @@ def predict_files(
         found = group_channels(found, spec.channels)
     can_use_windows = writer.only_labels and executor.is_exact
     for index, item in enumerate(found):
-        is_tiff = type(item) is Input and not item.url and item.path.suffix.lower() in TIFF
+        is_tiff = type(item) is Input and not item.url and item.path.suffix.lower() in TIFF_EXTENSIONS
         if is_tiff and is_large_tiff(item.path, can_use_windows):
             found[index] = RasterInput(item.path, item.stem)
     for option, given in (("--resume", resume), ("--shard", shard), ("--cluster", executor.writes_elsewhere)):

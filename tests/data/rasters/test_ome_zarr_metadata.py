@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pixelwise.data.classes import describe_classes
-from pixelwise.data.rasters.ome_zarr_metadata import is_label_zarr, label_attributes, parse_multiscale
+from pixelwise.data.rasters.ome_zarr_metadata import is_label_zarr, make_label_attributes, parse_multiscale
 from pixelwise.errors import DataError
 
 CLASSES = describe_classes({"names": ["a", "b"], "colors": [[1, 2, 3], [4, 5, 6]]})
@@ -38,7 +38,7 @@ def described(version: str, inner: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
-def test_an_image_is_found_with_its_place(version: str) -> None:
+def test_an_image_is_parsed_with_its_coordinates(version: str) -> None:
     inner = {
         **image(scale(1, 0.5, 0.25), translation(0, 10, 20)),
         "coordinateTransformations": [scale(1, 2, 2), translation(0, 100, 0)],
@@ -48,12 +48,12 @@ def test_an_image_is_found_with_its_place(version: str) -> None:
     assert found.version == version
     assert found.levels == ("0", "1")
     assert [axis.name for axis in found.axes] == ["c", "y", "x"]
-    y, x = found.axis("y"), found.axis("x")
+    y, x = found.get_axis("y"), found.get_axis("x")
     assert (y.kind, y.unit, y.scale, y.translation) == ("space", "micrometer", 1.0, 120.0)
     assert (x.scale, x.translation) == (0.5, 40.0)
 
 
-def test_an_image_without_a_version_is_of_the_older_one() -> None:
+def test_an_image_without_a_version_has_the_older_one() -> None:
     found = parse_multiscale({"multiscales": [image(scale(1, 1, 1))]})
     assert found is not None
     assert found.version == "0.4"
@@ -66,7 +66,7 @@ def test_a_group_may_describe_no_image(attributes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("attributes", [described("0.3", image()), {"ome": {"version": "0.6", "multiscales": [{}]}}])
 def test_another_version_is_an_error(attributes: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"its metadata are NGFF 0\.[36]; save it as 0\.4 or 0\.5"):
+    with pytest.raises(DataError, match=r"its metadata is NGFF 0\.[36]; save it as 0\.4 or 0\.5"):
         parse_multiscale(attributes)
 
 
@@ -74,16 +74,16 @@ def test_another_version_is_an_error(attributes: dict[str, Any]) -> None:
     "inner",
     [{}, {**image(), "datasets": []}, {**image(), "axes": ["y", "x"]}, image(scale(1, 1)), image({"type": "scale"})],
 )
-def test_broken_metadata_are_an_error(inner: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"its NGFF metadata cannot be understood \(.*\); write the image anew"):
+def test_damaged_metadata_is_an_error(inner: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=r"its NGFF metadata is invalid or incomplete; write the image again"):
         parse_multiscale(described("0.4", inner))
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
-def test_labels_lie_where_the_image_does(version: str) -> None:
+def test_labels_have_the_georeference_of_the_image(version: str) -> None:
     source = parse_multiscale(described(version, image(scale(1, 0.5, 0.25), translation(0, 10, 20))))
     assert source is not None
-    attributes = label_attributes(source, CLASSES, "x")
+    attributes = make_label_attributes(source, CLASSES, "x")
     found = parse_multiscale(attributes)
     assert found is not None
     assert (found.version, found.levels) == (version, ("0", "1"))
@@ -99,11 +99,11 @@ def test_labels_lie_where_the_image_does(version: str) -> None:
 def test_an_image_at_the_origin_is_not_moved() -> None:
     source = parse_multiscale(described("0.5", image(scale(1, 1, 1))))
     assert source is not None
-    (level, _) = label_attributes(source, CLASSES, "x")["ome"]["multiscales"][0]["datasets"]
+    (level, _) = make_label_attributes(source, CLASSES, "x")["ome"]["multiscales"][0]["datasets"]
     assert level["coordinateTransformations"] == [scale(1.0, 1.0)]
 
 
-def test_our_labels_are_known_again(tmp_path: Path) -> None:
+def test_written_labels_are_recognized(tmp_path: Path) -> None:
     ours = {"_creator": {"name": "pixelwise"}}
     assert not is_label_zarr(tmp_path)
     for content in ("no JSON", "[]", json.dumps({"multiscales": []}), json.dumps({"_creator": {"name": "another"}})):

@@ -44,7 +44,7 @@ def test_vgg16_report_counts_layers_and_parameters():
     assert (report.num_layers, report.total_layers, report.num_parameters) == (13, 13, 14_714_688)
     assert list(report.unexpected) == [f"classifier.{i}.{part}" for i in (0, 3, 6) for part in ("weight", "bias")]
     assert report.unexpected["classifier.6.weight"] == (1000, 4096)
-    assert not report.complete
+    assert not report.is_complete
     whole = compare_weights(vgg16, Weights(tensors=features.state_dict()))
     assert whole.summary() == (
         "13 of 16 layers, 14,714,688 parameters; not in the file: classifier.0.weight (4096, 25088), "
@@ -94,7 +94,7 @@ def test_files_load_whole(name, tmp_path):
     torch.manual_seed(0)
     source, network = small(), small()
     report = load_weights(network, save(source.state_dict(), tmp_path / name))
-    assert report.complete
+    assert report.is_complete
     assert report.summary() == "3 of 3 layers, 135 parameters"
     assert_equal(network, source.state_dict())
 
@@ -119,7 +119,7 @@ def test_files_load_whole(name, tmp_path):
 def test_wrapped_weights_are_found_and_reported(wrap, notes, tmp_path):
     source, network = small(), small()
     report = load_weights(network, save(wrap(dict(source.state_dict())), tmp_path / "checkpoint.pth"))
-    assert report.complete
+    assert report.is_complete
     assert report.notes == notes
     assert all(note in report.summary() for note in notes)
     assert_equal(network, source.state_dict())
@@ -285,7 +285,7 @@ def test_weights_from_a_file(tmp_path):
     path = save(source.state_dict(), tmp_path / "squeezenet.pth")
     classifier = build_classifier("squeezenet1_1", weights=path)
     assert isinstance(classifier.report, LoadReport)
-    assert classifier.report.complete
+    assert classifier.report.is_complete
     assert_equal(classifier.network, source.state_dict())
     fewer = build_classifier("squeezenet1_1", weights=path, num_classes=2)
     assert fewer.report is not None
@@ -308,7 +308,7 @@ def test_imagenet_weights_come_from_the_libraries(monkeypatch):
     classifier = build_classifier("squeezenet1_1", weights="imagenet")
     assert asked == [models.SqueezeNet1_1_Weights.DEFAULT.url]
     assert classifier.report is not None
-    assert classifier.report.complete
+    assert classifier.report.is_complete
     assert_equal(classifier.network, source.state_dict())
 
     trained = timm.create_model("mobilenetv3_small_050")
@@ -318,7 +318,7 @@ def test_imagenet_weights_come_from_the_libraries(monkeypatch):
     )
     other = build_classifier("timm:mobilenetv3_small_050", weights="imagenet")
     assert other.report is not None
-    assert other.report.complete
+    assert other.report.is_complete
     assert_equal(other.network, trained.state_dict())
 
 

@@ -1,10 +1,10 @@
-"""OME-NGFF, the metadata of an OME-Zarr: which array is the image, what its axes are and where it lies.
+"""OME-NGFF, the metadata of an OME-Zarr: the arrays of an image, its axes and their coordinates.
 
-Versions 0.4 (on Zarr 2) and 0.5 (on Zarr 3) say the same in different places.
+Versions 0.4 (on Zarr 2) and 0.5 (on Zarr 3) have the same content in different places.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,24 +13,24 @@ from pixelwise.data.classes import Classes
 from pixelwise.errors import DataError
 
 ZARR_FORMATS = {"0.4": 2, "0.5": 3}
-"""Version of NGFF → of Zarr."""
+"""Version of NGFF → version of Zarr."""
 
 _CREATOR = "pixelwise"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZarrAxis:
-    """An axis of the image: where its pixels lie along it."""
+    """An axis of the image with its coordinates."""
 
     name: str
     kind: str
-    """space, time or channel; empty where the file does not say."""
+    """space, time or channel; empty if unknown."""
     unit: str
-    """micrometer, ...; empty where the file does not say."""
+    """micrometer, ...; empty if unknown."""
     scale: float
-    """From one pixel to the next."""
+    """Distance of neighboring pixels."""
     translation: float
-    """The middle of the first pixel."""
+    """Coordinate of the center of the first pixel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,18 +39,20 @@ class Multiscale:
 
     version: str
     axes: tuple[ZarrAxis, ...]
-    """Of the finest array, in its order."""
+    """Axes of the finest array, in its order."""
     levels: tuple[str, ...]
     """Paths of the arrays, the finest first."""
 
-    def axis(self, name: str) -> ZarrAxis:
+    def get_axis(self, name: str) -> ZarrAxis:
+        """Return an axis by its name."""
         return next(axis for axis in self.axes if axis.name == name)
 
 
 def parse_multiscale(attributes: Mapping[str, Any]) -> Multiscale | None:
-    """The first image that the attributes of a group describe; None where they describe none.
+    """Parse the first image in the attributes of a group; None if they describe no image.
 
-    DataError for metadata of another version, or that break the rules of theirs.
+    Raises:
+        DataError: The metadata is of another version, or invalid.
     """
     described = attributes.get("ome", attributes)
     try:
@@ -58,23 +60,24 @@ def parse_multiscale(attributes: Mapping[str, Any]) -> Multiscale | None:
             return None
         version = str(described.get("version") or images[0].get("version") or "0.4")
         if version not in ZARR_FORMATS:
-            raise DataError(f"its metadata are NGFF {version}; save it as {' or '.join(ZARR_FORMATS)}.")
-        return _multiscale(images[0], version)
+            raise DataError(f"its metadata is NGFF {version}; save it as {' or '.join(ZARR_FORMATS)}.")
+        return _parse_image(images[0], version)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"its NGFF metadata cannot be understood ({error!r}); write the image anew.") from error
+        raise DataError("its NGFF metadata is invalid or incomplete; write the image again.") from error
 
 
-def _multiscale(image: Mapping[str, Any], version: str) -> Multiscale:
+def _parse_image(image: Mapping[str, Any], version: str) -> Multiscale:
     datasets = image["datasets"]
     given = [(axis["name"], axis.get("type", ""), axis.get("unit", "")) for axis in image["axes"]]
     scales, translations = [1.0] * len(given), [0.0] * len(given)
-    # What is said of the array comes first, then what is said of all arrays.
+    # Transformations of the array are applied first, then those of all arrays.
     for step in (*datasets[0]["coordinateTransformations"], *image.get("coordinateTransformations", ())):
+        values = step.get(step["type"], ())
         if step["type"] == "scale":
-            scales = _paired(scales, step["scale"], lambda a, b: a * b)
-            translations = _paired(translations, step["scale"], lambda a, b: a * b)
+            scales = [float(a * b) for a, b in zip(scales, values, strict=True)]
+            translations = [float(a * b) for a, b in zip(translations, values, strict=True)]
         elif step["type"] == "translation":
-            translations = _paired(translations, step["translation"], lambda a, b: a + b)
+            translations = [float(a + b) for a, b in zip(translations, values, strict=True)]
     axes = (
         ZarrAxis(name=name, kind=kind, unit=unit, scale=scale, translation=translation)
         for (name, kind, unit), scale, translation in zip(given, scales, translations, strict=True)
@@ -82,16 +85,12 @@ def _multiscale(image: Mapping[str, Any], version: str) -> Multiscale:
     return Multiscale(version=version, axes=tuple(axes), levels=tuple(level["path"] for level in datasets))
 
 
-def _paired(left: Sequence[float], right: Sequence[float], join: Any) -> list[float]:
-    return [float(join(a, b)) for a, b in zip(left, right, strict=True)]
+def make_label_attributes(image: Multiscale, classes: Classes, name: str) -> dict[str, Any]:
+    """Make the attributes of a label image with the coordinates of an image and its number of levels.
 
-
-def label_attributes(image: Multiscale, classes: Classes, name: str) -> dict[str, Any]:
-    """Of the group of a label image in the same place, with as many levels, each of half the size of the one before.
-
-    Level n holds every 2ⁿ-th pixel of the first, so all begin at the middle of the same pixel.
+    Level n has every 2ⁿ-th pixel of the first, so all levels start at the center of one pixel.
     """
-    axes = [image.axis(side) for side in "yx"]
+    axes = [image.get_axis(side) for side in "yx"]
     datasets = []
     for level in range(len(image.levels)):
         steps: list[dict[str, Any]] = [{"type": "scale", "scale": [axis.scale * 2**level for axis in axes]}]
@@ -118,13 +117,13 @@ def label_attributes(image: Multiscale, classes: Classes, name: str) -> dict[str
 
 
 def is_label_zarr(path: Path) -> bool:
-    """Whether a folder is a label image that this package has written."""
+    """Return whether a folder is a label image that Pixelwise wrote."""
     for file, inside in ((".zattrs", ()), ("zarr.json", ("attributes",))):
         try:
-            found = json.loads((path / file).read_bytes())
+            attributes = json.loads((path / file).read_bytes())
             for key in inside:
-                found = found[key]
-            if found["_creator"]["name"] == _CREATOR:
+                attributes = attributes[key]
+            if attributes["_creator"]["name"] == _CREATOR:
                 return True
         except (OSError, ValueError, KeyError, TypeError):
             continue

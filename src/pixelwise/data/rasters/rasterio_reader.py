@@ -1,7 +1,4 @@
-"""TIFF of every kind and JPEG 2000, by rasterio.
-
-A window holds what `images.read_image` would give there: the same rules on types, alpha and missing data.
-"""
+"""Reading of TIFF and JPEG 2000 by windows with rasterio, by the same rules as `io.images.read_image`."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,149 +11,146 @@ import tifffile
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.decoded_image import ORIENTATION, Array, ChannelMeans, convert_dtype, find_missing
-from pixelwise.data.rasters._gdal import use_gdal
-from pixelwise.data.rasters.geotiff_writer import Geotiff
-from pixelwise.data.rasters.windows import decoding
+from pixelwise.data.rasters.geotiff_writer import GeotiffWriter, use_gdal
+from pixelwise.data.rasters.windows import convert_window_errors
 from pixelwise.errors import DataError
+from pixelwise.files import wrap_access_errors
 from pixelwise.shapes import Size
 
-JPEG_2000 = (".jp2", ".j2k")
-TIFF = (".tif", ".tiff")
+JPEG_2000_EXTENSIONS = (".jp2", ".j2k")
+TIFF_EXTENSIONS = (".tif", ".tiff")
 
-_SURVEYED = 1024
-"""Side of the windows in which a whole image is looked through."""
+_SCAN_SIDE = 1024
+"""Side of the windows in which a whole image is scanned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RasterioRaster:
-    """An open image file. Errors name it."""
+    """An open image file."""
 
     path: Path
     dataset: Any
-    """rasterio's."""
+    """rasterio's dataset."""
     bands: tuple[int, ...]
-    """Those that are channels, counted from 1."""
+    """Bands that are channels, counted from 1."""
     nodata: float | None
-    """The value that stands for missing data; NaN is one."""
+    """Value of missing data; may be NaN."""
     means: ChannelMeans
-    """Of the whole image, once it is surveyed."""
+    """Means of the whole image after `scan`."""
 
     @property
     def size(self) -> Size:
-        """Height and width."""
         return self.dataset.height, self.dataset.width
 
     @property
     def stamp(self) -> Mapping[str, str | int]:
-        """What tells the file from another one."""
-        found = self.path.stat()
-        return {"bytes": found.st_size, "changed": found.st_mtime_ns}
+        status = self.path.stat()
+        return {"bytes": status.st_size, "changed": status.st_mtime_ns}
 
     def read(self, rows: slice, columns: slice) -> Array:
-        """(h, w, C) uint8, uint16 or float32; missing values are the mean of their channel in the image."""
-        pixels = self._stored(self.bands, rows, columns)
+        """Read a window; missing values are the mean of their channel in the image."""
+        pixels = self._read_bands(self.bands, rows, columns)
         missing = find_missing(pixels, self.nodata)
         return pixels if missing is None else self.means.fill(pixels, missing)
 
     def find_missing(self, rows: slice, columns: slice) -> Array | None:
-        """(h, w) bool: the pixels of which no channel is there; None where there are none."""
         if self.nodata is None:
             return None
-        values = find_missing(self._stored(self.bands, rows, columns), self.nodata)
-        if values is None:
-            return None
-        missing: Array = np.all(values, axis=2)
-        return missing
+        missing = find_missing(self._read_bands(self.bands, rows, columns), self.nodata)
+        return None if missing is None else np.asarray(missing.all(axis=2))
 
     def write_labels(self, path: Path, strips: Iterable[Array], classes: Classes) -> None:
-        """A GeoTIFF with the image's CRS, transform and, where it declares one, a nodata value."""
+        """Write a GeoTIFF with the image's CRS, transform and, if it declares one, a nodata value."""
         transform = None if self.dataset.transform.is_identity else self.dataset.transform
-        geotiff = Geotiff(size=self.size, nodata=self.nodata is not None, crs=self.dataset.crs, transform=transform)
-        geotiff.write(path, strips, classes)
+        has_nodata = self.nodata is not None
+        writer = GeotiffWriter(size=self.size, nodata=has_nodata, crs=self.dataset.crs, transform=transform)
+        writer.write(path, strips, classes)
 
-    def survey(self) -> None:
-        """Reads all for what the whole image alone can tell: the means, and whether a left-out alpha is constant."""
+    def scan(self) -> None:
+        """Read the whole image for its means, and require that an alpha channel that is dropped is constant."""
         alpha = self.dataset.count if len(self.bands) < self.dataset.count else None
         if self.nodata is None and alpha is None:
             return
         first = None
-        for rows, columns in _windows(self.size):
+        for rows, columns in _iterate_windows(self.size):
             if self.nodata is not None:
-                pixels = self._stored(self.bands, rows, columns)
+                pixels = self._read_bands(self.bands, rows, columns)
                 self.means.add(pixels, find_missing(pixels, self.nodata))
             if alpha is not None:
-                values = self._stored((alpha,), rows, columns)
+                values = self._read_bands((alpha,), rows, columns)
                 first = values[0, 0, 0] if first is None else first
                 if (values != first).any():
                     raise DataError(
                         f"{self.path}: the alpha channel varies, so it may carry data; train on {alpha} channels to "
-                        f"use it, or save without alpha (with a nodata value where nothing is there)."
+                        f"use it, or save without alpha (with a nodata value for missing pixels)."
                     )
 
-    def _stored(self, bands: tuple[int, ...], rows: slice, columns: slice) -> Array:
+    def _read_bands(self, bands: tuple[int, ...], rows: slice, columns: slice) -> Array:
         from rasterio.errors import RasterioError
 
         window = ((rows.start, rows.stop), (columns.start, columns.stop))
-        with decoding(self.path, rows, columns, RasterioError):
+        with convert_window_errors(self.path, rows, columns, RasterioError):
             pixels = self.dataset.read(list(bands), window=window)
             return convert_dtype(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
 
 @contextlib.contextmanager
 def open_image_file(path: Path, channels: int) -> Iterator[RasterioRaster]:
-    """Opens an image file for reading by windows, after one look through it where its rules ask for that.
+    """Open an image file, and scan it once if its nodata value or alpha channel needs that.
 
     Args:
-        channels: of the model; decides whether an alpha channel is data.
+        path: The image file.
+        channels: Channels of the model; decides whether an alpha channel is data.
 
     Raises:
         InvalidArgumentError: rasterio is not installed.
-        DataError: the file cannot be read, or stores pixels in a way that windows do not undo.
+        PathNotFoundError, PathAccessError: The file does not exist or may not be read.
+        DataError: The file is damaged, or stores pixels in a form that windows cannot convert.
     """
     with use_gdal():
         import rasterio
-        from rasterio.errors import RasterioError
 
         _require_plain(path)
         try:
             dataset = rasterio.open(path)
-        except RasterioError as error:
-            raise DataError(f"{path}: cannot be read by windows ({error}); replace or remove it.") from error
+        except rasterio.errors.RasterioError as error:
+            raise DataError(f"{path}: cannot be read by windows; replace or remove it.") from error
         with dataset:
-            alpha = dataset.colorinterp[-1] == rasterio.enums.ColorInterp.alpha and dataset.count != channels
-            bands = tuple(range(1, dataset.count + (0 if alpha else 1)))
+            has_alpha = dataset.colorinterp[-1] == rasterio.enums.ColorInterp.alpha and dataset.count != channels
+            bands = tuple(range(1, dataset.count + (0 if has_alpha else 1)))
             means = ChannelMeans(len(bands))
             raster = RasterioRaster(path=path, dataset=dataset, bands=bands, nodata=dataset.nodata, means=means)
-            raster.survey()
+            raster.scan()
             yield raster
 
 
 def count_tiff_pixels(path: Path) -> int:
-    """Of a TIFF, by its header; 0 where it has none that can be read: decoding will say why."""
+    """Count the pixels of a TIFF by its header; 0 for a damaged one, which decoding reports."""
     try:
         with tifffile.TiffFile(path) as file:
             page = file.pages.first
             return int(page.imagelength) * int(page.imagewidth)
-    except Exception:  # tifffile raises whatever the broken bytes lead it to
+    except Exception:  # tifffile raises errors of any type on damaged files
         return 0
 
 
 def _require_plain(path: Path) -> None:
-    """DataError for what GDAL gives as stored, but `tiff.decode_tiff` gives as shown."""
-    if path.suffix.lower() not in TIFF:
+    """Raise DataError for a TIFF that GDAL reads as stored, but `decode_tiff` converts for display."""
+    if path.suffix.lower() not in TIFF_EXTENSIONS:
         return
     try:
-        with tifffile.TiffFile(path) as file:
-            odd = _oddity(file.pages.first)
-    except (OSError, tifffile.TiffFileError) as error:
-        raise DataError(f"{path}: cannot be read by windows ({error}); replace or remove it.") from error
-    if odd:
-        raise DataError(f"{path}: {odd}, which is not undone window by window; save it as plain gray or color.")
+        with wrap_access_errors(path), tifffile.TiffFile(path) as file:
+            reason = _find_conversion(file.pages.first)
+    except tifffile.TiffFileError as error:
+        raise DataError(f"{path}: cannot be read by windows; replace or remove it.") from error
+    if reason:
+        raise DataError(f"{path}: {reason}, which windows do not support; save it as plain gray or color.")
 
 
-def _oddity(page: tifffile.TiffPage) -> str:
+def _find_conversion(page: tifffile.TiffPage) -> str:
+    """Return why a page needs a conversion for display; an empty string if it does not."""
     if page.tags.valueof(ORIENTATION, 1) != 1:
-        return "it is stored turned or mirrored"
+        return "it is stored rotated or mirrored"
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
         return "it is stored with a palette"
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
@@ -164,7 +158,7 @@ def _oddity(page: tifffile.TiffPage) -> str:
     return f"it is stored in {page.bitspersample} bit" if page.bitspersample < 8 else ""
 
 
-def _windows(size: Size) -> Iterator[tuple[slice, slice]]:
-    for top in range(0, size[0], _SURVEYED):
-        for left in range(0, size[1], _SURVEYED):
-            yield slice(top, min(top + _SURVEYED, size[0])), slice(left, min(left + _SURVEYED, size[1]))
+def _iterate_windows(size: Size) -> Iterator[tuple[slice, slice]]:
+    for top in range(0, size[0], _SCAN_SIDE):
+        for left in range(0, size[1], _SCAN_SIDE):
+            yield slice(top, min(top + _SCAN_SIDE, size[0])), slice(left, min(left + _SCAN_SIDE, size[1]))

@@ -61,7 +61,7 @@ class LoadReport:
     """Names that were stripped or renamed."""
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Return whether the whole network was loaded and the whole file was used."""
         return not (self.missing or self.unexpected or self.reshaped)
 

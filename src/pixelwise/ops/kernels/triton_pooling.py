@@ -9,7 +9,9 @@ import triton.language as tl
 
 
 @triton.jit
-def _tile(rows, inner, num_rows, elements, tile_rows: tl.constexpr, tile_elements: tl.constexpr, wide: tl.constexpr):
+def _compute_tile(
+    rows, inner, num_rows, elements, tile_rows: tl.constexpr, tile_elements: tl.constexpr, wide: tl.constexpr
+):
     """Return plane, row, column, channel and offset of each element of the tile, and whether it exists."""
     row = tl.program_id(0) * tile_rows + tl.arange(0, tile_rows)[:, None]
     element = tl.program_id(1) * tile_elements + tl.arange(0, tile_elements)[None, :]
@@ -20,7 +22,7 @@ def _tile(rows, inner, num_rows, elements, tile_rows: tl.constexpr, tile_element
 
 
 @triton.jit
-def _comparable(values):
+def _to_comparable(values):
     return values.to(tl.float32) if values.dtype.primitive_bitwidth == 16 else values
 
 
@@ -40,18 +42,18 @@ def max_pool(
     tile_elements: tl.constexpr,
     wide: tl.constexpr,
 ):
-    plane, row, column, channel, to, exists = _tile(
+    plane, row, column, channel, to, exists = _compute_tile(
         rows, inner, num_rows, columns * inner, tile_rows, tile_elements, wide
     )
     top, left = row * kernel, column * kernel
     start = full + ((plane * height + top) * width + left) * inner + channel
-    best = _comparable(tl.load(start, mask=exists, other=0.0))
+    best = _to_comparable(tl.load(start, mask=exists, other=0.0))
     positions = tl.zeros(best.shape, tl.int32)
     for position in tl.static_range(1, kernel * kernel):
         dy = position // kernel
         dx = position % kernel
         inside = exists & (top + dy < height) & (left + dx < width)
-        candidate = _comparable(tl.load(start + (dy * width + dx) * inner, mask=inside, other=float("-inf")))
+        candidate = _to_comparable(tl.load(start + (dy * width + dx) * inner, mask=inside, other=float("-inf")))
         wins = (candidate > best) | (candidate != candidate)
         best = tl.where(wins, candidate, best)
         positions = tl.where(wins, position, positions)
@@ -75,7 +77,9 @@ def max_unpool(
     tile_elements: tl.constexpr,
     wide: tl.constexpr,
 ):
-    plane, y, x, channel, to, exists = _tile(height, inner, num_rows, width * inner, tile_rows, tile_elements, wide)
+    plane, y, x, channel, to, exists = _compute_tile(
+        height, inner, num_rows, width * inner, tile_rows, tile_elements, wide
+    )
     row, column = y // kernel, x // kernel
     covered = exists & (row < rows) & (column < columns)
     source = ((plane * rows + row) * columns + column) * inner + channel
@@ -101,7 +105,7 @@ def take(
     tile_elements: tl.constexpr,
     wide: tl.constexpr,
 ):
-    plane, row, column, channel, to, exists = _tile(
+    plane, row, column, channel, to, exists = _compute_tile(
         rows, inner, num_rows, columns * inner, tile_rows, tile_elements, wide
     )
     position = tl.load(switches + to, mask=exists, other=255).to(tl.int32)

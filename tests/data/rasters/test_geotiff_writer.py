@@ -2,13 +2,13 @@ import sys
 
 import pytest
 
-from pixelwise.data.rasters._gdal import CACHE_BYTES, has_rasterio, use_gdal
+from pixelwise.data.rasters.geotiff_writer import CACHE_BYTES, has_rasterio, use_gdal
 from pixelwise.errors import InvalidArgumentError
 
 pytest.importorskip("rasterio")
 
 
-def test_the_absence_of_rasterio_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_rasterio_is_an_error_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rasterio", None)
     assert not has_rasterio()
     with (

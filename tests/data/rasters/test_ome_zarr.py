@@ -7,7 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pixelwise.data.rasters.ome_zarr_reader import is_zarr, open_zarr
+from pixelwise.data.classes import describe_classes
+from pixelwise.data.rasters import ome_zarr, windows
+from pixelwise.data.rasters.ome_zarr import is_zarr, open_zarr, write_label_zarr
+from pixelwise.data.rasters.ome_zarr_metadata import Multiscale, ZarrAxis, is_label_zarr, parse_multiscale
 from pixelwise.errors import DataError, InvalidArgumentError
 from support.rasters import TILE, write_zarr
 
@@ -44,7 +47,7 @@ def test_a_window_is_part_of_the_image(axes: str, version: str, tmp_path: Path) 
     ("dtype", "given"),
     [("uint8", "uint8"), ("uint16", "uint16"), (">u2", "uint16"), ("float32", "float32"), ("int32", "float32")],
 )
-def test_types_are_those_of_every_image(dtype: str, given: str, tmp_path: Path) -> None:
+def test_pixel_types_are_as_for_whole_images(dtype: str, given: str, tmp_path: Path) -> None:
     image = pixels(dtype=dtype) * np.ones((), dtype)
     found = read(write_zarr(tmp_path / "x.zarr", image, version="0.4", dtype=dtype))
     assert found.dtype == np.dtype(given)
@@ -52,7 +55,7 @@ def test_types_are_those_of_every_image(dtype: str, given: str, tmp_path: Path) 
     np.testing.assert_array_equal(found, image)
 
 
-def test_a_type_that_is_none_of_an_image_is_named(tmp_path: Path) -> None:
+def test_an_unsupported_pixel_type_is_an_error(tmp_path: Path) -> None:
     path = write_zarr(tmp_path / "x.zarr", pixels() > 99)
     with pytest.raises(DataError, match=r"x\.zarr: pixels are bool; save the image with 8 or 16 bit"):
         read(path)
@@ -89,13 +92,13 @@ def test_a_stack_is_refused_with_its_lengths(version: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("axes", [["c", "y", "q"], ["y", "x"], ["x", "y", "x"]])
-def test_axes_that_are_none_of_an_image_are_refused(axes: list[str], tmp_path: Path) -> None:
+def test_axes_without_a_plane_are_an_error(axes: list[str], tmp_path: Path) -> None:
     path = write_zarr(tmp_path / "x.zarr", pixels(), "cyx", version="0.4")
     attributes = json.loads((path / ".zattrs").read_text())
     attributes["multiscales"][0]["axes"] = [{"name": name} for name in axes]
     attributes["multiscales"][0]["datasets"][0]["coordinateTransformations"] = []
     (path / ".zattrs").write_text(json.dumps(attributes))
-    expected = rf"x\.zarr: has axes {', '.join(axes)} and an array of \(3, 70, 50\); an image has y, x and"
+    expected = rf"x\.zarr: has axes {', '.join(axes)} and an array of \(3, 70, 50\); an image needs y, x and"
     with pytest.raises(DataError, match=expected):
         read(path)
 
@@ -109,25 +112,25 @@ def test_an_array_without_pixels_is_refused(tmp_path: Path) -> None:
 
 def test_a_plain_array_is_refused(tmp_path: Path) -> None:
     zarr.create_array(tmp_path / "x.zarr", shape=(70, 50), dtype="uint8")
-    with pytest.raises(DataError, match=r"x\.zarr: is no OME-Zarr image, .* names? no multiscales; write it with OME"):
+    with pytest.raises(DataError, match=r"x\.zarr: is not an OME-Zarr image, .* has no multiscales; write it with OME"):
         read(tmp_path / "x.zarr")
 
 
 def test_a_group_of_images_names_one(tmp_path: Path) -> None:
     zarr.open_group(tmp_path / "x.zarr", mode="w")
     write_zarr(tmp_path / "x.zarr" / "first", pixels())
-    with pytest.raises(DataError, match=r"x\.zarr: is no OME-Zarr image, .*; name an image inside, such as .* 'first'"):
+    with pytest.raises(DataError, match=r"x\.zarr: is not an OME-Zarr image, .* such as its group 'first'"):
         read(tmp_path / "x.zarr")
     np.testing.assert_array_equal(read(tmp_path / "x.zarr" / "first"), pixels())
 
 
-def test_metadata_of_another_version_name_the_image(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"x\.zarr: its metadata are NGFF 0\.3; save it as 0\.4 or 0\.5"):
+def test_metadata_of_another_version_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"x\.zarr: its metadata is NGFF 0\.3; save it as 0\.4 or 0\.5"):
         read(write_zarr(tmp_path / "x.zarr", pixels(), version="0.3"))
 
 
 @pytest.mark.parametrize("broken", ["a file", "an empty folder", "no JSON", "no array"])
-def test_what_is_no_zarr_is_an_error(broken: str, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_zarr_is_an_error(broken: str, tmp_path: Path) -> None:
     path = tmp_path / "x.zarr"
     if broken == "a file":
         path.touch()
@@ -136,11 +139,11 @@ def test_what_is_no_zarr_is_an_error(broken: str, tmp_path: Path) -> None:
     else:
         write_zarr(path, pixels())
         (path / ("zarr.json" if broken == "no JSON" else "s0/zarr.json")).write_text("{")
-    with pytest.raises(DataError, match=r"x\.zarr: cannot be read as Zarr \(.*\); replace or remove it"):
+    with pytest.raises(DataError, match=r"x\.zarr: cannot be read as Zarr; replace or remove it"):
         read(path)
 
 
-def test_a_zarr_is_known_by_its_ending_or_what_it_holds(tmp_path: Path) -> None:
+def test_a_zarr_is_recognized_by_its_extension_or_metadata(tmp_path: Path) -> None:
     assert is_zarr(tmp_path / "nothing.ZARR")
     assert not is_zarr(tmp_path)
     write_zarr(tmp_path / "inner", pixels(), version="0.4")
@@ -148,8 +151,46 @@ def test_a_zarr_is_known_by_its_ending_or_what_it_holds(tmp_path: Path) -> None:
     assert is_zarr(tmp_path / "inner" / "s0")
 
 
-def test_the_absence_of_zarr_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_zarr_is_an_error_with_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_zarr(tmp_path / "x.zarr", pixels())
     monkeypatch.setitem(sys.modules, "zarr", None)
     with pytest.raises(InvalidArgumentError, match=r'zarr, which is not installed: pip install "pixelwise\[zarr\]"'):
         read(path)
+
+
+# Labels.
+
+CLASSES = describe_classes({"names": ["a", "b", "c"]})
+AXES = tuple(ZarrAxis(name=name, kind="space", unit="", scale=0.5, translation=3.0) for name in "yx")
+
+
+@pytest.mark.parametrize(("version", "format"), [("0.4", 2), ("0.5", 3)])
+@pytest.mark.parametrize("num_classes", [3, 300])
+def test_labels_come_back(version: str, format: int, num_classes: int, tmp_path: Path) -> None:
+    classes = describe_classes({"names": [str(index) for index in range(num_classes)]})
+    labels = np.random.default_rng(0).integers(0, num_classes, (40, 30)).astype(classes.dtype)
+    image = Multiscale(version=version, axes=AXES, levels=("a", "b"))
+    write_label_zarr(tmp_path / "x.zarr", np.split(labels, [7, 20]), (40, 30), classes, image)
+    group = zarr.open_group(tmp_path / "x.zarr", mode="r")
+    assert group.metadata.zarr_format == format
+    found = parse_multiscale(group.attrs)
+    assert found is not None
+    assert (found.version, found.levels, found.axes) == (version, ("0", "1"), AXES)
+    assert is_label_zarr(tmp_path / "x.zarr")
+    array = group["0"]
+    assert array.dtype == classes.dtype
+    np.testing.assert_array_equal(array[...], labels)
+    assert (tmp_path / "x.zarr" / ("0/0/0" if format == 2 else "0/c/0/0")).exists()
+    assert array.metadata.to_dict().get("dimension_names") == (("y", "x") if format == 3 else None)
+
+
+def test_each_level_holds_every_second_pixel_of_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (ome_zarr, windows):
+        monkeypatch.setattr(module, "BLOCK", 8)
+    labels = np.random.default_rng(0).integers(0, 3, (45, 21), np.uint8)
+    image = Multiscale(version="0.5", axes=AXES, levels=("a", "b", "c"))
+    write_label_zarr(tmp_path / "x.zarr", np.split(labels, [7, 20]), (45, 21), CLASSES, image)
+    group = zarr.open_group(tmp_path / "x.zarr", mode="r")
+    assert group["0"].chunks == (8, 8)
+    for level in range(3):
+        np.testing.assert_array_equal(group[str(level)][...], labels[:: 2**level, :: 2**level])

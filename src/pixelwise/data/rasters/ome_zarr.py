@@ -1,0 +1,147 @@
+"""OME-Zarr: reading of an image's finest array by windows, and writing of labels in several resolutions, with zarr."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pixelwise.data.classes import Classes
+from pixelwise.data.io.decoded_image import Array, add_channel_axis, convert_dtype
+from pixelwise.data.rasters.ome_zarr_metadata import ZARR_FORMATS, Multiscale, make_label_attributes, parse_multiscale
+from pixelwise.data.rasters.windows import BLOCK, convert_window_errors, regroup_blocks
+from pixelwise.errors import DataError, PathNotFoundError, missing_extra
+from pixelwise.shapes import Size
+
+_MARKER_FILES = ("zarr.json", ".zgroup", ".zarray")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZarrRaster:
+    """An open OME-Zarr. No pixels are missing: a chunk that was never written has its fill value."""
+
+    path: Path
+    array: Any
+    """zarr's finest array."""
+    image: Multiscale
+
+    @property
+    def size(self) -> Size:
+        height, width = (self.array.shape[self.axis_names.index(side)] for side in "yx")
+        return height, width
+
+    @property
+    def stamp(self) -> Mapping[str, str | int]:
+        files = [file.stat() for file in sorted(self.path.rglob("*")) if file.is_file()]
+        changed = max(status.st_mtime_ns for status in files)
+        return {"files": len(files), "bytes": sum(status.st_size for status in files), "changed": changed}
+
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        """Names of the axes; that of the channels is c."""
+        return tuple("c" if axis.kind == "channel" else axis.name for axis in self.image.axes)
+
+    def read(self, rows: slice, columns: slice) -> Array:
+        """Read a window as (h, w, C) uint8, uint16 or float32."""
+        indices = {"y": rows, "x": columns, "c": slice(None)}
+        window = tuple(indices.get(name, 0) for name in self.axis_names)
+        order = [name for name in self.axis_names if name in indices]
+        target = ("y", "x", "c") if "c" in order else ("y", "x")
+        with convert_window_errors(self.path, rows, columns, Exception):  # codecs raise errors of any type
+            stored = np.asarray(self.array[window]).transpose([order.index(name) for name in target])
+            native = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+            return convert_dtype(np.ascontiguousarray(add_channel_axis(native)))
+
+    def find_missing(self, rows: slice, columns: slice) -> None:
+        """Return None: no pixels are missing."""
+
+    def write_labels(self, path: Path, strips: Iterable[Array], classes: Classes) -> None:
+        """Write an OME-Zarr label image with the version, coordinates and number of levels of the image."""
+        write_label_zarr(path, strips, self.size, classes, self.image)
+
+
+def is_zarr(path: Path) -> bool:
+    """Return whether a path is a Zarr: one image, however many files its folder has."""
+    return path.suffix.lower() == ".zarr" or any((path / name).exists() for name in _MARKER_FILES)
+
+
+@contextlib.contextmanager
+def open_zarr(path: Path, channels: int) -> Iterator[ZarrRaster]:
+    """Open an OME-Zarr.
+
+    Raises:
+        InvalidArgumentError: zarr is not installed.
+        PathNotFoundError: The folder does not exist.
+        DataError: The folder is damaged, is not an image of NGFF 0.4 or 0.5, or is a stack.
+    """
+    try:
+        import zarr
+    except ImportError as error:
+        raise missing_extra("an OME-Zarr", "zarr", "zarr") from error
+    if not path.exists():
+        raise PathNotFoundError(f"{path}: the folder does not exist; restore it, or correct the path.")
+    try:
+        group: Any = zarr.open(path, mode="r")
+        image = parse_multiscale(group.attrs)
+        if image is None:
+            inner = next(iter(getattr(group, "group_keys", tuple)()), None)
+            fix = f"name an image inside, such as its group {inner!r}" if inner else "write it with OME metadata"
+            raise DataError(f"is not an OME-Zarr image, as its metadata has no multiscales; {fix}.")
+        raster = ZarrRaster(path=path, array=group[image.levels[0]], image=image)
+        _require_plane(raster)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    except Exception as error:  # zarr raises errors of any type on damaged metadata
+        raise DataError(f"{path}: cannot be read as Zarr; replace or remove it.") from error
+    yield raster
+
+
+def _require_plane(raster: ZarrRaster) -> None:
+    """Raise DataError unless the image is one plane of rows and columns with channels."""
+    names, lengths = raster.axis_names, raster.array.shape
+    if len(names) != len(lengths) or len(set(names)) != len(names) or not {"y", "x"} <= set(names) or 0 in lengths:
+        raise DataError(
+            f"has axes {', '.join(names)} and an array of {lengths}; an image needs y, x and, for several channels, c, "
+            f"each of at least 1."
+        )
+    deep = [(name, length) for name, length in zip(names, lengths, strict=True) if name not in "yxc" and length > 1]
+    if deep:
+        listed = ", ".join(f"{length} along {name}" for name, length in deep)
+        raise DataError(f"is a stack of planes ({listed}); save each plane as its own image.")
+
+
+def write_label_zarr(path: Path, strips: Iterable[Array], size: Size, classes: Classes, image: Multiscale) -> None:
+    """Write (h, W) labels from top to bottom as a label image with the version and coordinates of `image`."""
+    import zarr
+
+    group: Any = zarr.open_group(
+        path,
+        mode="w-",
+        zarr_format=ZARR_FORMATS[image.version],  # type: ignore[arg-type]  # 2 or 3
+        attributes=make_label_attributes(image, classes, path.stem),
+    )
+    level = _create_array(group, "0", size, classes)
+    _write_rows(level, strips)
+    for number in range(1, len(image.levels)):
+        finer = level
+        level = _create_array(group, str(number), tuple((side + 1) // 2 for side in finer.shape), classes)
+        _write_rows(level, (finer[top : top + BLOCK][::2, ::2] for top in range(0, finer.shape[0], BLOCK)))
+
+
+def _create_array(group: Any, name: str, size: tuple[int, ...], classes: Classes) -> Any:
+    is_v2 = group.metadata.zarr_format == 2
+    return group.create_array(
+        name,
+        shape=size,
+        chunks=(BLOCK, BLOCK),
+        dtype=classes.dtype,
+        chunk_key_encoding={"name": "v2" if is_v2 else "default", "separator": "/"},
+        dimension_names=None if is_v2 else ("y", "x"),
+    )
+
+
+def _write_rows(array: Any, strips: Iterable[Array]) -> None:
+    for top, rows in regroup_blocks(strips):
+        array[top : top + len(rows)] = rows
