@@ -73,15 +73,6 @@ class PreparedRun:
         return config
 
 
-def prepare_run(output: Path | None, options: TrainOptions, world: World, *, resume: bool) -> PreparedRun:
-    """Start a run, or resume the one in `output`."""
-    if resume and output:
-        if RunFolder(output).config.exists():
-            return resume_run(RunFolder(output), options, world)
-        logger.info(f"{output} holds no run yet; starting from the beginning")
-    return start_run(output, options, world)
-
-
 def start_run(output: Path | None, options: TrainOptions, world: World) -> PreparedRun:
     """Read the data, plan, and describe the run in its folder; by default the next free one."""
     if output:
@@ -99,8 +90,10 @@ def start_run(output: Path | None, options: TrainOptions, world: World) -> Prepa
     return prepared
 
 
-def resume_run(folder: RunFolder, options: TrainOptions, world: World) -> PreparedRun:
+def resume_run(output: Path | None, options: TrainOptions, world: World) -> PreparedRun:
     """Prepare a run with the config, splits and exclusions that its folder holds."""
+    assert output is not None
+    folder = RunFolder(output)
     before = load_config(folder.config)
     config = options.complete_resumed(before)
     changes = compare_configs(before, config)
