@@ -104,7 +104,7 @@ def test_a_file_of_another_format_is_refused(model: Path, tmp_path: Path, monkey
     monkeypatch.setattr(int8_module, "INT8_FORMAT", 2)
     with pytest.raises(
         InvalidArgumentError,
-        match=r"m\.int8\.onnx has format 3, written by Pixelwise 9\.0; this version reads format 2\. Run",
+        match=r"has format 3, written by Pixelwise 9\.0; .* reads format 2\. Run",
     ):
         read_int8(path)
 
