@@ -190,7 +190,7 @@ def measure(
 def bare_network(predictor: Predictor) -> Callable[[int], None]:
     """Run the forward pass on a normalized and padded batch on the device."""
     count = predictor.batch_size(SIZE)
-    module = predictor._ready
+    module = predictor._optimized_module
     sides = [len(module.compute_padded_indices(side)) for side in SIZE]
     batch = torch.randn(count, predictor.spec.channels, *sides, device=predictor.device)
     batch = batch.contiguous(memory_format=torch.channels_last)

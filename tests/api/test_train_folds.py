@@ -17,7 +17,7 @@ from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.model_file import MODEL_FILE_NAME, load_model
 from pixelwise.training.results import CrossValidationResult
 from pixelwise.training.trainer import Trainer
-from support.folders import contents
+from support.folders import read_contents
 
 Arguments = dict[str, Any]
 
@@ -60,10 +60,10 @@ def test_the_scores_of_the_folds_are_those_of_their_models(folded: CrossValidati
 
 
 def test_finished_folds_resumed_change_nothing(folded: CrossValidationResult, streets: Path, tiny: Arguments) -> None:
-    before = contents(folded.run)
+    before = read_contents(folded.run)
     assert train(streets, folded.run, resume=True) == folded
     assert train(streets, folded.run, resume=True, folds=3, **tiny) == folded
-    assert contents(folded.run) == before
+    assert read_contents(folded.run) == before
 
 
 def test_folds_that_were_interrupted_go_on(
@@ -83,9 +83,9 @@ def test_folds_that_were_interrupted_go_on(
         patch.setattr(Trainer, "step", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(streets, tmp_path / "run", folds=3, **tiny)
-    first = contents(tmp_path / "run" / "fold-1")
+    first = read_contents(tmp_path / "run" / "fold-1")
     result = train(streets, tmp_path / "run", resume=True, **tiny)
-    assert contents(tmp_path / "run" / "fold-1") == first
+    assert read_contents(tmp_path / "run" / "fold-1") == first
     assert result.scores == folded.scores
     for run in folded.folds:
         assert (tmp_path / "run" / run.name / MODEL_FILE_NAME).read_bytes() == (run / MODEL_FILE_NAME).read_bytes()
@@ -98,10 +98,10 @@ def test_a_fold_that_finished_before_its_scores_were_written_is_scored_again(
     stored = json.loads((copy / "folds.json").read_text())
     del stored["folds"]["fold-2"]
     (copy / "folds.json").write_text(json.dumps(stored))
-    before = contents(copy / "fold-2")
+    before = read_contents(copy / "fold-2")
     result = train(streets, copy, resume=True, device="cpu")
     assert result.scores == folded.scores
-    assert contents(copy / "fold-2") == before
+    assert read_contents(copy / "fold-2") == before
 
 
 def test_folds_without_their_mark_start_from_the_beginning(

@@ -23,7 +23,7 @@ from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.resource_errors import disk_trouble_explained
 from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import Trainer
-from support.folders import contents
+from support.folders import read_contents
 from support.recorder import Recorder
 
 Arguments = dict[str, Any]
@@ -32,11 +32,11 @@ Arguments = dict[str, Any]
 
 
 def test_a_finished_run_resumed_changes_nothing(finished: Path, streets: Path, tiny: Arguments) -> None:
-    before = contents(finished)
+    before = read_contents(finished)
     for arguments in ({"resume": True}, {**tiny, "resume": True}):
         result = train(streets, finished, **arguments)
         assert result.scores == load_model(finished)[1].scores
-    assert contents(finished) == before
+    assert read_contents(finished) == before
 
 
 def test_a_run_whose_report_is_missing_gets_it_and_keeps_its_model(
@@ -68,10 +68,10 @@ def test_a_run_without_a_checkpoint_starts_from_the_beginning(started: Path, tra
     ],
 )
 def test_another_config_is_refused(finished: Path, streets: Path, changes: Arguments, shown: str) -> None:
-    before = contents(finished)
+    before = read_contents(finished)
     with pytest.raises(CheckpointError, match=f"was started with another config:\n  {shown}\nresume without changing"):
         train(streets, finished, resume=True, **changes)
-    assert contents(finished) == before
+    assert read_contents(finished) == before
 
 
 def test_another_network_or_optimizer_is_refused_whatever_is_allowed(finished: Path, streets: Path) -> None:
@@ -106,9 +106,9 @@ def test_memory_may_be_saved_from_now_on_without_asking(started: Path, trained: 
 
 
 def test_a_finished_run_saves_no_memory_any_more(finished: Path, streets: Path) -> None:
-    before = contents(finished)
+    before = read_contents(finished)
     train(streets, finished, resume=True, settings={"training.activation_checkpointing": True}, device="cpu")
-    assert contents(finished) == before
+    assert read_contents(finished) == before
 
 
 def test_a_run_that_takes_no_changes_takes_this_one_neither(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def other_data(streets: Path, tmp_path: Path) -> Path:
 
 
 def test_another_dataset_is_refused_with_what_is_different(started: Path, other_data: Path) -> None:
-    before = contents(started)
+    before = read_contents(started)
     with pytest.raises(CheckpointError, match="was started with another dataset") as error:
         train(other_data, started, resume=True)
     lines = str(error.value).splitlines()
@@ -147,7 +147,7 @@ def test_another_dataset_is_refused_with_what_is_different(started: Path, other_
     assert lines[2].startswith("  images/train/0002.png: ")
     assert lines[3].startswith("  images/train/new.png: not there → ")
     assert lines[-1].startswith("put it back, go on with it as it is now with --allow-changes, or")
-    assert contents(started) == before
+    assert read_contents(started) == before
 
 
 def test_another_dataset_is_taken_where_that_is_allowed(started: Path, other_data: Path) -> None:

@@ -14,7 +14,7 @@ from pixelwise.inference.predictor import load
 from pixelwise.model_file import load_model
 from pixelwise.progress import use_reporter
 from support.recorder import Recorder
-from support.small_sets import pairs
+from support.small_datasets import pairs
 
 KEYS = {
     "mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1",

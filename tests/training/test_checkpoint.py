@@ -10,7 +10,7 @@ from pixelwise.errors import CheckpointError
 from pixelwise.progress import use_reporter
 from pixelwise.training.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint, seconds_between
 from pixelwise.training.run_dir import RunFolder
-from support.folders import contents
+from support.folders import read_contents
 from support.recorder import Recorder
 
 
@@ -118,7 +118,7 @@ def test_two_damaged_checkpoints_are_an_error(run: RunFolder) -> None:
 def test_a_full_disk_harms_neither_checkpoint(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     save_checkpoint(run, at(1))
     save_checkpoint(run, at(2))
-    before = contents(run.path)
+    before = read_contents(run.path)
 
     def full(file: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -126,7 +126,7 @@ def test_a_full_disk_harms_neither_checkpoint(run: RunFolder, monkeypatch: pytes
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(run, at(3))
-    assert contents(run.path) == before
+    assert read_contents(run.path) == before
 
 
 def test_saving_takes_two_percent_at_most() -> None:

@@ -25,7 +25,7 @@ class PredictedImage(Generic[Item, Extra]):
     item: Item
     image: Array
     extra: Extra
-    """What was read with the image, such as its labels."""
+    """Data that was read with the image, such as its labels."""
     prediction: Prediction
 
 
@@ -56,7 +56,7 @@ def predict_all(
         read: returns an image and its extra data; called in threads. It may raise PixelwiseError or OSError.
         tiling, keep_logits, tta: as for `predict`. Images that are small enough for a batch are always predicted as
             a whole; with `tta` there are no batches.
-        name: name of an item in errors.
+        name: returns the name of an item for errors.
     """
     upcoming, ahead, num_single = iter(items), MIN_AHEAD, 0
     reading: deque[tuple[Item, Future[tuple[Array, Extra]]]] = deque()

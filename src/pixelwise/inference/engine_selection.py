@@ -42,7 +42,7 @@ IMAGE_SIZE = (352, 480)
 """Height and width of the synthetic images."""
 NUM_IMAGES = 2
 MIN_SECONDS = 0.5
-"""How long an engine is timed after its first pass."""
+"""Duration of the timing of an engine after its first pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class EngineTiming:
 def select_engine(predictor: "Predictor", model: str | Path, *, num_images: int) -> "Predictor":
     """Return a predictor of the same model, device and precision on the engine that should finish first.
 
-    A job of fewer than `MIN_IMAGES` images does not measure; it stays on PyTorch if there is no earlier measurement.
+    A job of fewer than `MIN_IMAGES` images does not measure; without an earlier measurement it uses PyTorch.
     An engine that fails is excluded, with a message.
 
     Args:

@@ -141,7 +141,7 @@ class Engine:
     """Optional packages; the first is the engine itself."""
     extra: str = ""
     is_slow_to_start: bool = False
-    """Whether it is used only if it is named."""
+    """If true, "auto" does not choose the engine."""
 
     @property
     def is_installed(self) -> bool:

@@ -4,6 +4,7 @@ Labels of finished parts are small files in a folder next to the result, each co
 interrupted prediction can be resumed. The result is made from them in one pass, so an interruption does not change it.
 """
 
+import contextlib
 import json
 import os
 import zlib
@@ -109,8 +110,10 @@ class _TileFiles:
 
     def begin(self, description: dict[str, Any], *, resume: bool) -> None:
         """Prepare the folder; finished parts are kept only if they have the same description."""
-        file = self.folder / "image.json"
-        if not (resume and _read(file) == description):
+        file, previous = self.folder / "image.json", None
+        with contextlib.suppress(*READ_ERRORS):  # missing or damaged
+            previous = read_json(file)
+        if not (resume and previous == description):
             self.remove()
             write_atomically(file, json.dumps(description, sort_keys=True).encode())
         self.num_done = len(list(self.folder.glob("*.labels")))
@@ -144,13 +147,6 @@ class _TileFiles:
 
 def _part_folder(target: Path) -> Path:
     return target.with_name(f".{target.name}.part")
-
-
-def _read(file: Path) -> Any:
-    try:
-        return read_json(file)
-    except READ_ERRORS:
-        return None
 
 
 def _describe_parts(raster: Raster, plan: TilePlan, device: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
