@@ -21,7 +21,7 @@ SOURCE = REPOSITORY / "src" / PACKAGE
 # docs/architecture.md has the same table.
 LAYERS = (
     ("errors", "version"),
-    ("shapes", "config", "devices", "progress", "files"),
+    ("shapes", "config", "devices", "progress", "files", "import_paths"),
     ("ops", "data", "losses", "metrics"),
     ("networks", "checks"),
     ("model_file", "lowering", "conversion"),
