@@ -56,7 +56,7 @@ def test_groups_are_kept_and_a_group_in_two_own_splits_is_a_warning(streets, tmp
     grouped = Config().replace({"data.group_by": r"(\d)$"})
     prepared = prepare(streets, grouped)
     assert set(prepared.groups.values()) == set("0123456789")
-    assert any(note.startswith("warning: 4 of 10 groups lie in more than one") for note in prepared.notes)
+    assert any(note.startswith("warning: 4 of 10 groups are in more than one") for note in prepared.notes)
     made = prepare(without_val(streets, tmp_path / "data"), grouped)
     in_train, in_val = ({made.groups[s] for s in made.splits[split]} for split in ("train", "val"))
     assert in_train.isdisjoint(in_val)
