@@ -59,7 +59,7 @@ WRONG_ARGUMENTS: dict[str, Call] = {
     "Dataset-format": lambda p: pw.Dataset.load(p["data"], "foldr"),
     "Predictor-tiling": lambda p: pw.load(p["run"], device="cpu").predict(np.zeros((64, 96, 3), np.uint8), tiling="x"),
     "describe-name": lambda p: networks.describe("unett"),
-    "describe-size": lambda p: networks.describe("unet", (1, 1)),
+    "describe-size": lambda p: networks.describe("unet", size=(1, 1)),
     "UNet-size": lambda p: networks.UNet(3, 5)(torch.zeros(1, 3, 37, 41)),
     "UNet-normalization": lambda p: networks.UNet(3, 5, normalization="layer"),
     "build_network-name": lambda p: networks.build_network(
@@ -84,6 +84,8 @@ MISSING_PATHS: dict[str, Call] = {
     "evaluate-model": lambda p: pw.evaluate("nowhere", p["data"]),
     "evaluate-data": lambda p: pw.evaluate(p["run"], "nowhere"),
     "predict-model": lambda p: pw.predict("nowhere", [p["image"]], p["out"]),
+    "predict-input": lambda p: pw.predict(p["run"], ["nowhere.png"], p["out"]),
+    "localize-image": lambda p: pw.localize(["nowhere.png"], p["out"], classifier="resnet18"),
     "quantize-model": lambda p: pw.quantize("nowhere", p["data"]),
     "quantize-data": lambda p: pw.quantize(p["run"], "nowhere"),
     "export-model": lambda p: pw.export("nowhere", p["out"]),

@@ -14,8 +14,9 @@ traceback and exits with code 2.
 """
 
 import difflib
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
+from contextlib import ContextDecorator
+from types import TracebackType
 
 
 class PixelwiseError(Exception):
@@ -70,14 +71,14 @@ def require_known(kind: str, names: Iterable[str], choices: Collection[str]) -> 
             raise unknown_name(kind, name, choices)
 
 
-@contextmanager
-def wrap_path_errors() -> Iterator[None]:
-    """Turn errors of the operating system into PathNotFoundError or PathAccessError; also a decorator."""
-    try:
-        yield
-    except PixelwiseError:
-        raise
-    except FileNotFoundError as error:
-        raise PathNotFoundError(f"{error.filename or error} does not exist.") from error
-    except PermissionError as error:
-        raise PathAccessError(f"{error.filename or error} may not be read or written.") from error
+class wrap_path_errors(ContextDecorator):  # noqa: N801 - used as a decorator
+    """Turn errors of the operating system into PathNotFoundError or PathAccessError."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, FileNotFoundError) and not isinstance(error, PixelwiseError):
+            raise PathNotFoundError(f"{error.filename or error} does not exist.") from error
+        if isinstance(error, PermissionError) and not isinstance(error, PixelwiseError):
+            raise PathAccessError(f"{error.filename or error} may not be read or written.") from error

@@ -45,7 +45,7 @@ def reference(model: Path) -> Predictor:
 
 @pytest.fixture(scope="module")
 def source(reference: Predictor) -> NetworkSource:
-    """Translated once for all tests: that takes seconds."""
+    """Exported once for all tests, because the export takes seconds."""
     pytest.importorskip("onnxscript")
     return NetworkSource(module=reference.module, channels=3)
 
@@ -58,7 +58,7 @@ def skip_without(engine: str) -> None:
 def on(name: Any, reference: Predictor, source: NetworkSource, precision: Any = "fp32") -> Predictor:
     skip_without(name)
     network = ENGINES[name].build(source, CPU, precision)  # type: ignore[index]
-    return replace(reference, engine=name, precision=precision, running=network)
+    return replace(reference, engine=name, precision=precision, engine_network=network)
 
 
 @pytest.mark.parametrize("name", RIVALS)

@@ -58,8 +58,8 @@ def test_probabilities_sum_to_one_and_agree_with_the_labels(rgb: Predictor, keep
 
 def test_kept_logits_need_no_second_run(rgb: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[int] = []
-    run = Predictor._run
-    monkeypatch.setattr(Predictor, "_run", lambda self, pixels: (runs.append(1), run(self, pixels))[1])
+    run = Predictor._infer_image
+    monkeypatch.setattr(Predictor, "_infer_image", lambda self, pixels: (runs.append(1), run(self, pixels))[1])
     kept = rgb.predict(image(8, 8), keep_logits=True)
     np.testing.assert_array_equal(kept.logits.argmax(0), kept.labels)
     assert kept.probabilities is kept.probabilities

@@ -10,7 +10,7 @@ import pytest
 
 from pixelwise.api import predict
 from pixelwise.data.io.images import read_mask, write_png
-from pixelwise.data.io.video import open_video
+from pixelwise.data.io.video import Video, open_video
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.batching import PredictedImage
 from pixelwise.inference.predictor import load
@@ -301,7 +301,7 @@ def test_few_frames_are_in_memory_at_once(model: Path, tmp_path: Path, monkeypat
     """Decoded frames wait for the network, answers for the disk; both are few, however long the video is."""
     decoded: list[int] = []
     ahead: list[int] = []
-    whole = home.Video.frames
+    whole = Video.frames
 
     def frames(video: Any) -> Any:
         for frame in whole(video):
@@ -315,7 +315,7 @@ def test_few_frames_are_in_memory_at_once(model: Path, tmp_path: Path, monkeypat
             if label == "a.mp4":
                 ahead.append(len(decoded) - int(done))
 
-    monkeypatch.setattr(home.Video, "frames", frames)
+    monkeypatch.setattr(Video, "frames", frames)
     write_film(tmp_path / "a.mp4", [scene(i % 8, 32, 32) for i in range(30)])
     with use_reporter(Counting()):
         predict(model, [tmp_path / "a.mp4"], tmp_path / "out", save=["overlay"], device="cpu")

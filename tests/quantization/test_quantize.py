@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from pixelwise.metrics import ConfusionMatrix, mean_iou
 from pixelwise.model_file import MODEL_FILE_NAME
 from pixelwise.quantization import quantize as module
 from pixelwise.quantization.quantize import draw_training_samples, measure_accuracy, read_training_images
-from pixelwise.quantization.result import EngineAccuracy, Int8Accuracy
+from pixelwise.quantization.result import EngineAccuracy, Int8Accuracy, QuantizeResult
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -59,6 +60,7 @@ def make_accuracy(mean_iou: float, model_mean_iou: float = 0.5, agreement: float
 def set_mean_iou(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Replace the measurement and the search for ranges; the model has a mean IoU of 0.5."""
     empty = onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], [])).SerializeToString()
+    monkeypatch.setattr(module, "NetworkSource", lambda **_: SimpleNamespace(onnx=b""))  # its export takes seconds
     monkeypatch.setattr(module, "quantize_graph", lambda *_: empty)
     monkeypatch.setattr(module, "make_int8_predictor", lambda reference, *_: reference)
 
@@ -79,13 +81,20 @@ class Shifted:
         return Prediction(((prediction.labels.astype(int) + self.shift) % count).astype(np.uint8), lambda: None)  # type: ignore[arg-type,return-value]
 
 
-def test_quantize_writes_one_file_that_evaluate_and_load_use(model: Path, streets: Path) -> None:
-    result = pixelwise.quantize(model, streets, max_iou_drop=5)
+@pytest.fixture(scope="module")
+def quantized(trained: Path, streets: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, QuantizeResult]:
+    path = tmp_path_factory.mktemp("quantized") / MODEL_FILE_NAME
+    path.write_bytes((trained / MODEL_FILE_NAME).read_bytes())
+    return path, pixelwise.quantize(path, streets, max_iou_drop=5)
+
+
+def test_quantize_writes_one_file_that_evaluate_uses(quantized: tuple[Path, QuantizeResult], streets: Path) -> None:
+    model, result = quantized
     assert result.file == get_int8_path(model)
     assert sorted(path.name for path in model.parent.iterdir()) == ["model.int8.onnx", "model.safetensors"]
-    facts = read_int8(model)[1]
-    assert Int8Accuracy.from_dict(facts["accuracy"]) == result.accuracy
-    assert {"pixelwise", "onnx", "onnxruntime"} <= facts["versions"].keys()
+    metadata = read_int8(model)[1]
+    assert Int8Accuracy.from_dict(metadata["accuracy"]) == result.accuracy
+    assert {"pixelwise", "onnx", "onnxruntime"} <= metadata["versions"].keys()
     assert (result.accuracy.num_validation_images, result.accuracy.num_training_images) == (4, 12)
     exact = evaluate(model, streets, split="val", device="cpu", precision="fp32")
     assert result.accuracy.model_mean_iou == exact["mean_iou"]
@@ -98,11 +107,13 @@ def test_quantize_writes_one_file_that_evaluate_and_load_use(model: Path, street
         assert abs(result.accuracy.compute_iou_drop(name)) < 5
 
 
-def test_the_same_data_gives_the_same_file(model: Path, streets: Path, tmp_path: Path) -> None:
-    first = pixelwise.quantize(model, streets, max_iou_drop=5).file.read_bytes()
-    second = pixelwise.quantize(model, streets, tmp_path / "again" / "small.onnx", max_iou_drop=5).file
-    assert second == tmp_path / "again" / "small.onnx"
-    assert second.read_bytes() == first
+def test_the_same_data_gives_the_same_file(
+    quantized: tuple[Path, QuantizeResult], streets: Path, tmp_path: Path
+) -> None:
+    model, result = quantized
+    again = pixelwise.quantize(model, streets, tmp_path / "again" / "small.onnx", max_iou_drop=5).file
+    assert again == tmp_path / "again" / "small.onnx"
+    assert again.read_bytes() == result.file.read_bytes()
 
 
 def test_a_drop_above_the_limit_is_refused_and_the_old_file_stays(

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 
 from pixelwise.errors import InvalidArgumentError, unknown_name
-from pixelwise.exporting.formats import FORMATS, FormatName
+from pixelwise.exporting.formats import FORMATS, ExportFormat, FormatName
 from pixelwise.exporting.model_card import describe_export, require_own_card
 from pixelwise.exporting.parity import compare_with_model
 from pixelwise.exporting.result import ExportResult
@@ -19,7 +19,7 @@ from pixelwise.inference.engines import choose_engine, get_installed_versions
 from pixelwise.inference.int8_file import read_int8
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.lowering.graph import OUTPUTS, AnswerGraph, FrameGraph, capture
-from pixelwise.lowering.onnx import join_answer, to_onnx
+from pixelwise.lowering.onnx import drop_logits, join_answer, to_onnx
 from pixelwise.quantization.result import Int8Accuracy
 from pixelwise.version import __version__
 
@@ -67,17 +67,7 @@ def export(
         accuracy = Int8Accuracy.from_dict(metadata["accuracy"])
     logger.info(f"Exporting {predictor.spec.network.name} as {name}")
     with tempfile.TemporaryDirectory() as folder:
-        full, labels_only = (Path(folder) / outputs / path.name for outputs in ("full", "labels"))
-        for file in (full, labels_only):
-            file.parent.mkdir()
-        if row.from_onnx is None:
-            graph = _build_graph(predictor, precision)
-            for file, graph.with_logits in ((full, True), (labels_only, False)):
-                torch.export.save(capture(graph, _make_example(predictor), dynamic=DYNAMIC), file)
-        else:
-            content = _build_onnx(predictor, precision, int8_graph)
-            row.from_onnx(content, full)
-            row.from_onnx(_drop_logits(content), labels_only)
+        full, labels_only = _write_graphs(Path(folder), path.name, row, predictor, precision, int8_graph)
         file = full if logits else labels_only
         logger.info("Comparing the file with the model")
         parity = compare_with_model(predictor, row.read(file), row.read(full))
@@ -89,11 +79,10 @@ def export(
                 f"{least:.2%} is required. Logits differ by up to {parity.largest_logit_gap:.3g}. Use another format "
                 f"or precision, or require less with --min-agreement."
             )
-        outputs = OUTPUTS if logits else OUTPUTS[:1]
         card = {
-            **describe_export(predictor, file, outputs),
             "format": name,
             "precision": precision,
+            **describe_export(predictor, file, OUTPUTS if logits else OUTPUTS[:1]),
             "parity": asdict(parity),
             **({"accuracy": asdict(accuracy)} if accuracy else {}),
             "versions": {"pixelwise": __version__, **get_installed_versions()},
@@ -113,6 +102,36 @@ def export(
         )
 
 
+def _write_graphs(
+    folder: Path,
+    name: str,
+    row: ExportFormat,
+    predictor: Predictor,
+    precision: ExportPrecision,
+    int8_graph: bytes | None,
+) -> tuple[Path, Path]:
+    """Write a file with labels and logits, and one with labels only, which the comparison and the user need."""
+    full, labels_only = folder / "full" / name, folder / "labels" / name
+    for file in (full, labels_only):
+        file.parent.mkdir()
+    num_classes = len(predictor.classes.names)
+    example = torch.zeros(2, *EXAMPLE_SIZE, predictor.spec.channels, dtype=getattr(torch, predictor.spec.dtype))
+    compute = torch.float16 if precision == "fp16" else torch.float32
+    graph = AnswerGraph(predictor.module, num_classes=num_classes, compute=compute)
+    if row.from_onnx is None:
+        for file, graph.with_logits in ((full, True), (labels_only, False)):
+            torch.export.save(capture(graph, example, dynamic=DYNAMIC), file)
+        return full, labels_only
+    if int8_graph is None:
+        content = to_onnx(graph, example, outputs=OUTPUTS, dynamic=DYNAMIC)
+    else:
+        frames = to_onnx(FrameGraph(predictor.module), example, outputs=("frames",), dynamic=DYNAMIC)
+        content = join_answer(frames, int8_graph, num_classes=num_classes)
+    row.from_onnx(content, full)
+    row.from_onnx(drop_logits(content), labels_only)
+    return full, labels_only
+
+
 def _resolve_target(output: Path, name: FormatName | None) -> tuple[FormatName, Path]:
     """Return the format and the file to write."""
     if name is not None and name not in FORMATS:
@@ -129,31 +148,3 @@ def _resolve_target(output: Path, name: FormatName | None) -> tuple[FormatName, 
     if output.is_dir():
         raise InvalidArgumentError(f"{output} is a folder. Expected the name of a file.")
     return name, output
-
-
-def _build_graph(predictor: Predictor, precision: ExportPrecision) -> AnswerGraph:
-    compute = torch.float16 if precision == "fp16" else torch.float32
-    return AnswerGraph(predictor.module, num_classes=len(predictor.classes.names), compute=compute)
-
-
-def _build_onnx(predictor: Predictor, precision: ExportPrecision, int8_graph: bytes | None) -> bytes:
-    """Build ONNX with labels and logits."""
-    example = _make_example(predictor)
-    if int8_graph is None:
-        return to_onnx(_build_graph(predictor, precision), example, outputs=OUTPUTS, dynamic=DYNAMIC)
-    frames = to_onnx(FrameGraph(predictor.module), example, outputs=("frames",), dynamic=DYNAMIC)
-    return join_answer(frames, int8_graph, num_classes=len(predictor.classes.names))
-
-
-def _drop_logits(content: bytes) -> bytes:
-    """Remove the second output: capturing the model again takes seconds."""
-    import onnx
-
-    proto = onnx.load_model_from_string(content)
-    del proto.graph.output[1:]
-    return proto.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
-
-
-def _make_example(predictor: Predictor) -> torch.Tensor:
-    dtype: torch.dtype = getattr(torch, predictor.spec.dtype)
-    return torch.zeros(2, *EXAMPLE_SIZE, predictor.spec.channels, dtype=dtype)

@@ -25,7 +25,7 @@ class PredictedImage(Generic[Item, Extra]):
     item: Item
     image: Array
     extra: Extra
-    """What was read with the image, such as its labels."""
+    """Data that was read with the image, such as its labels."""
     prediction: Prediction
 
 
@@ -56,7 +56,7 @@ def predict_all(
         read: returns an image and its extra data; called in threads. It may raise PixelwiseError or OSError.
         tiling, keep_logits, tta: as for `predict`. Images that are small enough for a batch are always predicted as
             a whole; with `tta` there are no batches.
-        name: name of an item in errors.
+        name: returns the name of an item for errors.
     """
     upcoming, ahead, num_single = iter(items), MIN_AHEAD, 0
     reading: deque[tuple[Item, Future[tuple[Array, Extra]]]] = deque()
@@ -75,7 +75,7 @@ def predict_all(
                     yield Failure(item=item, error=fault)
                     continue
                 shape = future.result()[0].shape
-                limit = 1 if tta or num_single > 0 else predictor.batch_size((shape[0], shape[1]))
+                limit = 1 if tta or num_single > 0 else predictor.choose_batch_size((shape[0], shape[1]))
                 num_single -= 1
                 ahead = max(MIN_AHEAD, 2 * limit)  # few large images, because each takes memory
                 batch = [(item, future)]

@@ -174,14 +174,14 @@ class Predictor:
         size = (pixels.shape[0], pixels.shape[1])
         given = (tile_size, tile_size) if tile_size else None
         if tiling == "none" or (not given and self.tile_planner.is_whole(size)):
-            return self._predict_whole(lambda: self._run(pixels), keep_logits)
+            return self._predict_whole(lambda: self._infer_image(pixels), keep_logits)
         if tiling == "exact" and self.geometry is not None:
             return self._predict_tiled(self.tile_planner.plan(size, given), pixels, keep_logits)
         tile = given or self.tile_planner.blend_tile_size
-        prediction = self._predict_whole(lambda: blend_tiles(pixels, tile, self._run), keep_logits)
+        prediction = self._predict_whole(lambda: blend_tiles(pixels, tile, self._infer_image), keep_logits)
         return replace(prediction, seam_score=compute_seam_score(prediction.labels, tile))
 
-    def batch_size(self, size: Size) -> int:
+    def choose_batch_size(self, size: Size) -> int:
         """Return how many images of this size are predicted at once; 1 in float32 on the CPU, the reference."""
         is_reference = self.device.type == "cpu" and self.precision == "fp32"  # sums would round differently in a batch
         return 1 if is_reference else max(1, min(MAX_BATCH, WHOLE_PIXELS // max(size[0] * size[1], 1)))
@@ -190,14 +190,14 @@ class Predictor:
         """Predict images of one shape in one batch, each as a whole; up to rounding, the results of `predict`."""
         pixels = [self.check_image(np.asarray(image)) for image in images]
         logits = self.predict_batch(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
-        labels = self._labels(logits)
+        labels = self._compute_labels(logits)
         kept = logits.cpu() if keep_logits else None
 
         def describe(index: int) -> Prediction:
             own = None if kept is None else kept[index].clone()  # which does not hold the whole batch
             return Prediction(
                 labels=labels[index].copy(),
-                _logits=lambda: self._run(pixels[index]).cpu() if own is None else own,
+                _logits=lambda: self._infer_image(pixels[index]).cpu() if own is None else own,
                 image=np.asarray(images[index]),
                 classes=self.classes,
             )
@@ -207,7 +207,7 @@ class Predictor:
     def _predict_whole(self, run: Callable[[], Tensor], keep_logits: bool) -> Prediction:
         logits = run()
         kept = logits.cpu() if keep_logits else None
-        return Prediction(labels=self._labels(logits), _logits=lambda: run().cpu() if kept is None else kept)
+        return Prediction(labels=self._compute_labels(logits), _logits=lambda: run().cpu() if kept is None else kept)
 
     def _predict_tiled(self, plan: TilePlan, pixels: Array, keep_logits: bool) -> Prediction:
         """Predict exact tiles; only the labels have the size of the image, unless the logits are kept."""
@@ -238,7 +238,7 @@ class Predictor:
             is_done: whether to skip a tile.
         """
         for tile, logits in self._predict_tiles(source, plan, is_done):
-            labels = self._labels(logits)
+            labels = self._compute_labels(logits)
             del logits  # or the logits of two tiles would be in memory while the next one is predicted
             yield tile, labels
 
@@ -246,7 +246,11 @@ class Predictor:
         self, source: PixelSource, plan: TilePlan, is_done: Callable[[Tile], bool] = lambda tile: False
     ) -> Iterator[tuple[Tile, Tensor]]:
         return predict_tiles(
-            self.module, source, plan, lambda pixels: self._run(pixels, self._ready.forward_padded), is_done
+            self.module,
+            source,
+            plan,
+            lambda pixels: self._infer_image(pixels, self._optimized_module.forward_padded),
+            is_done,
         )
 
     def _average_views(self, pixels: Array, tta: Sequence[str], tiling: Tiling, tile_size: int | None) -> Prediction:
@@ -258,7 +262,7 @@ class Predictor:
             return torch.from_numpy(prediction.probabilities)
 
         logits = average_views(make_views(tta), pixels, predict).log()
-        return Prediction(labels=self._labels(logits), _logits=lambda: logits, seam_score=scores[0])
+        return Prediction(labels=self._compute_labels(logits), _logits=lambda: logits, seam_score=scores[0])
 
     @cached_property
     def geometry(self) -> NetworkGeometry | None:
@@ -270,7 +274,7 @@ class Predictor:
         return geometry if geometry.is_local else None
 
     @cached_property
-    def _ready(self) -> Segmenter:
+    def _optimized_module(self) -> Segmenter:
         """Return the module with its network optimized for prediction by the engine."""
         network = self.engine_network
         if network is None:
@@ -280,10 +284,10 @@ class Predictor:
 
     @cached_property
     def tile_planner(self) -> TilePlanner:
-        """Plans how images are tiled."""
+        """Return the planner of the tiles of large images."""
         # Another engine is assumed to need no more memory than PyTorch without batch-norm fusion.
         return TilePlanner(
-            module=self._ready if self.engine == "torch" else self.module,
+            module=self._optimized_module if self.engine == "torch" else self.module,
             channels=self.spec.channels,
             precision=self.precision,
             geometry=self.geometry,
@@ -296,15 +300,12 @@ class Predictor:
                 f"The network {self.spec.network.name!r} has no dropout, so all samples would be equal. "
                 f"Train a bayesian-segnet, or omit samples."
             )
-        images = self._as_batch(pixels).to(self.device)
         with autocast(self.device, self.precision):
-            mean, variance = sample_predictions(
-                self.module, images.contiguous(memory_format=torch.channels_last), samples
-            )
+            mean, variance = sample_predictions(self.module, self._to_device(self._as_batch(pixels)), samples)
         kept = mean[0].log().cpu()
-        return Prediction(labels=self._labels(kept), _logits=lambda: kept, variance=variance[0].cpu().numpy())
+        return Prediction(labels=self._compute_labels(kept), _logits=lambda: kept, variance=variance[0].cpu().numpy())
 
-    def _labels(self, logits: Tensor) -> npt.NDArray[Any]:
+    def _compute_labels(self, logits: Tensor) -> npt.NDArray[Any]:
         """Compute labels (..., H, W) from logits (..., K, H, W)."""
         labels = logits.argmax(-3).to(torch.uint8 if self._label_type is np.uint8 else torch.int32).cpu().numpy()
         return labels.astype(self._label_type, copy=False)
@@ -315,7 +316,7 @@ class Predictor:
 
     def predict_batch(self, images: Tensor) -> Tensor:
         """Compute logits (B, K, H, W) float32 of images (B, C, H, W) in raw units, on the device of the predictor."""
-        return self._infer(self._ready, images)
+        return self._infer(self._optimized_module, images)
 
     @torch.inference_mode()
     def _infer(self, run: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
@@ -328,9 +329,9 @@ class Predictor:
             images = images.pin_memory() if images.is_cpu else images
         return images.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
 
-    def _run(self, pixels: Array, module: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    def _infer_image(self, pixels: Array, module: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Compute logits (K, H, W) of an image (H, W, C)."""
-        return self._infer(module or self._ready, self._as_batch(pixels))[0]
+        return self._infer(module or self._optimized_module, self._as_batch(pixels))[0]
 
     @staticmethod
     def _as_batch(pixels: Array) -> Tensor:

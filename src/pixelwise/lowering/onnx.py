@@ -69,6 +69,15 @@ def join_answer(frame_graph: bytes, network_graph: bytes, *, num_classes: int) -
     return cast(bytes, joined.SerializeToString(deterministic=True))
 
 
+def drop_logits(content: bytes) -> bytes:
+    """Return a graph of labels and logits without the logits; converting the model again takes seconds."""
+    import onnx
+
+    proto = onnx.load_model_from_string(content)
+    del proto.graph.output[1:]
+    return cast(bytes, proto.SerializeToString(deterministic=True))
+
+
 def _drop_origins(proto: Any) -> None:
     """Remove where in our source each node came from: local file names, half of a small file."""
     for part in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output):

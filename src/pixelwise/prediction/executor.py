@@ -25,7 +25,7 @@ class LocalExecutor:
     """
 
     writes_elsewhere: ClassVar[bool] = False
-    """Whether other processes write the outputs, so that only the files are known here."""
+    """True if other processes write the outputs, so that this one knows only the files."""
 
     model: str | Path
     tiling: Tiling = "exact"

@@ -88,7 +88,7 @@ class ChannelGroup(Input):
     files: tuple[Input, ...] = ()
     """In the order of the channels."""
     fault: str = ""
-    """Why the files are not an image; empty if they are."""
+    """The reason that the files are not an image; empty if they are."""
 
     def read(self, channels: int | None = None) -> Array:
         """Decode and stack the files to (H, W, C)."""

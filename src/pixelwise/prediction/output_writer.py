@@ -40,7 +40,7 @@ MANIFEST = "predict.json"
 
 @dataclass(frozen=True, slots=True)
 class WrittenFiles:
-    """What was written for one input."""
+    """The files that were written for one input."""
 
     paths: tuple[Path, ...]
     labeled: LabeledImage | None = None
@@ -61,7 +61,7 @@ class OutputWriter:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     """Everything that the outputs depend on, except the images."""
     resumed: bool = False
-    """Whether outputs of an equal request are kept."""
+    """True if outputs of an equal request are kept."""
     summaries: dict[str, SummaryFile] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ Labels of finished parts are small files in a folder next to the result, each co
 interrupted prediction can be resumed. The result is made from them in one pass, so an interruption does not change it.
 """
 
+import contextlib
 import json
 import os
 import zlib
@@ -59,7 +60,7 @@ def predict_raster(
     """
     with find_raster_format(path).open(path, predictor.spec.channels) as raster:
         plan = predictor.tile_planner.plan_windowed(raster.size)
-        parts = _TileFiles(_part_folder(target), plan, predictor.classes.dtype)
+        parts = _TileFiles(_get_part_folder(target), plan, predictor.classes.dtype)
         parts.begin(_describe_parts(raster, plan, predictor.device.type, manifest), resume=resume)
         for tile, labels in predictor.label_tiles(_CheckedRaster(predictor, raster), plan, parts.has):
             missing = raster.find_missing(*tile.write)
@@ -76,7 +77,7 @@ def predict_raster(
 
 def remove_parts(target: Path) -> None:
     """Remove what an interrupted `predict_raster` has left."""
-    remove_path(_part_folder(target))
+    remove_path(_get_part_folder(target))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,10 @@ class _TileFiles:
 
     def begin(self, description: dict[str, Any], *, resume: bool) -> None:
         """Prepare the folder; finished parts are kept only if they have the same description."""
-        file = self.folder / "image.json"
-        if not (resume and _read(file) == description):
+        file, previous = self.folder / "image.json", None
+        with contextlib.suppress(*READ_ERRORS):  # missing or damaged
+            previous = read_json(file)
+        if not (resume and previous == description):
             self.remove()
             write_atomically(file, json.dumps(description, sort_keys=True).encode())
         self.num_done = len(list(self.folder.glob("*.labels")))
@@ -142,15 +145,8 @@ class _TileFiles:
         return self.folder / f"{row:06d}-{column:04d}.labels"
 
 
-def _part_folder(target: Path) -> Path:
+def _get_part_folder(target: Path) -> Path:
     return target.with_name(f".{target.name}.part")
-
-
-def _read(file: Path) -> Any:
-    try:
-        return read_json(file)
-    except READ_ERRORS:
-        return None
 
 
 def _describe_parts(raster: Raster, plan: TilePlan, device: str, manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pixelwise.data.io.video import Video, VideoFrame, open_video
+from pixelwise.data.io.video import VideoFrame, open_video
 from pixelwise.errors import PixelwiseError
 from pixelwise.inference.batching import PredictedImage, predict_all
 from pixelwise.inference.predictor import Predictor, Tiling
@@ -44,67 +44,51 @@ def predict_video(
     until the last frame is complete, so an error leaves nothing behind.
     """
     work = (writer.folder / item.stem).with_name(f".{item.stem.name}.part")
-    try:
-        with writer.roll_back_on_error():
-            shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
-            work.mkdir(parents=True)
-            with item.open() as file, open_video(file, item.name) as video:
-                count = _write_frames(predictor, writer, item, video, work, tiling, tta)
-            return WrittenFiles(_publish(writer, item, work, count))
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _write_frames(
-    predictor: Predictor,
-    writer: OutputWriter,
-    item: VideoInput,
-    video: Video,
-    work: Path,
-    tiling: Tiling,
-    tta: Sequence[str],
-) -> int:
-    """Predict and write all frames; returns their number."""
 
     def write(one: PredictedImage[VideoFrame, None]) -> tuple[VideoFrame, LabeledImage, Any]:
         if one.item.number == 1 and one.prediction.seam_score is not None:
             log_blending(f"{item.name}: first frame", one.prediction.seam_score, tiling)
         labeled = writer.write_frame(item, one.item.number, one.image, one.prediction, work)
-        picture = None if overlay is None else overlay.convert(draw_labeled_frame(labeled, one.image))
-        return one.item, labeled, picture
+        return one.item, labeled, overlay and overlay.convert(draw_labeled_frame(labeled, one.image))
 
-    count = 0
     with contextlib.ExitStack() as stack:
-        has_overlay = "overlay" in writer.kinds
-        overlay = stack.enter_context(LabeledVideo(_overlay_path(work), video)) if has_overlay else None
-        frames = stack.enter_context(FrameList(work / FRAME_LIST, video))
-        predicted = predict_all(
-            predictor,
-            video.frames(),
-            lambda frame: (frame.to_array(predictor.spec.channels), None),
-            tiling=tiling,
-            keep_logits=writer.needs_probabilities,
-            tta=tta,
-            name=lambda frame: f"{item.name}: frame {frame.number}",
-        )
-        for result in stack.enter_context(contextlib.closing(write_in_background(predicted, write))):
-            if isinstance(result, Exception):
-                raise result
-            frame, labeled, picture = result
-            if overlay is not None:
-                overlay.add(picture, frame)
-            frames.add(frame)
-            writer.add(labeled)
-            count = frame.number
-            report_progress(item.path.name, count, max(video.num_frames, count))
-    return count
+        stack.callback(shutil.rmtree, work, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
+        work.mkdir(parents=True)
+        stack.enter_context(writer.roll_back_on_error())
+        video = stack.enter_context(open_video(stack.enter_context(item.open()), item.name))
+        count = 0
+        with contextlib.ExitStack() as files:
+            has_overlay = "overlay" in writer.kinds
+            overlay = files.enter_context(LabeledVideo(_get_overlay_path(work), video)) if has_overlay else None
+            frames = files.enter_context(FrameList(work / FRAME_LIST, video))
+            predicted = predict_all(
+                predictor,
+                video.frames(),
+                lambda frame: (frame.to_array(predictor.spec.channels), None),
+                tiling=tiling,
+                keep_logits=writer.needs_probabilities,
+                tta=tta,
+                name=lambda frame: f"{item.name}: frame {frame.number}",
+            )
+            for result in files.enter_context(contextlib.closing(write_in_background(predicted, write))):
+                if isinstance(result, Exception):
+                    raise result
+                frame, labeled, picture = result
+                if overlay is not None:
+                    overlay.add(picture, frame)
+                frames.add(frame)
+                writer.add(labeled)
+                count = frame.number
+                report_progress(item.path.name, count, max(video.num_frames, count))
+        return WrittenFiles(_publish(writer, item, work, count))
 
 
 def _publish(writer: OutputWriter, item: VideoInput, work: Path, count: int) -> tuple[Path, ...]:
     """Move the outputs to their places; the list of frames last, because it says that they are complete."""
     targets, folder = writer.list_paths(item), writer.folder / item.stem
     if "overlay" in targets:
-        _overlay_path(work).replace(targets["overlay"])
+        _get_overlay_path(work).replace(targets["overlay"])
     if "frames" not in targets:
         return tuple(targets.values())
     targets["frames"].unlink(missing_ok=True)
@@ -120,5 +104,5 @@ def _publish(writer: OutputWriter, item: VideoInput, work: Path, count: int) -> 
     return tuple(folder if kind == "frames" else path for kind, path in targets.items())
 
 
-def _overlay_path(work: Path) -> Path:
+def _get_overlay_path(work: Path) -> Path:
     return work / "labeled.mp4"

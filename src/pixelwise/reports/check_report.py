@@ -1,6 +1,5 @@
 """`check --html`: a dataset in numbers, its findings with thumbnails, and a random sample."""
 
-import itertools
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,8 +36,8 @@ def write_check_report(path: Path, report: CheckReport, dataset: Dataset) -> Non
     thumbnails = _ThumbnailCache(dataset)
     sample = _draw_sample(dataset)
     groups = _group_by_code(report.findings)
-    entries = {id(finding): thumbnails.find_entries(finding) for group in groups for finding in group[:MAX_FINDINGS]}
-    thumbnails.draw([*itertools.chain(*(shown[:MAX_FILES] for shown in entries.values())), *sample])
+    illustrated = [finding for group in groups for finding in group[:MAX_FINDINGS]]
+    thumbnails.draw([*(entry for finding in illustrated for entry in thumbnails.find_entries(finding)), *sample])
     values = {
         "name": dataset.root.resolve().name,
         "report": report,
@@ -46,9 +45,7 @@ def write_check_report(path: Path, report: CheckReport, dataset: Dataset) -> Non
         "facts": _list_facts(report, dataset),
         "class_rows": _build_class_rows(dataset),
         "max_class_rows": MAX_CLASS_ROWS,
-        "groups": [
-            _build_group(group, thumbnails, [entries.get(id(finding), []) for finding in group]) for group in groups
-        ],
+        "groups": [_build_group(group, thumbnails) for group in groups],
         "sample": [thumbnails[pair] for pair in sample],
         "sample_legend": _build_legend([thumbnails[pair] for pair in sample], dataset.classes),
         "num_pairs": len(dataset.samples),
@@ -74,7 +71,7 @@ class _ThumbnailCache:
         return self.thumbnails[entry]
 
     def find_entries(self, finding: Finding) -> list[Entry]:
-        """Return what can be drawn of the files of a finding, each pair once."""
+        """Return the first `MAX_FILES` entries among the files of a finding, each pair once."""
         entries: dict[Entry, None] = {}
         for file in finding.files:
             path = self.dataset.root / file
@@ -82,7 +79,7 @@ class _ThumbnailCache:
                 entries[self.samples_by_file[file]] = None
             elif file not in self.containers and path.suffix.lower() in IMAGE_EXTENSIONS:
                 entries[path] = None
-        return list(entries)
+        return list(entries)[:MAX_FILES]
 
     def list_files(self, entry: Entry) -> set[str]:
         paths = [entry] if isinstance(entry, Path) else [entry.image_path, entry.label_path]
@@ -172,11 +169,9 @@ def _build_class_rows(dataset: Dataset) -> list[dict[str, Any]]:
     ]
 
 
-def _build_group(
-    findings: Sequence[Finding], thumbnails: _ThumbnailCache, entries: Sequence[Sequence[Entry]]
-) -> dict[str, Any]:
+def _build_group(findings: Sequence[Finding], thumbnails: _ThumbnailCache) -> dict[str, Any]:
     """Build the findings of one code: those with thumbnails, then the rest as text."""
-    cards = [_build_card(finding, thumbnails, keys) for finding, keys in zip(findings, entries, strict=True)]
+    cards = [_build_card(finding, thumbnails, i < MAX_FINDINGS) for i, finding in enumerate(findings)]
     pictures = [picture for card in cards for picture in card["pictures"]]
     return {
         "code": findings[0].code,
@@ -188,9 +183,9 @@ def _build_group(
     }
 
 
-def _build_card(finding: Finding, thumbnails: _ThumbnailCache, entries: Sequence[Entry]) -> dict[str, Any]:
+def _build_card(finding: Finding, thumbnails: _ThumbnailCache, has_pictures: bool) -> dict[str, Any]:
     root = f"{thumbnails.dataset.root}/"
-    shown = entries[:MAX_FILES]
+    shown = thumbnails.find_entries(finding) if has_pictures else []
     shown_files = set().union(*(thumbnails.list_files(entry) for entry in shown))
     return {
         "message": finding.message.replace(root, ""),

@@ -1,4 +1,4 @@
-"""What the writers of outputs receive."""
+"""The input of the writers of outputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
