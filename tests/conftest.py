@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from pixelwise.training.trainer import Job
+    from pixelwise.training.trainer import Trainer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -100,18 +100,20 @@ def trained(streets: Path, tiny: dict[str, Any], tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="session")
-def make_job(streets: Path, tiny: dict[str, Any]) -> Callable[..., "Job"]:
-    """`make_job(changes)`: the job of a `tiny` run on `streets`, with changes to its config."""
+def make_trainer(streets: Path, tiny: dict[str, Any]) -> Callable[..., "Trainer"]:
+    """Return `make_trainer(changes, **arguments)`: the trainer of a `tiny` run on `streets`, with another config."""
     import torch
 
     from pixelwise.config import Config
-    from pixelwise.planning.prepare_data import prepare
+    from pixelwise.planning.prepare_data import prepare_data
+    from pixelwise.training.trainer import Trainer
 
-    prepared = prepare(streets, Config())
+    data = prepare_data(streets, Config())
     config = Config().replace({**tiny["settings"], "training.steps": tiny["steps"]})
 
-    def make(changes: Mapping[str, Any] = MappingProxyType({})) -> "Job":
-        return prepared.job(config.replace(changes), torch.device("cpu"))
+    def make(changes: Mapping[str, Any] = MappingProxyType({}), **arguments: Any) -> "Trainer":
+        defaults = {**data.trainer_arguments(config.replace(changes)), "device": torch.device("cpu")}
+        return Trainer(**{**defaults, **arguments})
 
     return make
 

@@ -15,7 +15,7 @@ from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.model_file import MODEL_FILE_NAME, load_model
 from pixelwise.training.results import CrossValidationResult, TrainResult
-from support.folders import contents
+from support.folders import read_contents
 
 Arguments = dict[str, Any]
 
@@ -45,7 +45,7 @@ def test_the_config_of_a_run_is_resolved_and_gives_reasons(trained: Path, tiny: 
     assert config.training.steps == tiny["steps"]
     assert config.training.budget_seconds is None
     assert config.data.crop_size == (64, 96)
-    assert "# as asked for" in (trained / "config.yaml").read_text()
+    assert "# set by the user" in (trained / "config.yaml").read_text()
 
 
 def test_a_run_writes_its_classes_and_splits(trained: Path, streets: Path) -> None:
@@ -64,10 +64,10 @@ def test_a_folder_that_was_stopped_before_its_config_starts_from_the_beginning(
 
 
 def test_a_folder_that_holds_a_run_is_refused(finished: Path, streets: Path, tiny: Arguments) -> None:
-    before = contents(finished)
+    before = read_contents(finished)
     with pytest.raises(InvalidArgumentError, match=r"already holds a run .* continue it with --resume"):
         train(streets, finished, **tiny)
-    assert contents(finished) == before
+    assert read_contents(finished) == before
 
 
 @pytest.mark.parametrize(

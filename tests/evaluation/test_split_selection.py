@@ -9,7 +9,7 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.evaluation.split_selection import choose_split
 from pixelwise.model_file import MODEL_FILE_NAME
-from support.small_sets import pairs
+from support.small_datasets import pairs
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def test_values_are_found_in_their_group(file: Path) -> None:
     assert opened.read_value("image", 13) == {"bytes": b"13", "path": None}
 
 
-def test_few_groups_are_groups(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_row_groups_are_cached(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
 
     class Counting(pq.ParquetFile):  # type: ignore[misc]
@@ -42,7 +42,7 @@ def test_few_groups_are_groups(file: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("noted", [b"[]", b"{", b"{}", b'{"info": {"features": []}}'])
-def test_features_that_cannot_be_read_are_none(tmp_path: Path, noted: bytes) -> None:
+def test_unreadable_features_are_empty(tmp_path: Path, noted: bytes) -> None:
     rows = pa.table({"image": [b"a"]}).replace_schema_metadata({"huggingface": noted})
     with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as out, pa.ipc.new_stream(out, rows.schema) as stream:
         stream.write_table(rows)

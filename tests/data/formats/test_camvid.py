@@ -4,7 +4,7 @@ import pytest
 
 from pixelwise.data.formats.camvid import can_read, find_pairs
 from pixelwise.errors import DataError
-from support.mask_sets import camvid, pairs, text
+from support.mask_datasets import camvid, pairs, text
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from support.mask_sets import camvid, pairs, text
         "./train/a b.png;./trainannot/a b.png",
     ],
 )
-def test_a_path_is_told_by_its_longest_end_that_is_there(tmp_path: Path, line: str) -> None:
+def test_the_longest_end_of_a_path_that_exists_is_used(tmp_path: Path, line: str) -> None:
     pairs(tmp_path, (0, 1), ("train/a b.png", "trainannot/a b.png"), ("a b.png", "b.png"))
     text(tmp_path / "train.txt", f"\n{line}\n{line}\n")
     assert can_read(tmp_path)
@@ -26,7 +26,7 @@ def test_a_path_is_told_by_its_longest_end_that_is_there(tmp_path: Path, line: s
     assert sample.label_path == tmp_path / "trainannot/a b.png"
 
 
-def test_a_list_may_hold_its_pairs_in_one_line(tmp_path: Path) -> None:
+def test_a_list_may_have_its_pairs_in_one_line(tmp_path: Path) -> None:
     pairs(tmp_path, (0, 1), ("a.png", "a_gt.png"), ("b.png", "b_gt.png"))
     text(tmp_path / "valid.txt", "/x/a.png /x/a_gt.png /x/b.png /x/b_gt.png ")
     assert [s.name for s in find_pairs(tmp_path).samples] == ["val/a", "val/b"]
@@ -39,7 +39,7 @@ def test_a_path_does_not_leave_the_folder(tmp_path: Path) -> None:
         find_pairs(tmp_path / "data")
 
 
-def test_names_are_camvids_where_all_images_are(tmp_path: Path) -> None:
+def test_names_are_of_camvid_if_all_images_are(tmp_path: Path) -> None:
     camvid(tmp_path)
     assert find_pairs(tmp_path).description["names"][10] == "Bicyclist"
     pairs(tmp_path, (0, 1), ("mine.png", "mine_gt.png"))
@@ -47,7 +47,7 @@ def test_names_are_camvids_where_all_images_are(tmp_path: Path) -> None:
     assert find_pairs(tmp_path).description == {}
 
 
-def test_listed_files_that_are_missing_are_told(tmp_path: Path) -> None:
+def test_missing_listed_files_are_reported(tmp_path: Path) -> None:
     camvid(tmp_path)
     (tmp_path / "train/0001TP_1.png").unlink()
     (tmp_path / "trainannot/0016E5_2.png").unlink()
@@ -59,7 +59,7 @@ def test_listed_files_that_are_missing_are_told(tmp_path: Path) -> None:
         find_pairs(tmp_path)
 
 
-def test_two_masks_of_an_image_clash(tmp_path: Path) -> None:
+def test_two_masks_of_an_image_are_in_no_pair(tmp_path: Path) -> None:
     pairs(tmp_path, (0, 1), ("a.png", "b.png"), ("a.png", "c.png"))
     text(tmp_path / "train.txt", "a.png b.png\na.png c.png\n")
     assert find_pairs(tmp_path).same_stem == (tmp_path / "b.png", tmp_path / "c.png")
@@ -72,7 +72,7 @@ def test_a_line_of_something_else_is_an_error(tmp_path: Path) -> None:
         find_pairs(tmp_path)
 
 
-def test_a_list_of_another_form_beside_good_ones_is_an_error(tmp_path: Path) -> None:
+def test_a_list_of_another_form_next_to_valid_ones_is_an_error(tmp_path: Path) -> None:
     camvid(tmp_path)
     text(tmp_path / "val.txt", "val/0001TP_3.png\n")
     with pytest.raises(DataError, match=r"val.txt, line 1 is"):
@@ -81,7 +81,7 @@ def test_a_list_of_another_form_beside_good_ones_is_an_error(tmp_path: Path) -> 
     assert {s.split for s in find_pairs(tmp_path).samples} == {"train", "test"}
 
 
-def test_lists_of_images_alone_are_another_thing(tmp_path: Path) -> None:
+def test_lists_without_masks_are_not_recognized(tmp_path: Path) -> None:
     text(tmp_path / "train.txt", "images/a.png\nimages/b.png\n")
     text(tmp_path / "val.txt", "")
     assert not can_read(tmp_path)

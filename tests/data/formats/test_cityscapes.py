@@ -2,7 +2,7 @@ from pathlib import Path
 
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.cityscapes import CLASSES, find_pairs
-from support.mask_sets import cityscapes, cityscapes_ids, pairs
+from support.mask_datasets import cityscapes, cityscapes_ids, pairs
 
 
 def test_every_other_id_is_ignored(tmp_path: Path) -> None:
@@ -14,7 +14,7 @@ def test_every_other_id_is_ignored(tmp_path: Path) -> None:
     assert classes.colors[13] == (0, 0, 142)
 
 
-def test_train_ids_are_taken_where_both_forms_are_complete(tmp_path: Path) -> None:
+def test_train_ids_are_preferred(tmp_path: Path) -> None:
     cityscapes(tmp_path)
     cityscapes_ids(tmp_path)
     assert "label_mapping" not in find_pairs(tmp_path).description
@@ -24,7 +24,7 @@ def test_train_ids_are_taken_where_both_forms_are_complete(tmp_path: Path) -> No
     assert len(found.samples) == 3
 
 
-def test_files_without_a_partner_and_outside_the_splits_are_told(tmp_path: Path) -> None:
+def test_files_without_a_partner_or_split_are_listed(tmp_path: Path) -> None:
     cityscapes(tmp_path)
     mask = tmp_path / "gtFine/val/lindau/lindau_0_gtFine_labelTrainIds.png"
     mask.rename(mask.with_name("lindau_1_gtFine_labelTrainIds.png"))
@@ -36,7 +36,7 @@ def test_files_without_a_partner_and_outside_the_splits_are_told(tmp_path: Path)
     assert found.outside_splits == (tmp_path / "leftImg8bit/valid/x/x_0_leftImg8bit.png",)
 
 
-def test_a_labeled_test_split_of_ones_own_is_read(tmp_path: Path) -> None:
+def test_a_custom_labeled_test_split_is_read(tmp_path: Path) -> None:
     cityscapes(tmp_path)
     pairs(tmp_path, (0,), ("leftImg8bit/test/x/x_0_leftImg8bit.png", "gtFine/test/x/x_0_gtFine_labelTrainIds.png"))
     assert [s.name for s in find_pairs(tmp_path).samples if s.split == "test"] == ["test/x/x_0"]

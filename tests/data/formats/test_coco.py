@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.coco import find_pairs
 from pixelwise.errors import DataError
-from support.drawings import SIZE, check, filled, finding, masks, relative, write_json, write_picture
+from support.shape_datasets import (
+    SIZE,
+    get_finding,
+    list_relative,
+    make_mask,
+    read_masks,
+    run_check,
+    write_image,
+    write_json,
+)
 
 SQUARE = [1, 1, 4, 1, 4, 3, 1, 3]
 CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
@@ -32,25 +41,25 @@ def document(*annotations: dict[str, Any], images: Any = None, categories: Any =
 
 def plant(root: Path, *annotations: dict[str, Any], **more: Any) -> Path:
     """One image beside its JSON file."""
-    write_picture(root / "a.png")
+    write_image(root / "a.png")
     write_json(root / "instances.json", document(*annotations, **more))
     return root
 
 
 def mask(root: Path) -> list[list[int]]:
-    values: list[list[int]] = masks(root, "coco")["a"].tolist()
+    values: list[list[int]] = read_masks(root, "coco")["a"].tolist()
     return values
 
 
 # What is drawn.
 
 
-def test_a_polygon_counts_from_the_corner_of_the_first_pixel(tmp_path: Path) -> None:
-    assert mask(plant(tmp_path, annotation([SQUARE]))) == filled((CAT, slice(1, 3), slice(1, 4)))
+def test_polygon_coordinates_start_at_the_corner_of_the_first_pixel(tmp_path: Path) -> None:
+    assert mask(plant(tmp_path, annotation([SQUARE]))) == make_mask((CAT, slice(1, 3), slice(1, 4)))
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools beside NumPy 2
-def test_whole_coordinates_give_the_pixels_of_pycocotools(tmp_path: Path) -> None:
+def test_integer_polygons_are_as_in_pycocotools(tmp_path: Path) -> None:
     (run,) = pycocotools.mask.frPyObjects([SQUARE], *SIZE)
     assert mask(plant(tmp_path, annotation([SQUARE]))) == (pycocotools.mask.decode(run) * CAT).tolist()
 
@@ -58,13 +67,13 @@ def test_whole_coordinates_give_the_pixels_of_pycocotools(tmp_path: Path) -> Non
 def test_an_annotation_may_have_several_parts(tmp_path: Path) -> None:
     parts = [SQUARE, [5, 0, 8, 0, 8, 2, 5, 2], [2, 2, 6, 2, 6, 3, 2, 3]]
     areas = (slice(1, 3), slice(1, 4)), (slice(0, 2), slice(5, 8)), (slice(2, 3), slice(2, 6))
-    assert mask(plant(tmp_path, annotation(parts))) == filled(*((CAT, *area) for area in areas))
+    assert mask(plant(tmp_path, annotation(parts))) == make_mask(*((CAT, *area) for area in areas))
 
 
 def test_categories_become_classes_in_ascending_order_of_their_ids(tmp_path: Path) -> None:
     dataset = Dataset.load(plant(tmp_path, annotation([SQUARE], 7)))
     assert dataset.classes.names == ("background", "cat", "dog")
-    assert dataset.read_labels(dataset.samples[0]).tolist() == filled((DOG, slice(1, 3), slice(1, 4)))
+    assert dataset.read_labels(dataset.samples[0]).tolist() == make_mask((DOG, slice(1, 3), slice(1, 4)))
 
 
 def test_a_category_may_be_the_background(tmp_path: Path) -> None:
@@ -72,7 +81,7 @@ def test_a_category_may_be_the_background(tmp_path: Path) -> None:
     below, above = annotation([SQUARE], 1), annotation([[2, 1, 4, 1, 4, 3, 2, 3]], 2)
     root = plant(tmp_path, below, above, categories=categories)
     assert Dataset.load(root).index.description["names"] == ["Background", "cat"]
-    assert mask(root) == filled((1, slice(1, 3), slice(1, 2)))
+    assert mask(root) == make_mask((1, slice(1, 3), slice(1, 2)))
 
 
 def test_more_than_255_classes_take_16_bit(tmp_path: Path) -> None:
@@ -80,28 +89,28 @@ def test_more_than_255_classes_take_16_bit(tmp_path: Path) -> None:
     dataset = Dataset.load(plant(tmp_path, annotation([SQUARE], 255), annotation([SQUARE], 300), categories=categories))
     labels = dataset.read_labels(dataset.samples[0])
     assert labels.dtype == np.uint16
-    assert labels.tolist() == filled((300, slice(1, 3), slice(1, 4)))
+    assert labels.tolist() == make_mask((300, slice(1, 3), slice(1, 4)))
     assert dataset.classes.label_mapping[255] == 255
 
 
-def test_later_annotations_lie_over_earlier_ones_and_crowds_below_all(tmp_path: Path) -> None:
+def test_later_annotations_cover_earlier_ones_and_crowds_are_below_all(tmp_path: Path) -> None:
     first, second = annotation([SQUARE], 3), annotation([[2, 1, 4, 1, 4, 3, 2, 3]], 7)
     crowd = annotation({"size": [*SIZE], "counts": [0, SIZE[0] * SIZE[1]]}, 3, iscrowd=1)
-    expected = filled((CAT, slice(None), slice(None)), (DOG, slice(1, 3), slice(2, 4)))
+    expected = make_mask((CAT, slice(None), slice(None)), (DOG, slice(1, 3), slice(2, 4)))
     assert mask(plant(tmp_path, first, second, crowd)) == expected
 
 
 def test_an_image_without_annotations_is_background(tmp_path: Path) -> None:
-    assert mask(plant(tmp_path)) == filled()
+    assert mask(plant(tmp_path)) == make_mask()
 
 
-def test_run_lengths_go_down_the_columns(tmp_path: Path) -> None:
+def test_run_lengths_are_along_the_columns(tmp_path: Path) -> None:
     runs = {"size": [*SIZE], "counts": [6, 3, 39]}
-    assert mask(plant(tmp_path, annotation(runs))) == filled((CAT, slice(0, 3), slice(1, 2)))
+    assert mask(plant(tmp_path, annotation(runs))) == make_mask((CAT, slice(0, 3), slice(1, 2)))
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.02, 0.5, 1.0]))
-def test_packed_run_lengths_are_those_of_pycocotools(
+def test_compressed_run_lengths_are_as_in_pycocotools(
     tmp_path_factory: pytest.TempPathFactory, seed: int, share: float
 ) -> None:
     pixels = (np.random.default_rng(seed).random(SIZE) < share).astype(np.uint8)
@@ -114,10 +123,10 @@ def test_long_runs_are_packed_into_several_characters(tmp_path: Path) -> None:
     pixels = np.zeros((300, 500), np.uint8)
     pixels[17:212, 100:103] = pixels[250, 499] = 1
     packed = pycocotools.mask.encode(np.asfortranarray(pixels))
-    write_picture(tmp_path / "a.png", (300, 500))
+    write_image(tmp_path / "a.png", (300, 500))
     runs = {"size": [300, 500], "counts": packed["counts"].decode()}
     write_json(tmp_path / "a.json", document(annotation(runs), images=[image("a.png", size=(300, 500))]))
-    np.testing.assert_array_equal(masks(tmp_path, "coco")["a"], pixels)
+    np.testing.assert_array_equal(read_masks(tmp_path, "coco")["a"], pixels)
 
 
 # Where files lie.
@@ -141,8 +150,8 @@ def test_long_runs_are_packed_into_several_characters(tmp_path: Path) -> None:
         ("annotations/coco.json", "pictures", "../pictures/a.png", None),
     ],
 )
-def test_where_images_lie(tmp_path: Path, json_file: str, folder: str, name: str, split: str | None) -> None:
-    write_picture(tmp_path / folder / "a.png")
+def test_locations_of_images(tmp_path: Path, json_file: str, folder: str, name: str, split: str | None) -> None:
+    write_image(tmp_path / folder / "a.png")
     write_json(tmp_path / json_file, document(annotation([SQUARE]), images=[image(name)]))
     dataset = Dataset.load(tmp_path)
     (sample,) = dataset.samples
@@ -151,8 +160,8 @@ def test_where_images_lie(tmp_path: Path, json_file: str, folder: str, name: str
     assert sample.label_path == tmp_path / json_file
 
 
-def test_files_of_captions_and_keypoints_are_left_aside(tmp_path: Path) -> None:
-    write_picture(tmp_path / "train2017/a.png")
+def test_files_of_captions_and_keypoints_are_skipped(tmp_path: Path) -> None:
+    write_image(tmp_path / "train2017/a.png")
     for kind in ("instances", "captions", "person_keypoints"):
         write_json(tmp_path / f"annotations/{kind}_train2017.json", document(annotation([SQUARE])))
     assert [s.name for s in Dataset.load(tmp_path).samples] == ["train2017/a"]
@@ -160,31 +169,31 @@ def test_files_of_captions_and_keypoints_are_left_aside(tmp_path: Path) -> None:
 
 def test_splits_of_several_files(tmp_path: Path) -> None:
     for split in ("train", "val"):
-        write_picture(tmp_path / split / "a.png")
+        write_image(tmp_path / split / "a.png")
         write_json(tmp_path / f"annotations/instances_{split}.json", document(annotation([SQUARE])))
     assert [(s.name, s.split) for s in Dataset.load(tmp_path).samples] == [("train/a", "train"), ("val/a", "val")]
 
 
-def test_images_that_are_not_listed_and_listed_ones_without_a_file_are_told(tmp_path: Path) -> None:
+def test_unlisted_images_and_missing_files_are_listed(tmp_path: Path) -> None:
     for name in ("train/a.png", "train/b.png", "extra/c.png", "test2017/d.png", "unlabeled2017/e.png"):
-        write_picture(tmp_path / name)
+        write_image(tmp_path / name)
     images = [image("a.png"), image("gone.png", 2)]
     write_json(tmp_path / "annotations/instances_train.json", document(images=images))
     pairing = find_pairs(tmp_path)
-    assert relative(tmp_path, pairing.images_without_mask) == ["train/b.png"]
-    assert relative(tmp_path, pairing.masks_without_image) == ["train/gone.png"]
-    assert relative(tmp_path, pairing.outside_splits) == ["extra/c.png"]
-    answer = check(tmp_path, tmp_path)
-    assert finding(answer, "missing_mask")["files"] == ["train/b.png"]
-    assert finding(answer, "orphan_mask")["files"] == ["train/gone.png"]
+    assert list_relative(tmp_path, pairing.images_without_mask) == ["train/b.png"]
+    assert list_relative(tmp_path, pairing.masks_without_image) == ["train/gone.png"]
+    assert list_relative(tmp_path, pairing.outside_splits) == ["extra/c.png"]
+    answer = run_check(tmp_path, tmp_path)
+    assert get_finding(answer, "missing_mask")["files"] == ["train/b.png"]
+    assert get_finding(answer, "orphan_mask")["files"] == ["train/gone.png"]
 
 
-def test_images_of_one_stem_are_told(tmp_path: Path) -> None:
-    write_picture(tmp_path / "b.png")
-    write_picture(tmp_path / "a.bmp.png").rename(tmp_path / "a.bmp")
+def test_images_of_equal_stems_are_listed(tmp_path: Path) -> None:
+    write_image(tmp_path / "b.png")
+    write_image(tmp_path / "a.bmp.png").rename(tmp_path / "a.bmp")
     plant(tmp_path, images=[image("a.png"), image("a.bmp", 2), image("b.png", 3)])
     pairing = find_pairs(tmp_path)
-    assert relative(tmp_path, pairing.same_stem) == ["a.bmp", "a.png"]
+    assert list_relative(tmp_path, pairing.same_stem) == ["a.bmp", "a.png"]
     assert [sample.name for sample in pairing.samples] == ["b"]
 
 
@@ -209,7 +218,7 @@ def test_images_of_one_stem_are_told(tmp_path: Path) -> None:
         ({"images": [image("a.png")], "categories": CATEGORIES}, "'annotations' is missing"),
     ],
 )
-def test_a_faulty_file_is_an_error(tmp_path: Path, content: Any, message: str) -> None:
+def test_an_invalid_file_is_an_error(tmp_path: Path, content: Any, message: str) -> None:
     plant(tmp_path)
     write_json(tmp_path / "instances.json", content)
     with pytest.raises(DataError, match=message):
@@ -226,7 +235,7 @@ def test_a_broken_file_is_an_error_with_the_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["train/_annotations.coco.json", "annotations/instances_val.json"])
-def test_a_file_of_the_usual_name_is_not_passed_over_when_broken(tmp_path: Path, name: str) -> None:
+def test_a_damaged_file_with_the_usual_name_is_an_error(tmp_path: Path, name: str) -> None:
     root = plant(tmp_path, annotation([SQUARE]))
     (root / name).parent.mkdir()
     (root / name).write_text("{", encoding="utf-8")
@@ -265,29 +274,29 @@ def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
         (annotation({"size": [6, 8], "counts": "é"}), "a value has an unexpected type or form"),
     ],
 )
-def test_a_faulty_annotation_is_found_by_the_doctor(tmp_path: Path, fault: Any, message: str) -> None:
+def test_an_invalid_annotation_is_an_error_and_a_finding(tmp_path: Path, fault: Any, message: str) -> None:
     root = plant(tmp_path / "data", fault)
     dataset = Dataset.load(root)
     with pytest.raises(DataError, match=f"instances.json: image 'a.png': annotation 17: .*{message}"):
         dataset.read_mask(dataset.samples[0])
-    found = finding(check(root, tmp_path), "unreadable_mask")
+    found = get_finding(run_check(root, tmp_path), "unreadable_mask")
     assert found["files"] == ["instances.json"]
     assert "image 'a.png'" in found["message"]
 
 
 @pytest.mark.parametrize("size", [(0, 8), (10**9, 10**9), (-6, -8)])
-def test_a_size_of_no_image_is_an_error(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_an_impossible_size_is_an_error(tmp_path: Path, size: tuple[int, int]) -> None:
     dataset = Dataset.load(plant(tmp_path, images=[image("a.png", size=size)]))
     with pytest.raises(DataError, match=r"the size .* \(height x width\) is not between 1 and"):
         dataset.read_mask(dataset.samples[0])
 
 
-def test_a_size_unlike_the_images_is_an_error_with_both(tmp_path: Path) -> None:
+def test_a_size_other_than_the_images_is_an_error_with_both_sizes(tmp_path: Path) -> None:
     root = plant(tmp_path / "data", images=[image("a.png", size=(8, 6))])
     dataset = Dataset.load(root)
     with pytest.raises(DataError, match=r"instances.json is 8x6, but its image .*a.png is 6x8"):
         dataset.read(dataset.samples[0])
-    assert "is 8x6, but its image is 6x8" in finding(check(root, tmp_path), "transposed_mask")["message"]
+    assert "is 8x6, but its image is 6x8" in get_finding(run_check(root, tmp_path), "transposed_mask")["message"]
 
 
 def test_a_description_of_ones_own_merges_classes(tmp_path: Path) -> None:
@@ -295,4 +304,4 @@ def test_a_description_of_ones_own_merges_classes(tmp_path: Path) -> None:
     text = "names: [nothing, animal]\nlabel_mapping: {0: 0, 1: 1, 2: 1}\n"
     (root / "dataset.yaml").write_text(text, encoding="utf-8")
     dataset = Dataset.load(root)
-    assert dataset.read_labels(dataset.samples[0]).tolist() == filled((1, slice(1, 3), slice(1, 4)))
+    assert dataset.read_labels(dataset.samples[0]).tolist() == make_mask((1, slice(1, 3), slice(1, 4)))

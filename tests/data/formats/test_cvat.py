@@ -6,7 +6,7 @@ import pytest
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.cvat import find_pairs
 from pixelwise.errors import DataError
-from support.drawings import SIZE, check, filled, finding, masks, relative, write_picture
+from support.shape_datasets import SIZE, get_finding, list_relative, make_mask, read_masks, run_check, write_image
 
 LABELS = """<label><name>dog</name><color>#ff8c00</color><type>any</type><attributes></attributes></label>
 <label><name>cat</name><color>#0000ff</color><attributes><attribute><name>age</name></attribute></attributes></label>
@@ -43,12 +43,12 @@ def write(root: Path, text: str) -> Path:
 
 
 def plant(root: Path, *shapes: str) -> Path:
-    write_picture(root / "images/a.png")
+    write_image(root / "images/a.png")
     return write(root, document(image(*shapes)))
 
 
 def mask(root: Path) -> list[list[int]]:
-    values: list[list[int]] = masks(root, "cvat")["a"].tolist()
+    values: list[list[int]] = read_masks(root, "cvat")["a"].tolist()
     return values
 
 
@@ -62,8 +62,8 @@ def mask(root: Path) -> list[list[int]]:
         shape("mask", rle="5, 3, 1, 3, 4", left=0, top=0, width=4, height=4),
     ],
 )
-def test_areas_count_from_the_corner_of_the_first_pixel(tmp_path: Path, drawn: str) -> None:
-    assert mask(plant(tmp_path, drawn)) == filled((CAT, *AREA))
+def test_coordinates_start_at_the_corner_of_the_first_pixel(tmp_path: Path, drawn: str) -> None:
+    assert mask(plant(tmp_path, drawn)) == make_mask((CAT, *AREA))
 
 
 def test_a_mask_is_cut_into_runs_along_the_rows(tmp_path: Path) -> None:
@@ -74,24 +74,24 @@ def test_a_mask_is_cut_into_runs_along_the_rows(tmp_path: Path) -> None:
 
 def test_an_ellipse(tmp_path: Path) -> None:
     drawn = shape("ellipse", cx=3.5, cy=2.5, rx=0.6, ry=2.1, rotation=90.0)
-    assert mask(plant(tmp_path, drawn)) == filled((CAT, slice(2, 3), slice(1, 6)))
+    assert mask(plant(tmp_path, drawn)) == make_mask((CAT, slice(2, 3), slice(1, 6)))
 
 
-def test_shapes_of_higher_z_order_lie_above_and_equal_ones_in_their_order(tmp_path: Path) -> None:
+def test_shapes_are_ordered_by_z_order_and_then_by_position(tmp_path: Path) -> None:
     above, below = polygon("dog", z_order=3), polygon("cat", "0,0;6,0;6,5;0,5", z_order=-1)
     last = polygon("cat", "3,0;6,0;6,5;3,5", z_order=-1)
-    assert mask(plant(tmp_path, above, below, last)) == filled((CAT, slice(0, 5), slice(0, 6)), (DOG, *AREA))
+    assert mask(plant(tmp_path, above, below, last)) == make_mask((CAT, slice(0, 5), slice(0, 6)), (DOG, *AREA))
 
 
 def test_labels_of_the_file_become_classes_with_their_colors(tmp_path: Path) -> None:
     dataset = Dataset.load(plant(tmp_path, polygon()))
     assert dataset.classes.names == ("background", "dog", "cat")
     assert dataset.classes.colors == ((0, 0, 0), (255, 140, 0), (0, 0, 255))
-    assert dataset.read_labels(dataset.samples[0]).tolist() == filled((CAT, *AREA))
+    assert dataset.read_labels(dataset.samples[0]).tolist() == make_mask((CAT, *AREA))
 
 
-def test_tags_are_left_aside_and_an_image_without_shapes_is_background(tmp_path: Path) -> None:
-    assert mask(plant(tmp_path, '<tag label="cat" source="manual"></tag>')) == filled()
+def test_tags_are_skipped_and_an_image_without_shapes_is_background(tmp_path: Path) -> None:
+    assert mask(plant(tmp_path, '<tag label="cat" source="manual"></tag>')) == make_mask()
 
 
 @pytest.mark.parametrize(
@@ -105,20 +105,20 @@ def test_tags_are_left_aside_and_an_image_without_shapes_is_background(tmp_path:
         ("somewhere/else/a.png", "", "images/a.png", None),
     ],
 )
-def test_where_images_lie(tmp_path: Path, name: str, subset: str, picture: str, split: str | None) -> None:
-    write_picture(tmp_path / picture)
+def test_locations_of_images(tmp_path: Path, name: str, subset: str, picture: str, split: str | None) -> None:
+    write_image(tmp_path / picture)
     (sample,) = Dataset.load(write(tmp_path, document(image(name=name, subset=subset)))).samples
     assert (sample.image_path, sample.split) == (tmp_path / picture, split)
 
 
-def test_images_without_an_entry_and_entries_without_an_image_are_told(tmp_path: Path) -> None:
+def test_images_and_entries_without_a_partner_are_listed(tmp_path: Path) -> None:
     root = plant(tmp_path)
-    write_picture(root / "images/b.png")
-    write_picture(root / "else/c.png")
+    write_image(root / "images/b.png")
+    write_image(root / "else/c.png")
     pairing = find_pairs(write(root, document(image(), image(name="gone.png"))))
-    assert relative(root, pairing.images_without_mask) == ["images/b.png"]
-    assert relative(root, pairing.masks_without_image) == ["images/gone.png"]
-    assert relative(root, pairing.outside_splits) == ["else/c.png"]
+    assert list_relative(root, pairing.images_without_mask) == ["images/b.png"]
+    assert list_relative(root, pairing.masks_without_image) == ["images/gone.png"]
+    assert list_relative(root, pairing.outside_splits) == ["else/c.png"]
 
 
 @pytest.mark.parametrize(
@@ -140,19 +140,20 @@ def test_images_without_an_entry_and_entries_without_an_image_are_told(tmp_path:
         (polygon(z_order="up"), "a value has an unexpected type or form"),  # type: ignore[arg-type]
     ],
 )
-def test_a_faulty_shape_is_found_by_the_doctor(tmp_path: Path, fault: str, message: str) -> None:
+def test_an_invalid_shape_is_an_error_and_a_finding(tmp_path: Path, fault: str, message: str) -> None:
     root = plant(tmp_path / "data", fault)
     dataset = Dataset.load(root)
     with pytest.raises(DataError, match=rf"annotations\.xml: image 'a\.png': .*{message}"):
         dataset.read_mask(dataset.samples[0])
-    assert finding(check(root, tmp_path), "unreadable_mask")["files"] == ["annotations.xml"]
+    assert get_finding(run_check(root, tmp_path), "unreadable_mask")["files"] == ["annotations.xml"]
 
 
-def test_a_size_unlike_the_images_is_an_error_with_both(tmp_path: Path) -> None:
-    write_picture(tmp_path / "data/images/a.png")
+def test_a_size_other_than_the_images_is_an_error_with_both_sizes(tmp_path: Path) -> None:
+    write_image(tmp_path / "data/images/a.png")
     root = write(tmp_path / "data", document(image(size=(8, 6))))
     assert (
-        "annotations.xml is 8x6, but its image is 6x8" in finding(check(root, tmp_path), "transposed_mask")["message"]
+        "annotations.xml is 8x6, but its image is 6x8"
+        in get_finding(run_check(root, tmp_path), "transposed_mask")["message"]
     )
 
 
@@ -168,7 +169,7 @@ def test_a_size_unlike_the_images_is_an_error_with_both(tmp_path: Path) -> None:
         (document("<image></image>"), "'name' is missing"),
     ],
 )
-def test_a_faulty_file_is_an_error(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_file_is_an_error(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Dataset.load(write(plant(tmp_path), text))
 

@@ -46,13 +46,13 @@ def test_read_ends_shows_both_ends(tmp_path: Path) -> None:
     assert read_ends(tmp_path / "none", 3) == ""
 
 
-def test_places_are_named_from_the_outside_to_the_inside() -> None:
+def test_error_places_are_named_from_the_outside_to_the_inside() -> None:
     fault = r"^file: shape 1: 'points' is missing; export"
     with pytest.raises(DataError, match=fault), locate_errors("file"), locate_errors("shape 1"):
         raise KeyError("points")
 
 
-def test_our_own_faults_keep_their_type() -> None:
+def test_internal_errors_keep_their_type() -> None:
     with pytest.raises(AssertionError), locate_errors("file"):
         raise AssertionError
 

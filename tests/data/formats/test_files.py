@@ -15,10 +15,10 @@ from pixelwise.data.formats._files import (
     read_lines,
 )
 from pixelwise.errors import DataError, PathNotFoundError
-from support.mask_sets import text
+from support.mask_datasets import text
 
 
-def test_files_of_one_name_are_pairs_and_the_others_are_told() -> None:
+def test_files_of_one_name_are_pairs_and_others_are_listed() -> None:
     a, b, c, d, e = (Path(f"{letter}.png") for letter in "abcde")
     part = SplitFiles(images={"1": [a], "2": [b], "3": [c, d]}, labels={"1": [c], "3": [a], "4": [e]}, split="val")
     found = pair_files([part])
@@ -30,7 +30,7 @@ FILES = st.dictionaries(st.sampled_from("abcd"), st.integers(1, 3))
 
 
 @given(FILES, FILES)
-def test_every_file_is_told_once(images: dict[str, int], labels: dict[str, int]) -> None:
+def test_every_file_is_listed_once(images: dict[str, int], labels: dict[str, int]) -> None:
     """A file whose partner is ambiguous is told by those it clashes with."""
     kinds = [
         {name: [Path(kind, f"{name}{number}.png") for number in range(count)] for name, count in counts.items()}
@@ -61,13 +61,13 @@ def test_stems_are_paths_below_the_folder(tmp_path: Path) -> None:
     assert group_by_stem(tmp_path / "nowhere") == {}
 
 
-def test_pictures_outside_are_told(tmp_path: Path) -> None:
+def test_images_outside_the_folders_are_found(tmp_path: Path) -> None:
     for name in ("a/1.png", "b/1.png", "2.png", "b/1.txt"):
         text(tmp_path / name, "")
     assert find_images_outside([tmp_path], [tmp_path / "a"]) == (tmp_path / "2.png", tmp_path / "b/1.png")
 
 
-def test_splits_are_told_by_name() -> None:
+def test_splits_are_found_by_name() -> None:
     paths = [Path(name) for name in ("Training", "valid", "val", "test.txt", "train.old", "Test.old")]
     assert find_split_paths(paths) == {"train": Path("Training"), "val": Path("val"), "test": Path("test.txt")}
     assert find_split_paths([Path("valid"), Path("eval")]) == {}
@@ -83,7 +83,7 @@ def test_lines_keep_their_numbers(tmp_path: Path) -> None:
         read_lines(tmp_path / "list.txt")
 
 
-def test_names_are_of_one_class_each(tmp_path: Path) -> None:
+def test_class_names_are_unique(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     text(path, "road\n\ntraffic light\n")
     assert read_class_names(path) == ["road", "traffic light"]

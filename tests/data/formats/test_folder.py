@@ -42,7 +42,7 @@ def test_flat(tmp_path: Path, labels: str) -> None:
     ]
 
 
-def test_every_mix_of_endings(tmp_path: Path) -> None:
+def test_every_mix_of_extensions(tmp_path: Path) -> None:
     endings = [*IMAGE_EXTENSIONS, ".PNG", ".Jpg", ".TIFF"]
     for number, (image, mask) in enumerate(product(endings, endings)):
         plant(tmp_path, f"images/{number}{image}", f"masks/{number}{mask}")
@@ -64,7 +64,7 @@ def test_splits_either_way_round(tmp_path: Path, form: str) -> None:
     assert found[0][2] == form.format(kind="labels", split="test", name="a.png")
 
 
-def test_some_splits_are_enough(tmp_path: Path) -> None:
+def test_not_all_splits_are_required(tmp_path: Path) -> None:
     plant(tmp_path, "images/train/a.png", "masks/train/a.png")
     assert [split for *_, split in pairs(tmp_path)] == ["train"]
 
@@ -81,12 +81,12 @@ def test_folders_below_are_part_of_the_name(tmp_path: Path) -> None:
     assert [name for name, *_ in pairs(tmp_path)] == ["train/city/1", "train/village/1"]
 
 
-def test_only_the_last_ending_is_cut(tmp_path: Path) -> None:
+def test_only_the_last_extension_is_removed(tmp_path: Path) -> None:
     plant(tmp_path, "images/a.1.jpg", "masks/a.1.png", "images/a.2.jpg", "masks/a.2.png")
     assert [name for name, *_ in pairs(tmp_path)] == ["a.1", "a.2"]
 
 
-def test_hidden_files_are_not_the_users(tmp_path: Path) -> None:
+def test_hidden_files_are_skipped(tmp_path: Path) -> None:
     plant(tmp_path, "images/a.png", "masks/a.png", "images/.DS_Store", "images/._a.png")
     plant(tmp_path, "images/.ipynb_checkpoints/a-checkpoint.png", "masks/.cache/x.txt")
     assert len(pairs(tmp_path)) == 1
@@ -97,7 +97,7 @@ def test_a_folder_named_like_a_file_is_a_folder(tmp_path: Path) -> None:
     assert [name for name, *_ in pairs(tmp_path)] == ["a.png/1"]
 
 
-def test_files_without_a_partner_are_told(tmp_path: Path) -> None:
+def test_files_without_a_partner_are_listed(tmp_path: Path) -> None:
     plant(tmp_path, "images/a.png", "masks/a.png", "images/c.png", "images/b.png", "masks/d.png")
     found = find_pairs(tmp_path)
     assert [s.name for s in found.samples] == ["a"]
@@ -105,14 +105,14 @@ def test_files_without_a_partner_are_told(tmp_path: Path) -> None:
     assert shown(tmp_path, found.masks_without_image) == ["masks/d.png"]
 
 
-def test_a_mask_in_another_split_is_no_partner(tmp_path: Path) -> None:
+def test_masks_of_another_split_are_not_paired(tmp_path: Path) -> None:
     plant(tmp_path, "images/train/a.png", "images/val/b.png", "masks/val/a.png", "masks/val/b.png")
     found = find_pairs(tmp_path)
     assert shown(tmp_path, found.images_without_mask) == ["images/train/a.png"]
     assert shown(tmp_path, found.masks_without_image) == ["masks/val/a.png"]
 
 
-def test_files_beside_the_splits_are_told(tmp_path: Path) -> None:
+def test_files_outside_the_splits_are_listed(tmp_path: Path) -> None:
     """Whole folders too."""
     plant(tmp_path, "images/train/a.png", "masks/train/a.png")
     stray = ["images/b.png", "images/extra/c.png", "masks/b.png", "masks/extra/c.png"]
@@ -121,7 +121,7 @@ def test_files_beside_the_splits_are_told(tmp_path: Path) -> None:
     assert shown(tmp_path, found.outside_splits) == stray
 
 
-def test_files_beside_the_splits_are_told_the_other_way_round(tmp_path: Path) -> None:
+def test_files_outside_split_folders_are_listed(tmp_path: Path) -> None:
     plant(tmp_path, "train/images/a.png", "train/masks/a.png")
     stray = ["extra/images/c.png", "images/b.png", "masks/b.png", "val/masks/d.png"]
     found = find_pairs(plant(tmp_path, *stray, "notes/c.png", ".git/images/c.png"))
@@ -131,7 +131,7 @@ def test_files_beside_the_splits_are_told_the_other_way_round(tmp_path: Path) ->
 
 @pytest.mark.parametrize("images", ["images", "image", "img_dir"])
 @pytest.mark.parametrize("labels", ["ann_dir", "mask"])
-def test_other_words_for_the_folders(tmp_path: Path, images: str, labels: str) -> None:
+def test_other_names_of_the_folders(tmp_path: Path, images: str, labels: str) -> None:
     plant(tmp_path, f"{images}/val/a.jpg", f"{labels}/val/a.png")
     assert pairs(tmp_path) == [("val/a", f"{images}/val/a.jpg", f"{labels}/val/a.png", "val")]
 
@@ -144,18 +144,18 @@ def test_other_words_for_the_folders(tmp_path: Path, images: str, labels: str) -
         *(("eval", "val"), ("testing", "test")),
     ],
 )
-def test_other_words_for_a_split(tmp_path: Path, form: str, word: str, split: str) -> None:
+def test_other_names_of_a_split(tmp_path: Path, form: str, word: str, split: str) -> None:
     image, label = form.replace("{}", word).split()
     plant(tmp_path, image, label)
     assert pairs(tmp_path) == [(f"{split}/a", image, label, split)]
 
 
-def test_images_and_masks_may_use_different_words_for_a_split(tmp_path: Path) -> None:
+def test_images_and_masks_may_use_different_split_names(tmp_path: Path) -> None:
     plant(tmp_path, "images/valid/a.jpg", "masks/val/a.png")
     assert pairs(tmp_path) == [("val/a", "images/valid/a.jpg", "masks/val/a.png", "val")]
 
 
-def test_two_words_for_one_split_are_no_split(tmp_path: Path) -> None:
+def test_two_names_of_one_split_are_not_used(tmp_path: Path) -> None:
     """Beside 'val', 'valid' may be anything; so may each of two words other than 'val'."""
     plant(tmp_path, *(f"{kind}/{split}/a.png" for kind in ("images", "masks") for split in ("train", "val", "valid")))
     found = find_pairs(tmp_path)
@@ -200,18 +200,18 @@ def test_images_may_be_marked_too(tmp_path: Path, image: str, mask: str) -> None
     assert pairs(tmp_path) == [(image, f"images/{image}.jpg", mask, None)]
 
 
-def test_marks_count_only_where_the_plain_name_is_of_no_image(tmp_path: Path) -> None:
+def test_marks_of_image_names_are_not_marks_of_masks(tmp_path: Path) -> None:
     plant(tmp_path, *(f"{kind}/{name}.png" for kind in ("images", "masks") for name in ("a", "a_L", "a_gt", "mask_")))
     assert [name for name, *_ in pairs(tmp_path)] == ["a", "a_L", "a_gt", "mask_"]
 
 
-def test_of_a_plain_and_a_marked_mask_the_plain_one_is_taken(tmp_path: Path) -> None:
+def test_an_unmarked_mask_is_preferred_to_a_marked_one(tmp_path: Path) -> None:
     found = find_pairs(plant(tmp_path, "images/a.png", "masks/a.png", "masks/a_mask.png"))
     assert shown(tmp_path, tuple(s.label_path for s in found.samples)) == ["masks/a.png"]
     assert shown(tmp_path, found.masks_without_image) == ["masks/a_mask.png"]
 
 
-def test_two_marked_masks_of_an_image_clash(tmp_path: Path) -> None:
+def test_two_marked_masks_of_an_image_are_in_no_pair(tmp_path: Path) -> None:
     found = find_pairs(plant(tmp_path, "images/a.png", "masks/a_gt.png", "masks/a_mask.png"))
     assert found.samples == ()
     assert shown(tmp_path, found.same_stem) == ["masks/a_gt.png", "masks/a_mask.png"]
@@ -225,7 +225,7 @@ def test_a_marked_mask_without_an_image_is_a_mask(tmp_path: Path) -> None:
     assert found.foreign_files == ()
 
 
-def test_folders_beside_split_folders_are_told(tmp_path: Path) -> None:
+def test_folders_next_to_split_folders_are_listed(tmp_path: Path) -> None:
     plant(tmp_path, "train/a.png", "train_labels/a_L.png", "val/b.png", "val_labels/b_L.png", "readme.png")
     stray = ["extra/c.png", "valid/d.png", "valid_labels/d_L.png"]
     found = find_pairs(plant(tmp_path, *stray, "train/notes.txt"))
@@ -263,7 +263,7 @@ def test_valid_txt_lists_the_images_of_val(tmp_path: Path) -> None:
         find_pairs(tmp_path)
 
 
-def test_files_of_other_endings_are_told(tmp_path: Path) -> None:
+def test_files_of_other_extensions_are_listed(tmp_path: Path) -> None:
     plant(tmp_path, "images/a.png", "masks/a.png")
     foreign = ["images/b.gif", "images/sub/readme", "masks/b.gif"]
     found = find_pairs(plant(tmp_path, *foreign, "readme.txt"))
@@ -271,7 +271,7 @@ def test_files_of_other_endings_are_told(tmp_path: Path) -> None:
     assert found.outside_splits == ()
 
 
-def test_files_of_one_stem_are_in_no_pair_and_named(tmp_path: Path) -> None:
+def test_files_of_equal_stems_are_listed_and_in_no_pair(tmp_path: Path) -> None:
     plant(tmp_path, "images/a.png", "images/a.jpg", "masks/a.png", "images/b.png", "masks/b.png", "masks/b.tif")
     plant(tmp_path, "images/c.png", "masks/c.png")
     found = find_pairs(tmp_path)
@@ -292,6 +292,6 @@ def test_files_of_one_stem_are_in_no_pair_and_named(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_no_folder_format_is_an_error(tmp_path: Path, files: list[str], message: str) -> None:
+def test_folders_without_pairs_are_an_error(tmp_path: Path, files: list[str], message: str) -> None:
     with pytest.raises(DataError, match=message):
         find_pairs(plant(tmp_path / "data", *files))

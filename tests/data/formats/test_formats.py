@@ -12,7 +12,7 @@ from pixelwise.data.formats import FORMATS, detect_format
 from pixelwise.data.formats.dataset_index import DatasetFormat, DatasetIndex
 from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
-from support.mask_sets import MASK_SETS, MaskSet, camvid, mask, pairs, text
+from support.mask_datasets import MASK_DATASETS, MaskDataset, camvid, mask, pairs, text
 
 
 class MarkedFormat:
@@ -45,20 +45,20 @@ def holding(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.usefixtures("two_more")
-def test_the_format_is_the_one_that_the_files_look_like(holding: Callable[..., Path]) -> None:
+def test_the_format_is_detected(holding: Callable[..., Path]) -> None:
     assert detect_format(holding()) == "folder"
     assert detect_format(holding("rolls.json")) == "rolls"
 
 
 @pytest.mark.usefixtures("two_more")
-def test_where_several_fit_the_user_is_asked(holding: Callable[..., Path]) -> None:
+def test_several_matching_formats_are_an_error(holding: Callable[..., Path]) -> None:
     root = holding("rolls.json", "tiles.json")
     with pytest.raises(DataError, match="fits several formats: tiles, rolls; choose one with --format"):
         detect_format(root)
     assert detect_format(root, "rolls") == "rolls"
 
 
-def test_an_unknown_format_names_the_choices(tmp_path: Path) -> None:
+def test_an_unknown_format_is_an_error_with_the_choices(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="folder"):
         Dataset.load(tmp_path, "foldr")
 
@@ -71,31 +71,31 @@ def test_a_file_and_a_missing_folder_are_errors(tmp_path: Path) -> None:
         detect_format(tmp_path / "nowhere")
 
 
-each_set = pytest.mark.parametrize("made", MASK_SETS.values(), ids=MASK_SETS)
+each_set = pytest.mark.parametrize("made", MASK_DATASETS.values(), ids=MASK_DATASETS)
 
 
 @each_set
-def test_a_set_is_recognized_as_one_format_alone(made: MaskSet, tmp_path: Path) -> None:
+def test_a_dataset_is_recognized_as_only_one_format(made: MaskDataset, tmp_path: Path) -> None:
     made.build(tmp_path)
     special = [name for name, format in FORMATS.items() if name != "folder" and format.can_read(tmp_path)]
     assert special == [made.format] * (made.format != "folder")
     assert detect_format(tmp_path) == made.format
 
 
-def test_a_folder_set_is_recognized_too(tmp_path: Path) -> None:
+def test_the_folder_format_is_recognized(tmp_path: Path) -> None:
     assert not FORMATS["folder"].can_read(tmp_path)
-    MASK_SETS["folder"].build(tmp_path)
+    MASK_DATASETS["folder"].build(tmp_path)
     assert FORMATS["folder"].can_read(tmp_path)
 
 
 @each_set
-def test_pairs_classes_and_pixels_are_read(made: MaskSet, tmp_path: Path) -> None:
+def test_pairs_classes_and_pixels_are_read(made: MaskDataset, tmp_path: Path) -> None:
     made.build(tmp_path)
     dataset = scan_dataset(dataset := Dataset.load(tmp_path), dataset.samples)
     found = dataset
     assert [(s.name, s.split) for s in found.samples] == made.samples
     plain = DatasetIndex(samples=found.samples, description=found.index.description)
-    assert found.index == replace(plain, channel_files=made is MASK_SETS["nnunet"])
+    assert found.index == replace(plain, channel_files=made is MASK_DATASETS["nnunet"])
     assert [r.image_error or r.mask_error for r in dataset.stats] == [None] * len(made.samples)
     assert found.channels == made.channels
     classes = found.classes
@@ -116,7 +116,7 @@ def run(*arguments: object) -> int:
 
 
 @each_set
-def test_check_says_what_it_saw(made: MaskSet, tmp_path: Path) -> None:
+def test_check_reports_the_format_and_its_findings(made: MaskDataset, tmp_path: Path) -> None:
     made.build(tmp_path / "data")
     assert run("check", tmp_path / "data", "--json", tmp_path / "check.json") == 0
     report = json.loads((tmp_path / "check.json").read_text(encoding="utf-8"))
@@ -124,9 +124,9 @@ def test_check_says_what_it_saw(made: MaskSet, tmp_path: Path) -> None:
     assert [f["code"] for f in report["findings"] if f["code"] != "class_unused"] == made.codes
 
 
-def test_a_set_is_trained_on(tmp_path: Path) -> None:
+def test_a_dataset_with_channel_files_is_trained_and_evaluated(tmp_path: Path) -> None:
     """One file a channel: the format that differs most from a folder of pairs."""
-    MASK_SETS["nnunet"].build(tmp_path / "data")
+    MASK_DATASETS["nnunet"].build(tmp_path / "data")
     tiny = [f"--set={setting}" for setting in ("network.base_channels=4", "network.depth=1", "training.batch_size=2")]
     assert run("train", tmp_path / "data", "-o", tmp_path / "run", "--steps", 2, "--device", "cpu", *tiny) == 0
     assert run("evaluate", tmp_path / "run", tmp_path / "data", "--json", tmp_path / "scores.json") == 0
@@ -143,7 +143,7 @@ def test_new_names_for_the_same_classes_keep_the_formats_colors(tmp_path: Path) 
     assert (classes.names, classes.colors[1], classes.ignore) == (tuple(names), (128, 0, 0), (11, 255))
 
 
-def test_other_classes_leave_nothing_of_the_formats(tmp_path: Path) -> None:
+def test_another_number_of_classes_replaces_those_of_the_format(tmp_path: Path) -> None:
     camvid(tmp_path)
     text(tmp_path / "dataset.yaml", f"names: {json.dumps([f'c{number}' for number in range(12)])}\n")
     classes = Dataset.load(tmp_path).classes
@@ -151,13 +151,13 @@ def test_other_classes_leave_nothing_of_the_formats(tmp_path: Path) -> None:
     assert (len(classes.colors), classes.ignore, classes.label_mapping[11]) == (12, (255,), 11)
 
 
-def test_names_at_fault_name_the_folder_where_no_dataset_yaml_is(tmp_path: Path) -> None:
+def test_invalid_names_of_a_format_are_reported_with_the_folder(tmp_path: Path) -> None:
     pairs(tmp_path, (0, 1), ("images/a.png", "masks/a.png"))
     text(tmp_path / "class_dict.csv", "name,r,g,b\nroad,0,0,0\nroad,1,1,1\n")
-    with pytest.raises(DataError, match=r"test_names_at_fault\S+: 'names' lists 'road' twice"):
+    with pytest.raises(DataError, match=r"test_invalid_names\S+: 'names' lists 'road' twice"):
         Dataset.load(tmp_path)
 
 
-def test_a_named_format_without_files_says_what_is_missing(tmp_path: Path) -> None:
+def test_a_named_format_without_files_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"No images found in .*Expected the layout of format 'voc'"):
         Dataset.load(tmp_path, "voc")

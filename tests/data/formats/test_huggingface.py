@@ -111,7 +111,7 @@ def test_many_threads_read_one_set(tmp_path: Path, write: Callable[[Path], Path]
         assert all(pool.map(lambda number: reads_as(dataset, number % 4, number % 4), range(200)))
 
 
-def test_plain_bytes_are_pictures_too(tmp_path: Path) -> None:
+def test_columns_of_plain_bytes_are_images(tmp_path: Path) -> None:
     columns = {"img": [encode_png(picture(7))], "mask": [encode_png(mask(7))], "id": ["a"]}
     pq.write_table(pa.table(columns), tmp_path / "all.parquet")
     assert reads_as(Dataset.load(tmp_path), 0, 7)
@@ -120,14 +120,14 @@ def test_plain_bytes_are_pictures_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("image", "label"), [("pixel_values", "label"), ("image", "annotation"), ("photo", "segmentation")]
 )
-def test_columns_are_told_by_their_names(tmp_path: Path, image: str, label: str) -> None:
+def test_columns_are_found_by_their_names(tmp_path: Path, image: str, label: str) -> None:
     write_parquet(tmp_path / "train.parquet", [4], image=image, label=label)
     dataset = Dataset.load(tmp_path)
     assert (dataset.samples[0].image_entry, dataset.samples[0].label_entry) == (f"row 0: {image}", f"row 0: {label}")
     assert reads_as(dataset, 0, 4)
 
 
-def test_columns_that_cannot_be_told_are_named(tmp_path: Path) -> None:
+def test_ambiguous_columns_are_an_error(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", [4], label="depth")
     with pytest.raises(DataError, match=r"the columns of images are image, depth, .* rename them to 'image' and"):
         Dataset.load(tmp_path)
@@ -175,7 +175,7 @@ def test_a_wrong_id2label_is_an_error(tmp_path: Path, text: str, message: str) -
         Dataset.load(tmp_path)
 
 
-def test_an_id2label_of_nothing_names_nothing(tmp_path: Path) -> None:
+def test_an_empty_id2label_names_no_classes(tmp_path: Path) -> None:
     write_shards(tmp_path)
     (tmp_path / "id2label.json").write_text("{}")
     assert Dataset.load(tmp_path).declared_classes is None
@@ -192,7 +192,7 @@ def test_names_come_from_the_column_that_lists_the_classes_of_an_image(tmp_path:
     assert classes.names == ("road", "sky", "tree")
 
 
-def test_shards_of_no_split_are_told(tmp_path: Path) -> None:
+def test_shards_without_a_split_are_listed(tmp_path: Path) -> None:
     write_shards(tmp_path)
     write_parquet(tmp_path / "data" / "extra.parquet", [9])
     assert Dataset.load(tmp_path).index.outside_splits == (tmp_path / "data" / "extra.parquet",)
@@ -230,13 +230,13 @@ def test_a_damaged_page_is_named(tmp_path: Path) -> None:
         dataset.read_image(dataset.samples[3])
 
 
-def test_a_file_that_is_no_parquet_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_is_not_parquet_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_bytes(b"no parquet")
     with pytest.raises(DataError, match=r"train.parquet: is not a complete parquet file; restore the file"):
         Dataset.load(tmp_path)
 
 
-def test_a_file_that_is_no_arrow_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_is_not_arrow_is_an_error(tmp_path: Path) -> None:
     path = write_saved(tmp_path) / "train" / "data-00000-of-00001.arrow"
     path.write_bytes(path.read_bytes()[:900])
     with pytest.raises(DataError, match=r"is not a complete Arrow file; restore the file"):
@@ -262,13 +262,13 @@ def test_a_folder_without_tables_is_an_error(tmp_path: Path) -> None:
         Dataset.load(tmp_path, "huggingface")
 
 
-def test_tables_beside_folders_of_images_are_no_set(tmp_path: Path) -> None:
+def test_tables_next_to_image_folders_are_not_a_dataset(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     write_parquet(tmp_path / "metadata.parquet", [0])
     assert detect_format(tmp_path) == "folder"
 
 
-def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pyarrow_is_an_error_with_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_shards(tmp_path)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(InvalidArgumentError, match=r'needs pyarrow, .*: pip install "pixelwise\[parquet\]"'):

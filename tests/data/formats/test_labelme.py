@@ -11,7 +11,16 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.labelme import find_pairs
 from pixelwise.data.io.images import Array, read_image
 from pixelwise.errors import DataError
-from support.drawings import SIZE, check, filled, finding, masks, relative, write_json, write_picture
+from support.shape_datasets import (
+    SIZE,
+    get_finding,
+    list_relative,
+    make_mask,
+    read_masks,
+    run_check,
+    write_image,
+    write_json,
+)
 
 SQUARE = [[1, 1], [4, 1], [4, 3], [1, 3]]
 AREA = (slice(1, 3), slice(1, 4))
@@ -27,13 +36,13 @@ def document(*shapes: Any, image: str = "a.png", **more: Any) -> dict[str, Any]:
 
 
 def plant(root: Path, *shapes: Any, **more: Any) -> Path:
-    write_picture(root / "a.png")
+    write_image(root / "a.png")
     write_json(root / "a.json", document(*shapes, **more))
     return root
 
 
 def mask(root: Path) -> list[list[int]]:
-    values: list[list[int]] = masks(root, "labelme")["a"].tolist()
+    values: list[list[int]] = read_masks(root, "labelme")["a"].tolist()
     return values
 
 
@@ -52,17 +61,17 @@ def encoded(pixels: Array) -> str:
         ([[1, 1], [4, 1], [4, 3], [1, 3]], "rectangle"),
     ],
 )
-def test_areas_count_from_the_corner_of_the_first_pixel(tmp_path: Path, points: Any, kind: str | None) -> None:
-    assert mask(plant(tmp_path, shape("cat", points, kind))) == filled((1, *AREA))
+def test_coordinates_start_at_the_corner_of_the_first_pixel(tmp_path: Path, points: Any, kind: str | None) -> None:
+    assert mask(plant(tmp_path, shape("cat", points, kind))) == make_mask((1, *AREA))
 
 
 def test_a_circle_is_given_by_its_center_and_a_point_of_its_rim(tmp_path: Path) -> None:
-    expected = np.array(filled((1, slice(0, 5), slice(1, 6))))
+    expected = np.array(make_mask((1, slice(0, 5), slice(1, 6))))
     expected[[0, 0, 4, 4], [1, 5, 1, 5]] = 0
     assert mask(plant(tmp_path, shape("cat", [[3.5, 2.5], [3.5, 0.2]], "circle"))) == expected.tolist()
 
 
-def test_a_mask_lies_at_its_first_point(tmp_path: Path) -> None:
+def test_a_mask_starts_at_its_first_point(tmp_path: Path) -> None:
     pixels = np.array([[1, 0, 1], [1, 1, 0]], bool)
     expected = np.zeros(SIZE, int)
     expected[2:4, 4:7] = pixels
@@ -70,10 +79,10 @@ def test_a_mask_lies_at_its_first_point(tmp_path: Path) -> None:
     assert mask(plant(tmp_path, drawn)) == expected.tolist()
 
 
-def test_labels_become_classes_in_sorted_order_and_later_shapes_lie_above(tmp_path: Path) -> None:
+def test_labels_become_sorted_classes_and_later_shapes_cover_earlier_ones(tmp_path: Path) -> None:
     dataset = Dataset.load(plant(tmp_path, shape("dog"), shape("cat", [[2, 1], [4, 1], [4, 3], [2, 3]])))
     assert dataset.classes.names == ("background", "cat", "dog")
-    expected = filled((2, *AREA), (1, slice(1, 3), slice(2, 4)))
+    expected = make_mask((2, *AREA), (1, slice(1, 3), slice(2, 4)))
     assert dataset.read_labels(dataset.samples[0]).tolist() == expected
 
 
@@ -85,7 +94,7 @@ def test_labels_of_background_and_ignore(tmp_path: Path) -> None:
     )
     dataset = Dataset.load(plant(tmp_path, *shapes))
     assert dataset.classes.names == ("_background_", "cat")
-    expected = np.array(filled((1, slice(1, 3), slice(1, 2))))
+    expected = np.array(make_mask((1, slice(1, 3), slice(1, 2))))
     expected[[0, 0, 1], [0, 1, 0]] = 255
     labels = dataset.read_labels(dataset.samples[0])
     np.testing.assert_array_equal(labels[2:], expected[2:])
@@ -93,12 +102,12 @@ def test_labels_of_background_and_ignore(tmp_path: Path) -> None:
 
 
 def test_a_file_without_shapes_is_background(tmp_path: Path) -> None:
-    assert mask(plant(tmp_path)) == filled()
+    assert mask(plant(tmp_path)) == make_mask()
 
 
-def test_old_files_do_not_tell_the_size(tmp_path: Path) -> None:
+def test_old_files_have_no_size(tmp_path: Path) -> None:
     root = plant(tmp_path, shape(), imageHeight=None, imageWidth=None)
-    assert mask(root) == filled((1, *AREA))
+    assert mask(root) == make_mask((1, *AREA))
 
 
 @pytest.mark.parametrize("size", [{}, {"imageHeight": None, "imageWidth": None}])
@@ -110,11 +119,11 @@ def test_an_embedded_image_is_read_where_the_file_is_missing(tmp_path: Path, siz
     dataset = Dataset.load(root)
     image, labels = dataset.read(dataset.samples[0])
     np.testing.assert_array_equal(image, pixels)
-    assert labels.tolist() == filled((1, *AREA))
+    assert labels.tolist() == make_mask((1, *AREA))
     assert dataset.samples[0].image_path == root / "a.json"
 
 
-def test_the_bytes_of_an_image_are_given_wherever_it_lies(tmp_path: Path) -> None:
+def test_image_bytes_are_read_from_files_and_json(tmp_path: Path) -> None:
     root = plant(tmp_path, shape())
     reader, sample = find_pairs(root).reader, find_pairs(root).samples[0]
     content = (root / "a.png").read_bytes()
@@ -124,7 +133,7 @@ def test_the_bytes_of_an_image_are_given_wherever_it_lies(tmp_path: Path) -> Non
     assert reader.read_image_bytes(find_pairs(root).samples[0]) == content
 
 
-def test_the_file_comes_before_the_embedded_image(tmp_path: Path) -> None:
+def test_the_image_file_is_preferred_to_the_embedded_image(tmp_path: Path) -> None:
     root = plant(tmp_path, shape(), imageData=encoded(np.zeros((2, 2), np.uint8)))
     assert Dataset.load(root).samples[0].image_path == root / "a.png"
 
@@ -143,34 +152,34 @@ def test_the_file_comes_before_the_embedded_image(tmp_path: Path) -> None:
         ("train_station/a.json", "train_station/a.png", "a.png", None),
     ],
 )
-def test_where_images_lie(tmp_path: Path, json_file: str, picture: str, image_path: str, split: str | None) -> None:
-    write_picture(tmp_path / picture)
+def test_locations_of_images(tmp_path: Path, json_file: str, picture: str, image_path: str, split: str | None) -> None:
+    write_image(tmp_path / picture)
     write_json(tmp_path / json_file, document(shape(), image=image_path))
     dataset = Dataset.load(tmp_path)
     (sample,) = dataset.samples
     assert (dataset.format, sample.split, sample.image_path) == ("labelme", split, tmp_path / picture)
 
 
-def test_files_without_a_partner_are_told(tmp_path: Path) -> None:
+def test_files_without_a_partner_are_listed(tmp_path: Path) -> None:
     root = plant(tmp_path, shape())
-    write_picture(root / "b.png")
+    write_image(root / "b.png")
     write_json(root / "c.json", document(shape(), image="c.png"))
     write_json(root / "settings.json", {"zoom": 2})
     pairing = find_pairs(root)
     assert [sample.name for sample in pairing.samples] == ["a"]
-    assert relative(root, pairing.images_without_mask) == ["b.png"]
-    assert relative(root, pairing.masks_without_image) == ["c.json"]
-    assert relative(root, pairing.foreign_files) == ["settings.json"]
+    assert list_relative(root, pairing.images_without_mask) == ["b.png"]
+    assert list_relative(root, pairing.masks_without_image) == ["c.json"]
+    assert list_relative(root, pairing.foreign_files) == ["settings.json"]
 
 
-def test_two_files_of_one_image_are_told(tmp_path: Path) -> None:
+def test_two_label_files_of_one_image_are_listed(tmp_path: Path) -> None:
     root = plant(tmp_path, shape())
     write_json(root / "again.json", document(shape()))
-    assert relative(root, find_pairs(root).same_stem) == ["a.json", "again.json"]
+    assert list_relative(root, find_pairs(root).same_stem) == ["a.json", "again.json"]
 
 
 @pytest.mark.parametrize("kind", ["line", "linestrip", "point", "points"])
-def test_what_has_no_area_is_an_error(tmp_path: Path, kind: str) -> None:
+def test_shapes_without_area_are_an_error(tmp_path: Path, kind: str) -> None:
     dataset = Dataset.load(plant(tmp_path, shape(), shape("pole", [[0, 0], [3, 3]], kind)))
     with pytest.raises(DataError, match=rf"a\.json: shape 2: a {kind} of 'pole' covers no pixels; draw its area"):
         dataset.read_mask(dataset.samples[0])
@@ -190,20 +199,20 @@ def test_what_has_no_area_is_an_error(tmp_path: Path, kind: str) -> None:
         (7, "a value has an unexpected type or form"),
     ],
 )
-def test_a_faulty_shape_is_found_by_the_doctor(tmp_path: Path, fault: Any, message: str) -> None:
+def test_an_invalid_shape_is_an_error_and_a_finding(tmp_path: Path, fault: Any, message: str) -> None:
     root = plant(tmp_path / "data", fault)
     dataset = Dataset.load(root)
     with pytest.raises(DataError, match=rf"a\.json: .*{message}"):
         dataset.read_mask(dataset.samples[0])
-    assert finding(check(root, tmp_path), "unreadable_mask")["files"] == ["a.json"]
+    assert get_finding(run_check(root, tmp_path), "unreadable_mask")["files"] == ["a.json"]
 
 
-def test_broken_files_are_all_found_by_the_doctor(tmp_path: Path) -> None:
+def test_all_damaged_files_are_findings(tmp_path: Path) -> None:
     root = plant(tmp_path / "data", shape())
     for name in ("b", "c"):
-        write_picture(root / f"{name}.png")
+        write_image(root / f"{name}.png")
         (root / f"{name}.json").write_text('{"shapes": [', encoding="utf-8")
-    answer = check(root, tmp_path)
+    answer = run_check(root, tmp_path)
     found = [f for f in answer["findings"] if f["code"] == "unreadable_mask"]
     assert [f["files"] for f in found] == [["b.json", "c.json"]]
     assert "is not valid JSON (line 1, column 13: Expecting value)" in found[0]["message"]
@@ -216,12 +225,13 @@ def test_a_broken_embedded_image_is_an_error(tmp_path: Path) -> None:
         dataset.decode_image(dataset.samples[0])
 
 
-def test_a_size_unlike_the_images_is_an_error_with_both(tmp_path: Path) -> None:
+def test_a_size_other_than_the_images_is_an_error_with_both_sizes(tmp_path: Path) -> None:
     root = plant(tmp_path / "data", shape(), imageHeight=8, imageWidth=6)
-    assert "a.json is 8x6, but its image is 6x8" in finding(check(root, tmp_path), "transposed_mask")["message"]
+    message = get_finding(run_check(root, tmp_path), "transposed_mask")["message"]
+    assert "a.json is 8x6, but its image is 6x8" in message
 
 
-def test_a_rotated_photo_is_drawn_on_as_it_is_shown(tmp_path: Path) -> None:
+def test_annotations_of_a_rotated_photo_are_in_its_upright_frame(tmp_path: Path) -> None:
     """Stored lying, shown upright by EXIF: the shapes are those of the upright view."""
     turned = Image.Exif()
     turned[0x0112] = 6
@@ -229,7 +239,7 @@ def test_a_rotated_photo_is_drawn_on_as_it_is_shown(tmp_path: Path) -> None:
     for size in ({}, {"imageHeight": None, "imageWidth": None}):
         write_json(tmp_path / "a.json", document(shape(), image="a.jpg", **size))
         dataset = Dataset.load(tmp_path)
-        assert dataset.read(dataset.samples[0])[1].tolist() == filled((1, *AREA))
+        assert dataset.read(dataset.samples[0])[1].tolist() == make_mask((1, *AREA))
 
 
 def test_a_folder_without_such_files_is_an_error(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.nnunet import find_pairs
 from pixelwise.data.io.images import read_image, write_png
 from pixelwise.errors import DataError, PathNotFoundError
-from support.mask_sets import INFO, image, mask, nnunet, nnunet_rgb, text
+from support.mask_datasets import INFO, image, mask, nnunet, nnunet_rgb, text
 
 
 def test_channels_are_stacked_in_order(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_channels_are_stacked_in_order(tmp_path: Path) -> None:
     assert not np.array_equal(pixels[..., 0], pixels[..., 1])
 
 
-def test_a_channel_that_is_missing_is_told_when_it_is_read(tmp_path: Path) -> None:
+def test_a_missing_channel_is_an_error_when_it_is_read(tmp_path: Path) -> None:
     nnunet(tmp_path)
     for channel in range(2):
         (tmp_path / f"imagesTr/road_{'ab'[channel]}_{channel:04d}.png").unlink()
@@ -39,7 +39,7 @@ def test_a_channel_that_is_missing_is_told_when_it_is_read(tmp_path: Path) -> No
         (image(1).astype(np.uint16), r"road_c_0001.png: is 4x6 uint16, but channel 0 .* save all channels"),
     ],
 )
-def test_a_channel_unlike_the_first_is_an_error(tmp_path: Path, pixels: Any, message: str) -> None:
+def test_a_channel_of_another_size_or_type_is_an_error(tmp_path: Path, pixels: Any, message: str) -> None:
     nnunet(tmp_path)
     write_png(tmp_path / "imagesTs/road_c_0001.png", pixels)
     dataset = Dataset.load(tmp_path)
@@ -47,7 +47,7 @@ def test_a_channel_unlike_the_first_is_an_error(tmp_path: Path, pixels: Any, mes
         dataset.decode_image(dataset.samples[0])
 
 
-def test_two_files_of_one_channel_clash(tmp_path: Path) -> None:
+def test_two_files_of_one_channel_are_in_no_pair(tmp_path: Path) -> None:
     nnunet(tmp_path)
     write_png(tmp_path / "imagesTr/road_a_0001.bmp", image(1))
     found = find_pairs(tmp_path)
@@ -55,14 +55,14 @@ def test_two_files_of_one_channel_clash(tmp_path: Path) -> None:
     assert found.same_stem == (tmp_path / "imagesTr/road_a_0001.bmp", tmp_path / "imagesTr/road_a_0001.png")
 
 
-def test_the_pairing_says_whether_channels_lie_in_files_of_their_own(tmp_path: Path) -> None:
+def test_the_index_marks_datasets_with_channel_files(tmp_path: Path) -> None:
     nnunet(tmp_path / "several")
     nnunet_rgb(tmp_path / "rgb")
     assert find_pairs(tmp_path / "several").channel_files
     assert not find_pairs(tmp_path / "rgb").channel_files
 
 
-def test_cases_without_a_partner_are_told(tmp_path: Path) -> None:
+def test_cases_without_a_partner_are_listed(tmp_path: Path) -> None:
     nnunet_rgb(tmp_path)
     (tmp_path / "labelsTr/a.png").rename(tmp_path / "labelsTr/z.png")
     found = find_pairs(tmp_path)
@@ -85,7 +85,7 @@ def test_ids_that_leave_gaps_are_mapped(tmp_path: Path) -> None:
         ("a_0007", r"a_0007.png is channel 7, counted from 0, but 'channel_names' in dataset.json lists 2"),
     ],
 )
-def test_a_file_that_is_no_channel_is_an_error(tmp_path: Path, name: str, message: str) -> None:
+def test_a_file_name_without_a_channel_is_an_error(tmp_path: Path, name: str, message: str) -> None:
     nnunet(tmp_path)
     write_png(tmp_path / f"imagesTr/{name}.png", image(1))
     with pytest.raises(DataError, match=message):
@@ -105,7 +105,7 @@ def test_a_file_that_is_no_channel_is_an_error(tmp_path: Path, name: str, messag
         ({"channel_names": {}}, "'channel_names' is {}; name each channel"),
     ],
 )
-def test_what_dataset_json_must_tell(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_invalid_dataset_json_is_an_error(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     nnunet(tmp_path)
     text(tmp_path / "dataset.json", json.dumps(INFO | changes))
     with pytest.raises(DataError, match=rf"dataset.json: .*{message}"):

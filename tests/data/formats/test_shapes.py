@@ -12,7 +12,7 @@ from pixelwise.data.formats._shapes import ImageShapes, ListedImage, index_liste
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.rasterize import make_box
 from pixelwise.errors import DataError
-from support.drawings import relative, write_json, write_picture
+from support.shape_datasets import list_relative, write_image, write_json
 
 HERE = Path("classes")
 
@@ -26,7 +26,7 @@ def test_background_comes_first() -> None:
     assert description("b", "Background")["names"] == ["Background", "b"]
 
 
-def test_what_is_called_ignore_is_no_class() -> None:
+def test_pixels_of_a_class_named_ignore_are_ignored() -> None:
     classes = make_classes(HERE, [(5, "ignore", None), (6, "a", None)])
     assert classes.description["names"] == ["background", "a"]
     assert [classes.get_value(5), classes.get_value(6)] == [255, 1]
@@ -55,14 +55,14 @@ def test_names_leave_out_folders_that_all_images_have() -> None:
     assert [name_sample(root, root / path) for path in paths] == ["a", "train/a", "train/a.1", "ds/sub/a"]
 
 
-def test_words_of_splits() -> None:
+def test_names_of_splits() -> None:
     words = ("train", "Training", "val", "VALID", "validation", "test", "Testing")
     assert [find_split([word]) for word in words] == ["train"] * 2 + ["val"] * 3 + ["test"] * 2
     assert find_split(["trains", "x"]) is None
     assert find_split(["trains", "Valid", "test"]) == "val"
 
 
-def test_hidden_files_are_not_the_users(tmp_path: Path) -> None:
+def test_hidden_files_are_skipped(tmp_path: Path) -> None:
     for name in ("b.png", "a/c.JPG", ".thumbs/d.png", "a/.e.png", "f.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -91,7 +91,7 @@ def _supervisely(root: Path) -> None:
 
 
 def _folder(root: Path) -> None:
-    write_picture(root / "masks/a.png")
+    write_image(root / "masks/a.png")
     (root / "dataset.yaml").write_text("names: [a, b]\n", encoding="utf-8")
     write_json(root / "report.json", {"images": 3})
 
@@ -107,9 +107,9 @@ PLANTS = {
 
 
 @pytest.mark.parametrize("name", PLANTS)
-def test_each_is_recognized_and_no_other(tmp_path: Path, name: str) -> None:
+def test_each_format_is_recognized_and_no_other(tmp_path: Path, name: str) -> None:
     plants: dict[str, Callable[[Path], None]] = dict(PLANTS)
-    write_picture(tmp_path / "images/a.png")
+    write_image(tmp_path / "images/a.png")
     plants[name](tmp_path)
     recognized = {key for key in PLANTS if FORMATS[key].can_read(tmp_path)} - {"folder"}
     assert recognized == {name} - {"folder"}
@@ -138,39 +138,39 @@ def draw(number: int) -> ImageShapes:
 
 def test_each_image_gets_the_shapes_of_its_own_entry(tmp_path: Path) -> None:
     for name in ("images/a.png", "b.png", "images/deep/c.png"):
-        write_picture(tmp_path / name)
+        write_image(tmp_path / name)
     index = pair(tmp_path, {"a.png": "one", "b.png": "two", "deep/c.png": "one"})
     pixels = {s.image_path.name: int(index.reader.read_mask(s).sum()) for s in index.samples}
     assert pixels == {"a.png": 1, "b.png": 2, "c.png": 3}
     assert [s.label_path.name for s in index.samples] == ["one", "two", "one"]
 
 
-def test_the_first_folder_counts_and_the_whole_name_before_its_last_part(tmp_path: Path) -> None:
+def test_the_first_folder_and_the_whole_name_are_preferred(tmp_path: Path) -> None:
     for name in ("images/a.png", "a.png", "deep/a.png"):
-        write_picture(tmp_path / name)
-    assert relative(tmp_path, [s.image_path for s in pair(tmp_path, {"a.png": "x"}).samples]) == ["images/a.png"]
-    assert relative(tmp_path, [s.image_path for s in pair(tmp_path, {"deep/a.png": "x"}).samples]) == ["deep/a.png"]
-    assert relative(tmp_path, [s.image_path for s in pair(tmp_path, {"C:\\x\\a.png": "x"}).samples]) == ["images/a.png"]
+        write_image(tmp_path / name)
+    for listed, expected in (("a.png", "images/a.png"), ("deep/a.png", "deep/a.png"), ("C:\\x\\a.png", "images/a.png")):
+        (sample,) = pair(tmp_path, {listed: "x"}).samples
+        assert list_relative(tmp_path, [sample.image_path]) == [expected]
 
 
-def test_nothing_outside_of_the_root_is_taken(tmp_path: Path) -> None:
-    write_picture(tmp_path / "secret/a.png")
-    write_picture(tmp_path / "data/b.png")
+def test_images_outside_the_root_are_not_read(tmp_path: Path) -> None:
+    write_image(tmp_path / "secret/a.png")
+    write_image(tmp_path / "data/b.png")
     index = pair(tmp_path / "data", {"b.png": "x", "../secret/a.png": "x", f"{tmp_path}/secret/a.png": "y"})
     assert [s.name for s in index.samples] == ["b"]
-    assert relative(tmp_path, index.masks_without_image) == ["data/images/a.png"] * 2
+    assert list_relative(tmp_path, index.masks_without_image) == ["data/images/a.png"] * 2
 
 
 def test_an_image_of_two_documents_is_an_error(tmp_path: Path) -> None:
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"a\.png is listed twice, in .*one and in .*two; keep one"):
         pair(tmp_path, {"a.png": "one", "./a.png": "two"})
 
 
-def test_what_cannot_be_drawn_is_an_error_with_the_place(tmp_path: Path) -> None:
+def test_invalid_content_is_an_error_with_the_image(tmp_path: Path) -> None:
     names = [f"{number}.png" for number in range(10)]
     for name in names:
-        write_picture(tmp_path / name)
+        write_image(tmp_path / name)
     index = pair(tmp_path, dict.fromkeys(names, "one"))
     with pytest.raises(DataError, match=r"one: image '9\.png': 'points' is missing"):
         index.reader.read_mask(index.samples[9])

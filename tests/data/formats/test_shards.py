@@ -25,18 +25,18 @@ def plant(root: Path, *files: str) -> Path:
         (("shard-000000.tar",), None),
     ],
 )
-def test_names_tell_the_split(parts: tuple[str, ...], split: str | None) -> None:
+def test_names_give_the_split(parts: tuple[str, ...], split: str | None) -> None:
     assert find_shard_split(parts) == split
 
 
-def test_shards_lie_up_to_two_folders_deep_and_are_not_hidden(tmp_path: Path) -> None:
+def test_shards_are_found_up_to_two_folders_deep(tmp_path: Path) -> None:
     names = ["a.tar", "x/b.tar", "x/y/c.tar"]
     plant(tmp_path, *names, "x/y/z/d.tar", ".cache/e.tar", ".f.tar", "g.tar.gz", "h.png")
     (tmp_path / "folder.tar").mkdir()
     assert [shard.path.relative_to(tmp_path).as_posix() for shard in find_shards(tmp_path, ".tar")] == names
 
 
-def test_where_shards_name_splits_the_others_are_not_read(tmp_path: Path) -> None:
+def test_shards_without_a_split_are_not_read_next_to_splits(tmp_path: Path) -> None:
     train, other = DataShard(path=tmp_path / "a", split="train"), DataShard(path=tmp_path / "b", split=None)
     assert select_shards([train, other]) == ([train], (other.path,))
     assert select_shards([other]) == ([other], ())

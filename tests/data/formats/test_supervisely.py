@@ -12,7 +12,16 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.supervisely import find_pairs
 from pixelwise.data.io.images import Array
 from pixelwise.errors import DataError
-from support.drawings import SIZE, check, filled, finding, masks, relative, write_json, write_picture
+from support.shape_datasets import (
+    SIZE,
+    get_finding,
+    list_relative,
+    make_mask,
+    read_masks,
+    run_check,
+    write_image,
+    write_json,
+)
 
 META = {
     "classes": [
@@ -49,13 +58,13 @@ def annotation(*things: Any, size: tuple[int, int] = SIZE) -> dict[str, Any]:
 
 def plant(root: Path, *things: Any, dataset: str = "ds0", size: tuple[int, int] = SIZE) -> Path:
     write_json(root / "meta.json", META)
-    write_picture(root / dataset / "img/a.png")
+    write_image(root / dataset / "img/a.png")
     write_json(root / dataset / "ann/a.png.json", annotation(*things, size=size))
     return root
 
 
 def mask(root: Path) -> list[list[int]]:
-    values: list[list[int]] = masks(root, "supervisely")["ds0/a"].tolist()
+    values: list[list[int]] = read_masks(root, "supervisely")["ds0/a"].tolist()
     return values
 
 
@@ -70,11 +79,11 @@ def mask(root: Path) -> list[list[int]]:
         bitmap(np.ones((2, 3), bool), 1, 1),
     ],
 )
-def test_whole_coordinates_mean_pixels_and_fractions_places(tmp_path: Path, shape: Any) -> None:
-    assert mask(plant(tmp_path, shape)) == filled((CAT, *AREA))
+def test_integer_coordinates_are_pixels_and_fractions_are_positions(tmp_path: Path, shape: Any) -> None:
+    assert mask(plant(tmp_path, shape)) == make_mask((CAT, *AREA))
 
 
-def test_whole_corners_of_a_polygon_are_centers(tmp_path: Path) -> None:
+def test_integer_corners_of_a_polygon_are_pixel_centers(tmp_path: Path) -> None:
     """A diamond from center to center: its left and upper corners lie on its edge, and belong to it."""
     expected = np.zeros(SIZE, int)
     expected[1, 3], expected[2, 2:5], expected[3, 1:6], expected[4, 2:5] = 0, CAT, CAT, CAT
@@ -85,29 +94,29 @@ def test_whole_corners_of_a_polygon_are_centers(tmp_path: Path) -> None:
 
 def test_a_polygon_has_holes(tmp_path: Path) -> None:
     outline, hole = [[0, 0], [6, 0], [6, 5], [0, 5]], [[1, 1], [4, 1], [4, 3], [1, 3]]
-    expected = filled((CAT, slice(0, 5), slice(0, 6)), (0, *AREA))
+    expected = make_mask((CAT, slice(0, 5), slice(0, 6)), (0, *AREA))
     assert mask(plant(tmp_path, drawn("polygon", outline, [hole]))) == expected
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA"])
-def test_a_bitmap_lies_at_its_origin(tmp_path: Path, mode: str) -> None:
+def test_a_bitmap_starts_at_its_origin(tmp_path: Path, mode: str) -> None:
     pixels = np.array([[1, 0, 1], [1, 1, 0]], bool)
     expected = np.zeros(SIZE, int)
     expected[2:4, 4:7] = pixels * CAT
     assert mask(plant(tmp_path, bitmap(pixels, 4, 2, mode))) == expected.tolist()
 
 
-def test_classes_come_from_the_project_and_later_objects_lie_above(tmp_path: Path) -> None:
+def test_classes_are_from_the_project_and_later_objects_cover_earlier_ones(tmp_path: Path) -> None:
     root = plant(tmp_path, drawn("rectangle", [[1, 1], [3, 2]]), bitmap(np.ones((2, 1), bool), 2, 1, label="dog"))
     dataset = Dataset.load(root)
     assert dataset.classes.names == ("background", "dog", "cat")
     assert dataset.classes.colors == ((0, 0, 0), (255, 140, 0), (0, 0, 255))
-    expected = filled((CAT, *AREA), (DOG, slice(1, 3), slice(2, 3)))
+    expected = make_mask((CAT, *AREA), (DOG, slice(1, 3), slice(2, 3)))
     assert dataset.read_labels(dataset.samples[0]).tolist() == expected
 
 
 def test_a_file_without_objects_is_background(tmp_path: Path) -> None:
-    assert mask(plant(tmp_path)) == filled()
+    assert mask(plant(tmp_path)) == make_mask()
 
 
 def test_datasets_named_after_splits_are_splits(tmp_path: Path) -> None:
@@ -115,17 +124,17 @@ def test_datasets_named_after_splits_are_splits(tmp_path: Path) -> None:
         plant(tmp_path, dataset=name)
     pairing = find_pairs(tmp_path)
     assert [(s.name, s.split) for s in pairing.samples] == [("Test/a", "test"), ("train/a", "train"), ("val/a", "val")]
-    assert relative(tmp_path, pairing.outside_splits) == ["ds0/img/a.png"]
+    assert list_relative(tmp_path, pairing.outside_splits) == ["ds0/img/a.png"]
 
 
-def test_files_without_a_partner_are_told(tmp_path: Path) -> None:
+def test_files_without_a_partner_are_listed(tmp_path: Path) -> None:
     root = plant(tmp_path)
-    write_picture(root / "ds0/img/b.png")
+    write_image(root / "ds0/img/b.png")
     write_json(root / "ds0/ann/c.png.json", annotation())
     pairing = find_pairs(root)
     assert [sample.name for sample in pairing.samples] == ["ds0/a"]
-    assert relative(root, pairing.images_without_mask) == ["ds0/img/b.png"]
-    assert relative(root, pairing.masks_without_image) == ["ds0/ann/c.png.json"]
+    assert list_relative(root, pairing.images_without_mask) == ["ds0/img/b.png"]
+    assert list_relative(root, pairing.masks_without_image) == ["ds0/ann/c.png.json"]
 
 
 BAD_BITMAP = thing("bitmap", bitmap={"data": base64.b64encode(b"PNG").decode(), "origin": [0, 0]})
@@ -146,23 +155,26 @@ NO_PICTURE = thing("bitmap", bitmap={"data": base64.b64encode(zlib.compress(b"PN
         (7, "a value has an unexpected type or form"),
     ],
 )
-def test_a_faulty_object_is_found_by_the_doctor(tmp_path: Path, fault: Any, message: str) -> None:
+def test_an_invalid_object_is_an_error_and_a_finding(tmp_path: Path, fault: Any, message: str) -> None:
     root = plant(tmp_path / "data", fault)
     dataset = Dataset.load(root)
     with pytest.raises(DataError, match=rf"a\.png\.json: object 1: .*{message}"):
         dataset.read_mask(dataset.samples[0])
-    assert finding(check(root, tmp_path), "unreadable_mask")["files"] == ["ds0/ann/a.png.json"]
+    assert get_finding(run_check(root, tmp_path), "unreadable_mask")["files"] == ["ds0/ann/a.png.json"]
 
 
-def test_a_broken_file_is_found_by_the_doctor(tmp_path: Path) -> None:
+def test_a_damaged_file_is_a_finding(tmp_path: Path) -> None:
     root = plant(tmp_path / "data")
     (root / "ds0/ann/a.png.json").write_text("{", encoding="utf-8")
-    assert "line 1, column 2" in finding(check(root, tmp_path), "unreadable_mask")["message"]
+    assert "line 1, column 2" in get_finding(run_check(root, tmp_path), "unreadable_mask")["message"]
 
 
-def test_a_size_unlike_the_images_is_an_error_with_both(tmp_path: Path) -> None:
+def test_a_size_other_than_the_images_is_an_error_with_both_sizes(tmp_path: Path) -> None:
     root = plant(tmp_path / "data", size=(8, 6))
-    assert "a.png.json is 8x6, but its image is 6x8" in finding(check(root, tmp_path), "transposed_mask")["message"]
+    assert (
+        "a.png.json is 8x6, but its image is 6x8"
+        in get_finding(run_check(root, tmp_path), "transposed_mask")["message"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -174,7 +186,7 @@ def test_a_size_unlike_the_images_is_an_error_with_both(tmp_path: Path) -> None:
         ({"classes": [{"title": "a"}, {"title": "a"}]}, "lists the class 'a' twice"),
     ],
 )
-def test_a_faulty_project_is_an_error(tmp_path: Path, meta: Any, message: str) -> None:
+def test_an_invalid_project_is_an_error(tmp_path: Path, meta: Any, message: str) -> None:
     root = plant(tmp_path)
     write_json(root / "meta.json", meta)
     with pytest.raises(DataError, match=message):

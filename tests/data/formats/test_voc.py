@@ -6,7 +6,7 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.voc import can_read, find_pairs, voc_color
 from pixelwise.data.io.images import write_png
 from pixelwise.errors import DataError
-from support.mask_sets import image, pairs, text, voc
+from support.mask_datasets import image, pairs, text, voc
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_trainval_is_read_where_train_is_missing(tmp_path: Path) -> None:
     assert found.images_without_mask == (tmp_path / "JPEGImages/2009_000001.png",)
 
 
-def test_listed_files_that_are_missing_are_told(tmp_path: Path) -> None:
+def test_missing_listed_files_are_reported(tmp_path: Path) -> None:
     voc(tmp_path)
     (tmp_path / "SegmentationClass/2007_000032.png").unlink()
     (tmp_path / "JPEGImages/2008_000051.png").unlink()
@@ -41,14 +41,14 @@ def test_listed_files_that_are_missing_are_told(tmp_path: Path) -> None:
         find_pairs(tmp_path)
 
 
-def test_a_test_list_without_masks_is_unlabeled(tmp_path: Path) -> None:
+def test_a_test_list_without_masks_is_dropped(tmp_path: Path) -> None:
     voc(tmp_path)
     text(tmp_path / "ImageSets/Segmentation/test.txt", "2009_000001\n")
     found = find_pairs(tmp_path)
     assert (len(found.samples), found.images_without_mask) == (3, ())
 
 
-def test_what_labelme_writes(tmp_path: Path) -> None:
+def test_files_of_labelme_are_read(tmp_path: Path) -> None:
     pairs(tmp_path, (0, 1, 255), ("JPEGImages/a.jpg", "SegmentationClassPNG/a.png"))
     text(tmp_path / "SegmentationClass/a.npy", "")
     text(tmp_path / "class_names.txt", "_background_\ncat")
@@ -61,7 +61,7 @@ def test_what_labelme_writes(tmp_path: Path) -> None:
     assert find_pairs(tmp_path).description == {"names": ["_background_", "cat"]}
 
 
-def test_what_cvat_writes(tmp_path: Path) -> None:
+def test_the_export_of_cvat_is_read(tmp_path: Path) -> None:
     """Masks in colors, a list called default."""
     write_png(tmp_path / "JPEGImages/a.png", image())
     write_png(tmp_path / "SegmentationClass/a.png", image() // 255 * 255)

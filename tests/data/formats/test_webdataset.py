@@ -66,7 +66,7 @@ def reads_as(dataset: Dataset, number: int, seed: int) -> bool:
     return same and np.array_equal(dataset.read_mask(sample), mask(seed))
 
 
-def test_pairs_are_read_where_they_lie(root: Path) -> None:
+def test_pairs_are_read_in_place(root: Path) -> None:
     dataset = Dataset.load(root)
     assert dataset.format == "webdataset"
     found = [(s.name, s.split, s.image_path.name, s.image_entry, s.label_entry) for s in dataset.samples]
@@ -110,7 +110,7 @@ def test_splits_may_be_folders_and_a_set_may_have_none(tmp_path: Path) -> None:
     assert detect_format(tmp_path / "two") == "webdataset"
 
 
-def test_a_key_that_two_shards_have_is_told_apart_by_the_shard(root: Path) -> None:
+def test_a_key_of_two_shards_gets_the_name_of_its_shard(root: Path) -> None:
     write_tar(root / "train-000001.tar", pairs_of(1, 2))
     dataset = Dataset.load(root)
     assert [s.name for s in dataset.samples if s.split == "train"] == [
@@ -137,7 +137,7 @@ def test_long_names_and_folders_are_read(tmp_path: Path) -> None:
     assert reads_as(dataset, 0, 5)
 
 
-def test_what_has_no_partner_is_named_with_its_shard(root: Path) -> None:
+def test_members_without_a_partner_are_listed_with_their_shard(root: Path) -> None:
     write_tar(root / "val-000000.tar", {**pairs_of(3), "8.png": b"x", "9.mask.png": b"x", "7.png": b"", "7.jpg": b""})
     found = find_pairs(root)
     assert shown(root, found.images_without_mask) == ["val-000000.tar/8.png"]
@@ -147,7 +147,7 @@ def test_what_has_no_partner_is_named_with_its_shard(root: Path) -> None:
     assert "without a mask: val-000000.tar/8.png" in findings["missing_mask"]
 
 
-def test_shards_of_no_split_are_told(root: Path) -> None:
+def test_shards_without_a_split_are_listed(root: Path) -> None:
     write_tar(root / "more.tar", pairs_of(9))
     assert shown(root, find_pairs(root).outside_splits) == ["more.tar"]
 
@@ -168,7 +168,7 @@ def test_a_folder_without_shards_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["JPEGImages", "train"])
-def test_archives_beside_folders_of_images_are_no_shards(tmp_path: Path, folder: str) -> None:
+def test_archives_next_to_image_folders_are_not_shards(tmp_path: Path, folder: str) -> None:
     write_tar(tmp_path / "VOCtrainval.tar", {})
     (tmp_path / folder).mkdir()
     (tmp_path / folder / "0001.png").touch()
@@ -187,7 +187,7 @@ def test_broken_members_are_named(root: Path) -> None:
         require_valid_dataset(scan_dataset(dataset))
 
 
-def test_wrong_values_and_sizes_name_the_member(root: Path) -> None:
+def test_errors_of_values_and_sizes_name_the_member(root: Path) -> None:
     (root / "dataset.yaml").write_text("names: [a, b]\n")
     odd = {"0001.png": encode_png(picture(1)[:4]), "0001.mask.png": encode_png(mask(1) % 2)}
     write_tar(root / "train-000000.tar", {**pairs_of(0), **odd})
@@ -210,7 +210,7 @@ def test_jpeg_masks_are_found_in_shards(root: Path) -> None:
     assert "jpeg_mask" in {finding.code for finding in check(root).errors}
 
 
-def test_a_shard_that_lost_its_end_is_an_error(root: Path) -> None:
+def test_a_truncated_shard_is_an_error(root: Path) -> None:
     path = root / "train-000000.tar"
     path.write_bytes(path.read_bytes()[:700])
     with pytest.raises(DataError, match=r"train-000000.tar: is not a complete, uncompressed tar file; restore it"):
@@ -229,7 +229,7 @@ def test_a_shard_cut_after_it_was_opened_is_an_error(root: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_a_damaged_header_ends_nothing_silently(root: Path, number: int) -> None:
+def test_a_damaged_header_is_an_error(root: Path, number: int) -> None:
     path = root / "train-000000.tar"
     with tarfile.open(path) as archive:
         offset = archive.getmembers()[number].offset
@@ -240,7 +240,7 @@ def test_a_damaged_header_ends_nothing_silently(root: Path, number: int) -> None
         Dataset.load(root)
 
 
-def test_a_file_that_is_no_tar_is_an_error(root: Path) -> None:
+def test_a_file_that_is_not_tar_is_an_error(root: Path) -> None:
     (root / "train-000000.tar").write_bytes(b"no tar" * 500)
     with pytest.raises(DataError, match=r"is not a complete, uncompressed tar file"):
         Dataset.load(root)
@@ -249,7 +249,7 @@ def test_a_file_that_is_no_tar_is_an_error(root: Path) -> None:
     assert "train/0000" not in names(root)
 
 
-def test_a_shard_without_an_end_mark_is_whole(root: Path) -> None:
+def test_a_shard_without_an_end_marker_is_complete(root: Path) -> None:
     path = root / "val-000000.tar"
     with tarfile.open(path) as archive:
         last = archive.getmembers()[-1]
@@ -267,7 +267,7 @@ def test_links_and_devices_are_refused(root: Path, kind: bytes) -> None:
         Dataset.load(root)
 
 
-def test_a_member_of_absurd_size_is_refused(root: Path) -> None:
+def test_a_member_of_excessive_size_is_refused(root: Path) -> None:
     member = tarfile.TarInfo("0001.png")
     member.size = 2**40
     (root / "train-000000.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))

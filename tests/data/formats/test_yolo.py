@@ -5,7 +5,7 @@ import pytest
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.yolo import find_pairs
 from pixelwise.errors import DataError
-from support.drawings import SIZE, check, filled, finding, masks, relative, write_picture
+from support.shape_datasets import SIZE, get_finding, list_relative, make_mask, read_masks, run_check, write_image
 
 YAML = "path: .\ntrain: images/train\nval: images/val\nnames:\n  0: cat\n  1: dog\n"
 CAT, DOG = 1, 2
@@ -22,7 +22,7 @@ RIGHT_HALF = (2, 1), (4, 1), (4, 3), (2, 3)
 
 
 def plant(root: Path, *lines: str, yaml: str = YAML) -> Path:
-    write_picture(root / "images/train/a.png")
+    write_image(root / "images/train/a.png")
     write_text(root / "labels/train/a.txt", "\n".join(lines))
     write_text(root / "data.yaml", yaml)
     (root / "images/val").mkdir(parents=True, exist_ok=True)
@@ -36,28 +36,28 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def mask(root: Path) -> list[list[int]]:
-    values: list[list[int]] = masks(root, "yolo")["train/a"].tolist()
+    values: list[list[int]] = read_masks(root, "yolo")["train/a"].tolist()
     return values
 
 
-def test_corners_are_fractions_of_width_and_height_and_later_lines_lie_above(tmp_path: Path) -> None:
+def test_coordinates_are_fractions_and_later_lines_cover_earlier_ones(tmp_path: Path) -> None:
     root = plant(tmp_path, line(1, *SQUARE), "", line(0, *RIGHT_HALF), "")
-    assert mask(root) == filled((DOG, *AREA), (CAT, slice(1, 3), slice(2, 4)))
+    assert mask(root) == make_mask((DOG, *AREA), (CAT, slice(1, 3), slice(2, 4)))
 
 
 def test_0_and_1_are_the_outer_edges(tmp_path: Path) -> None:
-    assert mask(plant(tmp_path, "0 0 0 1 0 1 1 0 1")) == filled((CAT, slice(None), slice(None)))
+    assert mask(plant(tmp_path, "0 0 0 1 0 1 1 0 1")) == make_mask((CAT, slice(None), slice(None)))
 
 
 def test_a_corner_may_stick_out_a_little(tmp_path: Path) -> None:
-    assert mask(plant(tmp_path, "0 -0.005 0 1.005 0 1 1 0 1")) == filled((CAT, slice(None), slice(None)))
+    assert mask(plant(tmp_path, "0 -0.005 0 1.005 0 1 1 0 1")) == make_mask((CAT, slice(None), slice(None)))
 
 
 def test_an_empty_text_file_and_a_missing_one_are_background(tmp_path: Path) -> None:
     root = plant(tmp_path)
-    write_picture(root / "images/train/b.png")
-    found = masks(root, "yolo")
-    assert found["train/a"].tolist() == found["train/b"].tolist() == filled()
+    write_image(root / "images/train/b.png")
+    found = read_masks(root, "yolo")
+    assert found["train/a"].tolist() == found["train/b"].tolist() == make_mask()
     assert Dataset.load(root).index.images_without_mask == ()
 
 
@@ -65,7 +65,7 @@ def test_an_empty_text_file_and_a_missing_one_are_background(tmp_path: Path) -> 
 def test_both_forms_of_names(tmp_path: Path, names: str) -> None:
     dataset = Dataset.load(plant(tmp_path, line(1, *SQUARE), yaml=f"train: images/train\n{names}"))
     assert dataset.classes.names == ("background", "cat", "dog")
-    assert dataset.read_labels(dataset.samples[0]).tolist() == filled((DOG, *AREA))
+    assert dataset.read_labels(dataset.samples[0]).tolist() == make_mask((DOG, *AREA))
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_both_forms_of_names(tmp_path: Path, names: str) -> None:
         ("train: train.txt\n", "images/a.png", "labels/a.txt", "train"),
     ],
 )
-def test_where_files_lie(tmp_path: Path, yaml: str, picture: str, label: str, split: str) -> None:
-    write_picture(tmp_path / picture)
+def test_locations_of_files(tmp_path: Path, yaml: str, picture: str, label: str, split: str) -> None:
+    write_image(tmp_path / picture)
     (tmp_path / "train").mkdir(exist_ok=True)
     (tmp_path / "valid/images").mkdir(exist_ok=True, parents=True)
     (tmp_path / "images/one").mkdir(exist_ok=True, parents=True)
@@ -91,7 +91,7 @@ def test_where_files_lie(tmp_path: Path, yaml: str, picture: str, label: str, sp
     (sample,) = Dataset.load(tmp_path).samples
     assert (sample.image_path, sample.label_path) == (tmp_path / picture, tmp_path / label)
     assert sample.split == split
-    assert masks(tmp_path, "yolo")[sample.name].tolist() == filled((CAT, *AREA))
+    assert read_masks(tmp_path, "yolo")[sample.name].tolist() == make_mask((CAT, *AREA))
 
 
 def test_a_path_may_be_absolute(tmp_path: Path) -> None:
@@ -99,14 +99,14 @@ def test_a_path_may_be_absolute(tmp_path: Path) -> None:
     assert [sample.name for sample in Dataset.load(root).samples] == ["train/a"]
 
 
-def test_files_that_no_split_reads_are_told(tmp_path: Path) -> None:
+def test_files_in_no_split_are_listed(tmp_path: Path) -> None:
     root = plant(tmp_path)
-    write_picture(root / "images/extra/b.png")
+    write_image(root / "images/extra/b.png")
     write_text(root / "labels/train/c.txt", "")
     write_text(root / "labels/train/classes.txt", "cat\ndog\n")
     pairing = find_pairs(root)
-    assert relative(root, pairing.outside_splits) == ["images/extra/b.png"]
-    assert relative(root, pairing.masks_without_image) == ["labels/train/c.txt"]
+    assert list_relative(root, pairing.outside_splits) == ["images/extra/b.png"]
+    assert list_relative(root, pairing.masks_without_image) == ["labels/train/c.txt"]
 
 
 @pytest.mark.parametrize(
@@ -123,18 +123,18 @@ def test_files_that_no_split_reads_are_told(tmp_path: Path) -> None:
         ("0 0 0 1 0 1 x", "line 1: a value has an unexpected type"),
     ],
 )
-def test_a_faulty_line_is_found_by_the_doctor(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_line_is_an_error_and_a_finding(tmp_path: Path, text: str, message: str) -> None:
     root = plant(tmp_path / "data", text)
     dataset = Dataset.load(root)
     with pytest.raises(DataError, match=rf"labels/train/a\.txt: {message}"):
         dataset.read_mask(dataset.samples[0])
-    assert finding(check(root, tmp_path), "unreadable_mask")["files"] == ["labels/train/a.txt"]
+    assert get_finding(run_check(root, tmp_path), "unreadable_mask")["files"] == ["labels/train/a.txt"]
 
 
-def test_a_text_file_in_another_coding_is_found_by_the_doctor(tmp_path: Path) -> None:
+def test_a_text_file_in_another_encoding_is_a_finding(tmp_path: Path) -> None:
     root = plant(tmp_path / "data")
     (root / "labels/train/a.txt").write_bytes(b"\xff\xfe")
-    assert "a.txt: is not UTF-8 text" in finding(check(root, tmp_path), "unreadable_mask")["message"]
+    assert "a.txt: is not UTF-8 text" in get_finding(run_check(root, tmp_path), "unreadable_mask")["message"]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_text_file_in_another_coding_is_found_by_the_doctor(tmp_path: Path) ->
         ("train: list.txt\nnames: [cat]\n", r"list\.txt, line 1: 'images/gone\.png' is not an image below"),
     ],
 )
-def test_a_faulty_description_is_an_error(tmp_path: Path, yaml: str, message: str) -> None:
+def test_an_invalid_description_is_an_error(tmp_path: Path, yaml: str, message: str) -> None:
     root = plant(tmp_path / "data", yaml=yaml)
     write_text(root / "list.txt", "images/gone.png\n")
     with pytest.raises(DataError, match=message):

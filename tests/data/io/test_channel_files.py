@@ -18,7 +18,7 @@ from pixelwise.errors import DataError
         ("road_0002_mask", None),
     ],
 )
-def test_a_channel_is_told_by_four_digits_at_the_end(stem: str, parts: tuple[str, int] | None) -> None:
+def test_four_digits_at_the_end_are_the_channel(stem: str, parts: tuple[str, int] | None) -> None:
     assert split_channel(stem) == parts
 
 
@@ -32,7 +32,7 @@ def test_channels_are_stacked_in_the_order_given() -> None:
     assert not stacked.alpha
 
 
-def test_an_alpha_channel_is_dropped_if_it_is_the_same_everywhere() -> None:
+def test_a_constant_alpha_channel_is_dropped() -> None:
     gray = np.full((2, 3, 2), 9, np.uint8)
     assert stack_channels([("a.png", DecodedImage(pixels=gray, alpha=True))]).pixels.shape == (2, 3, 1)
     gray[0, 0, 1] = 8

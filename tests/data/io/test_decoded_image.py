@@ -50,7 +50,7 @@ def test_doubles_are_rounded() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.complex64, np.bool_])
-def test_what_is_no_number_is_an_error(dtype: type) -> None:
+def test_values_that_are_not_finite_are_an_error_in_a_window(dtype: type) -> None:
     with pytest.raises(DataError, match=f"pixels are {np.dtype(dtype)}; save the image with 8 or 16 bit, or as float"):
         convert_dtype(np.zeros((2, 2), dtype))
 
@@ -58,7 +58,7 @@ def test_what_is_no_number_is_an_error(dtype: type) -> None:
 # Missing data.
 
 
-def test_a_whole_image_has_nothing_missing() -> None:
+def test_a_complete_image_has_no_missing_pixels() -> None:
     for nodata in (None, 7.0, NAN):
         image = decoded([[1, 2], [3, 4]], np.float32, nodata)
         pixels, missing = image.fill_missing(None)
@@ -66,7 +66,7 @@ def test_a_whole_image_has_nothing_missing() -> None:
         assert pixels is image.pixels
 
 
-def test_floats_are_missing_one_by_one() -> None:
+def test_float_values_are_missing_individually() -> None:
     """Each is filled with the mean of its channel."""
     pixels, missing = decoded([[-9999, 2], [-9999, -9999], [3, 6], [5, 1]], np.float32, -9999).fill_missing(None)
     assert missing is not None
@@ -75,7 +75,7 @@ def test_floats_are_missing_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_integers_are_missing_where_all_channels_are(dtype: type) -> None:
+def test_integer_pixels_are_missing_if_all_channels_are(dtype: type) -> None:
     """0 in one of them is a dark color."""
     pixels, missing = decoded([[0, 0], [0, 4], [9, 6], [4, 3]], dtype, 0).fill_missing(None)
     assert missing is not None
@@ -85,7 +85,7 @@ def test_integers_are_missing_where_all_channels_are(dtype: type) -> None:
 
 
 @pytest.mark.parametrize("nodata", [-9999.0, 256.0, 0.5, NAN, float("inf")])
-def test_a_value_that_the_type_cannot_hold_is_nowhere(nodata: float) -> None:
+def test_a_nodata_value_outside_the_type_matches_nothing(nodata: float) -> None:
     assert decoded([[0, 1], [255, 255]], np.uint8, nodata).fill_missing(None)[1] is None
 
 
@@ -122,13 +122,13 @@ def test_values_that_are_not_finite_are_an_error(value: float, nodata: float | N
         image.fill_missing(None)
 
 
-def test_only_floats_are_looked_through() -> None:
+def test_only_floats_are_checked_for_nan() -> None:
     for dtype in (np.uint8, np.uint16, np.float32):
         require_finite(np.ones((2, 2, 1), dtype))
 
 
 @given(st.integers(0, 2**32), st.sampled_from([np.uint8, np.uint16, np.float32]))
-def test_filling_keeps_the_mean_and_all_that_is_there(seed: int, dtype: type) -> None:
+def test_filling_keeps_the_mean_and_valid_values(seed: int, dtype: type) -> None:
     rng = np.random.default_rng(seed)
     pixels: Array = rng.integers(1, 200, (5, 7, 3)).astype(dtype)
     gone = rng.random((5, 7)) < 0.5

@@ -41,7 +41,7 @@ def write(path: Path, pixels: Array, bits: int = 0, photometric: str = "MONOCHRO
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [(np.uint16, np.uint16), (np.int16, np.float32)])
-def test_pixels_are_as_stored_where_nothing_rescales_them(tmp_path: Path, dtype: type, expected: type) -> None:
+def test_pixels_are_as_stored_without_rescaling(tmp_path: Path, dtype: type, expected: type) -> None:
     stored = (STORED - (2048 if dtype == np.int16 else 0)).astype(dtype)
     read = read_image(write(tmp_path / "a.dcm", stored, bits=12))
     assert read.dtype == expected
@@ -94,7 +94,7 @@ def test_several_frames_are_refused(tmp_path: Path) -> None:
         read_image(path)
 
 
-def test_absurd_sizes_are_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pixelwise.data.io.decoded_image.MAX_PIXELS", 70)
     path = write(tmp_path / "a.dcm", STORED.astype(np.uint16))
     with pytest.raises(DataError, match=r"a\.dcm: the image has more than 70 pixels; cut it into tiles"):
@@ -108,7 +108,7 @@ def test_a_broken_file_is_an_error(tmp_path: Path) -> None:
         read_image(path)
 
 
-def test_without_the_extra_the_error_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pydicom_is_an_error_with_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.dcm", STORED.astype(np.uint16))
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(

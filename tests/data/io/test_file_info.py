@@ -57,7 +57,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_whole_file_is_known_by_its_content(name: str) -> None:
+def test_a_complete_file_is_recognized_by_its_content(name: str) -> None:
     content = inspect_bytes(FILES[name])
     assert content.format == name.split()[0]
     assert not content.is_truncated
@@ -65,7 +65,7 @@ def test_a_whole_file_is_known_by_its_content(name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 @given(share=st.floats(0, 1, exclude_max=True))
-def test_a_file_cut_anywhere_is_found_or_cannot_be_decoded(
+def test_a_file_truncated_anywhere_is_detected_or_cannot_be_decoded(
     name: str, share: float, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     whole = FILES[name]
@@ -79,9 +79,7 @@ def test_a_file_cut_anywhere_is_found_or_cannot_be_decoded(
 
 
 @pytest.mark.parametrize("missing", [1, 12, 16])
-def test_the_last_bytes_of_a_png_are_missed_though_the_decoder_does_not_ask_for_them(
-    missing: int, tmp_path: Path
-) -> None:
+def test_a_png_without_its_last_bytes_is_truncated(missing: int, tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     path.write_bytes(FILES["PNG"][:-missing])
     np.testing.assert_array_equal(decode_image(path).pixels, IMAGE)
@@ -89,13 +87,13 @@ def test_the_last_bytes_of_a_png_are_missed_though_the_decoder_does_not_ask_for_
 
 
 @pytest.mark.parametrize("name", ["JPEG", "JPEG progressive", "JPEG with preview", "PNG"])
-def test_zeros_for_an_end_are_found(name: str) -> None:
+def test_an_end_of_zeros_is_truncated(name: str) -> None:
     whole = FILES[name]
     assert inspect_bytes(whole[:-30] + bytes(30)).is_truncated
 
 
 @pytest.mark.parametrize("content", [b"", b"B", b"a text", b"\x89PNG\r\n\x1a", b"RIFF1234WAVE"])
-def test_what_is_no_image_has_no_format(content: bytes) -> None:
+def test_other_files_have_no_format(content: bytes) -> None:
     assert detect_image_format(content) == ""
     assert inspect_bytes(content) == inspect_bytes(b"")
 
@@ -130,7 +128,7 @@ def test_orientations(tmp_path: Path, orientation: int) -> None:
     assert read_orientation(path) == orientation
 
 
-def test_what_cannot_be_read_is_upright_and_no_bomb(tmp_path: Path) -> None:
+def test_unreadable_files_are_upright_and_no_bombs(tmp_path: Path) -> None:
     path = tmp_path / "text.png"
     path.write_bytes(b"a text")
     assert read_orientation(path) == 1
@@ -151,7 +149,9 @@ def huge_tiff() -> bytes:
 
 
 @pytest.mark.parametrize(("make", "is_bomb"), [(huge_tiff, True), (tiff, False), (lambda: pillow("PNG"), False)])
-def test_bombs_are_known_by_their_header(tmp_path: Path, make: Callable[[], bytes], is_bomb: bool) -> None:
+def test_decompression_bombs_are_recognized_by_their_header(
+    tmp_path: Path, make: Callable[[], bytes], is_bomb: bool
+) -> None:
     path = tmp_path / "image.tif"
     path.write_bytes(make())
     assert is_decompression_bomb(path) is is_bomb

@@ -32,14 +32,14 @@ def test_scale_and_tie_point(tmp_path: Path) -> None:
     assert (found.epsg, found.pixel_area) == (32633, 1.0)
 
 
-def test_numbers_of_centers_are_moved_by_half_a_pixel(tmp_path: Path) -> None:
+def test_coordinates_of_centers_are_shifted_by_half_a_pixel(tmp_path: Path) -> None:
     found = read(tmp_path / "a.tif", SCALE, TIE, keys((1025, 2), (2048, 4326)))
     assert found is not None
     assert found.to_map(10.5, 20.5) == (1000.0, 5000.0)
     assert found.epsg == 4326
 
 
-def test_a_transformation_may_turn(tmp_path: Path) -> None:
+def test_a_transformation_may_rotate(tmp_path: Path) -> None:
     matrix = (0.0, 3.0, 0.0, 100.0, 2.0, 0.0, 0.0, 200.0, *[0.0] * 4, 0.0, 0.0, 0.0, 1.0)
     found = read(tmp_path / "a.tif", (34264, 12, 16, matrix))
     assert found is not None
@@ -47,7 +47,7 @@ def test_a_transformation_may_turn(tmp_path: Path) -> None:
     assert (found.epsg, found.pixel_area) == (None, 6.0)
 
 
-def test_a_system_of_the_users_own_has_no_code(tmp_path: Path) -> None:
+def test_a_custom_reference_system_has_no_code(tmp_path: Path) -> None:
     found = read(tmp_path / "a.tif", SCALE, TIE, keys((3072, 32767)))
     assert found is not None
     assert found.epsg is None
@@ -65,11 +65,11 @@ def test_a_system_of_the_users_own_has_no_code(tmp_path: Path) -> None:
     ],
     ids=["plain", "no scale", "no tie point", "control points", "no width", "not upright"],
 )
-def test_what_is_no_upright_affine_map_is_none(tmp_path: Path, tags: tuple[Any, ...]) -> None:
+def test_rotated_images_and_control_points_have_no_georeference(tmp_path: Path, tags: tuple[Any, ...]) -> None:
     assert read(tmp_path / "a.tif", *tags) is None
 
 
-def test_other_images_have_none(tmp_path: Path) -> None:
+def test_other_images_have_no_georeference(tmp_path: Path) -> None:
     write_png(tmp_path / "a.png", np.zeros((1, 1), np.uint8))
     with (tmp_path / "a.png").open("rb") as file:
         assert read_georeference(file) is None

@@ -252,7 +252,7 @@ def test_only_the_last_band_of_a_tiff_can_be_alpha(tmp_path: Path) -> None:
     assert_image(path, noise(5))
 
 
-def test_the_ending_does_not_decide(tmp_path: Path) -> None:
+def test_content_is_read_independent_of_the_extension(tmp_path: Path) -> None:
     pixels = noise(3)
     Image.fromarray(pixels).save(tmp_path / "a.tif", "PNG")
     assert_image(tmp_path / "a.tif", pixels)
@@ -318,7 +318,7 @@ def test_a_tiff_mask_of_another_type_holds_ids(tmp_path: Path, dtype: type) -> N
         (np.zeros((*SIZE, 4), np.uint8), "the mask has 4 channels; save class ids in one channel"),
     ],
 )
-def test_what_is_no_mask_is_an_error(tmp_path: Path, pixels: Array, message: str) -> None:
+def test_pixels_that_are_not_a_mask_are_an_error(tmp_path: Path, pixels: Array, message: str) -> None:
     options: dict[str, Any] = {"planarconfig": "contig"} if pixels.ndim == 3 else {}
     photometric = "rgb" if pixels.shape[2:] == (3,) else "minisblack"
     path = save_tiff(tmp_path / "a.tif", pixels, photometric=photometric, **options)
@@ -393,7 +393,7 @@ def refusal(read: Any, path: Path) -> str:
 
 
 @given(st.binary(max_size=64), st.sampled_from([".png", ".png16", ".tif", ".bmp", ".webp"]), st.data())
-def test_whatever_the_bytes_the_error_is_ours(
+def test_random_bytes_raise_only_data_errors(
     tmp_path_factory: pytest.TempPathFactory, noise: bytes, ending: str, data: st.DataObject
 ) -> None:
     content = encode(ending, np.zeros((4, 4, 3), np.uint8))
@@ -405,7 +405,9 @@ def test_whatever_the_bytes_the_error_is_ours(
 
 
 @pytest.mark.parametrize("ending", [".png", ".png16", ".bmp", ".tif"])
-def test_a_file_of_absurd_size_is_refused_unread(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_pixels_are_refused_before_decoding(
+    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pixelwise.data.io.decoded_image.MAX_PIXELS", 100)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)  # Pillow refuses twice of this
     path = tmp_path / "a"
@@ -415,7 +417,7 @@ def test_a_file_of_absurd_size_is_refused_unread(tmp_path: Path, ending: str, mo
             read(path)
 
 
-def test_the_limit_is_the_one_of_pillow() -> None:
+def test_the_pixel_limit_is_that_of_pillow() -> None:
     assert Image.MAX_IMAGE_PIXELS is not None
     assert MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
 
@@ -450,7 +452,7 @@ def test_bytes_are_read_as_files_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("read", [decode_image_bytes, read_mask_bytes])
 @pytest.mark.parametrize(("content", "message"), [(b"", "the file is empty"), (b"no image", "is not an image")])
-def test_errors_in_bytes_carry_their_name(read: Any, content: bytes, message: str) -> None:
+def test_errors_of_bytes_have_their_name(read: Any, content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=f"^a.tar: 1.png: {message}"):
         read(content, "a.tar: 1.png")
 
@@ -471,7 +473,7 @@ def test_the_size_of_an_image_of_many_bands(tmp_path: Path) -> None:
     assert read_size(path) == SIZE
 
 
-def test_the_size_of_what_is_no_image_is_an_error(tmp_path: Path) -> None:
+def test_the_size_of_a_file_that_is_not_an_image_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"text")
     with pytest.raises(DataError, match=r"a\.png: is not an image of a known format"):
         read_size(tmp_path / "a.png")

@@ -34,7 +34,7 @@ def save(path: Path, pixels: Array, *, planar: bool = False, nodata: str | None 
 @pytest.mark.parametrize("planar", [False, True])
 @pytest.mark.parametrize("tile", [None, (16, 32)])
 @pytest.mark.parametrize("dtype", TYPES)
-def test_bands_come_last_whatever_the_form(
+def test_bands_are_the_last_axis_in_every_form(
     tmp_path: Path, dtype: type, tile: tuple[int, int] | None, planar: bool, compression: str | None
 ) -> None:
     for bands in (1, 6):
@@ -51,7 +51,7 @@ def test_many_bands(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "value"), [("-9999", -9999), ("0", 0), ("  1e3 ", 1000), ("-3.4e+38", -3.4e38)])
-def test_the_nodata_value_of_the_file(tmp_path: Path, text: str, value: float) -> None:
+def test_the_nodata_value_is_read(tmp_path: Path, text: str, value: float) -> None:
     decoded = decode_image(save(tmp_path / "a.tif", scene(2, np.float32), nodata=text))
     assert decoded.nodata == value
 
@@ -66,12 +66,12 @@ def test_nan_as_nodata(tmp_path: Path, text: str) -> None:
         read_image(save(tmp_path / "b.tif", pixels))
 
 
-def test_most_files_have_no_nodata(tmp_path: Path) -> None:
+def test_files_without_nodata_have_none(tmp_path: Path) -> None:
     for text in (None, ""):
         assert decode_image(save(tmp_path / "a.tif", scene(2, np.float32), nodata=text)).nodata is None
 
 
-def test_a_nodata_value_that_is_no_number_is_an_error(tmp_path: Path) -> None:
+def test_a_nodata_value_that_is_not_a_number_is_an_error(tmp_path: Path) -> None:
     path = save(tmp_path / "a.tif", scene(2, np.float32), nodata="none")
     with pytest.raises(DataError, match=r"a\.tif: its nodata value 'none' is not a number; correct the tag"):
         read_image(path)
@@ -82,7 +82,7 @@ def test_nodata_of_a_mask_is_a_class_like_any_other(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_mask(save(tmp_path / "a.tif", mask, nodata="100")), mask[..., 0])
 
 
-def test_a_reduced_copy_in_the_file_is_left_alone(tmp_path: Path) -> None:
+def test_a_reduced_copy_in_the_file_is_not_read(tmp_path: Path) -> None:
     """Overviews, as in cloud-optimized GeoTIFF."""
     pixels = scene(6, np.float32)
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:

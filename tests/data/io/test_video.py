@@ -33,7 +33,7 @@ def frames_of(path: Path) -> list[VideoFrame]:
 @pytest.mark.parametrize(
     ("name", "codec"), [("a.mp4", "libx264"), ("a.mov", "libx264"), ("a.avi", "mpeg4"), ("a.webm", "libvpx")]
 )
-def test_all_frames_come_in_order_as_they_are_shown(tmp_path: Path, name: str, codec: str) -> None:
+def test_all_frames_are_read_in_display_order(tmp_path: Path, name: str, codec: str) -> None:
     path = write_film(tmp_path / name, 5, codec=codec)
     with opened(path) as video:
         frames = list(video.frames())
@@ -62,13 +62,13 @@ def test_uneven_times_are_kept(tmp_path: Path) -> None:
         assert [frame.ticks for frame in video.frames()] == ticks
 
 
-def test_pixels_that_are_not_square_are_told(tmp_path: Path) -> None:
+def test_pixel_aspect_is_read(tmp_path: Path) -> None:
     with opened(write_film(tmp_path / "a.mp4", 1, aspect=Fraction(4, 3))) as video:
         assert video.pixel_aspect == Fraction(4, 3)
 
 
 @pytest.mark.parametrize(("rotation", "orientation"), [(90, 8), (180, 3), (-90, 6)])
-def test_a_turned_video_is_upright(tmp_path: Path, rotation: int, orientation: int) -> None:
+def test_a_rotated_video_is_upright(tmp_path: Path, rotation: int, orientation: int) -> None:
     plain = frames_of(write_film(tmp_path / "plain.mp4", 2))
     turned = frames_of(write_film(tmp_path / "turned.mp4", 2, rotation=rotation))
     assert {frame.orientation for frame in turned} == {orientation}
@@ -91,7 +91,7 @@ def test_every_display_matrix_is_understood(orientation: int) -> None:
     ) == (orientation)
 
 
-def test_a_video_turned_by_an_odd_angle_is_refused(tmp_path: Path) -> None:
+def test_a_video_rotated_by_other_than_right_angles_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"near frame 1 \(it is scaled, or rotated by other than right angles"):
         frames_of(write_film(tmp_path / "a.mp4", 2, rotation=30))
     with pytest.raises(DataError, match="it is scaled"):
@@ -136,7 +136,7 @@ def test_a_size_that_changes_is_an_error(tmp_path: Path) -> None:
         frames_of(write_pieces(tmp_path / "a.avi", pieces))
 
 
-def test_what_is_no_video_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_video_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"no video at all")
     with pytest.raises(DataError, match=r"a\.mp4: cannot be read as a video \(.*\); replace or remove it"):
         frames_of(tmp_path / "a.mp4")
@@ -166,7 +166,7 @@ def test_frames_too_large_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
         frames_of(write_film(tmp_path / "a.mp4", 1))
 
 
-def test_without_pyav_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pyav_is_an_error_with_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_film(tmp_path / "a.mp4", 1)
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(InvalidArgumentError, match=r'a video needs av .*: pip install "pixelwise\[video\]"'):
@@ -207,7 +207,7 @@ class _Coded:
         ([(-3, None), (-1, None)], [-3, -1]),
     ],
 )
-def test_times_rise_whatever_the_file_says(
+def test_frame_times_increase_strictly(
     monkeypatch: pytest.MonkeyPatch, given: list[tuple[int | None, int | None]], expected: list[int]
 ) -> None:
     monkeypatch.setattr(Video, "_decode", lambda video: iter([_Coded(*times) for times in given]))
@@ -231,7 +231,7 @@ class _Packets:
 @pytest.mark.parametrize(
     ("packet", "frame", "reason"), [(True, False, "the file ends within it"), (False, True, "the frame is damaged")]
 )
-def test_what_the_reader_marks_as_damaged_is_an_error(packet: bool, frame: bool, reason: str) -> None:
+def test_frames_marked_as_corrupt_are_an_error(packet: bool, frame: bool, reason: str) -> None:
     video = Video(name="a.avi", container=_Packets(packet=packet, frame=frame), stream=None, missing=0)
     with pytest.raises(DataError, match=rf"a\.avi: cannot be decoded near frame 2 \({reason}\)"):
         list(video.frames())

@@ -8,7 +8,7 @@ from pixelwise.errors import InvalidArgumentError
 pytest.importorskip("rasterio")
 
 
-def test_the_absence_of_rasterio_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_rasterio_is_an_error_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rasterio", None)
     assert not has_rasterio()
     with (

@@ -47,7 +47,7 @@ def test_a_window_is_part_of_the_image(axes: str, version: str, tmp_path: Path) 
     ("dtype", "given"),
     [("uint8", "uint8"), ("uint16", "uint16"), (">u2", "uint16"), ("float32", "float32"), ("int32", "float32")],
 )
-def test_types_are_those_of_every_image(dtype: str, given: str, tmp_path: Path) -> None:
+def test_pixel_types_are_as_for_whole_images(dtype: str, given: str, tmp_path: Path) -> None:
     image = pixels(dtype=dtype) * np.ones((), dtype)
     found = read(write_zarr(tmp_path / "x.zarr", image, version="0.4", dtype=dtype))
     assert found.dtype == np.dtype(given)
@@ -55,7 +55,7 @@ def test_types_are_those_of_every_image(dtype: str, given: str, tmp_path: Path) 
     np.testing.assert_array_equal(found, image)
 
 
-def test_a_type_that_is_none_of_an_image_is_named(tmp_path: Path) -> None:
+def test_an_unsupported_pixel_type_is_an_error(tmp_path: Path) -> None:
     path = write_zarr(tmp_path / "x.zarr", pixels() > 99)
     with pytest.raises(DataError, match=r"x\.zarr: pixels are bool; save the image with 8 or 16 bit"):
         read(path)
@@ -92,7 +92,7 @@ def test_a_stack_is_refused_with_its_lengths(version: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("axes", [["c", "y", "q"], ["y", "x"], ["x", "y", "x"]])
-def test_axes_that_are_none_of_an_image_are_refused(axes: list[str], tmp_path: Path) -> None:
+def test_axes_without_a_plane_are_an_error(axes: list[str], tmp_path: Path) -> None:
     path = write_zarr(tmp_path / "x.zarr", pixels(), "cyx", version="0.4")
     attributes = json.loads((path / ".zattrs").read_text())
     attributes["multiscales"][0]["axes"] = [{"name": name} for name in axes]
@@ -124,13 +124,13 @@ def test_a_group_of_images_names_one(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(tmp_path / "x.zarr" / "first"), pixels())
 
 
-def test_metadata_of_another_version_name_the_image(tmp_path: Path) -> None:
+def test_metadata_of_another_version_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"x\.zarr: its metadata is NGFF 0\.3; save it as 0\.4 or 0\.5"):
         read(write_zarr(tmp_path / "x.zarr", pixels(), version="0.3"))
 
 
 @pytest.mark.parametrize("broken", ["a file", "an empty folder", "no JSON", "no array"])
-def test_what_is_no_zarr_is_an_error(broken: str, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_zarr_is_an_error(broken: str, tmp_path: Path) -> None:
     path = tmp_path / "x.zarr"
     if broken == "a file":
         path.touch()
@@ -143,7 +143,7 @@ def test_what_is_no_zarr_is_an_error(broken: str, tmp_path: Path) -> None:
         read(path)
 
 
-def test_a_zarr_is_known_by_its_ending_or_what_it_holds(tmp_path: Path) -> None:
+def test_a_zarr_is_recognized_by_its_extension_or_metadata(tmp_path: Path) -> None:
     assert is_zarr(tmp_path / "nothing.ZARR")
     assert not is_zarr(tmp_path)
     write_zarr(tmp_path / "inner", pixels(), version="0.4")
@@ -151,7 +151,7 @@ def test_a_zarr_is_known_by_its_ending_or_what_it_holds(tmp_path: Path) -> None:
     assert is_zarr(tmp_path / "inner" / "s0")
 
 
-def test_the_absence_of_zarr_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_zarr_is_an_error_with_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_zarr(tmp_path / "x.zarr", pixels())
     monkeypatch.setitem(sys.modules, "zarr", None)
     with pytest.raises(InvalidArgumentError, match=r'zarr, which is not installed: pip install "pixelwise\[zarr\]"'):

@@ -38,7 +38,7 @@ def described(version: str, inner: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
-def test_an_image_is_found_with_its_place(version: str) -> None:
+def test_an_image_is_parsed_with_its_coordinates(version: str) -> None:
     inner = {
         **image(scale(1, 0.5, 0.25), translation(0, 10, 20)),
         "coordinateTransformations": [scale(1, 2, 2), translation(0, 100, 0)],
@@ -53,7 +53,7 @@ def test_an_image_is_found_with_its_place(version: str) -> None:
     assert (x.scale, x.translation) == (0.5, 40.0)
 
 
-def test_an_image_without_a_version_is_of_the_older_one() -> None:
+def test_an_image_without_a_version_has_the_older_one() -> None:
     found = parse_multiscale({"multiscales": [image(scale(1, 1, 1))]})
     assert found is not None
     assert found.version == "0.4"
@@ -74,13 +74,13 @@ def test_another_version_is_an_error(attributes: dict[str, Any]) -> None:
     "inner",
     [{}, {**image(), "datasets": []}, {**image(), "axes": ["y", "x"]}, image(scale(1, 1)), image({"type": "scale"})],
 )
-def test_broken_metadata_are_an_error(inner: dict[str, Any]) -> None:
+def test_damaged_metadata_is_an_error(inner: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=r"its NGFF metadata is invalid or incomplete; write the image again"):
         parse_multiscale(described("0.4", inner))
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
-def test_labels_lie_where_the_image_does(version: str) -> None:
+def test_labels_have_the_georeference_of_the_image(version: str) -> None:
     source = parse_multiscale(described(version, image(scale(1, 0.5, 0.25), translation(0, 10, 20))))
     assert source is not None
     attributes = make_label_attributes(source, CLASSES, "x")
@@ -103,7 +103,7 @@ def test_an_image_at_the_origin_is_not_moved() -> None:
     assert level["coordinateTransformations"] == [scale(1.0, 1.0)]
 
 
-def test_our_labels_are_known_again(tmp_path: Path) -> None:
+def test_written_labels_are_recognized(tmp_path: Path) -> None:
     ours = {"_creator": {"name": "pixelwise"}}
     assert not is_label_zarr(tmp_path)
     for content in ("no JSON", "[]", json.dumps({"multiscales": []}), json.dumps({"_creator": {"name": "another"}})):

@@ -35,7 +35,7 @@ def test_a_window_is_part_of_the_slide(tmp_path: Path) -> None:
         assert slide.find_missing(*ALL) is None
 
 
-def test_what_was_not_scanned_is_missing_and_white(tmp_path: Path) -> None:
+def test_areas_that_were_not_scanned_are_missing_and_white(tmp_path: Path) -> None:
     expected, absent = pixels(), np.zeros((70, 100), bool)
     absent[TILE : 2 * TILE, :TILE] = True
     expected[absent] = 255
@@ -55,7 +55,7 @@ class Drawn:
         return np.tile(np.array([100, 200, 0, 51], np.uint8), (size[1], size[0], 1))
 
 
-def test_what_is_partly_there_is_laid_over_the_background() -> None:
+def test_partly_transparent_pixels_are_blended_with_the_background() -> None:
     slide = SlideRaster(path=Path("x.mrxs"), slide=Drawn())
     expected = [round(0.2 * 100 + 0.8 * 255), round(0.2 * 200), round(0.8 * 16)]
     found = slide.read(slice(0, 2), slice(0, 4))
@@ -112,7 +112,7 @@ def test_a_file_that_is_not_a_slide_and_a_missing_file_are_errors(tmp_path: Path
 
 
 @pytest.mark.parametrize(("package", "extra"), [("openslide", "slides"), ("rasterio", "raster")])
-def test_the_absence_of_a_package_names_the_extra(
+def test_a_missing_package_is_an_error_with_the_extra(
     package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)

@@ -34,7 +34,7 @@ def nodata(value: float) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("dtype", "value"), [("uint8", 0), ("uint16", 7), ("int16", -5), ("float32", NAN), ("float32", -1.0)]
 )
-def test_windows_hold_what_reading_the_whole_gives(
+def test_windows_are_as_in_the_whole_image(
     dtype: str, value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also what is missing: filled with the mean of the whole image, however many windows it is looked through in."""
@@ -55,7 +55,7 @@ def test_windows_hold_what_reading_the_whole_gives(
         assert raster.find_missing(slice(34, 40), slice(0, 30)) is None
 
 
-def test_an_image_without_nodata_misses_nothing(tmp_path: Path) -> None:
+def test_without_nodata_no_pixels_are_missing(tmp_path: Path) -> None:
     with open_image_file(write(tmp_path / "x.tif", pixels()), 3) as raster:
         assert raster.find_missing(*ALL) is None
 
@@ -109,7 +109,7 @@ def test_single_bits_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.tif", "x.jp2"])
-def test_what_is_no_image_is_an_error(name: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_is_an_error(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"no image")
     with (
         pytest.raises(DataError, match=rf"{name}: cannot be read by windows"),
@@ -118,7 +118,7 @@ def test_what_is_no_image_is_an_error(name: str, tmp_path: Path) -> None:
         pass
 
 
-def test_integers_that_float_cannot_tell_apart_are_named(tmp_path: Path) -> None:
+def test_integers_beyond_float32_are_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "x.tif", np.full((40, 30), 2**24 + 1, np.int32), photometric="minisblack")
     with open_image_file(path, 1) as raster, pytest.raises(DataError, match=r"x\.tif: pixels reach 16777217"):
         raster.read(*ALL)

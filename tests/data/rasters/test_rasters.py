@@ -16,13 +16,13 @@ def test_a_path_has_one_format(name: str, extension: str) -> None:
     assert is_windowed_only(Path(name)) is not name.endswith("TIF")
 
 
-def test_a_folder_is_a_zarr_by_what_it_holds(tmp_path: Path) -> None:
+def test_a_folder_with_zarr_metadata_is_a_zarr(tmp_path: Path) -> None:
     assert not is_windowed_only(tmp_path)
     (tmp_path / ".zgroup").touch()
     assert is_windowed_only(tmp_path)
     assert find_raster_format(tmp_path).label_extension == ".zarr"
 
 
-def test_what_has_no_windows_is_an_error() -> None:
+def test_a_format_without_windows_is_an_error() -> None:
     with pytest.raises(DataError, match=r"x\.png: cannot be read by windows; give an image that ends in \.tif"):
         find_raster_format(Path("x.png"))

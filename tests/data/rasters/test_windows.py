@@ -6,7 +6,7 @@ from pixelwise.data.rasters.windows import regroup_blocks
 
 
 @pytest.mark.parametrize("heights", [[1], [4], [3, 3, 3], [9, 1], [2, 2, 2, 2], [1] * 7])
-def test_rows_come_in_whole_blocks(heights: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_regrouped_to_whole_blocks(heights: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(home, "BLOCK", 4)
     rows = np.arange(sum(heights) * 5).reshape(-1, 5)
     pieces = list(regroup_blocks(np.split(rows, np.cumsum(heights)[:-1])))

@@ -80,7 +80,7 @@ def make_classes(source: Path, listed: Sequence[tuple[Hashable, str, Color | Non
     rows = own + [row for row in listed if row not in own and row[1].lower() not in _IGNORE_NAMES]
     ignore_index = ignore_index_for(len(rows))
     description: dict[str, Any] = {"names": [name for _, name, _ in rows], "coding": "index"}
-    if ignore_index != 255:  # 255 is then a class, which only a mapping can tell
+    if ignore_index != 255:  # 255 is then a class, which only a mapping can express
         description |= {"label_mapping": {i: i for i in range(len(rows))}, "ignore": ignore_index}
     if any(color for _, _, color in rows[1:]):
         defaults = default_colors(len(rows))

@@ -48,7 +48,7 @@ class DatasetIndex:
     """Files that do not have the extension of an image."""
     reader: SampleReader = field(default_factory=SampleReader, compare=False)
     channel_files: bool = False
-    """Whether each image has one file per channel."""
+    """True if each image has one file per channel."""
     description: Mapping[str, Any] = field(default_factory=dict)
     """The format's own names, colors, ignore, label_mapping, coding and channels, as in dataset.yaml.
 

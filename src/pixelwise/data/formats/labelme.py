@@ -79,7 +79,7 @@ class _Document:
     shapes: Any
     size: tuple[Any, Any]
     fault: PixelwiseError | None = None
-    """Why the file could not be read; raised when its mask is read, so that checks list all such files."""
+    """Error of reading the file; raised when its mask is read, so that checks list all such files."""
 
 
 class _Reader(ShapeReader):

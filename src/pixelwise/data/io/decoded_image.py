@@ -27,7 +27,7 @@ class DecodedImage:
     pixels: Array
     """(H, W, C) uint8, uint16 or float32."""
     alpha: bool
-    """Whether the file declares the last channel as alpha."""
+    """True if the file declares the last channel as alpha."""
     nodata: float | None = None
     """Value of missing data; may be NaN."""
 

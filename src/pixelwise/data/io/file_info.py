@@ -42,11 +42,11 @@ class FileInfo:
     format: str = ""
     """PNG, JPEG, TIFF, BMP or WebP; empty for other content and for files that were not read."""
     alpha: bool = False
-    """Whether a PNG has an alpha channel."""
+    """True if a PNG has an alpha channel."""
     palette: bytes = b""
     """Colors of a palette PNG, three bytes each."""
     is_truncated: bool = False
-    """Whether the end of the file is missing."""
+    """True if the end of the file is missing."""
 
     def get_color(self, index: int) -> tuple[int, int, int] | None:
         """Return a color of the palette, or None beyond its end."""

@@ -48,7 +48,7 @@ class VideoFrame:
     duration: int
     """Duration in the same units; 0 if the file has none."""
     orientation: int
-    """As in `apply_orientation`."""
+    """Orientation for `apply_orientation`."""
     coded: Any
     """PyAV's frame, not yet converted to RGB."""
 

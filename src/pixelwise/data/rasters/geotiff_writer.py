@@ -50,7 +50,7 @@ class GeotiffWriter:
 
     size: Size
     nodata: bool
-    """Whether to declare the ignore index as the value of missing pixels."""
+    """True to declare the ignore index as the value of missing pixels."""
     crs: Any = None
     """rasterio's coordinate reference system."""
     transform: Any = None

@@ -1,4 +1,4 @@
-"""Tiny datasets whose labels are mask files, one builder for each format, and what must be read from them."""
+"""Tiny datasets of all formats whose labels are mask files, and the expected results of reading them."""
 
 import itertools
 import json
@@ -17,18 +17,18 @@ _seeds = itertools.count()
 
 
 def image(channels: int = 3) -> Array:
-    """No two alike: copies would be found."""
+    """Make a random image; equal images would be reported as duplicates."""
     pixels = np.random.default_rng(next(_seeds)).integers(0, 256, (*SIZE, channels), np.uint8)
     return pixels if channels > 1 else pixels[..., 0]
 
 
 def mask(*values: int) -> Array:
-    """The values in turn, row by row."""
+    """Make a mask that repeats the values row by row."""
     return np.resize(np.array(values, np.uint8), SIZE)
 
 
 def pairs(root: Path, values: tuple[int, ...], *names: tuple[str, str]) -> None:
-    """An image and a mask of the values for each pair of names."""
+    """Write an image and a mask of the values for each pair of names."""
     for image_name, mask_name in names:
         write_png(root / image_name, image())
         write_png(root / mask_name, mask(*values))
@@ -52,7 +52,7 @@ def camvid(root: Path) -> None:
 
 
 def voc(root: Path) -> None:
-    """With palette masks, in colors of no meaning."""
+    """Write VOC with palette masks in arbitrary colors."""
     for stem in ("2007_000032", "2007_000039", "2008_000051"):
         write_png(root / f"JPEGImages/{stem}.png", image())
         write_png(root / f"SegmentationClass/{stem}.png", mask(0, 15, 20, 255), [(i, 255 - i, 7) for i in range(256)])
@@ -97,7 +97,7 @@ INFO = {
 
 
 def nnunet(root: Path) -> None:
-    """Two channels in a file each; labels of test as well."""
+    """Write cases of two channel files, and a test split with labels."""
     for part, cases in {"Tr": ("road_a", "road_b"), "Ts": ("road_c",)}.items():
         for case in cases:
             for channel in range(2):
@@ -107,7 +107,7 @@ def nnunet(root: Path) -> None:
 
 
 def nnunet_rgb(root: Path) -> None:
-    """One RGB file a case; the images of test have no labels."""
+    """Write cases of one RGB file, and a test split without labels."""
     pairs(root, (0, 1), *((f"imagesTr/{case}_0000.png", f"labelsTr/{case}.png") for case in "ab"))
     write_png(root / "imagesTs/c_0000.png", image())
     channels = {"0": "R", "1": "G", "2": "B"}
@@ -115,30 +115,30 @@ def nnunet_rgb(root: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MaskSet:
-    """A set, and what must be read from it."""
+class MaskDataset:
+    """A dataset and the expected results of reading it."""
 
     build: Callable[[Path], None]
     format: str
     samples: list[tuple[str, str | None]]
-    """Name and split."""
+    """Expected name and split of each sample."""
     values: tuple[int, ...]
-    """Mask values, which every mask holds in turn."""
+    """Values that every mask repeats."""
     labels: tuple[int, ...]
-    """What these become."""
+    """Expected labels of these values."""
     classes: dict[int, str]
-    """Some of the classes, by index; the highest is the last."""
+    """Expected names of some classes by index; the highest index is the last."""
     channels: int = 3
     codes: list[str] = field(default_factory=list)
-    """What `check` finds, the classes that these few pixels leave unused apart."""
+    """Codes of the findings of `check`, without those of unused classes."""
 
 
 def _of(split: str, *names: str) -> list[tuple[str, str | None]]:
     return [(f"{split}/{name}", split) for name in names]
 
 
-MASK_SETS = {
-    "folder": MaskSet(
+MASK_DATASETS = {
+    "folder": MaskDataset(
         build=folder,
         format="folder",
         samples=_of("train", "a", "b") + _of("val", "a", "b"),
@@ -147,7 +147,7 @@ MASK_SETS = {
         classes={0: "0", 1: "1"},
         codes=["ids_compacted"],
     ),
-    "camvid": MaskSet(
+    "camvid": MaskDataset(
         build=camvid,
         format="camvid",
         samples=_of("test", "Seq05VD_f4") + _of("train", "0001TP_1", "0016E5_2") + _of("val", "0001TP_3"),
@@ -155,7 +155,7 @@ MASK_SETS = {
         labels=(0, 3, 10, 255),
         classes={0: "Sky", 10: "Bicyclist"},
     ),
-    "voc": MaskSet(
+    "voc": MaskDataset(
         build=voc,
         format="voc",
         samples=_of("train", "2007_000032", "2008_000051") + _of("val", "2007_000039"),
@@ -163,7 +163,7 @@ MASK_SETS = {
         labels=(0, 15, 20, 255),
         classes={0: "background", 15: "person", 20: "tvmonitor"},
     ),
-    "cityscapes": MaskSet(
+    "cityscapes": MaskDataset(
         build=cityscapes,
         format="cityscapes",
         samples=_of("train", "aachen/aachen_0", "zurich/zurich_0") + _of("val", "lindau/lindau_0"),
@@ -171,7 +171,7 @@ MASK_SETS = {
         labels=(0, 18, 255),
         classes={0: "road", 18: "bicycle"},
     ),
-    "cityscapes in ids": MaskSet(
+    "cityscapes in ids": MaskDataset(
         build=cityscapes_ids,
         format="cityscapes",
         samples=_of("train", "aachen/aachen_0", "zurich/zurich_0") + _of("val", "lindau/lindau_0"),
@@ -179,7 +179,7 @@ MASK_SETS = {
         labels=(0, 18, 255),
         classes={0: "road", 18: "bicycle"},
     ),
-    "ade20k": MaskSet(
+    "ade20k": MaskDataset(
         build=ade20k,
         format="ade20k",
         samples=_of("train", "ADE_train_00000001", "ADE_train_00000002") + _of("val", "ADE_val_00000001"),
@@ -187,7 +187,7 @@ MASK_SETS = {
         labels=(255, 0, 149),
         classes={0: "wall", 1: "bed", 2: "building", 149: "thing146"},
     ),
-    "nnunet": MaskSet(
+    "nnunet": MaskDataset(
         build=nnunet,
         format="nnunet",
         samples=_of("test", "road_c") + _of("train", "road_a", "road_b"),
@@ -197,7 +197,7 @@ MASK_SETS = {
         channels=2,
         codes=["split_made"],
     ),
-    "nnunet of RGB files": MaskSet(
+    "nnunet of RGB files": MaskDataset(
         build=nnunet_rgb,
         format="nnunet",
         samples=[("a", None), ("b", None)],

@@ -1,4 +1,4 @@
-"""Datasets of drawn labels, as the tests of their formats write and read them."""
+"""Helpers that write and read datasets whose labels are shapes."""
 
 import contextlib
 import json
@@ -13,10 +13,10 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, write_png
 
 SIZE = (6, 8)
-"""Height and width of the pictures, unless told otherwise."""
+"""Default height and width of images."""
 
 
-def write_picture(path: Path, size: tuple[int, int] = SIZE) -> Path:
+def write_image(path: Path, size: tuple[int, int] = SIZE) -> Path:
     write_png(path, np.random.default_rng(len(path.name)).integers(0, 256, (*size, 3), np.uint8))
     return path
 
@@ -27,34 +27,34 @@ def write_json(path: Path, content: Any) -> Path:
     return path
 
 
-def masks(root: Path, format: str) -> dict[str, Array]:
-    """Name → mask values of every sample of a dataset that is recognized by itself."""
+def read_masks(root: Path, format: str) -> dict[str, Array]:
+    """Read the mask of every sample of a dataset whose format is detected: name → values."""
     dataset = Dataset.load(root)
     assert dataset.format == format
     return {sample.name: dataset.read_mask(sample) for sample in dataset.samples}
 
 
-def filled(*areas: tuple[int, slice, slice], size: tuple[int, int] = SIZE) -> list[list[int]]:
-    """A mask of (value, rows, columns), later ones over earlier ones."""
+def make_mask(*areas: tuple[int, slice, slice], size: tuple[int, int] = SIZE) -> list[list[int]]:
+    """Make a mask from areas of a value, rows and columns; later areas cover earlier ones."""
     mask = np.zeros(size, int)
     for value, rows, columns in areas:
         mask[rows, columns] = value
     return mask.tolist()
 
 
-def relative(root: Path, paths: Sequence[Path]) -> list[str]:
+def list_relative(root: Path, paths: Sequence[Path]) -> list[str]:
     return [path.relative_to(root).as_posix() for path in paths]
 
 
-def check(root: Path, tmp_path: Path) -> dict[str, Any]:
-    """What `pixelwise check --json` writes, whatever its exit code."""
+def run_check(root: Path, tmp_path: Path) -> dict[str, Any]:
+    """Return the JSON that `pixelwise check` writes, with any exit code."""
     with contextlib.suppress(SystemExit):
         main.main(["check", str(root), "--json", str(tmp_path / "check.json")])
     answer: dict[str, Any] = json.loads((tmp_path / "check.json").read_text(encoding="utf-8"))
     return answer
 
 
-def finding(answer: dict[str, Any], code: str) -> dict[str, Any]:
-    """The only finding of a code."""
+def get_finding(answer: dict[str, Any], code: str) -> dict[str, Any]:
+    """Return the only finding with a code."""
     (found,) = [f for f in answer["findings"] if f["code"] == code]
     return dict(found)

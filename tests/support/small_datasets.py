@@ -1,4 +1,4 @@
-"""The smallest datasets that can be scored."""
+"""Datasets that are just large enough to be evaluated."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from pixelwise.data.io.images import write_png
 
 
 def pairs(root: Path, folders: list[str], *, size: tuple[int, int] = (8, 12)) -> Path:
-    """Two pairs in each folder below images/ and masks/."""
+    """Write two pairs into each folder below images/ and masks/."""
     rng = np.random.default_rng(0)
     for folder in folders:
         for stem in ("a", "b"):
