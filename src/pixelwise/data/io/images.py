@@ -17,33 +17,18 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pixelwise.data.io.decoded_image import (
     ORIENTATION,
-    Array,
-    DecodedImage,
     add_channel_axis,
     apply_orientation,
     convert_dtype,
     require_size,
     too_large,
 )
+from pixelwise.data.io.decoded_image import Array as Array
+from pixelwise.data.io.decoded_image import DecodedImage as DecodedImage
 from pixelwise.data.io.tiff import TIFF_MAGIC, decode_tiff
 from pixelwise.errors import DataError
 from pixelwise.files import read_bytes, write_atomically
 from pixelwise.shapes import Size
-
-__all__ = [
-    "IMAGE_EXTENSIONS",
-    "Array",
-    "DecodedImage",
-    "decode_image",
-    "decode_image_bytes",
-    "encode_png",
-    "read_image",
-    "read_image_bytes",
-    "read_mask",
-    "read_mask_bytes",
-    "read_size",
-    "write_png",
-]
 
 _T = TypeVar("_T")
 
