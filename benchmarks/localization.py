@@ -34,7 +34,7 @@ from pixelwise.devices import autocast, choose_precision
 from pixelwise.networks.weights.io import Classifier
 from pixelwise.prediction.localize import Localizer
 from pixelwise.prediction.outputs.heatmap import draw_heatmaps
-from pixelwise.training.optimizers import build_optimizer, learning_rate_factor, set_learning_rate
+from pixelwise.training.optimizers import build_optimizer, compute_lr_factor, set_learning_rate
 
 SIZE = (768, 1024)
 """Size of the scenes: cyclists are then 20 to 120 pixels wide, which the cells of the map can resolve."""
@@ -114,7 +114,7 @@ def train_classifier(scenes: Scenes, *, steps: int, batch_size: int = 32, seed: 
     optimizer = build_optimizer(network, OptimizerConfig(name="muon", lr=LEARNING_RATE), precision)
     network = network.to(memory_format=torch.channels_last)
     for step, (images, labels) in zip(range(steps), _batches(scenes, batch_size, seed), strict=False):
-        set_learning_rate(optimizer, LEARNING_RATE * learning_rate_factor(step / steps, ScheduleConfig()))
+        set_learning_rate(optimizer, LEARNING_RATE * compute_lr_factor(step / steps, ScheduleConfig()))
         with autocast(device, precision):
             logits = network(images)
         loss = functional.cross_entropy(logits.float(), labels)

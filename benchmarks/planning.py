@@ -130,7 +130,8 @@ def call(kind: str, task: dict[str, Any]) -> Any:
 
 def work(kind: str, task: dict[str, Any]) -> dict[str, Any]:
     """Run one task in the measured process."""
-    from pixelwise.api import train, train_options
+    from pixelwise.api import train
+    from pixelwise.planning import planner
 
     result: dict[str, Any] = {}
     if kind == "plan":
@@ -140,8 +141,8 @@ def work(kind: str, task: dict[str, Any]) -> dict[str, Any]:
         train(task["data"], task["run"], config=task["config"], steps=FEW_STEPS, settings=few, device="cpu")
     else:
         made: list[Any] = []
-        make_plan = train_options.make_plan
-        train_options.make_plan = lambda *arguments: made.append(make_plan(*arguments)) or made[-1]  # type: ignore[attr-defined, func-returns-value]
+        plan = planner.Planner.plan
+        planner.Planner.plan = lambda self: made.append(self) or plan(self)  # type: ignore[method-assign, func-returns-value]
         train(task["data"], task["run"], budget=task["budget"], settings=task["settings"], device="cpu")
         result = predictions(made[0])
     return {**result, "seconds": time.monotonic() - STARTED, "peak_bytes": peak()}
@@ -153,28 +154,29 @@ def plan_few_steps(task: dict[str, Any]) -> Any:
 
     from pixelwise.config import Config
     from pixelwise.devices import choose_precision
-    from pixelwise.planning.planner import make_plan
-    from pixelwise.planning.prepare_data import prepare
+    from pixelwise.planning.planner import Planner
+    from pixelwise.planning.prepare_data import prepare_data
 
     changes = {**task["settings"], "training.steps": FEW_STEPS}
     device = torch.device("cpu")
-    prepared = prepare(task["data"], Config().replace(changes))
-    made = make_plan(prepared, device, choose_precision("auto", device), changes, STARTED)
+    data = prepare_data(task["data"], Config().replace(changes))
+    planner = Planner(data, device, choose_precision("auto", device), changes, STARTED)
+    planned = planner.plan()
     config = Path(task["config"])
     config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(made.to_yaml(), encoding="utf-8")
-    return made
+    config.write_text(planned.to_yaml(), encoding="utf-8")
+    return planner
 
 
-def predictions(made: Any) -> dict[str, Any]:
-    memory, network = made.forecast.memory, made.config.network
+def predictions(planner: Any) -> dict[str, Any]:
+    memory, network = planner.estimate.memory, planner.config.network
     return {
-        "predicted_seconds": made.forecast.time.total if made.forecast.time else None,
+        "predicted_seconds": planner.estimate.time.total if planner.estimate.time else None,
         "predicted_bytes": memory.peak,
-        "predicted_tried_bytes": made.forecast.tried_peak,
+        "predicted_tried_bytes": planner.estimate.planning_peak,
         "parts": {name: getattr(memory, name) for name in memory.__dataclass_fields__},
         "network": f"{network.encoder or network.base_channels} stem {network.stem_stride} depth {network.depth}, "
-        f"{made.config.training.batch_size} x {made.config.data.crop_size}, {made.config.training.precision}",
+        f"{planner.config.training.batch_size} x {planner.config.data.crop_size}, {planner.config.training.precision}",
     }
 
 

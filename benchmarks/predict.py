@@ -90,7 +90,7 @@ def main() -> None:
         "images": len(images),
         "rounds": rates,
         "device": str(device),
-        "batch": {name: predictor.batch_size(SIZE) for name, predictor in predictors.items()},
+        "batch": {name: predictor.choose_batch_size(SIZE) for name, predictor in predictors.items()},
         "segmentation_models_pytorch": smp.__version__,
         "median": median,
         "predict_over_network": {n: median[f"predict {n}"] / median[f"network {n}"] for n in predictors},
@@ -189,7 +189,7 @@ def measure(
 
 def bare_network(predictor: Predictor) -> Callable[[int], None]:
     """Run the forward pass on a normalized and padded batch on the device."""
-    count = predictor.batch_size(SIZE)
+    count = predictor.choose_batch_size(SIZE)
     module = predictor._optimized_module
     sides = [len(module.compute_padded_indices(side)) for side in SIZE]
     batch = torch.randn(count, predictor.spec.channels, *sides, device=predictor.device)

@@ -25,9 +25,9 @@ from machine import write_result
 from pixelwise.config import Config
 from pixelwise.devices import choose_device, measure_resident_memory, synchronize
 from pixelwise.networks.summary import count_checkpointed_bytes, count_saved_bytes
-from pixelwise.planning.memory_estimate import segmenter_without_data, step_bytes
+from pixelwise.planning.memory_estimate import build_meta_segmenter, compute_step_bytes
 from pixelwise.training.trainer import Trainer
-from training import NUM_CLASSES, job_of, random_batch
+from training import NUM_CLASSES, make_setup, random_batch
 
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "unet": {"network.base_channels": 32, "network.max_channels": 256, "network.stem_stride": 2},
@@ -66,8 +66,8 @@ def call(network: str, recompute: bool) -> Any:
 
 def work(network: str, recompute: bool, arguments: argparse.Namespace) -> dict[str, float]:
     device, size = choose_device(arguments.device), tuple(arguments.size)
-    job = job_of({**NETWORKS[network], "training.activation_checkpointing": recompute}, size, device)
-    batch, trainer = random_batch(arguments.batch, size), Trainer(job)
+    setup = make_setup({**NETWORKS[network], "training.activation_checkpointing": recompute}, size, device)
+    batch, trainer = random_batch(arguments.batch, size), setup.make_trainer()
     take_optimizer_state(trainer)
     start, peak = memory_of(device)
     before = start()
@@ -82,7 +82,7 @@ def work(network: str, recompute: bool, arguments: argparse.Namespace) -> dict[s
     return {
         "seconds": round(statistics.median(seconds[1:]), 3),
         "step_mib": round((peak() - before) / 2**20),
-        "forecast_mib": round(forecast(job.config, arguments.batch) / 2**20),
+        "forecast_mib": round(forecast(setup.config, arguments.batch) / 2**20),
         "loss": float(trainer.step(batch, 0.5)),
     }
 
@@ -109,12 +109,12 @@ def peak_resident_memory() -> int:
 def forecast(config: Config, batch: int) -> float:
     """Return the planner's estimate of the activations and the memory around them."""
     height, width = config.data.crop_size
-    model = segmenter_without_data(config.network, 3, NUM_CLASSES).train()
+    model = build_meta_segmenter(config.network, 3, NUM_CLASSES).train()
     image = torch.empty(1, 3, height, width, device="meta")
     maps = count_saved_bytes(model, image)
     kept = count_checkpointed_bytes(model, image) if config.training.activation_checkpointing else maps
     given = 4 * height * width * (3 + 2 * NUM_CLASSES)
-    return batch * step_bytes(kept, maps, given, config.training.precision)
+    return batch * compute_step_bytes(kept, maps, given, config.training.precision)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ from pixelwise.devices import Precision, choose_device, choose_precision
 from pixelwise.evaluation.evaluate import score_samples
 from pixelwise.inference.predictor import Predictor
 from pixelwise.metrics import ConfusionMatrix, mean_iou
-from pixelwise.planning.prepare_data import Prepared, prepare
+from pixelwise.planning.prepare_data import TrainingData, prepare_data
 from pixelwise.training.trainer import Trainer
 
 HERE = Path(__file__).parent
@@ -91,7 +91,7 @@ def main() -> None:
     device = choose_device(arguments.device)
     config = base_config(settings, choose_precision("auto", device))
     comparison = Comparison(
-        prepared=prepare(data_folder(arguments.data, work, settings), config),
+        prepared=prepare_data(data_folder(arguments.data, work, settings), config),
         config=config,
         device=device,
         work=work,
@@ -236,7 +236,7 @@ def object_classes(names: Sequence[str]) -> list[int]:
 class Comparison:
     """One dataset, one config except for the network, and a folder with finished results."""
 
-    prepared: Prepared
+    prepared: TrainingData
     config: Config
     device: torch.device
     work: Path
@@ -296,21 +296,20 @@ class Comparison:
 
 
 def train(
-    prepared: Prepared, config: Config, device: torch.device, most_steps: int | None = None
+    prepared: TrainingData, config: Config, device: torch.device, most_steps: int | None = None
 ) -> tuple[Trainer, list[list[float]]]:
     """Train for the given number of steps.
 
     Return at each step the L2 norm of the first convolution's gradient, before clipping, and its share in the norm of
     the gradient of all weights.
     """
-    job = prepared.job(config, device)
-    trainer = Trainer(job)
+    trainer = prepared.make_trainer(config, device)
     norms: list[torch.Tensor] = []
     shares: list[torch.Tensor] = []
     first = next(module for module in trainer.model.modules() if isinstance(module, nn.Conv2d)).weight
     first.register_hook(lambda gradient: norms.append(gradient.norm()))  # type: ignore[no-untyped-call]
     total = config.training.steps or GRADIENT_STEPS
-    for step, batch in prefetch(job.batches().make, iter(range(min(total, most_steps or total)))):
+    for step, batch in prefetch(trainer.batches.make, iter(range(min(total, most_steps or total)))):
         trainer.step(batch, step / total)
         trainer.update_average(step, 1 / total)
         # Gradients are clipped by one factor, so the share does not change.

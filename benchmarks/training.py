@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from machine import write_result
@@ -38,7 +38,7 @@ from pixelwise.data.classes import describe_classes
 from pixelwise.data.loader import Batch
 from pixelwise.devices import autocast, choose_device, choose_precision, synchronize
 from pixelwise.model_file import ModelSpec
-from pixelwise.training.trainer import Job, Trainer
+from pixelwise.training.trainer import Trainer
 
 HERE = Path(__file__).parent
 NUM_CLASSES = 11
@@ -161,9 +161,9 @@ def print_rows(network: str, rows: Mapping[str, Any], batch: int) -> None:
 def work(network: str, contender: str, arguments: argparse.Namespace) -> None:
     """Report facts, then run a step for each input line and report its seconds."""
     device = choose_device(arguments.device)
-    job = make_job(network, contender, tuple(arguments.size), device)
+    setup = make_setup({**NETWORKS[network], **OURS.get(contender, {})}, tuple(arguments.size), device)
     batch = random_batch(arguments.batch, tuple(arguments.size))
-    step, facts = CONTENDER_STEPS[contender](job, batch)
+    step, facts = CONTENDER_STEPS[contender](setup, batch)
     for _ in range(2):
         step()
     say(json.dumps(facts))
@@ -179,11 +179,18 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def make_job(network: str, contender: str, size: tuple[int, int], device: torch.device) -> Job:
-    return job_of({**NETWORKS[network], **OURS.get(contender, {})}, size, device)
+class Setup(NamedTuple):
+    """What a contender trains."""
+
+    config: Config
+    spec: ModelSpec
+    device: torch.device
+
+    def make_trainer(self) -> Trainer:
+        return Trainer(self.config, None, {}, self.spec, device=self.device)  # type: ignore[arg-type]
 
 
-def job_of(changes: Mapping[str, Any], size: tuple[int, int], device: torch.device) -> Job:
+def make_setup(changes: Mapping[str, Any], size: tuple[int, int], device: torch.device) -> Setup:
     precision = choose_precision("auto", device)
     config = Config().replace(
         {**changes, "training.precision": precision, "data.crop_size": size, "training.steps": 1000}
@@ -197,7 +204,7 @@ def job_of(changes: Mapping[str, Any], size: tuple[int, int], device: torch.devi
         std=(60.0,) * 3,
         scores={},
     )
-    return Job(config=config, dataset=None, splits={}, spec=spec, class_weights=None, device=device)  # type: ignore[arg-type]
+    return Setup(config, spec, device)
 
 
 def random_batch(count: int, size: tuple[int, int]) -> Batch:
@@ -211,8 +218,8 @@ Step = Callable[[], float | None]
 Made = tuple[Step, dict[str, Any]]
 
 
-def ours(job: Job, batch: Batch) -> Made:
-    trainer = Trainer(job)
+def ours(setup: Setup, batch: Batch) -> Made:
+    trainer = setup.make_trainer()
 
     def step() -> None:
         trainer.step(batch, 0.5)
@@ -221,18 +228,18 @@ def ours(job: Job, batch: Batch) -> Made:
     return step, {"parameters": sum(p.numel() for p in trainer.model.parameters())}
 
 
-def plain(job: Job, batch: Batch, *, best: bool, model: nn.Module | None = None) -> Made:
+def plain(setup: Setup, batch: Batch, *, best: bool, model: nn.Module | None = None) -> Made:
     """Return the loop of a tutorial; with `best`, the tuned loop."""
-    torch.manual_seed(job.config.training.seed)
-    model = (model or job.spec.build()).to(job.device).train()
+    torch.manual_seed(setup.config.training.seed)
+    model = (model or setup.spec.build()).to(setup.device).train()
     layout = torch.channels_last if best else torch.contiguous_format
     model = model.to(memory_format=layout)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=best)
-    images = batch.images.to(job.device).float().contiguous(memory_format=layout)
-    labels = batch.labels.to(job.device).long()
+    images = batch.images.to(setup.device).float().contiguous(memory_format=layout)
+    labels = batch.labels.to(setup.device).long()
 
     def step() -> None:
-        with autocast(job.device, job.config.training.precision if best else "fp32"):
+        with autocast(setup.device, setup.config.training.precision if best else "fp32"):
             logits = model(images)
         loss = nn.functional.cross_entropy(logits.float(), labels)
         optimizer.zero_grad()
@@ -242,13 +249,13 @@ def plain(job: Job, batch: Batch, *, best: bool, model: nn.Module | None = None)
     return step, {"parameters": sum(p.numel() for p in model.parameters())}
 
 
-def peer(job: Job, batch: Batch, *, best: bool) -> Made:
+def peer(setup: Setup, batch: Batch, *, best: bool) -> Made:
     try:
         import segmentation_models_pytorch as smp
     except ImportError as error:
         raise SystemExit(f"{error}: pip install segmentation-models-pytorch") from error
     torch.manual_seed(0)
-    return plain(job, batch, best=best, model=smp.Unet("resnet18", encoder_weights=None, classes=NUM_CLASSES))
+    return plain(setup, batch, best=best, model=smp.Unet("resnet18", encoder_weights=None, classes=NUM_CLASSES))
 
 
 # ---------------------------------------------------------------- the ceiling
@@ -279,20 +286,20 @@ def freeze(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def ceiling(job: Job, batch: Batch) -> Made:
+def ceiling(setup: Setup, batch: Batch) -> Made:
     """Run each convolution of our step by itself and report the total seconds."""
-    trainer = Trainer(job)
+    trainer = setup.make_trainer()
     with Convolutions() as seen:
         trainer.step(batch, 0.5)
     del trainer
-    runs = [(prepare(call, job.device), count) for call, count in seen.calls.items()]
+    runs = [(prepare(call, setup.device), count) for call, count in seen.calls.items()]
 
     def step() -> float:
-        return sum(count * median_seconds(run, job.device) for run, count in runs)
+        return sum(count * median_seconds(run, setup.device) for run, count in runs)
 
     return step, {
         "flop": sum(count * flop(call) for call, count in seen.calls.items()),
-        "matrix_flop_per_second": matrix_rate(job.device),
+        "matrix_flop_per_second": matrix_rate(setup.device),
     }
 
 
@@ -349,13 +356,13 @@ def flop(call: Call) -> int:
     return int(2 * wanted * image[0] * places * math.prod(weight))
 
 
-CONTENDER_STEPS: Mapping[str, Callable[[Job, Batch], Made]] = {
-    "default": lambda job, batch: plain(job, batch, best=False),
-    "best": lambda job, batch: plain(job, batch, best=True),
+CONTENDER_STEPS: Mapping[str, Callable[[Setup, Batch], Made]] = {
+    "default": lambda setup, batch: plain(setup, batch, best=False),
+    "best": lambda setup, batch: plain(setup, batch, best=True),
     **dict.fromkeys(OURS, ours),
     "ceiling": ceiling,
-    "smp-default": lambda job, batch: peer(job, batch, best=False),
-    "smp-best": lambda job, batch: peer(job, batch, best=True),
+    "smp-default": lambda setup, batch: peer(setup, batch, best=False),
+    "smp-best": lambda setup, batch: peer(setup, batch, best=True),
 }
 
 

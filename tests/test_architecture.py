@@ -21,7 +21,7 @@ SOURCE = REPOSITORY / "src" / PACKAGE
 # docs/architecture.md has the same table.
 LAYERS = (
     ("errors", "version"),
-    ("shapes", "config", "devices", "progress", "files"),
+    ("shapes", "config", "devices", "progress", "files", "import_paths"),
     ("ops", "data", "losses", "metrics"),
     ("networks", "checks"),
     ("model_file", "lowering", "conversion"),
@@ -42,7 +42,17 @@ DRAWERS = {"utils", "util", "helpers", "helper", "misc", "common", "core", "base
 
 # Slow imports that `pixelwise --help` and errors in a configuration must not wait for.
 HEAVY = {"torch", "torchvision", "timm", "cv2", "scipy", "matplotlib"}
-LIGHT_MODULES = ("__init__", "__main__", "cli.main", "errors", "config", "shapes", "version")
+LIGHT_MODULES = (
+    "__init__",
+    "__main__",
+    "cli.main",
+    "errors",
+    "config",
+    "shapes",
+    "version",
+    "exporting.result",
+    "quantization.result",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

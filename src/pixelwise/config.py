@@ -92,7 +92,7 @@ class NetworkConfig:
     """The network and its size."""
 
     name: str = "unet"
-    """A name of `pixelwise.networks.NETWORKS`."""
+    """A name of `pixelwise.networks.NETWORKS`, or the import path of a class or function, such as my_module:MyNet."""
     base_channels: Count | None = None
     """Channels at the finest resolution, for networks with that choice; None: as published, 32 for unet."""
     depth: Annotated[int, Range(ge=1, le=8)] = 4
@@ -170,6 +170,8 @@ class LossConfig:
 
     name: Literal["cross_entropy", "focal", "dice", "tversky", "lovasz"] = "cross_entropy"
     """Main loss, a name of `pixelwise.losses.LOSSES`."""
+    function: str | None = None
+    """Import path of a function to use instead of `name`, such as my_module:my_loss."""
     class_weights: Literal["none", "median_frequency", "inverse_log"] = "none"
     """Formula of the class weights, from class frequencies."""
     class_weight_power: Fraction = 0.5
@@ -207,6 +209,8 @@ class AugmentationConfig:
     """Strength of brightness, contrast and saturation changes; 0 turns them off."""
     elastic: NonNegative = 0.0
     """Standard deviation of the displacements of a 3 x 3 grid of points, in pixels (10 in U-Net); 0 turns it off."""
+    function: str | None = None
+    """Import path of a function (image, labels, rng) → (image, labels) to apply afterwards, such as my_module:noise."""
 
     def __post_init__(self) -> None:
         _require_ranges(self, "augmentation")

@@ -44,7 +44,7 @@ def test_a_run_on_other_data_starts_from_the_model(
     assert (spec.channels, len(spec.classes.names)) == (1, 2)
     torch.testing.assert_close(module.network.up[1].block[0].weight, before.network.up[1].block[0].weight)
     assert spec.mean != theirs.mean  # of the new images
-    (said,) = [line for line in heard.messages if line.startswith("from ")]
+    (said,) = [line for line in heard.messages if line.startswith("weights of ")]
     assert "classes kept: none; new: " in said
     assert "adapted from 3 to 1 channels" in said
     config = load_config(run / "config.yaml")
@@ -62,7 +62,8 @@ def test_a_network_that_differs_is_refused_before_anything_is_written(
 ) -> None:
     short["settings"]["network.base_channels"] = 8
     with pytest.raises(
-        InvalidArgumentError, match=r"trained is no start for this run: .*network\.base_channels is 4 there, 8 here"
+        InvalidArgumentError,
+        match=r"cannot be used for this run: .*network\.base_channels is 4 there, 8 here",
     ):
         train(streets, tmp_path / "run", init_from=trained, **short)
     assert not (tmp_path / "run").exists()
@@ -70,7 +71,9 @@ def test_a_network_that_differs_is_refused_before_anything_is_written(
 
 def test_two_origins_are_refused(trained: Path, streets: Path, short: Arguments, tmp_path: Path) -> None:
     short["settings"]["network.encoder_weights"] = "imagenet"
-    with pytest.raises(InvalidArgumentError, match=r"training\.init_from and network\.encoder_weights both say where"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"init_from and network\.encoder_weights both set the initial weights"
+    ):
         train(streets, tmp_path / "run", init_from=trained, **short)
 
 
@@ -89,4 +92,4 @@ def test_freezing_random_weights_is_said(streets: Path, tiny: Arguments, tmp_pat
     settings = {**tiny["settings"], "optimizer.freeze_stages": 1}
     with use_reporter(heard):
         train(streets, tmp_path / "run", **{**tiny, "settings": settings, "steps": 1})
-    assert "warning: optimizer.freeze_stages keeps random weights; give --weights or --init-from" in heard.messages
+    assert "warning: optimizer.freeze_stages freezes random weights; give --weights or --init-from" in heard.messages

@@ -45,7 +45,7 @@ def test_the_config_of_a_run_is_resolved_and_gives_reasons(trained: Path, tiny: 
     assert config.training.steps == tiny["steps"]
     assert config.training.budget_seconds is None
     assert config.data.crop_size == (64, 96)
-    assert "# as asked for" in (trained / "config.yaml").read_text()
+    assert "# set by the user" in (trained / "config.yaml").read_text()
 
 
 def test_a_run_writes_its_classes_and_splits(trained: Path, streets: Path) -> None:

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from pixelwise.api import train
+from pixelwise.api.train_run import PreparedRun
 from pixelwise.config import load_config
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.splits.splits import read_splits
 from pixelwise.errors import CheckpointError, DataError, InvalidArgumentError
 from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.model_file import MODEL_FILE_NAME, load_model
+from pixelwise.training.cross_validation import load_cross_validation
 from pixelwise.training.results import CrossValidationResult
 from pixelwise.training.trainer import Trainer
 from support.folders import read_contents
@@ -116,8 +118,8 @@ def test_folds_without_their_mark_start_from_the_beginning(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"folds": 4}, "was started with 3 folds, not 4; resume without"),
-        ({"seed": 1}, r"another config:\n  training\.seed: 0 → 1\nresume without changing it, or start a new run"),
+        ({"folds": 4}, r"was started with 3 folds, not 4\. Resume without"),
+        ({"seed": 1}, r"another config:\n  training\.seed: 0 → 1\nResume without changing it, or start a new run"),
         ({"budget": "20m"}, r"another config:\n  training\.budget_seconds: .* → 1200\.0\n"),
     ],
 )
@@ -128,7 +130,8 @@ def test_other_folds_are_refused(folded: CrossValidationResult, streets: Path, c
 
 def test_folds_take_no_changes(folded: CrossValidationResult, streets: Path) -> None:
     with pytest.raises(
-        InvalidArgumentError, match="holds folds, which are only alike without --allow-changes; resume without it"
+        InvalidArgumentError,
+        match=r"are comparable only without changes\. Resume without --allow-changes",
     ):
         train(streets, folded.run, resume=True, allow_changes=True)
 
@@ -147,17 +150,23 @@ def test_folds_share_the_budget(streets: Path, tmp_path: Path, monkeypatch: pyte
     """Each gets its part of what planning leaves, and resuming compares the whole."""
     shares: list[Any] = []
 
-    def take(folder: Any, folds: Any, prepared: Any, config: Any, *rest: Any) -> None:
-        shares.append((folds.budget_seconds, config.training.budget_seconds))
+    def take(run: PreparedRun, *rest: Any) -> Any:
+        folds = load_cross_validation(run.folder.path.parent)
+        shares.append((folds.budget_seconds, run.config.training.budget_seconds))
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr("pixelwise.api.train_folds._train_folds", take)
+    def train_until_stopped(*arguments: Any, **options: Any) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            train(*arguments, **options)
+
+    monkeypatch.setattr("pixelwise.api.train_folds.train_fold", take)
     monkeypatch.setattr("pixelwise.planning.planner.measure_step", lambda *arguments: 10.0)
     (tmp_path / "r.yaml").write_text("network: {base_channels: 4, depth: 2}\ntraining: {budget_seconds: 600}\n")
     given: Arguments = {"config": tmp_path / "r.yaml", "device": "cpu"}
-    train(streets, tmp_path / "a", folds=2, budget="10m", device="cpu")
-    train(streets, tmp_path / "b", folds=4, **given)
-    train(streets, tmp_path / "b", folds=4, resume=True, budget="10m", **given)
-    train(streets, tmp_path / "c", folds=2, steps=9, **given)
+    train_until_stopped(streets, tmp_path / "a", folds=2, budget="10m", device="cpu")
+    train_until_stopped(streets, tmp_path / "b", folds=4, **given)
+    train_until_stopped(streets, tmp_path / "b", folds=4, resume=True, budget="10m", **given)
+    train_until_stopped(streets, tmp_path / "c", folds=2, steps=9, **given)
     for (total, share), parts in zip(shares[:3], (2, 4, 4), strict=True):
         assert total == 600
         assert 0.5 * 600 / parts < share < 600 / parts
@@ -168,7 +177,7 @@ def test_folds_share_the_budget(streets: Path, tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"folds": 1}, "--folds is 1, but must be at least 2"),
+        ({"folds": 1}, r"--folds is 1\. Expected at least 2"),
         ({"folds": 2, "budget": "1s", "device": "cpu"}, "[Bb]udget"),
         ({"folds": 17, "steps": 2}, "17 folds need one each; make fewer folds"),
         ({"folds": 2, "steps": 2, "group_by": "zzz"}, r"--group-by 'zzz' does not match 16 of 16 names"),

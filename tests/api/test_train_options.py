@@ -11,11 +11,11 @@ from pixelwise.api import train
 def train_nothing(monkeypatch: pytest.MonkeyPatch, asked: list[Any]) -> None:
     """Runs end before their first step; their configs are kept in `asked`."""
 
-    def train_and_report(run: Any, prepared: Any, job: Any, request: Any, *, resume: bool) -> None:
-        asked.append(job.config)
+    def train_run(prepared: Any, options: Any, world: Any) -> None:
+        asked.append(prepared.config)
 
-    monkeypatch.setattr("pixelwise.api.train_run.train_and_report", train_and_report)
-    monkeypatch.setattr("pixelwise.api.train_run._result", lambda run: None)
+    monkeypatch.setattr("pixelwise.api.train_command.train_run", train_run)
+    monkeypatch.setattr("pixelwise.api.train_command.make_result", lambda folder: None)
 
 
 def test_a_given_config_without_a_length_takes_the_default_budget(

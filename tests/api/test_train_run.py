@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from pixelwise.api import train
-from pixelwise.api.config_diff import Change, refuse_changes, require_unchanged
+from pixelwise.api.config_diff import Change, refuse_changes, require_same_config
 from pixelwise.config import Config, load_config, to_yaml
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import read_image, write_png
@@ -20,7 +20,7 @@ from pixelwise.errors import CheckpointError, DataError, InvalidArgumentError
 from pixelwise.model_file import MODEL_FILE_NAME, load_model
 from pixelwise.progress import use_reporter
 from pixelwise.training.checkpoint import load_checkpoint
-from pixelwise.training.resource_errors import disk_trouble_explained
+from pixelwise.training.resource_errors import explain_disk_errors
 from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import Trainer
 from support.folders import read_contents
@@ -69,14 +69,14 @@ def test_a_run_without_a_checkpoint_starts_from_the_beginning(started: Path, tra
 )
 def test_another_config_is_refused(finished: Path, streets: Path, changes: Arguments, shown: str) -> None:
     before = read_contents(finished)
-    with pytest.raises(CheckpointError, match=f"was started with another config:\n  {shown}\nresume without changing"):
+    with pytest.raises(CheckpointError, match=f"was started with another config:\n  {shown}\nResume without changing"):
         train(streets, finished, resume=True, **changes)
     assert read_contents(finished) == before
 
 
 def test_another_network_or_optimizer_is_refused_whatever_is_allowed(finished: Path, streets: Path) -> None:
     changes = {"optimizer.name": "sgd", "optimizer.lr": 0.5}
-    with pytest.raises(CheckpointError, match=r"optimizer\.name: \w+ → sgd\nthese cannot change within a run"):
+    with pytest.raises(CheckpointError, match=r"optimizer\.name: \w+ → sgd\nThese cannot change within a run"):
         train(streets, finished, resume=True, allow_changes=True, settings=changes)
 
 
@@ -86,7 +86,7 @@ def test_allowed_changes_hold_from_there_on_and_are_written_down(finished: Path,
     config = (finished / "config.yaml").read_text()
     assert load_config(finished / "config.yaml").training.steps == 8
     assert "# 6 until step 6" in config
-    assert "# as asked for" in config  # the reasons of the rest
+    assert "# set by the user" in config  # the reasons of the rest
     changes = yaml.safe_load((finished / "changes.yaml").read_text())
     assert {"after_step": 6, "what": "optimizer.lr", "before": "0.02", "now": "0.003"} in changes
     assert "changed after step 6: optimizer.lr: 0.02 → 0.003" in (finished / "report.html").read_text(encoding="utf-8")
@@ -113,15 +113,15 @@ def test_a_finished_run_saves_no_memory_any_more(finished: Path, streets: Path) 
 
 def test_a_run_that_takes_no_changes_takes_this_one_neither(tmp_path: Path) -> None:
     asked = Config().replace({"training.activation_checkpointing": True})
-    require_unchanged(RunFolder(tmp_path), Config(), asked)
+    require_same_config(RunFolder(tmp_path), Config(), asked)
     with pytest.raises(
-        CheckpointError, match=r"activation_checkpointing: false → true\nresume without changing it, or"
+        CheckpointError, match=r"activation_checkpointing: false → true\nResume without changing it, or"
     ):
-        require_unchanged(RunFolder(tmp_path), Config(), asked, changeable=False)
+        require_same_config(RunFolder(tmp_path), Config(), asked, is_changeable=False)
 
 
-def test_changes_are_allowed_only_to_a_run_that_goes_on(streets: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="--allow-changes is for a run that goes on; give it with --resume"):
+def test_changes_are_allowed_only_with_resume(streets: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="allow_changes has no effect without resume"):
         train(streets, tmp_path / "run", allow_changes=True)
 
 
@@ -143,10 +143,10 @@ def test_another_dataset_is_refused_with_what_is_different(started: Path, other_
         train(other_data, started, resume=True)
     lines = str(error.value).splitlines()
     assert lines[1].startswith("  images/train/0001.png: ")
-    assert lines[1].endswith(" bytes → not there")
+    assert lines[1].endswith(" bytes → missing")
     assert lines[2].startswith("  images/train/0002.png: ")
-    assert lines[3].startswith("  images/train/new.png: not there → ")
-    assert lines[-1].startswith("put it back, go on with it as it is now with --allow-changes, or")
+    assert lines[3].startswith("  images/train/new.png: missing → ")
+    assert lines[-1].startswith("Restore the dataset, accept it with --allow-changes, or")
     assert read_contents(started) == before
 
 
@@ -162,7 +162,7 @@ def test_another_dataset_is_taken_where_that_is_allowed(started: Path, other_dat
 
 def test_a_damaged_list_of_files_is_named(started: Path, streets: Path) -> None:
     (started / "files.json").write_text("[")
-    with pytest.raises(CheckpointError, match=r"files\.json cannot be read .*; restore or remove it"):
+    with pytest.raises(CheckpointError, match=r"files\.json cannot be read .* Restore or remove it"):
         train(streets, started, resume=True)
 
 
@@ -185,7 +185,7 @@ def test_a_full_disk_is_one_error_and_the_run_goes_on_later(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        message = r"cannot be written \(No space left on device\); .* free some room, then go on with: pixelwise train"
+        message = r"cannot be written \(No space left on device\)\. .* Free disk space, then resume with: "
         with pytest.raises(CheckpointError, match=message):
             train(streets, started, resume=True, device="cpu")
     assert not list(started.glob("*.part")) + list(started.glob(".*.part"))
@@ -194,7 +194,7 @@ def test_a_full_disk_is_one_error_and_the_run_goes_on_later(
 
 
 def test_other_errors_of_the_system_stay_what_they_are(tmp_path: Path) -> None:
-    with pytest.raises(BrokenPipeError), disk_trouble_explained(RunFolder(tmp_path), "resume"):
+    with pytest.raises(BrokenPipeError), explain_disk_errors(RunFolder(tmp_path), "resume"):
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
 
@@ -202,9 +202,9 @@ def test_a_folder_that_may_not_be_written_is_refused_before_anything_is_read(
     streets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
-    monkeypatch.setattr("pixelwise.api.train_command.start_run", lambda *arguments: pytest.fail("began"))
+    monkeypatch.setattr("pixelwise.api.train_run.prepare_data", lambda *arguments: pytest.fail("began"))
     with pytest.raises(
-        InvalidArgumentError, match=f"{tmp_path} may not be written to; make it writable, or choose another"
+        InvalidArgumentError, match=rf"{tmp_path} may not be written to\. Make it writable, or choose another"
     ):
         train(streets, tmp_path / "a" / "run", steps=1)
 
@@ -217,7 +217,7 @@ def test_a_folder_that_turns_out_read_only_is_an_error(
 
     monkeypatch.setattr("pixelwise.api.train_run.write_splits", read_only)
     with pytest.raises(
-        InvalidArgumentError, match=r"cannot be written to \(Read-only file system\); choose another folder"
+        InvalidArgumentError, match=r"cannot be written to \(Read-only file system\)\. Choose another folder"
     ):
         train(streets, tmp_path / "run", **tiny)
 
@@ -236,7 +236,7 @@ def test_other_classes_are_refused(started: Path, streets: Path, tmp_path: Path)
     data = shutil.copytree(streets, tmp_path / "data")
     text = (data / "dataset.yaml").read_text()
     (data / "dataset.yaml").write_text(text.replace("sky", "heaven"))
-    with pytest.raises(CheckpointError, match=r"the classes of .* are not those that the run started with"):
+    with pytest.raises(CheckpointError, match=r"the classes of .* differ from those of the run"):
         train(data, started, resume=True)
 
 
@@ -257,7 +257,7 @@ LEFT_OUT = [
 
 def test_a_forced_run_names_what_it_leaves_out(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
     recorder = Recorder()
-    with pytest.raises(DataError, match="To train on what is sound: --skip-invalid"):
+    with pytest.raises(DataError, match="Train without the invalid files: --skip-invalid"):
         train(faulty, tmp_path / "run", **tiny)
     with use_reporter(recorder):
         run = train(faulty, tmp_path / "run", **tiny, skip_invalid=True).run
@@ -267,8 +267,8 @@ def test_a_forced_run_names_what_it_leaves_out(faulty: Path, tiny: Arguments, tm
     assert not {"train/0001", "train/0003"} & set(splits["train"])
     report = (run / "report.html").read_text(encoding="utf-8")
     for line in (
-        "left out: images/train/0003.png: the file is empty. Replace or remove it.",
-        "left out: images/train/0001.png: an image has no mask",
+        "excluded: images/train/0003.png: the file is empty. Replace or remove it.",
+        "excluded: images/train/0001.png: an image has no mask",
     ):
         assert line in report
         assert recorder.messages.count(line) == 1
@@ -283,7 +283,7 @@ def test_a_forced_run_goes_on_without_what_it_left_out(faulty: Path, tiny: Argum
     train(faulty, run, resume=True, device="cpu")
     assert (run / MODEL_FILE_NAME).read_bytes() == model
     assert yaml.safe_load((run / "left_out.yaml").read_text()) == LEFT_OUT
-    assert "left out: images/train/0001.png: an image has no mask" in (run / "report.html").read_text(encoding="utf-8")
+    assert "excluded: images/train/0001.png: an image has no mask" in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_forced_run_stops_at_an_error_that_came_later(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_a_forced_run_stops_at_an_error_that_came_later(faulty: Path, tiny: Argu
 
 
 def test_a_run_is_not_forced_later(started: Path, streets: Path) -> None:
-    with pytest.raises(CheckpointError, match="was started without --skip-invalid; resume without it"):
+    with pytest.raises(CheckpointError, match=r"was started without --skip-invalid\. Resume without it"):
         train(streets, started, resume=True, skip_invalid=True)
 
 

@@ -53,7 +53,7 @@ def test_many_faults_of_one_code_are_one_finding(clean: Path) -> None:
     assert [f.code for f in (unreadable, sizes, values)] == ["unreadable_image", "size_mismatch", "unlisted_values"]
     assert unreadable.message.startswith("images/val/1.png, images/val/2.png: is not an image of a known format")
     assert sizes.message.count(" is 23x32, but its image is 24x32") == 3
-    assert sizes.message.endswith("and 4 more (height x width).")
+    assert sizes.message.endswith(" and 4 more.")
     assert values.message.endswith("masks/train/0.png, masks/train/1.png, masks/train/2.png and 4 more.")
     assert [len(f.files) for f in (unreadable, sizes, values)] == [2, 14, 7]
 

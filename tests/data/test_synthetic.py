@@ -25,7 +25,8 @@ from pixelwise.data.synthetic import (
     street_scene,
     write_dataset,
 )
-from pixelwise.data.synthetic.canvas import CYCLIST, Camera, Canvas, Light, make_box
+from pixelwise.data.synthetic.canvas import Camera, Canvas, Light, make_box
+from pixelwise.data.synthetic.streets import CYCLIST
 from pixelwise.errors import InvalidArgumentError
 
 Draw = Callable[[int, tuple[int, int]], ImageAndLabels]

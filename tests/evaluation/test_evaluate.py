@@ -10,6 +10,8 @@ import pytest
 from pixelwise.data.io.images import read_image, read_mask, write_png
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.evaluation.evaluate import evaluate
+from pixelwise.inference import engine_selection
+from pixelwise.inference.engine_selection import EngineTiming
 from pixelwise.inference.predictor import load
 from pixelwise.model_file import load_model
 from pixelwise.progress import use_reporter
@@ -126,3 +128,17 @@ def test_files_with_the_same_stem_are_an_error(trained: Path, streets: Path, tmp
     shutil.copy(data / "images/test/0000.png", data / "images/test/0000.webp")
     with pytest.raises(DataError, match=r"same stem \(0000\.png, 0000\.webp\)\. Rename or remove"):
         evaluate(trained, data, device="cpu")
+
+
+def test_only_the_named_file_is_written(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also not the measurement of the engines, which `predict` stores next to the model."""
+    data = pairs(tmp_path / "data", ["test"])
+    timing = EngineTiming(engine="torch", start_seconds=0, image_seconds=1, agreement=1)
+    measured = []
+    monkeypatch.setattr(engine_selection, "MIN_IMAGES", 1)
+    monkeypatch.setattr(engine_selection, "_list_candidates", lambda predictor: ["openvino"])
+    monkeypatch.setattr(engine_selection, "measure_engines", lambda *_: measured.append(1) or ([timing], {}))
+    before = set(tmp_path.rglob("*"))
+    evaluate(model, data, json_path=tmp_path / "scores.json", device="cpu")
+    assert measured
+    assert set(tmp_path.rglob("*")) - before == {tmp_path / "scores.json"}

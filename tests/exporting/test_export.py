@@ -84,11 +84,11 @@ def test_torch_export_with_logits(make_model, tmp_path):
 
 def test_int8_shows_the_accuracy_that_quantize_measured(exported_int8, quantized, capsys):
     card = json.loads(exported_int8.file.with_suffix(".json").read_text(encoding="utf-8"))
-    facts = read_int8(quantized)[1]
+    metadata = read_int8(quantized)[1]
     assert card["precision"] == "int8"
-    assert card["accuracy"] == facts["accuracy"]
-    assert facts["versions"].items() <= card["versions"].items()
-    assert exported_int8.accuracy == Int8Accuracy.from_dict(facts["accuracy"])
+    assert card["accuracy"] == metadata["accuracy"]
+    assert metadata["versions"].items() <= card["versions"].items()
+    assert exported_int8.accuracy == Int8Accuracy.from_dict(metadata["accuracy"])
     print_export(exported_int8, {})
     shown = capsys.readouterr().out
     assert f"a drop of {exported_int8.accuracy.compute_iou_drop('onnxruntime'):.2f} points" in shown
@@ -113,12 +113,12 @@ def test_int8_without_an_int8_file_names_the_command(model, tmp_path):
 
 
 def test_min_agreement_of_int8_refers_to_the_validation_images(quantized, tmp_path, monkeypatch):
-    graph, facts = read_int8(quantized)
+    graph, metadata = read_int8(quantized)
     copy = tmp_path / "copy" / quantized.name
     copy.parent.mkdir()
     copy.write_bytes(quantized.read_bytes())
     engines = {"onnxruntime": {"mean_iou": 0.5, "agreement": 0.99}, "openvino": {"mean_iou": 0.5, "agreement": 0.97}}
-    write_int8(copy, graph, {**facts, "accuracy": {**facts["accuracy"], "engines": engines}})
+    write_int8(copy, graph, {**metadata, "accuracy": {**metadata["accuracy"], "engines": engines}})
     poor = Parity(agreement=0.5, largest_logit_gap=2.5, largest_logit=9, sizes=((1, 1),))
     monkeypatch.setattr(module, "compare_with_model", lambda *_: poor)
     with pytest.raises(InvalidArgumentError, match=r"agree with the model's on 97\.0000% .* at least 98\.00% is"):

@@ -73,9 +73,9 @@ def test_the_reference_does_not_depend_on_an_image_s_neighbors(reference: Predic
 def test_a_batch_has_no_more_pixels_than_a_whole_image(
     predictor: Predictor, batches: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert predictor.batch_size((20, 24)) == home.MAX_BATCH
-    assert predictor.batch_size((360, 480)) == 6
-    assert predictor.batch_size((4000, 4000)) == 1
+    assert predictor.choose_batch_size((20, 24)) == home.MAX_BATCH
+    assert predictor.choose_batch_size((360, 480)) == 6
+    assert predictor.choose_batch_size((4000, 4000)) == 1
     monkeypatch.setattr(home, "WHOLE_PIXELS", 2 * 20 * 24)
     list(predict_all(predictor, range(6), read))
     assert batches == [2, 2]

@@ -10,18 +10,20 @@ from pixelwise.networks.summary import describe_layers
 from pixelwise.planning.candidates import (
     CANDIDATES,
     ENCODER_GFLOPS,
-    Candidate,
-    candidates_for,
-    depth_for,
-    suit_pretrained,
+    NetworkCandidate,
+    compute_depth,
+    list_candidates,
+    suits_pretrained,
 )
-from pixelwise.planning.prepare_data import prepare
-from pixelwise.planning.pretrained_lookup import PRETRAINED, Found
+from pixelwise.planning.prepare_data import prepare_data
+from pixelwise.planning.pretrained_lookup import PRETRAINED, AvailableEncoder
 
-FOUND = [Found(encoder=one.encoder, where="at hand", place=f"{one.encoder}.pth") for one in PRETRAINED]
+FOUND = [
+    AvailableEncoder(encoder=entry.encoder, location="on disk", name=f"{entry.encoder}.pth") for entry in PRETRAINED
+]
 
 
-@pytest.mark.parametrize("candidate", [*CANDIDATES, *candidates_for((352, 480), FOUND)[1:]])
+@pytest.mark.parametrize("candidate", [*CANDIDATES, *list_candidates((352, 480), FOUND)[1:]])
 def test_costs_are_those_of_the_networks(candidate):
     with torch.device("meta"):
         network = build_network(Config().replace(candidate.keys).network, in_channels=3, num_classes=11)
@@ -30,30 +32,30 @@ def test_costs_are_those_of_the_networks(candidate):
 
 
 def test_the_ladder_rises():
-    costs = [one.gflops for one in candidates_for((352, 480), FOUND)]
+    costs = [one.gflops for one in list_candidates((352, 480), FOUND)]
     assert costs == sorted(costs)
     assert all(a.gflops < b.gflops for a, b in itertools.pairwise(CANDIDATES))
 
 
 def test_encoders_with_weights_take_the_place_of_all_but_the_smallest():
-    smallest, *rest = candidates_for((352, 480), FOUND[:1])
+    smallest, *rest = list_candidates((352, 480), FOUND[:1])
     assert smallest == CANDIDATES[0]
     assert [one.encoder for one in rest] == ["resnet18"]
-    assert rest[0].origin == "at hand: resnet18.pth"
+    assert rest[0].source == "on disk: resnet18.pth"
     assert rest[0].keys == {"network.encoder": "resnet18", "network.encoder_weights": "imagenet"}
-    assert candidates_for((352, 480), []) == CANDIDATES
+    assert list_candidates((352, 480), []) == CANDIDATES
 
 
 def test_weights_of_timm_are_of_the_same_cost():
     found = dataclasses.replace(FOUND[1], encoder="timm:resnet34")
-    assert candidates_for((352, 480), [found])[1].gflops == ENCODER_GFLOPS["resnet34"]
+    assert list_candidates((352, 480), [found])[1].gflops == ENCODER_GFLOPS["resnet34"]
 
 
 def test_only_color_photographs_suit_pretrained_encoders(streets, cells):
-    assert suit_pretrained(prepare(streets, Config()).seen)
-    assert not suit_pretrained(prepare(cells, Config()).seen)
-    deep = dataclasses.replace(prepare(streets, Config()).seen, dtype="uint16")
-    assert not suit_pretrained(deep)
+    assert suits_pretrained(prepare_data(streets, Config()).fingerprint)
+    assert not suits_pretrained(prepare_data(cells, Config()).fingerprint)
+    deep = dataclasses.replace(prepare_data(streets, Config()).fingerprint, dtype="uint16")
+    assert not suits_pretrained(deep)
 
 
 @pytest.mark.parametrize(
@@ -61,9 +63,9 @@ def test_only_color_photographs_suit_pretrained_encoders(streets, cells):
     [((384, 480), 2, 4), ((64, 96), 2, 4), ((32, 480), 2, 3), ((32, 32), 1, 4), ((16, 16), 2, 2), ((1, 1), 2, 1)],
 )
 def test_small_images_take_fewer_poolings(crop, stem, depth):
-    assert depth_for(crop, stem) == depth
+    assert compute_depth(crop, stem) == depth
 
 
 def test_titles():
     assert CANDIDATES[0].title == "16 channels, depth 4, stem 2"
-    assert Candidate(gflops=1, encoder="resnet18").title == "encoder resnet18"
+    assert NetworkCandidate(gflops=1, encoder="resnet18").title == "encoder resnet18"

@@ -22,14 +22,14 @@ from pixelwise.data.scan import scan_dataset
 from pixelwise.data.splits.splits import write_splits
 from pixelwise.errors import CheckpointError, DataError
 from pixelwise.planning.exclusions import (
-    LeftOut,
-    is_overruled,
-    leave_out_faults,
-    read_left_out,
-    without,
-    write_left_out,
+    Exclusion,
+    drop_excluded,
+    exclude_invalid,
+    is_waived,
+    read_exclusions,
+    write_exclusions,
 )
-from pixelwise.planning.prepare_data import prepare
+from pixelwise.planning.prepare_data import prepare_data
 from pixelwise.progress import use_reporter
 from support.recorder import Recorder
 
@@ -135,16 +135,16 @@ def test_what_an_error_names_is_left_out(
 ) -> None:
     plant(clean)
     with pytest.raises(DataError, match="--skip-invalid"):
-        prepare(clean, Config())
+        prepare_data(clean, Config())
     listening = Recorder()
     with use_reporter(listening):
-        prepared = prepare(clean, Config(), skip_invalid=True)
-    assert prepared.left_out is not None
-    assert [one.file for one in prepared.left_out] == files
-    for one in prepared.left_out:
+        prepared = prepare_data(clean, Config(), skip_invalid=True)
+    assert prepared.exclusions is not None
+    assert [one.file for one in prepared.exclusions] == files
+    for one in prepared.exclusions:
         assert re.search(reason, one.reason)
         assert str(one) in listening.messages
-        assert str(one) in prepared.overruled
+        assert str(one) in prepared.waived
     assert tuple(s.name for s in prepared.splits["train"] + prepared.splits["val"]) == kept
     assert sum(line.startswith("error: ") for line in listening.messages) == 1
 
@@ -156,40 +156,40 @@ def test_images_of_odd_channels_are_left_out(clean: Path) -> None:
     tifffile.imwrite(
         clean / "images/train/1.tif", bands, photometric="rgb", extrasamples=[0] * 3, planarconfig="contig"
     )
-    _, left_out = leave_out_faults(Dataset.load(clean))
+    _, left_out = exclude_invalid(Dataset.load(clean))
     assert left_out == (
-        LeftOut("images/train/1.tif", "images have different numbers of channels, or not the declared number"),
+        Exclusion("images/train/1.tif", "images have different numbers of channels, or not the declared number"),
     )
 
 
 def test_a_run_that_goes_on_has_the_same_pairs(clean: Path) -> None:
     (clean / "masks/train/1.png").write_bytes(b"")
     (clean / "masks/val/1.png").unlink()
-    fresh = prepare(clean, Config(), skip_invalid=True)
+    fresh = prepare_data(clean, Config(), skip_invalid=True)
     splits = clean / "splits.yaml"
     write_splits(splits, fresh.splits)
-    again = prepare(clean, Config(), made_splits=splits, left_out=fresh.left_out)
+    again = prepare_data(clean, Config(), splits_file=splits, exclusions=fresh.exclusions)
     assert (again.dataset, again.splits) == (fresh.dataset, fresh.splits)
-    assert (again.left_out, again.overruled) == (fresh.left_out, fresh.overruled)
+    assert (again.exclusions, again.waived) == (fresh.exclusions, fresh.waived)
 
 
 def test_a_sound_set_loses_nothing(clean: Path) -> None:
     listening = Recorder()
     with use_reporter(listening):
-        prepared = prepare(clean, Config(), skip_invalid=True)
-    assert prepared.left_out == ()
-    assert prepared.overruled == ()
+        prepared = prepare_data(clean, Config(), skip_invalid=True)
+    assert prepared.exclusions == ()
+    assert prepared.waived == ()
     assert listening.messages == []
-    assert prepare(clean, Config()).left_out is None
+    assert prepare_data(clean, Config()).exclusions is None
 
 
 def test_masks_saved_as_jpeg_are_trained_on_and_said(clean: Path) -> None:
     Image.fromarray(np.full(SIZE, 1, np.uint8)).save(clean / "masks/train/0.jpg")
     (clean / "masks/train/0.png").unlink()
-    prepared = prepare(clean, Config(), skip_invalid=True)
-    assert prepared.left_out == ()
+    prepared = prepare_data(clean, Config(), skip_invalid=True)
+    assert prepared.exclusions == ()
     assert len(prepared.splits["train"]) == 3
-    (line,) = prepared.overruled
+    (line,) = prepared.waived
     assert line.startswith("error: 1 mask saved as JPEG")
 
 
@@ -198,8 +198,8 @@ def test_without_a_pair_there_is_no_forcing(clean: Path) -> None:
         (clean / f"masks/{name}.png").write_bytes(b"")
     listening = Recorder()
     with pytest.raises(DataError, match=r"has 0 training"), use_reporter(listening):
-        prepare(clean, Config(), skip_invalid=True)
-    assert sum(line.startswith("left out: ") for line in listening.messages) == 5
+        prepare_data(clean, Config(), skip_invalid=True)
+    assert sum(line.startswith("excluded: ") for line in listening.messages) == 5
 
 
 def test_without_a_class_there_is_no_forcing(clean: Path) -> None:
@@ -207,13 +207,13 @@ def test_without_a_class_there_is_no_forcing(clean: Path) -> None:
     for name in NAMES:
         write_png(clean / f"masks/{name}.png", np.full(SIZE, 255, np.uint8))
     with pytest.raises(DataError, match="No mask contains a pixel of any class"):
-        prepare(clean, Config(), skip_invalid=True)
+        prepare_data(clean, Config(), skip_invalid=True)
 
 
 def test_a_val_split_without_a_usable_pair_is_made_anew(clean: Path) -> None:
     for name in ("val/0", "val/1"):
         (clean / f"masks/{name}.png").write_bytes(b"")
-    prepared = prepare(clean, Config(), skip_invalid=True)
+    prepared = prepare_data(clean, Config(), skip_invalid=True)
     assert (len(prepared.splits["train"]), len(prepared.splits["val"])) == (2, 1)
     assert any("No validation split" in note for note in prepared.notes)
 
@@ -222,8 +222,8 @@ def test_test_images_are_not_opened(clean: Path) -> None:
     for kind in ("images", "masks"):
         (clean / kind / "test").mkdir()
         (clean / kind / "test/0.png").write_bytes(b"")
-    prepared = prepare(clean, Config(), skip_invalid=True)
-    assert prepared.left_out == ()
+    prepared = prepare_data(clean, Config(), skip_invalid=True)
+    assert prepared.exclusions == ()
     assert len(prepared.splits["test"]) == 1
 
 
@@ -248,11 +248,11 @@ def test_pairs_in_a_container_are_left_out_by_name(tmp_path: Path) -> None:
     dataset = replace(
         Dataset.load(tmp_path).with_classes(classes, 3), index=DatasetIndex(samples=samples, reader=_Container())
     )
-    rest, left_out = leave_out_faults(dataset)
-    assert left_out == (LeftOut("all.tar: 2", "2 has no outline; draw one."),)
+    rest, left_out = exclude_invalid(dataset)
+    assert left_out == (Exclusion("all.tar: 2", "2 has no outline; draw one."),)
     assert [sample.name for sample in rest.samples] == ["0", "1", "3"]
     assert run_checks(scan_dataset(rest)).errors == ()
-    assert without(dataset, left_out) == rest
+    assert drop_excluded(dataset, left_out) == rest
 
 
 def an_error(code: str, *files: str) -> Finding:
@@ -260,19 +260,19 @@ def an_error(code: str, *files: str) -> Finding:
 
 
 def test_only_errors_that_are_out_of_the_way_are_overruled() -> None:
-    left_out = (LeftOut("a", ""), LeftOut("b", ""))
-    assert is_overruled(an_error("missing_mask", "a", "b"), left_out)
-    assert is_overruled(an_error("jpeg_mask", "c"), left_out)
-    assert not is_overruled(an_error("missing_mask", "a", "c"), left_out)
-    assert not is_overruled(an_error("no_classes"), left_out)
-    assert not is_overruled(an_error("jpeg_mask", "c"), None)
+    left_out = (Exclusion("a", ""), Exclusion("b", ""))
+    assert is_waived(an_error("missing_mask", "a", "b"), left_out)
+    assert is_waived(an_error("jpeg_mask", "c"), left_out)
+    assert not is_waived(an_error("missing_mask", "a", "c"), left_out)
+    assert not is_waived(an_error("no_classes"), left_out)
+    assert not is_waived(an_error("jpeg_mask", "c"), None)
 
 
 def test_the_list_is_written_and_read(tmp_path: Path) -> None:
     path = tmp_path / "left_out.yaml"
-    for left_out in ((), (LeftOut("ä/<b>: 1.png", "no mask"), LeftOut("\udcff.png", "size: 3 × 4, 'odd'"))):
-        write_left_out(path, left_out)
-        assert read_left_out(path) == left_out
+    for left_out in ((), (Exclusion("ä/<b>: 1.png", "no mask"), Exclusion("\udcff.png", "size: 3 × 4, 'odd'"))):
+        write_exclusions(path, left_out)
+        assert read_exclusions(path) == left_out
     assert path.read_text(encoding="utf-8").startswith("# Trained with --skip-invalid")
 
 
@@ -281,4 +281,4 @@ def test_a_damaged_list_is_an_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "left_out.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"left_out\.yaml must list 'file' and 'reason'"):
-        read_left_out(path)
+        read_exclusions(path)

@@ -7,41 +7,47 @@ from hypothesis import strategies as st
 
 from pixelwise.config import Config
 from pixelwise.planning import memory_estimate as home
-from pixelwise.planning.memory_estimate import Room, forecast_memory, gib, look_for_room, segmenter_without_data
-from pixelwise.planning.prepare_data import prepare
+from pixelwise.planning.memory_estimate import (
+    MemoryBudget,
+    build_meta_segmenter,
+    estimate_memory,
+    format_gib,
+    measure_memory_budget,
+)
+from pixelwise.planning.prepare_data import prepare_data
 from pixelwise.training.optimizers import build_optimizer
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-ROOM = Room(resident=500 * 2**20, total=8 * 2**30)
+ROOM = MemoryBudget(resident=500 * 2**20, total=8 * 2**30)
 SMALL = {"network.base_channels": 4, "network.depth": 2, "data.crop_size": [64, 96]}
 
 
 @pytest.fixture(scope="module")
 def seen(streets):
-    return prepare(streets, Config()).seen
+    return prepare_data(streets, Config()).fingerprint
 
 
 def forecast(seen, device=CPU, room=ROOM, **changes):
-    return forecast_memory(Config().replace({**SMALL, **changes}), seen, device, room)
+    return estimate_memory(Config().replace({**SMALL, **changes}), seen, device, room)
 
 
 def test_the_model_s_part_counted_by_hand(seen):
     config = Config().replace(SMALL)
-    parameters = sum(p.numel() for p in segmenter_without_data(config.network, 3, 8).parameters())
+    parameters = sum(p.numel() for p in build_meta_segmenter(config.network, 3, 8).parameters())
     assert forecast(seen).model == 4 * parameters * 5  # weights, gradients, average, two of AdamW
     assert forecast(seen, **{"optimizer.name": "sgd"}).model == 4 * parameters * 4
 
 
 @pytest.mark.parametrize("name", ["muon", "adamw", "sgd"])
-def test_the_optimizer_s_state_is_what_it_really_keeps(streets, make_job, seen, name):
-    job = make_job({"optimizer.name": name})
-    model = job.spec.build()
-    optimizer = build_optimizer(model, job.config.optimizer)
+def test_the_optimizer_s_state_is_what_it_really_keeps(streets, make_trainer, seen, name):
+    trainer = make_trainer({"optimizer.name": name})
+    model = trainer.spec.build()
+    optimizer = build_optimizer(model, trainer.config.optimizer)
     model(torch.zeros(1, 3, 64, 96)).sum().backward()
     optimizer.step()
     kept = [t for state in optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor)]
     expected = sum(4 * tensor.numel() for tensor in kept if tensor.dim())
-    assert home._optimizer_bytes(model.network, job.config.optimizer) == expected
+    assert home._optimizer_bytes(model.network, trainer.config.optimizer) == expected
 
 
 def test_the_cache_fills_with_what_is_shown(seen):
@@ -60,7 +66,7 @@ def test_bf16_halves_the_maps_and_evaluation_stays_in_float32(seen):
 
 
 def test_a_gpu_holds_no_process_and_no_images(seen):
-    there, here = forecast(seen, CUDA, Room(resident=0, total=None)), forecast(seen)
+    there, here = forecast(seen, CUDA, MemoryBudget(resident=0, total=None)), forecast(seen)
     assert (there.process, there.images, there.checkpoint) == (0, 0, 0)
     assert (there.model, there.step) == (here.model, here.step)
     assert here.process > ROOM.resident
@@ -69,8 +75,8 @@ def test_a_gpu_holds_no_process_and_no_images(seen):
 def test_an_encoder_brings_its_libraries(seen):
     own = Config().replace({"data.crop_size": [64, 96]})
     with_encoder = own.replace({"network.encoder": "resnet18"})
-    before, after = (forecast_memory(config, seen, CPU, ROOM).process for config in (own, with_encoder))
-    assert after - before == home.LIBRARIES_OF_ENCODERS
+    before, after = (estimate_memory(config, seen, CPU, ROOM).process for config in (own, with_encoder))
+    assert after - before == home.ENCODER_LIBRARY_BYTES
 
 
 def test_large_validation_images_count(seen):
@@ -108,15 +114,15 @@ def test_the_turns_of_a_run_share_their_memory(seen):
 def test_room_is_a_share_of_what_is_held_and_what_is_free(monkeypatch):
     monkeypatch.setattr(home, "measure_free_memory", lambda device: 3 * 2**30)
     monkeypatch.setattr(home, "measure_resident_memory", lambda: 2**30)
-    assert look_for_room(CPU) == Room(resident=2**30, total=4 * 2**30)
-    assert look_for_room(CPU).allowed == 3 * 2**30
-    assert look_for_room(CUDA) == Room(resident=0, total=3 * 2**30)
+    assert measure_memory_budget(CPU) == MemoryBudget(resident=2**30, total=4 * 2**30)
+    assert measure_memory_budget(CPU).allowed == 3 * 2**30
+    assert measure_memory_budget(CUDA) == MemoryBudget(resident=0, total=3 * 2**30)
     monkeypatch.setattr(home, "measure_free_memory", lambda device: None)
-    assert look_for_room(CPU).allowed == float("inf")
+    assert measure_memory_budget(CPU).allowed == float("inf")
 
 
 def test_bytes_in_words():
-    assert gib(1.5 * 2**30) == "1.50 GiB"
+    assert format_gib(1.5 * 2**30) == "1.50 GiB"
 
 
 def test_a_batch_in_parts_takes_the_step_of_one_part(seen):

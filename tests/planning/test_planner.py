@@ -7,43 +7,46 @@ from pixelwise.config import Config, load_config
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.planning import planner
 from pixelwise.planning.candidates import CANDIDATES
-from pixelwise.planning.memory_estimate import Room, forecast_memory
-from pixelwise.planning.planner import images_wanted, make_plan
-from pixelwise.planning.prepare_data import prepare
-from pixelwise.planning.pretrained_lookup import Found
+from pixelwise.planning.memory_estimate import MemoryBudget, estimate_memory
+from pixelwise.planning.planner import Planner, count_wanted_images
+from pixelwise.planning.prepare_data import prepare_data
+from pixelwise.planning.pretrained_lookup import AvailableEncoder
 
 CPU = torch.device("cpu")
-ENDLESS = Room(resident=0, total=None)
-FOUND = [Found(encoder=name, where="at hand", place=f"{name}.pth") for name in ("resnet18", "resnet34")]
+ENDLESS = MemoryBudget(resident=0, total=None)
+FOUND = [AvailableEncoder(encoder=name, location="on disk", name=f"{name}.pth") for name in ("resnet18", "resnet34")]
 
 
 @pytest.fixture(scope="module")
 def prepared(streets):
-    return prepare(streets, Config())
+    return prepare_data(streets, Config())
 
 
 @pytest.fixture(autouse=True)
 def _same_everywhere(monkeypatch):
     """No machine's memory and nobody's downloads."""
-    monkeypatch.setattr(planner, "look_for_room", lambda device: ENDLESS)
+    monkeypatch.setattr(planner, "measure_memory_budget", lambda device: ENDLESS)
     monkeypatch.setattr(planner, "find_pretrained", list)
 
 
 def plan(prepared, **changes):
-    return make_plan(prepared, CPU, "fp32", changes, time.monotonic())
+    """The planner, with its config in `config` and the estimate in `estimate`."""
+    planner = Planner(prepared, CPU, "fp32", changes, time.monotonic())
+    planner.plan()
+    return planner
 
 
 def pretend(monkeypatch, seconds, *, growth=None, scoring=1.0):
     """A machine whose step takes `seconds` with the smallest network, and in proportion to cost with others."""
     costs = {(c.base_channels, c.stem_stride): c.gflops / CANDIDATES[0].gflops for c in CANDIDATES}
 
-    def measure(job, repeats):
-        network = job.config.network
+    def measure(trainer, repeats):
+        network = trainer.config.network
         cost = 7.0 if network.encoder else costs.get((network.base_channels, network.stem_stride), 1.0)
         return seconds * (cost if growth is None else growth)
 
     monkeypatch.setattr(planner, "measure_step", measure)
-    monkeypatch.setattr(planner, "time_to_score", lambda trainer: scoring)
+    monkeypatch.setattr(planner, "estimate_scoring_seconds", lambda trainer: scoring)
 
 
 def size_of(config):
@@ -60,14 +63,14 @@ def test_with_steps_nothing_is_timed(prepared, monkeypatch):
         raise AssertionError("a step was timed")
 
     monkeypatch.setattr(planner, "measure_step", refuse)
-    monkeypatch.setattr(planner, "time_to_score", refuse)
+    monkeypatch.setattr(planner, "estimate_scoring_seconds", refuse)
     first, second = plan(prepared, **{"training.steps": 6}), plan(prepared, **{"training.steps": 6})
-    assert first == second
+    assert (first.config, first.config.reasons) == (second.config, second.config.reasons)
     assert first.config.training.steps == 6
     assert first.config.training.budget_seconds is None
-    assert first.forecast.time is None
-    assert first.forecast.epochs == 4
-    assert first.reasons["training.steps"] == "as asked for; 6 steps show each of 12 images 4.0 times"
+    assert first.estimate.time is None
+    assert first.estimate.epochs == 4
+    assert first.config.reasons["training.steps"] == "set by the user; 6 steps, 4.0 epochs of 12 images"
 
 
 @pytest.mark.parametrize(
@@ -77,7 +80,7 @@ def test_with_steps_nothing_is_timed(prepared, monkeypatch):
 def test_network_grows_with_the_speed_of_the_machine(prepared, monkeypatch, seconds_per_batch, index):
     pretend(monkeypatch, seconds_per_batch)
     made = plan(prepared, **{"training.budget_seconds": 600.0})
-    too_short = "the budget is too short" in made.reasons["network.base_channels"]
+    too_short = "the budget is too short" in made.config.reasons["network.base_channels"]
     assert too_short == (seconds_per_batch == 100.0)
     assert size_of(made.config) == index
     assert made.config.training.steps is None
@@ -89,7 +92,7 @@ def test_more_budget_never_gives_a_smaller_network(prepared, monkeypatch):
     sizes = [size_of(one.config) for one in made]
     assert sizes == sorted(sizes)
     assert (sizes[0], sizes[-1]) == (0, len(CANDIDATES) - 1)
-    steps = [one.forecast.num_steps for one in made if size_of(one.config) == len(CANDIDATES) - 1]
+    steps = [one.estimate.num_steps for one in made if size_of(one.config) == len(CANDIDATES) - 1]
     assert steps == sorted(steps)
 
 
@@ -98,7 +101,9 @@ def test_hopeless_networks_are_not_timed(prepared, monkeypatch):
     timed = []
     measure = planner.measure_step
     monkeypatch.setattr(
-        planner, "measure_step", lambda job, n: timed.append(job.config.network.base_channels) or measure(job, n)
+        planner,
+        "measure_step",
+        lambda t, n: timed.append(t.config.network.base_channels) or measure(t, n),
     )
     made = plan(prepared, **{"training.budget_seconds": 300.0})
     assert (timed, made.config.network.base_channels) == ([16, 32], 16)
@@ -109,7 +114,9 @@ def test_what_is_timed_is_not_compiled(prepared, monkeypatch):
     compiled = []
     measure = planner.measure_step
     monkeypatch.setattr(
-        planner, "measure_step", lambda job, n: compiled.append(job.config.training.compile) or measure(job, n)
+        planner,
+        "measure_step",
+        lambda t, n: compiled.append(t.config.training.compile) or measure(t, n),
     )
     made = plan(prepared, **{"training.budget_seconds": 300.0, "training.compile": True})
     assert set(compiled) == {False}
@@ -122,21 +129,21 @@ def test_deterministic_budget_fixes_the_steps(prepared, monkeypatch):
     steps = made.config.training.steps
     assert steps is not None
     assert 400 < steps < 600
-    assert made.forecast.num_steps == steps
-    assert made.forecast.time.steps == steps
-    assert "measured once" in made.reasons["training.steps"]
+    assert made.estimate.num_steps == steps
+    assert made.estimate.time.steps == steps
+    assert "measured once" in made.config.reasons["training.steps"]
 
 
 @pytest.mark.parametrize(("seconds", "batch"), [(0.1, 8), (0.5, 3), (9.0, 1)])
 def test_a_slow_network_that_is_given_takes_smaller_batches(prepared, monkeypatch, seconds, batch):
     """480 seconds are left: 300 steps of 8 images would fit at 0.2 seconds an image."""
-    monkeypatch.setattr(planner, "measure_step", lambda job, repeats: seconds * job.config.training.batch_size)
-    monkeypatch.setattr(planner, "time_to_score", lambda trainer: 1.0)
+    monkeypatch.setattr(planner, "measure_step", lambda trainer, repeats: seconds * trainer.config.training.batch_size)
+    monkeypatch.setattr(planner, "estimate_scoring_seconds", lambda trainer: 1.0)
     made = plan(prepared, **{"training.budget_seconds": 600.0, "network.name": "segnet"})
     assert made.config.training.batch_size == batch
     assert made.config.network.base_channels is None  # as published
-    assert ("at least 300 steps" in made.reasons["training.batch_size"]) == (batch < 8)
-    assert made.forecast.num_steps == pytest.approx(590 / (seconds * batch), rel=0.1)
+    assert ("at least 300 steps" in made.config.reasons["training.batch_size"]) == (batch < 8)
+    assert made.estimate.num_steps == pytest.approx(590 / (seconds * batch), rel=0.1)
 
 
 def test_only_the_unet_comes_in_sizes(prepared):
@@ -154,26 +161,26 @@ def test_large_validation_sets_are_sampled(prepared, monkeypatch):
     monkeypatch.setattr(planner, "MIN_VAL_IMAGES", 2)
     made = plan(prepared, **{"training.budget_seconds": 600.0})
     assert made.config.data.max_val_images == 2
-    assert "of 4" in made.reasons["data.max_val_images"]
-    assert made.forecast.time.end == pytest.approx(500 + 250 + planner.REPORT_SECONDS)
+    assert "of 4" in made.config.reasons["data.max_val_images"]
+    assert made.estimate.time.end == pytest.approx(500 + 250 + planner.REPORT_SECONDS)
 
 
 def test_the_time_forecast_fills_the_budget(prepared, monkeypatch):
     pretend(monkeypatch, 0.5, growth=1, scoring=10.0)
     made = plan(prepared, **{"training.budget_seconds": 600.0})
-    expected = made.forecast.time
+    expected = made.estimate.time
     assert expected.total == pytest.approx(600, rel=0.02)
     assert (expected.evaluations, expected.end) == (4 * 5.0, 10 + 5 + planner.REPORT_SECONDS)
-    assert made.forecast.num_steps == int(expected.steps / 0.5)
-    assert made.forecast.epochs == made.forecast.num_steps * 8 / 12
-    said = made.reasons["training.budget_seconds"]
-    assert f"{made.forecast.num_steps:,} steps show each of 12 images" in said
+    assert made.estimate.num_steps == int(expected.steps / 0.5)
+    assert made.estimate.epochs == made.estimate.num_steps * 8 / 12
+    said = made.config.reasons["training.budget_seconds"]
+    assert f"{made.estimate.num_steps:,} steps, " in said
 
 
 def test_a_tiny_budget_still_counts_one_step(prepared, monkeypatch):
     pretend(monkeypatch, 100.0)
     made = plan(prepared, **{"training.budget_seconds": 20.0})
-    assert made.forecast.num_steps == 1
+    assert made.estimate.num_steps == 1
 
 
 def test_little_memory_gives_a_smaller_network_and_says_so(prepared, monkeypatch):
@@ -181,16 +188,16 @@ def test_little_memory_gives_a_smaller_network_and_says_so(prepared, monkeypatch
     changes = {"training.budget_seconds": 600.0}
     large = plan(prepared, **changes)
     third = large.config.replace(CANDIDATES[2].keys)
-    total = int(forecast_memory(third, prepared.seen, CPU, ENDLESS).peak / 0.75) + 1
-    monkeypatch.setattr(planner, "look_for_room", lambda device: Room(resident=0, total=total))
+    total = int(estimate_memory(third, prepared.fingerprint, CPU, ENDLESS).peak / 0.75) + 1
+    monkeypatch.setattr(planner, "measure_memory_budget", lambda device: MemoryBudget(resident=0, total=total))
     small = plan(prepared, **changes)
     assert (size_of(large.config), size_of(small.config)) == (4, 2)
-    assert "of those that fit into" in small.reasons["network.base_channels"]
-    assert small.forecast.tried_peak <= 0.75 * total
+    assert "among those that fit into" in small.config.reasons["network.base_channels"]
+    assert small.estimate.planning_peak <= 0.75 * total
 
 
 def test_too_little_memory_is_an_error(prepared, monkeypatch):
-    monkeypatch.setattr(planner, "look_for_room", lambda device: Room(resident=0, total=2**20))
+    monkeypatch.setattr(planner, "measure_memory_budget", lambda device: MemoryBudget(resident=0, total=2**20))
     with pytest.raises(InvalidArgumentError, match=r"would take .* of memory at its peak"):
         plan(prepared, **{"training.steps": 5})
 
@@ -198,7 +205,7 @@ def test_too_little_memory_is_an_error(prepared, monkeypatch):
 def test_what_was_tried_is_part_of_the_forecast(prepared, monkeypatch):
     pretend(monkeypatch, 0.35, growth=1)
     made = plan(prepared, **{"training.budget_seconds": 100.0})
-    assert made.forecast.tried_peak >= made.forecast.memory.peak
+    assert made.estimate.planning_peak >= made.estimate.memory.peak
 
 
 def test_encoders_whose_weights_are_at_hand_are_chosen_by_the_clock(prepared, monkeypatch):
@@ -210,14 +217,14 @@ def test_encoders_whose_weights_are_at_hand_are_chosen_by_the_clock(prepared, mo
     pretend(monkeypatch, 100.0)
     made = plan(prepared, **{"training.budget_seconds": 600.0})
     assert (made.config.network.encoder, made.config.network.encoder_weights) == (None, "none")
-    assert "resnet18, resnet34 would be too slow" in made.reasons["network.encoder"]
+    assert "resnet18, resnet34 would be too slow" in made.config.reasons["network.encoder"]
 
 
 def test_the_plan_says_where_the_weights_are_and_trains_them_gently(prepared, monkeypatch):
     monkeypatch.setattr(planner, "find_pretrained", lambda: FOUND)
     made = plan(prepared, **{"training.steps": 5})
     assert made.config.network.encoder == "resnet18"
-    assert made.reasons["network.encoder_weights"] == "at hand: resnet18.pth; --weights none for fresh ones"
+    assert made.config.reasons["network.encoder_weights"] == "on disk: resnet18.pth; --weights none for random weights"
     assert made.config.optimizer.lr == 0.005
     assert plan(prepared, **{"training.steps": 5, "optimizer.lr": 0.1}).config.optimizer.lr == 0.1
 
@@ -235,9 +242,9 @@ def test_no_weights_are_looked_for_where_the_user_has_decided(prepared, monkeypa
 
 def test_gray_images_take_no_weights_of_photographs(cells, monkeypatch):
     monkeypatch.setattr(planner, "find_pretrained", lambda: FOUND)
-    made = plan(prepare(cells, Config()), **{"training.steps": 5})
+    made = plan(prepare_data(cells, Config()), **{"training.steps": 5})
     assert made.config.network.encoder is None
-    assert "3 channels of 8 bit" in made.reasons["network.encoder"]
+    assert "3 channels of 8 bits" in made.config.reasons["network.encoder"]
 
 
 def test_what_the_user_decided_stays(prepared):
@@ -251,7 +258,7 @@ def test_what_the_user_decided_stays(prepared):
     made = plan(prepared, **changes)
     assert made.config == made.config.replace(changes)
     assert made.config.optimizer.lr == 0.05  # follows from the optimizer
-    assert made.reasons["network.base_channels"] == "as asked for"
+    assert made.config.reasons["network.base_channels"] == "set by the user"
 
 
 def test_every_planned_value_has_a_reason_in_the_yaml(prepared, tmp_path):
@@ -262,22 +269,22 @@ def test_every_planned_value_has_a_reason_in_the_yaml(prepared, tmp_path):
         for key, value in values.items()
         if value != Config().to_dict()[section][key]
     ]
-    assert set(changed) <= set(made.reasons)
-    text = made.to_yaml()
-    assert all(reason in text for reason in made.reasons.values())
-    assert all(f"# {line}\n" in text for line in made.forecast.lines())
+    assert set(changed) <= set(made.config.reasons)
+    text = made.config.to_yaml()
+    assert all(reason in text for reason in made.config.reasons.values())
+    assert all(f"# {line}\n" in text for line in made.estimate.lines())
     (tmp_path / "config.yaml").write_text(text)
     assert load_config(tmp_path / "config.yaml") == made.config
 
 
 def test_depth_and_stem_are_explained_by_what_there_is_to_see(prepared):
-    reasons = plan(prepared, **{"training.steps": 3}).reasons
-    assert "a pixel sees 408 pixels around it of 64x96; the classes' regions are" in reasons["network.depth"]
+    reasons = plan(prepared, **{"training.steps": 3}).config.reasons
+    assert "receptive field of 408 pixels for 64x96; objects are" in reasons["network.depth"]
     assert "the thinnest class is 1 pixels thick" in reasons["network.stem_stride"]
 
 
 def test_images_wanted_grows_with_the_data_within_bounds(prepared):
-    assert images_wanted(prepared.seen) == 2000
+    assert count_wanted_images(prepared.fingerprint) == 2000
 
 
 def test_a_run_from_a_model_keeps_its_network_and_has_a_quarter_of_the_learning_rate(prepared):

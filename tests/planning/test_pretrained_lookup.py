@@ -7,7 +7,13 @@ import torch
 import torchvision
 
 from pixelwise.planning import pretrained_lookup
-from pixelwise.planning.pretrained_lookup import OFFLINE, PRETRAINED, Found, find_pretrained, is_offline
+from pixelwise.planning.pretrained_lookup import (
+    OFFLINE_VARIABLES,
+    PRETRAINED,
+    AvailableEncoder,
+    find_pretrained,
+    is_offline,
+)
 
 
 @pytest.fixture
@@ -16,7 +22,7 @@ def disk(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch"))
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub-home"))
-    for name in OFFLINE:
+    for name in OFFLINE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -47,7 +53,7 @@ def test_the_names_are_those_of_the_libraries():
 
 def test_weights_of_torchvision_on_disk_are_found_without_asking(disk, asked):
     put(disk / "torch" / "checkpoints" / "resnet18-f37072fd.pth")
-    assert find_pretrained() == [Found(encoder="resnet18", where="at hand", place="resnet18-f37072fd.pth")]
+    assert find_pretrained() == [AvailableEncoder(encoder="resnet18", location="on disk", name="resnet18-f37072fd.pth")]
     assert asked == []
 
 
@@ -58,7 +64,9 @@ def test_weights_of_timm_on_disk_are_found_where_its_variables_say(disk, asked, 
     monkeypatch.setenv(variable, str(disk / "own"))
     folder = disk / "own" / inner / "models--timm--resnet34.a1_in1k"
     put(folder / "snapshots" / "abc" / "model.safetensors")
-    assert find_pretrained() == [Found(encoder="timm:resnet34", where="at hand", place="timm/resnet34.a1_in1k")]
+    assert find_pretrained() == [
+        AvailableEncoder(encoder="timm:resnet34", location="on disk", name="timm/resnet34.a1_in1k")
+    ]
     assert asked == []
 
 
@@ -80,11 +88,11 @@ def test_what_can_be_downloaded_is_said_to_be(disk, monkeypatch):
     monkeypatch.setattr(urllib.request, "urlopen", lambda request, timeout: Answer())
     found = find_pretrained()
     assert [one.encoder for one in found] == ["resnet18", "resnet34"]
-    assert {one.where for one in found} == {"downloadable"}
-    assert found[0].place == PRETRAINED[0].url
+    assert {one.location for one in found} == {"downloadable"}
+    assert found[0].name == PRETRAINED[0].url
 
 
-@pytest.mark.parametrize("variable", OFFLINE)
+@pytest.mark.parametrize("variable", OFFLINE_VARIABLES)
 def test_offline_nothing_is_asked(disk, asked, monkeypatch, variable):
     monkeypatch.setenv(variable, "1")
     assert is_offline()
@@ -94,14 +102,14 @@ def test_offline_nothing_is_asked(disk, asked, monkeypatch, variable):
     assert not is_offline()
 
 
-def test_a_server_that_never_answers_is_not_waited_for(disk, monkeypatch):
+def test_a_server_that_never_is_reachable_is_not_waited_for(disk, monkeypatch):
     released = threading.Event()
 
     def hang(request, timeout):
         released.wait(60)
         raise OSError("too late")
 
-    monkeypatch.setattr(pretrained_lookup, "QUESTION_SECONDS", 0.01)
+    monkeypatch.setattr(pretrained_lookup, "REQUEST_SECONDS", 0.01)
     monkeypatch.setattr(urllib.request, "urlopen", hang)
     assert find_pretrained() == []  # while the question is still open
     assert not released.is_set()

@@ -5,18 +5,18 @@ import pytest
 import torch
 
 from pixelwise.data.loader import Batches
-from pixelwise.planning.timing import measure_step, seconds_left, steps_within
+from pixelwise.planning.timing import compute_seconds_left, compute_steps_within, measure_step
 from pixelwise.training.trainer import Trainer
 
 
-def test_the_loop_s_own_step_is_timed_on_batches_made_beside_it(make_job, monkeypatch):
+def test_the_loop_s_own_step_is_timed_on_batches_made_beside_it(make_trainer, monkeypatch):
     taken, threads = [], set()
     step, make = Trainer.step, Batches.make
     monkeypatch.setattr(Trainer, "step", lambda self, *rest: taken.append(1) or step(self, *rest))
     monkeypatch.setattr(
         Batches, "make", lambda self, number: threads.add(threading.current_thread().name) or make(self, number)
     )
-    assert 0 < measure_step(make_job(), repeats=2) < 60
+    assert 0 < measure_step(make_trainer(), repeats=2) < 60
     assert len(taken) == 3  # the first is not counted
     assert threads
     assert all(name.startswith("loader") for name in threads)
@@ -24,15 +24,15 @@ def test_the_loop_s_own_step_is_timed_on_batches_made_beside_it(make_job, monkey
 
 def test_steps_fill_four_fifths_of_the_time_left(monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: 150.0)
-    assert seconds_left(100.0, started=100.0) == 50
-    assert steps_within(100.0, 0.5, started=100.0) == 80
-    assert steps_within(100.0, 1e6, started=100.0) == 1
+    assert compute_seconds_left(100.0, started=100.0) == 50
+    assert compute_steps_within(100.0, 0.5, started=100.0) == 80
+    assert compute_steps_within(100.0, 1e6, started=100.0) == 1
 
 
-def test_a_fault_in_a_batch_is_not_swallowed(make_job, monkeypatch):
+def test_a_fault_in_a_batch_is_not_swallowed(make_trainer, monkeypatch):
     def fail(self, number):
         raise torch.cuda.OutOfMemoryError("none left")
 
     monkeypatch.setattr(Batches, "make", fail)
     with pytest.raises(torch.cuda.OutOfMemoryError, match="none left"):
-        measure_step(make_job())
+        measure_step(make_trainer())

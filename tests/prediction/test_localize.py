@@ -24,11 +24,11 @@ from pixelwise.networks.weights.io import Classifier
 from pixelwise.prediction.localize import (
     Localizer,
     align_maps,
+    compute_working_size,
     find_alignment,
     find_class,
     load_classifier,
     localize,
-    working_size,
 )
 from pixelwise.progress import use_reporter
 from pixelwise.shapes import Size
@@ -194,12 +194,12 @@ def test_twelve_bits_are_not_black() -> None:
     ],
 )
 def test_working_sizes(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    assert working_size(size, 224) == expected
+    assert compute_working_size(size, 224) == expected
 
 
 @given(st.integers(1, 20_000), st.integers(1, 20_000), st.integers(16, 1500))
 def test_working_sizes_are_between_the_input_size_and_the_limit(height: int, width: int, native: int) -> None:
-    sides = working_size((height, width), native)
+    sides = compute_working_size((height, width), native)
     assert all(native <= side <= max(native, 1024) for side in sides)
     if native <= min(height, width) and max(height, width) <= 1024:
         assert sides == (height, width)

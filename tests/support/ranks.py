@@ -98,7 +98,14 @@ def optimize(output: Path) -> None:
     from pixelwise.networks import Segmenter
     from pixelwise.networks.unet import UNet
     from pixelwise.training.distributed import open_world
-    from pixelwise.training.fsdp import cut_like, cut_optimizer_state, gathered, own_part, shard, whole
+    from pixelwise.training.fsdp import (
+        gather_state,
+        gather_tensor,
+        get_local,
+        shard_like,
+        shard_model,
+        shard_optimizer_state,
+    )
     from pixelwise.training.optimizers import AveragedWeights, build_optimizer
 
     def three_steps(config: OptimizerConfig, sharded: bool) -> tuple[Any, Any]:
@@ -106,7 +113,7 @@ def optimize(output: Path) -> None:
         network = UNet(3, 1, base_channels=3, depth=1, padding="same", normalization="group")
         model = Segmenter(network, mean=[100.0] * 3, std=[50.0] * 3)
         if sharded:
-            shard(model, torch.device("cpu"))
+            shard_model(model, torch.device("cpu"))
         optimizer, average = build_optimizer(model, config), AveragedWeights(model, 0.5)
         for step in range(3):
             optimizer.zero_grad()
@@ -115,11 +122,13 @@ def optimize(output: Path) -> None:
             optimizer.step()
             average.update(model, step, 0.3)
         for parameter in model.parameters():
-            assert torch.equal(own_part(cut_like(whole(parameter).detach(), parameter)), own_part(parameter))
-        state = gathered({"model": model.state_dict(), "average": average.state}, keep=True)
-        numbers = gathered(optimizer.state_dict(), keep=True)
-        optimizer.load_state_dict(cut_optimizer_state(numbers, optimizer))
-        torch.testing.assert_close(gathered(optimizer.state_dict(), keep=True), numbers, rtol=0, atol=0)
+            assert torch.equal(
+                get_local(shard_like(gather_tensor(parameter).detach(), parameter)), get_local(parameter)
+            )
+        state = gather_state({"model": model.state_dict(), "average": average.state}, keep=True)
+        numbers = gather_state(optimizer.state_dict(), keep=True)
+        optimizer.load_state_dict(shard_optimizer_state(numbers, optimizer))
+        torch.testing.assert_close(gather_state(optimizer.state_dict(), keep=True), numbers, rtol=0, atol=0)
         return state, numbers["state"]
 
     images = torch.randint(0, 256, (2, 3, 16, 16), generator=torch.Generator().manual_seed(0))
@@ -139,10 +148,9 @@ def note_samples(output: Path) -> None:
     rank = os.environ.get("RANK", "0")
 
     def noted(self: Batches, step: int, size: tuple[int, int]) -> Any:
-        part, parts = self.share
-        count = self.batch_size // parts
-        first = step * self.batch_size + part * count
-        names = [self._sample(position).name for position in range(first, first + count)]
+        count = self.batch_size // self.world_size
+        first = step * self.batch_size + self.rank * count
+        names = [self._get_sample(position).name for position in range(first, first + count)]
         with (output / f"samples-{rank}.txt").open("a") as file:
             file.write(json.dumps([step, names]) + "\n")
         return make(self, step, size)

@@ -36,7 +36,7 @@ def run(arguments: list[str], instant: dict[str, Any] | None, output: str) -> No
     os.dup2(file, 1)
     os.dup2(file, 2)
     torch.set_num_threads(2)  # as in the other tests: sums over more threads round differently
-    loop.seconds_between = lambda *arguments, **more: 0.0  # a checkpoint after each step
+    loop.compute_checkpoint_interval = lambda *arguments, **more: 0.0  # a checkpoint after each step
     if instant:
         die_at(**instant)
     try:
@@ -83,9 +83,9 @@ def places() -> dict[str, tuple[Any, str, Callable[..., str]]]:
         "step": (Trainer, "step", lambda *arguments: ""),
         "average": (Trainer, "update_average", lambda *arguments: ""),
         "log": (RunFolder, "append_metrics", lambda *arguments: ""),
-        "evaluate": (loop, "evaluate_and_keep_best", lambda *arguments: ""),
+        "evaluate": (loop, "score_and_keep_best", lambda *arguments: ""),
         "save": (loop, "save_checkpoint", lambda *arguments: ""),
-        "finish": (loop, "score_best", lambda *arguments: ""),
+        "finish": (loop, "score_best_model", lambda *arguments: ""),
     }
 
 

@@ -8,7 +8,13 @@ import torch
 
 from pixelwise.errors import CheckpointError
 from pixelwise.progress import use_reporter
-from pixelwise.training.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint, seconds_between
+from pixelwise.training.checkpoint import (
+    FORMAT,
+    Checkpoint,
+    compute_checkpoint_interval,
+    load_checkpoint,
+    save_checkpoint,
+)
 from pixelwise.training.run_dir import RunFolder
 from support.folders import read_contents
 from support.recorder import Recorder
@@ -101,7 +107,7 @@ def test_a_damaged_last_checkpoint_is_said_and_the_previous_one_taken(run: RunFo
     assert checkpoint.step == 1
     (line,) = recorder.messages
     assert "last.checkpoint cannot be read" in line
-    assert line.endswith("continuing from previous.checkpoint, step 1.")
+    assert line.endswith("Resuming from previous.checkpoint, step 1.")
     # The next save must not put the damaged one in the place of the whole one.
     save_checkpoint(run, at(3))
     run.last_checkpoint.unlink()
@@ -111,7 +117,7 @@ def test_a_damaged_last_checkpoint_is_said_and_the_previous_one_taken(run: RunFo
 def test_two_damaged_checkpoints_are_an_error(run: RunFolder) -> None:
     for path in (run.last_checkpoint, run.previous_checkpoint):
         path.write_bytes(b"damaged")
-    with pytest.raises(CheckpointError, match=r"(?s)cannot be read .*; start a new run\.$"):
+    with pytest.raises(CheckpointError, match=r"(?s)cannot be read .* Start a new run\.$"):
         load_checkpoint(run)
 
 
@@ -130,9 +136,9 @@ def test_a_full_disk_harms_neither_checkpoint(run: RunFolder, monkeypatch: pytes
 
 
 def test_saving_takes_two_percent_at_most() -> None:
-    assert seconds_between(0.1, at_least=60) == 60
+    assert compute_checkpoint_interval(0.1, minimum=60) == 60
     for seconds in (2.0, 30.0):
-        between = seconds_between(seconds, at_least=60)
+        between = compute_checkpoint_interval(seconds, minimum=60)
         assert seconds / (seconds + between) == pytest.approx(0.02)
 
 
@@ -140,7 +146,7 @@ def test_a_cut_file_is_damaged(run: RunFolder) -> None:
     save_checkpoint(run, at(1))
     content = run.last_checkpoint.read_bytes()
     run.last_checkpoint.write_bytes(content[: len(content) // 2])
-    with pytest.raises(CheckpointError, match=r"cannot be read .*; start a new run\.$"):
+    with pytest.raises(CheckpointError, match=r"cannot be read .* Start a new run\.$"):
         load_checkpoint(run)
 
 
@@ -150,7 +156,7 @@ def stored(run: RunFolder, values: dict[str, Any]) -> None:
 
 def test_another_format_is_refused(run: RunFolder) -> None:
     stored(run, {"format": 99})
-    with pytest.raises(CheckpointError, match="was written by another version; start a new run"):
+    with pytest.raises(CheckpointError, match=r"has format .*, but this version reads 2\. Start a new run"):
         load_checkpoint(run)
 
 

@@ -1,7 +1,7 @@
-"""Folds side by side, with the training of one of them a stand-in; tests/test_commands.py trains in earnest."""
+"""The folder of folds; `tests/api/test_train_folds.py` trains some."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,117 +10,81 @@ import pytest
 from pixelwise.data.classes import describe_classes
 from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.metrics import ConfusionMatrix, compute_scores
-from pixelwise.training.cross_validation import (
-    CrossValidationResult,
-    Folds,
-    FoldsFolder,
-    read_folds,
-    result_of,
-    train_folds,
-    write_folds,
-)
+from pixelwise.training.cross_validation import CrossValidation, load_cross_validation, schedule_start
 
 CLASSES = describe_classes({"names": ["a", "b"]})
 
 
-def of_fold(number: int) -> Mapping[str, Any]:
+def make_scores(number: int) -> Mapping[str, Any]:
     return compute_scores(ConfusionMatrix.from_counts([[number, 1], [0, 3]]), None, CLASSES.names, num_images=number)
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> FoldsFolder:
-    return FoldsFolder(tmp_path / "run")
+def folds(tmp_path: Path) -> CrossValidation:
+    return CrossValidation(path=tmp_path / "run", num_folds=3, budget_seconds=60.0)
 
 
-def run(
-    folder: FoldsFolder,
-    folds: Folds,
-    train_fold: Callable[[int, float], Mapping[str, Any]],
-    seconds_each: float | None = None,
-) -> CrossValidationResult:
-    return train_folds(folder, folds, train_fold, seconds_each=seconds_each, classes=CLASSES)
-
-
-def test_each_fold_is_trained_once_and_the_result_is_written(folder: FoldsFolder) -> None:
-    trained: list[int] = []
-
-    def train_fold(number: int, started: float) -> Mapping[str, Any]:
-        trained.append(number)
-        return of_fold(number)
-
-    result = run(folder, Folds(num_folds=3, budget_seconds=60.0), train_fold)
-    assert trained == [1, 2, 3]
-    assert result.run == folder.path
-    assert result.folds == tuple(folder.path / f"fold-{i}" for i in (1, 2, 3))
+def test_scores_are_written_and_read(folds: CrossValidation) -> None:
+    for number, run in enumerate(folds.folds, start=1):
+        assert not folds.is_finished
+        folds.add_scores(run, make_scores(number))
+    assert folds.is_finished
+    assert load_cross_validation(folds.path) == folds
+    folds.write_report(CLASSES)
+    result = folds.make_result()
+    assert result.run == folds.path
+    assert result.folds == tuple(folds.path / f"fold-{i}" for i in (1, 2, 3))
     assert result.report.exists()
     assert result.scores["pooled"]["num_images"] == 6
-    assert read_folds(folder) == Folds(num_folds=3, budget_seconds=60.0, scores=dict(result.scores["folds"]))
-    assert result_of(folder, read_folds(folder)) == result
+    assert result.scores["folds"] == folds.scores
 
 
-def test_what_is_done_stays_done(folder: FoldsFolder) -> None:
-    """Stopped in the second of three; even a second that was done before a first is kept."""
-
-    def stopped(number: int, started: float) -> Mapping[str, Any]:
-        if number == 1:
-            return of_fold(1)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(folder, Folds(num_folds=12, budget_seconds=None), stopped)
-    folds = read_folds(folder)
-    assert list(folds.scores) == ["fold-1"]
-    assert not folds.finished
-    folds.scores["fold-11"] = of_fold(11)
-    trained: list[int] = []
-    result = run(folder, folds, lambda number, started: trained.append(number) or of_fold(number))  # type: ignore[func-returns-value]
-    assert trained == [2, 3, 4, 5, 6, 7, 8, 9, 10, 12]
-    assert list(result.scores["folds"]) == [f"fold-{i}" for i in range(1, 13)]
+def test_scores_are_in_the_order_of_the_folds(tmp_path: Path) -> None:
+    folds = CrossValidation(path=tmp_path / "run", num_folds=12)
+    for number in (11, 2, 1):
+        folds.add_scores(folds.folds[number - 1], make_scores(number))
+    assert list(load_cross_validation(folds.path).scores) == ["fold-1", "fold-2", "fold-11"]
 
 
-def test_a_late_fold_takes_its_time_from_the_next(folder: FoldsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each has 10 seconds from when the schedule says, or from its own start if that is earlier."""
-    now, starts, takes = [100.0], [], iter([14.0, 3.0, 10.0])
+def test_a_late_fold_takes_its_time_from_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has 10 seconds from the scheduled instant, or from its own start if that is earlier."""
+    now, starts = [100.0], []
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-
-    def train_fold(number: int, started: float) -> Mapping[str, Any]:
-        starts.append(started)
-        now[0] += next(takes)
-        return of_fold(number)
-
-    run(folder, Folds(num_folds=3, budget_seconds=30.0), train_fold, seconds_each=10.0)
+    for position, seconds in enumerate((14.0, 3.0, 10.0)):
+        starts.append(schedule_start(100.0, position, 10.0))
+        now[0] += seconds
     assert starts == [100.0, 110.0, 117.0]
 
 
-def test_a_folder_in_use_is_refused(folder: FoldsFolder) -> None:
-    folder.require_free()
-    write_folds(folder, Folds(num_folds=3, budget_seconds=None))
+def test_a_folder_in_use_is_refused(folds: CrossValidation) -> None:
+    folds.require_free()
+    folds.write()
     with pytest.raises(
-        InvalidArgumentError, match=r"run already holds folds \(folds\.json\); continue them with --resume"
+        InvalidArgumentError, match=r"run already holds folds \(folds\.json\)\. Continue them with --resume"
     ):
-        folder.require_free()
-    folder.summary.unlink()
-    (folder.path / "config.yaml").touch()
+        folds.require_free()
+    folds.summary.unlink()
+    (folds.path / "config.yaml").touch()
     with pytest.raises(InvalidArgumentError, match=r"already holds a run \(config\.yaml\)"):
-        folder.require_free()
+        folds.require_free()
 
 
-def test_taken_back_it_is_as_before(folder: FoldsFolder) -> None:
-    folder.fold(1).path.mkdir(parents=True)
-    write_folds(folder, Folds(num_folds=2, budget_seconds=None))
-    (folder.path / "thesis.txt").touch()
-    folder.take_back(2)
-    assert [path.name for path in folder.path.iterdir()] == ["thesis.txt"]
-    (folder.path / "thesis.txt").unlink()
-    folder.take_back(2)
-    assert not folder.path.exists()
+def test_discarding_leaves_other_files(folds: CrossValidation) -> None:
+    folds.folds[0].path.mkdir(parents=True)
+    folds.write()
+    (folds.path / "thesis.txt").touch()
+    folds.discard()
+    assert [path.name for path in folds.path.iterdir()] == ["thesis.txt"]
+    (folds.path / "thesis.txt").unlink()
+    folds.discard()
+    assert not folds.path.exists()
 
 
 @pytest.mark.parametrize(
     "content", ["", "[]", '{"num_folds": 3}', '{"num_folds": "x", "budget_seconds": 1, "folds": {}}']
 )
-def test_a_damaged_summary_is_named(folder: FoldsFolder, content: str) -> None:
-    folder.path.mkdir()
-    folder.summary.write_text(content, encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"folds\.json cannot be read .* start new folds elsewhere"):
-        read_folds(folder)
+def test_a_damaged_summary_is_an_error(folds: CrossValidation, content: str) -> None:
+    folds.path.mkdir()
+    folds.summary.write_text(content, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"folds\.json cannot be read .* Start new folds in another folder"):
+        load_cross_validation(folds.path)

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,19 +18,18 @@ from pixelwise.errors import InvalidArgumentError, TrainingError
 from pixelwise.training import distributed as home
 from pixelwise.training.checkpoint import Checkpoint, load_checkpoint
 from pixelwise.training.distributed import (
-    ALONE,
-    LostError,
-    Order,
-    What,
+    SINGLE_PROCESS,
+    Decision,
+    ProcessLostError,
     World,
-    attempt,
-    device_of_process,
-    is_one_of_several,
-    losses_explained,
+    choose_process_device,
+    explain_lost_process,
+    is_distributed,
+    name_attempt,
 )
 from pixelwise.training.resource_errors import step_within_memory
 from pixelwise.training.run_dir import RunFolder
-from pixelwise.training.trainer import Job, Trainer, alone
+from pixelwise.training.trainer import Trainer
 from support.processes import waiting
 
 KILL, TERMINATE = 9, 15
@@ -194,7 +192,7 @@ def test_scores_are_those_of_one_process(one: Ran, two: Ran) -> None:
 
 
 def test_only_the_first_process_writes_and_says(two: Ran) -> None:
-    assert "2 processes, each on 2 of the 4 images of a batch" in two.said[0]
+    assert "2 processes: 2 of the 4 images of a batch each" in two.said[0]
     assert two.said[1] == ""
     assert list(two.run.path.rglob("*.part")) == []
     assert two.run.report.exists()
@@ -244,7 +242,7 @@ def test_a_process_asked_to_stop_stops_all_and_the_first_saves(train: Train, two
     ran = train(2, instant={"rank": stopped, "step": 7, "signal": TERMINATE})
     assert ran.codes[0] == 143, ran.said
     assert ran.codes[stopped] == 143, ran.said
-    assert "stopped; go on with" in ran.said[0]
+    assert "stopped; resume with" in ran.said[0]
     assert ran.checkpoint.step in (7, 8)
     resumed = train(2, "--resume", run=ran.run.path)
     assert resumed.run.model.read_bytes() == two.run.model.read_bytes()
@@ -254,7 +252,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(train: Train) -> None:
     ran = train(2, "--set", "training.batch_size=5")
     assert ran.codes == [2, 2]
     wanted = (
-        "a batch of 5 images cannot be shared by 2 processes; take a multiple of 2: --set training.batch_size=4 or 6"
+        "a batch of 5 images cannot be divided among 2 processes. Use a multiple of 2: --set training.batch_size=4 or 6"
     )
     assert wanted in ran.said[0]
     assert not ran.run.path.exists()
@@ -276,7 +274,7 @@ def test_torchrun_goes_on_by_itself_when_a_process_is_killed(
     script = Path(__file__).parents[1] / "support" / "ranks.py"
     ended = launched(*torchrun, script, "train", data, "-o", tmp_path / "run", *options)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stderr.count("2 processes, each on") == 2  # begun, killed, and begun again
+    assert ended.stderr.count("2 processes: ") == 2  # begun, killed, and begun again
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == two.run.model.read_bytes()
 
 
@@ -370,96 +368,97 @@ def test_optimizers_move_sharded_weights_as_whole_ones(ranks: subprocess.Popen[s
 
 def test_a_world_of_one_gives_what_it_is_given() -> None:
     tensor = torch.ones(2, 3)
-    assert ALONE.sum(tensor) is tensor
-    assert ALONE.gather_rows(tensor) is tensor
-    assert ALONE.share("one") == "one"
-    assert ALONE.gather("one") == ["one"]
-    ALONE.lead(Order(What.STEP))
-    ALONE.require_shares(7)
+    assert SINGLE_PROCESS.sum(tensor) is tensor
+    assert SINGLE_PROCESS.gather_rows(tensor) is tensor
+    assert SINGLE_PROCESS.share("one") == "one"
+    assert SINGLE_PROCESS.gather("one") == ["one"]
+    assert SINGLE_PROCESS.agree(Decision(0.5, stop=True)) == Decision(0.5, stop=True)
+    assert SINGLE_PROCESS.call_on_first(lambda: "one") == "one"
+    SINGLE_PROCESS.broadcast([tensor])
+    SINGLE_PROCESS.require_divisible(7)
 
 
 @pytest.mark.parametrize(("batch_size", "fitting"), [(7, "6 or 9"), (2, "3")])
 def test_batches_are_shared_evenly_or_refused(batch_size: int, fitting: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=f"take a multiple of 3: --set training.batch_size={fitting}"):
-        World(size=3).require_shares(batch_size)
+    with pytest.raises(InvalidArgumentError, match=f"Use a multiple of 3: --set training.batch_size={fitting}"):
+        World(size=3).require_divisible(batch_size)
 
 
 def test_shares_have_every_item_once() -> None:
-    shares = [World(rank=rank, size=3).share_of(range(8)) for rank in range(3)]
+    shares = [World(rank=rank, size=3).own_items(range(8)) for rank in range(3)]
     assert sorted(item for share in shares for item in share) == list(range(8))
 
 
 @pytest.mark.parametrize(
     ("changes", "several"), [({}, True), ({"WORLD_SIZE": "1"}, False), ({"MASTER_ADDR": None}, False)]
 )
-def test_a_process_is_one_of_several_where_all_is_said(
+def test_a_process_is_distributed_where_all_is_said(
     changes: dict[str, str | None], several: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not is_one_of_several()
+    assert not is_distributed()
     place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1", **changes}
     for name, value in place.items():
         if value is not None:
             monkeypatch.setenv(name, value)
-    assert is_one_of_several() == several
+    assert is_distributed() == several
 
 
 def test_each_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(home, "choose_device", torch.device)
-    assert device_of_process("cuda") == "cuda"
+    assert choose_process_device("cuda") == "cuda"
     place = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
     for name, value in place.items():
         monkeypatch.setenv(name, value)
-    assert device_of_process("cuda") == "cuda:1"
-    assert device_of_process("cpu") == "cpu"
+    assert choose_process_device("cuda") == "cuda:1"
+    assert choose_process_device("cpu") == "cpu"
     with pytest.raises(
-        InvalidArgumentError, match="--device cuda:0 is one GPU for several processes; give --device cuda"
+        InvalidArgumentError, match=r"--device cuda:0 is one GPU for several processes\. Use --device cuda"
     ):
-        device_of_process("cuda:0")
+        choose_process_device("cuda:0")
 
 
 def test_each_start_on_one_machine_has_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert attempt() == "attempt-0"
+    assert name_attempt() == "attempt-0"
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
-    assert attempt() == "attempt-2"
+    assert name_attempt() == "attempt-2"
     monkeypatch.setenv("GROUP_WORLD_SIZE", "2")  # counted by machine
-    assert attempt() == "attempt-0"
+    assert name_attempt() == "attempt-0"
 
 
 def test_an_error_of_a_collective_is_a_lost_process() -> None:
-    with pytest.raises(LostError, match="the run goes on from its last checkpoint with --resume"), losses_explained():
+    with pytest.raises(ProcessLostError, match="Resume from the last checkpoint with --resume"), explain_lost_process():
         raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:2043")
-    with pytest.raises(RuntimeError, match="shapes differ"), losses_explained():
+    with pytest.raises(RuntimeError, match="shapes differ"), explain_lost_process():
         raise RuntimeError("shapes differ")
 
 
-def test_common_batch_statistics_are_refused_on_the_cpu(make_job: Callable[..., Job]) -> None:
-    with pytest.raises(
-        InvalidArgumentError, match=r"training\.sync_batch_norm is GPU only in PyTorch, and this run is on cpu"
-    ):
-        Trainer(make_job({"training.sync_batch_norm": True}))
+def test_common_batch_statistics_are_refused_on_the_cpu(make_trainer: Callable[..., Trainer]) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"training\.sync_batch_norm needs GPUs, but this run uses cpu"):
+        make_trainer({"training.sync_batch_norm": True})
 
 
-def test_a_process_alone_takes_the_batch_of_all_in_parts(make_job: Callable[..., Job]) -> None:
-    job = replace(make_job({"training.batch_size": 4}), world=World(rank=1, size=2))
-    assert len(job.batches().make(0).images) == 2
-    by_itself = alone(job)
-    assert len(by_itself.batches().make(0).images) == 4
-    assert by_itself.config.training.gradient_accumulation_steps == 2
+def test_a_process_alone_takes_the_batch_of_all_in_parts(make_trainer: Callable[..., Trainer]) -> None:
+    trainer = make_trainer({"training.batch_size": 4})
+    trainer.world = World(rank=1, size=2)
+    single = trainer.rebuild_single()
+    assert len(single.batches.make(0).images) == 4
+    assert single.config.training.gradient_accumulation_steps == 2
+    assert single.rebuild_single() is single
 
 
 def test_too_little_memory_of_one_process_is_an_error(
-    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = Trainer(make_job())
-    trainer.job = replace(trainer.job, world=World(size=2))
+    trainer = make_trainer()
+    trainer.world = World(size=2)
 
     def none_left(*arguments: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
     monkeypatch.setattr(trainer, "step", none_left)
-    batch = trainer.job.batches().make(0)
+    batch = trainer.batches.make(0)
     with pytest.raises(
         TrainingError,
-        match=r"share of a batch .* activation_checkpointing=true, or .*accumulation_steps=2",
+        match=r"part of a batch .* activation_checkpointing=true\. Or: .*accumulation_steps=2",
     ):
         step_within_memory(trainer, batch, 0.0)

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from pixelwise.training.early_stopping import early_stop_note, out_of_patience
+from pixelwise.training.early_stopping import describe_early_stop, is_out_of_patience
 
 
 def metrics(*scores: float | None) -> list[dict[str, Any]]:
@@ -31,11 +31,11 @@ def metrics(*scores: float | None) -> list[dict[str, Any]]:
 def test_patience_counts_evaluations_without_a_new_best(
     scores: list[float | None], patience: int | None, over: bool
 ) -> None:
-    assert out_of_patience(metrics(*scores), patience) is over
-    assert (early_stop_note(metrics(*scores), patience) is not None) is over
+    assert is_out_of_patience(metrics(*scores), patience) is over
+    assert (describe_early_stop(metrics(*scores), patience) is not None) is over
 
 
 def test_the_note_names_the_best() -> None:
-    note = early_stop_note(metrics(0.25, 0.5, 0.4, 0.3), 2)
+    note = describe_early_stop(metrics(0.25, 0.5, 0.4, 0.3), 2)
     assert note is not None
     assert note.endswith("evaluations without a better mean IoU than 0.5000, of step 2: 2")

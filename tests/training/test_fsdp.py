@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
-from typing import Any
 
 import pytest
 import torch
@@ -15,9 +13,10 @@ from pixelwise.networks import Segmenter
 from pixelwise.networks.segnet import SegNet
 from pixelwise.networks.stages import get_encoder_stages
 from pixelwise.networks.unet import UNet
-from pixelwise.training.distributed import Order, What, World
-from pixelwise.training.fsdp import cut_like, gathered, is_sharded, own_part, shard, whole
-from pixelwise.training.trainer import Job, Trainer
+from pixelwise.training import trainer as home
+from pixelwise.training.distributed import World
+from pixelwise.training.fsdp import gather_state, gather_tensor, get_local, is_sharded, shard_like, shard_model
+from pixelwise.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 
@@ -76,14 +75,14 @@ def gradients(model: nn.Module, precision: Precision = "fp32") -> dict[str, Tens
     with autocast(CPU, precision):
         logits = model(images)
     logits.float().square().mean().backward()
-    return {name: whole(p.grad) for name, p in model.named_parameters() if p.grad is not None}
+    return {name: gather_tensor(p.grad) for name, p in model.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("make", NETWORKS)
 @pytest.mark.parametrize("frozen", [0, 1])
 def test_gradients_are_those_of_whole_weights(make: Callable[[], nn.Module], frozen: int) -> None:
     plain, parted = segmenter(make), segmenter(make)
-    shard(parted, CPU)
+    shard_model(parted, CPU)
     for model in (plain, parted):
         for stage in get_encoder_stages(model.network)[:frozen]:
             for module in stage:
@@ -97,7 +96,7 @@ def test_gradients_are_those_of_whole_weights(make: Callable[[], nn.Module], fro
 
 def test_gradients_of_reduced_precision_are_those_of_whole_weights() -> None:
     plain, parted = segmenter(small_unet), segmenter(small_unet)
-    shard(parted, CPU)
+    shard_model(parted, CPU)
     expected, found = gradients(plain, "bf16"), gradients(parted, "bf16")
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=0, atol=0, msg=name)
@@ -107,45 +106,45 @@ def test_each_stage_is_a_group_of_its_own() -> None:
     from torch.distributed.fsdp import FSDPModule
 
     model = segmenter(small_unet)
-    shard(model, CPU)
+    shard_model(model, CPU)
     groups = [name for name, module in model.named_modules() if isinstance(module, FSDPModule)]
     assert groups == ["", "network.first", "network.down.0", "network.down.1"]
 
 
 def test_cut_is_the_inverse_of_whole() -> None:
     model = segmenter(small_unet)
-    shard(model, CPU)
+    shard_model(model, CPU)
     for parameter in model.parameters():
-        back = cut_like(whole(parameter).detach() + 1, parameter)
+        back = shard_like(gather_tensor(parameter).detach() + 1, parameter)
         assert is_sharded(back)
         assert back.placements == parameter.placements
-        assert torch.equal(own_part(back), own_part(parameter) + 1)
+        assert torch.equal(get_local(back), get_local(parameter) + 1)
 
 
 def test_what_is_no_weights_is_not_cut() -> None:
     model = segmenter(small_unet)
-    shard(model, CPU)
+    shard_model(model, CPU)
     like, steps = next(model.parameters()), torch.ones(())
-    assert cut_like(steps, like) is steps
-    assert cut_like(None, like) is None
-    assert cut_like(steps, None) is steps
+    assert shard_like(steps, like) is steps
+    assert shard_like(None, like) is None
+    assert shard_like(steps, None) is steps
 
 
 def test_whole_weights_get_the_strides_of_those_they_replace() -> None:
     like = torch.zeros(4, 3, 3, 3).to(memory_format=torch.channels_last)
     value = torch.arange(108.0).view(4, 3, 3, 3)
-    back = cut_like(value, like)
+    back = shard_like(value, like)
     assert back.stride() == like.stride() != value.stride()
     assert torch.equal(back, value)
-    assert cut_like(like, like) is like
+    assert shard_like(like, like) is like
 
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_gathered_state_is_whole_where_it_is_kept(keep: bool) -> None:
     model = segmenter(small_unet)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    shard(model, CPU)
-    state = gathered({"list": [model.state_dict()], "number": 3}, keep=keep)
+    shard_model(model, CPU)
+    state = gather_state({"list": [model.state_dict()], "number": 3}, keep=keep)
     assert state["number"] == 3
     for name, tensor in state["list"][0].items():
         if keep or name in ("mean", "std"):
@@ -155,45 +154,39 @@ def test_a_gathered_state_is_whole_where_it_is_kept(keep: bool) -> None:
             assert tensor is None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Noting(World):
-    """Two processes, of which the second one is left out, with what it is told."""
-
-    orders: list[What] = field(default_factory=list)
-
-    def lead(self, order: Order) -> None:
-        self.orders.append(order.what)
+@pytest.fixture
+def gathers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Contains an entry for each time that a state is gathered."""
+    calls: list[int] = []
+    gather = home.gather_state
+    monkeypatch.setattr(home, "gather_state", lambda *values, **options: calls.append(1) or gather(*values, **options))
+    return calls
 
 
 @pytest.fixture
-def trainer(make_job: Callable[..., Job]) -> Trainer:
-    return Trainer(replace(make_job({"training.sharding": "fsdp"}), world=Noting(size=2)))
+def trainer(make_trainer: Callable[..., Trainer]) -> Trainer:
+    """A trainer of two processes, of which the second one is missing."""
+    return make_trainer({"training.sharding": "fsdp"}, world=World(size=2))
 
 
-def orders(trainer: Trainer) -> list[What]:
-    world: Any = trainer.job.world
-    return list(world.orders)
-
-
-def test_a_state_is_gathered_once_a_step(trainer: Trainer) -> None:
-    # An interrupted evaluation saves while the other processes score and cannot be asked.
-    batch = trainer.job.batches().make(0)
+def test_a_state_is_gathered_once_a_step(trainer: Trainer, gathers: list[int]) -> None:
+    # An interrupted evaluation saves while the other processes score.
+    batch = trainer.batches.make(0)
     trainer.step(batch, 0.0)
     trainer.update_average(0, 0.1)
     trainer.state()
-    trainer.predictor()
     trainer.state()
-    assert orders(trainer) == [What.AVERAGE, What.GATHER]
+    assert len(gathers) == 1
     trainer.step(batch, 0.1)
     trainer.state()
-    assert orders(trainer)[2:] == [What.GATHER]
+    assert len(gathers) == 2
     trainer.update_average(1, 0.1)
     trainer.state()
-    assert orders(trainer)[3:] == [What.AVERAGE, What.GATHER]
+    assert len(gathers) == 3
 
 
 def test_a_state_that_was_put_back_is_the_same_again(trainer: Trainer) -> None:
-    batch = trainer.job.batches().make(0)
+    batch = trainer.batches.make(0)
     trainer.step(batch, 0.0)
     trainer.update_average(0, 0.1)
     state = deepcopy(trainer.state())  # a group of one gathers its own memory
@@ -211,6 +204,6 @@ def test_a_state_that_was_put_back_is_the_same_again(trainer: Trainer) -> None:
             assert torch.equal(again["optimizer"]["state"][index][name], tensor), name
 
 
-def test_a_process_alone_shards_nothing(make_job: Callable[..., Job]) -> None:
-    trainer = Trainer(make_job({"training.sharding": "fsdp"}))
+def test_a_process_alone_shards_nothing(make_trainer: Callable[..., Trainer]) -> None:
+    trainer = make_trainer({"training.sharding": "fsdp"})
     assert not any(is_sharded(p) for p in trainer.model.parameters())

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from pixelwise.training import live_report as home
-from pixelwise.training.live_report import LivePage, cards, status
+from pixelwise.training.live_report import LivePage, describe_status, make_cards
 from pixelwise.training.run_dir import RunFolder
-from pixelwise.training.trainer import Job
+from pixelwise.training.trainer import Trainer
 
 TRAINED = {"step": 10, "progress": 0.25, "loss": 0.5, "lr": 0.01, "images_per_second": 20.0, "seconds": 60.0}
 SCORED = {"step": 10, "progress": 0.25, "val": {"mean_iou": 0.4, "global_accuracy": None}, "seconds": 61.0}
@@ -30,19 +30,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def page(make_job: Callable[..., Job], clock: Clock, tmp_path: Any) -> LivePage:
-    job = make_job()
-    return LivePage(RunFolder(tmp_path), job.dataset, job.val_samples())
+def page(make_trainer: Callable[..., Trainer], clock: Clock, tmp_path: Any) -> LivePage:
+    trainer = make_trainer()
+    return LivePage(RunFolder(tmp_path), trainer.dataset, trainer.val_samples)
 
 
 def evaluated(page: LivePage) -> str:
     """The page after an evaluation of all of its images."""
     for line in (TRAINED, {**TRAINED, "step": 12}, SCORED):
         page.run.append_metrics(line)
-    for sample in page.shown:
+    for sample in page.pictures:
         _, labels = page.dataset.read(sample)
-        page.keep(sample, labels, np.zeros_like(labels))
-    page.evaluated(12, 0.25)
+        page.add_image(sample, labels, np.zeros_like(labels))
+    page.show_evaluation(12, 0.25)
     return page.run.live.read_text(encoding="utf-8")
 
 
@@ -83,7 +83,7 @@ def test_between_evaluations_it_is_written_every_30_seconds(page: LivePage, cloc
     for now in range(0, 100, 10):
         clock.now = now
         page.run.live.unlink(missing_ok=True)
-        page.tick(0.1)
+        page.write_if_due(0.1)
         written.append(page.run.live.exists())
     assert written == [False, False, False, True, False, False, True, False, False, True]
 
@@ -110,23 +110,23 @@ def test_large_images_are_shown_smaller(page: LivePage, monkeypatch: pytest.Monk
             seen.append(image.shape) or dict.fromkeys(("image", "truth", "prediction"), np.zeros((2, 2, 3), np.uint8))
         ),
     )
-    sample = next(iter(page.shown))
+    sample = next(iter(page.pictures))
     labels = np.zeros((64, 96), np.uint8)
-    page.keep(sample, labels, labels)
+    page.add_image(sample, labels, labels)
     assert seen == [(22, 32, 3)]
 
 
 def test_before_anything_is_measured_the_page_says_so(page: LivePage) -> None:
     page.write(0.0)
-    assert "nothing measured yet" in page.run.live.read_text(encoding="utf-8")
-    assert cards([]) == []
+    assert "no step yet" in page.run.live.read_text(encoding="utf-8")
+    assert make_cards([]) == []
 
 
 def test_nothing_is_left_at_the_end() -> None:
-    assert status([TRAINED], 1.0) == "step 10 · 100% done · 60 s so far"
+    assert describe_status([TRAINED], 1.0) == "step 10 · 100% done · 60 s so far"
 
 
 def test_the_best_score_is_named_with_its_step() -> None:
     better = {**SCORED, "step": 20, "val": {"mean_iou": 0.6}}
     worse = {**SCORED, "step": 30, "val": {"mean_iou": 0.5}}
-    assert cards([SCORED, better, worse]) == [("best mean IoU", "60.0 %", "at step 20")]
+    assert make_cards([SCORED, better, worse]) == [("best mean IoU", "60.0 %", "at step 20")]

@@ -94,7 +94,7 @@ def test_none_asked_for_is_none(tmp_path: Path) -> None:
 def test_mlflow_has_the_config_and_the_numbers_in_the_run_folder(tmp_path: Path, mlflow: dict[str, Any]) -> None:
     for first_step, loss in ((0, 2.0), (5, 1.0)):  # the second time resumed
         (logger,) = open_loggers(RunFolder(tmp_path), config("mlflow"), first_step)
-        logger.scalars({"train/loss": loss}, first_step + 1)
+        logger.log_scalars({"train/loss": loss}, first_step + 1)
         logger.close()
     ((place, store),) = mlflow.items()
     assert place == f"sqlite:///{tmp_path.resolve()}/mlflow.db"
@@ -118,7 +118,7 @@ def test_wandb_is_offline_unless_told_otherwise(
         if mode:
             monkeypatch.setenv("WANDB_MODE", mode)
         (logger,) = open_loggers(RunFolder(tmp_path), config("wandb"), first_step)
-        logger.scalars({"val/mean_iou": 0.5}, first_step + 1)
+        logger.log_scalars({"val/mean_iou": 0.5}, first_step + 1)
         logger.close()
     assert [run.options["mode"] for run in wandb] == ["offline", "online"]
     assert [(run.options["id"], run.options["resume"]) for run in wandb] == [(None, None), ("id-0", "allow")]

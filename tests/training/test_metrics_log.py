@@ -1,5 +1,5 @@
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,12 +11,14 @@ from tensorboard.summary.writer import event_file_writer
 from pixelwise.config import Config
 from pixelwise.progress import use_reporter
 from pixelwise.training import metrics_log as home
-from pixelwise.training.clock import Pace
+from pixelwise.training.clock import TrainingClock
 from pixelwise.training.divergence import DivergedError
-from pixelwise.training.metrics_log import Log
+from pixelwise.training.metrics_log import MetricsLog
 from pixelwise.training.run_dir import RunFolder
+from pixelwise.training.trainer import Trainer
 from support.recorder import Recorder
 
+MakeLog = Callable[..., MetricsLog]
 SCORES = {"mean_iou": 0.5, "global_accuracy": 0.75, "mean_class_accuracy": None, "mean_dice": 0.6}
 
 
@@ -46,16 +48,27 @@ def heard() -> Iterator[Recorder]:
         yield recorder
 
 
-def a_log(run: RunFolder, heard: Recorder, first_step: int = 0) -> Log:
-    return Log(run, Pace(steps=10, seconds=None), Config(), first_step)
+@pytest.fixture
+def make_log(run: RunFolder, heard: Recorder, make_trainer: Callable[..., Trainer]) -> MakeLog:
+    """Return `make_log(first_step)`: a log of a trainer with batches of 4 and the default config."""
+
+    def make(first_step: int = 0) -> MetricsLog:
+        trainer = make_trainer()
+        trainer.num_steps = first_step
+        trainer.config = Config().replace({"training.batch_size": 4})
+        return MetricsLog(trainer, run, TrainingClock(steps=10, seconds=None))
+
+    return make
 
 
-def test_about_once_a_second_a_line_holds_the_mean_loss(run: RunFolder, clock: Clock, heard: Recorder) -> None:
-    log = a_log(run, heard)
+def test_about_once_a_second_a_line_holds_the_mean_loss(
+    run: RunFolder, clock: Clock, heard: Recorder, make_log: MakeLog
+) -> None:
+    log = make_log()
     for step, loss in enumerate([4.0, 2.0, 3.0], start=1):
         clock.now += 0.5
-        log.step(step, step / 10, torch.tensor(loss), 4)
-    log.close(1.0, ended=True)
+        log.log_step(step, step / 10, torch.tensor(loss))
+    log.close(1.0, has_ended=True)
     (line,) = run.read_metrics()
     assert set(line) == {"step", "progress", "loss", "lr", "images_per_second", "seconds"}
     assert (line["step"], line["progress"], line["loss"]) == (2, 0.2, 3.0)
@@ -63,50 +76,52 @@ def test_about_once_a_second_a_line_holds_the_mean_loss(run: RunFolder, clock: C
     assert heard.tracked == [("train", 0.2, 1, "loss 3.000  8.0 images/s")]
 
 
-def test_the_last_step_is_always_logged(run: RunFolder, clock: Clock, heard: Recorder) -> None:
-    log = a_log(run, heard)
-    log.step(10, 1.0, torch.tensor(1.0), 4)  # no time has passed at all
-    log.close(1.0, ended=True)
+def test_the_last_step_is_always_logged(run: RunFolder, clock: Clock, heard: Recorder, make_log: MakeLog) -> None:
+    log = make_log()
+    log.log_step(10, 1.0, torch.tensor(1.0))  # no time has passed at all
+    log.close(1.0, has_ended=True)
     assert [line["step"] for line in run.read_metrics()] == [10]
 
 
-def test_an_evaluation_is_a_line_of_its_own(run: RunFolder, clock: Clock, heard: Recorder) -> None:
-    log = a_log(run, heard)
-    log.evaluation(4, 0.4, SCORES)
-    log.close(1.0, ended=True)
+def test_an_evaluation_is_a_line_of_its_own(run: RunFolder, clock: Clock, heard: Recorder, make_log: MakeLog) -> None:
+    log = make_log()
+    log.log_evaluation(4, 0.4, SCORES)
+    log.close(1.0, has_ended=True)
     (line,) = run.read_metrics()
     assert line["val"] == {"mean_iou": 0.5, "global_accuracy": 0.75, "mean_class_accuracy": None}
-    assert heard.messages == [" 40% of the run, step 4: validation mean IoU 0.5000"]
+    assert heard.messages == ["step 4 (40%): validation mean IoU 0.5000"]
 
 
-def test_the_time_of_an_evaluation_is_not_training_time(run: RunFolder, clock: Clock, heard: Recorder) -> None:
-    log = a_log(run, heard)
+def test_the_time_of_an_evaluation_is_not_training_time(
+    run: RunFolder, clock: Clock, heard: Recorder, make_log: MakeLog
+) -> None:
+    log = make_log()
     clock.now += 0.5
-    log.step(1, 0.1, torch.tensor(1.0), 4)
-    log.write(1, 0.1)  # as the loop does before it evaluates
+    log.log_step(1, 0.1, torch.tensor(1.0))
+    log.write_losses(1, 0.1)  # as the loop does before it evaluates
     clock.now += 1000
-    log.evaluation(1, 0.1, SCORES)
+    log.log_evaluation(1, 0.1, SCORES)
     clock.now += 1
-    log.step(2, 0.2, torch.tensor(1.0), 4)
-    log.close(1.0, ended=True)
+    log.log_step(2, 0.2, torch.tensor(1.0))
+    log.close(1.0, has_ended=True)
     assert [line["images_per_second"] for line in run.read_metrics() if "loss" in line] == [8.0, 4.0]
 
 
-def test_nothing_new_is_no_line(run: RunFolder, clock: Clock, heard: Recorder) -> None:
-    log = a_log(run, heard)
-    log.write(1, 0.1)
-    log.close(1.0, ended=True)
-    assert not run.metrics.exists()
+def test_nothing_new_is_no_line(run: RunFolder, clock: Clock, heard: Recorder, make_log: MakeLog) -> None:
+    log = make_log()
+    log.write_losses(1, 0.1)
+    log.close(1.0, has_ended=True)
+    assert run.metrics.read_text() == ""
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_says_what_to_do(run: RunFolder, clock: Clock, loss: float, heard: Recorder) -> None:
-    log = a_log(run, heard)
+def test_a_loss_that_is_no_number_says_what_to_do(clock: Clock, loss: float, make_log: MakeLog) -> None:
+    log = make_log()
     clock.now += 1
-    message = rf"the loss is {loss} at step 1 \(learning rate 0\.002\); lower .* \(--set optimizer\.lr=0\.0005\)"
+    message = rf"the loss is {loss} at step 1 \(learning rate 0\.002\)\. .* lower learning rate .*lr=0\.0005"
     with pytest.raises(DivergedError, match=message):
-        log.step(1, 0.1, torch.tensor(loss), 4)
-    log.close(1.0, ended=True)
+        log.log_step(1, 0.1, torch.tensor(loss))
+    log.close(1.0, has_ended=True)
 
 
 def scalars(run: RunFolder, tag: str) -> list[tuple[int, float]]:
@@ -114,25 +129,25 @@ def scalars(run: RunFolder, tag: str) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in events.Scalars(tag)]
 
 
-def test_tensorboard_sees_the_same_numbers(run: RunFolder, clock: Clock, heard: Recorder) -> None:
-    log = a_log(run, heard)
+def test_tensorboard_sees_the_same_numbers(run: RunFolder, clock: Clock, heard: Recorder, make_log: MakeLog) -> None:
+    log = make_log()
     clock.now += 1
-    log.step(1, 0.1, torch.tensor(2.5), 4)
-    log.evaluation(1, 0.1, SCORES)
-    log.close(1.0, ended=True)
+    log.log_step(1, 0.1, torch.tensor(2.5))
+    log.log_evaluation(1, 0.1, SCORES)
+    log.close(1.0, has_ended=True)
     assert scalars(run, "train/loss") == [(1, 2.5)]
     assert scalars(run, "val/mean_iou") == [(1, 0.5)]
 
 
 def test_events_of_steps_that_are_taken_again_are_hidden(
-    run: RunFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch, heard: Recorder
+    run: RunFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch, make_log: MakeLog
 ) -> None:
     # Files of one second are read in the order of their names, where a 10 stands before a 9.
     monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     for first_step, losses in [(0, {1: 4.0, 2: 3.0, 3: 2.0}), (1, {2: 30.0})]:
-        log = a_log(run, heard, first_step)
+        log = make_log(first_step)
         for step, loss in losses.items():
             clock.now += 1
-            log.step(step, step / 10, torch.tensor(loss), 4)
-        log.close(1.0, ended=True)
+            log.log_step(step, step / 10, torch.tensor(loss))
+        log.close(1.0, has_ended=True)
     assert scalars(run, "train/loss") == [(1, 4.0), (2, 30.0)]

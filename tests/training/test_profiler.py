@@ -7,12 +7,12 @@ import torch
 
 from pixelwise.training.profiler import NUM_OPERATORS, WAIT, profile_steps
 from pixelwise.training.run_dir import RunFolder
-from pixelwise.training.trainer import PHASES, Job, Trainer
+from pixelwise.training.trainer import PHASES, Trainer
 
 
-def test_the_parts_of_a_step_are_in_it_and_on_disk(make_job: Callable[..., Job], tmp_path: Path) -> None:
+def test_the_parts_of_a_step_are_in_it_and_on_disk(make_trainer: Callable[..., Trainer], tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    found = profile_steps(make_job(), run, steps=2)
+    found = profile_steps(make_trainer(), run, steps=2)
     assert list(found.phases) == [WAIT, *PHASES]
     assert all(found.phases[name] > 0 for name in PHASES)
     # Parts follow each other, but for what stands between them.
@@ -28,9 +28,9 @@ def test_the_parts_of_a_step_are_in_it_and_on_disk(make_job: Callable[..., Job],
     assert sorted(path.name for path in tmp_path.iterdir()) == ["profile.json.gz", "profile.txt"]
 
 
-def test_the_run_does_not_notice(make_job: Callable[..., Job], tmp_path: Path) -> None:
-    job = make_job()
-    before = Trainer(job).model.state_dict()
-    profile_steps(job, RunFolder(tmp_path), steps=1)
-    after = Trainer(job).model.state_dict()
+def test_the_run_does_not_notice(make_trainer: Callable[..., Trainer], tmp_path: Path) -> None:
+    trainer = make_trainer()
+    before = trainer.rebuild().model.state_dict()
+    profile_steps(trainer, RunFolder(tmp_path), steps=1)
+    after = trainer.rebuild().model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)

@@ -9,7 +9,7 @@ FILES = {
     "config": "config.yaml",
     "classes": "classes.yaml",
     "splits": "splits.yaml",
-    "files": "files.json",
+    "inventory": "files.json",
     "metrics": "metrics.jsonl",
     "events": "events",
     "last_checkpoint": "last.checkpoint",
@@ -44,10 +44,10 @@ def test_a_run_may_hold_more(run: RunFolder, name: str, file: str) -> None:
 
 
 def test_a_forced_run_holds_one_more(run: RunFolder) -> None:
-    assert run.left_out == run.path / "left_out.yaml"
-    assert run.left_out in run.contents
-    run.left_out.touch()
-    run.take_back()
+    assert run.exclusions == run.path / "left_out.yaml"
+    assert run.exclusions in run.contents
+    run.exclusions.touch()
+    run.discard()
     assert not run.path.exists()
 
 
@@ -62,14 +62,14 @@ def test_an_empty_or_new_folder_is_free(run: RunFolder) -> None:
 def test_a_folder_that_holds_a_run_is_refused(run: RunFolder, name: str) -> None:
     (run.path / FILES[name]).touch()
     with pytest.raises(
-        InvalidArgumentError, match=rf"already holds a run \({FILES[name]}\); continue it with --resume"
+        InvalidArgumentError, match=rf"already holds a run \({FILES[name]}\)\. Continue it with --resume"
     ):
         run.require_free()
 
 
 def test_a_file_in_the_way_is_refused(run: RunFolder) -> None:
     (run.path / "file").touch()
-    with pytest.raises(InvalidArgumentError, match="is a file; choose a folder"):
+    with pytest.raises(InvalidArgumentError, match=r"is a file\. Choose a folder"):
         RunFolder(run.path / "file").require_free()
 
 
@@ -79,7 +79,7 @@ def test_metrics_are_read_back_in_order(run: RunFolder) -> None:
     for line in lines:
         run.append_metrics(line)
     assert list(run.read_metrics()) == lines
-    run.forget_metrics_after(2)
+    run.remove_metrics_after(2)
     assert list(run.read_metrics()) == lines[:3]
 
 
@@ -87,12 +87,12 @@ def test_a_line_cut_off_by_a_kill_is_forgotten(run: RunFolder) -> None:
     run.append_metrics({"step": 1})
     with run.metrics.open("a") as file:
         file.write('{"step": 2, "lo')
-    run.forget_metrics_after(9)
+    run.remove_metrics_after(9)
     assert list(run.read_metrics()) == [{"step": 1}]
 
 
 def test_forgetting_makes_an_empty_file(run: RunFolder) -> None:
-    run.forget_metrics_after(0)
+    run.remove_metrics_after(0)
     assert run.metrics.read_text() == ""
 
 
@@ -101,14 +101,14 @@ def test_what_was_never_trained_is_taken_back(run: RunFolder) -> None:
     new.path.mkdir()
     for name in ("config", "classes", "splits"):
         getattr(new, name).touch()
-    new.take_back()
+    new.discard()
     assert not new.path.exists()
 
 
 def test_taking_back_leaves_the_files_of_others(run: RunFolder) -> None:
     run.config.touch()
     (run.path / "photo.png").touch()
-    run.take_back()
+    run.discard()
     assert [path.name for path in run.path.iterdir()] == ["photo.png"]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pixelwise.training.signals import Interruption, Terminated
+from pixelwise.training.signals import SignalGuard, SigtermExit
 
 
 @pytest.fixture(autouse=True)
@@ -20,16 +20,16 @@ def send(number: int) -> None:
 
 
 SIGNALS = pytest.mark.parametrize(
-    ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
+    ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SigtermExit)]
 )
 
 
 @SIGNALS
-def test_a_signal_is_raised_at_once(number: int, error: type[BaseException]) -> None:
+def test_a_signal_is_raised_at_once_in_an_immediate_block(number: int, error: type[BaseException]) -> None:
     done = []
 
     def block() -> None:
-        with Interruption():
+        with SignalGuard() as signals, signals.immediate():
             send(number)
             done.append("the rest")
 
@@ -39,14 +39,15 @@ def test_a_signal_is_raised_at_once(number: int, error: type[BaseException]) -> 
 
 
 @SIGNALS
-def test_a_signal_waits_for_the_end_of_a_block(number: int, error: type[BaseException]) -> None:
+def test_a_signal_waits_until_it_is_asked_for(number: int, error: type[BaseException]) -> None:
     done = []
 
     def block() -> None:
-        with Interruption() as interruption:
-            with interruption.put_off():
-                send(number)
-                done.append("all of it")
+        with SignalGuard() as signals:
+            send(number)
+            assert signals.is_pending
+            done.append("all of it")
+            signals.raise_pending()
             done.append("the rest")
 
     with pytest.raises(error):
@@ -54,27 +55,54 @@ def test_a_signal_waits_for_the_end_of_a_block(number: int, error: type[BaseExce
     assert done == ["all of it"]
 
 
+@SIGNALS
+def test_a_signal_that_was_not_asked_for_is_raised_at_the_end(number: int, error: type[BaseException]) -> None:
+    with pytest.raises(error), SignalGuard():
+        send(number)
+
+
+@SIGNALS
+def test_a_pending_signal_is_raised_at_the_start_of_an_immediate_block(number: int, error: type[BaseException]) -> None:
+    done = []
+
+    def block() -> None:
+        with SignalGuard() as signals:
+            send(number)
+            with signals.immediate():
+                done.append("the block")
+
+    with pytest.raises(error):
+        block()
+    assert done == []
+
+
+def test_a_signal_of_another_process_is_a_termination() -> None:
+    with pytest.raises(SigtermExit), SignalGuard() as signals:
+        signals.raise_pending()
+
+
 def test_termination_uncaught_ends_with_143() -> None:
-    assert Terminated().code == 143
+    assert SigtermExit().code == 143
 
 
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_does_not_cut_off_what_the_first_led_to(second: int) -> None:
+def test_a_second_signal_does_not_interrupt_the_save_that_the_first_caused(second: int) -> None:
     saved = []
-    with Interruption() as interruption:
+    with SignalGuard() as signals:
         try:
-            send(signal.SIGTERM)
-        except Terminated:
+            with signals.immediate():
+                send(signal.SIGTERM)
+        except SigtermExit:
             send(second)
-            with interruption.put_off():
+            with signals.immediate():
                 send(second)
-            saved.append(True)
+                saved.append(True)
     assert saved == [True]
 
 
 def test_an_error_in_the_block_goes_before_a_signal() -> None:
     def block() -> None:
-        with Interruption() as interruption, interruption.put_off():
+        with SignalGuard():
             send(signal.SIGINT)
             raise RuntimeError("pulled the plug")
 
@@ -82,22 +110,22 @@ def test_an_error_in_the_block_goes_before_a_signal() -> None:
         block()
 
 
-def test_a_handler_of_the_caller_is_left_alone() -> None:
-    heard: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+def test_a_handler_of_the_caller_stays() -> None:
+    received: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
     try:
-        with Interruption():
+        with SignalGuard():
             send(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert heard == [signal.SIGINT]
+    assert received == [signal.SIGINT]
 
 
 def test_training_in_a_thread_is_possible() -> None:
     done = []
 
     def block() -> None:
-        with Interruption() as interruption, interruption.put_off():
+        with SignalGuard() as signals, signals.immediate():
             done.append(True)
 
     thread = threading.Thread(target=block)

@@ -12,31 +12,31 @@ from pixelwise.devices import enable_deterministic_algorithms
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.losses import cross_entropy_and_dice, focal, lovasz
 from pixelwise.networks.summary import count_saved_bytes
-from pixelwise.training.trainer import Job, Trainer
+from pixelwise.training.trainer import Trainer
 
-MakeJob = Callable[..., Job]
+MakeTrainer = Callable[..., Trainer]
 BORDERS = {"loss.border_weight": 10.0, "loss.border_sigma": 3.0}
 
 
-def test_border_weights_are_off_unless_asked_for(make_job: MakeJob) -> None:
-    assert make_job().batches().make(0).pixel_weights is None
+def test_border_weights_are_off_unless_asked_for(make_trainer: MakeTrainer) -> None:
+    assert make_trainer().batches.make(0).pixel_weights is None
 
 
-def test_a_job_weighs_the_labels_as_trained(make_job: MakeJob) -> None:
-    job = replace(make_job(BORDERS), class_weights=None)
-    batch = job.batches().make(0)
+def test_a_job_weighs_the_labels_as_trained(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(BORDERS, class_weights=None)
+    batch = trainer.batches.make(0)
     assert batch.pixel_weights is not None
-    ignore_index = job.spec.classes.ignore_index
+    ignore_index = trainer.spec.classes.ignore_index
     for labels, weights in zip(batch.labels.numpy(), batch.pixel_weights.numpy(), strict=True):
         assert (weights == border_weights(labels, ignore_index=ignore_index, w0=10.0, sigma=3.0)).all()
     assert batch.pixel_weights.max() > 2
 
 
-def test_with_class_weights_the_product_on_background_is_the_sum_of_the_paper(make_job: MakeJob) -> None:
-    plain, job = make_job(BORDERS), make_job(BORDERS)
-    class_weights = (0.25, *[1.0] * (len(job.spec.classes.names) - 1))
-    alone = replace(plain, class_weights=None).batches().make(0).pixel_weights
-    weights = replace(job, class_weights=class_weights).batches().make(0).pixel_weights
+def test_with_class_weights_the_product_on_background_is_the_sum_of_the_paper(make_trainer: MakeTrainer) -> None:
+    plain = make_trainer(BORDERS, class_weights=None)
+    class_weights = (0.25, *[1.0] * (len(plain.spec.classes.names) - 1))
+    alone = plain.batches.make(0).pixel_weights
+    weights = plain.rebuild(class_weights=class_weights).batches.make(0).pixel_weights
     assert alone is not None
     assert weights is not None
     border = weights > 1
@@ -45,9 +45,9 @@ def test_with_class_weights_the_product_on_background_is_the_sum_of_the_paper(ma
 
 
 @pytest.mark.parametrize("dice", [0.0, 0.5])
-def test_a_step_weighs_the_loss_of_each_pixel(make_job: MakeJob, dice: float) -> None:
-    job = make_job({"loss.dice_weight": dice, "optimizer.lr": 1e-9})
-    trainer, batch = Trainer(job), job.batches().make(0)
+def test_a_step_weighs_the_loss_of_each_pixel(make_trainer: MakeTrainer, dice: float) -> None:
+    trainer = make_trainer({"loss.dice_weight": dice, "optimizer.lr": 1e-9})
+    batch = trainer.batches.make(0)
     batch = replace(batch, pixel_weights=torch.linspace(0, 6, batch.labels.numel()).view_as(batch.labels))
     with torch.no_grad():
         logits = trainer.model.train()(batch.images)
@@ -56,7 +56,7 @@ def test_a_step_weighs_the_loss_of_each_pixel(make_job: MakeJob, dice: float) ->
         loss = cross_entropy_and_dice(
             logits,
             batch.labels,
-            ignore_index=job.spec.classes.ignore_index,
+            ignore_index=trainer.spec.classes.ignore_index,
             class_weights=trainer.class_weights,
             pixel_weights=weights,
             dice_weight=dice,
@@ -69,37 +69,37 @@ def test_a_step_weighs_the_loss_of_each_pixel(make_job: MakeJob, dice: float) ->
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
-def test_frozen_stages_keep_weights_and_batch_statistics(make_job: MakeJob, name: str) -> None:
-    trainer = Trainer(make_job({"optimizer.freeze_stages": 2, "optimizer.name": name, "optimizer.lr": 0.1}))
+def test_frozen_stages_keep_weights_and_batch_statistics(make_trainer: MakeTrainer, name: str) -> None:
+    trainer = make_trainer({"optimizer.freeze_stages": 2, "optimizer.name": name, "optimizer.lr": 0.1})
     before = {key: tensor.clone() for key, tensor in trainer.model.state_dict().items()}
-    trainer.step(trainer.job.batches().make(0), 0.5)
+    trainer.step(trainer.batches.make(0), 0.5)
     kept = {key for key, tensor in trainer.model.state_dict().items() if torch.equal(tensor, before[key])}
     frozen = {key for key in before if key.startswith(("network.first.", "network.down.0."))}
     assert kept == frozen | {"mean", "std"}
 
 
-def test_more_frozen_stages_than_there_are_is_an_error(make_job: MakeJob) -> None:
+def test_more_frozen_stages_than_there_are_is_an_error(make_trainer: MakeTrainer) -> None:
     with pytest.raises(
         InvalidArgumentError, match=r"optimizer.freeze_stages is 4, but UNet has 3 encoder stages; give at"
     ):
-        Trainer(make_job({"optimizer.freeze_stages": 4}))
+        make_trainer({"optimizer.freeze_stages": 4})
 
 
-def test_layer_decay_slows_the_encoder_from_coarse_to_fine(make_job: MakeJob) -> None:
-    trainer = Trainer(make_job({"optimizer.layer_decay": 0.5, "optimizer.lr": 0.8, "schedule.name": "constant"}))
-    trainer.step(trainer.job.batches().make(0), 0.5)
+def test_layer_decay_slows_the_encoder_from_coarse_to_fine(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer({"optimizer.layer_decay": 0.5, "optimizer.lr": 0.8, "schedule.name": "constant"})
+    trainer.step(trainer.batches.make(0), 0.5)
     rates = {p: group["lr"] for group in trainer.optimizer.param_groups for p in group["params"]}
     found = {key.split(".block")[0]: rates[p] for key, p in trainer.model.network.named_parameters() if "block" in key}
     assert found == pytest.approx({"down.0": 0.2, "down.1": 0.4, "up.0": 0.8, "up.1": 0.8})
     assert rates[next(iter(trainer.model.network.parameters()))] == pytest.approx(0.1)
 
 
-def test_a_step_takes_the_loss_of_the_config(make_job: MakeJob) -> None:
-    trainer = Trainer(make_job({"loss.name": "focal", "loss.lovasz_weight": 0.5, "optimizer.lr": 1e-9}))
-    batch = trainer.job.batches().make(0)
+def test_a_step_takes_the_loss_of_the_config(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer({"loss.name": "focal", "loss.lovasz_weight": 0.5, "optimizer.lr": 1e-9})
+    batch = trainer.batches.make(0)
     with torch.no_grad():
         logits = trainer.model.train()(batch.images)
-        options = {"ignore_index": trainer.job.spec.classes.ignore_index, "class_weights": trainer.class_weights}
+        options = {"ignore_index": trainer.spec.classes.ignore_index, "class_weights": trainer.class_weights}
         expected = focal(logits, batch.labels, **options) + 0.5 * lovasz(logits, batch.labels, **options)
     assert trainer.step(batch, 0.0).item() == pytest.approx(expected.item(), rel=1e-4)
 
@@ -113,11 +113,11 @@ def test_a_step_takes_the_loss_of_the_config(make_job: MakeJob) -> None:
         {"optimizer.freeze_stages": 2},
     ],
 )
-def test_recomputing_changes_no_number(make_job: MakeJob, changes: dict[str, Any]) -> None:
+def test_recomputing_changes_no_number(make_trainer: MakeTrainer, changes: dict[str, Any]) -> None:
     states = []
     for recompute in (False, True):
-        trainer = Trainer(make_job({**changes, "training.activation_checkpointing": recompute}))
-        batches = trainer.job.batches()
+        trainer = make_trainer({**changes, "training.activation_checkpointing": recompute})
+        batches = trainer.batches
         with enable_deterministic_algorithms(True):
             losses = [trainer.step(batches.make(step), step / 3) for step in range(3)]
         states.append({**trainer.model.state_dict(), "loss": torch.stack(losses), **trainer.state()["random"]})
@@ -125,10 +125,12 @@ def test_recomputing_changes_no_number(make_job: MakeJob, changes: dict[str, Any
     assert [name for name, tensor in kept.items() if not torch.equal(again[name], tensor)] == []
 
 
-def test_the_config_decides_whether_the_network_is_compiled(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_config_decides_whether_the_network_is_compiled(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compiled: list[nn.Module] = []
     monkeypatch.setattr(nn.Module, "compile", lambda module, **options: compiled.append(module))
-    kept, other = (Trainer(make_job({"training.compile": choice})) for choice in (False, True))
+    kept, other = (make_trainer({"training.compile": choice}) for choice in (False, True))
     assert compiled == [other.model]
     assert kept.model not in compiled
 
@@ -136,20 +138,20 @@ def test_the_config_decides_whether_the_network_is_compiled(make_job: MakeJob, m
 @pytest.mark.slow
 @pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("network", ["unet", "segnet-basic"])
-def test_a_compiled_network_learns_the_same(make_job: MakeJob, network: str) -> None:
+def test_a_compiled_network_learns_the_same(make_trainer: MakeTrainer, network: str) -> None:
     losses, names = [], []
     for choice in (False, True):
-        trainer = Trainer(make_job({"network.name": network, "network.depth": 4, "training.compile": choice}))
-        batches = trainer.job.batches()
+        trainer = make_trainer({"network.name": network, "network.depth": 4, "training.compile": choice})
+        batches = trainer.batches
         losses.append(torch.stack([trainer.step(batches.make(step), step / 3) for step in range(3)]))
         names.append(list(trainer.state()["average"]))
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-3, atol=1e-3)
     assert names[1] == names[0]  # a checkpoint of one is read by the other
 
 
-def test_the_config_decides_whether_maps_are_made_again(make_job: MakeJob) -> None:
+def test_the_config_decides_whether_maps_are_made_again(make_trainer: MakeTrainer) -> None:
     kept, again = (
-        Trainer(make_job({"training.activation_checkpointing": choice})).model.train() for choice in (False, True)
+        make_trainer({"training.activation_checkpointing": choice}).model.train() for choice in (False, True)
     )
     images = torch.zeros(2, 3, 64, 96)
     assert count_saved_bytes(again, images) < 0.6 * count_saved_bytes(kept, images)

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -166,17 +165,15 @@ def plan(
     from pixelwise.devices import choose_device, choose_precision
     from pixelwise.files import write_atomically
     from pixelwise.planning.planner import make_plan
-    from pixelwise.planning.prepare_data import prepare
+    from pixelwise.planning.prepare_data import prepare_data
 
     started = time.monotonic()
     changes: dict[str, object] = {**settings, "training.budget_seconds": parse_duration(budget)}
     named = {"data.format": format, "data.group_by": group_by, "network.name": network, "training.seed": seed}
     changes |= {key: value for key, value in named.items() if value is not None}
-    prepared = prepare(Path(data), Config().replace(changes))
-    place = choose_device(device)
-    planned = make_plan(prepared, place, choose_precision(precision, place), changes, started)
-    estimate = tuple(planned.forecast.lines()) if planned.forecast else ()
-    config = replace(planned.config, reasons=planned.reasons, estimate=estimate)
+    training_data = prepare_data(Path(data), Config().replace(changes))
+    torch_device = choose_device(device)
+    config = make_plan(training_data, torch_device, choose_precision(precision, torch_device), changes, started)
     if output is not None:
         write_atomically(Path(output), config.to_yaml().encode())
     return config

@@ -9,19 +9,19 @@ import torch
 from pixelwise.devices import choose_device
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.progress import STARTED_VARIABLE, budget_start
-from pixelwise.training.distributed import is_one_of_several
+from pixelwise.training.distributed import is_distributed
 
 
 def is_first_process() -> bool:
     """The one that says what comes out; the only one where there are no others."""
-    return not is_one_of_several() or os.environ["RANK"] == "0"
+    return not is_distributed() or os.environ["RANK"] == "0"
 
 
 def require_devices(devices: int, device: str) -> None:
     """InvalidArgumentError for a number of processes that this machine cannot run."""
     if devices < 1:
         raise InvalidArgumentError(f"--devices {devices} is no number of processes; give 1 or more.")
-    if is_one_of_several() and os.environ["WORLD_SIZE"] != str(devices):
+    if is_distributed() and os.environ["WORLD_SIZE"] != str(devices):
         started = os.environ["WORLD_SIZE"]
         raise InvalidArgumentError(
             f"--devices {devices}, but torchrun has started {started} process(es); leave --devices out."

@@ -1,134 +1,163 @@
-"""K runs of one dataset: begun and gone on with, one config for all."""
+"""Cross-validation: K runs with one config, prepared or resumed by the first process and trained by all."""
 
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from pixelwise.api.config_diff import require_unchanged
-from pixelwise.api.train_options import Request
+from pixelwise.api.config_diff import require_same_config
+from pixelwise.api.train_options import TrainOptions
 from pixelwise.api.train_run import (
-    read_or_refuse_left_out,
-    require_network,
+    PreparedRun,
+    load_exclusions,
+    make_prepared_run,
     require_same_classes,
-    train_and_report,
-    with_first_weights,
+    require_trainable,
+    train_run,
     write_description,
 )
 from pixelwise.config import Config, load_config
+from pixelwise.data.classes import Classes
 from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.evaluation.evaluate import score_samples
 from pixelwise.inference.predictor import load
-from pixelwise.planning.plan import Plan
-from pixelwise.planning.prepare_data import Prepared, prepare_folds
+from pixelwise.planning.prepare_data import TrainingData, prepare_folds
 from pixelwise.training.checkpoint import load_checkpoint
-from pixelwise.training.cross_validation import (
-    CLOSING_SECONDS,
-    Folds,
-    FoldsFolder,
-    read_folds,
-    result_of,
-    train_folds,
-    write_folds,
-)
+from pixelwise.training.cross_validation import CLOSING_SECONDS, CrossValidation, load_cross_validation, schedule_start
+from pixelwise.training.distributed import World
 from pixelwise.training.results import CrossValidationResult
-from pixelwise.training.run_dir import RunFolder
+from pixelwise.training.run_dir import default_run_folder
 from pixelwise.training.signals import INTERRUPTIONS
+from pixelwise.training.trainer import draw_val_samples
 
 logger = logging.getLogger(__name__)
 
 
-def start_folds(folder: FoldsFolder, num_folds: int, request: Request) -> CrossValidationResult:
-    """Plans once, describes every fold, and trains them."""
-    asked = request.taken(request.given or Config())
-    prepared = prepare_folds(request.data, asked, num_folds, skip_invalid=request.skip_invalid)
-    for note in dict.fromkeys(note for one in prepared for note in one.notes):
+def cross_validate(
+    output: Path | None, num_folds: int | None, options: TrainOptions, world: World, *, resume: bool
+) -> CrossValidationResult:
+    """Train and score the folds that are not finished; all processes call it together."""
+
+    def prepare() -> tuple[CrossValidation, list[PreparedRun]]:
+        if resume and output and CrossValidation(path=output).summary.exists():
+            return resume_folds(output, num_folds, options, world)
+        assert num_folds is not None or output is not None
+        return start_folds(output, num_folds or 0, options, world)
+
+    folds, runs = world.call_on_first(prepare)
+    classes: Classes | None = runs[0].arguments["spec"].classes if runs else None
+    begun = time.monotonic()
+    remaining = [run for run in runs if run.folder.path.name not in folds.scores]
+    for position, run in enumerate(remaining):
+        logger.info(f"fold {run.folder.path.name.rpartition('-')[2]} of {folds.num_folds}")
+        config = run.config.training
+        seconds = (config.budget_seconds or 0.0) if config.steps is None else 0.0
+        started = schedule_start(begun, position, seconds)
+        try:
+            scores = train_fold(run, options, world, started)
+        except INTERRUPTIONS:
+            logger.info(f"resume all folds with: pixelwise train {run.root} -o {folds.path} --resume")
+            raise
+        except InvalidArgumentError:
+            if world.is_first and not folds.folds[0].last_checkpoint.exists():
+                folds.discard()
+            raise
+        if world.is_first:
+            folds.add_scores(run.folder, scores)
+    if classes and world.is_first:
+        folds.write_report(classes)
+    return world.call_on_first(folds.make_result)
+
+
+def start_folds(
+    output: Path | None, num_folds: int, options: TrainOptions, world: World
+) -> tuple[CrossValidation, list[PreparedRun]]:
+    """Plan once, and describe every fold in its folder."""
+    if output:
+        CrossValidation(path=output).require_free()
+    options = options.check(output)
+    given = options.complete(options.config or Config())
+    data = prepare_folds(options.data, given, num_folds, skip_invalid=options.skip_invalid)
+    for note in dict.fromkeys(note for fold in data for note in fold.notes):
         logger.info(note)
-    made = _plan_fold(prepared, asked, request)
-    require_network(made.config, prepared[0])
-    for number, one in enumerate(prepared, start=1):
-        write_description(folder.fold(number), one, made)
-    # Written last, because it marks folds that can be resumed.
-    folds = Folds(num_folds=num_folds, budget_seconds=asked.training.budget_seconds)
-    write_folds(folder, folds)
-    try:
-        return _train_folds(folder, folds, prepared, made.config, request)
-    except InvalidArgumentError:
-        if not folder.fold(1).last_checkpoint.exists():
-            folder.take_back(num_folds)
-        raise
+    config = _plan_folds(data, given, options)
+    folds = CrossValidation(
+        path=output or default_run_folder(options.data, config.network.name),
+        num_folds=num_folds,
+        budget_seconds=given.training.budget_seconds,
+    )
+    runs = [make_prepared_run(*pair, config, options) for pair in zip(folds.folds, data, strict=True)]
+    require_trainable(runs[0], world)
+    for run, fold in zip(runs, data, strict=True):
+        write_description(run.folder, fold, config)
+    folds.write()  # last, because folds.json marks folds that can be resumed
+    return folds, runs
 
 
-def _plan_fold(prepared: Sequence[Prepared], asked: Config, request: Request) -> Plan:
-    """One config for all folds, so that they differ in nothing but their images; each has its share of the budget."""
-    total = asked.training.budget_seconds if asked.training.steps is None else None
+def _plan_folds(data: Sequence[TrainingData], given: Config, options: TrainOptions) -> Config:
+    """Return one config for all folds, so that only their images differ; each gets an equal part of the budget."""
+    total = given.training.budget_seconds if given.training.steps is None else None
     if total is None:
-        return replace(request, started=time.monotonic()).plan(prepared[0])
-    share = max(request.seconds_left(total), 1.0) / len(prepared)
-    changes = {**request.changes, "training.budget_seconds": share}
-    made = replace(request, changes=changes, started=time.monotonic()).plan(prepared[0])
-    if made.config.training.steps is not None:
-        return made
-    share = (request.seconds_left(total) - CLOSING_SECONDS) / len(prepared)
+        return replace(options, started=time.monotonic()).make_config(data[0])
+    share = max(options.started + total - time.monotonic(), 1.0) / len(data)
+    changes = {**options.changes, "training.budget_seconds": share}
+    config = replace(options, changes=changes, started=time.monotonic()).make_config(data[0])
+    if config.training.steps is not None:
+        return config
+    share = (options.started + total - time.monotonic() - CLOSING_SECONDS) / len(data)
     if share <= 0:
         raise InvalidArgumentError(f"the budget of {total:.0f} s ends before the first fold could start; give more.")
-    reason = f"of {total:.0f} s for {len(prepared)} folds"
-    config = made.config.replace({"training.budget_seconds": round(share, 1)})
-    return Plan(config=config, reasons={**made.reasons, "training.budget_seconds": reason})
+    reasons = {"training.budget_seconds": f"of {total:.0f} s for {len(data)} folds"}
+    return config.replace({"training.budget_seconds": round(share, 1)}, reasons=reasons)
 
 
-def resume_folds(folder: FoldsFolder, num_folds: int | None, request: Request) -> CrossValidationResult:
-    """Goes on with the folds that are not done; those that are stay as they are."""
-    folds = read_folds(folder)
-    if request.allow_changes:
+def resume_folds(
+    output: Path, num_folds: int | None, options: TrainOptions, world: World
+) -> tuple[CrossValidation, list[PreparedRun]]:
+    """Prepare the folds with the config, splits and exclusions that their folders hold; none if all are finished."""
+    folds = load_cross_validation(output)
+    if options.allow_changes:
         raise InvalidArgumentError(
-            f"{folder.path} holds folds, which are only alike without --allow-changes; resume without it."
+            f"{output} holds folds, which are comparable only without changes. Resume without --allow-changes."
         )
     if num_folds not in (None, folds.num_folds):
         raise CheckpointError(
-            f"{folder.path} was started with {folds.num_folds} folds, not {num_folds}; resume without "
-            f"changing it, or start new folds elsewhere."
+            f"{output} was started with {folds.num_folds} folds, not {num_folds}. Resume without changing it, or start "
+            f"new folds in another folder."
         )
-    runs = [folder.fold(number) for number in range(1, folds.num_folds + 1)]
-    config = load_config(runs[0].config)
+    first = folds.folds[0]
+    config = load_config(first.config)
     whole = config.replace({"training.budget_seconds": folds.budget_seconds})
-    require_unchanged(runs[0], whole, request.again(whole), changeable=False)
-    if folds.finished and folder.page.exists():
-        logger.info(f"{folder.path} is finished; nothing to do.")
-        return result_of(folder, folds)
-    left_out = read_or_refuse_left_out(runs[0], request.skip_invalid)
-    made_splits = [run.splits for run in runs]
-    prepared = prepare_folds(request.data, config, folds.num_folds, made_splits=made_splits, left_out=left_out)
-    require_same_classes(runs[0], prepared[0])
-    return _train_folds(folder, folds, prepared, config, request)
+    require_same_config(first, whole, options.complete_resumed(whole), is_changeable=False)
+    if folds.is_finished and folds.report.exists():
+        logger.info(f"{output} is finished; nothing to do.")
+        return folds, []
+    exclusions = load_exclusions(first, options)
+    splits_files = [run.splits for run in folds.folds]
+    data = prepare_folds(options.data, config, folds.num_folds, splits_files=splits_files, exclusions=exclusions)
+    require_same_classes(first, data[0])
+    world.require_divisible(config.training.batch_size)
+    runs = [
+        make_prepared_run(folder, fold, config, options, load_weights=not load_checkpoint(folder))
+        for folder, fold in zip(folds.folds, data, strict=True)
+    ]
+    return folds, runs
 
 
-def _train_folds(
-    folder: FoldsFolder, folds: Folds, prepared: Sequence[Prepared], config: Config, request: Request
-) -> CrossValidationResult:
-    def train_fold(number: int, started: float) -> Mapping[str, Any]:
-        own = replace(request, started=started)
-        return _train_fold(folder.fold(number), prepared[number - 1], config, own)
+def train_fold(run: PreparedRun, options: TrainOptions, world: World, started: float) -> Mapping[str, Any]:
+    """Train a fold as far as it is not finished; return its scores on its validation images."""
+    names = run.arguments["spec"].classes.names
 
-    seconds = config.training.budget_seconds if config.training.steps is None else None
-    classes = prepared[0].classes
-    try:
-        return train_folds(folder, folds, train_fold, seconds_each=seconds, classes=classes)
-    except INTERRUPTIONS:
-        root = prepared[0].dataset.root
-        logger.info(f"all folds go on with: pixelwise train {root} -o {folder.path} --resume")
-        raise
+    def score_finished() -> Mapping[str, Any] | None:
+        checkpoint = load_checkpoint(run.folder)
+        if not (checkpoint and checkpoint.finished and run.folder.report.exists()):
+            return None
+        predictor = load(run.folder.path, device=str(options.device), precision="fp32", engine="torch")
+        samples = draw_val_samples(run.config, run.arguments["splits"])
+        return score_samples(predictor, run.arguments["dataset"], samples).compute_scores(names)
 
-
-def _train_fold(run: RunFolder, prepared: Prepared, config: Config, request: Request) -> Mapping[str, Any]:
-    """The scores of one fold on its validation images, trained as far as it is not yet."""
-    job = prepared.job(config, request.place)
-    names = prepared.classes.names
-    checkpoint = load_checkpoint(run)
-    if checkpoint and checkpoint.finished and run.report.exists():  # stopped before its scores were written down
-        predictor = load(run.path, device=str(job.device), precision="fp32", engine="torch")
-        return score_samples(predictor, job.dataset, job.val_samples()).compute_scores(names)
-    if not checkpoint:
-        job = with_first_weights(job, request)
-    return train_and_report(run, prepared, job, request, resume=True).tally.compute_scores(names)
+    # A fold may have finished just before its scores were stored.
+    scores = world.call_on_first(score_finished)
+    return scores or train_run(run, options, world, started=started).compute_scores(names)

@@ -1,9 +1,7 @@
-"""What a `train` command asks for, and the config that comes of it."""
+"""The arguments of a `train` call, and the config that follows from them."""
 
-import dataclasses
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,92 +9,103 @@ import torch
 
 from pixelwise.config import Config, NetworkConfig
 from pixelwise.devices import choose_device, choose_precision
+from pixelwise.import_paths import load_import_path
 from pixelwise.model_file import load_model
-from pixelwise.planning.plan import Plan
+from pixelwise.networks.registry import require_network_name
 from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, make_plan
-from pixelwise.planning.prepare_data import Prepared
-from pixelwise.planning.timing import measure_step, steps_within
-from pixelwise.training.distributed import ALONE, World
+from pixelwise.planning.prepare_data import TrainingData
+from pixelwise.planning.timing import compute_steps_within, measure_step
+from pixelwise.training.loggers import require_loggers
+from pixelwise.training.run_dir import RunFolder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """A `train` command, checked as far as it can be before the data is read."""
+class TrainOptions:
+    """The arguments of a `train` call."""
 
     data: Path
-    given: Config | None
-    """Instead of a plan."""
+    config: Config | None
+    """Config to use instead of a plan."""
     changes: Mapping[str, Any]
-    """Config keys that the caller decided; they win over the plan and over the given config."""
-    weights: str | Path | None
-    skip_invalid: bool
-    device: str
-    precision: str
-    world: World = ALONE
-    """The processes that train together; this one is the first."""
+    """Config keys that the caller set; they override the plan and the config."""
+    weights: str | None
+    """"imagenet", "none" or a file; None: as in the config."""
+    skip_invalid: bool = False
     allow_changes: bool = False
-    """A run that is resumed takes another config or dataset from there on."""
     profile: bool = False
-    """Says where the time of a step goes before it trains."""
+    device_name: str = "auto"
+    precision: str = "auto"
     started: float
-    """time.monotonic() from which a budget counts."""
+    """Instant (`time.monotonic`) from which the budget counts."""
 
     @property
-    def place(self) -> torch.device:
-        return choose_device(self.device)
+    def device(self) -> torch.device:
+        """Device to train on."""
+        return choose_device(self.device_name)
 
-    def with_network_of_model(self) -> "Request":
-        """With the network of the model that the run starts from, as far as the caller names no other.
+    def check(self, output: Path | None) -> "TrainOptions":
+        """Check what needs no data; return the options with the network of the initial model."""
+        RunFolder(output or Path("runs")).require_writable()
+        choose_precision(self.precision, self.device)
+        options = self.use_network_of_model()
+        config = (options.config or Config()).replace(options.changes)
+        require_loggers(config.training.loggers)
+        require_network_name(config.network.name)
+        for key, path in (
+            ("loss.function", config.loss.function),
+            ("augmentation.function", config.augmentation.function),
+        ):
+            if path:
+                load_import_path(path, key)
+        return options
 
-        Raises ModelFileError for a model that cannot be read.
+    def use_network_of_model(self) -> "TrainOptions":
+        """Add the network of the model in `training.init_from`, as far as the caller set no other.
+
+        Raises:
+            ModelFileError: the model cannot be read.
         """
         model = self.changes.get("training.init_from")
-        if not model or self.given is not None:
+        if not model or self.config is not None:
             return self
         network = load_model(model)[1].network
         keys = {f"network.{key}": getattr(network, key) for key in NetworkConfig.__dataclass_fields__}
-        # The model holds what became of them; the classifier's own weights are not loaded again.
-        return dataclasses.replace(self, changes={**keys, "network.encoder_weights": "none", **self.changes})
+        # The model has trained weights, so those of the classifier are not loaded again.
+        return replace(self, changes={**keys, "network.encoder_weights": "none", **self.changes})
 
-    def plan(self, prepared: Prepared) -> Plan:
-        """The planned config, or the given one, with the caller's changes on top."""
-        if self.given is None:
-            return self._planned(prepared)
-        taken = self.taken(self.given)
-        if taken.training.deterministic and taken.training.steps is None:
-            budget = taken.training.budget_seconds
+    def make_config(self, data: TrainingData) -> Config:
+        """Plan a config, or complete the given one."""
+        if self.config is None:
+            precision = choose_precision(self.precision, self.device)
+            given = {} if self.precision == "auto" else {"training.precision": precision}
+            return make_plan(data, self.device, precision, {**given, **self.changes}, self.started)
+        config = self.complete(self.config)
+        if config.training.deterministic and config.training.steps is None:
+            budget = config.training.budget_seconds
             assert budget is not None
-            seconds = measure_step(prepared.job(taken, self.place))
-            taken = taken.replace({"training.steps": steps_within(budget, seconds, self.started)})
-        return Plan(config=taken, reasons={})
+            seconds = measure_step(data.make_trainer(config, self.device))
+            config = config.replace({"training.steps": compute_steps_within(budget, seconds, self.started)})
+        return config
 
-    def _planned(self, prepared: Prepared) -> Plan:
-        precision = choose_precision(self.precision, self.place)
-        changes = dict(self.changes)
-        if self.precision != "auto":
-            changes = {"training.precision": precision, **changes}
-        return make_plan(prepared, self.place, precision, changes, self.started)
-
-    def taken(self, config: Config) -> Config:
-        """A config with the caller's changes, and a length where neither names one."""
+    def complete(self, config: Config) -> Config:
+        """Return a config with the caller's changes, and with the default budget if it has no length."""
         changes = dict(self.changes)
         if self.precision != "auto":
             changes["training.precision"] = self.precision
         if "training.budget_seconds" in changes:
             changes = {"training.steps": None, **changes}
-        taken = config.replace(changes)
-        if taken.training.steps is None and taken.training.budget_seconds is None:
-            taken = taken.replace({"training.budget_seconds": DEFAULT_BUDGET_SECONDS})
-        return taken
+        config = config.replace(changes)
+        if config.training.steps is None and config.training.budget_seconds is None:
+            config = config.replace({"training.budget_seconds": DEFAULT_BUDGET_SECONDS})
+        return config
 
-    def again(self, config: Config) -> Config:
-        """What a command that resumes asks for: the config of the run, unless it says otherwise."""
-        fixed = {} if self.precision == "auto" else {"training.precision": self.precision}
-        asked = self.taken(self.given) if self.given else config.replace({**self.changes, **fixed})
-        if asked.training.deterministic and asked.training.steps is None:
-            asked = asked.replace({"training.steps": config.training.steps})  # measured when it began
-        return asked
-
-    def seconds_left(self, total: float) -> float:
-        """Of a budget of `total` seconds."""
-        return self.started + total - time.monotonic()
+    def complete_resumed(self, config: Config) -> Config:
+        """Return the config of a run with what the resuming call sets."""
+        if self.config:
+            resumed = self.complete(self.config)
+        else:
+            given = {} if self.precision == "auto" else {"training.precision": self.precision}
+            resumed = config.replace({**self.changes, **given})
+        if resumed.training.deterministic and resumed.training.steps is None:
+            resumed = resumed.replace({"training.steps": config.training.steps})  # measured when the run started
+        return resumed

@@ -1,259 +1,313 @@
-"""One run: begun, gone on with, trained and reported."""
+"""One run: prepared or resumed by the first process, trained by all, and reported."""
 
-import dataclasses
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
 
 from pixelwise.api.config_diff import (
     Change,
-    config_changes,
-    data_changes,
-    note_changes,
-    read_change_notes,
+    compare_configs,
+    compare_files,
+    describe_changes,
     require_changeable,
+    require_same_config,
     require_same_files,
-    require_unchanged,
-    rewrite_config,
-    weighty,
+    select_effective,
+    write_changes,
     write_inventory,
 )
-from pixelwise.api.train_options import Request
+from pixelwise.api.train_options import TrainOptions
 from pixelwise.config import Config, load_config
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.splits.splits import write_splits
 from pixelwise.devices import enable_deterministic_algorithms
 from pixelwise.errors import CheckpointError, InvalidArgumentError
+from pixelwise.evaluation.evaluate import EvaluationCounts
 from pixelwise.files import write_atomically
-from pixelwise.model_file import load_model
+from pixelwise.model_file import ModelSpec, load_model
 from pixelwise.networks.activation_checkpointing import enable_activation_checkpointing
 from pixelwise.networks.stages import compute_learning_rate_scales, get_first_stages
-from pixelwise.planning.exclusions import LeftOut, read_left_out, without, write_left_out
-from pixelwise.planning.plan import Plan
-from pixelwise.planning.prepare_data import Prepared, prepare
+from pixelwise.planning.exclusions import Exclusion, drop_excluded, read_exclusions, write_exclusions
+from pixelwise.planning.prepare_data import TrainingData, prepare_data
 from pixelwise.reports.training_report import TrainingReport, write_training_report
-from pixelwise.training.checkpoint import Checkpoint, load_checkpoint
-from pixelwise.training.early_stopping import early_stop_note
-from pixelwise.training.loop import train_model
+from pixelwise.training.checkpoint import load_checkpoint
+from pixelwise.training.distributed import World
+from pixelwise.training.early_stopping import describe_early_stop
+from pixelwise.training.loop import fit
 from pixelwise.training.profiler import profile_steps
-from pixelwise.training.resource_errors import disk_trouble_explained
+from pixelwise.training.resource_errors import explain_disk_errors
 from pixelwise.training.results import TrainResult
 from pixelwise.training.run_dir import RunFolder, default_run_folder
 from pixelwise.training.signals import INTERRUPTIONS
-from pixelwise.training.trainer import Job, alone
-from pixelwise.training.validation import Scored
+from pixelwise.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
 
-def start_run(run: RunFolder | None, request: Request) -> TrainResult:
-    """Plans, describes the run in its folder and trains; None: the folder is the next free one of its name."""
-    prepared = prepare(
-        request.data,
-        (request.given or Config()).replace(request.changes),
-        skip_invalid=request.skip_invalid,
-    )
-    for note in prepared.notes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedRun:
+    """What the first process prepared and all processes train."""
+
+    folder: RunFolder
+    arguments: dict[str, Any]
+    """Of the Trainer; empty if the run is finished."""
+    root: Path | None = None
+    """Dataset folder."""
+    class_shares: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
+    """For the report."""
+    is_new: bool = False
+
+    @property
+    def config(self) -> Config:
+        """The config of the run."""
+        config: Config = self.arguments["config"]
+        return config
+
+
+def start_run(output: Path | None, options: TrainOptions, world: World) -> PreparedRun:
+    """Read the data, plan, and describe the run in its folder; by default the next free one."""
+    if output:
+        RunFolder(output).require_free()
+    options = options.check(output)
+    given = (options.config or Config()).replace(options.changes)
+    data = prepare_data(options.data, given, skip_invalid=options.skip_invalid)
+    for note in data.notes:
         logger.info(note)
-    made = request.plan(prepared)
-    require_network(made.config, prepared)
-    job = with_first_weights(prepared.job(made.config, request.place), request)
-    run = run or RunFolder(default_run_folder(request.data, made.config.network.name))
-    write_description(run, prepared, made)
-    try:
-        train_and_report(run, prepared, job, request, resume=False)
-    except InvalidArgumentError:
-        if not run.last_checkpoint.exists():
-            run.take_back()
-        raise
-    return _result(run)
+    config = options.make_config(data)
+    folder = RunFolder(output or default_run_folder(options.data, config.network.name))
+    prepared = make_prepared_run(folder, data, config, options, is_new=True)
+    require_trainable(prepared, world)
+    write_description(folder, data, config)
+    return prepared
 
 
-def resume_run(run: RunFolder, request: Request) -> TrainResult:
-    """Goes on with the config and the splits that the folder holds, and without what it has left out."""
-    started_with = load_config(run.config)
-    config = request.again(started_with)
-    changes = config_changes(started_with, config)
-    if request.allow_changes:
-        require_changeable(run, changes)
+def resume_run(output: Path | None, options: TrainOptions, world: World) -> PreparedRun:
+    """Prepare a run with the config, splits and exclusions that its folder holds."""
+    assert output is not None
+    folder = RunFolder(output)
+    before = load_config(folder.config)
+    config = options.complete_resumed(before)
+    changes = compare_configs(before, config)
+    if options.allow_changes:
+        require_changeable(folder, changes)
     else:
-        require_unchanged(run, started_with, config)
-    left_out = read_or_refuse_left_out(run, request.skip_invalid)
-    checkpoint = load_checkpoint(run)
-    if checkpoint and checkpoint.finished and run.report.exists() and not weighty(changes):
-        logger.info(f"{run.path} is finished; nothing to do.")
-        return _result(run)
-    dataset = without(Dataset.load(request.data, config.data.format), left_out or ())
-    if request.allow_changes:
-        changes += data_changes(run, dataset)
+        require_same_config(folder, before, config)
+    exclusions = load_exclusions(folder, options)
+    checkpoint = load_checkpoint(folder)
+    if checkpoint and checkpoint.finished and folder.report.exists() and not select_effective(changes):
+        logger.info(f"{folder.path} is finished; nothing to do.")
+        return PreparedRun(folder=folder, arguments={})
+    dataset = drop_excluded(Dataset.load(options.data, config.data.format), exclusions or ())
+    if options.allow_changes:
+        changes += compare_files(folder, dataset)
     else:
-        require_same_files(run, dataset)
-    made_splits = run.splits if run.splits.exists() else None
-    prepared = prepare(
-        request.data, config, made_splits=made_splits, left_out=left_out, revise_splits=request.allow_changes
+        require_same_files(folder, dataset)
+    data = prepare_data(
+        options.data,
+        config,
+        splits_file=folder.splits if folder.splits.exists() else None,
+        exclusions=exclusions,
+        update_splits=options.allow_changes,
     )
-    require_same_classes(run, prepared)
-    job = prepared.job(config, request.place)
+    require_same_classes(folder, data)
+    prepared = make_prepared_run(folder, data, config, options, load_weights=not checkpoint)
+    world.require_divisible(config.training.batch_size)
     if changes:
-        take_changes(run, changes, checkpoint.step if checkpoint else 0, prepared, config)
-    if checkpoint:
-        job = normalizing_as(job, checkpoint) if request.allow_changes else job
-    else:
-        job = with_first_weights(job, request)
-    train_and_report(run, prepared, job, request, resume=True)
-    return _result(run)
+        config = replace(config, reasons={**before.reasons, **config.reasons})
+        accept_changes(folder, data, config, changes, checkpoint.step if checkpoint else 0)
+    if checkpoint and options.allow_changes:  # the weights were trained with this mean and std
+        mean, std = (tuple(checkpoint.model[name].flatten().tolist()) for name in ("mean", "std"))
+        prepared.arguments["spec"] = replace(prepared.arguments["spec"], mean=mean, std=std)
+    return prepared
 
 
-def take_changes(run: RunFolder, changes: Sequence[Change], step: int, prepared: Prepared, config: Config) -> None:
-    """Writes down that, and what, the run is from here on."""
-    with disk_trouble_explained(run, "resume again."):
-        note_changes(run, step, changes)
-        write_splits(run.splits, prepared.splits, prepared.groups)
-        write_inventory(run, prepared.dataset)
-        rewrite_config(run.config, config, changes, step)
+def make_prepared_run(
+    folder: RunFolder,
+    data: TrainingData,
+    config: Config,
+    options: TrainOptions,
+    *,
+    load_weights: bool = True,
+    is_new: bool = False,
+) -> PreparedRun:
+    """Collect what the trainer and the report need."""
+    arguments = data.trainer_arguments(config)
+    if load_weights:
+        arguments["initial_weights"] = load_initial_weights(config, arguments["spec"], options.weights)
+    return PreparedRun(
+        folder=folder,
+        arguments=arguments,
+        root=data.dataset.root,
+        class_shares=data.class_shares,
+        notes=(*data.waived, *data.notes),
+        is_new=is_new,
+    )
 
 
-def normalizing_as(job: Job, checkpoint: Checkpoint) -> Job:
-    """The job with the mean and std that its weights were trained with, whatever the images are now."""
-    mean, std = (tuple(checkpoint.model[name].flatten().tolist()) for name in ("mean", "std"))
-    return dataclasses.replace(job, spec=dataclasses.replace(job.spec, mean=mean, std=std))
-
-
-def require_network(config: Config, prepared: Prepared) -> None:
-    """A network that cannot be built is an error before anything is written."""
+def require_trainable(prepared: PreparedRun, world: World) -> None:
+    """Raise InvalidArgumentError before anything is written if the network or the batches cannot be trained."""
+    config = prepared.config
+    world.require_divisible(config.training.batch_size)
     with torch.device("meta"):
-        network = prepared.job(config, torch.device("meta")).spec.build().network
+        network = prepared.arguments["spec"].build().network
     get_first_stages(network, config.optimizer.freeze_stages)
     compute_learning_rate_scales(network, config.optimizer.layer_decay)
     if config.training.activation_checkpointing:
         enable_activation_checkpointing(network)
 
 
-def with_first_weights(job: Job, request: Request) -> Job:
-    """The job with the trained weights that its config asks for; says what fitted."""
-    source = job.config.network.encoder_weights
-    if job.config.training.init_from:
-        return with_weights_of_model(job, Path(job.config.training.init_from), request)
+def load_initial_weights(config: Config, spec: ModelSpec, weights: str | None) -> dict[str, torch.Tensor] | None:
+    """Load the pretrained weights that the config names, and log what was loaded; None: random weights."""
+    source = config.network.encoder_weights
+    if config.training.init_from:
+        if source != "none":
+            raise InvalidArgumentError(
+                "training.init_from and network.encoder_weights both set the initial weights. Set one of them."
+            )
+        return _load_model_weights(config, spec, Path(config.training.init_from))
     if source == "none":
-        if job.config.optimizer.freeze_stages:
-            logger.info("warning: optimizer.freeze_stages keeps random weights; give --weights or --init-from")
-        return job
-    if source == "file" and request.weights in (None, "imagenet", "none"):
-        raise InvalidArgumentError("network.encoder_weights is 'file': say which, with --weights FILE.")
-    from pixelwise.networks.weights.from_classifier import (
-        load_classifier_weights,  # imports torchvision and timm: seconds
-    )
+        if config.optimizer.freeze_stages:
+            logger.warning("optimizer.freeze_stages freezes random weights; give --weights or --init-from")
+        return None
+    if source == "file" and weights in (None, "imagenet", "none"):
+        raise InvalidArgumentError("network.encoder_weights is 'file', but no file is given. Add --weights FILE.")
+    from pixelwise.networks.weights.from_classifier import load_classifier_weights  # imports torchvision: seconds
 
-    torch.manual_seed(job.config.training.seed)  # for the layers that are new
-    network = job.spec.build().network
+    torch.manual_seed(config.training.seed)  # for layers without pretrained weights
+    network = spec.build().network
     report = load_classifier_weights(
-        network, job.config.network, "imagenet" if source == "imagenet" else Path(str(request.weights))
+        network, config.network, "imagenet" if source == "imagenet" else Path(str(weights))
     )
     logger.info(f"weights: {report.summary()}")
-    return dataclasses.replace(job, initial=network.state_dict())
+    return network.state_dict()
 
 
-def with_weights_of_model(job: Job, model: Path, request: Request) -> Job:
-    """The job with the weights of another model, as far as its classes and channels are the same."""
-    if job.config.network.encoder_weights != "none":
-        raise InvalidArgumentError(
-            "training.init_from and network.encoder_weights both say where the first weights are from; set one of them."
-        )
-    from pixelwise.networks.weights.from_model import (  # imports torchvision and timm: seconds
-        NetworkSpec,
-        load_model_weights,
-    )
+def _load_model_weights(config: Config, spec: ModelSpec, model: Path) -> dict[str, torch.Tensor]:
+    """Load the weights of another model, as far as its classes and channels are the same."""
+    from pixelwise.networks.weights.from_model import NetworkSpec, load_model_weights  # imports torchvision: seconds
 
-    module, spec = load_model(model)
+    module, model_spec = load_model(model)
     theirs, ours = (
-        NetworkSpec(network=one.network, channels=one.channels, classes=tuple(one.classes.names))
-        for one in (spec, job.spec)
+        NetworkSpec(network=s.network, channels=s.channels, classes=tuple(s.classes.names)) for s in (model_spec, spec)
     )
-    torch.manual_seed(job.config.training.seed)  # for the classes that are new
-    network = job.spec.build().network
+    torch.manual_seed(config.training.seed)  # for new classes
+    network = spec.build().network
     try:
-        carried = load_model_weights(network, ours, module.network.state_dict(), theirs)
+        report = load_model_weights(network, ours, module.network.state_dict(), theirs)
     except InvalidArgumentError as error:
-        raise InvalidArgumentError(f"{model} is no start for this run: {error}") from error
-    logger.info(f"from {model}: {carried.summary()}")
-    return dataclasses.replace(job, initial=network.state_dict())
+        raise InvalidArgumentError(f"the weights of {model} cannot be used for this run: {error}") from error
+    logger.info(f"weights of {model}: {report.summary()}")
+    return network.state_dict()
 
 
-def read_or_refuse_left_out(run: RunFolder, skip_invalid: bool) -> tuple[LeftOut, ...] | None:
-    """What the run has left out; None if it was not forced."""
-    if run.left_out.exists():
-        return read_left_out(run.left_out)
-    if skip_invalid:
-        raise CheckpointError(f"{run.path} was started without --skip-invalid; resume without it, or start a new run.")
+def load_exclusions(folder: RunFolder, options: TrainOptions) -> tuple[Exclusion, ...] | None:
+    """Return the files that the run excludes; None if it was started without --skip-invalid."""
+    if folder.exclusions.exists():
+        return read_exclusions(folder.exclusions)
+    if options.skip_invalid:
+        raise CheckpointError(
+            f"{folder.path} was started without --skip-invalid. Resume without it, or start a new run."
+        )
     return None
 
 
-def require_same_classes(run: RunFolder, prepared: Prepared) -> None:
-    if run.classes.exists() and yaml.safe_load(run.classes.read_text()) != prepared.classes.to_dict():
+def require_same_classes(folder: RunFolder, data: TrainingData) -> None:
+    """Raise CheckpointError if the dataset has other classes than the run."""
+    if folder.classes.exists() and yaml.safe_load(folder.classes.read_text()) != data.classes.to_dict():
         raise CheckpointError(
-            f"the classes of {prepared.dataset.root} are not those that the run started with (see {run.classes}); "
-            f"put them back, or start a new run."
+            f"the classes of {data.dataset.root} differ from those of the run (see {folder.classes}). Restore them, or "
+            f"start a new run."
         )
 
 
-def write_description(run: RunFolder, prepared: Prepared, made: Plan) -> None:
-    """What a run starts from, readable by people; config.yaml last, because it marks a run."""
+def write_description(folder: RunFolder, data: TrainingData, config: Config) -> None:
+    """Write what the run starts from; config.yaml last, because it marks a run that can be resumed."""
     try:
-        run.path.mkdir(parents=True, exist_ok=True)
-        classes = yaml.safe_dump(prepared.classes.to_dict(), sort_keys=False)
-        write_atomically(run.classes, classes.encode())
-        write_splits(run.splits, prepared.splits, prepared.groups)
-        write_inventory(run, prepared.dataset)
-        run.changes.unlink(missing_ok=True)  # of an earlier run that was cleared away in part
-        if prepared.left_out is None:
-            run.left_out.unlink(missing_ok=True)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder.classes, yaml.safe_dump(data.classes.to_dict(), sort_keys=False).encode())
+        write_splits(folder.splits, data.splits, data.groups)
+        write_inventory(folder, data.dataset)
+        folder.changes.unlink(missing_ok=True)  # of an earlier run that was removed in part
+        if data.exclusions is None:
+            folder.exclusions.unlink(missing_ok=True)
         else:
-            write_left_out(run.left_out, prepared.left_out)
-        write_atomically(run.config, made.to_yaml().encode())
+            write_exclusions(folder.exclusions, data.exclusions)
+        write_atomically(folder.config, config.to_yaml().encode())
     except OSError as error:
         raise InvalidArgumentError(
-            f"{run.path} cannot be written to ({error.strerror}); choose another folder with -o."
+            f"{folder.path} cannot be written to ({error.strerror}). Choose another folder with -o."
         ) from error
 
 
-def train_and_report(run: RunFolder, prepared: Prepared, job: Job, request: Request, *, resume: bool) -> Scored:
-    """From the first step, or the last checkpoint, to the report."""
-    job = dataclasses.replace(job, world=request.world)
-    config = job.config.training
-    deadline = request.started + config.budget_seconds if config.budget_seconds and config.steps is None else None
-    how_to_go_on = f"go on with: pixelwise train {prepared.dataset.root} -o {run.path} --resume"
-    with disk_trouble_explained(run, how_to_go_on):
+def accept_changes(folder: RunFolder, data: TrainingData, config: Config, changes: Sequence[Change], step: int) -> None:
+    """Write the new config, splits and files of a run, and what changed."""
+    with explain_disk_errors(folder, "resume again."):
+        write_splits(folder.splits, data.splits, data.groups)
+        write_inventory(folder, data.dataset)
+        write_changes(folder, config, changes, step)
+
+
+def train_run(
+    prepared: PreparedRun, options: TrainOptions, world: World, *, started: float | None = None
+) -> EvaluationCounts:
+    """Train a run from its first step or last checkpoint, and write its report; all processes call it together.
+
+    Args:
+        prepared: the run.
+        options: arguments of the call.
+        world: the processes.
+        started: instant (`time.monotonic`) from which the budget of the run counts; None: that of the call.
+
+    Returns:
+        The evaluation counts of the best model on the validation images.
+    """
+    folder, config = prepared.folder, prepared.config.training
+    started = options.started if started is None else started
+    deadline = started + config.budget_seconds if config.budget_seconds and config.steps is None else None
+    how_to_resume = f"resume with: pixelwise train {prepared.root} -o {folder.path} --resume"
+    with explain_disk_errors(folder, how_to_resume):
         try:
             with enable_deterministic_algorithms(config.deterministic):
-                if request.profile:
-                    for line in profile_steps(alone(job), run).lines():
+                if options.profile and world.is_first:
+                    for line in profile_steps(Trainer(**prepared.arguments, device=options.device), folder).lines():
                         logger.info(line)
-                scored = train_model(job, run, deadline=deadline, resume=resume)
+                trainer = Trainer(**prepared.arguments, device=options.device, world=world)
+                scored = fit(trainer, folder, deadline=deadline, resume=True)
         except INTERRUPTIONS:
-            logger.info(f"stopped; {how_to_go_on}")
+            logger.info(f"stopped; {how_to_resume}")
             raise
-        metrics = list(run.read_metrics())
-        early = early_stop_note(metrics, config.early_stopping_patience)
-        report = TrainingReport(
-            title=run.path.name,
-            dataset=prepared.dataset,
-            splits=prepared.splits,
-            class_shares=prepared.seen.class_shares,
-            predictor=scored.predictor,
-            counts=scored.tally,
-            metrics=metrics,
-            config=run.config.read_text(encoding="utf-8"),
-            notes=(*([early] if early else ()), *prepared.overruled, *read_change_notes(run), *prepared.notes),
-        )
-        write_training_report(run.report, report)
-    if early:
-        logger.info(early)
-    return scored
+        except InvalidArgumentError:
+            if prepared.is_new and world.is_first and not folder.last_checkpoint.exists():
+                folder.discard()
+            raise
+        if world.is_first:
+            metrics = list(folder.read_metrics())
+            early_stop = describe_early_stop(metrics, config.early_stopping_patience)
+            notes = (*([early_stop] if early_stop else ()), *describe_changes(folder), *prepared.notes)
+            report = TrainingReport(
+                title=folder.path.name,
+                dataset=trainer.dataset,
+                splits=trainer.splits,
+                class_shares=prepared.class_shares,
+                predictor=scored.predictor,
+                counts=scored.counts,
+                metrics=metrics,
+                config=folder.config.read_text(encoding="utf-8"),
+                notes=notes,
+            )
+            write_training_report(folder.report, report)
+            if early_stop:
+                logger.info(early_stop)
+    return scored.counts
 
 
-def _result(run: RunFolder) -> TrainResult:
-    _, spec = load_model(run.model)
-    return TrainResult(run=run.path, model=run.model, report=run.report, scores=spec.scores)
+def make_result(folder: RunFolder) -> TrainResult:
+    """Return the result of a finished run."""
+    _, spec = load_model(folder.model)
+    return TrainResult(run=folder.path, model=folder.model, report=folder.report, scores=spec.scores)

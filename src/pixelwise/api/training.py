@@ -1,14 +1,15 @@
 """Commands that train: train, demo."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pixelwise.api.options import Data, Device, Format, GroupBy, Option, Precision, Seed, Settings, StrPath
 from pixelwise.config import load_config, parse_duration
 from pixelwise.errors import InvalidArgumentError, wrap_path_errors
+from pixelwise.import_paths import make_import_path
 from pixelwise.training.results import CrossValidationResult, TrainResult
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,10 @@ def train(
     group_by: GroupBy = None,
     folds: Annotated[int | None, Option(help="Number of cross-validation folds; one run each.", metavar="K")] = None,
     config: Annotated[StrPath | None, Option(help="Config file to use instead of a plan.", metavar="FILE")] = None,
-    network: Annotated[str | None, Option(help="Network, as listed by `networks`.", metavar="NAME")] = None,
+    network: Annotated[
+        str | Callable[..., Any] | None,
+        Option(help="Network, as listed by `networks`, or module:name.", metavar="NAME"),
+    ] = None,
     encoder: Annotated[
         str | None, Option(help="Encoder of unet or fcn, such as resnet34 or timm:convnext_tiny.", metavar="NAME")
     ] = None,
@@ -46,6 +50,8 @@ def train(
     allow_changes: Annotated[bool, Option(help="With --resume: accept another config or dataset.")] = False,
     profile: Annotated[bool, Option(help="Profile a few steps before training; see profile.txt.")] = False,
     skip_invalid: Annotated[bool, Option(help="Leave out files with errors instead of stopping.")] = False,
+    loss: str | Callable[..., Any] | None = None,
+    augment: str | Callable[..., Any] | None = None,
     settings: Annotated[Mapping[str, object], Settings] = MappingProxyType({}),
     seed: Seed = None,
     deterministic: Annotated[bool, Option(help="Repeat the run bit for bit on CPU.")] = False,
@@ -67,7 +73,8 @@ def train(
             FILE.csv:COLUMN.
         folds: Number of folds for cross-validation. One run per fold in `output`/fold-1, ...; they share the budget.
         config: Config file to use instead of a plan.
-        network: Network, a name of `pixelwise.networks.NETWORKS`.
+        network: Network, a name of `pixelwise.networks.NETWORKS`, or a class or function of a module of your own with
+            the parameters `in_channels` and `num_classes`. It is stored by its import path, "module:name".
         encoder: Classifier to use as the encoder of unet or fcn.
         weights: Initial weights of the encoder: "imagenet", "none" or a file.
         init_from: Run folder or model file with the initial weights; its network is used unless another is given.
@@ -77,6 +84,9 @@ def train(
         allow_changes: With `resume`: accept another config or dataset, and list the changes in `changes.yaml`.
         profile: Profile a few steps before training: `profile.txt`, `profile.json.gz`.
         skip_invalid: Leave out files with errors; they are listed in `left_out.yaml`.
+        loss: Loss function of your own, with the signature of `pixelwise.losses`; stored by its import path.
+        augment: Function (image, labels, rng) → (image, labels) to apply after the augmentation of the config; stored
+            by its import path.
         settings: Configuration values, `{"section.key": value}`; they override `config` and the plan.
         seed: Seed of splits, weights and augmentation; None: 0.
         deterministic: Repeat the run bit for bit on CPU.
@@ -112,7 +122,9 @@ def train(
     named = {
         "data.format": format,
         "data.group_by": group_by,
-        "network.name": network,
+        "network.name": _get_import_path(network, "network"),
+        "loss.function": _get_import_path(loss, "loss"),
+        "augmentation.function": _get_import_path(augment, "augment"),
         "network.encoder": encoder,
         "network.encoder_weights": weights if weights in (None, "imagenet", "none") else "file",
         "training.init_from": None if init_from is None else str(init_from),
@@ -139,6 +151,11 @@ def train(
 
 
 @wrap_path_errors()
+def _get_import_path(function: str | Callable[..., Any] | None, parameter: str) -> str | None:
+    """Return a name as it is, and the import path of a class or function."""
+    return function if function is None or isinstance(function, str) else make_import_path(function, parameter)
+
+
 def demo(
     output: Annotated[StrPath, Option(help="Folder for the dataset, the run and the predictions.", short="-o")] = (
         "runs/demo"

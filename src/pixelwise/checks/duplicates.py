@@ -1,12 +1,13 @@
 """Checks for images that occur several times: exactly, or with differences in compression, size or noise."""
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from pixelwise.checks.context import Check, CheckContext
-from pixelwise.checks.findings import Finding, format_count, format_names, make_finding
+from pixelwise.checks.findings import Finding, report_files
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.data.sample_stats import SampleStats
@@ -27,21 +28,15 @@ _LEAKAGE_FIX = "Keep them in one split: scores on images that were trained on ar
 
 def _check_exact_duplicates(context: CheckContext) -> Iterator[Finding]:
     groups = [group for group in _group_by_fingerprint(context) if len(group) > 1]
-    if contradicting := [g for g in groups if _has_different_masks(g)]:
-        images, masks = _list_images(context, contradicting), context.list_masks(s for g in contradicting for s in g)
-        message = (
-            f"{format_count(len(contradicting), 'image')} several times with different masks: "
-            f"{_format_copies(context, contradicting)}."
-        )
-        fix = "Keep the copy with the correct mask and remove the others."
-        yield make_finding("contradicting_masks", sorted([*images, *masks]), message, fix)
-    if within := [g for g in groups if len(_find_splits(g)) == 1 and not _has_different_masks(g)]:
-        message = f"{format_count(len(within), 'image')} several times in one split: {_format_copies(context, within)}."
-        fix = "Keep one copy of each: copies have more weight in training, and may get into different splits."
-        yield make_finding("duplicates", _list_images(context, within), message, fix)
-    if across := [g for g in groups if len(_find_splits(g)) > 1]:
-        message = f"{format_count(len(across), 'image')} in more than one split: {_format_copies(context, across)}."
-        yield make_finding("duplicates_across_splits", _list_images(context, across), message, _LEAKAGE_FIX)
+    contradicting = [g for g in groups if _has_different_masks(g)]
+    masks = context.list_masks(s for group in contradicting for s in group)
+    problem, fix = "several times with different masks", "Keep the copy with the correct mask and remove the others."
+    yield from _report_groups(context, "contradicting_masks", contradicting, "image", problem, fix, masks)
+    within = [g for g in groups if len(_find_splits(g)) == 1 and not _has_different_masks(g)]
+    fix = "Keep one copy of each: copies have more weight in training, and may get into different splits."
+    yield from _report_groups(context, "duplicates", within, "image", "several times in one split", fix)
+    across, problem = [g for g in groups if len(_find_splits(g)) > 1], "in more than one split"
+    yield from _report_groups(context, "duplicates_across_splits", across, "image", problem, _LEAKAGE_FIX)
 
 
 def _has_different_masks(group: Copies) -> bool:
@@ -51,19 +46,28 @@ def _has_different_masks(group: Copies) -> bool:
 def _check_near_duplicates(context: CheckContext) -> Iterator[Finding]:
     unique = [group[0] for group in _group_by_fingerprint(context)]
     pairs = [[a, b] for a, b in find_similar_pairs(unique)]
-    if within := _merge_pairs(pair for pair in pairs if len(_find_splits(pair)) == 1):
-        message = (
-            f"{format_count(len(within), 'group')} of nearly identical images in one split: "
-            f"{_format_copies(context, within)}."
-        )
-        fix = "Keep one image of each group: copies, and frames of a standing camera, add no information."
-        yield make_finding("near_duplicates", _list_images(context, within), message, fix)
-    if across := [pair for pair in pairs if len(_find_splits(pair)) > 1]:
-        message = (
-            f"{format_count(len(across), 'pair')} of nearly identical images in different splits: "
-            f"{_format_copies(context, across)}."
-        )
-        yield make_finding("near_duplicates_across_splits", _list_images(context, across), message, _LEAKAGE_FIX)
+    within = _merge_pairs(pair for pair in pairs if len(_find_splits(pair)) == 1)
+    problem = "of nearly identical images in one split"
+    fix = "Keep one image of each group: copies, and frames of a standing camera, add no information."
+    yield from _report_groups(context, "near_duplicates", within, "group", problem, fix)
+    across, problem = [p for p in pairs if len(_find_splits(p)) > 1], "of nearly identical images in different splits"
+    yield from _report_groups(context, "near_duplicates_across_splits", across, "pair", problem, _LEAKAGE_FIX)
+
+
+def _report_groups(
+    context: CheckContext,
+    code: str,
+    groups: Sequence[Copies],
+    noun: str,
+    problem: str,
+    fix: str,
+    masks: Sequence[str] = (),
+) -> Iterator[Finding]:
+    """Report groups of images as `a.png = b.png`."""
+    names = [context.list_images(group) for group in groups]
+    items = [" = ".join([*n[:3], *[f"{len(n) - 3} more"] * (len(n) > 3)]) for n in names]
+    files = sorted({*itertools.chain(*names), *masks})
+    yield from report_files(code, files, noun, problem, fix, items=items)
 
 
 def _group_by_fingerprint(context: CheckContext) -> list[Copies]:
@@ -119,18 +123,6 @@ def _merge_pairs(pairs: Iterable[Copies]) -> list[Copies]:
 def _find_splits(group: Copies) -> set[str | None]:
     """Return the dataset's own splits of the samples; splits that are made later keep copies together."""
     return {s.sample.split for s in group}
-
-
-def _list_images(context: CheckContext, groups: Iterable[Copies]) -> list[str]:
-    return context.list_images(s for group in groups for s in group)
-
-
-def _format_copies(context: CheckContext, groups: Sequence[Copies]) -> str:
-    texts = []
-    for group in groups:
-        names = context.list_images(group)
-        texts.append(" = ".join([*names[:3], *[f"{len(names) - 3} more"] * (len(names) > 3)]))
-    return format_names(texts)
 
 
 CHECKS: tuple[Check, ...] = (_check_exact_duplicates, _check_near_duplicates)

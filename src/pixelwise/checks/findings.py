@@ -128,11 +128,16 @@ def make_finding(code: str, files: Sequence[str], message: str, fix: str) -> Fin
     )
 
 
-def report_files(code: str, files: Sequence[str], noun: str, problem: str, fix: str) -> Iterator[Finding]:
-    """Yield a finding such as `2 images without a mask: a.png, b.png.`; nothing if there are no files."""
+def report_files(
+    code: str, files: Sequence[str], noun: str, problem: str, fix: str, *, items: Sequence[str] | None = None
+) -> Iterator[Finding]:
+    """Yield a finding such as `2 images without a mask: a.png, b.png.`; nothing without files.
+
+    The message counts and lists `items` instead of the files if they are given.
+    """
     if files:
-        message = f"{format_count(len(files), noun)} {problem}: {format_names(files)}."
-        yield make_finding(code, files, message, fix)
+        items = files if items is None else items
+        yield make_finding(code, files, f"{format_count(len(items), noun)} {problem}: {format_names(items)}.", fix)
 
 
 def make_printable(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from pixelwise.checks.context import Check, CheckContext
-from pixelwise.checks.findings import Finding, format_count, format_names, make_finding
+from pixelwise.checks.findings import Finding, report_files
 from pixelwise.data.sample import Sample, Split
 from pixelwise.data.splits.spatial_blocks import Position, find_position
 from pixelwise.data.splits.user_groups import find_user_groups
@@ -23,10 +23,10 @@ def _check_user_groups(context: CheckContext) -> Iterator[Finding]:
         members[group].append(sample)
     splits = {group: sorted({str(s.split) for s in samples}) for group, samples in sorted(members.items())}
     divided = [group for group in splits if len(splits[group]) > 1]
-    if files := context.list_files(s.image_path for group in divided for s in members[group]):
-        shown = [f"{group!r} in {' and '.join(splits[group])}" for group in divided]
-        message = f"{format_count(len(divided), 'group')} in more than one split: {format_names(shown)}."
-        yield make_finding("group_in_two_splits", files, message, "Move all images of a group into one split.")
+    files = context.list_files(s.image_path for group in divided for s in members[group])
+    items = [f"{group!r} in {' and '.join(splits[group])}" for group in divided]
+    fix = "Move all images of a group into one split."
+    yield from report_files("group_in_two_splits", files, "group", "in more than one split", fix, items=items)
 
 
 def _check_sequences(context: CheckContext) -> Iterator[Finding]:
@@ -37,17 +37,14 @@ def _check_sequences(context: CheckContext) -> Iterator[Finding]:
     positions = {sample: find_position(_remove_split(sample)) for sample in samples}
     tiles = {sample: position for sample, position in positions.items() if position and position.kind == "tiles"}
     pairs = {*_find_neighboring_tiles(tiles), *_find_neighboring_frames([s for s in samples if s not in tiles])}
-    if files := context.list_files(s.image_path for pair in pairs for s in pair):
-        shown = [f"{a.name} next to {b.name}" for a, b in sorted(pairs)]
-        message = (
-            f"{format_count(len(pairs), 'pair')} of images that are neighbors by their names, in different splits: "
-            f"{format_names(shown)}."
-        )
-        fix = (
-            "If they are frames of one video or tiles of one raster, keep these in one split: scores on neighbors of "
-            "training images are too high. If they are unrelated, define groups with --group-by."
-        )
-        yield make_finding("sequence_in_two_splits", files, message, fix)
+    files = context.list_files(s.image_path for pair in pairs for s in pair)
+    items = [f"{a.name} next to {b.name}" for a, b in sorted(pairs)]
+    problem = "of images that are neighbors by their names, in different splits"
+    fix = (
+        "If they are frames of one video or tiles of one raster, keep these in one split: scores on neighbors of "
+        "training images are too high. If they are unrelated, define groups with --group-by."
+    )
+    yield from report_files("sequence_in_two_splits", files, "pair", problem, fix, items=items)
 
 
 def _remove_split(sample: Sample) -> str:

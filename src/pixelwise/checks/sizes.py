@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from pixelwise.checks.context import Check, CheckContext
-from pixelwise.checks.findings import Finding, format_count, format_names, make_finding
+from pixelwise.checks.findings import Finding, report_files
 from pixelwise.data.io.file_info import read_orientation
 from pixelwise.data.sample_stats import SampleStats
 
@@ -26,12 +26,11 @@ def _check_sizes(context: CheckContext) -> Iterator[Finding]:
     for s in context.stats:
         if s.size and s.mask_size and s.size != s.mask_size:
             mismatches[_find_code(s)].append(s)
-    for code, (what, fix) in _TEXTS.items():
-        if wrong := mismatches[code]:
-            shown = [_format_sizes(context, s) for s in wrong]
-            message = f"{format_count(len(wrong), 'mask')} {what}: {format_names(shown)} (height x width)."
-            files = [*context.list_images(wrong), *context.list_masks(wrong)]
-            yield make_finding(code, sorted(files), message, fix)
+    for code, (problem, fix) in _TEXTS.items():
+        wrong = mismatches[code]
+        files = sorted([*context.list_images(wrong), *context.list_masks(wrong)])
+        items = [_format_sizes(context, s) for s in wrong]
+        yield from report_files(code, files, "mask", f"{problem} (height x width)", fix, items=items)
 
 
 def _find_code(stats: SampleStats) -> str:

@@ -112,12 +112,12 @@ def _run(name: str, function: Callable[..., Any], arguments: dict[str, Any], wor
 def _launch_processes(arguments: dict[str, Any], words: list[str]) -> None:
     """Run `train --devices N` again in N processes, and exit with their code."""
     from pixelwise.api.launch import launch, require_devices
-    from pixelwise.training.distributed import is_one_of_several
+    from pixelwise.training.distributed import is_distributed
 
     if arguments["devices"] is None:
         return
     require_devices(arguments["devices"], arguments["device"])
-    if arguments["devices"] > 1 and not is_one_of_several():
+    if arguments["devices"] > 1 and not is_distributed():
         raise typer.Exit(launch(words, arguments["devices"]))
 
 

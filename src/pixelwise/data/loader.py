@@ -20,8 +20,11 @@ from pixelwise.data.augmentation import apply_augmentation, draw_augmentation
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
-from pixelwise.errors import DataError
+from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.shapes import Size, round_up
+
+Augment = Callable[[Array, Array, np.random.Generator], tuple[Array, Array]]
+"""(image (H, W, C), labels (H, W), rng) → the changed image and labels, equal in shape and dtype."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,8 @@ class Batches:
     """Each rank makes an equal part of each batch; together they are the batch of a single process."""
     size_multiple: int = 16
     """Sizes below the full crop are rounded up to a multiple of this, so that the network does not pad."""
+    augment: Augment | None = None
+    """Function of the user, applied after `augmentation`."""
     compute_pixel_weights: Callable[[Array], Array] | None = None
     """Function from augmented, cropped labels (H, W) to the weights of their pixels, (H, W) float32."""
     pin_memory: bool = False
@@ -117,6 +122,9 @@ class Batches:
             rng = np.random.default_rng([self.seed, 1, position])
             plan = draw_augmentation(self.augmentation, rng, size[0] / self.crop_size[0])
             apply_augmentation(plan, *pairs[i], size, (images[i].numpy(), all_labels[i].numpy()))
+            if self.augment:
+                rng = np.random.default_rng([self.seed, 3, position])
+                _apply_user_augmentation(self.augment, images[i].numpy(), all_labels[i].numpy(), rng)
         weights = None
         if self.compute_pixel_weights:
             weights = torch.from_numpy(np.stack([self.compute_pixel_weights(one) for one in all_labels.numpy()]))
@@ -144,6 +152,17 @@ def _draw_order(seed: int, epoch: int, count: int) -> Array:
 
 def _allocate(shape: tuple[int, ...], dtype: np.dtype[Any], pin_memory: bool) -> torch.Tensor:
     return torch.empty_like(torch.from_numpy(np.empty(shape, dtype)), pin_memory=pin_memory)
+
+
+def _apply_user_augmentation(augment: Augment, image: Array, labels: Array, rng: np.random.Generator) -> None:
+    """Apply a function of the user in place."""
+    for before, after in zip((image, labels), augment(image.copy(), labels.copy(), rng), strict=True):
+        if after.shape != before.shape or after.dtype != before.dtype:
+            raise InvalidArgumentError(
+                f"the augmentation returned an array of {after.dtype} {after.shape}, but received {before.dtype} "
+                f"{before.shape}. Return image and labels with equal shape and dtype."
+            )
+        before[...] = after
 
 
 def _require_same_format(sample: Sample, image: Array, first: Sample, expected: Array) -> None:

@@ -63,7 +63,7 @@ def evaluate(
         names = ", ".join(path.name for path in dataset.index.same_stem[:3])
         raise DataError(f"{dataset.root} has files with the same stem ({names}). Rename or remove one of each.")
     if engine == "auto":
-        predictor = select_engine(predictor, model, num_images=len(samples))
+        predictor = select_engine(predictor, model, num_images=len(samples), store=False)
     counts = score_samples(predictor, dataset, samples, report=True)
     result = counts.compute_scores(predictor.classes.names)
     result |= {"split": split, "model": str(model), "data": str(data)}

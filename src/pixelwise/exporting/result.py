@@ -9,7 +9,7 @@ from pixelwise.shapes import Size
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parity:
-    """How closely an exported file reproduces the model in float32 on synthetic images."""
+    """The agreement of an exported file with the model in float32, on synthetic images."""
 
     agreement: float
     """Share of pixels of all images with the same label."""

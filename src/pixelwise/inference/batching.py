@@ -75,7 +75,7 @@ def predict_all(
                     yield Failure(item=item, error=fault)
                     continue
                 shape = future.result()[0].shape
-                limit = 1 if tta or num_single > 0 else predictor.batch_size((shape[0], shape[1]))
+                limit = 1 if tta or num_single > 0 else predictor.choose_batch_size((shape[0], shape[1]))
                 num_single -= 1
                 ahead = max(MIN_AHEAD, 2 * limit)  # few large images, because each takes memory
                 batch = [(item, future)]

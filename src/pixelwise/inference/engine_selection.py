@@ -58,7 +58,7 @@ class EngineTiming:
     """Share of labels that are equal to those of PyTorch in float32."""
 
 
-def select_engine(predictor: "Predictor", model: str | Path, *, num_images: int) -> "Predictor":
+def select_engine(predictor: "Predictor", model: str | Path, *, num_images: int, store: bool = True) -> "Predictor":
     """Return a predictor of the same model, device and precision on the engine that should finish first.
 
     A job of fewer than `MIN_IMAGES` images does not measure; without an earlier measurement it uses PyTorch.
@@ -67,6 +67,7 @@ def select_engine(predictor: "Predictor", model: str | Path, *, num_images: int)
     Args:
         predictor: a predictor on PyTorch; others, such as int8, are returned unchanged.
         model: the run folder or model file that it was loaded from.
+        store: write a new measurement next to the model.
     """
     if predictor.engine != "torch":
         return predictor
@@ -82,7 +83,8 @@ def select_engine(predictor: "Predictor", model: str | Path, *, num_images: int)
             return predictor
         logger.info(f"Measuring the engines torch, {', '.join(candidates)} once")
         timings, networks = measure_engines(predictor, ("torch", *candidates))
-        write_timings(file, setup, timings)
+        if store:
+            write_timings(file, setup, timings)
     chosen = choose_fastest(timings, num_images, started=tuple(networks))
     if chosen != "torch":
         logger.info(f"engine: {ENGINES[chosen].title}, {predictor.precision}")

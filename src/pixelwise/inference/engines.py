@@ -39,7 +39,7 @@ class NetworkSource:
     int8: bytes | None = None
     """The network in int8, as ONNX; see `int8_file.py`."""
 
-    def graph(self, precision: Precision) -> bytes:
+    def get_onnx(self, precision: Precision) -> bytes:
         """Return the network as ONNX."""
         if precision != "int8":
             return self.onnx
@@ -49,7 +49,7 @@ class NetworkSource:
     def optimize(self, precision: Precision) -> nn.Module:
         """Return the network with fused batch normalizations."""
         return optimize_for_inference(
-            self.module.network, self._frame(512, 512), channels=self.channels, precision=precision
+            self.module.network, self._compute_frame_size(512, 512), channels=self.channels, precision=precision
         )
 
     @cached_property
@@ -57,10 +57,10 @@ class NetworkSource:
         """Return the optimized network in float32, for frames of any number and size; takes seconds."""
         network = self.optimize("fp32").to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         # All sizes differ, so that the exporter does not take them for one dimension.
-        example = torch.zeros(2, self.channels, *self._frame(40, 40 + self.module.multiple))
+        example = torch.zeros(2, self.channels, *self._compute_frame_size(40, 40 + self.module.multiple))
         return to_onnx(NetworkGraph(network), example, outputs=("logits",), dynamic=(0, 2, 3))
 
-    def _frame(self, height: int, width: int) -> Size:
+    def _compute_frame_size(self, height: int, width: int) -> Size:
         return len(self.module.compute_padded_indices(height)), len(self.module.compute_padded_indices(width))
 
 
@@ -172,7 +172,7 @@ ENGINES: Mapping[EngineName, Engine] = {
     ),
     "openvino": Engine(
         title="OpenVINO",
-        build=lambda source, device, precision: OpenVinoNetwork(source.graph(precision), precision),
+        build=lambda source, device, precision: OpenVinoNetwork(source.get_onnx(precision), precision),
         precisions=("fp32", "bf16", "int8"),
         runs_on=lambda device: device.type == "cpu",
         packages=("openvino", "onnx", "onnxscript"),
@@ -180,7 +180,7 @@ ENGINES: Mapping[EngineName, Engine] = {
     ),
     "onnxruntime": Engine(
         title="ONNX Runtime",
-        build=lambda source, device, precision: OnnxRuntimeNetwork(source.graph(precision), device),
+        build=lambda source, device, precision: OnnxRuntimeNetwork(source.get_onnx(precision), device),
         precisions=("fp32", "int8"),
         runs_on=_has_cuda_provider,
         packages=("onnxruntime", "onnx", "onnxscript"),

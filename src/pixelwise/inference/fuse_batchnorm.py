@@ -54,13 +54,13 @@ def find_pairs(network: nn.Module, size: Size, *, channels: int) -> list[ConvNor
     Modules that run twice or share their weights are excluded.
     """
     skeleton = copy_to_meta(network)
-    uses = _Uses(skeleton)
+    uses = _ConvolutionUses(skeleton)
     with torch.inference_mode(), uses:
         output = skeleton(torch.empty(1, channels, *size, device="meta"))
     return list(uses.find_pairs(output))
 
 
-class _Uses(OpObserver):  # type: ignore[no-untyped-call]
+class _ConvolutionUses(OpObserver):  # type: ignore[no-untyped-call]
     """Records, while it is active, which operators use the convolutions and their outputs."""
 
     def __init__(self, skeleton: nn.Module) -> None:
@@ -68,7 +68,7 @@ class _Uses(OpObserver):  # type: ignore[no-untyped-call]
         modules = dict(skeleton.named_modules(remove_duplicate=False))
         convolutions = {name: m for name, m in modules.items() if isinstance(m, nn.Conv2d)}
         self._owners = {id(m.weight): name for name, m in convolutions.items()}
-        norms = {name: m for name, m in modules.items() if _replacement(m) is not None}
+        norms = {name: m for name, m in modules.items() if _find_replacement(m) is not None}
         self._owners |= {id(m.running_mean): name for name, m in norms.items()}
         self._calls: dict[str, int] = {}
         # By id; the tensors are kept so that ids stay unique. Meta tensors hold no data.
@@ -99,7 +99,7 @@ class _Uses(OpObserver):  # type: ignore[no-untyped-call]
 
 def _fuse(network: nn.Module, pair: ConvNormPair) -> None:
     convolution, norm = (network.get_submodule(name) for name in (pair.convolution, pair.normalization))
-    replacement = _replacement(norm)
+    replacement = _find_replacement(norm)
     assert isinstance(convolution, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
     assert replacement is not None
@@ -114,7 +114,7 @@ def _fuse(network: nn.Module, pair: ConvNormPair) -> None:
     network.set_submodule(pair.normalization, replacement)
 
 
-def _replacement(module: nn.Module) -> nn.Module | None:
+def _find_replacement(module: nn.Module) -> nn.Module | None:
     """Return what replaces a fused batch normalization; None for other modules, and without running statistics."""
     if not isinstance(module, nn.BatchNorm2d) or module.running_mean is None:
         return None

@@ -48,33 +48,35 @@ def read_int8(model: str | Path, engine: str | None = None) -> tuple[bytes, dict
     if not path.exists():
         raise InvalidArgumentError(f"{model} has no int8 file ({path.name}). Create it with {command}.")
     try:
-        graph, facts = _read(path)
-        is_whole = facts["sha256"] == compute_sha256([graph])
+        graph, metadata = _read(path)
+        is_whole = metadata["sha256"] == compute_sha256([graph])
     except Exception as error:  # the parser raises many types
         raise InvalidArgumentError(f"{path} is damaged. Delete it and run {command}.") from error
-    if facts.get("format") != INT8_FORMAT:
+    if metadata.get("format") != INT8_FORMAT:
+        writer = metadata.get("versions", {}).get("pixelwise", "an earlier version")
         raise InvalidArgumentError(
-            f"{path} has format {facts.get('format', 1)}; this version reads format {INT8_FORMAT}. Run {command} again."
+            f"{path} has format {metadata.get('format', 1)}, written by Pixelwise {writer}; this version reads format "
+            f"{INT8_FORMAT}. Run {command} again."
         )
     if not is_whole:
         raise InvalidArgumentError(f"{path} is damaged. Run {command} again.")
-    if facts["model"] != checksum:
+    if metadata["model"] != checksum:
         raise InvalidArgumentError(f"{path} was made from another model. Run {command} again.")
-    measured = facts.get("accuracy", {}).get("engines", {})
+    measured = metadata.get("accuracy", {}).get("engines", {})
     if engine is not None and engine not in measured:
         logger.warning(
             f"int8 accuracy was measured with {', '.join(measured) or 'no engine'}, not with {engine}. Run {command} "
             f"on this machine to measure it."
         )
-    return graph, facts
+    return graph, metadata
 
 
-def write_int8(model: str | Path, graph: bytes, facts: Mapping[str, Any], *, path: Path | None = None) -> None:
+def write_int8(model: str | Path, graph: bytes, metadata: Mapping[str, Any], *, path: Path | None = None) -> None:
     """Write the int8 file of a model atomically.
 
     Args:
         graph: ONNX in int8, from frames to the network's output.
-        facts: further metadata, plain values.
+        metadata: further entries, plain values.
         path: file to write; None: next to the model.
 
     Raises:
@@ -85,9 +87,9 @@ def write_int8(model: str | Path, graph: bytes, facts: Mapping[str, Any], *, pat
     proto, path = onnx.load_model_from_string(graph), path or get_int8_path(model)
     proto.ClearField("metadata_props")
     checksum = compute_sha256([proto.SerializeToString(deterministic=True)])
-    metadata = {**facts, "format": INT8_FORMAT, "model": read_checksum(model), "sha256": checksum}
+    content = {**metadata, "format": INT8_FORMAT, "model": read_checksum(model), "sha256": checksum}
     entry = proto.metadata_props.add()
-    entry.key, entry.value = "pixelwise", json.dumps(metadata, sort_keys=True)
+    entry.key, entry.value = "pixelwise", json.dumps(content, sort_keys=True)
     try:
         write_atomically(path, proto.SerializeToString(deterministic=True))
     except OSError as error:
@@ -114,11 +116,11 @@ def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
 
     proto = onnx.load(path)
     (entry,) = proto.metadata_props
-    facts = json.loads(entry.value)
-    if entry.key != "pixelwise" or "sha256" not in facts:
+    metadata = json.loads(entry.value)
+    if entry.key != "pixelwise" or "sha256" not in metadata:
         raise ValueError("no metadata of Pixelwise")
     proto.ClearField("metadata_props")
-    return proto.SerializeToString(deterministic=True), facts
+    return proto.SerializeToString(deterministic=True), metadata
 
 
 def prepare_frames(module: Segmenter, images: Iterator[Array]) -> Iterator[Array]:

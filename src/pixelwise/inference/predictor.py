@@ -181,7 +181,7 @@ class Predictor:
         prediction = self._predict_whole(lambda: blend_tiles(pixels, tile, self._infer_image), keep_logits)
         return replace(prediction, seam_score=compute_seam_score(prediction.labels, tile))
 
-    def batch_size(self, size: Size) -> int:
+    def choose_batch_size(self, size: Size) -> int:
         """Return how many images of this size are predicted at once; 1 in float32 on the CPU, the reference."""
         is_reference = self.device.type == "cpu" and self.precision == "fp32"  # sums would round differently in a batch
         return 1 if is_reference else max(1, min(MAX_BATCH, WHOLE_PIXELS // max(size[0] * size[1], 1)))

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from pixelwise.config import LossConfig
 from pixelwise.errors import unknown_name
+from pixelwise.import_paths import load_import_path
 from pixelwise.losses.class_weights import inverse_log_weights, median_frequency_weights
 from pixelwise.losses.confusion_based import cross_entropy, cross_entropy_and_dice, dice, focal, tversky
 from pixelwise.losses.lovasz_softmax import lovasz
@@ -74,12 +75,14 @@ def build_loss(config: LossConfig) -> Loss:
         >>> loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.uint8), ignore_index=255)
         tensor(1.0265)
     """
-    if config.name not in LOSSES:
+    if config.function is None and config.name not in LOSSES:
         raise unknown_name("loss", config.name, LOSSES)
-    if config.name == "cross_entropy" and config.dice_weight and not config.lovasz_weight:
+    if config.function is None and config.name == "cross_entropy" and config.dice_weight and not config.lovasz_weight:
         return partial(cross_entropy_and_dice, dice_weight=config.dice_weight)
     main = LOSSES[config.name]
-    if config.name == "focal":
+    if config.function is not None:
+        main = load_import_path(config.function, "loss.function")
+    elif config.name == "focal":
         main = partial(focal, gamma=config.focal_gamma)
     elif config.name == "tversky":
         main = partial(tversky, beta=config.tversky_beta)

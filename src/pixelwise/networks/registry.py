@@ -11,6 +11,8 @@ from torch import nn
 
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError, unknown_name
+from pixelwise.import_paths import is_import_path, load_import_path
+from pixelwise.networks.backbones import build_fc_layers
 from pixelwise.networks.segnet import SegNet
 from pixelwise.networks.segnet_basic import TABLE_1, SegNetBasic
 from pixelwise.networks.unet import EncoderUNet, UNet
@@ -71,7 +73,6 @@ def _build_fcn(
     form: Literal["same", "released", "alexnet"] = "same",
 ) -> nn.Module:
     """Build FCN on VGG16 with fc6 and fc7, or on the encoder of the config."""
-    from pixelwise.networks.backbones import build_fc_layers
     from pixelwise.networks.encoders import build_encoder
     from pixelwise.networks.fcn import FCN, FIRST_PADDING
 
@@ -156,13 +157,37 @@ def build_network(config: NetworkConfig, *, in_channels: int, num_classes: int) 
         >>> network(torch.rand(1, 3, 45, 61)).shape
         torch.Size([1, 5, 45, 61])
     """
-    if config.name not in NETWORKS:
-        raise unknown_name("network", config.name, NETWORKS)
-    keys, default = NETWORK_KEYS[config.name], NetworkConfig()
+    require_network_name(config.name)
+    keys, default = NETWORK_KEYS.get(config.name, frozenset()), NetworkConfig()
     for key in NetworkConfig.__dataclass_fields__.keys() - keys - {"name"}:
         if getattr(config, key) != getattr(default, key):
             raise InvalidArgumentError(
                 f"network.{key} is {getattr(config, key)!r}, but {config.name!r} does not use it; leave it out. "
                 f"Its keys: {', '.join(sorted(keys)) or 'none'}."
             )
+    if is_import_path(config.name):
+        return _build_own_network(config.name, in_channels, num_classes)
     return NETWORKS[config.name](in_channels, num_classes, config)
+
+
+def require_network_name(name: str) -> None:
+    """Raise InvalidArgumentError for a name that is neither in `NETWORKS` nor an import path that can be imported."""
+    if is_import_path(name):
+        load_import_path(name, "network.name")
+    elif name not in NETWORKS:
+        raise unknown_name("network", name, NETWORKS)
+
+
+def _build_own_network(path: str, in_channels: int, num_classes: int) -> nn.Module:
+    """Build a network of the user; keywords, so that only a function with these parameters is called."""
+    function = load_import_path(path, "network.name")
+    try:
+        network = function(in_channels=in_channels, num_classes=num_classes)
+    except TypeError as error:
+        raise InvalidArgumentError(
+            f"{path} cannot be built ({error}). Expected a class or function with the parameters in_channels and "
+            f"num_classes."
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise InvalidArgumentError(f"{path} returned {type(network).__name__}. Expected a torch.nn.Module.")
+    return network

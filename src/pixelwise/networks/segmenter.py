@@ -52,7 +52,7 @@ class Segmenter(nn.Module):
             mean, std = [0.0] * len(mean), [1.0] * len(std)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
-        self.multiple: int = network.size_multiple  # type: ignore[assignment]
+        self.multiple: int = getattr(network, "size_multiple", 1)
         self.offset: int = getattr(network, "size_offset", 0)
         self.margin: int = getattr(network, "output_margin", 0)
 

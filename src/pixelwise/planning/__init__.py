@@ -1,1 +1,1 @@
-"""From what the data and the machine are to a config, each choice with its reason."""
+"""Planning: from a dataset, a machine and a budget to a config, with a reason for each choice."""

@@ -1,73 +1,73 @@
-"""What a plan expects of its run: steps, time and memory, in words for the top of config.yaml."""
+"""The planner's estimate of a run: steps, time and memory, as text for the top of config.yaml."""
 
 from dataclasses import dataclass
 
-from pixelwise.planning.memory_estimate import MemoryForecast, gib
+from pixelwise.planning.memory_estimate import MemoryEstimate, format_gib
 from pixelwise.progress import format_duration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TimeForecast:
-    """Seconds of a run, from the steps and the predictions that were timed while planning."""
+class TimeEstimate:
+    """Seconds of a run, from the steps and predictions that were timed during planning."""
 
     start: float
-    """Before the first step: imports, reading the data, planning."""
+    """Imports, reading the data and planning, until the first step."""
     steps: float
-    """All steps of the optimizer."""
     evaluations: float
-    """On the validation images while training."""
+    """Evaluations during training."""
     end: float
-    """The last evaluation and the report."""
+    """Final evaluation and report."""
 
     @property
     def total(self) -> float:
+        """Seconds of the whole command."""
         return self.start + self.steps + self.evaluations + self.end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
-    memory: MemoryForecast
-    tried_peak: int
-    """Bytes at the peak of what was tried while planning, in the same process."""
+class RunEstimate:
+    """Steps, time and memory of a run."""
+
+    memory: MemoryEstimate
+    planning_peak: int
+    """Bytes at the peak of planning and training in one process."""
     device: str
     num_steps: int
     epochs: float
-    """How often each training image is shown."""
-    time: TimeForecast | None
-    """None where nothing is timed, because the steps are given."""
+    time: TimeEstimate | None
+    """None if nothing was timed, because the steps are given."""
 
-    def lines(self) -> list[str]:
-        """For people, without the sign of a comment."""
-        said = [f"forecast, on {self.device}: {self.num_steps:,} steps, each image {times(self.epochs)}"]
+    def lines(self) -> tuple[str, ...]:
+        """Return lines of text."""
+        steps = f"{self.num_steps:,} steps, {format_epochs(self.epochs)}"
+        lines = [f"estimate for {self.device}: {steps}"]
         if self.time:
-            time = self.time
-            total, start, steps, evaluations, end = map(
-                format_duration, (time.total, time.start, time.steps, time.evaluations, time.end)
-            )
-            said.append(
-                f"time: {total} = start {start} + steps {steps} + evaluations {evaluations} + last evaluation and "
-                f"report {end}"
+            lines.append(
+                f"time: {format_duration(self.time.total)} = start {format_duration(self.time.start)} + steps "
+                f"{format_duration(self.time.steps)} + evaluations {format_duration(self.time.evaluations)} + final "
+                f"evaluation and report {format_duration(self.time.end)}"
             )
         else:
-            said.append("time: not known, because nothing is timed where the steps are given")
-        said.append(f"peak memory: {gib(self.memory.peak)} ({self._parts()})")
-        if self.tried_peak > self.memory.peak:
-            said.append(f"planning and training in one process: {gib(self.tried_peak)}, from what was tried")
-        return said
+            lines.append("time: unknown, because nothing is timed if the steps are given")
+        lines.append(f"peak memory: {format_gib(self.memory.peak)} ({self._describe_parts()})")
+        if self.planning_peak > self.memory.peak:
+            peak = format_gib(self.planning_peak)
+            lines.append(f"peak memory with planning in the same process: {peak}, from networks that were timed")
+        return tuple(lines)
 
-    def _parts(self) -> str:
+    def _describe_parts(self) -> str:
         memory = self.memory
+        phases = {"step": memory.step, "evaluation": memory.evaluation, "checkpoint": memory.checkpoint}
+        largest = max(phases, key=phases.__getitem__)
         parts = {
             "process": memory.process,
             "images": memory.images,
             "weights and optimizer": memory.model,
-            **max(
-                ({"step": memory.step}, {"evaluation": memory.evaluation}, {"checkpoint": memory.checkpoint}),
-                key=lambda part: next(iter(part.values())),
-            ),
+            largest: phases[largest],
         }
-        return " + ".join(f"{name} {gib(size)}" for name, size in parts.items() if size)
+        return " + ".join(f"{name} {format_gib(size)}" for name, size in parts.items() if size)
 
 
-def times(number: float) -> str:
-    return f"{number:.1f} times" if number < 10 else f"{number:,.0f} times"
+def format_epochs(number: float) -> str:
+    """Format as `0.5 epochs` or `30 epochs`."""
+    return f"{number:.1f} epochs" if number < 10 else f"{number:,.0f} epochs"

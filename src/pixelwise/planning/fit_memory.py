@@ -1,51 +1,72 @@
-"""Making a plan fit into the memory there is."""
+"""Smaller samples, if the memory is too small for the planned ones."""
+
+from collections.abc import Set
 
 import torch
 
 from pixelwise.config import Config
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.planning.candidates import Candidate
+from pixelwise.planning.candidates import NetworkCandidate
 from pixelwise.planning.fingerprint import Fingerprint
-from pixelwise.planning.memory_estimate import MEMORY_SHARE, MemoryForecast, Room, forecast_memory, gib
-from pixelwise.planning.plan import Draft
+from pixelwise.planning.heuristics import Choices
+from pixelwise.planning.memory_estimate import (
+    MEMORY_FRACTION,
+    MemoryBudget,
+    MemoryEstimate,
+    estimate_memory,
+    format_gib,
+)
 from pixelwise.shapes import round_up
 
 MIN_CROP_SIDE = 64
-"""Of a sample that is cut smaller because memory is short."""
+"""Smallest side to which crops are reduced."""
 
 
-def fit_samples(draft: Draft, candidate: Candidate | None, seen: Fingerprint, device: torch.device, room: Room) -> None:
-    """Halves the batch, then the crop, until the run of this network (None: the draft's own) fits.
+def fit_samples(
+    config: Config,
+    fixed: Set[str],
+    candidate: NetworkCandidate | None,
+    fingerprint: Fingerprint,
+    device: torch.device,
+    budget: MemoryBudget,
+) -> Choices:
+    """Halve the batch, then the crop, until the run of this network (None: that of the config) fits into memory.
 
     Raises:
-        InvalidArgumentError: it does not fit with the smallest samples.
+        InvalidArgumentError: the run does not fit with the smallest samples, or keys that the user fixed prevent it.
     """
-
-    def forecast() -> MemoryForecast:
-        config = draft.with_network(candidate) if candidate else draft.config
-        return forecast_memory(config, seen, device, room)
-
-    while (memory := forecast()).peak > room.allowed:
-        batch, crop = draft.config.training.batch_size, draft.config.data.crop_size
-        why = f"a larger one would not fit into {gib(room.allowed)} of memory"
-        if batch > 1 and "training.batch_size" not in draft.decided:
-            draft.put("training.batch_size", batch // 2, why)
-        elif min(crop) > MIN_CROP_SIDE and "data.crop_size" not in draft.decided:
-            draft.put("data.crop_size", (round_up(crop[0] // 2, 32), round_up(crop[1] // 2, 32)), why)
+    choices: Choices = {}
+    reason = f"larger samples do not fit into {format_gib(budget.allowed)} of memory"
+    while True:
+        network = candidate.apply_to(config, fixed) if candidate else config
+        memory = estimate_memory(network, fingerprint, device, budget)
+        if memory.peak <= budget.allowed:
+            return choices
+        batch, crop = config.training.batch_size, config.data.crop_size
+        if batch > 1 and "training.batch_size" not in fixed:
+            choices["training.batch_size"] = (batch // 2, reason)
+        elif min(crop) > MIN_CROP_SIDE and "data.crop_size" not in fixed:
+            choices["data.crop_size"] = ((round_up(crop[0] // 2, 32), round_up(crop[1] // 2, 32)), reason)
         else:
-            raise _too_little(memory, room, seen, draft.config)
+            raise _explain_shortage(memory, budget, fingerprint, config)
+        config = config.replace({key: value for key, (value, _) in choices.items()})
 
 
-def _too_little(memory: MemoryForecast, room: Room, seen: Fingerprint, config: Config) -> InvalidArgumentError:
-    recompute = "" if config.training.activation_checkpointing else "set training.activation_checkpointing=true, "
+def _explain_shortage(
+    memory: MemoryEstimate, budget: MemoryBudget, fingerprint: Fingerprint, config: Config
+) -> InvalidArgumentError:
+    checkpointing = config.training.activation_checkpointing
+    advice = "" if checkpointing else "set training.activation_checkpointing=true, "
     advice = (
-        f"free some, {recompute}or set smaller values of training.batch_size, data.crop_size and network.base_channels"
+        f"Free memory, {advice}or set smaller values of training.batch_size, data.crop_size and network.base_channels"
     )
-    without = memory.process + memory.images + memory.model + max(memory.step, memory.checkpoint)
-    if without <= room.allowed:
-        height, width = seen.largest_val_size
-        advice = f"cut the images into smaller ones: predicting one of {height}x{width} takes {gib(memory.evaluation)}"
+    without_evaluation = memory.process + memory.images + memory.model + max(memory.step, memory.checkpoint)
+    if without_evaluation <= budget.allowed:
+        height, width = fingerprint.largest_val_size
+        size = format_gib(memory.evaluation)
+        advice = f"Cut the images into smaller ones: predicting one of {height}x{width} takes {size}"
     return InvalidArgumentError(
-        f"training would take {gib(memory.peak)} of memory at its peak, and a plan may take {gib(room.allowed)}, "
-        f"{MEMORY_SHARE:.0%} of what is there; {advice}. A config given with --config is not held to this."
+        f"training would take {format_gib(memory.peak)} of memory at its peak, but a plan may use "
+        f"{format_gib(budget.allowed)}, {MEMORY_FRACTION:.0%} of the memory. {advice}. A config given with --config is "
+        f"not limited."
     )

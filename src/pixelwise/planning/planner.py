@@ -1,9 +1,9 @@
-"""From a fingerprint and a measured machine to a config, each choice with its reason."""
+"""The planner: from a fingerprint and a timed machine to a config, with a reason for each choice."""
 
+import dataclasses
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,285 +11,311 @@ import torch
 from pixelwise.config import Config
 from pixelwise.devices import Precision
 from pixelwise.networks.geometry.network_geometry import trace_geometry
-from pixelwise.planning.candidates import Candidate, candidates_for, suit_pretrained
-from pixelwise.planning.estimate import Forecast, TimeForecast, times
+from pixelwise.planning.candidates import NetworkCandidate, list_candidates, suits_pretrained
+from pixelwise.planning.estimate import RunEstimate, TimeEstimate, format_epochs
 from pixelwise.planning.fingerprint import Fingerprint
 from pixelwise.planning.fit_memory import fit_samples
 from pixelwise.planning.heuristics import (
+    LEARNING_RATES,
+    Choices,
     choose_augmentation,
     choose_cache,
     choose_loss,
-    choose_optimizer,
     choose_samples,
     describe_details,
     describe_lengths,
 )
-from pixelwise.planning.memory_estimate import Room, forecast_memory, gib, look_for_room, segmenter_without_data
-from pixelwise.planning.plan import Draft, Plan
-from pixelwise.planning.prepare_data import Prepared
-from pixelwise.planning.pretrained_lookup import Found, find_pretrained
-from pixelwise.planning.timing import measure_step, seconds_left, steps_within
-from pixelwise.training.trainer import Trainer
-from pixelwise.training.validation import REPORT_SECONDS, SCORING_RESERVE, time_to_score
+from pixelwise.planning.memory_estimate import build_meta_segmenter, estimate_memory, format_gib, measure_memory_budget
+from pixelwise.planning.prepare_data import TrainingData
+from pixelwise.planning.pretrained_lookup import AvailableEncoder, find_pretrained
+from pixelwise.planning.timing import compute_seconds_left, compute_steps_within, measure_step
+from pixelwise.training.trainer import draw_val_samples
+from pixelwise.training.validation import REPORT_SECONDS, SCORING_RESERVE, estimate_scoring_seconds
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_BUDGET_SECONDS = 1200.0
-"""Where neither steps nor a budget are given."""
+"""Budget if neither steps nor a budget are given."""
 
-EVALUATION_SHARE = 0.08
-"""Of the budget, for the last evaluation at most; a larger validation set is sampled."""
+MAX_EVALUATION_FRACTION = 0.08
+"""Largest fraction of the budget that the final evaluation may use; a larger validation set is sampled."""
 
-STEPS_WANTED = 300
-"""Of the optimizer, before a batch of more than one image pays."""
+MIN_STEPS = 300
+"""Optimizer steps that a run should have before its batches have more than one image."""
 
 MIN_VAL_IMAGES = 4
-"""Never fewer than that."""
 
-HOPELESS = 2.0
-"""A candidate that would be too slow by this factor, by its operations, is not timed. Larger networks
-compute faster by up to 1.6 than their operations tell."""
+MAX_SLOWDOWN = 2.0
+"""A candidate whose operations predict a time above the limit by this factor is not timed. Larger networks compute up
+to 1.6 times as many operations per second."""
 
-PRETRAINED_LR_SHARE = 0.25
-"""Of the peak learning rate, for a network that starts from trained weights; by custom, not measured here."""
+PRETRAINED_LR_FACTOR = 0.25
+"""Factor on the peak learning rate for pretrained weights; by custom, not measured here."""
 
 NETWORK_KEYS = frozenset(
     f"network.{key}"
     for key in ("name", "base_channels", "depth", "max_channels", "stem_stride", "encoder", "encoder_weights")
 )
-"""Where the user decides one of these, no pretrained encoder is looked for."""
+"""If the user sets one of these keys, no pretrained encoder is looked for."""
 
 
 def make_plan(
-    prepared: Prepared,
-    device: torch.device,
-    precision: Precision,
-    changes: Mapping[str, Any],
-    started: float,
-) -> Plan:
-    """The config for this data, this machine and this budget; `changes` are the user's own and stay.
+    data: TrainingData, device: torch.device, precision: Precision, changes: Mapping[str, Any], started: float
+) -> Config:
+    """Plan a config for this data, machine and budget.
 
-    With `training.steps` nothing depends on a measured time. With `training.budget_seconds`, the
-    network is chosen by the time its training step takes here; a deterministic run then fixes its
-    steps and does not look at the clock again.
+    With `training.steps`, nothing depends on a measured time. With `training.budget_seconds`, the network is chosen by
+    the time of its training step; a deterministic run then fixes its steps.
+
+    Args:
+        data: the dataset.
+        device: device to train on.
+        precision: arithmetic to train with.
+        changes: keys that the user set; they stay.
+        started: instant (`time.monotonic`) from which the budget counts.
+
+    Returns:
+        The config, with its reasons and the estimate of the run.
 
     Raises:
-        InvalidArgumentError: less memory than the smallest plan needs.
+        InvalidArgumentError: the smallest plan does not fit into memory.
     """
-    draft, seen = Draft(changes), prepared.seen
-    if draft.config.training.steps is None:
-        draft.put("training.budget_seconds", DEFAULT_BUDGET_SECONDS, "the default")
-    draft.put("training.precision", precision, "what this device computes fastest")
-    choose_samples(draft, seen)
-    choose_loss(draft, seen)
-    choose_augmentation(draft, seen)
-    choose_optimizer(draft)
-    if draft.config.training.init_from:
-        spare_trained_weights(draft)
-    planner = _Planner(draft=draft, prepared=prepared, device=device, room=look_for_room(device), started=started)
-    choose_cache(draft, seen, look_for_room(torch.device("cpu")))
-    candidates = planner.fit(_candidates(draft, seen))
-    if draft.config.training.steps is not None:
-        if candidates:
-            middle = candidates[min(1, len(candidates) - 1)]
-            planner.take(middle, "the middle size; only steps are given, so nothing is timed")
-    elif candidates:
-        planner.choose_network_by_clock(candidates)
-    else:
-        planner.choose_batch_by_clock()
-    if draft.config.training.steps is None:
-        planner.choose_validation()
-        planner.fix_steps()
-    return Plan(config=draft.config, reasons=draft.reasons, forecast=planner.forecast())
+    return Planner(data, device, precision, changes, started).plan()
 
 
-def _candidates(draft: Draft, seen: Fingerprint) -> tuple[Candidate, ...]:
-    """What there is to choose from. Only the U-Net comes in sizes; others are taken as they were published."""
-    network = draft.config.network
-    if network.name != "unet" or network.encoder or draft.config.training.init_from:
-        return ()
-    found: list[Found] = []
-    if not draft.decided & NETWORK_KEYS:
-        if suit_pretrained(seen):
-            found = find_pretrained()
-            names = ", ".join(one.encoder for one in found)
-            missing = "no ImageNet weights are at hand or can be downloaded"
-            draft.put("network.encoder", None, f"{names} would be too slow or too large" if found else missing)
+class Planner:
+    """Plans one run; see `make_plan`."""
+
+    def __init__(
+        self,
+        data: TrainingData,
+        device: torch.device,
+        precision: Precision,
+        changes: Mapping[str, Any],
+        started: float,
+    ) -> None:
+        self.data, self.device, self.precision, self.started = data, device, precision, started
+        self.fixed = frozenset(changes)
+        self.config = Config().replace(changes, reasons=dict.fromkeys(changes, "set by the user"))
+        self.fingerprint = data.fingerprint
+        self.memory = measure_memory_budget(device)
+        self.memory_note = ""
+        """Added to the reason of the network if memory excluded larger ones."""
+        self.planning_peak = 0
+        """Bytes at the peak of the networks that were timed."""
+        self.step_seconds = 0.0
+        self.scoring_seconds = 0.0
+        """Time of an evaluation in both precisions."""
+
+    def plan(self) -> Config:
+        """Choose every value that the user left open."""
+        if self.config.training.steps is None:
+            self.choose({"training.budget_seconds": (DEFAULT_BUDGET_SECONDS, "the default")})
+        self.choose({"training.precision": (self.precision, "the fastest on this device")})
+        self.choose(choose_samples(self.fingerprint))
+        self.choose(choose_loss(self.fingerprint))
+        self.choose(choose_augmentation(self.fingerprint))
+        self.choose_optimizer()
+        self.choose(choose_cache(self.fingerprint, measure_memory_budget(torch.device("cpu"))))
+        candidates = self.fit_memory(self.list_candidates())
+        if self.config.training.steps is not None:
+            if candidates:
+                middle = candidates[min(1, len(candidates) - 1)]
+                self.choose_network(middle, "the middle size, because nothing is timed if the steps are given")
+        elif candidates:
+            self.choose_network_by_time(candidates)
         else:
-            draft.put("network.encoder", None, "ImageNet weights are for images of 3 channels of 8 bit")
-    return candidates_for(draft.config.data.crop_size, found)
+            self.choose_batch_by_time()
+        if self.config.training.steps is None:
+            self.choose_validation()
+            self.fix_steps()
+        self.estimate = self.estimate_run()
+        self.explain_length()
+        self.config = dataclasses.replace(self.config, estimate=self.estimate.lines())
+        return self.config
 
+    def choose(self, choices: Choices) -> None:
+        """Set values with reasons, except those that the user fixed."""
+        for key, (value, reason) in choices.items():
+            if key not in self.fixed:
+                self.config = self.config.replace({key: value}, reasons={key: reason})
 
-def spare_trained_weights(draft: Draft) -> None:
-    """A lower peak for a network that is not fresh."""
-    share = PRETRAINED_LR_SHARE * draft.config.optimizer.lr
-    draft.put("optimizer.lr", share, "a quarter of the usual peak, so that the trained weights are not lost")
+    def choose_optimizer(self) -> None:
+        """Choose the optimizer and its peak learning rate."""
+        self.choose({"optimizer.name": ("muon", "halves the loss of AdamW in the same time")})
+        name = self.config.optimizer.name
+        self.choose({"optimizer.lr": (LEARNING_RATES[name], f"a good peak for {name}")})
+        if self.config.training.init_from:
+            self.lower_learning_rate()
 
+    def lower_learning_rate(self) -> None:
+        """Lower the peak for pretrained weights."""
+        lr = PRETRAINED_LR_FACTOR * self.config.optimizer.lr
+        self.choose({"optimizer.lr": (lr, "a quarter of the usual peak, to preserve the pretrained weights")})
 
-@dataclass(slots=True, kw_only=True)
-class _Planner:
-    """What a plan is made for, and what was measured on the way."""
+    def list_candidates(self) -> Sequence[NetworkCandidate]:
+        """Return the networks to choose from. Only the U-Net has sizes; other networks are used as published."""
+        network = self.config.network
+        if network.name != "unet" or network.encoder or self.config.training.init_from:
+            return ()
+        available: list[AvailableEncoder] = []
+        if not self.fixed & NETWORK_KEYS:
+            reason = "ImageNet weights need images with 3 channels of 8 bits"
+            if suits_pretrained(self.fingerprint):
+                available = find_pretrained()
+                names = ", ".join(entry.encoder for entry in available)
+                reason = f"{names} would be too slow or too large" if available else "no ImageNet weights are available"
+            self.choose({"network.encoder": (None, reason)})
+        return list_candidates(self.config.data.crop_size, available)
 
-    draft: Draft
-    prepared: Prepared
-    device: torch.device
-    room: Room
-    started: float
-    """time.monotonic at the start of the command."""
-    memory_note: str = ""
-    """Which networks memory has ruled out."""
-    tried_peak: int = 0
-    """Bytes at the peak of what was tried."""
-    step_seconds: float = 0.0
-    scoring_seconds: float = 0.0
-    """For one evaluation in both precisions."""
-
-    def fit(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-        """The candidates for which there is memory, with samples small enough for the smallest one."""
-        draft, seen = self.draft, self.prepared.seen
-        fit_samples(draft, candidates[0] if candidates else None, seen, self.device, self.room)
-        fitting = [one for one in candidates if self._peak(draft.with_network(one)) <= self.room.allowed]
+    def fit_memory(self, candidates: Sequence[NetworkCandidate]) -> Sequence[NetworkCandidate]:
+        """Reduce the samples until the smallest network fits into memory; return the candidates that fit."""
+        smallest = candidates[0] if candidates else None
+        self.choose(fit_samples(self.config, self.fixed, smallest, self.fingerprint, self.device, self.memory))
+        fitting = [
+            candidate
+            for candidate in candidates
+            if self.estimate_peak(candidate.apply_to(self.config, self.fixed)) <= self.memory.allowed
+        ]
         if len(fitting) < len(candidates):
-            self.memory_note = f", of those that fit into {gib(self.room.allowed)} of memory"
+            self.memory_note = f", among those that fit into {format_gib(self.memory.allowed)} of memory"
         return fitting
 
-    def _peak(self, config: Config) -> int:
-        return forecast_memory(config, self.prepared.seen, self.device, self.room).peak
+    def estimate_peak(self, config: Config) -> int:
+        """Estimate the peak memory of a config."""
+        return estimate_memory(config, self.fingerprint, self.device, self.memory).peak
 
-    def take(self, candidate: Candidate, why: str) -> None:
-        """Puts the network into the config, with a reason for each of its sizes."""
-        draft = self.draft
-        draft.put_network(candidate, why + self.memory_note)
+    def choose_network(self, candidate: NetworkCandidate, reason: str) -> None:
+        """Choose a network, with a reason for each of its sizes."""
+        reason += self.memory_note
+        self.choose({key: (value, reason) for key, value in candidate.keys.items()})
         if candidate.encoder:
-            draft.put("network.encoder_weights", "imagenet", f"{candidate.origin}; --weights none for fresh ones")
-            spare_trained_weights(draft)
-        else:
-            self._explain_geometry(candidate)
+            weights_reason = f"{candidate.source}; --weights none for random weights"
+            self.choose({"network.encoder_weights": ("imagenet", weights_reason)})
+            self.lower_learning_rate()
+            return
+        channels, num_classes = self.fingerprint.channels, len(self.fingerprint.class_pixels)
+        network = build_meta_segmenter(self.config.network, channels, num_classes).network
+        field = max(trace_geometry(network, in_channels=channels).receptive_field)
+        height, width = self.config.data.crop_size
+        lengths = describe_lengths(self.fingerprint.components)
+        choices: Choices = {
+            "network.depth": (candidate.depth, f"receptive field of {field} pixels for {height}x{width}; {lengths}")
+        }
+        if self.config.network.stem_stride > 1:
+            details = describe_details(self.fingerprint)
+            stem_reason = f"allows more channels and loses no pixel; {details}"
+            choices["network.stem_stride"] = (candidate.stem_stride, stem_reason)
+        self.choose(choices)
 
-    def _explain_geometry(self, candidate: Candidate) -> None:
-        """What the network sees, beside what there is to see."""
-        draft, seen = self.draft, self.prepared.seen
-        network = segmenter_without_data(draft.config.network, seen.channels, len(seen.class_pixels)).network
-        seen_by_pixel = max(trace_geometry(network, in_channels=seen.channels).receptive_field)
-        height, width = draft.config.data.crop_size
-        draft.put(
-            "network.depth",
-            candidate.depth,
-            f"a pixel sees {seen_by_pixel} pixels around it of {height}x{width}; {describe_lengths(seen.objects)}",
-        )
-        if draft.config.network.stem_stride > 1:
-            draft.put(
-                "network.stem_stride",
-                candidate.stem_stride,
-                f"pays for the width and loses no pixel; {describe_details(seen)}",
-            )
-
-    def choose_network_by_clock(self, candidates: Sequence[Candidate]) -> None:
-        """The largest candidate that still sees enough images in the time there is."""
-        wanted = images_wanted(self.prepared.seen)
-        chosen, why = candidates[0], f"the smallest: the budget is too short for {wanted} images"
-        self.step_seconds = self._time_step(self.draft.with_network(chosen))
-        batch = self.draft.config.training.batch_size
-        if self._images_within(self.step_seconds / batch) >= wanted:
-            why = f"the largest that sees {wanted} images in the budget"
+    def choose_network_by_time(self, candidates: Sequence[NetworkCandidate]) -> None:
+        """Choose the largest candidate that still sees enough images within the budget."""
+        wanted = count_wanted_images(self.fingerprint)
+        chosen, reason = candidates[0], f"the smallest, because the budget is too short for {wanted} images"
+        self.step_seconds = self.time_step(chosen.apply_to(self.config, self.fixed))
+        batch = self.config.training.batch_size
+        if self.count_images_within(self.step_seconds / batch) >= wanted:
+            reason = f"the largest that sees {wanted} images within the budget"
             for candidate in candidates[1:]:
                 expected = self.step_seconds * candidate.gflops / chosen.gflops
-                if self._images_within(expected / batch / HOPELESS) < wanted:
+                if self.count_images_within(expected / batch / MAX_SLOWDOWN) < wanted:
                     break
-                seconds = self._time_step(self.draft.with_network(candidate))
-                if self._images_within(seconds / batch) < wanted:
+                seconds = self.time_step(candidate.apply_to(self.config, self.fixed))
+                if self.count_images_within(seconds / batch) < wanted:
                     break
                 chosen, self.step_seconds = candidate, seconds
-        rate = f"{batch / self.step_seconds:.1f} images a second here"
+        rate = f"{batch / self.step_seconds:.1f} images per second"
         logger.info(f"network: {chosen.title}: {rate}")
-        self.take(chosen, f"{why}: {rate}")
+        self.choose_network(chosen, f"{reason}: {rate}")
 
-    def _time_step(self, config: Config, repeats: int = 3) -> float:
-        self.tried_peak = max(self.tried_peak, self._peak(config))
-        plain = config.replace({"training.compile": False})  # compiling each candidate takes longer than the timing
-        return measure_step(self.prepared.job(plain, self.device), repeats)
+    def time_step(self, config: Config, repeats: int = 3) -> float:
+        """Time a training step of a config."""
+        self.planning_peak = max(self.planning_peak, self.estimate_peak(config))
+        eager = config.replace({"training.compile": False})  # compiling a candidate takes longer than timing it
+        return measure_step(self.data.make_trainer(eager, self.device), repeats)
 
-    def _images_within(self, seconds_per_image: float) -> float:
-        return 0.9 * seconds_left(self._budget, self.started) / seconds_per_image
+    def count_images_within(self, seconds_per_image: float) -> float:
+        """Return the number of images that the rest of the budget allows."""
+        return 0.9 * compute_seconds_left(self.budget, self.started) / seconds_per_image
 
     @property
-    def _budget(self) -> float:
-        budget = self.draft.config.training.budget_seconds
+    def budget(self) -> float:
+        """The budget in seconds."""
+        budget = self.config.training.budget_seconds
         assert budget is not None
         return budget
 
-    def choose_batch_by_clock(self) -> None:
-        """Smaller batches for a network that is given and slow, so that the budget holds enough steps."""
-        config = self.draft.config
-        one = config.replace({"training.batch_size": 1})
-        seconds = self._time_step(one, repeats=1)
-        images = 0.8 * seconds_left(self._budget, self.started) / seconds
-        fitting = max(1, int(images / STEPS_WANTED))
-        if fitting < config.training.batch_size:
-            reason = (
-                f"about {images:.0f} images fit into the budget, which are at least {STEPS_WANTED} steps if possible"
-            )
-            self.draft.put("training.batch_size", fitting, reason)
-        if self.draft.config.training.batch_size > 1:
-            seconds = self._time_step(self.draft.config, repeats=1)
+    def choose_batch_by_time(self) -> None:
+        """Choose a smaller batch for a slow network that the user fixed, so that the budget has enough steps."""
+        seconds = self.time_step(self.config.replace({"training.batch_size": 1}), repeats=1)
+        images = 0.8 * compute_seconds_left(self.budget, self.started) / seconds
+        largest = max(1, int(images / MIN_STEPS))
+        if largest < self.config.training.batch_size:
+            reason = f"the budget allows about {images:.0f} images, which make at least {MIN_STEPS} steps if possible"
+            self.choose({"training.batch_size": (largest, reason)})
+        if self.config.training.batch_size > 1:
+            seconds = self.time_step(self.config, repeats=1)
         self.step_seconds = seconds
 
     def choose_validation(self) -> None:
-        """All validation images, unless scoring them would take too much of the budget."""
-        job = self.prepared.job(self.draft.config, self.device)
-        count, used = len(job.splits["val"]), len(job.val_samples())
-        self.scoring_seconds = time_to_score(Trainer(job))
-        fitting = max(MIN_VAL_IMAGES, int(used * EVALUATION_SHARE * self._budget / self.scoring_seconds))
-        if fitting < used:
-            reason = f"of {count}: scoring them all would take {self.scoring_seconds:.0f} s"
-            self.draft.put("data.max_val_images", fitting, reason)
-            self.scoring_seconds *= len(self.prepared.job(self.draft.config, self.device).val_samples()) / used
+        """Use all validation images, or a sample if scoring them takes too much of the budget."""
+        splits = self.data.splits
+        count, used = len(splits["val"]), len(draw_val_samples(self.config, splits))
+        self.scoring_seconds = estimate_scoring_seconds(self.data.make_trainer(self.config, self.device))
+        affordable = int(used * MAX_EVALUATION_FRACTION * self.budget / self.scoring_seconds)
+        limit = max(MIN_VAL_IMAGES, affordable)
+        if limit < used:
+            reason = f"of {count}: scoring all would take {self.scoring_seconds:.0f} s"
+            self.choose({"data.max_val_images": (limit, reason)})
+            self.scoring_seconds *= len(draw_val_samples(self.config, splits)) / used
 
     def fix_steps(self) -> None:
-        """A deterministic run does not look at the clock again."""
-        if self.draft.config.training.deterministic:
-            steps = steps_within(self._budget, self.step_seconds, self.started)
-            self.draft.put("training.steps", steps, "measured once; the clock is not looked at again")
+        """Fix the steps of a deterministic run, which does not read the clock again."""
+        if self.config.training.deterministic:
+            steps = compute_steps_within(self.budget, self.step_seconds, self.started)
+            self.choose({"training.steps": (steps, "measured once, for a deterministic run")})
 
-    def forecast(self) -> Forecast:
-        """Of the config as it stands; says in its reasons how long the run is."""
-        config, seen = self.draft.config, self.prepared.seen
-        timed = self._time() if self.step_seconds else None
-        steps = config.training.steps
+    def estimate_run(self) -> RunEstimate:
+        """Estimate steps, time and memory of the config."""
+        training = self.config.training
+        timed = self.estimate_time() if self.step_seconds else None
+        steps = training.steps
         if steps is None:
             assert timed is not None
             steps = max(1, int(timed.steps / self.step_seconds))
-        epochs = steps * config.training.batch_size / seen.num_train
-        key = "training.budget_seconds" if config.training.steps is None else "training.steps"
-        self.draft.explain(key, f"{steps:,} steps show each of {seen.num_train} images {times(epochs)}")
-        memory = forecast_memory(config, seen, self.device, self.room)
-        return Forecast(
+        memory = estimate_memory(self.config, self.fingerprint, self.device, self.memory)
+        return RunEstimate(
             memory=memory,
-            tried_peak=max(self.tried_peak, memory.peak),
+            planning_peak=max(self.planning_peak, memory.peak),
             device=str(self.device),
             num_steps=steps,
-            epochs=epochs,
+            epochs=steps * training.batch_size / self.fingerprint.num_train,
             time=timed,
         )
 
-    def _time(self) -> TimeForecast:
-        """Evaluations while training take half of the last one, which is in two precisions."""
-        training, once = self.draft.config.training, self.scoring_seconds / 2
+    def explain_length(self) -> None:
+        """Add the number of steps and epochs to the reason of the steps or the budget."""
+        key = "training.budget_seconds" if self.config.training.steps is None else "training.steps"
+        epochs = format_epochs(self.estimate.epochs)
+        text = f"{self.estimate.num_steps:,} steps, {epochs} of {self.fingerprint.num_train} images"
+        before = self.config.reasons.get(key)
+        reason = f"{before}; {text}" if before else text
+        self.config = dataclasses.replace(self.config, reasons={**self.config.reasons, key: reason})
+
+    def estimate_time(self) -> TimeEstimate:
+        """Estimate the time; an evaluation during training takes half of the final one, which has two precisions."""
+        training, evaluation = self.config.training, self.scoring_seconds / 2
         start = time.monotonic() - self.started
-        evaluations = (training.num_evaluations - 1) * once
+        evaluations = (training.num_evaluations - 1) * evaluation
         if training.steps is not None:
             steps = training.steps * self.step_seconds
         else:
             reserve = SCORING_RESERVE * self.scoring_seconds + REPORT_SECONDS
-            steps = max(self._budget - start - reserve - evaluations, self.step_seconds)
-        return TimeForecast(
-            start=start,
-            steps=steps,
-            evaluations=evaluations,
-            end=once + self.scoring_seconds + REPORT_SECONDS,
-        )
+            steps = max(self.budget - start - reserve - evaluations, self.step_seconds)
+        end = evaluation + self.scoring_seconds + REPORT_SECONDS
+        return TimeEstimate(start=start, steps=steps, evaluations=evaluations, end=end)
 
 
-def images_wanted(seen: Fingerprint) -> int:
-    """How many augmented samples a network should see before more capacity pays."""
-    return max(2000, min(8000, 20 * seen.num_train))
+def count_wanted_images(fingerprint: Fingerprint) -> int:
+    """Return the number of augmented samples that a network should see before more capacity pays."""
+    return max(2000, min(8000, 20 * fingerprint.num_train))

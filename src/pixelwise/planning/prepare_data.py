@@ -1,9 +1,10 @@
-"""From a folder to a job: open, split, survey, describe. Test images are not opened."""
+"""Open a dataset, scan it, split it and check it for errors. Test images are not opened."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,87 +14,118 @@ from pixelwise.config import Config, LossConfig
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.sample import Sample, Splits
-from pixelwise.data.scan import count_class_pixels, scan_dataset
+from pixelwise.data.scan import compute_normalization, count_class_pixels, scan_dataset
 from pixelwise.data.splits.splits import SplitAssignment, assign_folds, assign_splits, read_splits
 from pixelwise.losses import inverse_log_weights, median_frequency_weights
 from pixelwise.model_file import ModelSpec
-from pixelwise.planning.exclusions import ACCEPTED, LeftOut, is_overruled, leave_out_faults, without
-from pixelwise.planning.fingerprint import Fingerprint, fingerprint
-from pixelwise.training.trainer import Job
+from pixelwise.planning.exclusions import ACCEPTED_CODES, Exclusion, drop_excluded, exclude_invalid, is_waived
+from pixelwise.planning.fingerprint import Fingerprint, compute_dataset_fingerprint
+from pixelwise.training.trainer import Trainer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """A dataset opened, split, read once and found sound."""
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """A dataset that was scanned, split and checked."""
 
     dataset: Dataset
     splits: Splits
     groups: Mapping[Sample, str]
-    """What a sample was kept together with, where a split was made by groups or blocks."""
-    seen: Fingerprint
+    """Group of a sample, if the splits keep groups or blocks together."""
     notes: tuple[str, ...]
-    left_out: tuple[LeftOut, ...] | None = None
-    """What --skip-invalid has left out; None: not forced."""
-    overruled: tuple[str, ...] = ()
-    """What --skip-invalid has set aside, in words: for the report, said already when it was done."""
+    """Warnings and notes for the user."""
+    exclusions: tuple[Exclusion, ...] | None = None
+    """Files that --skip-invalid excluded; None without it."""
+    waived: tuple[str, ...] = ()
+    """Errors and files that --skip-invalid ignored, for the report; they were logged before."""
 
     @property
     def classes(self) -> Classes:
+        """The classes, known after the scan."""
         return self.dataset.classes
 
-    def job(self, config: Config, device: torch.device) -> Job:
-        """What the training loop is given."""
-        spec = ModelSpec(
-            network=config.network,
-            classes=self.classes,
-            channels=self.seen.channels,
-            channel_files=self.dataset.index.channel_files,
-            dtype=self.seen.dtype,
-            mean=self.seen.mean,
-            std=self.seen.std,
-            scores={},
-        )
-        return Job(
-            config=config,
-            dataset=self.dataset,
-            splits=self.splits,
-            spec=spec,
-            class_weights=self._weights(config.loss),
-            device=device,
-        )
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """The statistics on which a plan depends; reads some label maps."""
+        return compute_dataset_fingerprint(self.dataset, self.splits)
 
-    def _weights(self, loss: LossConfig) -> tuple[float, ...] | None:
-        """What a pixel of each class counts in the loss; None: all the same."""
+    @cached_property
+    def class_pixels(self) -> tuple[int, ...]:
+        """Pixels of each class in the training images."""
+        return tuple(count_class_pixels(self.dataset, self.splits["train"]).sum(0).tolist())
+
+    @property
+    def class_shares(self) -> tuple[float, ...]:
+        """Fraction of each class among the labeled training pixels."""
+        total = max(sum(self.class_pixels), 1)
+        return tuple(pixels / total for pixels in self.class_pixels)
+
+    def class_weights(self, loss: LossConfig) -> tuple[float, ...] | None:
+        """Return the weight of each class in the loss; None: all equal."""
         if loss.class_weights == "none":
             return None
         if loss.class_weights == "inverse_log":
-            return tuple(inverse_log_weights(self.seen.class_pixels, loss.class_weight_power).tolist())
-        return tuple(float(w) for w in np.array(self.seen.class_weights) ** loss.class_weight_power)
+            return tuple(inverse_log_weights(self.class_pixels, loss.class_weight_power).tolist())
+        pixels = count_class_pixels(self.dataset, self.splits["train"])
+        sizes = {stats.sample: sum(stats.value_counts.values()) for stats in self.dataset.stats}
+        image_pixels = np.array([sizes[sample] for sample in self.splits["train"]])
+        weights = median_frequency_weights(pixels.sum(0), ((pixels > 0) * image_pixels[:, None]).sum(0))
+        return tuple(float(weight) for weight in np.asarray(weights) ** loss.class_weight_power)
+
+    def trainer_arguments(self, config: Config) -> dict[str, Any]:
+        """Return the arguments of a Trainer for a config, except those of the machine."""
+        mean, std = compute_normalization(self.dataset, self.splits["train"])
+        train = set(self.splits["train"])
+        spec = ModelSpec(
+            network=config.network,
+            classes=self.classes,
+            channels=self.dataset.channels or 0,
+            channel_files=self.dataset.index.channel_files,
+            dtype=next(stats.dtype for stats in self.dataset.stats if stats.sample in train),
+            mean=tuple(mean),
+            std=tuple(std),
+            scores={},
+        )
+        return {
+            "config": config,
+            "dataset": replace(self.dataset, stats=()),  # large, and not needed any more
+            "splits": self.splits,
+            "spec": spec,
+            "class_weights": self.class_weights(config.loss),
+        }
+
+    def make_trainer(self, config: Config, device: torch.device) -> Trainer:
+        """Return a trainer in this process, with random weights."""
+        return Trainer(**self.trainer_arguments(config), device=device)
 
 
-def prepare(
+def prepare_data(
     data: str | Path,
     config: Config,
     *,
-    made_splits: Path | None = None,
+    splits_file: Path | None = None,
     skip_invalid: bool = False,
-    left_out: tuple[LeftOut, ...] | None = None,
-    revise_splits: bool = False,
-) -> Prepared:
-    """Reads every training and validation pair once. Errors in the data stop here, all named.
+    exclusions: tuple[Exclusion, ...] | None = None,
+    update_splits: bool = False,
+) -> TrainingData:
+    """Read every training and validation pair once.
 
-    `config` says how the dataset lies and how it is split: its section `data`, and its seed.
-    `made_splits` is the splits.yaml of a run to go on with; its lists are used as they are or, with
-    `revise_splits`, less what is gone and with what is new (`data.splits.read_splits`). `left_out` is what that
-    run, if forced, has left out. `skip_invalid` leaves out what errors name, says so to `progress`, and reads the
-    pairs a second time; what errors still forbid stops.
+    Args:
+        data: the dataset.
+        config: format and splits of the dataset (section `data`), and the seed.
+        splits_file: splits.yaml of a run to resume.
+        skip_invalid: exclude the files that errors name, and read the remaining pairs a second time.
+        exclusions: files that the resumed run excludes.
+        update_splits: remove missing samples from the splits of the file, and add new ones.
+
+    Raises:
+        DataError: the dataset has errors; the message names all of them.
     """
-    dataset, left_out = _survey(data, config, skip_invalid, left_out)
-    if made_splits:
-        division = SplitAssignment(splits=read_splits(made_splits, dataset.samples, revise=revise_splits))
+    dataset, exclusions = _scan(data, config, skip_invalid, exclusions)
+    if splits_file:
+        assignment = SplitAssignment(splits=read_splits(splits_file, dataset.samples, revise=update_splits))
     else:
-        division = assign_splits(dataset, config.data, config.training.seed)
-    return _prepared(dataset, division, left_out)
+        assignment = assign_splits(dataset, config.data, config.training.seed)
+    return _check(dataset, assignment, exclusions)
 
 
 def prepare_folds(
@@ -101,53 +133,42 @@ def prepare_folds(
     config: Config,
     num_folds: int,
     *,
-    made_splits: Sequence[Path] = (),
+    splits_files: Sequence[Path] = (),
     skip_invalid: bool = False,
-    left_out: tuple[LeftOut, ...] | None = None,
-) -> list[Prepared]:
-    """`prepare` for each of the folds: the files are read once, and each fold is described by its training images."""
-    dataset, left_out = _survey(data, config, skip_invalid, left_out)
-    if made_splits:
-        divisions = [SplitAssignment(splits=read_splits(path, dataset.samples)) for path in made_splits]
+    exclusions: tuple[Exclusion, ...] | None = None,
+) -> list[TrainingData]:
+    """Prepare the data of each fold as `prepare_data` does; the files are read once."""
+    dataset, exclusions = _scan(data, config, skip_invalid, exclusions)
+    if splits_files:
+        assignments = [SplitAssignment(splits=read_splits(path, dataset.samples)) for path in splits_files]
     else:
-        divisions = assign_folds(dataset, config.data, num_folds, config.training.seed)
-    return [_prepared(dataset, division, left_out) for division in divisions]
+        assignments = assign_folds(dataset, config.data, num_folds, config.training.seed)
+    return [_check(dataset, assignment, exclusions) for assignment in assignments]
 
 
-def _survey(
-    data: str | Path,
-    config: Config,
-    skip_invalid: bool,
-    left_out: tuple[LeftOut, ...] | None,
-) -> tuple[Dataset, tuple[LeftOut, ...] | None]:
-    """What there is to train and validate on, read, and what was left out of it."""
+def _scan(
+    data: str | Path, config: Config, skip_invalid: bool, exclusions: tuple[Exclusion, ...] | None
+) -> tuple[Dataset, tuple[Exclusion, ...] | None]:
+    """Read the training and validation pairs, without the excluded ones."""
     dataset = Dataset.load(data, config.data.format)
     if skip_invalid:
-        dataset, left_out = leave_out_faults(dataset)
-    elif left_out:
-        dataset = without(dataset, left_out)
-    return scan_dataset(dataset, [sample for sample in dataset.samples if sample.split != "test"]), left_out
+        dataset, exclusions = exclude_invalid(dataset)
+    elif exclusions:
+        dataset = drop_excluded(dataset, exclusions)
+    return scan_dataset(dataset, [sample for sample in dataset.samples if sample.split != "test"]), exclusions
 
 
-def _prepared(dataset: Dataset, division: SplitAssignment, left_out: tuple[LeftOut, ...] | None) -> Prepared:
-    report = require_valid_dataset(dataset, division.splits, is_accepted=partial(is_overruled, left_out=left_out))
-    accepted = [f"error: {f.message}" for f in report.errors if f.code in ACCEPTED]
+def _check(dataset: Dataset, assignment: SplitAssignment, exclusions: tuple[Exclusion, ...] | None) -> TrainingData:
+    """Raise DataError for errors in the data that are not waived."""
+    report = require_valid_dataset(dataset, assignment.splits, is_accepted=partial(is_waived, exclusions=exclusions))
+    accepted = [f"error: {f.message}" for f in report.errors if f.code in ACCEPTED_CODES]
     notes = [f"{f.severity}: {f.message}" for f in report.findings if f.severity != "error"]
-    notes += [f"warning: {division.warning}"] if division.warning else []
-    return Prepared(
+    notes += [f"warning: {assignment.warning}"] if assignment.warning else []
+    return TrainingData(
         dataset=dataset,
-        splits=division.splits,
-        groups=division.groups,
-        seen=fingerprint(dataset, division.splits, _class_weights(dataset, division.splits)),
-        notes=(*notes, *division.notes),
-        left_out=left_out,
-        overruled=(*accepted, *map(str, left_out or ())),
+        splits=assignment.splits,
+        groups=assignment.groups,
+        notes=(*notes, *assignment.notes),
+        exclusions=exclusions,
+        waived=(*accepted, *map(str, exclusions or ())),
     )
-
-
-def _class_weights(dataset: Dataset, splits: Splits) -> tuple[float, ...]:
-    pixels = count_class_pixels(dataset, splits["train"])
-    by_sample = {s.sample: sum(s.value_counts.values()) for s in dataset.stats}
-    sizes = np.array([by_sample[s] for s in splits["train"]])
-    weights = median_frequency_weights(pixels.sum(0), ((pixels > 0) * sizes[:, None]).sum(0))
-    return tuple(float(weight) for weight in weights)

@@ -1,4 +1,4 @@
-"""Whether an encoder trained on ImageNet can be had: on this disk, or by a short question to its server."""
+"""ImageNet encoders whose weights are on this disk or can be downloaded."""
 
 import os
 import threading
@@ -9,99 +9,98 @@ from typing import Literal
 
 import torch
 
-QUESTION_SECONDS = 2.0
-"""For the answer whether weights can be downloaded. A plan must not stall."""
+REQUEST_SECONDS = 2.0
+"""Time limit for asking whether weights can be downloaded, so that planning does not stall."""
 
-OFFLINE = ("PIXELWISE_OFFLINE", "HF_HUB_OFFLINE")
-"""Where one of these variables is set, and not to 0, nothing is asked of the network."""
+OFFLINE_VARIABLES = ("PIXELWISE_OFFLINE", "HF_HUB_OFFLINE")
+"""Environment variables that forbid network access unless unset, empty or 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pretrained:
+class PretrainedEncoder:
     """An encoder that the planner may choose."""
 
     encoder: str
-    """As `network.encoder` names it."""
+    """Value of `network.encoder`."""
     url: str
-    """Where torchvision has its weights from."""
+    """Address from which torchvision loads the weights."""
     repository: str
-    """Where timm has the weights of the same architecture from, on the Hugging Face Hub."""
+    """Repository of timm's weights of the same architecture on the Hugging Face Hub."""
 
 
 PRETRAINED = (
-    Pretrained(
+    PretrainedEncoder(
         encoder="resnet18",
         url="https://download.pytorch.org/models/resnet18-f37072fd.pth",
         repository="timm/resnet18.a1_in1k",
     ),
-    Pretrained(
+    PretrainedEncoder(
         encoder="resnet34",
         url="https://download.pytorch.org/models/resnet34-b627a593.pth",
         repository="timm/resnet34.a1_in1k",
     ),
 )
-"""Small to large. Written down here, because torchvision and timm, which know them, take seconds to import."""
+"""From small to large. Listed here because torchvision and timm take seconds to import."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """Weights that a run can start from."""
+class AvailableEncoder:
+    """An encoder whose weights are available."""
 
     encoder: str
-    """As `network.encoder` names it."""
-    where: Literal["at hand", "downloadable"]
-    place: str
-    """The file's name without its folder, the repository, or the address: configs hold no paths."""
+    """Value of `network.encoder`."""
+    location: Literal["on disk", "downloadable"]
+    name: str
+    """File name, repository or address; configs contain no paths."""
 
 
-def find_pretrained() -> list[Found]:
-    """The encoders of `PRETRAINED` whose weights can be had, small to large.
+def find_pretrained() -> list[AvailableEncoder]:
+    """Return the encoders of `PRETRAINED` whose weights are available, from small to large.
 
-    The disk is looked at first; only where none of them lies there, and no variable of `OFFLINE`
-    forbids it, is the server asked, once, for `QUESTION_SECONDS` at most.
+    The server is asked once, for at most `REQUEST_SECONDS`, and only if no weights are on disk and no variable of
+    `OFFLINE_VARIABLES` forbids it.
     """
-    found = [_at_hand(one) for one in PRETRAINED]
-    at_hand = [one for one in found if one]
-    if at_hand or is_offline() or not _answers(PRETRAINED[0].url):
-        return at_hand
-    return [Found(encoder=one.encoder, where="downloadable", place=one.url) for one in PRETRAINED]
+    on_disk = [encoder for entry in PRETRAINED if (encoder := _find_on_disk(entry))]
+    if on_disk or is_offline() or not _is_reachable(PRETRAINED[0].url):
+        return on_disk
+    return [AvailableEncoder(encoder=entry.encoder, location="downloadable", name=entry.url) for entry in PRETRAINED]
 
 
 def is_offline() -> bool:
-    """Whether the user has said so."""
-    return any(os.environ.get(name, "0") not in ("", "0") for name in OFFLINE)
+    """Return whether an environment variable forbids network access."""
+    return any(os.environ.get(name, "0") not in ("", "0") for name in OFFLINE_VARIABLES)
 
 
-def _at_hand(one: Pretrained) -> Found | None:
-    """In PyTorch's own folder, else in that of the Hugging Face Hub, where timm looks."""
-    file = Path(torch.hub.get_dir()) / "checkpoints" / one.url.rpartition("/")[2]
+def _find_on_disk(entry: PretrainedEncoder) -> AvailableEncoder | None:
+    """Look in PyTorch's folder, then in that of the Hugging Face Hub, which timm uses."""
+    file = Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rpartition("/")[2]
     if file.is_file():
-        return Found(encoder=one.encoder, where="at hand", place=file.name)
-    snapshots = _hub_folder() / f"models--{one.repository.replace('/', '--')}" / "snapshots"
+        return AvailableEncoder(encoder=entry.encoder, location="on disk", name=file.name)
+    snapshots = _get_hub_folder() / f"models--{entry.repository.replace('/', '--')}" / "snapshots"
     if any(snapshots.glob("*/model.safetensors")):
-        return Found(encoder=f"timm:{one.encoder}", where="at hand", place=one.repository)
+        return AvailableEncoder(encoder=f"timm:{entry.encoder}", location="on disk", name=entry.repository)
     return None
 
 
-def _hub_folder() -> Path:
-    """Where huggingface_hub keeps what it has downloaded, by its own variables."""
+def _get_hub_folder() -> Path:
+    """Return the cache folder of huggingface_hub, by its environment variables."""
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
     return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
 
 
-def _answers(url: str) -> bool:
-    """Whether the server has the file. A thread asks, because looking up a name obeys no time limit."""
+def _is_reachable(url: str) -> bool:
+    """Return whether the server has the file. Runs in a thread, because name resolution has no time limit."""
     answers: list[bool] = []
 
     def ask() -> None:
         try:
             request = urllib.request.Request(url, method="HEAD")
-            with urllib.request.urlopen(request, timeout=QUESTION_SECONDS) as answer:
+            with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as answer:
                 answers.append(answer.status == 200)
-        except (OSError, ValueError):  # no connection, no such file, a proxy that is misspelt
+        except (OSError, ValueError):  # no connection, a missing file, an invalid proxy
             answers.append(False)
 
     thread = threading.Thread(target=ask, name="weights", daemon=True)
     thread.start()
-    thread.join(QUESTION_SECONDS)
+    thread.join(REQUEST_SECONDS)
     return answers[:1] == [True]

@@ -1,40 +1,36 @@
-"""What is timed while planning, and what follows from it: the loop's own step, and the time there is."""
+"""Timing of training steps during planning."""
 
 import itertools
 import time
 
 from pixelwise.data.loader import prefetch
 from pixelwise.devices import synchronize
-from pixelwise.training.trainer import Job, Trainer
+from pixelwise.training.trainer import Trainer
 
 RESERVE = 0.2
-"""Share of the time left that a run of fixed steps keeps for evaluation and surprises."""
+"""Fraction of the remaining time that a run with fixed steps reserves for evaluation and surprises."""
 
 
-def measure_step(job: Job, repeats: int = 3) -> float:
-    """Seconds of one training step at full resolution: the loop's own step on real batches, while
-    others are made beside it as in a run.
-    """
-    trainer, batches = Trainer(job), job.batches()
+def measure_step(trainer: Trainer, repeats: int = 3) -> float:
+    """Return the median seconds of a training step at full resolution, with batches prefetched as in a run."""
     times = []
-    # The first batch again and again: images are decoded once in a run, and not at every step.
-    upcoming = prefetch(lambda _: batches.make(0), itertools.count())
+    # Always the first batch: a run decodes each image only once, not in each step.
+    upcoming = prefetch(lambda _: trainer.batches.make(0), itertools.count())
     for step, batch in itertools.islice(upcoming, repeats + 1):
         start = time.monotonic()
         trainer.step(batch, 0.0)
         trainer.update_average(step, 1.0)
-        synchronize(job.device)
+        synchronize(trainer.device)
         times.append(time.monotonic() - start)
-    # The first one compiles and allocates.
-    rest = sorted(times[1:])
-    return rest[len(rest) // 2]
+    measured = sorted(times[1:])  # the first step compiles and allocates
+    return measured[len(measured) // 2]
 
 
-def seconds_left(budget: float, started: float) -> float:
-    """Of a budget that began at `started` (time.monotonic)."""
+def compute_seconds_left(budget: float, started: float) -> float:
+    """Return the rest of a budget that began at `started` (`time.monotonic`)."""
     return budget - (time.monotonic() - started)
 
 
-def steps_within(budget: float, seconds_per_step: float, started: float) -> int:
-    """Steps that a run can take in the rest of its budget, a fifth left for evaluation and surprises."""
-    return max(1, int((1 - RESERVE) * seconds_left(budget, started) / seconds_per_step))
+def compute_steps_within(budget: float, step_seconds: float, started: float) -> int:
+    """Return the steps that fit into the rest of a budget, minus the reserve."""
+    return max(1, int((1 - RESERVE) * compute_seconds_left(budget, started) / step_seconds))

@@ -122,7 +122,7 @@ def load_classifier(name: str, weights: str | Path) -> Classifier:
     """Load a classifier with as many classes as its weights have. Raises ModelFileError if a layer has no weights."""
     source: Literal["imagenet"] | Path = "imagenet" if weights == "imagenet" else Path(weights)
     loaded = build_classifier(name, weights=source, num_classes=IMAGENET_CLASSES)
-    num_classes = _num_classes(loaded.report)
+    num_classes = _find_num_classes(loaded.report)
     if num_classes != IMAGENET_CLASSES:
         loaded = build_classifier(name, weights=source, num_classes=num_classes)
     report = loaded.report
@@ -132,8 +132,8 @@ def load_classifier(name: str, weights: str | Path) -> Classifier:
     return loaded
 
 
-def _num_classes(report: LoadReport | None) -> int:
-    """K of the file's class layer: the one that differs only where the network has 1000 classes."""
+def _find_num_classes(report: LoadReport | None) -> int:
+    """Return the number of classes of a file: only its class layer differs from a network with 1000 classes."""
     reshaped = report.reshaped.values() if report else ()
     found = {theirs[0] for theirs, ours in reshaped if ours[0] == IMAGENET_CLASSES and theirs[1:] == ours[1:]}
     return found.pop() if len(found) == 1 else IMAGENET_CLASSES
@@ -210,22 +210,22 @@ def _compute_probabilities(logits: Tensor) -> Tensor:
 
 
 def resize_image(picture: npt.NDArray[np.uint8], input_size: int) -> npt.NDArray[np.uint8]:
-    """Resize a picture to `working_size`, by averaging or bilinear interpolation."""
+    """Resize a picture to `compute_working_size`, by averaging or bilinear interpolation."""
     size = (picture.shape[0], picture.shape[1])
-    height, width = working_size(size, input_size)
+    height, width = compute_working_size(size, input_size)
     if (height, width) == size:
         return picture
     interpolation = cv2.INTER_AREA if height < size[0] else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(picture, (width, height), interpolation=interpolation), np.uint8)
 
 
-def working_size(size: Size, input_size: int) -> Size:
+def compute_working_size(size: Size, input_size: int) -> Size:
     """Return the size to which an image is scaled.
 
     The aspect ratio only changes if one side is more than 1024 / `input_size` times the other.
 
-    >>> working_size((480, 640), 224), working_size((3000, 4000), 224), working_size((96, 128), 224)
-    ((480, 640), (768, 1024), (224, 299))
+    >>> [compute_working_size(size, 224) for size in ((480, 640), (3000, 4000), (96, 128))]
+    [(480, 640), (768, 1024), (224, 299)]
     """
     scale = min(max(1, input_size / min(size)), LONGEST_SIDE / max(size))
     height, width = (max(input_size, round(side * scale)) for side in size)

@@ -60,7 +60,7 @@ def predict_raster(
     """
     with find_raster_format(path).open(path, predictor.spec.channels) as raster:
         plan = predictor.tile_planner.plan_windowed(raster.size)
-        parts = _TileFiles(_part_folder(target), plan, predictor.classes.dtype)
+        parts = _TileFiles(_get_part_folder(target), plan, predictor.classes.dtype)
         parts.begin(_describe_parts(raster, plan, predictor.device.type, manifest), resume=resume)
         for tile, labels in predictor.label_tiles(_CheckedRaster(predictor, raster), plan, parts.has):
             missing = raster.find_missing(*tile.write)
@@ -77,7 +77,7 @@ def predict_raster(
 
 def remove_parts(target: Path) -> None:
     """Remove what an interrupted `predict_raster` has left."""
-    remove_path(_part_folder(target))
+    remove_path(_get_part_folder(target))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class _TileFiles:
         return self.folder / f"{row:06d}-{column:04d}.labels"
 
 
-def _part_folder(target: Path) -> Path:
+def _get_part_folder(target: Path) -> Path:
     return target.with_name(f".{target.name}.part")
 
 

@@ -184,7 +184,7 @@ class RayExecutor(LocalExecutor):
                 ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
             except ConnectionError as error:
                 raise InvalidArgumentError(
-                    f"No Ray cluster can be reached ({_reason(error)}). Check RAY_ADDRESS."
+                    f"No Ray cluster can be reached ({_describe_error(error)}). Check RAY_ADDRESS."
                 ) from error
             logging.getLogger("ray.data").setLevel(logging.ERROR)
             ray.data.DataContext.get_current().enable_progress_bars = False
@@ -196,7 +196,8 @@ class RayExecutor(LocalExecutor):
             found = ray.get(inspect.remote(self.model, self.worker_device, self.precision, self.engine))
         except ray.exceptions.RayError as error:
             raise InvalidArgumentError(
-                f"A machine of the cluster cannot start ({_reason(error)}). Install pixelwise {__version__} on each."
+                f"A machine of the cluster cannot start ({_describe_error(error)}). "
+                f"Install pixelwise {__version__} on each."
             ) from error
         if isinstance(found, PixelwiseError):
             raise found
@@ -224,7 +225,7 @@ class RayExecutor(LocalExecutor):
                 yield PixelwiseError(error) if error else WrittenFiles(tuple(writer.list_paths(item).values()))
         except self.ray.exceptions.RayError as error:
             raise InvalidArgumentError(
-                f"The cluster failed ({_reason(error)}). Finished outputs stay; continue with --resume."
+                f"The cluster failed ({_describe_error(error)}). Finished outputs stay; continue with --resume."
             ) from error
         writer.remove_unfinished(inputs)
 
@@ -273,7 +274,7 @@ def _import_ray() -> Any:
     return ray
 
 
-def _reason(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     """Return the last line that names an error; before it is the traceback, after it advice on settings of Ray."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception): ", line)]

@@ -22,7 +22,7 @@ def find_remote(url: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> Ite
     A URL that ends in one of `extensions` is one image; no request is made. A URL with `*` is a pattern, any other one
     a folder. Raises InvalidArgumentError if the server cannot be reached.
     """
-    path = _url_path(url)
+    path = _get_url_path(url)
     if path.suffix.lower() in extensions and "*" not in url:
         yield url, Path(path.name)
         return
@@ -33,10 +33,10 @@ def find_remote(url: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> Ite
     except InvalidArgumentError:
         raise
     except Exception as error:  # every file system has its own errors
-        raise InvalidArgumentError(f"{url} cannot be listed ({_reason(error)}). Check the address.") from error
+        raise InvalidArgumentError(f"{url} cannot be listed ({_describe_error(error)}). Check the address.") from error
     for name, full_url in urls.items():
         is_pattern = "*" in url
-        inner = Path(_url_path(full_url).name if is_pattern else name.removeprefix(root).lstrip("/"))
+        inner = Path(_get_url_path(full_url).name if is_pattern else name.removeprefix(root).lstrip("/"))
         is_hidden = any(part.startswith(".") for part in inner.parts)
         if inner.suffix.lower() in extensions and not is_hidden:
             yield full_url, inner
@@ -48,7 +48,7 @@ def read_remote(url: str) -> bytes:
         try:
             return file.read()
         except Exception as error:  # every file system has its own errors
-            raise DataError(f"{url}: The file cannot be read ({_reason(error)}). Check the address.") from error
+            raise DataError(f"{url}: The file cannot be read ({_describe_error(error)}). Check the address.") from error
 
 
 def open_remote(url: str) -> BinaryIO:
@@ -59,15 +59,15 @@ def open_remote(url: str) -> BinaryIO:
     except InvalidArgumentError:
         raise
     except Exception as error:  # every file system has its own errors
-        raise DataError(f"{url}: The file cannot be read ({_reason(error)}). Check the address.") from error
+        raise DataError(f"{url}: The file cannot be read ({_describe_error(error)}). Check the address.") from error
 
 
-def _url_path(url: str) -> PurePosixPath:
+def _get_url_path(url: str) -> PurePosixPath:
     """Return the part of a URL after the scheme, without the query."""
     return PurePosixPath(url.partition("://")[2].partition("?")[0])
 
 
-def _reason(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 

@@ -60,7 +60,7 @@ def predict_video(
         count = 0
         with contextlib.ExitStack() as files:
             has_overlay = "overlay" in writer.kinds
-            overlay = files.enter_context(LabeledVideo(_overlay_path(work), video)) if has_overlay else None
+            overlay = files.enter_context(LabeledVideo(_get_overlay_path(work), video)) if has_overlay else None
             frames = files.enter_context(FrameList(work / FRAME_LIST, video))
             predicted = predict_all(
                 predictor,
@@ -88,7 +88,7 @@ def _publish(writer: OutputWriter, item: VideoInput, work: Path, count: int) -> 
     """Move the outputs to their places; the list of frames last, because it says that they are complete."""
     targets, folder = writer.list_paths(item), writer.folder / item.stem
     if "overlay" in targets:
-        _overlay_path(work).replace(targets["overlay"])
+        _get_overlay_path(work).replace(targets["overlay"])
     if "frames" not in targets:
         return tuple(targets.values())
     targets["frames"].unlink(missing_ok=True)
@@ -104,5 +104,5 @@ def _publish(writer: OutputWriter, item: VideoInput, work: Path, count: int) -> 
     return tuple(folder if kind == "frames" else path for kind, path in targets.items())
 
 
-def _overlay_path(work: Path) -> Path:
+def _get_overlay_path(work: Path) -> Path:
     return work / "labeled.mp4"

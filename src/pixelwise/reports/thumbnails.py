@@ -17,7 +17,7 @@ from pixelwise.files import READ_ERRORS
 
 MAX_SIDE = 256
 MAX_CHARACTERS = 12_000
-"""Of one picture as a data URI, which bounds the size of a page."""
+"""Largest length of a picture as a data URI, which bounds the size of a page."""
 UNLISTED_COLOR: Color = (255, 0, 200)
 """Marks pixels whose value belongs to no class; hardly any class has this color."""
 
@@ -48,7 +48,7 @@ class Thumbnail:
     labels: frozenset[int] = frozenset()
     """Class indices in the mask, and the ignore index."""
     has_unlisted: bool = False
-    """Whether the mask has pixels that belong to no class."""
+    """True if some pixels of the mask belong to no class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

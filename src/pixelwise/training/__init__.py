@@ -1,1 +1,1 @@
-"""A run, from fresh weights to a scored model file."""
+"""Training: from initial weights to the best model, scored."""

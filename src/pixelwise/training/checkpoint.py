@@ -1,4 +1,4 @@
-"""Everything needed to go on, written so that a kill at any instant loses no finished checkpoint."""
+"""Checkpoints, written so that a kill at any instant loses no complete one."""
 
 import io
 import logging
@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 2
 
-SAVING_SHARE = 0.02
-"""Of the time of a run, that its checkpoints may take at most."""
+MAX_SAVING_FRACTION = 0.02
+"""Largest fraction of a run that saving checkpoints may take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,42 +25,47 @@ class Checkpoint:
     """The state of a run between two steps. Batches are functions of the step, so none is stored."""
 
     step: int
-    """Steps taken."""
+    """Number of steps taken."""
     seconds: float
-    """Time spent so far, all sittings together."""
+    """Training time so far, including the time before resuming."""
     model: dict[str, torch.Tensor]
     average: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
     random: dict[str, torch.Tensor]
-    """State of the random numbers, by type of device."""
+    """States of the random number generators, by device type."""
     parts: int
-    """In which a batch is taken: more than the config says, where memory was too small for that."""
+    """Parts of a batch: more than in the config if memory ran out."""
     best_score: float
     evaluations: int
-    """Evaluations done."""
+    """Number of evaluations done."""
     finished: bool
 
     @property
     def state(self) -> dict[str, Any]:
-        """The part that is the trainer's (`Trainer.state`)."""
+        """The state of the trainer (`Trainer.state`)."""
         return {name: getattr(self, name) for name in ("model", "average", "optimizer", "random", "parts")}
 
 
-def seconds_between(save_seconds: float, at_least: float) -> float:
-    """How long to train from one checkpoint to the next, when the last one took `save_seconds`.
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint was truncated or altered."""
 
-    >>> seconds_between(0.5, at_least=60)
-    60
-    >>> seconds_between(4.0, at_least=60)
-    196.0
+
+def compute_checkpoint_interval(save_seconds: float, minimum: float) -> float:
+    """Return the seconds to the next checkpoint, if saving the last one took `save_seconds`.
+
+    Example:
+        >>> compute_checkpoint_interval(0.5, minimum=60)
+        60
+        >>> compute_checkpoint_interval(4.0, minimum=60)
+        196.0
     """
-    return max(at_least, save_seconds * (1 - SAVING_SHARE) / SAVING_SHARE)
+    return max(minimum, save_seconds * (1 - MAX_SAVING_FRACTION) / MAX_SAVING_FRACTION)
 
 
 def save_checkpoint(run: RunFolder, checkpoint: Checkpoint) -> None:
-    """`last.checkpoint` becomes `previous.checkpoint`; one of the two is whole at any instant.
+    """Write `last.checkpoint` and keep the one before as `previous.checkpoint`; one of them is complete at any instant.
 
-    The new one is whole on the disk before either is touched, so a full disk harms neither.
+    The new file is complete on the disk before the others change, so that a full disk harms neither.
     """
     buffer = io.BytesIO()
     values = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
@@ -72,39 +77,36 @@ def save_checkpoint(run: RunFolder, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(run: RunFolder, *, resume: bool = False) -> Checkpoint | None:
-    """The newest checkpoint that can be read; None where the run was stopped before its first.
+    """Load the newest readable checkpoint; None if there is none yet.
 
-    With `resume`, a damaged last checkpoint is logged and removed, so that the next save keeps the whole one. Raises
-    CheckpointError where there are some and none can be read.
+    With `resume`, a damaged last checkpoint is logged and removed, so that the next save keeps the previous one.
+
+    Raises:
+        CheckpointError: there are checkpoints, but none can be read.
     """
     if not run.last_checkpoint.exists():
-        return _read(run.previous_checkpoint) if run.previous_checkpoint.exists() else None
+        return _read_checkpoint(run.previous_checkpoint) if run.previous_checkpoint.exists() else None
     try:
-        return _read(run.last_checkpoint)
-    except DamagedError as damaged:
+        return _read_checkpoint(run.last_checkpoint)
+    except DamagedCheckpointError as error:
         if not run.previous_checkpoint.exists():
             raise
-        checkpoint = _read(run.previous_checkpoint)
+        checkpoint = _read_checkpoint(run.previous_checkpoint)
         if resume:
-            logger.warning(f"{damaged.reason}; continuing from {run.previous_checkpoint.name}, step {checkpoint.step}.")
+            name, step = run.previous_checkpoint.name, checkpoint.step
+            logger.warning(f"{error} Resuming from {name}, step {step}.")
             run.last_checkpoint.unlink()
         return checkpoint
 
 
-class DamagedError(CheckpointError):
-    """A checkpoint that was cut off or altered."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"{reason}; start a new run.")
-        self.reason = reason
-
-
-def _read(path: Path) -> Checkpoint:
+def _read_checkpoint(path: Path) -> Checkpoint:
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
-        written = values.pop("format")
-        if written == FORMAT:
+        written_format = values.pop("format")
+        if written_format == FORMAT:
             return Checkpoint(**values)
-    except Exception as error:  # torch.load raises whatever damaged bytes lead it to
-        raise DamagedError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
-    raise CheckpointError(f"{path} was written by another version; start a new run.")
+    except Exception as error:  # damaged bytes make torch.load raise almost anything
+        raise DamagedCheckpointError(
+            f"{path} cannot be read ({type(error).__name__}: {error}). Start a new run."
+        ) from error
+    raise CheckpointError(f"{path} has format {written_format}, but this version reads {FORMAT}. Start a new run.")

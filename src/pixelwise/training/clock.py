@@ -1,31 +1,41 @@
-"""How far a run is: by steps, or by the clock."""
+"""The progress of a run, by steps or by time."""
 
 import time
 from dataclasses import dataclass, field
 
 
 @dataclass(slots=True, kw_only=True)
-class Pace:
-    """Progress in [0, 1] as the one variable that schedules depend on.
+class TrainingClock:
+    """Measures progress in [0, 1], the one variable that schedules depend on.
 
-    With `steps` it is a pure function of the step. With `seconds` it is the share of time spent,
-    so that every schedule reaches its end when the budget does, whatever else the machine does.
+    With `steps`, progress is a pure function of the step. With `seconds`, it is the fraction of the time used, so that
+    every schedule ends with the budget. All processes then use the progress that the first one measured last.
     """
 
     steps: int | None
     seconds: float | None
-    """Time for training, without what comes before and after."""
-    spent_before: float = 0.0
+    """Time for training, without planning, the final evaluation and the report."""
+    seconds_before: float = 0.0
+    """Training time before the run was resumed."""
     _start: float = field(default_factory=time.monotonic)
+    _agreed: float = 0.0
 
     @property
-    def spent(self) -> float:
-        """Seconds of training, earlier sittings included."""
-        return self.spent_before + time.monotonic() - self._start
+    def seconds_used(self) -> float:
+        """Training time so far, including the time before the run was resumed."""
+        return self.seconds_before + time.monotonic() - self._start
 
-    def at(self, step: int) -> float:
-        """Progress when `step` steps are done."""
+    def measure(self, step: int) -> float:
+        """Return the progress after `step` steps, now."""
         if self.steps is not None:
             return min(1.0, step / self.steps)
         assert self.seconds is not None
-        return min(1.0, self.spent / max(self.seconds, 1e-3))
+        return min(1.0, self.seconds_used / max(self.seconds, 1e-3))
+
+    def set_progress(self, progress: float) -> None:
+        """Store the progress on which all processes agreed."""
+        self._agreed = progress
+
+    def progress_at(self, step: int) -> float:
+        """Return the progress after `step` steps, equal on all processes."""
+        return min(1.0, step / self.steps) if self.steps is not None else self._agreed

@@ -1,17 +1,14 @@
-"""`train --folds K`: K runs side by side in one folder, and their scores together.
+"""`train --folds K`: the folder of K runs, and the scores of all.
 
-    RUN/fold-1 ... fold-K    ordinary run folders, described before the first is trained
-    RUN/folds.json           how many folds, what they may take, and the scores of those done
-    RUN/folds.html           the same to look at
-
-This stands above one run and below the commands: how a fold is trained is given to it.
+RUN/fold-1 ... fold-K    ordinary run folders, described before the first one is trained
+RUN/folds.json           number of folds, budget, and the scores of the finished folds
+RUN/folds.html           the same as a page
 """
 
 import json
-import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,112 +20,107 @@ from pixelwise.reports.cross_validation_report import summarize_folds, write_fol
 from pixelwise.training.results import CrossValidationResult
 from pixelwise.training.run_dir import RunFolder
 
-logger = logging.getLogger(__name__)
-
 CLOSING_SECONDS = 3.0
-"""For adding up and the page, out of the budget of the whole."""
+"""Time to add up the scores and write the page, part of the budget."""
 
 
-@dataclass(frozen=True, slots=True)
-class FoldsFolder:
-    """Paths of the folds of one dataset."""
+@dataclass(slots=True, kw_only=True)
+class CrossValidation:
+    """The folder of a cross-validation, and what folds.json stores."""
 
     path: Path
+    num_folds: int = 0
+    budget_seconds: float | None = None
+    """Budget of the whole command, as given."""
+    scores: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Name of a finished fold, such as `fold-1` → its scores."""
 
     @property
     def summary(self) -> Path:
+        """Path of folds.json, which marks a folder of folds."""
         return self.path / "folds.json"
 
     @property
-    def page(self) -> Path:
+    def report(self) -> Path:
+        """Path of the page."""
         return self.path / "folds.html"
 
-    def fold(self, number: int) -> RunFolder:
-        """Counted from 1."""
-        return RunFolder(self.path / f"fold-{number}")
+    @property
+    def folds(self) -> list[RunFolder]:
+        """The run folders."""
+        return [RunFolder(self.path / f"fold-{number}") for number in range(1, self.num_folds + 1)]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all folds are trained and scored."""
+        return len(self.scores) == self.num_folds
+
+    @property
+    def summary_scores(self) -> dict[str, Any]:
+        """`folds`, `mean`, `std` and `pooled` of the finished folds."""
+        return summarize_folds(self.scores)
 
     def require_free(self) -> None:
-        """Nothing is ever overwritten, neither folds nor a run of its own."""
+        """Raise InvalidArgumentError if the folder holds folds or a run: nothing is overwritten."""
         if self.summary.exists():
             raise InvalidArgumentError(
-                f"{self.path} already holds folds ({self.summary.name}); continue them with --resume, or choose "
+                f"{self.path} already holds folds ({self.summary.name}). Continue them with --resume, or choose "
                 f"another folder with -o."
             )
         RunFolder(self.path).require_free()
 
-    def take_back(self, num_folds: int) -> None:
-        """Removes what was written before the first step of the first fold, so that the folder is free again."""
+    def discard(self) -> None:
+        """Remove what was written before the first step of the first fold, so that the folder is free again."""
         self.summary.unlink(missing_ok=True)
-        for number in range(1, num_folds + 1):
-            shutil.rmtree(self.fold(number).path, ignore_errors=True)
+        for run in self.folds:
+            shutil.rmtree(run.path, ignore_errors=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()
 
+    def write(self) -> None:
+        """Write folds.json."""
+        values = {"num_folds": self.num_folds, "budget_seconds": self.budget_seconds}
+        scores = self.summary_scores if self.scores else {"folds": {}}
+        write_atomically(self.summary, (json.dumps({**values, **scores}, indent=2) + "\n").encode())
 
-@dataclass(slots=True, kw_only=True)
-class Folds:
-    """How far the folds of a folder have come: what folds.json holds."""
+    def add_scores(self, run: RunFolder, scores: Mapping[str, Any]) -> None:
+        """Store the scores of a finished fold."""
+        self.scores[run.path.name] = scores
+        self.scores = dict(sorted(self.scores.items(), key=lambda item: int(item[0].rpartition("-")[2])))
+        self.write()
 
-    num_folds: int
-    budget_seconds: float | None
-    """Of the whole command that began them, as asked for."""
-    scores: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Fold, such as `fold-1` → its scores, once it is done."""
+    def write_report(self, classes: Classes) -> None:
+        """Write the page with the scores of all folds."""
+        write_folds_report(self.report, self.path.name, self.summary_scores, classes)
 
-    @property
-    def finished(self) -> bool:
-        return len(self.scores) == self.num_folds
-
-
-def write_folds(folder: FoldsFolder, folds: Folds) -> None:
-    """folds.json, with the summary of the folds that are done."""
-    values = {"num_folds": folds.num_folds, "budget_seconds": folds.budget_seconds}
-    summary = summarize_folds(folds.scores) if folds.scores else {"folds": {}}
-    write_atomically(folder.summary, (json.dumps({**values, **summary}, indent=2) + "\n").encode())
-
-
-def read_folds(folder: FoldsFolder) -> Folds:
-    """The inverse of `write_folds`. CheckpointError where the file is damaged."""
-    try:
-        values = json.loads(folder.summary.read_text(encoding="utf-8"))
-        return Folds(
-            num_folds=int(values["num_folds"]),
-            budget_seconds=values["budget_seconds"],
-            scores=dict(values["folds"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder.summary} cannot be read ({error}); start new folds elsewhere.") from error
+    def make_result(self) -> CrossValidationResult:
+        """Return the result of finished folds."""
+        paths = tuple(run.path for run in self.folds)
+        return CrossValidationResult(run=self.path, folds=paths, report=self.report, scores=self.summary_scores)
 
 
-def result_of(folder: FoldsFolder, folds: Folds) -> CrossValidationResult:
-    """Of folds that are all done."""
-    paths = tuple(folder.fold(number).path for number in range(1, folds.num_folds + 1))
-    return CrossValidationResult(run=folder.path, folds=paths, report=folder.page, scores=summarize_folds(folds.scores))
+def schedule_start(begun: float, position: int, seconds: float) -> float:
+    """Return the instant from which the budget of a fold counts, if each fold has `seconds`.
 
-
-def train_folds(
-    folder: FoldsFolder,
-    folds: Folds,
-    train_fold: Callable[[int, float], Mapping[str, Any]],
-    *,
-    seconds_each: float | None,
-    classes: Classes,
-) -> CrossValidationResult:
-    """Trains the folds that are not done, one after the other, and writes the summary and its page.
-
-    `train_fold(number, started)` trains one, whose `seconds_each` count from `started`
-    (time.monotonic), and returns its scores. A fold that is late takes its time from the next one,
-    not from the whole.
+    A fold that is late takes the time from the next one, not from the whole.
     """
-    begun = time.monotonic()
-    todo = [n for n in range(1, folds.num_folds + 1) if folder.fold(n).path.name not in folds.scores]
-    for place, number in enumerate(todo):
-        logger.info(f"fold {number} of {folds.num_folds}")
-        started = min(time.monotonic(), begun + place * (seconds_each or 0.0))
-        scores = train_fold(number, started)
-        folds.scores[folder.fold(number).path.name] = scores
-        folds.scores = dict(sorted(folds.scores.items(), key=lambda item: int(item[0].rpartition("-")[2])))
-        write_folds(folder, folds)
-    result = result_of(folder, folds)
-    write_folds_report(folder.page, folder.path.name, result.scores, classes)
+    return min(time.monotonic(), begun + position * seconds)
+
+
+def load_cross_validation(path: Path) -> CrossValidation:
+    """Load folds.json of a folder.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    result = CrossValidation(path=path)
+    try:
+        values = json.loads(result.summary.read_text(encoding="utf-8"))
+        result.num_folds = int(values["num_folds"])
+        result.budget_seconds = values["budget_seconds"]
+        result.scores = dict(values["folds"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{result.summary} cannot be read ({error}). Start new folds in another folder."
+        ) from error
     return result

@@ -1,17 +1,16 @@
-"""Several processes that train one model, as torchrun starts them, behind one small object.
+"""Several processes that train one model, started by torchrun.
 
-The first process runs the training loop and tells the others by orders what comes next (`following.py`);
-they compute beside it. So one clock, one schedule and one run folder rule, and a world of one
-process is the same loop with nobody to tell.
+Every process runs the same training loop on its part of each batch. The first one (rank 0) plans, reads the clock,
+logs and writes files. Its decisions reach the others in one small tensor per step (`World.agree`). With one process
+nothing is sent.
 """
 
+import logging
 import os
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import IntEnum
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -22,106 +21,114 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from pixelwise.devices import choose_device
-from pixelwise.errors import InvalidArgumentError, TrainingError
-from pixelwise.shapes import Size
+from pixelwise.errors import InvalidArgumentError, PixelwiseError, TrainingError
+from pixelwise.progress import use_reporter
 
 Value = TypeVar("Value")
 
 TIMEOUT = timedelta(minutes=30)
-"""Until a process that says nothing is given up. One that dies is noticed at once, as its connections close;
-the first one plans, reads the data and writes the report while the others wait.
-"""
+"""Time until a silent process counts as lost. A process that ends is noticed at once, because its connections close.
+The first process plans, reads the data and writes the report while the others wait."""
 
-TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""Variables of the environment by which a process knows that it is one of several."""
+TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""Environment variables that torchrun sets for each process."""
 
 
-class LostError(TrainingError):
-    """Another process of the run is gone."""
+class ProcessLostError(TrainingError):
+    """Another process of the run ended or cannot be reached."""
 
     def __init__(self) -> None:
         super().__init__(
-            "another process of this run has ended or cannot be reached (its own message says why); the run goes on "
-            "from its last checkpoint with --resume, which torchrun --max-restarts does by itself."
+            "another process of this run has ended or cannot be reached; see its own message. Resume from the last "
+            "checkpoint with --resume, or start with torchrun --max-restarts, which restarts and resumes by itself."
         )
 
 
-class What(IntEnum):
-    """What an order asks for."""
+class Decision(NamedTuple):
+    """What all processes do after a step, as the first process decides."""
 
-    END = 0
-    MAKE = 1
-    """Make the batch of `step` at `size`."""
-    STEP = 2
-    """Take the next batch, at `progress`."""
-    SCORE = 3
-    """Score validation images, as the first process shares it next."""
-    GATHER = 4
-    """Hand over the parts of a sharded state."""
-    AVERAGE = 5
-    """Of sharded weights: the average after `step`, which took `progress` of the run."""
-
-
-class Order(NamedTuple):
-    """What the first process has the others do."""
-
-    what: What
-    step: int = 0
-    progress: float = 0.0
-    size: Size = (0, 0)
+    progress: float
+    stop: bool = False
+    """Save and end, because a process received Ctrl-C or SIGTERM."""
+    evaluate: bool = False
+    save: bool = False
+    finish: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """The processes of a run. In a world of one nothing is sent, and every method gives what it is given."""
+    """The processes of a run. With one process, every method returns its argument and sends nothing."""
 
     rank: int = 0
     size: int = 1
     control: Any = None
-    """The group of processes (gloo) for what is decided on the CPU, so that no decision waits for a GPU."""
+    """Group of all processes on the CPU (gloo), so that no decision waits for a GPU."""
 
     @property
     def is_first(self) -> bool:
+        """Whether this is rank 0, which plans, logs and writes files."""
         return self.rank == 0
 
-    def lead(self, order: Order) -> None:
-        """Tells the others what comes next. If one of them was asked to stop, this process is stopped alike."""
-        if self.size > 1:
-            what, step, progress, size = order
-            if self._agree([what, step, progress, *size, 0])[-1]:
-                signal.raise_signal(signal.SIGTERM)
-
-    def obey(self, *, stop: bool) -> Order:
-        """The next order. With `stop` the first process hears that this one was asked to stop."""
-        what, step, progress, height, width, _ = self._agree([0, 0, 0, 0, 0, stop])
-        return Order(What(int(what)), int(step), progress, (int(height), int(width)))
+    def agree(self, decision: Decision) -> Decision:
+        """Return the decision of the first process; `stop` is set if any process asks for it."""
+        if self.size == 1:
+            return decision
+        values = decision if self.is_first else Decision(0.0, stop=decision.stop)
+        tensor = torch.tensor(values, dtype=torch.float64)
+        with explain_lost_process():
+            dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.control)
+        progress, *flags = tensor.tolist()
+        return Decision(progress, *map(bool, flags))
 
     def share(self, value: Value) -> Value:
-        """The first process's value, in all."""
+        """Return the first process's value on all processes."""
         if self.size == 1:
             return value
         box = [value]
-        with losses_explained():
+        with explain_lost_process():
             dist.broadcast_object_list(box, src=0, group=self.control)
         return box[0]
 
+    def call_on_first(self, function: Callable[[], Value]) -> Value:
+        """Call `function` on the first process; return its result, or raise its PixelwiseError, on all processes."""
+        if self.size == 1:
+            return function()
+        result: Any = None
+        if self.is_first:
+            try:
+                result = function()
+            except PixelwiseError as error:
+                self.share(error)
+                raise
+        result = self.share(result)
+        if isinstance(result, PixelwiseError):
+            raise result
+        return result  # type: ignore[no-any-return]
+
     def gather(self, value: Value) -> list[Value]:
-        """The values of all, in their order."""
+        """Return the values of all processes, by rank."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        with losses_explained():
+        with explain_lost_process():
             dist.all_gather_object(values, value, group=self.control)
         return values
 
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite tensors, all on the training device, with those of the first process."""
+        if self.size > 1:
+            with explain_lost_process():
+                for tensor in tensors:
+                    dist.broadcast(tensor, src=0)
+
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over all; the tensor itself is changed. Does not wait for a GPU."""
+        """Add the tensors of all processes in place. Does not wait for a GPU."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def gather_rows(self, tensor: Tensor) -> Tensor:
-        """(B, ...) of each, equal in shape → (B * size, ...) in the order of the processes."""
+        """Concatenate tensors (B, ...) of all processes, equal in shape, to (B * size, ...) by rank."""
         if self.size == 1:
             return tensor
         rows = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(self.size)]
@@ -129,111 +136,111 @@ class World:
         return torch.cat(rows)
 
     def own_rows(self, tensor: Tensor) -> Tensor:
-        """The inverse of `gather_rows`."""
+        """Return this process's rows: the inverse of `gather_rows`."""
         return tensor.tensor_split(self.size)[self.rank]
 
-    def share_of(self, items: Sequence[Value]) -> Sequence[Value]:
-        """This process's part; those of all have every item once."""
+    def own_items(self, items: Sequence[Value]) -> Sequence[Value]:
+        """Return this process's part of `items`; every item belongs to one process."""
         return items[self.rank :: self.size]
 
     def replicate(self, model: nn.Module) -> nn.Module:
-        """The model as it is trained: gradients become their mean over all, batch statistics the first one's."""
+        """Wrap a model for training: gradients are averaged over all processes."""
         if self.size == 1:
             return model
-        with losses_explained():
+        with explain_lost_process():
             return DistributedDataParallel(model)
 
-    def require_shares(self, batch_size: int) -> None:
-        """InvalidArgumentError where a batch cannot be shared out evenly."""
+    def require_divisible(self, batch_size: int) -> None:
+        """Raise InvalidArgumentError if a batch cannot be divided evenly among the processes."""
         if batch_size % self.size:
             below = batch_size // self.size * self.size
-            fitting = " or ".join(str(size) for size in (below, below + self.size) if size)
+            choices = " or ".join(str(size) for size in (below, below + self.size) if size)
             raise InvalidArgumentError(
-                f"a batch of {batch_size} images cannot be shared by {self.size} processes; take a multiple of "
-                f"{self.size}: --set training.batch_size={fitting}."
+                f"a batch of {batch_size} images cannot be divided among {self.size} processes. Use a multiple of "
+                f"{self.size}: --set training.batch_size={choices}."
             )
 
-    def _agree(self, values: Sequence[float]) -> list[float]:
-        """The larger of all processes' values, each."""
-        tensor = torch.tensor(values, dtype=torch.float64)
-        with losses_explained():
-            dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.control)
-        agreed: list[float] = tensor.tolist()
-        return agreed
+
+SINGLE_PROCESS = World()
 
 
-ALONE = World()
-
-
-def keeping_gradients(model: nn.Module) -> AbstractContextManager[None]:
-    """Inside, gradients are added up in this process alone; the next pass outside exchanges them."""
+def skip_gradient_sync(model: nn.Module) -> AbstractContextManager[None]:
+    """Accumulate gradients in this process only; the next backward pass outside the block averages them."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
 
-def is_one_of_several() -> bool:
-    """Whether this process was started as one of several, or is in a process group already."""
+def is_distributed() -> bool:
+    """Return whether torchrun started this process as one of several, or it is in a process group."""
     if dist.is_initialized():
         return dist.get_world_size() > 1
-    return all(name in os.environ for name in TORCHRUN) and int(os.environ["WORLD_SIZE"]) > 1
+    return all(name in os.environ for name in TORCHRUN_VARIABLES) and int(os.environ["WORLD_SIZE"]) > 1
 
 
-def device_of_process(name: str) -> str:
-    """The name of this process's own device: of several GPUs, each process takes its own."""
-    if not is_one_of_several() or choose_device(name).type != "cuda":
+def choose_process_device(name: str) -> str:
+    """Return the device name of this process: each process uses its own GPU."""
+    if not is_distributed() or choose_device(name).type != "cuda":
         return name
     if ":" in name:
         raise InvalidArgumentError(
-            f"--device {name} is one GPU for several processes; give --device cuda, each takes its own."
+            f"--device {name} is one GPU for several processes. Use --device cuda: each process takes its own GPU."
         )
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
 
-def attempt() -> str:
-    """A name for this start of all processes.
+def name_attempt() -> str:
+    """Return a name for this start of all processes.
 
-    torchrun keeps its store when it starts the processes again, the addresses of the lost ones in it: without a name
-    of their own the new ones would call those. Agents of several machines count restarts differently, so there
-    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 has to give each start a store of its own (docs/distributed.md).
+    torchrun keeps its store when it restarts processes, with the addresses of the lost ones. A name per start keeps
+    the new processes from connecting to those. Agents on several machines count restarts differently, so there
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 must give each start its own store (docs/distributed.md).
     """
-    one_machine = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
-    return f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0') if one_machine else '0'}"
+    is_one_machine = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+    return f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0') if is_one_machine else '0'}"
+
+
+class _SilentReporter:
+    """Drops the messages and the progress of all processes but the first."""
+
+    def log(self, message: str) -> None:
+        pass
+
+    def track(self, label: str, done: float, total: float, note: str = "") -> None:
+        pass
 
 
 @contextmanager
 def open_world(device: str) -> Iterator[World]:
-    """The world that torchrun (or who sets the same variables, or has made a process group) has started; a world
-    of one without.
+    """Join the processes that torchrun started; without torchrun, yield a world of one process.
 
-    A process group that is there already is used and left as it is.
+    An existing process group is used and stays open. Only the first process logs and reports progress.
     """
-    if not is_one_of_several():
-        yield ALONE
+    if not is_distributed():
+        yield SINGLE_PROCESS
         return
-    place = choose_device(device)
-    if place.type == "cuda":
-        torch.cuda.set_device(place)
-    mine = not dist.is_initialized()
-    with losses_explained():
-        if mine:
-            store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
-            backend = "nccl" if place.type == "cuda" else "gloo"
-            dist.init_process_group(
-                backend, store=PrefixStore(attempt(), store), rank=rank, world_size=size, timeout=TIMEOUT
-            )
-        control = dist.new_group(backend="gloo", timeout=TIMEOUT)
-    try:
+    torch_device = choose_device(device)
+    if torch_device.type == "cuda":
+        torch.cuda.set_device(torch_device)
+    with ExitStack() as stack:
+        with explain_lost_process():
+            if not dist.is_initialized():
+                store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
+                backend = "nccl" if torch_device.type == "cuda" else "gloo"
+                dist.init_process_group(
+                    backend, store=PrefixStore(name_attempt(), store), rank=rank, world_size=size, timeout=TIMEOUT
+                )
+                stack.callback(dist.destroy_process_group)
+            control = dist.new_group(backend="gloo", timeout=TIMEOUT)
+        if dist.get_rank() > 0:
+            stack.enter_context(use_reporter(_SilentReporter(), level=logging.CRITICAL))
         yield World(rank=dist.get_rank(), size=dist.get_world_size(), control=control)
-    finally:
-        if mine:
-            dist.destroy_process_group()
 
 
 @contextmanager
-def losses_explained() -> Iterator[None]:
-    """What PyTorch raises when another process is gone becomes a LostError."""
+def explain_lost_process() -> Iterator[None]:
+    """Raise ProcessLostError instead of the errors of PyTorch that mean the same."""
     try:
         yield
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
-            raise LostError from error
+            raise ProcessLostError from error
         raise

@@ -1,7 +1,7 @@
-"""Weights of which each process holds a part (PyTorch's FSDP2), and the way between parts and whole tensors.
+"""Sharded weights (PyTorch's FSDP2), and the conversion between shards and whole tensors.
 
-Files hold whole tensors in the form they have without sharding, so a run may go on with another number of
-processes. Where nothing is sharded, every function here gives what it is given.
+Files store whole tensors in the same form as without sharding, so a run can be resumed with another number of
+processes. Tensors that are not sharded pass through every function unchanged.
 """
 
 import warnings
@@ -15,48 +15,49 @@ from torch import Tensor
 from pixelwise.networks import Segmenter
 from pixelwise.networks.stages import get_encoder_stages
 
-if TYPE_CHECKING:  # whose import takes a second
+if TYPE_CHECKING:  # importing it takes a second
     from torch.distributed.tensor import DTensor
 
 
-def shard(model: Segmenter, device: torch.device) -> None:
-    """Leaves each process its part of every weight, on `device`; all of them call it, with equal weights.
+def shard_model(model: Segmenter, device: torch.device) -> None:
+    """Keep this process's shard of every weight, on `device`; all processes call it with equal weights.
 
-    A stage of the encoder is whole only while it computes. What follows the encoder is whole from the forward to
-    the backward pass. Gradients become their mean over all processes, cut alike; buffers are not cut.
+    An encoder stage is whole only while it computes. The rest is whole from the forward to the backward pass.
+    Gradients are averaged over all processes and sharded in the same way; buffers are not sharded.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    # Of logits cropped by a view; no loss changes logits in place, which is what is warned of.
+    # About logits cropped by a view; the warning concerns in-place changes, which no loss makes.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor", category=UserWarning)
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for stage in get_encoder_stages(model.network):
-        # A group stays whole until each of its modules has been called, and an encoder may pool by itself.
-        weighted = [module for module in stage if next(module.parameters(), None) is not None]
-        if weighted:
-            fully_shard(weighted, mesh=mesh)
+        # A group stays whole until all its modules were called, and an encoder may call its pooling elsewhere.
+        with_weights = [module for module in stage if next(module.parameters(), None) is not None]
+        if with_weights:
+            fully_shard(with_weights, mesh=mesh)
     fully_shard(model, mesh=mesh)
 
 
 def is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
+    """Return whether each process has only its shard of the tensor."""
     return hasattr(tensor, "full_tensor")
 
 
-def own_part(tensor: Tensor) -> Tensor:
-    """What this process holds of it: the same memory."""
+def get_local(tensor: Tensor) -> Tensor:
+    """Return this process's shard, in the same memory."""
     return tensor.to_local() if is_sharded(tensor) else tensor
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """The parts of all processes, which call this together."""
+def gather_tensor(tensor: Tensor) -> Tensor:
+    """Return the whole tensor; all processes call it together."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
-def cut_like(value: Any, like: Tensor | None) -> Any:
-    """The inverse of `whole`: a tensor in the shape of `like`, cut and laid out in memory as that is.
+def shard_like(value: Any, like: Tensor | None) -> Any:
+    """Shard a whole tensor in the way of `like`, with its memory layout: the inverse of `gather_tensor`.
 
-    Anything else, such as an optimizer's count of steps, is left as it is.
+    A value of another shape, such as an optimizer's step count, is returned unchanged.
     """
     if like is None or not isinstance(value, Tensor) or value.shape != like.shape:
         return value
@@ -65,33 +66,33 @@ def cut_like(value: Any, like: Tensor | None) -> Any:
 
         value = value.detach().to(like.device).contiguous()
         return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)  # nothing is sent
-    # Fused optimizers take for granted that a weight and its numbers have the same strides.
+    # Fused optimizers assume that a weight and its optimizer state have equal strides.
     return value if value.stride() == like.stride() else torch.empty_like(like, requires_grad=False).copy_(value)
 
 
-def cut_state_like(state: Mapping[str, Any], like: Mapping[str, Tensor]) -> dict[str, Any]:
-    """`cut_like` of each entry, by name."""
-    return {name: cut_like(value, like.get(name)) for name, value in state.items()}
+def shard_state_like(state: Mapping[str, Any], like: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Apply `shard_like` to each entry by name."""
+    return {name: shard_like(value, like.get(name)) for name, value in state.items()}
 
 
-def cut_optimizer_state(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """`cut_like` of all that an optimizer's `state_dict` holds of its weights."""
+def shard_optimizer_state(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Apply `shard_like` to the per-weight entries of an optimizer's `state_dict`."""
     weights = dict(enumerate(weight for group in optimizer.param_groups for weight in group["params"]))
-    numbers = {
-        index: {name: cut_like(value, weights.get(index)) for name, value in of_weight.items()}
-        for index, of_weight in state["state"].items()
+    entries = {
+        index: {name: shard_like(value, weights.get(index)) for name, value in entry.items()}
+        for index, entry in state["state"].items()
     }
-    return {**state, "state": numbers}
+    return {**state, "state": entries}
 
 
-def gathered(value: Any, *, keep: bool) -> Any:
-    """A state, of mappings and lists, with every sharded tensor whole on the CPU; all processes call this together.
+def gather_state(value: Any, *, keep: bool) -> Any:
+    """Return a nested state with every sharded tensor whole on the CPU; all processes call it together.
 
-    Those that do not `keep` it drop each tensor as it comes.
+    Without `keep`, each whole tensor is dropped at once and replaced by None.
     """
     if isinstance(value, Tensor) and is_sharded(value):
-        tensor = whole(value.detach())
+        tensor = gather_tensor(value.detach())
         return tensor.cpu() if keep else None
     if isinstance(value, Mapping):
-        return {key: gathered(one, keep=keep) for key, one in value.items()}
-    return [gathered(one, keep=keep) for one in value] if isinstance(value, list) else value
+        return {key: gather_state(entry, keep=keep) for key, entry in value.items()}
+    return [gather_state(entry, keep=keep) for entry in value] if isinstance(value, list) else value

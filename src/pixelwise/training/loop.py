@@ -1,228 +1,214 @@
-"""A training run, top to bottom."""
+"""The training loop, the same on every process: what a step is, when to evaluate and when to save."""
 
 import itertools
 import logging
-import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-
-import torch
+from contextlib import AbstractContextManager, nullcontext
 
 from pixelwise.data.loader import Batch, prefetch
 from pixelwise.devices import choose_loader_threads
-from pixelwise.errors import CheckpointError, InvalidArgumentError, TrainingError
+from pixelwise.errors import InvalidArgumentError, TrainingError
 from pixelwise.shapes import Size
-from pixelwise.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, seconds_between
-from pixelwise.training.clock import Pace
-from pixelwise.training.distributed import Order, What
-from pixelwise.training.divergence import DivergedError, Taken, keep_bad_step, require_finite
-from pixelwise.training.early_stopping import out_of_patience
-from pixelwise.training.following import call_others
-from pixelwise.training.live_report import LivePage
-from pixelwise.training.metrics_log import Log
-from pixelwise.training.optimizers import resolution_at
+from pixelwise.training.checkpoint import Checkpoint, compute_checkpoint_interval, load_checkpoint, save_checkpoint
+from pixelwise.training.clock import TrainingClock
+from pixelwise.training.distributed import Decision, ProcessLostError
+from pixelwise.training.divergence import DivergedError, StepRecord, require_finite, save_failing_step
+from pixelwise.training.early_stopping import is_out_of_patience
+from pixelwise.training.metrics_log import MetricsLog
+from pixelwise.training.optimizers import compute_resolution
 from pixelwise.training.resource_errors import step_within_memory
 from pixelwise.training.run_dir import RunFolder
-from pixelwise.training.signals import INTERRUPTIONS, Interruption
-from pixelwise.training.trainer import Job, Trainer, alone
-from pixelwise.training.validation import Scored, evaluate_and_keep_best, score_best, time_to_finish
+from pixelwise.training.signals import INTERRUPTIONS, SignalGuard
+from pixelwise.training.trainer import Trainer
+from pixelwise.training.validation import ScoredModel, estimate_closing_seconds, score_and_keep_best, score_best_model
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True, kw_only=True)
-class State:
-    """Where a run is, beside the weights."""
+def fit(trainer: Trainer, run: RunFolder, *, deadline: float | None = None, resume: bool = False) -> ScoredModel:
+    """Train until the steps are taken or the time is used; write the best model, scored, into the run folder.
 
-    step: int = 0
-    """Steps taken."""
-    best_score: float = -1.0
-    evaluations: int = 0
-    """Evaluations done."""
-    ended_early: bool = False
-    """Too many evaluations without a new best; see `training.early_stopping_patience`."""
-    next_save: float = math.inf
-    """time.monotonic() from which a checkpoint is due."""
-    taken: list[Taken] = field(default_factory=list)
-    """The steps since the last checkpoint."""
+    Every process of the run calls it. Ctrl-C and SIGTERM on any of them save a checkpoint and end all.
 
+    Args:
+        trainer: a new trainer.
+        run: the run folder, in which only the first process writes.
+        deadline: instant (`time.monotonic`) at which the whole command must have ended, for runs without
+            `training.steps`. The final evaluation and the report are paid from the time until then.
+        resume: continue from the last checkpoint of the folder, if there is one.
 
-def train_model(
-    job: Job,
-    run: RunFolder,
-    *,
-    deadline: float | None = None,
-    resume: bool = False,
-) -> Scored:
-    """Trains until the steps are done or the time is up, and leaves the best model, scored.
-
-    `deadline` (time.monotonic) is when the whole command must have ended; the last evaluation and
-    the report are paid out of it. Ctrl-C and SIGTERM leave a checkpoint, a loss that is no number
-    leaves the step it came from.
+    Raises:
+        TrainingError: the loss is NaN, the device is out of memory, or a process was lost.
     """
-    checkpoint = load_checkpoint(run, resume=True) if resume else None
-    call_others(job, checkpoint)
-    trainer = Trainer(job)
-    if job.config.training.compile:
-        logger.info("the first step compiles the network, which takes a minute or more")
-    state = restore(trainer, checkpoint) if checkpoint else State()
-    pace = make_pace(trainer, deadline, checkpoint)
-    state.evaluations = min(state.evaluations, evaluations_until(job, pace.at(state.step)))  # the run may be longer now
-    state.next_save = time.monotonic() + job.config.training.checkpoint_interval_seconds
-    run.remove_leftovers()
-    run.forget_metrics_after(state.step)
-    state.ended_early = out_of_patience(run.read_metrics(), job.config.training.early_stopping_patience)
-    page = LivePage(run, job.dataset, job.world.share_of(job.val_samples()))
-    log = Log(run, pace, job.config, state.step, page)
-    with Interruption() as interruption:
+    checkpoint = trainer.world.call_on_first(lambda: load_checkpoint(run, resume=True) if resume else None)
+    if checkpoint:
+        trainer.resume_from(checkpoint)
+    if not trainer.world.is_first:
+        trainer.seed_rank()
+    size, batch_size = trainer.world.size, trainer.config.training.batch_size
+    if size > 1:
+        logger.info(f"{size} processes: {batch_size // size} of the {batch_size} images of a batch each")
+    if trainer.config.training.compile:
+        logger.info("compiling the network in the first step, which takes a minute or more")
+    with SignalGuard() as signals:
         try:
-            if evaluation_due(job, state, now := pace.at(state.step)) and now < 1:
-                evaluate(trainer, run, state, pace, log, interruption)  # the last sitting was interrupted in it
-            for step, batch in () if state.ended_early else upcoming_batches(job, pace, state.step):
-                with interruption.put_off():
-                    before = pace.at(step)
-                    job.world.lead(Order(What.STEP, progress=before))
-                    loss = step_within_memory(trainer, batch, before)
-                    state.step = step + 1
-                    now = pace.at(state.step)
-                    trainer.update_average(step, now - before)
-                    state.taken.append(Taken(before, now, (batch.images.shape[2], batch.images.shape[3])))
-                log.step(state.step, now, loss, job.config.training.batch_size)
-                if now >= 1:
-                    break
-                if evaluation_due(job, state, now):
-                    evaluate(trainer, run, state, pace, log, interruption)
-                    if state.ended_early:
-                        break
-                elif time.monotonic() >= state.next_save:
-                    with interruption.put_off():  # processes that gather a state do it together, or wait forever
-                        save(trainer, run, state, pace)
-            if state.evaluations < job.config.training.num_evaluations and not state.ended_early:
-                evaluate(trainer, run, state, pace, log, interruption)
+            return TrainingLoop(trainer, run, start_clock(trainer, deadline), signals).run()
+        except ProcessLostError:
+            if signals.is_pending:  # the first process received the signal, too, and has ended
+                signals.raise_pending()
+            raise
+
+
+class TrainingLoop:
+    """A run under way. The first process decides when to evaluate, save and end; all processes do it together."""
+
+    def __init__(self, trainer: Trainer, run: RunFolder, clock: TrainingClock, signals: SignalGuard) -> None:
+        self.trainer, self.folder, self.clock, self.signals = trainer, run, clock, signals
+        self.config = trainer.config.training
+        self.next_save = time.monotonic() + self.config.checkpoint_interval_seconds
+        self.history: list[StepRecord] = []
+        """The steps since the last checkpoint."""
+        if trainer.world.is_first:
+            run.remove_leftovers()
+        self.log = MetricsLog(trainer, run, clock)
+        # The run may be longer now than when its evaluations were counted.
+        due = self.count_due_evaluations(clock.measure(trainer.num_steps))
+        trainer.num_evaluations = min(trainer.num_evaluations, due)
+        self.has_ended_early = self.is_out_of_patience()
+
+    def run(self) -> ScoredModel:
+        """Take steps until the end, then score the best model."""
+        try:
+            now, batches = self.decide(), self.prefetch_batches()
+            while not now.finish:
+                if now.stop:
+                    self.signals.raise_pending()
+                if now.evaluate:
+                    self.evaluate(now.progress)
+                    now = self.decide()
+                elif now.save:
+                    self.save()
+                    now = self.decide()
+                else:
+                    now = self.take_step(next(batches), now.progress)
         except INTERRUPTIONS:
-            save(trainer, run, state, pace)
+            self.save()
             raise
         except DivergedError as error:
-            raise TrainingError(f"{error}{look_again(trainer, run, state)}") from error
+            raise TrainingError(f"{error}{save_failing_step(self.trainer, self.folder, self.history)}") from error
         finally:
-            now = pace.at(state.step)
-            log.close(now, ended=now >= 1 or state.ended_early)
-        scored = score_best(job, run)
-        save(trainer, run, state, pace, finished=True)
-        job.world.lead(Order(What.END))
-    return scored
+            progress = self.clock.measure(self.trainer.num_steps)
+            self.log.close(progress, has_ended=progress >= 1 or self.has_ended_early)
+        with self.interruptible():
+            scored = score_best_model(self.trainer, self.folder)
+        self.save(finished=True)
+        return scored
+
+    def decide(self) -> Decision:
+        """Return what all processes do next: one small tensor per step, and nothing with one process."""
+        progress = self.clock.measure(self.trainer.num_steps)
+        has_ended = self.has_ended_early or progress >= 1
+        evaluate = not self.has_ended_early and self.count_due_evaluations(progress) > self.trainer.num_evaluations
+        decision = Decision(
+            progress=progress,
+            stop=self.signals.is_pending,
+            evaluate=evaluate,
+            save=bool(self.history) and not has_ended and time.monotonic() >= self.next_save,
+            finish=has_ended and not evaluate,
+        )
+        decision = self.trainer.world.agree(decision)
+        self.clock.set_progress(decision.progress)
+        return decision
+
+    def take_step(self, numbered_batch: tuple[int, Batch], progress: float) -> Decision:
+        """Take one optimizer step at `progress`; return the next decision."""
+        step, batch = numbered_batch
+        loss = step_within_memory(self.trainer, batch, progress)
+        self.trainer.num_steps = step + 1
+        now = self.decide()
+        self.trainer.update_average(step, now.progress - progress)
+        self.history.append(StepRecord(progress, now.progress, (batch.images.shape[2], batch.images.shape[3])))
+        self.log.log_step(step + 1, now.progress, loss)
+        return now
+
+    def prefetch_batches(self) -> Iterator[tuple[int, Batch]]:
+        """Make the batches ahead in threads, each at the resolution of the progress at that time."""
+        trainer, sizes = self.trainer, dict[int, Size]()
+
+        def number_steps() -> Iterator[int]:
+            for step in itertools.count(trainer.num_steps):
+                progress = self.clock.progress_at(step)
+                if progress >= 1:
+                    return
+                sizes[step] = trainer.batches.size_at(compute_resolution(progress, trainer.config.schedule))
+                yield step
+
+        def make(step: int) -> Batch:
+            return trainer.batches.make_sized(step, sizes.pop(step))
+
+        threads = choose_loader_threads(trainer.device)
+        return prefetch(make, number_steps(), num_ahead=threads + 1, num_threads=threads)
+
+    def count_due_evaluations(self, progress: float) -> int:
+        """Return the number of evaluations due at `progress`; they are evenly distributed."""
+        return int(progress * self.config.num_evaluations)
+
+    def is_out_of_patience(self) -> bool:
+        """Return whether early stopping ends the run; only the first process, which wrote the metrics, reads them."""
+        patience = self.config.early_stopping_patience
+        return self.trainer.world.is_first and is_out_of_patience(self.folder.read_metrics(), patience)
+
+    def interruptible(self) -> AbstractContextManager[None]:
+        """Let a signal end the first process at once; the others notice that it is lost."""
+        return self.signals.immediate() if self.trainer.world.is_first else nullcontext()
+
+    def evaluate(self, progress: float) -> None:
+        """Score the averaged weights; keep them as the model file if they are the best so far."""
+        trainer = self.trainer
+        self.log.write_losses(trainer.num_steps, progress)
+        require_finite(trainer, progress)
+        with self.interruptible():
+            scores = score_and_keep_best(trainer, self.folder, self.log.show_image)
+        trainer.best_score = max(trainer.best_score, scores["mean_iou"] or 0.0)
+        progress = self.clock.measure(trainer.num_steps)
+        trainer.num_evaluations = self.count_due_evaluations(progress)
+        self.log.log_evaluation(trainer.num_steps, progress, scores)
+        self.has_ended_early = self.is_out_of_patience()
+        self.save()
+
+    def save(self, *, finished: bool = False) -> None:
+        """Write a checkpoint and set the time of the next one."""
+        trainer = self.trainer
+        require_finite(trainer, self.clock.measure(trainer.num_steps))
+        start = time.monotonic()
+        state = trainer.state()
+        if trainer.world.is_first:
+            checkpoint = Checkpoint(
+                step=trainer.num_steps,
+                seconds=self.clock.seconds_used,
+                best_score=trainer.best_score,
+                evaluations=trainer.num_evaluations,
+                finished=finished,
+                **state,
+            )
+            save_checkpoint(self.folder, checkpoint)
+        end = time.monotonic()
+        self.next_save = end + compute_checkpoint_interval(end - start, self.config.checkpoint_interval_seconds)
+        self.history.clear()
 
 
-def upcoming_batches(job: Job, pace: Pace, first_step: int) -> Iterator[tuple[int, Batch]]:
-    """Batches from `first_step` until the run is over, each at the resolution its progress asks for."""
-    batches = job.batches()
-    sizes: dict[int, Size] = {}
-
-    def steps() -> Iterator[int]:
-        for step in itertools.takewhile(lambda step: pace.at(step) < 1, itertools.count(first_step)):
-            sizes[step] = batches.size_at(resolution_at(pace.at(step), job.config.schedule))
-            job.world.lead(Order(What.MAKE, step=step, size=sizes[step]))
-            yield step
-
-    threads = choose_loader_threads(job.device)
-    return prefetch(
-        lambda step: batches.make_sized(step, sizes.pop(step)), steps(), num_ahead=threads + 1, num_threads=threads
-    )
-
-
-def make_pace(trainer: Trainer, deadline: float | None, checkpoint: Checkpoint | None) -> Pace:
-    """Steps where the config fixes them; else the time until `deadline`, less what the end will take."""
-    config = trainer.job.config.training
-    spent = checkpoint.seconds if checkpoint else 0.0
+def start_clock(trainer: Trainer, deadline: float | None) -> TrainingClock:
+    """Return a clock that runs by the steps of the config, or until `deadline` minus the time that the end takes."""
+    config, seconds_before = trainer.config.training, trainer.seconds_before
     if config.steps is not None:
-        return Pace(steps=config.steps, seconds=None, spent_before=spent)
+        return TrainingClock(steps=config.steps, seconds=None, seconds_before=seconds_before)
     if deadline is None:
         raise InvalidArgumentError("a run needs training.steps or training.budget_seconds; give --steps or --budget.")
-    left = deadline - time.monotonic() - time_to_finish(trainer) - spent
-    if left <= 0 and not checkpoint:
+    closing = estimate_closing_seconds(trainer)
+    left = trainer.world.share(deadline - time.monotonic() - closing) - seconds_before
+    if left <= 0 and not trainer.num_steps:
         raise InvalidArgumentError(
             f"the budget of {config.budget_seconds:.0f} s ends before training could start; give more."
         )
-    return Pace(steps=None, seconds=spent + max(left, 0.0), spent_before=spent)
-
-
-def evaluation_due(job: Job, state: State, progress: float) -> bool:
-    """Evaluations lie evenly over the run."""
-    return not state.ended_early and evaluations_until(job, progress) > state.evaluations
-
-
-def evaluations_until(job: Job, progress: float) -> int:
-    return int(progress * job.config.training.num_evaluations)
-
-
-def evaluate(trainer: Trainer, run: RunFolder, state: State, pace: Pace, log: Log, interruption: Interruption) -> None:
-    """Scores the averaged weights; the best so far become the model file."""
-    progress = pace.at(state.step)
-    log.write(state.step, progress)
-    with interruption.put_off():
-        require_finite(trainer, state.step, progress)
-    scores = evaluate_and_keep_best(trainer, run, state.best_score, log.show)
-    with interruption.put_off():  # what is noted here is noted once
-        state.best_score = max(state.best_score, scores["mean_iou"] or 0.0)
-        progress = pace.at(state.step)
-        state.evaluations = evaluations_until(trainer.job, progress)
-        log.evaluation(state.step, progress, scores)
-        state.ended_early = out_of_patience(run.read_metrics(), trainer.job.config.training.early_stopping_patience)
-        save(trainer, run, state, pace)
-
-
-def save(trainer: Trainer, run: RunFolder, state: State, pace: Pace, *, finished: bool = False) -> None:
-    """Writes the checkpoint, and says when the next one is due."""
-    require_finite(trainer, state.step, pace.at(state.step))
-    start = time.monotonic()
-    checkpoint = Checkpoint(
-        step=state.step,
-        seconds=pace.spent,
-        best_score=state.best_score,
-        evaluations=state.evaluations,
-        finished=finished,
-        **trainer.state(),
-    )
-    save_checkpoint(run, checkpoint)
-    end = time.monotonic()
-    state.next_save = end + seconds_between(end - start, trainer.job.config.training.checkpoint_interval_seconds)
-    state.taken.clear()
-
-
-def look_again(trainer: Trainer, run: RunFolder, state: State) -> str:
-    """Keeps the step whose loss is no number; returns a sentence on it."""
-    checkpoint, job = load_checkpoint(run), alone(trainer.job)
-    if checkpoint:
-        start = checkpoint.step, checkpoint.state
-    else:
-        start = 0, Trainer(replace(job, device=torch.device("cpu"))).state()
-    if start[0] + len(state.taken) != state.step:
-        return ""
-    logger.info(f"the loss is no number: taking {len(state.taken)} steps again, to keep the one that made it so")
-    return keep_bad_step(trainer if job is trainer.job else Trainer(job), run, start, state.taken)
-
-
-def restore(trainer: Trainer, checkpoint: Checkpoint) -> State:
-    """Puts a checkpoint's state into the trainer; the run goes on as if never stopped.
-
-    Raises CheckpointError where the data or the code have become others.
-    """
-    for name, tensor in trainer.model.named_buffers(recurse=False):
-        if name in checkpoint.model and not alike(tensor.cpu(), checkpoint.model[name]):
-            raise CheckpointError(
-                f"the training images are not those that the run started with (their {name} differs); "
-                f"put them back, or start a new run."
-            )
-    try:
-        trainer.load_state(checkpoint.state)
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise CheckpointError(
-            f"the checkpoint does not fit the network of this data and config ({error}); start a new run."
-        ) from error
-    return State(step=checkpoint.step, best_score=checkpoint.best_score, evaluations=checkpoint.evaluations)
-
-
-def alike(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Equal but for what another version of a decoder may round differently."""
-    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-3)
+    return TrainingClock(steps=None, seconds=seconds_before + max(left, 0.0), seconds_before=seconds_before)

@@ -1,4 +1,4 @@
-"""What a run writes down as it goes: metrics.jsonl, loggers, the live page, the progress line."""
+"""The record of a run: metrics.jsonl, loggers, the live page and the progress line."""
 
 import contextlib
 import logging
@@ -9,95 +9,92 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixelwise.config import Config
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.progress import report_progress
-from pixelwise.training.clock import Pace
+from pixelwise.training.clock import TrainingClock
 from pixelwise.training.divergence import DivergedError
 from pixelwise.training.live_report import LivePage
 from pixelwise.training.loggers import open_loggers
-from pixelwise.training.optimizers import learning_rate_factor
+from pixelwise.training.optimizers import compute_lr_factor
 from pixelwise.training.run_dir import RunFolder
+from pixelwise.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
 
-class Log:
-    """metrics.jsonl, the loggers, the live page and the progress line, about once a second."""
+class MetricsLog:
+    """Records losses about once a second, and evaluations; on the first process only, elsewhere it does nothing."""
 
-    def __init__(
-        self,
-        run: RunFolder,
-        pace: Pace,
-        config: Config,
-        first_step: int = 0,
-        page: LivePage | None = None,
-    ) -> None:
-        self.run, self.pace, self.config, self.page = run, pace, config, page
-        self.loggers = open_loggers(run, config, first_step)
+    def __init__(self, trainer: Trainer, run: RunFolder, clock: TrainingClock) -> None:
+        self.run, self.clock, self.config = run, clock, trainer.config
+        self.is_active = trainer.world.is_first
         self.losses: list[Tensor] = []
-        self.images = 0
-        self.since = time.monotonic()
+        self.last_time = time.monotonic()
+        if not self.is_active:
+            return
+        run.remove_metrics_after(trainer.num_steps)
+        self.page = LivePage(run, trainer.dataset, trainer.world.own_items(trainer.val_samples))
+        self.loggers = open_loggers(run, trainer.config, trainer.num_steps)
 
-    def step(self, step: int, progress: float, loss: Tensor, num_images: int) -> None:
-        self.losses.append(loss)
-        self.images += num_images
-        if progress >= 1 or time.monotonic() - self.since >= 1:
-            self.write(step, progress)
+    def log_step(self, step: int, progress: float, loss: Tensor) -> None:
+        """Record the loss of a step.
 
-    def write(self, step: int, progress: float) -> None:
-        """The losses since the last line become one."""
+        Raises:
+            DivergedError: a loss since the last line is NaN or infinite.
+        """
+        if self.is_active:
+            self.losses.append(loss)
+            if progress >= 1 or time.monotonic() - self.last_time >= 1:
+                self.write_losses(step, progress)
+
+    def write_losses(self, step: int, progress: float) -> None:
+        """Write the mean of the losses since the last line."""
         if not self.losses:
             return
-        seconds = max(time.monotonic() - self.since, 1e-6)
-        # The one place that waits for the device: the losses of the last second, read together.
+        seconds = max(time.monotonic() - self.last_time, 1e-6)
+        # The only place that waits for the device: it reads the losses of the last second together.
         losses = torch.stack(self.losses).cpu()
         if not losses.isfinite().all():
             bad = int((~losses.isfinite()).nonzero()[0])
             raise DivergedError(f"the loss is {losses[bad]}", step - len(losses) + bad + 1, progress, self.config)
         mean = float(losses.mean())
-        rate = self.images / seconds
-        lr = self.config.optimizer.lr * learning_rate_factor(progress, self.config.schedule)
-        values = {
-            "step": step,
-            "progress": round(progress, 6),
-            "loss": mean,
-            "lr": lr,
-            "images_per_second": round(rate, 3),
-            "seconds": round(self.pace.spent, 2),
-        }
+        rate = len(losses) * self.config.training.batch_size / seconds
+        lr = self.config.optimizer.lr * compute_lr_factor(progress, self.config.schedule)
+        values = {"step": step, "progress": round(progress, 6), "loss": mean, "lr": lr}
+        values |= {"images_per_second": round(rate, 3), "seconds": round(self.clock.seconds_used, 2)}
         self.run.append_metrics(values)
-        shown = {f"train/{name}": float(values[name]) for name in ("loss", "lr", "images_per_second")}
+        scalars = {f"train/{name}": float(values[name]) for name in ("loss", "lr", "images_per_second")}
         for sink in self.loggers:
-            sink.scalars(shown, step)
-        if self.page:
-            self.page.tick(progress)
+            sink.log_scalars(scalars, step)
+        self.page.write_if_due(progress)
         report_progress("train", progress, 1, f"loss {mean:.3f}  {rate:.1f} images/s")
-        self.losses, self.images, self.since = [], 0, time.monotonic()
+        self.losses, self.last_time = [], time.monotonic()
 
-    def evaluation(self, step: int, progress: float, scores: Mapping[str, Any]) -> None:
-        short = {k: scores[k] for k in ("mean_iou", "global_accuracy", "mean_class_accuracy")}
-        self.run.append_metrics(
-            {"step": step, "progress": round(progress, 6), "val": short, "seconds": round(self.pace.spent, 2)}
-        )
-        shown = {f"val/{name}": value for name, value in short.items() if value is not None}
+    def log_evaluation(self, step: int, progress: float, scores: Mapping[str, Any]) -> None:
+        """Record the scores of an evaluation."""
+        if not self.is_active:
+            return
+        summary = {name: scores[name] for name in ("mean_iou", "global_accuracy", "mean_class_accuracy")}
+        seconds = round(self.clock.seconds_used, 2)
+        self.run.append_metrics({"step": step, "progress": round(progress, 6), "val": summary, "seconds": seconds})
+        scalars = {f"val/{name}": value for name, value in summary.items() if value is not None}
         for sink in self.loggers:
-            sink.scalars(shown, step)
-        if self.page:
-            self.page.evaluated(step, progress)
-        logger.info(f"{progress:4.0%} of the run, step {step}: validation mean IoU {short['mean_iou'] or 0:.4f}")
-        self.since = time.monotonic()
+            sink.log_scalars(scalars, step)
+        self.page.show_evaluation(step, progress)
+        logger.info(f"step {step} ({progress:.0%}): validation mean IoU {summary['mean_iou'] or 0:.4f}")
+        self.last_time = time.monotonic()
 
-    def show(self, sample: Sample, labels: Array, prediction: Array) -> None:
-        """One image of an evaluation, for the page."""
-        if self.page:
-            self.page.keep(sample, labels, prediction)
+    def show_image(self, sample: Sample, labels: Array, prediction: Array) -> None:
+        """Show an image of the current evaluation on the live page."""
+        if self.is_active:
+            self.page.add_image(sample, labels, prediction)
 
-    def close(self, progress: float, *, ended: bool) -> None:
-        """`ended`: no further step will be taken."""
-        with contextlib.suppress(OSError):  # a full disk has been noticed by what matters more
-            if self.page:
-                self.page.write(progress, "ended" if ended else "stopped")
+    def close(self, progress: float, *, has_ended: bool) -> None:
+        """Close the loggers and write the last page; `has_ended`: the run takes no further step."""
+        if not self.is_active:
+            return
+        with contextlib.suppress(OSError):  # a full disk has raised an error before
+            self.page.write(progress, "ended" if has_ended else "stopped")
             for sink in self.loggers:
                 sink.close()

@@ -1,4 +1,4 @@
-"""Muon: an optimizer whose update of a kernel is a matrix with equal singular values."""
+"""The Muon optimizer, whose update of a kernel is a matrix with equal singular values."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,25 +7,24 @@ import torch
 from torch import Tensor
 
 from pixelwise.config import OptimizerConfig
-from pixelwise.training.fsdp import cut_like, whole
+from pixelwise.training.fsdp import gather_tensor, shard_like
 
-LARGEST_SIDE = 1024
-"""Of a matrix that Muon orthogonalizes, the shorter one. The cost grows with its square: fc6 of FCN, 4096 x
-25088, would take 13 TFLOP a step, 50 times what an image takes."""
+MAX_SHORT_SIDE = 1024
+"""Largest shorter side of a matrix that Muon orthogonalizes. The cost grows with its square: fc6 of FCN, 4096 x 25088,
+would take 13 TFLOP per step, 50 times the cost of an image."""
 
 
-def shorter_side(kernel: Tensor) -> int:
-    """Of a kernel as a (C_out, C_in k k) matrix."""
+def compute_shorter_side(kernel: Tensor) -> int:
+    """Return the shorter side of a kernel as a (C_out, C_in k k) matrix."""
     return min(kernel.shape[0], kernel.numel() // kernel.shape[0])
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalized, for convolution kernels; AdamW for the rest.
+    """Orthogonalized momentum for convolution kernels, AdamW for the other parameters.
 
-    Keller Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024: the
-    update of a kernel, as a (C_out, C_in k k) matrix, is replaced by the nearest matrix with equal
-    singular values, found by five Newton-Schulz steps. Kernels whose matrix is wider and higher than
-    `LARGEST_SIDE` are left to AdamW, too.
+    Keller Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024. The update of a kernel, as a
+    (C_out, C_in k k) matrix, is replaced by the nearest matrix with equal singular values, found by five Newton-Schulz
+    steps. Kernels whose matrix is larger than `MAX_SHORT_SIDE` on both sides also use AdamW.
     """
 
     def __init__(
@@ -35,8 +34,8 @@ class Muon(torch.optim.Optimizer):
         split: list[dict[str, Any]] = []
         for group in groups:
             kernels = [p for p in group["params"] if p.ndim >= 2]
-            small = [k for k in kernels if shorter_side(k) <= LARGEST_SIDE]
-            large = [k for k in kernels if shorter_side(k) > LARGEST_SIDE]
+            small = [k for k in kernels if compute_shorter_side(k) <= MAX_SHORT_SIDE]
+            large = [k for k in kernels if compute_shorter_side(k) > MAX_SHORT_SIDE]
             vectors = [p for p in group["params"] if p.ndim < 2]
             split += [{**group, "params": small, "orthogonal": True}] if small else []
             split += [{**group, "params": large, "orthogonal": False}] if large else []
@@ -45,6 +44,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -60,10 +60,10 @@ class Muon(torch.optim.Optimizer):
         update = gradient.lerp(momentum, group["momentum"])  # Nesterov
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         if group["orthogonal"]:
-            flat = whole(update).reshape(len(update), -1)
+            flat = gather_tensor(update).reshape(len(update), -1)
             scale = max(1.0, flat.shape[0] / flat.shape[1]) ** 0.5
             orthogonal = orthogonalize(flat.to(self.dtype)).to(flat.dtype).view(update.shape) * scale
-            update = cut_like(orthogonal, update)
+            update = shard_like(orthogonal, update)
         else:
             if "square" not in state:
                 state["square"] = torch.zeros_like(parameter)
@@ -77,39 +77,39 @@ class Muon(torch.optim.Optimizer):
 
 STEPS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Jordan's a, b, c: a step takes a singular value s to a s + b s³ + c s⁵, and small ones grow fast."""
+"""Jordan's a, b, c: a step maps a singular value s to a s + b s³ + c s⁵, so small ones grow fast."""
 RESTART = 3
-"""The step before which the product of the matrix with itself is made anew. Rounding makes eigenvalues of 0
-slightly negative, and each step grows them twelvefold; three steps leave those of bfloat16 below 1."""
+"""Number of steps after which X Xᵀ is computed again. Rounding makes eigenvalues of 0 slightly negative, and each step
+multiplies them by twelve; after three steps they are still below 1 in bfloat16."""
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
-    """(M, N) → nearly the same singular vectors with singular values near 1, by five Newton-Schulz steps.
+    """Return a matrix (M, N) with nearly the same singular vectors and singular values near 1.
 
-    A step multiplies X by a polynomial of G = X Xᵀ, so the steps are taken on products of G, of the shorter side
-    squared, and X is multiplied once by what they come to. For a 3x3 kernel, nine times as wide as high, this
-    is less than half the arithmetic of steps on X, and in bfloat16 it rounds less often.
+    Each of five Newton-Schulz steps multiplies X by a polynomial of G = X Xᵀ. The steps are computed on G, whose sides
+    are the shorter side of X, and X is multiplied by their product. For a 3x3 kernel, nine times as wide as high, this
+    takes less than half the arithmetic of steps on X, and it rounds less often in bfloat16.
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x: Tensor = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
     for steps in (RESTART, STEPS - RESTART):
-        x = _product_of_steps(x @ x.T, steps) @ x
+        x = _multiply_steps(x @ x.T, steps) @ x
     return x.T if tall else x
 
 
-def _product_of_steps(gram: Tensor, steps: int) -> Tensor:
-    """What X is multiplied by in that many steps, where `gram` is X Xᵀ."""
-    product = factor = _factor(gram)
+def _multiply_steps(gram: Tensor, steps: int) -> Tensor:
+    """Return the product of the factors of `steps` steps, where `gram` is X Xᵀ."""
+    product = factor = _compute_factor(gram)
     for _ in range(steps - 1):
         gram = factor @ (gram @ factor)  # polynomials of one matrix commute
-        factor = _factor(gram)
+        factor = _compute_factor(gram)
         product = factor @ product
     return product
 
 
-def _factor(gram: Tensor) -> Tensor:
-    """a + b G + c G², by which a step multiplies."""
+def _compute_factor(gram: Tensor) -> Tensor:
+    """Return a + b G + c G², the factor of one step."""
     a, b, c = COEFFICIENTS
     factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
     factor.diagonal().add_(a)

@@ -1,4 +1,4 @@
-"""Optimizer, learning rate and averaged weights."""
+"""The optimizer, the learning rate schedule and weight averaging."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pixelwise.config import OptimizerConfig, ScheduleConfig
 from pixelwise.devices import Precision
-from pixelwise.training.fsdp import is_sharded, own_part
+from pixelwise.training.fsdp import get_local, is_sharded
 from pixelwise.training.muon import Muon
 
 
@@ -20,11 +20,13 @@ def build_optimizer(
     precision: Precision = "fp32",
     scales: Mapping[Tensor, float] = MappingProxyType({}),
 ) -> torch.optim.Optimizer:
-    """AdamW, SGD or Muon; biases and normalization are not decayed, and what needs no gradient is left out.
+    """Build AdamW, SGD or Muon over the parameters that need a gradient.
 
-    `precision` is that of the matrix products inside Muon; weights and momentum stay float32. `scales`
-    are shares of the learning rate, of parameters that have not all of it; each group of the
-    optimizer keeps its own as `lr_scale`.
+    Args:
+        model: the network; weight decay is not applied to its biases and normalization.
+        config: algorithm and its numbers.
+        precision: arithmetic of the matrix products in Muon; weights and momentum stay float32.
+        scales: factors on the learning rate by parameter, 1 if missing; stored in the groups as `lr_scale`.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = []
@@ -44,24 +46,24 @@ def build_optimizer(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """For every group its share of it."""
+    """Set the learning rate of every group, times its `lr_scale`."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
 
 
 ONE_CYCLE_START = 1 / 25
-"""Share of the peak at which the one-cycle schedule begins; 25 is fastai's, and PyTorch's."""
+"""Learning rate at the start of the one-cycle schedule, as a fraction of the peak; 25 as in fastai and PyTorch."""
 
 
-def learning_rate_factor(progress: float, config: ScheduleConfig) -> float:
-    """Share of the peak learning rate at `progress` in [0, 1] through the run."""
+def compute_lr_factor(progress: float, config: ScheduleConfig) -> float:
+    """Return the learning rate as a fraction of the peak, at `progress` in [0, 1]."""
     peak_at = config.pct_start if config.name == "one_cycle" else 0.0
     start = ONE_CYCLE_START if peak_at else 1.0
     if progress < config.warmup:
-        # Not from 0: the first step would be lost.
+        # Not from 0, which would waste the first step.
         return start * (0.01 + 0.99 * progress / config.warmup)
     done = min(1.0, (progress - config.warmup) / (1 - config.warmup))
-    if done < peak_at:  # Smith, "Super-convergence", 2018; by cosines, as fastai has it
+    if done < peak_at:  # Smith, "Super-convergence", 2018; with cosines, as in fastai
         return start + (1 - start) * (0.5 - 0.5 * math.cos(math.pi * done / peak_at))
     left = (1 - done) / (1 - peak_at)
     cosine = 0.5 - 0.5 * math.cos(math.pi * left)
@@ -75,8 +77,8 @@ def learning_rate_factor(progress: float, config: ScheduleConfig) -> float:
     return config.final_lr_ratio + (1 - config.final_lr_ratio) * shape
 
 
-def resolution_at(progress: float, config: ScheduleConfig) -> float:
-    """Size of the samples, as a share of the full crop, in steps of an eighth so that sizes repeat."""
+def compute_resolution(progress: float, config: ScheduleConfig) -> float:
+    """Return the sample size as a fraction of the crop, in steps of 1/8 so that sizes repeat."""
     if config.full_scale_from == 0 or progress >= config.full_scale_from:
         return 1.0
     grown = config.start_scale + (1 - config.start_scale) * progress / config.full_scale_from
@@ -84,9 +86,9 @@ def resolution_at(progress: float, config: ScheduleConfig) -> float:
 
 
 class AveragedWeights:
-    """Exponential moving average of weights and batch statistics, kept beside the model.
+    """Exponential moving average of weights and batch statistics.
 
-    The memory is a share of the run, not a number of steps: short and long runs average alike.
+    Its memory is a fraction of the run, so that short and long runs average over the same part.
     """
 
     def __init__(self, model: nn.Module, memory: float) -> None:
@@ -95,13 +97,13 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int, progress_of_step: float) -> None:
-        """After each optimizer step; `progress_of_step` is the share of the run it took."""
+        """Update after an optimizer step, which took `progress_of_step` of the run."""
         keep = math.exp(-max(progress_of_step, 0.0) / self.memory) if self.memory else 0.0
-        # Early on, a plain mean of what was seen so far: the fresh weights must be forgotten fast.
+        # At the start nearly a plain mean, to forget the initial weights fast.
         keep = min(keep, (step + 1) / (step + 10))
         current = model.state_dict()
-        averaged = [own_part(t) for t in self.state.values() if t.is_floating_point()]
-        newest = [own_part(current[n]) for n, t in self.state.items() if t.is_floating_point()]
+        averaged = [get_local(t) for t in self.state.values() if t.is_floating_point()]
+        newest = [get_local(current[n]) for n, t in self.state.items() if t.is_floating_point()]
         torch._foreach_lerp_(averaged, newest, 1 - keep)
         for name, tensor in self.state.items():
             if not tensor.is_floating_point():

@@ -1,4 +1,4 @@
-"""`train --profile`: where the time of a training step goes."""
+"""`train --profile`: the time of a training step, by phase and by operator."""
 
 import os
 import time
@@ -11,85 +11,86 @@ from pixelwise.data.loader import Batch, prefetch
 from pixelwise.devices import choose_loader_threads, synchronize
 from pixelwise.files import write_atomically
 from pixelwise.training.run_dir import RunFolder
-from pixelwise.training.trainer import PHASES, Job, Trainer
+from pixelwise.training.trainer import PHASES, Trainer
 
-WARM_UP = 3
-STEPS = 8
+WARMUP_STEPS = 3
+PROFILED_STEPS = 8
 NUM_OPERATORS = 12
-"""Lines of the table of operators."""
+"""Rows of the table of operators."""
 
 WAIT = "wait for the batch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepProfile:
-    """Milliseconds of a step, the mean over a few."""
+    """Milliseconds of a step, averaged over a few."""
 
     step: float
     phases: Mapping[str, float]
-    """Parts of the step in their order. On a GPU the time to launch their work, not to do it."""
+    """Phases in order. On a GPU, the time to launch their kernels."""
     operators: Mapping[str, float]
-    """Time in an operator itself, without those it calls, the dearest first; on a GPU that of its kernels."""
+    """Operators without those that they call, the slowest first; on a GPU, the time of their kernels."""
 
     def lines(self) -> list[str]:
-        """Two tables to print."""
+        """Return two tables to print."""
         rest = max(self.step - sum(self.phases.values()), 0.0)
         return [
-            f"a step takes {self.step:.1f} ms, under the profiler:",
+            f"time of a step under the profiler: {self.step:.1f} ms",
             *self._rows({**self.phases, "the rest": rest}),
             "by operator:",
             *self._rows(self.operators),
         ]
 
     def _rows(self, times: Mapping[str, float]) -> list[str]:
-        return [f"  {spent:9.2f} ms {spent / self.step:6.1%}  {name}" for name, spent in times.items()]
+        return [f"  {time:9.2f} ms {time / self.step:6.1%}  {name}" for name, time in times.items()]
 
 
-def profile_steps(job: Job, run: RunFolder, steps: int = STEPS) -> StepProfile:
-    """Takes some steps of a trainer of its own, so that the run does not notice.
+def profile_steps(trainer: Trainer, run: RunFolder, steps: int = PROFILED_STEPS) -> StepProfile:
+    """Profile some steps of a trainer that is not used for the run.
 
-    Writes `profile.txt`, what `StepProfile.lines` says, and `profile.json.gz`, every operator on a time
-    line for chrome://tracing or Perfetto.
+    Writes the tables to `profile.txt`, and all operators on a time line to `profile.json.gz`, for chrome://tracing or
+    Perfetto.
     """
-    trainer, batches, threads = Trainer(job), job.batches(), choose_loader_threads(job.device)
-    upcoming = prefetch(batches.make, iter(range(WARM_UP + steps)), num_ahead=threads + 1, num_threads=threads)
-    for _ in range(WARM_UP):
+    batches, threads = trainer.batches, choose_loader_threads(trainer.device)
+    is_cuda = trainer.device.type == "cuda"
+    upcoming = prefetch(batches.make, iter(range(WARMUP_STEPS + steps)), num_ahead=threads + 1, num_threads=threads)
+    for _ in range(WARMUP_STEPS):
         _take_step(trainer, upcoming)
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler's own lines, also of GPUs that are not there
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if job.device.type == "cuda" else [])]
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler prints lines about GPUs even if there are none
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if is_cuda else [])]
     with profile(activities=activities) as profiler:
         start = time.perf_counter()
         for _ in range(steps):
             _take_step(trainer, upcoming)
         seconds = time.perf_counter() - start
-    found = _summary(profiler, 1000 * seconds / steps, steps, on_gpu=job.device.type == "cuda")
+    result = _summarize(profiler, 1000 * seconds / steps, steps, is_cuda=is_cuda)
     profiler.export_chrome_trace(str(run.profile_trace))
-    write_atomically(run.profile, "".join(line + "\n" for line in found.lines()).encode())
-    return found
+    write_atomically(run.profile, "".join(line + "\n" for line in result.lines()).encode())
+    return result
 
 
 def _take_step(trainer: Trainer, upcoming: Iterator[tuple[int, Batch]]) -> None:
-    """One step, done when this returns."""
+    """Take one step and wait for the device."""
     with record_function(WAIT):
         step, batch = next(upcoming)
     trainer.step(batch, 0.5)
     trainer.update_average(step, 0.01)
-    synchronize(trainer.job.device)
+    synchronize(trainer.device)
 
 
-def _summary(profiler: profile, step: float, steps: int, *, on_gpu: bool) -> StepProfile:
+def _summarize(profiler: profile, step: float, steps: int, *, is_cuda: bool) -> StepProfile:
     events = profiler.key_averages()
-    ours = (WAIT, *PHASES)
-    whole = {event.key: event.cpu_time_total for event in events if not event.is_user_annotation or not on_gpu}
+    phases = (WAIT, *PHASES)
+    total = {event.key: event.cpu_time_total for event in events if not event.is_user_annotation or not is_cuda}
     own = {
-        event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        event.key: event.self_device_time_total if is_cuda else event.self_cpu_time_total
         for event in events
-        if event.key not in ours
+        if event.key not in phases
     }
-    dearest = sorted(own, key=lambda name: own[name], reverse=True)[:NUM_OPERATORS]
-    per_step = 1000 * steps  # from the microseconds of all
+    slowest = sorted(own, key=lambda name: own[name], reverse=True)[:NUM_OPERATORS]
+    per_step = 1000 * steps  # microseconds of all steps → milliseconds of one
     return StepProfile(
         step=step,
-        phases={name: whole.get(name, 0.0) / per_step for name in ours},
-        operators={name: own[name] / per_step for name in dearest},
+        phases={name: total.get(name, 0.0) / per_step for name in phases},
+        operators={name: own[name] / per_step for name in slowest},
     )

@@ -1,4 +1,4 @@
-"""What a machine runs out of, turned into a way to go on: memory of the device, room on the disk."""
+"""Out of memory on the device, and a full or read-only disk."""
 
 import errno
 import logging
@@ -17,74 +17,81 @@ from pixelwise.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG, errno.ENOENT)
+_DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.EFBIG,
+    errno.ENOENT,
+)
 
 
 def step_within_memory(trainer: Trainer, batch: Batch, progress: float) -> Tensor:
-    """`Trainer.step`; where the device's memory is too small for a batch, this and all later ones are
-    taken in twice as many parts, which is said aloud.
+    """Call `Trainer.step`; if memory runs out, divide this and all later batches into twice as many parts.
+
+    Raises:
+        TrainingError: one image does not fit, or the run has several processes.
     """
     while True:
         try:
             return trainer.step(batch, progress)
         except torch.OutOfMemoryError as error:
             reason = str(error).split(". ")[0]
-        if trainer.job.world.size > 1:
-            _refuse_alone(trainer, reason)
-        # Here the failed step's frames are gone, and its maps with them.
+        # Out of the except block, the frames of the failed step and their activations are freed.
+        if trainer.world.size > 1:  # the other processes wait for gradients of this step, so it cannot be repeated
+            raise TrainingError(
+                f"{trainer.device} is out of memory for this process's part of a batch ({reason}). "
+                f"{_suggest_checkpointing(trainer)}Resume with --allow-changes "
+                f"--set training.gradient_accumulation_steps={2 * trainer.parts}, or use more processes."
+            )
         trainer.optimizer.zero_grad()
-        if trainer.job.device.type == "cuda":
+        if trainer.device.type == "cuda":
             torch.cuda.empty_cache()
-        _take_more_parts(trainer, len(batch.images), reason)
+        _double_parts(trainer, len(batch.images), reason)
 
 
-def _refuse_alone(trainer: Trainer, reason: str) -> None:
-    """The other processes wait for gradients of this very step, so it cannot be begun again here."""
-    raise TrainingError(
-        f"the memory of {trainer.job.device} is too small for this process's share of a batch ({reason}); "
-        f"{_recomputing(trainer)}resume with --allow-changes "
-        f"--set training.gradient_accumulation_steps={2 * trainer.parts}, or take more processes."
-    )
+def _suggest_checkpointing(trainer: Trainer) -> str:
+    """Return the first advice, which changes no result, if it is possible."""
+    training = trainer.config.training
+    is_possible = not (training.activation_checkpointing or training.compile)
+    if not is_possible or not get_encoder_stages(trainer.model.network):
+        return ""
+    return "Resume with --set training.activation_checkpointing=true. Or: "
 
 
-def _recomputing(trainer: Trainer) -> str:
-    """The first advice, where it is still to be had, as it changes no number."""
-    training = trainer.job.config.training
-    possible = not (training.activation_checkpointing or training.compile) and get_encoder_stages(trainer.model.network)
-    return "resume with --set training.activation_checkpointing=true, or " if possible else ""
-
-
-def _take_more_parts(trainer: Trainer, num_images: int, reason: str) -> None:
-    place = trainer.job.device
+def _double_parts(trainer: Trainer, num_images: int, reason: str) -> None:
     if trainer.parts >= num_images:
-        crop = "[{}, {}]".format(*(side // 2 for side in trainer.job.config.data.crop_size))
+        crop = "[{}, {}]".format(*(side // 2 for side in trainer.config.data.crop_size))
         raise TrainingError(
-            f"the memory of {place} is too small even for one image at a time ({reason}); "
-            f"{_recomputing(trainer)}take smaller samples "
-            f"(--set data.crop_size={crop}), a narrower network (--set network.base_channels=...) or --device cpu, "
-            f"in a new run."
+            f"{trainer.device} is out of memory even for one image at a time ({reason}). "
+            f"{_suggest_checkpointing(trainer)}Start a new run with smaller samples (--set data.crop_size={crop}), a "
+            f"smaller network (--set network.base_channels=...) or --device cpu."
         )
     trainer.parts = min(2 * trainer.parts, num_images)
-    at_once = -(-num_images // trainer.parts)
-    normalized = any(isinstance(module, _BatchNorm) for module in trainer.model.modules())
-    caveat = f" Batch normalization now sees {at_once} at a time." if normalized else ""
+    part_size = -(-num_images // trainer.parts)
+    has_batch_norm = any(isinstance(module, _BatchNorm) for module in trainer.model.modules())
+    caveat = f" Batch normalization now sees {part_size} images at a time." if has_batch_norm else ""
     logger.warning(
-        f"out of memory on {place}: from here on a batch of {num_images} images is taken in "
-        f"{trainer.parts} parts of at most {at_once}, their gradients added up "
+        f"out of memory on {trainer.device}: each batch of {num_images} images is now divided into {trainer.parts} "
+        f"parts of at most {part_size}, with accumulated gradients "
         f"(training.gradient_accumulation_steps={trainer.parts}).{caveat}"
     )
 
 
 @contextmanager
-def disk_trouble_explained(run: RunFolder, how_to_go_on: str) -> Iterator[None]:
-    """An OSError of writing in the run folder becomes one CheckpointError: what, where, and what to do."""
+def explain_disk_errors(run: RunFolder, how_to_resume: str) -> Iterator[None]:
+    """Raise one CheckpointError for an OSError of the disk in the run folder: what, where, and what to do."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _DISK:
+        if error.errno not in _DISK_ERRORS:
             raise
-        what = error.filename or run.path
-        cure = "free some room" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "make it writable"
+        path = error.filename or run.path
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        fix = "Free disk space" if is_full else "Make it writable"
         raise CheckpointError(
-            f"{what} cannot be written ({error.strerror}); what was saved before is whole: {cure}, then {how_to_go_on}"
+            f"{path} cannot be written ({error.strerror}). Files saved before are complete. {fix}, then {how_to_resume}"
         ) from error

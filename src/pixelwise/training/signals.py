@@ -1,69 +1,72 @@
-"""Ctrl-C and SIGTERM while a run trains: nothing is cut off half done, and what was done is saved."""
+"""Ctrl-C and SIGTERM during training: the current step is completed and the run is saved first."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 
-class Terminated(SystemExit):
-    """SIGTERM, as schedulers of clusters send it. Uncaught, the process ends with 143, as shells have it."""
+class SigtermExit(SystemExit):
+    """SIGTERM, as cluster schedulers send it. Uncaught, it ends the process with exit code 143."""
 
     def __init__(self) -> None:
         super().__init__(128 + signal.SIGTERM)
 
 
-INTERRUPTIONS = (KeyboardInterrupt, Terminated)
-"""What a run saves itself for."""
+INTERRUPTIONS = (KeyboardInterrupt, SigtermExit)
+"""Exceptions on which a run saves a checkpoint before it ends."""
 
 
-class Interruption:
-    """While it is entered, Ctrl-C and SIGTERM raise KeyboardInterrupt and Terminated, but never inside a
-    block that puts them off.
+class SignalGuard:
+    """Defers Ctrl-C and SIGTERM inside its `with` block until `raise_pending`, or raises them in `immediate` blocks.
 
-    Only the first one counts: a second must not cut off the save that the first has led to. Only the
-    handlers that Python starts with are replaced; one of the caller, or none in a thread, is left alone.
+    Only the first signal counts, so that a second one does not interrupt the save that the first one caused. Only
+    Python's default handlers are replaced; a handler of the caller stays. In a thread, nothing is replaced.
     """
 
     def __init__(self) -> None:
-        self._before: dict[int, Any] = {}
-        self._heard: int | None = None
-        self._putting_off = False
+        self._replaced: dict[int, Any] = {}
+        self._received: int | None = None
+        self._is_raised = self._is_immediate = False
 
-    def __enter__(self) -> "Interruption":
+    def __enter__(self) -> "SignalGuard":
         if threading.current_thread() is threading.main_thread():
             for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
                 if signal.getsignal(number) == default:
-                    self._before[number] = signal.signal(number, self._hear)
+                    self._replaced[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._replaced.items():
             signal.signal(number, handler)
+        if kind is None and self.is_pending and not self._is_raised:
+            self.raise_pending()
 
     @property
-    def heard(self) -> bool:
-        """Whether a signal has come, be it put off."""
-        return self._heard is not None
+    def is_pending(self) -> bool:
+        """Whether a signal was received."""
+        return self._received is not None
+
+    def raise_pending(self) -> NoReturn:
+        """Raise KeyboardInterrupt or SigtermExit; SigtermExit if the signal came to another process of the run."""
+        self._is_raised = True
+        raise KeyboardInterrupt if self._received == signal.SIGINT else SigtermExit
 
     @contextmanager
-    def put_off(self) -> Iterator[None]:
-        """A signal waits for the end of the block; an error in the block goes before it."""
-        heard_before, self._putting_off = self._heard, True
+    def immediate(self) -> Iterator[None]:
+        """Raise a signal as soon as it arrives inside the block."""
+        self._is_immediate = True
         try:
+            if self.is_pending and not self._is_raised:
+                self.raise_pending()
             yield
         finally:
-            self._putting_off = False
-        if self._heard != heard_before:
-            self._raise()
+            self._is_immediate = False
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self._heard is None:
-            self._heard = number
-            if not self._putting_off:
-                self._raise()
-
-    def _raise(self) -> None:
-        raise Terminated if self._heard == signal.SIGTERM else KeyboardInterrupt
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._received is None:
+            self._received = number
+            if self._is_immediate:
+                self.raise_pending()

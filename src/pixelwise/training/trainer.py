@@ -1,8 +1,7 @@
-"""What is trained on what, and the one step that does it. The planner times this very step."""
+"""The trainer: the model, the optimizer, the data and one training step."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,8 @@ from pixelwise.data.loader import Batch, Batches, SampleCache
 from pixelwise.data.sample import Sample, Splits
 from pixelwise.data.unet_weight_map import border_weights
 from pixelwise.devices import Precision, get_random_state, keep_freed_memory, set_random_state
-from pixelwise.errors import InvalidArgumentError
+from pixelwise.errors import CheckpointError, InvalidArgumentError
+from pixelwise.import_paths import load_import_path
 from pixelwise.inference.predictor import Predictor, make_predictor
 from pixelwise.losses import build_loss
 from pixelwise.lowering.compile_errors import explain_compile_errors
@@ -25,220 +25,256 @@ from pixelwise.model_file import ModelSpec
 from pixelwise.networks import Segmenter
 from pixelwise.networks.activation_checkpointing import enable_activation_checkpointing
 from pixelwise.networks.stages import compute_learning_rate_scales, get_first_stages
-from pixelwise.training.distributed import ALONE, Order, What, World, losses_explained
-from pixelwise.training.fsdp import cut_optimizer_state, cut_state_like, gathered, shard
-from pixelwise.training.gradient_accumulation import add_gradients, is_mean_over_pixels
-from pixelwise.training.optimizers import (
-    AveragedWeights,
-    build_optimizer,
-    learning_rate_factor,
-    set_learning_rate,
-)
+from pixelwise.training.checkpoint import Checkpoint
+from pixelwise.training.distributed import SINGLE_PROCESS, World, explain_lost_process
+from pixelwise.training.fsdp import gather_state, shard_model, shard_optimizer_state, shard_state_like
+from pixelwise.training.gradient_accumulation import accumulate_gradients, is_mean_over_pixels
+from pixelwise.training.optimizers import AveragedWeights, build_optimizer, compute_lr_factor, set_learning_rate
+
+PHASES = ("forward", "loss", "backward", "optimizer", "averaged weights")
+"""Names of the parts of a step in a profile."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What is trained on what: the config resolved, the data read, the model described."""
+class Trainer:
+    """The state of a run and the step that changes it; the same on every process.
 
-    config: Config
-    dataset: Dataset
-    splits: Splits
-    spec: ModelSpec
-    class_weights: tuple[float, ...] | None
-    device: torch.device
-    initial: Mapping[str, Tensor] | None = None
-    """The network's first weights, where they are not drawn."""
-    world: World = ALONE
-    """The processes that train together, each on its share of every batch."""
+    The planner times the step of this class.
 
-    def batches(self) -> Batches:
-        config = self.config
-        return Batches(
-            cache=SampleCache(self.dataset, config.data.cache_gib * 2**30),
-            samples=self.splits["train"],
+    Args:
+        config: the full configuration.
+        dataset: the dataset, scanned.
+        splits: samples of each split.
+        spec: description of the model, as stored in its file.
+        class_weights: weight of each class in the loss; None: 1.
+        device: device to train on.
+        world: the processes that train together, each on its part of every batch.
+        initial_weights: state dict of the network; None: random weights.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        splits: Splits,
+        spec: ModelSpec,
+        *,
+        class_weights: tuple[float, ...] | None = None,
+        device: torch.device,
+        world: World = SINGLE_PROCESS,
+        initial_weights: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.arguments: dict[str, Any] = {name: value for name, value in locals().items() if name != "self"}
+        self.config, self.dataset, self.splits, self.spec = config, dataset, splits, spec
+        self.device, self.world = device, world
+        self.num_steps = self.num_evaluations = 0
+        self.best_score, self.seconds_before = -1.0, 0.0
+        self.parts = config.training.gradient_accumulation_steps
+        torch.manual_seed(config.training.seed)
+        if device.type == "cpu":
+            keep_freed_memory()
+        model = spec.build()
+        if initial_weights:
+            model.network.load_state_dict(initial_weights)
+        if config.training.sync_batch_norm:
+            model = synchronize_batch_norm(model, device)
+        if config.training.activation_checkpointing:
+            enable_activation_checkpointing(model.network)
+        self.is_sharded = config.training.sharding == "fsdp" and world.size > 1
+        if self.is_sharded:
+            shard_model(model, device)  # FSDP has no shards of channels-last weights
+        else:
+            model = model.to(device).to(memory_format=torch.channels_last)
+        self.model: Segmenter = model
+        self.frozen = get_first_stages(model.network, config.optimizer.freeze_stages)
+        for module in self.frozen:
+            module.requires_grad_(False)
+        scales = compute_learning_rate_scales(model.network, config.optimizer.layer_decay)
+        self.optimizer = build_optimizer(model, config.optimizer, config.training.precision, scales)
+        self.average = AveragedWeights(model, config.optimizer.ema)
+        if config.training.compile:
+            model.compile(dynamic=False)  # there are few sizes, and code for one size is faster
+        self.wrapped_model = model if self.is_sharded else world.replicate(model)
+        self.class_weights = torch.tensor(class_weights, device=device) if class_weights else None
+        self.loss = build_loss(config.loss)
+        augment = config.augmentation.function
+        self.batches = Batches(
+            cache=SampleCache(dataset, config.data.cache_gib * 2**30),
+            samples=splits.get("train", ()),
             augmentation=config.augmentation,
             crop_size=config.data.crop_size,
             batch_size=config.training.batch_size,
             seed=config.training.seed,
-            rank=self.world.rank,
-            world_size=self.world.size,
-            compute_pixel_weights=self._border_weights(),
-            pin_memory=self.device.type == "cuda",
+            rank=world.rank,
+            world_size=world.size,
+            augment=load_import_path(augment, "augmentation.function") if augment else None,
+            compute_pixel_weights=self._make_border_weights() if config.loss.border_weight else None,
+            pin_memory=device.type == "cuda",
         )
-
-    def _border_weights(self) -> Callable[[Array], Array] | None:
-        """U-Net's border weights of a label map, where the config asks for them."""
-        loss = self.config.loss
-        if not loss.border_weight:
-            return None
-        # The loss multiplies by the class weight; the paper adds to it.
-        of_background = self.class_weights[0] if self.class_weights else 1.0
-        return partial(
-            border_weights,
-            ignore_index=self.spec.classes.ignore_index,
-            w0=loss.border_weight / of_background,
-            sigma=loss.border_sigma,
-        )
-
-    def val_samples(self) -> list[Sample]:
-        """The validation images to score, a seeded draw where there are too many for the budget."""
-        samples, most = self.splits["val"], self.config.data.max_val_images
-        if most is None or len(samples) <= most:
-            return list(samples)
-        rng = np.random.default_rng([self.config.training.seed, 2])
-        return [samples[i] for i in sorted(rng.choice(len(samples), most, replace=False))]
-
-
-PHASES = ("forward", "loss", "backward", "optimizer", "averaged weights")
-"""Parts of a step, as a profiler names them."""
-
-
-class Trainer:
-    """Model, optimizer and averaged weights, and the one step that moves them.
-
-    The planner times this very step.
-    """
-
-    def __init__(self, job: Job) -> None:
-        config = job.config
-        torch.manual_seed(config.training.seed)
-        if job.device.type == "cpu":
-            keep_freed_memory()
-        self.job = job
-        model = job.spec.build()
-        if job.initial:
-            model.network.load_state_dict(job.initial)
-        if config.training.sync_batch_norm:
-            model = with_common_statistics(model, job.device)
-        if config.training.activation_checkpointing:
-            enable_activation_checkpointing(model.network)
-        self.sharded = config.training.sharding == "fsdp" and job.world.size > 1
-        if self.sharded:
-            shard(model, job.device)  # of weights in another format than PyTorch's own there are no parts
-        else:
-            model = model.to(job.device).to(memory_format=torch.channels_last)
-        self.model: Segmenter = model
-        self.frozen = get_first_stages(self.model.network, config.optimizer.freeze_stages)
-        for module in self.frozen:
-            module.requires_grad_(False)
-        scales = compute_learning_rate_scales(self.model.network, config.optimizer.layer_decay)
-        self.optimizer = build_optimizer(self.model, config.optimizer, config.training.precision, scales)
-        self.average = AveragedWeights(self.model, config.optimizer.ema)
-        if config.training.compile:
-            self.model.compile(dynamic=False)  # sizes are few, and a loop for one size is the faster one
-        self.replica = self.model if self.sharded else job.world.replicate(self.model)
-        self.loss = build_loss(config.loss)
-        self.parts = config.training.gradient_accumulation_steps
-        self.class_weights = torch.tensor(job.class_weights, device=job.device) if job.class_weights else None
         self._gathered: dict[str, Any] | None = None
 
+    @cached_property
+    def val_samples(self) -> list[Sample]:
+        """The validation samples to score."""
+        return draw_val_samples(self.config, self.splits)
+
+    def _make_border_weights(self) -> Callable[[Array], Array]:
+        """Return U-Net's border weights as a function of a label map."""
+        loss, class_weights = self.config.loss, self.arguments["class_weights"]
+        # The paper adds the border weight to the class weight; the loss multiplies the two.
+        w0 = loss.border_weight / (class_weights[0] if class_weights else 1.0)
+        return partial(border_weights, ignore_index=self.spec.classes.ignore_index, w0=w0, sigma=loss.border_sigma)
+
+    def rebuild(self, **changes: Any) -> "Trainer":
+        """Return a new trainer of this run, without any step taken, with changed constructor arguments."""
+        return Trainer(**{**self.arguments, **changes})
+
+    def rebuild_single(self) -> "Trainer":
+        """Return a new trainer in this process only, which divides whole batches into as many parts as processes.
+
+        With one process, return this trainer.
+        """
+        if self.world.size == 1:
+            return self
+        parts = min(self.parts * self.world.size, self.config.training.batch_size)
+        config = self.config.replace({"training.gradient_accumulation_steps": parts})
+        return self.rebuild(world=SINGLE_PROCESS, config=config)
+
     def step(self, batch: Batch, progress: float) -> Tensor:
-        """One update; returns the loss without waiting for it."""
-        config, self._gathered = self.job.config, None
+        """Update the weights once; return the loss without waiting for it."""
+        config, self._gathered = self.config, None
         self.model.train()
         for module in self.frozen:
-            module.eval()  # batch statistics stay, too
-        set_learning_rate(self.optimizer, config.optimizer.lr * learning_rate_factor(progress, config.schedule))
+            module.eval()  # batch statistics do not change either
+        set_learning_rate(self.optimizer, config.optimizer.lr * compute_lr_factor(progress, config.schedule))
         self.optimizer.zero_grad()
-        with losses_explained(), explain_compile_errors():
-            loss = add_gradients(
-                self.replica,
-                batch.to(self.job.device).chunk(self.parts),
-                self._loss_of,
+        with explain_lost_process(), explain_compile_errors():
+            loss = accumulate_gradients(
+                self.wrapped_model,
+                batch.to(self.device).chunk(self.parts),
+                self.compute_loss,
                 config.training.precision,
-                mean_over_pixels_but=self.job.spec.classes.ignore_index if is_mean_over_pixels(config.loss) else None,
-                world=self.job.world,
+                ignore_index=self.spec.classes.ignore_index if is_mean_over_pixels(config.loss) else None,
+                world=self.world,
             )
-        with record_function("optimizer"), losses_explained():
+        with record_function("optimizer"), explain_lost_process():
             if config.optimizer.clip_norm:
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.optimizer.clip_norm)
             self.optimizer.step()
         return loss
 
-    def _loss_of(self, logits: Tensor, batch: Batch) -> Tensor:
+    def compute_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Compute the loss of logits (B, K, H, W)."""
         return self.loss(
             logits,
             batch.labels,
-            ignore_index=self.job.spec.classes.ignore_index,
+            ignore_index=self.spec.classes.ignore_index,
             class_weights=self.class_weights,
             pixel_weights=batch.pixel_weights,
         )
 
     def update_average(self, step: int, progress_of_step: float) -> None:
-        """After each step: moves the averaged weights towards the newest. The others hold none, unless sharded."""
-        if self.sharded:
-            self.job.world.lead(Order(What.AVERAGE, step=step, progress=progress_of_step))
-        self.update_own_average(step, progress_of_step)
-
-    def update_own_average(self, step: int, progress_of_step: float) -> None:
-        """What of it this process holds."""
+        """Update the averaged weights after step `step`, which took `progress_of_step` of the run."""
         self._gathered = None
         with record_function("averaged weights"):
             self.average.update(self.model, step, progress_of_step)
 
     def state(self) -> dict[str, Any]:
-        """All that a next step depends on, beside the batch: not copied, it changes with the next step.
+        """Return what the next step depends on, except the batch. Tensors are not copied: they change with it.
 
-        What is sharded the first process asks the others for, once a step, and may have again without them.
+        With sharded weights all processes call it together, and only the first one gets them. Until the next step, the
+        first one may call it again without the others.
         """
-        if self.sharded and self._gathered is None:
-            self.job.world.lead(Order(What.GATHER))
-            self.gather()
-        tensors = self._gathered or self._tensors()
-        return {**tensors, "random": get_random_state(self.job.device), "parts": self.parts}
-
-    def gather(self) -> None:
-        """Every process's part in the first one's `state`."""
-        with losses_explained():
-            self._gathered = gathered(self._tensors(), keep=self.job.world.is_first)
-
-    def _tensors(self) -> dict[str, Any]:
-        """As this process holds them."""
-        return {
+        tensors: dict[str, Any] = self._gathered or {
             "model": self.model.state_dict(),
             "average": self.average.state,
             "optimizer": self.optimizer.state_dict(),
         }
+        if self.is_sharded and self._gathered is None:
+            with explain_lost_process():
+                tensors = self._gathered = gather_state(tensors, keep=self.world.is_first)
+        return {**tensors, "random": get_random_state(self.device), "parts": self.parts}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state`; numbers of the config, such as the weight decay, stay those of this job."""
-        told = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        """Load what `state` returned; hyperparameters such as the weight decay stay those of the config."""
+        own = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         self._gathered = None
-        self.model.load_state_dict(cut_state_like(state["model"], self.model.state_dict()))
-        self.optimizer.load_state_dict(cut_optimizer_state(state["optimizer"], self.optimizer))
-        for group, numbers in zip(self.optimizer.param_groups, told, strict=True):
-            group.update(numbers)
+        self.model.load_state_dict(shard_state_like(state["model"], self.model.state_dict()))
+        self.optimizer.load_state_dict(shard_optimizer_state(state["optimizer"], self.optimizer))
+        for group, hyperparameters in zip(self.optimizer.param_groups, own, strict=True):
+            group.update(hyperparameters)
         average = self.average.state
-        cut = cut_state_like(state["average"], average)
-        self.average.state = {name: tensor.to(average[name].device) for name, tensor in cut.items()}
+        loaded = shard_state_like(state["average"], average)
+        self.average.state = {name: tensor.to(average[name].device) for name, tensor in loaded.items()}
         self.parts = max(self.parts, state["parts"])
-        set_random_state(state["random"], self.job.device)
+        set_random_state(state["random"], self.device)
+
+    def resume_from(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint, as if the run had never stopped.
+
+        Raises:
+            CheckpointError: the data or the network differ from those of the checkpoint.
+        """
+        for name, tensor in self.model.named_buffers(recurse=False):
+            stored = checkpoint.model.get(name)
+            # The tolerance allows for other versions of image decoders, which round differently.
+            is_equal = stored is None or (
+                tensor.shape == stored.shape and torch.allclose(tensor.cpu(), stored, rtol=1e-3)
+            )
+            if not is_equal:
+                raise CheckpointError(
+                    f"the training images are not those of the checkpoint (their {name} differs). Restore them, or "
+                    f"start a new run."
+                )
+        try:
+            self.load_state(checkpoint.state)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"the checkpoint does not fit the network of this dataset and config ({error}). Start a new run."
+            ) from error
+        self.num_steps, self.num_evaluations = checkpoint.step, checkpoint.evaluations
+        self.best_score, self.seconds_before = checkpoint.best_score, checkpoint.seconds
+
+    def seed_rank(self) -> None:
+        """Draw dropout masks of this rank; call it after the weights are initialized or loaded."""
+        seed = np.random.SeedSequence([self.config.training.seed, self.num_steps, self.world.rank])
+        torch.manual_seed(int(seed.generate_state(1)[0]))
 
     def predictor(self, precision: Precision | None = None) -> Predictor:
-        """The averaged weights, ready to predict; a copy, so training goes on undisturbed."""
-        with torch.random.fork_rng([]):  # its first weights are drawn, which a run must not notice
-            module = self.job.spec.build()
-        module.load_state_dict(self.state()["average"])
-        return make_predictor(module, self.job.spec, self.job.device, precision or self.job.config.training.precision)
+        """Return a predictor with a copy of the averaged weights; all processes call it together."""
+        with torch.random.fork_rng([]):  # building draws weights, which must not change the random state of the run
+            module = self.spec.build()
+        average = self.state()["average"]
+        if self.world.is_first:
+            module.load_state_dict(average)
+        return self.share_predictor(module, precision or self.config.training.precision)
+
+    def share_predictor(self, module: Segmenter, precision: Precision) -> Predictor:
+        """Return a predictor on every process with the first one's weights."""
+        if self.world.size > 1:
+            module = module.to(self.device)
+            self.world.broadcast(module.state_dict().values())
+        return make_predictor(module, self.spec, self.device, precision)
 
 
-def alone(job: Job) -> Job:
-    """The job for this process without the others: whole batches, in as many parts more as there were processes."""
-    if job.world.size == 1:
-        return job
-    parts = min(job.config.training.gradient_accumulation_steps * job.world.size, job.config.training.batch_size)
-    return replace(job, world=ALONE, config=job.config.replace({"training.gradient_accumulation_steps": parts}))
+def draw_val_samples(config: Config, splits: Splits) -> list[Sample]:
+    """Return the validation samples to score: all, or `data.max_val_images` of them drawn with the seed."""
+    samples, limit = splits.get("val", ()), config.data.max_val_images
+    if limit is None or len(samples) <= limit:
+        return list(samples)
+    rng = np.random.default_rng([config.training.seed, 2])
+    return [samples[i] for i in sorted(rng.choice(len(samples), limit, replace=False))]
 
 
-def with_common_statistics(model: Segmenter, device: torch.device) -> Segmenter:
-    """The model with batch normalization over the images of all processes.
+def synchronize_batch_norm(model: Segmenter, device: torch.device) -> Segmenter:
+    """Compute batch statistics over the images of all processes.
 
-    Raises InvalidArgumentError on another device than CUDA, for which PyTorch has none.
+    Raises:
+        InvalidArgumentError: the device is not CUDA, the only one for which PyTorch supports it.
     """
     if device.type != "cuda":
         raise InvalidArgumentError(
-            f"training.sync_batch_norm is GPU only in PyTorch, and this run is on {device}; set it to false, or take "
-            f"--set network.normalization=group, which is the same over any number of processes."
+            f"training.sync_batch_norm needs GPUs, but this run uses {device}. Set it to false, or use "
+            f"--set network.normalization=group, which does not depend on the number of processes."
         )
     synchronized: Segmenter = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     return synchronized

@@ -15,9 +15,9 @@ import numpy.typing as npt
 import yaml
 
 from pixelwise.data.classes import Color
-from pixelwise.data.synthetic.canvas import STREET_COLORS, STREET_NAMES, require_valid_request
+from pixelwise.data.synthetic.canvas import require_valid_request
 from pixelwise.data.synthetic.cells import CELL_COLORS, CELL_NAMES, cell_image
-from pixelwise.data.synthetic.streets import street_scene
+from pixelwise.data.synthetic.streets import STREET_COLORS, STREET_NAMES, street_scene
 from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.files import require_new_folder
 

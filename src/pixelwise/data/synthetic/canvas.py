@@ -15,18 +15,7 @@ from pixelwise.errors import InvalidArgumentError
 
 Points = npt.NDArray[np.int64]
 
-STREET_NAMES: tuple[str, ...] = (
-    "sky", "building", "road", "pavement", "tree", "car", "cyclist", "pole",
-)  # fmt: skip
-STREET_COLORS: tuple[Color, ...] = (
-    (128, 128, 128), (128, 0, 0), (128, 64, 128), (60, 40, 222),
-    (128, 128, 0), (64, 0, 128), (0, 128, 192), (192, 192, 128),
-)  # fmt: skip
-SKY, BUILDING, ROAD, PAVEMENT, TREE, CAR, CYCLIST, POLE = range(8)
-
 SHIFT = 4  # OpenCV takes points in sixteenths of a pixel, which preserves the shape of distant objects
-NEAR, FAR = 220, 9000
-GROUND_NEAR = 40  # the ground extends below the bottom row of every camera
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -73,7 +73,7 @@ def write_labelme(path: Path, labeled: LabeledImage) -> None:
         "version": "5.0.0",
         "flags": {},
         "shapes": shapes,
-        "imagePath": _relative_path(path, labeled.source) if labeled.source else PurePosixPath(labeled.name).name,
+        "imagePath": _get_relative_path(path, labeled.source) if labeled.source else PurePosixPath(labeled.name).name,
         "imageData": None,
         "imageHeight": height,
         "imageWidth": width,
@@ -175,7 +175,7 @@ def _format_points(points: Sequence[Point]) -> str:
     return ";".join(f"{x:.2f},{y:.2f}" for x, y in points)
 
 
-def _relative_path(path: Path, image: Path) -> str:
+def _get_relative_path(path: Path, image: Path) -> str:
     """Return the path from the folder of a file to an image; absolute if they are on different drives."""
     try:
         return Path(os.path.relpath(image, path.parent)).as_posix()
