@@ -257,7 +257,7 @@ LEFT_OUT = [
 
 def test_a_forced_run_names_what_it_leaves_out(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
     recorder = Recorder()
-    with pytest.raises(DataError, match="To train on what is sound: --skip-invalid"):
+    with pytest.raises(DataError, match="Train without the invalid files: --skip-invalid"):
         train(faulty, tmp_path / "run", **tiny)
     with use_reporter(recorder):
         run = train(faulty, tmp_path / "run", **tiny, skip_invalid=True).run
