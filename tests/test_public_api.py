@@ -200,6 +200,22 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert json.loads(result.stdout) == [], result.stderr
 
 
+@pytest.mark.parametrize(
+    "module",
+    [
+        "checks.findings",
+        "conversion",
+        "exporting.result",
+        "prediction.report",
+        "quantization.result",
+        "training.results",
+    ],
+)
+def test_result_classes_do_not_import_pytorch(module: str) -> None:
+    result = python("-c", f"import sys, pixelwise.{module}; print('torch' in sys.modules)")
+    assert result.stdout == "False\n", result.stderr
+
+
 def test_help_imports_nothing_heavy() -> None:
     script = (
         "import json, runpy, sys; sys.argv = ['pixelwise', '--help']\n"
