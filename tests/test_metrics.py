@@ -221,7 +221,7 @@ def test_invalid_maps_raise(count: object) -> None:
 def test_invalid_matrices_raise() -> None:
     with pytest.raises(InvalidArgumentError, match="num_classes is 0, but must be at least 1"):
         ConfusionMatrix(0)
-    with pytest.raises(InvalidArgumentError, match=r"cannot add confusion matrices of 2 and 3 classes"):
+    with pytest.raises(InvalidArgumentError, match=r"cannot add matrices of 2 and 3 classes"):
         ConfusionMatrix(2) + ConfusionMatrix(3)
     with pytest.raises(InvalidArgumentError, match=r"counts must be \(K, K\) integers, not \(2, 3\)"):
         ConfusionMatrix.from_counts(np.zeros((2, 3), int))
@@ -398,7 +398,7 @@ def test_boundary_scores_average_over_images_in_any_order(seed: int, cut: int) -
 
 def test_empty_boundary_scores_are_undefined_and_other_classes_do_not_add() -> None:
     assert math.isnan(BoundaryScore(3).value)
-    with pytest.raises(InvalidArgumentError, match="cannot add boundary scores of 2 and 3 classes"):
+    with pytest.raises(InvalidArgumentError, match="cannot add scores of 2 and 3 classes"):
         BoundaryScore(2) + BoundaryScore(3)
 
 

@@ -121,9 +121,7 @@ class ConfusionMatrix:
 
     def __add__(self, other: Self) -> Self:
         if len(self._counts) != len(other._counts):
-            raise InvalidArgumentError(
-                f"cannot add confusion matrices of {len(self._counts)} and {len(other._counts)} classes."
-            )
+            raise InvalidArgumentError(f"cannot add matrices of {len(self._counts)} and {len(other._counts)} classes.")
         return type(self).from_counts(self._counts + other._counts)
 
     def __eq__(self, other: object) -> bool:
@@ -384,9 +382,7 @@ class BoundaryScore:
 
     def __add__(self, other: Self) -> Self:
         if self._num_classes != other._num_classes:
-            raise InvalidArgumentError(
-                f"cannot add boundary scores of {self._num_classes} and {other._num_classes} classes."
-            )
+            raise InvalidArgumentError(f"cannot add scores of {self._num_classes} and {other._num_classes} classes.")
         return type(self)(self._num_classes, self._scores + other._scores)
 
 

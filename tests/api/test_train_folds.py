@@ -177,7 +177,7 @@ def test_folds_share_the_budget(streets: Path, tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"folds": 1}, "--folds is 1, but must be at least 2"),
+        ({"folds": 1}, r"--folds is 1\. Expected at least 2"),
         ({"folds": 2, "budget": "1s", "device": "cpu"}, "[Bb]udget"),
         ({"folds": 17, "steps": 2}, "17 folds need one each; make fewer folds"),
         ({"folds": 2, "steps": 2, "group_by": "zzz"}, r"--group-by 'zzz' does not match 16 of 16 names"),

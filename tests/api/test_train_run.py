@@ -250,14 +250,14 @@ def faulty(streets: Path, tmp_path: Path) -> Path:
 
 
 LEFT_OUT = [
-    {"file": "images/train/0003.png", "reason": "the file is empty; replace or remove it."},
+    {"file": "images/train/0003.png", "reason": "the file is empty. Replace or remove it."},
     {"file": "images/train/0001.png", "reason": "an image has no mask"},
 ]
 
 
 def test_a_forced_run_names_what_it_leaves_out(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
     recorder = Recorder()
-    with pytest.raises(DataError, match="To train on what is sound: --skip-invalid"):
+    with pytest.raises(DataError, match="Train without the invalid files: --skip-invalid"):
         train(faulty, tmp_path / "run", **tiny)
     with use_reporter(recorder):
         run = train(faulty, tmp_path / "run", **tiny, skip_invalid=True).run
@@ -267,7 +267,7 @@ def test_a_forced_run_names_what_it_leaves_out(faulty: Path, tiny: Arguments, tm
     assert not {"train/0001", "train/0003"} & set(splits["train"])
     report = (run / "report.html").read_text(encoding="utf-8")
     for line in (
-        "excluded: images/train/0003.png: the file is empty; replace or remove it.",
+        "excluded: images/train/0003.png: the file is empty. Replace or remove it.",
         "excluded: images/train/0001.png: an image has no mask",
     ):
         assert line in report

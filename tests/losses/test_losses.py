@@ -304,7 +304,7 @@ def test_invalid_logits_raise(given: tuple[int, ...]) -> None:
 
 
 def test_integer_logits_raise() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"floating point, not \(2, 3, 5, 7\) torch.int64"):
+    with pytest.raises(InvalidArgumentError, match=r"of floats, not \(2, 3, 5, 7\) torch.int64"):
         dice(torch.zeros(2, 3, 5, 7, dtype=torch.long), torch.zeros(2, 5, 7, dtype=torch.long), ignore_index=VOID)
 
 

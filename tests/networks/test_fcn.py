@@ -493,7 +493,7 @@ def test_alexnet_s_fc6_sees_the_padded_image():
     ("classifier", "padding"), [(narrow_alexnet(), "same"), (torchvision.models.resnet18(), "released")]
 )
 def test_unsupported_paddings_raise(classifier, padding):
-    with pytest.raises(InvalidArgumentError, match=f"does not support padding='{padding}'; use padding=None"):
+    with pytest.raises(InvalidArgumentError, match=f"does not support padding='{padding}'; use None"):
         FCN.from_classifier(classifier, 5, padding=padding)
 
 
@@ -512,7 +512,7 @@ def test_encoder_of_other_channels_raises():
 
 def test_unknown_stride_raises():
     with pytest.raises(
-        InvalidArgumentError, match=r"this encoder has no map of stride 64; choose one of \(32, 16, 8, 4, 2\)"
+        InvalidArgumentError, match=r"this encoder has no map of stride 64; use one of \(32, 16, 8, 4, 2\)"
     ):
         FCN(3, 2, encoder=small().encoder, stride=64)
 

@@ -131,7 +131,7 @@ def make_finding(code: str, files: Sequence[str], message: str, fix: str) -> Fin
 def report_files(
     code: str, files: Sequence[str], noun: str, problem: str, fix: str, *, items: Sequence[str] | None = None
 ) -> Iterator[Finding]:
-    """Yield a finding such as `2 images without a mask: a.png, b.png.`; nothing if there are no files.
+    """Yield a finding such as `2 images without a mask: a.png, b.png.`; nothing without files.
 
     The message counts and lists `items` instead of the files if they are given.
     """

@@ -50,15 +50,11 @@ def apply_class_weights(losses: Tensor, class_weights: Tensor | None) -> Tensor:
 def check_shapes(logits: Tensor, labels: Tensor, class_weights: Tensor | None, pixel_weights: Tensor | None) -> None:
     """Raise InvalidArgumentError unless the four tensors match."""
     if logits.ndim != 4 or not logits.is_floating_point():
-        raise InvalidArgumentError(
-            f"logits must be (B, K, H, W) and floating point, not {tuple(logits.shape)} {logits.dtype}."
-        )
+        raise InvalidArgumentError(f"logits must be (B, K, H, W) of floats, not {tuple(logits.shape)} {logits.dtype}.")
     batch, num_classes, *size = logits.shape
     expected = (batch, *size)
     if labels.shape != expected:
-        raise InvalidArgumentError(
-            f"labels must be (B, H, W) = {expected} to match the logits, not {tuple(labels.shape)}."
-        )
+        raise InvalidArgumentError(f"labels must be (B, H, W) = {expected} as the logits, not {tuple(labels.shape)}.")
     if class_weights is not None and class_weights.shape != (num_classes,):
         raise InvalidArgumentError(f"class_weights must be (K,) = ({num_classes},), not {tuple(class_weights.shape)}.")
     if pixel_weights is not None and pixel_weights.shape != expected:

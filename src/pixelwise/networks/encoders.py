@@ -238,9 +238,7 @@ def build_encoder(
     """
     if name.startswith("timm:"):
         if taps != "stages" or ceil_mode or first_padding is not None:
-            raise InvalidArgumentError(
-                f"{name} takes no taps, ceil_mode or first_padding; they are for VGG and AlexNet."
-            )
+            raise InvalidArgumentError(f"{name} takes no taps, ceil_mode or first_padding; only VGG and AlexNet do.")
         return TimmEncoder(name.removeprefix("timm:"), in_channels=in_channels, output_stride=output_stride)
     if name not in list_encoders():
         raise unknown_name("encoder", name, [*list_encoders(), "timm:NAME"])

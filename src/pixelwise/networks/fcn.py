@@ -218,9 +218,7 @@ class FCN(nn.Module):
         kernel_size = get_fc_kernel_size(classifier)
         padding = padding or ("same" if kernel_size % 2 else "released")
         if (padding == "released" and kernel_size == 1) or (padding == "same" and kernel_size % 2 == 0):
-            raise InvalidArgumentError(
-                f"{type(classifier).__name__} does not support padding={padding!r}; use padding=None."
-            )
+            raise InvalidArgumentError(f"{type(classifier).__name__} does not support padding={padding!r}; use None.")
         if padding == "released":
             set_padding(layers, ceil_mode=True, first_padding=FIRST_PADDING)
         head = convert_fc_layers(classifier, padding=0 if padding == "released" else None)
@@ -252,9 +250,7 @@ def _get_paths(in_channels: int, encoder: Encoder, stride: int) -> list[WindowPa
             "network of the same name."
         )
     if stride not in encoder.strides:
-        raise InvalidArgumentError(
-            f"this encoder has no map of stride {stride}; choose one of {encoder.strides[::-1]}."
-        )
+        raise InvalidArgumentError(f"this encoder has no map of stride {stride}; use one of {encoder.strides[::-1]}.")
     return list(encoder.paths[encoder.strides.index(stride) :][::-1])
 
 

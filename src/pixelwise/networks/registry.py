@@ -12,6 +12,7 @@ from torch import nn
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.import_paths import is_import_path, load_import_path
+from pixelwise.networks.backbones import build_fc_layers
 from pixelwise.networks.segnet import SegNet
 from pixelwise.networks.segnet_basic import TABLE_1, SegNetBasic
 from pixelwise.networks.unet import EncoderUNet, UNet
@@ -72,7 +73,6 @@ def _build_fcn(
     form: Literal["same", "released", "alexnet"] = "same",
 ) -> nn.Module:
     """Build FCN on VGG16 with fc6 and fc7, or on the encoder of the config."""
-    from pixelwise.networks.backbones import build_fc_layers
     from pixelwise.networks.encoders import build_encoder
     from pixelwise.networks.fcn import FCN, FIRST_PADDING
 
@@ -138,7 +138,8 @@ def build_network(config: NetworkConfig, *, in_channels: int, num_classes: int) 
     """Build the network of a config with random weights.
 
     Args:
-        config: The `network` section of a config; `config.name` is a key of `NETWORKS`.
+        config: The `network` section of a config; `config.name` is a key of `NETWORKS`, or the import path
+            "module:name" of a class or function with the parameters in_channels and num_classes.
         in_channels: C of the images.
         num_classes: K of the logits.
 

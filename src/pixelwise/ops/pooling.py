@@ -146,9 +146,7 @@ def pack_switches(switches: Tensor) -> Tensor:
     """
     _check_switches(switches)
     if switches.is_cpu and not torch.compiler.is_compiling() and switches.numel() and switches.max() > 3:
-        raise InvalidArgumentError(
-            f"switches are up to {int(switches.max())}, but those of 2x2 windows are 0 to 3 (2 bits)."
-        )
+        raise InvalidArgumentError(f"switches are up to {int(switches.max())}, but those of 2x2 windows are 0 to 3.")
     four = nn.functional.pad(switches, (0, 0, 0, 0, 0, -switches.shape[1] % 4))
     return four[:, 0::4] | four[:, 1::4] << 2 | four[:, 2::4] << 4 | four[:, 3::4] << 6
 

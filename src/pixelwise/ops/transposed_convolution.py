@@ -424,14 +424,10 @@ def _check_tensors(x: Tensor, weight: Tensor, bias: Tensor | None, arguments: Co
             "(C_in, C_out / groups, k, k), with the channels of x first."
         )
     if weight.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
-        raise InvalidArgumentError(
-            f"weight is {weight.dtype}, but x is {x.dtype}; convert one of them, or use torch.autocast."
-        )
+        raise InvalidArgumentError(f"weight is {weight.dtype}, but x is {x.dtype}; convert one, or use torch.autocast.")
     out_channels = weight.shape[1] * arguments.groups
     if bias is not None and bias.shape != (out_channels,):
-        raise InvalidArgumentError(
-            f"bias is {tuple(bias.shape)}, but must be ({out_channels},), one for each output channel."
-        )
+        raise InvalidArgumentError(f"bias is {tuple(bias.shape)}, but must be ({out_channels},), one per channel.")
     # In an exported graph sides are symbols, and a check would limit the image size.
     if not torch.compiler.is_exporting() and min(_compute_output_size(x, weight, arguments)) < 1:
         raise InvalidArgumentError(

@@ -253,9 +253,7 @@ def build_classifier(
     elif weights == "imagenet":
         report = load_weights(network, _download(name, published))
     elif weights != "none":
-        raise InvalidArgumentError(
-            f"weights are {weights!r}, but must be 'imagenet', 'none' or the Path of a weights file."
-        )
+        raise InvalidArgumentError(f"weights are {weights!r}, but must be 'imagenet', 'none' or the Path of a file.")
     return Classifier(
         network=network.eval(),
         classes=published.classes if len(published.classes) == num_classes else (),
@@ -318,9 +316,7 @@ def _find_in_timm(name: str) -> _PublishedClassifier:
     if not timm.is_model(architecture):
         known = timm.list_models()
         near = difflib.get_close_matches(architecture, known, n=5, cutoff=0.4)
-        raise InvalidArgumentError(
-            f"timm has no model {architecture!r}. Nearest of its {len(known)}: {', '.join(near)}."
-        )
+        raise InvalidArgumentError(f"timm has no model {architecture!r}. Nearest of {len(known)}: {', '.join(near)}.")
     tagged = timm.list_models(f"{architecture}.*", pretrained=True)
     if name != architecture and name not in tagged:
         raise unknown_name("timm model", name, [architecture, *tagged])
