@@ -11,14 +11,15 @@ KERNELS := CMakeLists.txt $(wildcard src/pixelwise/ops/kernels/cpp/*)
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help test demo sanitize format clean FORCE
+.PHONY: help test test-fast demo sanitize format clean FORCE
 
 help:
-	@echo 'make test     lint, types and tests'
-	@echo 'make demo     train and evaluate on the embedded dataset; OUT=FOLDER sets the output'
-	@echo 'make sanitize test the compiled kernels under AddressSanitizer and UBSan'
-	@echo 'make format   format the code and fix what ruff can fix'
-	@echo 'make clean    remove .venv, caches and build products; keeps runs/'
+	@echo 'make test      lint, types and tests'
+	@echo 'make test-fast lint and the tests that need no training, in under 90 seconds'
+	@echo 'make demo      train and evaluate on the embedded dataset; OUT=FOLDER sets the output'
+	@echo 'make sanitize  test the compiled kernels under AddressSanitizer and UBSan'
+	@echo 'make format    format the code and fix what ruff can fix'
+	@echo 'make clean     remove .venv, caches and build products; keeps runs/'
 	@echo 'Each target sets up .venv if needed, with PYTHON=$(PYTHON).'
 
 # The stamp stores the folder of the checkout: a moved or copied one would import the old sources.
@@ -47,6 +48,11 @@ test: $(STAMP)
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m mypy
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+
+# Without the tests that train, start processes, export or compile; tests/conftest.py lists them.
+test-fast: $(STAMP)
+	$(BIN)/python -m ruff check
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q --fast -n auto --maxprocesses 4 --dist loadfile
 
 demo: $(STAMP)
 	$(BIN)/pixelwise demo $(if $(OUT),-o '$(OUT)')

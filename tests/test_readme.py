@@ -1,4 +1,4 @@
-"""What the README tells users to type and to open is there."""
+"""Commands, files and names in the README exist."""
 
 import ast
 import re
@@ -27,7 +27,7 @@ def blocks(language: str, text: str = README) -> list[str]:
 
 
 def commands(program: str, text: str = README) -> list[list[str]]:
-    """The arguments of every line that starts `program` in a block of shell, and of those in the prose."""
+    """Return the arguments of all lines that start with `program`, in shell blocks and in the text."""
     lines = [line for block in blocks("sh", text) for line in block.splitlines()]
     lines += re.findall(rf"`({program} [^`]+)`", text)
     split = [shlex.split(line, comments=True) for line in lines if line.startswith(f"{program} ")]
@@ -35,7 +35,7 @@ def commands(program: str, text: str = README) -> list[list[str]]:
 
 
 def parse(arguments: list[str]) -> None:
-    """Fails where the command line would refuse the words; runs nothing."""
+    """Parse a command line without running it."""
     group: Any = typer.main.get_command(pixelwise.cli.main.app)
     name, *rest = arguments
     assert name in group.commands, f"there is no command {name!r}"
@@ -43,7 +43,7 @@ def parse(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("arguments", commands("pixelwise"), ids=" ".join)
-def test_each_command_line_is_one(arguments: list[str]) -> None:
+def test_each_command_is_valid(arguments: list[str]) -> None:
     parse(arguments)
 
 
@@ -52,26 +52,26 @@ def test_the_main_commands_are_shown() -> None:
 
 
 @pytest.mark.parametrize("line", ["pixelwise train data --speed 9", "pixelwise predict run photos", "pixelwise fly"])
-def test_a_wrong_line_is_found(line: str) -> None:
+def test_an_invalid_command_is_detected(line: str) -> None:
     (arguments,) = commands("pixelwise", f"```sh\n{line}  # a comment\n```\n")
     with pytest.raises((typer.TyperException, AssertionError)):
         parse(arguments)
 
 
 @pytest.mark.parametrize("target", [words[0] for words in commands("make")])
-def test_each_make_target_is_one(target: str) -> None:
+def test_each_make_target_exists(target: str) -> None:
     assert re.search(rf"^{target}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
 
 
 def mentioned_files() -> list[str]:
-    """Files of the repository: link targets, and quoted paths with a folder or in capitals."""
+    """Return the files of the repository that are linked or quoted."""
     links = re.findall(r"\]\(([^)#]+)\)", README)
     quoted = re.findall(r"`((?:docs|src|tests|examples|benchmarks)/[\w./-]*|[A-Z]+\.md)`", README)
     return sorted({name for name in links + quoted if "://" not in name})
 
 
 @pytest.mark.parametrize("name", mentioned_files())
-def test_each_file_it_mentions_exists(name: str) -> None:
+def test_each_mentioned_file_exists(name: str) -> None:
     assert (REPOSITORY / name).exists()
 
 
@@ -79,7 +79,7 @@ def test_files_are_mentioned() -> None:
     assert "docs/architecture.md" in mentioned_files()
 
 
-def test_the_table_of_a_run_folder_names_its_files() -> None:
+def test_the_table_of_a_run_folder_is_complete() -> None:
     section = README[README.index("## A run folder") :]
     section = section[: section.index("\n## ", 3)]
     named = set(re.findall(r"`([\w./]+)`", "".join(re.findall(r"^\|([^|]*)\|", section, re.MULTILINE))))
@@ -101,7 +101,7 @@ def test_the_python_block_uses_names_that_exist() -> None:
         assert name in dir(owner) or name in owner.__annotations__
 
 
-def test_the_dataset_yaml_it_shows_is_read(tmp_path: Path) -> None:
+def test_the_dataset_yaml_is_read(tmp_path: Path) -> None:
     (block,) = blocks("yaml")
     (tmp_path / "dataset.yaml").write_text(block)
     pixels = [[0, 128, 255]]

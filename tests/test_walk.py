@@ -11,12 +11,26 @@ was left before. Both are counted along the functions in the order in which they
 - the network: everything below `Predictor.predict`, which are the network, its operators, its geometry, batch-norm
   fusion and tiling.
 
+`train`: from `api.train` to the first optimizer step, of a new run with a given config and `--steps`. Stops are the
+functions of `api`, `planning` and `training` whose body has more than four lines of code, without docstring, comments
+and signature. Destinations:
+
+- the options: `api/train_options.py` and the config, where arguments become a config;
+- the dataset: everything below `prepare_data`, which opens, scans, splits and checks it;
+- the run folder: its paths, checkpoints and inventory, written by `write_description`;
+- the model: the network with its operators, the loss and initial weights;
+- the optimizer: optimizer, learning rate and averaged weights;
+- the log: metrics.jsonl, loggers and the live page;
+- the processes: the process group, decisions and signals.
+
 Other packages (`errors`, `progress`, `shapes`) are not counted. `Walk.all_functions` counts every function of the
 package with more than four lines without these rules: 174 before the roles of `predict` were merged, 141 after.
 """
 
+import ast
 import inspect
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +42,8 @@ from typing import Any
 import numpy as np
 
 import pixelwise
-from pixelwise.api import predict
+from pixelwise.api import predict, train
+from pixelwise.config import Config
 from pixelwise.data.io.images import write_png
 
 ROOT = Path(pixelwise.__file__).parent
@@ -41,6 +56,8 @@ class Walk:
 
     destination_of: Callable[[str, str, bool], str | None]
     """(file, function, whether it is a caller) → the destination that is entered there, or None."""
+    count_lines: Callable[[Any], int] = lambda code: len(inspect.getsourcelines(code)[0])
+    """Code object → its length."""
     entered: list[tuple[str, str, str | None]] = field(default_factory=list)
     """File, function and destination."""
     lines: dict[Any, int] = field(default_factory=dict)
@@ -51,7 +68,7 @@ class Walk:
         if event != "call" or not code.co_filename.startswith(str(ROOT)) or code.co_name.startswith("<"):
             return
         if code not in self.lines:
-            self.lines[code] = len(inspect.getsourcelines(code)[0])
+            self.lines[code] = self.count_lines(code)
         if self.lines[code] > MAX_LINES:
             self.entered.append((*_locate(frame), self._find_destination(frame)))
 
@@ -98,9 +115,9 @@ def count_returns(stops: list[tuple[str, str]]) -> int:
 
 
 @contextmanager
-def trace(destination_of: Callable[[str, str, bool], str | None]) -> Iterator[Walk]:
+def trace(destination_of: Callable[[str, str, bool], str | None], *arguments: Any) -> Iterator[Walk]:
     """Record the functions that are entered inside the block, in this thread and in those that it starts."""
-    walk = Walk(destination_of)
+    walk = Walk(destination_of, *arguments)
     threading.setprofile(walk.record)
     sys.setprofile(walk.record)
     try:
@@ -143,3 +160,62 @@ def test_the_way_of_an_image_through_predict(make_model: Callable[..., Path], tm
     assert len(path) <= 12, path
     assert count_returns(path) <= 4, path
     assert len(walk.all_functions) <= 145
+
+
+TRAIN_DESTINATIONS: Mapping[str, str] = {
+    "api/train_options.py": "the options",
+    "config.py": "the options",
+    "planning/prepare_data.py": "the dataset",
+    "data/": "the dataset",
+    "checks/": "the dataset",
+    "training/run_dir.py": "the run folder",
+    "training/checkpoint.py": "the run folder",
+    "api/config_diff.py": "the run folder",
+    "files.py": "the run folder",
+    "training/optimizers.py": "the optimizer",
+    "training/metrics_log.py": "the log",
+    "training/live_report.py": "the log",
+    "training/loggers.py": "the log",
+    "training/distributed.py": "the processes",
+    "training/signals.py": "the processes",
+    "networks/": "the model",
+    "ops/": "the model",
+    "losses/": "the model",
+    "model_file.py": "the model",
+}
+
+
+def find_train_destination(file: str, name: str, is_caller: bool) -> str | None:
+    if name == "write_description" or (name == "explain_disk_errors" and not is_caller):
+        return "the run folder"
+    if name in ("load_initial_weights", "require_trainable"):
+        return "the model"
+    if is_caller and name in ("World.call_on_first", "explain_disk_errors", "open_world"):
+        return None  # they call what the path continues with
+    return next((where for prefix, where in TRAIN_DESTINATIONS.items() if file.startswith(prefix)), None)
+
+
+def count_body_lines(code: Any) -> int:
+    """Count the lines of code of a function, without docstring, comments and signature."""
+    source = textwrap.dedent("".join(inspect.getsourcelines(code)[0]))
+    (function,) = ast.parse(source).body
+    assert isinstance(function, ast.FunctionDef)
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    lines = source.splitlines()[body[0].lineno - 1 :] if body else []
+    return sum(1 for line in lines if line.strip() and not line.strip().startswith("#"))
+
+
+def test_the_way_of_a_sample_through_train(streets: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(Config().replace(tiny["settings"]).to_yaml())
+    options = {"config": tmp_path / "config.yaml", "steps": 1, "device": "cpu"}
+    train(streets, tmp_path / "first", **options)  # imports
+    with trace(find_train_destination, count_body_lines) as walk:
+        train(streets, tmp_path / "run", **options)
+    stops = walk.stops(("api", "planning", "training"))
+    end = next(index for index, (_, name) in enumerate(stops) if name == "accumulate_gradients")
+    path = stops[: end + 1]  # the optimizer follows
+    assert len(path) <= 23, path  # the goal is 15
+    assert count_returns(path) <= 5, path
+    entered = walk.all_functions
+    end = next(index for index, (_, name) in enumerate(entered) if name == "accumulate_gradients")
+    assert end <= 205, end

@@ -73,11 +73,18 @@ def test_values_of_the_shell_become_values_of_python(name: str, value: object, p
     assert parsers[name](value) == parsed
 
 
+def shell_parameters(function: Any) -> list[inspect.Parameter]:
+    """Return the parameters that are not only in Python."""
+    parameters = inspect.signature(function).parameters.values()
+    marks = {p.name: getattr(p.annotation, "__metadata__", ()) for p in parameters}
+    return [p for p in parameters if any(isinstance(mark, Argument | Option) for mark in marks[p.name])]
+
+
 @pytest.mark.parametrize("name", sorted(main.COMMANDS))
 def test_each_parameter_of_a_command_has_help(name: str) -> None:
     function, _ = main.COMMANDS[name]
     parameters, _ = derive_parameters(function)
-    assert [parameter.name for parameter in parameters] == list(inspect.signature(function).parameters)
+    assert [parameter.name for parameter in parameters] == [parameter.name for parameter in shell_parameters(function)]
     assert all(get_args(parameter.annotation)[1].help.endswith(".") for parameter in parameters)
 
 
@@ -96,14 +103,14 @@ def test_each_command_gets_the_arguments_of_its_function(name: str, monkeypatch:
     monkeypatch.setattr(main, "_run", lambda name, function, arguments, words, verbosity: given.update(arguments))
     required = {"data": "d", "model": "m", "inputs": "i", "images": "i", "output": "o", "to": "voc", "classifier": "c"}
     words = []
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in shell_parameters(function):
         if parameter.default is parameter.empty:
             is_option = any(isinstance(mark, Option) for mark in get_args(parameter.annotation))
             words += [*([f"--{parameter.name}"] if is_option else []), required[parameter.name]]
     with pytest.raises(SystemExit) as end:
         main.main([name, *words])
     assert not end.value.code
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in shell_parameters(function):
         value = given[parameter.name]
         if parameter.default is not parameter.empty:
             expected = parameter.default

@@ -1,9 +1,13 @@
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from pixelwise.checks import CheckReport, Finding, Severity
+from pixelwise.cli.main import main
 from pixelwise.cli.results import print_check, print_cross_validation, print_failures, print_scores, print_training
+from pixelwise.config import Config
 from pixelwise.training.results import CrossValidationResult, TrainResult
 
 Capture = pytest.CaptureFixture[str]
@@ -111,3 +115,30 @@ def test_a_run_is_printed_with_its_files(capsys: Capture) -> None:
     result = TrainResult(run=run, model=run / "model", report=run / "report.html", scores={"mean_iou": 0.5})
     print_training(result, {})
     assert capsys.readouterr().out.endswith("model:  runs/a/model\nreport: runs/a/report.html\n")
+
+
+def run(capsys: Capture, *words: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        main(list(words))
+    assert not end.value.code
+    return capsys.readouterr().out
+
+
+def test_config_prints_keys_with_default_range_and_meaning(capsys: Capture) -> None:
+    lines = run(capsys, "config").splitlines()
+    assert "network.depth: 4  (1 <= x <= 8)" in lines
+    assert lines[lines.index("network.depth: 4  (1 <= x <= 8)") + 1].startswith("    unet: number of times")
+    assert all(len(line) <= 120 for line in lines)
+
+
+def test_config_prints_a_json_schema(capsys: Capture) -> None:
+    assert json.loads(run(capsys, "config", "--json-schema")) == Config.json_schema()
+
+
+def test_networks_prints_the_input(capsys: Capture) -> None:
+    shown = run(capsys, "networks", "unet", "--size", "64", "96", "--channels", "1", "--set", "network.depth=2")
+    assert "unet: image of 64x96, 1 channels, 11 classes" in shown
+
+
+def test_info_prints_a_line_per_value(capsys: Capture) -> None:
+    assert re.search(r"^torch +\d", run(capsys, "info"), re.MULTILINE)

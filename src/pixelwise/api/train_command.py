@@ -9,7 +9,7 @@ from pixelwise.api.launch import require_devices
 from pixelwise.api.options import StrPath
 from pixelwise.api.train_folds import cross_validate
 from pixelwise.api.train_options import TrainOptions
-from pixelwise.api.train_run import make_result, prepare_run, train_run
+from pixelwise.api.train_run import make_result, resume_run, start_run, train_run
 from pixelwise.config import Config
 from pixelwise.data.splits.splits import require_valid_num_folds
 from pixelwise.errors import InvalidArgumentError
@@ -17,6 +17,7 @@ from pixelwise.progress import budget_start
 from pixelwise.training.cross_validation import CrossValidation
 from pixelwise.training.distributed import choose_process_device, is_distributed, open_world
 from pixelwise.training.results import CrossValidationResult, TrainResult
+from pixelwise.training.run_dir import RunFolder
 
 
 def start_or_resume(
@@ -63,7 +64,9 @@ def start_or_resume(
         )
         if world.share(is_cross_validation):
             return cross_validate(output, folds, options, world, resume=resume)
-        prepared = world.call_on_first(lambda: prepare_run(output, options, world, resume=resume))
+        is_resumed = resume and output is not None and RunFolder(output).config.exists()
+        prepare_run = resume_run if is_resumed else start_run
+        prepared = world.call_on_first(lambda: prepare_run(output, options, world))
         if prepared.arguments:
             train_run(prepared, options, world)
         return world.call_on_first(lambda: make_result(prepared.folder))

@@ -11,7 +11,6 @@ from pixelwise.api.config_diff import require_same_config
 from pixelwise.api.train_options import TrainOptions
 from pixelwise.api.train_run import (
     PreparedRun,
-    check_options,
     load_exclusions,
     make_prepared_run,
     require_same_classes,
@@ -78,7 +77,7 @@ def start_folds(
     """Plan once, and describe every fold in its folder."""
     if output:
         CrossValidation(path=output).require_free()
-    options = check_options(output, options)
+    options = options.check(output)
     given = options.complete(options.config or Config())
     data = prepare_folds(options.data, given, num_folds, skip_invalid=options.skip_invalid)
     for note in dict.fromkeys(note for fold in data for note in fold.notes):

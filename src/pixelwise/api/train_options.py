@@ -9,10 +9,14 @@ import torch
 
 from pixelwise.config import Config, NetworkConfig
 from pixelwise.devices import choose_device, choose_precision
+from pixelwise.import_paths import load_import_path
 from pixelwise.model_file import load_model
+from pixelwise.networks.registry import require_network_name
 from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, make_plan
 from pixelwise.planning.prepare_data import TrainingData
 from pixelwise.planning.timing import compute_steps_within, measure_step
+from pixelwise.training.loggers import require_loggers
+from pixelwise.training.run_dir import RunFolder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,22 @@ class TrainOptions:
     def device(self) -> torch.device:
         """Device to train on."""
         return choose_device(self.device_name)
+
+    def check(self, output: Path | None) -> "TrainOptions":
+        """Check what needs no data; return the options with the network of the initial model."""
+        RunFolder(output or Path("runs")).require_writable()
+        choose_precision(self.precision, self.device)
+        options = self.use_network_of_model()
+        config = (options.config or Config()).replace(options.changes)
+        require_loggers(config.training.loggers)
+        require_network_name(config.network.name)
+        for key, path in (
+            ("loss.function", config.loss.function),
+            ("augmentation.function", config.augmentation.function),
+        ):
+            if path:
+                load_import_path(path, key)
+        return options
 
     def use_network_of_model(self) -> "TrainOptions":
         """Add the network of the model in `training.init_from`, as far as the caller set no other.

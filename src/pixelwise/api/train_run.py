@@ -25,14 +25,12 @@ from pixelwise.api.train_options import TrainOptions
 from pixelwise.config import Config, load_config
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.splits.splits import write_splits
-from pixelwise.devices import choose_precision, enable_deterministic_algorithms
+from pixelwise.devices import enable_deterministic_algorithms
 from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.evaluation.evaluate import EvaluationCounts
 from pixelwise.files import write_atomically
-from pixelwise.import_paths import load_import_path
 from pixelwise.model_file import ModelSpec, load_model
 from pixelwise.networks.activation_checkpointing import enable_activation_checkpointing
-from pixelwise.networks.registry import require_network_name
 from pixelwise.networks.stages import compute_learning_rate_scales, get_first_stages
 from pixelwise.planning.exclusions import Exclusion, drop_excluded, read_exclusions, write_exclusions
 from pixelwise.planning.prepare_data import TrainingData, prepare_data
@@ -40,7 +38,6 @@ from pixelwise.reports.training_report import TrainingReport, write_training_rep
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.distributed import World
 from pixelwise.training.early_stopping import describe_early_stop
-from pixelwise.training.loggers import require_loggers
 from pixelwise.training.loop import fit
 from pixelwise.training.profiler import profile_steps
 from pixelwise.training.resource_errors import explain_disk_errors
@@ -73,20 +70,11 @@ class PreparedRun:
         return config
 
 
-def prepare_run(output: Path | None, options: TrainOptions, world: World, *, resume: bool) -> PreparedRun:
-    """Start a run, or resume the one in `output`."""
-    if resume and output:
-        if RunFolder(output).config.exists():
-            return resume_run(RunFolder(output), options, world)
-        logger.info(f"{output} holds no run yet; starting from the beginning")
-    return start_run(output, options, world)
-
-
 def start_run(output: Path | None, options: TrainOptions, world: World) -> PreparedRun:
     """Read the data, plan, and describe the run in its folder; by default the next free one."""
     if output:
         RunFolder(output).require_free()
-    options = check_options(output, options)
+    options = options.check(output)
     given = (options.config or Config()).replace(options.changes)
     data = prepare_data(options.data, given, skip_invalid=options.skip_invalid)
     for note in data.notes:
@@ -99,8 +87,10 @@ def start_run(output: Path | None, options: TrainOptions, world: World) -> Prepa
     return prepared
 
 
-def resume_run(folder: RunFolder, options: TrainOptions, world: World) -> PreparedRun:
+def resume_run(output: Path | None, options: TrainOptions, world: World) -> PreparedRun:
     """Prepare a run with the config, splits and exclusions that its folder holds."""
+    assert output is not None
+    folder = RunFolder(output)
     before = load_config(folder.config)
     config = options.complete_resumed(before)
     changes = compare_configs(before, config)
@@ -135,20 +125,6 @@ def resume_run(folder: RunFolder, options: TrainOptions, world: World) -> Prepar
         mean, std = (tuple(checkpoint.model[name].flatten().tolist()) for name in ("mean", "std"))
         prepared.arguments["spec"] = replace(prepared.arguments["spec"], mean=mean, std=std)
     return prepared
-
-
-def check_options(output: Path | None, options: TrainOptions) -> TrainOptions:
-    """Check what needs no data; return the options with the network of the initial model."""
-    RunFolder(output or Path("runs")).require_writable()
-    choose_precision(options.precision, options.device)
-    options = options.use_network_of_model()
-    given = (options.config or Config()).replace(options.changes)
-    require_loggers(given.training.loggers)
-    require_network_name(given.network.name)
-    for key, path in (("loss.function", given.loss.function), ("augmentation.function", given.augmentation.function)):
-        if path:
-            load_import_path(path, key)
-    return options
 
 
 def make_prepared_run(

@@ -44,7 +44,8 @@ def fit(trainer: Trainer, run: RunFolder, *, deadline: float | None = None, resu
     checkpoint = trainer.world.call_on_first(lambda: load_checkpoint(run, resume=True) if resume else None)
     if checkpoint:
         trainer.resume_from(checkpoint)
-    trainer.seed_rank()
+    if not trainer.world.is_first:
+        trainer.seed_rank()
     size, batch_size = trainer.world.size, trainer.config.training.batch_size
     if size > 1:
         logger.info(f"{size} processes: {batch_size // size} of the {batch_size} images of a batch each")

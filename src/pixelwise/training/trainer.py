@@ -1,7 +1,7 @@
 """The trainer: the model, the optimizer, the data and one training step."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -96,31 +96,30 @@ class Trainer:
         self.wrapped_model = model if self.is_sharded else world.replicate(model)
         self.class_weights = torch.tensor(class_weights, device=device) if class_weights else None
         self.loss = build_loss(config.loss)
-        self.val_samples = draw_val_samples(config, splits)
-        self.batches = self._make_batches()
-        self._gathered: dict[str, Any] | None = None
-
-    def _make_batches(self) -> Batches:
-        config, augment = self.config, self.config.augmentation.function
-        return Batches(
-            cache=SampleCache(self.dataset, config.data.cache_gib * 2**30),
-            samples=self.splits.get("train", ()),
+        augment = config.augmentation.function
+        self.batches = Batches(
+            cache=SampleCache(dataset, config.data.cache_gib * 2**30),
+            samples=splits.get("train", ()),
             augmentation=config.augmentation,
             crop_size=config.data.crop_size,
             batch_size=config.training.batch_size,
             seed=config.training.seed,
-            rank=self.world.rank,
-            world_size=self.world.size,
+            rank=world.rank,
+            world_size=world.size,
             augment=load_import_path(augment, "augmentation.function") if augment else None,
-            compute_pixel_weights=self._border_weights(),
-            pin_memory=self.device.type == "cuda",
+            compute_pixel_weights=self._make_border_weights() if config.loss.border_weight else None,
+            pin_memory=device.type == "cuda",
         )
+        self._gathered: dict[str, Any] | None = None
 
-    def _border_weights(self) -> Callable[[Array], Array] | None:
-        """Return U-Net's border weights as a function of a label map, if the config has them."""
+    @cached_property
+    def val_samples(self) -> list[Sample]:
+        """The validation samples to score."""
+        return draw_val_samples(self.config, self.splits)
+
+    def _make_border_weights(self) -> Callable[[Array], Array]:
+        """Return U-Net's border weights as a function of a label map."""
         loss, class_weights = self.config.loss, self.arguments["class_weights"]
-        if not loss.border_weight:
-            return None
         # The paper adds the border weight to the class weight; the loss multiplies the two.
         w0 = loss.border_weight / (class_weights[0] if class_weights else 1.0)
         return partial(border_weights, ignore_index=self.spec.classes.ignore_index, w0=w0, sigma=loss.border_sigma)
@@ -236,10 +235,9 @@ class Trainer:
         self.best_score, self.seconds_before = checkpoint.best_score, checkpoint.seconds
 
     def seed_rank(self) -> None:
-        """Draw different dropout masks in each process; call it after the weights are initialized or loaded."""
-        if not self.world.is_first:
-            seed = np.random.SeedSequence([self.config.training.seed, self.num_steps, self.world.rank])
-            torch.manual_seed(int(seed.generate_state(1)[0]))
+        """Draw dropout masks of this rank; call it after the weights are initialized or loaded."""
+        seed = np.random.SeedSequence([self.config.training.seed, self.num_steps, self.world.rank])
+        torch.manual_seed(int(seed.generate_state(1)[0]))
 
     def predictor(self, precision: Precision | None = None) -> Predictor:
         """Return a predictor with a copy of the averaged weights; all processes call it together."""
