@@ -224,7 +224,7 @@ def test_skip_invalid_lists_the_excluded_files(pixelwise: Run, streets: Path) ->
         "train", "data", "-o", "run", "--steps", "2", "--skip-invalid", "--set", "network.base_channels=4"
     )
     assert result.code == 0
-    assert "left out: images/train/0003.png: the file is empty;" in result.err
+    assert "left out: images/train/0003.png: the file is empty." in result.err
     assert "0003.png" in Path("run/left_out.yaml").read_text(encoding="utf-8")
 
 

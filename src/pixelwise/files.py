@@ -33,7 +33,7 @@ def read_text(path: Path) -> str:
     try:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text; save it as UTF-8.") from error
+        raise DataError(f"{path}: is not UTF-8 text. Save it as UTF-8.") from error
 
 
 def read_json(path: Path) -> Any:
@@ -48,7 +48,7 @@ def read_json(path: Path) -> Any:
         reason = "a number is too long"
     except RecursionError:
         reason = "lists or objects are nested too deeply"
-    raise DataError(f"{path}: is not valid JSON ({reason}); write or export it again, or remove it.")
+    raise DataError(f"{path}: is not valid JSON ({reason}). Write or export it again, or remove it.")
 
 
 def read_yaml(path: Path) -> Any:
@@ -65,7 +65,7 @@ def read_yaml(path: Path) -> Any:
         reason = str(error)
     except RecursionError:
         reason = "lists or mappings are nested too deeply"
-    raise DataError(f"{path}: is not valid YAML ({reason}); correct it.")
+    raise DataError(f"{path}: is not valid YAML ({reason}). Correct it.")
 
 
 @contextlib.contextmanager
@@ -76,10 +76,10 @@ def wrap_access_errors(path: Path) -> Iterator[None]:
     except (PathNotFoundError, PathAccessError):
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise PathNotFoundError(f"{path}: the file does not exist; restore it, or correct the path.") from error
+        raise PathNotFoundError(f"{path}: the file does not exist. Restore it, or correct the path.") from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise PathAccessError(f"{path}: the file cannot be read ({reason}); make it readable, or remove it.") from error
+        raise PathAccessError(f"{path}: the file cannot be read ({reason}). Make it readable, or remove it.") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -250,7 +250,7 @@ def faulty(streets: Path, tmp_path: Path) -> Path:
 
 
 LEFT_OUT = [
-    {"file": "images/train/0003.png", "reason": "the file is empty; replace or remove it."},
+    {"file": "images/train/0003.png", "reason": "the file is empty. Replace or remove it."},
     {"file": "images/train/0001.png", "reason": "an image has no mask"},
 ]
 
@@ -267,7 +267,7 @@ def test_a_run_lists_the_files_that_it_excludes(faulty: Path, tiny: Arguments, t
     assert not {"train/0001", "train/0003"} & set(splits["train"])
     report = (run / "report.html").read_text(encoding="utf-8")
     for line in (
-        "excluded: images/train/0003.png: the file is empty; replace or remove it.",
+        "excluded: images/train/0003.png: the file is empty. Replace or remove it.",
         "excluded: images/train/0001.png: an image has no mask",
     ):
         assert line in report

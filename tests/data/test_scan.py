@@ -81,8 +81,28 @@ def test_errors_are_recorded_with_their_file(tmp_path: Path) -> None:
     (stats,) = scan_dataset(dataset).stats
     assert stats.image_error is not None
     assert stats.image_error.startswith(f"{tmp_path / 'images/a.tif'}: the file is truncated. Copy or download")
-    assert stats.mask_error == f"{tmp_path / 'masks/a.png'}: the file is empty; replace or remove it."
+    assert stats.mask_error == f"{tmp_path / 'masks/a.png'}: the file is empty. Replace or remove it."
     assert (stats.size, stats.mask_size, stats.value_counts) == (None, None, {})
+
+
+def test_missing_and_unreadable_files_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for stem in "ab":
+        write_png(tmp_path / f"images/{stem}.png", noise(4, 6, 3))
+        write_png(tmp_path / f"masks/{stem}.png", MASK)
+    dataset = Dataset.load(tmp_path)
+    (tmp_path / "images/a.png").unlink()
+    read_bytes = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path == tmp_path / "masks/b.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    a, b = scan_dataset(dataset).stats
+    assert a.image_error == f"{tmp_path}/images/a.png: the file does not exist. Restore it, or correct the path."
+    assert b.mask_error is not None
+    assert b.mask_error.startswith(f"{tmp_path}/masks/b.png: the file cannot be read (permission denied). Make it")
 
 
 def test_a_color_mask_without_colors_is_recorded_with_its_file(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ FAULTS: list[tuple[Plant, list[str], str, tuple[str, ...]]] = [
     (
         put_bytes("images/train/2.png", b""),
         ["images/train/2.png"],
-        "^the file is empty; replace or remove it",
+        "^the file is empty. Replace or remove it",
         ("train/0", "train/1", "val/0", "val/1"),
     ),
     (

@@ -19,7 +19,7 @@ def test_numbers_are_the_names_without_the_table(tmp_path: Path) -> None:
 def test_a_table_without_the_class_names_is_an_error(tmp_path: Path) -> None:
     ade20k(tmp_path)
     text(tmp_path / "objectInfo150.txt", "Idx\tName\n1\twall\n2\twall\n")
-    with pytest.raises(DataError, match=r"objectInfo150.txt has 1 different class names; expected .* remove it"):
+    with pytest.raises(DataError, match=r"objectInfo150.txt has 1 different class names. Expected .* remove it"):
         find_pairs(tmp_path)
 
 

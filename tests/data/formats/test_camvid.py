@@ -68,7 +68,7 @@ def test_two_masks_of_an_image_are_in_no_pair(tmp_path: Path) -> None:
 def test_a_line_of_something_else_is_an_error(tmp_path: Path) -> None:
     pairs(tmp_path, (0, 1), ("a.png", "b.png"))
     text(tmp_path / "train.txt", "a.png b.png\na.png 1\n")
-    with pytest.raises(DataError, match=r"train.txt, line 2 is 'a.png 1'; write the path of an image"):
+    with pytest.raises(DataError, match=r"train.txt, line 2 is 'a.png 1'. Write the path of an image"):
         find_pairs(tmp_path)
 
 

@@ -203,16 +203,16 @@ def test_images_of_equal_stems_are_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (document(images=[image("x.png")]), "image 'x.png' and all others do not exist below .*; put the images there"),
+        (document(images=[image("x.png")]), "image 'x.png' and all others do not exist below .*. Put the images there"),
         (document(images=[]), "images do not exist below"),
-        (document(images=[image("a.png"), image("b.png")]), "two images have the id 1; give each its own id"),
-        (document(images=[image("a.png"), image("./a.png", 2)]), "a.png is listed twice, in .* and in .*; keep one"),
+        (document(images=[image("a.png"), image("b.png")]), "two images have the id 1. Give each its own id"),
+        (document(images=[image("a.png"), image("./a.png", 2)]), "a.png is listed twice, in .* and in .*. Keep one"),
         (document(images=[{"id": 1}]), "instances.json: 'file_name' is missing"),
         (document(annotation([SQUARE], image_id=9)), "annotation 17 is of image 9, which is not listed"),
-        (document(annotation([SQUARE], segments_info=[])), "contains panoptic segments; use the instances file"),
+        (document(annotation([SQUARE], segments_info=[])), "contains panoptic segments. Use the instances file"),
         (document(categories=[{"id": 1, "name": "a"}] * 1 + [{"id": 2, "name": "a"}]), "lists the class 'a' twice"),
         (document(categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]), "category 1 is 'b', but 'a'"),
-        (document(categories=[{"id": 1}]), "'name' is missing; export the annotations again"),
+        (document(categories=[{"id": 1}]), "'name' is missing. Export the annotations again"),
         (document(categories=[None]), "a value has an unexpected type or form"),
         ({"images": [], "categories": []}, "lists no categories"),
         ({"images": [image("a.png")], "categories": CATEGORIES}, "'annotations' is missing"),
@@ -229,7 +229,7 @@ def test_a_broken_file_is_an_error_with_the_place(tmp_path: Path) -> None:
     path = plant(tmp_path) / "instances.json"
     path.write_text(path.read_text()[:-1] + ",", encoding="utf-8")
     with pytest.raises(
-        DataError, match=r"instances.json: is not valid JSON \(line 1, column \d+: .*; write or export it again"
+        DataError, match=r"instances.json: is not valid JSON \(line 1, column \d+: .*. Write or export it again"
     ):
         Dataset.load(tmp_path)
 
@@ -244,7 +244,7 @@ def test_a_damaged_file_with_the_usual_name_is_an_error(tmp_path: Path, name: st
 
 
 def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has no COCO file; put instances_train\.json"):
+    with pytest.raises(DataError, match=r"has no COCO file. Put instances_train\.json"):
         Dataset.load(tmp_path, "coco")
 
 
@@ -255,7 +255,7 @@ def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
     ("fault", "message"),
     [
         (annotation([SQUARE], 5), r"the class 5 is not among those listed \(3, 7\)"),
-        (annotation([]), "has no segmentation, at most a box; draw its outline"),
+        (annotation([]), "has no segmentation, at most a box. Draw its outline"),
         (annotation([[1, 2, 3, 4]]), "a polygon has points of shape"),
         (annotation([[1, 2, 3, 4, 5, 6, 7]]), "a polygon has 7 numbers, but x and y come in pairs"),
         (annotation([[1, 2, 3, 4, 5, "x"]]), "a value has an unexpected type or form"),

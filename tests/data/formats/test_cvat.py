@@ -128,10 +128,10 @@ def test_images_and_entries_without_a_partner_are_listed(tmp_path: Path) -> None
         (polygon(points="1,1;2,2"), "a polygon of 'cat': a polygon has points of shape"),
         (polygon(points="1,1;2"), "a value has an unexpected type or form"),
         (polygon(points="1,x;2,2"), "a value has an unexpected type or form"),
-        (shape("box", xtl=1), "'ytl' is missing; export the annotations again"),
+        (shape("box", xtl=1), "'ytl' is missing. Export the annotations again"),
         (shape("mask", rle="3, 4", left=1, top=1, width=3, height=2), "do not add up to 6 pixels"),
         (shape("mask", rle="6", left=1, top=1, width=10**6, height=10**6), "is not between 1 and"),
-        (shape("polyline", points=SQUARE), "a polyline of 'cat': covers no pixels; draw its area as a polygon"),
+        (shape("polyline", points=SQUARE), "a polyline of 'cat': covers no pixels. Draw its area as a polygon"),
         (shape("points", points=SQUARE), "a points of 'cat': covers no pixels"),
         (shape("cuboid"), "a cuboid of 'cat': covers no pixels"),
         (shape("skeleton"), "a skeleton of 'cat': covers no pixels"),
@@ -163,8 +163,8 @@ def test_a_size_other_than_the_images_is_an_error_with_both_sizes(tmp_path: Path
         (document(image())[:-5], r"annotations\.xml: is not valid XML \(line 4, column \d+: unclosed token\)"),
         (document(image(name="x.png")), r"image 'x\.png' and all others do not exist below"),
         (document(), "images do not exist below"),
-        (document(image(), image()), r"a\.png is listed twice, in .* and in .*; keep one"),
-        (document(image(), labels=""), "lists no labels; export 'CVAT for images 1.1' again"),
+        (document(image(), image()), r"a\.png is listed twice, in .* and in .*. Keep one"),
+        (document(image(), labels=""), "lists no labels. Export 'CVAT for images 1.1' again"),
         (document(image(), labels=LABELS.replace("#ff8c00", "orange")), "a value has an unexpected type or form"),
         (document("<image></image>"), "'name' is missing"),
     ],
@@ -175,5 +175,5 @@ def test_an_invalid_file_is_an_error(tmp_path: Path, text: str, message: str) ->
 
 
 def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has no XML file of CVAT; export 'CVAT for images 1\.1' into it"):
+    with pytest.raises(DataError, match=r"has no XML file of CVAT. Export 'CVAT for images 1\.1' into it"):
         Dataset.load(tmp_path, "cvat")

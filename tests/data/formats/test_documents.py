@@ -23,7 +23,7 @@ def test_xml_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"<a>\n<b></a>", b"<a/><a/>", b"<a>&b;</a>"])
 def test_broken_xml_is_an_error_with_the_place(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(DataError, match=r"a\.xml: is not valid XML \(line \d, column \d+: .*\); export it again"):
+    with pytest.raises(DataError, match=r"a\.xml: is not valid XML \(line \d, column \d+: .*\). Export it again"):
         read_xml(write(tmp_path / "a.xml", content))
 
 
@@ -47,7 +47,7 @@ def test_read_ends_shows_both_ends(tmp_path: Path) -> None:
 
 
 def test_error_places_are_named_from_the_outside_to_the_inside() -> None:
-    fault = r"^file: shape 1: 'points' is missing; export"
+    fault = r"^file: shape 1: 'points' is missing. Export"
     with pytest.raises(DataError, match=fault), locate_errors("file"), locate_errors("shape 1"):
         raise KeyError("points")
 
@@ -60,7 +60,7 @@ def test_internal_errors_keep_their_type() -> None:
 @pytest.mark.parametrize(("height", "width"), [(0, 1), (1, -1), (100_000, 100_000)])
 def test_sizes_of_no_image_are_refused(height: int, width: int) -> None:
     with pytest.raises(
-        DataError, match=rf"the size {height}x{width} \(height x width\) is not between 1 and .* pixels; correct it"
+        DataError, match=rf"the size {height}x{width} \(height x width\) is not between 1 and .* pixels. Correct it"
     ):
         parse_size(height, width)
 
@@ -71,5 +71,5 @@ def test_sizes_may_be_texts() -> None:
 
 def test_colors() -> None:
     assert [parse_color(text) for text in ("#ff8c00", "FF8C00", "", None)] == [(255, 140, 0), (255, 140, 0), None, None]
-    with pytest.raises(DataError, match="'#fff' is not a color; write one such as #ff8c00"):
+    with pytest.raises(DataError, match=r"'#fff' is not a color\. Write one such as #ff8c00"):
         parse_color("#fff")

@@ -79,7 +79,7 @@ def test_lines_keep_their_numbers(tmp_path: Path) -> None:
     with pytest.raises(PathNotFoundError, match=r"none.txt: the file does not exist"):
         read_lines(tmp_path / "none.txt")
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match=r"list.txt: is not UTF-8 text; save it as UTF-8"):
+    with pytest.raises(DataError, match=r"list.txt: is not UTF-8 text. Save it as UTF-8"):
         read_lines(tmp_path / "list.txt")
 
 
@@ -91,5 +91,5 @@ def test_class_names_are_unique(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"names.txt, line 3: the class 'road' is listed twice"):
         read_class_names(path)
     text(path, "\n")
-    with pytest.raises(DataError, match=r"names.txt lists no classes; write one name per line"):
+    with pytest.raises(DataError, match=r"names.txt lists no classes. Write one name per line"):
         read_class_names(path)

@@ -283,12 +283,12 @@ def test_files_of_equal_stems_are_listed_and_in_no_pair(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["a.png"], "has no folder 'images'; put the images into images/"),
-        (["images/a.png"], "has no folder of masks; name it masks or labels or annotations"),
+        (["a.png"], "has no folder 'images'. Put the images into images/"),
+        (["images/a.png"], "has no folder of masks. Name it masks or labels or annotations"),
         (["train/images/a.png"], "train has no folder of masks"),
         (
             ["images/a.png", "masks/a.png", "labels/a.txt"],
-            r"has several folders of masks \(masks, labels\); keep the one to train on",
+            r"has several folders of masks \(masks, labels\). Keep the one to train on",
         ),
     ],
 )

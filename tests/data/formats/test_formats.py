@@ -53,7 +53,7 @@ def test_the_format_is_detected(holding: Callable[..., Path]) -> None:
 @pytest.mark.usefixtures("two_more")
 def test_several_matching_formats_are_an_error(holding: Callable[..., Path]) -> None:
     root = holding("rolls.json", "tiles.json")
-    with pytest.raises(DataError, match="fits several formats: tiles, rolls; choose one with --format"):
+    with pytest.raises(DataError, match=r"fits several formats: tiles, rolls\. Choose one with --format"):
         detect_format(root)
     assert detect_format(root, "rolls") == "rolls"
 
@@ -65,9 +65,9 @@ def test_an_unknown_format_is_an_error_with_the_choices(tmp_path: Path) -> None:
 
 def test_a_file_and_a_missing_folder_are_errors(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
-    with pytest.raises(DataError, match=r"a\.png' is a file; give the folder with images/ and masks/"):
+    with pytest.raises(DataError, match=r"a\.png' is a file. Give the folder with images/ and masks/"):
         detect_format(tmp_path / "a.png")
-    with pytest.raises(PathNotFoundError, match=r"The dataset folder '.*nowhere' does not exist; check the path"):
+    with pytest.raises(PathNotFoundError, match=r"The dataset folder '.*nowhere' does not exist. Check the path"):
         detect_format(tmp_path / "nowhere")
 
 

@@ -129,7 +129,7 @@ def test_columns_are_found_by_their_names(tmp_path: Path, image: str, label: str
 
 def test_ambiguous_columns_are_an_error(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", [4], label="depth")
-    with pytest.raises(DataError, match=r"the columns of images are image, depth, .* rename them to 'image' and"):
+    with pytest.raises(DataError, match=r"the columns of images are image, depth, .* Rename them to 'image' and"):
         Dataset.load(tmp_path)
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "train.parquet")
     with pytest.raises(DataError, match=r"the columns of images are none"):
@@ -165,7 +165,7 @@ def test_ids_with_gaps_are_mapped(tmp_path: Path) -> None:
     [
         ("[]", "must contain a JSON object"),
         ('{"road": 0}', "must map mask values to names"),
-        ("{", "is not valid JSON .*; write or export it again"),
+        ("{", "is not valid JSON .*. Write or export it again"),
     ],
 )
 def test_a_wrong_id2label_is_an_error(tmp_path: Path, text: str, message: str) -> None:
@@ -203,9 +203,9 @@ def test_shards_without_a_split_are_listed(tmp_path: Path) -> None:
     [
         (stored(b"no picture"), "is not an image of a known format"),
         (stored(b""), "the file is empty"),
-        (stored(None, "b.png"), r"contains only the path b.png; save the dataset with the bytes"),
-        (stored(None), "contains no image; save the dataset with the bytes"),
-        (None, "contains no image; save the dataset with the bytes"),
+        (stored(None, "b.png"), r"contains only the path b.png. Save the dataset with the bytes"),
+        (stored(None), "contains no image. Save the dataset with the bytes"),
+        (None, "contains no image. Save the dataset with the bytes"),
     ],
 )
 def test_a_broken_row_is_named(tmp_path: Path, content: dict[str, Any] | None, message: str) -> None:
@@ -226,29 +226,29 @@ def test_a_damaged_page_is_named(tmp_path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(b"PAR1" + bytes(len(content) // 2) + content[4 + len(content) // 2 :])
     dataset = Dataset.load(tmp_path)
-    with pytest.raises(DataError, match=r"train.parquet: row 3: image: cannot be read; restore the file"):
+    with pytest.raises(DataError, match=r"train.parquet: row 3: image: cannot be read. Restore the file"):
         dataset.read_image(dataset.samples[3])
 
 
 def test_a_file_that_is_not_parquet_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_bytes(b"no parquet")
-    with pytest.raises(DataError, match=r"train.parquet: is not a complete parquet file; restore the file"):
+    with pytest.raises(DataError, match=r"train.parquet: is not a complete parquet file. Restore the file"):
         Dataset.load(tmp_path)
 
 
 def test_a_file_that_is_not_arrow_is_an_error(tmp_path: Path) -> None:
     path = write_saved(tmp_path) / "train" / "data-00000-of-00001.arrow"
     path.write_bytes(path.read_bytes()[:900])
-    with pytest.raises(DataError, match=r"is not a complete Arrow file; restore the file"):
+    with pytest.raises(DataError, match=r"is not a complete Arrow file. Restore the file"):
         Dataset.load(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("dataset_dict.json", "{}", r"dataset_dict.json lists no 'splits'; save the dataset again"),
-        ("train/state.json", "{}", r"state.json lists no '_data_files'; save the dataset again"),
-        ("train/state.json", '{"_indices_data_files": [{}]}', r"is a selection of rows; call flatten_indices\(\)"),
+        ("dataset_dict.json", "{}", r"dataset_dict.json lists no 'splits'. Save the dataset again"),
+        ("train/state.json", "{}", r"state.json lists no '_data_files'. Save the dataset again"),
+        ("train/state.json", '{"_indices_data_files": [{}]}', r"is a selection of rows. Call flatten_indices\(\)"),
     ],
 )
 def test_a_wrong_description_is_an_error(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -258,7 +258,7 @@ def test_a_wrong_description_is_an_error(tmp_path: Path, name: str, text: str, m
 
 
 def test_a_folder_without_tables_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has no tables; give the folder of parquet files"):
+    with pytest.raises(DataError, match=r"has no tables. Give the folder of parquet files"):
         Dataset.load(tmp_path, "huggingface")
 
 

@@ -181,14 +181,14 @@ def test_two_label_files_of_one_image_are_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["line", "linestrip", "point", "points"])
 def test_shapes_without_area_are_an_error(tmp_path: Path, kind: str) -> None:
     dataset = Dataset.load(plant(tmp_path, shape(), shape("pole", [[0, 0], [3, 3]], kind)))
-    with pytest.raises(DataError, match=rf"a\.json: shape 2: a {kind} of 'pole' covers no pixels; draw its area"):
+    with pytest.raises(DataError, match=rf"a\.json: shape 2: a {kind} of 'pole' covers no pixels. Draw its area"):
         dataset.read_mask(dataset.samples[0])
 
 
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"label": "cat"}, r"shape 1: 'points' is missing; export the annotations again"),
+        ({"label": "cat"}, r"shape 1: 'points' is missing. Export the annotations again"),
         ({"points": SQUARE}, r"shape 1: 'label' is missing"),
         (shape("cat", SQUARE[:2]), "a polygon has points of shape"),
         (shape("cat", [[1, 1], [1, 1]], "circle"), r"radii \(0.0, 0.0\). Expected two numbers above 0"),
@@ -243,5 +243,5 @@ def test_annotations_of_a_rotated_photo_are_in_its_upright_frame(tmp_path: Path)
 
 
 def test_a_folder_without_such_files_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has no JSON file of LabelMe; put each next to its image"):
+    with pytest.raises(DataError, match=r"has no JSON file of LabelMe\. Put each next to its image"):
         Dataset.load(tmp_path, "labelme")

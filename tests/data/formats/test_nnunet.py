@@ -36,7 +36,7 @@ def test_a_missing_channel_is_an_error_when_it_is_read(tmp_path: Path) -> None:
     [
         (image(3), r"road_c_0001.png: has 3 channels, but an image with one file per channel needs one in each"),
         (image(1)[1:], r"road_c_0001.png: is 3x6 uint8, but channel 0 of the image is 4x6 uint8 \(height x width\)"),
-        (image(1).astype(np.uint16), r"road_c_0001.png: is 4x6 uint16, but channel 0 .* save all channels"),
+        (image(1).astype(np.uint16), r"road_c_0001.png: is 4x6 uint16, but channel 0 .* Save all channels"),
     ],
 )
 def test_a_channel_of_another_size_or_type_is_an_error(tmp_path: Path, pixels: Any, message: str) -> None:
@@ -81,7 +81,7 @@ def test_ids_that_leave_gaps_are_mapped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("case", "case.png has no channel in its name; rename it to case_0000.png"),
+        ("case", "case.png has no channel in its name. Rename it to case_0000.png"),
         ("a_0007", r"a_0007.png is channel 7, counted from 0, but 'channel_names' in dataset.json lists 2"),
     ],
 )
@@ -95,14 +95,14 @@ def test_a_file_name_without_a_channel_is_an_error(tmp_path: Path, name: str, me
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"file_ending": ".nii.gz"}, "'file_ending' is '.nii.gz', but .* save each slice of a volume as such a file"),
+        ({"file_ending": ".nii.gz"}, "'file_ending' is '.nii.gz', but .* Save each slice of a volume as such a file"),
         ({"file_ending": None}, "'file_ending' is None"),
         ({"labels": {"background": 0, "whole": [1, 2]}}, r"'whole' is a region of several ids, \[1, 2\], but regions"),
-        ({"labels": {"0": "background", "1": "x"}}, "the label '0' has the id 'background'; write names with ids"),
+        ({"labels": {"0": "background", "1": "x"}}, "the label '0' has the id 'background'. Write names with ids"),
         ({"labels": {"a": 1, "b": 1}}, "two of the 'labels' have one id"),
         ({"labels": ["a"]}, "'labels' must map names to ids"),
-        ({"channel_names": {"1": "red"}}, "'channel_names' is {'1': 'red'}; name each channel"),
-        ({"channel_names": {}}, "'channel_names' is {}; name each channel"),
+        ({"channel_names": {"1": "red"}}, "'channel_names' is {'1': 'red'}. Name each channel"),
+        ({"channel_names": {}}, "'channel_names' is {}. Name each channel"),
     ],
 )
 def test_invalid_dataset_json_is_an_error(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

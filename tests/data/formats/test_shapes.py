@@ -40,12 +40,12 @@ def test_colors_are_those_given_and_spare_ones() -> None:
 
 
 def test_a_class_listed_twice_is_an_error() -> None:
-    with pytest.raises(DataError, match="classes lists the class 'a' twice; give each class its own name"):
+    with pytest.raises(DataError, match=r"classes lists the class 'a' twice\. Give each class its own name"):
         description("a", "b", "a")
 
 
 def test_a_class_that_is_not_listed_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"the class 'c' is not among those listed \(a, b\); list it, or correct"):
+    with pytest.raises(DataError, match=r"the class 'c' is not among those listed \(a, b\). List it, or correct"):
         make_classes(HERE, [("a", "a", None), ("b", "b", None)]).get_value("c")
 
 
@@ -163,7 +163,7 @@ def test_images_outside_the_root_are_not_read(tmp_path: Path) -> None:
 
 def test_an_image_of_two_documents_is_an_error(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"a\.png is listed twice, in .*one and in .*two; keep one"):
+    with pytest.raises(DataError, match=r"a\.png is listed twice, in .*one and in .*two. Keep one"):
         pair(tmp_path, {"a.png": "one", "./a.png": "two"})
 
 

@@ -149,7 +149,7 @@ NO_PICTURE = thing("bitmap", bitmap={"data": base64.b64encode(zlib.compress(b"PN
         (drawn("polygon", [[1, 1], [3, 2], [1]]), "a value has an unexpected type or form"),
         (drawn("rectangle", [[1, 1]]), "a value has an unexpected type or form"),
         (thing("polygon"), "'points' is missing"),
-        (thing("line", points={}), "a line of 'cat' covers no pixels; draw its area as a polygon"),
+        (thing("line", points={}), "a line of 'cat' covers no pixels. Draw its area as a polygon"),
         (BAD_BITMAP, "the bitmap cannot be decompressed"),
         (NO_PICTURE, "bitmap: is not an image of a known format"),
         (7, "a value has an unexpected type or form"),
@@ -181,8 +181,8 @@ def test_a_size_other_than_the_images_is_an_error_with_both_sizes(tmp_path: Path
     ("meta", "message"),
     [
         ({}, r"meta\.json: 'classes' is missing"),
-        ({"classes": []}, "lists no classes; export the whole project"),
-        ({"classes": [{"title": "a", "color": "red"}]}, "'red' is not a color; write one such as #ff8c00"),
+        ({"classes": []}, "lists no classes. Export the whole project"),
+        ({"classes": [{"title": "a", "color": "red"}]}, "'red' is not a color. Write one such as #ff8c00"),
         ({"classes": [{"title": "a"}, {"title": "a"}]}, "lists the class 'a' twice"),
     ],
 )
@@ -194,5 +194,5 @@ def test_an_invalid_project_is_an_error(tmp_path: Path, meta: Any, message: str)
 
 
 def test_a_folder_without_a_project_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has no meta\.json; export the whole project"):
+    with pytest.raises(DataError, match=r"has no meta\.json. Export the whole project"):
         Dataset.load(tmp_path, "supervisely")

@@ -154,7 +154,7 @@ def test_shards_without_a_split_are_listed(root: Path) -> None:
 
 def test_compressed_shards_are_refused(root: Path) -> None:
     (root / "train-000002.tar.gz").touch()
-    with pytest.raises(DataError, match=r"train-000002.tar.gz: is compressed, .*; decompress it"):
+    with pytest.raises(DataError, match=r"train-000002.tar.gz: is compressed, .*. Decompress it"):
         Dataset.load(root)
     for path in root.glob("*.tar"):
         path.unlink()
@@ -163,7 +163,7 @@ def test_compressed_shards_are_refused(root: Path) -> None:
 
 
 def test_a_folder_without_shards_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has no .tar file; give the folder of shards"):
+    with pytest.raises(DataError, match=r"has no .tar file. Give the folder of shards"):
         Dataset.load(tmp_path, "webdataset")
 
 
@@ -179,9 +179,9 @@ def test_broken_members_are_named(root: Path) -> None:
     broken = {"0000.mask.png": encode_png(mask(0))[:40], "0001.png": b""}
     write_tar(root / "train-000000.tar", {**pairs_of(0, 1), **broken})
     dataset = Dataset.load(root)
-    with pytest.raises(DataError, match=r"train-000000.tar: 0000.mask.png: is not an image .*; replace"):
+    with pytest.raises(DataError, match=r"train-000000.tar: 0000.mask.png: is not an image .*. Replace"):
         dataset.read_mask(dataset.samples[0])
-    with pytest.raises(DataError, match=r"train-000000.tar: 0001.png: the file is empty; replace"):
+    with pytest.raises(DataError, match=r"train-000000.tar: 0001.png: the file is empty. Replace"):
         dataset.read_image(dataset.samples[1])
     with pytest.raises(DataError, match=r"train-000000.tar: 0000.mask.png: is not an image"):
         require_valid_dataset(scan_dataset(dataset))
@@ -213,7 +213,7 @@ def test_jpeg_masks_are_found_in_shards(root: Path) -> None:
 def test_a_truncated_shard_is_an_error(root: Path) -> None:
     path = root / "train-000000.tar"
     path.write_bytes(path.read_bytes()[:700])
-    with pytest.raises(DataError, match=r"train-000000.tar: is not a complete, uncompressed tar file; restore it"):
+    with pytest.raises(DataError, match=r"train-000000.tar: is not a complete, uncompressed tar file. Restore it"):
         Dataset.load(root)
 
 
@@ -263,7 +263,7 @@ def test_links_and_devices_are_refused(root: Path, kind: bytes) -> None:
         member = tarfile.TarInfo("0001.png")
         member.type, member.linkname = kind, "/etc/passwd"
         archive.addfile(member)
-    with pytest.raises(DataError, match=r"0001.png is a link or device; write"):
+    with pytest.raises(DataError, match=r"0001.png is a link or device. Write"):
         Dataset.load(root)
 
 
@@ -278,5 +278,5 @@ def test_a_member_of_excessive_size_is_refused(root: Path) -> None:
 def test_a_name_that_occurs_twice_is_refused(root: Path) -> None:
     with tarfile.open(root / "train-000000.tar", "a") as archive:
         archive.addfile(tarfile.TarInfo("0000.png"))
-    with pytest.raises(DataError, match=r"0000.png occurs twice; write the shard again"):
+    with pytest.raises(DataError, match=r"0000.png occurs twice. Write the shard again"):
         Dataset.load(root)

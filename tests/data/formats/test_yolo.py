@@ -112,7 +112,7 @@ def test_files_in_no_split_are_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0 0.5 0.5 0.2 0.2", "line 1: a class and 4 numbers are a box, not an outline; export the dataset for"),
+        ("0 0.5 0.5 0.2 0.2", "line 1: a class and 4 numbers are a box, not an outline. Export the dataset for"),
         ("\n0 0.1 0.1 0.2 0.2 0.3", "line 2: 5 numbers follow the class, but x and y come in pairs"),
         ("0 0.1 0.1", "line 1: a polygon has points of shape"),
         ("0", "line 1: a polygon has points of shape"),
@@ -141,17 +141,17 @@ def test_a_text_file_in_another_encoding_is_a_finding(tmp_path: Path) -> None:
     ("yaml", "message"),
     [
         ("names: [cat]\ntrain: [a", r"data\.yaml: is not valid YAML"),
-        ("train: images/train\nnames: [cat]\nnc: 2\n", "'names' lists 1 classes, but 'nc' is 2; make them agree"),
+        ("train: images/train\nnames: [cat]\nnc: 2\n", "'names' lists 1 classes, but 'nc' is 2. Make them agree"),
         ("train: images/train\nnames: []\n", "'names' lists 0 classes"),
         ("train: images/train\nnames: 7\n", "a value has an unexpected type or form"),
         ("train: images/train\nnames: [cat, cat]\n", "lists the class 'cat' twice"),
         ("train: images/train\nnames: [cat]\nkpt_shape: [17, 3]\n", "describes keypoints, not areas"),
         (
             "train: images/gone\nnames: [cat]\n",
-            "'train' names 'images/gone', which does not exist below .*; correct",
+            "'train' names 'images/gone', which does not exist below .*. Correct",
         ),
         ("train: ../..\nnames: [cat]\n", "'train' names '../..', which does not exist below"),
-        ("train: images\nval: images/train\nnames: [cat]\n", r"a\.png is in train and in val; name folders"),
+        ("train: images\nval: images/train\nnames: [cat]\n", r"a\.png is in train and in val. Name folders"),
         ("train: list.txt\nnames: [cat]\n", r"list\.txt, line 1: 'images/gone\.png' is not an image below"),
     ],
 )
@@ -164,5 +164,5 @@ def test_an_invalid_description_is_an_error(tmp_path: Path, yaml: str, message: 
 
 @pytest.mark.parametrize("yaml", ["train: images/train\n", "names: [cat]\n", ""])
 def test_a_folder_without_a_description_is_an_error(tmp_path: Path, yaml: str) -> None:
-    with pytest.raises(DataError, match=r"has no data\.yaml with 'names' and 'train'; write one"):
+    with pytest.raises(DataError, match=r"has no data\.yaml with 'names' and 'train'. Write one"):
         Dataset.load(plant(tmp_path, yaml=yaml), "yolo")

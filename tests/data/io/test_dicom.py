@@ -90,14 +90,14 @@ def test_a_mask_is_as_stored(tmp_path: Path) -> None:
 
 def test_several_frames_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.dcm", STORED.astype(np.uint16), NumberOfFrames=3)
-    with pytest.raises(DataError, match=r"a\.dcm: the DICOM file holds 3 frames; save one frame per file"):
+    with pytest.raises(DataError, match=r"a\.dcm: the DICOM file holds 3 frames. Save one frame per file"):
         read_image(path)
 
 
 def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pixelwise.data.io.decoded_image.MAX_PIXELS", 70)
     path = write(tmp_path / "a.dcm", STORED.astype(np.uint16))
-    with pytest.raises(DataError, match=r"a\.dcm: the image has more than 70 pixels; cut it into tiles"):
+    with pytest.raises(DataError, match=r"a\.dcm: the image has more than 70 pixels. Cut it into tiles"):
         read_image(path)
 
 

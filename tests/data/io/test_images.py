@@ -111,10 +111,10 @@ def test_alpha(tmp_path: Path, ending: str, dtype: type, channels: int) -> None:
 
     write()
     assert decode_image(path).alpha
-    with pytest.raises(DataError, match=f"the alpha channel varies.* write 'channels: {channels}'"):
+    with pytest.raises(DataError, match=f"the alpha channel varies.* Write 'channels: {channels}'"):
         read_image(path)
     np.testing.assert_array_equal(read_image(path, channels), pixels)
-    with pytest.raises(DataError, match="the mask's alpha channel varies; save masks without alpha"):
+    with pytest.raises(DataError, match=r"the mask's alpha channel varies\. Save masks without alpha"):
         read_mask(path)
     pixels[..., -1] = 77
     write()
@@ -309,13 +309,13 @@ def test_a_tiff_mask_of_another_type_holds_ids(tmp_path: Path, dtype: type) -> N
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (np.full(SIZE, 0.5, np.float32), "the mask holds fractions; save class ids as 8 or 16 bit"),
+        (np.full(SIZE, 0.5, np.float32), "the mask holds fractions. Save class ids as 8 or 16 bit"),
         (np.full(SIZE, np.nan, np.float32), "the mask holds fractions"),
-        (np.full(SIZE, np.inf, np.float32), "the mask holds inf; save class ids between 0 and 65535"),
-        (np.full(SIZE, -1, np.int16), "the mask holds -1; save class ids between 0 and 65535"),
-        (np.full(SIZE, 65536, np.uint32), "the mask holds 65536; save class ids between"),
-        (np.full((*SIZE, 3), 256, np.uint16), "the mask holds 256; save colors between 0 and 255"),
-        (np.zeros((*SIZE, 4), np.uint8), "the mask has 4 channels; save class ids in one channel"),
+        (np.full(SIZE, np.inf, np.float32), "the mask holds inf. Save class ids between 0 and 65535"),
+        (np.full(SIZE, -1, np.int16), "the mask holds -1. Save class ids between 0 and 65535"),
+        (np.full(SIZE, 65536, np.uint32), "the mask holds 65536. Save class ids between"),
+        (np.full((*SIZE, 3), 256, np.uint16), "the mask holds 256. Save colors between 0 and 255"),
+        (np.zeros((*SIZE, 4), np.uint8), "the mask has 4 channels. Save class ids in one channel"),
     ],
 )
 def test_pixels_that_are_not_a_mask_are_an_error(tmp_path: Path, pixels: Array, message: str) -> None:
@@ -333,7 +333,7 @@ def test_pixels_that_are_not_a_mask_are_an_error(tmp_path: Path, pixels: Array, 
 def test_a_stack_is_an_error(tmp_path: Path) -> None:
     path = save_tiff(tmp_path / "a.tif", np.zeros((5, *SIZE), np.uint8), photometric="minisblack")
     for read in (read_image, read_mask):
-        with pytest.raises(DataError, match=r"the TIFF is a stack \(axes .YX\); save one image per"):
+        with pytest.raises(DataError, match=r"the TIFF is a stack \(axes .YX\). Save one image per"):
             read(path)
 
 
@@ -345,7 +345,7 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("read", [read_image, read_mask, decode_image])
 def test_an_empty_file_is_an_error(tmp_path: Path, read: Any) -> None:
     (tmp_path / "a.png").touch()
-    with pytest.raises(DataError, match=r"a\.png: the file is empty; replace or remove it"):
+    with pytest.raises(DataError, match=r"a\.png: the file is empty. Replace or remove it"):
         read(tmp_path / "a.png")
 
 
@@ -358,7 +358,7 @@ def test_a_foreign_file_is_an_error(tmp_path: Path, content: bytes) -> None:
     """By its content, also where Pillow would know it: EPS would run another program."""
     (tmp_path / "a.png").write_bytes(content)
     for read in (read_image, read_mask):
-        with pytest.raises(DataError, match=r"a\.png: is not an image of a known format \(\.png, .*; replace"):
+        with pytest.raises(DataError, match=r"a\.png: is not an image of a known format \(\.png, .*. Replace"):
             read(tmp_path / "a.png")
 
 
@@ -380,7 +380,7 @@ def test_a_truncated_file_is_an_error(tmp_path: Path, ending: str) -> None:
     for share in (0.02, 0.1, 0.5, 0.9, 0.98):
         path.write_bytes(content[: int(share * len(content))])
         for read in (read_image, read_mask):
-            with pytest.raises(DataError, match=r"/a: .*; replace or remove it\."):
+            with pytest.raises(DataError, match=r"/a: .*. Replace or remove it\."):
                 read(path)
 
 
@@ -413,7 +413,7 @@ def test_too_many_pixels_are_refused_before_decoding(
     path = tmp_path / "a"
     path.write_bytes(encode(ending, np.zeros((10, 11, 3), np.uint8)))
     for read in (read_image, read_mask):
-        with pytest.raises(DataError, match=r"/a: the image has more than 100 pixels; cut it into tiles"):
+        with pytest.raises(DataError, match=r"/a: the image has more than 100 pixels. Cut it into tiles"):
             read(path)
 
 

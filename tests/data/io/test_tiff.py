@@ -62,7 +62,7 @@ def test_nan_as_nodata(tmp_path: Path, text: str) -> None:
     pixels[3, 4] = np.nan
     read = read_image(save(tmp_path / "a.tif", pixels, nodata=text))
     np.testing.assert_allclose(read[3, 4], np.nanmean(pixels, (0, 1)), rtol=1e-5)
-    with pytest.raises(DataError, match=r"b\.tif: the image holds 2 NaN or infinite values; save it with its nodata"):
+    with pytest.raises(DataError, match=r"b\.tif: the image holds 2 NaN or infinite values. Save it with its nodata"):
         read_image(save(tmp_path / "b.tif", pixels))
 
 
@@ -73,7 +73,7 @@ def test_files_without_nodata_have_none(tmp_path: Path) -> None:
 
 def test_a_nodata_value_that_is_not_a_number_is_an_error(tmp_path: Path) -> None:
     path = save(tmp_path / "a.tif", scene(2, np.float32), nodata="none")
-    with pytest.raises(DataError, match=r"a\.tif: its nodata value 'none' is not a number; correct the tag"):
+    with pytest.raises(DataError, match=r"a\.tif: its nodata value 'none' is not a number. Correct the tag"):
         read_image(path)
 
 

@@ -138,7 +138,7 @@ def test_a_size_that_changes_is_an_error(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_a_video_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"no video at all")
-    with pytest.raises(DataError, match=r"a\.mp4: cannot be read as a video \(.*\); replace or remove it"):
+    with pytest.raises(DataError, match=r"a\.mp4: cannot be read as a video \(.*\). Replace or remove it"):
         frames_of(tmp_path / "a.mp4")
     with pytest.raises(DataError, match="cannot be read as a video"), open_video(io.BytesIO(), "empty.mp4"):
         pass
@@ -180,7 +180,7 @@ def test_colors_that_cannot_be_converted_are_an_error() -> None:
 
     frame = VideoFrame(number=7, ticks=0, duration=0, orientation=1, coded=Odd())
     with pytest.raises(
-        DataError, match=r"frame 7: its colors cannot be converted to RGB \(no way to rgb24\); convert the video"
+        DataError, match=r"frame 7: its colors cannot be converted to RGB \(no way to rgb24\). Convert the video"
     ):
         frame.to_array()
 

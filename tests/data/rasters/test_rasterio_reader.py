@@ -77,7 +77,7 @@ def test_a_varying_alpha_is_an_error_unless_it_is_a_channel(tmp_path: Path, monk
     image[39, 29, 3] = 0
     path = write(tmp_path / "x.tif", image, extrasamples=["unassalpha"])
     with (
-        pytest.raises(DataError, match=r"x\.tif: the alpha channel varies, .* train on 4 channels"),
+        pytest.raises(DataError, match=r"x\.tif: the alpha channel varies, .* Train on 4 channels"),
         open_image_file(path, 3),
     ):
         pass

@@ -55,5 +55,5 @@ def detect_format(root: Path, name: str | None = None) -> str:
     require_folder(root)
     matches = [key for key, dataset_format in FORMATS.items() if key != "folder" and dataset_format.can_read(root)]
     if len(matches) > 1:
-        raise DataError(f"{root} fits several formats: {', '.join(matches)}; choose one with --format.")
+        raise DataError(f"{root} fits several formats: {', '.join(matches)}. Choose one with --format.")
     return matches[0] if matches else "folder"

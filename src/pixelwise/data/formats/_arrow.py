@@ -116,7 +116,7 @@ def _convert_errors(path: Path, fault: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, _arrow().ArrowException) as error:
-        raise DataError(f"{path}: {fault}; restore the file.") from error
+        raise DataError(f"{path}: {fault}. Restore the file.") from error
 
 
 def _arrow() -> Any:

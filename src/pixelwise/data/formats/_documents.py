@@ -21,7 +21,7 @@ def read_xml(path: Path) -> Element:
     """
 
     def refuse_doctype(*_: object) -> None:
-        raise DataError(f"{path}: has a DOCTYPE, which no annotation needs and which can be malicious; remove it.")
+        raise DataError(f"{path}: has a DOCTYPE, which no annotation needs and which can be malicious. Remove it.")
 
     builder = TreeBuilder()
     parser = expat.ParserCreate()
@@ -34,7 +34,7 @@ def read_xml(path: Path) -> Element:
         parser.Parse(read_bytes(path), True)
     except expat.ExpatError as error:
         reason = f"line {error.lineno}, column {error.offset + 1}: {expat.errors.messages[error.code]}"
-        raise DataError(f"{path}: is not valid XML ({reason}); export it again, or remove it.") from error
+        raise DataError(f"{path}: is not valid XML ({reason}). Export it again, or remove it.") from error
     return builder.close()
 
 
@@ -57,9 +57,9 @@ def locate_errors(place: object) -> Iterator[None]:
     except DataError as error:
         raise DataError(f"{place}: {error}") from error
     except KeyError as error:
-        raise DataError(f"{place}: {error.args[0]!r} is missing; export the annotations again.") from error
+        raise DataError(f"{place}: {error.args[0]!r} is missing. Export the annotations again.") from error
     except (TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        raise DataError(f"{place}: a value has an unexpected type or form; export the annotations again.") from error
+        raise DataError(f"{place}: a value has an unexpected type or form. Export the annotations again.") from error
 
 
 def parse_size(height: Any, width: Any) -> Size:
@@ -67,7 +67,7 @@ def parse_size(height: Any, width: Any) -> Size:
     rows, columns = int(height), int(width)
     if rows < 1 or columns < 1 or rows * columns > MAX_PIXELS:
         raise DataError(
-            f"the size {height}x{width} (height x width) is not between 1 and {MAX_PIXELS:,} pixels; correct it."
+            f"the size {height}x{width} (height x width) is not between 1 and {MAX_PIXELS:,} pixels. Correct it."
         )
     return rows, columns
 
@@ -78,6 +78,6 @@ def parse_color(text: str | None) -> Color | None:
         return None
     digits = text.removeprefix("#")
     if len(digits) != 6:
-        raise DataError(f"{text!r} is not a color; write one such as #ff8c00.")
+        raise DataError(f"{text!r} is not a color. Write one such as #ff8c00.")
     red, green, blue = bytes.fromhex(digits)
     return red, green, blue

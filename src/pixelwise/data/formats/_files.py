@@ -71,9 +71,9 @@ def drop_unlabeled_test(parts: Iterable[SplitFiles]) -> list[SplitFiles]:
 def require_folder(root: Path) -> None:
     """Raise PathNotFoundError if a dataset's folder does not exist, and DataError if it is a file."""
     if not root.exists():
-        raise PathNotFoundError(f"The dataset folder {str(root)!r} does not exist; check the path.")
+        raise PathNotFoundError(f"The dataset folder {str(root)!r} does not exist. Check the path.")
     if not root.is_dir():
-        raise DataError(f"The dataset {str(root)!r} is a file; give the folder with images/ and masks/.")
+        raise DataError(f"The dataset {str(root)!r} is a file. Give the folder with images/ and masks/.")
 
 
 def list_folders(folder: Path) -> list[Path]:
@@ -144,10 +144,10 @@ def read_class_names(path: Path) -> list[str]:
     names: list[str] = []
     for number, name in read_lines(path):
         if name in names:
-            raise DataError(f"{path}, line {number}: the class {name!r} is listed twice; give each class its own name.")
+            raise DataError(f"{path}, line {number}: the class {name!r} is listed twice. Give each class its own name.")
         names.append(name)
     if not names:
-        raise DataError(f"{path} lists no classes; write one name per line, or remove the file.")
+        raise DataError(f"{path} lists no classes. Write one name per line, or remove the file.")
     return names
 
 
@@ -161,7 +161,7 @@ def parse_class_colors(
             name, color = split_line(line)
             red, green, blue = (int(value) for value in color)
         except (ValueError, IndexError) as error:
-            raise DataError(f"{path}, line {number}: {line!r} does not have the form {form}; correct it.") from error
+            raise DataError(f"{path}, line {number}: {line!r} does not have the form {form}. Correct it.") from error
         names.append(name.strip())
         colors.append([red, green, blue])
     return {"names": names, "colors": colors}

@@ -52,7 +52,7 @@ class ShapeClasses:
         """Return the mask value of a class; raise DataError for an unknown one."""
         if key not in self.values:
             known = ", ".join(str(k) for k in list(self.values)[:12])
-            raise DataError(f"the class {key!r} is not among those listed ({known}); list it, or correct the label.")
+            raise DataError(f"the class {key!r} is not among those listed ({known}). List it, or correct the label.")
         return self.values[key]
 
 
@@ -75,7 +75,7 @@ def make_classes(source: Path, listed: Sequence[tuple[Hashable, str, Color | Non
     """
     names = [name for _, name, _ in listed]
     if duplicates := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(f"{source} lists the class {duplicates[0]!r} twice; give each class its own name.")
+        raise DataError(f"{source} lists the class {duplicates[0]!r} twice. Give each class its own name.")
     own = [row for row in listed if row[1].lower() in _BACKGROUND_NAMES][:1] or [(None, "background", (0, 0, 0))]
     rows = own + [row for row in listed if row not in own and row[1].lower() not in _IGNORE_NAMES]
     ignore_index = ignore_index_for(len(rows))
@@ -189,12 +189,12 @@ def index_listed_images(
         if path is None:
             missing.append(root / folders[entry.document][0] / basename(entry.name.replace("\\", "/")))
         elif path in found:
-            raise DataError(f"{path} is listed twice, in {found[path].document} and in {entry.document}; keep one.")
+            raise DataError(f"{path} is listed twice, in {found[path].document} and in {entry.document}. Keep one.")
         else:
             found[path] = entry
     if not found:
         subject = f"{listed[0].place} and all others" if listed else f"{', '.join(map(str, folders))}: images"
-        raise DataError(f"{subject} do not exist below {root}; put the images there.")
+        raise DataError(f"{subject} do not exist below {root}. Put the images there.")
     entries = {name_sample(root, path): entry for path, entry in found.items()}
     used = {path.parent for path in found}
 

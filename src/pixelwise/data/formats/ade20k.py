@@ -60,7 +60,7 @@ def _read_names(path: Path) -> list[str]:
     names = [line.split("\t")[-1].split(",")[0].strip() for _, line in read_lines(path)[1:]]
     if len(set(names)) != NUM_CLASSES or len(names) != NUM_CLASSES:
         raise DataError(
-            f"{path} has {len(set(names))} different class names; expected a heading and {NUM_CLASSES} lines that "
-            f"each end in a tab and a class name; restore or remove it."
+            f"{path} has {len(set(names))} different class names. Expected a heading and {NUM_CLASSES} lines that "
+            f"each end in a tab and a class name. Restore or remove it."
         )
     return names

@@ -69,8 +69,8 @@ def _read_list(root: Path, split: Split, path: Path) -> SplitFiles:
         existing = image or label
         if existing is None:
             raise DataError(
-                f"{path}, line {number}: neither {texts[0]} nor {texts[1]} exists below {root}; "
-                f"put them back, or remove the line."
+                f"{path}, line {number}: neither {texts[0]} nor {texts[1]} exists below {root}. "
+                f"Put them back, or remove the line."
             )
         name = existing.relative_to(root).with_suffix("").as_posix().removeprefix(f"{split}/")
         for files, found in ((images, image), (labels, label)):
@@ -85,7 +85,7 @@ def _read_pairs(path: Path) -> Iterator[tuple[int, str, str]]:
         paths = _IMAGE_PATH.findall(line)
         if not paths or len(paths) % 2:
             raise DataError(
-                f"{path}, line {number} is {line[:100]!r}; write the path of an image and the path of its mask."
+                f"{path}, line {number} is {line[:100]!r}. Write the path of an image and the path of its mask."
             )
         yield from ((number, *pair) for pair in zip(paths[::2], paths[1::2], strict=True))
 

@@ -49,7 +49,7 @@ def find_pairs(root: Path) -> DatasetIndex:
     """Find the images of all JSON files, which are read once; masks are painted when they are read."""
     documents = {path: read_json(path) for path in _find_documents(root)}
     if not documents:
-        raise DataError(f"{root} has no COCO file; put instances_train.json, ... into annotations/.")
+        raise DataError(f"{root} has no COCO file. Put instances_train.json, ... into annotations/.")
     classes = _read_classes(documents)
     listed = [entry for path, document in documents.items() for entry in _list_images(root, path, document)]
     images = list(find_images(root))
@@ -84,11 +84,11 @@ def _read_classes(documents: Mapping[Path, Any]) -> ShapeClasses:
                 colors[key] = _parse_category_color(category.get("color"))
                 if names.setdefault(key, name) != name:
                     raise DataError(
-                        f"category {key} is {name!r}, but {names[key]!r} in another file; use one name in both."
+                        f"category {key} is {name!r}, but {names[key]!r} in another file. Use one name in both."
                     )
     first = next(iter(documents))
     if not names:
-        raise DataError(f"{first} lists no categories; add those of the annotations.")
+        raise DataError(f"{first} lists no categories. Add those of the annotations.")
     return make_classes(first, [(key, names[key], colors[key]) for key in sorted(names)])
 
 
@@ -106,15 +106,15 @@ def _list_images(root: Path, path: Path, document: Any) -> list[ListedImage[_Con
         by_image: dict[Any, list[_Record]] = {image["id"]: [] for image in images}
         if len(by_image) < len(images):
             duplicate = Counter(image["id"] for image in images).most_common(1)[0][0]
-            raise DataError(f"two images have the id {duplicate}; give each its own id.")
+            raise DataError(f"two images have the id {duplicate}. Give each its own id.")
         for annotation in annotations:
             if "segments_info" in annotation:
-                raise DataError("contains panoptic segments; use the instances file of the same images.")
+                raise DataError("contains panoptic segments. Use the instances file of the same images.")
             number = annotation["image_id"]
             if number not in by_image:
                 raise DataError(
-                    f"{_name_annotation(annotation)} is of image {number}, which is not listed; "
-                    f"list it, or remove the annotation."
+                    f"{_name_annotation(annotation)} is of image {number}, which is not listed. "
+                    f"List it, or remove the annotation."
                 )
             by_image[number].append(annotation)
         return [
@@ -147,7 +147,7 @@ def _parse_shapes(content: _Content, classes: ShapeClasses) -> ImageShapes:
         with locate_errors(_name_annotation(annotation)):
             value, outline = classes.get_value(annotation["category_id"]), annotation.get("segmentation")
             if not outline:
-                raise DataError("has no segmentation, at most a box; draw its outline, or remove it.")
+                raise DataError("has no segmentation, at most a box. Draw its outline, or remove it.")
             if isinstance(outline, Mapping):
                 shapes.append(Bitmap(value=value, pixels=_decode_runs(outline, size)))
             else:
@@ -161,7 +161,7 @@ def _name_annotation(annotation: _Record) -> str:
 
 def _pair_coordinates(numbers: Sequence[float]) -> Array:
     if len(numbers) % 2:
-        raise DataError(f"a polygon has {len(numbers)} numbers, but x and y come in pairs; draw it again.")
+        raise DataError(f"a polygon has {len(numbers)} numbers, but x and y come in pairs. Draw it again.")
     return np.reshape(numbers, (-1, 2))
 
 
@@ -169,8 +169,8 @@ def _decode_runs(runs: _Record, size: Size) -> Array:
     """Decode run lengths along the columns to (H, W) bool."""
     if tuple(runs["size"]) != size:
         raise DataError(
-            f"run lengths are of the size {runs['size']}, but the image has {list(size)} (height, width); "
-            f"export the mask again."
+            f"run lengths are of the size {runs['size']}, but the image has {list(size)} (height, width). "
+            f"Export the mask again."
         )
     counts = runs["counts"]
     lengths = list(_unpack_counts(counts)) if isinstance(counts, str) else counts
@@ -189,7 +189,7 @@ def _unpack_counts(text: str) -> Iterator[int]:
     for character in text.encode("ascii"):
         group = character - 48
         if not 0 <= group < 64 or shift > 60:
-            raise DataError(f"{text[:20]!r} are not run lengths in COCO's compressed form; export the mask again.")
+            raise DataError(f"{text[:20]!r} are not run lengths in COCO's compressed form. Export the mask again.")
         number |= (group & 31) << shift
         shift += 5
         if group & 32:
@@ -201,4 +201,4 @@ def _unpack_counts(text: str) -> Iterator[int]:
         number = shift = 0
         count += 1
     if shift:
-        raise DataError("the run lengths end within a number; export the mask again.")
+        raise DataError("the run lengths end within a number. Export the mask again.")

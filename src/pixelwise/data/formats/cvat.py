@@ -34,7 +34,7 @@ def find_pairs(root: Path) -> DatasetIndex:
     """Find the images of all XML files, which are read once; masks are painted when they are read."""
     documents = {path: read_xml(path) for path in _find_documents(root)}
     if not documents:
-        raise DataError(f"{root} has no XML file of CVAT; export 'CVAT for images 1.1' into it.")
+        raise DataError(f"{root} has no XML file of CVAT. Export 'CVAT for images 1.1' into it.")
     classes = _read_classes(documents)
     listed = [_list_image(path, image) for path, top in documents.items() for image in top.iter("image")]
     folders = dict.fromkeys(documents, ("images", "."))
@@ -63,7 +63,7 @@ def _read_classes(documents: Mapping[Path, Element]) -> ShapeClasses:
                     colors.setdefault(label.findtext("name", "").strip(), parse_color(label.findtext("color")))
     first = next(iter(documents))
     if not colors:
-        raise DataError(f"{first} lists no labels; export 'CVAT for images 1.1' again.")
+        raise DataError(f"{first} lists no labels. Export 'CVAT for images 1.1' again.")
     return make_classes(first, [(name, name, color) for name, color in colors.items()])
 
 
@@ -92,8 +92,8 @@ def _parse_shape(element: Element, value: int) -> DrawnShape:
         runs = [int(run) for run in element.attrib["rle"].split(",")]
         return Bitmap(value=value, pixels=decode_run_lengths(runs, parse_size(height, width)), top=top, left=left)
     if element.tag in _WITHOUT_AREA:
-        raise DataError("covers no pixels; draw its area as a polygon, or remove it.")
-    raise DataError("is not a shape of CVAT; export 'CVAT for images 1.1' again.")
+        raise DataError("covers no pixels. Draw its area as a polygon, or remove it.")
+    raise DataError("is not a shape of CVAT. Export 'CVAT for images 1.1' again.")
 
 
 def _read_numbers(element: Element, *names: str) -> list[float]:

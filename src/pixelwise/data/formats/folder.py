@@ -96,7 +96,7 @@ def _find_folders(root: Path) -> list[_FolderPair]:
     if _has_marked_masks(root):
         return [_FolderPair(images=root, labels=root, split=None)]
     raise DataError(
-        f"{root} has no folder 'images'; put the images into images/ and the masks of the "
+        f"{root} has no folder 'images'. Put the images into images/ and the masks of the "
         f"same stem into masks/, or use images/train and masks/train."
     )
 
@@ -112,11 +112,11 @@ def _find_labels(images: Path) -> Path:
     if not found and _has_marked_masks(images):
         return images
     if not found:
-        raise DataError(f"{parent} has no folder of masks; name it {' or '.join(LABEL_FOLDERS[:3])}.")
+        raise DataError(f"{parent} has no folder of masks. Name it {' or '.join(LABEL_FOLDERS[:3])}.")
     if len(found) > 1:
         raise DataError(
-            f"{parent} has several folders of masks ({', '.join(p.name for p in found)}); "
-            f"keep the one to train on and move the others away."
+            f"{parent} has several folders of masks ({', '.join(p.name for p in found)}). "
+            f"Keep the one to train on and move the others away."
         )
     return found[0]
 
@@ -198,7 +198,7 @@ def _read_val_names(path: Path, images: FilesByName) -> set[str]:
     listed = set()
     for number, line in read_lines(path):
         if line not in names:
-            raise DataError(f"{path}, line {number}: there is no image {line!r}; restore it, or remove the line.")
+            raise DataError(f"{path}, line {number}: there is no image {line!r}. Restore it, or remove the line.")
         listed.add(names[line])
     return listed
 

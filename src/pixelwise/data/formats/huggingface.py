@@ -39,13 +39,13 @@ def find_pairs(root: Path) -> DatasetIndex:
     is_saved = _is_saved(root)
     shards, outside = select_shards(_read_saved_shards(root) if is_saved else find_shards(root, ".parquet"))
     if not shards:
-        raise DataError(f"{root} has no tables; give the folder of parquet files or of dataset_dict.json.")
+        raise DataError(f"{root} has no tables. Give the folder of parquet files or of dataset_dict.json.")
     cache = RowGroupCache()
     files = [(shard, open_arrow(shard.path) if is_saved else open_parquet(shard.path, cache)) for shard in shards]
     image, label = _find_columns(files[0][1])
     for _, file in files:
         if missing := {image, label} - set(file.image_columns):
-            raise DataError(f"{file.path} has no column {min(missing)!r} of images, but others do; restore it.")
+            raise DataError(f"{file.path} has no column {min(missing)!r} of images, but others do. Restore it.")
     rows = {sample: (file, row) for sample, file, row in _iterate_rows(files, image, label)}
     return DatasetIndex(
         samples=tuple(sorted(rows)),
@@ -76,7 +76,7 @@ class RowReader(SampleReader):
         if content is None:
             path = value.get("path") if isinstance(value, Mapping) else None
             stored = f"only the path {path}" if path else "no image"
-            raise DataError(f"{place}: contains {stored}; save the dataset with the bytes of every image in it.")
+            raise DataError(f"{place}: contains {stored}. Save the dataset with the bytes of every image in it.")
         return bytes(content)
 
 
@@ -93,7 +93,7 @@ def _read_saved_shards(root: Path) -> list[DataShard]:
         return _read_saved_split(root)
     splits = _read_object(path).get("splits")
     if not isinstance(splits, list):
-        raise DataError(f"{path} lists no 'splits'; save the dataset again.")
+        raise DataError(f"{path} lists no 'splits'. Save the dataset again.")
     return [shard for split in splits for shard in _read_saved_split(root / Path(str(split)).name)]
 
 
@@ -101,10 +101,10 @@ def _read_saved_split(folder: Path) -> list[DataShard]:
     path = folder / "state.json"
     state = _read_object(path)
     if state.get("_indices_data_files"):
-        raise DataError(f"{path}: is a selection of rows; call flatten_indices() and save the dataset again.")
+        raise DataError(f"{path}: is a selection of rows. Call flatten_indices() and save the dataset again.")
     files = state.get("_data_files")
     if not isinstance(files, list) or not all(isinstance(file, dict) and "filename" in file for file in files):
-        raise DataError(f"{path} lists no '_data_files'; save the dataset again.")
+        raise DataError(f"{path} lists no '_data_files'. Save the dataset again.")
     split = find_shard_split([str(state.get("_split") or folder.name)])
     return [DataShard(path=folder / Path(str(file["filename"])).name, split=split) for file in files]
 
@@ -136,7 +136,7 @@ def _find_columns(file: ArrowFile) -> tuple[str, str]:
     if label is None or image is None:
         found = ", ".join(file.image_columns) or "none"
         raise DataError(
-            f"{file.path}: the columns of images are {found}, but an image and its mask are needed; rename them to "
+            f"{file.path}: the columns of images are {found}, but an image and its mask are needed. Rename them to "
             f"'image' and to 'label', 'mask', 'annotation' or 'segmentation'."
         )
     return image, label
@@ -149,7 +149,7 @@ def _describe(root: Path, file: ArrowFile) -> dict[str, Any]:
     try:
         names_of = {int(key): str(name) for key, name in _read_object(path).items()}
     except ValueError as error:
-        raise DataError(f"{path} must map mask values to names, as {{'0': 'road'}}; correct it.") from error
+        raise DataError(f"{path} must map mask values to names, as {{'0': 'road'}}. Correct it.") from error
     names_of = {value: names_of[value] for value in sorted(names_of) if value >= 0}  # no mask contains -1
     if not names_of:
         return {}
@@ -168,5 +168,5 @@ def _find_class_names(features: Mapping[str, Any]) -> list[str]:
 def _read_object(path: Path) -> dict[str, Any]:
     values = read_json(path)
     if not isinstance(values, dict):
-        raise DataError(f'{path} must contain a JSON object, such as {{"a": 1}}; restore it.')
+        raise DataError(f'{path} must contain a JSON object, such as {{"a": 1}}. Restore it.')
     return values

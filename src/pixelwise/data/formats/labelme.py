@@ -56,7 +56,7 @@ def find_pairs(root: Path) -> DatasetIndex:
     parsed = {path: _read_document(root, path, images) for path in find_files(root, (".json",))}
     documents = [document for document in parsed.values() if document]
     if not documents:
-        raise DataError(f"{root} has no JSON file of LabelMe; put each next to its image.")
+        raise DataError(f"{root} has no JSON file of LabelMe. Put each next to its image.")
     classes = make_classes(root, [(label, label, None) for label in sorted(_collect_labels(documents))])
     pairs = {_make_sample(root, d.image, d.path): d for d in documents if d.image}
     return make_index(
@@ -181,4 +181,4 @@ def _parse_shape(shape: Mapping[str, Any], value: int) -> DrawnShape:
         (left, top), _ = points
         pixels = decode_image_bytes(base64.b64decode(shape["mask"], validate=True), "mask").pixels[..., 0] > 0
         return Bitmap(value=value, pixels=pixels, top=round(top), left=round(left))
-    raise DataError(f"a {kind} of {shape['label']!r} covers no pixels; draw its area as a polygon, or remove it.")
+    raise DataError(f"a {kind} of {shape['label']!r} covers no pixels. Draw its area as a polygon, or remove it.")

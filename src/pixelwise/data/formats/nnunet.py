@@ -89,12 +89,12 @@ def _find_cases(folder: Path, num_channels: int) -> dict[str, CaseFiles]:
     for stem, paths in group_by_stem(folder).items():
         parts = split_channel(stem)
         if parts is None:
-            raise DataError(f"{paths[0]} has no channel in its name; rename it to {stem}_0000{paths[0].suffix}.")
+            raise DataError(f"{paths[0]} has no channel in its name. Rename it to {stem}_0000{paths[0].suffix}.")
         name, channel = parts
         if channel >= num_channels:
             raise DataError(
                 f"{paths[0]} is channel {channel}, counted from 0, but 'channel_names' in dataset.json lists "
-                f"{num_channels}; name it there, or remove the file."
+                f"{num_channels}. Name it there, or remove the file."
             )
         cases.setdefault(name, {})[channel] = paths
     return cases
@@ -114,7 +114,7 @@ def _read_info(path: Path) -> _Info:
     values = read_json(path)
     with locate_errors(path):
         if not isinstance(values, dict):
-            raise DataError("has no keys such as 'labels'; write it as in nnU-Net's documentation.")
+            raise DataError("has no keys such as 'labels'. Write it as in nnU-Net's documentation.")
         return _Info(
             num_channels=_parse_num_channels(values.get("channel_names")),
             extension=_parse_extension(values.get("file_ending")),
@@ -124,7 +124,7 @@ def _read_info(path: Path) -> _Info:
 
 def _parse_num_channels(names: Any) -> int:
     if not isinstance(names, dict) or set(names) != {str(channel) for channel in range(len(names))} or not names:
-        raise DataError(f'\'channel_names\' is {names!r}; name each channel, as {{"0": "red", "1": "infrared"}}.')
+        raise DataError(f'\'channel_names\' is {names!r}. Name each channel, as {{"0": "red", "1": "infrared"}}.')
     return len(names)
 
 
@@ -132,7 +132,7 @@ def _parse_extension(extension: Any) -> str:
     if isinstance(extension, str) and extension.lower() in IMAGE_EXTENSIONS:
         return extension
     raise DataError(
-        f"'file_ending' is {extension!r}, but only 2D images are read ({', '.join(IMAGE_EXTENSIONS)}); save each "
+        f"'file_ending' is {extension!r}, but only 2D images are read ({', '.join(IMAGE_EXTENSIONS)}). Save each "
         f"slice of a volume as such a file with its own case name, and give the new extension there."
     )
 
@@ -144,10 +144,10 @@ def _parse_labels(labels: Any) -> dict[str, int]:
         if isinstance(value, list):
             raise DataError(
                 f"the label {name!r} is a region of several ids, {value}, but regions overlap and a pixel has only one "
-                f"class; give each id its own name, and remove 'regions_class_order'."
+                f"class. Give each id its own name, and remove 'regions_class_order'."
             )
         if type(value) is not int or not 0 <= value <= 65535:
-            raise DataError(f'the label {name!r} has the id {value!r}; write names with ids from 0, as {{"road": 1}}.')
+            raise DataError(f'the label {name!r} has the id {value!r}. Write names with ids from 0, as {{"road": 1}}.')
     if len(set(labels.values())) != len(labels):
-        raise DataError("two of the 'labels' have one id; give each its own id.")
+        raise DataError("two of the 'labels' have one id. Give each its own id.")
     return labels

@@ -45,7 +45,7 @@ def find_pairs(root: Path) -> DatasetIndex:
     """Find the images of all datasets; objects are read when their masks are read."""
     path = root / "meta.json"
     if not path.is_file():
-        raise DataError(f"{root} has no meta.json; export the whole project from Supervisely.")
+        raise DataError(f"{root} has no meta.json. Export the whole project from Supervisely.")
     classes = _read_classes(path)
     labels = {path for path in find_files(root, (".json",)) if path.parent.name == "ann"}
     samples = [_make_sample(root, path) for path in find_images(root) if path.parent.name == "img"]
@@ -63,7 +63,7 @@ def _read_classes(path: Path) -> ShapeClasses:
     with locate_errors(path):
         listed = [(str(c["title"]), str(c["title"]), parse_color(c.get("color"))) for c in meta["classes"]]
         if not listed:
-            raise DataError("lists no classes; export the whole project from Supervisely.")
+            raise DataError("lists no classes. Export the whole project from Supervisely.")
     return make_classes(path, listed)
 
 
@@ -104,7 +104,7 @@ def _parse_object(labeled_object: Mapping[str, Any], value: int) -> DrawnShape:
         last = 1 if _has_integers([first, second]) else 0  # pixel numbers include the last
         return make_box(value, left, top, right + last, bottom + last)
     raise DataError(
-        f"a {kind} of {labeled_object['classTitle']!r} covers no pixels; draw its area as a polygon, or remove it."
+        f"a {kind} of {labeled_object['classTitle']!r} covers no pixels. Draw its area as a polygon, or remove it."
     )
 
 
@@ -117,6 +117,6 @@ def _decode_bitmap(text: str) -> Array:
     try:
         content = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), MAX_PIXELS)
     except zlib.error as error:
-        raise DataError("the bitmap cannot be decompressed; export it again.") from error
+        raise DataError("the bitmap cannot be decompressed. Export it again.") from error
     decoded = decode_image_bytes(content, "bitmap")
     return decoded.pixels[..., -1 if decoded.alpha else 0] > 0

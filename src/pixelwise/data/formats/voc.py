@@ -70,7 +70,7 @@ def _select(all_files: SplitFiles, split: Split, path: Path) -> SplitFiles:
     for number, name in read_lines(path):
         if name not in all_files.images and name not in all_files.labels:
             raise DataError(
-                f"{path}, line {number}: {name!r} has neither an image nor a mask; put them back, or remove the line."
+                f"{path}, line {number}: {name!r} has neither an image nor a mask. Put them back, or remove the line."
             )
         if name in all_files.images:
             images[name] = all_files.images[name]

@@ -47,9 +47,9 @@ def find_pairs(root: Path) -> DatasetIndex:
     shards, outside = select_shards(find_shards(root, ".tar"))
     for extension in _COMPRESSED:
         for shard in find_shards(root, extension):
-            raise DataError(f"{shard.path}: is compressed, so samples cannot be read in place; decompress it.")
+            raise DataError(f"{shard.path}: is compressed, so samples cannot be read in place. Decompress it.")
     if not shards:
-        raise DataError(f"{root} has no .tar file; give the folder of shards such as train-000000.tar.")
+        raise DataError(f"{root} has no .tar file. Give the folder of shards such as train-000000.tar.")
     members: dict[tuple[Path, str], TarMember] = {}
     pairs: list[tuple[DataShard, str, str, str]] = []
     without_mask, without_image, same_stem = [], [], []
@@ -102,7 +102,7 @@ class TarReader(SampleReader):
             file.seek(member.offset)
             content = file.read(member.size)
         if len(content) < member.size:
-            raise DataError(f"{path}: {entry}: the shard ends within this member; restore the shard.")
+            raise DataError(f"{path}: {entry}: the shard ends within this member. Restore the shard.")
         return content
 
 
@@ -116,21 +116,21 @@ def _read_members(path: Path) -> Iterator[tuple[str, TarMember]]:
                 if member.isdir():
                     continue
                 if not member.isreg() or member.issparse():
-                    raise DataError(f"{path}: {member.name} is a link or device; write the shard with regular files.")
+                    raise DataError(f"{path}: {member.name} is a link or device. Write the shard with regular files.")
                 if not 0 <= member.size <= MAX_MEMBER_BYTES:
                     raise DataError(
-                        f"{path}: {member.name} claims {member.size:,} bytes, more than an image has; restore it."
+                        f"{path}: {member.name} claims {member.size:,} bytes, more than an image has. Restore it."
                     )
                 if member.name in names:
-                    raise DataError(f"{path}: {member.name} occurs twice; write the shard again.")
+                    raise DataError(f"{path}: {member.name} occurs twice. Write the shard again.")
                 names.add(member.name)
                 yield member.name, TarMember(member.offset_data, member.size)
     except tarfile.TarError as error:
-        raise DataError(f"{path}: is not a complete, uncompressed tar file; restore it.") from error
+        raise DataError(f"{path}: is not a complete, uncompressed tar file. Restore it.") from error
     with wrap_access_errors(path), path.open("rb") as file:
         file.seek(end)
         if file.read(_BLOCK).strip(b"\0"):  # a damaged header ends the pass without an error
-            raise DataError(f"{path}: is damaged at byte {end:,}, so the members after it are lost; restore it.")
+            raise DataError(f"{path}: is damaged at byte {end:,}, so the members after it are lost. Restore it.")
 
 
 def _group_by_key(names: Iterable[str]) -> dict[str, tuple[list[str], list[str]]]:

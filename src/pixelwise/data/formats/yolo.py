@@ -46,11 +46,11 @@ def find_pairs(root: Path) -> DatasetIndex:
     """Find the images of the folders in the YAML file; text files are read when their masks are read."""
     path = _find_description(root)
     if path is None:
-        raise DataError(f"{root} has no data.yaml with 'names' and 'train'; write one.")
+        raise DataError(f"{root} has no data.yaml with 'names' and 'train'. Write one.")
     description = read_yaml(path)
     with locate_errors(path):
         if "kpt_shape" in description:
-            raise DataError("describes keypoints, not areas; export the dataset for segmentation.")
+            raise DataError("describes keypoints, not areas. Export the dataset for segmentation.")
         classes = make_classes(path, [(key, name, None) for key, name in _parse_names(description).items()])
         images = _find_split_images(root, description)
     samples = [
@@ -92,7 +92,7 @@ def _parse_names(description: Mapping[str, Any]) -> dict[int, str]:
     listed = names if isinstance(names, dict) else dict(enumerate(names))
     count = description.get("nc", len(listed))
     if not listed or count != len(listed):
-        raise DataError(f"'names' lists {len(listed)} classes, but 'nc' is {count}; make them agree.")
+        raise DataError(f"'names' lists {len(listed)} classes, but 'nc' is {count}. Make them agree.")
     return {int(key): str(listed[key]) for key in sorted(listed)}
 
 
@@ -101,7 +101,7 @@ def _find_split_images(root: Path, description: Mapping[str, Any]) -> dict[Path,
     for split in SPLITS:
         for image in _find_images_of_split(root, description, split):
             if images.setdefault(image, split) != split:
-                raise DataError(f"{image} is in {images[image]} and in {split}; name folders that do not overlap.")
+                raise DataError(f"{image} is in {images[image]} and in {split}. Name folders that do not overlap.")
     return images
 
 
@@ -116,14 +116,14 @@ def _find_images_of_split(root: Path, description: Mapping[str, Any], split: Spl
         candidates = (f"{description.get('path') or '.'}/{name}", name, relative)
         path = next(filter(None, (_find_below(root, Path(candidate)) for candidate in candidates)), None)
         if path is None:
-            raise DataError(f"{split!r} names {name!r}, which does not exist below {root}; correct it.")
+            raise DataError(f"{split!r} names {name!r}, which does not exist below {root}. Correct it.")
         if path.is_dir():
             yield from find_images(path)
             continue
         for number, line in read_lines(path):
             image = _find_below(root, Path(line)) or _find_below(root, path.parent.relative_to(root) / line)
             if image is None or image.suffix.lower() not in IMAGE_EXTENSIONS:
-                raise DataError(f"{path.name}, line {number}: {line!r} is not an image below {root}; correct it.")
+                raise DataError(f"{path.name}, line {number}: {line!r} is not an image below {root}. Correct it.")
             yield image
 
 
@@ -154,10 +154,10 @@ def _read_shapes(sample: Sample, classes: ShapeClasses) -> ImageShapes:
 def _parse_line(words: list[str], size: Size, classes: ShapeClasses) -> DrawnShape:
     key, numbers = int(words[0]), np.array(words[1:], float)
     if len(numbers) == 4:
-        raise DataError("a class and 4 numbers are a box, not an outline; export the dataset for segmentation.")
+        raise DataError("a class and 4 numbers are a box, not an outline. Export the dataset for segmentation.")
     if len(numbers) % 2:
-        raise DataError(f"{len(numbers)} numbers follow the class, but x and y come in pairs; draw it again.")
+        raise DataError(f"{len(numbers)} numbers follow the class, but x and y come in pairs. Draw it again.")
     if not ((numbers >= -_SLACK) & (numbers <= 1 + _SLACK)).all():
-        raise DataError(f"{words[1]}, {words[2]}, ... are not fractions of width and height; export it again.")
+        raise DataError(f"{words[1]}, {words[2]}, ... are not fractions of width and height. Export it again.")
     height, width = size
     return Polygon(value=classes.get_value(key), outline=numbers.reshape(-1, 2) * (width, height))

@@ -31,15 +31,15 @@ def stack_channels(files: Iterable[tuple[object, DecodedImage]]) -> DecodedImage
             raise DataError(f"{name}: {error}") from error
         if band.shape[2] != 1:
             raise DataError(
-                f"{name}: has {band.shape[2]} channels, but an image with one file per channel needs one in each; "
-                f"save the channels in separate files."
+                f"{name}: has {band.shape[2]} channels, but an image with one file per channel needs one in each. "
+                f"Save the channels in separate files."
             )
         bands.append(band)
         first = bands[0]
         if (band.shape, band.dtype) != (first.shape, first.dtype):
             kinds = [f"{array.shape[0]}x{array.shape[1]} {array.dtype}" for array in (band, first)]
             raise DataError(
-                f"{name}: is {kinds[0]}, but channel 0 of the image is {kinds[1]} (height x width); "
-                f"save all channels of an image in one size and type."
+                f"{name}: is {kinds[0]}, but channel 0 of the image is {kinds[1]} (height x width). "
+                f"Save all channels of an image in one size and type."
             )
     return DecodedImage(pixels=np.concatenate(bands, axis=-1), alpha=False)

@@ -44,7 +44,7 @@ class DecodedImage:
             return self.pixels
         if (self.pixels[..., -1] != self.pixels[0, 0, -1]).any():
             raise DataError(
-                f"the alpha channel varies, so it may carry data; write 'channels: "
+                f"the alpha channel varies, so it may carry data. Write 'channels: "
                 f"{self.pixels.shape[2]}' into dataset.yaml to use it, or save without alpha."
             )
         return np.ascontiguousarray(self.pixels[..., :-1])
@@ -103,11 +103,11 @@ def convert_dtype(pixels: Array) -> Array:
     if pixels.dtype in (np.uint8, np.uint16, np.float32):
         return pixels
     if pixels.dtype.kind not in "iuf":
-        raise DataError(f"pixels are {pixels.dtype}; save the image with 8 or 16 bit, or as float32.")
+        raise DataError(f"pixels are {pixels.dtype}. Save the image with 8 or 16 bit, or as float32.")
     if pixels.dtype.kind != "f" and pixels.size:
         largest = max(abs(int(pixels.min())), abs(int(pixels.max())))
         if largest > _MAX_EXACT:
-            raise DataError(f"pixels reach {largest}, but are exact up to {_MAX_EXACT} only; save them as float32.")
+            raise DataError(f"pixels reach {largest}, but are exact up to {_MAX_EXACT} only. Save them as float32.")
     with np.errstate(over="ignore"):  # an overflow becomes infinite, which `require_finite` reports
         return pixels.astype(np.float32)
 
@@ -116,7 +116,7 @@ def require_finite(pixels: Array) -> None:
     """Raise DataError if a float image holds NaN or infinite values."""
     if pixels.dtype.kind == "f" and not (finite := np.isfinite(pixels)).all():
         raise DataError(
-            f"the image holds {np.count_nonzero(~finite)} NaN or infinite values; save it with its nodata "
+            f"the image holds {np.count_nonzero(~finite)} NaN or infinite values. Save it with its nodata "
             f"value as a GeoTIFF (NaN is one), or repair it."
         )
 
@@ -129,7 +129,7 @@ def require_size(height: int, width: int) -> None:
 
 def too_large() -> str:
     """Return the message for an image of more than `MAX_PIXELS`."""
-    return f"the image has more than {MAX_PIXELS:,} pixels; cut it into tiles."
+    return f"the image has more than {MAX_PIXELS:,} pixels. Cut it into tiles."
 
 
 def find_missing(pixels: Array, nodata: float | None) -> Array | None:

@@ -17,33 +17,18 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pixelwise.data.io.decoded_image import (
     ORIENTATION,
-    Array,
-    DecodedImage,
     add_channel_axis,
     apply_orientation,
     convert_dtype,
     require_size,
     too_large,
 )
+from pixelwise.data.io.decoded_image import Array as Array
+from pixelwise.data.io.decoded_image import DecodedImage as DecodedImage
 from pixelwise.data.io.tiff import TIFF_MAGIC, decode_tiff
 from pixelwise.errors import DataError
 from pixelwise.files import read_bytes, write_atomically
 from pixelwise.shapes import Size
-
-__all__ = [
-    "IMAGE_EXTENSIONS",
-    "Array",
-    "DecodedImage",
-    "decode_image",
-    "decode_image_bytes",
-    "encode_png",
-    "read_image",
-    "read_image_bytes",
-    "read_mask",
-    "read_mask_bytes",
-    "read_size",
-    "write_png",
-]
 
 _T = TypeVar("_T")
 
@@ -120,7 +105,7 @@ def _convert_errors(content: bytes, name: str, decode: Callable[[bytes], _T]) ->
     """Turn all errors of decoders into DataError with the name of the file."""
     try:
         if not content:
-            raise DataError("the file is empty; replace or remove it.")
+            raise DataError("the file is empty. Replace or remove it.")
         return decode(content)
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
@@ -128,11 +113,11 @@ def _convert_errors(content: bytes, name: str, decode: Callable[[bytes], _T]) ->
         raise DataError(f"{name}: {too_large()}") from error
     except UnidentifiedImageError as error:
         known = ", ".join(IMAGE_EXTENSIONS)
-        raise DataError(f"{name}: is not an image of a known format ({known}); replace or remove it.") from error
+        raise DataError(f"{name}: is not an image of a known format ({known}). Replace or remove it.") from error
     except Exception as error:  # decoders raise errors of any type on damaged files
         plain = isinstance(error, OSError | tifffile.TiffFileError) and str(error)
         reason = f" ({error})" if plain else ""
-        raise DataError(f"{name}: cannot be decoded{reason}; replace or remove it.") from error
+        raise DataError(f"{name}: cannot be decoded{reason}. Replace or remove it.") from error
 
 
 def _decode_size(content: bytes) -> Size:
@@ -157,16 +142,16 @@ def _decode_mask(content: bytes) -> Array:
     try:
         pixels = decoded.drop_alpha(None)
     except DataError as error:
-        raise DataError("the mask's alpha channel varies; save masks without alpha.") from error
+        raise DataError("the mask's alpha channel varies. Save masks without alpha.") from error
     num_channels = pixels.shape[2]
     if num_channels not in (1, 3):
-        raise DataError(f"the mask has {num_channels} channels; save class ids in one channel.")
+        raise DataError(f"the mask has {num_channels} channels. Save class ids in one channel.")
     if pixels.dtype.kind == "f" and not (pixels == np.rint(pixels)).all():
-        raise DataError("the mask holds fractions; save class ids as 8 or 16 bit integers.")
+        raise DataError("the mask holds fractions. Save class ids as 8 or 16 bit integers.")
     kind, largest = ("colors", 255) if num_channels == 3 else ("class ids", 65535)
     for extreme in (pixels.min(), pixels.max()):
         if not 0 <= extreme <= largest:
-            raise DataError(f"the mask holds {extreme}; save {kind} between 0 and {largest}.")
+            raise DataError(f"the mask holds {extreme}. Save {kind} between 0 and {largest}.")
     if num_channels == 3:
         return pixels.astype(np.uint8, copy=False)
     is_small = pixels.dtype in (np.bool_, np.uint8)
@@ -230,7 +215,7 @@ def _decode_dicom(content: bytes, *, as_stored: bool) -> DecodedImage:
     dataset = dcmread(io.BytesIO(content))
     num_frames = int(dataset.get("NumberOfFrames") or 1)
     if num_frames > 1:
-        raise DataError(f"the DICOM file holds {num_frames} frames; save one frame per file.")
+        raise DataError(f"the DICOM file holds {num_frames} frames. Save one frame per file.")
     require_size(int(dataset.Rows), int(dataset.Columns))
     pixels: Array = pixel_array(dataset)
     if not as_stored:

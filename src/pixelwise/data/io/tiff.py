@@ -39,7 +39,7 @@ def _find_axis_order(axes: str) -> list[int]:
     """Return the order of axes that transposes a TIFF to (H, W) or (H, W, C)."""
     extra = [a for a in axes if a not in "YX"]
     if "Y" not in axes or "X" not in axes or any(a not in "SC" for a in extra) or len(extra) > 1:
-        raise DataError(f"the TIFF is a stack (axes {axes}); save one image per file.")
+        raise DataError(f"the TIFF is a stack (axes {axes}). Save one image per file.")
     return [axes.index("Y"), axes.index("X"), *(axes.index(a) for a in extra)]
 
 
@@ -63,4 +63,4 @@ def _read_nodata(page: tifffile.TiffPage) -> float | None:
     try:
         return float(text) if text else None
     except ValueError as error:
-        raise DataError(f"its nodata value {text!r} is not a number; correct the tag GDAL_NODATA.") from error
+        raise DataError(f"its nodata value {text!r} is not a number. Correct the tag GDAL_NODATA.") from error

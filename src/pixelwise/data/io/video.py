@@ -63,7 +63,7 @@ class VideoFrame:
             pixels = self.coded.to_ndarray(format=pixel_format)
         except Exception as error:  # libav has pixel formats that it cannot convert
             raise DataError(
-                f"frame {self.number}: its colors cannot be converted to RGB ({_describe(error)}); convert the video."
+                f"frame {self.number}: its colors cannot be converted to RGB ({_describe(error)}). Convert the video."
             ) from error
         return apply_orientation(add_channel_axis(pixels), self.orientation)
 
@@ -120,10 +120,10 @@ class Video:
         except Exception as error:  # decoders and remote files raise errors of any type
             number = previous.number + 1 if previous else 1
             raise DataError(
-                f"{self.name}: cannot be decoded near frame {number} ({_describe(error)}); replace or cut it."
+                f"{self.name}: cannot be decoded near frame {number} ({_describe(error)}). Replace or cut it."
             ) from error
         if previous is None:
-            raise DataError(f"{self.name}: the video has no frames; replace or remove it.")
+            raise DataError(f"{self.name}: the video has no frames. Replace or remove it.")
 
     def _decode(self) -> Iterator[Any]:
         for packet in self.container.demux(self.stream):
@@ -155,7 +155,7 @@ def open_video(file: BinaryIO, name: str) -> Iterator[Video]:
                 raise DataError("it holds only sound")
             require_size(stream.codec_context.height, stream.codec_context.width)
         except Exception as error:  # decoders raise errors of any type on damaged files
-            raise DataError(f"{name}: cannot be read as a video ({_describe(error)}); replace or remove it.") from error
+            raise DataError(f"{name}: cannot be read as a video ({_describe(error)}). Replace or remove it.") from error
         stream.codec_context.thread_type = "AUTO"
         stream.codec_context.thread_count = NUM_THREADS
         stream.codec_context.options = {"err_detect": "explode"}
@@ -202,7 +202,7 @@ def parse_display_matrix(matrix: bytes) -> int:
     turn = (round(a / _ONE), round(b / _ONE), round(c / _ONE), round(d / _ONE))
     is_exact = all(abs(value - _ONE * sign) <= 1 for value, sign in zip((a, b, c, d), turn, strict=True))
     if turn not in _ORIENTATIONS or not is_exact:
-        raise DataError("it is scaled, or rotated by other than right angles; convert the video")
+        raise DataError("it is scaled, or rotated by other than right angles")
     return _ORIENTATIONS[turn]
 
 

@@ -82,7 +82,7 @@ def find_raster_format(path: Path) -> RasterFormat:
         if raster_format.can_read(path):
             return raster_format
     known = ", ".join((*TIFF_EXTENSIONS, *WINDOWED_EXTENSIONS))
-    raise DataError(f"{path}: cannot be read by windows; give an image that ends in {known}.")
+    raise DataError(f"{path}: cannot be read by windows. Give an image that ends in {known}.")
 
 
 def is_windowed_only(path: Path) -> bool:

@@ -81,20 +81,20 @@ def open_zarr(path: Path, channels: int) -> Iterator[ZarrRaster]:
     except ImportError as error:
         raise missing_extra("an OME-Zarr", "zarr", "zarr") from error
     if not path.exists():
-        raise PathNotFoundError(f"{path}: the folder does not exist; restore it, or correct the path.")
+        raise PathNotFoundError(f"{path}: the folder does not exist. Restore it, or correct the path.")
     try:
         group: Any = zarr.open(path, mode="r")
         image = parse_multiscale(group.attrs)
         if image is None:
             inner = next(iter(getattr(group, "group_keys", tuple)()), None)
-            fix = f"name an image inside, such as its group {inner!r}" if inner else "write it with OME metadata"
-            raise DataError(f"is not an OME-Zarr image, as its metadata has no multiscales; {fix}.")
+            fix = f"Name an image inside, such as its group {inner!r}" if inner else "Write it with OME metadata"
+            raise DataError(f"is not an OME-Zarr image, as its metadata has no multiscales. {fix}.")
         raster = ZarrRaster(path=path, array=group[image.levels[0]], image=image)
         _require_plane(raster)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except Exception as error:  # zarr raises errors of any type on damaged metadata
-        raise DataError(f"{path}: cannot be read as Zarr; replace or remove it.") from error
+        raise DataError(f"{path}: cannot be read as Zarr. Replace or remove it.") from error
     yield raster
 
 
@@ -103,13 +103,13 @@ def _require_plane(raster: ZarrRaster) -> None:
     names, lengths = raster.axis_names, raster.array.shape
     if len(names) != len(lengths) or len(set(names)) != len(names) or not {"y", "x"} <= set(names) or 0 in lengths:
         raise DataError(
-            f"has axes {', '.join(names)} and an array of {lengths}; an image needs y, x and, for several channels, c, "
+            f"has axes {', '.join(names)} and an array of {lengths}. An image needs y, x and, for several channels, c, "
             f"each of at least 1."
         )
     deep = [(name, length) for name, length in zip(names, lengths, strict=True) if name not in "yxc" and length > 1]
     if deep:
         listed = ", ".join(f"{length} along {name}" for name, length in deep)
-        raise DataError(f"is a stack of planes ({listed}); save each plane as its own image.")
+        raise DataError(f"is a stack of planes ({listed}). Save each plane as its own image.")
 
 
 def write_label_zarr(path: Path, strips: Iterable[Array], size: Size, classes: Classes, image: Multiscale) -> None:

@@ -60,10 +60,10 @@ def parse_multiscale(attributes: Mapping[str, Any]) -> Multiscale | None:
             return None
         version = str(described.get("version") or images[0].get("version") or "0.4")
         if version not in ZARR_FORMATS:
-            raise DataError(f"its metadata is NGFF {version}; save it as {' or '.join(ZARR_FORMATS)}.")
+            raise DataError(f"its metadata is NGFF {version}. Save it as {' or '.join(ZARR_FORMATS)}.")
         return _parse_image(images[0], version)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise DataError("its NGFF metadata is invalid or incomplete; write the image again.") from error
+        raise DataError("its NGFF metadata is invalid or incomplete. Write the image again.") from error
 
 
 def _parse_image(image: Mapping[str, Any], version: str) -> Multiscale:

@@ -81,7 +81,7 @@ class RasterioRaster:
                 first = values[0, 0, 0] if first is None else first
                 if (values != first).any():
                     raise DataError(
-                        f"{self.path}: the alpha channel varies, so it may carry data; train on {alpha} channels to "
+                        f"{self.path}: the alpha channel varies, so it may carry data. Train on {alpha} channels to "
                         f"use it, or save without alpha (with a nodata value for missing pixels)."
                     )
 
@@ -114,7 +114,7 @@ def open_image_file(path: Path, channels: int) -> Iterator[RasterioRaster]:
         try:
             dataset = rasterio.open(path)
         except rasterio.errors.RasterioError as error:
-            raise DataError(f"{path}: cannot be read by windows; replace or remove it.") from error
+            raise DataError(f"{path}: cannot be read by windows. Replace or remove it.") from error
         with dataset:
             has_alpha = dataset.colorinterp[-1] == rasterio.enums.ColorInterp.alpha and dataset.count != channels
             bands = tuple(range(1, dataset.count + (0 if has_alpha else 1)))
@@ -142,9 +142,9 @@ def _require_plain(path: Path) -> None:
         with wrap_access_errors(path), tifffile.TiffFile(path) as file:
             reason = _find_conversion(file.pages.first)
     except tifffile.TiffFileError as error:
-        raise DataError(f"{path}: cannot be read by windows; replace or remove it.") from error
+        raise DataError(f"{path}: cannot be read by windows. Replace or remove it.") from error
     if reason:
-        raise DataError(f"{path}: {reason}, which windows do not support; save it as plain gray or color.")
+        raise DataError(f"{path}: {reason}, which windows do not support. Save it as plain gray or color.")
 
 
 def _find_conversion(page: tifffile.TiffPage) -> str:
