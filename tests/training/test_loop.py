@@ -240,7 +240,7 @@ def spoil(trainer: Trainer, step: int, monkeypatch: pytest.MonkeyPatch, *, only_
 
 @pytest.mark.parametrize("only_gradient", [False, True])
 @pytest.mark.parametrize("saved", [False, True])
-def test_a_loss_that_is_no_number_ends_the_run_and_is_kept(
+def test_a_nan_loss_ends_the_run_and_its_step_is_saved(
     make_trainer: MakeTrainer, run: RunFolder, monkeypatch: pytest.MonkeyPatch, saved: bool, only_gradient: bool
 ) -> None:
     trainer = make_trainer(
@@ -274,7 +274,7 @@ def test_without_a_bad_step_there_is_none_to_load(run: RunFolder) -> None:
         load_failing_step(run.path)
 
 
-def test_a_bad_step_that_does_not_come_again_is_said(
+def test_a_failing_step_that_cannot_be_reproduced_is_reported(
     make_trainer: MakeTrainer, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step, taken = Trainer.step, []
@@ -330,7 +330,7 @@ def test_memory_too_small_for_one_image_is_an_error(
 
 
 @pytest.mark.parametrize("key", ["training.activation_checkpointing", "training.compile"])
-def test_a_run_that_recomputes_or_cannot_is_not_told_to(
+def test_activation_checkpointing_is_suggested_only_if_possible(
     make_trainer: MakeTrainer, run: RunFolder, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     def none_left(*arguments: Any, **more: Any) -> Tensor:

@@ -51,11 +51,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedRun:
-    """What the first process prepared and all processes train."""
+    """A run that the first process prepared and all processes train."""
 
     folder: RunFolder
     arguments: dict[str, Any]
-    """Of the Trainer; empty if the run is finished."""
+    """Arguments of the Trainer; empty if the run is finished."""
     root: Path | None = None
     """Dataset folder."""
     class_shares: tuple[float, ...] = ()
