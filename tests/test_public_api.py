@@ -205,7 +205,7 @@ def test_result_classes_do_not_import_pytorch() -> None:
     """The modules of the classes are those from which `pixelwise.cli.results` takes them for its annotations."""
     source = Path(inspect.getfile(pixelwise.cli.results)).read_text(encoding="utf-8")
     imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom) and node.module]
-    modules = {str(node.module) for node in imports if node.names[-1].name.endswith(("Report", "Result"))}
+    modules = {str(node.module) for node in imports if node.names[-1].name.endswith(("Report", "Result", "Finding"))}
     assert {"pixelwise.training.results", "pixelwise.exporting.result"} <= modules
     result = python("-c", f"import sys, {', '.join(sorted(modules))}; print('torch' in sys.modules)")
     assert result.stdout == "False\n", result.stderr
