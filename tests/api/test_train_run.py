@@ -12,11 +12,11 @@ import yaml
 
 from pixelwise.api import train
 from pixelwise.api.config_diff import Change, refuse_changes, require_same_config
-from pixelwise.config import Config, load_config, to_yaml
+from pixelwise.config import Config, load_config
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import read_image, write_png
 from pixelwise.data.splits.splits import read_splits
-from pixelwise.errors import CheckpointError, DataError, InvalidArgumentError
+from pixelwise.errors import CheckpointError, DataError, InvalidArgumentError, PathAccessError
 from pixelwise.model_file import MODEL_FILE_NAME, load_model
 from pixelwise.progress import use_reporter
 from pixelwise.training.checkpoint import load_checkpoint
@@ -204,7 +204,7 @@ def test_a_folder_that_may_not_be_written_is_refused_before_anything_is_read(
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
     monkeypatch.setattr("pixelwise.api.train_run.prepare_data", lambda *arguments: pytest.fail("began"))
     with pytest.raises(
-        InvalidArgumentError, match=rf"{tmp_path} may not be written to\. Make it writable, or choose another"
+        PathAccessError, match=rf"{tmp_path} may not be written to\. Make it writable, or choose another"
     ):
         train(streets, tmp_path / "a" / "run", steps=1)
 
@@ -217,7 +217,7 @@ def test_a_folder_that_turns_out_read_only_is_an_error(
 
     monkeypatch.setattr("pixelwise.api.train_run.write_splits", read_only)
     with pytest.raises(
-        InvalidArgumentError, match=r"cannot be written to \(Read-only file system\)\. Choose another folder"
+        PathAccessError, match=r"cannot be written to \(Read-only file system\)\. Choose another folder"
     ):
         train(streets, tmp_path / "run", **tiny)
 
@@ -225,8 +225,8 @@ def test_a_folder_that_turns_out_read_only_is_an_error(
 def test_another_config_file_is_refused_and_the_same_is_not(finished: Path, streets: Path, tmp_path: Path) -> None:
     config = load_config(finished / "config.yaml")
     same, other = tmp_path / "same.yaml", tmp_path / "other.yaml"
-    same.write_text(to_yaml(config))
-    other.write_text(to_yaml(config.replace({"optimizer.lr": 0.5})))
+    same.write_text(config.to_yaml())
+    other.write_text(config.replace({"optimizer.lr": 0.5}).to_yaml())
     train(streets, finished, resume=True, config=same)
     with pytest.raises(CheckpointError, match=r"optimizer\.lr: 0\.02 → 0\.5"):
         train(streets, finished, resume=True, config=other)

@@ -12,7 +12,7 @@ import cv2
 import pytest
 import torch
 
-from pixelwise.config import Config, to_yaml
+from pixelwise.config import Config
 from pixelwise.data.synthetic import write_dataset
 from pixelwise.errors import InvalidArgumentError, TrainingError
 from pixelwise.training import distributed as home
@@ -95,7 +95,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "augmentation.scale": [1, 1],
         "augmentation.rotate": 0,
     }
-    path.write_text(to_yaml(Config().replace(changes)))
+    path.write_text(Config().replace(changes).to_yaml())
     return path
 
 

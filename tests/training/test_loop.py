@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixelwise.config import to_yaml
 from pixelwise.errors import CheckpointError, InvalidArgumentError, TrainingError
 from pixelwise.model_file import load_model
 from pixelwise.progress import use_reporter
@@ -256,7 +255,7 @@ def test_a_nan_loss_ends_the_run_and_its_step_is_saved(
         spoil(trainer, 5, patch, only_gradient=only_gradient)
         with pytest.raises(TrainingError, match=r"lower learning rate .* of step 5 and the state before it are"):
             train_model(trainer, run)
-    run.config.write_text(to_yaml(trainer.config))
+    run.config.write_text(trainer.config.to_yaml())
     bad = load_failing_step(run.path)
     assert (bad.step, bad.progress) == (5, 4 / 6)
     assert torch.equal(bad.batch.images, trainer.batches.make(4).images)

@@ -26,7 +26,7 @@ from pixelwise.config import Config, load_config
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.splits.splits import write_splits
 from pixelwise.devices import enable_deterministic_algorithms
-from pixelwise.errors import CheckpointError, InvalidArgumentError
+from pixelwise.errors import CheckpointError, InvalidArgumentError, PathAccessError
 from pixelwise.evaluation.evaluate import EvaluationCounts
 from pixelwise.files import write_atomically
 from pixelwise.model_file import ModelSpec, load_model
@@ -240,7 +240,7 @@ def write_description(folder: RunFolder, data: TrainingData, config: Config) -> 
             write_exclusions(folder.exclusions, data.exclusions)
         write_atomically(folder.config, config.to_yaml().encode())
     except OSError as error:
-        raise InvalidArgumentError(
+        raise PathAccessError(
             f"{folder.path} cannot be written to ({error.strerror}). Choose another folder with -o."
         ) from error
 
