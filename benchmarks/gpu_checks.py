@@ -55,7 +55,7 @@ class Lab:
     folder: Path
 
     def train(self, num_gpus: int, run: str = "", resume: bool = False, **settings: Any) -> Checkpoint:
-        """Train on so many GPUs; return the last checkpoint."""
+        """Train on a number of GPUs; return the last checkpoint."""
         name = run or f"{num_gpus}-" + "-".join(f"{key}={value}" for key, value in sorted(settings.items()))
         folder = RunFolder(self.folder / "runs" / name)
         if resume or not folder.report.exists():

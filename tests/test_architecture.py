@@ -51,6 +51,7 @@ LIGHT_MODULES = (
     "shapes",
     "version",
     "exporting.result",
+    "prediction.result",
     "quantization.result",
 )
 

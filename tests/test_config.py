@@ -22,7 +22,6 @@ from pixelwise.config import (
     load_config,
     parse_duration,
     parse_settings,
-    to_yaml,
 )
 from pixelwise.errors import InvalidArgumentError, PathNotFoundError
 
@@ -112,7 +111,7 @@ CONFIGS = st.builds(
 
 @given(CONFIGS)
 def test_config_to_yaml_and_back(config: Config) -> None:
-    assert from_dict(yaml.safe_load(to_yaml(config))) == config
+    assert from_dict(yaml.safe_load(config.to_yaml())) == config
 
 
 @given(CONFIGS)
@@ -121,7 +120,8 @@ def test_config_to_dict_and_back(config: Config) -> None:
 
 
 def test_reasons_are_comments_and_change_no_value() -> None:
-    text = to_yaml(Config(), {"network.depth": "it fits: # really", "data.crop_size": "whole images"})
+    reasons = {"network.depth": "it fits: # really", "data.crop_size": "whole images"}
+    text = dataclasses.replace(Config(), reasons=reasons).to_yaml()
     assert "  depth: 4                        # it fits: # really\n" in text
     assert "  crop_size: [256, 256]           # whole images\n" in text
     assert from_dict(yaml.safe_load(text)) == Config()
@@ -339,7 +339,7 @@ def test_an_empty_duration_raises() -> None:
 
 
 def test_an_estimate_is_comments_above_the_config() -> None:
-    text = to_yaml(Config(), header=["time: 20 min", "peak memory: 1 GiB"])
+    text = dataclasses.replace(Config(), estimate=("time: 20 min", "peak memory: 1 GiB")).to_yaml()
     assert text.startswith("# time: 20 min\n# peak memory: 1 GiB\ndata:\n")
     assert from_dict(yaml.safe_load(text)) == Config()
 

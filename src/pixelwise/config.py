@@ -379,11 +379,6 @@ def describe_keys() -> list[ConfigKey]:
     return keys
 
 
-def to_yaml(config: Config, reasons: Mapping[str, str] | None = None, header: Iterable[str] = ()) -> str:
-    """Return `config.to_yaml()` with these reasons and header lines."""
-    return dataclasses.replace(config, reasons=reasons or {}, estimate=tuple(header)).to_yaml()
-
-
 def from_dict(values: Mapping[str, Any]) -> Config:
     """Return the inverse of `Config.to_dict`; missing keys keep their defaults."""
     for section, content in values.items():

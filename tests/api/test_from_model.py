@@ -87,7 +87,7 @@ def test_a_resumed_run_keeps_its_origin(trained: Path, finished: Path, streets: 
         train(streets, finished, resume=True, init_from=trained)
 
 
-def test_freezing_random_weights_is_said(streets: Path, tiny: Arguments, tmp_path: Path) -> None:
+def test_freezing_random_weights_is_a_warning(streets: Path, tiny: Arguments, tmp_path: Path) -> None:
     heard = Recorder()
     settings = {**tiny["settings"], "optimizer.freeze_stages": 1}
     with use_reporter(heard):

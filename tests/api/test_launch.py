@@ -29,7 +29,7 @@ def test_a_process_that_was_not_launched_is_the_first(launched: Launched) -> Non
     assert is_first_process()
 
 
-def test_a_process_that_trains_alone_says_what_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_process_prints_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some batch systems number the jobs of an array so; without a meeting point they know nothing of each other."""
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -37,14 +37,14 @@ def test_a_process_that_trains_alone_says_what_comes_out(monkeypatch: pytest.Mon
 
 
 def test_no_process_is_an_error() -> None:
-    with pytest.raises(InvalidArgumentError, match="--devices 0 is no number of processes; give 1 or more"):
+    with pytest.raises(InvalidArgumentError, match=r"--devices is 0\. Expected 1 or more"):
         require_devices(0, "cpu")
 
 
 def test_another_number_than_torchrun_has_started_is_an_error(launched: Launched) -> None:
     launched(0, 2)
     require_devices(2, "cpu")
-    with pytest.raises(InvalidArgumentError, match="--devices 4, but torchrun has started 2 process"):
+    with pytest.raises(InvalidArgumentError, match="--devices is 4, but torchrun has started 2 processes"):
         require_devices(4, "cpu")
 
 
@@ -54,6 +54,6 @@ def test_more_processes_than_gpus_are_an_error(monkeypatch: pytest.MonkeyPatch) 
     require_devices(2, "cuda")
     require_devices(8, "cpu")
     with pytest.raises(
-        InvalidArgumentError, match="--devices 3, but there are 2 GPUs; give at most as many, or --device cpu"
+        InvalidArgumentError, match=r"--devices is 3, but this machine has 2 GPUs\. Use at most 2, or --device cpu"
     ):
         require_devices(3, "cuda")

@@ -22,7 +22,7 @@ Arguments = dict[str, Any]
 Arguments = dict[str, Any]
 
 
-def test_a_run_leaves_what_it_says(trained: Path, streets: Path, tiny: Arguments, tmp_path: Path) -> None:
+def test_a_run_returns_its_files_and_scores(trained: Path, streets: Path, tiny: Arguments, tmp_path: Path) -> None:
     result = train(streets, tmp_path / "again", **tiny)
     assert result == TrainResult(
         run=tmp_path / "again",
@@ -85,7 +85,7 @@ def test_a_folder_that_holds_a_run_is_refused(finished: Path, streets: Path, tin
         ({"budget": "1s", "device": "cpu"}, "the budget of 1 s|[Bb]udget"),
     ],
 )
-def test_what_cannot_be_done_leaves_no_folder(streets: Path, tmp_path: Path, arguments: Arguments, said: str) -> None:
+def test_invalid_arguments_leave_no_folder(streets: Path, tmp_path: Path, arguments: Arguments, said: str) -> None:
     with pytest.raises(InvalidArgumentError, match=said):
         train(streets, tmp_path / "run", **arguments)
     assert not (tmp_path / "run").exists()

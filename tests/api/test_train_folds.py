@@ -68,7 +68,7 @@ def test_finished_folds_resumed_change_nothing(folded: CrossValidationResult, st
     assert read_contents(folded.run) == before
 
 
-def test_folds_that_were_interrupted_go_on(
+def test_interrupted_folds_are_resumed(
     folded: CrossValidationResult, streets: Path, tiny: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the middle of the second: the first is not touched, the second goes on, and all is as if never stopped."""
@@ -136,7 +136,7 @@ def test_folds_take_no_changes(folded: CrossValidationResult, streets: Path) -> 
         train(streets, folded.run, resume=True, allow_changes=True)
 
 
-def test_a_folder_of_folds_is_no_place_for_a_run_nor_the_reverse(
+def test_a_folder_holds_either_folds_or_a_run(
     folded: CrossValidationResult, trained: Path, streets: Path, tiny: Arguments
 ) -> None:
     for changes in ({}, {"folds": 3}):
@@ -179,7 +179,7 @@ def test_folds_share_the_budget(streets: Path, tmp_path: Path, monkeypatch: pyte
     [
         ({"folds": 1}, r"--folds is 1\. Expected at least 2"),
         ({"folds": 2, "budget": "1s", "device": "cpu"}, "[Bb]udget"),
-        ({"folds": 17, "steps": 2}, "17 folds need one each; make fewer folds"),
+        ({"folds": 17, "steps": 2}, r"17 folds need 17\."),
         ({"folds": 2, "steps": 2, "group_by": "zzz"}, r"--group-by 'zzz' does not match 16 of 16 names"),
     ],
 )
@@ -191,7 +191,7 @@ def test_folds_that_cannot_be_made_leave_no_folder(
     assert not (tmp_path / "run").exists()
 
 
-def test_folds_whose_time_is_too_short_are_taken_back(streets: Path, tmp_path: Path) -> None:
+def test_folds_with_too_little_time_are_discarded(streets: Path, tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text("network: {base_channels: 4, depth: 2}\n")
     with pytest.raises(InvalidArgumentError, match=r"budget of .* ends before training could start"):
         train(streets, tmp_path / "run", folds=2, config=tmp_path / "r.yaml", budget="11s", device="cpu")

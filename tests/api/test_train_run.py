@@ -12,11 +12,11 @@ import yaml
 
 from pixelwise.api import train
 from pixelwise.api.config_diff import Change, refuse_changes, require_same_config
-from pixelwise.config import Config, load_config, to_yaml
+from pixelwise.config import Config, load_config
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import read_image, write_png
 from pixelwise.data.splits.splits import read_splits
-from pixelwise.errors import CheckpointError, DataError, InvalidArgumentError
+from pixelwise.errors import CheckpointError, DataError, InvalidArgumentError, PathAccessError
 from pixelwise.model_file import MODEL_FILE_NAME, load_model
 from pixelwise.progress import use_reporter
 from pixelwise.training.checkpoint import load_checkpoint
@@ -74,7 +74,7 @@ def test_another_config_is_refused(finished: Path, streets: Path, changes: Argum
     assert read_contents(finished) == before
 
 
-def test_another_network_or_optimizer_is_refused_whatever_is_allowed(finished: Path, streets: Path) -> None:
+def test_another_network_or_optimizer_is_always_refused(finished: Path, streets: Path) -> None:
     changes = {"optimizer.name": "sgd", "optimizer.lr": 0.5}
     with pytest.raises(CheckpointError, match=r"optimizer\.name: \w+ → sgd\nThese cannot change within a run"):
         train(streets, finished, resume=True, allow_changes=True, settings=changes)
@@ -97,7 +97,7 @@ def test_allowed_changes_hold_from_there_on_and_are_written_down(finished: Path,
     train(streets, finished, resume=True, steps=8)  # nothing is another any more
 
 
-def test_memory_may_be_saved_from_now_on_without_asking(started: Path, trained: Path, streets: Path) -> None:
+def test_activation_checkpointing_may_change_on_resume(started: Path, trained: Path, streets: Path) -> None:
     settings = {"training.activation_checkpointing": True}
     train(streets, started, resume=True, settings=settings, device="cpu")
     assert (started / MODEL_FILE_NAME).read_bytes() == (trained / MODEL_FILE_NAME).read_bytes()
@@ -105,13 +105,13 @@ def test_memory_may_be_saved_from_now_on_without_asking(started: Path, trained: 
     assert "training.activation_checkpointing: false → true" in (started / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_finished_run_saves_no_memory_any_more(finished: Path, streets: Path) -> None:
+def test_a_finished_run_ignores_activation_checkpointing(finished: Path, streets: Path) -> None:
     before = read_contents(finished)
     train(streets, finished, resume=True, settings={"training.activation_checkpointing": True}, device="cpu")
     assert read_contents(finished) == before
 
 
-def test_a_run_that_takes_no_changes_takes_this_one_neither(tmp_path: Path) -> None:
+def test_a_run_without_changes_refuses_activation_checkpointing(tmp_path: Path) -> None:
     asked = Config().replace({"training.activation_checkpointing": True})
     require_same_config(RunFolder(tmp_path), Config(), asked)
     with pytest.raises(
@@ -137,7 +137,7 @@ def other_data(streets: Path, tmp_path: Path) -> Path:
     return data
 
 
-def test_another_dataset_is_refused_with_what_is_different(started: Path, other_data: Path) -> None:
+def test_another_dataset_is_refused_with_its_differences(started: Path, other_data: Path) -> None:
     before = read_contents(started)
     with pytest.raises(CheckpointError, match="was started with another dataset") as error:
         train(other_data, started, resume=True)
@@ -150,7 +150,7 @@ def test_another_dataset_is_refused_with_what_is_different(started: Path, other_
     assert read_contents(started) == before
 
 
-def test_another_dataset_is_taken_where_that_is_allowed(started: Path, other_data: Path) -> None:
+def test_another_dataset_is_accepted_with_allow_changes(started: Path, other_data: Path) -> None:
     with pytest.raises(DataError, match="0001"):  # were its names alone compared
         read_splits(started / "splits.yaml", Dataset.load(other_data).samples)
     train(other_data, started, resume=True, allow_changes=True, device="cpu")
@@ -173,7 +173,7 @@ def test_many_differences_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["next.checkpoint", MODEL_FILE_NAME, "report.html"])
-def test_a_full_disk_is_one_error_and_the_run_goes_on_later(
+def test_a_full_disk_is_one_error_and_the_run_can_be_resumed(
     started: Path, trained: Path, streets: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     fsync = os.fsync
@@ -193,7 +193,7 @@ def test_a_full_disk_is_one_error_and_the_run_goes_on_later(
     assert (started / MODEL_FILE_NAME).read_bytes() == (trained / MODEL_FILE_NAME).read_bytes()
 
 
-def test_other_errors_of_the_system_stay_what_they_are(tmp_path: Path) -> None:
+def test_other_system_errors_are_not_changed(tmp_path: Path) -> None:
     with pytest.raises(BrokenPipeError), explain_disk_errors(RunFolder(tmp_path), "resume"):
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
@@ -204,7 +204,7 @@ def test_a_folder_that_may_not_be_written_is_refused_before_anything_is_read(
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
     monkeypatch.setattr("pixelwise.api.train_run.prepare_data", lambda *arguments: pytest.fail("began"))
     with pytest.raises(
-        InvalidArgumentError, match=rf"{tmp_path} may not be written to\. Make it writable, or choose another"
+        PathAccessError, match=rf"{tmp_path} may not be written to\. Make it writable, or choose another"
     ):
         train(streets, tmp_path / "a" / "run", steps=1)
 
@@ -217,7 +217,7 @@ def test_a_folder_that_turns_out_read_only_is_an_error(
 
     monkeypatch.setattr("pixelwise.api.train_run.write_splits", read_only)
     with pytest.raises(
-        InvalidArgumentError, match=r"cannot be written to \(Read-only file system\)\. Choose another folder"
+        PathAccessError, match=r"cannot be written to \(Read-only file system\)\. Choose another folder"
     ):
         train(streets, tmp_path / "run", **tiny)
 
@@ -225,8 +225,8 @@ def test_a_folder_that_turns_out_read_only_is_an_error(
 def test_another_config_file_is_refused_and_the_same_is_not(finished: Path, streets: Path, tmp_path: Path) -> None:
     config = load_config(finished / "config.yaml")
     same, other = tmp_path / "same.yaml", tmp_path / "other.yaml"
-    same.write_text(to_yaml(config))
-    other.write_text(to_yaml(config.replace({"optimizer.lr": 0.5})))
+    same.write_text(config.to_yaml())
+    other.write_text(config.replace({"optimizer.lr": 0.5}).to_yaml())
     train(streets, finished, resume=True, config=same)
     with pytest.raises(CheckpointError, match=r"optimizer\.lr: 0\.02 → 0\.5"):
         train(streets, finished, resume=True, config=other)
@@ -255,7 +255,7 @@ LEFT_OUT = [
 ]
 
 
-def test_a_forced_run_names_what_it_leaves_out(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
+def test_a_run_lists_the_files_that_it_excludes(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
     recorder = Recorder()
     with pytest.raises(DataError, match="Train without the invalid files: --skip-invalid"):
         train(faulty, tmp_path / "run", **tiny)
@@ -275,7 +275,7 @@ def test_a_forced_run_names_what_it_leaves_out(faulty: Path, tiny: Arguments, tm
     assert sum(line.startswith("error: ") for line in recorder.messages) == 2
 
 
-def test_a_forced_run_goes_on_without_what_it_left_out(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
+def test_a_resumed_run_excludes_the_same_files(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
     run = train(faulty, tmp_path / "run", **tiny, skip_invalid=True).run
     model = (run / MODEL_FILE_NAME).read_bytes()
     for name in ("last.checkpoint", "previous.checkpoint", MODEL_FILE_NAME, "report.html", "metrics.jsonl"):
@@ -286,7 +286,7 @@ def test_a_forced_run_goes_on_without_what_it_left_out(faulty: Path, tiny: Argum
     assert "excluded: images/train/0001.png: an image has no mask" in (run / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_forced_run_stops_at_an_error_that_came_later(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
+def test_a_resumed_run_stops_at_a_new_error(faulty: Path, tiny: Arguments, tmp_path: Path) -> None:
     run = train(faulty, tmp_path / "run", **tiny, skip_invalid=True).run
     for name in ("last.checkpoint", "previous.checkpoint", MODEL_FILE_NAME, "report.html"):
         (run / name).unlink()
@@ -297,7 +297,7 @@ def test_a_forced_run_stops_at_an_error_that_came_later(faulty: Path, tiny: Argu
         train(faulty, run, resume=True, allow_changes=True, device="cpu")
 
 
-def test_a_run_is_not_forced_later(started: Path, streets: Path) -> None:
+def test_skip_invalid_is_refused_for_a_run_without_it(started: Path, streets: Path) -> None:
     with pytest.raises(CheckpointError, match=r"was started without --skip-invalid\. Resume without it"):
         train(streets, started, resume=True, skip_invalid=True)
 

@@ -181,7 +181,7 @@ def test_accepted_errors_do_not_stop_training(clean: Path) -> None:
     assert len(report.errors) == 2
 
 
-def test_what_was_not_scanned_is_not_checked(clean: Path) -> None:
+def test_samples_that_were_not_scanned_are_not_checked(clean: Path) -> None:
     """Training scans train and val, so a class may be missing in test."""
     put("images/test/0.png", noise())(clean)
     put("masks/test/0.png", mask(0))(clean)

@@ -266,7 +266,7 @@ def test_each_of_many_channels_is_warped_like_a_single_one(channels: int) -> Non
 
 
 @given(st.integers(1, 60), st.floats(-150, 150), st.floats(0, 90), st.sampled_from([1, 2, 4, 8]))
-def test_the_range_to_read_and_mirror_is_what_the_crop_needs(side: int, low: float, length: float, step: int) -> None:
+def test_the_range_to_read_and_mirror_covers_the_crop(side: int, low: float, length: float, step: int) -> None:
     """Compare with NumPy's mirrored padding of the whole image, in multiples of the factor."""
     high = low + length
     inside, before, after = _choose_range(low, high, side, step)

@@ -91,7 +91,7 @@ def test_an_example() -> None:
     assert fill([(1, 0), (3, 0), (3, 2), (1, 2)], (3, 4)).tolist() == [[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
 
 
-def test_a_center_on_an_edge_belongs_to_what_is_right_and_below() -> None:
+def test_a_center_on_an_edge_belongs_to_the_area_right_and_below() -> None:
     corners = [(0.5, 0.5), (2.5, 0.5), (2.5, 2.5), (0.5, 2.5)]
     assert fill(corners, (3, 3)).tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
 

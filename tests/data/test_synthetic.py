@@ -25,7 +25,7 @@ from pixelwise.data.synthetic import (
     street_scene,
     write_dataset,
 )
-from pixelwise.data.synthetic.canvas import Camera, Canvas, Light, make_box
+from pixelwise.data.synthetic.canvas import Camera, Canvas, Light, make_cuboid
 from pixelwise.data.synthetic.streets import CYCLIST
 from pixelwise.errors import InvalidArgumentError
 
@@ -157,7 +157,7 @@ def test_haze_reduces_the_color_of_distant_objects() -> None:
 
 def test_labels_are_not_anti_aliased() -> None:
     canvas = plain_canvas()
-    corners = make_box((-130, 170), (20, 190), (800, 1100))
+    corners = make_cuboid((-130, 170), (20, 190), (800, 1100))
     canvas.solid(corners, (90, 60, 30), 6)
     canvas.stroke(np.array([[(-300, 0, 900), (-200, 330, 900)]]), 40, (90, 60, 30), 6)
     canvas.fill(np.array([[(200, 0, 900), (320, 80, 900), (230, 300, 900)]]), (90, 60, 30), 6)
@@ -171,7 +171,7 @@ def test_only_visible_faces_of_a_box_are_drawn() -> None:
     light = Light(faces=(20, 40, 60, 80, 100), haze=(0, 0, 0), visibility=10**9)
     for x, seen in (((200, 300), {20, 60}), ((-300, -200), {40, 60}), ((-50, 50), {60})):
         canvas = replace(plain_canvas(), light=light)
-        canvas.solid(make_box(x, (0, 200), (800, 1200)), (100, 100, 100), 5)
+        canvas.solid(make_cuboid(x, (0, 200), (800, 1200)), (100, 100, 100), 5)
         values, counts = np.unique(canvas.image[canvas.labels == 5][:, 0], return_counts=True)
         assert set(values[counts > 80].tolist()) == seen
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.config import NetworkConfig
-from pixelwise.inference.fuse_batchnorm import ConvNormPair, find_pairs, optimize_for_inference
+from pixelwise.inference.fuse_batchnorm import ConvNormPair, find_fusible_pairs, optimize_for_inference
 from pixelwise.networks import build_network
 
 SIZE = (64, 64)
@@ -19,8 +19,8 @@ NETWORKS = {
 }
 
 
-def enlivened(network: nn.Module) -> nn.Module:
-    """With statistics and factors that change something."""
+def randomize_norms(network: nn.Module) -> nn.Module:
+    """Give the normalizations random factors and statistics."""
     torch.manual_seed(0)
     network.train()
     with torch.no_grad():
@@ -33,27 +33,27 @@ def enlivened(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def norms(network: nn.Module) -> int:
+def count_norms(network: nn.Module) -> int:
     return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_optimized_network_gives_the_same(name: str) -> None:
-    network = enlivened(build_network(NETWORKS[name], in_channels=3, num_classes=4))
+    network = randomize_norms(build_network(NETWORKS[name], in_channels=3, num_classes=4))
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    folded = optimize_for_inference(network, SIZE, channels=3, precision="fp32")
+    optimized = optimize_for_inference(network, SIZE, channels=3, precision="fp32")
     images = torch.randn(2, 3, *SIZE)
     with torch.no_grad():
-        expected, found = network(images), folded(images)
+        expected, found = network(images), optimized(images)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * max(1, float(expected.abs().max())))
-    assert norms(network) > norms(folded) == 0
+    assert count_norms(network) > count_norms(optimized) == 0
     after = network.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
 def test_bf16_weights_give_the_same_under_autocast() -> None:
-    network = enlivened(build_network(NETWORKS["unet"], in_channels=3, num_classes=4))
+    network = randomize_norms(build_network(NETWORKS["unet"], in_channels=3, num_classes=4))
     in_fp32, in_bf16 = (optimize_for_inference(network, SIZE, channels=3, precision=p) for p in ("fp32", "bf16"))
     assert next(in_bf16.parameters()).dtype == torch.bfloat16
     images = torch.randn(1, 3, *SIZE)
@@ -62,7 +62,7 @@ def test_bf16_weights_give_the_same_under_autocast() -> None:
 
 
 class Net(nn.Module):
-    """A convolution and a normalization, joined as `use` says."""
+    """A convolution and a normalization, applied by `use`."""
 
     def __init__(self, use: Callable[["Net", Tensor], Tensor]) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Net(nn.Module):
         return self.use(self, images)
 
 
-def kept(net: Net, images: Tensor) -> Tensor:
+def use_twice(net: Net, images: Tensor) -> Tensor:
     made = net.convolution(images)
     return net.norm(made) + made
 
@@ -82,37 +82,38 @@ def kept(net: Net, images: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     "use",
     [
-        pytest.param(kept, id="the output is used elsewhere"),
-        pytest.param(lambda net, x: net.norm(functional.relu(net.convolution(x))), id="something lies between"),
+        pytest.param(use_twice, id="the output is used elsewhere"),
+        pytest.param(lambda net, x: net.norm(functional.relu(net.convolution(x))), id="another operator in between"),
         pytest.param(lambda net, x: net.convolution(net.norm(x)), id="the other way round"),
         pytest.param(lambda net, x: net.norm(net.convolution(net.norm(net.convolution(x)))), id="both run twice"),
         pytest.param(lambda net, x: net.norm(net.convolution(x)) + net.norm(x), id="the norm runs twice"),
     ],
 )
 def test_other_combinations_are_not_fused(use: Callable[[Net, Tensor], Tensor]) -> None:
-    network = enlivened(Net(use))
-    assert find_pairs(network, SIZE, channels=3) == []
-    folded = optimize_for_inference(network, SIZE, channels=3, precision="fp32")
+    network = randomize_norms(Net(use))
+    assert find_fusible_pairs(network, SIZE, channels=3) == []
+    optimized = optimize_for_inference(network, SIZE, channels=3, precision="fp32")
     images = torch.randn(1, 3, *SIZE)
     with torch.no_grad():
-        torch.testing.assert_close(folded(images), network(images), rtol=0, atol=0)
+        torch.testing.assert_close(optimized(images), network(images), rtol=0, atol=0)
 
 
 def test_the_order_of_the_modules_does_not_matter() -> None:
     network = Net(lambda net, x: net.norm(net.convolution(x)))
     network.norm, network.convolution = network.norm, network.convolution
-    assert find_pairs(network, SIZE, channels=3) == [ConvNormPair(convolution="convolution", normalization="norm")]
+    pair = ConvNormPair(convolution="convolution", normalization="norm")
+    assert find_fusible_pairs(network, SIZE, channels=3) == [pair]
 
 
 def test_a_norm_without_statistics_is_not_fused() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False))
-    assert find_pairs(network, SIZE, channels=3) == []
+    assert find_fusible_pairs(network, SIZE, channels=3) == []
 
 
 def test_factors_and_biases_may_be_missing() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4, affine=False))
-    enlivened(network)
-    folded = optimize_for_inference(network, SIZE, channels=3, precision="fp32")
+    randomize_norms(network)
+    optimized = optimize_for_inference(network, SIZE, channels=3, precision="fp32")
     images = torch.randn(1, 3, *SIZE)
     with torch.no_grad():
-        torch.testing.assert_close(folded(images), network(images), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(optimized(images), network(images), rtol=1e-5, atol=1e-5)

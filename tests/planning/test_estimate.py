@@ -20,7 +20,7 @@ def forecast(**changes):
     return RunEstimate(**{**values, **changes})
 
 
-def test_what_is_said():
+def test_lines_of_an_estimate():
     assert forecast().lines() == (
         "estimate for cpu: 1,500 steps, 30 epochs",
         "time: 10.8 min = start 20 s + steps 10.0 min + evaluations 20 s + final evaluation and report 10 s",
@@ -29,7 +29,7 @@ def test_what_is_said():
     )
 
 
-def test_what_was_not_timed_and_not_tried_is_not_said():
+def test_an_estimate_without_timing():
     said = "\n".join(forecast(time=None, planning_peak=3 * GIB).lines())
     assert "nothing is timed if the steps are given" in said
     assert "in the same process" not in said

@@ -130,7 +130,7 @@ FAULTS: list[tuple[Plant, list[str], str, tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("plant", "files", "reason", "kept"), FAULTS)
-def test_what_an_error_names_is_left_out(
+def test_files_with_errors_are_excluded(
     clean: Path, plant: Plant, files: list[str], reason: str, kept: tuple[str, ...]
 ) -> None:
     plant(clean)
@@ -162,7 +162,7 @@ def test_images_of_odd_channels_are_left_out(clean: Path) -> None:
     )
 
 
-def test_a_run_that_goes_on_has_the_same_pairs(clean: Path) -> None:
+def test_a_resumed_run_has_the_same_pairs(clean: Path) -> None:
     (clean / "masks/train/1.png").write_bytes(b"")
     (clean / "masks/val/1.png").unlink()
     fresh = prepare_data(clean, Config(), skip_invalid=True)
@@ -173,7 +173,7 @@ def test_a_run_that_goes_on_has_the_same_pairs(clean: Path) -> None:
     assert (again.exclusions, again.waived) == (fresh.exclusions, fresh.waived)
 
 
-def test_a_sound_set_loses_nothing(clean: Path) -> None:
+def test_a_valid_dataset_loses_nothing(clean: Path) -> None:
     listening = Recorder()
     with use_reporter(listening):
         prepared = prepare_data(clean, Config(), skip_invalid=True)
@@ -183,7 +183,7 @@ def test_a_sound_set_loses_nothing(clean: Path) -> None:
     assert prepare_data(clean, Config()).exclusions is None
 
 
-def test_masks_saved_as_jpeg_are_trained_on_and_said(clean: Path) -> None:
+def test_jpeg_masks_are_used_and_reported(clean: Path) -> None:
     Image.fromarray(np.full(SIZE, 1, np.uint8)).save(clean / "masks/train/0.jpg")
     (clean / "masks/train/0.png").unlink()
     prepared = prepare_data(clean, Config(), skip_invalid=True)
@@ -193,7 +193,7 @@ def test_masks_saved_as_jpeg_are_trained_on_and_said(clean: Path) -> None:
     assert line.startswith("error: 1 mask saved as JPEG")
 
 
-def test_without_a_pair_there_is_no_forcing(clean: Path) -> None:
+def test_without_a_valid_pair_there_is_no_training(clean: Path) -> None:
     for name in NAMES:
         (clean / f"masks/{name}.png").write_bytes(b"")
     listening = Recorder()
@@ -202,7 +202,7 @@ def test_without_a_pair_there_is_no_forcing(clean: Path) -> None:
     assert sum(line.startswith("excluded: ") for line in listening.messages) == 5
 
 
-def test_without_a_class_there_is_no_forcing(clean: Path) -> None:
+def test_without_a_class_there_is_no_training(clean: Path) -> None:
     (clean / "dataset.yaml").unlink()
     for name in NAMES:
         write_png(clean / f"masks/{name}.png", np.full(SIZE, 255, np.uint8))

@@ -16,7 +16,7 @@ from pixelwise.planning.fingerprint import (
 from pixelwise.planning.prepare_data import prepare_data
 
 
-def test_figures_of_the_training_images_alone(streets):
+def test_statistics_of_the_training_images_only(streets):
     prepared = prepare_data(streets, Config())
     seen = prepared.fingerprint
     assert (seen.num_train, seen.num_val) == (12, 4)
@@ -109,7 +109,7 @@ def test_a_bar_is_found_whatever_its_size(height, width, border):
         assert found.tolist() == [[height * width, max(height, width), thickness]]
 
 
-def test_borders_are_between_classes_and_not_around_what_is_ignored():
+def test_borders_are_between_classes_and_not_around_ignored_pixels():
     labels = np.array([[0, 0, 1], [0, 255, 1], [0, 0, 1]])
     assert count_border_pixels(labels, 2) == (2, 8)
     assert count_border_pixels(np.full((3, 3), 255), 2) == (0, 0)

@@ -56,7 +56,7 @@ def test_then_smaller_crops(seen):
     assert "do not fit into" in reasons["data.crop_size"]
 
 
-def test_what_the_user_decided_stays(seen):
+def test_keys_that_the_user_set_stay(seen):
     samples, _ = fit(seen, room_for(seen, {**START, "data.crop_size": [64, 64]}), fixed=["training.batch_size"])
     assert samples == (8, (64, 64))
 
@@ -70,7 +70,7 @@ def test_less_memory_never_gives_larger_samples(seen):
     assert pixels[0] < pixels[-1]
 
 
-def test_too_little_for_anything_is_an_error_that_says_what_to_do(seen):
+def test_too_little_memory_is_an_error_with_advice(seen):
     with pytest.raises(
         InvalidArgumentError,
         match=r"would take .* GiB .* may use 0\.01 GiB, 75% of .* Free memory, set .*activation_checkpointing=true, or",

@@ -40,7 +40,7 @@ def test_crop_is_the_image_or_its_largest_window(size, crop):
     assert compute_crop(size) == crop
 
 
-def test_the_reason_of_the_crop_tells_of_small_and_of_long_regions(seen):
+def test_the_reason_of_the_crop_mentions_small_and_long_objects(seen):
     choices = choose_samples(dataclasses.replace(seen, median_size=(1024, 1024), components=(LONG, SHORT, None)))
     reason = choices["data.crop_size"][1]
     assert "the largest crop of 1024x1024" in reason
@@ -75,7 +75,7 @@ def test_only_a_class_below_a_thousandth_is_weighted(seen, pixels, weighted):
     assert ("below 0.001" in reason) == weighted
 
 
-def test_cells_may_lie_any_way_up_and_streets_may_not(seen, cells):
+def test_cells_are_rotated_and_streets_are_not(seen, cells):
     upright = choose_augmentation(seen)
     free = choose_augmentation(prepare_data(cells, Config()).fingerprint)
     assert {key: value for key, (value, _) in upright.items()} == {"augmentation.rotate": 5.0}

@@ -39,7 +39,7 @@ def test_the_model_s_part_counted_by_hand(seen):
 
 
 @pytest.mark.parametrize("name", ["muon", "adamw", "sgd"])
-def test_the_optimizer_s_state_is_what_it_really_keeps(streets, make_trainer, seen, name):
+def test_the_optimizer_state_is_counted_exactly(streets, make_trainer, seen, name):
     trainer = make_trainer({"optimizer.name": name})
     model = trainer.spec.build()
     optimizer = build_optimizer(model, trainer.config.optimizer)
@@ -50,7 +50,7 @@ def test_the_optimizer_s_state_is_what_it_really_keeps(streets, make_trainer, se
     assert home._optimizer_bytes(model.network, trainer.config.optimizer) == expected
 
 
-def test_the_cache_fills_with_what_is_shown(seen):
+def test_the_cache_fills_with_the_images_of_the_run(seen):
     of_pair = 64 * 96 * 4
     batches = 4 * 2 * of_pair
     two = {"training.batch_size": 2}
@@ -111,7 +111,7 @@ def test_the_turns_of_a_run_share_their_memory(seen):
     assert made.peak == made.process + made.images + made.model + max(made.step, made.evaluation, made.checkpoint)
 
 
-def test_room_is_a_share_of_what_is_held_and_what_is_free(monkeypatch):
+def test_the_budget_is_a_fraction_of_used_and_free_memory(monkeypatch):
     monkeypatch.setattr(home, "measure_free_memory", lambda device: 3 * 2**30)
     monkeypatch.setattr(home, "measure_resident_memory", lambda: 2**30)
     assert measure_memory_budget(CPU) == MemoryBudget(resident=2**30, total=4 * 2**30)
@@ -132,7 +132,7 @@ def test_a_batch_in_parts_takes_the_step_of_one_part(seen):
 
 
 @pytest.mark.parametrize("network", [{}, {"network.name": "segnet", "network.depth": 4}])
-def test_recomputing_takes_less_for_a_step_and_nothing_else(seen, network):
+def test_activation_checkpointing_reduces_only_the_step(seen, network):
     kept, again = forecast(seen, **network), forecast(seen, **network, **{"training.activation_checkpointing": True})
     assert 0.5 * kept.step < again.step < 0.8 * kept.step
     assert dataclasses.replace(again, step=kept.step) == kept

@@ -109,7 +109,7 @@ def test_hopeless_networks_are_not_timed(prepared, monkeypatch):
     assert (timed, made.config.network.base_channels) == ([16, 32], 16)
 
 
-def test_what_is_timed_is_not_compiled(prepared, monkeypatch):
+def test_timed_networks_are_not_compiled(prepared, monkeypatch):
     pretend(monkeypatch, 1.0)
     compiled = []
     measure = planner.measure_step
@@ -202,7 +202,7 @@ def test_too_little_memory_is_an_error(prepared, monkeypatch):
         plan(prepared, **{"training.steps": 5})
 
 
-def test_what_was_tried_is_part_of_the_forecast(prepared, monkeypatch):
+def test_timed_networks_are_part_of_the_estimate(prepared, monkeypatch):
     pretend(monkeypatch, 0.35, growth=1)
     made = plan(prepared, **{"training.budget_seconds": 100.0})
     assert made.estimate.planning_peak >= made.estimate.memory.peak
@@ -247,7 +247,7 @@ def test_gray_images_take_no_weights_of_photographs(cells, monkeypatch):
     assert "3 channels of 8 bits" in made.config.reasons["network.encoder"]
 
 
-def test_what_the_user_decided_stays(prepared):
+def test_keys_that_the_user_set_stay(prepared):
     changes = {
         "training.steps": 3,
         "network.base_channels": 4,
@@ -277,7 +277,7 @@ def test_every_planned_value_has_a_reason_in_the_yaml(prepared, tmp_path):
     assert load_config(tmp_path / "config.yaml") == made.config
 
 
-def test_depth_and_stem_are_explained_by_what_there_is_to_see(prepared):
+def test_depth_and_stem_are_explained_by_the_objects(prepared):
     reasons = plan(prepared, **{"training.steps": 3}).config.reasons
     assert "receptive field of 408 pixels for 64x96; objects are" in reasons["network.depth"]
     assert "the thinnest class is 1 pixels thick" in reasons["network.stem_stride"]

@@ -23,7 +23,7 @@ def without_val(streets, folder):
     return folder
 
 
-def test_a_val_split_is_made_by_seed_and_said(streets, tmp_path):
+def test_a_val_split_is_drawn_with_the_seed_and_reported(streets, tmp_path):
     data = without_val(streets, tmp_path / "data")
     first = prepare_data(data, config(seed=0, val_fraction=0.25))
     assert len(first.splits["val"]) == 3

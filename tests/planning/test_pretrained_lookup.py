@@ -70,12 +70,12 @@ def test_weights_of_timm_on_disk_are_found_where_its_variables_say(disk, asked, 
     assert asked == []
 
 
-def test_where_nothing_is_at_hand_the_server_is_asked_once(disk, asked):
+def test_without_weights_on_disk_the_server_is_asked_once(disk, asked):
     assert find_pretrained() == []
     assert asked == [PRETRAINED[0].url]
 
 
-def test_what_can_be_downloaded_is_said_to_be(disk, monkeypatch):
+def test_reachable_weights_are_downloadable(disk, monkeypatch):
     class Answer:
         status = 200
 

@@ -9,7 +9,7 @@ from pixelwise.planning.timing import compute_seconds_left, compute_steps_within
 from pixelwise.training.trainer import Trainer
 
 
-def test_the_loop_s_own_step_is_timed_on_batches_made_beside_it(make_trainer, monkeypatch):
+def test_the_step_of_the_trainer_is_timed_with_prefetched_batches(make_trainer, monkeypatch):
     taken, threads = [], set()
     step, make = Trainer.step, Batches.make
     monkeypatch.setattr(Trainer, "step", lambda self, *rest: taken.append(1) or step(self, *rest))

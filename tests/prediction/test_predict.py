@@ -24,7 +24,7 @@ from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles
 from pixelwise.prediction.outputs import WRITERS
 from pixelwise.prediction.postprocess import postprocess_labels
 from pixelwise.prediction.predict import predict_files, take_share
-from pixelwise.prediction.report import PredictReport
+from pixelwise.prediction.result import PredictReport
 from pixelwise.progress import use_reporter
 from support.films import write_film
 

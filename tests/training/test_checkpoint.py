@@ -44,7 +44,7 @@ def test_without_a_checkpoint_there_is_none(run: RunFolder) -> None:
     assert load_checkpoint(run) is None
 
 
-def test_what_is_saved_is_loaded(run: RunFolder) -> None:
+def test_a_saved_checkpoint_is_loaded(run: RunFolder) -> None:
     saved = at(7)
     save_checkpoint(run, saved)
     loaded = load_checkpoint(run)
@@ -94,7 +94,7 @@ def test_a_kill_between_the_two_renames_loses_no_finished_checkpoint(
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 damaged", b"\x80\x04damaged"])
-def test_a_damaged_last_checkpoint_is_said_and_the_previous_one_taken(run: RunFolder, content: bytes) -> None:
+def test_a_damaged_last_checkpoint_is_logged_and_the_previous_one_used(run: RunFolder, content: bytes) -> None:
     save_checkpoint(run, at(1))
     save_checkpoint(run, at(2))
     run.last_checkpoint.write_bytes(content)

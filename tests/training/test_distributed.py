@@ -12,7 +12,7 @@ import cv2
 import pytest
 import torch
 
-from pixelwise.config import Config, to_yaml
+from pixelwise.config import Config
 from pixelwise.data.synthetic import write_dataset
 from pixelwise.errors import InvalidArgumentError, TrainingError
 from pixelwise.training import distributed as home
@@ -95,7 +95,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "augmentation.scale": [1, 1],
         "augmentation.rotate": 0,
     }
-    path.write_text(to_yaml(Config().replace(changes)))
+    path.write_text(Config().replace(changes).to_yaml())
     return path
 
 
@@ -169,7 +169,7 @@ def validations(ran: Ran) -> list[Any]:
     return [line["val"] for line in ran.run.read_metrics() if "val" in line]
 
 
-def test_two_processes_come_to_the_weights_of_one(one: Ran, two: Ran, train: Train) -> None:
+def test_two_processes_have_the_weights_of_one(one: Ran, two: Ran, train: Train) -> None:
     assert two.codes == [0, 0], two.said
     require_same_weights(one, two)
 
@@ -266,7 +266,7 @@ def launched(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_torchrun_goes_on_by_itself_when_a_process_is_killed(
+def test_torchrun_resumes_by_itself_when_a_process_is_killed(
     two: Ran, data: Path, config: Path, tmp_path: Path
 ) -> None:
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "--max-restarts", 1)
@@ -306,7 +306,7 @@ def sharded(train: Train) -> Ran:
     return train(2, *SHARDED)
 
 
-def test_sharded_weights_come_to_those_of_one_process(one: Ran, sharded: Ran) -> None:
+def test_sharded_weights_equal_those_of_one_process(one: Ran, sharded: Ran) -> None:
     assert sharded.codes == [0, 0], sharded.said
     require_same_weights(one, sharded)
     assert validations(sharded) == validations(one)
@@ -325,7 +325,7 @@ def form_of(value: Any) -> Any:
     return [form_of(one) for one in value] if isinstance(value, list) else type(value)
 
 
-def test_a_sharded_run_that_is_asked_to_stop_goes_on_to_the_same_model(train: Train, sharded: Ran) -> None:
+def test_a_stopped_sharded_run_resumes_to_the_same_model(train: Train, sharded: Ran) -> None:
     stopped = train(2, *SHARDED, instant={"rank": 1, "step": 7, "signal": TERMINATE})
     assert stopped.codes[0] == 143, stopped.said
     assert stopped.checkpoint.step in (7, 8)
@@ -335,7 +335,7 @@ def test_a_sharded_run_that_is_asked_to_stop_goes_on_to_the_same_model(train: Tr
 
 
 @pytest.mark.slow
-def test_a_killed_sharded_process_ends_all_and_one_goes_on_alone(train: Train, one: Ran) -> None:
+def test_a_killed_sharded_process_ends_all_and_one_process_resumes(train: Train, one: Ran) -> None:
     killed = train(2, *SHARDED, instant={"rank": 1, "step": 13, "signal": KILL})
     assert killed.codes == [2, -KILL], killed.said
     assert "another process of this run has ended or cannot be reached" in killed.said[0]
@@ -343,7 +343,7 @@ def test_a_killed_sharded_process_ends_all_and_one_goes_on_alone(train: Train, o
 
 
 @pytest.mark.slow
-def test_a_run_of_one_process_goes_on_sharded(train: Train, one: Ran) -> None:
+def test_a_run_of_one_process_resumes_sharded(train: Train, one: Ran) -> None:
     killed = train(1, *SHARDED, instant={"rank": 0, "step": 13, "signal": KILL})
     assert killed.codes == [-KILL], killed.said
     require_same_weights(one, train(2, *SHARDED, "--resume", run=killed.run.path))
@@ -366,7 +366,7 @@ def test_optimizers_move_sharded_weights_as_whole_ones(ranks: subprocess.Popen[s
 # Without other processes.
 
 
-def test_a_world_of_one_gives_what_it_is_given() -> None:
+def test_a_world_of_one_returns_its_arguments() -> None:
     tensor = torch.ones(2, 3)
     assert SINGLE_PROCESS.sum(tensor) is tensor
     assert SINGLE_PROCESS.gather_rows(tensor) is tensor
@@ -392,7 +392,7 @@ def test_shares_have_every_item_once() -> None:
 @pytest.mark.parametrize(
     ("changes", "several"), [({}, True), ({"WORLD_SIZE": "1"}, False), ({"MASTER_ADDR": None}, False)]
 )
-def test_a_process_is_distributed_where_all_is_said(
+def test_a_process_is_distributed_if_all_variables_are_set(
     changes: dict[str, str | None], several: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not is_distributed()
@@ -437,7 +437,7 @@ def test_common_batch_statistics_are_refused_on_the_cpu(make_trainer: Callable[.
         make_trainer({"training.sync_batch_norm": True})
 
 
-def test_a_process_alone_takes_the_batch_of_all_in_parts(make_trainer: Callable[..., Trainer]) -> None:
+def test_a_single_process_divides_the_whole_batch_into_parts(make_trainer: Callable[..., Trainer]) -> None:
     trainer = make_trainer({"training.batch_size": 4})
     trainer.world = World(rank=1, size=2)
     single = trainer.rebuild_single()

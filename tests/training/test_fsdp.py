@@ -121,7 +121,7 @@ def test_cut_is_the_inverse_of_whole() -> None:
         assert torch.equal(get_local(back), get_local(parameter) + 1)
 
 
-def test_what_is_no_weights_is_not_cut() -> None:
+def test_other_values_are_not_sharded() -> None:
     model = segmenter(small_unet)
     shard_model(model, CPU)
     like, steps = next(model.parameters()), torch.ones(())
@@ -204,6 +204,6 @@ def test_a_state_that_was_put_back_is_the_same_again(trainer: Trainer) -> None:
             assert torch.equal(again["optimizer"]["state"][index][name], tensor), name
 
 
-def test_a_process_alone_shards_nothing(make_trainer: Callable[..., Trainer]) -> None:
+def test_a_single_process_shards_nothing(make_trainer: Callable[..., Trainer]) -> None:
     trainer = make_trainer({"training.sharding": "fsdp"})
     assert not any(is_sharded(p) for p in trainer.model.parameters())

@@ -29,7 +29,7 @@ def weights_after_a_step(trainer: Trainer, parts: int) -> tuple[float, Mapping[s
     "loss", [{}, {"loss.dice_weight": 0.7}, {"loss.name": "focal"}, {"loss.name": "tversky"}, {"loss.name": "lovasz"}]
 )
 @pytest.mark.parametrize("parts", [2, 3])
-def test_parts_give_what_the_whole_batch_gives(make_trainer: MakeTrainer, parts: int, loss: Any) -> None:
+def test_parts_have_the_gradient_of_the_whole_batch(make_trainer: MakeTrainer, parts: int, loss: Any) -> None:
     trainer = make_trainer({**PLAIN, **loss}, class_weights=(2.0, *[0.5] * 7))
     loss_of_whole, whole = weights_after_a_step(trainer, 1)
     loss_of_parts, of_parts = weights_after_a_step(trainer, parts)

@@ -122,7 +122,7 @@ def test_before_anything_is_measured_the_page_says_so(page: LivePage) -> None:
     assert make_cards([]) == []
 
 
-def test_nothing_is_left_at_the_end() -> None:
+def test_no_time_is_left_at_the_end() -> None:
     assert describe_status([TRAINED], 1.0) == "step 10 · 100% done · 60 s so far"
 
 

@@ -111,9 +111,7 @@ def test_mlflow_takes_the_server_of_its_environment(
     assert list(mlflow) == ["http://server:5000"]
 
 
-def test_wandb_is_offline_unless_told_otherwise(
-    tmp_path: Path, wandb: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wandb_is_offline_by_default(tmp_path: Path, wandb: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     for first_step, mode in ((0, None), (5, "online")):
         if mode:
             monkeypatch.setenv("WANDB_MODE", mode)

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixelwise.config import to_yaml
 from pixelwise.errors import CheckpointError, InvalidArgumentError, TrainingError
 from pixelwise.model_file import load_model
 from pixelwise.progress import use_reporter
@@ -241,7 +240,7 @@ def spoil(trainer: Trainer, step: int, monkeypatch: pytest.MonkeyPatch, *, only_
 
 @pytest.mark.parametrize("only_gradient", [False, True])
 @pytest.mark.parametrize("saved", [False, True])
-def test_a_loss_that_is_no_number_ends_the_run_and_is_kept(
+def test_a_nan_loss_ends_the_run_and_its_step_is_saved(
     make_trainer: MakeTrainer, run: RunFolder, monkeypatch: pytest.MonkeyPatch, saved: bool, only_gradient: bool
 ) -> None:
     trainer = make_trainer(
@@ -256,7 +255,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_is_kept(
         spoil(trainer, 5, patch, only_gradient=only_gradient)
         with pytest.raises(TrainingError, match=r"lower learning rate .* of step 5 and the state before it are"):
             train_model(trainer, run)
-    run.config.write_text(to_yaml(trainer.config))
+    run.config.write_text(trainer.config.to_yaml())
     bad = load_failing_step(run.path)
     assert (bad.step, bad.progress) == (5, 4 / 6)
     assert torch.equal(bad.batch.images, trainer.batches.make(4).images)
@@ -275,7 +274,7 @@ def test_without_a_bad_step_there_is_none_to_load(run: RunFolder) -> None:
         load_failing_step(run.path)
 
 
-def test_a_bad_step_that_does_not_come_again_is_said(
+def test_a_failing_step_that_cannot_be_reproduced_is_reported(
     make_trainer: MakeTrainer, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step, taken = Trainer.step, []
@@ -331,7 +330,7 @@ def test_memory_too_small_for_one_image_is_an_error(
 
 
 @pytest.mark.parametrize("key", ["training.activation_checkpointing", "training.compile"])
-def test_a_run_that_recomputes_or_cannot_is_not_told_to(
+def test_activation_checkpointing_is_suggested_only_if_possible(
     make_trainer: MakeTrainer, run: RunFolder, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     def none_left(*arguments: Any, **more: Any) -> Tensor:

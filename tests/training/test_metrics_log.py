@@ -107,7 +107,9 @@ def test_the_time_of_an_evaluation_is_not_training_time(
     assert [line["images_per_second"] for line in run.read_metrics() if "loss" in line] == [8.0, 4.0]
 
 
-def test_nothing_new_is_no_line(run: RunFolder, clock: Clock, heard: Recorder, make_log: MakeLog) -> None:
+def test_without_new_losses_no_line_is_written(
+    run: RunFolder, clock: Clock, heard: Recorder, make_log: MakeLog
+) -> None:
     log = make_log()
     log.write_losses(1, 0.1)
     log.close(1.0, has_ended=True)
@@ -115,7 +117,7 @@ def test_nothing_new_is_no_line(run: RunFolder, clock: Clock, heard: Recorder, m
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_says_what_to_do(clock: Clock, loss: float, make_log: MakeLog) -> None:
+def test_a_nan_loss_is_an_error_with_advice(clock: Clock, loss: float, make_log: MakeLog) -> None:
     log = make_log()
     clock.now += 1
     message = rf"the loss is {loss} at step 1 \(learning rate 0\.002\)\. .* lower learning rate .*lr=0\.0005"
@@ -139,7 +141,7 @@ def test_tensorboard_sees_the_same_numbers(run: RunFolder, clock: Clock, heard: 
     assert scalars(run, "val/mean_iou") == [(1, 0.5)]
 
 
-def test_events_of_steps_that_are_taken_again_are_hidden(
+def test_events_of_repeated_steps_are_hidden(
     run: RunFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch, make_log: MakeLog
 ) -> None:
     # Files of one second are read in the order of their names, where a 10 stands before a 9.

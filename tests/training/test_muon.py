@@ -28,7 +28,7 @@ def test_orthogonalize_keeps_the_singular_vectors() -> None:
     assert off.abs().max() < 1e-3
 
 
-def test_orthogonalize_of_nothing_is_nothing() -> None:
+def test_orthogonalize_of_zeros_is_zeros() -> None:
     assert torch.equal(orthogonalize(torch.zeros(3, 4)), torch.zeros(3, 4))
 
 

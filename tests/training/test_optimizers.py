@@ -149,7 +149,7 @@ def test_counters_are_copied_and_not_averaged() -> None:
     assert int(average.state["1.num_batches_tracked"]) == 7
 
 
-def test_the_average_is_no_view_of_the_model() -> None:
+def test_the_average_does_not_share_memory_with_the_model() -> None:
     model = module()
     average = AveragedWeights(model, memory=0.5)
     before = average.state["0.weight"].clone()
@@ -185,7 +185,7 @@ def test_biases_and_normalization_are_not_decayed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_stored_optimizer_goes_on_alike(name: str) -> None:
+def test_a_restored_optimizer_takes_equal_steps(name: str) -> None:
     config = OptimizerConfig(name=name, lr=0.1)  # type: ignore[arg-type]
 
     def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -43,7 +43,7 @@ def test_a_run_may_hold_more(run: RunFolder, name: str, file: str) -> None:
     assert run.path / file in run.contents
 
 
-def test_a_forced_run_holds_one_more(run: RunFolder) -> None:
+def test_a_run_with_exclusions_has_one_more_file(run: RunFolder) -> None:
     assert run.exclusions == run.path / "left_out.yaml"
     assert run.exclusions in run.contents
     run.exclusions.touch()
@@ -96,7 +96,7 @@ def test_forgetting_makes_an_empty_file(run: RunFolder) -> None:
     assert run.metrics.read_text() == ""
 
 
-def test_what_was_never_trained_is_taken_back(run: RunFolder) -> None:
+def test_a_run_without_a_step_is_discarded(run: RunFolder) -> None:
     new = RunFolder(run.path / "new")
     new.path.mkdir()
     for name in ("config", "classes", "splits"):

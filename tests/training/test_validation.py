@@ -39,7 +39,7 @@ def test_a_better_model_is_kept_and_a_worse_one_is_not(make_trainer: MakeTrainer
     assert run.model.read_bytes() == first
 
 
-def test_the_averaged_weights_are_what_is_kept(make_trainer: MakeTrainer, run: RunFolder) -> None:
+def test_the_averaged_weights_are_saved(make_trainer: MakeTrainer, run: RunFolder) -> None:
     trainer = make_trainer()
     trainer.average.state["network.classify.bias"].fill_(7.0)
     score_and_keep_best(trainer, run)

@@ -1,4 +1,4 @@
-"""`pixelwise train --devices N`: the same command in N processes of this machine, by PyTorch's own launcher."""
+"""`pixelwise train --devices N`: the same command in N processes of this machine, started by PyTorch's launcher."""
 
 import os
 import sys
@@ -13,35 +13,35 @@ from pixelwise.training.distributed import is_distributed
 
 
 def is_first_process() -> bool:
-    """The one that says what comes out; the only one where there are no others."""
+    """Return whether this process prints the result: rank 0, or the only process."""
     return not is_distributed() or os.environ["RANK"] == "0"
 
 
 def require_devices(devices: int, device: str) -> None:
-    """InvalidArgumentError for a number of processes that this machine cannot run."""
+    """Raise InvalidArgumentError for a number of processes that this machine cannot run."""
     if devices < 1:
-        raise InvalidArgumentError(f"--devices {devices} is no number of processes; give 1 or more.")
+        raise InvalidArgumentError(f"--devices is {devices}. Expected 1 or more.")
     if is_distributed() and os.environ["WORLD_SIZE"] != str(devices):
-        started = os.environ["WORLD_SIZE"]
+        num_started = os.environ["WORLD_SIZE"]
         raise InvalidArgumentError(
-            f"--devices {devices}, but torchrun has started {started} process(es); leave --devices out."
+            f"--devices is {devices}, but torchrun has started {num_started} processes. Leave --devices out."
         )
     if choose_device(device).type == "cuda" and devices > torch.cuda.device_count():
-        there = torch.cuda.device_count()
+        num_gpus = torch.cuda.device_count()
         raise InvalidArgumentError(
-            f"--devices {devices}, but there are {there} GPUs; give at most as many, or --device cpu."
+            f"--devices is {devices}, but this machine has {num_gpus} GPUs. Use at most {num_gpus}, or --device cpu."
         )
 
 
 def launch(arguments: Sequence[str], devices: int) -> int:
-    """Runs `pixelwise` with these arguments in so many processes and waits for them; returns their exit code."""
+    """Run `pixelwise` with these arguments in several processes, wait for them, and return their exit code."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     os.environ[STARTED_VARIABLE] = str(budget_start())
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
-    launch = LaunchConfig(
+    config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=devices,
@@ -51,10 +51,10 @@ def launch(arguments: Sequence[str], devices: int) -> int:
         max_restarts=0,
     )
     try:
-        elastic_launch(launch, sys.executable)("-m", "pixelwise", *arguments)
+        elastic_launch(config, sys.executable)("-m", "pixelwise", *arguments)
     except ChildFailedError as error:
         code: int = error.get_first_failure()[1].exitcode
-        return code if code >= 0 else 128 - code  # as shells have it
-    except SignalException as stopped:
-        return 128 + int(stopped.sigval)
+        return code if code >= 0 else 128 - code  # the convention of shells
+    except SignalException as error:
+        return 128 + int(error.sigval)
     return 0

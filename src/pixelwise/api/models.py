@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pixelwise.exporting.result import ExportResult
     from pixelwise.inference.predictor import Predictor
     from pixelwise.networks.summary import LayerRow, NetworkRow
-    from pixelwise.prediction.report import LocalizeReport, PredictReport
+    from pixelwise.prediction.result import LocalizeReport, PredictReport
     from pixelwise.quantization.result import QuantizeResult
 
 SaveKind = Literal[

@@ -26,7 +26,7 @@ from pixelwise.config import Config, load_config
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.splits.splits import write_splits
 from pixelwise.devices import enable_deterministic_algorithms
-from pixelwise.errors import CheckpointError, InvalidArgumentError
+from pixelwise.errors import CheckpointError, InvalidArgumentError, PathAccessError
 from pixelwise.evaluation.evaluate import EvaluationCounts
 from pixelwise.files import write_atomically
 from pixelwise.model_file import ModelSpec, load_model
@@ -51,11 +51,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedRun:
-    """What the first process prepared and all processes train."""
+    """A run that the first process prepared and all processes train."""
 
     folder: RunFolder
     arguments: dict[str, Any]
-    """Of the Trainer; empty if the run is finished."""
+    """Arguments of the Trainer; empty if the run is finished."""
     root: Path | None = None
     """Dataset folder."""
     class_shares: tuple[float, ...] = ()
@@ -240,7 +240,7 @@ def write_description(folder: RunFolder, data: TrainingData, config: Config) -> 
             write_exclusions(folder.exclusions, data.exclusions)
         write_atomically(folder.config, config.to_yaml().encode())
     except OSError as error:
-        raise InvalidArgumentError(
+        raise PathAccessError(
             f"{folder.path} cannot be written to ({error.strerror}). Choose another folder with -o."
         ) from error
 

@@ -150,12 +150,12 @@ def train(
     )
 
 
-@wrap_path_errors()
 def _get_import_path(function: str | Callable[..., Any] | None, parameter: str) -> str | None:
     """Return a name as it is, and the import path of a class or function."""
     return function if function is None or isinstance(function, str) else make_import_path(function, parameter)
 
 
+@wrap_path_errors()
 def demo(
     output: Annotated[StrPath, Option(help="Folder for the dataset, the run and the predictions.", short="-o")] = (
         "runs/demo"

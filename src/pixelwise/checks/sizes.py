@@ -25,7 +25,7 @@ def _check_sizes(context: CheckContext) -> Iterator[Finding]:
     mismatches: dict[str, list[SampleStats]] = defaultdict(list)
     for s in context.stats:
         if s.size and s.mask_size and s.size != s.mask_size:
-            mismatches[_find_code(s)].append(s)
+            mismatches[_classify_mismatch(s)].append(s)
     for code, (problem, fix) in _TEXTS.items():
         wrong = mismatches[code]
         files = sorted([*context.list_images(wrong), *context.list_masks(wrong)])
@@ -33,7 +33,7 @@ def _check_sizes(context: CheckContext) -> Iterator[Finding]:
         yield from report_files(code, files, "mask", f"{problem} (height x width)", fix, items=items)
 
 
-def _find_code(stats: SampleStats) -> str:
+def _classify_mismatch(stats: SampleStats) -> str:
     if stats.size != (stats.mask_size or ())[::-1]:
         return "size_mismatch"
     swapping = (5, 6, 7, 8)  # EXIF orientations that swap height and width

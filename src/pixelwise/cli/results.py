@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # these import PyTorch or NumPy, and the result has imported 
     from pixelwise.conversion import ConversionResult
     from pixelwise.exporting.result import ExportResult
     from pixelwise.networks.summary import LayerRow, NetworkRow
-    from pixelwise.prediction.report import LocalizeReport, PredictReport
+    from pixelwise.prediction.result import LocalizeReport, PredictReport
     from pixelwise.quantization.result import Int8Accuracy, QuantizeResult
 
 PLAIN: dict[str, Any] = {"box": SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}

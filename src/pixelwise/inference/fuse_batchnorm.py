@@ -31,7 +31,7 @@ def optimize_for_inference(network: nn.Module, size: Size, *, channels: int, pre
             results are equal bit for bit.
     """
     optimized = copy.deepcopy(network).eval()
-    for pair in find_pairs(network, size, channels=channels):
+    for pair in find_fusible_pairs(network, size, channels=channels):
         _fuse(optimized, pair)
     if precision == "bf16":
         for module in optimized.modules():
@@ -48,7 +48,7 @@ class ConvNormPair:
     normalization: str
 
 
-def find_pairs(network: nn.Module, size: Size, *, channels: int) -> list[ConvNormPair]:
+def find_fusible_pairs(network: nn.Module, size: Size, *, channels: int) -> list[ConvNormPair]:
     """Find the pairs that can be fused, by a run without data: the order of the modules is not reliable.
 
     Modules that run twice or share their weights are excluded.

@@ -60,6 +60,13 @@ class Prediction:
     """The prediction for one image.
 
     In a notebook it shows the image blended with the class colors, and a legend.
+
+    Example:
+        >>> prediction = pw.load(model, device="cpu").predict(image)
+        >>> prediction.labels.shape, prediction.labels.dtype
+        ((64, 96), dtype('uint8'))
+        >>> prediction.probabilities.shape[1:]
+        (64, 96)
     """
 
     labels: npt.NDArray[Any]
@@ -104,7 +111,13 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class Predictor:
-    """A model on one device, in one precision. `pixelwise.load` makes one."""
+    """A model on one device, in one precision. `pixelwise.load` makes one.
+
+    Example:
+        >>> predictor = pw.load(model, device="cpu", precision="fp32")
+        >>> predictor.device, predictor.precision, predictor.engine
+        (device(type='cpu'), 'fp32', 'torch')
+    """
 
     module: Segmenter
     """The model as stored. Predictions use a copy that is optimized at the first prediction."""
@@ -152,9 +165,8 @@ class Predictor:
             DataError: the number of channels does not fit, or values are not finite.
 
         Example:
-            >>> import numpy as np, pixelwise as pw                             # doctest: +SKIP
-            >>> pw.load("runs/demo").predict(np.zeros((480, 640, 3), np.uint8)).labels.shape  # doctest: +SKIP
-            (480, 640)
+            >>> pw.load(model, device="cpu").predict(image, tiling="none", tta=["flips"]).labels.shape
+            (64, 96)
         """
         require_known("tiling", [tiling], get_args(Tiling))
         if tile_size is not None and tile_size < 1:

@@ -28,7 +28,7 @@ class NetworkCandidate:
 
     @property
     def keys(self) -> dict[str, Any]:
-        """Return config keys and values; with an encoder, there are no sizes to choose."""
+        """Return config keys and values; an encoder has no sizes to choose."""
         if self.encoder:
             return {"network.encoder": self.encoder, "network.encoder_weights": "imagenet"}
         return {

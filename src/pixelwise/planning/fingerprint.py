@@ -63,11 +63,11 @@ class Fingerprint:
     class_pixels: tuple[int, ...]
     """Pixels of each class in the training images."""
     components: tuple[ComponentStats | None, ...]
-    """Of each class; None if the sampled label maps do not show it."""
+    """Statistics of each class; None if the sampled label maps do not show it."""
     border_share: float
     """Fraction of the labeled pixels whose right or lower neighbor has another class."""
     is_upright: bool
-    """Whether the classes of the upper and lower halves differ, as sky and road, unlike cells."""
+    """True if the classes of the upper and lower halves differ, as sky and road, unlike cells."""
 
     @property
     def class_shares(self) -> tuple[float, ...]:

@@ -136,7 +136,7 @@ class _ByteCounts:
     activations: int
     """Activations of one sample that the backward pass needs."""
     checkpointed: int
-    """The same with activation checkpointing, if the network supports it."""
+    """Activations with activation checkpointing, if the network supports it."""
 
 
 @lru_cache(maxsize=64)  # a plan compares the same networks several times

@@ -30,7 +30,7 @@ from pixelwise.networks.geometry.tracer import Tracer, copy_to_meta
 from pixelwise.networks.weights.io import Classifier, LoadReport, build_classifier
 from pixelwise.prediction.inputs import Input, find_inputs
 from pixelwise.prediction.outputs.heatmap import Heatmap, draw_heatmaps
-from pixelwise.prediction.report import LocalizedClass, LocalizedImage, LocalizeReport
+from pixelwise.prediction.result import LocalizedClass, LocalizedImage, LocalizeReport
 from pixelwise.progress import report_progress
 from pixelwise.shapes import Size
 

@@ -12,7 +12,7 @@ from pixelwise.prediction.executor import LocalExecutor
 from pixelwise.prediction.inputs import Input, RasterInput, VideoInput, find_inputs, group_channels
 from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles
 from pixelwise.prediction.rasters import is_large_tiff
-from pixelwise.prediction.report import PredictReport
+from pixelwise.prediction.result import PredictReport
 from pixelwise.prediction.videos import count_frames
 from pixelwise.progress import report_progress
 

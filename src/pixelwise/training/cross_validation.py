@@ -52,7 +52,7 @@ class CrossValidation:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all folds are trained and scored."""
+        """True if all folds are trained and scored."""
         return len(self.scores) == self.num_folds
 
     @property

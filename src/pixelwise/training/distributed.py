@@ -45,7 +45,7 @@ class ProcessLostError(TrainingError):
 
 
 class Decision(NamedTuple):
-    """What all processes do after a step, as the first process decides."""
+    """The first process's decision on what all processes do next."""
 
     progress: float
     stop: bool = False
@@ -66,7 +66,7 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is rank 0, which plans, logs and writes files."""
+        """True for rank 0, which plans, logs and writes files."""
         return self.rank == 0
 
     def agree(self, decision: Decision) -> Decision:

@@ -42,7 +42,7 @@ class DivergedError(TrainingError):
 
 
 class StepRecord(NamedTuple):
-    """What a step depended on, except its number and the state before it."""
+    """Inputs of a step, except its number and the state before it."""
 
     progress: float
     """Progress of the run before the step."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pixelwise.errors import InvalidArgumentError
+from pixelwise.errors import InvalidArgumentError, PathAccessError
 from pixelwise.files import remove_temporary_files, write_atomically
 from pixelwise.model_file import MODEL_FILE_NAME
 
@@ -48,7 +48,7 @@ class RunFolder:
         return tuple(paths)
 
     def require_free(self) -> None:
-        """Raise InvalidArgumentError if the folder holds a run: nothing is overwritten."""
+        """Raise PathAccessError if the folder holds a run: nothing is overwritten."""
         files = (self.config, self.last_checkpoint, self.previous_checkpoint, self.model, self.metrics, self.report)
         for path in files:
             if path.exists():
@@ -60,10 +60,10 @@ class RunFolder:
             raise InvalidArgumentError(f"{self.path} is a file. Choose a folder with -o.")
 
     def require_writable(self) -> None:
-        """Raise InvalidArgumentError if the folder may not be written to, before the data is read."""
+        """Raise PathAccessError if the folder may not be written to, before the data is read."""
         parent = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
         if not os.access(parent, os.W_OK | os.X_OK):
-            raise InvalidArgumentError(
+            raise PathAccessError(
                 f"{parent} may not be written to. Make it writable, or choose another folder with -o."
             )
 

@@ -46,7 +46,7 @@ class SignalGuard:
 
     @property
     def is_pending(self) -> bool:
-        """Whether a signal was received."""
+        """True if a signal was received."""
         return self._received is not None
 
     def raise_pending(self) -> NoReturn:

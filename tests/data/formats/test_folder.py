@@ -259,7 +259,7 @@ def test_valid_txt_lists_the_images_of_val(tmp_path: Path) -> None:
     (tmp_path / "valid.txt").write_text("b.png\n", encoding="utf-8")
     assert [name for name, *_ in pairs(tmp_path)] == ["train/a", "train/c", "val/b"]
     (tmp_path / "valid.txt").write_text("b.png\nd.png\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"valid.txt, line 2: there is no image 'd.png'"):
+    with pytest.raises(DataError, match=r"valid.txt, line 2: the image 'd.png' does not exist"):
         find_pairs(tmp_path)
 
 

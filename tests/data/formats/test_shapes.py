@@ -56,8 +56,8 @@ def test_names_leave_out_folders_that_all_images_have() -> None:
 
 
 def test_names_of_splits() -> None:
-    words = ("train", "Training", "val", "VALID", "validation", "test", "Testing")
-    assert [find_split([word]) for word in words] == ["train"] * 2 + ["val"] * 3 + ["test"] * 2
+    words = ("train", "Training", "val", "VALID", "validation", "eval", "test", "Testing")
+    assert [find_split([word]) for word in words] == ["train"] * 2 + ["val"] * 4 + ["test"] * 2
     assert find_split(["trains", "x"]) is None
     assert find_split(["trains", "Valid", "test"]) == "val"
 

@@ -198,7 +198,9 @@ def _read_val_names(path: Path, images: FilesByName) -> set[str]:
     listed = set()
     for number, line in read_lines(path):
         if line not in names:
-            raise DataError(f"{path}, line {number}: there is no image {line!r}. Restore it, or remove the line.")
+            raise DataError(
+                f"{path}, line {number}: the image {line!r} does not exist. Restore it, or remove the line."
+            )
         listed.add(names[line])
     return listed
 

@@ -75,7 +75,7 @@ class _Document:
 
     path: Path
     image: Path | None
-    """The image file, or `path` if it contains the image; None if there is no image."""
+    """The image file, or `path` if it contains the image; None without an image."""
     shapes: Any
     size: tuple[Any, Any]
     fault: PixelwiseError | None = None

@@ -44,7 +44,7 @@ def can_read(root: Path) -> bool:
 
 
 def find_pairs(root: Path) -> DatasetIndex:
-    """Find the pairs that the lists name, or all pairs if there are no lists."""
+    """Find the pairs that the lists name, or all pairs without lists."""
     labels = next((root / name for name in _LABELS if (root / name).is_dir()), root / _LABELS[-1])
     all_files = SplitFiles(images=group_by_stem(root / _IMAGES), labels=group_by_stem(labels), split=None)
     lists = find_split_paths(sorted((root / _LISTS).glob("*.txt")))

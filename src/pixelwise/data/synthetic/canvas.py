@@ -121,7 +121,7 @@ class Canvas:
             cv2.fillPoly(self.labels, outlines, (label,), cv2.LINE_8, SHIFT)
 
 
-def make_box(x: tuple[int, int], y: tuple[int, int], z: tuple[int, int]) -> Points:
+def make_cuboid(x: tuple[int, int], y: tuple[int, int], z: tuple[int, int]) -> Points:
     """Return the corners (8, 3) of a box along the axes, numbered as `BOX_FACES` expects."""
     return np.array([(x[i & 1], y[i >> 1 & 1], z[i >> 2]) for i in range(8)])
 

@@ -21,7 +21,7 @@ from pixelwise.data.synthetic.canvas import (
     Canvas,
     Light,
     Points,
-    make_box,
+    make_cuboid,
     pick_color,
     require_valid_request,
     smooth_noise,
@@ -319,7 +319,7 @@ def draw_house(
     across = (min(street_x, back_x), max(street_x, back_x))
     if rng.random() < 0.55:
         _draw_roof(canvas, rng, across, top, z)
-    canvas.solid(make_box(across, (-60, top), z), stone, BUILDING)
+    canvas.solid(make_cuboid(across, (-60, top), z), stone, BUILDING)
     if z[0] < FAR // 3:
         _draw_windows(canvas, rng, x=street_x, z=z, rows=range(storey, count * storey, storey))
         _draw_shop(canvas, rng, x=street_x, z=z, top=storey - 50)
@@ -328,13 +328,13 @@ def draw_house(
 def _draw_roof(canvas: Canvas, rng: np.random.Generator, x: tuple[int, int], top: int, z: tuple[int, int]) -> None:
     """Draw a pitched roof (a box that narrows to a ridge) and a chimney."""
     rise, slope = int(rng.integers(120, 320)), (x[1] - x[0]) * 2 // 5
-    corners = make_box(x, (top, top + rise), z)
+    corners = make_cuboid(x, (top, top + rise), z)
     corners[[2, 6], 0] += slope
     corners[[3, 7], 0] -= slope
     tiles = pick_color(rng, TILES)
     canvas.solid(corners, tiles, BUILDING)
     near, center = z[0] + (z[1] - z[0]) // 5, (x[0] + x[1]) // 2
-    chimney = make_box((center - 35, center + 35), (top, top + rise + 110), (near, near + 90))
+    chimney = make_cuboid((center - 35, center + 35), (top, top + rise + 110), (near, near + 90))
     canvas.solid(chimney, pick_color(rng, STONE), BUILDING)
 
 
@@ -380,7 +380,7 @@ def draw_garden(canvas: Canvas, rng: np.random.Generator, *, x: int, side: int, 
     for depth in sorted(rng.integers(z[0] + 150, z[1] + 150, 2).tolist(), reverse=True):
         draw_tree(canvas, rng, x=x + side * 260, z=depth, trunk=int(rng.integers(120, 260)))
     across = (min(x, x + side * 150), max(x, x + side * 150))
-    hedge = make_box(across, (-20, int(rng.integers(70, 200))), z)
+    hedge = make_cuboid(across, (-20, int(rng.integers(70, 200))), z)
     canvas.solid(hedge, pick_color(rng, LEAF), TREE)
 
 
@@ -450,7 +450,7 @@ def draw_pole(canvas: Canvas, rng: np.random.Generator, *, x: int, z: int, side:
         lamp = np.array([[(tip, top + 20, z), (tip - side * 45, top + 24, z)]])
         canvas.stroke(lamp, 16, metal, POLE)
     if kind == "signal":
-        case = make_box((head - 16, head + 16), (top - 20, top + 75), (z - 15, z + 15))
+        case = make_cuboid((head - 16, head + 16), (top - 20, top + 75), (z - 15, z + 15))
         canvas.solid(case, metal, POLE)
 
 
@@ -476,7 +476,7 @@ def draw_car(canvas: Canvas, rng: np.random.Generator, *, x: int, z: int, oncomi
     canvas.fill(to_world(np.array([shadow])), (26, 26, 28), None)
     near_side = 1 if (canvas.camera.x - x) * math.cos(angle) + z * math.sin(angle) > 0 else -1
     _draw_wheels(canvas, to_world, -near_side * (half - 8), tail * 3 // 5)
-    canvas.solid(to_world(make_box((-half, half), (24, waist), (-tail, tail))), paint, CAR)
+    canvas.solid(to_world(make_cuboid((-half, half), (24, waist), (-tail, tail))), paint, CAR)
     _draw_wheels(canvas, to_world, near_side * (half - 8), tail * 3 // 5)
     cabin = _make_cabin(half - 4, (waist, roof), tail, 10 if kind else int(rng.integers(20, 70)))
     if oncoming and not kind:
@@ -488,7 +488,7 @@ def draw_car(canvas: Canvas, rng: np.random.Generator, *, x: int, z: int, oncomi
 
 def _make_cabin(half: int, y: tuple[int, int], tail: int, slope: int) -> Points:
     """Return a box that narrows upward; with sloping windshields it is shorter, for a hood."""
-    cabin = make_box((-half, half), y, (8 - tail, tail - (110 if slope > 10 else 10)))
+    cabin = make_cuboid((-half, half), y, (8 - tail, tail - (110 if slope > 10 else 10)))
     cabin[[2, 3]] += np.array([(14, 0, slope), (-14, 0, slope)])
     cabin[[6, 7]] += np.array([(14, 0, -slope), (-14, 0, -slope)])
     return cabin
@@ -516,7 +516,7 @@ def _draw_lamps(canvas: Canvas, to_world: ToWorld, half: int, waist: int, tail: 
         (-26, 26, waist - 34, 12, (206, 196, 120)),
     ):
         x, y, z = (left, right), (top - height, top), (-tail - 2, -tail)
-        canvas.fill(to_world(make_box(x, y, z)[[[0, 1, 3, 2]]]), paint, None)
+        canvas.fill(to_world(make_cuboid(x, y, z)[[[0, 1, 3, 2]]]), paint, None)
 
 
 def draw_cyclist(canvas: Canvas, rng: np.random.Generator, *, x: int, z: int) -> None:
