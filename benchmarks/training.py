@@ -180,7 +180,7 @@ def say(line: str) -> None:
 
 
 class Setup(NamedTuple):
-    """What a contender trains."""
+    """The model, batch and optimizer of a contender."""
 
     config: Config
     spec: ModelSpec

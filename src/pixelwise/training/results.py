@@ -1,4 +1,4 @@
-"""What `train` returns. This module does not import PyTorch."""
+"""Results of `train`. This module does not import PyTorch."""
 
 import html
 import json

@@ -116,10 +116,10 @@ def test_blocks_of_plain_numbers_are_made_if_required(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "message"),
     [
-        (("a_1", "b"), r"but 'b' does not end in a number. Name tiles as"),
-        (("a_1", "a_1_2"), "some names number tiles and oth"),
+        (("a_1", "b"), r"but 'b' does not end in a number."),
+        (("a_1", "a_1_2"), "some names number tiles and others frames"),
     ],
 )
 def test_required_blocks_need_names_with_positions(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
