@@ -267,12 +267,12 @@ def test_commands_measure_only_with_engine_auto(
 ) -> None:
     counts: list[int] = []
 
-    def noting(predictor: Predictor, model: Path, *, num_images: int) -> Predictor:
+    def record_count(predictor: Predictor, model: Path, *, num_images: int, store: bool = True) -> Predictor:
         counts.append(num_images)
         return predictor
 
-    monkeypatch.setattr("pixelwise.inference.predictor.select_engine", noting)
-    monkeypatch.setattr("pixelwise.evaluation.evaluate.select_engine", noting)
+    monkeypatch.setattr("pixelwise.inference.predictor.select_engine", record_count)
+    monkeypatch.setattr("pixelwise.evaluation.evaluate.select_engine", record_count)
     images = [str(path) for path in sorted((streets / "images").rglob("*.png"))[:3]]
     with pytest.raises(SystemExit) as ended:
         main(["predict", str(trained), *images, "-o", str(tmp_path), "--device", "cpu", *options])
