@@ -111,8 +111,7 @@ def _run(name: str, function: Callable[..., Any], arguments: dict[str, Any], wor
 
 def _launch_processes(arguments: dict[str, Any], words: list[str]) -> None:
     """Run `train --devices N` again in N processes, and exit with their code."""
-    from pixelwise.api.launch import launch, require_devices
-    from pixelwise.training.distributed import is_distributed
+    from pixelwise.training.distributed import is_distributed, launch, require_devices
 
     if arguments["devices"] is None:
         return
@@ -122,7 +121,7 @@ def _launch_processes(arguments: dict[str, Any], words: list[str]) -> None:
 
 
 def _is_first_process() -> bool:
-    from pixelwise.api.launch import is_first_process
+    from pixelwise.training.distributed import is_first_process
 
     return is_first_process()
 

@@ -1,4 +1,4 @@
-"""Several processes that train one model, started by torchrun.
+"""Several processes that train one model, started by torchrun or by `--devices`.
 
 Every process runs the same training loop on its part of each batch. The first one (rank 0) plans, reads the clock,
 logs and writes files. Its decisions reach the others in one small tensor per step (`World.agree`). With one process
@@ -7,6 +7,7 @@ nothing is sent.
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pixelwise.devices import choose_device
 from pixelwise.errors import InvalidArgumentError, PixelwiseError, TrainingError
-from pixelwise.progress import use_reporter
+from pixelwise.progress import STARTED_VARIABLE, budget_start, use_reporter
 
 Value = TypeVar("Value")
 
@@ -176,13 +177,41 @@ def is_distributed() -> bool:
     return all(name in os.environ for name in TORCHRUN_VARIABLES) and int(os.environ["WORLD_SIZE"]) > 1
 
 
-def choose_process_device(name: str) -> str:
-    """Return the device name of this process: each process uses its own GPU."""
-    if not is_distributed() or choose_device(name).type != "cuda":
-        return name
-    if ":" in name:
+def is_first_process() -> bool:
+    """Return whether this process prints the result: rank 0, or the only process."""
+    return not is_distributed() or os.environ["RANK"] == "0"
+
+
+def require_devices(devices: int, device: str) -> None:
+    """Raise InvalidArgumentError for a number of processes that this machine cannot run."""
+    if devices < 1:
+        raise InvalidArgumentError(f"--devices is {devices}. Expected 1 or more.")
+    if is_distributed() and os.environ["WORLD_SIZE"] != str(devices):
+        num_started = os.environ["WORLD_SIZE"]
         raise InvalidArgumentError(
-            f"--device {name} is one GPU for several processes. Use --device cuda: each process takes its own GPU."
+            f"--devices is {devices}, but torchrun has started {num_started} processes. Leave --devices out."
+        )
+    if choose_device(device).type == "cuda" and devices > torch.cuda.device_count():
+        num_gpus = torch.cuda.device_count()
+        raise InvalidArgumentError(
+            f"--devices is {devices}, but this machine has {num_gpus} GPUs. Use at most {num_gpus}, or --device cpu."
+        )
+
+
+def choose_process_device(device: str, devices: int | None) -> str:
+    """Return the device name of this process, which is one of `devices` if given."""
+    if devices is not None:
+        require_devices(devices, device)
+        if devices > 1 and not is_distributed():
+            raise InvalidArgumentError(
+                f"devices is {devices}, but Python runs in one process. Start the script with torchrun, or use "
+                f"`pixelwise train --devices {devices}`."
+            )
+    if not is_distributed() or choose_device(device).type != "cuda":
+        return device
+    if ":" in device:
+        raise InvalidArgumentError(
+            f"--device {device} is one GPU for several processes. Use --device cuda: each process takes its own GPU."
         )
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
@@ -244,3 +273,30 @@ def explain_lost_process() -> Iterator[None]:
         if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
             raise ProcessLostError from error
         raise
+
+
+def launch(arguments: Sequence[str], devices: int) -> int:
+    """Run `pixelwise` with these arguments in several processes, wait for them, and return their exit code."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    os.environ[STARTED_VARIABLE] = str(budget_start())
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=devices,
+        run_id=f"pixelwise-{os.getpid()}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "pixelwise", *arguments)
+    except ChildFailedError as error:
+        code: int = error.get_first_failure()[1].exitcode
+        return code if code >= 0 else 128 - code  # the convention of shells
+    except SignalException as error:
+        return 128 + int(error.sigval)
+    return 0
