@@ -12,9 +12,8 @@ from pixelwise.devices import choose_device, choose_precision
 from pixelwise.import_paths import load_import_path
 from pixelwise.model_file import load_model
 from pixelwise.networks.registry import require_network_name
-from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, make_plan
+from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, compute_steps_within, make_plan, measure_step
 from pixelwise.planning.prepare_data import TrainingData
-from pixelwise.planning.timing import compute_steps_within, measure_step
 from pixelwise.progress import budget_start
 from pixelwise.training.cross_validation import CrossValidation
 from pixelwise.training.loggers import require_loggers

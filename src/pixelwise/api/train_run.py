@@ -37,8 +37,8 @@ from pixelwise.planning.prepare_data import TrainingData, prepare_data
 from pixelwise.reports.training_report import TrainingReport, write_training_report
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.distributed import World
-from pixelwise.training.early_stopping import describe_early_stop
 from pixelwise.training.loop import fit
+from pixelwise.training.metrics_log import describe_early_stop
 from pixelwise.training.profiler import profile_steps
 from pixelwise.training.resource_errors import explain_disk_errors
 from pixelwise.training.results import TrainResult

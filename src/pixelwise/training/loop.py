@@ -14,8 +14,7 @@ from pixelwise.training.checkpoint import Checkpoint, compute_checkpoint_interva
 from pixelwise.training.clock import TrainingClock
 from pixelwise.training.distributed import Decision
 from pixelwise.training.divergence import DivergedError, StepRecord, require_finite, save_failing_step
-from pixelwise.training.early_stopping import is_out_of_patience
-from pixelwise.training.metrics_log import MetricsLog
+from pixelwise.training.metrics_log import MetricsLog, is_out_of_patience
 from pixelwise.training.optimizers import compute_resolution
 from pixelwise.training.resource_errors import step_within_memory
 from pixelwise.training.run_dir import RunFolder
@@ -67,6 +66,8 @@ class TrainingLoop:
             logger.info("compiling the network in the first step, which takes a minute or more")
         seconds = compute_training_seconds(trainer, deadline) if self.config.steps is None else None
         self.clock = TrainingClock(steps=self.config.steps, seconds=seconds, seconds_before=trainer.seconds_before)
+        self.agreed_progress = 0.0
+        """The progress that the first process measured last, equal on all processes."""
         self.next_save = time.monotonic() + self.config.checkpoint_interval_seconds
         self.history: list[StepRecord] = []
         """The steps since the last checkpoint."""
@@ -120,7 +121,8 @@ class TrainingLoop:
         batches, schedule = self.trainer.batches, self.trainer.config.schedule
         steps, first = self.config.steps, self.trainer.num_steps
         for step in itertools.count(first) if steps is None else range(first, steps):
-            yield step, batches.size_at(compute_resolution(self.clock.progress_at(step), schedule))
+            progress = self.agreed_progress if steps is None else step / steps
+            yield step, batches.size_at(compute_resolution(progress, schedule))
 
     def make_batch(self, sized_step: tuple[int, Size]) -> Batch:
         """Make the batch of a step, in a thread."""
@@ -139,7 +141,7 @@ class TrainingLoop:
             finish=has_ended and not evaluate,
         )
         decision = self.trainer.world.agree(decision)
-        self.clock.set_progress(decision.progress)
+        self.agreed_progress = decision.progress
         return decision
 
     def count_due_evaluations(self, progress: float) -> int:
