@@ -7,7 +7,6 @@ nothing is sent.
 
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pixelwise.devices import choose_device
 from pixelwise.errors import InvalidArgumentError, PixelwiseError, TrainingError
-from pixelwise.progress import STARTED_VARIABLE, budget_start, use_reporter
+from pixelwise.progress import use_reporter
 
 Value = TypeVar("Value")
 
@@ -273,30 +272,3 @@ def explain_lost_process() -> Iterator[None]:
         if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
             raise ProcessLostError from error
         raise
-
-
-def launch(arguments: Sequence[str], devices: int) -> int:
-    """Run `pixelwise` with these arguments in several processes, wait for them, and return their exit code."""
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    os.environ[STARTED_VARIABLE] = str(budget_start())
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=devices,
-        run_id=f"pixelwise-{os.getpid()}",
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=0,
-    )
-    try:
-        elastic_launch(config, sys.executable)("-m", "pixelwise", *arguments)
-    except ChildFailedError as error:
-        code: int = error.get_first_failure()[1].exitcode
-        return code if code >= 0 else 128 - code  # the convention of shells
-    except SignalException as error:
-        return 128 + int(error.sigval)
-    return 0
