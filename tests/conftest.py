@@ -20,7 +20,8 @@ SLOW_PATHS = (
     *("api", "training", "exporting", "lowering", "quantization"),
     *("inference/test_engines.py", "inference/test_engine_selection.py", "inference/test_int8_file.py"),
     *("networks/test_activation_checkpointing.py", "networks/test_convolutionalize.py", "networks/test_encoders.py"),
-    *("networks/test_fcn.py", "networks/test_mc_dropout.py", "networks/weights"),
+    *("networks/test_fcn.py", "networks/test_mc_dropout.py", "networks/test_weights.py"),
+    *("networks/test_weights_from_classifier.py", "networks/test_weights_from_model.py"),
     *("ops/kernels", "planning/test_memory_estimate.py", "planning/test_planner.py"),
     *("prediction/test_localize.py", "prediction/test_rasters.py", "prediction/test_ray_cluster.py"),
     *(

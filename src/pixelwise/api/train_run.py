@@ -30,8 +30,7 @@ from pixelwise.errors import CheckpointError, InvalidArgumentError, PathAccessEr
 from pixelwise.evaluation.evaluate import EvaluationCounts
 from pixelwise.files import write_atomically
 from pixelwise.model_file import ModelSpec, load_model
-from pixelwise.networks.activation_checkpointing import enable_activation_checkpointing
-from pixelwise.networks.stages import compute_learning_rate_scales, get_first_stages
+from pixelwise.networks.stages import compute_learning_rate_scales, enable_activation_checkpointing, get_first_stages
 from pixelwise.planning.exclusions import Exclusion, drop_excluded, read_exclusions, write_exclusions
 from pixelwise.planning.prepare_data import TrainingData, prepare_data
 from pixelwise.reports.training_report import TrainingReport, write_training_report

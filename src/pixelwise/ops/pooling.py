@@ -18,11 +18,7 @@ _KERNEL_SIZES = range(2, 16)  # a byte can number the positions of windows up to
 
 
 def max_pool_with_switches(
-    x: Tensor,
-    kernel_size: int = 2,
-    ceil_mode: bool = False,
-    *,
-    out: tuple[Tensor, Tensor] | None = None,
+    x: Tensor, kernel_size: int = 2, ceil_mode: bool = False, *, out: tuple[Tensor, Tensor] | None = None
 ) -> tuple[Tensor, Tensor]:
     """Pool non-overlapping windows to their maxima and record the position of each maximum.
 
