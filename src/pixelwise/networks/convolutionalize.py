@@ -88,19 +88,15 @@ def convolutionalize(classifier: nn.Module, *, input_size: int = 224) -> nn.Modu
     device = get_weights(classifier).device
     # On the CPU, because a GPU can round convolutions, but not linear layers, to TF32.
     network = copy.deepcopy(classifier).cpu().eval()
-    images = draw_normal(network, 1, _get_in_channels(network), input_size, input_size)
+    first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+    if first is None:
+        raise refuse("it has no convolution.")
+    images = draw_normal(network, 1, first.in_channels, input_size, input_size)
     with torch.no_grad():
         traced, logits = trace_classifier(network, images)
         _rewrite(traced, find_head(traced))
         _check_equal(traced, images, logits)
     return traced.to(device)
-
-
-def _get_in_channels(network: nn.Module) -> int:
-    first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
-    if first is None:
-        raise refuse("it has no convolution.")
-    return first.in_channels
 
 
 # The rewriting: first all new layers, then the change of the graph
@@ -116,7 +112,11 @@ def _rewrite(traced: fx.GraphModule, head: Head) -> None:
         kernel, dilation = (rows, columns), (down, right)
     new_layers = _build_new_layers(traced, head, dilation)
     if kernel != (1, 1):
-        _insert_average(traced, head.pool[0], kernel)
+        (source,) = get_sources(head.pool[0])
+        with traced.graph.inserting_before(head.pool[0]):
+            average = traced.graph.call_function(functional.avg_pool2d, (source, kernel, 1))
+        average.meta = dict(source.meta)
+        head.pool[0].replace_input_with(source, average)
     dropped = [node for node, layer in new_layers.items() if layer is None]
     for node in (*head.pool, *head.flatten, *dropped):
         node.replace_all_uses_with(get_sources(node)[0])
@@ -152,14 +152,6 @@ def compute_sliding_window(size: int, pooled: int) -> tuple[int, int]:
             f"choose an input_size that gives a multiple of {pooled}."
         )
     return lengths.pop(), steps.pop()
-
-
-def _insert_average(traced: fx.GraphModule, pool: fx.Node, kernel: Size) -> None:
-    (source,) = get_sources(pool)
-    with traced.graph.inserting_before(pool):
-        slide = traced.graph.call_function(functional.avg_pool2d, (source, kernel, 1))
-    slide.meta = dict(source.meta)
-    pool.replace_input_with(source, slide)
 
 
 def _build_new_layers(traced: fx.GraphModule, head: Head, dilation: Size) -> dict[fx.Node, nn.Module | None]:
@@ -289,19 +281,16 @@ def is_identity(traced: fx.GraphModule, node: fx.Node) -> bool:
 def _is_average(traced: fx.GraphModule, nodes: Sequence[fx.Node]) -> bool:
     """Return whether the nodes average over a grid of windows, on the native map and on one twice as large."""
     _, channels, height, width = get_shape(get_sources(nodes[0])[0])
-    return all(
-        _equals_average(traced, nodes, draw_normal(traced, 1, channels, height * scale, width * scale))
-        for scale in (1, 2)
-    )
-
-
-def _equals_average(traced: fx.GraphModule, nodes: Sequence[fx.Node], maps: Tensor) -> bool:
-    try:
-        pooled = _run(traced, nodes, maps)
-    except Exception:  # a layer that takes no other size can raise anything
-        return False
-    rows, columns = pooled.shape[2:] if pooled.ndim == 4 else (1, 1)
-    return _is_close(pooled.flatten(1), functional.adaptive_avg_pool2d(maps, (rows, columns)).flatten(1))
+    for scale in (1, 2):
+        maps = draw_normal(traced, 1, channels, height * scale, width * scale)
+        try:
+            pooled = _run(traced, nodes, maps)
+        except Exception:  # a layer that takes no other size can raise anything
+            return False
+        rows, columns = pooled.shape[2:] if pooled.ndim == 4 else (1, 1)
+        if not _is_close(pooled.flatten(1), functional.adaptive_avg_pool2d(maps, (rows, columns)).flatten(1)):
+            return False
+    return True
 
 
 def _run(traced: fx.GraphModule, nodes: Sequence[fx.Node], value: Tensor) -> Tensor:
