@@ -66,7 +66,8 @@ def compute_soft_confusion(
     """
     classes, valid, weights = prepare_labels(logits, labels, ignore_index, class_weights, pixel_weights)
     inputs = logits, classes.masked_fill(~valid, 0).unsqueeze(1), weights.unsqueeze(1), gamma
-    return SoftConfusion(*_SoftConfusionFunction.apply(*inputs), valid.sum())
+    surprise, true_positive, predicted, true = _SoftConfusionFunction.apply(*inputs)
+    return SoftConfusion(surprise, true_positive, predicted, true, valid.sum())
 
 
 class _SoftConfusionFunction(torch.autograd.Function):

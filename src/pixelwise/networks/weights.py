@@ -450,6 +450,7 @@ class ModelLoadReport:
         return "; ".join(parts)
 
 
+@torch.no_grad()
 def load_model_weights(
     network: nn.Module, ours: NetworkSpec, tensors: Mapping[str, Tensor], theirs: NetworkSpec
 ) -> ModelLoadReport:
@@ -468,91 +469,69 @@ def load_model_weights(
         InvalidArgumentError: The networks differ in more than classes and channels; the message names the difference.
             `network` is then unchanged.
     """
-    matcher = _TensorMatcher(ours, theirs)
     own = network.state_dict()
-    matcher.check(own, tensors)
+    _check_same_network(own, tensors, ours, theirs)
+    for_one_class_more = _list_shapes(ours.network, ours.channels, len(ours.classes) + 1)
+    kept = tuple(name for name in ours.classes if name in theirs.classes)
+    num_parameters = 0
+    for name, target in own.items():
+        values = tensors[name]
+        pairs = zip(target.shape, for_one_class_more[name], strict=True)
+        if axes := [axis for axis, (side, grown) in enumerate(pairs) if side != grown]:
+            to, of = (
+                _index_classes(tensor, axes, [spec.classes.index(name) for name in kept], len(spec.classes))
+                for tensor, spec in ((target, ours), (values, theirs))
+            )
+            values = values[of]
+            target[to] = values.to(target)
+        elif values.shape == target.shape:
+            target.copy_(values)
+        else:
+            # A first convolution; a stem that folds pixels has a block of weights for each channel.
+            outputs, _, height, width = values.shape
+            folded = values.reshape(outputs, theirs.channels, -1, width)
+            values = adapt_first_layer(folded, ours.channels).reshape(outputs, -1, height, width)
+            target.copy_(values.view_as(target))
+        num_parameters += values.numel()
     return ModelLoadReport(
-        num_parameters=sum(matcher.copy(name, target, tensors[name]) for name, target in own.items()),
+        num_parameters=num_parameters,
         total_parameters=sum(tensor.numel() for tensor in own.values()),
-        kept=tuple(name for name in ours.classes if name in theirs.classes),
+        kept=kept,
         new=tuple(name for name in ours.classes if name not in theirs.classes),
         dropped=tuple(name for name in theirs.classes if name not in ours.classes),
         adapted=None if ours.channels == theirs.channels else (theirs.channels, ours.channels),
     )
 
 
-class _TensorMatcher:
-    """Finds the entries of a tensor that correspond to those of the trained network."""
-
-    def __init__(self, ours: NetworkSpec, theirs: NetworkSpec) -> None:
-        self.ours, self.theirs = ours, theirs
-        self.shapes = _list_shapes(ours.network, ours.channels, len(ours.classes))
-        self.shapes_for_one_class_more = _list_shapes(ours.network, ours.channels, len(ours.classes) + 1)
-        self.shapes_for_their_channels = _list_shapes(ours.network, theirs.channels, len(ours.classes))
-        shared = [name for name in ours.classes if name in theirs.classes]
-        self.our_classes = [ours.classes.index(name) for name in shared]
-        self.their_classes = [theirs.classes.index(name) for name in shared]
-
-    def check(self, own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-        """Raise InvalidArgumentError unless all tensors have the names and shapes of the same network."""
-        unmatched = sorted(own.keys() ^ tensors.keys())
-        reshaped = [n for n in own if n in tensors and tuple(tensors[n].shape) != self._expect_shape(n)]
-        if not unmatched and not reshaped:
-            return
-        ours, theirs = self.ours.network, self.theirs.network
-        keys = [key for key in NetworkConfig.__dataclass_fields__ if getattr(ours, key) != getattr(theirs, key)]
-        changes = ", ".join(
-            f"network.{key} is {getattr(theirs, key)!r} there, {getattr(ours, key)!r} here" for key in keys
-        )
-        first = unmatched[0] if unmatched else reshaped[0]
-        raise InvalidArgumentError(
-            f"the networks differ: {changes or 'the tensors do not match'} ({len(unmatched) + len(reshaped)} tensors "
-            f"do not fit, such as {first}); leave the network section out to use that of the model."
-        )
-
-    @torch.no_grad()
-    def copy(self, name: str, target: Tensor, source: Tensor) -> int:
-        """Copy the corresponding values into `target` and return their number."""
-        if axes := self._find_class_axes(name):
-            indices = [
-                torch.meshgrid(
-                    *(_index(tensor, axis, classes, count, axes) for axis in range(tensor.ndim)), indexing="ij"
-                )
-                for tensor, classes, count in (
-                    (target, self.our_classes, len(self.ours.classes)),
-                    (source, self.their_classes, len(self.theirs.classes)),
-                )
-            ]
-            values = source[indices[1]]
-            target[indices[0]] = values.to(target)
-            return values.numel()
-        target.copy_(source if source.shape == target.shape else self._adapt(source, target))
-        return target.numel()
-
-    def _find_class_axes(self, name: str) -> list[int]:
-        pairs = zip(self.shapes[name], self.shapes_for_one_class_more[name], strict=True)
-        return [axis for axis, (side, grown) in enumerate(pairs) if side != grown]
-
-    def _expect_shape(self, name: str) -> Shape:
-        """Return the shape of the trained network's tensor."""
-        axes, count = self._find_class_axes(name), len(self.ours.classes)
-        shape = self.shapes_for_their_channels[name]
-        return tuple(s // count * len(self.theirs.classes) if axis in axes else s for axis, s in enumerate(shape))
-
-    def _adapt(self, source: Tensor, target: Tensor) -> Tensor:
-        """Adapt a first convolution; a stem that folds pixels has a block of weights for each channel."""
-        outputs, _, height, width = source.shape
-        folded = source.reshape(outputs, self.theirs.channels, -1, width)
-        return adapt_first_layer(folded, self.ours.channels).reshape(outputs, -1, height, width).view_as(target)
+def _check_same_network(
+    own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], ours: NetworkSpec, theirs: NetworkSpec
+) -> None:
+    """Raise InvalidArgumentError unless all tensors have the names and shapes of the same network."""
+    expected = _list_shapes(ours.network, theirs.channels, len(theirs.classes))
+    unmatched = sorted(own.keys() ^ tensors.keys())
+    reshaped = [name for name in own if name in tensors and tuple(tensors[name].shape) != expected[name]]
+    if not unmatched and not reshaped:
+        return
+    keys = [k for k in NetworkConfig.__dataclass_fields__ if getattr(ours.network, k) != getattr(theirs.network, k)]
+    changes = ", ".join(
+        f"network.{key} is {getattr(theirs.network, key)!r} there, {getattr(ours.network, key)!r} here" for key in keys
+    )
+    raise InvalidArgumentError(
+        f"the networks differ: {changes or 'the tensors do not match'} ({len(unmatched) + len(reshaped)} tensors "
+        f"do not fit, such as {[*unmatched, *reshaped][0]}); leave the network section out to use that of the model."
+    )
 
 
-def _index(tensor: Tensor, axis: int, classes: Sequence[int], count: int, class_axes: Sequence[int]) -> Tensor:
-    """Return the indices along an axis; a class has a block of them if the last layer is unfolded to pixels."""
-    size = tensor.shape[axis]
-    if axis not in class_axes:
-        return torch.arange(size)
-    block = size // count
-    return torch.tensor([c * block + i for c in classes for i in range(block)], dtype=torch.long)
+def _index_classes(tensor: Tensor, axes: Sequence[int], classes: Sequence[int], count: int) -> tuple[Tensor, ...]:
+    """Return the indices of the entries of some of `count` classes; `axes` are the axes of the classes.
+
+    A class has a block of entries if the last layer is unfolded to pixels.
+    """
+    indices = [torch.arange(size) for size in tensor.shape]
+    for axis in axes:
+        blocks = indices[axis].reshape(count, -1)
+        indices[axis] = blocks[list(classes)].flatten()
+    return torch.meshgrid(*indices, indexing="ij")
 
 
 def _list_shapes(network: NetworkConfig, channels: int, num_classes: int) -> dict[str, Shape]:

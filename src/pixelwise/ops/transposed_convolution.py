@@ -297,8 +297,7 @@ class TransposedConv(nn.ConvTranspose2d):
             raise InvalidArgumentError(
                 f"{in_channels} and {out_channels} channels cannot be divided into {groups} groups."
             )
-        *others, dilation = checked
-        super().__init__(in_channels, out_channels, to_pair(kernel_size), *others, bias, dilation)
+        super().__init__(in_channels, out_channels, to_pair(kernel_size), *checked[:4], bias, checked.dilation)
         self.arguments = checked
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
