@@ -18,12 +18,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from pixelwise.data.io.images import Array
+from pixelwise.data.synthetic import street_scene
 from pixelwise.devices import Precision, autocast, describe_device, synchronize
 from pixelwise.files import write_atomically
 from pixelwise.inference.engines import ENGINES, EngineName, NetworkSource, get_installed_versions, replace_network
-from pixelwise.inference.probe_images import draw_scene
-from pixelwise.model_file import find_model, read_checksum
+from pixelwise.model_file import ModelSpec, find_model, read_checksum
 from pixelwise.networks import Segmenter
+from pixelwise.shapes import Size
 from pixelwise.version import __version__
 
 if TYPE_CHECKING:  # it imports this module
@@ -208,3 +210,25 @@ def write_timings(path: Path, setup: dict[str, Any], timings: Sequence[EngineTim
     content = json.dumps({"key": setup, "engines": [asdict(one) for one in timings]}, indent=2)
     with contextlib.suppress(OSError):
         write_atomically(path, f"{content}\n".encode())
+
+
+def draw_noise(seed: int, size: Size, spec: ModelSpec) -> Array:
+    """Draw noise (H, W, C) with the dtype of the model, and its mean and std as far as the dtype allows."""
+    return _to_pixels(np.random.default_rng(seed).normal(size=(*size, spec.channels)), spec)
+
+
+def draw_scene(seed: int, size: Size, spec: ModelSpec) -> Array:
+    """Draw a street scene (H, W, C) like `draw_noise`; its three colors are repeated for all channels."""
+    scene: npt.NDArray[np.float64] = street_scene(seed, size)[0].astype(np.float64)
+    scene = (scene - scene.mean()) / scene.std()
+    return _to_pixels(scene[..., np.arange(spec.channels) % 3], spec)
+
+
+def _to_pixels(values: npt.NDArray[np.float64], spec: ModelSpec) -> Array:
+    """Convert values of mean 0 and std 1 to pixels like those of the training images."""
+    pixels = values * np.array(spec.std) + np.array(spec.mean)
+    dtype = np.dtype(spec.dtype)
+    if dtype.kind == "u":
+        pixels = np.rint(pixels).clip(0, np.iinfo(dtype).max)
+    typed: Array = pixels.astype(dtype)
+    return typed
