@@ -25,8 +25,7 @@ from pixelwise.config import NetworkConfig
 from pixelwise.data.classes import describe_classes
 from pixelwise.data.io.images import Array
 from pixelwise.exporting.export import export
-from pixelwise.inference.engine_selection import draw_scene
-from pixelwise.inference.engines import NetworkSource
+from pixelwise.inference.engines import NetworkSource, draw_scene
 from pixelwise.inference.int8_file import prepare_frames, write_int8
 from pixelwise.inference.predictor import load
 from pixelwise.lowering.int8 import quantize_graph

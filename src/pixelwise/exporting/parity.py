@@ -8,7 +8,7 @@ from pixelwise.data.io.images import Array
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.exporting.formats import Run
 from pixelwise.exporting.result import Parity
-from pixelwise.inference.engine_selection import draw_noise, draw_scene
+from pixelwise.inference.engines import draw_noise, draw_scene
 from pixelwise.inference.predictor import Predictor
 from pixelwise.model_file import ModelSpec
 from pixelwise.shapes import Size
