@@ -127,7 +127,7 @@ def evaluate(
     from pixelwise.evaluation.evaluate import score_samples
     from pixelwise.evaluation.split_selection import adapt_to_model, choose_split
     from pixelwise.files import write_atomically
-    from pixelwise.inference.engine_selection import select_engine
+    from pixelwise.inference.engines import select_engine
 
     predictor = load(model, device=device, precision=precision, engine=engine)
     dataset = adapt_to_model(Dataset.load(to_path(data), format), predictor)
@@ -220,9 +220,8 @@ def predict(
         >>> len(report.written), report.failures
         (8, ())
     """
-    from pixelwise.prediction.executor import LocalExecutor
     from pixelwise.prediction.output_writer import OutputWriter
-    from pixelwise.prediction.predict import predict_files
+    from pixelwise.prediction.predict import LocalExecutor, predict_files
     from pixelwise.prediction.ray_cluster import RayExecutor
 
     require_known("cluster", [cluster] if cluster else [], ["ray"])

@@ -17,9 +17,8 @@ from pixelwise.exporting.formats import FORMATS, ExportFormat, FormatName, Run
 from pixelwise.exporting.model_card import describe_export, require_own_card
 from pixelwise.exporting.result import ExportResult, Parity
 from pixelwise.files import write_atomically
-from pixelwise.inference.engines import choose_engine, get_installed_versions
+from pixelwise.inference.engines import choose_engine, draw_noise, draw_scene, get_installed_versions
 from pixelwise.inference.predictor import Predictor
-from pixelwise.inference.probe_images import draw_noise, draw_scene
 from pixelwise.lowering.graph import OUTPUTS, AnswerGraph, FrameGraph, capture
 from pixelwise.lowering.onnx import drop_logits, join_answer, to_onnx
 from pixelwise.model_file import ModelSpec
