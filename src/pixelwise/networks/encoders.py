@@ -298,14 +298,9 @@ def _build_layers(name: str, in_channels: int) -> Layers:
     first_name, first = find_first_convolution(layers)
     if first.in_channels == in_channels:
         return layers
-    trunk = nn.ModuleDict(layers)
-    trunk.set_submodule(first_name, _build_similar_convolution(first, in_channels))
-    return dict(trunk.items())
-
-
-def _build_similar_convolution(like: nn.Conv2d, in_channels: int) -> nn.Conv2d:
-    """Return a new convolution that differs only in its input channels."""
-    options: Any = {"kernel_size": like.kernel_size, "stride": like.stride, "padding": like.padding}
-    convolution = nn.Conv2d(in_channels, like.out_channels, bias=like.bias is not None, **options)
+    window: Any = (first.kernel_size, first.stride, first.padding)
+    convolution = nn.Conv2d(in_channels, first.out_channels, *window, bias=first.bias is not None)
     initialize_he(convolution)
-    return convolution
+    trunk = nn.ModuleDict(layers)
+    trunk.set_submodule(first_name, convolution)
+    return dict(trunk.items())
