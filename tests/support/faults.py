@@ -286,7 +286,7 @@ FAULTS = [
     # sizes
     Fault(code="size_mismatch", plant=put("masks/train/1.png", mask(0, 1, 2)[:-1]),
           files=("images/train/1.png", "masks/train/1.png"),
-          message="1 mask with another size.*: masks/train/1.png is 23x32, but its image is 24x32",
+          message="1 mask whose size differs .*: masks/train/1.png is 23x32, but its image is 24x32",
           fix="Save image and mask"),
     Fault(code="exif_rotation", plant=put_bytes("images/train/1.png", encode_rotated(6)),
           files=("images/train/1.png", "masks/train/1.png"),

@@ -39,7 +39,7 @@ def check(
     group_by: GroupBy = None,
     json_path: JsonPath = None,
     html_path: Annotated[
-        StrPath | None, Option(help="HTML page with pictures to write.", name="--html", metavar="FILE")
+        StrPath | None, Option(help="Also write an HTML page with pictures.", name="--html", metavar="FILE")
     ] = None,
 ) -> "CheckReport":
     """Report problems in a dataset and how to fix them.
@@ -139,7 +139,7 @@ def plan(
 
     Args:
         data: Dataset folder.
-        budget: Time for the whole run, in seconds or as a text.
+        budget: Time for the whole run, in seconds or as text.
         network: Network, a name of `pixelwise.networks.NETWORKS`; None: chosen.
         settings: Fixed configuration values, `{"section.key": value}`.
         format: Dataset format; None: detected.

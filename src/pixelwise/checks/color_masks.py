@@ -48,7 +48,7 @@ def _suggest_description(total: Counter[int]) -> str:
 
 
 def _check_differing_palettes(context: CheckContext) -> Iterator[Finding]:
-    """Find masks that were quantized separately: the same index then means another class in each mask."""
+    """Find masks that were quantized separately: the same index then means a different class in each mask."""
     palettes = _read_palettes(context)
     colors_by_index: dict[int, Counter[Color]] = defaultdict(Counter)
     for _, colors in palettes:

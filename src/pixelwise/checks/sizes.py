@@ -9,7 +9,7 @@ from pixelwise.data.io.file_info import read_orientation
 from pixelwise.data.sample_stats import SampleStats
 
 _TEXTS = {
-    "size_mismatch": ("with another size than the image", "Save image and mask with the same size."),
+    "size_mismatch": ("whose size differs from that of the image", "Save image and mask with the same size."),
     "exif_rotation": (
         "with the size of the image before its EXIF rotation, which Pixelwise applies",
         "Rotate the masks in the same way, or remove the EXIF orientation of the images and save them upright.",

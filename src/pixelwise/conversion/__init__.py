@@ -57,7 +57,7 @@ def convert_dataset(
         data: The folder of the dataset; it is not changed.
         output: A folder that does not exist or is empty.
         to: A name of `WRITERS`.
-        format: The format of `data`; None recognizes it.
+        format: The format of `data`; None: detected.
 
     Raises:
         InvalidArgumentError: `to` is unknown, `output` is not empty, or an optional package is missing.

@@ -111,7 +111,7 @@ def _write_description(root: Path, dataset: Dataset) -> None:
 
 
 def _encode_member(name: str, content: bytes) -> bytes:
-    """Encode a file of a tar archive without time and owner, so that equal data gives equal shards."""
+    """Encode a file of a tar archive without time and owner, so that the same data gives identical shards."""
     header = tarfile.TarInfo(name)
     header.size, header.mode = len(content), 0o644
     return header.tobuf(tarfile.PAX_FORMAT) + content + bytes(-len(content) % tarfile.BLOCKSIZE)

@@ -52,7 +52,7 @@ def export(
         raise unknown_name("precision", precision, get_args(ExportPrecision))
     least = MIN_AGREEMENT[precision] if min_agreement is None else min_agreement
     if not 0 <= least <= 1:
-        raise InvalidArgumentError(f"min_agreement is {least}. Expected a share from 0 to 1.")
+        raise InvalidArgumentError(f"min_agreement is {least}. Expected a fraction from 0 to 1.")
     name, path = _resolve_target(Path(output), format)
     row = FORMATS[name]
     choose_engine(row.engine)  # an error if it is not installed

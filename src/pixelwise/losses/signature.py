@@ -8,7 +8,7 @@ from pixelwise.errors import InvalidArgumentError
 
 
 class Loss(Protocol):
-    """The signature of every loss in `LOSSES`, and of a loss of one's own.
+    """The signature of every loss in `LOSSES`, and of a user's own loss.
 
     Args:
         logits: (B, K, H, W) of any floating dtype.
@@ -54,7 +54,7 @@ def check_shapes(logits: Tensor, labels: Tensor, class_weights: Tensor | None, p
     batch, num_classes, *size = logits.shape
     expected = (batch, *size)
     if labels.shape != expected:
-        raise InvalidArgumentError(f"labels must be (B, H, W) = {expected} as the logits, not {tuple(labels.shape)}.")
+        raise InvalidArgumentError(f"labels must be (B, H, W) = {expected} like the logits, not {tuple(labels.shape)}.")
     if class_weights is not None and class_weights.shape != (num_classes,):
         raise InvalidArgumentError(f"class_weights must be (K,) = ({num_classes},), not {tuple(class_weights.shape)}.")
     if pixel_weights is not None and pixel_weights.shape != expected:

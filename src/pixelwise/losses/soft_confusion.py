@@ -29,7 +29,7 @@ class SoftConfusion(NamedTuple):
 def compute_soft_confusion(
     logits: Tensor, labels: Tensor, ignore_index: int, pixel_weights: Tensor | None, gamma: float = 0.0
 ) -> SoftConfusion:
-    """Sum over all pixels of the batch; `gamma` reduces the surprise of pixels that are already correct."""
+    """Compute the sums of a batch; `gamma` reduces the surprise of pixels that are already correct."""
     classes = labels.long()
     valid = classes != ignore_index
     classes = classes.masked_fill(~valid, 0)

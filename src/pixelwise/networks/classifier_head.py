@@ -108,7 +108,7 @@ def _equals_average(traced: fx.GraphModule, nodes: Sequence[fx.Node], maps: Tens
 
 
 def _run(traced: fx.GraphModule, nodes: Sequence[fx.Node], value: Tensor) -> Tensor:
-    """Return the result of successive nodes for another value than the traced one."""
+    """Return the result of successive nodes for a value that differs from the traced one."""
     interpreter = fx.Interpreter(traced, garbage_collect_values=False)
     for node in nodes:
         weights = {n: interpreter.run_node(n) for n in node.all_input_nodes if n.op == "get_attr"}
@@ -131,7 +131,7 @@ def _is_close(a: Tensor, b: Tensor) -> bool:
 
 
 def find_head(traced: fx.GraphModule) -> Head:
-    """Return the head of a graph from `trace_classifier`, or raise InvalidArgumentError if it is of another kind."""
+    """Return the head of a graph from `trace_classifier`, or raise InvalidArgumentError if it has a different form."""
     chain = _find_chain(traced)
     ranks = [len(get_shape(node)) for node in chain]
     if 4 not in ranks:
@@ -159,7 +159,7 @@ def _find_chain(traced: fx.GraphModule) -> list[fx.Node]:
 def _find_head_with_mean(traced: fx.GraphModule, mean: Sequence[fx.Node], on_vector: Sequence[fx.Node]) -> Head:
     """Return the head of a network that computes the vector by a mean over height and width."""
     if not _is_average(traced, mean):
-        raise refuse(f"'{mean[-1].name}' computes a vector from the map in another way than by the average.")
+        raise refuse(f"'{mean[-1].name}' does not compute the vector as the average of the map.")
     before = _get_size(get_sources(mean[0])[0])
     return Head(pool=mean, on_map=[], flatten=[], on_vector=on_vector, before=before, after=(1, 1))
 

@@ -26,7 +26,7 @@ from pixelwise.networks.classifier_head import (
 from pixelwise.shapes import Size
 
 TOLERANCE = 1e-4
-"""Largest difference of logits relative to the largest logit, because float32 sums have another order."""
+"""Largest difference of logits relative to the largest logit, because float32 sums have a different order."""
 
 
 class ChannelNorm(nn.LayerNorm):

@@ -128,7 +128,7 @@ def load_classifier(name: str, weights: str | Path) -> Classifier:
     report = loaded.report
     # The file may have more tensors than the network: auxiliary classifiers are only for training.
     if report and (report.reshaped or any(not tensor.endswith("num_batches_tracked") for tensor in report.missing)):
-        raise ModelFileError(f"{weights} does not hold all weights of {name!r}: {report.summary()}.")
+        raise ModelFileError(f"{weights} does not contain all weights of {name!r}: {report.summary()}.")
     return loaded
 
 

@@ -42,7 +42,7 @@ def quantize(
 ) -> QuantizeResult:
     """Quantize a model to int8, see `pixelwise.quantize`."""
     if not 0 <= max_iou_drop <= 100:
-        raise InvalidArgumentError(f"max_iou_drop is {max_iou_drop}. Expected points of mean IoU from 0 to 100.")
+        raise InvalidArgumentError(f"max_iou_drop is {max_iou_drop}. Expected percentage points from 0 to 100.")
     path = get_int8_path(model) if output is None else Path(output)
     require_replaceable(path)
     choose_engine("onnxruntime")  # which has the quantizer

@@ -31,7 +31,7 @@ def load_classifier_weights(
 ) -> LoadReport:
     """Load a classifier's weights into the layers of `network` that are the same.
 
-    For images with another number of channels than the classifier's, the first weights are adapted
+    For images with a different number of channels than the classifier's, the first weights are adapted
     (`io.adapt_first_layer`).
 
     Args:

@@ -58,7 +58,7 @@ def load_model_weights(
     """Load the tensors of a trained network into one of the same kind.
 
     Rows of the last layers are matched by the names of their classes; rows of new classes stay as they are in
-    `network`. Weights for another number of channels are adapted (`io.adapt_first_layer`).
+    `network`. Weights for a different number of channels are adapted (`io.adapt_first_layer`).
 
     Args:
         network: A network from `build_network` with `ours`.

@@ -29,7 +29,7 @@ class PoolingSizes(ctypes.Structure):
 
 @functools.cache
 def load_library() -> ctypes.CDLL | None:
-    """Return the shared library, or None if it was not built or is for another kind of processor."""
+    """Return the shared library, or None if it was not built or is for a different kind of processor."""
     for path in _list_candidates():
         if path.exists():
             try:
