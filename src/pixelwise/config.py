@@ -72,8 +72,8 @@ class DataConfig:
     """Unit that a new split keeps together: an image, or a block of neighboring tiles or video frames, found by their
     names; auto: blocks if the names show many tiles or frames."""
     group_by: str | None = None
-    """Group of an image, never divided between splits: a regular expression on the names, whose first group (or whole
-    match) is the group, or FILE.csv:COLUMN; None: see `split_by`."""
+    """Rule that finds the group of an image: a regular expression on the names, whose first capture group (or whole match)
+    is the group, or FILE.csv:COLUMN. A group stays in one split; None: see `split_by`."""
     max_val_images: Count | None = None
     """Number of validation images to score during training, drawn once with the seed; None: all."""
     cache_gib: NonNegative = 2.0
@@ -245,7 +245,7 @@ class TrainingConfig:
     deterministic: bool = False
     """Make the run repeatable bit for bit on a CPU: training does not read the clock."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the forward and backward pass; weights are always float32."""
+    """Numerical precision of the forward and backward pass; weights are always float32."""
     num_evaluations: Count = 5
     """Number of evaluations on the validation images, including the final one."""
     early_stopping_patience: Annotated[int, Range(ge=0)] | None = None

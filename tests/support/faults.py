@@ -422,7 +422,7 @@ FAULTS = [
           message="1 group in more than one split: 'of' in train and val", fix="Move all images of a group"),
     Fault(code="sequence_in_two_splits", plant=names("clip_{number}"),
           files=("images/train/clip_5.png", "images/val/clip_6.png"), fix="If they are frames of one video",
-          message="1 pair of images that are neighbors by their names, .*: train/clip_5 next to val/clip_6"),
+          message="1 pair of images with neighboring names .*: train/clip_5 next to val/clip_6"),
     Fault(code="split_made", plant=remove_splits, fix="To choose the validation images",
           message="No validation split found: 2 of the 9 training images, drawn with seed 0"),
 ]  # fmt: skip

@@ -192,7 +192,7 @@ def test_scores_are_those_of_one_process(one: Ran, two: Ran) -> None:
 
 
 def test_only_the_first_process_writes_and_says(two: Ran) -> None:
-    assert "2 processes: 2 of the 4 images of a batch each" in two.said[0]
+    assert "2 processes, each with 2 of the 4 images of a batch" in two.said[0]
     assert two.said[1] == ""
     assert list(two.run.path.rglob("*.part")) == []
     assert two.run.report.exists()

@@ -48,7 +48,7 @@ def check(
         data: Dataset folder. Every image and mask in it is read.
         format: Dataset format; None: detected.
         resolution: Height and width to which training scales the images; None: they are not scaled.
-        group_by: Group of an image, as `data.group_by` of a config.
+        group_by: Rule that finds the group of an image, like `data.group_by` of a config.
         json_path: JSON file to write with the report.
         html_path: HTML page to write, with pictures of the problems and of random samples.
 
@@ -143,10 +143,10 @@ def plan(
         network: Network, a name of `pixelwise.networks.NETWORKS`; None: chosen.
         settings: Fixed configuration values, `{"section.key": value}`.
         format: Dataset format; None: detected.
-        group_by: Group of an image, as `data.group_by` of a config.
+        group_by: Rule that finds the group of an image, like `data.group_by` of a config.
         output: File to write with the config.
         device: Device to plan for.
-        precision: Arithmetic to plan for.
+        precision: Numerical precision to plan for.
         seed: Seed of the run; None: 0.
 
     Returns:

@@ -54,7 +54,7 @@ def load(
     Args:
         model: Run folder or model file.
         device: Device of the network; "auto": CUDA, then MPS, then the CPU.
-        precision: Arithmetic; "auto": bf16 if the device has it and this model gives the same labels, else fp32.
+        precision: Numerical precision; "auto": bf16 if the device has it and the labels are the same, else fp32.
             "int8" needs the file that `quantize` writes.
         engine: Library that runs the network; "auto": torch.
 
@@ -99,7 +99,7 @@ def evaluate(
         format: Dataset format; None: detected.
         json_path: JSON file to write with the scores.
         device: Device of the network.
-        precision: Arithmetic of the network.
+        precision: Numerical precision of the network.
         engine: Library that runs the network.
 
     Returns:
@@ -149,13 +149,13 @@ def predict(
         ),
     ] = ("labels",),
     tiling: Annotated[
-        Literal["exact", "blend", "none"], Option(help="Method for images that do not fit in memory.")
+        Literal["exact", "blend", "none"], Option(help="How to predict images that do not fit in memory.")
     ] = "exact",
     label_values: Annotated[
         Literal["index", "dataset"], Option(help="Values of label files: class indices, or the dataset's mask values.")
     ] = "index",
     min_area: Annotated[
-        int, Option(help="Smallest region to keep; smaller ones take a neighbor's class.", metavar="PIXELS")
+        int, Option(help="Smallest region to keep; smaller regions take a neighbor's class.", metavar="PIXELS")
     ] = 0,
     fill_holes: Annotated[bool, Option(help="Fill holes inside regions.")] = False,
     tta: Annotated[
@@ -189,7 +189,7 @@ def predict(
         shard: "2/8" predicts the second of eight shares of the inputs.
         cluster: "ray" predicts on all machines of a Ray cluster, which must see the same paths.
         device: Device of the network.
-        precision: Arithmetic of the network.
+        precision: Numerical precision of the network.
         engine: Library that runs the network.
 
     Returns:

@@ -67,10 +67,10 @@ def train(
 
     Args:
         data: Dataset folder.
-        output: Run folder. A folder with a run is an error without `resume`. None: `runs/DATA-NETWORK-N`.
+        output: Run folder. Without `resume`, a folder that contains a run is refused. None: `runs/DATA-NETWORK-N`.
         format: Dataset format; None: detected.
-        group_by: Group of an image, never divided between splits: a regular expression on the names, or
-            FILE.csv:COLUMN.
+        group_by: Rule that finds the group of an image: a regular expression on the names, or FILE.csv:COLUMN. A group
+            stays in one split.
         folds: Number of folds for cross-validation. One run per fold in `output`/fold-1, ...; they share the budget.
         config: Config file to use instead of a plan.
         network: Network, a name of `pixelwise.networks.NETWORKS`, or a class or function of a module of your own with
@@ -92,7 +92,7 @@ def train(
         deterministic: Make the run repeatable bit for bit on a CPU.
         devices: Number of processes, each with its own device. Only on the command line; in Python, use torchrun.
         device: Device of the network.
-        precision: Arithmetic of the forward and backward pass.
+        precision: Numerical precision of the forward and backward pass.
 
     Returns:
         The run folder, the model file, the report and the scores on the validation images.
@@ -167,9 +167,9 @@ def demo(
     """Generate a dataset of street scenes, then check, train, evaluate and predict, in under three minutes.
 
     Args:
-        output: Folder for everything. An earlier demo in it is replaced; a folder with other files is an error.
+        output: Folder for everything. An earlier demo in it is replaced; a folder with other files is refused.
         device: Device of the network.
-        precision: Arithmetic of the network.
+        precision: Numerical precision of the network.
 
     Returns:
         The result of `train`. The folder also holds `data/`, `evaluation.json` and `predictions/`.

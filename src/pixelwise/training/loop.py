@@ -48,7 +48,7 @@ def fit(trainer: Trainer, run: RunFolder, *, deadline: float | None = None, resu
         trainer.seed_rank()
     size, batch_size = trainer.world.size, trainer.config.training.batch_size
     if size > 1:
-        logger.info(f"{size} processes: {batch_size // size} of the {batch_size} images of a batch each")
+        logger.info(f"{size} processes, each with {batch_size // size} of the {batch_size} images of a batch")
     if trainer.config.training.compile:
         logger.info("compiling the network in the first step, which takes a minute or more")
     with SignalGuard() as signals:
