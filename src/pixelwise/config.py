@@ -72,7 +72,7 @@ class DataConfig:
     """Unit that a new split keeps together: an image, or a block of neighboring tiles or video frames, found by their
     names; auto: blocks if the names show many tiles or frames."""
     group_by: str | None = None
-    """Rule that finds the group of an image: a regular expression on the names, whose first capture group (or whole match)
+    """Rule that finds the group of an image: a regular expression on the names, whose first group (or whole match)
     is the group, or FILE.csv:COLUMN. A group stays in one split; None: see `split_by`."""
     max_val_images: Count | None = None
     """Number of validation images to score during training, drawn once with the seed; None: all."""
