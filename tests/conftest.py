@@ -21,7 +21,7 @@ SLOW_PATHS = (
     *("inference/test_engines.py", "inference/test_engine_selection.py", "inference/test_int8_file.py"),
     *("networks/test_activation_checkpointing.py", "networks/test_convolutionalize.py", "networks/test_encoders.py"),
     *("networks/test_fcn.py", "networks/test_mc_dropout.py", "networks/weights"),
-    *("ops/kernels", "data/io/test_video.py"),
+    *("ops/kernels", "planning/test_memory_estimate.py", "planning/test_planner.py"),
     *("prediction/test_localize.py", "prediction/test_rasters.py", "prediction/test_ray_cluster.py"),
     *("prediction/test_videos.py", "test_end_to_end.py", "test_examples.py", "test_kill.py", "test_public_api.py"),
     *("test_readme.py", "test_walk.py"),

@@ -126,7 +126,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_leaves(
     code, said = kill(run, {"call": "step", "number": 3, "signal": signal})
     assert code == expected, said
     words = " ".join(said.split())
-    assert "stopped; go on with: pixelwise train" in words
+    assert "stopped; resume with: pixelwise train" in words
     assert "Traceback" not in said
     assert RunFolder(run).last_checkpoint.exists()
     assert not RunFolder(run).model.exists()

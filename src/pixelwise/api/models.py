@@ -205,9 +205,8 @@ def predict(
         >>> len(report.written), report.failures
         (8, ())
     """
-    from pixelwise.prediction.executor import LocalExecutor
     from pixelwise.prediction.output_writer import OutputWriter
-    from pixelwise.prediction.predict import predict_files
+    from pixelwise.prediction.predict import LocalExecutor, predict_files
     from pixelwise.prediction.ray_cluster import RayExecutor
 
     require_known("cluster", [cluster] if cluster else [], ["ray"])

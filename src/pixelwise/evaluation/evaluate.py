@@ -15,7 +15,7 @@ from pixelwise.errors import DataError
 from pixelwise.evaluation.split_selection import adapt_to_model, choose_split
 from pixelwise.files import write_atomically
 from pixelwise.inference.batching import Failure, predict_all
-from pixelwise.inference.engine_selection import select_engine
+from pixelwise.inference.engines import select_engine
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.metrics import BoundaryScore, ConfusionMatrix, compute_scores
 from pixelwise.progress import report_progress

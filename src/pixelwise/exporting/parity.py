@@ -8,8 +8,8 @@ from pixelwise.data.io.images import Array
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.exporting.formats import Run
 from pixelwise.exporting.result import Parity
+from pixelwise.inference.engines import draw_noise, draw_scene
 from pixelwise.inference.predictor import Predictor
-from pixelwise.inference.probe_images import draw_noise, draw_scene
 from pixelwise.model_file import ModelSpec
 from pixelwise.shapes import Size
 

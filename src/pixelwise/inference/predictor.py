@@ -20,7 +20,6 @@ from pixelwise.data.io.images import Array, encode_png
 from pixelwise.data.visualization import overlay_labels, to_display_image
 from pixelwise.devices import Precision, autocast, choose_device, choose_precision, has_fast_bf16, keep_freed_memory
 from pixelwise.errors import InvalidArgumentError, require_known
-from pixelwise.inference.engine_selection import select_engine
 from pixelwise.inference.engines import (
     ENGINES,
     EngineName,
@@ -28,6 +27,7 @@ from pixelwise.inference.engines import (
     choose_engine,
     replace_network,
     require_engine,
+    select_engine,
 )
 from pixelwise.inference.int8_file import read_int8
 from pixelwise.inference.tiling.plan import Tile, TilePlan

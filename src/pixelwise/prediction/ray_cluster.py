@@ -26,9 +26,9 @@ from pixelwise.devices import Precision
 from pixelwise.errors import InvalidArgumentError, PixelwiseError, missing_extra
 from pixelwise.inference.predictor import load
 from pixelwise.model_file import read_checksum
-from pixelwise.prediction.executor import LocalExecutor
 from pixelwise.prediction.inputs import Input, RasterInput
 from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles
+from pixelwise.prediction.predict import LocalExecutor
 from pixelwise.prediction.rasters import remove_parts
 from pixelwise.progress import use_reporter
 from pixelwise.version import __version__

@@ -40,22 +40,22 @@ def image(height: int, width: int) -> Image:
 
 @pytest.fixture(scope="module")
 def predictors(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Predictor]:
-    """By name of NETWORKS, with weights and statistics that make every layer speak."""
+    """Return a function from a name in NETWORKS to a predictor in which every layer affects the output."""
 
     @functools.cache
     def make(name: str) -> Predictor:
         folder = tmp_path_factory.mktemp("tiles") / re.sub(r"\W", "-", name)
         predictor = load(make_model(folder, network=NETWORKS[name]), device="cpu", precision="fp32")
-        _enliven(predictor.module)
+        _randomize(predictor.module)
         return predictor
 
     return make
 
 
-def _enliven(module: Segmenter) -> None:
+def _randomize(module: Segmenter) -> None:
     torch.manual_seed(0)
     for parameter in module.parameters():
-        if parameter.dim() > 1 and not parameter.detach().any():  # FCN's scores begin at zero
+        if parameter.dim() > 1 and not parameter.detach().any():  # FCN's score layers start at zero
             nn.init.normal_(parameter, std=0.1)
     module.train()
     with torch.no_grad():
@@ -96,8 +96,8 @@ def test_labels_do_not_depend_on_keep_logits(predictors: Callable[[str], Predict
 # Blending
 
 
-class SeesAll(nn.Module):
-    """Each pixel's brightness against the mean of all: no tile of it is exact."""
+class GlobalNetwork(nn.Module):
+    """Subtracts the mean brightness of the image, so no tile is exact."""
 
     size_multiple = 4
 
@@ -107,25 +107,25 @@ class SeesAll(nn.Module):
 
 
 @pytest.fixture
-def sees_all(predictors: Callable[[str], Predictor]) -> Predictor:
+def global_predictor(predictors: Callable[[str], Predictor]) -> Predictor:
     spec = predictors("unet").spec
-    module = Segmenter(SeesAll(), mean=[0.0] * 3, std=[1.0] * 3)
+    module = Segmenter(GlobalNetwork(), mean=[0.0] * 3, std=[1.0] * 3)
     return home.make_predictor(module, spec, torch.device("cpu"), "fp32")
 
 
-def test_a_global_network_is_blended_with_a_seam_score(sees_all: Predictor) -> None:
-    assert sees_all.geometry is None
-    prediction = sees_all.predict(image(40, 40), tile_size=8)
+def test_a_global_network_is_blended_with_a_seam_score(global_predictor: Predictor) -> None:
+    assert global_predictor.geometry is None
+    prediction = global_predictor.predict(image(40, 40), tile_size=8)
     assert prediction.labels.shape == (40, 40)
-    assert prediction.seam_score == pytest.approx(1, abs=0.2)  # noise differs everywhere alike
-    assert sees_all.predict(image(40, 40)).seam_score is None
+    assert prediction.seam_score == pytest.approx(1, abs=0.2)  # noise has no seams
+    assert global_predictor.predict(image(40, 40)).seam_score is None
 
 
-def test_memory_limits_blended_tiles(sees_all: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_limits_blended_tiles(global_predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "WHOLE_PIXELS", 100)
-    monkeypatch.setattr(planner, "MAX_BYTES", 20 * 20 * sees_all.tile_planner.bytes_per_pixel)
-    assert not sees_all.tile_planner.is_whole((200, 100))
-    assert sees_all.tile_planner.blend_tile_size == (10, 10)
+    monkeypatch.setattr(planner, "MAX_BYTES", 20 * 20 * global_predictor.tile_planner.bytes_per_pixel)
+    assert not global_predictor.tile_planner.is_whole((200, 100))
+    assert global_predictor.tile_planner.blend_tile_size == (10, 10)
 
 
 def test_blending_equal_windows_changes_nothing() -> None:

@@ -1,4 +1,4 @@
-"""The offset algebra against the constants of FCN's release, and against windows laid out one by one."""
+"""Compare the offset algebra with the constants of FCN's release and with explicit windows."""
 
 import doctest
 from fractions import Fraction
@@ -25,14 +25,14 @@ POOL = SlidingWindow(2, 2, ceil_mode=True)
 
 
 def vgg16_pools(first_padding: int) -> list[tuple[SlidingWindow, ...]]:
-    """Paths of pool3, pool4, pool5."""
+    """Return the paths of pool3, pool4, pool5."""
     stages = [(SlidingWindow(3, padding=1),) * depth + (POOL,) for depth in (2, 2, 3, 3, 3)]
     path = (SlidingWindow(3, padding=first_padding), *sum(stages, ())[1:])
     return [path[:10], path[:14], path[:18]]
 
 
 def released(stride: int) -> list[tuple[SlidingWindow, ...]]:
-    """Paths of FCN's maps, coarse to fine."""
+    """Return the paths of FCN's maps, coarse to fine."""
     pool3, pool4, pool5 = vgg16_pools(100)
     return [(*pool5, SlidingWindow(7), SlidingWindow(1)), pool4, pool3][: {32: 1, 16: 2, 8: 3}[stride]]
 
@@ -66,7 +66,7 @@ def test_kernel_and_offset_equal_those_of_the_released_alexnet():
 
 @pytest.mark.parametrize(("stride", "raw"), [(32, [16]), (16, [-1, 24]), (8, [-1, -3, 28])])
 def test_offsets_with_same_padding_without_intermediate_crops(stride, raw):
-    """The published numbers keep the frame of the uncut upsampled map; ours cut it at each sum."""
+    """Published offsets refer to the uncropped upsampled map; ours crop it before each sum."""
     pool3, pool4, pool5 = vgg16_pools(1)
     paths = [(*pool5, SlidingWindow(7, padding=3)), pool4, pool3][: {32: 1, 16: 2, 8: 3}[stride]]
     here, found = compute_alignment(paths[0]), []
@@ -85,7 +85,7 @@ def test_released_fcn_covers_every_size(side, stride):
     plan, _ = plan_upsampling(paths)
     size = compute_map_size(paths[0], side)
     for up, path in zip(plan, (*paths[1:], ()), strict=True):
-        uncut = up.factor * (size - 1) + up.kernel_size  # as Caffe's Crop layers meet it
+        uncut = up.factor * (size - 1) + up.kernel_size  # the input of Caffe's Crop layers
         room, wanted = (compute_map_size(path, side), uncut) if up.offset < 0 else (uncut, compute_map_size(path, side))
         assert wanted >= 1
         assert abs(up.offset) + wanted <= room
@@ -110,7 +110,7 @@ windows = st.builds(
 
 @given(st.lists(windows, max_size=3), st.integers(1, 40))
 def test_sizes_and_centers_match_explicit_windows(path, side):
-    """Each cell is the interval of pixels, padding included, that it looks at."""
+    """Represent each cell by the interval of pixels, including padding, in its windows."""
     cells, step = [(pixel, pixel) for pixel in range(side)], 1
     for window in path:
         cells, step = slide(window, cells, step), step * window.stride
@@ -121,7 +121,7 @@ def test_sizes_and_centers_match_explicit_windows(path, side):
 
 
 def slide(window, cells, step):
-    """Windows over cells that lie `step` pixels apart, also beyond the map, where padding lies."""
+    """Return windows over cells that are `step` pixels apart, also in the padding outside the map."""
     if not cells:
         return []
     first, last = cells[0]
@@ -152,7 +152,7 @@ def test_upsampling_aligns_a_map_with_the_image(poolings, odd_windows, padding):
     ]
     scale, offset = compute_alignment(path)
     up = align_upsampling(Alignment(scale, offset))
-    cell = scale * 7 + offset  # over pixel 7
+    cell = scale * 7 + offset  # at pixel 7
     assert up.factor * cell + Fraction(up.kernel_size - 1, 2) - up.offset == 7
     assert up.kernel_size in (2 * up.factor, 2 * up.factor - 1)
 
@@ -178,7 +178,7 @@ def test_scales_must_differ_by_an_integer_factor():
 @pytest.mark.parametrize(
     "path",
     [
-        (*vgg16_pools(1)[2], SlidingWindow(7)),  # begins behind the first pixel
+        (*vgg16_pools(1)[2], SlidingWindow(7)),  # starts after the first pixel
         (SlidingWindow(2, 2), SlidingWindow(5, 2, 2), SlidingWindow(4, 1, 1)),  # too small at the other end
     ],
 )

@@ -1,4 +1,4 @@
-"""Geometry against what the networks really do: which pixels change an output, which tiles repeat it."""
+"""Compare the geometry with what networks compute: pixels that influence an output, tiles that equal the image."""
 
 import copy
 import doctest
@@ -52,7 +52,7 @@ class Averages(TorchFunctionMode):
 
 
 def make_positive(network: nn.Module) -> nn.Module:
-    """Positive random weights, so that influences add up and none cancels; in float64."""
+    """Set positive random weights in float64, so that influences add up and none cancels."""
     network = network.double().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -117,7 +117,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 
 @functools.cache
-def field_named(name: str) -> NetworkGeometry:
+def trace_named(name: str) -> NetworkGeometry:
     return trace_geometry(NETWORKS[name](), in_channels=3)
 
 
@@ -128,11 +128,11 @@ def small_image(height: int, width: int) -> Tensor:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_receptive_field_is_what_influences_each_phase(name):
     network = make_positive(NETWORKS[name]())
-    field = field_named(name)
+    field = trace_named(name)
     assert field.is_local
     assert field.rows == field.columns
     stride, period = field.rows.stride, len(field.rows.intervals)
-    # The first turn whose dependence lies inside the image, and the first phase of the next.
+    # The first period whose receptive field is inside the image, and the first phase of the next.
     turn = -(min(first for first, _ in field.rows.intervals) // stride)
     places = range(turn * period, (turn + 1) * period + 1)
     size = field.compute_legal_size((field.rows.get_range(places.start, places.stop)[1], 1))
@@ -144,12 +144,12 @@ def test_receptive_field_is_what_influences_each_phase(name):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_tile_with_halo_equals_the_whole_image(name):
-    """Also at the bottom, where the image ends anywhere; with maxima, switches and nonlinearities."""
+    """Compare also at the bottom, where the image ends anywhere, with maxima, switches and nonlinearities."""
     torch.manual_seed(0)
     network = NETWORKS[name]().double().eval()
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.5)
-    field = field_named(name)
+    field = trace_named(name)
     stride, halo, margin = field.stride[0], field.halo, field.offset[0]
     start = 2 * stride  # of the tile, whose first row without the top border's influence is:
     window = start + round_up(max(halo.top - margin, 0), stride)
@@ -171,7 +171,7 @@ def test_tile_with_halo_equals_the_whole_image(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_output_sizes_match_the_network(name):
     network = NETWORKS[name]().eval()
-    field = field_named(name)
+    field = trace_named(name)
     sides = range(field.min_size, field.min_size + 34, field.size_multiple)
     for side in sides[:: 5 if len(sides) > 5 else 1]:
         with torch.no_grad():
@@ -179,7 +179,7 @@ def test_output_sizes_match_the_network(name):
         assert output.shape[2:] == field.compute_output_size((side, field.min_size))
 
 
-# Stacks of layers as hypothesis likes them, one channel wide.
+# Random stacks of layers with one channel.
 
 
 class Crop(nn.Module):
@@ -237,8 +237,8 @@ def stacks(draw: st.DrawFn) -> nn.Sequential:
 SIDE = 30
 
 
-def follow(stack: nn.Module) -> tuple[tuple[ReceptiveField, ReceptiveField], torch.Size]:
-    """What the outputs depend on, and their size; stacks that cannot be built or followed are left out."""
+def trace(stack: nn.Module) -> tuple[tuple[ReceptiveField, ReceptiveField], torch.Size]:
+    """Return the receptive fields of the outputs and their size; skip stacks that are invalid or unsupported."""
     image = torch.empty(1, 1, SIDE, SIDE, device="meta")
     try:
         with torch.inference_mode(), Tracer(image) as tracer:
@@ -258,7 +258,7 @@ def image_of_one_channel() -> Tensor:
 @given(stacks())
 @settings(max_examples=60)
 def test_receptive_field_of_random_stacks(stack):
-    axes, size = follow(stack)
+    axes, size = trace(stack)
     image = image_of_one_channel().requires_grad_()
     output = make_positive(stack)(image)
     for dim, axis in zip((2, 3), axes, strict=True):
@@ -274,8 +274,8 @@ def test_receptive_field_of_random_stacks(stack):
 @given(stacks(), st.integers(0, 3), st.integers(1, 8))
 @settings(max_examples=60)
 def test_tiles_of_random_stacks_equal_the_whole_image(stack, turns, missing):
-    """A tile of any height that starts at a multiple of the stride."""
-    (axis, _), size = follow(stack)
+    """Compare a tile of any height that starts at a multiple of the stride."""
+    (axis, _), size = trace(stack)
     start, offset, stop = turns * axis.stride, turns * len(axis.intervals), SIDE - missing
     assume(stop - start >= 8)
     stack, image = stack.double(), image_of_one_channel()
@@ -293,7 +293,7 @@ def test_tiles_of_random_stacks_equal_the_whole_image(stack, turns, missing):
     torch.testing.assert_close(tile[:, :, [place - offset for place in places]], whole[:, :, places])
 
 
-# Facts and hand-worked cases.
+# Published numbers and cases computed by hand.
 
 
 def test_paper_unet():
@@ -379,7 +379,7 @@ def test_half_precision_networks_and_segmenters():
     assert (field.min_size, field.size_multiple) == (1, 1)
 
 
-# What other networks are made of.
+# Operators of other networks.
 
 
 class Function(nn.Module):

@@ -79,7 +79,7 @@ def test_merging_different_resolutions_is_an_error():
 
 @given(st.integers(1, 7), st.integers(1, 4), st.integers(0, 9), st.integers(1, 3), st.integers(20, 40))
 def test_border_check_against_all_outputs(kernel, stride, padding, dilation, size):
-    """Against all outputs, one by one, where each position depends on itself or on its right neighbor."""
+    """Check all outputs, where each position depends on itself or on its right neighbor."""
     reads = ReadPattern.for_window(kernel, stride=stride, padding=padding, dilation=dilation)
     outputs = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
     read = {position for output in range(outputs) for position in reads.get_inputs(output)}

@@ -10,14 +10,22 @@ from pathlib import Path
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.images import Array
 from pixelwise.inference.predictor import Prediction
-from pixelwise.prediction.outputs.annotations import CocoFile, CvatFile, SummaryFile, require_nameable, write_labelme
+from pixelwise.prediction.outputs.annotations import (
+    CocoFile,
+    CvatFile,
+    SummaryFile,
+    require_nameable,
+    write_labelme,
+    write_polygons,
+)
 from pixelwise.prediction.outputs.csv_table import CsvTable
-from pixelwise.prediction.outputs.geojson import write_polygons
-from pixelwise.prediction.outputs.labeled_image import LabeledImage, LabelValues
-from pixelwise.prediction.outputs.pictures import write_labels, write_overlay
-from pixelwise.prediction.outputs.probabilities import (
+from pixelwise.prediction.outputs.pictures import (
+    LabeledImage,
+    LabelValues,
     write_confidence,
     write_entropy,
+    write_labels,
+    write_overlay,
     write_probabilities,
     write_probabilities_tiff,
 )

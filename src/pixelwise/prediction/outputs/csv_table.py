@@ -6,7 +6,7 @@ import io
 import numpy as np
 
 from pixelwise.data.classes import Classes
-from pixelwise.prediction.outputs.labeled_image import LabeledImage
+from pixelwise.prediction.outputs.pictures import LabeledImage
 from pixelwise.prediction.postprocess import label_components
 
 COLUMNS = ("image", "class", "pixels", "share", "regions", "area")

@@ -17,8 +17,7 @@ from pixelwise.data.io.images import Array
 from pixelwise.data.io.video import NUM_THREADS, Video, VideoFrame, import_av
 from pixelwise.data.visualization import overlay_labels, to_display_image
 from pixelwise.errors import DataError, InvalidArgumentError
-from pixelwise.prediction.outputs.labeled_image import LabeledImage
-from pixelwise.prediction.outputs.pictures import add_legend
+from pixelwise.prediction.outputs.pictures import LabeledImage, add_legend
 
 LABELED_VIDEO = "_overlay.mp4"
 """Ending of a labeled video after the stem."""
