@@ -306,7 +306,7 @@ def draw_heatmaps(picture: npt.NDArray[np.uint8], heatmaps: Sequence[Heatmap]) -
     """Draw a picture (H, W, 3) and one panel per class, with its map over the picture in gray.
 
     All panels share one color bar in logits, so that classes can be compared. A ring marks the maximum of each map.
-    Equal arguments give equal bytes.
+    The same arguments give identical bytes.
 
     Returns:
         The content of a PNG file.
