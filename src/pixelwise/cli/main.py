@@ -19,7 +19,7 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as in shells."""
 
 COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
-    "demo": (api.demo, "Run a complete example on a generated dataset, in under three minutes."),
+    "demo": (api.demo, "Run a complete example on generated data, in under three minutes."),
     "check": (api.check, "Report problems in a dataset and how to fix them."),
     "convert": (api.convert, "Convert a dataset to another format."),
     "plan": (api.plan, "Choose a config for a dataset, this machine and a time budget."),

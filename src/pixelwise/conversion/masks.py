@@ -48,8 +48,8 @@ class VocWriter:
     def __init__(self, root: Path, dataset: Dataset) -> None:
         if len(dataset.classes.names) > 255:
             raise DataError(
-                f"the dataset has {len(dataset.classes.names)} classes, but masks of VOC have at most 255. "
-                f"Convert it to folder."
+                f"the dataset has {len(dataset.classes.names)} classes, but VOC masks allow at most 255. "
+                f"Use the format folder."
             )
         self.root, self.dataset = root, dataset
         self.names = make_flat_names(dataset.samples)

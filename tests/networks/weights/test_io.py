@@ -353,7 +353,7 @@ def test_weights_that_nobody_published():
     [
         ("vgg61", r"unknown classifier 'vgg61'\. Did you mean 'vgg1.'\?"),
         ("convnext_atto", r"Did you mean 'timm:convnext_atto'"),
-        ("timm:convnext_tinny", r"timm has no model 'convnext_tinny'\. Nearest of \d+: convnext_tiny,"),
+        ("timm:convnext_tinny", r"timm has no model 'convnext_tinny'\. Closest of \d+: convnext_tiny,"),
         ("timm:resnet18.a9_in1k", r"unknown timm model 'resnet18.a9_in1k'\. Did you mean 'resnet18\.a\d_in1k'"),
     ],
 )
