@@ -8,11 +8,10 @@ import pytest
 import torch
 import yaml
 
-from pixelwise.api import predict, train
+from pixelwise.api import evaluate, predict, train
 from pixelwise.config import load_config
 from pixelwise.data.io.images import read_mask, write_png
 from pixelwise.errors import DataError, InvalidArgumentError
-from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.model_file import MODEL_FILE_NAME, load_model
 from pixelwise.training.results import CrossValidationResult, TrainResult
 from support.folders import read_contents

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from pixelwise.api import train
+from pixelwise.api import evaluate, train
 from pixelwise.api.train_run import PreparedRun
 from pixelwise.config import load_config
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.splits.splits import read_splits
 from pixelwise.errors import CheckpointError, DataError, InvalidArgumentError
-from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.model_file import MODEL_FILE_NAME, load_model
 from pixelwise.training.cross_validation import load_cross_validation
 from pixelwise.training.results import CrossValidationResult

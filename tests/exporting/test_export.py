@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 
+from pixelwise.api import export
 from pixelwise.cli.results import print_export
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.exporting import export as module
-from pixelwise.exporting.export import export
 from pixelwise.exporting.formats import FORMATS
 from pixelwise.exporting.result import Parity
 from pixelwise.inference.int8_file import read_int8, write_int8

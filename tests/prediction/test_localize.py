@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import models
 
+from pixelwise.api import localize
 from pixelwise.cli import main
 from pixelwise.data.io.images import write_png
 from pixelwise.errors import InvalidArgumentError, ModelFileError, PathNotFoundError
@@ -35,7 +36,6 @@ from pixelwise.prediction.localize import (
     find_alignment,
     find_class,
     load_classifier,
-    localize,
 )
 from pixelwise.progress import use_reporter
 from pixelwise.shapes import Size

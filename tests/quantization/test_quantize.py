@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import pixelwise
+from pixelwise.api import evaluate
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.synthetic import STREET_NAMES, write_dataset
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.inference.int8_file import get_int8_path, read_int8
 from pixelwise.inference.predictor import Prediction, Predictor, load
 from pixelwise.metrics import ConfusionMatrix, mean_iou

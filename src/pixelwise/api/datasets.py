@@ -117,8 +117,9 @@ def convert(
         20
     """
     from pixelwise.conversion import convert_dataset
+    from pixelwise.data.dataset import Dataset
 
-    return convert_dataset(to_path(data), to_path(output), to=to, format=format)
+    return convert_dataset(Dataset.load(to_path(data), format), Path(output), to)
 
 
 @wrap_path_errors()
