@@ -11,7 +11,7 @@ something else. A file with a different format is refused.
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +75,7 @@ def load_model(model: str | Path) -> tuple[Segmenter, ModelSpec]:
         PathAccessError: The file is not readable.
         ModelFileError: The file is truncated, altered, from another program or has a different format.
     """
-    path = find_model(Path(model))
-    with _open(path) as file:
-        values = _read_metadata(path, file.metadata() or {})
+    with _open(model) as (path, file, values):
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     if values.pop("checksum", None) != _compute_checksum(values, weights):
         raise ModelFileError(f"{path} was altered after it was written (checksum); copy it again, or train again.")
@@ -100,16 +98,14 @@ def load_model(model: str | Path) -> tuple[Segmenter, ModelSpec]:
 
 def read_checksum(model: str | Path) -> str:
     """Return the checksum in a model file without reading its weights; `load_model` verifies it."""
-    path = find_model(Path(model))
-    with _open(path) as file:
-        return str(_read_metadata(path, file.metadata() or {}).get("checksum"))
+    with _open(model) as (_, _, values):
+        return str(values.get("checksum"))
 
 
 def read_spec(model: str | Path) -> ModelSpec:
     """Return the spec in a model file without reading its weights or verifying the checksum."""
-    path = find_model(Path(model))
-    with _open(path) as file:
-        return _to_spec(path, _read_metadata(path, file.metadata() or {}))
+    with _open(model) as (path, _, values):
+        return _to_spec(path, values)
 
 
 def find_model(path: Path) -> Path:
@@ -129,11 +125,10 @@ def find_model(path: Path) -> Path:
 
 
 def _to_dict(spec: ModelSpec) -> dict[str, Any]:
-    network = {name: getattr(spec.network, name) for name in spec.network.__dataclass_fields__}
     classes = spec.classes.to_dict()
     return {
         "format": FORMAT,
-        "network": network,
+        "network": asdict(spec.network),
         "encoder": spec.network.encoder,
         "colors": classes.pop("colors"),
         "classes": classes,
@@ -181,10 +176,12 @@ def _compute_checksum(values: Mapping[str, Any], weights: Mapping[str, Tensor]) 
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Any]:
+def _open(model: str | Path) -> Iterator[tuple[Path, Any, dict[str, Any]]]:
+    """Open a model file, or that of a run folder: its path, the open file and its metadata."""
+    path = find_model(Path(model))
     try:
         with safe_open(path, framework="pt") as file:
-            yield file
+            yield path, file, _read_metadata(path, file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise ModelFileError(
             f"{path} is not a complete safetensors file ({error}); copy it again, or train again."

@@ -23,7 +23,7 @@ from pixelwise.errors import InvalidArgumentError, ModelFileError, PathNotFoundE
 from pixelwise.networks.convolutionalize import convolutionalize
 from pixelwise.networks.geometry.alignment import Alignment
 from pixelwise.networks.geometry.tracer import copy_to_meta
-from pixelwise.networks.weights.io import Classifier
+from pixelwise.networks.weights import Classifier
 from pixelwise.prediction.localize import (
     COLORS,
     OPACITY,

@@ -37,7 +37,7 @@ from pixelwise.inference.tta import average_views, make_views
 from pixelwise.model_file import ModelSpec, load_model
 from pixelwise.networks import Segmenter
 from pixelwise.networks.geometry.network_geometry import NetworkGeometry, trace_geometry
-from pixelwise.networks.mc_dropout import sample_predictions
+from pixelwise.networks.segnet import sample_predictions
 from pixelwise.shapes import Size
 
 Tiling = Literal["exact", "blend", "none"]

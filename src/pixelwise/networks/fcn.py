@@ -22,7 +22,7 @@ from pixelwise.networks.encoders import ChainEncoder, Encoder, get_classifier_la
 from pixelwise.networks.geometry.alignment import AlignedUpsampling, WindowPath, plan_upsampling
 from pixelwise.networks.geometry.layer_windows import get_windows, set_padding
 from pixelwise.networks.layers import check_size
-from pixelwise.ops import TransposedConv, bilinear_kernel
+from pixelwise.ops import TransposedConv, bilinear_weight
 
 UpsamplingWeights = Literal["learned", "frozen"]
 """Bilinear at first and trained, as in the paper, or frozen, as in the authors' release."""
@@ -58,10 +58,9 @@ def build_bilinear_layer(
 def set_bilinear(layer: nn.Module) -> None:
     """Set the weights of a transposed convolution, dense (on the diagonal only) or grouped, to bilinear kernels."""
     weight = layer.get_parameter("weight")
-    weight.zero_()
-    classes = torch.arange(weight.shape[0])
-    outputs = classes if weight.shape[1] > 1 else torch.zeros_like(classes)
-    weight[classes, outputs] = bilinear_kernel(weight.shape[-1], dtype=weight.dtype, device=weight.device)
+    channels, group_channels, kernel_size, _ = weight.shape
+    groups = channels // group_channels
+    weight.copy_(bilinear_weight(channels, kernel_size, groups=groups, dtype=weight.dtype, device=weight.device))
 
 
 def build_score_layer(in_channels: int, num_classes: int) -> nn.Conv2d:

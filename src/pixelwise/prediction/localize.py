@@ -33,7 +33,7 @@ from pixelwise.networks.convolutionalize import convolutionalize
 from pixelwise.networks.geometry.alignment import Alignment
 from pixelwise.networks.geometry.receptive_field import ReceptiveField
 from pixelwise.networks.geometry.tracer import Tracer, copy_to_meta
-from pixelwise.networks.weights.io import Classifier, LoadReport, build_classifier
+from pixelwise.networks.weights import Classifier, LoadReport, build_classifier
 from pixelwise.prediction.inputs import Input
 from pixelwise.prediction.result import LocalizedClass, LocalizedImage, LocalizeReport
 from pixelwise.progress import report_progress

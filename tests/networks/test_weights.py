@@ -12,7 +12,7 @@ from torch.nn import functional
 from torchvision import models
 
 from pixelwise.errors import InvalidArgumentError, ModelFileError, PathNotFoundError
-from pixelwise.networks.weights.io import (
+from pixelwise.networks.weights import (
     LoadReport,
     Weights,
     adapt_first_layer,
