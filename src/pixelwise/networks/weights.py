@@ -238,14 +238,14 @@ class Classifier:
 def build_classifier(
     name: str, *, weights: Literal["imagenet", "none"] | Path = "imagenet", num_classes: int = 1000
 ) -> Classifier:
-    """Build a torchvision ("vgg16") or timm ("timm:convnext_tiny") in evaluation mode.
+    """Build a torchvision ("vgg16") or timm ("timm:convnext_tiny") classifier in evaluation mode.
 
     Args:
         name: Name in the library.
         weights: "imagenet", which the library downloads on first use; "none" for random weights; or a file for
             `read_weights`.
-        num_classes: K. If the weights have a different number, the class layer stays random, and `report.reshaped` names
-            it.
+        num_classes: K. If the weights have a different number, the class layer stays random, and `report.reshaped`
+            names it.
 
     Raises:
         InvalidArgumentError: The name is unknown, or the weights cannot be downloaded.
