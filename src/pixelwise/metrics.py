@@ -2,7 +2,7 @@
 
 All scores except boundary F1 are formulas on one confusion matrix: a (K, K) array of pixel counts over the whole
 dataset, with **rows for the truth and columns for the prediction**. Nothing is averaged over images or batches: where
-few images show a class, the mean of scores per image answers another question. Pixels with the label `ignore_index`
+few images show a class, the mean of scores per image answers a different question. Pixels with the label `ignore_index`
 are dropped before anything is counted.
 
 Undefined scores are `nan` here and `null` in JSON. The rules for absent classes are:
@@ -438,7 +438,7 @@ def _select_counted(
         raise InvalidArgumentError(f"prediction {prediction.shape} and labels {labels.shape} must have the same shape.")
     for name, array in (("prediction", prediction), ("labels", labels)):
         if array.dtype.kind not in "iu":
-            raise InvalidArgumentError(f"{name} must hold integer class indices, not {array.dtype}.")
+            raise InvalidArgumentError(f"{name} must contain integer class indices, not {array.dtype}.")
     counted = labels != ignore_index
     predicted, truth = prediction[counted], labels[counted]
     if (value := _find_invalid_class(truth, num_classes)) is not None:
@@ -448,7 +448,7 @@ def _select_counted(
         )
     if (value := _find_invalid_class(predicted, num_classes)) is not None:
         raise InvalidArgumentError(
-            f"predicted class {value} is not in 0..{num_classes - 1}: the prediction is of a model with other classes."
+            f"predicted class {value} is not in 0..{num_classes - 1}: the prediction is from another model."
         )
     return counted, predicted, truth
 

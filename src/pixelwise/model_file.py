@@ -1,11 +1,11 @@
 """The model file: weights, network, classes, preprocessing and scores in one safetensors file, without pickle.
 
-The metadata has a single key, `pixelwise`, with JSON in sorted keys. It holds no time, host or path, so equal runs
-write equal files.
+The metadata has a single key, `pixelwise`, with JSON in sorted keys. It holds no time, host or path, so identical runs
+write identical files.
 
 The format number follows one rule. Readers ignore keys that they do not know, at every level, so a later version may
 add keys. A key that changes the labels must raise `FORMAT`, because an older version would ignore it and predict
-something else. A file with another format is refused.
+something else. A file with a different format is refused.
 """
 
 import json
@@ -72,8 +72,8 @@ def load_model(model: str | Path) -> tuple[Segmenter, ModelSpec]:
 
     Raises:
         PathNotFoundError: The file does not exist.
-        PathAccessError: The file may not be read.
-        ModelFileError: The file is truncated, altered, from another program or of another format.
+        PathAccessError: The file is not readable.
+        ModelFileError: The file is truncated, altered, from another program or has a different format.
     """
     with _open(model) as (path, file, values):
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
@@ -113,7 +113,7 @@ def find_model(path: Path) -> Path:
 
     Raises:
         PathNotFoundError: The file does not exist.
-        PathAccessError: The file may not be read.
+        PathAccessError: The file is not readable.
     """
     with wrap_access_errors(path):
         file = path / MODEL_FILE_NAME if path.is_dir() else path

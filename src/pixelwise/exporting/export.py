@@ -163,7 +163,7 @@ def compare_with_model(predictor: Predictor, run: Run, run_with_logits: Run) -> 
         run_with_logits: runs the same graph with logits.
 
     Raises:
-        InvalidArgumentError: the labels have another shape or dtype than the model's.
+        InvalidArgumentError: the labels have a different shape or dtype than the model's.
     """
     equal = pixels = 0
     gap = largest = 0.0

@@ -44,7 +44,7 @@ __all__ = [
 
 
 class Loss(Protocol):
-    """The signature of every loss in `LOSSES`, and of a loss of one's own.
+    """The signature of every loss in `LOSSES`, and of a user's own loss.
 
     Args:
         logits: (B, K, H, W) of any floating dtype.

@@ -41,7 +41,7 @@ def prepare_labels(
     batch, num_classes, *size = logits.shape
     expected = (batch, *size)
     if labels.shape != expected:
-        raise InvalidArgumentError(f"labels must be (B, H, W) = {expected} as the logits, not {tuple(labels.shape)}.")
+        raise InvalidArgumentError(f"labels must be (B, H, W) = {expected} like the logits, not {tuple(labels.shape)}.")
     if class_weights is not None and class_weights.shape != (num_classes,):
         raise InvalidArgumentError(f"class_weights must be (K,) = ({num_classes},), not {tuple(class_weights.shape)}.")
     if pixel_weights is not None and pixel_weights.shape != expected:

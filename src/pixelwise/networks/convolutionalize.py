@@ -23,7 +23,7 @@ from pixelwise.errors import InvalidArgumentError
 from pixelwise.shapes import Size
 
 TOLERANCE = 1e-4
-"""Largest difference of logits relative to the largest logit, because float32 sums have another order."""
+"""Largest difference of logits relative to the largest logit, because float32 sums have a different order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,7 +294,7 @@ def _is_average(traced: fx.GraphModule, nodes: Sequence[fx.Node]) -> bool:
 
 
 def _run(traced: fx.GraphModule, nodes: Sequence[fx.Node], value: Tensor) -> Tensor:
-    """Return the result of successive nodes for another value than the traced one."""
+    """Return the result of successive nodes for a value that differs from the traced one."""
     interpreter = fx.Interpreter(traced, garbage_collect_values=False)
     for node in nodes:
         weights = {n: interpreter.run_node(n) for n in node.all_input_nodes if n.op == "get_attr"}
@@ -317,7 +317,7 @@ def _is_close(a: Tensor, b: Tensor) -> bool:
 
 
 def find_head(traced: fx.GraphModule) -> Head:
-    """Return the head of a graph from `trace_classifier`, or raise InvalidArgumentError if it is of another kind."""
+    """Return the head of a graph from `trace_classifier`, or raise InvalidArgumentError if it has a different form."""
     # The nodes before the output in order, back to a node that takes more than one tensor.
     chain = traced.graph.output_node().all_input_nodes
     while len(sources := get_sources(chain[0])) == 1:
@@ -335,7 +335,7 @@ def find_head(traced: fx.GraphModule) -> Head:
     after = _get_size(maps[-1])
     if get_shape(flatten[-1]).numel() < get_shape(maps[-1]).numel():  # a mean over height and width
         if not _is_average(traced, flatten):
-            raise refuse(f"'{flatten[-1].name}' computes a vector from the map in another way than by the average.")
+            raise refuse(f"'{flatten[-1].name}' does not compute the vector as the average of the map.")
         return head(pool=flatten, on_map=[], flatten=[], before=_get_size(get_sources(flatten[0])[0]), after=(1, 1))
     i = last_map
     while i > 0 and is_pointwise(traced, maps[i]):

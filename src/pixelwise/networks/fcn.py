@@ -202,7 +202,7 @@ class FCN(nn.Module):
         globally, all layers before the pooling are used.
 
         Args:
-            classifier: A classifier of torchvision.
+            classifier: A torchvision classifier.
             num_classes: K of the logits.
             stride: As in `FCN`.
             padding: "released" (VGG and AlexNet) or "same" (all except AlexNet, whose 6x6 fc6 has no center pixel);
@@ -211,7 +211,7 @@ class FCN(nn.Module):
             grouped: As in `FCN`.
 
         Raises:
-            InvalidArgumentError: The classifier is of another kind, or does not have the padding.
+            InvalidArgumentError: The classifier is of a different kind, or does not have the padding.
         """
         layers = copy.deepcopy(get_classifier_layers(classifier))
         kernel_size = get_fc_kernel_size(classifier)

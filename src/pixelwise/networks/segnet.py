@@ -170,7 +170,7 @@ class SegNet(nn.Module):
         x, levels = images, []
         for encode in self.encoder:
             features, x, switches = encode(x)
-            # Without skips only the switches are kept, one byte a window, and not the maps before pooling.
+            # Without skips only the switches are kept, one byte per window, and not the maps before pooling.
             skip = None if self.skips == "none" else features
             levels.append(((features.shape[2], features.shape[3]), switches, skip))
         for decode, (size, switches, skip) in zip(self.decoder, reversed(levels), strict=True):

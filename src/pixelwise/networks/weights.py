@@ -78,7 +78,7 @@ class LoadReport:
         """
         parts = [f"{self.num_layers} of {self.total_layers} layers, {self.num_parameters:,} parameters"]
         for title, names in [
-            ("of another shape", [f"{n} {theirs}, here {ours}" for n, (theirs, ours) in self.reshaped.items()]),
+            ("of a different shape", [f"{n} {theirs}, here {ours}" for n, (theirs, ours) in self.reshaped.items()]),
             ("not in the file", [f"{name} {shape}" for name, shape in self.missing.items()]),
             ("not used", [f"{name} {shape}" for name, shape in self.unexpected.items()]),
         ]:
@@ -148,7 +148,7 @@ def read_weights(path: Path) -> Weights:
 
     Raises:
         PathNotFoundError: The file does not exist.
-        PathAccessError: The file may not be read.
+        PathAccessError: The file is not readable.
         ModelFileError: The file is damaged or has other contents.
     """
     if not path.is_file():
@@ -160,12 +160,12 @@ def read_weights(path: Path) -> Weights:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
-        raise PathAccessError(f"{path} may not be read; change its permissions.") from error
+        raise PathAccessError(f"{path} is not readable; change its permissions.") from error
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{path} cannot be read ({error}); copy or download it again.") from error
     except Exception as error:  # damaged bytes can raise anything in the unpickler
         raise ModelFileError(
-            f"{path} is damaged, or holds more than tensors ({_get_first_line(error)}); "
+            f"{path} is damaged, or contains more than tensors ({_get_first_line(error)}); "
             "save only `model.state_dict()` with torch.save."
         ) from error
     return _unwrap(path, content)
@@ -185,7 +185,7 @@ def _unwrap(path: Path, content: Any) -> Weights:
                 break
     tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
     if not tensors or not all(isinstance(name, str) for name in tensors):
-        raise ModelFileError(f"{path} holds no tensors by name; save `model.state_dict()` with torch.save.")
+        raise ModelFileError(f"{path} contains no named tensors; save `model.state_dict()` with torch.save.")
     while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
         notes.append(f"{prefix!r} stripped from every name")
@@ -196,7 +196,7 @@ def _unwrap(path: Path, content: Any) -> Weights:
 
 
 def adapt_first_layer(weight: Tensor, in_channels: int) -> Tensor:
-    """Return the weights of a first convolution for another number of input channels.
+    """Return the weights of a first convolution for a different number of input channels.
 
     A gray image, repeated over all channels, gives the same response as before. The trained channels are assigned in
     turn, R, G, B, R, G, ..., each divided by how often it is assigned. If there are fewer channels than weights, the
@@ -238,14 +238,14 @@ class Classifier:
 def build_classifier(
     name: str, *, weights: Literal["imagenet", "none"] | Path = "imagenet", num_classes: int = 1000
 ) -> Classifier:
-    """Build a classifier of torchvision ("vgg16") or timm ("timm:convnext_tiny") in evaluation mode.
+    """Build a torchvision ("vgg16") or timm ("timm:convnext_tiny") classifier in evaluation mode.
 
     Args:
         name: Name in the library.
         weights: "imagenet", which the library downloads on first use; "none" for random weights; or a file for
             `read_weights`.
-        num_classes: K. If the weights have another number, the class layer stays random, and `report.reshaped` names
-            it.
+        num_classes: K. If the weights have a different number, the class layer stays random, and `report.reshaped`
+            names it.
 
     Raises:
         InvalidArgumentError: The name is unknown, or the weights cannot be downloaded.
@@ -263,7 +263,7 @@ def build_classifier(
             )
         try:
             tensors = download()
-        except Exception as error:  # each library and each proxy fails in another way
+        except Exception as error:  # each library and each proxy fails in its own way
             raise InvalidArgumentError(
                 f"the ImageNet weights of {name!r} cannot be downloaded ({_get_first_line(error)}); on a computer with "
                 f"a connection, download {url} and give that file as the weights."
@@ -305,7 +305,7 @@ def _find_in_timm(name: str, num_classes: int) -> _Published:
     if not timm.is_model(architecture):
         known = timm.list_models()
         near = difflib.get_close_matches(architecture, known, n=5, cutoff=0.4)
-        raise InvalidArgumentError(f"timm has no model {architecture!r}. Nearest of {len(known)}: {', '.join(near)}.")
+        raise InvalidArgumentError(f"timm has no model {architecture!r}. Closest of {len(known)}: {', '.join(near)}.")
     tagged = timm.list_models(f"{architecture}.*", pretrained=True)
     if name != architecture and name not in tagged:
         raise unknown_name("timm model", name, [architecture, *tagged])
@@ -334,7 +334,7 @@ def load_classifier_weights(
 ) -> LoadReport:
     """Load a classifier's weights into the layers of `network` that are the same.
 
-    For images with another number of channels than the classifier's, the first weights are adapted
+    For images with a different number of channels than the classifier's, the first weights are adapted
     (`adapt_first_layer`).
 
     Args:
@@ -457,7 +457,7 @@ def load_model_weights(
     """Load the tensors of a trained network into one of the same kind.
 
     Rows of the last layers are matched by the names of their classes; rows of new classes stay as they are in
-    `network`. Weights for another number of channels are adapted (`adapt_first_layer`).
+    `network`. Weights for a different number of channels are adapted (`adapt_first_layer`).
 
     Args:
         network: A network from `build_network` with `ours`.

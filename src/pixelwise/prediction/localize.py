@@ -136,7 +136,7 @@ def load_classifier(name: str, weights: str | Path) -> Classifier:
     report = loaded.report
     # The file may have more tensors than the network: auxiliary classifiers are only for training.
     if report and (report.reshaped or any(not tensor.endswith("num_batches_tracked") for tensor in report.missing)):
-        raise ModelFileError(f"{weights} does not hold all weights of {name!r}: {report.summary()}.")
+        raise ModelFileError(f"{weights} does not contain all weights of {name!r}: {report.summary()}.")
     if report:
         logger.info(f"weights: {report.summary()}")
     return loaded
@@ -287,7 +287,7 @@ def draw_heatmaps(picture: npt.NDArray[np.uint8], heatmaps: Sequence[Heatmap]) -
     """Draw a picture (H, W, 3) and one panel per class, with its map over the picture in gray.
 
     All panels share one color bar in logits, so that classes can be compared. A ring marks the maximum of each map.
-    Equal arguments give equal bytes.
+    The same arguments give identical bytes.
 
     Returns:
         The content of a PNG file.

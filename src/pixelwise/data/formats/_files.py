@@ -26,7 +26,7 @@ _SPLIT_OF_NAME = {name: split for split, names in SPLIT_NAMES.items() for name i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitFiles:
-    """The images and masks of one split; those of equal names are pairs."""
+    """The images and masks of one split; those with the same name are pairs."""
 
     images: FilesByName
     labels: FilesByName

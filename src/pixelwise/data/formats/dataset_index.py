@@ -52,7 +52,7 @@ class DatasetIndex:
     description: Mapping[str, Any] = field(default_factory=dict)
     """The format's own names, colors, ignore, label_mapping, coding and channels, as in dataset.yaml.
 
-    A dataset.yaml in the folder overrides it key by key; with another number of classes, it overrides all keys but
+    A dataset.yaml in the folder overrides it key by key; with a different number of classes, it overrides all keys but
     `channels`.
     """
 

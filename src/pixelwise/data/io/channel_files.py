@@ -21,7 +21,7 @@ def stack_channels(files: Iterable[tuple[object, DecodedImage]]) -> DecodedImage
     """Stack files of one channel each, given with their names, to one (H, W, C) image.
 
     Raises:
-        DataError: A file has several channels, or another size or type than the first.
+        DataError: A file has several channels, or a different size or type than the first.
     """
     bands = []
     for name, decoded in files:
@@ -40,6 +40,6 @@ def stack_channels(files: Iterable[tuple[object, DecodedImage]]) -> DecodedImage
             kinds = [f"{array.shape[0]}x{array.shape[1]} {array.dtype}" for array in (band, first)]
             raise DataError(
                 f"{name}: is {kinds[0]}, but channel 0 of the image is {kinds[1]} (height x width). "
-                f"Save all channels of an image in one size and type."
+                f"Save all channels of an image with the same size and type."
             )
     return DecodedImage(pixels=np.concatenate(bands, axis=-1), alpha=False)

@@ -29,7 +29,7 @@ def use_gdal() -> Iterator[None]:
     try:
         import rasterio
     except ImportError as error:
-        raise missing_extra("reading an image by windows", "rasterio", "raster") from error
+        raise missing_extra("reading an image window by window", "rasterio", "raster") from error
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         yield

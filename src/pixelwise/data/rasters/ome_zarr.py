@@ -1,4 +1,4 @@
-"""OME-Zarr: reading of an image's finest array by windows, and writing of labels in several resolutions, with zarr."""
+"""OME-Zarr: reading of an image's finest array window by window, and writing of labels in several resolutions."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping

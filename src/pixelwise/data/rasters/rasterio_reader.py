@@ -1,4 +1,4 @@
-"""Reading of TIFF and JPEG 2000 by windows with rasterio, by the same rules as `io.images.read_image`."""
+"""Reading of TIFF and JPEG 2000 window by window with rasterio, by the same rules as `io.images.read_image`."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -104,7 +104,7 @@ def open_image_file(path: Path, channels: int) -> Iterator[RasterioRaster]:
 
     Raises:
         InvalidArgumentError: rasterio is not installed.
-        PathNotFoundError, PathAccessError: The file does not exist or may not be read.
+        PathNotFoundError, PathAccessError: The file does not exist or is not readable.
         DataError: The file is damaged, or stores pixels in a form that windows cannot convert.
     """
     with use_gdal():
@@ -114,7 +114,7 @@ def open_image_file(path: Path, channels: int) -> Iterator[RasterioRaster]:
         try:
             dataset = rasterio.open(path)
         except rasterio.errors.RasterioError as error:
-            raise DataError(f"{path}: cannot be read by windows. Replace or remove it.") from error
+            raise DataError(f"{path}: cannot be read window by window. Replace or remove it.") from error
         with dataset:
             has_alpha = dataset.colorinterp[-1] == rasterio.enums.ColorInterp.alpha and dataset.count != channels
             bands = tuple(range(1, dataset.count + (0 if has_alpha else 1)))
@@ -142,7 +142,7 @@ def _require_plain(path: Path) -> None:
         with wrap_access_errors(path), tifffile.TiffFile(path) as file:
             reason = _find_conversion(file.pages.first)
     except tifffile.TiffFileError as error:
-        raise DataError(f"{path}: cannot be read by windows. Replace or remove it.") from error
+        raise DataError(f"{path}: cannot be read window by window. Replace or remove it.") from error
     if reason:
         raise DataError(f"{path}: {reason}, which windows do not support. Save it as plain gray or color.")
 

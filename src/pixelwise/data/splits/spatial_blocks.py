@@ -156,7 +156,7 @@ def _format_range(numbers: Iterable[int]) -> str:
 
 
 def describe_scenes(positions: Sequence[Position]) -> str:
-    """Return a text such as `tiles of 3 scenes`."""
+    """Return text such as `tiles of 3 scenes`."""
     count = len({position.scene for position in positions})
     nouns: Mapping[PositionKind, str] = {"tiles": "scene", "frames": "video"}
     kind = positions[0].kind

@@ -22,7 +22,7 @@ def find_user_groups(samples: Sequence[Sample], group_by: str, root: Path) -> di
     Args:
         samples: The samples to group.
         group_by: A regular expression, or `FILE.csv:COLUMN`.
-        root: The folder of the dataset, in which a table is searched that is not found as given.
+        root: The folder of the dataset, in which a table is looked up that is not found as given.
 
     Raises:
         InvalidArgumentError: The pattern or the table is invalid, or some samples have no group.

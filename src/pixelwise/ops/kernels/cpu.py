@@ -29,7 +29,7 @@ class PoolingSizes(ctypes.Structure):
 
 @functools.cache
 def load_library() -> ctypes.CDLL | None:
-    """Return the shared library, or None if it was not built or is for another kind of processor."""
+    """Return the shared library, or None if it was not built or is for a different kind of processor."""
     # An editable install has two folders for the package: the one of the sources and the one of the build.
     paths = [Path(folder) / "pixelwise_pooling.so" for folder in sys.modules[__package__].__path__]
     if chosen := os.environ.get("PIXELWISE_KERNELS"):
