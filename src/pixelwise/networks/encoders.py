@@ -293,13 +293,13 @@ def _build_layers(name: str, in_channels: int) -> Layers:
     if name.startswith("vgg"):  # torchvision would also draw the 120 million weights of the linear layers
         depths = VGG_DEPTHS[name.removesuffix("_bn")]
         return {"features": build_vgg_layers(in_channels, depths=depths, batch_norm=name.endswith("_bn"))}
-    options: dict[str, Any] = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+    options: Any = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
     layers = get_classifier_layers(torchvision.models.get_model(name, weights=None, **options))
     first_name, first = find_first_convolution(layers)
     if first.in_channels == in_channels:
         return layers
-    window: Any = (first.kernel_size, first.stride, first.padding)
-    convolution = nn.Conv2d(in_channels, first.out_channels, *window, bias=first.bias is not None)
+    options = {"kernel_size": first.kernel_size, "stride": first.stride, "padding": first.padding}
+    convolution = nn.Conv2d(in_channels, first.out_channels, bias=first.bias is not None, **options)
     initialize_he(convolution)
     trunk = nn.ModuleDict(layers)
     trunk.set_submodule(first_name, convolution)
