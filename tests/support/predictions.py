@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from pixelwise.data.classes import Classes, describe_classes
-from pixelwise.data.io.georeference import Georeference
+from pixelwise.data.io.tiff import Georeference
 from pixelwise.inference.predictor import Prediction
 from pixelwise.prediction.outputs import LabeledImage, LabelValues
 

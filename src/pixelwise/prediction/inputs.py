@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
-from pixelwise.data.io.channel_files import split_channel, stack_channels
+from pixelwise.data.io.decoded_image import split_channel, stack_channels
 from pixelwise.data.io.images import (
     IMAGE_EXTENSIONS,
     Array,

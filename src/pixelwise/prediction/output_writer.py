@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.io.georeference import Georeference, read_georeference
 from pixelwise.data.io.images import Array, read_mask
-from pixelwise.data.rasters.ome_zarr_metadata import is_label_zarr
+from pixelwise.data.io.tiff import Georeference, read_georeference
+from pixelwise.data.rasters.ome_zarr import is_label_zarr
 from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
 from pixelwise.files import READ_ERRORS, read_json, remove_temporary_files, write_atomically
 from pixelwise.inference.batching import Failure, PredictedImage

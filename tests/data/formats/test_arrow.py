@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pixelwise.data.formats._arrow import MAX_GROUPS, RowGroupCache, open_arrow, open_parquet
+from pixelwise.data.formats.huggingface import MAX_GROUPS, RowGroupCache, open_arrow, open_parquet
 
 
 @pytest.fixture

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from pixelwise.data.formats import FORMATS
-from pixelwise.data.formats._files import find_images, find_split
 from pixelwise.data.formats._shapes import ImageShapes, ListedImage, index_listed_images, make_classes, name_sample
-from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.formats.dataset_index import DatasetIndex, find_images, find_split
 from pixelwise.data.rasterize import make_box
 from pixelwise.errors import DataError
 from support.shape_datasets import list_relative, write_image, write_json

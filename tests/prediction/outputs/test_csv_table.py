@@ -3,7 +3,7 @@ import io
 
 import numpy as np
 
-from pixelwise.data.io.georeference import Georeference
+from pixelwise.data.io.tiff import Georeference
 from pixelwise.prediction.outputs.csv_table import CsvTable
 from support.predictions import CELLS, make_labeled
 

@@ -19,9 +19,8 @@ import numpy as np
 
 from pixelwise.data.classes import Color
 from pixelwise.data.formats._documents import locate_errors, parse_size, read_ends
-from pixelwise.data.formats._files import find_images, find_split
 from pixelwise.data.formats._shapes import ImageShapes, ListedImage, ShapeClasses, index_listed_images, make_classes
-from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.formats.dataset_index import DatasetIndex, find_images, find_split
 from pixelwise.data.io.images import Array
 from pixelwise.data.rasterize import Bitmap, DrawnShape, Polygon, decode_run_lengths
 from pixelwise.data.sample import Split

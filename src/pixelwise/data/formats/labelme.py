@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.formats._documents import locate_errors, parse_size, read_ends
-from pixelwise.data.formats._files import find_files, find_images, find_split
 from pixelwise.data.formats._shapes import (
     ImageShapes,
     ShapeClasses,
@@ -29,7 +28,7 @@ from pixelwise.data.formats._shapes import (
     make_index,
     name_sample,
 )
-from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.formats.dataset_index import DatasetIndex, find_files, find_images, find_split
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, DecodedImage, decode_image_bytes, read_size
 from pixelwise.data.rasterize import Bitmap, DrawnShape, Ellipse, Polygon, make_box
 from pixelwise.data.sample import Sample

@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pixelwise.data.formats._files import (
+from pixelwise.data.formats.dataset_index import (
+    DatasetIndex,
     SplitFiles,
     drop_unlabeled_test,
     find_split_paths,
@@ -23,7 +24,6 @@ from pixelwise.data.formats._files import (
     read_class_names,
     read_lines,
 )
-from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.sample import Split
 from pixelwise.errors import DataError
 

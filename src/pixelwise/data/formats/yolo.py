@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.formats._documents import locate_errors
-from pixelwise.data.formats._files import find_files, find_images, read_lines
 from pixelwise.data.formats._shapes import (
     ImageShapes,
     ShapeClasses,
@@ -26,7 +25,7 @@ from pixelwise.data.formats._shapes import (
     make_index,
     name_sample,
 )
-from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.formats.dataset_index import DatasetIndex, find_files, find_images, read_lines
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, read_size
 from pixelwise.data.rasterize import DrawnShape, Polygon
 from pixelwise.data.sample import SPLITS, Sample, Split
