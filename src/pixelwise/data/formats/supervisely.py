@@ -19,14 +19,7 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.formats._documents import locate_errors, parse_color, parse_size
-from pixelwise.data.formats._shapes import (
-    ImageShapes,
-    ShapeClasses,
-    ShapeReader,
-    make_classes,
-    make_index,
-    name_sample,
-)
+from pixelwise.data.formats._shapes import ImageShapes, ShapeClasses, ShapeReader, make_classes, make_index, name_sample
 from pixelwise.data.formats.dataset_index import DatasetIndex, find_files, find_images, find_split
 from pixelwise.data.io.decoded_image import MAX_PIXELS
 from pixelwise.data.io.images import Array, decode_image_bytes

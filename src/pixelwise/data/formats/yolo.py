@@ -17,14 +17,7 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.formats._documents import locate_errors
-from pixelwise.data.formats._shapes import (
-    ImageShapes,
-    ShapeClasses,
-    ShapeReader,
-    make_classes,
-    make_index,
-    name_sample,
-)
+from pixelwise.data.formats._shapes import ImageShapes, ShapeClasses, ShapeReader, make_classes, make_index, name_sample
 from pixelwise.data.formats.dataset_index import DatasetIndex, find_files, find_images, read_lines
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, read_size
 from pixelwise.data.rasterize import DrawnShape, Polygon

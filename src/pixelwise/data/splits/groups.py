@@ -134,9 +134,7 @@ def _assign_blocks(cells: Sequence[tuple[int, int]], size: float) -> list[tuple[
     rows, columns = (np.unique(axis, return_inverse=True)[1] for axis in zip(*cells, strict=True))
     num_rows, num_columns = int(rows.max()) + 1, int(columns.max()) + 1
     down, across = choose_block_grid(num_rows, num_columns, max(1, round(len(cells) / size)))
-    return list(
-        zip((rows * down // num_rows).tolist(), (columns * across // num_columns).tolist(), strict=True),
-    )
+    return list(zip((rows * down // num_rows).tolist(), (columns * across // num_columns).tolist(), strict=True))
 
 
 def choose_block_grid(rows: int, columns: int, count: int) -> tuple[int, int]:

@@ -21,15 +21,7 @@ from pixelwise.data.synthetic.streets import STREET_COLORS, STREET_NAMES, street
 from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.files import require_new_folder
 
-__all__ = [
-    "CELL_COLORS",
-    "CELL_NAMES",
-    "STREET_COLORS",
-    "STREET_NAMES",
-    "cell_image",
-    "street_scene",
-    "write_dataset",
-]
+__all__ = ["CELL_COLORS", "CELL_NAMES", "STREET_COLORS", "STREET_NAMES", "cell_image", "street_scene", "write_dataset"]
 
 ImageAndLabels = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 
