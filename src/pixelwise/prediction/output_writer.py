@@ -30,11 +30,10 @@ from pixelwise.prediction.outputs import (
     PROBABILITY_OUTPUTS,
     SUMMARY_FILES,
     WRITERS,
-    LabeledImage,
-    LabelValues,
-    SummaryFile,
     require_kinds,
 )
+from pixelwise.prediction.outputs.annotations import SummaryFile
+from pixelwise.prediction.outputs.pictures import LabeledImage, LabelValues
 from pixelwise.prediction.outputs.video import FRAME_LIST, format_frame_stem, is_frame_file, read_frame_numbers
 from pixelwise.prediction.postprocess import postprocess_labels, require_min_area
 

@@ -132,7 +132,7 @@ def pair(root: Path, listed: dict[str, str], folders: Sequence[str] = ("images",
 def draw(number: int) -> ImageShapes:
     if number > 9:
         raise KeyError("points")
-    return ImageShapes(size=(1, 9), shapes=[make_box(1, 0, 0, number, 1)])
+    return (1, 9), [make_box(1, 0, 0, number, 1)]
 
 
 def test_each_image_gets_the_shapes_of_its_own_entry(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def _parse_shapes(content: _Content, classes: ShapeClasses) -> ImageShapes:
                 shapes.append(Bitmap(value=value, pixels=_decode_runs(outline, size)))
             else:
                 shapes += [Polygon(value=value, outline=_pair_coordinates(part)) for part in outline]
-    return ImageShapes(size=size, shapes=shapes)
+    return size, shapes
 
 
 def _name_annotation(annotation: _Record) -> str:

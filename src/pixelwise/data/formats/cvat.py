@@ -73,7 +73,7 @@ def _parse_shapes(image: Element, classes: ShapeClasses) -> ImageShapes:
         if element.tag != "tag":
             with locate_errors(f"a {element.tag} of {element.get('label')!r}"):
                 shapes.append(_parse_shape(element, classes.get_value(element.attrib["label"])))
-    return ImageShapes(size=size, shapes=shapes)
+    return size, shapes
 
 
 def _parse_shape(element: Element, value: int) -> DrawnShape:

@@ -9,10 +9,11 @@ classes are from `id2label.json`, or from a column that lists the classes of eac
 """
 
 import json
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -21,7 +22,7 @@ from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader, pre
 from pixelwise.data.formats.folder import can_read as is_folder_dataset
 from pixelwise.data.formats.webdataset import DataShard, find_shard_split, find_shards, select_shards
 from pixelwise.data.sample import Sample, Split
-from pixelwise.errors import DataError, missing_extra
+from pixelwise.errors import DataError, explain_missing_extra
 from pixelwise.files import read_json
 
 IMAGE_COLUMNS = ("image", "images", "img", "pixel_values", "input")
@@ -48,19 +49,18 @@ class RowGroupCache:
     """The most recent row groups of parquet files, which are read as a whole and mostly in order."""
 
     def __init__(self) -> None:
-        self._groups: OrderedDict[tuple[Path, int], Any] = OrderedDict()
+        self._read = lru_cache(MAX_GROUPS)(_read_row_group)
         self._lock = Lock()
 
     def get(self, path: Path, group: int, columns: tuple[str, ...]) -> Any:
         """Return a row group, from the cache or the file."""
         with self._lock:  # waiting threads mostly need the same group
-            if (path, group) not in self._groups:
-                with _arrow().parquet.ParquetFile(path) as file:
-                    self._groups[path, group] = file.read_row_group(group, columns=list(columns), use_threads=False)
-            self._groups.move_to_end((path, group))
-            while len(self._groups) > MAX_GROUPS:
-                self._groups.popitem(last=False)
-            return self._groups[path, group]
+            return self._read(path, group, columns)
+
+
+def _read_row_group(path: Path, group: int, columns: tuple[str, ...]) -> Any:
+    with _arrow().parquet.ParquetFile(path) as file:
+        return file.read_row_group(group, columns=list(columns), use_threads=False)
 
 
 def can_read(root: Path) -> bool:
@@ -216,18 +216,11 @@ def open_parquet(path: Path, cache: RowGroupCache) -> ArrowFile:
     image_columns = _find_image_columns(schema)
     group_of_row = [(group, row) for group, size in enumerate(sizes) for row in range(size)]
 
-    def read_value(column: str, row: int) -> Any:
+    def get_cell(column: str, row: int) -> Any:
         group, inner = group_of_row[row]
-        with _convert_errors(path, f"row {row}: {column}: cannot be read"):
-            return cache.get(path, group, image_columns).column(column)[inner].as_py()
+        return cache.get(path, group, image_columns).column(column)[inner]
 
-    return ArrowFile(
-        path=path,
-        num_rows=sum(sizes),
-        image_columns=image_columns,
-        features=_read_features(schema),
-        read_value=read_value,
-    )
+    return _make_file(path, schema, sum(sizes), get_cell)
 
 
 def open_arrow(path: Path) -> ArrowFile:
@@ -235,18 +228,18 @@ def open_arrow(path: Path) -> ArrowFile:
     pa = _arrow()
     with _convert_errors(path, "is not a complete Arrow file"):
         table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+    return _make_file(path, table.schema, table.num_rows, lambda column, row: table.column(column)[row])
+
+
+def _make_file(path: Path, schema: Any, num_rows: int, get_cell: Callable[[str, int], Any]) -> ArrowFile:
+    """Make a file from a function that returns a value of Arrow."""
 
     def read_value(column: str, row: int) -> Any:
         with _convert_errors(path, f"row {row}: {column}: cannot be read"):
-            return table.column(column)[row].as_py()
+            return get_cell(column, row).as_py()
 
-    return ArrowFile(
-        path=path,
-        num_rows=table.num_rows,
-        image_columns=_find_image_columns(table.schema),
-        features=_read_features(table.schema),
-        read_value=read_value,
-    )
+    columns, features = _find_image_columns(schema), _read_features(schema)
+    return ArrowFile(path=path, num_rows=num_rows, image_columns=columns, features=features, read_value=read_value)
 
 
 def _find_image_columns(schema: Any) -> tuple[str, ...]:
@@ -280,9 +273,7 @@ def _convert_errors(path: Path, fault: str) -> Iterator[None]:
 
 
 def _arrow() -> Any:
-    try:
+    with explain_missing_extra("reading parquet and Arrow files", "pyarrow", "parquet"):
         import pyarrow
         import pyarrow.parquet
-    except ImportError as error:
-        raise missing_extra("reading parquet and Arrow files", "pyarrow", "parquet") from error
     return pyarrow

@@ -162,7 +162,7 @@ def _parse_shapes(documents: Mapping[Sample, _Document], classes: ShapeClasses, 
         for number, shape in enumerate(document.shapes, 1):
             with locate_errors(f"shape {number}"):
                 shapes.append(_parse_shape(shape, classes.get_value(shape["label"])))
-        return ImageShapes(size=size, shapes=shapes)
+        return size, shapes
 
 
 def _parse_shape(shape: Mapping[str, Any], value: int) -> DrawnShape:

@@ -76,7 +76,7 @@ def _read_shapes(sample: Sample, classes: ShapeClasses) -> ImageShapes:
         for number, labeled_object in enumerate(content["objects"], 1):
             with locate_errors(f"object {number}"):
                 shapes.append(_parse_object(labeled_object, classes.get_value(labeled_object["classTitle"])))
-        return ImageShapes(size=size, shapes=shapes)
+        return size, shapes
 
 
 def _parse_object(labeled_object: Mapping[str, Any], value: int) -> DrawnShape:

@@ -66,16 +66,15 @@ def voc_color(index: int) -> list[int]:
 
 def _select(all_files: SplitFiles, split: Split, path: Path) -> SplitFiles:
     """Select the files that a list names."""
-    images, labels = {}, {}
-    for number, name in read_lines(path):
+    lines = read_lines(path)
+    for number, name in lines:
         if name not in all_files.images and name not in all_files.labels:
             raise DataError(
                 f"{path}, line {number}: {name!r} has neither an image nor a mask. Put them back, or remove the line."
             )
-        if name in all_files.images:
-            images[name] = all_files.images[name]
-        if name in all_files.labels:
-            labels[name] = all_files.labels[name]
+    images, labels = (
+        {name: files[name] for _, name in lines if name in files} for files in (all_files.images, all_files.labels)
+    )
     return SplitFiles(images=images, labels=labels, split=split)
 
 

@@ -70,6 +70,9 @@ IMAGE_WORDS = ("image", "img", "rgb")
 MAX_MEMBER_BYTES = 2**31
 """Upper limit for an image file; a damaged header can claim any size."""
 
+MemberRange = tuple[int, int]
+"""Offset and size of a member's bytes in its shard."""
+
 _BLOCK = tarfile.BLOCKSIZE
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
@@ -90,7 +93,7 @@ def find_pairs(root: Path) -> DatasetIndex:
             raise DataError(f"{shard.path}: is compressed, so samples cannot be read in place. Decompress it.")
     if not shards:
         raise DataError(f"{root} has no .tar file. Give the folder of shards such as train-000000.tar.")
-    members: dict[tuple[Path, str], TarMember] = {}
+    members: dict[tuple[Path, str], MemberRange] = {}
     pairs: list[tuple[DataShard, str, str, str]] = []
     without_mask, without_image, same_stem = [], [], []
     for shard in shards:
@@ -117,18 +120,10 @@ def find_pairs(root: Path) -> DatasetIndex:
 
 
 @dataclass(frozen=True, slots=True)
-class TarMember:
-    """The position of a member's bytes in its shard."""
-
-    offset: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
 class TarReader(SampleReader):
     """Reads members of shards. Every read opens the shard again, so threads share no position."""
 
-    members: dict[tuple[Path, str], TarMember]
+    members: dict[tuple[Path, str], MemberRange]
 
     def read_image_bytes(self, sample: Sample) -> bytes:
         return self._read(sample.image_path, sample.image_entry)
@@ -137,17 +132,17 @@ class TarReader(SampleReader):
         return self._read(sample.label_path, sample.label_entry)
 
     def _read(self, path: Path, entry: str) -> bytes:
-        member = self.members[path, entry]
+        offset, size = self.members[path, entry]
         with wrap_access_errors(path), path.open("rb", buffering=0) as file:
-            file.seek(member.offset)
-            content = file.read(member.size)
-        if len(content) < member.size:
+            file.seek(offset)
+            content = file.read(size)
+        if len(content) < size:
             raise DataError(f"{path}: {entry}: the shard ends within this member. Restore the shard.")
         return content
 
 
-def _read_members(path: Path) -> Iterator[tuple[str, TarMember]]:
-    """Yield name and position of each file in a shard."""
+def _read_members(path: Path) -> Iterator[tuple[str, MemberRange]]:
+    """Yield name and range of each file in a shard."""
     end, names = 0, set()
     try:
         with wrap_access_errors(path), tarfile.open(path, "r:") as archive:
@@ -164,7 +159,7 @@ def _read_members(path: Path) -> Iterator[tuple[str, TarMember]]:
                 if member.name in names:
                     raise DataError(f"{path}: {member.name} occurs twice. Write the shard again.")
                 names.add(member.name)
-                yield member.name, TarMember(member.offset_data, member.size)
+                yield member.name, (member.offset_data, member.size)
     except tarfile.TarError as error:
         raise DataError(f"{path}: is not a complete, uncompressed tar file. Restore it.") from error
     with wrap_access_errors(path), path.open("rb") as file:

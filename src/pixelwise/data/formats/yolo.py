@@ -140,7 +140,7 @@ def _read_shapes(sample: Sample, classes: ShapeClasses) -> ImageShapes:
     for number, line in read_lines(path) if path.exists() else ():
         with locate_errors(f"{path}: line {number}"):
             shapes.append(_parse_line(line.split(), size, classes))
-    return ImageShapes(size=size, shapes=shapes)
+    return size, shapes
 
 
 def _parse_line(words: list[str], size: Size, classes: ShapeClasses) -> DrawnShape:

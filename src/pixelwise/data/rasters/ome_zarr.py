@@ -16,7 +16,7 @@ import numpy as np
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.decoded_image import Array, add_channel_axis, convert_dtype
 from pixelwise.data.rasters.windows import BLOCK, convert_window_errors, regroup_blocks
-from pixelwise.errors import DataError, PathNotFoundError, missing_extra
+from pixelwise.errors import DataError, PathNotFoundError, explain_missing_extra
 from pixelwise.shapes import Size
 
 ZARR_FORMATS = {"0.4": 2, "0.5": 3}
@@ -126,15 +126,12 @@ def make_label_attributes(image: Multiscale, classes: Classes, name: str) -> dic
 
 def is_label_zarr(path: Path) -> bool:
     """Return whether a folder is a label image that Pixelwise wrote."""
-    for file, inside in ((".zattrs", ()), ("zarr.json", ("attributes",))):
-        try:
-            attributes = json.loads((path / file).read_bytes())
-            for key in inside:
-                attributes = attributes[key]
+    for file in (".zattrs", "zarr.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            content = json.loads((path / file).read_bytes())
+            attributes = content["attributes"] if file == "zarr.json" else content
             if attributes["_creator"]["name"] == _CREATOR:
                 return True
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
     return False
 
 
@@ -196,10 +193,8 @@ def open_zarr(path: Path, channels: int) -> Iterator[ZarrRaster]:
         PathNotFoundError: The folder does not exist.
         DataError: The folder is damaged, is not an image of NGFF 0.4 or 0.5, or is a stack.
     """
-    try:
+    with explain_missing_extra("an OME-Zarr", "zarr", "zarr"):
         import zarr
-    except ImportError as error:
-        raise missing_extra("an OME-Zarr", "zarr", "zarr") from error
     if not path.exists():
         raise PathNotFoundError(f"{path}: the folder does not exist. Restore it, or correct the path.")
     try:

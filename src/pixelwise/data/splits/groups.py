@@ -146,15 +146,10 @@ def choose_block_grid(rows: int, columns: int, count: int) -> tuple[int, int]:
         >>> choose_block_grid(1, 100, 8)  # a video
         (1, 8)
     """
-    best, least = (rows, columns), math.inf
-    for down in range(1, min(rows, count) + 1):
-        across = -(-count // down)
-        if across > columns:
-            continue
-        elongation = abs(math.log(rows / down * across / columns))
-        if elongation < least:
-            best, least = (down, across), elongation
-    return best
+    grids = [(down, -(-count // down)) for down in range(1, min(rows, count) + 1)]
+    fitting = [(down, across) for down, across in grids if across <= columns]
+    # the elongation of a block
+    return min(fitting, key=lambda grid: abs(math.log(rows / grid[0] * grid[1] / columns)), default=(rows, columns))
 
 
 def _name_block(scene: str, positions: Sequence[Position]) -> str:
