@@ -21,10 +21,10 @@ import torch
 from machine import write_result
 from timing import interleaved
 
+from pixelwise.api import export
 from pixelwise.config import NetworkConfig
 from pixelwise.data.classes import describe_classes
 from pixelwise.data.io.images import Array
-from pixelwise.exporting.export import export
 from pixelwise.inference.engines import NetworkSource, draw_scene
 from pixelwise.inference.int8_file import prepare_frames, write_int8
 from pixelwise.inference.predictor import load

@@ -120,7 +120,7 @@ def get_random_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def set_random_state(states: Mapping[str, torch.Tensor], device: torch.device) -> None:
-    """Restore the states from `get_random_state`; those of another type of device are ignored."""
+    """Restore the states from `get_random_state`; those of a different type of device are ignored."""
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)

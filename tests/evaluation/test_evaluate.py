@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pixelwise.api import evaluate
 from pixelwise.data.io.images import read_image, read_mask, write_png
 from pixelwise.errors import DataError, InvalidArgumentError
-from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.inference import engines
 from pixelwise.inference.engines import EngineTiming
 from pixelwise.inference.predictor import load

@@ -273,7 +273,7 @@ def test_commands_measure_only_with_engine_auto(
         return predictor
 
     monkeypatch.setattr("pixelwise.inference.predictor.select_engine", record_count)
-    monkeypatch.setattr("pixelwise.evaluation.evaluate.select_engine", record_count)
+    monkeypatch.setattr("pixelwise.inference.engines.select_engine", record_count)
     images = [str(path) for path in sorted((streets / "images").rglob("*.png"))[:3]]
     with pytest.raises(SystemExit) as ended:
         main(["predict", str(trained), *images, "-o", str(tmp_path), "--device", "cpu", *options])

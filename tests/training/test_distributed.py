@@ -192,7 +192,7 @@ def test_scores_are_those_of_one_process(one: Ran, two: Ran) -> None:
 
 
 def test_only_the_first_process_writes_and_says(two: Ran) -> None:
-    assert "2 processes: 2 of the 4 images of a batch each" in two.said[0]
+    assert "2 processes, each with 2 of the 4 images of a batch" in two.said[0]
     assert two.said[1] == ""
     assert list(two.run.path.rglob("*.part")) == []
     assert two.run.report.exists()
@@ -289,7 +289,7 @@ def test_devices_starts_the_processes_and_gives_their_exit_code(
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == two.run.model.read_bytes()
     again = launched(*command)
     assert again.returncode == 2
-    assert "already holds a run" in again.stderr
+    assert "already contains a run" in again.stderr
 
 
 def test_a_process_group_that_is_there_is_used_and_stays(ranks: subprocess.Popen[str], tmp_path: Path) -> None:

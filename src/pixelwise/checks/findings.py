@@ -64,7 +64,7 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "near_duplicates": ("warning", "images of a split differ only by compression, size or noise"),
     "near_duplicates_across_splits": ("warning", "images of two splits differ only by compression, size or noise"),
     "group_in_two_splits": ("warning", "a group of --group-by has images in several splits"),
-    "sequence_in_two_splits": ("warning", "neighboring frames or tiles, by their names, are in different splits"),
+    "sequence_in_two_splits": ("warning", "frames or tiles with neighboring names are in different splits"),
     "split_made": ("note", "no val split exists, so a seeded one is made"),
 }
 """Code → severity and meaning. Codes are stable.

@@ -38,7 +38,7 @@ def _check_sequences(context: CheckContext) -> Iterator[Finding]:
     pairs = {*_find_neighboring_tiles(tiles), *_find_neighboring_frames([s for s in samples if s not in tiles])}
     files = context.list_files(s.image_path for pair in pairs for s in pair)
     items = [f"{a.name} next to {b.name}" for a, b in sorted(pairs)]
-    problem = "of images that are neighbors by their names, in different splits"
+    problem = "of images with neighboring names in different splits"
     fix = (
         "If they are frames of one video or tiles of one raster, keep these in one split: scores on neighbors of "
         "training images are too high. If they are unrelated, define groups with --group-by."

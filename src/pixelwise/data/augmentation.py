@@ -1,6 +1,6 @@
 """Augmentation: parameters drawn from a generator, then one warp and one color transform.
 
-Labels are sampled by nearest neighbor, so no new label values appear. Outside of the image, both image and
+Labels are sampled by nearest neighbor, so no new label values appear. Outside the image, both image and
 labels are mirrored at the border. An elastic deformation (U-Net, Ronneberger et al. 2015, section 3.1) is part
 of the same warp.
 

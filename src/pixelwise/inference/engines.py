@@ -425,7 +425,7 @@ def _describe_setup(model: Path, predictor: "Predictor") -> dict[str, Any]:
 
 
 def read_timings(path: Path, setup: dict[str, Any]) -> list[EngineTiming] | None:
-    """Read the timings next to a model; None if the file is missing or damaged, or was measured in another setup."""
+    """Read the timings next to a model; None if the file is missing, damaged or from a different setup."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if stored["key"] != setup:

@@ -70,8 +70,8 @@ class Encoder(nn.Module):
     out_channels, strides: Channels and strides of the maps, fine to coarse.
     paths: Windows between the image and each map, from which `alignment.py` computes sizes and alignment; None if they
         cannot be determined.
-    first_layer: Name of the convolution that sees the image. Weights for another number of channels fit after a change
-        of the entry `f"{first_layer}.weight"`.
+    first_layer: Name of the convolution that sees the image. Weights for a different number of channels fit after
+        a change of the entry `f"{first_layer}.weight"`.
     stages: Names of the modules that run in order from one map to the next, fine to coarse; () if the encoder is not
         such a chain.
     """

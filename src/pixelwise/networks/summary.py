@@ -19,11 +19,11 @@ from torch.utils.module_tracker import ModuleTracker
 
 from pixelwise.config import Config, NetworkConfig
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.networks.activation_checkpointing import StageMethod, checkpoint_call, wrap_stages
 from pixelwise.networks.geometry.network_geometry import trace_geometry
 from pixelwise.networks.geometry.tracer import OpObserver, copy_to_meta
 from pixelwise.networks.registry import NETWORKS, build_network
 from pixelwise.networks.segmenter import Segmenter
+from pixelwise.networks.stages import StageMethod, checkpoint_call, wrap_stages
 from pixelwise.shapes import Size
 
 _SEGNET = "SegNet: Badrinarayanan et al., PAMI 2017"

@@ -133,7 +133,8 @@ class RasterInput(Input):
     def read(self, channels: int | None = None) -> Array:
         """Raise DataError: the image is never decoded as a whole."""
         raise DataError(
-            f"{self.path}: This format is only read window by window, by 'pixelwise predict'. Cut out an image."
+            f"{self.path}: This format is only read window by window, by 'pixelwise predict'. "
+            "Export a part of it as an image."
         )
 
 
@@ -231,7 +232,7 @@ def _search_pattern(pattern: str, suffixes: tuple[str, ...]) -> Iterator[Input]:
 def group_channels(inputs: Iterable[Input], num_channels: int) -> list[Input]:
     """Group the files STEM_0000, STEM_0001, ... of a folder into the image STEM.
 
-    Videos and files whose names contain no channel number are returned unchanged. A group with another number of
+    Videos and files whose names contain no channel number are returned unchanged. A group with a different number of
     channels than `num_channels` has a fault, so that only this image fails, when it is read.
     """
     result: list[Input] = []

@@ -7,7 +7,7 @@ Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016
 import difflib
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -27,15 +27,14 @@ from torch.nn import functional
 
 from pixelwise.data.io.images import Array
 from pixelwise.data.visualization import to_display_image
-from pixelwise.devices import choose_device
 from pixelwise.errors import InvalidArgumentError, ModelFileError, PixelwiseError, unknown_name
 from pixelwise.files import write_atomically
 from pixelwise.networks.convolutionalize import convolutionalize
 from pixelwise.networks.geometry.alignment import Alignment
 from pixelwise.networks.geometry.receptive_field import ReceptiveField
 from pixelwise.networks.geometry.tracer import Tracer, copy_to_meta
-from pixelwise.networks.weights.io import Classifier, LoadReport, build_classifier
-from pixelwise.prediction.inputs import Input, find_inputs
+from pixelwise.networks.weights import Classifier, LoadReport, build_classifier
+from pixelwise.prediction.inputs import Input
 from pixelwise.prediction.result import LocalizedClass, LocalizedImage, LocalizeReport
 from pixelwise.progress import report_progress
 from pixelwise.shapes import Size
@@ -72,53 +71,8 @@ class Heatmap:
         return int(row), int(column)
 
 
-def localize(
-    images: Sequence[str | Path],
-    output: str | Path,
-    *,
-    classifier: str,
-    weights: str | Path = "imagenet",
-    class_name: str | None = None,
-    device: str = "auto",
-) -> LocalizeReport:
-    """Write STEM_heatmap.png for every image, with the map of each class over the image.
-
-    Images keep their resolution if the longer side is at most 1024 pixels and the shorter one at least the input size
-    of the classifier; others are scaled. Of more than three bands the first three are used, gray is repeated, and 16
-    bit is stretched to its own range. An image that fails is listed in the report; the others continue.
-
-    Args:
-        images: files, folders (recursively) and globs.
-        output: folder of the heat maps.
-        classifier: a name of torchvision ("resnet50") or timm ("timm:convnext_tiny").
-        weights: "imagenet", or a file with all weights of the classifier. The file determines the number of classes;
-            classes other than the 1000 of ImageNet are called "class 0", "class 1", ...
-        class_name: name or number of the only class to show; None: the three most probable ones. The names are those
-            of torchvision, whose 1000 differ.
-
-    Raises:
-        InvalidArgumentError: the request cannot be executed; nothing is written.
-        ModelFileError: the weights do not fit.
-    """
-    targets = _plan_outputs(find_inputs(images, Path(output)), Path(output))
-    loaded = load_classifier(classifier, weights)
-    if loaded.report is not None:
-        logger.info(f"weights: {loaded.report.summary()}")
-    localizer = Localizer(loaded, device=choose_device(device))
-    index = None if class_name is None else find_class(localizer.names, class_name)
-    localized: list[LocalizedImage] = []
-    failures: list[tuple[Path, str]] = []
-    for count, (path, item) in enumerate(targets.items(), start=1):
-        try:
-            localized.append(_localize_image(localizer, item, path, index))
-        except (PixelwiseError, OSError) as error:
-            failures.append((item.path, str(error)))
-        report_progress("localize", count, len(targets))
-    return LocalizeReport(images=tuple(localized), failures=tuple(failures))
-
-
-def _plan_outputs(images: Sequence[Input], output: Path) -> dict[Path, Input]:
-    """Return the image for each file to write. Raises InvalidArgumentError if a file would replace another one."""
+def plan_heatmaps(images: Sequence[Input], output: Path) -> dict[Path, Input]:
+    """Return STEM_heatmap.png → its image. Raises InvalidArgumentError if a file would replace another one."""
     given = {item.path.resolve() for item in images if not item.url}
     targets: dict[Path, Input] = {}
     for item in images:
@@ -135,6 +89,28 @@ def _plan_outputs(images: Sequence[Input], output: Path) -> dict[Path, Input]:
     return targets
 
 
+def localize_images(localizer: "Localizer", targets: Mapping[Path, Input], index: int | None) -> LocalizeReport:
+    """Write a heat map for every image, with the map of each class over the image.
+
+    Images keep their resolution if the longer side is at most 1024 pixels and the shorter one at least the input size
+    of the classifier; others are scaled. Of more than three bands the first three are used, gray is repeated, and 16
+    bit is stretched to its own range. An image that fails is listed in the report; the others continue.
+
+    Args:
+        targets: file to write → its image, see `plan_heatmaps`.
+        index: the only class to show; None: the three most probable ones.
+    """
+    localized: list[LocalizedImage] = []
+    failures: list[tuple[Path, str]] = []
+    for count, (path, item) in enumerate(targets.items(), start=1):
+        try:
+            localized.append(_localize_image(localizer, item, path, index))
+        except (PixelwiseError, OSError) as error:
+            failures.append((item.path, str(error)))
+        report_progress("localize", count, len(targets))
+    return LocalizeReport(images=tuple(localized), failures=tuple(failures))
+
+
 def _localize_image(localizer: "Localizer", item: Input, path: Path, index: int | None) -> LocalizedImage:
     image = item.read()
     picture, heatmaps = localizer.compute_heatmaps(image, index)
@@ -148,7 +124,10 @@ def _localize_image(localizer: "Localizer", item: Input, path: Path, index: int 
 
 
 def load_classifier(name: str, weights: str | Path) -> Classifier:
-    """Load a classifier with as many classes as its weights have. Raises ModelFileError if a layer has no weights."""
+    """Load a classifier with as many classes as its weights have. Raises ModelFileError if a layer has no weights.
+
+    Classes other than the 1000 of ImageNet are named "class 0", "class 1", ...
+    """
     source: Literal["imagenet"] | Path = "imagenet" if weights == "imagenet" else Path(weights)
     loaded = build_classifier(name, weights=source, num_classes=IMAGENET_CLASSES)
     num_classes = _find_num_classes(loaded.report)
@@ -157,7 +136,9 @@ def load_classifier(name: str, weights: str | Path) -> Classifier:
     report = loaded.report
     # The file may have more tensors than the network: auxiliary classifiers are only for training.
     if report and (report.reshaped or any(not tensor.endswith("num_batches_tracked") for tensor in report.missing)):
-        raise ModelFileError(f"{weights} does not hold all weights of {name!r}: {report.summary()}.")
+        raise ModelFileError(f"{weights} does not contain all weights of {name!r}: {report.summary()}.")
+    if report:
+        logger.info(f"weights: {report.summary()}")
     return loaded
 
 
@@ -298,7 +279,7 @@ def draw_heatmaps(picture: npt.NDArray[np.uint8], heatmaps: Sequence[Heatmap]) -
     """Draw a picture (H, W, 3) and one panel per class, with its map over the picture in gray.
 
     All panels share one color bar in logits, so that classes can be compared. A ring marks the maximum of each map.
-    Equal arguments give equal bytes.
+    The same arguments give identical bytes.
 
     Returns:
         The content of a PNG file.

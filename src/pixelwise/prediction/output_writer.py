@@ -74,7 +74,7 @@ class OutputWriter:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     """Everything that the outputs depend on, except the images."""
     resumed: bool = False
-    """True if outputs of an equal request are kept."""
+    """True if outputs of the same request are kept."""
     summaries: dict[str, SummaryFile] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -107,7 +107,7 @@ class OutputWriter:
 
         Args:
             manifest: plain values that the outputs depend on.
-            resume: keep the outputs of an equal request.
+            resume: keep the outputs of the same request.
             shard_of: the inputs of all shards, if `inputs` are those of one. Their outputs must have different names,
                 and summary files are not written.
 
@@ -115,7 +115,7 @@ class OutputWriter:
             The inputs that are complete.
 
         Raises:
-            InvalidArgumentError: two outputs have one name, an output would replace an input, a format cannot
+            InvalidArgumentError: two outputs have the same name, an output would replace an input, a format cannot
                 represent the classes, or `resume` with another request.
         """
         if not self.kinds:
@@ -147,7 +147,7 @@ class OutputWriter:
             return {item for item in inputs if resume and self._is_complete(item)}
         if resume and previous is not None:
             raise InvalidArgumentError(
-                f"{self.folder} holds the results of another request ({_describe_changes(previous, manifest)}). "
+                f"{self.folder} contains the results of another request ({_describe_changes(previous, manifest)}). "
                 f"Use the same options, choose another folder with -o, or omit --resume."
             )
         outputs = [path for item in inputs for path in self.list_paths(item).values()]

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def fit(trainer: Trainer, run: RunFolder, *, deadline: float | None = None, resume: bool = False) -> ScoredModel:
-    """Train until the steps are taken or the time is used; write the best model, scored, into the run folder.
+    """Train until the steps are taken or the time is used; score the best model and write it into the run folder.
 
     Every process of the run calls it. Ctrl-C and SIGTERM on any of them save a checkpoint and end all.
 
@@ -35,7 +35,7 @@ def fit(trainer: Trainer, run: RunFolder, *, deadline: float | None = None, resu
         trainer: a new trainer.
         run: the run folder, in which only the first process writes.
         deadline: instant (`time.monotonic`) at which the whole command must have ended, for runs without
-            `training.steps`. The final evaluation and the report are paid from the time until then.
+            `training.steps`. The final evaluation and the report must fit into that time.
         resume: continue from the last checkpoint of the folder, if there is one.
 
     Raises:
@@ -48,7 +48,7 @@ def fit(trainer: Trainer, run: RunFolder, *, deadline: float | None = None, resu
         trainer.seed_rank()
     size, batch_size = trainer.world.size, trainer.config.training.batch_size
     if size > 1:
-        logger.info(f"{size} processes: {batch_size // size} of the {batch_size} images of a batch each")
+        logger.info(f"{size} processes, each with {batch_size // size} of the {batch_size} images of a batch")
     if trainer.config.training.compile:
         logger.info("compiling the network in the first step, which takes a minute or more")
     with SignalGuard() as signals:
@@ -61,7 +61,7 @@ def fit(trainer: Trainer, run: RunFolder, *, deadline: float | None = None, resu
 
 
 class TrainingLoop:
-    """A run under way. The first process decides when to evaluate, save and end; all processes do it together."""
+    """A run in progress. The first process decides when to evaluate, save and end; all processes do it together."""
 
     def __init__(self, trainer: Trainer, run: RunFolder, clock: TrainingClock, signals: SignalGuard) -> None:
         self.trainer, self.folder, self.clock, self.signals = trainer, run, clock, signals
@@ -106,7 +106,7 @@ class TrainingLoop:
         return scored
 
     def decide(self) -> Decision:
-        """Return what all processes do next: one small tensor per step, and nothing with one process."""
+        """Return what all processes do next. They exchange one small tensor per step; one process sends nothing."""
         progress = self.clock.measure(self.trainer.num_steps)
         has_ended = self.has_ended_early or progress >= 1
         evaluate = not self.has_ended_early and self.count_due_evaluations(progress) > self.trainer.num_evaluations
@@ -133,7 +133,7 @@ class TrainingLoop:
         return now
 
     def prefetch_batches(self) -> Iterator[tuple[int, Batch]]:
-        """Make the batches ahead in threads, each at the resolution of the progress at that time."""
+        """Make the batches ahead in threads, each at the resolution that the schedule sets for its step."""
         trainer, sizes = self.trainer, dict[int, Size]()
 
         def number_steps() -> Iterator[int]:
@@ -199,7 +199,7 @@ class TrainingLoop:
 
 
 def start_clock(trainer: Trainer, deadline: float | None) -> TrainingClock:
-    """Return a clock that runs by the steps of the config, or until `deadline` minus the time that the end takes."""
+    """Return a clock that runs by the steps of the config, or until `deadline` minus the time to finish the run."""
     config, seconds_before = trainer.config.training, trainer.seconds_before
     if config.steps is not None:
         return TrainingClock(steps=config.steps, seconds=None, seconds_before=seconds_before)

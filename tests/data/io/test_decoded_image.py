@@ -42,7 +42,7 @@ def test_other_short_numbers_keep_each_value_as_float32(dtype: type) -> None:
 def test_long_integers_must_fit(dtype: type) -> None:
     assert convert_dtype(np.array([2**24, 1], dtype)).tolist() == [2**24, 1]
     with pytest.raises(
-        DataError, match=r"pixels reach 16777217, but are exact up to 16777216 only\. Save them as float32"
+        DataError, match=r"pixels reach 16777217, but are exact only up to 16777216\. Save them as float32"
     ):
         convert_dtype(np.array([2**24 + 1], dtype))
     if dtype != np.uint32:
@@ -58,7 +58,7 @@ def test_doubles_are_rounded() -> None:
 
 @pytest.mark.parametrize("dtype", [np.complex64, np.bool_])
 def test_values_that_are_not_finite_are_an_error_in_a_window(dtype: type) -> None:
-    with pytest.raises(DataError, match=f"pixels are {np.dtype(dtype)}. Save the image with 8 or 16 bit, or as float"):
+    with pytest.raises(DataError, match=f"pixels are {np.dtype(dtype)}. Save the image with 8 or 16 bits, or as float"):
         convert_dtype(np.zeros((2, 2), dtype))
 
 
@@ -125,7 +125,7 @@ def test_alpha_is_dropped_before() -> None:
 @pytest.mark.parametrize("nodata", [None, -9999.0])
 def test_values_that_are_not_finite_are_an_error(value: float, nodata: float | None) -> None:
     image = decoded([[value, 1], [-9999, value]], np.float32, nodata)
-    with pytest.raises(DataError, match=r"the image holds 2 NaN or infinite values\. Save it with its nodata value"):
+    with pytest.raises(DataError, match=r"the image contains 2 NaN or infinite values\. Save it with its nodata value"):
         image.fill_missing(None)
 
 

@@ -63,7 +63,7 @@ def test_nan_as_nodata(tmp_path: Path, text: str) -> None:
     pixels[3, 4] = np.nan
     read = read_image(save(tmp_path / "a.tif", pixels, nodata=text))
     np.testing.assert_allclose(read[3, 4], np.nanmean(pixels, (0, 1)), rtol=1e-5)
-    with pytest.raises(DataError, match=r"b\.tif: the image holds 2 NaN or infinite values. Save it with its nodata"):
+    with pytest.raises(DataError, match=r"b\.tif: the image contains 2 NaN or infinite values. Save it with"):
         read_image(save(tmp_path / "b.tif", pixels))
 
 

@@ -64,7 +64,7 @@ def test_pixel_types_are_as_for_whole_images(dtype: str, given: str, tmp_path: P
 
 def test_an_unsupported_pixel_type_is_an_error(tmp_path: Path) -> None:
     path = write_zarr(tmp_path / "x.zarr", pixels() > 99)
-    with pytest.raises(DataError, match=r"x\.zarr: pixels are bool. Save the image with 8 or 16 bit"):
+    with pytest.raises(DataError, match=r"x\.zarr: pixels are bool. Save the image with 8 or 16 bits"):
         read(path)
 
 

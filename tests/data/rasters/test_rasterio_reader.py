@@ -141,7 +141,7 @@ def test_single_bits_are_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_not_an_image_is_an_error(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"no image")
     with (
-        pytest.raises(DataError, match=rf"{name}: cannot be read by windows"),
+        pytest.raises(DataError, match=rf"{name}: cannot be read window by window"),
         open_image_file(tmp_path / name, 3),
     ):
         pass

@@ -93,7 +93,7 @@ def make_index(
     outside_splits: Iterable[Path] = (),
     foreign_files: Iterable[Path] = (),
 ) -> DatasetIndex:
-    """Make the index of a dataset without samples of equal names, and without unsplit ones if others have a split."""
+    """Make the index of a dataset, without samples that share a name, nor unsplit ones if others have a split."""
     by_name: dict[str, list[Sample]] = {}
     for sample in samples:
         by_name.setdefault(sample.name, []).append(sample)

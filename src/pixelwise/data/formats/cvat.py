@@ -33,7 +33,7 @@ def find_pairs(root: Path) -> DatasetIndex:
     """Find the images of all XML files, which are read once; masks are painted when they are read."""
     documents = {path: read_xml(path) for path in _find_documents(root)}
     if not documents:
-        raise DataError(f"{root} has no XML file of CVAT. Export 'CVAT for images 1.1' into it.")
+        raise DataError(f"{root} contains no CVAT XML file. Export 'CVAT for images 1.1' into it.")
     classes = _read_classes(documents)
     listed = [_list_image(path, image) for path, top in documents.items() for image in top.iter("image")]
     folders = dict.fromkeys(documents, ("images", "."))
@@ -92,7 +92,7 @@ def _parse_shape(element: Element, value: int) -> DrawnShape:
         return Bitmap(value=value, pixels=decode_run_lengths(runs, parse_size(height, width)), top=top, left=left)
     if element.tag in _WITHOUT_AREA:
         raise DataError("covers no pixels. Draw its area as a polygon, or remove it.")
-    raise DataError("is not a shape of CVAT. Export 'CVAT for images 1.1' again.")
+    raise DataError("is not a CVAT shape. Export 'CVAT for images 1.1' again.")
 
 
 def _read_numbers(element: Element, *names: str) -> list[float]:

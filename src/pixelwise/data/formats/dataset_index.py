@@ -56,7 +56,7 @@ class DatasetIndex:
     description: Mapping[str, Any] = field(default_factory=dict)
     """The format's own names, colors, ignore, label_mapping, coding and channels, as in dataset.yaml.
 
-    A dataset.yaml in the folder overrides it key by key; with another number of classes, it overrides all keys but
+    A dataset.yaml in the folder overrides it key by key; with a different number of classes, it overrides all keys but
     `channels`.
     """
 
@@ -86,7 +86,7 @@ _SPLIT_OF_NAME = {name: split for split, names in SPLIT_NAMES.items() for name i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitFiles:
-    """The images and masks of one split; those of equal names are pairs."""
+    """The images and masks of one split; those with the same name are pairs."""
 
     images: FilesByName
     labels: FilesByName

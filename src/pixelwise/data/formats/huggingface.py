@@ -81,7 +81,7 @@ def find_pairs(root: Path) -> DatasetIndex:
     image, label = _find_columns(files[0][1])
     for _, file in files:
         if missing := {image, label} - set(file.image_columns):
-            raise DataError(f"{file.path} has no column {min(missing)!r} of images, but others do. Restore it.")
+            raise DataError(f"{file.path} has no column {min(missing)!r} of images, but other files do. Restore it.")
     rows = {sample: (file, row) for sample, file, row in _iterate_rows(files, image, label)}
     return DatasetIndex(
         samples=tuple(sorted(rows)),
@@ -172,7 +172,7 @@ def _find_columns(file: ArrowFile) -> tuple[str, str]:
     if label is None or image is None:
         found = ", ".join(file.image_columns) or "none"
         raise DataError(
-            f"{file.path}: the columns of images are {found}, but an image and its mask are needed. Rename them to "
+            f"{file.path}: the image columns are {found}, but an image and its mask are needed. Rename them to "
             f"'image' and to 'label', 'mask', 'annotation' or 'segmentation'."
         )
     return image, label
@@ -185,7 +185,7 @@ def _describe(root: Path, file: ArrowFile) -> dict[str, Any]:
     try:
         names_of = {int(key): str(name) for key, name in _read_object(path).items()}
     except ValueError as error:
-        raise DataError(f"{path} must map mask values to names, as {{'0': 'road'}}. Correct it.") from error
+        raise DataError(f"{path} must map mask values to names, such as {{'0': 'road'}}. Correct it.") from error
     names_of = {value: names_of[value] for value in sorted(names_of) if value >= 0}  # no mask contains -1
     if not names_of:
         return {}

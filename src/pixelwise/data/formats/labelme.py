@@ -50,12 +50,12 @@ def can_read(root: Path) -> bool:
 
 
 def find_pairs(root: Path) -> DatasetIndex:
-    """Find all JSON files of LabelMe, which are read once; masks are painted when they are read."""
+    """Find all LabelMe JSON files, which are read once; masks are painted when they are read."""
     images = set(find_images(root))
     parsed = {path: _read_document(root, path, images) for path in find_files(root, (".json",))}
     documents = [document for document in parsed.values() if document]
     if not documents:
-        raise DataError(f"{root} has no JSON file of LabelMe. Put each next to its image.")
+        raise DataError(f"{root} contains no LabelMe JSON file. Put each next to its image.")
     classes = make_classes(root, [(label, label, None) for label in sorted(_collect_labels(documents))])
     pairs = {_make_sample(root, d.image, d.path): d for d in documents if d.image}
     return make_index(
@@ -92,7 +92,7 @@ class _Reader(ShapeReader):
 
 
 def _read_document(root: Path, path: Path, images: set[Path]) -> _Document | None:
-    """Read a JSON file; return None if it is not of LabelMe."""
+    """Read a JSON file; return None if LabelMe did not write it."""
     try:
         content = read_json(path)
     except READ_ERRORS as error:

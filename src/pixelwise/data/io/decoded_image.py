@@ -108,11 +108,11 @@ def convert_dtype(pixels: Array) -> Array:
     if pixels.dtype in (np.uint8, np.uint16, np.float32):
         return pixels
     if pixels.dtype.kind not in "iuf":
-        raise DataError(f"pixels are {pixels.dtype}. Save the image with 8 or 16 bit, or as float32.")
+        raise DataError(f"pixels are {pixels.dtype}. Save the image with 8 or 16 bits, or as float32.")
     if pixels.dtype.kind != "f" and pixels.size:
         largest = max(abs(int(pixels.min())), abs(int(pixels.max())))
         if largest > _MAX_EXACT:
-            raise DataError(f"pixels reach {largest}, but are exact up to {_MAX_EXACT} only. Save them as float32.")
+            raise DataError(f"pixels reach {largest}, but are exact only up to {_MAX_EXACT}. Save them as float32.")
     with np.errstate(over="ignore"):  # an overflow becomes infinite, which `require_finite` reports
         return pixels.astype(np.float32)
 
@@ -121,8 +121,8 @@ def require_finite(pixels: Array) -> None:
     """Raise DataError if a float image holds NaN or infinite values."""
     if pixels.dtype.kind == "f" and not (finite := np.isfinite(pixels)).all():
         raise DataError(
-            f"the image holds {np.count_nonzero(~finite)} NaN or infinite values. Save it with its nodata "
-            f"value as a GeoTIFF (NaN is one), or repair it."
+            f"the image contains {np.count_nonzero(~finite)} NaN or infinite values. Save it with its nodata "
+            f"value as a GeoTIFF (which may be NaN), or repair it."
         )
 
 
@@ -179,7 +179,7 @@ def stack_channels(files: Iterable[tuple[object, DecodedImage]]) -> DecodedImage
     """Stack files of one channel each, given with their names, to one (H, W, C) image.
 
     Raises:
-        DataError: A file has several channels, or another size or type than the first.
+        DataError: A file has several channels, or a different size or type than the first.
     """
     bands = []
     for name, decoded in files:
@@ -198,6 +198,6 @@ def stack_channels(files: Iterable[tuple[object, DecodedImage]]) -> DecodedImage
             kinds = [f"{array.shape[0]}x{array.shape[1]} {array.dtype}" for array in (band, first)]
             raise DataError(
                 f"{name}: is {kinds[0]}, but channel 0 of the image is {kinds[1]} (height x width). "
-                f"Save all channels of an image in one size and type."
+                f"Save all channels of an image with the same size and type."
             )
     return DecodedImage(pixels=np.concatenate(bands, axis=-1), alpha=False)

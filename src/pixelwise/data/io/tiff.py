@@ -55,7 +55,7 @@ def _find_axis_order(axes: str) -> list[int]:
 
 
 def _to_display_values(pixels: Array, page: tifffile.TiffPage) -> Array:
-    """Convert palette indices to colors, gray of less than 8 bit to 0..255, and inverted gray to 0 for black."""
+    """Convert palette indices to colors, gray of less than 8 bits to 0..255, and inverted gray to 0 for black."""
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
         colors: Array = (page.colormap >> 8).astype(np.uint8).T
         return colors[pixels[..., 0]]

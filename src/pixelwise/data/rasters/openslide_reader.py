@@ -1,4 +1,4 @@
-"""Reading of whole-slide images by windows with openslide, at level 0, the finest."""
+"""Reading of whole-slide images window by window with openslide, at level 0, the finest."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -76,7 +76,7 @@ def open_slide(path: Path, channels: int) -> Iterator[SlideRaster]:
 
     Raises:
         InvalidArgumentError: openslide is not installed, or rasterio, which writes the labels.
-        PathNotFoundError, PathAccessError: The file does not exist or may not be read.
+        PathNotFoundError, PathAccessError: The file does not exist or is not readable.
         DataError: The file is not a slide.
     """
     try:

@@ -1,4 +1,4 @@
-"""TIFF and JPEG 2000 read by windows, and labels written as GeoTIFF, with rasterio and the GDAL that it includes.
+"""TIFF and JPEG 2000 read window by window, and labels written as GeoTIFF, with rasterio and the GDAL that it includes.
 
 Reading follows the rules of `io.images.read_image`.
 """
@@ -37,7 +37,7 @@ def use_gdal() -> Iterator[None]:
     Raises:
         InvalidArgumentError: rasterio, which includes GDAL, is not installed.
     """
-    with explain_missing_extra("reading an image by windows", "rasterio", "raster"):
+    with explain_missing_extra("reading an image window by window", "rasterio", "raster"):
         import rasterio
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
@@ -179,7 +179,7 @@ def open_image_file(path: Path, channels: int) -> Iterator[RasterioRaster]:
 
     Raises:
         InvalidArgumentError: rasterio is not installed.
-        PathNotFoundError, PathAccessError: The file does not exist or may not be read.
+        PathNotFoundError, PathAccessError: The file does not exist or is not readable.
         DataError: The file is damaged, or stores pixels in a form that windows cannot convert.
     """
     with use_gdal():
@@ -189,7 +189,7 @@ def open_image_file(path: Path, channels: int) -> Iterator[RasterioRaster]:
         try:
             dataset = rasterio.open(path)
         except rasterio.errors.RasterioError as error:
-            raise DataError(f"{path}: cannot be read by windows. Replace or remove it.") from error
+            raise DataError(f"{path}: cannot be read window by window. Replace or remove it.") from error
         with dataset:
             has_alpha = dataset.colorinterp[-1] == rasterio.enums.ColorInterp.alpha and dataset.count != channels
             bands = tuple(range(1, dataset.count + (0 if has_alpha else 1)))
@@ -217,7 +217,7 @@ def _require_plain(path: Path) -> None:
         with wrap_access_errors(path), tifffile.TiffFile(path) as file:
             reason = _find_conversion(file.pages.first)
     except tifffile.TiffFileError as error:
-        raise DataError(f"{path}: cannot be read by windows. Replace or remove it.") from error
+        raise DataError(f"{path}: cannot be read window by window. Replace or remove it.") from error
     if reason:
         raise DataError(f"{path}: {reason}, which windows do not support. Save it as plain gray or color.")
 

@@ -165,7 +165,7 @@ def _format_range(numbers: Iterable[int]) -> str:
 
 
 def describe_scenes(positions: Sequence[Position]) -> str:
-    """Return a text such as `tiles of 3 scenes`."""
+    """Return text such as `tiles of 3 scenes`."""
     count = len({position.scene for position in positions})
     nouns: Mapping[PositionKind, str] = {"tiles": "scene", "frames": "video"}
     kind = positions[0].kind
@@ -309,7 +309,7 @@ def find_user_groups(samples: Sequence[Sample], group_by: str, root: Path) -> di
     Args:
         samples: The samples to group.
         group_by: A regular expression, or `FILE.csv:COLUMN`.
-        root: The folder of the dataset, in which a table is searched that is not found as given.
+        root: The folder of the dataset, in which a table is looked up that is not found as given.
 
     Raises:
         InvalidArgumentError: The pattern or the table is invalid, or some samples have no group.

@@ -48,7 +48,7 @@ def write_dataset(
     size: tuple[int, int],
     seed: int = 0,
 ) -> None:
-    """Write a synthetic dataset in the folder format; equal arguments give equal pixels.
+    """Write a synthetic dataset in the folder format; the same arguments give identical pixels.
 
     Images are `root/images/SPLIT/NNNN.png`, masks of 8-bit class indices `root/labels/SPLIT/NNNN.png`, names and
     colors are in `root/dataset.yaml`. A split without images has no folder.

@@ -47,7 +47,7 @@ def street_scene(seed: int, size: tuple[int, int] = (192, 256)) -> tuple[npt.NDA
     """Draw a street scene whose class frequencies are close to those of CamVid (Brostow et al. 2009).
 
     Args:
-        seed: Seed, at least 0. Equal arguments give equal pixels.
+        seed: Seed, at least 0. The same arguments give identical pixels.
         size: Height and width, at least 32.
 
     Returns:
