@@ -1,4 +1,4 @@
-"""OME-Zarr: reading of an image's finest array window by window, and writing of labels in several resolutions, with zarr.
+"""OME-Zarr: read an image's finest array window by window, and write labels in several resolutions, with zarr.
 
 OME-NGFF, the metadata, says which arrays an image has, its axes and their coordinates. Versions 0.4 (on Zarr 2) and
 0.5 (on Zarr 3) have the same content in different places.
