@@ -21,14 +21,13 @@ import torch
 from machine import write_result
 from timing import interleaved
 
+from pixelwise.api import export
 from pixelwise.config import NetworkConfig
 from pixelwise.data.classes import describe_classes
 from pixelwise.data.io.images import Array
-from pixelwise.exporting.export import export
-from pixelwise.inference.engines import NetworkSource
+from pixelwise.inference.engines import NetworkSource, draw_scene
 from pixelwise.inference.int8_file import prepare_frames, write_int8
 from pixelwise.inference.predictor import load
-from pixelwise.inference.probe_images import draw_scene
 from pixelwise.lowering.int8 import quantize_graph
 from pixelwise.model_file import ModelSpec, save_model
 from pixelwise.quantization.result import EngineAccuracy, Int8Accuracy

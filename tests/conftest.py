@@ -20,17 +20,11 @@ SLOW_PATHS = (
     *("api", "training", "exporting", "lowering", "quantization"),
     *("inference/test_engines.py", "inference/test_engine_selection.py", "inference/test_int8_file.py"),
     *("networks/test_activation_checkpointing.py", "networks/test_convolutionalize.py", "networks/test_encoders.py"),
-    *("networks/test_fcn.py", "networks/test_mc_dropout.py", "networks/weights"),
+    *("networks/test_fcn.py", "networks/test_mc_dropout.py", "networks/test_weights.py"),
+    *("networks/test_weights_from_classifier.py", "networks/test_weights_from_model.py"),
     *("ops/kernels", "planning/test_memory_estimate.py", "planning/test_planner.py"),
     *("prediction/test_localize.py", "prediction/test_rasters.py", "prediction/test_ray_cluster.py"),
-    *(
-        "prediction/outputs/test_heatmap.py",
-        "prediction/test_videos.py",
-        "test_end_to_end.py",
-        "test_examples.py",
-        "test_kill.py",
-        "test_public_api.py",
-    ),
+    *("prediction/test_videos.py", "test_end_to_end.py", "test_examples.py", "test_kill.py", "test_public_api.py"),
     *("test_readme.py", "test_walk.py"),
 )
 """Paths that `--fast` skips: tests that train, start processes, export, compile or run large networks."""

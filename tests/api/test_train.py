@@ -8,11 +8,10 @@ import pytest
 import torch
 import yaml
 
-from pixelwise.api import predict, train
+from pixelwise.api import evaluate, predict, train
 from pixelwise.config import load_config
 from pixelwise.data.io.images import read_mask, write_png
 from pixelwise.errors import DataError, InvalidArgumentError
-from pixelwise.evaluation.evaluate import evaluate
 from pixelwise.model_file import MODEL_FILE_NAME, load_model
 from pixelwise.training.results import CrossValidationResult, TrainResult
 from support.folders import read_contents
@@ -65,7 +64,7 @@ def test_a_folder_that_was_stopped_before_its_config_starts_from_the_beginning(
 
 def test_a_folder_that_holds_a_run_is_refused(finished: Path, streets: Path, tiny: Arguments) -> None:
     before = read_contents(finished)
-    with pytest.raises(InvalidArgumentError, match=r"already holds a run .* Continue it with --resume"):
+    with pytest.raises(InvalidArgumentError, match=r"already contains a run .* Continue it with --resume"):
         train(streets, finished, **tiny)
     assert read_contents(finished) == before
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from pixelwise.api import convert
 from pixelwise.cli.main import app
-from pixelwise.conversion import WRITERS, convert_dataset, find_image_suffix
+from pixelwise.conversion import WRITERS, find_image_suffix
 from pixelwise.conversion.masks import FolderWriter
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats import FORMATS
@@ -39,8 +40,8 @@ def labels_by_image(root: Path, format: str | None = None) -> dict[bytes, list[l
 @pytest.mark.parametrize("to", sorted(set(WRITERS) & set(FORMATS)))
 def test_labels_survive_a_round_trip(make: Make, tmp_path: Path, to: str, names: tuple[str, ...]) -> None:
     source = make(names=names, ignored=to != "yolo")
-    convert_dataset(source, tmp_path / "converted", to=to)
-    convert_dataset(tmp_path / "converted", tmp_path / "back", to="folder", format=to)
+    convert(source, tmp_path / "converted", to=to)
+    convert(tmp_path / "converted", tmp_path / "back", to="folder", format=to)
     before = labels_by_image(source)
     assert labels_by_image(tmp_path / "converted") == before, f"{to} is not recognized, or not read as written"
     assert labels_by_image(tmp_path / "back") == before
@@ -48,7 +49,7 @@ def test_labels_survive_a_round_trip(make: Make, tmp_path: Path, to: str, names:
 
 @pytest.mark.parametrize("to", sorted(set(WRITERS) & set(FORMATS) - {"nnunet"}))
 def test_splits_survive(make: Make, tmp_path: Path, to: str) -> None:
-    convert_dataset(make(), tmp_path / "converted", to=to)
+    convert(make(), tmp_path / "converted", to=to)
     splits = [sample.split for sample in Dataset.load(tmp_path / "converted").samples]
     assert splits == ["test", "test", "train", "train", "val", "val"]
 
@@ -57,7 +58,7 @@ def test_splits_survive(make: Make, tmp_path: Path, to: str) -> None:
 def test_the_same_dataset_gives_the_same_bytes(make: Make, tmp_path: Path, to: str) -> None:
     source = make()
     for name in ("one", "two"):
-        convert_dataset(source, tmp_path / name, to=to)
+        convert(source, tmp_path / name, to=to)
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
     assert files
     assert all((tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files)
@@ -67,7 +68,7 @@ def test_classes_without_names_are_named_by_their_values(tmp_path: Path) -> None
     for name, split in (("a", "train"), ("b", "val"), ("c", "test")):
         write_png(tmp_path / f"s/images/{split}/{name}.png", np.arange(16, dtype=np.uint8).reshape(4, 4))
         write_png(tmp_path / f"s/masks/{split}/{name}.png", np.uint8([[0, 7]] * 2 + [[9, 255]] * 2).repeat(2, 1))
-    convert_dataset(tmp_path / "s", tmp_path / "out", to="folder")
+    convert(tmp_path / "s", tmp_path / "out", to="folder")
     classes = Dataset.load(tmp_path / "out").classes
     assert (classes.names, dict(classes.label_mapping)) == (("0", "7", "9"), {0: 0, 1: 1, 2: 2})
     assert labels_by_image(tmp_path / "out") == labels_by_image(tmp_path / "s")
@@ -82,7 +83,7 @@ def test_images_without_a_file_are_written_without_loss(
         return DecodedImage(pixels=read_image(sample.image_path)[::-1], alpha=False)
 
     monkeypatch.setattr(SampleReader, "decode_image", flipped)
-    convert_dataset(source, tmp_path / "out", to="folder")
+    convert(source, tmp_path / "out", to="folder")
     written = read_image(tmp_path / "out/images/val/city/0.1.png")
     assert np.array_equal(written, read_image(source / "images/val/city/0.1.jpg")[::-1])
 
@@ -107,7 +108,7 @@ def test_the_first_bytes_give_the_suffix(content: bytes, suffix: str | None) -> 
 def test_a_wrong_suffix_is_corrected(make: Make, tmp_path: Path) -> None:
     source = make(splits=["train", "val"])
     (source / "images/val/city/0.1.jpg").rename(source / "images/val/city/0.1.png")
-    convert_dataset(source, tmp_path / "out", to="folder")
+    convert(source, tmp_path / "out", to="folder")
     assert (tmp_path / "out/images/val/city/0.1.jpg").exists()
 
 
@@ -118,7 +119,7 @@ def test_the_help_lists_the_formats() -> None:
 
 def test_an_unknown_format_names_the_choices(make: Make, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match=r"unknown format to write 'foldr'. Did you mean 'folder'\?"):
-        convert_dataset(make(), tmp_path / "out", to="foldr")
+        convert(make(), tmp_path / "out", to="foldr")
 
 
 def test_a_folder_with_files_is_refused(make: Make, tmp_path: Path) -> None:
@@ -127,13 +128,13 @@ def test_a_folder_with_files_is_refused(make: Make, tmp_path: Path) -> None:
     (tmp_path / "out" / "mine.txt").touch()
     for existing in (tmp_path / "out", source, tmp_path / "out" / "mine.txt"):
         with pytest.raises(InvalidArgumentError, match="already exists and is not empty"):
-            convert_dataset(source, existing, to="folder")
+            convert(source, existing, to="folder")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
 def test_an_empty_folder_is_accepted(make: Make, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    assert convert_dataset(make(), tmp_path / "out", to="folder").num_images == 6
+    assert convert(make(), tmp_path / "out", to="folder").num_images == 6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
 
 
@@ -142,7 +143,7 @@ def test_invalid_data_stops_before_anything_is_written(make: Make, tmp_path: Pat
     (source / "masks/test/city/0.1.png").write_bytes(b"broken")
     (source / "masks/train/city/1.1.png").unlink()
     with pytest.raises(DataError, match=r"(?s)without a mask: images/train/city/1.1.jpg.*masks/test/city/0.1.png"):
-        convert_dataset(source, tmp_path / "out", to="folder")
+        convert(source, tmp_path / "out", to="folder")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
@@ -156,12 +157,12 @@ def test_an_interruption_leaves_nothing(
 
     monkeypatch.setattr(FolderWriter, "finish", interrupted)
     with pytest.raises(type(error) if isinstance(error, OSError) else KeyboardInterrupt):
-        convert_dataset(make(), tmp_path / "out", to="folder")
+        convert(make(), tmp_path / "out", to="folder")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 def test_notes_are_logged(make: Make, tmp_path: Path) -> None:
     recorder = Recorder()
     with use_reporter(recorder):
-        result = convert_dataset(make(), tmp_path / "out", to="yolo")
+        result = convert(make(), tmp_path / "out", to="yolo")
     assert recorder.messages == [f"note: {result.notes[0]}"]

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from pixelwise.conversion import convert_dataset
+from pixelwise.api import convert
 from pixelwise.data.io.images import Array, read_image, write_png
 from pixelwise.errors import DataError
 
@@ -31,7 +31,7 @@ def has_same_bytes(one: Path, two: Path) -> bool:
 
 def test_folder(make: Make, tmp_path: Path) -> None:
     source, out = make(splits=["train", "val"]), tmp_path / "out"
-    convert_dataset(source, out, to="folder")
+    convert(source, out, to="folder")
     assert list_files(out) == [
         "dataset.yaml",
         *(f"images/{split}/city/{n}.1.jpg" for split in ("train", "val") for n in (0, 1)),
@@ -43,13 +43,13 @@ def test_folder(make: Make, tmp_path: Path) -> None:
 
 
 def test_a_folder_without_splits_has_none(make: Make, tmp_path: Path) -> None:
-    convert_dataset(make(splits=[""]), tmp_path / "out", to="folder")
+    convert(make(splits=[""]), tmp_path / "out", to="folder")
     assert "images/city/0.1.jpg" in list_files(tmp_path / "out")
 
 
 def test_voc(make: Make, tmp_path: Path) -> None:
     source, out = make(), tmp_path / "out"
-    convert_dataset(source, out, to="voc")
+    convert(source, out, to="voc")
     assert (out / "ImageSets/Segmentation/val.txt").read_text() == "val_city_0.1\nval_city_1.1\n"
     assert has_same_bytes(out / "JPEGImages/val_city_0.1.jpg", source / "images/val/city/0.1.jpg")
     with Image.open(out / "SegmentationClass/val_city_0.1.png") as picture:
@@ -64,13 +64,13 @@ def test_voc_supports_255_classes(tmp_path: Path) -> None:
         write_png(tmp_path / "images" / f"{name}.png", np.arange(64, dtype=np.uint8).reshape(8, 8) + np.uint8(number))
         write_png(tmp_path / "masks" / f"{name}.png", np.arange(64, dtype=np.uint16).reshape(8, 8))
     (tmp_path / "dataset.yaml").write_text(yaml.safe_dump({"names": [str(i) for i in range(256)]}))
-    with pytest.raises(DataError, match=r"has 256 classes, but masks of VOC have at most 255. Convert it to folder"):
-        convert_dataset(tmp_path, tmp_path / "out", to="voc")
+    with pytest.raises(DataError, match=r"has 256 classes, but VOC masks allow at most 255. Use the format folder"):
+        convert(tmp_path, tmp_path / "out", to="voc")
 
 
 def test_webdataset(make: Make, tmp_path: Path) -> None:
     source, out = make(), tmp_path / "out"
-    convert_dataset(source, out, to="webdataset")
+    convert(source, out, to="webdataset")
     assert list_files(out) == ["dataset.yaml", "test-000000.tar", "train-000000.tar", "val-000000.tar"]
     with tarfile.open(out / "val-000000.tar") as archive:
         assert archive.getnames() == [f"city/{n}_1.{end}" for n in (0, 1) for end in ("jpg", "mask.png")]
@@ -86,7 +86,7 @@ def test_webdataset(make: Make, tmp_path: Path) -> None:
 
 def test_full_shards_are_closed(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pixelwise.conversion.masks.SHARD_BYTES", 1)
-    convert_dataset(make(splits=[""]), tmp_path / "out", to="webdataset")
+    convert(make(splits=[""]), tmp_path / "out", to="webdataset")
     assert list_files(tmp_path / "out") == ["all-000000.tar", "all-000001.tar", "dataset.yaml"]
     with tarfile.open(tmp_path / "out" / "all-000001.tar") as archive:
         assert archive.getnames() == ["city/1_1.jpg", "city/1_1.mask.png"]
@@ -98,12 +98,12 @@ def test_keys_that_differ_only_by_dots_are_an_error(make: Make, tmp_path: Path) 
     for part, ending in (("images", "jpg"), ("masks", "png")):
         (source / part / "city" / f"1.1.{ending}").rename(source / part / "city" / f"0_1.{ending}")
     with pytest.raises(DataError, match=r"2 images would all be written as 'None/city/0_1'"):
-        convert_dataset(source, tmp_path / "out", to="webdataset")
+        convert(source, tmp_path / "out", to="webdataset")
 
 
 def test_nnunet(make: Make, tmp_path: Path) -> None:
     source, out = make(), tmp_path / "out"
-    result = convert_dataset(source, out, to="nnunet")
+    result = convert(source, out, to="nnunet")
     assert json.loads((out / "dataset.json").read_text()) == {
         "channel_names": {"0": "R", "1": "G", "2": "B"},
         "labels": {"background": 0, "ring": 1, "blob": 2, "ignore": 3},
@@ -123,14 +123,14 @@ def test_nnunet(make: Make, tmp_path: Path) -> None:
 
 
 def test_nnunet_has_an_ignore_label_only_if_it_occurs(make: Make, tmp_path: Path) -> None:
-    result = convert_dataset(make(names=["sky", "ring", "blob"], ignored=False), tmp_path / "out", to="nnunet")
+    result = convert(make(names=["sky", "ring", "blob"], ignored=False), tmp_path / "out", to="nnunet")
     assert json.loads((tmp_path / "out/dataset.json").read_text())["labels"] == {"sky": 0, "ring": 1, "blob": 2}
     assert result.notes[1] == "nnU-Net uses label 0 for the background, but here it is 'sky'"
 
 
 def test_nnunet_reserves_the_name_ignore(make: Make, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a class is named 'ignore', which nnU-Net uses for .* Rename it"):
-        convert_dataset(make(names=["background", "ignore", "blob"]), tmp_path / "out", to="nnunet")
+        convert(make(names=["background", "ignore", "blob"]), tmp_path / "out", to="nnunet")
 
 
 def test_nnunet_writes_other_channels_separately(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_nnunet_writes_other_channels_separately(tmp_path: Path) -> None:
         (tmp_path / "s/images").mkdir(parents=True, exist_ok=True)
         tifffile.imwrite(tmp_path / f"s/images/{name}.tif", bands, photometric="minisblack", planarconfig="contig")
         write_png(tmp_path / f"s/masks/{name}.png", (bands[..., 0] > 2000).astype(np.uint8))
-    convert_dataset(tmp_path / "s", tmp_path / "out", to="nnunet")
+    convert(tmp_path / "s", tmp_path / "out", to="nnunet")
     found = [read_values(tmp_path / f"out/imagesTr/b_{channel:04}.png") for channel in range(5)]
     assert np.array_equal(np.stack(found, -1), bands)
     assert json.loads((tmp_path / "out/dataset.json").read_text())["channel_names"]["4"] == "4"

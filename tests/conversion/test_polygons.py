@@ -10,7 +10,7 @@ from matplotlib.path import Path as Outline
 from pycocotools import mask as run_lengths
 from pycocotools.coco import COCO
 
-from pixelwise.conversion import convert_dataset
+from pixelwise.api import convert
 from pixelwise.data.io.images import Array, read_mask
 from pixelwise.errors import DataError, InvalidArgumentError
 
@@ -52,7 +52,7 @@ def rasterize_yolo(path: Path, size: tuple[int, int]) -> Array:
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_coco_contains_every_pixel(make: Make, tmp_path: Path, split: str) -> None:
     source, out = make(), tmp_path / "out"
-    assert convert_dataset(source, out, to="coco").notes == ()
+    assert convert(source, out, to="coco").notes == ()
     values_of_pixels, names = rasterize_coco(out / "annotations" / f"instances_{split}.json", "city/1.1.jpg")
     assert names == {1: "ring", 2: "blob", 3: "ignore"}
     labels = read_mask(source / f"masks/{split}/city/1.1.png")
@@ -62,7 +62,7 @@ def test_coco_contains_every_pixel(make: Make, tmp_path: Path, split: str) -> No
 
 
 def test_ignored_regions_of_coco_are_crowds(make: Make, tmp_path: Path) -> None:
-    convert_dataset(make(), tmp_path / "out", to="coco")
+    convert(make(), tmp_path / "out", to="coco")
     values = json.loads((tmp_path / "out/annotations/instances_val.json").read_text())
     crowds = [a for a in values["annotations"] if a["iscrowd"]]
     assert {(a["category_id"], a["ignore"]) for a in crowds} == {(3, 1)}
@@ -71,8 +71,8 @@ def test_ignored_regions_of_coco_are_crowds(make: Make, tmp_path: Path) -> None:
 
 def test_without_a_background_every_class_has_objects(make: Make, tmp_path: Path) -> None:
     source, out = make(names=["sky", "ring", "blob"]), tmp_path / "out"
-    assert convert_dataset(source, out / "coco", to="coco").notes == ()
-    assert len(convert_dataset(source, out / "yolo", to="yolo").notes) == 1
+    assert convert(source, out / "coco", to="coco").notes == ()
+    assert len(convert(source, out / "yolo", to="yolo").notes) == 1
     labels = read_mask(source / "masks/val/city/0.1.png")
     values_of_pixels, names = rasterize_coco(out / "coco/annotations/instances_val.json", "city/0.1.jpg")
     assert names == {1: "sky", 2: "ring", 3: "blob", 4: "ignore"}
@@ -83,7 +83,7 @@ def test_without_a_background_every_class_has_objects(make: Make, tmp_path: Path
 
 def test_coco_reserves_the_name_ignore(make: Make, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a class is named 'ignore', which COCO uses for .* Rename it"):
-        convert_dataset(make(names=["background", "ignore", "blob"]), tmp_path / "out", to="coco")
+        convert(make(names=["background", "ignore", "blob"]), tmp_path / "out", to="coco")
 
 
 def test_without_pycocotools_the_extra_is_named(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,13 +92,13 @@ def test_without_pycocotools_the_extra_is_named(make: Make, tmp_path: Path, monk
     with pytest.raises(
         InvalidArgumentError, match=r'writing COCO needs pycocotools, .*: pip install "pixelwise\[coco\]"'
     ):
-        convert_dataset(source, tmp_path / "out", to="coco")
+        convert(source, tmp_path / "out", to="coco")
     assert not (tmp_path / "out").exists()
 
 
 def test_yolo_contains_every_pixel_except_ignored_ones(make: Make, tmp_path: Path) -> None:
     source, out = make(), tmp_path / "out"
-    result = convert_dataset(source, out, to="yolo")
+    result = convert(source, out, to="yolo")
     lost = 0
     for split in ("train", "val", "test"):
         for name in ("city/0.1", "city/1.1"):

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pixelwise.api import evaluate
 from pixelwise.data.io.images import read_image, read_mask, write_png
 from pixelwise.errors import DataError, InvalidArgumentError
-from pixelwise.evaluation.evaluate import evaluate
-from pixelwise.inference import engine_selection
-from pixelwise.inference.engine_selection import EngineTiming
+from pixelwise.inference import engines
+from pixelwise.inference.engines import EngineTiming
 from pixelwise.inference.predictor import load
 from pixelwise.model_file import load_model
 from pixelwise.progress import use_reporter
@@ -135,9 +135,9 @@ def test_only_the_named_file_is_written(model: Path, tmp_path: Path, monkeypatch
     data = pairs(tmp_path / "data", ["test"])
     timing = EngineTiming(engine="torch", start_seconds=0, image_seconds=1, agreement=1)
     measured = []
-    monkeypatch.setattr(engine_selection, "MIN_IMAGES", 1)
-    monkeypatch.setattr(engine_selection, "_list_candidates", lambda predictor: ["openvino"])
-    monkeypatch.setattr(engine_selection, "measure_engines", lambda *_: measured.append(1) or ([timing], {}))
+    monkeypatch.setattr(engines, "MIN_IMAGES", 1)
+    monkeypatch.setattr(engines, "_list_candidates", lambda predictor: ["openvino"])
+    monkeypatch.setattr(engines, "measure_engines", lambda *_: measured.append(1) or ([timing], {}))
     before = set(tmp_path.rglob("*"))
     evaluate(model, data, json_path=tmp_path / "scores.json", device="cpu")
     assert measured

@@ -14,7 +14,7 @@ def model(make_model, tmp_path_factory):
 @pytest.fixture(scope="session")
 def exported(model):
     pytest.importorskip("onnxruntime")
-    from pixelwise.exporting.export import export
+    from pixelwise.api import export
 
     return export(model, model.parent / "out" / "tiny.onnx")
 
@@ -23,7 +23,7 @@ def exported(model):
 def quantized(trained, streets, tmp_path_factory):
     """A copy of the trained model with its int8 file."""
     pytest.importorskip("onnxruntime")
-    from pixelwise.quantization.quantize import quantize
+    from pixelwise.api import quantize
 
     path = tmp_path_factory.mktemp("quantized") / "model.safetensors"
     path.write_bytes((trained / "model.safetensors").read_bytes())
@@ -33,6 +33,6 @@ def quantized(trained, streets, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def exported_int8(quantized, tmp_path_factory):
-    from pixelwise.exporting.export import export
+    from pixelwise.api import export
 
     return export(quantized, tmp_path_factory.mktemp("int8") / "tiny.onnx", precision="int8")

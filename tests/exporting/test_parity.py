@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.exporting.parity import compare_with_model, draw_batches
+from pixelwise.exporting.export import compare_with_model, draw_batches
 from pixelwise.inference.predictor import load
 
 

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from pixelwise.cli.main import main
-from pixelwise.inference import engine_selection as home
-from pixelwise.inference.engine_selection import (
+from pixelwise.inference import engines as home
+from pixelwise.inference.engines import (
+    ENGINES,
+    Engine,
     EngineTiming,
     choose_fastest,
     measure_engines,
@@ -21,7 +23,6 @@ from pixelwise.inference.engine_selection import (
     select_engine,
     write_timings,
 )
-from pixelwise.inference.engines import ENGINES, Engine
 from pixelwise.inference.predictor import Predictor, load
 from pixelwise.progress import use_reporter
 
@@ -272,7 +273,7 @@ def test_commands_measure_only_with_engine_auto(
         return predictor
 
     monkeypatch.setattr("pixelwise.inference.predictor.select_engine", record_count)
-    monkeypatch.setattr("pixelwise.evaluation.evaluate.select_engine", record_count)
+    monkeypatch.setattr("pixelwise.inference.engines.select_engine", record_count)
     images = [str(path) for path in sorted((streets / "images").rglob("*.png"))[:3]]
     with pytest.raises(SystemExit) as ended:
         main(["predict", str(trained), *images, "-o", str(tmp_path), "--device", "cpu", *options])

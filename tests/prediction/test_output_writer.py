@@ -4,12 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from pixelwise.errors import InvalidArgumentError
+from pixelwise.inference.batching import Failure, PredictedImage
+from pixelwise.inference.predictor import Prediction, Tiling
 from pixelwise.prediction import output_writer as home
 from pixelwise.prediction.inputs import Input
-from pixelwise.prediction.output_writer import MANIFEST, OutputWriter, remove_path
+from pixelwise.prediction.output_writer import MANIFEST, OutputWriter, log_blending, remove_path, write_in_background
 from support.predictions import ABC
 
 ITEM = Input(Path("photos/trip/a.jpg"), Path("trip/a"))
@@ -74,7 +78,7 @@ def test_outputs_of_an_equal_request_are_complete_only_with_resume(tmp_path: Pat
 )
 def test_another_request_is_not_resumed(tmp_path: Path, other: Mapping[str, Any], message: str) -> None:
     begin(tmp_path)
-    with pytest.raises(InvalidArgumentError, match=rf"holds the results of another request \({message}\)"):
+    with pytest.raises(InvalidArgumentError, match=rf"contains the results of another request \({message}\)"):
         begin(tmp_path, other, resume=True)
     assert read_manifest(tmp_path) == FIRST
 
@@ -148,3 +152,47 @@ def test_a_folder_is_removed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("shutil.rmtree", lambda renamed: exists.append((tmp_path / "a.zarr").exists()))
     remove_path(tmp_path / "a.zarr")
     assert exists == [False]
+
+
+def answer(item: int) -> PredictedImage[int, None]:
+    labels = np.zeros((2, 2), np.uint8)
+    prediction = Prediction(labels=labels, _logits=lambda: torch.zeros(1, 2, 2))
+    return PredictedImage(item=item, image=np.zeros((2, 2, 3), np.uint8), extra=None, prediction=prediction)
+
+
+@pytest.mark.parametrize("behind", [0, 8])
+def test_results_and_failures_keep_their_order(monkeypatch: pytest.MonkeyPatch, behind: int) -> None:
+    monkeypatch.setattr(home, "MAX_PENDING", behind)
+    unread = InvalidArgumentError("cannot be read")
+
+    def write(one: PredictedImage[int, None]) -> int:
+        if one.item == 3:
+            raise OSError("the disk is full")
+        return 10 * one.item
+
+    found = list(write_in_background([answer(1), Failure(item=2, error=unread), answer(3), answer(4)], write))
+    assert [str(one) for one in found] == ["10", "cannot be read", "the disk is full", "40"]
+
+
+def test_few_predictions_wait_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(home, "MAX_PENDING", 2)
+    taken: list[int] = []
+
+    def answers() -> object:
+        for item in range(9):
+            taken.append(item)
+            yield answer(item)
+
+    outcomes = write_in_background(answers(), lambda one: one.item)  # type: ignore[arg-type]
+    assert next(outcomes) == 0
+    assert taken == [0, 1, 2]
+    assert list(outcomes) == list(range(1, 9))
+
+
+@pytest.mark.parametrize(("tiling", "reason"), [("exact", "global receptive field"), ("blend", "requested")])
+def test_blending_is_logged_with_its_reason(tiling: Tiling, reason: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        log_blending("a.png", 1.25, tiling)
+    assert caplog.messages[0].startswith("a.png: tiles were blended (")
+    assert reason in caplog.messages[0]
+    assert caplog.messages[0].endswith("seam score: 1.25")

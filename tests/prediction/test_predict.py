@@ -17,13 +17,12 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import read_image, read_mask, write_png
 from pixelwise.errors import InvalidArgumentError, PathNotFoundError
 from pixelwise.inference.predictor import load
-from pixelwise.prediction import async_writer as home
-from pixelwise.prediction.executor import LocalExecutor
+from pixelwise.prediction import output_writer as home
 from pixelwise.prediction.inputs import Input, find_inputs
 from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles
 from pixelwise.prediction.outputs import WRITERS
 from pixelwise.prediction.postprocess import postprocess_labels
-from pixelwise.prediction.predict import predict_files, take_share
+from pixelwise.prediction.predict import LocalExecutor, predict_files, take_share
 from pixelwise.prediction.result import PredictReport
 from pixelwise.progress import use_reporter
 from support.films import write_film
@@ -149,7 +148,7 @@ def test_a_named_file_that_is_not_an_image_is_listed(model: Path, photos: Path, 
     assert len(report.written) == 1
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a folder that may not be written")
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a folder that is not writable")
 def test_a_result_that_cannot_be_written_is_listed(model: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir(mode=0o500)

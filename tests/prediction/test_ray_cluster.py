@@ -21,9 +21,9 @@ from pixelwise.data.io.images import write_png
 from pixelwise.errors import InvalidArgumentError, PixelwiseError
 from pixelwise.model_file import read_checksum, read_spec
 from pixelwise.prediction import ray_cluster as home
-from pixelwise.prediction.executor import LocalExecutor
 from pixelwise.prediction.inputs import Input, RasterInput
 from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles
+from pixelwise.prediction.predict import LocalExecutor
 from pixelwise.prediction.ray_cluster import (
     WorkerPlan,
     inspect_worker,

@@ -195,7 +195,7 @@ def test_scores_are_those_of_one_process(one: Ran, two: Ran) -> None:
 
 
 def test_only_the_first_process_writes_and_says(two: Ran) -> None:
-    assert "2 processes: 2 of the 4 images of a batch each" in two.said[0]
+    assert "2 processes, each with 2 of the 4 images of a batch" in two.said[0]
     assert two.said[1] == ""
     assert list(two.run.path.rglob("*.part")) == []
     assert two.run.report.exists()
@@ -277,7 +277,7 @@ def test_torchrun_resumes_by_itself_when_a_process_is_killed(
     script = Path(__file__).parents[1] / "support" / "ranks.py"
     ended = run_python(*torchrun, script, "train", data, "-o", tmp_path / "run", *options)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stderr.count("2 processes: ") == 2  # begun, killed, and begun again
+    assert ended.stderr.count("2 processes, each") == 2  # begun, killed, and begun again
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == two.run.model.read_bytes()
 
 
@@ -300,7 +300,7 @@ def test_torchrun_on_two_machines_has_the_weights_of_one_process(
     ]
     said = [agent.communicate(timeout=600)[0] for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], said
-    assert "".join(said).count("2 processes: 2 of the 4 images of a batch each") == 1
+    assert "".join(said).count("2 processes, each with 2 of the 4 images of a batch") == 1
     checkpoint = load_checkpoint(RunFolder(tmp_path / "run"))
     assert checkpoint is not None
     for name, tensor in one.checkpoint.model.items():
@@ -319,7 +319,7 @@ def test_devices_starts_the_processes_and_gives_their_exit_code(
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == two.run.model.read_bytes()
     again = run_python(*command)
     assert again.returncode == 2
-    assert "already holds a run" in again.stderr
+    assert "already contains a run" in again.stderr
 
 
 def test_a_process_group_that_is_there_is_used_and_stays(ranks: subprocess.Popen[str], tmp_path: Path) -> None:

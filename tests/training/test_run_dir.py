@@ -62,7 +62,7 @@ def test_an_empty_or_new_folder_is_free(run: RunFolder) -> None:
 def test_a_folder_that_holds_a_run_is_refused(run: RunFolder, name: str) -> None:
     (run.path / FILES[name]).touch()
     with pytest.raises(
-        InvalidArgumentError, match=rf"already holds a run \({FILES[name]}\)\. Continue it with --resume"
+        InvalidArgumentError, match=rf"already contains a run \({FILES[name]}\)\. Continue it with --resume"
     ):
         run.require_free()
 

@@ -1,7 +1,10 @@
 """Commands that use models: load, evaluate, predict, export, localize, networks."""
 
+import json
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,7 +24,8 @@ from pixelwise.api.options import (
     to_path,
     to_paths,
 )
-from pixelwise.errors import InvalidArgumentError, require_known, wrap_path_errors
+from pixelwise.errors import DataError, InvalidArgumentError, require_known, wrap_path_errors
+from pixelwise.version import __version__
 
 if TYPE_CHECKING:
     from pixelwise.exporting.result import ExportResult
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
     from pixelwise.networks.summary import LayerRow, NetworkRow
     from pixelwise.prediction.result import LocalizeReport, PredictReport
     from pixelwise.quantization.result import QuantizeResult
+
+logger = logging.getLogger(__name__)
 
 SaveKind = Literal[
     "labels",
@@ -54,7 +60,7 @@ def load(
     Args:
         model: Run folder or model file.
         device: Device of the network; "auto": CUDA, then MPS, then the CPU.
-        precision: Arithmetic; "auto": bf16 if the device has it and this model gives the same answers, else fp32.
+        precision: Numerical precision; "auto": bf16 if the device has it and the labels are the same, else fp32.
             "int8" needs the file that `quantize` writes.
         engine: Library that runs the network; "auto": torch.
 
@@ -99,7 +105,7 @@ def evaluate(
         format: Dataset format; None: detected.
         json_path: JSON file to write with the scores.
         device: Device of the network.
-        precision: Arithmetic of the network.
+        precision: Numerical precision of the network.
         engine: Library that runs the network.
 
     Returns:
@@ -117,18 +123,29 @@ def evaluate(
         >>> scores["split"], scores["num_images"]
         ('test', 4)
     """
-    from pixelwise.evaluation.evaluate import evaluate as run
+    from pixelwise.data.dataset import Dataset
+    from pixelwise.evaluation.evaluate import score_samples
+    from pixelwise.evaluation.split_selection import adapt_to_model, choose_split
+    from pixelwise.files import write_atomically
+    from pixelwise.inference.engines import select_engine
 
-    return run(
-        to_path(model),
-        to_path(data),
-        split=split,
-        format=format,
-        json_path=None if json_path is None else to_path(json_path),
-        device=device,
-        precision=precision,
-        engine=engine,
-    )
+    predictor = load(model, device=device, precision=precision, engine=engine)
+    dataset = adapt_to_model(Dataset.load(to_path(data), format), predictor)
+    chosen, samples = choose_split(dataset, to_path(model), split)
+    logger.info(f"Evaluating on split {chosen!r}: {len(samples)} images, {predictor.precision}")
+    if num_unlabeled := len(dataset.index.images_without_mask):
+        logger.info(f"{num_unlabeled} image(s) of {dataset.root} have no mask and are left out")
+    if dataset.index.same_stem:
+        names = ", ".join(path.name for path in dataset.index.same_stem[:3])
+        raise DataError(f"{dataset.root} has files with the same stem ({names}). Rename or remove one of each.")
+    if engine == "auto":
+        predictor = select_engine(predictor, to_path(model), num_images=len(samples), store=False)
+    counts = score_samples(predictor, dataset, samples, report=True)
+    scores = counts.compute_scores(predictor.classes.names)
+    scores |= {"split": chosen, "model": str(model), "data": str(data)}
+    if json_path:
+        write_atomically(Path(json_path), (json.dumps(scores, indent=2) + "\n").encode())
+    return scores
 
 
 @wrap_path_errors()
@@ -149,13 +166,13 @@ def predict(
         ),
     ] = ("labels",),
     tiling: Annotated[
-        Literal["exact", "blend", "none"], Option(help="Method for images that do not fit in memory.")
+        Literal["exact", "blend", "none"], Option(help="How to predict images that do not fit in memory.")
     ] = "exact",
     label_values: Annotated[
         Literal["index", "dataset"], Option(help="Values of label files: class indices, or the dataset's mask values.")
     ] = "index",
     min_area: Annotated[
-        int, Option(help="Smallest region to keep; smaller ones take a neighbor's class.", metavar="PIXELS")
+        int, Option(help="Smallest region to keep; smaller regions take a neighbor's class.", metavar="PIXELS")
     ] = 0,
     fill_holes: Annotated[bool, Option(help="Fill holes inside regions.")] = False,
     tta: Annotated[
@@ -163,8 +180,10 @@ def predict(
         Option(help="Test-time augmentation, separated by commas: flips, rotations, scales.", metavar="NAME,..."),
     ] = (),
     resume: Annotated[bool, Option(help="Skip inputs whose results are complete.")] = False,
-    shard: Annotated[str | None, Option(help="Share of the inputs to predict, such as 2/8.", metavar="I/N")] = None,
-    cluster: Annotated[Literal["ray"] | None, Option(help="Cluster whose machines predict.")] = None,
+    shard: Annotated[
+        str | None, Option(help="Predict only one share of the inputs, such as 2/8.", metavar="I/N")
+    ] = None,
+    cluster: Annotated[Literal["ray"] | None, Option(help="Predict on all machines of a cluster.")] = None,
     device: Device = "auto",
     precision: InferencePrecision = "auto",
     engine: Engine = "auto",
@@ -182,12 +201,12 @@ def predict(
         label_values: "index" writes class indices, "dataset" the mask values of the training data.
         min_area: Regions with fewer pixels take the class of a neighbor.
         fill_holes: Fill holes inside regions.
-        tta: Transforms to average over, such as "flip" or "scales".
-        resume: Skip images whose files an equal command has written.
+        tta: Transforms to average over, such as "flips" or "scales".
+        resume: Skip images whose files the same command has written.
         shard: "2/8" predicts the second of eight shares of the inputs.
         cluster: "ray" predicts on all machines of a Ray cluster, which must see the same paths.
         device: Device of the network.
-        precision: Arithmetic of the network.
+        precision: Numerical precision of the network.
         engine: Library that runs the network.
 
     Returns:
@@ -203,9 +222,8 @@ def predict(
         >>> len(report.written), report.failures
         (8, ())
     """
-    from pixelwise.prediction.executor import LocalExecutor
     from pixelwise.prediction.output_writer import OutputWriter
-    from pixelwise.prediction.predict import predict_files
+    from pixelwise.prediction.predict import LocalExecutor, predict_files
     from pixelwise.prediction.ray_cluster import RayExecutor
 
     require_known("cluster", [cluster] if cluster else [], ["ray"])
@@ -240,7 +258,7 @@ def quantize(
     ] = None,
     *,
     max_iou_drop: Annotated[
-        float, Option(help="Largest drop of mean IoU to accept, in points from 0 to 100.", metavar="POINTS")
+        float, Option(help="Largest drop in mean IoU to accept, in percentage points.", metavar="POINTS")
     ] = 1.0,
     format: Format = None,
 ) -> "QuantizeResult":
@@ -254,7 +272,7 @@ def quantize(
         model: Run folder or model file.
         data: Dataset with a training and a validation split and the classes of the model.
         output: File to write; None: `model.int8.onnx` next to the model file, where the other commands look for it.
-        max_iou_drop: Points of mean IoU that int8 may lose, from 0 to 100; a point is 0.01.
+        max_iou_drop: Percentage points of mean IoU that int8 may lose, from 0 to 100.
         format: Dataset format; None: detected.
 
     Returns:
@@ -270,15 +288,27 @@ def quantize(
         >>> result.accuracy.engines["onnxruntime"].mean_iou  # doctest: +SKIP
         0.7297
     """
-    from pixelwise.quantization.quantize import quantize as run
+    from pixelwise.data.dataset import Dataset
+    from pixelwise.evaluation.split_selection import adapt_to_model, choose_split
+    from pixelwise.inference.engines import choose_engine, get_installed_versions
+    from pixelwise.inference.int8_file import get_int8_path, require_replaceable, write_int8
+    from pixelwise.quantization.quantize import quantize_predictor, require_accuracy
+    from pixelwise.quantization.result import QuantizeResult
 
-    return run(
-        to_path(model),
-        to_path(data),
-        None if output is None else to_path(output),
-        max_iou_drop=max_iou_drop,
-        format=format,
-    )
+    if not 0 <= max_iou_drop <= 100:
+        raise InvalidArgumentError(f"max_iou_drop is {max_iou_drop}. Expected percentage points from 0 to 100.")
+    model = to_path(model)
+    path = get_int8_path(model) if output is None else Path(output)
+    require_replaceable(path)
+    choose_engine("onnxruntime")  # which has the quantizer
+    reference = load(model, device="cpu", precision="fp32", engine="torch")
+    dataset = adapt_to_model(Dataset.load(to_path(data), format), reference)
+    (_, training), (_, validation) = (choose_split(dataset, model, split) for split in ("train", "val"))
+    graph, accuracy = quantize_predictor(reference, dataset, training, validation)
+    require_accuracy(accuracy, max_iou_drop, path)
+    versions = {"pixelwise": __version__, **get_installed_versions()}
+    write_int8(model, graph, {"accuracy": asdict(accuracy), "versions": versions}, path=path)
+    return QuantizeResult(file=path, accuracy=accuracy)
 
 
 @wrap_path_errors()
@@ -288,11 +318,11 @@ def export(
     *,
     format: Annotated[
         Literal["onnx", "openvino", "torch-export"] | None,
-        Option(help="Format of the file.", default="by the suffix, else onnx"),
+        Option(help="Format of the file.", default="from the suffix, else onnx"),
     ] = None,
     logits: Annotated[bool, Option(help="Add the logits to the outputs of the graph.")] = False,
     precision: Annotated[
-        Literal["fp32", "fp16", "int8"], Option(help="Arithmetic of the network; int8 after `quantize`.")
+        Literal["fp32", "fp16", "int8"], Option(help="Numerical precision of the network; int8 after `quantize`.")
     ] = "fp32",
     min_agreement: Annotated[
         float | None,
@@ -311,7 +341,7 @@ def export(
     Args:
         model: Run folder or model file.
         output: File that ends in .onnx, .xml or .pt2, or a folder, in which the file is named "model".
-        format: Format of the file; None: by the suffix of `output`, else ONNX.
+        format: Format of the file; None: from the suffix of `output`, else ONNX.
         logits: Add the logits (B, K, H, W) float32 to the outputs.
         precision: "fp16" halves the size of the weights, "int8" quarters it and needs the
             file that `quantize` writes.
@@ -331,16 +361,17 @@ def export(
         >>> pw.export(model, "model.pt2").file.name
         'model.pt2'
     """
-    from pixelwise.exporting.export import export as run
+    from pixelwise.exporting.export import MIN_AGREEMENT, export_predictor, resolve_target
+    from pixelwise.inference.int8_file import read_int8
 
-    return run(
-        to_path(model),
-        to_path(output),
-        format=format,
-        logits=logits,
-        precision=precision,
-        min_agreement=min_agreement,
-    )
+    require_known("precision", [precision], MIN_AGREEMENT)
+    least = MIN_AGREEMENT[precision] if min_agreement is None else min_agreement
+    if not 0 <= least <= 1:
+        raise InvalidArgumentError(f"min_agreement is {least}. Expected a fraction from 0 to 1.")
+    target = resolve_target(Path(output), format, precision)
+    predictor = load(model, device="cpu", precision="fp32", engine="torch")
+    int8 = read_int8(to_path(model)) if precision == "int8" else None
+    return export_predictor(predictor, target, logits=logits, precision=precision, min_agreement=least, int8=int8)
 
 
 @wrap_path_errors()
@@ -378,16 +409,14 @@ def localize(
     Example:
         >>> report = pw.localize([photos], "heatmaps", classifier="resnet18")  # doctest: +SKIP
     """
-    from pixelwise.prediction.localize import localize as run
+    from pixelwise.devices import choose_device
+    from pixelwise.prediction.inputs import find_inputs
+    from pixelwise.prediction.localize import Localizer, find_class, load_classifier, localize_images, plan_heatmaps
 
-    return run(
-        to_paths(images),
-        to_path(output),
-        classifier=classifier,
-        weights=to_path(weights),
-        class_name=class_name,
-        device=device,
-    )
+    targets = plan_heatmaps(find_inputs(to_paths(images), Path(output)), Path(output))
+    localizer = Localizer(load_classifier(classifier, to_path(weights)), device=choose_device(device))
+    index = None if class_name is None else find_class(localizer.names, class_name)
+    return localize_images(localizer, targets, index)
 
 
 def describe_networks(

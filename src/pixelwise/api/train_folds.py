@@ -116,7 +116,7 @@ def resume_folds(options: TrainOptions, world: World) -> tuple[CrossValidation, 
     folds = load_cross_validation(output)
     if options.allow_changes:
         raise InvalidArgumentError(
-            f"{output} holds folds, which are comparable only without changes. Resume without --allow-changes."
+            f"{output} contains folds, which are comparable only without changes. Resume without --allow-changes."
         )
     if num_folds not in (None, folds.num_folds):
         raise CheckpointError(

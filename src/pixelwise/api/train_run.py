@@ -30,8 +30,7 @@ from pixelwise.errors import CheckpointError, InvalidArgumentError, PathAccessEr
 from pixelwise.evaluation.evaluate import EvaluationCounts
 from pixelwise.files import write_atomically
 from pixelwise.model_file import ModelSpec, load_model
-from pixelwise.networks.activation_checkpointing import enable_activation_checkpointing
-from pixelwise.networks.stages import compute_learning_rate_scales, get_first_stages
+from pixelwise.networks.stages import compute_learning_rate_scales, enable_activation_checkpointing, get_first_stages
 from pixelwise.planning.exclusions import Exclusion, drop_excluded, read_exclusions, write_exclusions
 from pixelwise.planning.prepare_data import TrainingData, prepare_data
 from pixelwise.reports.training_report import TrainingReport, write_training_report
@@ -174,7 +173,7 @@ def load_initial_weights(config: Config, spec: ModelSpec, weights: str | None) -
         return None
     if source == "file" and weights in (None, "imagenet", "none"):
         raise InvalidArgumentError("network.encoder_weights is 'file', but no file is given. Add --weights FILE.")
-    from pixelwise.networks.weights.from_classifier import load_classifier_weights  # imports torchvision: seconds
+    from pixelwise.networks.weights import load_classifier_weights  # imports torchvision: seconds
 
     torch.manual_seed(config.training.seed)  # for layers without pretrained weights
     network = spec.build().network
@@ -187,7 +186,7 @@ def load_initial_weights(config: Config, spec: ModelSpec, weights: str | None) -
 
 def _load_model_weights(config: Config, spec: ModelSpec, model: Path) -> dict[str, torch.Tensor]:
     """Load the weights of another model, as far as its classes and channels are the same."""
-    from pixelwise.networks.weights.from_model import NetworkSpec, load_model_weights  # imports torchvision: seconds
+    from pixelwise.networks.weights import NetworkSpec, load_model_weights  # imports torchvision: seconds
 
     module, model_spec = load_model(model)
     theirs, ours = (

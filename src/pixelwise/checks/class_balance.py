@@ -9,7 +9,7 @@ import numpy as np
 
 from pixelwise.checks.context import Check, CheckContext
 from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, report_files
-from pixelwise.checks.mask_values import find_artifact_values, is_foreground_ignored
+from pixelwise.checks.masks import find_artifact_values, is_foreground_ignored
 from pixelwise.data.sample import SPLITS
 from pixelwise.data.sample_stats import SampleStats
 from pixelwise.data.scan import count_class_pixels

@@ -68,7 +68,7 @@ def _check_decoding(context: CheckContext) -> Iterator[Finding]:
 
 
 def _list_failures(context: CheckContext) -> Iterator[tuple[Path, str, str]]:
-    """Yield path, error and code of each file that could not be read; color masks are checked in `color_masks`."""
+    """Yield path, error and code of each file that could not be read; color masks are checked in `masks`."""
     for s in context.stats:
         if s.image_error:
             path = s.sample.image_path
@@ -94,7 +94,7 @@ def _check_suffixes(context: CheckContext) -> Iterator[Finding]:
             continue  # the contents of entries are not inspected
         if not s.image_error:
             formats.append((s.sample.image_path, s.image_file.format))
-        if not s.mask_error and s.mask_file.format != "JPEG":  # `mask_values` reports JPEG masks
+        if not s.mask_error and s.mask_file.format != "JPEG":  # `masks` reports JPEG masks
             formats.append((s.sample.label_path, s.mask_file.format))
     wrong = [(path, kind) for path, kind in formats if kind and kind != FORMAT_OF_EXTENSION.get(path.suffix.lower())]
     problem = f"with {' or '.join(sorted({kind for _, kind in wrong}))} data, but another suffix"

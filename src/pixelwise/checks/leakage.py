@@ -8,8 +8,7 @@ from itertools import pairwise
 from pixelwise.checks.context import Check, CheckContext
 from pixelwise.checks.findings import Finding, report_files
 from pixelwise.data.sample import Sample, Split
-from pixelwise.data.splits.spatial_blocks import Position, find_position
-from pixelwise.data.splits.user_groups import find_user_groups
+from pixelwise.data.splits.groups import Position, find_position, find_user_groups
 
 _LAST_NUMBER = re.compile(r"^(.*?)(\d+)(\D*)$")
 
@@ -39,7 +38,7 @@ def _check_sequences(context: CheckContext) -> Iterator[Finding]:
     pairs = {*_find_neighboring_tiles(tiles), *_find_neighboring_frames([s for s in samples if s not in tiles])}
     files = context.list_files(s.image_path for pair in pairs for s in pair)
     items = [f"{a.name} next to {b.name}" for a, b in sorted(pairs)]
-    problem = "of images that are neighbors by their names, in different splits"
+    problem = "of images with neighboring names in different splits"
     fix = (
         "If they are frames of one video or tiles of one raster, keep these in one split: scores on neighbors of "
         "training images are too high. If they are unrelated, define groups with --group-by."

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pixelwise.checks import class_balance, color_masks, duplicates, files, images, leakage, mask_values, sizes
+from pixelwise.checks import class_balance, duplicates, files, images, leakage, masks
 from pixelwise.checks.context import Check, CheckContext, split_error_message
 from pixelwise.checks.findings import CheckReport, Finding, make_finding
 from pixelwise.config import DataConfig
@@ -14,9 +14,7 @@ from pixelwise.shapes import Size
 
 CHECKS: tuple[Check, ...] = (
     *files.CHECKS,
-    *sizes.CHECKS,
-    *mask_values.CHECKS,
-    *color_masks.CHECKS,
+    *masks.CHECKS,
     *images.CHECKS,
     *class_balance.CHECKS,
     *duplicates.CHECKS,

@@ -20,19 +20,19 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as in shells."""
 
 COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
-    "demo": (api.demo, "Complete example on a generated dataset, in under three minutes."),
-    "check": (api.check, "Report of problems in a dataset and how to fix them."),
-    "convert": (api.convert, "Conversion of a dataset to another format."),
-    "plan": (api.plan, "Config for a dataset, this machine and a time budget."),
-    "train": (api.train, "Training of a network, with scores and a report."),
-    "evaluate": (api.evaluate, "Scores of a model on a dataset."),
-    "predict": (api.predict, "Label maps of images and videos."),
-    "quantize": (api.quantize, "int8 file of a model, with its measured accuracy."),
-    "export": (api.export, "ONNX, OpenVINO or torch.export file of a model."),
-    "networks": (api.describe_networks, "List of networks with size and cost, or of the layers of one."),
-    "localize": (api.localize, "Heat maps of the classes that a classifier sees."),
-    "config": (api.describe_config, "Configuration keys with defaults and legal values."),
-    "info": (api.info, "Versions, kernels, devices and threads, for bug reports."),
+    "demo": (api.demo, "Run a complete example on generated data, in under three minutes."),
+    "check": (api.check, "Report problems in a dataset and how to fix them."),
+    "convert": (api.convert, "Convert a dataset to another format."),
+    "plan": (api.plan, "Choose a config for a dataset, this machine and a time budget."),
+    "train": (api.train, "Train a network, score it and write a report."),
+    "evaluate": (api.evaluate, "Compute the scores of a model on a dataset."),
+    "predict": (api.predict, "Predict label maps of images and videos."),
+    "quantize": (api.quantize, "Write an int8 file of a model and measure its accuracy."),
+    "export": (api.export, "Write a model as an ONNX, OpenVINO or torch.export file."),
+    "networks": (api.describe_networks, "List networks with their size and cost, or the layers of one."),
+    "localize": (api.localize, "Write heat maps of the classes that a classifier sees."),
+    "config": (api.describe_config, "List configuration keys with defaults and legal values."),
+    "info": (api.info, "Show versions, kernels, devices and threads, for bug reports."),
 }
 """Command → its function, and its help."""
 
@@ -52,8 +52,10 @@ class Invocation:
     verbosity: int = 0
 
 
-Verbose = Annotated[int, typer.Option("-v", "--verbose", count=True, help="More messages.", show_default=False)]
-Quiet = Annotated[int, typer.Option("-q", "--quiet", count=True, help="Only warnings and results.", show_default=False)]
+Verbose = Annotated[int, typer.Option("-v", "--verbose", count=True, help="Show more messages.", show_default=False)]
+Quiet = Annotated[
+    int, typer.Option("-q", "--quiet", count=True, help="Show only warnings and results.", show_default=False)
+]
 
 
 def _print_version(is_given: bool) -> None:
@@ -68,7 +70,7 @@ def _set_verbosity(
     verbose: Verbose = 0,
     quiet: Quiet = 0,
     version: Annotated[
-        bool, typer.Option("--version", help="Version of Pixelwise.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     context.ensure_object(Invocation).verbosity = verbose - quiet

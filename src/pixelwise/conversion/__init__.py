@@ -18,7 +18,7 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import decode_image_bytes
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import scan_dataset
-from pixelwise.errors import unknown_name
+from pixelwise.errors import require_known
 from pixelwise.files import READ_ERRORS, require_new_folder
 from pixelwise.progress import report_progress
 
@@ -46,28 +46,14 @@ class ConversionResult:
     """Properties of the dataset that the format cannot represent."""
 
 
-def convert_dataset(
-    data: str | os.PathLike[str], output: str | os.PathLike[str], *, to: str, format: str | None = None
-) -> ConversionResult:
-    """Write a dataset of any format in one of `WRITERS`.
+def convert_dataset(dataset: Dataset, output: Path, to: str) -> ConversionResult:
+    """Write a dataset in one of `WRITERS`, into a folder that appears complete or not at all.
 
-    Image files are copied byte for byte where the new format allows it. The output appears complete or not at all.
-
-    Args:
-        data: The folder of the dataset; it is not changed.
-        output: A folder that does not exist or is empty.
-        to: A name of `WRITERS`.
-        format: The format of `data`; None recognizes it.
-
-    Raises:
-        InvalidArgumentError: `to` is unknown, `output` is not empty, or an optional package is missing.
-        DataError: The dataset has errors.
+    Image files are copied byte for byte where the new format allows it.
     """
-    output = Path(output)
-    if to not in WRITERS:
-        raise unknown_name("format to write", to, WRITERS)
+    require_known("format to write", [to], WRITERS)
     require_new_folder(output)
-    dataset = scan_dataset(Dataset.load(data, format))  # test images, too
+    dataset = scan_dataset(dataset)  # test images, too
     require_valid_dataset(dataset)
     with _create_atomically(output) as folder:
         writer = WRITERS[to](folder, dataset)

@@ -162,7 +162,7 @@ def _apply_user_augmentation(augment: Augment, image: Array, labels: Array, rng:
         if after.shape != before.shape or after.dtype != before.dtype:
             raise InvalidArgumentError(
                 f"the augmentation returned an array of {after.dtype} {after.shape}, but received {before.dtype} "
-                f"{before.shape}. Return image and labels with equal shape and dtype."
+                f"{before.shape}. Return both with the same shape and dtype."
             )
         before[...] = after
 

@@ -1,26 +1,17 @@
-"""Evaluate a model on a dataset: predict, count, compute scores from one confusion matrix."""
+"""Score a model on samples: predict, count, compute scores from one confusion matrix."""
 
-import json
-import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
-from pixelwise.errors import DataError
-from pixelwise.evaluation.split_selection import adapt_to_model, choose_split
-from pixelwise.files import write_atomically
 from pixelwise.inference.batching import Failure, predict_all
-from pixelwise.inference.engine_selection import select_engine
-from pixelwise.inference.predictor import Predictor, load
+from pixelwise.inference.predictor import Predictor
 from pixelwise.metrics import BoundaryScore, ConfusionMatrix, compute_scores
 from pixelwise.progress import report_progress
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -41,37 +32,6 @@ class EvaluationCounts:
         return compute_scores(self.confusion, self.boundary, names, num_images=len(self.per_image))
 
 
-def evaluate(
-    model: str | Path,
-    data: str | Path,
-    *,
-    split: str | None = None,
-    format: str | None = None,
-    json_path: str | Path | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    engine: str = "auto",
-) -> dict[str, Any]:
-    """Compute the scores of a model on a split of a dataset, see `pixelwise.evaluate`."""
-    predictor = load(model, device=device, precision=precision, engine=engine)
-    dataset = adapt_to_model(Dataset.load(data, format), predictor)
-    split, samples = choose_split(dataset, model, split)
-    logger.info(f"Evaluating on split {split!r}: {len(samples)} images, {predictor.precision}")
-    if num_unlabeled := len(dataset.index.images_without_mask):
-        logger.info(f"{num_unlabeled} image(s) of {dataset.root} have no mask and are left out")
-    if dataset.index.same_stem:
-        names = ", ".join(path.name for path in dataset.index.same_stem[:3])
-        raise DataError(f"{dataset.root} has files with the same stem ({names}). Rename or remove one of each.")
-    if engine == "auto":
-        predictor = select_engine(predictor, model, num_images=len(samples), store=False)
-    counts = score_samples(predictor, dataset, samples, report=True)
-    result = counts.compute_scores(predictor.classes.names)
-    result |= {"split": split, "model": str(model), "data": str(data)}
-    if json_path:
-        write_atomically(Path(json_path), (json.dumps(result, indent=2) + "\n").encode())
-    return result
-
-
 def score_samples(
     predictor: Predictor,
     dataset: Dataset,
@@ -81,7 +41,7 @@ def score_samples(
     report: bool = False,
     on_image: Callable[[Sample, Array, Array], None] = lambda sample, labels, prediction: None,
 ) -> EvaluationCounts:
-    """Predict samples and count. Files are read ahead, and boundaries are matched in another thread.
+    """Predict samples and count pixels by class. Files are read ahead, and boundaries are matched in another thread.
 
     Args:
         boundaries: also score boundaries.

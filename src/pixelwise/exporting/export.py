@@ -3,24 +3,27 @@
 import json
 import logging
 import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
+from pixelwise.data.io.images import Array
 from pixelwise.errors import InvalidArgumentError, unknown_name
-from pixelwise.exporting.formats import FORMATS, ExportFormat, FormatName
+from pixelwise.exporting.formats import FORMATS, ExportFormat, FormatName, Run
 from pixelwise.exporting.model_card import describe_export, require_own_card
-from pixelwise.exporting.parity import compare_with_model
-from pixelwise.exporting.result import ExportResult
+from pixelwise.exporting.result import ExportResult, Parity
 from pixelwise.files import write_atomically
-from pixelwise.inference.engines import choose_engine, get_installed_versions
-from pixelwise.inference.int8_file import read_int8
-from pixelwise.inference.predictor import Predictor, load
+from pixelwise.inference.engines import choose_engine, draw_noise, draw_scene, get_installed_versions
+from pixelwise.inference.predictor import Predictor
 from pixelwise.lowering.graph import OUTPUTS, AnswerGraph, FrameGraph, capture
 from pixelwise.lowering.onnx import drop_logits, join_answer, to_onnx
+from pixelwise.model_file import ModelSpec
 from pixelwise.quantization.result import Int8Accuracy
+from pixelwise.shapes import Size
 from pixelwise.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -37,47 +40,66 @@ EXAMPLE_SIZE = (77, 93)
 """Size of the traced image: the sides differ and are multiples of no stride."""
 DYNAMIC = (0, 1, 2)
 
+NOISE_SIZES: tuple[Size, ...] = ((1, 1), (1, 7), (61, 33), (45, 64))
+SCENE_SIZES: tuple[Size, ...] = ((67, 93), (96, 129))
+BATCH_SIZE = 2
 
-def export(
-    model: str | Path,
-    output: str | Path,
-    *,
-    format: FormatName | None = None,
-    logits: bool = False,
-    precision: ExportPrecision = "fp32",
-    min_agreement: float | None = None,
-) -> ExportResult:
-    """Export a model and compare the file with the model, see `pixelwise.export`."""
-    if precision not in get_args(ExportPrecision):
-        raise unknown_name("precision", precision, get_args(ExportPrecision))
-    least = MIN_AGREEMENT[precision] if min_agreement is None else min_agreement
-    if not 0 <= least <= 1:
-        raise InvalidArgumentError(f"min_agreement is {least}. Expected a share from 0 to 1.")
-    name, path = _resolve_target(Path(output), format)
-    row = FORMATS[name]
-    choose_engine(row.engine)  # an error if it is not installed
-    if precision == "int8" and row.from_onnx is None:
-        able = " or ".join(key for key, other in FORMATS.items() if other.from_onnx)
+
+def resolve_target(output: Path, name: FormatName | None, precision: ExportPrecision) -> tuple[FormatName, Path]:
+    """Return the format and the file to write. Raises InvalidArgumentError if the export is not possible."""
+    if name is not None and name not in FORMATS:
+        raise unknown_name("format", name, FORMATS)
+    by_suffix = {row.suffix: key for key, row in FORMATS.items()}
+    from_suffix = by_suffix.get(output.suffix)
+    if from_suffix and name and from_suffix != name:
+        raise InvalidArgumentError(
+            f"The suffix of {output} means {from_suffix}, but the format is {name}. Use *{FORMATS[name].suffix}."
+        )
+    name = name or from_suffix or "onnx"
+    if not from_suffix:
+        output = output / f"model{FORMATS[name].suffix}"
+    if output.is_dir():
+        raise InvalidArgumentError(f"{output} is a folder. Expected the name of a file.")
+    choose_engine(FORMATS[name].engine)  # an error if it is not installed
+    if precision == "int8" and FORMATS[name].from_onnx is None:
+        able = " or ".join(key for key, row in FORMATS.items() if row.from_onnx)
         raise InvalidArgumentError(f"{name} does not support int8. Use the format {able}, or fp32 or fp16.")
-    require_own_card(path)
-    predictor = load(model, device="cpu", precision="fp32", engine="torch")
-    int8_graph, accuracy = None, None
-    if precision == "int8":
-        int8_graph, metadata = read_int8(model)
-        accuracy = Int8Accuracy.from_dict(metadata["accuracy"])
+    require_own_card(output)
+    return name, output
+
+
+def export_predictor(
+    predictor: Predictor,
+    target: tuple[FormatName, Path],
+    *,
+    logits: bool,
+    precision: ExportPrecision,
+    min_agreement: float,
+    int8: tuple[bytes, Mapping[str, Any]] | None = None,
+) -> ExportResult:
+    """Write a model as a file of another runtime, with its card, and compare the file with the model.
+
+    Args:
+        predictor: the model in float32 on the CPU.
+        target: the format and the file to write, see `resolve_target`.
+        int8: for the precision "int8", the graph and the metadata of the model's int8 file.
+    """
+    name, path = target
+    row = FORMATS[name]
+    accuracy = Int8Accuracy.from_dict(int8[1]["accuracy"]) if int8 else None
     logger.info(f"Exporting {predictor.spec.network.name} as {name}")
     with tempfile.TemporaryDirectory() as folder:
-        full, labels_only = _write_graphs(Path(folder), path.name, row, predictor, precision, int8_graph)
+        full, labels_only = _write_graphs(Path(folder), path.name, row, predictor, precision, int8 and int8[0])
         file = full if logits else labels_only
         logger.info("Comparing the file with the model")
         parity = compare_with_model(predictor, row.read(file), row.read(full))
         agreement = min(engine.agreement for engine in accuracy.engines.values()) if accuracy else parity.agreement
-        if not agreement >= least:
+        if not agreement >= min_agreement:
             # In networks that pool with switches, rounding errors move whole values, so users may lower the limit.
             raise InvalidArgumentError(
                 f"{path} was not written. Its labels agree with the model's on {agreement:.4%} of the pixels; at least "
-                f"{least:.2%} is required. Logits differ by up to {parity.largest_logit_gap:.3g}. Use another format "
-                f"or precision, or require less with --min-agreement."
+                f"{min_agreement:.2%} is required. Logits differ by up to {parity.largest_logit_gap:.3g}. Use another "
+                f"format or precision, or require less with --min-agreement."
             )
         card = {
             "format": name,
@@ -132,19 +154,46 @@ def _write_graphs(
     return full, labels_only
 
 
-def _resolve_target(output: Path, name: FormatName | None) -> tuple[FormatName, Path]:
-    """Return the format and the file to write."""
-    if name is not None and name not in FORMATS:
-        raise unknown_name("format", name, FORMATS)
-    by_suffix = {row.suffix: key for key, row in FORMATS.items()}
-    from_suffix = by_suffix.get(output.suffix)
-    if from_suffix and name and from_suffix != name:
+def compare_with_model(predictor: Predictor, run: Run, run_with_logits: Run) -> Parity:
+    """Compare labels and logits on noise and on drawn scenes: odd sizes, single pixels, single images and batches.
+
+    Args:
+        predictor: the model in float32 on the CPU.
+        run: runs the file; its labels are compared.
+        run_with_logits: runs the same graph with logits.
+
+    Raises:
+        InvalidArgumentError: the labels have a different shape or dtype than the model's.
+    """
+    equal = pixels = 0
+    gap = largest = 0.0
+    batches = list(draw_batches(predictor.spec))
+    for images in batches:
+        (labels, *_), (_, logits) = run(images), run_with_logits(images)
+        _require_labels(labels, images, predictor)
+        for image, image_labels, image_logits in zip(images, labels, logits, strict=True):
+            expected = predictor.predict(image, tiling="none", keep_logits=True)
+            equal += int((expected.labels == image_labels).sum())
+            pixels += expected.labels.size
+            # NaN counts as an infinite gap: max() would ignore it.
+            gap = max(gap, float(np.nan_to_num(np.abs(expected.logits - image_logits), nan=np.inf).max()))
+            largest = max(largest, float(np.abs(expected.logits).max()))
+    sizes = tuple((images.shape[1], images.shape[2]) for images in batches)
+    return Parity(agreement=equal / pixels, largest_logit_gap=gap, largest_logit=largest, sizes=sizes)
+
+
+def draw_batches(spec: ModelSpec) -> Iterator[Array]:
+    """Draw batches (B, H, W, C) in the model's dtype, with about the model's mean and std in each channel."""
+    for sizes, draw in ((NOISE_SIZES, draw_noise), (SCENE_SIZES, draw_scene)):
+        for size in sizes:
+            count = BATCH_SIZE if size[1] % 2 else 1
+            yield np.stack([draw(seed, size, spec) for seed in range(count)])
+
+
+def _require_labels(labels: Array, images: Array, predictor: Predictor) -> None:
+    dtype = "uint8" if len(predictor.classes.names) <= 256 else "uint16"
+    if labels.shape != images.shape[:3] or labels.dtype != dtype:
         raise InvalidArgumentError(
-            f"The suffix of {output} means {from_suffix}, but the format is {name}. Use *{FORMATS[name].suffix}."
+            f"The file was not written. For images {images.shape} it gives labels {labels.shape} {labels.dtype}, "
+            f"expected {images.shape[:3]} {dtype}. Use another format or precision, and report this."
         )
-    name = name or from_suffix or "onnx"
-    if not from_suffix:
-        output = output / f"model{FORMATS[name].suffix}"
-    if output.is_dir():
-        raise InvalidArgumentError(f"{output} is a folder. Expected the name of a file.")
-    return name, output

@@ -11,7 +11,7 @@ from pixelwise.lowering.graph import INPUT
 
 
 def describe_export(predictor: Predictor, path: Path, outputs: tuple[str, ...]) -> dict[str, Any]:
-    """Describe a file. The result has no time, host or path, so that equal exports give equal cards."""
+    """Describe a file. The result has no time, host or path, so that the same export always gives the same card."""
     spec = predictor.spec
     num_classes = len(spec.classes.names)
     described: dict[str, dict[str, Any]] = {

@@ -42,7 +42,7 @@ def optimize_for_inference(network: nn.Module, size: Size, *, channels: int, pre
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvNormPair:
-    """A convolution whose output is used only by a normalization, both by their names in the network."""
+    """A convolution whose output is used only by a normalization, both given by name."""
 
     convolution: str
     normalization: str
@@ -76,7 +76,7 @@ class _ConvolutionUses(OpObserver):  # type: ignore[no-untyped-call]
         self._used_by: dict[int, list[str | None]] = {}
 
     def find_pairs(self, output: Tensor) -> Iterator[ConvNormPair]:
-        """Find the pairs, after a run that returned `output`."""
+        """Yield the pairs that can be fused, given what was recorded while the network computed `output`."""
         for number, (tensor, convolution) in self._outputs.items():
             users = self._used_by.get(number, [])
             normalization = users[0] if len(users) == 1 else None

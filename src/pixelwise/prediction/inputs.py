@@ -1,27 +1,38 @@
-"""Find what to predict: files, folders, globs and URLs become inputs in a fixed order."""
+"""Find what to predict: files, folders, globs and URLs become inputs in a fixed order.
+
+URLs are read by fsspec (extra `remote`): https://, s3://, ...
+"""
 
 import glob
 import io
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import BinaryIO
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
 
-from pixelwise.data import rasters
-from pixelwise.data.io import images
-from pixelwise.data.io.channel_files import split_channel, stack_channels
-from pixelwise.data.io.images import Array, DecodedImage, decode_image, decode_image_bytes, read_image, read_image_bytes
+from pixelwise.data.io.decoded_image import split_channel, stack_channels
+from pixelwise.data.io.images import (
+    IMAGE_EXTENSIONS,
+    Array,
+    DecodedImage,
+    decode_image,
+    decode_image_bytes,
+    read_image,
+    read_image_bytes,
+)
 from pixelwise.data.io.video import VIDEO_EXTENSIONS
-from pixelwise.data.rasters import find_raster_format, is_windowed_only
+from pixelwise.data.rasters import WINDOWED_EXTENSIONS, find_raster_format, is_windowed_only
 from pixelwise.data.rasters.ome_zarr import is_zarr
-from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
+from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError, explain_missing_extra
 from pixelwise.prediction.outputs import WRITERS
 from pixelwise.prediction.outputs.video import FRAME_LIST, LABELED_VIDEO
-from pixelwise.prediction.remote import find_remote, is_remote, open_remote, read_remote
 
-SUFFIXES = (*images.IMAGE_EXTENSIONS, *rasters.WINDOWED_EXTENSIONS)
+SUFFIXES = (*IMAGE_EXTENSIONS, *WINDOWED_EXTENSIONS)
 """File name suffixes of images, and of folders that are one image."""
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +133,8 @@ class RasterInput(Input):
     def read(self, channels: int | None = None) -> Array:
         """Raise DataError: the image is never decoded as a whole."""
         raise DataError(
-            f"{self.path}: This format is only read window by window, by 'pixelwise predict'. Cut out an image."
+            f"{self.path}: This format is only read window by window, by 'pixelwise predict'. "
+            "Export a part of it as an image."
         )
 
 
@@ -165,7 +177,7 @@ def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, vid
     for given in map(str, inputs):
         path = Path(given)
         if is_remote(given):  # windows are only read from files
-            formats = tuple(suffix for suffix in suffixes if suffix not in rasters.WINDOWED_EXTENSIONS)
+            formats = tuple(suffix for suffix in suffixes if suffix not in WINDOWED_EXTENSIONS)
             matches = [
                 make_input(Path(name), Path(name).with_suffix(""), url) for url, name in find_remote(given, formats)
             ]
@@ -220,7 +232,7 @@ def _search_pattern(pattern: str, suffixes: tuple[str, ...]) -> Iterator[Input]:
 def group_channels(inputs: Iterable[Input], num_channels: int) -> list[Input]:
     """Group the files STEM_0000, STEM_0001, ... of a folder into the image STEM.
 
-    Videos and files whose names contain no channel number are returned unchanged. A group with another number of
+    Videos and files whose names contain no channel number are returned unchanged. A group with a different number of
     channels than `num_channels` has a fault, so that only this image fails, when it is read.
     """
     result: list[Input] = []
@@ -266,3 +278,69 @@ def _find_fault(image: str, channels: Mapping[int, Sequence[Input]], files: Iter
                 f"Give one file with all channels."
             )
     return ""
+
+
+def is_remote(name: str) -> bool:
+    """Return whether a name has a scheme. A single letter is a drive of Windows."""
+    return bool(_URL.match(name))
+
+
+def find_remote(url: str, extensions: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    """Find the images at a URL; yields the URL of each and the path that its outputs keep.
+
+    A URL that ends in one of `extensions` is one image; no request is made. A URL with `*` is a pattern, any other one
+    a folder. Raises InvalidArgumentError if the server cannot be reached.
+    """
+    path = _get_url_path(url)
+    if path.suffix.lower() in extensions and "*" not in url:
+        yield url, Path(path.name)
+        return
+    try:
+        system, root = _import_fsspec().url_to_fs(url)
+        names = system.glob(root) if "*" in url else system.find(root)
+        urls = {name: str(system.unstrip_protocol(name)) for name in sorted(names)}
+    except InvalidArgumentError:
+        raise
+    except Exception as error:  # every file system has its own errors
+        raise InvalidArgumentError(f"{url} cannot be listed ({_describe_error(error)}). Check the address.") from error
+    for name, full_url in urls.items():
+        is_pattern = "*" in url
+        inner = Path(_get_url_path(full_url).name if is_pattern else name.removeprefix(root).lstrip("/"))
+        is_hidden = any(part.startswith(".") for part in inner.parts)
+        if inner.suffix.lower() in extensions and not is_hidden:
+            yield full_url, inner
+
+
+def read_remote(url: str) -> bytes:
+    """Read all bytes behind a URL. Raises DataError if that fails."""
+    with open_remote(url) as file:
+        try:
+            return file.read()
+        except Exception as error:  # every file system has its own errors
+            raise DataError(f"{url}: The file cannot be read ({_describe_error(error)}). Check the address.") from error
+
+
+def open_remote(url: str) -> BinaryIO:
+    """Open the file behind a URL, whose parts are fetched as they are read. Raises DataError if that fails."""
+    try:
+        system, path = _import_fsspec().url_to_fs(url)
+        return cast(BinaryIO, system.open(path, "rb"))
+    except InvalidArgumentError:
+        raise
+    except Exception as error:  # every file system has its own errors
+        raise DataError(f"{url}: The file cannot be read ({_describe_error(error)}). Check the address.") from error
+
+
+def _get_url_path(url: str) -> PurePosixPath:
+    """Return the part of a URL after the scheme, without the query."""
+    return PurePosixPath(url.partition("://")[2].partition("?")[0])
+
+
+def _describe_error(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _import_fsspec() -> Any:
+    with explain_missing_extra("an image behind a URL", "fsspec", "remote"):
+        import fsspec.core
+    return fsspec.core

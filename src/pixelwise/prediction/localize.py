@@ -5,8 +5,10 @@ Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016
 """
 
 import difflib
+import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -15,21 +17,24 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.data.io.images import Array
 from pixelwise.data.visualization import to_display_image
-from pixelwise.devices import choose_device
 from pixelwise.errors import InvalidArgumentError, ModelFileError, PixelwiseError, unknown_name
 from pixelwise.files import write_atomically
 from pixelwise.networks.convolutionalize import convolutionalize
 from pixelwise.networks.geometry.alignment import Alignment
 from pixelwise.networks.geometry.receptive_field import ReceptiveField
 from pixelwise.networks.geometry.tracer import Tracer, copy_to_meta
-from pixelwise.networks.weights.io import Classifier, LoadReport, build_classifier
-from pixelwise.prediction.inputs import Input, find_inputs
-from pixelwise.prediction.outputs.heatmap import Heatmap, draw_heatmaps
+from pixelwise.networks.weights import Classifier, LoadReport, build_classifier
+from pixelwise.prediction.inputs import Input
 from pixelwise.prediction.result import LocalizedClass, LocalizedImage, LocalizeReport
 from pixelwise.progress import report_progress
 from pixelwise.shapes import Size
@@ -42,54 +47,32 @@ LONGEST_SIDE = 1024
 NUM_CLASSES_SHOWN = 3
 IMAGENET_CLASSES = 1000
 
-
-def localize(
-    images: Sequence[str | Path],
-    output: str | Path,
-    *,
-    classifier: str,
-    weights: str | Path = "imagenet",
-    class_name: str | None = None,
-    device: str = "auto",
-) -> LocalizeReport:
-    """Write STEM_heatmap.png for every image, with the map of each class over the image.
-
-    Images keep their resolution if the longer side is at most 1024 pixels and the shorter one at least the input size
-    of the classifier; others are scaled. Of more than three bands the first three are used, gray is repeated, and 16
-    bit is stretched to its own range. An image that fails is listed in the report; the others continue.
-
-    Args:
-        images: files, folders (recursively) and globs.
-        output: folder of the heat maps.
-        classifier: a name of torchvision ("resnet50") or timm ("timm:convnext_tiny").
-        weights: "imagenet", or a file with all weights of the classifier. The file determines the number of classes;
-            classes other than the 1000 of ImageNet are called "class 0", "class 1", ...
-        class_name: name or number of the only class to show; None: the three most probable ones. The names are those
-            of torchvision, whose 1000 differ.
-
-    Raises:
-        InvalidArgumentError: the request cannot be executed; nothing is written.
-        ModelFileError: the weights do not fit.
-    """
-    targets = _plan_outputs(find_inputs(images, Path(output)), Path(output))
-    loaded = load_classifier(classifier, weights)
-    if loaded.report is not None:
-        logger.info(f"weights: {loaded.report.summary()}")
-    localizer = Localizer(loaded, device=choose_device(device))
-    index = None if class_name is None else find_class(localizer.names, class_name)
-    localized: list[LocalizedImage] = []
-    failures: list[tuple[Path, str]] = []
-    for count, (path, item) in enumerate(targets.items(), start=1):
-        try:
-            localized.append(_localize_image(localizer, item, path, index))
-        except (PixelwiseError, OSError) as error:
-            failures.append((item.path, str(error)))
-        report_progress("localize", count, len(targets))
-    return LocalizeReport(images=tuple(localized), failures=tuple(failures))
+COLORS = colormaps["turbo"]
+OPACITY = (0.2, 0.6)
+"""Opacity of the colors at the lowest and at the highest logit."""
+PANEL_INCHES = 4.0
+"""Longest side of a panel: 600 pixels at 150 dpi."""
 
 
-def _plan_outputs(images: Sequence[Input], output: Path) -> dict[Path, Input]:
-    """Return the image for each file to write. Raises InvalidArgumentError if a file would replace another one."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heatmap:
+    """The activation map of one class in an image."""
+
+    name: str
+    probability: float
+    """Probability of the class for the whole image."""
+    logits: npt.NDArray[np.float32]
+    """(H, W), high where the image shows the class."""
+
+    @property
+    def peak(self) -> tuple[int, int]:
+        """Return row and column of the largest logit."""
+        row, column = np.unravel_index(int(self.logits.argmax()), self.logits.shape)
+        return int(row), int(column)
+
+
+def plan_heatmaps(images: Sequence[Input], output: Path) -> dict[Path, Input]:
+    """Return STEM_heatmap.png → its image. Raises InvalidArgumentError if a file would replace another one."""
     given = {item.path.resolve() for item in images if not item.url}
     targets: dict[Path, Input] = {}
     for item in images:
@@ -106,6 +89,28 @@ def _plan_outputs(images: Sequence[Input], output: Path) -> dict[Path, Input]:
     return targets
 
 
+def localize_images(localizer: "Localizer", targets: Mapping[Path, Input], index: int | None) -> LocalizeReport:
+    """Write a heat map for every image, with the map of each class over the image.
+
+    Images keep their resolution if the longer side is at most 1024 pixels and the shorter one at least the input size
+    of the classifier; others are scaled. Of more than three bands the first three are used, gray is repeated, and 16
+    bit is stretched to its own range. An image that fails is listed in the report; the others continue.
+
+    Args:
+        targets: file to write → its image, see `plan_heatmaps`.
+        index: the only class to show; None: the three most probable ones.
+    """
+    localized: list[LocalizedImage] = []
+    failures: list[tuple[Path, str]] = []
+    for count, (path, item) in enumerate(targets.items(), start=1):
+        try:
+            localized.append(_localize_image(localizer, item, path, index))
+        except (PixelwiseError, OSError) as error:
+            failures.append((item.path, str(error)))
+        report_progress("localize", count, len(targets))
+    return LocalizeReport(images=tuple(localized), failures=tuple(failures))
+
+
 def _localize_image(localizer: "Localizer", item: Input, path: Path, index: int | None) -> LocalizedImage:
     image = item.read()
     picture, heatmaps = localizer.compute_heatmaps(image, index)
@@ -119,7 +124,10 @@ def _localize_image(localizer: "Localizer", item: Input, path: Path, index: int 
 
 
 def load_classifier(name: str, weights: str | Path) -> Classifier:
-    """Load a classifier with as many classes as its weights have. Raises ModelFileError if a layer has no weights."""
+    """Load a classifier with as many classes as its weights have. Raises ModelFileError if a layer has no weights.
+
+    Classes other than the 1000 of ImageNet are named "class 0", "class 1", ...
+    """
     source: Literal["imagenet"] | Path = "imagenet" if weights == "imagenet" else Path(weights)
     loaded = build_classifier(name, weights=source, num_classes=IMAGENET_CLASSES)
     num_classes = _find_num_classes(loaded.report)
@@ -128,7 +136,9 @@ def load_classifier(name: str, weights: str | Path) -> Classifier:
     report = loaded.report
     # The file may have more tensors than the network: auxiliary classifiers are only for training.
     if report and (report.reshaped or any(not tensor.endswith("num_batches_tracked") for tensor in report.missing)):
-        raise ModelFileError(f"{weights} does not hold all weights of {name!r}: {report.summary()}.")
+        raise ModelFileError(f"{weights} does not contain all weights of {name!r}: {report.summary()}.")
+    if report:
+        logger.info(f"weights: {report.summary()}")
     return loaded
 
 
@@ -183,30 +193,22 @@ class Localizer:
         picture = resize_image(to_display_image(image), self.input_size)
         size = picture.shape[:2]
         with torch.inference_mode():
-            maps: Tensor = self.network(self._normalize(picture))
-            probabilities = _compute_probabilities(maps.mean((0, 2, 3)))
+            images = torch.tensor(picture, device=self.mean.device).permute(2, 0, 1)[None] / 255
+            maps: Tensor = self.network((images - self.mean) / self.std)
+            logits = maps.mean((0, 2, 3))
+            probabilities = logits.softmax(0) if len(logits) > 1 else logits.sigmoid()  # one class: binary
             top = probabilities.topk(min(NUM_CLASSES_SHOWN, len(probabilities))).indices.tolist()
             indices = top if index is None else [index]
             aligned = align_maps(maps[0, indices], find_alignment(self.skeleton, size), size).cpu().numpy()
         return picture, [
-            Heatmap(name=self.names[index], probability=float(probabilities[index]), logits=logits)
-            for index, logits in zip(indices, aligned, strict=True)
+            Heatmap(name=self.names[index], probability=float(probabilities[index]), logits=map_)
+            for index, map_ in zip(indices, aligned, strict=True)
         ]
 
     def _number_classes(self) -> tuple[str, ...]:
         side = self.input_size
         num_classes = self.skeleton(torch.empty(1, 3, side, side, device="meta")).shape[1]
         return tuple(f"class {index}" for index in range(num_classes))
-
-    def _normalize(self, picture: npt.NDArray[np.uint8]) -> Tensor:
-        """Normalize (h, w, 3) uint8 to the (1, 3, h, w) float32 that the classifier expects."""
-        images = torch.tensor(picture, device=self.mean.device).permute(2, 0, 1)[None] / 255
-        return (images - self.mean) / self.std
-
-
-def _compute_probabilities(logits: Tensor) -> Tensor:
-    """Compute the probabilities of K classes, or of the only class of a binary classifier."""
-    return logits.softmax(0) if len(logits) > 1 else logits.sigmoid()
 
 
 def resize_image(picture: npt.NDArray[np.uint8], input_size: int) -> npt.NDArray[np.uint8]:
@@ -271,3 +273,62 @@ def align_maps(maps: Tensor, alignments: tuple[Alignment, Alignment] | None, siz
     )
     grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)[None]
     return functional.grid_sample(maps[None], grid, padding_mode="border", align_corners=False)[0]
+
+
+def draw_heatmaps(picture: npt.NDArray[np.uint8], heatmaps: Sequence[Heatmap]) -> bytes:
+    """Draw a picture (H, W, 3) and one panel per class, with its map over the picture in gray.
+
+    All panels share one color bar in logits, so that classes can be compared. A ring marks the maximum of each map.
+    The same arguments give identical bytes.
+
+    Returns:
+        The content of a PNG file.
+    """
+    rows, columns = _choose_grid(1 + len(heatmaps), picture.shape[1] / picture.shape[0])
+    width, height = _choose_panel_size(picture.shape[1] / picture.shape[0])
+    figure = Figure((columns * width + 1.0, rows * (height + 0.35)), dpi=150, layout="constrained")
+    axes: Sequence[Axes] = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for panel in axes:
+        panel.set_axis_off()
+    axes[0].imshow(picture)
+    axes[0].set_title("image", fontsize=11)
+    scale = _make_scale(heatmaps)
+    for panel, heatmap in zip(axes[1:], heatmaps, strict=False):
+        panel.imshow(blend_heatmap(picture, heatmap.logits, scale))
+        panel.plot(*heatmap.peak[::-1], "o", markersize=11, markerfacecolor="none", markeredgecolor="white")
+        panel.set_title(f"{heatmap.name}  {heatmap.probability:.1%}", fontsize=11, parse_math=False)
+    bar = figure.colorbar(ScalarMappable(scale, COLORS), ax=axes, shrink=0.9, aspect=30, pad=0.02)
+    bar.set_label("logit")
+    buffer = io.BytesIO()
+    # The version of the software would make equal pictures differ.
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def blend_heatmap(
+    picture: npt.NDArray[np.uint8], logits: npt.NDArray[np.float32], scale: Normalize
+) -> npt.NDArray[np.uint8]:
+    """Blend the colors of the logits with the picture in gray, so that every color is a logit."""
+    gray = picture.mean(axis=2, keepdims=True)
+    heat = np.asarray(scale(logits))
+    opacity = (OPACITY[0] + (OPACITY[1] - OPACITY[0]) * heat)[..., None]
+    colors = COLORS(heat)[..., :3] * 255
+    blended: npt.NDArray[np.uint8] = np.rint(gray * (1 - opacity) + colors * opacity).astype(np.uint8)
+    return blended
+
+
+def _make_scale(heatmaps: Sequence[Heatmap]) -> Normalize:
+    low, high = (float(edge) for edge in (min(h.logits.min() for h in heatmaps), max(h.logits.max() for h in heatmaps)))
+    # Without a range, matplotlib would draw a color bar without numbers.
+    return Normalize(low, high if high > low else low + 1)
+
+
+def _choose_grid(panels: int, aspect: float) -> tuple[int, int]:
+    """Return rows and columns: tall pictures in one row, very wide ones in one column."""
+    columns = panels if aspect < 0.8 else 1 if aspect > 2.5 else min(panels, 2)
+    return -(-panels // columns), columns
+
+
+def _choose_panel_size(aspect: float) -> tuple[float, float]:
+    """Return width and height of a panel, wide enough for its title."""
+    return max(PANEL_INCHES * min(1, aspect), 1.8), max(PANEL_INCHES / max(1, aspect), 0.6)

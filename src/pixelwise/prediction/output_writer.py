@@ -6,33 +6,46 @@ request: each file appears complete or not at all.
 
 import contextlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.io.georeference import Georeference, read_georeference
 from pixelwise.data.io.images import Array, read_mask
-from pixelwise.data.rasters.ome_zarr_metadata import is_label_zarr
-from pixelwise.errors import InvalidArgumentError, require_known
+from pixelwise.data.io.tiff import Georeference, read_georeference
+from pixelwise.data.rasters.ome_zarr import is_label_zarr
+from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
 from pixelwise.files import READ_ERRORS, read_json, remove_temporary_files, write_atomically
-from pixelwise.inference.predictor import Prediction
+from pixelwise.inference.batching import Failure, PredictedImage
+from pixelwise.inference.predictor import Prediction, Tiling
 from pixelwise.prediction.inputs import Input, VideoInput, list_frame_outputs
 from pixelwise.prediction.outputs import (
     GEOREFERENCED,
     PROBABILITY_OUTPUTS,
     SUMMARY_FILES,
     WRITERS,
-    LabeledImage,
-    LabelValues,
-    SummaryFile,
     require_kinds,
 )
+from pixelwise.prediction.outputs.annotations import SummaryFile
+from pixelwise.prediction.outputs.pictures import LabeledImage, LabelValues
 from pixelwise.prediction.outputs.video import FRAME_LIST, format_frame_stem, is_frame_file, read_frame_numbers
 from pixelwise.prediction.postprocess import postprocess_labels, require_min_area
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MAX_PENDING = 8
+"""Predictions that may wait to be written: a batch of small ones."""
+MAX_PENDING_PIXELS = 8 << 20
+"""Total pixels of the images that may wait, if there are several: each keeps its image and its prediction."""
 
 MANIFEST = "predict.json"
 """File in the output folder with the model and the settings that its outputs depend on."""
@@ -61,7 +74,7 @@ class OutputWriter:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     """Everything that the outputs depend on, except the images."""
     resumed: bool = False
-    """True if outputs of an equal request are kept."""
+    """True if outputs of the same request are kept."""
     summaries: dict[str, SummaryFile] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -94,7 +107,7 @@ class OutputWriter:
 
         Args:
             manifest: plain values that the outputs depend on.
-            resume: keep the outputs of an equal request.
+            resume: keep the outputs of the same request.
             shard_of: the inputs of all shards, if `inputs` are those of one. Their outputs must have different names,
                 and summary files are not written.
 
@@ -102,7 +115,7 @@ class OutputWriter:
             The inputs that are complete.
 
         Raises:
-            InvalidArgumentError: two outputs have one name, an output would replace an input, a format cannot
+            InvalidArgumentError: two outputs have the same name, an output would replace an input, a format cannot
                 represent the classes, or `resume` with another request.
         """
         if not self.kinds:
@@ -134,7 +147,7 @@ class OutputWriter:
             return {item for item in inputs if resume and self._is_complete(item)}
         if resume and previous is not None:
             raise InvalidArgumentError(
-                f"{self.folder} holds the results of another request ({_describe_changes(previous, manifest)}). "
+                f"{self.folder} contains the results of another request ({_describe_changes(previous, manifest)}). "
                 f"Use the same options, choose another folder with -o, or omit --resume."
             )
         outputs = [path for item in inputs for path in self.list_paths(item).values()]
@@ -307,3 +320,39 @@ def _describe_changes(previous: Any, manifest: Mapping[str, Any]) -> str:
     old, new = previous["settings"], manifest["settings"]
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     return ", ".join(f"{name} was {old.get(name)!r} and is {new.get(name)!r}" for name in names)
+
+
+def write_in_background(
+    predicted: Iterable[PredictedImage[Item, None] | Failure[Item]],
+    write: Callable[[PredictedImage[Item, None]], Result],
+) -> Generator[Result | Exception, None, None]:
+    """Call `write` for each predicted image in threads; yields its result or the error, in order."""
+    predictions = iter(predicted)
+    pending: deque[tuple[Future[Result] | Exception, int]] = deque()
+    with ThreadPoolExecutor(2, thread_name_prefix="encode") as pool:
+        while True:
+            while len(pending) <= MAX_PENDING:
+                if len(pending) > 1 and sum(pixels for _, pixels in pending) > MAX_PENDING_PIXELS:
+                    break
+                one = next(predictions, None)
+                if one is None:
+                    break
+                if isinstance(one, Failure):
+                    pending.append((one.error, 0))
+                else:
+                    pending.append((pool.submit(write, one), one.prediction.labels.size))
+                del one  # the image and its logits belong to the thread
+            if not pending:
+                return
+            first, _ = pending.popleft()
+            try:
+                result = first if isinstance(first, Exception) else first.result()
+            except (PixelwiseError, OSError) as error:
+                result = error
+            yield result
+
+
+def log_blending(name: str, seam_score: float, tiling: Tiling) -> None:
+    """Log that the tiles of an image were blended, why, and how visible their seams are."""
+    reason = "requested" if tiling == "blend" else "the network has a global receptive field, so no tile is exact"
+    logger.info(f"{name}: tiles were blended ({reason}); seam score: {seam_score:.2f}")

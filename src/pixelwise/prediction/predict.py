@@ -2,21 +2,98 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar, get_args
 
 from pixelwise.data.rasters.rasterio_reader import TIFF_EXTENSIONS
-from pixelwise.errors import InvalidArgumentError, PixelwiseError
+from pixelwise.devices import Precision
+from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
+from pixelwise.inference.batching import PredictedImage, predict_all
+from pixelwise.inference.predictor import Predictor, Tiling, load
+from pixelwise.inference.tta import TRANSFORMS
 from pixelwise.model_file import read_checksum, read_spec
-from pixelwise.prediction.executor import LocalExecutor
 from pixelwise.prediction.inputs import Input, RasterInput, VideoInput, find_inputs, group_channels
-from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles
-from pixelwise.prediction.rasters import is_large_tiff
+from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles, log_blending, write_in_background
+from pixelwise.prediction.rasters import is_large_tiff, predict_raster
 from pixelwise.prediction.result import PredictReport
-from pixelwise.prediction.videos import count_frames
+from pixelwise.prediction.videos import count_frames, predict_video
 from pixelwise.progress import report_progress
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, unsafe_hash=True)
+class LocalExecutor:
+    """Predicts inputs with one model in this process.
+
+    `start` loads the model for a number of images and returns the precision. `run` predicts, after `start`.
+    """
+
+    writes_elsewhere: ClassVar[bool] = False
+    """True if other processes write the outputs, so that this one knows only the files."""
+
+    model: str | Path
+    tiling: Tiling = "exact"
+    tta: tuple[str, ...] = ()
+    device: str = "auto"
+    precision: str = "auto"
+    engine: str = "auto"
+    predictor: Predictor = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        require_known("tiling", [self.tiling], get_args(Tiling))
+        require_known("test-time augmentation", self.tta, TRANSFORMS)
+
+    @property
+    def is_exact(self) -> bool:
+        """Return whether tiles give the labels of the whole image."""
+        return self.tiling == "exact" and not self.tta
+
+    def start(self, num_images: int) -> Precision:
+        options = {"device": self.device, "precision": self.precision, "engine": self.engine}
+        self.predictor = load(self.model, num_images=num_images, **options)
+        return self.predictor.precision
+
+    def run(self, writer: OutputWriter, inputs: Sequence[Input]) -> Iterator[WrittenFiles | Exception]:
+        """Predict inputs and write their files; yields the files of each input or the error, in order."""
+
+        def write(one: PredictedImage[Input, None]) -> WrittenFiles:
+            if one.prediction.seam_score is not None:
+                log_blending(one.item.name, one.prediction.seam_score, self.tiling)
+            return writer.write(one.item, one.image, one.prediction)
+
+        predicted = predict_all(
+            self.predictor,
+            [item for item in inputs if not item.is_long],
+            lambda item: (item.read(self.predictor.spec.channels), None),
+            tiling=self.tiling,
+            keep_logits=writer.needs_probabilities,
+            tta=self.tta,
+            name=lambda item: item.name,
+        )
+        written = write_in_background(predicted, write)
+        for item in inputs:
+            yield self._predict_long(writer, item) if item.is_long else next(written)
+
+    def close(self) -> None:
+        """Release what `start` acquired."""
+
+    def _predict_long(self, writer: OutputWriter, item: Input) -> WrittenFiles | Exception:
+        try:
+            if isinstance(item, VideoInput):
+                return predict_video(self.predictor, writer, item, tiling=self.tiling, tta=self.tta)
+            if not (writer.only_labels and self.is_exact):
+                raise InvalidArgumentError(
+                    f"{item.name}: This image is read window by window, which only gives labels. Use --save labels "
+                    f"without --tiling, --label-values, --min-area, --fill-holes and --tta."
+                )
+            target = writer.list_paths(item)["labels"]
+            predict_raster(self.predictor, item.path, target, manifest=writer.manifest, resume=writer.resumed)
+            return WrittenFiles((target,))
+        except (PixelwiseError, OSError) as error:
+            return error
 
 
 def predict_files(
@@ -35,13 +112,13 @@ def predict_files(
     listed in the report; the others continue.
 
     Args:
-        resume: skip inputs whose files an equal request has completed.
+        resume: skip inputs whose files the same request has completed.
         shard: "2/8" predicts the second of eight shares of the inputs; eight such jobs may share the output folder.
             Files that cover all images are left to a last job with `resume`.
 
     Raises:
-        InvalidArgumentError: nothing to predict, two inputs with one name, or another request that cannot be executed.
-            Nothing is written then.
+        InvalidArgumentError: nothing to predict, two inputs with the same name, or another request that cannot be
+            executed. In these cases nothing is written.
     """
     spec = read_spec(executor.model)
     found = find_inputs(inputs, writer.folder, videos=True)
@@ -96,7 +173,7 @@ def predict_files(
 def take_share(inputs: Sequence[Input], shard: str) -> list[Input]:
     """Return the i-th of n shares of the inputs, for a shard `i/n`.
 
-    Neighbors, which often have one size, go to different shards: 2/3 of a b c d e f g is b e.
+    Neighbors, which often have the same size, go to different shards: 2/3 of a b c d e f g is b e.
     """
     match = re.fullmatch(r"(\d+)/(\d+)", shard.strip())
     number, count = (int(match[1]), int(match[2])) if match else (0, 0)

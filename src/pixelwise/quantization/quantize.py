@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +10,15 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.evaluation.split_selection import adapt_to_model, choose_split
 from pixelwise.inference.batching import Failure, predict_all
-from pixelwise.inference.engines import ENGINES, EngineName, NetworkSource, choose_engine, get_installed_versions
-from pixelwise.inference.int8_file import get_int8_path, prepare_frames, require_replaceable, write_int8
-from pixelwise.inference.predictor import Predictor, load, make_int8_predictor
+from pixelwise.inference.engines import ENGINES, EngineName, NetworkSource
+from pixelwise.inference.int8_file import prepare_frames
+from pixelwise.inference.predictor import Predictor, make_int8_predictor
 from pixelwise.lowering.int8 import quantize_graph
 from pixelwise.metrics import ConfusionMatrix, mean_iou
 from pixelwise.progress import report_progress
-from pixelwise.quantization.result import EngineAccuracy, Int8Accuracy, QuantizeResult
+from pixelwise.quantization.result import EngineAccuracy, Int8Accuracy
 from pixelwise.shapes import Size
-from pixelwise.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -32,26 +29,22 @@ MAX_IMAGE_SIZE: Size = (1024, 1024)
 SEED = 0
 
 
-def quantize(
-    model: str | Path,
-    data: str | Path,
-    output: str | Path | None = None,
-    *,
-    max_iou_drop: float = 1.0,
-    format: str | None = None,
-) -> QuantizeResult:
-    """Quantize a model to int8, see `pixelwise.quantize`."""
-    if not 0 <= max_iou_drop <= 100:
-        raise InvalidArgumentError(f"max_iou_drop is {max_iou_drop}. Expected points of mean IoU from 0 to 100.")
-    path = get_int8_path(model) if output is None else Path(output)
-    require_replaceable(path)
-    choose_engine("onnxruntime")  # which has the quantizer
-    reference = load(model, device="cpu", precision="fp32", engine="torch")
-    dataset = adapt_to_model(Dataset.load(Path(data), format), reference)
-    training = draw_training_samples(choose_split(dataset, model, "train")[1])
-    _, validation = choose_split(dataset, model, "val")
-    logger.info(f"Finding activation ranges on {len(training)} training images")
-    images = read_training_images(dataset, training, reference)
+def quantize_predictor(
+    reference: Predictor, dataset: Dataset, training: Sequence[Sample], validation: Sequence[Sample]
+) -> tuple[bytes, Int8Accuracy]:
+    """Quantize a model and measure the result.
+
+    Args:
+        reference: the model in float32 on the CPU.
+        training: samples of which some are drawn to find activation ranges.
+        validation: samples on which the accuracy is measured, with every installed engine that computes in int8.
+
+    Returns:
+        The ONNX graph in int8, from frames to the network's output, and its accuracy.
+    """
+    drawn = draw_training_samples(training)
+    logger.info(f"Finding activation ranges on {len(drawn)} training images")
+    images = read_training_images(dataset, drawn, reference)
     source = NetworkSource(module=reference.module, channels=reference.spec.channels)
     graph = quantize_graph(source.onnx, prepare_frames(reference.module, images))
     quantized = {
@@ -60,16 +53,12 @@ def quantize(
         if engine.is_installed and "int8" in engine.precisions
     }
     model_mean_iou, engines = measure_accuracy(dataset, validation, reference, quantized)
-    accuracy = Int8Accuracy(
+    return graph, Int8Accuracy(
         model_mean_iou=model_mean_iou,
         engines=engines,
         num_validation_images=len(validation),
-        num_training_images=len(training),
+        num_training_images=len(drawn),
     )
-    _require_accuracy(accuracy, max_iou_drop, path)
-    versions = {"pixelwise": __version__, **get_installed_versions()}
-    write_int8(model, graph, {"accuracy": asdict(accuracy), "versions": versions}, path=path)
-    return QuantizeResult(file=path, accuracy=accuracy)
 
 
 def draw_training_samples(samples: Sequence[Sample]) -> list[Sample]:
@@ -131,7 +120,8 @@ def measure_accuracy(
     }
 
 
-def _require_accuracy(accuracy: Int8Accuracy, max_iou_drop: float, path: Path) -> None:
+def require_accuracy(accuracy: Int8Accuracy, max_iou_drop: float, path: Path) -> None:
+    """Raise InvalidArgumentError if an engine loses more points of mean IoU; `path` is the file not written."""
     for name, engine in accuracy.engines.items():
         drop = accuracy.compute_iou_drop(name)
         if not drop <= max_iou_drop:  # NaN is refused, too

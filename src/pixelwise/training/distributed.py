@@ -140,7 +140,7 @@ class World:
         return tensor.tensor_split(self.size)[self.rank]
 
     def own_items(self, items: Sequence[Value]) -> Sequence[Value]:
-        """Return this process's part of `items`; every item belongs to one process."""
+        """Return this process's part of `items`; every item belongs to exactly one process."""
         return items[self.rank :: self.size]
 
     def replicate(self, model: nn.Module) -> nn.Module:

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def fit(trainer: Trainer, run: RunFolder, *, deadline: float | None = None, resume: bool = False) -> ScoredModel:
-    """Train until the steps are taken or the time is used; write the best model, scored, into the run folder.
+    """Train until the steps are taken or the time is used; score the best model and write it into the run folder.
 
     Every process of the run calls it. Ctrl-C and SIGTERM on any of them save a checkpoint and end all.
 
@@ -34,7 +34,7 @@ def fit(trainer: Trainer, run: RunFolder, *, deadline: float | None = None, resu
         trainer: a new trainer.
         run: the run folder, in which only the first process writes.
         deadline: instant (`time.monotonic`) at which the whole command must have ended, for runs without
-            `training.steps`. The final evaluation and the report are paid from the time until then.
+            `training.steps`. The final evaluation and the report must fit into that time.
         resume: continue from the last checkpoint of the folder, if there is one.
 
     Raises:
@@ -45,7 +45,7 @@ def fit(trainer: Trainer, run: RunFolder, *, deadline: float | None = None, resu
 
 
 class TrainingLoop:
-    """A run under way. The first process decides when to evaluate, save and end; all processes do it together."""
+    """A run in progress. The first process decides when to evaluate, save and end; all processes do it together."""
 
     def __init__(
         self, trainer: Trainer, run: RunFolder, signals: SignalGuard, *, deadline: float | None, resume: bool
@@ -61,7 +61,7 @@ class TrainingLoop:
             trainer.seed_rank()
         if world.size > 1:
             own, whole = self.config.batch_size // world.size, self.config.batch_size
-            logger.info(f"{world.size} processes: {own} of the {whole} images of a batch each")
+            logger.info(f"{world.size} processes, each with {own} of the {whole} images of a batch")
         if self.config.compile:
             logger.info("compiling the network in the first step, which takes a minute or more")
         seconds = compute_training_seconds(trainer, deadline) if self.config.steps is None else None
@@ -129,7 +129,7 @@ class TrainingLoop:
         return self.trainer.batches.make_sized(*sized_step)
 
     def decide(self) -> Decision:
-        """Return what all processes do next: one small tensor per step, and nothing with one process."""
+        """Return what all processes do next. They exchange one small tensor per step; one process sends nothing."""
         progress = self.clock.measure(self.trainer.num_steps)
         has_ended = self.has_ended_early or progress >= 1
         evaluate = not self.has_ended_early and self.count_due_evaluations(progress) > self.trainer.num_evaluations

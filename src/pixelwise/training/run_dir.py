@@ -24,7 +24,7 @@ class RunFolder:
         self.inventory = path / "files.json"
         """Names and sizes of the dataset's files."""
         self.changes = path / "changes.yaml"
-        """Changes of config and dataset while the run was under way."""
+        """Changes of config and dataset while the run was in progress."""
         self.metrics = path / "metrics.jsonl"
         self.events = path / "events"
         self.last_checkpoint = path / "last.checkpoint"
@@ -54,18 +54,18 @@ class RunFolder:
         for path in files:
             if path.exists():
                 raise InvalidArgumentError(
-                    f"{self.path} already holds a run ({path.name}). Continue it with --resume, or choose another "
+                    f"{self.path} already contains a run ({path.name}). Continue it with --resume, or choose another "
                     f"folder with -o."
                 )
         if self.path.exists() and not self.path.is_dir():
             raise InvalidArgumentError(f"{self.path} is a file. Choose a folder with -o.")
 
     def require_writable(self) -> None:
-        """Raise PathAccessError if the folder may not be written to, before the data is read."""
+        """Raise PathAccessError if the folder is not writable, before the data is read."""
         parent = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
         if not os.access(parent, os.W_OK | os.X_OK):
             raise PathAccessError(
-                f"{parent} may not be written to. Make it writable, or choose another folder with -o."
+                f"{parent} is not writable. Change its permissions, or choose another folder with -o."
             )
 
     def remove_leftovers(self) -> None:

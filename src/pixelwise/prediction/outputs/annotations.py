@@ -1,4 +1,4 @@
-"""Predictions for annotation tools: LabelMe, COCO and CVAT for images.
+"""Predictions as polygons: LabelMe, COCO and CVAT for annotation tools, GeoJSON for maps.
 
 Each region of a class becomes one polygon along the edges of its pixels. Bridges of zero width connect holes to the
 outline, so that the pixels whose centers are inside the polygon are exactly those of the region. A class named
@@ -7,12 +7,12 @@ outline, so that the pixels whose centers are inside the polygon are exactly tho
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 from xml.sax.saxutils import escape, quoteattr
 
-from pixelwise.conversion.polygonize import Point, find_regions, trace_polygon
+from pixelwise.conversion.polygonize import Point, compute_doubled_area, find_regions, trace_polygon, trace_rings
 from pixelwise.conversion.polygons import (
     BACKGROUND_NAME,
     IGNORE_NAME,
@@ -21,9 +21,10 @@ from pixelwise.conversion.polygons import (
     make_coco_categories,
 )
 from pixelwise.data.classes import Classes
+from pixelwise.data.io.tiff import Georeference
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.files import write_atomically
-from pixelwise.prediction.outputs.labeled_image import LabeledImage
+from pixelwise.prediction.outputs.pictures import LabeledImage
 
 RESERVED_NAMES = (BACKGROUND_NAME, "_background_", IGNORE_NAME, "__ignore__")
 """Names, in any case, that readers of these formats treat as pixels without an object."""
@@ -181,3 +182,53 @@ def _get_relative_path(path: Path, image: Path) -> str:
         return Path(os.path.relpath(image, path.parent)).as_posix()
     except ValueError:
         return image.resolve().as_posix()
+
+
+_IN_PIXELS = "pixels: x to the right, y down, from the upper left corner of the image"
+
+
+def write_polygons(path: Path, labeled: LabeledImage) -> None:
+    """Write a FeatureCollection with one polygon per region of each class except background.
+
+    Polygon edges are pixel edges. Coordinates are map coordinates for a georeferenced image, else pixels; the member
+    `coordinates` says which. Properties: `class`, `color` ("#rrggbb"), `pixels` (the area), and `area` in squared
+    map units.
+    """
+    georeference, classes = labeled.georeference, labeled.classes
+    features = []
+    for region in find_regions(labeled.labels, get_object_labels(classes)):
+        pixels = int(region.inside.sum())
+        properties = {
+            "class": classes.names[region.label],
+            "color": f"#{bytes(classes.colors[region.label]).hex()}",
+            "pixels": pixels,
+            **({"area": pixels * georeference.pixel_area} if georeference else {}),
+        }
+        geometry = {"type": "Polygon", "coordinates": list(_close_rings(trace_rings(region), georeference))}
+        features.append({"type": "Feature", "properties": properties, "geometry": geometry})
+    content = {"type": "FeatureCollection", **_describe_coordinates(georeference), "features": features}
+    write_atomically(path, (json.dumps(content, ensure_ascii=False) + "\n").encode())
+
+
+def _describe_coordinates(georeference: Georeference | None) -> dict[str, Any]:
+    """Return the members that say what the coordinates are.
+
+    GeoJSON 2008 names the coordinate system; RFC 7946 (2016) allows only WGS 84.
+    """
+    if georeference is None:
+        return {"coordinates": _IN_PIXELS}
+    if georeference.epsg is None:
+        return {"coordinates": "map, in a system that the image does not name"}
+    name = f"urn:ogc:def:crs:EPSG::{georeference.epsg}"
+    return {"coordinates": f"map, EPSG:{georeference.epsg}", "crs": {"type": "name", "properties": {"name": name}}}
+
+
+def _close_rings(
+    rings: Sequence[Sequence[tuple[int, int]]], georeference: Georeference | None
+) -> Iterator[list[tuple[float, float]]]:
+    """Close rings as GeoJSON requires, the outer one counterclockwise in map coordinates."""
+    for index, ring in enumerate(rings):
+        points: list[tuple[float, float]] = [georeference.to_map(*point) if georeference else point for point in ring]
+        if (compute_doubled_area(points) > 0) != (index == 0):
+            points.reverse()
+        yield [*points, points[0]]

@@ -1,15 +1,51 @@
-"""Pictures of predictions: the label file, and an overlay with a legend."""
+"""Outputs of one image as pixels: labels, an overlay with a legend, probabilities, confidence and entropy."""
 
+import io
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import tifffile
 from PIL import Image, ImageDraw, ImageFont
 
-from pixelwise.data.classes import Color
+from pixelwise.data.classes import Classes, Color
 from pixelwise.data.io.images import Array, write_png
+from pixelwise.data.io.tiff import Georeference
 from pixelwise.data.visualization import overlay_labels, to_display_image
-from pixelwise.prediction.outputs.labeled_image import LabeledImage
+from pixelwise.files import write_atomically
+from pixelwise.inference.predictor import Prediction
+
+LabelValues = Literal["index", "dataset"]
+
+
+@dataclass(frozen=True, slots=True)
+class LabeledImage:
+    """The labels of one image, and what its file says about it."""
+
+    labels: Array
+    """(H, W) class indices, after postprocessing."""
+    classes: Classes
+    name: str
+    """Name in files that list several images: the path below the input folder, with suffix."""
+    source: Path | None = None
+    """The image file; None for a URL."""
+    georeference: Georeference | None = None
+    """Position on the map, if the image file has one."""
+    label_values: LabelValues = "index"
+    """Values of a label file: class indices, or the mask values of the dataset."""
+
+    @property
+    def mask(self) -> Array:
+        """Return the pixels of the label file."""
+        return self.classes.to_mask(self.labels) if self.label_values == "dataset" else self.labels
+
+    @property
+    def palette(self) -> Sequence[Color]:
+        """Return the colors of the label file; empty if it has no palette."""
+        return self.classes.colors if self.label_values == "index" and len(self.classes.names) <= 256 else ()
 
 
 def write_labels(path: Path, labeled: LabeledImage) -> None:
@@ -45,3 +81,62 @@ def add_legend(picture: Array, entries: Sequence[tuple[str, Color]]) -> Array:
         draw.rectangle((x, y + 1, x + 12, y + 13), fill=color, outline=(90, 90, 90))
         draw.text((x + 18, y), text, fill="black", font=font)
     return np.asarray(strip)
+
+
+MAX_VALUE = 65535
+"""Pixel value that stands for 1.0."""
+
+
+def write_probabilities(path: Path, predicted: Prediction, names: Sequence[str]) -> None:
+    """Write a compressed NPZ: `probabilities` (K, H, W) float16, `names` (K,)."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, probabilities=predicted.probabilities.astype(np.float16), names=np.array(names))
+    write_atomically(path, buffer.getvalue())
+
+
+def write_probabilities_tiff(path: Path, predicted: Prediction, names: Sequence[str]) -> None:
+    """Write a compressed TIFF of K float16 bands, with the description `{"names": [...]}`."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(
+        buffer,
+        predicted.probabilities.astype(np.float16),
+        photometric="minisblack",
+        planarconfig="separate",
+        compression="zlib",
+        description=json.dumps({"names": names}),
+        metadata=None,
+    )
+    write_atomically(path, buffer.getvalue())
+
+
+def write_confidence(path: Path, predicted: Prediction) -> None:
+    """Write the confidence as a 16-bit gray PNG; 65535 is 1."""
+    write_png(path, _scale_to_16_bit(compute_confidence(predicted.probabilities)))
+
+
+def write_entropy(path: Path, predicted: Prediction) -> None:
+    """Write the entropy as a 16-bit gray PNG; 65535 is 1."""
+    write_png(path, _scale_to_16_bit(compute_entropy(predicted.probabilities)))
+
+
+def compute_confidence(probabilities: Array) -> Array:
+    """Compute the probability of the most probable class, 1/K to 1: (K, H, W) float32 → (H, W) float32."""
+    highest: Array = probabilities.max(0)
+    return highest
+
+
+def compute_entropy(probabilities: Array) -> Array:
+    """Compute the normalized entropy -Σ p log p / log K, 0 to 1: (K, H, W) float32 → (H, W) float32.
+
+    It is 0 where one class is certain, or K is 1, and 1 where all classes are equally probable.
+    """
+    total: Array = np.zeros(probabilities.shape[1:], np.float32)
+    for layer in probabilities:  # one class at a time, to avoid a second array of K layers
+        total -= layer * np.log(np.maximum(layer, np.finfo(np.float32).tiny))
+    total /= np.float32(np.log(max(len(probabilities), 2)))
+    return total
+
+
+def _scale_to_16_bit(values: Array) -> Array:
+    scaled: Array = np.rint(values.clip(0, 1).astype(np.float64) * MAX_VALUE).astype(np.uint16)
+    return scaled

@@ -17,8 +17,7 @@ from pixelwise.data.io.images import Array
 from pixelwise.data.io.video import NUM_THREADS, Video, VideoFrame, import_av
 from pixelwise.data.visualization import overlay_labels, to_display_image
 from pixelwise.errors import DataError, InvalidArgumentError
-from pixelwise.prediction.outputs.labeled_image import LabeledImage
-from pixelwise.prediction.outputs.pictures import add_legend
+from pixelwise.prediction.outputs.pictures import LabeledImage, add_legend
 
 LABELED_VIDEO = "_overlay.mp4"
 """Ending of a labeled video after the stem."""
@@ -88,7 +87,7 @@ class LabeledVideo:
         return frame.reformat(format="yuv420p", dst_colorspace="ITU709")
 
     def add(self, picture: Any, frame: VideoFrame) -> None:
-        """Encode the next picture, a result of `convert`, with the time of its source frame. All have one size."""
+        """Encode the next picture, a result of `convert`, with the time of its source frame. All have the same size."""
         with self._wrap_errors():
             if self.stream is None:
                 self.stream = self._add_stream(picture, frame)

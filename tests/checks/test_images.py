@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pixelwise.checks.outliers import MIN_VALUES, find_reversed, is_consistent
+from pixelwise.checks.images import MIN_VALUES, find_reversed, is_consistent
 
 RNG = np.random.default_rng(0)
 USUAL = 40 + RNG.normal(0, 8, 50)
