@@ -14,8 +14,8 @@ traceback and exits with code 2.
 """
 
 import difflib
-from collections.abc import Collection, Iterable
-from contextlib import ContextDecorator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ContextDecorator, contextmanager
 from types import TracebackType
 
 
@@ -54,6 +54,15 @@ class TrainingError(PixelwiseError):
 def missing_extra(what: str, package: str, extra: str) -> InvalidArgumentError:
     """Return the error for an optional package that is not installed."""
     return InvalidArgumentError(f'{what} needs {package}, which is not installed: pip install "pixelwise[{extra}]"')
+
+
+@contextmanager
+def explain_missing_extra(what: str, package: str, extra: str) -> Iterator[None]:
+    """Turn a failed import of an optional package into the error of `missing_extra`."""
+    try:
+        yield
+    except ImportError as error:
+        raise missing_extra(what, package, extra) from error
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InvalidArgumentError:

@@ -68,7 +68,7 @@ def check(
     from pixelwise.checks.runner import require_valid_resolution, run_checks
     from pixelwise.data.dataset import Dataset
     from pixelwise.data.scan import scan_dataset
-    from pixelwise.data.splits.user_groups import find_user_groups
+    from pixelwise.data.splits.groups import find_user_groups
     from pixelwise.files import write_atomically
     from pixelwise.reports.check_report import write_check_report
 

@@ -8,8 +8,7 @@ from itertools import pairwise
 from pixelwise.checks.context import Check, CheckContext
 from pixelwise.checks.findings import Finding, report_files
 from pixelwise.data.sample import Sample, Split
-from pixelwise.data.splits.spatial_blocks import Position, find_position
-from pixelwise.data.splits.user_groups import find_user_groups
+from pixelwise.data.splits.groups import Position, find_position, find_user_groups
 
 _LAST_NUMBER = re.compile(r"^(.*?)(\d+)(\D*)$")
 

@@ -59,6 +59,7 @@ def draw_augmentation(config: AugmentationConfig, rng: np.random.Generator, reso
             elastic deformation, N(0, `config.elastic`) pixels.
     """
     low, high = np.log(config.scale)
+    std = config.elastic * resolution
     color = 1 + config.color * rng.uniform(-1, 1, 3)
     return Augmentation(
         scale=float(np.exp(rng.uniform(low, high))) * resolution,
@@ -69,12 +70,8 @@ def draw_augmentation(config: AugmentationConfig, rng: np.random.Generator, reso
         brightness=float(color[0]),
         contrast=float(color[1]),
         saturation=float(color[2]),
-        displacements=_draw_displacements(config.elastic * resolution, rng),
+        displacements=tuple(rng.normal(0, std, 2 * _NUM_POINTS**2).tolist()) if std else (),
     )
-
-
-def _draw_displacements(std: float, rng: np.random.Generator) -> tuple[float, ...]:
-    return tuple(rng.normal(0, std, 2 * _NUM_POINTS**2).tolist()) if std else ()
 
 
 def apply_augmentation(

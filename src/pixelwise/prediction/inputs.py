@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
-from pixelwise.data.io.channel_files import split_channel, stack_channels
+from pixelwise.data.io.decoded_image import split_channel, stack_channels
 from pixelwise.data.io.images import (
     IMAGE_EXTENSIONS,
     Array,
@@ -25,7 +25,7 @@ from pixelwise.data.io.images import (
 from pixelwise.data.io.video import VIDEO_EXTENSIONS
 from pixelwise.data.rasters import WINDOWED_EXTENSIONS, find_raster_format, is_windowed_only
 from pixelwise.data.rasters.ome_zarr import is_zarr
-from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError, missing_extra
+from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError, explain_missing_extra
 from pixelwise.prediction.outputs import WRITERS
 from pixelwise.prediction.outputs.video import FRAME_LIST, LABELED_VIDEO
 
@@ -341,8 +341,6 @@ def _describe_error(error: Exception) -> str:
 
 
 def _import_fsspec() -> Any:
-    try:
+    with explain_missing_extra("an image behind a URL", "fsspec", "remote"):
         import fsspec.core
-    except ImportError as error:
-        raise missing_extra("an image behind a URL", "fsspec", "remote") from error
     return fsspec.core

@@ -193,30 +193,22 @@ class Localizer:
         picture = resize_image(to_display_image(image), self.input_size)
         size = picture.shape[:2]
         with torch.inference_mode():
-            maps: Tensor = self.network(self._normalize(picture))
-            probabilities = _compute_probabilities(maps.mean((0, 2, 3)))
+            images = torch.tensor(picture, device=self.mean.device).permute(2, 0, 1)[None] / 255
+            maps: Tensor = self.network((images - self.mean) / self.std)
+            logits = maps.mean((0, 2, 3))
+            probabilities = logits.softmax(0) if len(logits) > 1 else logits.sigmoid()  # one class: binary
             top = probabilities.topk(min(NUM_CLASSES_SHOWN, len(probabilities))).indices.tolist()
             indices = top if index is None else [index]
             aligned = align_maps(maps[0, indices], find_alignment(self.skeleton, size), size).cpu().numpy()
         return picture, [
-            Heatmap(name=self.names[index], probability=float(probabilities[index]), logits=logits)
-            for index, logits in zip(indices, aligned, strict=True)
+            Heatmap(name=self.names[index], probability=float(probabilities[index]), logits=map_)
+            for index, map_ in zip(indices, aligned, strict=True)
         ]
 
     def _number_classes(self) -> tuple[str, ...]:
         side = self.input_size
         num_classes = self.skeleton(torch.empty(1, 3, side, side, device="meta")).shape[1]
         return tuple(f"class {index}" for index in range(num_classes))
-
-    def _normalize(self, picture: npt.NDArray[np.uint8]) -> Tensor:
-        """Normalize (h, w, 3) uint8 to the (1, 3, h, w) float32 that the classifier expects."""
-        images = torch.tensor(picture, device=self.mean.device).permute(2, 0, 1)[None] / 255
-        return (images - self.mean) / self.std
-
-
-def _compute_probabilities(logits: Tensor) -> Tensor:
-    """Compute the probabilities of K classes, or of the only class of a binary classifier."""
-    return logits.softmax(0) if len(logits) > 1 else logits.sigmoid()
 
 
 def resize_image(picture: npt.NDArray[np.uint8], input_size: int) -> npt.NDArray[np.uint8]:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.io.georeference import Georeference, read_georeference
 from pixelwise.data.io.images import Array, read_mask
-from pixelwise.data.rasters.ome_zarr_metadata import is_label_zarr
+from pixelwise.data.io.tiff import Georeference, read_georeference
+from pixelwise.data.rasters.ome_zarr import is_label_zarr
 from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
 from pixelwise.files import READ_ERRORS, read_json, remove_temporary_files, write_atomically
 from pixelwise.inference.batching import Failure, PredictedImage
@@ -30,11 +30,10 @@ from pixelwise.prediction.outputs import (
     PROBABILITY_OUTPUTS,
     SUMMARY_FILES,
     WRITERS,
-    LabeledImage,
-    LabelValues,
-    SummaryFile,
     require_kinds,
 )
+from pixelwise.prediction.outputs.annotations import SummaryFile
+from pixelwise.prediction.outputs.pictures import LabeledImage, LabelValues
 from pixelwise.prediction.outputs.video import FRAME_LIST, format_frame_stem, is_frame_file, read_frame_numbers
 from pixelwise.prediction.postprocess import postprocess_labels, require_min_area
 

@@ -18,8 +18,7 @@ import numpy as np
 from pixelwise.data.io.decoded_image import MAX_PIXELS
 from pixelwise.data.io.images import Array
 from pixelwise.data.rasters import Raster, find_raster_format
-from pixelwise.data.rasters.geotiff_writer import has_rasterio
-from pixelwise.data.rasters.rasterio_reader import count_tiff_pixels
+from pixelwise.data.rasters.rasterio_reader import count_tiff_pixels, has_rasterio
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.files import READ_ERRORS, read_json, write_atomically
 from pixelwise.inference.predictor import Predictor

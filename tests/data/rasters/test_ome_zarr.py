@@ -9,8 +9,15 @@ import pytest
 
 from pixelwise.data.classes import describe_classes
 from pixelwise.data.rasters import ome_zarr, windows
-from pixelwise.data.rasters.ome_zarr import is_zarr, open_zarr, write_label_zarr
-from pixelwise.data.rasters.ome_zarr_metadata import Multiscale, ZarrAxis, is_label_zarr, parse_multiscale
+from pixelwise.data.rasters.ome_zarr import (
+    Multiscale,
+    ZarrAxis,
+    is_label_zarr,
+    is_zarr,
+    open_zarr,
+    parse_multiscale,
+    write_label_zarr,
+)
 from pixelwise.errors import DataError, InvalidArgumentError
 from support.rasters import TILE, write_zarr
 

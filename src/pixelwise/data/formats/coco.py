@@ -19,9 +19,8 @@ import numpy as np
 
 from pixelwise.data.classes import Color
 from pixelwise.data.formats._documents import locate_errors, parse_size, read_ends
-from pixelwise.data.formats._files import find_images, find_split
 from pixelwise.data.formats._shapes import ImageShapes, ListedImage, ShapeClasses, index_listed_images, make_classes
-from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.formats.dataset_index import DatasetIndex, find_images, find_split
 from pixelwise.data.io.images import Array
 from pixelwise.data.rasterize import Bitmap, DrawnShape, Polygon, decode_run_lengths
 from pixelwise.data.sample import Split
@@ -152,7 +151,7 @@ def _parse_shapes(content: _Content, classes: ShapeClasses) -> ImageShapes:
                 shapes.append(Bitmap(value=value, pixels=_decode_runs(outline, size)))
             else:
                 shapes += [Polygon(value=value, outline=_pair_coordinates(part)) for part in outline]
-    return ImageShapes(size=size, shapes=shapes)
+    return size, shapes
 
 
 def _name_annotation(annotation: _Record) -> str:

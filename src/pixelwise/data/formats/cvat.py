@@ -16,9 +16,8 @@ from xml.etree.ElementTree import Element
 
 from pixelwise.data.classes import Color
 from pixelwise.data.formats._documents import locate_errors, parse_color, parse_size, read_ends, read_xml
-from pixelwise.data.formats._files import find_images, find_split
 from pixelwise.data.formats._shapes import ImageShapes, ListedImage, ShapeClasses, index_listed_images, make_classes
-from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.formats.dataset_index import DatasetIndex, find_images, find_split
 from pixelwise.data.rasterize import Bitmap, DrawnShape, Ellipse, Polygon, decode_run_lengths, make_box
 from pixelwise.errors import DataError
 
@@ -74,7 +73,7 @@ def _parse_shapes(image: Element, classes: ShapeClasses) -> ImageShapes:
         if element.tag != "tag":
             with locate_errors(f"a {element.tag} of {element.get('label')!r}"):
                 shapes.append(_parse_shape(element, classes.get_value(element.attrib["label"])))
-    return ImageShapes(size=size, shapes=shapes)
+    return size, shapes
 
 
 def _parse_shape(element: Element, value: int) -> DrawnShape:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pixelwise.data.formats._files import (
+from pixelwise.data.formats.dataset_index import (
+    DatasetIndex,
     FilesByName,
     SplitFiles,
     find_files,
@@ -27,7 +28,6 @@ from pixelwise.data.formats._files import (
     read_lines,
     require_folder,
 )
-from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Split
 from pixelwise.errors import DataError, PathNotFoundError

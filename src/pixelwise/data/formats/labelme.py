@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.formats._documents import locate_errors, parse_size, read_ends
-from pixelwise.data.formats._files import find_files, find_images, find_split
 from pixelwise.data.formats._shapes import (
     ImageShapes,
     ShapeClasses,
@@ -29,7 +28,7 @@ from pixelwise.data.formats._shapes import (
     make_index,
     name_sample,
 )
-from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.formats.dataset_index import DatasetIndex, find_files, find_images, find_split
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, DecodedImage, decode_image_bytes, read_size
 from pixelwise.data.rasterize import Bitmap, DrawnShape, Ellipse, Polygon, make_box
 from pixelwise.data.sample import Sample
@@ -163,7 +162,7 @@ def _parse_shapes(documents: Mapping[Sample, _Document], classes: ShapeClasses, 
         for number, shape in enumerate(document.shapes, 1):
             with locate_errors(f"shape {number}"):
                 shapes.append(_parse_shape(shape, classes.get_value(shape["label"])))
-        return ImageShapes(size=size, shapes=shapes)
+        return size, shapes
 
 
 def _parse_shape(shape: Mapping[str, Any], value: int) -> DrawnShape:

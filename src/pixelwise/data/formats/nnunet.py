@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.data.formats._documents import locate_errors
-from pixelwise.data.formats._files import SplitFiles, group_by_stem, pair_files
-from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader
-from pixelwise.data.io.channel_files import split_channel, stack_channels
+from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader, SplitFiles, group_by_stem, pair_files
+from pixelwise.data.io.decoded_image import split_channel, stack_channels
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, DecodedImage, decode_image
 from pixelwise.data.sample import Sample, Split
 from pixelwise.errors import DataError

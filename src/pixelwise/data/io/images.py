@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm")
 
-_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 _HEADER_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 """Formats in which Pillow's header gives the decoded size; TIFF has too many variants."""
@@ -231,4 +231,4 @@ def _decode_dicom(content: bytes, *, as_stored: bool) -> DecodedImage:
 
 def _read_png_header(content: bytes) -> tuple[int, int]:
     """Return bit depth and color type of a PNG, or (0, 0) for other content."""
-    return (content[24], content[25]) if content[:8] == _PNG_MAGIC and len(content) > 25 else (0, 0)
+    return (content[24], content[25]) if content[:8] == PNG_MAGIC and len(content) > 25 else (0, 0)

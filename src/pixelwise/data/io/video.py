@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from pixelwise.data.io.decoded_image import Array, add_channel_axis, apply_orientation, require_size
-from pixelwise.errors import DataError, missing_extra
+from pixelwise.errors import DataError, explain_missing_extra
 
 VIDEO_EXTENSIONS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 NUM_THREADS = 2
@@ -164,10 +164,8 @@ def open_video(file: BinaryIO, name: str) -> Iterator[Video]:
 
 def import_av(what: str) -> Any:
     """Import PyAV; raise InvalidArgumentError if it is not installed."""
-    try:
+    with explain_missing_extra(what, "av (PyAV)", "video"):
         import av
-    except ImportError as error:
-        raise missing_extra(what, "av (PyAV)", "video") from error
     return av
 
 

@@ -107,7 +107,7 @@ def _pool_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tenso
     ctx.mark_non_differentiable(output[1])
 
 
-def _pool_backward(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor, None, None]:
+def _pool_or_take_backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor, None, None]:
     return torch.ops.pixelwise.max_unpool(grad, *ctx.saved_tensors, ctx.size, ctx.kernel), None, None
 
 
@@ -124,10 +124,6 @@ def _take_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     full, switches, ctx.kernel = inputs
     ctx.size = full.shape[2:]
     ctx.save_for_backward(switches)
-
-
-def _take_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-    return torch.ops.pixelwise.max_unpool(grad, *ctx.saved_tensors, ctx.size, ctx.kernel), None, None
 
 
 # ---- batching rules: the batched dimension is merged with B
@@ -172,9 +168,9 @@ _define(
     lambda *args, **kwargs: None,
 )
 for _name, _backward, _context, _vmap in (
-    (_POOL, _pool_backward, _pool_context, _pool_vmap),
+    (_POOL, _pool_or_take_backward, _pool_context, _pool_vmap),
     (_UNPOOL, _unpool_backward, _unpool_context, partial(_switches_vmap, _UNPOOL)),
-    (_TAKE, _take_backward, _take_context, partial(_switches_vmap, _TAKE)),
+    (_TAKE, _pool_or_take_backward, _take_context, partial(_switches_vmap, _TAKE)),
 ):
     torch.library.register_autograd(f"pixelwise::{_name}", _backward, setup_context=_context, lib=_LIBRARY)
     torch.library.register_vmap(f"pixelwise::{_name}", _vmap, lib=_LIBRARY)

@@ -21,7 +21,7 @@ from pixelwise.conversion.polygons import (
     make_coco_categories,
 )
 from pixelwise.data.classes import Classes
-from pixelwise.data.io.georeference import Georeference
+from pixelwise.data.io.tiff import Georeference
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.files import write_atomically
 from pixelwise.prediction.outputs.pictures import LabeledImage
