@@ -49,7 +49,7 @@ class RunFolder:
         return tuple(paths)
 
     def require_free(self) -> None:
-        """Raise PathAccessError if the folder holds a run: nothing is overwritten."""
+        """Raise InvalidArgumentError if the folder contains a run or is a file: nothing is overwritten."""
         files = (self.config, self.last_checkpoint, self.previous_checkpoint, self.model, self.metrics, self.report)
         for path in files:
             if path.exists():
