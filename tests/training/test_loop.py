@@ -352,7 +352,7 @@ def test_a_run_may_become_longer(make_trainer: MakeTrainer, run: RunFolder) -> N
 
 def test_leftovers_of_a_kill_are_removed(make_trainer: MakeTrainer, run: RunFolder) -> None:
     run.path.mkdir()
-    for path in (run.next_checkpoint, run.path / ".last.checkpoint.123.part"):
+    for path in (run.next_checkpoint, run.path / ".last.checkpoint.0123456789ab.part"):
         path.touch()
     train_model(make_trainer({"training.steps": 1}), run, resume=True)
     assert not run.next_checkpoint.exists()
