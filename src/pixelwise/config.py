@@ -150,7 +150,7 @@ class ScheduleConfig:
     name: Literal["cosine", "poly", "linear", "one_cycle", "constant"] = "cosine"
     """Learning rate schedule."""
     warmup: FractionBelowOne = 0.05
-    """Fraction of the run in which the learning rate rises linearly from 0."""
+    """Fraction of the run in which the learning rate rises linearly, from 1 % of its target."""
     pct_start: OpenFraction = 0.3
     """one_cycle: fraction of the run after the warmup in which the rate rises from 1/25 of the peak to the peak."""
     final_lr_ratio: Fraction = 0.01

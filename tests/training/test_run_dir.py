@@ -101,6 +101,8 @@ def test_a_run_without_a_step_is_discarded(run: RunFolder) -> None:
     new.path.mkdir()
     for name in ("config", "classes", "splits"):
         getattr(new, name).touch()
+    new.events.mkdir()
+    (new.events / "events.out.tfevents.1").touch()
     new.discard()
     assert not new.path.exists()
 

@@ -1,6 +1,7 @@
 """Commands that train: train, demo."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -109,7 +110,11 @@ def train(
         >>> result.model.name
         'model.safetensors'
     """
-    from pixelwise.api.train_command import start_or_resume
+    from pixelwise.api.train_folds import cross_validate
+    from pixelwise.api.train_options import TrainOptions
+    from pixelwise.api.train_run import make_result, prepare_run, train_run
+    from pixelwise.data.splits.splits import require_valid_num_folds
+    from pixelwise.training.distributed import choose_process_device, open_world
 
     if budget is not None and steps is not None:
         raise InvalidArgumentError("budget and steps both set the length of the run. Choose one of them.")
@@ -133,21 +138,29 @@ def train(
         "training.seed": seed,
         "training.deterministic": True if deterministic else None,
     }
-    return start_or_resume(
-        Path(data),
-        None if output is None else Path(output),
+    if folds is not None:
+        require_valid_num_folds(folds)
+    options = TrainOptions(
+        data=Path(data),
+        output=None if output is None else Path(output),
         changes={**settings, **{key: value for key, value in named.items() if value is not None}},
         config=None if config is None else load_config(config),
-        weights=weights,
+        weights=None if weights is None else os.fspath(weights),
         folds=folds,
         resume=resume,
         allow_changes=allow_changes,
         profile=profile,
         skip_invalid=skip_invalid,
-        devices=devices,
-        device=device,
+        device_name=choose_process_device(device, devices),
         precision=precision,
     )
+    with open_world(options.device_name) as world:
+        if world.share(options.is_cross_validation):
+            return cross_validate(options, world)
+        run = world.call_on_first(lambda: prepare_run(options, world))
+        if run.arguments:
+            train_run(run, options, world)
+        return world.call_on_first(lambda: make_result(run.folder))
 
 
 def _get_import_path(function: str | Callable[..., Any] | None, parameter: str) -> str | None:

@@ -1,6 +1,7 @@
 """The command line: one command per function of `pixelwise.api`, its exit codes and its messages."""
 
 import inspect
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import typer
 from pixelwise import api
 from pixelwise.cli.parameters import derive_parameters, describe_error
 from pixelwise.errors import PixelwiseError
-from pixelwise.progress import count_budget_from
+from pixelwise.progress import STARTED_VARIABLE, budget_start, count_budget_from
 from pixelwise.version import __version__
 
 INTERRUPTED = 130
@@ -113,18 +114,44 @@ def _run(name: str, function: Callable[..., Any], arguments: dict[str, Any], wor
 
 def _launch_processes(arguments: dict[str, Any], words: list[str]) -> None:
     """Run `train --devices N` again in N processes, and exit with their code."""
-    from pixelwise.api.launch import launch, require_devices
-    from pixelwise.training.distributed import is_distributed
+    from pixelwise.training.distributed import is_distributed, require_devices
 
     if arguments["devices"] is None:
         return
     require_devices(arguments["devices"], arguments["device"])
     if arguments["devices"] > 1 and not is_distributed():
-        raise typer.Exit(launch(words, arguments["devices"]))
+        raise typer.Exit(_launch(words, arguments["devices"]))
+
+
+def _launch(words: list[str], devices: int) -> int:
+    """Run `pixelwise` with these arguments in several processes, wait for them, and return their exit code."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    os.environ[STARTED_VARIABLE] = str(budget_start())
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=devices,
+        run_id=f"pixelwise-{os.getpid()}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "pixelwise", *words)
+    except ChildFailedError as error:
+        code: int = error.get_first_failure()[1].exitcode
+        return code if code >= 0 else 128 - code  # the convention of shells
+    except SignalException as error:
+        return 128 + int(error.sigval)
+    return 0
 
 
 def _is_first_process() -> bool:
-    from pixelwise.api.launch import is_first_process
+    from pixelwise.training.distributed import is_first_process
 
     return is_first_process()
 

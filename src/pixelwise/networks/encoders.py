@@ -293,19 +293,14 @@ def _build_layers(name: str, in_channels: int) -> Layers:
     if name.startswith("vgg"):  # torchvision would also draw the 120 million weights of the linear layers
         depths = VGG_DEPTHS[name.removesuffix("_bn")]
         return {"features": build_vgg_layers(in_channels, depths=depths, batch_norm=name.endswith("_bn"))}
-    options: dict[str, Any] = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+    options: Any = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
     layers = get_classifier_layers(torchvision.models.get_model(name, weights=None, **options))
     first_name, first = find_first_convolution(layers)
     if first.in_channels == in_channels:
         return layers
-    trunk = nn.ModuleDict(layers)
-    trunk.set_submodule(first_name, _build_similar_convolution(first, in_channels))
-    return dict(trunk.items())
-
-
-def _build_similar_convolution(like: nn.Conv2d, in_channels: int) -> nn.Conv2d:
-    """Return a new convolution that differs only in its input channels."""
-    options: Any = {"kernel_size": like.kernel_size, "stride": like.stride, "padding": like.padding}
-    convolution = nn.Conv2d(in_channels, like.out_channels, bias=like.bias is not None, **options)
+    options = {"kernel_size": first.kernel_size, "stride": first.stride, "padding": first.padding}
+    convolution = nn.Conv2d(in_channels, first.out_channels, bias=first.bias is not None, **options)
     initialize_he(convolution)
-    return convolution
+    trunk = nn.ModuleDict(layers)
+    trunk.set_submodule(first_name, convolution)
+    return dict(trunk.items())

@@ -48,15 +48,6 @@ def get_encoder_stages(network: nn.Module) -> tuple[Stage, ...]:
     return tuple(tuple(encoder.get_submodule(name) for name in stage) for stage in encoder.stages)
 
 
-def get_decoder_blocks(network: nn.Module) -> tuple[nn.Module, ...]:
-    """Return the modules that run in order after the encoder, coarse to fine; () where all are small.
-
-    For FCN these are the fully connected layers, as one module; the rest are scores of few classes.
-    """
-    blocks = getattr(network, _DECODERS.get(type(network).__name__, ""), None)
-    return tuple(blocks) if isinstance(blocks, nn.ModuleList) else () if blocks is None else (blocks,)
-
-
 def get_first_stages(network: nn.Module, count: int) -> list[nn.Module]:
     """Return the modules of the first `count` stages.
 
@@ -124,7 +115,10 @@ def wrap_stages(network: nn.Module, runner: StageRunner) -> None:
         methods: list[tuple[nn.Module, str]] = [(encoder, "run_stage")]
     else:
         methods = [(module, "forward") for stage in stages for module in stage]
-    methods += [(block, "forward") for block in get_decoder_blocks(network)]
+    # The decoder runs coarse to fine. Of FCN's, only the fully connected layers are large, as one module.
+    decoder = getattr(network, _DECODERS.get(type(network).__name__, ""), None)
+    blocks = decoder if isinstance(decoder, nn.ModuleList) else () if decoder is None else (decoder,)
+    methods += [(block, "forward") for block in blocks]
     for module, name in methods:
         # Weak: a network that refers to itself would keep its memory until the garbage collector runs.
         setattr(module, name, partial(_call_weakly, WeakMethod(getattr(module, name)), runner))

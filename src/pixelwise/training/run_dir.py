@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class RunFolder:
         return tuple(paths)
 
     def require_free(self) -> None:
-        """Raise PathAccessError if the folder holds a run: nothing is overwritten."""
+        """Raise InvalidArgumentError if the folder contains a run or is a file: nothing is overwritten."""
         files = (self.config, self.last_checkpoint, self.previous_checkpoint, self.model, self.metrics, self.report)
         for path in files:
             if path.exists():
@@ -74,8 +75,9 @@ class RunFolder:
 
     def discard(self) -> None:
         """Remove what a run writes before its first step, so that the folder is free again."""
-        for path in (*self._description, self.metrics, self.live):
+        for path in (*self._description, self.metrics, self.live, self.loggers):
             path.unlink(missing_ok=True)
+        shutil.rmtree(self.events, ignore_errors=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()
 

@@ -186,7 +186,7 @@ def _run_output_sizes(meta_network: nn.Module, in_channels: int, sides: range) -
 
 
 def _iterate_legal_sides(meta_network: nn.Module, in_channels: int) -> Iterator[int]:
-    """Yield the sides of the squares that the network accepts; raise InvalidArgumentError if there are no two."""
+    """Yield the sides of the squares that the network accepts, and raise InvalidArgumentError after the last one."""
     reason: Exception | None = None
     for side in range(1, MAX_MIN_SIZE + 1):
         try:
