@@ -75,12 +75,11 @@ def _set_verbosity(
 
 def _register(name: str, function: Callable[..., Any], text: str) -> None:
     parameters, parsers = derive_parameters(function)
+    keyword = inspect.Parameter.KEYWORD_ONLY
     shared = [
-        inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
-        *(
-            inspect.Parameter(word, inspect.Parameter.KEYWORD_ONLY, default=0, annotation=annotation)
-            for word, annotation in (("verbose", Verbose), ("quiet", Quiet))
-        ),
+        inspect.Parameter("context", keyword, annotation=typer.Context),
+        inspect.Parameter("verbose", keyword, default=0, annotation=Verbose),
+        inspect.Parameter("quiet", keyword, default=0, annotation=Quiet),
     ]
 
     def command(context: typer.Context, verbose: int, quiet: int, **values: Any) -> None:
@@ -102,8 +101,11 @@ def _run(name: str, function: Callable[..., Any], arguments: dict[str, Any], wor
 
     with show_progress(verbosity):
         result = function(**arguments)
-    if name == "train" and not _is_first_process():
-        return
+    if name == "train":
+        from pixelwise.api.launch import is_first_process
+
+        if not is_first_process():
+            return
     print_result(result, arguments)
     if has_failures(result):
         raise typer.Exit(1)
@@ -119,12 +121,6 @@ def _launch_processes(arguments: dict[str, Any], words: list[str]) -> None:
     require_devices(arguments["devices"], arguments["device"])
     if arguments["devices"] > 1 and not is_distributed():
         raise typer.Exit(launch(words, arguments["devices"]))
-
-
-def _is_first_process() -> bool:
-    from pixelwise.api.launch import is_first_process
-
-    return is_first_process()
 
 
 for _name, (_function, _text) in COMMANDS.items():
