@@ -16,7 +16,7 @@ unexport PYTHONPATH PYTHONHOME
 help:
 	@echo 'make test      lint, types and tests'
 	@echo 'make test-fast lint and the tests that need no training, in under 90 seconds'
-	@echo 'make demo      train and evaluate on the embedded dataset; OUT=FOLDER sets the output'
+	@echo 'make demo      train and evaluate on a generated dataset; OUT=FOLDER sets the output'
 	@echo 'make sanitize  test the compiled kernels under AddressSanitizer and UBSan'
 	@echo 'make format    format the code and fix what ruff can fix'
 	@echo 'make clean     remove .venv, caches and build products; keeps runs/'

@@ -31,7 +31,7 @@ from pixelwise.config import OptimizerConfig, ScheduleConfig
 from pixelwise.data.io.images import write_png
 from pixelwise.data.synthetic import STREET_NAMES, street_scene
 from pixelwise.devices import autocast, choose_precision
-from pixelwise.networks.weights.io import Classifier
+from pixelwise.networks.weights import Classifier
 from pixelwise.prediction.localize import Localizer, draw_heatmaps
 from pixelwise.training.optimizers import build_optimizer, compute_lr_factor, set_learning_rate
 

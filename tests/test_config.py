@@ -328,7 +328,7 @@ def test_a_duration_is_the_sum_of_its_parts(hours: int, minutes: int, seconds: i
 @pytest.mark.parametrize("text", ["", "m", "1.5h", "-5m", "30m1h", "20 minutes", "9" * 400 + "h"])
 def test_an_invalid_duration_raises(text: str) -> None:
     with pytest.raises(
-        InvalidArgumentError, match=r"is not a duration. Expected seconds, or a text such as 90s, 20m or 1h30m"
+        InvalidArgumentError, match=r"is not a duration. Expected seconds, or text such as 90s, 20m or 1h30m"
     ):
         parse_duration(text)
 

@@ -204,9 +204,9 @@ def test_invalid_maps_raise(count: object) -> None:
     zeros = np.zeros((2, 3), np.uint8)
     with pytest.raises(InvalidArgumentError, match=r"prediction \(2, 3\) and labels \(3, 2\) must have the same shape"):
         count(zeros, zeros.T, 4)
-    with pytest.raises(InvalidArgumentError, match="prediction must hold integer class indices, not float64"):
+    with pytest.raises(InvalidArgumentError, match="prediction must contain integer class indices, not float64"):
         count(zeros.astype(float), zeros, 4)
-    with pytest.raises(InvalidArgumentError, match="labels must hold integer class indices, not bool"):
+    with pytest.raises(InvalidArgumentError, match="labels must contain integer class indices, not bool"):
         count(zeros, zeros.astype(bool), 4)
     with pytest.raises(DataError, match=r"label 4 is neither a class, 0..3, nor the ignore index 255"):
         count(zeros, zeros + 4, 4)

@@ -136,7 +136,7 @@ def test_a_missing_path_raises_a_file_not_found_error(name: str, paths: dict[str
 
 @pytest.fixture
 def locked(paths: dict[str, Any], tmp_path: Path) -> Any:
-    """Paths with a folder that may not be read."""
+    """Paths with a folder that is not readable."""
     folder = tmp_path / "locked"
     folder.mkdir()
     folder.chmod(0)

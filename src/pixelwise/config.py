@@ -72,8 +72,8 @@ class DataConfig:
     """Unit that a new split keeps together: an image, or a block of neighboring tiles or video frames, found by their
     names; auto: blocks if the names show many tiles or frames."""
     group_by: str | None = None
-    """Group of an image, never divided between splits: a regular expression on the names, whose first group (or whole
-    match) is the group, or FILE.csv:COLUMN; None: see `split_by`."""
+    """Rule that finds the group of an image: a regular expression on the names, whose first group (or whole match)
+    is the group, or FILE.csv:COLUMN. A group stays in one split; None: see `split_by`."""
     max_val_images: Count | None = None
     """Number of validation images to score during training, drawn once with the seed; None: all."""
     cache_gib: NonNegative = 2.0
@@ -123,7 +123,7 @@ class OptimizerConfig:
     """The optimizer, weight averaging and layer-wise learning rates."""
 
     name: Literal["adamw", "sgd", "muon"] = "adamw"
-    """Algorithm."""
+    """Optimization algorithm."""
     lr: Positive = 2e-3
     """Peak learning rate."""
     weight_decay: NonNegative = 0.01
@@ -133,11 +133,11 @@ class OptimizerConfig:
     clip_norm: NonNegative = 5.0
     """Largest global gradient norm; 0 turns clipping off."""
     ema: FractionBelowOne = 0.02
-    """Memory of the exponential moving average of the weights, as a fraction of the run; 0 turns averaging off."""
+    """Time constant of the moving average of the weights, as a fraction of the run; 0 turns averaging off."""
     freeze_stages: Annotated[int, Range(ge=0)] = 0
-    """Number of first encoder stages whose weights and batch statistics are frozen."""
+    """Number of encoder stages, from the first, whose weights and batch statistics are frozen."""
     layer_decay: PositiveFraction = 1.0
-    """Learning rate of an encoder stage relative to the next deeper one; the deepest is relative to the decoder."""
+    """Learning rate of an encoder stage relative to that of the next deeper one; for the deepest, to the decoder's."""
 
     def __post_init__(self) -> None:
         _require_ranges(self, "optimizer")
@@ -150,7 +150,7 @@ class ScheduleConfig:
     name: Literal["cosine", "poly", "linear", "one_cycle", "constant"] = "cosine"
     """Learning rate schedule."""
     warmup: FractionBelowOne = 0.05
-    """Fraction of the run in which the learning rate rises linearly from 0."""
+    """Fraction of the run in which the learning rate rises linearly, from 1 % of its target."""
     pct_start: OpenFraction = 0.3
     """one_cycle: fraction of the run after the warmup in which the rate rises from 1/25 of the peak to the peak."""
     final_lr_ratio: Fraction = 0.01
@@ -223,7 +223,7 @@ class TrainingConfig:
     """Length, batches, memory, precision and evaluations of a run."""
 
     batch_size: Count = 8
-    """Images of an optimizer step, over all processes."""
+    """Number of images per optimizer step, over all processes."""
     gradient_accumulation_steps: Count = 1
     """Number of parts into which a batch is divided to save memory; batch normalization sees one part at a time."""
     activation_checkpointing: bool = False
@@ -243,9 +243,9 @@ class TrainingConfig:
     seed: int = 0
     """Seed of splits, weights, sampling and augmentation."""
     deterministic: bool = False
-    """Repeat bit for bit on CPU; training does not look at the clock."""
+    """Make the run repeatable bit for bit on a CPU: training does not read the clock."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the forward and backward pass; weights are always float32."""
+    """Numerical precision of the forward and backward pass; weights are always float32."""
     num_evaluations: Count = 5
     """Number of evaluations on the validation images, including the final one."""
     early_stopping_patience: Annotated[int, Range(ge=0)] | None = None
@@ -395,7 +395,7 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     Raises:
         InvalidArgumentError: the file is not valid YAML, or a key or value in it is invalid.
         PathNotFoundError: the file does not exist.
-        PathAccessError: the file may not be read.
+        PathAccessError: the file is not readable.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -403,7 +403,7 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     except FileNotFoundError as error:
         raise PathNotFoundError(f"config {os.fspath(path)!r} does not exist.") from error
     except PermissionError as error:
-        raise PathAccessError(f"config {os.fspath(path)!r} may not be read.") from error
+        raise PathAccessError(f"config {os.fspath(path)!r} is not readable.") from error
     except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: 2001-99-99 as a date
         reason = " ".join(str(error).split())
         raise InvalidArgumentError(f"{path} is not a readable config: {reason}") from error
@@ -437,9 +437,7 @@ def parse_duration(text: str | float) -> float:
     """Return the seconds of `90`, `90s`, `20m`, `5min` or `1h30m`."""
     match = _DURATION.fullmatch(str(text).strip().removesuffix(".0"))
     if not match or not any(match.groups()):
-        raise InvalidArgumentError(
-            f"{text!r} is not a duration. Expected seconds, or a text such as 90s, 20m or 1h30m."
-        )
+        raise InvalidArgumentError(f"{text!r} is not a duration. Expected seconds, or text such as 90s, 20m or 1h30m.")
     hours, minutes, seconds = (int(group or 0) for group in match.groups())
     if hours == minutes == seconds == 0:
         raise InvalidArgumentError(f"the budget {text!r} is empty. Expected a duration such as 20m.")

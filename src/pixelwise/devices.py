@@ -120,7 +120,7 @@ def get_random_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def set_random_state(states: Mapping[str, torch.Tensor], device: torch.device) -> None:
-    """Restore the states from `get_random_state`; those of another type of device are ignored."""
+    """Restore the states from `get_random_state`; those of a different type of device are ignored."""
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)
@@ -134,8 +134,12 @@ def measure_free_memory(device: torch.device, root: Path = Path("/")) -> int | N
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    free = [_read_available_memory(root), *_read_control_groups(root)]
-    return min((number for number in free if number is not None), default=None)
+    free, meminfo = list(_read_control_groups(root)), root / "proc" / "meminfo"
+    if meminfo.exists():
+        facts = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines() if ":" in line)
+        if "MemAvailable" in facts:  # without swapping, according to Linux
+            free.append(int(facts["MemAvailable"].split()[0]) * 1024)
+    return min(free, default=None)
 
 
 def measure_resident_memory() -> int:
@@ -145,15 +149,6 @@ def measure_resident_memory() -> int:
     except OSError:
         return 0
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _read_available_memory(root: Path) -> int | None:
-    """Return the bytes that are available without swapping, according to Linux."""
-    path = root / "proc" / "meminfo"
-    if not path.exists():
-        return None
-    facts = dict(line.split(":", 1) for line in path.read_text(encoding="ascii").splitlines() if ":" in line)
-    return int(facts["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in facts else None
 
 
 def _read_control_groups(root: Path) -> Iterator[int]:

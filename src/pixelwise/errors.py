@@ -3,9 +3,9 @@
     PixelwiseError
     ├── InvalidArgumentError  an argument or an option has an invalid value; also a ValueError
     ├── PathNotFoundError     a path does not exist; also a FileNotFoundError
-    ├── PathAccessError       a path may not be read or written; also a PermissionError
+    ├── PathAccessError       a path is not readable or not writable; also a PermissionError
     ├── DataError             the contents of images, masks or dataset.yaml cannot be used
-    ├── ModelFileError        a model file is truncated, altered, foreign or of another version
+    ├── ModelFileError        a model file is truncated, altered, foreign or of a different version
     ├── CheckpointError       a run folder cannot be resumed from, or written to
     └── TrainingError         a run cannot continue: its loss is NaN, or its device is out of memory
 
@@ -14,8 +14,8 @@ traceback and exits with code 2.
 """
 
 import difflib
-from collections.abc import Collection, Iterable
-from contextlib import ContextDecorator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ContextDecorator, contextmanager
 from types import TracebackType
 
 
@@ -32,7 +32,7 @@ class PathNotFoundError(PixelwiseError, FileNotFoundError):
 
 
 class PathAccessError(PixelwiseError, PermissionError):
-    """A path may not be read or written."""
+    """A path is not readable or not writable."""
 
 
 class DataError(PixelwiseError):
@@ -54,6 +54,15 @@ class TrainingError(PixelwiseError):
 def missing_extra(what: str, package: str, extra: str) -> InvalidArgumentError:
     """Return the error for an optional package that is not installed."""
     return InvalidArgumentError(f'{what} needs {package}, which is not installed: pip install "pixelwise[{extra}]"')
+
+
+@contextmanager
+def explain_missing_extra(what: str, package: str, extra: str) -> Iterator[None]:
+    """Turn a failed import of an optional package into the error of `missing_extra`."""
+    try:
+        yield
+    except ImportError as error:
+        raise missing_extra(what, package, extra) from error
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InvalidArgumentError:
@@ -81,4 +90,4 @@ class wrap_path_errors(ContextDecorator):  # noqa: N801 - used as a decorator
         if isinstance(error, FileNotFoundError) and not isinstance(error, PixelwiseError):
             raise PathNotFoundError(f"{error.filename or error} does not exist.") from error
         if isinstance(error, PermissionError) and not isinstance(error, PixelwiseError):
-            raise PathAccessError(f"{error.filename or error} may not be read or written.") from error
+            raise PathAccessError(f"{error.filename or error} is not readable or not writable.") from error

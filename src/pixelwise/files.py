@@ -14,7 +14,7 @@ import yaml
 from pixelwise.errors import DataError, InvalidArgumentError, PathAccessError, PathNotFoundError
 
 READ_ERRORS = (DataError, PathNotFoundError, PathAccessError)
-"""Errors of a file that does not exist, may not be read, or whose contents cannot be used."""
+"""Errors of a file that does not exist, is not readable, or whose contents cannot be used."""
 
 
 def read_bytes(path: Path) -> bytes:
@@ -22,14 +22,14 @@ def read_bytes(path: Path) -> bytes:
 
     Raises:
         PathNotFoundError: The file does not exist.
-        PathAccessError: The file may not be read.
+        PathAccessError: The file is not readable.
     """
     with wrap_access_errors(path):
         return path.read_bytes()
 
 
 def read_text(path: Path) -> str:
-    """Read a text file in UTF-8; raise DataError for another encoding, and as `read_bytes` does."""
+    """Read a text file in UTF-8; raise DataError for a different encoding, and as `read_bytes` does."""
     try:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -2,7 +2,7 @@
 
 All scores except boundary F1 are formulas on one confusion matrix: a (K, K) array of pixel counts over the whole
 dataset, with **rows for the truth and columns for the prediction**. Nothing is averaged over images or batches: where
-few images show a class, the mean of scores per image answers another question. Pixels with the label `ignore_index`
+few images show a class, the mean of scores per image answers a different question. Pixels with the label `ignore_index`
 are dropped before anything is counted.
 
 Undefined scores are `nan` here and `null` in JSON. The rules for absent classes are:
@@ -14,7 +14,7 @@ Undefined scores are `nan` here and `null` in JSON. The rules for absent classes
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -109,11 +109,8 @@ class ConfusionMatrix:
             InvalidArgumentError: The shapes differ, a dtype is not an integer, or a predicted class is not in 0..K-1.
             DataError: A label is neither `ignore_index` nor in 0..K-1.
         """
-        _check_maps(prediction, labels)
         num_classes = len(self._counts)
-        counted = labels != ignore_index
-        truth, predicted = labels[counted], prediction[counted]
-        _check_classes(predicted, truth, num_classes, ignore_index)
+        _, predicted, truth = _select_counted(prediction, labels, num_classes, ignore_index)
         pair = np.min_scalar_type(num_classes**2 - 1)
         pairs = truth.astype(pair) * pair.type(num_classes) + predicted.astype(pair)
         counts = np.bincount(pairs, minlength=num_classes**2)
@@ -318,11 +315,9 @@ def boundary_f1(prediction: Labels, labels: Labels, num_classes: int, *, ignore_
         >>> boundary_f1(labels, labels, 2, ignore_index=255)
         1.0
     """
-    _check_maps(prediction, labels)
+    counted, _, _ = _select_counted(prediction, labels, num_classes, ignore_index)
     if labels.ndim != 2:
         raise InvalidArgumentError(f"boundary_f1 takes one image (H, W), not {labels.shape}.")
-    counted = labels != ignore_index
-    _check_classes(prediction[counted], labels[counted], num_classes, ignore_index)
     truth = _find_boundaries(labels, counted)
     predicted = _find_boundaries(prediction, counted)
     true_pixels, predicted_pixels, pairs = (
@@ -430,15 +425,22 @@ def compute_scores(
     }
 
 
-def _check_maps(prediction: Labels, labels: Labels) -> None:
+def _select_counted(
+    prediction: Labels, labels: Labels, num_classes: int, ignore_index: int
+) -> tuple[npt.NDArray[np.bool_], Labels, Labels]:
+    """Return which pixels are not ignored, and the predicted and true classes there.
+
+    Raises:
+        InvalidArgumentError: The shapes differ, a dtype is not an integer, or a predicted class is not in 0..K-1.
+        DataError: A label is neither `ignore_index` nor in 0..K-1.
+    """
     if prediction.shape != labels.shape:
         raise InvalidArgumentError(f"prediction {prediction.shape} and labels {labels.shape} must have the same shape.")
     for name, array in (("prediction", prediction), ("labels", labels)):
         if array.dtype.kind not in "iu":
-            raise InvalidArgumentError(f"{name} must hold integer class indices, not {array.dtype}.")
-
-
-def _check_classes(predicted: Labels, truth: Labels, num_classes: int, ignore_index: int) -> None:
+            raise InvalidArgumentError(f"{name} must contain integer class indices, not {array.dtype}.")
+    counted = labels != ignore_index
+    predicted, truth = prediction[counted], labels[counted]
     if (value := _find_invalid_class(truth, num_classes)) is not None:
         raise DataError(
             f"label {value} is neither a class, 0..{num_classes - 1}, nor the ignore index {ignore_index}. "
@@ -446,8 +448,9 @@ def _check_classes(predicted: Labels, truth: Labels, num_classes: int, ignore_in
         )
     if (value := _find_invalid_class(predicted, num_classes)) is not None:
         raise InvalidArgumentError(
-            f"predicted class {value} is not in 0..{num_classes - 1}: the prediction is of a model with other classes."
+            f"predicted class {value} is not in 0..{num_classes - 1}: the prediction is from another model."
         )
+    return counted, predicted, truth
 
 
 def _find_invalid_class(classes: Labels, num_classes: int) -> int | None:
@@ -505,18 +508,14 @@ def _find_candidates(
     y, x = np.nonzero(truth >= 0)
     positions, classes = (y + margin) * width + x + margin, truth[y, x]
     candidates, degrees = [numbers[:0]], [np.zeros(0, np.intp)]
-    for block in _split_rows(positions.size, len(steps)):
+    rows = max(1, _BLOCK // len(steps))
+    for start in range(0, positions.size, rows):
+        block = slice(start, start + rows)
         around = positions[block, None] + steps
         match = classes_at[around] == classes[block, None]
         candidates.append(numbers[around[match]])
         degrees.append(np.count_nonzero(match, axis=1))
     return np.concatenate(candidates), np.concatenate(degrees)
-
-
-def _split_rows(rows: int, columns: int) -> Iterator[slice]:
-    """Return slices of rows with at most `_BLOCK` elements each."""
-    step = max(1, _BLOCK // columns)
-    return (slice(start, start + step) for start in range(0, rows, step))
 
 
 def _list_offsets(height: int, width: int) -> npt.NDArray[np.intp]:

@@ -1,17 +1,17 @@
 """The model file: weights, network, classes, preprocessing and scores in one safetensors file, without pickle.
 
-The metadata has a single key, `pixelwise`, with JSON in sorted keys. It holds no time, host or path, so equal runs
-write equal files.
+The metadata has a single key, `pixelwise`, with JSON in sorted keys. It holds no time, host or path, so identical runs
+write identical files.
 
 The format number follows one rule. Readers ignore keys that they do not know, at every level, so a later version may
 add keys. A key that changes the labels must raise `FORMAT`, because an older version would ignore it and predict
-something else. A file with another format is refused.
+something else. A file with a different format is refused.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +72,10 @@ def load_model(model: str | Path) -> tuple[Segmenter, ModelSpec]:
 
     Raises:
         PathNotFoundError: The file does not exist.
-        PathAccessError: The file may not be read.
-        ModelFileError: The file is truncated, altered, from another program or of another format.
+        PathAccessError: The file is not readable.
+        ModelFileError: The file is truncated, altered, from another program or has a different format.
     """
-    path = find_model(Path(model))
-    with _open(path) as file:
-        values = _read_metadata(path, file.metadata() or {})
+    with _open(model) as (path, file, values):
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     if values.pop("checksum", None) != _compute_checksum(values, weights):
         raise ModelFileError(f"{path} was altered after it was written (checksum); copy it again, or train again.")
@@ -100,16 +98,14 @@ def load_model(model: str | Path) -> tuple[Segmenter, ModelSpec]:
 
 def read_checksum(model: str | Path) -> str:
     """Return the checksum in a model file without reading its weights; `load_model` verifies it."""
-    path = find_model(Path(model))
-    with _open(path) as file:
-        return str(_read_metadata(path, file.metadata() or {}).get("checksum"))
+    with _open(model) as (_, _, values):
+        return str(values.get("checksum"))
 
 
 def read_spec(model: str | Path) -> ModelSpec:
     """Return the spec in a model file without reading its weights or verifying the checksum."""
-    path = find_model(Path(model))
-    with _open(path) as file:
-        return _to_spec(path, _read_metadata(path, file.metadata() or {}))
+    with _open(model) as (path, _, values):
+        return _to_spec(path, values)
 
 
 def find_model(path: Path) -> Path:
@@ -117,7 +113,7 @@ def find_model(path: Path) -> Path:
 
     Raises:
         PathNotFoundError: The file does not exist.
-        PathAccessError: The file may not be read.
+        PathAccessError: The file is not readable.
     """
     with wrap_access_errors(path):
         file = path / MODEL_FILE_NAME if path.is_dir() else path
@@ -129,11 +125,10 @@ def find_model(path: Path) -> Path:
 
 
 def _to_dict(spec: ModelSpec) -> dict[str, Any]:
-    network = {name: getattr(spec.network, name) for name in spec.network.__dataclass_fields__}
     classes = spec.classes.to_dict()
     return {
         "format": FORMAT,
-        "network": network,
+        "network": asdict(spec.network),
         "encoder": spec.network.encoder,
         "colors": classes.pop("colors"),
         "classes": classes,
@@ -181,10 +176,12 @@ def _compute_checksum(values: Mapping[str, Any], weights: Mapping[str, Tensor]) 
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Any]:
+def _open(model: str | Path) -> Iterator[tuple[Path, Any, dict[str, Any]]]:
+    """Open a model file, or that of a run folder: its path, the open file and its metadata."""
+    path = find_model(Path(model))
     try:
         with safe_open(path, framework="pt") as file:
-            yield file
+            yield path, file, _read_metadata(path, file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise ModelFileError(
             f"{path} is not a complete safetensors file ({error}); copy it again, or train again."

@@ -41,14 +41,14 @@ def test_the_demo_does_the_whole_job_and_replaces_an_earlier_one(small_demo: Non
 
 def test_the_demo_refuses_a_folder_of_something_else(small_demo: None, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("three years")
-    with pytest.raises(InvalidArgumentError, match=r"holds files of something else. Choose another folder"):
+    with pytest.raises(InvalidArgumentError, match=r"contains files that no demo wrote. Choose another folder"):
         demo(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_the_demo_refuses_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(InvalidArgumentError, match=r"holds files of something else. Choose another folder"):
+    with pytest.raises(InvalidArgumentError, match=r"contains files that no demo wrote. Choose another folder"):
         demo(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 

@@ -15,7 +15,7 @@ def test_the_report_of_a_run_that_ended_early_says_so(streets: Path, tiny: dict[
     }
     result = train(streets, tmp_path / "run", **{**tiny, "settings": settings, "steps": 8})
     assert (
-        "ended early (training.early_stopping_patience): evaluations without a better mean IoU than"
+        "stopped early (training.early_stopping_patience): evaluations without a better mean IoU than"
         in result.report.read_text(encoding="utf-8")
     )
     page = (tmp_path / "run" / "live.html").read_text(encoding="utf-8")

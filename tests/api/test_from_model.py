@@ -83,7 +83,7 @@ def test_a_model_that_is_none_is_an_error(streets: Path, short: Arguments, tmp_p
 
 
 def test_a_resumed_run_keeps_its_origin(trained: Path, finished: Path, streets: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"another config:\n  training\.init_from: null → "):
+    with pytest.raises(CheckpointError, match=r"a different config:\n  training\.init_from: null → "):
         train(streets, finished, resume=True, init_from=trained)
 
 

@@ -118,8 +118,8 @@ def test_folds_without_their_mark_start_from_the_beginning(
     ("changes", "said"),
     [
         ({"folds": 4}, r"was started with 3 folds, not 4\. Resume without"),
-        ({"seed": 1}, r"another config:\n  training\.seed: 0 → 1\nResume without changing it, or start a new run"),
-        ({"budget": "20m"}, r"another config:\n  training\.budget_seconds: .* → 1200\.0\n"),
+        ({"seed": 1}, r"a different config:\n  training\.seed: 0 → 1\nResume without changing it, or start a new run"),
+        ({"budget": "20m"}, r"a different config:\n  training\.budget_seconds: .* → 1200\.0\n"),
     ],
 )
 def test_other_folds_are_refused(folded: CrossValidationResult, streets: Path, changes: Arguments, said: str) -> None:
@@ -139,9 +139,9 @@ def test_a_folder_holds_either_folds_or_a_run(
     folded: CrossValidationResult, trained: Path, streets: Path, tiny: Arguments
 ) -> None:
     for changes in ({}, {"folds": 3}):
-        with pytest.raises(InvalidArgumentError, match=r"already holds folds \(folds\.json\)"):
+        with pytest.raises(InvalidArgumentError, match=r"already contains folds \(folds\.json\)"):
             train(streets, folded.run, **changes, **tiny)
-    with pytest.raises(InvalidArgumentError, match=r"already holds a run"):
+    with pytest.raises(InvalidArgumentError, match=r"already contains a run"):
         train(streets, trained, folds=3, **tiny)
 
 

@@ -14,8 +14,8 @@ def train_nothing(monkeypatch: pytest.MonkeyPatch, asked: list[Any]) -> None:
     def train_run(prepared: Any, options: Any, world: Any) -> None:
         asked.append(prepared.config)
 
-    monkeypatch.setattr("pixelwise.api.train_command.train_run", train_run)
-    monkeypatch.setattr("pixelwise.api.train_command.make_result", lambda folder: None)
+    monkeypatch.setattr("pixelwise.api.train_run.train_run", train_run)
+    monkeypatch.setattr("pixelwise.api.train_run.make_result", lambda folder: None)
 
 
 def test_a_given_config_without_a_length_takes_the_default_budget(

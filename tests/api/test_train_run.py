@@ -69,7 +69,7 @@ def test_a_run_without_a_checkpoint_starts_from_the_beginning(started: Path, tra
 )
 def test_another_config_is_refused(finished: Path, streets: Path, changes: Arguments, shown: str) -> None:
     before = read_contents(finished)
-    with pytest.raises(CheckpointError, match=f"was started with another config:\n  {shown}\nResume without changing"):
+    with pytest.raises(CheckpointError, match=f"with a different config:\n  {shown}\nResume without changing"):
         train(streets, finished, resume=True, **changes)
     assert read_contents(finished) == before
 
@@ -139,7 +139,7 @@ def other_data(streets: Path, tmp_path: Path) -> Path:
 
 def test_another_dataset_is_refused_with_its_differences(started: Path, other_data: Path) -> None:
     before = read_contents(started)
-    with pytest.raises(CheckpointError, match="was started with another dataset") as error:
+    with pytest.raises(CheckpointError, match="was started with a different dataset") as error:
         train(other_data, started, resume=True)
     lines = str(error.value).splitlines()
     assert lines[1].startswith("  images/train/0001.png: ")
@@ -204,7 +204,7 @@ def test_a_folder_that_may_not_be_written_is_refused_before_anything_is_read(
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
     monkeypatch.setattr("pixelwise.api.train_run.prepare_data", lambda *arguments: pytest.fail("began"))
     with pytest.raises(
-        PathAccessError, match=rf"{tmp_path} may not be written to\. Make it writable, or choose another"
+        PathAccessError, match=rf"{tmp_path} is not writable\. Change its permissions, or choose another"
     ):
         train(streets, tmp_path / "a" / "run", steps=1)
 

@@ -64,7 +64,7 @@ def test_voc_supports_255_classes(tmp_path: Path) -> None:
         write_png(tmp_path / "images" / f"{name}.png", np.arange(64, dtype=np.uint8).reshape(8, 8) + np.uint8(number))
         write_png(tmp_path / "masks" / f"{name}.png", np.arange(64, dtype=np.uint16).reshape(8, 8))
     (tmp_path / "dataset.yaml").write_text(yaml.safe_dump({"names": [str(i) for i in range(256)]}))
-    with pytest.raises(DataError, match=r"has 256 classes, but masks of VOC have at most 255. Convert it to folder"):
+    with pytest.raises(DataError, match=r"has 256 classes, but VOC masks allow at most 255. Use the format folder"):
         convert(tmp_path, tmp_path / "out", to="voc")
 
 

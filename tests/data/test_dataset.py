@@ -341,7 +341,7 @@ def test_a_path_that_does_not_exist_or_may_not_be_read(tmp_path: Path, monkeypat
     with pytest.raises(PathNotFoundError, match=r"Dataset '.*absent' does not exist. Expected the folder"):
         Dataset.load(tmp_path / "absent")
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(PathAccessError, match=r"may not be read\. Check the permissions"):
+    with pytest.raises(PathAccessError, match=r"is not readable\. Check the permissions"):
         Dataset.load(tmp_path)
 
 

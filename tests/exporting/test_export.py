@@ -192,7 +192,7 @@ def test_the_card_of_another_export_is_not_replaced(model, tmp_path):
     [
         ("a.onnx", {"format": "openvino"}, r"suffix of .*a\.onnx means onnx, but the format is openvino\. Use \*\.xml"),
         ("a", {"format": "onyx"}, "unknown format 'onyx'. Did you mean 'onnx'"),
-        ("a.onnx", {"min_agreement": 1.5}, "min_agreement is 1.5. Expected a share from 0 to 1"),
+        ("a.onnx", {"min_agreement": 1.5}, "min_agreement is 1.5. Expected a fraction from 0 to 1"),
         ("a.onnx", {"precision": "fp61"}, "unknown precision 'fp61'. Did you mean 'fp16'"),
         ("a.pt2", {"precision": "int8"}, "torch-export does not support int8. Use the format onnx or openvino"),
     ],

@@ -13,11 +13,11 @@ from pixelwise.config import NetworkConfig
 from pixelwise.devices import enable_deterministic_algorithms
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import Segmenter, SegNet, SegNetBasic, UNet, build_network
-from pixelwise.networks.activation_checkpointing import enable_activation_checkpointing
 from pixelwise.networks.backbones import build_fc_layers, build_vgg_layers
 from pixelwise.networks.encoders import ChainEncoder, build_encoder
 from pixelwise.networks.fcn import FCN
 from pixelwise.networks.segnet_basic import FCNBasic
+from pixelwise.networks.stages import enable_activation_checkpointing
 from pixelwise.networks.summary import count_checkpointed_bytes, count_saved_bytes
 from pixelwise.networks.unet import EncoderUNet
 

@@ -3,9 +3,8 @@ import torch
 from torch import Tensor, nn
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.networks.mc_dropout import enable_dropout_only, sample_predictions
 from pixelwise.networks.segmenter import Segmenter
-from pixelwise.networks.segnet import SegNet
+from pixelwise.networks.segnet import SegNet, enable_dropout_only, sample_predictions
 
 
 class Passes(nn.Module):

@@ -49,5 +49,5 @@ def test_statistics_are_saved_with_the_weights():
 
 @pytest.mark.parametrize(("mean", "std"), [([0.0], [0.0]), ([0.0, 1.0], [1.0])])
 def test_invalid_statistics_raise(mean, std):
-    with pytest.raises(InvalidArgumentError, match="one value a channel"):
+    with pytest.raises(InvalidArgumentError, match="one value per channel"):
         Segmenter(Probe(1), mean=mean, std=std)

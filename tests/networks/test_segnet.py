@@ -12,8 +12,7 @@ from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.layers import Skips, Upsampling
 from pixelwise.networks.segmenter import Segmenter
 from pixelwise.networks.segnet import SegNet, distribute_dropout
-from pixelwise.networks.weights.from_classifier import map_vgg16_names
-from pixelwise.networks.weights.io import load_weights
+from pixelwise.networks.weights import load_weights, map_vgg16_names
 from support import contracts
 
 SMALL = {"channels": (4, 6, 8, 8, 8), "depths": (2, 1, 1, 1, 2)}

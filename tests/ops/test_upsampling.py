@@ -8,7 +8,6 @@ from torch import nn
 from torch.nn import functional
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.ops import upsampling
 from pixelwise.ops.upsampling import (
     Interpolate,
     UnpoolBedOfNails,
@@ -291,7 +290,3 @@ def test_invalid_bilinear_kernels_raise():
         bilinear_kernel(0)
     with pytest.raises(InvalidArgumentError, match=r"4 channels cannot be divided into 3 groups"):
         bilinear_weight(4, 2, groups=3)
-
-
-def test_modes_and_their_type_agree():
-    assert set(upsampling._TORCH_MODES) == set(MODES)

@@ -60,7 +60,7 @@ def test_a_pattern_does_not_look_into_a_zarr(pattern: str, zarrs: Path) -> None:
 def test_windowed_formats_are_never_read_as_a_whole(name: str, zarrs: Path) -> None:
     (zarrs / name).touch()
     (item,) = find_inputs([zarrs / name])
-    with pytest.raises(DataError, match=rf"{name}: This format is only read window by window, .*\. Cut out"):
+    with pytest.raises(DataError, match=rf"{name}: This format is only read window by window, .*\. Export a part"):
         item.read(3)
 
 

@@ -23,7 +23,7 @@ from pixelwise.errors import InvalidArgumentError, ModelFileError, PathNotFoundE
 from pixelwise.networks.convolutionalize import convolutionalize
 from pixelwise.networks.geometry.alignment import Alignment
 from pixelwise.networks.geometry.tracer import copy_to_meta
-from pixelwise.networks.weights.io import Classifier
+from pixelwise.networks.weights import Classifier
 from pixelwise.prediction.localize import (
     COLORS,
     OPACITY,
@@ -324,7 +324,7 @@ def test_weights_that_are_incomplete_are_refused(weights: Path, tmp_path: Path) 
     del tensors["features.0.bias"]
     torch.save(tensors, tmp_path / "w.pt")
     with pytest.raises(
-        ModelFileError, match=r"w\.pt does not hold all weights of 'squeezenet1_1': .*features\.0\.bias"
+        ModelFileError, match=r"w\.pt does not contain all weights of 'squeezenet1_1': .*features\.0\.bias"
     ):
         load_classifier("squeezenet1_1", tmp_path / "w.pt")
 
@@ -333,7 +333,7 @@ def test_weights_of_another_shape_are_refused(weights: Path, tmp_path: Path) -> 
     tensors = torch.load(weights, weights_only=True)
     tensors["features.0.weight"] = torch.zeros(64, 3, 5, 5)
     torch.save(tensors, tmp_path / "w.pt")
-    with pytest.raises(ModelFileError, match=r"of another shape: features\.0\.weight \(64, 3, 5, 5\)"):
+    with pytest.raises(ModelFileError, match=r"of a different shape: features\.0\.weight \(64, 3, 5, 5\)"):
         load_classifier("squeezenet1_1", str(tmp_path / "w.pt"))
 
 

@@ -78,7 +78,7 @@ def test_outputs_of_an_equal_request_are_complete_only_with_resume(tmp_path: Pat
 )
 def test_another_request_is_not_resumed(tmp_path: Path, other: Mapping[str, Any], message: str) -> None:
     begin(tmp_path)
-    with pytest.raises(InvalidArgumentError, match=rf"holds the results of another request \({message}\)"):
+    with pytest.raises(InvalidArgumentError, match=rf"contains the results of another request \({message}\)"):
         begin(tmp_path, other, resume=True)
     assert read_manifest(tmp_path) == FIRST
 

@@ -148,7 +148,7 @@ def test_a_named_file_that_is_not_an_image_is_listed(model: Path, photos: Path, 
     assert len(report.written) == 1
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a folder that may not be written")
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a folder that is not writable")
 def test_a_result_that_cannot_be_written_is_listed(model: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir(mode=0o500)

@@ -17,8 +17,8 @@ from pixelwise.api import predict
 from pixelwise.config import NetworkConfig
 from pixelwise.data.io.images import read_image, read_mask
 from pixelwise.data.rasters import ome_zarr
-from pixelwise.data.rasters.geotiff_writer import use_gdal
 from pixelwise.data.rasters.ome_zarr import ZarrRaster
+from pixelwise.data.rasters.rasterio_reader import use_gdal
 from pixelwise.data.rasters.windows import BLOCK
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.inference.predictor import Predictor, load

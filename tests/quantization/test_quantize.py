@@ -139,7 +139,7 @@ def test_a_drop_above_the_limit_is_refused_and_the_old_file_stays(
 
 @pytest.mark.parametrize("points", [-1, 101])
 def test_a_limit_outside_its_range_is_refused(model: Path, streets: Path, points: float) -> None:
-    with pytest.raises(InvalidArgumentError, match=f"max_iou_drop is {points}. Expected points of mean IoU from 0"):
+    with pytest.raises(InvalidArgumentError, match=f"max_iou_drop is {points}. Expected percentage points from 0"):
         pixelwise.quantize(model, streets, max_iou_drop=points)
 
 

@@ -286,7 +286,7 @@ FAULTS = [
     # sizes
     Fault(code="size_mismatch", plant=put("masks/train/1.png", mask(0, 1, 2)[:-1]),
           files=("images/train/1.png", "masks/train/1.png"),
-          message="1 mask with another size.*: masks/train/1.png is 23x32, but its image is 24x32",
+          message="1 mask whose size differs .*: masks/train/1.png is 23x32, but its image is 24x32",
           fix="Save image and mask"),
     Fault(code="exif_rotation", plant=put_bytes("images/train/1.png", encode_rotated(6)),
           files=("images/train/1.png", "masks/train/1.png"),
@@ -422,7 +422,7 @@ FAULTS = [
           message="1 group in more than one split: 'of' in train and val", fix="Move all images of a group"),
     Fault(code="sequence_in_two_splits", plant=names("clip_{number}"),
           files=("images/train/clip_5.png", "images/val/clip_6.png"), fix="If they are frames of one video",
-          message="1 pair of images that are neighbors by their names, .*: train/clip_5 next to val/clip_6"),
+          message="1 pair of images with neighboring names .*: train/clip_5 next to val/clip_6"),
     Fault(code="split_made", plant=remove_splits, fix="To choose the validation images",
           message="No validation split found: 2 of the 9 training images, drawn with seed 0"),
 ]  # fmt: skip

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from pixelwise.data.classes import Classes, describe_classes
-from pixelwise.data.io.georeference import Georeference
+from pixelwise.data.io.tiff import Georeference
 from pixelwise.inference.predictor import Prediction
-from pixelwise.prediction.outputs import LabeledImage, LabelValues
+from pixelwise.prediction.outputs.pictures import LabeledImage, LabelValues
 
 COLORS = [[10, 20, 30], [200, 100, 0], [0, 0, 255]]
 ABC = describe_classes({"names": ["a", "b", "c"], "colors": COLORS})

@@ -39,11 +39,3 @@ def test_time_of_earlier_sittings_counts(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_no_time_at_all_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "monotonic", lambda: 1000.5)
     assert TrainingClock(steps=None, seconds=0.0, _start=1000.0).measure(0) == 1
-
-
-def test_all_processes_use_the_agreed_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = TrainingClock(steps=None, seconds=100.0, _start=1000.0)
-    clock.set_progress(0.25)
-    monkeypatch.setattr(time, "monotonic", lambda: 1050.0)
-    assert (clock.progress_at(3), clock.measure(3)) == (0.25, 0.5)
-    assert TrainingClock(steps=10, seconds=None).progress_at(5) == 0.5

@@ -60,12 +60,12 @@ def test_a_folder_in_use_is_refused(folds: CrossValidation) -> None:
     folds.require_free()
     folds.write()
     with pytest.raises(
-        InvalidArgumentError, match=r"run already holds folds \(folds\.json\)\. Continue them with --resume"
+        InvalidArgumentError, match=r"run already contains folds \(folds\.json\)\. Continue them with --resume"
     ):
         folds.require_free()
     folds.summary.unlink()
     (folds.path / "config.yaml").touch()
-    with pytest.raises(InvalidArgumentError, match=r"already holds a run \(config\.yaml\)"):
+    with pytest.raises(InvalidArgumentError, match=r"already contains a run \(config\.yaml\)"):
         folds.require_free()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,7 +26,9 @@ from pixelwise.training.distributed import (
     choose_process_device,
     explain_lost_process,
     is_distributed,
+    is_first_process,
     name_attempt,
+    require_devices,
 )
 from pixelwise.training.resource_errors import step_within_memory
 from pixelwise.training.run_dir import RunFolder
@@ -192,7 +195,7 @@ def test_scores_are_those_of_one_process(one: Ran, two: Ran) -> None:
 
 
 def test_only_the_first_process_writes_and_says(two: Ran) -> None:
-    assert "2 processes: 2 of the 4 images of a batch each" in two.said[0]
+    assert "2 processes, each with 2 of the 4 images of a batch" in two.said[0]
     assert two.said[1] == ""
     assert list(two.run.path.rglob("*.part")) == []
     assert two.run.report.exists()
@@ -258,7 +261,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(train: Train) -> None:
     assert not ran.run.path.exists()
 
 
-def launched(*words: object) -> subprocess.CompletedProcess[str]:
+def run_python(*words: object) -> subprocess.CompletedProcess[str]:
     """A Python that starts processes itself."""
     command = [sys.executable, *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -272,9 +275,36 @@ def test_torchrun_resumes_by_itself_when_a_process_is_killed(
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "--max-restarts", 1)
     options = ("--config", config, "--steps", STEPS, "--device", "cpu", "--deterministic", "--resume")
     script = Path(__file__).parents[1] / "support" / "ranks.py"
-    ended = launched(*torchrun, script, "train", data, "-o", tmp_path / "run", *options)
+    ended = run_python(*torchrun, script, "train", data, "-o", tmp_path / "run", *options)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stderr.count("2 processes: ") == 2  # begun, killed, and begun again
+    assert ended.stderr.count("2 processes, each") == 2  # begun, killed, and begun again
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == two.run.model.read_bytes()
+
+
+@pytest.mark.slow
+def test_torchrun_on_two_machines_has_the_weights_of_one_process(
+    one: Ran, two: Ran, data: Path, config: Path, tmp_path: Path
+) -> None:
+    """Two agents of torchrun on this host stand for two machines."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    torchrun = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
+    torchrun += ["--rdzv-endpoint", endpoint, "--rdzv-id", "two-machines", "--local-addr", "127.0.0.1"]
+    command = [sys.executable, *torchrun, "-m", "pixelwise", "train", str(data), "-o", str(tmp_path / "run")]
+    command += ["--config", str(config), "--steps", str(STEPS), "--device", "cpu", "--deterministic", "--resume"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    agents = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+        for _ in range(2)
+    ]
+    said = [agent.communicate(timeout=600)[0] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], said
+    assert "".join(said).count("2 processes, each with 2 of the 4 images of a batch") == 1
+    checkpoint = load_checkpoint(RunFolder(tmp_path / "run"))
+    assert checkpoint is not None
+    for name, tensor in one.checkpoint.model.items():
+        torch.testing.assert_close(checkpoint.model[name], tensor, rtol=0, atol=1e-5, msg=name)
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == two.run.model.read_bytes()
 
 
@@ -284,12 +314,12 @@ def test_devices_starts_the_processes_and_gives_their_exit_code(
 ) -> None:
     options = ("--config", config, "--steps", STEPS, "--device", "cpu", "--deterministic", "--devices", 2)
     command = ("-m", "pixelwise", "train", data, "-o", tmp_path / "run", *options)
-    ended = launched(*command)
+    ended = run_python(*command)
     assert ended.returncode == 0, ended.stderr
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == two.run.model.read_bytes()
-    again = launched(*command)
+    again = run_python(*command)
     assert again.returncode == 2
-    assert "already holds a run" in again.stderr
+    assert "already contains a run" in again.stderr
 
 
 def test_a_process_group_that_is_there_is_used_and_stays(ranks: subprocess.Popen[str], tmp_path: Path) -> None:
@@ -403,20 +433,6 @@ def test_a_process_is_distributed_if_all_variables_are_set(
     assert is_distributed() == several
 
 
-def test_each_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(home, "choose_device", torch.device)
-    assert choose_process_device("cuda") == "cuda"
-    place = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
-    for name, value in place.items():
-        monkeypatch.setenv(name, value)
-    assert choose_process_device("cuda") == "cuda:1"
-    assert choose_process_device("cpu") == "cpu"
-    with pytest.raises(
-        InvalidArgumentError, match=r"--device cuda:0 is one GPU for several processes\. Use --device cuda"
-    ):
-        choose_process_device("cuda:0")
-
-
 def test_each_start_on_one_machine_has_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert name_attempt() == "attempt-0"
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
@@ -462,3 +478,73 @@ def test_too_little_memory_of_one_process_is_an_error(
         match=r"part of a batch .* activation_checkpointing=true\. Or: .*accumulation_steps=2",
     ):
         step_within_memory(trainer, batch, 0.0)
+
+
+# Starting the processes.
+
+
+Launched = Callable[[int, int], None]
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> Launched:
+    """`launched(rank, size)`: as torchrun starts a process."""
+
+    def launched(rank: int, size: int) -> None:
+        place = {"RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}
+        for name, value in place.items():
+            monkeypatch.setenv(name, str(value))
+
+    return launched
+
+
+def test_a_process_that_was_not_launched_is_the_first(launched: Launched) -> None:
+    assert is_first_process()
+    launched(1, 2)
+    assert not is_first_process()
+    launched(0, 2)
+    assert is_first_process()
+
+
+def test_a_single_process_prints_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some batch systems number the jobs of an array so; without a meeting point they know nothing of each other."""
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert is_first_process()
+
+
+def test_no_process_is_an_error() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"--devices is 0\. Expected 1 or more"):
+        require_devices(0, "cpu")
+
+
+def test_another_number_than_torchrun_has_started_is_an_error(launched: Launched) -> None:
+    launched(0, 2)
+    require_devices(2, "cpu")
+    with pytest.raises(InvalidArgumentError, match="--devices is 4, but torchrun has started 2 processes"):
+        require_devices(4, "cpu")
+
+
+def test_more_processes_than_gpus_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    require_devices(2, "cuda")
+    require_devices(8, "cpu")
+    with pytest.raises(
+        InvalidArgumentError, match=r"--devices is 3, but this machine has 2 GPUs\. Use at most 2, or --device cpu"
+    ):
+        require_devices(3, "cuda")
+
+
+def test_each_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(home, "choose_device", torch.device)
+    assert choose_process_device("cuda", None) == "cuda"
+    place = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    assert choose_process_device("cuda", None) == "cuda:1"
+    assert choose_process_device("cpu", None) == "cpu"
+    with pytest.raises(
+        InvalidArgumentError, match=r"--device cuda:0 is one GPU for several processes\. Use --device cuda"
+    ):
+        choose_process_device("cuda:0", None)

@@ -16,9 +16,11 @@ from pixelwise.progress import use_reporter
 from pixelwise.training import loop as home
 from pixelwise.training import trainer as trainer_home
 from pixelwise.training.checkpoint import load_checkpoint
+from pixelwise.training.distributed import World
 from pixelwise.training.divergence import load_failing_step
-from pixelwise.training.loop import fit, start_clock
+from pixelwise.training.loop import compute_training_seconds, fit
 from pixelwise.training.run_dir import RunFolder
+from pixelwise.training.signals import SignalGuard
 from pixelwise.training.trainer import Trainer
 from pixelwise.training.validation import ScoredModel
 from support.recorder import Recorder
@@ -371,8 +373,7 @@ def test_a_budget_that_is_already_spent_is_an_error(make_trainer: MakeTrainer, r
 def test_a_budget_leaves_time_for_the_end(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(home, "estimate_closing_seconds", lambda trainer: 30.0)
     trainer = make_trainer({"training.steps": None, "training.budget_seconds": 100})
-    clock = start_clock(trainer, time.monotonic() + 100)
-    assert clock.seconds == pytest.approx(70, abs=1)
+    assert compute_training_seconds(trainer, time.monotonic() + 100) == pytest.approx(70, abs=1)
 
 
 def test_a_budget_ends_in_a_scored_model(
@@ -408,3 +409,34 @@ def interrupted_after_one_step(trainer: Trainer, run: RunFolder, monkeypatch: py
         before_step(0, press_ctrl_c, patch)
         with pytest.raises(KeyboardInterrupt):
             train_model(trainer, run)
+
+
+def test_the_size_of_samples_follows_the_agreed_progress(
+    make_trainer: MakeTrainer, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each process has its own clock, but a step has one size."""
+    monkeypatch.setattr(home, "estimate_closing_seconds", lambda trainer: 0.0)
+    changes = {"training.steps": None, "training.budget_seconds": 100, "data.crop_size": [64, 96]}
+    trainer = make_trainer({**changes, "schedule.start_scale": 0.5, "schedule.full_scale_from": 0.5})
+    loop = home.TrainingLoop(trainer, run, SignalGuard(), deadline=time.monotonic() + 100, resume=False)
+    sizes = loop.choose_sizes()
+    assert next(sizes) == (0, (32, 48))
+    loop.agreed_progress = 0.5
+    assert next(sizes) == (1, (64, 96))
+
+
+def test_processes_choose_sizes_the_same_number_of_steps_ahead(
+    make_trainer: MakeTrainer, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first process has two loader threads, this one eight."""
+
+    class UnequalWorld(World):
+        def share(self, value: Any) -> Any:
+            return 2
+
+    calls: list[dict[str, int]] = []
+    prefetch = home.prefetch
+    monkeypatch.setattr(home, "choose_loader_threads", lambda device: 8)
+    monkeypatch.setattr(home, "prefetch", lambda *some, **more: calls.append(more) or prefetch(*some, **more))
+    fit(make_trainer().rebuild(world=UnequalWorld()), run)
+    assert calls == [{"num_ahead": 3, "num_threads": 8}]

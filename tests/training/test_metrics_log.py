@@ -2,6 +2,7 @@ import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from pixelwise.progress import use_reporter
 from pixelwise.training import metrics_log as home
 from pixelwise.training.clock import TrainingClock
 from pixelwise.training.divergence import DivergedError
-from pixelwise.training.metrics_log import MetricsLog
+from pixelwise.training.metrics_log import MetricsLog, describe_early_stop, is_out_of_patience
 from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import Trainer
 from support.recorder import Recorder
@@ -153,3 +154,42 @@ def test_events_of_repeated_steps_are_hidden(
             log.log_step(step, step / 10, torch.tensor(loss))
         log.close(1.0, has_ended=True)
     assert scalars(run, "train/loss") == [(1, 4.0), (2, 30.0)]
+
+
+# Early stopping.
+
+
+def metrics(*scores: float | None) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl: a loss, then an evaluation, of step 1, 2, ..."""
+    lines: list[dict[str, Any]] = []
+    for step, score in enumerate(scores, start=1):
+        lines += [{"step": step, "loss": 1.0}, {"step": step, "val": {"mean_iou": score}}]
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "over"),
+    [
+        ([], 1, False),
+        ([0.5], 1, False),
+        ([None], 1, False),  # the first evaluation is a new best whatever it is
+        ([0.5, 0.5], 1, True),  # as good is no better
+        ([0.5, 0.4], 2, False),
+        ([0.5, 0.4, 0.45], 2, True),
+        ([0.5, 0.4, 0.6, 0.5], 2, False),  # a new best begins the count anew
+        ([0.5, None, None, None], 3, True),
+        ([0.5, 0.4, 0.3, 0.2, 0.1], 0, False),
+        ([0.5, 0.4, 0.3, 0.2, 0.1], None, False),
+    ],
+)
+def test_patience_counts_evaluations_without_a_new_best(
+    scores: list[float | None], patience: int | None, over: bool
+) -> None:
+    assert is_out_of_patience(metrics(*scores), patience) is over
+    assert (describe_early_stop(metrics(*scores), patience) is not None) is over
+
+
+def test_the_note_names_the_best() -> None:
+    note = describe_early_stop(metrics(0.25, 0.5, 0.4, 0.3), 2)
+    assert note is not None
+    assert note.endswith("evaluations without a better mean IoU than 0.5000, of step 2: 2")

@@ -12,8 +12,8 @@ from pixelwise.config import OptimizerConfig, ScheduleConfig
 from pixelwise.training.optimizers import (
     AveragedWeights,
     build_optimizer,
-    learning_rate_factor,
-    resolution_at,
+    compute_lr_factor,
+    compute_resolution,
     set_learning_rate,
 )
 
@@ -34,7 +34,7 @@ schedules = st.builds(
 
 @given(schedules, SHARES)
 def test_the_learning_rate_lies_between_zero_and_the_peak(config: ScheduleConfig, progress: float) -> None:
-    assert 0 <= learning_rate_factor(progress, config) <= 1
+    assert 0 <= compute_lr_factor(progress, config) <= 1
 
 
 @given(schedules, SHARES)
@@ -42,7 +42,7 @@ def test_the_learning_rate_is_continuous(config: ScheduleConfig, progress: float
     near = min(1.0, progress + 1e-9)
     # Warming up within 1e-3 of the run climbs by 1e-6 here; poly is steepest at its end.
     if config.warmup > 1e-3 or config.warmup == 0:
-        difference = learning_rate_factor(near, config) - learning_rate_factor(progress, config)
+        difference = compute_lr_factor(near, config) - compute_lr_factor(progress, config)
         assert abs(difference) < 1e-5
 
 
@@ -53,15 +53,15 @@ def peak_of(config: ScheduleConfig) -> float:
 
 @given(schedules)
 def test_the_learning_rate_peaks_after_warmup_and_ends_at_its_final_value(config: ScheduleConfig) -> None:
-    assert learning_rate_factor(peak_of(config), config) == pytest.approx(1)
+    assert compute_lr_factor(peak_of(config), config) == pytest.approx(1)
     expected = 1 if config.name == "constant" else config.final_lr_ratio
-    assert learning_rate_factor(1.0, config) == pytest.approx(expected, abs=1e-6)
+    assert compute_lr_factor(1.0, config) == pytest.approx(expected, abs=1e-6)
 
 
 @given(schedules, SHARES, SHARES)
 def test_the_learning_rate_rises_and_then_never_again(config: ScheduleConfig, a: float, b: float) -> None:
     early, late = sorted((a, b))
-    first, second = (learning_rate_factor(p, config) for p in (early, late))
+    first, second = (compute_lr_factor(p, config) for p in (early, late))
     if late < peak_of(config):
         assert first <= second + 1e-12
     if early >= peak_of(config):
@@ -71,7 +71,7 @@ def test_the_learning_rate_rises_and_then_never_again(config: ScheduleConfig, a:
 @pytest.mark.parametrize(("name", "halfway"), [("cosine", 0.5), ("linear", 0.5), ("poly", 0.5**0.9), ("constant", 1.0)])
 def test_the_learning_rate_halfway(name: str, halfway: float) -> None:
     config = ScheduleConfig(name=name, warmup=0, final_lr_ratio=0)  # type: ignore[arg-type]
-    assert learning_rate_factor(0.5, config) == pytest.approx(halfway)
+    assert compute_lr_factor(0.5, config) == pytest.approx(halfway)
 
 
 @pytest.mark.parametrize(
@@ -81,24 +81,24 @@ def test_the_learning_rate_halfway(name: str, halfway: float) -> None:
 def test_one_cycle_by_table(progress: float, expected: float) -> None:
     """Warmed up to a 25th of the peak in a fifth of the run, at the peak after half of the rest."""
     config = ScheduleConfig(name="one_cycle", warmup=0.2, pct_start=0.5, final_lr_ratio=0.01)
-    assert learning_rate_factor(progress, config) == pytest.approx(expected)
+    assert compute_lr_factor(progress, config) == pytest.approx(expected)
 
 
 def test_the_first_step_is_not_lost() -> None:
-    assert learning_rate_factor(0, ScheduleConfig()) == pytest.approx(0.01)
+    assert compute_lr_factor(0, ScheduleConfig()) == pytest.approx(0.01)
 
 
 @given(schedules, SHARES, SHARES)
 def test_samples_grow_to_their_full_size(config: ScheduleConfig, a: float, b: float) -> None:
     early, late = sorted((a, b))
-    assert 0 <= resolution_at(early, config) <= resolution_at(late, config) <= 1
-    assert resolution_at(1.0, config) == 1
-    assert resolution_at(early, config) * 8 % 1 == 0
+    assert 0 <= compute_resolution(early, config) <= compute_resolution(late, config) <= 1
+    assert compute_resolution(1.0, config) == 1
+    assert compute_resolution(early, config) * 8 % 1 == 0
 
 
 def test_samples_grow_in_eighths() -> None:
     config = ScheduleConfig(start_scale=0.5, full_scale_from=0.8)
-    assert [resolution_at(p, config) for p in (0, 0.1, 0.2, 0.5, 0.79, 0.8)] == [0.5, 0.5, 0.625, 0.75, 0.875, 1]
+    assert [compute_resolution(p, config) for p in (0, 0.1, 0.2, 0.5, 0.79, 0.8)] == [0.5, 0.5, 0.625, 0.75, 0.875, 1]
 
 
 def module() -> nn.Module:

@@ -62,7 +62,7 @@ def test_an_empty_or_new_folder_is_free(run: RunFolder) -> None:
 def test_a_folder_that_holds_a_run_is_refused(run: RunFolder, name: str) -> None:
     (run.path / FILES[name]).touch()
     with pytest.raises(
-        InvalidArgumentError, match=rf"already holds a run \({FILES[name]}\)\. Continue it with --resume"
+        InvalidArgumentError, match=rf"already contains a run \({FILES[name]}\)\. Continue it with --resume"
     ):
         run.require_free()
 
@@ -101,6 +101,8 @@ def test_a_run_without_a_step_is_discarded(run: RunFolder) -> None:
     new.path.mkdir()
     for name in ("config", "classes", "splits"):
         getattr(new, name).touch()
+    new.events.mkdir()
+    (new.events / "events.out.tfevents.1").touch()
     new.discard()
     assert not new.path.exists()
 

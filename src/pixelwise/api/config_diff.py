@@ -70,7 +70,7 @@ def write_inventory(run: RunFolder, dataset: Dataset) -> None:
 
 
 def compare_files(run: RunFolder, dataset: Dataset) -> list[Change]:
-    """Return the files that are new, missing or of another size since the run was started."""
+    """Return the files that are new, missing or of a different size since the run was started."""
     if not run.inventory.exists():
         return []
     try:
@@ -95,11 +95,11 @@ def refuse_changes(run: RunFolder, subject: str, changes: Sequence[Change], fix:
         return
     lines = [f"  {change}" for change in changes[:_MAX_LISTED]]
     lines += [f"  and {len(changes) - _MAX_LISTED} more"] if len(changes) > _MAX_LISTED else []
-    raise CheckpointError("\n".join([f"{run.path} was started with another {subject}:", *lines, fix]))
+    raise CheckpointError("\n".join([f"{run.path} was started with a different {subject}:", *lines, fix]))
 
 
 def require_same_config(run: RunFolder, before: Config, now: Config, *, is_changeable: bool = True) -> None:
-    """Raise CheckpointError for another config.
+    """Raise CheckpointError for a different config.
 
     If the run `is_changeable`, the message names --allow-changes, and keys without effect on the result may differ.
     """
@@ -125,7 +125,7 @@ def write_changes(run: RunFolder, config: Config, changes: Sequence[Change], ste
     """Add the changes to `changes.yaml`, and write the new config with them as reasons."""
     entries = [*_read_changes(run), *({"after_step": step, **asdict(change)} for change in changes)]
     text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, width=1000)
-    write_atomically(run.changes, f"# Changes while the run was under way:\n{text}".encode())
+    write_atomically(run.changes, f"# Changes while the run was in progress:\n{text}".encode())
     reasons = {change.what: f"{change.before} until step {step}" for change in changes}
     config = replace(config, reasons={**config.reasons, **reasons})
     write_atomically(run.config, config.to_yaml().encode())

@@ -39,7 +39,7 @@ def check(
     group_by: GroupBy = None,
     json_path: JsonPath = None,
     html_path: Annotated[
-        StrPath | None, Option(help="HTML page with pictures to write.", name="--html", metavar="FILE")
+        StrPath | None, Option(help="Also write an HTML page with pictures.", name="--html", metavar="FILE")
     ] = None,
 ) -> "CheckReport":
     """Report problems in a dataset and how to fix them.
@@ -48,7 +48,7 @@ def check(
         data: Dataset folder. Every image and mask in it is read.
         format: Dataset format; None: detected.
         resolution: Height and width to which training scales the images; None: they are not scaled.
-        group_by: Group of an image, as `data.group_by` of a config.
+        group_by: Rule that finds the group of an image, like `data.group_by` of a config.
         json_path: JSON file to write with the report.
         html_path: HTML page to write, with pictures of the problems and of random samples.
 
@@ -68,7 +68,7 @@ def check(
     from pixelwise.checks.runner import require_valid_resolution, run_checks
     from pixelwise.data.dataset import Dataset
     from pixelwise.data.scan import scan_dataset
-    from pixelwise.data.splits.user_groups import find_user_groups
+    from pixelwise.data.splits.groups import find_user_groups
     from pixelwise.files import write_atomically
     from pixelwise.reports.check_report import write_check_report
 
@@ -140,14 +140,14 @@ def plan(
 
     Args:
         data: Dataset folder.
-        budget: Time for the whole run, in seconds or as a text.
+        budget: Time for the whole run, in seconds or as text.
         network: Network, a name of `pixelwise.networks.NETWORKS`; None: chosen.
         settings: Fixed configuration values, `{"section.key": value}`.
         format: Dataset format; None: detected.
-        group_by: Group of an image, as `data.group_by` of a config.
+        group_by: Rule that finds the group of an image, like `data.group_by` of a config.
         output: File to write with the config.
         device: Device to plan for.
-        precision: Arithmetic to plan for.
+        precision: Numerical precision to plan for.
         seed: Seed of the run; None: 0.
 
     Returns:

@@ -60,7 +60,7 @@ def load(
     Args:
         model: Run folder or model file.
         device: Device of the network; "auto": CUDA, then MPS, then the CPU.
-        precision: Arithmetic; "auto": bf16 if the device has it and this model gives the same answers, else fp32.
+        precision: Numerical precision; "auto": bf16 if the device has it and the labels are the same, else fp32.
             "int8" needs the file that `quantize` writes.
         engine: Library that runs the network; "auto": torch.
 
@@ -105,7 +105,7 @@ def evaluate(
         format: Dataset format; None: detected.
         json_path: JSON file to write with the scores.
         device: Device of the network.
-        precision: Arithmetic of the network.
+        precision: Numerical precision of the network.
         engine: Library that runs the network.
 
     Returns:
@@ -165,13 +165,13 @@ def predict(
         ),
     ] = ("labels",),
     tiling: Annotated[
-        Literal["exact", "blend", "none"], Option(help="Method for images that do not fit in memory.")
+        Literal["exact", "blend", "none"], Option(help="How to predict images that do not fit in memory.")
     ] = "exact",
     label_values: Annotated[
         Literal["index", "dataset"], Option(help="Values of label files: class indices, or the dataset's mask values.")
     ] = "index",
     min_area: Annotated[
-        int, Option(help="Smallest region to keep; smaller ones take a neighbor's class.", metavar="PIXELS")
+        int, Option(help="Smallest region to keep; smaller regions take a neighbor's class.", metavar="PIXELS")
     ] = 0,
     fill_holes: Annotated[bool, Option(help="Fill holes inside regions.")] = False,
     tta: Annotated[
@@ -179,8 +179,10 @@ def predict(
         Option(help="Test-time augmentation, separated by commas: flips, rotations, scales.", metavar="NAME,..."),
     ] = (),
     resume: Annotated[bool, Option(help="Skip inputs whose results are complete.")] = False,
-    shard: Annotated[str | None, Option(help="Share of the inputs to predict, such as 2/8.", metavar="I/N")] = None,
-    cluster: Annotated[Literal["ray"] | None, Option(help="Cluster whose machines predict.")] = None,
+    shard: Annotated[
+        str | None, Option(help="Predict only one share of the inputs, such as 2/8.", metavar="I/N")
+    ] = None,
+    cluster: Annotated[Literal["ray"] | None, Option(help="Predict on all machines of a cluster.")] = None,
     device: Device = "auto",
     precision: InferencePrecision = "auto",
     engine: Engine = "auto",
@@ -198,12 +200,12 @@ def predict(
         label_values: "index" writes class indices, "dataset" the mask values of the training data.
         min_area: Regions with fewer pixels take the class of a neighbor.
         fill_holes: Fill holes inside regions.
-        tta: Transforms to average over, such as "flip" or "scales".
-        resume: Skip images whose files an equal command has written.
+        tta: Transforms to average over, such as "flips" or "scales".
+        resume: Skip images whose files the same command has written.
         shard: "2/8" predicts the second of eight shares of the inputs.
         cluster: "ray" predicts on all machines of a Ray cluster, which must see the same paths.
         device: Device of the network.
-        precision: Arithmetic of the network.
+        precision: Numerical precision of the network.
         engine: Library that runs the network.
 
     Returns:
@@ -255,7 +257,7 @@ def quantize(
     ] = None,
     *,
     max_iou_drop: Annotated[
-        float, Option(help="Largest drop of mean IoU to accept, in points from 0 to 100.", metavar="POINTS")
+        float, Option(help="Largest drop in mean IoU to accept, in percentage points.", metavar="POINTS")
     ] = 1.0,
     format: Format = None,
 ) -> "QuantizeResult":
@@ -269,7 +271,7 @@ def quantize(
         model: Run folder or model file.
         data: Dataset with a training and a validation split and the classes of the model.
         output: File to write; None: `model.int8.onnx` next to the model file, where the other commands look for it.
-        max_iou_drop: Points of mean IoU that int8 may lose, from 0 to 100; a point is 0.01.
+        max_iou_drop: Percentage points of mean IoU that int8 may lose, from 0 to 100.
         format: Dataset format; None: detected.
 
     Returns:
@@ -293,7 +295,7 @@ def quantize(
     from pixelwise.quantization.result import QuantizeResult
 
     if not 0 <= max_iou_drop <= 100:
-        raise InvalidArgumentError(f"max_iou_drop is {max_iou_drop}. Expected points of mean IoU from 0 to 100.")
+        raise InvalidArgumentError(f"max_iou_drop is {max_iou_drop}. Expected percentage points from 0 to 100.")
     model = to_path(model)
     path = get_int8_path(model) if output is None else Path(output)
     require_replaceable(path)
@@ -315,11 +317,11 @@ def export(
     *,
     format: Annotated[
         Literal["onnx", "openvino", "torch-export"] | None,
-        Option(help="Format of the file.", default="by the suffix, else onnx"),
+        Option(help="Format of the file.", default="from the suffix, else onnx"),
     ] = None,
     logits: Annotated[bool, Option(help="Add the logits to the outputs of the graph.")] = False,
     precision: Annotated[
-        Literal["fp32", "fp16", "int8"], Option(help="Arithmetic of the network; int8 after `quantize`.")
+        Literal["fp32", "fp16", "int8"], Option(help="Numerical precision of the network; int8 after `quantize`.")
     ] = "fp32",
     min_agreement: Annotated[
         float | None,
@@ -338,7 +340,7 @@ def export(
     Args:
         model: Run folder or model file.
         output: File that ends in .onnx, .xml or .pt2, or a folder, in which the file is named "model".
-        format: Format of the file; None: by the suffix of `output`, else ONNX.
+        format: Format of the file; None: from the suffix of `output`, else ONNX.
         logits: Add the logits (B, K, H, W) float32 to the outputs.
         precision: "fp16" halves the size of the weights, "int8" quarters it and needs the
             file that `quantize` writes.
@@ -364,7 +366,7 @@ def export(
     require_known("precision", [precision], MIN_AGREEMENT)
     least = MIN_AGREEMENT[precision] if min_agreement is None else min_agreement
     if not 0 <= least <= 1:
-        raise InvalidArgumentError(f"min_agreement is {least}. Expected a share from 0 to 1.")
+        raise InvalidArgumentError(f"min_agreement is {least}. Expected a fraction from 0 to 1.")
     target = resolve_target(Path(output), format, precision)
     predictor = load(model, device="cpu", precision="fp32", engine="torch")
     int8 = read_int8(to_path(model)) if precision == "int8" else None

@@ -38,7 +38,7 @@ class Option:
 
     help: str
     name: str | None = None
-    """Name in the shell; None: the parameter's, with dashes."""
+    """Name in the shell; None: that of the parameter, with dashes."""
     short: str | None = None
     """One-letter name, such as -o."""
     metavar: str | None = None
@@ -55,15 +55,17 @@ Format = Annotated[
 GroupBy = Annotated[
     str | None,
     Option(
-        help="Group of an image (patient, scene, video), never divided between splits.",
+        help="Rule that finds the group of an image (patient, scene, video). A group stays in one split.",
         metavar="REGEX|FILE.csv:COLUMN",
     ),
 ]
-JsonPath = Annotated[StrPath | None, Option(help="JSON file to write.", name="--json", metavar="FILE")]
+JsonPath = Annotated[
+    StrPath | None, Option(help="Also write the results to this JSON file.", name="--json", metavar="FILE")
+]
 Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:1, ... or mps.", metavar="NAME")]
-Precision = Annotated[Literal["auto", "fp32", "bf16"], Option(help="Arithmetic of the network.")]
+Precision = Annotated[Literal["auto", "fp32", "bf16"], Option(help="Numerical precision of the network.")]
 InferencePrecision = Annotated[
-    Literal["auto", "fp32", "bf16", "int8"], Option(help="Arithmetic of the network; int8 after `quantize`.")
+    Literal["auto", "fp32", "bf16", "int8"], Option(help="Numerical precision of the network; int8 after `quantize`.")
 ]
 Engine = Annotated[
     Literal["auto", "torch", "torch-compile", "openvino", "onnxruntime"], Option(help="Library that runs the network.")

@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from pixelwise.api.config_diff import require_same_config
@@ -35,16 +34,12 @@ from pixelwise.training.trainer import draw_val_samples
 logger = logging.getLogger(__name__)
 
 
-def cross_validate(
-    output: Path | None, num_folds: int | None, options: TrainOptions, world: World, *, resume: bool
-) -> CrossValidationResult:
+def cross_validate(options: TrainOptions, world: World) -> CrossValidationResult:
     """Train and score the folds that are not finished; all processes call it together."""
 
     def prepare() -> tuple[CrossValidation, list[PreparedRun]]:
-        if resume and output and CrossValidation(path=output).summary.exists():
-            return resume_folds(output, num_folds, options, world)
-        assert num_folds is not None or output is not None
-        return start_folds(output, num_folds or 0, options, world)
+        is_resumed = options.resume and options.output and CrossValidation(path=options.output).summary.exists()
+        return resume_folds(options, world) if is_resumed else start_folds(options, world)
 
     folds, runs = world.call_on_first(prepare)
     classes: Classes | None = runs[0].arguments["spec"].classes if runs else None
@@ -58,7 +53,9 @@ def cross_validate(
         try:
             scores = train_fold(run, options, world, started)
         except INTERRUPTIONS:
-            logger.info(f"resume all folds with: pixelwise train {run.root} -o {folds.path} --resume")
+            logger.info(
+                f"resume all folds with: pixelwise train {run.arguments['dataset'].root} -o {folds.path} --resume"
+            )
             raise
         except InvalidArgumentError:
             if world.is_first and not folds.folds[0].last_checkpoint.exists():
@@ -71,20 +68,19 @@ def cross_validate(
     return world.call_on_first(folds.make_result)
 
 
-def start_folds(
-    output: Path | None, num_folds: int, options: TrainOptions, world: World
-) -> tuple[CrossValidation, list[PreparedRun]]:
+def start_folds(options: TrainOptions, world: World) -> tuple[CrossValidation, list[PreparedRun]]:
     """Plan once, and describe every fold in its folder."""
-    if output:
-        CrossValidation(path=output).require_free()
-    options = options.check(output)
+    num_folds = options.folds or 0
+    if options.output:
+        CrossValidation(path=options.output).require_free()
+    options = options.check()
     given = options.complete(options.config or Config())
     data = prepare_folds(options.data, given, num_folds, skip_invalid=options.skip_invalid)
     for note in dict.fromkeys(note for fold in data for note in fold.notes):
         logger.info(note)
     config = _plan_folds(data, given, options)
     folds = CrossValidation(
-        path=output or default_run_folder(options.data, config.network.name),
+        path=options.output or default_run_folder(options.data, config.network.name),
         num_folds=num_folds,
         budget_seconds=given.training.budget_seconds,
     )
@@ -113,14 +109,14 @@ def _plan_folds(data: Sequence[TrainingData], given: Config, options: TrainOptio
     return config.replace({"training.budget_seconds": round(share, 1)}, reasons=reasons)
 
 
-def resume_folds(
-    output: Path, num_folds: int | None, options: TrainOptions, world: World
-) -> tuple[CrossValidation, list[PreparedRun]]:
+def resume_folds(options: TrainOptions, world: World) -> tuple[CrossValidation, list[PreparedRun]]:
     """Prepare the folds with the config, splits and exclusions that their folders hold; none if all are finished."""
+    output, num_folds = options.output, options.folds
+    assert output is not None
     folds = load_cross_validation(output)
     if options.allow_changes:
         raise InvalidArgumentError(
-            f"{output} holds folds, which are comparable only without changes. Resume without --allow-changes."
+            f"{output} contains folds, which are comparable only without changes. Resume without --allow-changes."
         )
     if num_folds not in (None, folds.num_folds):
         raise CheckpointError(

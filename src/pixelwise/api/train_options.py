@@ -1,7 +1,7 @@
 """The arguments of a `train` call, and the config that follows from them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from pixelwise.devices import choose_device, choose_precision
 from pixelwise.import_paths import load_import_path
 from pixelwise.model_file import load_model
 from pixelwise.networks.registry import require_network_name
-from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, make_plan
+from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, compute_steps_within, make_plan, measure_step
 from pixelwise.planning.prepare_data import TrainingData
-from pixelwise.planning.timing import compute_steps_within, measure_step
+from pixelwise.progress import budget_start
+from pixelwise.training.cross_validation import CrossValidation
 from pixelwise.training.loggers import require_loggers
 from pixelwise.training.run_dir import RunFolder
 
@@ -24,18 +25,23 @@ class TrainOptions:
     """The arguments of a `train` call."""
 
     data: Path
+    output: Path | None
+    """Run folder; None: the next free one."""
     config: Config | None
     """Config to use instead of a plan."""
     changes: Mapping[str, Any]
     """Config keys that the caller set; they override the plan and the config."""
     weights: str | None
     """"imagenet", "none" or a file; None: as in the config."""
-    skip_invalid: bool = False
-    allow_changes: bool = False
-    profile: bool = False
-    device_name: str = "auto"
-    precision: str = "auto"
-    started: float
+    folds: int | None
+    """Number of folds; None: one run, or as many folds as the resumed ones."""
+    resume: bool
+    allow_changes: bool
+    profile: bool
+    skip_invalid: bool
+    device_name: str
+    precision: str
+    started: float = field(default_factory=budget_start)
     """Instant (`time.monotonic`) from which the budget counts."""
 
     @property
@@ -43,9 +49,16 @@ class TrainOptions:
         """Device to train on."""
         return choose_device(self.device_name)
 
-    def check(self, output: Path | None) -> "TrainOptions":
+    @property
+    def is_cross_validation(self) -> bool:
+        """True for folds, new or to resume."""
+        return self.folds is not None or (
+            self.output is not None and CrossValidation(path=self.output).summary.exists()
+        )
+
+    def check(self) -> "TrainOptions":
         """Check what needs no data; return the options with the network of the initial model."""
-        RunFolder(output or Path("runs")).require_writable()
+        RunFolder(self.output or Path("runs")).require_writable()
         choose_precision(self.precision, self.device)
         options = self.use_network_of_model()
         config = (options.config or Config()).replace(options.changes)

@@ -30,15 +30,14 @@ from pixelwise.errors import CheckpointError, InvalidArgumentError, PathAccessEr
 from pixelwise.evaluation.evaluate import EvaluationCounts
 from pixelwise.files import write_atomically
 from pixelwise.model_file import ModelSpec, load_model
-from pixelwise.networks.activation_checkpointing import enable_activation_checkpointing
-from pixelwise.networks.stages import compute_learning_rate_scales, get_first_stages
+from pixelwise.networks.stages import compute_learning_rate_scales, enable_activation_checkpointing, get_first_stages
 from pixelwise.planning.exclusions import Exclusion, drop_excluded, read_exclusions, write_exclusions
 from pixelwise.planning.prepare_data import TrainingData, prepare_data
 from pixelwise.reports.training_report import TrainingReport, write_training_report
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.distributed import World
-from pixelwise.training.early_stopping import describe_early_stop
 from pixelwise.training.loop import fit
+from pixelwise.training.metrics_log import describe_early_stop
 from pixelwise.training.profiler import profile_steps
 from pixelwise.training.resource_errors import explain_disk_errors
 from pixelwise.training.results import TrainResult
@@ -49,15 +48,13 @@ from pixelwise.training.trainer import Trainer
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class PreparedRun:
     """A run that the first process prepared and all processes train."""
 
     folder: RunFolder
     arguments: dict[str, Any]
     """Arguments of the Trainer; empty if the run is finished."""
-    root: Path | None = None
-    """Dataset folder."""
     class_shares: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
     """For the report."""
@@ -70,27 +67,33 @@ class PreparedRun:
         return config
 
 
-def start_run(output: Path | None, options: TrainOptions, world: World) -> PreparedRun:
+def prepare_run(options: TrainOptions, world: World) -> PreparedRun:
+    """Start a run, or resume the one in the output folder."""
+    is_resumed = options.resume and options.output and RunFolder(options.output).config.exists()
+    return resume_run(options, world) if is_resumed else start_run(options, world)
+
+
+def start_run(options: TrainOptions, world: World) -> PreparedRun:
     """Read the data, plan, and describe the run in its folder; by default the next free one."""
-    if output:
-        RunFolder(output).require_free()
-    options = options.check(output)
+    if options.output:
+        RunFolder(options.output).require_free()
+    options = options.check()
     given = (options.config or Config()).replace(options.changes)
     data = prepare_data(options.data, given, skip_invalid=options.skip_invalid)
     for note in data.notes:
         logger.info(note)
     config = options.make_config(data)
-    folder = RunFolder(output or default_run_folder(options.data, config.network.name))
-    prepared = make_prepared_run(folder, data, config, options, is_new=True)
-    require_trainable(prepared, world)
+    folder = RunFolder(options.output or default_run_folder(options.data, config.network.name))
+    run = make_prepared_run(folder, data, config, options, is_new=True)
+    require_trainable(run, world)
     write_description(folder, data, config)
-    return prepared
+    return run
 
 
-def resume_run(output: Path | None, options: TrainOptions, world: World) -> PreparedRun:
+def resume_run(options: TrainOptions, world: World) -> PreparedRun:
     """Prepare a run with the config, splits and exclusions that its folder holds."""
-    assert output is not None
-    folder = RunFolder(output)
+    assert options.output is not None
+    folder = RunFolder(options.output)
     before = load_config(folder.config)
     config = options.complete_resumed(before)
     changes = compare_configs(before, config)
@@ -102,7 +105,7 @@ def resume_run(output: Path | None, options: TrainOptions, world: World) -> Prep
     checkpoint = load_checkpoint(folder)
     if checkpoint and checkpoint.finished and folder.report.exists() and not select_effective(changes):
         logger.info(f"{folder.path} is finished; nothing to do.")
-        return PreparedRun(folder=folder, arguments={})
+        return PreparedRun(folder, arguments={})
     dataset = drop_excluded(Dataset.load(options.data, config.data.format), exclusions or ())
     if options.allow_changes:
         changes += compare_files(folder, dataset)
@@ -138,16 +141,9 @@ def make_prepared_run(
 ) -> PreparedRun:
     """Collect what the trainer and the report need."""
     arguments = data.trainer_arguments(config)
-    if load_weights:
-        arguments["initial_weights"] = load_initial_weights(config, arguments["spec"], options.weights)
-    return PreparedRun(
-        folder=folder,
-        arguments=arguments,
-        root=data.dataset.root,
-        class_shares=data.class_shares,
-        notes=(*data.waived, *data.notes),
-        is_new=is_new,
-    )
+    weights = load_initial_weights(config, arguments["spec"], options.weights) if load_weights else None
+    notes = (*data.waived, *data.notes)
+    return PreparedRun(folder, {**arguments, "initial_weights": weights}, data.class_shares, notes, is_new)
 
 
 def require_trainable(prepared: PreparedRun, world: World) -> None:
@@ -177,7 +173,7 @@ def load_initial_weights(config: Config, spec: ModelSpec, weights: str | None) -
         return None
     if source == "file" and weights in (None, "imagenet", "none"):
         raise InvalidArgumentError("network.encoder_weights is 'file', but no file is given. Add --weights FILE.")
-    from pixelwise.networks.weights.from_classifier import load_classifier_weights  # imports torchvision: seconds
+    from pixelwise.networks.weights import load_classifier_weights  # imports torchvision: seconds
 
     torch.manual_seed(config.training.seed)  # for layers without pretrained weights
     network = spec.build().network
@@ -190,7 +186,7 @@ def load_initial_weights(config: Config, spec: ModelSpec, weights: str | None) -
 
 def _load_model_weights(config: Config, spec: ModelSpec, model: Path) -> dict[str, torch.Tensor]:
     """Load the weights of another model, as far as its classes and channels are the same."""
-    from pixelwise.networks.weights.from_model import NetworkSpec, load_model_weights  # imports torchvision: seconds
+    from pixelwise.networks.weights import NetworkSpec, load_model_weights  # imports torchvision: seconds
 
     module, model_spec = load_model(model)
     theirs, ours = (
@@ -270,7 +266,7 @@ def train_run(
     folder, config = prepared.folder, prepared.config.training
     started = options.started if started is None else started
     deadline = started + config.budget_seconds if config.budget_seconds and config.steps is None else None
-    how_to_resume = f"resume with: pixelwise train {prepared.root} -o {folder.path} --resume"
+    how_to_resume = f"resume with: pixelwise train {prepared.arguments['dataset'].root} -o {folder.path} --resume"
     with explain_disk_errors(folder, how_to_resume):
         try:
             with enable_deterministic_algorithms(config.deterministic):
@@ -289,7 +285,6 @@ def train_run(
         if world.is_first:
             metrics = list(folder.read_metrics())
             early_stop = describe_early_stop(metrics, config.early_stopping_patience)
-            notes = (*([early_stop] if early_stop else ()), *describe_changes(folder), *prepared.notes)
             report = TrainingReport(
                 title=folder.path.name,
                 dataset=trainer.dataset,
@@ -299,7 +294,7 @@ def train_run(
                 counts=scored.counts,
                 metrics=metrics,
                 config=folder.config.read_text(encoding="utf-8"),
-                notes=notes,
+                notes=(*([early_stop] if early_stop else ()), *describe_changes(folder), *prepared.notes),
             )
             write_training_report(folder.report, report)
             if early_stop:

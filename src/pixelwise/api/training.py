@@ -1,6 +1,7 @@
 """Commands that train: train, demo."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -47,14 +48,14 @@ def train(
     ] = None,
     steps: Annotated[int | None, Option(help="Number of optimizer steps, instead of a budget.")] = None,
     resume: Annotated[bool, Option(help="Continue the run in --output.")] = False,
-    allow_changes: Annotated[bool, Option(help="With --resume: accept another config or dataset.")] = False,
+    allow_changes: Annotated[bool, Option(help="With --resume: accept a changed config or dataset.")] = False,
     profile: Annotated[bool, Option(help="Profile a few steps before training; see profile.txt.")] = False,
     skip_invalid: Annotated[bool, Option(help="Leave out files with errors instead of stopping.")] = False,
     loss: str | Callable[..., Any] | None = None,
     augment: str | Callable[..., Any] | None = None,
     settings: Annotated[Mapping[str, object], Settings] = MappingProxyType({}),
     seed: Seed = None,
-    deterministic: Annotated[bool, Option(help="Repeat the run bit for bit on CPU.")] = False,
+    deterministic: Annotated[bool, Option(help="Make the run repeatable bit for bit on a CPU.")] = False,
     devices: Annotated[int | None, Option(help="Number of processes, each with its own device.", metavar="N")] = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -67,10 +68,10 @@ def train(
 
     Args:
         data: Dataset folder.
-        output: Run folder. A folder with a run is an error without `resume`. None: `runs/DATA-NETWORK-N`.
+        output: Run folder. Without `resume`, a folder that contains a run is refused. None: `runs/DATA-NETWORK-N`.
         format: Dataset format; None: detected.
-        group_by: Group of an image, never divided between splits: a regular expression on the names, or
-            FILE.csv:COLUMN.
+        group_by: Rule that finds the group of an image: a regular expression on the names, or FILE.csv:COLUMN. A group
+            stays in one split.
         folds: Number of folds for cross-validation. One run per fold in `output`/fold-1, ...; they share the budget.
         config: Config file to use instead of a plan.
         network: Network, a name of `pixelwise.networks.NETWORKS`, or a class or function of a module of your own with
@@ -78,10 +79,10 @@ def train(
         encoder: Classifier to use as the encoder of unet or fcn.
         weights: Initial weights of the encoder: "imagenet", "none" or a file.
         init_from: Run folder or model file with the initial weights; its network is used unless another is given.
-        budget: Time for the whole command, in seconds or as a text; None: "20m", unless `steps` is given.
+        budget: Time for the whole command, in seconds or as text; None: "20m", unless `steps` is given.
         steps: Number of optimizer steps, instead of a budget.
         resume: Continue the run in `output` from its last checkpoint.
-        allow_changes: With `resume`: accept another config or dataset, and list the changes in `changes.yaml`.
+        allow_changes: With `resume`: accept a changed config or dataset, and list the changes in `changes.yaml`.
         profile: Profile a few steps before training: `profile.txt`, `profile.json.gz`.
         skip_invalid: Leave out files with errors; they are listed in `left_out.yaml`.
         loss: Loss function of your own, with the signature of `pixelwise.losses`; stored by its import path.
@@ -89,10 +90,10 @@ def train(
             by its import path.
         settings: Configuration values, `{"section.key": value}`; they override `config` and the plan.
         seed: Seed of splits, weights and augmentation; None: 0.
-        deterministic: Repeat the run bit for bit on CPU.
+        deterministic: Make the run repeatable bit for bit on a CPU.
         devices: Number of processes, each with its own device. Only on the command line; in Python, use torchrun.
         device: Device of the network.
-        precision: Arithmetic of the forward and backward pass.
+        precision: Numerical precision of the forward and backward pass.
 
     Returns:
         The run folder, the model file, the report and the scores on the validation images.
@@ -109,7 +110,11 @@ def train(
         >>> result.model.name
         'model.safetensors'
     """
-    from pixelwise.api.train_command import start_or_resume
+    from pixelwise.api.train_folds import cross_validate
+    from pixelwise.api.train_options import TrainOptions
+    from pixelwise.api.train_run import make_result, prepare_run, train_run
+    from pixelwise.data.splits.splits import require_valid_num_folds
+    from pixelwise.training.distributed import choose_process_device, open_world
 
     if budget is not None and steps is not None:
         raise InvalidArgumentError("budget and steps both set the length of the run. Choose one of them.")
@@ -133,21 +138,29 @@ def train(
         "training.seed": seed,
         "training.deterministic": True if deterministic else None,
     }
-    return start_or_resume(
-        Path(data),
-        None if output is None else Path(output),
+    if folds is not None:
+        require_valid_num_folds(folds)
+    options = TrainOptions(
+        data=Path(data),
+        output=None if output is None else Path(output),
         changes={**settings, **{key: value for key, value in named.items() if value is not None}},
         config=None if config is None else load_config(config),
-        weights=weights,
+        weights=None if weights is None else os.fspath(weights),
         folds=folds,
         resume=resume,
         allow_changes=allow_changes,
         profile=profile,
         skip_invalid=skip_invalid,
-        devices=devices,
-        device=device,
+        device_name=choose_process_device(device, devices),
         precision=precision,
     )
+    with open_world(options.device_name) as world:
+        if world.share(options.is_cross_validation):
+            return cross_validate(options, world)
+        run = world.call_on_first(lambda: prepare_run(options, world))
+        if run.arguments:
+            train_run(run, options, world)
+        return world.call_on_first(lambda: make_result(run.folder))
 
 
 def _get_import_path(function: str | Callable[..., Any] | None, parameter: str) -> str | None:
@@ -167,9 +180,9 @@ def demo(
     """Generate a dataset of street scenes, then check, train, evaluate and predict, in under three minutes.
 
     Args:
-        output: Folder for everything. An earlier demo in it is replaced; a folder with other files is an error.
+        output: Folder for everything. An earlier demo in it is replaced; a folder with other files is refused.
         device: Device of the network.
-        precision: Arithmetic of the network.
+        precision: Numerical precision of the network.
 
     Returns:
         The result of `train`. The folder also holds `data/`, `evaluation.json` and `predictions/`.
@@ -215,7 +228,7 @@ def _clear_demo(folder: Path) -> None:
     if not folder.exists() or not any(folder.iterdir()):
         return
     if not (folder / _DEMO_MARK).exists():
-        raise InvalidArgumentError(f"{folder} holds files of something else. Choose another folder (-o).")
+        raise InvalidArgumentError(f"{folder} contains files that no demo wrote. Choose another folder (-o).")
     for path in [*(folder / name for name in ("data", "predictions", "evaluation.json")), *RunFolder(folder).contents]:
         if path.is_dir():
             shutil.rmtree(path)

@@ -63,12 +63,9 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "duplicates": ("warning", "the same image occurs several times in a split"),
     "duplicates_across_splits": ("warning", "the same image is in several splits, so scores are too high"),
     "near_duplicates": ("warning", "images of a split differ only by compression, size or noise"),
-    "near_duplicates_across_splits": (
-        "warning",
-        "images of two splits differ only by compression, size or noise",
-    ),
+    "near_duplicates_across_splits": ("warning", "images of two splits differ only by compression, size or noise"),
     "group_in_two_splits": ("warning", "a group of --group-by has images in several splits"),
-    "sequence_in_two_splits": ("warning", "neighboring frames or tiles, by their names, are in different splits"),
+    "sequence_in_two_splits": ("warning", "frames or tiles with neighboring names are in different splits"),
     "split_made": ("note", "no val split exists, so a seeded one is made"),
 }
 """Code → severity and meaning. Codes are stable.
@@ -127,11 +124,7 @@ class CheckReport:
 def make_finding(code: str, files: Sequence[str], message: str, fix: str) -> Finding:
     """Create a finding with the severity of its code."""
     return Finding(
-        code=code,
-        severity=CODES[code][0],
-        files=tuple(files),
-        message=make_printable(message),
-        fix=make_printable(fix),
+        code=code, severity=CODES[code][0], files=tuple(files), message=make_printable(message), fix=make_printable(fix)
     )
 
 

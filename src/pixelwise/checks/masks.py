@@ -11,7 +11,7 @@ from pixelwise.data.io.file_info import read_orientation
 from pixelwise.data.sample_stats import SampleStats
 
 _TEXTS = {
-    "size_mismatch": ("with another size than the image", "Save image and mask with the same size."),
+    "size_mismatch": ("whose size differs from that of the image", "Save image and mask with the same size."),
     "exif_rotation": (
         "with the size of the image before its EXIF rotation, which Pixelwise applies",
         "Rotate the masks in the same way, or remove the EXIF orientation of the images and save them upright.",
@@ -228,7 +228,7 @@ def _suggest_description(total: Counter[int]) -> str:
 
 
 def _check_differing_palettes(context: CheckContext) -> Iterator[Finding]:
-    """Find masks that were quantized separately: the same index then means another class in each mask."""
+    """Find masks that were quantized separately: the same index then means a different class in each mask."""
     palettes = _read_palettes(context)
     colors_by_index: dict[int, Counter[Color]] = defaultdict(Counter)
     for _, colors in palettes:

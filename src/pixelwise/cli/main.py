@@ -1,6 +1,7 @@
 """The command line: one command per function of `pixelwise.api`, its exit codes and its messages."""
 
 import inspect
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -12,26 +13,26 @@ import typer
 from pixelwise import api
 from pixelwise.cli.parameters import derive_parameters, describe_error
 from pixelwise.errors import PixelwiseError
-from pixelwise.progress import count_budget_from
+from pixelwise.progress import STARTED_VARIABLE, budget_start, count_budget_from
 from pixelwise.version import __version__
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as in shells."""
 
 COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
-    "demo": (api.demo, "Complete example on a generated dataset, in under three minutes."),
-    "check": (api.check, "Report of problems in a dataset and how to fix them."),
-    "convert": (api.convert, "Conversion of a dataset to another format."),
-    "plan": (api.plan, "Config for a dataset, this machine and a time budget."),
-    "train": (api.train, "Training of a network, with scores and a report."),
-    "evaluate": (api.evaluate, "Scores of a model on a dataset."),
-    "predict": (api.predict, "Label maps of images and videos."),
-    "quantize": (api.quantize, "int8 file of a model, with its measured accuracy."),
-    "export": (api.export, "ONNX, OpenVINO or torch.export file of a model."),
-    "networks": (api.describe_networks, "List of networks with size and cost, or of the layers of one."),
-    "localize": (api.localize, "Heat maps of the classes that a classifier sees."),
-    "config": (api.describe_config, "Configuration keys with defaults and legal values."),
-    "info": (api.info, "Versions, kernels, devices and threads, for bug reports."),
+    "demo": (api.demo, "Run a complete example on generated data, in under three minutes."),
+    "check": (api.check, "Report problems in a dataset and how to fix them."),
+    "convert": (api.convert, "Convert a dataset to another format."),
+    "plan": (api.plan, "Choose a config for a dataset, this machine and a time budget."),
+    "train": (api.train, "Train a network, score it and write a report."),
+    "evaluate": (api.evaluate, "Compute the scores of a model on a dataset."),
+    "predict": (api.predict, "Predict label maps of images and videos."),
+    "quantize": (api.quantize, "Write an int8 file of a model and measure its accuracy."),
+    "export": (api.export, "Write a model as an ONNX, OpenVINO or torch.export file."),
+    "networks": (api.describe_networks, "List networks with their size and cost, or the layers of one."),
+    "localize": (api.localize, "Write heat maps of the classes that a classifier sees."),
+    "config": (api.describe_config, "List configuration keys with defaults and legal values."),
+    "info": (api.info, "Show versions, kernels, devices and threads, for bug reports."),
 }
 """Command → its function, and its help."""
 
@@ -51,8 +52,10 @@ class Invocation:
     verbosity: int = 0
 
 
-Verbose = Annotated[int, typer.Option("-v", "--verbose", count=True, help="More messages.", show_default=False)]
-Quiet = Annotated[int, typer.Option("-q", "--quiet", count=True, help="Only warnings and results.", show_default=False)]
+Verbose = Annotated[int, typer.Option("-v", "--verbose", count=True, help="Show more messages.", show_default=False)]
+Quiet = Annotated[
+    int, typer.Option("-q", "--quiet", count=True, help="Show only warnings and results.", show_default=False)
+]
 
 
 def _print_version(is_given: bool) -> None:
@@ -67,7 +70,7 @@ def _set_verbosity(
     verbose: Verbose = 0,
     quiet: Quiet = 0,
     version: Annotated[
-        bool, typer.Option("--version", help="Version of Pixelwise.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     context.ensure_object(Invocation).verbosity = verbose - quiet
@@ -102,7 +105,7 @@ def _run(name: str, function: Callable[..., Any], arguments: dict[str, Any], wor
     with show_progress(verbosity):
         result = function(**arguments)
     if name == "train":
-        from pixelwise.api.launch import is_first_process
+        from pixelwise.training.distributed import is_first_process
 
         if not is_first_process():
             return
@@ -113,14 +116,40 @@ def _run(name: str, function: Callable[..., Any], arguments: dict[str, Any], wor
 
 def _launch_processes(arguments: dict[str, Any], words: list[str]) -> None:
     """Run `train --devices N` again in N processes, and exit with their code."""
-    from pixelwise.api.launch import launch, require_devices
-    from pixelwise.training.distributed import is_distributed
+    from pixelwise.training.distributed import is_distributed, require_devices
 
     if arguments["devices"] is None:
         return
     require_devices(arguments["devices"], arguments["device"])
     if arguments["devices"] > 1 and not is_distributed():
-        raise typer.Exit(launch(words, arguments["devices"]))
+        raise typer.Exit(_launch(words, arguments["devices"]))
+
+
+def _launch(words: list[str], devices: int) -> int:
+    """Run `pixelwise` with these arguments in several processes, wait for them, and return their exit code."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    os.environ[STARTED_VARIABLE] = str(budget_start())
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=devices,
+        run_id=f"pixelwise-{os.getpid()}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "pixelwise", *words)
+    except ChildFailedError as error:
+        code: int = error.get_first_failure()[1].exitcode
+        return code if code >= 0 else 128 - code  # the convention of shells
+    except SignalException as error:
+        return 128 + int(error.sigval)
+    return 0
 
 
 for _name, (_function, _text) in COMMANDS.items():

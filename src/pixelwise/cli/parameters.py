@@ -3,9 +3,9 @@
 Typer takes no unions. The annotation of a parameter decides what the shell takes:
 
     str | PathLike            a path; a URL is left as it is
-    "choice" | str | PathLike a text
+    "choice" | str | PathLike text
     Sequence (Argument)       several values
-    Sequence (Option)         one text with commas
+    Sequence (Option)         text with commas
     Mapping                   key=value, repeated
     bool                      a flag
     all others                the type itself, without None

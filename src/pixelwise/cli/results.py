@@ -36,7 +36,7 @@ def print_result(result: Any, arguments: Mapping[str, Any]) -> None:
 
 
 def has_failures(result: Any) -> bool:
-    """Return whether a command is done with failures, or has found errors."""
+    """Return whether a command has failures or has found errors."""
     return bool(getattr(result, "failures", ()) or getattr(result, "errors", ()))
 
 

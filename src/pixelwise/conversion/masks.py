@@ -48,8 +48,8 @@ class VocWriter:
     def __init__(self, root: Path, dataset: Dataset) -> None:
         if len(dataset.classes.names) > 255:
             raise DataError(
-                f"the dataset has {len(dataset.classes.names)} classes, but masks of VOC have at most 255. "
-                f"Convert it to folder."
+                f"the dataset has {len(dataset.classes.names)} classes, but VOC masks allow at most 255. "
+                f"Use the format folder."
             )
         self.root, self.dataset = root, dataset
         self.names = make_flat_names(dataset.samples)
@@ -111,7 +111,7 @@ def _write_description(root: Path, dataset: Dataset) -> None:
 
 
 def _encode_member(name: str, content: bytes) -> bytes:
-    """Encode a file of a tar archive without time and owner, so that equal data gives equal shards."""
+    """Encode a file of a tar archive without time and owner, so that the same data gives identical shards."""
     header = tarfile.TarInfo(name)
     header.size, header.mode = len(content), 0o644
     return header.tobuf(tarfile.PAX_FORMAT) + content + bytes(-len(content) % tarfile.BLOCKSIZE)

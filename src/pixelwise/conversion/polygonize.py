@@ -1,7 +1,7 @@
 """Regions of a label map, and their outlines along the edges of pixels.
 
 A region is a 4-connected component of one class. Its polygon has integer corners, so the center of a pixel is
-inside exactly if the pixel belongs to the region: rasterizing the polygon gives the same pixels.
+inside if and only if the pixel belongs to the region: rasterizing the polygon gives the same pixels.
 """
 
 from collections.abc import Iterator, Sequence

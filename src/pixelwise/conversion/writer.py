@@ -69,7 +69,7 @@ def encode_image(pixels: Array) -> tuple[bytes, str]:
 
 
 def make_nested_name(sample: Sample) -> str:
-    """Return the sample's name without its split, as a path that stays inside of the output folder."""
+    """Return the sample's name without its split, as a path that stays inside the output folder."""
     parts = [part for part in PurePosixPath(sample.name).parts if part not in ("/", "..")]
     return "/".join(parts[1:] if sample.split and len(parts) > 1 and parts[0] == sample.split else parts)
 

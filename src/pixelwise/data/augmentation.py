@@ -1,6 +1,6 @@
 """Augmentation: parameters drawn from a generator, then one warp and one color transform.
 
-Labels are sampled by nearest neighbor, so no new label values appear. Outside of the image, both image and
+Labels are sampled by nearest neighbor, so no new label values appear. Outside the image, both image and
 labels are mirrored at the border. An elastic deformation (U-Net, Ronneberger et al. 2015, section 3.1) is part
 of the same warp.
 
@@ -59,6 +59,7 @@ def draw_augmentation(config: AugmentationConfig, rng: np.random.Generator, reso
             elastic deformation, N(0, `config.elastic`) pixels.
     """
     low, high = np.log(config.scale)
+    std = config.elastic * resolution
     color = 1 + config.color * rng.uniform(-1, 1, 3)
     return Augmentation(
         scale=float(np.exp(rng.uniform(low, high))) * resolution,
@@ -69,12 +70,8 @@ def draw_augmentation(config: AugmentationConfig, rng: np.random.Generator, reso
         brightness=float(color[0]),
         contrast=float(color[1]),
         saturation=float(color[2]),
-        displacements=_draw_displacements(config.elastic * resolution, rng),
+        displacements=tuple(rng.normal(0, std, 2 * _NUM_POINTS**2).tolist()) if std else (),
     )
-
-
-def _draw_displacements(std: float, rng: np.random.Generator) -> tuple[float, ...]:
-    return tuple(rng.normal(0, std, 2 * _NUM_POINTS**2).tolist()) if std else ()
 
 
 def apply_augmentation(

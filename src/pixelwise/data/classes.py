@@ -207,7 +207,7 @@ def pack_color(color: Sequence[int]) -> int:
 def _parse_names(given: object) -> tuple[str, ...]:
     if isinstance(given, Mapping):  # such as {0: road, 1: sky}
         if set(given) != set(range(len(given))):
-            raise DataError(f"'names' has the keys {sorted(map(str, given))}. Expected 0, 1, 2, ... without a gap.")
+            raise DataError(f"'names' has the keys {sorted(map(str, given))}. Expected 0, 1, 2, ... without gaps.")
         given = [given[i] for i in range(len(given))]
     if not isinstance(given, list) or not given:
         raise DataError(f"'names' is {given!r}. Expected a list of class names in the order of their indices.")

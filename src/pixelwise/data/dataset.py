@@ -61,7 +61,7 @@ class Dataset:
     index: DatasetIndex
     """Samples and the files that belong to none, as the format found them."""
     declared_classes: Classes | None
-    """Classes that `dataset.yaml` or the format names; None where the masks themselves define them."""
+    """Classes that `dataset.yaml` or the format names; None where the masks define them."""
     resolved_classes: Classes | None
     """Classes by which masks are read: declared, found by a scan, or those of a model; None until known."""
     channels: int | None
@@ -75,14 +75,14 @@ class Dataset:
 
         Args:
             path: The folder of the dataset.
-            format: A name of `pixelwise.data.formats.FORMATS`; None recognizes the format.
+            format: A name of `pixelwise.data.formats.FORMATS`; None: detected.
 
         Returns:
             The dataset. No image is read.
 
         Raises:
             PathNotFoundError: `path` does not exist.
-            PathAccessError: `path` or its `dataset.yaml` may not be read.
+            PathAccessError: `path` or its `dataset.yaml` is not readable.
             DataError: The folder has no images, or `dataset.yaml` is invalid.
             InvalidArgumentError: `format` is unknown.
 
@@ -95,12 +95,15 @@ class Dataset:
         if not root.exists():
             raise PathNotFoundError(f"Dataset {str(path)!r} does not exist. Expected the folder of a dataset.")
         if not os.access(root, os.R_OK | os.X_OK):
-            raise PathAccessError(f"Dataset {str(path)!r} may not be read. Check the permissions of the folder.")
+            raise PathAccessError(f"Dataset {str(path)!r} is not readable. Check the permissions of the folder.")
         format = detect_format(root, format)
         index = FORMATS[format].find_pairs(root)
         description = _merge_descriptions(index.description, _read_description(root))
         if not (index.samples or index.images_without_mask or index.same_stem):
-            raise DataError(f"No images found in {root} ({', '.join(IMAGE_EXTENSIONS)}). {_explain_format(format)}")
+            fix = f"Expected the layout of format {format!r}. Check the path, or choose another --format."
+            if format == "folder":
+                fix = "Put the images into images/ and masks of the same name into masks/."
+            raise DataError(f"No images found in {root} ({', '.join(IMAGE_EXTENSIONS)}). {fix}")
         classes = _parse_classes(root, description, index)
         return cls(
             root=root,
@@ -157,7 +160,7 @@ class Dataset:
     def __getitem__(self, index: int) -> tuple[Array, Array]:
         """Read the image (H, W, C) and the mask (H, W) of class indices of one sample."""
         image, mask = self.read(self.samples[index])
-        return np.require(image, requirements="W"), mask  # PyTorch warns of arrays that cannot be written to
+        return np.require(image, requirements="W"), mask  # PyTorch warns about arrays that cannot be written to
 
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
         return map(self.__getitem__, range(len(self)))
@@ -259,7 +262,7 @@ class Dataset:
         return labels
 
     def read(self, sample: Sample) -> tuple[Array, Array]:
-        """Read the image and the labels of a sample, both of one size.
+        """Read the image and the labels of a sample, which have the same size.
 
         Pixels where no channel of the image has data are ignored in the labels.
 
@@ -292,7 +295,7 @@ def match_channels(image: Array, channels: int | None, location: object) -> Arra
     """Return the image with `channels` channels: gray is repeated for 3, None accepts any number.
 
     Raises:
-        DataError: The image has another number of channels.
+        DataError: The image has a different number of channels.
     """
     if channels is None or image.shape[2] == channels:
         return image
@@ -321,12 +324,6 @@ def describe_unlisted_values(values: Sequence[int], classes: Classes) -> tuple[s
     )
 
 
-def _explain_format(format: str) -> str:
-    if format == "folder":
-        return "Put the images into images/ and masks of the same name into masks/."
-    return f"Expected the layout of format {format!r}. Check the path, or choose another --format."
-
-
 def _read_description(root: Path) -> Mapping[str, Any]:
     path = root / "dataset.yaml"
     if not path.exists():
@@ -340,10 +337,10 @@ def _read_description(root: Path) -> Mapping[str, Any]:
 
 
 def _merge_descriptions(declared: Mapping[str, Any], overrides: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Override what the format declares by dataset.yaml, key by key.
+    """Override what the format declares with dataset.yaml, key by key.
 
-    As many names rename the classes of the format. Another number of names means other classes, so the colors and
-    mask values that the format declares do not apply.
+    The same number of names renames the classes of the format. A different number means other classes, so the
+    colors and mask values that the format declares do not apply.
     """
     names = overrides.get("names", declared.get("names"))
     if isinstance(names, list | dict) and len(names) != len(declared.get("names", names)):

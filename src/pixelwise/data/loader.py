@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -22,6 +22,8 @@ from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.shapes import Size, round_up
+
+Step = TypeVar("Step")
 
 Augment = Callable[[Array, Array, np.random.Generator], tuple[Array, Array]]
 """(image (H, W, C), labels (H, W), rng) → the changed image and labels, equal in shape and dtype."""
@@ -160,7 +162,7 @@ def _apply_user_augmentation(augment: Augment, image: Array, labels: Array, rng:
         if after.shape != before.shape or after.dtype != before.dtype:
             raise InvalidArgumentError(
                 f"the augmentation returned an array of {after.dtype} {after.shape}, but received {before.dtype} "
-                f"{before.shape}. Return image and labels with equal shape and dtype."
+                f"{before.shape}. Return both with the same shape and dtype."
             )
         before[...] = after
 
@@ -175,13 +177,16 @@ def _require_same_format(sample: Sample, image: Array, first: Sample, expected: 
 
 
 def prefetch(
-    make: Callable[[int], Batch], steps: Iterator[int], *, num_ahead: int = 3, num_threads: int = 2
-) -> Iterator[tuple[int, Batch]]:
-    """Yield (step, batch) in the order of `steps`, made in threads up to `num_ahead` batches before their use."""
+    make: Callable[[Step], Batch], steps: Iterator[Step], *, num_ahead: int = 3, num_threads: int = 2
+) -> Iterator[tuple[Step, Batch]]:
+    """Yield (step, batch) in the order of `steps`, made in threads up to `num_ahead` batches before their use.
+
+    A step is a number, or a number with the size of the samples.
+    """
     # One OpenCV thread each: its own pool would take the cores that compute the network.
     cv2.setNumThreads(1)
     with ThreadPoolExecutor(num_threads, thread_name_prefix="loader") as pool:
-        waiting: deque[tuple[int, Future[Batch]]] = deque()
+        waiting: deque[tuple[Step, Future[Batch]]] = deque()
         try:
             for step in steps:
                 waiting.append((step, pool.submit(make, step)))

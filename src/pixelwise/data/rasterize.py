@@ -31,7 +31,7 @@ MAX_COORDINATE = 1e7
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Polygon:
-    """The area inside of an outline, without its holes. Rings are closed automatically and may cross themselves."""
+    """The area inside an outline, without its holes. Rings are closed automatically and may cross themselves."""
 
     value: int
     outline: npt.ArrayLike
@@ -43,7 +43,7 @@ class Polygon:
         object.__setattr__(self, "holes", tuple(map(_parse_ring, self.holes)))
 
     def rasterize(self, size: Size) -> tuple[tuple[slice, slice], Array]:
-        """Return the rows and columns that the shape may cover, empty outside of the image, and (H', W') bool."""
+        """Return the rows and columns that the shape may cover, empty outside the image, and (H', W') bool."""
         outline = np.asarray(self.outline)
         rows, columns = _find_window(outline.min(0), outline.max(0), size)
         inside = _fill_ring(outline, rows, columns)
@@ -105,7 +105,7 @@ DrawnShape = Polygon | Ellipse | Bitmap
 def rasterize(shapes: Iterable[DrawnShape], size: Size, dtype: npt.DTypeLike = np.uint8) -> Array:
     """Rasterize shapes to (H, W) values, later ones over earlier ones, and 0 elsewhere.
 
-    Parts outside of the image are ignored.
+    Parts outside the image are ignored.
 
     Example:
         >>> rasterize([Polygon(value=1, outline=[(1, 0), (3, 0), (3, 2), (1, 2)])], (3, 4))
@@ -166,7 +166,7 @@ def _find_first_center(positions: Array) -> Array:
 
 
 def _fill_ring(ring: Array, rows: slice, columns: slice) -> Array:
-    """Return which pixels of a window are inside of a ring: (H', W') bool.
+    """Return which pixels of a window are inside a ring: (H', W') bool.
 
     Every edge inverts all pixels to the right of it in the rows that it crosses. An edge is always computed from its
     upper end, so that two polygons that share it agree in every bit.

@@ -47,7 +47,7 @@ def score_samples(
     report: bool = False,
     on_image: Callable[[Sample, Array, Array], None] = lambda sample, labels, prediction: None,
 ) -> EvaluationCounts:
-    """Predict samples and count. Files are read ahead, and boundaries are matched in another thread.
+    """Predict samples and count pixels by class. Files are read ahead, and boundaries are matched in another thread.
 
     Args:
         boundaries: also score boundaries.

@@ -161,7 +161,7 @@ def compare_with_model(predictor: Predictor, run: Run, run_with_logits: Run) -> 
         run_with_logits: runs the same graph with logits.
 
     Raises:
-        InvalidArgumentError: the labels have another shape or dtype than the model's.
+        InvalidArgumentError: the labels have a different shape or dtype than the model's.
     """
     equal = pixels = 0
     gap = largest = 0.0
@@ -198,7 +198,7 @@ def _require_labels(labels: Array, images: Array, predictor: Predictor) -> None:
 
 
 def _describe_export(predictor: Predictor, path: Path, outputs: tuple[str, ...]) -> dict[str, Any]:
-    """Describe a file. The result has no time, host or path, so that equal exports give equal cards."""
+    """Describe a file. The result has no time, host or path, so that the same export always gives the same card."""
     spec = predictor.spec
     num_classes = len(spec.classes.names)
     described: dict[str, dict[str, Any]] = {

@@ -340,7 +340,8 @@ def measure_engines(
 ) -> tuple[list[EngineTiming], dict[EngineName, nn.Module]]:
     """Return the timings and the networks of the engines that do not fail."""
     source = NetworkSource(module=predictor.module, channels=predictor.spec.channels)
-    images = _draw_images(predictor)
+    scenes = [torch.from_numpy(draw_scene(seed, IMAGE_SIZE, predictor.spec)) for seed in range(NUM_IMAGES)]
+    images = [scene.permute(2, 0, 1)[None].to(predictor.device) for scene in scenes]
     expected = _predict_labels(replace_network(predictor.module, source.optimize("fp32")), images, predictor, "fp32")
     timings: list[EngineTiming] = []
     networks: dict[EngineName, nn.Module] = {}
@@ -383,12 +384,6 @@ def _list_candidates(predictor: "Predictor") -> list[EngineName]:
     ]
 
 
-def _draw_images(predictor: "Predictor") -> list[Tensor]:
-    """Draw synthetic images (1, C, H, W) on the device of the predictor."""
-    scenes = [torch.from_numpy(draw_scene(seed, IMAGE_SIZE, predictor.spec)) for seed in range(NUM_IMAGES)]
-    return [scene.permute(2, 0, 1)[None].to(predictor.device) for scene in scenes]
-
-
 @torch.inference_mode()
 def _predict_labels(
     module: Segmenter, images: Sequence[Tensor], predictor: "Predictor", precision: Precision
@@ -424,7 +419,7 @@ def _describe_setup(model: Path, predictor: "Predictor") -> dict[str, Any]:
 
 
 def read_timings(path: Path, setup: dict[str, Any]) -> list[EngineTiming] | None:
-    """Read the timings next to a model; None if the file is missing or damaged, or was measured in another setup."""
+    """Read the timings next to a model; None if the file is missing, damaged or from a different setup."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if stored["key"] != setup:

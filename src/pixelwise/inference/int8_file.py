@@ -99,7 +99,7 @@ def write_int8(model: str | Path, graph: bytes, metadata: Mapping[str, Any], *, 
 
 
 def require_replaceable(path: Path) -> None:
-    """Raise InvalidArgumentError if a file exists at the path that is not an int8 file of Pixelwise."""
+    """Raise InvalidArgumentError if a file exists at the path that is not a Pixelwise int8 file."""
     if not path.exists():
         return
     try:
@@ -118,7 +118,7 @@ def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
     (entry,) = proto.metadata_props
     metadata = json.loads(entry.value)
     if entry.key != "pixelwise" or "sha256" not in metadata:
-        raise ValueError("no metadata of Pixelwise")
+        raise ValueError("no Pixelwise metadata")
     proto.ClearField("metadata_props")
     return proto.SerializeToString(deterministic=True), metadata
 

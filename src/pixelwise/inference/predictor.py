@@ -37,7 +37,7 @@ from pixelwise.inference.tta import average_views, make_views
 from pixelwise.model_file import ModelSpec, load_model
 from pixelwise.networks import Segmenter
 from pixelwise.networks.geometry.network_geometry import NetworkGeometry, trace_geometry
-from pixelwise.networks.mc_dropout import sample_predictions
+from pixelwise.networks.segnet import sample_predictions
 from pixelwise.shapes import Size
 
 Tiling = Literal["exact", "blend", "none"]
@@ -155,7 +155,8 @@ class Predictor:
             samples: number of Monte Carlo dropout samples (Bayesian SegNet). Labels and probabilities are those of
                 their mean, and depend on the random state of PyTorch.
             tta: test-time augmentations, among "flips", "rotations", "scales". Labels and probabilities are those of
-                the mean over the transformed images, which takes as many times as long, and 2 K floats per pixel.
+                the mean over the transformed images. This multiplies the time by their number and takes 2 K floats per
+                pixel.
 
         Returns:
             A prediction of the height and width of the image.
@@ -354,7 +355,7 @@ class Predictor:
         pixels = image[..., None] if image.ndim == 2 else image
         if pixels.ndim != 3 or 0 in pixels.shape:
             raise InvalidArgumentError(
-                f"The image has shape {image.shape}. Expected (H, W) or (H, W, C) without a side of 0."
+                f"The image has shape {image.shape}. Expected (H, W) or (H, W, C) with every side above 0."
             )
         pixels = convert_dtype(pixels)
         if str(pixels.dtype) != self.spec.dtype:

@@ -1,8 +1,8 @@
 """Test-time augmentation: average the predictions for an image and its transformed copies.
 
-"flips" are the image and its mirror images in both axes: 4 views. "rotations" are the turns by right angles, each also
-mirrored: 8 views. The paper of U-Net averages over "7 rotated versions" of the image. "scales" are 0.75, 1 and 1.25 of
-the size. Several names are combined: every scale of every turn.
+"flips" are the image and its mirror images in both axes: 4 views. "rotations" are by multiples of 90 degrees, each also
+mirrored: 8 views. The paper of U-Net averages over "7 rotated versions" of the image. "scales" are 0.75, 1 and 1.25
+times the size. Several names are combined: every scale of every rotation.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ SCALES = (1.0, 0.75, 1.25)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """A transform: mirror left to right, then turn, then scale."""
+    """A transform: mirror left to right, then rotate, then scale."""
 
     mirrored: bool = False
     turns: int = 0

@@ -17,7 +17,7 @@ multiplies the loss of each rank by its number of such pixels × ranks / the num
 from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -27,7 +27,6 @@ from pixelwise.import_paths import load_import_path
 from pixelwise.losses.class_weights import inverse_log_weights, median_frequency_weights
 from pixelwise.losses.confusion_based import cross_entropy, cross_entropy_and_dice, dice, focal, tversky
 from pixelwise.losses.lovasz_softmax import lovasz
-from pixelwise.losses.signature import Loss
 
 __all__ = [
     "LOSSES",
@@ -43,14 +42,44 @@ __all__ = [
     "tversky",
 ]
 
+
+class Loss(Protocol):
+    """The signature of every loss in `LOSSES`, and of a user's own loss.
+
+    Args:
+        logits: (B, K, H, W) of any floating dtype.
+        labels: (B, H, W) of any integer dtype, with classes 0..K-1 or `ignore_index`.
+        ignore_index: Label of the pixels to ignore; their loss and gradient are 0.
+        class_weights: (K,) factor of each class, or None for 1.
+        pixel_weights: (B, H, W) factor of each pixel, not negative, or None for 1.
+
+    Returns:
+        The loss as a scalar tensor, float32 (float64 for float64 logits).
+
+    Raises:
+        InvalidArgumentError: The shapes do not match, or `logits` are not floating point.
+
+    Example:
+        >>> import torch
+        >>> from pixelwise.losses import LOSSES, Loss
+        >>> loss: Loss = LOSSES["dice"]
+        >>> loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.uint8), ignore_index=255)
+        tensor(0.3333)
+    """
+
+    def __call__(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        *,
+        ignore_index: int,
+        class_weights: Tensor | None = None,
+        pixel_weights: Tensor | None = None,
+    ) -> Tensor: ...
+
+
 LOSSES: Mapping[str, Loss] = MappingProxyType(
-    {
-        "cross_entropy": cross_entropy,
-        "focal": focal,
-        "dice": dice,
-        "tversky": tversky,
-        "lovasz": lovasz,
-    }
+    {"cross_entropy": cross_entropy, "focal": focal, "dice": dice, "tversky": tversky, "lovasz": lovasz}
 )
 """The names of `loss.name` in a config, and their functions."""
 

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.losses.signature import apply_class_weights, check_shapes
 from pixelwise.losses.soft_confusion import SoftConfusion, compute_soft_confusion
 
 
@@ -40,8 +39,8 @@ def cross_entropy(
         >>> cross_entropy(torch.zeros(1, 2, 2, 2), labels, ignore_index=255)  # log 2
         tensor(0.6931)
     """
-    check_shapes(logits, labels, class_weights, pixel_weights)
-    return _average_pixels(compute_soft_confusion(logits, labels, ignore_index, pixel_weights), class_weights)
+    confusion = compute_soft_confusion(logits, labels, ignore_index, class_weights, pixel_weights)
+    return _average_pixels(confusion, class_weights)
 
 
 def focal(
@@ -80,10 +79,9 @@ def focal(
         >>> focal(torch.zeros(1, 2, 2, 2), labels, ignore_index=255)  # 0.5² · log 2
         tensor(0.1733)
     """
-    check_shapes(logits, labels, class_weights, pixel_weights)
     if not gamma >= 0:
         raise InvalidArgumentError(f"gamma is {gamma!r}, but must be at least 0.")
-    confusion = compute_soft_confusion(logits, labels, ignore_index, pixel_weights, gamma)
+    confusion = compute_soft_confusion(logits, labels, ignore_index, class_weights, pixel_weights, gamma)
     return _average_pixels(confusion, class_weights)
 
 
@@ -125,8 +123,7 @@ def dice(
         >>> dice(torch.zeros(1, 2, 2, 2), labels, ignore_index=255)
         tensor(0.5000)
     """
-    check_shapes(logits, labels, class_weights, pixel_weights)
-    confusion = compute_soft_confusion(logits, labels, ignore_index, pixel_weights)
+    confusion = compute_soft_confusion(logits, labels, ignore_index, class_weights, pixel_weights)
     return _average_overlaps(confusion, class_weights, beta=0.5)
 
 
@@ -167,10 +164,9 @@ def tversky(
         >>> tversky(torch.zeros(1, 2, 2, 2), labels, ignore_index=255, beta=0.7)
         tensor(0.5000)
     """
-    check_shapes(logits, labels, class_weights, pixel_weights)
     if not 0 <= beta <= 1:
         raise InvalidArgumentError(f"beta is {beta!r}, but must be in [0, 1].")
-    confusion = compute_soft_confusion(logits, labels, ignore_index, pixel_weights)
+    confusion = compute_soft_confusion(logits, labels, ignore_index, class_weights, pixel_weights)
     return _average_overlaps(confusion, class_weights, beta)
 
 
@@ -208,14 +204,18 @@ def cross_entropy_and_dice(
         >>> cross_entropy_and_dice(torch.zeros(1, 2, 2, 2), labels, ignore_index=255)  # log 2 + 0.5
         tensor(1.1931)
     """
-    check_shapes(logits, labels, class_weights, pixel_weights)
-    confusion = compute_soft_confusion(logits, labels, ignore_index, pixel_weights)
+    confusion = compute_soft_confusion(logits, labels, ignore_index, class_weights, pixel_weights)
     overlap = _average_overlaps(confusion, class_weights, beta=0.5)
     return _average_pixels(confusion, class_weights) + dice_weight * overlap
 
 
+def _apply_class_weights(losses: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Multiply the losses (K,) of the classes by their weights."""
+    return losses if class_weights is None else losses * class_weights.to(losses)
+
+
 def _average_pixels(confusion: SoftConfusion, class_weights: Tensor | None) -> Tensor:
-    return apply_class_weights(confusion.surprise, class_weights).sum() / confusion.num_pixels.clamp(min=1)
+    return _apply_class_weights(confusion.surprise, class_weights).sum() / confusion.num_pixels.clamp(min=1)
 
 
 def _average_overlaps(confusion: SoftConfusion, class_weights: Tensor | None, beta: float) -> Tensor:
@@ -223,4 +223,4 @@ def _average_overlaps(confusion: SoftConfusion, class_weights: Tensor | None, be
     # TP + (1 - beta) * FP + beta * FN, with FP = predicted - TP and FN = true - TP
     size = torch.where(occurs, (1 - beta) * confusion.predicted + beta * confusion.true, 1)
     losses = torch.where(occurs, 1 - confusion.true_positive / size, 0)
-    return apply_class_weights(losses, class_weights).sum() / occurs.sum().clamp(min=1)
+    return _apply_class_weights(losses, class_weights).sum() / occurs.sum().clamp(min=1)

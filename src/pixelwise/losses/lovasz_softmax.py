@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixelwise.losses.signature import check_shapes
+from pixelwise.losses.soft_confusion import prepare_labels
 
 
 def lovasz(
@@ -43,12 +43,7 @@ def lovasz(
         >>> lovasz(torch.zeros(1, 2, 2, 2), labels, ignore_index=255)
         tensor(0.5000)
     """
-    check_shapes(logits, labels, class_weights, pixel_weights)
-    classes = labels.long()
-    valid = classes != ignore_index
-    weights = valid.to(torch.promote_types(logits.dtype, torch.float32))
-    if pixel_weights is not None:
-        weights = weights * pixel_weights.to(weights)
+    classes, valid, weights = prepare_labels(logits, labels, ignore_index, class_weights, pixel_weights)
     shares = weights.new_ones(logits.shape[1]) if class_weights is None else class_weights.to(weights)
     loss: Tensor = _Lovasz.apply(logits, classes, weights, valid, shares)
     return loss

@@ -1,4 +1,4 @@
-"""The soft confusion matrix of a batch, with its gradient in closed form."""
+"""The arguments of all losses, checked, and the soft confusion matrix of a batch with its gradient in closed form."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from pixelwise.errors import InvalidArgumentError
 
 # 1.4 MB of float32 logits at 11 classes.
 _CACHED_PIXELS = 2**15
@@ -26,17 +28,44 @@ class SoftConfusion(NamedTuple):
     """() number of these pixels, without weights."""
 
 
-def compute_soft_confusion(
-    logits: Tensor, labels: Tensor, ignore_index: int, pixel_weights: Tensor | None, gamma: float = 0.0
-) -> SoftConfusion:
-    """Sum over all pixels of the batch; `gamma` reduces the surprise of pixels that are already correct."""
+def prepare_labels(
+    logits: Tensor, labels: Tensor, ignore_index: int, class_weights: Tensor | None, pixel_weights: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the labels as int64, whether each pixel counts, and its weight, 0 for ignored pixels; all (B, H, W).
+
+    Raises:
+        InvalidArgumentError: The shapes of the four tensors do not match, or `logits` are not floating point.
+    """
+    if logits.ndim != 4 or not logits.is_floating_point():
+        raise InvalidArgumentError(f"logits must be (B, K, H, W) of floats, not {tuple(logits.shape)} {logits.dtype}.")
+    batch, num_classes, *size = logits.shape
+    expected = (batch, *size)
+    if labels.shape != expected:
+        raise InvalidArgumentError(f"labels must be (B, H, W) = {expected} like the logits, not {tuple(labels.shape)}.")
+    if class_weights is not None and class_weights.shape != (num_classes,):
+        raise InvalidArgumentError(f"class_weights must be (K,) = ({num_classes},), not {tuple(class_weights.shape)}.")
+    if pixel_weights is not None and pixel_weights.shape != expected:
+        raise InvalidArgumentError(f"pixel_weights must be (B, H, W) = {expected}, not {tuple(pixel_weights.shape)}.")
     classes = labels.long()
     valid = classes != ignore_index
-    classes = classes.masked_fill(~valid, 0)
     weights = valid.to(torch.promote_types(logits.dtype, torch.float32))
-    if pixel_weights is not None:
-        weights = weights * pixel_weights.to(weights)
-    inputs = logits, classes.unsqueeze(1), weights.unsqueeze(1), gamma
+    return classes, valid, weights if pixel_weights is None else weights * pixel_weights.to(weights)
+
+
+def compute_soft_confusion(
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    class_weights: Tensor | None,
+    pixel_weights: Tensor | None,
+    gamma: float = 0.0,
+) -> SoftConfusion:
+    """Sum over all pixels of the batch; `gamma` reduces the surprise of pixels that are already correct.
+
+    The class weights are only checked here.
+    """
+    classes, valid, weights = prepare_labels(logits, labels, ignore_index, class_weights, pixel_weights)
+    inputs = logits, classes.masked_fill(~valid, 0).unsqueeze(1), weights.unsqueeze(1), gamma
     surprise, true_positive, predicted, true = _SoftConfusionFunction.apply(*inputs)
     return SoftConfusion(surprise, true_positive, predicted, true, valid.sum())
 

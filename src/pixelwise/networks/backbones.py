@@ -107,7 +107,7 @@ def convert_fc_layers(classifier: nn.Module, *, padding: int | None = None) -> n
     """Return fc6 and fc7 of a torchvision VGG or AlexNet as convolutions, with copies of its weights.
 
     Args:
-        classifier: A classifier of torchvision.
+        classifier: A torchvision classifier.
         padding: As in `build_fc_layers`; None for half the kernel.
 
     Returns:

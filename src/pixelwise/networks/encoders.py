@@ -70,8 +70,8 @@ class Encoder(nn.Module):
     out_channels, strides: Channels and strides of the maps, fine to coarse.
     paths: Windows between the image and each map, from which `alignment.py` computes sizes and alignment; None if they
         cannot be determined.
-    first_layer: Name of the convolution that sees the image. Weights for another number of channels fit after a change
-        of the entry `f"{first_layer}.weight"`.
+    first_layer: Name of the convolution that sees the image. Weights for a different number of channels fit after
+        a change of the entry `f"{first_layer}.weight"`.
     stages: Names of the modules that run in order from one map to the next, fine to coarse; () if the encoder is not
         such a chain.
     """
@@ -293,19 +293,14 @@ def _build_layers(name: str, in_channels: int) -> Layers:
     if name.startswith("vgg"):  # torchvision would also draw the 120 million weights of the linear layers
         depths = VGG_DEPTHS[name.removesuffix("_bn")]
         return {"features": build_vgg_layers(in_channels, depths=depths, batch_norm=name.endswith("_bn"))}
-    options: dict[str, Any] = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+    options: Any = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
     layers = get_classifier_layers(torchvision.models.get_model(name, weights=None, **options))
     first_name, first = find_first_convolution(layers)
     if first.in_channels == in_channels:
         return layers
-    trunk = nn.ModuleDict(layers)
-    trunk.set_submodule(first_name, _build_similar_convolution(first, in_channels))
-    return dict(trunk.items())
-
-
-def _build_similar_convolution(like: nn.Conv2d, in_channels: int) -> nn.Conv2d:
-    """Return a new convolution that differs only in its input channels."""
-    options: Any = {"kernel_size": like.kernel_size, "stride": like.stride, "padding": like.padding}
-    convolution = nn.Conv2d(in_channels, like.out_channels, bias=like.bias is not None, **options)
+    options = {"kernel_size": first.kernel_size, "stride": first.stride, "padding": first.padding}
+    convolution = nn.Conv2d(in_channels, first.out_channels, bias=first.bias is not None, **options)
     initialize_he(convolution)
-    return convolution
+    trunk = nn.ModuleDict(layers)
+    trunk.set_submodule(first_name, convolution)
+    return dict(trunk.items())

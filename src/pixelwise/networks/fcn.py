@@ -22,7 +22,7 @@ from pixelwise.networks.encoders import ChainEncoder, Encoder, get_classifier_la
 from pixelwise.networks.geometry.alignment import AlignedUpsampling, WindowPath, plan_upsampling
 from pixelwise.networks.geometry.layer_windows import get_windows, set_padding
 from pixelwise.networks.layers import check_size
-from pixelwise.ops import TransposedConv, bilinear_kernel
+from pixelwise.ops import TransposedConv, bilinear_weight
 
 UpsamplingWeights = Literal["learned", "frozen"]
 """Bilinear at first and trained, as in the paper, or frozen, as in the authors' release."""
@@ -58,10 +58,9 @@ def build_bilinear_layer(
 def set_bilinear(layer: nn.Module) -> None:
     """Set the weights of a transposed convolution, dense (on the diagonal only) or grouped, to bilinear kernels."""
     weight = layer.get_parameter("weight")
-    weight.zero_()
-    classes = torch.arange(weight.shape[0])
-    outputs = classes if weight.shape[1] > 1 else torch.zeros_like(classes)
-    weight[classes, outputs] = bilinear_kernel(weight.shape[-1], dtype=weight.dtype, device=weight.device)
+    channels, group_channels, kernel_size, _ = weight.shape
+    groups = channels // group_channels
+    weight.copy_(bilinear_weight(channels, kernel_size, groups=groups, dtype=weight.dtype, device=weight.device))
 
 
 def build_score_layer(in_channels: int, num_classes: int) -> nn.Conv2d:
@@ -203,7 +202,7 @@ class FCN(nn.Module):
         globally, all layers before the pooling are used.
 
         Args:
-            classifier: A classifier of torchvision.
+            classifier: A torchvision classifier.
             num_classes: K of the logits.
             stride: As in `FCN`.
             padding: "released" (VGG and AlexNet) or "same" (all except AlexNet, whose 6x6 fc6 has no center pixel);
@@ -212,7 +211,7 @@ class FCN(nn.Module):
             grouped: As in `FCN`.
 
         Raises:
-            InvalidArgumentError: The classifier is of another kind, or does not have the padding.
+            InvalidArgumentError: The classifier is of a different kind, or does not have the padding.
         """
         layers = copy.deepcopy(get_classifier_layers(classifier))
         kernel_size = get_fc_kernel_size(classifier)

@@ -46,7 +46,7 @@ class Segmenter(nn.Module):
     def __init__(self, network: nn.Module, *, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         if len(mean) != len(std) or not all(value > 0 for value in std):
-            raise InvalidArgumentError(f"mean {mean} and std {std} must have one value a channel, with std above 0.")
+            raise InvalidArgumentError(f"mean {mean} and std {std} must have one value per channel, with std above 0.")
         self.network = network
         if getattr(network, "takes_raw_images", False):
             mean, std = [0.0] * len(mean), [1.0] * len(std)

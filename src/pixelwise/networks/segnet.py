@@ -1,13 +1,16 @@
 """SegNet: Badrinarayanan, Kendall, Cipolla, "SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image
 Segmentation", PAMI 2017 (arXiv:1511.00561), as released by its authors. With dropout it is Bayesian SegNet: Kendall,
-Badrinarayanan, Cipolla, BMVC 2017 (arXiv:1511.02680).
+Badrinarayanan, Cipolla, BMVC 2017 (arXiv:1511.02680), which predicts by Monte Carlo dropout, after Gal, Ghahramani,
+"Dropout as a Bayesian Approximation", ICML 2016 (arXiv:1506.02142).
 
-The file reads bottom-up: convolutions, an encoder stage, a decoder stage, the network.
+The file reads bottom-up: convolutions, an encoder stage, a decoder stage, the network, Monte Carlo dropout.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
 from pixelwise.errors import InvalidArgumentError
@@ -114,7 +117,7 @@ class SegNet(nn.Module):
         upsampling: "switches" as in the paper, "nearest", "bed_of_nails", "bilinear" or "transposed".
         skips: "none" as in the paper, or "add" or "concat" for the encoder's map before pooling.
         dropout: Probability after the poolings and decoder stages of the third level and below. Bayesian SegNet (BMVC
-            2017) uses 0.5, and `mc_dropout.sample_predictions` keeps it on for prediction.
+            2017) uses 0.5, and `sample_predictions` keeps it on for prediction.
 
     Returns:
         `forward(images)` takes (B, C, H, W) floating point of any size and returns logits (B, K, H, W). The release
@@ -167,7 +170,7 @@ class SegNet(nn.Module):
         x, levels = images, []
         for encode in self.encoder:
             features, x, switches = encode(x)
-            # Without skips only the switches are kept, one byte a window, and not the maps before pooling.
+            # Without skips only the switches are kept, one byte per window, and not the maps before pooling.
             skip = None if self.skips == "none" else features
             levels.append(((features.shape[2], features.shape[3]), switches, skip))
         for decode, (size, switches, skip) in zip(self.decoder, reversed(levels), strict=True):
@@ -182,3 +185,49 @@ def initialize_as_released(network: nn.Module) -> None:
         if isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
             nn.init.constant_(module.bias, 1e-3)
+
+
+@torch.no_grad()
+def sample_predictions(network: nn.Module, images: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+    """Return the mean of the class probabilities over passes with dropout, and their variance.
+
+    The paper takes 50 samples, and finds that more than about 6 are better than one pass without dropout. The time is
+    proportional to their number; the memory is not.
+
+    Args:
+        network: Maps images to logits (B, K, H, W); without dropout layers all passes are equal.
+        images: (B, C, H, W).
+        samples: Number of passes, at least 1.
+
+    Returns:
+        The mean softmax (B, K, H, W) float32, whose maximum is the prediction, and the variance (B, H, W) float32 over
+        the samples (divided by their number), averaged over the classes.
+
+    Raises:
+        InvalidArgumentError: `samples` is below 1.
+    """
+    if samples < 1:
+        raise InvalidArgumentError(f"samples is {samples}, but must be at least 1.")
+    with enable_dropout_only(network):
+        mean = network(images).float().softmax(1)
+        # Welford's algorithm, because a difference of large sums would lose a small variance to rounding.
+        squares = torch.zeros_like(mean)
+        for number in range(2, samples + 1):
+            probabilities = network(images).float().softmax(1)
+            difference = probabilities - mean
+            mean = mean + difference / number
+            squares += difference * (probabilities - mean)
+    return mean, (squares / samples).mean(1)
+
+
+@contextmanager
+def enable_dropout_only(network: nn.Module) -> Iterator[None]:
+    """Put dropout layers into training mode and all others into evaluation mode, and restore the modes at the end."""
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        for module, _ in modes:
+            module.training = isinstance(module, nn.Dropout)
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -19,11 +19,11 @@ from torch.utils.module_tracker import ModuleTracker
 
 from pixelwise.config import Config, NetworkConfig
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.networks.activation_checkpointing import StageMethod, checkpoint_call, wrap_stages
 from pixelwise.networks.geometry.network_geometry import trace_geometry
 from pixelwise.networks.geometry.tracer import OpObserver, copy_to_meta
 from pixelwise.networks.registry import NETWORKS, build_network
 from pixelwise.networks.segmenter import Segmenter
+from pixelwise.networks.stages import StageMethod, checkpoint_call, wrap_stages
 from pixelwise.shapes import Size
 
 _SEGNET = "SegNet: Badrinarayanan et al., PAMI 2017"
@@ -174,7 +174,10 @@ class _LayerRecorder(OpObserver):
         output = result[0] if isinstance(result, tuple | list) else result
         # The innermost of the nested modules that run.
         name = max(self._modules.parents - {"Global"}, key=len, default="").partition(".")[2]
-        parameters = self._count_parameters(name)
+        parameters = 0  # of the module itself, at its first operator
+        if name not in self._counted:
+            self._counted.add(name)
+            parameters = sum(p.numel() for p in self._network.get_submodule(name).parameters(recurse=False))
         given = next((arg for arg in args if isinstance(arg, Tensor)), None)
         changes = output.dim() == 4 and not func.is_view and (given is None or output.shape != given.shape)
         before, self._flops_so_far = self._flops_so_far, self._flops.get_total_flops()
@@ -189,13 +192,6 @@ class _LayerRecorder(OpObserver):
                     gflops=flops / 1e9,
                 )
             )
-
-    def _count_parameters(self, name: str) -> int:
-        """Return the number of a module's own parameters, at its first operator."""
-        if name in self._counted:
-            return 0
-        self._counted.add(name)
-        return sum(parameter.numel() for parameter in self._network.get_submodule(name).parameters(recurse=False))
 
 
 def count_saved_bytes(network: nn.Module, images: Tensor) -> int:

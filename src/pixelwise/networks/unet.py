@@ -41,7 +41,7 @@ def build_normalization(normalization: Normalization, channels: int) -> list[nn.
         case "batch":
             return [nn.BatchNorm2d(channels)]
         case "group":
-            # 32 groups, the best number in Wu and He (ECCV 2018), but at least 2 channels a group: a group of
+            # 32 groups, the best number in Wu and He (ECCV 2018), but at least 2 channels per group: a group of
             # one channel on a map of one pixel has no standard deviation.
             groups = math.gcd(channels, 32)
             return [nn.GroupNorm(groups if groups < channels else max(groups // 2, 1), channels)]
@@ -55,7 +55,7 @@ class DoubleConv(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int, padding: Padding, normalization: Normalization) -> None:
         layers: list[nn.Module] = []
         for channels in (in_channels, out_channels):
-            # Batch normalization subtracts the mean, and would so remove a bias.
+            # Batch normalization subtracts the mean, so a bias would have no effect.
             bias = normalization != "batch"
             layers.append(nn.Conv2d(channels, out_channels, 3, padding=int(padding == "same"), bias=bias))
             layers += build_normalization(normalization, out_channels)
@@ -79,8 +79,8 @@ class Down(nn.Module):
 class Up(nn.Module):
     """A step of the expanding path: transposed 2x2 convolution, concatenation of the skip, then a double convolution.
 
-    `upsampling` and `skips` select other ways. Unpadded convolutions reduce the maps, so the skip and the switches are
-    cropped to the size of the upsampled map.
+    `upsampling` and `skips` select alternatives. Unpadded convolutions shrink the maps, so the skip and the switches
+    are cropped to the size of the upsampled map.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class UNet(nn.Module):
         normalization: "none" as in the paper, or "batch" or "group" normalization after each convolution.
         upsampling: "transposed" as in the paper, "switches", "nearest", "bed_of_nails" or "bilinear".
         skips: "concat" as in the paper, "add" or "none".
-        stem_stride: 1, or 2 or 4 to fold blocks of that many pixels squared into channels. The last layer unfolds them,
+        stem_stride: 1, or 2 or 4 to fold blocks of 2x2 or 4x4 pixels into channels. The last layer unfolds them,
             so the network is as fast as on an image that much smaller, and no pixel is lost. Needs padding "same".
             (Pixel shuffle: Shi et al., CVPR 2016.)
 

@@ -18,11 +18,7 @@ _KERNEL_SIZES = range(2, 16)  # a byte can number the positions of windows up to
 
 
 def max_pool_with_switches(
-    x: Tensor,
-    kernel_size: int = 2,
-    ceil_mode: bool = False,
-    *,
-    out: tuple[Tensor, Tensor] | None = None,
+    x: Tensor, kernel_size: int = 2, ceil_mode: bool = False, *, out: tuple[Tensor, Tensor] | None = None
 ) -> tuple[Tensor, Tensor]:
     """Pool non-overlapping windows to their maxima and record the position of each maximum.
 
@@ -62,8 +58,8 @@ def max_pool_with_switches(
     if out is None:
         return torch.ops.pixelwise.max_pool_with_switches(x, kernel_size, ceil_mode)  # type: ignore[no-any-return]
     pooled, switches = out
-    _check_out(pooled, x, size, x.dtype, (x,))
-    _check_out(switches, x, size, torch.uint8, (x,))
+    _check_out(pooled, x, size, x.dtype)
+    _check_out(switches, x, size, torch.uint8)
     torch.ops.pixelwise.max_pool_with_switches.out(x, kernel_size, ceil_mode, pooled=pooled, switches=switches)
     return pooled, switches
 
@@ -117,7 +113,7 @@ def max_unpool(
         _check_sides(size, pooled, kernel_size)
     if out is None:
         return torch.ops.pixelwise.max_unpool(pooled, switches, size, kernel_size)  # type: ignore[no-any-return]
-    _check_out(out, pooled, size, pooled.dtype, (pooled,))
+    _check_out(out, pooled, size, pooled.dtype)
     torch.ops.pixelwise.max_unpool.out(pooled, switches, size, kernel_size, full=out)
     return out
 
@@ -266,8 +262,8 @@ def _check_switches(switches: Tensor) -> None:
         raise InvalidArgumentError(f"switches are {describe_tensor(switches)}, but must be (B, C, H, W) in uint8.")
 
 
-def _check_out(out: Tensor, like: Tensor, size: Size, dtype: torch.dtype, inputs: tuple[Tensor, ...]) -> None:
-    """Raise InvalidArgumentError unless the result can be written to `out`."""
+def _check_out(out: Tensor, like: Tensor, size: Size, dtype: torch.dtype) -> None:
+    """Raise InvalidArgumentError unless the result for the input `like` can be written to `out`."""
     shape = (*like.shape[:2], *size)
     memory_format = get_memory_format(like)
     fits = out.shape == shape and out.dtype == dtype and out.device == like.device
@@ -276,5 +272,5 @@ def _check_out(out: Tensor, like: Tensor, size: Size, dtype: torch.dtype, inputs
         raise InvalidArgumentError(
             f"out is {describe_tensor(out)}, but must be {shape} {dtype} on {like.device}, dense and {layout}."
         )
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*inputs, out)):
+    if torch.is_grad_enabled() and (like.requires_grad or out.requires_grad):
         raise InvalidArgumentError("out= cannot be differentiated; leave it out, or call under torch.no_grad().")

@@ -22,13 +22,13 @@ from pixelwise.shapes import Size, compute_conv_side, compute_transposed_conv_si
 
 
 class ConvArguments(NamedTuple):
-    """Checked arguments of a transposed convolution, as (height, width) pairs."""
+    """Checked arguments of a transposed convolution, as (height, width) pairs, in the order of PyTorch."""
 
     stride: Size
     padding: Size = (0, 0)
     output_padding: Size = (0, 0)
-    dilation: Size = (1, 1)
     groups: int = 1
+    dilation: Size = (1, 1)
 
 
 def transposed_conv(
@@ -126,9 +126,9 @@ def as_direct_conv(
     rows, columns = arguments.stride
     height, width = x.shape[2:]
     spread = unpool_bed_of_nails(x, (rows, columns))[:, :, : (height - 1) * rows + 1, : (width - 1) * columns + 1]
-    before = [arguments.dilation[axis] * (weight.shape[2 + axis] - 1) - arguments.padding[axis] for axis in (0, 1)]
-    after = [before[axis] + arguments.output_padding[axis] for axis in (0, 1)]
-    padded = functional.pad(spread, (before[1], after[1], before[0], after[0]))  # negative values crop
+    top, left = (arguments.dilation[axis] * (weight.shape[2 + axis] - 1) - arguments.padding[axis] for axis in (0, 1))
+    added_rows, added_columns = arguments.output_padding
+    padded = functional.pad(spread, (left, left + added_columns, top, top + added_rows))  # negative values crop
     grouped = weight.reshape(groups, -1, *weight.shape[1:])
     rotated = grouped.transpose(1, 2).flatten(0, 1).flip(2, 3)
     return functional.conv2d(padded, rotated, bias, dilation=arguments.dilation, groups=groups)
@@ -297,17 +297,7 @@ class TransposedConv(nn.ConvTranspose2d):
             raise InvalidArgumentError(
                 f"{in_channels} and {out_channels} channels cannot be divided into {groups} groups."
             )
-        super().__init__(
-            in_channels,
-            out_channels,
-            to_pair(kernel_size),
-            checked.stride,
-            checked.padding,
-            checked.output_padding,
-            groups,
-            bias,
-            checked.dilation,
-        )
+        super().__init__(in_channels, out_channels, to_pair(kernel_size), *checked[:4], bias, checked.dilation)
         self.arguments = checked
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
@@ -317,25 +307,13 @@ class TransposedConv(nn.ConvTranspose2d):
 
 def _transposed_conv(x: Tensor, weight: Tensor, bias: Tensor | None, arguments: ConvArguments) -> Tensor:
     _check_tensors(x, weight, bias, arguments)
-    if _has_disjoint_blocks(weight, arguments) and _is_pointwise_faster(x, weight):
+    # Each input value fills one block of the output, without overlaps and gaps.
+    has_disjoint_blocks = arguments == ConvArguments(stride=(weight.shape[2], weight.shape[3]))
+    if has_disjoint_blocks and _is_pointwise_faster(x, weight):
         return _convolve_pointwise(x, weight, bias)
     if get_memory_format(x) == torch.contiguous_format:
         weight = weight.contiguous()  # a channels_last weight would make the output channels_last
-    return functional.conv_transpose2d(
-        x,
-        weight,
-        bias,
-        arguments.stride,
-        arguments.padding,
-        arguments.output_padding,
-        arguments.groups,
-        arguments.dilation,
-    )
-
-
-def _has_disjoint_blocks(weight: Tensor, arguments: ConvArguments) -> bool:
-    """Return whether each input value fills one block of the output, without overlaps and gaps."""
-    return arguments == ConvArguments(stride=(weight.shape[2], weight.shape[3]))
+    return functional.conv_transpose2d(x, weight, bias, *arguments)
 
 
 def _is_pointwise_faster(x: Tensor, weight: Tensor) -> bool:
@@ -400,7 +378,7 @@ def _expand(values: Tensor, *axes: int) -> Tensor:
 def _check_arguments(
     stride: int | Size, padding: int | Size, output_padding: int | Size, dilation: int | Size, groups: int
 ) -> ConvArguments:
-    arguments = ConvArguments(to_pair(stride), to_pair(padding), to_pair(output_padding), to_pair(dilation), groups)
+    arguments = ConvArguments(to_pair(stride), to_pair(padding), to_pair(output_padding), groups, to_pair(dilation))
     if min(*arguments.stride, *arguments.dilation, groups) < 1 or min(arguments.padding) < 0:
         raise InvalidArgumentError(
             f"stride {arguments.stride}, dilation {arguments.dilation} and groups {groups} must be at least 1, "
@@ -428,8 +406,14 @@ def _check_tensors(x: Tensor, weight: Tensor, bias: Tensor | None, arguments: Co
     out_channels = weight.shape[1] * arguments.groups
     if bias is not None and bias.shape != (out_channels,):
         raise InvalidArgumentError(f"bias is {tuple(bias.shape)}, but must be ({out_channels},), one per channel.")
-    # In an exported graph sides are symbols, and a check would limit the image size.
-    if not torch.compiler.is_exporting() and min(_compute_output_size(x, weight, arguments)) < 1:
+    if torch.compiler.is_exporting():
+        return  # sides are symbols there, and a check would limit the image size
+    stride, padding, added, _, dilation = arguments
+    settings = zip(x.shape[2:], weight.shape[2:], stride, padding, added, dilation, strict=True)
+    if any(
+        compute_transposed_conv_side(side, kernel, stride=s, padding=p, output_padding=a, dilation=d) < 1
+        for side, kernel, s, p, a, d in settings
+    ):
         raise InvalidArgumentError(
             f"{x.shape[2]}x{x.shape[3]} gives no output with a {weight.shape[2]}x{weight.shape[3]} kernel and "
             f"padding {arguments.padding}; use less padding."
@@ -441,18 +425,3 @@ def _check_weight(weight: Tensor, groups: int) -> None:
         raise InvalidArgumentError(
             f"weight is {tuple(weight.shape)}, but must have four dimensions, and a first that {groups} groups divide."
         )
-
-
-def _compute_output_size(x: Tensor, weight: Tensor, arguments: ConvArguments) -> Size:
-    height, width = (
-        compute_transposed_conv_side(
-            x.shape[2 + axis],
-            weight.shape[2 + axis],
-            stride=arguments.stride[axis],
-            padding=arguments.padding[axis],
-            output_padding=arguments.output_padding[axis],
-            dilation=arguments.dilation[axis],
-        )
-        for axis in (0, 1)
-    )
-    return height, width

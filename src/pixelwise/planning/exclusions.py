@@ -119,5 +119,5 @@ def _exclude_unpaired(dataset: Dataset, errors: Sequence[Finding]) -> Iterator[E
 
 
 def _make_relative(text: str, dataset: Dataset) -> str:
-    """Return a text without the dataset's folder in its paths."""
+    """Return text with paths relative to the dataset's folder."""
     return text.replace(f"{dataset.root}/", "")

@@ -1,20 +1,22 @@
 """The planner: from a fingerprint and a timed machine to a config, with a reason for each choice."""
 
 import dataclasses
+import itertools
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import torch
 
 from pixelwise.config import Config
-from pixelwise.devices import Precision
+from pixelwise.data.loader import prefetch
+from pixelwise.devices import Precision, synchronize
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.geometry.network_geometry import trace_geometry
 from pixelwise.planning.candidates import NetworkCandidate, list_candidates, suits_pretrained
 from pixelwise.planning.estimate import RunEstimate, TimeEstimate, format_epochs
 from pixelwise.planning.fingerprint import Fingerprint
-from pixelwise.planning.fit_memory import fit_samples
 from pixelwise.planning.heuristics import (
     LEARNING_RATES,
     Choices,
@@ -25,11 +27,19 @@ from pixelwise.planning.heuristics import (
     describe_details,
     describe_lengths,
 )
-from pixelwise.planning.memory_estimate import build_meta_segmenter, estimate_memory, format_gib, measure_memory_budget
+from pixelwise.planning.memory_estimate import (
+    MEMORY_FRACTION,
+    MemoryBudget,
+    MemoryEstimate,
+    build_meta_segmenter,
+    estimate_memory,
+    format_gib,
+    measure_memory_budget,
+)
 from pixelwise.planning.prepare_data import TrainingData
 from pixelwise.planning.pretrained_lookup import AvailableEncoder, find_pretrained
-from pixelwise.planning.timing import compute_seconds_left, compute_steps_within, measure_step
-from pixelwise.training.trainer import draw_val_samples
+from pixelwise.shapes import round_up
+from pixelwise.training.trainer import Trainer, draw_val_samples
 from pixelwise.training.validation import REPORT_SECONDS, SCORING_RESERVE, estimate_scoring_seconds
 
 logger = logging.getLogger(__name__)
@@ -57,6 +67,13 @@ NETWORK_KEYS = frozenset(
     for key in ("name", "base_channels", "depth", "max_channels", "stem_stride", "encoder", "encoder_weights")
 )
 """If the user sets one of these keys, no pretrained encoder is looked for."""
+
+
+RESERVE = 0.2
+"""Fraction of the remaining time that a run with fixed steps reserves for evaluation and surprises."""
+
+MIN_CROP_SIDE = 64
+"""Smallest side to which crops are reduced."""
 
 
 def make_plan(
@@ -319,3 +336,78 @@ class Planner:
 def count_wanted_images(fingerprint: Fingerprint) -> int:
     """Return the number of augmented samples that a network should see before more capacity pays."""
     return max(2000, min(8000, 20 * fingerprint.num_train))
+
+
+def fit_samples(
+    config: Config,
+    fixed: Set[str],
+    candidate: NetworkCandidate | None,
+    fingerprint: Fingerprint,
+    device: torch.device,
+    budget: MemoryBudget,
+) -> Choices:
+    """Halve the batch, then the crop, until the run of this network (None: that of the config) fits into memory.
+
+    Raises:
+        InvalidArgumentError: the run does not fit with the smallest samples, or keys that the user fixed prevent it.
+    """
+    choices: Choices = {}
+    reason = f"larger samples do not fit into {format_gib(budget.allowed)} of memory"
+    while True:
+        network = candidate.apply_to(config, fixed) if candidate else config
+        memory = estimate_memory(network, fingerprint, device, budget)
+        if memory.peak <= budget.allowed:
+            return choices
+        batch, crop = config.training.batch_size, config.data.crop_size
+        if batch > 1 and "training.batch_size" not in fixed:
+            choices["training.batch_size"] = (batch // 2, reason)
+        elif min(crop) > MIN_CROP_SIDE and "data.crop_size" not in fixed:
+            choices["data.crop_size"] = ((round_up(crop[0] // 2, 32), round_up(crop[1] // 2, 32)), reason)
+        else:
+            raise _explain_shortage(memory, budget, fingerprint, config)
+        config = config.replace({key: value for key, (value, _) in choices.items()})
+
+
+def _explain_shortage(
+    memory: MemoryEstimate, budget: MemoryBudget, fingerprint: Fingerprint, config: Config
+) -> InvalidArgumentError:
+    checkpointing = config.training.activation_checkpointing
+    advice = "" if checkpointing else "set training.activation_checkpointing=true, "
+    advice = (
+        f"Free memory, {advice}or set smaller values of training.batch_size, data.crop_size and network.base_channels"
+    )
+    without_evaluation = memory.process + memory.images + memory.model + max(memory.step, memory.checkpoint)
+    if without_evaluation <= budget.allowed:
+        height, width = fingerprint.largest_val_size
+        size = format_gib(memory.evaluation)
+        advice = f"Cut the images into smaller ones: predicting one of {height}x{width} takes {size}"
+    return InvalidArgumentError(
+        f"training would take {format_gib(memory.peak)} of memory at its peak, but a plan may use "
+        f"{format_gib(budget.allowed)}, {MEMORY_FRACTION:.0%} of the memory. {advice}. A config given with --config is "
+        f"not limited."
+    )
+
+
+def measure_step(trainer: Trainer, repeats: int = 3) -> float:
+    """Return the median seconds of a training step at full resolution, with batches prefetched as in a run."""
+    times = []
+    # Always the first batch: a run decodes each image only once, not in each step.
+    upcoming = prefetch(lambda _: trainer.batches.make(0), itertools.count())
+    for step, batch in itertools.islice(upcoming, repeats + 1):
+        start = time.monotonic()
+        trainer.step(batch, 0.0)
+        trainer.update_average(step, 1.0)
+        synchronize(trainer.device)
+        times.append(time.monotonic() - start)
+    measured = sorted(times[1:])  # the first step compiles and allocates
+    return measured[len(measured) // 2]
+
+
+def compute_seconds_left(budget: float, started: float) -> float:
+    """Return the rest of a budget that began at `started` (`time.monotonic`)."""
+    return budget - (time.monotonic() - started)
+
+
+def compute_steps_within(budget: float, step_seconds: float, started: float) -> int:
+    """Return the steps that fit into the rest of a budget, minus the reserve."""
+    return max(1, int((1 - RESERVE) * compute_seconds_left(budget, started) / step_seconds))

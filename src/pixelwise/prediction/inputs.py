@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
-from pixelwise.data.io.channel_files import split_channel, stack_channels
+from pixelwise.data.io.decoded_image import split_channel, stack_channels
 from pixelwise.data.io.images import (
     IMAGE_EXTENSIONS,
     Array,
@@ -25,7 +25,7 @@ from pixelwise.data.io.images import (
 from pixelwise.data.io.video import VIDEO_EXTENSIONS
 from pixelwise.data.rasters import WINDOWED_EXTENSIONS, find_raster_format, is_windowed_only
 from pixelwise.data.rasters.ome_zarr import is_zarr
-from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError, missing_extra
+from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError, explain_missing_extra
 from pixelwise.prediction.outputs import WRITERS
 from pixelwise.prediction.outputs.video import FRAME_LIST, LABELED_VIDEO
 
@@ -133,7 +133,8 @@ class RasterInput(Input):
     def read(self, channels: int | None = None) -> Array:
         """Raise DataError: the image is never decoded as a whole."""
         raise DataError(
-            f"{self.path}: This format is only read window by window, by 'pixelwise predict'. Cut out an image."
+            f"{self.path}: This format is only read window by window, by 'pixelwise predict'. "
+            "Export a part of it as an image."
         )
 
 
@@ -231,7 +232,7 @@ def _search_pattern(pattern: str, suffixes: tuple[str, ...]) -> Iterator[Input]:
 def group_channels(inputs: Iterable[Input], num_channels: int) -> list[Input]:
     """Group the files STEM_0000, STEM_0001, ... of a folder into the image STEM.
 
-    Videos and files whose names contain no channel number are returned unchanged. A group with another number of
+    Videos and files whose names contain no channel number are returned unchanged. A group with a different number of
     channels than `num_channels` has a fault, so that only this image fails, when it is read.
     """
     result: list[Input] = []
@@ -340,8 +341,6 @@ def _describe_error(error: Exception) -> str:
 
 
 def _import_fsspec() -> Any:
-    try:
+    with explain_missing_extra("an image behind a URL", "fsspec", "remote"):
         import fsspec.core
-    except ImportError as error:
-        raise missing_extra("an image behind a URL", "fsspec", "remote") from error
     return fsspec.core

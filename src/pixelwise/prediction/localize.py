@@ -33,7 +33,7 @@ from pixelwise.networks.convolutionalize import convolutionalize
 from pixelwise.networks.geometry.alignment import Alignment
 from pixelwise.networks.geometry.receptive_field import ReceptiveField
 from pixelwise.networks.geometry.tracer import Tracer, copy_to_meta
-from pixelwise.networks.weights.io import Classifier, LoadReport, build_classifier
+from pixelwise.networks.weights import Classifier, LoadReport, build_classifier
 from pixelwise.prediction.inputs import Input
 from pixelwise.prediction.result import LocalizedClass, LocalizedImage, LocalizeReport
 from pixelwise.progress import report_progress
@@ -136,7 +136,7 @@ def load_classifier(name: str, weights: str | Path) -> Classifier:
     report = loaded.report
     # The file may have more tensors than the network: auxiliary classifiers are only for training.
     if report and (report.reshaped or any(not tensor.endswith("num_batches_tracked") for tensor in report.missing)):
-        raise ModelFileError(f"{weights} does not hold all weights of {name!r}: {report.summary()}.")
+        raise ModelFileError(f"{weights} does not contain all weights of {name!r}: {report.summary()}.")
     if report:
         logger.info(f"weights: {report.summary()}")
     return loaded
@@ -193,30 +193,22 @@ class Localizer:
         picture = resize_image(to_display_image(image), self.input_size)
         size = picture.shape[:2]
         with torch.inference_mode():
-            maps: Tensor = self.network(self._normalize(picture))
-            probabilities = _compute_probabilities(maps.mean((0, 2, 3)))
+            images = torch.tensor(picture, device=self.mean.device).permute(2, 0, 1)[None] / 255
+            maps: Tensor = self.network((images - self.mean) / self.std)
+            logits = maps.mean((0, 2, 3))
+            probabilities = logits.softmax(0) if len(logits) > 1 else logits.sigmoid()  # one class: binary
             top = probabilities.topk(min(NUM_CLASSES_SHOWN, len(probabilities))).indices.tolist()
             indices = top if index is None else [index]
             aligned = align_maps(maps[0, indices], find_alignment(self.skeleton, size), size).cpu().numpy()
         return picture, [
-            Heatmap(name=self.names[index], probability=float(probabilities[index]), logits=logits)
-            for index, logits in zip(indices, aligned, strict=True)
+            Heatmap(name=self.names[index], probability=float(probabilities[index]), logits=map_)
+            for index, map_ in zip(indices, aligned, strict=True)
         ]
 
     def _number_classes(self) -> tuple[str, ...]:
         side = self.input_size
         num_classes = self.skeleton(torch.empty(1, 3, side, side, device="meta")).shape[1]
         return tuple(f"class {index}" for index in range(num_classes))
-
-    def _normalize(self, picture: npt.NDArray[np.uint8]) -> Tensor:
-        """Normalize (h, w, 3) uint8 to the (1, 3, h, w) float32 that the classifier expects."""
-        images = torch.tensor(picture, device=self.mean.device).permute(2, 0, 1)[None] / 255
-        return (images - self.mean) / self.std
-
-
-def _compute_probabilities(logits: Tensor) -> Tensor:
-    """Compute the probabilities of K classes, or of the only class of a binary classifier."""
-    return logits.softmax(0) if len(logits) > 1 else logits.sigmoid()
 
 
 def resize_image(picture: npt.NDArray[np.uint8], input_size: int) -> npt.NDArray[np.uint8]:
@@ -287,20 +279,24 @@ def draw_heatmaps(picture: npt.NDArray[np.uint8], heatmaps: Sequence[Heatmap]) -
     """Draw a picture (H, W, 3) and one panel per class, with its map over the picture in gray.
 
     All panels share one color bar in logits, so that classes can be compared. A ring marks the maximum of each map.
-    Equal arguments give equal bytes.
+    The same arguments give identical bytes.
 
     Returns:
         The content of a PNG file.
     """
-    rows, columns = _choose_grid(1 + len(heatmaps), picture.shape[1] / picture.shape[0])
-    width, height = _choose_panel_size(picture.shape[1] / picture.shape[0])
+    aspect = picture.shape[1] / picture.shape[0]
+    rows, columns = _choose_grid(1 + len(heatmaps), aspect)
+    # wide enough for the title of a panel
+    width, height = max(PANEL_INCHES * min(1, aspect), 1.8), max(PANEL_INCHES / max(1, aspect), 0.6)
     figure = Figure((columns * width + 1.0, rows * (height + 0.35)), dpi=150, layout="constrained")
     axes: Sequence[Axes] = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for panel in axes:
         panel.set_axis_off()
     axes[0].imshow(picture)
     axes[0].set_title("image", fontsize=11)
-    scale = _make_scale(heatmaps)
+    low = min(float(heatmap.logits.min()) for heatmap in heatmaps)
+    high = max(float(heatmap.logits.max()) for heatmap in heatmaps)
+    scale = Normalize(low, high if high > low else low + 1)  # without a range, the color bar would have no numbers
     for panel, heatmap in zip(axes[1:], heatmaps, strict=False):
         panel.imshow(blend_heatmap(picture, heatmap.logits, scale))
         panel.plot(*heatmap.peak[::-1], "o", markersize=11, markerfacecolor="none", markeredgecolor="white")
@@ -325,18 +321,7 @@ def blend_heatmap(
     return blended
 
 
-def _make_scale(heatmaps: Sequence[Heatmap]) -> Normalize:
-    low, high = (float(edge) for edge in (min(h.logits.min() for h in heatmaps), max(h.logits.max() for h in heatmaps)))
-    # Without a range, matplotlib would draw a color bar without numbers.
-    return Normalize(low, high if high > low else low + 1)
-
-
 def _choose_grid(panels: int, aspect: float) -> tuple[int, int]:
     """Return rows and columns: tall pictures in one row, very wide ones in one column."""
     columns = panels if aspect < 0.8 else 1 if aspect > 2.5 else min(panels, 2)
     return -(-panels // columns), columns
-
-
-def _choose_panel_size(aspect: float) -> tuple[float, float]:
-    """Return width and height of a panel, wide enough for its title."""
-    return max(PANEL_INCHES * min(1, aspect), 1.8), max(PANEL_INCHES / max(1, aspect), 0.6)

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.io.georeference import Georeference, read_georeference
 from pixelwise.data.io.images import Array, read_mask
-from pixelwise.data.rasters.ome_zarr_metadata import is_label_zarr
+from pixelwise.data.io.tiff import Georeference, read_georeference
+from pixelwise.data.rasters.ome_zarr import is_label_zarr
 from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
 from pixelwise.files import READ_ERRORS, read_json, remove_temporary_files, write_atomically
 from pixelwise.inference.batching import Failure, PredictedImage
@@ -30,11 +30,10 @@ from pixelwise.prediction.outputs import (
     PROBABILITY_OUTPUTS,
     SUMMARY_FILES,
     WRITERS,
-    LabeledImage,
-    LabelValues,
-    SummaryFile,
     require_kinds,
 )
+from pixelwise.prediction.outputs.annotations import SummaryFile
+from pixelwise.prediction.outputs.pictures import LabeledImage, LabelValues
 from pixelwise.prediction.outputs.video import FRAME_LIST, format_frame_stem, is_frame_file, read_frame_numbers
 from pixelwise.prediction.postprocess import postprocess_labels, require_min_area
 
@@ -75,7 +74,7 @@ class OutputWriter:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     """Everything that the outputs depend on, except the images."""
     resumed: bool = False
-    """True if outputs of an equal request are kept."""
+    """True if outputs of the same request are kept."""
     summaries: dict[str, SummaryFile] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -108,7 +107,7 @@ class OutputWriter:
 
         Args:
             manifest: plain values that the outputs depend on.
-            resume: keep the outputs of an equal request.
+            resume: keep the outputs of the same request.
             shard_of: the inputs of all shards, if `inputs` are those of one. Their outputs must have different names,
                 and summary files are not written.
 
@@ -116,7 +115,7 @@ class OutputWriter:
             The inputs that are complete.
 
         Raises:
-            InvalidArgumentError: two outputs have one name, an output would replace an input, a format cannot
+            InvalidArgumentError: two outputs have the same name, an output would replace an input, a format cannot
                 represent the classes, or `resume` with another request.
         """
         if not self.kinds:
@@ -148,7 +147,7 @@ class OutputWriter:
             return {item for item in inputs if resume and self._is_complete(item)}
         if resume and previous is not None:
             raise InvalidArgumentError(
-                f"{self.folder} holds the results of another request ({_describe_changes(previous, manifest)}). "
+                f"{self.folder} contains the results of another request ({_describe_changes(previous, manifest)}). "
                 f"Use the same options, choose another folder with -o, or omit --resume."
             )
         outputs = [path for item in inputs for path in self.list_paths(item).values()]

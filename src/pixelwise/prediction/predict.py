@@ -112,13 +112,13 @@ def predict_files(
     listed in the report; the others continue.
 
     Args:
-        resume: skip inputs whose files an equal request has completed.
+        resume: skip inputs whose files the same request has completed.
         shard: "2/8" predicts the second of eight shares of the inputs; eight such jobs may share the output folder.
             Files that cover all images are left to a last job with `resume`.
 
     Raises:
-        InvalidArgumentError: nothing to predict, two inputs with one name, or another request that cannot be executed.
-            Nothing is written then.
+        InvalidArgumentError: nothing to predict, two inputs with the same name, or another request that cannot be
+            executed. In these cases nothing is written.
     """
     spec = read_spec(executor.model)
     found = find_inputs(inputs, writer.folder, videos=True)
@@ -173,7 +173,7 @@ def predict_files(
 def take_share(inputs: Sequence[Input], shard: str) -> list[Input]:
     """Return the i-th of n shares of the inputs, for a shard `i/n`.
 
-    Neighbors, which often have one size, go to different shards: 2/3 of a b c d e f g is b e.
+    Neighbors, which often have the same size, go to different shards: 2/3 of a b c d e f g is b e.
     """
     match = re.fullmatch(r"(\d+)/(\d+)", shard.strip())
     number, count = (int(match[1]), int(match[2])) if match else (0, 0)

@@ -15,11 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from pixelwise.data.io.decoded_image import MAX_PIXELS
-from pixelwise.data.io.images import Array
+from pixelwise.data.io.decoded_image import MAX_PIXELS, Array
 from pixelwise.data.rasters import Raster, find_raster_format
-from pixelwise.data.rasters.geotiff_writer import has_rasterio
-from pixelwise.data.rasters.rasterio_reader import count_tiff_pixels
+from pixelwise.data.rasters.rasterio_reader import count_tiff_pixels, has_rasterio
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.files import READ_ERRORS, read_json, write_atomically
 from pixelwise.inference.predictor import Predictor
@@ -28,15 +26,15 @@ from pixelwise.prediction.output_writer import remove_path
 from pixelwise.progress import report_progress
 
 WINDOWED_PIXELS = 64 << 20
-"""Larger TIFFs are read by windows, if that can give the requested outputs."""
+"""Larger TIFFs are read window by window, if that can give the requested outputs."""
 
 
 def is_large_tiff(path: Path, can_use_windows: bool) -> bool:
-    """Return whether a TIFF is predicted by windows.
+    """Return whether a TIFF is predicted window by window.
 
     Args:
-        can_use_windows: whether windows can give the requested outputs. If not, a TIFF is only read by windows if it
-            could not be decoded as a whole, and then it fails.
+        can_use_windows: whether windows can give the requested outputs. If not, a TIFF is read window by window only if
+            it could not be decoded as a whole, and then it fails.
     """
     pixels = count_tiff_pixels(path)
     return pixels > MAX_PIXELS or (pixels > WINDOWED_PIXELS and can_use_windows and has_rasterio())
@@ -52,7 +50,7 @@ def predict_raster(
 
     Args:
         manifest: everything except the image that the labels depend on, as plain values of JSON.
-        resume: continue what an equal request has left, if the image has not changed.
+        resume: continue what the same request has left, if the image has not changed.
 
     Raises:
         InvalidArgumentError: the package that reads the image is not installed, or the receptive field is global.

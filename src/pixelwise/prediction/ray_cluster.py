@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 
 from pixelwise.devices import Precision
-from pixelwise.errors import InvalidArgumentError, PixelwiseError, missing_extra
+from pixelwise.errors import InvalidArgumentError, PixelwiseError, explain_missing_extra
 from pixelwise.inference.predictor import load
 from pixelwise.model_file import read_checksum
 from pixelwise.prediction.inputs import Input, RasterInput
@@ -193,7 +193,9 @@ class RayExecutor(LocalExecutor):
         options = {"num_cpus": 0 if self.workers.num_gpus else 1, "num_gpus": self.workers.num_gpus}
         inspect = ray.remote(**options)(inspect_worker)
         try:
-            found = ray.get(inspect.remote(self.model, self.worker_device, self.precision, self.engine))
+            found: tuple[str, Precision] | PixelwiseError = ray.get(
+                inspect.remote(self.model, self.worker_device, self.precision, self.engine)
+            )
         except ray.exceptions.RayError as error:
             raise InvalidArgumentError(
                 f"A machine of the cluster cannot start ({_describe_error(error)}). "
@@ -201,14 +203,12 @@ class RayExecutor(LocalExecutor):
             ) from error
         if isinstance(found, PixelwiseError):
             raise found
-        version: str = found[0]
+        version, self.worker_precision = found
         if version != __version__:
             raise InvalidArgumentError(
                 f"The cluster has pixelwise {version}, this machine {__version__}. Install the same version."
             )
-        self.worker_precision: Precision = found[1]
-        precision: Precision = found[1]
-        return precision
+        return self.worker_precision
 
     def run(self, writer: OutputWriter, inputs: Sequence[Input]) -> Iterator[WrittenFiles | Exception]:
         """Predict inputs on the workers; raises InvalidArgumentError if the cluster fails."""
@@ -266,11 +266,9 @@ class RayExecutor(LocalExecutor):
 
 
 def _import_ray() -> Any:
-    try:
+    with explain_missing_extra("--cluster ray", "ray", "ray"):
         import ray
         import ray.data
-    except ImportError as error:
-        raise missing_extra("--cluster ray", "ray", "ray") from error
     return ray
 
 

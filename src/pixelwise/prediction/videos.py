@@ -12,7 +12,8 @@ from pixelwise.inference.batching import PredictedImage, predict_all
 from pixelwise.inference.predictor import Predictor, Tiling
 from pixelwise.prediction.inputs import VideoInput, list_frame_outputs
 from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles, log_blending, write_in_background
-from pixelwise.prediction.outputs import WRITERS, LabeledImage
+from pixelwise.prediction.outputs import WRITERS
+from pixelwise.prediction.outputs.pictures import LabeledImage
 from pixelwise.prediction.outputs.video import (
     FRAME_LIST,
     FrameList,

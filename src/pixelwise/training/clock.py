@@ -9,7 +9,7 @@ class TrainingClock:
     """Measures progress in [0, 1], the one variable that schedules depend on.
 
     With `steps`, progress is a pure function of the step. With `seconds`, it is the fraction of the time used, so that
-    every schedule ends with the budget. All processes then use the progress that the first one measured last.
+    every schedule ends with the budget.
     """
 
     steps: int | None
@@ -18,7 +18,6 @@ class TrainingClock:
     seconds_before: float = 0.0
     """Training time before the run was resumed."""
     _start: float = field(default_factory=time.monotonic)
-    _agreed: float = 0.0
 
     @property
     def seconds_used(self) -> float:
@@ -31,11 +30,3 @@ class TrainingClock:
             return min(1.0, step / self.steps)
         assert self.seconds is not None
         return min(1.0, self.seconds_used / max(self.seconds, 1e-3))
-
-    def set_progress(self, progress: float) -> None:
-        """Store the progress on which all processes agreed."""
-        self._agreed = progress
-
-    def progress_at(self, step: int) -> float:
-        """Return the progress after `step` steps, equal on all processes."""
-        return min(1.0, step / self.steps) if self.steps is not None else self._agreed

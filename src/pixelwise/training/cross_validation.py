@@ -64,7 +64,7 @@ class CrossValidation:
         """Raise InvalidArgumentError if the folder holds folds or a run: nothing is overwritten."""
         if self.summary.exists():
             raise InvalidArgumentError(
-                f"{self.path} already holds folds ({self.summary.name}). Continue them with --resume, or choose "
+                f"{self.path} already contains folds ({self.summary.name}). Continue them with --resume, or choose "
                 f"another folder with -o."
             )
         RunFolder(self.path).require_free()

@@ -1,4 +1,4 @@
-"""Several processes that train one model, started by torchrun.
+"""Several processes that train one model, started by torchrun or by `--devices`.
 
 Every process runs the same training loop on its part of each batch. The first one (rank 0) plans, reads the clock,
 logs and writes files. Its decisions reach the others in one small tensor per step (`World.agree`). With one process
@@ -140,7 +140,7 @@ class World:
         return tensor.tensor_split(self.size)[self.rank]
 
     def own_items(self, items: Sequence[Value]) -> Sequence[Value]:
-        """Return this process's part of `items`; every item belongs to one process."""
+        """Return this process's part of `items`; every item belongs to exactly one process."""
         return items[self.rank :: self.size]
 
     def replicate(self, model: nn.Module) -> nn.Module:
@@ -176,13 +176,41 @@ def is_distributed() -> bool:
     return all(name in os.environ for name in TORCHRUN_VARIABLES) and int(os.environ["WORLD_SIZE"]) > 1
 
 
-def choose_process_device(name: str) -> str:
-    """Return the device name of this process: each process uses its own GPU."""
-    if not is_distributed() or choose_device(name).type != "cuda":
-        return name
-    if ":" in name:
+def is_first_process() -> bool:
+    """Return whether this process prints the result: rank 0, or the only process."""
+    return not is_distributed() or os.environ["RANK"] == "0"
+
+
+def require_devices(devices: int, device: str) -> None:
+    """Raise InvalidArgumentError for a number of processes that this machine cannot run."""
+    if devices < 1:
+        raise InvalidArgumentError(f"--devices is {devices}. Expected 1 or more.")
+    if is_distributed() and os.environ["WORLD_SIZE"] != str(devices):
+        num_started = os.environ["WORLD_SIZE"]
         raise InvalidArgumentError(
-            f"--device {name} is one GPU for several processes. Use --device cuda: each process takes its own GPU."
+            f"--devices is {devices}, but torchrun has started {num_started} processes. Leave --devices out."
+        )
+    if choose_device(device).type == "cuda" and devices > torch.cuda.device_count():
+        num_gpus = torch.cuda.device_count()
+        raise InvalidArgumentError(
+            f"--devices is {devices}, but this machine has {num_gpus} GPUs. Use at most {num_gpus}, or --device cpu."
+        )
+
+
+def choose_process_device(device: str, devices: int | None) -> str:
+    """Return the device name of this process, which is one of `devices` if given."""
+    if devices is not None:
+        require_devices(devices, device)
+        if devices > 1 and not is_distributed():
+            raise InvalidArgumentError(
+                f"devices is {devices}, but Python runs in one process. Start the script with torchrun, or use "
+                f"`pixelwise train --devices {devices}`."
+            )
+    if not is_distributed() or choose_device(device).type != "cuda":
+        return device
+    if ":" in device:
+        raise InvalidArgumentError(
+            f"--device {device} is one GPU for several processes. Use --device cuda: each process takes its own GPU."
         )
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 

@@ -76,7 +76,7 @@ def save_failing_step(trainer: Trainer, run: RunFolder, history: Sequence[StepRe
     first = checkpoint.step if checkpoint else 0
     if first + len(history) != num_steps:
         return ""
-    logger.info(f"Loss is NaN or infinite; replaying {len(history)} steps to save the failing batch")
+    logger.info(f"the loss is NaN or infinite; replaying {len(history)} steps to save the failing batch")
     # Without a checkpoint, a new trainer has the initial state, and one on the CPU needs no memory of the device.
     state = checkpoint.state if checkpoint else trainer.rebuild_single().rebuild(device=torch.device("cpu")).state()
     trainer = trainer.rebuild_single()
@@ -90,7 +90,7 @@ def save_failing_step(trainer: Trainer, run: RunFolder, history: Sequence[StepRe
             _write_step(run.diverged, {**values, "num_classes": len(trainer.spec.classes.names), **before}, batch)
             return f" The batch of step {step + 1} and the state before it are saved in {run.diverged}."
         trainer.update_average(step, record.progress_after - record.progress)
-    return " Replayed, the steps since the last checkpoint had no error: --resume may get further."
+    return " When replayed, the steps since the last checkpoint had no error: --resume may get further."
 
 
 def _write_step(path: Path, values: Mapping[str, Any], batch: Batch) -> None:

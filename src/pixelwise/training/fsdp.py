@@ -1,6 +1,6 @@
 """Sharded weights (PyTorch's FSDP2), and the conversion between shards and whole tensors.
 
-Files store whole tensors in the same form as without sharding, so a run can be resumed with another number of
+Files store whole tensors in the same form as without sharding, so a run can be resumed with a different number of
 processes. Tensors that are not sharded pass through every function unchanged.
 """
 
@@ -57,7 +57,7 @@ def gather_tensor(tensor: Tensor) -> Tensor:
 def shard_like(value: Any, like: Tensor | None) -> Any:
     """Shard a whole tensor in the way of `like`, with its memory layout: the inverse of `gather_tensor`.
 
-    A value of another shape, such as an optimizer's step count, is returned unchanged.
+    A value of a different shape, such as an optimizer's step count, is returned unchanged.
     """
     if like is None or not isinstance(value, Tensor) or value.shape != like.shape:
         return value

@@ -14,7 +14,7 @@ from torch.profiler import record_function
 from pixelwise.config import LossConfig
 from pixelwise.data.loader import Batch
 from pixelwise.devices import Precision, autocast
-from pixelwise.networks.activation_checkpointing import preserve_buffers
+from pixelwise.networks.stages import preserve_buffers
 from pixelwise.training.distributed import SINGLE_PROCESS, World, skip_gradient_sync
 
 BatchLoss = Callable[[Tensor, Batch], Tensor]

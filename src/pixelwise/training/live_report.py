@@ -1,4 +1,4 @@
-"""`live.html`: a page in the run folder that shows a run under way.
+"""`live.html`: a page in the run folder that shows a run in progress.
 
 It is written after each evaluation, and in between as long as that takes less than 1 % of the time.
 """

@@ -12,10 +12,9 @@ from pixelwise.errors import InvalidArgumentError, TrainingError
 from pixelwise.shapes import Size
 from pixelwise.training.checkpoint import Checkpoint, compute_checkpoint_interval, load_checkpoint, save_checkpoint
 from pixelwise.training.clock import TrainingClock
-from pixelwise.training.distributed import Decision, ProcessLostError
+from pixelwise.training.distributed import Decision
 from pixelwise.training.divergence import DivergedError, StepRecord, require_finite, save_failing_step
-from pixelwise.training.early_stopping import is_out_of_patience
-from pixelwise.training.metrics_log import MetricsLog
+from pixelwise.training.metrics_log import MetricsLog, is_out_of_patience
 from pixelwise.training.optimizers import compute_resolution
 from pixelwise.training.resource_errors import step_within_memory
 from pixelwise.training.run_dir import RunFolder
@@ -27,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def fit(trainer: Trainer, run: RunFolder, *, deadline: float | None = None, resume: bool = False) -> ScoredModel:
-    """Train until the steps are taken or the time is used; write the best model, scored, into the run folder.
+    """Train until the steps are taken or the time is used; score the best model and write it into the run folder.
 
     Every process of the run calls it. Ctrl-C and SIGTERM on any of them save a checkpoint and end all.
 
@@ -35,52 +34,57 @@ def fit(trainer: Trainer, run: RunFolder, *, deadline: float | None = None, resu
         trainer: a new trainer.
         run: the run folder, in which only the first process writes.
         deadline: instant (`time.monotonic`) at which the whole command must have ended, for runs without
-            `training.steps`. The final evaluation and the report are paid from the time until then.
+            `training.steps`. The final evaluation and the report must fit into that time.
         resume: continue from the last checkpoint of the folder, if there is one.
 
     Raises:
         TrainingError: the loss is NaN, the device is out of memory, or a process was lost.
     """
-    checkpoint = trainer.world.call_on_first(lambda: load_checkpoint(run, resume=True) if resume else None)
-    if checkpoint:
-        trainer.resume_from(checkpoint)
-    if not trainer.world.is_first:
-        trainer.seed_rank()
-    size, batch_size = trainer.world.size, trainer.config.training.batch_size
-    if size > 1:
-        logger.info(f"{size} processes: {batch_size // size} of the {batch_size} images of a batch each")
-    if trainer.config.training.compile:
-        logger.info("compiling the network in the first step, which takes a minute or more")
     with SignalGuard() as signals:
-        try:
-            return TrainingLoop(trainer, run, start_clock(trainer, deadline), signals).run()
-        except ProcessLostError:
-            if signals.is_pending:  # the first process received the signal, too, and has ended
-                signals.raise_pending()
-            raise
+        return TrainingLoop(trainer, run, signals, deadline=deadline, resume=resume).run()
 
 
 class TrainingLoop:
-    """A run under way. The first process decides when to evaluate, save and end; all processes do it together."""
+    """A run in progress. The first process decides when to evaluate, save and end; all processes do it together."""
 
-    def __init__(self, trainer: Trainer, run: RunFolder, clock: TrainingClock, signals: SignalGuard) -> None:
-        self.trainer, self.folder, self.clock, self.signals = trainer, run, clock, signals
-        self.config = trainer.config.training
+    def __init__(
+        self, trainer: Trainer, run: RunFolder, signals: SignalGuard, *, deadline: float | None, resume: bool
+    ) -> None:
+        self.trainer, self.folder, self.signals = trainer, run, signals
+        self.config, world = trainer.config.training, trainer.world
+        checkpoint = world.call_on_first(lambda: load_checkpoint(run, resume=True) if resume else None)
+        if checkpoint:
+            trainer.resume_from(checkpoint)
+        if world.is_first:
+            run.remove_leftovers()
+        else:
+            trainer.seed_rank()
+        if world.size > 1:
+            own, whole = self.config.batch_size // world.size, self.config.batch_size
+            logger.info(f"{world.size} processes, each with {own} of the {whole} images of a batch")
+        if self.config.compile:
+            logger.info("compiling the network in the first step, which takes a minute or more")
+        seconds = compute_training_seconds(trainer, deadline) if self.config.steps is None else None
+        self.clock = TrainingClock(steps=self.config.steps, seconds=seconds, seconds_before=trainer.seconds_before)
+        self.agreed_progress = 0.0
+        """The progress that the first process measured last, equal on all processes."""
         self.next_save = time.monotonic() + self.config.checkpoint_interval_seconds
         self.history: list[StepRecord] = []
         """The steps since the last checkpoint."""
-        if trainer.world.is_first:
-            run.remove_leftovers()
-        self.log = MetricsLog(trainer, run, clock)
+        self.log = MetricsLog(trainer, run, self.clock)
         # The run may be longer now than when its evaluations were counted.
-        due = self.count_due_evaluations(clock.measure(trainer.num_steps))
+        due = self.count_due_evaluations(self.clock.measure(trainer.num_steps))
         trainer.num_evaluations = min(trainer.num_evaluations, due)
         self.has_ended_early = self.is_out_of_patience()
 
     def run(self) -> ScoredModel:
         """Take steps until the end, then score the best model."""
+        trainer, threads = self.trainer, choose_loader_threads(self.trainer.device)
+        # Sizes follow the agreed progress, so every process must choose them the same number of steps ahead.
+        num_ahead = trainer.world.share(threads) + 1
+        batches = prefetch(self.make_batch, self.choose_sizes(), num_ahead=num_ahead, num_threads=threads)
         try:
-            now, batches = self.decide(), self.prefetch_batches()
+            now = self.decide()
             while not now.finish:
                 if now.stop:
                     self.signals.raise_pending()
@@ -91,22 +95,41 @@ class TrainingLoop:
                     self.save()
                     now = self.decide()
                 else:
-                    now = self.take_step(next(batches), now.progress)
+                    (step, size), batch = next(batches)
+                    progress = now.progress
+                    loss = step_within_memory(trainer, batch, progress)
+                    trainer.num_steps = step + 1
+                    now = self.decide()
+                    trainer.update_average(step, now.progress - progress)
+                    self.history.append(StepRecord(progress, now.progress, size))
+                    self.log.log_step(step + 1, now.progress, loss)
         except INTERRUPTIONS:
             self.save()
             raise
         except DivergedError as error:
-            raise TrainingError(f"{error}{save_failing_step(self.trainer, self.folder, self.history)}") from error
+            raise TrainingError(f"{error}{save_failing_step(trainer, self.folder, self.history)}") from error
         finally:
-            progress = self.clock.measure(self.trainer.num_steps)
+            progress = self.clock.measure(trainer.num_steps)
             self.log.close(progress, has_ended=progress >= 1 or self.has_ended_early)
         with self.interruptible():
-            scored = score_best_model(self.trainer, self.folder)
+            scored = score_best_model(trainer, self.folder)
         self.save(finished=True)
         return scored
 
+    def choose_sizes(self) -> Iterator[tuple[int, Size]]:
+        """Yield the steps and the size of their samples, at the progress when the batch is ordered."""
+        batches, schedule = self.trainer.batches, self.trainer.config.schedule
+        steps, first = self.config.steps, self.trainer.num_steps
+        for step in itertools.count(first) if steps is None else range(first, steps):
+            progress = self.agreed_progress if steps is None else step / steps
+            yield step, batches.size_at(compute_resolution(progress, schedule))
+
+    def make_batch(self, sized_step: tuple[int, Size]) -> Batch:
+        """Make the batch of a step, in a thread."""
+        return self.trainer.batches.make_sized(*sized_step)
+
     def decide(self) -> Decision:
-        """Return what all processes do next: one small tensor per step, and nothing with one process."""
+        """Return what all processes do next. They exchange one small tensor per step; one process sends nothing."""
         progress = self.clock.measure(self.trainer.num_steps)
         has_ended = self.has_ended_early or progress >= 1
         evaluate = not self.has_ended_early and self.count_due_evaluations(progress) > self.trainer.num_evaluations
@@ -118,37 +141,8 @@ class TrainingLoop:
             finish=has_ended and not evaluate,
         )
         decision = self.trainer.world.agree(decision)
-        self.clock.set_progress(decision.progress)
+        self.agreed_progress = decision.progress
         return decision
-
-    def take_step(self, numbered_batch: tuple[int, Batch], progress: float) -> Decision:
-        """Take one optimizer step at `progress`; return the next decision."""
-        step, batch = numbered_batch
-        loss = step_within_memory(self.trainer, batch, progress)
-        self.trainer.num_steps = step + 1
-        now = self.decide()
-        self.trainer.update_average(step, now.progress - progress)
-        self.history.append(StepRecord(progress, now.progress, (batch.images.shape[2], batch.images.shape[3])))
-        self.log.log_step(step + 1, now.progress, loss)
-        return now
-
-    def prefetch_batches(self) -> Iterator[tuple[int, Batch]]:
-        """Make the batches ahead in threads, each at the resolution of the progress at that time."""
-        trainer, sizes = self.trainer, dict[int, Size]()
-
-        def number_steps() -> Iterator[int]:
-            for step in itertools.count(trainer.num_steps):
-                progress = self.clock.progress_at(step)
-                if progress >= 1:
-                    return
-                sizes[step] = trainer.batches.size_at(compute_resolution(progress, trainer.config.schedule))
-                yield step
-
-        def make(step: int) -> Batch:
-            return trainer.batches.make_sized(step, sizes.pop(step))
-
-        threads = choose_loader_threads(trainer.device)
-        return prefetch(make, number_steps(), num_ahead=threads + 1, num_threads=threads)
 
     def count_due_evaluations(self, progress: float) -> int:
         """Return the number of evaluations due at `progress`; they are evenly distributed."""
@@ -198,17 +192,16 @@ class TrainingLoop:
         self.history.clear()
 
 
-def start_clock(trainer: Trainer, deadline: float | None) -> TrainingClock:
-    """Return a clock that runs by the steps of the config, or until `deadline` minus the time that the end takes."""
-    config, seconds_before = trainer.config.training, trainer.seconds_before
-    if config.steps is not None:
-        return TrainingClock(steps=config.steps, seconds=None, seconds_before=seconds_before)
+def compute_training_seconds(trainer: Trainer, deadline: float | None) -> float:
+    """Return the training time of a run until `deadline`, minus the time that its end takes.
+
+    The time before the run was resumed is included.
+    """
+    budget, before = trainer.config.training.budget_seconds, trainer.seconds_before
     if deadline is None:
         raise InvalidArgumentError("a run needs training.steps or training.budget_seconds; give --steps or --budget.")
     closing = estimate_closing_seconds(trainer)
-    left = trainer.world.share(deadline - time.monotonic() - closing) - seconds_before
+    left = trainer.world.share(deadline - time.monotonic() - closing) - before
     if left <= 0 and not trainer.num_steps:
-        raise InvalidArgumentError(
-            f"the budget of {config.budget_seconds:.0f} s ends before training could start; give more."
-        )
-    return TrainingClock(steps=None, seconds=seconds_before + max(left, 0.0), seconds_before=seconds_before)
+        raise InvalidArgumentError(f"the budget of {budget:.0f} s ends before training could start; give more.")
+    return before + max(left, 0.0)

@@ -88,7 +88,7 @@ def compute_resolution(progress: float, config: ScheduleConfig) -> float:
 class AveragedWeights:
     """Exponential moving average of weights and batch statistics.
 
-    Its memory is a fraction of the run, so that short and long runs average over the same part.
+    Its time constant is a fraction of the run, so that short and long runs average over the same part of it.
     """
 
     def __init__(self, model: nn.Module, memory: float) -> None:

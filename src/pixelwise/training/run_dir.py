@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ class RunFolder:
         self.inventory = path / "files.json"
         """Names and sizes of the dataset's files."""
         self.changes = path / "changes.yaml"
-        """Changes of config and dataset while the run was under way."""
+        """Changes of config and dataset while the run was in progress."""
         self.metrics = path / "metrics.jsonl"
         self.events = path / "events"
         self.last_checkpoint = path / "last.checkpoint"
@@ -48,23 +49,23 @@ class RunFolder:
         return tuple(paths)
 
     def require_free(self) -> None:
-        """Raise PathAccessError if the folder holds a run: nothing is overwritten."""
+        """Raise InvalidArgumentError if the folder contains a run or is a file: nothing is overwritten."""
         files = (self.config, self.last_checkpoint, self.previous_checkpoint, self.model, self.metrics, self.report)
         for path in files:
             if path.exists():
                 raise InvalidArgumentError(
-                    f"{self.path} already holds a run ({path.name}). Continue it with --resume, or choose another "
+                    f"{self.path} already contains a run ({path.name}). Continue it with --resume, or choose another "
                     f"folder with -o."
                 )
         if self.path.exists() and not self.path.is_dir():
             raise InvalidArgumentError(f"{self.path} is a file. Choose a folder with -o.")
 
     def require_writable(self) -> None:
-        """Raise PathAccessError if the folder may not be written to, before the data is read."""
+        """Raise PathAccessError if the folder is not writable, before the data is read."""
         parent = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
         if not os.access(parent, os.W_OK | os.X_OK):
             raise PathAccessError(
-                f"{parent} may not be written to. Make it writable, or choose another folder with -o."
+                f"{parent} is not writable. Change its permissions, or choose another folder with -o."
             )
 
     def remove_leftovers(self) -> None:
@@ -74,8 +75,9 @@ class RunFolder:
 
     def discard(self) -> None:
         """Remove what a run writes before its first step, so that the folder is free again."""
-        for path in (*self._description, self.metrics, self.live):
+        for path in (*self._description, self.metrics, self.live, self.loggers):
             path.unlink(missing_ok=True)
+        shutil.rmtree(self.events, ignore_errors=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
+from pixelwise.training.distributed import ProcessLostError
+
 
 class SigtermExit(SystemExit):
     """SIGTERM, as cluster schedulers send it. Uncaught, it ends the process with exit code 143."""
@@ -41,7 +43,9 @@ class SignalGuard:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for number, handler in self._replaced.items():
             signal.signal(number, handler)
-        if kind is None and self.is_pending and not self._is_raised:
+        # When another process is lost, it received the same signal and has ended.
+        is_lost = kind is not None and issubclass(kind, ProcessLostError)
+        if self.is_pending and (is_lost or (kind is None and not self._is_raised)):
             self.raise_pending()
 
     @property

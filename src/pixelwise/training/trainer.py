@@ -23,8 +23,7 @@ from pixelwise.losses import build_loss
 from pixelwise.lowering.graph import explain_compile_errors
 from pixelwise.model_file import ModelSpec
 from pixelwise.networks import Segmenter
-from pixelwise.networks.activation_checkpointing import enable_activation_checkpointing
-from pixelwise.networks.stages import compute_learning_rate_scales, get_first_stages
+from pixelwise.networks.stages import compute_learning_rate_scales, enable_activation_checkpointing, get_first_stages
 from pixelwise.training.checkpoint import Checkpoint
 from pixelwise.training.distributed import SINGLE_PROCESS, World, explain_lost_process
 from pixelwise.training.fsdp import gather_state, shard_model, shard_optimizer_state, shard_state_like

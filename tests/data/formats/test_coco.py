@@ -208,7 +208,7 @@ def test_images_of_equal_stems_are_listed(tmp_path: Path) -> None:
         (document(images=[image("a.png"), image("b.png")]), "two images have the id 1. Give each its own id"),
         (document(images=[image("a.png"), image("./a.png", 2)]), "a.png is listed twice, in .* and in .*. Keep one"),
         (document(images=[{"id": 1}]), "instances.json: 'file_name' is missing"),
-        (document(annotation([SQUARE], image_id=9)), "annotation 17 is of image 9, which is not listed"),
+        (document(annotation([SQUARE], image_id=9)), "annotation 17 belongs to image 9, which is not listed"),
         (document(annotation([SQUARE], segments_info=[])), "contains panoptic segments. Use the instances file"),
         (document(categories=[{"id": 1, "name": "a"}] * 1 + [{"id": 2, "name": "a"}]), "lists the class 'a' twice"),
         (document(categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]), "category 1 is 'b', but 'a'"),
@@ -255,7 +255,7 @@ def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
     ("fault", "message"),
     [
         (annotation([SQUARE], 5), r"the class 5 is not among those listed \(3, 7\)"),
-        (annotation([]), "has no segmentation, at most a box. Draw its outline"),
+        (annotation([]), "has at most a box, but no segmentation. Draw its outline"),
         (annotation([[1, 2, 3, 4]]), "a polygon has points of shape"),
         (annotation([[1, 2, 3, 4, 5, 6, 7]]), "a polygon has 7 numbers, but x and y come in pairs"),
         (annotation([[1, 2, 3, 4, 5, "x"]]), "a value has an unexpected type or form"),
@@ -263,7 +263,7 @@ def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
         (annotation([7]), "a value has an unexpected type or form"),
         (
             annotation({"size": [8, 6], "counts": [48]}),
-            r"run lengths are of the size \[8, 6\], but the image",
+            r"the run lengths are for size \[8, 6\], but the image",
         ),
         (annotation({"size": [6, 8], "counts": [47]}), "the run lengths do not add up to 48 pixels"),
         (annotation({"size": [6, 8]}), "'counts' is missing"),

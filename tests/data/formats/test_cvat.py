@@ -135,7 +135,7 @@ def test_images_and_entries_without_a_partner_are_listed(tmp_path: Path) -> None
         (shape("points", points=SQUARE), "a points of 'cat': covers no pixels"),
         (shape("cuboid"), "a cuboid of 'cat': covers no pixels"),
         (shape("skeleton"), "a skeleton of 'cat': covers no pixels"),
-        (shape("blob"), "a blob of 'cat': is not a shape of CVAT"),
+        (shape("blob"), "a blob of 'cat': is not a CVAT shape"),
         ("<polygon></polygon>", "'label' is missing"),
         (polygon(z_order="up"), "a value has an unexpected type or form"),  # type: ignore[arg-type]
     ],
@@ -175,5 +175,5 @@ def test_an_invalid_file_is_an_error(tmp_path: Path, text: str, message: str) ->
 
 
 def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has no XML file of CVAT. Export 'CVAT for images 1\.1' into it"):
+    with pytest.raises(DataError, match=r"contains no CVAT XML file. Export 'CVAT for images 1\.1' into it"):
         Dataset.load(tmp_path, "cvat")

@@ -284,11 +284,11 @@ def test_files_of_equal_stems_are_listed_and_in_no_pair(tmp_path: Path) -> None:
     ("files", "message"),
     [
         (["a.png"], "has no folder 'images'. Put the images into images/"),
-        (["images/a.png"], "has no folder of masks. Name it masks or labels or annotations"),
-        (["train/images/a.png"], "train has no folder of masks"),
+        (["images/a.png"], "contains no mask folder. Name it masks or labels or annotations"),
+        (["train/images/a.png"], "train contains no mask folder"),
         (
             ["images/a.png", "masks/a.png", "labels/a.txt"],
-            r"has several folders of masks \(masks, labels\). Keep the one to train on",
+            r"contains several mask folders \(masks, labels\). Keep the one to train on",
         ),
     ],
 )

@@ -129,10 +129,10 @@ def test_columns_are_found_by_their_names(tmp_path: Path, image: str, label: str
 
 def test_ambiguous_columns_are_an_error(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", [4], label="depth")
-    with pytest.raises(DataError, match=r"the columns of images are image, depth, .* Rename them to 'image' and"):
+    with pytest.raises(DataError, match=r"the image columns are image, depth, .* Rename them to 'image' and"):
         Dataset.load(tmp_path)
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "train.parquet")
-    with pytest.raises(DataError, match=r"the columns of images are none"):
+    with pytest.raises(DataError, match=r"the image columns are none"):
         Dataset.load(tmp_path)
 
 

@@ -243,5 +243,5 @@ def test_annotations_of_a_rotated_photo_are_in_its_upright_frame(tmp_path: Path)
 
 
 def test_a_folder_without_such_files_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has no JSON file of LabelMe\. Put each next to its image"):
+    with pytest.raises(DataError, match=r"contains no LabelMe JSON file\. Put each next to its image"):
         Dataset.load(tmp_path, "labelme")

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from pixelwise.data.formats import FORMATS
-from pixelwise.data.formats._files import find_images, find_split
 from pixelwise.data.formats._shapes import ImageShapes, ListedImage, index_listed_images, make_classes, name_sample
-from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.formats.dataset_index import DatasetIndex, find_images, find_split
 from pixelwise.data.rasterize import make_box
 from pixelwise.errors import DataError
 from support.shape_datasets import list_relative, write_image, write_json
@@ -133,7 +132,7 @@ def pair(root: Path, listed: dict[str, str], folders: Sequence[str] = ("images",
 def draw(number: int) -> ImageShapes:
     if number > 9:
         raise KeyError("points")
-    return ImageShapes(size=(1, 9), shapes=[make_box(1, 0, 0, number, 1)])
+    return (1, 9), [make_box(1, 0, 0, number, 1)]
 
 
 def test_each_image_gets_the_shapes_of_its_own_entry(tmp_path: Path) -> None:

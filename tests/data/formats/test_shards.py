@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pixelwise.data.formats._shards import DataShard, find_shard_split, find_shards, select_shards
+from pixelwise.data.formats.webdataset import DataShard, find_shard_split, find_shards, select_shards
 
 
 def plant(root: Path, *files: str) -> Path:

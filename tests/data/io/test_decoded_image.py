@@ -3,7 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelwise.data.io.decoded_image import Array, DecodedImage, convert_dtype, require_finite
+from pixelwise.data.io.decoded_image import (
+    Array,
+    DecodedImage,
+    convert_dtype,
+    require_finite,
+    split_channel,
+    stack_channels,
+)
 from pixelwise.errors import DataError
 
 NAN = float("nan")
@@ -35,7 +42,7 @@ def test_other_short_numbers_keep_each_value_as_float32(dtype: type) -> None:
 def test_long_integers_must_fit(dtype: type) -> None:
     assert convert_dtype(np.array([2**24, 1], dtype)).tolist() == [2**24, 1]
     with pytest.raises(
-        DataError, match=r"pixels reach 16777217, but are exact up to 16777216 only\. Save them as float32"
+        DataError, match=r"pixels reach 16777217, but are exact only up to 16777216\. Save them as float32"
     ):
         convert_dtype(np.array([2**24 + 1], dtype))
     if dtype != np.uint32:
@@ -51,7 +58,7 @@ def test_doubles_are_rounded() -> None:
 
 @pytest.mark.parametrize("dtype", [np.complex64, np.bool_])
 def test_values_that_are_not_finite_are_an_error_in_a_window(dtype: type) -> None:
-    with pytest.raises(DataError, match=f"pixels are {np.dtype(dtype)}. Save the image with 8 or 16 bit, or as float"):
+    with pytest.raises(DataError, match=f"pixels are {np.dtype(dtype)}. Save the image with 8 or 16 bits, or as float"):
         convert_dtype(np.zeros((2, 2), dtype))
 
 
@@ -118,7 +125,7 @@ def test_alpha_is_dropped_before() -> None:
 @pytest.mark.parametrize("nodata", [None, -9999.0])
 def test_values_that_are_not_finite_are_an_error(value: float, nodata: float | None) -> None:
     image = decoded([[value, 1], [-9999, value]], np.float32, nodata)
-    with pytest.raises(DataError, match=r"the image holds 2 NaN or infinite values\. Save it with its nodata value"):
+    with pytest.raises(DataError, match=r"the image contains 2 NaN or infinite values\. Save it with its nodata value"):
         image.fill_missing(None)
 
 
@@ -138,3 +145,37 @@ def test_filling_keeps_the_mean_and_valid_values(seed: int, dtype: type) -> None
     np.testing.assert_array_equal(filled[~gone], pixels[~gone])
     if gone.any() and not gone.all():
         np.testing.assert_allclose(filled[gone], np.broadcast_to(pixels[~gone].mean(0), filled[gone].shape), atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("stem", "parts"),
+    [
+        ("road_1_0002", ("road_1", 2)),
+        ("a_0000_0001", ("a_0000", 1)),
+        ("road_00002", None),
+        ("road_002", None),
+        ("_0002", None),
+        ("road0002", None),
+        ("road_0002_mask", None),
+    ],
+)
+def test_four_digits_at_the_end_are_the_channel(stem: str, parts: tuple[str, int] | None) -> None:
+    assert split_channel(stem) == parts
+
+
+def test_channels_are_stacked_in_the_order_given() -> None:
+    bands = [np.full((2, 3, 1), value, np.uint16) for value in (500, 7)]
+    stacked = stack_channels(
+        (f"{number}.png", DecodedImage(pixels=band, alpha=False)) for number, band in enumerate(bands)
+    )
+    np.testing.assert_array_equal(stacked.pixels, np.broadcast_to(np.array([500, 7], np.uint16), (2, 3, 2)))
+    assert stacked.pixels.dtype == np.uint16
+    assert not stacked.alpha
+
+
+def test_a_constant_alpha_channel_is_dropped() -> None:
+    gray = np.full((2, 3, 2), 9, np.uint8)
+    assert stack_channels([("a.png", DecodedImage(pixels=gray, alpha=True))]).pixels.shape == (2, 3, 1)
+    gray[0, 0, 1] = 8
+    with pytest.raises(DataError, match=r"^a\.png: the alpha channel varies"):
+        stack_channels([("a.png", DecodedImage(pixels=gray, alpha=True))])

@@ -309,12 +309,12 @@ def test_a_tiff_mask_of_another_type_holds_ids(tmp_path: Path, dtype: type) -> N
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (np.full(SIZE, 0.5, np.float32), "the mask holds fractions. Save class ids as 8 or 16 bit"),
-        (np.full(SIZE, np.nan, np.float32), "the mask holds fractions"),
-        (np.full(SIZE, np.inf, np.float32), "the mask holds inf. Save class ids between 0 and 65535"),
-        (np.full(SIZE, -1, np.int16), "the mask holds -1. Save class ids between 0 and 65535"),
-        (np.full(SIZE, 65536, np.uint32), "the mask holds 65536. Save class ids between"),
-        (np.full((*SIZE, 3), 256, np.uint16), "the mask holds 256. Save colors between 0 and 255"),
+        (np.full(SIZE, 0.5, np.float32), "the mask contains fractions. Save class ids as 8-bit or 16-bit"),
+        (np.full(SIZE, np.nan, np.float32), "the mask contains fractions"),
+        (np.full(SIZE, np.inf, np.float32), "the mask contains inf. Save class ids between 0 and 65535"),
+        (np.full(SIZE, -1, np.int16), "the mask contains -1. Save class ids between 0 and 65535"),
+        (np.full(SIZE, 65536, np.uint32), "the mask contains 65536. Save class ids between"),
+        (np.full((*SIZE, 3), 256, np.uint16), "the mask contains 256. Save colors between 0 and 255"),
         (np.zeros((*SIZE, 4), np.uint8), "the mask has 4 channels. Save class ids in one channel"),
     ],
 )

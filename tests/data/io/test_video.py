@@ -92,7 +92,9 @@ def test_every_display_matrix_is_understood(orientation: int) -> None:
 
 
 def test_a_video_rotated_by_other_than_right_angles_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"near frame 1 \(it is scaled, or rotated by other than right angles"):
+    with pytest.raises(
+        DataError, match=r"near frame 1 \(it is scaled, or rotated by an angle that is not a multiple of 90"
+    ):
         frames_of(write_film(tmp_path / "a.mp4", 2, rotation=30))
     with pytest.raises(DataError, match="it is scaled"):
         parse_display_matrix(np.array([70000, 0, 0, 0, 65536, 0, 0, 0, 1 << 30], np.int32).tobytes())
@@ -150,7 +152,7 @@ def test_a_file_with_only_sound_is_an_error(tmp_path: Path) -> None:
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), layout="mono")
         frame.rate = 8000
         file.mux(stream.encode(frame))
-    with pytest.raises(DataError, match=r"cannot be read as a video \(it holds only sound\)"):
+    with pytest.raises(DataError, match=r"cannot be read as a video \(it contains only audio\)"):
         frames_of(tmp_path / "a.mkv")
 
 
@@ -229,7 +231,7 @@ class _Packets:
 
 
 @pytest.mark.parametrize(
-    ("packet", "frame", "reason"), [(True, False, "the file ends within it"), (False, True, "the frame is damaged")]
+    ("packet", "frame", "reason"), [(True, False, "the file ends inside it"), (False, True, "the frame is damaged")]
 )
 def test_frames_marked_as_corrupt_are_an_error(packet: bool, frame: bool, reason: str) -> None:
     video = Video(name="a.avi", container=_Packets(packet=packet, frame=frame), stream=None, missing=0)
@@ -243,7 +245,7 @@ def test_a_file_cut_off_within_a_packet_is_an_error_without_its_length(
     monkeypatch.setattr(home, "count_missing_bytes", lambda file: 0)
     path = write_film(tmp_path / "a.mp4", 5, container={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(DataError, match=r"near frame \d \(the file ends within it\)"):
+    with pytest.raises(DataError, match=r"near frame \d \(the file ends inside it\)"):
         frames_of(path)
 
 

@@ -9,8 +9,15 @@ import pytest
 
 from pixelwise.data.classes import describe_classes
 from pixelwise.data.rasters import ome_zarr, windows
-from pixelwise.data.rasters.ome_zarr import is_zarr, open_zarr, write_label_zarr
-from pixelwise.data.rasters.ome_zarr_metadata import Multiscale, ZarrAxis, is_label_zarr, parse_multiscale
+from pixelwise.data.rasters.ome_zarr import (
+    Multiscale,
+    ZarrAxis,
+    is_label_zarr,
+    is_zarr,
+    open_zarr,
+    parse_multiscale,
+    write_label_zarr,
+)
 from pixelwise.errors import DataError, InvalidArgumentError
 from support.rasters import TILE, write_zarr
 
@@ -57,7 +64,7 @@ def test_pixel_types_are_as_for_whole_images(dtype: str, given: str, tmp_path: P
 
 def test_an_unsupported_pixel_type_is_an_error(tmp_path: Path) -> None:
     path = write_zarr(tmp_path / "x.zarr", pixels() > 99)
-    with pytest.raises(DataError, match=r"x\.zarr: pixels are bool. Save the image with 8 or 16 bit"):
+    with pytest.raises(DataError, match=r"x\.zarr: pixels are bool. Save the image with 8 or 16 bits"):
         read(path)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pixelwise.data.classes import describe_classes
-from pixelwise.data.rasters.ome_zarr_metadata import is_label_zarr, make_label_attributes, parse_multiscale
+from pixelwise.data.rasters.ome_zarr import is_label_zarr, make_label_attributes, parse_multiscale
 from pixelwise.errors import DataError
 
 CLASSES = describe_classes({"names": ["a", "b"], "colors": [[1, 2, 3], [4, 5, 6]]})

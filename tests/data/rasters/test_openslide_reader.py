@@ -8,8 +8,8 @@ import pytest
 
 from pixelwise.data.classes import describe_classes
 from pixelwise.data.rasters import openslide_reader as home
-from pixelwise.data.rasters.geotiff_writer import use_gdal
 from pixelwise.data.rasters.openslide_reader import SlideRaster, open_slide
+from pixelwise.data.rasters.rasterio_reader import use_gdal
 from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
 from support.rasters import TILE, write_slide
 

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,36 @@ import tifffile
 
 from pixelwise.data.io.images import decode_image
 from pixelwise.data.rasters import rasterio_reader as home
-from pixelwise.data.rasters.rasterio_reader import count_tiff_pixels, open_image_file
-from pixelwise.errors import DataError
+from pixelwise.data.rasters.rasterio_reader import (
+    CACHE_BYTES,
+    count_tiff_pixels,
+    has_rasterio,
+    open_image_file,
+    use_gdal,
+)
+from pixelwise.errors import DataError, InvalidArgumentError
+
+pytest.importorskip("rasterio")
+
+
+def test_missing_rasterio_is_an_error_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    assert not has_rasterio()
+    with (
+        pytest.raises(
+            InvalidArgumentError, match=r'rasterio, which is not installed: pip install "pixelwise\[raster\]"'
+        ),
+        use_gdal(),
+    ):
+        pass
+
+
+def test_the_cache_is_small() -> None:
+    from rasterio._env import get_gdal_config
+
+    with use_gdal():
+        assert get_gdal_config("GDAL_CACHEMAX") == CACHE_BYTES
+
 
 rasterio = pytest.importorskip("rasterio")
 
@@ -112,7 +141,7 @@ def test_single_bits_are_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_not_an_image_is_an_error(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"no image")
     with (
-        pytest.raises(DataError, match=rf"{name}: cannot be read by windows"),
+        pytest.raises(DataError, match=rf"{name}: cannot be read window by window"),
         open_image_file(tmp_path / name, 3),
     ):
         pass

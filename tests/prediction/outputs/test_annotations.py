@@ -9,8 +9,8 @@ import pytest
 
 from pixelwise.data.classes import Classes, describe_classes
 from pixelwise.data.dataset import Dataset
-from pixelwise.data.io.georeference import Georeference
 from pixelwise.data.io.images import Array, write_png
+from pixelwise.data.io.tiff import Georeference
 from pixelwise.data.rasterize import Polygon, rasterize
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.prediction.outputs.annotations import (

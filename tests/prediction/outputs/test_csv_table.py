@@ -3,8 +3,8 @@ import io
 
 import numpy as np
 
-from pixelwise.data.io.georeference import Georeference
-from pixelwise.prediction.outputs.csv_table import CsvTable
+from pixelwise.data.io.tiff import Georeference
+from pixelwise.prediction.outputs import CsvTable
 from support.predictions import CELLS, make_labeled
 
 LABELS = np.array([[1, 0, 1], [1, 0, 0]], np.uint8)

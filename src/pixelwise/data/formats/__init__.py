@@ -18,8 +18,7 @@ from pixelwise.data.formats import (
     webdataset,
     yolo,
 )
-from pixelwise.data.formats._files import require_folder
-from pixelwise.data.formats.dataset_index import DatasetFormat
+from pixelwise.data.formats.dataset_index import DatasetFormat, require_folder
 from pixelwise.errors import DataError, unknown_name
 
 FORMATS: Mapping[str, DatasetFormat] = {

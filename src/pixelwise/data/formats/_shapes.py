@@ -22,17 +22,11 @@ from pixelwise.shapes import Size
 
 T = TypeVar("T")
 
+ImageShapes = tuple[Size, Sequence[DrawnShape]]
+"""The size of an image by its annotation, which may differ from its real size, and its shapes, the uppermost last."""
+
 _BACKGROUND_NAMES = ("background", "_background_")
 _IGNORE_NAMES = ("ignore", "__ignore__")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageShapes:
-    """The shapes on one image, from the lowest to the uppermost."""
-
-    size: Size
-    """Size by the annotation, which may differ from the size of the image."""
-    shapes: Sequence[DrawnShape]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +58,8 @@ class ShapeReader(SampleReader):
         self._dtype = np.uint8 if classes.ignore_index == 255 else np.uint16
 
     def read_mask(self, sample: Sample) -> Array:
-        shapes = self._read_shapes(sample)
-        return rasterize(shapes.shapes, shapes.size, self._dtype)
+        size, shapes = self._read_shapes(sample)
+        return rasterize(shapes, size, self._dtype)
 
 
 def make_classes(source: Path, listed: Sequence[tuple[Hashable, str, Color | None]]) -> ShapeClasses:
@@ -99,7 +93,7 @@ def make_index(
     outside_splits: Iterable[Path] = (),
     foreign_files: Iterable[Path] = (),
 ) -> DatasetIndex:
-    """Make the index of a dataset without samples of equal names, and without unsplit ones if others have a split."""
+    """Make the index of a dataset, without samples that share a name, nor unsplit ones if others have a split."""
     by_name: dict[str, list[Sample]] = {}
     for sample in samples:
         by_name.setdefault(sample.name, []).append(sample)

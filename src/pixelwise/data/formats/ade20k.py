@@ -10,7 +10,8 @@ The folder format may have the same folders: ADE20K is recognized by objectInfo1
 from dataclasses import replace
 from pathlib import Path
 
-from pixelwise.data.formats._files import (
+from pixelwise.data.formats.dataset_index import (
+    DatasetIndex,
     SplitFiles,
     drop_unlabeled_test,
     find_images_outside,
@@ -20,7 +21,6 @@ from pixelwise.data.formats._files import (
     pair_files,
     read_lines,
 )
-from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.errors import DataError
 
 NUM_CLASSES = 150

@@ -14,8 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pixelwise.data.formats._files import SplitFiles, find_split_paths, pair_files, read_lines
-from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.formats.dataset_index import DatasetIndex, SplitFiles, find_split_paths, pair_files, read_lines
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Split
 from pixelwise.errors import DataError

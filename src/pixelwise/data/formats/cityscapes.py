@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pixelwise.data.formats._files import (
+from pixelwise.data.formats.dataset_index import (
+    DatasetIndex,
     SplitFiles,
     drop_unlabeled_test,
     find_images_outside,
     group_by_stem,
     pair_files,
 )
-from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.sample import SPLITS, Split
 
 CLASSES: Sequence[tuple[str, int, tuple[int, int, int]]] = (

@@ -19,9 +19,8 @@ import numpy as np
 
 from pixelwise.data.classes import Color
 from pixelwise.data.formats._documents import locate_errors, parse_size, read_ends
-from pixelwise.data.formats._files import find_images, find_split
 from pixelwise.data.formats._shapes import ImageShapes, ListedImage, ShapeClasses, index_listed_images, make_classes
-from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.formats.dataset_index import DatasetIndex, find_images, find_split
 from pixelwise.data.io.images import Array
 from pixelwise.data.rasterize import Bitmap, DrawnShape, Polygon, decode_run_lengths
 from pixelwise.data.sample import Split
@@ -84,7 +83,7 @@ def _read_classes(documents: Mapping[Path, Any]) -> ShapeClasses:
                 colors[key] = _parse_category_color(category.get("color"))
                 if names.setdefault(key, name) != name:
                     raise DataError(
-                        f"category {key} is {name!r}, but {names[key]!r} in another file. Use one name in both."
+                        f"category {key} is {name!r}, but {names[key]!r} in another file. Use the same name in both."
                     )
     first = next(iter(documents))
     if not names:
@@ -113,7 +112,7 @@ def _list_images(root: Path, path: Path, document: Any) -> list[ListedImage[_Con
             number = annotation["image_id"]
             if number not in by_image:
                 raise DataError(
-                    f"{_name_annotation(annotation)} is of image {number}, which is not listed. "
+                    f"{_name_annotation(annotation)} belongs to image {number}, which is not listed. "
                     f"List it, or remove the annotation."
                 )
             by_image[number].append(annotation)
@@ -147,12 +146,12 @@ def _parse_shapes(content: _Content, classes: ShapeClasses) -> ImageShapes:
         with locate_errors(_name_annotation(annotation)):
             value, outline = classes.get_value(annotation["category_id"]), annotation.get("segmentation")
             if not outline:
-                raise DataError("has no segmentation, at most a box. Draw its outline, or remove it.")
+                raise DataError("has at most a box, but no segmentation. Draw its outline, or remove it.")
             if isinstance(outline, Mapping):
                 shapes.append(Bitmap(value=value, pixels=_decode_runs(outline, size)))
             else:
                 shapes += [Polygon(value=value, outline=_pair_coordinates(part)) for part in outline]
-    return ImageShapes(size=size, shapes=shapes)
+    return size, shapes
 
 
 def _name_annotation(annotation: _Record) -> str:
@@ -169,7 +168,7 @@ def _decode_runs(runs: _Record, size: Size) -> Array:
     """Decode run lengths along the columns to (H, W) bool."""
     if tuple(runs["size"]) != size:
         raise DataError(
-            f"run lengths are of the size {runs['size']}, but the image has {list(size)} (height, width). "
+            f"the run lengths are for size {runs['size']}, but the image has {list(size)} (height, width). "
             f"Export the mask again."
         )
     counts = runs["counts"]

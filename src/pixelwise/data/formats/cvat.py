@@ -16,9 +16,8 @@ from xml.etree.ElementTree import Element
 
 from pixelwise.data.classes import Color
 from pixelwise.data.formats._documents import locate_errors, parse_color, parse_size, read_ends, read_xml
-from pixelwise.data.formats._files import find_images, find_split
 from pixelwise.data.formats._shapes import ImageShapes, ListedImage, ShapeClasses, index_listed_images, make_classes
-from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.formats.dataset_index import DatasetIndex, find_images, find_split
 from pixelwise.data.rasterize import Bitmap, DrawnShape, Ellipse, Polygon, decode_run_lengths, make_box
 from pixelwise.errors import DataError
 
@@ -34,7 +33,7 @@ def find_pairs(root: Path) -> DatasetIndex:
     """Find the images of all XML files, which are read once; masks are painted when they are read."""
     documents = {path: read_xml(path) for path in _find_documents(root)}
     if not documents:
-        raise DataError(f"{root} has no XML file of CVAT. Export 'CVAT for images 1.1' into it.")
+        raise DataError(f"{root} contains no CVAT XML file. Export 'CVAT for images 1.1' into it.")
     classes = _read_classes(documents)
     listed = [_list_image(path, image) for path, top in documents.items() for image in top.iter("image")]
     folders = dict.fromkeys(documents, ("images", "."))
@@ -74,7 +73,7 @@ def _parse_shapes(image: Element, classes: ShapeClasses) -> ImageShapes:
         if element.tag != "tag":
             with locate_errors(f"a {element.tag} of {element.get('label')!r}"):
                 shapes.append(_parse_shape(element, classes.get_value(element.attrib["label"])))
-    return ImageShapes(size=size, shapes=shapes)
+    return size, shapes
 
 
 def _parse_shape(element: Element, value: int) -> DrawnShape:
@@ -93,7 +92,7 @@ def _parse_shape(element: Element, value: int) -> DrawnShape:
         return Bitmap(value=value, pixels=decode_run_lengths(runs, parse_size(height, width)), top=top, left=left)
     if element.tag in _WITHOUT_AREA:
         raise DataError("covers no pixels. Draw its area as a polygon, or remove it.")
-    raise DataError("is not a shape of CVAT. Export 'CVAT for images 1.1' again.")
+    raise DataError("is not a CVAT shape. Export 'CVAT for images 1.1' again.")
 
 
 def _read_numbers(element: Element, *names: str) -> list[float]:

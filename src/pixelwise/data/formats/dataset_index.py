@@ -1,13 +1,17 @@
-"""The result of finding a dataset's files: its samples, the files without a partner, and how to read a sample."""
+"""The result of finding a dataset's files: its samples, the files without a partner, and how to read a sample.
 
-from collections.abc import Mapping
+The functions list files and folders, find the names of splits, read lists, and pair images and masks by name.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from pixelwise.data.io.images import Array, DecodedImage, decode_image_bytes, read_mask_bytes
-from pixelwise.data.sample import Sample
-from pixelwise.files import read_bytes
+from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage, decode_image_bytes, read_mask_bytes
+from pixelwise.data.sample import SPLITS, Sample, Split
+from pixelwise.errors import DataError, PathNotFoundError
+from pixelwise.files import read_bytes, read_text
 
 
 class SampleReader:
@@ -52,7 +56,7 @@ class DatasetIndex:
     description: Mapping[str, Any] = field(default_factory=dict)
     """The format's own names, colors, ignore, label_mapping, coding and channels, as in dataset.yaml.
 
-    A dataset.yaml in the folder overrides it key by key; with another number of classes, it overrides all keys but
+    A dataset.yaml in the folder overrides it key by key; with a different number of classes, it overrides all keys but
     `channels`.
     """
 
@@ -65,3 +69,159 @@ class DatasetFormat(Protocol):
 
     def find_pairs(self, root: Path, /) -> DatasetIndex:
         """Find all samples, sorted by name; raise DataError if the folder does not have this format."""
+
+
+FilesByName = Mapping[str, Sequence[Path]]
+"""Name → its files; more than one if the name is ambiguous."""
+
+SPLIT_NAMES: Mapping[Split, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "eval"),
+    "test": ("test", "testing"),
+}
+"""Names of a split's folders, in any case; the first is preferred."""
+
+_SPLIT_OF_NAME = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitFiles:
+    """The images and masks of one split; those with the same name are pairs."""
+
+    images: FilesByName
+    labels: FilesByName
+    split: Split | None
+
+
+def pair_files(parts: Iterable[SplitFiles]) -> DatasetIndex:
+    """Pair images and masks by name; files of ambiguous names are in no pair."""
+    samples: list[Sample] = []
+    without_mask: list[Path] = []
+    without_image: list[Path] = []
+    same_stem: list[Path] = []
+    for part in parts:
+        for name in part.images.keys() | part.labels.keys():
+            images, labels = part.images.get(name, ()), part.labels.get(name, ())
+            if len(images) > 1 or len(labels) > 1:
+                same_stem += [path for paths in (images, labels) if len(paths) > 1 for path in paths]
+            elif images and labels:
+                full_name = prefix_split(part.split, name)
+                samples.append(Sample(name=full_name, image_path=images[0], label_path=labels[0], split=part.split))
+            else:
+                without_mask += images
+                without_image += labels
+    return DatasetIndex(
+        samples=tuple(sorted(samples)),
+        images_without_mask=tuple(sorted(without_mask)),
+        masks_without_image=tuple(sorted(without_image)),
+        same_stem=tuple(sorted(same_stem)),
+    )
+
+
+def prefix_split(split: Split | None, name: str) -> str:
+    """Return the full name of a sample: `train/0001`."""
+    return f"{split}/{name}" if split else name
+
+
+def drop_unlabeled_test(parts: Iterable[SplitFiles]) -> list[SplitFiles]:
+    """Drop a test split without masks: many datasets do not publish them."""
+    return [part for part in parts if part.labels or part.split != "test"]
+
+
+def require_folder(root: Path) -> None:
+    """Raise PathNotFoundError if a dataset's folder does not exist, and DataError if it is a file."""
+    if not root.exists():
+        raise PathNotFoundError(f"The dataset folder {str(root)!r} does not exist. Check the path.")
+    if not root.is_dir():
+        raise DataError(f"The dataset {str(root)!r} is a file. Give the folder with images/ and masks/.")
+
+
+def list_folders(folder: Path) -> list[Path]:
+    """List the folders in a folder, sorted, without hidden ones; an empty list if it does not exist."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def find_files(folder: Path, extensions: Collection[str] | None = None) -> Iterator[Path]:
+    """Yield all files below a folder, sorted, without hidden ones.
+
+    Args:
+        folder: The folder; may not exist.
+        extensions: Extensions in lower case; None for all files.
+    """
+    for path in sorted(folder.rglob("*")):
+        if extensions is None or path.suffix.lower() in extensions:
+            is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+            if not is_hidden and path.is_file():
+                yield path
+
+
+def find_images(folder: Path) -> Iterator[Path]:
+    """Yield all files below a folder that have the extension of an image."""
+    return find_files(folder, IMAGE_EXTENSIONS)
+
+
+def find_images_outside(folders: Iterable[Path], used: Collection[Path]) -> tuple[Path, ...]:
+    """Find the images below `folders` that are in none of the folders that are used."""
+    return tuple(path for folder in folders for path in find_images(folder) if set(used).isdisjoint(path.parents))
+
+
+def group_by_stem(folder: Path) -> dict[str, list[Path]]:
+    """Group the images below a folder by their relative path without the extension."""
+    files: dict[str, list[Path]] = {}
+    for path in find_images(folder):
+        files.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
+    return files
+
+
+def find_split_paths(paths: Sequence[Path]) -> dict[Split, Path]:
+    """Map splits to the folders or list files named after them.
+
+    `val` is preferred to `valid`; of several other names for one split, none is used.
+    """
+    found: dict[Split, Path] = {}
+    for split in SPLITS:
+        candidates = [path for path in paths if find_split([path.name.removesuffix(".txt")]) == split]
+        exact = [path for path in candidates if path.name.removesuffix(".txt") == split]
+        if len(exact or candidates) == 1:
+            found[split] = (exact or candidates)[0]
+    return found
+
+
+def find_split(words: Iterable[str]) -> Split | None:
+    """Return the split of the first word that names one; None if there is none."""
+    return next((_SPLIT_OF_NAME[word.lower()] for word in words if word.lower() in _SPLIT_OF_NAME), None)
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """Read numbers and stripped text of the lines of a text file, without empty ones."""
+    return [(number, line.strip()) for number, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Read one class name per line."""
+    names: list[str] = []
+    for number, name in read_lines(path):
+        if name in names:
+            raise DataError(f"{path}, line {number}: the class {name!r} is listed twice. Give each class its own name.")
+        names.append(name)
+    if not names:
+        raise DataError(f"{path} lists no classes. Write one name per line, or remove the file.")
+    return names
+
+
+def parse_class_colors(
+    path: Path, lines: Iterable[tuple[int, str]], split_line: Callable[[str], tuple[str, Sequence[str]]], form: str
+) -> dict[str, Any]:
+    """Parse lines of a class name and a color; `split_line` splits one, and errors show the expected `form`."""
+    names, colors = [], []
+    for number, line in lines:
+        try:
+            name, color = split_line(line)
+            red, green, blue = (int(value) for value in color)
+        except (ValueError, IndexError) as error:
+            raise DataError(f"{path}, line {number}: {line!r} does not have the form {form}. Correct it.") from error
+        names.append(name.strip())
+        colors.append([red, green, blue])
+    return {"names": names, "colors": colors}

@@ -1,4 +1,4 @@
-"""Folders of images and masks with equal names; masks may also be marked, and then be in the folder of the images.
+"""Folders of images and masks with the same names; masks may also be marked, and then be in the folder of the images.
 
     images/0001.jpg          images/train/0001.jpg      train/images/0001.jpg     train/0001.jpg
     masks/0001.png           masks/train/0001.png       train/masks/0001.png      train_labels/0001.png
@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pixelwise.data.formats._files import (
+from pixelwise.data.formats.dataset_index import (
+    DatasetIndex,
     FilesByName,
     SplitFiles,
     find_files,
@@ -27,7 +28,6 @@ from pixelwise.data.formats._files import (
     read_lines,
     require_folder,
 )
-from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Split
 from pixelwise.errors import DataError, PathNotFoundError
@@ -112,10 +112,10 @@ def _find_labels(images: Path) -> Path:
     if not found and _has_marked_masks(images):
         return images
     if not found:
-        raise DataError(f"{parent} has no folder of masks. Name it {' or '.join(LABEL_FOLDERS[:3])}.")
+        raise DataError(f"{parent} contains no mask folder. Name it {' or '.join(LABEL_FOLDERS[:3])}.")
     if len(found) > 1:
         raise DataError(
-            f"{parent} has several folders of masks ({', '.join(p.name for p in found)}). "
+            f"{parent} contains several mask folders ({', '.join(p.name for p in found)}). "
             f"Keep the one to train on and move the others away."
         )
     return found[0]

@@ -8,23 +8,59 @@ classes are from `id2label.json`, or from a column that lists the classes of eac
 `datasets` would first copy everything into a cache.
 """
 
+import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
-from pixelwise.data.formats._arrow import ArrowFile, RowGroupCache, open_arrow, open_parquet
-from pixelwise.data.formats._files import prefix_split
-from pixelwise.data.formats._shards import DataShard, find_shard_split, find_shards, select_shards
-from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader
+from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader, prefix_split
 from pixelwise.data.formats.folder import can_read as is_folder_dataset
+from pixelwise.data.formats.webdataset import DataShard, find_shard_split, find_shards, select_shards
 from pixelwise.data.sample import Sample, Split
-from pixelwise.errors import DataError
+from pixelwise.errors import DataError, explain_missing_extra
 from pixelwise.files import read_json
 
 IMAGE_COLUMNS = ("image", "images", "img", "pixel_values", "input")
 LABEL_COLUMNS = ("label", "mask", "annotation", "segmentation", "labels", "masks", "annotations", "segmentation_mask")
+MAX_GROUPS = 2
+"""Number of row groups in memory: the current one and the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrowFile:
+    """An open table file."""
+
+    path: Path
+    num_rows: int
+    image_columns: tuple[str, ...]
+    """Columns of encoded images or masks: bytes, or a struct of bytes and path."""
+    features: Mapping[str, Any]
+    """Features of the columns as `datasets` stores them; empty if it stored none."""
+    read_value: Callable[[str, int], Any]
+    """(column, row) → the plain value; raises DataError."""
+
+
+class RowGroupCache:
+    """The most recent row groups of parquet files, which are read as a whole and mostly in order."""
+
+    def __init__(self) -> None:
+        self._read = lru_cache(MAX_GROUPS)(_read_row_group)
+        self._lock = Lock()
+
+    def get(self, path: Path, group: int, columns: tuple[str, ...]) -> Any:
+        """Return a row group, from the cache or the file."""
+        with self._lock:  # waiting threads mostly need the same group
+            return self._read(path, group, columns)
+
+
+def _read_row_group(path: Path, group: int, columns: tuple[str, ...]) -> Any:
+    with _arrow().parquet.ParquetFile(path) as file:
+        return file.read_row_group(group, columns=list(columns), use_threads=False)
 
 
 def can_read(root: Path) -> bool:
@@ -45,7 +81,7 @@ def find_pairs(root: Path) -> DatasetIndex:
     image, label = _find_columns(files[0][1])
     for _, file in files:
         if missing := {image, label} - set(file.image_columns):
-            raise DataError(f"{file.path} has no column {min(missing)!r} of images, but others do. Restore it.")
+            raise DataError(f"{file.path} has no column {min(missing)!r} of images, but other files do. Restore it.")
     rows = {sample: (file, row) for sample, file, row in _iterate_rows(files, image, label)}
     return DatasetIndex(
         samples=tuple(sorted(rows)),
@@ -136,7 +172,7 @@ def _find_columns(file: ArrowFile) -> tuple[str, str]:
     if label is None or image is None:
         found = ", ".join(file.image_columns) or "none"
         raise DataError(
-            f"{file.path}: the columns of images are {found}, but an image and its mask are needed. Rename them to "
+            f"{file.path}: the image columns are {found}, but an image and its mask are needed. Rename them to "
             f"'image' and to 'label', 'mask', 'annotation' or 'segmentation'."
         )
     return image, label
@@ -149,7 +185,7 @@ def _describe(root: Path, file: ArrowFile) -> dict[str, Any]:
     try:
         names_of = {int(key): str(name) for key, name in _read_object(path).items()}
     except ValueError as error:
-        raise DataError(f"{path} must map mask values to names, as {{'0': 'road'}}. Correct it.") from error
+        raise DataError(f"{path} must map mask values to names, such as {{'0': 'road'}}. Correct it.") from error
     names_of = {value: names_of[value] for value in sorted(names_of) if value >= 0}  # no mask contains -1
     if not names_of:
         return {}
@@ -170,3 +206,74 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise DataError(f'{path} must contain a JSON object, such as {{"a": 1}}. Restore it.')
     return values
+
+
+def open_parquet(path: Path, cache: RowGroupCache) -> ArrowFile:
+    """Open a parquet file by its footer; raise DataError for other files."""
+    with _convert_errors(path, "is not a complete parquet file"), _arrow().parquet.ParquetFile(path) as file:
+        schema, groups = file.schema_arrow, file.metadata.num_row_groups
+        sizes = [file.metadata.row_group(group).num_rows for group in range(groups)]
+    image_columns = _find_image_columns(schema)
+    group_of_row = [(group, row) for group, size in enumerate(sizes) for row in range(size)]
+
+    def get_cell(column: str, row: int) -> Any:
+        group, inner = group_of_row[row]
+        return cache.get(path, group, image_columns).column(column)[inner]
+
+    return _make_file(path, schema, sum(sizes), get_cell)
+
+
+def open_arrow(path: Path) -> ArrowFile:
+    """Open a file of `save_to_disk` as a memory map, so that only used values are read."""
+    pa = _arrow()
+    with _convert_errors(path, "is not a complete Arrow file"):
+        table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+    return _make_file(path, table.schema, table.num_rows, lambda column, row: table.column(column)[row])
+
+
+def _make_file(path: Path, schema: Any, num_rows: int, get_cell: Callable[[str, int], Any]) -> ArrowFile:
+    """Make a file from a function that returns a value of Arrow."""
+
+    def read_value(column: str, row: int) -> Any:
+        with _convert_errors(path, f"row {row}: {column}: cannot be read"):
+            return get_cell(column, row).as_py()
+
+    columns, features = _find_image_columns(schema), _read_features(schema)
+    return ArrowFile(path=path, num_rows=num_rows, image_columns=columns, features=features, read_value=read_value)
+
+
+def _find_image_columns(schema: Any) -> tuple[str, ...]:
+    types = _arrow().types
+
+    def has_bytes(kind: Any) -> bool:
+        if types.is_struct(kind):
+            return kind.get_field_index("bytes") >= 0 and has_bytes(kind.field("bytes").type)
+        return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+    return tuple(field.name for field in schema if has_bytes(field.type))
+
+
+def _read_features(schema: Any) -> Mapping[str, Any]:
+    """Read the features that `datasets` stores as JSON in the schema's metadata."""
+    try:
+        stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = stored["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return features if isinstance(features, dict) else {}
+
+
+@contextmanager
+def _convert_errors(path: Path, fault: str) -> Iterator[None]:
+    """Turn the errors of Arrow into DataError."""
+    try:
+        yield
+    except (OSError, ValueError, _arrow().ArrowException) as error:
+        raise DataError(f"{path}: {fault}. Restore the file.") from error
+
+
+def _arrow() -> Any:
+    with explain_missing_extra("reading parquet and Arrow files", "pyarrow", "parquet"):
+        import pyarrow
+        import pyarrow.parquet
+    return pyarrow

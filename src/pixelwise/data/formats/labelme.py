@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.formats._documents import locate_errors, parse_size, read_ends
-from pixelwise.data.formats._files import find_files, find_images, find_split
 from pixelwise.data.formats._shapes import (
     ImageShapes,
     ShapeClasses,
@@ -29,7 +28,7 @@ from pixelwise.data.formats._shapes import (
     make_index,
     name_sample,
 )
-from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.formats.dataset_index import DatasetIndex, find_files, find_images, find_split
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, DecodedImage, decode_image_bytes, read_size
 from pixelwise.data.rasterize import Bitmap, DrawnShape, Ellipse, Polygon, make_box
 from pixelwise.data.sample import Sample
@@ -51,12 +50,12 @@ def can_read(root: Path) -> bool:
 
 
 def find_pairs(root: Path) -> DatasetIndex:
-    """Find all JSON files of LabelMe, which are read once; masks are painted when they are read."""
+    """Find all LabelMe JSON files, which are read once; masks are painted when they are read."""
     images = set(find_images(root))
     parsed = {path: _read_document(root, path, images) for path in find_files(root, (".json",))}
     documents = [document for document in parsed.values() if document]
     if not documents:
-        raise DataError(f"{root} has no JSON file of LabelMe. Put each next to its image.")
+        raise DataError(f"{root} contains no LabelMe JSON file. Put each next to its image.")
     classes = make_classes(root, [(label, label, None) for label in sorted(_collect_labels(documents))])
     pairs = {_make_sample(root, d.image, d.path): d for d in documents if d.image}
     return make_index(
@@ -93,7 +92,7 @@ class _Reader(ShapeReader):
 
 
 def _read_document(root: Path, path: Path, images: set[Path]) -> _Document | None:
-    """Read a JSON file; return None if it is not of LabelMe."""
+    """Read a JSON file; return None if LabelMe did not write it."""
     try:
         content = read_json(path)
     except READ_ERRORS as error:
@@ -163,7 +162,7 @@ def _parse_shapes(documents: Mapping[Sample, _Document], classes: ShapeClasses, 
         for number, shape in enumerate(document.shapes, 1):
             with locate_errors(f"shape {number}"):
                 shapes.append(_parse_shape(shape, classes.get_value(shape["label"])))
-        return ImageShapes(size=size, shapes=shapes)
+        return size, shapes
 
 
 def _parse_shape(shape: Mapping[str, Any], value: int) -> DrawnShape:

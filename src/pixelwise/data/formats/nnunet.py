@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.data.formats._documents import locate_errors
-from pixelwise.data.formats._files import SplitFiles, group_by_stem, pair_files
-from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader
-from pixelwise.data.io.channel_files import split_channel, stack_channels
+from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader, SplitFiles, group_by_stem, pair_files
+from pixelwise.data.io.decoded_image import split_channel, stack_channels
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, DecodedImage, decode_image
 from pixelwise.data.sample import Sample, Split
 from pixelwise.errors import DataError
@@ -124,7 +123,7 @@ def _read_info(path: Path) -> _Info:
 
 def _parse_num_channels(names: Any) -> int:
     if not isinstance(names, dict) or set(names) != {str(channel) for channel in range(len(names))} or not names:
-        raise DataError(f'\'channel_names\' is {names!r}. Name each channel, as {{"0": "red", "1": "infrared"}}.')
+        raise DataError(f'\'channel_names\' is {names!r}. Name each channel, such as {{"0": "red", "1": "infrared"}}.')
     return len(names)
 
 
@@ -139,7 +138,7 @@ def _parse_extension(extension: Any) -> str:
 
 def _parse_labels(labels: Any) -> dict[str, int]:
     if not isinstance(labels, dict) or not labels:
-        raise DataError('\'labels\' must map names to ids, as {"background": 0, "road": 1}.')
+        raise DataError('\'labels\' must map names to ids, such as {"background": 0, "road": 1}.')
     for name, value in labels.items():
         if isinstance(value, list):
             raise DataError(
@@ -147,7 +146,9 @@ def _parse_labels(labels: Any) -> dict[str, int]:
                 f"class. Give each id its own name, and remove 'regions_class_order'."
             )
         if type(value) is not int or not 0 <= value <= 65535:
-            raise DataError(f'the label {name!r} has the id {value!r}. Write names with ids from 0, as {{"road": 1}}.')
+            raise DataError(
+                f'the label {name!r} has the id {value!r}. Use names with ids from 0, such as {{"road": 1}}.'
+            )
     if len(set(labels.values())) != len(labels):
-        raise DataError("two of the 'labels' have one id. Give each its own id.")
+        raise DataError("two of the 'labels' have the same id. Give each its own id.")
     return labels

@@ -19,16 +19,8 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.formats._documents import locate_errors, parse_color, parse_size
-from pixelwise.data.formats._files import find_files, find_images, find_split
-from pixelwise.data.formats._shapes import (
-    ImageShapes,
-    ShapeClasses,
-    ShapeReader,
-    make_classes,
-    make_index,
-    name_sample,
-)
-from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.formats._shapes import ImageShapes, ShapeClasses, ShapeReader, make_classes, make_index, name_sample
+from pixelwise.data.formats.dataset_index import DatasetIndex, find_files, find_images, find_split
 from pixelwise.data.io.decoded_image import MAX_PIXELS
 from pixelwise.data.io.images import Array, decode_image_bytes
 from pixelwise.data.rasterize import Bitmap, DrawnShape, Polygon, make_box
@@ -84,7 +76,7 @@ def _read_shapes(sample: Sample, classes: ShapeClasses) -> ImageShapes:
         for number, labeled_object in enumerate(content["objects"], 1):
             with locate_errors(f"object {number}"):
                 shapes.append(_parse_object(labeled_object, classes.get_value(labeled_object["classTitle"])))
-        return ImageShapes(size=size, shapes=shapes)
+        return size, shapes
 
 
 def _parse_object(labeled_object: Mapping[str, Any], value: int) -> DrawnShape:

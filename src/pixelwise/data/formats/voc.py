@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pixelwise.data.formats._files import (
+from pixelwise.data.formats.dataset_index import (
+    DatasetIndex,
     SplitFiles,
     drop_unlabeled_test,
     find_split_paths,
@@ -23,7 +24,6 @@ from pixelwise.data.formats._files import (
     read_class_names,
     read_lines,
 )
-from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.sample import Split
 from pixelwise.errors import DataError
 
@@ -66,16 +66,15 @@ def voc_color(index: int) -> list[int]:
 
 def _select(all_files: SplitFiles, split: Split, path: Path) -> SplitFiles:
     """Select the files that a list names."""
-    images, labels = {}, {}
-    for number, name in read_lines(path):
+    lines = read_lines(path)
+    for number, name in lines:
         if name not in all_files.images and name not in all_files.labels:
             raise DataError(
                 f"{path}, line {number}: {name!r} has neither an image nor a mask. Put them back, or remove the line."
             )
-        if name in all_files.images:
-            images[name] = all_files.images[name]
-        if name in all_files.labels:
-            labels[name] = all_files.labels[name]
+    images, labels = (
+        {name: files[name] for _, name in lines if name in files} for files in (all_files.images, all_files.labels)
+    )
     return SplitFiles(images=images, labels=labels, split=split)
 
 

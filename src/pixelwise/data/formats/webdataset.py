@@ -12,23 +12,66 @@ over the headers finds the positions of the members.
 import re
 import tarfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pixelwise.data.formats._files import list_folders, prefix_split
-from pixelwise.data.formats._shards import DataShard, find_shards, select_shards
-from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader
+from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader, list_folders, prefix_split
 from pixelwise.data.formats.folder import can_read as is_folder_dataset
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
-from pixelwise.data.sample import Sample
+from pixelwise.data.sample import Sample, Split
 from pixelwise.errors import DataError
 from pixelwise.files import wrap_access_errors
+
+SPLIT_WORDS: dict[str, Split] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+"""Names of splits in shards and their folders, as in Hugging Face `datasets`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataShard:
+    """A file with many samples."""
+
+    path: Path
+    split: Split | None
+
+
+def find_shards(root: Path, extension: str) -> list[DataShard]:
+    """Find the shards in `root` and up to two folders below, sorted, without hidden ones."""
+    shards = []
+    for path in sorted(path for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}*{extension}")):
+        parts = path.relative_to(root).parts
+        if path.is_file() and not any(part.startswith(".") for part in parts):
+            shards.append(DataShard(path=path, split=find_shard_split(parts)))
+    return shards
+
+
+def find_shard_split(parts: Sequence[str]) -> Split | None:
+    """Return the split that a path names, in its file name or else in its folders.
+
+    `("data", "train-00000-of-00002.parquet") → "train"`, `("validation", "0000.parquet") → "val"`.
+    """
+    words = (word for part in reversed(parts) for word in re.split(r"[^a-z]+", part.lower()))
+    return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
+
+
+def select_shards(shards: Sequence[DataShard]) -> tuple[list[DataShard], tuple[Path, ...]]:
+    """Separate the shards of splits from the paths of others; without splits, all shards are used."""
+    if not any(shard.split for shard in shards):
+        return list(shards), ()
+    return [s for s in shards if s.split], tuple(s.path for s in shards if not s.split)
+
 
 LABEL_WORDS = ("mask", "seg", "label", "labels", "masks", "segmentation", "annotation")
 IMAGE_WORDS = ("image", "img", "rgb")
 MAX_MEMBER_BYTES = 2**31
 """Upper limit for an image file; a damaged header can claim any size."""
+
+MemberRange = tuple[int, int]
+"""Offset and size of a member's bytes in its shard."""
 
 _BLOCK = tarfile.BLOCKSIZE
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -50,7 +93,7 @@ def find_pairs(root: Path) -> DatasetIndex:
             raise DataError(f"{shard.path}: is compressed, so samples cannot be read in place. Decompress it.")
     if not shards:
         raise DataError(f"{root} has no .tar file. Give the folder of shards such as train-000000.tar.")
-    members: dict[tuple[Path, str], TarMember] = {}
+    members: dict[tuple[Path, str], MemberRange] = {}
     pairs: list[tuple[DataShard, str, str, str]] = []
     without_mask, without_image, same_stem = [], [], []
     for shard in shards:
@@ -77,18 +120,10 @@ def find_pairs(root: Path) -> DatasetIndex:
 
 
 @dataclass(frozen=True, slots=True)
-class TarMember:
-    """The position of a member's bytes in its shard."""
-
-    offset: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
 class TarReader(SampleReader):
     """Reads members of shards. Every read opens the shard again, so threads share no position."""
 
-    members: dict[tuple[Path, str], TarMember]
+    members: dict[tuple[Path, str], MemberRange]
 
     def read_image_bytes(self, sample: Sample) -> bytes:
         return self._read(sample.image_path, sample.image_entry)
@@ -97,17 +132,17 @@ class TarReader(SampleReader):
         return self._read(sample.label_path, sample.label_entry)
 
     def _read(self, path: Path, entry: str) -> bytes:
-        member = self.members[path, entry]
+        offset, size = self.members[path, entry]
         with wrap_access_errors(path), path.open("rb", buffering=0) as file:
-            file.seek(member.offset)
-            content = file.read(member.size)
-        if len(content) < member.size:
+            file.seek(offset)
+            content = file.read(size)
+        if len(content) < size:
             raise DataError(f"{path}: {entry}: the shard ends within this member. Restore the shard.")
         return content
 
 
-def _read_members(path: Path) -> Iterator[tuple[str, TarMember]]:
-    """Yield name and position of each file in a shard."""
+def _read_members(path: Path) -> Iterator[tuple[str, MemberRange]]:
+    """Yield name and range of each file in a shard."""
     end, names = 0, set()
     try:
         with wrap_access_errors(path), tarfile.open(path, "r:") as archive:
@@ -124,7 +159,7 @@ def _read_members(path: Path) -> Iterator[tuple[str, TarMember]]:
                 if member.name in names:
                     raise DataError(f"{path}: {member.name} occurs twice. Write the shard again.")
                 names.add(member.name)
-                yield member.name, TarMember(member.offset_data, member.size)
+                yield member.name, (member.offset_data, member.size)
     except tarfile.TarError as error:
         raise DataError(f"{path}: is not a complete, uncompressed tar file. Restore it.") from error
     with wrap_access_errors(path), path.open("rb") as file:

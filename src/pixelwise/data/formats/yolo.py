@@ -17,16 +17,8 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.formats._documents import locate_errors
-from pixelwise.data.formats._files import find_files, find_images, read_lines
-from pixelwise.data.formats._shapes import (
-    ImageShapes,
-    ShapeClasses,
-    ShapeReader,
-    make_classes,
-    make_index,
-    name_sample,
-)
-from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.formats._shapes import ImageShapes, ShapeClasses, ShapeReader, make_classes, make_index, name_sample
+from pixelwise.data.formats.dataset_index import DatasetIndex, find_files, find_images, read_lines
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, read_size
 from pixelwise.data.rasterize import DrawnShape, Polygon
 from pixelwise.data.sample import SPLITS, Sample, Split
@@ -148,7 +140,7 @@ def _read_shapes(sample: Sample, classes: ShapeClasses) -> ImageShapes:
     for number, line in read_lines(path) if path.exists() else ():
         with locate_errors(f"{path}: line {number}"):
             shapes.append(_parse_line(line.split(), size, classes))
-    return ImageShapes(size=size, shapes=shapes)
+    return size, shapes
 
 
 def _parse_line(words: list[str], size: Size, classes: ShapeClasses) -> DrawnShape:

@@ -1,5 +1,7 @@
 """Decoded images: their pixel types, alpha channel, missing data and orientation."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,9 @@ ORIENTATION = 0x0112
 
 _MAX_EXACT = 2**24
 """float32 represents all integers up to here exactly."""
+
+_CHANNEL_STEM = re.compile(r"(.+)_(\d{4})")
+"""Stem of one channel of an image with one file per channel, as in nnU-Net: STEM_0000.png, STEM_0001.png, ..."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,11 +108,11 @@ def convert_dtype(pixels: Array) -> Array:
     if pixels.dtype in (np.uint8, np.uint16, np.float32):
         return pixels
     if pixels.dtype.kind not in "iuf":
-        raise DataError(f"pixels are {pixels.dtype}. Save the image with 8 or 16 bit, or as float32.")
+        raise DataError(f"pixels are {pixels.dtype}. Save the image with 8 or 16 bits, or as float32.")
     if pixels.dtype.kind != "f" and pixels.size:
         largest = max(abs(int(pixels.min())), abs(int(pixels.max())))
         if largest > _MAX_EXACT:
-            raise DataError(f"pixels reach {largest}, but are exact up to {_MAX_EXACT} only. Save them as float32.")
+            raise DataError(f"pixels reach {largest}, but are exact only up to {_MAX_EXACT}. Save them as float32.")
     with np.errstate(over="ignore"):  # an overflow becomes infinite, which `require_finite` reports
         return pixels.astype(np.float32)
 
@@ -116,8 +121,8 @@ def require_finite(pixels: Array) -> None:
     """Raise DataError if a float image holds NaN or infinite values."""
     if pixels.dtype.kind == "f" and not (finite := np.isfinite(pixels)).all():
         raise DataError(
-            f"the image holds {np.count_nonzero(~finite)} NaN or infinite values. Save it with its nodata "
-            f"value as a GeoTIFF (NaN is one), or repair it."
+            f"the image contains {np.count_nonzero(~finite)} NaN or infinite values. Save it with its nodata "
+            f"value as a GeoTIFF (which may be NaN), or repair it."
         )
 
 
@@ -162,3 +167,37 @@ def apply_orientation(pixels: Array, orientation: int) -> Array:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
+
+
+def split_channel(stem: str) -> tuple[str, int] | None:
+    """Split a stem into image and channel: `road_1_0002` → `("road_1", 2)`; None if it names no channel."""
+    match = _CHANNEL_STEM.fullmatch(stem)
+    return (match[1], int(match[2])) if match else None
+
+
+def stack_channels(files: Iterable[tuple[object, DecodedImage]]) -> DecodedImage:
+    """Stack files of one channel each, given with their names, to one (H, W, C) image.
+
+    Raises:
+        DataError: A file has several channels, or a different size or type than the first.
+    """
+    bands = []
+    for name, decoded in files:
+        try:
+            band = decoded.drop_alpha(None)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
+        if band.shape[2] != 1:
+            raise DataError(
+                f"{name}: has {band.shape[2]} channels, but an image with one file per channel needs one in each. "
+                f"Save the channels in separate files."
+            )
+        bands.append(band)
+        first = bands[0]
+        if (band.shape, band.dtype) != (first.shape, first.dtype):
+            kinds = [f"{array.shape[0]}x{array.shape[1]} {array.dtype}" for array in (band, first)]
+            raise DataError(
+                f"{name}: is {kinds[0]}, but channel 0 of the image is {kinds[1]} (height x width). "
+                f"Save all channels of an image with the same size and type."
+            )
+    return DecodedImage(pixels=np.concatenate(bands, axis=-1), alpha=False)

@@ -10,7 +10,8 @@ import tifffile
 from PIL import Image
 
 from pixelwise.data.io.decoded_image import MAX_PIXELS, ORIENTATION
-from pixelwise.data.io.images import IMAGE_EXTENSIONS
+from pixelwise.data.io.images import IMAGE_EXTENSIONS, PNG_MAGIC
+from pixelwise.data.io.tiff import TIFF_MAGIC
 
 FORMAT_OF_EXTENSION = {
     ".png": "PNG",
@@ -23,12 +24,9 @@ FORMAT_OF_EXTENSION = {
 }
 
 _MAGIC = {
-    b"\x89PNG\r\n\x1a\n": "PNG",
+    **dict.fromkeys(TIFF_MAGIC, "TIFF"),
+    PNG_MAGIC: "PNG",
     b"\xff\xd8\xff": "JPEG",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",
-    b"MM\0+": "TIFF",
     b"BM": "BMP",
 }
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"

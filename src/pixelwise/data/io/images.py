@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm")
 
-_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 _HEADER_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 """Formats in which Pillow's header gives the decoded size; TIFF has too many variants."""
@@ -51,7 +51,7 @@ def read_image(path: Path, channels: int | None = None) -> Array:
         The pixels; missing values are replaced by the mean of their channel.
 
     Raises:
-        PathNotFoundError, PathAccessError, DataError: The file does not exist, may not be read or is damaged.
+        PathNotFoundError, PathAccessError, DataError: The file does not exist, is not readable or is damaged.
     """
     return read_image_bytes(read_bytes(path), str(path), channels)
 
@@ -147,11 +147,11 @@ def _decode_mask(content: bytes) -> Array:
     if num_channels not in (1, 3):
         raise DataError(f"the mask has {num_channels} channels. Save class ids in one channel.")
     if pixels.dtype.kind == "f" and not (pixels == np.rint(pixels)).all():
-        raise DataError("the mask holds fractions. Save class ids as 8 or 16 bit integers.")
+        raise DataError("the mask contains fractions. Save class ids as 8-bit or 16-bit integers.")
     kind, largest = ("colors", 255) if num_channels == 3 else ("class ids", 65535)
     for extreme in (pixels.min(), pixels.max()):
         if not 0 <= extreme <= largest:
-            raise DataError(f"the mask holds {extreme}. Save {kind} between 0 and {largest}.")
+            raise DataError(f"the mask contains {extreme}. Save {kind} between 0 and {largest}.")
     if num_channels == 3:
         return pixels.astype(np.uint8, copy=False)
     is_small = pixels.dtype in (np.bool_, np.uint8)
@@ -175,7 +175,7 @@ def _decode_with_pillow(content: bytes, *, as_stored: bool) -> DecodedImage:
         picture: Image.Image = stored if as_stored else _convert_mode(stored)
         pixels = np.asarray(picture)
     if as_stored and _read_png_header(content) in ((2, 0), (4, 0)):
-        pixels = pixels // {2: 85, 4: 17}[content[24]]  # Pillow scales gray of 2 and 4 bit to 0..255
+        pixels = pixels // {2: 85, 4: 17}[content[24]]  # Pillow scales gray of 2 and 4 bits to 0..255
     return DecodedImage(pixels=add_channel_axis(pixels), alpha=picture.mode in ("RGBA", "LA"))
 
 
@@ -189,7 +189,7 @@ def _convert_mode(picture: Image.Image) -> Image.Image:
 
 
 def _decode_16_bit_png(content: bytes) -> DecodedImage:
-    """Decode with imagecodecs: Pillow reduces 16-bit PNGs with color or alpha to 8 bit."""
+    """Decode with imagecodecs: Pillow reduces 16-bit PNGs with color or alpha to 8 bits."""
     import imagecodecs  # slow to import, and few datasets need it
 
     orientation = 1
@@ -204,7 +204,7 @@ def _decode_dicom(content: bytes, *, as_stored: bool) -> DecodedImage:
     """Decode a single frame; unless `as_stored`, in the units of its modality and in color.
 
     Rescale slope and intercept (or the modality's table) are applied wherever the file has them. The result is then
-    float32 even if they change nothing, so that all files of a scanner have one type.
+    float32 even if they change nothing, so that all files of a scanner have the same type.
     """
     try:
         from pydicom import dcmread
@@ -215,7 +215,7 @@ def _decode_dicom(content: bytes, *, as_stored: bool) -> DecodedImage:
     dataset = dcmread(io.BytesIO(content))
     num_frames = int(dataset.get("NumberOfFrames") or 1)
     if num_frames > 1:
-        raise DataError(f"the DICOM file holds {num_frames} frames. Save one frame per file.")
+        raise DataError(f"the DICOM file contains {num_frames} frames. Save one frame per file.")
     require_size(int(dataset.Rows), int(dataset.Columns))
     pixels: Array = pixel_array(dataset)
     if not as_stored:
@@ -231,4 +231,4 @@ def _decode_dicom(content: bytes, *, as_stored: bool) -> DecodedImage:
 
 def _read_png_header(content: bytes) -> tuple[int, int]:
     """Return bit depth and color type of a PNG, or (0, 0) for other content."""
-    return (content[24], content[25]) if content[:8] == _PNG_MAGIC and len(content) > 25 else (0, 0)
+    return (content[24], content[25]) if content[:8] == PNG_MAGIC and len(content) > 25 else (0, 0)

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from pixelwise.data.io.decoded_image import Array, add_channel_axis, apply_orientation, require_size
-from pixelwise.errors import DataError, missing_extra
+from pixelwise.errors import DataError, explain_missing_extra
 
 VIDEO_EXTENSIONS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 NUM_THREADS = 2
@@ -91,7 +91,7 @@ class Video:
 
     @property
     def num_frames(self) -> int:
-        """Number of frames by the header, or estimated from the duration; 0 if both are unknown."""
+        """Number of frames according to the header, or estimated from the duration; 0 if both are unknown."""
         seconds = (self.container.duration or 0) / 1_000_000
         return int(self.stream.frames or round(seconds * self.rate))
 
@@ -128,7 +128,7 @@ class Video:
     def _decode(self) -> Iterator[Any]:
         for packet in self.container.demux(self.stream):
             if packet.is_corrupt:
-                raise DataError("the file ends within it")
+                raise DataError("the file ends inside it")
             for coded in packet.decode():
                 if coded.is_corrupt:
                     raise DataError("the frame is damaged")
@@ -152,7 +152,7 @@ def open_video(file: BinaryIO, name: str) -> Iterator[Video]:
             container = closing.enter_context(av.open(file, "r"))
             stream = container.streams.best("video")
             if stream is None:
-                raise DataError("it holds only sound")
+                raise DataError("it contains only audio")
             require_size(stream.codec_context.height, stream.codec_context.width)
         except Exception as error:  # decoders raise errors of any type on damaged files
             raise DataError(f"{name}: cannot be read as a video ({_describe(error)}). Replace or remove it.") from error
@@ -164,10 +164,8 @@ def open_video(file: BinaryIO, name: str) -> Iterator[Video]:
 
 def import_av(what: str) -> Any:
     """Import PyAV; raise InvalidArgumentError if it is not installed."""
-    try:
+    with explain_missing_extra(what, "av (PyAV)", "video"):
         import av
-    except ImportError as error:
-        raise missing_extra(what, "av (PyAV)", "video") from error
     return av
 
 
@@ -202,12 +200,12 @@ def parse_display_matrix(matrix: bytes) -> int:
     turn = (round(a / _ONE), round(b / _ONE), round(c / _ONE), round(d / _ONE))
     is_exact = all(abs(value - _ONE * sign) <= 1 for value, sign in zip((a, b, c, d), turn, strict=True))
     if turn not in _ORIENTATIONS or not is_exact:
-        raise DataError("it is scaled, or rotated by other than right angles")
+        raise DataError("it is scaled, or rotated by an angle that is not a multiple of 90 degrees")
     return _ORIENTATIONS[turn]
 
 
 def count_missing_bytes(file: BinaryIO) -> int:
-    """Count the bytes that an MP4, MOV, AVI, Matroska or WebM file lacks at its end by its own headers.
+    """Count the bytes that an MP4, MOV, AVI, Matroska or WebM file lacks at its end according to its own headers.
 
     Decoders read a file that was cut off without an error. The seekable file is left at its start.
 

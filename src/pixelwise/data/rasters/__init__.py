@@ -18,11 +18,11 @@ from pixelwise.errors import DataError
 from pixelwise.shapes import Size
 
 WINDOWED_EXTENSIONS = (*JPEG_2000_EXTENSIONS, *SLIDE_EXTENSIONS, ".zarr")
-"""Extensions of images that are only read by windows."""
+"""Extensions of images that are only read window by window."""
 
 
 class Raster(Protocol):
-    """An open image that is read by windows. Errors name it."""
+    """An open image that is read window by window. Errors name it."""
 
     @property
     def path(self) -> Path: ...
@@ -53,7 +53,7 @@ class Raster(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RasterFormat:
-    """A format of images that can be read by windows."""
+    """A format of images that can be read window by window."""
 
     can_read: Callable[[Path], bool]
     """Return whether a path has this format."""
@@ -77,12 +77,12 @@ RASTER_FORMATS = (
 
 
 def find_raster_format(path: Path) -> RasterFormat:
-    """Return the format of a path; raise DataError if it cannot be read by windows."""
+    """Return the format of a path; raise DataError if it cannot be read window by window."""
     for raster_format in RASTER_FORMATS:
         if raster_format.can_read(path):
             return raster_format
     known = ", ".join((*TIFF_EXTENSIONS, *WINDOWED_EXTENSIONS))
-    raise DataError(f"{path}: cannot be read by windows. Give an image that ends in {known}.")
+    raise DataError(f"{path}: cannot be read window by window. Use an image that ends in {known}.")
 
 
 def is_windowed_only(path: Path) -> bool:

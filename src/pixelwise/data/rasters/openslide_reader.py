@@ -1,4 +1,4 @@
-"""Reading of whole-slide images by windows with openslide, at level 0, the finest."""
+"""Reading of whole-slide images window by window with openslide, at level 0, the finest."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,7 +10,7 @@ import numpy as np
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.decoded_image import Array
-from pixelwise.data.rasters.geotiff_writer import CACHE_BYTES, GeotiffWriter, use_gdal
+from pixelwise.data.rasters.rasterio_reader import CACHE_BYTES, use_gdal, write_geotiff
 from pixelwise.data.rasters.windows import convert_window_errors
 from pixelwise.errors import DataError, missing_extra
 from pixelwise.files import wrap_access_errors
@@ -59,8 +59,8 @@ class SlideRaster:
 
     def write_labels(self, path: Path, strips: Iterable[Array], classes: Classes) -> None:
         """Write a GeoTIFF without a georeference, with the pixel size if the slide has it."""
-        writer = GeotiffWriter(size=self.size, nodata=True, tags=_make_resolution_tags(self.slide.properties))
-        writer.write(path, strips, classes)
+        tags = _make_resolution_tags(self.slide.properties)
+        write_geotiff(path, strips, classes, size=self.size, has_nodata=True, tags=tags)
 
     def _read_rgba(self, rows: slice, columns: slice) -> Array:
         from openslide import OpenSlideError
@@ -76,7 +76,7 @@ def open_slide(path: Path, channels: int) -> Iterator[SlideRaster]:
 
     Raises:
         InvalidArgumentError: openslide is not installed, or rasterio, which writes the labels.
-        PathNotFoundError, PathAccessError: The file does not exist or may not be read.
+        PathNotFoundError, PathAccessError: The file does not exist or is not readable.
         DataError: The file is not a slide.
     """
     try:

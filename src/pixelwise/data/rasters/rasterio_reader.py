@@ -1,8 +1,13 @@
-"""Reading of TIFF and JPEG 2000 by windows with rasterio, by the same rules as `io.images.read_image`."""
+"""TIFF and JPEG 2000 read window by window, and labels written as GeoTIFF, with rasterio and the GDAL that it includes.
+
+Reading follows the rules of `io.images.read_image`.
+"""
 
 import contextlib
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +16,8 @@ import tifffile
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.decoded_image import ORIENTATION, Array, ChannelMeans, convert_dtype, find_missing
-from pixelwise.data.rasters.geotiff_writer import GeotiffWriter, use_gdal
-from pixelwise.data.rasters.windows import convert_window_errors
-from pixelwise.errors import DataError
+from pixelwise.data.rasters.windows import BLOCK, convert_window_errors, regroup_blocks
+from pixelwise.errors import DataError, explain_missing_extra
 from pixelwise.files import wrap_access_errors
 from pixelwise.shapes import Size
 
@@ -22,6 +26,76 @@ TIFF_EXTENSIONS = (".tif", ".tiff")
 
 _SCAN_SIDE = 1024
 """Side of the windows in which a whole image is scanned."""
+CACHE_BYTES = 64 << 20
+"""Limit of the cache of decoded blocks; GDAL's default, a share of the memory, can be gigabytes."""
+
+
+@contextlib.contextmanager
+def use_gdal() -> Iterator[None]:
+    """Use GDAL with a small cache and without warnings about images that are not georeferenced.
+
+    Raises:
+        InvalidArgumentError: rasterio, which includes GDAL, is not installed.
+    """
+    with explain_missing_extra("reading an image window by window", "rasterio", "raster"):
+        import rasterio
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        yield
+
+
+def has_rasterio() -> bool:
+    """Return whether rasterio is installed."""
+    return find_spec("rasterio") is not None
+
+
+def write_geotiff(
+    path: Path,
+    strips: Iterable[Array],
+    classes: Classes,
+    *,
+    size: Size,
+    has_nodata: bool,
+    tags: Mapping[str, str] | None = None,
+    **georeference: Any,
+) -> None:
+    """Write (h, W) labels from top to bottom, tiled, compressed and in the class colors.
+
+    Args:
+        path: The new file.
+        strips: The labels.
+        classes: Classes with names and colors.
+        size: Height and width of all labels together.
+        has_nodata: True to declare the ignore index as the value of missing pixels.
+        tags: Further tags by GDAL's names.
+        georeference: rasterio's `crs` and `transform`, where the image has them.
+    """
+    import rasterio
+
+    with (
+        use_gdal(),
+        rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            height=size[0],
+            width=size[1],
+            count=1,
+            dtype=np.dtype(classes.dtype).name,
+            nodata=classes.ignore_index if has_nodata else None,
+            tiled=True,
+            blockxsize=BLOCK,
+            blockysize=BLOCK,
+            compress="deflate",
+            bigtiff="if_safer",
+            **georeference,
+        ) as file,
+    ):
+        file.update_tags(**(tags or {}))
+        if classes.dtype is np.uint8:
+            file.write_colormap(1, {index: (*color, 255) for index, color in enumerate(classes.colors)})
+        for top, rows in regroup_blocks(strips):
+            file.write(rows, 1, window=((top, top + len(rows)), (0, size[1])))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +135,11 @@ class RasterioRaster:
 
     def write_labels(self, path: Path, strips: Iterable[Array], classes: Classes) -> None:
         """Write a GeoTIFF with the image's CRS, transform and, if it declares one, a nodata value."""
-        transform = None if self.dataset.transform.is_identity else self.dataset.transform
-        has_nodata = self.nodata is not None
-        writer = GeotiffWriter(size=self.size, nodata=has_nodata, crs=self.dataset.crs, transform=transform)
-        writer.write(path, strips, classes)
+        dataset = self.dataset
+        georeference = {"crs": dataset.crs}
+        if not dataset.transform.is_identity:
+            georeference["transform"] = dataset.transform
+        write_geotiff(path, strips, classes, size=self.size, has_nodata=self.nodata is not None, **georeference)
 
     def scan(self) -> None:
         """Read the whole image for its means, and require that an alpha channel that is dropped is constant."""
@@ -104,7 +179,7 @@ def open_image_file(path: Path, channels: int) -> Iterator[RasterioRaster]:
 
     Raises:
         InvalidArgumentError: rasterio is not installed.
-        PathNotFoundError, PathAccessError: The file does not exist or may not be read.
+        PathNotFoundError, PathAccessError: The file does not exist or is not readable.
         DataError: The file is damaged, or stores pixels in a form that windows cannot convert.
     """
     with use_gdal():
@@ -114,7 +189,7 @@ def open_image_file(path: Path, channels: int) -> Iterator[RasterioRaster]:
         try:
             dataset = rasterio.open(path)
         except rasterio.errors.RasterioError as error:
-            raise DataError(f"{path}: cannot be read by windows. Replace or remove it.") from error
+            raise DataError(f"{path}: cannot be read window by window. Replace or remove it.") from error
         with dataset:
             has_alpha = dataset.colorinterp[-1] == rasterio.enums.ColorInterp.alpha and dataset.count != channels
             bands = tuple(range(1, dataset.count + (0 if has_alpha else 1)))
@@ -142,7 +217,7 @@ def _require_plain(path: Path) -> None:
         with wrap_access_errors(path), tifffile.TiffFile(path) as file:
             reason = _find_conversion(file.pages.first)
     except tifffile.TiffFileError as error:
-        raise DataError(f"{path}: cannot be read by windows. Replace or remove it.") from error
+        raise DataError(f"{path}: cannot be read window by window. Replace or remove it.") from error
     if reason:
         raise DataError(f"{path}: {reason}, which windows do not support. Save it as plain gray or color.")
 

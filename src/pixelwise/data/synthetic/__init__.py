@@ -5,7 +5,6 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -21,15 +20,7 @@ from pixelwise.data.synthetic.streets import STREET_COLORS, STREET_NAMES, street
 from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.files import require_new_folder
 
-__all__ = [
-    "CELL_COLORS",
-    "CELL_NAMES",
-    "STREET_COLORS",
-    "STREET_NAMES",
-    "cell_image",
-    "street_scene",
-    "write_dataset",
-]
+__all__ = ["CELL_COLORS", "CELL_NAMES", "STREET_COLORS", "STREET_NAMES", "cell_image", "street_scene", "write_dataset"]
 
 ImageAndLabels = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 
@@ -37,20 +28,14 @@ SEEDS_PER_DATASET = 1_000_000
 """The images of a dataset have consecutive seeds, so no two of them are equal, in any split."""
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class SyntheticDataset:
-    """A function that draws images, and the classes of their labels."""
+DrawImage = Callable[[int, tuple[int, int]], ImageAndLabels]
+"""Function from seed and (height, width) to an image and its labels."""
 
-    draw: Callable[[int, tuple[int, int]], ImageAndLabels]
-    """Function from seed and (height, width) to an image and its labels."""
-    names: tuple[str, ...]
-    colors: tuple[Color, ...]
-
-
-SYNTHETIC_DATASETS = {
-    "streets": SyntheticDataset(draw=street_scene, names=STREET_NAMES, colors=STREET_COLORS),
-    "cells": SyntheticDataset(draw=cell_image, names=CELL_NAMES, colors=CELL_COLORS),
+SYNTHETIC_DATASETS: dict[str, tuple[DrawImage, tuple[str, ...], tuple[Color, ...]]] = {
+    "streets": (street_scene, STREET_NAMES, STREET_COLORS),
+    "cells": (cell_image, CELL_NAMES, CELL_COLORS),
 }
+"""Name → a function that draws images, and the names and colors of the classes of their labels."""
 
 
 def write_dataset(
@@ -63,7 +48,7 @@ def write_dataset(
     size: tuple[int, int],
     seed: int = 0,
 ) -> None:
-    """Write a synthetic dataset in the folder format; equal arguments give equal pixels.
+    """Write a synthetic dataset in the folder format; the same arguments give identical pixels.
 
     Images are `root/images/SPLIT/NNNN.png`, masks of 8-bit class indices `root/labels/SPLIT/NNNN.png`, names and
     colors are in `root/dataset.yaml`. A split without images has no folder.
@@ -82,7 +67,7 @@ def write_dataset(
     """
     if kind not in SYNTHETIC_DATASETS:
         raise unknown_name("synthetic dataset", kind, SYNTHETIC_DATASETS)
-    root, description = Path(root), SYNTHETIC_DATASETS[kind]
+    root, (draw, names, colors) = Path(root), SYNTHETIC_DATASETS[kind]
     counts = {"train": num_train, "val": num_val, "test": num_test}
     if min(counts.values()) < 0 or not 0 < sum(counts.values()) <= SEEDS_PER_DATASET:
         requested = ", ".join(f"{count} {split}" for split, count in counts.items())
@@ -95,11 +80,11 @@ def write_dataset(
     image_seed = seed * SEEDS_PER_DATASET
     for split, count in counts.items():
         for number in range(count):
-            image, labels = description.draw(image_seed, size)
+            image, labels = draw(image_seed, size)
             _write_png(root / "images" / split / f"{number:04}.png", image)
             _write_png(root / "labels" / split / f"{number:04}.png", labels)
             image_seed += 1
-    values = {"names": list(description.names), "colors": [list(color) for color in description.colors]}
+    values = {"names": list(names), "colors": [list(color) for color in colors]}
     text = yaml.safe_dump(values, sort_keys=False, default_flow_style=None)
     (root / "dataset.yaml").write_text(text, encoding="utf-8")
 

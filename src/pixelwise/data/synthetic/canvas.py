@@ -107,12 +107,7 @@ class Canvas:
                 self._fill_outlines([inset], depth, pane, None, self.light.faces[index])
 
     def _fill_outlines(
-        self,
-        outlines: list[npt.NDArray[np.int32]],
-        depth: int,
-        color: Color | None,
-        label: int | None,
-        percent: int,
+        self, outlines: list[npt.NDArray[np.int32]], depth: int, color: Color | None, label: int | None, percent: int
     ) -> None:
         if color is not None:
             paint = self.light.shade(color, depth, percent)

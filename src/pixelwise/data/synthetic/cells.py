@@ -1,7 +1,7 @@
 """Touching cells under an electron microscope, drawn from a seed, with exact labels.
 
 Read from `cell_image` down. Every pixel belongs to the nearest of many scattered ellipses, so cells of all sizes
-touch. A membrane of varying thickness separates them. Organelles inside of cells are as dark as membranes, but
+touch. A membrane of varying thickness separates them. Organelles inside cells are as dark as membranes, but
 belong to the cell.
 """
 
@@ -25,7 +25,7 @@ def cell_image(seed: int, size: tuple[int, int] = (192, 192)) -> tuple[npt.NDArr
     """Draw a microscope image similar to those of the ISBI 2012 challenge (Arganda-Carreras et al. 2015).
 
     Args:
-        seed: Seed, at least 0. Equal arguments give equal pixels.
+        seed: Seed, at least 0. The same arguments give identical pixels.
         size: Height and width, at least 32. Larger images have more cells of the same size.
 
     Returns:

@@ -47,7 +47,7 @@ def street_scene(seed: int, size: tuple[int, int] = (192, 256)) -> tuple[npt.NDA
     """Draw a street scene whose class frequencies are close to those of CamVid (Brostow et al. 2009).
 
     Args:
-        seed: Seed, at least 0. Equal arguments give equal pixels.
+        seed: Seed, at least 0. The same arguments give identical pixels.
         size: Height and width, at least 32.
 
     Returns:
@@ -259,8 +259,7 @@ def _cast_shadows(canvas: Canvas, street: Street, rng: np.random.Generator) -> N
 
 # Strength of coarse, medium and fine texture per class, in gray levels.
 TEXTURE = np.array(
-    [(16, 3, 0), (7, 6, 6), (8, 3, 5), (8, 5, 6), (8, 16, 16), (3, 3, 3), (3, 4, 5), (4, 4, 4)],
-    np.float32,
+    [(16, 3, 0), (7, 6, 6), (8, 3, 5), (8, 5, 6), (8, 16, 16), (3, 3, 3), (3, 4, 5), (4, 4, 4)], np.float32
 )
 
 
@@ -304,13 +303,7 @@ RUBBER = (34, 34, 36)
 
 
 def draw_house(
-    canvas: Canvas,
-    rng: np.random.Generator,
-    *,
-    street_x: int,
-    back_x: int,
-    z: tuple[int, int],
-    floors: int,
+    canvas: Canvas, rng: np.random.Generator, *, street_x: int, back_x: int, z: tuple[int, int], floors: int
 ) -> None:
     """Draw a house between two x positions, with up to `floors` floors."""
     storey = int(rng.integers(270, 340))

@@ -33,8 +33,8 @@ Measured for a U-Net with 2 base channels and tiles of 512 MiB: 0.6 GB before th
 WINDOWED_SIZE = (1024, 2048)
 """Tiles of windowed images are chosen as for an image of at most this size.
 
-All tiles then have one shape and one peak of memory. They are low, because the labels of a whole row of tiles are in
-memory when they are compressed.
+All tiles then have the same shape and the same peak memory. They are low, because the labels of a whole row of tiles
+are in memory when they are compressed.
 """
 
 

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from pixelwise.errors import InvalidArgumentError, PixelwiseError
-from pixelwise.networks.geometry.op_rules import FeatureMap
 from pixelwise.networks.geometry.receptive_field import ReceptiveField
-from pixelwise.networks.geometry.tracer import Tracer, copy_to_meta
+from pixelwise.networks.geometry.tracer import FeatureMap, Tracer, copy_to_meta
 from pixelwise.shapes import Size, round_up
 
 MAX_MIN_SIZE = 1024
@@ -144,10 +143,11 @@ def trace_geometry(network: nn.Module, *, in_channels: int) -> NetworkGeometry:
 
     Raises:
         InvalidArgumentError: The network accepts no size, resizes by a factor that is not an integer, joins maps of
-            different resolution, or uses an operator without a rule in `op_rules.py`.
+            different resolution, or uses an operator without a rule in `tracer.py`.
     """
     meta_network = copy_to_meta(network)
-    min_size, multiple = _find_legal_sides(meta_network, in_channels)
+    min_size, second_size = itertools.islice(_iterate_legal_sides(meta_network, in_channels), 2)
+    multiple = second_size - min_size
     feature_map, global_ops = _trace_all_sizes(meta_network, in_channels, min_size, multiple)
     rows, columns = feature_map.fields
     repeat = math.lcm(multiple, rows.stride, columns.stride)
@@ -185,14 +185,8 @@ def _run_output_sizes(meta_network: nn.Module, in_channels: int, sides: range) -
     return tuple((side - rows, side - columns) for side in sides)
 
 
-def _find_legal_sides(meta_network: nn.Module, in_channels: int) -> tuple[int, int]:
-    """Return the smallest side of a square that the network accepts, and the step to the next one."""
-    legal = _iterate_legal_sides(meta_network, in_channels)
-    minimum = next(legal)
-    return minimum, next(legal) - minimum
-
-
 def _iterate_legal_sides(meta_network: nn.Module, in_channels: int) -> Iterator[int]:
+    """Yield the sides of the squares that the network accepts, and raise InvalidArgumentError after the last one."""
     reason: Exception | None = None
     for side in range(1, MAX_MIN_SIZE + 1):
         try:

@@ -29,22 +29,18 @@ class PoolingSizes(ctypes.Structure):
 
 @functools.cache
 def load_library() -> ctypes.CDLL | None:
-    """Return the shared library, or None if it was not built or is for another kind of processor."""
-    for path in _list_candidates():
+    """Return the shared library, or None if it was not built or is for a different kind of processor."""
+    # An editable install has two folders for the package: the one of the sources and the one of the build.
+    paths = [Path(folder) / "pixelwise_pooling.so" for folder in sys.modules[__package__].__path__]
+    if chosen := os.environ.get("PIXELWISE_KERNELS"):
+        paths = [] if chosen == "plain" else [Path(chosen)]
+    for path in paths:
         if path.exists():
             try:
                 return _declare(ctypes.CDLL(str(path)))
             except OSError:
                 continue
     return None
-
-
-def _list_candidates() -> list[Path]:
-    chosen = os.environ.get("PIXELWISE_KERNELS")
-    if chosen:
-        return [] if chosen == "plain" else [Path(chosen)]
-    # An editable install has two folders for the package: the one of the sources and the one of the build.
-    return [Path(folder) / "pixelwise_pooling.so" for folder in sys.modules[__package__].__path__]
 
 
 def _declare(library: ctypes.CDLL) -> ctypes.CDLL:

@@ -4,6 +4,8 @@
 those two are the gradients of each other. Only the switches are saved for the backward pass.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,13 +21,6 @@ _LIBRARY = torch.library.Library("pixelwise", "DEF")  # type: ignore[no-untyped-
 _POOL = "max_pool_with_switches"
 _UNPOOL = "max_unpool"
 _TAKE = "take_at_switches"
-_SCHEMAS = {
-    _POOL: "(Tensor x, int kernel, bool ceil_mode) -> (Tensor, Tensor)",
-    _UNPOOL: "(Tensor pooled, Tensor switches, SymInt[2] size, int kernel) -> Tensor",
-    _TAKE: "(Tensor full, Tensor switches, int kernel) -> Tensor",
-    f"{_POOL}.out": "(Tensor x, int kernel, bool ceil_mode, *, Tensor(a!) pooled, Tensor(b!) switches) -> ()",
-    f"{_UNPOOL}.out": "(Tensor pooled, Tensor switches, SymInt[2] size, int kernel, *, Tensor(a!) full) -> ()",
-}
 
 
 def _allocate(like: Tensor, size: Size, memory_format: torch.memory_format, dtype: torch.dtype | None = None) -> Tensor:
@@ -112,7 +107,7 @@ def _pool_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tenso
     ctx.mark_non_differentiable(output[1])
 
 
-def _pool_backward(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor, None, None]:
+def _pool_or_take_backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor, None, None]:
     return torch.ops.pixelwise.max_unpool(grad, *ctx.saved_tensors, ctx.size, ctx.kernel), None, None
 
 
@@ -131,10 +126,6 @@ def _take_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(switches)
 
 
-def _take_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-    return torch.ops.pixelwise.max_unpool(grad, *ctx.saved_tensors, ctx.size, ctx.kernel), None, None
-
-
 # ---- batching rules: the batched dimension is merged with B
 
 
@@ -148,39 +139,32 @@ def _pool_vmap(info: Any, dims: tuple[Any, ...], x: Tensor, *sizes: Any) -> tupl
     return tuple(result.unflatten(0, (info.batch_size, -1)) for result in results), (0, 0)
 
 
-def _unpool_vmap(info: Any, dims: tuple[Any, ...], x: Tensor, switches: Tensor, *sizes: Any) -> tuple[Tensor, int]:
+def _switches_vmap(
+    name: str, info: Any, dims: tuple[Any, ...], x: Tensor, switches: Tensor, *sizes: Any
+) -> tuple[Tensor, int]:
     merged = (_merge_batch(tensor, dim, info.batch_size) for tensor, dim in zip((x, switches), dims, strict=False))
-    return torch.ops.pixelwise.max_unpool(*merged, *sizes).unflatten(0, (info.batch_size, -1)), 0
+    return getattr(torch.ops.pixelwise, name)(*merged, *sizes).unflatten(0, (info.batch_size, -1)), 0
 
 
-def _take_vmap(info: Any, dims: tuple[Any, ...], x: Tensor, switches: Tensor, *sizes: Any) -> tuple[Tensor, int]:
-    merged = (_merge_batch(tensor, dim, info.batch_size) for tensor, dim in zip((x, switches), dims, strict=False))
-    return torch.ops.pixelwise.take_at_switches(*merged, *sizes).unflatten(0, (info.batch_size, -1)), 0
+def _define(
+    name: str, schema: str, kernel: Callable[..., Any], shape: Callable[..., Any] = lambda *args, **kwargs: None
+) -> None:
+    _LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
+    _LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    torch.library.register_fake(f"pixelwise::{name}", shape, lib=_LIBRARY)
 
 
-def _register() -> None:
-    implementations = {
-        _POOL: _pool,
-        _UNPOOL: _unpool,
-        _TAKE: _take,
-        f"{_POOL}.out": _pool_out,
-        f"{_UNPOOL}.out": _unpool_out,
-    }
-    for name, schema in _SCHEMAS.items():
-        _LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
-        _LIBRARY.impl(name, implementations[name], "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
-    for name, shape in ((_POOL, _pool_shape), (_UNPOOL, _unpool_shape), (_TAKE, _take_shape)):
-        torch.library.register_fake(f"pixelwise::{name}", shape, lib=_LIBRARY)
-    for name in (f"{_POOL}.out", f"{_UNPOOL}.out"):
-        torch.library.register_fake(f"pixelwise::{name}", lambda *args, **kwargs: None, lib=_LIBRARY)
-    for name, backward, context, batching_rule in (
-        (_POOL, _pool_backward, _pool_context, _pool_vmap),
-        (_UNPOOL, _unpool_backward, _unpool_context, _unpool_vmap),
-        (_TAKE, _take_backward, _take_context, _take_vmap),
-    ):
-        qualified = f"pixelwise::{name}"
-        torch.library.register_autograd(qualified, backward, setup_context=context, lib=_LIBRARY)
-        torch.library.register_vmap(qualified, batching_rule, lib=_LIBRARY)
-
-
-_register()
+_POOL_SCHEMA = "Tensor x, int kernel, bool ceil_mode"
+_UNPOOL_SCHEMA = "Tensor pooled, Tensor switches, SymInt[2] size, int kernel"
+_define(_POOL, f"({_POOL_SCHEMA}) -> (Tensor, Tensor)", _pool, _pool_shape)
+_define(_UNPOOL, f"({_UNPOOL_SCHEMA}) -> Tensor", _unpool, _unpool_shape)
+_define(_TAKE, "(Tensor full, Tensor switches, int kernel) -> Tensor", _take, _take_shape)
+_define(f"{_POOL}.out", f"({_POOL_SCHEMA}, *, Tensor(a!) pooled, Tensor(b!) switches) -> ()", _pool_out)
+_define(f"{_UNPOOL}.out", f"({_UNPOOL_SCHEMA}, *, Tensor(a!) full) -> ()", _unpool_out)
+for _name, _backward, _context, _vmap in (
+    (_POOL, _pool_or_take_backward, _pool_context, _pool_vmap),
+    (_UNPOOL, _unpool_backward, _unpool_context, partial(_switches_vmap, _UNPOOL)),
+    (_TAKE, _pool_or_take_backward, _take_context, partial(_switches_vmap, _TAKE)),
+):
+    torch.library.register_autograd(f"pixelwise::{_name}", _backward, setup_context=_context, lib=_LIBRARY)
+    torch.library.register_vmap(f"pixelwise::{_name}", _vmap, lib=_LIBRARY)

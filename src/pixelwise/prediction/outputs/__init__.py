@@ -4,8 +4,12 @@ A file of one image is written by a function, in any thread. A file that covers 
 in their order, and is written at the end.
 """
 
+import csv
+import io
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+
+import numpy as np
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.images import Array
@@ -18,10 +22,8 @@ from pixelwise.prediction.outputs.annotations import (
     write_labelme,
     write_polygons,
 )
-from pixelwise.prediction.outputs.csv_table import CsvTable
 from pixelwise.prediction.outputs.pictures import (
     LabeledImage,
-    LabelValues,
     write_confidence,
     write_entropy,
     write_labels,
@@ -29,20 +31,45 @@ from pixelwise.prediction.outputs.pictures import (
     write_probabilities,
     write_probabilities_tiff,
 )
+from pixelwise.prediction.postprocess import label_components
 
-__all__ = [
-    "GEOREFERENCED",
-    "PROBABILITY_OUTPUTS",
-    "SUMMARY_FILES",
-    "WRITERS",
-    "LabelValues",
-    "LabeledImage",
-    "SummaryFile",
-    "require_kinds",
-]
+COLUMNS = ("image", "class", "pixels", "share", "regions", "area")
+"""Of `CsvTable`."""
 
 Writer = Callable[[Path, LabeledImage, Array, Prediction], None]
 """Takes the file, the labels, the image (H, W, C) and the prediction, whose labels are not postprocessed."""
+
+
+class CsvTable:
+    """One row per class and image, also for classes that do not occur: means need their zeros."""
+
+    def __init__(self, classes: Classes) -> None:
+        self.classes = classes
+        self.text = io.StringIO()
+        self.rows = csv.writer(self.text, lineterminator="\n")
+        self.rows.writerow(COLUMNS)
+
+    def add(self, labeled: LabeledImage) -> None:
+        """Add an image. `area` is in squared map units, and empty if the image is not georeferenced."""
+        num_classes = len(self.classes.names)
+        pixels = np.bincount(labeled.labels.ravel(), minlength=num_classes).tolist()
+        _, firsts = np.unique(label_components(labeled.labels), return_index=True)
+        regions = np.bincount(labeled.labels.reshape(-1)[firsts], minlength=num_classes).tolist()
+        for name, num_pixels, num_regions in zip(self.classes.names, pixels, regions, strict=True):
+            share = f"{num_pixels / labeled.labels.size:.6f}"
+            area = repr(num_pixels * labeled.georeference.pixel_area) if labeled.georeference else ""
+            self.rows.writerow((labeled.name, name, num_pixels, share, num_regions, area))
+
+    def mark(self) -> tuple[int, ...]:
+        return (self.text.tell(),)
+
+    def roll_back(self, mark: tuple[int, ...]) -> None:
+        self.text.seek(mark[0])
+        self.text.truncate()
+
+    def encode(self) -> bytes:
+        return self.text.getvalue().encode()
+
 
 WRITERS: dict[str, tuple[str, Writer]] = {
     "confidence": ("_confidence.png", lambda path, labeled, image, predicted: write_confidence(path, predicted)),

@@ -21,7 +21,7 @@ from pixelwise.conversion.polygons import (
     make_coco_categories,
 )
 from pixelwise.data.classes import Classes
-from pixelwise.data.io.georeference import Georeference
+from pixelwise.data.io.tiff import Georeference
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.files import write_atomically
 from pixelwise.prediction.outputs.pictures import LabeledImage
@@ -213,7 +213,7 @@ def write_polygons(path: Path, labeled: LabeledImage) -> None:
 def _describe_coordinates(georeference: Georeference | None) -> dict[str, Any]:
     """Return the members that say what the coordinates are.
 
-    GeoJSON of 2008 names the coordinate system; that of 2016 only allows one.
+    GeoJSON 2008 names the coordinate system; RFC 7946 (2016) allows only WGS 84.
     """
     if georeference is None:
         return {"coordinates": _IN_PIXELS}

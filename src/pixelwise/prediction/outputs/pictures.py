@@ -12,8 +12,8 @@ import tifffile
 from PIL import Image, ImageDraw, ImageFont
 
 from pixelwise.data.classes import Classes, Color
-from pixelwise.data.io.georeference import Georeference
 from pixelwise.data.io.images import Array, write_png
+from pixelwise.data.io.tiff import Georeference
 from pixelwise.data.visualization import overlay_labels, to_display_image
 from pixelwise.files import write_atomically
 from pixelwise.inference.predictor import Prediction

@@ -87,7 +87,7 @@ class LabeledVideo:
         return frame.reformat(format="yuv420p", dst_colorspace="ITU709")
 
     def add(self, picture: Any, frame: VideoFrame) -> None:
-        """Encode the next picture, a result of `convert`, with the time of its source frame. All have one size."""
+        """Encode the next picture, a result of `convert`, with the time of its source frame. All have the same size."""
         with self._wrap_errors():
             if self.stream is None:
                 self.stream = self._add_stream(picture, frame)

@@ -11,7 +11,7 @@ from torch import nn
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import build_network
-from pixelwise.networks.weights.from_classifier import load_classifier_weights
+from pixelwise.networks.weights import load_classifier_weights
 
 
 def save(classifier: nn.Module, folder: Path) -> Path:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torchvision import models
 
 from pixelwise.errors import InvalidArgumentError, ModelFileError, PathNotFoundError
-from pixelwise.networks.weights.io import (
+from pixelwise.networks.weights import (
     LoadReport,
     Weights,
     adapt_first_layer,
@@ -68,7 +68,7 @@ def test_report_names_every_difference():
     # The norm lacks a tensor, the linear layer fits in none.
     assert (report.num_layers, report.total_layers) == (1, 3)
     assert report.summary() == (
-        "1 of 3 layers, 120 parameters; of another shape: 3.weight (5, 4), here (3, 4), 3.bias (5,), here (3,); "
+        "1 of 3 layers, 120 parameters; of a different shape: 3.weight (5, 4), here (3, 4), 3.bias (5,), here (3,); "
         "not in the file: 1.running_mean (4,); not used: head.bias (7,)"
     )
     assert torch.equal(network.state_dict()["3.weight"], before)
@@ -152,15 +152,15 @@ class Payload:
 
 def test_invalid_files_raise(tmp_path):
     cases = {
-        r"pickled.pth is damaged, or holds more than tensors \(UnpicklingError": save(
+        r"pickled.pth is damaged, or contains more than tensors \(UnpicklingError": save(
             {"a": Payload()}, tmp_path / "pickled.pth"
         ),
         r"empty.pth is damaged": tmp_path / "empty.pth",
         r"text.pth is damaged": tmp_path / "text.pth",
         r"text.safetensors cannot be read .*download it again": tmp_path / "text.safetensors",
-        r"tensor.pth holds no tensors by name": save(torch.zeros(3), tmp_path / "tensor.pth"),
-        r"numbers.pth holds no tensors by name": save({"a": 1}, tmp_path / "numbers.pth"),
-        r"keys.pth holds no tensors by name": save({1: torch.zeros(1)}, tmp_path / "keys.pth"),
+        r"tensor.pth contains no named tensors": save(torch.zeros(3), tmp_path / "tensor.pth"),
+        r"numbers.pth contains no named tensors": save({"a": 1}, tmp_path / "numbers.pth"),
+        r"keys.pth contains no named tensors": save({1: torch.zeros(1)}, tmp_path / "keys.pth"),
     }
     (tmp_path / "empty.pth").touch()
     for name in ("text.pth", "text.safetensors"):
@@ -195,7 +195,7 @@ def test_nothing_is_executed(tmp_path):
 
     path = tmp_path / "trap.pth"
     torch.save({"a": Trap()}, path)
-    with pytest.raises(ModelFileError, match="holds more than tensors"):
+    with pytest.raises(ModelFileError, match="contains more than tensors"):
         read_weights(path)
     assert not (tmp_path / "executed").exists()
 
@@ -353,7 +353,7 @@ def test_weights_that_nobody_published():
     [
         ("vgg61", r"unknown classifier 'vgg61'\. Did you mean 'vgg1.'\?"),
         ("convnext_atto", r"Did you mean 'timm:convnext_atto'"),
-        ("timm:convnext_tinny", r"timm has no model 'convnext_tinny'\. Nearest of \d+: convnext_tiny,"),
+        ("timm:convnext_tinny", r"timm has no model 'convnext_tinny'\. Closest of \d+: convnext_tiny,"),
         ("timm:resnet18.a9_in1k", r"unknown timm model 'resnet18.a9_in1k'\. Did you mean 'resnet18\.a\d_in1k'"),
     ],
 )

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pixelwise.data.loader import Batches
-from pixelwise.planning.timing import compute_seconds_left, compute_steps_within, measure_step
+from pixelwise.planning.planner import compute_seconds_left, compute_steps_within, measure_step
 from pixelwise.training.trainer import Trainer
 
 

@@ -6,8 +6,8 @@ import torch
 from pixelwise.config import Config
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.planning.candidates import CANDIDATES
-from pixelwise.planning.fit_memory import fit_samples
 from pixelwise.planning.memory_estimate import MEMORY_FRACTION, MemoryBudget, estimate_memory
+from pixelwise.planning.planner import fit_samples
 from pixelwise.planning.prepare_data import prepare_data
 
 CPU = torch.device("cpu")

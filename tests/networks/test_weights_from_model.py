@@ -5,8 +5,7 @@ from torch import nn
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import build_network
-from pixelwise.networks.weights.from_model import NetworkSpec, load_model_weights
-from pixelwise.networks.weights.io import adapt_first_layer
+from pixelwise.networks.weights import NetworkSpec, adapt_first_layer, load_model_weights
 
 SMALL = NetworkConfig(base_channels=4, depth=2)
 OLD, NEW = ("road", "sky", "tree"), ("car", "tree", "road", "dog")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelwise.data.formats._files import (
+from pixelwise.data.formats.dataset_index import (
     SplitFiles,
     drop_unlabeled_test,
     find_images_outside,

@@ -1,1 +1,0 @@
-"""Load weights from files, classifiers and other models."""
