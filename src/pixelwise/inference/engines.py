@@ -35,8 +35,7 @@ from pixelwise.devices import Precision, autocast, describe_device, synchronize
 from pixelwise.errors import InvalidArgumentError, missing_extra, unknown_name
 from pixelwise.files import write_atomically
 from pixelwise.inference.fuse_batchnorm import optimize_for_inference
-from pixelwise.lowering.compile_errors import explain_compile_errors
-from pixelwise.lowering.graph import INPUT, NetworkGraph
+from pixelwise.lowering.graph import INPUT, NetworkGraph, explain_compile_errors
 from pixelwise.lowering.onnx import to_onnx
 from pixelwise.model_file import ModelSpec, find_model, read_checksum
 from pixelwise.networks import Segmenter
