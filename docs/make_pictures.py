@@ -8,7 +8,7 @@ import numpy as np
 import pixelwise
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import write_png
-from pixelwise.evaluation.split_selection import adapt_to_model, choose_split
+from pixelwise.evaluation.evaluate import adapt_to_model, choose_split
 from pixelwise.prediction.outputs.pictures import add_legend
 from pixelwise.reports.training_report import draw_panels
 

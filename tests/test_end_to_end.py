@@ -144,7 +144,10 @@ def test_images_with_one_file_per_channel(pixelwise: Run) -> None:
     Path("set/imagesTr/scene_9_0001.png").write_bytes(Path("set/imagesTr/scene_0_0001.png").read_bytes())
     result = pixelwise("predict", "run", "set/imagesTr", "-o", "out", "--device", "cpu")
     assert (result.code, result.out) == (1, "6 files written to out\n")
-    assert "failed: set/imagesTr/scene_9_0001.png: The image scene_9.png has the channels 0 to 1, but of " in result.err
+    assert (
+        "failed: set/imagesTr/scene_9_0001.png: The image scene_9.png has the channels 0 to 1, but no file was given "
+        "for channel 0." in result.err
+    )
     predictor = load("run", device="cpu")
     for name in names:
         channels = [read_image(Path(f"set/imagesTr/{name}_{channel:04d}.png")) for channel in range(2)]
@@ -224,7 +227,7 @@ def test_skip_invalid_lists_the_excluded_files(pixelwise: Run, streets: Path) ->
         "train", "data", "-o", "run", "--steps", "2", "--skip-invalid", "--set", "network.base_channels=4"
     )
     assert result.code == 0
-    assert "left out: images/train/0003.png: the file is empty." in result.err
+    assert "excluded: images/train/0003.png: the file is empty." in result.err
     assert "0003.png" in Path("run/left_out.yaml").read_text(encoding="utf-8")
 
 
@@ -240,7 +243,7 @@ def test_a_plan_is_written_and_trained(pixelwise: Run, streets: Path, monkeypatc
     assert load_config("config.yaml").training.budget_seconds == 600
     result = pixelwise("plan", streets, "--budget", "10m")
     assert result.code == 0
-    assert result.out.startswith("# forecast, ")
+    assert result.out.startswith("# estimate for ")
     assert "\ndata:\n" in result.out
     result = pixelwise("train", streets, "-o", "run", "--config", "config.yaml", *TINY)
     assert result.code == 0, result.err
@@ -396,7 +399,7 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(streets: Path, tmp_path: Path) 
     assert process.returncode == 130, result
     assert "run --resume" in result
     assert result.endswith("pixelwise: interrupted\n")
-    assert f"go on with: pixelwise train {streets} -o run --resume" in result
+    assert f"resume with: pixelwise train {streets} -o run --resume" in result
     assert "Traceback" not in result
     checkpoint = load_checkpoint(run)
     assert checkpoint is not None

@@ -7,7 +7,7 @@ import yaml
 
 from pixelwise.data.dataset import Dataset
 from pixelwise.errors import DataError, InvalidArgumentError
-from pixelwise.evaluation.split_selection import choose_split
+from pixelwise.evaluation.evaluate import choose_split
 from pixelwise.model_file import MODEL_FILE_NAME
 from support.small_datasets import pairs
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.config import NetworkConfig
-from pixelwise.inference.fuse_batchnorm import ConvNormPair, find_fusible_pairs, optimize_for_inference
+from pixelwise.inference.fuse_batchnorm import find_fusible_pairs, optimize_for_inference
 from pixelwise.networks import build_network
 
 SIZE = (64, 64)
@@ -101,7 +101,7 @@ def test_other_combinations_are_not_fused(use: Callable[[Net, Tensor], Tensor]) 
 def test_the_order_of_the_modules_does_not_matter() -> None:
     network = Net(lambda net, x: net.norm(net.convolution(x)))
     network.norm, network.convolution = network.norm, network.convolution
-    pair = ConvNormPair(convolution="convolution", normalization="norm")
+    pair = ("convolution", "norm")
     assert find_fusible_pairs(network, SIZE, channels=3) == [pair]
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.lowering.compile_errors import explain_compile_errors
+from pixelwise.lowering.graph import explain_compile_errors
 
 
 def test_a_missing_compiler_is_an_error_that_names_it() -> None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pixelwise.lowering.pooling_rewrite import StandardPooling
+from pixelwise.lowering.graph import StandardPooling
 from pixelwise.ops import max_pool_with_switches, max_unpool
 
 

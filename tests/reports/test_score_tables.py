@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pixelwise.data.classes import describe_classes
-from pixelwise.reports.score_tables import build_confusion_table, format_percent
+from pixelwise.reports.html import build_confusion_table, format_percent
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_a_gradient_of_low_rank_is_not_blown_up(rank: int, scale: float) -> None
 
 
 def test_muon_leaves_huge_matrices_to_adamw(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(muon, "LARGEST_SIDE", 6)
+    monkeypatch.setattr(muon, "MAX_SHORT_SIDE", 6)
     huge, usual, bias = (torch.nn.Parameter(torch.ones(shape)) for shape in ((7, 8), (6, 40), (7,)))
     groups = [{"params": [huge, usual], "weight_decay": 0.5}, {"params": [bias], "weight_decay": 0.0}]
     optimizer = Muon(groups, OptimizerConfig(name="muon"))

@@ -124,8 +124,7 @@ def evaluate(
         ('test', 4)
     """
     from pixelwise.data.dataset import Dataset
-    from pixelwise.evaluation.evaluate import score_samples
-    from pixelwise.evaluation.split_selection import adapt_to_model, choose_split
+    from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, score_samples
     from pixelwise.files import write_atomically
     from pixelwise.inference.engines import select_engine
 
@@ -289,7 +288,7 @@ def quantize(
         0.7297
     """
     from pixelwise.data.dataset import Dataset
-    from pixelwise.evaluation.split_selection import adapt_to_model, choose_split
+    from pixelwise.evaluation.evaluate import adapt_to_model, choose_split
     from pixelwise.inference.engines import choose_engine, get_installed_versions
     from pixelwise.inference.int8_file import get_int8_path, require_replaceable, write_int8
     from pixelwise.quantization.quantize import quantize_predictor, require_accuracy

@@ -1,8 +1,9 @@
 """Findings of the checks, and every code that they use."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Severity = Literal["error", "warning", "note"]
 
@@ -105,6 +106,12 @@ class CheckReport:
     @property
     def errors(self) -> tuple[Finding, ...]:
         return tuple(f for f in self.findings if f.severity == "error")
+
+    @property
+    def summary(self) -> list[tuple[Severity, str]]:
+        """Severities with their number of findings, such as ("error", "3 errors"); those that occur."""
+        counts = Counter(finding.severity for finding in self.findings)
+        return [(name, format_count(counts[name], name)) for name in get_args(Severity) if counts[name]]
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from pixelwise.checks import class_balance, duplicates, files, images, leakage, masks
-from pixelwise.checks.context import Check, CheckContext, split_error_message
+from pixelwise.checks import class_balance, files, images, masks, related_images
+from pixelwise.checks.context import CheckContext, split_error_message
 from pixelwise.checks.findings import CheckReport, Finding, make_finding
 from pixelwise.config import DataConfig
 from pixelwise.data.dataset import Dataset
@@ -12,14 +12,7 @@ from pixelwise.data.splits.splits import assign_splits
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.shapes import Size
 
-CHECKS: tuple[Check, ...] = (
-    *files.CHECKS,
-    *masks.CHECKS,
-    *images.CHECKS,
-    *class_balance.CHECKS,
-    *duplicates.CHECKS,
-    *leakage.CHECKS,
-)
+_MODULES = (files, masks, images, class_balance, related_images)
 
 
 def run_checks(
@@ -42,7 +35,7 @@ def run_checks(
     if splits is None:
         splits, findings = _assign_splits(dataset, group_by)
     context = CheckContext(dataset=dataset, splits=splits, resolution=resolution, group_by=group_by)
-    found = [finding for check in CHECKS for finding in check(context)]
+    found = [finding for module in _MODULES for check in module.CHECKS for finding in check(context)]
     order = {"error": 0, "warning": 1, "note": 2}
     return CheckReport(
         format=dataset.format,

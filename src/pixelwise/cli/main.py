@@ -78,12 +78,11 @@ def _set_verbosity(
 
 def _register(name: str, function: Callable[..., Any], text: str) -> None:
     parameters, parsers = derive_parameters(function)
+    keyword = inspect.Parameter.KEYWORD_ONLY
     shared = [
-        inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
-        *(
-            inspect.Parameter(word, inspect.Parameter.KEYWORD_ONLY, default=0, annotation=annotation)
-            for word, annotation in (("verbose", Verbose), ("quiet", Quiet))
-        ),
+        inspect.Parameter("context", keyword, annotation=typer.Context),
+        inspect.Parameter("verbose", keyword, default=0, annotation=Verbose),
+        inspect.Parameter("quiet", keyword, default=0, annotation=Quiet),
     ]
 
     def command(context: typer.Context, verbose: int, quiet: int, **values: Any) -> None:
@@ -105,8 +104,11 @@ def _run(name: str, function: Callable[..., Any], arguments: dict[str, Any], wor
 
     with show_progress(verbosity):
         result = function(**arguments)
-    if name == "train" and not _is_first_process():
-        return
+    if name == "train":
+        from pixelwise.training.distributed import is_first_process
+
+        if not is_first_process():
+            return
     print_result(result, arguments)
     if has_failures(result):
         raise typer.Exit(1)
@@ -148,12 +150,6 @@ def _launch(words: list[str], devices: int) -> int:
     except SignalException as error:
         return 128 + int(error.sigval)
     return 0
-
-
-def _is_first_process() -> bool:
-    from pixelwise.training.distributed import is_first_process
-
-    return is_first_process()
 
 
 for _name, (_function, _text) in COMMANDS.items():

@@ -37,8 +37,7 @@ def derive_parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parame
             continue
         kind, parsers[name] = _shell_form(hint, mark)
         default = parameter.default
-        is_empty = default is not parameter.empty and isinstance(default, Sequence | Mapping) and not default
-        if is_empty:
+        if isinstance(default, Sequence | Mapping) and not default:
             default = None
         elif isinstance(default, tuple | list) and kind is str:
             default = ",".join(default)
@@ -65,7 +64,9 @@ def _shell_form(hint: Any, mark: Argument | Option) -> tuple[Any, Parser]:
     if Mapping in origins:
         return list[str], lambda values: parse_settings(values or ())
     if Sequence in origins:
-        return (list[Path], _parse_paths) if isinstance(mark, Argument) else (str, _split_commas)
+        if isinstance(mark, Argument):
+            return list[Path], lambda texts: [_parse_path(text) for text in texts]
+        return str, _split_commas
     if os.PathLike in origins:
         return (str, _as_is) if Literal in origins else (Path, _parse_path)
     if str in parts:
@@ -90,10 +91,6 @@ def _split_commas(text: str | None) -> list[str]:
 
 def _parse_path(text: str | None) -> Path | str | None:
     return text if text is None or "://" in text else Path(text)  # Path would remove a slash of "://"
-
-
-def _parse_paths(texts: list[str]) -> list[Path | str | None]:
-    return [_parse_path(text) for text in texts]
 
 
 _EXAMPLES = {int: ("an integer", "3"), float: ("a number", "0.5"), tuple[int, int]: ("two integers", "360 480")}

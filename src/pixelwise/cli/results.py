@@ -4,7 +4,6 @@ import itertools
 import json
 import sys
 import textwrap
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,8 +52,7 @@ def print_check(report: "CheckReport", arguments: Mapping[str, Any]) -> None:
             table.add_section()
             table.add_row(Text(finding.severity, STYLES[finding.severity]), _format_finding(finding))
         console.print(table)
-        counts = Counter[str](finding.severity for finding in report.findings)
-        summary = ", ".join(f"{counts[name]} {name}{'s' * (counts[name] != 1)}" for name in STYLES if counts[name])
+        summary = ", ".join(text for _, text in report.summary)
         is_cut = any(len(finding.files) > 3 for finding in report.findings)
         console.print(f"{summary}{'; all files: --json FILE' if is_cut else ''}", markup=False)
     else:

@@ -61,10 +61,8 @@ def encode_image(pixels: Array) -> tuple[bytes, str]:
     channels = pixels.shape[2]
     if channels == 1:
         return encode_png(pixels[..., 0]), ".png"
-    if channels == 3 and pixels.dtype == np.uint8:
-        return encode_png(pixels), ".png"
-    if channels == 3 and pixels.dtype == np.uint16:
-        return bytes(imagecodecs.png_encode(pixels)), ".png"
+    if channels == 3:
+        return encode_png(pixels) if pixels.dtype == np.uint8 else bytes(imagecodecs.png_encode(pixels)), ".png"
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, pixels, photometric="minisblack", planarconfig="contig", compression="zlib")
     return buffer.getvalue(), ".tif"

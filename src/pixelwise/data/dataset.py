@@ -100,7 +100,10 @@ class Dataset:
         index = FORMATS[format].find_pairs(root)
         description = _merge_descriptions(index.description, _read_description(root))
         if not (index.samples or index.images_without_mask or index.same_stem):
-            raise DataError(f"No images found in {root} ({', '.join(IMAGE_EXTENSIONS)}). {_explain_format(format)}")
+            fix = f"Expected the layout of format {format!r}. Check the path, or choose another --format."
+            if format == "folder":
+                fix = "Put the images into images/ and masks of the same name into masks/."
+            raise DataError(f"No images found in {root} ({', '.join(IMAGE_EXTENSIONS)}). {fix}")
         classes = _parse_classes(root, description, index)
         return cls(
             root=root,
@@ -319,12 +322,6 @@ def describe_unlisted_values(values: Sequence[int], classes: Classes) -> tuple[s
         f"Add missing {what}s to {keys} in dataset.yaml, or correct the mask: JPEG compression and interpolation "
         f"create such {what}s.",
     )
-
-
-def _explain_format(format: str) -> str:
-    if format == "folder":
-        return "Put the images into images/ and masks of the same name into masks/."
-    return f"Expected the layout of format {format!r}. Check the path, or choose another --format."
 
 
 def _read_description(root: Path) -> Mapping[str, Any]:

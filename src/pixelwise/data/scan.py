@@ -123,7 +123,9 @@ def _scan_image(dataset: Dataset, stats: SampleStats) -> tuple[Array, Array | No
     stats.size, stats.channels, stats.dtype = pixels.shape[:2], pixels.shape[2], str(pixels.dtype)
     stats.alpha_dropped = pixels.shape[2] < decoded.pixels.shape[2]
     stats.num_valid, stats.mean, stats.square_mean = _compute_moments(finite, missing)
-    stats.is_constant = _is_constant(pixels, stats.square_mean - stats.mean**2)
+    variance = stats.square_mean - stats.mean**2
+    if pixels.dtype.kind == "f" or variance.max() < 0.25:  # the comparison takes longer than the other statistics
+        stats.is_constant = bool((pixels == pixels[0, 0]).all())
     stats.image_fingerprint = compute_fingerprint(finite)
     stats.thumbnail, stats.red_minus_blue = compute_thumbnails(finite)
     return pixels, None if missing is None else np.asarray(missing.all(2))
@@ -157,12 +159,6 @@ def _require_complete(file: FileInfo, location: str) -> None:
     """Raise DataError for a truncated file: decoders may fill in its end without an error."""
     if file.is_truncated:
         raise DataError(f"{location}: the file is truncated. Copy or download it again, or remove it.")
-
-
-def _is_constant(pixels: Array, variance: Array) -> bool:
-    """Compare exactly only where the variance allows it: the comparison takes longer than the other statistics."""
-    may_be = pixels.dtype.kind == "f" or variance.max() < 0.25
-    return may_be and bool((pixels == pixels[0, 0]).all())
 
 
 def _compute_moments(pixels: Array, missing: Array | None) -> tuple[Array, Array, Array]:

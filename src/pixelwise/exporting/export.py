@@ -12,14 +12,13 @@ import numpy as np
 import torch
 
 from pixelwise.data.io.images import Array
-from pixelwise.errors import InvalidArgumentError, unknown_name
+from pixelwise.errors import DataError, InvalidArgumentError, require_known
 from pixelwise.exporting.formats import FORMATS, ExportFormat, FormatName, Run
-from pixelwise.exporting.model_card import describe_export, require_own_card
 from pixelwise.exporting.result import ExportResult, Parity
-from pixelwise.files import write_atomically
+from pixelwise.files import compute_file_sha256, read_json, write_atomically
 from pixelwise.inference.engines import choose_engine, draw_noise, draw_scene, get_installed_versions
 from pixelwise.inference.predictor import Predictor
-from pixelwise.lowering.graph import OUTPUTS, AnswerGraph, FrameGraph, capture
+from pixelwise.lowering.graph import INPUT, OUTPUTS, AnswerGraph, FrameGraph, capture
 from pixelwise.lowering.onnx import drop_logits, join_answer, to_onnx
 from pixelwise.model_file import ModelSpec
 from pixelwise.quantization.result import Int8Accuracy
@@ -47,8 +46,7 @@ BATCH_SIZE = 2
 
 def resolve_target(output: Path, name: FormatName | None, precision: ExportPrecision) -> tuple[FormatName, Path]:
     """Return the format and the file to write. Raises InvalidArgumentError if the export is not possible."""
-    if name is not None and name not in FORMATS:
-        raise unknown_name("format", name, FORMATS)
+    require_known("format", [name] if name else [], FORMATS)
     by_suffix = {row.suffix: key for key, row in FORMATS.items()}
     from_suffix = by_suffix.get(output.suffix)
     if from_suffix and name and from_suffix != name:
@@ -64,7 +62,7 @@ def resolve_target(output: Path, name: FormatName | None, precision: ExportPreci
     if precision == "int8" and FORMATS[name].from_onnx is None:
         able = " or ".join(key for key, row in FORMATS.items() if row.from_onnx)
         raise InvalidArgumentError(f"{name} does not support int8. Use the format {able}, or fp32 or fp16.")
-    require_own_card(output)
+    _require_own_card(output)
     return name, output
 
 
@@ -104,7 +102,7 @@ def export_predictor(
         card = {
             "format": name,
             "precision": precision,
-            **describe_export(predictor, file, OUTPUTS if logits else OUTPUTS[:1]),
+            **_describe_export(predictor, file, OUTPUTS if logits else OUTPUTS[:1]),
             "parity": asdict(parity),
             **({"accuracy": asdict(accuracy)} if accuracy else {}),
             "versions": {"pixelwise": __version__, **get_installed_versions()},
@@ -197,3 +195,62 @@ def _require_labels(labels: Array, images: Array, predictor: Predictor) -> None:
             f"The file was not written. For images {images.shape} it gives labels {labels.shape} {labels.dtype}, "
             f"expected {images.shape[:3]} {dtype}. Use another format or precision, and report this."
         )
+
+
+def _describe_export(predictor: Predictor, path: Path, outputs: tuple[str, ...]) -> dict[str, Any]:
+    """Describe a file. The result has no time, host or path, so that the same export always gives the same card."""
+    spec = predictor.spec
+    num_classes = len(spec.classes.names)
+    described: dict[str, dict[str, Any]] = {
+        "labels": {"shape": ["B", "H", "W"], "dtype": "uint8" if num_classes <= 256 else "uint16"},
+        "logits": {"shape": ["B", num_classes, "H", "W"], "dtype": "float32"},
+    }
+    return {
+        "file": path.name,
+        "sha256": compute_file_sha256(path),
+        "network": spec.network.name,
+        "input": {
+            "name": INPUT,
+            "shape": ["B", "H", "W", spec.channels],
+            "dtype": spec.dtype,
+            "units": "the raw units of the training images",
+        },
+        "outputs": [{"name": name, **described[name]} for name in outputs],
+        "classes": list(spec.classes.names),
+        "colors": [list(color) for color in spec.classes.colors],
+        "label_mapping": {str(value): label for value, label in spec.classes.label_mapping.items()},
+        "tiling": _describe_tiling(predictor),
+    }
+
+
+def _require_own_card(path: Path) -> None:
+    """Raise InvalidArgumentError if the name of the card is taken by another export or another file."""
+    card = path.with_suffix(".json")
+    if not card.exists():
+        return
+    try:
+        owner = read_json(card)["file"]
+    except (DataError, KeyError, TypeError):
+        owner = None
+    if owner != path.name:
+        content = f"the model card of {owner}" if owner else "not a model card"
+        raise InvalidArgumentError(f"{card} exists and is {content}. Write {path.name} to another name or folder.")
+
+
+def _describe_tiling(predictor: Predictor) -> dict[str, Any]:
+    """Describe how to cut an image into tiles that give the same labels as the whole image.
+
+    A tile for rows [a, b), with `a` a multiple of the stride, reads rows [a - top, b + bottom), with the halo rounded
+    up to whole strides and clipped to the image. The same holds for columns.
+    """
+    geometry = predictor.geometry
+    if geometry is None:
+        return {"exact": False, "reason": "the receptive field is the whole image"}
+    (rows, columns), halo = geometry.stride, geometry.halo
+    return {
+        "exact": True,
+        "stride": [rows, columns],
+        "halo": asdict(halo),
+        "receptive_field": list(geometry.receptive_field),
+        "size_multiple": geometry.size_multiple,
+    }

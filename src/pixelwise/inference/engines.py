@@ -35,8 +35,7 @@ from pixelwise.devices import Precision, autocast, describe_device, synchronize
 from pixelwise.errors import InvalidArgumentError, missing_extra, unknown_name
 from pixelwise.files import write_atomically
 from pixelwise.inference.fuse_batchnorm import optimize_for_inference
-from pixelwise.lowering.compile_errors import explain_compile_errors
-from pixelwise.lowering.graph import INPUT, NetworkGraph
+from pixelwise.lowering.graph import INPUT, NetworkGraph, explain_compile_errors
 from pixelwise.lowering.onnx import to_onnx
 from pixelwise.model_file import ModelSpec, find_model, read_checksum
 from pixelwise.networks import Segmenter
@@ -341,7 +340,8 @@ def measure_engines(
 ) -> tuple[list[EngineTiming], dict[EngineName, nn.Module]]:
     """Return the timings and the networks of the engines that do not fail."""
     source = NetworkSource(module=predictor.module, channels=predictor.spec.channels)
-    images = _draw_images(predictor)
+    scenes = [torch.from_numpy(draw_scene(seed, IMAGE_SIZE, predictor.spec)) for seed in range(NUM_IMAGES)]
+    images = [scene.permute(2, 0, 1)[None].to(predictor.device) for scene in scenes]
     expected = _predict_labels(replace_network(predictor.module, source.optimize("fp32")), images, predictor, "fp32")
     timings: list[EngineTiming] = []
     networks: dict[EngineName, nn.Module] = {}
@@ -382,12 +382,6 @@ def _list_candidates(predictor: "Predictor") -> list[EngineName]:
         if name != "torch" and not row.is_slow_to_start and row.is_installed
         if predictor.precision in row.precisions and row.runs_on(predictor.device)
     ]
-
-
-def _draw_images(predictor: "Predictor") -> list[Tensor]:
-    """Draw synthetic images (1, C, H, W) on the device of the predictor."""
-    scenes = [torch.from_numpy(draw_scene(seed, IMAGE_SIZE, predictor.spec)) for seed in range(NUM_IMAGES)]
-    return [scene.permute(2, 0, 1)[None].to(predictor.device) for scene in scenes]
 
 
 @torch.inference_mode()

@@ -6,7 +6,6 @@ Jacob et al., "Quantization and Training of Neural Networks", CVPR 2018, section
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,6 +16,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from pixelwise.devices import Precision
 from pixelwise.networks.geometry.tracer import OpObserver, copy_to_meta, find_tensors
 from pixelwise.shapes import Size
+
+ConvNormPair = tuple[str, str]
+"""A convolution whose output is used only by a normalization, and the normalization, both given by name."""
 
 _CAST_BY_AUTOCAST = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
@@ -38,14 +40,6 @@ def optimize_for_inference(network: nn.Module, size: Size, *, channels: int, pre
             if type(module) in _CAST_BY_AUTOCAST:
                 module.to(torch.bfloat16)
     return optimized.requires_grad_(False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConvNormPair:
-    """A convolution whose output is used only by a normalization, both given by name."""
-
-    convolution: str
-    normalization: str
 
 
 def find_fusible_pairs(network: nn.Module, size: Size, *, channels: int) -> list[ConvNormPair]:
@@ -82,7 +76,7 @@ class _ConvolutionUses(OpObserver):  # type: ignore[no-untyped-call]
             normalization = users[0] if len(users) == 1 else None
             is_single = all(self._calls.get(name or "") == 1 for name in (convolution, normalization))
             if normalization and is_single and tensor is not output:
-                yield ConvNormPair(convolution=convolution, normalization=normalization)
+                yield convolution, normalization
 
     def on_op(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         tensors = find_tensors((args, kwargs))
@@ -98,7 +92,7 @@ class _ConvolutionUses(OpObserver):  # type: ignore[no-untyped-call]
 
 
 def _fuse(network: nn.Module, pair: ConvNormPair) -> None:
-    convolution, norm = (network.get_submodule(name) for name in (pair.convolution, pair.normalization))
+    convolution, norm = map(network.get_submodule, pair)
     replacement = _find_replacement(norm)
     assert isinstance(convolution, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
@@ -111,7 +105,7 @@ def _fuse(network: nn.Module, pair: ConvNormPair) -> None:
     like = convolution.weight
     convolution.weight = nn.Parameter(weight.to(like.dtype).to(like.device, memory_format=torch.channels_last))
     convolution.bias = nn.Parameter(bias.to(like.dtype).to(like.device))
-    network.set_submodule(pair.normalization, replacement)
+    network.set_submodule(pair[1], replacement)
 
 
 def _find_replacement(module: nn.Module) -> nn.Module | None:

@@ -2,27 +2,79 @@
 
 `AnswerGraph` maps pixels to labels. `FrameGraph` maps pixels to network inputs, and `NetworkGraph` is the network.
 `capture` records them.
+
+Max pooling with switches, and unpooling, become pooling, slices, comparisons and a reshape. Indices into a whole plane
+are avoided, because runtimes gather and scatter on one core. Values equal those of `ops/pooling.py`, except for NaN.
 """
 
 import copy
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as symbols
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges
 
+import pixelwise.ops.pooling  # noqa: F401 registers torch.ops.pixelwise
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.lowering.pooling_rewrite import StandardPooling
 from pixelwise.networks import Segmenter
+from pixelwise.shapes import Size, compute_pooled_size
 
 INPUT = "images"
 OUTPUTS = ("labels", "logits")
 
 _CHECKS = ("aten::_assert_scalar", "aten::_assert_tensor_metadata", "aten::sym_constrain_range_for_size")
+
+
+def max_pool(x: Tensor, kernel: int, ceil_mode: bool) -> tuple[Tensor, Tensor]:
+    """Pool (B, C, H, W) to maxima and switches dy · kernel + dx in uint8, both (B, C, H', W')."""
+    batch, channels, height, width = x.shape
+    rows, columns = compute_pooled_size((height, width), kernel, ceil_mode)
+    # Separate from the search for switches, which a graph drops if its network does not use them.
+    maxima = functional.max_pool2d(x, kernel, ceil_mode=ceil_mode)
+    if ceil_mode:
+        x = functional.pad(x, (0, columns * kernel - width, 0, rows * kernel - height), value=-torch.inf)
+    windows = x[:, :, : rows * kernel, : columns * kernel].reshape(batch, channels, rows, kernel, columns, kernel)
+    best = windows[:, :, :, 0, :, 0]
+    switches = torch.zeros_like(best, dtype=torch.uint8)
+    for switch in range(1, kernel**2):
+        candidate = windows[:, :, :, switch // kernel, :, switch % kernel]
+        # Strictly greater: the first of equal maxima wins.
+        switches = torch.where(candidate > best, torch.full_like(switches, switch), switches)
+        best = torch.maximum(best, candidate)
+    return maxima, switches
+
+
+def max_unpool(pooled: Tensor, switches: Tensor, size: Size, kernel: int) -> Tensor:
+    """Place each value at its switch in zeros (B, C, *size)."""
+    batch, channels, rows, columns = pooled.shape
+    zeros = torch.zeros_like(pooled)
+    cells = [torch.where(switches == switch, pooled, zeros) for switch in range(kernel**2)]
+    lines = [torch.stack(cells[dy * kernel : (dy + 1) * kernel], dim=4) for dy in range(kernel)]
+    full = torch.stack(lines, dim=3).reshape(batch, channels, rows * kernel, columns * kernel)
+    # Ceil mode pooled up to kernel - 1 rows more than the image has, floor mode up to as many less.
+    return functional.pad(full, (0, size[1] - columns * kernel, 0, size[0] - rows * kernel))
+
+
+class StandardPooling(TorchFunctionMode):
+    """A context in which the pooling operators of this package are computed and captured as standard ones."""
+
+    replacements: Mapping[Any, Callable[..., Any]] = {
+        torch.ops.pixelwise.max_pool_with_switches: max_pool,
+        torch.ops.pixelwise.max_unpool: max_unpool,
+    }
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        return self.replacements.get(func, func)(*args, **(kwargs or {}))
 
 
 class AnswerGraph(nn.Module):
@@ -135,3 +187,21 @@ def _drop_checks(program: ExportedProgram) -> None:
         node.meta.pop("stack_trace", None)
     graph.eliminate_dead_code()
     program.graph_module.recompile()
+
+
+@contextmanager
+def explain_compile_errors() -> Iterator[None]:
+    """Turn errors of torch.compile into InvalidArgumentError, and hide its warning that CUDA was not found."""
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    try:
+        yield
+    except RuntimeError as error:
+        from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
+
+        if not isinstance(error, TorchDynamoException):
+            raise
+        reason = " ".join(str(error).strip().splitlines()[:2])  # the second names the backend error
+        raise InvalidArgumentError(
+            f"torch.compile failed ({reason}). It needs a C++ compiler on a CPU, and Triton and a C compiler on a GPU. "
+            "Install them, or do not compile: training.compile=false, --engine torch."
+        ) from error

@@ -284,15 +284,19 @@ def draw_heatmaps(picture: npt.NDArray[np.uint8], heatmaps: Sequence[Heatmap]) -
     Returns:
         The content of a PNG file.
     """
-    rows, columns = _choose_grid(1 + len(heatmaps), picture.shape[1] / picture.shape[0])
-    width, height = _choose_panel_size(picture.shape[1] / picture.shape[0])
+    aspect = picture.shape[1] / picture.shape[0]
+    rows, columns = _choose_grid(1 + len(heatmaps), aspect)
+    # wide enough for the title of a panel
+    width, height = max(PANEL_INCHES * min(1, aspect), 1.8), max(PANEL_INCHES / max(1, aspect), 0.6)
     figure = Figure((columns * width + 1.0, rows * (height + 0.35)), dpi=150, layout="constrained")
     axes: Sequence[Axes] = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for panel in axes:
         panel.set_axis_off()
     axes[0].imshow(picture)
     axes[0].set_title("image", fontsize=11)
-    scale = _make_scale(heatmaps)
+    low = min(float(heatmap.logits.min()) for heatmap in heatmaps)
+    high = max(float(heatmap.logits.max()) for heatmap in heatmaps)
+    scale = Normalize(low, high if high > low else low + 1)  # without a range, the color bar would have no numbers
     for panel, heatmap in zip(axes[1:], heatmaps, strict=False):
         panel.imshow(blend_heatmap(picture, heatmap.logits, scale))
         panel.plot(*heatmap.peak[::-1], "o", markersize=11, markerfacecolor="none", markeredgecolor="white")
@@ -317,18 +321,7 @@ def blend_heatmap(
     return blended
 
 
-def _make_scale(heatmaps: Sequence[Heatmap]) -> Normalize:
-    low, high = (float(edge) for edge in (min(h.logits.min() for h in heatmaps), max(h.logits.max() for h in heatmaps)))
-    # Without a range, matplotlib would draw a color bar without numbers.
-    return Normalize(low, high if high > low else low + 1)
-
-
 def _choose_grid(panels: int, aspect: float) -> tuple[int, int]:
     """Return rows and columns: tall pictures in one row, very wide ones in one column."""
     columns = panels if aspect < 0.8 else 1 if aspect > 2.5 else min(panels, 2)
     return -(-panels // columns), columns
-
-
-def _choose_panel_size(aspect: float) -> tuple[float, float]:
-    """Return width and height of a panel, wide enough for its title."""
-    return max(PANEL_INCHES * min(1, aspect), 1.8), max(PANEL_INCHES / max(1, aspect), 0.6)

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelwise.data.io.decoded_image import MAX_PIXELS
-from pixelwise.data.io.images import Array
+from pixelwise.data.io.decoded_image import MAX_PIXELS, Array
 from pixelwise.data.rasters import Raster, find_raster_format
 from pixelwise.data.rasters.rasterio_reader import count_tiff_pixels, has_rasterio
 from pixelwise.errors import DataError, InvalidArgumentError

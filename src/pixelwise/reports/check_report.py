@@ -15,8 +15,7 @@ from pixelwise.data.sample import Sample
 from pixelwise.data.scan import count_class_pixels
 from pixelwise.data.visualization import to_css_color
 from pixelwise.files import write_atomically
-from pixelwise.reports.html import render_page
-from pixelwise.reports.score_tables import format_percent
+from pixelwise.reports.html import format_percent, render_page
 from pixelwise.reports.thumbnails import UNLISTED_COLOR, Thumbnail, draw_file, draw_pair
 
 MAX_FILES = 6
@@ -41,7 +40,7 @@ def write_check_report(path: Path, report: CheckReport, dataset: Dataset) -> Non
     values = {
         "name": dataset.root.resolve().name,
         "report": report,
-        "summary": _summarize(report.findings),
+        "summary": report.summary,
         "facts": _list_facts(report, dataset),
         "class_rows": _build_class_rows(dataset),
         "max_class_rows": MAX_CLASS_ROWS,
@@ -109,12 +108,6 @@ def _draw_sample(dataset: Dataset) -> list[Sample]:
     count = len(dataset.samples)
     chosen = np.random.default_rng(0).choice(count, min(SAMPLE_SIZE, count), replace=False)
     return [dataset.samples[i] for i in sorted(chosen.tolist())]
-
-
-def _summarize(findings: Sequence[Finding]) -> list[tuple[str, str]]:
-    """Return severities with text, such as ("error", "3 errors")."""
-    counts = {s: sum(f.severity == s for f in findings) for s in ("error", "warning", "note")}
-    return [(s, f"{count} {s}{'s' if count > 1 else ''}") for s, count in counts.items() if count]
 
 
 def _list_facts(report: CheckReport, dataset: Dataset) -> list[tuple[str, str, str]]:

@@ -10,8 +10,7 @@ from pixelwise.data.classes import Classes
 from pixelwise.data.visualization import to_css_color
 from pixelwise.files import write_atomically
 from pixelwise.metrics import ConfusionMatrix, compute_scores
-from pixelwise.reports.html import render_page
-from pixelwise.reports.score_tables import SCORE_TITLES, build_confusion_table, format_percent
+from pixelwise.reports.html import SCORE_TITLES, build_confusion_table, format_percent, render_page
 
 Scores = Mapping[str, Any]
 

@@ -16,9 +16,8 @@ from pixelwise.evaluation.evaluate import EvaluationCounts
 from pixelwise.files import write_atomically
 from pixelwise.inference.predictor import Predictor
 from pixelwise.metrics import ConfusionMatrix, mean_iou
-from pixelwise.reports.html import render_page
+from pixelwise.reports.html import SCORE_TITLES, build_confusion_table, format_percent, render_page
 from pixelwise.reports.plots import plot_training
-from pixelwise.reports.score_tables import SCORE_TITLES, build_confusion_table, format_percent
 
 IMAGES_PER_GROUP = 3
 MAX_PICTURE_SIDE = 640

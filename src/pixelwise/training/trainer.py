@@ -20,7 +20,7 @@ from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.import_paths import load_import_path
 from pixelwise.inference.predictor import Predictor, make_predictor
 from pixelwise.losses import build_loss
-from pixelwise.lowering.compile_errors import explain_compile_errors
+from pixelwise.lowering.graph import explain_compile_errors
 from pixelwise.model_file import ModelSpec
 from pixelwise.networks import Segmenter
 from pixelwise.networks.stages import compute_learning_rate_scales, enable_activation_checkpointing, get_first_stages

@@ -146,27 +146,21 @@ def _switches_vmap(
     return getattr(torch.ops.pixelwise, name)(*merged, *sizes).unflatten(0, (info.batch_size, -1)), 0
 
 
-def _define(name: str, schema: str, kernel: Callable[..., Any], shape: Callable[..., Any]) -> None:
+def _define(
+    name: str, schema: str, kernel: Callable[..., Any], shape: Callable[..., Any] = lambda *args, **kwargs: None
+) -> None:
     _LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
     _LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"pixelwise::{name}", shape, lib=_LIBRARY)
 
 
-_define(_POOL, "(Tensor x, int kernel, bool ceil_mode) -> (Tensor, Tensor)", _pool, _pool_shape)
-_define(_UNPOOL, "(Tensor pooled, Tensor switches, SymInt[2] size, int kernel) -> Tensor", _unpool, _unpool_shape)
+_POOL_SCHEMA = "Tensor x, int kernel, bool ceil_mode"
+_UNPOOL_SCHEMA = "Tensor pooled, Tensor switches, SymInt[2] size, int kernel"
+_define(_POOL, f"({_POOL_SCHEMA}) -> (Tensor, Tensor)", _pool, _pool_shape)
+_define(_UNPOOL, f"({_UNPOOL_SCHEMA}) -> Tensor", _unpool, _unpool_shape)
 _define(_TAKE, "(Tensor full, Tensor switches, int kernel) -> Tensor", _take, _take_shape)
-_define(
-    f"{_POOL}.out",
-    "(Tensor x, int kernel, bool ceil_mode, *, Tensor(a!) pooled, Tensor(b!) switches) -> ()",
-    _pool_out,
-    lambda *args, **kwargs: None,
-)
-_define(
-    f"{_UNPOOL}.out",
-    "(Tensor pooled, Tensor switches, SymInt[2] size, int kernel, *, Tensor(a!) full) -> ()",
-    _unpool_out,
-    lambda *args, **kwargs: None,
-)
+_define(f"{_POOL}.out", f"({_POOL_SCHEMA}, *, Tensor(a!) pooled, Tensor(b!) switches) -> ()", _pool_out)
+_define(f"{_UNPOOL}.out", f"({_UNPOOL_SCHEMA}, *, Tensor(a!) full) -> ()", _unpool_out)
 for _name, _backward, _context, _vmap in (
     (_POOL, _pool_or_take_backward, _pool_context, _pool_vmap),
     (_UNPOOL, _unpool_backward, _unpool_context, partial(_switches_vmap, _UNPOOL)),

@@ -34,7 +34,7 @@ from pixelwise.prediction.outputs.pictures import (
 from pixelwise.prediction.postprocess import label_components
 
 COLUMNS = ("image", "class", "pixels", "share", "regions", "area")
-"""Of `CsvTable`."""
+"""The header of `CsvTable`."""
 
 Writer = Callable[[Path, LabeledImage, Array, Prediction], None]
 """Takes the file, the labels, the image (H, W, C) and the prediction, whose labels are not postprocessed."""
