@@ -400,11 +400,11 @@ def test_a_world_of_one_returns_its_arguments() -> None:
     tensor = torch.ones(2, 3)
     assert SINGLE_PROCESS.sum(tensor) is tensor
     assert SINGLE_PROCESS.gather_rows(tensor) is tensor
-    assert SINGLE_PROCESS.share("one") == "one"
+    assert SINGLE_PROCESS.broadcast_object("one") == "one"
     assert SINGLE_PROCESS.gather("one") == ["one"]
-    assert SINGLE_PROCESS.agree(Decision(0.5, stop=True)) == Decision(0.5, stop=True)
+    assert SINGLE_PROCESS.broadcast_decision(Decision(0.5, stop=True)) == Decision(0.5, stop=True)
     assert SINGLE_PROCESS.call_on_first(lambda: "one") == "one"
-    SINGLE_PROCESS.broadcast([tensor])
+    SINGLE_PROCESS.broadcast_tensors([tensor])
     SINGLE_PROCESS.require_divisible(7)
 
 

@@ -431,7 +431,7 @@ def test_processes_choose_sizes_the_same_number_of_steps_ahead(
     """The first process has two loader threads, this one eight."""
 
     class UnequalWorld(World):
-        def share(self, value: Any) -> Any:
+        def broadcast_object(self, value: Any) -> Any:
             return 2
 
     calls: list[dict[str, int]] = []

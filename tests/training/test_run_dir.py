@@ -58,7 +58,9 @@ def test_an_empty_or_new_folder_is_free(run: RunFolder) -> None:
     run.require_free()
 
 
-@pytest.mark.parametrize("name", ["config", "last_checkpoint", "previous_checkpoint", "model", "metrics", "report"])
+@pytest.mark.parametrize(
+    "name", ["config", "last_checkpoint", "previous_checkpoint", "model", "metrics", "events", "report"]
+)
 def test_a_folder_that_holds_a_run_is_refused(run: RunFolder, name: str) -> None:
     (run.path / FILES[name]).touch()
     with pytest.raises(

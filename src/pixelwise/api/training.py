@@ -155,7 +155,7 @@ def train(
         precision=precision,
     )
     with open_world(options.device_name) as world:
-        if world.share(options.is_cross_validation):
+        if world.broadcast_object(options.is_cross_validation):
             return cross_validate(options, world)
         run = world.call_on_first(lambda: prepare_run(options, world))
         if run.arguments:

@@ -69,7 +69,7 @@ class World:
         """True for rank 0, which plans, logs and writes files."""
         return self.rank == 0
 
-    def agree(self, decision: Decision) -> Decision:
+    def broadcast_decision(self, decision: Decision) -> Decision:
         """Return the decision of the first process; `stop` is set if any process asks for it."""
         if self.size == 1:
             return decision
@@ -80,7 +80,7 @@ class World:
         progress, *flags = tensor.tolist()
         return Decision(progress, *map(bool, flags))
 
-    def share(self, value: Value) -> Value:
+    def broadcast_object(self, value: Value) -> Value:
         """Return the first process's value on all processes."""
         if self.size == 1:
             return value
@@ -98,9 +98,9 @@ class World:
             try:
                 result = function()
             except PixelwiseError as error:
-                self.share(error)
+                self.broadcast_object(error)
                 raise
-        result = self.share(result)
+        result = self.broadcast_object(result)
         if isinstance(result, PixelwiseError):
             raise result
         return result  # type: ignore[no-any-return]
@@ -114,7 +114,7 @@ class World:
             dist.all_gather_object(values, value, group=self.control)
         return values
 
-    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast_tensors(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite tensors, all on the training device, with those of the first process."""
         if self.size > 1:
             with explain_lost_process():

@@ -74,35 +74,35 @@ class TrainingLoop:
         self.log = MetricsLog(trainer, run, self.clock)
         # The run may be longer now than when its evaluations were counted.
         due = self.count_due_evaluations(self.clock.measure(trainer.num_steps))
-        trainer.num_evaluations = min(trainer.num_evaluations, due)
+        trainer.num_evaluations_done = min(trainer.num_evaluations_done, due)
         self.has_ended_early = self.is_out_of_patience()
 
     def run(self) -> ScoredModel:
         """Take steps until the end, then score the best model."""
         trainer, threads = self.trainer, choose_loader_threads(self.trainer.device)
         # Sizes follow the agreed progress, so every process must choose them the same number of steps ahead.
-        num_ahead = trainer.world.share(threads) + 1
+        num_ahead = trainer.world.broadcast_object(threads) + 1
         batches = prefetch(self.make_batch, self.choose_sizes(), num_ahead=num_ahead, num_threads=threads)
         try:
-            now = self.decide()
-            while not now.finish:
-                if now.stop:
+            decision = self.decide()
+            while not decision.finish:
+                if decision.stop:
                     self.signals.raise_pending()
-                if now.evaluate:
-                    self.evaluate(now.progress)
-                    now = self.decide()
-                elif now.save:
+                if decision.evaluate:
+                    self.evaluate(decision.progress)
+                    decision = self.decide()
+                elif decision.save:
                     self.save()
-                    now = self.decide()
+                    decision = self.decide()
                 else:
                     (step, size), batch = next(batches)
-                    progress = now.progress
+                    progress = decision.progress
                     loss = step_within_memory(trainer, batch, progress)
                     trainer.num_steps = step + 1
-                    now = self.decide()
-                    trainer.update_average(step, now.progress - progress)
-                    self.history.append(StepRecord(progress, now.progress, size))
-                    self.log.log_step(step + 1, now.progress, loss)
+                    decision = self.decide()
+                    trainer.update_average(step, decision.progress - progress)
+                    self.history.append(StepRecord(progress, decision.progress, size))
+                    self.log.log_step(step + 1, decision.progress, loss)
         except INTERRUPTIONS:
             self.save()
             raise
@@ -132,7 +132,7 @@ class TrainingLoop:
         """Return what all processes do next. They exchange one small tensor per step; one process sends nothing."""
         progress = self.clock.measure(self.trainer.num_steps)
         has_ended = self.has_ended_early or progress >= 1
-        evaluate = not self.has_ended_early and self.count_due_evaluations(progress) > self.trainer.num_evaluations
+        evaluate = not self.has_ended_early and self.count_due_evaluations(progress) > self.trainer.num_evaluations_done
         decision = Decision(
             progress=progress,
             stop=self.signals.is_pending,
@@ -140,7 +140,7 @@ class TrainingLoop:
             save=bool(self.history) and not has_ended and time.monotonic() >= self.next_save,
             finish=has_ended and not evaluate,
         )
-        decision = self.trainer.world.agree(decision)
+        decision = self.trainer.world.broadcast_decision(decision)
         self.agreed_progress = decision.progress
         return decision
 
@@ -166,7 +166,7 @@ class TrainingLoop:
             scores = score_and_keep_best(trainer, self.folder, self.log.show_image)
         trainer.best_score = max(trainer.best_score, scores["mean_iou"] or 0.0)
         progress = self.clock.measure(trainer.num_steps)
-        trainer.num_evaluations = self.count_due_evaluations(progress)
+        trainer.num_evaluations_done = self.count_due_evaluations(progress)
         self.log.log_evaluation(trainer.num_steps, progress, scores)
         self.has_ended_early = self.is_out_of_patience()
         self.save()
@@ -182,7 +182,7 @@ class TrainingLoop:
                 step=trainer.num_steps,
                 seconds=self.clock.seconds_used,
                 best_score=trainer.best_score,
-                evaluations=trainer.num_evaluations,
+                evaluations=trainer.num_evaluations_done,
                 finished=finished,
                 **state,
             )
@@ -201,7 +201,7 @@ def compute_training_seconds(trainer: Trainer, deadline: float | None) -> float:
     if deadline is None:
         raise InvalidArgumentError("a run needs training.steps or training.budget_seconds; give --steps or --budget.")
     closing = estimate_closing_seconds(trainer)
-    left = trainer.world.share(deadline - time.monotonic() - closing) - before
+    left = trainer.world.broadcast_object(deadline - time.monotonic() - closing) - before
     if left <= 0 and not trainer.num_steps:
         raise InvalidArgumentError(f"the budget of {budget:.0f} s ends before training could start; give more.")
     return before + max(left, 0.0)

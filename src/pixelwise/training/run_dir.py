@@ -50,8 +50,8 @@ class RunFolder:
 
     def require_free(self) -> None:
         """Raise InvalidArgumentError if the folder contains a run or is a file: nothing is overwritten."""
-        files = (self.config, self.last_checkpoint, self.previous_checkpoint, self.model, self.metrics, self.report)
-        for path in files:
+        checkpoints = (self.last_checkpoint, self.previous_checkpoint)
+        for path in (self.config, *checkpoints, self.model, self.metrics, self.events, self.report):
             if path.exists():
                 raise InvalidArgumentError(
                     f"{self.path} already contains a run ({path.name}). Continue it with --resume, or choose another "

@@ -65,7 +65,7 @@ class Trainer:
         self.arguments: dict[str, Any] = {name: value for name, value in locals().items() if name != "self"}
         self.config, self.dataset, self.splits, self.spec = config, dataset, splits, spec
         self.device, self.world = device, world
-        self.num_steps = self.num_evaluations = 0
+        self.num_steps = self.num_evaluations_done = 0
         self.best_score, self.seconds_before = -1.0, 0.0
         self.parts = config.training.gradient_accumulation_steps
         torch.manual_seed(config.training.seed)
@@ -230,7 +230,7 @@ class Trainer:
             raise CheckpointError(
                 f"the checkpoint does not fit the network of this dataset and config ({error}). Start a new run."
             ) from error
-        self.num_steps, self.num_evaluations = checkpoint.step, checkpoint.evaluations
+        self.num_steps, self.num_evaluations_done = checkpoint.step, checkpoint.evaluations
         self.best_score, self.seconds_before = checkpoint.best_score, checkpoint.seconds
 
     def seed_rank(self) -> None:
@@ -245,13 +245,13 @@ class Trainer:
         average = self.state()["average"]
         if self.world.is_first:
             module.load_state_dict(average)
-        return self.share_predictor(module, precision or self.config.training.precision)
+        return self.broadcast_predictor(module, precision or self.config.training.precision)
 
-    def share_predictor(self, module: Segmenter, precision: Precision) -> Predictor:
+    def broadcast_predictor(self, module: Segmenter, precision: Precision) -> Predictor:
         """Return a predictor on every process with the first one's weights."""
         if self.world.size > 1:
             module = module.to(self.device)
-            self.world.broadcast(module.state_dict().values())
+            self.world.broadcast_tensors(module.state_dict().values())
         return make_predictor(module, self.spec, self.device, precision)
 
 

@@ -101,7 +101,7 @@ def score_best_model(trainer: Trainer, run: RunFolder) -> ScoredModel:
     first = trainer.world.is_first
     module, spec = load_model(run.model) if first else (trainer.spec.build(), trainer.spec)
     labels: dict[Sample, Array] = {}
-    predictor = replace(trainer.share_predictor(module, "fp32"), spec=spec)
+    predictor = replace(trainer.broadcast_predictor(module, "fp32"), spec=spec)
     counts = score_validation(
         trainer,
         predictor,
