@@ -475,7 +475,7 @@ def test_too_little_memory_of_one_process_is_an_error(
     batch = trainer.batches.make(0)
     with pytest.raises(
         TrainingError,
-        match=r"part of a batch .* activation_checkpointing=true\. Or: .*accumulation_steps=2",
+        match=r"part of a batch .*training\.activation_checkpointing=true\. Or: .*accumulation_steps=2",
     ):
         step_within_memory(trainer, batch, 0.0)
 
