@@ -234,7 +234,7 @@ def _heavy_imports(module: Module) -> Iterator[tuple[str, int]]:
             yield library, line.line
 
 
-MAX_LOCAL_IMPORTS = 12
+MAX_LOCAL_IMPORTS = 10
 
 OPTIONAL = {
     "pydicom", "pyarrow", "pycocotools", "onnx", "onnxscript", "onnxruntime", "openvino", "mlflow", "wandb", "fsspec",

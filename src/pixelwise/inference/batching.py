@@ -55,7 +55,7 @@ def predict_all(
         items: consumed as needed, so there may be any number. Errors of the iterable are raised.
         read: returns an image and its extra data; called in threads. It may raise PixelwiseError or OSError.
         tiling, keep_logits, tta: as for `predict`. Images that are small enough for a batch are always predicted as
-            a whole; with `tta` there are no batches.
+            a whole, and one by one with `tta`.
         name: returns the name of an item for errors.
     """
     upcoming, ahead, num_single = iter(items), MIN_AHEAD, 0
