@@ -141,7 +141,7 @@ def with_torchvision(dataset: Dataset, samples: list[Sample], crop: tuple[int, i
         return torch.tensor(pair[0]).permute(2, 0, 1).contiguous(), torch.tensor(pair[1])
 
     def decode(sample: Sample) -> tuple[Tensor, Tensor]:
-        return io.decode_image(str(sample.image_path)), io.decode_image(str(sample.label_path))[0]
+        return io.decode_image(str(sample.image_path)), io.decode_image(str(sample.mask_path))[0]
 
     kept = {sample: as_tensors(dataset.read(sample)) for sample in samples} if decoded else {}
     upcoming = itertools.cycle(samples)
@@ -176,7 +176,7 @@ def with_albumentations(dataset: Dataset, samples: list[Sample], crop: tuple[int
 
     def decode(sample: Sample) -> Pair:
         image = cv2.imread(str(sample.image_path), cv2.IMREAD_COLOR_RGB)
-        labels = cv2.imread(str(sample.label_path), cv2.IMREAD_UNCHANGED)
+        labels = cv2.imread(str(sample.mask_path), cv2.IMREAD_UNCHANGED)
         assert image is not None
         assert labels is not None
         return image, labels

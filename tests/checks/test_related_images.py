@@ -57,7 +57,7 @@ def test_sorting_by_a_projection_misses_no_pair(num_rows: int, monkeypatch: pyte
     centers = rng.normal(size=(20, 64)).repeat(4, axis=0)
     vectors = centers + rng.normal(scale=0.022, size=centers.shape)
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
-    sample = Sample(name="a", image_path=Path("a"), label_path=Path("a"), split=None)
+    sample = Sample(name="a", image_path=Path("a"), mask_path=Path("a"), split=None)
     stats = [SampleStats(sample=sample, channels=n, thumbnail=v) for n, v in enumerate(vectors)]
     found = sorted((a.channels, b.channels) for a, b in duplicates.find_similar_pairs(stats))
     wide = vectors.astype(np.float32)

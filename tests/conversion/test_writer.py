@@ -22,7 +22,7 @@ from pixelwise.errors import DataError
 
 
 def sample(name: str, split: Split | None = None) -> Sample:
-    return Sample(name=name, image_path=Path("a.png"), label_path=Path("b.png"), split=split)
+    return Sample(name=name, image_path=Path("a.png"), mask_path=Path("b.png"), split=split)
 
 
 @pytest.mark.parametrize(

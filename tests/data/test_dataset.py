@@ -136,7 +136,7 @@ def test_the_masks_of_test_are_not_opened(tmp_path: Path, monkeypatch: pytest.Mo
     opened: list[Path] = []
 
     def read_mask(reader: SampleReader, sample: Sample) -> Array:
-        opened.append(sample.label_path)
+        opened.append(sample.mask_path)
         return MASK
 
     monkeypatch.setattr(SampleReader, "read_mask", read_mask)
@@ -266,7 +266,7 @@ def test_files_map_to_their_sample_unless_they_have_several(tmp_path: Path) -> N
     own = {"images/0.png": first, "masks/0.png": first, "images/1.png": second, "masks/1.png": second}
     assert dataset.map_files_to_samples() == own
     index = tmp_path / "masks.json"
-    sharing = tuple(replace(sample, label_path=index) for sample in dataset.samples)
+    sharing = tuple(replace(sample, mask_path=index) for sample in dataset.samples)
     shared = replace(dataset, index=replace(dataset.index, samples=sharing))
     assert shared.map_files_to_samples() == dict(zip(("images/0.png", "images/1.png"), sharing, strict=True))
 

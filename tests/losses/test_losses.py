@@ -45,7 +45,7 @@ def pixel_by_pixel(
     num_classes = logits.shape[1]
     of_class = np.ones(num_classes) if class_weights is None else class_weights.numpy()
     of_pixel = np.ones(labels.shape) if pixel_weights is None else pixel_weights.numpy()
-    surprise, num_pixels = 0.0, 0
+    cross_entropy, num_pixels = 0.0, 0
     both, either = np.zeros(num_classes), np.zeros(num_classes)
     true = np.zeros(num_classes)
     for b, y, x in np.ndindex(*labels.shape):
@@ -54,14 +54,14 @@ def pixel_by_pixel(
             continue
         scores = np.exp(logits[b, :, y, x].numpy())
         p, w = scores / scores.sum(), of_pixel[b, y, x]
-        surprise -= of_class[label] * w * math.log(p[label])
+        cross_entropy -= of_class[label] * w * math.log(p[label])
         num_pixels += 1
         both[label] += w * p[label]
         either += w * p
         either[label] += w
         true[label] += w
     shares = [of_class[c] * (1 - 2 * both[c] / either[c]) for c in range(num_classes) if true[c]]
-    return surprise / max(num_pixels, 1), float(np.mean(shares)) if shares else 0.0
+    return cross_entropy / max(num_pixels, 1), float(np.mean(shares)) if shares else 0.0
 
 
 @given(

@@ -5,7 +5,7 @@ import torch
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.fuse_batchnorm import optimize_for_inference
-from pixelwise.lowering.graph import AnswerGraph, FrameGraph, NetworkGraph, capture
+from pixelwise.lowering.graph import FrameGraph, LabelGraph, NetworkGraph, capture
 from pixelwise.networks import NETWORKS, Segmenter, build_network
 from pixelwise.networks.registry import NETWORK_KEYS
 
@@ -29,7 +29,7 @@ def build_segmenter(name, choices, channels=2, num_classes=3):
 
 def assert_graph_is_the_model(segmenter, channels=2):
     example = torch.zeros(2, 77, 93, channels, dtype=torch.uint8)
-    program = capture(AnswerGraph(segmenter, num_classes=3), example, dynamic=(0, 1, 2))
+    program = capture(LabelGraph(segmenter, num_classes=3), example, dynamic=(0, 1, 2))
     assert not [node for node in program.graph.nodes if "pixelwise" in str(node.target)]
     module = program.module()
     for size in SIZES:
@@ -91,7 +91,7 @@ def test_a_network_that_cannot_be_captured_is_an_error():
 
 def test_half_precision_does_not_change_the_model():
     segmenter = build_segmenter("unet", {"base_channels": 2, "depth": 1})
-    graph = AnswerGraph(segmenter, num_classes=3, compute=torch.float16)
+    graph = LabelGraph(segmenter, num_classes=3, compute=torch.float16)
     assert next(graph.segmenter.network.parameters()).dtype == torch.float16
     assert next(segmenter.parameters()).dtype == torch.float32
     images = torch.rand(1, 9, 14, 2) * 255
@@ -104,5 +104,5 @@ def test_half_precision_does_not_change_the_model():
 @pytest.mark.parametrize(("count", "dtype"), [(256, torch.uint8), (257, torch.uint16)])
 def test_labels_of_more_than_256_classes_are_uint16(count, dtype):
     segmenter = build_segmenter("unet", {"base_channels": 2, "depth": 1}, num_classes=count)
-    labels, _ = AnswerGraph(segmenter, num_classes=count)(torch.zeros(1, 4, 4, 2, dtype=torch.uint8))
+    labels, _ = LabelGraph(segmenter, num_classes=count)(torch.zeros(1, 4, 4, 2, dtype=torch.uint8))
     assert labels.dtype == dtype

@@ -9,7 +9,7 @@ import torch
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.engines import NetworkSource, replace_network
-from pixelwise.lowering.graph import OUTPUTS, AnswerGraph
+from pixelwise.lowering.graph import OUTPUTS, LabelGraph
 from pixelwise.lowering.int8 import quantize_graph, select_nodes
 from pixelwise.lowering.onnx import to_onnx
 from pixelwise.networks import Segmenter, build_network
@@ -31,7 +31,7 @@ def build_answer_graph(name, choices, dtype="uint8", channels=3, num_classes=3):
     module = Segmenter(network, mean=[100.0] * channels, std=[50.0] * channels).eval()
     folded = replace_network(module, NetworkSource(module=module, channels=channels).optimize("fp32"))
     example = torch.zeros(2, 77, 93, channels, dtype=getattr(torch, dtype))
-    graph = AnswerGraph(folded, num_classes=num_classes)
+    graph = LabelGraph(folded, num_classes=num_classes)
     return to_onnx(graph, example, outputs=OUTPUTS, dynamic=(0, 1, 2))
 
 

@@ -235,7 +235,7 @@ class _Container:
 
     def read_mask(self, sample: Sample) -> Array:
         if sample.name == "2":
-            raise DataError(f"{sample.label_path}: 2 has no outline; draw one.")
+            raise DataError(f"{sample.mask_path}: 2 has no outline; draw one.")
         return MASK
 
 
@@ -243,7 +243,7 @@ def test_pairs_in_a_container_are_left_out_by_name(tmp_path: Path) -> None:
     write_png(tmp_path / "images/0.png", IMAGE)
     write_png(tmp_path / "masks/0.png", MASK)
     tar = tmp_path / "all.tar"
-    samples = tuple(Sample(name=str(i), image_path=tar, label_path=tar, split=None) for i in range(4))
+    samples = tuple(Sample(name=str(i), image_path=tar, mask_path=tar, split=None) for i in range(4))
     classes = describe_classes({"names": ["a", "b", "c"]})
     dataset = replace(
         Dataset.load(tmp_path).with_classes(classes, 3), index=DatasetIndex(samples=samples, reader=_Container())

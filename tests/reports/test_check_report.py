@@ -216,7 +216,7 @@ def test_a_pair_named_by_both_its_files_is_shown_once(tmp_path: Path) -> None:
 def test_containers_and_other_files_are_listed_without_pictures(tmp_path: Path) -> None:
     data = write_pairs(tmp_path / "cars", 3)
     tar = data / "all.tar"
-    samples = tuple(Sample(name=str(i), image_path=tar, label_path=tar, split=None) for i in range(3))
+    samples = tuple(Sample(name=str(i), image_path=tar, mask_path=tar, split=None) for i in range(3))
     dataset = replace(
         Dataset.load(data).with_classes(describe_classes({"names": ["a", "b"]}), 3), index=DatasetIndex(samples=samples)
     )

@@ -16,7 +16,7 @@ def weights_after_a_step(trainer: Trainer, parts: int) -> tuple[float, Mapping[s
     """In float64: in float32, sums over 24,576 pixels round by 1e-6 and more, depending on the threads."""
     trainer = trainer.rebuild()
     trainer.model.double()
-    trainer.parts = parts
+    trainer.num_accumulation_steps = parts
     batch = trainer.batches.make(0)
     labels = batch.labels.clone()
     labels[0, :50] = trainer.spec.classes.ignore_index  # parts of unequal numbers of pixels
@@ -54,4 +54,4 @@ def test_the_pass_that_counts_leaves_no_trace(make_trainer: MakeTrainer) -> None
 
 
 def test_the_config_decides_the_parts(make_trainer: MakeTrainer) -> None:
-    assert make_trainer({"training.gradient_accumulation_steps": 2}).parts == 2
+    assert make_trainer({"training.gradient_accumulation_steps": 2}).num_accumulation_steps == 2

@@ -114,7 +114,7 @@ def set_to(model: nn.Module, value: float) -> None:
 
 def test_the_average_of_the_first_steps_forgets_the_fresh_weights() -> None:
     model = module()
-    average = AveragedWeights(model, memory=0.5)
+    average = AveragedWeights(model, time_constant=0.5)
     set_to(model, 4.0)
     average.update(model, 0, 1e-4)  # a tenth stays of what was there
     fresh = module().state_dict()["0.weight"]
@@ -125,7 +125,7 @@ def test_the_memory_of_the_average_is_a_share_of_the_run() -> None:
     """Half of a run after all weights changed, exp(-0.5 / memory) of the old ones is left."""
     model = module()
     set_to(model, 0.0)
-    average = AveragedWeights(model, memory=0.2)
+    average = AveragedWeights(model, time_constant=0.2)
     set_to(model, 1.0)
     for step in range(10**6, 10**6 + 500):
         average.update(model, step, 1e-3)
@@ -135,7 +135,7 @@ def test_the_memory_of_the_average_is_a_share_of_the_run() -> None:
 
 def test_without_memory_the_average_is_the_newest() -> None:
     model = module()
-    average = AveragedWeights(model, memory=0)
+    average = AveragedWeights(model, time_constant=0)
     set_to(model, 3.0)
     average.update(model, 100, 0.01)
     assert all(torch.equal(average.state[name], tensor) for name, tensor in model.state_dict().items())
@@ -143,7 +143,7 @@ def test_without_memory_the_average_is_the_newest() -> None:
 
 def test_counters_are_copied_and_not_averaged() -> None:
     model = module()
-    average = AveragedWeights(model, memory=0.5)
+    average = AveragedWeights(model, time_constant=0.5)
     set_to(model, 7)
     average.update(model, 500, 0.001)
     assert int(average.state["1.num_batches_tracked"]) == 7
@@ -151,7 +151,7 @@ def test_counters_are_copied_and_not_averaged() -> None:
 
 def test_the_average_does_not_share_memory_with_the_model() -> None:
     model = module()
-    average = AveragedWeights(model, memory=0.5)
+    average = AveragedWeights(model, time_constant=0.5)
     before = average.state["0.weight"].clone()
     set_to(model, 9.0)
     assert torch.equal(average.state["0.weight"], before)

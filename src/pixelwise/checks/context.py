@@ -56,7 +56,7 @@ class CheckContext:
 
     def list_masks(self, stats: Iterable[SampleStats]) -> list[str]:
         """Return the mask files, with their entries in files that hold several."""
-        return _sort_printable(self.dataset.get_label_file(s.sample) for s in stats)
+        return _sort_printable(self.dataset.get_mask_file(s.sample) for s in stats)
 
 
 Check = Callable[[CheckContext], Iterator[Finding]]

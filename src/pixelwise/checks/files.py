@@ -46,7 +46,7 @@ def _check_links(context: CheckContext) -> Iterator[Finding]:
 
 def _check_names(context: CheckContext) -> Iterator[Finding]:
     index = context.dataset.index
-    paths = [path for s in index.samples for path in (s.image_path, s.label_path)]
+    paths = [path for s in index.samples for path in (s.image_path, s.mask_path)]
     paths += [*index.images_without_mask, *index.masks_without_image, *index.same_stem, *index.outside_splits]
     files = context.list_files(path for path in paths if make_printable(str(path)) != str(path))
     problem, fix = "not in UTF-8, so no list can contain them", "Rename the files, for example to ASCII letters."
@@ -74,7 +74,7 @@ def _list_failures(context: CheckContext) -> Iterator[tuple[Path, str, str]]:
             path = s.sample.image_path
             yield path, s.image_error, _find_code(path, s.image_file.is_truncated, "unreadable_image")
         if s.mask_error and not s.color_counts:
-            path = s.sample.label_path
+            path = s.sample.mask_path
             yield path, s.mask_error, _find_code(path, s.mask_file.is_truncated, "unreadable_mask")
 
 
@@ -95,7 +95,7 @@ def _check_suffixes(context: CheckContext) -> Iterator[Finding]:
         if not s.image_error:
             formats.append((s.sample.image_path, s.image_file.format))
         if not s.mask_error and s.mask_file.format != "JPEG":  # `masks` reports JPEG masks
-            formats.append((s.sample.label_path, s.mask_file.format))
+            formats.append((s.sample.mask_path, s.mask_file.format))
     wrong = [(path, kind) for path, kind in formats if kind and kind != FORMAT_OF_EXTENSION.get(path.suffix.lower())]
     problem = f"with {' or '.join(sorted({kind for _, kind in wrong}))} data, but another suffix"
     fix = "Pixelwise reads them, but other programs may not. Correct the suffix, or save the files again."

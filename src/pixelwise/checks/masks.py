@@ -39,7 +39,7 @@ def _classify_mismatch(stats: SampleStats) -> str:
     if stats.size != (stats.mask_size or ())[::-1]:
         return "size_mismatch"
     swapping = (5, 6, 7, 8)  # EXIF orientations that swap height and width
-    image, mask = (read_orientation(path) for path in (stats.sample.image_path, stats.sample.label_path))
+    image, mask = (read_orientation(path) for path in (stats.sample.image_path, stats.sample.mask_path))
     return "exif_rotation" if (image in swapping) != (mask in swapping) else "transposed_mask"
 
 

@@ -133,7 +133,7 @@ class Dataset:
             try:
                 return set(count_values(mask_values(mask, "index")))
             except DataError as error:
-                raise DataError(f"{sample.label_location}: {error}") from error
+                raise DataError(f"{sample.mask_location}: {error}") from error
 
         with ThreadPoolExecutor(max_workers=4) as pool:
             return classes_from_values(set().union(*pool.map(find_values, self._samples_outside_test())))
@@ -210,9 +210,9 @@ class Dataset:
         """Return the relative path of a sample's image, with its entry where the file holds several."""
         return format_location(self.get_relative_path(sample.image_path), sample.image_entry)
 
-    def get_label_file(self, sample: Sample) -> str:
+    def get_mask_file(self, sample: Sample) -> str:
         """Return the relative path of a sample's mask, with its entry where the file holds several."""
-        return format_location(self.get_relative_path(sample.label_path), sample.label_entry)
+        return format_location(self.get_relative_path(sample.mask_path), sample.label_entry)
 
     def map_files_to_samples(self) -> dict[str, Sample]:
         """Map each relative file that belongs to one sample only to that sample.
@@ -221,7 +221,7 @@ class Dataset:
         """
         owners: dict[str, set[Sample]] = {}
         for sample in self.samples:
-            for file in {self.get_image_file(sample), self.get_label_file(sample)}:
+            for file in {self.get_image_file(sample), self.get_mask_file(sample)}:
                 owners.setdefault(file, set()).add(sample)
         return {file: next(iter(samples)) for file, samples in owners.items() if len(samples) == 1}
 
@@ -255,10 +255,10 @@ class Dataset:
         try:
             labels, unlisted = self.classes.to_labels(mask)
         except DataError as error:
-            raise DataError(f"{sample.label_location}: {error}") from error
+            raise DataError(f"{sample.mask_location}: {error}") from error
         if unlisted:
             values, fix = describe_unlisted_values(unlisted, self.classes)
-            raise DataError(f"{sample.label_location}: contains {values}, which dataset.yaml does not list. {fix}")
+            raise DataError(f"{sample.mask_location}: contains {values}, which dataset.yaml does not list. {fix}")
         return labels
 
     def read(self, sample: Sample) -> tuple[Array, Array]:
@@ -273,7 +273,7 @@ class Dataset:
         labels = self.read_labels(sample)
         if image.shape[:2] != labels.shape:
             raise DataError(
-                f"{sample.label_location} is {labels.shape[0]}x{labels.shape[1]}, but its image "
+                f"{sample.mask_location} is {labels.shape[0]}x{labels.shape[1]}, but its image "
                 f"{sample.image_location} is {image.shape[0]}x{image.shape[1]} (height x width). "
                 f"Save both with the same size."
             )

@@ -16,7 +16,7 @@ class Sample:
     name: str
     """Path of the image below the image folder, without suffix: `train/0001`."""
     image_path: Path
-    label_path: Path
+    mask_path: Path
     split: Split | None
     """None where the format has no splits."""
     image_entry: str = ""
@@ -29,9 +29,9 @@ class Sample:
         return format_location(str(self.image_path), self.image_entry)
 
     @property
-    def label_location(self) -> str:
+    def mask_location(self) -> str:
         """File of the mask and its entry in that file, for messages."""
-        return format_location(str(self.label_path), self.label_entry)
+        return format_location(str(self.mask_path), self.label_entry)
 
 
 Splits = dict[Split, list[Sample]]

@@ -92,7 +92,7 @@ def _scan_sample(dataset: Dataset, sample: Sample) -> SampleStats:
     stats = SampleStats(
         sample=sample,
         image_file=inspect_entry(sample.image_entry) if sample.image_entry else inspect_file(sample.image_path),
-        mask_file=inspect_entry(sample.label_entry) if sample.label_entry else inspect_file(sample.label_path),
+        mask_file=inspect_entry(sample.label_entry) if sample.label_entry else inspect_file(sample.mask_path),
     )
     image = missing = None
     try:
@@ -132,7 +132,7 @@ def _scan_image(dataset: Dataset, stats: SampleStats) -> tuple[Array, Array | No
 
 
 def _scan_mask(dataset: Dataset, stats: SampleStats, image: Array | None, missing: Array | None) -> None:
-    location = stats.sample.label_location
+    location = stats.sample.mask_location
     _require_complete(stats.mask_file, location)
     mask = dataset.read_mask(stats.sample)
     try:

@@ -18,8 +18,8 @@ from pixelwise.exporting.result import ExportResult, Parity
 from pixelwise.files import compute_file_sha256, read_json, write_atomically
 from pixelwise.inference.engines import choose_engine, draw_noise, draw_scene, get_installed_versions
 from pixelwise.inference.predictor import Predictor
-from pixelwise.lowering.graph import INPUT, OUTPUTS, AnswerGraph, FrameGraph, capture
-from pixelwise.lowering.onnx import drop_logits, join_answer, to_onnx
+from pixelwise.lowering.graph import INPUT, OUTPUTS, FrameGraph, LabelGraph, capture
+from pixelwise.lowering.onnx import drop_logits, join_graphs, to_onnx
 from pixelwise.model_file import ModelSpec
 from pixelwise.quantization.result import Int8Accuracy
 from pixelwise.shapes import Size
@@ -137,7 +137,7 @@ def _write_graphs(
     num_classes = len(predictor.classes.names)
     example = torch.zeros(2, *EXAMPLE_SIZE, predictor.spec.channels, dtype=getattr(torch, predictor.spec.dtype))
     compute = torch.float16 if precision == "fp16" else torch.float32
-    graph = AnswerGraph(predictor.module, num_classes=num_classes, compute=compute)
+    graph = LabelGraph(predictor.module, num_classes=num_classes, compute=compute)
     if row.from_onnx is None:
         for file, graph.with_logits in ((full, True), (labels_only, False)):
             torch.export.save(capture(graph, example, dynamic=DYNAMIC), file)
@@ -146,7 +146,7 @@ def _write_graphs(
         content = to_onnx(graph, example, outputs=OUTPUTS, dynamic=DYNAMIC)
     else:
         frames = to_onnx(FrameGraph(predictor.module), example, outputs=("frames",), dynamic=DYNAMIC)
-        content = join_answer(frames, int8_graph, num_classes=num_classes)
+        content = join_graphs(frames, int8_graph, num_classes=num_classes)
     row.from_onnx(content, full)
     row.from_onnx(drop_logits(content), labels_only)
     return full, labels_only

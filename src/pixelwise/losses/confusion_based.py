@@ -215,7 +215,7 @@ def _apply_class_weights(losses: Tensor, class_weights: Tensor | None) -> Tensor
 
 
 def _average_pixels(confusion: SoftConfusion, class_weights: Tensor | None) -> Tensor:
-    return _apply_class_weights(confusion.surprise, class_weights).sum() / confusion.num_pixels.clamp(min=1)
+    return _apply_class_weights(confusion.cross_entropy, class_weights).sum() / confusion.num_pixels.clamp(min=1)
 
 
 def _average_overlaps(confusion: SoftConfusion, class_weights: Tensor | None, beta: float) -> Tensor:

@@ -16,7 +16,7 @@ _CACHED_PIXELS = 2**15
 class SoftConfusion(NamedTuple):
     """Sums over the pixels that are not ignored, with pixel weights: the margins of a soft confusion matrix."""
 
-    surprise: Tensor
+    cross_entropy: Tensor
     """(K,) sums of -(1 - p) ** gamma * log p, with p of the true class, by true class."""
     true_positive: Tensor
     """(K,) sums of p of the true class, by true class."""
@@ -60,23 +60,23 @@ def compute_soft_confusion(
     pixel_weights: Tensor | None,
     gamma: float = 0.0,
 ) -> SoftConfusion:
-    """Sum over all pixels of the batch; `gamma` reduces the surprise of pixels that are already correct.
+    """Sum over all pixels of the batch; `gamma` reduces the cross-entropy of pixels that are already correct.
 
     The class weights are only checked here.
     """
     classes, valid, weights = prepare_labels(logits, labels, ignore_index, class_weights, pixel_weights)
     inputs = logits, classes.masked_fill(~valid, 0).unsqueeze(1), weights.unsqueeze(1), gamma
-    surprise, true_positive, predicted, true = _SoftConfusionFunction.apply(*inputs)
-    return SoftConfusion(surprise, true_positive, predicted, true, valid.sum())
+    cross_entropy, true_positive, predicted, true = _SoftConfusionFunction.apply(*inputs)
+    return SoftConfusion(cross_entropy, true_positive, predicted, true, valid.sum())
 
 
 class _SoftConfusionFunction(torch.autograd.Function):
     """The sums of `SoftConfusion` with their gradient in closed form, block by block.
 
-    Let gP, gH and gS be the gradients of predicted, true_positive and surprise, y the true class and w the weight of a
-    pixel. The chain rule through the softmax gives ``w * (p_c * (gP_c - r) + [c = y] * t)``, where
-    ``t = gH_y * p_y + gS_y * s'``, ``s'`` is the derivative of the surprise with respect to log p_y (-1 for gamma 0),
-    and ``r = t + sum_k gP_k * p_k``.
+    Let gP, gH and gS be the gradients of predicted, true_positive and cross_entropy, y the true class and w the weight
+    of a pixel. The chain rule through the softmax gives ``w * (p_c * (gP_c - r) + [c = y] * t)``, where
+    ``t = gH_y * p_y + gS_y * s'``, ``s'`` is the derivative of the cross-entropy with respect to log p_y (-1 for
+    gamma 0), and ``r = t + sum_k gP_k * p_k``.
 
     Only the logits are saved, and the backward pass computes the softmax again. Blocks fit into the cache, and no other
     array of the size of the logits is allocated than their gradient, which has their dtype and memory format.
@@ -86,21 +86,21 @@ class _SoftConfusionFunction(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, classes: Tensor, weights: Tensor, gamma: float) -> tuple[Tensor, ...]:
         ctx.save_for_backward(logits, classes, weights)
         ctx.gamma = gamma
-        surprise, true_positive, predicted, true = (weights.new_zeros(logits.shape[1]) for _ in range(4))
+        cross_entropy, true_positive, predicted, true = (weights.new_zeros(logits.shape[1]) for _ in range(4))
         for scores, labels, weight in _split_blocks(logits, classes, weights):
             log_p = F.log_softmax(scores.to(weight.dtype).contiguous(), dim=0)
             log_p_true = log_p.gather(0, labels)
-            _add_by_class(surprise, labels, compute_surprise(log_p_true, gamma) * weight)
+            _add_by_class(cross_entropy, labels, compute_focal_cross_entropy(log_p_true, gamma) * weight)
             _add_by_class(true_positive, labels, log_p_true.exp() * weight)
             _add_by_class(true, labels, weight)
             predicted += log_p.exp_().mul_(weight).sum((1, 2))
         ctx.mark_non_differentiable(true)
-        return surprise, true_positive, predicted, true
+        return cross_entropy, true_positive, predicted, true
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(
-        ctx: Any, surprise: Tensor, true_positive: Tensor, predicted: Tensor, _: Tensor
+        ctx: Any, cross_entropy: Tensor, true_positive: Tensor, predicted: Tensor, _: Tensor
     ) -> tuple[Tensor | None, ...]:
         logits, classes, weights = ctx.saved_tensors
         of_class = predicted.view(-1, 1, 1)
@@ -108,21 +108,21 @@ class _SoftConfusionFunction(torch.autograd.Function):
         for scores, labels, weight, out in _split_blocks(logits, classes, weights, gradient):
             p = F.softmax(scores.to(weight.dtype).contiguous(), dim=0)
             p_true = p.gather(0, labels)
-            slope = compute_surprise_slope(p_true, ctx.gamma)
-            of_true = _select(labels, true_positive) * p_true + _select(labels, surprise) * slope
+            slope = compute_focal_slope(p_true, ctx.gamma)
+            of_true = _select(labels, true_positive) * p_true + _select(labels, cross_entropy) * slope
             rest = of_true + (p * of_class).sum(0, keepdim=True)
             p.mul_(of_class - rest).scatter_add_(0, labels, of_true)
             out.copy_(p.mul_(weight))
         return gradient, None, None, None
 
 
-def compute_surprise(log_p: Tensor, gamma: float) -> Tensor:
+def compute_focal_cross_entropy(log_p: Tensor, gamma: float) -> Tensor:
     """Return ``-(1 - p) ** gamma * log p``."""
     return -log_p if gamma == 0 else -((-torch.expm1(log_p)) ** gamma) * log_p
 
 
-def compute_surprise_slope(p: Tensor, gamma: float) -> Tensor | float:
-    """Return the derivative of `compute_surprise` with respect to log p."""
+def compute_focal_slope(p: Tensor, gamma: float) -> Tensor | float:
+    """Return the derivative of `compute_focal_cross_entropy` with respect to log p."""
     if gamma == 0:
         return -1.0
     tiny = torch.finfo(p.dtype).tiny

@@ -1,6 +1,6 @@
 """Graphs of standard operators for any number, height and width of images.
 
-`AnswerGraph` maps pixels to labels. `FrameGraph` maps pixels to network inputs, and `NetworkGraph` is the network.
+`LabelGraph` maps pixels to labels. `FrameGraph` maps pixels to network inputs, and `NetworkGraph` is the network.
 `capture` records them.
 
 Max pooling with switches, and unpooling, become pooling, slices, comparisons and a reshape. Indices into a whole plane
@@ -77,7 +77,7 @@ class StandardPooling(TorchFunctionMode):
         return self.replacements.get(func, func)(*args, **(kwargs or {}))
 
 
-class AnswerGraph(nn.Module):
+class LabelGraph(nn.Module):
     """Pixels (B, H, W, C) in the model's dtype to labels (B, H, W), and logits (B, K, H, W) if `with_logits` is set.
 
     Labels are uint8 class indices, uint16 above 256 classes; the first of equal logits wins. Logits are float32.

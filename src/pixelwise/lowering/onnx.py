@@ -36,8 +36,8 @@ def to_onnx(module: nn.Module, example: Tensor, *, outputs: tuple[str, ...], dyn
     return cast(bytes, proto.SerializeToString(deterministic=True))
 
 
-def join_answer(frame_graph: bytes, network_graph: bytes, *, num_classes: int) -> bytes:
-    """Join ONNX graphs to one that gives the outputs of `AnswerGraph`: labels and logits.
+def join_graphs(frame_graph: bytes, network_graph: bytes, *, num_classes: int) -> bytes:
+    """Join ONNX graphs to one that gives the outputs of `LabelGraph`: labels and logits.
 
     Args:
         frame_graph: from pixels (B, H, W, C) to frames, see `FrameGraph`.

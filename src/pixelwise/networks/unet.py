@@ -272,15 +272,15 @@ class EncoderUNet(nn.Module):
             )
         self.encoder = encoder
         self.upsampling, self.skips = upsampling, skips
-        self.size_multiple, self.finest = strides[-1], strides[0]
+        self.size_multiple, self.finest_stride = strides[-1], strides[0]
         self.up = nn.ModuleList(
             Up(coarse, fine, "same", normalization, upsampling, skips)
             for fine, coarse in list(itertools.pairwise(channels))[::-1]
         )
-        self.classify = nn.Conv2d(channels[0], num_classes * self.finest**2, 1)
+        self.classify = nn.Conv2d(channels[0], num_classes * self.finest_stride**2, 1)
         initialize_he(self.up)
         initialize_he(self.classify)
-        initialize_blocks_equally(self.classify, self.finest)
+        initialize_blocks_equally(self.classify, self.finest_stride)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K, H, W) for images (B, C, H, W)."""
@@ -289,7 +289,7 @@ class EncoderUNet(nn.Module):
         x, skips = maps[-1], maps[-2::-1]
         for up, skip, level_switches in itertools.zip_longest(self.up, skips, switches[::-1]):
             x = up(x, level_switches, None if self.skips == "none" else skip)
-        return functional.pixel_shuffle(self.classify(x), self.finest)
+        return functional.pixel_shuffle(self.classify(x), self.finest_stride)
 
 
 def initialize_blocks_equally(layer: nn.Conv2d, side: int) -> None:

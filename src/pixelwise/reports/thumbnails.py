@@ -68,7 +68,7 @@ class _SmallMask:
 def draw_pair(dataset: Dataset, sample: Sample) -> Thumbnail:
     """Draw the image, and the mask over the image; if their sizes differ, the mask only."""
     image = _read(dataset, sample.image_path, lambda: dataset.decode_image(sample).pixels)
-    mask = _read(dataset, sample.label_path, lambda: dataset.read_mask(sample))
+    mask = _read(dataset, sample.mask_path, lambda: dataset.read_mask(sample))
     picture = image if isinstance(image, str) else _draw_image(image)
     if isinstance(mask, str):
         panels = (_make_panel("image", picture), _make_panel("mask", mask))

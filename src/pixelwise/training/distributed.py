@@ -1,8 +1,8 @@
 """Several processes that train one model, started by torchrun or by `--devices`.
 
 Every process runs the same training loop on its part of each batch. The first one (rank 0) plans, reads the clock,
-logs and writes files. Its decisions reach the others in one small tensor per step (`World.agree`). With one process
-nothing is sent.
+logs and writes files. Its decisions reach the others in one small tensor per step (`World.broadcast_decision`). With
+one process nothing is sent.
 """
 
 import logging

@@ -91,14 +91,14 @@ class AveragedWeights:
     Its time constant is a fraction of the run, so that short and long runs average over the same part of it.
     """
 
-    def __init__(self, model: nn.Module, memory: float) -> None:
-        self.memory = memory
+    def __init__(self, model: nn.Module, time_constant: float) -> None:
+        self.time_constant = time_constant
         self.state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int, progress_of_step: float) -> None:
         """Update after an optimizer step, which took `progress_of_step` of the run."""
-        keep = math.exp(-max(progress_of_step, 0.0) / self.memory) if self.memory else 0.0
+        keep = math.exp(-max(progress_of_step, 0.0) / self.time_constant) if self.time_constant else 0.0
         # At the start nearly a plain mean, to forget the initial weights fast.
         keep = min(keep, (step + 1) / (step + 10))
         current = model.state_dict()

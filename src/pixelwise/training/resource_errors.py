@@ -45,7 +45,8 @@ def step_within_memory(trainer: Trainer, batch: Batch, progress: float) -> Tenso
             raise TrainingError(
                 f"{trainer.device} is out of memory for this process's part of a batch ({reason}). "
                 f"{_suggest_checkpointing(trainer)}Resume with --allow-changes "
-                f"--set training.gradient_accumulation_steps={2 * trainer.parts}, or use more processes."
+                f"--set training.gradient_accumulation_steps={2 * trainer.num_accumulation_steps}, or use more "
+                f"processes."
             )
         trainer.optimizer.zero_grad()
         if trainer.device.type == "cuda":
@@ -63,21 +64,21 @@ def _suggest_checkpointing(trainer: Trainer) -> str:
 
 
 def _double_parts(trainer: Trainer, num_images: int, reason: str) -> None:
-    if trainer.parts >= num_images:
+    if trainer.num_accumulation_steps >= num_images:
         crop = "[{}, {}]".format(*(side // 2 for side in trainer.config.data.crop_size))
         raise TrainingError(
             f"{trainer.device} is out of memory even for one image at a time ({reason}). "
             f"{_suggest_checkpointing(trainer)}Start a new run with smaller samples (--set data.crop_size={crop}), a "
             f"smaller network (--set network.base_channels=...) or --device cpu."
         )
-    trainer.parts = min(2 * trainer.parts, num_images)
-    part_size = -(-num_images // trainer.parts)
+    trainer.num_accumulation_steps = min(2 * trainer.num_accumulation_steps, num_images)
+    part_size = -(-num_images // trainer.num_accumulation_steps)
     has_batch_norm = any(isinstance(module, _BatchNorm) for module in trainer.model.modules())
     caveat = f" Batch normalization now sees {part_size} images at a time." if has_batch_norm else ""
     logger.warning(
-        f"out of memory on {trainer.device}: each batch of {num_images} images is now divided into {trainer.parts} "
-        f"parts of at most {part_size}, with accumulated gradients "
-        f"(training.gradient_accumulation_steps={trainer.parts}).{caveat}"
+        f"out of memory on {trainer.device}: each batch of {num_images} images is now divided into "
+        f"{trainer.num_accumulation_steps} parts of at most {part_size}, with accumulated gradients "
+        f"(training.gradient_accumulation_steps={trainer.num_accumulation_steps}).{caveat}"
     )
 
 

@@ -67,7 +67,7 @@ class Trainer:
         self.device, self.world = device, world
         self.num_steps = self.num_evaluations_done = 0
         self.best_score, self.seconds_before = -1.0, 0.0
-        self.parts = config.training.gradient_accumulation_steps
+        self.num_accumulation_steps = config.training.gradient_accumulation_steps
         torch.manual_seed(config.training.seed)
         if device.type == "cpu":
             keep_freed_memory()
@@ -134,7 +134,7 @@ class Trainer:
         """
         if self.world.size == 1:
             return self
-        parts = min(self.parts * self.world.size, self.config.training.batch_size)
+        parts = min(self.num_accumulation_steps * self.world.size, self.config.training.batch_size)
         config = self.config.replace({"training.gradient_accumulation_steps": parts})
         return self.rebuild(world=SINGLE_PROCESS, config=config)
 
@@ -149,7 +149,7 @@ class Trainer:
         with explain_lost_process(), explain_compile_errors():
             loss = accumulate_gradients(
                 self.wrapped_model,
-                batch.to(self.device).chunk(self.parts),
+                batch.to(self.device).chunk(self.num_accumulation_steps),
                 self.compute_loss,
                 config.training.precision,
                 ignore_index=self.spec.classes.ignore_index if is_mean_over_pixels(config.loss) else None,
@@ -191,7 +191,7 @@ class Trainer:
         if self.is_sharded and self._gathered is None:
             with explain_lost_process():
                 tensors = self._gathered = gather_state(tensors, keep=self.world.is_first)
-        return {**tensors, "random": get_random_state(self.device), "parts": self.parts}
+        return {**tensors, "random": get_random_state(self.device), "parts": self.num_accumulation_steps}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Load what `state` returned; hyperparameters such as the weight decay stay those of the config."""
@@ -204,7 +204,7 @@ class Trainer:
         average = self.average.state
         loaded = shard_state_like(state["average"], average)
         self.average.state = {name: tensor.to(average[name].device) for name, tensor in loaded.items()}
-        self.parts = max(self.parts, state["parts"])
+        self.num_accumulation_steps = max(self.num_accumulation_steps, state["parts"])
         set_random_state(state["random"], self.device)
 
     def resume_from(self, checkpoint: Checkpoint) -> None:

@@ -23,7 +23,7 @@ def test_the_longest_end_of_a_path_that_exists_is_used(tmp_path: Path, line: str
     (sample,) = find_pairs(tmp_path).samples
     assert (sample.name, sample.split) == ("train/a b", "train")
     assert sample.image_path == tmp_path / "train/a b.png"
-    assert sample.label_path == tmp_path / "trainannot/a b.png"
+    assert sample.mask_path == tmp_path / "trainannot/a b.png"
 
 
 def test_a_list_may_have_its_pairs_in_one_line(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_locations_of_images(tmp_path: Path, json_file: str, folder: str, name: 
     (sample,) = dataset.samples
     assert (dataset.format, sample.split) == ("coco", split)
     assert sample.image_path == tmp_path / folder / "a.png"
-    assert sample.label_path == tmp_path / json_file
+    assert sample.mask_path == tmp_path / json_file
 
 
 def test_files_of_captions_and_keypoints_are_skipped(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_files_of_one_name_are_pairs_and_others_are_listed() -> None:
     a, b, c, d, e = (Path(f"{letter}.png") for letter in "abcde")
     part = SplitFiles(images={"1": [a], "2": [b], "3": [c, d]}, labels={"1": [c], "3": [a], "4": [e]}, split="val")
     found = pair_files([part])
-    assert [(s.name, s.image_path, s.label_path, s.split) for s in found.samples] == [("val/1", a, c, "val")]
+    assert [(s.name, s.image_path, s.mask_path, s.split) for s in found.samples] == [("val/1", a, c, "val")]
     assert (found.images_without_mask, found.masks_without_image, found.same_stem) == ((b,), (e,), (c, d))
 
 
@@ -37,7 +37,7 @@ def test_every_file_is_listed_once(images: dict[str, int], labels: dict[str, int
         for kind, counts in (("images", images), ("labels", labels))
     ]
     found = pair_files([SplitFiles(images=kinds[0], labels=kinds[1], split=None)])
-    told = [path for s in found.samples for path in (s.image_path, s.label_path)]
+    told = [path for s in found.samples for path in (s.image_path, s.mask_path)]
     told += [*found.images_without_mask, *found.masks_without_image, *found.same_stem]
     everything = {path for files in kinds for paths in files.values() for path in paths}
     assert len(told) == len(set(told))

@@ -22,7 +22,7 @@ def pairs(root: Path) -> list[tuple[str, str, str, str | None]]:
     """(name, image, mask, split) of a folder in which nothing else lies."""
     found = find_pairs(root)
     assert found == DatasetIndex(samples=found.samples)
-    return [(s.name, relative(root, s.image_path), relative(root, s.label_path), s.split) for s in found.samples]
+    return [(s.name, relative(root, s.image_path), relative(root, s.mask_path), s.split) for s in found.samples]
 
 
 def relative(root: Path, path: Path) -> str:
@@ -207,7 +207,7 @@ def test_marks_of_image_names_are_not_marks_of_masks(tmp_path: Path) -> None:
 
 def test_an_unmarked_mask_is_preferred_to_a_marked_one(tmp_path: Path) -> None:
     found = find_pairs(plant(tmp_path, "images/a.png", "masks/a.png", "masks/a_mask.png"))
-    assert shown(tmp_path, tuple(s.label_path for s in found.samples)) == ["masks/a.png"]
+    assert shown(tmp_path, tuple(s.mask_path for s in found.samples)) == ["masks/a.png"]
     assert shown(tmp_path, found.masks_without_image) == ["masks/a_mask.png"]
 
 

@@ -141,7 +141,7 @@ def test_each_image_gets_the_shapes_of_its_own_entry(tmp_path: Path) -> None:
     index = pair(tmp_path, {"a.png": "one", "b.png": "two", "deep/c.png": "one"})
     pixels = {s.image_path.name: int(index.reader.read_mask(s).sum()) for s in index.samples}
     assert pixels == {"a.png": 1, "b.png": 2, "c.png": 3}
-    assert [s.label_path.name for s in index.samples] == ["one", "two", "one"]
+    assert [s.mask_path.name for s in index.samples] == ["one", "two", "one"]
 
 
 def test_the_first_folder_and_the_whole_name_are_preferred(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_locations_of_files(tmp_path: Path, yaml: str, picture: str, label: str,
     write_text(tmp_path / "train.txt", "./images/a.png\n")
     write_text(tmp_path / "coco8.yaml", f"{yaml}names: [cat]\n")
     (sample,) = Dataset.load(tmp_path).samples
-    assert (sample.image_path, sample.label_path) == (tmp_path / picture, tmp_path / label)
+    assert (sample.image_path, sample.mask_path) == (tmp_path / picture, tmp_path / label)
     assert sample.split == split
     assert read_masks(tmp_path, "yolo")[sample.name].tolist() == make_mask((CAT, *AREA))
 

@@ -273,7 +273,7 @@ NAMES = ("train/p01_a", "train/p01_b", "train/p02_a", "val/p03_c")
 def sample(name: str) -> Sample:
     split, _, stem = name.partition("/")
     path = ROOT / f"images/{split}/{stem}.png"
-    return Sample(name=name, image_path=path, label_path=path, split="train" if split == "train" else "val")
+    return Sample(name=name, image_path=path, mask_path=path, split="train" if split == "train" else "val")
 
 
 SAMPLES = [sample(name) for name in NAMES]

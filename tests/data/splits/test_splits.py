@@ -32,7 +32,7 @@ from pixelwise.errors import DataError, InvalidArgumentError
 def samples(count: int, split: Split | None = None) -> list[Sample]:
     path = Path("unread")
     names = [f"{split or 'all'}/{i:03}" for i in range(count)]
-    return [Sample(name=n, image_path=path, label_path=path, split=split) for n in names]
+    return [Sample(name=n, image_path=path, mask_path=path, split=split) for n in names]
 
 
 GIVEN = [*samples(5, "train"), *samples(2, "val"), *samples(3, "test")]
@@ -229,7 +229,7 @@ def test_the_group_is_a_comment_of_each_sample(tmp_path: Path) -> None:
 @given(st.text(min_size=1, max_size=40), st.text(min_size=1, max_size=20))
 def test_any_name_is_read_back(tmp_path_factory: pytest.TempPathFactory, name: str, group: str) -> None:
     path = tmp_path_factory.mktemp("splits") / "splits.yaml"
-    one = Sample(name=name, image_path=path, label_path=path, split=None)
+    one = Sample(name=name, image_path=path, mask_path=path, split=None)
     write_splits(path, {"train": [one]}, {one: group})
     assert read_splits(path, [one])["train"] == [one]
 
@@ -322,7 +322,7 @@ Problem = tuple[list[SampleGroup], ClassPresence, int]
 
 def make_group(number: int, size: int = 1) -> SampleGroup:
     names = [f"{number:03}-{i}" for i in range(size)]
-    samples = tuple(Sample(name=n, image_path=HERE, label_path=HERE, split=None) for n in names)
+    samples = tuple(Sample(name=n, image_path=HERE, mask_path=HERE, split=None) for n in names)
     return SampleGroup(name=f"{number:03}", samples=samples)
 
 

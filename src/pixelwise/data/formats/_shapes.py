@@ -106,7 +106,7 @@ def make_index(
         elif len(images) > 1:
             same_stem |= images
         else:  # several labels of one image
-            same_stem |= {sample.label_path for sample in group}
+            same_stem |= {sample.mask_path for sample in group}
     in_splits = [sample for sample in unique if sample.split]
     unsplit = [sample.image_path for sample in unique if in_splits and not sample.split]
     return DatasetIndex(
@@ -198,7 +198,7 @@ def index_listed_images(
             return parse_shapes(entry.content)
 
     samples = [
-        Sample(name=name_sample(root, path), image_path=path, label_path=entry.document, split=entry.split)
+        Sample(name=name_sample(root, path), image_path=path, mask_path=entry.document, split=entry.split)
         for path, entry in found.items()
     ]
     unlisted = known - set(found)

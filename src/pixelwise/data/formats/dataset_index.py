@@ -26,7 +26,7 @@ class SampleReader:
 
     def read_mask(self, sample: Sample) -> Array:
         """Read the mask as (H, W) uint8 or uint16 values, or (H, W, 3) uint8 colors."""
-        return read_mask_bytes(self.read_mask_bytes(sample), sample.label_location)
+        return read_mask_bytes(self.read_mask_bytes(sample), sample.mask_location)
 
     def read_image_bytes(self, sample: Sample) -> bytes:
         """Read the encoded image file."""
@@ -34,7 +34,7 @@ class SampleReader:
 
     def read_mask_bytes(self, sample: Sample) -> bytes:
         """Read the encoded mask file."""
-        return read_bytes(sample.label_path)
+        return read_bytes(sample.mask_path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +106,7 @@ def pair_files(parts: Iterable[SplitFiles]) -> DatasetIndex:
                 same_stem += [path for paths in (images, labels) if len(paths) > 1 for path in paths]
             elif images and labels:
                 full_name = prefix_split(part.split, name)
-                samples.append(Sample(name=full_name, image_path=images[0], label_path=labels[0], split=part.split))
+                samples.append(Sample(name=full_name, image_path=images[0], mask_path=labels[0], split=part.split))
             else:
                 without_mask += images
                 without_image += labels

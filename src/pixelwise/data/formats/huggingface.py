@@ -103,7 +103,7 @@ class RowReader(SampleReader):
         return self._read(sample, self.image_column, sample.image_location)
 
     def read_mask_bytes(self, sample: Sample) -> bytes:
-        return self._read(sample, self.label_column, sample.label_location)
+        return self._read(sample, self.label_column, sample.mask_location)
 
     def _read(self, sample: Sample, column: str, place: str) -> bytes:
         file, row = self.rows[sample]
@@ -155,7 +155,7 @@ def _iterate_rows(
             sample = Sample(
                 name=prefix_split(shard.split, f"{numbers[shard.split]:06}"),
                 image_path=shard.path,
-                label_path=shard.path,
+                mask_path=shard.path,
                 split=shard.split,
                 image_entry=f"row {row}: {image}",
                 label_entry=f"row {row}: {label}",

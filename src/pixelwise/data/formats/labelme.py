@@ -85,10 +85,10 @@ class _Reader(ShapeReader):
     """Also reads images that are contained in their JSON file."""
 
     def decode_image(self, sample: Sample) -> DecodedImage:
-        return _decode_embedded(sample.label_path) if _is_embedded(sample) else super().decode_image(sample)
+        return _decode_embedded(sample.mask_path) if _is_embedded(sample) else super().decode_image(sample)
 
     def read_image_bytes(self, sample: Sample) -> bytes:
-        return _read_embedded(sample.label_path) if _is_embedded(sample) else super().read_image_bytes(sample)
+        return _read_embedded(sample.mask_path) if _is_embedded(sample) else super().read_image_bytes(sample)
 
 
 def _read_document(root: Path, path: Path, images: set[Path]) -> _Document | None:
@@ -129,11 +129,11 @@ def _collect_labels(documents: Iterable[_Document]) -> set[str]:
 
 def _make_sample(root: Path, image: Path, document: Path) -> Sample:
     split = find_split(document.relative_to(root).parts[:-1])
-    return Sample(name=name_sample(root, image), image_path=image, label_path=document, split=split)
+    return Sample(name=name_sample(root, image), image_path=image, mask_path=document, split=split)
 
 
 def _is_embedded(sample: Sample) -> bool:
-    return sample.image_path == sample.label_path
+    return sample.image_path == sample.mask_path
 
 
 def _read_embedded(path: Path) -> bytes:
@@ -154,7 +154,7 @@ def _parse_shapes(documents: Mapping[Sample, _Document], classes: ShapeClasses, 
         if all(document.size):
             size = parse_size(*document.size)
         elif _is_embedded(sample):  # old files do not contain the size
-            height, width = _decode_embedded(sample.label_path).pixels.shape[:2]
+            height, width = _decode_embedded(sample.mask_path).pixels.shape[:2]
             size = (height, width)
         else:
             size = read_size(sample.image_path)

@@ -42,11 +42,11 @@ def find_pairs(root: Path) -> DatasetIndex:
     labels = {path for path in find_files(root, (".json",)) if path.parent.name == "ann"}
     samples = [_make_sample(root, path) for path in find_images(root) if path.parent.name == "img"]
     return make_index(
-        [sample for sample in samples if sample.label_path in labels],
+        [sample for sample in samples if sample.mask_path in labels],
         ShapeReader(partial(_read_shapes, classes=classes), classes),
         classes,
-        images_without_mask=[sample.image_path for sample in samples if sample.label_path not in labels],
-        masks_without_image=labels - {sample.label_path for sample in samples},
+        images_without_mask=[sample.image_path for sample in samples if sample.mask_path not in labels],
+        masks_without_image=labels - {sample.mask_path for sample in samples},
     )
 
 
@@ -63,14 +63,14 @@ def _make_sample(root: Path, image: Path) -> Sample:
     return Sample(
         name=name_sample(root, image),
         image_path=image,
-        label_path=image.parent.parent / "ann" / f"{image.name}.json",
+        mask_path=image.parent.parent / "ann" / f"{image.name}.json",
         split=find_split(image.relative_to(root).parts[:-1]),
     )
 
 
 def _read_shapes(sample: Sample, classes: ShapeClasses) -> ImageShapes:
-    content = read_json(sample.label_path)
-    with locate_errors(sample.label_path):
+    content = read_json(sample.mask_path)
+    with locate_errors(sample.mask_path):
         size = parse_size(content["size"]["height"], content["size"]["width"])
         shapes = []
         for number, labeled_object in enumerate(content["objects"], 1):

@@ -129,7 +129,7 @@ class TarReader(SampleReader):
         return self._read(sample.image_path, sample.image_entry)
 
     def read_mask_bytes(self, sample: Sample) -> bytes:
-        return self._read(sample.label_path, sample.label_entry)
+        return self._read(sample.mask_path, sample.label_entry)
 
     def _read(self, path: Path, entry: str) -> bytes:
         offset, size = self.members[path, entry]
@@ -189,7 +189,7 @@ def _make_samples(pairs: list[tuple[DataShard, str, str, str]]) -> Iterator[Samp
         yield Sample(
             name=prefix_split(shard.split, unique_key),
             image_path=shard.path,
-            label_path=shard.path,
+            mask_path=shard.path,
             split=shard.split,
             image_entry=image,
             label_entry=label,

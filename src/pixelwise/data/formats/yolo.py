@@ -46,10 +46,10 @@ def find_pairs(root: Path) -> DatasetIndex:
         classes = make_classes(path, [(key, name, None) for key, name in _parse_names(description).items()])
         images = _find_split_images(root, description)
     samples = [
-        Sample(name=name_sample(root, image), image_path=image, label_path=_find_label_file(root, image), split=split)
+        Sample(name=name_sample(root, image), image_path=image, mask_path=_find_label_file(root, image), split=split)
         for image, split in images.items()
     ]
-    labels = {sample.label_path for sample in samples}
+    labels = {sample.mask_path for sample in samples}
     folders = {path.parent for path in labels}
     return make_index(
         samples,
@@ -136,7 +136,7 @@ def _find_label_file(root: Path, image: Path) -> Path:
 
 
 def _read_shapes(sample: Sample, classes: ShapeClasses) -> ImageShapes:
-    size, path, shapes = read_size(sample.image_path), sample.label_path, []
+    size, path, shapes = read_size(sample.image_path), sample.mask_path, []
     for number, line in read_lines(path) if path.exists() else ():
         with locate_errors(f"{path}: line {number}"):
             shapes.append(_parse_line(line.split(), size, classes))
