@@ -1,7 +1,6 @@
 """Commands that read datasets: check, convert, plan."""
 
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +21,7 @@ from pixelwise.api.options import (
 )
 from pixelwise.config import Config, parse_duration
 from pixelwise.errors import wrap_path_errors
+from pixelwise.progress import budget_start
 
 if TYPE_CHECKING:
     from pixelwise.checks.findings import CheckReport
@@ -168,7 +168,7 @@ def plan(
     from pixelwise.planning.planner import make_plan
     from pixelwise.planning.prepare_data import prepare_data
 
-    started = time.monotonic()
+    started = budget_start()  # like the run that it plans: imports included
     changes: dict[str, object] = {**settings, "training.budget_seconds": parse_duration(budget)}
     named = {"data.format": format, "data.group_by": group_by, "network.name": network, "training.seed": seed}
     changes |= {key: value for key, value in named.items() if value is not None}
