@@ -122,7 +122,7 @@ def prepare_data(
     """
     dataset, exclusions = _scan(data, config, skip_invalid, exclusions)
     if splits_file:
-        assignment = SplitAssignment(splits=read_splits(splits_file, dataset.samples, revise=update_splits))
+        assignment = SplitAssignment(splits=read_splits(splits_file, dataset.samples, update=update_splits))
     else:
         assignment = assign_splits(dataset, config.data, config.training.seed)
     return _check(dataset, assignment, exclusions)

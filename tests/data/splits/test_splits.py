@@ -107,7 +107,7 @@ def test_a_missing_sample_is_an_error(tmp_path: Path) -> None:
 def test_revised_splits_drop_missing_samples_and_add_new_ones_to_train(tmp_path: Path) -> None:
     write_splits(tmp_path / "splits.yaml", {"train": GIVEN[1:5], "val": GIVEN[5:7], "test": []})
     available = [*GIVEN[2:], *samples(1), *samples(3, "val")]
-    revised = read_splits(tmp_path / "splits.yaml", available, revise=True)
+    revised = read_splits(tmp_path / "splits.yaml", available, update=True)
     assert [sample.name for sample in revised["train"]] == ["all/000", "train/002", "train/003", "train/004"]
     assert [sample.name for sample in revised["val"]] == ["val/000", "val/001", "val/002"]
     assert revised["test"] == GIVEN[7:]

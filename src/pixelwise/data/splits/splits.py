@@ -219,13 +219,13 @@ def _format_line(sample: Sample, group: str | None) -> str:
     return f"{name}  # {comment}" if comment else name
 
 
-def read_splits(path: Path, samples: Sequence[Sample], *, revise: bool = False) -> Splits:
+def read_splits(path: Path, samples: Sequence[Sample], *, update: bool = False) -> Splits:
     """Read the splits that `write_splits` wrote.
 
     Args:
         path: The file.
         samples: The samples of the dataset.
-        revise: Leave out names that the dataset no longer has, and add samples that are not listed to their own
+        update: Leave out names that the dataset no longer has, and add samples that are not listed to their own
             split, else to train: a sample that was trained on never becomes a validation sample.
 
     Raises:
@@ -240,14 +240,14 @@ def read_splits(path: Path, samples: Sequence[Sample], *, revise: bool = False) 
         for name in names:
             if name in by_name:
                 splits[split].append(by_name.pop(name))
-            elif not revise:
+            elif not update:
                 raise DataError(
                     f"{path} lists {name!r}, which the dataset no longer contains. Restore the image and its mask, "
                     f"or start a new run."
                 )
-    for sample in by_name.values() if revise else ():
+    for sample in by_name.values() if update else ():
         splits[sample.split or "train"].append(sample)
-    return {split: sorted(kept) for split, kept in splits.items()} if revise else splits
+    return {split: sorted(kept) for split, kept in splits.items()} if update else splits
 
 
 def stratify(
