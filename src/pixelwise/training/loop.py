@@ -69,6 +69,7 @@ class TrainingLoop:
         self.agreed_progress = 0.0
         """The progress that the first process measured last, equal on all processes."""
         self.next_save = time.monotonic() + self.config.checkpoint_interval_seconds
+        self.num_saved_steps = trainer.num_steps
         self.history: list[StepRecord] = []
         """The steps since the last checkpoint."""
         self.log = MetricsLog(trainer, run, self.clock)
@@ -137,12 +138,16 @@ class TrainingLoop:
             progress=progress,
             stop=self.signals.is_pending,
             evaluate=evaluate,
-            save=bool(self.history) and not has_ended and time.monotonic() >= self.next_save,
+            save=self.is_save_due() and not has_ended,
             finish=has_ended and not evaluate,
         )
         decision = self.trainer.world.broadcast_decision(decision)
         self.agreed_progress = decision.progress
         return decision
+
+    def is_save_due(self) -> bool:
+        """Return whether a step was taken since the last checkpoint, and the time of the next one has come."""
+        return self.trainer.num_steps > self.num_saved_steps and time.monotonic() >= self.next_save
 
     def count_due_evaluations(self, progress: float) -> int:
         """Return the number of evaluations due at `progress`; they are evenly distributed."""
@@ -189,6 +194,7 @@ class TrainingLoop:
             save_checkpoint(self.folder, checkpoint)
         end = time.monotonic()
         self.next_save = end + compute_checkpoint_interval(end - start, self.config.checkpoint_interval_seconds)
+        self.num_saved_steps = trainer.num_steps
         self.history.clear()
 
 
