@@ -615,7 +615,11 @@ def test_memory_does_not_grow_with_the_image(tiny: Path, tmp_path: Path) -> None
 @on_linux
 @pytest.mark.slow
 def test_memory_does_not_grow_with_a_zarr(tiny: Path, tmp_path: Path) -> None:
-    assert peak_of_zarr(tiny, 9000, tmp_path) < 1.1 * peak_of_zarr(tiny, 5000, tmp_path)
+    # Threads allocate in another order each time, which moves the peak by several percent.
+    small, large = (
+        min(peak_of_zarr(tiny, side, tmp_path / f"{side}_{attempt}") for attempt in range(3)) for side in (5000, 9000)
+    )
+    assert large < 1.1 * small
 
 
 @on_linux
