@@ -107,7 +107,7 @@ class WebDatasetWriter:
 
 
 def _write_description(root: Path, dataset: Dataset) -> None:
-    write_file(root / "dataset.yaml", format_description(dataset.classes, dataset.channels))
+    write_file(root / "dataset.yaml", format_description(dataset.classes, dataset.channels, dataset.nodata))
 
 
 def _encode_member(name: str, content: bytes) -> bytes:

@@ -66,13 +66,13 @@ class Classes:
         return labels, [v for v in found if v not in listed]
 
     def to_mask(self, labels: Array) -> Array:
-        """Convert labels (H, W) in 0..K-1 to the mask values of the dataset.
+        """Convert labels (H, W) in 0..K-1, or `ignore_index`, to the mask values of the dataset.
 
         Returns:
             (H, W) uint8 or uint16, or (H, W, 3) uint8 colors. Of several values of a class, the lowest is written;
-            a class without a value gets the first ignored value.
+            a class without a value and ignored pixels get the first ignored value, or 0 if there is none.
         """
-        table = np.full(len(self.names), self.ignore[0] if self.ignore else 0, np.uint32)
+        table = np.full(self.ignore_index + 1, self.ignore[0] if self.ignore else 0, np.uint32)
         for value in sorted(self.label_mapping, reverse=True):
             table[self.label_mapping[value]] = value
         values: Array = table[labels]

@@ -15,6 +15,7 @@ from pixelwise.data.description import DatasetDescription, describe_classes, mer
 from pixelwise.data.formats import FORMATS, detect_format
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage
+from pixelwise.data.io.nodata import ALL_DATA, Nodata
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
 from pixelwise.data.sample_stats import SampleStats, count_values
 from pixelwise.data.visualization import overlay_labels, to_css_color, to_data_uri, to_display_image
@@ -64,6 +65,8 @@ class Dataset:
     resolved_classes: Classes | None
     """Classes by which masks are read: declared, found by a scan, or those of a model; None until known."""
     channels: int | None
+    nodata: Nodata | None = None
+    """What marks missing data, in addition to what image files declare; None: dataset.yaml does not say."""
     stats: tuple[SampleStats, ...] = field(default=(), compare=False)
     """Statistics of the samples that `scan.scan_dataset` read."""
 
@@ -111,6 +114,7 @@ class Dataset:
             declared_classes=classes,
             resolved_classes=classes,
             channels=description.channels,
+            nodata=description.nodata,
         )
 
     @property
@@ -228,9 +232,10 @@ class Dataset:
         """Return the dataset with only these samples."""
         return replace(self, index=replace(self.index, samples=tuple(samples)))
 
-    def with_classes(self, classes: Classes, channels: int) -> "Dataset":
-        """Return the dataset read with these classes and this number of channels."""
-        return replace(self, resolved_classes=classes, channels=channels)
+    def with_classes(self, classes: Classes, channels: int, nodata: Nodata | None = None) -> "Dataset":
+        """Return the dataset read with these classes, channels and, if dataset.yaml gives none, nodata values."""
+        given = nodata if self.nodata is None else self.nodata
+        return replace(self, resolved_classes=classes, channels=channels, nodata=given)
 
     def decode_image(self, sample: Sample) -> DecodedImage:
         """Read the image as stored."""
@@ -284,7 +289,7 @@ class Dataset:
         """Read the image, and which of its values are missing in the file: (H, W, C) bool or None."""
         decoded = self.decode_image(sample)
         try:
-            image, missing = decoded.fill_missing(self.channels)
+            image, missing = decoded.fill_missing(self.channels, self.nodata or ALL_DATA)
         except DataError as error:
             raise DataError(f"{sample.image_location}: {error}") from error
         return match_channels(image, self.channels, sample.image_location), missing

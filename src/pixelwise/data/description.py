@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelwise.data.classes import Classes, Coding, Color, default_colors, pack_color
+from pixelwise.data.io.nodata import Nodata, parse_nodata
 from pixelwise.errors import DataError
 from pixelwise.files import read_yaml
 
@@ -37,6 +38,8 @@ class DatasetDescription:
     """Whether masks contain class indices or colors; found in the masks where it is not given."""
     channels: int | None = None
     """Number of channels of every image."""
+    nodata: Nodata | None = None
+    """What marks missing data in images, in addition to what their files declare."""
 
     @property
     def class_keys(self) -> tuple[str, ...]:
@@ -251,5 +254,6 @@ _PARSERS: Mapping[str, Callable[[object], Any]] = {
     "label_mapping": _parse_label_mapping,
     "coding": _parse_coding,
     "channels": _parse_channels,
+    "nodata": parse_nodata,
 }
 """Key of dataset.yaml → parser of its value, which raises DataError."""

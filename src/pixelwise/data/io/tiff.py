@@ -17,8 +17,10 @@ from pixelwise.data.io.decoded_image import (
     DecodedImage,
     add_channel_axis,
     apply_orientation,
+    merge_masks,
     require_size,
 )
+from pixelwise.data.io.nodata import ALL_DATA, Nodata
 from pixelwise.errors import DataError
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -36,14 +38,29 @@ def decode_tiff(content: bytes, *, as_stored: bool) -> DecodedImage:
         page = file.pages.first
         require_size(page.imagelength, page.imagewidth)
         order = _find_axis_order(file.series[0].axes)
-        pixels = add_channel_axis(file.series[0].asarray().transpose(order))
+        pixels = stored = add_channel_axis(file.series[0].asarray().transpose(order))
+        nodata, masked = ALL_DATA, None
         if not as_stored:
-            pixels = _to_display_values(pixels, page)
+            pixels = _to_display_values(stored, page)
+            nodata, masked = _read_nodata(page), _read_inner_mask(file)
+        if pixels is not stored:  # nodata is a value as stored
+            nodata, masked = ALL_DATA, merge_masks(masked, nodata.find(stored))
+        orientation = page.tags.valueof(ORIENTATION, 1)
         return DecodedImage(
-            pixels=apply_orientation(pixels, page.tags.valueof(ORIENTATION, 1)),
+            pixels=apply_orientation(pixels, orientation),
             alpha=any(int(sample) in (1, 2) for sample in page.extrasamples[-1:]),
-            nodata=None if as_stored else _read_nodata(page),
+            nodata=nodata,
+            masked=None if masked is None else apply_orientation(masked, orientation),
         )
+
+
+def _read_inner_mask(file: tifffile.TiffFile) -> Array | None:
+    """Read the mask that GDAL stores as a page of its own: (H, W, 1) bool, True where there is no data."""
+    size = file.pages.first.imagelength, file.pages.first.imagewidth
+    for page in file.pages:
+        if isinstance(page, tifffile.TiffPage) and page.is_mask and page.shape == size:
+            return np.asarray(page.asarray() == 0)[..., None]
+    return None
 
 
 def _find_axis_order(axes: str) -> list[int]:
@@ -69,10 +86,10 @@ def _to_display_values(pixels: Array, page: tifffile.TiffPage) -> Array:
     return pixels * (255 // highest) if highest < 255 else pixels
 
 
-def _read_nodata(page: tifffile.TiffPage) -> float | None:
+def _read_nodata(page: tifffile.TiffPage) -> Nodata:
     text = str(page.tags.valueof(_GDAL_NODATA, "")).strip(" \0")
     try:
-        return float(text) if text else None
+        return Nodata(values=(float(text),)) if text else ALL_DATA
     except ValueError as error:
         raise DataError(f"its nodata value {text!r} is not a number. Correct the tag GDAL_NODATA.") from error
 
