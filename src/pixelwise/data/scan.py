@@ -126,7 +126,7 @@ def _scan_image(dataset: Dataset, stats: SampleStats) -> tuple[Array, Array | No
             finite = np.where(is_finite, pixels, 0)
         stats.suspects, stats.low, stats.high, ordinary = find_suspects(pixels, missing)
     stats.size, stats.channels, stats.dtype = pixels.shape[:2], pixels.shape[2], str(pixels.dtype)
-    stats.alpha_dropped = pixels.shape[2] < decoded.pixels.shape[2]
+    stats.alpha_dropped = pixels.shape[2] < decoded.pixels.shape[2] and not (dataset.nodata or ALL_DATA).alpha
     stats.num_valid, stats.mean, stats.square_mean = _compute_moments(finite, missing)
     variance = stats.square_mean - stats.mean**2
     if pixels.dtype.kind == "f" or variance.max() < 0.25:  # the comparison takes longer than the other statistics

@@ -130,7 +130,9 @@ def test_alpha_is_dropped_before() -> None:
 @pytest.mark.parametrize("nodata", [None, -9999.0])
 def test_values_that_are_not_finite_are_an_error(value: float, nodata: float | None) -> None:
     image = decoded([[value, 1], [-9999, value]], np.float32, nodata)
-    with pytest.raises(DataError, match=rf"contains 2 NaN or infinite values\. .* write 'nodata: {value}' into dataset"):
+    with pytest.raises(
+        DataError, match=rf"contains 2 NaN or infinite values\. .* write 'nodata: {value}' into dataset"
+    ):
         image.fill_missing(None)
 
 
@@ -184,3 +186,39 @@ def test_a_constant_alpha_channel_is_dropped() -> None:
     gray[0, 0, 1] = 8
     with pytest.raises(DataError, match=r"^a\.png: the alpha channel varies"):
         stack_channels([("a.png", DecodedImage(pixels=gray, alpha=True))])
+
+
+# Masks and alpha as validity.
+
+
+def test_pixels_of_a_mask_are_missing_in_all_channels() -> None:
+    masked = np.array([[[True], [False]]])
+    image = DecodedImage(pixels=np.array([[[1, 2], [5, 6]]], np.uint8), alpha=False, masked=masked)
+    pixels, missing = image.fill_missing(None)
+    assert missing is not None
+    assert missing.tolist() == [[[True, True], [False, False]]]
+    assert pixels.tolist() == [[[5, 6], [5, 6]]]
+
+
+def test_alpha_of_0_is_missing_if_it_is_declared() -> None:
+    stored = np.array([[[1, 2, 0], [5, 6, 255], [7, 8, 9]]], np.uint8)
+    image = DecodedImage(pixels=stored, alpha=True)
+    with pytest.raises(
+        DataError, match=r"Write 'nodata: alpha' into dataset.yaml .* or 'channels: 3' if alpha is data"
+    ):
+        image.find_missing(None)
+    pixels, missing = image.find_missing(None, Nodata(alpha=True))
+    assert missing is not None
+    assert missing.all(2).tolist() == [[True, False, False]]
+    assert pixels.tolist() == [[[1, 2], [5, 6], [7, 8]]]
+    pixels, missing = image.find_missing(3, Nodata(alpha=True))
+    assert missing is None  # alpha is a channel of data
+    assert pixels is stored
+
+
+def test_stacked_channels_keep_their_own_missing_values() -> None:
+    first = decoded([[0], [1], [2]], np.uint16, 0)
+    second = DecodedImage(pixels=first.pixels + np.uint16(5), alpha=False, masked=first.pixels == 2)
+    _, missing = stack_channels([("a", first), ("b", second)]).find_missing(None)
+    assert missing is not None
+    assert missing[0].tolist() == [[True, False], [False, False], [False, True]]

@@ -13,7 +13,11 @@ from pixelwise.data.io.nodata import ALL_DATA, Nodata
 from pixelwise.data.io.tiff import Georeference, read_georeference
 from pixelwise.errors import DataError
 
-TYPES = {np.uint8: np.uint8, np.uint16: np.uint16, np.int16: np.float32, np.float32: np.float32, np.float64: np.float32}
+TYPES = {
+    np.uint8: np.uint8,
+    np.uint16: np.uint16,
+    **dict.fromkeys((np.int8, np.int16, np.int32, np.uint32, np.float32, np.float64), np.float32),
+}
 GDAL_NODATA = 42113
 
 
@@ -82,6 +86,35 @@ def test_a_nodata_value_that_is_not_a_number_is_an_error(tmp_path: Path) -> None
 def test_nodata_of_a_mask_is_a_class_like_any_other(tmp_path: Path) -> None:
     mask = scene(1, np.uint8)
     np.testing.assert_array_equal(read_mask(save(tmp_path / "a.tif", mask, nodata="100")), mask[..., 0])
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_an_inner_mask_of_gdal_marks_missing_pixels(tmp_path: Path, bands: int) -> None:
+    """Next to overviews of the image and of the mask, which are smaller."""
+    pixels, valid = scene(bands, np.uint8), np.ones((40, 50), bool)
+    valid[3:7, 30:] = False
+    form = {"photometric": "rgb" if bands == 3 else "minisblack", "metadata": None}
+    stored = pixels if bands == 3 else pixels[..., 0]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(stored, **form)
+        file.write(stored[::2, ::2], subfiletype=1, **form)
+        file.write(valid[::2, ::2], subfiletype=5, photometric="minisblack", metadata=None)
+        file.write(valid, subfiletype=4, photometric="minisblack", metadata=None)
+    found, missing = decode_image(tmp_path / "a.tif").find_missing(None)
+    assert missing is not None
+    np.testing.assert_array_equal(missing, np.broadcast_to(~valid[..., None], pixels.shape))
+    np.testing.assert_array_equal(found, pixels)
+
+
+def test_nodata_of_a_palette_is_an_index(tmp_path: Path) -> None:
+    indices = np.array([[0, 1], [2, 7]], np.uint8)
+    colormap = np.zeros((3, 256), np.uint16)
+    colormap[:, 1] = 7 << 8
+    tags = [(GDAL_NODATA, "s", 0, "7", True)]
+    tifffile.imwrite(tmp_path / "a.tif", indices, photometric="palette", colormap=colormap, extratags=tags)
+    _, missing = decode_image(tmp_path / "a.tif").find_missing(None)
+    assert missing is not None
+    assert missing.all(2).tolist() == [[False, False], [False, True]]
 
 
 def test_a_reduced_copy_in_the_file_is_not_read(tmp_path: Path) -> None:
