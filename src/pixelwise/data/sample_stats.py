@@ -149,7 +149,9 @@ def measure_appearances(values: Array, image: Array) -> dict[int, Array]:
     colors -= colors.mean(0)
     colors /= max(float(colors.std()), 1e-9)
     found, inverse, counts = np.unique(sampled.ravel(), return_inverse=True, return_counts=True)
-    centers = [(index.ravel() + 0.5) / side for index, side in zip(np.indices(sampled.shape), sampled.shape, strict=True)]
+    centers = [
+        (index.ravel() + 0.5) / side for index, side in zip(np.indices(sampled.shape), sampled.shape, strict=True)
+    ]
     measured = np.stack([*colors.T, *centers, (colors**2).mean(1)])
     means = np.stack([np.bincount(inverse, row) for row in measured]) / counts
     std = np.sqrt(np.maximum(means[-1] - (means[:-3] ** 2).mean(0), 1e-6))
