@@ -68,6 +68,38 @@ def read_yaml(path: Path) -> Any:
     raise DataError(f"{path}: is not valid YAML ({reason}). Correct it.")
 
 
+def walk_folders(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Walk a folder as `os.walk` does, but sorted, without hidden names, and through links to folders.
+
+    A link that leads to a folder above it is not followed, and no link is followed twice, so that every walk ends. A
+    link that leads nowhere is among the files. The caller may remove names from the list of folders.
+    """
+    followed: set[tuple[int, int]] = set()
+
+    def walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[tuple[Path, list[str], list[str]]]:
+        try:
+            status = folder.stat()
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            return  # as `os.walk`: folders of other users, such as lost+found
+        inside = above | {(status.st_dev, status.st_ino)}
+        if len(inside) == len(above):
+            return
+        shown = [entry for entry in entries if not entry.name.startswith(".")]
+        links = {entry.name for entry in shown if entry.is_symlink()}
+        folders = [entry.name for entry in shown if entry.is_dir()]
+        yield folder, folders, [entry.name for entry in shown if not entry.is_dir()]
+        for path in (folder / name for name in folders):
+            if path.name in links:
+                link = path.lstat()
+                if (link.st_dev, link.st_ino) in followed:
+                    continue
+                followed.add((link.st_dev, link.st_ino))
+            yield from walk(path, inside)
+
+    return walk(top, frozenset())
+
+
 @contextlib.contextmanager
 def wrap_access_errors(path: Path) -> Iterator[None]:
     """Turn errors of the operating system while reading a path into PathNotFoundError or PathAccessError."""
