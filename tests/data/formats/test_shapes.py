@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats import FORMATS
 from pixelwise.data.formats._shapes import ImageShapes, ListedImage, index_listed_images, make_classes, name_sample
 from pixelwise.data.formats.dataset_index import DatasetIndex, find_images, find_split
@@ -16,31 +16,32 @@ from support.shape_datasets import list_relative, write_image, write_json
 HERE = Path("classes")
 
 
-def description(*names: str) -> Any:
+def describe(*names: str) -> DatasetDescription:
     return make_classes(HERE, [(name, name, None) for name in names]).description
 
 
 def test_background_comes_first() -> None:
-    assert description("b", "a")["names"] == ["background", "b", "a"]
-    assert description("b", "Background")["names"] == ["Background", "b"]
+    assert describe("b", "a").names == ("background", "b", "a")
+    assert describe("b", "Background").names == ("Background", "b")
 
 
 def test_pixels_of_a_class_named_ignore_are_ignored() -> None:
     classes = make_classes(HERE, [(5, "ignore", None), (6, "a", None)])
-    assert classes.description["names"] == ["background", "a"]
+    assert classes.description.names == ("background", "a")
     assert [classes.get_value(5), classes.get_value(6)] == [255, 1]
 
 
 def test_colors_are_those_given_and_spare_ones() -> None:
     classes = make_classes(HERE, [(1, "a", (1, 2, 3)), (2, "b", None)])
-    assert classes.description["colors"][:2] == [[0, 0, 0], [1, 2, 3]]
-    assert len(classes.description["colors"]) == 3
-    assert "colors" not in description("a", "b")
+    colors = classes.description.colors or ()
+    assert colors[:2] == ((0, 0, 0), (1, 2, 3))
+    assert len(colors) == 3
+    assert describe("a", "b").colors is None
 
 
 def test_a_class_listed_twice_is_an_error() -> None:
     with pytest.raises(DataError, match=r"classes lists the class 'a' twice\. Give each class its own name"):
-        description("a", "b", "a")
+        describe("a", "b", "a")
 
 
 def test_a_class_that_is_not_listed_is_an_error() -> None:

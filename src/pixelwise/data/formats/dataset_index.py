@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from pixelwise.data.description import DatasetDescription, parse_color
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage, decode_image_bytes, read_mask_bytes
 from pixelwise.data.sample import SPLITS, Sample, Split
 from pixelwise.errors import DataError, PathNotFoundError
@@ -55,12 +56,8 @@ class DatasetIndex:
     reader: SampleReader = field(default_factory=SampleReader, compare=False)
     channel_files: bool = False
     """True if each image has one file per channel."""
-    description: Mapping[str, Any] = field(default_factory=dict)
-    """The format's own names, colors, ignore, label_mapping, coding and channels, as in dataset.yaml.
-
-    A dataset.yaml in the folder overrides it key by key; with a different number of classes, it overrides all keys but
-    `channels`.
-    """
+    description: DatasetDescription = field(default_factory=DatasetDescription)
+    """What the format itself says about its classes and channels; a dataset.yaml in the folder overrides it."""
 
 
 class DatasetFormat(Protocol):
@@ -254,15 +251,15 @@ def read_class_names(path: Path) -> list[str]:
 
 def parse_class_colors(
     path: Path, lines: Iterable[tuple[int, str]], split_line: Callable[[str], tuple[str, Sequence[str]]], form: str
-) -> dict[str, Any]:
+) -> DatasetDescription:
     """Parse lines of a class name and a color; `split_line` splits one, and errors show the expected `form`."""
     names, colors = [], []
     for number, line in lines:
         try:
             name, color = split_line(line)
-            red, green, blue = (int(value) for value in color)
-        except (ValueError, IndexError) as error:
+            parsed = parse_color([int(value) for value in color])
+        except (DataError, ValueError, IndexError) as error:
             raise DataError(f"{path}, line {number}: {line!r} does not have the form {form}. Correct it.") from error
         names.append(name.strip())
-        colors.append([red, green, blue])
-    return {"names": names, "colors": colors}
+        colors.append(parsed)
+    return DatasetDescription(names=tuple(names), colors=tuple(colors))
