@@ -78,26 +78,32 @@ def walk_folders(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
     def walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[tuple[Path, list[str], list[str]]]:
         try:
-            status = folder.stat()
+            link, identity = _identify(folder.lstat()), _identify(folder.stat())
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError:
             return  # as `os.walk`: folders of other users, such as lost+found
-        inside = above | {(status.st_dev, status.st_ino)}
-        if len(inside) == len(above):
+        if identity in above or link in followed:
             return
+        if link != identity:
+            followed.add(link)
         shown = [entry for entry in entries if not entry.name.startswith(".")]
-        links = {entry.name for entry in shown if entry.is_symlink()}
-        folders = [entry.name for entry in shown if entry.is_dir()]
-        yield folder, folders, [entry.name for entry in shown if not entry.is_dir()]
-        for path in (folder / name for name in folders):
-            if path.name in links:
-                link = path.lstat()
-                if (link.st_dev, link.st_ino) in followed:
-                    continue
-                followed.add((link.st_dev, link.st_ino))
-            yield from walk(path, inside)
+        folders = [entry.name for entry in shown if _is_folder(entry)]
+        yield folder, folders, [entry.name for entry in shown if not _is_folder(entry)]
+        for name in folders:
+            yield from walk(folder / name, above | {identity})
 
-    return walk(top, frozenset())
+    return walk(top, frozenset(_identify(parent.stat()) for parent in top.resolve().parents))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _identify(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 @contextlib.contextmanager

@@ -225,13 +225,29 @@ def _search_folder(folder: Path, suffixes: tuple[str, ...], skip: Path | None = 
 
 def _search_pattern(pattern: str, suffixes: tuple[str, ...]) -> Iterator[Input]:
     """Find the images and videos that a glob pattern matches, and those in folders that it matches."""
-    for path in map(Path, glob.iglob(pattern, recursive=True)):
+    for path in _expand_pattern(pattern):
         if any(map(is_zarr, path.parents)):
-            continue  # a pattern such as photos/** matches all files that a Zarr consists of
+            continue  # a pattern such as photos/*/* matches files that a Zarr consists of
         if path.is_dir() and not is_zarr(path):
             yield from _search_folder(path, suffixes)
         elif is_zarr(path) or path.suffix.lower() in suffixes:
             yield make_input(path, path.stem)
+
+
+def _expand_pattern(pattern: str) -> Iterator[Path]:
+    """Yield the paths that a glob pattern matches; of those that end in `**`, the top folders."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from map(Path, glob.iglob(pattern))
+        return
+    position = parts.index("**")
+    rest = parts[position + 1 :]
+    for top in map(Path, glob.iglob(str(Path(*parts[:position]))) if position else ["."]):
+        if not rest:
+            yield top
+            continue
+        for folder, _, _ in walk_folders(top):  # `glob` would follow links in circles
+            yield from _expand_pattern(str(Path(glob.escape(str(folder)), *rest)))
 
 
 def group_channels(inputs: Iterable[Input], num_channels: int) -> list[Input]:

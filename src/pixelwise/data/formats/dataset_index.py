@@ -140,10 +140,13 @@ def remove_aliases(index: DatasetIndex) -> DatasetIndex:
 
 
 def remove_sample_aliases(samples: Iterable[Sample]) -> list[Sample]:
-    """Return each pair of files once in each of its splits, and without a split only if it is in none; sorted."""
+    """Return each pair of files once in each of its splits, and without a split only if it is in none; sorted.
+
+    The shortest path stays.
+    """
     identify = _make_identity()
     pairs: dict[tuple[object, ...], dict[Split | None, Sample]] = {}
-    for s in sorted(samples):
+    for s in sorted(samples, key=lambda s: (len(s.image_path.parts), s)):
         key = (identify(s.image_path), s.image_entry, identify(s.mask_path), s.label_entry)
         pairs.setdefault(key, {}).setdefault(s.split, s)
     return sorted(s for found in pairs.values() for s in found.values() if s.split or len(found) == 1)
@@ -201,8 +204,14 @@ def find_images(folder: Path) -> Iterator[Path]:
 
 
 def find_images_outside(folders: Iterable[Path], used: Collection[Path]) -> tuple[Path, ...]:
-    """Find the images below `folders` that are in none of the folders that are used."""
-    return tuple(path for folder in folders for path in find_images(folder) if set(used).isdisjoint(path.parents))
+    """Find the images below `folders` that are in none of the folders that are used, by no path."""
+    resolve = cache(os.path.realpath)
+    targets = [Path(resolve(folder)) for folder in used]
+
+    def is_outside(path: Path) -> bool:
+        return set(used).isdisjoint(path.parents) and set(targets).isdisjoint(Path(resolve(path.parent), "x").parents)
+
+    return tuple(path for folder in folders for path in find_images(folder) if is_outside(path))
 
 
 def group_by_stem(folder: Path) -> dict[str, list[Path]]:
