@@ -8,12 +8,11 @@ earlier ones. Labels become classes in sorted order; `_background_` is backgroun
 LabelMe's own tools. An image without a file is read from the JSON file that contains it.
 """
 
-import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from heapq import nsmallest
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +43,7 @@ from pixelwise.data.io.images import IMAGE_EXTENSIONS, DecodedImage, decode_imag
 from pixelwise.data.rasterize import Bitmap, DrawnShape, Ellipse, Polygon, make_box
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError, PixelwiseError
-from pixelwise.files import READ_ERRORS, read_json
+from pixelwise.files import READ_ERRORS, read_json, walk_folders
 from pixelwise.shapes import Size
 
 _KEYS = ("shapes", "shape_type", "points", "imagePath", "imageData", "imageHeight")
@@ -55,11 +54,12 @@ _POLYGONS = ("polygon", "rotation", "oriented_rectangle", "quadrilateral")
 
 def can_read(root: Path) -> bool:
     """Check the first JSON files of each folder, down to two folders below the root."""
-    for folder, subfolders, names in os.walk(root):
-        depth = len(Path(folder).relative_to(root).parts)
-        subfolders[:] = [name for name in subfolders if depth < 2 and not name.startswith(".")]
-        for name in nsmallest(5, (name for name in names if name.lower().endswith(".json"))):
-            if sum(f'"{key}"' in read_ends(Path(folder, name), 4096) for key in _KEYS) >= 2:
+    for folder, subfolders, names in walk_folders(root):
+        if len(folder.relative_to(root).parts) == 2:
+            subfolders.clear()
+        for name in islice((name for name in names if name.lower().endswith(".json")), 5):
+            text = read_ends(folder / name, 4096)
+            if sum(f'"{key}"' in text for key in _KEYS) >= 2:
                 return True
     return False
 

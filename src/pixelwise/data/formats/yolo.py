@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from pixelwise.data.description import is_description_file
 from pixelwise.data.formats._documents import (
     format_value,
     get_integer,
@@ -91,7 +92,7 @@ def find_pairs(root: Path) -> DatasetIndex:
 def _find_description(root: Path) -> Path | None:
     """Find `data.yaml` or another file of its form; dataset.yaml is Pixelwise's own."""
     paths = sorted([*root.glob("*.yaml"), *root.glob("*.yml")], key=lambda p: (p.stem != "data", p))
-    return next((path for path in paths if path.stem != "dataset" and _is_description(path)), None)
+    return next((path for path in paths if not is_description_file(path) and _is_description(path)), None)
 
 
 def _is_description(path: Path) -> bool:
