@@ -111,7 +111,7 @@ def _check_swapped_channels(context: CheckContext) -> Iterator[Finding]:
 
 def _check_inverted_masks(context: CheckContext) -> Iterator[Finding]:
     """Compare the difference in brightness between two classes, or else their areas, with the other masks."""
-    values = sorted(context.mask_values & set(context.classes.label_mapping))
+    values = sorted(filter(context.classes.is_class_value, context.mask_values))
     if len(values) != 2:
         return
     low, high = values
