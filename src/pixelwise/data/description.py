@@ -51,7 +51,7 @@ class DatasetDescription:
     threshold: float | None = None
     """Mask values from here on are the second of two classes, smaller ones the first."""
     mask_type: MaskType | None = None
-    """Whether mask values number classes or objects; objects are the second of two classes, 0 is the first."""
+    """What mask values number: classes, or objects, which are the second of two classes; 0 is the first."""
     coding: Coding | None = None
     """Whether masks contain class indices or colors; found in the masks where it is not given."""
     channels: int | None = None

@@ -20,13 +20,17 @@ from pixelwise.data.sample import Sample
 from pixelwise.data.sample_stats import (
     SampleStats,
     compute_fingerprint,
-    compute_mean_gray,
-    compute_thumbnails,
+    compute_thumbnail,
     count_between,
     count_values,
+    measure_appearances,
+    measure_shift,
 )
 from pixelwise.errors import DataError
 from pixelwise.files import READ_ERRORS
+
+_MAX_COMPARED_VALUES = 64
+"""Masks with more values are not compared with the image: they are pictures, or number objects."""
 
 
 def scan_dataset(dataset: Dataset, samples: Iterable[Sample] | None = None) -> Dataset:
@@ -108,7 +112,7 @@ def _scan_sample(dataset: Dataset, sample: Sample) -> SampleStats:
 
 
 def _scan_image(dataset: Dataset, stats: SampleStats) -> tuple[Array, Array | None]:
-    """Measure the image. Return it and where all its channels are missing, (H, W) bool or None."""
+    """Measure the image. Return its finite values and where all channels are missing, (H, W) bool or None."""
     location = stats.sample.image_location
     _require_complete(stats.image_file, location)
     decoded = dataset.decode_image(stats.sample)
@@ -128,8 +132,8 @@ def _scan_image(dataset: Dataset, stats: SampleStats) -> tuple[Array, Array | No
     if pixels.dtype.kind == "f" or variance.max() < 0.25:  # the comparison takes longer than the other statistics
         stats.is_constant = bool((pixels == pixels[0, 0]).all())
     stats.image_fingerprint = compute_fingerprint(finite)
-    stats.thumbnail, stats.red_minus_blue = compute_thumbnails(finite)
-    return pixels, None if missing is None else np.asarray(missing.all(2))
+    stats.thumbnail = compute_thumbnail(finite)
+    return finite, None if missing is None else np.asarray(missing.all(2))
 
 
 def _scan_mask(dataset: Dataset, stats: SampleStats, image: Array | None, missing: Array | None) -> None:
@@ -149,8 +153,8 @@ def _scan_mask(dataset: Dataset, stats: SampleStats, image: Array | None, missin
     stats.mask_fingerprint = compute_fingerprint(values)
     if len(counts) > 2:
         stats.between_counts = count_between(mask, values)
-    if len(counts) == 2 and image is not None:
-        stats.mean_gray = compute_mean_gray(values, image)
+    if 2 <= len(counts) <= _MAX_COMPARED_VALUES and image is not None:
+        stats.appearances, stats.shift = measure_appearances(values, image), measure_shift(values, image)
     if missing is not None:
         # Values that occur nowhere else keep 0 pixels: they must be listed in dataset.yaml all the same.
         for value, pixels in count_values(values[missing]).items():

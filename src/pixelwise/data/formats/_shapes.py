@@ -14,7 +14,7 @@ import numpy as np
 from pixelwise.data.classes import Color, default_colors, ignore_index_for
 from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats._documents import locate_errors
-from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader
+from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader, remove_sample_aliases
 from pixelwise.data.io.images import Array
 from pixelwise.data.rasterize import DrawnShape, rasterize
 from pixelwise.data.sample import Sample, Split
@@ -101,7 +101,7 @@ def make_index(
 ) -> DatasetIndex:
     """Make the index of a dataset, without samples that share a name, nor unsplit ones if others have a split."""
     by_name: dict[str, list[Sample]] = {}
-    for sample in samples:
+    for sample in remove_sample_aliases(samples):
         by_name.setdefault(sample.name, []).append(sample)
     same_stem: set[Path] = set()
     unique = []
