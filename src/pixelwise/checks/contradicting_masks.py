@@ -76,7 +76,7 @@ def _stack(stats: list[SampleStats], value: int) -> Array:
 
 
 def _check_shifted_masks(context: CheckContext) -> Iterator[Finding]:
-    """Find masks whose borders lie on the edges of the image only after a shift, in datasets where most lie on them."""
+    """Find masks whose borders coincide with edges of the image only after a shift, unlike those of most masks."""
     shifts = [(s, s.shift) for s in context.stats if s.shift is not None]
     if len(shifts) < MIN_MASKS or np.median([shift.contrast for _, shift in shifts]) < _MIN_CONTRAST:
         return

@@ -22,8 +22,8 @@ MIN_CORRELATION = 0.99
 ISBI that are compressed (JPEG of quality 30), reduced to a third, darkened by a fifth or with noise of std 8 have more;
 different drawn scenes and slices of ISBI have at most 0.86."""
 MIN_VIDEO_CORRELATION = 0.9995
-"""The same in sets where many images have a near duplicate, as frames of videos do. Of CamVid's 701 frames, 8 of a
-standing car exceed it."""
+"""Required instead in sets where many images have a near duplicate, as frames of videos do. Of CamVid's 701 frames,
+8 of a standing car exceed it."""
 _MAX_DUPLICATE_SHARE = 0.05
 """If more of the images have a near duplicate, they are taken for frames of videos."""
 _CHUNK_ROWS = 1024

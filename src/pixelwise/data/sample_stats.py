@@ -126,6 +126,8 @@ def count_between(mask: Array, values: Array) -> dict[int, int]:
         values: (H, W) one integer per pixel of the mask.
     """
     kernel = np.ones((3, 3), np.uint8)
+    if mask.dtype not in (np.uint8, np.uint16):  # OpenCV takes no wider integers
+        mask = mask.astype(np.float64)
     between: Array = (cv2.erode(mask, kernel) < mask) & (mask < cv2.dilate(mask, kernel))
     if between.ndim == 3:
         between = np.any(between, axis=2)
@@ -162,8 +164,8 @@ def measure_appearances(values: Array, image: Array) -> dict[int, Array]:
 def measure_shift(values: Array, image: Array) -> Shift | None:
     """Measure by how many pixels a mask (H, W) is shifted against its finite image (H, W, C); None without borders.
 
-    Borders between classes lie on edges of the image, so the mean edge strength under them is compared at all shifts:
-    first in a small image, which suffices for the many masks that are not shifted.
+    Borders between classes coincide with edges of the image, so the mean edge strength under them is compared at all
+    shifts: first in a small image, which suffices for the many masks that are not shifted.
     """
     coarse = _measure_shift_within(values, image, _COARSE_SIDE)
     if coarse is None or coarse.gain == 0 or max(values.shape) <= _COARSE_SIDE:

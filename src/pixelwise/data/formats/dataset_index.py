@@ -28,7 +28,7 @@ class SampleReader:
         return decode_image_bytes(self.read_image_bytes(sample), sample.image_location)
 
     def read_mask(self, sample: Sample) -> Array:
-        """Read the mask as (H, W) uint8 or uint16 values, or (H, W, 3) uint8 colors."""
+        """Read the mask as (H, W) values or (H, W, 3) colors, masked where the file declares missing data."""
         return read_mask_bytes(self.read_mask_bytes(sample), sample.mask_location)
 
     def read_image_bytes(self, sample: Sample) -> bytes:

@@ -42,7 +42,7 @@ def decode_tiff(content: bytes, *, as_stored: bool) -> DecodedImage:
         return DecodedImage(
             pixels=apply_orientation(pixels, page.tags.valueof(ORIENTATION, 1)),
             alpha=any(int(sample) in (1, 2) for sample in page.extrasamples[-1:]),
-            nodata=None if as_stored else _read_nodata(page),
+            nodata=_read_nodata(page),
         )
 
 
