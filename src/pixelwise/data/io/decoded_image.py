@@ -13,6 +13,11 @@ from pixelwise.errors import DataError
 MAX_PIXELS = 178_956_970
 """Pillow's own limit, applied to every format: a small file can claim any size."""
 
+NO_LABEL = -1
+"""Mask value of pixels without a label."""
+MAX_MASK_VALUE = 2**53
+"""Largest mask value, positive or negative: float64 represents all integers up to here."""
+
 ORIENTATION = 0x0112
 """Tag of the orientation in TIFF and EXIF; see `apply_orientation`."""
 

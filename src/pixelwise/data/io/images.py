@@ -1,12 +1,13 @@
 """Decoding and encoding of image files: PNG, JPEG, BMP, WebP, TIFF and DICOM.
 
 Images are (H, W, C) uint8, uint16 or float32; other real numbers become float32 without scaling. Masks are (H, W)
-uint8 or uint16 as stored (in a palette mask: the palette index), or (H, W, 3) uint8 if they are coded by color.
-The EXIF rotation is applied to both.
+integers as stored (in a palette mask: the palette index), float64 if they contain fractions, or (H, W, 3) if they are
+coded by color. Pixels that are NaN or the file's nodata value have no label: they are `NO_LABEL`, or NaN among
+fractions. The EXIF rotation is applied to both.
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +17,8 @@ import tifffile
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pixelwise.data.io.decoded_image import (
+    MAX_MASK_VALUE,
+    NO_LABEL,
     ORIENTATION,
     add_channel_axis,
     apply_orientation,
@@ -31,6 +34,7 @@ from pixelwise.files import read_bytes, write_atomically
 from pixelwise.shapes import Size
 
 _T = TypeVar("_T")
+
 
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm")
 
@@ -62,8 +66,8 @@ def decode_image(path: Path) -> DecodedImage:
 
 
 def read_mask(path: Path) -> Array:
-    """Read a mask file as (H, W) uint8 or uint16 as stored, or (H, W, 3) uint8."""
-    return read_mask_bytes(read_bytes(path), str(path))
+    """Read a mask file as (H, W) values or (H, W, 3) colors, as stored; `NO_LABEL` where it has no data."""
+    return mark_unlabeled(read_mask_bytes(read_bytes(path), str(path)))
 
 
 def read_size(path: Path) -> Size:
@@ -82,8 +86,16 @@ def decode_image_bytes(content: bytes, name: str) -> DecodedImage:
 
 
 def read_mask_bytes(content: bytes, name: str) -> Array:
-    """Decode a mask as `read_mask` does; errors call it `name`."""
+    """Decode a mask, masked where the file declares missing data; errors call it `name`."""
     return _convert_errors(content, name, _decode_mask)
+
+
+def mark_unlabeled(mask: Array, classes: Collection[int] = ()) -> Array:
+    """Replace the masked values of a mask by `NO_LABEL`, except those that stand for classes."""
+    if not isinstance(mask, np.ma.MaskedArray):
+        return mask
+    values = mask.data.astype(np.float64 if mask.dtype.kind == "f" else np.result_type(mask.dtype, np.int32))
+    return np.where(np.ma.getmaskarray(mask) & ~np.isin(values, list(classes)), NO_LABEL, values)
 
 
 def write_png(path: Path, pixels: Array, palette: Sequence[tuple[int, int, int]] = ()) -> None:
@@ -137,7 +149,7 @@ def _decode_image(content: bytes) -> DecodedImage:
 
 
 def _decode_mask(content: bytes) -> Array:
-    """Decode class ids of one channel or colors of three, within the range of the returned type."""
+    """Decode class ids of one channel or colors of three; masked where the file declares missing data."""
     decoded = _decode(content, as_stored=True)
     try:
         pixels = decoded.drop_alpha(None)
@@ -146,16 +158,36 @@ def _decode_mask(content: bytes) -> Array:
     num_channels = pixels.shape[2]
     if num_channels not in (1, 3):
         raise DataError(f"the mask has {num_channels} channels. Save class ids in one channel.")
-    if pixels.dtype.kind == "f" and not (pixels == np.rint(pixels)).all():
-        raise DataError("the mask contains fractions. Save class ids as 8-bit or 16-bit integers.")
-    kind, largest = ("colors", 255) if num_channels == 3 else ("class ids", 65535)
-    for extreme in (pixels.min(), pixels.max()):
-        if not 0 <= extreme <= largest:
-            raise DataError(f"the mask contains {extreme}. Save {kind} between 0 and {largest}.")
-    if num_channels == 3:
-        return pixels.astype(np.uint8, copy=False)
-    is_small = pixels.dtype in (np.bool_, np.uint8)
-    return pixels[..., 0].astype(np.uint8 if is_small else np.uint16, copy=False)
+    missing = decoded.find_missing(None)[1]
+    if pixels.dtype.kind == "f":
+        unlabeled = np.isnan(pixels) if missing is None else np.isnan(pixels) | missing
+        pixels = pixels.astype(np.float64)
+        labeled = pixels[~unlabeled]
+        _require_range(labeled, num_channels)
+        if (labeled != np.rint(labeled)).any():
+            return np.where(unlabeled, np.nan, pixels)[..., 0]
+        pixels = np.where(np.abs(pixels) <= MAX_MASK_VALUE, pixels, NO_LABEL)
+    else:
+        _require_range(pixels if missing is None else pixels[~missing], num_channels)
+    values = _shrink_dtype(pixels) if num_channels == 3 else _shrink_dtype(pixels[..., 0])
+    return values if missing is None else np.ma.masked_array(values, missing.reshape(values.shape))
+
+
+def _require_range(values: Array, num_channels: int) -> None:
+    kind, lowest, highest = ("colors", 0, 255) if num_channels == 3 else ("class ids", -MAX_MASK_VALUE, MAX_MASK_VALUE)
+    for extreme in (values.min(), values.max()) if values.size else ():
+        if not lowest <= extreme <= highest:
+            raise DataError(f"the mask contains {extreme}. Save {kind} between {lowest} and {highest}.")
+
+
+def _shrink_dtype(values: Array) -> Array:
+    """Return ids as the first of uint16, int32 and int64 that holds them, 8-bit ids and colors as uint8."""
+    lowest, highest = values.min(), values.max()
+    is_small = values.dtype in (np.bool_, np.uint8) or values.ndim == 3
+    for limits in (np.iinfo(dtype) for dtype in ("u1", "u2", "i4", "i8")[not is_small :]):
+        if limits.min <= lowest and highest <= limits.max:
+            break
+    return values.astype(limits.dtype, copy=False)
 
 
 def _decode(content: bytes, *, as_stored: bool) -> DecodedImage:

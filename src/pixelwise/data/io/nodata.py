@@ -102,7 +102,7 @@ def _equals(pixels: Array, value: float) -> Array:
         if np.isnan(value):
             return np.isnan(pixels)
         with np.errstate(over="ignore"):  # the lowest double is a common nodata value and overflows float32
-            return np.asarray(pixels == np.float32(value))
+            return np.asarray(pixels == pixels.dtype.type(value))
     return np.asarray(pixels == value)
 
 

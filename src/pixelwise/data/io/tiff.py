@@ -39,10 +39,9 @@ def decode_tiff(content: bytes, *, as_stored: bool) -> DecodedImage:
         require_size(page.imagelength, page.imagewidth)
         order = _find_axis_order(file.series[0].axes)
         pixels = stored = add_channel_axis(file.series[0].asarray().transpose(order))
-        nodata, masked = ALL_DATA, None
+        nodata, masked = _read_nodata(page), _read_inner_mask(file)
         if not as_stored:
             pixels = _to_display_values(stored, page)
-            nodata, masked = _read_nodata(page), _read_inner_mask(file)
         if pixels is not stored:  # nodata is a value as stored
             nodata, masked = ALL_DATA, merge_masks(masked, nodata.find(stored))
         orientation = page.tags.valueof(ORIENTATION, 1)
