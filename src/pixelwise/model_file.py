@@ -28,7 +28,7 @@ from pixelwise.files import compute_sha256, wrap_access_errors, write_atomically
 from pixelwise.networks import Segmenter, build_network
 from pixelwise.version import __version__
 
-FORMAT = 2
+FORMAT = 3
 MODEL_FILE_NAME = "model.safetensors"
 
 
@@ -49,7 +49,7 @@ class ModelSpec:
     channel_files: bool = False
     """True if each image consists of C files, one per channel: `STEM_0000.png`, `STEM_0001.png`, ..."""
     nodata: Nodata = ALL_DATA
-    """What marks missing data, in addition to what image files declare."""
+    """Values of missing data, in addition to those that image files declare."""
 
     def with_scores(self, scores: Mapping[str, Any]) -> "ModelSpec":
         """Return a copy with other scores."""

@@ -161,7 +161,7 @@ class Classes:
         if self.coding == "rgb":
             channels = [values >> 16 & 255, values >> 8 & 255, values & 255]
             return np.stack(channels, -1).astype(np.uint8)
-        for name, value in zip(self.names, table.tolist(), strict=True):
+        for name, value in zip(self.names, table.tolist(), strict=False):  # the rest is for ignored pixels
             if not 0 <= value <= 65535:
                 raise DataError(f"class {name!r} has the mask value {value}, but label files contain 0 to 65535.")
         return values.astype(np.uint8 if table.max() < 256 else np.uint16)

@@ -66,7 +66,7 @@ class Dataset:
     """Classes by which masks are read: declared, found by a scan, or those of a model; None until known."""
     channels: int | None
     nodata: Nodata | None = None
-    """What marks missing data, in addition to what image files declare; None: dataset.yaml does not say."""
+    """Values of missing data, in addition to those that image files declare; None: dataset.yaml does not say."""
     mapped_values: frozenset[int] = frozenset()
     """Mask values that `label_mapping` gives to a class, although a mask file may declare them as missing data."""
     stats: tuple[SampleStats, ...] = field(default=(), compare=False)

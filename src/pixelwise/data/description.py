@@ -58,7 +58,7 @@ class DatasetDescription:
     channels: int | None = None
     """Number of channels of every image."""
     nodata: Nodata | None = None
-    """What marks missing data in images, in addition to what their files declare."""
+    """Values of missing data in images, in addition to those that their files declare."""
 
     @property
     def class_keys(self) -> tuple[str, ...]:

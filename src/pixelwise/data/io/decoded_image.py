@@ -37,9 +37,9 @@ class DecodedImage:
     alpha: bool
     """True if the file declares the last channel as alpha."""
     nodata: Nodata = ALL_DATA
-    """What the file declares."""
+    """Values that the file declares."""
     masked: Array | None = None
-    """(H, W, 1) or (H, W, C) bool, True where a mask in the file says that there is no data; None: no mask."""
+    """(H, W, 1) or (H, W, C) bool, True where a mask in the file excludes the pixel; None: no mask."""
 
     def drop_alpha(self, channels: int | None) -> Array:
         """Return the pixels without a constant alpha channel.
@@ -61,7 +61,7 @@ class DecodedImage:
 
         Args:
             channels: As in `drop_alpha`.
-            nodata: What marks missing data in addition to what the file declares.
+            nodata: Values of missing data, in addition to those that the file declares.
 
         Returns:
             (H, W, C) pixels without alpha, and (H, W, C) bool of the missing values or None if there are none.

@@ -1,4 +1,4 @@
-"""What marks missing data in an image: values that its file declares, or `nodata` of dataset.yaml and of a model."""
+"""Values of missing data in images: those that a file declares, or `nodata` of dataset.yaml and of a model."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

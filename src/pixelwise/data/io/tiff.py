@@ -54,7 +54,7 @@ def decode_tiff(content: bytes, *, as_stored: bool) -> DecodedImage:
 
 
 def _read_inner_mask(file: tifffile.TiffFile) -> Array | None:
-    """Read the mask that GDAL stores as a page of its own: (H, W, 1) bool, True where there is no data."""
+    """Read the mask that GDAL stores as a page of its own: (H, W, 1) bool, True at pixels without data."""
     size = file.pages.first.imagelength, file.pages.first.imagewidth
     for page in file.pages:
         if isinstance(page, tifffile.TiffPage) and page.is_mask and page.shape == size:

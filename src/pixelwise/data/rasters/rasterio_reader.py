@@ -151,7 +151,7 @@ def open_image_file(path: Path, channels: int, nodata: Nodata = ALL_DATA) -> Ite
     Args:
         path: The image file.
         channels: Channels of the model; decides whether an alpha channel is data.
-        nodata: What marks missing data, in addition to what the file declares.
+        nodata: Values of missing data, in addition to those that the file declares.
 
     Raises:
         InvalidArgumentError: rasterio is not installed.

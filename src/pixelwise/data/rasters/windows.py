@@ -27,7 +27,7 @@ class FilledWindows(ABC):
     channels: int
     """Channels of the model; decides whether an alpha channel is data."""
     nodata: Nodata
-    """What marks missing data, in addition to what the file declares."""
+    """Values of missing data, in addition to those that the file declares."""
     means: ChannelMeans
     """Means of the whole image after `scan`."""
 
