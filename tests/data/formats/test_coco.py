@@ -297,11 +297,3 @@ def test_a_size_other_than_the_images_is_an_error_with_both_sizes(tmp_path: Path
     with pytest.raises(DataError, match=r"instances.json is 8x6, but its image .*a.png is 6x8"):
         dataset.read(dataset.samples[0])
     assert "is 8x6, but its image is 6x8" in get_finding(run_check(root, tmp_path), "transposed_mask")["message"]
-
-
-def test_a_description_of_ones_own_merges_classes(tmp_path: Path) -> None:
-    root = plant(tmp_path, annotation([SQUARE], 7))
-    text = "names: [nothing, animal]\nlabel_mapping: {0: 0, 1: 1, 2: 1}\n"
-    (root / "dataset.yaml").write_text(text, encoding="utf-8")
-    dataset = Dataset.load(root)
-    assert dataset.read_labels(dataset.samples[0]).tolist() == make_mask((1, slice(1, 3), slice(1, 4)))

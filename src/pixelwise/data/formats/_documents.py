@@ -72,6 +72,15 @@ def parse_size(height: Any, width: Any) -> Size:
     return rows, columns
 
 
+def parse_label(value: Any) -> str:
+    """Parse a class name that is stored as text or as a number: 1 → `1`."""
+    if isinstance(value, str) and value.strip():
+        return value
+    if type(value) is int or (isinstance(value, float) and value.is_integer()):
+        return str(int(value))
+    raise DataError(f"the label {value!r} is not a name. Give it a name, or remove it.")
+
+
 def parse_color(text: str | None) -> Color | None:
     """Parse a color: `#ff8c00` → (255, 140, 0); None for an empty text."""
     if not text:

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from pixelwise.data.class_names import IGNORE_NAMES
 from pixelwise.data.classes import Color, default_colors, ignore_index_for
 from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats._documents import locate_errors
@@ -27,7 +28,6 @@ ImageShapes = tuple[Size, Sequence[DrawnShape]]
 """The size of an image by its annotation, which may differ from its real size, and its shapes, the uppermost last."""
 
 _BACKGROUND_NAMES = ("background", "_background_")
-_IGNORE_NAMES = ("ignore", "__ignore__")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,16 +63,23 @@ class ShapeReader(SampleReader):
         return rasterize(shapes, size, self._dtype)
 
 
-def make_classes(source: Path, listed: Sequence[tuple[Hashable, str, Color | None]]) -> ShapeClasses:
+def make_classes(
+    source: Path, listed: Sequence[tuple[Hashable, str, Color | None]], *, are_found: bool = False
+) -> ShapeClasses:
     """Make the classes from a format's keys, names and colors.
 
     Background is added in front unless a class has this name. Pixels of a class named `ignore` are ignored.
+
+    Args:
+        source: The file or folder that lists them.
+        listed: Key, name and color of each class.
+        are_found: Whether they are only those that occur, because the format does not list classes.
     """
     names = [name for _, name, _ in listed]
     if duplicates := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"{source} lists the class {duplicates[0]!r} twice. Give each class its own name.")
     own = [row for row in listed if row[1].lower() in _BACKGROUND_NAMES][:1] or [(None, "background", (0, 0, 0))]
-    rows = own + [row for row in listed if row not in own and row[1].lower() not in _IGNORE_NAMES]
+    rows = own + [row for row in listed if row not in own and row[1].lower() not in IGNORE_NAMES]
     ignore_index = ignore_index_for(len(rows))
     defaults = default_colors(len(rows))
     description = DatasetDescription(
@@ -84,6 +91,7 @@ def make_classes(source: Path, listed: Sequence[tuple[Hashable, str, Color | Non
         label_mapping=None if ignore_index == 255 else {i: i for i in range(len(rows))},
         ignore=None if ignore_index == 255 else (ignore_index,),
         coding="index",
+        labels="found" if are_found else "listed",
     )
     values = {row[0]: rows.index(row) if row in rows else ignore_index for row in listed}
     return ShapeClasses(values=values, description=description)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.classes import Color
-from pixelwise.data.formats._documents import locate_errors, parse_size, read_ends
+from pixelwise.data.formats._documents import locate_errors, parse_label, parse_size, read_ends
 from pixelwise.data.formats._shapes import ImageShapes, ListedImage, ShapeClasses, index_listed_images, make_classes
 from pixelwise.data.formats.dataset_index import DatasetIndex, find_images, find_split
 from pixelwise.data.io.images import Array
@@ -79,7 +79,7 @@ def _read_classes(documents: Mapping[Path, Any]) -> ShapeClasses:
     for path, document in documents.items():
         with locate_errors(path):
             for category in document["categories"]:
-                key, name = int(category["id"]), str(category["name"])
+                key, name = int(category["id"]), parse_label(category["name"])
                 colors[key] = _parse_category_color(category.get("color"))
                 if names.setdefault(key, name) != name:
                     raise DataError(

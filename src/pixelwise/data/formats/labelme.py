@@ -9,6 +9,7 @@ LabelMe's own tools. An image without a file is read from the JSON file that con
 """
 
 import base64
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelwise.data.formats._documents import locate_errors, parse_size, read_ends
+from pixelwise.data.formats._documents import locate_errors, parse_label, parse_size, read_ends
 from pixelwise.data.formats._shapes import (
     ImageShapes,
     ShapeClasses,
@@ -56,7 +57,7 @@ def find_pairs(root: Path) -> DatasetIndex:
     documents = [document for document in parsed.values() if document]
     if not documents:
         raise DataError(f"{root} contains no LabelMe JSON file. Put each next to its image.")
-    classes = make_classes(root, [(label, label, None) for label in sorted(_collect_labels(documents))])
+    classes = make_classes(root, [(label, label, None) for label in sorted(_collect_labels(documents))], are_found=True)
     pairs = {_make_sample(root, d.image, d.path): d for d in documents if d.image}
     return make_index(
         pairs,
@@ -122,8 +123,9 @@ def _collect_labels(documents: Iterable[_Document]) -> set[str]:
     labels = set()
     for document in documents:
         for shape in document.shapes if isinstance(document.shapes, list) else ():
-            if isinstance(shape, dict) and isinstance(shape.get("label"), str):
-                labels.add(shape["label"])
+            if isinstance(shape, dict):
+                with contextlib.suppress(DataError):
+                    labels.add(parse_label(shape.get("label")))
     return labels
 
 
@@ -161,7 +163,7 @@ def _parse_shapes(documents: Mapping[Sample, _Document], classes: ShapeClasses, 
         shapes = []
         for number, shape in enumerate(document.shapes, 1):
             with locate_errors(f"shape {number}"):
-                shapes.append(_parse_shape(shape, classes.get_value(shape["label"])))
+                shapes.append(_parse_shape(shape, classes.get_value(parse_label(shape["label"]))))
         return size, shapes
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelwise.data.formats._documents import locate_errors, parse_color, parse_size
+from pixelwise.data.formats._documents import locate_errors, parse_color, parse_label, parse_size
 from pixelwise.data.formats._shapes import ImageShapes, ShapeClasses, ShapeReader, make_classes, make_index, name_sample
 from pixelwise.data.formats.dataset_index import DatasetIndex, find_files, find_images, find_split
 from pixelwise.data.io.decoded_image import MAX_PIXELS
@@ -53,7 +53,9 @@ def find_pairs(root: Path) -> DatasetIndex:
 def _read_classes(path: Path) -> ShapeClasses:
     meta = read_json(path)
     with locate_errors(path):
-        listed = [(str(c["title"]), str(c["title"]), parse_color(c.get("color"))) for c in meta["classes"]]
+        listed = [
+            (parse_label(c["title"]), parse_label(c["title"]), parse_color(c.get("color"))) for c in meta["classes"]
+        ]
         if not listed:
             raise DataError("lists no classes. Export the whole project from Supervisely.")
     return make_classes(path, listed)
@@ -75,7 +77,9 @@ def _read_shapes(sample: Sample, classes: ShapeClasses) -> ImageShapes:
         shapes = []
         for number, labeled_object in enumerate(content["objects"], 1):
             with locate_errors(f"object {number}"):
-                shapes.append(_parse_object(labeled_object, classes.get_value(labeled_object["classTitle"])))
+                shapes.append(
+                    _parse_object(labeled_object, classes.get_value(parse_label(labeled_object["classTitle"])))
+                )
         return size, shapes
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.description import is_description_file
-from pixelwise.data.formats._documents import locate_errors
+from pixelwise.data.formats._documents import locate_errors, parse_label
 from pixelwise.data.formats._shapes import ImageShapes, ShapeClasses, ShapeReader, make_classes, make_index, name_sample
 from pixelwise.data.formats.dataset_index import DatasetIndex, find_files, find_images, read_lines
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, read_size
@@ -86,7 +86,7 @@ def _parse_names(description: Mapping[str, Any]) -> dict[int, str]:
     count = description.get("nc", len(listed))
     if not listed or count != len(listed):
         raise DataError(f"'names' lists {len(listed)} classes, but 'nc' is {count}. Make them agree.")
-    return {int(key): str(listed[key]) for key in sorted(listed)}
+    return {int(key): parse_label(listed[key]) for key in sorted(listed)}
 
 
 def _find_split_images(root: Path, description: Mapping[str, Any]) -> dict[Path, Split]:
