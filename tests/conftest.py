@@ -167,7 +167,7 @@ def make_model() -> Callable[..., Path]:
     import torch
 
     from pixelwise.config import NetworkConfig
-    from pixelwise.data.classes import describe_classes
+    from pixelwise.data.description import describe_classes, parse_description
     from pixelwise.model_file import ModelSpec, save_model
 
     def make(
@@ -183,7 +183,7 @@ def make_model() -> Callable[..., Path]:
     ) -> Path:
         spec = ModelSpec(
             network=network or NetworkConfig(base_channels=4, depth=2),
-            classes=describe_classes(classes),
+            classes=describe_classes(parse_description(classes)),
             channels=channels,
             dtype=dtype,
             mean=(100.0,) * channels,

@@ -1,6 +1,5 @@
 """Checks of the files: which exist, and which can be read."""
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from pixelwise.data.io.decoded_image import too_large
 from pixelwise.data.io.file_info import FORMAT_OF_EXTENSION
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import SPLITS
+from pixelwise.files import walk_folders
 
 
 def _check_pairing(context: CheckContext) -> Iterator[Finding]:
@@ -36,10 +36,8 @@ def _check_pairing(context: CheckContext) -> Iterator[Finding]:
 def _check_links(context: CheckContext) -> Iterator[Finding]:
     """Find broken symbolic links, which formats do not list as files."""
     broken = []
-    for folder, folders, names in os.walk(context.dataset.root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths = [Path(folder, name) for name in names + folders if not name.startswith(".")]
-        broken += [path for path in paths if path.is_symlink() and not path.exists()]
+    for folder, _, names in walk_folders(context.dataset.root):
+        broken += [path for path in (folder / name for name in names) if path.is_symlink() and not path.exists()]
     fix = "Restore the target of each link, or remove the link."
     files = context.list_files(broken)
     yield from report_files("broken_link", files, "symbolic link", "to a file that does not exist", fix)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats.camvid import can_read, find_pairs
 from pixelwise.errors import DataError
 from support.mask_datasets import camvid, pairs, text
@@ -41,10 +42,10 @@ def test_a_path_does_not_leave_the_folder(tmp_path: Path) -> None:
 
 def test_names_are_of_camvid_if_all_images_are(tmp_path: Path) -> None:
     camvid(tmp_path)
-    assert find_pairs(tmp_path).description["names"][10] == "Bicyclist"
+    assert find_pairs(tmp_path).description.names[10] == "Bicyclist"
     pairs(tmp_path, (0, 1), ("mine.png", "mine_gt.png"))
     text(tmp_path / "test.txt", "mine.png mine_gt.png\n")
-    assert find_pairs(tmp_path).description == {}
+    assert find_pairs(tmp_path).description == DatasetDescription()
 
 
 def test_missing_listed_files_are_reported(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_a_category_may_be_the_background(tmp_path: Path) -> None:
     categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "Background"}]
     below, above = annotation([SQUARE], 1), annotation([[2, 1, 4, 1, 4, 3, 2, 3]], 2)
     root = plant(tmp_path, below, above, categories=categories)
-    assert Dataset.load(root).index.description["names"] == ["Background", "cat"]
+    assert Dataset.load(root).index.description.names == ("Background", "cat")
     assert mask(root) == make_mask((1, slice(1, 3), slice(1, 2)))
 
 

@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from pixelwise.data.classes import Color
 from pixelwise.data.dataset import Dataset
+from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats.voc import can_read, find_pairs, voc_color
 from pixelwise.data.io.images import write_png
 from pixelwise.errors import DataError
@@ -11,9 +13,9 @@ from support.mask_datasets import image, pairs, text, voc
 
 @pytest.mark.parametrize(
     ("index", "color"),
-    [(0, [0, 0, 0]), (1, [128, 0, 0]), (7, [128, 128, 128]), (8, [64, 0, 0]), (20, [0, 64, 128])],
+    [(0, (0, 0, 0)), (1, (128, 0, 0)), (7, (128, 128, 128)), (8, (64, 0, 0)), (20, (0, 64, 128))],
 )
-def test_colors(index: int, color: list[int]) -> None:
+def test_colors(index: int, color: Color) -> None:
     assert voc_color(index) == color
 
 
@@ -58,7 +60,7 @@ def test_files_of_labelme_are_read(tmp_path: Path) -> None:
     assert (classes.names, classes.ignore) == (("_background_", "cat"), (255,))
     (tmp_path / "class_names.txt").unlink()
     text(tmp_path / "labels.txt", "__ignore__\n_background_\ncat\n")
-    assert find_pairs(tmp_path).description == {"names": ["_background_", "cat"]}
+    assert find_pairs(tmp_path).description == DatasetDescription(names=("_background_", "cat"))
 
 
 def test_the_export_of_cvat_is_read(tmp_path: Path) -> None:
@@ -78,4 +80,4 @@ def test_the_export_of_cvat_is_read(tmp_path: Path) -> None:
 
 def test_other_sets_get_no_names(tmp_path: Path) -> None:
     pairs(tmp_path, (0, 1), ("JPEGImages/2023_000001.png", "SegmentationClass/2023_000001.png"))
-    assert find_pairs(tmp_path).description == {}
+    assert find_pairs(tmp_path).description == DatasetDescription()

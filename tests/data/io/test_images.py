@@ -311,11 +311,9 @@ def test_a_tiff_mask_of_another_type_holds_ids(tmp_path: Path, dtype: type) -> N
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (np.full(SIZE, 0.5, np.float32), "the mask contains fractions. Save class ids as 8-bit or 16-bit"),
-        (np.full(SIZE, np.nan, np.float32), "the mask contains fractions"),
-        (np.full(SIZE, np.inf, np.float32), "the mask contains inf. Save class ids between 0 and 65535"),
-        (np.full(SIZE, -1, np.int16), "the mask contains -1. Save class ids between 0 and 65535"),
-        (np.full(SIZE, 65536, np.uint32), "the mask contains 65536. Save class ids between"),
+        (np.full(SIZE, np.inf, np.float32), "the mask contains inf. Save class ids between -9007199254740992 and"),
+        (np.full(SIZE, -1e20, np.float64), r"the mask contains -1e\+20. Save class ids between"),
+        (np.full(SIZE, 2**60, np.int64), "the mask contains 1152921504606846976. Save class ids between"),
         (np.full((*SIZE, 3), 256, np.uint16), "the mask contains 256. Save colors between 0 and 255"),
         (np.zeros((*SIZE, 4), np.uint8), "the mask has 4 channels. Save class ids in one channel"),
     ],
@@ -327,6 +325,33 @@ def test_pixels_that_are_not_a_mask_are_an_error(tmp_path: Path, pixels: Array, 
     with pytest.raises(DataError, match=message) as caught:
         read_mask(path)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+NUMBER_TYPES = [np.int8, np.int16, np.int32, np.int64, np.float16, np.float32, np.float64]
+
+
+@pytest.mark.parametrize("dtype", NUMBER_TYPES)
+def test_minus_1_stays_and_nan_becomes_minus_1_in_masks_of_every_type(tmp_path: Path, dtype: type) -> None:
+    expected = np.array([[-1, 0, 1], [2, -1, 100]])
+    pixels = expected.astype(dtype)
+    if np.dtype(dtype).kind == "f":
+        pixels[0, 0] = np.nan
+    assert_mask(save_tiff(tmp_path / "a.tif", pixels), expected.astype(np.int32))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.int32, np.uint64, np.float64])
+@pytest.mark.parametrize(("highest", "expected"), [(300, np.uint16), (70_000, np.int32), (2**40, np.int64)])
+def test_masks_hold_numbers_of_any_size(tmp_path: Path, dtype: type, highest: int, expected: type) -> None:
+    if np.dtype(dtype).kind != "f" and highest > np.iinfo(dtype).max:
+        return
+    ids = np.array([[0, 1], [2, highest]])
+    assert_mask(save_tiff(tmp_path / "a.tif", ids.astype(dtype)), ids.astype(expected))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_masks_of_fractions_are_read_as_stored(tmp_path: Path, dtype: type) -> None:
+    pixels = np.array([[0, 0.25], [np.nan, 1]], dtype)
+    assert_mask(save_tiff(tmp_path / "a.tif", pixels), pixels.astype(np.float64))
 
 
 # Files that are at fault.

@@ -7,13 +7,14 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from dataclasses import dataclass
 from pathlib import Path
 from posixpath import basename, normpath
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from pixelwise.data.classes import Color, default_colors, ignore_index_for
+from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats._documents import locate_errors
-from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader
+from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader, remove_sample_aliases
 from pixelwise.data.io.images import Array
 from pixelwise.data.rasterize import DrawnShape, rasterize
 from pixelwise.data.sample import Sample, Split
@@ -35,12 +36,12 @@ class ShapeClasses:
 
     values: Mapping[Hashable, int]
     """The format's key of a class → mask value."""
-    description: Mapping[str, Any]
+    description: DatasetDescription
     """For `DatasetIndex.description`."""
 
     @property
     def ignore_index(self) -> int:
-        return ignore_index_for(len(self.description["names"]))
+        return ignore_index_for(len(self.description.names or ()))
 
     def get_value(self, key: Hashable) -> int:
         """Return the mask value of a class; raise DataError for an unknown one."""
@@ -73,12 +74,17 @@ def make_classes(source: Path, listed: Sequence[tuple[Hashable, str, Color | Non
     own = [row for row in listed if row[1].lower() in _BACKGROUND_NAMES][:1] or [(None, "background", (0, 0, 0))]
     rows = own + [row for row in listed if row not in own and row[1].lower() not in _IGNORE_NAMES]
     ignore_index = ignore_index_for(len(rows))
-    description: dict[str, Any] = {"names": [name for _, name, _ in rows], "coding": "index"}
-    if ignore_index != 255:  # 255 is then a class, which only a mapping can express
-        description |= {"label_mapping": {i: i for i in range(len(rows))}, "ignore": ignore_index}
-    if any(color for _, _, color in rows[1:]):
-        defaults = default_colors(len(rows))
-        description["colors"] = [list(color or default) for (_, _, color), default in zip(rows, defaults, strict=True)]
+    defaults = default_colors(len(rows))
+    description = DatasetDescription(
+        names=tuple(name for _, name, _ in rows),
+        colors=tuple(color or default for (_, _, color), default in zip(rows, defaults, strict=True))
+        if any(color for _, _, color in rows[1:])
+        else None,
+        # Above 255 classes, 255 is a class, which only a mapping can express.
+        label_mapping=None if ignore_index == 255 else {i: i for i in range(len(rows))},
+        ignore=None if ignore_index == 255 else (ignore_index,),
+        coding="index",
+    )
     values = {row[0]: rows.index(row) if row in rows else ignore_index for row in listed}
     return ShapeClasses(values=values, description=description)
 
@@ -95,7 +101,7 @@ def make_index(
 ) -> DatasetIndex:
     """Make the index of a dataset, without samples that share a name, nor unsplit ones if others have a split."""
     by_name: dict[str, list[Sample]] = {}
-    for sample in samples:
+    for sample in remove_sample_aliases(samples):
         by_name.setdefault(sample.name, []).append(sample)
     same_stem: set[Path] = set()
     unique = []

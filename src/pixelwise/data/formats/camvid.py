@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats.dataset_index import DatasetIndex, SplitFiles, find_split_paths, pair_files, read_lines
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Split
@@ -23,18 +23,18 @@ _IMAGE_PATH = re.compile(rf"[^\s,;].*?(?i:{'|'.join(map(re.escape, IMAGE_EXTENSI
 """A path up to the extension of an image; it may contain blanks."""
 _VIDEO_NAMES = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_")
 """Start of the names of images in CamVid's four videos."""
-_CLASSES: dict[str, Any] = {
-    "names": [
+_CLASSES = DatasetDescription(
+    names=(
         *("Sky", "Building", "Pole", "Road", "Pavement", "Tree"),
         *("SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist"),
-    ],
-    "colors": [
-        *([128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222], [128, 128, 0]),
-        *([192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192]),
-    ],
-    "ignore": [11],
-    "coding": "index",
-}
+    ),
+    colors=(
+        *((128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0)),
+        *((192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192)),
+    ),
+    ignore=(11,),
+    coding="index",
+)
 """The 11 classes of the SegNet paper; 11 is void."""
 
 
@@ -45,7 +45,7 @@ def can_read(root: Path) -> bool:
 def find_pairs(root: Path) -> DatasetIndex:
     index = pair_files([_read_list(root, split, path) for split, path in _find_lists(root).items()])
     is_camvid = all(_VIDEO_NAMES.match(sample.image_path.name) for sample in index.samples)
-    return replace(index, description=_CLASSES if is_camvid and index.samples else {})
+    return replace(index, description=_CLASSES if is_camvid and index.samples else DatasetDescription())
 
 
 def _find_lists(root: Path) -> dict[Split, Path]:

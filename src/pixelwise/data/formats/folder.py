@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats.dataset_index import (
     DatasetIndex,
     FilesByName,
@@ -205,12 +205,14 @@ def _read_val_names(path: Path, images: FilesByName) -> set[str]:
     return listed
 
 
-def _describe(root: Path) -> dict[str, Any]:
+def _describe(root: Path) -> DatasetDescription:
     """Describe the classes by the names in codes.txt, or the names and colors in class_dict.csv."""
     if (root / "codes.txt").is_file():
-        return {"names": read_class_names(root / "codes.txt")}
+        return DatasetDescription(names=tuple(read_class_names(root / "codes.txt")))
     path = root / "class_dict.csv"
-    return parse_class_colors(path, read_lines(path)[1:], _split_row, "name,r,g,b") if path.is_file() else {}
+    if path.is_file():
+        return parse_class_colors(path, read_lines(path)[1:], _split_row, "name,r,g,b")
+    return DatasetDescription()
 
 
 def _split_row(line: str) -> tuple[str, list[str]]:

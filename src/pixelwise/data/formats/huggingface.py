@@ -18,6 +18,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader, prefix_split
 from pixelwise.data.formats.folder import can_read as is_folder_dataset
 from pixelwise.data.formats.webdataset import DataShard, find_shard_split, find_shards, select_shards
@@ -178,18 +179,20 @@ def _find_columns(file: ArrowFile) -> tuple[str, str]:
     return image, label
 
 
-def _describe(root: Path, file: ArrowFile) -> dict[str, Any]:
+def _describe(root: Path, file: ArrowFile) -> DatasetDescription:
     path = root / "id2label.json"
     if not path.exists():
-        return {"names": names} if (names := _find_class_names(file.features)) else {}
+        return DatasetDescription(names=tuple(_find_class_names(file.features)) or None)
     try:
         names_of = {int(key): str(name) for key, name in _read_object(path).items()}
     except ValueError as error:
         raise DataError(f"{path} must map mask values to names, such as {{'0': 'road'}}. Correct it.") from error
     names_of = {value: names_of[value] for value in sorted(names_of) if value >= 0}  # no mask contains -1
     if not names_of:
-        return {}
-    return {"names": list(names_of.values()), "label_mapping": {value: i for i, value in enumerate(names_of)}}
+        return DatasetDescription()
+    return DatasetDescription(
+        names=tuple(names_of.values()), label_mapping={value: i for i, value in enumerate(names_of)}
+    )
 
 
 def _find_class_names(features: Mapping[str, Any]) -> list[str]:

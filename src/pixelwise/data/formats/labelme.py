@@ -9,7 +9,6 @@ LabelMe's own tools. An image without a file is read from the JSON file that con
 """
 
 import base64
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -33,17 +32,17 @@ from pixelwise.data.io.images import IMAGE_EXTENSIONS, DecodedImage, decode_imag
 from pixelwise.data.rasterize import Bitmap, DrawnShape, Ellipse, Polygon, make_box
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError, PixelwiseError
-from pixelwise.files import READ_ERRORS, read_json
+from pixelwise.files import READ_ERRORS, read_json, walk_folders
 
 
 def can_read(root: Path) -> bool:
     """Check the first JSON file of each folder, down to two folders below the root."""
-    for folder, subfolders, names in os.walk(root):
-        depth = len(Path(folder).relative_to(root).parts)
-        subfolders[:] = [name for name in subfolders if depth < 2 and not name.startswith(".")]
-        first = min((name for name in names if name.lower().endswith(".json")), default=None)
+    for folder, subfolders, names in walk_folders(root):
+        if len(folder.relative_to(root).parts) == 2:
+            subfolders.clear()
+        first = next((name for name in names if name.lower().endswith(".json")), None)
         if first:
-            text = read_ends(Path(folder, first), 4096)
+            text = read_ends(folder / first, 4096)
             if '"shapes"' in text and any(key in text for key in ('"shape_type"', '"imagePath"', '"imageData"')):
                 return True
     return False

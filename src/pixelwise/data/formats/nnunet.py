@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats._documents import locate_errors
 from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader, SplitFiles, group_by_stem, pair_files
 from pixelwise.data.io.decoded_image import split_channel, stack_channels
@@ -71,16 +72,15 @@ class _Info:
     labels: Mapping[str, int]
 
     @property
-    def description(self) -> dict[str, Any]:
+    def description(self) -> DatasetDescription:
         names = sorted(self.labels.keys() - {"ignore"}, key=self.labels.__getitem__)
-        return {
-            "names": names,
-            "label_mapping": {self.labels[name]: index for index, name in enumerate(names)},
-            "ignore": [self.labels[name] for name in self.labels.keys() & {"ignore"}],
-            "coding": "index",
-            # A single channel may be an RGB file.
-            **({"channels": self.num_channels} if self.num_channels > 1 else {}),
-        }
+        return DatasetDescription(
+            names=tuple(names),
+            label_mapping={self.labels[name]: index for index, name in enumerate(names)},
+            ignore=tuple(self.labels[name] for name in self.labels.keys() & {"ignore"}),
+            coding="index",
+            channels=self.num_channels if self.num_channels > 1 else None,  # a single channel may be an RGB file
+        )
 
 
 def _find_cases(folder: Path, num_channels: int) -> dict[str, CaseFiles]:

@@ -11,8 +11,9 @@ of VOC.
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from pixelwise.data.classes import Color
+from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats.dataset_index import (
     DatasetIndex,
     SplitFiles,
@@ -56,12 +57,13 @@ def find_pairs(root: Path) -> DatasetIndex:
     return replace(index, description=_describe(root, index))
 
 
-def voc_color(index: int) -> list[int]:
+def voc_color(index: int) -> Color:
     """Compute VOC's color of a class: bits 0, 3, 6 of the index are the highest bits of red, and so on.
 
-    `voc_color(1) == [128, 0, 0]`, `voc_color(15) == [192, 128, 128]`.
+    `voc_color(1) == (128, 0, 0)`, `voc_color(15) == (192, 128, 128)`.
     """
-    return [sum((index >> 3 * bit + channel & 1) << 7 - bit for bit in range(3)) for channel in range(3)]
+    red, green, blue = (sum((index >> 3 * bit + channel & 1) << 7 - bit for bit in range(3)) for channel in range(3))
+    return red, green, blue
 
 
 def _select(all_files: SplitFiles, split: Split, path: Path) -> SplitFiles:
@@ -78,7 +80,7 @@ def _select(all_files: SplitFiles, split: Split, path: Path) -> SplitFiles:
     return SplitFiles(images=images, labels=labels, split=split)
 
 
-def _describe(root: Path, index: DatasetIndex) -> dict[str, Any]:
+def _describe(root: Path, index: DatasetIndex) -> DatasetDescription:
     """Describe the classes by the files of other tools, or by VOC's own for images of VOC."""
     path = root / "labelmap.txt"
     if path.is_file():  # CVAT's `name:r,g,b:parts:actions`
@@ -86,10 +88,10 @@ def _describe(root: Path, index: DatasetIndex) -> dict[str, Any]:
         return parse_class_colors(path, lines, _split_label, "road:128,64,128::")
     for path in (root / "class_names.txt", root / "labels.txt"):
         if path.is_file():
-            return {"names": [name for name in read_class_names(path) if name != "__ignore__"]}
+            return DatasetDescription(names=tuple(name for name in read_class_names(path) if name != "__ignore__"))
     if index.samples and all(_VOC_NAME.fullmatch(sample.image_path.stem) for sample in index.samples):
-        return {"names": list(NAMES), "colors": [voc_color(i) for i in range(len(NAMES))], "coding": "index"}
-    return {}
+        return DatasetDescription(names=NAMES, colors=tuple(map(voc_color, range(len(NAMES)))), coding="index")
+    return DatasetDescription()
 
 
 def _split_label(line: str) -> tuple[str, list[str]]:

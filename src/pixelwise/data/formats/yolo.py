@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from pixelwise.data.description import is_description_file
 from pixelwise.data.formats._documents import locate_errors
 from pixelwise.data.formats._shapes import ImageShapes, ShapeClasses, ShapeReader, make_classes, make_index, name_sample
 from pixelwise.data.formats.dataset_index import DatasetIndex, find_files, find_images, read_lines
@@ -67,7 +68,7 @@ def find_pairs(root: Path) -> DatasetIndex:
 def _find_description(root: Path) -> Path | None:
     """Find `data.yaml` or another file of its form; dataset.yaml is Pixelwise's own."""
     paths = sorted([*root.glob("*.yaml"), *root.glob("*.yml")], key=lambda p: (p.stem != "data", p))
-    return next((path for path in paths if path.stem != "dataset" and _is_description(path)), None)
+    return next((path for path in paths if not is_description_file(path) and _is_description(path)), None)
 
 
 def _is_description(path: Path) -> bool:

@@ -1,14 +1,15 @@
 """Decoding and encoding of image files. `FILE_TYPES` lists what can be read.
 
 Images are (H, W, C) uint8, uint16 or float32; other real numbers become float32 without scaling. Masks are (H, W)
-uint8 or uint16 as stored (in a palette mask: the palette index), or (H, W, 3) uint8 if they are coded by color.
-The EXIF rotation is applied to both.
+integers as stored (in a palette mask: the palette index), float64 if they contain fractions, or (H, W, 3) if they are
+coded by color. Pixels that are NaN or the file's nodata value have no label: they are `NO_LABEL`, or NaN among
+fractions. The EXIF rotation is applied to both.
 
 A stack is a file of several images, its pages: a TIFF of several pages, an animation, a volume.
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -19,9 +20,9 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from pixelwise.data.io import arrays, dicom, pictures, tiff
+from pixelwise.data.io.decoded_image import MAX_MASK_VALUE, NO_LABEL, convert_dtype, find_missing, too_large
 from pixelwise.data.io.decoded_image import Array as Array
 from pixelwise.data.io.decoded_image import DecodedImage as DecodedImage
-from pixelwise.data.io.decoded_image import convert_dtype, too_large
 from pixelwise.errors import DataError
 from pixelwise.files import READ_ERRORS, wrap_access_errors, write_atomically
 from pixelwise.shapes import Size
@@ -225,7 +226,12 @@ def decode_image(path: Path, channels: int | None = None, page: int | None = Non
 
 
 def read_mask(path: Path, page: int | None = None) -> Array:
-    """Read a mask file as (H, W) uint8 or uint16 as stored, or (H, W, 3) uint8."""
+    """Read a mask file as (H, W) values or (H, W, 3) colors, as stored; `NO_LABEL` where it has no data."""
+    return mark_unlabeled(decode_mask(path, page))
+
+
+def decode_mask(path: Path, page: int | None = None) -> Array:
+    """Read a mask file, masked where the file declares missing data."""
     return _read_file(path, lambda file: _decode_mask(file, page))
 
 
@@ -256,8 +262,16 @@ def decode_image_bytes(content: bytes, name: str) -> DecodedImage:
 
 
 def read_mask_bytes(content: bytes, name: str) -> Array:
-    """Decode a mask as `read_mask` does; errors call it `name`."""
+    """Decode a mask as `decode_mask` does; errors call it `name`."""
     return _convert_errors(io.BytesIO(content), name, _decode_mask)
+
+
+def mark_unlabeled(mask: Array, classes: Collection[int] = ()) -> Array:
+    """Replace the masked values of a mask by `NO_LABEL`, except those that stand for classes."""
+    if not isinstance(mask, np.ma.MaskedArray):
+        return mask
+    values = mask.data.astype(np.float64 if mask.dtype.kind == "f" else np.result_type(mask.dtype, np.int32))
+    return np.where(np.ma.getmaskarray(mask) & ~np.isin(values, list(classes)), NO_LABEL, values)
 
 
 def write_png(path: Path, pixels: Array, palette: Sequence[tuple[int, int, int]] = ()) -> None:
@@ -329,7 +343,7 @@ def _decode_image(file: BinaryIO, channels: int | None = None, page: int | None 
 
 
 def _decode_mask(file: BinaryIO, page: int | None = None) -> Array:
-    """Decode class ids of one channel or colors of three, within the range of the returned type."""
+    """Decode class ids of one channel or colors of three; masked where the file declares missing data."""
     decoded = _decode(file, page=page, as_stored=True)
     try:
         pixels = decoded.drop_alpha(None)
@@ -338,16 +352,36 @@ def _decode_mask(file: BinaryIO, page: int | None = None) -> Array:
     num_channels = pixels.shape[2]
     if num_channels not in (1, 3):
         raise DataError(f"the mask has {num_channels} channels. Save class ids in one channel.")
-    if pixels.dtype.kind == "f" and not (pixels == np.rint(pixels)).all():
-        raise DataError("the mask contains fractions. Save class ids as 8-bit or 16-bit integers.")
-    kind, largest = ("colors", 255) if num_channels == 3 else ("class ids", 65535)
-    for extreme in (pixels.min(), pixels.max()):
-        if not 0 <= extreme <= largest:
-            raise DataError(f"the mask contains {extreme}. Save {kind} between 0 and {largest}.")
-    if num_channels == 3:
-        return pixels.astype(np.uint8, copy=False)
-    is_small = pixels.dtype in (np.bool_, np.uint8)
-    return pixels[..., 0].astype(np.uint8 if is_small else np.uint16, copy=False)
+    missing = find_missing(pixels, decoded.nodata)
+    if pixels.dtype.kind == "f":
+        unlabeled = np.isnan(pixels) if missing is None else np.isnan(pixels) | missing
+        pixels = pixels.astype(np.float64)
+        labeled = pixels[~unlabeled]
+        _require_range(labeled, num_channels)
+        if (labeled != np.rint(labeled)).any():
+            return np.where(unlabeled, np.nan, pixels)[..., 0]
+        pixels = np.where(np.abs(pixels) <= MAX_MASK_VALUE, pixels, NO_LABEL)
+    else:
+        _require_range(pixels if missing is None else pixels[~missing], num_channels)
+    values = _shrink_dtype(pixels) if num_channels == 3 else _shrink_dtype(pixels[..., 0])
+    return values if missing is None else np.ma.masked_array(values, missing.reshape(values.shape))
+
+
+def _require_range(values: Array, num_channels: int) -> None:
+    kind, lowest, highest = ("colors", 0, 255) if num_channels == 3 else ("class ids", -MAX_MASK_VALUE, MAX_MASK_VALUE)
+    for extreme in (values.min(), values.max()) if values.size else ():
+        if not lowest <= extreme <= highest:
+            raise DataError(f"the mask contains {extreme}. Save {kind} between {lowest} and {highest}.")
+
+
+def _shrink_dtype(values: Array) -> Array:
+    """Return ids as the first of uint16, int32 and int64 that holds them, 8-bit ids and colors as uint8."""
+    lowest, highest = values.min(), values.max()
+    is_small = values.dtype in (np.bool_, np.uint8) or values.ndim == 3
+    for limits in (np.iinfo(dtype) for dtype in ("u1", "u2", "i4", "i8")[not is_small :]):
+        if limits.min <= lowest and highest <= limits.max:
+            break
+    return values.astype(limits.dtype, copy=False)
 
 
 def _decode(file: BinaryIO, *, channels: int | None = None, page: int | None = None, as_stored: bool) -> DecodedImage:

@@ -43,7 +43,7 @@ def decode_tiff(file: BinaryIO, *, page: int | None, as_stored: bool) -> Decoded
         return DecodedImage(
             pixels=apply_orientation(pixels, first.tags.valueof(ORIENTATION, 1)),
             alpha=any(int(sample) in (1, 2) for sample in first.extrasamples[-1:]),
-            nodata=None if as_stored else _read_nodata(first),
+            nodata=_read_nodata(first),
         )
 
 
