@@ -241,6 +241,12 @@ def find_split(words: Iterable[str]) -> Split | None:
     return next((_SPLIT_OF_NAME[word.lower()] for word in words if word.lower() in _SPLIT_OF_NAME), None)
 
 
+def list_path_endings(text: str) -> Iterator[str]:
+    """Yield a path of any machine and its endings, the longest first: `x/a/b` → `x/a/b`, `a/b`, `b`."""
+    parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", ".")]
+    yield from ("/".join(parts[i:]) for i in range(len(parts)) if i == 0 or ".." not in parts[i:])
+
+
 def read_lines(path: Path) -> list[tuple[int, str]]:
     """Read numbers and stripped text of the lines of a text file, without empty ones."""
     return [(number, line.strip()) for number, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
