@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
+import imagecodecs
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -84,8 +85,6 @@ def decode_netpbm(file: BinaryIO, *, page: int | None, as_stored: bool) -> Decod
 
 def decode_jpeg_2000(file: BinaryIO, *, page: int | None, as_stored: bool) -> DecodedImage:
     """Decode with imagecodecs: Pillow reduces colors of more than 8 bits, and reads at most four channels."""
-    import imagecodecs
-
     content = file.read()
     start = content.find(JPEG_2000_CODESTREAM) + 8
     right, bottom, left, top = struct.unpack_from(">4I", content, start)
@@ -140,8 +139,6 @@ def _convert_mode(picture: Image.Image) -> Image.Image:
 
 def _decode_16_bit_png(content: bytes, page: int) -> DecodedImage:
     """Decode with imagecodecs: Pillow reduces 16-bit PNGs with color or alpha to 8 bits."""
-    import imagecodecs  # slow to import, and few datasets need it
-
     require_size(*struct.unpack_from(">2I", content, 16)[::-1])
     orientation = 1
     if b"eXIf" in content:
