@@ -68,6 +68,44 @@ def read_yaml(path: Path) -> Any:
     raise DataError(f"{path}: is not valid YAML ({reason}). Correct it.")
 
 
+def walk_folders(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Walk a folder as `os.walk` does, but sorted, without hidden names, and through links to folders.
+
+    A link that leads to a folder above it is not followed, and no link is followed twice, so that every walk ends. A
+    link that leads nowhere is among the files. The caller may remove names from the list of folders.
+    """
+    followed: set[tuple[int, int]] = set()
+
+    def walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[tuple[Path, list[str], list[str]]]:
+        try:
+            link, identity = _identify(folder.lstat()), _identify(folder.stat())
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            return  # as `os.walk`: folders of other users, such as lost+found
+        if identity in above or link in followed:
+            return
+        if link != identity:
+            followed.add(link)
+        shown = [entry for entry in entries if not entry.name.startswith(".")]
+        folders = [entry.name for entry in shown if _is_folder(entry)]
+        yield folder, folders, [entry.name for entry in shown if not _is_folder(entry)]
+        for name in folders:
+            yield from walk(folder / name, above | {identity})
+
+    return walk(top, frozenset(_identify(parent.stat()) for parent in top.resolve().parents))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _identify(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
 @contextlib.contextmanager
 def wrap_access_errors(path: Path) -> Iterator[None]:
     """Turn errors of the operating system while reading a path into PathNotFoundError or PathAccessError."""

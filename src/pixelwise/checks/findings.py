@@ -41,14 +41,15 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "binary_masks": ("warning", "masks of 0 and 255 are read as background and foreground"),
     "ids_compacted": ("note", "no classes are named: mask values became classes in ascending order"),
     "all_ignored": ("warning", "all pixels of a mask are ignored"),
-    "inverted_mask": ("warning", "the two classes of a binary mask are swapped compared with the other masks"),
+    "inverted_mask": ("warning", "the two classes of a binary mask are exchanged, compared with the other masks"),
+    "exchanged_classes": ("warning", "two classes of a mask are exchanged, compared with the other masks"),
+    "shifted_mask": ("warning", "a mask is shifted by some pixels against its image"),
     # images
     "mixed_channels": ("error", "images have different numbers of channels, or not the declared number"),
     "gray_repeated": ("warning", "gray images among RGB images are repeated to 3 channels"),
     "mixed_bit_depth": ("error", "images have different pixel types, such as 8-bit and 16-bit"),
     "not_finite": ("error", "an image contains NaN or infinite values"),
     "constant_image": ("warning", "all pixels of an image have the same value"),
-    "swapped_channels": ("warning", "an image matches the others better with red and blue swapped"),
     "alpha_dropped": ("note", "a constant alpha channel is not used"),
     # classes
     "similar_names": ("warning", "names of classes differ only in case or blanks"),

@@ -39,12 +39,14 @@ def rename_classes(classes: Classes, rename: Mapping[str, str], *, is_complete: 
     # A class that keeps its name also keeps its color, even if others are merged into it.
     colors = dict(zip(targets, classes.colors, strict=True)) | dict(zip(classes.names, classes.colors, strict=True))
     values = classes.label_mapping.items()
+    ranges = classes.ranges.items()
     return replace(
         classes,
         names=tuple(kept),
         colors=tuple(colors[name] for name in kept),
         label_mapping={value: kept.index(targets[index]) for value, index in values if not ignored[index]},
         ignore=(*classes.ignore, *(value for value, index in values if ignored[index])),
+        ranges={limits: kept.index(targets[index]) for limits, index in ranges if not ignored[index]},
     )
 
 
@@ -57,6 +59,7 @@ def order_classes(classes: Classes, names: Sequence[str]) -> Classes:
         names=tuple(names),
         colors=tuple(colors[name] for name in names),
         label_mapping={value: names.index(classes.names[i]) for value, i in classes.label_mapping.items()},
+        ranges={limits: names.index(classes.names[i]) for limits, i in classes.ranges.items()},
     )
 
 

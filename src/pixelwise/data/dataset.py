@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelwise.data.classes import Classes, Coding, Color, classes_from_values, mask_values
+from pixelwise.data.classes import Classes, Coding, Color, classes_from_values, mask_values, require_integers
 from pixelwise.data.description import combine_classes, read_description
 from pixelwise.data.formats import FORMATS, detect_format
-from pixelwise.data.formats.dataset_index import DatasetIndex
-from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage
+from pixelwise.data.formats.dataset_index import DatasetIndex, remove_aliases
+from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage, mark_unlabeled
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
 from pixelwise.data.sample_stats import SampleStats, count_values
 from pixelwise.data.visualization import overlay_labels, to_css_color, to_data_uri, to_display_image
@@ -64,6 +64,8 @@ class Dataset:
     resolved_classes: Classes | None
     """Classes by which masks are read: declared, found by a scan, or those of a model; None until known."""
     channels: int | None
+    mapped_values: frozenset[int] = frozenset()
+    """Mask values that `label_mapping` gives to a class, although a mask file may declare them as missing data."""
     stats: tuple[SampleStats, ...] = field(default=(), compare=False)
     """Statistics of the samples that `scan.scan_dataset` read."""
 
@@ -96,7 +98,7 @@ class Dataset:
         if not os.access(root, os.R_OK | os.X_OK):
             raise PathAccessError(f"Dataset {str(path)!r} is not readable. Check the permissions of the folder.")
         format = detect_format(root, format)
-        index = FORMATS[format].find_pairs(root)
+        index = remove_aliases(FORMATS[format].find_pairs(root))
         description = read_description(root)
         if not (index.samples or index.images_without_mask or index.same_stem):
             fix = f"Expected the layout of format {format!r}. Check the path, or choose another --format."
@@ -107,6 +109,7 @@ class Dataset:
             classes = combine_classes(index.description, description, partial(_find_coding, index))
         except DataError as error:
             raise DataError(f"{description.path or root}: {error}") from error
+        mapping = description.label_mapping or index.description.label_mapping
         return cls(
             root=root,
             format=format,
@@ -114,6 +117,7 @@ class Dataset:
             declared_classes=classes,
             resolved_classes=classes,
             channels=description.channels or index.description.channels,
+            mapped_values=frozenset(v for v in mapping or () if isinstance(v, int)),
         )
 
     @property
@@ -133,7 +137,9 @@ class Dataset:
         def find_values(sample: Sample) -> set[int]:
             mask = self.read_mask(sample)
             try:
-                return set(count_values(mask_values(mask, "index")))
+                values = mask_values(mask, "index")
+                require_integers(values)
+                return set(count_values(values))
             except DataError as error:
                 raise DataError(f"{sample.mask_location}: {error}") from error
 
@@ -240,8 +246,8 @@ class Dataset:
         return self.index.reader.decode_image(sample)
 
     def read_mask(self, sample: Sample) -> Array:
-        """Read the mask as stored: (H, W) uint8 or uint16 values, or (H, W, 3) uint8 colors."""
-        return self.index.reader.read_mask(sample)
+        """Read the mask as stored: (H, W) values or (H, W, 3) colors; `NO_LABEL` where the file has no data."""
+        return mark_unlabeled(self.index.reader.read_mask(sample), self.mapped_values)
 
     def read_image(self, sample: Sample) -> Array:
         """Read the image as (H, W, C) uint8, uint16 or float32 with C = `channels`; missing data is filled."""

@@ -3,8 +3,10 @@
 A new key is a field of `DatasetDescription` and its parser in `_PARSERS`.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,14 +17,26 @@ from pixelwise.data.class_names import (
     rename_classes,
     suggest_renames,
 )
-from pixelwise.data.classes import Classes, Coding, Color, default_colors, pack_color
+from pixelwise.data.classes import (
+    BINARY_NAMES,
+    Classes,
+    Coding,
+    Color,
+    ValueRange,
+    default_colors,
+    pack_color,
+    parse_range,
+)
+from pixelwise.data.io.decoded_image import MAX_MASK_VALUE
 from pixelwise.errors import DataError
 from pixelwise.files import read_yaml
 
+MaskType = Literal["semantic", "instances"]
 MaskValue = int | Color
 """A value of a gray or palette mask, or a color of an RGB mask."""
+MaskValues = MaskValue | ValueRange
+"""One mask value, or a range of them."""
 
-_ALWAYS_IGNORED: Mapping[Coding, tuple[int, ...]] = {"index": (255,), "rgb": ()}
 _NAMES = ("dataset.yaml", "dataset.yml")
 """Names of the file, in any case."""
 
@@ -42,10 +56,14 @@ class DatasetDescription:
     """One color for each name."""
     ignore: tuple[MaskValue, ...] | None = None
     """Mask values of pixels to ignore."""
-    label_mapping: Mapping[MaskValue, str | int] | None = None
-    """Mask value → name or index of its class."""
+    label_mapping: Mapping[MaskValues, str | int] | None = None
+    """Mask value or range of them → name or index of its class."""
     rename: Mapping[str, str] | None = None
     """Class name of the files → name of the class; those that get the same name are merged."""
+    threshold: float | None = None
+    """Mask values from here on are the second of two classes, smaller ones the first."""
+    mask_type: MaskType | None = None
+    """Meaning of mask values: classes, or numbers of objects, which are the second of two classes; 0 is the first."""
     coding: Coding | None = None
     """Form of classes in masks: values or colors; found in the masks where it is not given."""
     channels: int | None = None
@@ -54,8 +72,8 @@ class DatasetDescription:
     @property
     def class_keys(self) -> tuple[str, ...]:
         """The keys about classes that are given."""
-        keys = ("names", "coding", "colors", "ignore", "label_mapping", "rename")
-        return tuple(key for key in keys if getattr(self, key) is not None)
+        keys = ("names", "coding", "colors", "ignore", "label_mapping", "rename", "threshold", "mask_type")
+        return tuple(key for key in keys if getattr(self, key) not in (None, "semantic"))
 
 
 def find_description(root: Path) -> Path | None:
@@ -130,9 +148,13 @@ def combine_classes(
     if coding is None and (listed or given.label_mapping or declared.label_mapping):
         coding = find_coding(listed or ())
     rename = given.rename or {}
-    is_by_value = given.label_mapping is not None or (coding == "rgb" and given.colors is not None)
+    is_by_value = (
+        given.label_mapping is not None
+        or (coding == "rgb" and given.colors is not None)
+        or bool(_find_binary_keys(given))
+    )
     if not declared.names or is_by_value or _has_numbers_as_names(declared, coding):
-        description = _override(declared, given)
+        description = _override(declared, given, is_by_value)
         if not description.class_keys:
             return None
         return rename_classes(describe_classes(replace(description, coding=coding)), rename)
@@ -142,7 +164,7 @@ def combine_classes(
         _require_same_names(classes.names, declared, given)
         classes = order_classes(classes, given.names)
     if given.ignore is not None:
-        ignore = (*_pack_ignore(given.ignore, classes.coding), *_ALWAYS_IGNORED[classes.coding])
+        ignore = (*_pack_ignore(given.ignore, classes.coding), *[255] * (classes.coding == "index"))
         mapping = {value: i for value, i in classes.label_mapping.items() if value not in ignore}
         classes = replace(classes, label_mapping=mapping, ignore=tuple(dict.fromkeys(ignore)))
     colors = given.colors or (classes.colors if declared.colors else None)
@@ -155,16 +177,18 @@ def _has_numbers_as_names(declared: DatasetDescription, coding: Coding | None) -
     return all(classes.names[index] == str(value) for value, index in classes.label_mapping.items())
 
 
-def _override(declared: DatasetDescription, given: DatasetDescription) -> DatasetDescription:
+def _override(declared: DatasetDescription, given: DatasetDescription, is_by_value: bool) -> DatasetDescription:
     """Override what a format declares key by key, where mask values define the classes.
 
     Other names mean other classes: then only the colors of equal names and the ignored values of the format remain.
     """
-    if given.names and declared.names and (given.label_mapping or len(given.names) != len(declared.names)):
+    if _find_binary_keys(given):
+        declared = replace(declared, label_mapping=None)
+    if given.names and declared.names and (is_by_value or len(given.names) != len(declared.names)):
         spare = dict(zip(given.names, default_colors(len(given.names)), strict=True))
         colors = spare | dict(zip(declared.names, declared.colors or (), strict=False))
         declared = DatasetDescription(
-            ignore=declared.ignore if given.label_mapping else None,
+            ignore=declared.ignore if is_by_value else None,
             colors=tuple(colors[name] for name in given.names) if declared.colors else None,
         )
     values = {key: getattr(given, key) for key in ("path", *_PARSERS)}
@@ -180,14 +204,14 @@ def _refuse_mask_values(declared: DatasetDescription, given: DatasetDescription)
             f"'label_mapping' maps mask values, but the files store classes by name. Map the names instead, with the "
             f"names of your classes for NAME:\n{lines}"
         )
-    if any(isinstance(value, int) and value < len(names) for value in given.ignore or ()):
+    if any(isinstance(value, int) and 0 <= value < len(names) for value in given.ignore or ()):
         lines = "\n".join(format_key("rename", {name: "ignore"}) for name in names)
         raise DataError(
             f"'ignore' lists mask values, but the files store classes by name. To ignore a class, write one of these "
             f"lines instead:\n{lines}"
         )
-    if given.coding == "rgb":
-        raise DataError("'coding' is rgb, but the files store classes by name, not by color. Remove it.")
+    for key in [*_find_binary_keys(given), *["coding"] * (given.coding == "rgb")]:
+        raise DataError(f"{key!r} describes masks, but the files store classes by name. Remove it.")
 
 
 def _require_same_names(names: Sequence[str], declared: DatasetDescription, given: DatasetDescription) -> None:
@@ -218,12 +242,16 @@ def describe_classes(description: DatasetDescription) -> Classes:
     """Create classes from a description.
 
     A mask value in `label_mapping` is a class, even if `ignore` lists it too. Without a mapping, mask values are
-    class indices (with `coding: rgb`, the colors), except those in `ignore`.
+    class indices (with `coding: rgb`, the colors), except those in `ignore`. A threshold and object numbers give two
+    classes, by default background and foreground.
 
     Raises:
         DataError: The names are missing, or two keys contradict each other.
     """
     names, coding = description.names, description.coding or "index"
+    if binary_keys := _find_binary_keys(description):
+        names = names or BINARY_NAMES
+        _require_binary(binary_keys, names, description)
     if names is None:
         raise DataError(f"gives {description.class_keys[0]!r} without 'names'. Add 'names: [...]'.")
     if len(names) > 65535:
@@ -233,22 +261,63 @@ def describe_classes(description: DatasetDescription) -> Classes:
         raise DataError(f"'names' lists {twice!r} twice. Give each class its own name.")
     colors = _require_colors(description.colors, names)
     ignore = _pack_ignore(description.ignore or (), coding)
-    if description.label_mapping is not None:
-        mapping = {
-            _pack(value, "label_mapping", coding): _find_class(value, target, names)
-            for value, target in description.label_mapping.items()
-        }
+    mapping: dict[int, int]
+    ranges: dict[ValueRange, int] = {}
+    if description.threshold is not None:
+        mapping = {}
+        ranges = {ValueRange(-math.inf, description.threshold): 0, ValueRange(description.threshold, math.inf): 1}
+    elif description.mask_type == "instances":
+        mapping, ranges = {0: 0}, {ValueRange(1, math.inf): 1}
     else:
-        keys = _pack_class_colors(description.colors) if coding == "rgb" else range(len(names))
-        mapping = {key: i for i, key in enumerate(keys) if key not in ignore}
-    ignore = (*ignore, *_ALWAYS_IGNORED[coding])
+        if description.label_mapping is not None:
+            mapping, ranges = _pack_label_mapping(description.label_mapping, names, coding)
+        else:
+            keys = _pack_class_colors(description.colors) if coding == "rgb" else range(len(names))
+            mapping = {key: i for i, key in enumerate(keys) if key not in ignore}
+        ignore = (*ignore, *[255] * (coding == "index"))
+        ignore = tuple(v for v in ignore if v not in mapping and not any(v in limits for limits in ranges))
     return Classes(
         names=names,
         colors=colors,
         label_mapping=mapping,
-        ignore=tuple(v for v in dict.fromkeys(ignore) if v not in mapping),
+        ignore=tuple(dict.fromkeys(ignore)),
+        ranges=ranges,
         coding=coding,
     )
+
+
+def _pack_label_mapping(
+    given: Mapping[MaskValues, str | int], names: tuple[str, ...], coding: Coding
+) -> tuple[dict[int, int], dict[ValueRange, int]]:
+    mapping: dict[int, int] = {}
+    ranges: dict[ValueRange, int] = {}
+    for values, target in given.items():
+        label = _find_class(values, target, names)
+        if isinstance(values, ValueRange):
+            ranges[values] = label
+        else:
+            mapping[_pack(values, "label_mapping", coding)] = label
+    for first, second in pairwise(sorted(ranges)):
+        if second.low < first.high:
+            raise DataError(f"'label_mapping' lists {first} and {second}, which overlap. Give each value one class.")
+    if ranges and coding == "rgb":
+        raise DataError(f"'label_mapping' contains {min(ranges)}, but 'coding' is rgb. Expected 'red, green, blue'.")
+    return mapping, ranges
+
+
+def _find_binary_keys(description: DatasetDescription) -> list[str]:
+    """Return the keys that divide mask values into two classes."""
+    given = {"threshold": description.threshold is not None, "mask_type": description.mask_type == "instances"}
+    return [key for key, is_given in given.items() if is_given]
+
+
+def _require_binary(keys: list[str], names: tuple[str, ...], description: DatasetDescription) -> None:
+    if len(names) != 2:
+        raise DataError(f"{keys[0]!r} gives two classes, but 'names' lists {len(names)}. List two names.")
+    if description.coding == "rgb":
+        raise DataError(f"{keys[0]!r} is for gray masks, but 'coding' is rgb. Remove one of them.")
+    if rivals := [*keys, *["label_mapping"] * (description.label_mapping is not None)][1:]:
+        raise DataError(f"{keys[0]!r} and {rivals[0]!r} both map mask values to classes. Remove one of them.")
 
 
 def _require_colors(colors: tuple[Color, ...] | None, names: Sequence[str]) -> tuple[Color, ...]:
@@ -280,7 +349,7 @@ def _pack(value: MaskValue, key: str, coding: Coding) -> int:
     return pack_color(value)
 
 
-def _find_class(value: MaskValue, target: str | int, names: tuple[str, ...]) -> int:
+def _find_class(value: MaskValues, target: str | int, names: tuple[str, ...]) -> int:
     """Return the index of the class to which `label_mapping` maps a value."""
     index = names.index(target) if isinstance(target, str) and target in names else target
     if isinstance(index, int) and 0 <= index < len(names):
@@ -323,11 +392,11 @@ def _is_byte(value: object) -> bool:
 
 
 def _parse_mask_value(given: object, key: str) -> MaskValue:
-    if type(given) is int and 0 <= given <= 65535:
+    if type(given) is int and abs(given) <= MAX_MASK_VALUE:
         return given
     if isinstance(given, list | tuple) and len(given) == 3 and all(map(_is_byte, given)):
         return given[0], given[1], given[2]
-    raise DataError(f"{key!r} contains {given!r}. Expected mask values from 0 to 65535, or [red, green, blue].")
+    raise DataError(f"{key!r} contains {given!r}. Expected mask values such as 255, or [red, green, blue].")
 
 
 def _parse_ignore(given: object) -> tuple[MaskValue, ...]:
@@ -335,16 +404,17 @@ def _parse_ignore(given: object) -> tuple[MaskValue, ...]:
     return tuple(_parse_mask_value(value, "ignore") for value in (given if isinstance(given, list) else [given]))
 
 
-def _parse_label_mapping(given: object) -> Mapping[MaskValue, str | int]:
+def _parse_label_mapping(given: object) -> Mapping[MaskValues, str | int]:
     if not isinstance(given, Mapping):
         raise DataError(f"'label_mapping' is {given!r}. Expected mask values and classes: {{0: 0, 255: 1}}.")
-    mapping: dict[MaskValue, str | int] = {}
+    mapping: dict[MaskValues, str | int] = {}
     for value, target in given.items():
         if type(target) not in (str, int):
             raise DataError(f"'label_mapping' maps {value} to {target!r}. Expected a class name or an index.")
         if isinstance(value, str) and "," in value:  # a color: YAML does not allow a list as a key
             value = [int(v) if v.strip().isdecimal() else v for v in value.split(",")]
-        mapping[_parse_mask_value(value, "label_mapping")] = target
+        limits = parse_range(value) if isinstance(value, str) else None
+        mapping[_parse_mask_value(value, "label_mapping") if limits is None else limits] = target
     return mapping
 
 
@@ -363,6 +433,18 @@ def _parse_coding(given: object) -> Coding:
     raise DataError(f"'coding' is {given!r}. Expected index or rgb.")
 
 
+def _parse_threshold(given: object) -> float:
+    if type(given) in (int, float) and math.isfinite(given):  # type: ignore[arg-type]
+        return given  # type: ignore[return-value]
+    raise DataError(f"'threshold' is {given!r}. Expected the lowest mask value of the second class, such as 128.")
+
+
+def _parse_mask_type(given: object) -> MaskType:
+    if given == "semantic" or given == "instances":
+        return given
+    raise DataError(f"'mask_type' is {given!r}. Expected semantic or instances.")
+
+
 def _parse_channels(given: object) -> int:
     if type(given) is int and given >= 1:
         return given
@@ -375,6 +457,8 @@ _PARSERS: Mapping[str, Callable[[object], Any]] = {
     "ignore": _parse_ignore,
     "label_mapping": _parse_label_mapping,
     "rename": _parse_rename,
+    "threshold": _parse_threshold,
+    "mask_type": _parse_mask_type,
     "coding": _parse_coding,
     "channels": _parse_channels,
 }

@@ -12,7 +12,7 @@ from pixelwise.data.formats import FORMATS, detect_format
 from pixelwise.data.formats.dataset_index import DatasetFormat, DatasetIndex
 from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
-from support.mask_datasets import MASK_DATASETS, MaskDataset, mask, pairs, text
+from support.mask_datasets import MASK_DATASETS, SIZE, MaskDataset, mask, pairs, text
 
 
 class MarkedFormat:
@@ -107,6 +107,31 @@ def test_pairs_classes_and_pixels_are_read(made: MaskDataset, tmp_path: Path) ->
         pixels, labels = found.read(sample)
         assert np.array_equal(labels, np.resize(np.array(made.labels), labels.shape))
         assert pixels.shape == (*labels.shape, made.channels)
+
+
+@each_set
+def test_links_to_folders_are_followed(made: MaskDataset, tmp_path: Path) -> None:
+    made.build(tmp_path / "store")
+    (tmp_path / "data").mkdir()
+    for path in (tmp_path / "store").iterdir():
+        (tmp_path / "data" / path.name).symlink_to(path)
+    dataset = Dataset.load(tmp_path / "data")
+    assert dataset.format == made.format
+    assert [(s.name, s.split) for s in dataset.samples] == made.samples
+    assert dataset.read(dataset.samples[0])[1].shape == SIZE
+
+
+@each_set
+def test_cycles_and_second_paths_change_nothing(made: MaskDataset, tmp_path: Path) -> None:
+    made.build(tmp_path)
+    folders = [path for path in tmp_path.rglob("*") if path.is_dir()]
+    for folder in folders:
+        (folder / "cycle").symlink_to(tmp_path)
+        if folder.parent != tmp_path and folder.name != "berlin":  # Cityscapes knows the cities of its test split
+            (folder.parent / f"{folder.name}_again").symlink_to(folder)
+    found = Dataset.load(tmp_path).index
+    assert [(s.name, s.split) for s in found.samples] == made.samples
+    assert (found.images_without_mask, found.masks_without_image, found.outside_splits) == ((), (), ())
 
 
 def run(*arguments: object) -> int:

@@ -3,8 +3,10 @@
 The functions list files and folders, find the names of splits, read lists, and pair images and masks by name.
 """
 
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +14,7 @@ from pixelwise.data.description import DatasetDescription, parse_color
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage, decode_image_bytes, read_mask_bytes
 from pixelwise.data.sample import SPLITS, Sample, Split
 from pixelwise.errors import DataError, PathNotFoundError
-from pixelwise.files import read_bytes, read_text
+from pixelwise.files import read_bytes, read_text, walk_folders
 
 
 class SampleReader:
@@ -26,7 +28,7 @@ class SampleReader:
         return decode_image_bytes(self.read_image_bytes(sample), sample.image_location)
 
     def read_mask(self, sample: Sample) -> Array:
-        """Read the mask as (H, W) uint8 or uint16 values, or (H, W, 3) uint8 colors."""
+        """Read the mask as (H, W) values or (H, W, 3) colors, masked where the file declares missing data."""
         return read_mask_bytes(self.read_mask_bytes(sample), sample.mask_location)
 
     def read_image_bytes(self, sample: Sample) -> bytes:
@@ -115,6 +117,50 @@ def pair_files(parts: Iterable[SplitFiles]) -> DatasetIndex:
     )
 
 
+def remove_aliases(index: DatasetIndex) -> DatasetIndex:
+    """Return the index with every file once: links to folders may give it several paths."""
+    samples = remove_sample_aliases(index.samples)
+    others = (index.images_without_mask, index.masks_without_image, index.same_stem, index.outside_splits)
+    used = {os.path.realpath(path) for s in samples for path in (s.image_path, s.mask_path)} if any(others) else set()
+    identify = _make_identity()
+
+    def select(paths: Sequence[Path]) -> tuple[Path, ...]:
+        unused = {identify(path): path for path in reversed(paths) if os.path.realpath(path) not in used}
+        return tuple(reversed(unused.values()))
+
+    without_mask, without_image, same_stem, outside = map(select, others)
+    return replace(
+        index,
+        samples=tuple(samples),
+        images_without_mask=without_mask,
+        masks_without_image=without_image,
+        same_stem=same_stem,
+        outside_splits=outside,
+    )
+
+
+def remove_sample_aliases(samples: Iterable[Sample]) -> list[Sample]:
+    """Return each pair of files once in each of its splits, and without a split only if it is in none; sorted.
+
+    The shortest path stays.
+    """
+    identify = _make_identity()
+    pairs: dict[tuple[object, ...], dict[Split | None, Sample]] = {}
+    for s in sorted(samples, key=lambda s: (len(s.image_path.parts), s)):
+        key = (identify(s.image_path), s.image_entry, identify(s.mask_path), s.label_entry)
+        pairs.setdefault(key, {}).setdefault(s.split, s)
+    return sorted(s for found in pairs.values() for s in found.values() if s.split or len(found) == 1)
+
+
+def _make_identity() -> Callable[[Path], tuple[str, str]]:
+    """Return a function that gives paths of one file in one folder the same value.
+
+    Links to files are not resolved: several masks may be links to one empty mask.
+    """
+    resolve = cache(os.path.realpath)
+    return lambda path: (resolve(path.parent), path.name)
+
+
 def prefix_split(split: Split | None, name: str) -> str:
     """Return the full name of a sample: `train/0001`."""
     return f"{split}/{name}" if split else name
@@ -141,17 +187,15 @@ def list_folders(folder: Path) -> list[Path]:
 
 
 def find_files(folder: Path, extensions: Collection[str] | None = None) -> Iterator[Path]:
-    """Yield all files below a folder, sorted, without hidden ones.
+    """Yield all files below a folder, sorted, without hidden ones; see `walk_folders`.
 
     Args:
         folder: The folder; may not exist.
         extensions: Extensions in lower case; None for all files.
     """
-    for path in sorted(folder.rglob("*")):
-        if extensions is None or path.suffix.lower() in extensions:
-            is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-            if not is_hidden and path.is_file():
-                yield path
+    paths = (here / name for here, _, names in walk_folders(folder) for name in names)
+    wanted = (path for path in paths if extensions is None or path.suffix.lower() in extensions)
+    return (path for path in sorted(wanted) if path.is_file())
 
 
 def find_images(folder: Path) -> Iterator[Path]:
@@ -160,8 +204,14 @@ def find_images(folder: Path) -> Iterator[Path]:
 
 
 def find_images_outside(folders: Iterable[Path], used: Collection[Path]) -> tuple[Path, ...]:
-    """Find the images below `folders` that are in none of the folders that are used."""
-    return tuple(path for folder in folders for path in find_images(folder) if set(used).isdisjoint(path.parents))
+    """Find the images below `folders` that are in none of the folders that are used, by no path."""
+    resolve = cache(os.path.realpath)
+    targets = [Path(resolve(folder)) for folder in used]
+
+    def is_outside(path: Path) -> bool:
+        return set(used).isdisjoint(path.parents) and set(targets).isdisjoint(Path(resolve(path.parent), "x").parents)
+
+    return tuple(path for folder in folders for path in find_images(folder) if is_outside(path))
 
 
 def group_by_stem(folder: Path) -> dict[str, list[Path]]:
@@ -189,6 +239,12 @@ def find_split_paths(paths: Sequence[Path]) -> dict[Split, Path]:
 def find_split(words: Iterable[str]) -> Split | None:
     """Return the split of the first word that names one; None if there is none."""
     return next((_SPLIT_OF_NAME[word.lower()] for word in words if word.lower() in _SPLIT_OF_NAME), None)
+
+
+def list_path_endings(text: str) -> Iterator[str]:
+    """Yield a path of any machine and its endings, the longest first: `x/a/b` → `x/a/b`, `a/b`, `b`."""
+    parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", ".")]
+    yield from ("/".join(parts[i:]) for i in range(len(parts)) if i == 0 or ".." not in parts[i:])
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:

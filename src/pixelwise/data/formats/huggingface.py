@@ -19,7 +19,7 @@ from threading import Lock
 from typing import Any
 
 from pixelwise.data.description import DatasetDescription
-from pixelwise.data.formats._documents import parse_label
+from pixelwise.data.formats._documents import get_text, locate_errors
 from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader, prefix_split
 from pixelwise.data.formats.folder import can_read as is_folder_dataset
 from pixelwise.data.formats.webdataset import DataShard, find_shard_split, find_shards, select_shards
@@ -185,7 +185,9 @@ def _describe(root: Path, file: ArrowFile) -> DatasetDescription:
     if not path.exists():
         return DatasetDescription(names=tuple(_find_class_names(file.features)) or None)
     try:
-        names_of = {int(key): parse_label(name) for key, name in _read_object(path).items()}
+        listed = _read_object(path)
+        with locate_errors(path):
+            names_of = {int(key): get_text(listed, key) for key in listed}
     except ValueError as error:
         raise DataError(f"{path} must map mask values to names, such as {{'0': 'road'}}. Correct it.") from error
     names_of = {value: names_of[value] for value in sorted(names_of) if value >= 0}  # no mask contains -1
@@ -201,7 +203,7 @@ def _find_class_names(features: Mapping[str, Any]) -> list[str]:
     for feature in features.values():
         inner = feature.get("feature", {}) if isinstance(feature, dict) else {}
         if isinstance(inner, dict) and inner.get("_type") == "ClassLabel" and isinstance(inner.get("names"), list):
-            return [parse_label(name) for name in inner["names"]]
+            return [str(name) for name in inner["names"]]
     return []
 
 
