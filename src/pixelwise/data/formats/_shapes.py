@@ -16,7 +16,13 @@ from pixelwise.data.class_names import IGNORE_NAMES
 from pixelwise.data.classes import Color, default_colors, ignore_index_for
 from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats._documents import format_value, locate_errors
-from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader, list_path_endings, remove_sample_aliases
+from pixelwise.data.formats.dataset_index import (
+    DatasetIndex,
+    SampleReader,
+    find_split,
+    list_path_endings,
+    remove_sample_aliases,
+)
 from pixelwise.data.io.images import Array, read_size
 from pixelwise.data.rasterize import DrawnShape, rasterize
 from pixelwise.data.sample import Sample, Split
@@ -43,6 +49,8 @@ _WITHOUT_AREA = (
 class ShapeClasses:
     """The classes of a format and their mask values; 0 is background."""
 
+    source: Path
+    """The file that lists the classes."""
     values: Mapping[Hashable, int]
     """The format's key of a class → mask value."""
     description: DatasetDescription
@@ -55,9 +63,10 @@ class ShapeClasses:
     def get_value(self, key: Hashable) -> int:
         """Return the mask value of a class; raise DataError for an unknown one."""
         if key not in self.values:
-            known = ", ".join(str(k) for k in list(self.values)[:12])
+            known = ", ".join(format_value(k) for k in list(self.values)[:12])
             raise DataError(
-                f"the class {format_value(key)} is not among those listed ({known}). List it, or correct the label."
+                f"the class {format_value(key)} is not among those in {self.source.name} ({known}). List it there, or "
+                f"correct the label."
             )
         return self.values[key]
 
@@ -109,7 +118,7 @@ def make_classes(
         labels="found" if are_found else "listed",
     )
     values = {row[0]: rows.index(row) if row in rows else ignore_index for row in listed}
-    return ShapeClasses(values=values, description=description)
+    return ShapeClasses(source=source, values=values, description=description)
 
 
 def make_index(
@@ -152,7 +161,7 @@ def make_index(
 
 def name_shape(number: str, kind: object, label: object) -> str:
     """Name a shape in messages: `shape 2, polyline 'road'`."""
-    return f"{number}, {kind if isinstance(kind, str) and kind else 'shape'} {format_value(label)}"
+    return f"{number}, {kind if isinstance(kind, str) and 0 < len(kind) <= 40 else 'shape'} {format_value(label)}"
 
 
 def refuse_shape(kind: str) -> DataError:
@@ -217,16 +226,7 @@ def index_listed_images(
         classes: The classes of the dataset.
     """
     known = set(images)
-    found: dict[Path, ListedImage[T]] = {}
-    missing: list[Path] = []
-    for entry in listed:
-        path = find_image(root, entry.name, folders[entry.document], known)
-        if path is None:
-            missing.append(root / folders[entry.document][0] / Path(entry.name.replace("\\", "/")).name)
-        elif path in found:
-            raise DataError(f"{path} is listed twice, in {found[path].document} and in {entry.document}. Keep one.")
-        else:
-            found[path] = entry
+    found, missing = _match_images(root, listed, known, folders)
     if not found:
         subject = f"{listed[0].place} and all others" if listed else f"{', '.join(map(str, folders))}: images"
         raise DataError(f"{subject} do not exist below {root}. Put the images there.")
@@ -251,3 +251,40 @@ def index_listed_images(
         masks_without_image=missing,
         outside_splits=[path for path in unlisted if path.parent not in used],
     )
+
+
+def _match_images(
+    root: Path, listed: Iterable[ListedImage[T]], images: Collection[Path], folders: Mapping[Path, Sequence[str]]
+) -> tuple[dict[Path, ListedImage[T]], list[Path]]:
+    """Return the entries by their images, and the paths where the images of the others are expected.
+
+    An image may be deeper in its folders if it is the only one of its name there and is not in another split.
+    """
+    found: dict[Path, ListedImage[T]] = {}
+    not_found: list[ListedImage[T]] = []
+    missing: list[Path] = []
+    for entry in listed:
+        path = find_image(root, entry.name, folders[entry.document], images)
+        if path is None:
+            not_found.append(entry)
+        elif path in found:
+            raise DataError(f"{path} is listed twice, in {found[path].document} and in {entry.document}. Keep one.")
+        else:
+            found[path] = entry
+    unlisted: dict[str, list[Path]] = {}
+    for path in set(images) - set(found) if not_found else ():
+        unlisted.setdefault(path.name, []).append(path)
+    for entry in not_found:
+        name = entry.name.replace("\\", "/").rpartition("/")[2]
+        tops = [root / folder for folder in folders[entry.document] if folder != "."]
+        nested = [
+            path
+            for path in unlisted.get(name, ())
+            if any(map(path.is_relative_to, tops))
+            and find_split(path.relative_to(root).parts[:-1]) in (None, entry.split)
+        ]
+        if len(nested) == 1 and nested[0] not in found:
+            found[nested[0]] = entry
+        else:
+            missing.append(root / folders[entry.document][0] / name)
+    return found, missing
