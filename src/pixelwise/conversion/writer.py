@@ -101,13 +101,20 @@ def make_palette(classes: Classes) -> list[Color]:
     return [*classes.colors, *[IGNORE_COLOR] * (256 - len(classes.colors))]  # shorter ones reduce the bit depth
 
 
-def format_description(classes: Classes, channels: int | None, nodata: Nodata | None = None) -> str:
-    """Return the text of a dataset.yaml for masks of class indices."""
+def format_description(
+    classes: Classes, channels: int | None, nodata: Nodata | None = None, *, has_mapping: bool = False
+) -> str:
+    """Return the text of a dataset.yaml for masks of class indices.
+
+    `has_mapping` also maps them, for formats that can have names of their own for the same masks.
+    """
     values: dict[str, Any] = {
         "names": list(classes.names),
         "colors": [list(color) for color in classes.colors],
         "ignore": [classes.ignore_index],
     }
+    if has_mapping:
+        values["label_mapping"] = {index: index for index in range(len(classes.names))}
     if channels not in (1, 3):
         values["channels"] = channels
     if nodata is not None:

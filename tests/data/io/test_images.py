@@ -1,4 +1,5 @@
 import io
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image, ImageOps
 
 from pixelwise.data.io.decoded_image import MAX_PIXELS
 from pixelwise.data.io.images import (
+    FILE_TYPES,
     Array,
     decode_image,
     decode_image_bytes,
@@ -358,7 +360,7 @@ def test_masks_of_fractions_are_read_as_stored(tmp_path: Path, dtype: type) -> N
 def test_a_stack_is_an_error(tmp_path: Path) -> None:
     path = save_tiff(tmp_path / "a.tif", np.zeros((5, *SIZE), np.uint8), photometric="minisblack")
     for read in (read_image, read_mask):
-        with pytest.raises(DataError, match=r"the TIFF is a stack \(axes .YX\). Save one image per"):
+        with pytest.raises(DataError, match=r"is a stack of 5 images \(axes QYX\), but one .* or write 'channels: 5'"):
             read(path)
 
 
@@ -374,11 +376,11 @@ def test_an_empty_file_is_an_error(tmp_path: Path, read: Any) -> None:
         read(tmp_path / "a.png")
 
 
-GIF = io.BytesIO()
-Image.new("L", (4, 4)).save(GIF, "GIF")
+ICON = io.BytesIO()
+Image.new("L", (16, 16)).save(ICON, "ICO")
 
 
-@pytest.mark.parametrize("content", [b"no image", b"%!PS-Adobe-3.0 EPSF-3.0\n", GIF.getvalue()])
+@pytest.mark.parametrize("content", [b"no image", b"%!PS-Adobe-3.0 EPSF-3.0\n", ICON.getvalue()])
 def test_a_foreign_file_is_an_error(tmp_path: Path, content: bytes) -> None:
     """By its content, also where Pillow would know it: EPS would run another program."""
     (tmp_path / "a.png").write_bytes(content)
@@ -509,3 +511,11 @@ def test_the_bytes_of_an_image_are_decoded_as_its_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decode_image_bytes(path.read_bytes(), "x").pixels, read_image(path))
     with pytest.raises(DataError, match=r"^a part of a file: is not an image of a known format"):
         decode_image_bytes(b"text", "a part of a file")
+
+
+def test_the_documentation_lists_all_types() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    for kind in FILE_TYPES:
+        extensions = ", ".join(f"`{extension}`" for extension in kind.extensions)
+        extra = re.sub(r"^\w+", r"`\g<0>` ", kind.extra).replace("  ", " ").rstrip()
+        assert f"| {kind.name} | {extensions} | {kind.package} | {extra}{' ' if extra else ''}|" in page
