@@ -9,6 +9,7 @@ cover earlier ones. An image with an empty or missing text file is background, a
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from os.path import abspath
 from pathlib import Path
@@ -52,7 +53,7 @@ def find_pairs(root: Path) -> DatasetIndex:
     ]
     labels = {sample.mask_path for sample in samples}
     folders = {path.parent for path in labels}
-    return make_index(
+    index = make_index(
         samples,
         ShapeReader(partial(_read_shapes, classes=classes), classes),
         classes,
@@ -63,6 +64,7 @@ def find_pairs(root: Path) -> DatasetIndex:
         ],
         outside_splits=[p for p in find_images(root) if p not in images and "images" in p.relative_to(root).parts],
     )
+    return replace(index, has_lists=True)
 
 
 def _find_description(root: Path) -> Path | None:
