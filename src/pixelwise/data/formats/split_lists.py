@@ -166,7 +166,7 @@ def _apply(index: DatasetIndex, used: _Assignment, unused: Sequence[_Lists]) -> 
 
 
 def report_missing_names(places: Iterable[Path]) -> tuple[IndexFault, ...]:
-    """Return the finding about names of lists, such as `train.txt: 0001`, that no file has, or several; none if none."""
+    """Return the finding about names in lists, such as `train.txt: 0001`, that no image or several have; none without."""
     fault = IndexFault(
         code="missing_listed",
         files=tuple(dict.fromkeys(places)),
