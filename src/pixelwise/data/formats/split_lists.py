@@ -166,7 +166,7 @@ def _apply(index: DatasetIndex, used: _Assignment, unused: Sequence[_Lists]) -> 
 
 
 def report_missing_names(places: Iterable[Path]) -> tuple[IndexFault, ...]:
-    """Return the finding about names in lists, such as `train.txt: 0001`, that no image or several have; none without."""
+    """Return the finding about names in lists, such as `train.txt: 0001`, that no image has, or several have."""
     fault = IndexFault(
         code="missing_listed",
         files=tuple(dict.fromkeys(places)),
