@@ -71,7 +71,7 @@ def find_pairs(root: Path) -> DatasetIndex:
     documents = [document for document in parsed.values() if document]
     if not documents:
         raise DataError(f"{root} contains no LabelMe JSON file. Put each next to its image.")
-    classes = make_classes(root, [(label, label, None) for label in sorted(_collect_labels(documents))])
+    classes = make_classes(root, [(label, label, None) for label in sorted(_collect_labels(documents))], are_found=True)
     return make_index(
         [_make_sample(root, document.image, document.path) for document in documents if document.image],
         _Reader(partial(_parse_shapes, parsed, classes), classes),
