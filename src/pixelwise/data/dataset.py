@@ -14,6 +14,7 @@ from pixelwise.data.classes import Classes, Coding, Color, classes_from_values, 
 from pixelwise.data.description import combine_classes, read_description
 from pixelwise.data.formats import FORMATS, detect_format
 from pixelwise.data.formats.dataset_index import DatasetIndex, remove_aliases
+from pixelwise.data.formats.split_lists import apply_split_lists
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage, mark_unlabeled
 from pixelwise.data.io.nodata import ALL_DATA, Nodata
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
@@ -101,9 +102,9 @@ class Dataset:
         if not os.access(root, os.R_OK | os.X_OK):
             raise PathAccessError(f"Dataset {str(path)!r} is not readable. Check the permissions of the folder.")
         format = detect_format(root, format)
-        index = remove_aliases(FORMATS[format].find_pairs(root))
+        index = apply_split_lists(root, remove_aliases(FORMATS[format].find_pairs(root)))
         description = read_description(root)
-        if not (index.samples or index.images_without_mask or index.same_stem):
+        if not (index.samples or index.images_without_mask or index.same_stem or index.faults):
             fix = f"Expected the layout of format {format!r}. Check the path, or choose another --format."
             if format == "folder":
                 fix = "Put the images into images/ and masks of the same name into masks/."
