@@ -280,7 +280,7 @@ FAULTS = [
           message="^images/train/1.png: is not an image of a known format", fix="Replace or remove it"),
     Fault(code="unreadable_image", note="varying alpha", plant=put("images/train/1.png", noise(channels=4)),
           files=("images/train/1.png",), message="^images/train/1.png: the alpha channel varies",
-          fix="Write 'channels: 4' into dataset.yaml"),
+          fix="Write 'nodata: alpha' into dataset.yaml if alpha 0 marks pixels without data, or 'channels: 4' if"),
     Fault(code="unreadable_mask", plant=put_bytes("masks/train/1.png", b"a text"), files=("masks/train/1.png",),
           message="^masks/train/1.png: is not an image of a known format", fix="Replace or remove it"),
     Fault(code="unreadable_mask", note="a picture", plant=put("masks/train/1.png", noise()),

@@ -53,6 +53,7 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "gray_repeated": ("warning", "gray images among RGB images are repeated to 3 channels"),
     "mixed_bit_depth": ("error", "images have different pixel types, such as 8-bit and 16-bit"),
     "not_finite": ("error", "an image contains NaN or infinite values"),
+    "undeclared_nodata": ("error", "an image contains a value of missing data that nothing declares"),
     "constant_image": ("warning", "all pixels of an image have the same value"),
     "alpha_dropped": ("note", "a constant alpha channel is not used"),
     # classes
