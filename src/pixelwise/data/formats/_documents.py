@@ -171,6 +171,8 @@ def get_bytes(record: Any, key: str) -> bytes:
 
 
 def parse_text(value: Any) -> str | None:
+    """Return a text that is not empty; a whole number becomes text."""
+    value = int(value) if isinstance(value, float) and value.is_integer() else value
     return str(value) if (isinstance(value, str) and value.strip()) or type(value) is int else None
 
 

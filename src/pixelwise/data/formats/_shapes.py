@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
+from pixelwise.data.class_names import IGNORE_NAMES
 from pixelwise.data.classes import Color, default_colors, ignore_index_for
 from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats._documents import format_value, locate_errors
@@ -42,7 +43,6 @@ _WITHOUT_AREA = (
     *("cuboid", "cuboid_2d", "skeleton", "graph"),
 )
 """Types of shapes in all tools that have no area of pixels."""
-_IGNORE_NAMES = ("ignore", "__ignore__")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,16 +87,23 @@ class ShapeReader(SampleReader):
         return read_size(sample.image_path)
 
 
-def make_classes(source: Path, listed: Sequence[tuple[Hashable, str, Color | None]]) -> ShapeClasses:
+def make_classes(
+    source: Path, listed: Sequence[tuple[Hashable, str, Color | None]], *, are_found: bool = False
+) -> ShapeClasses:
     """Make the classes from a format's keys, names and colors.
 
     Background is added in front unless a class has this name. Pixels of a class named `ignore` are ignored.
+
+    Args:
+        source: The file or folder that lists them.
+        listed: Key, name and color of each class.
+        are_found: Whether they are only those that occur, because the format does not list classes.
     """
     names = [name for _, name, _ in listed]
     if duplicates := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"{source} lists the class {duplicates[0]!r} twice. Give each class its own name.")
     own = [row for row in listed if row[1].lower() in _BACKGROUND_NAMES][:1] or [(None, "background", (0, 0, 0))]
-    rows = own + [row for row in listed if row not in own and row[1].lower() not in _IGNORE_NAMES]
+    rows = own + [row for row in listed if row not in own and row[1].lower() not in IGNORE_NAMES]
     ignore_index = ignore_index_for(len(rows))
     defaults = default_colors(len(rows))
     description = DatasetDescription(
@@ -108,6 +115,7 @@ def make_classes(source: Path, listed: Sequence[tuple[Hashable, str, Color | Non
         label_mapping=None if ignore_index == 255 else {i: i for i in range(len(rows))},
         ignore=None if ignore_index == 255 else (ignore_index,),
         coding="index",
+        labels="found" if are_found else "listed",
     )
     values = {row[0]: rows.index(row) if row in rows else ignore_index for row in listed}
     return ShapeClasses(source=source, values=values, description=description)
@@ -222,16 +230,21 @@ def index_listed_images(
     if not found:
         subject = f"{listed[0].place} and all others" if listed else f"{', '.join(map(str, folders))}: images"
         raise DataError(f"{subject} do not exist below {root}. Put the images there.")
-    entries = {name_sample(root, path): entry for path, entry in found.items()}
     used = {path.parent for path in found}
 
     def read_shapes(sample: Sample) -> ImageShapes:
-        entry = entries[sample.name]
-        with locate_errors(entry.place):
+        entry = found[sample.image_path]
+        with locate_errors(sample.mask_location):
             return parse_shapes(entry.content)
 
     samples = [
-        Sample(name=name_sample(root, path), image_path=path, mask_path=entry.document, split=entry.split)
+        Sample(
+            name=name_sample(root, path),
+            image_path=path,
+            mask_path=entry.document,
+            split=entry.split,
+            label_entry=path.relative_to(root).as_posix(),
+        )
         for path, entry in found.items()
     ]
     unlisted = known - set(found)
