@@ -28,7 +28,7 @@ class SampleReader:
         return decode_image_bytes(self.read_image_bytes(sample), sample.image_location)
 
     def read_mask(self, sample: Sample) -> Array:
-        """Read the mask as (H, W) uint8 or uint16 values, or (H, W, 3) uint8 colors."""
+        """Read the mask as (H, W) values or (H, W, 3) colors, masked where the file declares missing data."""
         return read_mask_bytes(self.read_mask_bytes(sample), sample.mask_location)
 
     def read_image_bytes(self, sample: Sample) -> bytes:
@@ -38,6 +38,19 @@ class SampleReader:
     def read_mask_bytes(self, sample: Sample) -> bytes:
         """Read the encoded mask file."""
         return read_bytes(sample.mask_path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexFault:
+    """A finding of `checks.findings.CODES` about the files of a dataset that only its format or lists know."""
+
+    code: str
+    files: tuple[Path, ...]
+    """Files, or places in files: `train.txt: 0001`."""
+    noun: str
+    problem: str
+    """Completes `2 images ...`."""
+    fix: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +66,15 @@ class DatasetIndex:
     """Images and masks in no split: stray files, and folders that are not named after a split."""
     foreign_files: tuple[Path, ...] = ()
     """Files that do not have the extension of an image."""
+    has_lists: bool = field(default=False, compare=False)
+    """True if the format's own lists define the splits, so that no others do."""
+    faults: tuple[IndexFault, ...] = ()
+    """Further findings, which `check` reports."""
     reader: SampleReader = field(default_factory=SampleReader, compare=False)
     channel_files: bool = False
     """True if each image has one file per channel."""
     description: DatasetDescription = field(default_factory=DatasetDescription)
-    """What the format itself says about its classes and channels; a dataset.yaml in the folder overrides it."""
+    """Classes and channels as the format declares them, which a dataset.yaml in the folder changes."""
 
 
 class DatasetFormat(Protocol):
@@ -239,6 +256,12 @@ def find_split_paths(paths: Sequence[Path]) -> dict[Split, Path]:
 def find_split(words: Iterable[str]) -> Split | None:
     """Return the split of the first word that names one; None if there is none."""
     return next((_SPLIT_OF_NAME[word.lower()] for word in words if word.lower() in _SPLIT_OF_NAME), None)
+
+
+def list_path_endings(text: str) -> Iterator[str]:
+    """Yield a path of any machine and its endings, the longest first: `x/a/b` → `x/a/b`, `a/b`, `b`."""
+    parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", ".")]
+    yield from ("/".join(parts[i:]) for i in range(len(parts)) if i == 0 or ".." not in parts[i:])
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
