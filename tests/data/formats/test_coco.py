@@ -185,6 +185,15 @@ def test_forms_of_one_outline(tmp_path: Path, segmentation: Any) -> None:
     assert mask(plant(tmp_path, annotation(segmentation))) == make_mask((CAT, slice(1, 3), slice(1, 4)))
 
 
+def test_a_file_of_via_is_read(tmp_path: Path) -> None:
+    """As in github.com/matterport/Mask_RCNN/issues/1922: ids as texts, flat outlines, no class where none was set."""
+    drawn = {"id": 0, "image_id": "1", "segmentation": SQUARE, "bbox": [1, 1, 3, 2], "iscrowd": 0}
+    assert mask(plant(tmp_path, {**drawn, "category_id": 7})) == make_mask((DOG, slice(1, 3), slice(1, 4)))
+    dataset = Dataset.load(plant(tmp_path, drawn))
+    with pytest.raises(DataError, match=r"annotation 0: 'category_id' is missing\. Expected a whole number"):
+        dataset.read_mask(dataset.samples[0])
+
+
 def test_an_outline_and_run_lengths_may_be_parts_of_one_annotation(tmp_path: Path) -> None:
     areas = (CAT, slice(1, 3), slice(1, 4)), (CAT, slice(0, 2), slice(5, 8))
     assert mask(plant(tmp_path, annotation([RUNS, OTHER]))) == make_mask(*areas)
