@@ -39,7 +39,7 @@ def _check_similar_names(context: CheckContext) -> Iterator[Finding]:
     if not groups:
         return
     changed = {name: kept for kept, *others in groups for name in others}
-    description, declared = read_description(context.dataset.root), context.dataset.index.description.names
+    description, declared = read_description(context.dataset.folders[0]), context.dataset.index.description.names
     own = {name: name for name in changed if name in (declared or names)}
     rename = {name: changed.get(new, new) for name, new in {**own, **(description.rename or {})}.items()}
     fix = f"If they mean the same, write this into dataset.yaml:\n{format_key('rename', rename)}"

@@ -103,7 +103,7 @@ def choose_split(dataset: Dataset, model: str | Path, split: str | None) -> tupl
     wanted = split or next((s for s in ("test", "val", "all") if s in by_split), None)
     if wanted is None or wanted not in by_split:
         raise InvalidArgumentError(
-            f"{dataset.root} has no split {split or 'test or val'!r}. It has: {', '.join(sorted(by_split))}."
+            f"{dataset.location} has no split {split or 'test or val'!r}. It has: {', '.join(sorted(by_split))}."
         )
     return wanted, by_split[wanted]
 
@@ -113,7 +113,7 @@ def adapt_to_model(dataset: Dataset, predictor: Predictor) -> Dataset:
     classes = dataset.declared_classes or predictor.classes
     if classes.names != predictor.classes.names:
         raise InvalidArgumentError(
-            f"{dataset.root} has the classes {', '.join(classes.names)}, but the model has "
+            f"{dataset.location} has the classes {', '.join(classes.names)}, but the model has "
             f"{', '.join(predictor.classes.names)}. Use data with the classes of the model."
         )
     return dataset.with_classes(classes, predictor.spec.channels, predictor.spec.nodata)
