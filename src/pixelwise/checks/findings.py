@@ -36,7 +36,7 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "palette_order": ("error", "the palette color of an index is the color of another class in dataset.yaml"),
     "rgba_mask": ("warning", "masks have an alpha channel"),
     "no_classes": ("error", "no mask contains a class, or the masks contain too many values to be classes"),
-    "single_class": ("error", "there is only one class"),
+    "single_class": ("error", "there is only one class, or only one occurs in training"),
     "foreground_ignored": ("error", "masks of 0 and 255 have two classes, but 255 is ignored"),
     "binary_masks": ("warning", "masks of 0 and 255 are read as background and foreground"),
     "ids_compacted": ("note", "no classes are named: mask values became classes in ascending order"),
@@ -52,6 +52,7 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "constant_image": ("warning", "all pixels of an image have the same value"),
     "alpha_dropped": ("note", "a constant alpha channel is not used"),
     # classes
+    "similar_names": ("warning", "names of classes differ only in case or blanks"),
     "class_unused": ("warning", "a named class does not occur in any mask"),
     "class_in_one_image": ("warning", "a class occurs in one image only"),
     "class_not_in_train": ("warning", "a class occurs in val or test, but not in train"),

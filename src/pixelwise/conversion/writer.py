@@ -98,13 +98,18 @@ def encode_mask(labels: Array, classes: Classes) -> bytes:
     return encode_png(labels, palette)
 
 
-def format_description(classes: Classes, channels: int | None) -> str:
-    """Return the text of a dataset.yaml for masks of class indices."""
+def format_description(classes: Classes, channels: int | None, *, has_mapping: bool = False) -> str:
+    """Return the text of a dataset.yaml for masks of class indices.
+
+    `has_mapping` also maps them, for formats that can have names of their own for the same masks.
+    """
     values: dict[str, Any] = {
         "names": list(classes.names),
         "colors": [list(color) for color in classes.colors],
         "ignore": [classes.ignore_index],
     }
+    if has_mapping:
+        values["label_mapping"] = {index: index for index in range(len(classes.names))}
     if channels not in (1, 3):
         values["channels"] = channels
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None)

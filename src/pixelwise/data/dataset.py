@@ -5,13 +5,13 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
 from pixelwise.data.classes import Classes, Coding, Color, classes_from_values, mask_values, require_integers
-from pixelwise.data.description import DatasetDescription, describe_classes, merge_descriptions, read_description
+from pixelwise.data.description import combine_classes, read_description
 from pixelwise.data.formats import FORMATS, detect_format
 from pixelwise.data.formats.dataset_index import DatasetIndex, remove_aliases
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage, mark_unlabeled
@@ -99,21 +99,25 @@ class Dataset:
             raise PathAccessError(f"Dataset {str(path)!r} is not readable. Check the permissions of the folder.")
         format = detect_format(root, format)
         index = remove_aliases(FORMATS[format].find_pairs(root))
-        description = merge_descriptions(index.description, read_description(root))
+        description = read_description(root)
         if not (index.samples or index.images_without_mask or index.same_stem):
             fix = f"Expected the layout of format {format!r}. Check the path, or choose another --format."
             if format == "folder":
                 fix = "Put the images into images/ and masks of the same name into masks/."
             raise DataError(f"No images found in {root} ({', '.join(IMAGE_EXTENSIONS)}). {fix}")
-        classes = _describe_classes(root, description, index)
+        try:
+            classes = combine_classes(index.description, description, partial(_find_coding, index))
+        except DataError as error:
+            raise DataError(f"{description.path or root}: {error}") from error
+        mapping = description.label_mapping or index.description.label_mapping
         return cls(
             root=root,
             format=format,
             index=index,
             declared_classes=classes,
             resolved_classes=classes,
-            channels=description.channels,
-            mapped_values=frozenset(v for v in description.label_mapping or () if isinstance(v, int)),
+            channels=description.channels or index.description.channels,
+            mapped_values=frozenset(v for v in mapping or () if isinstance(v, int)),
         )
 
     @property
@@ -326,17 +330,6 @@ def describe_unlisted_values(values: Sequence[int], classes: Classes) -> tuple[s
         f"Add missing {what}s to {keys} in dataset.yaml, or correct the mask: JPEG compression and interpolation "
         f"create such {what}s.",
     )
-
-
-def _describe_classes(root: Path, description: DatasetDescription, index: DatasetIndex) -> Classes | None:
-    if not description.class_keys:
-        return None
-    if description.coding is None and (description.colors or description.label_mapping):
-        description = replace(description, coding=_find_coding(index, description.colors or ()))
-    try:
-        return describe_classes(description)
-    except DataError as error:
-        raise DataError(f"{description.path or root}: {error}") from error
 
 
 def _find_coding(index: DatasetIndex, colors: Sequence[Color]) -> Coding:

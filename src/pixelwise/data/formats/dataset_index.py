@@ -57,7 +57,7 @@ class DatasetIndex:
     channel_files: bool = False
     """True if each image has one file per channel."""
     description: DatasetDescription = field(default_factory=DatasetDescription)
-    """What the format itself says about its classes and channels; a dataset.yaml in the folder overrides it."""
+    """Classes and channels as the format declares them, which a dataset.yaml in the folder changes."""
 
 
 class DatasetFormat(Protocol):

@@ -19,6 +19,7 @@ from threading import Lock
 from typing import Any
 
 from pixelwise.data.description import DatasetDescription
+from pixelwise.data.formats._documents import get_text, locate_errors
 from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader, prefix_split
 from pixelwise.data.formats.folder import can_read as is_folder_dataset
 from pixelwise.data.formats.webdataset import DataShard, find_shard_split, find_shards, select_shards
@@ -184,7 +185,9 @@ def _describe(root: Path, file: ArrowFile) -> DatasetDescription:
     if not path.exists():
         return DatasetDescription(names=tuple(_find_class_names(file.features)) or None)
     try:
-        names_of = {int(key): str(name) for key, name in _read_object(path).items()}
+        listed = _read_object(path)
+        with locate_errors(path):
+            names_of = {int(key): get_text(listed, key) for key in listed}
     except ValueError as error:
         raise DataError(f"{path} must map mask values to names, such as {{'0': 'road'}}. Correct it.") from error
     names_of = {value: names_of[value] for value in sorted(names_of) if value >= 0}  # no mask contains -1

@@ -71,7 +71,7 @@ def find_pairs(root: Path) -> DatasetIndex:
     documents = [document for document in parsed.values() if document]
     if not documents:
         raise DataError(f"{root} contains no LabelMe JSON file. Put each next to its image.")
-    classes = make_classes(root, [(label, label, None) for label in sorted(_collect_labels(documents))])
+    classes = make_classes(root, [(label, label, None) for label in sorted(_collect_labels(documents))], are_found=True)
     pairs = {_make_sample(root, d.image, d.path): d for d in documents if d.image}
     return make_index(
         pairs,
