@@ -33,6 +33,13 @@ def _check_pairing(context: CheckContext) -> Iterator[Finding]:
     yield from report_files("foreign_file", files, "file", "without the suffix of an image", fix)
 
 
+def _check_faults(context: CheckContext) -> Iterator[Finding]:
+    """Report what the format or split lists found."""
+    for fault in context.dataset.index.faults:
+        files = context.list_files(fault.files)
+        yield from report_files(fault.code, files, fault.noun, fault.problem, fault.fix)
+
+
 def _check_links(context: CheckContext) -> Iterator[Finding]:
     """Find broken symbolic links, which formats do not list as files."""
     broken = []
@@ -102,4 +109,11 @@ def _check_suffixes(context: CheckContext) -> Iterator[Finding]:
     yield from report_files("wrong_extension", files, "file", problem, fix)
 
 
-CHECKS: tuple[Check, ...] = (_check_pairing, _check_links, _check_names, _check_decoding, _check_suffixes)
+CHECKS: tuple[Check, ...] = (
+    _check_pairing,
+    _check_faults,
+    _check_links,
+    _check_names,
+    _check_decoding,
+    _check_suffixes,
+)

@@ -230,11 +230,10 @@ def index_listed_images(
     if not found:
         subject = f"{listed[0].place} and all others" if listed else f"{', '.join(map(str, folders))}: images"
         raise DataError(f"{subject} do not exist below {root}. Put the images there.")
-    entries = {name_sample(root, path): entry for path, entry in found.items()}
     used = {path.parent for path in found}
 
     def read_shapes(sample: Sample) -> ImageShapes:
-        entry = entries[sample.name]
+        entry = found[sample.image_path]
         with locate_errors(entry.place):
             return parse_shapes(entry.content)
 
