@@ -168,6 +168,7 @@ def make_model() -> Callable[..., Path]:
 
     from pixelwise.config import NetworkConfig
     from pixelwise.data.description import describe_classes, parse_description
+    from pixelwise.data.io.nodata import parse_nodata
     from pixelwise.model_file import ModelSpec, save_model
 
     def make(
@@ -180,6 +181,7 @@ def make_model() -> Callable[..., Path]:
         seed: int = 0,
         network: NetworkConfig | None = None,
         channel_files: bool = False,
+        nodata: object = MappingProxyType({}),
     ) -> Path:
         spec = ModelSpec(
             network=network or NetworkConfig(base_channels=4, depth=2),
@@ -190,6 +192,7 @@ def make_model() -> Callable[..., Path]:
             std=(50.0,) * channels,
             scores=dict(scores),
             channel_files=channel_files,
+            nodata=parse_nodata(nodata),
         )
         torch.manual_seed(seed)
         save_model(path, spec, spec.build().state_dict())

@@ -13,6 +13,10 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "orphan_mask": ("warning", "a mask has no image"),
     "same_stem": ("error", "files such as a.jpg and a.png have the same name, so it is unclear which belong together"),
     "outside_splits": ("error", "a file is outside the split folders and is not read"),
+    "missing_listed": ("error", "a split list names an image that does not exist, or by a name of several images"),
+    "unused_list": ("error", "a split list contradicts others, or its name does not say that it is the one to use"),
+    "not_listed": ("warning", "an image with a mask is in no split list, so it is not used"),
+    "split_lists": ("note", "split lists define the splits"),
     "foreign_file": ("warning", "a file in an image or mask folder is not an image"),
     "too_few_pairs": ("error", "no images are available for training or for validation"),
     "broken_link": ("error", "a symbolic link points to a file that does not exist"),
@@ -49,6 +53,7 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "gray_repeated": ("warning", "gray images among RGB images are repeated to 3 channels"),
     "mixed_bit_depth": ("error", "images have different pixel types, such as 8-bit and 16-bit"),
     "not_finite": ("error", "an image contains NaN or infinite values"),
+    "undeclared_nodata": ("error", "an image contains a value of missing data that nothing declares"),
     "constant_image": ("warning", "all pixels of an image have the same value"),
     "alpha_dropped": ("note", "a constant alpha channel is not used"),
     # classes

@@ -107,7 +107,7 @@ class WebDatasetWriter:
 
 
 def _write_description(root: Path, dataset: Dataset, *, has_mapping: bool = False) -> None:
-    text = format_description(dataset.classes, dataset.channels, has_mapping=has_mapping)
+    text = format_description(dataset.classes, dataset.channels, dataset.nodata, has_mapping=has_mapping)
     write_file(root / "dataset.yaml", text)
 
 

@@ -28,6 +28,7 @@ from pixelwise.data.classes import (
     parse_range,
 )
 from pixelwise.data.io.decoded_image import MAX_MASK_VALUE
+from pixelwise.data.io.nodata import Nodata, parse_nodata
 from pixelwise.errors import DataError
 from pixelwise.files import read_yaml
 
@@ -68,6 +69,8 @@ class DatasetDescription:
     """Form of classes in masks: values or colors; found in the masks where it is not given."""
     channels: int | None = None
     """Number of channels of every image."""
+    nodata: Nodata | None = None
+    """Values of missing data in images, in addition to those that their files declare."""
 
     @property
     def class_keys(self) -> tuple[str, ...]:
@@ -480,5 +483,6 @@ _PARSERS: Mapping[str, Callable[[object], Any]] = {
     "mask_type": _parse_mask_type,
     "coding": _parse_coding,
     "channels": _parse_channels,
+    "nodata": parse_nodata,
 }
 """Key of dataset.yaml → parser of its value, which raises DataError."""

@@ -126,16 +126,16 @@ def choose_split(dataset: Dataset, model: str | Path, split: str | None) -> tupl
 
 
 def adapt_to_model(dataset: Dataset, predictor: Predictor, samples: Sequence[Sample]) -> Dataset:
-    """Return the dataset with the classes of the model, matched by name, and with its channels.
+    """Return the dataset with the classes of the model, matched by name, and with its channels and nodata.
 
     Masks without names have the mask values of the model. Names that only one of both has are logged.
 
     Raises:
         InvalidArgumentError: The samples show a class that the model does not have.
     """
-    declared, classes, channels = dataset.declared_classes, predictor.classes, predictor.spec.channels
+    declared, classes, spec = dataset.declared_classes, predictor.classes, predictor.spec
     if declared is None:
-        return dataset.with_classes(classes, channels)
+        return dataset.with_classes(classes, spec.channels, spec.nodata)
     unknown = [name for name in declared.names if name not in classes.names]
     shown = _find_shown_classes(dataset, declared, samples) if unknown else set()
     if not shown.isdisjoint(unknown):
@@ -152,7 +152,7 @@ def adapt_to_model(dataset: Dataset, predictor: Predictor, samples: Sequence[Sam
         ignore=declared.ignore,
         coding=declared.coding,
     )
-    return dataset.with_classes(matched, channels)
+    return dataset.with_classes(matched, spec.channels, spec.nodata)
 
 
 def _find_shown_classes(dataset: Dataset, classes: Classes, samples: Sequence[Sample]) -> set[str]:

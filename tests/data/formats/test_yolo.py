@@ -234,7 +234,7 @@ def test_an_invalid_line_is_an_error_and_a_finding(tmp_path: Path, text: str, me
 
 def test_a_text_file_in_another_encoding_is_a_finding(tmp_path: Path) -> None:
     root = plant(tmp_path / "data")
-    (root / "labels/train/a.txt").write_bytes(b"\xff\xfe")
+    (root / "labels/train/a.txt").write_bytes(b"\xe4")
     assert "a.txt: is not UTF-8 text" in get_finding(run_check(root, tmp_path), "unreadable_mask")["message"]
 
 

@@ -230,16 +230,21 @@ def index_listed_images(
     if not found:
         subject = f"{listed[0].place} and all others" if listed else f"{', '.join(map(str, folders))}: images"
         raise DataError(f"{subject} do not exist below {root}. Put the images there.")
-    entries = {name_sample(root, path): entry for path, entry in found.items()}
     used = {path.parent for path in found}
 
     def read_shapes(sample: Sample) -> ImageShapes:
-        entry = entries[sample.name]
-        with locate_errors(entry.place):
+        entry = found[sample.image_path]
+        with locate_errors(sample.mask_location):
             return parse_shapes(entry.content)
 
     samples = [
-        Sample(name=name_sample(root, path), image_path=path, mask_path=entry.document, split=entry.split)
+        Sample(
+            name=name_sample(root, path),
+            image_path=path,
+            mask_path=entry.document,
+            split=entry.split,
+            label_entry=path.relative_to(root).as_posix(),
+        )
         for path, entry in found.items()
     ]
     unlisted = known - set(found)

@@ -19,6 +19,7 @@ import numpy as np
 
 from pixelwise.data.formats._documents import (
     Record,
+    format_value,
     get_bytes,
     get_points,
     get_records,
@@ -72,10 +73,9 @@ def find_pairs(root: Path) -> DatasetIndex:
     if not documents:
         raise DataError(f"{root} contains no LabelMe JSON file. Put each next to its image.")
     classes = make_classes(root, [(label, label, None) for label in sorted(_collect_labels(documents))], are_found=True)
-    pairs = {_make_sample(root, d.image, d.path): d for d in documents if d.image}
     return make_index(
-        pairs,
-        _Reader(partial(_parse_shapes, pairs, classes), classes),
+        [_make_sample(root, document.image, document.path) for document in documents if document.image],
+        _Reader(partial(_parse_shapes, parsed, classes), classes),
         classes,
         images_without_mask=images - {document.image for document in documents},
         masks_without_image=[document.path for document in documents if not document.image],
@@ -93,7 +93,7 @@ class _Document:
     content: Record
     """What the file contains, without the image, which is most of it."""
     fault: PixelwiseError | None = None
-    """Error of reading the file; raised when its mask is read, so that checks list all such files."""
+    """Error of the whole file; raised when its mask is read, so that checks list all such files."""
 
 
 class _Reader(ShapeReader):
@@ -117,21 +117,25 @@ def _read_document(root: Path, path: Path, images: set[Path]) -> _Document | Non
     try:
         content = read_json(path)
     except READ_ERRORS as error:
-        image = _find_image(root, path, "", images)
-        return _Document(path=path, image=image, content={}, fault=error)
+        return _Document(path=path, image=_find_same_stem(path, images), content={}, fault=error)
     if not isinstance(content, dict) or "shapes" not in content:
         return None
     name, embedded = content.get("imagePath"), content.pop("imageData", None)
-    image = _find_image(root, path, name if isinstance(name, str) else "", images)
-    return _Document(path=path, image=image or (path if embedded else None), content=content)
-
-
-def _find_image(root: Path, path: Path, image_path: str, images: set[Path]) -> Path | None:
-    """Find an image by its imagePath, or else by the stem of the JSON file."""
     folder = path.parent.relative_to(root).as_posix()
-    named = find_image(root, image_path, (folder, f"{folder}/../images"), images) if image_path else None
-    same_stem = (path.with_suffix(extension) for extension in IMAGE_EXTENSIONS)
-    return named or next((image for image in same_stem if image in images), None)
+    named = find_image(root, name, (folder, f"{folder}/../images"), images) if isinstance(name, str) else None
+    same_stem = _find_same_stem(path, images)
+    fault = None
+    if named and same_stem and named.stem != same_stem.stem:  # such as after renaming many files
+        fault = DataError(
+            f"{path}: 'imagePath' is {format_value(name)}, but {same_stem.name} has the name of this file. Correct "
+            f"'imagePath', or rename the file after its image."
+        )
+    return _Document(path=path, image=named or same_stem or (path if embedded else None), content=content, fault=fault)
+
+
+def _find_same_stem(path: Path, images: set[Path]) -> Path | None:
+    """Find the image next to a JSON file that has its stem."""
+    return next((image for image in map(path.with_suffix, IMAGE_EXTENSIONS) if image in images), None)
 
 
 def _collect_labels(documents: Iterable[_Document]) -> set[str]:
@@ -164,8 +168,9 @@ def _decode_embedded(path: Path) -> DecodedImage:
     return decode_image_bytes(_read_embedded(path), f"{path}: imageData")
 
 
-def _parse_shapes(documents: Mapping[Sample, _Document], classes: ShapeClasses, sample: Sample) -> ImageShapes:
-    document = documents[sample]
+def _parse_shapes(documents: Mapping[Path, _Document | None], classes: ShapeClasses, sample: Sample) -> ImageShapes:
+    document = documents[sample.mask_path]
+    assert document is not None
     if document.fault:
         raise document.fault
     with locate_errors(document.path):

@@ -11,6 +11,7 @@ any text file is an error. Without data.yaml, the names are in classes.txt and t
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from os.path import abspath, exists
@@ -78,7 +79,7 @@ def find_pairs(root: Path) -> DatasetIndex:
     ]
     used = {path for paths in labels.values() for path in paths}
     folders = {path.parent for path in used}
-    return make_index(
+    index = make_index(
         samples,
         ShapeReader(partial(_read_shapes, classes=classes), classes),
         classes,
@@ -89,6 +90,7 @@ def find_pairs(root: Path) -> DatasetIndex:
         ],
         outside_splits=[p for p in find_images(root) if p not in images and "images" in p.relative_to(root).parts],
     )
+    return replace(index, has_lists=path is not None)
 
 
 def _find_description(root: Path) -> Path | None:
