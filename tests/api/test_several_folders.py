@@ -26,6 +26,11 @@ def test_train_resume_and_evaluate(folders: list[Path], tmp_path: Path, caplog: 
     assert {line for line in lines if line.startswith("- ")} == {"- one/a", "- one/b", "- two/a", "- two/b"}
     scores = pw.evaluate(run.run, folders, split="train", device="cpu")
     assert (scores["num_images"], scores["data"]) == (3, f"{folders[0]} {folders[1]}")
+    validated = [name for name in ("one", "two") if f"- {name}/" in "".join(lines[lines.index("val:") :])]
+    for folder in folders:  # its images are known under their names in the run
+        if folder.name in validated:
+            assert pw.evaluate(run.run, folder, device="cpu")["num_images"] == 1
+        assert pw.evaluate(run.run, folder, split="train", device="cpu")["num_images"] == 2 - (folder.name in validated)
     with caplog.at_level("INFO"):
         pw.train(folders, tmp_path / "run", resume=True, device="cpu")
     assert "is finished; nothing to do" in caplog.text

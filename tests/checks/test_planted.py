@@ -71,6 +71,8 @@ TESTED_SEPARATELY = {
     "shifted_mask",
     "not_finite",
     "undeclared_nodata",
+    "misplaced_mask",
+    "flipped_mask",
 }
 
 

@@ -53,15 +53,11 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
     channel_files = _require_equal("files per channel", {d.root: d.index.channel_files for d in datasets})
     classes, is_raw, faults = _join_classes(datasets)
 
-    def rename(sample: Sample, folder: Path) -> Sample:
-        name = f"{folder.relative_to(root).as_posix()}/{sample.name.removeprefix(f'{sample.split}/')}"
-        return replace(sample, name=prefix_split(sample.split, name))
-
     def concatenate(get: Callable[[DatasetIndex], Iterable[T]]) -> tuple[T, ...]:
         return tuple(item for dataset in datasets for item in get(dataset.index))
 
     index = DatasetIndex(
-        samples=tuple(sorted(rename(sample, dataset.root) for dataset in datasets for sample in dataset.samples)),
+        samples=tuple(sorted(_name_in_folder(s, d.root.relative_to(root)) for d in datasets for s in d.samples)),
         images_without_mask=concatenate(lambda index: index.images_without_mask),
         masks_without_image=concatenate(lambda index: index.masks_without_image),
         same_stem=concatenate(lambda index: index.same_stem),
@@ -82,6 +78,17 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
         mapped_values=frozenset().union(*(dataset.mapped_values for dataset in datasets)) if is_raw else frozenset(),
         joined_folders=tuple(dataset.root for dataset in datasets),
     )
+
+
+def name_as_part(dataset: Dataset) -> Dataset:
+    """Return a dataset with the names that it has as one of several folders next to each other."""
+    samples = sorted(_name_in_folder(sample, Path(dataset.root.name)) for sample in dataset.samples)
+    return replace(dataset.with_samples(samples), root=dataset.root.parent)
+
+
+def _name_in_folder(sample: Sample, folder: Path) -> Sample:
+    name = f"{folder.as_posix()}/{sample.name.removeprefix(f'{sample.split}/')}"
+    return replace(sample, name=prefix_split(sample.split, name))
 
 
 def _require_equal(what: str, values: Mapping[Path, T]) -> T | None:
