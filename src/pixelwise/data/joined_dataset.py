@@ -83,7 +83,7 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
 def name_as_part(dataset: Dataset) -> Dataset:
     """Return a dataset with the names that it has as one of several folders next to each other."""
     samples = sorted(_name_in_folder(sample, Path(dataset.root.name)) for sample in dataset.samples)
-    return replace(dataset.with_samples(samples), root=dataset.root.parent)
+    return replace(dataset.with_samples(samples), root=dataset.root.parent, joined_folders=dataset.folders)
 
 
 def _name_in_folder(sample: Sample, folder: Path) -> Sample:

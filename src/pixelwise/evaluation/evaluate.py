@@ -97,20 +97,24 @@ def choose_split(dataset: Dataset, model: str | Path, split: str | None) -> tupl
     folder = Path(model) if Path(model).is_dir() else Path(model).parent
     path = folder / "splits.yaml"
     run_names = _read_sample_names(path)
+    listed = set(itertools.chain(*run_names.values()))
     part = name_as_part(dataset)  # the run may have been trained on several folders
-    if not any(_select_named(dataset.samples, names) for names in run_names.values()):
-        dataset = part if any(_select_named(part.samples, names) for names in run_names.values()) else dataset
+    is_part = not _select_named(dataset.samples, listed) and bool(_select_named(part.samples, listed))
+    dataset = part if is_part else dataset
     by_split: dict[str, list[Sample]] = {}
     for sample in dataset.samples:
         if sample.split:
             by_split.setdefault(sample.split, []).append(sample)
     # A run takes its val split out of train, so both come from the run.
     is_from_run = "val" not in by_split and (split == "train" or (split or "test") not in by_split)
-    named = _select_named(dataset.samples, itertools.chain(*run_names.values())) if is_from_run else []
+    named = _select_named(dataset.samples, listed) if is_from_run else []
     if split != "test":  # a fold also trains on images of the dataset's val split
         named += _select_named(by_split.get("val", ()), run_names.get("train", ()))
     if named and _has_recorded_file(dataset, named, folder / "files.json"):
-        by_split |= {name: samples for name, samples in read_splits(path, dataset.samples).items() if samples}
+        if not is_part:
+            read_splits(path, dataset.samples)  # no sample may be missing
+        named_splits = {name: _select_named(dataset.samples, names) for name, names in run_names.items()}
+        by_split |= {name: samples for name, samples in named_splits.items() if samples}
         if num_new := len(set(dataset.samples).difference(*by_split.values())):
             logger.info(f"{num_new} image(s) of {dataset.location} are in no split of the run and are not scored")
     elif named:
