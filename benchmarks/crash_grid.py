@@ -19,7 +19,7 @@ from machine import write_result
 from torch import nn
 
 from pixelwise.config import NetworkConfig
-from pixelwise.networks import NETWORKS, build_network
+from pixelwise.networks import NETWORKS, Segmenter, build_network
 
 RESULT = Path(__file__).parent / "results" / "crash-grid-cpu.json"
 GROUP = 40
@@ -63,7 +63,7 @@ def collect(size: tuple[int, int], num_classes: int) -> list[dict[str, Any]]:
                     module.register_forward_pre_hook(record)
             network.eval()
             with torch.no_grad():
-                network(torch.empty(2, 3, *size))
+                Segmenter(network, mean=[0.0] * 3, std=[1.0] * 3)(torch.empty(2, 3, *size))
     return list(found.values())
 
 

@@ -118,9 +118,9 @@ _MAX_SAFE_INPUTS, _MIN_SAFE_OUTPUTS = 2048, 16
 def widen_convolutions(network: nn.Module) -> None:
     """Turn the convolutions of a network that need it into `WidenedConv2d`; parameters and their names stay."""
     for module in network.modules():
-        is_plain = type(module) is nn.Conv2d and module.groups == 1
-        if is_plain and module.in_channels > _MAX_SAFE_INPUTS and module.out_channels < _MIN_SAFE_OUTPUTS:
-            module.__class__ = WidenedConv2d
+        if isinstance(module, nn.Conv2d) and type(module) is nn.Conv2d and module.groups == 1:
+            is_unsafe = module.in_channels > _MAX_SAFE_INPUTS and module.out_channels < _MIN_SAFE_OUTPUTS
+            module.__class__ = WidenedConv2d if is_unsafe else nn.Conv2d
 
 
 def check_size(name: str, size: Size, multiple: int) -> None:
