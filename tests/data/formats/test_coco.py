@@ -6,6 +6,7 @@ import pycocotools.mask
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.coco import find_pairs
@@ -258,6 +259,15 @@ def test_drawn_annotations_of_labelme2coco_are_not_read(tmp_path: Path) -> None:
     dataset = Dataset.load(tmp_path)
     assert [sample.name for sample in dataset.samples] == ["JPEGImages/a"]
     assert dataset.index.outside_splits == ()
+
+
+def test_annotations_of_jpeg_images_are_not_jpeg_masks(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write_image(root / "a.png")
+    Image.open(root / "a.png").save(root / "a.jpg")
+    (root / "a.png").unlink()
+    write_json(root / "instances.json", document(annotation([SQUARE]), images=[image("a.jpg")]))
+    assert "jpeg_mask" not in {finding["code"] for finding in run_check(root, tmp_path)["findings"]}
 
 
 # Where files lie.
