@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pixelwise.data.dataset import Dataset
-from pixelwise.data.formats.coco import find_pairs
+from pixelwise.data.formats.coco import can_read, find_pairs
 from pixelwise.errors import DataError
 from support.shape_datasets import (
     SIZE,
@@ -215,6 +215,11 @@ def test_annotations_may_be_an_object(tmp_path: Path) -> None:
     write_json(root / "livecell.json", document(annotation([SQUARE])) | {"annotations": {"17": annotation([SQUARE])}})
     (root / "instances.json").unlink()
     assert mask(root) == make_mask((CAT, slice(1, 3), slice(1, 4)))
+
+
+def test_other_documents_with_objects_of_these_names_are_not_coco(tmp_path: Path) -> None:
+    write_json(tmp_path / "config.json", {"images": {"size": 64}, "annotations": {"type": "mask"}})
+    assert not can_read(tmp_path)
 
 
 CHILD = {"id": 1, "name": "cat", "supercategory": "pets"}
