@@ -304,6 +304,29 @@ def test_names_that_are_only_the_mask_values_are_replaced_by_position(tmp_path: 
     assert_areas(tmp_path, "n3", "n1", "n2")
 
 
+# Only one class occurs, although more are named.
+
+
+@pytest.fixture
+def only_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all named datasets show the area 0 only, in masks and in shapes."""
+    monkeypatch.setattr("support.named_datasets.AREAS", np.zeros_like(AREAS))
+    monkeypatch.setattr("support.named_datasets.DRAWN", {})
+
+
+@each_format
+@pytest.mark.usefixtures("only_background")
+def test_one_class_only_is_an_error_in_every_format(made: NamedDataset, tmp_path: Path) -> None:
+    made.build(tmp_path)
+    names = Dataset.load(tmp_path).classes.names
+    (finding,) = pw.check(tmp_path).errors
+    assert finding.code == "single_class"
+    assert repr(made.names[0]) in finding.message
+    assert (len(names) == 1) == (made.format == "labelme")  # its files list no classes
+    with pytest.raises(DataError, match=re.escape(finding.message)):
+        pw.plan(tmp_path, device="cpu")
+
+
 # Numbers as names.
 
 

@@ -105,7 +105,10 @@ def read_description(root: Path) -> DatasetDescription:
     if not isinstance(values, dict):
         raise DataError(f"{path} contains a {type(values).__name__}. Expected keys such as 'names:'.")
     if unknown := sorted(str(key) for key in values if key not in _PARSERS):
-        raise DataError(f"{path} has the unknown key {unknown[0]!r}. Expected: {', '.join(_PARSERS)}.")
+        hint = (
+            " If it is the file of a YOLO dataset, rename it to data.yaml." if {"names", "train"} <= set(values) else ""
+        )
+        raise DataError(f"{path} has the unknown key {unknown[0]!r}. Expected: {', '.join(_PARSERS)}.{hint}")
     try:
         return replace(parse_description(values), path=path)
     except DataError as error:
