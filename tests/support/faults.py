@@ -245,7 +245,7 @@ FAULTS = [
     Fault(code="split_lists", plant=put_bytes("test.txt", b"val/2"), files=("test.txt",),
           message="1 list of the splits: test.txt", fix="To use other splits"),
     Fault(code="foreign_file", plant=put_bytes("images/train/7.svg", b""), files=("images/train/7.svg",),
-          message="1 file without the suffix of an image", fix="Convert images to one of .png"),
+          message="1 file without the suffix of an image", fix="Convert images to one of PNG"),
     Fault(code="too_few_pairs", plant=remove_train,
           message=r"has 0 training and 3 validation pair\(s\)", fix="Add images"),
     Fault(code="broken_link", plant=break_link("masks/train/1.png"), files=("masks/train/1.png",),

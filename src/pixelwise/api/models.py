@@ -337,6 +337,13 @@ def export(
             default="0.9999; fp16: 0.995; int8: 0",
         ),
     ] = None,
+    opset: Annotated[
+        int | None, Option(help="Opset of the ONNX file.", metavar="N", default="the oldest from 17 that is exact")
+    ] = None,
+    fixed_size: Annotated[
+        tuple[int, int] | None,
+        Option(help="Only size of images, for programs without dynamic shapes.", metavar="H W"),
+    ] = None,
 ) -> "ExportResult":
     """Write a model as ONNX, OpenVINO or torch.export, and compare the result with the model.
 
@@ -352,6 +359,9 @@ def export(
             file that `quantize` writes.
         min_agreement: Smallest fraction of labels equal to the model's; None: 0.9999, fp16 0.995, int8 0.
             For int8 it refers to the validation images of `quantize`.
+        opset: Opset of an ONNX file; None: the oldest from 17 on that has the operators of the network.
+        fixed_size: Height and width of the images that the file takes, one at a time, for programs such as OpenCV 4
+            that do not support dynamic shapes; None: any size and number.
 
     Returns:
         The file, its size, and how close it is to the model.
@@ -373,10 +383,19 @@ def export(
     least = MIN_AGREEMENT[precision] if min_agreement is None else min_agreement
     if not 0 <= least <= 1:
         raise InvalidArgumentError(f"min_agreement is {least}. Expected a fraction from 0 to 1.")
-    target = resolve_target(Path(output), format, precision)
+    target = resolve_target(Path(output), format, precision, opset=opset, fixed_size=fixed_size)
     predictor = load(model, device="cpu", precision="fp32", engine="torch")
     int8 = read_int8(to_path(model)) if precision == "int8" else None
-    return export_predictor(predictor, target, logits=logits, precision=precision, min_agreement=least, int8=int8)
+    return export_predictor(
+        predictor,
+        target,
+        logits=logits,
+        precision=precision,
+        min_agreement=least,
+        int8=int8,
+        opset=opset,
+        fixed_size=fixed_size,
+    )
 
 
 @wrap_path_errors()

@@ -6,6 +6,7 @@ import pycocotools.mask
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.coco import find_pairs
@@ -260,6 +261,15 @@ def test_drawn_annotations_of_labelme2coco_are_not_read(tmp_path: Path) -> None:
     assert dataset.index.outside_splits == ()
 
 
+def test_annotations_of_jpeg_images_are_not_jpeg_masks(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write_image(root / "a.png")
+    Image.open(root / "a.png").save(root / "a.jpg")
+    (root / "a.png").unlink()
+    write_json(root / "instances.json", document(annotation([SQUARE]), images=[image("a.jpg")]))
+    assert "jpeg_mask" not in {finding["code"] for finding in run_check(root, tmp_path)["findings"]}
+
+
 # Where files lie.
 
 
@@ -287,6 +297,7 @@ def test_drawn_annotations_of_labelme2coco_are_not_read(tmp_path: Path) -> None:
         ("result.json", "images", "images/1/a.png", None),
         # github.com/Koldim2001/COCO_to_YOLOv8/issues/2: CVAT keeps the folders of a task below its subset
         ("annotations/instances_Train.json", "images/Train/Data", "a.png", "train"),
+        ("labels.json", "data", "a.png", None),  # FiftyOne
         ("livecell_coco_train.json", "images/livecell_train_val_images/A172", "a.png", "train"),
     ],
 )
