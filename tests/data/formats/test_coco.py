@@ -297,6 +297,7 @@ def test_annotations_of_jpeg_images_are_not_jpeg_masks(tmp_path: Path) -> None:
         ("result.json", "images", "images/1/a.png", None),
         # github.com/Koldim2001/COCO_to_YOLOv8/issues/2: CVAT keeps the folders of a task below its subset
         ("annotations/instances_Train.json", "images/Train/Data", "a.png", "train"),
+        ("labels.json", "data", "a.png", None),  # FiftyOne
         ("livecell_coco_train.json", "images/livecell_train_val_images/A172", "a.png", "train"),
     ],
 )
