@@ -10,8 +10,8 @@ import numpy as np
 from pixelwise.checks.context import Check, CheckContext
 from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, report_files
 from pixelwise.checks.masks import find_artifact_values, has_single_class, is_foreground_ignored
-from pixelwise.data.class_names import find_similar_names, format_key
-from pixelwise.data.description import read_description
+from pixelwise.data.class_names import find_similar_names
+from pixelwise.data.description import format_changes, read_description
 from pixelwise.data.sample import SPLITS, Split
 from pixelwise.data.sample_stats import SampleStats
 from pixelwise.data.scan import count_class_pixels
@@ -39,12 +39,9 @@ def _check_similar_names(context: CheckContext) -> Iterator[Finding]:
     if not groups:
         return
     changed = {name: kept for kept, *others in groups for name in others}
-    description, declared = read_description(context.dataset.root), context.dataset.index.description.names
-    own = {name: name for name in changed if name in (declared or names)}
-    rename = {name: changed.get(new, new) for name, new in {**own, **(description.rename or {})}.items()}
-    fix = f"If they mean the same, write this into dataset.yaml:\n{format_key('rename', rename)}"
-    if declared and description.names:  # which has the new names
-        fix += f"\n{format_key('names', [name for name in names if name not in changed])}"
+    description, declared = read_description(context.dataset.folders[0]), context.dataset.index.description.names
+    lines = format_changes(description, declared, names, changed)
+    fix = f"If they mean the same, write this into dataset.yaml:\n{lines}"
     shown = "; ".join(
         ", ".join(f"{name!r} in {format_count(len(masks[name]), 'mask')}" for name in group) for group in groups
     )
@@ -87,15 +84,14 @@ def _check_presence(context: CheckContext) -> Iterator[Finding]:
         fix = "Label more images of this class: training and validation each need at least one."
         yield make_finding("class_in_one_image", sorted({*rare.values()}), message, fix)
     for missing, names in absent.items():
+        they = "it is" if len(names) == 1 else "they are"
         if "train" in missing:
             where = " and ".join(split for split in SPLITS if split in used and split not in missing)
-            message = (
-                f"{_name_classes(names, 'occurs', 'occur')} in {where}, but not in train, so it cannot be learned."
-            )
+            message = f"{_name_classes(names, 'occurs', 'occur')} in {where}, but not in train, so {they} not learned."
             yield make_finding("class_not_in_train", (), message, "Move some images of this class to train.")
         else:
             where = " or ".join(missing)
-            message = f"{_name_classes(names, 'does', 'do')} not occur in {where}, so it is not evaluated there."
+            message = f"{_name_classes(names, 'does', 'do')} not occur in {where}, so {they} not evaluated there."
             yield make_finding("class_not_in_split", (), message, f"Move some images of this class to {where}.")
 
 
