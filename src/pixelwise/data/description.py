@@ -58,6 +58,11 @@ class DatasetDescription:
     """Number of channels of every image."""
 
     @property
+    def mapped_values(self) -> list[int]:
+        """The single mask values of `label_mapping`, which are classes even where a file declares them as missing."""
+        return [value for value in self.label_mapping or () if isinstance(value, int)]
+
+    @property
     def class_keys(self) -> tuple[str, ...]:
         """The keys about classes that are given."""
         keys = ("names", "coding", "colors", "ignore", "label_mapping", "threshold", "mask_type")
