@@ -5,16 +5,20 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
 from pixelwise.data.classes import Classes, Coding, Color, mask_values, require_integers
-from pixelwise.data.description import DatasetDescription, describe_classes, merge_descriptions, read_description
+from pixelwise.data.description import DatasetDescription, combine_classes, read_description
 from pixelwise.data.formats import FORMATS, detect_format
+from pixelwise.data.formats._stacks import expand_stacks
 from pixelwise.data.formats.dataset_index import DatasetIndex, remove_aliases
-from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage, mark_unlabeled
+from pixelwise.data.formats.split_lists import apply_split_lists
+from pixelwise.data.io.images import TYPE_NAMES, Array, DecodedImage, mark_unlabeled
+from pixelwise.data.io.nodata import ALL_DATA, Nodata
+from pixelwise.data.io.tiff import find_mask_flips
 from pixelwise.data.mask_kinds import infer_classes
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
 from pixelwise.data.sample_stats import SampleStats, measure_values
@@ -65,8 +69,12 @@ class Dataset:
     resolved_classes: Classes | None
     """Classes by which masks are read: declared, found by a scan, or those of a model; None until known."""
     channels: int | None
-    description: DatasetDescription = field(default_factory=DatasetDescription)
-    """What dataset.yaml and the format say."""
+    description: DatasetDescription = DatasetDescription()
+    """What dataset.yaml says."""
+    nodata: Nodata | None = None
+    """Values of missing data, in addition to those that image files declare; None: dataset.yaml does not say."""
+    mapped_values: frozenset[int] = frozenset()
+    """Mask values that `label_mapping` gives to a class, although a mask file may declare them as missing data."""
     stats: tuple[SampleStats, ...] = field(default=(), compare=False)
     """Statistics of the samples that `scan.scan_dataset` read."""
 
@@ -80,7 +88,7 @@ class Dataset:
             format: A name of `pixelwise.data.formats.FORMATS`; None: detected.
 
         Returns:
-            The dataset. No image is read.
+            The dataset. No pixel is read.
 
         Raises:
             PathNotFoundError: `path` does not exist.
@@ -99,22 +107,30 @@ class Dataset:
         if not os.access(root, os.R_OK | os.X_OK):
             raise PathAccessError(f"Dataset {str(path)!r} is not readable. Check the permissions of the folder.")
         format = detect_format(root, format)
-        index = remove_aliases(FORMATS[format].find_pairs(root))
-        description = merge_descriptions(index.description, read_description(root))
-        if not (index.samples or index.images_without_mask or index.same_stem):
+        index = apply_split_lists(root, remove_aliases(FORMATS[format].find_pairs(root)))
+        description = read_description(root)
+        channels = description.channels or index.description.channels
+        index = expand_stacks(index, channels)
+        if not (index.samples or index.images_without_mask or index.same_stem or index.faults):
             fix = f"Expected the layout of format {format!r}. Check the path, or choose another --format."
             if format == "folder":
                 fix = "Put the images into images/ and masks of the same name into masks/."
-            raise DataError(f"No images found in {root} ({', '.join(IMAGE_EXTENSIONS)}). {fix}")
-        classes = _describe_classes(root, description, index)
+            raise DataError(f"No images found in {root} ({TYPE_NAMES}). {fix}")
+        try:
+            classes = combine_classes(index.description, description, partial(_find_coding, index))
+        except DataError as error:
+            raise DataError(f"{description.path or root}: {error}") from error
+        mapping = description.label_mapping or index.description.label_mapping
         return cls(
             root=root,
             format=format,
             index=index,
             declared_classes=classes,
             resolved_classes=classes,
-            channels=description.channels,
+            channels=channels,
             description=description,
+            nodata=description.nodata,
+            mapped_values=frozenset(v for v in mapping or () if isinstance(v, int)),
         )
 
     @property
@@ -235,17 +251,22 @@ class Dataset:
         """Return the dataset with only these samples."""
         return replace(self, index=replace(self.index, samples=tuple(samples)))
 
-    def with_classes(self, classes: Classes, channels: int) -> "Dataset":
-        """Return the dataset read with these classes and this number of channels."""
-        return replace(self, resolved_classes=classes, channels=channels)
+    def with_classes(self, classes: Classes, channels: int, nodata: Nodata | None = None) -> "Dataset":
+        """Return the dataset read with these classes, channels and, if dataset.yaml gives none, nodata values."""
+        given = nodata if self.nodata is None else self.nodata
+        return replace(self, resolved_classes=classes, channels=channels, nodata=given)
 
     def decode_image(self, sample: Sample) -> DecodedImage:
         """Read the image as stored."""
         return self.index.reader.decode_image(sample)
 
     def read_mask(self, sample: Sample) -> Array:
-        """Read the mask as stored: (H, W) values or (H, W, 3) colors; `NO_LABEL` where the file has no data."""
-        return mark_unlabeled(self.index.reader.read_mask(sample), self.description.mapped_values)
+        """Read the mask as stored: (H, W) values or (H, W, 3) colors; `NO_LABEL` where the file has no data.
+
+        A mask that is south-up on the map, while its image is north-up, is flipped, and the reverse.
+        """
+        mask = mark_unlabeled(self.index.reader.read_mask(sample), self.mapped_values)
+        return np.ascontiguousarray(np.flip(mask, find_mask_flips(sample.image_path, sample.mask_path)))
 
     def read_image(self, sample: Sample) -> Array:
         """Read the image as (H, W, C) uint8, uint16 or float32 with C = `channels`; missing data is filled."""
@@ -291,7 +312,7 @@ class Dataset:
         """Read the image, and which of its values are missing in the file: (H, W, C) bool or None."""
         decoded = self.decode_image(sample)
         try:
-            image, missing = decoded.fill_missing(self.channels)
+            image, missing = decoded.fill_missing(self.channels, self.nodata or ALL_DATA)
         except DataError as error:
             raise DataError(f"{sample.image_location}: {error}") from error
         return match_channels(image, self.channels, sample.image_location), missing
@@ -328,17 +349,6 @@ def describe_unlisted_values(values: Sequence[int], classes: Classes) -> tuple[s
         f"Add missing {what}s to {keys} in dataset.yaml, or correct the mask: JPEG compression and interpolation "
         f"create such {what}s.",
     )
-
-
-def _describe_classes(root: Path, description: DatasetDescription, index: DatasetIndex) -> Classes | None:
-    if not description.class_keys:
-        return None
-    if description.coding is None and (description.colors or description.label_mapping):
-        description = replace(description, coding=_find_coding(index, description.colors or ()))
-    try:
-        return describe_classes(description)
-    except DataError as error:
-        raise DataError(f"{description.path or root}: {error}") from error
 
 
 def _find_coding(index: DatasetIndex, colors: Sequence[Color]) -> Coding:

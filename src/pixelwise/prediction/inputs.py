@@ -10,22 +10,26 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
+
+import numpy as np
 
 from pixelwise.data.io.decoded_image import split_channel, stack_channels
 from pixelwise.data.io.images import (
     IMAGE_EXTENSIONS,
     Array,
     DecodedImage,
+    StackAxes,
     decode_image,
     decode_image_bytes,
-    read_image,
-    read_image_bytes,
 )
+from pixelwise.data.io.nodata import ALL_DATA, Nodata
 from pixelwise.data.io.video import VIDEO_EXTENSIONS
 from pixelwise.data.rasters import WINDOWED_EXTENSIONS, find_raster_format, is_windowed_only
 from pixelwise.data.rasters.ome_zarr import is_zarr
+from pixelwise.data.sample import PAGE
 from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError, explain_missing_extra
 from pixelwise.files import walk_folders
 from pixelwise.prediction.outputs import WRITERS
@@ -68,7 +72,7 @@ class Input:
     @property
     def is_long(self) -> bool:
         """Return whether prediction may take hours, so that a worker gets this input without others."""
-        return isinstance(self, RasterInput | VideoInput)
+        return isinstance(self, RasterInput | StackInput | VideoInput)
 
     def list_outputs(self, kinds: Sequence[str]) -> dict[str, str]:
         """Return the outputs among `kinds` that are written, each with the ending of its path after the stem."""
@@ -78,14 +82,23 @@ class Input:
         """Return the files that outputs must not replace."""
         return [] if self.url else [self.path]
 
-    def decode(self) -> DecodedImage:
-        """Decode the file as stored, alpha and missing data included."""
-        return decode_image_bytes(read_remote(self.url), self.url) if self.url else decode_image(self.path)
+    def decode(self, channels: int | None = None) -> DecodedImage:
+        """Decode the file as stored, alpha and missing data included; `channels` as in `decode_image`."""
+        return decode_image_bytes(read_remote(self.url), self.url) if self.url else decode_image(self.path, channels)
 
-    def read(self, channels: int | None = None) -> Array:
-        """Decode the image to (H, W, C), as `read_image` does."""
-        url = self.url
-        return read_image_bytes(read_remote(url), url, channels) if url else read_image(self.path, channels)
+    def read(self, channels: int | None = None, nodata: Nodata = ALL_DATA) -> tuple[Array, Array | None]:
+        """Decode the image for a model with these channels and nodata values.
+
+        Returns:
+            (H, W, C) pixels with missing values filled, and (H, W) bool of the pixels without data in any channel, or
+            None if there are none.
+        """
+        decoded = self.decode(channels)
+        try:
+            pixels, missing = decoded.fill_missing(channels, nodata)
+        except DataError as error:
+            raise DataError(f"{self.name}: {error}") from error
+        return pixels, None if missing is None else np.asarray(missing.all(2))
 
     def open(self) -> BinaryIO:
         """Open the encoded file."""
@@ -105,15 +118,11 @@ class ChannelGroup(Input):
     fault: str = ""
     """The reason that the files are not an image; empty if they are."""
 
-    def read(self, channels: int | None = None) -> Array:
-        """Decode and stack the files to (H, W, C)."""
+    def decode(self, channels: int | None = None) -> DecodedImage:
+        """Decode and stack the files."""
         if self.fault:
             raise DataError(self.fault)
-        decoded = stack_channels((file.name, file.decode()) for file in self.files)
-        try:
-            return decoded.fill_missing(channels)[0]
-        except DataError as error:
-            raise DataError(f"{self.name}: {error}") from error
+        return stack_channels((file.name, file.decode()) for file in self.files)
 
     def list_files(self) -> list[Path]:
         """Return the files of all channels."""
@@ -134,12 +143,50 @@ class RasterInput(Input):
         outputs = Input.list_outputs(self, kinds)
         return outputs | {"labels": find_raster_format(self.path).label_extension} if "labels" in outputs else outputs
 
-    def read(self, channels: int | None = None) -> Array:
+    def decode(self, channels: int | None = None) -> DecodedImage:
         """Raise DataError: the image is never decoded as a whole."""
         raise DataError(
             f"{self.path}: This format is only read window by window, by 'pixelwise predict'. "
             "Export a part of it as an image."
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PageInput(Input):
+    """A page of a stack; its labels are in the file of the stack."""
+
+    page: int = 0
+    """Number, from 0."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.path}: page {self.page}"
+
+    def list_outputs(self, kinds: Sequence[str]) -> dict[str, str]:
+        """Return the outputs of the page."""
+        return {kind: end for kind, end in Input.list_outputs(self, kinds).items() if kind != "labels"}
+
+    def decode(self, channels: int | None = None) -> DecodedImage:
+        return decode_image(self.path, page=self.page)
+
+
+@dataclass(frozen=True, slots=True)
+class StackInput(Input):
+    """A file of several images, its pages, which are predicted one by one."""
+
+    axes: StackAxes = ()
+
+    def list_pages(self) -> list[PageInput]:
+        number = prod(size for _, size in self.axes)
+        return [PageInput(self.path, self.stem / f"{PAGE}{page:04d}", page=page) for page in range(number)]
+
+    def list_outputs(self, kinds: Sequence[str]) -> dict[str, str]:
+        """Return the labels of the stack, and the other outputs of each page in a folder."""
+        outputs = {"labels": ".tif"} if "labels" in kinds else {}
+        for page in self.list_pages():
+            for kind, end in page.list_outputs(kinds).items():
+                outputs[f"{kind} of page {page.page}"] = f"/{page.stem.name}{end}"
+        return outputs
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 import base64
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,35 @@ def test_labels_become_sorted_classes_and_later_shapes_cover_earlier_ones(tmp_pa
     assert dataset.read_labels(dataset.samples[0]).tolist() == expected
 
 
+def test_a_number_is_a_label(tmp_path: Path) -> None:
+    dataset = Dataset.load(plant(tmp_path, shape(1)))  # type: ignore[arg-type]
+    assert dataset.classes.names == ("background", "1")
+    assert dataset.read_labels(dataset.samples[0]).tolist() == make_mask((1, *AREA))
+
+
+@pytest.mark.parametrize("kind", ["rotation", "oriented_rectangle", "quadrilateral"])
+def test_shapes_of_descendants_that_have_all_corners_are_polygons(tmp_path: Path, kind: str) -> None:
+    assert mask(plant(tmp_path, shape("cat", SQUARE, kind))) == make_mask((1, *AREA))
+
+
+@pytest.mark.parametrize("is_sorted", [False, True])
+def test_files_of_version_3_are_recognized_behind_a_large_image(tmp_path: Path, is_sorted: bool) -> None:
+    """They have neither a version nor types of shapes nor a size, and any order of the keys."""
+    write_image(tmp_path / "a.png")
+    drawn = {"label": "cat", "line_color": None, "fill_color": None, "points": SQUARE}
+    shapes = [drawn] * 100
+    content = {"flags": {}, "shapes": shapes, "lineColor": [0, 255, 0, 128], "imagePath": "a.png"}
+    content["imageData"] = encoded(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)) * 4
+    (tmp_path / "a.json").write_text(json.dumps(content, sort_keys=is_sorted), encoding="utf-8")
+    assert mask(tmp_path) == make_mask((1, *AREA))
+
+
+def test_another_json_file_may_come_first(tmp_path: Path) -> None:
+    root = plant(tmp_path, shape())
+    write_json(root / "_settings.json", {"zoom": 2})
+    assert mask(root) == make_mask((1, *AREA))
+
+
 def test_labels_of_background_and_ignore(tmp_path: Path) -> None:
     shapes = (
         shape("cat"),
@@ -147,6 +177,8 @@ def test_the_image_file_is_preferred_to_the_embedded_image(tmp_path: Path) -> No
         ("annotations/a.json", "images/a.png", "a.png", None),
         ("train/labels/a.json", "train/images/a.png", "a.png", "train"),
         ("a.json", "a.png", "/home/else/where/a.png", None),
+        ("json/a.json", "jpg/deep/a.png", "..\\..\\photos\\a.png", None),
+        ("json/train/a.json", "jpg/train/a.png", "a.png", "train"),
         ("b.json", "b.png", "renamed.png", None),
         ("b.json", "b.jpg", "", None),
         ("train_station/a.json", "train_station/a.png", "a.png", None),
@@ -172,6 +204,14 @@ def test_files_without_a_partner_are_listed(tmp_path: Path) -> None:
     assert list_relative(root, pairing.foreign_files) == ["settings.json"]
 
 
+@pytest.mark.parametrize("others", [["x/a.png", "y/a.png"], ["val/a.png"], ["x/a.png", "json/b.png"]])
+def test_an_image_elsewhere_must_be_the_only_one_and_in_no_other_split(tmp_path: Path, others: list[str]) -> None:
+    for path in others:
+        write_image(tmp_path / path)
+    write_json(tmp_path / "json/a.json", document(shape()))
+    assert list_relative(tmp_path, find_pairs(tmp_path).masks_without_image) == ["json/a.json"]
+
+
 def test_two_label_files_of_one_image_are_listed(tmp_path: Path) -> None:
     root = plant(tmp_path, shape())
     write_json(root / "again.json", document(shape()))
@@ -194,6 +234,11 @@ def test_shapes_without_area_are_an_error(tmp_path: Path, kind: str) -> None:
             shape("cat", SQUARE[:2]),
             "shape 1, polygon 'cat': the number of points of a polygon is 2. Expected 3 or more",
         ),
+        (shape("cat", []), "the number of points of a polygon is 0"),  # github.com/wkentaro/labelme/issues/498
+        (shape("cat", [[1, 1]], "rectangle"), "the number of 'points' is 1. Expected 2 or 4"),
+        (shape("cat", SQUARE, "blob"), "'blob' is not a known type of shape. Draw its area as a polygon"),
+        (shape(""), "'label' is ''. Expected a text"),
+        (shape(None), "'label' is null. Expected a text"),  # type: ignore[arg-type]
         (shape("cat", [[1, 1], [1, 1]], "circle"), r"radii \(0.0, 0.0\). Expected two numbers above 0"),
         (shape("cat", SQUARE, "circle"), "the number of 'points' is 4. Expected 2. Draw the shape again"),
         (shape("cat", [[1, 1], [2, 2]], "mask"), "'mask' is missing"),
@@ -219,6 +264,16 @@ def test_all_damaged_files_are_findings(tmp_path: Path) -> None:
     found = [f for f in answer["findings"] if f["code"] == "unreadable_mask"]
     assert [f["files"] for f in found] == [["b.json", "c.json"]]
     assert "is not valid JSON (line 1, column 13: Expecting value)" in found[0]["message"]
+
+
+def test_renamed_files_that_name_each_other_are_findings(tmp_path: Path) -> None:
+    """As in github.com/yatengLG/ISAT_with_segment_anything/issues/149: imagePath stays when files are renamed."""
+    root = plant(tmp_path / "data", image="b.png")
+    write_image(root / "b.png")
+    write_json(root / "b.json", document(shape(), image="a.png"))
+    found = get_finding(run_check(root, tmp_path), "unreadable_mask")
+    assert sorted(found["files"]) == ["a.json", "b.json"]
+    assert "a.json: 'imagePath' is 'b.png', but a.png has the name of this file" in found["message"]
 
 
 def test_a_broken_embedded_image_is_an_error(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_alpha(tmp_path: Path, ending: str, dtype: type, channels: int) -> None:
 
     write()
     assert decode_image(path).alpha
-    with pytest.raises(DataError, match=f"the alpha channel varies.* Write 'channels: {channels}'"):
+    with pytest.raises(DataError, match=f"the alpha channel varies.* or 'channels: {channels}' if alpha"):
         read_image(path)
     np.testing.assert_array_equal(read_image(path, channels), pixels)
     with pytest.raises(DataError, match=r"the mask's alpha channel varies\. Save masks without alpha"):
@@ -385,7 +385,7 @@ def test_a_foreign_file_is_an_error(tmp_path: Path, content: bytes) -> None:
     """By its content, also where Pillow would know it: EPS would run another program."""
     (tmp_path / "a.png").write_bytes(content)
     for read in (read_image, read_mask):
-        with pytest.raises(DataError, match=r"a\.png: is not an image of a known format \(\.png, .*. Replace"):
+        with pytest.raises(DataError, match=r"a\.png: is not an image of a known format \(PNG, .*. Replace"):
             read(tmp_path / "a.png")
 
 

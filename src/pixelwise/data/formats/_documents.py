@@ -6,7 +6,7 @@ than the format defines, they raise DataError with its key, what was found and w
 
 import base64
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -130,8 +130,8 @@ def get_integers(record: Any, key: str, count: int | None = None) -> list[int]:
 
 
 def get_records(record: Any, key: str) -> list[Record]:
-    """Return a list of objects; some tools write an object of them."""
-    records = _get(record, key, "a list of objects", _list_values)
+    """Return a list of objects."""
+    records = get_list(record, key)
     for number, value in enumerate(records, 1):
         if not isinstance(value, Mapping):
             raise DataError(f"entry {number} of {key!r} is {format_value(value)}. Expected an object. Correct it.")
@@ -171,6 +171,8 @@ def get_bytes(record: Any, key: str) -> bytes:
 
 
 def parse_text(value: Any) -> str | None:
+    """Return a text that is not empty; a whole number becomes text."""
+    value = int(value) if isinstance(value, float) and value.is_integer() else value
     return str(value) if (isinstance(value, str) and value.strip()) or type(value) is int else None
 
 
@@ -198,8 +200,11 @@ def parse_id(value: Any) -> str | None:
     return parse_text(value if number is None else number)
 
 
-def parse_points(points: Iterable[Any], name: str) -> Array:
+def parse_points(points: Sequence[Any], name: str) -> Array:
     """Parse pairs of numbers to (N, 2) x and y; errors call them `name`."""
+    parsed = _parse_numbers(points)
+    if parsed is not None and parsed.shape == (len(points), 2):
+        return parsed
     pairs = []
     for number, point in enumerate(points, 1):
         pair = [parse_number(part) for part in point] if isinstance(point, list | tuple) else []
@@ -211,11 +216,23 @@ def parse_points(points: Iterable[Any], name: str) -> Array:
     return np.array(pairs, float).reshape(-1, 2)
 
 
-def pair_coordinates(numbers: list[Any], name: str) -> Array:
+def pair_coordinates(numbers: Sequence[Any], name: str) -> Array:
     """Parse a list x1, y1, x2, y2, ... to (N, 2) x and y; errors call it `name`."""
     if len(numbers) % 2:
         raise DataError(f"{name} has an odd number of values, but x and y come in pairs. Draw the shape again.")
-    return parse_points(zip(numbers[::2], numbers[1::2], strict=True), name)
+    parsed = _parse_numbers(numbers)
+    if parsed is not None and parsed.ndim == 1:
+        return parsed.reshape(-1, 2)
+    return parse_points(list(zip(numbers[::2], numbers[1::2], strict=True)), name)
+
+
+def _parse_numbers(values: Sequence[Any]) -> Array | None:
+    """Return lists of finite numbers as an array, without a loop in Python; None for any others."""
+    try:
+        parsed = np.array(values, float)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return parsed if np.isfinite(parsed).all() else None
 
 
 def parse_size(height: int, width: int) -> Size:
@@ -254,10 +271,6 @@ def _get(record: Any, key: str, expected: str, parse: Callable[[Any], T | None],
 def _parse_flag(value: Any) -> bool | None:
     number = int(value) if isinstance(value, bool) else parse_integer(value)
     return bool(number) if number in (0, 1) else None
-
-
-def _list_values(value: Any) -> list[Any] | None:
-    return list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, list) else None
 
 
 def _parse_record(value: Any) -> Record | None:

@@ -8,9 +8,9 @@ earlier ones. Labels become classes in sorted order; `_background_` is backgroun
 LabelMe's own tools. An image without a file is read from the JSON file that contains it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 
 from pixelwise.data.formats._documents import (
     Record,
+    format_value,
     get_bytes,
     get_points,
     get_records,
@@ -32,6 +33,8 @@ from pixelwise.data.formats._shapes import (
     ShapeClasses,
     ShapeReader,
     find_image,
+    get_only_image,
+    group_by_name,
     make_classes,
     make_index,
     name_sample,
@@ -67,15 +70,16 @@ def can_read(root: Path) -> bool:
 def find_pairs(root: Path) -> DatasetIndex:
     """Find all LabelMe JSON files, which are read once; masks are painted when they are read."""
     images = set(find_images(root))
-    parsed = {path: _read_document(root, path, images) for path in find_files(root, (".json",))}
+    parsed = _find_images_elsewhere(
+        root, images, {path: _read_document(root, path, images) for path in find_files(root, (".json",))}
+    )
     documents = [document for document in parsed.values() if document]
     if not documents:
         raise DataError(f"{root} contains no LabelMe JSON file. Put each next to its image.")
-    classes = make_classes(root, [(label, label, None) for label in sorted(_collect_labels(documents))])
-    pairs = {_make_sample(root, d.image, d.path): d for d in documents if d.image}
+    classes = make_classes(root, [(label, label, None) for label in sorted(_collect_labels(documents))], are_found=True)
     return make_index(
-        pairs,
-        _Reader(partial(_parse_shapes, pairs, classes), classes),
+        [_make_sample(root, document.image, document.path) for document in documents if document.image],
+        _Reader(partial(_parse_shapes, parsed, classes), classes),
         classes,
         images_without_mask=images - {document.image for document in documents},
         masks_without_image=[document.path for document in documents if not document.image],
@@ -91,9 +95,9 @@ class _Document:
     image: Path | None
     """The image file, or `path` if it contains the image; None without an image."""
     content: Record
-    """What the file contains, without the image, which is most of it."""
+    """The content of the file without the image, which is most of it."""
     fault: PixelwiseError | None = None
-    """Error of reading the file; raised when its mask is read, so that checks list all such files."""
+    """Error of the whole file; raised when its mask is read, so that checks list all such files."""
 
 
 class _Reader(ShapeReader):
@@ -117,21 +121,39 @@ def _read_document(root: Path, path: Path, images: set[Path]) -> _Document | Non
     try:
         content = read_json(path)
     except READ_ERRORS as error:
-        image = _find_image(root, path, "", images)
-        return _Document(path=path, image=image, content={}, fault=error)
+        return _Document(path=path, image=_find_same_stem(path, images), content={}, fault=error)
     if not isinstance(content, dict) or "shapes" not in content:
         return None
     name, embedded = content.get("imagePath"), content.pop("imageData", None)
-    image = _find_image(root, path, name if isinstance(name, str) else "", images)
-    return _Document(path=path, image=image or (path if embedded else None), content=content)
-
-
-def _find_image(root: Path, path: Path, image_path: str, images: set[Path]) -> Path | None:
-    """Find an image by its imagePath, or else by the stem of the JSON file."""
     folder = path.parent.relative_to(root).as_posix()
-    named = find_image(root, image_path, (folder, f"{folder}/../images"), images) if image_path else None
-    same_stem = (path.with_suffix(extension) for extension in IMAGE_EXTENSIONS)
-    return named or next((image for image in same_stem if image in images), None)
+    named = find_image(root, name, (folder, f"{folder}/../images"), images) if isinstance(name, str) else None
+    same_stem = _find_same_stem(path, images)
+    fault = None
+    if named and same_stem and named.stem != same_stem.stem:  # such as after renaming many files
+        fault = DataError(
+            f"{path}: 'imagePath' is {format_value(name)}, but {same_stem.name} has the name of this file. Correct "
+            f"'imagePath', or rename the file after its image."
+        )
+    return _Document(path=path, image=named or same_stem or (path if embedded else None), content=content, fault=fault)
+
+
+def _find_images_elsewhere(
+    root: Path, images: Collection[Path], documents: Mapping[Path, _Document | None]
+) -> dict[Path, _Document | None]:
+    """Find the images of files whose folder has none, by the name in imagePath: see `get_only_image`."""
+    by_name, folders = group_by_name(images), {image.parent for image in images}
+    found = dict(documents)
+    for path, document in documents.items():
+        if document and not document.image and path.parent not in folders:
+            name = Path(str(document.content.get("imagePath")).replace("\\", "/")).name
+            split = find_split(path.relative_to(root).parts[:-1])
+            found[path] = replace(document, image=get_only_image(root, by_name.get(name, ()), split))
+    return found
+
+
+def _find_same_stem(path: Path, images: set[Path]) -> Path | None:
+    """Find the image next to a JSON file that has its stem."""
+    return next((image for image in map(path.with_suffix, IMAGE_EXTENSIONS) if image in images), None)
 
 
 def _collect_labels(documents: Iterable[_Document]) -> set[str]:
@@ -164,8 +186,9 @@ def _decode_embedded(path: Path) -> DecodedImage:
     return decode_image_bytes(_read_embedded(path), f"{path}: imageData")
 
 
-def _parse_shapes(documents: Mapping[Sample, _Document], classes: ShapeClasses, sample: Sample) -> ImageShapes:
-    document = documents[sample]
+def _parse_shapes(documents: Mapping[Path, _Document | None], classes: ShapeClasses, sample: Sample) -> ImageShapes:
+    document = documents[sample.mask_path]
+    assert document is not None
     if document.fault:
         raise document.fault
     with locate_errors(document.path):

@@ -4,8 +4,9 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -17,9 +18,12 @@ from pixelwise.data.io.decoded_image import (
     DecodedImage,
     add_channel_axis,
     apply_orientation,
+    merge_masks,
     require_size,
 )
+from pixelwise.data.io.nodata import ALL_DATA, Nodata
 from pixelwise.errors import DataError
+from pixelwise.shapes import Size
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _GDAL_NODATA = 42113
@@ -36,15 +40,29 @@ def decode_tiff(file: BinaryIO, *, page: int | None, as_stored: bool) -> Decoded
     `as_stored` keeps palette indices and unscaled gray, as masks need.
     """
     with tifffile.TiffFile(file) as opened:
-        stored, axes, first = _read_pixels(opened, page)
-        pixels = add_channel_axis(stored.transpose(_find_axis_order(axes)))
+        planes, axes, first = _read_pixels(opened, page)
+        pixels = stored = add_channel_axis(planes.transpose(_find_axis_order(axes)))
+        nodata, masked = _read_nodata(first), _read_inner_mask(opened) if page is None else None
         if not as_stored:
-            pixels = _to_display_values(pixels, first)
+            pixels = _to_display_values(stored, first)
+        if pixels is not stored:  # nodata is a value as stored
+            nodata, masked = ALL_DATA, merge_masks(masked, nodata.find(stored))
+        orientation = first.tags.valueof(ORIENTATION, 1)
         return DecodedImage(
-            pixels=apply_orientation(pixels, first.tags.valueof(ORIENTATION, 1)),
+            pixels=apply_orientation(pixels, orientation),
             alpha=any(int(sample) in (1, 2) for sample in first.extrasamples[-1:]),
-            nodata=_read_nodata(first),
+            nodata=nodata,
+            masked=None if masked is None else apply_orientation(masked, orientation),
         )
+
+
+def _read_inner_mask(opened: tifffile.TiffFile) -> Array | None:
+    """Read the mask that GDAL stores as a page of its own: (H, W, 1) bool, True at pixels without data."""
+    size = opened.pages.first.imagelength, opened.pages.first.imagewidth
+    for page in opened.pages:
+        if isinstance(page, tifffile.TiffPage) and page.is_mask and page.shape == size:
+            return np.asarray(page.asarray() == 0)[..., None]
+    return None
 
 
 def find_stack_axes(file: BinaryIO) -> tuple[tuple[str, int], ...]:
@@ -129,10 +147,10 @@ def _to_display_values(pixels: Array, page: tifffile.TiffPage) -> Array:
     return pixels * (255 // highest) if highest < 255 else pixels
 
 
-def _read_nodata(page: tifffile.TiffPage) -> float | None:
+def _read_nodata(page: tifffile.TiffPage) -> Nodata:
     text = str(page.tags.valueof(_GDAL_NODATA, "")).strip(" \0")
     try:
-        return float(text) if text else None
+        return Nodata(values=(float(text),)) if text else ALL_DATA
     except ValueError as error:
         raise DataError(f"its nodata value {text!r} is not a number. Correct the tag GDAL_NODATA.") from error
 
@@ -157,6 +175,42 @@ class Georeference:
         """Area of a pixel in squared units of the map: square meters or square degrees."""
         return abs(self.x[0] * self.y[1] - self.x[1] * self.y[0])
 
+    def compute_corners(self, size: Size) -> tuple[tuple[float, float], ...]:
+        """Compute the map coordinates of the corners of an image: upper left and right, lower left and right."""
+        return tuple(self.to_map(column, row) for row in (0, size[0]) for column in (0, size[1]))
+
+    def find_flips(self, other: "Georeference") -> tuple[int, ...]:
+        """Find the axes along which another image of the same place is flipped: 0 for rows, 1 for columns.
+
+        Most images are north-up. In south-up ones, the first row is the southernmost.
+        """
+        if self.x[1] or self.y[0] or other.x[1] or other.y[0]:  # rotated
+            return ()
+        return tuple(
+            axis for axis, (a, b) in enumerate(((self.y, other.y), (self.x, other.x))) if a[1 - axis] * b[1 - axis] < 0
+        )
+
+    def flip(self, axes: Sequence[int], size: Size) -> "Georeference":
+        """Return the georeference of an image of this size after it is flipped along some axes."""
+        x, y = self.x, self.y
+        if 0 in axes:
+            x, y = ((a, -b, c + b * size[0]) for a, b, c in (x, y))
+        if 1 in axes:
+            x, y = ((-a, b, c + a * size[1]) for a, b, c in (x, y))
+        return replace(self, x=x, y=y)
+
+
+def find_mask_flips(image: Path, mask: Path) -> tuple[int, ...]:
+    """Find the axes along which a mask is flipped against its image, as their georeferences say."""
+    if not {image.suffix.lower(), mask.suffix.lower()} <= {".tif", ".tiff"}:
+        return ()
+    try:
+        with image.open("rb") as image_file, mask.open("rb") as mask_file:
+            of_image, of_mask = read_georeference(image_file), read_georeference(mask_file)
+    except Exception:  # damaged files raise errors of any type, and are reported when they are decoded
+        return ()
+    return of_image.find_flips(of_mask) if of_image and of_mask else ()
+
 
 def read_georeference(file: BinaryIO) -> Georeference | None:
     """Read the georeference of an open TIFF; the file is seekable and at its start.
@@ -173,7 +227,7 @@ def read_georeference(file: BinaryIO) -> Georeference | None:
             return None
         rows = _read_affine(tags)
         keys = _parse_keys(tags.valueof(_KEYS, ()))
-    if rows is None:
+    if rows is None or rows == [(1, 0, 0), (0, 1, 0)]:  # GDAL writes the identity for an image without a place
         return None
     if keys.get(_RASTER_TYPE) == _PIXEL_IS_POINT:  # coordinates are of pixel centers: shift to the corner
         rows = [(a, b, c - (a + b) / 2) for a, b, c in rows]
@@ -188,7 +242,8 @@ def _read_affine(tags: Any) -> list[tuple[float, float, float]] | None:
     if len(scale) < 2 or len(tie) != 6 or not all(scale[:2]):
         return None
     column, row, _, x, y, _ = tie
-    return [(scale[0], 0.0, x - column * scale[0]), (0.0, -scale[1], y + row * scale[1])]
+    width, height = scale[0], abs(scale[1])  # as in GDAL: the sign of the height says nothing about the direction
+    return [(width, 0.0, x - column * width), (0.0, -height, y + row * height)]
 
 
 def _parse_keys(directory: Sequence[int]) -> dict[int, int]:
