@@ -98,7 +98,7 @@ def test_masks_of_classes_have_no_soft_edges(seed: int, step: int, count: int, a
     rng = np.random.default_rng(seed)
     masks = [draw_areas(rng, [step * i for i in range(count)], areas) for _ in range(8)]
     assert find_soft_values(measure(masks)) is None
-    assert infer_classes(measure(masks), None).names[0] == "0" or step * (count - 1) == 255
+    assert infer_classes(measure(masks), None).names[0].isdecimal()
     for mask in masks:
         mask[cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3))) > 0] = 255  # as in VOC
     assert find_soft_values(measure(masks)) is None

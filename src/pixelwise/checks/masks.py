@@ -215,9 +215,10 @@ def has_single_class(context: CheckContext) -> bool:
 
 def find_training_classes(context: CheckContext) -> set[int]:
     """Return the classes that occur in the training masks."""
-    train, mapping = set(context.splits["train"]), context.classes.label_mapping
+    train, classes = set(context.splits["train"]), context.classes
     counts = [s.value_counts for s in context.stats if s.sample in train]
-    return {mapping[value] for c in counts for value, pixels in c.items() if pixels and value in mapping}
+    found = {classes.get_label(value) for c in counts for value, pixels in c.items() if pixels}
+    return {label for label in found if label is not None} - {classes.ignore_index}
 
 
 def _check_ignored_foreground(context: CheckContext) -> Iterator[Finding]:

@@ -69,7 +69,7 @@ class Dataset:
     resolved_classes: Classes | None
     """Classes by which masks are read: declared, found by a scan, or those of a model; None until known."""
     channels: int | None
-    description: DatasetDescription = DatasetDescription()
+    description: DatasetDescription = field(default_factory=DatasetDescription)
     """What dataset.yaml says."""
     nodata: Nodata | None = None
     """Values of missing data, in addition to those that image files declare; None: dataset.yaml does not say."""
