@@ -59,8 +59,7 @@ def _format_value(value: object) -> str:
 
 def list_files(dataset: Dataset) -> dict[str, int]:
     """Return the size in bytes of each file used for training or validation. Nothing is read."""
-    pairs = [(s.image_path, s.mask_path) for s in dataset.samples if s.split != "test"]
-    files = sorted({path for pair in pairs for path in pair})
+    files = sorted({path for s in dataset.samples if s.split != "test" for path in s.paths})
     return {dataset.get_relative_path(path): path.stat().st_size for path in files if path.is_file()}
 
 

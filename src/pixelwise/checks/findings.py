@@ -10,6 +10,12 @@ Severity = Literal["error", "warning", "note"]
 CODES: Mapping[str, tuple[Severity, str]] = {
     # files and pairs
     "missing_mask": ("error", "an image has no mask"),
+    "unlabeled_images": ("note", "the images of a test split have no masks"),
+    "pairing": ("note", "images and masks with different names, or several masks of an image, belong together"),
+    "unread_folder": (
+        "note",
+        "a folder contains as many pictures as there are images next to it, and nothing reads them",
+    ),
     "orphan_mask": ("warning", "a mask has no image"),
     "same_stem": ("error", "files such as a.jpg and a.png have the same name, so it is unclear which belong together"),
     "outside_splits": ("error", "a file is outside the split folders and is not read"),

@@ -220,7 +220,8 @@ class Dataset:
         """
         owners: dict[str, set[Sample]] = {}
         for sample in self.samples:
-            for file in {self.get_image_file(sample), self.get_mask_file(sample)}:
+            more = map(self.get_relative_path, sample.more_mask_paths)
+            for file in {self.get_image_file(sample), self.get_mask_file(sample), *more}:
                 owners.setdefault(file, set()).add(sample)
         return {file: next(iter(samples)) for file, samples in owners.items() if len(samples) == 1}
 

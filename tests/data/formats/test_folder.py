@@ -229,10 +229,10 @@ def test_a_marked_mask_without_an_image_is_a_mask(tmp_path: Path) -> None:
 def test_folders_next_to_split_folders_are_listed(tmp_path: Path) -> None:
     plant(tmp_path, "train/a.png", "train_labels/a_L.png", "val/b.png", "val_labels/b_L.png", "readme.png")
     stray = ["extra/c.png", "valid/d.png", "valid_labels/d_L.png"]
-    found = find_pairs(plant(tmp_path, *stray, "train/notes.txt"))
+    found = find_pairs(plant(tmp_path, *stray, "train/notes.rar"))
     assert [s.name for s in found.samples] == ["train/a", "val/b"]
     assert shown(tmp_path, found.outside_splits) == stray
-    assert shown(tmp_path, found.foreign_files) == ["train/notes.txt"]
+    assert shown(tmp_path, found.foreign_files) == ["train/notes.rar"]
 
 
 def test_codes_are_names(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_valid_txt_lists_the_images_of_val(tmp_path: Path) -> None:
 
 def test_files_of_other_extensions_are_listed(tmp_path: Path) -> None:
     plant(tmp_path, "images/a.png", "masks/a.png")
-    foreign = ["images/b.gif", "images/sub/readme", "masks/b.gif"]
+    foreign = ["images/b.gif", "images/sub/unknown", "masks/b.gif"]
     found = find_pairs(plant(tmp_path, *foreign, "readme.txt"))
     assert shown(tmp_path, found.foreign_files) == foreign
     assert found.outside_splits == ()

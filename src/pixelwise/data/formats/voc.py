@@ -17,7 +17,6 @@ from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats.dataset_index import (
     DatasetIndex,
     SplitFiles,
-    drop_unlabeled_test,
     find_split_paths,
     group_by_stem,
     pair_files,
@@ -52,7 +51,7 @@ def find_pairs(root: Path) -> DatasetIndex:
     trainval = root / _LISTS / "trainval.txt"
     if trainval.is_file():
         lists = {"train": trainval, **lists}
-    parts = drop_unlabeled_test(_select(all_files, split, path) for split, path in lists.items())
+    parts = [_select(all_files, split, path) for split, path in lists.items()]
     index = pair_files(parts if lists else [all_files])
     return replace(index, description=_describe(root, index))
 
