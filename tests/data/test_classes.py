@@ -1,4 +1,6 @@
 import json
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from pixelwise.data.classes import (
     GRAY,
     Classes,
+    ValueRange,
     classes_from_dict,
     classes_from_values,
     default_colors,
@@ -135,6 +138,13 @@ def test_to_labels_agrees_with_a_dictionary(classes: Classes, data: st.DataObjec
 
 
 @given(codings())
+def test_ranges_to_json_and_back(classes: Classes) -> None:
+    ranges = {ValueRange(-math.inf, 0.5): 0, ValueRange(7, 10): 0, ValueRange(1e6, math.inf): 0}
+    classes = replace(classes, ranges=ranges)
+    assert classes_from_dict(json.loads(json.dumps(classes.to_dict()))) == classes
+
+
+@given(codings())
 def test_classes_to_json_and_back(classes: Classes) -> None:
     assert classes_from_dict(json.loads(json.dumps(classes.to_dict()))) == classes
 
@@ -149,6 +159,78 @@ def test_the_lowest_of_several_values_is_written() -> None:
 def test_a_class_without_a_value_is_written_as_ignored() -> None:
     assert describe(ignore=[11, 0]).to_mask(np.array([[0, 1, 2]])).tolist() == [[11, 1, 2]]
     assert describe(ignore=[11, 0]).to_mask(np.array([[0]])).dtype == np.uint8
+
+
+# Negative values, ranges and large numbers.
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64])
+def test_minus_1_is_ignored_unless_it_is_mapped(dtype: type) -> None:
+    mask = [[-1, 0, 2]]
+    assert labels_of(describe(), mask, dtype) == [[255, 0, 2]]
+    assert labels_of(describe(label_mapping={-1: 0, 0: 1, 2: 2}), mask, dtype) == [[0, 1, 2]]
+    assert labels_of(classes_from_values([-1, 0, 2]), mask, dtype) == [[255, 0, 1]]
+
+
+def test_other_negative_values_must_be_listed() -> None:
+    mask = np.array([[-9999, 0, 1]], np.int32)
+    for classes in (describe(), classes_from_values([-9999, 0, 1])):
+        assert classes.to_labels(mask)[1] == [-9999]
+    assert labels_of(describe(ignore=[-9999]), mask, np.int32) == [[255, 0, 1]]
+
+
+def test_ranges_and_single_values() -> None:
+    classes = describe(label_mapping={"0-9": "sky", 5: "road", ">=100": "car"}, ignore=[5, 7, 50])
+    assert labels_of(classes, [[0, 4, 5, 7, 9, 50, 100, 255]]) == [[0, 0, 1, 0, 0, 255, 2, 2]]
+    assert classes.to_labels(np.array([[10, 99]]))[1] == [10, 99]
+    assert classes.ignore == (50,)
+
+
+@given(st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=8), st.integers(-300, 300))
+def test_labels_of_numbers_of_any_size(values: list[int], limit: int) -> None:
+    classes = describe(label_mapping={f"<{limit}": 0, f">={limit}": 1})
+    mask = np.array([values])
+    expected = [255 if v == -1 else int(v >= limit) for v in values]
+    assert labels_of(classes, mask, np.int64) == [expected]
+
+
+def test_a_mask_of_fractions_needs_ranges() -> None:
+    mask = np.array([[0, 0.25, np.nan, 0.5, 1]])
+    classes = describe(label_mapping={"<0.5": 0, ">=0.5": 2})
+    assert labels_of(classes, mask, np.float64) == [[0, 0, 255, 2, 2]]
+    assert describe(label_mapping={">=0.5": 2}).to_labels(mask)[1] == [0, 0.25]
+    with pytest.raises(DataError, match=r"contains fractions from 0 to 1\..* write 'threshold: 0.5' into dataset.yaml"):
+        describe().to_labels(mask)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "written"),
+    [
+        (["<128", ">=128"], [0, 255]),
+        (["<0.5", ">=0.5"], [0, 1]),
+        (["0-127", "128-255"], [0, 255]),
+        (["<32768", ">=32768"], [0, 65535]),
+        (["<1", ">=1"], [0, 1]),
+        (["0-9", "10-19"], [0, 10]),
+        (["<-5", ">=-5"], [-6, 0]),
+    ],
+)
+def test_the_value_that_is_written_for_a_range_is_in_it(ranges: list[str], written: list[int]) -> None:
+    mapping = dict(zip(ranges, (0, 1), strict=True))
+    classes = describe_classes(parse_description({"names": ["a", "b"], "label_mapping": mapping}))
+    labels = np.array([[0, 1]], np.uint8)
+    if min(written) < 0:
+        with pytest.raises(DataError, match=r"class 'a' has the mask value -6, but label files contain 0 to 65535"):
+            classes.to_mask(labels)
+        return
+    assert classes.to_mask(labels).tolist() == [written]
+    np.testing.assert_array_equal(classes.to_labels(classes.to_mask(labels))[0], labels)
+
+
+def test_missing_pixels_of_a_mask_of_colors_are_ignored() -> None:
+    classes = describe(colors=COLORS, coding="rgb")
+    assert labels_of(classes, [[[-1, -1, -1], COLORS[1]]], np.int32) == [[255, 1]]
+    assert labels_of(classes, [[-1, 128]], np.int32) == [[255, 0]]
 
 
 def test_a_gray_rgb_mask_holds_indices() -> None:

@@ -122,8 +122,16 @@ def test_ignoring_a_color_is_optional() -> None:
         ({"colors": [*COLORS[:2], "red"]}, "'colors' contains 'red'. Expected .red, green, blue."),
         ({"colors": [*COLORS[:2], COLORS[0]], "coding": "rgb"}, "lists .128, 128, 128. twice"),
         ({"coding": "rgb"}, "'coding' is rgb, but 'colors' is missing"),
-        ({"ignore": -1}, "'ignore' contains -1. Expected mask values from 0 to 65535"),
-        ({"ignore": 65536}, "'ignore' contains 65536. Expected mask values"),
+        ({"ignore": 2**53 + 1}, "'ignore' contains 9007199254740993. Expected mask values"),
+        ({"label_mapping": {"0-127": 0, "100-255": 1}}, "lists 0-127 and 100-255, which overlap. Give each value one"),
+        ({"label_mapping": {"0-127": 3}}, "maps 0-127 to 3. Expected a class name or an index from 0 to 2"),
+        ({"label_mapping": {"0-127": 0}, "coding": "rgb"}, "contains 0-127, but 'coding' is rgb. Expected 'red, green"),
+        ({"threshold": 128}, "'threshold' gives two classes, but 'names' lists 3. List two names"),
+        ({"mask_type": "instances"}, "'mask_type' gives two classes, but 'names' lists 3. List two names"),
+        ({"threshold": True}, "'threshold' is True. Expected the lowest mask value of the second class"),
+        ({"threshold": float("inf")}, "'threshold' is inf. Expected the lowest mask value"),
+        ({"mask_type": "instance"}, "'mask_type' is 'instance'. Expected semantic or instances"),
+        ({"label_mapping": {"9-": 0}}, "'label_mapping' contains '9-'. Expected mask values"),
         ({"ignore": [[0, 0, 0]]}, "'ignore' contains .0, 0, 0.. Expected mask values, or add 'coding: rgb'"),
         ({"ignore": True}, "'ignore' contains True. Expected mask values"),
         (
@@ -140,7 +148,7 @@ def test_ignoring_a_color_is_optional() -> None:
         ({"label_mapping": {5: 0}, "coding": "rgb"}, "'label_mapping' contains 5, but 'coding' is rgb. Expected .red"),
         (
             {"label_mapping": {"red, 0, 0": 0}, "coding": "rgb"},
-            "contains .'red', 0, 0.. Expected mask values from 0 to 65535, or .red",
+            "contains .'red', 0, 0.. Expected mask values such as 255, or .red",
         ),
     ],
 )
@@ -151,6 +159,51 @@ def test_an_invalid_description_is_an_error(values: dict[str, object], message: 
 
 def test_every_key_has_a_field_and_a_parser() -> None:
     assert {field.name for field in fields(DatasetDescription)} == {"path", *_PARSERS}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"threshold": 1, "label_mapping": {0: 0}}, "'threshold' and 'label_mapping' both map mask values to classes"),
+        ({"threshold": 1, "mask_type": "instances"}, "'threshold' and 'mask_type' both map mask values to classes"),
+        ({"mask_type": "instances", "coding": "rgb"}, "'mask_type' is for gray masks, but 'coding' is rgb"),
+    ],
+)
+def test_contradicting_keys_of_two_classes_are_an_error(values: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        describe_classes(parse_description(values))
+
+
+@pytest.mark.parametrize("names", [None, ["a", "b"]])
+def test_a_threshold_divides_values_of_any_size(names: list[str] | None) -> None:
+    classes = describe_classes(parse_description({"threshold": 128, **({"names": names} if names else {})}))
+    assert classes.names == tuple(names or ("background", "foreground"))
+    assert [classes.get_label(v) for v in (0, 127, 127.9, 128, 255, 65535, -1)] == [0, 0, 0, 1, 1, 1, 255]
+
+
+def test_object_numbers_are_the_second_class() -> None:
+    classes = describe_classes(parse_description({"mask_type": "instances"}))
+    assert [classes.get_label(v) for v in (0, 1, 255, 65535, 2**32, -1)] == [0, 1, 1, 1, 1, 255]
+    assert classes.get_label(0.5) is None
+
+
+@pytest.mark.parametrize("key", [{"threshold": 128}, {"mask_type": "instances"}])
+def test_ignored_values_are_not_divided(key: dict[str, object]) -> None:
+    classes = describe_classes(parse_description({**key, "ignore": [200, 255]}))
+    assert [classes.get_label(v) for v in (199, 200, 255)] == [1, 255, 255]
+
+
+def test_semantic_masks_are_the_default() -> None:
+    assert DatasetDescription(mask_type="semantic").class_keys == ()
+    named = parse_description({"names": NAMES, "mask_type": "semantic"})
+    assert describe_classes(named) == describe_classes(parse_description({"names": NAMES}))
+
+
+def test_a_threshold_replaces_the_mapping_of_the_format() -> None:
+    declared = DatasetDescription(names=("a", "b"), label_mapping={0: 0, 1: 1})
+    merged = merge_descriptions(declared, DatasetDescription(threshold=128))
+    assert describe_classes(merged).get_label(1) == 0
+    assert describe_classes(merged).names == ("a", "b")
 
 
 @pytest.mark.parametrize("key", ["colors", "label_mapping", "ignore", "coding"])

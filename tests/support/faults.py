@@ -234,7 +234,7 @@ FAULTS = [
           message="2 files differ only in their suffix, so it is unclear which", fix="Rename or remove all but one"),
     Fault(code="outside_splits", plant=put("images/valid/0.png", noise()), files=("images/valid/0.png",),
           message="1 file outside the folders train, val, test will not be read", fix="Move them"),
-    Fault(code="foreign_file", plant=put_bytes("images/train/7.gif", b""), files=("images/train/7.gif",),
+    Fault(code="foreign_file", plant=put_bytes("images/train/7.svg", b""), files=("images/train/7.svg",),
           message="1 file without the suffix of an image", fix="Convert images to one of .png"),
     Fault(code="too_few_pairs", plant=remove_train,
           message=r"has 0 training and 3 validation pair\(s\)", fix="Add images"),

@@ -22,13 +22,12 @@ BACKGROUND_NAMES = ("background", "_background_", "__background__", "bg")
 
 def _list_classes(context: CheckContext) -> list[tuple[int, str]]:
     """Return index and name of the classes, without those that damaged masks created."""
-    artifacts = {context.classes.label_mapping.get(value) for value in find_artifact_values(context)}
+    artifacts = {context.classes.get_label(value) for value in find_artifact_values(context)}
     return [(index, name) for index, name in enumerate(context.classes.names) if index not in artifacts]
 
 
 def _find_masks_with_class(context: CheckContext, index: int) -> list[SampleStats]:
-    values = {value for value, to in context.classes.label_mapping.items() if to == index}
-    return [s for s in context.stats if values & set(s.value_counts)]
+    return [s for s in context.stats if index in map(context.classes.get_label, s.value_counts)]
 
 
 def _check_presence(context: CheckContext) -> Iterator[Finding]:
@@ -72,10 +71,8 @@ def _check_imbalance(context: CheckContext) -> Iterator[Finding]:
 
 
 def _check_empty_masks(context: CheckContext) -> Iterator[Finding]:
-    background = _find_background(context)
-    values = {value for value, index in context.classes.label_mapping.items() if index == background}
-    other = set(context.classes.label_mapping) - values
-    empty = [s for s in context.stats if set(s.value_counts) & values and not set(s.value_counts) & other]
+    only_background = {_find_background(context)}
+    empty = [s for s in context.stats if context.find_labels(s) == only_background]
     fix = "If the images show no object, nothing needs to be done. Otherwise label the objects."
     yield from report_files("empty_mask", context.list_masks(empty), "mask", "with only background", fix)
 

@@ -8,7 +8,8 @@ from pixelwise.checks.context import Check, CheckContext, split_error_message
 from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, make_printable, report_files
 from pixelwise.data.formats.dataset_index import find_images
 from pixelwise.data.formats.pairing import MIN_COVERAGE
-from pixelwise.data.io.file_info import FORMAT_OF_EXTENSION, is_decompression_bomb
+from pixelwise.data.io.decoded_image import too_large
+from pixelwise.data.io.file_info import FORMAT_OF_EXTENSION
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import SPLITS
 from pixelwise.files import walk_folders
@@ -101,19 +102,19 @@ def _list_failures(context: CheckContext) -> Iterator[tuple[Path, str, str]]:
     for s in context.stats:
         if s.image_error:
             path = s.sample.image_path
-            yield path, s.image_error, _find_code(path, s.image_file.is_truncated, "unreadable_image")
+            yield path, s.image_error, _find_code(path, s.image_error, s.image_file.is_truncated, "unreadable_image")
         if s.mask_error and not s.color_counts:
             path = s.sample.mask_path
-            yield path, s.mask_error, _find_code(path, s.mask_file.is_truncated, "unreadable_mask")
+            yield path, s.mask_error, _find_code(path, s.mask_error, s.mask_file.is_truncated, "unreadable_mask")
 
 
-def _find_code(path: Path, is_truncated: bool, default: str) -> str:
-    """Return the code of a file that cannot be read; this is rare, so its header may be read again."""
+def _find_code(path: Path, error: str, is_truncated: bool, default: str) -> str:
+    """Return the code of a file that cannot be read."""
     if path.is_file() and path.stat().st_size == 0:
         return "empty_file"
     if is_truncated:
         return "truncated_file"
-    return "decompression_bomb" if path.is_file() and is_decompression_bomb(path) else default
+    return "decompression_bomb" if too_large() in error else default
 
 
 def _check_suffixes(context: CheckContext) -> Iterator[Finding]:

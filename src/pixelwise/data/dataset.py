@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelwise.data.classes import Classes, Coding, Color, classes_from_values, mask_values
+from pixelwise.data.classes import Classes, Coding, Color, classes_from_values, mask_values, require_integers
 from pixelwise.data.description import DatasetDescription, describe_classes, merge_descriptions, read_description
 from pixelwise.data.formats import FORMATS, detect_format
 from pixelwise.data.formats.dataset_index import DatasetIndex, remove_aliases
-from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage
+from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage, mark_unlabeled
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
 from pixelwise.data.sample_stats import SampleStats, count_values
 from pixelwise.data.visualization import overlay_labels, to_css_color, to_data_uri, to_display_image
@@ -64,6 +64,8 @@ class Dataset:
     resolved_classes: Classes | None
     """Classes by which masks are read: declared, found by a scan, or those of a model; None until known."""
     channels: int | None
+    mapped_values: frozenset[int] = frozenset()
+    """Mask values that `label_mapping` gives to a class, although a mask file may declare them as missing data."""
     stats: tuple[SampleStats, ...] = field(default=(), compare=False)
     """Statistics of the samples that `scan.scan_dataset` read."""
 
@@ -111,6 +113,7 @@ class Dataset:
             declared_classes=classes,
             resolved_classes=classes,
             channels=description.channels,
+            mapped_values=frozenset(v for v in description.label_mapping or () if isinstance(v, int)),
         )
 
     @property
@@ -130,7 +133,9 @@ class Dataset:
         def find_values(sample: Sample) -> set[int]:
             mask = self.read_mask(sample)
             try:
-                return set(count_values(mask_values(mask, "index")))
+                values = mask_values(mask, "index")
+                require_integers(values)
+                return set(count_values(values))
             except DataError as error:
                 raise DataError(f"{sample.mask_location}: {error}") from error
 
@@ -238,8 +243,8 @@ class Dataset:
         return self.index.reader.decode_image(sample)
 
     def read_mask(self, sample: Sample) -> Array:
-        """Read the mask as stored: (H, W) uint8 or uint16 values, or (H, W, 3) uint8 colors."""
-        return self.index.reader.read_mask(sample)
+        """Read the mask as stored: (H, W) values or (H, W, 3) colors; `NO_LABEL` where the file has no data."""
+        return mark_unlabeled(self.index.reader.read_mask(sample), self.mapped_values)
 
     def read_image(self, sample: Sample) -> Array:
         """Read the image as (H, W, C) uint8, uint16 or float32 with C = `channels`; missing data is filled."""

@@ -3,17 +3,32 @@
 A new key is a field of `DatasetDescription` and its parser in `_PARSERS`.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pixelwise.data.classes import Classes, Coding, Color, default_colors, pack_color
+from pixelwise.data.classes import (
+    BINARY_NAMES,
+    Classes,
+    Coding,
+    Color,
+    ValueRange,
+    default_colors,
+    pack_color,
+    parse_range,
+)
+from pixelwise.data.io.decoded_image import MAX_MASK_VALUE
 from pixelwise.errors import DataError
 from pixelwise.files import read_yaml
 
+MaskType = Literal["semantic", "instances"]
 MaskValue = int | Color
 """A value of a gray or palette mask, or a color of an RGB mask."""
+MaskValues = MaskValue | ValueRange
+"""One mask value, or a range of them."""
 
 _NAMES = ("dataset.yaml", "dataset.yml")
 """Names of the file, in any case."""
@@ -31,8 +46,12 @@ class DatasetDescription:
     """One color for each name."""
     ignore: tuple[MaskValue, ...] | None = None
     """Mask values of pixels to ignore."""
-    label_mapping: Mapping[MaskValue, str | int] | None = None
-    """Mask value → name or index of its class."""
+    label_mapping: Mapping[MaskValues, str | int] | None = None
+    """Mask value or range of them → name or index of its class."""
+    threshold: float | None = None
+    """Mask values from here on are the second of two classes, smaller ones the first."""
+    mask_type: MaskType | None = None
+    """What mask values number: classes, or objects, which are the second of two classes; 0 is the first."""
     coding: Coding | None = None
     """Whether masks contain class indices or colors; found in the masks where it is not given."""
     channels: int | None = None
@@ -41,8 +60,8 @@ class DatasetDescription:
     @property
     def class_keys(self) -> tuple[str, ...]:
         """The keys about classes that are given."""
-        keys = ("names", "coding", "colors", "ignore", "label_mapping")
-        return tuple(key for key in keys if getattr(self, key) is not None)
+        keys = ("names", "coding", "colors", "ignore", "label_mapping", "threshold", "mask_type")
+        return tuple(key for key in keys if getattr(self, key) not in (None, "semantic"))
 
 
 def find_description(root: Path) -> Path | None:
@@ -96,8 +115,11 @@ def merge_descriptions(declared: DatasetDescription, overrides: DatasetDescripti
     """Override what the format declares with dataset.yaml, key by key.
 
     The same number of names renames the classes of the format. A different number means other classes, so the
-    colors and mask values that the format declares do not apply.
+    colors and mask values that the format declares do not apply. Neither does its mapping where dataset.yaml has a
+    threshold or object numbers.
     """
+    if _find_binary_keys(overrides):
+        declared = replace(declared, label_mapping=None)
     if overrides.names and declared.names and len(overrides.names) != len(declared.names):
         declared = DatasetDescription(channels=declared.channels)
     given = {field.name: getattr(overrides, field.name) for field in fields(overrides)}
@@ -108,12 +130,16 @@ def describe_classes(description: DatasetDescription) -> Classes:
     """Create classes from a description.
 
     A mask value in `label_mapping` is a class, even if `ignore` lists it too. Without a mapping, mask values are
-    class indices (with `coding: rgb`, the colors), except those in `ignore`.
+    class indices (with `coding: rgb`, the colors), except those in `ignore`. A threshold and object numbers give two
+    classes, by default background and foreground.
 
     Raises:
         DataError: The names are missing, or two keys contradict each other.
     """
     names, coding = description.names, description.coding or "index"
+    if binary_keys := _find_binary_keys(description):
+        names = names or BINARY_NAMES
+        _require_binary(binary_keys, names, description)
     if names is None:
         raise DataError(f"gives {description.class_keys[0]!r} without 'names'. Add 'names: [...]'.")
     if len(names) > 65535:
@@ -127,23 +153,63 @@ def describe_classes(description: DatasetDescription) -> Classes:
             f"'colors' lists {len(colors)} colors. Expected one [red, green, blue] for each of the {len(names)} names."
         )
     ignore = _pack_ignore(description.ignore or (), coding)
-    if description.label_mapping is not None:
-        mapping = {
-            _pack(value, "label_mapping", coding): _find_class(value, target, names)
-            for value, target in description.label_mapping.items()
-        }
+    mapping: dict[int, int]
+    ranges: dict[ValueRange, int] = {}
+    if description.threshold is not None:
+        mapping = {}
+        ranges = {ValueRange(-math.inf, description.threshold): 0, ValueRange(description.threshold, math.inf): 1}
+    elif description.mask_type == "instances":
+        mapping, ranges = {0: 0}, {ValueRange(1, math.inf): 1}
     else:
-        keys = _pack_class_colors(description.colors) if coding == "rgb" else range(len(names))
-        mapping = {key: i for i, key in enumerate(keys) if key not in ignore}
-    if coding == "index":
-        ignore = (*ignore, 255)
+        if description.label_mapping is not None:
+            mapping, ranges = _pack_label_mapping(description.label_mapping, names, coding)
+        else:
+            keys = _pack_class_colors(description.colors) if coding == "rgb" else range(len(names))
+            mapping = {key: i for i, key in enumerate(keys) if key not in ignore}
+        ignore = (*ignore, *[255] * (coding == "index"))
+        ignore = tuple(v for v in ignore if v not in mapping and not any(v in limits for limits in ranges))
     return Classes(
         names=names,
         colors=colors,
         label_mapping=mapping,
-        ignore=tuple(v for v in dict.fromkeys(ignore) if v not in mapping),
+        ignore=tuple(dict.fromkeys(ignore)),
+        ranges=ranges,
         coding=coding,
     )
+
+
+def _pack_label_mapping(
+    given: Mapping[MaskValues, str | int], names: tuple[str, ...], coding: Coding
+) -> tuple[dict[int, int], dict[ValueRange, int]]:
+    mapping: dict[int, int] = {}
+    ranges: dict[ValueRange, int] = {}
+    for values, target in given.items():
+        label = _find_class(values, target, names)
+        if isinstance(values, ValueRange):
+            ranges[values] = label
+        else:
+            mapping[_pack(values, "label_mapping", coding)] = label
+    for first, second in pairwise(sorted(ranges)):
+        if second.low < first.high:
+            raise DataError(f"'label_mapping' lists {first} and {second}, which overlap. Give each value one class.")
+    if ranges and coding == "rgb":
+        raise DataError(f"'label_mapping' contains {min(ranges)}, but 'coding' is rgb. Expected 'red, green, blue'.")
+    return mapping, ranges
+
+
+def _find_binary_keys(description: DatasetDescription) -> list[str]:
+    """Return the keys that divide mask values into two classes."""
+    given = {"threshold": description.threshold is not None, "mask_type": description.mask_type == "instances"}
+    return [key for key, is_given in given.items() if is_given]
+
+
+def _require_binary(keys: list[str], names: tuple[str, ...], description: DatasetDescription) -> None:
+    if len(names) != 2:
+        raise DataError(f"{keys[0]!r} gives two classes, but 'names' lists {len(names)}. List two names.")
+    if description.coding == "rgb":
+        raise DataError(f"{keys[0]!r} is for gray masks, but 'coding' is rgb. Remove one of them.")
+    if rivals := [*keys, *["label_mapping"] * (description.label_mapping is not None)][1:]:
+        raise DataError(f"{keys[0]!r} and {rivals[0]!r} both map mask values to classes. Remove one of them.")
 
 
 def _pack_ignore(ignore: Sequence[MaskValue], coding: Coding) -> tuple[int, ...]:
@@ -164,7 +230,7 @@ def _pack(value: MaskValue, key: str, coding: Coding) -> int:
     return pack_color(value)
 
 
-def _find_class(value: MaskValue, target: str | int, names: tuple[str, ...]) -> int:
+def _find_class(value: MaskValues, target: str | int, names: tuple[str, ...]) -> int:
     """Return the index of the class to which `label_mapping` maps a value."""
     index = names.index(target) if isinstance(target, str) and target in names else target
     if isinstance(index, int) and 0 <= index < len(names):
@@ -207,11 +273,11 @@ def _is_byte(value: object) -> bool:
 
 
 def _parse_mask_value(given: object, key: str) -> MaskValue:
-    if type(given) is int and 0 <= given <= 65535:
+    if type(given) is int and abs(given) <= MAX_MASK_VALUE:
         return given
     if isinstance(given, list | tuple) and len(given) == 3 and all(map(_is_byte, given)):
         return given[0], given[1], given[2]
-    raise DataError(f"{key!r} contains {given!r}. Expected mask values from 0 to 65535, or [red, green, blue].")
+    raise DataError(f"{key!r} contains {given!r}. Expected mask values such as 255, or [red, green, blue].")
 
 
 def _parse_ignore(given: object) -> tuple[MaskValue, ...]:
@@ -219,16 +285,17 @@ def _parse_ignore(given: object) -> tuple[MaskValue, ...]:
     return tuple(_parse_mask_value(value, "ignore") for value in (given if isinstance(given, list) else [given]))
 
 
-def _parse_label_mapping(given: object) -> Mapping[MaskValue, str | int]:
+def _parse_label_mapping(given: object) -> Mapping[MaskValues, str | int]:
     if not isinstance(given, Mapping):
         raise DataError(f"'label_mapping' is {given!r}. Expected mask values and classes: {{0: 0, 255: 1}}.")
-    mapping: dict[MaskValue, str | int] = {}
+    mapping: dict[MaskValues, str | int] = {}
     for value, target in given.items():
         if type(target) not in (str, int):
             raise DataError(f"'label_mapping' maps {value} to {target!r}. Expected a class name or an index.")
         if isinstance(value, str) and "," in value:  # a color: YAML does not allow a list as a key
             value = [int(v) if v.strip().isdecimal() else v for v in value.split(",")]
-        mapping[_parse_mask_value(value, "label_mapping")] = target
+        limits = parse_range(value) if isinstance(value, str) else None
+        mapping[_parse_mask_value(value, "label_mapping") if limits is None else limits] = target
     return mapping
 
 
@@ -236,6 +303,18 @@ def _parse_coding(given: object) -> Coding:
     if given == "index" or given == "rgb":
         return given
     raise DataError(f"'coding' is {given!r}. Expected index or rgb.")
+
+
+def _parse_threshold(given: object) -> float:
+    if type(given) in (int, float) and math.isfinite(given):  # type: ignore[arg-type]
+        return given  # type: ignore[return-value]
+    raise DataError(f"'threshold' is {given!r}. Expected the lowest mask value of the second class, such as 128.")
+
+
+def _parse_mask_type(given: object) -> MaskType:
+    if given == "semantic" or given == "instances":
+        return given
+    raise DataError(f"'mask_type' is {given!r}. Expected semantic or instances.")
 
 
 def _parse_channels(given: object) -> int:
@@ -249,6 +328,8 @@ _PARSERS: Mapping[str, Callable[[object], Any]] = {
     "colors": _parse_colors,
     "ignore": _parse_ignore,
     "label_mapping": _parse_label_mapping,
+    "threshold": _parse_threshold,
+    "mask_type": _parse_mask_type,
     "coding": _parse_coding,
     "channels": _parse_channels,
 }

@@ -126,6 +126,8 @@ def count_between(mask: Array, values: Array) -> dict[int, int]:
         values: (H, W) one integer per pixel of the mask.
     """
     kernel = np.ones((3, 3), np.uint8)
+    if mask.dtype not in (np.uint8, np.uint16):  # OpenCV takes no wider integers
+        mask = mask.astype(np.float64)
     between: Array = (cv2.erode(mask, kernel) < mask) & (mask < cv2.dilate(mask, kernel))
     if between.ndim == 3:
         between = np.any(between, axis=2)

@@ -11,8 +11,9 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from pixelwise.data.classes import classes_from_values, mask_values
-from pixelwise.data.dataset import Dataset
+from pixelwise.data.classes import classes_from_values, mask_values, require_integers
+from pixelwise.data.dataset import Dataset, describe_unlisted_values
+from pixelwise.data.io.decoded_image import NO_LABEL
 from pixelwise.data.io.file_info import FileInfo, inspect_entry, inspect_file
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
@@ -61,8 +62,8 @@ def count_class_pixels(dataset: Dataset, samples: Iterable[Sample]) -> Array:
     counts = np.zeros((len(samples), len(dataset.classes.names)), np.int64)
     for row, sample in zip(counts, samples, strict=True):
         for value, pixels in value_counts[sample].items():
-            if value in dataset.classes.label_mapping:
-                row[dataset.classes.label_mapping[value]] += pixels
+            if dataset.classes.is_class_value(value):
+                row[dataset.classes.get_label(value)] += pixels
     return counts
 
 
@@ -146,6 +147,8 @@ def _scan_mask(dataset: Dataset, stats: SampleStats, image: Array | None, missin
     except READ_ERRORS as error:
         stats.color_counts = count_values(mask_values(mask, "rgb"))
         raise DataError(f"{location}: {error}") from error
+    if values.dtype.kind == "f":
+        values = mask = _round_fractions(dataset, values, location)
     if image is not None and image.shape[:2] != values.shape:
         image = missing = None
     counts = count_values(values)
@@ -159,6 +162,24 @@ def _scan_mask(dataset: Dataset, stats: SampleStats, image: Array | None, missin
         for value, pixels in count_values(values[missing]).items():
             counts[value] -= pixels
     stats.mask_size, stats.value_counts = mask.shape[:2], counts
+
+
+def _round_fractions(dataset: Dataset, values: Array, location: str) -> Array:
+    """Replace the values of a mask of fractions by those that its classes are written with."""
+    try:
+        if dataset.resolved_classes is None:
+            require_integers(values)
+        labels, unlisted = dataset.classes.to_labels(values)
+        if unlisted:
+            raise DataError(
+                "contains {}, which dataset.yaml does not list. {}".format(
+                    *describe_unlisted_values(unlisted, dataset.classes)
+                )
+            )
+    except DataError as error:
+        raise DataError(f"{location}: {error}") from error
+    ignored = labels == dataset.classes.ignore_index
+    return np.where(ignored, NO_LABEL, dataset.classes.to_mask(np.where(ignored, 0, labels)).astype(np.int32))
 
 
 def _require_complete(file: FileInfo, location: str) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, get_args
 
-from pixelwise.data.rasters.rasterio_reader import TIFF_EXTENSIONS
 from pixelwise.devices import Precision
 from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
 from pixelwise.inference.batching import PredictedImage, predict_all
@@ -16,7 +15,7 @@ from pixelwise.inference.tta import TRANSFORMS
 from pixelwise.model_file import read_checksum, read_spec
 from pixelwise.prediction.inputs import Input, RasterInput, VideoInput, find_inputs, group_channels
 from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles, log_blending, write_in_background
-from pixelwise.prediction.rasters import is_large_tiff, predict_raster
+from pixelwise.prediction.rasters import needs_windows, predict_raster
 from pixelwise.prediction.result import PredictReport
 from pixelwise.prediction.videos import count_frames, predict_video
 from pixelwise.progress import report_progress
@@ -126,8 +125,7 @@ def predict_files(
         found = group_channels(found, spec.channels)
     can_use_windows = writer.only_labels and executor.is_exact
     for index, item in enumerate(found):
-        is_tiff = type(item) is Input and not item.url and item.path.suffix.lower() in TIFF_EXTENSIONS
-        if is_tiff and is_large_tiff(item.path, can_use_windows):
+        if type(item) is Input and not item.url and needs_windows(item.path, can_use_windows):
             found[index] = RasterInput(item.path, item.stem)
     for option, given in (("--resume", resume), ("--shard", shard), ("--cluster", executor.writes_elsewhere)):
         if given:

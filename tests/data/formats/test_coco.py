@@ -205,16 +205,25 @@ def test_images_of_equal_stems_are_listed(tmp_path: Path) -> None:
     [
         (document(images=[image("x.png")]), "image 'x.png' and all others do not exist below .*. Put the images there"),
         (document(images=[]), "images do not exist below"),
-        (document(images=[image("a.png"), image("b.png")]), "two images have the id 1. Give each its own id"),
+        (
+            document(images=[image("a.png"), image("b.png")]),
+            "entry 2 of 'images': another entry has the id 1",
+        ),
         (document(images=[image("a.png"), image("./a.png", 2)]), "a.png is listed twice, in .* and in .*. Keep one"),
-        (document(images=[{"id": 1}]), "instances.json: 'file_name' is missing"),
-        (document(annotation([SQUARE], image_id=9)), "annotation 17 belongs to image 9, which is not listed"),
+        (document(images=[{"id": 1}]), "instances.json: image 1: 'file_name' is missing. Expected a text"),
+        (document(annotation([SQUARE], image_id=9)), "annotation 17: belongs to image 9, which is not listed"),
         (document(annotation([SQUARE], segments_info=[])), "contains panoptic segments. Use the instances file"),
         (document(categories=[{"id": 1, "name": "a"}] * 1 + [{"id": 2, "name": "a"}]), "lists the class 'a' twice"),
-        (document(categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]), "category 1 is 'b', but 'a'"),
-        (document(categories=[{"id": 1}]), "'name' is missing. Export the annotations again"),
-        (document(categories=[None]), "a value has an unexpected type or form"),
-        ({"images": [], "categories": []}, "lists no categories"),
+        (
+            document(categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]),
+            "another entry has the id 1, too. Give each its own",
+        ),
+        (
+            document(categories=[{"id": 1}]),
+            "category 1: 'name' is missing. Expected a text. Export",
+        ),
+        (document(categories=[None]), "entry 1 of 'categories' is null. Expected an object"),
+        ({"images": [], "categories": [], "annotations": []}, "lists no categories"),
         ({"images": [image("a.png")], "categories": CATEGORIES}, "'annotations' is missing"),
     ],
 )
@@ -254,13 +263,17 @@ def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (annotation([SQUARE], 5), r"the class 5 is not among those listed \(3, 7\)"),
+        (annotation([SQUARE], 5), r"the category 5 is not among those listed \(7, 3\)"),
         (annotation([]), "has at most a box, but no segmentation. Draw its outline"),
-        (annotation([[1, 2, 3, 4]]), "a polygon has points of shape"),
-        (annotation([[1, 2, 3, 4, 5, 6, 7]]), "a polygon has 7 numbers, but x and y come in pairs"),
-        (annotation([[1, 2, 3, 4, 5, "x"]]), "a value has an unexpected type or form"),
-        (annotation([[1, 2, 3, 4, 5, None]]), "has the coordinate nan, which is not in any image"),
-        (annotation([7]), "a value has an unexpected type or form"),
+        (
+            annotation([[1, 2, 3, 4]]),
+            "the number of points of a polygon is 2. Expected 3 or more. Draw its area, or remove it",
+        ),
+        (annotation([[1, 2, 3, 4, 5, 6, 7]]), "the polygon has an odd number of values, but x and y come in pairs"),
+        (annotation([[1, 2, 3, 4, 5, "x"]]), r"point 3 of the polygon is \[5, 'x'\]. Expected two numbers"),
+        (annotation([[1, 2, 3, 4, 5, None]]), r"point 3 of the polygon is \[5, null\]"),
+        (annotation([7]), "the polygon has an odd number of values, but x and y come in pairs"),
+        (annotation([SQUARE, 7]), "'segmentation' contains 7. Expected polygons x1, y1, x2, y2, ... or run lengths"),
         (
             annotation({"size": [8, 6], "counts": [48]}),
             r"the run lengths are for size \[8, 6\], but the image",
@@ -271,7 +284,7 @@ def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
         (annotation({"size": [6, 8], "counts": "P"}), "the run lengths end within a number"),
         (annotation({"size": [6, 8], "counts": "P" * 40}), "are not run lengths in COCO's compressed form"),
         (annotation({"size": [6, 8], "counts": "1 2"}), "'1 2' are not run lengths in COCO's compressed form"),
-        (annotation({"size": [6, 8], "counts": "é"}), "a value has an unexpected type or form"),
+        (annotation({"size": [6, 8], "counts": "é"}), "'é' are not run lengths in COCO's compressed form"),
     ],
 )
 def test_an_invalid_annotation_is_an_error_and_a_finding(tmp_path: Path, fault: Any, message: str) -> None:

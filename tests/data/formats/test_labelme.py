@@ -181,22 +181,25 @@ def test_two_label_files_of_one_image_are_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["line", "linestrip", "point", "points"])
 def test_shapes_without_area_are_an_error(tmp_path: Path, kind: str) -> None:
     dataset = Dataset.load(plant(tmp_path, shape(), shape("pole", [[0, 0], [3, 3]], kind)))
-    with pytest.raises(DataError, match=rf"a\.json: shape 2: a {kind} of 'pole' covers no pixels. Draw its area"):
+    with pytest.raises(DataError, match=rf"a\.json: shape 2, {kind} 'pole': covers no pixels. Draw its area"):
         dataset.read_mask(dataset.samples[0])
 
 
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"label": "cat"}, r"shape 1: 'points' is missing. Export the annotations again"),
-        ({"points": SQUARE}, r"shape 1: 'label' is missing"),
-        (shape("cat", SQUARE[:2]), "a polygon has points of shape"),
+        ({"label": "cat"}, r"shape 1, shape 'cat': 'points' is missing. Expected a list. Export the annotations again"),
+        ({"points": SQUARE}, r"shape 1, shape null: 'label' is missing"),
+        (
+            shape("cat", SQUARE[:2]),
+            "shape 1, polygon 'cat': the number of points of a polygon is 2. Expected 3 or more",
+        ),
         (shape("cat", [[1, 1], [1, 1]], "circle"), r"radii \(0.0, 0.0\). Expected two numbers above 0"),
-        (shape("cat", SQUARE, "circle"), "a value has an unexpected type or form"),
+        (shape("cat", SQUARE, "circle"), "the number of 'points' is 4. Expected 2. Draw the shape again"),
         (shape("cat", [[1, 1], [2, 2]], "mask"), "'mask' is missing"),
-        (shape("cat", [[1, 1], [2, 2]], "mask", mask="?"), "a value has an unexpected type or form"),
+        (shape("cat", [[1, 1], [2, 2]], "mask", mask="?"), "'mask' is not a text in base64"),
         (shape("cat", [[1, 1], [2, 2]], "mask", mask=base64.b64encode(b"x").decode()), "mask: is not an image"),
-        (7, "a value has an unexpected type or form"),
+        (7, "entry 1 of 'shapes' is 7. Expected an object"),
     ],
 )
 def test_an_invalid_shape_is_an_error_and_a_finding(tmp_path: Path, fault: Any, message: str) -> None:

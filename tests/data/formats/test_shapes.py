@@ -133,7 +133,7 @@ def pair(root: Path, listed: dict[str, str], folders: Sequence[str] = ("images",
 
 def draw(number: int) -> ImageShapes:
     if number > 9:
-        raise KeyError("points")
+        raise DataError("has no area")
     return (1, 9), [make_box(1, 0, 0, number, 1)]
 
 
@@ -173,7 +173,7 @@ def test_invalid_content_is_an_error_with_the_image(tmp_path: Path) -> None:
     for name in names:
         write_image(tmp_path / name)
     index = pair(tmp_path, dict.fromkeys(names, "one"))
-    with pytest.raises(DataError, match=r"one: image '9\.png': 'points' is missing"):
+    with pytest.raises(DataError, match=r"one: image '9\.png': has no area"):
         index.reader.read_mask(index.samples[9])
 
 

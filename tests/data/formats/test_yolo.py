@@ -113,14 +113,14 @@ def test_files_in_no_split_are_listed(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("0 0.5 0.5 0.2 0.2", "line 1: a class and 4 numbers are a box, not an outline. Export the dataset for"),
-        ("\n0 0.1 0.1 0.2 0.2 0.3", "line 2: 5 numbers follow the class, but x and y come in pairs"),
-        ("0 0.1 0.1", "line 1: a polygon has points of shape"),
-        ("0", "line 1: a polygon has points of shape"),
-        ("0 10 10 40 10 40 30", "line 1: 10, 10, ... are not fractions of width and height"),
-        ("0 nan 0 1 0 1 1", "line 1: nan, 0, ... are not fractions"),
+        ("\n0 0.1 0.1 0.2 0.2 0.3", "line 2: the outline has an odd number of values, but x and y come in pairs"),
+        ("0 0.1 0.1", "line 1: the number of points of a polygon is 1"),
+        ("0", "line 1: the number of points of a polygon is 0"),
+        ("0 10 10 40 10 40 30", "line 1: 10 is not a fraction of width or height"),
+        ("0 nan 0 1 0 1 1", "line 1: point 1 of the outline is \\['nan', '0'\\]"),
         ("7 0 0 1 0 1 1", r"line 1: the class 7 is not among those listed \(0, 1\)"),
-        ("cat 0 0 1 0 1 1", "line 1: a value has an unexpected type"),
-        ("0 0 0 1 0 1 x", "line 1: a value has an unexpected type"),
+        ("cat 0 0 1 0 1 1", "line 1: 'cat' is not the number of a class"),
+        ("0 0 0 1 0 1 x", r"line 1: point 3 of the outline is \['1', 'x'\]. Expected two numbers"),
     ],
 )
 def test_an_invalid_line_is_an_error_and_a_finding(tmp_path: Path, text: str, message: str) -> None:
@@ -143,7 +143,7 @@ def test_a_text_file_in_another_encoding_is_a_finding(tmp_path: Path) -> None:
         ("names: [cat]\ntrain: [a", r"data\.yaml: is not valid YAML"),
         ("train: images/train\nnames: [cat]\nnc: 2\n", "'names' lists 1 classes, but 'nc' is 2. Make them agree"),
         ("train: images/train\nnames: []\n", "'names' lists 0 classes"),
-        ("train: images/train\nnames: 7\n", "a value has an unexpected type or form"),
+        ("train: images/train\nnames: 7\n", "'names' is 7. Expected a list of names, or class numbers with names"),
         ("train: images/train\nnames: [cat, cat]\n", "lists the class 'cat' twice"),
         ("train: images/train\nnames: [cat]\nkpt_shape: [17, 3]\n", "describes keypoints, not areas"),
         (

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from pixelwise.data.io.decoded_image import Array
-from pixelwise.data.io.images import decode_image, read_image, read_mask, write_png
+from pixelwise.data.io.images import decode_image, mark_unlabeled, read_image, read_mask, read_mask_bytes, write_png
 from pixelwise.data.io.tiff import Georeference, read_georeference
 from pixelwise.errors import DataError
 
@@ -78,9 +78,30 @@ def test_a_nodata_value_that_is_not_a_number_is_an_error(tmp_path: Path) -> None
         read_image(path)
 
 
-def test_nodata_of_a_mask_is_a_class_like_any_other(tmp_path: Path) -> None:
-    mask = scene(1, np.uint8)
-    np.testing.assert_array_equal(read_mask(save(tmp_path / "a.tif", mask, nodata="100")), mask[..., 0])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.float32, np.float64])
+@pytest.mark.parametrize("nodata", [0, 3, 100, -9999, -3.4028234663852886e38, float("nan")])
+def test_nodata_of_a_mask_is_no_label(tmp_path: Path, dtype: type, nodata: float) -> None:
+    """A value that the type cannot hold, as GDAL permits, marks nothing."""
+    mask = np.array([[0, 1, 2], [3, 100, 1]], dtype)
+    if np.dtype(dtype).kind == "f" or (nodata == -9999 and np.iinfo(dtype).min < nodata):
+        mask[0, 0] = nodata
+    expected = [[-1 if v == nodata or np.isnan(v) else v for v in row] for row in mask.tolist()]
+    read = read_mask(save(tmp_path / "a.tif", mask[..., None], nodata=str(nodata)))
+    np.testing.assert_array_equal(read, expected)
+
+
+def test_nodata_of_a_mask_of_colors_is_a_pixel_of_that_value_in_all_channels(tmp_path: Path) -> None:
+    colors = np.array([[[9, 9, 9], [9, 0, 0], [1, 2, 3]]], np.uint8)
+    read = read_mask(save(tmp_path / "a.tif", colors, nodata="9"))
+    assert read.tolist() == [[[-1, -1, -1], [9, 0, 0], [1, 2, 3]]]
+
+
+@pytest.mark.parametrize("nodata", ["0", "200"])
+def test_a_mapping_of_the_value_makes_it_a_class(tmp_path: Path, nodata: str) -> None:
+    content = save(tmp_path / "a.tif", np.array([[[0], [1], [200]]], np.uint8), nodata=nodata).read_bytes()
+    mask = read_mask_bytes(content, "a.tif")
+    assert mark_unlabeled(mask, {0, 1, 200}).tolist() == [[0, 1, 200]]
+    assert mark_unlabeled(mask).tolist() == [[-1, 1, 200] if nodata == "0" else [0, 1, -1]]
 
 
 def test_a_reduced_copy_in_the_file_is_not_read(tmp_path: Path) -> None:

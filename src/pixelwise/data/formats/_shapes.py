@@ -6,16 +6,17 @@ A pixel that no shape covers is background, class 0.
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from posixpath import basename, normpath
+from posixpath import normpath
 from typing import Generic, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
 from pixelwise.data.classes import Color, default_colors, ignore_index_for
 from pixelwise.data.description import DatasetDescription
-from pixelwise.data.formats._documents import locate_errors
-from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader, remove_sample_aliases
-from pixelwise.data.io.images import Array
+from pixelwise.data.formats._documents import format_value, locate_errors
+from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader, list_path_endings, remove_sample_aliases
+from pixelwise.data.io.images import Array, read_size
 from pixelwise.data.rasterize import DrawnShape, rasterize
 from pixelwise.data.sample import Sample, Split
 from pixelwise.errors import DataError
@@ -23,10 +24,18 @@ from pixelwise.shapes import Size
 
 T = TypeVar("T")
 
-ImageShapes = tuple[Size, Sequence[DrawnShape]]
-"""The size of an image by its annotation, which may differ from its real size, and its shapes, the uppermost last."""
+ImageShapes = tuple[Size | None, Sequence[DrawnShape]]
+"""The size of an image by its annotation and its shapes, the uppermost last.
+
+The size may differ from the real one; None where the annotation does not have it.
+"""
 
 _BACKGROUND_NAMES = ("background", "_background_")
+_WITHOUT_AREA = (
+    *("point", "points", "line", "linestrip", "polyline"),
+    *("cuboid", "cuboid_2d", "skeleton", "graph"),
+)
+"""Types of shapes in all tools that have no area of pixels."""
 _IGNORE_NAMES = ("ignore", "__ignore__")
 
 
@@ -47,7 +56,9 @@ class ShapeClasses:
         """Return the mask value of a class; raise DataError for an unknown one."""
         if key not in self.values:
             known = ", ".join(str(k) for k in list(self.values)[:12])
-            raise DataError(f"the class {key!r} is not among those listed ({known}). List it, or correct the label.")
+            raise DataError(
+                f"the class {format_value(key)} is not among those listed ({known}). List it, or correct the label."
+            )
         return self.values[key]
 
 
@@ -60,7 +71,11 @@ class ShapeReader(SampleReader):
 
     def read_mask(self, sample: Sample) -> Array:
         size, shapes = self._read_shapes(sample)
-        return rasterize(shapes, size, self._dtype)
+        return rasterize(shapes, size or self.read_size(sample), self._dtype)
+
+    def read_size(self, sample: Sample) -> Size:
+        """Read height and width of the image."""
+        return read_size(sample.image_path)
 
 
 def make_classes(source: Path, listed: Sequence[tuple[Hashable, str, Color | None]]) -> ShapeClasses:
@@ -127,6 +142,17 @@ def make_index(
     )
 
 
+def name_shape(number: str, kind: object, label: object) -> str:
+    """Name a shape in messages: `shape 2, polyline 'road'`."""
+    return f"{number}, {kind if isinstance(kind, str) and kind else 'shape'} {format_value(label)}"
+
+
+def refuse_shape(kind: str) -> DataError:
+    """Return the error for a shape that is not an area."""
+    fault = "covers no pixels" if kind in _WITHOUT_AREA else f"{format_value(kind)} is not a known type of shape"
+    return DataError(f"{fault}. Draw its area as a polygon, or remove it.")
+
+
 def name_sample(root: Path, path: Path) -> str:
     """Name a sample by its relative path without the extension and without folders of all images: `train/0001`."""
     *folders, stem = path.relative_to(root).with_suffix("").parts
@@ -134,7 +160,7 @@ def name_sample(root: Path, path: Path) -> str:
 
 
 def find_image(root: Path, name: str, folders: Sequence[str], images: Collection[Path]) -> Path | None:
-    """Find an image by the name in an annotation, which may be a path of another machine.
+    """Find an image by the name in an annotation, which may be a path of another machine or a URL.
 
     Args:
         root: Folder of the dataset.
@@ -142,8 +168,9 @@ def find_image(root: Path, name: str, folders: Sequence[str], images: Collection
         folders: Folders below the root to search, the most likely one first.
         images: All images below the root.
     """
-    name = name.replace("\\", "/")
-    candidates = (root / normpath(f"{folder}/{form}") for form in (name, basename(name)) for folder in folders)
+    if "://" in name:
+        name = unquote(urlsplit(name).path)
+    candidates = (root / normpath(f"{folder}/{end}") for end in list_path_endings(name) for folder in folders)
     return next((path for path in candidates if path in images), None)
 
 
@@ -160,7 +187,7 @@ class ListedImage(Generic[T]):
 
     @property
     def place(self) -> str:
-        return f"{self.document}: image {self.name!r}"
+        return f"{self.document}: image {format_value(self.name)}"
 
 
 def index_listed_images(
@@ -187,7 +214,7 @@ def index_listed_images(
     for entry in listed:
         path = find_image(root, entry.name, folders[entry.document], known)
         if path is None:
-            missing.append(root / folders[entry.document][0] / basename(entry.name.replace("\\", "/")))
+            missing.append(root / folders[entry.document][0] / Path(entry.name.replace("\\", "/")).name)
         elif path in found:
             raise DataError(f"{path} is listed twice, in {found[path].document} and in {entry.document}. Keep one.")
         else:

@@ -14,7 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from pixelwise.data.description import DatasetDescription
-from pixelwise.data.formats.dataset_index import DatasetIndex, SplitFiles, find_split_paths, pair_files, read_lines
+from pixelwise.data.formats.dataset_index import (
+    DatasetIndex,
+    SplitFiles,
+    find_split_paths,
+    list_path_endings,
+    pair_files,
+    read_lines,
+)
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Split
 from pixelwise.errors import DataError
@@ -90,6 +97,5 @@ def _read_pairs(path: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def _find_below(root: Path, text: str) -> Path | None:
-    parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", ".")]
-    ends = (root.joinpath(*parts[i:]) for i in range(len(parts)) if ".." not in parts[i:])
+    ends = (root / ending for ending in list_path_endings(text) if ".." not in ending.split("/"))
     return next((path for path in ends if path.is_file()), None)

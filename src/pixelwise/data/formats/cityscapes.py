@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pixelwise.data.description import DatasetDescription, MaskValue
+from pixelwise.data.description import DatasetDescription, MaskValues
 from pixelwise.data.formats.dataset_index import (
     DatasetIndex,
     SplitFiles,
@@ -59,7 +59,7 @@ def find_pairs(root: Path) -> DatasetIndex:
         pair_files(_find_files(root, split, suffix) for split in SPLITS) for suffix in (_TRAIN_IDS, _IDS)
     )
     use_ids = len(by_ids.samples) > len(by_train_ids.samples)
-    mapping: dict[MaskValue, str | int] = {id_: index for index, (_, id_, _) in enumerate(CLASSES)}
+    mapping: dict[MaskValues, str | int] = {id_: index for index, (_, id_, _) in enumerate(CLASSES)}
     values = mapping if use_ids else range(len(CLASSES))
     description = DatasetDescription(
         names=tuple(name for name, _, _ in CLASSES),

@@ -28,7 +28,7 @@ class SampleReader:
         return decode_image_bytes(self.read_image_bytes(sample), sample.image_location)
 
     def read_mask(self, sample: Sample) -> Array:
-        """Read the mask as (H, W) uint8 or uint16 values, or (H, W, 3) uint8 colors."""
+        """Read the mask as (H, W) values or (H, W, 3) colors, masked where the file declares missing data."""
         return read_mask_bytes(self.read_mask_bytes(sample), sample.mask_location)
 
     def read_image_bytes(self, sample: Sample) -> bytes:
@@ -274,6 +274,12 @@ def find_split_paths(paths: Sequence[Path]) -> dict[Split, Path]:
 def find_split(words: Iterable[str]) -> Split | None:
     """Return the split of the first word that names one; None if there is none."""
     return next((_SPLIT_OF_NAME[word.lower()] for word in words if word.lower() in _SPLIT_OF_NAME), None)
+
+
+def list_path_endings(text: str) -> Iterator[str]:
+    """Yield a path of any machine and its endings, the longest first: `x/a/b` → `x/a/b`, `a/b`, `b`."""
+    parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", ".")]
+    yield from ("/".join(parts[i:]) for i in range(len(parts)) if i == 0 or ".." not in parts[i:])
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:

@@ -15,6 +15,11 @@ Array = npt.NDArray[Any]
 MAX_PIXELS = 178_956_970
 """Pillow's own limit, applied to every format: a small file can claim any size."""
 
+NO_LABEL = -1
+"""Mask value of pixels without a label."""
+MAX_MASK_VALUE = 2**53
+"""Largest mask value, positive or negative: float64 represents all integers up to here."""
+
 ORIENTATION = 0x0112
 """Tag of the orientation in TIFF and EXIF; see `apply_orientation`."""
 
@@ -147,7 +152,7 @@ def find_missing(pixels: Array, nodata: float | None) -> Array | None:
         return None
     if pixels.dtype.kind == "f":
         with np.errstate(over="ignore"):  # the lowest double is a common nodata value and overflows float32
-            missing: Array = np.isnan(pixels) if np.isnan(nodata) else pixels == np.float32(nodata)
+            missing: Array = np.isnan(pixels) if np.isnan(nodata) else pixels == pixels.dtype.type(nodata)
     else:
         missing = np.broadcast_to((pixels == nodata).all(2, keepdims=True), pixels.shape)
     return missing if missing.any() else None

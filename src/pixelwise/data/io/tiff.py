@@ -1,11 +1,11 @@
-"""Decoding of TIFF: any number of bands, planar or tiled, compressed or not, with GeoTIFF's nodata value.
+"""Decoding of TIFF: any number of bands and pages, planar or tiled, compressed or not, with GeoTIFF's nodata value.
 
 `Georeference` is the affine transform of a GeoTIFF from pixels to map coordinates, and its EPSG code.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -30,27 +30,87 @@ _USER_DEFINED = 32767
 """From this code on, codes are not of EPSG."""
 
 
-def decode_tiff(content: bytes, *, as_stored: bool) -> DecodedImage:
-    """Decode the first image of a file; `as_stored` keeps palette indices and unscaled gray, as masks need."""
-    with tifffile.TiffFile(io.BytesIO(content)) as file:
-        page = file.pages.first
-        require_size(page.imagelength, page.imagewidth)
-        order = _find_axis_order(file.series[0].axes)
-        pixels = add_channel_axis(file.series[0].asarray().transpose(order))
+def decode_tiff(file: BinaryIO, *, page: int | None, as_stored: bool) -> DecodedImage:
+    """Decode the image of a file, or a page of a stack.
+
+    `as_stored` keeps palette indices and unscaled gray, as masks need.
+    """
+    with tifffile.TiffFile(file) as opened:
+        stored, axes, first = _read_pixels(opened, page)
+        pixels = add_channel_axis(stored.transpose(_find_axis_order(axes)))
         if not as_stored:
-            pixels = _to_display_values(pixels, page)
+            pixels = _to_display_values(pixels, first)
         return DecodedImage(
-            pixels=apply_orientation(pixels, page.tags.valueof(ORIENTATION, 1)),
-            alpha=any(int(sample) in (1, 2) for sample in page.extrasamples[-1:]),
-            nodata=None if as_stored else _read_nodata(page),
+            pixels=apply_orientation(pixels, first.tags.valueof(ORIENTATION, 1)),
+            alpha=any(int(sample) in (1, 2) for sample in first.extrasamples[-1:]),
+            nodata=_read_nodata(first),
         )
+
+
+def find_stack_axes(file: BinaryIO) -> tuple[tuple[str, int], ...]:
+    """Find name and length of the axes along which a file is a stack of images: z, time, or pages."""
+    with tifffile.TiffFile(file) as opened:
+        series = _list_series(opened)
+        if len(series) == 1:
+            return _get_stack_axes(series[0])
+        return (("I", sum(map(_count_pages, series))),)
+
+
+def _list_series(opened: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
+    """List the images of a file without its reduced copies and masks of transparency, and without a slide's label."""
+    first, *others = opened.series
+    if first.kind not in ("generic", "uniform", "shaped", "ome"):
+        return [first]
+    return [first, *(s for s in others if not (s.keyframe.is_reduced or s.keyframe.is_mask))]
+
+
+def _get_stack_axes(series: tifffile.TiffPageSeries) -> tuple[tuple[str, int], ...]:
+    sizes = zip(series.axes, series.shape, strict=True)
+    return tuple((axis, size) for axis, size in sizes if axis not in "YXSC")
+
+
+def _count_pages(series: tifffile.TiffPageSeries) -> int:
+    return prod(size for _, size in _get_stack_axes(series))
+
+
+def _read_pixels(opened: tifffile.TiffFile, page: int | None) -> tuple[Array, str, tifffile.TiffPage]:
+    """Read the image of a file or a page of a stack: its pixels, their axes, and the first directory with its tags."""
+    if page is None:
+        first = opened.pages.first
+        require_size(first.imagelength, first.imagewidth)
+        return opened.series[0].asarray(), opened.series[0].axes, first
+    for series in _list_series(opened):
+        if page < _count_pages(series):
+            break
+        page -= _count_pages(series)
+    first = series.keyframe
+    require_size(first.imagelength, first.imagewidth)
+    planes = []
+    for directory in _find_directories(series, page):
+        if directory is None:
+            raise DataError("the page is missing. Save the stack again.")
+        if max(map(sum, zip(directory.dataoffsets, directory.databytecounts, strict=True))) > opened.filehandle.size:
+            raise DataError("the file is truncated. Copy or download it again, or remove it.")
+        planes.append(directory.asarray())
+    return (planes[0], first.axes, first) if len(planes) == 1 else (np.stack(planes), f"C{first.axes}", first)
+
+
+def _find_directories(series: tifffile.TiffPageSeries, page: int) -> list[Any]:
+    """Find the directories of a page of a stack: several if its channels are stored apart."""
+    axes = series.axes[: len(series.axes) - series.keyframe.ndim]
+    shape = series.shape[: len(axes)]
+    if prod(shape) != len(series.pages):
+        raise DataError("its pages do not have the order that it declares. Save it again as a plain stack.")
+    position = iter(np.unravel_index(page, [size for _, size in _get_stack_axes(series)] or [1]))
+    place = tuple(slice(None) if axis == "C" else int(next(position)) for axis in axes)
+    return [series.pages[int(number)] for number in np.arange(prod(shape)).reshape(shape)[place].flat]
 
 
 def _find_axis_order(axes: str) -> list[int]:
     """Return the order of axes that transposes a TIFF to (H, W) or (H, W, C)."""
     extra = [a for a in axes if a not in "YX"]
     if "Y" not in axes or "X" not in axes or any(a not in "SC" for a in extra) or len(extra) > 1:
-        raise DataError(f"the TIFF is a stack (axes {axes}). Save one image per file.")
+        raise DataError(f"its axes {axes} are not those of an image. Save it as height x width x channels.")
     return [axes.index("Y"), axes.index("X"), *(axes.index(a) for a in extra)]
 
 

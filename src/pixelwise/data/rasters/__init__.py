@@ -17,7 +17,7 @@ from pixelwise.data.rasters.rasterio_reader import JPEG_2000_EXTENSIONS, TIFF_EX
 from pixelwise.errors import DataError
 from pixelwise.shapes import Size
 
-WINDOWED_EXTENSIONS = (*JPEG_2000_EXTENSIONS, *SLIDE_EXTENSIONS, ".zarr")
+WINDOWED_EXTENSIONS = (*SLIDE_EXTENSIONS, ".zarr")
 """Extensions of images that are only read window by window."""
 
 
@@ -81,7 +81,7 @@ def find_raster_format(path: Path) -> RasterFormat:
     for raster_format in RASTER_FORMATS:
         if raster_format.can_read(path):
             return raster_format
-    known = ", ".join((*TIFF_EXTENSIONS, *WINDOWED_EXTENSIONS))
+    known = ", ".join((*TIFF_EXTENSIONS, *JPEG_2000_EXTENSIONS, *WINDOWED_EXTENSIONS))
     raise DataError(f"{path}: cannot be read window by window. Use an image that ends in {known}.")
 
 
