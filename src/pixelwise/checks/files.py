@@ -55,13 +55,11 @@ def _check_unread_folders(context: CheckContext) -> Iterator[Finding]:
             unread[
                 next(folder for folder in reversed(path.parents) if folder not in used and root in folder.parents)
             ] += [path]
-    for folder, paths in unread.items():
-        if len(paths) >= MIN_COVERAGE * num_images[folder.parent] > 0:
-            name = dataset.get_relative_path(folder)
-            message = f"{name} contains {format_count(len(paths), 'image')} that nothing reads."
-            yield make_finding(
-                "unread_folder", context.list_files(paths), message, "If they are not needed, they can stay."
-            )
+    large = {f: paths for f, paths in unread.items() if len(paths) >= MIN_COVERAGE * num_images[f.parent] > 0}
+    shown = [f"{dataset.get_relative_path(folder)} ({len(paths)})" for folder, paths in large.items()]
+    fix = "If they are not needed, they can stay."
+    files = context.list_files(path for paths in large.values() for path in paths)
+    yield from report_files("unread_folder", files, "folder", "of images that nothing reads", fix, items=shown)
 
 
 def _check_links(context: CheckContext) -> Iterator[Finding]:

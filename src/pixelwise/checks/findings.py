@@ -11,7 +11,7 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     # files and pairs
     "missing_mask": ("error", "an image has no mask"),
     "unlabeled_images": ("note", "the images of a test split have no masks"),
-    "pairing": ("note", "images and masks with different names, or several masks of an image, belong together"),
+    "pairing": ("note", "names of images and masks differ in a pattern, or an image has several masks"),
     "unread_folder": (
         "note",
         "a folder contains as many pictures as there are images next to it, and nothing reads them",

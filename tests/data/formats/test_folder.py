@@ -265,10 +265,20 @@ def test_valid_txt_lists_the_images_of_val(tmp_path: Path) -> None:
 
 def test_files_of_other_extensions_are_listed(tmp_path: Path) -> None:
     plant(tmp_path, "images/a.png", "masks/a.png")
-    foreign = ["images/b.gif", "images/sub/unknown", "masks/b.gif"]
+    foreign = ["images/b.rar", "images/sub/unknown", "masks/b.svg"]
     found = find_pairs(plant(tmp_path, *foreign, "readme.txt"))
     assert shown(tmp_path, found.foreign_files) == foreign
     assert found.outside_splits == ()
+
+
+SIDECARS = ["a.tfw", "a.png.aux.xml", "Thumbs.db", "data.yaml", "_classes.csv", "notes.txt", "README.md", "README"]
+SIDECARS += [".DS_Store", "desktop.ini", "a.JGW", "a.json", "a.png:Zone.Identifier", "a.ovr"]
+
+
+@pytest.mark.parametrize("name", SIDECARS)
+def test_sidecars_are_no_foreign_files(tmp_path: Path, name: str) -> None:
+    plant(tmp_path, "images/a.png", "masks/a.png", f"images/{name}", f"masks/{name}", f"images/sub/{name}")
+    assert len(pairs(tmp_path)) == 1
 
 
 def test_files_of_equal_stems_are_listed_and_in_no_pair(tmp_path: Path) -> None:

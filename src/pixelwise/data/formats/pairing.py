@@ -294,8 +294,8 @@ def _pair_by_pattern(candidates: Sequence[_Candidate], needed: int) -> Pairing |
         if len(kind) > 1 or (kind and is_contained[affix]):
             kinds[affix] = kind
             image_of |= {(image[0], mask): image for image, mask in kind.items()}
-    worded = [affix for affix in kinds if _MASK_WORD.search(" ".join(affix)) and len(kinds[affix]) >= needed]
-    if len(worded) == 1:
+    worded = [affix for affix in kinds if _MASK_WORD.search(" ".join(affix))]
+    if len(worded) == 1 and len(kinds[worded[0]]) >= needed:
         kinds = {worded[0]: kinds[worded[0]]}
     (_, image), mask = next(iter(votes[order[0]].items()))
     masks: dict[ImageKey, list[str]] = defaultdict(list)
