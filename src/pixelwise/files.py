@@ -1,5 +1,6 @@
 """Atomic writing, checksums, and reading of files with errors that a user can act on."""
 
+import codecs
 import contextlib
 import hashlib
 import json
@@ -29,9 +30,15 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """Read a text file in UTF-8; raise DataError for a different encoding, and as `read_bytes` does."""
+    """Read a text file in UTF-8, or UTF-16 as PowerShell writes; raise DataError for another encoding.
+
+    Raises also what `read_bytes` raises.
+    """
+    content = read_bytes(path)
     try:
-        return read_bytes(path).decode("utf-8-sig")
+        return content.decode(
+            "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        )
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text. Save it as UTF-8.") from error
 
@@ -51,10 +58,10 @@ def read_json(path: Path) -> Any:
     raise DataError(f"{path}: is not valid JSON ({reason}). Write or export it again, or remove it.")
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, loader: type[yaml.SafeLoader | yaml.BaseLoader] = yaml.SafeLoader) -> Any:
     """Read a YAML file; raise DataError with line and column of a fault, and as `read_bytes` does."""
     try:
-        return yaml.safe_load(read_bytes(path))
+        return yaml.load(read_bytes(path), loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""

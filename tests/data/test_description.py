@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.description import (
     _PARSERS,
     DatasetDescription,
+    combine_classes,
     describe_classes,
-    merge_descriptions,
     parse_description,
     read_description,
 )
@@ -158,7 +159,7 @@ def test_an_invalid_description_is_an_error(values: dict[str, object], message: 
 
 
 def test_every_key_has_a_field_and_a_parser() -> None:
-    assert {field.name for field in fields(DatasetDescription)} == {"path", *_PARSERS}
+    assert {field.name for field in fields(DatasetDescription)} == {"path", "labels", *_PARSERS}
 
 
 @pytest.mark.parametrize(
@@ -201,9 +202,9 @@ def test_semantic_masks_are_the_default() -> None:
 
 def test_a_threshold_replaces_the_mapping_of_the_format() -> None:
     declared = DatasetDescription(names=("a", "b"), label_mapping={0: 0, 1: 1})
-    merged = merge_descriptions(declared, DatasetDescription(threshold=128))
-    assert describe_classes(merged).get_label(1) == 0
-    assert describe_classes(merged).names == ("a", "b")
+    classes = combine(declared, threshold=128)
+    assert classes is not None
+    assert (classes.get_label(1), classes.names) == (0, ("a", "b"))
 
 
 @pytest.mark.parametrize("key", ["colors", "label_mapping", "ignore", "coding"])
@@ -250,13 +251,69 @@ def test_an_invalid_file_is_an_error(tmp_path: Path, text: str, message: str) ->
         read_description(tmp_path)
 
 
-# Merging with what the format declares.
+# What a format declares and the file.
 
-DECLARED = DatasetDescription(names=("a", "b"), colors=((1, 2, 3), (4, 5, 6)), ignore=(9,), coding="index", channels=4)
+DECLARED = parse_description({"names": ["a", "b"], "colors": [[1, 2, 3], [4, 5, 6]], "ignore": 9, "coding": "index"})
 
 
-def test_a_file_overrides_the_format_key_by_key() -> None:
-    merged = merge_descriptions(DECLARED, DatasetDescription(path=Path("d.yaml"), ignore=(), colors=None))
-    assert merged == DatasetDescription(
-        path=Path("d.yaml"), names=("a", "b"), colors=DECLARED.colors, ignore=(), coding="index", channels=4
-    )
+def combine(declared: DatasetDescription, **given: object) -> Classes | None:
+    return combine_classes(declared, parse_description(given), lambda colors: "index")
+
+
+def test_without_names_there_are_no_classes() -> None:
+    assert combine(DatasetDescription()) is None
+    assert combine(DatasetDescription(channels=4), channels=5) is None
+
+
+def test_the_file_overrides_the_format_key_by_key() -> None:
+    assert combine(DECLARED) == describe_classes(DECLARED)
+    classes = combine(DECLARED, colors=COLORS[:2], ignore=[1, 7])
+    assert classes is not None
+    assert classes.names == ("a", "b")
+    assert classes.colors == ((128, 128, 128), (128, 64, 128))
+    assert (classes.label_mapping, classes.ignore) == ({0: 0}, (1, 7, 255))
+
+
+def test_colors_of_the_format_follow_their_names() -> None:
+    for given in ({}, {"label_mapping": {0: "a", 1: "b"}}):
+        classes = combine(DECLARED, names=["b", "a"], **given)
+        assert classes is not None
+        assert classes.colors == ((4, 5, 6), (1, 2, 3))
+        assert classes.label_mapping == {0: 1, 1: 0}
+        assert classes.ignore == (9, 255)
+
+
+def test_colors_are_as_many_as_the_names() -> None:
+    with pytest.raises(DataError, match=r"'colors' lists 1 colors\. Expected one .* for each of the 2 names"):
+        combine(DECLARED, colors=[[1, 2, 3]])
+
+
+def test_a_mapping_in_the_file_replaces_the_names_of_the_format() -> None:
+    classes = combine(DECLARED, names=["x", "a"], label_mapping={5: "x", 6: "a"})
+    assert classes is not None
+    assert (classes.names, classes.label_mapping) == (("x", "a"), {5: 0, 6: 1})
+    assert classes.colors[1] == (1, 2, 3)
+
+
+def test_colors_of_color_masks_are_mask_values() -> None:
+    declared = parse_description({"names": ["a", "b"], "colors": [[1, 2, 3], [4, 5, 6]], "coding": "rgb"})
+    classes = combine(declared, names=["x", "y"], colors=[[4, 5, 6], [7, 8, 9]])
+    assert classes is not None
+    assert (classes.names, classes.label_mapping) == (("x", "y"), {0x040506: 0, 0x070809: 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rename: [a, b]", "'rename' is .*. Expected names of the files and new names: {Disc: disc}"),
+        ("rename: {no: b}", "'rename' contains False. Put names such as no, off and null in quotes"),
+        ("rename: {a: null}", "'rename' contains None. Put names"),
+    ],
+)
+def test_an_invalid_rename_is_an_error(text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        parse_description(yaml.safe_load(text))
+
+
+def test_numbers_are_renamed_as_text() -> None:
+    assert parse_description({"rename": {1: "disc", "box": 2}}).rename == {"1": "disc", "box": "2"}

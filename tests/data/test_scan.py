@@ -258,7 +258,7 @@ def test_values_that_are_not_finite_are_recorded(tmp_path: Path) -> None:
     image[0, 0, 0] = np.nan
     stats = scan_one(tmp_path, image)
     assert stats.image_error is None
-    assert stats.num_nonfinite == 1
+    assert stats.nonfinite_counts == {"nan": 1}
     assert np.isfinite(stats.thumbnail).all()
     assert np.isfinite(stats.mean).all()
 

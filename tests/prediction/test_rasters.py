@@ -132,10 +132,11 @@ def labels_of(
 
 def read_labels(target: Path) -> Array:
     if target.suffix != ".zarr":
-        return read_mask(target)
+        found: Array = tifffile.imread(target)
+        return found
     zarr = pytest.importorskip("zarr")
-    found: Array = zarr.open_group(target, mode="r")["0"][...]
-    return found
+    labels: Array = zarr.open_group(target, mode="r")["0"][...]
+    return labels
 
 
 @pytest.mark.parametrize("size", [(150, 230), (1, 90), (90, 1), (1, 1), (37, 64)])

@@ -9,7 +9,9 @@ import numpy as np
 
 from pixelwise.checks.context import Check, CheckContext
 from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, report_files
-from pixelwise.checks.masks import find_artifact_values, is_foreground_ignored
+from pixelwise.checks.masks import find_artifact_values, has_single_class, is_foreground_ignored
+from pixelwise.data.class_names import find_similar_names, format_key
+from pixelwise.data.description import read_description
 from pixelwise.data.sample import SPLITS
 from pixelwise.data.sample_stats import SampleStats
 from pixelwise.data.scan import count_class_pixels
@@ -30,7 +32,31 @@ def _find_masks_with_class(context: CheckContext, index: int) -> list[SampleStat
     return [s for s in context.stats if index in map(context.classes.get_label, s.value_counts)]
 
 
+def _check_similar_names(context: CheckContext) -> Iterator[Finding]:
+    names = context.classes.names
+    masks = {name: context.list_masks(_find_masks_with_class(context, i)) for i, name in enumerate(names)}
+    groups = [sorted(group, key=lambda name: -len(masks[name])) for group in find_similar_names(names)]
+    if not groups:
+        return
+    changed = {name: kept for kept, *others in groups for name in others}
+    description, declared = read_description(context.dataset.root), context.dataset.index.description.names
+    own = {name: name for name in changed if name in (declared or names)}
+    rename = {name: changed.get(new, new) for name, new in {**own, **(description.rename or {})}.items()}
+    fix = f"If they mean the same, write this into dataset.yaml:\n{format_key('rename', rename)}"
+    if declared and description.names:  # which has the new names
+        fix += f"\n{format_key('names', [name for name in names if name not in changed])}"
+    shown = "; ".join(
+        ", ".join(f"{name!r} in {format_count(len(masks[name]), 'mask')}" for name in group) for group in groups
+    )
+    files = sorted({file for name in changed for file in masks[name]})
+    message = f"Names of classes differ only in case, blanks or the encoding of accents: {shown}."
+    yield make_finding("similar_names", files, message, fix)
+
+
 def _check_presence(context: CheckContext) -> Iterator[Finding]:
+    if has_single_class(context):
+        return  # that finding gives the reason
+    similar = {name for group in find_similar_names(context.classes.names) for name in group}
     split_of = {sample: split for split in SPLITS for sample in context.splits[split]}
     used = {split_of[s.sample] for s in context.stats if s.value_counts}
     for index, name in _list_classes(context):
@@ -40,8 +66,10 @@ def _check_presence(context: CheckContext) -> Iterator[Finding]:
         if not containing:
             if not is_foreground_ignored(context):  # that finding gives the reason
                 message = f"Class {name!r} does not occur in any mask."
-                fix = "Remove it from dataset.yaml, or check that the masks contain its value."
+                fix = "Remove it from the list of classes, or check that the labels contain it."
                 yield make_finding("class_unused", (), message, fix)
+        elif name in similar:
+            continue  # the class is divided, which that finding reports
         elif len(containing) == 1:
             files = context.list_masks(containing)
             message = f"Class {name!r} occurs in one mask only: {files[0]}."
@@ -71,6 +99,8 @@ def _check_imbalance(context: CheckContext) -> Iterator[Finding]:
 
 
 def _check_empty_masks(context: CheckContext) -> Iterator[Finding]:
+    if has_single_class(context):
+        return
     only_background = {_find_background(context)}
     empty = [s for s in context.stats if context.find_labels(s) == only_background]
     fix = "If the images show no object, nothing needs to be done. Otherwise label the objects."
@@ -118,4 +148,10 @@ def _count_lost_regions(context: CheckContext, stats: SampleStats) -> Counter[in
     return lost
 
 
-CHECKS: tuple[Check, ...] = (_check_presence, _check_imbalance, _check_empty_masks, _check_tiny_objects)
+CHECKS: tuple[Check, ...] = (
+    _check_similar_names,
+    _check_presence,
+    _check_imbalance,
+    _check_empty_masks,
+    _check_tiny_objects,
+)

@@ -62,6 +62,13 @@ def _check_unread_folders(context: CheckContext) -> Iterator[Finding]:
     yield from report_files("unread_folder", files, "folder", "of images that nothing reads", fix, items=shown)
 
 
+def _check_faults(context: CheckContext) -> Iterator[Finding]:
+    """Report what the format or split lists found."""
+    for fault in context.dataset.index.faults:
+        files = context.list_files(fault.files)
+        yield from report_files(fault.code, files, fault.noun, fault.problem, fault.fix)
+
+
 def _check_links(context: CheckContext) -> Iterator[Finding]:
     """Find broken symbolic links, which formats do not list as files."""
     broken = []
@@ -134,6 +141,7 @@ def _check_suffixes(context: CheckContext) -> Iterator[Finding]:
 CHECKS: tuple[Check, ...] = (
     _check_pairing,
     _check_unread_folders,
+    _check_faults,
     _check_links,
     _check_names,
     _check_decoding,

@@ -155,6 +155,28 @@ def _check_class_count(context: CheckContext) -> Iterator[Finding]:
     elif len(names) == 1:
         message = f"There is only one class, {names[0]!r}, so there is nothing to distinguish."
         yield make_finding("single_class", (), message, "Label at least two classes, for example a background.")
+    elif has_single_class(context):
+        (index,) = find_training_classes(context)
+        message = f"The training masks contain only class {names[index]!r}, so there is nothing to distinguish."
+        fix = (
+            "Label the other classes. If they are labeled, check that the labels are where the format expects them, "
+            "and that their values are those of the classes."
+        )
+        yield make_finding("single_class", (), message, fix)
+
+
+def has_single_class(context: CheckContext) -> bool:
+    """Return whether only one of several classes occurs in training, and no unread mask or value can be another."""
+    train = set(context.splits["train"])
+    are_known = all(not s.mask_error and not _find_unlisted(context, s) for s in context.stats if s.sample in train)
+    return are_known and not is_foreground_ignored(context) and len(find_training_classes(context)) == 1
+
+
+def find_training_classes(context: CheckContext) -> set[int]:
+    """Return the classes that occur in the training masks."""
+    train, mapping = set(context.splits["train"]), context.classes.label_mapping
+    counts = [s.value_counts for s in context.stats if s.sample in train]
+    return {mapping[value] for c in counts for value, pixels in c.items() if pixels and value in mapping}
 
 
 def _check_ignored_foreground(context: CheckContext) -> Iterator[Finding]:

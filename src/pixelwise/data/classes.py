@@ -143,25 +143,25 @@ class Classes:
         return labels, np.unique(values[~listed]).tolist()
 
     def to_mask(self, labels: Array) -> Array:
-        """Convert labels (H, W) in 0..K-1 to the mask values of the dataset.
+        """Convert labels (H, W) in 0..K-1, or `ignore_index`, to the mask values of the dataset.
 
         Returns:
             (H, W) uint8 or uint16, or (H, W, 3) uint8 colors. Of several values of a class, the lowest is written;
-            a class without a value gets the first ignored value.
+            a class without a value and ignored pixels get the first ignored value, or 0 if there is none.
 
         Raises:
             DataError: A class only has mask values that no label file can contain.
         """
         candidates = [(limits.typical_value, label) for limits, label in self.ranges.items()]
         candidates += sorted(self.label_mapping.items(), reverse=True)
-        table = np.full(len(self.names), self.ignore[0] if self.ignore else 0, np.int64)
+        table = np.full(self.ignore_index + 1, self.ignore[0] if self.ignore else 0, np.int64)
         for value, label in candidates:
             table[label] = value
         values: Array = table[labels]
         if self.coding == "rgb":
             channels = [values >> 16 & 255, values >> 8 & 255, values & 255]
             return np.stack(channels, -1).astype(np.uint8)
-        for name, value in zip(self.names, table.tolist(), strict=True):
+        for name, value in zip(self.names, table.tolist(), strict=False):  # the rest is for ignored pixels
             if not 0 <= value <= 65535:
                 raise DataError(f"class {name!r} has the mask value {value}, but label files contain 0 to 65535.")
         return values.astype(np.uint8 if table.max() < 256 else np.uint16)

@@ -5,16 +5,18 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
 from pixelwise.data.classes import Classes, Coding, Color, classes_from_values, mask_values, require_integers
-from pixelwise.data.description import DatasetDescription, describe_classes, merge_descriptions, read_description
+from pixelwise.data.description import combine_classes, read_description
 from pixelwise.data.formats import FORMATS, detect_format
 from pixelwise.data.formats.dataset_index import DatasetIndex, remove_aliases
+from pixelwise.data.formats.split_lists import apply_split_lists
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage, mark_unlabeled
+from pixelwise.data.io.nodata import ALL_DATA, Nodata
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
 from pixelwise.data.sample_stats import SampleStats, count_values
 from pixelwise.data.visualization import overlay_labels, to_css_color, to_data_uri, to_display_image
@@ -64,6 +66,8 @@ class Dataset:
     resolved_classes: Classes | None
     """Classes by which masks are read: declared, found by a scan, or those of a model; None until known."""
     channels: int | None
+    nodata: Nodata | None = None
+    """Values of missing data, in addition to those that image files declare; None: dataset.yaml does not say."""
     mapped_values: frozenset[int] = frozenset()
     """Mask values that `label_mapping` gives to a class, although a mask file may declare them as missing data."""
     stats: tuple[SampleStats, ...] = field(default=(), compare=False)
@@ -98,22 +102,27 @@ class Dataset:
         if not os.access(root, os.R_OK | os.X_OK):
             raise PathAccessError(f"Dataset {str(path)!r} is not readable. Check the permissions of the folder.")
         format = detect_format(root, format)
-        index = remove_aliases(FORMATS[format].find_pairs(root))
-        description = merge_descriptions(index.description, read_description(root))
-        if not (index.samples or index.images_without_mask or index.same_stem):
+        index = apply_split_lists(root, remove_aliases(FORMATS[format].find_pairs(root)))
+        description = read_description(root)
+        if not (index.samples or index.images_without_mask or index.same_stem or index.faults):
             fix = f"Expected the layout of format {format!r}. Check the path, or choose another --format."
             if format == "folder":
                 fix = "Put the images into images/ and masks of the same name into masks/."
             raise DataError(f"No images found in {root} ({', '.join(IMAGE_EXTENSIONS)}). {fix}")
-        classes = _describe_classes(root, description, index)
+        try:
+            classes = combine_classes(index.description, description, partial(_find_coding, index))
+        except DataError as error:
+            raise DataError(f"{description.path or root}: {error}") from error
+        mapping = description.label_mapping or index.description.label_mapping
         return cls(
             root=root,
             format=format,
             index=index,
             declared_classes=classes,
             resolved_classes=classes,
-            channels=description.channels,
-            mapped_values=frozenset(v for v in description.label_mapping or () if isinstance(v, int)),
+            channels=description.channels or index.description.channels,
+            nodata=description.nodata,
+            mapped_values=frozenset(v for v in mapping or () if isinstance(v, int)),
         )
 
     @property
@@ -234,9 +243,10 @@ class Dataset:
         """Return the dataset with only these samples."""
         return replace(self, index=replace(self.index, samples=tuple(samples)))
 
-    def with_classes(self, classes: Classes, channels: int) -> "Dataset":
-        """Return the dataset read with these classes and this number of channels."""
-        return replace(self, resolved_classes=classes, channels=channels)
+    def with_classes(self, classes: Classes, channels: int, nodata: Nodata | None = None) -> "Dataset":
+        """Return the dataset read with these classes, channels and, if dataset.yaml gives none, nodata values."""
+        given = nodata if self.nodata is None else self.nodata
+        return replace(self, resolved_classes=classes, channels=channels, nodata=given)
 
     def decode_image(self, sample: Sample) -> DecodedImage:
         """Read the image as stored."""
@@ -290,7 +300,7 @@ class Dataset:
         """Read the image, and which of its values are missing in the file: (H, W, C) bool or None."""
         decoded = self.decode_image(sample)
         try:
-            image, missing = decoded.fill_missing(self.channels)
+            image, missing = decoded.fill_missing(self.channels, self.nodata or ALL_DATA)
         except DataError as error:
             raise DataError(f"{sample.image_location}: {error}") from error
         return match_channels(image, self.channels, sample.image_location), missing
@@ -327,17 +337,6 @@ def describe_unlisted_values(values: Sequence[int], classes: Classes) -> tuple[s
         f"Add missing {what}s to {keys} in dataset.yaml, or correct the mask: JPEG compression and interpolation "
         f"create such {what}s.",
     )
-
-
-def _describe_classes(root: Path, description: DatasetDescription, index: DatasetIndex) -> Classes | None:
-    if not description.class_keys:
-        return None
-    if description.coding is None and (description.colors or description.label_mapping):
-        description = replace(description, coding=_find_coding(index, description.colors or ()))
-    try:
-        return describe_classes(description)
-    except DataError as error:
-        raise DataError(f"{description.path or root}: {error}") from error
 
 
 def _find_coding(index: DatasetIndex, colors: Sequence[Color]) -> Coding:

@@ -1,15 +1,22 @@
-"""What dataset.yaml says about a dataset, merged with what its format declares, and the classes that follow from it.
+"""The keys of dataset.yaml, and the classes of a dataset by them and by what its format declares.
 
 A new key is a field of `DatasetDescription` and its parser in `_PARSERS`.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from pixelwise.data.class_names import (
+    explain_difference,
+    format_key,
+    order_classes,
+    rename_classes,
+    suggest_renames,
+)
 from pixelwise.data.classes import (
     BINARY_NAMES,
     Classes,
@@ -21,6 +28,7 @@ from pixelwise.data.classes import (
     parse_range,
 )
 from pixelwise.data.io.decoded_image import MAX_MASK_VALUE
+from pixelwise.data.io.nodata import Nodata, parse_nodata
 from pixelwise.errors import DataError
 from pixelwise.files import read_yaml
 
@@ -40,6 +48,9 @@ class DatasetDescription:
 
     path: Path | None = None
     """The file that they were read from; not a key."""
+    labels: Literal["values", "listed", "found"] = "values"
+    """Form of the labels in the files of a format: mask values; names, all of which are listed; or names of which only
+    those that occur are known. Not a key."""
     names: tuple[str, ...] | None = None
     """Class names, in the order of the class indices."""
     colors: tuple[Color, ...] | None = None
@@ -48,19 +59,23 @@ class DatasetDescription:
     """Mask values of pixels to ignore."""
     label_mapping: Mapping[MaskValues, str | int] | None = None
     """Mask value or range of them → name or index of its class."""
+    rename: Mapping[str, str] | None = None
+    """Class name of the files → name of the class; those that get the same name are merged."""
     threshold: float | None = None
     """Mask values from here on are the second of two classes, smaller ones the first."""
     mask_type: MaskType | None = None
-    """What mask values number: classes, or objects, which are the second of two classes; 0 is the first."""
+    """Meaning of mask values: classes, or numbers of objects, which are the second of two classes; 0 is the first."""
     coding: Coding | None = None
-    """Whether masks contain class indices or colors; found in the masks where it is not given."""
+    """Form of classes in masks: values or colors; found in the masks where it is not given."""
     channels: int | None = None
     """Number of channels of every image."""
+    nodata: Nodata | None = None
+    """Values of missing data in images, in addition to those that their files declare."""
 
     @property
     def class_keys(self) -> tuple[str, ...]:
         """The keys about classes that are given."""
-        keys = ("names", "coding", "colors", "ignore", "label_mapping", "threshold", "mask_type")
+        keys = ("names", "coding", "colors", "ignore", "label_mapping", "rename", "threshold", "mask_type")
         return tuple(key for key in keys if getattr(self, key) not in (None, "semantic"))
 
 
@@ -111,19 +126,119 @@ def parse_color(given: object) -> Color:
     raise DataError(f"'colors' contains {given!r}. Expected [red, green, blue], each from 0 to 255.")
 
 
-def merge_descriptions(declared: DatasetDescription, overrides: DatasetDescription) -> DatasetDescription:
-    """Override what the format declares with dataset.yaml, key by key.
+def combine_classes(
+    declared: DatasetDescription, given: DatasetDescription, find_coding: Callable[[Sequence[Color]], Coding]
+) -> Classes | None:
+    """Return the classes that a format declares, as dataset.yaml renames, orders and colors them.
 
-    The same number of names renames the classes of the format. A different number means other classes, so the
-    colors and mask values that the format declares do not apply. Neither does its mapping where dataset.yaml has a
-    threshold or object numbers.
+    Names match by name. Only mask values are numbers: where dataset.yaml maps them, or lists the colors of color masks,
+    it replaces the classes of the format.
+
+    Args:
+        declared: What the format declares.
+        given: What dataset.yaml says.
+        find_coding: Finds the coding of the masks, for the colors that are listed.
+
+    Returns:
+        The classes; None where neither names any.
+
+    Raises:
+        DataError: The names differ, or `given` contradicts itself or the format.
     """
-    if _find_binary_keys(overrides):
+    if declared.labels != "values":
+        _refuse_mask_values(declared, given)
+    coding, listed = given.coding or declared.coding, given.colors or declared.colors
+    if coding is None and (listed or given.label_mapping or declared.label_mapping):
+        coding = find_coding(listed or ())
+    rename = given.rename or {}
+    is_by_value = (
+        given.label_mapping is not None
+        or (coding == "rgb" and given.colors is not None)
+        or bool(_find_binary_keys(given))
+    )
+    if not declared.names or is_by_value or _has_numbers_as_names(declared, coding):
+        description = _override(declared, given, is_by_value)
+        if not description.class_keys:
+            return None
+        return rename_classes(describe_classes(replace(description, coding=coding)), rename)
+    classes = describe_classes(replace(declared, coding=coding))
+    classes = rename_classes(classes, rename, is_complete=declared.labels != "found")
+    if given.names:
+        _require_same_names(classes.names, declared, given)
+        classes = order_classes(classes, given.names)
+    if given.ignore is not None:
+        ignore = (*_pack_ignore(given.ignore, classes.coding), *[255] * (classes.coding == "index"))
+        mapping = {value: i for value, i in classes.label_mapping.items() if value not in ignore}
+        classes = replace(classes, label_mapping=mapping, ignore=tuple(dict.fromkeys(ignore)))
+    colors = given.colors or (classes.colors if declared.colors else None)
+    return replace(classes, colors=_require_colors(colors, classes.names))
+
+
+def _has_numbers_as_names(declared: DatasetDescription, coding: Coding | None) -> bool:
+    """Return whether the names of a format are only the mask values as text."""
+    classes = describe_classes(replace(declared, coding=coding))
+    return all(classes.names[index] == str(value) for value, index in classes.label_mapping.items())
+
+
+def _override(declared: DatasetDescription, given: DatasetDescription, is_by_value: bool) -> DatasetDescription:
+    """Override what a format declares key by key, where mask values define the classes.
+
+    Other names mean other classes: then only the colors of equal names and the ignored values of the format remain.
+    """
+    if _find_binary_keys(given):
         declared = replace(declared, label_mapping=None)
-    if overrides.names and declared.names and len(overrides.names) != len(declared.names):
-        declared = DatasetDescription(channels=declared.channels)
-    given = {field.name: getattr(overrides, field.name) for field in fields(overrides)}
-    return replace(declared, **{key: value for key, value in given.items() if value is not None})
+    if given.names and declared.names and (is_by_value or len(given.names) != len(declared.names)):
+        spare = dict(zip(given.names, default_colors(len(given.names)), strict=True))
+        colors = spare | dict(zip(declared.names, declared.colors or (), strict=False))
+        declared = DatasetDescription(
+            ignore=declared.ignore if is_by_value else None,
+            colors=tuple(colors[name] for name in given.names) if declared.colors else None,
+        )
+    values = {key: getattr(given, key) for key in ("path", *_PARSERS)}
+    return replace(declared, **{key: value for key, value in values.items() if value is not None})
+
+
+def _refuse_mask_values(declared: DatasetDescription, given: DatasetDescription) -> None:
+    """Raise DataError where dataset.yaml gives mask values for a format that stores classes by name."""
+    names = declared.names or ()
+    if given.label_mapping is not None:
+        lines = format_key("rename", dict.fromkeys(names, "NAME"))
+        raise DataError(
+            f"'label_mapping' maps mask values, but the files store classes by name. Map the names instead, with the "
+            f"names of your classes for NAME:\n{lines}"
+        )
+    if any(isinstance(value, int) and 0 <= value < len(names) for value in given.ignore or ()):
+        lines = "\n".join(format_key("rename", {name: "ignore"}) for name in names)
+        raise DataError(
+            f"'ignore' lists mask values, but the files store classes by name. To ignore a class, write one of these "
+            f"lines instead:\n{lines}"
+        )
+    for key in [*_find_binary_keys(given), *["coding"] * (given.coding == "rgb")]:
+        raise DataError(f"{key!r} describes masks, but the files store classes by name. Remove it.")
+
+
+def _require_same_names(names: Sequence[str], declared: DatasetDescription, given: DatasetDescription) -> None:
+    """Raise DataError where dataset.yaml and the files have different classes, with the lines that correct it."""
+    wanted, rename = given.names or (), given.rename or {}
+    unlisted = [name for name in names if name not in wanted]
+    unknown = [name for name in wanted if name not in names]
+    if not unlisted and (not unknown or declared.labels == "found"):
+        return
+    suggested = suggest_renames(names, wanted)
+    spelled = {new: name for name, new in suggested.items() if new in unknown}
+    kept = [spelled.get(name, name) for name in wanted if name in names or name in spelled]
+    left = [name for name in unlisted if name not in kept]
+    corrected = [*(name for name in left if name == names[0]), *kept, *(name for name in left if name != names[0])]
+    fix = f"Correct 'names':\n{format_key('names', corrected)}"
+    if unknown or unlisted != [names[0]]:  # not only the background, which no class is merged with
+        targets = {name: rename.get(name, name) for name in declared.names or ()}
+        lines = {**rename, **{n: suggested.get(t, "NAME") for n, t in targets.items() if t in unlisted}}
+        hint = ", with one of 'names' for NAME" if "NAME" in lines.values() else ""
+        fix += f"\nor rename or merge the classes of the files{hint}:\n{format_key('rename', lines)}"
+    if declared.labels == "values":
+        fix += "\nIf the mask values mean other classes than those, add 'label_mapping'."
+    holders = ("'names'", "the files")
+    raise DataError(f"{explain_difference(wanted, names, holders)} {fix}")
 
 
 def describe_classes(description: DatasetDescription) -> Classes:
@@ -147,11 +262,7 @@ def describe_classes(description: DatasetDescription) -> Classes:
     if len(set(names)) != len(names):
         twice = next(n for n in names if names.count(n) > 1)
         raise DataError(f"'names' lists {twice!r} twice. Give each class its own name.")
-    colors = description.colors or default_colors(len(names))
-    if len(colors) != len(names):
-        raise DataError(
-            f"'colors' lists {len(colors)} colors. Expected one [red, green, blue] for each of the {len(names)} names."
-        )
+    colors = _require_colors(description.colors, names)
     ignore = _pack_ignore(description.ignore or (), coding)
     mapping: dict[int, int]
     ranges: dict[ValueRange, int] = {}
@@ -210,6 +321,17 @@ def _require_binary(keys: list[str], names: tuple[str, ...], description: Datase
         raise DataError(f"{keys[0]!r} is for gray masks, but 'coding' is rgb. Remove one of them.")
     if rivals := [*keys, *["label_mapping"] * (description.label_mapping is not None)][1:]:
         raise DataError(f"{keys[0]!r} and {rivals[0]!r} both map mask values to classes. Remove one of them.")
+
+
+def _require_colors(colors: tuple[Color, ...] | None, names: Sequence[str]) -> tuple[Color, ...]:
+    """Return the colors of the classes; the default ones if none are given."""
+    if colors is None:
+        return default_colors(len(names))
+    if len(colors) != len(names):
+        raise DataError(
+            f"'colors' lists {len(colors)} colors. Expected one [red, green, blue] for each of the {len(names)} names."
+        )
+    return colors
 
 
 def _pack_ignore(ignore: Sequence[MaskValue], coding: Coding) -> tuple[int, ...]:
@@ -299,6 +421,15 @@ def _parse_label_mapping(given: object) -> Mapping[MaskValues, str | int]:
     return mapping
 
 
+def _parse_rename(given: object) -> Mapping[str, str]:
+    if not isinstance(given, Mapping):
+        raise DataError(f"'rename' is {given!r}. Expected names of the files and new names: {{Disc: disc}}.")
+    for name in (*given, *given.values()):
+        if type(name) not in (str, int, float):
+            raise DataError(f"'rename' contains {name!r}. Put names such as no, off and null in quotes.")
+    return {str(name): str(new) for name, new in given.items()}
+
+
 def _parse_coding(given: object) -> Coding:
     if given == "index" or given == "rgb":
         return given
@@ -328,9 +459,11 @@ _PARSERS: Mapping[str, Callable[[object], Any]] = {
     "colors": _parse_colors,
     "ignore": _parse_ignore,
     "label_mapping": _parse_label_mapping,
+    "rename": _parse_rename,
     "threshold": _parse_threshold,
     "mask_type": _parse_mask_type,
     "coding": _parse_coding,
     "channels": _parse_channels,
+    "nodata": parse_nodata,
 }
 """Key of dataset.yaml → parser of its value, which raises DataError."""

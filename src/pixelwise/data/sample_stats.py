@@ -4,11 +4,13 @@ They are small and cheap compared with decoding: those of 10,000 samples must fi
 """
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
+from pixelwise.data.io.decoded_image import ChannelMeans
 from pixelwise.data.io.file_info import FileInfo
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
@@ -43,8 +45,14 @@ class SampleStats:
     dtype: str = ""
     alpha_dropped: bool = False
     is_constant: bool = False
-    num_nonfinite: int = 0
-    """Number of NaN and infinite values of the image."""
+    nonfinite_counts: dict[str, int] = field(default_factory=dict)
+    """nan, inf or -inf → number of such values in the image."""
+    suspects: dict[float, Array] = field(default_factory=dict)
+    """Value that may mark missing data → (C,) number of such values; see `find_suspects`."""
+    low: Array = field(default_factory=lambda: np.zeros(0))
+    """(C,) float64 lowest value without missing and suspect ones; infinite where there are none. Floats only."""
+    high: Array = field(default_factory=lambda: np.zeros(0))
+    """(C,) float64 highest of these values; -infinite where there are none."""
     num_valid: Array = field(default_factory=lambda: np.zeros(0))
     """(C,) float64 number of values that are not missing."""
     mean: Array = field(default_factory=lambda: np.zeros(0))
@@ -82,6 +90,84 @@ class Shift:
     """Mean edge strength under the borders after they are moved back, in robust stds above the median of all shifts."""
     gain: float
     """`contrast` minus the best contrast of shifts by at most one pixel of the reduced image."""
+
+
+LISTED_NODATA = frozenset(
+    {-99, -999, -9999, -99999, -999999, -32767, -32768, -(2**31), 9999, 99999, 999999, 2**31, 2**32}
+)
+"""Values that often mark missing data, as float32 has them. 0, 255, 32767 and 65535 are also black and saturated."""
+_ASTRONOMIC = 1e18
+"""Values beyond it, such as 1e20 and the largest of float32, are not measurements."""
+MIN_REPEATED = 16
+"""Fewer equal values may be outliers, unless their isolation is `MIN_OUTLIER_ISOLATION`."""
+MIN_OUTLIER_ISOLATION = 1e4
+
+
+def find_suspects(pixels: Array, missing: Array | None) -> tuple[dict[float, Array], Array, Array, Array]:
+    """Find values of a float image that may mark missing data: extremes that are listed, or far from all others.
+
+    Whether they do is decided by the range of the whole dataset.
+
+    Args:
+        pixels: (H, W, C) float32; NaN and infinite values are skipped.
+        missing: (H, W, C) bool of the values that are known to be missing, or None.
+
+    Returns:
+        The values of `SampleStats.suspects`, `low` and `high`, and the pixels with the mean of their channel instead of
+        suspects, NaN and infinite values.
+    """
+    num_channels = pixels.shape[2]
+    suspects: dict[float, Array] = {}
+    low, high = np.full(num_channels, np.inf), np.full(num_channels, -np.inf)
+    ordinary = np.isfinite(pixels)
+    if missing is not None:
+        ordinary &= ~missing
+    for channel in range(num_channels):
+        values = pixels[..., channel][ordinary[..., channel]]
+        while values.size:
+            extremes = float(values.min()), float(values.max())
+            suspect = next((value for value in extremes if _is_suspect(value, values)), None)
+            if suspect is None:
+                low[channel], high[channel] = extremes
+                break
+            counts = suspects.setdefault(suspect, np.zeros(num_channels, np.int64))
+            others = values[values != suspect]
+            counts[channel], values = values.size - others.size, others
+    if not suspects and ordinary.all():
+        return suspects, low, high, pixels
+    replaced = ~ordinary | np.isin(pixels, np.array([*suspects], np.float32))
+    means = ChannelMeans()
+    means.add(pixels, replaced)
+    return suspects, low, high, means.fill(pixels, replaced)
+
+
+def compute_isolation(value: float, low: float, high: float) -> float:
+    """Compute the distance of a value from a range, as a multiple of the length of the range; negative inside."""
+    distance = max(low - value, value - high)
+    return distance / (high - low) if high > low else math.inf
+
+
+def min_isolation(value: float) -> float:
+    """Return the isolation from which a value marks missing data.
+
+    A listed value with a gap to all others does. Other negative values are often made up for the purpose; positive
+    ones may be saturated, and must be farther away than any sensor can measure.
+    """
+    if value in LISTED_NODATA:
+        return 0.1 if value < 0 else 1.0
+    return 50.0 if value < 0 else 1e4
+
+
+def _is_suspect(value: float, values: Array) -> bool:
+    if abs(value) > _ASTRONOMIC or value in LISTED_NODATA:
+        return True
+    # A part of the values has a shorter range and a larger gap, so it decides most images.
+    others = values
+    for part in (values[:: max(1, values.size // 4096)], values):
+        others = part[part != value]
+        if others.size and compute_isolation(value, others.min(), others.max()) < min_isolation(value):
+            return False
+    return values.size - others.size >= MIN_REPEATED and others.size > 0 and bool((others != others[0]).any())
 
 
 def compute_fingerprint(pixels: Array) -> bytes:

@@ -16,6 +16,7 @@ from pixelwise.data.dataset import Dataset, describe_unlisted_values
 from pixelwise.data.io.decoded_image import NO_LABEL
 from pixelwise.data.io.file_info import FileInfo, inspect_entry, inspect_file
 from pixelwise.data.io.images import Array
+from pixelwise.data.io.nodata import ALL_DATA
 from pixelwise.data.sample import Sample
 from pixelwise.data.sample_stats import (
     SampleStats,
@@ -23,6 +24,7 @@ from pixelwise.data.sample_stats import (
     compute_thumbnail,
     count_between,
     count_values,
+    find_suspects,
     measure_appearances,
     measure_shift,
 )
@@ -117,23 +119,26 @@ def _scan_image(dataset: Dataset, stats: SampleStats) -> tuple[Array, Array | No
     _require_complete(stats.image_file, location)
     decoded = dataset.decode_image(stats.sample)
     try:
-        pixels, missing = decoded.fill_missing(dataset.channels, allow_nonfinite=True)
+        pixels, missing = decoded.fill_missing(dataset.channels, dataset.nodata or ALL_DATA, allow_nonfinite=True)
     except DataError as error:
         raise DataError(f"{location}: {error}") from error
-    finite = pixels
+    finite = ordinary = pixels
     if pixels.dtype.kind == "f":
         is_finite = np.isfinite(pixels)
-        stats.num_nonfinite = int(is_finite.size - np.count_nonzero(is_finite))
-        finite = np.where(is_finite, pixels, 0) if stats.num_nonfinite else pixels
+        if not is_finite.all():
+            values, counts = np.unique(pixels[~is_finite], return_counts=True)
+            stats.nonfinite_counts = dict(zip(map(str, values.tolist()), counts.tolist(), strict=True))
+            finite = np.where(is_finite, pixels, 0)
+        stats.suspects, stats.low, stats.high, ordinary = find_suspects(pixels, missing)
     stats.size, stats.channels, stats.dtype = pixels.shape[:2], pixels.shape[2], str(pixels.dtype)
-    stats.alpha_dropped = pixels.shape[2] < decoded.pixels.shape[2]
+    stats.alpha_dropped = pixels.shape[2] < decoded.pixels.shape[2] and not (dataset.nodata or ALL_DATA).alpha
     stats.num_valid, stats.mean, stats.square_mean = _compute_moments(finite, missing)
     variance = stats.square_mean - stats.mean**2
     if pixels.dtype.kind == "f" or variance.max() < 0.25:  # the comparison takes longer than the other statistics
         stats.is_constant = bool((pixels == pixels[0, 0]).all())
-    stats.image_fingerprint = compute_fingerprint(finite)
-    stats.thumbnail = compute_thumbnail(finite)
-    return finite, None if missing is None else np.asarray(missing.all(2))
+    stats.image_fingerprint = compute_fingerprint(pixels)
+    stats.thumbnail = compute_thumbnail(ordinary)
+    return ordinary, None if missing is None else np.asarray(missing.all(2))
 
 
 def _scan_mask(dataset: Dataset, stats: SampleStats, image: Array | None, missing: Array | None) -> None:

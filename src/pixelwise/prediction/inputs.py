@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
+import numpy as np
+
 from pixelwise.data.io.decoded_image import split_channel, stack_channels
 from pixelwise.data.io.images import (
     IMAGE_EXTENSIONS,
@@ -20,9 +22,8 @@ from pixelwise.data.io.images import (
     DecodedImage,
     decode_image,
     decode_image_bytes,
-    read_image,
-    read_image_bytes,
 )
+from pixelwise.data.io.nodata import ALL_DATA, Nodata
 from pixelwise.data.io.video import VIDEO_EXTENSIONS
 from pixelwise.data.rasters import WINDOWED_EXTENSIONS, find_raster_format, is_windowed_only
 from pixelwise.data.rasters.ome_zarr import is_zarr
@@ -82,10 +83,19 @@ class Input:
         """Decode the file as stored, alpha and missing data included."""
         return decode_image_bytes(read_remote(self.url), self.url) if self.url else decode_image(self.path)
 
-    def read(self, channels: int | None = None) -> Array:
-        """Decode the image to (H, W, C), as `read_image` does."""
-        url = self.url
-        return read_image_bytes(read_remote(url), url, channels) if url else read_image(self.path, channels)
+    def read(self, channels: int | None = None, nodata: Nodata = ALL_DATA) -> tuple[Array, Array | None]:
+        """Decode the image for a model with these channels and nodata values.
+
+        Returns:
+            (H, W, C) pixels with missing values filled, and (H, W) bool of the pixels without data in any channel, or
+            None if there are none.
+        """
+        decoded = self.decode()
+        try:
+            pixels, missing = decoded.fill_missing(channels, nodata)
+        except DataError as error:
+            raise DataError(f"{self.name}: {error}") from error
+        return pixels, None if missing is None else np.asarray(missing.all(2))
 
     def open(self) -> BinaryIO:
         """Open the encoded file."""
@@ -105,15 +115,11 @@ class ChannelGroup(Input):
     fault: str = ""
     """The reason that the files are not an image; empty if they are."""
 
-    def read(self, channels: int | None = None) -> Array:
-        """Decode and stack the files to (H, W, C)."""
+    def decode(self) -> DecodedImage:
+        """Decode and stack the files."""
         if self.fault:
             raise DataError(self.fault)
-        decoded = stack_channels((file.name, file.decode()) for file in self.files)
-        try:
-            return decoded.fill_missing(channels)[0]
-        except DataError as error:
-            raise DataError(f"{self.name}: {error}") from error
+        return stack_channels((file.name, file.decode()) for file in self.files)
 
     def list_files(self) -> list[Path]:
         """Return the files of all channels."""
@@ -134,7 +140,7 @@ class RasterInput(Input):
         outputs = Input.list_outputs(self, kinds)
         return outputs | {"labels": find_raster_format(self.path).label_extension} if "labels" in outputs else outputs
 
-    def read(self, channels: int | None = None) -> Array:
+    def decode(self) -> DecodedImage:
         """Raise DataError: the image is never decoded as a whole."""
         raise DataError(
             f"{self.path}: This format is only read window by window, by 'pixelwise predict'. "

@@ -112,7 +112,7 @@ def localize_images(localizer: "Localizer", targets: Mapping[Path, Input], index
 
 
 def _localize_image(localizer: "Localizer", item: Input, path: Path, index: int | None) -> LocalizedImage:
-    image = item.read()
+    image = item.read()[0]
     picture, heatmaps = localizer.compute_heatmaps(image, index)
     write_atomically(path, draw_heatmaps(picture, heatmaps))
     scales = [original / scaled for original, scaled in zip(image.shape[:2], picture.shape[:2], strict=True)]

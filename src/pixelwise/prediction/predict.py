@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, get_args
 
+from pixelwise.data.io.images import Array
 from pixelwise.devices import Precision
 from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
 from pixelwise.inference.batching import PredictedImage, predict_all
@@ -58,15 +59,17 @@ class LocalExecutor:
     def run(self, writer: OutputWriter, inputs: Sequence[Input]) -> Iterator[WrittenFiles | Exception]:
         """Predict inputs and write their files; yields the files of each input or the error, in order."""
 
-        def write(one: PredictedImage[Input, None]) -> WrittenFiles:
+        spec = self.predictor.spec
+
+        def write(one: PredictedImage[Input, Array | None]) -> WrittenFiles:
             if one.prediction.seam_score is not None:
                 log_blending(one.item.name, one.prediction.seam_score, self.tiling)
-            return writer.write(one.item, one.image, one.prediction)
+            return writer.write(one.item, one.image, one.prediction, one.extra)
 
         predicted = predict_all(
             self.predictor,
             [item for item in inputs if not item.is_long],
-            lambda item: (item.read(self.predictor.spec.channels), None),
+            lambda item: item.read(spec.channels, spec.nodata),
             tiling=self.tiling,
             keep_logits=writer.needs_probabilities,
             tta=self.tta,

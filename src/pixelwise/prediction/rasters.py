@@ -65,7 +65,7 @@ def predict_raster(
         InvalidArgumentError: the package that reads the image is not installed, or the receptive field is global.
         DataError: the image cannot be read, or does not fit the model.
     """
-    with find_raster_format(path).open(path, predictor.spec.channels) as raster:
+    with find_raster_format(path).open(path, predictor.spec.channels, predictor.spec.nodata) as raster:
         plan = predictor.tile_planner.plan_windowed(raster.size)
         parts = _TileFiles(_get_part_folder(target), plan, predictor.classes.dtype)
         parts.begin(_describe_parts(raster, plan, predictor.device.type, manifest), resume=resume)

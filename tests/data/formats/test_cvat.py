@@ -103,6 +103,7 @@ def test_tags_are_skipped_and_an_image_without_shapes_is_background(tmp_path: Pa
         ("Test/a.png", "", "images/Test/a.png", "test"),
         ("deep/a.png", "", "deep/a.png", None),
         ("somewhere/else/a.png", "", "images/a.png", None),
+        ("Train\\a.png", "", "images/Train/a.png", "train"),
     ],
 )
 def test_locations_of_images(tmp_path: Path, name: str, subset: str, picture: str, split: str | None) -> None:
@@ -124,7 +125,10 @@ def test_images_and_entries_without_a_partner_are_listed(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (polygon("cow"), r"shape 1, polygon 'cow': the class 'cow' is not among those listed \(dog, cat\)"),
+        (
+            polygon("cow"),
+            r"polygon 'cow': the class 'cow' is not among those in annotations.xml \('dog', 'cat'\)",
+        ),
         (polygon(points="1,1;2,2"), "shape 1, polygon 'cat': the number of points of a polygon is 2"),
         (polygon(points="1,1;2"), r"point 2 of 'points' is \['2'\]. Expected two numbers, x and y"),
         (polygon(points="1,x;2,2"), r"point 1 of 'points' is \['1', 'x'\]"),
@@ -175,6 +179,12 @@ def test_a_size_other_than_the_images_is_an_error_with_both_sizes(tmp_path: Path
 def test_an_invalid_file_is_an_error(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Dataset.load(write(plant(tmp_path), text))
+
+
+def test_tracks_of_a_video_are_an_error_that_names_the_export_to_choose(tmp_path: Path) -> None:
+    tracks = f'<track id="0" label="cat">{polygon()}</track>'
+    with pytest.raises(DataError, match=r"xml has tracks of a video\. Export the task as 'CVAT for images 1\.1'"):
+        Dataset.load(write(plant(tmp_path), document(tracks)))
 
 
 def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:

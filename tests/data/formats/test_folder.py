@@ -254,15 +254,6 @@ def test_a_dictionary_of_classes_gives_names_and_colors(tmp_path: Path) -> None:
             find_pairs(tmp_path)
 
 
-def test_valid_txt_lists_the_images_of_val(tmp_path: Path) -> None:
-    plant(tmp_path, *(f"{kind}{end}" for end in (".png", "_P.png") for kind in ("a", "b", "c")))
-    (tmp_path / "valid.txt").write_text("b.png\n", encoding="utf-8")
-    assert [name for name, *_ in pairs(tmp_path)] == ["train/a", "train/c", "val/b"]
-    (tmp_path / "valid.txt").write_text("b.png\nd.png\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"valid.txt, line 2: the image 'd.png' does not exist"):
-        find_pairs(tmp_path)
-
-
 def test_files_of_other_extensions_are_listed(tmp_path: Path) -> None:
     plant(tmp_path, "images/a.png", "masks/a.png")
     foreign = ["images/b.rar", "images/sub/unknown", "masks/b.svg"]

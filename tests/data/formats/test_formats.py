@@ -12,7 +12,7 @@ from pixelwise.data.formats import FORMATS, detect_format
 from pixelwise.data.formats.dataset_index import DatasetFormat, DatasetIndex
 from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
-from support.mask_datasets import MASK_DATASETS, SIZE, MaskDataset, camvid, mask, pairs, text
+from support.mask_datasets import MASK_DATASETS, SIZE, MaskDataset, mask, pairs, text
 
 
 class MarkedFormat:
@@ -95,7 +95,8 @@ def test_pairs_classes_and_pixels_are_read(made: MaskDataset, tmp_path: Path) ->
     found = dataset
     assert [(s.name, s.split) for s in found.samples] == made.samples
     plain = DatasetIndex(samples=found.samples, description=found.index.description)
-    assert found.index == replace(plain, channel_files=made is MASK_DATASETS["nnunet"])
+    assert found.index == replace(plain, channel_files=made is MASK_DATASETS["nnunet"], faults=found.index.faults)
+    assert [fault.code for fault in found.index.faults] == [code for code in made.codes if code == "split_lists"]
     assert [r.image_error or r.mask_error for r in dataset.stats] == [None] * len(made.samples)
     assert found.channels == made.channels
     classes = found.classes
@@ -157,23 +158,6 @@ def test_a_dataset_with_channel_files_is_trained_and_evaluated(tmp_path: Path) -
     assert run("evaluate", tmp_path / "run", tmp_path / "data", "--json", tmp_path / "scores.json") == 0
     scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert (scores["split"], list(scores["per_class"])) == ("test", ["background", "tree"])
-
-
-def test_new_names_for_the_same_classes_keep_the_formats_colors(tmp_path: Path) -> None:
-    camvid(tmp_path)
-    names = [f"klasse{number}" for number in range(11)]
-    text(tmp_path / "dataset.yaml", f"names: {json.dumps(names)}\n")
-    classes = Dataset.load(tmp_path).classes
-    assert classes is not None
-    assert (classes.names, classes.colors[1], classes.ignore) == (tuple(names), (128, 0, 0), (11, 255))
-
-
-def test_another_number_of_classes_replaces_those_of_the_format(tmp_path: Path) -> None:
-    camvid(tmp_path)
-    text(tmp_path / "dataset.yaml", f"names: {json.dumps([f'c{number}' for number in range(12)])}\n")
-    classes = Dataset.load(tmp_path).classes
-    assert classes is not None
-    assert (len(classes.colors), classes.ignore, classes.label_mapping[11]) == (12, (255,), 11)
 
 
 def test_invalid_names_of_a_format_are_reported_with_the_folder(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pixelwise.data.formats._shapes import ImageShapes, ListedImage, index_liste
 from pixelwise.data.formats.dataset_index import DatasetIndex, find_images, find_split
 from pixelwise.data.rasterize import make_box
 from pixelwise.errors import DataError
-from support.shape_datasets import list_relative, write_image, write_json
+from support.shape_datasets import SHAPE_DATASETS, list_relative, write_image, write_json
 
 HERE = Path("classes")
 
@@ -46,7 +46,9 @@ def test_a_class_listed_twice_is_an_error() -> None:
 
 
 def test_a_class_that_is_not_listed_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"the class 'c' is not among those listed \(a, b\). List it, or correct"):
+    with pytest.raises(
+        DataError, match=r"the class 'c' is not among those in classes \('a', 'b'\). List it there, or correct"
+    ):
         make_classes(HERE, [("a", "a", None), ("b", "b", None)]).get_value("c")
 
 
@@ -177,52 +179,7 @@ def test_invalid_content_is_an_error_with_the_image(tmp_path: Path) -> None:
         index.reader.read_mask(index.samples[9])
 
 
-def _write_coco(root: Path) -> None:
-    names = [
-        write_image(root / f"images/{name}").relative_to(root / "images").as_posix() for name in ("a/0.png", "1.png")
-    ]
-    images = [{"id": id_, "file_name": name, "height": 6, "width": 8} for id_, name in enumerate(names)]
-    write_json(root / "all.json", {"images": images, "annotations": [], "categories": [{"id": 1, "name": "cat"}]})
-
-
-def _write_labelme(root: Path) -> None:
-    for name in ("train/0", "val/1"):
-        image = write_image(root / f"{name}.png")
-        write_json(root / f"{name}.json", {"shapes": [], "imagePath": image.name, "imageHeight": 6, "imageWidth": 8})
-
-
-def _write_cvat(root: Path) -> None:
-    names = [
-        write_image(root / f"images/{name}").relative_to(root / "images").as_posix() for name in ("a/0.png", "1.png")
-    ]
-    images = "".join(f'<image name="{name}" width="8" height="6"/>' for name in names)
-    labels = "<meta><labels><label><name>cat</name></label></labels></meta>"
-    (root / "annotations.xml").write_text(f"<annotations>{labels}{images}</annotations>", encoding="utf-8")
-
-
-def _write_yolo(root: Path) -> None:
-    for name in ("train/0", "val/1"):
-        write_image(root / f"images/{name}.png")
-        (root / f"labels/{name}.txt").parent.mkdir(parents=True)
-        (root / f"labels/{name}.txt").touch()
-    (root / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [cat]\n", encoding="utf-8")
-
-
-def _write_supervisely(root: Path) -> None:
-    write_json(root / "meta.json", {"classes": [{"title": "cat", "shape": "polygon"}], "tags": []})
-    for split, name in (("train", "0.png"), ("val", "1.png")):
-        write_image(root / split / "img" / name)
-        write_json(root / split / "ann" / f"{name}.json", {"size": {"height": 6, "width": 8}, "objects": []})
-
-
-WRITERS = {
-    "coco": (_write_coco, ["1", "a/0"]),
-    "labelme": (_write_labelme, ["train/0", "val/1"]),
-    "cvat": (_write_cvat, ["1", "a/0"]),
-    "yolo": (_write_yolo, ["train/0", "val/1"]),
-    "supervisely": (_write_supervisely, ["train/0", "val/1"]),
-}
-each_format = pytest.mark.parametrize("name", WRITERS)
+each_format = pytest.mark.parametrize("name", SHAPE_DATASETS)
 
 
 def read_index(root: Path, name: str) -> DatasetIndex:
@@ -235,7 +192,7 @@ def read_index(root: Path, name: str) -> DatasetIndex:
 
 @each_format
 def test_links_to_folders_are_followed(name: str, tmp_path: Path) -> None:
-    write, names = WRITERS[name]
+    write, names = SHAPE_DATASETS[name]
     write(tmp_path / "store")
     (tmp_path / "data").mkdir()
     for path in (tmp_path / "store").iterdir():
@@ -245,7 +202,7 @@ def test_links_to_folders_are_followed(name: str, tmp_path: Path) -> None:
 
 @each_format
 def test_cycles_and_second_paths_change_nothing(name: str, tmp_path: Path) -> None:
-    write, names = WRITERS[name]
+    write, names = SHAPE_DATASETS[name]
     write(tmp_path)
     for folder in [path for path in tmp_path.rglob("*") if path.is_dir()]:
         (folder / "cycle").symlink_to(tmp_path)
@@ -258,7 +215,7 @@ def test_cycles_and_second_paths_change_nothing(name: str, tmp_path: Path) -> No
 @each_format
 def test_a_folder_of_the_dataset_may_be_linked_into_another(name: str, tmp_path: Path) -> None:
     """The folder comes first in the order of the names, and has no part of a split."""
-    write, names = WRITERS[name]
+    write, names = SHAPE_DATASETS[name]
     write(tmp_path)
     for folder in [
         path for path in tmp_path.rglob("*") if path.is_dir() and not any(p.is_dir() for p in path.iterdir())

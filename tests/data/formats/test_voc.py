@@ -24,9 +24,9 @@ def test_trainval_is_read_where_train_is_missing(tmp_path: Path) -> None:
     lists = tmp_path / "ImageSets/Segmentation"
     (lists / "train.txt").unlink()
     (lists / "val.txt").unlink()
-    assert {s.split for s in find_pairs(tmp_path).samples} == {"train"}
+    assert {s.split for s in Dataset.load(tmp_path).samples} == {"train"}
     (lists / "trainval.txt").unlink()
-    found = find_pairs(tmp_path)
+    found = Dataset.load(tmp_path).index
     assert next((s.name, s.split) for s in found.samples) == ("2007_000032", None)
     assert found.images_without_mask == (tmp_path / "JPEGImages/2009_000001.png",)
 
@@ -35,18 +35,18 @@ def test_missing_listed_files_are_reported(tmp_path: Path) -> None:
     voc(tmp_path)
     (tmp_path / "SegmentationClass/2007_000032.png").unlink()
     (tmp_path / "JPEGImages/2008_000051.png").unlink()
-    found = find_pairs(tmp_path)
+    found = Dataset.load(tmp_path).index
     assert found.images_without_mask == (tmp_path / "JPEGImages/2007_000032.png",)
     assert found.masks_without_image == (tmp_path / "SegmentationClass/2008_000051.png",)
     (tmp_path / "SegmentationClass/2008_000051.png").unlink()
-    with pytest.raises(DataError, match=r"train.txt, line 2: '2008_000051' has neither an image nor a mask"):
-        find_pairs(tmp_path)
+    (fault,) = [fault for fault in Dataset.load(tmp_path).index.faults if fault.code == "missing_listed"]
+    assert fault.files == (tmp_path / "ImageSets/Segmentation/train.txt: 2008_000051",)
 
 
 def test_a_test_list_without_masks_is_dropped(tmp_path: Path) -> None:
     voc(tmp_path)
     text(tmp_path / "ImageSets/Segmentation/test.txt", "2009_000001\n")
-    found = find_pairs(tmp_path)
+    found = Dataset.load(tmp_path).index
     assert (len(found.samples), found.images_without_mask) == (3, ())
 
 

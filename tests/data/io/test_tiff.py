@@ -9,10 +9,15 @@ import tifffile
 
 from pixelwise.data.io.decoded_image import Array
 from pixelwise.data.io.images import decode_image, mark_unlabeled, read_image, read_mask, read_mask_bytes, write_png
+from pixelwise.data.io.nodata import ALL_DATA, Nodata
 from pixelwise.data.io.tiff import Georeference, read_georeference
 from pixelwise.errors import DataError
 
-TYPES = {np.uint8: np.uint8, np.uint16: np.uint16, np.int16: np.float32, np.float32: np.float32, np.float64: np.float32}
+TYPES = {
+    np.uint8: np.uint8,
+    np.uint16: np.uint16,
+    **dict.fromkeys((np.int8, np.int16, np.int32, np.uint32, np.float32, np.float64), np.float32),
+}
 GDAL_NODATA = 42113
 
 
@@ -54,7 +59,7 @@ def test_many_bands(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "value"), [("-9999", -9999), ("0", 0), ("  1e3 ", 1000), ("-3.4e+38", -3.4e38)])
 def test_the_nodata_value_is_read(tmp_path: Path, text: str, value: float) -> None:
     decoded = decode_image(save(tmp_path / "a.tif", scene(2, np.float32), nodata=text))
-    assert decoded.nodata == value
+    assert decoded.nodata == Nodata(values=(value,))
 
 
 @pytest.mark.parametrize("text", ["nan", "NaN", "-nan"])
@@ -63,13 +68,13 @@ def test_nan_as_nodata(tmp_path: Path, text: str) -> None:
     pixels[3, 4] = np.nan
     read = read_image(save(tmp_path / "a.tif", pixels, nodata=text))
     np.testing.assert_allclose(read[3, 4], np.nanmean(pixels, (0, 1)), rtol=1e-5)
-    with pytest.raises(DataError, match=r"b\.tif: the image contains 2 NaN or infinite values. Save it with"):
+    with pytest.raises(DataError, match=r"b\.tif: the image contains 2 NaN or infinite values. If they mark"):
         read_image(save(tmp_path / "b.tif", pixels))
 
 
 def test_files_without_nodata_have_none(tmp_path: Path) -> None:
     for text in (None, ""):
-        assert decode_image(save(tmp_path / "a.tif", scene(2, np.float32), nodata=text)).nodata is None
+        assert decode_image(save(tmp_path / "a.tif", scene(2, np.float32), nodata=text)).nodata == ALL_DATA
 
 
 def test_a_nodata_value_that_is_not_a_number_is_an_error(tmp_path: Path) -> None:
@@ -102,6 +107,35 @@ def test_a_mapping_of_the_value_makes_it_a_class(tmp_path: Path, nodata: str) ->
     mask = read_mask_bytes(content, "a.tif")
     assert mark_unlabeled(mask, {0, 1, 200}).tolist() == [[0, 1, 200]]
     assert mark_unlabeled(mask).tolist() == [[-1, 1, 200] if nodata == "0" else [0, 1, -1]]
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_an_inner_mask_of_gdal_marks_missing_pixels(tmp_path: Path, bands: int) -> None:
+    """Next to overviews of the image and of the mask, which are smaller."""
+    pixels, valid = scene(bands, np.uint8), np.ones((40, 50), bool)
+    valid[3:7, 30:] = False
+    form = {"photometric": "rgb" if bands == 3 else "minisblack", "metadata": None}
+    stored = pixels if bands == 3 else pixels[..., 0]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(stored, **form)
+        file.write(stored[::2, ::2], subfiletype=1, **form)
+        file.write(valid[::2, ::2], subfiletype=5, photometric="minisblack", metadata=None)
+        file.write(valid, subfiletype=4, photometric="minisblack", metadata=None)
+    found, missing = decode_image(tmp_path / "a.tif").find_missing(None)
+    assert missing is not None
+    np.testing.assert_array_equal(missing, np.broadcast_to(~valid[..., None], pixels.shape))
+    np.testing.assert_array_equal(found, pixels)
+
+
+def test_nodata_of_a_palette_is_an_index(tmp_path: Path) -> None:
+    indices = np.array([[0, 1], [2, 7]], np.uint8)
+    colormap = np.zeros((3, 256), np.uint16)
+    colormap[:, 1] = 7 << 8
+    tags = [(GDAL_NODATA, "s", 0, "7", True)]
+    tifffile.imwrite(tmp_path / "a.tif", indices, photometric="palette", colormap=colormap, extratags=tags)
+    _, missing = decode_image(tmp_path / "a.tif").find_missing(None)
+    assert missing is not None
+    assert missing.all(2).tolist() == [[False, False], [False, True]]
 
 
 def test_a_reduced_copy_in_the_file_is_not_read(tmp_path: Path) -> None:

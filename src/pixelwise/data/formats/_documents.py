@@ -130,8 +130,8 @@ def get_integers(record: Any, key: str, count: int | None = None) -> list[int]:
 
 
 def get_records(record: Any, key: str) -> list[Record]:
-    """Return a list of objects; some tools write an object of them."""
-    records = _get(record, key, "a list of objects", _list_values)
+    """Return a list of objects."""
+    records = get_list(record, key)
     for number, value in enumerate(records, 1):
         if not isinstance(value, Mapping):
             raise DataError(f"entry {number} of {key!r} is {format_value(value)}. Expected an object. Correct it.")
@@ -171,6 +171,8 @@ def get_bytes(record: Any, key: str) -> bytes:
 
 
 def parse_text(value: Any) -> str | None:
+    """Return a text that is not empty; a whole number becomes text."""
+    value = int(value) if isinstance(value, float) and value.is_integer() else value
     return str(value) if (isinstance(value, str) and value.strip()) or type(value) is int else None
 
 
@@ -254,10 +256,6 @@ def _get(record: Any, key: str, expected: str, parse: Callable[[Any], T | None],
 def _parse_flag(value: Any) -> bool | None:
     number = int(value) if isinstance(value, bool) else parse_integer(value)
     return bool(number) if number in (0, 1) else None
-
-
-def _list_values(value: Any) -> list[Any] | None:
-    return list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, list) else None
 
 
 def _parse_record(value: Any) -> Record | None:

@@ -12,10 +12,17 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
+from pixelwise.data.class_names import IGNORE_NAMES
 from pixelwise.data.classes import Color, default_colors, ignore_index_for
 from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats._documents import format_value, locate_errors
-from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader, list_path_endings, remove_sample_aliases
+from pixelwise.data.formats.dataset_index import (
+    DatasetIndex,
+    SampleReader,
+    find_split,
+    list_path_endings,
+    remove_sample_aliases,
+)
 from pixelwise.data.io.images import Array, read_size
 from pixelwise.data.rasterize import DrawnShape, rasterize
 from pixelwise.data.sample import Sample, Split
@@ -36,13 +43,14 @@ _WITHOUT_AREA = (
     *("cuboid", "cuboid_2d", "skeleton", "graph"),
 )
 """Types of shapes in all tools that have no area of pixels."""
-_IGNORE_NAMES = ("ignore", "__ignore__")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShapeClasses:
     """The classes of a format and their mask values; 0 is background."""
 
+    source: Path
+    """The file that lists the classes."""
     values: Mapping[Hashable, int]
     """The format's key of a class → mask value."""
     description: DatasetDescription
@@ -55,9 +63,10 @@ class ShapeClasses:
     def get_value(self, key: Hashable) -> int:
         """Return the mask value of a class; raise DataError for an unknown one."""
         if key not in self.values:
-            known = ", ".join(str(k) for k in list(self.values)[:12])
+            known = ", ".join(format_value(k) for k in list(self.values)[:12])
             raise DataError(
-                f"the class {format_value(key)} is not among those listed ({known}). List it, or correct the label."
+                f"the class {format_value(key)} is not among those in {self.source.name} ({known}). List it there, or "
+                f"correct the label."
             )
         return self.values[key]
 
@@ -78,16 +87,23 @@ class ShapeReader(SampleReader):
         return read_size(sample.image_path)
 
 
-def make_classes(source: Path, listed: Sequence[tuple[Hashable, str, Color | None]]) -> ShapeClasses:
+def make_classes(
+    source: Path, listed: Sequence[tuple[Hashable, str, Color | None]], *, are_found: bool = False
+) -> ShapeClasses:
     """Make the classes from a format's keys, names and colors.
 
     Background is added in front unless a class has this name. Pixels of a class named `ignore` are ignored.
+
+    Args:
+        source: The file or folder that lists them.
+        listed: Key, name and color of each class.
+        are_found: Whether they are only those that occur, because the format does not list classes.
     """
     names = [name for _, name, _ in listed]
     if duplicates := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"{source} lists the class {duplicates[0]!r} twice. Give each class its own name.")
     own = [row for row in listed if row[1].lower() in _BACKGROUND_NAMES][:1] or [(None, "background", (0, 0, 0))]
-    rows = own + [row for row in listed if row not in own and row[1].lower() not in _IGNORE_NAMES]
+    rows = own + [row for row in listed if row not in own and row[1].lower() not in IGNORE_NAMES]
     ignore_index = ignore_index_for(len(rows))
     defaults = default_colors(len(rows))
     description = DatasetDescription(
@@ -99,9 +115,10 @@ def make_classes(source: Path, listed: Sequence[tuple[Hashable, str, Color | Non
         label_mapping=None if ignore_index == 255 else {i: i for i in range(len(rows))},
         ignore=None if ignore_index == 255 else (ignore_index,),
         coding="index",
+        labels="found" if are_found else "listed",
     )
     values = {row[0]: rows.index(row) if row in rows else ignore_index for row in listed}
-    return ShapeClasses(values=values, description=description)
+    return ShapeClasses(source=source, values=values, description=description)
 
 
 def make_index(
@@ -144,7 +161,7 @@ def make_index(
 
 def name_shape(number: str, kind: object, label: object) -> str:
     """Name a shape in messages: `shape 2, polyline 'road'`."""
-    return f"{number}, {kind if isinstance(kind, str) and kind else 'shape'} {format_value(label)}"
+    return f"{number}, {kind if isinstance(kind, str) and 0 < len(kind) <= 40 else 'shape'} {format_value(label)}"
 
 
 def refuse_shape(kind: str) -> DataError:
@@ -209,24 +226,14 @@ def index_listed_images(
         classes: The classes of the dataset.
     """
     known = set(images)
-    found: dict[Path, ListedImage[T]] = {}
-    missing: list[Path] = []
-    for entry in listed:
-        path = find_image(root, entry.name, folders[entry.document], known)
-        if path is None:
-            missing.append(root / folders[entry.document][0] / Path(entry.name.replace("\\", "/")).name)
-        elif path in found:
-            raise DataError(f"{path} is listed twice, in {found[path].document} and in {entry.document}. Keep one.")
-        else:
-            found[path] = entry
+    found, missing = _match_images(root, listed, known, folders)
     if not found:
         subject = f"{listed[0].place} and all others" if listed else f"{', '.join(map(str, folders))}: images"
         raise DataError(f"{subject} do not exist below {root}. Put the images there.")
-    entries = {name_sample(root, path): entry for path, entry in found.items()}
     used = {path.parent for path in found}
 
     def read_shapes(sample: Sample) -> ImageShapes:
-        entry = entries[sample.name]
+        entry = found[sample.image_path]
         with locate_errors(entry.place):
             return parse_shapes(entry.content)
 
@@ -243,3 +250,40 @@ def index_listed_images(
         masks_without_image=missing,
         outside_splits=[path for path in unlisted if path.parent not in used],
     )
+
+
+def _match_images(
+    root: Path, listed: Iterable[ListedImage[T]], images: Collection[Path], folders: Mapping[Path, Sequence[str]]
+) -> tuple[dict[Path, ListedImage[T]], list[Path]]:
+    """Return the entries by their images, and the paths where the images of the others are expected.
+
+    An image may be deeper in its folders if it is the only one of its name there and is not in another split.
+    """
+    found: dict[Path, ListedImage[T]] = {}
+    not_found: list[ListedImage[T]] = []
+    missing: list[Path] = []
+    for entry in listed:
+        path = find_image(root, entry.name, folders[entry.document], images)
+        if path is None:
+            not_found.append(entry)
+        elif path in found:
+            raise DataError(f"{path} is listed twice, in {found[path].document} and in {entry.document}. Keep one.")
+        else:
+            found[path] = entry
+    unlisted: dict[str, list[Path]] = {}
+    for path in set(images) - set(found) if not_found else ():
+        unlisted.setdefault(path.name, []).append(path)
+    for entry in not_found:
+        name = entry.name.replace("\\", "/").rpartition("/")[2]
+        tops = [root / folder for folder in folders[entry.document] if folder != "."]
+        nested = [
+            path
+            for path in unlisted.get(name, ())
+            if any(map(path.is_relative_to, tops))
+            and find_split(path.relative_to(root).parts[:-1]) in (None, entry.split)
+        ]
+        if len(nested) == 1 and nested[0] not in found:
+            found[nested[0]] = entry
+        else:
+            missing.append(root / folders[entry.document][0] / name)
+    return found, missing

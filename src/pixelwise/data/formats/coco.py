@@ -95,16 +95,22 @@ def _is_coco(path: Path) -> bool:
 def _read_categories(document: Any) -> _Categories:
     """Read the categories, without the parent that Roboflow adds: other categories name it, no annotation does."""
     categories = _index_by_id(document, "categories")
-    used = {parse_id(annotation.get("category_id")) for annotation in get_records(document, "annotations")}
+    used = {parse_id(annotation.get("category_id")) for annotation in _get_annotations(document)}
     parents = [category.get("supercategory") for category in categories.values()]
     found = {}
     for key, category in categories.items():
-        with locate_errors(f"category {key}"):
+        with locate_errors(f"category {key:.40}"):
             name = get_text(category, "name")
         is_root = category.get("supercategory") in (None, "", "none")
         if key in used or not is_root or name not in parents:
             found[key] = name, _parse_category_color(category.get("color"))
     return found
+
+
+def _get_annotations(document: Any) -> list[Record]:
+    """Return the annotations, a list or, as in LIVECell, an object of them."""
+    found = document.get("annotations")
+    return get_records({"annotations": list(found.values())} if isinstance(found, Mapping) else document, "annotations")
 
 
 def _index_by_id(document: Any, key: str) -> dict[str, Record]:
@@ -113,7 +119,7 @@ def _index_by_id(document: Any, key: str) -> dict[str, Record]:
     for number, record in enumerate(get_records(document, key), 1):
         with locate_errors(f"entry {number} of {key!r}"):
             if found.setdefault(get_id(record, "id"), record) is not record:
-                raise DataError(f"another entry has the id {record['id']}, too. Give each its own id.")
+                raise DataError(f"another entry has the id {format_value(record['id'])}, too. Give each its own id.")
     return found
 
 
@@ -147,16 +153,16 @@ def _list_images(
 ) -> Iterator[ListedImage[_Content]]:
     images = _index_by_id(document, "images")
     by_image: dict[str, list[Record]] = {key: [] for key in images}
-    for annotation in get_records(document, "annotations"):
+    for annotation in _get_annotations(document):
         if "segments_info" in annotation:
             raise DataError("contains panoptic segments. Use the instances file of the same images.")
         with locate_errors(_name_annotation(annotation)):
             key = get_id(annotation, "image_id")
             if key not in by_image:
-                raise DataError(f"belongs to image {key}, which is not listed. List it, or remove the annotation.")
+                raise DataError(f"belongs to image {key:.40}, which is not listed. List it, or remove the annotation.")
         by_image[key].append(annotation)
     for key, image in images.items():
-        with locate_errors(f"image {key}"):
+        with locate_errors(f"image {key:.40}"):
             name = get_text(image, "file_name" if image.get("file_name") or not image.get("coco_url") else "coco_url")
         yield ListedImage(document=path, name=name, split=split, content=(image, by_image[key], categories))
 
@@ -185,8 +191,10 @@ def _parse_shapes(content: _Content, classes: ShapeClasses) -> ImageShapes:
         with locate_errors(_name_annotation(annotation)):
             key = get_id(annotation, "category_id")
             if key not in categories:
-                known = ", ".join(map(str, list(categories)[:12]))
-                raise DataError(f"the category {key} is not among those listed ({known}). List it, or correct the id.")
+                known = ", ".join(f"{key:.40}" for key in list(categories)[:12])
+                raise DataError(
+                    f"the category {key:.40} is not among those listed ({known}). List it, or correct the id."
+                )
             value = classes.get_value(categories[key][0])
             for part in _list_parts(annotation):
                 layer = crowds if get_flag(annotation, "iscrowd") else shapes
@@ -214,7 +222,8 @@ def _list_parts(annotation: Record) -> Sequence[Any]:
             f"'segmentation' contains {format_value(other[0])}. Expected polygons x1, y1, x2, y2, ... or run lengths. "
             f"Export the annotations again."
         )
-    return parts
+    areas = [part for part in parts if isinstance(part, Mapping) or len(part) not in (2, 4)]
+    return areas or parts  # next to an area, a single point or a line is a remnant without pixels
 
 
 def _decode_runs(runs: Record, size: Size) -> Array:

@@ -41,6 +41,19 @@ class SampleReader:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IndexFault:
+    """A finding of `checks.findings.CODES` about the files of a dataset that only its format or lists know."""
+
+    code: str
+    files: tuple[Path, ...]
+    """Files, or places in files: `train.txt: 0001`."""
+    noun: str
+    problem: str
+    """Completes `2 images ...`."""
+    fix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetIndex:
     """The samples of a dataset, and the files that are in none."""
 
@@ -55,6 +68,10 @@ class DatasetIndex:
     """Images and masks in no split: stray files, and folders that are not named after a split."""
     foreign_files: tuple[Path, ...] = ()
     """Files that do not have the extension of an image."""
+    has_lists: bool = field(default=False, compare=False)
+    """True if the format's own lists define the splits, so that no others do."""
+    faults: tuple[IndexFault, ...] = ()
+    """Further findings, which `check` reports."""
     reader: SampleReader = field(default_factory=SampleReader, compare=False)
     pairing_notes: tuple[str, ...] = ()
     """How images and masks were paired, where that is not obvious."""
@@ -63,7 +80,7 @@ class DatasetIndex:
     channel_files: bool = False
     """True if each image has one file per channel."""
     description: DatasetDescription = field(default_factory=DatasetDescription)
-    """What the format itself says about its classes and channels; a dataset.yaml in the folder overrides it."""
+    """Classes and channels as the format declares them, which a dataset.yaml in the folder changes."""
 
 
 class DatasetFormat(Protocol):

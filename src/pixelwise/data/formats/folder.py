@@ -19,7 +19,6 @@ from pixelwise.data.classes import mask_values
 from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats.dataset_index import (
     DatasetIndex,
-    FilesByName,
     SampleReader,
     SplitFiles,
     find_foreign_files,
@@ -76,8 +75,6 @@ def find_pairs(root: Path) -> DatasetIndex:
         _apply_pairing(pairing, index, images, labels, pair.split)
         for index, (pair, (images, labels)) in enumerate(zip(pairs, files, strict=True))
     ]
-    if pairs[0].split is None and (root / "valid.txt").is_file():
-        parts = [half for part in parts for half in _split_by_list(root / "valid.txt", part)]
     classes = ("background", *sorted(set(pairing.class_of.values())))
     values = {
         path: classes.index(pairing.class_of[name])
@@ -92,8 +89,8 @@ def find_pairs(root: Path) -> DatasetIndex:
         foreign_files=tuple(path for path in find_foreign_files(sorted(used)) if path.parent != root),
         pairing_notes=tuple(_describe_pairing(index, pairing)),
         pairing_hint=_describe_suggestion(pairing, files),
-        reader=MaskFilesReader(values),
-        description=DatasetDescription(names=classes) if values else _describe(root),
+        reader=MaskFilesReader(values) if any(part.more_labels for part in parts) or values else SampleReader(),
+        description=DatasetDescription(names=classes, labels="found", coding="index") if values else _describe(root),
     )
 
 
@@ -283,24 +280,14 @@ def _apply_pairing(pairing: Pairing, index: int, images: _Files, labels: _Files,
             continue
         paths = [path for name in names for path in labels[name]]
         if key in pairing.masks and len(paths) == len(names):
-            more_labels[paths[0]] = tuple(paths[1:])
+            if len(paths) > 1:
+                more_labels[paths[0]] = tuple(paths[1:])
             paths = paths[:1]
         renamed[key[1]] = paths
         left.difference_update(names)
     for name in left:
         renamed[name] = [*renamed.get(name, ()), *labels[name]]
     return SplitFiles(images=images, labels=renamed, split=split, more_labels=more_labels)
-
-
-def _split_by_list(path: Path, part: SplitFiles) -> Iterator[SplitFiles]:
-    """Yield the files outside val and in val, which a list of image files defines."""
-    val = _read_val_names(path, part.images)
-    for split in ("train", "val"):
-        images, labels = (
-            {name: paths for name, paths in files.items() if (name in val) == (split == "val")}
-            for files in (part.images, part.labels)
-        )
-        yield replace(part, images=images, labels=labels, split=split)
 
 
 def _describe_pairing(context: DatasetIndex, pairing: Pairing) -> Iterator[str]:
@@ -330,19 +317,6 @@ def _describe_suggestion(pairing: Pairing, files: Sequence[tuple[_Files, _Files]
         f"The best pattern in the names, such as {names[0]} with {names[1]}, pairs {count} of {total} images; "
         f"{MIN_COVERAGE:.0%} are needed."
     )
-
-
-def _read_val_names(path: Path, images: FilesByName) -> set[str]:
-    """Read the names of validation images from a list of their files."""
-    names = {image.name: name for name, paths in images.items() for image in paths}
-    listed = set()
-    for number, line in read_lines(path):
-        if line not in names:
-            raise DataError(
-                f"{path}, line {number}: the image {line!r} does not exist. Restore it, or remove the line."
-            )
-        listed.add(names[line])
-    return listed
 
 
 def _describe(root: Path) -> DatasetDescription:

@@ -71,11 +71,10 @@ def find_pairs(root: Path) -> DatasetIndex:
     documents = [document for document in parsed.values() if document]
     if not documents:
         raise DataError(f"{root} contains no LabelMe JSON file. Put each next to its image.")
-    classes = make_classes(root, [(label, label, None) for label in sorted(_collect_labels(documents))])
-    pairs = {_make_sample(root, d.image, d.path): d for d in documents if d.image}
+    classes = make_classes(root, [(label, label, None) for label in sorted(_collect_labels(documents))], are_found=True)
     return make_index(
-        pairs,
-        _Reader(partial(_parse_shapes, pairs, classes), classes),
+        [_make_sample(root, document.image, document.path) for document in documents if document.image],
+        _Reader(partial(_parse_shapes, parsed, classes), classes),
         classes,
         images_without_mask=images - {document.image for document in documents},
         masks_without_image=[document.path for document in documents if not document.image],
@@ -164,8 +163,9 @@ def _decode_embedded(path: Path) -> DecodedImage:
     return decode_image_bytes(_read_embedded(path), f"{path}: imageData")
 
 
-def _parse_shapes(documents: Mapping[Sample, _Document], classes: ShapeClasses, sample: Sample) -> ImageShapes:
-    document = documents[sample]
+def _parse_shapes(documents: Mapping[Path, _Document | None], classes: ShapeClasses, sample: Sample) -> ImageShapes:
+    document = documents[sample.mask_path]
+    assert document is not None
     if document.fault:
         raise document.fault
     with locate_errors(document.path):

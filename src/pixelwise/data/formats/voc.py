@@ -17,15 +17,12 @@ from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats.dataset_index import (
     DatasetIndex,
     SplitFiles,
-    find_split_paths,
     group_by_stem,
     pair_files,
     parse_class_colors,
     read_class_names,
     read_lines,
 )
-from pixelwise.data.sample import Split
-from pixelwise.errors import DataError
 
 NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -35,7 +32,6 @@ NAMES = (
 _IMAGES = "JPEGImages"
 _LABELS = ("SegmentationClassPNG", "SegmentationClass")
 """The first is an older name of labelme2voc; SegmentationClass then contains NumPy arrays."""
-_LISTS = Path("ImageSets", "Segmentation")
 _VOC_NAME = re.compile(r"20(0[5-9]|1[0-2])_\d{6}")
 
 
@@ -44,15 +40,9 @@ def can_read(root: Path) -> bool:
 
 
 def find_pairs(root: Path) -> DatasetIndex:
-    """Find the pairs that the lists name, or all pairs without lists."""
+    """Find all pairs; `split_lists` selects those that the lists name."""
     labels = next((root / name for name in _LABELS if (root / name).is_dir()), root / _LABELS[-1])
-    all_files = SplitFiles(images=group_by_stem(root / _IMAGES), labels=group_by_stem(labels), split=None)
-    lists = find_split_paths(sorted((root / _LISTS).glob("*.txt")))
-    trainval = root / _LISTS / "trainval.txt"
-    if trainval.is_file():
-        lists = {"train": trainval, **lists}
-    parts = [_select(all_files, split, path) for split, path in lists.items()]
-    index = pair_files(parts if lists else [all_files])
+    index = pair_files([SplitFiles(images=group_by_stem(root / _IMAGES), labels=group_by_stem(labels), split=None)])
     return replace(index, description=_describe(root, index))
 
 
@@ -63,20 +53,6 @@ def voc_color(index: int) -> Color:
     """
     red, green, blue = (sum((index >> 3 * bit + channel & 1) << 7 - bit for bit in range(3)) for channel in range(3))
     return red, green, blue
-
-
-def _select(all_files: SplitFiles, split: Split, path: Path) -> SplitFiles:
-    """Select the files that a list names."""
-    lines = read_lines(path)
-    for number, name in lines:
-        if name not in all_files.images and name not in all_files.labels:
-            raise DataError(
-                f"{path}, line {number}: {name!r} has neither an image nor a mask. Put them back, or remove the line."
-            )
-    images, labels = (
-        {name: files[name] for _, name in lines if name in files} for files in (all_files.images, all_files.labels)
-    )
-    return SplitFiles(images=images, labels=labels, split=split)
 
 
 def _describe(root: Path, index: DatasetIndex) -> DatasetDescription:

@@ -11,6 +11,7 @@ any text file is an error. Without data.yaml, the names are in classes.txt and t
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from os.path import abspath, exists
@@ -67,6 +68,8 @@ def find_pairs(root: Path) -> DatasetIndex:
             raise DataError("describes keypoints, not areas. Export the dataset for segmentation.")
         names = _parse_names(description)
         images = _find_split_images(root, description)
+        if not images:
+            raise DataError("'train', 'val' and 'test' name no folder with images. Correct them.")
     classes = make_classes(path or root, [(key, name, None) for key, name in names.items()])
     labels = _find_labels(root, images)
     samples = [
@@ -76,7 +79,7 @@ def find_pairs(root: Path) -> DatasetIndex:
     ]
     used = {path for paths in labels.values() for path in paths}
     folders = {path.parent for path in used}
-    return make_index(
+    index = make_index(
         samples,
         ShapeReader(partial(_read_shapes, classes=classes), classes),
         classes,
@@ -87,6 +90,7 @@ def find_pairs(root: Path) -> DatasetIndex:
         ],
         outside_splits=[p for p in find_images(root) if p not in images and "images" in p.relative_to(root).parts],
     )
+    return replace(index, has_lists=path is not None)
 
 
 def _find_description(root: Path) -> Path | None:
@@ -195,11 +199,16 @@ def _find_images_of_split(root: Path, description: Mapping[str, Any], split: Spl
 
 
 def _find_below(root: Path, name: str) -> Path | None:
-    """Return the longest end of a path of any machine that exists below the root; links are not followed."""
-    top = abspath(root)
+    """Return the longest end of a path of any machine that exists below the root; links are not followed.
+
+    An end without the name of a split is another folder than one with it.
+    """
+    top, has_split = abspath(root), False
     for ending in list_path_endings(name):
         path = Path(abspath(f"{top}/{ending}"))
-        if path.is_relative_to(top) and exists(path):
+        names_split = find_split(ending.split("/")) is not None
+        has_split = has_split or names_split
+        if path.is_relative_to(top) and exists(path) and names_split == has_split:
             return root / path.relative_to(top)
     return None
 
@@ -242,7 +251,8 @@ def _drop_unlabeled_test(root: Path, images: Mapping[Path, Split], labels: Mappi
             expected = _list_label_paths(root, found[0])[0].relative_to(root)
             raise DataError(
                 f"{root}: none of the {len(found)} images of {split} has a text file with its labels, such as "
-                f"{expected}. Add them; that of an image without objects may be empty."
+                f"{expected}. Add them; that of an image without objects may be empty. "
+                f"Masks are read with --format folder."
             )
 
 

@@ -20,7 +20,7 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from pixelwise.data.io import arrays, dicom, pictures, tiff
-from pixelwise.data.io.decoded_image import MAX_MASK_VALUE, NO_LABEL, convert_dtype, find_missing, too_large
+from pixelwise.data.io.decoded_image import MAX_MASK_VALUE, NO_LABEL, convert_dtype, too_large
 from pixelwise.data.io.decoded_image import Array as Array
 from pixelwise.data.io.decoded_image import DecodedImage as DecodedImage
 from pixelwise.errors import DataError
@@ -352,7 +352,7 @@ def _decode_mask(file: BinaryIO, page: int | None = None) -> Array:
     num_channels = pixels.shape[2]
     if num_channels not in (1, 3):
         raise DataError(f"the mask has {num_channels} channels. Save class ids in one channel.")
-    missing = find_missing(pixels, decoded.nodata)
+    missing = decoded.find_missing(None)[1]
     if pixels.dtype.kind == "f":
         unlabeled = np.isnan(pixels) if missing is None else np.isnan(pixels) | missing
         pixels = pixels.astype(np.float64)

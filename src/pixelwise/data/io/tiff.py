@@ -17,8 +17,10 @@ from pixelwise.data.io.decoded_image import (
     DecodedImage,
     add_channel_axis,
     apply_orientation,
+    merge_masks,
     require_size,
 )
+from pixelwise.data.io.nodata import ALL_DATA, Nodata
 from pixelwise.errors import DataError
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -36,15 +38,29 @@ def decode_tiff(file: BinaryIO, *, page: int | None, as_stored: bool) -> Decoded
     `as_stored` keeps palette indices and unscaled gray, as masks need.
     """
     with tifffile.TiffFile(file) as opened:
-        stored, axes, first = _read_pixels(opened, page)
-        pixels = add_channel_axis(stored.transpose(_find_axis_order(axes)))
+        planes, axes, first = _read_pixels(opened, page)
+        pixels = stored = add_channel_axis(planes.transpose(_find_axis_order(axes)))
+        nodata, masked = _read_nodata(first), _read_inner_mask(opened) if page is None else None
         if not as_stored:
-            pixels = _to_display_values(pixels, first)
+            pixels = _to_display_values(stored, first)
+        if pixels is not stored:  # nodata is a value as stored
+            nodata, masked = ALL_DATA, merge_masks(masked, nodata.find(stored))
+        orientation = first.tags.valueof(ORIENTATION, 1)
         return DecodedImage(
-            pixels=apply_orientation(pixels, first.tags.valueof(ORIENTATION, 1)),
+            pixels=apply_orientation(pixels, orientation),
             alpha=any(int(sample) in (1, 2) for sample in first.extrasamples[-1:]),
-            nodata=_read_nodata(first),
+            nodata=nodata,
+            masked=None if masked is None else apply_orientation(masked, orientation),
         )
+
+
+def _read_inner_mask(opened: tifffile.TiffFile) -> Array | None:
+    """Read the mask that GDAL stores as a page of its own: (H, W, 1) bool, True at pixels without data."""
+    size = opened.pages.first.imagelength, opened.pages.first.imagewidth
+    for page in opened.pages:
+        if isinstance(page, tifffile.TiffPage) and page.is_mask and page.shape == size:
+            return np.asarray(page.asarray() == 0)[..., None]
+    return None
 
 
 def find_stack_axes(file: BinaryIO) -> tuple[tuple[str, int], ...]:
@@ -129,10 +145,10 @@ def _to_display_values(pixels: Array, page: tifffile.TiffPage) -> Array:
     return pixels * (255 // highest) if highest < 255 else pixels
 
 
-def _read_nodata(page: tifffile.TiffPage) -> float | None:
+def _read_nodata(page: tifffile.TiffPage) -> Nodata:
     text = str(page.tags.valueof(_GDAL_NODATA, "")).strip(" \0")
     try:
-        return float(text) if text else None
+        return Nodata(values=(float(text),)) if text else ALL_DATA
     except ValueError as error:
         raise DataError(f"its nodata value {text!r} is not a number. Correct the tag GDAL_NODATA.") from error
 

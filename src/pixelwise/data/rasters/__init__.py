@@ -11,6 +11,7 @@ from typing import Protocol
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.decoded_image import Array
+from pixelwise.data.io.nodata import Nodata
 from pixelwise.data.rasters.ome_zarr import is_zarr, open_zarr
 from pixelwise.data.rasters.openslide_reader import SLIDE_EXTENSIONS, open_slide
 from pixelwise.data.rasters.rasterio_reader import JPEG_2000_EXTENSIONS, TIFF_EXTENSIONS, open_image_file
@@ -57,8 +58,9 @@ class RasterFormat:
 
     can_read: Callable[[Path], bool]
     """Return whether a path has this format."""
-    open: Callable[[Path, int], AbstractContextManager[Raster]]
-    """Open a path for a model with this number of channels, which decides whether an alpha channel is data."""
+    open: Callable[[Path, int, Nodata], AbstractContextManager[Raster]]
+    """Open a path for a model with this number of channels, which decides whether an alpha channel is data, and these
+    nodata values."""
     label_extension: str
     """Extension of the file of labels."""
 

@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageDraw, ImageFont
 
+from pixelwise.conversion.writer import make_palette
 from pixelwise.data.classes import Classes, Color
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.data.io.tiff import Georeference
@@ -26,7 +27,7 @@ class LabeledImage:
     """The labels of one image, and what its file says about it."""
 
     labels: Array
-    """(H, W) class indices, after postprocessing."""
+    """(H, W) class indices after postprocessing; the ignore index for pixels without data."""
     classes: Classes
     name: str
     """Name in files that list several images: the path below the input folder, with suffix."""
@@ -45,7 +46,9 @@ class LabeledImage:
     @property
     def palette(self) -> Sequence[Color]:
         """Return the colors of the label file; empty if it has no palette."""
-        return self.classes.colors if self.label_values == "index" and len(self.classes.names) <= 256 else ()
+        if self.label_values != "index" or self.labels.dtype != np.uint8:
+            return ()
+        return make_palette(self.classes) if self.labels.max() >= len(self.classes.names) else self.classes.colors
 
 
 def write_labels(path: Path, labeled: LabeledImage) -> None:
@@ -56,7 +59,7 @@ def write_labels(path: Path, labeled: LabeledImage) -> None:
 def write_overlay(path: Path, labeled: LabeledImage, image: Array) -> None:
     """Write the image blended with the class colors, and a legend of the classes that occur."""
     labels, classes = labeled.labels, labeled.classes
-    counts = np.bincount(labels.ravel())
+    counts = np.bincount(labels.ravel())[: len(classes.names)]
     entries = [
         # The font only measures single lines.
         (f"{' '.join(classes.names[label].split())}  {counts[label] / labels.size:.1%}", classes.colors[label])
