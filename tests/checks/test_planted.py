@@ -64,7 +64,15 @@ def test_values_that_are_not_finite(clean: Path) -> None:
     assert np.isfinite(compute_normalization(dataset, dataset.samples)).all()
 
 
-TESTED_SEPARATELY = {"exchanged_classes", "inverted_mask", "shifted_mask", "not_finite", "undeclared_nodata"}
+TESTED_SEPARATELY = {
+    "exchanged_classes",
+    "inverted_mask",
+    "shifted_mask",
+    "not_finite",
+    "undeclared_nodata",
+    "misplaced_mask",
+    "flipped_mask",
+}
 
 
 def test_every_code_is_planted() -> None:

@@ -166,7 +166,7 @@ def test_a_resumed_run_has_the_same_pairs(clean: Path) -> None:
     (clean / "masks/train/1.png").write_bytes(b"")
     (clean / "masks/val/1.png").unlink()
     fresh = prepare_data(clean, Config(), skip_invalid=True)
-    splits = clean / "splits.yaml"
+    splits = clean / "run/splits.yaml"
     write_splits(splits, fresh.splits)
     again = prepare_data(clean, Config(), splits_file=splits, exclusions=fresh.exclusions)
     assert (again.dataset, again.splits) == (fresh.dataset, fresh.splits)

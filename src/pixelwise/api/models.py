@@ -130,8 +130,9 @@ def evaluate(
     from pixelwise.inference.engines import select_engine
 
     predictor = load(model, device=device, precision=precision, engine=engine)
-    dataset = adapt_to_model(Dataset.load(to_path(data), format), predictor)
+    dataset = Dataset.load(to_path(data), format)
     chosen, samples = choose_split(dataset, to_path(model), split)
+    dataset = adapt_to_model(dataset, predictor, samples)
     logger.info(f"Evaluating on split {chosen!r}: {len(samples)} images, {predictor.precision}")
     if num_unlabeled := len(dataset.index.images_without_mask):
         logger.info(f"{num_unlabeled} image(s) of {dataset.root} have no mask and are left out")
@@ -305,8 +306,9 @@ def quantize(
     require_replaceable(path)
     choose_engine("onnxruntime")  # which has the quantizer
     reference = load(model, device="cpu", precision="fp32", engine="torch")
-    dataset = adapt_to_model(Dataset.load(to_path(data), format), reference)
+    dataset = Dataset.load(to_path(data), format)
     (_, training), (_, validation) = (choose_split(dataset, model, split) for split in ("train", "val"))
+    dataset = adapt_to_model(dataset, reference, [*training, *validation])
     graph, accuracy = quantize_predictor(reference, dataset, training, validation)
     require_accuracy(accuracy, max_iou_drop, path)
     versions = {"pixelwise": __version__, **get_installed_versions()}

@@ -89,28 +89,30 @@ def _check_names(context: CheckContext) -> Iterator[Finding]:
 
 
 def _check_decoding(context: CheckContext) -> Iterator[Finding]:
-    """Yield one finding for each code and fix."""
-    failures: dict[tuple[str, str], dict[Path, str]] = defaultdict(dict)
-    for path, error, code in _list_failures(context):
-        problem, fix = split_error_message(error.removeprefix(f"{path}: "))
-        failures[code, fix][path] = problem
+    """Yield one finding for each code and fix, with the place of each fault: a file may have many pairs."""
+    failures: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for place, error, code in _list_failures(context):
+        problem, fix = split_error_message(error)
+        failures[code, fix][make_printable(place)] = problem
     for (code, fix), problems in sorted(failures.items()):
-        shown = [f"{context.list_files([path])[0]}: {problem[:-1]}" for path, problem in sorted(problems.items())]
+        shown = [f"{place}: {problem[:-1]}" for place, problem in sorted(problems.items())]
         message = f"{format_count(len(problems), 'file')} cannot be used: {format_names(shown)}."
         if len(set(problems.values())) == 1:
-            message = f"{format_names(context.list_files(problems))}: {next(iter(problems.values()))}"
-        yield make_finding(code, context.list_files(problems), message, fix)
+            message = f"{format_names(sorted(problems))}: {next(iter(problems.values()))}"
+        yield make_finding(code, sorted(problems), message, fix)
 
 
-def _list_failures(context: CheckContext) -> Iterator[tuple[Path, str, str]]:
-    """Yield path, error and code of each file that could not be read; color masks are checked in `masks`."""
+def _list_failures(context: CheckContext) -> Iterator[tuple[str, str, str]]:
+    """Yield place, error and code of what could not be read; color masks are checked in `masks`."""
     for s in context.stats:
         if s.image_error:
-            path = s.sample.image_path
-            yield path, s.image_error, _find_code(path, s.image_error, s.image_file.is_truncated, "unreadable_image")
+            place, path = context.dataset.get_image_file(s.sample), s.sample.image_path
+            error = s.image_error.removeprefix(f"{s.sample.image_location}: ")
+            yield place, error, _find_code(path, error, s.image_file.is_truncated, "unreadable_image")
         if s.mask_error and not s.color_counts:
-            path = s.sample.mask_path
-            yield path, s.mask_error, _find_code(path, s.mask_error, s.mask_file.is_truncated, "unreadable_mask")
+            place, path = context.dataset.get_mask_file(s.sample), s.sample.mask_path
+            error = s.mask_error.removeprefix(f"{s.sample.mask_location}: ")
+            yield place, error, _find_code(path, error, s.mask_file.is_truncated, "unreadable_mask")
 
 
 def _find_code(path: Path, error: str, is_truncated: bool, default: str) -> str:

@@ -37,6 +37,9 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "size_mismatch": ("error", "image and mask have different sizes"),
     "exif_rotation": ("error", "the image is rotated by its EXIF orientation, but the mask is not"),
     "transposed_mask": ("error", "height and width of the mask are swapped"),
+    # places on the map
+    "misplaced_mask": ("error", "image and mask have different corners, pixel sizes or coordinate systems on the map"),
+    "flipped_mask": ("note", "a mask is south-up and its image north-up, or the reverse; the mask is flipped"),
     # mask values
     "unlisted_values": ("error", "masks contain values that dataset.yaml does not list"),
     "interpolated_mask": ("error", "masks contain values between those of the classes along borders: interpolation"),

@@ -17,6 +17,7 @@ from pixelwise.data.formats.dataset_index import DatasetIndex, remove_aliases
 from pixelwise.data.formats.split_lists import apply_split_lists
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage, mark_unlabeled
 from pixelwise.data.io.nodata import ALL_DATA, Nodata
+from pixelwise.data.io.tiff import find_mask_flips
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
 from pixelwise.data.sample_stats import SampleStats, count_values
 from pixelwise.data.visualization import overlay_labels, to_css_color, to_data_uri, to_display_image
@@ -253,8 +254,12 @@ class Dataset:
         return self.index.reader.decode_image(sample)
 
     def read_mask(self, sample: Sample) -> Array:
-        """Read the mask as stored: (H, W) values or (H, W, 3) colors; `NO_LABEL` where the file has no data."""
-        return mark_unlabeled(self.index.reader.read_mask(sample), self.mapped_values)
+        """Read the mask as stored: (H, W) values or (H, W, 3) colors; `NO_LABEL` where the file has no data.
+
+        A mask that is south-up on the map, while its image is north-up, is flipped, and the reverse.
+        """
+        mask = mark_unlabeled(self.index.reader.read_mask(sample), self.mapped_values)
+        return np.ascontiguousarray(np.flip(mask, find_mask_flips(sample.image_path, sample.mask_path)))
 
     def read_image(self, sample: Sample) -> Array:
         """Read the image as (H, W, C) uint8, uint16 or float32 with C = `channels`; missing data is filled."""

@@ -174,6 +174,25 @@ def combine_classes(
     return replace(classes, colors=_require_colors(colors, classes.names))
 
 
+def format_changes(
+    given: DatasetDescription, declared: Sequence[str] | None, names: Sequence[str], changed: Mapping[str, str]
+) -> str:
+    """Return the lines of dataset.yaml that rename classes further.
+
+    Args:
+        given: What dataset.yaml says now.
+        declared: The names of the format; None if it has none.
+        names: The names of the classes.
+        changed: Name → new name.
+    """
+    own = {name: name for name in changed if name in (declared or names)}
+    rename = {name: changed.get(new, new) for name, new in {**own, **(given.rename or {})}.items()}
+    lines = [format_key("rename", rename)]
+    if declared and given.names:  # which list the new names
+        lines.append(format_key("names", list(dict.fromkeys(changed.get(name, name) for name in names))))
+    return "\n".join(lines)
+
+
 def _has_numbers_as_names(declared: DatasetDescription, coding: Coding | None) -> bool:
     """Return whether the names of a format are only the mask values as text."""
     classes = describe_classes(replace(declared, coding=coding))

@@ -185,6 +185,15 @@ def test_forms_of_one_outline(tmp_path: Path, segmentation: Any) -> None:
     assert mask(plant(tmp_path, annotation(segmentation))) == make_mask((CAT, slice(1, 3), slice(1, 4)))
 
 
+def test_a_file_of_via_is_read(tmp_path: Path) -> None:
+    """As in github.com/matterport/Mask_RCNN/issues/1922: ids as texts, flat outlines, no class where none was set."""
+    drawn = {"id": 0, "image_id": "1", "segmentation": SQUARE, "bbox": [1, 1, 3, 2], "iscrowd": 0}
+    assert mask(plant(tmp_path, {**drawn, "category_id": 7})) == make_mask((DOG, slice(1, 3), slice(1, 4)))
+    dataset = Dataset.load(plant(tmp_path, drawn))
+    with pytest.raises(DataError, match=r"annotation 0: 'category_id' is missing\. Expected a whole number"):
+        dataset.read_mask(dataset.samples[0])
+
+
 def test_an_outline_and_run_lengths_may_be_parts_of_one_annotation(tmp_path: Path) -> None:
     areas = (CAT, slice(1, 3), slice(1, 4)), (CAT, slice(0, 2), slice(5, 8))
     assert mask(plant(tmp_path, annotation([RUNS, OTHER]))) == make_mask(*areas)
@@ -448,11 +457,12 @@ def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
 def test_an_invalid_annotation_is_an_error_and_a_finding(tmp_path: Path, fault: Any, message: str) -> None:
     root = plant(tmp_path / "data", fault)
     dataset = Dataset.load(root)
-    with pytest.raises(DataError, match=f"instances.json: image 'a.png': annotation 17: .*{message}"):
+    with pytest.raises(DataError, match=f"instances.json: .*a.png: annotation 17: .*{message}"):
         dataset.read_mask(dataset.samples[0])
     found = get_finding(run_check(root, tmp_path), "unreadable_mask")
-    assert found["files"] == ["instances.json"]
-    assert "image 'a.png'" in found["message"]
+    (file,) = found["files"]
+    assert file.startswith("instances.json: ")
+    assert "a.png: annotation 17" in found["message"]
 
 
 @pytest.mark.parametrize("size", [(0, 8), (10**9, 10**9), (-6, -8)])
@@ -465,6 +475,6 @@ def test_an_impossible_size_is_an_error(tmp_path: Path, size: tuple[int, int]) -
 def test_a_size_other_than_the_images_is_an_error_with_both_sizes(tmp_path: Path) -> None:
     root = plant(tmp_path / "data", images=[image("a.png", size=(8, 6))])
     dataset = Dataset.load(root)
-    with pytest.raises(DataError, match=r"instances.json is 8x6, but its image .*a.png is 6x8"):
+    with pytest.raises(DataError, match=r"instances.json: .*a.png is 8x6, but its image .*a.png is 6x8"):
         dataset.read(dataset.samples[0])
     assert "is 8x6, but its image is 6x8" in get_finding(run_check(root, tmp_path), "transposed_mask")["message"]

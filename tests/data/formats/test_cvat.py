@@ -147,16 +147,16 @@ def test_images_and_entries_without_a_partner_are_listed(tmp_path: Path) -> None
 def test_an_invalid_shape_is_an_error_and_a_finding(tmp_path: Path, fault: str, message: str) -> None:
     root = plant(tmp_path / "data", fault)
     dataset = Dataset.load(root)
-    with pytest.raises(DataError, match=rf"annotations\.xml: image 'a\.png': .*{message}"):
+    with pytest.raises(DataError, match=rf"annotations\.xml: images/a\.png: .*{message}"):
         dataset.read_mask(dataset.samples[0])
-    assert get_finding(run_check(root, tmp_path), "unreadable_mask")["files"] == ["annotations.xml"]
+    assert get_finding(run_check(root, tmp_path), "unreadable_mask")["files"] == ["annotations.xml: images/a.png"]
 
 
 def test_a_size_other_than_the_images_is_an_error_with_both_sizes(tmp_path: Path) -> None:
     write_image(tmp_path / "data/images/a.png")
     root = write(tmp_path / "data", document(image(size=(8, 6))))
     assert (
-        "annotations.xml is 8x6, but its image is 6x8"
+        "annotations.xml: images/a.png is 8x6, but its image is 6x8"
         in get_finding(run_check(root, tmp_path), "transposed_mask")["message"]
     )
 

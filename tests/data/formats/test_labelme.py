@@ -256,6 +256,16 @@ def test_all_damaged_files_are_findings(tmp_path: Path) -> None:
     assert "is not valid JSON (line 1, column 13: Expecting value)" in found[0]["message"]
 
 
+def test_renamed_files_that_name_each_other_are_findings(tmp_path: Path) -> None:
+    """As in github.com/yatengLG/ISAT_with_segment_anything/issues/149: imagePath stays when files are renamed."""
+    root = plant(tmp_path / "data", image="b.png")
+    write_image(root / "b.png")
+    write_json(root / "b.json", document(shape(), image="a.png"))
+    found = get_finding(run_check(root, tmp_path), "unreadable_mask")
+    assert sorted(found["files"]) == ["a.json", "b.json"]
+    assert "a.json: 'imagePath' is 'b.png', but a.png has the name of this file" in found["message"]
+
+
 def test_a_broken_embedded_image_is_an_error(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", document(shape(), imageData="AAAA"))
     dataset = Dataset.load(tmp_path)

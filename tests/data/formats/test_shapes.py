@@ -175,7 +175,7 @@ def test_invalid_content_is_an_error_with_the_image(tmp_path: Path) -> None:
     for name in names:
         write_image(tmp_path / name)
     index = pair(tmp_path, dict.fromkeys(names, "one"))
-    with pytest.raises(DataError, match=r"one: image '9\.png': has no area"):
+    with pytest.raises(DataError, match=r"one: .*9\.png: has no area"):
         index.reader.read_mask(index.samples[9])
 
 

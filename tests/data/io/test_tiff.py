@@ -179,6 +179,11 @@ def test_coordinates_of_centers_are_shifted_by_half_a_pixel(tmp_path: Path) -> N
     assert found.epsg == 4326
 
 
+def test_the_sign_of_the_height_of_a_pixel_says_nothing(tmp_path: Path) -> None:
+    """As in GDAL: some programs store the step of the rows instead."""
+    assert read(tmp_path / "a.tif", (33550, 12, 3, (0.5, -2.0, 0.0)), TIE) == read(tmp_path / "b.tif", SCALE, TIE)
+
+
 def test_a_transformation_may_rotate(tmp_path: Path) -> None:
     matrix = (0.0, 3.0, 0.0, 100.0, 2.0, 0.0, 0.0, 200.0, *[0.0] * 4, 0.0, 0.0, 0.0, 1.0)
     found = read(tmp_path / "a.tif", (34264, 12, 16, matrix))
@@ -202,8 +207,9 @@ def test_a_custom_reference_system_has_no_code(tmp_path: Path) -> None:
         (SCALE, (33922, 12, 12, TIE[3] * 2)),
         ((33550, 12, 3, (0.0, 1.0, 0.0)), TIE),
         (SCALE, TIE, (274, 3, 1, 3)),
+        ((34264, 12, 16, tuple(np.eye(4).ravel().tolist())),),
     ],
-    ids=["plain", "no scale", "no tie point", "control points", "no width", "not upright"],
+    ids=["plain", "no scale", "no tie point", "control points", "no width", "not upright", "identity"],
 )
 def test_rotated_images_and_control_points_have_no_georeference(tmp_path: Path, tags: tuple[Any, ...]) -> None:
     assert read(tmp_path / "a.tif", *tags) is None

@@ -6,7 +6,7 @@ than the format defines, they raise DataError with its key, what was found and w
 
 import base64
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -200,8 +200,11 @@ def parse_id(value: Any) -> str | None:
     return parse_text(value if number is None else number)
 
 
-def parse_points(points: Iterable[Any], name: str) -> Array:
+def parse_points(points: Sequence[Any], name: str) -> Array:
     """Parse pairs of numbers to (N, 2) x and y; errors call them `name`."""
+    parsed = _parse_numbers(points)
+    if parsed is not None and parsed.shape == (len(points), 2):
+        return parsed
     pairs = []
     for number, point in enumerate(points, 1):
         pair = [parse_number(part) for part in point] if isinstance(point, list | tuple) else []
@@ -213,11 +216,23 @@ def parse_points(points: Iterable[Any], name: str) -> Array:
     return np.array(pairs, float).reshape(-1, 2)
 
 
-def pair_coordinates(numbers: list[Any], name: str) -> Array:
+def pair_coordinates(numbers: Sequence[Any], name: str) -> Array:
     """Parse a list x1, y1, x2, y2, ... to (N, 2) x and y; errors call it `name`."""
     if len(numbers) % 2:
         raise DataError(f"{name} has an odd number of values, but x and y come in pairs. Draw the shape again.")
-    return parse_points(zip(numbers[::2], numbers[1::2], strict=True), name)
+    parsed = _parse_numbers(numbers)
+    if parsed is not None and parsed.ndim == 1:
+        return parsed.reshape(-1, 2)
+    return parse_points(list(zip(numbers[::2], numbers[1::2], strict=True)), name)
+
+
+def _parse_numbers(values: Sequence[Any]) -> Array | None:
+    """Return lists of finite numbers as an array, without a loop in Python; None for any others."""
+    try:
+        parsed = np.array(values, float)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return parsed if np.isfinite(parsed).all() else None
 
 
 def parse_size(height: int, width: int) -> Size:

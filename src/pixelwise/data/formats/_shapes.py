@@ -234,11 +234,17 @@ def index_listed_images(
 
     def read_shapes(sample: Sample) -> ImageShapes:
         entry = found[sample.image_path]
-        with locate_errors(entry.place):
+        with locate_errors(sample.mask_location):
             return parse_shapes(entry.content)
 
     samples = [
-        Sample(name=name_sample(root, path), image_path=path, mask_path=entry.document, split=entry.split)
+        Sample(
+            name=name_sample(root, path),
+            image_path=path,
+            mask_path=entry.document,
+            split=entry.split,
+            label_entry=path.relative_to(root).as_posix(),
+        )
         for path, entry in found.items()
     ]
     unlisted = known - set(found)

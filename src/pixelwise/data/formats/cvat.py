@@ -101,7 +101,7 @@ def _parse_shapes(image: Element, classes: ShapeClasses) -> ImageShapes:
 
 def _parse_shape(element: Element, value: int) -> DrawnShape:
     if element.tag == "polygon":
-        points = (point.split(",") for point in get_text(element.attrib, "points").split(";"))
+        points = [point.split(",") for point in get_text(element.attrib, "points").split(";")]
         return Polygon(value=value, outline=parse_points(points, "'points'"))
     if element.tag == "box":
         left, top, right, bottom = _read_numbers(element, "xtl", "ytl", "xbr", "ybr")

@@ -19,6 +19,7 @@ import numpy as np
 
 from pixelwise.data.formats._documents import (
     Record,
+    format_value,
     get_bytes,
     get_points,
     get_records,
@@ -92,7 +93,7 @@ class _Document:
     content: Record
     """What the file contains, without the image, which is most of it."""
     fault: PixelwiseError | None = None
-    """Error of reading the file; raised when its mask is read, so that checks list all such files."""
+    """Error of the whole file; raised when its mask is read, so that checks list all such files."""
 
 
 class _Reader(ShapeReader):
@@ -116,21 +117,25 @@ def _read_document(root: Path, path: Path, images: set[Path]) -> _Document | Non
     try:
         content = read_json(path)
     except READ_ERRORS as error:
-        image = _find_image(root, path, "", images)
-        return _Document(path=path, image=image, content={}, fault=error)
+        return _Document(path=path, image=_find_same_stem(path, images), content={}, fault=error)
     if not isinstance(content, dict) or "shapes" not in content:
         return None
     name, embedded = content.get("imagePath"), content.pop("imageData", None)
-    image = _find_image(root, path, name if isinstance(name, str) else "", images)
-    return _Document(path=path, image=image or (path if embedded else None), content=content)
-
-
-def _find_image(root: Path, path: Path, image_path: str, images: set[Path]) -> Path | None:
-    """Find an image by its imagePath, or else by the stem of the JSON file."""
     folder = path.parent.relative_to(root).as_posix()
-    named = find_image(root, image_path, (folder, f"{folder}/../images"), images) if image_path else None
-    same_stem = (path.with_suffix(extension) for extension in IMAGE_EXTENSIONS)
-    return named or next((image for image in same_stem if image in images), None)
+    named = find_image(root, name, (folder, f"{folder}/../images"), images) if isinstance(name, str) else None
+    same_stem = _find_same_stem(path, images)
+    fault = None
+    if named and same_stem and named.stem != same_stem.stem:  # such as after renaming many files
+        fault = DataError(
+            f"{path}: 'imagePath' is {format_value(name)}, but {same_stem.name} has the name of this file. Correct "
+            f"'imagePath', or rename the file after its image."
+        )
+    return _Document(path=path, image=named or same_stem or (path if embedded else None), content=content, fault=fault)
+
+
+def _find_same_stem(path: Path, images: set[Path]) -> Path | None:
+    """Find the image next to a JSON file that has its stem."""
+    return next((image for image in map(path.with_suffix, IMAGE_EXTENSIONS) if image in images), None)
 
 
 def _collect_labels(documents: Iterable[_Document]) -> set[str]:

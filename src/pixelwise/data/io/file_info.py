@@ -11,6 +11,7 @@ from PIL import Image
 from pixelwise.data.io.decoded_image import ORIENTATION
 from pixelwise.data.io.images import FILE_TYPES, HEAD_BYTES, IMAGE_EXTENSIONS, find_file_type
 from pixelwise.data.io.pictures import iterate_chunks
+from pixelwise.data.io.tiff import Georeference, read_georeference
 
 FORMAT_OF_EXTENSION = {extension: kind.name for kind in FILE_TYPES for extension in kind.extensions}
 
@@ -32,6 +33,8 @@ class FileInfo:
     """Colors of a palette PNG or GIF, three bytes each; empty for grays of a GIF, which are values of their own."""
     is_truncated: bool = False
     """True if the end of the file is missing."""
+    georeference: Georeference | None = None
+    """Place of a TIFF on the map, if it has one."""
 
     def get_color(self, index: int) -> tuple[int, int, int] | None:
         """Return a color of the palette, or None beyond its end."""
@@ -61,13 +64,22 @@ def inspect_file(path: Path) -> FileInfo:
 def inspect_bytes(content: bytes) -> FileInfo:
     """Inspect the bytes of an image file."""
     kind = detect_image_format(content)
+    truncated = is_truncated(content)
     png_color_type = content[25] if kind == "PNG" and len(content) > 25 else None
     return FileInfo(
         format=kind,
         alpha=png_color_type in _PNG_WITH_ALPHA,
         palette=_read_palette(content, kind) if kind == "GIF" or png_color_type == _PNG_PALETTE else b"",
-        is_truncated=is_truncated(content),
+        is_truncated=truncated,
+        georeference=_find_georeference(content) if kind == "TIFF" and not truncated else None,
     )
+
+
+def _find_georeference(content: bytes) -> Georeference | None:
+    try:
+        return read_georeference(io.BytesIO(content))
+    except Exception:  # reported when the file is decoded
+        return None
 
 
 def detect_image_format(content: bytes) -> str:

@@ -4,8 +4,9 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -22,6 +23,7 @@ from pixelwise.data.io.decoded_image import (
 )
 from pixelwise.data.io.nodata import ALL_DATA, Nodata
 from pixelwise.errors import DataError
+from pixelwise.shapes import Size
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _GDAL_NODATA = 42113
@@ -173,6 +175,42 @@ class Georeference:
         """Area of a pixel in squared units of the map: square meters or square degrees."""
         return abs(self.x[0] * self.y[1] - self.x[1] * self.y[0])
 
+    def compute_corners(self, size: Size) -> tuple[tuple[float, float], ...]:
+        """Compute the map coordinates of the corners of an image: upper left and right, lower left and right."""
+        return tuple(self.to_map(column, row) for row in (0, size[0]) for column in (0, size[1]))
+
+    def find_flips(self, other: "Georeference") -> tuple[int, ...]:
+        """Find the axes along which another image of the same place is flipped: 0 for rows, 1 for columns.
+
+        Most images are north-up. In south-up ones, the first row is the southernmost.
+        """
+        if self.x[1] or self.y[0] or other.x[1] or other.y[0]:  # rotated
+            return ()
+        return tuple(
+            axis for axis, (a, b) in enumerate(((self.y, other.y), (self.x, other.x))) if a[1 - axis] * b[1 - axis] < 0
+        )
+
+    def flip(self, axes: Sequence[int], size: Size) -> "Georeference":
+        """Return the georeference of an image of this size after it is flipped along some axes."""
+        x, y = self.x, self.y
+        if 0 in axes:
+            x, y = ((a, -b, c + b * size[0]) for a, b, c in (x, y))
+        if 1 in axes:
+            x, y = ((-a, b, c + a * size[1]) for a, b, c in (x, y))
+        return replace(self, x=x, y=y)
+
+
+def find_mask_flips(image: Path, mask: Path) -> tuple[int, ...]:
+    """Find the axes along which a mask is flipped against its image, as their georeferences say."""
+    if not {image.suffix.lower(), mask.suffix.lower()} <= {".tif", ".tiff"}:
+        return ()
+    try:
+        with image.open("rb") as image_file, mask.open("rb") as mask_file:
+            of_image, of_mask = read_georeference(image_file), read_georeference(mask_file)
+    except Exception:  # damaged files raise errors of any type, and are reported when they are decoded
+        return ()
+    return of_image.find_flips(of_mask) if of_image and of_mask else ()
+
 
 def read_georeference(file: BinaryIO) -> Georeference | None:
     """Read the georeference of an open TIFF; the file is seekable and at its start.
@@ -189,7 +227,7 @@ def read_georeference(file: BinaryIO) -> Georeference | None:
             return None
         rows = _read_affine(tags)
         keys = _parse_keys(tags.valueof(_KEYS, ()))
-    if rows is None:
+    if rows is None or rows == [(1, 0, 0), (0, 1, 0)]:  # GDAL writes the identity for an image without a place
         return None
     if keys.get(_RASTER_TYPE) == _PIXEL_IS_POINT:  # coordinates are of pixel centers: shift to the corner
         rows = [(a, b, c - (a + b) / 2) for a, b, c in rows]
@@ -204,7 +242,8 @@ def _read_affine(tags: Any) -> list[tuple[float, float, float]] | None:
     if len(scale) < 2 or len(tie) != 6 or not all(scale[:2]):
         return None
     column, row, _, x, y, _ = tie
-    return [(scale[0], 0.0, x - column * scale[0]), (0.0, -scale[1], y + row * scale[1])]
+    width, height = scale[0], abs(scale[1])  # as in GDAL: the sign of the height says nothing about the direction
+    return [(width, 0.0, x - column * width), (0.0, -height, y + row * height)]
 
 
 def _parse_keys(directory: Sequence[int]) -> dict[int, int]:
