@@ -148,8 +148,8 @@ class _FolderPair:
     """Start of the names, where the dataset consists of several folders with images and masks each."""
 
 
-def _find_folders(root: Path) -> list[_FolderPair]:
-    """Find the folders of images and masks of each split."""
+def _find_folders(root: Path, depth: int = 3) -> list[_FolderPair]:
+    """Find the folders of images and masks of each split, or of each folder below, down to a depth."""
     require_folder(root)
     folders = list_folders(root)
     splits = find_split_paths(folders)
@@ -172,7 +172,7 @@ def _find_folders(root: Path) -> list[_FolderPair]:
     if any(_has_masks(folder) for folder in splits.values()):
         return [_FolderPair(images=folder, labels=folder, split=split) for split, folder in splits.items()]
     has_images = any(path.suffix.lower() in IMAGE_EXTENSIONS for path in root.iterdir())
-    if not has_images and (deeper := _find_folders_below(folders)):
+    if not has_images and depth and (deeper := _find_folders_below(folders, depth - 1)):
         return deeper
     if _has_masks(root):
         return [_FolderPair(images=root, labels=root, split=None)]
@@ -182,12 +182,12 @@ def _find_folders(root: Path) -> list[_FolderPair]:
     )
 
 
-def _find_folders_below(folders: Sequence[Path]) -> list[_FolderPair]:
+def _find_folders_below(folders: Sequence[Path], depth: int) -> list[_FolderPair]:
     """Find the pairs of folders in `folders`; their names start the names of samples if there are several."""
     found: dict[Path, list[_FolderPair]] = {}
     for folder in folders:
         try:
-            found[folder] = _find_folders(folder)
+            found[folder] = _find_folders(folder, depth)
         except DataError:
             continue  # a folder of something else
     if len(found) == 1:
