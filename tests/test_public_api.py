@@ -29,7 +29,10 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "convert": (["DATA"], {"--to", "--format"} | OUTPUT),
     "demo": ([], OUTPUT | WHERE),
     "evaluate": (["MODEL", "DATA"], {"--split", "--format", "--json"} | WHERE | ENGINE),
-    "export": (["MODEL"], {"--format", "--logits", "--precision", "--min-agreement"} | OUTPUT),
+    "export": (
+        ["MODEL"],
+        {"--format", "--logits", "--precision", "--min-agreement", "--opset", "--fixed-size"} | OUTPUT,
+    ),
     "config": ([], {"--json-schema"}),
     "info": ([], set()),
     "localize": (["IMAGE"], {"--classifier", "--weights", "--class", "--device"} | OUTPUT),

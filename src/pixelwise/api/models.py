@@ -100,7 +100,7 @@ def evaluate(
 
     Args:
         model: Run folder or model file.
-        data: Dataset folder.
+        data: Dataset folder, or several, with classes matched by name.
         split: Split to score; None: "test", else "val", else all images of a dataset without splits.
         format: Dataset format; None: detected.
         json_path: JSON file to write with the scores.
@@ -124,29 +124,29 @@ def evaluate(
         ('test', 4)
     """
     from pixelwise.checks import CODES
-    from pixelwise.data.dataset import Dataset
+    from pixelwise.data.joined_dataset import load_datasets
     from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, score_samples
     from pixelwise.files import write_atomically
     from pixelwise.inference.engines import select_engine
 
     predictor = load(model, device=device, precision=precision, engine=engine)
-    dataset = Dataset.load(to_path(data), format)
+    dataset = load_datasets(to_paths(data), format)
     chosen, samples = choose_split(dataset, to_path(model), split)
     dataset = adapt_to_model(dataset, predictor, samples)
     logger.info(f"Evaluating on split {chosen!r}: {len(samples)} images, {predictor.precision}")
     if num_unlabeled := len(dataset.index.images_without_mask):
-        logger.info(f"{num_unlabeled} image(s) of {dataset.root} have no mask and are left out")
+        logger.info(f"{num_unlabeled} image(s) of {dataset.location} have no mask and are left out")
     for fault in dataset.index.faults:
         if CODES[fault.code][0] == "error":
-            logger.warning(f"{data} has {len(fault.files)} {fault.noun}(s) {fault.problem}. {fault.fix}")
+            logger.warning(f"{dataset.location} has {len(fault.files)} {fault.noun}(s) {fault.problem}. {fault.fix}")
     if dataset.index.same_stem:
         names = ", ".join(path.name for path in dataset.index.same_stem[:3])
-        raise DataError(f"{dataset.root} has files with the same stem ({names}). Rename or remove one of each.")
+        raise DataError(f"{dataset.location} has files with the same stem ({names}). Rename or remove one of each.")
     if engine == "auto":
         predictor = select_engine(predictor, to_path(model), num_images=len(samples), store=False)
     counts = score_samples(predictor, dataset, samples, report=True)
     scores = counts.compute_scores(predictor.classes.names)
-    scores |= {"split": chosen, "model": str(model), "data": str(data)}
+    scores |= {"split": chosen, "model": str(model), "data": " ".join(map(str, to_paths(data)))}
     if json_path:
         write_atomically(Path(json_path), (json.dumps(scores, indent=2) + "\n").encode())
     return scores
@@ -292,7 +292,7 @@ def quantize(
         >>> result.accuracy.engines["onnxruntime"].mean_iou  # doctest: +SKIP
         0.7297
     """
-    from pixelwise.data.dataset import Dataset
+    from pixelwise.data.joined_dataset import load_datasets
     from pixelwise.evaluation.evaluate import adapt_to_model, choose_split
     from pixelwise.inference.engines import choose_engine, get_installed_versions
     from pixelwise.inference.int8_file import get_int8_path, require_replaceable, write_int8
@@ -306,7 +306,7 @@ def quantize(
     require_replaceable(path)
     choose_engine("onnxruntime")  # which has the quantizer
     reference = load(model, device="cpu", precision="fp32", engine="torch")
-    dataset = Dataset.load(to_path(data), format)
+    dataset = load_datasets(to_paths(data), format)
     (_, training), (_, validation) = (choose_split(dataset, model, split) for split in ("train", "val"))
     dataset = adapt_to_model(dataset, reference, [*training, *validation])
     graph, accuracy = quantize_predictor(reference, dataset, training, validation)
@@ -337,6 +337,13 @@ def export(
             default="0.9999; fp16: 0.995; int8: 0",
         ),
     ] = None,
+    opset: Annotated[
+        int | None, Option(help="Opset of the ONNX file.", metavar="N", default="the oldest from 17 that is exact")
+    ] = None,
+    fixed_size: Annotated[
+        tuple[int, int] | None,
+        Option(help="Only size of images, for programs without dynamic shapes.", metavar="H W"),
+    ] = None,
 ) -> "ExportResult":
     """Write a model as ONNX, OpenVINO or torch.export, and compare the result with the model.
 
@@ -352,6 +359,9 @@ def export(
             file that `quantize` writes.
         min_agreement: Smallest fraction of labels equal to the model's; None: 0.9999, fp16 0.995, int8 0.
             For int8 it refers to the validation images of `quantize`.
+        opset: Opset of an ONNX file; None: the oldest from 17 on that has the operators of the network.
+        fixed_size: Height and width of the images that the file takes, one at a time, for programs such as OpenCV 4
+            that do not support dynamic shapes; None: any size and number.
 
     Returns:
         The file, its size, and how close it is to the model.
@@ -373,10 +383,19 @@ def export(
     least = MIN_AGREEMENT[precision] if min_agreement is None else min_agreement
     if not 0 <= least <= 1:
         raise InvalidArgumentError(f"min_agreement is {least}. Expected a fraction from 0 to 1.")
-    target = resolve_target(Path(output), format, precision)
+    target = resolve_target(Path(output), format, precision, opset=opset, fixed_size=fixed_size)
     predictor = load(model, device="cpu", precision="fp32", engine="torch")
     int8 = read_int8(to_path(model)) if precision == "int8" else None
-    return export_predictor(predictor, target, logits=logits, precision=precision, min_agreement=least, int8=int8)
+    return export_predictor(
+        predictor,
+        target,
+        logits=logits,
+        precision=precision,
+        min_agreement=least,
+        int8=int8,
+        opset=opset,
+        fixed_size=fixed_size,
+    )
 
 
 @wrap_path_errors()

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from pixelwise.checks.context import Check, CheckContext, split_error_message
@@ -10,7 +11,7 @@ from pixelwise.data.formats.dataset_index import find_images
 from pixelwise.data.formats.pairing import MIN_COVERAGE
 from pixelwise.data.io.decoded_image import too_large
 from pixelwise.data.io.file_info import FORMAT_OF_EXTENSION
-from pixelwise.data.io.images import IMAGE_EXTENSIONS
+from pixelwise.data.io.images import TYPE_NAMES
 from pixelwise.data.sample import SPLITS
 from pixelwise.files import walk_folders
 
@@ -35,7 +36,7 @@ def _check_pairing(context: CheckContext) -> Iterator[Finding]:
     problem = f"outside the folders {', '.join(SPLITS)} will not be read"
     fix = "Move them into one of these folders, or remove them."
     yield from report_files("outside_splits", context.list_files(index.outside_splits), "file", problem, fix)
-    fix = f"Convert images to one of {', '.join(IMAGE_EXTENSIONS)}. Other files are not read and can stay."
+    fix = f"Convert images to one of {TYPE_NAMES}. Other files are not read and can stay."
     files = context.list_files(index.foreign_files)
     yield from report_files("foreign_file", files, "file", "without the suffix of an image", fix)
 
@@ -72,7 +73,7 @@ def _check_faults(context: CheckContext) -> Iterator[Finding]:
 def _check_links(context: CheckContext) -> Iterator[Finding]:
     """Find broken symbolic links, which formats do not list as files."""
     broken = []
-    for folder, _, names in walk_folders(context.dataset.root):
+    for folder, _, names in chain.from_iterable(map(walk_folders, context.dataset.folders)):
         broken += [path for path in (folder / name for name in names) if path.is_symlink() and not path.exists()]
     fix = "Restore the target of each link, or remove the link."
     files = context.list_files(broken)
