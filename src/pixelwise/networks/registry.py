@@ -138,8 +138,8 @@ def build_network(config: NetworkConfig | str, *, in_channels: int, num_classes:
     """Build the network of a config with random weights.
 
     Args:
-        config: The `network` section of a config, or only its name; `config.name` is a key of `NETWORKS`, or the import path
-            "module:name" of a class or function with the parameters in_channels and num_classes.
+        config: The `network` section of a config, or only its name; `config.name` is a key of `NETWORKS`, or the
+            import path "module:name" of a class or function with the parameters in_channels and num_classes.
         in_channels: C of the images.
         num_classes: K of the logits.
 
