@@ -339,7 +339,7 @@ FAULTS = [
           message="1 palette mask where classes are defined by color", also=("unlisted_values",),
           plant=combine(all_masks(make_color_masks(RED, GREEN, BLUE), description=DESCRIPTION + COLORS),
                         put_palette("masks/train/1.png", mask(0, 1, 2), [RED, GREEN, BLUE]))),
-    Fault(code="palette_order", files=tuple(f"masks/{name}.png" for name in PAIRS), fix="List 'names' and 'colors'",
+    Fault(code="palette_order", files=tuple(f"masks/{name}.png" for name in PAIRS), fix="If the colors are right",
           message="9 palette masks in which index 0 has the color of 'b', index 1 has the color of 'a'",
           plant=combine(describe(DESCRIPTION + COLORS), *(
               put_palette(f"masks/{name}.png", mask(0, 1, 2), [GREEN, RED, BLUE]) for name in PAIRS))),

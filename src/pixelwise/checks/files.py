@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from pixelwise.checks.context import Check, CheckContext, split_error_message
@@ -43,7 +44,7 @@ def _check_faults(context: CheckContext) -> Iterator[Finding]:
 def _check_links(context: CheckContext) -> Iterator[Finding]:
     """Find broken symbolic links, which formats do not list as files."""
     broken = []
-    for folder, _, names in walk_folders(context.dataset.root):
+    for folder, _, names in chain.from_iterable(map(walk_folders, context.dataset.folders)):
         broken += [path for path in (folder / name for name in names) if path.is_symlink() and not path.exists()]
     fix = "Restore the target of each link, or remove the link."
     files = context.list_files(broken)

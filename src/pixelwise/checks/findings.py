@@ -17,6 +17,7 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "unused_list": ("error", "a split list contradicts others, or its name does not say that it is the one to use"),
     "not_listed": ("warning", "an image with a mask is in no split list, so it is not used"),
     "split_lists": ("note", "split lists define the splits"),
+    "classes_differ": ("warning", "one of several DATA folders lacks classes of the others"),
     "foreign_file": ("warning", "a file in an image or mask folder is not an image"),
     "too_few_pairs": ("error", "no images are available for training or for validation"),
     "broken_link": ("error", "a symbolic link points to a file that does not exist"),

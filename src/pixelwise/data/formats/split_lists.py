@@ -66,7 +66,7 @@ class _Lists:
     paths: Mapping[Split, Path]
     entries: Mapping[Split, Sequence[_Entry]]
     is_usable: bool = True
-    """False where the names do not tell which list is the one to use."""
+    """False where the names do not say which list is to be used."""
     num_folds: int = 0
     """Number of folds in the document, of which the first is used; 0: it has none."""
 
@@ -324,7 +324,7 @@ def _read_folder(files: Sequence[Path], finder: _Finder) -> Iterator[_Lists]:
         if split is None and not is_trainval:
             continue
         read = [entry for _, line in read_lines(path) if not line.startswith("#") for entry in finder.split_line(line)]
-        if path.suffix.lower() == ".csv":  # tables have a heading, and most of them are no lists
+        if path.suffix.lower() == ".csv":  # tables have a heading, and most of them do not list images
             read = [entry for number, entry in enumerate(read) if number or finder.find(entry.image)]
             if not any(finder.find(entry.image) for entry in read):
                 continue
