@@ -93,7 +93,7 @@ def is_description_file(path: Path) -> bool:
 
 
 def read_description(root: Path) -> DatasetDescription:
-    """Read the description of a dataset; an empty one if it has none.
+    """Read the description of a dataset; an empty one if it has none, or if the file is that of YOLO.
 
     Raises:
         DataError: A key is unknown or has an invalid value.
@@ -104,6 +104,8 @@ def read_description(root: Path) -> DatasetDescription:
     values = read_yaml(path) or {}
     if not isinstance(values, dict):
         raise DataError(f"{path} contains a {type(values).__name__}. Expected keys such as 'names:'.")
+    if {"names", "train"} <= values.keys():  # the file of a YOLO dataset
+        return DatasetDescription()
     if unknown := sorted(str(key) for key in values if key not in _PARSERS):
         raise DataError(f"{path} has the unknown key {unknown[0]!r}. Expected: {', '.join(_PARSERS)}.")
     try:

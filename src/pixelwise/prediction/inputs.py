@@ -26,6 +26,7 @@ from pixelwise.data.io.images import (
     decode_image_bytes,
 )
 from pixelwise.data.io.nodata import ALL_DATA, Nodata
+from pixelwise.data.io.unread_files import explain_unread, find_companion_arrays
 from pixelwise.data.io.video import VIDEO_EXTENSIONS
 from pixelwise.data.rasters import WINDOWED_EXTENSIONS, find_raster_format, is_windowed_only
 from pixelwise.data.rasters.ome_zarr import is_zarr
@@ -225,6 +226,7 @@ def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, vid
         raise InvalidArgumentError("no inputs are given. Expected at least one file, folder, pattern or URL.")
     suffixes = (*SUFFIXES, *VIDEO_EXTENSIONS) if videos else SUFFIXES
     found: dict[object, Input] = {}
+    unread: dict[str, list[Path]] = {}
     for given in map(str, inputs):
         path = Path(given)
         if is_remote(given):  # windows are only read from files
@@ -233,21 +235,28 @@ def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, vid
                 make_input(Path(name), Path(name).with_suffix(""), url) for url, name in find_remote(given, formats)
             ]
         elif path.is_dir() and not is_zarr(path):
-            matches = list(_search_folder(path, suffixes, skip=output))
+            matches = list(_search_folder(path, suffixes, unread, skip=output))
         elif path.exists():
             matches = [make_input(path, path.stem)]
         else:
-            matches = list(_search_pattern(given, suffixes))
+            matches = list(_search_pattern(given, suffixes, unread))
         if not matches:
             kinds = "an image, a video" if videos else "an image"
             is_missing = not is_remote(given) and not path.exists() and not glob.has_magic(given)
             raise (PathNotFoundError if is_missing else InvalidArgumentError)(
                 f"No images found at {given!r}. Expected {kinds}, a folder or a glob pattern; "
-                f"supported suffixes: {', '.join(suffixes)}."
+                f"supported suffixes: {', '.join(suffixes)}.{_describe_unread(unread)}"
             )
         for item in matches:  # a pattern such as photos/** names the folder before its files
             found.setdefault(item.url or (os.path.realpath(item.path.parent), item.path.name), item)
+    if unread:
+        logger.warning(f"Some pictures are not predicted.{_describe_unread(unread)}")
     return sorted(found.values(), key=lambda item: (item.path, item.name))
+
+
+def _describe_unread(unread: Mapping[str, Sequence[Path]]) -> str:
+    """Return what to do with pictures that are not read, each with its name."""
+    return "".join(f" {advice}: {', '.join(map(str, paths))}." for advice, paths in unread.items())
 
 
 def make_input(path: Path, stem: str | Path, url: str = "") -> Input:
@@ -256,27 +265,37 @@ def make_input(path: Path, stem: str | Path, url: str = "") -> Input:
     return (RasterInput if not url and is_windowed_only(path) else kind)(path, Path(stem), url)
 
 
-def _search_folder(folder: Path, suffixes: tuple[str, ...], skip: Path | None = None) -> Iterator[Input]:
-    """Find every image or video below a folder. Hidden files and folders belong to the system and are skipped."""
+def _search_folder(
+    folder: Path, suffixes: tuple[str, ...], unread: dict[str, list[Path]], skip: Path | None = None
+) -> Iterator[Input]:
+    """Find every image or video below a folder, and fill `unread`: advice → pictures that are not read.
+
+    Hidden files and folders belong to the system and are skipped.
+    """
     skipped = None if skip is None else skip.resolve()
     for here, folders, files in walk_folders(folder):
         zarrs = [name for name in folders if is_zarr(here / name)]
         folders[:] = [name for name in folders if name not in zarrs and (here / name).resolve() != skipped]
         images = [name for name in files if Path(name).suffix.lower() in suffixes]
+        companions = find_companion_arrays(images)
         for name in files:
             if name not in images and not (here / name).exists():
                 logger.warning(f"{here / name} is a link to {os.readlink(here / name)}, which does not exist")
-        for path in (here / name for name in (*zarrs, *images)):
+            elif name in companions:
+                unread.setdefault("Give arrays next to pictures by their own paths", []).append(here / name)
+            elif name not in images and (advice := explain_unread(here / name)):
+                unread.setdefault(advice, []).append(here / name)
+        for path in (here / name for name in (*zarrs, *images) if name not in companions):
             yield make_input(path, path.relative_to(folder).with_suffix(""))
 
 
-def _search_pattern(pattern: str, suffixes: tuple[str, ...]) -> Iterator[Input]:
+def _search_pattern(pattern: str, suffixes: tuple[str, ...], unread: dict[str, list[Path]]) -> Iterator[Input]:
     """Find the images and videos that a glob pattern matches, and those in folders that it matches."""
     for path in _expand_pattern(pattern):
         if any(map(is_zarr, path.parents)):
             continue  # a pattern such as photos/*/* matches files that a Zarr consists of
         if path.is_dir() and not is_zarr(path):
-            yield from _search_folder(path, suffixes)
+            yield from _search_folder(path, suffixes, unread)
         elif is_zarr(path) or path.suffix.lower() in suffixes:
             yield make_input(path, path.stem)
 
