@@ -30,6 +30,8 @@ _MIN_SLOTS = 6
 """Least number of object numbers between the lowest and the highest maximum by which gaps are judged."""
 _MIN_PRESENT_SHARE = 0.8
 """Least share of the object numbers below the maximum of a mask that occur in it: cropping leaves gaps."""
+_MIN_STARTED_SHARE = 0.75
+"""Least share of masks whose object numbers start at 1 or 2. Those of vertebrae, which are classes, do not."""
 _MAX_OCCURRENCES = 2
 """Largest mean number of masks with the same object number, where numbers do not start at 1 in each mask."""
 
@@ -112,7 +114,8 @@ def has_object_numbers(stats: Iterable[SampleStats]) -> bool:
 
 def _differ_at_the_end(numbers: Sequence[set[int]], highest: Sequence[int]) -> bool:
     """Return whether sets of numbers have few gaps below their maximum, and differ in their maximum."""
-    if max(highest) - sum(highest) / len(highest) < _MIN_MISSING:
+    num_started = sum(min(values) <= 2 for values in numbers)
+    if num_started < _MIN_STARTED_SHARE * len(numbers) or max(highest) - sum(highest) / len(highest) < _MIN_MISSING:
         return False
     for first in (1, min(highest) + 1):
         num_slots = sum(max(0, end - first) for end in highest)
