@@ -106,6 +106,7 @@ def choose_split(dataset: Dataset, model: str | Path, split: str | None) -> tupl
     if split != "test":  # a fold also trains on images of the dataset's val split
         named += _select_named(by_split.get("val", ()), run_names.get("train", ()))
     if named and _has_recorded_file(dataset, named, folder / "files.json"):
+        logger.info(f"The splits of the run apply, because {dataset.root} has images of the run")
         by_split |= {name: samples for name, samples in read_splits(path, dataset.samples).items() if samples}
         if num_new := len(set(dataset.samples).difference(*by_split.values())):
             logger.info(f"{num_new} image(s) of {dataset.root} are in no split of the run and are not scored")
