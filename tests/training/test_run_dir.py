@@ -118,14 +118,15 @@ def test_taking_back_leaves_the_files_of_others(run: RunFolder) -> None:
 
 def test_the_default_folder_is_the_first_that_is_free(tmp_path: Path) -> None:
     data, runs = tmp_path / "streets", tmp_path / "runs"
-    assert default_run_folder(data, "unet", runs) == runs / "streets-unet-1"
+    assert default_run_folder([data], "unet", runs) == runs / "streets-unet-1"
     for number in (1, 2, 4):
         (runs / f"streets-unet-{number}").mkdir(parents=True)
-    assert default_run_folder(data, "unet", runs) == runs / "streets-unet-3"
-    assert default_run_folder(data, "fcn", runs) == runs / "streets-fcn-1"
+    assert default_run_folder([data], "unet", runs) == runs / "streets-unet-3"
+    assert default_run_folder([data], "fcn", runs) == runs / "streets-fcn-1"
+    assert default_run_folder([data, Path("cells")], "fcn", runs) == runs / "streets+cells-fcn-1"
 
 
 def test_the_default_folder_is_named_after_a_relative_path_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cells").mkdir()
     monkeypatch.chdir(tmp_path / "cells")
-    assert default_run_folder(Path(), "unet") == Path("runs/cells-unet-1")
+    assert default_run_folder([Path()], "unet") == Path("runs/cells-unet-1")

@@ -17,7 +17,7 @@ from pixelwise.api.options import (
     Seed,
     Settings,
     StrPath,
-    to_path,
+    to_paths,
 )
 from pixelwise.config import Config, parse_duration
 from pixelwise.errors import wrap_path_errors
@@ -45,7 +45,7 @@ def check(
     """Report problems in a dataset and how to fix them.
 
     Args:
-        data: Dataset folder. Every image and mask in it is read.
+        data: Dataset folder, or several. Every image and mask in it is read.
         format: Dataset format; None: detected.
         resolution: Height and width to which training scales the images; None: they are not scaled.
         group_by: Rule that finds the group of an image, like `data.group_by` of a config.
@@ -66,14 +66,14 @@ def check(
         ()
     """
     from pixelwise.checks.runner import require_valid_resolution, run_checks
-    from pixelwise.data.dataset import Dataset
+    from pixelwise.data.joined_dataset import load_datasets
     from pixelwise.data.scan import scan_dataset
     from pixelwise.data.splits.groups import find_user_groups
     from pixelwise.files import write_atomically
     from pixelwise.reports.check_report import write_check_report
 
     require_valid_resolution(resolution)
-    dataset = Dataset.load(to_path(data), format)
+    dataset = load_datasets(to_paths(data), format)
     if group_by is not None:  # before images are read
         find_user_groups(dataset.samples, group_by, dataset.root)
     dataset = scan_dataset(dataset)
@@ -99,7 +99,7 @@ def convert(
     """Write a dataset in another format, with the same label of each pixel.
 
     Args:
-        data: Dataset folder, which is only read.
+        data: Dataset folder, or several; they are only read.
         output: Folder to write, new or empty. It appears only when it is complete.
         to: Format of the new dataset.
         format: Format of `data`; None: detected.
@@ -117,9 +117,9 @@ def convert(
         20
     """
     from pixelwise.conversion import convert_dataset
-    from pixelwise.data.dataset import Dataset
+    from pixelwise.data.joined_dataset import load_datasets
 
-    return convert_dataset(Dataset.load(to_path(data), format), Path(output), to)
+    return convert_dataset(load_datasets(to_paths(data), format), Path(output), to)
 
 
 @wrap_path_errors()
@@ -139,7 +139,7 @@ def plan(
     """Choose network, sample size and schedule for a dataset, this machine and a time budget.
 
     Args:
-        data: Dataset folder.
+        data: Dataset folder, or several, with classes matched by name.
         budget: Time for the whole run, in seconds or as text.
         network: Network, a name of `pixelwise.networks.NETWORKS`; None: chosen.
         settings: Fixed configuration values, `{"section.key": value}`.
@@ -172,7 +172,7 @@ def plan(
     changes: dict[str, object] = {**settings, "training.budget_seconds": parse_duration(budget)}
     named = {"data.format": format, "data.group_by": group_by, "network.name": network, "training.seed": seed}
     changes |= {key: value for key, value in named.items() if value is not None}
-    training_data = prepare_data(Path(data), Config().replace(changes))
+    training_data = prepare_data(to_paths(data), Config().replace(changes))
     torch_device = choose_device(device)
     config = make_plan(training_data, torch_device, choose_precision(precision, torch_device), changes, started)
     if output is not None:

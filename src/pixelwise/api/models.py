@@ -100,7 +100,7 @@ def evaluate(
 
     Args:
         model: Run folder or model file.
-        data: Dataset folder.
+        data: Dataset folder, or several, with classes matched by name.
         split: Split to score; None: "test", else "val", else all images of a dataset without splits.
         format: Dataset format; None: detected.
         json_path: JSON file to write with the scores.
@@ -124,29 +124,29 @@ def evaluate(
         ('test', 4)
     """
     from pixelwise.checks import CODES
-    from pixelwise.data.dataset import Dataset
+    from pixelwise.data.joined_dataset import load_datasets
     from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, score_samples
     from pixelwise.files import write_atomically
     from pixelwise.inference.engines import select_engine
 
     predictor = load(model, device=device, precision=precision, engine=engine)
-    dataset = Dataset.load(to_path(data), format)
+    dataset = load_datasets(to_paths(data), format)
     chosen, samples = choose_split(dataset, to_path(model), split)
     dataset = adapt_to_model(dataset, predictor, samples)
     logger.info(f"Evaluating on split {chosen!r}: {len(samples)} images, {predictor.precision}")
     if num_unlabeled := len(dataset.index.images_without_mask):
-        logger.info(f"{num_unlabeled} image(s) of {dataset.root} have no mask and are left out")
+        logger.info(f"{num_unlabeled} image(s) of {dataset.location} have no mask and are left out")
     for fault in dataset.index.faults:
         if CODES[fault.code][0] == "error":
-            logger.warning(f"{data} has {len(fault.files)} {fault.noun}(s) {fault.problem}. {fault.fix}")
+            logger.warning(f"{dataset.location} has {len(fault.files)} {fault.noun}(s) {fault.problem}. {fault.fix}")
     if dataset.index.same_stem:
         names = ", ".join(path.name for path in dataset.index.same_stem[:3])
-        raise DataError(f"{dataset.root} has files with the same stem ({names}). Rename or remove one of each.")
+        raise DataError(f"{dataset.location} has files with the same stem ({names}). Rename or remove one of each.")
     if engine == "auto":
         predictor = select_engine(predictor, to_path(model), num_images=len(samples), store=False)
     counts = score_samples(predictor, dataset, samples, report=True)
     scores = counts.compute_scores(predictor.classes.names)
-    scores |= {"split": chosen, "model": str(model), "data": str(data)}
+    scores |= {"split": chosen, "model": str(model), "data": " ".join(map(str, to_paths(data)))}
     if json_path:
         write_atomically(Path(json_path), (json.dumps(scores, indent=2) + "\n").encode())
     return scores
@@ -292,7 +292,7 @@ def quantize(
         >>> result.accuracy.engines["onnxruntime"].mean_iou  # doctest: +SKIP
         0.7297
     """
-    from pixelwise.data.dataset import Dataset
+    from pixelwise.data.joined_dataset import load_datasets
     from pixelwise.evaluation.evaluate import adapt_to_model, choose_split
     from pixelwise.inference.engines import choose_engine, get_installed_versions
     from pixelwise.inference.int8_file import get_int8_path, require_replaceable, write_int8
@@ -306,7 +306,7 @@ def quantize(
     require_replaceable(path)
     choose_engine("onnxruntime")  # which has the quantizer
     reference = load(model, device="cpu", precision="fp32", engine="torch")
-    dataset = Dataset.load(to_path(data), format)
+    dataset = load_datasets(to_paths(data), format)
     (_, training), (_, validation) = (choose_split(dataset, model, split) for split in ("train", "val"))
     dataset = adapt_to_model(dataset, reference, [*training, *validation])
     graph, accuracy = quantize_predictor(reference, dataset, training, validation)

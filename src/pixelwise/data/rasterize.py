@@ -140,7 +140,7 @@ def decode_run_lengths(lengths: Iterable[int], size: Size) -> Array:
 
 def _parse_ring(points: npt.ArrayLike) -> Array:
     ring = np.asarray(points, float)
-    if len(ring) < 3:
+    if ring.ndim != 2 or ring.shape[1] != 2 or len(ring) < 3:
         raise DataError(
             f"the number of points of a polygon is {len(ring)}. Expected 3 or more. Draw its area, or remove it."
         )

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +101,9 @@ class RunFolder:
         write_atomically(self.metrics, "".join(line + "\n" for line in lines).encode())
 
 
-def default_run_folder(data: Path, network: str, parent: Path = Path("runs")) -> Path:
-    """Return the first free folder `runs/DATA-NETWORK-N`."""
-    stem = f"{data.resolve().name}-{network.rpartition(':')[2]}"
+def default_run_folder(data: Sequence[str | Path], network: str, parent: Path = Path("runs")) -> Path:
+    """Return the first free folder `runs/DATA-NETWORK-N`, or `runs/DATA+DATA-NETWORK-N`."""
+    stem = f"{'+'.join(Path(folder).resolve().name for folder in data)}-{network.rpartition(':')[2]}"
     number = 1
     while (parent / f"{stem}-{number}").exists():
         number += 1
