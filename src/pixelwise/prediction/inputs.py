@@ -26,7 +26,7 @@ from pixelwise.data.io.video import VIDEO_EXTENSIONS
 from pixelwise.data.rasters import WINDOWED_EXTENSIONS, find_raster_format, is_windowed_only
 from pixelwise.data.rasters.ome_zarr import is_zarr
 from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError, explain_missing_extra
-from pixelwise.prediction.outputs import WRITERS
+from pixelwise.prediction.outputs import ENCODERS
 from pixelwise.prediction.outputs.video import FRAME_LIST, LABELED_VIDEO
 
 SUFFIXES = (*IMAGE_EXTENSIONS, *WINDOWED_EXTENSIONS)
@@ -68,7 +68,7 @@ class Input:
 
     def list_outputs(self, kinds: Sequence[str]) -> dict[str, str]:
         """Return the outputs among `kinds` that are written, each with the ending of its path after the stem."""
-        return {kind: WRITERS[kind][0] for kind in kinds if kind in WRITERS}
+        return {kind: ENCODERS[kind][0] for kind in kinds if kind in ENCODERS}
 
     def list_files(self) -> list[Path]:
         """Return the files that outputs must not replace."""
@@ -154,7 +154,7 @@ class VideoInput(Input):
 
 def list_frame_outputs(kinds: Sequence[str]) -> tuple[str, ...]:
     """Return the outputs among `kinds` that each frame of a video has: all but the overlay, which is one video."""
-    return tuple(kind for kind in kinds if kind in WRITERS and kind != "overlay")
+    return tuple(kind for kind in kinds if kind in ENCODERS and kind != "overlay")
 
 
 def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, videos: bool = False) -> list[Input]:

@@ -14,6 +14,7 @@ from pixelwise.inference.batching import PredictedImage, predict_all
 from pixelwise.inference.predictor import Predictor, Tiling, load
 from pixelwise.inference.tta import TRANSFORMS
 from pixelwise.model_file import read_checksum, read_spec
+from pixelwise.output_files import claim_output
 from pixelwise.prediction.inputs import Input, RasterInput, VideoInput, find_inputs, group_channels
 from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles, log_blending, write_in_background
 from pixelwise.prediction.rasters import is_large_tiff, predict_raster
@@ -102,6 +103,7 @@ def predict_files(
     executor: LocalExecutor,
     *,
     resume: bool = False,
+    overwrite: bool = False,
     shard: str | None = None,
 ) -> PredictReport:
     """Predict every input and write its outputs.
@@ -113,12 +115,13 @@ def predict_files(
 
     Args:
         resume: skip inputs whose files the same request has completed.
+        overwrite: replace files of the user and of other requests.
         shard: "2/8" predicts the second of eight shares of the inputs; eight such jobs may share the output folder.
             Files that cover all images are left to a last job with `resume`.
 
     Raises:
-        InvalidArgumentError: nothing to predict, two inputs with the same name, or another request that cannot be
-            executed. In these cases nothing is written.
+        InvalidArgumentError: nothing to predict, two inputs with the same name, a file that would be replaced, another
+            process that writes to the folder, or a request that cannot be executed. Then nothing is written.
     """
     spec = read_spec(executor.model)
     found = find_inputs(inputs, writer.folder, videos=True)
@@ -138,7 +141,8 @@ def predict_files(
     if not share:
         return PredictReport(written=(), failures=())
     num_images = sum(count_frames(item) if isinstance(item, VideoInput) else 1 for item in share)
-    settings = {
+    request = {
+        "model": read_checksum(executor.model),
         "precision": executor.start(num_images),
         "tiling": executor.tiling,
         "label_values": writer.label_values,
@@ -147,26 +151,30 @@ def predict_files(
         "tta": sorted(set(executor.tta)),
         "engine": executor.engine,  # as given: the engine that "auto" chooses gives the same labels
     }
-    manifest = {"model": read_checksum(executor.model), "settings": settings}
-    complete = writer.begin(share, spec.classes, manifest, resume=resume, shard_of=found if shard else None)
-    results = executor.run(writer, [item for item in share if item not in complete])
+    shared = {**request, "shards": shard.partition("/")[2].strip()} if shard else request
     written: list[Path] = []
     failures: list[tuple[Path, str]] = []
-    for count, item in enumerate(share, start=1):
-        result = WrittenFiles(()) if item in complete else next(results)
-        try:
-            if isinstance(result, Exception):
-                raise result
-            if item in complete or executor.writes_elsewhere:
-                writer.add_from_files(item)
-            elif result.labeled is not None:
-                writer.add(result.labeled)
-            written += result.paths
-        except (PixelwiseError, OSError) as error:
-            failures.append((item.path, str(error)))
-        report_progress("predict", count, len(share))
-    next(results, None)  # lets the executor clean up after the last input
-    written += writer.finish()
+    with claim_output(writer.folder, shared, shard=(shard or "").strip()) as claim:
+        all_inputs = found if shard else None
+        complete = writer.begin(
+            share, spec.classes, request, claim, resume=resume, overwrite=overwrite, shard_of=all_inputs
+        )
+        results = executor.run(writer, [item for item in share if item not in complete])
+        for count, item in enumerate(share, start=1):
+            result = WrittenFiles(()) if item in complete else next(results)
+            try:
+                if isinstance(result, Exception):
+                    raise result
+                if item in complete or executor.writes_elsewhere:
+                    writer.add_from_files(item)
+                elif result.labeled is not None:
+                    writer.add(result.labeled)
+                written += result.paths
+            except (PixelwiseError, OSError) as error:
+                failures.append((item.path, str(error)))
+            report_progress("predict", count, len(share))
+        next(results, None)  # lets the executor clean up after the last input
+        written += writer.finish(is_shard=shard is not None)
     return PredictReport(written=tuple(written), failures=tuple(failures), skipped=len(complete))
 
 

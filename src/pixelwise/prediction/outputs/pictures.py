@@ -12,10 +12,9 @@ import tifffile
 from PIL import Image, ImageDraw, ImageFont
 
 from pixelwise.data.classes import Classes, Color
-from pixelwise.data.io.images import Array, write_png
+from pixelwise.data.io.images import Array, encode_png
 from pixelwise.data.io.tiff import Georeference
 from pixelwise.data.visualization import overlay_labels, to_display_image
-from pixelwise.files import write_atomically
 from pixelwise.inference.predictor import Prediction
 
 LabelValues = Literal["index", "dataset"]
@@ -48,13 +47,13 @@ class LabeledImage:
         return self.classes.colors if self.label_values == "index" and len(self.classes.names) <= 256 else ()
 
 
-def write_labels(path: Path, labeled: LabeledImage) -> None:
-    """Write class indices as a palette PNG in the class colors, or the mask values of the dataset."""
-    write_png(path, labeled.mask, labeled.palette)
+def encode_labels(labeled: LabeledImage) -> bytes:
+    """Encode class indices as a palette PNG in the class colors, or the mask values of the dataset."""
+    return encode_png(labeled.mask, labeled.palette)
 
 
-def write_overlay(path: Path, labeled: LabeledImage, image: Array) -> None:
-    """Write the image blended with the class colors, and a legend of the classes that occur."""
+def encode_overlay(labeled: LabeledImage, image: Array) -> bytes:
+    """Encode the image blended with the class colors, and a legend of the classes that occur."""
     labels, classes = labeled.labels, labeled.classes
     counts = np.bincount(labels.ravel())
     entries = [
@@ -62,7 +61,7 @@ def write_overlay(path: Path, labeled: LabeledImage, image: Array) -> None:
         (f"{' '.join(classes.names[label].split())}  {counts[label] / labels.size:.1%}", classes.colors[label])
         for label in sorted(np.flatnonzero(counts).tolist(), key=lambda label: (counts[label], label), reverse=True)
     ]
-    write_png(path, add_legend(overlay_labels(to_display_image(image), labels, classes), entries))
+    return encode_png(add_legend(overlay_labels(to_display_image(image), labels, classes), entries))
 
 
 def add_legend(picture: Array, entries: Sequence[tuple[str, Color]]) -> Array:
@@ -87,15 +86,15 @@ MAX_VALUE = 65535
 """Pixel value that stands for 1.0."""
 
 
-def write_probabilities(path: Path, predicted: Prediction, names: Sequence[str]) -> None:
-    """Write a compressed NPZ: `probabilities` (K, H, W) float16, `names` (K,)."""
+def encode_probabilities(predicted: Prediction, names: Sequence[str]) -> bytes:
+    """Encode a compressed NPZ: `probabilities` (K, H, W) float16, `names` (K,)."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, probabilities=predicted.probabilities.astype(np.float16), names=np.array(names))
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
-def write_probabilities_tiff(path: Path, predicted: Prediction, names: Sequence[str]) -> None:
-    """Write a compressed TIFF of K float16 bands, with the description `{"names": [...]}`."""
+def encode_probabilities_tiff(predicted: Prediction, names: Sequence[str]) -> bytes:
+    """Encode a compressed TIFF of K float16 bands, with the description `{"names": [...]}`."""
     buffer = io.BytesIO()
     tifffile.imwrite(
         buffer,
@@ -106,17 +105,17 @@ def write_probabilities_tiff(path: Path, predicted: Prediction, names: Sequence[
         description=json.dumps({"names": names}),
         metadata=None,
     )
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
-def write_confidence(path: Path, predicted: Prediction) -> None:
-    """Write the confidence as a 16-bit gray PNG; 65535 is 1."""
-    write_png(path, _scale_to_16_bit(compute_confidence(predicted.probabilities)))
+def encode_confidence(predicted: Prediction) -> bytes:
+    """Encode the confidence as a 16-bit gray PNG; 65535 is 1."""
+    return encode_png(_scale_to_16_bit(compute_confidence(predicted.probabilities)))
 
 
-def write_entropy(path: Path, predicted: Prediction) -> None:
-    """Write the entropy as a 16-bit gray PNG; 65535 is 1."""
-    write_png(path, _scale_to_16_bit(compute_entropy(predicted.probabilities)))
+def encode_entropy(predicted: Prediction) -> bytes:
+    """Encode the entropy as a 16-bit gray PNG; 65535 is 1."""
+    return encode_png(_scale_to_16_bit(compute_entropy(predicted.probabilities)))
 
 
 def compute_confidence(probabilities: Array) -> Array:
