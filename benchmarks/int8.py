@@ -23,7 +23,7 @@ from timing import interleaved
 
 from pixelwise.api import export
 from pixelwise.config import NetworkConfig
-from pixelwise.data.classes import describe_classes
+from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.data.io.images import Array
 from pixelwise.inference.engines import NetworkSource, draw_scene
 from pixelwise.inference.int8_file import prepare_frames, write_int8
@@ -75,7 +75,7 @@ def write_fresh_model(path: Path, size: Size) -> Path:
     """Write a model with random weights and its int8 file, whose accuracy is not measured."""
     spec = ModelSpec(
         network=NetworkConfig(encoder="resnet18"),
-        classes=describe_classes({"names": [f"class {index}" for index in range(11)]}),
+        classes=describe_classes(parse_description({"names": [f"class {index}" for index in range(11)]})),
         channels=3,
         dtype="uint8",
         mean=(104.0, 106.0, 108.0),

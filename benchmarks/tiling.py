@@ -24,7 +24,7 @@ import numpy as np
 from machine import write_result
 
 from pixelwise.config import NetworkConfig
-from pixelwise.data.classes import describe_classes
+from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.data.io.images import Array
 from pixelwise.devices import choose_device, choose_precision
 from pixelwise.inference.predictor import Predictor, make_predictor
@@ -69,7 +69,7 @@ def build_predictor(network: NetworkConfig) -> Predictor:
     """Return a predictor with random weights on the CPU."""
     spec = ModelSpec(
         network=network,
-        classes=describe_classes({"names": [str(index) for index in range(11)]}),
+        classes=describe_classes(parse_description({"names": [str(index) for index in range(11)]})),
         channels=3,
         dtype="uint8",
         mean=(128.0,) * 3,

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pixelwise.config import Config
-from pixelwise.data.classes import describe_classes
+from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.data.loader import Batch
 from pixelwise.devices import autocast, choose_device, choose_precision, synchronize
 from pixelwise.model_file import ModelSpec
@@ -197,7 +197,7 @@ def make_setup(changes: Mapping[str, Any], size: tuple[int, int], device: torch.
     )
     spec = ModelSpec(
         network=config.network,
-        classes=describe_classes({"names": [f"class {index}" for index in range(NUM_CLASSES)]}),
+        classes=describe_classes(parse_description({"names": [f"class {index}" for index in range(NUM_CLASSES)]})),
         channels=3,
         dtype="uint8",
         mean=(127.5,) * 3,

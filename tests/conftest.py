@@ -17,7 +17,7 @@ TESTS = Path(__file__).resolve().parent
 REPOSITORY = TESTS.parent
 
 SLOW_PATHS = (
-    *("api", "training", "exporting", "lowering", "quantization"),
+    *("api", "training", "exporting", "lowering", "quantization", "data/formats/test_malformed_annotations.py"),
     *("inference/test_engines.py", "inference/test_engine_selection.py", "inference/test_int8_file.py"),
     *("networks/test_activation_checkpointing.py", "networks/test_convolutionalize.py", "networks/test_encoders.py"),
     *("networks/test_fcn.py", "networks/test_mc_dropout.py", "networks/test_segnet_basic.py"),
@@ -167,7 +167,8 @@ def make_model() -> Callable[..., Path]:
     import torch
 
     from pixelwise.config import NetworkConfig
-    from pixelwise.data.classes import describe_classes
+    from pixelwise.data.description import describe_classes, parse_description
+    from pixelwise.data.io.nodata import parse_nodata
     from pixelwise.model_file import ModelSpec, save_model
 
     def make(
@@ -180,16 +181,18 @@ def make_model() -> Callable[..., Path]:
         seed: int = 0,
         network: NetworkConfig | None = None,
         channel_files: bool = False,
+        nodata: object = MappingProxyType({}),
     ) -> Path:
         spec = ModelSpec(
             network=network or NetworkConfig(base_channels=4, depth=2),
-            classes=describe_classes(classes),
+            classes=describe_classes(parse_description(classes)),
             channels=channels,
             dtype=dtype,
             mean=(100.0,) * channels,
             std=(50.0,) * channels,
             scores=dict(scores),
             channel_files=channel_files,
+            nodata=parse_nodata(nodata),
         )
         torch.manual_seed(seed)
         save_model(path, spec, spec.build().state_dict())

@@ -8,7 +8,8 @@
     links: path → target of symbolic links to make in the dataset before it is read
     error: words of the error that `check` has to raise
     format, classes, images, splits: as in the report; splits are numbers of images
-    findings: code → the files that the finding names; other errors are not allowed
+    findings: code → the files that its findings name; other errors are not allowed
+    pixels: class → its number of pixels in all masks
 """
 
 import shutil
@@ -16,10 +17,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 import pixelwise as pw
+from pixelwise.data.dataset import Dataset
 
 CASES = Path(__file__).parent / "cases"
 EXPECTED: Mapping[str, dict[str, Any]] = {
@@ -37,6 +40,12 @@ def copy_case(name: str, folder: Path) -> Path:
         resolved = folder / name / target
         (folder / name / path).symlink_to(resolved, target_is_directory=resolved.is_dir())
     return folder / name
+
+
+def count_pixels(dataset: Dataset) -> dict[str, int]:
+    """Count the pixels of each class in all masks."""
+    labels = np.concatenate([dataset.read_labels(sample).ravel() for sample in dataset.samples])
+    return {name: int((labels == index).sum()) for index, name in enumerate(dataset.classes.names)}
 
 
 def test_every_case_is_described() -> None:
@@ -61,8 +70,12 @@ def test_check_says_what_is_true(name: str, tmp_path: Path, request: pytest.Fixt
     assert report.num_images == expected["images"]
     if "splits" in expected:
         assert dict(report.splits) == expected["splits"]
-    found = {finding.code: list(finding.files) for finding in report.findings}
+    found: dict[str, list[str]] = {}
+    for finding in report.findings:
+        found.setdefault(finding.code, []).extend(finding.files)
     assert {code: sorted(found.get(code, ["not found"])) for code in expected["findings"]} == {
         code: sorted(files) for code, files in expected["findings"].items()
     }
     assert {finding.code for finding in report.errors} <= set(expected["findings"])
+    if "pixels" in expected:
+        assert count_pixels(Dataset.load(data, expected.get("options", {}).get("format"))) == expected["pixels"]

@@ -313,6 +313,20 @@ def test_a_setting_with_an_invalid_value_raises(text: str) -> None:
         ("1h1s", 3601),
         (" 2h ", 7200),
         ("90m", 5400),
+        ("90.5", 90.5),
+        ("1 h", 3600),
+        ("0.5h", 1800),
+        (".5h", 1800),
+        ("1.h", 3600),
+        ("1H30M", 5400),
+        ("1h 30m", 5400),
+        ("1h30min", 5400),
+        ("1 hour 30 minutes", 5400),
+        ("2 hrs", 7200),
+        ("20 mins", 1200),
+        ("90 sec", 90),
+        ("1.5 days", 129600),
+        ("1:30:00", 5400),
     ],
 )
 def test_parse_duration(text: str | float, seconds: float) -> None:
@@ -325,16 +339,33 @@ def test_a_duration_is_the_sum_of_its_parts(hours: int, minutes: int, seconds: i
     assert parse_duration(f"{hours}h{minutes}m{seconds}s") == total
 
 
-@pytest.mark.parametrize("text", ["", "m", "1.5h", "-5m", "30m1h", "20 minutes", "9" * 400 + "h"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "m", "-5m", "30m1h", "1h2h", "9" * 400 + "h", "5 mm", "500ms", "soon", "1h, 30m", "inf", "nan", "1e3"),
+        "1h30",  # minutes to one reader, seconds to another
+        "1:30",
+        "1,5h",
+    ],
+)
 def test_an_invalid_duration_raises(text: str) -> None:
     with pytest.raises(
-        InvalidArgumentError, match=r"is not a duration. Expected seconds, or text such as 90s, 20m or 1h30m"
+        InvalidArgumentError,
+        match=r"is not a duration. Expected seconds, or numbers with units such as 90s, 20m, 0.5h or 1h30m",
     ):
         parse_duration(text)
 
 
+def test_keys_in_seconds_take_durations() -> None:
+    config = Config().replace({"training.budget_seconds": "0.5h", "training.checkpoint_interval_seconds": "1e3"})
+    assert config.training.budget_seconds == 1800
+    assert config.training.checkpoint_interval_seconds == 1000
+    with pytest.raises(InvalidArgumentError, match="'soon' is not a duration"):
+        Config().replace({"training.budget_seconds": "soon"})
+
+
 def test_an_empty_duration_raises() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"the budget '0m' is empty. Expected a duration such as 20m"):
+    with pytest.raises(InvalidArgumentError, match=r"the duration '0m' is empty. Expected one such as 20m"):
         parse_duration("0m")
 
 

@@ -17,6 +17,7 @@ from pixelwise.files import (
     read_text,
     read_yaml,
     remove_temporary_files,
+    walk_folders,
     write_atomically,
 )
 
@@ -156,3 +157,46 @@ def test_checksums_of_chunks_and_files_agree(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abcdef")
     expected = hashlib.sha256(b"abcdef").hexdigest()
     assert compute_sha256([b"abc", b"", b"def"]) == compute_file_sha256(tmp_path / "a") == expected
+
+
+def list_walk(top: Path) -> list[str]:
+    return [(folder / name).relative_to(top).as_posix() for folder, _, names in walk_folders(top) for name in names]
+
+
+def test_a_walk_follows_links_to_folders_but_no_cycle(tmp_path: Path) -> None:
+    for name in ("b/2.png", "b/1.png", "a.png", ".hidden/3.png", "b/.4.png"):
+        (tmp_path / "top" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "top" / name).touch()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/5.png").touch()
+    (tmp_path / "top/b/other").symlink_to(tmp_path / "other")
+    (tmp_path / "top/b/up").symlink_to(tmp_path / "top")
+    (tmp_path / "top/b/outside").symlink_to(tmp_path)
+    (tmp_path / "other/back").symlink_to(tmp_path / "top/b")
+    (tmp_path / "top/lost").symlink_to(tmp_path / "nowhere")
+    assert list_walk(tmp_path / "top") == ["a.png", "lost", "b/1.png", "b/2.png", "b/other/5.png"]
+
+
+def test_no_link_is_followed_twice(tmp_path: Path) -> None:
+    """Folders that are all linked into each other have 12! paths."""
+    for number in range(12):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}/a.png").touch()
+        for other in range(12):
+            (tmp_path / f"{number}/to{other}").symlink_to(tmp_path / f"{other}")
+    assert 12 <= len(list_walk(tmp_path)) <= 12 + 12 * 12
+
+
+def test_a_link_to_itself_is_listed_as_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "a")
+    assert list_walk(tmp_path) == ["a"]
+
+
+def test_a_walk_can_be_cut_short(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    seen = []
+    for folder, folders, _ in walk_folders(tmp_path):
+        seen.append(folder.name)
+        folders[:] = [name for name in folders if name != "b"]
+    assert seen == [tmp_path.name, "a"]
+    assert list(walk_folders(tmp_path / "nowhere")) == []

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from pixelwise.data.io.nodata import ALL_DATA, parse_nodata
 from pixelwise.errors import ModelFileError, PathAccessError, PathNotFoundError
 from pixelwise.model_file import MODEL_FILE_NAME, _compute_checksum, load_model, read_checksum, read_spec, save_model
 
@@ -77,6 +78,13 @@ def test_metadata_is_one_sorted_key_without_time_host_or_path(model: Path, tmp_p
     content = model.read_bytes()
     assert str(tmp_path).encode() not in content
     assert socket.gethostname().encode() not in content
+
+
+@pytest.mark.parametrize("given", ["alpha", [-9999, "nan", "-inf"], {1: 0, 2: [-9999, "nan"]}])
+def test_nodata_is_stored(make_model: MakeModel, tmp_path: Path, given: Any) -> None:
+    _, spec = load_model(make_model(tmp_path / "a", nodata=given))
+    assert spec.nodata.to_plain() == parse_nodata(given).to_plain()
+    assert load_model(make_model(tmp_path / "b"))[1].nodata == ALL_DATA
 
 
 def test_channel_files_are_stored_only_if_true(make_model: MakeModel, tmp_path: Path) -> None:
@@ -169,7 +177,7 @@ def test_another_format_names_version_and_remedy(tmp_path: Path, written: int, v
     path = tmp_path / "m"
     values = json.dumps({"format": written, "versions": {"pixelwise": version}})
     path.write_bytes(save({"weight": torch.ones(3)}, metadata={"pixelwise": values}))
-    message = rf"has format {written} of Pixelwise {version}, but this version reads format 2\. {remedy}"
+    message = rf"has format {written} of Pixelwise {version}, but this version reads format 3\. {remedy}"
     with pytest.raises(ModelFileError, match=message):
         load_model(path)
 

@@ -430,18 +430,31 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     return changes
 
 
-_DURATION = re.compile(r"(?:(\d{1,9})h)?(?:(\d{1,9})m(?:in)?)?(?:(\d{1,9})s?)?")
+_UNIT_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_DURATION_PART = re.compile(
+    r"(\d{1,9}(?:\.\d*)?|\.\d+)\s*(days?|d|hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s)(?![a-z])\s*"
+)
+_CLOCK = re.compile(r"(\d{1,9}):([0-5]\d):([0-5]\d)")
 
 
 def parse_duration(text: str | float) -> float:
-    """Return the seconds of `90`, `90s`, `20m`, `5min` or `1h30m`."""
-    match = _DURATION.fullmatch(str(text).strip().removesuffix(".0"))
-    if not match or not any(match.groups()):
-        raise InvalidArgumentError(f"{text!r} is not a duration. Expected seconds, or text such as 90s, 20m or 1h30m.")
-    hours, minutes, seconds = (int(group or 0) for group in match.groups())
-    if hours == minutes == seconds == 0:
-        raise InvalidArgumentError(f"the budget {text!r} is empty. Expected a duration such as 20m.")
-    return float(3600 * hours + 60 * minutes + seconds)
+    """Return the seconds of `90`, `90s`, `5min`, `1 h`, `0.5h`, `1h30m`, `1 hour 30 minutes` or `1:30:00`."""
+    words = str(text).strip().lower()
+    parts = _DURATION_PART.findall(words)
+    units = [unit[0] for _, unit in parts]
+    if re.fullmatch(r"\d{1,9}(\.\d*)?|\.\d+", words):
+        seconds = float(words)
+    elif clock := _CLOCK.fullmatch(words):
+        seconds = float(sum(int(part) * factor for part, factor in zip(clock.groups(), (3600, 60, 1), strict=True)))
+    elif parts and not _DURATION_PART.sub("", words) and units == sorted(set(units), key=list(_UNIT_SECONDS).index):
+        seconds = sum(float(number) * _UNIT_SECONDS[unit[0]] for number, unit in parts)
+    else:
+        raise InvalidArgumentError(
+            f"{text!r} is not a duration. Expected seconds, or numbers with units such as 90s, 20m, 0.5h or 1h30m."
+        )
+    if seconds == 0:
+        raise InvalidArgumentError(f"the duration {text!r} is empty. Expected one such as 20m.")
+    return seconds
 
 
 def _sections(config: Config) -> dict[str, Any]:
@@ -538,6 +551,8 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
         with contextlib.suppress(ValueError, OverflowError):
             if math.isfinite(number := float(value)):
                 return number
+        if key.endswith("_seconds") and isinstance(value, str):
+            return parse_duration(value)
     elif type(value) is hint:
         return value
     raise InvalidArgumentError(f"{key} is {value!r}, but must be {_TYPE_NAMES[hint]}.")

@@ -1,5 +1,6 @@
 """Atomic writing, checksums, and reading of files with errors that a user can act on."""
 
+import codecs
 import contextlib
 import hashlib
 import json
@@ -29,9 +30,15 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """Read a text file in UTF-8; raise DataError for a different encoding, and as `read_bytes` does."""
+    """Read a text file in UTF-8, or UTF-16 as PowerShell writes; raise DataError for another encoding.
+
+    Raises also what `read_bytes` raises.
+    """
+    content = read_bytes(path)
     try:
-        return read_bytes(path).decode("utf-8-sig")
+        return content.decode(
+            "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        )
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text. Save it as UTF-8.") from error
 
@@ -51,10 +58,10 @@ def read_json(path: Path) -> Any:
     raise DataError(f"{path}: is not valid JSON ({reason}). Write or export it again, or remove it.")
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, loader: type[yaml.SafeLoader | yaml.BaseLoader] = yaml.SafeLoader) -> Any:
     """Read a YAML file; raise DataError with line and column of a fault, and as `read_bytes` does."""
     try:
-        return yaml.safe_load(read_bytes(path))
+        return yaml.load(read_bytes(path), loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -66,6 +73,44 @@ def read_yaml(path: Path) -> Any:
     except RecursionError:
         reason = "lists or mappings are nested too deeply"
     raise DataError(f"{path}: is not valid YAML ({reason}). Correct it.")
+
+
+def walk_folders(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Walk a folder as `os.walk` does, but sorted, without hidden names, and through links to folders.
+
+    A link that leads to a folder above it is not followed, and no link is followed twice, so that every walk ends. A
+    link that leads nowhere is among the files. The caller may remove names from the list of folders.
+    """
+    followed: set[tuple[int, int]] = set()
+
+    def walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[tuple[Path, list[str], list[str]]]:
+        try:
+            link, identity = _identify(folder.lstat()), _identify(folder.stat())
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            return  # as `os.walk`: folders of other users, such as lost+found
+        if identity in above or link in followed:
+            return
+        if link != identity:
+            followed.add(link)
+        shown = [entry for entry in entries if not entry.name.startswith(".")]
+        folders = [entry.name for entry in shown if _is_folder(entry)]
+        yield folder, folders, [entry.name for entry in shown if not _is_folder(entry)]
+        for name in folders:
+            yield from walk(folder / name, above | {identity})
+
+    return walk(top, frozenset(_identify(parent.stat()) for parent in top.resolve().parents))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _identify(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 @contextlib.contextmanager

@@ -22,12 +22,13 @@ from torch import Tensor
 
 from pixelwise.config import NetworkConfig, from_dict
 from pixelwise.data.classes import Classes, classes_from_dict
+from pixelwise.data.io.nodata import ALL_DATA, Nodata, parse_nodata
 from pixelwise.errors import ModelFileError, PathNotFoundError, PixelwiseError
 from pixelwise.files import compute_sha256, wrap_access_errors, write_atomically
 from pixelwise.networks import Segmenter, build_network
 from pixelwise.version import __version__
 
-FORMAT = 2
+FORMAT = 3
 MODEL_FILE_NAME = "model.safetensors"
 
 
@@ -47,6 +48,8 @@ class ModelSpec:
     """Scores on the validation images, and the agreement of bf16 with fp32 there."""
     channel_files: bool = False
     """True if each image consists of C files, one per channel: `STEM_0000.png`, `STEM_0001.png`, ..."""
+    nodata: Nodata = ALL_DATA
+    """Values of missing data, in addition to those that image files declare."""
 
     def with_scores(self, scores: Mapping[str, Any]) -> "ModelSpec":
         """Return a copy with other scores."""
@@ -138,6 +141,7 @@ def _to_dict(spec: ModelSpec) -> dict[str, Any]:
             "mean": list(spec.mean),
             "std": list(spec.std),
             **({"channel_files": True} if spec.channel_files else {}),
+            **({"nodata": spec.nodata.to_plain()} if spec.nodata else {}),
         },
         "versions": {"pixelwise": __version__, "torch": torch.__version__},
         "scores": dict(spec.scores),
@@ -158,6 +162,7 @@ def _to_spec(path: Path, values: Mapping[str, Any]) -> ModelSpec:
             std=tuple(preprocessing["std"]),
             scores=values["scores"],
             channel_files=preprocessing.get("channel_files", False),
+            nodata=parse_nodata(preprocessing.get("nodata", [])),
         )
     except (AttributeError, KeyError, TypeError, ValueError, PixelwiseError) as error:
         raise ModelFileError(f"{path}: its metadata is damaged ({error!r}); train the model again.") from error

@@ -1,9 +1,13 @@
+import io
 import logging
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pixelwise.cli import main
 from pixelwise.cli.console import PLAIN_SECONDS, ConsoleProgress, show_progress
 from pixelwise.progress import report_progress
 
@@ -67,3 +71,25 @@ def test_verbosity_decides_what_is_shown(verbosity: int, shown: list[str], capsy
         logger.debug("details")
         report_progress("train", 1, 1)
     assert capsys.readouterr().err.splitlines() == shown
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_consoles_without_unicode(
+    encoding: str, fails: bool, tmp_path: Path, streets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Findings contain arrows, and file and class names any character."""
+    data = Path(shutil.copytree(streets, tmp_path / "straße-日本"))
+    (data / "images/train/日本→é.png").write_bytes(b"")
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2))
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.stderr", err)
+    with pytest.raises(SystemExit) as end:
+        main.main(["check", str(data / "absent") if fails else str(data)])
+    assert end.value.code == (2 if fails else 1)
+    for stream in (out, err):
+        stream.flush()
+    text = (err if fails else out).buffer.getvalue().decode(encoding)
+    name = "stra\\xdfe" if encoding == "ascii" else "straße"
+    words = [f"{name}-\\u65e5\\u672c"] if fails else ["-> Add a mask", "\\u65e5\\u672c->"]
+    assert [word for word in words if word not in text] == []

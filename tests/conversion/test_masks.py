@@ -9,6 +9,7 @@ import yaml
 from PIL import Image
 
 from pixelwise.api import convert
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, read_image, write_png
 from pixelwise.errors import DataError
 
@@ -45,6 +46,20 @@ def test_folder(make: Make, tmp_path: Path) -> None:
 def test_a_folder_without_splits_has_none(make: Make, tmp_path: Path) -> None:
     convert(make(splits=[""]), tmp_path / "out", to="folder")
     assert "images/city/0.1.jpg" in list_files(tmp_path / "out")
+
+
+def test_voc_keeps_the_classes_of_images_with_names_of_voc(tmp_path: Path) -> None:
+    for name in ("2007_000032", "2008_000051"):
+        write_png(
+            tmp_path / f"data/images/{name}.png",
+            np.random.default_rng(int(name[-2:])).integers(0, 256, (6, 8, 3), np.uint8),
+        )
+        write_png(tmp_path / f"data/masks/{name}.png", np.resize(np.array([0, 1, 2], np.uint8), (6, 8)))
+    (tmp_path / "data/dataset.yaml").write_text("names: [person, x, background]")
+    convert(tmp_path / "data", tmp_path / "out", to="voc")
+    dataset = Dataset.load(tmp_path / "out")
+    assert (dataset.format, dataset.classes.names) == ("voc", ("person", "x", "background"))
+    assert dataset[0][1].ravel()[:3].tolist() == [0, 1, 2]
 
 
 def test_voc(make: Make, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pixelwise.conversion.writer import (
     require_distinct_names,
     write_file,
 )
-from pixelwise.data.classes import describe_classes
+from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.data.io.images import decode_image_bytes, read_mask_bytes
 from pixelwise.data.sample import Sample, Split
 from pixelwise.errors import DataError
@@ -72,7 +72,7 @@ def test_images_are_encoded_without_loss(channels: int, dtype: str, suffix: str)
 
 
 def test_masks_have_class_colors_and_ignored_pixels() -> None:
-    classes = describe_classes({"names": ["a", "b"], "colors": [[1, 2, 3], [4, 5, 6]]})
+    classes = describe_classes(parse_description({"names": ["a", "b"], "colors": [[1, 2, 3], [4, 5, 6]]}))
     content = encode_mask(np.array([[0, 1, 255]], np.uint8), classes)
     with Image.open(io.BytesIO(content)) as picture:
         assert picture.mode == "P"
@@ -81,14 +81,14 @@ def test_masks_have_class_colors_and_ignored_pixels() -> None:
 
 
 def test_masks_of_many_classes_have_16_bit() -> None:
-    classes = describe_classes({"names": [str(i) for i in range(300)]})
+    classes = describe_classes(parse_description({"names": [str(i) for i in range(300)]}))
     labels = np.array([[0, 255, 299, 65535]], np.uint16)
     assert np.array_equal(read_mask_bytes(encode_mask(labels, classes), "made"), labels)
 
 
 @pytest.mark.parametrize(("channels", "written"), [(1, None), (3, None), (4, 4), (2, 2)])
 def test_the_description_can_be_read_back(channels: int, written: int | None) -> None:
-    classes = describe_classes({"names": ["grün", "no"], "colors": [[1, 2, 3], [4, 5, 6]]})
+    classes = describe_classes(parse_description({"names": ["grün", "no"], "colors": [[1, 2, 3], [4, 5, 6]]}))
     values = yaml.safe_load(format_description(classes, channels))
     assert values.pop("channels", None) == written
-    assert describe_classes(values) == classes
+    assert describe_classes(parse_description(values)) == classes

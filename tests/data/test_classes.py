@@ -1,4 +1,6 @@
 import json
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,14 +11,15 @@ from hypothesis import strategies as st
 from pixelwise.data.classes import (
     GRAY,
     Classes,
+    ValueRange,
     classes_from_dict,
     classes_from_values,
     default_colors,
-    describe_classes,
     ignore_index_for,
     mask_values,
     pack_color,
 )
+from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.errors import DataError
 
 NAMES = ["sky", "road", "car"]
@@ -24,7 +27,7 @@ COLORS = [[128, 128, 128], [128, 64, 128], [64, 0, 128]]
 
 
 def describe(**values: object) -> Classes:
-    return describe_classes({"names": NAMES, **values})
+    return describe_classes(parse_description({"names": NAMES, **values}))
 
 
 def labels_of(classes: Classes, mask: object, dtype: type = np.uint8) -> list[Any]:
@@ -73,117 +76,6 @@ def test_the_class_of_0_is_gray_without_names() -> None:
 def test_255_only_is_no_class(values: list[int]) -> None:
     assert classes_from_values(values).names == ()
     assert classes_from_values(values).ignore == (255,)
-
-
-# Classes of dataset.yaml.
-
-
-def test_names_without_a_mapping_are_indices_and_255_is_ignored() -> None:
-    assert labels_of(describe(), [[0, 1, 2, 255]]) == [[0, 1, 2, 255]]
-
-
-def test_names_may_be_a_mapping() -> None:
-    assert describe_classes({"names": {1: "b", 0: "a"}}).names == ("a", "b")
-
-
-def test_the_mapping_takes_names_and_indices_and_merges_values() -> None:
-    classes = describe(label_mapping={7: "car", 24: 2, 0: "sky", 5: "road"})
-    assert labels_of(classes, [[7, 24, 0, 5, 255]]) == [[2, 2, 0, 1, 255]]
-
-
-def test_a_mapping_that_names_255_makes_it_a_class() -> None:
-    classes = describe(label_mapping={0: 0, 128: 1, 255: 2})
-    assert classes.ignore == ()
-    assert labels_of(classes, [[0, 128, 255]]) == [[0, 1, 2]]
-
-
-def test_a_mapping_comes_before_ignore() -> None:
-    classes = describe(label_mapping={0: 0, 1: 1, 2: 2}, ignore=[2, 3])
-    assert labels_of(classes, [[2, 3, 255]]) == [[2, 255, 255]]
-
-
-def test_without_a_mapping_ignored_values_are_not_classes() -> None:
-    classes = describe(ignore=0)
-    assert classes.names == tuple(NAMES)
-    assert labels_of(classes, [[0, 1, 2]]) == [[255, 1, 2]]
-
-
-@pytest.mark.parametrize("ignore", [11, [11], [11, 255]])
-def test_ignore_is_one_value_or_a_list(ignore: object) -> None:
-    assert describe(ignore=ignore).ignore == (11, 255)
-
-
-@pytest.mark.parametrize("key", ["ignore", "colors", "label_mapping"])
-def test_a_key_without_a_value_has_no_effect(key: str) -> None:
-    assert describe_classes({"names": NAMES, key: None}) == describe()
-
-
-def test_colors_code_rgb_masks() -> None:
-    classes = describe(colors=COLORS, coding="rgb")
-    assert labels_of(classes, [COLORS]) == [[0, 1, 2]]
-    assert labels_of(classes, [[128, 128]]) == [[0, 0]]  # gray, in one channel
-
-
-@pytest.mark.parametrize("ignore", [[0, 0, 0], [[0, 0, 0]]])
-def test_a_color_may_be_ignored(ignore: object) -> None:
-    classes = describe(colors=COLORS, coding="rgb", ignore=ignore)
-    assert labels_of(classes, [[[0, 0, 0], COLORS[1]]]) == [[255, 1]]
-
-
-def test_an_ignored_color_of_a_class_is_ignored() -> None:
-    classes = describe(colors=COLORS, coding="rgb", ignore=[COLORS[0]])
-    assert labels_of(classes, [COLORS]) == [[255, 1, 2]]
-
-
-def test_colors_are_merged_by_a_mapping() -> None:
-    mapping = {"128,128,128": "sky", "0, 0, 0": 0, "128, 64, 128": "road", "1,2,3": "car"}
-    classes = describe(coding="rgb", label_mapping=mapping)
-    mask = [[[0, 0, 0], [128, 128, 128], [128, 64, 128], [1, 2, 3]]]
-    assert labels_of(classes, mask) == [[0, 0, 1, 2]]
-
-
-def test_ignoring_a_color_is_optional() -> None:
-    assert describe(colors=COLORS, coding="rgb", ignore=[]).ignore == ()
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"names": None}, "Expected a list of class names"),
-        ({"names": []}, "Expected a list of class names"),
-        ({"names": "sky"}, "Expected a list of class names"),
-        ({"names": {1: "a", 2: "b"}}, "Expected 0, 1, 2, ... without gaps"),
-        ({"names": {0: "a", "x": "b"}}, "Expected 0, 1, 2, ... without gaps"),
-        ({"names": [False, "b"]}, "'names' contains False. Put names such as no, off and null in quotes"),
-        ({"names": ["a", None]}, "'names' contains None. Put names"),
-        ({"names": ["a", ["b"]]}, "'names' contains .'b'.. Put names"),
-        ({"names": ["a", "b", "a"]}, "'names' lists 'a' twice"),
-        ({"names": list(range(65536))}, "'names' lists 65536 classes. Expected at most 65535"),
-        ({"coding": "bgr"}, "'coding' is 'bgr'. Expected index or rgb"),
-        ({"colors": COLORS[:2]}, "one .red, green, blue. for each of the 3 names"),
-        ({"colors": "red"}, "one .red, green, blue. for each of the 3 names"),
-        ({"colors": [*COLORS[:2], [0, 0, 256]]}, "'colors' contains .0, 0, 256.. Expected .red, green, blue."),
-        ({"colors": [*COLORS[:2], [0, 0]]}, "'colors' contains .0, 0.. Expected .red, green, blue."),
-        ({"colors": [*COLORS[:2], "red"]}, "'colors' contains 'red'. Expected .red, green, blue."),
-        ({"colors": [*COLORS[:2], COLORS[0]], "coding": "rgb"}, "lists .128, 128, 128. twice"),
-        ({"coding": "rgb"}, "'coding' is rgb, but 'colors' is missing"),
-        ({"ignore": -1}, "'ignore' contains -1. Expected mask values from 0 to 65535"),
-        ({"ignore": 65536}, "'ignore' contains 65536. Expected mask values"),
-        ({"ignore": [[0, 0, 0]]}, "'ignore' contains .0, 0, 0.. Expected mask values"),
-        ({"ignore": True}, "'ignore' contains True. Expected mask values"),
-        ({"ignore": 255, "colors": COLORS, "coding": "rgb"}, "'ignore' contains .255.. Expected .red, green, blue."),
-        ({"label_mapping": [0, 1]}, "'label_mapping' is .0, 1.. Expected mask values and classes"),
-        ({"label_mapping": {0: "boat"}}, "maps 0 to 'boat'. Expected a class name or an index"),
-        ({"label_mapping": {0: 3}}, "maps 0 to 3. Expected a class name or an index from 0 to 2"),
-        ({"label_mapping": {0: -1}}, "maps 0 to -1"),
-        ({"label_mapping": {"x": 0}}, "'label_mapping' contains 'x'. Expected mask values"),
-        ({"label_mapping": {5: 0}, "coding": "rgb"}, "'label_mapping' contains 5. Expected .red, green, blue."),
-        ({"label_mapping": {"red, 0, 0": 0}, "coding": "rgb"}, "Expected .red, green, blue."),
-    ],
-)
-def test_an_invalid_description_is_an_error(values: dict[str, object], message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        describe_classes({"names": NAMES, **values})
 
 
 # Masks to labels and back.
@@ -246,6 +138,13 @@ def test_to_labels_agrees_with_a_dictionary(classes: Classes, data: st.DataObjec
 
 
 @given(codings())
+def test_ranges_to_json_and_back(classes: Classes) -> None:
+    ranges = {ValueRange(-math.inf, 0.5): 0, ValueRange(7, 10): 0, ValueRange(1e6, math.inf): 0}
+    classes = replace(classes, ranges=ranges)
+    assert classes_from_dict(json.loads(json.dumps(classes.to_dict()))) == classes
+
+
+@given(codings())
 def test_classes_to_json_and_back(classes: Classes) -> None:
     assert classes_from_dict(json.loads(json.dumps(classes.to_dict()))) == classes
 
@@ -260,6 +159,78 @@ def test_the_lowest_of_several_values_is_written() -> None:
 def test_a_class_without_a_value_is_written_as_ignored() -> None:
     assert describe(ignore=[11, 0]).to_mask(np.array([[0, 1, 2]])).tolist() == [[11, 1, 2]]
     assert describe(ignore=[11, 0]).to_mask(np.array([[0]])).dtype == np.uint8
+
+
+# Negative values, ranges and large numbers.
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64])
+def test_minus_1_is_ignored_unless_it_is_mapped(dtype: type) -> None:
+    mask = [[-1, 0, 2]]
+    assert labels_of(describe(), mask, dtype) == [[255, 0, 2]]
+    assert labels_of(describe(label_mapping={-1: 0, 0: 1, 2: 2}), mask, dtype) == [[0, 1, 2]]
+    assert labels_of(classes_from_values([-1, 0, 2]), mask, dtype) == [[255, 0, 1]]
+
+
+def test_other_negative_values_must_be_listed() -> None:
+    mask = np.array([[-9999, 0, 1]], np.int32)
+    for classes in (describe(), classes_from_values([-9999, 0, 1])):
+        assert classes.to_labels(mask)[1] == [-9999]
+    assert labels_of(describe(ignore=[-9999]), mask, np.int32) == [[255, 0, 1]]
+
+
+def test_ranges_and_single_values() -> None:
+    classes = describe(label_mapping={"0-9": "sky", 5: "road", ">=100": "car"}, ignore=[5, 7, 50])
+    assert labels_of(classes, [[0, 4, 5, 7, 9, 50, 100, 255]]) == [[0, 0, 1, 0, 0, 255, 2, 2]]
+    assert classes.to_labels(np.array([[10, 99]]))[1] == [10, 99]
+    assert classes.ignore == (50,)
+
+
+@given(st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=8), st.integers(-300, 300))
+def test_labels_of_numbers_of_any_size(values: list[int], limit: int) -> None:
+    classes = describe(label_mapping={f"<{limit}": 0, f">={limit}": 1})
+    mask = np.array([values])
+    expected = [255 if v == -1 else int(v >= limit) for v in values]
+    assert labels_of(classes, mask, np.int64) == [expected]
+
+
+def test_a_mask_of_fractions_needs_ranges() -> None:
+    mask = np.array([[0, 0.25, np.nan, 0.5, 1]])
+    classes = describe(label_mapping={"<0.5": 0, ">=0.5": 2})
+    assert labels_of(classes, mask, np.float64) == [[0, 0, 255, 2, 2]]
+    assert describe(label_mapping={">=0.5": 2}).to_labels(mask)[1] == [0, 0.25]
+    with pytest.raises(DataError, match=r"contains fractions from 0 to 1\..* write 'threshold: 0.5' into dataset.yaml"):
+        describe().to_labels(mask)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "written"),
+    [
+        (["<128", ">=128"], [0, 255]),
+        (["<0.5", ">=0.5"], [0, 1]),
+        (["0-127", "128-255"], [0, 255]),
+        (["<32768", ">=32768"], [0, 65535]),
+        (["<1", ">=1"], [0, 1]),
+        (["0-9", "10-19"], [0, 10]),
+        (["<-5", ">=-5"], [-6, 0]),
+    ],
+)
+def test_the_value_that_is_written_for_a_range_is_in_it(ranges: list[str], written: list[int]) -> None:
+    mapping = dict(zip(ranges, (0, 1), strict=True))
+    classes = describe_classes(parse_description({"names": ["a", "b"], "label_mapping": mapping}))
+    labels = np.array([[0, 1]], np.uint8)
+    if min(written) < 0:
+        with pytest.raises(DataError, match=r"class 'a' has the mask value -6, but label files contain 0 to 65535"):
+            classes.to_mask(labels)
+        return
+    assert classes.to_mask(labels).tolist() == [written]
+    np.testing.assert_array_equal(classes.to_labels(classes.to_mask(labels))[0], labels)
+
+
+def test_missing_pixels_of_a_mask_of_colors_are_ignored() -> None:
+    classes = describe(colors=COLORS, coding="rgb")
+    assert labels_of(classes, [[[-1, -1, -1], COLORS[1]]], np.int32) == [[255, 1]]
+    assert labels_of(classes, [[-1, 128]], np.int32) == [[255, 0]]
 
 
 def test_a_gray_rgb_mask_holds_indices() -> None:

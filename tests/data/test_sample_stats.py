@@ -7,13 +7,13 @@ from hypothesis.extra import numpy as arrays
 
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample_stats import (
-    COLOR_MAP_SIDE,
     THUMBNAIL_SIDE,
     compute_fingerprint,
-    compute_mean_gray,
-    compute_thumbnails,
+    compute_thumbnail,
     count_between,
     count_values,
+    measure_appearances,
+    measure_shift,
 )
 
 RNG = np.random.default_rng(0)
@@ -23,36 +23,25 @@ IMAGE = RNG.integers(0, 256, (40, 60, 3), np.uint8)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
 def test_thumbnails_have_mean_0_and_norm_1(dtype: type, channels: int) -> None:
-    thumbnail, red_minus_blue = compute_thumbnails(RNG.integers(0, 256, (33, 50, channels)).astype(dtype))
+    thumbnail = compute_thumbnail(RNG.integers(0, 256, (33, 50, channels)).astype(dtype))
     wide = thumbnail.astype(np.float64)
     assert wide.shape == (THUMBNAIL_SIDE**2,)
     assert abs(wide.mean()) < 1e-3
     assert np.linalg.norm(wide) == pytest.approx(1, abs=1e-2)
-    assert red_minus_blue.shape == ((COLOR_MAP_SIDE**2,) if channels == 3 else (0,))
 
 
 def test_the_thumbnail_of_a_constant_image_is_zero() -> None:
-    assert not compute_thumbnails(np.full((40, 60, 3), 77, np.uint8))[0].any()
+    assert not compute_thumbnail(np.full((40, 60, 3), 77, np.uint8)).any()
 
 
 def test_copies_have_the_same_thumbnail() -> None:
     """Darker, or with another bit depth: brightness and contrast are normalized."""
     smooth = cv2.resize(IMAGE[:6, :8], (256, 192), interpolation=cv2.INTER_CUBIC)
     half = cv2.resize(smooth, (128, 96), interpolation=cv2.INTER_AREA)
-    first = compute_thumbnails(smooth)[0].astype(np.float64)
+    first = compute_thumbnail(smooth).astype(np.float64)
     for other in (smooth // 2, smooth.astype(np.uint16) * 257, smooth / 255, half):
-        assert first @ compute_thumbnails(other)[0].astype(np.float64) > 0.9995
-    assert first @ compute_thumbnails(smooth[::-1])[0].astype(np.float64) < 0.9
-
-
-def test_red_minus_blue_is_in_raw_units_and_changes_its_sign_with_the_channels() -> None:
-    pixels = np.zeros((16, 16, 3), np.uint8)
-    pixels[:8, :, 0], pixels[8:, :, 2] = 200, 100
-    balance = compute_thumbnails(pixels)[1].reshape(COLOR_MAP_SIDE, COLOR_MAP_SIDE)
-    assert (balance[:4] == 200).all()
-    assert (balance[4:] == -100).all()
-    _, swapped = compute_thumbnails(np.ascontiguousarray(pixels[..., ::-1]))
-    np.testing.assert_array_equal(swapped, -balance.ravel())
+        assert first @ compute_thumbnail(other).astype(np.float64) > 0.9995
+    assert first @ compute_thumbnail(smooth[::-1]).astype(np.float64) < 0.9
 
 
 def test_fingerprints_depend_on_values_dtype_and_shape() -> None:
@@ -101,7 +90,63 @@ def test_colors_are_compared_per_channel() -> None:
     assert count_between_in(np.ascontiguousarray(mask)) == {100 << 16 | 50: 3}
 
 
-def test_the_mean_of_the_image_under_each_mask_value() -> None:
-    mask = np.tile(np.repeat(np.array([0, 255], np.uint8), 100), (150, 1))
+def test_the_appearance_of_a_class_is_its_color_place_and_size() -> None:
+    mask = np.tile(np.repeat(np.array([0, 255], np.uint8), [150, 50]), (150, 1))
     image = np.dstack([mask // 2 + 10] * 3)
-    assert compute_mean_gray(mask, image) == {0: 10, 255: 137}
+    appearances = measure_appearances(mask, image)
+    assert appearances.keys() == {0, 255}
+    std = image.std()
+    expected = {0: (10 - image.mean(), 0.375, 0.75), 255: (137 - image.mean(), 0.875, 0.25)}
+    for value, (difference, column, share) in expected.items():
+        np.testing.assert_allclose(appearances[value][:3], difference / std, rtol=0.02)
+        np.testing.assert_allclose(appearances[value][3:5], [0.5, column], atol=0.02)
+        assert appearances[value][5] == pytest.approx(np.log(share), abs=0.02)
+
+
+def test_the_appearance_is_the_same_for_other_units_and_without_color() -> None:
+    mask, image = (IMAGE[..., 0] > 100).astype(np.uint8), IMAGE[..., :1]
+    expected = measure_appearances(mask, image)
+    for other in (image.astype(np.uint16) * 257, image / 255, image.astype(np.float32) * 1e6):
+        for value, appearance in measure_appearances(mask, other).items():
+            np.testing.assert_allclose(appearance, expected[value], rtol=1e-6)
+            assert len(appearance) == 5
+
+
+def test_small_classes_have_no_appearance() -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:4, :4] = 1
+    mask[10:15, 10:15] = 2
+    assert measure_appearances(mask, np.zeros((64, 64, 3), np.uint8)).keys() == {0, 2}
+
+
+def draw_blobs(seed: int, size: tuple[int, int] = (192, 256)) -> Array:
+    smooth = cv2.GaussianBlur(np.random.default_rng(seed).random(size), (0, 0), 8)
+    return (smooth > np.median(smooth)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(0, 0), (7, 0), (0, -9), (-6, 12), (12, 12), (3, -3)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_the_shift_of_a_mask_is_measured(rows: int, columns: int, dtype: type) -> None:
+    mask = draw_blobs(3)
+    image = (mask * 90 + 60)[..., None].astype(dtype)
+    shift = measure_shift(np.roll(mask, (rows, columns), (0, 1)), image)
+    assert shift is not None
+    assert (shift.rows, shift.columns) == (rows, columns)
+    assert (shift.gain > 2) == (max(abs(rows), abs(columns)) > 2)
+
+
+def test_the_shift_of_a_large_mask_is_in_its_own_pixels() -> None:
+    mask = cv2.resize(draw_blobs(4), (2048, 1536), interpolation=cv2.INTER_NEAREST)
+    shift = measure_shift(np.roll(mask, (40, -24), (0, 1)), np.dstack([mask * 90 + 60] * 3))
+    assert shift is not None
+    assert (shift.rows, shift.columns) == (40, -24)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20, 300), (47, 64), (192, 256)])
+def test_masks_without_borders_and_small_images_have_no_shift(size: tuple[int, int]) -> None:
+    assert measure_shift(np.ones(size, np.uint8), np.zeros((*size, 3), np.uint8)) is None
+
+
+def test_a_constant_image_shows_no_shift() -> None:
+    shift = measure_shift(draw_blobs(5), np.full((192, 256, 3), 7, np.uint8))
+    assert shift is None or shift.gain == 0

@@ -58,13 +58,15 @@ def test_statistics_of_a_mask(tmp_path: Path) -> None:
     assert (stats.mask_size, stats.value_counts) == ((2, 3), {0: 2, 7: 3, 255: 1})
 
 
-def test_the_image_is_compared_under_masks_of_two_values_only(tmp_path: Path) -> None:
-    image, binary = noise(4, 6), np.tile(np.array([[0, 0, 0, 1, 1, 1]], np.uint8), (4, 1))
-    stats = scan_one(tmp_path / "binary", image, binary)
-    assert stats.mean_gray == {0: image[:, :3].mean(), 1: image[:, 3:].mean()}
+def test_image_and_mask_are_compared_if_their_sizes_are_equal(tmp_path: Path) -> None:
+    image, mask = noise(4, 6), np.tile(np.array([[0, 0, 0, 1, 1, 1]], np.uint8), (4, 1))
+    stats = scan_one(tmp_path / "binary", image, mask)
+    assert stats.appearances.keys() == {0, 1}
     assert stats.between_counts == {}
-    assert scan_one(tmp_path / "three", image, np.tile(np.array([[0, 1, 2]], np.uint8), (4, 2))).mean_gray == {}
-    assert scan_one(tmp_path / "size", image, binary[:-1]).mean_gray == {}
+    assert scan_one(tmp_path / "size", image, mask[:-1]).appearances == {}
+    assert scan_one(tmp_path / "constant", image, np.zeros((4, 6), np.uint8)).appearances == {}
+    many = np.arange(4 * 20, dtype=np.uint8).reshape(4, 20)
+    assert scan_one(tmp_path / "many", noise(4, 20), many).appearances == {}
 
 
 def test_statistics_of_a_color_mask(tmp_path: Path) -> None:
@@ -256,7 +258,7 @@ def test_values_that_are_not_finite_are_recorded(tmp_path: Path) -> None:
     image[0, 0, 0] = np.nan
     stats = scan_one(tmp_path, image)
     assert stats.image_error is None
-    assert stats.num_nonfinite == 1
+    assert stats.nonfinite_counts == {"nan": 1}
     assert np.isfinite(stats.thumbnail).all()
     assert np.isfinite(stats.mean).all()
 

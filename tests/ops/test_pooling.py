@@ -1,6 +1,7 @@
 """Test pooling and unpooling against NumPy and PyTorch, and by their laws."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -323,6 +324,39 @@ def test_batching_rules() -> None:
     shared = torch.func.vmap(lambda p: max_unpool(p, switches[0], (6, 8)))(pooled)
     equal(shared[0], full[0])
     equal(torch.func.vmap(lambda f, s: torch.ops.pixelwise.take_at_switches(f, s, 2))(full, switches), pooled)
+
+
+def pool_square_unpool(x: Tensor) -> Tensor:
+    pooled, switches = max_pool_with_switches(x, 2, True)
+    return max_unpool(pooled**2, switches, (x.shape[2], x.shape[3]))
+
+
+def test_forward_mode_and_batched_derivatives() -> None:
+    x = torch.randn(1, 2, 3, 4, dtype=torch.float64, requires_grad=True)
+    checks = {"check_forward_ad": True, "check_batched_grad": True, "check_batched_forward_grad": True}
+    assert torch.autograd.gradcheck(pool_square_unpool, x, **checks)
+    assert torch.autograd.gradgradcheck(pool_square_unpool, x, check_fwd_over_rev=True)
+
+
+def test_tangents_are_taken_at_the_switches_and_unpooled() -> None:
+    x, tangent = torch.randn(2, 3, 5, 6), torch.randn(2, 3, 5, 6)
+    (pooled, switches), (moved, none) = torch.func.jvp(lambda x: max_pool_with_switches(x, 2, True), (x,), (tangent,))
+    equal(moved, torch.ops.pixelwise.take_at_switches(tangent, switches, 2))
+    assert not none.any()
+    unpooled = torch.func.jvp(lambda y: max_unpool(y, switches, (5, 6)), (pooled,), (moved,))
+    equal(unpooled[0], max_unpool(pooled, switches, (5, 6)))
+    equal(unpooled[1], max_unpool(moved, switches, (5, 6)))
+
+
+@pytest.mark.parametrize("outer", [torch.func.jacfwd, torch.func.jacrev])
+@pytest.mark.parametrize("inner", [torch.func.jacfwd, torch.func.jacrev])
+def test_second_derivatives_by_functional_transforms(outer: Any, inner: Any) -> None:
+    """The sum of p⁴ over the maxima p has the second derivative 12 p² at their positions."""
+    x = torch.randn(1, 1, 4, 4, dtype=torch.float64)
+    hessian = outer(inner(lambda x: pool_square_unpool(x).square().sum()))(x).reshape(16, 16)
+    pooled, switches = max_pool_with_switches(x)
+    expected = max_unpool(12 * pooled**2, switches, (4, 4)).flatten().diag()
+    torch.testing.assert_close(hessian, expected)
 
 
 def test_autocast_keeps_dtype() -> None:

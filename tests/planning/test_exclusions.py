@@ -13,8 +13,8 @@ from PIL import Image
 from pixelwise.checks import Finding
 from pixelwise.checks.runner import run_checks
 from pixelwise.config import Config
-from pixelwise.data.classes import describe_classes
 from pixelwise.data.dataset import Dataset
+from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import Array, DecodedImage, write_png
 from pixelwise.data.sample import Sample
@@ -166,7 +166,7 @@ def test_a_resumed_run_has_the_same_pairs(clean: Path) -> None:
     (clean / "masks/train/1.png").write_bytes(b"")
     (clean / "masks/val/1.png").unlink()
     fresh = prepare_data(clean, Config(), skip_invalid=True)
-    splits = clean / "splits.yaml"
+    splits = clean / "run/splits.yaml"
     write_splits(splits, fresh.splits)
     again = prepare_data(clean, Config(), splits_file=splits, exclusions=fresh.exclusions)
     assert (again.dataset, again.splits) == (fresh.dataset, fresh.splits)
@@ -244,7 +244,7 @@ def test_pairs_in_a_container_are_left_out_by_name(tmp_path: Path) -> None:
     write_png(tmp_path / "masks/0.png", MASK)
     tar = tmp_path / "all.tar"
     samples = tuple(Sample(name=str(i), image_path=tar, mask_path=tar, split=None) for i in range(4))
-    classes = describe_classes({"names": ["a", "b", "c"]})
+    classes = describe_classes(parse_description({"names": ["a", "b", "c"]}))
     dataset = replace(
         Dataset.load(tmp_path).with_classes(classes, 3), index=DatasetIndex(samples=samples, reader=_Container())
     )

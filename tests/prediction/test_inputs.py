@@ -32,6 +32,21 @@ def test_results_inside_the_input_folder_are_not_inputs(tmp_path: Path) -> None:
     assert [str(item.stem) for item in inside] == ["a"]
 
 
+def test_links_to_folders_are_followed_and_files_count_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("store/b.png", "photos/site/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        write_png(tmp_path / name, PIXELS)
+    (tmp_path / "photos/more").symlink_to(tmp_path / "store")
+    (tmp_path / "photos/site/up").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos/lost").symlink_to(tmp_path / "nowhere")
+    for inputs in ([tmp_path / "photos"], [tmp_path / "photos", tmp_path / "store"], [f"{tmp_path}/photos/**"]):
+        caplog.clear()
+        assert [item.path.name for item in find_inputs(inputs)] == ["b.png", "a.png"]
+        if inputs != [f"{tmp_path}/photos/**"]:
+            assert f"{tmp_path}/photos/lost is a link to {tmp_path}/nowhere, which does not exist" in caplog.text
+    assert [str(item.stem) for item in find_inputs([tmp_path / "photos"])] == ["more/b", "site/a"]
+
+
 @pytest.fixture
 def zarrs(tmp_path: Path) -> Path:
     """A folder of Zarrs with all kinds of things inside."""
@@ -56,7 +71,7 @@ def test_a_pattern_does_not_look_into_a_zarr(pattern: str, zarrs: Path) -> None:
     assert found == {"a.zarr", "b.ome.zarr"} | ({"plain"} if pattern != "**/*.zarr" else set())
 
 
-@pytest.mark.parametrize("name", ["a.zarr", "x.svs", "x.jp2"])
+@pytest.mark.parametrize("name", ["a.zarr", "x.svs"])
 def test_windowed_formats_are_never_read_as_a_whole(name: str, zarrs: Path) -> None:
     (zarrs / name).touch()
     (item,) = find_inputs([zarrs / name])
@@ -67,7 +82,7 @@ def test_windowed_formats_are_never_read_as_a_whole(name: str, zarrs: Path) -> N
 def test_an_image_behind_a_url(memory: str) -> None:
     (item,) = find_inputs([f"{memory}/a.png"])
     assert (item.name, item.stem, item.relative_name) == ("memory://photos/a.png", Path("a"), "a.png")
-    np.testing.assert_array_equal(item.read(3), PIXELS)
+    np.testing.assert_array_equal(item.read(3)[0], PIXELS)
     with item.open() as file:
         assert file.read(4) == b"\x89PNG"
 
@@ -75,7 +90,7 @@ def test_an_image_behind_a_url(memory: str) -> None:
 def test_a_folder_behind_a_url_keeps_its_structure(memory: str) -> None:
     items = find_inputs([memory])
     assert [item.relative_name for item in items] == ["a.png", "trip/b.v2.png"]
-    np.testing.assert_array_equal(items[1].read(3), PIXELS)
+    np.testing.assert_array_equal(items[1].read(3)[0], PIXELS)
 
 
 def test_a_pattern_behind_a_url(memory: str) -> None:
@@ -85,7 +100,7 @@ def test_a_pattern_behind_a_url(memory: str) -> None:
 def test_a_url_of_a_file_is_the_file(tmp_path: Path) -> None:
     write_png(tmp_path / "x.png", PIXELS)
     (item,) = find_inputs([f"file://{tmp_path}/x.png"])
-    np.testing.assert_array_equal(item.read(3), PIXELS)
+    np.testing.assert_array_equal(item.read(3)[0], PIXELS)
     assert [i.relative_name for i in find_inputs([f"file://{tmp_path}"])] == ["x.png"]
 
 

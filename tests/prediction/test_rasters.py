@@ -26,7 +26,7 @@ from pixelwise.inference.tiling import planner
 from pixelwise.inference.tiling.plan import Tile
 from pixelwise.prediction import rasters as home
 from pixelwise.prediction.inputs import RasterInput, make_input
-from pixelwise.prediction.rasters import is_large_tiff, predict_raster, remove_parts
+from pixelwise.prediction.rasters import needs_windows, predict_raster, remove_parts
 from pixelwise.progress import use_reporter
 from support.predictions import make_manifest
 from support.rasters import TILE, write_slide, write_zarr
@@ -133,10 +133,11 @@ def labels_of(
 
 def read_labels(target: Path) -> Array:
     if target.suffix != ".zarr":
-        return read_mask(target)
+        found: Array = tifffile.imread(target)
+        return found
     zarr = pytest.importorskip("zarr")
-    found: Array = zarr.open_group(target, mode="r")["0"][...]
-    return found
+    labels: Array = zarr.open_group(target, mode="r")["0"][...]
+    return labels
 
 
 @pytest.mark.parametrize("size", [(150, 230), (1, 90), (90, 1), (1, 1), (37, 64)])
@@ -349,15 +350,16 @@ def test_large_tiffs_and_jpeg_2000_are_read_by_windows(large: Path, monkeypatch:
     Image.fromarray(noise(90, 90)).save(png)
     broken = large.with_name("broken.tif")
     broken.write_bytes(b"II*\0")
-    assert is_large_tiff(large, True)
-    assert isinstance(make_input(Path("nowhere.JP2"), "nowhere"), RasterInput)
-    assert not any(is_large_tiff(path, True) for path in (small, broken))
+    assert needs_windows(large, True)
+    scene = Path("nowhere.JP2")
+    assert (needs_windows(scene, True), needs_windows(scene, False)) == (True, False)
+    assert not any(needs_windows(path, True) for path in (small, broken))
     assert not isinstance(make_input(png, "large"), RasterInput)
-    assert not is_large_tiff(large, False)  # it can be decoded as a whole
+    assert not needs_windows(large, False)  # it can be decoded as a whole
     monkeypatch.setattr(home, "has_rasterio", lambda: False)
-    assert not is_large_tiff(large, True)
+    assert not any(needs_windows(path, True) for path in (large, scene))
     monkeypatch.setattr(home, "MAX_PIXELS", 50 * 60 - 1)
-    assert is_large_tiff(large, False)
+    assert needs_windows(large, False)
 
 
 def test_predict_chooses_windows_by_itself(large: Path, models: dict[str, Path], tmp_path: Path) -> None:

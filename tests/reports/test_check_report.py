@@ -13,8 +13,8 @@ from PIL import Image
 
 from pixelwise.api import check
 from pixelwise.checks import CheckReport, Finding
-from pixelwise.data.classes import describe_classes
 from pixelwise.data.dataset import Dataset
+from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.data.sample import Sample
@@ -217,9 +217,8 @@ def test_containers_and_other_files_are_listed_without_pictures(tmp_path: Path) 
     data = write_pairs(tmp_path / "cars", 3)
     tar = data / "all.tar"
     samples = tuple(Sample(name=str(i), image_path=tar, mask_path=tar, split=None) for i in range(3))
-    dataset = replace(
-        Dataset.load(data).with_classes(describe_classes({"names": ["a", "b"]}), 3), index=DatasetIndex(samples=samples)
-    )
+    classes = describe_classes(parse_description({"names": ["a", "b"]}))
+    dataset = replace(Dataset.load(data).with_classes(classes, 3), index=DatasetIndex(samples=samples))
     dataset = scan_dataset(dataset, samples)
     findings = (make_finding("bad", "all.tar", "notes.doc"),)
     report = CheckReport(format="tar", num_images=3, classes=("a", "b"), splits={}, findings=findings)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelwise.data.classes import describe_classes
+from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.metrics import BoundaryScore, ConfusionMatrix, compute_scores
 from pixelwise.reports.cross_validation_report import format_spread, summarize_folds, write_folds_report
 
@@ -58,7 +58,8 @@ def test_a_single_fold_has_no_std() -> None:
 
 def test_the_report_shows_each_fold_and_all_images(tmp_path: Path) -> None:
     summary = summarize_folds(FOLDS)
-    write_folds_report(tmp_path / "folds.html", "runs & more", summary, describe_classes({"names": NAMES}))
+    classes = describe_classes(parse_description({"names": NAMES}))
+    write_folds_report(tmp_path / "folds.html", "runs & more", summary, classes)
     page = (tmp_path / "folds.html").read_text(encoding="utf-8")
     assert "<h1>runs &amp; more</h1>" in page
     assert "3 folds · 9 images, each scored once" in page

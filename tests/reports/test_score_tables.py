@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from pixelwise.data.classes import describe_classes
+from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.reports.html import build_confusion_table, format_percent
 
 
@@ -24,6 +24,7 @@ def test_percentages_keep_the_digits_of_small_fractions(fraction: float | None, 
 
 
 def test_the_confusion_table_has_shares_of_the_true_class() -> None:
-    table = build_confusion_table(describe_classes({"names": ["a", "b"]}), np.array([[999, 1], [0, 0]]))
+    classes = describe_classes(parse_description({"names": ["a", "b"]}))
+    table = build_confusion_table(classes, np.array([[999, 1], [0, 0]]))
     assert [[cell["text"] for cell in row["cells"]] for row in table["rows"]] == [["100", ""], ["", ""]]
     assert [cell["is_correct"] for cell in table["rows"][1]["cells"]] == [False, True]

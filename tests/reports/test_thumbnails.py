@@ -9,8 +9,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from pixelwise.data.classes import classes_from_values, describe_classes
+from pixelwise.data.classes import classes_from_values
 from pixelwise.data.dataset import Dataset
+from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.data.formats.dataset_index import SampleReader
 from pixelwise.data.io.images import Array, DecodedImage, write_png
 from pixelwise.data.sample import Sample
@@ -40,7 +41,7 @@ def halves(left: object, right: object, shape: tuple[int, ...] = (40, 80)) -> Ar
 def write_pair(root: Path, image: Array, mask: Array, description: dict[str, Any] = RED_AND_BLUE) -> Dataset:
     write_png(root / "images/0.png", image)
     write_png(root / "masks/0.png", mask)
-    return Dataset.load(root).with_classes(describe_classes(description), 3)
+    return Dataset.load(root).with_classes(describe_classes(parse_description(description)), 3)
 
 
 def is_near(pixel: Array, color: tuple[int, int, int]) -> bool:
@@ -139,7 +140,7 @@ def test_images_with_16_bits_and_many_bands(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir(parents=True)
     tifffile.imwrite(tmp_path / "images/0.tif", bands, photometric="rgb", extrasamples=[0] * 3, planarconfig="contig")
     write_png(tmp_path / "masks/0.png", halves(0, 1))
-    dataset = Dataset.load(tmp_path).with_classes(describe_classes(RED_AND_BLUE), 6)
+    dataset = Dataset.load(tmp_path).with_classes(describe_classes(parse_description(RED_AND_BLUE)), 6)
     image, mask = draw_pair(dataset, dataset.samples[0]).panels
     assert decode_panel(image).mean() == pytest.approx(127, abs=15)
     assert mask.title == "mask over the image"

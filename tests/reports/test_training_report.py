@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelwise.data.classes import describe_classes
 from pixelwise.data.dataset import Dataset
+from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.data.io.images import write_png
 from pixelwise.evaluation.evaluate import score_samples
 from pixelwise.inference.predictor import load
@@ -50,7 +50,7 @@ def write(path: Path, report: TrainingReport) -> str:
 def make_report(model: Path, data: Path, names: Sequence[str], **changes: Any) -> TrainingReport:
     """Evaluate the model on the validation images of `data` and return the report."""
     predictor = load(model, device="cpu")
-    classes = describe_classes({"names": list(names)})
+    classes = describe_classes(parse_description({"names": list(names)}))
     predictor = replace(predictor, spec=replace(predictor.spec, classes=classes))
     dataset = Dataset.load(data).with_classes(classes, 3)
     samples = [sample for sample in dataset.samples if sample.split == "val"]

@@ -162,6 +162,7 @@ MASK_DATASETS = {
         values=(0, 15, 20, 255),
         labels=(0, 15, 20, 255),
         classes={0: "background", 15: "person", 20: "tvmonitor"},
+        codes=["split_lists"],
     ),
     "cityscapes": MaskDataset(
         build=cityscapes,

@@ -6,15 +6,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from pixelwise.data.classes import Classes, describe_classes
+from pixelwise.data.classes import Classes
+from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.data.io.tiff import Georeference
 from pixelwise.inference.predictor import Prediction
 from pixelwise.output_files import OutputClaim, OutputManifest
 from pixelwise.prediction.outputs.pictures import LabeledImage, LabelValues
 
 COLORS = [[10, 20, 30], [200, 100, 0], [0, 0, 255]]
-ABC = describe_classes({"names": ["a", "b", "c"], "colors": COLORS})
-CELLS = describe_classes({"names": ["background", "cell", "a <b> & 'c'"], "colors": COLORS})
+ABC = describe_classes(parse_description({"names": ["a", "b", "c"], "colors": COLORS}))
+CELLS = describe_classes(parse_description({"names": ["background", "cell", "a <b> & 'c'"], "colors": COLORS}))
 
 
 def make_labeled(

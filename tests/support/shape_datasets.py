@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +58,51 @@ def get_finding(answer: dict[str, Any], code: str) -> dict[str, Any]:
     """Return the only finding with a code."""
     (found,) = [f for f in answer["findings"] if f["code"] == code]
     return dict(found)
+
+
+def _write_coco(root: Path) -> None:
+    names = [
+        write_image(root / f"images/{name}").relative_to(root / "images").as_posix() for name in ("a/0.png", "1.png")
+    ]
+    images = [{"id": id_, "file_name": name, "height": 6, "width": 8} for id_, name in enumerate(names)]
+    write_json(root / "all.json", {"images": images, "annotations": [], "categories": [{"id": 1, "name": "cat"}]})
+
+
+def _write_labelme(root: Path) -> None:
+    for name in ("train/0", "val/1"):
+        image = write_image(root / f"{name}.png")
+        write_json(root / f"{name}.json", {"shapes": [], "imagePath": image.name, "imageHeight": 6, "imageWidth": 8})
+
+
+def _write_cvat(root: Path) -> None:
+    names = [
+        write_image(root / f"images/{name}").relative_to(root / "images").as_posix() for name in ("a/0.png", "1.png")
+    ]
+    images = "".join(f'<image name="{name}" width="8" height="6"/>' for name in names)
+    labels = "<meta><labels><label><name>cat</name></label></labels></meta>"
+    (root / "annotations.xml").write_text(f"<annotations>{labels}{images}</annotations>", encoding="utf-8")
+
+
+def _write_yolo(root: Path) -> None:
+    for name in ("train/0", "val/1"):
+        write_image(root / f"images/{name}.png")
+        (root / f"labels/{name}.txt").parent.mkdir(parents=True)
+        (root / f"labels/{name}.txt").touch()
+    (root / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [cat]\n", encoding="utf-8")
+
+
+def _write_supervisely(root: Path) -> None:
+    write_json(root / "meta.json", {"classes": [{"title": "cat", "shape": "polygon"}], "tags": []})
+    for split, name in (("train", "0.png"), ("val", "1.png")):
+        write_image(root / split / "img" / name)
+        write_json(root / split / "ann" / f"{name}.json", {"size": {"height": 6, "width": 8}, "objects": []})
+
+
+SHAPE_DATASETS: Mapping[str, tuple[Callable[[Path], None], list[str]]] = {
+    "coco": (_write_coco, ["1", "a/0"]),
+    "labelme": (_write_labelme, ["train/0", "val/1"]),
+    "cvat": (_write_cvat, ["1", "a/0"]),
+    "yolo": (_write_yolo, ["train/0", "val/1"]),
+    "supervisely": (_write_supervisely, ["train/0", "val/1"]),
+}
+"""Format → a function that writes two images without shapes, and the names of their samples."""

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from pixelwise.data.classes import describe_classes
+from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.metrics import ConfusionMatrix, compute_scores
 from pixelwise.training.cross_validation import CrossValidation, load_cross_validation, schedule_start
 
-CLASSES = describe_classes({"names": ["a", "b"]})
+CLASSES = describe_classes(parse_description({"names": ["a", "b"]}))
 
 
 def make_scores(number: int) -> Mapping[str, Any]:

@@ -139,7 +139,7 @@ def convert(
 def plan(
     data: Data,
     *,
-    budget: Annotated[str | float, Option(help="Time for the whole run, such as 90s, 20m or 1h30m.")] = "20m",
+    budget: Annotated[str | float, Option(help="Time for the whole run, such as 90s, 20m, 0.5h or 1h30m.")] = "20m",
     network: Annotated[str | None, Option(help="Network, as listed by `networks`.", metavar="NAME")] = None,
     settings: Annotated[Mapping[str, object], Settings] = MappingProxyType({}),
     format: Format = None,

@@ -127,6 +127,7 @@ def evaluate(
         >>> scores["split"], scores["num_images"]
         ('test', 4)
     """
+    from pixelwise.checks import CODES
     from pixelwise.data.dataset import Dataset
     from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, score_samples
     from pixelwise.inference.engines import select_engine
@@ -144,6 +145,9 @@ def evaluate(
     logger.info(f"Evaluating on split {chosen!r}: {len(samples)} images, {predictor.precision}")
     if num_unlabeled := len(dataset.index.images_without_mask):
         logger.info(f"{num_unlabeled} image(s) of {dataset.root} have no mask and are left out")
+    for fault in dataset.index.faults:
+        if CODES[fault.code][0] == "error":
+            logger.warning(f"{data} has {len(fault.files)} {fault.noun}(s) {fault.problem}. {fault.fix}")
     if dataset.index.same_stem:
         names = ", ".join(path.name for path in dataset.index.same_stem[:3])
         raise DataError(f"{dataset.root} has files with the same stem ({names}). Rename or remove one of each.")

@@ -51,7 +51,7 @@ def train(
         Option(help="Run or model with the initial weights; its classes may differ.", metavar="MODEL"),
     ] = None,
     budget: Annotated[
-        str | float | None, Option(help="Time for the whole command, such as 90s, 20m or 1h30m.", default="20m")
+        str | float | None, Option(help="Time for the whole command, such as 90s, 20m, 0.5h or 1h30m.", default="20m")
     ] = None,
     steps: Annotated[int | None, Option(help="Number of optimizer steps, instead of a budget.")] = None,
     resume: Annotated[bool, Option(help="Continue the run in --output.")] = False,

@@ -1,7 +1,7 @@
 """Check which classes occur in which splits, and how often."""
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -9,8 +9,10 @@ import numpy as np
 
 from pixelwise.checks.context import Check, CheckContext
 from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, report_files
-from pixelwise.checks.masks import find_artifact_values, is_foreground_ignored
-from pixelwise.data.sample import SPLITS
+from pixelwise.checks.masks import find_artifact_values, has_single_class, is_foreground_ignored
+from pixelwise.data.class_names import find_similar_names, format_key
+from pixelwise.data.description import read_description
+from pixelwise.data.sample import SPLITS, Split
 from pixelwise.data.sample_stats import SampleStats
 from pixelwise.data.scan import count_class_pixels
 from pixelwise.files import READ_ERRORS
@@ -22,60 +24,108 @@ BACKGROUND_NAMES = ("background", "_background_", "__background__", "bg")
 
 def _list_classes(context: CheckContext) -> list[tuple[int, str]]:
     """Return index and name of the classes, without those that damaged masks created."""
-    artifacts = {context.classes.label_mapping.get(value) for value in find_artifact_values(context)}
+    artifacts = {context.classes.get_label(value) for value in find_artifact_values(context)}
     return [(index, name) for index, name in enumerate(context.classes.names) if index not in artifacts]
 
 
 def _find_masks_with_class(context: CheckContext, index: int) -> list[SampleStats]:
-    values = {value for value, to in context.classes.label_mapping.items() if to == index}
-    return [s for s in context.stats if values & set(s.value_counts)]
+    return [s for s in context.stats if index in map(context.classes.get_label, s.value_counts)]
+
+
+def _check_similar_names(context: CheckContext) -> Iterator[Finding]:
+    names = context.classes.names
+    masks = {name: context.list_masks(_find_masks_with_class(context, i)) for i, name in enumerate(names)}
+    groups = [sorted(group, key=lambda name: -len(masks[name])) for group in find_similar_names(names)]
+    if not groups:
+        return
+    changed = {name: kept for kept, *others in groups for name in others}
+    description, declared = read_description(context.dataset.root), context.dataset.index.description.names
+    own = {name: name for name in changed if name in (declared or names)}
+    rename = {name: changed.get(new, new) for name, new in {**own, **(description.rename or {})}.items()}
+    fix = f"If they mean the same, write this into dataset.yaml:\n{format_key('rename', rename)}"
+    if declared and description.names:  # which has the new names
+        fix += f"\n{format_key('names', [name for name in names if name not in changed])}"
+    shown = "; ".join(
+        ", ".join(f"{name!r} in {format_count(len(masks[name]), 'mask')}" for name in group) for group in groups
+    )
+    files = sorted({file for name in changed for file in masks[name]})
+    message = f"Names of classes differ only in case, blanks or the encoding of accents: {shown}."
+    yield make_finding("similar_names", files, message, fix)
 
 
 def _check_presence(context: CheckContext) -> Iterator[Finding]:
+    """Report which classes do not occur where; nothing about splits with masks that could not be read."""
+    if has_single_class(context):
+        return  # that finding gives the reason
+    similar = {name for group in find_similar_names(context.classes.names) for name in group}
     split_of = {sample: split for split in SPLITS for sample in context.splits[split]}
     used = {split_of[s.sample] for s in context.stats if s.value_counts}
+    unread = {split_of[s.sample] for s in context.stats if s.mask_error}
+    unused: list[str] = []
+    rare: dict[str, str] = {}
+    absent: dict[tuple[Split, ...], list[str]] = defaultdict(list)
     for index, name in _list_classes(context):
         containing = _find_masks_with_class(context, index)
         present = {split_of[s.sample] for s in containing}
-        missing = [split for split in SPLITS if split in used - present]
+        missing = tuple(split for split in SPLITS if split in used - present - unread)
         if not containing:
-            if not is_foreground_ignored(context):  # that finding gives the reason
-                message = f"Class {name!r} does not occur in any mask."
-                fix = "Remove it from dataset.yaml, or check that the masks contain its value."
-                yield make_finding("class_unused", (), message, fix)
+            if not (unread or is_foreground_ignored(context)):  # that finding gives the reason
+                unused.append(name)
+        elif name in similar:
+            continue  # the class is divided, which that finding reports
         elif len(containing) == 1:
-            files = context.list_masks(containing)
-            message = f"Class {name!r} occurs in one mask only: {files[0]}."
-            fix = "Label more images of this class: training and validation each need at least one."
-            yield make_finding("class_in_one_image", files, message, fix)
-        elif "train" in missing:
-            where = " and ".join(split for split in SPLITS if split in present)
-            message = f"Class {name!r} occurs in {where}, but not in train, so it cannot be learned."
-            yield make_finding("class_not_in_train", (), message, "Move some images of this class to train.")
+            if not unread:
+                rare[name] = context.list_masks(containing)[0]
         elif missing:
+            absent[missing].append(name)
+    if unused:
+        message = f"{_name_classes(unused, 'does', 'do')} not occur in any mask."
+        fix = "Remove it from the list of classes, or check that the labels contain it."
+        yield make_finding("class_unused", (), message, fix)
+    if rare:
+        message = f"{_name_classes(rare, 'occurs', 'occur')} in one mask only: {format_names([*rare.values()])}."
+        fix = "Label more images of this class: training and validation each need at least one."
+        yield make_finding("class_in_one_image", sorted({*rare.values()}), message, fix)
+    for missing, names in absent.items():
+        if "train" in missing:
+            where = " and ".join(split for split in SPLITS if split in used and split not in missing)
+            message = (
+                f"{_name_classes(names, 'occurs', 'occur')} in {where}, but not in train, so it cannot be learned."
+            )
+            yield make_finding("class_not_in_train", (), message, "Move some images of this class to train.")
+        else:
             where = " or ".join(missing)
-            message = f"Class {name!r} does not occur in {where}, so it is not evaluated there."
+            message = f"{_name_classes(names, 'does', 'do')} not occur in {where}, so it is not evaluated there."
             yield make_finding("class_not_in_split", (), message, f"Move some images of this class to {where}.")
+
+
+def _name_classes(names: Collection[str], verb: str, plural_verb: str) -> str:
+    """Return `Class 'road' occurs` or `2 classes ('road', 'sky') occur`."""
+    shown = ", ".join(map(repr, names))
+    return f"Class {shown} {verb}" if len(names) == 1 else f"{len(names)} classes ({shown}) {plural_verb}"
 
 
 def _check_imbalance(context: CheckContext) -> Iterator[Finding]:
     pixels = count_class_pixels(context.dataset, (s.sample for s in context.stats)).sum(0)
     shares = pixels / max(int(pixels.sum()), 1)
-    for index, name in _list_classes(context):
-        if 0 < shares[index] < MIN_CLASS_SHARE:
-            message = f"Class {name!r} has {shares[index]:.4%} of the labeled pixels, less than {MIN_CLASS_SHARE:.1%}."
-            fix = (
-                "Label more images of this class, merge it with another class by 'label_mapping' in dataset.yaml, or "
-                "train with --set loss.class_weights=inverse_log."
-            )
-            yield make_finding("extreme_imbalance", (), message, fix)
+    rare = {name: shares[index] for index, name in _list_classes(context) if 0 < shares[index] < MIN_CLASS_SHARE}
+    if rare:
+        shown = " and ".join(f"{share:.4%}" for share in rare.values())
+        message = (
+            f"{_name_classes(rare, 'has', 'have')} {shown} of the labeled pixels, less than {MIN_CLASS_SHARE:.1%}."
+        )
+        fix = (
+            "Label more images of each, merge it with another class by 'label_mapping' in dataset.yaml, or "
+            "train with --set loss.class_weights=inverse_log."
+        )
+        yield make_finding("extreme_imbalance", (), message, fix)
 
 
 def _check_empty_masks(context: CheckContext) -> Iterator[Finding]:
-    background = _find_background(context)
-    values = {value for value, index in context.classes.label_mapping.items() if index == background}
-    other = set(context.classes.label_mapping) - values
-    empty = [s for s in context.stats if set(s.value_counts) & values and not set(s.value_counts) & other]
+    if has_single_class(context):
+        return
+    only_background = {_find_background(context)}
+    empty = [s for s in context.stats if context.find_labels(s) == only_background]
     fix = "If the images show no object, nothing needs to be done. Otherwise label the objects."
     yield from report_files("empty_mask", context.list_masks(empty), "mask", "with only background", fix)
 
@@ -94,16 +144,16 @@ def _check_tiny_objects(context: CheckContext) -> Iterator[Finding]:
         return
     with ThreadPoolExecutor(max_workers=4) as pool:
         lost = list(pool.map(lambda s: _count_lost_regions(context, s), context.stats))
-    resolution = "x".join(map(str, context.resolution))
-    for index, name in _list_classes(context):
-        files = context.list_masks(s for s, regions in zip(context.stats, lost, strict=True) if regions[index])
-        if files:
-            number = sum(regions[index] for regions in lost)
-            message = (
-                f"{format_count(number, 'region')} of class {name!r} would be smaller than a pixel at {resolution}, "
-                f"in {format_count(len(files), 'mask')}: {format_names(files)}."
-            )
-            yield make_finding("tiny_objects", files, message, "Train on crops, or at a higher resolution.")
+    names = {index: name for index, name in _list_classes(context) if any(regions[index] for regions in lost)}
+    files = context.list_masks(s for s, regions in zip(context.stats, lost, strict=True) if names.keys() & +regions)
+    if files:
+        number = sum(regions[index] for regions in lost for index in names)
+        message = (
+            f"{format_count(number, 'region')} of class {', '.join(map(repr, names.values()))} would be smaller than a "
+            f"pixel at {'x'.join(map(str, context.resolution))}, in {format_count(len(files), 'mask')}: "
+            f"{format_names(files)}."
+        )
+        yield make_finding("tiny_objects", files, message, "Train on crops, or at a higher resolution.")
 
 
 def _count_lost_regions(context: CheckContext, stats: SampleStats) -> Counter[int]:
@@ -121,4 +171,10 @@ def _count_lost_regions(context: CheckContext, stats: SampleStats) -> Counter[in
     return lost
 
 
-CHECKS: tuple[Check, ...] = (_check_presence, _check_imbalance, _check_empty_masks, _check_tiny_objects)
+CHECKS: tuple[Check, ...] = (
+    _check_similar_names,
+    _check_presence,
+    _check_imbalance,
+    _check_empty_masks,
+    _check_tiny_objects,
+)

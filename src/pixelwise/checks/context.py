@@ -46,6 +46,11 @@ class CheckContext:
         """All values that occur in the masks."""
         return {value for s in self.stats for value in s.value_counts}
 
+    def find_labels(self, stats: SampleStats) -> set[int]:
+        """Return the classes that occur in a mask."""
+        labels = {self.classes.get_label(value) for value in stats.value_counts}
+        return {label for label in labels if label is not None} - {self.classes.ignore_index}
+
     def list_files(self, paths: Iterable[Path]) -> list[str]:
         """Return sorted, printable file names relative to the dataset."""
         return _sort_printable(map(self.dataset.get_relative_path, paths))

@@ -1,15 +1,16 @@
 """Checks of the files: which exist, and which can be read."""
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 from pixelwise.checks.context import Check, CheckContext, split_error_message
 from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, make_printable, report_files
-from pixelwise.data.io.file_info import FORMAT_OF_EXTENSION, is_decompression_bomb
+from pixelwise.data.io.decoded_image import too_large
+from pixelwise.data.io.file_info import FORMAT_OF_EXTENSION
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import SPLITS
+from pixelwise.files import walk_folders
 
 
 def _check_pairing(context: CheckContext) -> Iterator[Finding]:
@@ -32,13 +33,18 @@ def _check_pairing(context: CheckContext) -> Iterator[Finding]:
     yield from report_files("foreign_file", files, "file", "without the suffix of an image", fix)
 
 
+def _check_faults(context: CheckContext) -> Iterator[Finding]:
+    """Report what the format or split lists found."""
+    for fault in context.dataset.index.faults:
+        files = context.list_files(fault.files)
+        yield from report_files(fault.code, files, fault.noun, fault.problem, fault.fix)
+
+
 def _check_links(context: CheckContext) -> Iterator[Finding]:
     """Find broken symbolic links, which formats do not list as files."""
     broken = []
-    for folder, folders, names in os.walk(context.dataset.root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths = [Path(folder, name) for name in names + folders if not name.startswith(".")]
-        broken += [path for path in paths if path.is_symlink() and not path.exists()]
+    for folder, _, names in walk_folders(context.dataset.root):
+        broken += [path for path in (folder / name for name in names) if path.is_symlink() and not path.exists()]
     fix = "Restore the target of each link, or remove the link."
     files = context.list_files(broken)
     yield from report_files("broken_link", files, "symbolic link", "to a file that does not exist", fix)
@@ -54,37 +60,39 @@ def _check_names(context: CheckContext) -> Iterator[Finding]:
 
 
 def _check_decoding(context: CheckContext) -> Iterator[Finding]:
-    """Yield one finding for each code and fix."""
-    failures: dict[tuple[str, str], dict[Path, str]] = defaultdict(dict)
-    for path, error, code in _list_failures(context):
-        problem, fix = split_error_message(error.removeprefix(f"{path}: "))
-        failures[code, fix][path] = problem
+    """Yield one finding for each code and fix, with the place of each fault: a file may have many pairs."""
+    failures: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for place, error, code in _list_failures(context):
+        problem, fix = split_error_message(error)
+        failures[code, fix][make_printable(place)] = problem
     for (code, fix), problems in sorted(failures.items()):
-        shown = [f"{context.list_files([path])[0]}: {problem[:-1]}" for path, problem in sorted(problems.items())]
+        shown = [f"{place}: {problem[:-1]}" for place, problem in sorted(problems.items())]
         message = f"{format_count(len(problems), 'file')} cannot be used: {format_names(shown)}."
         if len(set(problems.values())) == 1:
-            message = f"{format_names(context.list_files(problems))}: {next(iter(problems.values()))}"
-        yield make_finding(code, context.list_files(problems), message, fix)
+            message = f"{format_names(sorted(problems))}: {next(iter(problems.values()))}"
+        yield make_finding(code, sorted(problems), message, fix)
 
 
-def _list_failures(context: CheckContext) -> Iterator[tuple[Path, str, str]]:
-    """Yield path, error and code of each file that could not be read; color masks are checked in `masks`."""
+def _list_failures(context: CheckContext) -> Iterator[tuple[str, str, str]]:
+    """Yield place, error and code of what could not be read; color masks are checked in `masks`."""
     for s in context.stats:
         if s.image_error:
-            path = s.sample.image_path
-            yield path, s.image_error, _find_code(path, s.image_file.is_truncated, "unreadable_image")
+            place, path = context.dataset.get_image_file(s.sample), s.sample.image_path
+            error = s.image_error.removeprefix(f"{s.sample.image_location}: ")
+            yield place, error, _find_code(path, error, s.image_file.is_truncated, "unreadable_image")
         if s.mask_error and not s.color_counts:
-            path = s.sample.mask_path
-            yield path, s.mask_error, _find_code(path, s.mask_file.is_truncated, "unreadable_mask")
+            place, path = context.dataset.get_mask_file(s.sample), s.sample.mask_path
+            error = s.mask_error.removeprefix(f"{s.sample.mask_location}: ")
+            yield place, error, _find_code(path, error, s.mask_file.is_truncated, "unreadable_mask")
 
 
-def _find_code(path: Path, is_truncated: bool, default: str) -> str:
-    """Return the code of a file that cannot be read; this is rare, so its header may be read again."""
+def _find_code(path: Path, error: str, is_truncated: bool, default: str) -> str:
+    """Return the code of a file that cannot be read."""
     if path.is_file() and path.stat().st_size == 0:
         return "empty_file"
     if is_truncated:
         return "truncated_file"
-    return "decompression_bomb" if path.is_file() and is_decompression_bomb(path) else default
+    return "decompression_bomb" if too_large() in error else default
 
 
 def _check_suffixes(context: CheckContext) -> Iterator[Finding]:
@@ -103,4 +111,11 @@ def _check_suffixes(context: CheckContext) -> Iterator[Finding]:
     yield from report_files("wrong_extension", files, "file", problem, fix)
 
 
-CHECKS: tuple[Check, ...] = (_check_pairing, _check_links, _check_names, _check_decoding, _check_suffixes)
+CHECKS: tuple[Check, ...] = (
+    _check_pairing,
+    _check_faults,
+    _check_links,
+    _check_names,
+    _check_decoding,
+    _check_suffixes,
+)

@@ -85,8 +85,7 @@ def _check_jpeg(context: CheckContext) -> Iterator[Finding]:
 
 def _find_unlisted(context: CheckContext, stats: SampleStats) -> list[int]:
     """Return the values that neither a class nor `ignore` lists, except in JPEG masks, which have their own finding."""
-    listed = set(context.classes.label_mapping) | set(context.classes.ignore)
-    return [] if _is_jpeg(stats) else sorted(set(stats.value_counts) - listed)
+    return [] if _is_jpeg(stats) else sorted(v for v in stats.value_counts if context.classes.get_label(v) is None)
 
 
 def _is_interpolated(context: CheckContext, stats: SampleStats) -> bool:
@@ -138,8 +137,7 @@ def _check_unlisted_values(context: CheckContext) -> Iterator[Finding]:
 
 
 def _check_all_ignored(context: CheckContext) -> Iterator[Finding]:
-    known = set(context.classes.label_mapping)
-    empty = [s for s in context.stats if s.value_counts and not set(s.value_counts) & known]
+    empty = [s for s in context.stats if s.value_counts and not context.find_labels(s)]
     files = context.list_masks(s for s in empty if context.classes.names and not _find_unlisted(context, s))
     fix = "Label them, or remove the images and masks."
     yield from report_files("all_ignored", files, "mask", "in which all pixels are ignored", fix)
@@ -151,12 +149,34 @@ def _check_class_count(context: CheckContext) -> Iterator[Finding]:
         message = f"The masks contain {len(values)} different values, too many to be classes."
         fix = "Check that the masks are not photos. If they are masks, list the class names in dataset.yaml."
         yield make_finding("no_classes", (), message, fix)
-    elif values and not values & set(context.classes.label_mapping):
+    elif values and not any(map(context.classes.is_class_value, values)):
         fix = "Label some pixels, or add their values to 'names' or 'label_mapping' in dataset.yaml."
         yield make_finding("no_classes", (), "No mask contains a pixel of any class.", fix)
     elif len(names) == 1:
         message = f"There is only one class, {names[0]!r}, so there is nothing to distinguish."
         yield make_finding("single_class", (), message, "Label at least two classes, for example a background.")
+    elif has_single_class(context):
+        (index,) = find_training_classes(context)
+        message = f"The training masks contain only class {names[index]!r}, so there is nothing to distinguish."
+        fix = (
+            "Label the other classes. If they are labeled, check that the labels are where the format expects them, "
+            "and that their values are those of the classes."
+        )
+        yield make_finding("single_class", (), message, fix)
+
+
+def has_single_class(context: CheckContext) -> bool:
+    """Return whether only one of several classes occurs in training, and no unread mask or value can be another."""
+    train = set(context.splits["train"])
+    are_known = all(not s.mask_error and not _find_unlisted(context, s) for s in context.stats if s.sample in train)
+    return are_known and not is_foreground_ignored(context) and len(find_training_classes(context)) == 1
+
+
+def find_training_classes(context: CheckContext) -> set[int]:
+    """Return the classes that occur in the training masks."""
+    train, mapping = set(context.splits["train"]), context.classes.label_mapping
+    counts = [s.value_counts for s in context.stats if s.sample in train]
+    return {mapping[value] for c in counts for value, pixels in c.items() if pixels and value in mapping}
 
 
 def _check_ignored_foreground(context: CheckContext) -> Iterator[Finding]:

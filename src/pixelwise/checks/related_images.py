@@ -17,12 +17,15 @@ from pixelwise.data.sample import Sample, Split
 from pixelwise.data.sample_stats import SampleStats
 from pixelwise.data.splits.groups import Position, find_position, find_user_groups
 
-MIN_CORRELATION = 0.9995
-"""Correlation of two thumbnails from which images count as near duplicates. On 40 images of CamVid, copies saved as
-JPEG of quality 50, at half the size, darkened by a fifth or with noise of std 8 have at least 0.9999. Of its 701
-video frames, most have a closest other one between 0.86 and 0.98; only 8, of a standing car, exceed this."""
-_MAX_DISTANCE = (2 * (1 - MIN_CORRELATION)) ** 0.5 + 1e-3
-"""Distance of two unit vectors with that correlation, plus rounding."""
+MIN_CORRELATION = 0.99
+"""Correlation of two thumbnails from which images count as near duplicates. Copies of drawn scenes, of CamVid and of
+ISBI that are compressed (JPEG of quality 30), reduced to a third, darkened by a fifth or with noise of std 8 have more;
+different drawn scenes and slices of ISBI have at most 0.86."""
+MIN_VIDEO_CORRELATION = 0.9995
+"""Required instead in sets where many images have a near duplicate, as frames of videos do. Of CamVid's 701 frames,
+8 of a standing car exceed it."""
+_MAX_DUPLICATE_SHARE = 0.05
+"""If more of the images have a near duplicate, they are taken for frames of videos."""
 _CHUNK_ROWS = 1024
 """Rows of the correlation matrix that are computed at once."""
 
@@ -51,7 +54,9 @@ def _has_different_masks(group: Copies) -> bool:
 
 def _check_near_duplicates(context: CheckContext) -> Iterator[Finding]:
     unique = [group[0] for group in _group_by_fingerprint(context)]
-    pairs = [[a, b] for a, b in find_similar_pairs(unique)]
+    pairs = [[a, b] for a, b in find_similar_pairs(unique, MIN_CORRELATION)]
+    if len({s.sample for pair in pairs for s in pair}) > max(2, _MAX_DUPLICATE_SHARE * len(unique)):
+        pairs = [[a, b] for a, b in find_similar_pairs(unique, MIN_VIDEO_CORRELATION)]
     within = _merge_pairs(pair for pair in pairs if len(_find_splits(pair)) == 1)
     problem = "of nearly identical images in one split"
     fix = "Keep one image of each group: copies, and frames of a standing camera, add no information."
@@ -85,23 +90,26 @@ def _group_by_fingerprint(context: CheckContext) -> list[Copies]:
     return list(groups.values())
 
 
-def find_similar_pairs(stats: Sequence[SampleStats]) -> Iterator[tuple[SampleStats, SampleStats]]:
-    """Yield the pairs of images whose thumbnails correlate by at least `MIN_CORRELATION`.
+def find_similar_pairs(
+    stats: Sequence[SampleStats], min_correlation: float
+) -> Iterator[tuple[SampleStats, SampleStats]]:
+    """Yield the pairs of images whose thumbnails correlate by at least `min_correlation`.
 
     Such thumbnails, as unit vectors, are close to each other, and so are their projections on any direction. After
     sorting by a projection along which they vary strongly, each is compared with few others.
     """
     if not stats:
         return
+    max_distance = (2 * (1 - min_correlation)) ** 0.5 + 1e-3  # of two unit vectors, plus rounding
     thumbnails = np.stack([s.thumbnail for s in stats]).astype(np.float32)
     projections = thumbnails @ _find_main_direction(thumbnails)
     order = np.argsort(projections, kind="stable")
     thumbnails, projections = thumbnails[order], projections[order]
     for start in range(0, len(order), _CHUNK_ROWS):
         rows = thumbnails[start : start + _CHUNK_ROWS]
-        end = np.searchsorted(projections, projections[start + len(rows) - 1] + _MAX_DISTANCE, side="right")
+        end = np.searchsorted(projections, projections[start + len(rows) - 1] + max_distance, side="right")
         correlations: Array = rows @ thumbnails[start:end].T
-        for first, second in np.argwhere(np.triu(correlations, 1) >= MIN_CORRELATION).tolist():
+        for first, second in np.argwhere(np.triu(correlations, 1) >= min_correlation).tolist():
             low, high = sorted((order[start + first], order[start + second]))
             yield stats[low], stats[high]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pixelwise.checks import class_balance, files, images, masks, related_images
+from pixelwise.checks import class_balance, contradicting_masks, files, georeferences, images, masks, related_images
 from pixelwise.checks.context import CheckContext, split_error_message
 from pixelwise.checks.findings import CheckReport, Finding, make_finding
 from pixelwise.config import DataConfig
@@ -12,7 +12,7 @@ from pixelwise.data.splits.splits import assign_splits
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.shapes import Size
 
-_MODULES = (files, masks, images, class_balance, related_images)
+_MODULES = (files, georeferences, masks, contradicting_masks, images, class_balance, related_images)
 
 
 def run_checks(

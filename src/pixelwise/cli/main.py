@@ -1,6 +1,8 @@
 """The command line: one command per function of `pixelwise.api`, its exit codes and its messages."""
 
+import codecs
 import inspect
+import io
 import os
 import sys
 import time
@@ -35,6 +37,20 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "info": (api.info, "Show versions, kernels, devices and threads, for bug reports."),
 }
 """Command → its function, and its help."""
+
+_SUBSTITUTES = {
+    "→": "->",
+    "…": "...",
+    "×": "x",
+    "·": "-",
+    "–": "-",
+    "−": "-",
+    "±": "+/-",
+    "²": "^2",
+    "━": "-",
+    "╸": " ",
+}
+"""Characters of messages, tables and bars that some consoles cannot show."""
 
 app = typer.Typer(
     name="pixelwise",
@@ -156,9 +172,21 @@ for _name, (_function, _text) in COMMANDS.items():
     _register(_name, _function, _text)
 
 
+def _substitute(error: UnicodeError) -> tuple[str, int]:
+    """Return text for the characters that a stream cannot encode, and where to continue."""
+    assert isinstance(error, UnicodeEncodeError)
+    characters = error.object[error.start : error.end]
+    texts = [_SUBSTITUTES.get(c) or c.encode("ascii", "backslashreplace").decode() for c in characters]
+    return "".join(texts), error.end
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run a command; exit with 0 (done), 1 (done, with failures), 2 (invalid request) or 130 (interrupted)."""
     started = time.monotonic()  # a budget counts from here, imports included
+    codecs.register_error("pixelwise", _substitute)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # file names and messages must not end a command
+            stream.reconfigure(errors="pixelwise")
     words = sys.argv[1:] if arguments is None else arguments
     try:
         with count_budget_from(started):

@@ -65,7 +65,7 @@ class VocWriter:
         for split, names in self.lists.items():
             lines = "".join(f"{name}\n" for name in names)
             write_file(self.root / "ImageSets" / "Segmentation" / f"{split}.txt", lines)
-        _write_description(self.root, self.dataset)
+        _write_description(self.root, self.dataset, has_mapping=True)  # images of VOC's names have VOC's classes
         return []
 
 
@@ -106,8 +106,9 @@ class WebDatasetWriter:
         return []
 
 
-def _write_description(root: Path, dataset: Dataset) -> None:
-    write_file(root / "dataset.yaml", format_description(dataset.classes, dataset.channels))
+def _write_description(root: Path, dataset: Dataset, *, has_mapping: bool = False) -> None:
+    text = format_description(dataset.classes, dataset.channels, dataset.nodata, has_mapping=has_mapping)
+    write_file(root / "dataset.yaml", text)
 
 
 def _encode_member(name: str, content: bytes) -> bytes:

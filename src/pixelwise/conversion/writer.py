@@ -14,6 +14,7 @@ import yaml
 
 from pixelwise.data.classes import Classes, Color
 from pixelwise.data.io.images import Array, encode_png
+from pixelwise.data.io.nodata import Nodata
 from pixelwise.data.sample import Sample, Split
 from pixelwise.errors import DataError
 
@@ -92,19 +93,30 @@ def require_distinct_names(names: Iterable[str]) -> None:
 
 def encode_mask(labels: Array, classes: Classes) -> bytes:
     """Encode labels as a palette PNG in the class colors, or as 16-bit gray above 255 classes."""
-    if classes.dtype().itemsize > 1:
-        return encode_png(labels)
-    palette = [*classes.colors, *[IGNORE_COLOR] * (256 - len(classes.colors))]  # shorter ones reduce the bit depth
-    return encode_png(labels, palette)
+    return encode_png(labels, make_palette(classes) if classes.dtype().itemsize == 1 else ())
 
 
-def format_description(classes: Classes, channels: int | None) -> str:
-    """Return the text of a dataset.yaml for masks of class indices."""
+def make_palette(classes: Classes) -> list[Color]:
+    """Return 256 colors for labels of 8 bits: the class colors, then that of ignored pixels."""
+    return [*classes.colors, *[IGNORE_COLOR] * (256 - len(classes.colors))]  # shorter ones reduce the bit depth
+
+
+def format_description(
+    classes: Classes, channels: int | None, nodata: Nodata | None = None, *, has_mapping: bool = False
+) -> str:
+    """Return the text of a dataset.yaml for masks of class indices.
+
+    `has_mapping` also maps them, for formats that can have names of their own for the same masks.
+    """
     values: dict[str, Any] = {
         "names": list(classes.names),
         "colors": [list(color) for color in classes.colors],
         "ignore": [classes.ignore_index],
     }
+    if has_mapping:
+        values["label_mapping"] = {index: index for index in range(len(classes.names))}
     if channels not in (1, 3):
         values["channels"] = channels
+    if nodata is not None:
+        values["nodata"] = nodata.to_plain()
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None)

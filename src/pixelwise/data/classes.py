@@ -1,20 +1,26 @@
 """Classes: their names and colors, and the mask values that stand for them."""
 
 import colorsys
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 
-from pixelwise.data.io.decoded_image import Array
+from pixelwise.data.io.decoded_image import NO_LABEL, Array
 from pixelwise.errors import DataError
 
 Color = tuple[int, int, int]
+BINARY_NAMES = ("background", "foreground")
+"""Names of two classes where none are given."""
 GRAY: Color = (64, 64, 64)
 Coding = Literal["index", "rgb"]
 
+_MAX_TABLE_SIZE = 2**24
+"""Largest table from mask values to labels; colors need no larger one."""
 MAX_FOUND_CLASSES = 1024
 """Masks with more distinct values than this are taken for pictures, unless dataset.yaml names classes."""
 
@@ -22,6 +28,45 @@ MAX_FOUND_CLASSES = 1024
 def ignore_index_for(num_classes: int) -> int:
     """Return the label of pixels that neither the loss nor a score counts: the largest value of the label dtype."""
     return 255 if num_classes <= 255 else 65535
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ValueRange:
+    """The mask values from `low` up to, but without, `high`.
+
+    Example:
+        >>> [str(ValueRange(0, 128)), str(ValueRange(-math.inf, 0.5)), str(ValueRange(1, math.inf))]
+        ['0-127', '<0.5', '>=1']
+        >>> parse_range("0-127") == ValueRange(0, 128)
+        True
+    """
+
+    low: float
+    high: float
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value < self.high
+
+    def __str__(self) -> str:
+        if math.isinf(self.high):
+            return f">={self.low:.17g}"
+        return f"<{self.high:.17g}" if math.isinf(self.low) else f"{self.low:.0f}-{self.high - 1:.0f}"
+
+    @property
+    def typical_value(self) -> int:
+        """The mask value that masks are written with: 0, 1 or the largest of 8 or 16 bits, else the lowest."""
+        lowest = math.ceil(self.high) - 1 if math.isinf(self.low) else math.ceil(self.low)
+        return next((value for value in (0, 1, 255, 65535) if value in self), lowest)
+
+
+def parse_range(text: str) -> ValueRange | None:
+    """Parse the forms `0-127`, `<128` and `>=128` of a range; return None for other text."""
+    if match := re.fullmatch(r"\s*(-?\d+)\s*-\s*(-?\d+)\s*", text):
+        return ValueRange(int(match[1]), int(match[2]) + 1)
+    if match := re.fullmatch(r"\s*(<|>=)\s*(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*", text):
+        limit = float(match[2])
+        return ValueRange(-math.inf, limit) if match[1] == "<" else ValueRange(limit, math.inf)
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +82,9 @@ class Classes:
     label_mapping: Mapping[int, int]
     """Mask value → class index."""
     ignore: tuple[int, ...] = ()
-    """Mask values of pixels to ignore."""
+    """Mask values of pixels to ignore, besides `NO_LABEL`."""
+    ranges: Mapping[ValueRange, int] = field(default_factory=dict)
+    """Range of mask values → class index; for values that neither `label_mapping` nor `ignore` lists."""
     coding: Coding = "index"
 
     @property
@@ -49,6 +96,18 @@ class Classes:
         """Dtype of label arrays: uint8 up to 255 classes, else uint16."""
         return np.uint8 if len(self.names) <= 255 else np.uint16
 
+    def get_label(self, value: float) -> int | None:
+        """Return the class index of a mask value, `ignore_index` if it is ignored, None if it is not listed."""
+        if value in self.label_mapping:
+            return self.label_mapping[int(value)]
+        if value in self.ignore or value == NO_LABEL:
+            return self.ignore_index
+        return next((label for values, label in self.ranges.items() if value in values), None)
+
+    def is_class_value(self, value: float) -> bool:
+        """Return whether a mask value stands for a class, and is not ignored."""
+        return self.get_label(value) not in (None, self.ignore_index)
+
     def to_labels(self, mask: Array) -> tuple[Array, list[int]]:
         """Convert a mask, as `Dataset.read_mask` returns it, to labels.
 
@@ -57,28 +116,54 @@ class Classes:
             decides whether they are an error.
         """
         values = mask_values(mask, self.coding)
+        if values.dtype.kind == "f":
+            return self._fractions_to_labels(values)
         found = _find_distinct(values)
-        listed = dict.fromkeys(self.ignore, self.ignore_index) | dict(self.label_mapping)
-        table = np.zeros(max(found[-1] + 1, 256), self.dtype)
-        table[found] = [listed.get(v, self.ignore_index) for v in found]
-        # OpenCV's lookup is faster, but takes only 8 bits.
-        labels = cv2.LUT(values, table) if values.dtype == table.dtype == np.uint8 else table[values]
-        return labels, [v for v in found if v not in listed]
+        listed = [self.get_label(value) for value in found]
+        unlisted = [value for value, label in zip(found, listed, strict=True) if label is None]
+        labels = np.array([self.ignore_index if label is None else label for label in listed], self.dtype)
+        if found[-1] - found[0] >= _MAX_TABLE_SIZE:
+            return labels[np.searchsorted(found, values)], unlisted
+        first = 0 if values.dtype == np.uint8 else found[0]
+        table = np.zeros(max(found[-1] - first + 1, 256), self.dtype)
+        table[np.array(found) - first] = labels
+        if values.dtype == table.dtype == np.uint8:
+            return cv2.LUT(values, table), unlisted  # faster, but takes only 8 bits
+        return table[values - first], unlisted
+
+    def _fractions_to_labels(self, values: Array) -> tuple[Array, list[int]]:
+        if not self.ranges:
+            require_integers(values)
+        labels = np.full(values.shape, self.ignore_index, self.dtype)
+        listed = np.isnan(values)
+        for limits, label in self.ranges.items():
+            inside = (values >= limits.low) & (values < limits.high)
+            labels[inside] = label
+            listed |= inside
+        return labels, np.unique(values[~listed]).tolist()
 
     def to_mask(self, labels: Array) -> Array:
-        """Convert labels (H, W) in 0..K-1 to the mask values of the dataset.
+        """Convert labels (H, W) in 0..K-1, or `ignore_index`, to the mask values of the dataset.
 
         Returns:
             (H, W) uint8 or uint16, or (H, W, 3) uint8 colors. Of several values of a class, the lowest is written;
-            a class without a value gets the first ignored value.
+            a class without a value and ignored pixels get the first ignored value, or 0 if there is none.
+
+        Raises:
+            DataError: A class only has mask values that no label file can contain.
         """
-        table = np.full(len(self.names), self.ignore[0] if self.ignore else 0, np.uint32)
-        for value in sorted(self.label_mapping, reverse=True):
-            table[self.label_mapping[value]] = value
+        candidates = [(limits.typical_value, label) for limits, label in self.ranges.items()]
+        candidates += sorted(self.label_mapping.items(), reverse=True)
+        table = np.full(self.ignore_index + 1, self.ignore[0] if self.ignore else 0, np.int64)
+        for value, label in candidates:
+            table[label] = value
         values: Array = table[labels]
         if self.coding == "rgb":
             channels = [values >> 16 & 255, values >> 8 & 255, values & 255]
             return np.stack(channels, -1).astype(np.uint8)
+        for name, value in zip(self.names, table.tolist(), strict=False):  # the rest is for ignored pixels
+            if not 0 <= value <= 65535:
+                raise DataError(f"class {name!r} has the mask value {value}, but label files contain 0 to 65535.")
         return values.astype(np.uint8 if table.max() < 256 else np.uint16)
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,10 +171,21 @@ class Classes:
         return {
             "names": list(self.names),
             "colors": [list(color) for color in self.colors],
-            "label_mapping": {str(k): v for k, v in self.label_mapping.items()},
+            "label_mapping": {str(k): v for k, v in (*self.label_mapping.items(), *self.ranges.items())},
             "ignore": list(self.ignore),
             "coding": self.coding,
         }
+
+
+def require_integers(values: Array) -> None:
+    """Raise DataError for a mask of fractions, which only ranges of mask values can give a meaning."""
+    if values.dtype.kind == "f":
+        lowest, highest = np.nanmin(values), np.nanmax(values)
+        middle = 0.5 if 0 <= lowest <= highest <= 1 else (lowest + highest) / 2
+        raise DataError(
+            f"the mask contains fractions from {lowest:.4g} to {highest:.4g}. If they are probabilities or soft edges, "
+            f"write 'threshold: {middle:.4g}' into dataset.yaml. Otherwise save class ids as integers."
+        )
 
 
 def _find_distinct(values: Array) -> list[int]:
@@ -109,9 +205,9 @@ def mask_values(mask: Array, coding: Coding) -> Array:
     if coding == "rgb":
         wide = mask.astype(np.int32)
         if mask.ndim == 2:  # a gray mask among RGB masks: three equal channels
-            return wide * 0x010101
+            wide = np.stack([wide] * 3, -1)
         packed: Array = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
-        return packed
+        return np.where(wide.min(-1) < 0, NO_LABEL, packed) if wide.min() < 0 else packed
     if mask.ndim == 3:
         if not (mask[..., :1] == mask).all():
             raise DataError(
@@ -124,10 +220,12 @@ def mask_values(mask: Array, coding: Coding) -> Array:
 
 def classes_from_dict(values: Mapping[str, Any]) -> Classes:
     """Create classes from the values of `Classes.to_dict`."""
+    ranges = {text: limits for text in values["label_mapping"] if (limits := parse_range(text))}
     return Classes(
         names=tuple(values["names"]),
         colors=tuple((int(r), int(g), int(b)) for r, g, b in values["colors"]),
-        label_mapping={int(k): int(v) for k, v in values["label_mapping"].items()},
+        label_mapping={int(k): int(v) for k, v in values["label_mapping"].items() if k not in ranges},
+        ranges={limits: int(values["label_mapping"][text]) for text, limits in ranges.items()},
         ignore=tuple(values["ignore"]),
         coding=values["coding"],
     )
@@ -138,51 +236,19 @@ def classes_from_values(values: Iterable[int]) -> Classes:
 
     {0, 255} are background and foreground. Otherwise 255 is ignored, and the other values become classes in
     ascending order, named by their value. The class of 0 is gray, because it is nearly always the background.
-    More than `MAX_FOUND_CLASSES` values give no class.
+    Negative values are not classes. More than `MAX_FOUND_CLASSES` values give no class.
     """
-    found = sorted(set(values))
+    found = sorted(value for value in set(values) if value >= 0)
     if len(found) > MAX_FOUND_CLASSES:
         found = []
     binary = found == [0, 255]
     ids = found if binary else [v for v in found if v != 255]
     colors = default_colors(len(ids))
     return Classes(
-        names=("background", "foreground") if binary else tuple(str(v) for v in ids),
+        names=BINARY_NAMES if binary else tuple(str(v) for v in ids),
         colors=(GRAY, *colors[1:]) if 0 in ids else colors,
         label_mapping={v: i for i, v in enumerate(ids)},
         ignore=() if binary else (255,),
-    )
-
-
-def describe_classes(values: Mapping[str, Any]) -> Classes:
-    """Create classes from the keys names, colors, ignore, label_mapping and coding of `dataset.yaml`.
-
-    A mask value in `label_mapping` is a class, even if `ignore` lists it too. Without a mapping, mask values are
-    class indices (with `coding: rgb`, the colors), except those in `ignore`.
-
-    Raises:
-        DataError: A key has an invalid value.
-    """
-    names = _parse_names(values.get("names"))
-    colors = _parse_colors(values.get("colors"), len(names))
-    coding = values.get("coding", "index")
-    if coding not in ("index", "rgb"):
-        raise DataError(f"'coding' is {coding!r}. Expected index or rgb.")
-    ignore = _parse_ignore(values.get("ignore"), coding)
-    given = values.get("label_mapping")
-    if given is not None:
-        mapping = _parse_label_mapping(given, names, coding)
-    else:
-        keys = _pack_class_colors(values, colors) if coding == "rgb" else range(len(names))
-        mapping = {key: i for i, key in enumerate(keys) if key not in ignore}
-    if coding == "index":
-        ignore = (*ignore, 255)
-    return Classes(
-        names=names,
-        colors=colors,
-        label_mapping=mapping,
-        ignore=tuple(v for v in dict.fromkeys(ignore) if v not in mapping),
-        coding=coding,
     )
 
 
@@ -202,84 +268,3 @@ def default_colors(count: int) -> tuple[Color, ...]:
 def pack_color(color: Sequence[int]) -> int:
     """Return the mask value of a color: `(1, 2, 3) → 0x010203`."""
     return color[0] << 16 | color[1] << 8 | color[2]
-
-
-def _parse_names(given: object) -> tuple[str, ...]:
-    if isinstance(given, Mapping):  # such as {0: road, 1: sky}
-        if set(given) != set(range(len(given))):
-            raise DataError(f"'names' has the keys {sorted(map(str, given))}. Expected 0, 1, 2, ... without gaps.")
-        given = [given[i] for i in range(len(given))]
-    if not isinstance(given, list) or not given:
-        raise DataError(f"'names' is {given!r}. Expected a list of class names in the order of their indices.")
-    if unnamed := [n for n in given if n is None or isinstance(n, bool | list | dict)]:
-        raise DataError(f"'names' contains {unnamed[0]!r}. Put names such as no, off and null in quotes.")
-    names = tuple(str(n) for n in given)
-    if len(names) > 65535:
-        raise DataError(f"'names' lists {len(names)} classes. Expected at most 65535.")
-    if len(set(names)) != len(names):
-        twice = next(n for n in names if names.count(n) > 1)
-        raise DataError(f"'names' lists {twice!r} twice. Give each class its own name.")
-    return names
-
-
-def _parse_colors(given: object, count: int) -> tuple[Color, ...]:
-    if given is None:
-        return default_colors(count)
-    if not isinstance(given, list) or len(given) != count:
-        raise DataError(f"'colors' is {given!r}. Expected one [red, green, blue] for each of the {count} names.")
-    return tuple(_parse_color(color, "colors") for color in given)
-
-
-def _pack_class_colors(values: Mapping[str, Any], colors: Sequence[Color]) -> list[int]:
-    """Return the mask values of classes that are coded by their colors."""
-    if values.get("colors") is None:
-        raise DataError("'coding' is rgb, but 'colors' is missing. List one color for each name.")
-    twice = [list(color) for color in colors if colors.count(color) > 1]
-    if twice:
-        raise DataError(f"'colors' lists {twice[0]} twice. Give each class its own color.")
-    return [pack_color(color) for color in colors]
-
-
-def _parse_color(given: object, key: str) -> Color:
-    if isinstance(given, list | tuple) and len(given) == 3 and all(map(_is_byte, given)):
-        return given[0], given[1], given[2]
-    raise DataError(f"{key!r} contains {given!r}. Expected [red, green, blue], each from 0 to 255.")
-
-
-def _is_byte(value: object) -> bool:
-    return type(value) is int and 0 <= value <= 255
-
-
-def _parse_mask_value(given: object, key: str, coding: Coding) -> int:
-    if coding == "rgb":
-        return pack_color(_parse_color(given, key))
-    if type(given) is int and 0 <= given <= 65535:
-        return given
-    raise DataError(f"{key!r} contains {given!r}. Expected mask values from 0 to 65535.")
-
-
-def _parse_ignore(given: object, coding: Coding) -> tuple[int, ...]:
-    """Parse one mask value or color, or a list of them."""
-    if given is None:
-        return ()
-    listed = given if isinstance(given, list) else [given]
-    if coding == "rgb" and listed and all(map(_is_byte, listed)):
-        listed = [listed]
-    return tuple(_parse_mask_value(value, "ignore", coding) for value in listed)
-
-
-def _parse_label_mapping(given: object, names: tuple[str, ...], coding: Coding) -> dict[int, int]:
-    if not isinstance(given, Mapping):
-        raise DataError(f"'label_mapping' is {given!r}. Expected mask values and classes: {{0: 0, 255: 1}}.")
-    mapping = {}
-    for value, target in given.items():
-        index = names.index(target) if target in names else target
-        if type(index) is not int or not 0 <= index < len(names):
-            raise DataError(
-                f"'label_mapping' maps {value} to {target!r}. Expected a class name or an index from 0 to "
-                f"{len(names) - 1}."
-            )
-        if coding == "rgb" and isinstance(value, str):  # YAML does not allow a list as a key
-            value = [int(v) if v.strip().isdecimal() else v for v in value.split(",")]
-        mapping[_parse_mask_value(value, "label_mapping", coding)] = index
-    return mapping

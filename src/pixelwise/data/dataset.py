@@ -2,26 +2,28 @@
 
 import html
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pixelwise.data.classes import Classes, Coding, classes_from_values, describe_classes, mask_values
+from pixelwise.data.classes import Classes, Coding, Color, classes_from_values, mask_values, require_integers
+from pixelwise.data.description import combine_classes, read_description
 from pixelwise.data.formats import FORMATS, detect_format
-from pixelwise.data.formats.dataset_index import DatasetIndex
-from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage
+from pixelwise.data.formats.dataset_index import DatasetIndex, remove_aliases
+from pixelwise.data.formats.split_lists import apply_split_lists
+from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage, mark_unlabeled
+from pixelwise.data.io.nodata import ALL_DATA, Nodata
+from pixelwise.data.io.tiff import find_mask_flips
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
 from pixelwise.data.sample_stats import SampleStats, count_values
 from pixelwise.data.visualization import overlay_labels, to_css_color, to_data_uri, to_display_image
 from pixelwise.errors import DataError, PathAccessError, PathNotFoundError, unknown_name, wrap_path_errors
-from pixelwise.files import READ_ERRORS, read_yaml
+from pixelwise.files import READ_ERRORS
 
-_KEYS = ("names", "colors", "ignore", "label_mapping", "coding", "channels")
 _NUM_SHOWN_IN_HTML = 4
 
 
@@ -65,6 +67,10 @@ class Dataset:
     resolved_classes: Classes | None
     """Classes by which masks are read: declared, found by a scan, or those of a model; None until known."""
     channels: int | None
+    nodata: Nodata | None = None
+    """Values of missing data, in addition to those that image files declare; None: dataset.yaml does not say."""
+    mapped_values: frozenset[int] = frozenset()
+    """Mask values that `label_mapping` gives to a class, although a mask file may declare them as missing data."""
     stats: tuple[SampleStats, ...] = field(default=(), compare=False)
     """Statistics of the samples that `scan.scan_dataset` read."""
 
@@ -97,21 +103,27 @@ class Dataset:
         if not os.access(root, os.R_OK | os.X_OK):
             raise PathAccessError(f"Dataset {str(path)!r} is not readable. Check the permissions of the folder.")
         format = detect_format(root, format)
-        index = FORMATS[format].find_pairs(root)
-        description = _merge_descriptions(index.description, _read_description(root))
-        if not (index.samples or index.images_without_mask or index.same_stem):
+        index = apply_split_lists(root, remove_aliases(FORMATS[format].find_pairs(root)))
+        description = read_description(root)
+        if not (index.samples or index.images_without_mask or index.same_stem or index.faults):
             fix = f"Expected the layout of format {format!r}. Check the path, or choose another --format."
             if format == "folder":
                 fix = "Put the images into images/ and masks of the same name into masks/."
             raise DataError(f"No images found in {root} ({', '.join(IMAGE_EXTENSIONS)}). {fix}")
-        classes = _parse_classes(root, description, index)
+        try:
+            classes = combine_classes(index.description, description, partial(_find_coding, index))
+        except DataError as error:
+            raise DataError(f"{description.path or root}: {error}") from error
+        mapping = description.label_mapping or index.description.label_mapping
         return cls(
             root=root,
             format=format,
             index=index,
             declared_classes=classes,
             resolved_classes=classes,
-            channels=_parse_channels(root, description),
+            channels=description.channels or index.description.channels,
+            nodata=description.nodata,
+            mapped_values=frozenset(v for v in mapping or () if isinstance(v, int)),
         )
 
     @property
@@ -131,7 +143,9 @@ class Dataset:
         def find_values(sample: Sample) -> set[int]:
             mask = self.read_mask(sample)
             try:
-                return set(count_values(mask_values(mask, "index")))
+                values = mask_values(mask, "index")
+                require_integers(values)
+                return set(count_values(values))
             except DataError as error:
                 raise DataError(f"{sample.mask_location}: {error}") from error
 
@@ -229,17 +243,22 @@ class Dataset:
         """Return the dataset with only these samples."""
         return replace(self, index=replace(self.index, samples=tuple(samples)))
 
-    def with_classes(self, classes: Classes, channels: int) -> "Dataset":
-        """Return the dataset read with these classes and this number of channels."""
-        return replace(self, resolved_classes=classes, channels=channels)
+    def with_classes(self, classes: Classes, channels: int, nodata: Nodata | None = None) -> "Dataset":
+        """Return the dataset read with these classes, channels and, if dataset.yaml gives none, nodata values."""
+        given = nodata if self.nodata is None else self.nodata
+        return replace(self, resolved_classes=classes, channels=channels, nodata=given)
 
     def decode_image(self, sample: Sample) -> DecodedImage:
         """Read the image as stored."""
         return self.index.reader.decode_image(sample)
 
     def read_mask(self, sample: Sample) -> Array:
-        """Read the mask as stored: (H, W) uint8 or uint16 values, or (H, W, 3) uint8 colors."""
-        return self.index.reader.read_mask(sample)
+        """Read the mask as stored: (H, W) values or (H, W, 3) colors; `NO_LABEL` where the file has no data.
+
+        A mask that is south-up on the map, while its image is north-up, is flipped, and the reverse.
+        """
+        mask = mark_unlabeled(self.index.reader.read_mask(sample), self.mapped_values)
+        return np.ascontiguousarray(np.flip(mask, find_mask_flips(sample.image_path, sample.mask_path)))
 
     def read_image(self, sample: Sample) -> Array:
         """Read the image as (H, W, C) uint8, uint16 or float32 with C = `channels`; missing data is filled."""
@@ -285,7 +304,7 @@ class Dataset:
         """Read the image, and which of its values are missing in the file: (H, W, C) bool or None."""
         decoded = self.decode_image(sample)
         try:
-            image, missing = decoded.fill_missing(self.channels)
+            image, missing = decoded.fill_missing(self.channels, self.nodata or ALL_DATA)
         except DataError as error:
             raise DataError(f"{sample.image_location}: {error}") from error
         return match_channels(image, self.channels, sample.image_location), missing
@@ -324,69 +343,23 @@ def describe_unlisted_values(values: Sequence[int], classes: Classes) -> tuple[s
     )
 
 
-def _read_description(root: Path) -> Mapping[str, Any]:
-    path = root / "dataset.yaml"
-    if not path.exists():
-        return {}
-    values = read_yaml(path) or {}
-    if not isinstance(values, dict):
-        raise DataError(f"{path} contains a {type(values).__name__}. Expected keys such as 'names:'.")
-    if unknown := sorted(str(k) for k in values if k not in _KEYS):
-        raise DataError(f"{path} has the unknown key {unknown[0]!r}. Expected: {', '.join(_KEYS)}.")
-    return values
-
-
-def _merge_descriptions(declared: Mapping[str, Any], overrides: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Override what the format declares with dataset.yaml, key by key.
-
-    The same number of names renames the classes of the format. A different number means other classes, so the
-    colors and mask values that the format declares do not apply.
-    """
-    names = overrides.get("names", declared.get("names"))
-    if isinstance(names, list | dict) and len(names) != len(declared.get("names", names)):
-        declared = {key: value for key, value in declared.items() if key == "channels"}
-    return {**declared, **overrides}
-
-
-def _parse_classes(root: Path, description: Mapping[str, Any], index: DatasetIndex) -> Classes | None:
-    path = root / "dataset.yaml" if (root / "dataset.yaml").exists() else root
-    if "names" not in description:
-        if needing := sorted({"colors", "label_mapping", "ignore", "coding"} & set(description)):
-            raise DataError(f"{path} gives {needing[0]!r} without 'names'. Add 'names: [...]'.")
-        return None
-    values = dict(description)
-    if "coding" not in values and {"colors", "label_mapping"} & set(values):
-        values["coding"] = _find_coding(index, values.get("colors"))
-    try:
-        return describe_classes(values)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-
-
-def _find_coding(index: DatasetIndex, colors: object) -> Coding:
+def _find_coding(index: DatasetIndex, colors: Sequence[Color]) -> Coding:
     """Decide from the first mask with a nonzero value whether masks are coded by color; test is not read."""
     for sample in [s for s in index.samples if s.split != "test"][:50]:
         try:
             mask = index.reader.read_mask(sample)
         except READ_ERRORS:
             continue  # reported by the scan
-        if mask.ndim == 3 and _is_colored(mask, colors if isinstance(colors, list) else []):
+        if mask.ndim == 3 and _is_colored(mask, colors):
             return "rgb"
         if mask.any():
             return "index"
     return "index"
 
 
-def _is_colored(mask: Array, colors: list[object]) -> bool:
+def _is_colored(mask: Array, colors: Sequence[Color]) -> bool:
     """Return whether a mask of three channels has colors, or grays that are listed as colors and are not indices."""
     if (mask != mask[..., :1]).any():
         return True
     values = np.unique(mask).tolist()
-    return values[-1] >= len(colors) and all([v, v, v] in colors for v in values)
-
-
-def _parse_channels(root: Path, description: Mapping[str, Any]) -> int | None:
-    channels = description.get("channels")
-    if channels is None or (type(channels) is int and channels >= 1):
-        return channels
-    raise DataError(f"{root / 'dataset.yaml'}: 'channels' is {channels!r}. Expected a number such as 4.")
+    return values[-1] >= len(colors) and all((v, v, v) in colors for v in values)

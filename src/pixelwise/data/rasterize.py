@@ -140,8 +140,10 @@ def decode_run_lengths(lengths: Iterable[int], size: Size) -> Array:
 
 def _parse_ring(points: npt.ArrayLike) -> Array:
     ring = np.asarray(points, float)
-    if ring.ndim != 2 or ring.shape[1] != 2 or len(ring) < 3:
-        raise DataError(f"a polygon has points of shape {ring.shape}. Expected 3 or more points (x, y).")
+    if len(ring) < 3:
+        raise DataError(
+            f"the number of points of a polygon is {len(ring)}. Expected 3 or more. Draw its area, or remove it."
+        )
     _require_positions(ring)
     return ring
 

@@ -11,21 +11,28 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from pixelwise.data.classes import classes_from_values, mask_values
-from pixelwise.data.dataset import Dataset
+from pixelwise.data.classes import classes_from_values, mask_values, require_integers
+from pixelwise.data.dataset import Dataset, describe_unlisted_values
+from pixelwise.data.io.decoded_image import NO_LABEL
 from pixelwise.data.io.file_info import FileInfo, inspect_entry, inspect_file
 from pixelwise.data.io.images import Array
+from pixelwise.data.io.nodata import ALL_DATA
 from pixelwise.data.sample import Sample
 from pixelwise.data.sample_stats import (
     SampleStats,
     compute_fingerprint,
-    compute_mean_gray,
-    compute_thumbnails,
+    compute_thumbnail,
     count_between,
     count_values,
+    find_suspects,
+    measure_appearances,
+    measure_shift,
 )
 from pixelwise.errors import DataError
 from pixelwise.files import READ_ERRORS
+
+_MAX_COMPARED_VALUES = 64
+"""Masks with more values are not compared with the image: they are pictures, or number objects."""
 
 
 def scan_dataset(dataset: Dataset, samples: Iterable[Sample] | None = None) -> Dataset:
@@ -57,8 +64,8 @@ def count_class_pixels(dataset: Dataset, samples: Iterable[Sample]) -> Array:
     counts = np.zeros((len(samples), len(dataset.classes.names)), np.int64)
     for row, sample in zip(counts, samples, strict=True):
         for value, pixels in value_counts[sample].items():
-            if value in dataset.classes.label_mapping:
-                row[dataset.classes.label_mapping[value]] += pixels
+            if dataset.classes.is_class_value(value):
+                row[dataset.classes.get_label(value)] += pixels
     return counts
 
 
@@ -107,28 +114,31 @@ def _scan_sample(dataset: Dataset, sample: Sample) -> SampleStats:
 
 
 def _scan_image(dataset: Dataset, stats: SampleStats) -> tuple[Array, Array | None]:
-    """Measure the image. Return it and where all its channels are missing, (H, W) bool or None."""
+    """Measure the image. Return its finite values and where all channels are missing, (H, W) bool or None."""
     location = stats.sample.image_location
     _require_complete(stats.image_file, location)
     decoded = dataset.decode_image(stats.sample)
     try:
-        pixels, missing = decoded.fill_missing(dataset.channels, allow_nonfinite=True)
+        pixels, missing = decoded.fill_missing(dataset.channels, dataset.nodata or ALL_DATA, allow_nonfinite=True)
     except DataError as error:
         raise DataError(f"{location}: {error}") from error
-    finite = pixels
+    finite = ordinary = pixels
     if pixels.dtype.kind == "f":
         is_finite = np.isfinite(pixels)
-        stats.num_nonfinite = int(is_finite.size - np.count_nonzero(is_finite))
-        finite = np.where(is_finite, pixels, 0) if stats.num_nonfinite else pixels
+        if not is_finite.all():
+            values, counts = np.unique(pixels[~is_finite], return_counts=True)
+            stats.nonfinite_counts = dict(zip(map(str, values.tolist()), counts.tolist(), strict=True))
+            finite = np.where(is_finite, pixels, 0)
+        stats.suspects, stats.low, stats.high, ordinary = find_suspects(pixels, missing)
     stats.size, stats.channels, stats.dtype = pixels.shape[:2], pixels.shape[2], str(pixels.dtype)
-    stats.alpha_dropped = pixels.shape[2] < decoded.pixels.shape[2]
+    stats.alpha_dropped = pixels.shape[2] < decoded.pixels.shape[2] and not (dataset.nodata or ALL_DATA).alpha
     stats.num_valid, stats.mean, stats.square_mean = _compute_moments(finite, missing)
     variance = stats.square_mean - stats.mean**2
     if pixels.dtype.kind == "f" or variance.max() < 0.25:  # the comparison takes longer than the other statistics
         stats.is_constant = bool((pixels == pixels[0, 0]).all())
-    stats.image_fingerprint = compute_fingerprint(finite)
-    stats.thumbnail, stats.red_minus_blue = compute_thumbnails(finite)
-    return pixels, None if missing is None else np.asarray(missing.all(2))
+    stats.image_fingerprint = compute_fingerprint(pixels)
+    stats.thumbnail = compute_thumbnail(ordinary)
+    return ordinary, None if missing is None else np.asarray(missing.all(2))
 
 
 def _scan_mask(dataset: Dataset, stats: SampleStats, image: Array | None, missing: Array | None) -> None:
@@ -140,19 +150,39 @@ def _scan_mask(dataset: Dataset, stats: SampleStats, image: Array | None, missin
     except READ_ERRORS as error:
         stats.color_counts = count_values(mask_values(mask, "rgb"))
         raise DataError(f"{location}: {error}") from error
+    if values.dtype.kind == "f":
+        values = mask = _round_fractions(dataset, values, location)
     if image is not None and image.shape[:2] != values.shape:
         image = missing = None
     counts = count_values(values)
     stats.mask_fingerprint = compute_fingerprint(values)
     if len(counts) > 2:
         stats.between_counts = count_between(mask, values)
-    if len(counts) == 2 and image is not None:
-        stats.mean_gray = compute_mean_gray(values, image)
+    if 2 <= len(counts) <= _MAX_COMPARED_VALUES and image is not None:
+        stats.appearances, stats.shift = measure_appearances(values, image), measure_shift(values, image)
     if missing is not None:
         # Values that occur nowhere else keep 0 pixels: they must be listed in dataset.yaml all the same.
         for value, pixels in count_values(values[missing]).items():
             counts[value] -= pixels
     stats.mask_size, stats.value_counts = mask.shape[:2], counts
+
+
+def _round_fractions(dataset: Dataset, values: Array, location: str) -> Array:
+    """Replace the values of a mask of fractions by those that its classes are written with."""
+    try:
+        if dataset.resolved_classes is None:
+            require_integers(values)
+        labels, unlisted = dataset.classes.to_labels(values)
+        if unlisted:
+            raise DataError(
+                "contains {}, which dataset.yaml does not list. {}".format(
+                    *describe_unlisted_values(unlisted, dataset.classes)
+                )
+            )
+    except DataError as error:
+        raise DataError(f"{location}: {error}") from error
+    ignored = labels == dataset.classes.ignore_index
+    return np.where(ignored, NO_LABEL, dataset.classes.to_mask(np.where(ignored, 0, labels)).astype(np.int32))
 
 
 def _require_complete(file: FileInfo, location: str) -> None:

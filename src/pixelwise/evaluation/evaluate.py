@@ -116,7 +116,7 @@ def adapt_to_model(dataset: Dataset, predictor: Predictor) -> Dataset:
             f"{dataset.root} has the classes {', '.join(classes.names)}, but the model has "
             f"{', '.join(predictor.classes.names)}. Use data with the classes of the model."
         )
-    return dataset.with_classes(classes, predictor.spec.channels)
+    return dataset.with_classes(classes, predictor.spec.channels, predictor.spec.nodata)
 
 
 def _read_sample_names(path: Path) -> dict[str, list[str]]:

@@ -282,7 +282,7 @@ def _describe_export(predictor: Predictor, path: Path, outputs: tuple[str, ...])
         "outputs": [{"name": name, **described[name]} for name in outputs],
         "classes": list(spec.classes.names),
         "colors": [list(color) for color in spec.classes.colors],
-        "label_mapping": {str(value): label for value, label in spec.classes.label_mapping.items()},
+        "label_mapping": spec.classes.to_dict()["label_mapping"],
         "tiling": _describe_tiling(predictor),
     }
 

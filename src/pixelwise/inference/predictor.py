@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import match_channels
-from pixelwise.data.io.decoded_image import convert_dtype, require_finite
-from pixelwise.data.io.images import Array, encode_png
+from pixelwise.data.io.decoded_image import convert_dtype
+from pixelwise.data.io.images import Array, DecodedImage, encode_png
 from pixelwise.data.visualization import overlay_labels, to_display_image
 from pixelwise.devices import Precision, autocast, choose_device, choose_precision, has_fast_bf16, keep_freed_memory
 from pixelwise.errors import InvalidArgumentError, require_known
@@ -363,7 +363,7 @@ class Predictor:
                 f"The image is {image.dtype}, but the model was trained on {self.spec.dtype}. "
                 f"Use pixels in the units of the training images."
             )
-        require_finite(pixels)
+        pixels = DecodedImage(pixels=pixels, alpha=False).fill_missing(None, self.spec.nodata)[0]
         if self.spec.channel_files and pixels.shape[2] != self.spec.channels:  # one channel of several is not gray
             raise InvalidArgumentError(
                 f"The image has {pixels.shape[2]} channel(s), but the model was trained on images of "

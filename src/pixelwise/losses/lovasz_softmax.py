@@ -45,7 +45,7 @@ def lovasz(
     """
     classes, valid, weights = prepare_labels(logits, labels, ignore_index, class_weights, pixel_weights)
     shares = weights.new_ones(logits.shape[1]) if class_weights is None else class_weights.to(weights)
-    loss: Tensor = _Lovasz.apply(logits, classes, weights, valid, shares)
+    loss: Tensor = _Lovasz.apply(logits, classes, weights, valid, shares)[0]
     return loss
 
 
@@ -53,7 +53,9 @@ class _Lovasz(torch.autograd.Function):
     """The loss with its gradient: the loss is linear in the sorted errors, so both are known together."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, classes: Tensor, weights: Tensor, valid: Tensor, shares: Tensor) -> Tensor:
+    def forward(
+        logits: Tensor, classes: Tensor, weights: Tensor, valid: Tensor, shares: Tensor
+    ) -> tuple[Tensor, Tensor]:
         scores = logits.movedim(1, 0)[:, valid].to(weights.dtype)  # (K, N)
         p, truth, weight = scores.softmax(0), classes[valid], weights[valid]
         slopes, loss = torch.zeros_like(p), weights.new_zeros(())
@@ -65,14 +67,32 @@ class _Lovasz(torch.autograd.Function):
         slopes = p * (slopes - (slopes * p).sum(0)) / count  # through the softmax
         gradient = torch.zeros_like(logits)
         gradient.movedim(1, 0)[:, valid] = slopes.to(logits.dtype)
-        ctx.save_for_backward(gradient)
-        return loss / count
+        return loss / count, gradient
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+        ctx.save_for_forward(output[1])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, outer: Tensor, _: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * outer.to(gradient.dtype), None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return (gradient * tangent).sum(dtype=torch.promote_types(gradient.dtype, torch.float32)), None
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[tuple[Tensor, ...], tuple[int, int]]:
+        """Compute one after the other: the classes that occur differ."""
+        pairs = zip(inputs, dims, strict=True)
+        batched = [x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0) for x, dim in pairs]
+        results = [_Lovasz.apply(*each) for each in zip(*batched, strict=True)]
+        return tuple(map(torch.stack, zip(*results, strict=True))), (0, 0)
 
 
 def _compute_class_loss(p: Tensor, is_class: Tensor, weight: Tensor, slope: Tensor) -> Tensor:

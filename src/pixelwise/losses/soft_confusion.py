@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pixelwise.devices import is_transforming
 from pixelwise.errors import InvalidArgumentError
 
 # 1.4 MB of float32 logits at 11 classes.
@@ -34,12 +35,15 @@ def prepare_labels(
     """Return the labels as int64, whether each pixel counts, and its weight, 0 for ignored pixels; all (B, H, W).
 
     Raises:
-        InvalidArgumentError: The shapes of the four tensors do not match, or `logits` are not floating point.
+        InvalidArgumentError: The shapes of the four tensors do not match, `logits` are not floating point, or `labels`
+            are.
     """
     if logits.ndim != 4 or not logits.is_floating_point():
         raise InvalidArgumentError(f"logits must be (B, K, H, W) of floats, not {tuple(logits.shape)} {logits.dtype}.")
     batch, num_classes, *size = logits.shape
     expected = (batch, *size)
+    if labels.is_floating_point() or labels.is_complex():
+        raise InvalidArgumentError(f"labels must be integers, not {labels.dtype}: a cast would truncate fractions.")
     if labels.shape != expected:
         raise InvalidArgumentError(f"labels must be (B, H, W) = {expected} like the logits, not {tuple(labels.shape)}.")
     if class_weights is not None and class_weights.shape != (num_classes,):
@@ -66,8 +70,18 @@ def compute_soft_confusion(
     """
     classes, valid, weights = prepare_labels(logits, labels, ignore_index, class_weights, pixel_weights)
     inputs = logits, classes.masked_fill(~valid, 0).unsqueeze(1), weights.unsqueeze(1), gamma
-    cross_entropy, true_positive, predicted, true = _SoftConfusionFunction.apply(*inputs)
+    function = _sum_differentiably if is_transforming() else _SoftConfusionFunction.apply
+    cross_entropy, true_positive, predicted, true = function(*inputs)
     return SoftConfusion(cross_entropy, true_positive, predicted, true, valid.sum())
+
+
+def _sum_differentiably(logits: Tensor, classes: Tensor, weights: Tensor, gamma: float) -> tuple[Tensor, ...]:
+    """Compute the sums by operators that `torch.func` can transform; this takes several times the memory."""
+    log_p = F.log_softmax(logits.to(weights.dtype), dim=1)
+    log_p_true = log_p.gather(1, classes)
+    counted = weights * (classes == torch.arange(logits.shape[1], device=logits.device).view(-1, 1, 1))
+    sums = (counted * compute_focal_cross_entropy(log_p_true, gamma), counted * log_p_true.exp(), weights * log_p.exp())
+    return tuple(values.sum((0, 2, 3)) for values in (*sums, counted))
 
 
 class _SoftConfusionFunction(torch.autograd.Function):

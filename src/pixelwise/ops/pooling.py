@@ -9,9 +9,9 @@ two bits are enough for a 2x2 window.
 import torch
 from torch import Tensor, nn
 
-import pixelwise.ops.kernels.registration  # noqa: F401 registers torch.ops.pixelwise
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.ops.checks import check_map, describe_tensor, get_memory_format
+from pixelwise.ops.kernels import registration
 from pixelwise.shapes import Size, compute_pooled_size, compute_unpooled_sides
 
 _KERNEL_SIZES = range(2, 16)  # a byte can number the positions of windows up to 15x15
@@ -56,7 +56,7 @@ def max_pool_with_switches(
             "use ceil_mode=True to pool smaller ones."
         )
     if out is None:
-        return torch.ops.pixelwise.max_pool_with_switches(x, kernel_size, ceil_mode)  # type: ignore[no-any-return]
+        return registration.max_pool(x, kernel_size, ceil_mode)
     pooled, switches = out
     _check_out(pooled, x, size, x.dtype)
     _check_out(switches, x, size, torch.uint8)
@@ -112,7 +112,7 @@ def max_unpool(
     if not torch.compiler.is_exporting():  # sides are symbols there, and a check would limit the image size
         _check_sides(size, pooled, kernel_size)
     if out is None:
-        return torch.ops.pixelwise.max_unpool(pooled, switches, size, kernel_size)  # type: ignore[no-any-return]
+        return registration.unpool(pooled, switches, size, kernel_size)
     _check_out(out, pooled, size, pooled.dtype)
     torch.ops.pixelwise.max_unpool.out(pooled, switches, size, kernel_size, full=out)
     return out

@@ -13,6 +13,7 @@ from pixelwise.checks.runner import require_valid_dataset
 from pixelwise.config import Config, LossConfig
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
+from pixelwise.data.io.nodata import ALL_DATA
 from pixelwise.data.sample import Sample, Splits
 from pixelwise.data.scan import compute_normalization, count_class_pixels, scan_dataset
 from pixelwise.data.splits.splits import SplitAssignment, assign_folds, assign_splits, read_splits
@@ -80,6 +81,7 @@ class TrainingData:
             classes=self.classes,
             channels=self.dataset.channels or 0,
             channel_files=self.dataset.index.channel_files,
+            nodata=self.dataset.nodata or ALL_DATA,
             dtype=next(stats.dtype for stats in self.dataset.stats if stats.sample in train),
             mean=tuple(mean),
             std=tuple(std),

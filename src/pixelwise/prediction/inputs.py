@@ -5,12 +5,15 @@ URLs are read by fsspec (extra `remote`): https://, s3://, ...
 
 import glob
 import io
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
+
+import numpy as np
 
 from pixelwise.data.io.decoded_image import split_channel, stack_channels
 from pixelwise.data.io.images import (
@@ -19,15 +22,17 @@ from pixelwise.data.io.images import (
     DecodedImage,
     decode_image,
     decode_image_bytes,
-    read_image,
-    read_image_bytes,
 )
+from pixelwise.data.io.nodata import ALL_DATA, Nodata
 from pixelwise.data.io.video import VIDEO_EXTENSIONS
 from pixelwise.data.rasters import WINDOWED_EXTENSIONS, find_raster_format, is_windowed_only
 from pixelwise.data.rasters.ome_zarr import is_zarr
 from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError, explain_missing_extra
+from pixelwise.files import walk_folders
 from pixelwise.prediction.outputs import ENCODERS
 from pixelwise.prediction.outputs.video import FRAME_LIST, LABELED_VIDEO
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = (*IMAGE_EXTENSIONS, *WINDOWED_EXTENSIONS)
 """File name suffixes of images, and of folders that are one image."""
@@ -78,10 +83,19 @@ class Input:
         """Decode the file as stored, alpha and missing data included."""
         return decode_image_bytes(read_remote(self.url), self.url) if self.url else decode_image(self.path)
 
-    def read(self, channels: int | None = None) -> Array:
-        """Decode the image to (H, W, C), as `read_image` does."""
-        url = self.url
-        return read_image_bytes(read_remote(url), url, channels) if url else read_image(self.path, channels)
+    def read(self, channels: int | None = None, nodata: Nodata = ALL_DATA) -> tuple[Array, Array | None]:
+        """Decode the image for a model with these channels and nodata values.
+
+        Returns:
+            (H, W, C) pixels with missing values filled, and (H, W) bool of the pixels without data in any channel, or
+            None if there are none.
+        """
+        decoded = self.decode()
+        try:
+            pixels, missing = decoded.fill_missing(channels, nodata)
+        except DataError as error:
+            raise DataError(f"{self.name}: {error}") from error
+        return pixels, None if missing is None else np.asarray(missing.all(2))
 
     def open(self) -> BinaryIO:
         """Open the encoded file."""
@@ -101,15 +115,11 @@ class ChannelGroup(Input):
     fault: str = ""
     """The reason that the files are not an image; empty if they are."""
 
-    def read(self, channels: int | None = None) -> Array:
-        """Decode and stack the files to (H, W, C)."""
+    def decode(self) -> DecodedImage:
+        """Decode and stack the files."""
         if self.fault:
             raise DataError(self.fault)
-        decoded = stack_channels((file.name, file.decode()) for file in self.files)
-        try:
-            return decoded.fill_missing(channels)[0]
-        except DataError as error:
-            raise DataError(f"{self.name}: {error}") from error
+        return stack_channels((file.name, file.decode()) for file in self.files)
 
     def list_files(self) -> list[Path]:
         """Return the files of all channels."""
@@ -130,7 +140,7 @@ class RasterInput(Input):
         outputs = Input.list_outputs(self, kinds)
         return outputs | {"labels": find_raster_format(self.path).label_extension} if "labels" in outputs else outputs
 
-    def read(self, channels: int | None = None) -> Array:
+    def decode(self) -> DecodedImage:
         """Raise DataError: the image is never decoded as a whole."""
         raise DataError(
             f"{self.path}: This format is only read window by window, by 'pixelwise predict'. "
@@ -173,7 +183,7 @@ def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, vid
     if not inputs:
         raise InvalidArgumentError("no inputs are given. Expected at least one file, folder, pattern or URL.")
     suffixes = (*SUFFIXES, *VIDEO_EXTENSIONS) if videos else SUFFIXES
-    found: dict[str, Input] = {}
+    found: dict[object, Input] = {}
     for given in map(str, inputs):
         path = Path(given)
         if is_remote(given):  # windows are only read from files
@@ -195,7 +205,7 @@ def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, vid
                 f"supported suffixes: {', '.join(suffixes)}."
             )
         for item in matches:  # a pattern such as photos/** names the folder before its files
-            found.setdefault(item.name, item)
+            found.setdefault(item.url or (os.path.realpath(item.path.parent), item.path.name), item)
     return sorted(found.values(), key=lambda item: (item.path, item.name))
 
 
@@ -208,25 +218,42 @@ def make_input(path: Path, stem: str | Path, url: str = "") -> Input:
 def _search_folder(folder: Path, suffixes: tuple[str, ...], skip: Path | None = None) -> Iterator[Input]:
     """Find every image or video below a folder. Hidden files and folders belong to the system and are skipped."""
     skipped = None if skip is None else skip.resolve()
-    for here, folders, files in os.walk(folder):
-        zarrs = [name for name in folders if is_zarr(Path(here, name))]
-        folders[:] = [name for name in folders if name not in zarrs and not name.startswith(".")]
-        folders[:] = [name for name in folders if Path(here, name).resolve() != skipped]
-        for name in (*zarrs, *(file for file in files if Path(file).suffix.lower() in suffixes)):
-            if not name.startswith("."):
-                path = Path(here, name)
-                yield make_input(path, path.relative_to(folder).with_suffix(""))
+    for here, folders, files in walk_folders(folder):
+        zarrs = [name for name in folders if is_zarr(here / name)]
+        folders[:] = [name for name in folders if name not in zarrs and (here / name).resolve() != skipped]
+        images = [name for name in files if Path(name).suffix.lower() in suffixes]
+        for name in files:
+            if name not in images and not (here / name).exists():
+                logger.warning(f"{here / name} is a link to {os.readlink(here / name)}, which does not exist")
+        for path in (here / name for name in (*zarrs, *images)):
+            yield make_input(path, path.relative_to(folder).with_suffix(""))
 
 
 def _search_pattern(pattern: str, suffixes: tuple[str, ...]) -> Iterator[Input]:
     """Find the images and videos that a glob pattern matches, and those in folders that it matches."""
-    for path in map(Path, glob.iglob(pattern, recursive=True)):
+    for path in _expand_pattern(pattern):
         if any(map(is_zarr, path.parents)):
-            continue  # a pattern such as photos/** matches all files that a Zarr consists of
+            continue  # a pattern such as photos/*/* matches files that a Zarr consists of
         if path.is_dir() and not is_zarr(path):
             yield from _search_folder(path, suffixes)
         elif is_zarr(path) or path.suffix.lower() in suffixes:
             yield make_input(path, path.stem)
+
+
+def _expand_pattern(pattern: str) -> Iterator[Path]:
+    """Yield the paths that a glob pattern matches; of those that end in `**`, the top folders."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from map(Path, glob.iglob(pattern))
+        return
+    position = parts.index("**")
+    rest = parts[position + 1 :]
+    for top in map(Path, glob.iglob(str(Path(*parts[:position]))) if position else ["."]):
+        if not rest:
+            yield top
+            continue
+        for folder, _, _ in walk_folders(top):  # `glob` would follow links in circles
+            yield from _expand_pattern(str(Path(glob.escape(str(folder)), *rest)))
 
 
 def group_channels(inputs: Iterable[Input], num_channels: int) -> list[Input]:

@@ -117,7 +117,7 @@ def localize_images(
 
 
 def _localize_image(localizer: "Localizer", item: Input, path: Path, index: int | None) -> tuple[LocalizedImage, bytes]:
-    image = item.read()
+    image = item.read()[0]
     picture, heatmaps = localizer.compute_heatmaps(image, index)
     scales = [original / scaled for original, scaled in zip(image.shape[:2], picture.shape[:2], strict=True)]
     classes = []

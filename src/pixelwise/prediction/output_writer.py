@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+import numpy as np
+
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.images import Array, read_mask
 from pixelwise.data.io.tiff import Georeference, read_georeference
@@ -43,6 +45,7 @@ from pixelwise.prediction.postprocess import postprocess_labels, require_min_are
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+Extra = TypeVar("Extra")
 Result = TypeVar("Result")
 
 MAX_PENDING = 8
@@ -163,9 +166,19 @@ class OutputWriter:
         self.remove_unfinished(remaining)
         return complete
 
-    def write(self, item: Input, image: Array, prediction: Prediction) -> WrittenFiles:
-        """Write the files of one image; in any thread."""
-        labeled = self._label(item, self._postprocess(prediction))
+    def write(self, item: Input, image: Array, prediction: Prediction, missing: Array | None = None) -> WrittenFiles:
+        """Write the files of one image; in any thread.
+
+        Args:
+            item: the input.
+            image: (H, W, C) pixels.
+            prediction: the prediction for them.
+            missing: (H, W) bool of the pixels without data, which belong to no class.
+        """
+        labels = self._postprocess(prediction)
+        if missing is not None and self.classes is not None:
+            labels = np.where(missing, self.classes.ignore_index, labels).astype(self.classes.dtype)
+        labeled = self._label(item, labels)
         paths = self.list_paths(item)
         for kind, path in paths.items():
             self.manifest.write(path, ENCODERS[kind][1](path, labeled, image, prediction))
@@ -309,8 +322,8 @@ def _read_georeference(item: Input) -> Georeference | None:
 
 
 def write_in_background(
-    predicted: Iterable[PredictedImage[Item, None] | Failure[Item]],
-    write: Callable[[PredictedImage[Item, None]], Result],
+    predicted: Iterable[PredictedImage[Item, Extra] | Failure[Item]],
+    write: Callable[[PredictedImage[Item, Extra]], Result],
 ) -> Generator[Result | Exception, None, None]:
     """Call `write` for each predicted image in threads; yields its result or the error, in order."""
     predictions = iter(predicted)

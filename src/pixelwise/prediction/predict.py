@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, get_args
 
-from pixelwise.data.rasters.rasterio_reader import TIFF_EXTENSIONS
+from pixelwise.data.io.images import Array
 from pixelwise.devices import Precision
 from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
 from pixelwise.inference.batching import PredictedImage, predict_all
@@ -17,7 +17,7 @@ from pixelwise.model_file import read_checksum, read_spec
 from pixelwise.output_files import claim_output
 from pixelwise.prediction.inputs import Input, RasterInput, VideoInput, find_inputs, group_channels
 from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles, log_blending, write_in_background
-from pixelwise.prediction.rasters import is_large_tiff, predict_raster
+from pixelwise.prediction.rasters import needs_windows, predict_raster
 from pixelwise.prediction.result import PredictReport
 from pixelwise.prediction.videos import count_frames, predict_video
 from pixelwise.progress import report_progress
@@ -60,15 +60,17 @@ class LocalExecutor:
     def run(self, writer: OutputWriter, inputs: Sequence[Input]) -> Iterator[WrittenFiles | Exception]:
         """Predict inputs and write their files; yields the files of each input or the error, in order."""
 
-        def write(one: PredictedImage[Input, None]) -> WrittenFiles:
+        spec = self.predictor.spec
+
+        def write(one: PredictedImage[Input, Array | None]) -> WrittenFiles:
             if one.prediction.seam_score is not None:
                 log_blending(one.item.name, one.prediction.seam_score, self.tiling)
-            return writer.write(one.item, one.image, one.prediction)
+            return writer.write(one.item, one.image, one.prediction, one.extra)
 
         predicted = predict_all(
             self.predictor,
             [item for item in inputs if not item.is_long],
-            lambda item: (item.read(self.predictor.spec.channels), None),
+            lambda item: item.read(spec.channels, spec.nodata),
             tiling=self.tiling,
             keep_logits=writer.needs_probabilities,
             tta=self.tta,
@@ -129,8 +131,7 @@ def predict_files(
         found = group_channels(found, spec.channels)
     can_use_windows = writer.only_labels and executor.is_exact
     for index, item in enumerate(found):
-        is_tiff = type(item) is Input and not item.url and item.path.suffix.lower() in TIFF_EXTENSIONS
-        if is_tiff and is_large_tiff(item.path, can_use_windows):
+        if type(item) is Input and not item.url and needs_windows(item.path, can_use_windows):
             found[index] = RasterInput(item.path, item.stem)
     for option, given in (("--resume", resume), ("--shard", shard), ("--cluster", executor.writes_elsewhere)):
         if given:

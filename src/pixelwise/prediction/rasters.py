@@ -17,7 +17,12 @@ import numpy as np
 
 from pixelwise.data.io.decoded_image import MAX_PIXELS, Array
 from pixelwise.data.rasters import Raster, find_raster_format
-from pixelwise.data.rasters.rasterio_reader import count_tiff_pixels, has_rasterio
+from pixelwise.data.rasters.rasterio_reader import (
+    JPEG_2000_EXTENSIONS,
+    TIFF_EXTENSIONS,
+    count_tiff_pixels,
+    has_rasterio,
+)
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.files import READ_ERRORS, read_json, write_atomically
 from pixelwise.inference.predictor import Predictor
@@ -29,15 +34,19 @@ WINDOWED_PIXELS = 64 << 20
 """Larger TIFFs are read window by window, if that can give the requested outputs."""
 
 
-def is_large_tiff(path: Path, can_use_windows: bool) -> bool:
-    """Return whether a TIFF is predicted window by window.
+def needs_windows(path: Path, can_use_windows: bool) -> bool:
+    """Return whether a file that can also be decoded as a whole is predicted window by window.
+
+    Windows keep the position on the map of a JPEG 2000.
 
     Args:
         can_use_windows: whether windows can give the requested outputs. If not, a TIFF is read window by window only if
             it could not be decoded as a whole, and then it fails.
     """
-    pixels = count_tiff_pixels(path)
-    return pixels > MAX_PIXELS or (pixels > WINDOWED_PIXELS and can_use_windows and has_rasterio())
+    suffix, can_use_windows = path.suffix.lower(), can_use_windows and has_rasterio()
+    pixels = count_tiff_pixels(path) if suffix in TIFF_EXTENSIONS else 0
+    is_preferred = suffix in JPEG_2000_EXTENSIONS or pixels > WINDOWED_PIXELS
+    return pixels > MAX_PIXELS or (is_preferred and can_use_windows)
 
 
 def predict_raster(
@@ -56,7 +65,7 @@ def predict_raster(
         InvalidArgumentError: the package that reads the image is not installed, or the receptive field is global.
         DataError: the image cannot be read, or does not fit the model.
     """
-    with find_raster_format(path).open(path, predictor.spec.channels) as raster:
+    with find_raster_format(path).open(path, predictor.spec.channels, predictor.spec.nodata) as raster:
         plan = predictor.tile_planner.plan_windowed(raster.size)
         parts = _TileFiles(_get_part_folder(target), plan, predictor.classes.dtype)
         parts.begin(_describe_parts(raster, plan, predictor.device.type, manifest.request), resume=resume)

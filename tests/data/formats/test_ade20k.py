@@ -13,7 +13,7 @@ def test_numbers_are_the_names_without_the_table(tmp_path: Path) -> None:
     ade20k(tmp_path)
     (tmp_path / "objectInfo150.txt").unlink()
     assert detect_format(tmp_path) == "ade20k"
-    assert find_pairs(tmp_path).description["names"][::149] == ["1", "150"]
+    assert find_pairs(tmp_path).description.names[::149] == ("1", "150")
 
 
 def test_a_table_without_the_class_names_is_an_error(tmp_path: Path) -> None:

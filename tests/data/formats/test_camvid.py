@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats.camvid import can_read, find_pairs
 from pixelwise.errors import DataError
 from support.mask_datasets import camvid, pairs, text
@@ -35,16 +36,16 @@ def test_a_list_may_have_its_pairs_in_one_line(tmp_path: Path) -> None:
 def test_a_path_does_not_leave_the_folder(tmp_path: Path) -> None:
     pairs(tmp_path, (0, 1), ("a.png", "b.png"))
     text(tmp_path / "data/train.txt", "../a.png ../b.png\n")
-    with pytest.raises(DataError, match=r"neither ../a.png nor ../b.png exists below"):
-        find_pairs(tmp_path / "data")
+    found = find_pairs(tmp_path / "data")
+    assert (found.samples, [fault.code for fault in found.faults]) == ((), ["missing_listed"])
 
 
 def test_names_are_of_camvid_if_all_images_are(tmp_path: Path) -> None:
     camvid(tmp_path)
-    assert find_pairs(tmp_path).description["names"][10] == "Bicyclist"
+    assert find_pairs(tmp_path).description.names[10] == "Bicyclist"
     pairs(tmp_path, (0, 1), ("mine.png", "mine_gt.png"))
     text(tmp_path / "test.txt", "mine.png mine_gt.png\n")
-    assert find_pairs(tmp_path).description == {}
+    assert find_pairs(tmp_path).description == DatasetDescription()
 
 
 def test_missing_listed_files_are_reported(tmp_path: Path) -> None:
@@ -55,8 +56,9 @@ def test_missing_listed_files_are_reported(tmp_path: Path) -> None:
     assert found.masks_without_image == (tmp_path / "trainannot/0001TP_1.png",)
     assert found.images_without_mask == (tmp_path / "train/0016E5_2.png",)
     (tmp_path / "train/0016E5_2.png").unlink()
-    with pytest.raises(DataError, match=r"train.txt, line 2: neither /SegNet/CamVid/train/0016E5_2.png nor"):
-        find_pairs(tmp_path)
+    (fault,) = find_pairs(tmp_path).faults
+    line = "/SegNet/CamVid/train/0016E5_2.png /SegNet/CamVid/trainannot/0016E5_2.png"
+    assert (fault.code, fault.files) == ("missing_listed", (tmp_path / f"train.txt: {line}".replace("//", "/"),))
 
 
 def test_two_masks_of_an_image_are_in_no_pair(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ def test_every_other_id_is_ignored(tmp_path: Path) -> None:
 def test_train_ids_are_preferred(tmp_path: Path) -> None:
     cityscapes(tmp_path)
     cityscapes_ids(tmp_path)
-    assert "label_mapping" not in find_pairs(tmp_path).description
+    assert find_pairs(tmp_path).description.label_mapping is None
     (tmp_path / "gtFine/val/lindau/lindau_0_gtFine_labelTrainIds.png").unlink()
     found = find_pairs(tmp_path)
-    assert "label_mapping" in found.description
+    assert found.description.label_mapping is not None
     assert len(found.samples) == 3
 
 

@@ -80,7 +80,7 @@ def test_a_category_may_be_the_background(tmp_path: Path) -> None:
     categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "Background"}]
     below, above = annotation([SQUARE], 1), annotation([[2, 1, 4, 1, 4, 3, 2, 3]], 2)
     root = plant(tmp_path, below, above, categories=categories)
-    assert Dataset.load(root).index.description["names"] == ["Background", "cat"]
+    assert Dataset.load(root).index.description.names == ("Background", "cat")
     assert mask(root) == make_mask((1, slice(1, 3), slice(1, 2)))
 
 
@@ -129,6 +129,137 @@ def test_long_runs_are_packed_into_several_characters(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_masks(tmp_path, "coco")["a"], pixels)
 
 
+# What other tools write.
+
+
+@pytest.mark.parametrize("size", [{}, {"height": None, "width": None}, {"height": 6}])
+@pytest.mark.parametrize("segmentation", [[SQUARE], {"size": [*SIZE], "counts": [7, 2, 4, 2, 4, 2, 27]}])
+def test_an_image_without_size_has_that_of_its_file(tmp_path: Path, size: dict[str, Any], segmentation: Any) -> None:
+    root = plant(tmp_path, annotation(segmentation), images=[{"id": 1, "file_name": "a.png", **size}])
+    assert mask(root) == make_mask((CAT, slice(1, 3), slice(1, 4)))
+
+
+def test_run_lengths_of_another_size_are_an_error_where_the_image_has_none(tmp_path: Path) -> None:
+    runs = [annotation({"size": size, "counts": [48]}) for size in ([8, 6], [6, 8])]
+    root = plant(tmp_path / "data", runs[0], images=[{"id": 1, "file_name": "a.png"}])
+    assert "is 8x6, but its image is 6x8" in get_finding(run_check(root, tmp_path), "transposed_mask")["message"]
+    dataset = Dataset.load(plant(tmp_path / "both", *runs, images=[{"id": 1, "file_name": "a.png"}]))
+    with pytest.raises(DataError, match=r"run lengths are for size \[6, 8\], but the image has \[8, 6\]"):
+        dataset.read_mask(dataset.samples[0])
+
+
+@pytest.mark.parametrize(("one", "other"), [("1", 1), (1, "1"), (1.0, 1), ("a-1", "a-1"), (2**60 + 1, str(2**60 + 1))])
+def test_ids_may_be_texts_or_numbers(tmp_path: Path, one: Any, other: Any) -> None:
+    root = plant(
+        tmp_path,
+        annotation([SQUARE], other, image_id=other),
+        images=[{**image("a.png"), "id": one}],
+        categories=[{"id": one, "name": "cat"}],
+    )
+    assert mask(root) == make_mask((CAT, slice(1, 3), slice(1, 4)))
+
+
+def test_long_ids_stay_apart(tmp_path: Path) -> None:
+    root = plant(tmp_path, images=[image("a.png", 2**60), image("b.png", 2**60 + 1)])
+    write_image(root / "b.png")
+    assert [sample.name for sample in Dataset.load(root).samples] == ["a", "b"]
+
+
+OTHER = [5, 0, 8, 0, 8, 2, 5, 2]
+RUNS = {"size": [*SIZE], "counts": [7, 2, 4, 2, 4, 2, 27]}
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [*SQUARE],
+        [str(number) for number in SQUARE],
+        [SQUARE, [5, 0, 8, 2]],  # github.com/cocodataset/cocoapi/issues/348: a part of two points next to an area
+        [SQUARE, [5, 0]],
+        RUNS,
+        [RUNS],
+        {**RUNS, "counts": [float(run) for run in RUNS["counts"]]},
+    ],
+)
+def test_forms_of_one_outline(tmp_path: Path, segmentation: Any) -> None:
+    assert mask(plant(tmp_path, annotation(segmentation))) == make_mask((CAT, slice(1, 3), slice(1, 4)))
+
+
+def test_a_file_of_via_is_read(tmp_path: Path) -> None:
+    """As in github.com/matterport/Mask_RCNN/issues/1922: ids as texts, flat outlines, no class where none was set."""
+    drawn = {"id": 0, "image_id": "1", "segmentation": SQUARE, "bbox": [1, 1, 3, 2], "iscrowd": 0}
+    assert mask(plant(tmp_path, {**drawn, "category_id": 7})) == make_mask((DOG, slice(1, 3), slice(1, 4)))
+    dataset = Dataset.load(plant(tmp_path, drawn))
+    with pytest.raises(DataError, match=r"annotation 0: 'category_id' is missing\. Expected a whole number"):
+        dataset.read_mask(dataset.samples[0])
+
+
+def test_an_outline_and_run_lengths_may_be_parts_of_one_annotation(tmp_path: Path) -> None:
+    areas = (CAT, slice(1, 3), slice(1, 4)), (CAT, slice(0, 2), slice(5, 8))
+    assert mask(plant(tmp_path, annotation([RUNS, OTHER]))) == make_mask(*areas)
+
+
+@pytest.mark.parametrize(
+    ("crowd", "is_below"), [(1, True), (True, True), ("1", True), (0, False), (False, False), (None, False)]
+)
+def test_forms_of_iscrowd(tmp_path: Path, crowd: Any, is_below: bool) -> None:
+    above, last = annotation([SQUARE], 3), annotation([[0, 0, 8, 0, 8, 6, 0, 6]], 7, iscrowd=crowd)
+    areas = [(DOG, slice(None), slice(None)), (CAT, slice(1, 3), slice(1, 4))]
+    assert mask(plant(tmp_path, above, last)) == make_mask(*(areas if is_below else areas[:1]))
+
+
+def test_annotations_may_be_an_object(tmp_path: Path) -> None:
+    """As in LIVECell."""
+    root = plant(tmp_path)
+    write_json(root / "livecell.json", document(annotation([SQUARE])) | {"annotations": {"17": annotation([SQUARE])}})
+    (root / "instances.json").unlink()
+    assert mask(root) == make_mask((CAT, slice(1, 3), slice(1, 4)))
+
+
+CHILD = {"id": 1, "name": "cat", "supercategory": "pets"}
+
+
+@pytest.mark.parametrize(
+    ("categories", "category", "names"),
+    [
+        ([{"id": 0, "name": "pets", "supercategory": "none"}, CHILD], 1, ("background", "cat")),
+        ([{"id": 0, "name": "pets"}, CHILD], 1, ("background", "cat")),
+        ([{"id": 0, "name": "pets", "supercategory": "none"}, CHILD], 0, ("background", "pets", "cat")),
+        ([{"id": 0, "name": "cat"}, {**CHILD, "supercategory": "cat"}], 1, ("background", "cat")),
+        ([{"id": 0, "name": "pets", "supercategory": "animals"}, CHILD], 1, ("background", "pets", "cat")),
+        ([{"id": 0, "name": "dog", "supercategory": "none"}, CHILD], 1, ("background", "dog", "cat")),
+    ],
+)
+def test_an_unused_parent_of_other_categories_is_not_a_class(
+    tmp_path: Path, categories: Any, category: int, names: tuple[str, ...]
+) -> None:
+    root = plant(tmp_path, annotation([SQUARE], category), categories=categories)
+    assert Dataset.load(root).classes.names == names
+
+
+def test_categories_of_several_files_are_the_same_class_by_their_names(tmp_path: Path) -> None:
+    for split, categories in (
+        ("train", [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]),
+        ("val", [{"id": 1, "name": "dog"}, {"id": 2, "name": "cow"}, {"id": 3, "name": "cat"}]),
+    ):
+        write_image(tmp_path / split / "a.png")
+        (key,) = (c["id"] for c in categories if c["name"] == "dog")
+        content = document(annotation([SQUARE], key), categories=categories)
+        write_json(tmp_path / split / "_annotations.coco.json", content)
+    dataset = Dataset.load(tmp_path)
+    assert dataset.classes.names == ("background", "cat", "dog", "cow")
+    assert [int(dataset.read_labels(sample).max()) for sample in dataset.samples] == [2, 2]
+
+
+def test_drawn_annotations_of_labelme2coco_are_not_read(tmp_path: Path) -> None:
+    for folder in ("JPEGImages", "Visualization"):
+        write_image(tmp_path / folder / "a.png")
+    write_json(tmp_path / "annotations.json", document(annotation([SQUARE]), images=[image("JPEGImages/a.png")]))
+    dataset = Dataset.load(tmp_path)
+    assert [sample.name for sample in dataset.samples] == ["JPEGImages/a"]
+    assert dataset.index.outside_splits == ()
+
+
 # Where files lie.
 
 
@@ -148,6 +279,15 @@ def test_long_runs_are_packed_into_several_characters(tmp_path: Path) -> None:
         ("coco.json", "images", "/home/else/where/a.png", None),
         ("coco.json", "images", "images\\a.png", None),
         ("annotations/coco.json", "pictures", "../pictures/a.png", None),
+        ("coco.json", "train2017", "http://images.cocodataset.org/train2017/a.png", None),
+        ("coco.json", "images", "https://host/bucket/images/a.png?token=1", None),
+        # github.com/HumanSignal/label-studio/issues/7294
+        ("result.json", "images", "..\\..\\label-studio\\media\\upload\\4\\a.png", None),
+        # github.com/HumanSignal/label-studio-converter/issues/188
+        ("result.json", "images", "images/1/a.png", None),
+        # github.com/Koldim2001/COCO_to_YOLOv8/issues/2: CVAT keeps the folders of a task below its subset
+        ("annotations/instances_Train.json", "images/Train/Data", "a.png", "train"),
+        ("livecell_coco_train.json", "images/livecell_train_val_images/A172", "a.png", "train"),
     ],
 )
 def test_locations_of_images(tmp_path: Path, json_file: str, folder: str, name: str, split: str | None) -> None:
@@ -158,6 +298,26 @@ def test_locations_of_images(tmp_path: Path, json_file: str, folder: str, name: 
     assert (dataset.format, sample.split) == ("coco", split)
     assert sample.image_path == tmp_path / folder / "a.png"
     assert sample.mask_path == tmp_path / json_file
+
+
+def test_coco_url_is_read_where_file_name_is_missing(tmp_path: Path) -> None:
+    """As in LVIS."""
+    write_image(tmp_path / "train2017/a.png")
+    url = {"id": 1, "coco_url": "http://images.cocodataset.org/train2017/a.png", "height": 6, "width": 8}
+    write_json(tmp_path / "lvis_v1_train.json", document(annotation([SQUARE]), images=[url]))
+    assert [(s.name, s.split) for s in Dataset.load(tmp_path).samples] == [("train2017/a", "train")]
+
+
+@pytest.mark.parametrize("others", [["images/x/a.png", "images/y/a.png"], ["images/val/a.png"], ["elsewhere/a.png"]])
+def test_an_image_in_a_deeper_folder_must_be_the_only_one_and_in_no_other_split(
+    tmp_path: Path, others: list[str]
+) -> None:
+    for path in (*others, "images/b.png"):
+        write_image(tmp_path / path)
+    write_json(tmp_path / "train.json", document(images=[image("a.png"), image("b.png", 2)]))
+    index = find_pairs(tmp_path)
+    assert [sample.name for sample in index.samples] == ["b"]
+    assert list_relative(tmp_path, index.masks_without_image) == ["a.png"]
 
 
 def test_files_of_captions_and_keypoints_are_skipped(tmp_path: Path) -> None:
@@ -205,16 +365,25 @@ def test_images_of_equal_stems_are_listed(tmp_path: Path) -> None:
     [
         (document(images=[image("x.png")]), "image 'x.png' and all others do not exist below .*. Put the images there"),
         (document(images=[]), "images do not exist below"),
-        (document(images=[image("a.png"), image("b.png")]), "two images have the id 1. Give each its own id"),
+        (
+            document(images=[image("a.png"), image("b.png")]),
+            "entry 2 of 'images': another entry has the id 1",
+        ),
         (document(images=[image("a.png"), image("./a.png", 2)]), "a.png is listed twice, in .* and in .*. Keep one"),
-        (document(images=[{"id": 1}]), "instances.json: 'file_name' is missing"),
-        (document(annotation([SQUARE], image_id=9)), "annotation 17 belongs to image 9, which is not listed"),
+        (document(images=[{"id": 1}]), "instances.json: image 1: 'file_name' is missing. Expected a text"),
+        (document(annotation([SQUARE], image_id=9)), "annotation 17: belongs to image 9, which is not listed"),
         (document(annotation([SQUARE], segments_info=[])), "contains panoptic segments. Use the instances file"),
         (document(categories=[{"id": 1, "name": "a"}] * 1 + [{"id": 2, "name": "a"}]), "lists the class 'a' twice"),
-        (document(categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]), "category 1 is 'b', but 'a'"),
-        (document(categories=[{"id": 1}]), "'name' is missing. Export the annotations again"),
-        (document(categories=[None]), "a value has an unexpected type or form"),
-        ({"images": [], "categories": []}, "lists no categories"),
+        (
+            document(categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]),
+            "another entry has the id 1, too. Give each its own",
+        ),
+        (
+            document(categories=[{"id": 1}]),
+            "category 1: 'name' is missing. Expected a text. Export",
+        ),
+        (document(categories=[None]), "entry 1 of 'categories' is null. Expected an object"),
+        ({"images": [], "categories": [], "annotations": []}, "lists no categories"),
         ({"images": [image("a.png")], "categories": CATEGORIES}, "'annotations' is missing"),
     ],
 )
@@ -254,13 +423,24 @@ def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (annotation([SQUARE], 5), r"the class 5 is not among those listed \(3, 7\)"),
+        (annotation([SQUARE], 5), r"the category 5 is not among those listed \(7, 3\)"),
         (annotation([]), "has at most a box, but no segmentation. Draw its outline"),
-        (annotation([[1, 2, 3, 4]]), "a polygon has points of shape"),
-        (annotation([[1, 2, 3, 4, 5, 6, 7]]), "a polygon has 7 numbers, but x and y come in pairs"),
-        (annotation([[1, 2, 3, 4, 5, "x"]]), "a value has an unexpected type or form"),
-        (annotation([[1, 2, 3, 4, 5, None]]), "has the coordinate nan, which is not in any image"),
-        (annotation([7]), "a value has an unexpected type or form"),
+        (annotation(None, bbox=[1, 1, 3, 2]), "has at most a box, but no segmentation. Draw its outline"),
+        (annotation([[1, 1], [4, 1], [4, 3]]), "the number of points of a polygon is 1. Expected 3 or more"),
+        (
+            annotation([[[1, 1], [4, 1], [4, 3], [1, 3]]]),
+            "point 1 of the polygon is a nested list. Expected",
+        ),
+        (annotation([SQUARE], iscrowd=2), "'iscrowd' is 2. Expected 0 or 1"),
+        (
+            annotation([[1, 2, 3, 4]]),
+            "the number of points of a polygon is 2. Expected 3 or more. Draw its area, or remove it",
+        ),
+        (annotation([[1, 2, 3, 4, 5, 6, 7]]), "the polygon has an odd number of values, but x and y come in pairs"),
+        (annotation([[1, 2, 3, 4, 5, "x"]]), r"point 3 of the polygon is \[5, 'x'\]. Expected two numbers"),
+        (annotation([[1, 2, 3, 4, 5, None]]), r"point 3 of the polygon is \[5, null\]"),
+        (annotation([7]), "the polygon has an odd number of values, but x and y come in pairs"),
+        (annotation([SQUARE, 7]), "'segmentation' contains 7. Expected polygons x1, y1, x2, y2, ... or run lengths"),
         (
             annotation({"size": [8, 6], "counts": [48]}),
             r"the run lengths are for size \[8, 6\], but the image",
@@ -271,17 +451,18 @@ def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
         (annotation({"size": [6, 8], "counts": "P"}), "the run lengths end within a number"),
         (annotation({"size": [6, 8], "counts": "P" * 40}), "are not run lengths in COCO's compressed form"),
         (annotation({"size": [6, 8], "counts": "1 2"}), "'1 2' are not run lengths in COCO's compressed form"),
-        (annotation({"size": [6, 8], "counts": "é"}), "a value has an unexpected type or form"),
+        (annotation({"size": [6, 8], "counts": "é"}), "'é' are not run lengths in COCO's compressed form"),
     ],
 )
 def test_an_invalid_annotation_is_an_error_and_a_finding(tmp_path: Path, fault: Any, message: str) -> None:
     root = plant(tmp_path / "data", fault)
     dataset = Dataset.load(root)
-    with pytest.raises(DataError, match=f"instances.json: image 'a.png': annotation 17: .*{message}"):
+    with pytest.raises(DataError, match=f"instances.json: .*a.png: annotation 17: .*{message}"):
         dataset.read_mask(dataset.samples[0])
     found = get_finding(run_check(root, tmp_path), "unreadable_mask")
-    assert found["files"] == ["instances.json"]
-    assert "image 'a.png'" in found["message"]
+    (file,) = found["files"]
+    assert file.startswith("instances.json: ")
+    assert "a.png: annotation 17" in found["message"]
 
 
 @pytest.mark.parametrize("size", [(0, 8), (10**9, 10**9), (-6, -8)])
@@ -294,14 +475,6 @@ def test_an_impossible_size_is_an_error(tmp_path: Path, size: tuple[int, int]) -
 def test_a_size_other_than_the_images_is_an_error_with_both_sizes(tmp_path: Path) -> None:
     root = plant(tmp_path / "data", images=[image("a.png", size=(8, 6))])
     dataset = Dataset.load(root)
-    with pytest.raises(DataError, match=r"instances.json is 8x6, but its image .*a.png is 6x8"):
+    with pytest.raises(DataError, match=r"instances.json: .*a.png is 8x6, but its image .*a.png is 6x8"):
         dataset.read(dataset.samples[0])
     assert "is 8x6, but its image is 6x8" in get_finding(run_check(root, tmp_path), "transposed_mask")["message"]
-
-
-def test_a_description_of_ones_own_merges_classes(tmp_path: Path) -> None:
-    root = plant(tmp_path, annotation([SQUARE], 7))
-    text = "names: [nothing, animal]\nlabel_mapping: {0: 0, 1: 1, 2: 1}\n"
-    (root / "dataset.yaml").write_text(text, encoding="utf-8")
-    dataset = Dataset.load(root)
-    assert dataset.read_labels(dataset.samples[0]).tolist() == make_mask((1, slice(1, 3), slice(1, 4)))

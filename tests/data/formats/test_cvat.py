@@ -103,6 +103,7 @@ def test_tags_are_skipped_and_an_image_without_shapes_is_background(tmp_path: Pa
         ("Test/a.png", "", "images/Test/a.png", "test"),
         ("deep/a.png", "", "deep/a.png", None),
         ("somewhere/else/a.png", "", "images/a.png", None),
+        ("Train\\a.png", "", "images/Train/a.png", "train"),
     ],
 )
 def test_locations_of_images(tmp_path: Path, name: str, subset: str, picture: str, split: str | None) -> None:
@@ -124,35 +125,38 @@ def test_images_and_entries_without_a_partner_are_listed(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (polygon("cow"), r"a polygon of 'cow': the class 'cow' is not among those listed \(dog, cat\)"),
-        (polygon(points="1,1;2,2"), "a polygon of 'cat': a polygon has points of shape"),
-        (polygon(points="1,1;2"), "a value has an unexpected type or form"),
-        (polygon(points="1,x;2,2"), "a value has an unexpected type or form"),
-        (shape("box", xtl=1), "'ytl' is missing. Export the annotations again"),
+        (
+            polygon("cow"),
+            r"polygon 'cow': the class 'cow' is not among those in annotations.xml \('dog', 'cat'\)",
+        ),
+        (polygon(points="1,1;2,2"), "shape 1, polygon 'cat': the number of points of a polygon is 2"),
+        (polygon(points="1,1;2"), r"point 2 of 'points' is \['2'\]. Expected two numbers, x and y"),
+        (polygon(points="1,x;2,2"), r"point 1 of 'points' is \['1', 'x'\]"),
+        (shape("box", xtl=1), "'ytl' is missing. Expected a number. Export the annotations again"),
         (shape("mask", rle="3, 4", left=1, top=1, width=3, height=2), "do not add up to 6 pixels"),
         (shape("mask", rle="6", left=1, top=1, width=10**6, height=10**6), "is not between 1 and"),
-        (shape("polyline", points=SQUARE), "a polyline of 'cat': covers no pixels. Draw its area as a polygon"),
-        (shape("points", points=SQUARE), "a points of 'cat': covers no pixels"),
-        (shape("cuboid"), "a cuboid of 'cat': covers no pixels"),
-        (shape("skeleton"), "a skeleton of 'cat': covers no pixels"),
-        (shape("blob"), "a blob of 'cat': is not a CVAT shape"),
+        (shape("polyline", points=SQUARE), "shape 1, polyline 'cat': covers no pixels. Draw its area as a polygon"),
+        (shape("points", points=SQUARE), "points 'cat': covers no pixels"),
+        (shape("cuboid"), "cuboid 'cat': covers no pixels"),
+        (shape("skeleton"), "skeleton 'cat': covers no pixels"),
+        (shape("blob"), "'blob' is not a known type of shape. Draw its area as a polygon"),
         ("<polygon></polygon>", "'label' is missing"),
-        (polygon(z_order="up"), "a value has an unexpected type or form"),  # type: ignore[arg-type]
+        (polygon(z_order="up"), "'z_order' is 'up'. Expected a whole number"),  # type: ignore[arg-type]
     ],
 )
 def test_an_invalid_shape_is_an_error_and_a_finding(tmp_path: Path, fault: str, message: str) -> None:
     root = plant(tmp_path / "data", fault)
     dataset = Dataset.load(root)
-    with pytest.raises(DataError, match=rf"annotations\.xml: image 'a\.png': .*{message}"):
+    with pytest.raises(DataError, match=rf"annotations\.xml: images/a\.png: .*{message}"):
         dataset.read_mask(dataset.samples[0])
-    assert get_finding(run_check(root, tmp_path), "unreadable_mask")["files"] == ["annotations.xml"]
+    assert get_finding(run_check(root, tmp_path), "unreadable_mask")["files"] == ["annotations.xml: images/a.png"]
 
 
 def test_a_size_other_than_the_images_is_an_error_with_both_sizes(tmp_path: Path) -> None:
     write_image(tmp_path / "data/images/a.png")
     root = write(tmp_path / "data", document(image(size=(8, 6))))
     assert (
-        "annotations.xml is 8x6, but its image is 6x8"
+        "annotations.xml: images/a.png is 8x6, but its image is 6x8"
         in get_finding(run_check(root, tmp_path), "transposed_mask")["message"]
     )
 
@@ -165,13 +169,22 @@ def test_a_size_other_than_the_images_is_an_error_with_both_sizes(tmp_path: Path
         (document(), "images do not exist below"),
         (document(image(), image()), r"a\.png is listed twice, in .* and in .*. Keep one"),
         (document(image(), labels=""), "lists no labels. Export 'CVAT for images 1.1' again"),
-        (document(image(), labels=LABELS.replace("#ff8c00", "orange")), "a value has an unexpected type or form"),
+        (
+            document(image(), labels=LABELS.replace("#ff8c00", "orange")),
+            "'orange' is not a color. Write one such as",
+        ),
         (document("<image></image>"), "'name' is missing"),
     ],
 )
 def test_an_invalid_file_is_an_error(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Dataset.load(write(plant(tmp_path), text))
+
+
+def test_tracks_of_a_video_are_an_error_that_names_the_export_to_choose(tmp_path: Path) -> None:
+    tracks = f'<track id="0" label="cat">{polygon()}</track>'
+    with pytest.raises(DataError, match=r"xml has tracks of a video\. Export the task as 'CVAT for images 1\.1'"):
+        Dataset.load(write(plant(tmp_path), document(tracks)))
 
 
 def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:

@@ -2,7 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from pixelwise.data.formats._documents import locate_errors, parse_color, parse_size, read_ends, read_xml
+from pixelwise.data.formats._documents import (
+    get_points,
+    get_size,
+    locate_errors,
+    parse_color,
+    parse_size,
+    read_ends,
+    read_xml,
+)
 from pixelwise.errors import DataError, PathNotFoundError
 
 
@@ -47,9 +55,9 @@ def test_read_ends_shows_both_ends(tmp_path: Path) -> None:
 
 
 def test_error_places_are_named_from_the_outside_to_the_inside() -> None:
-    fault = r"^file: shape 1: 'points' is missing. Export"
+    fault = r"^file: shape 1: 'points' is missing. Expected a list. Export the annotations again"
     with pytest.raises(DataError, match=fault), locate_errors("file"), locate_errors("shape 1"):
-        raise KeyError("points")
+        get_points({}, "points")
 
 
 def test_internal_errors_keep_their_type() -> None:
@@ -65,8 +73,9 @@ def test_sizes_of_no_image_are_refused(height: int, width: int) -> None:
         parse_size(height, width)
 
 
-def test_sizes_may_be_texts() -> None:
-    assert parse_size("6", 8.0) == (6, 8)
+def test_sizes_may_be_texts_and_may_be_missing() -> None:
+    assert get_size({"height": "6", "width": 8.0}) == (6, 8)
+    assert [get_size({"height": 6}), get_size({"height": 6, "width": None}), get_size({})] == [None] * 3
 
 
 def test_colors() -> None:

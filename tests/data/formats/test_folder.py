@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.formats.folder import LABEL_FOLDERS, find_pairs
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
@@ -237,30 +238,20 @@ def test_folders_next_to_split_folders_are_listed(tmp_path: Path) -> None:
 def test_codes_are_names(tmp_path: Path) -> None:
     plant(tmp_path, "images/a.png", "labels/a_P.png")
     (tmp_path / "codes.txt").write_text("Animal\nArchway\n\nVoid\n", encoding="utf-8")
-    assert find_pairs(tmp_path).description == {"names": ["Animal", "Archway", "Void"]}
+    assert find_pairs(tmp_path).description == DatasetDescription(names=("Animal", "Archway", "Void"))
 
 
 def test_a_dictionary_of_classes_gives_names_and_colors(tmp_path: Path) -> None:
     plant(tmp_path, "images/a.png", "labels/a_P.png")
     path = tmp_path / "class_dict.csv"
     path.write_text("name,r,g,b\nAnimal, 64,128,64\nArchway,192,0,128\n", encoding="utf-8")
-    assert find_pairs(tmp_path).description == {
-        "names": ["Animal", "Archway"],
-        "colors": [[64, 128, 64], [192, 0, 128]],
-    }
-    for content in ("name,r,g,b\nAnimal,64,128,green\n", "name,r,g,b\n,\n"):
+    assert find_pairs(tmp_path).description == DatasetDescription(
+        names=("Animal", "Archway"), colors=((64, 128, 64), (192, 0, 128))
+    )
+    for content in ("name,r,g,b\nAnimal,64,128,green\n", "name,r,g,b\n,\n", "name,r,g,b\n\nAnimal,64,128,256\n"):
         path.write_text(content, encoding="utf-8")
-        with pytest.raises(DataError, match=r"class_dict.csv, line 2: .* does not have the form name,r,g,b"):
+        with pytest.raises(DataError, match=r"class_dict.csv, line .: .* does not have the form name,r,g,b"):
             find_pairs(tmp_path)
-
-
-def test_valid_txt_lists_the_images_of_val(tmp_path: Path) -> None:
-    plant(tmp_path, *(f"{kind}{end}" for end in (".png", "_P.png") for kind in ("a", "b", "c")))
-    (tmp_path / "valid.txt").write_text("b.png\n", encoding="utf-8")
-    assert [name for name, *_ in pairs(tmp_path)] == ["train/a", "train/c", "val/b"]
-    (tmp_path / "valid.txt").write_text("b.png\nd.png\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"valid.txt, line 2: the image 'd.png' does not exist"):
-        find_pairs(tmp_path)
 
 
 def test_files_of_other_extensions_are_listed(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pixelwise.data.formats import FORMATS, detect_format
 from pixelwise.data.formats.dataset_index import DatasetFormat, DatasetIndex
 from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
-from support.mask_datasets import MASK_DATASETS, MaskDataset, camvid, mask, pairs, text
+from support.mask_datasets import MASK_DATASETS, SIZE, MaskDataset, mask, pairs, text
 
 
 class MarkedFormat:
@@ -95,7 +95,8 @@ def test_pairs_classes_and_pixels_are_read(made: MaskDataset, tmp_path: Path) ->
     found = dataset
     assert [(s.name, s.split) for s in found.samples] == made.samples
     plain = DatasetIndex(samples=found.samples, description=found.index.description)
-    assert found.index == replace(plain, channel_files=made is MASK_DATASETS["nnunet"])
+    assert found.index == replace(plain, channel_files=made is MASK_DATASETS["nnunet"], faults=found.index.faults)
+    assert [fault.code for fault in found.index.faults] == [code for code in made.codes if code == "split_lists"]
     assert [r.image_error or r.mask_error for r in dataset.stats] == [None] * len(made.samples)
     assert found.channels == made.channels
     classes = found.classes
@@ -107,6 +108,31 @@ def test_pairs_classes_and_pixels_are_read(made: MaskDataset, tmp_path: Path) ->
         pixels, labels = found.read(sample)
         assert np.array_equal(labels, np.resize(np.array(made.labels), labels.shape))
         assert pixels.shape == (*labels.shape, made.channels)
+
+
+@each_set
+def test_links_to_folders_are_followed(made: MaskDataset, tmp_path: Path) -> None:
+    made.build(tmp_path / "store")
+    (tmp_path / "data").mkdir()
+    for path in (tmp_path / "store").iterdir():
+        (tmp_path / "data" / path.name).symlink_to(path)
+    dataset = Dataset.load(tmp_path / "data")
+    assert dataset.format == made.format
+    assert [(s.name, s.split) for s in dataset.samples] == made.samples
+    assert dataset.read(dataset.samples[0])[1].shape == SIZE
+
+
+@each_set
+def test_cycles_and_second_paths_change_nothing(made: MaskDataset, tmp_path: Path) -> None:
+    made.build(tmp_path)
+    folders = [path for path in tmp_path.rglob("*") if path.is_dir()]
+    for folder in folders:
+        (folder / "cycle").symlink_to(tmp_path)
+        if folder.parent != tmp_path and folder.name != "berlin":  # Cityscapes knows the cities of its test split
+            (folder.parent / f"{folder.name}_again").symlink_to(folder)
+    found = Dataset.load(tmp_path).index
+    assert [(s.name, s.split) for s in found.samples] == made.samples
+    assert (found.images_without_mask, found.masks_without_image, found.outside_splits) == ((), (), ())
 
 
 def run(*arguments: object) -> int:
@@ -132,23 +158,6 @@ def test_a_dataset_with_channel_files_is_trained_and_evaluated(tmp_path: Path) -
     assert run("evaluate", tmp_path / "run", tmp_path / "data", "--json", tmp_path / "scores.json") == 0
     scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert (scores["split"], list(scores["per_class"])) == ("test", ["background", "tree"])
-
-
-def test_new_names_for_the_same_classes_keep_the_formats_colors(tmp_path: Path) -> None:
-    camvid(tmp_path)
-    names = [f"klasse{number}" for number in range(11)]
-    text(tmp_path / "dataset.yaml", f"names: {json.dumps(names)}\n")
-    classes = Dataset.load(tmp_path).classes
-    assert classes is not None
-    assert (classes.names, classes.colors[1], classes.ignore) == (tuple(names), (128, 0, 0), (11, 255))
-
-
-def test_another_number_of_classes_replaces_those_of_the_format(tmp_path: Path) -> None:
-    camvid(tmp_path)
-    text(tmp_path / "dataset.yaml", f"names: {json.dumps([f'c{number}' for number in range(12)])}\n")
-    classes = Dataset.load(tmp_path).classes
-    assert classes is not None
-    assert (len(classes.colors), classes.ignore, classes.label_mapping[11]) == (12, (255,), 11)
 
 
 def test_invalid_names_of_a_format_are_reported_with_the_folder(tmp_path: Path) -> None:

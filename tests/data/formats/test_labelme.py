@@ -1,5 +1,6 @@
 import base64
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,35 @@ def test_labels_become_sorted_classes_and_later_shapes_cover_earlier_ones(tmp_pa
     assert dataset.classes.names == ("background", "cat", "dog")
     expected = make_mask((2, *AREA), (1, slice(1, 3), slice(2, 4)))
     assert dataset.read_labels(dataset.samples[0]).tolist() == expected
+
+
+def test_a_number_is_a_label(tmp_path: Path) -> None:
+    dataset = Dataset.load(plant(tmp_path, shape(1)))  # type: ignore[arg-type]
+    assert dataset.classes.names == ("background", "1")
+    assert dataset.read_labels(dataset.samples[0]).tolist() == make_mask((1, *AREA))
+
+
+@pytest.mark.parametrize("kind", ["rotation", "oriented_rectangle", "quadrilateral"])
+def test_shapes_of_descendants_that_have_all_corners_are_polygons(tmp_path: Path, kind: str) -> None:
+    assert mask(plant(tmp_path, shape("cat", SQUARE, kind))) == make_mask((1, *AREA))
+
+
+@pytest.mark.parametrize("is_sorted", [False, True])
+def test_files_of_version_3_are_recognized_behind_a_large_image(tmp_path: Path, is_sorted: bool) -> None:
+    """They have neither a version nor types of shapes nor a size, and any order of the keys."""
+    write_image(tmp_path / "a.png")
+    drawn = {"label": "cat", "line_color": None, "fill_color": None, "points": SQUARE}
+    shapes = [drawn] * 100
+    content = {"flags": {}, "shapes": shapes, "lineColor": [0, 255, 0, 128], "imagePath": "a.png"}
+    content["imageData"] = encoded(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)) * 4
+    (tmp_path / "a.json").write_text(json.dumps(content, sort_keys=is_sorted), encoding="utf-8")
+    assert mask(tmp_path) == make_mask((1, *AREA))
+
+
+def test_another_json_file_may_come_first(tmp_path: Path) -> None:
+    root = plant(tmp_path, shape())
+    write_json(root / "_settings.json", {"zoom": 2})
+    assert mask(root) == make_mask((1, *AREA))
 
 
 def test_labels_of_background_and_ignore(tmp_path: Path) -> None:
@@ -181,22 +211,30 @@ def test_two_label_files_of_one_image_are_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["line", "linestrip", "point", "points"])
 def test_shapes_without_area_are_an_error(tmp_path: Path, kind: str) -> None:
     dataset = Dataset.load(plant(tmp_path, shape(), shape("pole", [[0, 0], [3, 3]], kind)))
-    with pytest.raises(DataError, match=rf"a\.json: shape 2: a {kind} of 'pole' covers no pixels. Draw its area"):
+    with pytest.raises(DataError, match=rf"a\.json: shape 2, {kind} 'pole': covers no pixels. Draw its area"):
         dataset.read_mask(dataset.samples[0])
 
 
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"label": "cat"}, r"shape 1: 'points' is missing. Export the annotations again"),
-        ({"points": SQUARE}, r"shape 1: 'label' is missing"),
-        (shape("cat", SQUARE[:2]), "a polygon has points of shape"),
+        ({"label": "cat"}, r"shape 1, shape 'cat': 'points' is missing. Expected a list. Export the annotations again"),
+        ({"points": SQUARE}, r"shape 1, shape null: 'label' is missing"),
+        (
+            shape("cat", SQUARE[:2]),
+            "shape 1, polygon 'cat': the number of points of a polygon is 2. Expected 3 or more",
+        ),
+        (shape("cat", []), "the number of points of a polygon is 0"),  # github.com/wkentaro/labelme/issues/498
+        (shape("cat", [[1, 1]], "rectangle"), "the number of 'points' is 1. Expected 2 or 4"),
+        (shape("cat", SQUARE, "blob"), "'blob' is not a known type of shape. Draw its area as a polygon"),
+        (shape(""), "'label' is ''. Expected a text"),
+        (shape(None), "'label' is null. Expected a text"),  # type: ignore[arg-type]
         (shape("cat", [[1, 1], [1, 1]], "circle"), r"radii \(0.0, 0.0\). Expected two numbers above 0"),
-        (shape("cat", SQUARE, "circle"), "a value has an unexpected type or form"),
+        (shape("cat", SQUARE, "circle"), "the number of 'points' is 4. Expected 2. Draw the shape again"),
         (shape("cat", [[1, 1], [2, 2]], "mask"), "'mask' is missing"),
-        (shape("cat", [[1, 1], [2, 2]], "mask", mask="?"), "a value has an unexpected type or form"),
+        (shape("cat", [[1, 1], [2, 2]], "mask", mask="?"), "'mask' is not a text in base64"),
         (shape("cat", [[1, 1], [2, 2]], "mask", mask=base64.b64encode(b"x").decode()), "mask: is not an image"),
-        (7, "a value has an unexpected type or form"),
+        (7, "entry 1 of 'shapes' is 7. Expected an object"),
     ],
 )
 def test_an_invalid_shape_is_an_error_and_a_finding(tmp_path: Path, fault: Any, message: str) -> None:
@@ -216,6 +254,16 @@ def test_all_damaged_files_are_findings(tmp_path: Path) -> None:
     found = [f for f in answer["findings"] if f["code"] == "unreadable_mask"]
     assert [f["files"] for f in found] == [["b.json", "c.json"]]
     assert "is not valid JSON (line 1, column 13: Expecting value)" in found[0]["message"]
+
+
+def test_renamed_files_that_name_each_other_are_findings(tmp_path: Path) -> None:
+    """As in github.com/yatengLG/ISAT_with_segment_anything/issues/149: imagePath stays when files are renamed."""
+    root = plant(tmp_path / "data", image="b.png")
+    write_image(root / "b.png")
+    write_json(root / "b.json", document(shape(), image="a.png"))
+    found = get_finding(run_check(root, tmp_path), "unreadable_mask")
+    assert sorted(found["files"]) == ["a.json", "b.json"]
+    assert "a.json: 'imagePath' is 'b.png', but a.png has the name of this file" in found["message"]
 
 
 def test_a_broken_embedded_image_is_an_error(tmp_path: Path) -> None:

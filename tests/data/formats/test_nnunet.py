@@ -74,8 +74,8 @@ def test_ids_that_leave_gaps_are_mapped(tmp_path: Path) -> None:
     nnunet_rgb(tmp_path)
     write_png(tmp_path / "labelsTr/a.png", mask(0, 5))
     text(tmp_path / "dataset.json", json.dumps(INFO | {"labels": {"x": 5, "background": 0}}))
-    assert find_pairs(tmp_path).description["label_mapping"] == {0: 0, 5: 1}
-    assert find_pairs(tmp_path).description["names"] == ["background", "x"]
+    assert find_pairs(tmp_path).description.label_mapping == {0: 0, 5: 1}
+    assert find_pairs(tmp_path).description.names == ("background", "x")
 
 
 @pytest.mark.parametrize(

@@ -2,49 +2,53 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from pixelwise.data.dataset import Dataset
+from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats import FORMATS
 from pixelwise.data.formats._shapes import ImageShapes, ListedImage, index_listed_images, make_classes, name_sample
 from pixelwise.data.formats.dataset_index import DatasetIndex, find_images, find_split
 from pixelwise.data.rasterize import make_box
 from pixelwise.errors import DataError
-from support.shape_datasets import list_relative, write_image, write_json
+from support.shape_datasets import SHAPE_DATASETS, list_relative, write_image, write_json
 
 HERE = Path("classes")
 
 
-def description(*names: str) -> Any:
+def describe(*names: str) -> DatasetDescription:
     return make_classes(HERE, [(name, name, None) for name in names]).description
 
 
 def test_background_comes_first() -> None:
-    assert description("b", "a")["names"] == ["background", "b", "a"]
-    assert description("b", "Background")["names"] == ["Background", "b"]
+    assert describe("b", "a").names == ("background", "b", "a")
+    assert describe("b", "Background").names == ("Background", "b")
 
 
 def test_pixels_of_a_class_named_ignore_are_ignored() -> None:
     classes = make_classes(HERE, [(5, "ignore", None), (6, "a", None)])
-    assert classes.description["names"] == ["background", "a"]
+    assert classes.description.names == ("background", "a")
     assert [classes.get_value(5), classes.get_value(6)] == [255, 1]
 
 
 def test_colors_are_those_given_and_spare_ones() -> None:
     classes = make_classes(HERE, [(1, "a", (1, 2, 3)), (2, "b", None)])
-    assert classes.description["colors"][:2] == [[0, 0, 0], [1, 2, 3]]
-    assert len(classes.description["colors"]) == 3
-    assert "colors" not in description("a", "b")
+    colors = classes.description.colors or ()
+    assert colors[:2] == ((0, 0, 0), (1, 2, 3))
+    assert len(colors) == 3
+    assert describe("a", "b").colors is None
 
 
 def test_a_class_listed_twice_is_an_error() -> None:
     with pytest.raises(DataError, match=r"classes lists the class 'a' twice\. Give each class its own name"):
-        description("a", "b", "a")
+        describe("a", "b", "a")
 
 
 def test_a_class_that_is_not_listed_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"the class 'c' is not among those listed \(a, b\). List it, or correct"):
+    with pytest.raises(
+        DataError, match=r"the class 'c' is not among those in classes \('a', 'b'\). List it there, or correct"
+    ):
         make_classes(HERE, [("a", "a", None), ("b", "b", None)]).get_value("c")
 
 
@@ -131,7 +135,7 @@ def pair(root: Path, listed: dict[str, str], folders: Sequence[str] = ("images",
 
 def draw(number: int) -> ImageShapes:
     if number > 9:
-        raise KeyError("points")
+        raise DataError("has no area")
     return (1, 9), [make_box(1, 0, 0, number, 1)]
 
 
@@ -171,5 +175,55 @@ def test_invalid_content_is_an_error_with_the_image(tmp_path: Path) -> None:
     for name in names:
         write_image(tmp_path / name)
     index = pair(tmp_path, dict.fromkeys(names, "one"))
-    with pytest.raises(DataError, match=r"one: image '9\.png': 'points' is missing"):
+    with pytest.raises(DataError, match=r"one: .*9\.png: has no area"):
         index.reader.read_mask(index.samples[9])
+
+
+each_format = pytest.mark.parametrize("name", SHAPE_DATASETS)
+
+
+def read_index(root: Path, name: str) -> DatasetIndex:
+    dataset = Dataset.load(root)
+    assert dataset.format == name
+    for sample in dataset.samples:
+        dataset.read(sample)
+    return dataset.index
+
+
+@each_format
+def test_links_to_folders_are_followed(name: str, tmp_path: Path) -> None:
+    write, names = SHAPE_DATASETS[name]
+    write(tmp_path / "store")
+    (tmp_path / "data").mkdir()
+    for path in (tmp_path / "store").iterdir():
+        (tmp_path / "data" / path.name).symlink_to(path)
+    assert [s.name for s in read_index(tmp_path / "data", name).samples] == names
+
+
+@each_format
+def test_cycles_and_second_paths_change_nothing(name: str, tmp_path: Path) -> None:
+    write, names = SHAPE_DATASETS[name]
+    write(tmp_path)
+    for folder in [path for path in tmp_path.rglob("*") if path.is_dir()]:
+        (folder / "cycle").symlink_to(tmp_path)
+        (folder.parent / f"{folder.name}_again").symlink_to(folder)
+    found = read_index(tmp_path, name)
+    assert [s.name for s in found.samples] == names
+    assert found == DatasetIndex(samples=found.samples, description=found.description)
+
+
+@each_format
+def test_a_folder_of_the_dataset_may_be_linked_into_another(name: str, tmp_path: Path) -> None:
+    """The folder comes first in the order of the names, and has no part of a split."""
+    write, names = SHAPE_DATASETS[name]
+    write(tmp_path)
+    for folder in [
+        path for path in tmp_path.rglob("*") if path.is_dir() and not any(p.is_dir() for p in path.iterdir())
+    ]:
+        target = tmp_path / "a_store" / folder.relative_to(tmp_path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(target)
+        folder.symlink_to(target)
+    found = read_index(tmp_path, name)
+    assert [s.name for s in found.samples] == names
+    assert found == DatasetIndex(samples=found.samples, description=found.description)

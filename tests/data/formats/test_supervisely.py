@@ -115,6 +115,13 @@ def test_classes_are_from_the_project_and_later_objects_cover_earlier_ones(tmp_p
     assert dataset.read_labels(dataset.samples[0]).tolist() == expected
 
 
+def test_the_size_and_the_holes_may_be_missing(tmp_path: Path) -> None:
+    outline = {"exterior": [[0.6, 0.9], [4.2, 0.9], [4.2, 3.1], [0.6, 3.1]]}
+    root = plant(tmp_path)
+    write_json(root / "ds0/ann/a.png.json", {"objects": [thing("polygon", points=outline)]})
+    assert mask(root) == make_mask((CAT, *AREA))
+
+
 def test_a_file_without_objects_is_background(tmp_path: Path) -> None:
     assert mask(plant(tmp_path)) == make_mask()
 
@@ -144,21 +151,24 @@ NO_PICTURE = thing("bitmap", bitmap={"data": base64.b64encode(zlib.compress(b"PN
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (drawn("rectangle", [[1, 1], [3, 2]], label="cow"), r"the class 'cow' is not among those listed \(dog, cat\)"),
-        (drawn("polygon", [[1, 1], [3, 2]]), "a polygon has points of shape"),
-        (drawn("polygon", [[1, 1], [3, 2], [1]]), "a value has an unexpected type or form"),
-        (drawn("rectangle", [[1, 1]]), "a value has an unexpected type or form"),
+        (
+            drawn("rectangle", [[1, 1], [3, 2]], label="cow"),
+            r"class 'cow' is not among those in meta.json \('dog', 'cat'\)",
+        ),
+        (drawn("polygon", [[1, 1], [3, 2]]), "polygon 'cat': the number of points of a polygon is 2"),
+        (drawn("polygon", [[1, 1], [3, 2], [1]]), r"point 3 of 'exterior' is \[1\]. Expected two numbers"),
+        (drawn("rectangle", [[1, 1]]), "the number of 'exterior' is 1. Expected 2"),
         (thing("polygon"), "'points' is missing"),
-        (thing("line", points={}), "a line of 'cat' covers no pixels. Draw its area as a polygon"),
+        (thing("line", points={}), "line 'cat': covers no pixels. Draw its area as a polygon"),
         (BAD_BITMAP, "the bitmap cannot be decompressed"),
         (NO_PICTURE, "bitmap: is not an image of a known format"),
-        (7, "a value has an unexpected type or form"),
+        ({**drawn("polygon", []), "classTitle": None}, "'classTitle' is null. Expected a text"),
     ],
 )
 def test_an_invalid_object_is_an_error_and_a_finding(tmp_path: Path, fault: Any, message: str) -> None:
     root = plant(tmp_path / "data", fault)
     dataset = Dataset.load(root)
-    with pytest.raises(DataError, match=rf"a\.png\.json: object 1: .*{message}"):
+    with pytest.raises(DataError, match=rf"a\.png\.json: object 1, .*{message}"):
         dataset.read_mask(dataset.samples[0])
     assert get_finding(run_check(root, tmp_path), "unreadable_mask")["files"] == ["ds0/ann/a.png.json"]
 

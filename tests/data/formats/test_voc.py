@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from pixelwise.data.classes import Color
 from pixelwise.data.dataset import Dataset
+from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats.voc import can_read, find_pairs, voc_color
 from pixelwise.data.io.images import write_png
 from pixelwise.errors import DataError
@@ -11,9 +13,9 @@ from support.mask_datasets import image, pairs, text, voc
 
 @pytest.mark.parametrize(
     ("index", "color"),
-    [(0, [0, 0, 0]), (1, [128, 0, 0]), (7, [128, 128, 128]), (8, [64, 0, 0]), (20, [0, 64, 128])],
+    [(0, (0, 0, 0)), (1, (128, 0, 0)), (7, (128, 128, 128)), (8, (64, 0, 0)), (20, (0, 64, 128))],
 )
-def test_colors(index: int, color: list[int]) -> None:
+def test_colors(index: int, color: Color) -> None:
     assert voc_color(index) == color
 
 
@@ -22,9 +24,9 @@ def test_trainval_is_read_where_train_is_missing(tmp_path: Path) -> None:
     lists = tmp_path / "ImageSets/Segmentation"
     (lists / "train.txt").unlink()
     (lists / "val.txt").unlink()
-    assert {s.split for s in find_pairs(tmp_path).samples} == {"train"}
+    assert {s.split for s in Dataset.load(tmp_path).samples} == {"train"}
     (lists / "trainval.txt").unlink()
-    found = find_pairs(tmp_path)
+    found = Dataset.load(tmp_path).index
     assert next((s.name, s.split) for s in found.samples) == ("2007_000032", None)
     assert found.images_without_mask == (tmp_path / "JPEGImages/2009_000001.png",)
 
@@ -33,18 +35,18 @@ def test_missing_listed_files_are_reported(tmp_path: Path) -> None:
     voc(tmp_path)
     (tmp_path / "SegmentationClass/2007_000032.png").unlink()
     (tmp_path / "JPEGImages/2008_000051.png").unlink()
-    found = find_pairs(tmp_path)
+    found = Dataset.load(tmp_path).index
     assert found.images_without_mask == (tmp_path / "JPEGImages/2007_000032.png",)
     assert found.masks_without_image == (tmp_path / "SegmentationClass/2008_000051.png",)
     (tmp_path / "SegmentationClass/2008_000051.png").unlink()
-    with pytest.raises(DataError, match=r"train.txt, line 2: '2008_000051' has neither an image nor a mask"):
-        find_pairs(tmp_path)
+    (fault,) = [fault for fault in Dataset.load(tmp_path).index.faults if fault.code == "missing_listed"]
+    assert fault.files == (tmp_path / "ImageSets/Segmentation/train.txt: 2008_000051",)
 
 
 def test_a_test_list_without_masks_is_dropped(tmp_path: Path) -> None:
     voc(tmp_path)
     text(tmp_path / "ImageSets/Segmentation/test.txt", "2009_000001\n")
-    found = find_pairs(tmp_path)
+    found = Dataset.load(tmp_path).index
     assert (len(found.samples), found.images_without_mask) == (3, ())
 
 
@@ -58,7 +60,7 @@ def test_files_of_labelme_are_read(tmp_path: Path) -> None:
     assert (classes.names, classes.ignore) == (("_background_", "cat"), (255,))
     (tmp_path / "class_names.txt").unlink()
     text(tmp_path / "labels.txt", "__ignore__\n_background_\ncat\n")
-    assert find_pairs(tmp_path).description == {"names": ["_background_", "cat"]}
+    assert find_pairs(tmp_path).description == DatasetDescription(names=("_background_", "cat"))
 
 
 def test_the_export_of_cvat_is_read(tmp_path: Path) -> None:
@@ -78,4 +80,4 @@ def test_the_export_of_cvat_is_read(tmp_path: Path) -> None:
 
 def test_other_sets_get_no_names(tmp_path: Path) -> None:
     pairs(tmp_path, (0, 1), ("JPEGImages/2023_000001.png", "SegmentationClass/2023_000001.png"))
-    assert find_pairs(tmp_path).description == {}
+    assert find_pairs(tmp_path).description == DatasetDescription()

@@ -53,6 +53,107 @@ def test_a_corner_may_stick_out_a_little(tmp_path: Path) -> None:
     assert mask(plant(tmp_path, "0 -0.005 0 1.005 0 1 1 0 1")) == make_mask((CAT, slice(None), slice(None)))
 
 
+@pytest.mark.parametrize("key", ["0", "0.0", "0.000"])
+def test_a_class_may_be_written_with_a_fraction(tmp_path: Path, key: str) -> None:
+    assert mask(plant(tmp_path, key + line(0, *SQUARE)[1:])) == make_mask((CAT, *AREA))
+
+
+def test_the_last_point_may_repeat_the_first(tmp_path: Path) -> None:
+    assert mask(plant(tmp_path, line(0, *SQUARE, SQUARE[0]))) == make_mask((CAT, *AREA))
+
+
+def test_a_corner_may_be_outside_the_image(tmp_path: Path) -> None:
+    """As in github.com/HumanSignal/label-studio/issues/5481 and github.com/ultralytics/ultralytics/issues/13924."""
+    outline = "0 -0.0371 0 0.5 -0.001 0.5 1.0371 0 1"
+    assert mask(plant(tmp_path, outline)) == make_mask((CAT, slice(None), slice(0, 4)))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.TXT", "a.png.txt", "a.png.Txt"])
+@pytest.mark.parametrize("folder", ["labels/train", "images/train", "Labels/Train"])
+def test_the_text_file_of_an_image(tmp_path: Path, folder: str, name: str) -> None:
+    root = plant(tmp_path)
+    (root / "labels/train/a.txt").unlink()
+    write_text(root / folder / name, line(1, *SQUARE))
+    assert mask(root) == make_mask((DOG, *AREA))
+    assert Dataset.load(root).samples[0].mask_path == root / folder / name
+
+
+@pytest.mark.parametrize("name", ["labels/train/a.TXT", "labels/train/a.png.txt", "images/train/a.txt"])
+def test_two_text_files_of_one_image_are_listed(tmp_path: Path, name: str) -> None:
+    root = plant(tmp_path, line(0, *SQUARE))
+    write_text(root / name, line(1, *SQUARE))
+    assert sorted(list_relative(root, find_pairs(root).same_stem)) == sorted(["labels/train/a.txt", name])
+
+
+def test_folders_of_images_may_be_in_upper_case(tmp_path: Path) -> None:
+    write_image(tmp_path / "Images/Train/a.png")
+    write_text(tmp_path / "Labels/Train/a.txt", line(0, *SQUARE))
+    write_text(tmp_path / "data.yaml", "train: Images/Train\nnames: [cat]\n")
+    assert read_masks(tmp_path, "yolo")["Images/Train/a"].tolist() == make_mask((CAT, *AREA))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_without_any_text_file_is_an_error(tmp_path: Path, split: str) -> None:
+    root = plant(tmp_path)
+    write_image(root / "images/val/b.png")
+    write_text(root / "labels/val/b.txt", "")
+    name = {"train": "a", "val": "b"}[split]
+    (root / f"labels/{split}/{name}.txt").unlink()
+    fault = rf"none of the 1 images of {split} has a text file with its labels, such as labels/{split}/{name}\.txt"
+    with pytest.raises(DataError, match=fault):
+        Dataset.load(root)
+    write_text(root / f"labels/{split}/{name}.txt", "")  # the fix
+    assert len(Dataset.load(root).samples) == 2
+
+
+def test_a_test_split_without_any_text_file_is_not_read(tmp_path: Path) -> None:
+    root = plant(tmp_path, yaml=f"{YAML}test: images/test\n")
+    write_image(root / "images/test/b.png")
+    assert [sample.split for sample in Dataset.load(root).samples] == ["train"]
+
+
+@pytest.mark.parametrize(
+    "text", ["train: images/train\ntest: ../test/images\n", "path: C:\\data\ntrain: images/train\n"]
+)
+def test_folders_of_other_machines(tmp_path: Path, text: str) -> None:
+    dataset = Dataset.load(plant(tmp_path, line(0, *SQUARE), yaml=f"{text}names: [cat]\n"))
+    assert [(sample.name, sample.split) for sample in dataset.samples] == [("train/a", "train")]
+
+
+# Without data.yaml.
+
+
+def test_names_of_a_classes_file_and_splits_of_folders(tmp_path: Path) -> None:
+    """As exported by Label Studio and LabelImg."""
+    root = plant(tmp_path, line(1, *SQUARE))
+    write_image(root / "images/val/b.png")
+    write_text(root / "labels/val/b.txt", line(0, *SQUARE))
+    (root / "data.yaml").unlink()
+    write_text(root / "classes.txt", "cat\ndog\n")
+    dataset = Dataset.load(root)
+    assert (dataset.format, dataset.classes.names) == ("yolo", ("background", "cat", "dog"))
+    assert [sample.split for sample in dataset.samples] == ["train", "val"]
+    assert dataset.read_labels(dataset.samples[0]).tolist() == make_mask((DOG, *AREA))
+
+
+def test_labels_without_names_are_an_error_with_the_file_to_write(tmp_path: Path) -> None:
+    root = plant(tmp_path, line(1, *SQUARE))
+    (root / "data.yaml").unlink()
+    with pytest.raises(DataError, match=r"has YOLO labels, but no data\.yaml\. Write it") as raised:
+        Dataset.load(root)
+    write_text(root / "data.yaml", str(raised.value).split("Write it:")[1])  # the fix
+    dataset = Dataset.load(root)
+    assert dataset.classes.names == ("background", "name of class 0", "name of class 1")
+    assert dataset.read_labels(dataset.samples[0]).tolist() == make_mask((DOG, *AREA))
+
+
+def test_masks_in_a_folder_named_labels_are_no_text_files(tmp_path: Path) -> None:
+    write_image(tmp_path / "images/a.png")
+    write_image(tmp_path / "labels/a.png")
+    write_text(tmp_path / "labels/a.txt", line(0, *SQUARE))
+    assert Dataset.load(tmp_path).format == "folder"
+
+
 def test_an_empty_text_file_and_a_missing_one_are_background(tmp_path: Path) -> None:
     root = plant(tmp_path)
     write_image(root / "images/train/b.png")
@@ -113,14 +214,14 @@ def test_files_in_no_split_are_listed(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("0 0.5 0.5 0.2 0.2", "line 1: a class and 4 numbers are a box, not an outline. Export the dataset for"),
-        ("\n0 0.1 0.1 0.2 0.2 0.3", "line 2: 5 numbers follow the class, but x and y come in pairs"),
-        ("0 0.1 0.1", "line 1: a polygon has points of shape"),
-        ("0", "line 1: a polygon has points of shape"),
-        ("0 10 10 40 10 40 30", "line 1: 10, 10, ... are not fractions of width and height"),
-        ("0 nan 0 1 0 1 1", "line 1: nan, 0, ... are not fractions"),
-        ("7 0 0 1 0 1 1", r"line 1: the class 7 is not among those listed \(0, 1\)"),
-        ("cat 0 0 1 0 1 1", "line 1: a value has an unexpected type"),
-        ("0 0 0 1 0 1 x", "line 1: a value has an unexpected type"),
+        ("\n0 0.1 0.1 0.2 0.2 0.3", "line 2: the outline has an odd number of values, but x and y come in pairs"),
+        ("0 0.1 0.1", "line 1: the number of points of a polygon is 1"),
+        ("0", "line 1: the number of points of a polygon is 0"),
+        ("0 10 10 40 10 40 30", "line 1: 10 is not a fraction of width or height"),
+        ("0 nan 0 1 0 1 1", "line 1: point 1 of the outline is \\['nan', '0'\\]"),
+        ("7 0 0 1 0 1 1", r"line 1: the class 7 is not among those in data.yaml \(0, 1\)"),
+        ("cat 0 0 1 0 1 1", "line 1: 'cat' is not the number of a class"),
+        ("0 0 0 1 0 1 x", r"line 1: point 3 of the outline is \['1', 'x'\]. Expected two numbers"),
     ],
 )
 def test_an_invalid_line_is_an_error_and_a_finding(tmp_path: Path, text: str, message: str) -> None:
@@ -133,7 +234,7 @@ def test_an_invalid_line_is_an_error_and_a_finding(tmp_path: Path, text: str, me
 
 def test_a_text_file_in_another_encoding_is_a_finding(tmp_path: Path) -> None:
     root = plant(tmp_path / "data")
-    (root / "labels/train/a.txt").write_bytes(b"\xff\xfe")
+    (root / "labels/train/a.txt").write_bytes(b"\xe4")
     assert "a.txt: is not UTF-8 text" in get_finding(run_check(root, tmp_path), "unreadable_mask")["message"]
 
 
@@ -143,12 +244,24 @@ def test_a_text_file_in_another_encoding_is_a_finding(tmp_path: Path) -> None:
         ("names: [cat]\ntrain: [a", r"data\.yaml: is not valid YAML"),
         ("train: images/train\nnames: [cat]\nnc: 2\n", "'names' lists 1 classes, but 'nc' is 2. Make them agree"),
         ("train: images/train\nnames: []\n", "'names' lists 0 classes"),
-        ("train: images/train\nnames: 7\n", "a value has an unexpected type or form"),
+        ("train: images/train\nnames: 7\n", "'names' is 7. Expected a list of names, or class numbers with names"),
         ("train: images/train\nnames: [cat, cat]\n", "lists the class 'cat' twice"),
+        (
+            "train: images/train\nnames: [cat, no]\n",
+            "'names' has the entry 1: false. Expected a class number",
+        ),
+        ("train: images/train\nnames: {cat: 0}\n", "'names' has the entry 'cat': 0. Expected a class number"),
+        ("train: 7\nnames: [cat]\n", "'train' is 7. Expected a folder of images, or a file that lists them"),
+        ("train: images/val\nnames: [cat]\n", r"data\.yaml: 'train', 'val' and 'test' name no folder with images"),
+        ("path: /data/x\ntrain: gone\nnames: [cat]\n", "'path' is '/data/x', but only that folder is read"),
         ("train: images/train\nnames: [cat]\nkpt_shape: [17, 3]\n", "describes keypoints, not areas"),
         (
             "train: images/gone\nnames: [cat]\n",
             "'train' names 'images/gone', which does not exist below .*. Correct",
+        ),
+        (
+            "train: images/train\nval: ../valid/images\nnames: [cat]\n",
+            "'val' names '../valid/images', which does not exist",
         ),
         ("train: ../..\nnames: [cat]\n", "'train' names '../..', which does not exist below"),
         ("train: images\nval: images/train\nnames: [cat]\n", r"a\.png is in train and in val. Name folders"),

@@ -11,6 +11,7 @@ from pixelwise.data.io.decoded_image import (
     split_channel,
     stack_channels,
 )
+from pixelwise.data.io.nodata import Nodata
 from pixelwise.errors import DataError
 
 NAN = float("nan")
@@ -18,7 +19,11 @@ NAN = float("nan")
 
 def decoded(pixels: object, dtype: type, nodata: float | None) -> DecodedImage:
     """One row of pixels of two channels."""
-    return DecodedImage(pixels=np.array([pixels], dtype), alpha=False, nodata=nodata)
+    return DecodedImage(pixels=np.array([pixels], dtype), alpha=False, nodata=declare(nodata))
+
+
+def declare(nodata: float | None) -> Nodata:
+    return Nodata(values=() if nodata is None else (nodata,))
 
 
 # Types.
@@ -99,7 +104,7 @@ def test_a_nodata_value_outside_the_type_matches_nothing(nodata: float) -> None:
 @pytest.mark.parametrize("nodata", [NAN, float("inf"), -3.4028234663852886e38, -1.7976931348623157e308, 0.1])
 def test_nodata_is_compared_as_the_pixels_were_rounded(nodata: float) -> None:
     stored = np.array([[[nodata], [2.0]]])
-    image = DecodedImage(pixels=convert_dtype(stored), alpha=False, nodata=nodata)
+    image = DecodedImage(pixels=convert_dtype(stored), alpha=False, nodata=declare(nodata))
     pixels, missing = image.fill_missing(None)
     assert missing is not None
     assert missing.ravel().tolist() == [True, False]
@@ -114,7 +119,7 @@ def test_an_image_without_any_data_is_0() -> None:
 
 
 def test_alpha_is_dropped_before() -> None:
-    image = DecodedImage(pixels=np.array([[[0, 255], [6, 255]]], np.uint8), alpha=True, nodata=0)
+    image = DecodedImage(pixels=np.array([[[0, 255], [6, 255]]], np.uint8), alpha=True, nodata=declare(0))
     pixels, missing = image.fill_missing(None)
     assert pixels.tolist() == [[[6], [6]]]
     assert missing is not None
@@ -125,7 +130,9 @@ def test_alpha_is_dropped_before() -> None:
 @pytest.mark.parametrize("nodata", [None, -9999.0])
 def test_values_that_are_not_finite_are_an_error(value: float, nodata: float | None) -> None:
     image = decoded([[value, 1], [-9999, value]], np.float32, nodata)
-    with pytest.raises(DataError, match=r"the image contains 2 NaN or infinite values\. Save it with its nodata value"):
+    with pytest.raises(
+        DataError, match=rf"contains 2 NaN or infinite values\. .* write 'nodata: {value}' into dataset"
+    ):
         image.fill_missing(None)
 
 
@@ -140,7 +147,7 @@ def test_filling_keeps_the_mean_and_valid_values(seed: int, dtype: type) -> None
     pixels: Array = rng.integers(1, 200, (5, 7, 3)).astype(dtype)
     gone = rng.random((5, 7)) < 0.5
     pixels[gone] = 0
-    filled, missing = DecodedImage(pixels=pixels, alpha=False, nodata=0).fill_missing(None)
+    filled, missing = DecodedImage(pixels=pixels, alpha=False, nodata=declare(0)).fill_missing(None)
     assert (np.zeros_like(gone) if missing is None else missing.all(2)).tolist() == gone.tolist()
     np.testing.assert_array_equal(filled[~gone], pixels[~gone])
     if gone.any() and not gone.all():
@@ -179,3 +186,39 @@ def test_a_constant_alpha_channel_is_dropped() -> None:
     gray[0, 0, 1] = 8
     with pytest.raises(DataError, match=r"^a\.png: the alpha channel varies"):
         stack_channels([("a.png", DecodedImage(pixels=gray, alpha=True))])
+
+
+# Masks and alpha as validity.
+
+
+def test_pixels_of_a_mask_are_missing_in_all_channels() -> None:
+    masked = np.array([[[True], [False]]])
+    image = DecodedImage(pixels=np.array([[[1, 2], [5, 6]]], np.uint8), alpha=False, masked=masked)
+    pixels, missing = image.fill_missing(None)
+    assert missing is not None
+    assert missing.tolist() == [[[True, True], [False, False]]]
+    assert pixels.tolist() == [[[5, 6], [5, 6]]]
+
+
+def test_alpha_of_0_is_missing_if_it_is_declared() -> None:
+    stored = np.array([[[1, 2, 0], [5, 6, 255], [7, 8, 9]]], np.uint8)
+    image = DecodedImage(pixels=stored, alpha=True)
+    with pytest.raises(
+        DataError, match=r"Write 'nodata: alpha' into dataset.yaml .* or 'channels: 3' if alpha is data"
+    ):
+        image.find_missing(None)
+    pixels, missing = image.find_missing(None, Nodata(alpha=True))
+    assert missing is not None
+    assert missing.all(2).tolist() == [[True, False, False]]
+    assert pixels.tolist() == [[[1, 2], [5, 6], [7, 8]]]
+    pixels, missing = image.find_missing(3, Nodata(alpha=True))
+    assert missing is None  # alpha is a channel of data
+    assert pixels is stored
+
+
+def test_stacked_channels_keep_their_own_missing_values() -> None:
+    first = decoded([[0], [1], [2]], np.uint16, 0)
+    second = DecodedImage(pixels=first.pixels + np.uint16(5), alpha=False, masked=first.pixels == 2)
+    _, missing = stack_channels([("a", first), ("b", second)]).find_missing(None)
+    assert missing is not None
+    assert missing[0].tolist() == [[True, False], [False, False], [False, True]]

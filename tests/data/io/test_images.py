@@ -1,4 +1,5 @@
 import io
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image, ImageOps
 
 from pixelwise.data.io.decoded_image import MAX_PIXELS
 from pixelwise.data.io.images import (
+    FILE_TYPES,
     Array,
     decode_image,
     decode_image_bytes,
@@ -111,7 +113,7 @@ def test_alpha(tmp_path: Path, ending: str, dtype: type, channels: int) -> None:
 
     write()
     assert decode_image(path).alpha
-    with pytest.raises(DataError, match=f"the alpha channel varies.* Write 'channels: {channels}'"):
+    with pytest.raises(DataError, match=f"the alpha channel varies.* or 'channels: {channels}' if alpha"):
         read_image(path)
     np.testing.assert_array_equal(read_image(path, channels), pixels)
     with pytest.raises(DataError, match=r"the mask's alpha channel varies\. Save masks without alpha"):
@@ -309,11 +311,9 @@ def test_a_tiff_mask_of_another_type_holds_ids(tmp_path: Path, dtype: type) -> N
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (np.full(SIZE, 0.5, np.float32), "the mask contains fractions. Save class ids as 8-bit or 16-bit"),
-        (np.full(SIZE, np.nan, np.float32), "the mask contains fractions"),
-        (np.full(SIZE, np.inf, np.float32), "the mask contains inf. Save class ids between 0 and 65535"),
-        (np.full(SIZE, -1, np.int16), "the mask contains -1. Save class ids between 0 and 65535"),
-        (np.full(SIZE, 65536, np.uint32), "the mask contains 65536. Save class ids between"),
+        (np.full(SIZE, np.inf, np.float32), "the mask contains inf. Save class ids between -9007199254740992 and"),
+        (np.full(SIZE, -1e20, np.float64), r"the mask contains -1e\+20. Save class ids between"),
+        (np.full(SIZE, 2**60, np.int64), "the mask contains 1152921504606846976. Save class ids between"),
         (np.full((*SIZE, 3), 256, np.uint16), "the mask contains 256. Save colors between 0 and 255"),
         (np.zeros((*SIZE, 4), np.uint8), "the mask has 4 channels. Save class ids in one channel"),
     ],
@@ -327,13 +327,40 @@ def test_pixels_that_are_not_a_mask_are_an_error(tmp_path: Path, pixels: Array, 
     assert str(caught.value).startswith(f"{path}: ")
 
 
+NUMBER_TYPES = [np.int8, np.int16, np.int32, np.int64, np.float16, np.float32, np.float64]
+
+
+@pytest.mark.parametrize("dtype", NUMBER_TYPES)
+def test_minus_1_stays_and_nan_becomes_minus_1_in_masks_of_every_type(tmp_path: Path, dtype: type) -> None:
+    expected = np.array([[-1, 0, 1], [2, -1, 100]])
+    pixels = expected.astype(dtype)
+    if np.dtype(dtype).kind == "f":
+        pixels[0, 0] = np.nan
+    assert_mask(save_tiff(tmp_path / "a.tif", pixels), expected.astype(np.int32))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.int32, np.uint64, np.float64])
+@pytest.mark.parametrize(("highest", "expected"), [(300, np.uint16), (70_000, np.int32), (2**40, np.int64)])
+def test_masks_hold_numbers_of_any_size(tmp_path: Path, dtype: type, highest: int, expected: type) -> None:
+    if np.dtype(dtype).kind != "f" and highest > np.iinfo(dtype).max:
+        return
+    ids = np.array([[0, 1], [2, highest]])
+    assert_mask(save_tiff(tmp_path / "a.tif", ids.astype(dtype)), ids.astype(expected))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_masks_of_fractions_are_read_as_stored(tmp_path: Path, dtype: type) -> None:
+    pixels = np.array([[0, 0.25], [np.nan, 1]], dtype)
+    assert_mask(save_tiff(tmp_path / "a.tif", pixels), pixels.astype(np.float64))
+
+
 # Files that are at fault.
 
 
 def test_a_stack_is_an_error(tmp_path: Path) -> None:
     path = save_tiff(tmp_path / "a.tif", np.zeros((5, *SIZE), np.uint8), photometric="minisblack")
     for read in (read_image, read_mask):
-        with pytest.raises(DataError, match=r"the TIFF is a stack \(axes .YX\). Save one image per"):
+        with pytest.raises(DataError, match=r"is a stack of 5 images \(axes QYX\), but one .* or write 'channels: 5'"):
             read(path)
 
 
@@ -349,11 +376,11 @@ def test_an_empty_file_is_an_error(tmp_path: Path, read: Any) -> None:
         read(tmp_path / "a.png")
 
 
-GIF = io.BytesIO()
-Image.new("L", (4, 4)).save(GIF, "GIF")
+ICON = io.BytesIO()
+Image.new("L", (16, 16)).save(ICON, "ICO")
 
 
-@pytest.mark.parametrize("content", [b"no image", b"%!PS-Adobe-3.0 EPSF-3.0\n", GIF.getvalue()])
+@pytest.mark.parametrize("content", [b"no image", b"%!PS-Adobe-3.0 EPSF-3.0\n", ICON.getvalue()])
 def test_a_foreign_file_is_an_error(tmp_path: Path, content: bytes) -> None:
     """By its content, also where Pillow would know it: EPS would run another program."""
     (tmp_path / "a.png").write_bytes(content)
@@ -484,3 +511,11 @@ def test_the_bytes_of_an_image_are_decoded_as_its_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decode_image_bytes(path.read_bytes(), "x").pixels, read_image(path))
     with pytest.raises(DataError, match=r"^a part of a file: is not an image of a known format"):
         decode_image_bytes(b"text", "a part of a file")
+
+
+def test_the_documentation_lists_all_types() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    for kind in FILE_TYPES:
+        extensions = ", ".join(f"`{extension}`" for extension in kind.extensions)
+        extra = re.sub(r"^\w+", r"`\g<0>` ", kind.extra).replace("  ", " ").rstrip()
+        assert f"| {kind.name} | {extensions} | {kind.package} | {extra}{' ' if extra else ''}|" in page

@@ -8,11 +8,16 @@ import pytest
 import tifffile
 
 from pixelwise.data.io.decoded_image import Array
-from pixelwise.data.io.images import decode_image, read_image, read_mask, write_png
+from pixelwise.data.io.images import decode_image, mark_unlabeled, read_image, read_mask, read_mask_bytes, write_png
+from pixelwise.data.io.nodata import ALL_DATA, Nodata
 from pixelwise.data.io.tiff import Georeference, read_georeference
 from pixelwise.errors import DataError
 
-TYPES = {np.uint8: np.uint8, np.uint16: np.uint16, np.int16: np.float32, np.float32: np.float32, np.float64: np.float32}
+TYPES = {
+    np.uint8: np.uint8,
+    np.uint16: np.uint16,
+    **dict.fromkeys((np.int8, np.int16, np.int32, np.uint32, np.float32, np.float64), np.float32),
+}
 GDAL_NODATA = 42113
 
 
@@ -54,7 +59,7 @@ def test_many_bands(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "value"), [("-9999", -9999), ("0", 0), ("  1e3 ", 1000), ("-3.4e+38", -3.4e38)])
 def test_the_nodata_value_is_read(tmp_path: Path, text: str, value: float) -> None:
     decoded = decode_image(save(tmp_path / "a.tif", scene(2, np.float32), nodata=text))
-    assert decoded.nodata == value
+    assert decoded.nodata == Nodata(values=(value,))
 
 
 @pytest.mark.parametrize("text", ["nan", "NaN", "-nan"])
@@ -63,13 +68,13 @@ def test_nan_as_nodata(tmp_path: Path, text: str) -> None:
     pixels[3, 4] = np.nan
     read = read_image(save(tmp_path / "a.tif", pixels, nodata=text))
     np.testing.assert_allclose(read[3, 4], np.nanmean(pixels, (0, 1)), rtol=1e-5)
-    with pytest.raises(DataError, match=r"b\.tif: the image contains 2 NaN or infinite values. Save it with"):
+    with pytest.raises(DataError, match=r"b\.tif: the image contains 2 NaN or infinite values. If they mark"):
         read_image(save(tmp_path / "b.tif", pixels))
 
 
 def test_files_without_nodata_have_none(tmp_path: Path) -> None:
     for text in (None, ""):
-        assert decode_image(save(tmp_path / "a.tif", scene(2, np.float32), nodata=text)).nodata is None
+        assert decode_image(save(tmp_path / "a.tif", scene(2, np.float32), nodata=text)).nodata == ALL_DATA
 
 
 def test_a_nodata_value_that_is_not_a_number_is_an_error(tmp_path: Path) -> None:
@@ -78,9 +83,59 @@ def test_a_nodata_value_that_is_not_a_number_is_an_error(tmp_path: Path) -> None
         read_image(path)
 
 
-def test_nodata_of_a_mask_is_a_class_like_any_other(tmp_path: Path) -> None:
-    mask = scene(1, np.uint8)
-    np.testing.assert_array_equal(read_mask(save(tmp_path / "a.tif", mask, nodata="100")), mask[..., 0])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.float32, np.float64])
+@pytest.mark.parametrize("nodata", [0, 3, 100, -9999, -3.4028234663852886e38, float("nan")])
+def test_nodata_of_a_mask_is_no_label(tmp_path: Path, dtype: type, nodata: float) -> None:
+    """A value that the type cannot hold, as GDAL permits, marks nothing."""
+    mask = np.array([[0, 1, 2], [3, 100, 1]], dtype)
+    if np.dtype(dtype).kind == "f" or (nodata == -9999 and np.iinfo(dtype).min < nodata):
+        mask[0, 0] = nodata
+    expected = [[-1 if v == nodata or np.isnan(v) else v for v in row] for row in mask.tolist()]
+    read = read_mask(save(tmp_path / "a.tif", mask[..., None], nodata=str(nodata)))
+    np.testing.assert_array_equal(read, expected)
+
+
+def test_nodata_of_a_mask_of_colors_is_a_pixel_of_that_value_in_all_channels(tmp_path: Path) -> None:
+    colors = np.array([[[9, 9, 9], [9, 0, 0], [1, 2, 3]]], np.uint8)
+    read = read_mask(save(tmp_path / "a.tif", colors, nodata="9"))
+    assert read.tolist() == [[[-1, -1, -1], [9, 0, 0], [1, 2, 3]]]
+
+
+@pytest.mark.parametrize("nodata", ["0", "200"])
+def test_a_mapping_of_the_value_makes_it_a_class(tmp_path: Path, nodata: str) -> None:
+    content = save(tmp_path / "a.tif", np.array([[[0], [1], [200]]], np.uint8), nodata=nodata).read_bytes()
+    mask = read_mask_bytes(content, "a.tif")
+    assert mark_unlabeled(mask, {0, 1, 200}).tolist() == [[0, 1, 200]]
+    assert mark_unlabeled(mask).tolist() == [[-1, 1, 200] if nodata == "0" else [0, 1, -1]]
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_an_inner_mask_of_gdal_marks_missing_pixels(tmp_path: Path, bands: int) -> None:
+    """Next to overviews of the image and of the mask, which are smaller."""
+    pixels, valid = scene(bands, np.uint8), np.ones((40, 50), bool)
+    valid[3:7, 30:] = False
+    form = {"photometric": "rgb" if bands == 3 else "minisblack", "metadata": None}
+    stored = pixels if bands == 3 else pixels[..., 0]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(stored, **form)
+        file.write(stored[::2, ::2], subfiletype=1, **form)
+        file.write(valid[::2, ::2], subfiletype=5, photometric="minisblack", metadata=None)
+        file.write(valid, subfiletype=4, photometric="minisblack", metadata=None)
+    found, missing = decode_image(tmp_path / "a.tif").find_missing(None)
+    assert missing is not None
+    np.testing.assert_array_equal(missing, np.broadcast_to(~valid[..., None], pixels.shape))
+    np.testing.assert_array_equal(found, pixels)
+
+
+def test_nodata_of_a_palette_is_an_index(tmp_path: Path) -> None:
+    indices = np.array([[0, 1], [2, 7]], np.uint8)
+    colormap = np.zeros((3, 256), np.uint16)
+    colormap[:, 1] = 7 << 8
+    tags = [(GDAL_NODATA, "s", 0, "7", True)]
+    tifffile.imwrite(tmp_path / "a.tif", indices, photometric="palette", colormap=colormap, extratags=tags)
+    _, missing = decode_image(tmp_path / "a.tif").find_missing(None)
+    assert missing is not None
+    assert missing.all(2).tolist() == [[False, False], [False, True]]
 
 
 def test_a_reduced_copy_in_the_file_is_not_read(tmp_path: Path) -> None:
@@ -124,6 +179,11 @@ def test_coordinates_of_centers_are_shifted_by_half_a_pixel(tmp_path: Path) -> N
     assert found.epsg == 4326
 
 
+def test_the_sign_of_the_height_of_a_pixel_says_nothing(tmp_path: Path) -> None:
+    """As in GDAL: some programs store the step of the rows instead."""
+    assert read(tmp_path / "a.tif", (33550, 12, 3, (0.5, -2.0, 0.0)), TIE) == read(tmp_path / "b.tif", SCALE, TIE)
+
+
 def test_a_transformation_may_rotate(tmp_path: Path) -> None:
     matrix = (0.0, 3.0, 0.0, 100.0, 2.0, 0.0, 0.0, 200.0, *[0.0] * 4, 0.0, 0.0, 0.0, 1.0)
     found = read(tmp_path / "a.tif", (34264, 12, 16, matrix))
@@ -147,8 +207,9 @@ def test_a_custom_reference_system_has_no_code(tmp_path: Path) -> None:
         (SCALE, (33922, 12, 12, TIE[3] * 2)),
         ((33550, 12, 3, (0.0, 1.0, 0.0)), TIE),
         (SCALE, TIE, (274, 3, 1, 3)),
+        ((34264, 12, 16, tuple(np.eye(4).ravel().tolist())),),
     ],
-    ids=["plain", "no scale", "no tie point", "control points", "no width", "not upright"],
+    ids=["plain", "no scale", "no tie point", "control points", "no width", "not upright", "identity"],
 )
 def test_rotated_images_and_control_points_have_no_georeference(tmp_path: Path, tags: tuple[Any, ...]) -> None:
     assert read(tmp_path / "a.tif", *tags) is None

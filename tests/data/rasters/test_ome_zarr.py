@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pixelwise.data.classes import describe_classes
+from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.data.rasters import ome_zarr, windows
 from pixelwise.data.rasters.ome_zarr import (
     Multiscale,
@@ -166,14 +166,14 @@ def test_missing_zarr_is_an_error_with_the_extra(tmp_path: Path, monkeypatch: py
 
 # Labels.
 
-CLASSES = describe_classes({"names": ["a", "b", "c"]})
+CLASSES = describe_classes(parse_description({"names": ["a", "b", "c"]}))
 AXES = tuple(ZarrAxis(name=name, kind="space", unit="", scale=0.5, translation=3.0) for name in "yx")
 
 
 @pytest.mark.parametrize(("version", "format"), [("0.4", 2), ("0.5", 3)])
 @pytest.mark.parametrize("num_classes", [3, 300])
 def test_labels_come_back(version: str, format: int, num_classes: int, tmp_path: Path) -> None:
-    classes = describe_classes({"names": [str(index) for index in range(num_classes)]})
+    classes = describe_classes(parse_description({"names": [str(index) for index in range(num_classes)]}))
     labels = np.random.default_rng(0).integers(0, num_classes, (40, 30)).astype(classes.dtype)
     image = Multiscale(version=version, axes=AXES, levels=("a", "b"))
     write_label_zarr(tmp_path / "x.zarr", np.split(labels, [7, 20]), (40, 30), classes, image)

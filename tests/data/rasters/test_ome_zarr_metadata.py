@@ -2,11 +2,11 @@ from typing import Any
 
 import pytest
 
-from pixelwise.data.classes import describe_classes
+from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.data.rasters.ome_zarr import make_label_attributes, parse_multiscale
 from pixelwise.errors import DataError
 
-CLASSES = describe_classes({"names": ["a", "b"], "colors": [[1, 2, 3], [4, 5, 6]]})
+CLASSES = describe_classes(parse_description({"names": ["a", "b"], "colors": [[1, 2, 3], [4, 5, 6]]}))
 AXES = [
     {"name": "c", "type": "channel"},
     {"name": "y", "type": "space", "unit": "micrometer"},

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pixelwise.data.classes import describe_classes
+from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.data.rasters import openslide_reader as home
 from pixelwise.data.rasters.openslide_reader import SlideRaster, open_slide
 from pixelwise.data.rasters.rasterio_reader import use_gdal
@@ -75,7 +75,7 @@ def test_only_tiles_of_the_window_are_read(tmp_path: Path) -> None:
 
 
 def test_the_labels_keep_the_size_of_the_pixels(tmp_path: Path) -> None:
-    classes = describe_classes({"names": ["a", "b"]})
+    classes = describe_classes(parse_description({"names": ["a", "b"]}))
     labels = np.zeros((70, 100), np.uint8)
     labels[5:] = 255
     with open_slide(write_slide(tmp_path / "x.svs", pixels(), microns=0.25), 3) as slide:

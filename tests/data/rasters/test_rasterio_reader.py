@@ -1,4 +1,5 @@
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import pytest
 import tifffile
 
 from pixelwise.data.io.images import decode_image
-from pixelwise.data.rasters import rasterio_reader as home
+from pixelwise.data.io.nodata import parse_nodata
+from pixelwise.data.rasters import windows as home
 from pixelwise.data.rasters.rasterio_reader import (
     CACHE_BYTES,
     count_tiff_pixels,
@@ -84,9 +86,62 @@ def test_windows_are_as_in_the_whole_image(
         assert raster.find_missing(slice(34, 40), slice(0, 30)) is None
 
 
+def write_with_mask(path: Path) -> None:
+    """Write an image with an inner mask, as GDAL does."""
+    image = pixels()
+    form = {"driver": "GTiff", "height": 40, "width": 30, "count": 3, "dtype": "uint8"}
+    with use_gdal(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **form) as file:
+        file.write(image.transpose(2, 0, 1))
+        valid = np.ones((40, 30), bool)
+        valid[3:20, 5:9] = False
+        file.write_mask(valid)
+
+
+def write_with_alpha(path: Path) -> None:
+    image = pixels(4)
+    image[..., 3] = 200
+    image[3:20, 5:9] = 0
+    write(path, image, extrasamples=["unassalpha"])
+
+
+def write_undeclared(path: Path) -> None:
+    image = pixels(dtype="float32")
+    image[3:20, 5:9] = -9999
+    image[30, 2, 1] = np.nan
+    write(path, image)
+
+
+@pytest.mark.parametrize(
+    ("write_file", "given"),
+    [
+        (write_with_mask, []),
+        (write_with_alpha, "alpha"),
+        (write_undeclared, [-9999, "nan"]),
+        (write_undeclared, {1: -9999, 2: [-9999, "nan"], 3: -9999}),
+    ],
+)
+def test_missing_pixels_of_windows_are_as_in_the_whole_image(
+    write_file: Callable[[Path], None], given: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a mask, of alpha, and of values that only the model knows."""
+    monkeypatch.setattr(home, "_SCAN_SIDE", 16)
+    path, known = tmp_path / "x.tif", parse_nodata(given)
+    write_file(path)
+    expected, missing = decode_image(path).fill_missing(3, known)
+    assert missing is not None
+    assert np.flatnonzero(missing.all(2).any(1)).tolist() == list(range(3, 20))
+    window = (slice(2, 33), slice(1, 22))
+    with open_image_file(path, 3, known) as raster:
+        np.testing.assert_array_equal(raster.read(*ALL), expected)
+        np.testing.assert_array_equal(raster.read(*window), expected[window])
+        np.testing.assert_array_equal(raster.find_missing(*window), missing.all(2)[window])
+        assert raster.may_miss_pixels
+
+
 def test_without_nodata_no_pixels_are_missing(tmp_path: Path) -> None:
     with open_image_file(write(tmp_path / "x.tif", pixels()), 3) as raster:
         assert raster.find_missing(*ALL) is None
+        assert not raster.may_miss_pixels
 
 
 def test_a_constant_alpha_is_dropped(tmp_path: Path) -> None:
@@ -106,7 +161,7 @@ def test_a_varying_alpha_is_an_error_unless_it_is_a_channel(tmp_path: Path, monk
     image[39, 29, 3] = 0
     path = write(tmp_path / "x.tif", image, extrasamples=["unassalpha"])
     with (
-        pytest.raises(DataError, match=r"x\.tif: the alpha channel varies, .* Train on 4 channels"),
+        pytest.raises(DataError, match=r"x\.tif: the alpha channel varies\. .* 'channels: 4' if alpha is data"),
         open_image_file(path, 3),
     ):
         pass

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelwise.data.classes import Classes, describe_classes
+from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
+from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.data.io.tiff import Georeference
 from pixelwise.data.rasterize import Polygon, rasterize
@@ -109,7 +110,7 @@ def test_a_job_without_images_writes_a_valid_file(tmp_path: Path, make: Callable
 
 
 def test_a_reserved_name_is_refused() -> None:
-    classes = describe_classes({"names": ["road", "Ignore"]})
+    classes = describe_classes(parse_description({"names": ["road", "Ignore"]}))
     with pytest.raises(
         InvalidArgumentError, match=r"Readers of cvat files ignore objects named 'Ignore', which is the name of class 1"
     ):

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelwise.data.classes import describe_classes
+from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.prediction.outputs import ENCODERS, GEOREFERENCED, PROBABILITY_OUTPUTS, SUMMARY_FILES, require_kinds
 from support.predictions import ABC, make_labeled, make_prediction
@@ -31,7 +31,7 @@ def test_no_name_is_in_both_tables() -> None:
 
 @pytest.mark.parametrize("kind", ["coco", "cvat", "labelme"])
 def test_annotation_files_refuse_reserved_names(kind: str) -> None:
-    classes = describe_classes({"names": ["road", "background"]})
+    classes = describe_classes(parse_description({"names": ["road", "background"]}))
     require_kinds(["labels", "polygons", "table"], classes)
     with pytest.raises(InvalidArgumentError, match=rf"Readers of {kind} files ignore objects named 'background'"):
         require_kinds([kind], classes)

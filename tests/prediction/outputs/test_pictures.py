@@ -6,7 +6,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from pixelwise.data.classes import Classes, describe_classes
+from pixelwise.data.classes import Classes
+from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.data.io.images import read_image, read_mask
 from pixelwise.data.visualization import overlay_labels
 from pixelwise.prediction.outputs.pictures import (
@@ -33,7 +34,7 @@ def test_labels_are_a_palette_png_of_class_indices_in_the_class_colors(tmp_path:
 
 
 def test_more_than_256_classes_are_written_in_16_bit(tmp_path: Path) -> None:
-    classes = describe_classes({"names": [str(i) for i in range(300)]})
+    classes = describe_classes(parse_description({"names": [str(i) for i in range(300)]}))
     labels = np.array([[0, 299], [256, 1]], np.uint16)
     (tmp_path / "x.png").write_bytes(encode_labels(make_labeled(labels, classes=classes)))
     np.testing.assert_array_equal(read_mask(tmp_path / "x.png"), labels)
@@ -48,7 +49,7 @@ def test_more_than_256_classes_are_written_in_16_bit(tmp_path: Path) -> None:
     ],
 )
 def test_mask_values_are_read_back_as_the_same_labels(tmp_path: Path, described: dict[str, Any]) -> None:
-    classes = describe_classes(described)
+    classes = describe_classes(parse_description(described))
     labels = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
     (tmp_path / "x.png").write_bytes(encode_labels(make_labeled(labels, classes=classes, label_values="dataset")))
     read, unlisted = classes.to_labels(read_mask(tmp_path / "x.png"))
@@ -57,7 +58,7 @@ def test_mask_values_are_read_back_as_the_same_labels(tmp_path: Path, described:
 
 
 def test_label_values_dataset_writes_mask_values(tmp_path: Path) -> None:
-    classes = describe_classes({"names": ["a", "b"], "label_mapping": {0: 0, 255: 1}})
+    classes = describe_classes(parse_description({"names": ["a", "b"], "label_mapping": {0: 0, 255: 1}}))
     (tmp_path / "x.png").write_bytes(encode_labels(make_labeled([[0, 1]], classes=classes, label_values="dataset")))
     assert read_mask(tmp_path / "x.png").tolist() == [[0, 255]]
 

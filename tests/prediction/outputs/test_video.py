@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelwise.data.classes import Classes, describe_classes
+from pixelwise.data.classes import Classes
+from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.data.io.video import open_video
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.prediction.outputs import video as home
@@ -116,7 +117,7 @@ def test_a_labeled_frame_is_the_overlay_above_a_legend(tmp_path: Path) -> None:
 def test_a_legend_that_is_too_tall_is_omitted() -> None:
     labels = np.zeros((40, 160), np.uint8)
     assert draw(labels).shape == (40, 160, 3)
-    many = describe_classes({"names": [f"class {i}" for i in range(200)]})
+    many = describe_classes(parse_description({"names": [f"class {i}" for i in range(200)]}))
     assert draw(np.zeros((400, 160), np.uint8), many).shape == (400, 160, 3)
 
 

@@ -6,15 +6,24 @@ A pixel that no shape covers is background, class 0.
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from posixpath import basename, normpath
-from typing import Any, Generic, TypeVar
+from posixpath import normpath
+from typing import Generic, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
+from pixelwise.data.class_names import IGNORE_NAMES
 from pixelwise.data.classes import Color, default_colors, ignore_index_for
-from pixelwise.data.formats._documents import locate_errors
-from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader
-from pixelwise.data.io.images import Array
+from pixelwise.data.description import DatasetDescription
+from pixelwise.data.formats._documents import format_value, locate_errors
+from pixelwise.data.formats.dataset_index import (
+    DatasetIndex,
+    SampleReader,
+    find_split,
+    list_path_endings,
+    remove_sample_aliases,
+)
+from pixelwise.data.io.images import Array, read_size
 from pixelwise.data.rasterize import DrawnShape, rasterize
 from pixelwise.data.sample import Sample, Split
 from pixelwise.errors import DataError
@@ -22,31 +31,43 @@ from pixelwise.shapes import Size
 
 T = TypeVar("T")
 
-ImageShapes = tuple[Size, Sequence[DrawnShape]]
-"""The size of an image by its annotation, which may differ from its real size, and its shapes, the uppermost last."""
+ImageShapes = tuple[Size | None, Sequence[DrawnShape]]
+"""The size of an image by its annotation and its shapes, the uppermost last.
+
+The size may differ from the real one; None where the annotation does not have it.
+"""
 
 _BACKGROUND_NAMES = ("background", "_background_")
-_IGNORE_NAMES = ("ignore", "__ignore__")
+_WITHOUT_AREA = (
+    *("point", "points", "line", "linestrip", "polyline"),
+    *("cuboid", "cuboid_2d", "skeleton", "graph"),
+)
+"""Types of shapes in all tools that have no area of pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShapeClasses:
     """The classes of a format and their mask values; 0 is background."""
 
+    source: Path
+    """The file that lists the classes."""
     values: Mapping[Hashable, int]
     """The format's key of a class → mask value."""
-    description: Mapping[str, Any]
+    description: DatasetDescription
     """For `DatasetIndex.description`."""
 
     @property
     def ignore_index(self) -> int:
-        return ignore_index_for(len(self.description["names"]))
+        return ignore_index_for(len(self.description.names or ()))
 
     def get_value(self, key: Hashable) -> int:
         """Return the mask value of a class; raise DataError for an unknown one."""
         if key not in self.values:
-            known = ", ".join(str(k) for k in list(self.values)[:12])
-            raise DataError(f"the class {key!r} is not among those listed ({known}). List it, or correct the label.")
+            known = ", ".join(format_value(k) for k in list(self.values)[:12])
+            raise DataError(
+                f"the class {format_value(key)} is not among those in {self.source.name} ({known}). List it there, or "
+                f"correct the label."
+            )
         return self.values[key]
 
 
@@ -59,28 +80,45 @@ class ShapeReader(SampleReader):
 
     def read_mask(self, sample: Sample) -> Array:
         size, shapes = self._read_shapes(sample)
-        return rasterize(shapes, size, self._dtype)
+        return rasterize(shapes, size or self.read_size(sample), self._dtype)
+
+    def read_size(self, sample: Sample) -> Size:
+        """Read height and width of the image."""
+        return read_size(sample.image_path)
 
 
-def make_classes(source: Path, listed: Sequence[tuple[Hashable, str, Color | None]]) -> ShapeClasses:
+def make_classes(
+    source: Path, listed: Sequence[tuple[Hashable, str, Color | None]], *, are_found: bool = False
+) -> ShapeClasses:
     """Make the classes from a format's keys, names and colors.
 
     Background is added in front unless a class has this name. Pixels of a class named `ignore` are ignored.
+
+    Args:
+        source: The file or folder that lists them.
+        listed: Key, name and color of each class.
+        are_found: Whether they are only those that occur, because the format does not list classes.
     """
     names = [name for _, name, _ in listed]
     if duplicates := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"{source} lists the class {duplicates[0]!r} twice. Give each class its own name.")
     own = [row for row in listed if row[1].lower() in _BACKGROUND_NAMES][:1] or [(None, "background", (0, 0, 0))]
-    rows = own + [row for row in listed if row not in own and row[1].lower() not in _IGNORE_NAMES]
+    rows = own + [row for row in listed if row not in own and row[1].lower() not in IGNORE_NAMES]
     ignore_index = ignore_index_for(len(rows))
-    description: dict[str, Any] = {"names": [name for _, name, _ in rows], "coding": "index"}
-    if ignore_index != 255:  # 255 is then a class, which only a mapping can express
-        description |= {"label_mapping": {i: i for i in range(len(rows))}, "ignore": ignore_index}
-    if any(color for _, _, color in rows[1:]):
-        defaults = default_colors(len(rows))
-        description["colors"] = [list(color or default) for (_, _, color), default in zip(rows, defaults, strict=True)]
+    defaults = default_colors(len(rows))
+    description = DatasetDescription(
+        names=tuple(name for _, name, _ in rows),
+        colors=tuple(color or default for (_, _, color), default in zip(rows, defaults, strict=True))
+        if any(color for _, _, color in rows[1:])
+        else None,
+        # Above 255 classes, 255 is a class, which only a mapping can express.
+        label_mapping=None if ignore_index == 255 else {i: i for i in range(len(rows))},
+        ignore=None if ignore_index == 255 else (ignore_index,),
+        coding="index",
+        labels="found" if are_found else "listed",
+    )
     values = {row[0]: rows.index(row) if row in rows else ignore_index for row in listed}
-    return ShapeClasses(values=values, description=description)
+    return ShapeClasses(source=source, values=values, description=description)
 
 
 def make_index(
@@ -95,7 +133,7 @@ def make_index(
 ) -> DatasetIndex:
     """Make the index of a dataset, without samples that share a name, nor unsplit ones if others have a split."""
     by_name: dict[str, list[Sample]] = {}
-    for sample in samples:
+    for sample in remove_sample_aliases(samples):
         by_name.setdefault(sample.name, []).append(sample)
     same_stem: set[Path] = set()
     unique = []
@@ -121,6 +159,17 @@ def make_index(
     )
 
 
+def name_shape(number: str, kind: object, label: object) -> str:
+    """Name a shape in messages: `shape 2, polyline 'road'`."""
+    return f"{number}, {kind if isinstance(kind, str) and 0 < len(kind) <= 40 else 'shape'} {format_value(label)}"
+
+
+def refuse_shape(kind: str) -> DataError:
+    """Return the error for a shape that is not an area."""
+    fault = "covers no pixels" if kind in _WITHOUT_AREA else f"{format_value(kind)} is not a known type of shape"
+    return DataError(f"{fault}. Draw its area as a polygon, or remove it.")
+
+
 def name_sample(root: Path, path: Path) -> str:
     """Name a sample by its relative path without the extension and without folders of all images: `train/0001`."""
     *folders, stem = path.relative_to(root).with_suffix("").parts
@@ -128,7 +177,7 @@ def name_sample(root: Path, path: Path) -> str:
 
 
 def find_image(root: Path, name: str, folders: Sequence[str], images: Collection[Path]) -> Path | None:
-    """Find an image by the name in an annotation, which may be a path of another machine.
+    """Find an image by the name in an annotation, which may be a path of another machine or a URL.
 
     Args:
         root: Folder of the dataset.
@@ -136,8 +185,9 @@ def find_image(root: Path, name: str, folders: Sequence[str], images: Collection
         folders: Folders below the root to search, the most likely one first.
         images: All images below the root.
     """
-    name = name.replace("\\", "/")
-    candidates = (root / normpath(f"{folder}/{form}") for form in (name, basename(name)) for folder in folders)
+    if "://" in name:
+        name = unquote(urlsplit(name).path)
+    candidates = (root / normpath(f"{folder}/{end}") for end in list_path_endings(name) for folder in folders)
     return next((path for path in candidates if path in images), None)
 
 
@@ -154,7 +204,7 @@ class ListedImage(Generic[T]):
 
     @property
     def place(self) -> str:
-        return f"{self.document}: image {self.name!r}"
+        return f"{self.document}: image {format_value(self.name)}"
 
 
 def index_listed_images(
@@ -176,29 +226,25 @@ def index_listed_images(
         classes: The classes of the dataset.
     """
     known = set(images)
-    found: dict[Path, ListedImage[T]] = {}
-    missing: list[Path] = []
-    for entry in listed:
-        path = find_image(root, entry.name, folders[entry.document], known)
-        if path is None:
-            missing.append(root / folders[entry.document][0] / basename(entry.name.replace("\\", "/")))
-        elif path in found:
-            raise DataError(f"{path} is listed twice, in {found[path].document} and in {entry.document}. Keep one.")
-        else:
-            found[path] = entry
+    found, missing = _match_images(root, listed, known, folders)
     if not found:
         subject = f"{listed[0].place} and all others" if listed else f"{', '.join(map(str, folders))}: images"
         raise DataError(f"{subject} do not exist below {root}. Put the images there.")
-    entries = {name_sample(root, path): entry for path, entry in found.items()}
     used = {path.parent for path in found}
 
     def read_shapes(sample: Sample) -> ImageShapes:
-        entry = entries[sample.name]
-        with locate_errors(entry.place):
+        entry = found[sample.image_path]
+        with locate_errors(sample.mask_location):
             return parse_shapes(entry.content)
 
     samples = [
-        Sample(name=name_sample(root, path), image_path=path, mask_path=entry.document, split=entry.split)
+        Sample(
+            name=name_sample(root, path),
+            image_path=path,
+            mask_path=entry.document,
+            split=entry.split,
+            label_entry=path.relative_to(root).as_posix(),
+        )
         for path, entry in found.items()
     ]
     unlisted = known - set(found)
@@ -210,3 +256,40 @@ def index_listed_images(
         masks_without_image=missing,
         outside_splits=[path for path in unlisted if path.parent not in used],
     )
+
+
+def _match_images(
+    root: Path, listed: Iterable[ListedImage[T]], images: Collection[Path], folders: Mapping[Path, Sequence[str]]
+) -> tuple[dict[Path, ListedImage[T]], list[Path]]:
+    """Return the entries by their images, and the paths where the images of the others are expected.
+
+    An image may be deeper in its folders if it is the only one of its name there and is not in another split.
+    """
+    found: dict[Path, ListedImage[T]] = {}
+    not_found: list[ListedImage[T]] = []
+    missing: list[Path] = []
+    for entry in listed:
+        path = find_image(root, entry.name, folders[entry.document], images)
+        if path is None:
+            not_found.append(entry)
+        elif path in found:
+            raise DataError(f"{path} is listed twice, in {found[path].document} and in {entry.document}. Keep one.")
+        else:
+            found[path] = entry
+    unlisted: dict[str, list[Path]] = {}
+    for path in set(images) - set(found) if not_found else ():
+        unlisted.setdefault(path.name, []).append(path)
+    for entry in not_found:
+        name = entry.name.replace("\\", "/").rpartition("/")[2]
+        tops = [root / folder for folder in folders[entry.document] if folder != "."]
+        nested = [
+            path
+            for path in unlisted.get(name, ())
+            if any(map(path.is_relative_to, tops))
+            and find_split(path.relative_to(root).parts[:-1]) in (None, entry.split)
+        ]
+        if len(nested) == 1 and nested[0] not in found:
+            found[nested[0]] = entry
+        else:
+            missing.append(root / folders[entry.document][0] / name)
+    return found, missing

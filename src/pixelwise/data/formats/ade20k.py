@@ -10,6 +10,7 @@ The folder format may have the same folders: ADE20K is recognized by objectInfo1
 from dataclasses import replace
 from pathlib import Path
 
+from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats.dataset_index import (
     DatasetIndex,
     SplitFiles,
@@ -44,12 +45,12 @@ def find_pairs(root: Path) -> DatasetIndex:
     return replace(
         pair_files(drop_unlabeled_test(parts)),
         outside_splits=find_images_outside([root / "images"], splits.values()),
-        description={
-            "names": _read_names(root / _INFO),
-            "ignore": [0],
-            "label_mapping": {index + 1: index for index in range(NUM_CLASSES)},
-            "coding": "index",
-        },
+        description=DatasetDescription(
+            names=tuple(_read_names(root / _INFO)),
+            ignore=(0,),
+            label_mapping={index + 1: index for index in range(NUM_CLASSES)},
+            coding="index",
+        ),
     )
 
 

@@ -12,29 +12,35 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from pixelwise.data.formats.dataset_index import DatasetIndex, SplitFiles, find_split_paths, pair_files, read_lines
-from pixelwise.data.io.images import IMAGE_EXTENSIONS
-from pixelwise.data.sample import Split
+from pixelwise.data.description import DatasetDescription
+from pixelwise.data.formats.dataset_index import (
+    DatasetIndex,
+    SplitFiles,
+    find_split_paths,
+    list_path_endings,
+    pair_files,
+    read_lines,
+)
+from pixelwise.data.formats.folder import can_read as is_folder_dataset
+from pixelwise.data.formats.split_lists import IMAGE_PATH, report_missing_names
+from pixelwise.data.sample import Split, format_location
 from pixelwise.errors import DataError
 
-_IMAGE_PATH = re.compile(rf"[^\s,;].*?(?i:{'|'.join(map(re.escape, IMAGE_EXTENSIONS))})(?=[\s,;]|$)")
-"""A path up to the extension of an image; it may contain blanks."""
 _VIDEO_NAMES = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_")
 """Start of the names of images in CamVid's four videos."""
-_CLASSES: dict[str, Any] = {
-    "names": [
+_CLASSES = DatasetDescription(
+    names=(
         *("Sky", "Building", "Pole", "Road", "Pavement", "Tree"),
         *("SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist"),
-    ],
-    "colors": [
-        *([128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222], [128, 128, 0]),
-        *([192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192]),
-    ],
-    "ignore": [11],
-    "coding": "index",
-}
+    ),
+    colors=(
+        *((128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0)),
+        *((192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192)),
+    ),
+    ignore=(11,),
+    coding="index",
+)
 """The 11 classes of the SegNet paper; 11 is void."""
 
 
@@ -43,34 +49,39 @@ def can_read(root: Path) -> bool:
 
 
 def find_pairs(root: Path) -> DatasetIndex:
-    index = pair_files([_read_list(root, split, path) for split, path in _find_lists(root).items()])
+    missing: list[Path] = []
+    index = pair_files([_read_list(root, split, path, missing) for split, path in _find_lists(root).items()])
     is_camvid = all(_VIDEO_NAMES.match(sample.image_path.name) for sample in index.samples)
-    return replace(index, description=_CLASSES if is_camvid and index.samples else {})
+    return replace(
+        index,
+        has_lists=True,
+        faults=report_missing_names(missing),
+        description=_CLASSES if is_camvid and index.samples else DatasetDescription(),
+    )
 
 
 def _find_lists(root: Path) -> dict[Split, Path]:
-    """Find the list files by split; none if no list begins with a pair of images."""
+    """Find the list files by split; none if no list begins with the paths of a pair of images."""
     lists = find_split_paths([path for path in sorted(root.glob("*.txt")) if path.is_file()])
-    return lists if any(_has_pair(path) for path in lists.values()) else {}
+    firsts = [pair for pair in map(_find_first_pair, lists.values()) if len(pair) >= 2]
+    is_by_name = is_folder_dataset(root) and not any(_find_below(root, path) for pair in firsts for path in pair)
+    return lists if firsts and not is_by_name else {}  # names in images/ and masks/ are of the folder format
 
 
-def _has_pair(path: Path) -> bool:
+def _find_first_pair(path: Path) -> list[str]:
     with path.open(encoding="utf-8-sig", errors="replace") as file:
-        first = next((line for line in file if line.strip()), "")
-    return len(_IMAGE_PATH.findall(first)) >= 2
+        return IMAGE_PATH.findall(next((line for line in file if line.strip()), ""))
 
 
-def _read_list(root: Path, split: Split, path: Path) -> SplitFiles:
+def _read_list(root: Path, split: Split, path: Path, missing: list[Path]) -> SplitFiles:
     images: dict[str, list[Path]] = {}
     labels: dict[str, list[Path]] = {}
-    for number, *texts in _read_pairs(path):
+    for texts in _read_pairs(path):
         image, label = (_find_below(root, text) for text in texts)
         existing = image or label
         if existing is None:
-            raise DataError(
-                f"{path}, line {number}: neither {texts[0]} nor {texts[1]} exists below {root}. "
-                f"Put them back, or remove the line."
-            )
+            missing.append(Path(format_location(str(path), " ".join(texts))))
+            continue
         name = existing.relative_to(root).with_suffix("").as_posix().removeprefix(f"{split}/")
         for files, found in ((images, image), (labels, label)):
             if found and found not in files.setdefault(name, []):  # a repeated line is one pair
@@ -78,18 +89,17 @@ def _read_list(root: Path, split: Split, path: Path) -> SplitFiles:
     return SplitFiles(images=images, labels=labels, split=split)
 
 
-def _read_pairs(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Yield line number, image and mask; some lists have all their pairs in one line."""
+def _read_pairs(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield images and their masks; some lists have all their pairs in one line."""
     for number, line in read_lines(path):
-        paths = _IMAGE_PATH.findall(line)
+        paths = IMAGE_PATH.findall(line)
         if not paths or len(paths) % 2:
             raise DataError(
                 f"{path}, line {number} is {line[:100]!r}. Write the path of an image and the path of its mask."
             )
-        yield from ((number, *pair) for pair in zip(paths[::2], paths[1::2], strict=True))
+        yield from zip(paths[::2], paths[1::2], strict=True)
 
 
 def _find_below(root: Path, text: str) -> Path | None:
-    parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", ".")]
-    ends = (root.joinpath(*parts[i:]) for i in range(len(parts)) if ".." not in parts[i:])
+    ends = (root / ending for ending in list_path_endings(text) if ".." not in ending.split("/"))
     return next((path for path in ends if path.is_file()), None)

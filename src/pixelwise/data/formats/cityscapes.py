@@ -7,8 +7,8 @@ gtFine/train/aachen/aachen_000000_000019_gtFine_labelTrainIds.png, or ..._gtFine
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from pixelwise.data.description import DatasetDescription, MaskValues
 from pixelwise.data.formats.dataset_index import (
     DatasetIndex,
     SplitFiles,
@@ -61,15 +61,15 @@ def find_pairs(root: Path) -> DatasetIndex:
         for suffix in (_TRAIN_IDS, _IDS)
     )
     use_ids = len(by_ids.samples) > len(by_train_ids.samples)
-    mapping = {id_: index for index, (_, id_, _) in enumerate(CLASSES)} if use_ids else None
-    values = range(len(CLASSES)) if mapping is None else mapping
-    description: dict[str, Any] = {
-        "names": [name for name, _, _ in CLASSES],
-        "colors": [list(color) for _, _, color in CLASSES],
-        "ignore": [value for value in range(256) if value not in values],
-        "coding": "index",
-        **({} if mapping is None else {"label_mapping": mapping}),
-    }
+    mapping: dict[MaskValues, str | int] = {id_: index for index, (_, id_, _) in enumerate(CLASSES)}
+    values = mapping if use_ids else range(len(CLASSES))
+    description = DatasetDescription(
+        names=tuple(name for name, _, _ in CLASSES),
+        colors=tuple(color for _, _, color in CLASSES),
+        ignore=tuple(value for value in range(256) if value not in values),
+        label_mapping=mapping if use_ids else None,
+        coding="index",
+    )
     return replace(
         by_ids if use_ids else by_train_ids,
         outside_splits=find_images_outside([root / _IMAGES], [root / _IMAGES / name for name in (*SPLITS, _COARSE)]),

@@ -9,16 +9,28 @@ image without annotations is background.
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pixelwise.data.classes import Color
-from pixelwise.data.formats._documents import locate_errors, parse_size, read_ends
+from pixelwise.data.formats._documents import (
+    Record,
+    format_value,
+    get_flag,
+    get_id,
+    get_integers,
+    get_records,
+    get_size,
+    get_text,
+    locate_errors,
+    pair_coordinates,
+    parse_id,
+    parse_number,
+    parse_size,
+    read_ends,
+)
 from pixelwise.data.formats._shapes import ImageShapes, ListedImage, ShapeClasses, index_listed_images, make_classes
 from pixelwise.data.formats.dataset_index import DatasetIndex, find_images, find_split
 from pixelwise.data.io.images import Array
@@ -28,16 +40,19 @@ from pixelwise.errors import DataError
 from pixelwise.files import read_json
 from pixelwise.shapes import Size
 
-_Record = Mapping[str, Any]
-_Content = tuple[_Record, list[_Record]]
-"""An image and its annotations."""
+_Categories = Mapping[str, tuple[str, Color | None]]
+"""Id → name and color."""
+_Content = tuple[Record, Sequence[Record], _Categories]
+"""An image, its annotations, and the categories of its document."""
 
-_KEYS = re.compile(r'"(images|annotations|categories)"\s*:\s*\[')
+_KEYS = re.compile(r'"(images|annotations|categories)"\s*:\s*[\[{]')
 _NUM_END_BYTES = 65536
 _FILE_NAME = re.compile(r"instances_|_annotations\.coco\.json$")
 _FOLDERS = ("", "annotations", "train", "val", "valid", "test")
 _UNLABELED = re.compile(r"(test|unlabeled)\d*", re.IGNORECASE)
 """Folders of images that COCO publishes without annotations."""
+_VISUALIZATION = "Visualization"
+"""Folder of drawn annotations that LabelMe's labelme2coco writes next to its images."""
 
 
 def can_read(root: Path) -> bool:
@@ -49,9 +64,14 @@ def find_pairs(root: Path) -> DatasetIndex:
     documents = {path: read_json(path) for path in _find_documents(root)}
     if not documents:
         raise DataError(f"{root} has no COCO file. Put instances_train.json, ... into annotations/.")
-    classes = _read_classes(documents)
-    listed = [entry for path, document in documents.items() for entry in _list_images(root, path, document)]
-    images = list(find_images(root))
+    categories: dict[Path, _Categories] = {}
+    listed: list[ListedImage[_Content]] = []
+    for path, document in documents.items():
+        with locate_errors(path):
+            categories[path] = _read_categories(document)
+            listed += _list_images(document, path, _find_document_split(root, path), categories[path])
+    classes = _make_classes(categories)
+    images = [path for path in find_images(root) if path.parent != root / _VISUALIZATION]
     if all(entry.split != "test" for entry in listed):
         images = [path for path in images if not _UNLABELED.fullmatch(path.parent.name)]
     folders = {path: _list_folders(root, path) for path in documents}
@@ -72,23 +92,53 @@ def _is_coco(path: Path) -> bool:
     return bool(_FILE_NAME.match(path.name)) or len(set(_KEYS.findall(read_ends(path, _NUM_END_BYTES)))) >= 2
 
 
-def _read_classes(documents: Mapping[Path, Any]) -> ShapeClasses:
-    """Read the categories of all files, sorted by id."""
-    names: dict[int, str] = {}
-    colors: dict[int, Color | None] = {}
-    for path, document in documents.items():
-        with locate_errors(path):
-            for category in document["categories"]:
-                key, name = int(category["id"]), str(category["name"])
-                colors[key] = _parse_category_color(category.get("color"))
-                if names.setdefault(key, name) != name:
-                    raise DataError(
-                        f"category {key} is {name!r}, but {names[key]!r} in another file. Use the same name in both."
-                    )
+def _read_categories(document: Any) -> _Categories:
+    """Read the categories, without the parent that Roboflow adds: other categories name it, no annotation does."""
+    categories = _index_by_id(document, "categories")
+    used = {parse_id(annotation.get("category_id")) for annotation in _get_annotations(document)}
+    parents = [category.get("supercategory") for category in categories.values()]
+    found = {}
+    for key, category in categories.items():
+        with locate_errors(f"category {key:.40}"):
+            name = get_text(category, "name")
+        is_root = category.get("supercategory") in (None, "", "none")
+        if key in used or not is_root or name not in parents:
+            found[key] = name, _parse_category_color(category.get("color"))
+    return found
+
+
+def _get_annotations(document: Any) -> list[Record]:
+    """Return the annotations, a list or, as in LIVECell, an object of them."""
+    found = document.get("annotations")
+    return get_records({"annotations": list(found.values())} if isinstance(found, Mapping) else document, "annotations")
+
+
+def _index_by_id(document: Any, key: str) -> dict[str, Record]:
+    """Index the objects of a list by their ids, which must differ."""
+    found: dict[str, Record] = {}
+    for number, record in enumerate(get_records(document, key), 1):
+        with locate_errors(f"entry {number} of {key!r}"):
+            if found.setdefault(get_id(record, "id"), record) is not record:
+                raise DataError(f"another entry has the id {format_value(record['id'])}, too. Give each its own id.")
+    return found
+
+
+def _make_classes(documents: Mapping[Path, _Categories]) -> ShapeClasses:
+    """Make the classes of all documents by their names, in the order of the ids where a name occurs first."""
+    ids: dict[str, str] = {}
+    colors: dict[str, Color | None] = {}
+    for path, categories in documents.items():
+        names = [name for name, _ in categories.values()]
+        if duplicate := next((name for name in names if names.count(name) > 1), None):
+            raise DataError(f"{path} lists the class {duplicate!r} twice. Give each class its own name.")
+        for key, (name, color) in categories.items():
+            ids.setdefault(name, key)
+            colors[name] = colors.get(name) or color
     first = next(iter(documents))
-    if not names:
+    if not ids:
         raise DataError(f"{first} lists no categories. Add those of the annotations.")
-    return make_classes(first, [(key, names[key], colors[key]) for key in sorted(names)])
+    ordered = sorted(ids, key=lambda name: (len(ids[name]), ids[name]))  # the order of the numbers
+    return make_classes(first, [(name, name, colors[name]) for name in ordered])
 
 
 def _parse_category_color(color: Any) -> Color | None:
@@ -98,30 +148,23 @@ def _parse_category_color(color: Any) -> Color | None:
     return None
 
 
-def _list_images(root: Path, path: Path, document: Any) -> list[ListedImage[_Content]]:
-    split = _find_document_split(root, path)
-    with locate_errors(path):
-        images, annotations = document["images"], document["annotations"]
-        by_image: dict[Any, list[_Record]] = {image["id"]: [] for image in images}
-        if len(by_image) < len(images):
-            duplicate = Counter(image["id"] for image in images).most_common(1)[0][0]
-            raise DataError(f"two images have the id {duplicate}. Give each its own id.")
-        for annotation in annotations:
-            if "segments_info" in annotation:
-                raise DataError("contains panoptic segments. Use the instances file of the same images.")
-            number = annotation["image_id"]
-            if number not in by_image:
-                raise DataError(
-                    f"{_name_annotation(annotation)} belongs to image {number}, which is not listed. "
-                    f"List it, or remove the annotation."
-                )
-            by_image[number].append(annotation)
-        return [
-            ListedImage(
-                document=path, name=str(image["file_name"]), split=split, content=(image, by_image[image["id"]])
-            )
-            for image in images
-        ]
+def _list_images(
+    document: Any, path: Path, split: Split | None, categories: _Categories
+) -> Iterator[ListedImage[_Content]]:
+    images = _index_by_id(document, "images")
+    by_image: dict[str, list[Record]] = {key: [] for key in images}
+    for annotation in _get_annotations(document):
+        if "segments_info" in annotation:
+            raise DataError("contains panoptic segments. Use the instances file of the same images.")
+        with locate_errors(_name_annotation(annotation)):
+            key = get_id(annotation, "image_id")
+            if key not in by_image:
+                raise DataError(f"belongs to image {key:.40}, which is not listed. List it, or remove the annotation.")
+        by_image[key].append(annotation)
+    for key, image in images.items():
+        with locate_errors(f"image {key:.40}"):
+            name = get_text(image, "file_name" if image.get("file_name") or not image.get("coco_url") else "coco_url")
+        yield ListedImage(document=path, name=name, split=split, content=(image, by_image[key], categories))
 
 
 def _find_document_split(root: Path, path: Path) -> Split | None:
@@ -139,40 +182,59 @@ def _list_folders(root: Path, document: Path) -> list[str]:
 
 
 def _parse_shapes(content: _Content, classes: ShapeClasses) -> ImageShapes:
-    image, annotations = content
-    size = parse_size(image["height"], image["width"])
+    """Parse the annotations of an image; the size is that of run lengths where the image does not have one."""
+    image, annotations, categories = content
+    size = get_size(image)
     shapes: list[DrawnShape] = []
-    for annotation in sorted(annotations, key=lambda annotation: not annotation.get("iscrowd")):
+    crowds: list[DrawnShape] = []
+    for annotation in annotations:
         with locate_errors(_name_annotation(annotation)):
-            value, outline = classes.get_value(annotation["category_id"]), annotation.get("segmentation")
-            if not outline:
-                raise DataError("has at most a box, but no segmentation. Draw its outline, or remove it.")
-            if isinstance(outline, Mapping):
-                shapes.append(Bitmap(value=value, pixels=_decode_runs(outline, size)))
-            else:
-                shapes += [Polygon(value=value, outline=_pair_coordinates(part)) for part in outline]
-    return size, shapes
+            key = get_id(annotation, "category_id")
+            if key not in categories:
+                known = ", ".join(f"{key:.40}" for key in list(categories)[:12])
+                raise DataError(
+                    f"the category {key:.40} is not among those listed ({known}). List it, or correct the id."
+                )
+            value = classes.get_value(categories[key][0])
+            for part in _list_parts(annotation):
+                layer = crowds if get_flag(annotation, "iscrowd") else shapes
+                if isinstance(part, Mapping):
+                    size = size or parse_size(*get_integers(part, "size", 2))
+                    layer.append(Bitmap(value=value, pixels=_decode_runs(part, size)))
+                else:
+                    layer.append(Polygon(value=value, outline=pair_coordinates(part, "the polygon")))
+    return size, crowds + shapes
 
 
-def _name_annotation(annotation: _Record) -> str:
-    return f"annotation {annotation.get('id')}"
+def _name_annotation(annotation: Record) -> str:
+    return f"annotation {format_value(annotation.get('id'))}"
 
 
-def _pair_coordinates(numbers: Sequence[float]) -> Array:
-    if len(numbers) % 2:
-        raise DataError(f"a polygon has {len(numbers)} numbers, but x and y come in pairs. Draw it again.")
-    return np.reshape(numbers, (-1, 2))
-
-
-def _decode_runs(runs: _Record, size: Size) -> Array:
-    """Decode run lengths along the columns to (H, W) bool."""
-    if tuple(runs["size"]) != size:
+def _list_parts(annotation: Record) -> Sequence[Any]:
+    """List the polygons and run lengths of an annotation; some tools write a single polygon without its list."""
+    outline = annotation.get("segmentation")
+    if outline is None or outline in ([], {}, ""):
+        raise DataError("has at most a box, but no segmentation. Draw its outline, or remove it.")
+    is_list = isinstance(outline, list) and parse_number(outline[0]) is None
+    parts: Sequence[Any] = outline if is_list else [outline]
+    if other := [part for part in parts if not isinstance(part, list | Mapping)]:
         raise DataError(
-            f"the run lengths are for size {runs['size']}, but the image has {list(size)} (height, width). "
+            f"'segmentation' contains {format_value(other[0])}. Expected polygons x1, y1, x2, y2, ... or run lengths. "
+            f"Export the annotations again."
+        )
+    areas = [part for part in parts if isinstance(part, Mapping) or len(part) not in (2, 4)]
+    return areas or parts  # next to an area, a single point or a line is a remnant without pixels
+
+
+def _decode_runs(runs: Record, size: Size) -> Array:
+    """Decode run lengths along the columns to (H, W) bool."""
+    if (given := get_integers(runs, "size", 2)) != [*size]:
+        raise DataError(
+            f"the run lengths are for size {given}, but the image has {list(size)} (height, width). "
             f"Export the mask again."
         )
-    counts = runs["counts"]
-    lengths = list(_unpack_counts(counts)) if isinstance(counts, str) else counts
+    counts = runs.get("counts")
+    lengths = list(_unpack_counts(counts)) if isinstance(counts, str) else get_integers(runs, "counts")
     return decode_run_lengths(lengths, (size[1], size[0])).T
 
 
@@ -185,10 +247,12 @@ def _unpack_counts(text: str) -> Iterator[int]:
     """
     previous = [0, 0]
     number = shift = count = 0
-    for character in text.encode("ascii"):
-        group = character - 48
+    for character in text:
+        group = ord(character) - 48
         if not 0 <= group < 64 or shift > 60:
-            raise DataError(f"{text[:20]!r} are not run lengths in COCO's compressed form. Export the mask again.")
+            raise DataError(
+                f"{format_value(text)} are not run lengths in COCO's compressed form. Export the mask again."
+            )
         number |= (group & 31) << shift
         shift += 5
         if group & 32:

@@ -15,14 +15,33 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from pixelwise.data.classes import Color
-from pixelwise.data.formats._documents import locate_errors, parse_color, parse_size, read_ends, read_xml
-from pixelwise.data.formats._shapes import ImageShapes, ListedImage, ShapeClasses, index_listed_images, make_classes
+from pixelwise.data.formats._documents import (
+    get_integer,
+    get_integers,
+    get_number,
+    get_size,
+    get_text,
+    locate_errors,
+    parse_color,
+    parse_points,
+    parse_size,
+    read_ends,
+    read_xml,
+)
+from pixelwise.data.formats._shapes import (
+    ImageShapes,
+    ListedImage,
+    ShapeClasses,
+    index_listed_images,
+    make_classes,
+    name_shape,
+    refuse_shape,
+)
 from pixelwise.data.formats.dataset_index import DatasetIndex, find_images, find_split
 from pixelwise.data.rasterize import Bitmap, DrawnShape, Ellipse, Polygon, decode_run_lengths, make_box
 from pixelwise.errors import DataError
 
 _ROOT = re.compile(r"<annotations[\s>]")
-_WITHOUT_AREA = ("points", "polyline", "cuboid", "skeleton")
 
 
 def can_read(root: Path) -> bool:
@@ -34,6 +53,9 @@ def find_pairs(root: Path) -> DatasetIndex:
     documents = {path: read_xml(path) for path in _find_documents(root)}
     if not documents:
         raise DataError(f"{root} contains no CVAT XML file. Export 'CVAT for images 1.1' into it.")
+    for path, top in documents.items():
+        if top.find("track") is not None:
+            raise DataError(f"{path} has tracks of a video. Export the task as 'CVAT for images 1.1', with its images.")
     classes = _read_classes(documents)
     listed = [_list_image(path, image) for path, top in documents.items() for image in top.iter("image")]
     folders = dict.fromkeys(documents, ("images", "."))
@@ -47,7 +69,7 @@ def _find_documents(root: Path) -> list[Path]:
 
 def _list_image(path: Path, image: Element) -> ListedImage[Element]:
     with locate_errors(path):
-        name = image.attrib["name"]
+        name = get_text(image.attrib, "name")
     split = find_split([image.get("subset", ""), *re.split(r"[/\\]", name)[:-1]])
     return ListedImage(document=path, name=name, split=split, content=image)
 
@@ -59,7 +81,8 @@ def _read_classes(documents: Mapping[Path, Element]) -> ShapeClasses:
         with locate_errors(path):
             for label in top.iterfind("meta//label"):
                 if label.find("parent") is None:
-                    colors.setdefault(label.findtext("name", "").strip(), parse_color(label.findtext("color")))
+                    name = get_text({key.tag: (key.text or "").strip() for key in label}, "name")
+                    colors.setdefault(name, parse_color(label.findtext("color")))
     first = next(iter(documents))
     if not colors:
         raise DataError(f"{first} lists no labels. Export 'CVAT for images 1.1' again.")
@@ -67,33 +90,31 @@ def _read_classes(documents: Mapping[Path, Element]) -> ShapeClasses:
 
 
 def _parse_shapes(image: Element, classes: ShapeClasses) -> ImageShapes:
-    size = parse_size(image.attrib["height"], image.attrib["width"])
-    shapes = []
-    for element in sorted(image, key=lambda element: int(element.get("z_order", 0))):
+    layers: list[tuple[int, DrawnShape]] = []
+    for number, element in enumerate(image, 1):
         if element.tag != "tag":
-            with locate_errors(f"a {element.tag} of {element.get('label')!r}"):
-                shapes.append(_parse_shape(element, classes.get_value(element.attrib["label"])))
-    return size, shapes
+            with locate_errors(name_shape(f"shape {number}", element.tag, element.get("label"))):
+                shape = _parse_shape(element, classes.get_value(get_text(element.attrib, "label")))
+                layers.append((get_integer(element.attrib, "z_order", 0), shape))
+    return get_size(image.attrib), [shape for _, shape in sorted(layers, key=lambda layer: layer[0])]
 
 
 def _parse_shape(element: Element, value: int) -> DrawnShape:
     if element.tag == "polygon":
-        points = element.attrib["points"].split(";")
-        return Polygon(value=value, outline=[[float(number) for number in point.split(",")] for point in points])
+        points = [point.split(",") for point in get_text(element.attrib, "points").split(";")]
+        return Polygon(value=value, outline=parse_points(points, "'points'"))
     if element.tag == "box":
         left, top, right, bottom = _read_numbers(element, "xtl", "ytl", "xbr", "ybr")
-        return make_box(value, left, top, right, bottom, float(element.get("rotation", 0)))
+        return make_box(value, left, top, right, bottom, get_number(element.attrib, "rotation", 0))
     if element.tag == "ellipse":
         x, y, rx, ry = _read_numbers(element, "cx", "cy", "rx", "ry")
-        return Ellipse(value=value, center=(x, y), radii=(rx, ry), degrees=float(element.get("rotation", 0)))
+        return Ellipse(value=value, center=(x, y), radii=(rx, ry), degrees=get_number(element.attrib, "rotation", 0))
     if element.tag == "mask":
-        top, left, height, width = (int(n) for n in _read_numbers(element, "top", "left", "height", "width"))
-        runs = [int(run) for run in element.attrib["rle"].split(",")]
+        top, left, height, width = (get_integer(element.attrib, key) for key in ("top", "left", "height", "width"))
+        runs = get_integers({"rle": get_text(element.attrib, "rle").split(",")}, "rle")
         return Bitmap(value=value, pixels=decode_run_lengths(runs, parse_size(height, width)), top=top, left=left)
-    if element.tag in _WITHOUT_AREA:
-        raise DataError("covers no pixels. Draw its area as a polygon, or remove it.")
-    raise DataError("is not a CVAT shape. Export 'CVAT for images 1.1' again.")
+    raise refuse_shape(element.tag)
 
 
 def _read_numbers(element: Element, *names: str) -> list[float]:
-    return [float(element.attrib[name]) for name in names]
+    return [get_number(element.attrib, name) for name in names]

@@ -3,15 +3,18 @@
 The functions list files and folders, find the names of splits, read lists, and pair images and masks by name.
 """
 
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from pixelwise.data.description import DatasetDescription, parse_color
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage, decode_image_bytes, read_mask_bytes
 from pixelwise.data.sample import SPLITS, Sample, Split
 from pixelwise.errors import DataError, PathNotFoundError
-from pixelwise.files import read_bytes, read_text
+from pixelwise.files import read_bytes, read_text, walk_folders
 
 
 class SampleReader:
@@ -25,7 +28,7 @@ class SampleReader:
         return decode_image_bytes(self.read_image_bytes(sample), sample.image_location)
 
     def read_mask(self, sample: Sample) -> Array:
-        """Read the mask as (H, W) uint8 or uint16 values, or (H, W, 3) uint8 colors."""
+        """Read the mask as (H, W) values or (H, W, 3) colors, masked where the file declares missing data."""
         return read_mask_bytes(self.read_mask_bytes(sample), sample.mask_location)
 
     def read_image_bytes(self, sample: Sample) -> bytes:
@@ -35,6 +38,19 @@ class SampleReader:
     def read_mask_bytes(self, sample: Sample) -> bytes:
         """Read the encoded mask file."""
         return read_bytes(sample.mask_path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexFault:
+    """A finding of `checks.findings.CODES` about the files of a dataset that only its format or lists know."""
+
+    code: str
+    files: tuple[Path, ...]
+    """Files, or places in files: `train.txt: 0001`."""
+    noun: str
+    problem: str
+    """Completes `2 images ...`."""
+    fix: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +66,15 @@ class DatasetIndex:
     """Images and masks in no split: stray files, and folders that are not named after a split."""
     foreign_files: tuple[Path, ...] = ()
     """Files that do not have the extension of an image."""
+    has_lists: bool = field(default=False, compare=False)
+    """True if the format's own lists define the splits, so that no others do."""
+    faults: tuple[IndexFault, ...] = ()
+    """Further findings, which `check` reports."""
     reader: SampleReader = field(default_factory=SampleReader, compare=False)
     channel_files: bool = False
     """True if each image has one file per channel."""
-    description: Mapping[str, Any] = field(default_factory=dict)
-    """The format's own names, colors, ignore, label_mapping, coding and channels, as in dataset.yaml.
-
-    A dataset.yaml in the folder overrides it key by key; with a different number of classes, it overrides all keys but
-    `channels`.
-    """
+    description: DatasetDescription = field(default_factory=DatasetDescription)
+    """Classes and channels as the format declares them, which a dataset.yaml in the folder changes."""
 
 
 class DatasetFormat(Protocol):
@@ -118,6 +134,50 @@ def pair_files(parts: Iterable[SplitFiles]) -> DatasetIndex:
     )
 
 
+def remove_aliases(index: DatasetIndex) -> DatasetIndex:
+    """Return the index with every file once: links to folders may give it several paths."""
+    samples = remove_sample_aliases(index.samples)
+    others = (index.images_without_mask, index.masks_without_image, index.same_stem, index.outside_splits)
+    used = {os.path.realpath(path) for s in samples for path in (s.image_path, s.mask_path)} if any(others) else set()
+    identify = _make_identity()
+
+    def select(paths: Sequence[Path]) -> tuple[Path, ...]:
+        unused = {identify(path): path for path in reversed(paths) if os.path.realpath(path) not in used}
+        return tuple(reversed(unused.values()))
+
+    without_mask, without_image, same_stem, outside = map(select, others)
+    return replace(
+        index,
+        samples=tuple(samples),
+        images_without_mask=without_mask,
+        masks_without_image=without_image,
+        same_stem=same_stem,
+        outside_splits=outside,
+    )
+
+
+def remove_sample_aliases(samples: Iterable[Sample]) -> list[Sample]:
+    """Return each pair of files once in each of its splits, and without a split only if it is in none; sorted.
+
+    The shortest path stays.
+    """
+    identify = _make_identity()
+    pairs: dict[tuple[object, ...], dict[Split | None, Sample]] = {}
+    for s in sorted(samples, key=lambda s: (len(s.image_path.parts), s)):
+        key = (identify(s.image_path), s.image_entry, identify(s.mask_path), s.label_entry)
+        pairs.setdefault(key, {}).setdefault(s.split, s)
+    return sorted(s for found in pairs.values() for s in found.values() if s.split or len(found) == 1)
+
+
+def _make_identity() -> Callable[[Path], tuple[str, str]]:
+    """Return a function that gives paths of one file in one folder the same value.
+
+    Links to files are not resolved: several masks may be links to one empty mask.
+    """
+    resolve = cache(os.path.realpath)
+    return lambda path: (resolve(path.parent), path.name)
+
+
 def prefix_split(split: Split | None, name: str) -> str:
     """Return the full name of a sample: `train/0001`."""
     return f"{split}/{name}" if split else name
@@ -144,17 +204,15 @@ def list_folders(folder: Path) -> list[Path]:
 
 
 def find_files(folder: Path, extensions: Collection[str] | None = None) -> Iterator[Path]:
-    """Yield all files below a folder, sorted, without hidden ones.
+    """Yield all files below a folder, sorted, without hidden ones; see `walk_folders`.
 
     Args:
         folder: The folder; may not exist.
         extensions: Extensions in lower case; None for all files.
     """
-    for path in sorted(folder.rglob("*")):
-        if extensions is None or path.suffix.lower() in extensions:
-            is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-            if not is_hidden and path.is_file():
-                yield path
+    paths = (here / name for here, _, names in walk_folders(folder) for name in names)
+    wanted = (path for path in paths if extensions is None or path.suffix.lower() in extensions)
+    return (path for path in sorted(wanted) if path.is_file())
 
 
 def find_images(folder: Path) -> Iterator[Path]:
@@ -163,8 +221,14 @@ def find_images(folder: Path) -> Iterator[Path]:
 
 
 def find_images_outside(folders: Iterable[Path], used: Collection[Path]) -> tuple[Path, ...]:
-    """Find the images below `folders` that are in none of the folders that are used."""
-    return tuple(path for folder in folders for path in find_images(folder) if set(used).isdisjoint(path.parents))
+    """Find the images below `folders` that are in none of the folders that are used, by no path."""
+    resolve = cache(os.path.realpath)
+    targets = [Path(resolve(folder)) for folder in used]
+
+    def is_outside(path: Path) -> bool:
+        return set(used).isdisjoint(path.parents) and set(targets).isdisjoint(Path(resolve(path.parent), "x").parents)
+
+    return tuple(path for folder in folders for path in find_images(folder) if is_outside(path))
 
 
 def group_by_stem(folder: Path) -> dict[str, list[Path]]:
@@ -194,6 +258,12 @@ def find_split(words: Iterable[str]) -> Split | None:
     return next((_SPLIT_OF_NAME[word.lower()] for word in words if word.lower() in _SPLIT_OF_NAME), None)
 
 
+def list_path_endings(text: str) -> Iterator[str]:
+    """Yield a path of any machine and its endings, the longest first: `x/a/b` → `x/a/b`, `a/b`, `b`."""
+    parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", ".")]
+    yield from ("/".join(parts[i:]) for i in range(len(parts)) if i == 0 or ".." not in parts[i:])
+
+
 def read_lines(path: Path) -> list[tuple[int, str]]:
     """Read numbers and stripped text of the lines of a text file, without empty ones."""
     return [(number, line.strip()) for number, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
@@ -213,15 +283,15 @@ def read_class_names(path: Path) -> list[str]:
 
 def parse_class_colors(
     path: Path, lines: Iterable[tuple[int, str]], split_line: Callable[[str], tuple[str, Sequence[str]]], form: str
-) -> dict[str, Any]:
+) -> DatasetDescription:
     """Parse lines of a class name and a color; `split_line` splits one, and errors show the expected `form`."""
     names, colors = [], []
     for number, line in lines:
         try:
             name, color = split_line(line)
-            red, green, blue = (int(value) for value in color)
-        except (ValueError, IndexError) as error:
+            parsed = parse_color([int(value) for value in color])
+        except (DataError, ValueError, IndexError) as error:
             raise DataError(f"{path}, line {number}: {line!r} does not have the form {form}. Correct it.") from error
         names.append(name.strip())
-        colors.append([red, green, blue])
-    return {"names": names, "colors": colors}
+        colors.append(parsed)
+    return DatasetDescription(names=tuple(names), colors=tuple(colors))

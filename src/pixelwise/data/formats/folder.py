@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats.dataset_index import (
     DatasetIndex,
     FilesByName,
@@ -53,7 +53,7 @@ def find_pairs(root: Path) -> DatasetIndex:
     pairs = _find_folders(root)
     used = {folder for pair in pairs for folder in (pair.images, pair.labels)}
     return replace(
-        pair_files(part for pair in pairs for part in _find_split_files(root, pair)),
+        pair_files(map(_find_split_files, pairs)),
         outside_splits=find_images_outside(_find_known_folders(root, pairs), used),
         foreign_files=tuple(
             path
@@ -138,24 +138,14 @@ def _find_known_folders(root: Path, pairs: list[_FolderPair]) -> Iterator[Path]:
         yield from (parent / name for name in (*IMAGE_FOLDERS, *LABEL_FOLDERS) if (parent / name).is_dir())
 
 
-def _find_split_files(root: Path, pair: _FolderPair) -> list[SplitFiles]:
+def _find_split_files(pair: _FolderPair) -> SplitFiles:
     """Find the files of a pair of folders, with masks under the names of their images."""
     if pair.images == pair.labels:
         images, labels = _separate_masks(group_by_stem(pair.images))
     else:
         images, labels = group_by_stem(pair.images), group_by_stem(pair.labels)
     labels = _rename_masks(images, labels)
-    if pair.split is None and (root / "valid.txt").is_file():
-        val = _read_val_names(root / "valid.txt", images)
-        return [
-            SplitFiles(
-                images={name: paths for name, paths in images.items() if (name in val) == (split == "val")},
-                labels={name: paths for name, paths in labels.items() if (name in val) == (split == "val")},
-                split=split,
-            )
-            for split in ("train", "val")
-        ]
-    return [SplitFiles(images=images, labels=labels, split=pair.split)]
+    return SplitFiles(images=images, labels=labels, split=pair.split)
 
 
 def _separate_masks(files: FilesByName) -> tuple[FilesByName, FilesByName]:
@@ -192,25 +182,14 @@ def _split_mark(name: str, marks: re.Pattern[str]) -> tuple[str, str]:
     return folder + slash + last[: match.start()] + last[match.end() :], match[0]
 
 
-def _read_val_names(path: Path, images: FilesByName) -> set[str]:
-    """Read the names of validation images from a list of their files."""
-    names = {image.name: name for name, paths in images.items() for image in paths}
-    listed = set()
-    for number, line in read_lines(path):
-        if line not in names:
-            raise DataError(
-                f"{path}, line {number}: the image {line!r} does not exist. Restore it, or remove the line."
-            )
-        listed.add(names[line])
-    return listed
-
-
-def _describe(root: Path) -> dict[str, Any]:
+def _describe(root: Path) -> DatasetDescription:
     """Describe the classes by the names in codes.txt, or the names and colors in class_dict.csv."""
     if (root / "codes.txt").is_file():
-        return {"names": read_class_names(root / "codes.txt")}
+        return DatasetDescription(names=tuple(read_class_names(root / "codes.txt")))
     path = root / "class_dict.csv"
-    return parse_class_colors(path, read_lines(path)[1:], _split_row, "name,r,g,b") if path.is_file() else {}
+    if path.is_file():
+        return parse_class_colors(path, read_lines(path)[1:], _split_row, "name,r,g,b")
+    return DatasetDescription()
 
 
 def _split_row(line: str) -> tuple[str, list[str]]:

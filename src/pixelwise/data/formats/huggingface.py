@@ -18,6 +18,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from pixelwise.data.description import DatasetDescription
+from pixelwise.data.formats._documents import get_text, locate_errors
 from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader, prefix_split
 from pixelwise.data.formats.folder import can_read as is_folder_dataset
 from pixelwise.data.formats.webdataset import DataShard, find_shard_split, find_shards, select_shards
@@ -82,11 +84,11 @@ def find_pairs(root: Path) -> DatasetIndex:
     for _, file in files:
         if missing := {image, label} - set(file.image_columns):
             raise DataError(f"{file.path} has no column {min(missing)!r} of images, but other files do. Restore it.")
-    rows = {sample: (file, row) for sample, file, row in _iterate_rows(files, image, label)}
+    rows = list(_iterate_rows(files, image, label))
     return DatasetIndex(
-        samples=tuple(sorted(rows)),
+        samples=tuple(sorted(sample for sample, _, _ in rows)),
         outside_splits=outside,
-        reader=RowReader(rows, image, label),
+        reader=RowReader({(s.image_path, s.image_entry): (file, row) for s, file, row in rows}, image, label),
         description=_describe(root, files[0][1]),
     )
 
@@ -95,7 +97,8 @@ def find_pairs(root: Path) -> DatasetIndex:
 class RowReader(SampleReader):
     """Reads images and masks from the rows of tables."""
 
-    rows: Mapping[Sample, tuple[ArrowFile, int]]
+    rows: Mapping[tuple[Path, str], tuple[ArrowFile, int]]
+    """File and entry of a sample's image → its table and row."""
     image_column: str
     label_column: str
 
@@ -106,7 +109,7 @@ class RowReader(SampleReader):
         return self._read(sample, self.label_column, sample.mask_location)
 
     def _read(self, sample: Sample, column: str, place: str) -> bytes:
-        file, row = self.rows[sample]
+        file, row = self.rows[sample.image_path, sample.image_entry]
         value = file.read_value(column, row)
         content = value.get("bytes") if isinstance(value, Mapping) else value
         if content is None:
@@ -178,18 +181,22 @@ def _find_columns(file: ArrowFile) -> tuple[str, str]:
     return image, label
 
 
-def _describe(root: Path, file: ArrowFile) -> dict[str, Any]:
+def _describe(root: Path, file: ArrowFile) -> DatasetDescription:
     path = root / "id2label.json"
     if not path.exists():
-        return {"names": names} if (names := _find_class_names(file.features)) else {}
+        return DatasetDescription(names=tuple(_find_class_names(file.features)) or None)
     try:
-        names_of = {int(key): str(name) for key, name in _read_object(path).items()}
+        listed = _read_object(path)
+        with locate_errors(path):
+            names_of = {int(key): get_text(listed, key) for key in listed}
     except ValueError as error:
         raise DataError(f"{path} must map mask values to names, such as {{'0': 'road'}}. Correct it.") from error
     names_of = {value: names_of[value] for value in sorted(names_of) if value >= 0}  # no mask contains -1
     if not names_of:
-        return {}
-    return {"names": list(names_of.values()), "label_mapping": {value: i for i, value in enumerate(names_of)}}
+        return DatasetDescription()
+    return DatasetDescription(
+        names=tuple(names_of.values()), label_mapping={value: i for i, value in enumerate(names_of)}
+    )
 
 
 def _find_class_names(features: Mapping[str, Any]) -> list[str]:

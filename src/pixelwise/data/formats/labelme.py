@@ -8,17 +8,26 @@ earlier ones. Labels become classes in sorted order; `_background_` is backgroun
 LabelMe's own tools. An image without a file is read from the JSON file that contains it.
 """
 
-import base64
-import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pixelwise.data.formats._documents import locate_errors, parse_size, read_ends
+from pixelwise.data.formats._documents import (
+    Record,
+    format_value,
+    get_bytes,
+    get_points,
+    get_records,
+    get_size,
+    get_text,
+    locate_errors,
+    read_ends,
+)
 from pixelwise.data.formats._shapes import (
     ImageShapes,
     ShapeClasses,
@@ -27,24 +36,31 @@ from pixelwise.data.formats._shapes import (
     make_classes,
     make_index,
     name_sample,
+    name_shape,
+    refuse_shape,
 )
 from pixelwise.data.formats.dataset_index import DatasetIndex, find_files, find_images, find_split
-from pixelwise.data.io.images import IMAGE_EXTENSIONS, DecodedImage, decode_image_bytes, read_size
+from pixelwise.data.io.images import IMAGE_EXTENSIONS, DecodedImage, decode_image_bytes
 from pixelwise.data.rasterize import Bitmap, DrawnShape, Ellipse, Polygon, make_box
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError, PixelwiseError
-from pixelwise.files import READ_ERRORS, read_json
+from pixelwise.files import READ_ERRORS, read_json, walk_folders
+from pixelwise.shapes import Size
+
+_KEYS = ("shapes", "shape_type", "points", "imagePath", "imageData", "imageHeight")
+"""Two of these are near the start and the end of a file of any version, in any order of the keys."""
+_POLYGONS = ("polygon", "rotation", "oriented_rectangle", "quadrilateral")
+"""Types of shapes that have all corners; some are of LabelMe's descendants."""
 
 
 def can_read(root: Path) -> bool:
-    """Check the first JSON file of each folder, down to two folders below the root."""
-    for folder, subfolders, names in os.walk(root):
-        depth = len(Path(folder).relative_to(root).parts)
-        subfolders[:] = [name for name in subfolders if depth < 2 and not name.startswith(".")]
-        first = min((name for name in names if name.lower().endswith(".json")), default=None)
-        if first:
-            text = read_ends(Path(folder, first), 4096)
-            if '"shapes"' in text and any(key in text for key in ('"shape_type"', '"imagePath"', '"imageData"')):
+    """Check the first JSON files of each folder, down to two folders below the root."""
+    for folder, subfolders, names in walk_folders(root):
+        if len(folder.relative_to(root).parts) == 2:
+            subfolders.clear()
+        for name in islice((name for name in names if name.lower().endswith(".json")), 5):
+            text = read_ends(folder / name, 4096)
+            if sum(f'"{key}"' in text for key in _KEYS) >= 2:
                 return True
     return False
 
@@ -56,11 +72,10 @@ def find_pairs(root: Path) -> DatasetIndex:
     documents = [document for document in parsed.values() if document]
     if not documents:
         raise DataError(f"{root} contains no LabelMe JSON file. Put each next to its image.")
-    classes = make_classes(root, [(label, label, None) for label in sorted(_collect_labels(documents))])
-    pairs = {_make_sample(root, d.image, d.path): d for d in documents if d.image}
+    classes = make_classes(root, [(label, label, None) for label in sorted(_collect_labels(documents))], are_found=True)
     return make_index(
-        pairs,
-        _Reader(partial(_parse_shapes, pairs, classes), classes),
+        [_make_sample(root, document.image, document.path) for document in documents if document.image],
+        _Reader(partial(_parse_shapes, parsed, classes), classes),
         classes,
         images_without_mask=images - {document.image for document in documents},
         masks_without_image=[document.path for document in documents if not document.image],
@@ -70,15 +85,15 @@ def find_pairs(root: Path) -> DatasetIndex:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Document:
-    """A JSON file without the image, which is most of it."""
+    """A JSON file."""
 
     path: Path
     image: Path | None
     """The image file, or `path` if it contains the image; None without an image."""
-    shapes: Any
-    size: tuple[Any, Any]
+    content: Record
+    """What the file contains, without the image, which is most of it."""
     fault: PixelwiseError | None = None
-    """Error of reading the file; raised when its mask is read, so that checks list all such files."""
+    """Error of the whole file; raised when its mask is read, so that checks list all such files."""
 
 
 class _Reader(ShapeReader):
@@ -86,6 +101,12 @@ class _Reader(ShapeReader):
 
     def decode_image(self, sample: Sample) -> DecodedImage:
         return _decode_embedded(sample.mask_path) if _is_embedded(sample) else super().decode_image(sample)
+
+    def read_size(self, sample: Sample) -> Size:
+        if not _is_embedded(sample):
+            return super().read_size(sample)
+        height, width = _decode_embedded(sample.mask_path).pixels.shape[:2]
+        return height, width
 
     def read_image_bytes(self, sample: Sample) -> bytes:
         return _read_embedded(sample.mask_path) if _is_embedded(sample) else super().read_image_bytes(sample)
@@ -96,34 +117,35 @@ def _read_document(root: Path, path: Path, images: set[Path]) -> _Document | Non
     try:
         content = read_json(path)
     except READ_ERRORS as error:
-        image = _find_image(root, path, "", images)
-        return _Document(path=path, image=image, shapes=(), size=(None, None), fault=error)
+        return _Document(path=path, image=_find_same_stem(path, images), content={}, fault=error)
     if not isinstance(content, dict) or "shapes" not in content:
         return None
-    image = _find_image(root, path, str(content.get("imagePath") or ""), images)
-    return _Document(
-        path=path,
-        image=image or (path if content.get("imageData") else None),
-        shapes=content["shapes"],
-        size=(content.get("imageHeight"), content.get("imageWidth")),
-    )
-
-
-def _find_image(root: Path, path: Path, image_path: str, images: set[Path]) -> Path | None:
-    """Find an image by its imagePath, or else by the stem of the JSON file."""
+    name, embedded = content.get("imagePath"), content.pop("imageData", None)
     folder = path.parent.relative_to(root).as_posix()
-    named = find_image(root, image_path, (folder, f"{folder}/../images"), images) if image_path else None
-    same_stem = (path.with_suffix(extension) for extension in IMAGE_EXTENSIONS)
-    return named or next((image for image in same_stem if image in images), None)
+    named = find_image(root, name, (folder, f"{folder}/../images"), images) if isinstance(name, str) else None
+    same_stem = _find_same_stem(path, images)
+    fault = None
+    if named and same_stem and named.stem != same_stem.stem:  # such as after renaming many files
+        fault = DataError(
+            f"{path}: 'imagePath' is {format_value(name)}, but {same_stem.name} has the name of this file. Correct "
+            f"'imagePath', or rename the file after its image."
+        )
+    return _Document(path=path, image=named or same_stem or (path if embedded else None), content=content, fault=fault)
+
+
+def _find_same_stem(path: Path, images: set[Path]) -> Path | None:
+    """Find the image next to a JSON file that has its stem."""
+    return next((image for image in map(path.with_suffix, IMAGE_EXTENSIONS) if image in images), None)
 
 
 def _collect_labels(documents: Iterable[_Document]) -> set[str]:
     """Collect all labels; malformed shapes are reported when their mask is read."""
     labels = set()
     for document in documents:
-        for shape in document.shapes if isinstance(document.shapes, list) else ():
-            if isinstance(shape, dict) and isinstance(shape.get("label"), str):
-                labels.add(shape["label"])
+        shapes = document.content.get("shapes")
+        for shape in shapes if isinstance(shapes, list) else ():
+            with suppress(DataError):
+                labels.add(get_text(shape, "label"))
     return labels
 
 
@@ -139,45 +161,40 @@ def _is_embedded(sample: Sample) -> bool:
 def _read_embedded(path: Path) -> bytes:
     content = read_json(path)
     with locate_errors(path):
-        return base64.b64decode(content["imageData"], validate=True)
+        return get_bytes(content, "imageData")
 
 
 def _decode_embedded(path: Path) -> DecodedImage:
     return decode_image_bytes(_read_embedded(path), f"{path}: imageData")
 
 
-def _parse_shapes(documents: Mapping[Sample, _Document], classes: ShapeClasses, sample: Sample) -> ImageShapes:
-    document = documents[sample]
+def _parse_shapes(documents: Mapping[Path, _Document | None], classes: ShapeClasses, sample: Sample) -> ImageShapes:
+    document = documents[sample.mask_path]
+    assert document is not None
     if document.fault:
         raise document.fault
     with locate_errors(document.path):
-        if all(document.size):
-            size = parse_size(*document.size)
-        elif _is_embedded(sample):  # old files do not contain the size
-            height, width = _decode_embedded(sample.mask_path).pixels.shape[:2]
-            size = (height, width)
-        else:
-            size = read_size(sample.image_path)
         shapes = []
-        for number, shape in enumerate(document.shapes, 1):
-            with locate_errors(f"shape {number}"):
-                shapes.append(_parse_shape(shape, classes.get_value(shape["label"])))
-        return size, shapes
+        for number, shape in enumerate(get_records(document.content, "shapes"), 1):
+            with locate_errors(name_shape(f"shape {number}", shape.get("shape_type"), shape.get("label"))):
+                shapes.append(_parse_shape(shape, classes.get_value(get_text(shape, "label"))))
+        return get_size(document.content, "imageHeight", "imageWidth"), shapes
 
 
-def _parse_shape(shape: Mapping[str, Any], value: int) -> DrawnShape:
-    kind, points = shape.get("shape_type") or "polygon", shape["points"]
-    if kind == "polygon":
-        return Polygon(value=value, outline=points)
+def _parse_shape(shape: Record, value: int) -> DrawnShape:
+    """Parse a shape; without a type, as in old files, it is a polygon."""
+    kind = "polygon" if shape.get("shape_type") is None else get_text(shape, "shape_type")
+    if kind in _POLYGONS:
+        return Polygon(value=value, outline=get_points(shape, "points"))
     if kind == "rectangle":
-        x, y = zip(*points, strict=True)  # two corners, or all four
-        return make_box(value, min(x), min(y), max(x), max(y))
+        corners = get_points(shape, "points", (2, 4))
+        return make_box(value, *corners.min(0), *corners.max(0))
     if kind == "circle":
-        (x, y), (rim_x, rim_y) = points
+        (x, y), (rim_x, rim_y) = get_points(shape, "points", (2,))
         radius = float(np.hypot(rim_x - x, rim_y - y))
         return Ellipse(value=value, center=(x, y), radii=(radius, radius))
     if kind == "mask":
-        (left, top), _ = points
-        pixels = decode_image_bytes(base64.b64decode(shape["mask"], validate=True), "mask").pixels[..., 0] > 0
+        (left, top), _ = get_points(shape, "points", (2,))
+        pixels = decode_image_bytes(get_bytes(shape, "mask"), "mask").pixels[..., 0] > 0
         return Bitmap(value=value, pixels=pixels, top=round(top), left=round(left))
-    raise DataError(f"a {kind} of {shape['label']!r} covers no pixels. Draw its area as a polygon, or remove it.")
+    raise refuse_shape(kind)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats._documents import locate_errors
 from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader, SplitFiles, group_by_stem, pair_files
 from pixelwise.data.io.decoded_image import split_channel, stack_channels
@@ -71,16 +72,15 @@ class _Info:
     labels: Mapping[str, int]
 
     @property
-    def description(self) -> dict[str, Any]:
+    def description(self) -> DatasetDescription:
         names = sorted(self.labels.keys() - {"ignore"}, key=self.labels.__getitem__)
-        return {
-            "names": names,
-            "label_mapping": {self.labels[name]: index for index, name in enumerate(names)},
-            "ignore": [self.labels[name] for name in self.labels.keys() & {"ignore"}],
-            "coding": "index",
-            # A single channel may be an RGB file.
-            **({"channels": self.num_channels} if self.num_channels > 1 else {}),
-        }
+        return DatasetDescription(
+            names=tuple(names),
+            label_mapping={self.labels[name]: index for index, name in enumerate(names)},
+            ignore=tuple(self.labels[name] for name in self.labels.keys() & {"ignore"}),
+            coding="index",
+            channels=self.num_channels if self.num_channels > 1 else None,  # a single channel may be an RGB file
+        )
 
 
 def _find_cases(folder: Path, num_channels: int) -> dict[str, CaseFiles]:
@@ -123,7 +123,9 @@ def _read_info(path: Path) -> _Info:
 
 def _parse_num_channels(names: Any) -> int:
     if not isinstance(names, dict) or set(names) != {str(channel) for channel in range(len(names))} or not names:
-        raise DataError(f'\'channel_names\' is {names!r}. Name each channel, such as {{"0": "red", "1": "infrared"}}.')
+        raise DataError(
+            f'\'channel_names\' is {names!r:.60}. Name each channel, such as {{"0": "red", "1": "infrared"}}.'
+        )
     return len(names)
 
 
@@ -131,7 +133,7 @@ def _parse_extension(extension: Any) -> str:
     if isinstance(extension, str) and extension.lower() in IMAGE_EXTENSIONS:
         return extension
     raise DataError(
-        f"'file_ending' is {extension!r}, but only 2D images are read ({', '.join(IMAGE_EXTENSIONS)}). Save each "
+        f"'file_ending' is {extension!r:.60}, but only 2D images are read ({', '.join(IMAGE_EXTENSIONS)}). Save each "
         f"slice of a volume as such a file with its own case name, and give the new extension there."
     )
 
@@ -142,12 +144,12 @@ def _parse_labels(labels: Any) -> dict[str, int]:
     for name, value in labels.items():
         if isinstance(value, list):
             raise DataError(
-                f"the label {name!r} is a region of several ids, {value}, but regions overlap and a pixel has only one "
-                f"class. Give each id its own name, and remove 'regions_class_order'."
+                f"the label {name!r} is a region of several ids, {value!r:.60}, but regions overlap and a pixel "
+                f"has only one class. Give each id its own name, and remove 'regions_class_order'."
             )
         if type(value) is not int or not 0 <= value <= 65535:
             raise DataError(
-                f'the label {name!r} has the id {value!r}. Use names with ids from 0, such as {{"road": 1}}.'
+                f'the label {name!r} has the id {value!r:.60}. Use names with ids from 0, such as {{"road": 1}}.'
             )
     if len(set(labels.values())) != len(labels):
         raise DataError("two of the 'labels' have the same id. Give each its own id.")

@@ -9,17 +9,35 @@ Supervisely exports them; an object with fractions has coordinates from the corn
 labeling tool. Later objects cover earlier ones. A file without objects is background.
 """
 
-import base64
 import zlib
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pixelwise.data.formats._documents import locate_errors, parse_color, parse_size
-from pixelwise.data.formats._shapes import ImageShapes, ShapeClasses, ShapeReader, make_classes, make_index, name_sample
+from pixelwise.data.formats._documents import (
+    Record,
+    get_bytes,
+    get_integers,
+    get_list,
+    get_points,
+    get_record,
+    get_records,
+    get_size,
+    get_text,
+    locate_errors,
+    parse_color,
+)
+from pixelwise.data.formats._shapes import (
+    ImageShapes,
+    ShapeClasses,
+    ShapeReader,
+    make_classes,
+    make_index,
+    name_sample,
+    name_shape,
+    refuse_shape,
+)
 from pixelwise.data.formats.dataset_index import DatasetIndex, find_files, find_images, find_split
 from pixelwise.data.io.decoded_image import MAX_PIXELS
 from pixelwise.data.io.images import Array, decode_image_bytes
@@ -53,7 +71,8 @@ def find_pairs(root: Path) -> DatasetIndex:
 def _read_classes(path: Path) -> ShapeClasses:
     meta = read_json(path)
     with locate_errors(path):
-        listed = [(str(c["title"]), str(c["title"]), parse_color(c.get("color"))) for c in meta["classes"]]
+        records = get_records(meta, "classes")
+        listed = [(title := get_text(c, "title"), title, parse_color(c.get("color"))) for c in records]
         if not listed:
             raise DataError("lists no classes. Export the whole project from Supervisely.")
     return make_classes(path, listed)
@@ -71,43 +90,43 @@ def _make_sample(root: Path, image: Path) -> Sample:
 def _read_shapes(sample: Sample, classes: ShapeClasses) -> ImageShapes:
     content = read_json(sample.mask_path)
     with locate_errors(sample.mask_path):
-        size = parse_size(content["size"]["height"], content["size"]["width"])
         shapes = []
-        for number, labeled_object in enumerate(content["objects"], 1):
-            with locate_errors(f"object {number}"):
-                shapes.append(_parse_object(labeled_object, classes.get_value(labeled_object["classTitle"])))
-        return size, shapes
+        for number, labeled_object in enumerate(get_records(content, "objects"), 1):
+            kind, label = labeled_object.get("geometryType"), labeled_object.get("classTitle")
+            with locate_errors(name_shape(f"object {number}", kind, label)):
+                value = classes.get_value(get_text(labeled_object, "classTitle"))
+                shapes.append(_parse_object(labeled_object, value))
+        return get_size(content.get("size") or {}), shapes
 
 
-def _parse_object(labeled_object: Mapping[str, Any], value: int) -> DrawnShape:
-    kind = labeled_object["geometryType"]
+def _parse_object(labeled_object: Record, value: int) -> DrawnShape:
+    kind = get_text(labeled_object, "geometryType")
     if kind == "bitmap":
-        bitmap = labeled_object["bitmap"]
-        left, top = bitmap["origin"]
-        return Bitmap(value=value, pixels=_decode_bitmap(bitmap["data"]), top=int(top), left=int(left))
+        bitmap = get_record(labeled_object, "bitmap")
+        left, top = get_integers(bitmap, "origin", 2)
+        return Bitmap(value=value, pixels=_decode_bitmap(get_bytes(bitmap, "data")), top=top, left=left)
     if kind == "polygon":
-        points = labeled_object["points"]
-        rings = [np.asarray(ring, float) for ring in (points["exterior"], *points.get("interior", []))]
+        points = get_record(labeled_object, "points")
+        holes = get_list(points, "interior", [])
+        rings = [get_points(points, "exterior"), *(get_points({"interior": hole}, "interior") for hole in holes)]
         outline, *holes = [ring + 0.5 for ring in rings] if _has_integers(rings) else rings
         return Polygon(value=value, outline=outline, holes=holes)
     if kind == "rectangle":
-        first, second = (np.asarray(corner, float) for corner in labeled_object["points"]["exterior"])
+        first, second = get_points(get_record(labeled_object, "points"), "exterior", (2,))
         (left, top), (right, bottom) = np.minimum(first, second), np.maximum(first, second)
         last = 1 if _has_integers([first, second]) else 0  # pixel numbers include the last
         return make_box(value, left, top, right + last, bottom + last)
-    raise DataError(
-        f"a {kind} of {labeled_object['classTitle']!r} covers no pixels. Draw its area as a polygon, or remove it."
-    )
+    raise refuse_shape(kind)
 
 
 def _has_integers(arrays: list[Array]) -> bool:
     return all((array == np.rint(array)).all() for array in arrays)
 
 
-def _decode_bitmap(text: str) -> Array:
-    """Decode a deflated PNG in base64 to (h, w) bool, by its alpha or else its first channel."""
+def _decode_bitmap(data: bytes) -> Array:
+    """Decode a deflated PNG to (h, w) bool, by its alpha or else its first channel."""
     try:
-        content = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), MAX_PIXELS)
+        content = zlib.decompressobj().decompress(data, MAX_PIXELS)
     except zlib.error as error:
         raise DataError("the bitmap cannot be decompressed. Export it again.") from error
     decoded = decode_image_bytes(content, "bitmap")

@@ -11,21 +11,18 @@ of VOC.
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from pixelwise.data.classes import Color
+from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats.dataset_index import (
     DatasetIndex,
     SplitFiles,
-    drop_unlabeled_test,
-    find_split_paths,
     group_by_stem,
     pair_files,
     parse_class_colors,
     read_class_names,
     read_lines,
 )
-from pixelwise.data.sample import Split
-from pixelwise.errors import DataError
 
 NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -35,7 +32,6 @@ NAMES = (
 _IMAGES = "JPEGImages"
 _LABELS = ("SegmentationClassPNG", "SegmentationClass")
 """The first is an older name of labelme2voc; SegmentationClass then contains NumPy arrays."""
-_LISTS = Path("ImageSets", "Segmentation")
 _VOC_NAME = re.compile(r"20(0[5-9]|1[0-2])_\d{6}")
 
 
@@ -44,41 +40,22 @@ def can_read(root: Path) -> bool:
 
 
 def find_pairs(root: Path) -> DatasetIndex:
-    """Find the pairs that the lists name, or all pairs without lists."""
+    """Find all pairs; `split_lists` selects those that the lists name."""
     labels = next((root / name for name in _LABELS if (root / name).is_dir()), root / _LABELS[-1])
-    all_files = SplitFiles(images=group_by_stem(root / _IMAGES), labels=group_by_stem(labels), split=None)
-    lists = find_split_paths(sorted((root / _LISTS).glob("*.txt")))
-    trainval = root / _LISTS / "trainval.txt"
-    if trainval.is_file():
-        lists = {"train": trainval, **lists}
-    parts = drop_unlabeled_test(_select(all_files, split, path) for split, path in lists.items())
-    index = pair_files(parts if lists else [all_files])
+    index = pair_files([SplitFiles(images=group_by_stem(root / _IMAGES), labels=group_by_stem(labels), split=None)])
     return replace(index, description=_describe(root, index))
 
 
-def voc_color(index: int) -> list[int]:
+def voc_color(index: int) -> Color:
     """Compute VOC's color of a class: bits 0, 3, 6 of the index are the highest bits of red, and so on.
 
-    `voc_color(1) == [128, 0, 0]`, `voc_color(15) == [192, 128, 128]`.
+    `voc_color(1) == (128, 0, 0)`, `voc_color(15) == (192, 128, 128)`.
     """
-    return [sum((index >> 3 * bit + channel & 1) << 7 - bit for bit in range(3)) for channel in range(3)]
+    red, green, blue = (sum((index >> 3 * bit + channel & 1) << 7 - bit for bit in range(3)) for channel in range(3))
+    return red, green, blue
 
 
-def _select(all_files: SplitFiles, split: Split, path: Path) -> SplitFiles:
-    """Select the files that a list names."""
-    lines = read_lines(path)
-    for number, name in lines:
-        if name not in all_files.images and name not in all_files.labels:
-            raise DataError(
-                f"{path}, line {number}: {name!r} has neither an image nor a mask. Put them back, or remove the line."
-            )
-    images, labels = (
-        {name: files[name] for _, name in lines if name in files} for files in (all_files.images, all_files.labels)
-    )
-    return SplitFiles(images=images, labels=labels, split=split)
-
-
-def _describe(root: Path, index: DatasetIndex) -> dict[str, Any]:
+def _describe(root: Path, index: DatasetIndex) -> DatasetDescription:
     """Describe the classes by the files of other tools, or by VOC's own for images of VOC."""
     path = root / "labelmap.txt"
     if path.is_file():  # CVAT's `name:r,g,b:parts:actions`
@@ -86,10 +63,10 @@ def _describe(root: Path, index: DatasetIndex) -> dict[str, Any]:
         return parse_class_colors(path, lines, _split_label, "road:128,64,128::")
     for path in (root / "class_names.txt", root / "labels.txt"):
         if path.is_file():
-            return {"names": [name for name in read_class_names(path) if name != "__ignore__"]}
+            return DatasetDescription(names=tuple(name for name in read_class_names(path) if name != "__ignore__"))
     if index.samples and all(_VOC_NAME.fullmatch(sample.image_path.stem) for sample in index.samples):
-        return {"names": list(NAMES), "colors": [voc_color(i) for i in range(len(NAMES))], "coding": "index"}
-    return {}
+        return DatasetDescription(names=NAMES, colors=tuple(map(voc_color, range(len(NAMES)))), coding="index")
+    return DatasetDescription()
 
 
 def _split_label(line: str) -> tuple[str, list[str]]:

@@ -3,17 +3,20 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from pixelwise.data.io.nodata import ALL_DATA, Nodata, format_values
+from pixelwise.data.io.nodata import Array as Array
 from pixelwise.errors import DataError
-
-Array = npt.NDArray[Any]
 
 MAX_PIXELS = 178_956_970
 """Pillow's own limit, applied to every format: a small file can claim any size."""
+
+NO_LABEL = -1
+"""Mask value of pixels without a label."""
+MAX_MASK_VALUE = 2**53
+"""Largest mask value, positive or negative: float64 represents all integers up to here."""
 
 ORIENTATION = 0x0112
 """Tag of the orientation in TIFF and EXIF; see `apply_orientation`."""
@@ -33,8 +36,10 @@ class DecodedImage:
     """(H, W, C) uint8, uint16 or float32."""
     alpha: bool
     """True if the file declares the last channel as alpha."""
-    nodata: float | None = None
-    """Value of missing data; may be NaN."""
+    nodata: Nodata = ALL_DATA
+    """Values that the file declares."""
+    masked: Array | None = None
+    """(H, W, 1) or (H, W, C) bool, True where a mask in the file excludes the pixel; None: no mask."""
 
     def drop_alpha(self, channels: int | None) -> Array:
         """Return the pixels without a constant alpha channel.
@@ -48,48 +53,82 @@ class DecodedImage:
         if not self.alpha or channels == self.pixels.shape[2]:
             return self.pixels
         if (self.pixels[..., -1] != self.pixels[0, 0, -1]).any():
-            raise DataError(
-                f"the alpha channel varies, so it may carry data. Write 'channels: "
-                f"{self.pixels.shape[2]}' into dataset.yaml to use it, or save without alpha."
-            )
+            raise DataError(describe_varying_alpha(self.pixels.shape[2]))
         return np.ascontiguousarray(self.pixels[..., :-1])
 
-    def fill_missing(self, channels: int | None, *, allow_nonfinite: bool = False) -> tuple[Array, Array | None]:
+    def find_missing(self, channels: int | None, nodata: Nodata = ALL_DATA) -> tuple[Array, Array | None]:
+        """Find the missing values.
+
+        Args:
+            channels: As in `drop_alpha`.
+            nodata: Values of missing data, in addition to those that the file declares.
+
+        Returns:
+            (H, W, C) pixels without alpha, and (H, W, C) bool of the missing values or None if there are none.
+
+        Raises:
+            DataError: As `drop_alpha`, unless `nodata` gives alpha a meaning.
+        """
+        masked = self.masked
+        if self.alpha and nodata.alpha and channels != self.pixels.shape[2]:
+            pixels, transparent = np.ascontiguousarray(self.pixels[..., :-1]), self.pixels[..., -1:] == 0
+            masked = merge_masks(masked, transparent)
+        else:
+            pixels = self.drop_alpha(channels)
+        missing = merge_masks((self.nodata | nodata).find(pixels), masked)
+        return pixels, None if missing is None or not missing.any() else np.broadcast_to(missing, pixels.shape)
+
+    def fill_missing(
+        self, channels: int | None, nodata: Nodata = ALL_DATA, *, allow_nonfinite: bool = False
+    ) -> tuple[Array, Array | None]:
         """Replace missing values by the mean of their channel, or by 0 where a channel has no values.
 
         Args:
             channels: As in `drop_alpha`.
-            allow_nonfinite: Accept NaN and infinite values that are not `nodata`, which no network may get.
+            nodata: As in `find_missing`.
+            allow_nonfinite: Accept NaN and infinite values that are not missing, which no network may get.
 
         Returns:
             (H, W, C) pixels, and (H, W, C) bool of the missing values or None if there are none.
 
         Raises:
-            DataError: As `drop_alpha` and `require_finite`.
+            DataError: As `find_missing` and `require_finite`.
         """
-        pixels = self.drop_alpha(channels)
-        missing = find_missing(pixels, self.nodata)
+        pixels, missing = self.find_missing(channels, nodata)
         if not allow_nonfinite:
             require_finite(pixels if missing is None else pixels[~missing])
         if missing is None:
             return pixels, None
-        means = ChannelMeans(pixels.shape[2])
+        means = ChannelMeans()
         means.add(pixels, missing)
         return means.fill(pixels, missing), missing
+
+
+def merge_masks(first: Array | None, second: Array | None) -> Array | None:
+    """Return where one of two masks is True; None masks nothing."""
+    return first if second is None else second if first is None else first | second
+
+
+def describe_varying_alpha(channels: int) -> str:
+    """Return the message for an alpha channel that varies in an image of this number of channels."""
+    return (
+        f"the alpha channel varies. Write 'nodata: alpha' into dataset.yaml if alpha 0 marks pixels without data, or "
+        f"'channels: {channels}' if alpha is data; otherwise save the image without alpha."
+    )
 
 
 class ChannelMeans:
     """The mean of each channel over the valid values of an image, which may be added in parts."""
 
-    def __init__(self, channels: int) -> None:
-        self.sums = np.zeros(channels)
-        self.counts = np.zeros(channels, np.int64)
+    def __init__(self) -> None:
+        self.sums: Array = np.zeros(1)
+        self.counts: Array = np.zeros(1, np.int64)
 
     def add(self, pixels: Array, missing: Array | None) -> None:
         """Add a part of the image; both arrays are (h, w, C)."""
         valid = np.ones(pixels.shape, bool) if missing is None else ~missing
-        self.sums += pixels.sum((0, 1), np.float64, where=valid)
-        self.counts += valid.sum((0, 1))
+        self.sums = self.sums + pixels.sum((0, 1), np.float64, where=valid)
+        self.counts = self.counts + valid.sum((0, 1))
 
     def fill(self, pixels: Array, missing: Array) -> Array:
         """Return a part of the image with its missing values replaced by the means."""
@@ -109,8 +148,11 @@ def convert_dtype(pixels: Array) -> Array:
         return pixels
     if pixels.dtype.kind not in "iuf":
         raise DataError(f"pixels are {pixels.dtype}. Save the image with 8 or 16 bits, or as float32.")
-    if pixels.dtype.kind != "f" and pixels.size:
-        largest = max(abs(int(pixels.min())), abs(int(pixels.max())))
+    if pixels.dtype.kind != "f" and pixels.dtype.itemsize > 2:
+        # The lowest and the highest value of a type often mark missing data, and are found again after rounding.
+        limits = np.iinfo(pixels.dtype)
+        inner = pixels[(pixels != limits.min) & (pixels != limits.max)]
+        largest = max(abs(int(inner.min(initial=0))), abs(int(inner.max(initial=0))))
         if largest > _MAX_EXACT:
             raise DataError(f"pixels reach {largest}, but are exact only up to {_MAX_EXACT}. Save them as float32.")
     with np.errstate(over="ignore"):  # an overflow becomes infinite, which `require_finite` reports
@@ -121,8 +163,9 @@ def require_finite(pixels: Array) -> None:
     """Raise DataError if a float image holds NaN or infinite values."""
     if pixels.dtype.kind == "f" and not (finite := np.isfinite(pixels)).all():
         raise DataError(
-            f"the image contains {np.count_nonzero(~finite)} NaN or infinite values. Save it with its nodata "
-            f"value as a GeoTIFF (which may be NaN), or repair it."
+            f"the image contains {np.count_nonzero(~finite)} NaN or infinite values. If they mark missing data, write "
+            f"'nodata: {format_values(np.unique(pixels[~finite]).tolist())}' into dataset.yaml before training; "
+            f"otherwise repair the image."
         )
 
 
@@ -135,22 +178,6 @@ def require_size(height: int, width: int) -> None:
 def too_large() -> str:
     """Return the message for an image of more than `MAX_PIXELS`."""
     return f"the image has more than {MAX_PIXELS:,} pixels. Cut it into tiles."
-
-
-def find_missing(pixels: Array, nodata: float | None) -> Array | None:
-    """Return (H, W, C) bool of the missing values, or None if there are none.
-
-    A float value is missing on its own. An integer is missing only if all channels of its pixel are nodata,
-    because 0 in one channel may be a dark color.
-    """
-    if nodata is None:
-        return None
-    if pixels.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # the lowest double is a common nodata value and overflows float32
-            missing: Array = np.isnan(pixels) if np.isnan(nodata) else pixels == np.float32(nodata)
-    else:
-        missing = np.broadcast_to((pixels == nodata).all(2, keepdims=True), pixels.shape)
-    return missing if missing.any() else None
 
 
 def add_channel_axis(pixels: Array) -> Array:
@@ -181,8 +208,8 @@ def stack_channels(files: Iterable[tuple[object, DecodedImage]]) -> DecodedImage
     Raises:
         DataError: A file has several channels, or a different size or type than the first.
     """
-    bands = []
-    for name, decoded in files:
+    bands, values, masks = [], {}, []
+    for number, (name, decoded) in enumerate(files, start=1):
         try:
             band = decoded.drop_alpha(None)
         except DataError as error:
@@ -193,6 +220,9 @@ def stack_channels(files: Iterable[tuple[object, DecodedImage]]) -> DecodedImage
                 f"Save the channels in separate files."
             )
         bands.append(band)
+        masks.append(decoded.masked)
+        if decoded.nodata.values:
+            values[number] = decoded.nodata.values
         first = bands[0]
         if (band.shape, band.dtype) != (first.shape, first.dtype):
             kinds = [f"{array.shape[0]}x{array.shape[1]} {array.dtype}" for array in (band, first)]
@@ -200,4 +230,8 @@ def stack_channels(files: Iterable[tuple[object, DecodedImage]]) -> DecodedImage
                 f"{name}: is {kinds[0]}, but channel 0 of the image is {kinds[1]} (height x width). "
                 f"Save all channels of an image with the same size and type."
             )
-    return DecodedImage(pixels=np.concatenate(bands, axis=-1), alpha=False)
+    masked = None
+    if any(mask is not None for mask in masks):
+        masked = np.concatenate([np.zeros(bands[0].shape, bool) if mask is None else mask for mask in masks], axis=-1)
+    pixels = np.concatenate(bands, axis=-1)
+    return DecodedImage(pixels=pixels, alpha=False, nodata=Nodata(channels=values), masked=masked)

@@ -1,35 +1,23 @@
 """Facts about an image file that need no decoding: format, alpha, palette, completeness, orientation."""
 
 import io
-import struct
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import tifffile
 from PIL import Image
 
-from pixelwise.data.io.decoded_image import MAX_PIXELS, ORIENTATION
-from pixelwise.data.io.images import IMAGE_EXTENSIONS, PNG_MAGIC
-from pixelwise.data.io.tiff import TIFF_MAGIC
+from pixelwise.data.io.decoded_image import ORIENTATION
+from pixelwise.data.io.images import FILE_TYPES, HEAD_BYTES, IMAGE_EXTENSIONS, find_file_type
+from pixelwise.data.io.pictures import iterate_chunks
+from pixelwise.data.io.tiff import Georeference, read_georeference
 
-FORMAT_OF_EXTENSION = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-    ".webp": "WebP",
-}
+FORMAT_OF_EXTENSION = {extension: kind.name for kind in FILE_TYPES for extension in kind.extensions}
 
-_MAGIC = {
-    **dict.fromkeys(TIFF_MAGIC, "TIFF"),
-    PNG_MAGIC: "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"BM": "BMP",
-}
-_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_JPEG_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+"""A marker in the data of a scan: zeros and restart markers belong to the data."""
+_JPEG_END, _JPEG_WITHOUT_LENGTH = 0xD9, (0x01, 0xD8)
 _PNG_PALETTE, _PNG_WITH_ALPHA = 3, (4, 6)
 
 
@@ -38,13 +26,15 @@ class FileInfo:
     """The content of an image file, independent of its name."""
 
     format: str = ""
-    """PNG, JPEG, TIFF, BMP or WebP; empty for other content and for files that were not read."""
+    """Name in `FILE_TYPES`; empty for other content and for files that were not read."""
     alpha: bool = False
     """True if a PNG has an alpha channel."""
     palette: bytes = b""
-    """Colors of a palette PNG, three bytes each."""
+    """Colors of a palette PNG or GIF, three bytes each; empty for grays of a GIF, which are values of their own."""
     is_truncated: bool = False
     """True if the end of the file is missing."""
+    georeference: Georeference | None = None
+    """Place of a TIFF on the map, if it has one."""
 
     def get_color(self, index: int) -> tuple[int, int, int] | None:
         """Return a color of the palette, or None beyond its end."""
@@ -74,20 +64,28 @@ def inspect_file(path: Path) -> FileInfo:
 def inspect_bytes(content: bytes) -> FileInfo:
     """Inspect the bytes of an image file."""
     kind = detect_image_format(content)
+    truncated = is_truncated(content)
     png_color_type = content[25] if kind == "PNG" and len(content) > 25 else None
     return FileInfo(
         format=kind,
         alpha=png_color_type in _PNG_WITH_ALPHA,
-        palette=_read_palette(content) if png_color_type == _PNG_PALETTE else b"",
-        is_truncated=is_truncated(content),
+        palette=_read_palette(content, kind) if kind == "GIF" or png_color_type == _PNG_PALETTE else b"",
+        is_truncated=truncated,
+        georeference=_find_georeference(content) if kind == "TIFF" and not truncated else None,
     )
 
 
+def _find_georeference(content: bytes) -> Georeference | None:
+    try:
+        return read_georeference(io.BytesIO(content))
+    except Exception:  # reported when the file is decoded
+        return None
+
+
 def detect_image_format(content: bytes) -> str:
-    """Return the format by the first bytes; an empty string for formats that Pixelwise does not read."""
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "WebP"
-    return next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), "")
+    """Return the name in `FILE_TYPES` by the first bytes; an empty string for content that is not read."""
+    kind = find_file_type(content[:HEAD_BYTES])
+    return kind.name if kind else ""
 
 
 def is_truncated(content: bytes) -> bool:
@@ -98,9 +96,11 @@ def is_truncated(content: bytes) -> bool:
     """
     kind = detect_image_format(content)
     if kind == "PNG":
-        return not any(name == b"IEND" for name, _, _ in _iterate_chunks(content))
-    if kind == "JPEG":  # a preview in the camera's header also has an end, but before the scan
-        return content.rfind(_JPEG_END) < content.rfind(_JPEG_SCAN)
+        return not any(name == b"IEND" for name, _, _ in iterate_chunks(content))
+    if kind == "JPEG":
+        return not _has_jpeg_end(content)
+    if kind == "GIF":
+        return not _has_gif_end(content)
     if kind == "WebP":
         return int.from_bytes(content[4:8], "little") + 8 > len(content)
     if kind == "BMP":
@@ -108,43 +108,56 @@ def is_truncated(content: bytes) -> bool:
     return kind == "TIFF" and _is_truncated_tiff(content)
 
 
-def is_decompression_bomb(path: Path) -> bool:
-    """Return whether the header claims more pixels than any image may have."""
-    try:
-        with path.open("rb") as file:
-            if detect_image_format(file.read(16)) == "TIFF":
-                with tifffile.TiffFile(path) as tiff:
-                    return bool(tiff.pages.first.imagelength * tiff.pages.first.imagewidth > MAX_PIXELS)
-        with Image.open(path):
-            return False
-    except Image.DecompressionBombError:
-        return True
-    except Exception:  # decoders raise errors of any type on damaged files
-        return False
-
-
 def read_orientation(path: Path) -> int:
     """Return the EXIF or TIFF orientation, 1 to 8; 1, upright, if the file has none."""
     try:
         with Image.open(path) as picture:
             return int(picture.getexif().get(ORIENTATION, 1))
-    except Exception:  # as above
+    except Exception:  # decoders raise errors of any type on damaged files
         return 1
 
 
-def _iterate_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, start and end of the data of each complete chunk of a PNG."""
-    position = 8
-    while position + 12 <= len(content):
-        length, name = struct.unpack_from(">I4s", content, position)
-        if position + 12 + length > len(content):
-            return
-        yield name, position + 8, position + 8 + length
-        position += 12 + length
+def _has_jpeg_end(content: bytes) -> bool:
+    """Walk from marker to marker to the end of the image; previews are inside a marker, videos behind the end."""
+    position = 2
+    while marker := _JPEG_MARKER.search(content, position):
+        kind, position = content[marker.end() - 1], marker.end()
+        if kind == _JPEG_END:
+            return True
+        if kind not in _JPEG_WITHOUT_LENGTH:
+            position += int.from_bytes(content[position : position + 2])
+    return False
 
 
-def _read_palette(content: bytes) -> bytes:
-    return next((content[start:end] for name, start, end in _iterate_chunks(content) if name == b"PLTE"), b"")
+def _has_gif_end(content: bytes) -> bool:
+    """Walk from block to block to the end of the file."""
+    position = 13 + _count_palette_bytes(content, 10)
+    while kind := content[position : position + 1]:
+        if kind == b";":
+            return True
+        if kind == b",":  # an image: its place, its own palette, and one byte before its data
+            position += 11 + _count_palette_bytes(content, position + 9)
+        elif kind == b"!":
+            position += 2
+        else:
+            return False
+        while length := int.from_bytes(content[position : position + 1]):
+            position += 1 + length
+        position += 1
+    return False
+
+
+def _count_palette_bytes(content: bytes, position: int) -> int:
+    """Count the bytes of the palette of a GIF by the flags at a position; 0 without a palette."""
+    flags = int.from_bytes(content[position : position + 1])
+    return 3 * (2 << (flags & 7)) if flags & 0x80 else 0
+
+
+def _read_palette(content: bytes, kind: str) -> bytes:
+    if kind == "GIF":
+        palette = content[13 : 13 + _count_palette_bytes(content, 10)]
+        return palette if palette[::3] != palette[1::3] or palette[::3] != palette[2::3] else b""
+    return next((content[start:end] for name, start, end in iterate_chunks(content) if name == b"PLTE"), b"")
 
 
 def _is_truncated_tiff(content: bytes) -> bool:

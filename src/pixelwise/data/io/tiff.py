@@ -1,11 +1,12 @@
-"""Decoding of TIFF: any number of bands, planar or tiled, compressed or not, with GeoTIFF's nodata value.
+"""Decoding of TIFF: any number of bands and pages, planar or tiled, compressed or not, with GeoTIFF's nodata value.
 
 `Georeference` is the affine transform of a GeoTIFF from pixels to map coordinates, and its EPSG code.
 """
 
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -17,9 +18,12 @@ from pixelwise.data.io.decoded_image import (
     DecodedImage,
     add_channel_axis,
     apply_orientation,
+    merge_masks,
     require_size,
 )
+from pixelwise.data.io.nodata import ALL_DATA, Nodata
 from pixelwise.errors import DataError
+from pixelwise.shapes import Size
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _GDAL_NODATA = 42113
@@ -30,27 +34,101 @@ _USER_DEFINED = 32767
 """From this code on, codes are not of EPSG."""
 
 
-def decode_tiff(content: bytes, *, as_stored: bool) -> DecodedImage:
-    """Decode the first image of a file; `as_stored` keeps palette indices and unscaled gray, as masks need."""
-    with tifffile.TiffFile(io.BytesIO(content)) as file:
-        page = file.pages.first
-        require_size(page.imagelength, page.imagewidth)
-        order = _find_axis_order(file.series[0].axes)
-        pixels = add_channel_axis(file.series[0].asarray().transpose(order))
+def decode_tiff(file: BinaryIO, *, page: int | None, as_stored: bool) -> DecodedImage:
+    """Decode the image of a file, or a page of a stack.
+
+    `as_stored` keeps palette indices and unscaled gray, as masks need.
+    """
+    with tifffile.TiffFile(file) as opened:
+        planes, axes, first = _read_pixels(opened, page)
+        pixels = stored = add_channel_axis(planes.transpose(_find_axis_order(axes)))
+        nodata, masked = _read_nodata(first), _read_inner_mask(opened) if page is None else None
         if not as_stored:
-            pixels = _to_display_values(pixels, page)
+            pixels = _to_display_values(stored, first)
+        if pixels is not stored:  # nodata is a value as stored
+            nodata, masked = ALL_DATA, merge_masks(masked, nodata.find(stored))
+        orientation = first.tags.valueof(ORIENTATION, 1)
         return DecodedImage(
-            pixels=apply_orientation(pixels, page.tags.valueof(ORIENTATION, 1)),
-            alpha=any(int(sample) in (1, 2) for sample in page.extrasamples[-1:]),
-            nodata=None if as_stored else _read_nodata(page),
+            pixels=apply_orientation(pixels, orientation),
+            alpha=any(int(sample) in (1, 2) for sample in first.extrasamples[-1:]),
+            nodata=nodata,
+            masked=None if masked is None else apply_orientation(masked, orientation),
         )
+
+
+def _read_inner_mask(opened: tifffile.TiffFile) -> Array | None:
+    """Read the mask that GDAL stores as a page of its own: (H, W, 1) bool, True at pixels without data."""
+    size = opened.pages.first.imagelength, opened.pages.first.imagewidth
+    for page in opened.pages:
+        if isinstance(page, tifffile.TiffPage) and page.is_mask and page.shape == size:
+            return np.asarray(page.asarray() == 0)[..., None]
+    return None
+
+
+def find_stack_axes(file: BinaryIO) -> tuple[tuple[str, int], ...]:
+    """Find name and length of the axes along which a file is a stack of images: z, time, or pages."""
+    with tifffile.TiffFile(file) as opened:
+        series = _list_series(opened)
+        if len(series) == 1:
+            return _get_stack_axes(series[0])
+        return (("I", sum(map(_count_pages, series))),)
+
+
+def _list_series(opened: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
+    """List the images of a file without its reduced copies and masks of transparency, and without a slide's label."""
+    first, *others = opened.series
+    if first.kind not in ("generic", "uniform", "shaped", "ome"):
+        return [first]
+    return [first, *(s for s in others if not (s.keyframe.is_reduced or s.keyframe.is_mask))]
+
+
+def _get_stack_axes(series: tifffile.TiffPageSeries) -> tuple[tuple[str, int], ...]:
+    sizes = zip(series.axes, series.shape, strict=True)
+    return tuple((axis, size) for axis, size in sizes if axis not in "YXSC")
+
+
+def _count_pages(series: tifffile.TiffPageSeries) -> int:
+    return prod(size for _, size in _get_stack_axes(series))
+
+
+def _read_pixels(opened: tifffile.TiffFile, page: int | None) -> tuple[Array, str, tifffile.TiffPage]:
+    """Read the image of a file or a page of a stack: its pixels, their axes, and the first directory with its tags."""
+    if page is None:
+        first = opened.pages.first
+        require_size(first.imagelength, first.imagewidth)
+        return opened.series[0].asarray(), opened.series[0].axes, first
+    for series in _list_series(opened):
+        if page < _count_pages(series):
+            break
+        page -= _count_pages(series)
+    first = series.keyframe
+    require_size(first.imagelength, first.imagewidth)
+    planes = []
+    for directory in _find_directories(series, page):
+        if directory is None:
+            raise DataError("the page is missing. Save the stack again.")
+        if max(map(sum, zip(directory.dataoffsets, directory.databytecounts, strict=True))) > opened.filehandle.size:
+            raise DataError("the file is truncated. Copy or download it again, or remove it.")
+        planes.append(directory.asarray())
+    return (planes[0], first.axes, first) if len(planes) == 1 else (np.stack(planes), f"C{first.axes}", first)
+
+
+def _find_directories(series: tifffile.TiffPageSeries, page: int) -> list[Any]:
+    """Find the directories of a page of a stack: several if its channels are stored apart."""
+    axes = series.axes[: len(series.axes) - series.keyframe.ndim]
+    shape = series.shape[: len(axes)]
+    if prod(shape) != len(series.pages):
+        raise DataError("its pages do not have the order that it declares. Save it again as a plain stack.")
+    position = iter(np.unravel_index(page, [size for _, size in _get_stack_axes(series)] or [1]))
+    place = tuple(slice(None) if axis == "C" else int(next(position)) for axis in axes)
+    return [series.pages[int(number)] for number in np.arange(prod(shape)).reshape(shape)[place].flat]
 
 
 def _find_axis_order(axes: str) -> list[int]:
     """Return the order of axes that transposes a TIFF to (H, W) or (H, W, C)."""
     extra = [a for a in axes if a not in "YX"]
     if "Y" not in axes or "X" not in axes or any(a not in "SC" for a in extra) or len(extra) > 1:
-        raise DataError(f"the TIFF is a stack (axes {axes}). Save one image per file.")
+        raise DataError(f"its axes {axes} are not those of an image. Save it as height x width x channels.")
     return [axes.index("Y"), axes.index("X"), *(axes.index(a) for a in extra)]
 
 
@@ -69,10 +147,10 @@ def _to_display_values(pixels: Array, page: tifffile.TiffPage) -> Array:
     return pixels * (255 // highest) if highest < 255 else pixels
 
 
-def _read_nodata(page: tifffile.TiffPage) -> float | None:
+def _read_nodata(page: tifffile.TiffPage) -> Nodata:
     text = str(page.tags.valueof(_GDAL_NODATA, "")).strip(" \0")
     try:
-        return float(text) if text else None
+        return Nodata(values=(float(text),)) if text else ALL_DATA
     except ValueError as error:
         raise DataError(f"its nodata value {text!r} is not a number. Correct the tag GDAL_NODATA.") from error
 
@@ -97,6 +175,42 @@ class Georeference:
         """Area of a pixel in squared units of the map: square meters or square degrees."""
         return abs(self.x[0] * self.y[1] - self.x[1] * self.y[0])
 
+    def compute_corners(self, size: Size) -> tuple[tuple[float, float], ...]:
+        """Compute the map coordinates of the corners of an image: upper left and right, lower left and right."""
+        return tuple(self.to_map(column, row) for row in (0, size[0]) for column in (0, size[1]))
+
+    def find_flips(self, other: "Georeference") -> tuple[int, ...]:
+        """Find the axes along which another image of the same place is flipped: 0 for rows, 1 for columns.
+
+        Most images are north-up. In south-up ones, the first row is the southernmost.
+        """
+        if self.x[1] or self.y[0] or other.x[1] or other.y[0]:  # rotated
+            return ()
+        return tuple(
+            axis for axis, (a, b) in enumerate(((self.y, other.y), (self.x, other.x))) if a[1 - axis] * b[1 - axis] < 0
+        )
+
+    def flip(self, axes: Sequence[int], size: Size) -> "Georeference":
+        """Return the georeference of an image of this size after it is flipped along some axes."""
+        x, y = self.x, self.y
+        if 0 in axes:
+            x, y = ((a, -b, c + b * size[0]) for a, b, c in (x, y))
+        if 1 in axes:
+            x, y = ((-a, b, c + a * size[1]) for a, b, c in (x, y))
+        return replace(self, x=x, y=y)
+
+
+def find_mask_flips(image: Path, mask: Path) -> tuple[int, ...]:
+    """Find the axes along which a mask is flipped against its image, as their georeferences say."""
+    if not {image.suffix.lower(), mask.suffix.lower()} <= {".tif", ".tiff"}:
+        return ()
+    try:
+        with image.open("rb") as image_file, mask.open("rb") as mask_file:
+            of_image, of_mask = read_georeference(image_file), read_georeference(mask_file)
+    except Exception:  # damaged files raise errors of any type, and are reported when they are decoded
+        return ()
+    return of_image.find_flips(of_mask) if of_image and of_mask else ()
+
 
 def read_georeference(file: BinaryIO) -> Georeference | None:
     """Read the georeference of an open TIFF; the file is seekable and at its start.
@@ -113,7 +227,7 @@ def read_georeference(file: BinaryIO) -> Georeference | None:
             return None
         rows = _read_affine(tags)
         keys = _parse_keys(tags.valueof(_KEYS, ()))
-    if rows is None:
+    if rows is None or rows == [(1, 0, 0), (0, 1, 0)]:  # GDAL writes the identity for an image without a place
         return None
     if keys.get(_RASTER_TYPE) == _PIXEL_IS_POINT:  # coordinates are of pixel centers: shift to the corner
         rows = [(a, b, c - (a + b) / 2) for a, b, c in rows]
@@ -128,7 +242,8 @@ def _read_affine(tags: Any) -> list[tuple[float, float, float]] | None:
     if len(scale) < 2 or len(tie) != 6 or not all(scale[:2]):
         return None
     column, row, _, x, y, _ = tie
-    return [(scale[0], 0.0, x - column * scale[0]), (0.0, -scale[1], y + row * scale[1])]
+    width, height = scale[0], abs(scale[1])  # as in GDAL: the sign of the height says nothing about the direction
+    return [(width, 0.0, x - column * width), (0.0, -height, y + row * height)]
 
 
 def _parse_keys(directory: Sequence[int]) -> dict[int, int]:

@@ -11,13 +11,14 @@ from typing import Protocol
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.decoded_image import Array
+from pixelwise.data.io.nodata import Nodata
 from pixelwise.data.rasters.ome_zarr import is_zarr, open_zarr
 from pixelwise.data.rasters.openslide_reader import SLIDE_EXTENSIONS, open_slide
 from pixelwise.data.rasters.rasterio_reader import JPEG_2000_EXTENSIONS, TIFF_EXTENSIONS, open_image_file
 from pixelwise.errors import DataError
 from pixelwise.shapes import Size
 
-WINDOWED_EXTENSIONS = (*JPEG_2000_EXTENSIONS, *SLIDE_EXTENSIONS, ".zarr")
+WINDOWED_EXTENSIONS = (*SLIDE_EXTENSIONS, ".zarr")
 """Extensions of images that are only read window by window."""
 
 
@@ -57,8 +58,9 @@ class RasterFormat:
 
     can_read: Callable[[Path], bool]
     """Return whether a path has this format."""
-    open: Callable[[Path, int], AbstractContextManager[Raster]]
-    """Open a path for a model with this number of channels, which decides whether an alpha channel is data."""
+    open: Callable[[Path, int, Nodata], AbstractContextManager[Raster]]
+    """Open a path for a model with this number of channels, which decides whether an alpha channel is data, and these
+    nodata values."""
     label_extension: str
     """Extension of the file of labels."""
 
@@ -81,7 +83,7 @@ def find_raster_format(path: Path) -> RasterFormat:
     for raster_format in RASTER_FORMATS:
         if raster_format.can_read(path):
             return raster_format
-    known = ", ".join((*TIFF_EXTENSIONS, *WINDOWED_EXTENSIONS))
+    known = ", ".join((*TIFF_EXTENSIONS, *JPEG_2000_EXTENSIONS, *WINDOWED_EXTENSIONS))
     raise DataError(f"{path}: cannot be read window by window. Use an image that ends in {known}.")
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.io.decoded_image import Array, add_channel_axis, convert_dtype
-from pixelwise.data.rasters.windows import BLOCK, convert_window_errors, regroup_blocks
+from pixelwise.data.io.decoded_image import Array, ChannelMeans, DecodedImage, add_channel_axis, convert_dtype
+from pixelwise.data.io.nodata import ALL_DATA, Nodata
+from pixelwise.data.rasters.windows import BLOCK, FilledWindows, convert_window_errors, regroup_blocks
 from pixelwise.errors import DataError, PathNotFoundError, explain_missing_extra
 from pixelwise.shapes import Size
 
@@ -124,10 +125,9 @@ def make_label_attributes(image: Multiscale, classes: Classes, name: str) -> dic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ZarrRaster:
-    """An open OME-Zarr. No pixels are missing: a chunk that was never written has its fill value."""
+class ZarrRaster(FilledWindows):
+    """An open OME-Zarr. It declares no missing pixels: a chunk that was never written has its fill value."""
 
-    path: Path
     array: Any
     """zarr's finest array."""
     image: Multiscale
@@ -148,8 +148,7 @@ class ZarrRaster:
         """Names of the axes; that of the channels is c."""
         return tuple("c" if axis.kind == "channel" else axis.name for axis in self.image.axes)
 
-    def read(self, rows: slice, columns: slice) -> Array:
-        """Read a window as (h, w, C) uint8, uint16 or float32."""
+    def decode(self, rows: slice, columns: slice) -> DecodedImage:
         indices = {"y": rows, "x": columns, "c": slice(None)}
         window = tuple(indices.get(name, 0) for name in self.axis_names)
         order = [name for name in self.axis_names if name in indices]
@@ -157,10 +156,8 @@ class ZarrRaster:
         with convert_window_errors(self.path, rows, columns, Exception):  # codecs raise errors of any type
             stored = np.asarray(self.array[window]).transpose([order.index(name) for name in target])
             native = stored.astype(stored.dtype.newbyteorder("="), copy=False)
-            return convert_dtype(np.ascontiguousarray(add_channel_axis(native)))
-
-    def find_missing(self, rows: slice, columns: slice) -> None:
-        """Return None: no pixels are missing."""
+            pixels = convert_dtype(np.ascontiguousarray(add_channel_axis(native)))
+            return DecodedImage(pixels=pixels, alpha=False)
 
     def write_labels(self, path: Path, strips: Iterable[Array], classes: Classes) -> None:
         """Write an OME-Zarr label image with the version, coordinates and number of levels of the image."""
@@ -173,8 +170,8 @@ def is_zarr(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def open_zarr(path: Path, channels: int) -> Iterator[ZarrRaster]:
-    """Open an OME-Zarr.
+def open_zarr(path: Path, channels: int, nodata: Nodata = ALL_DATA) -> Iterator[ZarrRaster]:
+    """Open an OME-Zarr, and scan it once if the model has nodata values.
 
     Raises:
         InvalidArgumentError: zarr is not installed.
@@ -192,12 +189,21 @@ def open_zarr(path: Path, channels: int) -> Iterator[ZarrRaster]:
             inner = next(iter(getattr(group, "group_keys", tuple)()), None)
             fix = f"Name an image inside, such as its group {inner!r}" if inner else "Write it with OME metadata"
             raise DataError(f"is not an OME-Zarr image, as its metadata has no multiscales. {fix}.")
-        raster = ZarrRaster(path=path, array=group[image.levels[0]], image=image)
+        raster = ZarrRaster(
+            path=path,
+            channels=channels,
+            nodata=nodata,
+            means=ChannelMeans(),
+            array=group[image.levels[0]],
+            image=image,
+        )
         _require_plane(raster)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except Exception as error:  # zarr raises errors of any type on damaged metadata
         raise DataError(f"{path}: cannot be read as Zarr. Replace or remove it.") from error
+    if nodata:
+        raster.scan()
     yield raster
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.decoded_image import Array
+from pixelwise.data.io.nodata import ALL_DATA, Nodata
 from pixelwise.data.rasters.rasterio_reader import CACHE_BYTES, use_gdal, write_geotiff
 from pixelwise.data.rasters.windows import convert_window_errors
 from pixelwise.errors import DataError, missing_extra
@@ -71,8 +72,8 @@ class SlideRaster:
 
 
 @contextlib.contextmanager
-def open_slide(path: Path, channels: int) -> Iterator[SlideRaster]:
-    """Open a slide.
+def open_slide(path: Path, channels: int, nodata: Nodata = ALL_DATA) -> Iterator[SlideRaster]:
+    """Open a slide. It knows which pixels were not scanned, and needs neither channels nor nodata values.
 
     Raises:
         InvalidArgumentError: openslide is not installed, or rasterio, which writes the labels.

@@ -15,8 +15,9 @@ import numpy as np
 import tifffile
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.io.decoded_image import ORIENTATION, Array, ChannelMeans, convert_dtype, find_missing
-from pixelwise.data.rasters.windows import BLOCK, convert_window_errors, regroup_blocks
+from pixelwise.data.io.decoded_image import ORIENTATION, Array, ChannelMeans, DecodedImage, convert_dtype
+from pixelwise.data.io.nodata import ALL_DATA, Nodata
+from pixelwise.data.rasters.windows import BLOCK, FilledWindows, convert_window_errors, regroup_blocks
 from pixelwise.errors import DataError, explain_missing_extra
 from pixelwise.files import wrap_access_errors
 from pixelwise.shapes import Size
@@ -24,8 +25,6 @@ from pixelwise.shapes import Size
 JPEG_2000_EXTENSIONS = (".jp2", ".j2k")
 TIFF_EXTENSIONS = (".tif", ".tiff")
 
-_SCAN_SIDE = 1024
-"""Side of the windows in which a whole image is scanned."""
 CACHE_BYTES = 64 << 20
 """Limit of the cache of decoded blocks; GDAL's default, a share of the memory, can be gigabytes."""
 
@@ -99,18 +98,15 @@ def write_geotiff(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RasterioRaster:
+class RasterioRaster(FilledWindows):
     """An open image file."""
 
-    path: Path
     dataset: Any
     """rasterio's dataset."""
-    bands: tuple[int, ...]
-    """Bands that are channels, counted from 1."""
-    nodata: float | None
-    """Value of missing data; may be NaN."""
-    means: ChannelMeans
-    """Means of the whole image after `scan`."""
+    alpha: bool
+    """True if the file declares the last band as alpha."""
+    has_mask: bool
+    """True if the file has a mask of the pixels with data."""
 
     @property
     def size(self) -> Size:
@@ -121,61 +117,41 @@ class RasterioRaster:
         status = self.path.stat()
         return {"bytes": status.st_size, "changed": status.st_mtime_ns}
 
-    def read(self, rows: slice, columns: slice) -> Array:
-        """Read a window; missing values are the mean of their channel in the image."""
-        pixels = self._read_bands(self.bands, rows, columns)
-        missing = find_missing(pixels, self.nodata)
-        return pixels if missing is None else self.means.fill(pixels, missing)
+    @property
+    def may_miss_pixels(self) -> bool:
+        """Return whether pixels without data can occur."""
+        return bool(self.has_mask or self.dataset.nodata is not None or self.nodata)
 
-    def find_missing(self, rows: slice, columns: slice) -> Array | None:
-        if self.nodata is None:
-            return None
-        missing = find_missing(self._read_bands(self.bands, rows, columns), self.nodata)
-        return None if missing is None else np.asarray(missing.all(axis=2))
-
-    def write_labels(self, path: Path, strips: Iterable[Array], classes: Classes) -> None:
-        """Write a GeoTIFF with the image's CRS, transform and, if it declares one, a nodata value."""
-        dataset = self.dataset
-        georeference = {"crs": dataset.crs}
-        if not dataset.transform.is_identity:
-            georeference["transform"] = dataset.transform
-        write_geotiff(path, strips, classes, size=self.size, has_nodata=self.nodata is not None, **georeference)
-
-    def scan(self) -> None:
-        """Read the whole image for its means, and require that an alpha channel that is dropped is constant."""
-        alpha = self.dataset.count if len(self.bands) < self.dataset.count else None
-        if self.nodata is None and alpha is None:
-            return
-        first = None
-        for rows, columns in _iterate_windows(self.size):
-            if self.nodata is not None:
-                pixels = self._read_bands(self.bands, rows, columns)
-                self.means.add(pixels, find_missing(pixels, self.nodata))
-            if alpha is not None:
-                values = self._read_bands((alpha,), rows, columns)
-                first = values[0, 0, 0] if first is None else first
-                if (values != first).any():
-                    raise DataError(
-                        f"{self.path}: the alpha channel varies, so it may carry data. Train on {alpha} channels to "
-                        f"use it, or save without alpha (with a nodata value for missing pixels)."
-                    )
-
-    def _read_bands(self, bands: tuple[int, ...], rows: slice, columns: slice) -> Array:
+    def decode(self, rows: slice, columns: slice) -> DecodedImage:
         from rasterio.errors import RasterioError
 
         window = ((rows.start, rows.stop), (columns.start, columns.stop))
         with convert_window_errors(self.path, rows, columns, RasterioError):
-            pixels = self.dataset.read(list(bands), window=window)
-            return convert_dtype(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+            pixels = self.dataset.read(window=window).transpose(1, 2, 0)
+            return DecodedImage(
+                pixels=convert_dtype(np.ascontiguousarray(pixels)),
+                alpha=self.alpha,
+                nodata=ALL_DATA if self.dataset.nodata is None else Nodata(values=(self.dataset.nodata,)),
+                masked=self.dataset.read_masks(1, window=window)[..., None] == 0 if self.has_mask else None,
+            )
+
+    def write_labels(self, path: Path, strips: Iterable[Array], classes: Classes) -> None:
+        """Write a GeoTIFF with the image's CRS, transform and, if pixels may be missing, a nodata value."""
+        dataset = self.dataset
+        georeference = {"crs": dataset.crs}
+        if not dataset.transform.is_identity:
+            georeference["transform"] = dataset.transform
+        write_geotiff(path, strips, classes, size=self.size, has_nodata=self.may_miss_pixels, **georeference)
 
 
 @contextlib.contextmanager
-def open_image_file(path: Path, channels: int) -> Iterator[RasterioRaster]:
-    """Open an image file, and scan it once if its nodata value or alpha channel needs that.
+def open_image_file(path: Path, channels: int, nodata: Nodata = ALL_DATA) -> Iterator[RasterioRaster]:
+    """Open an image file, and scan it once if pixels may be missing or alpha is dropped.
 
     Args:
         path: The image file.
         channels: Channels of the model; decides whether an alpha channel is data.
+        nodata: Values of missing data, in addition to those that the file declares.
 
     Raises:
         InvalidArgumentError: rasterio is not installed.
@@ -191,11 +167,19 @@ def open_image_file(path: Path, channels: int) -> Iterator[RasterioRaster]:
         except rasterio.errors.RasterioError as error:
             raise DataError(f"{path}: cannot be read window by window. Replace or remove it.") from error
         with dataset:
-            has_alpha = dataset.colorinterp[-1] == rasterio.enums.ColorInterp.alpha and dataset.count != channels
-            bands = tuple(range(1, dataset.count + (0 if has_alpha else 1)))
-            means = ChannelMeans(len(bands))
-            raster = RasterioRaster(path=path, dataset=dataset, bands=bands, nodata=dataset.nodata, means=means)
-            raster.scan()
+            flags = rasterio.enums.MaskFlags
+            raster = RasterioRaster(
+                path=path,
+                channels=channels,
+                nodata=nodata,
+                means=ChannelMeans(),
+                dataset=dataset,
+                alpha=dataset.colorinterp[-1] == rasterio.enums.ColorInterp.alpha,
+                has_mask=flags.per_dataset in dataset.mask_flag_enums[0]
+                and flags.alpha not in dataset.mask_flag_enums[0],
+            )
+            if raster.may_miss_pixels or (raster.alpha and dataset.count != channels):
+                raster.scan()
             yield raster
 
 
@@ -231,9 +215,3 @@ def _find_conversion(page: tifffile.TiffPage) -> str:
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         return "it is stored with 0 for white"
     return f"it is stored in {page.bitspersample} bit" if page.bitspersample < 8 else ""
-
-
-def _iterate_windows(size: Size) -> Iterator[tuple[slice, slice]]:
-    for top in range(0, size[0], _SCAN_SIDE):
-        for left in range(0, size[1], _SCAN_SIDE):
-            yield slice(top, min(top + _SCAN_SIDE, size[0])), slice(left, min(left + _SCAN_SIDE, size[1]))

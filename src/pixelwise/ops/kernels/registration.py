@@ -1,7 +1,9 @@
 """Register the pooling operators as `torch.ops.pixelwise.*`: kernels, output shapes, gradients and batching rules.
 
 `ops/pooling.py` is the public interface. The gradient of pooling is max_unpool, the gradient of unpooling is take, and
-those two are the gradients of each other. Only the switches are saved for the backward pass.
+those two are the gradients of each other. Only the switches are saved for the backward pass. `max_pool`, `unpool` and
+`take` choose between the registered operators, which torch.compile and torch.export know, and the same operators as
+functions that `torch.func` can transform: with a registered gradient, `torch.func.grad` fails and `jvp` returns zeros.
 """
 
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pixelwise.devices import is_transforming
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.ops import kernels
 from pixelwise.ops.checks import get_memory_format
@@ -100,30 +103,36 @@ def _take_shape(full: Tensor, switches: Tensor, kernel: int) -> Tensor:
 # ---- gradients
 
 
+def _save(ctx: Any, switches: Tensor) -> None:
+    ctx.save_for_backward(switches)
+    if is_transforming():
+        ctx.save_for_forward(switches)
+
+
 def _pool_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     x, ctx.kernel, _ = inputs
     ctx.size = x.shape[2:]
-    ctx.save_for_backward(output[1])
+    _save(ctx, output[1])
     ctx.mark_non_differentiable(output[1])
 
 
 def _pool_or_take_backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor, None, None]:
-    return torch.ops.pixelwise.max_unpool(grad, *ctx.saved_tensors, ctx.size, ctx.kernel), None, None
+    return unpool(grad, ctx.saved_tensors[0], ctx.size, ctx.kernel), None, None
 
 
 def _unpool_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, switches, _, ctx.kernel = inputs
-    ctx.save_for_backward(switches)
+    _, switches, ctx.size, ctx.kernel = inputs
+    _save(ctx, switches)
 
 
 def _unpool_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-    return torch.ops.pixelwise.take_at_switches(grad, *ctx.saved_tensors, ctx.kernel), None, None, None
+    return take(grad, ctx.saved_tensors[0], ctx.kernel), None, None, None
 
 
 def _take_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     full, switches, ctx.kernel = inputs
     ctx.size = full.shape[2:]
-    ctx.save_for_backward(switches)
+    _save(ctx, switches)
 
 
 # ---- batching rules: the batched dimension is merged with B
@@ -134,16 +143,63 @@ def _merge_batch(x: Tensor, dim: int | None, count: int) -> Tensor:
     return x.flatten(0, 1)
 
 
-def _pool_vmap(info: Any, dims: tuple[Any, ...], x: Tensor, *sizes: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    results = torch.ops.pixelwise.max_pool_with_switches(_merge_batch(x, dims[0], info.batch_size), *sizes)
+def _pool_vmap(
+    function: Callable[..., Any], info: Any, dims: tuple[Any, ...], x: Tensor, *sizes: Any
+) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    results = function(_merge_batch(x, dims[0], info.batch_size), *sizes)
     return tuple(result.unflatten(0, (info.batch_size, -1)) for result in results), (0, 0)
 
 
 def _switches_vmap(
-    name: str, info: Any, dims: tuple[Any, ...], x: Tensor, switches: Tensor, *sizes: Any
+    function: Callable[..., Any], info: Any, dims: tuple[Any, ...], x: Tensor, switches: Tensor, *sizes: Any
 ) -> tuple[Tensor, int]:
     merged = (_merge_batch(tensor, dim, info.batch_size) for tensor, dim in zip((x, switches), dims, strict=False))
-    return getattr(torch.ops.pixelwise, name)(*merged, *sizes).unflatten(0, (info.batch_size, -1)), 0
+    return function(*merged, *sizes).unflatten(0, (info.batch_size, -1)), 0
+
+
+# ---- functional transforms, which cannot use registered gradients
+
+
+class _PoolFunction(torch.autograd.Function):
+    forward = staticmethod(lambda *inputs: torch.ops.pixelwise.max_pool_with_switches(*inputs))
+    setup_context, backward = staticmethod(_pool_context), staticmethod(_pool_or_take_backward)
+    jvp = staticmethod(lambda ctx, tangent, *_: (take(tangent, ctx.saved_tensors[0], ctx.kernel), None))
+    vmap = staticmethod(lambda *arguments: _pool_vmap(max_pool, *arguments))
+
+
+class _UnpoolFunction(torch.autograd.Function):
+    forward = staticmethod(lambda *inputs: torch.ops.pixelwise.max_unpool(*inputs))
+    setup_context, backward = staticmethod(_unpool_context), staticmethod(_unpool_backward)
+    jvp = staticmethod(lambda ctx, tangent, *_: unpool(tangent, ctx.saved_tensors[0], ctx.size, ctx.kernel))
+    vmap = staticmethod(lambda *arguments: _switches_vmap(unpool, *arguments))
+
+
+class _TakeFunction(torch.autograd.Function):
+    forward = staticmethod(lambda *inputs: torch.ops.pixelwise.take_at_switches(*inputs))
+    setup_context, backward = staticmethod(_take_context), staticmethod(_pool_or_take_backward)
+    jvp = staticmethod(lambda ctx, tangent, *_: take(tangent, ctx.saved_tensors[0], ctx.kernel))
+    vmap = staticmethod(lambda *arguments: _switches_vmap(take, *arguments))
+
+
+def max_pool(x: Tensor, kernel: int, ceil_mode: bool) -> tuple[Tensor, Tensor]:
+    """Return the maxima and the switches of a checked map."""
+    operator = _PoolFunction.apply if is_transforming() else torch.ops.pixelwise.max_pool_with_switches
+    return operator(x, kernel, ceil_mode)  # type: ignore[no-any-return]
+
+
+def unpool(pooled: Tensor, switches: Tensor, size: Any, kernel: int) -> Tensor:
+    """Return a map of `size` with each value at its switch."""
+    operator = _UnpoolFunction.apply if is_transforming() else torch.ops.pixelwise.max_unpool
+    return operator(pooled, switches, size, kernel)  # type: ignore[no-any-return]
+
+
+def take(full: Tensor, switches: Tensor, kernel: int) -> Tensor:
+    """Return the values of a map at the switches."""
+    operator = _TakeFunction.apply if is_transforming() else torch.ops.pixelwise.take_at_switches
+    return operator(full, switches, kernel)  # type: ignore[no-any-return]
+
+
+# ---- registration
 
 
 def _define(
@@ -162,9 +218,9 @@ _define(_TAKE, "(Tensor full, Tensor switches, int kernel) -> Tensor", _take, _t
 _define(f"{_POOL}.out", f"({_POOL_SCHEMA}, *, Tensor(a!) pooled, Tensor(b!) switches) -> ()", _pool_out)
 _define(f"{_UNPOOL}.out", f"({_UNPOOL_SCHEMA}, *, Tensor(a!) full) -> ()", _unpool_out)
 for _name, _backward, _context, _vmap in (
-    (_POOL, _pool_or_take_backward, _pool_context, _pool_vmap),
-    (_UNPOOL, _unpool_backward, _unpool_context, partial(_switches_vmap, _UNPOOL)),
-    (_TAKE, _pool_or_take_backward, _take_context, partial(_switches_vmap, _TAKE)),
+    (_POOL, _pool_or_take_backward, _pool_context, partial(_pool_vmap, torch.ops.pixelwise.max_pool_with_switches)),
+    (_UNPOOL, _unpool_backward, _unpool_context, partial(_switches_vmap, torch.ops.pixelwise.max_unpool)),
+    (_TAKE, _pool_or_take_backward, _take_context, partial(_switches_vmap, torch.ops.pixelwise.take_at_switches)),
 ):
     torch.library.register_autograd(f"pixelwise::{_name}", _backward, setup_context=_context, lib=_LIBRARY)
     torch.library.register_vmap(f"pixelwise::{_name}", _vmap, lib=_LIBRARY)

@@ -52,9 +52,9 @@ class CsvTable:
     def add(self, labeled: LabeledImage) -> None:
         """Add an image. `area` is in squared map units, and empty if the image is not georeferenced."""
         num_classes = len(self.classes.names)
-        pixels = np.bincount(labeled.labels.ravel(), minlength=num_classes).tolist()
+        pixels = np.bincount(labeled.labels.ravel(), minlength=num_classes)[:num_classes].tolist()
         _, firsts = np.unique(label_components(labeled.labels), return_index=True)
-        regions = np.bincount(labeled.labels.reshape(-1)[firsts], minlength=num_classes).tolist()
+        regions = np.bincount(labeled.labels.reshape(-1)[firsts], minlength=num_classes)[:num_classes].tolist()
         for name, num_pixels, num_regions in zip(self.classes.names, pixels, regions, strict=True):
             share = f"{num_pixels / labeled.labels.size:.6f}"
             area = repr(num_pixels * labeled.georeference.pixel_area) if labeled.georeference else ""

@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageDraw, ImageFont
 
+from pixelwise.conversion.writer import make_palette
 from pixelwise.data.classes import Classes, Color
 from pixelwise.data.io.images import Array, encode_png
 from pixelwise.data.io.tiff import Georeference
@@ -25,7 +26,7 @@ class LabeledImage:
     """The labels of one image, and what its file says about it."""
 
     labels: Array
-    """(H, W) class indices, after postprocessing."""
+    """(H, W) class indices after postprocessing; the ignore index for pixels without data."""
     classes: Classes
     name: str
     """Name in files that list several images: the path below the input folder, with suffix."""
@@ -44,7 +45,9 @@ class LabeledImage:
     @property
     def palette(self) -> Sequence[Color]:
         """Return the colors of the label file; empty if it has no palette."""
-        return self.classes.colors if self.label_values == "index" and len(self.classes.names) <= 256 else ()
+        if self.label_values != "index" or self.labels.dtype != np.uint8:
+            return ()
+        return make_palette(self.classes) if self.labels.max() >= len(self.classes.names) else self.classes.colors
 
 
 def encode_labels(labeled: LabeledImage) -> bytes:
@@ -55,7 +58,7 @@ def encode_labels(labeled: LabeledImage) -> bytes:
 def encode_overlay(labeled: LabeledImage, image: Array) -> bytes:
     """Encode the image blended with the class colors, and a legend of the classes that occur."""
     labels, classes = labeled.labels, labeled.classes
-    counts = np.bincount(labels.ravel())
+    counts = np.bincount(labels.ravel())[: len(classes.names)]
     entries = [
         # The font only measures single lines.
         (f"{' '.join(classes.names[label].split())}  {counts[label] / labels.size:.1%}", classes.colors[label])
