@@ -228,7 +228,7 @@ def test_the_states_of_files_in_a_folder(tmp_path: Path) -> None:
         others.begin([])
         ours.begin([])
         ours.save()
-    assert not list(tmp_path.glob(".predict.json*"))
+    assert not list(tmp_path.glob(".pixelwise*"))
 
 
 def test_equal_jobs_write_equal_manifests(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def _write(path: Path, content: bytes) -> Path:
 
 def test_a_journal_that_a_kill_cut_off_is_read(tmp_path: Path) -> None:
     make(tmp_path).write(tmp_path / "a", b"a")
-    (journal,) = tmp_path.glob(".predict.json.*.jsonl")
+    (journal,) = tmp_path.glob(".pixelwise-predict.json.*.jsonl")
     with journal.open("a") as file:
         file.write('{"path": "b", "by')
     assert make(tmp_path).find_state(tmp_path / "a") == ("unchanged", "")
@@ -280,7 +280,7 @@ def test_a_shard_leaves_the_journals_of_others(tmp_path: Path) -> None:
     one.write(tmp_path / "a", b"a")
     other.write(tmp_path / "b", b"b")
     one.save(is_shared=True)
-    assert len(list(tmp_path.glob(".predict.json.*.jsonl"))) == 1
+    assert len(list(tmp_path.glob(".pixelwise-predict.json.*.jsonl"))) == 1
     other.save(is_shared=True)
     assert [file["path"] for file in json.loads((tmp_path / "predict.json").read_text())["files"]] == ["a", "b"]
 

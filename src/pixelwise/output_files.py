@@ -485,10 +485,14 @@ class OutputManifest:
 
     def _get_journal(self) -> Path:
         """Return the journal of this process. Forks share its token, and machines may share numbers of processes."""
-        return self.path.with_name(f".{self.name}.{self.token}-{_TOKEN}-{os.getpid()}.jsonl")
+        return self.path.with_name(f"{self._journal_stem}{self.token}-{_TOKEN}-{os.getpid()}.jsonl")
 
     def _list_journals(self, token: str = "") -> list[Path]:
-        return sorted(self.claim.folder.glob(f".{self.name}.{token}*.jsonl"))
+        return sorted(self.claim.folder.glob(f"{self._journal_stem}{token}*.jsonl"))
+
+    @property
+    def _journal_stem(self) -> str:
+        return f".pixelwise-{self.name.removeprefix('.')}."
 
 
 def sorted_records(records: Iterable[FileRecord]) -> list[FileRecord]:

@@ -287,6 +287,72 @@ def test_a_geotiff_gives_polygons_on_the_map(model: Path, tmp_path: Path) -> Non
     assert sum(float(row[5]) for row in rows) == 48.0
 
 
+SCALE, TIE = (33550, 12, 3, (2.0, 2.0, 0.0), True), (33922, 12, 6, (0.0, 0.0, 0.0, 500.0, 900.0, 0.0), True)
+WORLD_FILE = "2\n0\n0\n-2\n501\n899\n"
+
+
+def test_every_georeferenced_image_gets_a_label_geotiff(model: Path, tmp_path: Path) -> None:
+    """Small or large, with tags in the file or a world file next to it; other images get a PNG."""
+    rasterio = pytest.importorskip("rasterio")
+    folder, pixels = tmp_path / "in", np.random.default_rng(0).integers(0, 256, (9, 13, 3), np.uint8)
+    folder.mkdir()
+    tifffile.imwrite(folder / "a.tif", pixels, photometric="rgb", extratags=[SCALE, TIE])
+    tifffile.imwrite(folder / "big.tiff", pixels, photometric="rgb", extratags=[SCALE, TIE], bigtiff=True)
+    tifffile.imwrite(folder / "plain.tif", pixels, photometric="rgb")
+    tifffile.imwrite(folder / "world.tif", pixels, photometric="rgb")
+    Image.fromarray(pixels).save(folder / "photo.png")
+    Image.fromarray(pixels).save(folder / "scan.png")
+    for name in ("world.tfw", "scan.pgw"):
+        (folder / name).write_text(WORLD_FILE)
+    out = tmp_path / "out"
+    assert predict(model, [folder], out, save=["labels", "labels-png", "table"], device="cpu").failures == ()
+    names = ["a", "big", "scan", "world"]
+    both = [f"{name}{suffix}" for name in names for suffix in (".png", ".tif")]
+    assert found(out) == sorted([*both, "photo.png", "plain.png", "table.csv"])
+    for name in names:
+        with rasterio.open(out / f"{name}.tif") as file:
+            assert file.transform[:6] == (2.0, 0.0, 500.0, 0.0, -2.0, 900.0)
+            assert file.nodata is None
+            np.testing.assert_array_equal(file.read(1), read_mask(out / "plain.png"))
+        np.testing.assert_array_equal(read_mask(out / f"{name}.png"), read_mask(out / f"{name}.tif"))
+    areas = {row.split(",")[0]: row.split(",")[5] != "" for row in (out / "table.csv").read_text().splitlines()[1:]}
+    assert areas == {"a.tif": True, "big.tiff": True, "photo.png": False, "plain.tif": False} | {
+        "scan.png": True, "world.tif": True
+    }  # fmt: skip
+    report = predict(model, [folder], out, save=["labels", "table"], resume=True, device="cpu")
+    assert (report.skipped, len(report.written)) == (6, 1)
+
+
+def test_pixels_without_data_are_nodata_in_a_label_geotiff(model: Path, tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    pixels = np.random.default_rng(0).integers(1, 256, (9, 13, 3), np.uint8)
+    pixels[:3] = 0
+    tags = [SCALE, TIE, (42113, "s", 0, "0", True)]
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extratags=tags)
+    predict(model, [tmp_path / "a.tif"], tmp_path / "out", device="cpu")
+    with rasterio.open(tmp_path / "out" / "a.tif") as file:
+        assert file.nodata == 255
+        labels = file.read(1)
+    assert (labels[:3] == 255).all()
+    assert (labels[3:] < 3).all()
+
+
+def test_a_label_geotiff_never_replaces_its_image(model: Path, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((9, 13, 3), np.uint8), photometric="rgb", extratags=[SCALE, TIE])
+    before = (tmp_path / "a.tif").read_bytes()
+    with pytest.raises(InvalidArgumentError, match=r"The labels output of .*a\.tif would replace the image"):
+        predict(model, [tmp_path / "a.tif"], tmp_path, overwrite=True, device="cpu")
+    assert (tmp_path / "a.tif").read_bytes() == before
+
+
+def test_a_damaged_world_file_is_listed(model: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "one.pgw").write_text("2")
+    report = predict(model, [photos / "one.png"], tmp_path / "out", device="cpu")
+    assert [reason for _, reason in report.failures] == [
+        f"{photos / 'one.pgw'}: is not a world file of six numbers. Correct or remove it."
+    ]
+
+
 def test_a_name_of_a_job_file_is_refused(model: Path, tmp_path: Path) -> None:
     for name, kind in (("predict", "labelme"), ("coco", "labelme")):
         write_png(tmp_path / f"{name}.png", np.zeros((2, 2, 3), np.uint8))

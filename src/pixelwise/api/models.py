@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 SaveKind = Literal[
     "labels",
+    "labels-png",
     "overlay",
     "probabilities",
     "probabilities-tiff",
@@ -173,8 +174,8 @@ def predict(
     save: Annotated[
         Sequence[SaveKind],
         Option(
-            help="Outputs, separated by commas: labels, overlay, probabilities, probabilities-tiff, confidence, "
-            "entropy, polygons, labelme, coco, cvat, table.",
+            help="Outputs, separated by commas: labels, labels-png, overlay, probabilities, probabilities-tiff, "
+            "confidence, entropy, polygons, labelme, coco, cvat, table.",
             metavar="NAME,...",
         ),
     ] = ("labels",),

@@ -17,7 +17,6 @@ import numpy as np
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.images import Array, read_mask
-from pixelwise.data.io.tiff import Georeference, read_georeference
 from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
 from pixelwise.files import remove_temporary_files, write_atomically
 from pixelwise.inference.batching import Failure, PredictedImage
@@ -267,8 +266,9 @@ class OutputWriter:
 
     def _label(self, item: Input, labels: Array) -> LabeledImage:
         assert self.classes is not None, "begin was not called"
-        place = _read_georeference(item) if any(kind in GEOREFERENCED for kind in self.kinds) else None
-        return LabeledImage(labels, self.classes, item.relative_name, item.source, place, self.label_values)
+        needs_place = item.is_georeferenced or any(kind in GEOREFERENCED for kind in self.kinds)
+        place, tags = item.read_place() if needs_place else (None, ())
+        return LabeledImage(labels, self.classes, item.relative_name, item.source, place, tags, self.label_values)
 
     def _label_frame(self, item: VideoInput, number: int, labels: Array) -> LabeledImage:
         assert self.classes is not None, "begin was not called"
@@ -314,11 +314,6 @@ class OutputWriter:
                 raise InvalidArgumentError(
                     f"A frame of {item.name} might replace the image {source}. Choose another folder with -o."
                 )
-
-
-def _read_georeference(item: Input) -> Georeference | None:
-    with item.open() as file:
-        return read_georeference(file)
 
 
 def write_in_background(

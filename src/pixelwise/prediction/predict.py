@@ -3,13 +3,13 @@
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, get_args
 
 from pixelwise.data.io.images import Array
 from pixelwise.devices import Precision
-from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
+from pixelwise.errors import DataError, InvalidArgumentError, PixelwiseError, require_known
 from pixelwise.inference.batching import PredictedImage, predict_all
 from pixelwise.inference.predictor import Predictor, Tiling, load
 from pixelwise.inference.tta import TRANSFORMS
@@ -133,6 +133,8 @@ def predict_files(
     for index, item in enumerate(found):
         if type(item) is Input and not item.url and needs_windows(item.path, can_use_windows):
             found[index] = RasterInput(item.path, item.stem)
+        elif "labels" in writer.kinds and not item.is_long:
+            found[index] = mark_georeferenced(item)
     for option, given in (("--resume", resume), ("--shard", shard), ("--cluster", executor.writes_elsewhere)):
         if given:
             writer.require_label_files(option)
@@ -152,10 +154,11 @@ def predict_files(
         "tta": sorted(set(executor.tta)),
         "engine": executor.engine,  # as given: the engine that "auto" chooses gives the same labels
     }
-    shared = {**request, "shards": shard.partition("/")[2].strip()} if shard else request
+    number, num_shards = (int(part) for part in shard.split("/")) if shard else (0, 0)
+    shared = {**request, "shards": num_shards} if shard else request
     written: list[Path] = []
     failures: list[tuple[Path, str]] = []
-    with claim_output(writer.folder, shared, shard=(shard or "").strip()) as claim:
+    with claim_output(writer.folder, shared, shard=f"{number}/{num_shards}" if shard else "") as claim:
         all_inputs = found if shard else None
         complete = writer.begin(
             share, spec.classes, request, claim, resume=resume, overwrite=overwrite, shard_of=all_inputs
@@ -177,6 +180,16 @@ def predict_files(
         next(results, None)  # lets the executor clean up after the last input
         written += writer.finish(is_shard=shard is not None)
     return PredictReport(written=tuple(written), failures=tuple(failures), skipped=len(complete))
+
+
+def mark_georeferenced(item: Input) -> Input:
+    """Return the input, marked if its file or a file next to it says where it is on the map."""
+    try:
+        return replace(item, is_georeferenced=bool(item.read_place()[1]))
+    except DataError:  # of a world file, which is reported when the labels are written
+        return replace(item, is_georeferenced=True)
+    except Exception:  # of a damaged image, which is reported when it is read
+        return item
 
 
 def take_share(inputs: Sequence[Input], shard: str) -> list[Input]:

@@ -75,7 +75,8 @@ ENCODERS: dict[str, tuple[str, Encoder]] = {
     "confidence": ("_confidence.png", lambda path, labeled, image, predicted: encode_confidence(predicted)),
     "entropy": ("_entropy.png", lambda path, labeled, image, predicted: encode_entropy(predicted)),
     "labelme": (".json", lambda path, labeled, image, predicted: encode_labelme(path, labeled)),
-    "labels": (".png", lambda path, labeled, image, predicted: encode_labels(labeled)),
+    "labels": (".png", lambda path, labeled, image, predicted: encode_labels(path, labeled)),
+    "labels-png": (".png", lambda path, labeled, image, predicted: encode_labels(path, labeled)),
     "overlay": ("_overlay.png", lambda path, labeled, image, predicted: encode_overlay(labeled, image)),
     "polygons": (".geojson", lambda path, labeled, image, predicted: encode_polygons(labeled)),
     "probabilities": (

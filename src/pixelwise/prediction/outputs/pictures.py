@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pixelwise.conversion.writer import make_palette
 from pixelwise.data.classes import Classes, Color
 from pixelwise.data.io.images import Array, encode_png
-from pixelwise.data.io.tiff import Georeference
+from pixelwise.data.io.tiff import Georeference, GeoTag, encode_label_tiff
 from pixelwise.data.visualization import overlay_labels, to_display_image
 from pixelwise.inference.predictor import Prediction
 
@@ -34,6 +34,8 @@ class LabeledImage:
     """The image file; None for a URL."""
     georeference: Georeference | None = None
     """Position on the map, if the image file has one."""
+    geo_tags: tuple[GeoTag, ...] = ()
+    """Everything that the image file says about its place, as tags of a GeoTIFF."""
     label_values: LabelValues = "index"
     """Values of a label file: class indices, or the mask values of the dataset."""
 
@@ -50,8 +52,12 @@ class LabeledImage:
         return make_palette(self.classes) if self.labels.max() >= len(self.classes.names) else self.classes.colors
 
 
-def encode_labels(labeled: LabeledImage) -> bytes:
-    """Encode class indices as a palette PNG in the class colors, or the mask values of the dataset."""
+def encode_labels(path: Path, labeled: LabeledImage) -> bytes:
+    """Encode class indices in the class colors, or the mask values of the dataset, as PNG or GeoTIFF by the suffix."""
+    if path.suffix == ".tif":
+        has_missing = labeled.labels.max(initial=0) >= len(labeled.classes.names)
+        nodata = int(labeled.mask[labeled.labels >= len(labeled.classes.names)][0]) if has_missing else None
+        return encode_label_tiff(labeled.mask, labeled.palette, labeled.geo_tags, nodata)
     return encode_png(labeled.mask, labeled.palette)
 
 
