@@ -177,6 +177,17 @@ def test_a_file_cannot_be_claimed_as_a_folder(tmp_path: Path, name: str) -> None
         raise AssertionError
 
 
+def test_a_folder_with_the_name_of_a_file_is_not_made(tmp_path: Path) -> None:
+    message = r"labels\.PNG would be a folder, but has the name of a file"
+    with pytest.raises(InvalidArgumentError, match=message), claim_output(tmp_path / "labels.PNG"):
+        raise AssertionError
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "labels.png").mkdir()
+    for name in ("labels.png", "v1.2"):
+        with claim_output(tmp_path / name):
+            pass
+
+
 def test_a_file_system_without_locks_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -74,6 +74,10 @@ _claimed: ContextVar[frozenset[Path]] = ContextVar("claimed", default=frozenset(
 """What the current call and its callers own: `demo` trains in the folder that it has claimed."""
 
 
+_FILE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".json", ".csv", ".xml", ".yaml", ".html", ".mp4", ".zip")
+"""Suffixes of names that a user gives to a file, not to a folder."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputClaim:
     """A claim on an output, held by a lock of the operating system."""
@@ -122,6 +126,8 @@ def claim_output(
         PathAccessError: The folder is not writable.
     """
     folder, stem = (output.parent, f".{output.name}") if is_file else (output, ".pixelwise")
+    if not is_file and output.suffix.lower() in _FILE_SUFFIXES and not output.exists():
+        raise InvalidArgumentError(f"{output} would be a folder, but has the name of a file. Name a folder with -o.")
     created = _make_folders(folder)
     claim, request = OutputClaim(folder=folder, stem=stem), json.loads(json.dumps(request or {}))
     key = (folder / stem).resolve()

@@ -175,6 +175,16 @@ def test_the_geotiff_has_the_position_of_the_image(padded: Predictor, tmp_path: 
         assert picture.mode == "P"
 
 
+def test_the_geotiff_has_the_ground_control_points_of_the_image(padded: Predictor, tmp_path: Path) -> None:
+    corners = ((0, 0, 4e5, 5e6), (0, 70, 4.1e5, 5.01e6), (60, 0, 4.02e5, 4.9e6), (60, 70, 4.1e5, 4.9e6))
+    points = [rasterio.control.GroundControlPoint(*corner) for corner in corners]
+    labels_of(padded, write(tmp_path / "x.tif", noise(60, 70), gcps=points, crs="EPSG:32633"), tmp_path / "labels.tif")
+    with rasterio.open(tmp_path / "labels.tif") as file:
+        found, crs = file.gcps
+        assert crs.to_epsg() == 32633
+        assert [(point.row, point.col, point.x, point.y) for point in found] == list(corners)
+
+
 @pytest.mark.parametrize(("dtype", "nodata"), [("uint8", 0), ("float32", float("nan")), ("float32", -9999.0)])
 def test_nodata_becomes_the_ignore_index(
     dtype: str, nodata: float, make_model: Callable[..., Path], tmp_path: Path
@@ -192,11 +202,15 @@ def test_nodata_becomes_the_ignore_index(
         assert file.nodata == 255
 
 
-def test_jpeg_2000_is_read(padded: Predictor, tmp_path: Path) -> None:
-    image = noise(80, 64)
-    path = write(tmp_path / "x.jp2", image, driver="JP2OpenJPEG", quality=100, reversible="yes", crs="EPSG:32633")
+def test_labels_of_a_jpeg_2000_have_its_position(padded: Predictor, tmp_path: Path) -> None:
+    """report: https://github.com/opengeos/geoai/issues/237"""
+    image, transform = noise(80, 64), rasterio.Affine(0.5, 0, 4e5, 0, -0.5, 5e6)
+    options = {"driver": "JP2OpenJPEG", "quality": 100, "reversible": "yes", "crs": "EPSG:32633"}
+    path = write(tmp_path / "x.jp2", image, transform=transform, **options)
     found = labels_of(padded, path, tmp_path / "labels.tif")
     np.testing.assert_array_equal(found, padded.predict(image).labels)
+    with rasterio.open(tmp_path / "labels.tif") as file:
+        assert (file.crs.to_epsg(), file.transform) == (32633, transform)
 
 
 def test_a_bigtiff_is_read(padded: Predictor, tmp_path: Path) -> None:
