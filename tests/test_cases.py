@@ -12,6 +12,8 @@
     pixels: class → its number of pixels in all masks
 """
 
+import contextlib
+import io
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +24,7 @@ import pytest
 import yaml
 
 import pixelwise as pw
+from pixelwise.cli import main
 from pixelwise.data.dataset import Dataset
 
 CASES = Path(__file__).parent / "cases"
@@ -79,3 +82,35 @@ def test_check_says_what_is_true(name: str, tmp_path: Path, request: pytest.Fixt
     assert {finding.code for finding in report.errors} <= set(expected["findings"])
     if "pixels" in expected:
         assert count_pixels(Dataset.load(data, expected.get("options", {}).get("format"))) == expected["pixels"]
+
+
+def run_command(*words: object) -> tuple[int, str]:
+    """Run a command; return its exit code and the last line that it wrote. A traceback fails the test."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.raises(SystemExit) as end, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        main.main([str(word) for word in words])
+    lines = (err.getvalue() if end.value.code == 2 else out.getvalue() or err.getvalue()).strip().splitlines()
+    return int(end.value.code or 0), lines[-1] if lines else ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPECTED)
+def test_every_command(name: str, tmp_path: Path) -> None:
+    """A set without errors is trained, evaluated, predicted and converted; others end with a message."""
+    data = copy_case(name, tmp_path)
+    options = [word for key, value in EXPECTED[name].get("options", {}).items() for word in (f"--{key}", value)]
+    tiny = ["--set", "network.base_channels=4", "--set", "network.depth=2", "--steps", 2, "--device", "cpu"]
+    run, model = tmp_path / "run", tmp_path / "run" / "model.safetensors"
+    results = {
+        "check": run_command("check", data, *options),
+        "train": run_command("train", data, "-o", run, "--weights", "none", *tiny, *options),
+    }
+    is_clean = results["check"][0] == 0
+    if results["train"][0] == 0:
+        results["evaluate"] = run_command("evaluate", run, data, *options)
+        images = sorted({sample.image_path for sample in pw.Dataset.load(data).samples})
+        results["predict"] = run_command("predict", run, *images[:4], "-o", tmp_path / "predictions")
+    results["convert"] = run_command("convert", data, "-o", tmp_path / "converted", "--to", "folder")
+    print(name, results)
+    assert model.exists() == (results["train"][0] == 0)
+    assert {code for code, _ in results.values()} <= ({0} if is_clean else {0, 1, 2})

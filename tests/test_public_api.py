@@ -30,7 +30,10 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "convert": (["DATA"], {"--to", "--format"} | OUTPUT | OVERWRITE),
     "demo": ([], OUTPUT | OVERWRITE | WHERE),
     "evaluate": (["MODEL", "DATA"], {"--split", "--format", "--json"} | OVERWRITE | WHERE | ENGINE),
-    "export": (["MODEL"], {"--format", "--logits", "--precision", "--min-agreement"} | OUTPUT | OVERWRITE),
+    "export": (
+        ["MODEL"],
+        {"--format", "--logits", "--precision", "--min-agreement", "--opset", "--fixed-size"} | OUTPUT | OVERWRITE,
+    ),
     "config": ([], {"--json-schema"}),
     "info": ([], set()),
     "localize": (["IMAGE"], {"--classifier", "--weights", "--class", "--device"} | OUTPUT | OVERWRITE),

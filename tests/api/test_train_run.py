@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from pixelwise.api import train
-from pixelwise.api.config_diff import Change, refuse_changes, require_same_config
+from pixelwise.api.config_diff import Change, compare_files, refuse_changes, require_same_config
 from pixelwise.config import Config, load_config
 from pixelwise.data.dataset import Dataset
+from pixelwise.data.file_records import record_files, write_file_records
 from pixelwise.data.io.images import read_image, write_png
 from pixelwise.data.splits.splits import read_splits
 from pixelwise.errors import CheckpointError, DataError, InvalidArgumentError, PathAccessError
@@ -25,6 +26,7 @@ from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import Trainer
 from support.folders import read_contents
 from support.recorder import Recorder
+from support.small_datasets import pairs
 
 Arguments = dict[str, Any]
 
@@ -164,6 +166,17 @@ def test_a_damaged_list_of_files_is_named(started: Path, streets: Path) -> None:
     (started / "files.json").write_text("[")
     with pytest.raises(CheckpointError, match=r"files\.json cannot be read .* Restore or remove it"):
         train(streets, started, resume=True)
+
+
+def test_a_file_of_the_same_size_and_another_content_is_a_change(tmp_path: Path) -> None:
+    data, run = pairs(tmp_path / "data", ["train"]), RunFolder(tmp_path / "run")
+    write_file_records(run.inventory, record_files(Dataset.load(data)))
+    assert compare_files(run, Dataset.load(data)) == []
+    mask = data / "masks/train/a.png"
+    mask.write_bytes(mask.read_bytes()[:-1] + b"x")
+    size = f"{mask.stat().st_size} bytes"
+    change = Change(what="masks/train/a.png", before=size, now=f"{size} of another content")
+    assert compare_files(run, Dataset.load(data)) == [change]
 
 
 def test_many_differences_are_counted(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pixelwise.api import evaluate
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import read_image, read_mask, write_png
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.inference import engines
@@ -15,9 +16,11 @@ from pixelwise.inference.engines import EngineTiming
 from pixelwise.inference.predictor import load
 from pixelwise.model_file import load_model
 from pixelwise.progress import use_reporter
+from support.named_datasets import AREAS, NAMED_DATASETS, NamedDataset
 from support.recorder import Recorder
 from support.small_datasets import pairs
 
+CASES = Path(__file__).parents[1] / "cases"
 KEYS = {
     "mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1",
     "per_class", "confusion", "num_images", "split", "model", "data",
@@ -29,11 +32,20 @@ def model(make_model: Callable[..., Path], tmp_path: Path) -> Path:
     return make_model(tmp_path / "m", classes={"names": ["road", "sky"]})
 
 
-def test_other_classes_are_an_error(model: Path, tmp_path: Path) -> None:
+def test_other_classes_are_an_error_whose_line_corrects_them(model: Path, tmp_path: Path) -> None:
     data = pairs(tmp_path / "data", ["test"])
-    (data / "dataset.yaml").write_text("names: [road, tree]\n")
-    with pytest.raises(InvalidArgumentError, match="has the classes road, tree, but the model has road, sky"):
+    before = evaluate(model, data, device="cpu")
+    names = "names: [road, Skyy]\n"
+    (data / "dataset.yaml").write_text(names)
+    with pytest.raises(InvalidArgumentError) as raised:
         evaluate(model, data, device="cpu")
+    message, line = str(raised.value).splitlines()
+    assert message == (
+        f"{data} has the classes 'road', 'Skyy', but the model has 'road', 'sky'. Not in the model: 'Skyy'. Did you "
+        f"mean 'sky' by 'Skyy'? Use data with the classes of the model, or write into the dataset.yaml of the dataset:"
+    )
+    (data / "dataset.yaml").write_text(names + line)
+    assert evaluate(model, data, device="cpu") == before
 
 
 def test_classes_with_other_mask_values_are_mapped(model: Path, tmp_path: Path) -> None:
@@ -142,3 +154,81 @@ def test_only_the_named_file_is_written(model: Path, tmp_path: Path, monkeypatch
     evaluate(model, data, json_path=tmp_path / "scores.json", device="cpu")
     assert measured
     assert set(tmp_path.rglob("*")) - before == {tmp_path / "scores.json"}
+
+
+# Classes match by name, in every format.
+
+
+def count_pixels(model: Path, root: Path, names: tuple[str, ...]) -> list[list[int]]:
+    """Count the pixels of each true and each predicted class by the areas that every image shows."""
+    predictor, truth = load(model, device="cpu"), np.array(names)[AREAS]
+    classes = predictor.classes.names
+    counts = [[0] * len(classes) for _ in classes]
+    for sample in Dataset.load(root).samples:
+        predicted = predictor.predict(Dataset.load(root).read_image(sample)).labels
+        for true, label in zip(truth.ravel(), predicted.ravel(), strict=True):
+            counts[classes.index(true)][label] += 1
+    return counts
+
+
+@pytest.fixture
+def messages() -> Iterator[list[str]]:
+    recorder = Recorder()
+    with use_reporter(recorder):
+        yield recorder.messages
+
+
+@pytest.mark.parametrize("made", NAMED_DATASETS.values(), ids=NAMED_DATASETS)
+@pytest.mark.parametrize("order", [1, -1])
+def test_classes_match_by_name(
+    made: NamedDataset, order: int, make_model: Callable[..., Path], tmp_path: Path, messages: list[str]
+) -> None:
+    made.build(tmp_path / "data")
+    names = [*Dataset.load(tmp_path / "data").classes.names, "more"][::order]
+    model = make_model(tmp_path / "m", classes={"names": names}, seed=3)
+    split = "train" if Dataset.load(tmp_path / "data").samples[0].split else None
+    scores = evaluate(model, tmp_path / "data", split=split, device="cpu")  # type: ignore[arg-type]
+    assert scores["confusion"] == count_pixels(model, tmp_path / "data", made.names)
+    assert np.sum(scores["confusion"]) == 4 * AREAS.size
+    assert any("does not have these classes of the model: 'more'" in message for message in messages)
+
+
+def write_case(name: str, folder: Path) -> Path:
+    return Path(shutil.copytree(CASES / name, folder / name))
+
+
+def test_a_test_set_that_shows_one_class_is_scored_by_name(
+    make_model: Callable[..., Path], tmp_path: Path, messages: list[str]
+) -> None:
+    model = make_model(tmp_path / "m", classes={"names": ["background", "box", "disc"]}, seed=5)
+    one, listed = (write_case(name, tmp_path) for name in ("c1-labelme-test-one-label", "c1b-labelme-yaml"))
+    scores = evaluate(model, one, device="cpu")
+    assert scores["confusion"][1] == [0, 0, 0]
+    assert sum(scores["confusion"][2]) > 0
+    assert any("does not have these classes of the model: 'box'" in message for message in messages)
+    same = evaluate(model, listed, device="cpu")
+    assert same["confusion"] == scores["confusion"]
+    swapped = make_model(tmp_path / "swapped", classes={"names": ["disc", "background", "box"]}, seed=5)
+    counts = np.array(evaluate(swapped, one, device="cpu")["confusion"])
+    assert counts.sum(1).tolist() == np.array(scores["confusion"]).sum(1)[[2, 0, 1]].tolist()
+
+
+def test_a_class_that_no_image_shows_need_not_be_in_the_model(
+    make_model: Callable[..., Path], tmp_path: Path, messages: list[str]
+) -> None:
+    model = make_model(tmp_path / "m", classes={"names": ["background", "disc"]})
+    data = write_case("c1b-labelme-yaml", tmp_path)
+    assert sum(map(sum, evaluate(model, data, device="cpu")["confusion"])) == 6 * 64 * 64
+    assert "The model does not have these classes, which no image shows: 'box'" in messages
+
+
+def test_a_class_that_an_image_shows_must_be_in_the_model(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    model = make_model(tmp_path / "m", classes={"names": ["background", "box"]})
+    data = write_case("c0-labelme-train", tmp_path)
+    with pytest.raises(InvalidArgumentError, match=r"Not in the model: 'disc'\.") as raised:
+        evaluate(model, data, device="cpu")
+    line = str(raised.value).splitlines()[-1]
+    assert line == "rename: {disc: NAME}"
+    (data / "dataset.yaml").write_text(line.replace("NAME", "ignore"))
+    scores = evaluate(model, data, device="cpu")
+    assert 0 < sum(map(sum, scores["confusion"])) < 6 * 64 * 64

@@ -2,13 +2,19 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from pixelwise.data.dataset import Dataset
+from pixelwise.data.file_records import record_files, write_file_records
+from pixelwise.data.io.images import write_png
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.evaluation.evaluate import choose_split
 from pixelwise.model_file import MODEL_FILE_NAME
+from pixelwise.progress import use_reporter
+from support.recorder import Recorder
 from support.small_datasets import pairs
 
 
@@ -72,6 +78,77 @@ def test_a_split_of_the_run_and_the_test_split_of_the_dataset(run: Path, tmp_pat
 def test_splits_of_another_dataset_are_ignored(run: Path, tmp_path: Path) -> None:
     (run / "splits.yaml").write_text("train: [x]\nval: [y]\n")
     assert choose(pairs(tmp_path / "data", ["."]), run) == ("all", ["a", "b"])
+
+
+def record(run: Path, data: Path) -> None:
+    write_file_records(run / "files.json", record_files(Dataset.load(data)))
+
+
+def test_a_split_of_the_run_of_recorded_files(run: Path, tmp_path: Path) -> None:
+    data = pairs(tmp_path / "data", ["."])
+    record(run, data)
+    assert choose(data, run) == ("val", ["b"])
+    moved = tmp_path / "elsewhere"
+    data.rename(moved)
+    assert choose(moved, run) == ("val", ["b"])
+    write_png(moved / "images" / "a.png", np.zeros((8, 12, 3), np.uint8))  # b is still a file of the run
+    assert choose(moved, run) == ("val", ["b"])
+
+
+def test_another_dataset_with_the_same_names_is_scored_as_a_whole(run: Path, tmp_path: Path) -> None:
+    record(run, pairs(tmp_path / "data", ["."]))
+    other = pairs(tmp_path / "other", ["."], size=(8, 16))
+    recorder = Recorder()
+    with use_reporter(recorder):
+        assert choose(other, run) == ("all", ["a", "b"])
+    (message,) = recorder.messages
+    assert message == (
+        f"{other} is not the dataset of the run: its images have the same names, but other contents. The splits of the "
+        f"run do not apply to it; all 2 images are scored"
+    )
+    (other / "images/b.png").rename(other / "images/c.png")
+    (other / "masks/b.png").rename(other / "masks/c.png")
+    assert choose(other, run) == ("all", ["a", "c"])  # not an error about the missing b
+
+
+def test_images_in_no_split_of_the_run_are_counted(run: Path, tmp_path: Path) -> None:
+    data = pairs(tmp_path / "data", ["."])
+    record(run, data)
+    for folder in ("images", "masks"):
+        shutil.copy(data / folder / "a.png", data / folder / "c.png")
+    recorder = Recorder()
+    with use_reporter(recorder):
+        assert choose(data, run) == ("val", ["b"])
+    assert recorder.messages == [f"1 image(s) of {data} are in no split of the run and are not scored"]
+
+
+def test_files_of_the_same_names_and_sizes_differ_by_their_contents(run: Path, tmp_path: Path) -> None:
+    data, other = tmp_path / "data", tmp_path / "other"
+    for root, value in ((data, 1), (other, 2)):
+        for stem in "ab":
+            for folder in ("images", "masks"):
+                (root / folder).mkdir(parents=True, exist_ok=True)
+                Image.new("L", (12, 8), value if folder == "images" else 0).save(root / folder / f"{stem}.bmp")
+    assert (data / "images/a.bmp").stat().st_size == (other / "images/a.bmp").stat().st_size
+    record(run, data)
+    assert choose(data, run) == ("val", ["b"])
+    assert choose(other, run) == ("all", ["a", "b"])
+
+
+def test_the_splits_of_another_dataset_apply_to_it(run: Path, tmp_path: Path) -> None:
+    (run / "splits.yaml").write_text("train: [train/a, val/a]\nval: [train/b, val/b]\n")
+    record(run, pairs(tmp_path / "data", ["train", "val"]))
+    other = pairs(tmp_path / "other", ["train", "val"], size=(8, 16))
+    recorder = Recorder()
+    with use_reporter(recorder):
+        assert choose(other, run) == ("val", ["val/a", "val/b"])
+    assert "the splits of the folder apply" in recorder.messages[0]
+
+
+def test_a_damaged_record_is_an_error(run: Path, tmp_path: Path) -> None:
+    (run / "files.json").write_text('{"images/a.png": 3}')
+    with pytest.raises(DataError, match=r"files\.json cannot be read .* Restore or remove it"):
+        choose(pairs(tmp_path / "data", ["."]), run)
 
 
 def test_a_missing_validation_image_is_an_error(run: Path, tmp_path: Path) -> None:

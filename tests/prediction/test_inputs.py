@@ -180,3 +180,30 @@ def test_a_drive_is_not_a_scheme() -> None:
 def test_a_file_has_no_url() -> None:
     item = Input(Path("trip/a.v2.png"), Path("a.v2"))
     assert (item.name, item.relative_name) == ("trip/a.v2.png", "a.v2.png")
+
+
+def test_pictures_that_are_not_read_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.png", "b.png", "sub/c.jpg"):
+        write_png(tmp_path / name, PIXELS)
+    for name in ("a.CR2", "sub/d.svg", "notes.txt"):
+        (tmp_path / name).write_bytes(b"something")
+    write_png(tmp_path / "e", PIXELS)
+    np.save(tmp_path / "a.npy", PIXELS)
+    for inputs in ([tmp_path], [f"{tmp_path}/**"]):
+        caplog.clear()
+        assert [item.path.name for item in find_inputs(inputs)] == ["a.png", "b.png", "c.jpg"]
+        for line in (
+            f"Develop raw photographs and save them as TIFF: {tmp_path}/a.CR2.",
+            f"Export drawings and documents as PNG: {tmp_path}/sub/d.svg.",
+            f"They are PNG files by their content. Let their names end in .png: {tmp_path}/e.",
+            f"Give arrays next to pictures by their own paths: {tmp_path}/a.npy.",
+        ):
+            assert line in caplog.text
+        assert "notes.txt" not in caplog.text
+    assert [item.path.name for item in find_inputs([tmp_path / "a.npy"])] == ["a.npy"]
+
+
+def test_a_folder_of_other_pictures_only_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "a.CR2").write_bytes(b"something")
+    with pytest.raises(InvalidArgumentError, match=r"No images found at .* Develop raw photographs .*: .*a\.CR2\."):
+        find_inputs([tmp_path])

@@ -245,7 +245,7 @@ FAULTS = [
     Fault(code="split_lists", plant=put_bytes("test.txt", b"val/2"), files=("test.txt",),
           message="1 list of the splits: test.txt", fix="To use other splits"),
     Fault(code="foreign_file", plant=put_bytes("images/train/7.svg", b""), files=("images/train/7.svg",),
-          message="1 file without the suffix of an image", fix="Convert images to one of .png"),
+          message="1 file without the suffix of an image", fix="Convert images to one of PNG"),
     Fault(code="too_few_pairs", plant=remove_train,
           message=r"has 0 training and 3 validation pair\(s\)", fix="Add images"),
     Fault(code="broken_link", plant=break_link("masks/train/1.png"), files=("masks/train/1.png",),
@@ -339,7 +339,7 @@ FAULTS = [
           message="1 palette mask where classes are defined by color", also=("unlisted_values",),
           plant=combine(all_masks(make_color_masks(RED, GREEN, BLUE), description=DESCRIPTION + COLORS),
                         put_palette("masks/train/1.png", mask(0, 1, 2), [RED, GREEN, BLUE]))),
-    Fault(code="palette_order", files=tuple(f"masks/{name}.png" for name in PAIRS), fix="List 'names' and 'colors'",
+    Fault(code="palette_order", files=tuple(f"masks/{name}.png" for name in PAIRS), fix="If the colors are right",
           message="9 palette masks in which index 0 has the color of 'b', index 1 has the color of 'a'",
           plant=combine(describe(DESCRIPTION + COLORS), *(
               put_palette(f"masks/{name}.png", mask(0, 1, 2), [GREEN, RED, BLUE]) for name in PAIRS))),

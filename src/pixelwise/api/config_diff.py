@@ -1,8 +1,7 @@
 """Changes of config and dataset since a run was started: refused with a list, or accepted and written down."""
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -10,7 +9,8 @@ import yaml
 
 from pixelwise.config import Config
 from pixelwise.data.dataset import Dataset
-from pixelwise.errors import CheckpointError
+from pixelwise.data.file_records import read_file_records, record_files
+from pixelwise.errors import CheckpointError, DataError
 from pixelwise.files import write_atomically
 from pixelwise.training.run_dir import RunFolder
 
@@ -57,36 +57,21 @@ def _format_value(value: object) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=1000).splitlines()[0]
 
 
-def list_files(dataset: Dataset) -> dict[str, int]:
-    """Return the size in bytes of each file used for training or validation. Nothing is read."""
-    pairs = [(s.image_path, s.mask_path) for s in dataset.samples if s.split != "test"]
-    files = sorted({path for pair in pairs for path in pair})
-    return {dataset.get_relative_path(path): path.stat().st_size for path in files if path.is_file()}
-
-
-def write_inventory(run: RunFolder, dataset: Dataset) -> None:
-    """Write `files.json`."""
-    write_atomically(run.inventory, (json.dumps(list_files(dataset), indent=0, ensure_ascii=False) + "\n").encode())
-
-
 def compare_files(run: RunFolder, dataset: Dataset) -> list[Change]:
-    """Return the files that are new, missing or of a different size since the run was started."""
-    if not run.inventory.exists():
-        return []
+    """Return the files that are new, missing or of a different content since the run was started."""
     try:
-        before = dict(json.loads(run.inventory.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{run.inventory} cannot be read ({error}). Restore or remove it.") from error
-    now = list_files(dataset)
-    return [
-        Change(what=name, before=_format_size(before, name), now=_format_size(now, name))
-        for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name)
-    ]
-
-
-def _format_size(files: Mapping[str, int], name: str) -> str:
-    return f"{files[name]} bytes" if name in files else "missing"
+        before = read_file_records(run.inventory)
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
+    if before is None:
+        return []
+    now = record_files(dataset)
+    changes = []
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            old, new = (f"{files[name].size} bytes" if name in files else "missing" for files in (before, now))
+            changes.append(Change(what=name, before=old, now=f"{new} of another content" if new == old else new))
+    return changes
 
 
 def refuse_changes(run: RunFolder, subject: str, changes: Sequence[Change], fix: str) -> None:

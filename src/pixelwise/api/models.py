@@ -141,8 +141,9 @@ def evaluate(
         request |= {"split": split, "format": format, "precision": precision}
         require_replaceable_files([Path(json_path)], "evaluate", request, overwrite=overwrite)
     predictor = load(model, device=device, precision=precision, engine=engine)
-    dataset = adapt_to_model(Dataset.load(to_path(data), format), predictor)
+    dataset = Dataset.load(to_path(data), format)
     chosen, samples = choose_split(dataset, to_path(model), split)
+    dataset = adapt_to_model(dataset, predictor, samples)
     logger.info(f"Evaluating on split {chosen!r}: {len(samples)} images, {predictor.precision}")
     if num_unlabeled := len(dataset.index.images_without_mask):
         logger.info(f"{num_unlabeled} image(s) of {dataset.root} have no mask and are left out")
@@ -324,8 +325,9 @@ def quantize(
     require_replaceable({path: find_int8_state(path, model)}, overwrite=overwrite)
     choose_engine("onnxruntime")  # which has the quantizer
     reference = load(model, device="cpu", precision="fp32", engine="torch")
-    dataset = adapt_to_model(Dataset.load(to_path(data), format), reference)
+    dataset = Dataset.load(to_path(data), format)
     (_, training), (_, validation) = (choose_split(dataset, model, split) for split in ("train", "val"))
+    dataset = adapt_to_model(dataset, reference, [*training, *validation])
     graph, accuracy = quantize_predictor(reference, dataset, training, validation)
     require_accuracy(accuracy, max_iou_drop, path)
     versions = {"pixelwise": __version__, **get_installed_versions()}
@@ -354,6 +356,13 @@ def export(
             default="0.9999; fp16: 0.995; int8: 0",
         ),
     ] = None,
+    opset: Annotated[
+        int | None, Option(help="Opset of the ONNX file.", metavar="N", default="the oldest from 17 that is exact")
+    ] = None,
+    fixed_size: Annotated[
+        tuple[int, int] | None,
+        Option(help="Only size of images, for programs without dynamic shapes.", metavar="H W"),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> "ExportResult":
     """Write a model as ONNX, OpenVINO or torch.export, and compare the result with the model.
@@ -370,6 +379,9 @@ def export(
             file that `quantize` writes.
         min_agreement: Smallest fraction of labels equal to the model's; None: 0.9999, fp16 0.995, int8 0.
             For int8 it refers to the validation images of `quantize`.
+        opset: Opset of an ONNX file; None: the oldest from 17 on that has the operators of the network.
+        fixed_size: Height and width of the images that the file takes, one at a time, for programs such as OpenCV 4
+            that do not support dynamic shapes; None: any size and number.
         overwrite: Replace files also if another request, or the user, wrote them.
 
     Returns:
@@ -394,14 +406,24 @@ def export(
     least = MIN_AGREEMENT[precision] if min_agreement is None else min_agreement
     if not 0 <= least <= 1:
         raise InvalidArgumentError(f"min_agreement is {least}. Expected a fraction from 0 to 1.")
-    name, path = resolve_target(Path(output), format, precision)
+    name, path = resolve_target(Path(output), format, precision, opset=opset, fixed_size=fixed_size)
     request = {"model": read_checksum(to_path(model)), "format": name, "precision": precision, "logits": logits}
+    request |= {"opset": opset, "fixed_size": fixed_size}
     with claim_output(path, request, is_file=True):
         target = ExportTarget(name=name, path=path, request=request)
         target.require_replaceable(overwrite=overwrite)
         predictor = load(model, device="cpu", precision="fp32", engine="torch")
         int8 = read_int8(to_path(model)) if precision == "int8" else None
-        return export_predictor(predictor, target, logits=logits, precision=precision, min_agreement=least, int8=int8)
+        return export_predictor(
+            predictor,
+            target,
+            logits=logits,
+            precision=precision,
+            min_agreement=least,
+            int8=int8,
+            opset=opset,
+            fixed_size=fixed_size,
+        )
 
 
 @wrap_path_errors()

@@ -20,11 +20,11 @@ from pixelwise.api.config_diff import (
     require_same_files,
     select_effective,
     write_changes,
-    write_inventory,
 )
 from pixelwise.api.train_options import TrainOptions
 from pixelwise.config import Config, load_config
 from pixelwise.data.dataset import Dataset
+from pixelwise.data.file_records import record_files, write_file_records
 from pixelwise.data.splits.splits import write_splits
 from pixelwise.devices import enable_deterministic_algorithms
 from pixelwise.errors import CheckpointError, InvalidArgumentError, PathAccessError
@@ -233,7 +233,7 @@ def write_description(folder: RunFolder, data: TrainingData, config: Config) -> 
         folder.unfinished.touch()
         write_atomically(folder.classes, yaml.safe_dump(data.classes.to_dict(), sort_keys=False).encode())
         write_splits(folder.splits, data.splits, data.groups)
-        write_inventory(folder, data.dataset)
+        write_file_records(folder.inventory, record_files(data.dataset))
         folder.changes.unlink(missing_ok=True)  # of an earlier run that was removed in part
         if data.exclusions is None:
             folder.exclusions.unlink(missing_ok=True)
@@ -251,7 +251,7 @@ def accept_changes(folder: RunFolder, data: TrainingData, config: Config, change
     """Write the new config, splits and files of a run, and what changed."""
     with explain_disk_errors(folder, "resume again."):
         write_splits(folder.splits, data.splits, data.groups)
-        write_inventory(folder, data.dataset)
+        write_file_records(folder.inventory, record_files(data.dataset))
         write_changes(folder, config, changes, step)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from pixelwise.checks.context import Check, CheckContext
 from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, report_files
 from pixelwise.checks.masks import find_artifact_values, has_single_class, is_foreground_ignored
-from pixelwise.data.class_names import find_similar_names, format_key
-from pixelwise.data.description import read_description
+from pixelwise.data.class_names import find_similar_names
+from pixelwise.data.description import format_changes, read_description
 from pixelwise.data.sample import SPLITS, Split
 from pixelwise.data.sample_stats import SampleStats
 from pixelwise.data.scan import count_class_pixels
@@ -40,11 +40,8 @@ def _check_similar_names(context: CheckContext) -> Iterator[Finding]:
         return
     changed = {name: kept for kept, *others in groups for name in others}
     description, declared = read_description(context.dataset.root), context.dataset.index.description.names
-    own = {name: name for name in changed if name in (declared or names)}
-    rename = {name: changed.get(new, new) for name, new in {**own, **(description.rename or {})}.items()}
-    fix = f"If they mean the same, write this into dataset.yaml:\n{format_key('rename', rename)}"
-    if declared and description.names:  # which has the new names
-        fix += f"\n{format_key('names', [name for name in names if name not in changed])}"
+    lines = format_changes(description, declared, names, changed)
+    fix = f"If they mean the same, write this into dataset.yaml:\n{lines}"
     shown = "; ".join(
         ", ".join(f"{name!r} in {format_count(len(masks[name]), 'mask')}" for name in group) for group in groups
     )

@@ -8,7 +8,7 @@ from pixelwise.checks.context import Check, CheckContext, split_error_message
 from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, make_printable, report_files
 from pixelwise.data.io.decoded_image import too_large
 from pixelwise.data.io.file_info import FORMAT_OF_EXTENSION
-from pixelwise.data.io.images import IMAGE_EXTENSIONS
+from pixelwise.data.io.images import TYPE_NAMES
 from pixelwise.data.sample import SPLITS
 from pixelwise.files import walk_folders
 
@@ -28,7 +28,7 @@ def _check_pairing(context: CheckContext) -> Iterator[Finding]:
     problem = f"outside the folders {', '.join(SPLITS)} will not be read"
     fix = "Move them into one of these folders, or remove them."
     yield from report_files("outside_splits", context.list_files(index.outside_splits), "file", problem, fix)
-    fix = f"Convert images to one of {', '.join(IMAGE_EXTENSIONS)}. Other files are not read and can stay."
+    fix = f"Convert images to one of {TYPE_NAMES}. Other files are not read and can stay."
     files = context.list_files(index.foreign_files)
     yield from report_files("foreign_file", files, "file", "without the suffix of an image", fix)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from pixelwise.checks.context import Check, CheckContext
 from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, report_files
+from pixelwise.data.class_names import format_key
 from pixelwise.data.classes import MAX_FOUND_CLASSES, Color
 from pixelwise.data.dataset import describe_unlisted_values
 from pixelwise.data.io.file_info import read_orientation
@@ -292,7 +293,9 @@ def _check_palette_order(context: CheckContext) -> Iterator[Finding]:
     problem = "in which " + format_names(
         [f"index {index} has the color of {name!r}" for index, name in sorted(swapped)]
     )
-    fix = "List 'names' and 'colors' in dataset.yaml in the order of the palette, or add a 'label_mapping'."
+    names = {value: classes.names[index] for value, index in classes.label_mapping.items()} | dict(swapped)
+    line = format_key("label_mapping", dict(sorted(names.items())))
+    fix = f"If the colors are right, write this into dataset.yaml:\n{line}"
     yield from report_files("palette_order", context.list_masks(odd), "palette mask", problem, fix)
 
 

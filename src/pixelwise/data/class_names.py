@@ -102,9 +102,13 @@ def explain_difference(names: Sequence[str], wanted: Sequence[str], holders: tup
     only, only_wanted = ([n for n in a if n not in b] for a, b in ((names, wanted), (wanted, names)))
     parts = [f"only in {h}: {list_names(n)}" for h, n in zip(holders, (only, only_wanted), strict=True) if n]
     text = "; ".join(parts)
-    similar = [(name, near) for name in only if (near := find_nearest(name, only_wanted or wanted))]
-    questions = [f" Did you mean {near!r} by {name!r}?" for name, near in similar[:5]]
-    return f"{text[:1].upper()}{text[1:]}.{''.join(questions)}"
+    return f"{text[:1].upper()}{text[1:]}.{ask_for_similar(only, only_wanted or wanted)}"
+
+
+def ask_for_similar(names: Sequence[str], known: Sequence[str]) -> str:
+    """Return ` Did you mean 'disc' by 'dsic'?` for the first names that are written like known ones."""
+    similar = [(name, near) for name in names if (near := find_nearest(name, known))]
+    return "".join(f" Did you mean {near!r} by {name!r}?" for name, near in similar[:5])
 
 
 def list_names(names: Sequence[str]) -> str:

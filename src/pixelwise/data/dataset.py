@@ -13,9 +13,10 @@ import numpy as np
 from pixelwise.data.classes import Classes, Coding, Color, classes_from_values, mask_values, require_integers
 from pixelwise.data.description import combine_classes, read_description
 from pixelwise.data.formats import FORMATS, detect_format
+from pixelwise.data.formats._stacks import expand_stacks
 from pixelwise.data.formats.dataset_index import DatasetIndex, remove_aliases
 from pixelwise.data.formats.split_lists import apply_split_lists
-from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage, mark_unlabeled
+from pixelwise.data.io.images import TYPE_NAMES, Array, DecodedImage, mark_unlabeled
 from pixelwise.data.io.nodata import ALL_DATA, Nodata
 from pixelwise.data.io.tiff import find_mask_flips
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
@@ -84,7 +85,7 @@ class Dataset:
             format: A name of `pixelwise.data.formats.FORMATS`; None: detected.
 
         Returns:
-            The dataset. No image is read.
+            The dataset. No pixel is read.
 
         Raises:
             PathNotFoundError: `path` does not exist.
@@ -105,11 +106,13 @@ class Dataset:
         format = detect_format(root, format)
         index = apply_split_lists(root, remove_aliases(FORMATS[format].find_pairs(root)))
         description = read_description(root)
+        channels = description.channels or index.description.channels
+        index = expand_stacks(index, channels)
         if not (index.samples or index.images_without_mask or index.same_stem or index.faults):
             fix = f"Expected the layout of format {format!r}. Check the path, or choose another --format."
             if format == "folder":
                 fix = "Put the images into images/ and masks of the same name into masks/."
-            raise DataError(f"No images found in {root} ({', '.join(IMAGE_EXTENSIONS)}). {fix}")
+            raise DataError(f"No images found in {root} ({TYPE_NAMES}). {fix}")
         try:
             classes = combine_classes(index.description, description, partial(_find_coding, index))
         except DataError as error:
@@ -121,7 +124,7 @@ class Dataset:
             index=index,
             declared_classes=classes,
             resolved_classes=classes,
-            channels=description.channels or index.description.channels,
+            channels=channels,
             nodata=description.nodata,
             mapped_values=frozenset(v for v in mapping or () if isinstance(v, int)),
         )

@@ -93,7 +93,7 @@ def is_description_file(path: Path) -> bool:
 
 
 def read_description(root: Path) -> DatasetDescription:
-    """Read the description of a dataset; an empty one if it has none.
+    """Read the description of a dataset; an empty one if it has none, or if the file is that of YOLO.
 
     Raises:
         DataError: A key is unknown or has an invalid value.
@@ -104,6 +104,8 @@ def read_description(root: Path) -> DatasetDescription:
     values = read_yaml(path) or {}
     if not isinstance(values, dict):
         raise DataError(f"{path} contains a {type(values).__name__}. Expected keys such as 'names:'.")
+    if {"names", "train"} <= values.keys():  # the file of a YOLO dataset
+        return DatasetDescription()
     if unknown := sorted(str(key) for key in values if key not in _PARSERS):
         raise DataError(f"{path} has the unknown key {unknown[0]!r}. Expected: {', '.join(_PARSERS)}.")
     try:
@@ -172,6 +174,25 @@ def combine_classes(
         classes = replace(classes, label_mapping=mapping, ignore=tuple(dict.fromkeys(ignore)))
     colors = given.colors or (classes.colors if declared.colors else None)
     return replace(classes, colors=_require_colors(colors, classes.names))
+
+
+def format_changes(
+    given: DatasetDescription, declared: Sequence[str] | None, names: Sequence[str], changed: Mapping[str, str]
+) -> str:
+    """Return the lines of dataset.yaml that rename classes further.
+
+    Args:
+        given: What dataset.yaml says now.
+        declared: The names of the format; None if it has none.
+        names: The names of the classes.
+        changed: Name → new name.
+    """
+    own = {name: name for name in changed if name in (declared or names)}
+    rename = {name: changed.get(new, new) for name, new in {**own, **(given.rename or {})}.items()}
+    lines = [format_key("rename", rename)]
+    if declared and given.names:  # which list the new names
+        lines.append(format_key("names", list(dict.fromkeys(changed.get(name, name) for name in names))))
+    return "\n".join(lines)
 
 
 def _has_numbers_as_names(declared: DatasetDescription, coding: Coding | None) -> bool:

@@ -9,6 +9,10 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
+PAGE = "page_"
+"""Start of the entry of a page of a stack, such as `page_0003`, counted from 0."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Sample:
     """An image and its mask on disk; nothing is read yet."""
@@ -20,8 +24,17 @@ class Sample:
     split: Split | None
     """None where the format has no splits."""
     image_entry: str = ""
-    """Name of the image inside `image_path`, where that file holds several: `0001.jpg` of a tar file."""
+    """Name of the image inside `image_path`, where that file holds several: `0001.jpg` of a tar file, `page_0003`."""
     label_entry: str = ""
+
+    @property
+    def page(self) -> int | None:
+        """Number of the page, if the sample is a page of a stack."""
+        return int(self.image_entry.removeprefix(PAGE)) if self.is_page else None
+
+    @property
+    def is_page(self) -> bool:
+        return self.image_entry.startswith(PAGE) and self.image_entry.removeprefix(PAGE).isdecimal()
 
     @property
     def image_location(self) -> str:

@@ -99,7 +99,8 @@ def _scan_sample(dataset: Dataset, sample: Sample) -> SampleStats:
     stats = SampleStats(
         sample=sample,
         image_file=inspect_entry(sample.image_entry) if sample.image_entry else inspect_file(sample.image_path),
-        mask_file=inspect_entry(sample.label_entry) if sample.label_entry else inspect_file(sample.mask_path),
+        # An entry next to an image file is that of a document of shapes, not an encoded mask.
+        mask_file=inspect_entry(sample.label_entry) if sample.image_entry else inspect_file(sample.mask_path),
     )
     image = missing = None
     try:

@@ -1,23 +1,32 @@
 """Evaluate a model on a dataset: select samples, predict, count, compute scores from one confusion matrix."""
 
 import itertools
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
+from pixelwise.data.class_names import ask_for_similar, list_names, suggest_renames
+from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
+from pixelwise.data.description import format_changes, read_description
+from pixelwise.data.file_records import read_file_records
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.data.splits.splits import read_splits
 from pixelwise.errors import DataError, InvalidArgumentError
+from pixelwise.files import READ_ERRORS
 from pixelwise.inference.batching import Failure, predict_all
 from pixelwise.inference.predictor import Predictor
 from pixelwise.metrics import BoundaryScore, ConfusionMatrix, compute_scores
 from pixelwise.progress import report_progress
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -88,16 +97,24 @@ def choose_split(dataset: Dataset, model: str | Path, split: str | None) -> tupl
     for sample in dataset.samples:
         if sample.split:
             by_split.setdefault(sample.split, []).append(sample)
-    model = Path(model)
-    path = (model if model.is_dir() else model.parent) / "splits.yaml"
+    folder = Path(model) if Path(model).is_dir() else Path(model).parent
+    path = folder / "splits.yaml"
     run_names = _read_sample_names(path)
     # A run takes its val split out of train, so both come from the run.
     is_from_run = "val" not in by_split and (split == "train" or (split or "test") not in by_split)
-    is_trained_on_dataset = _has_any(dataset.samples, itertools.chain(*run_names.values()))
-    # A fold also trains on images of the dataset's val split.
-    is_trained_on_val = _has_any(by_split.get("val", ()), run_names.get("train", ()))
-    if (is_from_run and is_trained_on_dataset) or (split != "test" and is_trained_on_val):
+    named = _select_named(dataset.samples, itertools.chain(*run_names.values())) if is_from_run else []
+    if split != "test":  # a fold also trains on images of the dataset's val split
+        named += _select_named(by_split.get("val", ()), run_names.get("train", ()))
+    if named and _has_recorded_file(dataset, named, folder / "files.json"):
         by_split |= {name: samples for name, samples in read_splits(path, dataset.samples).items() if samples}
+        if num_new := len(set(dataset.samples).difference(*by_split.values())):
+            logger.info(f"{num_new} image(s) of {dataset.root} are in no split of the run and are not scored")
+    elif named:
+        scope = "the splits of the folder apply" if by_split else f"all {len(dataset.samples)} images are scored"
+        logger.info(
+            f"{dataset.root} is not the dataset of the run: its images have the same names, but other contents. "
+            f"The splits of the run do not apply to it; {scope}"
+        )
     if not by_split:
         by_split = {"all": list(dataset.samples)}
     wanted = split or next((s for s in ("test", "val", "all") if s in by_split), None)
@@ -108,15 +125,60 @@ def choose_split(dataset: Dataset, model: str | Path, split: str | None) -> tupl
     return wanted, by_split[wanted]
 
 
-def adapt_to_model(dataset: Dataset, predictor: Predictor) -> Dataset:
-    """Return the dataset with the classes and channels of the model; class names must be equal."""
-    classes = dataset.declared_classes or predictor.classes
-    if classes.names != predictor.classes.names:
-        raise InvalidArgumentError(
-            f"{dataset.root} has the classes {', '.join(classes.names)}, but the model has "
-            f"{', '.join(predictor.classes.names)}. Use data with the classes of the model."
-        )
-    return dataset.with_classes(classes, predictor.spec.channels, predictor.spec.nodata)
+def adapt_to_model(dataset: Dataset, predictor: Predictor, samples: Sequence[Sample]) -> Dataset:
+    """Return the dataset with the classes of the model, matched by name, and with its channels and nodata.
+
+    Masks without names have the mask values of the model. Names that only one of both has are logged.
+
+    Raises:
+        InvalidArgumentError: The samples show a class that the model does not have.
+    """
+    declared, classes, spec = dataset.declared_classes, predictor.classes, predictor.spec
+    if declared is None:
+        return dataset.with_classes(classes, spec.channels, spec.nodata)
+    unknown = [name for name in declared.names if name not in classes.names]
+    shown = _find_shown_classes(dataset, declared, samples) if unknown else set()
+    if not shown.isdisjoint(unknown):
+        raise InvalidArgumentError(_explain_other_classes(dataset, declared.names, classes.names))
+    if unknown:
+        logger.info(f"The model does not have these classes, which no image shows: {list_names(unknown)}")
+    if missing := [name for name in classes.names if name not in declared.names]:
+        logger.info(f"{dataset.root} does not have these classes of the model: {list_names(missing)}")
+    index_of = {i: classes.names.index(name) for i, name in enumerate(declared.names) if name not in unknown}
+    matched = replace(
+        classes,
+        label_mapping={value: index_of[i] for value, i in declared.label_mapping.items() if i in index_of},
+        ranges={limits: index_of[i] for limits, i in declared.ranges.items() if i in index_of},
+        ignore=declared.ignore,
+        coding=declared.coding,
+    )
+    return dataset.with_classes(matched, spec.channels, spec.nodata)
+
+
+def _find_shown_classes(dataset: Dataset, classes: Classes, samples: Sequence[Sample]) -> set[str]:
+    """Return the names of the classes that occur in masks; a mask that cannot be read is reported when it is scored."""
+
+    def find(sample: Sample) -> set[str]:
+        try:
+            labels = np.unique(classes.to_labels(dataset.read_mask(sample))[0])
+        except READ_ERRORS:
+            return set()
+        return {classes.names[label] for label in labels.tolist() if label < len(classes.names)}
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return set().union(*pool.map(find, samples))
+
+
+def _explain_other_classes(dataset: Dataset, names: Sequence[str], wanted: Sequence[str]) -> str:
+    suggested = suggest_renames(names, wanted)
+    changed = {name: suggested.get(name, "NAME") for name in names if name not in wanted}
+    hint = ", with a class of the model for NAME, or ignore" if "NAME" in changed.values() else ""
+    lines = format_changes(read_description(dataset.root), dataset.index.description.names, names, changed)
+    return (
+        f"{dataset.root} has the classes {list_names(names)}, but the model has {list_names(wanted)}. "
+        f"Not in the model: {list_names(list(changed))}.{ask_for_similar(list(changed), wanted)} Use data with the "
+        f"classes of the model, or write into the dataset.yaml of the dataset{hint}:\n{lines}"
+    )
 
 
 def _read_sample_names(path: Path) -> dict[str, list[str]]:
@@ -127,5 +189,15 @@ def _read_sample_names(path: Path) -> dict[str, list[str]]:
     return {split: names or [] for split, names in listed.items()}
 
 
-def _has_any(samples: Iterable[Sample], names: Iterable[str]) -> bool:
-    return not {sample.name for sample in samples}.isdisjoint(names)
+def _select_named(samples: Iterable[Sample], names: Iterable[str]) -> list[Sample]:
+    wanted = set(names)
+    return [sample for sample in samples if sample.name in wanted]
+
+
+def _has_recorded_file(dataset: Dataset, samples: Iterable[Sample], path: Path) -> bool:
+    """Return whether the image of a sample is a file of the run, by its record; True without a record."""
+    records = read_file_records(path)
+    if records is None:
+        return True
+    images = {dataset.get_relative_path(sample.image_path): sample.image_path for sample in samples}
+    return any(name in records and records[name].matches(image) for name, image in images.items())

@@ -20,7 +20,7 @@ from pixelwise.files import compute_file_sha256, write_atomically
 from pixelwise.inference.engines import choose_engine, draw_noise, draw_scene, get_installed_versions
 from pixelwise.inference.predictor import Predictor
 from pixelwise.lowering.graph import INPUT, OUTPUTS, FrameGraph, LabelGraph, capture
-from pixelwise.lowering.onnx import drop_logits, join_graphs, to_onnx
+from pixelwise.lowering.onnx import drop_logits, join_graphs, set_opset, to_onnx
 from pixelwise.model_file import ModelSpec
 from pixelwise.output_files import (
     FileState,
@@ -47,6 +47,7 @@ RUNNER = "predict_onnx.py"
 EXAMPLE_SIZE = (77, 93)
 """Size of the traced image: the sides differ and are multiples of no stride."""
 DYNAMIC = (0, 1, 2)
+"""Dimensions of the input that may change, unless the size is fixed: batch, height and width."""
 
 NOISE_SIZES: tuple[Size, ...] = ((1, 1), (1, 7), (61, 33), (45, 64))
 SCENE_SIZES: tuple[Size, ...] = ((67, 93), (96, 129))
@@ -97,7 +98,14 @@ class ExportTarget:
         require_replaceable(self.find_states(), overwrite=overwrite)
 
 
-def resolve_target(output: Path, name: FormatName | None, precision: ExportPrecision) -> tuple[FormatName, Path]:
+def resolve_target(
+    output: Path,
+    name: FormatName | None,
+    precision: ExportPrecision,
+    *,
+    opset: int | None = None,
+    fixed_size: Size | None = None,
+) -> tuple[FormatName, Path]:
     """Return the format and the file to write. Raises InvalidArgumentError if the export is not possible."""
     require_known("format", [name] if name else [], FORMATS)
     by_suffix = {row.suffix: key for key, row in FORMATS.items()}
@@ -121,6 +129,12 @@ def resolve_target(output: Path, name: FormatName | None, precision: ExportPreci
     if precision == "int8" and FORMATS[name].from_onnx is None:
         able = " or ".join(key for key, row in FORMATS.items() if row.from_onnx)
         raise InvalidArgumentError(f"{name} does not support int8. Use the format {able}, or fp32 or fp16.")
+    if opset is not None and name != "onnx":
+        raise InvalidArgumentError(f"opset is {opset}, but {name} has no opsets. Use the format onnx, or omit it.")
+    if fixed_size and min(fixed_size) < 1:
+        raise InvalidArgumentError(f"fixed_size is {fixed_size}. Expected a height and a width from 1.")
+    if fixed_size and precision == "int8":
+        raise InvalidArgumentError("int8 files take images of any size. Omit fixed_size, or use fp32 or fp16.")
     return name, output
 
 
@@ -132,6 +146,8 @@ def export_predictor(
     precision: ExportPrecision,
     min_agreement: float,
     int8: tuple[bytes, Mapping[str, Any]] | None = None,
+    opset: int | None = None,
+    fixed_size: Size | None = None,
 ) -> ExportResult:
     """Write a model as a file of another runtime, with its card, and compare the file with the model.
 
@@ -139,16 +155,20 @@ def export_predictor(
         predictor: the model in float32 on the CPU.
         target: the files to write.
         int8: for the precision "int8", the graph and the metadata of the model's int8 file.
+        opset: opset of an ONNX file; None: the oldest.
+        fixed_size: height and width of the only images that the file takes, one at a time; None: any.
     """
     name, path = target.name, target.path
     row = FORMATS[name]
     accuracy = Int8Accuracy.from_dict(int8[1]["accuracy"]) if int8 else None
     logger.info(f"Exporting {predictor.spec.network.name} as {name}")
     with tempfile.TemporaryDirectory() as folder:
-        full, labels_only = _write_graphs(Path(folder), path.name, row, predictor, precision, int8 and int8[0])
+        full, labels_only = _write_graphs(
+            Path(folder), path.name, row, predictor, precision, int8 and int8[0], opset=opset, fixed_size=fixed_size
+        )
         file = full if logits else labels_only
         logger.info("Comparing the file with the model")
-        parity = compare_with_model(predictor, row.read(file), row.read(full))
+        parity = compare_with_model(predictor, row.read(file), row.read(full), fixed_size)
         agreement = min(engine.agreement for engine in accuracy.engines.values()) if accuracy else parity.agreement
         if not agreement >= min_agreement:
             # In networks that pool with switches, rounding errors move whole values, so users may lower the limit.
@@ -160,7 +180,7 @@ def export_predictor(
         card = {
             "format": name,
             "precision": precision,
-            **_describe_export(predictor, file, OUTPUTS if logits else OUTPUTS[:1]),
+            **_describe_export(predictor, file, OUTPUTS if logits else OUTPUTS[:1], fixed_size),
             "parity": asdict(parity),
             **({"accuracy": asdict(accuracy)} if accuracy else {}),
             "versions": {"pixelwise": __version__, **get_installed_versions()},
@@ -193,43 +213,50 @@ def _write_graphs(
     predictor: Predictor,
     precision: ExportPrecision,
     int8_graph: bytes | None,
+    *,
+    opset: int | None,
+    fixed_size: Size | None,
 ) -> tuple[Path, Path]:
     """Write a file with labels and logits, and one with labels only, which the comparison and the user need."""
     full, labels_only = folder / "full" / name, folder / "labels" / name
     for file in (full, labels_only):
         file.parent.mkdir()
     num_classes = len(predictor.classes.names)
-    example = torch.zeros(2, *EXAMPLE_SIZE, predictor.spec.channels, dtype=getattr(torch, predictor.spec.dtype))
+    shape = (1, *fixed_size) if fixed_size else (2, *EXAMPLE_SIZE)
+    dynamic = () if fixed_size else DYNAMIC
+    example = torch.zeros(*shape, predictor.spec.channels, dtype=getattr(torch, predictor.spec.dtype))
     compute = torch.float16 if precision == "fp16" else torch.float32
     graph = LabelGraph(predictor.module, num_classes=num_classes, compute=compute)
     if row.from_onnx is None:
         for file, graph.with_logits in ((full, True), (labels_only, False)):
-            torch.export.save(capture(graph, example, dynamic=DYNAMIC), file)
+            torch.export.save(capture(graph, example, dynamic=dynamic), file)
         return full, labels_only
     if int8_graph is None:
-        content = to_onnx(graph, example, outputs=OUTPUTS, dynamic=DYNAMIC)
+        content = to_onnx(graph, example, outputs=OUTPUTS, dynamic=dynamic)
     else:
-        frames = to_onnx(FrameGraph(predictor.module), example, outputs=("frames",), dynamic=DYNAMIC)
+        frames = to_onnx(FrameGraph(predictor.module), example, outputs=("frames",), dynamic=dynamic)
         content = join_graphs(frames, int8_graph, num_classes=num_classes)
+    content = set_opset(content, opset)
     row.from_onnx(content, full)
     row.from_onnx(drop_logits(content), labels_only)
     return full, labels_only
 
 
-def compare_with_model(predictor: Predictor, run: Run, run_with_logits: Run) -> Parity:
+def compare_with_model(predictor: Predictor, run: Run, run_with_logits: Run, fixed_size: Size | None = None) -> Parity:
     """Compare labels and logits on noise and on drawn scenes: odd sizes, single pixels, single images and batches.
 
     Args:
         predictor: the model in float32 on the CPU.
         run: runs the file; its labels are compared.
         run_with_logits: runs the same graph with logits.
+        fixed_size: the only size that the file takes, in batches of one.
 
     Raises:
         InvalidArgumentError: the labels have a different shape or dtype than the model's.
     """
     equal = pixels = 0
     gap = largest = 0.0
-    batches = list(draw_batches(predictor.spec))
+    batches = list(draw_batches(predictor.spec, fixed_size))
     for images in batches:
         (labels, *_), (_, logits) = run(images), run_with_logits(images)
         _require_labels(labels, images, predictor)
@@ -244,11 +271,11 @@ def compare_with_model(predictor: Predictor, run: Run, run_with_logits: Run) -> 
     return Parity(agreement=equal / pixels, largest_logit_gap=gap, largest_logit=largest, sizes=sizes)
 
 
-def draw_batches(spec: ModelSpec) -> Iterator[Array]:
+def draw_batches(spec: ModelSpec, fixed_size: Size | None = None) -> Iterator[Array]:
     """Draw batches (B, H, W, C) in the model's dtype, with about the model's mean and std in each channel."""
     for sizes, draw in ((NOISE_SIZES, draw_noise), (SCENE_SIZES, draw_scene)):
-        for size in sizes:
-            count = BATCH_SIZE if size[1] % 2 else 1
+        for size in (fixed_size,) if fixed_size else sizes:
+            count = BATCH_SIZE if size[1] % 2 and not fixed_size else 1
             yield np.stack([draw(seed, size, spec) for seed in range(count)])
 
 
@@ -261,13 +288,16 @@ def _require_labels(labels: Array, images: Array, predictor: Predictor) -> None:
         )
 
 
-def _describe_export(predictor: Predictor, path: Path, outputs: tuple[str, ...]) -> dict[str, Any]:
+def _describe_export(
+    predictor: Predictor, path: Path, outputs: tuple[str, ...], fixed_size: Size | None
+) -> dict[str, Any]:
     """Describe a file. The result has no time, host or path, so that the same export always gives the same card."""
     spec = predictor.spec
     num_classes = len(spec.classes.names)
+    batch, height, width = (1, *fixed_size) if fixed_size else ("B", "H", "W")
     described: dict[str, dict[str, Any]] = {
-        "labels": {"shape": ["B", "H", "W"], "dtype": "uint8" if num_classes <= 256 else "uint16"},
-        "logits": {"shape": ["B", num_classes, "H", "W"], "dtype": "float32"},
+        "labels": {"shape": [batch, height, width], "dtype": "uint8" if num_classes <= 256 else "uint16"},
+        "logits": {"shape": [batch, num_classes, height, width], "dtype": "float32"},
     }
     return {
         "file": path.name,
@@ -275,7 +305,7 @@ def _describe_export(predictor: Predictor, path: Path, outputs: tuple[str, ...])
         "network": spec.network.name,
         "input": {
             "name": INPUT,
-            "shape": ["B", "H", "W", spec.channels],
+            "shape": [batch, height, width, spec.channels],
             "dtype": spec.dtype,
             "units": "the raw units of the training images",
         },

@@ -50,7 +50,12 @@ def main() -> None:
         sys.exit(f"{arguments.model} does not match its model card. Export it again.")
     session = onnxruntime.InferenceSession(arguments.model)
     for path in arguments.images:
-        image = read_image(path, card["input"]["shape"][-1], card["input"]["dtype"])
+        _, *size, channels = card["input"]["shape"]
+        image = read_image(path, channels, card["input"]["dtype"])
+        if size != ["H", "W"] and size != list(image.shape[:2]):
+            sys.exit(
+                f"{path} is {image.shape[0]}x{image.shape[1]}, but the model takes {size[0]}x{size[1]}. Resize it."
+            )
         labels = session.run(["labels"], {"images": image[None]})[0][0]
         write_labels(arguments.output / f"{path.stem}.png", labels, card["colors"])
 

@@ -43,24 +43,26 @@ def max_pool(x: Tensor, kernel: int, ceil_mode: bool) -> tuple[Tensor, Tensor]:
         x = functional.pad(x, (0, columns * kernel - width, 0, rows * kernel - height), value=-torch.inf)
     windows = x[:, :, : rows * kernel, : columns * kernel].reshape(batch, channels, rows, kernel, columns, kernel)
     best = windows[:, :, :, 0, :, 0]
-    switches = torch.zeros_like(best, dtype=torch.uint8)
+    # ONNX Runtime before 1.17 cannot compare uint8, and OpenCV 4 reads uint8 constants as int8.
+    switches = torch.zeros_like(best, dtype=torch.int32)
     for switch in range(1, kernel**2):
         candidate = windows[:, :, :, switch // kernel, :, switch % kernel]
         # Strictly greater: the first of equal maxima wins.
         switches = torch.where(candidate > best, torch.full_like(switches, switch), switches)
         best = torch.maximum(best, candidate)
-    return maxima, switches
+    return maxima, switches.to(torch.uint8)
 
 
 def max_unpool(pooled: Tensor, switches: Tensor, size: Size, kernel: int) -> Tensor:
     """Place each value at its switch in zeros (B, C, *size)."""
     batch, channels, rows, columns = pooled.shape
+    switches = switches.int()  # as in `max_pool`
     zeros = torch.zeros_like(pooled)
     cells = [torch.where(switches == switch, pooled, zeros) for switch in range(kernel**2)]
     lines = [torch.stack(cells[dy * kernel : (dy + 1) * kernel], dim=4) for dy in range(kernel)]
     full = torch.stack(lines, dim=3).reshape(batch, channels, rows * kernel, columns * kernel)
     # Ceil mode pooled up to kernel - 1 rows more than the image has, floor mode up to as many less.
-    return functional.pad(full, (0, size[1] - columns * kernel, 0, size[0] - rows * kernel))
+    return functional.pad(full, (0, kernel - 1, 0, kernel - 1))[:, :, : size[0], : size[1]]
 
 
 class StandardPooling(TorchFunctionMode):

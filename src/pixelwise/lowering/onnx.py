@@ -11,9 +11,14 @@ from pixelwise.lowering.graph import INPUT, capture
 MAX_ONNX_BYTES = 2**31 - 1
 """Size limit of one ONNX file with its weights inside."""
 
+OLDEST_OPSET = 17
+"""Opset of ONNX 1.12 with IR 8, which runtimes have read since 2022."""
+_CONVERTED_OPSET = 18
+"""The oldest opset that PyTorch writes."""
+
 
 def to_onnx(module: nn.Module, example: Tensor, *, outputs: tuple[str, ...], dynamic: tuple[int, ...]) -> bytes:
-    """Convert a module to an ONNX file of opset 20 with weights inside and standard operators only.
+    """Convert a module to an ONNX file of opset 18 with weights inside and standard operators only.
 
     Args:
         module: takes one tensor, as the graphs of `lowering.graph` do.
@@ -29,7 +34,8 @@ def to_onnx(module: nn.Module, example: Tensor, *, outputs: tuple[str, ...], dyn
         raise InvalidArgumentError(
             "The weights exceed 2 GB, the limit of one ONNX file. Use the format torch-export or the engine torch."
         )
-    converted = torch.onnx.export(program, (), dynamo=True, input_names=[INPUT], output_names=outputs, verbose=False)
+    names: dict[str, Any] = {"input_names": [INPUT], "output_names": outputs}
+    converted = torch.onnx.export(program, (), dynamo=True, opset_version=_CONVERTED_OPSET, verbose=False, **names)
     assert converted is not None
     proto = converted.model_proto
     _drop_origins(proto)
@@ -47,6 +53,7 @@ def join_graphs(frame_graph: bytes, network_graph: bytes, *, num_classes: int) -
 
     before, network = onnx.load_model_from_string(frame_graph), onnx.load_model_from_string(network_graph)
     before.ir_version = network.ir_version
+    _get_opset(before).version = _get_opset(network).version
     joined = onnx.compose.merge_models(
         before, network, io_map=[(before.graph.output[0].name, INPUT)], prefix2="network_"
     )
@@ -69,6 +76,55 @@ def join_graphs(frame_graph: bytes, network_graph: bytes, *, num_classes: int) -
     return cast(bytes, joined.SerializeToString(deterministic=True))
 
 
+def set_opset(content: bytes, opset: int | None = None) -> bytes:
+    """Return the same graph in another opset; None: the oldest one, from 17 on, that has all its operators.
+
+    Raises:
+        InvalidArgumentError: The graph has an operator, or a form of one, that the opset does not have.
+    """
+    import onnx
+
+    proto = onnx.load_model_from_string(content)
+    reason = ""
+    for candidate in (opset,) if opset is not None else range(OLDEST_OPSET, _get_opset(proto).version + 1):
+        changed = onnx.ModelProto()
+        changed.CopyFrom(proto)
+        try:
+            _lower_nodes(changed, candidate)
+            _get_opset(changed).version = candidate
+            changed.ir_version = onnx.helper.find_min_ir_version_for(changed.opset_import)
+            onnx.checker.check_model(changed, full_check=True)
+            return cast(bytes, changed.SerializeToString(deterministic=True))
+        except (
+            ValueError,
+            onnx.checker.ValidationError,
+            onnx.defs.SchemaError,
+            onnx.shape_inference.InferenceError,
+        ) as error:
+            reason = str(error).strip().partition("\n")[0]
+    raise InvalidArgumentError(
+        f"The network cannot be written in opset {opset} ({reason}). Omit --opset for the oldest."
+    )
+
+
+def _lower_nodes(proto: Any, opset: int) -> None:
+    """Give nodes the form of an older opset: without attributes that change nothing, and axes as an attribute."""
+    import onnx
+
+    current = _get_opset(proto).version
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        old, new = (onnx.defs.get_schema(node.op_type, version, node.domain) for version in (opset, current))
+        for attribute in list(node.attribute):
+            default = new.attributes[attribute.name].default_value
+            if attribute.name not in old.attributes and attribute.SerializeToString() == default.SerializeToString():
+                node.attribute.remove(attribute)
+        if len(node.input) == 2 and old.max_input == 1 and "axes" in old.attributes and node.input[1] in constants:
+            axes = onnx.numpy_helper.to_array(constants[node.input[1]]).tolist()
+            node.attribute.append(onnx.helper.make_attribute("axes", axes))
+            del node.input[1]
+
+
 def drop_logits(content: bytes) -> bytes:
     """Return a graph of labels and logits without the logits; converting the model again takes seconds."""
     import onnx
@@ -76,6 +132,11 @@ def drop_logits(content: bytes) -> bytes:
     proto = onnx.load_model_from_string(content)
     del proto.graph.output[1:]
     return cast(bytes, proto.SerializeToString(deterministic=True))
+
+
+def _get_opset(proto: Any) -> Any:
+    """Return the entry of the standard operators."""
+    return next(entry for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
 
 
 def _drop_origins(proto: Any) -> None:

@@ -21,7 +21,7 @@ from pixelwise.networks.backbones import convert_fc_layers, get_fc_kernel_size
 from pixelwise.networks.encoders import ChainEncoder, Encoder, get_classifier_layers
 from pixelwise.networks.geometry.alignment import AlignedUpsampling, WindowPath, plan_upsampling
 from pixelwise.networks.geometry.layer_windows import get_windows, set_padding
-from pixelwise.networks.layers import check_size
+from pixelwise.networks.layers import check_size, widen_convolutions
 from pixelwise.ops import TransposedConv, bilinear_weight
 
 UpsamplingWeights = Literal["learned", "frozen"]
@@ -138,6 +138,7 @@ class FCN(nn.Module):
                 for (coarse, fine), up in zip(itertools.pairwise((*strides, 1)), self.plan, strict=True)
             }
         )
+        widen_convolutions(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K, H, W) for images (B, C, H, W)."""

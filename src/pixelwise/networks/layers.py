@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.ops.pooling import max_unpool
@@ -90,6 +91,36 @@ def initialize_he(network: nn.Module) -> None:
             nn.init.normal_(module.weight, std=(2 / fan_in) ** 0.5)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+class WidenedConv2d(nn.Conv2d):
+    """A convolution that computes at least 16 output channels in bfloat16 training on a CPU, and returns its own.
+
+    oneDNN 3.12, in PyTorch 2.14, overwrites foreign memory on processors with AMX in the backward pass of bfloat16
+    convolutions with more than 2,048 input and fewer than 16 output channels. Every FCN on VGG16 with few classes has
+    one. The additional channels have zero weights, so neither the result nor a gradient changes.
+    """
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        is_bf16 = torch.bfloat16 in (input.dtype, torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu"))
+        if not (input.is_cpu and is_bf16 and torch.is_grad_enabled()):
+            return super()._conv_forward(input, weight, bias)  # type: ignore[no-any-return]
+        missing = _MIN_SAFE_OUTPUTS - self.out_channels
+        weight = functional.pad(weight, (0, 0, 0, 0, 0, 0, 0, missing))
+        bias = None if bias is None else functional.pad(bias, (0, missing))
+        widened: Tensor = super()._conv_forward(input, weight, bias)
+        return widened[:, : self.out_channels]
+
+
+_MAX_SAFE_INPUTS, _MIN_SAFE_OUTPUTS = 2048, 16
+
+
+def widen_convolutions(network: nn.Module) -> None:
+    """Turn the convolutions of a network that need it into `WidenedConv2d`; parameters and their names stay."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and type(module) is nn.Conv2d and module.groups == 1:
+            is_unsafe = module.in_channels > _MAX_SAFE_INPUTS and module.out_channels < _MIN_SAFE_OUTPUTS
+            module.__class__ = WidenedConv2d if is_unsafe else nn.Conv2d
 
 
 def check_size(name: str, size: Size, multiple: int) -> None:

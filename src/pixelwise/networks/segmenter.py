@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.errors import InvalidArgumentError
+from pixelwise.networks.layers import widen_convolutions
 from pixelwise.shapes import round_up
 
 
@@ -47,6 +48,7 @@ class Segmenter(nn.Module):
         super().__init__()
         if len(mean) != len(std) or not all(value > 0 for value in std):
             raise InvalidArgumentError(f"mean {mean} and std {std} must have one value per channel, with std above 0.")
+        widen_convolutions(network)
         self.network = network
         if getattr(network, "takes_raw_images", False):
             mean, std = [0.0] * len(mean), [1.0] * len(std)

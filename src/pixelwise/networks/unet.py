@@ -189,7 +189,9 @@ class UNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K, H', W') for images (B, C, H, W)."""
         self._check_size(images.shape[2], images.shape[3])
-        x = self.first(functional.pixel_unshuffle(images, self.stem_stride))
+        # torch.compile cannot trace an unshuffle by 1 with sizes that vary.
+        stride = self.stem_stride
+        x = self.first(functional.pixel_unshuffle(images, stride) if stride > 1 else images)
         levels = []
         for down in self.down:
             skip = None if self.skips == "none" else x
@@ -197,7 +199,8 @@ class UNet(nn.Module):
             levels.append((switches, skip))
         for up, (switches, skip) in zip(self.up, reversed(levels), strict=True):
             x = up(x, switches, skip)
-        return functional.pixel_shuffle(self.classify(x), self.stem_stride)
+        logits: Tensor = self.classify(x)
+        return functional.pixel_shuffle(logits, stride) if stride > 1 else logits
 
     @property
     def size_offset(self) -> int:
@@ -289,7 +292,8 @@ class EncoderUNet(nn.Module):
         x, skips = maps[-1], maps[-2::-1]
         for up, skip, level_switches in itertools.zip_longest(self.up, skips, switches[::-1]):
             x = up(x, level_switches, None if self.skips == "none" else skip)
-        return functional.pixel_shuffle(self.classify(x), self.finest_stride)
+        logits: Tensor = self.classify(x)
+        return functional.pixel_shuffle(logits, self.finest_stride) if self.finest_stride > 1 else logits
 
 
 def initialize_blocks_equally(layer: nn.Conv2d, side: int) -> None:

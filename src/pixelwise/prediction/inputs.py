@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
@@ -20,6 +21,7 @@ from pixelwise.data.io.images import (
     IMAGE_EXTENSIONS,
     Array,
     DecodedImage,
+    StackAxes,
     decode_image,
     decode_image_bytes,
 )
@@ -31,10 +33,12 @@ from pixelwise.data.io.tiff import (
     read_georeference,
     read_sidecar,
 )
+from pixelwise.data.io.unread_files import explain_unread, find_companion_arrays
 from pixelwise.data.io.video import VIDEO_EXTENSIONS
 from pixelwise.data.rasters import WINDOWED_EXTENSIONS, find_raster_format, is_windowed_only
 from pixelwise.data.rasters.ome_zarr import is_zarr
 from pixelwise.data.rasters.rasterio_reader import TIFF_EXTENSIONS
+from pixelwise.data.sample import PAGE
 from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError, explain_missing_extra
 from pixelwise.files import walk_folders
 from pixelwise.prediction.outputs import ENCODERS
@@ -79,7 +83,7 @@ class Input:
     @property
     def is_long(self) -> bool:
         """Return whether prediction may take hours, so that a worker gets this input without others."""
-        return isinstance(self, RasterInput | VideoInput)
+        return isinstance(self, RasterInput | StackInput | VideoInput)
 
     def list_outputs(self, kinds: Sequence[str]) -> dict[str, str]:
         """Return the outputs among `kinds` that are written, each with the ending of its path after the stem."""
@@ -94,9 +98,9 @@ class Input:
         """Return the files that outputs must not replace."""
         return [] if self.url else [self.path]
 
-    def decode(self) -> DecodedImage:
-        """Decode the file as stored, alpha and missing data included."""
-        return decode_image_bytes(read_remote(self.url), self.url) if self.url else decode_image(self.path)
+    def decode(self, channels: int | None = None) -> DecodedImage:
+        """Decode the file as stored, alpha and missing data included; `channels` as in `decode_image`."""
+        return decode_image_bytes(read_remote(self.url), self.url) if self.url else decode_image(self.path, channels)
 
     def read(self, channels: int | None = None, nodata: Nodata = ALL_DATA) -> tuple[Array, Array | None]:
         """Decode the image for a model with these channels and nodata values.
@@ -105,7 +109,7 @@ class Input:
             (H, W, C) pixels with missing values filled, and (H, W) bool of the pixels without data in any channel, or
             None if there are none.
         """
-        decoded = self.decode()
+        decoded = self.decode(channels)
         try:
             pixels, missing = decoded.fill_missing(channels, nodata)
         except DataError as error:
@@ -140,7 +144,7 @@ class ChannelGroup(Input):
     fault: str = ""
     """The reason that the files are not an image; empty if they are."""
 
-    def decode(self) -> DecodedImage:
+    def decode(self, channels: int | None = None) -> DecodedImage:
         """Decode and stack the files."""
         if self.fault:
             raise DataError(self.fault)
@@ -165,12 +169,51 @@ class RasterInput(Input):
         outputs = Input.list_outputs(self, kinds)
         return outputs | {"labels": find_raster_format(self.path).label_extension} if "labels" in outputs else outputs
 
-    def decode(self) -> DecodedImage:
+    def decode(self, channels: int | None = None) -> DecodedImage:
         """Raise DataError: the image is never decoded as a whole."""
         raise DataError(
             f"{self.path}: This format is only read window by window, by 'pixelwise predict'. "
             "Export a part of it as an image."
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PageInput(Input):
+    """A page of a stack; its labels are in the file of the stack."""
+
+    page: int = 0
+    """Number, from 0."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.path}: page {self.page}"
+
+    def list_outputs(self, kinds: Sequence[str]) -> dict[str, str]:
+        """Return the outputs of the page."""
+        return Input.list_outputs(self, [kind for kind in kinds if kind != "labels"])
+
+    def decode(self, channels: int | None = None) -> DecodedImage:
+        return decode_image(self.path, page=self.page)
+
+
+@dataclass(frozen=True, slots=True)
+class StackInput(Input):
+    """A file of several images, its pages, which are predicted one by one."""
+
+    axes: StackAxes = ()
+
+    def list_pages(self) -> list[PageInput]:
+        number = prod(size for _, size in self.axes)
+        page = PageInput(self.path, self.stem, is_georeferenced=self.is_georeferenced)
+        return [replace(page, stem=self.stem / f"{PAGE}{index:04d}", page=index) for index in range(number)]
+
+    def list_outputs(self, kinds: Sequence[str]) -> dict[str, str]:
+        """Return the labels of the stack, and the other outputs of each page in a folder."""
+        outputs = {"labels": ".tif"} if "labels" in kinds else {}
+        for page in self.list_pages():
+            for kind, end in page.list_outputs(kinds).items():
+                outputs[f"{kind} of page {page.page}"] = f"/{page.stem.name}{end}"
+        return outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +253,7 @@ def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, vid
         raise InvalidArgumentError("no inputs are given. Expected at least one file, folder, pattern or URL.")
     suffixes = (*SUFFIXES, *VIDEO_EXTENSIONS) if videos else SUFFIXES
     found: dict[object, Input] = {}
+    unread: dict[str, list[Path]] = {}
     for given in map(str, inputs):
         path = Path(given)
         if is_remote(given):  # windows are only read from files
@@ -218,21 +262,28 @@ def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, vid
                 make_input(Path(name), Path(name).with_suffix(""), url) for url, name in find_remote(given, formats)
             ]
         elif path.is_dir() and not is_zarr(path):
-            matches = list(_search_folder(path, suffixes, skip=output))
+            matches = list(_search_folder(path, suffixes, unread, skip=output))
         elif path.exists():
             matches = [make_input(path, path.stem)]
         else:
-            matches = list(_search_pattern(given, suffixes))
+            matches = list(_search_pattern(given, suffixes, unread))
         if not matches:
             kinds = "an image, a video" if videos else "an image"
             is_missing = not is_remote(given) and not path.exists() and not glob.has_magic(given)
             raise (PathNotFoundError if is_missing else InvalidArgumentError)(
                 f"No images found at {given!r}. Expected {kinds}, a folder or a glob pattern; "
-                f"supported suffixes: {', '.join(suffixes)}."
+                f"supported suffixes: {', '.join(suffixes)}.{_describe_unread(unread)}"
             )
         for item in matches:  # a pattern such as photos/** names the folder before its files
             found.setdefault(item.url or (os.path.realpath(item.path.parent), item.path.name), item)
+    if unread:
+        logger.warning(f"Some pictures are not predicted.{_describe_unread(unread)}")
     return sorted(found.values(), key=lambda item: (item.path, item.name))
+
+
+def _describe_unread(unread: Mapping[str, Sequence[Path]]) -> str:
+    """Return what to do with pictures that are not read, each with its name."""
+    return "".join(f" {advice}: {', '.join(map(str, paths))}." for advice, paths in unread.items())
 
 
 def make_input(path: Path, stem: str | Path, url: str = "") -> Input:
@@ -241,27 +292,37 @@ def make_input(path: Path, stem: str | Path, url: str = "") -> Input:
     return (RasterInput if not url and is_windowed_only(path) else kind)(path, Path(stem), url)
 
 
-def _search_folder(folder: Path, suffixes: tuple[str, ...], skip: Path | None = None) -> Iterator[Input]:
-    """Find every image or video below a folder. Hidden files and folders belong to the system and are skipped."""
+def _search_folder(
+    folder: Path, suffixes: tuple[str, ...], unread: dict[str, list[Path]], skip: Path | None = None
+) -> Iterator[Input]:
+    """Find every image or video below a folder, and fill `unread`: advice → pictures that are not read.
+
+    Hidden files and folders belong to the system and are skipped.
+    """
     skipped = None if skip is None else skip.resolve()
     for here, folders, files in walk_folders(folder):
         zarrs = [name for name in folders if is_zarr(here / name)]
         folders[:] = [name for name in folders if name not in zarrs and (here / name).resolve() != skipped]
         images = [name for name in files if Path(name).suffix.lower() in suffixes]
+        companions = find_companion_arrays(images)
         for name in files:
             if name not in images and not (here / name).exists():
                 logger.warning(f"{here / name} is a link to {os.readlink(here / name)}, which does not exist")
-        for path in (here / name for name in (*zarrs, *images)):
+            elif name in companions:
+                unread.setdefault("Give arrays next to pictures by their own paths", []).append(here / name)
+            elif name not in images and (advice := explain_unread(here / name)):
+                unread.setdefault(advice, []).append(here / name)
+        for path in (here / name for name in (*zarrs, *images) if name not in companions):
             yield make_input(path, path.relative_to(folder).with_suffix(""))
 
 
-def _search_pattern(pattern: str, suffixes: tuple[str, ...]) -> Iterator[Input]:
+def _search_pattern(pattern: str, suffixes: tuple[str, ...], unread: dict[str, list[Path]]) -> Iterator[Input]:
     """Find the images and videos that a glob pattern matches, and those in folders that it matches."""
     for path in _expand_pattern(pattern):
         if any(map(is_zarr, path.parents)):
             continue  # a pattern such as photos/*/* matches files that a Zarr consists of
         if path.is_dir() and not is_zarr(path):
-            yield from _search_folder(path, suffixes)
+            yield from _search_folder(path, suffixes, unread)
         elif is_zarr(path) or path.suffix.lower() in suffixes:
             yield make_input(path, path.stem)
 

@@ -22,7 +22,7 @@ from pixelwise.files import remove_temporary_files, write_atomically
 from pixelwise.inference.batching import Failure, PredictedImage
 from pixelwise.inference.predictor import Prediction, Tiling
 from pixelwise.output_files import OutputClaim, OutputManifest
-from pixelwise.prediction.inputs import Input, VideoInput, list_frame_outputs
+from pixelwise.prediction.inputs import Input, StackInput, VideoInput, list_frame_outputs
 from pixelwise.prediction.outputs import (
     ENCODERS,
     GEOREFERENCED,
@@ -202,6 +202,10 @@ class OutputWriter:
     def add_from_files(self, item: Input) -> None:
         """Add an input to the summary files from its label files, which were written earlier or by another process."""
         if not self.summaries:
+            return
+        if isinstance(item, StackInput):
+            for page in item.list_pages():
+                self.add(self._label(page, read_mask(self.list_paths(item)["labels"], page.page)))
             return
         if not isinstance(item, VideoInput):
             self.add(self._label(item, read_mask(self.list_paths(item)["labels"])))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, get_args
 
-from pixelwise.data.io.images import Array
+from pixelwise.data.io.images import Array, are_channels, find_stack_axes
 from pixelwise.devices import Precision
 from pixelwise.errors import DataError, InvalidArgumentError, PixelwiseError, require_known
 from pixelwise.inference.batching import PredictedImage, predict_all
@@ -15,10 +15,11 @@ from pixelwise.inference.predictor import Predictor, Tiling, load
 from pixelwise.inference.tta import TRANSFORMS
 from pixelwise.model_file import read_checksum, read_spec
 from pixelwise.output_files import claim_output
-from pixelwise.prediction.inputs import Input, RasterInput, VideoInput, find_inputs, group_channels
+from pixelwise.prediction.inputs import Input, RasterInput, StackInput, VideoInput, find_inputs, group_channels
 from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles, log_blending, write_in_background
 from pixelwise.prediction.rasters import needs_windows, predict_raster
 from pixelwise.prediction.result import PredictReport
+from pixelwise.prediction.stacks import predict_stack
 from pixelwise.prediction.videos import count_frames, predict_video
 from pixelwise.progress import report_progress
 
@@ -87,6 +88,8 @@ class LocalExecutor:
         try:
             if isinstance(item, VideoInput):
                 return predict_video(self.predictor, writer, item, tiling=self.tiling, tta=self.tta)
+            if isinstance(item, StackInput):
+                return predict_stack(self.predictor, writer, item, tiling=self.tiling, tta=self.tta)
             if not (writer.only_labels and self.is_exact):
                 raise InvalidArgumentError(
                     f"{item.name}: This image is read window by window, which only gives labels. Use --save labels "
@@ -111,9 +114,10 @@ def predict_files(
     """Predict every input and write its outputs.
 
     TIFFs larger than memory, JPEG 2000, whole slides and OME-Zarr are read window by window, and get a label GeoTIFF
-    or OME-Zarr. A video gets a labeled video and a folder with the outputs of its frames. For a model that was trained
-    on images with one file per channel, STEM_0000.png, STEM_0001.png, ... are the image STEM. An input that fails is
-    listed in the report; the others continue.
+    or OME-Zarr. A video gets a labeled video and a folder with the outputs of its frames. A stack gets a TIFF of the
+    labels of its pages and a folder with their other outputs. For a model that was trained on images with one file per
+    channel, STEM_0000.png, STEM_0001.png, ... are the image STEM. An input that fails is listed in the report; the
+    others continue.
 
     Args:
         resume: skip inputs whose files the same request has completed.
@@ -131,10 +135,15 @@ def predict_files(
         found = group_channels(found, spec.channels)
     can_use_windows = writer.only_labels and executor.is_exact
     for index, item in enumerate(found):
-        if type(item) is Input and not item.url and needs_windows(item.path, can_use_windows):
-            found[index] = RasterInput(item.path, item.stem)
-        elif "labels" in writer.kinds and not item.is_long:
-            found[index] = mark_georeferenced(item)
+        if type(item) is Input and not item.url:
+            axes = find_stack_axes(item.path)
+            if axes and not are_channels(axes, spec.channels):
+                item = StackInput(item.path, item.stem, axes=axes)
+            elif needs_windows(item.path, can_use_windows):
+                item = RasterInput(item.path, item.stem)
+        if "labels" in writer.kinds and not isinstance(item, RasterInput | VideoInput):
+            item = mark_georeferenced(item)
+        found[index] = item
     for option, given in (("--resume", resume), ("--shard", shard), ("--cluster", executor.writes_elsewhere)):
         if given:
             writer.require_label_files(option)
@@ -143,7 +152,7 @@ def predict_files(
         logger.info(f"shard {shard}: {len(share)} of {len(found)} inputs")
     if not share:
         return PredictReport(written=(), failures=())
-    num_images = sum(count_frames(item) if isinstance(item, VideoInput) else 1 for item in share)
+    num_images = sum(map(_count_images, share))
     request = {
         "model": read_checksum(executor.model),
         "precision": executor.start(num_images),
@@ -190,6 +199,12 @@ def mark_georeferenced(item: Input) -> Input:
         return replace(item, is_georeferenced=True)
     except Exception:  # of a damaged image, which is reported when it is read
         return item
+
+
+def _count_images(item: Input) -> int:
+    if isinstance(item, StackInput):
+        return len(item.list_pages())
+    return count_frames(item) if isinstance(item, VideoInput) else 1
 
 
 def take_share(inputs: Sequence[Input], shard: str) -> list[Input]:

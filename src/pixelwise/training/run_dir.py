@@ -25,7 +25,7 @@ class RunFolder:
         self.splits = path / "splits.yaml"
         self.exclusions = path / "left_out.yaml"
         self.inventory = path / "files.json"
-        """Names and sizes of the dataset's files."""
+        """Names, sizes and checksums of the dataset's files."""
         self.changes = path / "changes.yaml"
         """Changes of config and dataset while the run was in progress."""
         self.metrics = path / "metrics.jsonl"

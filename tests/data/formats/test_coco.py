@@ -6,9 +6,10 @@ import pycocotools.mask
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from pixelwise.data.dataset import Dataset
-from pixelwise.data.formats.coco import find_pairs
+from pixelwise.data.formats.coco import can_read, find_pairs
 from pixelwise.errors import DataError
 from support.shape_datasets import (
     SIZE,
@@ -216,6 +217,11 @@ def test_annotations_may_be_an_object(tmp_path: Path) -> None:
     assert mask(root) == make_mask((CAT, slice(1, 3), slice(1, 4)))
 
 
+def test_other_documents_with_objects_of_these_names_are_not_coco(tmp_path: Path) -> None:
+    write_json(tmp_path / "config.json", {"images": {"size": 64}, "annotations": {"type": "mask"}})
+    assert not can_read(tmp_path)
+
+
 CHILD = {"id": 1, "name": "cat", "supercategory": "pets"}
 
 
@@ -260,6 +266,15 @@ def test_drawn_annotations_of_labelme2coco_are_not_read(tmp_path: Path) -> None:
     assert dataset.index.outside_splits == ()
 
 
+def test_annotations_of_jpeg_images_are_not_jpeg_masks(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write_image(root / "a.png")
+    Image.open(root / "a.png").save(root / "a.jpg")
+    (root / "a.png").unlink()
+    write_json(root / "instances.json", document(annotation([SQUARE]), images=[image("a.jpg")]))
+    assert "jpeg_mask" not in {finding["code"] for finding in run_check(root, tmp_path)["findings"]}
+
+
 # Where files lie.
 
 
@@ -287,6 +302,7 @@ def test_drawn_annotations_of_labelme2coco_are_not_read(tmp_path: Path) -> None:
         ("result.json", "images", "images/1/a.png", None),
         # github.com/Koldim2001/COCO_to_YOLOv8/issues/2: CVAT keeps the folders of a task below its subset
         ("annotations/instances_Train.json", "images/Train/Data", "a.png", "train"),
+        ("labels.json", "data", "a.png", None),  # FiftyOne
         ("livecell_coco_train.json", "images/livecell_train_val_images/A172", "a.png", "train"),
     ],
 )

@@ -256,7 +256,7 @@ def test_a_dictionary_of_classes_gives_names_and_colors(tmp_path: Path) -> None:
 
 def test_files_of_other_extensions_are_listed(tmp_path: Path) -> None:
     plant(tmp_path, "images/a.png", "masks/a.png")
-    foreign = ["images/b.gif", "images/sub/readme", "masks/b.gif"]
+    foreign = ["images/b.svg", "images/sub/readme", "masks/b.svg"]
     found = find_pairs(plant(tmp_path, *foreign, "readme.txt"))
     assert shown(tmp_path, found.foreign_files) == foreign
     assert found.outside_splits == ()

@@ -13,6 +13,7 @@ from pixelwise.data.formats.dataset_index import DatasetFormat, DatasetIndex
 from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
 from support.mask_datasets import MASK_DATASETS, SIZE, MaskDataset, mask, pairs, text
+from support.shape_datasets import write_image
 
 
 class MarkedFormat:
@@ -170,3 +171,37 @@ def test_invalid_names_of_a_format_are_reported_with_the_folder(tmp_path: Path) 
 def test_a_named_format_without_files_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"No images found in .*Expected the layout of format 'voc'"):
         Dataset.load(tmp_path, "voc")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("via.json", '{"a.png1": {"regions": [{"shape_attributes": {}}]}}', "is a project of VIA .* as COCO"),
+        (
+            "sub/a.json",
+            '[{"value": {"polygonlabels": ["cat"]}}]',
+            "is Label Studio's own JSON. Export .* 'COCO with images'",
+        ),
+        (
+            "a.json",
+            '[{"value": {"brushlabels": ["cat"]}}]',
+            "is Label Studio's own JSON. Export .* as 'Brush labels to PNG'",
+        ),
+        (
+            "Annotations/a.xml",
+            "<annotation><object><bndbox></bndbox></object></annotation>",
+            "has boxes .* no outlines",
+        ),
+    ],
+)
+def test_annotations_of_other_tools_are_an_error_that_names_the_export_to_choose(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    write_image(tmp_path / "pictures/a.png")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=f"{name} {message}"):
+        detect_format(tmp_path)
+    for folder in ("images", "masks"):  # masks are read, with whatever other files
+        write_image(tmp_path / folder / "a.png")
+    assert detect_format(tmp_path) == "folder"

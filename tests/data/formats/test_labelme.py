@@ -177,6 +177,8 @@ def test_the_image_file_is_preferred_to_the_embedded_image(tmp_path: Path) -> No
         ("annotations/a.json", "images/a.png", "a.png", None),
         ("train/labels/a.json", "train/images/a.png", "a.png", "train"),
         ("a.json", "a.png", "/home/else/where/a.png", None),
+        ("json/a.json", "jpg/deep/a.png", "..\\..\\photos\\a.png", None),
+        ("json/train/a.json", "jpg/train/a.png", "a.png", "train"),
         ("b.json", "b.png", "renamed.png", None),
         ("b.json", "b.jpg", "", None),
         ("train_station/a.json", "train_station/a.png", "a.png", None),
@@ -200,6 +202,14 @@ def test_files_without_a_partner_are_listed(tmp_path: Path) -> None:
     assert list_relative(root, pairing.images_without_mask) == ["b.png"]
     assert list_relative(root, pairing.masks_without_image) == ["c.json"]
     assert list_relative(root, pairing.foreign_files) == ["settings.json"]
+
+
+@pytest.mark.parametrize("others", [["x/a.png", "y/a.png"], ["val/a.png"], ["x/a.png", "json/b.png"]])
+def test_an_image_elsewhere_must_be_the_only_one_and_in_no_other_split(tmp_path: Path, others: list[str]) -> None:
+    for path in others:
+        write_image(tmp_path / path)
+    write_json(tmp_path / "json/a.json", document(shape()))
+    assert list_relative(tmp_path, find_pairs(tmp_path).masks_without_image) == ["json/a.json"]
 
 
 def test_two_label_files_of_one_image_are_listed(tmp_path: Path) -> None:

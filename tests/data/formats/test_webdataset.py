@@ -179,11 +179,11 @@ def test_broken_members_are_named(root: Path) -> None:
     broken = {"0000.mask.png": encode_png(mask(0))[:40], "0001.png": b""}
     write_tar(root / "train-000000.tar", {**pairs_of(0, 1), **broken})
     dataset = Dataset.load(root)
-    with pytest.raises(DataError, match=r"train-000000.tar: 0000.mask.png: is not an image .*. Replace"):
+    with pytest.raises(DataError, match=r"train-000000.tar: 0000.mask.png: cannot be decoded. Replace"):
         dataset.read_mask(dataset.samples[0])
     with pytest.raises(DataError, match=r"train-000000.tar: 0001.png: the file is empty. Replace"):
         dataset.read_image(dataset.samples[1])
-    with pytest.raises(DataError, match=r"train-000000.tar: 0000.mask.png: is not an image"):
+    with pytest.raises(DataError, match=r"train-000000.tar: 0000.mask.png: cannot be decoded"):
         require_valid_dataset(scan_dataset(dataset))
 
 

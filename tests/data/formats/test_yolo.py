@@ -123,6 +123,15 @@ def test_folders_of_other_machines(tmp_path: Path, text: str) -> None:
 # Without data.yaml.
 
 
+@pytest.mark.parametrize("name", ["dataset.yaml", "dataset.yml", "carparts-seg.yaml"])
+def test_the_file_of_names_may_have_another_name(tmp_path: Path, name: str) -> None:
+    plant(tmp_path, line(1, (1, 1), (4, 1), (4, 3), (1, 3)))
+    expected = mask(tmp_path)
+    (tmp_path / "data.yaml").rename(tmp_path / name)
+    assert mask(tmp_path) == expected
+    assert Dataset.load(tmp_path).classes.names == ("background", "cat", "dog")
+
+
 def test_names_of_a_classes_file_and_splits_of_folders(tmp_path: Path) -> None:
     """As exported by Label Studio and LabelImg."""
     root = plant(tmp_path, line(1, *SQUARE))

@@ -385,7 +385,7 @@ def test_a_foreign_file_is_an_error(tmp_path: Path, content: bytes) -> None:
     """By its content, also where Pillow would know it: EPS would run another program."""
     (tmp_path / "a.png").write_bytes(content)
     for read in (read_image, read_mask):
-        with pytest.raises(DataError, match=r"a\.png: is not an image of a known format \(\.png, .*. Replace"):
+        with pytest.raises(DataError, match=r"a\.png: is not an image of a known format \(PNG, .*. Replace"):
             read(tmp_path / "a.png")
 
 

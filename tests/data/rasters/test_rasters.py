@@ -13,7 +13,7 @@ from pixelwise.errors import DataError
 def test_a_path_has_one_format(name: str, extension: str) -> None:
     assert find_raster_format(Path(name)).label_extension == extension
     assert sum(raster_format.can_read(Path(name)) for raster_format in RASTER_FORMATS) == 1
-    assert is_windowed_only(Path(name)) is not name.endswith("TIF")
+    assert is_windowed_only(Path(name)) is not name.endswith(("TIF", "jp2"))
 
 
 def test_a_folder_with_zarr_metadata_is_a_zarr(tmp_path: Path) -> None:

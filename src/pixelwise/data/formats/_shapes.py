@@ -191,6 +191,21 @@ def find_image(root: Path, name: str, folders: Sequence[str], images: Collection
     return next((path for path in candidates if path in images), None)
 
 
+def group_by_name(images: Iterable[Path]) -> dict[str, list[Path]]:
+    """Group images by their file names."""
+    found: dict[str, list[Path]] = {}
+    for path in images:
+        found.setdefault(path.name, []).append(path)
+    return found
+
+
+def get_only_image(root: Path, candidates: Sequence[Path], split: Split | None) -> Path | None:
+    """Return the image of a name if there is only one and its folders do not name another split."""
+    if len(candidates) == 1 and find_split(candidates[0].relative_to(root).parts[:-1]) in (None, split):
+        return candidates[0]
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedImage(Generic[T]):
     """An image in a document that lists many of them."""
@@ -263,7 +278,7 @@ def _match_images(
 ) -> tuple[dict[Path, ListedImage[T]], list[Path]]:
     """Return the entries by their images, and the paths where the images of the others are expected.
 
-    An image may be deeper in its folders if it is the only one of its name there and is not in another split.
+    An image may be deeper in its folders, or elsewhere if a document has no image in its folders: see `get_only_image`.
     """
     found: dict[Path, ListedImage[T]] = {}
     not_found: list[ListedImage[T]] = []
@@ -276,20 +291,15 @@ def _match_images(
             raise DataError(f"{path} is listed twice, in {found[path].document} and in {entry.document}. Keep one.")
         else:
             found[path] = entry
-    unlisted: dict[str, list[Path]] = {}
-    for path in set(images) - set(found) if not_found else ():
-        unlisted.setdefault(path.name, []).append(path)
+    unlisted = group_by_name(set(images) - set(found))
+    documents = {entry.document for entry in found.values()}
     for entry in not_found:
-        name = entry.name.replace("\\", "/").rpartition("/")[2]
-        tops = [root / folder for folder in folders[entry.document] if folder != "."]
-        nested = [
-            path
-            for path in unlisted.get(name, ())
-            if any(map(path.is_relative_to, tops))
-            and find_split(path.relative_to(root).parts[:-1]) in (None, entry.split)
-        ]
-        if len(nested) == 1 and nested[0] not in found:
-            found[nested[0]] = entry
+        name = Path(entry.name.replace("\\", "/")).name
+        tops = [root / folder for folder in folders[entry.document] if folder != "." or entry.document not in documents]
+        nested = [path for path in unlisted.get(name, ()) if any(map(path.is_relative_to, tops))]
+        path = get_only_image(root, nested, entry.split)
+        if path and path not in found:
+            found[path] = entry
         else:
             missing.append(root / folders[entry.document][0] / name)
     return found, missing

@@ -45,7 +45,7 @@ _Categories = Mapping[str, tuple[str, Color | None]]
 _Content = tuple[Record, Sequence[Record], _Categories]
 """An image, its annotations, and the categories of its document."""
 
-_KEYS = re.compile(r'"(images|annotations|categories)"\s*:\s*[\[{]')
+_KEYS = re.compile(r'"(images|annotations|categories)"\s*:\s*\[|"(annotations)"\s*:\s*\{')
 _NUM_END_BYTES = 65536
 _FILE_NAME = re.compile(r"instances_|_annotations\.coco\.json$")
 _FOLDERS = ("", "annotations", "train", "val", "valid", "test")

@@ -8,9 +8,9 @@ earlier ones. Labels become classes in sorted order; `_background_` is backgroun
 LabelMe's own tools. An image without a file is read from the JSON file that contains it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -33,6 +33,8 @@ from pixelwise.data.formats._shapes import (
     ShapeClasses,
     ShapeReader,
     find_image,
+    get_only_image,
+    group_by_name,
     make_classes,
     make_index,
     name_sample,
@@ -68,7 +70,9 @@ def can_read(root: Path) -> bool:
 def find_pairs(root: Path) -> DatasetIndex:
     """Find all LabelMe JSON files, which are read once; masks are painted when they are read."""
     images = set(find_images(root))
-    parsed = {path: _read_document(root, path, images) for path in find_files(root, (".json",))}
+    parsed = _find_images_elsewhere(
+        root, images, {path: _read_document(root, path, images) for path in find_files(root, (".json",))}
+    )
     documents = [document for document in parsed.values() if document]
     if not documents:
         raise DataError(f"{root} contains no LabelMe JSON file. Put each next to its image.")
@@ -91,7 +95,7 @@ class _Document:
     image: Path | None
     """The image file, or `path` if it contains the image; None without an image."""
     content: Record
-    """What the file contains, without the image, which is most of it."""
+    """The content of the file without the image, which is most of it."""
     fault: PixelwiseError | None = None
     """Error of the whole file; raised when its mask is read, so that checks list all such files."""
 
@@ -131,6 +135,20 @@ def _read_document(root: Path, path: Path, images: set[Path]) -> _Document | Non
             f"'imagePath', or rename the file after its image."
         )
     return _Document(path=path, image=named or same_stem or (path if embedded else None), content=content, fault=fault)
+
+
+def _find_images_elsewhere(
+    root: Path, images: Collection[Path], documents: Mapping[Path, _Document | None]
+) -> dict[Path, _Document | None]:
+    """Find the images of files whose folder has none, by the name in imagePath: see `get_only_image`."""
+    by_name, folders = group_by_name(images), {image.parent for image in images}
+    found = dict(documents)
+    for path, document in documents.items():
+        if document and not document.image and path.parent not in folders:
+            name = Path(str(document.content.get("imagePath")).replace("\\", "/")).name
+            split = find_split(path.relative_to(root).parts[:-1])
+            found[path] = replace(document, image=get_only_image(root, by_name.get(name, ()), split))
+    return found
 
 
 def _find_same_stem(path: Path, images: set[Path]) -> Path | None:

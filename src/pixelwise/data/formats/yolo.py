@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pixelwise.data.description import is_description_file
 from pixelwise.data.formats._documents import (
     format_value,
     get_integer,
@@ -94,9 +93,9 @@ def find_pairs(root: Path) -> DatasetIndex:
 
 
 def _find_description(root: Path) -> Path | None:
-    """Find `data.yaml` or another file of its form; dataset.yaml is Pixelwise's own."""
+    """Find `data.yaml` or another file of its form; a dataset.yaml for Pixelwise has no `train`."""
     paths = sorted([*root.glob("*.yaml"), *root.glob("*.yml")], key=lambda p: (p.stem != "data", p))
-    return next((path for path in paths if not is_description_file(path) and _is_description(path)), None)
+    return next((path for path in paths if _is_description(path)), None)
 
 
 def _is_description(path: Path) -> bool:

@@ -196,6 +196,8 @@ FILE_TYPES = (
 """
 
 IMAGE_EXTENSIONS = tuple(extension for kind in FILE_TYPES for extension in kind.extensions)
+TYPE_NAMES = ", ".join(kind.name for kind in FILE_TYPES)
+"""The types, for messages."""
 
 
 def find_file_type(head: bytes) -> FileType | None:
@@ -318,8 +320,7 @@ def _detect(file: BinaryIO) -> FileType:
         raise DataError("the file is empty. Replace or remove it.")
     kind = find_file_type(head)
     if kind is None:
-        known = ", ".join(IMAGE_EXTENSIONS)
-        raise DataError(f"is not an image of a known format ({known}). Replace or remove it.")
+        raise DataError(f"is not an image of a known format ({TYPE_NAMES}). Replace or remove it.")
     return kind
 
 
@@ -412,8 +413,8 @@ def describe_stack(axes: StackAxes) -> str:
     number, names = prod(size for _, size in axes), "".join(name for name, _ in axes)
     problem = f"the file is a stack of {number} images (axes {names}YX), but one is expected. Save one image per file"
     if len(axes) == 1 and names in UNNAMED_AXES:
-        return f"{problem}, or write 'channels: {number}' into dataset.yaml if they are the channels of one image."
-    return f"{problem}."
+        problem += f", or write 'channels: {number}' into dataset.yaml if they are the channels of one image"
+    return f"{problem}. A dataset may pair stacks of the same length."
 
 
 _TYPE_OF_EXTENSION = {extension: kind for kind in FILE_TYPES for extension in kind.extensions}

@@ -108,13 +108,14 @@ def decode_heif(file: BinaryIO, *, page: int | None, as_stored: bool) -> Decoded
 def _decode_with_pillow(content: bytes, page: int, as_stored: bool) -> DecodedImage:
     with Image.open(io.BytesIO(content), formats=PILLOW_FORMATS) as stored:
         is_animated = stored.format != "MPO" and getattr(stored, "n_frames", 1) > 1
+        is_gray = stored.mode == "L" or _has_gray_palette(stored)
         if is_animated:
             stored.seek(page)
         ImageOps.exif_transpose(stored, in_place=True)
         picture: Image.Image = stored
-        if stored.format == "GIF" and (is_animated or _has_gray_palette(stored)):
+        if stored.format == "GIF" and (is_animated or is_gray):
             # Programs sort the palette of a GIF by use, so the same gray has different indices in two files.
-            picture = stored.convert("RGB" if is_animated else "L")
+            picture = stored.convert("L" if is_gray else "RGB")
         elif not as_stored:
             picture = _convert_mode(stored)
         pixels = np.asarray(picture)

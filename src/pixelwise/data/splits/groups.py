@@ -10,6 +10,7 @@ Blocks of neighbors are tiles of one raster and frames of one video, recognized 
     scene_x1024_y2048, tile_r003_c017, row3_col17      tiles, with the two numbers anywhere in the name
     tile_3_17, scene_patch-3-17                        tiles: row, column at the end, after such a word
     vid2/frame_0031, Seq05VD_f00030, clip3_0001        frames of a video
+    volume/page_0003                                   pages of a stack
 
 The rest of the name, without those numbers, is the scene. A trailing number without such a word is not
 treated as a frame index, because photos are numbered too.
@@ -43,7 +44,7 @@ _AXES = {"y": "row", "row": "row", "r": "row", "x": "column", "column": "column"
 _PAIRS = ({"x", "y"}, {"r", "c"}, {"row", "col"}, {"row", "column"})
 _TWO_NUMBERS = re.compile(r"(\d+)[_\-x](\d+)$", re.IGNORECASE)
 _TILE_WORD = re.compile(r"(?<![a-z])(tile|patch|crop|chip|block|grid)s?(?![a-z])", re.IGNORECASE)
-_FRAME = re.compile(r"(?<![a-z])(?:frame|frm|f(?=\d{3}))[_\-]?(\d+)$", re.IGNORECASE)
+_FRAME = re.compile(r"(?<![a-z])(?:frame|frm|page|f(?=\d{3}))[_\-]?(\d+)$", re.IGNORECASE)
 _VIDEO_WORD = re.compile(r"(?<![a-z])(video|vid|clip|movie|sequence|seq)s?(?![a-z])", re.IGNORECASE)
 _LAST_NUMBER = re.compile(r"(\d+)$")
 

@@ -1,0 +1,63 @@
+"""Pictures that are not read, and what to do with them: no picture in a folder is passed over in silence."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pixelwise.data.io import arrays
+from pixelwise.data.io.images import FILE_TYPES, HEAD_BYTES, find_file_type
+
+_ADVICE: Mapping[str, tuple[str, ...]] = {
+    "Develop raw photographs and save them as TIFF": (
+        *(".cr2", ".cr3", ".nef", ".nrw", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw", ".raw"),
+    ),
+    "Export microscopy files as OME-TIFF, for example with Fiji": (
+        *(".czi", ".nd2", ".lif", ".lsm", ".oib", ".oif", ".vsi", ".ims", ".stk"),
+    ),
+    "Save volumes as TIFF stacks, or each slice as a file": (
+        *(".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".mrc"),
+    ),
+    "Convert maps to GeoTIFF, for example with gdal_translate": (".ecw", ".sid", ".img", ".vrt", ".hgt"),
+    "Export drawings and documents as PNG": (*(".svg", ".eps", ".psd", ".psb", ".xcf", ".kra", ".ora", ".clip"),),
+    "Convert them to PNG or TIFF": (".jxl", ".jxr", ".exr", ".pfm", ".tga", ".ico", ".icns", ".pcx", ".dds", ".qoi"),
+}
+ADVICE_OF_EXTENSION = {extension: advice for advice, extensions in _ADVICE.items() for extension in extensions}
+
+_RECOGNIZED = ("PNG", "JPEG", "TIFF", "WebP", "GIF", "AVIF", "HEIC", "DICOM")
+"""Types whose first bytes leave no doubt; the others begin like texts or archives."""
+_OVERVIEWS = (".ovr", ".msk")
+"""Files that GDAL stores next to an image; they are TIFFs."""
+
+ARRAY_EXTENSIONS = tuple(
+    extension
+    for kind in FILE_TYPES
+    if kind.decode in (arrays.decode_npy, arrays.decode_npz, arrays.decode_mat)
+    for extension in kind.extensions
+)
+
+
+def explain_unread(path: Path) -> str:
+    """Return what to do with a picture that has no extension of `FILE_TYPES`; empty for other files."""
+    for extension in ("".join(path.suffixes[-2:]).lower(), path.suffix.lower()):
+        if extension in ADVICE_OF_EXTENSION:
+            return ADVICE_OF_EXTENSION[extension]
+    try:
+        with path.open("rb") as file:
+            kind = find_file_type(file.read(HEAD_BYTES))
+    except OSError:
+        return ""
+    if kind is None or kind.name not in _RECOGNIZED or path.suffix.lower() in _OVERVIEWS:
+        return ""
+    return f"They are {kind.name} files by their content. Let their names end in {kind.extensions[0]}"
+
+
+def find_companion_arrays(names: Iterable[str]) -> set[str]:
+    """Find the arrays among the image files of a folder that accompany its pictures, such as results of programs.
+
+    An array is taken for an image or mask only if no picture has its name and the pictures are fewer than two for each
+    array.
+    """
+    paths = [Path(name) for name in names]
+    found = {path for path in paths if path.suffix.lower() in ARRAY_EXTENSIONS}
+    pictures = {path.stem for path in paths if path not in found}
+    has_pairs = len(pictures) >= 2 * len(found)
+    return {path.name for path in found if has_pairs or path.stem in pictures}
